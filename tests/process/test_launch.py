@@ -39,21 +39,26 @@ async def test_the_person_hears_once_of_a_file_that_can_not_be_opened(
     heard: list[str] = []
     calls = cast("AnyCalls", Calls(*errors))
     launch = Launch(cast("Any", None), cast("Any", None), calls, on_up=print, say=heard.append)
-    await launch._until_answered("helmr-gateway", launch._ask_gateway)
+    await launch._build_others()
     assert heard == said
 
 
-async def test_the_gateway_is_built_while_the_ledger_is_still_opening() -> None:
+async def test_gateway_and_directory_are_built_while_the_ledger_is_still_opening() -> None:
+    """One after the other: with the ledger they are as many as there are processors."""
     heard: list[str] = []
+    built: list[str] = []
     opened = asyncio.Event()
 
     class Opening:
-        """A ledger that opens once the gateway is there."""
+        """A ledger that opens once the others are there."""
 
         async def call(self, actor: str, method: str, *_: Any) -> Any:
             if method == "write_catalog":
                 await opened.wait()
-            if (actor, method) == (GATEWAY, "build"):
+            if method == "build":
+                await asyncio.sleep(0)
+                built.append(actor)
+            if len(built) == 2:
                 opened.set()
             hosts = {"total": 1, "starting": 0}
             return {"hosts": hosts, "ready": True, "queue": 0, "warnings": []}
@@ -64,6 +69,7 @@ async def test_the_gateway_is_built_while_the_ledger_is_still_opening() -> None:
     launch = Launch(spec, catalog, calls, on_up=heard.append, say=lambda _: None)
     async with asyncio.timeout(5):
         await launch.until_ready()
+    assert built == [GATEWAY, DIRECTORY]
     assert heard == [LEDGER, DIRECTORY, GATEWAY]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from helmr.errors import (
@@ -81,18 +82,20 @@ class Launch:
             ) from error
 
     async def _start_in_order(self) -> None:
-        """The gateway needs nobody to be built, only to answer, and is built meanwhile."""
-        gateway = asyncio.ensure_future(self._until_answered(GATEWAY, self._ask_gateway))
+        """Gateway and directory need nobody to be built, only to answer, and a host needs only the directory: they come
+        up while the ledger opens, which takes longest if much is parked, one after the other, to leave it a processor.
+        """
+        others = asyncio.ensure_future(self._build_others())
         try:
             await self.open_ledger()
             self._on_up(LEDGER)
             self._on_up(DIRECTORY)
-            await gateway
+            await others
             self._on_up(GATEWAY)
             await self.await_pool()
         finally:
-            gateway.cancel()
-            await asyncio.gather(gateway, return_exceptions=True)
+            others.cancel()
+            await asyncio.gather(others, return_exceptions=True)
 
     async def open_ledger(self) -> None:
         """Return when it has the catalog."""
@@ -109,8 +112,9 @@ class Launch:
         catalog = self._catalog.model_dump(mode="json", by_alias=True)
         await self._calls.call(LEDGER, "write_catalog", catalog, RUNTIME)
 
-    async def _ask_gateway(self) -> None:
-        await self._calls.call(GATEWAY, "build")
+    async def _build_others(self) -> None:
+        for name in (GATEWAY, DIRECTORY):
+            await self._until_answered(name, partial(self._calls.call, name, "build"))
 
     async def _check_pool(self) -> None:
         """Return when a host lives."""
