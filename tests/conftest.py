@@ -59,7 +59,10 @@ def no_blocking(request: pytest.FixtureRequest) -> Iterator[None]:
     blockbuster = BlockBuster(scanned_modules=_our_packages())
     # A module imported late is read from disk wherever the import stands.
     for function in blockbuster.functions.values():
-        function.can_block_in("<frozen importlib._bootstrap>", "_find_and_load")
+        # Also of what another thread is importing.
+        function.can_block_in(
+            "<frozen importlib._bootstrap>", ("_find_and_load", "_lock_unlock_module")
+        )
     blockbuster.activate()
     try:
         yield

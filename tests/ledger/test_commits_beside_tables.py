@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
 import threading
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from helmr_runtime.ledger.duck.offline import Keys, stored_ledger
 from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.ledger.duck.rows import uuid_of
 from helmr_runtime.ledger.duck.table_writer import Tables
+from helmr_runtime.ledger.projection import Projection
 from tests.ledger.sessions import SMALL, Hand, begin, running
 
 BOUND_S = 20
@@ -107,6 +109,52 @@ async def test_what_was_committed_while_they_could_not_be_written_gets_into_them
         ).fetchall()
     )
     assert found == [(2, 1, ["fulfilled", "pending"])]
+    await duck.close()
+    await assert_whole(path, clock)
+
+
+async def test_what_is_shown_of_tables_that_can_not_be_written_stays_as_it_was_when_it_was_asked_for(
+    duck: DuckLedger, clock: FakeClock, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that shows it reads what the loop goes on to change."""
+    hand = await running(duck, clock)
+    tables = Gate(duck, monkeypatch)
+    tables.failure = duckdb.IOException("No space left on device")
+    tables.may_go_on.set()
+    is_reading, may_read = threading.Event(), threading.Event()
+    project = projector.project
+    given: list[Projection] = []
+
+    def held_up(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
+        given.append(copy.deepcopy(tables.projection))
+        is_reading.set()
+        assert may_read.wait(BOUND_S)
+        given.append(copy.deepcopy(tables.projection))
+        project(connection, tables)
+
+    monkeypatch.setattr(projector, "project", held_up)
+    asked = asyncio.ensure_future(
+        duck._group.project(
+            lambda reader: reader.execute("SELECT session FROM sessions").fetchall()
+        )
+    )
+    assert await asyncio.to_thread(is_reading.wait, BOUND_S)
+    wait = hand.wait()
+    await hand.stored(wait)
+    other = await running(duck, clock)
+    assert (await duck.get_session(other.session_id))["activity"] == "running"
+    assert (await duck.get_session(hand.session_id))["wait"]["id"] == wait.body["wait_id"]
+    may_read.set()
+    shown = await asked
+    assert shown is not None
+    assert shown.value == [(uuid_of(hand.session_id),)]
+    assert given[0] == given[1]
+    tables.failure = None
+    monkeypatch.setattr(projector, "project", project)
+    found = await duck.read_tables(
+        lambda reader: reader.execute("SELECT session FROM sessions").fetchall()
+    )
+    assert sorted(found) == sorted((uuid_of(one.session_id),) for one in (hand, other))
     await duck.close()
     await assert_whole(path, clock)
 

@@ -185,15 +185,13 @@ class Projector:
         self._answer(asked)
 
     async def _write(self) -> None:
-        written, self.projection = self.projection, Projection(through=self.projection.through)
+        written = self._take()
         touched = Touched(self._index)
         tables = self._tables(written, touched)
-        self._writing = written
         try:
             await self._in_writer(self._write_tables, tables)
         except STORE_ERRORS:
-            written.absorb(self.projection)
-            self.projection = written
+            self._put_back(written)
             touched.give_back()
             raise
         finally:
@@ -202,6 +200,16 @@ class Projector:
             self._holdings_rows = 0
         self.projected_offset = written.through
         self._has_written = True
+
+    def _take(self) -> Projection:
+        """What the tables lack; it stays as it is, for another thread reads it, and what is committed is kept apart."""
+        taken, self.projection = self.projection, Projection(through=self.projection.through)
+        self._writing = taken
+        return taken
+
+    def _put_back(self, taken: Projection) -> None:
+        taken.absorb(self.projection)
+        self.projection = taken
 
     def evict(self) -> None:
         """Forget what the tables show by now and memory has too much of; to be called while nothing is being stored."""
@@ -248,14 +256,18 @@ class Projector:
         """Answer reads from tables that only this transaction sees: a full disk needs no room for it."""
         if not asked:
             return
+        taken = self._take()
         touched = Touched(self._index)
-        tables = self._tables(self.projection, touched)
+        tables = self._tables(taken, touched)
         touched.give_back()
         try:
             found = await self._in_writer(self._read_unwritten, tables, [read for _, read in asked])
         except STORE_ERRORS:
             self._answer([*asked], refusal)
             return
+        finally:
+            self._writing = None
+            self._put_back(taken)
         for (future, _), value in zip(asked, found, strict=True):
             if future.done():
                 continue
