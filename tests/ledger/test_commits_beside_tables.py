@@ -14,7 +14,7 @@ import pytest
 
 from helmr_runtime.clock import Clock, FakeClock
 from helmr_runtime.ledger import index
-from helmr_runtime.ledger.duck import projector
+from helmr_runtime.ledger.duck import projector, table_writer
 from helmr_runtime.ledger.duck.audit import audit
 from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ledger.duck.offline import Keys, stored_ledger
@@ -122,7 +122,7 @@ async def test_what_is_shown_of_tables_that_can_not_be_written_stays_as_it_was_w
     tables.failure = duckdb.IOException("No space left on device")
     tables.may_go_on.set()
     is_reading, may_read = threading.Event(), threading.Event()
-    project = projector.project
+    project = table_writer.project
     given: list[Projection] = []
 
     def held_up(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
