@@ -71,8 +71,10 @@ async def begin_steps() -> dict[str, str]:
 
 @app.get("/inbox")
 async def inbox() -> dict[str, int]:
-    """The newest that have not ended."""
-    found = await DBOS.list_workflows_async(status="PENDING", limit=INBOX, sort_desc=True)
+    """The newest that have not ended. Those that a restart takes up again are queued before they run."""
+    found = await DBOS.list_workflows_async(
+        status=["PENDING", "ENQUEUED"], limit=INBOX, sort_desc=True
+    )
     return {"count": len(found)}
 
 
