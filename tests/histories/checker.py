@@ -3,8 +3,9 @@
 Pure: calls in, sentences out. It knows nothing of how Helmr works, only what it promises:
 
 - A **stream** is a log: each accepted record has one place, places are dense from 1, a record never moves, goes or
-  comes twice, and what was accepted before another was sent stands before it. A record is taken by at most one wait,
-  for good. Reading a stream shows all that was accepted before and nothing that was refused or not yet sent.
+  comes twice, and what was accepted before another was sent stands before it. A receipt speaks of its own stream. A
+  record is taken by at most one wait, for good. Reading a stream shows all that was accepted before and nothing that
+  was refused or not yet sent.
 - A **wait** and a **token** are registers that are written once.
 - A **public token** is a counter: accepted uses never exceed its bound, none is refused while there is room, and a
   refused use is not counted.
@@ -197,6 +198,9 @@ def _check_log(
 
     for one in writes:
         for reply in one.replies:
+            named = reply.told.get("stream", stream)
+            if named != stream:
+                found.add("log", f"{stream}: {one.first.value} has a receipt of {named}")
             stands(one.first.value, reply.told["seq"], "by its receipt")
     for read in reads:
         _check_read(stream, read, by_value, stands, taken, found)

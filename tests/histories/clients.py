@@ -21,11 +21,14 @@ from tests.histories.history import Call, Kind, Outcome
 from tests.histories.transport import LeanTransport
 
 STREAM = "numbers"
+STREAMS = (STREAM, "notes")
 WAITS = 20
 """Of each session; then another is started."""
 USES_MAX = 8
 CALL_S = 10.0
 """Then a caller gives up and knows nothing."""
+LEAVES_S = 1.5
+"""Within so long a session that nobody calls has left memory, mostly."""
 AFTER_UNKNOWN_S = 0.05
 AFTER_UNKNOWN_MAX_S = 0.5
 SOME = 16
@@ -61,8 +64,12 @@ class Place:
 
     @property
     def stream(self) -> str:
-        """What its log is called in the history."""
-        return f"{self.session_id}/{STREAM}"
+        """What the log of its waits is called in the history."""
+        return self.log_of(STREAM)
+
+    def log_of(self, stream: str) -> str:
+        """What the log of a stream is called in the history."""
+        return f"{self.session_id}/{stream}"
 
 
 @dataclass(slots=True)
@@ -146,7 +153,9 @@ class HistoryClient:
 
     async def _act(self, place: Place) -> None:
         draw = self._random.random()
-        if draw < 0.17:
+        if draw < 0.02:
+            await self.deliver(place)
+        elif draw < 0.17:
             await self.send(place)
         elif draw < 0.42:
             await self.answer(place)
@@ -157,7 +166,7 @@ class HistoryClient:
         elif draw < 0.67 and self._world.repeatable:
             await self.repeat()
         elif draw < 0.74:
-            await self.read_log(place)
+            await self.read_log(place, self._random.choice(STREAMS))
         elif draw < 0.94:
             await self.read_session(place)
         elif draw < 0.97:
@@ -223,6 +232,25 @@ class HistoryClient:
 
         await self._write(do, Kind.SEND, place.stream, operation, value)
 
+    async def deliver(self, place: Place) -> None:
+        """Append a number to both streams under one idempotency key; to the first of them once more in between."""
+        value = next(self._world.values)
+        first, second = self._random.sample(STREAMS, 2)
+        for stream in (first, first, second):
+            await self._deliver(place, stream, value)
+            if self._random.random() < 0.5:
+                await asyncio.sleep(self._random.random() * LEAVES_S)
+
+    async def _deliver(self, place: Place, stream: str, value: int) -> None:
+        """One operation is one key on one stream: each try has an operation id of its own."""
+        log, target = self._client.sessions.open(place.session_id), place.log_of(stream)
+
+        async def do() -> Any:
+            receipt = await log.input(stream).send(value, idempotency_key=f"delivery {value}")
+            return {"seq": receipt.seq, "stream": place.log_of(receipt.stream)}
+
+        await self._write(do, Kind.SEND, target, f"delivery {value} to {target}", value)
+
     async def use(self, place: Place) -> None:
         """Append a number with the public token."""
         value, operation = next(self._world.values), ids.new_id(ids.OPERATION)
@@ -283,16 +311,16 @@ class HistoryClient:
 
     # --- what is read ---------------------------------------------------------------------------
 
-    async def read_log(self, place: Place) -> None:
+    async def read_log(self, place: Place, stream: str = STREAM) -> None:
         """Read all of a stream, in one page."""
-        log = self._client.sessions.open(place.session_id).input(STREAM)
+        log = self._client.sessions.open(place.session_id).input(stream)
 
         async def do() -> Any:
             page = await log.page(limit=LIST_LIMIT_MAX)
             assert page.next_cursor is None
             return [[one.seq, one.data, one.consumed_by] for one in page.items]
 
-        await self._called(do, Kind.READ_LOG, place.stream)
+        await self._called(do, Kind.READ_LOG, place.log_of(stream))
 
     async def read_session(self, place: Place) -> None:
         """Look which wait is pending, and whether the run is over."""

@@ -11,6 +11,8 @@ from helmr import step, step_key, streams, task
 MARKS = Path(os.environ.get("HELMR_TEST_MARKS", "."))
 
 numbers = streams.input("numbers", schema=int)
+notes = streams.input("notes", schema=int)
+"""No run takes from it: a sender of webhooks delivers to both."""
 
 
 @step

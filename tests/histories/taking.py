@@ -15,7 +15,7 @@ import uvloop
 
 from tests import preloaded
 from tests.histories import history_tasks
-from tests.histories.clients import HistoryClient, World
+from tests.histories.clients import STREAMS, HistoryClient, World
 from tests.histories.history import Call, Kind
 from tests.histories.nemesis import BETWEEN_S, Means, Nemesis, small_disk, whole
 from tests.histories.stepped_clock import SteppedClock
@@ -166,7 +166,8 @@ async def _look_at_all(client: HistoryClient, world: World) -> int:
     for begin in range(0, len(places), LOOKS_AT_ONCE):
         some = places[begin : begin + LOOKS_AT_ONCE]
         await asyncio.gather(*(client.read_run(place) for place in some))
-        await asyncio.gather(*(client.read_log(place) for place in some))
+        for stream in STREAMS:
+            await asyncio.gather(*(client.read_log(place, stream) for place in some))
         await asyncio.gather(*(client.read_token(place) for place in some))
     await client.read_uses({place.public_id for place in places})
     return len(unfinished)

@@ -119,6 +119,11 @@ GOOD: dict[str, list[Call]] = {
     "refused, then accepted": [
         send(1, 0, 1, None, outcome=Outcome.REFUSED), send(1, 2, 3, 1), log(4, 5, (1, None)),
     ],
+    "a delivery to two streams": [
+        call(Kind.SEND, S, 0, 1, {"seq": 1, "stream": S}, value=1, operation="key on numbers"),
+        call(Kind.SEND, "ses/notes", 2, 3, {"seq": 1, "stream": "ses/notes"}, value=1, operation="key on notes"),
+        log(4, 5, (1, None)), call(Kind.READ_LOG, "ses/notes", 4, 5, [[1, 1, None]]),
+    ],
     "a read beside a send": [send(1, 0, 9, 1), log(1, 2), log(3, 4, (1, None))],
     "an answer": [answer(1, 0, 5, 1), look(1, 2, "pending"), look(6, 7, "fulfilled"), log(8, 9, (1, "wait"))],
     "a completion": [
@@ -150,6 +155,10 @@ GOOD: dict[str, list[Call]] = {
 
 BAD: dict[str, tuple[str, list[Call]]] = {
     "acknowledged and lost": ("log", [send(1, 0, 1, 1), log(2, 3)]),
+    "a receipt of another stream": (
+        "log",
+        [call(Kind.SEND, S, 0, 1, {"seq": 1, "stream": "ses/notes"}, value=1, operation="key"), log(2, 3, (1, None))],
+    ),
     "one place for two": ("log", [send(1, 0, 9, 1), send(2, 0, 9, 1)]),
     "one record twice": ("log", [send(1, 0, 1, 1), log(2, 3, (1, None), (1, None))]),
     "a gap": ("log", [send(1, 0, 1, 2), call(Kind.READ_LOG, S, 2, 3, [[2, 1, None]])]),

@@ -52,6 +52,8 @@ class Generator:
         self.times = times
         self.scripts = Scripts(self.random, times)
         self.model = Model()
+        self.redelivers: list[str] = []
+        """Sessions that a sender tries again: they have left memory meanwhile."""
 
     def sequence(self, count: int) -> list[Command]:
         """So many commands."""
@@ -67,6 +69,8 @@ class Generator:
     def next(self) -> Command:
         """The next one."""
         pick = self.random.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
+        if self.redelivers and self.chance(0.6):
+            pick = "send"
         args: dict[str, Any] | None = getattr(self, pick)() if self.model.sessions else self.start()
         kind = pick if self.model.sessions else "start"
         while args is None:
@@ -115,7 +119,8 @@ class Generator:
 
     def send(self) -> dict[str, Any]:
         """Rather what is waited for."""
-        session = self.session()
+        is_again = bool(self.redelivers)
+        session = self.redelivers.pop() if is_again else self.session()
         stream = "nothing" if self.chance(0.03) else self.random.choice(STREAMS)
         wait = self.model.sessions[session].wait
         if wait is not None and wait.stream is not None and self.chance(0.6):
@@ -126,8 +131,8 @@ class Generator:
             correlation = wait.correlation
         if correlation is not None:
             args["correlation"] = correlation
-        if self.chance(0.2):
-            args["key"] = f"k{self.random.randrange(2)}"
+        if self.chance(0.8 if is_again else 0.3):
+            args |= self.keyed(self.model.sessions[session])
         sending = self.public()
         if sending and self.chance(0.4):
             public = self.random.choice(sending)
@@ -135,6 +140,14 @@ class Generator:
             if public.session is not None and self.chance(0.8):
                 args |= {"session": public.session, "stream": public.stream}
         return args
+
+    def keyed(self, session: Session) -> dict[str, Any]:
+        """A key; often one that the session knows, with what came under it, on the same stream or on another."""
+        if not session.keys or self.chance(0.4):
+            return {"key": f"k{self.random.randrange(2)}"}
+        (stream, key), (data, _) = self.random.choice(list(session.keys.items()))
+        other = stream if self.chance(0.5) else self.random.choice(STREAMS)
+        return {"stream": other, "key": key, "data": data}
 
     def answer(self) -> dict[str, Any] | None:
         """Rather one that is pending."""
@@ -344,8 +357,11 @@ class Generator:
         return {"older_than": DAY_MS}
 
     def nothing(self) -> dict[str, Any]:
-        """Park a session or kill what holds it."""
-        return {"session": self.session(), "how": self.random.choice(["park", "kill"])}
+        """Park a session or kill what holds it; what was sent is often sent again then."""
+        session = self.session()
+        if self.model.sessions[session].keys:
+            self.redelivers = [session, session]
+        return {"session": session, "how": self.random.choice(["park", "kill"])}
 
     def advance(self) -> dict[str, Any] | None:
         """Let time pass."""

@@ -94,6 +94,7 @@ from tests.model.commands import Command as ModelCommand
 from tests.model.compare import Difference, difference
 from tests.model.core_code import Code
 from tests.model.core_desk import Desk
+from tests.model.core_keys import Keys
 from tests.model.lines import Lines, principal_of
 from tests.model.naive import Model
 from tests.model.script import TASKS
@@ -117,6 +118,7 @@ class CoreDoor:
         self.registry = Registry(TASKS, code_hash="model")
         self.index = LedgerIndex()
         self.feed = KeptEntries()
+        self.keys = Keys(self.feed)
         self.states: dict[str, SessionState] = {}
         self.lines = Lines(T0)
         self.desk = Desk(self.index, lambda: self.now)
@@ -254,6 +256,12 @@ class CoreDoor:
         if first is not None:
             return first
         state = self.states[session_id]
+        if isinstance(command, Send):
+            by_key = self.keys.repeated(command, session_id, self.now)
+            if by_key is not None:
+                if by_key.error is not None:
+                    raise by_key.error
+                return dict(by_key.reply)
         context = self.context(state)
         is_known = isinstance(command, Send) and _is_known(state, command)
         if not is_known:
@@ -876,7 +884,7 @@ class CoreDoor:
     # --- time and what goes wrong -----------------------------------------------------------------------
 
     def do_nothing(self, operation: Operation | None, *, session: str, how: str) -> dict[str, Any]:
-        """Go on from a checkpoint, or from the entries alone; the ledger knows operations and keys."""
+        """Go on from a checkpoint, or from the entries alone; what neither tells of keys the ledger knows."""
         state = self.states.get(session)
         if state is None:
             return {}
@@ -889,8 +897,9 @@ class CoreDoor:
             text = checkpoint.save(state, {entry.seq: entry.feed_offset or 0 for entry in entries})
             named = {offset: self.feed.at(offset) for offset in checkpoint.refs(text)}
             again = checkpoint.restore(session, text, named)
-            again.operations, again.send_keys = state.operations, state.send_keys
+            again.operations = state.operations
         self.states[session] = again
+        self.keys.parked(again)
         return {}
 
     def do_delay(self, operation: Operation | None, *, ms: int) -> dict[str, Any]:

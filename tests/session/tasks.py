@@ -24,6 +24,7 @@ class Decision(BaseModel):
 
 approval = streams.input("approval", schema=Decision)
 messages = streams.input("messages", schema=str)
+remarks = streams.input("remarks", schema=str)
 replies = streams.output("replies", schema=str)
 
 

@@ -198,6 +198,29 @@ async def test_idempotency_key_gives_one_record_also_after_parking(harness) -> N
             await session.send("approval", {"decision": "reject"}, idempotency_key="key")
 
 
+@pytest.mark.parametrize("how", ["park", "kill"])
+async def test_a_key_repeated_on_one_stream_says_nothing_of_another_stream(harness, how) -> None:
+    """The repetition adopts the session, and brings along what the ledger knows of the key on its own stream."""
+    async with harness(tasks.approve) as h:
+        session = await h.start("approve", "k")
+        first = await session.send("messages", "a", idempotency_key="delivery")
+        if how == "kill":  # what the checkpoint holds of the session, the state does not know
+            await session.park()
+            await h.async_client().sessions.open(session.id).note("adopted")
+        await getattr(session, how)()
+        again = await session.send("messages", "a", idempotency_key="delivery")
+        assert again == {**first, "duplicate": True}
+        other = await session.send("remarks", "a", idempotency_key="delivery")
+        assert (other["stream"], other["seq"], other["duplicate"]) == ("remarks", 1, False)
+        assert other["record_id"] != first["record_id"]
+        with pytest.raises(IdempotencyConflict):
+            await session.send("remarks", "b", idempotency_key="delivery")
+        stored = [
+            e.body["stream"] for e in await session.transcript() if e.kind == "input.accepted"
+        ]
+        assert stored == ["messages", "remarks"]
+
+
 async def test_100_concurrent_sends_are_1_to_100(harness) -> None:
     async with harness(tasks.chat) as h:
         session = await h.start("chat")

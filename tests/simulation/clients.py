@@ -12,7 +12,14 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from helmr import ids
-from helmr.errors import HelmrError, NotFound, OutcomeUnknown, Overloaded, Unavailable
+from helmr.errors import (
+    HelmrError,
+    IdempotencyConflict,
+    NotFound,
+    OutcomeUnknown,
+    Overloaded,
+    Unavailable,
+)
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.rpc.protocol import GATEWAY
 from tests.simulation import tasks
@@ -70,6 +77,9 @@ class Clients:
                 return
             if kind == "answer_batch":
                 await self._answer_batch(random)
+                return
+            if kind == "deliver":
+                await self._deliver(random)
                 return
             asked = await self._asked(kind, random)
             if asked is not None:
@@ -176,6 +186,19 @@ class Clients:
             parts = {"data": data, "batch_id": batch_id}
             operation_id = ids.new_id(ids.OPERATION)
             await self._tell(Asked("answer_batch", ALICE, operation_id, wait.id, parts))
+
+    async def _deliver(self, random: Random) -> None:
+        """What a sender of webhooks does: one delivery, under its id, to several streams; each perhaps once more."""
+        if not self._sessions:
+            return
+        session_id, _ = random.choice(self._sessions[-12:])
+        request = {"data": random.randrange(2), "idempotency_key": f"d{random.randrange(3)}"}
+        streams = random.choices(("orders", "remarks"), k=random.randrange(2, 5))
+        for stream in streams:
+            parts = {"stream": stream, "request": request}
+            await self._tell(Asked("send", ALICE, ids.new_id(ids.OPERATION), session_id, parts))
+            if random.random() < 0.5:
+                await asyncio.sleep(random.random() * 8.0)  # it leaves memory meanwhile
 
     async def _amendment(self, random: Random) -> Asked | None:
         """Another answer to one of the newest waits, mostly one that has an answer."""
@@ -299,6 +322,9 @@ class Clients:
             receipt = await self.ask(asked)
         except HelmrError as error:
             self._world.counts.reached(f"refused:{error.code}")
+            is_told = asked.kind == "send" and isinstance(error, IdempotencyConflict)
+            if is_told and era == self._world.promotion.era:
+                self._world.invariants.sends.conflicts(asked.target, asked.parts)
             return
         if era == self._world.promotion.era:  # else the old ledger may have said so
             self._take(asked, receipt)
@@ -321,6 +347,8 @@ class Clients:
                 self._tokens.append(receipt.id)
             case "share":
                 self._shared.append((receipt.id, asked.parts["scope"]["session"]))
+            case "send" | "public_send":
+                self._world.invariants.sends.acknowledged(asked.target, asked.parts, receipt)
             case "link":
                 self._links.append((receipt.id, asked.target))
                 self._world.told_link(receipt.url, asked.target)
@@ -389,7 +417,7 @@ class Clients:
 def _send(task: str, random: Random) -> dict[str, Any]:
     stream = "chat" if task in ("listens", "goes_on") or random.random() < 0.1 else "orders"
     if task == "take":
-        stream = random.choice(("orders", "orders", "chat"))
+        stream = random.choice(("orders", "orders", "chat", "remarks"))
     request: dict[str, Any] = {"data": _data(stream, random)}
     if stream == "orders" and random.random() < 0.6:
         request["correlation_id"] = f"q{random.randrange(3)}"

@@ -29,6 +29,7 @@ from tests.simulation.links import Links
 from tests.simulation.notices import Notices
 from tests.simulation.pruning import Pruning
 from tests.simulation.schedules import Schedules
+from tests.simulation.sends import Sends
 
 WAIT_ENDS = {
     EntryKind.WAIT_FULFILLED: "fulfilled",
@@ -89,6 +90,7 @@ class Invariants:
         self.schedules = Schedules(counts, self.check)
         self.notices = Notices(told, counts, self.check)
         self.links = Links(counts, self.check)
+        self.sends = Sends(self.sessions, counts, self.check)
         self.token_owners: dict[str, str] = {}
         """By token, the session whose transcript it was made in."""
         self.pruning = Pruning(self, counts, self.check)

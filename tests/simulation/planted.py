@@ -39,7 +39,7 @@ from helmr_runtime.ledger.schedules import ScheduleIndex
 from helmr_runtime.ledger.timers import Timers
 from helmr_runtime.ledger.tokens import TokenIndex
 from helmr_runtime.ledger.work_list import WorkList
-from helmr_runtime.ports import Committed, Flush, StartSession
+from helmr_runtime.ports import Committed, Flush, KnownKey, StartSession
 from helmr_runtime.rpc.protocol import Failure
 from helmr_runtime.service import links
 from helmr_runtime.session.code_runner import CodeRunner
@@ -226,6 +226,15 @@ def _answer_to_a_wait_that_is_over() -> AbstractContextManager[object]:
 def _default_over_a_completion() -> AbstractContextManager[object]:
     """The ledger writes a default though the token was completed before its time, and its wait has not heard of it."""
     return mock.patch.object(LedgerIndex, "may_time_out", return_value=True)
+
+
+def _key_of_any_stream() -> AbstractContextManager[object]:
+    """A key that came with the adoption is known, whichever stream it was for."""
+
+    def hashes_only(self: KnownKey, stream: str, key_hash: str) -> bool:
+        return bool(self.entry.body.get("key_hash") == key_hash)
+
+    return mock.patch.object(KnownKey, "is_of", hashes_only)
 
 
 # --- what corrections rely on --------------------------------------------------------------------------
@@ -427,6 +436,7 @@ BUGS: dict[str, Bug] = {
     "late-answer": _answer_to_a_wait_that_is_over,
     "default-over-completion": _default_over_a_completion,
     "errors-alike": _error_without_its_kind,
+    "key-of-any-stream": _key_of_any_stream,
     "key-kept": _key_kept_over_a_rewind,
     "kept-for-another": _kept_for_another_question,
     "rewound-goes-on": _rewound_code_not_severed,

@@ -32,6 +32,8 @@ RARE = (
     "flush stored before",
     "fold compared",
     "kept state compared",
+    "key repeated",
+    "key repeated that another stream has too",
     "adopted as it was left",
     *(f"ledger ends in a {access}" for access in ("sync", "write")),
     "link revoked",

@@ -13,6 +13,7 @@ CODE_HASH = "simulated"
 
 orders = streams.input("orders", schema=int)
 chat = streams.input("chat", schema=str)
+remarks = streams.input("remarks", schema=int)
 echoes = streams.output("echoes", schema=int)
 
 executed: Callable[[str, str, Any], None] = lambda key, name, payload: None  # noqa: E731 - the world sets it

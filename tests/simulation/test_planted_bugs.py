@@ -30,6 +30,7 @@ RULES = {
     "found-unsynced": {"S-60"},
     "kept-for-another": {"S-78"},
     "key-kept": {"S-76"},
+    "key-of-any-stream": {"S-26"},
     "lane-unstored": {"S-84"},
     "late-answer": {"S-18"},
     "notice-forgotten": {"S-84"},

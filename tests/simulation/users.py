@@ -24,6 +24,7 @@ EVERYONE = Mix(
     {
         "start": 22,
         "send": 26,
+        "deliver": 4,
         "answer": 22,
         "complete": 8,
         "make_token": 4,
@@ -74,6 +75,7 @@ MIXES: Mapping[str, Mix] = {
         {
             "start": 8,
             "send": 50,
+            "deliver": 10,
             "public_send": 14,
             "share": 5,
             "close": 4,

@@ -108,6 +108,11 @@ class KnownKey:
     data_hash: str
     entry: Entry
 
+    def is_of(self, stream: str, key_hash: str) -> bool:
+        """It is this key on this stream: the same key on another stream is another key."""
+        body = self.entry.body
+        return bool((body["stream"], body.get("key_hash")) == (stream, key_hash))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:

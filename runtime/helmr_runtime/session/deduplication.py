@@ -122,6 +122,6 @@ class Deduplicator:
     async def _older_key(self, stream: str, hashed: str) -> KnownKey | None:
         if not (self._has_older_keys or self._state.has_forgotten_keys):
             return None
-        if self._key is not None and self._key.entry.body.get("key_hash") == hashed:
+        if self._key is not None and self._key.is_of(stream, hashed):
             return self._key
         return await self._ledger.known_key(self._state.id, stream, hashed)
