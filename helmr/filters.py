@@ -8,6 +8,8 @@ due<10m  due>1h  age>2d     time left and time since
 is:mine  is:unassigned      of waits: assigned to oneself or claimed by oneself; assigned to nobody
 is:claimed  claimed:mia     somebody is at it; mia is
 is:snoozed                  of waits: put off by oneself
+is:failed  is:blocked       of sessions: open, and their newest run failed; is blocked
+run:failed                  of sessions: the newest run's status, also of those that are over
 ```
 
 Words stand side by side and all must hold. A name and a colon are a field, and a field that there is not is refused:
@@ -25,7 +27,7 @@ from datetime import datetime
 
 from helmr import durations
 from helmr.errors import BadDuration, BadFilter
-from helmr.models import SessionInfo, WaitInfo
+from helmr.models import Activity, RunStatus, SessionInfo, SessionStatus, WaitInfo
 
 FILTER_TEXT_MAX = 1_000
 TERMS_MAX = 32
@@ -40,7 +42,8 @@ class Fields:
 
     `times` maps a time field to the fact it reads and whether it counts from now on (`due`) or back (`age`);
     `pushed` maps a field to the list parameter of the HTTP API that filters by the same equality; `words` a field to
-    the only values that it has, which no search of every text finds.
+    the only values that it has, which no search of every text finds; `pushed_words` a word behind `is:` to the list
+    parameters that say the same.
     """
 
     noun: str
@@ -48,6 +51,7 @@ class Fields:
     times: Mapping[str, tuple[str, bool]]
     pushed: Mapping[str, str]
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    pushed_words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -99,6 +103,8 @@ SESSION_FIELDS = Fields(
         "stream",
         "correlation",
         "subject",
+        "run",
+        "is",
     ),
     times={
         "due": ("deadline_at", True),
@@ -111,6 +117,15 @@ SESSION_FIELDS = Fields(
         "status": "status",
         "activity": "activity",
         "tag": "tag",
+        "run": "run_status",
+    },
+    words={
+        "is": ("failed", "blocked"),
+        "run": tuple(status.value for status in RunStatus),
+    },
+    pushed_words={
+        "failed": {"run_status": RunStatus.FAILED.value, "status": SessionStatus.OPEN.value},
+        "blocked": {"activity": Activity.BLOCKED.value},
     },
 )
 
@@ -169,16 +184,20 @@ class Filter:
 
     def pushed(self) -> dict[str, str]:
         """List parameters that a gateway can filter by; the rest is filtered where it is shown."""
-        return {
-            self.fields.pushed[term.field]: term.values[0]
-            for term in self.terms
-            if term.field is not None
-            and term.field in self.fields.pushed
-            and not term.negated
-            and term.op == ":"
-            and len(term.values) == 1
-            and not term.values[0].endswith("*")
-        }
+        found: dict[str, str] = {}
+        for term in self.terms:
+            if term.negated or term.op != ":" or len(term.values) != 1:
+                continue
+            value = term.values[0]
+            if term.field == "is":
+                found |= self.fields.pushed_words.get(value.lower(), {})
+            elif (
+                term.field is not None
+                and term.field in self.fields.pushed
+                and not value.endswith("*")
+            ):
+                found[self.fields.pushed[term.field]] = value
+        return found
 
     def _holds(self, term: Term, facts: Facts, now: datetime) -> bool:
         if term.field is None:
@@ -255,9 +274,16 @@ def wait_facts(
     }
 
 
+def is_failed(session: SessionInfo) -> bool:
+    """An open session whose newest run failed: it can be retried."""
+    is_open = session.status is SessionStatus.OPEN
+    return is_open and session.run_status is RunStatus.FAILED
+
+
 def session_facts(session: SessionInfo) -> Facts:
     """What `SESSION_FIELDS` filter on."""
     wait = session.wait
+    said = {"failed": is_failed(session), "blocked": session.activity is Activity.BLOCKED}
     return {
         "id": session.id,
         "external": session.external_id,
@@ -268,6 +294,8 @@ def session_facts(session: SessionInfo) -> Facts:
         "stream": wait.stream if wait else None,
         "correlation": wait.correlation_id if wait else None,
         "subject": wait.subject if wait else None,
+        "run": session.run_status.value if session.run_status is not None else None,
+        "is": tuple(word for word, holds in said.items() if holds),
         "deadline_at": wait.deadline_at if wait else None,
         "created_at": session.created_at,
         "updated_at": session.updated_at,

@@ -211,7 +211,7 @@ def run_row(run: RunInfo, now: datetime) -> Row:
     role = {"failed": "error", "blocked": "error", "succeeded": "success", "cancelled": "muted"}
     status = run.status.value
     error = run.error
-    said = f"{error.type or error.code}: {error.message}" if error else ""
+    said = error.text if error else ""
     if not said and run.retry_at is not None:
         said = f"next attempt at {countdown.clock(run.retry_at)}"
     if not said and run.result is not None:

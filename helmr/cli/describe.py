@@ -70,15 +70,14 @@ def value_text(value: Any) -> str:
 def session_row(one: SessionInfo) -> tuple[object, ...]:
     """Cells of `SESSION_COLUMNS`."""
     updated = time_text(one.updated_at)
-    return (one.id, one.task, one.status, one.activity, one.external_id, updated, one.tags)
+    doing = f"{one.activity}, failed" if one.run_status == "failed" else one.activity
+    return (one.id, one.task, one.status, doing, one.external_id, updated, one.tags)
 
 
 def run_row(one: RunInfo) -> tuple[object, ...]:
     """Cells of `RUN_COLUMNS`."""
     created, ended = time_text(one.created_at), time_text(one.ended_at)
-    error = (
-        None if one.error is None else f"{one.error.type or one.error.code}: {one.error.message}"
-    )
+    error = None if one.error is None else one.error.text
     return (one.id, one.session_id, one.task, one.status, one.attempt, created, ended, error)
 
 
@@ -138,6 +137,8 @@ def session_fields(one: SessionInfo) -> list[tuple[str, object]]:
         *((("child of", _parent(one.parent)),) if one.parent is not None else ()),
         ("status", one.status),
         ("activity", one.activity),
+        *((("newest run", one.run_status),) if one.run_status is not None else ()),
+        *((("error", one.error.text),) if one.error is not None else ()),
         *((("queued", time_and_distance(one.queued_at)),) if one.queued_at is not None else ()),
         ("tags", one.tags),
         ("metadata", value_text(one.metadata) if one.metadata else None),

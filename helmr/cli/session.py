@@ -131,15 +131,14 @@ def list_(
 ) -> None:
     """List sessions, newest first."""
     wanted = filters.parse(filter_ or "", filters.SESSION_FIELDS)
+    given = {"task": task, "status": status, "activity": activity}
+    given |= {"external_id": external_id, "tag": tag}
+    asked: dict[str, Any] = {name: one for name, one in given.items() if one is not None}
     with cli.client() as client:
         parent_id = finding.session(client, parent) if parent is not None else None
         printing.show_list(
             lambda after: client.sessions.page(
-                task=task,
-                status=status,
-                activity=activity,
-                external_id=external_id,
-                tag=tag,
+                **(wanted.pushed() | asked),
                 parent=parent_id,
                 limit=limit,
                 cursor=after,

@@ -155,6 +155,7 @@ class AsyncSessions:
         tag: str | None = None,
         forked_from: str | None = None,
         parent: str | None = None,
+        run_status: str | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[SessionInfo]:
         """Every session that fits, newest first, page by page.
@@ -181,6 +182,7 @@ class AsyncSessions:
                 tag=tag,
                 forked_from=forked_from,
                 parent=parent,
+                run_status=run_status,
                 limit=limit,
                 cursor=cursor,
             )
@@ -196,6 +198,7 @@ class AsyncSessions:
         tag: str | None = None,
         forked_from: str | None = None,
         parent: str | None = None,
+        run_status: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[SessionInfo]:
@@ -209,6 +212,7 @@ class AsyncSessions:
                 tag=tag,
                 forked_from=forked_from,
                 parent=parent,
+                run_status=run_status,
                 limit=limit,
                 cursor=cursor,
             )

@@ -107,6 +107,7 @@ def list_sessions(
     tag: str | None = None,
     forked_from: str | None = None,
     parent: str | None = None,
+    run_status: str | None = None,
     limit: int | None = None,
     cursor: str | None = None,
 ) -> Call[Page[SessionInfo]]:
@@ -122,6 +123,7 @@ def list_sessions(
         "tag": tag,
         "forked_from": forked_from,
         "parent": parent,
+        "run_status": run_status,
     }
     return list_call("/v1/sessions", SessionInfo, given, limit=limit, cursor=cursor)
 

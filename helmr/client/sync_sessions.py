@@ -156,6 +156,7 @@ class Sessions:
         tag: str | None = None,
         forked_from: str | None = None,
         parent: str | None = None,
+        run_status: str | None = None,
         limit: int | None = None,
     ) -> Iterator[SessionInfo]:
         """Every session that fits, newest first, page by page.
@@ -182,6 +183,7 @@ class Sessions:
                 tag=tag,
                 forked_from=forked_from,
                 parent=parent,
+                run_status=run_status,
                 limit=limit,
                 cursor=cursor,
             )
@@ -197,6 +199,7 @@ class Sessions:
         tag: str | None = None,
         forked_from: str | None = None,
         parent: str | None = None,
+        run_status: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[SessionInfo]:
@@ -210,6 +213,7 @@ class Sessions:
                 tag=tag,
                 forked_from=forked_from,
                 parent=parent,
+                run_status=run_status,
                 limit=limit,
                 cursor=cursor,
             )

@@ -32,6 +32,11 @@ class ErrorInfo(Wire):
     message: str = ""
     traceback: str | None = None
 
+    @property
+    def text(self) -> str:
+        """What kind of error, and its message."""
+        return f"{self.type or self.code}: {self.message}"
+
 
 class ForkOrigin(Wire):
     """Where a fork begins: behind entry `seq` of its origin."""
@@ -56,6 +61,10 @@ class SessionInfo(Wire):
     task: str
     status: SessionStatus
     activity: Activity
+    run_status: RunStatus | None = None
+    """Of its newest run."""
+    error: ErrorInfo | None = None
+    """Why its newest run failed or is blocked, without the traceback."""
     queued_at: datetime | None = None
     """Since when its run waits for room, or when its next attempt begins to; null unless `activity` is queued."""
     wait: WaitInfo | None = None
@@ -76,6 +85,7 @@ class SessionInfo(Wire):
             "external id": self.external_id,
             "status": self.status.value,
             "activity": self.activity.value,
+            "error": self.error.text if self.error is not None else None,
             "tags": self.tags,
             "metadata": self.metadata,
             "created": self.created_at,
@@ -113,7 +123,7 @@ class RunInfo(Wire):
             "result": json.dumps(self.result, ensure_ascii=False)
             if self.result is not None
             else None,
-            "error": f"{error.type or error.code}: {error.message}" if error is not None else None,
+            "error": error.text if error is not None else None,
             "created": self.created_at,
             "ended": self.ended_at,
         }

@@ -202,6 +202,20 @@ def test_filters_are_sent(helmr, here: Gateway) -> None:
     ]
 
 
+def test_what_failed_is_found_with_its_error(helmr, here: Gateway) -> None:
+    here.session()
+    error = {"code": "task_failed", "type": "CardDeclined", "message": "no money"}
+    session_id = here.session(activity="idle", run_status="failed", error=error)
+    said = json.loads(helmr("session", "list", "--filter", "is:failed", "--json").out)
+    assert [one["id"] for one in said["items"]] == [session_id]
+    assert here.seen[-1].query == "status=open&run_status=failed&limit=50"
+    assert "idle, failed" in helmr("session", "list").out
+    lines = [
+        " ".join(line.split()) for line in helmr("session", "get", session_id).out.splitlines()
+    ]
+    assert {"newest run failed", "error CardDeclined: no money"} <= set(lines)
+
+
 def test_shared_options_stand_before_or_behind_the_command(
     helmr, here: Gateway, monkeypatch
 ) -> None:
@@ -262,6 +276,10 @@ def test_status_is_three_lines_and_what_is_wrong(helmr, here: Gateway) -> None:
         "warning   the queue stands still",
         "degraded  queue_stalled",
     ]
+    here.health["counts"]["sessions_failed"] = 2
+    assert helmr("status").out.splitlines()[3] == (
+        "failed    2 sessions: helmr session list --filter is:failed"
+    )
 
 
 def test_status_tells_whether_it_is_ready(helmr, here: Gateway) -> None:

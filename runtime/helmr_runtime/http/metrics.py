@@ -292,6 +292,8 @@ def _of_ledger(ledger: Mapping[str, Any]) -> Iterator[Metric]:
     by_activity = {(activity.value,): counts[activity.value] for activity in Activity}
     yield _gauges("helmr_sessions", "Sessions by what they do", ["activity"], by_activity)
     yield _gauge("helmr_sessions_open", "Open sessions", counts["open"])
+    about = "Open sessions whose newest run failed"
+    yield _gauge("helmr_sessions_failed", about, counts["failed"])
     yield _gauge("helmr_sessions_parked", "Sessions that wait on disk alone", counts["parked"])
     yield _gauge("helmr_feed_offset", "Entries since the ledger began", ledger["feed_offset"])
     lags = {(name,): one["lag"] for name, one in ledger["followers"].items()}

@@ -74,7 +74,7 @@ class Head:
         start_key: Digest of the idempotency key of its start.
         key_id: The master key that the session's hash chain began with; None for a plain chain (S-52).
         claims: Who is at the pending wait, and what of that no entry says yet. Forgotten at a restart.
-        counted_as: Under which activity and holding the index's census counts it now.
+        counted_as: Under what the index's census counts it now.
     """
 
     session_id: str
@@ -103,7 +103,7 @@ class Head:
     start_key: bytes | None = None
     key_id: str | None = None
     claims: Claims | None = None
-    counted_as: tuple[Activity, bool] | None = None
+    counted_as: tuple[Activity, bool, bool] | None = None
 
     @property
     def last(self) -> tuple[int, bytes]:

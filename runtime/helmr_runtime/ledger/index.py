@@ -435,6 +435,7 @@ class LedgerIndex:
             "open": self.open_count,
             "held": census.held,
             "parked": census.parked,
+            "failed": census.failed,
             "waiting_held": len(self._waiting_held),
             **self.work.counts(),
             **census.by_activity(),

@@ -77,8 +77,10 @@ class MemoryRows:
         wait = (
             self._wait(rows.new_waits[numbers.wait_id], in_full=True) if numbers.wait_id else None
         )
-        queued = rows.runs.get(numbers.run_id or "") if views.is_queued(numbers) else None
-        return views.session_json(rows.new_sessions[session_id], numbers, wait, queued)
+        run = rows.runs.get(numbers.run_id or "") if views.needs_run(numbers) else None
+        outcome = self._entry(run.outcome_offset) if run is not None else None
+        body = outcome.body if outcome is not None else None
+        return views.session_json(rows.new_sessions[session_id], numbers, wait, run, body)
 
     def _run(self, row: NewRun) -> Json:
         numbers = self._rows.runs[row.run_id]

@@ -267,27 +267,12 @@ class ReadableLedger(LedgerNumbers):
     async def list_sessions(
         self,
         *,
-        external_id: str | None = None,
-        task: str | None = None,
-        status: str | None = None,
-        activity: str | None = None,
-        tag: str | None = None,
-        forked_from: str | None = None,
-        parent: str | None = None,
         cursor: str | None = None,
         limit: int | None = None,
+        **wanted: str | None,
     ) -> Json:
-        """A page of `SessionInfo`, newest first."""
-        wanted = SessionFilter(
-            external_id=external_id,
-            task=task,
-            status=status,
-            activity=activity,
-            tag=tag,
-            forked_from=forked_from,
-            parent=parent,
-        )
-        found = await self._page(wanted, cursor, limit)
+        """A page of `SessionInfo`, newest first; what is wanted as `SessionFilter` names it."""
+        found = await self._page(SessionFilter(**wanted), cursor, limit)
         return {**found, "items": [self._with_claim_of(one) for one in found["items"]]}
 
     async def get_run(self, run_id: str) -> Json:

@@ -29,6 +29,8 @@ class SessionFilter:
     tag: str | None = None
     forked_from: str | None = None
     parent: str | None = None
+    run_status: str | None = None
+    """Of the newest run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from helmr.models import RunStatus
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, iso
+from helmr_runtime.core.run import ACTIVE
 from helmr_runtime.ledger.projection import (
     NewRun,
     NewSession,
@@ -19,6 +21,10 @@ from helmr_runtime.ledger.projection import (
 
 Json = dict[str, Any]
 
+_ACTIVE = tuple(status.value for status in ACTIVE)
+_EXECUTING = (RunStatus.RUNNING.value, RunStatus.WAITING.value)
+_WITH_ERROR = (RunStatus.FAILED.value, RunStatus.BLOCKED.value)
+
 UNREADABLE = "(can't be read)"
 """Stands in a list for the subject of what has a `problem`."""
 
@@ -28,15 +34,33 @@ def session_json(
     numbers: SessionNumbers,
     wait: Mapping[str, Any] | None,
     run: RunNumbers | None,
+    outcome: Mapping[str, Any] | None = None,
+    *,
+    problem: str | None = None,
 ) -> Json:
-    """A `SessionInfo`. `wait` is the active wait in full, or None; `run` the newest run, if it is queued."""
-    queued_at = (run.retry_at or run.queued_at) if run is not None else None
+    """A `SessionInfo`.
+
+    Args:
+        row: What never changes.
+        numbers: What does.
+        wait: The active wait in full, or None.
+        run: The newest run, where `needs_run` says so.
+        outcome: Body of the entry that ended or blocked that run, where `needs_outcome` says so.
+        problem: Why that body can't be read.
+    """
+    is_queued = run is not None and run.status == RunStatus.QUEUED.value
+    queued_at = (run.retry_at or run.queued_at) if run is not None and is_queued else None
+    run_status = run.status if run is not None else None
+    if run is None and numbers.activity in _ACTIVE:
+        run_status = numbers.activity
     return {
         "id": row.session_id,
         "external_id": row.external_id,
         "task": row.task,
         "status": numbers.status,
         "activity": numbers.activity,
+        "run_status": run_status,
+        "error": _short_error(run_status, outcome, problem),
         "queued_at": iso_or_none(queued_at),
         "wait": dict(wait) if wait is not None else None,
         "tags": jsontext.decode(row.tags),
@@ -91,6 +115,16 @@ def run_json(
         "created_at": iso(row.created_at),
         "ended_at": iso_or_none(numbers.ended_at),
     }
+
+
+def _short_error(
+    run_status: str | None, outcome: Mapping[str, Any] | None, problem: str | None
+) -> Any:
+    """The error of a session's newest run, without the traceback."""
+    if problem is not None:
+        return {"code": "unreadable", "type": "", "message": UNREADABLE}
+    error = _error(run_status or "", outcome)
+    return {**error, "traceback": None} if isinstance(error, Mapping) else None
 
 
 def _error(status: str, outcome: Mapping[str, Any] | None) -> Any:
@@ -158,9 +192,14 @@ def wait_json(
     return found
 
 
-def is_queued(numbers: SessionNumbers) -> bool:
-    """The session's newest run waits for room, or for its next attempt."""
-    return numbers.activity == "queued" and numbers.run_id is not None
+def needs_run(numbers: SessionNumbers) -> bool:
+    """The session's activity does not say all of its newest run: since when it is queued, how it ended."""
+    return numbers.run_id is not None and numbers.activity not in _EXECUTING
+
+
+def needs_outcome(run: RunNumbers | None) -> bool:
+    """The run has an error, which stands in the entry at its `outcome_offset`."""
+    return run is not None and run.outcome_offset is not None and run.status in _WITH_ERROR
 
 
 def was_at_once(resolved: Entry) -> bool:

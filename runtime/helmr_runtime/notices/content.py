@@ -204,4 +204,4 @@ def _full(about: Subject) -> dict[str, Any]:
     error = run.error if run is not None else None
     if error is None:
         return {}
-    return {"error": f"{error.type or error.code}: {error.message}"}
+    return {"error": error.text}

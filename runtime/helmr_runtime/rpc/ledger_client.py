@@ -135,11 +135,12 @@ class LedgerClient(Protocol):
         tag: str | None = None,
         forked_from: str | None = None,
         parent: str | None = None,
+        run_status: str | None = None,
         cursor: str | None = None,
         limit: int | None = None,
     ) -> Json:
-        """Sessions, newest first. Filters: external_id, task, status, activity, tag, forked_from, parent, limit,
-        cursor."""
+        """Sessions, newest first. Filters: external_id, task, status, activity, tag, forked_from, parent,
+        run_status, limit, cursor."""
         ...
 
     async def get_run(self, run_id: str) -> Json:

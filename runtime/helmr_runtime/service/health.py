@@ -28,7 +28,7 @@ from helmr_runtime.service.notices import Notices
 ANSWER_TIMEOUT_S = 2.0
 """A part that is silent for longer counts as away."""
 
-SESSION_COUNTS = ("open", "held", "parked", *(activity.value for activity in Activity))
+SESSION_COUNTS = ("open", "held", "parked", "failed", *(activity.value for activity in Activity))
 
 
 class HealthView:

@@ -162,6 +162,7 @@ class Sessions:
         tag: str | None = None,
         forked_from: str | None = None,
         parent: str | None = None,
+        run_status: RunStatus | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[SessionInfo]:
@@ -177,6 +178,7 @@ class Sessions:
             tag=tag,
             forked_from=forked_from,
             parent=parent,
+            run_status=run_status.value if run_status is not None else None,
             limit=limit,
             cursor=cursor,
         )

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr.errors import BadFilter
-from helmr.filters import SESSION_FIELDS, WAIT_FIELDS, parse
+from helmr.filters import SESSION_FIELDS, WAIT_FIELDS, parse, session_facts
+from helmr.models import SessionInfo
 
 NOW = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)
 FACTS = {
@@ -94,6 +95,51 @@ def test_a_pasted_correlation_id_is_refused_with_the_form_that_finds_it(sign: st
 def test_equalities_are_pushed_to_the_gateway_and_the_rest_is_not() -> None:
     found = parse("status:open tag:vip -task:chat quiet>1h activity:idle,queued", SESSION_FIELDS)
     assert found.pushed() == {"status": "open", "tag": "vip"}
+
+
+@pytest.mark.parametrize(
+    ("text", "run_status", "status", "passes"),
+    [
+        ("is:failed", "failed", "open", True),
+        ("is:failed", "failed", "closed", False),
+        ("run:failed", "failed", "closed", True),
+        ("is:failed,blocked", "blocked", "open", True),
+        ("is:blocked", "failed", "open", False),
+        ("-is:failed", "succeeded", "open", True),
+        ("is:failed", None, "open", False),
+    ],
+)
+def test_failed_is_an_open_session_whose_newest_run_failed(
+    text: str, run_status: str | None, status: str, passes: bool
+) -> None:
+    session = SessionInfo.model_validate(
+        {
+            "id": "ses_1",
+            "task": "pay",
+            "status": status,
+            "activity": "blocked" if run_status == "blocked" else "idle",
+            "run_status": run_status,
+            "created_at": NOW,
+            "updated_at": NOW,
+            "last_seq": 3,
+        }
+    )
+    assert parse(text, SESSION_FIELDS).matches(session_facts(session), NOW) is passes
+
+
+def test_what_failed_is_asked_of_the_gateway_and_found_by_no_search_of_every_text() -> None:
+    assert parse("is:failed task:pay", SESSION_FIELDS).pushed() == {
+        "run_status": "failed",
+        "status": "open",
+        "task": "pay",
+    }
+    assert parse("is:blocked run:blocked", SESSION_FIELDS).pushed() == {
+        "activity": "blocked",
+        "run_status": "blocked",
+    }
+    assert not parse("failed", SESSION_FIELDS).matches({"is": ("failed",), "run": "failed"}, NOW)
+    with pytest.raises(BadFilter, match="other values"):
+        parse("is:mine", SESSION_FIELDS)
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def result_of(view: View) -> types.CallToolResult:
     if run.status is RunStatus.CANCELLED:
         return told(f"{run.id} was cancelled", is_error=True)
     error = run.error
-    text = f"{error.type or error.code}: {error.message}" if error is not None else "it failed"
+    text = error.text if error is not None else "it failed"
     return told(text, is_error=True)
 
 

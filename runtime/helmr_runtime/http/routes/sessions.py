@@ -18,6 +18,7 @@ from helmr.models import (
     Page,
     RunInfo,
     RunRequest,
+    RunStatus,
     SessionInfo,
     SessionStatus,
     StartReceipt,
@@ -54,6 +55,8 @@ class SessionsQuery(ListQuery):
     tag: str | None = Field(default=None, min_length=1, max_length=200)
     forked_from: str | None = Field(default=None, min_length=1, max_length=64)
     parent: str | None = Field(default=None, min_length=1, max_length=64)
+    run_status: RunStatus | None = None
+    """Of the newest run."""
 
 
 @router.post(

@@ -151,16 +151,19 @@ class DuckRows:
             return None
         fixed, numbers = whole
         run = None
-        if views.is_queued(numbers):
+        outcome = None
+        if views.needs_run(numbers):
             run = memory.run(numbers.run_id or "").numbers
-            if run is None:
+            outcome = self._entry(run.outcome_offset) if run is not None else None
+            if run is None or (outcome is None and views.needs_outcome(run)):
                 return None
         wait = None
         if numbers.wait_id is not None:
             wait = self._wait(memory.wait(numbers.wait_id))
             if wait is None:
                 return None
-        return views.session_json(fixed, numbers, wait, run)
+        body = outcome.body if outcome is not None else None
+        return views.session_json(fixed, numbers, wait, run, body)
 
     def _wait(self, known: KnownWait) -> Json | None:
         if known.whole is None:

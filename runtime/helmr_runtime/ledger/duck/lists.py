@@ -6,7 +6,7 @@ changes between two pages is neither skipped nor shown twice unless its sort key
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +16,14 @@ from helmr_runtime.core.entries import Entry, iso
 from helmr_runtime.ledger import pages, views
 from helmr_runtime.ledger.duck import reads, rows
 from helmr_runtime.ledger.duck.database import Reader
-from helmr_runtime.ledger.projection import NewRun, NewWait, RunNumbers, SessionNumbers, WaitNumbers
+from helmr_runtime.ledger.projection import (
+    NewRun,
+    NewSession,
+    NewWait,
+    RunNumbers,
+    SessionNumbers,
+    WaitNumbers,
+)
 from helmr_runtime.ledger.row_access import FAR_FUTURE_US, RunFilter, SessionFilter, WaitFilter
 from helmr_runtime.ledger.unwritten import KnownRun, KnownSession, KnownWait
 
@@ -43,10 +50,12 @@ def session(
     active = None
     if numbers.wait_id is not None:
         active = _wait(reader, numbers.wait_id, known_wait, strict=False)
-    queued = known_run.numbers if known_run is not None else None
-    if queued is None:
-        queued = _queued_runs(reader, [numbers]).get(numbers.run_id or "")
-    return views.session_json(fixed, numbers, active, queued if views.is_queued(numbers) else None)
+    run = None
+    if views.needs_run(numbers):
+        run = known_run.numbers if known_run is not None else None
+        run = run or _newest_runs(reader, [numbers]).get(numbers.run_id or "")
+    bodies, problems = _outcomes(reader, [run])
+    return _session(fixed, numbers, active, run, bodies, problems)
 
 
 def sessions(reader: Reader, wanted: SessionFilter, cursor: str | None, limit: int) -> Json:
@@ -60,6 +69,7 @@ def sessions(reader: Reader, wanted: SessionFilter, cursor: str | None, limit: i
         "AND ($5::VARCHAR IS NULL OR (activity::VARCHAR = $5 AND (status = 'open' OR $5 <> 'idle'))) "
         "AND ($6::VARCHAR IS NULL OR contains(tags, $6)) "
         "AND ($7::UUID IS NULL OR origin = $7) AND ($8::UUID IS NULL OR parent = $8) "
+        "AND ($10::VARCHAR IS NULL OR run IN (SELECT run FROM runs WHERE status::VARCHAR = $10)) "
         "ORDER BY created_offset DESC LIMIT $9",
         [
             key[0] if key is not None else None,
@@ -71,6 +81,7 @@ def sessions(reader: Reader, wanted: SessionFilter, cursor: str | None, limit: i
             rows.uuid_or_none(wanted.forked_from),
             rows.uuid_or_none(wanted.parent),
             limit + 1,
+            wanted.run_status,
         ],
     ).fetchall()
     more = len(found) > limit
@@ -83,25 +94,62 @@ def _sessions(reader: Reader, found: Sequence[Any]) -> list[Json]:
     pairs = [rows.session_of(row) for row in found]
     wanted = [numbers.wait_id for _, numbers in pairs if numbers.wait_id is not None]
     waits = {wait["id"]: wait for wait in _waits_by_id(reader, wanted, strict=False)}
-    queued = _queued_runs(reader, [numbers for _, numbers in pairs])
+    runs = _newest_runs(reader, [numbers for _, numbers in pairs])
+    bodies, problems = _outcomes(reader, runs.values())
     return [
-        views.session_json(
-            fixed, numbers, waits.get(numbers.wait_id or ""), queued.get(numbers.run_id or "")
+        _session(
+            fixed,
+            numbers,
+            waits.get(numbers.wait_id or ""),
+            runs.get(numbers.run_id or ""),
+            bodies,
+            problems,
         )
         for fixed, numbers in pairs
     ]
 
 
-def _queued_runs(reader: Reader, sessions: Sequence[SessionNumbers]) -> dict[str, RunNumbers]:
-    """The newest runs of the sessions whose run is queued."""
-    queued = [s.run_id for s in sessions if views.is_queued(s) and s.run_id is not None]
-    if not queued:
+def _session(
+    fixed: NewSession,
+    numbers: SessionNumbers,
+    wait: Json | None,
+    run: RunNumbers | None,
+    bodies: Mapping[int, Json],
+    problems: dict[int, str],
+) -> Json:
+    offset = run.outcome_offset if run is not None and views.needs_outcome(run) else None
+    return views.session_json(
+        fixed,
+        numbers,
+        wait,
+        run,
+        bodies[offset] if offset is not None else None,
+        problem=reads.problem_of(problems, offset),
+    )
+
+
+def _newest_runs(reader: Reader, sessions: Sequence[SessionNumbers]) -> dict[str, RunNumbers]:
+    """The newest runs of the sessions that need them."""
+    needed = [s.run_id for s in sessions if views.needs_run(s) and s.run_id is not None]
+    if not needed:
         return {}
     found = reader.execute(
         "SELECT * FROM run_rows WHERE run IN (SELECT unnest($1::UUID[]))",
-        [[rows.uuid_of(run_id) for run_id in queued]],
+        [[rows.uuid_of(run_id) for run_id in needed]],
     ).fetchall()
     return {numbers.run_id: numbers for _, numbers in map(rows.run_of, found)}
+
+
+def _outcomes(
+    reader: Reader, runs: Iterable[RunNumbers | None]
+) -> tuple[dict[int, Json], dict[int, str]]:
+    """The bodies of the entries with their errors, by feed offset, and why some can't be read."""
+    offsets = {
+        run.outcome_offset
+        for run in runs
+        if run is not None and run.outcome_offset is not None and views.needs_outcome(run)
+    }
+    return reads.bodies_at(reader, offsets, strict=False)
 
 
 # --- runs -----------------------------------------------------------------------------------------
