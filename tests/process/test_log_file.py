@@ -74,6 +74,26 @@ def test_a_file_that_cant_be_moved_aside_is_gone_on_with(tmp_path: Path) -> None
     assert numbers(path) == list(range(LINES))
 
 
+@pytest.mark.parametrize("how", ["logs", "beside"])
+def test_a_process_that_can_open_no_file_goes_on_with_its_log(tmp_path: Path, how: str) -> None:
+    path, aside = tmp_path / "helmr-host-1.log", tmp_path / "helmr-host-1-old.log"
+    short = """
+import resource
+real = logging.getLogger("task").info
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+lowest = os.dup(0)
+for n in range(lines):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest if n < lines - 10 else soft, hard))
+    real("line %d of %s", n, "x" * 50)
+"""
+    arguments = [str(path), how, str(BYTES_MAX), str(LINES)]
+    code = PROCESS.partition("for n in")[0] + short
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
+    assert numbers(aside) + numbers(path) == list(range(LINES)), "no line is lost, none is twice"
+    assert len(numbers(path)) <= 10
+    assert sorted(tmp_path.iterdir()) == [aside, path]
+
+
 def test_a_link_where_the_older_one_goes_is_replaced(tmp_path: Path) -> None:
     path, aside = tmp_path / "helmr-host-1.log", tmp_path / "helmr-host-1-old.log"
     aside.symlink_to(tmp_path / "precious")

@@ -89,6 +89,10 @@ class Connections:
         self._by_source.setdefault(source, {})[one] = None
         return True
 
+    def make_room(self) -> bool:
+        """End the oldest that does no work; False if all of them work."""
+        return _drop_one(self._all)
+
     def remove(self, one: BoundedProtocol) -> None:
         """It is gone, or about to be."""
         source = self._all.pop(one, None)

@@ -7,11 +7,13 @@ import contextlib
 import resource
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import uvicorn
 
 from helmr.errors import Conflict, UsageError
 from helmr_runtime.clock import SystemClock
+from helmr_runtime.http.accepting import Accepting, OpenFiles
 from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.connections import Connections, behind_proxies
 from helmr_runtime.http.otlp_metrics import MetricsSender
@@ -94,13 +96,15 @@ class GatewayActor:
             timeout_graceful_shutdown=int(STOP_GRACE_S),
             backlog=BACKLOG,
         )
-        self._server = _Server(config)
+        self._server = _Server(config, self.connections, files_max)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="http")
         started = asyncio.create_task(self._server.has_started.wait())
         await asyncio.wait({started, self._serving}, return_when=asyncio.FIRST_COMPLETED)
         started.cancel()
         if self._serving.done():
             self._serving.result()
+        for accepting in self._server.accepting:
+            self._service.health.watch(accepting.troubles)
         bound: int = listener.getsockname()[1]
         return bound
 
@@ -176,16 +180,37 @@ def make_gateway(
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals to whoever owns the process, and says when it serves."""
+    """A server that leaves signals to the owner of the process, says when it serves, and accepts within bounds."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, connections: Connections, files_max: int) -> None:
         super().__init__(config)
         self.has_started = asyncio.Event()
+        self.accepting: list[Accepting] = []
+        self._connections = connections
+        self._files_max = files_max
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
-        await super().startup(sockets=sockets)
+        await super().startup(sockets=[])
+        files = OpenFiles(self._files_max, asyncio.get_running_loop().time)
+        for listener in sockets or ():
+            one = Accepting(listener, self._connections, self._make_protocol, files)
+            self.accepting.append(one)
+            one.start()
         self.has_started.set()
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        make: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
+        for one in self.accepting:
+            one.stop()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -19,6 +19,7 @@ from helmr_runtime.security.private_files import open_private
 BYTES_MAX = 16 * 1024 * 1024
 """Of a file; the one before it has as many."""
 
+FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 ASIDE = "-old"
 """At the end of the name of the one before."""
 
@@ -47,12 +48,15 @@ class LogFileHandler(RotatingFileHandler):
     ) -> None:
         self._takes_output = takes_output
         self._aside = path.with_stem(path.stem + ASIDE)
+        self._next = path.with_suffix(".next")
         super().__init__(path, maxBytes=bytes_max, backupCount=1, encoding="utf-8")
         self.setFormatter(formatter or logging.Formatter(FORMAT))
         self.addFilter(SessionFilter())
 
     def _open(self) -> TextIOWrapper:
-        descriptor = open_private(Path(self.baseFilename), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        return self._stream(open_private(Path(self.baseFilename), FLAGS))
+
+    def _stream(self, descriptor: int) -> TextIOWrapper:
         if self._takes_output:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -70,14 +74,24 @@ class LogFileHandler(RotatingFileHandler):
         )
 
     def doRollover(self) -> None:  # noqa: N802 - logging's name
-        """Move the file aside and begin another; where that can't be, go on with what is open."""
+        """Move the file aside and begin another; where that can't be, go on with the one that is open.
+
+        The next one is opened first: a process that can open no file keeps its log where it was.
+        """
         full = self.stream
+        try:
+            descriptor = open_private(self._next, FLAGS | os.O_TRUNC)
+        except (OSError, UsageError):
+            return
         try:
             with suppress(FileNotFoundError):
                 os.replace(self.baseFilename, self._aside)
-            self.stream = self._open()
-        except (OSError, UsageError):
+            os.replace(self._next, self.baseFilename)
+        except OSError:
+            os.close(descriptor)
+            self._next.unlink(missing_ok=True)
             return
+        self.stream = self._stream(descriptor)
         if full is not None:
             full.close()
 

@@ -141,6 +141,8 @@ class UpOptions:
     def host_room(self) -> int:
         """Sessions per host: what was asked for, or the default."""
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if self.in_process:
+            files //= self.hosts_count  # they share them
         return self.sessions_per_host or max(
             1, min(SESSIONS_PER_HOST_MAX, files // FILES_PER_SESSION)
         )

@@ -42,6 +42,7 @@ class State(StrEnum):
     NOT_READY = "not_ready"
     LEDGER_FAILING = "ledger_failing"
     DISK_LOW = "disk_low"
+    FILES_LOW = "files_low"
     HOST_RETIRING = "host_retiring"
     HOST_MEMORY = "host_memory"
     HOST_SILENT = "host_silent"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from helmr.errors import HelmrError
@@ -57,7 +57,12 @@ class HealthView:
         self._followers = followers
         self._notices = notices
         self._was_published = False
+        self._watched: list[Callable[[], Sequence[Trouble]]] = []
         self.clock_watch = ClockWatch(clock)
+
+    def watch(self, troubles: Callable[[], Sequence[Trouble]]) -> None:
+        """Have a part of this process asked what is wrong with it."""
+        self._watched.append(troubles)
 
     async def ready(self) -> Health:
         """Ready when the file is open, the catalog written, a host lives, and the runtime can be found."""
@@ -105,7 +110,8 @@ class HealthView:
             blocked, _ = await _asked("ledger", reading)
         stepped = self.clock_watch.look()
         found = troubles(ledger, pool, self._clock.now(), blocked=blocked.get("items", ()))
-        found += [*self._followers.troubles(), *self._notices.troubles()]
+        for ask in (self._followers.troubles, self._notices.troubles, *self._watched):
+            found += ask()
         return [*found, stepped] if stepped is not None else found
 
 
