@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from helmr.cli.printing import distance, is_terminal
+from helmr.models import ChunkInfo
 from helmr.wait_words import rung_texts
 
 if TYPE_CHECKING:
     from helmr.models import (
-        ChunkInfo,
         ChunksEnd,
         ClaimInfo,
         ClaimReceipt,
