@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import random
 import sys
+from contextlib import suppress
 
 import pytest
 
 from helmr.errors import DataError, LedgerBehind, RuntimeHeld, StoreUnavailable
 from helmr_runtime.core.entries import GENESIS
 from helmr_runtime.ledger.actor import LedgerActor
+from helmr_runtime.ledger.duck import files
+from helmr_runtime.ledger.duck.commit_log import CommitLog
 from helmr_runtime.ledger.duck.files import HeadMark, HeadPosition
 from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.ledger.index import LedgerIndex
@@ -136,9 +141,132 @@ def test_the_head_mark_reads_back_and_notices_damage(tmp_path):
         assert mark.read() == HeadPosition(offset, bytes(range(32)))
     mark.close()
     text = mark.path.read_bytes()
-    mark.path.write_bytes(text.replace(b"01", b"02", 1))
+    mark.path.write_bytes(text.replace(b"01", b"02"))
     with pytest.raises(LedgerBehind):
         mark.read()
+
+
+def line_of(offset: int) -> bytes:
+    """A copy of the mark, as it stands in the file."""
+    return files._line(HeadPosition(offset, b"h" * 32))
+
+
+def test_a_mark_of_one_copy_is_read_and_gets_a_second_one(tmp_path):
+    """As Helmr 0.1.0 wrote it."""
+    mark = HeadMark(tmp_path / "head")
+    mark.path.write_bytes(line_of(7))
+    assert mark.read().feed_offset == 7
+    mark.write(HeadPosition(8, b"h" * 32))
+    mark.sync()
+    data = mark.path.read_bytes()
+    assert [data[at : at + 96].split()[0] for at in (0, 4096)] == [b"%020d" % 7, b"%020d" % 8]
+    assert mark.read().feed_offset == 8
+    # An older Helmr reads the first block alone.
+    assert data[:4096].split() == line_of(7).split()
+    mark.close()
+    assert mark.path.read_bytes().split() == 2 * line_of(8).split()
+
+
+@pytest.mark.parametrize("block", [0, 4096])
+def test_a_torn_copy_of_the_head_mark_is_no_refusal(tmp_path, block):
+    mark = HeadMark(tmp_path / "head")
+    for offset in (1, 2):
+        mark.write(HeadPosition(offset, b"h" * 32))
+        mark.sync()
+    data = mark.path.read_bytes()
+    mark.close()
+    other = int(data[4096 - block :].split()[0])
+    for length in (0, 1, 20, 94):
+        mark.path.write_bytes(data[:block] + b"?" * (length + 1) + data[block + length + 1 :])
+        assert mark.read().feed_offset == other, length
+
+
+def test_of_the_head_mark_one_copy_is_on_disk_at_every_moment(tmp_path, monkeypatch):
+    """A write and a sync in any order, one within the other too."""
+    chance = random.Random(4)
+    mark = HeadMark(tmp_path / "head")
+    unsynced: set[int] = set()
+    offset = synced = 0
+
+    def write() -> None:
+        nonlocal offset
+        offset += 1
+        mark.write(HeadPosition(offset, b"h" * 32))
+
+    def pwrite(fd: int, data: bytes, place: int) -> int:
+        unsynced.add(place)
+        assert len(unsynced) == 1
+        return real_pwrite(fd, data, place)
+
+    def fdatasync(fd: int) -> None:
+        nonlocal synced
+        fails, before = chance.random() < 0.2, offset
+        for _ in range(chance.randrange(3)):
+            write()
+        if fails:
+            raise OSError(errno.EIO, "simulated")
+        unsynced.clear()
+        synced = before
+
+    write()
+    mark.sync()
+    real_pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    for _ in range(500):
+        if chance.random() < 0.5:
+            write()
+        else:
+            with suppress(OSError):
+                mark.sync()
+        assert mark.read().feed_offset == offset
+        assert mark._fd is not None
+        copies = files._copies(mark._fd)
+        on_disk = {
+            copy.feed_offset
+            for at, copy in zip((0, 4096), copies, strict=True)
+            if copy and at not in unsynced
+        }
+        assert max(on_disk) >= synced
+    monkeypatch.undo()
+    mark.close()
+
+
+async def test_the_head_mark_is_on_disk_soon_after_a_commit(duck, path, clock):
+    await running(duck, clock)
+    mark = duck._database.mark
+    assert mark._unsynced
+    async with asyncio.timeout(20):
+        while mark._unsynced:
+            await asyncio.sleep(0.05)
+
+
+async def test_what_stands_in_for_the_log_is_on_disk_before_it_is_written_over(
+    duck, path, clock, monkeypatch
+):
+    """The mark, and the name of the engine's own log whenever that was made again."""
+    order: list[str] = []
+    merged = CommitLog.merged
+
+    def noted(log, number):
+        order.append("written over")
+        merged(log, number)
+
+    monkeypatch.setattr(CommitLog, "merged", noted)
+    monkeypatch.setattr(files, "sync_directory", lambda path: order.append("names"))
+    monkeypatch.setattr(HeadMark, "sync", lambda mark: order.append("mark"))
+    hand = await running(duck, clock)
+    await duck.verify_chain(hand.session_id)
+    assert order[:3] == ["names", "mark", "written over"]
+    order.clear()
+    await hand.stored(hand.step())
+    await duck.verify_chain(hand.session_id)
+    assert order == ["mark", "written over"]
+    await duck._group.run_in_writer(duck._database.writer.execute, "CHECKPOINT")
+    order.clear()
+    await hand.stored(hand.step_done())
+    await duck.verify_chain(hand.session_id)
+    assert order[:3] == ["names", "mark", "written over"]
 
 
 async def test_a_failing_open_is_tried_again_at_the_next_call(path, clock):

@@ -72,10 +72,11 @@ def repair(
         without_checkpoints: No checkpoint is taken over, for a file whose checkpoints can't be read at all.
 
     Raises:
-        LedgerDamaged: An entry is bad that was not told to be dropped; names it.
+        LedgerDamaged: An entry is bad, or lost, that was not told to be dropped; names it.
     """
-    with stored_ledger(path) as old:
+    with stored_ledger(path, to_damage=True) as old:
         damage = "what was asked for"
+        _require_log(old, drop_from)
         if drop_from is None:
             _require_acknowledged(old)
         if drop_from is None and not without_checkpoints:
@@ -95,6 +96,17 @@ def repair(
             raise
         dropped = Repaired(damage, made, old.count() - made.entries, len(left_out or ()))
     return replace(dropped, kept=_swap(path, fresh))
+
+
+def _require_log(old: StoredLedger, drop_from: int | None) -> None:
+    lost_from = old.head_offset + 1
+    if old.log_damage is not None and (drop_from is None or drop_from > lost_from):
+        raise LedgerDamaged(
+            old.log_damage.message,
+            hint=f"Put back its {WAL_SUFFIX} and {LOG_SUFFIX} files or a backup; or go on without the entries from "
+            f"{lost_from} on: `--drop-from {lost_from}`.",
+            **{**old.log_damage.facts, "feed_offset": lost_from},
+        ) from old.log_damage
 
 
 def _require_acknowledged(old: StoredLedger) -> None:

@@ -6,9 +6,10 @@ transactions, which also says up to which record (`meta`, `LOG_NUMBER`). From th
 the next ones are written over them from the file's beginning: a file that does not grow is synced faster.
 
 A record is a header (mark, log, number, length and checksum of the text) and a JSON text in ASCII, so that nothing that
-a text holds can pass for a header. Reading ends at the first record that is torn, or does not carry the next number: it
-is what an earlier round has left, or was never acknowledged. `log` is a number that the database has too: a file that
-belongs to another ledger is found out.
+a text holds can pass for a header. Reading ends at a record that is torn, or does not carry the next number: it is what
+an earlier round has left, or was never acknowledged. But a record is written only when the one before it is on disk, so
+a whole one with a higher number behind a bad one proves that the bad one was acknowledged: that is damage, never the
+end. `log` is a number that the database has too: a file that belongs to another ledger is found out.
 
 Every method blocks. One thread appends; another one, which writes the database, asks what is `to_merge` and says
 what was `merged`, while the first goes on.
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import struct
 import threading
@@ -28,11 +30,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from helmr.errors import LedgerBehind, LedgerDamaged
+from helmr.errors import DataError, LedgerBehind, LedgerDamaged
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, principal_text
 from helmr_runtime.ledger.duck.appends import Appends, Checkpoint, LeaseRow, joined
 from helmr_runtime.ledger.duck.rows import micros_of, time_of
 from helmr_runtime.security.private_files import open_private
+
+logger = logging.getLogger(__name__)
 
 LOG_ID, LOG_NUMBER = "log_id", "log_number"
 """Rows of `meta`: whose log it is, and its last record that stands in the database."""
@@ -115,7 +119,7 @@ class CommitLog:
 
         Raises:
             LedgerBehind: The file is another ledger's, or of a later state of this one.
-            LedgerDamaged: A record is whole and nothing that a ledger writes.
+            LedgerDamaged: A record is whole and nothing that a ledger writes, or one before a whole one is bad.
             OSError: It can't be opened.
         """
         fd = open_private(self.path, os.O_RDWR | os.O_CREAT)
@@ -198,15 +202,29 @@ def _sessions_of(appends: Appends) -> set[str]:
 
 def read_unmerged(path: Path, log_id: int, number: int) -> Appends:
     """What a log holds that its ledger's database lacks; the file is left as it is. Raises as `CommitLog.open`."""
+    appends, damage = read_to_damage(path, log_id, number)
+    if damage is not None:
+        raise damage
+    return appends
+
+
+def read_to_damage(path: Path, log_id: int, number: int) -> tuple[Appends, DataError | None]:
+    """As `read_unmerged`, up to what makes the rest of the log unusable, and what that is."""
     try:
         fd = open_private(path, os.O_RDONLY)
     except FileNotFoundError:
-        return Appends()
+        return Appends(), None
     try:
         data = _whole(fd, os.fstat(fd).st_size)
     finally:
         os.close(fd)
-    return joined(_read(path, n, text) for n, text, _ in _behind(path, data, log_id, number))
+    found: list[Appends] = []
+    try:
+        for n, text, _ in _behind(path, data, log_id, number):
+            found.append(_read(path, n, text))
+    except DataError as damage:
+        return joined(found), damage
+    return joined(found), None
 
 
 def _write(fd: int, data: bytes, place: int) -> None:
@@ -230,37 +248,84 @@ def _behind(path: Path, data: bytes, log_id: int, number: int) -> Iterator[tuple
 
     Raises:
         LedgerBehind: They are not that ledger's, or others lie between.
+        LedgerDamaged: One that the ledger lacks is bad, and one behind it is whole.
     """
-    for found_id, found, text, end in _records(data):
-        if found_id != log_id:
-            raise LedgerBehind(
-                f"{path} is not the log of the ledger beside it",
-                hint="Put back the files that belong together, that ledger's .wal too. If it is whole without this "
-                "one, remove this one.",
-            )
-        if found > number + 1:
-            raise LedgerBehind(
-                f"{path} begins with commit {found}, and the ledger beside it ends with {number}",
-                hint="Put back a newer copy of the ledger with its log; don't start on this one.",
-            )
-        if found > number:
-            number = found
-            yield found, text, end
+    begin, goes_on = 0, True
+    while goes_on:
+        end = begin
+        for found_id, found, text, end in _records(data, begin):
+            if found_id != log_id:
+                raise LedgerBehind(
+                    f"{path} is not the log of the ledger beside it",
+                    hint="Put back the files that belong together, that ledger's .wal too. If it is whole without this "
+                    "one, remove this one.",
+                )
+            if found > number + 1:
+                raise LedgerBehind(
+                    f"{path} begins with commit {found}, and the ledger beside it ends with {number}",
+                    hint="Put back a newer copy of the ledger with its log; don't start on this one.",
+                )
+            if found > number:
+                number = found
+                yield found, text, end
+        newer = _newer(data, end, log_id, number)
+        goes_on = newer is not None
+        if newer is not None:
+            begin, found = newer
+            _check_nothing_lacks(path, number, found, (end, begin))
 
 
-def _records(data: bytes) -> Iterator[tuple[int, int, bytes, int]]:
-    """Log, number, text and end of each whole record, as long as their numbers follow one another."""
-    place, expected = 0, None
-    while place + HEADER.size <= len(data):
-        mark, log_id, number, length, checksum = HEADER.unpack_from(data, place)
-        end = place + HEADER.size + length
-        text = data[place + HEADER.size : end]
-        is_next = expected is None or number == expected
-        is_whole = mark == MARK and len(text) == length
-        if not is_whole or not is_next or checksum != _checksum(log_id, number, text):
+def _records(data: bytes, place: int) -> Iterator[tuple[int, int, bytes, int]]:
+    """Log, number, text and end of each whole record from there on, as long as their numbers follow one another."""
+    expected = None
+    while (record := _record(data, place)) is not None:
+        _, number, _, end = record
+        if expected is not None and number != expected:
             return
-        yield log_id, number, text, end
+        yield record
         place, expected = end, number + 1
+
+
+def _record(data: bytes, place: int) -> tuple[int, int, bytes, int] | None:
+    """Log, number, text and end of the record that begins there; None if none does, or it is bad."""
+    if place + HEADER.size > len(data):
+        return None
+    mark, log_id, number, length, checksum = HEADER.unpack_from(data, place)
+    end = place + HEADER.size + length
+    if mark != MARK or end > len(data):
+        return None
+    text = data[place + HEADER.size : end]
+    return None if checksum != _checksum(log_id, number, text) else (log_id, number, text, end)
+
+
+def _newer(data: bytes, place: int, log_id: int, number: int) -> tuple[int, int] | None:
+    """Place and number of the first whole record from there on with a higher number, wherever it begins.
+
+    Behind the end of a log there is none: what an earlier round has left there has lower numbers.
+    """
+    at = data.find(MARK, place)
+    while at >= 0 and at + HEADER.size <= len(data):
+        _, found_id, found, length, _ = HEADER.unpack_from(data, at)
+        text_at = at + HEADER.size
+        is_newer = found_id == log_id and found > number
+        # A text holds no mark: so each byte is part of few checksums, whatever the lengths say.
+        if is_newer and data.find(MARK, text_at, text_at + length) < 0 and _record(data, at):
+            return at, found
+        at = data.find(MARK, at + 1)
+    return None
+
+
+def _check_nothing_lacks(path: Path, number: int, found: int, bad: tuple[int, int]) -> None:
+    """Return if all that is bad in the file, between these bytes, stands in the database; the next record was found."""
+    if found != number + 1:
+        raise LedgerDamaged(
+            f"{path} is damaged behind commit {number}: commit {found} is whole, and what is between them is not",
+            hint="Put back that file as it was, or a backup; `helmr repair` says what would be lost without it.",
+            commit=number,
+            next_commit=found,
+        )
+    said = "%s is damaged from byte %d to byte %d; the database has what stood there"
+    logger.warning(said, path, *bad)
 
 
 def _checksum(log_id: int, number: int, text: bytes) -> int:

@@ -27,9 +27,11 @@ from helmr_runtime.ledger.duck.files import (
     LOCK_SUFFIX,
     LOG_SUFFIX,
     MARK_SUFFIX,
+    WAL_SUFFIX,
     FileLock,
     HeadMark,
     HeadPosition,
+    RemadeFile,
     check_is_database,
     sync_directory,
 )
@@ -137,7 +139,8 @@ class Database:
         self._lock = FileLock(path.with_name(path.name + LOCK_SUFFIX))
         self.mark = HeadMark(path.with_name(path.name + MARK_SUFFIX))
         self._log = CommitLog(path.with_name(path.name + LOG_SUFFIX))
-        self._merging = Merging(self._log)
+        self._merging = Merging(self._log, self._settle)
+        self._engine_log = RemadeFile(path.with_name(path.name + WAL_SUFFIX))
         self._connection: Connection | None = None
         self._readers = Cursors()
         self._query_connection: Connection | None = None
@@ -178,12 +181,14 @@ class Database:
             self._merging.open_log(self.writer)
             if self._log.has_unmerged:
                 self.merge()
-            self._check_mark(mark)
+            _check_mark(self.path, self.writer, mark)
+            mark = max(mark, self._merging.head, key=lambda found: found.feed_offset)
             self._merging.head = mark
             migrate(self.writer)
             self._merging.own_log(self.writer)
             # The mark exists from now on: writing it in place needs no room on a full disk.
             self.mark.write(mark)
+            self.mark.sync()
             sync_directory(self.path.parent)
         except BaseException:
             self.close()
@@ -274,8 +279,13 @@ class Database:
         except OSError as error:
             logger.warning("the head mark can't be written: %s", error)
 
+    def _settle(self) -> None:
+        """Bring to disk what shows, or makes up for, the loss of records that are written over from now on."""
+        self._engine_log.sync_name()
+        self.sync_mark()
+
     def sync_mark(self) -> None:
-        """Bring the head mark to disk."""
+        """Bring the head mark to disk; to be called from any thread."""
         try:
             self.mark.sync()
         except OSError as error:
@@ -291,7 +301,7 @@ class Database:
             self._disconnect()
             self._connect()
         self._merging.look(self.writer)
-        self._check_mark(self._merging.head)
+        _check_mark(self.path, self.writer, self._merging.head)
 
     def _answers(self) -> bool:
         try:
@@ -450,23 +460,24 @@ class Database:
             self._query_lock.release()
         return True
 
-    def _check_mark(self, mark: HeadPosition) -> None:
-        if mark.feed_offset == 0:
-            return
-        row = _entry_hash(self.writer, mark.feed_offset)
-        if row is None:
-            raise LedgerBehind(
-                f"{self.path} ends before entry {mark.feed_offset}, which was acknowledged",
-                hint=f"Put back {self.path.name}.wal and {self._log.path.name}, or a newer copy; "
-                "don't start on this one.",
-                acknowledged_offset=mark.feed_offset,
-            )
-        if row != mark.hash:
-            raise LedgerBehind(
-                f"{self.path} has another entry {mark.feed_offset} than was acknowledged",
-                hint="This file is another ledger's, or a copy that was written to since.",
-                acknowledged_offset=mark.feed_offset,
-            )
+
+def _check_mark(path: Path, connection: Connection, mark: HeadPosition) -> None:
+    if mark.feed_offset == 0:
+        return
+    row = _entry_hash(connection, mark.feed_offset)
+    if row is None:
+        raise LedgerBehind(
+            f"{path} ends before entry {mark.feed_offset}, which was acknowledged",
+            hint=f"Put back {path.name}{WAL_SUFFIX} and {path.name}{LOG_SUFFIX}, or a newer copy; "
+            "don't start on this one.",
+            acknowledged_offset=mark.feed_offset,
+        )
+    if row != mark.hash:
+        raise LedgerBehind(
+            f"{path} has another entry {mark.feed_offset} than was acknowledged",
+            hint="This file is another ledger's, or a copy that was written to since.",
+            acknowledged_offset=mark.feed_offset,
+        )
 
 
 def _entry_hash(connection: Connection, feed_offset: int) -> bytes | None:

@@ -5,9 +5,12 @@ database file; nothing but DuckDB ever does.
 
 The head mark holds the offset and hash of the last entry. It is written in place, after the commit that it
 names has returned from disk, so it is never ahead of what is durable, whatever is lost; a commit does not wait
-for it (one small pwrite, 2 µs, no fsync: a killed process loses none of it, and the projection's tick syncs it,
-so that a power cut loses some seconds of it). Read at open, it shows a lost write-ahead log or an older
-copy of the file (S-52).
+for it (one small pwrite, 2 µs, no fsync). A killed process loses none of it. It is synced within a second of a commit,
+and before anything in the log of commits is written over: after a loss of power it may be a second behind, and never
+behind what only the database has. Read at open, it shows a lost log or an older copy of the file (S-52).
+
+There are two copies, in blocks of their own. Only one of them has bytes that are not synced: a loss of power can tear
+that one, and the other is whole.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import threading
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +32,8 @@ LOCK_SUFFIX = ".lock"
 LOG_SUFFIX = ".commits"
 WAL_SUFFIX = ".wal"
 MARK_SUFFIX = ".head"
-MARK_BYTES_MAX = 4_096
-"""One line; more is not a head mark."""
+COPY_BYTES = 4_096
+"""Of the head mark's file there are two such blocks, each with one line; the second was not there before 0.2.0."""
 
 
 MAGIC_AT = 8
@@ -103,12 +107,20 @@ class HeadPosition:
 
 
 class HeadMark:
-    """The head mark's file."""
+    """The head mark's file. One thread may sync while others write."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd: int | None = None
-        self._synced = True
+        self._copy = 0
+        """The one that is written; the other is on disk."""
+        self._unsynced = False
+        self._syncing = False
+        self._last: HeadPosition | None = None
+        """Written last."""
+        self._later: HeadPosition | None = None
+        """To be written when the sync that is under way has ended."""
+        self._lock = threading.Lock()
 
     def read(self) -> HeadPosition:
         """The mark; offset 0 if there is no file yet.
@@ -120,38 +132,111 @@ class HeadMark:
             fd = open_private(self.path, os.O_RDONLY)
         except FileNotFoundError:
             return HeadPosition(0, GENESIS)
-        with os.fdopen(fd, "rb") as file:
-            text = file.read(MARK_BYTES_MAX)
-        if not text:
-            return HeadPosition(0, GENESIS)
-        fields = text.split()
-        if len(fields) != 3 or _checksum(fields[0], fields[1]) != fields[2]:
+        try:
+            if os.fstat(fd).st_size == 0:
+                return HeadPosition(0, GENESIS)
+            whole = [found for found in _copies(fd) if found is not None]
+        finally:
+            os.close(fd)
+        if not whole:
             raise LedgerBehind(
                 f"{self.path} is damaged, so the ledger's end can't be proven",
                 hint="If you know the ledger to be whole, remove that file and start again.",
             )
-        return HeadPosition(int(fields[0]), bytes.fromhex(fields[1].decode("ascii")))
+        return max(whole, key=lambda found: found.feed_offset)
 
     def write(self, mark: HeadPosition) -> None:
         """Name the last durable entry."""
-        if self._fd is None:
-            self._fd = open_private(self.path, os.O_WRONLY | os.O_CREAT)
-        offset, text = b"%020d" % mark.feed_offset, mark.hash.hex().encode()
-        os.pwrite(self._fd, b"%s %s %s\n" % (offset, text, _checksum(offset, text)), 0)
-        self._synced = False
+        with self._lock:
+            if self._fd is None:
+                self._fd = self._open()
+            if self._syncing:
+                self._later = mark
+            else:
+                self._write(mark)
+
+    def _open(self) -> int:
+        if not self.path.exists():
+            self._make()
+        fd = open_private(self.path, os.O_RDWR)
+        try:
+            first, second = _copies(fd)
+            # What a killed process has left may not be on disk, and is what counts while the other copy is written.
+            os.fdatasync(fd)
+            is_first_older = first is None or (
+                second is not None and first.feed_offset < second.feed_offset
+            )
+            self._copy = 0 if is_first_older else 1
+            size = os.fstat(fd).st_size
+            if size < 2 * COPY_BYTES:
+                # Written in place from then on, which needs no room on a full disk.
+                os.pwrite(fd, b"\n" * (2 * COPY_BYTES - size), size)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _make(self) -> None:
+        """It has its name only when it is whole on disk, so that no loss of power leaves a damaged one."""
+        part = self.path.with_name(f".{self.path.name}.part")
+        fd = open_private(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            os.pwrite(fd, 2 * _line(HeadPosition(0, GENESIS)).ljust(COPY_BYTES, b"\n"), 0)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        part.rename(self.path)
+
+    def _write(self, mark: HeadPosition) -> None:
+        assert self._fd is not None
+        self._last, self._unsynced = mark, True
+        os.pwrite(self._fd, _line(mark), self._copy * COPY_BYTES)
 
     def sync(self) -> None:
-        """Bring the mark to disk, if it changed."""
-        if self._fd is not None and not self._synced:
+        """Bring the mark to disk, if it changed. What is written meanwhile comes after it."""
+        with self._lock:
+            if self._fd is None or self._syncing or not self._unsynced:
+                return
+            self._syncing = True
+        is_synced = False
+        try:
             os.fdatasync(self._fd)
-            self._synced = True
+            is_synced = True
+        finally:
+            with self._lock:
+                self._syncing = False
+                if is_synced:
+                    self._copy, self._unsynced = 1 - self._copy, False
+                if self._later is not None:
+                    later, self._later = self._later, None
+                    self._write(later)
 
     def close(self) -> None:
-        """Sync and close."""
+        """Bring it to disk in both copies, and close."""
         if self._fd is not None:
             self.sync()
+            if self._last is not None:
+                self.write(self._last)
+                self.sync()
             os.close(self._fd)
             self._fd = None
+
+
+def _copies(fd: int) -> tuple[HeadPosition | None, HeadPosition | None]:
+    """Both copies; None for one that is torn, or not there."""
+    return _position(os.pread(fd, COPY_BYTES, 0)), _position(os.pread(fd, COPY_BYTES, COPY_BYTES))
+
+
+def _position(text: bytes) -> HeadPosition | None:
+    fields = text.split()
+    if len(fields) != 3 or _checksum(fields[0], fields[1]) != fields[2]:
+        return None
+    return HeadPosition(int(fields[0]), bytes.fromhex(fields[1].decode("ascii")))
+
+
+def _line(mark: HeadPosition) -> bytes:
+    offset, text = b"%020d" % mark.feed_offset, mark.hash.hex().encode()
+    return b"%s %s %s\n" % (offset, text, _checksum(offset, text))
 
 
 def _checksum(offset: bytes, text: bytes) -> bytes:
@@ -165,6 +250,27 @@ def sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+class RemadeFile:
+    """A file that another program removes and makes again: its name, brought to disk each time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._seen: tuple[int, int] | None = None
+        """Its number and size; a number may be given again."""
+
+    def sync_name(self) -> None:
+        """Return when the name of the file that is there now is on disk; to be called after each write to it."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            self._seen = None
+            return
+        number, size = self._seen or (None, 0)
+        if found.st_ino != number or found.st_size < size:
+            sync_directory(self.path.parent)
+        self._seen = (found.st_ino, found.st_size)
 
 
 def room(path: Path) -> dict[str, int]:

@@ -26,6 +26,7 @@ from helmr_runtime.ledger.duck.batch_builder import BatchBuilder
 from helmr_runtime.ledger.duck.batches import Batch, Job, Write
 from helmr_runtime.ledger.duck.checkpoints import RecentCheckpoints
 from helmr_runtime.ledger.duck.database import STORE_ERRORS, Database
+from helmr_runtime.ledger.duck.mark_timer import MarkTimer
 from helmr_runtime.ledger.duck.projector import Projector, Read, Shown
 from helmr_runtime.ledger.duck.recovery import Restored
 from helmr_runtime.ledger.duck.unheld import AuthoredEntries
@@ -79,6 +80,7 @@ class GroupCommit:
         self._changed = changed
         self._thread = WriterThread("ledger-writer")
         self._log_thread = WriterThread("ledger-log")
+        self._mark_timer = MarkTimer(lambda: self._thread.run(database.sync_mark))
         self._queue: deque[Job] = deque()
         self._wake = asyncio.Event()
         self._batch: Batch | None = None
@@ -194,6 +196,7 @@ class GroupCommit:
         if self._batch_over is not None:
             await asyncio.shield(self._batch_over)
         self._alarm.cancel()
+        self._mark_timer.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)
@@ -344,6 +347,7 @@ class GroupCommit:
             if self.database.is_log_full:
                 await self.run_in_writer(self.database.merge)
             await self._log_thread.run(self.database.commit, appends)
+            self._mark_timer.committed()
         self.checkpoints.add(appends.checkpoints)
         self.projector.holdings_written(saved, len(appends.holdings))
         self._no_trouble()

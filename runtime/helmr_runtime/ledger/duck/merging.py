@@ -1,11 +1,12 @@
 """How the log of commits gets into the database: within the writer's transactions, and counted there.
 
-Invariants: S-52, S-53, S-60.
+Invariants: S-52, S-53, S-60 (nothing is written over before what replaces it is on disk, by name too).
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 
 import duckdb
 
@@ -22,14 +23,17 @@ class Merging:
 
     Args:
         log: Not open yet.
+        settle: Brings to disk what stands in for records of the log. Called after a transaction, before they may be
+            written over; if it fails, they are not.
 
     Attributes:
         number: The last record that the database is known to have.
         head: The last entry that it is known to have.
     """
 
-    def __init__(self, log: CommitLog) -> None:
+    def __init__(self, log: CommitLog, settle: Callable[[], None]) -> None:
         self._log = log
+        self._settle = settle
         self.number = 0
         self.head = HeadPosition(0, GENESIS)
         self._moved: tuple[int, HeadPosition] = (0, self.head)
@@ -73,14 +77,18 @@ class Merging:
     def moved(self) -> None:
         """That transaction is on disk."""
         self.number, self.head = self._moved
-        self._log.merged(self.number)
-        self._is_open = False
+        self._give_back()
 
     def look(self, connection: Connection) -> None:
         """Find out whether it is."""
         self.number = _meta(connection).get(LOG_NUMBER, 0)
         if self.number == self._moved[0]:
             self.head = self._moved[1]
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self._log.has_unmerged:
+            self._settle()
         self._log.merged(self.number)
         self._is_open = False
 

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import duckdb
 
-from helmr.errors import LedgerDamaged, StoreUnavailable, UsageError
+from helmr.errors import DataError, LedgerDamaged, StoreUnavailable, UsageError
 from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.entries import GENESIS
 from helmr_runtime.ledger.bodies import Bodies
@@ -33,7 +33,7 @@ from helmr_runtime.ledger.duck.appends import (
     entry_rows,
 )
 from helmr_runtime.ledger.duck.batch_statement import BatchStatement
-from helmr_runtime.ledger.duck.commit_log import LOG_ID, LOG_NUMBER, read_unmerged
+from helmr_runtime.ledger.duck.commit_log import LOG_ID, LOG_NUMBER, read_to_damage
 from helmr_runtime.ledger.duck.copying import copied_rows
 from helmr_runtime.ledger.duck.database import Connection, Reader, in_the_clear
 from helmr_runtime.ledger.duck.files import (
@@ -133,9 +133,11 @@ class Keys:
 class StoredLedger:
     """A ledger's file, attached read-only as `stored` to a scratch database of the same schema."""
 
-    def __init__(self, path: Path, connection: Connection) -> None:
+    def __init__(self, path: Path, connection: Connection, log_damage: DataError | None) -> None:
         self.path = path
         self.connection = connection
+        self.log_damage = log_damage
+        """What is wrong with the log of commits: all that it has from there on lacks here."""
         meta = connection.execute("SELECT name, number FROM stored.meta").fetchall()
         self.meta: dict[str, int] = dict(meta)
         found = rows.first_row(connection.execute("SELECT max(feed_offset) FROM stored.entries"))
@@ -213,13 +215,18 @@ class StoredLedger:
 
 
 @contextmanager
-def stored_ledger(path: Path) -> Iterator[StoredLedger]:
+def stored_ledger(path: Path, *, to_damage: bool = False) -> Iterator[StoredLedger]:
     """A ledger's file, which is read and not written.
+
+    Args:
+        path: The file.
+        to_damage: Of a damaged log of commits take what stands before the damage.
 
     Raises:
         RuntimeHeld: A runtime has it open.
         UsageError: There is none, or an older Helmr wrote it and none has opened it since.
-        LedgerDamaged: The engine can't read it, here or later.
+        LedgerDamaged: The engine can't read it, here or later, or its log of commits is damaged.
+        LedgerBehind: Its log of commits is not its own, or of a later state of it.
         DataError: It is no database.
     """
     if not path.is_file():
@@ -233,8 +240,10 @@ def stored_ledger(path: Path) -> Iterator[StoredLedger]:
             connection.execute("SET GLOBAL TimeZone = 'UTC'")
             migrate(connection)
             with translated(path):
-                _attach(connection, path)
-                ledger = StoredLedger(path, connection)
+                log_damage = _attach(connection, path)
+                if log_damage is not None and not to_damage:
+                    raise log_damage
+                ledger = StoredLedger(path, connection, log_damage)
                 _check_schema(ledger)
                 yield ledger
         finally:
@@ -243,18 +252,19 @@ def stored_ledger(path: Path) -> Iterator[StoredLedger]:
         lock.release()
 
 
-def _attach(connection: Connection, path: Path) -> None:
-    """Have the file as `stored`, with what only its log of commits has."""
+def _attach(connection: Connection, path: Path) -> DataError | None:
+    """Have the file as `stored`, with what only its log of commits has; returns what is wrong with that."""
     quoted = str(path).replace("'", "''")
     connection.execute(f"ATTACH '{quoted}' AS stored (READ_ONLY)")
     meta = dict(connection.execute("SELECT name, number FROM stored.meta").fetchall())
     log = path.with_name(path.name + LOG_SUFFIX)
-    appends = read_unmerged(log, meta.get(LOG_ID, 0), meta.get(LOG_NUMBER, 0))
+    appends, damage = read_to_damage(log, meta.get(LOG_ID, 0), meta.get(LOG_NUMBER, 0))
     if not appends.is_empty:
         connection.execute("DETACH stored")
         connection.execute(f"ATTACH '{quoted}' AS file (READ_ONLY)")
         connection.execute("ATTACH ':memory:' AS stored")
         _lay_over(connection, appends)
+    return damage
 
 
 def _lay_over(connection: Connection, appends: Appends) -> None:
