@@ -17,6 +17,7 @@ from helmr.errors import BadCursor, ChainBroken, RunNotFound, SessionNotFound, W
 from helmr.models import EntryInfo, Page, RecordInfo, RunInfo, SessionInfo, WaitInfo
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.ledger.duck.open import open_ledger
+from tests.ledger.facts import complete_token, create_token
 from tests.ledger.sessions import ALICE, SMALL, begin, check_nothing_is_read, parked, running
 
 
@@ -206,6 +207,24 @@ async def test_waits_show_only_what_somebody_can_answer_unless_asked(ledger, clo
     assert len((await ledger.list_waits(kinds=["timer"]))["items"]) == 1
     assert len((await ledger.list_waits(kinds=["timer"], session_id=hand.session_id))["items"]) == 1
     assert (await ledger.list_waits(kinds=["timer"], task="other"))["items"] == []
+
+
+async def test_a_wait_is_listed_as_pending_no_more_once_its_token_is_completed(ledger, clock):
+    new = create_token()
+    await ledger.fact(new)
+    hand = await running(ledger, clock)
+    wait = hand.wait(kind="token", token_id=new.new.token_id)
+    await hand.stored(wait, checkpoint=True, release=True)
+    assert len((await ledger.list_waits())["items"]) == 1
+    assert (await ledger.numbers())["waits"][0]["count"] == 1
+    await ledger.fact(complete_token(new.new.token_id))
+    assert (await ledger.list_waits())["items"] == []
+    assert (await ledger.list_waits(session_id=hand.session_id, limit=1))["items"] == []
+    assert (await ledger.numbers())["waits"] == []
+    await hand.adopt()
+    await hand.stored(hand.fulfilled(wait))
+    assert (await ledger.list_waits())["items"] == []
+    assert len((await ledger.list_waits(status="fulfilled"))["items"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ the test harness is answered as a client of a runtime; there is no SQL here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -150,11 +150,11 @@ class MemoryRows:
         fitting = (one for one in found if _fits(wanted, one[1]))
         return _page(type(wanted).__name__, fitting, dict, cursor, limit)
 
-    async def wait_totals(self) -> list[Json]:
+    async def wait_totals(self, resolving: Sequence[str]) -> list[Json]:
         totals: dict[tuple[str, str | None], Json] = {}
         for row in self._rows.new_waits.values():
             wait = self._wait(row, in_full=False)
-            if wait["status"] != "pending" or row.is_backoff:
+            if wait["status"] != "pending" or row.is_backoff or row.wait_id in resolving:
                 continue
             kind, stream = wait["kind"], wait["stream"]
             fresh = {"kind": kind, "stream": stream, "count": 0, "oldest_at": wait["opened_at"]}
@@ -220,6 +220,9 @@ def _fits(wanted: Filter, info: Json) -> bool:
     given = {name: value for name, value in asdict(wanted).items() if value is not None}
     if "tag" in given and given.pop("tag") not in (*info["tags"], *info.get("session_tags", ())):
         return False
+    if info["status"] == "pending" and info["id"] in given.pop("resolving", ()):
+        return False
+    given.pop("resolving", None)
     since = given.pop("resolved_since", None)
     if since is not None and (info["resolved_at"] is None or from_iso(info["resolved_at"]) < since):
         return False

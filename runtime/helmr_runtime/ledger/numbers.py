@@ -26,7 +26,7 @@ class LedgerNumbers(FactReads, ClaimKeeper):
         """As `helmr_runtime.rpc.ledger_client.LedgerClient`."""
         return {
             **(self.latency.to_json() if self.latency is not None else {}),
-            "waits": await self.rows.wait_totals(),
+            "waits": await self.rows.wait_totals(self.index.work.resolving()),
             "claims": self.claims_count(),
             "schedules": self.schedule_counts(),
         }

@@ -335,6 +335,7 @@ class ReadableLedger(LedgerNumbers):
             tag=tag,
             batch_id=batch_id,
             resolved_since=resolved_since,
+            resolving=self.index.work.resolving(),
         )
         found = await self._page(wanted, cursor, limit)
         return {**found, "items": [self.with_claim(one) for one in found["items"]]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -59,6 +60,8 @@ class WaitFilter:
     batch_id: str | None = None
     resolved_since: datetime | None = None
     """Over at that time or later."""
+    resolving: tuple[str, ...] = ()
+    """Waits whose token has ended: no longer pending to those who ask, though their sessions have yet to be told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +87,10 @@ class Rows(Protocol):
     async def public_token(self, public_token_id: str) -> Json | None: ...
 
     async def page(self, wanted: Filter, cursor: str | None, limit: int) -> Json: ...
-    async def wait_totals(self) -> list[Json]:
-        """The pending waits by what they wait for: `{kind, stream, count, oldest_at}`; none of them is a backoff."""
+    async def wait_totals(self, resolving: Sequence[str]) -> list[Json]:
+        """The pending waits by what they wait for: `{kind, stream, count, oldest_at}`; none of them is a backoff, nor
+        one of those whose token has ended.
+        """
         ...
 
     async def public_tokens(self, cursor: str | None, limit: int) -> Json: ...

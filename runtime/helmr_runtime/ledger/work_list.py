@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import takewhile
 
+from helmr_runtime.core.children import is_child
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.tokens import end_facts
 from helmr_runtime.ledger.heads import Head
@@ -93,6 +94,15 @@ class WorkList:
     def delivered(self, wait_id: str) -> None:
         """The wait is resolved."""
         self._remove(wait_id)
+
+    def resolving(self) -> tuple[str, ...]:
+        """Waits whose token has ended, which their sessions have yet to be told."""
+        items = self._deliveries.values()
+        return tuple(
+            item.wait_id
+            for item in items
+            if item.wait_id is not None and not is_child(item.token_id or "")
+        )
 
     def end(self, head: Head, now: datetime) -> None:
         """The child's parent has ended it: have it cancelled until a commit ends it."""

@@ -8,7 +8,7 @@ Invariants: S-53; everyone reads what was acknowledged.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from helmr_runtime.core.entries import Entry
@@ -110,8 +110,8 @@ class DuckRows:
         found: Json = await self._read_tables(PAGES[type(wanted)], wanted, cursor, limit)
         return found
 
-    async def wait_totals(self) -> list[Json]:
-        found: list[Json] = await self._read_tables(lists.wait_totals)
+    async def wait_totals(self, resolving: Sequence[str]) -> list[Json]:
+        found: list[Json] = await self._read_tables(lists.wait_totals, resolving)
         return found
 
     async def public_tokens(self, cursor: str | None, limit: int) -> Json:

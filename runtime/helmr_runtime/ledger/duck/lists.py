@@ -238,6 +238,7 @@ def waits(reader: Reader, wanted: WaitFilter, cursor: str | None, limit: int) ->
         "AND ($13::VARCHAR IS NULL OR contains(tags, $13) OR contains(session_tags, $13)) "
         "AND ($14::VARCHAR IS NULL OR batch_id = $14) "
         "AND ($15::BIGINT IS NULL OR resolved_us >= $15) "
+        "AND NOT (status = 'pending' AND list_contains($16::UUID[], wait)) "
         "ORDER BY sort_us, wait LIMIT $9",
         [
             key[0],
@@ -255,6 +256,7 @@ def waits(reader: Reader, wanted: WaitFilter, cursor: str | None, limit: int) ->
             jsontext.encode(wanted.tag) if wanted.tag is not None else None,
             wanted.batch_id,
             rows.micros_or_none(wanted.resolved_since),
+            [rows.uuid_of(wait_id) for wait_id in wanted.resolving],
         ],
     ).fetchall()
     more = len(found) > limit
@@ -267,11 +269,12 @@ def waits(reader: Reader, wanted: WaitFilter, cursor: str | None, limit: int) ->
     return pages.page(_waits(reader, pairs, in_full=False, strict=False), following)
 
 
-def wait_totals(reader: Reader) -> list[Json]:
+def wait_totals(reader: Reader, resolving: Sequence[str]) -> list[Json]:
     """The pending waits by what they wait for; see `Rows.wait_totals`."""
     found = reader.execute(
         "SELECT kind::VARCHAR, stream, count(*), epoch_us(min(opened_at)) FROM waits "
-        "WHERE status = 'pending' AND NOT is_backoff GROUP BY ALL"
+        "WHERE status = 'pending' AND NOT is_backoff AND NOT list_contains($1::UUID[], wait) GROUP BY ALL",
+        [[rows.uuid_of(wait_id) for wait_id in resolving]],
     ).fetchall()
     return [
         {"kind": kind, "stream": stream, "count": count, "oldest_at": iso(rows.time_of(oldest_us))}
