@@ -16,6 +16,7 @@ from typing import Any, Literal, Unpack
 
 from pydantic import BaseModel, Field
 
+from helmr.durable_calls import durable_call
 from helmr.durations import Duration
 from helmr.errors import WaitTimeout
 from helmr.forms.tool_call import call_body, call_schema, call_subject
@@ -65,6 +66,7 @@ def approval_schema(tool: str, arguments: Mapping[str, Any] | None = None) -> di
     return call_schema(schema, tool)
 
 
+@durable_call("ask_approval()")
 async def ask_approval(
     stream: InputStream[Approval],
     tool: str,

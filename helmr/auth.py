@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from helmr.current import PublicTokenCall, PublicTokenMade, require_run
+from helmr.durable_calls import durable_call
 from helmr.durations import Duration, seconds
 from helmr.streams import InputStream, OutputStream
 
@@ -61,6 +62,7 @@ def complete(token_id: str) -> Scope:
     return _scope("token.complete", {"token": token_id})
 
 
+@durable_call("auth.create_public_token()")
 async def create_public_token(
     *,
     scope: Scope,

@@ -11,6 +11,7 @@ from random import Random  # noqa: TID251 - seeded by the place in the run
 from typing import Any, NoReturn
 
 from helmr.current import DurableRun, RunRef, SessionRef, require_run
+from helmr.durable_calls import durable_call
 from helmr.errors import BadDefinition
 
 PATCH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -74,6 +75,7 @@ class TaskContext:
         """A generator seeded for this place of the run; a replay sees the same numbers."""
         return require_run("ctx.random()").random()
 
+    @durable_call("ctx.continue_as()")
     async def continue_as(self, payload: Any) -> NoReturn:
         """End this run and begin the session's next one with `payload` and an empty journal (S-8).
 

@@ -15,6 +15,7 @@ from random import Random  # noqa: TID251 - seeded by the place in the run
 from typing import Any, Literal, Protocol
 
 from helmr.errors import NotInTask, SchemaMismatch
+from helmr.made_calls import MadeCalls
 from helmr.wait_details import NOTHING_SAID, WaitDetails
 
 
@@ -166,6 +167,8 @@ class DurableRun(Protocol):
 
     session: SessionRef
     run: RunRef
+    made: MadeCalls
+    """What its code has called and not awaited yet."""
 
     @property
     def replaying(self) -> bool:

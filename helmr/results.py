@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from helmr.current import Record
+from helmr.durable_calls import DurableCall, made_calls
 from helmr.errors import WaitCancelled, WaitTimeout
 
 T = TypeVar("T")
@@ -45,23 +46,35 @@ WaitResult: TypeAlias = Fulfilled[T] | Unfulfilled
 """How a wait ended: a timeout is a result, not an exception (S-15). `ok` tells type checkers which of the two it is."""
 
 
-class PendingWait(Awaitable[WaitResult[T]], Generic[T]):
-    """A wait that opens when it is awaited: once as a result, or through `unwrap` as the value."""
+class PendingWait(DurableCall[WaitResult[T]], Generic[T]):
+    """A wait that opens when it is awaited: once, as a result, or through `unwrap` as the value."""
 
-    def __init__(self, perform: Callable[[], Coroutine[Any, Any, WaitResult[T]]]) -> None:
+    __slots__ = ("_perform", "_what")
+
+    def __init__(
+        self, what: str, perform: Callable[[], Coroutine[Any, Any, WaitResult[T]]]
+    ) -> None:
+        super().__init__(what, made_calls())
+        self._what = what
         self._perform = perform
 
-    def __await__(self) -> Generator[Any, None, WaitResult[T]]:
-        return self._perform().__await__()
+    def _make(self) -> Coroutine[Any, Any, WaitResult[T]]:
+        return self._perform()
 
-    async def unwrap(self) -> T:
-        """Await the value.
+    def unwrap(self) -> Coroutine[Any, Any, T]:
+        """A coroutine that gives the value.
 
         Raises:
             WaitTimeout: The deadline passed.
             WaitCancelled: The input ended or the token was cancelled.
         """
-        result = await self._perform()
-        if not result.ok:
-            raise result.error
-        return result.value
+
+        async def value() -> T:
+            result = await self
+            if not result.ok:
+                raise result.error
+            return result.value
+
+        calls = self._calls
+        self._release()
+        return value() if calls is None else DurableCall(f"{self._what}.unwrap()", calls, value())

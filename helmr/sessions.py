@@ -22,6 +22,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 
 from helmr.context import TaskContext
 from helmr.current import ChildCall, WaitCall, WaitOutcome, require_run
+from helmr.durable_calls import durable_call
 from helmr.durations import Duration, seconds
 from helmr.errors import ChildFailed, SchemaMismatch, UsageError, WaitCancelled
 from helmr.models import CHILDREN_AWAITED_MAX
@@ -77,7 +78,7 @@ class Child(Generic[R]):
                 raise ended.error
             return Unfulfilled(error=ended.error)
 
-        return PendingWait(perform)
+        return PendingWait("child.result()", perform)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +123,7 @@ async def start(
     metadata: Mapping[str, Any] | None = ...,
     on_parent_cancel: OnParentCancel = ...,
 ) -> Child[R]: ...
+@durable_call("sessions.start()")
 async def start(
     task: Task[..., R],
     payload: Any,

@@ -26,6 +26,7 @@ from typing import (
 )
 
 from helmr.current import StepCall, current_run, current_step
+from helmr.durable_calls import DurableCall, made_calls
 from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition, NotInTask
 from helmr.schema import Codec
@@ -169,10 +170,18 @@ class Step(Generic[P, R]):
 
         Raises:
             BadDefinition: The return annotation is not a type that pydantic can read; nothing was executed.
+            NotAwaited: An argument is a durable call, where its value was meant.
             StepFailed: The last try failed.
             SchemaMismatch: The value has no JSON form or does not fit the return annotation.
         """
-        return self._run(functools.partial(self.function, *args, **kwargs))
+        calls = made_calls()
+        if calls is None:
+            return self._run(functools.partial(self.function, *args, **kwargs))
+        for argument in (*args, *kwargs.values()):
+            if isinstance(argument, DurableCall):
+                raise argument.forgotten(f"{self.name}()")
+        coroutine = self._run(functools.partial(self.function, *args, **kwargs))
+        return DurableCall(f"{self.name}()", calls, coroutine)
 
     async def _run(self, call: Callable[[], Any]) -> R:
         run = current_run.get()

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
 
 from helmr.current import Record, WaitCall, WaitOutcome, current_run, require_run
+from helmr.durable_calls import durable_call
 from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition, SchemaMismatch, UsageError, WaitCancelled, WaitTimeout
 from helmr.models import CORRELATION_ID_MAX
@@ -151,7 +152,7 @@ class InputStream(Stream[T]):
             value = self._must_decode(outcome.record, outcome.op, codec)
             return Fulfilled(value=value, record=outcome.record)
 
-        return PendingWait(perform)
+        return PendingWait(f"{self.id}.wait()", perform)
 
     async def iter(
         self,
@@ -167,11 +168,13 @@ class InputStream(Stream[T]):
                 return
             yield result.value
 
+    @durable_call(".peek()")
     async def peek(self) -> list[T]:
         """The values of the unconsumed records, oldest first; consumes nothing."""
         run = require_run(f"{self.id}.peek()")
         return [self._must_decode(record) for record in await run.peek(self.id)]
 
+    @durable_call(".history()")
     async def history(self) -> list[T]:
         """The values of all records of this stream so far, consumed or not, oldest first."""
         run = require_run(f"{self.id}.history()")
@@ -190,6 +193,7 @@ class OutputStream(Stream[T]):
 
     direction = "output"
 
+    @durable_call(".append()")
     async def append(self, value: T) -> int:
         """Append a record and return its sequence number on this stream, from 1.
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from helmr.current import WaitCall, require_run
+from helmr.durable_calls import durable_call
 from helmr.durations import Duration, seconds
 from helmr.errors import BadDuration
 
 
+@durable_call("timers.sleep()")
 async def sleep(duration: Duration) -> None:
     """Return when `duration` has passed; the run parks meanwhile."""
     call = WaitCall(kind="timer", timeout_s=seconds(duration))
     await require_run("timers.sleep()").wait(call)
 
 
+@durable_call("timers.until()")
 async def until(moment: datetime) -> None:
     """Return at `moment`, at once if it has passed; the run parks meanwhile.
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from helmr import ids
 from helmr.current import TokenCall, TokenMade, WaitCall, require_run
+from helmr.durable_calls import durable_call
 from helmr.durations import Duration, seconds
 from helmr.errors import SchemaMismatch
 from helmr.ladder import Rung, rungs_json
@@ -108,6 +109,7 @@ class Token:
         return wait(self.id, schema=schema, timeout=timeout, **options)
 
 
+@durable_call("tokens.create()")
 async def create(
     *,
     timeout: Duration = TIMEOUT_DEFAULT,
@@ -239,14 +241,16 @@ def wait(
             message = f"the completion of {token_id} does not fit: {error.message}"
             raise run.unreadable(outcome.op, message, error) from error
 
-    return PendingWait(perform)
+    return PendingWait("tokens.wait()", perform)
 
 
+@durable_call("tokens.get()")
 async def get(token_id: str) -> TokenInfo:
     """The token as it is now; a replay sees the same."""
     return TokenInfo.model_validate(await _call("get", token_id))
 
 
+@durable_call("tokens.list()")
 async def list(
     *, status: str | None = None, tag: str | None = None, limit: int = 50
 ) -> tuple[TokenInfo, ...]:
@@ -256,6 +260,7 @@ async def list(
     return tuple(TokenInfo.model_validate(one) for one in found)
 
 
+@durable_call("tokens.complete()")
 async def complete(token_id: str, data: Any) -> CompleteReceipt:
     """Complete a token with JSON data (S-41).
 
@@ -265,6 +270,7 @@ async def complete(token_id: str, data: Any) -> CompleteReceipt:
     return CompleteReceipt.model_validate(await _call("complete", token_id, data=data))
 
 
+@durable_call("tokens.cancel()")
 async def cancel(token_id: str) -> TokenInfo:
     """Cancel a token; waits on it are cancelled. Cancelling a cancelled one changes nothing."""
     return TokenInfo.model_validate(await _call("cancel", token_id))

@@ -131,6 +131,12 @@ class NotInTask(UsageError):
     """A durable call was made where no run executes, or inside a step."""
 
 
+class NotAwaited(UsageError):
+    """A durable call was made and never awaited: what it asks for would be skipped (S-125); facts `file`, `line`."""
+
+    default_hint = "Write `await` before it."
+
+
 class BadDefinition(UsageError):
     """A task, step or stream is declared in a way that can't work; names the place."""
 

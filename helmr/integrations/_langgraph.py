@@ -24,6 +24,7 @@ from langgraph.graph.state import CompiledStateGraph, StateGraph
 from langgraph.types import Command, Interrupt
 
 from helmr.current import in_run
+from helmr.durable_calls import durable_call
 from helmr.durations import Duration
 from helmr.errors import UsageError
 from helmr.models import BODY_MAX_BYTES, SUBJECT_MAX
@@ -38,6 +39,7 @@ MESSAGE = "langchain_message"
 """The one key of a message among recorded values."""
 
 
+@durable_call("run_graph()")
 async def run_graph(
     graph: StateGraph[Any, Any, Any, Any] | CompiledStateGraph[Any, Any, Any, Any],
     input: Any,

@@ -46,6 +46,7 @@ from openai.types.responses import (
 
 from helmr.approvals import Approval, ask_approval
 from helmr.current import in_run
+from helmr.durable_calls import durable_call
 from helmr.durations import Duration
 from helmr.errors import BadJson, UsageError
 from helmr.jsonio import loads
@@ -63,6 +64,7 @@ EXECUTED_HERE = (ApplyPatchTool, ComputerTool, CustomTool, LocalShellTool, Shell
 """Tools whose calls the SDK executes itself: nothing lies between its loop and the world that could be a step."""
 
 
+@durable_call("run()")
 async def run(
     agent: Agent[T],
     input: str | list[TResponseInputItem],

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from helmr import Client, TaskContext, sessions, step, streams, task
+from helmr import Client, TaskContext, sessions, step, streams, task, timers, tokens
 
 
 class Decision(BaseModel):
@@ -56,7 +56,19 @@ async def body(payload: str, ctx: TaskContext) -> int:
     await Service().charge("x")  # type: ignore[arg-type]
     await Service().charge()  # type: ignore[call-arg]
     await Service.charge(1)  # type: ignore[call-arg, arg-type]
+    approval.wait().unwrap()  # type: ignore[unused-coroutine]
+    post("x")  # type: ignore[unused-coroutine]
+    Service().charge(1)  # type: ignore[unused-coroutine]
+    progress.append("x")  # type: ignore[unused-coroutine]
+    timers.sleep("1h")  # type: ignore[unused-coroutine]
+    tokens.create()  # type: ignore[unused-coroutine]
+    sessions.start(forgets, None)  # type: ignore[unused-coroutine]
+    ctx.continue_as("x")  # type: ignore[unused-coroutine]
     return len(wrong) + point
+
+
+@task
+async def forgets(payload: None) -> None: ...
 
 
 @task(on_idle_input="drop")  # type: ignore[call-overload]

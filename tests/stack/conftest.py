@@ -27,6 +27,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRuntime]:
         also=[
             HERE / "ray_tasks.py",
             HERE / "environment_tasks.py",
+            HERE / "safety_tasks.py",
             HERE.parent / "contract" / "contract_tasks.py",
             page,
         ],

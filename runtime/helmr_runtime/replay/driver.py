@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from helmr.current import RunRef, SessionRef, StepCall, StepRef, current_run
 from helmr.errors import HelmrSignal, NondeterminismError, RunContinued, RunParked, RunTooLong
 from helmr.ids import RUN, new_id
+from helmr.made_calls import Made, MadeCalls
 from helmr.tasks import Task
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.requests import (
@@ -237,22 +238,8 @@ class RunDriver:
         root = self._loop.create_task(self._code.execute(), name=self._name, context=context)
         await asyncio.wait({root, self._cut}, return_when=asyncio.FIRST_COMPLETED)
         if root.done() and self._severed is None:
-            self._finish(self._end_of(root))
+            self._finish(self._end or _end_of(root, self.cursor, self._code.made))
         return await self._end_tree()
-
-    def _end_of(self, root: asyncio.Task[Any]) -> RunEnd:
-        if self._end is not None:
-            return self._end
-        if root.cancelled():
-            error: BaseException | None = asyncio.CancelledError("the task cancelled itself")
-        else:
-            error = root.exception()
-        unasked = self.cursor.unasked("the end of the task" if error is None else met_text(error))
-        if unasked is not None:
-            return Mismatch(unasked)
-        if error is None:
-            return Returned(root.result())
-        return Raised(error_of(error), failed_op(error))
 
     def _finish(self, end: RunEnd) -> None:
         if self._severed is None:
@@ -396,6 +383,7 @@ class RunDriver:
 
     def continued(self, payload: Any) -> HelmrSignal:
         """End this run, and begin the next with that payload."""
+        self._check_awaited(self._code.made.unawaited())
         unasked = self.cursor.unasked(str(ContinueRequest(None, "")))
         if unasked is not None:
             return self._differs(unasked)
@@ -417,11 +405,18 @@ class RunDriver:
 
     def _next_op(self) -> int:
         self.check_severed()
+        self._check_awaited(self._code.made.forgotten())
         if self.cursor.op >= OPS_MAX:
             error = RunTooLong(f"{self.run.id} asked for more than {OPS_MAX} ops")
             self._fail(Raised(error_of(error), None, may_retry=False))
             raise error
         return self.cursor.next_op()
+
+    def _check_awaited(self, made: Made | None) -> None:
+        """Fail the run, whatever its code catches, if it has made this call and not awaited it (S-125)."""
+        if made is not None:
+            self._fail(_not_awaited(made))
+            raise made.error()
 
     def _check_recorded(self, op: int, ask: OpRequest) -> bool:
         """True if the journal holds this op; severs the run if it holds another one (S-31)."""
@@ -452,6 +447,26 @@ class RunDriver:
     def _step_ended(self, op: int, end: StepEnd) -> None:
         if self._severed is None:
             self._calls.tell(self._host.step_ended, self, op, end)
+
+
+def _end_of(root: asyncio.Task[Any], cursor: JournalCursor, made: MadeCalls) -> RunEnd:
+    """How the task's coroutine ended."""
+    if root.cancelled():
+        error: BaseException | None = asyncio.CancelledError("the task cancelled itself")
+    else:
+        error = root.exception()
+    unasked = cursor.unasked("the end of the task" if error is None else met_text(error))
+    if unasked is not None:
+        return Mismatch(unasked)
+    if error is not None:
+        return Raised(error_of(error), failed_op(error))
+    forgotten = made.unawaited()
+    return Returned(root.result()) if forgotten is None else _not_awaited(forgotten)
+
+
+def _not_awaited(made: Made) -> Raised:
+    error = {**error_of(made.error()), "traceback": made.traceback}
+    return Raised(error, None, may_retry=False)
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:

@@ -43,6 +43,7 @@ from helmr.errors import (
     Unavailable,
 )
 from helmr.ids import RECORD, WAIT, new_id
+from helmr.made_calls import MadeCalls
 from helmr.models import CHUNK_BYTES_MAX, RECORD_BYTES_MAX, VALUE_BYTES_MAX
 from helmr.tasks import Task
 from helmr.wait_details import UNSET, WaitDetails
@@ -168,6 +169,7 @@ class DurableContext(DurableRun):
     ) -> None:
         self.session = session
         self.run = run
+        self.made = MadeCalls()
         self._task = task
         self._payload = payload
         self._cursor = cursor

@@ -1,0 +1,23 @@
+"""Tasks that would do what nobody has approved."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from helmr import step, streams, task
+
+approval = streams.input("approval", schema=bool)
+
+
+@step
+async def send_mail(text: str) -> str:
+    with (Path(os.environ["HELMR_TEST_MARKS"]) / "mails").open("a") as file:
+        file.write("x")
+    return text
+
+
+@task(id="skips-its-approval")
+async def skips_its_approval(text: str) -> str:
+    approval.wait(timeout="7d", subject=f"Send {text}?")
+    return await send_mail(text)
