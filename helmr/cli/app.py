@@ -72,8 +72,8 @@ class Cli:
         """A client for the runtime that is meant.
 
         Args:
-            is_patient: Outlast a restart of the runtime, for what follows or sends for long. Otherwise a
-                runtime that refuses the connection is told within a second, for the person who waits.
+            is_patient: Outlast a restart of the runtime, for what follows or sends for long. Otherwise the person who
+                waits is told within a second that a runtime refuses the connection.
 
         Raises:
             RuntimeNotFound, AmbiguousRuntime: There is none, or nothing says which.
@@ -85,7 +85,7 @@ class Cli:
             key=self._key(),
             data_dir=self.data_dir,
             on_behalf_of=self.on_behalf_of,
-            retry=Retry(tries_max=40) if is_patient else Retry(tries_max=4),
+            retry=Retry() if is_patient else Retry(tries_max=4),
         )
 
     def async_client(self) -> AsyncClient:

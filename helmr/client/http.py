@@ -103,6 +103,7 @@ class Following(Generic[T]):
         if kind != "text/event-stream":
             raise problems.not_a_runtime(self._url, f"{self.name} is {kind or 'of no type'}")
         self._opened_at_s = time.monotonic()
+        self._tries.connected()
         return True
 
     def items(self, text: str) -> list[T]:

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 from helmr.errors import HelmrError, RuntimeNotFound
 
+DOUBLINGS_MAX = 30
+"""Of a pause: a follower may have failed for days."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
@@ -22,14 +25,18 @@ class Retry:
     answer's Retry-After is kept to when it is longer.
 
     Args:
-        tries_max: Tries of one call in all, at least 1. While following: tries in a row without an answer.
-        total_s: No new try begins later than this after the first one; while following, after the break.
+        tries_max: Tries of one call in all, at least 1; while following, tries in a row without an answer. None: time
+            alone bounds them.
+        total_s: No new try begins later than this after the first one. It bounds a follower's first connection too.
+        follow_s: A follower that was connected gives up so long after its connection broke. None: never, so that it
+            outlasts every restart and deploy.
         pause_s: The first pause.
         pause_max_s: The longest pause.
     """
 
-    tries_max: int = 12
+    tries_max: int | None = None
     total_s: float = 60.0
+    follow_s: float | None = None
     pause_s: float = 0.1
     pause_max_s: float = 2.0
 
@@ -42,6 +49,7 @@ class Tries:
         self._clock = clock
         self._began: float | None = clock()
         self._failed = 0
+        self._total_s: float | None = retry.total_s
 
     def failed(self, error: HelmrError, *, repeatable: bool = True) -> float:
         """Seconds to pause before the next try.
@@ -50,16 +58,19 @@ class Tries:
             HelmrError: `error` itself: trying again can't help, or the bounds are reached.
         """
         self._failed += 1
-        if not (repeatable and may_pass(error)) or self._failed >= self._retry.tries_max:
+        tries_max = self._retry.tries_max
+        is_last = tries_max is not None and self._failed >= tries_max
+        if is_last or not (repeatable and may_pass(error)):
             raise error
-        ceiling = min(self._retry.pause_max_s, self._retry.pause_s * 2.0 ** (self._failed - 1))
+        doublings = min(self._failed - 1, DOUBLINGS_MAX)
+        ceiling = min(self._retry.pause_max_s, self._retry.pause_s * 2.0**doublings)
         # Jitter: callers that failed together come back apart.
         pause_s: float = ceiling * (0.5 + secrets.randbelow(501) / 1000)
         if error.retry_after_s is not None:
             pause_s = max(pause_s, error.retry_after_s)
         if self._began is None:
             self._began = self._clock()
-        if self._clock() - self._began + pause_s > self._retry.total_s:
+        if self._total_s is not None and self._clock() - self._began + pause_s > self._total_s:
             raise error
         return pause_s
 
@@ -68,9 +79,15 @@ class Tries:
         self._failed = 0
         self._began = None
 
+    def connected(self) -> None:
+        """A follower has its connection: from now on its own bound of time counts."""
+        self._total_s = self._retry.follow_s
+
 
 def may_pass(error: HelmrError) -> bool:
     """True if the same call may go through later: the runtime is away, busy or did not say what happened."""
-    return error.retryable or (
-        isinstance(error, RuntimeNotFound) and bool(error.facts.get("connecting"))
-    )
+    if isinstance(
+        error, RuntimeNotFound
+    ):  # what answers as something else does so in a minute, too
+        return bool(error.facts.get("connecting"))
+    return error.retryable

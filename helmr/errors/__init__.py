@@ -378,7 +378,6 @@ class Unavailable(HelmrError):
 class RuntimeNotFound(Unavailable):
     """No runtime answers where the client looked."""
 
-    retryable = False
     default_hint = "Start one with `helmr up`, or set HELMR_URL."
 
 

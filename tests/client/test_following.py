@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 import time
-from contextlib import aclosing, closing
+from contextlib import ExitStack, aclosing, closing
+from typing import Any
 
 import pytest
 
 from helmr.client import AsyncClient, Client, Retry
 from helmr.client.retry import Tries
 from helmr.errors import RuntimeNotFound, SessionNotFound, StoreUnavailable, Unavailable, UsageError
-from tests.client.gateway import Fault, Gateway
+from tests.client.gateway import KEY, Fault, Gateway, running
 from tests.client.test_trying_again import BUSY
 
 
@@ -225,6 +227,69 @@ def test_a_break_after_a_long_silence_is_tried_again() -> None:
     now += 29.99
     with pytest.raises(Unavailable):
         tries.failed(Unavailable("broken"))
+
+
+AWAY = {"total_s": 0.3, "pause_s": 0.01, "pause_max_s": 0.02}
+
+
+def test_a_follower_outlasts_any_time_without_a_runtime() -> None:
+    now = 0.0
+    tries = Tries(Retry(), clock=lambda: now)
+    tries.connected()
+    for _ in range(3000):
+        now += tries.failed(RuntimeNotFound("away", connecting=True))
+    assert now > 3600
+
+
+def test_a_follower_goes_on_after_a_restart_that_takes_longer_than_a_call_may() -> None:
+    memory = Gateway()
+    session_id = memory.session()
+    memory.record(session_id, "progress", 1)
+    found: list[Any] = []
+    with ExitStack() as life:
+        life.enter_context(running(memory))
+        port = int(memory.url.rpartition(":")[2])
+        client = Client(url=memory.url, key=KEY, retry=Retry(**AWAY))
+
+        def follow() -> None:
+            with (
+                client,
+                closing(client.sessions.open(session_id).output("progress").follow()) as feed,
+            ):
+                found.extend(record.data for record in itertools.islice(feed, 2))
+
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        _until(
+            lambda: (
+                bool(found) or memory.requests("GET", f"/v1/sessions/{session_id}/outputs/progress")
+            )
+        )
+        life.close()
+        began = time.monotonic()
+        with pytest.raises(RuntimeNotFound):  # no call outlasts that
+            Client(url=memory.url, key=KEY, retry=Retry(**AWAY)).health()
+        assert time.monotonic() - began > AWAY["total_s"] / 2
+        memory.record(session_id, "progress", 2)
+        life.enter_context(running(memory, port=port))
+        thread.join(10)
+    assert found == [1, 2]
+
+
+async def test_a_follower_gives_up_when_it_is_told_how_long() -> None:
+    memory = Gateway()
+    session_id = memory.session()
+    memory.record(session_id, "progress", 1)
+    with ExitStack() as life:
+        life.enter_context(running(memory))
+        retry = Retry(**AWAY, follow_s=0.1)
+        async with AsyncClient(url=memory.url, key=KEY, retry=retry) as client:
+            feed = client.sessions.open(session_id).output("progress").follow()
+            async with aclosing(feed):
+                assert (await anext(feed)).data == 1
+                await asyncio.to_thread(life.close)
+                with pytest.raises(RuntimeNotFound):
+                    await anext(feed)
 
 
 def _until(holds) -> None:

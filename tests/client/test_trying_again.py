@@ -100,6 +100,28 @@ def test_tries_are_bounded(gateway: Gateway, client: Client) -> None:
     assert len(gateway.requests("GET", path)) == 4
 
 
+def test_time_bounds_the_tries_of_a_call_and_not_their_number() -> None:
+    now = 0.0
+    tries = Tries(Retry(), clock=lambda: now)
+    error = RuntimeNotFound("away", connecting=True)
+    failed = 0
+    while now < 57:
+        now += tries.failed(error)
+        failed += 1
+    assert failed > 12
+    now = 60
+    with pytest.raises(RuntimeNotFound):
+        tries.failed(error)
+
+
+def test_what_answers_as_something_else_is_not_asked_again() -> None:
+    tries = Tries(Retry())
+    error = RuntimeNotFound("https://example.com does not answer as a Helmr runtime")
+    assert error.retryable
+    with pytest.raises(RuntimeNotFound):
+        tries.failed(error)
+
+
 def test_a_mutation_that_never_got_an_answer_says_that_its_outcome_is_unknown(
     gateway: Gateway, client: Client
 ) -> None:
