@@ -152,7 +152,7 @@ class StepCall:
     decode: Callable[[Any], Any]
     retries: int
     backoff_s: float
-    retry_on: tuple[type[Exception], ...]
+    retry_on: tuple[type[Exception], ...] | Callable[[Exception], bool]
     timeout_s: float | None
     formerly: tuple[str, ...] = ()
     """Names that the step had: a journal that holds one of them fits."""
@@ -160,6 +160,11 @@ class StepCall:
     """Its body may be executed for a rehearsal."""
     loop: Literal["steps", "run"] = "steps"
     """Where an async body runs: on the loop that all of them share, or on its run's own."""
+
+    def retries_on(self, raised: Exception) -> bool:
+        """Whether this failure is tried again, if tries are left."""
+        on = self.retry_on
+        return isinstance(raised, on) if isinstance(on, tuple) else on(raised)
 
 
 class DurableRun(Protocol):

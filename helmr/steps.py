@@ -17,6 +17,7 @@ from typing import (
     ParamSpec,
     Protocol,
     Self,
+    TypeAlias,
     TypedDict,
     TypeVar,
     TypeVarTuple,
@@ -40,6 +41,7 @@ R = TypeVar("R")
 Owner = TypeVar("Owner")
 Ts = TypeVarTuple("Ts")
 
+RetryOn: TypeAlias = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
 RETRIES_MAX = 1000
 
 
@@ -53,7 +55,7 @@ class StepOptions(TypedDict, total=False):
     formerly: Sequence[str]
     retries: int
     backoff: Duration
-    retry_on: type[Exception] | tuple[type[Exception], ...]
+    retry_on: RetryOn
     timeout: Duration | None
     rehearsable: bool
     loop: Literal["steps", "run"]
@@ -79,7 +81,7 @@ class Step(Generic[P, R]):
         formerly: Sequence[str] = (),
         retries: int = 0,
         backoff: Duration = "1s",
-        retry_on: type[Exception] | tuple[type[Exception], ...] = Exception,
+        retry_on: RetryOn = Exception,
         timeout: Duration | None = None,
         rehearsable: bool = False,
         loop: Literal["steps", "run"] = "steps",
@@ -103,7 +105,7 @@ class Step(Generic[P, R]):
         self.formerly = tuple(formerly)
         self.retries = retries
         self.backoff_s = seconds(backoff, allow_zero=True)
-        self.retry_on = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+        self.retry_on = (retry_on,) if isinstance(retry_on, type) else retry_on
         self.timeout_s = seconds(timeout) if timeout is not None else None
         self.rehearsable = rehearsable
         self._declared: Callable[..., Any] = function
@@ -315,7 +317,7 @@ def step(
     formerly: Sequence[str] = ...,
     retries: int = ...,
     backoff: Duration = ...,
-    retry_on: type[Exception] | tuple[type[Exception], ...] = ...,
+    retry_on: RetryOn = ...,
     timeout: Duration | None = ...,
     rehearsable: bool = ...,
     loop: Literal["steps"] = ...,
@@ -327,7 +329,7 @@ def step(
     formerly: Sequence[str] = ...,
     retries: int = ...,
     backoff: Duration = ...,
-    retry_on: type[Exception] | tuple[type[Exception], ...] = ...,
+    retry_on: RetryOn = ...,
     timeout: Duration | None = ...,
     rehearsable: bool = ...,
     loop: Literal["run"],
@@ -340,7 +342,7 @@ def step(
     formerly: Sequence[str] = (),
     retries: int = 0,
     backoff: Duration = "1s",
-    retry_on: type[Exception] | tuple[type[Exception], ...] = Exception,
+    retry_on: RetryOn = Exception,
     timeout: Duration | None = None,
     rehearsable: bool = False,
     loop: Literal["steps", "run"] = "steps",
@@ -356,7 +358,7 @@ def step(
         formerly: Names that the step had in earlier code: a journal that holds one of them fits.
         retries: Tries after the first; `retries=3` is up to 4 tries.
         backoff: Before the second try; doubles with each, at most an hour.
-        retry_on: Which exceptions are tried again.
+        retry_on: Which exceptions are tried again: classes, or a function that says so of one.
         timeout: Of one try. A sync step is not interrupted: its late result is dropped.
         rehearsable: It only looks: its body may also be executed for a rehearsal, whose outcome nobody records.
         loop: Where an async body runs. `"steps"`: on the loop that the async steps of all sessions of a process

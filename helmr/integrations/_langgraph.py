@@ -27,6 +27,7 @@ from helmr.current import in_run
 from helmr.durable_calls import durable_call
 from helmr.durations import Duration
 from helmr.errors import UsageError
+from helmr.integrations.model_retries import retried
 from helmr.models import BODY_MAX_BYTES, SUBJECT_MAX
 from helmr.steps import StepOptions, step_call
 from helmr.streams import InputStream
@@ -174,9 +175,14 @@ def durable_model(
         model: The model.
         on_chunk: Told each piece of a message as it comes, in the step; a request that is tried again begins anew.
             Nothing comes twice because the run was resumed.
-        options: As of `step`; up to four tries if they say nothing.
+        options: As of `step`; up to four tries if they say nothing, and one where an HTTP status says that the request
+            is wrong.
     """
-    return _DurableChat(model=model, on_chunk=on_chunk, step_options={**MODEL, **options})
+    return _DurableChat(
+        model=model,
+        on_chunk=on_chunk,
+        step_options={**MODEL, **retried(cast("StepOptions", options))},
+    )
 
 
 class _DurableChat(BaseChatModel):

@@ -49,6 +49,7 @@ from helmr.current import in_run
 from helmr.durable_calls import durable_call
 from helmr.durations import Duration
 from helmr.errors import BadJson, UsageError
+from helmr.integrations.model_retries import retried
 from helmr.jsonio import loads
 from helmr.steps import StepOptions, step_call
 from helmr.streams import InputStream
@@ -89,7 +90,8 @@ async def run(
         options: What a wait says besides, for a call.
         on_event: Told each event of a model's response as it comes, in the step; a request that is tried again begins
             anew. Nothing comes twice because the run was resumed. Outside a run it is not called.
-        model: Options of model requests; up to four tries if nothing is said.
+        model: Options of model requests; up to four tries if nothing is said, one where an HTTP status says that the
+            request is wrong.
         tool: Options of tool calls and of what MCP servers are asked; one try if nothing is said.
         inline: Names of tools that run in the task's code, so that they can call steps and wait.
         run_config: As of `Runner.run`. Without one a durable run is not traced: each resume would trace it again.
@@ -123,7 +125,7 @@ class _Durable:
         inline: Collection[str],
         on_event: OnEvent | None,
     ) -> None:
-        self._model_options, self._tool_options, self._inline = model, tool, inline
+        self._model_options, self._tool_options, self._inline = retried(model), tool, inline
         self._on_event = on_event
         self._copies: dict[int, tuple[Agent[Any], Agent[Any]]] = {}
         self._edited: dict[str, str] = {}

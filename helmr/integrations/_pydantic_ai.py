@@ -44,6 +44,7 @@ from helmr.current import in_run, require_run
 from helmr.durations import Duration
 from helmr.errors import WaitTimeout
 from helmr.forms.tool_call import call_body, call_subject
+from helmr.integrations.model_retries import retried
 from helmr.steps import StepOptions, step_call
 from helmr.streams import InputStream
 from helmr.turns import turn
@@ -107,7 +108,8 @@ class HelmrDurability(BaseDurabilityCapability[AgentDepsT]):
         models: More models than the agent's own, by the ids that `agent.run(model=…)` names them by.
         event_stream_handler: Gets the events of the run, in steps.
         name: Instead of the agent's, in the names of steps.
-        model: Options of model requests; up to four tries if nothing is said.
+        model: Options of model requests; up to four tries if nothing is said, one where an HTTP status says that the
+            request is wrong.
         tool: Options of tool calls; one try if nothing is said.
         mcp: Options of what is asked of MCP servers, as for tools.
     """
@@ -138,7 +140,8 @@ class HelmrDurability(BaseDurabilityCapability[AgentDepsT]):
         mcp: StepOptions = NOTHING_SAID,
     ) -> None:
         super().__init__(models=models, event_stream_handler=event_stream_handler, name=name)
-        self._model_options, self._tool_options, self._mcp_options = model, tool, mcp
+        self._model_options = retried(model)
+        self._tool_options, self._mcp_options = tool, mcp
 
     @property
     def in_durable_context(self) -> bool:

@@ -7,6 +7,7 @@ import itertools
 import threading
 import time
 from contextlib import ExitStack, aclosing, closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -229,7 +230,7 @@ def test_a_break_after_a_long_silence_is_tried_again() -> None:
         tries.failed(Unavailable("broken"))
 
 
-AWAY = {"total_s": 0.3, "pause_s": 0.01, "pause_max_s": 0.02}
+AWAY = Retry(total_s=0.3, pause_s=0.01, pause_max_s=0.02)
 
 
 def test_a_follower_outlasts_any_time_without_a_runtime() -> None:
@@ -249,7 +250,7 @@ def test_a_follower_goes_on_after_a_restart_that_takes_longer_than_a_call_may() 
     with ExitStack() as life:
         life.enter_context(running(memory))
         port = int(memory.url.rpartition(":")[2])
-        client = Client(url=memory.url, key=KEY, retry=Retry(**AWAY))
+        client = Client(url=memory.url, key=KEY, retry=AWAY)
 
         def follow() -> None:
             with (
@@ -268,8 +269,8 @@ def test_a_follower_goes_on_after_a_restart_that_takes_longer_than_a_call_may() 
         life.close()
         began = time.monotonic()
         with pytest.raises(RuntimeNotFound):  # no call outlasts that
-            Client(url=memory.url, key=KEY, retry=Retry(**AWAY)).health()
-        assert time.monotonic() - began > AWAY["total_s"] / 2
+            Client(url=memory.url, key=KEY, retry=AWAY).health()
+        assert time.monotonic() - began > AWAY.total_s / 2
         memory.record(session_id, "progress", 2)
         life.enter_context(running(memory, port=port))
         thread.join(10)
@@ -282,7 +283,7 @@ async def test_a_follower_gives_up_when_it_is_told_how_long() -> None:
     memory.record(session_id, "progress", 1)
     with ExitStack() as life:
         life.enter_context(running(memory))
-        retry = Retry(**AWAY, follow_s=0.1)
+        retry = replace(AWAY, follow_s=0.1)
         async with AsyncClient(url=memory.url, key=KEY, retry=retry) as client:
             feed = client.sessions.open(session_id).output("progress").follow()
             async with aclosing(feed):

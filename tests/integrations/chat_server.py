@@ -16,9 +16,13 @@ CUSTOMERS = ("ada", "eve")
 
 @dataclass
 class ChatServer:
-    """Where it is, and how many requests of each path it had; ` streamed` behind one that wanted its answer so."""
+    """Where it is, and how many requests of each path it had; ` streamed` behind one that wanted its answer so.
+
+    With another `status` than 200 it answers every request with an error.
+    """
 
     url: str = ""
+    status: int = 200
     asked: Counter[str] = field(default_factory=Counter)
 
 
@@ -101,14 +105,19 @@ def chat_server() -> Iterator[ChatServer]:
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
             here.asked[self.path + (" streamed" if asked.get("stream") else "")] += 1
-            if self.path == "/api/chat":
+            if here.status != 200:
+                self._say(json.dumps({"error": {"message": "no"}}), "application/json")
+            elif self.path == "/api/chat":
                 self._say(ollama_lines(asked["messages"]), "application/x-ndjson")
             else:
                 self._say(openai_events(asked["messages"]), "text/event-stream")
 
         def _say(self, text: str, content_type: str) -> None:
             body = text.encode()
-            self.send_response(200)
+            self.send_response(here.status)
+            self.send_header(
+                "retry-after-ms", "1"
+            )  # what OpenAI's client sleeps before it asks again
             self.send_header("content-type", content_type)
             self.send_header("content-length", str(len(body)))
             self.end_headers()

@@ -247,6 +247,27 @@ async def test_retries_and_retry_on():
     assert done.story.kinds.count("step.failed") == 1
 
 
+async def test_a_function_says_which_failures_are_retried():
+    tried: list[int] = []
+
+    @step(retries=3, backoff=0, retry_on=lambda error: error.args != (3,))
+    async def flaky() -> None:
+        tried.append(1)
+        raise ValueError(len(tried))
+
+    error = await error_of(only(flaky))
+    assert (error["message"], len(tried)) == ("step flaky (op 1) failed: ValueError: 3", 3)
+
+
+async def test_a_function_for_retries_that_fails_ends_the_step_with_its_error():
+    @step(retries=3, backoff=0, retry_on=lambda error: error.args[0])
+    async def flaky() -> None:
+        raise ValueError
+
+    error = await error_of(only(flaky))
+    assert "IndexError" in error["message"]
+
+
 async def test_only_exceptions_are_retried_never_what_ends_programs():
     tried: list[int] = []
 

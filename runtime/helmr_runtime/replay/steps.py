@@ -107,10 +107,7 @@ class StepRunner:
         except SchemaMismatch as error:
             end = StepEnd(error=error_of(error))
         except BaseException as error:  # noqa: BLE001 - whatever user code raises is this step's outcome
-            raised = raised_by(error)
-            may_retry = isinstance(raised, Exception) and isinstance(raised, call.retry_on)
-            hint = LOOP_HINT_STEP if call.loop == "steps" else LOOP_HINT_TASK
-            end = StepEnd(error=error_of(error, loop_hint=hint), may_retry=may_retry)
+            end = _failed(call, error)
         self._trying.pop(op, None)
         if span is not None:
             span.end(end.error["type"] if end.error is not None else None)
@@ -180,6 +177,17 @@ class StepRunner:
         self._mark.thread_begins()
         contextvars.Context().run(thread.start)  # noted above, not as one that the code has started
         return future
+
+
+def _failed(call: StepCall, error: BaseException) -> StepEnd:
+    """What a body raised, as the end of its try; if the step's `retry_on` fails over it, that is what failed."""
+    hint = LOOP_HINT_STEP if call.loop == "steps" else LOOP_HINT_TASK
+    raised = raised_by(error)
+    try:
+        may_retry = isinstance(raised, Exception) and call.retries_on(raised)
+    except Exception as broken:  # noqa: BLE001 - it is user code
+        return StepEnd(error=error_of(broken))
+    return StepEnd(error=error_of(error, loop_hint=hint), may_retry=bool(may_retry))
 
 
 def _in_future(error: BaseException) -> BaseException:
