@@ -173,5 +173,5 @@ def _why_not(wait: WaitInfo, taken: int) -> str:
 
 
 def _order(wait: WaitInfo) -> tuple[bool, float, str]:
-    deadline = wait.deadline_at
-    return (deadline is None, deadline.timestamp() if deadline else 0.0, wait.id)
+    ends_at = wait.ends_at
+    return (ends_at is None, ends_at.timestamp() if ends_at else 0.0, wait.id)

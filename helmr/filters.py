@@ -78,7 +78,7 @@ WAIT_FIELDS = Fields(
         "batch",
         "is",
     ),
-    times={"due": ("deadline_at", True), "age": ("opened_at", False)},
+    times={"due": ("ends_at", True), "age": ("opened_at", False)},
     pushed={
         "session": "session",
         "task": "task",
@@ -107,7 +107,7 @@ SESSION_FIELDS = Fields(
         "is",
     ),
     times={
-        "due": ("deadline_at", True),
+        "due": ("ends_at", True),
         "age": ("created_at", False),
         "quiet": ("updated_at", False),
     },
@@ -269,7 +269,7 @@ def wait_facts(
         "batch": wait.batch_id,
         "claimed": claim.label if claim is not None else None,
         "is": tuple(word for word, holds in said.items() if holds),
-        "deadline_at": wait.deadline_at,
+        "ends_at": wait.ends_at,
         "opened_at": wait.opened_at,
     }
 
@@ -296,7 +296,7 @@ def session_facts(session: SessionInfo) -> Facts:
         "subject": wait.subject if wait else None,
         "run": session.run_status.value if session.run_status is not None else None,
         "is": tuple(word for word, holds in said.items() if holds),
-        "deadline_at": wait.deadline_at if wait else None,
+        "ends_at": wait.ends_at if wait else None,
         "created_at": session.created_at,
         "updated_at": session.updated_at,
     }

@@ -30,11 +30,11 @@ def back_at(wait: WaitInfo, put_off: timedelta, now: datetime) -> datetime:
     """
     if not timedelta(0) < put_off <= LONGEST:
         raise UsageError("a wait is put off for 1s to 30d")
-    latest = wait.deadline_at - BACK_BEFORE if wait.deadline_at is not None else None
+    latest = wait.ends_at - BACK_BEFORE if wait.ends_at is not None else None
     if latest is not None and latest <= now:
         raise UsageError(
-            "its deadline is too near to put it off",
-            hint=f"Snoozed waits are back {BACK_BEFORE.seconds // 60}m before their deadline.",
+            "it ends too soon to put it off",
+            hint=f"Snoozed waits are back {BACK_BEFORE.seconds // 60}m before they end.",
         )
     return min(now + put_off, latest) if latest is not None else now + put_off
 

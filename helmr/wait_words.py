@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from helmr import durations
 from helmr.safe_text import one_line
+
+BRIEF_CELLS = 24
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -24,6 +27,38 @@ def rung_text(rung: Mapping[str, Any]) -> str:
     since = " of its newest assignment" if rung.get("from") == "assigned" else ""
     after = durations.spell(float(rung["after_s"]))
     return f"{rung['do']} after {after}{since}{what.get(rung['do'], '')}"
+
+
+@dataclass(frozen=True, slots=True)
+class NextEnd:
+    """What ends a pending wait if nobody does, and when. `then` is what is said by that, one line, safe."""
+
+    at: datetime
+    then: str
+    is_default: bool
+
+
+def next_end(wait: WaitInfo) -> NextEnd | None:
+    """The ladder's default, which then answers for people, or the deadline; None if only an answer ends the wait."""
+    if wait.ends_at is None:
+        return None
+    if wait.default_at is None:
+        return NextEnd(wait.ends_at, "no answer", is_default=False)
+    values = [rung.get("value") for rung in wait.ladder if rung.get("do") == "default"]
+    said = brief(values[0]) if values else "its default"
+    return NextEnd(wait.default_at, said, is_default=True)
+
+
+def brief(value: Any) -> str:
+    """An answer in a word or two: of an object the decision, or its only value; else its JSON. Safe."""
+    if isinstance(value, Mapping):
+        decision = value.get("decision")
+        if isinstance(decision, str):
+            return one_line(decision, BRIEF_CELLS)
+        if len(value) == 1:
+            return brief(next(iter(value.values())))
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return one_line(text, BRIEF_CELLS)
 
 
 def rung_texts(wait: WaitInfo, spell: Callable[[datetime], str]) -> list[str]:

@@ -210,7 +210,7 @@ _T, _R, _F = Scope.TRANSCRIPT, Scope.RUNS, Scope.FORM
 # fmt: off
 ACTIONS: tuple[Action, ...] = (
     # --- anywhere
-    Action("area.inbox", _A, ("1",), "Inbox", "Waits a person can answer, soonest deadline first."),
+    Action("area.inbox", _A, ("1",), "Inbox", "Waits a person can answer, soonest end first."),
     Action("area.sessions", _A, ("2",), "Sessions", "All sessions, newest activity first."),
     Action("area.activity", _A, ("3",), "Activity", "Who did what."),
     Action("area.system", _A, ("4",), "System", "Gateway, pool, ledger, limits, versions."),
@@ -259,7 +259,7 @@ ACTIONS: tuple[Action, ...] = (
            "Open the form for exactly this wait. Nothing is sent before its review.", 20,
            writes=True, reason=_needs_open_wait),
     Action("next", _W, ("n",), "One by one",
-           "Answer one wait after the other, from this one on, soonest deadline first.", 45,
+           "Answer one wait after the other, from this one on, soonest end first.", 45,
            writes=True, reason=_needs_open_wait),
     Action("mark", _W, ("space",), "Mark",
            "Mark or unmark this row and go on to the next. Marks outlive the filter.", 30,

@@ -5,9 +5,12 @@ Every urgency has a sign and a word, so that it reads without colour.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+
+from helmr.models import WaitInfo
+from helmr.wait_words import next_end
 
 NOW_S = 60
 SOON_S = 600
@@ -39,10 +42,23 @@ class Due:
 
     text: str
     urgency: Urgency
+    then: str = ""
+    """What is said when it is over, if that is not nothing: `then reject`."""
+
+    @property
+    def full_text(self) -> str:
+        """`03:00 then reject`."""
+        return f"{self.text} {self.then}".rstrip()
 
     def sign(self) -> str:
         """The sign that stands before the text."""
         return SIGNS[self.urgency]
+
+
+def of_wait(wait: WaitInfo, now: datetime) -> Due:
+    """How long a pending wait has, to the next thing that ends it, and what its ladder then says for people."""
+    left, end = due(wait.ends_at, now), next_end(wait)
+    return replace(left, then=f"then {end.then}") if end is not None and end.is_default else left
 
 
 def due(deadline_at: datetime | None, now: datetime) -> Due:

@@ -144,9 +144,9 @@ class Store:
             self._end(wait.model_copy(update={"status": WaitStatus.FULFILLED}))
 
     def inbox(self) -> list[WaitInfo]:
-        """Open waits that a person can answer: soonest deadline first, none last, then id."""
+        """Open waits that a person can answer: what ends soonest first, what time never ends last, then id."""
         if self._inbox is None:
-            self._inbox = sorted(self.waits.values(), key=_by_deadline)
+            self._inbox = sorted(self.waits.values(), key=_by_end)
         return self._inbox
 
     def ended_lately(self) -> list[WaitInfo]:
@@ -331,9 +331,9 @@ def wait_from_entry(entry: EntryInfo, task: str) -> WaitInfo | None:
         return None
 
 
-def _by_deadline(wait: WaitInfo) -> tuple[bool, float, str]:
-    deadline = wait.deadline_at
-    return (deadline is None, deadline.timestamp() if deadline else 0.0, wait.id)
+def _by_end(wait: WaitInfo) -> tuple[bool, float, str]:
+    ends_at = wait.ends_at
+    return (ends_at is None, ends_at.timestamp() if ends_at else 0.0, wait.id)
 
 
 def _text(value: Any) -> str | None:

@@ -110,6 +110,8 @@ def wait_over(wait: WaitInfo, now: datetime) -> str:
     if wait.status is not WaitStatus.PENDING:
         by = f" by {who(wait.resolved_by)}" if wait.resolved_by else ""
         return f"the wait is {wait.status.value.replace('_', ' ')}{by}"
+    if wait.default_at is not None and wait.default_at <= now:
+        return "its ladder's default answers it now"
     if wait.deadline_at is not None and wait.deadline_at <= now:
         return "the deadline has passed; the wait is ending"
     return ""
@@ -146,7 +148,8 @@ def wait_row(
             age = countdown.span((now - stuck_since).total_seconds())
             subject = f"{word}, not gone on for {age}: {subject}"
     else:
-        left = countdown.due(wait.deadline_at, now)
+        left = countdown.of_wait(wait, now)
+        subject += f"  {one_line(left.then, 40)}" if left.then else ""
         role = DUE_ROLE.get(left.urgency, "muted")
         sign, due = left.sign(), Cell(left.text, role)
         role = "muted" if left.urgency is Urgency.OVER or snoozed else ""
@@ -182,8 +185,7 @@ def session_row(session: SessionInfo, now: datetime) -> Row:
     wait = session.wait
     about = ""
     if wait is not None:
-        left = countdown.due(wait.deadline_at, now)
-        due = f" ({left.text})" if wait.deadline_at is not None else ""
+        due = f" ({countdown.of_wait(wait, now).full_text})" if wait.ends_at is not None else ""
         about = f"{subject_of(wait)}{due}"
     elif session.queued_at is not None:
         about = queued_text(session.queued_at, now)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from helmr.cli.printing import distance, is_terminal
 from helmr.models import ChunkInfo
-from helmr.wait_words import rung_texts
+from helmr.wait_words import next_end, rung_texts
 
 if TYPE_CHECKING:
     from helmr.models import (
@@ -95,14 +95,17 @@ def wait_row(one: WaitInfo) -> tuple[object, ...]:
         one.stream or one.token_id,
         one.correlation_id,
         one.subject,
-        due(one) if is_terminal(sys.stdout) else time_text(one.deadline_at),
+        due(one) if is_terminal(sys.stdout) else time_text(one.ends_at),
         one.session_id,
     )
 
 
 def due(one: WaitInfo) -> str | None:
-    """How far a wait's deadline is."""
-    return distance(one.deadline_at) if one.deadline_at is not None else None
+    """How far the next thing is that ends a wait, and what its ladder then says for people."""
+    end = next_end(one)
+    if end is None:
+        return None
+    return f"{distance(end.at)}, then {end.then}" if end.is_default else distance(end.at)
 
 
 def wait_lines(one: WaitInfo) -> list[str]:
@@ -200,6 +203,7 @@ def wait_fields(one: WaitInfo) -> list[tuple[str, object]]:
         *(label for label in _labels(one) if label[1]),
         ("since", time_and_distance(one.opened_at)),
         ("deadline", time_and_distance(one.deadline_at) or "none"),
+        *((("ends", due(one)),) if one.default_at is not None else ()),
     ]
     if one.token_id is not None:
         pairs.append(("token", one.token_id))

@@ -97,9 +97,9 @@ def waiting(
     if found:
         oldest = printing.distance(min(one.opened_at for one in found))
         text += f", the oldest since {oldest.removesuffix(' ago')}"
-    ends = [one.deadline_at for one in found if one.deadline_at is not None]
+    ends = [one.ends_at for one in found if one.ends_at is not None]
     if ends:
-        text += f", the next deadline {printing.distance(min(ends))}"
+        text += f", the next ends {printing.distance(min(ends))}"
     printing.write(text)
 
 

@@ -66,7 +66,7 @@ def next_(
         typer.Option("--override-claim", help="Answer also where you see that another is at it."),
     ] = False,
 ) -> None:
-    """Ask one wait after the other, soonest deadline first: answer, skip or edit each by a key."""
+    """Ask one wait after the other, soonest end first: answer, skip or edit each by a key."""
     wanted = waits_filter(cli, filter_, profile)
     hold_s = hold_seconds(hold, otherwise=HOLD_S)
     require_terminal()

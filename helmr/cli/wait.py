@@ -66,7 +66,7 @@ def list_(
     every: All = False,
     json: Json = False,
 ) -> None:
-    """List waits, soonest deadline first."""
+    """List waits, soonest end first."""
     wanted = waits_filter(cli, filter_, profile)
     me = cli.on_behalf_of
     snoozed = next.snoozes().read(now()) if wanted.says("snoozed") else {}

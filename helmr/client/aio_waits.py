@@ -55,7 +55,7 @@ class AsyncWaits:
         resolved_since: datetime | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[WaitInfo]:
-        """Waits that fit, soonest deadline first; pending ones of kind input and token unless asked.
+        """Waits that fit, soonest end first; pending ones of kind input and token unless asked.
 
         Args:
             status: `pending`, `fulfilled`, `timed_out` or `cancelled`.

@@ -56,7 +56,7 @@ class Waits:
         resolved_since: datetime | None = None,
         limit: int | None = None,
     ) -> Iterator[WaitInfo]:
-        """Waits that fit, soonest deadline first; pending ones of kind input and token unless asked.
+        """Waits that fit, soonest end first; pending ones of kind input and token unless asked.
 
         Args:
             status: `pending`, `fulfilled`, `timed_out` or `cancelled`.

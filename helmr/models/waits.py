@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, computed_field
 
 from helmr import markup
 from helmr.models.people import ClaimInfo, PrincipalInfo, Wire
@@ -66,6 +66,12 @@ class WaitInfo(Wire):
     problem: str | None = None
     """Why the stored body of one of its entries can't be read; in lists, instead of what it says."""
 
+    @computed_field  # type: ignore[prop-decorator] # as pydantic has it
+    @property
+    def ends_at(self) -> datetime | None:
+        """When time ends it, if nobody does: its ladder's default answers, else the deadline passes."""
+        return self.default_at or self.deadline_at
+
     def _repr_html_(self) -> str:
         facts = {
             "wait": self.id,
@@ -76,6 +82,7 @@ class WaitInfo(Wire):
             "correlation id": self.correlation_id,
             "since": self.opened_at,
             "deadline": self.deadline_at,
+            "default answers": self.default_at,
             "priority": self.priority.value if self.priority is not WaitPriority.NORMAL else None,
             "assignee": self.assignee,
             "claimed by": self.claim.label if self.claim is not None else None,

@@ -96,4 +96,6 @@ def test_a_row_names_nothing_that_its_route_does_not_take(
 def test_objects_are_told_with_their_fields(page: str, name: str) -> None:
     fields = OBJECTS[name].model_fields
     row = next(line for line in page.split("\n") if line.startswith(f"| {name} | `"))
-    assert re.findall(r"`(\w+)`", row) == [field.alias or key for key, field in fields.items()]
+    named = [field.alias or key for key, field in fields.items()]
+    computed = OBJECTS[name].model_computed_fields
+    assert re.findall(r"`(\w+)`", row) == [*named, *computed]

@@ -13,9 +13,10 @@ import pytest
 from helmr import ladder
 from helmr.errors import WaitResolved
 from helmr.ladder import rungs_json
+from helmr.models import WaitInfo
 from helmr.wait_options import JSON
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.core.entries import Entry, EntryKind
+from helmr_runtime.core.entries import Entry, EntryKind, iso
 from helmr_runtime.core.ladder import opening
 from tests.ledger.conftest import Opener
 from tests.ledger.facts import complete_token, create_token
@@ -31,7 +32,9 @@ async def waiting(ledger: Any, clock: FakeClock, **more: Any) -> tuple[Hand, str
     hand = await running(ledger, clock)
     said: dict[str, Any] = {"ladder": [dict(rung) for rung in rungs_json(RUNGS, JSON, None)]}
     said |= {"kind": "input", "stream": "approval", **more}
-    wait = hand.wait(**said, **opening(said, clock.now()))
+    deadline_at = said.pop("deadline_at", None)
+    told = said if deadline_at is None else {**said, "deadline_at": iso(deadline_at)}
+    wait = hand.wait(deadline_at=deadline_at, **said, **opening(told, clock.now()))
     await hand.stored(wait, release=True)
     return hand, wait.body["wait_id"]
 
@@ -159,3 +162,27 @@ async def test_nobody_can_answer_or_claim_at_the_default_or_later(
     with pytest.raises(WaitResolved, match="default"):
         await ledger.fact(answer)
     await ledger.fact(complete_token(token_id, "yes"))  # the token itself is not the wait
+
+
+async def test_waits_are_listed_by_what_ends_them_first_be_it_the_default_or_the_deadline(
+    ledger: Any, clock: FakeClock
+) -> None:
+    late = clock.now() + timedelta(days=7)
+    _, by_default = await waiting(ledger, clock, deadline_at=late)  # its default comes in 3 h
+    _, by_deadline = await waiting(
+        ledger, clock, ladder=[], deadline_at=clock.now() + timedelta(hours=4)
+    )
+    _, never = await waiting(ledger, clock, ladder=[])
+    _, soonest = await waiting(
+        ledger, clock, ladder=[], deadline_at=clock.now() + timedelta(hours=2)
+    )
+    listed, cursor = [], None
+    while True:
+        page = await ledger.list_waits(limit=1, cursor=cursor)
+        listed += [WaitInfo.model_validate(one) for one in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert [one.id for one in listed] == [soonest, by_default, by_deadline, never]
+    assert listed[1].ends_at == clock.now() + timedelta(hours=3)
+    assert [one.ends_at for one in listed[2:]] == [listed[2].deadline_at, None]

@@ -39,7 +39,7 @@ def test_a_wait_is_back_in_time_to_be_answered(put_off_s: int, left_s: int | Non
     put_off = timedelta(seconds=put_off_s)
     deadline = NOW + timedelta(seconds=left_s) if left_s is not None else None
     if deadline is not None and deadline - NOW <= BACK_BEFORE:
-        with pytest.raises(UsageError, match="too near"):
+        with pytest.raises(UsageError, match="too soon"):
             back_at(wait(deadline), put_off, NOW)
         return
     back = back_at(wait(deadline), put_off, NOW)

@@ -123,19 +123,19 @@ class AnswerScreen(ClaimingScreen):
         wait = self.now_wait()
         if wait is None:
             return (safe.line(f"Asking for {self.wait_id}…", "$c-muted"),)
-        due = countdown.due(wait.deadline_at, self.console.store.now())
+        due = countdown.of_wait(wait, self.console.store.now())
         role = views.DUE_ROLE.get(due.urgency, "")
         call, answer = self.tool_call(), self.result().data
         if self.has_class("-narrow"):
             shown = asked(wait, call=call, answer=answer, lines_max=2)
             if call is not None and self.submission.is_reviewing:
                 shown = shown[:1]  # what is sent and what it does say the rest
-            return [*shown, *brief_facts(wait, due.text, role)]
+            return [*shown, *brief_facts(wait, due.full_text, role)]
         brief = wait if self._is_short(wait) else wait.model_copy(update={"body": None})
         shown = asked(brief, call=call, answer=answer)
         # The review needs the room for what is sent.
         names = [] if self.submission.is_reviewing else wait_ids(wait)
-        return [*shown, Content(""), *wait_due(wait, due.text, role), *names]
+        return [*shown, Content(""), *wait_due(wait, due.full_text, role), *names]
 
     def _is_short(self, wait: WaitInfo) -> bool:
         return len(markdown(own_text(wait, self.tool_call()))) <= BODY_LINES

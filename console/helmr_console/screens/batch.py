@@ -137,7 +137,7 @@ class BatchScreen(ComposeScreen):
         parts = [head(self.plan.summary() if self._begun else "In this order")]
         for item in self.plan.items:
             sign, role = _SIGN[item.progress]
-            due = countdown.due(item.wait.deadline_at, now).text
+            due = countdown.of_wait(item.wait, now).text
             said = f"{item.progress.value}{': ' + item.detail if item.detail else ''}"
             about = f"{sign} {due:>7}  {views.subject_of(item.wait)[:40]}"
             parts.append(safe.line(about, role, limit=100))

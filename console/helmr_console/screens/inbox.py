@@ -1,4 +1,4 @@
-"""The Inbox: waits a person can answer, soonest deadline first."""
+"""The Inbox: waits a person can answer, soonest end first."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ class InboxScreen(NamedFilters, DeskScreen):
             self.pane.say(nothing_here(self.filter_text, "What a row asks is shown here."), "Wait")
             return
         store = self.console.store
-        due = countdown.due(wait.deadline_at, store.now())
+        due = countdown.of_wait(wait, store.now())
         preview = self._previews.get(wait.id)
         content = wait_content(
             wait,

@@ -318,10 +318,10 @@ def session_content(session: SessionInfo, now: datetime) -> Content:
         parts.append(fact("run", queued))
     wait = session.wait
     if wait is not None:
-        due = countdown.due(wait.deadline_at, now)
+        due = countdown.of_wait(wait, now)
         parts += [Content(""), head("Waits for"), safe.line(views.subject_of(wait), "bold")]
         parts.append(fact("kind", safe.line(f"{wait.kind.value} {wait.stream or ''}", limit=80)))
-        parts.append(fact("due", due.text))
+        parts.append(fact("due", due.full_text))
     parts += [safe.line(f"! {warning}", "$c-warning", limit=300) for warning in session.warnings]
     if session.metadata:
         parts += [Content(""), head("Metadata"), safe.text(pretty(session.metadata), limit=4_000)]

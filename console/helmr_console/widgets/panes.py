@@ -117,7 +117,7 @@ def wait_due(wait: WaitInfo, due_text: str, due_role: str) -> list[Content]:
     texts = rung_texts(wait, countdown.stamp)
     parts += [fact("ladder", safe.line(text, limit=200)) for text in texts]
     if wait.status is WaitStatus.PENDING:
-        when = countdown.stamp(wait.deadline_at) if wait.deadline_at else "waits for ever"
+        when = countdown.stamp(wait.ends_at) if wait.ends_at else "waits for ever"
         left = Content.styled(due_text, f"bold $c-{due_role}" if due_role else "bold")
         parts.append(fact("due", Content.assemble(left, (f"  {when}", "$c-muted"))))
         return parts
@@ -236,8 +236,15 @@ def wait_content(
     form = form_of(wait.json_schema, initial=initial_of(wait)) if loaded else None
     what = asked(wait, call=tool_call(form) if form is not None else None)
     if narrow:
-        return lines([*what, *brief_facts(wait, due.text, role), *(needs(form) if form else [])])
-    parts = [*what, Content(""), *wait_due(wait, due.text, role), *(needs(form) if form else [])]
+        return lines(
+            [*what, *brief_facts(wait, due.full_text, role), *(needs(form) if form else [])]
+        )
+    parts = [
+        *what,
+        Content(""),
+        *wait_due(wait, due.full_text, role),
+        *(needs(form) if form else []),
+    ]
     parts += last_entries(entries, width)
     if wait.status is WaitStatus.PENDING and wait.kind.asks_people:
         parts += effect(wait)

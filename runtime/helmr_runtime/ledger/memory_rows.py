@@ -15,7 +15,13 @@ from helmr_runtime.ledger import pages, views
 from helmr_runtime.ledger.heads import Head, fold
 from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.kept_entries import KeptEntries
-from helmr_runtime.ledger.projection import NewRun, NewWait, Projection, session_numbers
+from helmr_runtime.ledger.projection import (
+    NewRun,
+    NewWait,
+    Projection,
+    WaitNumbers,
+    session_numbers,
+)
 from helmr_runtime.ledger.row_access import (
     FAR_FUTURE_US,
     Filter,
@@ -140,7 +146,10 @@ class MemoryRows:
                 found = (((-row.created_offset,), self._run(row)) for row in rows.new_runs.values())
             case WaitFilter():
                 waits = rows.new_waits.values()
-                found = ((_deadline_first(row), self._wait(row, in_full=False)) for row in waits)
+                found = (
+                    (_ends_first(row, rows.waits[row.wait_id]), self._wait(row, in_full=False))
+                    for row in waits
+                )
             case TokenFilter():
                 found = (
                     ((-one.created_offset,), self._token(one))
@@ -209,10 +218,11 @@ class MemoryRows:
         )
 
 
-def _deadline_first(row: NewWait) -> tuple[int | str, ...]:
-    if row.deadline_at is None:
+def _ends_first(row: NewWait, numbers: WaitNumbers) -> tuple[int | str, ...]:
+    ends_at = numbers.default_at or row.deadline_at
+    if ends_at is None:
         return FAR_FUTURE_US, row.wait_id
-    return round(row.deadline_at.timestamp() * 1_000_000), row.wait_id
+    return round(ends_at.timestamp() * 1_000_000), row.wait_id
 
 
 def _fits(wanted: Filter, info: Json) -> bool:

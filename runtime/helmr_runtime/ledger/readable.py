@@ -319,7 +319,7 @@ class ReadableLedger(LedgerNumbers):
         cursor: str | None = None,
         limit: int | None = None,
     ) -> Json:
-        """A page of `WaitInfo`: soonest deadline first, none last, then by id.
+        """A page of `WaitInfo`: soonest end first, none last, then by id.
 
         `kinds` None: those that somebody can answer. `status` None: also those that are over.
         """

@@ -12,7 +12,7 @@ from helmr_runtime.ledger.heads import Head
 Json = dict[str, Any]
 
 FAR_FUTURE_US = 2**62
-"""Sorts waits without a deadline last; as an integer, because NULL compares with nothing."""
+"""Sorts waits that time does not end last; as an integer, because NULL compares with nothing."""
 
 ANSWERABLE = ("input", "token")
 """Kinds of waits that somebody can answer."""
@@ -78,7 +78,8 @@ Filter = SessionFilter | RunFilter | WaitFilter | TokenFilter
 class Rows(Protocol):
     """Objects as JSON that fits `helmr.models`, None where there is none; pages go on behind a cursor of their own.
 
-    Waits are sorted by deadline (soonest first, none last), then id; what has a seq, by it; all else newest first.
+    Waits are sorted by when time ends them (soonest first, never last; the ladder's default, else the deadline), then
+    id; what has a seq, by it; all else newest first.
     """
 
     async def session(self, session_id: str) -> Json | None: ...

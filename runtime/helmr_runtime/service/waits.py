@@ -124,7 +124,7 @@ class Waits:
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page[WaitInfo]:
-        """Waits, soonest deadline first, none last, then by id; without body, schema and what a form needs."""
+        """Waits, soonest end first, none last, then by id; without body, schema and what a form needs."""
         if session_id is not None:
             ids.check_id(session_id, ids.SESSION)
         found = await self._ledger.list_waits(

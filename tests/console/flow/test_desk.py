@@ -182,7 +182,7 @@ async def test_no_deadline_passes_while_a_wait_is_put_off(bench: Bench) -> None:
     await bench.open()
     await bench.inbox(2)
     await bench.press("z")
-    await bench.sees("its deadline is too near")
+    await bench.sees("it ends too soon")
     await bench.press("j", "z")
     await bench.on("PickScreen")
     await bench.sees("ten minutes before its deadline")

@@ -110,7 +110,7 @@ async def test_a_batch_goes_one_by_one_and_reports_each(bench: Bench) -> None:
         for n, wait in enumerate(waits)
         if n != 1
     ]
-    assert accepted == sorted(accepted), "soonest deadline first"
+    assert accepted == sorted(accepted), "soonest end first"
 
 
 async def test_a_batch_stops_before_the_next(bench: Bench) -> None:

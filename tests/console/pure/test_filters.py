@@ -21,7 +21,7 @@ FACTS = {
     "stream": "approval",
     "correlation": "github:acme/api#2204",
     "subject": "Publish the review of acme/api#2204?",
-    "deadline_at": NOW + timedelta(minutes=5),
+    "ends_at": NOW + timedelta(minutes=5),
     "opened_at": NOW - timedelta(hours=2),
 }
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helmr.filters import WAIT_FIELDS, parse, wait_facts
 from helmr.models import WaitInfo, WaitKind, WaitStatus
+from helmr.wait_words import NextEnd, next_end
 from helmr_console.clock import ServerClock
-from helmr_console.countdown import Urgency, due, size, span
+from helmr_console.countdown import Urgency, due, of_wait, size, span
 from helmr_console.freshness import BACKOFF_S, Freshness, LinkState, backoff_s
 from helmr_console.guard import in_ascii
 from helmr_console.merge import KeyedList, anchor
 from helmr_console.store import Store
+from helmr_console.views import wait_over, wait_row
+from tests.console.pure.test_effects import WAIT
 
 NOW = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)
 
@@ -141,3 +146,57 @@ def _wait(number: int) -> WaitInfo:
         status=WaitStatus.PENDING,
         opened_at=NOW,
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "then"),
+    [
+        ("reject", "reject"),
+        (False, "false"),
+        ({"decision": "decline", "reason": "late", "n": 3}, "decline"),
+        ({"approved": False}, "false"),
+        ({"a": 1, "b": [2]}, '{"a": 1, "b": [2]}'),
+        ("\x1b[2J" + "x" * 99, "␛[2Jxxx"),
+    ],
+)
+def test_a_wait_counts_down_to_what_ends_it_first_and_says_what_is_then_said(
+    value: Any, then: str
+) -> None:
+    ladder = [{"do": "remind", "after_s": 60}, {"do": "default", "after_s": 180, "value": value}]
+    parts = {**WAIT, "deadline_at": NOW + timedelta(minutes=10), "ladder": ladder}
+    climbing = WaitInfo.model_validate({**parts, "default_at": NOW + timedelta(minutes=3)})
+    end = next_end(climbing)
+    assert end is not None
+    assert (end.at, end.is_default) == (NOW + timedelta(minutes=3), True)
+    assert end.then.startswith(then)
+    assert of_wait(climbing, NOW).full_text == f"03:00 then {end.then}"
+    assert of_wait(climbing, NOW).urgency is Urgency.SOON
+    # Without its default it is the deadline's; without either nothing ends it.
+    plain = WaitInfo.model_validate(parts)
+    assert (of_wait(plain, NOW).full_text, next_end(plain)) == (
+        "10m",
+        NextEnd(NOW + timedelta(minutes=10), "no answer", is_default=False),
+    )
+    assert next_end(WaitInfo.model_validate(WAIT)) is None
+
+
+def test_a_row_says_what_its_ladder_will_say_and_filters_and_order_go_by_it() -> None:
+    store = Store(ServerClock(Hands()))
+    parts = {**WAIT, "subject": "Refund?", "ladder": [{"do": "default", "value": "no"}]}
+    climbing = WaitInfo.model_validate(
+        {
+            **parts,
+            "id": "wait_2",
+            "deadline_at": NOW + timedelta(days=1),
+            "default_at": NOW + timedelta(seconds=30),
+        }
+    )
+    due_first = WaitInfo.model_validate({**WAIT, "deadline_at": NOW + timedelta(minutes=5)})
+    store.put_waits([due_first, climbing], cut=False)
+    assert store.inbox() == [climbing, due_first]
+    row = wait_row(climbing, NOW, gone=False)
+    assert [cell.text for cell in row[:2]] == ["!", "00:30"]
+    assert row[3].text == "Refund?  then no"
+    assert parse("due<1m", WAIT_FIELDS).matches(wait_facts(climbing, NOW), NOW)
+    late = NOW + timedelta(minutes=1)
+    assert wait_over(climbing, late) == "its ladder's default answers it now"

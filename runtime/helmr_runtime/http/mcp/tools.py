@@ -229,7 +229,7 @@ OWN_TOOLS = (
     ),
     OwnTool(
         "helmr_waits",
-        "What waits for people: soonest deadline first, without question and schema.",
+        "What waits for people: soonest end first, without question and schema.",
         (Need.READ,),
         _WaitsArguments,
         _waits,

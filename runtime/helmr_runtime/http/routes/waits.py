@@ -49,7 +49,7 @@ class WaitsQuery(ListQuery):
 
 @router.get("/v1/waits", response_model=Page[WaitInfo], responses=documented(400))
 async def list_waits(query: Annotated[WaitsQuery, Query()], service: ServiceDep) -> Response:
-    """List waits: soonest deadline first, none last, then by id.
+    """List waits: soonest end first, none last, then by id.
 
     Pending ones for input or a token, unless asked.
     """

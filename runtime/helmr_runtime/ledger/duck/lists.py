@@ -222,12 +222,12 @@ def _wait(reader: Reader, wait_id: str, known: KnownWait | None, *, strict: bool
 
 
 def waits(reader: Reader, wanted: WaitFilter, cursor: str | None, limit: int) -> Json:
-    """Waits: soonest deadline first, none last, then by id."""
+    """Waits: what time ends soonest first, what it never ends last, then by id."""
     key = pages.decode("waits", cursor, (int, str)) or [None, None]
     last_id = _cursor_wait(key[1]) if key[1] is not None else None
     found = reader.execute(
         "SELECT * EXCLUDE (sort_us) FROM "
-        "(SELECT *, coalesce(deadline_us, $10) AS sort_us FROM wait_rows) "
+        "(SELECT *, coalesce(default_us, deadline_us, $10) AS sort_us FROM wait_rows) "
         "WHERE ($1::BIGINT IS NULL OR sort_us > $1 OR (sort_us = $1 AND wait > $2::UUID)) "
         "AND ($3::VARCHAR IS NULL OR status::VARCHAR = $3) "
         "AND list_contains($4::VARCHAR[], kind::VARCHAR) "
@@ -263,9 +263,10 @@ def waits(reader: Reader, wanted: WaitFilter, cursor: str | None, limit: int) ->
     pairs = [rows.wait_of(row) for row in found[:limit]]
     following = None
     if more:
-        deadline_us = found[limit - 1][11]
-        sort_us = deadline_us if deadline_us is not None else FAR_FUTURE_US
-        following = pages.encode("waits", [sort_us, pairs[-1][0].wait_id])
+        fixed, numbers = pairs[-1]
+        ends_us = rows.micros_or_none(numbers.default_at or fixed.deadline_at)
+        sort_us = ends_us if ends_us is not None else FAR_FUTURE_US
+        following = pages.encode("waits", [sort_us, fixed.wait_id])
     return pages.page(_waits(reader, pairs, in_full=False, strict=False), following)
 
 
