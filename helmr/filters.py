@@ -27,7 +27,15 @@ from datetime import datetime
 
 from helmr import durations
 from helmr.errors import BadDuration, BadFilter
-from helmr.models import Activity, RunStatus, SessionInfo, SessionStatus, WaitInfo
+from helmr.models import (
+    Activity,
+    RunStatus,
+    SessionInfo,
+    SessionStatus,
+    WaitInfo,
+    WaitKind,
+    WaitPriority,
+)
 
 FILTER_TEXT_MAX = 1_000
 TERMS_MAX = 32
@@ -42,8 +50,8 @@ class Fields:
 
     `times` maps a time field to the fact it reads and whether it counts from now on (`due`) or back (`age`);
     `pushed` maps a field to the list parameter of the HTTP API that filters by the same equality; `words` a field to
-    the only values that it has, which no search of every text finds; `pushed_words` a word behind `is:` to the list
-    parameters that say the same.
+    the only values that it has, which no search of every text finds; `values` a field to the only values that it has,
+    which a search finds; `pushed_words` a word behind `is:` to the list parameters that say the same.
     """
 
     noun: str
@@ -51,6 +59,7 @@ class Fields:
     times: Mapping[str, tuple[str, bool]]
     pushed: Mapping[str, str]
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     pushed_words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
@@ -90,6 +99,10 @@ WAIT_FIELDS = Fields(
         "batch": "batch_id",
     },
     words={"is": ("mine", "unassigned", "claimed", "snoozed")},
+    values={
+        "kind": tuple(kind.value for kind in WaitKind),
+        "priority": tuple(priority.value for priority in WaitPriority),
+    },
 )
 SESSION_FIELDS = Fields(
     noun="session",
@@ -122,6 +135,10 @@ SESSION_FIELDS = Fields(
     words={
         "is": ("failed", "blocked"),
         "run": tuple(status.value for status in RunStatus),
+    },
+    values={
+        "status": tuple(status.value for status in SessionStatus),
+        "activity": tuple(activity.value for activity in Activity),
     },
     pushed_words={
         "failed": {"run_status": RunStatus.FAILED.value, "status": SessionStatus.OPEN.value},
@@ -367,10 +384,29 @@ def _field_term(word: str, name: str, op: str, rest: str, *, negated: bool, fiel
     values = tuple(_unquote(value) for value in values if value)
     if not values:
         raise BadFilter(f"{word!r} has no value", hint=f"Write {name}:value.")
-    known = fields.words.get(name)
-    if known is not None and not {value.lower() for value in values} <= set(known):
-        raise BadFilter(f"{word!r}: {name} has other values", hint=f"One of {', '.join(known)}.")
+    _check_values(word, name, values, fields)
     return Term(values, name, op, negated)
+
+
+def _check_values(word: str, name: str, values: Sequence[str], fields: Fields) -> None:
+    """Return if each value is one that the field can have.
+
+    Raises:
+        BadFilter: One is not; the hint names those that there are, and the field that has it.
+    """
+    fixed = {**fields.words, **fields.values}
+    known = fixed.get(name)
+    if known is None:
+        return
+    for value in values:
+        if any(_equal(value, one) for one in known):
+            continue
+        guesses = [f"{other}:{value}" for other, words in fixed.items() if value.lower() in words]
+        guesses += [f"{name}:{one}" for one in difflib.get_close_matches(value.lower(), known, n=1)]
+        guess = f"Did you mean {guesses[0]}? " if guesses else ""
+        raise BadFilter(
+            f"{word!r}: {name} has other values", hint=f"{guess}One of {', '.join(known)}."
+        )
 
 
 def _texts(facts: Facts, names: tuple[str, ...]) -> Iterator[str]:

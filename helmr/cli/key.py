@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import clock, describe_access, extras, finding, printing
+from helmr.cli import clock, describe_access, extras, finding, listing, printing
 from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
 from helmr.errors import NotFound
 
@@ -33,17 +33,19 @@ def create(
 
 @command(app, "list")
 def list_(
-    cli: Cli, limit: Limit = 50, cursor: Cursor = None, every: All = False, json: Json = False
+    cli: Cli,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    every: All = False,
+    output: listing.Output = listing.Form.TABLE,
+    json: Json = False,
 ) -> None:
     """List API keys, newest first, revoked ones too."""
     with cli.client() as client:
-        printing.show_list(
-            lambda after: client.keys.page(limit=limit, cursor=after),
-            columns=describe_access.KEY_COLUMNS,
-            row=describe_access.key_row,
-            cursor=cursor,
-            every=every,
-            json=json,
+        listing.show(
+            lambda after, count: client.keys.page(limit=count, cursor=after),
+            listing.Table(columns=describe_access.KEY_COLUMNS, row=describe_access.key_row),
+            listing.Wanted(limit=limit, cursor=cursor, every=every, json=json, output=output),
         )
 
 

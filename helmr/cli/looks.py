@@ -48,8 +48,17 @@ class Command(TyperCommand):
             formatter.write("".join(f"  {line}\n" for line in self.epilog.splitlines()))
 
 
+ALIASES = {"ls": "list"}
+"""Names that hands know from elsewhere."""
+
+
 class Group(TyperGroup):
     """A group whose line in the list of commands is whole."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command by its name, or by an alias of it that help does not show."""
+        found = super().get_command(ctx, cmd_name)
+        return found or super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
 
     def get_short_help_str(self, limit: int = 45) -> str:
         """The line in the list of commands."""

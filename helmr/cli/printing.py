@@ -7,7 +7,6 @@ item when following.
 
 from __future__ import annotations
 
-import itertools
 import json as json_module
 import os
 import re
@@ -24,8 +23,6 @@ from helmr.safe_text import cells, json_text, one_line, plain
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-
-    from helmr.models import Page
 
 M = TypeVar("M", bound="BaseModel")
 
@@ -198,47 +195,6 @@ def show(
         write_json(found)
     else:
         fields(describe(found))
-
-
-PAGES_SEARCHED_MAX = 100
-"""A filter that hardly anything passes ends its search here, and says that there is more."""
-
-
-def show_list(
-    fetch: Callable[[str | None], Page[M]],
-    *,
-    columns: Sequence[str],
-    row: Callable[[M], Sequence[object]],
-    cursor: str | None,
-    every: bool,
-    json: bool,
-    passes: Callable[[M], bool] | None = None,
-    narrow: Callable[[M], Iterable[str]] | None = None,
-    nothing: str | None = None,
-) -> None:
-    """One page of a list, or with `every` all that follow, as one JSON document or one table.
-
-    With `passes` only the items for which it is true; pages follow until one has such an item, at most
-    `PAGES_SEARCHED_MAX`.
-    """
-    items: list[M] = []
-    for _ in itertools.count() if every else range(1 if passes is None else PAGES_SEARCHED_MAX):
-        page = fetch(cursor)
-        items += page.items if passes is None else filter(passes, page.items)
-        cursor = page.next_cursor
-        if cursor is None or (items and not every):
-            break
-    if json:
-        write_json_list(items, cursor)
-        return
-    is_seen = is_terminal(sys.stdout)
-    if items or not is_seen:
-        lines = None if narrow is None else lambda: (line for i in items for line in narrow(i))
-        table(columns, [row(item) for item in items], narrow=lines)
-    if not items and cursor is None and (nothing is not None or is_seen):
-        note(nothing or "there are none")
-    if cursor is not None:
-        note(f"There is more: --all, or --cursor {cursor}")
 
 
 def _field(value: object) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import describe_access, finding, printing
+from helmr.cli import describe_access, finding, listing, printing
 from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
 from helmr.errors import UsageError
 
@@ -74,17 +74,21 @@ def create(
 
 @command(app, "list")
 def list_(
-    cli: Cli, limit: Limit = 50, cursor: Cursor = None, every: All = False, json: Json = False
+    cli: Cli,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    every: All = False,
+    output: listing.Output = listing.Form.TABLE,
+    json: Json = False,
 ) -> None:
     """List public tokens, newest first, with the uses they have left."""
     with cli.client() as client:
-        printing.show_list(
-            lambda after: client.auth.page(limit=limit, cursor=after),
-            columns=describe_access.PUBLIC_TOKEN_COLUMNS,
-            row=describe_access.public_token_row,
-            cursor=cursor,
-            every=every,
-            json=json,
+        listing.show(
+            lambda after, count: client.auth.page(limit=count, cursor=after),
+            listing.Table(
+                columns=describe_access.PUBLIC_TOKEN_COLUMNS, row=describe_access.public_token_row
+            ),
+            listing.Wanted(limit=limit, cursor=cursor, every=every, json=json, output=output),
         )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import completing, correcting, describe, finding, printing
+from helmr.cli import completing, correcting, describe, finding, listing, printing
 from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
 
 app = group("Look at runs, retry and cancel them.")
@@ -34,20 +34,21 @@ def list_(
     limit: Limit = 50,
     cursor: Cursor = None,
     every: All = False,
+    output: listing.Output = listing.Form.TABLE,
+    watch: listing.Watch = False,
     json: Json = False,
 ) -> None:
     """List runs, newest first; those of one session with --session."""
-    with cli.client() as client:
+    with cli.client(is_patient=watch) as client:
         session = finding.session(client, session) if session is not None else None
-        printing.show_list(
-            lambda after: client.runs.page(
-                session_id=session, task=task, status=status, limit=limit, cursor=after
+        listing.show(
+            lambda after, count: client.runs.page(
+                session_id=session, task=task, status=status, limit=count, cursor=after
             ),
-            columns=describe.RUN_COLUMNS,
-            row=describe.run_row,
-            cursor=cursor,
-            every=every,
-            json=json,
+            listing.Table(columns=describe.RUN_COLUMNS, row=describe.run_row),
+            listing.Wanted(
+                limit=limit, cursor=cursor, every=every, json=json, output=output, watch=watch
+            ),
         )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import describe, describe_schedules, printing, reading
+from helmr.cli import describe, describe_schedules, listing, printing, reading
 from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
 
 app = group(
@@ -34,17 +34,23 @@ class Overlap(StrEnum):
 
 @command(app, "list")
 def list_(
-    cli: Cli, limit: Limit = 50, cursor: Cursor = None, every: All = False, json: Json = False
+    cli: Cli,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    every: All = False,
+    output: listing.Output = listing.Form.TABLE,
+    json: Json = False,
 ) -> None:
     """List schedules by name, with when each is due next."""
     with cli.client() as client:
-        printing.show_list(
-            lambda after: client.schedules.page(limit=limit, cursor=after),
-            columns=describe_schedules.COLUMNS,
-            row=describe_schedules.row,
-            cursor=cursor,
-            every=every,
-            json=json,
+        listing.show(
+            lambda after, count: client.schedules.page(limit=count, cursor=after),
+            listing.Table(
+                columns=describe_schedules.COLUMNS,
+                row=describe_schedules.row,
+                name=lambda one: one.name,
+            ),
+            listing.Wanted(limit=limit, cursor=cursor, every=every, json=json, output=output),
         )
 
 

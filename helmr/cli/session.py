@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from helmr import filters
-from helmr.cli import completing, correcting, describe, finding, printing, reading
+from helmr.cli import completing, correcting, describe, finding, listing, printing, reading
 from helmr.cli.app import All, Cli, Cursor, Filter, Json, Limit, command, group
 from helmr.cli.clock import now
 from helmr.cli.transcript import Transcript
@@ -127,6 +127,8 @@ def list_(
     limit: Limit = 50,
     cursor: Cursor = None,
     every: All = False,
+    output: listing.Output = listing.Form.TABLE,
+    watch: listing.Watch = False,
     json: Json = False,
 ) -> None:
     """List sessions, newest first."""
@@ -134,22 +136,25 @@ def list_(
     given = {"task": task, "status": status, "activity": activity}
     given |= {"external_id": external_id, "tag": tag}
     asked: dict[str, Any] = {name: one for name, one in given.items() if one is not None}
-    with cli.client() as client:
+    with cli.client(is_patient=watch) as client:
         parent_id = finding.session(client, parent) if parent is not None else None
-        printing.show_list(
-            lambda after: client.sessions.page(
-                **(wanted.pushed() | asked),
-                parent=parent_id,
-                limit=limit,
-                cursor=after,
+        listing.show(
+            lambda after, count: client.sessions.page(
+                **(wanted.pushed() | asked), parent=parent_id, limit=count, cursor=after
             ),
-            columns=describe.SESSION_COLUMNS,
-            row=describe.session_row,
-            cursor=cursor,
-            every=every,
-            json=json,
-            passes=(
-                (lambda one: wanted.matches(filters.session_facts(one), now())) if wanted else None
+            listing.Table(columns=describe.SESSION_COLUMNS, row=describe.session_row),
+            listing.Wanted(
+                limit=limit,
+                cursor=cursor,
+                every=every,
+                json=json,
+                output=output,
+                watch=watch,
+                passes=(
+                    (lambda one: wanted.matches(filters.session_facts(one), now()))
+                    if wanted
+                    else None
+                ),
             ),
         )
 

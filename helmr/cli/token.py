@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from helmr.cli import completing, describe_access, finding, printing, reading
+from helmr.cli import completing, describe_access, finding, listing, printing, reading
 from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
 from helmr.errors import UsageError
 
@@ -113,17 +113,17 @@ def list_(
     limit: Limit = 50,
     cursor: Cursor = None,
     every: All = False,
+    output: listing.Output = listing.Form.TABLE,
     json: Json = False,
 ) -> None:
     """List tokens, newest first."""
     with cli.client() as client:
-        printing.show_list(
-            lambda after: client.tokens.page(status=status, tag=tag, limit=limit, cursor=after),
-            columns=describe_access.TOKEN_COLUMNS,
-            row=describe_access.token_row,
-            cursor=cursor,
-            every=every,
-            json=json,
+        listing.show(
+            lambda after, count: client.tokens.page(
+                status=status, tag=tag, limit=count, cursor=after
+            ),
+            listing.Table(columns=describe_access.TOKEN_COLUMNS, row=describe_access.token_row),
+            listing.Wanted(limit=limit, cursor=cursor, every=every, json=json, output=output),
         )
 
 

@@ -15,6 +15,7 @@ from helmr.cli import (
     describe,
     describe_access,
     finding,
+    listing,
     next,
     printing,
     reading,
@@ -24,7 +25,7 @@ from helmr.cli.clock import now
 from helmr.cli.filtering import Filter, Profile, waits_filter
 from helmr.errors import UsageError
 from helmr.held import HOLD_S
-from helmr.models import AnswerLinkInfo, Page
+from helmr.models import AnswerLinkInfo, Page, WaitInfo
 from helmr.wait_words import rehearsal_end
 
 app = group("See what waits for people, and answer it.")
@@ -64,16 +65,24 @@ def list_(
     limit: Limit = 50,
     cursor: Cursor = None,
     every: All = False,
+    output: listing.Output = listing.Form.TABLE,
+    watch: listing.Watch = False,
     json: Json = False,
 ) -> None:
     """List waits, soonest end first."""
     wanted = waits_filter(cli, filter_, profile)
     me = cli.on_behalf_of
     snoozed = next.snoozes().read(now()) if wanted.says("snoozed") else {}
-    with cli.client() as client:
+
+    def passes(one: WaitInfo) -> bool:
+        facts = filters.wait_facts(one, now(), me, snoozed=one.id in snoozed)
+        return wanted.matches(facts, now())
+
+    with cli.client(is_patient=watch) as client:
         session = finding.session(client, session) if session is not None else None
-        printing.show_list(
-            lambda after: client.waits.page(
+        is_narrowed = any((status, kind, task, stream, session, priority, tag, assignee, wanted))
+        listing.show(
+            lambda after, count: client.waits.page(
                 status=status,
                 kind=kind,
                 task=task,
@@ -82,28 +91,23 @@ def list_(
                 priority=priority,
                 tag=tag,
                 assignee=assignee,
-                limit=limit,
+                limit=count,
                 cursor=after,
             ),
-            columns=describe.WAIT_COLUMNS,
-            row=describe.wait_row,
-            cursor=cursor,
-            every=every,
-            json=json,
-            passes=(
-                (
-                    lambda one: wanted.matches(
-                        filters.wait_facts(one, now(), me, snoozed=one.id in snoozed), now()
-                    )
-                )
-                if wanted
-                else None
+            listing.Table(
+                columns=describe.WAIT_COLUMNS,
+                row=describe.wait_row,
+                narrow=describe.wait_lines,
+                nothing="no such wait" if is_narrowed else "nothing waits for people",
             ),
-            narrow=describe.wait_lines,
-            nothing=(
-                "no such wait"
-                if any((status, kind, task, stream, session, priority, tag, assignee, wanted))
-                else "nothing waits for people"
+            listing.Wanted(
+                limit=limit,
+                cursor=cursor,
+                every=every,
+                json=json,
+                output=output,
+                watch=watch,
+                passes=passes if wanted else None,
             ),
         )
 
@@ -322,14 +326,14 @@ def links(cli: Cli, wait: Wait, json: Json = False) -> None:
     """List the links of a wait, newest first; revoked and expired ones too."""
     with cli.client() as client:
         wait_id = finding.wait(client, wait)
-        printing.show_list(
-            lambda after: Page[AnswerLinkInfo](items=list(client.waits.links(wait_id))),
-            columns=describe_access.LINK_COLUMNS,
-            row=describe_access.link_row,
-            cursor=None,
-            every=True,
-            json=json,
-            nothing="it has no links",
+        listing.show(
+            lambda after, count: Page[AnswerLinkInfo](items=list(client.waits.links(wait_id))),
+            listing.Table(
+                columns=describe_access.LINK_COLUMNS,
+                row=describe_access.link_row,
+                nothing="it has no links",
+            ),
+            listing.Wanted(every=True, json=json),
         )
 
 

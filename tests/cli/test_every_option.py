@@ -44,13 +44,13 @@ class Line:
     Attributes:
         words: As in a shell.
         says: A pattern of what stands on stdout, with and without --json.
-        to_file: It is no JSON whatever is asked for.
+        has_form: It has a form of its own, which is no JSON.
         stdin: What it reads.
     """
 
     words: str
     says: str = ""
-    to_file: bool = False
+    has_form: bool = False
     stdin: str = ""
 
 
@@ -70,6 +70,13 @@ LINES = [
     Line("session list --parent $PARENT", "ses_"),
     Line("session list --filter activity:waiting --all", "ses_"),
     Line("session list --limit 1 --cursor $SESSIONS_CURSOR", "ses_"),
+    Line("session ls", "ses_", has_form=True),
+    Line("session list --limit 2 --output name", "^ses_", has_form=True),
+    Line("run list --limit 2 --output csv", "^id,", has_form=True),
+    Line("wait list --limit 2 --output name", "^wait_", has_form=True),
+    Line("token list --limit 2 --output name", "^tok_", has_form=True),
+    Line("public-token list --limit 2 --output name", "^pat_", has_form=True),
+    Line("key list --limit 2 --output name", "^key_", has_form=True),
     Line("session get $ASKING", "vip"),
     Line("session tree $PARENT", "ask"),
     Line("session transcript $DONE --after 2 --limit 3", "step"),
@@ -155,7 +162,7 @@ LINES = [
     Line("public-token revoke $NEW_PUBLIC_TOKEN", "."),
     # queries
     Line("query 'SELECT task FROM sessions' --limit 3", "ask"),
-    Line("query 'SELECT task FROM sessions' --format csv --out $FOLDER/sessions.csv", to_file=True),
+    Line("query 'SELECT task FROM sessions' --format csv --out $FOLDER/sessions.csv", has_form=True),
     Line("export --parquet $FOLDER/entries.parquet --view entries --after 1 --through 20"),
     Line("export --parquet $FOLDER/records.parquet --view records --since 2026-01-01 --until 2126-01-01"),
     # being told
@@ -172,6 +179,7 @@ LINES = [
     ),
     Line("schedule create often-$ROUND chat --every 1h", "often"),
     Line("schedule list --all", "nightly"),
+    Line("schedule list --output name", "nightly", has_form=True),
     Line("schedule list --limit 1 --cursor $SCHEDULES_CURSOR", "often|nightly"),
     Line("schedule get nightly-$ROUND", "Berlin"),
     Line("schedule pause nightly-$ROUND", "nightly"),
@@ -212,6 +220,9 @@ PROCESSES = {
     "down": "down --timeout 20s --data-dir $FOLDER/dev",
     "chunks": "output follow $TALKING words --chunks",
     "chunks json": "output follow $TALKING words --chunks --json",
+    "watched sessions": "session list --watch",
+    "watched runs": "run list --watch --json",
+    "watched waits": "wait list --watch",
     "logs": "logs --follow --data-dir $DATA_DIR",
     "listen": "listen --after 0 --event wait.opened --filter priority:high --profile nights --jsonl",
     "mcp": "mcp",
@@ -320,7 +331,7 @@ def test_every_line_does_what_it_says(
     wrong: list[str] = []
     for line in LINES:
         command, _ = options_of(line.words)
-        has_json = kind == "json" and "--json" in COMMANDS.get(command, ()) and not line.to_file
+        has_json = kind == "json" and "--json" in COMMANDS.get(command, ()) and not line.has_form
         words = [*shell.words(line.words), *(["--json"] if has_json else [])]
         monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(line.stdin.encode())))
         capfdbinary.readouterr()
@@ -394,6 +405,19 @@ def test_what_goes_on_until_it_is_ended(shell: World) -> None:
     assert json.loads(told)["event"] == "wait.opened"
     assert logged
     assert codes == [130, 130]
+
+
+def test_lists_are_watched(shell: World) -> None:
+    shell.name("NEW_WAIT")
+    with (
+        going(shell, PROCESSES["watched sessions"]) as sessions,
+        going(shell, PROCESSES["watched runs"]) as runs,
+        going(shell, PROCESSES["watched waits"]) as waits,
+    ):
+        told = [one.stdout.readline() for one in (sessions, runs, waits) if one.stdout is not None]
+    assert re.match(rb"new +ses_", told[0])
+    assert json.loads(told[1])["change"] == "new"
+    assert re.match(rb"new +wait_", told[2])
 
 
 def test_mcp_and_check_in_processes_of_their_own(shell: World) -> None:
