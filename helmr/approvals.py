@@ -20,11 +20,17 @@ from helmr.durable_calls import durable_call
 from helmr.durations import Duration
 from helmr.errors import WaitTimeout
 from helmr.forms.tool_call import call_body, call_schema, call_subject
+from helmr.models import VALUE_BYTES_MAX
 from helmr.streams import InputStream
 from helmr.turns import turn
 from helmr.wait_options import WaitOptions
 
 UNANSWERED = "Nobody answered in time."
+TOO_LARGE = (
+    f"The tool was called, but its result is too large to be passed on: it has more than {VALUE_BYTES_MAX} bytes of "
+    "JSON. Ask for less of it."
+)
+"""What the model is told of such a result."""
 
 
 class Approval(BaseModel):

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from helmr.models import WaitInfo
+from helmr.models import BODY_DRAWN_CHARS, WaitInfo
 
 ALIKE_MIN = 3
 """Of fewer there is no common shape."""
@@ -106,7 +106,7 @@ def _rare(parts: Mapping[str, str]) -> dict[str, tuple[str, str]]:
 
 
 def _says(wait: WaitInfo) -> str:
-    return f"{wait.subject or ''}\n{wait.body or ''}"
+    return f"{wait.subject or ''}\n{(wait.body or '')[:BODY_DRAWN_CHARS]}"
 
 
 def _text(initial: Mapping[str, Any], name: str) -> str:

@@ -102,6 +102,11 @@ class Codec(Generic[T]):
             raise SchemaMismatch(
                 f"{self.what}: {summary(error)}", errors=problems(error)
             ) from error
+        except UnicodeDecodeError as error:
+            raise SchemaMismatch(
+                f"{self.what}: bytes have no JSON form unless they are UTF-8: {error}",
+                hint="Annotate them as pydantic.Base64Bytes, which is text in JSON, or keep a reference to them.",
+            ) from error
         except (PydanticSerializationError, ValueError, RecursionError) as error:
             raise SchemaMismatch(f"{self.what}: no JSON form: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Sizes of memory: `"512MB"`, `"4GB"`, `"1.5GiB"`, or a number of bytes."""
+"""Sizes of memory: `"512MB"`, `"4GB"`, `"1.5GiB"`, or a number of bytes; and texts cut to a size."""
 
 from __future__ import annotations
 
@@ -49,3 +49,12 @@ def spell_bytes(size: int) -> str:
             amount = size / unit
             return f"{amount:.1f} {name}" if amount < 10 else f"{amount:.0f} {name}"
     return f"{size} bytes"
+
+
+def cut_text(text: str, bytes_max: int) -> str:
+    """The beginning of a text, for a place that has no room for all of it, with a line that says how long it is."""
+    encoded = text.encode()
+    if len(encoded) <= bytes_max:
+        return text
+    kept = encoded[:bytes_max].decode(errors="ignore")
+    return f"{kept}\n\n… ({spell_bytes(len(encoded))} in all)"

@@ -31,6 +31,7 @@ from helmr.durable_calls import DurableCall, made_calls
 from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition, NotInTask
 from helmr.schema import Codec
+from helmr.stored_values import StoredCodec
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
@@ -145,7 +146,7 @@ class Step(Generic[P, R]):
         if self._result is not _Annotated:
             return _codec(self._result)
         hints = get_type_hints(self._declared, include_extras=True)
-        return Codec(hints.get("return", Any), what=f"result of step {self.name}")
+        return StoredCodec(hints.get("return", Any), what=f"result of step {self.name}")
 
     @overload
     def __get__(self, instance: None, owner: type[Any] | None = None) -> Self: ...
@@ -175,6 +176,7 @@ class Step(Generic[P, R]):
             NotAwaited: An argument is a durable call, where its value was meant.
             StepFailed: The last try failed.
             SchemaMismatch: The value has no JSON form or does not fit the return annotation.
+            TooLarge: It has more than 1 MiB of JSON.
         """
         calls = made_calls()
         if calls is None:
@@ -215,12 +217,14 @@ def _codec(result: Any) -> Codec[Any]:
     try:
         return _kept_codec(result)
     except TypeError:  # an annotation with a part that has no hash
-        return Codec(result, what="a step's result")
+        return StoredCodec(result, what="a step's result")
 
 
 @functools.lru_cache(maxsize=512)
 def _kept_codec(result: Any) -> Codec[Any]:
-    return Codec(result, what=f"a step's result of type {getattr(result, '__name__', result)}")
+    return StoredCodec(
+        result, what=f"a step's result of type {getattr(result, '__name__', result)}"
+    )
 
 
 class StepDecorator(Protocol):
@@ -299,7 +303,7 @@ def step_call(
 
     Raises:
         BadDefinition: The name is empty, or the type can't be read.
-        StepFailed, SchemaMismatch: As of a `Step`'s call.
+        StepFailed, SchemaMismatch, TooLarge: As of a `Step`'s call.
     """
     if not name:
         raise BadDefinition("a step needs a name")

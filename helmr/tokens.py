@@ -27,7 +27,8 @@ from helmr.models import CompleteReceipt, TokenInfo
 from helmr.results import Fulfilled, PendingWait, WaitResult
 from helmr.schema import codec_of, json_schema, schema_digest
 from helmr.streams import unfulfilled
-from helmr.wait_options import JSON, WaitOptions, checked_body, checked_subject, details
+from helmr.wait_options import JSON, WaitOptions, details
+from helmr.wait_texts import fitted_body, fitted_subject
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
@@ -133,8 +134,8 @@ async def create(
         schema: Any pydantic-compatible type that completions must fit.
         raw: Its callback URL takes bodies as an outside system sends them, not only `{"data": …}`.
         verify: Only bodies that a provider signed complete it through its URL.
-        subject: One line for the person who opens the URL, at most 200 characters.
-        body: Markdown for that person, at most 20 kB.
+        subject: One line for the person who opens the URL; beyond 200 characters it is shortened.
+        body: Markdown for that person; beyond 1 MiB it is cut.
         initial: What the form behind the URL starts with.
         ladder: Of each wait on it that has neither one nor a schema of its own, counted from that wait's opening: see
             `helmr.ladder`. Its default answers the wait; the token stays pending.
@@ -161,8 +162,8 @@ async def create(
         schema=json_schema(schema),
         is_raw=raw,
         verify=signed,
-        subject=checked_subject(subject),
-        body=checked_body(body),
+        subject=fitted_subject(subject),
+        body=fitted_body(body),
         initial=JSON.encode(initial) if initial is not None else None,
         allowed_origins=tuple(allowed_origins),
         ladder=rungs_json(ladder, codec_of(schema, what="the ladder's default"), timeout_s),

@@ -7,10 +7,11 @@ from typing import Any, Literal, TypedDict
 
 from helmr.errors import UsageError
 from helmr.ladder import Rung, rungs_json
-from helmr.models import ASSIGNEE_MAX, BODY_MAX_BYTES, SUBJECT_MAX, WAIT_TAG_MAX, WAIT_TAGS_MAX
+from helmr.models import ASSIGNEE_MAX, WAIT_TAG_MAX, WAIT_TAGS_MAX
 from helmr.models import WaitPriority as Priority
 from helmr.schema import Codec
 from helmr.wait_details import UNSET, WaitDetails
+from helmr.wait_texts import fitted_body, fitted_subject
 
 JSON: Codec[Any] = Codec(Any, what="the initial value")
 
@@ -19,8 +20,8 @@ class WaitOptions(TypedDict, total=False):
     """How a wait is put to people (S-17, S-71, S-72, S-82). Nothing of it changes what answers the wait.
 
     Attributes:
-        subject: One line for the person who answers, at most 200 characters.
-        body: Markdown for that person, at most 20 kB.
+        subject: One line for the person who answers; beyond 200 characters it is shortened.
+        body: Markdown for that person; beyond 1 MiB it is cut.
         initial: What a form starts with; need not be a whole answer.
         on_decline: The answer of whoever declines; must fit the wait's schema.
         priority: `low`, `normal` or `high`.
@@ -57,14 +58,14 @@ def details(
         timeout_s: The wait's.
 
     Raises:
-        UsageError: A text, tag, priority or ladder that can't be used.
+        UsageError: A tag, assignee, priority or ladder that can't be used.
         SchemaMismatch: `on_decline` or the ladder's default does not fit.
     """
     on_decline = options.get("on_decline", UNSET)
     initial = options.get("initial")
     return WaitDetails(
-        subject=checked_subject(options.get("subject")),
-        body=checked_body(options.get("body")),
+        subject=fitted_subject(options.get("subject")),
+        body=fitted_body(options.get("body")),
         schema=schema,
         shown_digest=shown_digest,
         initial=JSON.encode(initial) if initial is not None else None,
@@ -74,20 +75,6 @@ def details(
         assignee=_line(options.get("assignee"), ASSIGNEE_MAX, "an assignee"),
         ladder=rungs_json(options.get("ladder", ()), codec, timeout_s),
     )
-
-
-def checked_subject(value: str | None) -> str | None:
-    """The subject of a wait or token, None if it is empty; UsageError over its limits (S-17)."""
-    return _line(value, SUBJECT_MAX, "a subject")
-
-
-def checked_body(value: str | None) -> str | None:
-    """The body of a wait or token, None if it is empty; UsageError over its limit (S-17)."""
-    if not value:
-        return None
-    if len(value) > BODY_MAX_BYTES or has_surrogate(value) or len(value.encode()) > BODY_MAX_BYTES:
-        raise UsageError(f"a wait's body is text of at most {BODY_MAX_BYTES} bytes")
-    return value
 
 
 def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:

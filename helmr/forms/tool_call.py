@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from helmr.forms.model import MISSING, ROW, Form, Kind, Path, Schema, plain
-from helmr.models.limits import BODY_MAX_BYTES, SUBJECT_MAX
+from helmr.models.limits import BODY_SHOWN_BYTES, SUBJECT_MAX
 
 APPROVE, DECLINE = "approve", "decline"
 DECISION, ARGUMENTS = "decision", "arguments"
@@ -141,7 +141,7 @@ def call_subject(tool: str) -> str:
 def call_body(tool: str, arguments: Mapping[str, Any]) -> str:
     """The call as Markdown, cut where it is too long for a wait's body; the form has all of it."""
     text = json.dumps(dict(arguments), indent=2, ensure_ascii=False, default=str)
-    most = BODY_MAX_BYTES - 200
+    most = BODY_SHOWN_BYTES - 200
     if len(text.encode()) > most:
         text = text.encode()[:most].decode(errors="ignore") + "\n…"
     return f"{_opening(tool)}{text}\n```"

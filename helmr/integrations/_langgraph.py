@@ -28,7 +28,6 @@ from helmr.durable_calls import durable_call
 from helmr.durations import Duration
 from helmr.errors import UsageError
 from helmr.integrations.model_retries import retried
-from helmr.models import BODY_MAX_BYTES, SUBJECT_MAX
 from helmr.steps import StepOptions, step_call
 from helmr.streams import InputStream
 from helmr.turns import turn
@@ -118,19 +117,15 @@ async def _answer(
 def _said(shown: Any) -> WaitOptions:
     """What the wait says of what an interrupt shows."""
     if not isinstance(shown, Mapping):
-        return {"subject": _line(str(shown))}
+        return {"subject": str(shown)}
     said: WaitOptions = {}
     if subject := shown.get("subject") or shown.get("question"):
-        said["subject"] = _line(str(subject))
+        said["subject"] = str(subject)
     if body := shown.get("body"):
-        said["body"] = str(body).encode()[:BODY_MAX_BYTES].decode(errors="ignore")
+        said["body"] = str(body)
     if "initial" in shown:
         said["initial"] = shown["initial"]
     return said
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())[:SUBJECT_MAX]
 
 
 def durable(

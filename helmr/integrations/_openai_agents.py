@@ -44,11 +44,11 @@ from openai.types.responses import (
     ResponseOutputItemDoneEvent,
 )
 
-from helmr.approvals import Approval, ask_approval
+from helmr.approvals import TOO_LARGE, Approval, ask_approval
 from helmr.current import in_run
 from helmr.durable_calls import durable_call
 from helmr.durations import Duration
-from helmr.errors import BadJson, UsageError
+from helmr.errors import BadJson, TooLarge, UsageError
 from helmr.integrations.model_retries import retried
 from helmr.jsonio import loads
 from helmr.steps import StepOptions, step_call
@@ -177,7 +177,10 @@ class _Durable:
             if tool.name in self._inline:
                 return await tool.on_invoke_tool(context, given)
             call = functools.partial(tool.on_invoke_tool, context, given)
-            return await step_call(f"tool.{tool.name}", call, **self._tool_options)
+            try:
+                return await step_call(f"tool.{tool.name}", call, **self._tool_options)
+            except TooLarge:
+                return TOO_LARGE
 
         return dataclasses.replace(tool, on_invoke_tool=invoke)
 
@@ -192,7 +195,11 @@ class _Durable:
         async def call_tool(tool_name: str, *args: Any, **kwargs: Any) -> CallToolResult:
             call = functools.partial(_asked, server, server.call_tool, tool_name, *args, **kwargs)
             name = f"mcp.{server.name}.{tool_name}"
-            return await step_call(name, call, result=CallToolResult, **self._tool_options)
+            try:
+                return await step_call(name, call, result=CallToolResult, **self._tool_options)
+            except TooLarge:
+                said = {"content": [{"type": "text", "text": TOO_LARGE}], "isError": True}
+                return CallToolResult.model_validate(said)
 
         durable.list_tools, durable.call_tool = list_tools, call_tool
         made: MCPServer = durable

@@ -19,6 +19,7 @@ from pydantic_ai.durable_exec import (
     DurableOperationId,
     JournalCallableOperationBackend,
     RoleBasedOperationConfig,
+    ToolsetCallToolId,
     conversation_id_from_run_id,
 )
 from pydantic_ai.exceptions import ToolFailed
@@ -39,16 +40,16 @@ from pydantic_ai.tools import (
 from pydantic_ai.toolsets import ToolsetTool
 
 from helmr import tokens
-from helmr.approvals import UNANSWERED, Approval, ask_approval
+from helmr.approvals import TOO_LARGE, UNANSWERED, Approval, ask_approval
 from helmr.current import in_run, require_run
 from helmr.durations import Duration
-from helmr.errors import WaitTimeout
+from helmr.errors import TooLarge, WaitTimeout
 from helmr.forms.tool_call import call_body, call_subject
 from helmr.integrations.model_retries import retried
 from helmr.steps import StepOptions, step_call
 from helmr.streams import InputStream
 from helmr.turns import turn
-from helmr.wait_options import WaitOptions, checked_subject
+from helmr.wait_options import WaitOptions
 
 NOTHING_SAID: StepOptions = {}
 MODEL: StepOptions = {"retries": 3}
@@ -71,7 +72,12 @@ class _Steps(JournalCallableOperationBackend[StepOptions]):
         async def call() -> object:
             return await body()
 
-        return await step_call(name, call, **config)
+        try:
+            return await step_call(name, call, **config)
+        except TooLarge as error:
+            if not isinstance(operation_id, ToolsetCallToolId):
+                raise
+            raise ToolFailed(TOO_LARGE) from error
 
 
 class _Waiter(ExternalEventWaiter):
@@ -84,7 +90,7 @@ class _Waiter(ExternalEventWaiter):
         ask: Callable[[str], Awaitable[JsonValue]],
         timeout: timedelta | None,
     ) -> JsonValue:
-        token = await tokens.create(timeout=timeout or TOKEN_LIFE, subject=checked_subject(name))
+        token = await tokens.create(timeout=timeout or TOKEN_LIFE, subject=name)
         answer: JsonValue = await step_call(f"ask:{name}", ask, token.id)
         if answer is not None:
             await tokens.cancel(token.id)

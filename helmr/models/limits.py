@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 SUBJECT_MAX = 200
-BODY_MAX_BYTES = 20_000
+BODY_MAX_BYTES = 1024 * 1024
+NOTE_MAX_BYTES = 20_000
 CORRELATION_ID_MAX = 512
 EXTERNAL_ID_MAX = 256
 IDEMPOTENCY_KEY_MAX = 256
@@ -16,6 +17,12 @@ UNCONSUMED_BYTES_MAX = 32 * 1024 * 1024
 LIST_LIMIT_MAX = 200
 LIST_LIMIT_DEFAULT = 50
 """Limits of the contract (S-2, S-17, S-23, S-26, S-28, S-90)."""
+
+BODY_SHOWN_BYTES = 20_000
+"""Of a wait's body, where it is one thing among others: in notices and cards."""
+
+BODY_DRAWN_CHARS = 64 * 1024
+"""Of a wait's body, drawn as Markdown; what is longer is offered as text."""
 
 WAIT_TAGS_MAX = 20
 WAIT_TAG_MAX = 64

@@ -15,6 +15,7 @@ from helmr.models.limits import (
     IDEMPOTENCY_KEY_MAX,
     LADDER_RUNGS_MAX,
     NAME_MAX,
+    NOTE_MAX_BYTES,
     OP_MAX,
     PERSON_MAX,
     PRUNE_AGE_MAX_S,
@@ -143,7 +144,7 @@ class RunRequest(Request):
 class NoteRequest(Request):
     """POST /v1/sessions/{id}/notes."""
 
-    text: str = Field(min_length=1, max_length=BODY_MAX_BYTES)
+    text: str = Field(min_length=1, max_length=NOTE_MAX_BYTES)
 
 
 class QueryRequest(Request):

@@ -8,8 +8,10 @@ from typing import Any
 from pydantic import ConfigDict, Field, computed_field
 
 from helmr import markup
+from helmr.models.limits import BODY_SHOWN_BYTES
 from helmr.models.people import ClaimInfo, PrincipalInfo, Wire
 from helmr.models.statuses import AnswerMode, WaitKind, WaitPriority, WaitStatus
+from helmr.sizes import cut_text
 
 
 class WaitInfo(Wire):
@@ -93,4 +95,5 @@ class WaitInfo(Wire):
             "answer": markup.shape(self.json_schema),
         }
         title = self.subject or f"{self.task}: {self.stream or self.kind}"
-        return markup.card(title, facts, body=self.body)
+        body = cut_text(self.body, BODY_SHOWN_BYTES) if self.body is not None else None
+        return markup.card(title, facts, body=body)

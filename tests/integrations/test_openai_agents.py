@@ -400,3 +400,41 @@ async def test_what_an_mcp_server_is_asked_are_steps(kind: str, replay_always: b
         assert names.count("mcp.numbers.add") == 4
         asked = [name for name in names if name.startswith("mcp.")]
         assert kind == "stdio" or in_process.sessions == len(asked)
+
+
+class Much(Numbers):
+    """Answers more than anybody takes."""
+
+    async def call_tool(self, tool_name: str, arguments: Any, meta: Any = None) -> CallToolResult:
+        return CallToolResult.model_validate(
+            {"content": [{"type": "text", "text": "x" * 2_000_000}]}
+        )
+
+
+much = Much()
+
+
+@function_tool
+def dumps() -> str:
+    """Much more than is asked for."""
+    return "x" * 2_000_000
+
+
+@task(id="asks-for-too-much")
+async def asks_for_too_much(payload: str) -> list[str]:
+    of_tool: Agent[Any] = Agent(name="tool", model=Calls(("dumps", {})), tools=[dumps])
+    of_server: Agent[Any] = Agent(
+        name="server", model=Calls(("add", {"a": 1, "b": 2})), mcp_servers=[much]
+    )
+    said = [str((await run(agent, payload)).final_output) for agent in (of_tool, of_server)]
+    await go.wait()
+    return said
+
+
+@both
+async def test_the_model_is_told_that_a_tools_result_is_too_large(replay_always: bool) -> None:
+    async with Harness(asks_for_too_much, replay_always=replay_always) as harness:
+        session = await harness.start("asks-for-too-much", "x")
+        await session.send("go", True)
+        for said in await session.result():
+            assert "too large to be passed on" in said

@@ -345,3 +345,29 @@ async def test_what_an_mcp_server_is_asked_are_steps(replay_always: bool) -> Non
             "adds__model.request",
         ]
         assert await steps_of(session) == once * 2
+
+
+def dumps() -> str:
+    """Much more than is asked for."""
+    return "x" * 2_000_000
+
+
+@task(id="asks-for-too-much")
+async def asks_for_too_much(payload: str) -> str:
+    agent = Agent(
+        calls(ToolCallPart("dumps", {}, "dumps-1")),
+        name="much",
+        tools=[dumps],
+        capabilities=[HelmrDurability()],
+    )
+    said = str((await agent.run(payload)).output)
+    await go.wait()
+    return said
+
+
+@both
+async def test_the_model_is_told_that_a_tools_result_is_too_large(replay_always: bool) -> None:
+    async with Harness(asks_for_too_much, replay_always=replay_always) as harness:
+        session = await harness.start("asks-for-too-much", "x")
+        await session.send("go", True)
+        assert "too large to be passed on" in await session.result()

@@ -209,6 +209,20 @@ async def test_waits_show_only_what_somebody_can_answer_unless_asked(ledger, clo
     assert (await ledger.list_waits(kinds=["timer"], task="other"))["items"] == []
 
 
+async def test_a_long_body_is_read_whole_and_stands_in_no_list(ledger, clock):
+    hand = await running(ledger, clock)
+    wait = hand.wait(body="line of a diff\n" * 60_000)
+    await hand.stored(wait)
+    whole = wait.body["body"]
+    assert len(whole) == 900_000
+    assert (await ledger.get_wait(wait.body["wait_id"]))["body"] == whole
+    assert (await ledger.get_session(hand.session_id))["wait"]["body"] == whole
+    [listed] = (await ledger.list_waits())["items"]
+    assert "body" not in listed
+    [session] = (await ledger.list_sessions())["items"]
+    assert session["wait"]["body"] is None
+
+
 async def test_a_wait_is_listed_as_pending_no_more_once_its_token_is_completed(ledger, clock):
     new = create_token()
     await ledger.fact(new)

@@ -374,12 +374,17 @@ async def test_a_value_that_is_not_json_or_does_not_fit_fails_the_step(value: An
     async def body(payload: Any) -> list[str]:
         try:
             await call()
-        except errors.SchemaMismatch as mismatch:
-            return [str(mismatch.op)]
+        except (errors.SchemaMismatch, errors.TooLarge) as refused:
+            return [str(refused.op), refused.code]
         return []
 
     done = await finished(body)
-    assert done.result == ["1"]
+    code = (
+        "too_large"
+        if isinstance(value, str) and len(value) >= VALUE_BYTES_MAX
+        else "schema_mismatch"
+    )
+    assert done.result == ["1", code]
     assert done.story.kinds.count("step.failed") == 1
 
 
@@ -416,14 +421,20 @@ async def test_the_deepest_value_is_recorded_and_a_deeper_one_fails():
 
 
 @pytest.mark.parametrize(
-    "result", [float("nan"), object(), "x" * VALUE_BYTES_MAX], ids=["nan", "object", "too large"]
+    ("result", "code"),
+    [
+        (float("nan"), "schema_mismatch"),
+        (object(), "schema_mismatch"),
+        ("x" * VALUE_BYTES_MAX, "too_large"),
+    ],
+    ids=["nan", "object", "too large"],
 )
-async def test_a_result_that_is_not_json_fails_the_run(result: Any):
+async def test_a_result_that_is_not_json_fails_the_run(result: Any, code: str):
     @task
     async def body(payload: Any) -> Any:
         return result
 
-    assert (await error_of(body))["code"] == "schema_mismatch"
+    assert (await error_of(body))["code"] == code
 
 
 async def test_an_output_that_does_not_fit_fails_where_it_is_appended():
@@ -436,7 +447,7 @@ async def test_an_output_that_does_not_fit_fails_where_it_is_appended():
         for stream, value in ((progress, "x"), (raw, "\ud800"), (raw, "x" * 256 * 1024)):
             try:
                 await stream.append(value)  # type: ignore[arg-type]
-            except errors.SchemaMismatch:
+            except (errors.SchemaMismatch, errors.TooLarge):
                 refused += 1
         return [refused, await progress.append(1), await progress.append(2)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from helmr.errors import UsageError
-from helmr.sizes import size_bytes, spell_bytes
+from helmr.sizes import cut_text, size_bytes, spell_bytes
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,8 @@ def test_what_is_no_size_is_refused(text: str | int) -> None:
 )
 def test_a_size_is_spelt(size: int, text: str) -> None:
     assert spell_bytes(size) == text
+
+
+def test_a_text_is_cut_between_characters_and_says_how_long_it_is() -> None:
+    assert cut_text("é" * 10, 20) == "é" * 10
+    assert cut_text("é" * 10, 7) == "ééé\n\n… (20 bytes in all)"

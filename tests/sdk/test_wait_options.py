@@ -50,8 +50,6 @@ def test_values_become_json():
         {"priority": "soon"},
         {"assignee": "x" * 129},
         {"assignee": "two\nlines"},
-        {"subject": "x" * 201},
-        {"body": "x" * 20_001},
     ],
 )
 def test_limits_are_kept(options: dict[str, Any]):

@@ -12,7 +12,7 @@ from textual.widgets import Static
 
 from helmr.forms import form_of
 from helmr.models import (
-    BODY_MAX_BYTES,
+    NOTE_MAX_BYTES,
     SendReceipt,
     SessionInfo,
     SessionStatus,
@@ -32,7 +32,7 @@ NOTE_SCHEMA = {
     "type": "string",
     "title": "Note",
     "minLength": 1,
-    "maxLength": BODY_MAX_BYTES // 4,
+    "maxLength": NOTE_MAX_BYTES // 4,
 }
 
 

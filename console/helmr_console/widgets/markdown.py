@@ -14,9 +14,9 @@ from markdown_it.token import Token
 from rich.cells import cell_len
 from textual.content import Content
 
+from helmr.models import BODY_DRAWN_CHARS
 from helmr.safe_text import plain
 
-BODY_CELLS = 20_000
 NESTING_MAX = 20
 CELL_MAX = 40
 """Widest column of a table."""
@@ -29,7 +29,7 @@ _STYLES = {"strong": "bold", "em": "italic", "s": "strike"}
 def markdown(text: str) -> tuple[Content, ...]:
     """The lines of a text."""
     drawn = _Lines()
-    tokens = _parser().parse(plain(text, BODY_CELLS))
+    tokens = _parser().parse(plain(text, BODY_DRAWN_CHARS))
     for place, token in enumerate(tokens):
         drawn.take(token, tokens[place + 1] if place + 1 < len(tokens) else None)
     return tuple(drawn.lines)

@@ -11,7 +11,7 @@ from textual.content import Content
 
 from helmr.forms import MISSING, Field, Form, Kind, Schema, ToolCall, form_of, tool_call
 from helmr.forms.template import template_text
-from helmr.models import EntryInfo, WaitInfo, WaitPriority, WaitStatus
+from helmr.models import BODY_DRAWN_CHARS, EntryInfo, WaitInfo, WaitPriority, WaitStatus
 from helmr.wait_words import rung_texts
 from helmr_console import countdown, effects, safe
 from helmr_console.countdown import Due
@@ -167,6 +167,9 @@ def asked(
         if lines_max is not None and len(body) > lines_max:
             rest = len(body) - lines_max
             body = [*body[:lines_max], Content.styled(f"… {rest} more lines", "$c-muted")]
+        elif len(text) > BODY_DRAWN_CHARS:
+            where = f"the beginning is drawn; all of it: helmr wait get {wait.id}"
+            body.append(safe.line(where, "$c-warning"))
         parts += body
     return parts
 

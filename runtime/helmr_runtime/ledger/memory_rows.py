@@ -141,7 +141,10 @@ class MemoryRows:
         match wanted:
             case SessionFilter():
                 new = rows.new_sessions.values()
-                found = (((-row.created_offset,), self._session(row.session_id)) for row in new)
+                found = (
+                    ((-row.created_offset,), views.listed_session(self._session(row.session_id)))
+                    for row in new
+                )
             case RunFilter():
                 found = (((-row.created_offset,), self._run(row)) for row in rows.new_runs.values())
             case WaitFilter():

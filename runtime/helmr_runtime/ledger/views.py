@@ -83,6 +83,12 @@ def session_json(
     }
 
 
+def listed_session(session: Json) -> Json:
+    """As it stands in a list: a page of waits' bodies of a megabyte each is more than anybody reads."""
+    wait = session["wait"]
+    return session if wait is None else {**session, "wait": {**wait, "body": None}}
+
+
 def run_json(
     row: NewRun,
     numbers: RunNumbers,

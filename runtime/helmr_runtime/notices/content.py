@@ -9,7 +9,8 @@ from datetime import datetime
 from string import Template
 from typing import Any
 
-from helmr.models import RunInfo, WaitInfo
+from helmr.models import BODY_SHOWN_BYTES, RunInfo, WaitInfo
+from helmr.sizes import cut_text
 from helmr_runtime.core.entries import iso
 from helmr_runtime.core.notices import Event
 
@@ -200,7 +201,7 @@ def _subject(about: Subject) -> dict[str, Any]:
 def _full(about: Subject) -> dict[str, Any]:
     wait, run = about.wait, about.run
     if wait is not None:
-        return {"body": wait.body}
+        return {"body": cut_text(wait.body, BODY_SHOWN_BYTES) if wait.body is not None else None}
     error = run.error if run is not None else None
     if error is None:
         return {}

@@ -405,12 +405,19 @@ def _check_own_schema(details: WaitDetails) -> None:
             schema.check(rung["value"])
 
 
+_REFUSALS: Mapping[Any, type[SchemaMismatch | TooLarge]] = {
+    one.code: one for one in (SchemaMismatch, TooLarge)
+}
+"""Of a step's value, by the code that is recorded."""
+
+
 def _step_failure(name: str, op: int, failure: StepError) -> Exception:
     error = failure.error
-    if error.get("code") in (SchemaMismatch.code, TooLarge.code):
-        mismatch = SchemaMismatch(f"step {name} (op {op}): {error['message']}")
-        mismatch.op = op
-        return mismatch
+    refusal = _REFUSALS.get(error.get("code"))
+    if refusal is not None:
+        refused = refusal(f"step {name} (op {op}): {error['message']}")
+        refused.op = op
+        return refused
     said = f"{error['type']}: {error['message']}" if error["message"] else error["type"]
     failed = StepFailed(
         f"step {name} (op {op}) failed: {said}",
@@ -429,7 +436,7 @@ def _is_json(value: Any) -> bool:
 def _check_size(value: Any, what: str, limit: int = VALUE_BYTES_MAX) -> None:
     size = len(jsontext.encode(value).encode("utf-8"))
     if size > limit:
-        raise SchemaMismatch(
+        raise TooLarge(
             f"{what} has {size} bytes of JSON, the limit is {limit}",
             hint="Store it elsewhere and keep a reference.",
         )

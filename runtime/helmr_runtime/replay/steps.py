@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from helmr.current import StepCall, StepRef, current_step
-from helmr.errors import HelmrSignal, SchemaMismatch
+from helmr.errors import HelmrSignal, SchemaMismatch, TooLarge
 from helmr.models import VALUE_BYTES_MAX
 from helmr_runtime import tracing
 from helmr_runtime.core import jsontext
@@ -104,7 +104,7 @@ class StepRunner:
                 end = StepEnd(error=error_of(asyncio.CancelledError("the step cancelled itself")))
             else:
                 raise
-        except SchemaMismatch as error:
+        except (SchemaMismatch, TooLarge) as error:
             end = StepEnd(error=error_of(error))
         except BaseException as error:  # noqa: BLE001 - whatever user code raises is this step's outcome
             end = _failed(call, error)
@@ -134,9 +134,7 @@ class StepRunner:
         encoded = call.encode(value)
         size = len(jsontext.encode(encoded).encode("utf-8"))
         if size > VALUE_BYTES_MAX:
-            raise SchemaMismatch(
-                f"the value has {size} bytes of JSON, the limit is {VALUE_BYTES_MAX}"
-            )
+            raise TooLarge(f"the value has {size} bytes of JSON, the limit is {VALUE_BYTES_MAX}")
         call.decode(encoded)
         return encoded
 

@@ -609,3 +609,16 @@ def test_a_secret_is_hidden_while_typed_and_never_shown_again() -> None:
     assert 'type="password" value=""' in html
     assert "s3cret" not in html
     assert "s3cret" not in render_page(page(PageState.RECORDED, **shown))
+
+
+def test_of_a_body_that_is_too_long_to_be_drawn_all_is_there_as_text():
+    body = "# Diff\n\n" + "<b>+ line</b>\n" * 70_000  # 980 kB
+    began = time.perf_counter()
+    html = render_page(page(form=build_form(True), body=body))
+    assert time.perf_counter() - began < 5
+    document = Document(html)
+    assert "Only the beginning is shown above. All of it as text (980 kB)" in document.text
+    assert document.text.count("+ line") > 70_000, "the beginning and all of it"
+    assert {tag for tag, _ in document.elements} <= TAGS
+    assert ("b", {}) not in document.elements
+    assert "Only the beginning" not in render_page(page(form=build_form(True), body="x" * 65_536))

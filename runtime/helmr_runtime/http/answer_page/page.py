@@ -22,6 +22,7 @@ from markupsafe import Markup
 from helmr.forms import MISSING, Kind, plain, redacted
 from helmr.forms.model import ROW, Path, every_field
 from helmr.models import SUBJECT_MAX
+from helmr.sizes import spell_bytes
 from helmr_runtime.http.answer_page import texts
 from helmr_runtime.http.answer_page.call import arguments_of, call_card, is_edited
 from helmr_runtime.http.answer_page.fields import Form, Question, label_of
@@ -110,6 +111,7 @@ def render_page(page: AnswerPage) -> str:
     form, is_recorded = page.form, page.state is PageState.RECORDED
     answer = page.answer if is_recorded else MISSING
     call = call_card(form, page.body, answer) if form is not None else None
+    body = page.body if not (call is not None and call.is_whole) else None
     return _template().render(
         page=page,
         state=page.state.value,
@@ -123,9 +125,9 @@ def render_page(page: AnswerPage) -> str:
         call=call,
         arguments=arguments_of(form) if form is not None else None,
         is_edited=form is not None and is_edited(form, page.values, problems),
-        body=texts.markdown_html(page.body)
-        if page.body and not (call is not None and call.is_whole)
-        else None,
+        body=texts.markdown_html(body) if body else None,
+        whole=texts.whole_text(body),
+        whole_size=spell_bytes(len((body or "").encode())),
         moment=texts.moment,
         here=texts.here,
         distance=texts.distance,

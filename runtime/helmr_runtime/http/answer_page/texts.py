@@ -16,7 +16,7 @@ import nh3
 from markupsafe import Markup
 
 from helmr.durations import spell
-from helmr.models import BODY_MAX_BYTES
+from helmr.models import BODY_DRAWN_CHARS, BODY_MAX_BYTES
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -52,13 +52,20 @@ def clean_block(value: str, chars_max: int) -> str:
     return text if len(value) <= chars_max else text + "…"
 
 
+def whole_text(body: str | None) -> str:
+    """A body that is too long to be drawn as a whole, as text; empty for others."""
+    return clean_block(body, BODY_MAX_BYTES) if body and len(body) > BODY_DRAWN_CHARS else ""
+
+
 def markdown_html(text: str) -> Markup:
-    """Safe HTML of a wait's body (S-17).
+    """Safe HTML of the beginning of a wait's body (S-17).
 
     Links open without referrer and opener and are not followed by search engines; images are left
     out, since loading one tells a third party that the page was read.
     """
-    source = _HIDDEN.sub("\ufffd", text[:BODY_MAX_BYTES].replace("\r\n", "\n").replace("\r", "\n"))
+    source = _HIDDEN.sub(
+        "\ufffd", text[:BODY_DRAWN_CHARS].replace("\r\n", "\n").replace("\r", "\n")
+    )
     html = _parser().render(source)
     return Markup(  # nh3 is what makes it safe
         nh3.clean(

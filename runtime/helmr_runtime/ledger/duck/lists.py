@@ -97,13 +97,15 @@ def _sessions(reader: Reader, found: Sequence[Any]) -> list[Json]:
     runs = _newest_runs(reader, [numbers for _, numbers in pairs])
     bodies, problems = _outcomes(reader, runs.values())
     return [
-        _session(
-            fixed,
-            numbers,
-            waits.get(numbers.wait_id or ""),
-            runs.get(numbers.run_id or ""),
-            bodies,
-            problems,
+        views.listed_session(
+            _session(
+                fixed,
+                numbers,
+                waits.get(numbers.wait_id or ""),
+                runs.get(numbers.run_id or ""),
+                bodies,
+                problems,
+            )
         )
         for fixed, numbers in pairs
     ]
