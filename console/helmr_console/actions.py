@@ -20,6 +20,7 @@ class Scope(StrEnum):
     ANYWHERE = "Anywhere"
     LIST = "In lists"
     AREA = "In the list of an area"
+    MARKS = "With marks"
     WAITS = "Inbox"
     DESK = "With a wait"
     SESSIONS = "Sessions"
@@ -57,6 +58,8 @@ class Context:
     not_amendable: str = ""
     not_forkable: str = ""
     marked: int = 0
+    retryable: int = 0
+    """So many of the sessions marked, else under the cursor, have failed or are blocked."""
     pending: int = 0
     field: bool = False
     in_list: bool = False
@@ -110,6 +113,11 @@ class Action:
         return self.reason(context)
 
     @property
+    def refused_as(self) -> str:
+        """A refusal of what would change something is a warning; that there is nothing to show is none."""
+        return "warning" if self.writes or self.id == "undo" else "information"
+
+    @property
     def key_text(self) -> str:
         """The first key as people write it; empty without one."""
         return key_name(self.keys[0]) if self.keys else ""
@@ -122,6 +130,7 @@ _NAMES = {
     "minus": "-",
     "colon": ":",
     "asterisk": "*",
+    "exclamation_mark": "!",
     "left_square_bracket": "[",
     "right_square_bracket": "]",
     "escape": "esc",
@@ -190,6 +199,11 @@ def _needs_retryable(context: Context) -> str:
     return "" if context.run_is_newest else "only the newest run of a session can be retried"
 
 
+def _needs_failed(context: Context) -> str:
+    which = "of those marked none" if context.marked else "it is not one that"
+    return "" if context.retryable else f"{which} has failed or is blocked"
+
+
 def _needs_schedule(context: Context) -> str:
     return "" if context.schedule else "no schedule is selected"
 
@@ -214,6 +228,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("area.sessions", _A, ("2",), "Sessions", "All sessions, newest activity first."),
     Action("area.activity", _A, ("3",), "Activity", "Who did what."),
     Action("area.system", _A, ("4",), "System", "Gateway, pool, ledger, limits, versions."),
+    Action("failed", _A, ("exclamation_mark",), "Failed",
+           "Sessions whose newest run failed or is blocked."),
     Action("palette", _A, ("ctrl+p", "colon"), "Commands", "Find a command, wait or session.", 90),
     Action("help", _A, ("question_mark", "f1"), "Help",
            "Help for what has the focus, and all keys.", 80),
@@ -254,6 +270,13 @@ ACTIONS: tuple[Action, ...] = (
     Action("sort.reverse", _L, ("S",), "Reverse", "Turn the order round."),
     Action("layout", Scope.AREA, ("W",), "Layout",
            "The pane beside the list, wider, below it, or not at all."),
+    # --- marks
+    Action("mark", Scope.MARKS, ("space",), "Mark",
+           "Mark or unmark this row and go on to the next. Marks outlive the filter.", 30,
+           reason=_needs_row),
+    Action("mark.range", Scope.MARKS, ("V",), "Mark to here",
+           "Mark from the last mark to here.", reason=_needs_row),
+    Action("mark.all", Scope.MARKS, ("asterisk",), "Mark all", "Mark all rows shown; asks above 50."),
     # --- inbox
     Action("answer", _W, ("a",), "Answer",
            "Open the form for exactly this wait. Nothing is sent before its review.", 20,
@@ -261,12 +284,6 @@ ACTIONS: tuple[Action, ...] = (
     Action("next", _W, ("n",), "One by one",
            "Answer one wait after the other, from this one on, soonest end first.", 45,
            writes=True, reason=_needs_open_wait),
-    Action("mark", _W, ("space",), "Mark",
-           "Mark or unmark this row and go on to the next. Marks outlive the filter.", 30,
-           reason=_needs_row),
-    Action("mark.range", _W, ("V",), "Mark to here",
-           "Mark from the last mark to here.", reason=_needs_row),
-    Action("mark.all", _W, ("asterisk",), "Mark all", "Mark all rows shown; asks above 50."),
     Action("batch", _W, ("B",), "Answer marked",
            "One form for all marked waits of one schema; reviewed, then sent one by one.", 25,
            writes=True, dangerous=True, reason=_needs_marks,
@@ -290,6 +307,11 @@ ACTIONS: tuple[Action, ...] = (
     Action("snooze", Scope.DESK, ("z",), "Snooze",
            "Put this wait off for a while, for you alone; is:snoozed shows what you put off.", 48,
            reason=_needs_open_wait),
+    # --- sessions
+    Action("sessions.retry", Scope.SESSIONS, ("R",), "Retry",
+           "Start the next attempt of the marked sessions that failed or are blocked, else of this one.",
+           25, writes=True, dangerous=True, reason=_needs_failed,
+           shown_when=lambda context: bool(context.retryable)),
     # --- session
     Action("tab.next", _S, ("right_square_bracket",), "Next tab", "Transcript, Waits, Runs, Raw."),
     Action("tab.previous", _S, ("left_square_bracket",), "Previous tab", "The tab before."),

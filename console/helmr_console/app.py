@@ -139,6 +139,8 @@ class ConsoleApp(App[int]):
     async def on_event(self, event: events.Event) -> None:
         """What is typed, pasted or clicked comes one at a time."""
         if not self.shared.keys.takes(event):
+            if isinstance(event, events.Key | events.Paste | events.MouseDown):
+                self.shared.line.key(event.time)
             await super().on_event(event)
 
     def _no_more_keys(self, giving: asyncio.Task[None]) -> None:
@@ -158,6 +160,14 @@ class ConsoleApp(App[int]):
     do_area_sessions = partialmethod(_go, "sessions")
     do_area_activity = partialmethod(_go, "activity")
     do_area_system = partialmethod(_go, "system")
+
+    async def do_failed(self) -> None:
+        """The sessions that failed or are blocked."""
+        await self._go("sessions")
+        while not isinstance(self.screen, SessionsScreen) and len(self.screen_stack) > 1:
+            await self.pop_screen()
+        if isinstance(self.screen, SessionsScreen):
+            self.screen.show_failed()
 
     async def do_last(self) -> None:
         """The area before."""

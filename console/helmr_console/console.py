@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from time import monotonic
 from typing import Any, Protocol, runtime_checkable
 
 from textual.app import App, SuspendNotSupported
@@ -20,6 +21,7 @@ from helmr.models import EntryInfo, WaitInfo
 from helmr.profiles import Profile, save_filter, saved_path
 from helmr.safe_text import one_line
 from helmr.snoozes import Snoozes
+from helmr_console import views
 from helmr_console.actions import BY_ID, Context, key_name
 from helmr_console.background import Background
 from helmr_console.bell import Bell
@@ -27,18 +29,16 @@ from helmr_console.clock import Clock, ServerClock, SystemClock
 from helmr_console.freshness import LinkState
 from helmr_console.keys import Keys
 from helmr_console.link import Link
+from helmr_console.message_line import MessageLine, Severity
 from helmr_console.outbox import Outbox, Sending
 from helmr_console.permits import Writer
 from helmr_console.snoozed import Snoozed
 from helmr_console.store import Store
 from helmr_console.themes import DEFAULT_THEME
-from helmr_console.widgets.bars import HeaderFacts, Said
+from helmr_console.widgets.bars import HeaderFacts
 
 COALESCE_S = 0.05
 """Entries of the feed within this time are shown together."""
-SAID_S = {"information": 5.0, "warning": 8.0, "error": 12.0}
-"""How long the second line says something."""
-SAID_MAX = 50
 LOST_MAX = 50
 
 
@@ -109,7 +109,7 @@ class Console:
             action_id: " ".join(key_name(key) for key in keys.split(",")[:1])
             for action_id, keys in options.keys.items()
         }
-        self.said: deque[Said] = deque(maxlen=SAID_MAX)
+        self.line = MessageLine()
         self.lost: deque[Content] = deque(maxlen=LOST_MAX)
         """Held answers that another's was faster than, the newest first."""
         self.sending = 0
@@ -207,21 +207,12 @@ class Console:
     # --- what is said
 
     def say(self, text: str, severity: str) -> None:
-        """Say this on the second line of whatever is in front, for a moment, instead of what was said before."""
-        until_s = self.store.mono() + SAID_S[severity]
-        self.said.append(Said(one_line(text, 400), severity, until_s))
+        """Say this on the second line of whatever is in front, for a moment; see `MessageLine`."""
+        self.line.say(
+            one_line(text, 400), Severity(severity), now_s=self.store.mono(), shown_s=monotonic()
+        )
         for screen in self.screens()[-1:]:
             screen.refresh_bars()
-
-    def unsay(self, text: str) -> None:
-        """If this is being said, no longer: it was of a form that is no longer in front."""
-        if self.said and self.said[-1].text == text:
-            self.said.pop()
-
-    def saying(self) -> Said | None:
-        """What is being said now."""
-        last = self.said[-1] if self.said else None
-        return last if last is not None and self.store.mono() < last.until_s else None
 
     def key_of(self, action_id: str) -> str:
         """The key that does this, as people write it."""
@@ -268,6 +259,7 @@ class Console:
         fresh = self.store.freshness
         state = fresh.link(now_s)
         role = {LinkState.LIVE: "success", LinkState.CONNECTING: "muted"}.get(state, "error")
+        failed, blocked = self.store.failed_and_blocked
         name = self.options.name or self.client.endpoint.url.partition("://")[2]
         return HeaderFacts(
             name=one_line(name, 40),
@@ -277,6 +269,8 @@ class Console:
             offset=self.store.feed_offset,
             identity=self.identity,
             read_only=self.options.read_only,
+            failed=views.failed_text(failed, blocked),
+            failed_count=failed + blocked,
         )
 
     def paused_text(self) -> str:

@@ -68,6 +68,16 @@ def of_retry(run: RunInfo) -> tuple[str, ...]:
     )
 
 
+def of_retries(sessions: Sequence[SessionInfo]) -> tuple[str, ...]:
+    """What retrying the newest runs of these sessions causes (S-5)."""
+    which = "the next attempt starts" if len(sessions) == 1 else "the next attempt of each starts"
+    return (
+        f"{which}; recorded steps return at once",
+        "of one that failed the failed step runs again, of a blocked one nothing is set aside",
+        "steps completed before the failure are not repeated",
+    )
+
+
 def _near(wanted: str, given: str) -> str:
     if not given:
         return "you gave none; "

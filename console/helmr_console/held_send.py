@@ -70,7 +70,7 @@ class HeldSend:
         said = f"{outcome.result.value}: {'; '.join(outcome.lines)}"
         if outcome.is_done:
             self._console.say(
-                f"{outcome.result.value}: {self.title}; {'; '.join(outcome.lines)}", "information"
+                f"{outcome.result.value}: {self.title}; {'; '.join(outcome.lines)}", "receipt"
             )
             self._console.answered(self._wait.id)
             self._console.keep_as_last(self._wait, self._draft)

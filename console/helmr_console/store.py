@@ -184,6 +184,12 @@ class Store:
         elif entry.kind in _ENDINGS:
             self._ended(entry)
 
+    @property
+    def failed_and_blocked(self) -> tuple[int, int]:
+        """How many open sessions' newest run failed, and how many are blocked, as the gateway counted them last."""
+        counts = self.health.counts if self.health is not None else {}
+        return counts.get("sessions_failed", 0), counts.get("sessions_blocked", 0)
+
     def people(self) -> list[str]:
         """Whom open waits concern and who is at them, by name."""
         found = {wait.assignee for wait in self.waits.values() if wait.assignee}

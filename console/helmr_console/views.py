@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from helmr.filters import is_failed
 from helmr.forms import MISSING
 from helmr.models import (
     Activity,
     ClaimInfo,
     PrincipalInfo,
     RunInfo,
+    RunStatus,
     SessionInfo,
+    SessionStatus,
     WaitInfo,
     WaitKind,
     WaitPriority,
@@ -177,11 +180,32 @@ def group_row(text: str) -> Row:
     return (Cell(one_line(text, LINE_CELLS), "accent"),)
 
 
+def session_state(session: SessionInfo) -> tuple[str, str, str]:
+    """A session's state in a word, its sign and role; that its newest run failed is one."""
+    if session.status is not SessionStatus.OPEN:
+        sign = "!" if session.run_status is RunStatus.FAILED else " "
+        return session.status.value, sign, "muted"
+    if is_failed(session):
+        return RunStatus.FAILED.value, "!", "error"
+    return session.activity.value, *_ACTIVITY[session.activity]
+
+
+def error_line(session: SessionInfo) -> str:
+    """Why its newest run failed or is blocked, the first line. Safe; empty if it did not."""
+    if session.error is None:
+        return ""
+    return one_line(session.error.text.strip().partition("\n")[0], LINE_CELLS)
+
+
+def failed_text(failed: int, blocked: int) -> str:
+    """`2 failed, 1 blocked`; empty for none of either."""
+    return ", ".join(f"{n} {word}" for n, word in ((failed, "failed"), (blocked, "blocked")) if n)
+
+
 def session_row(session: SessionInfo, now: datetime) -> Row:
     """sign, state, task, waits for, external id, quiet for, session."""
-    ended = session.status.value != "open"
-    state = session.status.value if ended else session.activity.value
-    sign, role = (" ", "muted") if ended else _ACTIVITY[session.activity]
+    ended = session.status is not SessionStatus.OPEN
+    state, sign, role = session_state(session)
     wait = session.wait
     about = ""
     if wait is not None:
@@ -189,11 +213,14 @@ def session_row(session: SessionInfo, now: datetime) -> Row:
         about = f"{subject_of(wait)}{due}"
     elif session.queued_at is not None:
         about = queued_text(session.queued_at, now)
+    elif session.error is not None:
+        about = error_line(session)
+    about_role = "muted" if ended else "error" if session.error is not None else ""
     return (
         Cell(sign, role),
         Cell(state, role),
         Cell(one_line(session.task, 60), "muted" if ended else ""),
-        Cell(about, "muted" if ended else ""),
+        Cell(about, about_role),
         Cell(one_line(session.external_id or "", 80), "muted"),
         Cell(countdown.span((now - session.updated_at).total_seconds()), "muted"),
         Cell(short_id(session.id), "muted"),

@@ -61,10 +61,12 @@ class SessionInfo(Wire):
     task: str
     status: SessionStatus
     activity: Activity
+    run_id: str | None = None
+    """Its newest run, which is the one that can be retried."""
     run_status: RunStatus | None = None
-    """Of its newest run."""
+    """Of that run."""
     error: ErrorInfo | None = None
-    """Why its newest run failed or is blocked, without the traceback."""
+    """Why that run failed or is blocked, without the traceback."""
     queued_at: datetime | None = None
     """Since when its run waits for room, or when its next attempt begins to; null unless `activity` is queued."""
     wait: WaitInfo | None = None

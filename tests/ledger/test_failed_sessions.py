@@ -30,7 +30,7 @@ async def failed(ledger: Any, clock: Any, *then: str) -> Hand:
 async def test_it_tells_the_error_without_its_traceback_and_the_list_the_same(ledger, clock):
     hand = await failed(ledger, clock)
     found = SessionInfo.model_validate(await ledger.get_session(hand.session_id))
-    assert (found.activity, found.run_status) == ("idle", "failed")
+    assert (found.activity, found.run_id, found.run_status) == ("idle", hand.run_id, "failed")
     assert found.error is not None
     assert found.error.text == "CardDeclined: no money\nnone at all"
     assert found.error.traceback is None

@@ -342,6 +342,4 @@ class AnswerScreen(ClaimingScreen):
         if self.wait is not None and self.form is not None:
             self.console.keep_as_last(self.wait, self.draft_of(self.wait.id, None))
         what = one_line(views.subject_of(self.wait), 60) if self.wait is not None else self.wait_id
-        self.console.say(
-            f"{outcome.result.value}: {what}; {'; '.join(outcome.lines)}", "information"
-        )
+        self.console.say(f"{outcome.result.value}: {what}; {'; '.join(outcome.lines)}", "receipt")

@@ -215,6 +215,16 @@ class SystemScreen(ReadingScreen):
                 if health.degraded
                 else []
             ),
+            *(
+                [
+                    fact(
+                        "sessions",
+                        Content.assemble((failed, "$c-error"), ("   ! lists", "$c-muted")),
+                    )
+                ]
+                if (failed := views.failed_text(*self.console.store.failed_and_blocked))
+                else []
+            ),
             fact("version", safe.line(health.version, limit=60)),
         ]
         if health.started_at is not None:

@@ -40,7 +40,7 @@ class AsLastTime(ComposeScreen):
             return
         cells = await asyncio.to_thread(self.console.last_answers.cells, wait, form.form)
         if cells is None:
-            self.console.say("You answered nothing like this before on this machine", "warning")
+            self.console.say("You answered nothing like this before on this machine", "information")
             return
         was, before = form.result().data, form.cells()
         form.begin({**cells, **_secrets(form)})

@@ -151,7 +151,7 @@ class ConsoleScreen(Screen[None]):
             return
         reason = action.refusal(self.context())
         if reason:
-            self.console.say(f"{action.label}: {reason}", "warning")
+            self.console.say(f"{action.label}: {reason}", action.refused_as)
             return
         name = "do_" + action_id.replace(".", "_")
         handler = getattr(self, name, None) or getattr(self.app, name, None)
@@ -207,7 +207,8 @@ class ConsoleScreen(Screen[None]):
         left, right = self.status()
         held = self.console.outbox.text(self._undo_key())
         right = ((f"{held}  ", "accent"), *right) if held else right
-        self.query_one(StatusLine).show(left, right, self.console.saying())
+        line, now_s = self.console.line, self.console.store.mono()
+        self.query_one(StatusLine).show(left, right, line.front(now_s), line.beside(now_s))
         offered = actions.footer(self.SCOPES, self.context())
         names = dict(self.console.key_names)
         if self.is_typing:

@@ -104,6 +104,8 @@ class ConfirmScreen(SubmitScreen):
         return replace(
             super().context(),
             row=given.row,
+            marked=given.marked,
+            retryable=given.retryable,
             schedule=given.schedule,
             schedule_of_code=given.schedule_of_code,
             session_status=given.session_status,

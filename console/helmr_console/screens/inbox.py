@@ -32,7 +32,6 @@ PREVIEW_DELAY_S = 0.08
 """The pane fills when the cursor rests, so that holding a key stays smooth."""
 PREVIEWS_MAX = 200
 LAST_ENTRIES = 4
-MARK_ALL_ASKS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ class InboxScreen(NamedFilters, DeskScreen):
     """Where an operator spends the night."""
 
     AREA = "inbox"
-    SCOPES = (Scope.ANYWHERE, Scope.LIST, Scope.AREA, Scope.WAITS, Scope.DESK)
+    SCOPES = (Scope.ANYWHERE, Scope.LIST, Scope.AREA, Scope.MARKS, Scope.WAITS, Scope.DESK)
     BINDINGS = bindings(*SCOPES)
     FIELDS = filters.WAIT_FIELDS
     TITLE_TEXT = "Inbox, by deadline"
@@ -157,7 +156,7 @@ class InboxScreen(NamedFilters, DeskScreen):
         store = self.console.store
         put_off = self._put_off()
         hidden = (self.console.outbox.wait_ids | put_off) & store.waits.keys()
-        total, shown = len(store.waits) - len(hidden), len(self._shown())
+        total, shown = len(store.waits) - len(hidden), len(self.shown_rows())
         more = f">{total}" if store.waits_cut else f"{total}"
         text = f"{shown} of {more}" if self.filter else more
         ended = len(store.ended_lately())
@@ -172,7 +171,7 @@ class InboxScreen(NamedFilters, DeskScreen):
         snoozed: Pairs = ((f"   {len(put_off)} snoozed", "muted"),) if put_off else ()
         return ((f"{text} {noun}", "muted"), *snoozed, *warned, *tail)
 
-    def _shown(self) -> list[str]:
+    def shown_rows(self) -> list[str]:
         """The rows that are waits."""
         return [key for key in self.list.keys if grouping.group_of(key) is None]
 
@@ -333,19 +332,6 @@ class InboxScreen(NamedFilters, DeskScreen):
         lead = self.list.cursor if self.list.cursor in self.list.marks else marked[0]
         self.app.push_screen(BatchScreen(marked, lead))
 
-    def do_mark_all(self) -> None:
-        """Mark what is shown."""
-        count = len(self._shown())
-        if count > MARK_ALL_ASKS and not self.has_class("asked"):
-            self.add_class("asked")
-            self.console.say(
-                f"{count} rows would be marked; press * again to mark them all", "warning"
-            )
-            return
-        self.remove_class("asked")
-        self.list.marks |= set(self._shown())
-        self.list.refresh()
-
     def do_mark(self) -> None:
         """Mark a wait and go on; on a heading its group."""
         group = grouping.group_of(self.list.cursor or "")
@@ -355,7 +341,7 @@ class InboxScreen(NamedFilters, DeskScreen):
         store = self.console.store
         inside = {
             key
-            for key in self._shown()
+            for key in self.shown_rows()
             if (wait := store.wait(key)) is not None and grouping.name_of(wait, self.by) == group
         }
         self.list.marks = (
@@ -366,7 +352,7 @@ class InboxScreen(NamedFilters, DeskScreen):
     def do_mark_range(self) -> None:
         """Waits only."""
         super().do_mark_range()
-        self.list.marks &= set(self._shown()) | set(self.all_keys())
+        self.list.marks &= set(self.shown_rows()) | set(self.all_keys())
 
     def do_group(self) -> None:
         """By the next thing there is."""

@@ -25,6 +25,7 @@ from helmr_console.widgets.panes import TextPane
 
 LAYOUTS = {"wider": "a wider pane", "below": "the pane below", "alone": "the list alone"}
 """Classes of a screen, and their words."""
+MARK_ALL_ASKS = 50
 STILL_S = 10.0
 """The cursor must have rested this long before new rows come in by themselves."""
 
@@ -224,6 +225,23 @@ class ListScreen(ConsoleScreen):
         start = keys.index(self._mark_from) if self._mark_from in keys else self.list.index
         low, high = sorted((start, self.list.index))
         self.list.marks |= set(keys[low : high + 1])
+        self.list.refresh()
+
+    def shown_rows(self) -> list[str]:
+        """The rows that can be marked."""
+        return self.list.keys
+
+    def do_mark_all(self) -> None:
+        """Mark what is shown."""
+        count = len(self.shown_rows())
+        if count > MARK_ALL_ASKS and not self.has_class("asked"):
+            self.add_class("asked")
+            self.console.say(
+                f"{count} rows would be marked; press * again to mark them all", "warning"
+            )
+            return
+        self.remove_class("asked")
+        self.list.marks |= set(self.shown_rows())
         self.list.refresh()
 
     def do_sort(self) -> None:

@@ -246,7 +246,7 @@ class OneByOneScreen(AnswerScreen, DeskScreen):
         self._go_on()
 
     def _go_on(self) -> None:
-        self.console.unsay(TOO_SOON)
+        self.console.line.unsay(TOO_SOON)
         wait_id = self.round.next(self.console.open_ids())
         if wait_id is not None:
             ahead = self._ahead

@@ -360,7 +360,7 @@ class SessionScreen(CorrectingScreen):
         view = self.transcript
         seq = await find(view, self._read_page, self.search, by=by, here=here)
         if seq is None:
-            self.console.say("Not found", "warning")
+            self.console.say("Not found", "information")
             return
         view.follow = False
         view.move_to(seq)

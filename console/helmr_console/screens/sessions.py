@@ -14,12 +14,13 @@ from helmr.client.aio import AsyncClient
 from helmr.errors import BadId, NotFound
 from helmr.filters import Facts
 from helmr.forms import pretty
-from helmr.models import SessionInfo, SessionStatus
+from helmr.models import RunStatus, SessionInfo, SessionStatus
 from helmr_console import countdown, safe, views
 from helmr_console.actions import Context, Scope
 from helmr_console.screens.base import Pairs, bindings
 from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.overlays import copy_menu
+from helmr_console.screens.retrying import RetryScreen
 from helmr_console.screens.session import SessionScreen
 from helmr_console.store import SESSIONS_MAX, Store
 from helmr_console.views import Cell, Row
@@ -36,7 +37,7 @@ class SessionsScreen(ListScreen):
     """All sessions."""
 
     AREA = "sessions"
-    SCOPES = (Scope.ANYWHERE, Scope.LIST, Scope.AREA, Scope.SESSIONS)
+    SCOPES = (Scope.ANYWHERE, Scope.LIST, Scope.AREA, Scope.MARKS, Scope.SESSIONS)
     BINDINGS = bindings(*SCOPES)
     FIELDS = filters.SESSION_FIELDS
     TITLE_TEXT = "Sessions, newest activity first"
@@ -49,7 +50,7 @@ class SessionsScreen(ListScreen):
         Column("waits for", 0),
         Column("external id", 16, from_width=90),
         Column("quiet", 7, right=True),
-        Column("session", 11),
+        Column("session", 11, from_width=80),
     )
     HELP_TEXT = (
         "Sessions in pages, as far as you scroll. A filter with `task:`, `status:`, `activity:`, `tag:` or "
@@ -215,7 +216,25 @@ class SessionsScreen(ListScreen):
     def context(self) -> Context:
         """Which session."""
         session = self._selected()
-        return replace(super().context(), session_status=session.status if session else None)
+        status = session.status if session is not None else None
+        return replace(super().context(), session_status=status, retryable=len(self._retryable()))
+
+    def _retryable(self) -> list[SessionInfo]:
+        """Of those marked, else of the one under the cursor, what can be retried."""
+        chosen = [key for key in self.all_keys() if key in self.list.marks]
+        cursor = [self.list.cursor] if self.list.cursor is not None else []
+        sessions = (self.console.store.sessions.get(key) for key in chosen or cursor)
+        return [one for one in sessions if one is not None and can_retry(one)]
+
+    def do_sessions_retry(self) -> None:
+        """The next attempts, after they were read."""
+        found = self._retryable()
+        begun = self.list.marks.difference_update
+        self.app.push_screen(RetryScreen(self.console.writer, found, self.context(), begun))
+
+    def show_failed(self) -> None:
+        """Only what failed or is blocked."""
+        self.set_filter("is:failed,blocked")
 
     def do_open(self) -> None:
         """The session's own screen."""
@@ -292,14 +311,31 @@ async def find_session(client: AsyncClient, store: Store, word: str) -> str | No
         return None
 
 
+def _failure(session: SessionInfo) -> list[Content]:
+    """Why its newest run failed or is blocked: all of the message, and what can be done."""
+    if session.error is None:
+        return []
+    found = [safe.text(session.error.text, "$c-error", limit=2_000)]
+    return [*found, *([head("R retries it")] if can_retry(session) else []), Content("")]
+
+
+def can_retry(session: SessionInfo) -> bool:
+    """Its newest run failed or is blocked, and it is open."""
+    is_open = session.status is SessionStatus.OPEN
+    return is_open and session.run_status in (RunStatus.FAILED, RunStatus.BLOCKED)
+
+
 def session_content(session: SessionInfo, now: datetime) -> Content:
     """A session's summary."""
-    is_open = session.status is SessionStatus.OPEN
-    state = session.activity.value if is_open else session.status.value
+    state, sign, role = views.session_state(session)
+    role = "error" if role == "error" else "accent"
     parts = [
         Content.assemble(
-            safe.line(session.task, "bold", limit=60), ("  ", ""), (state, "bold $c-accent")
+            safe.line(session.task, "bold", limit=60),
+            ("  ", ""),
+            (f"{sign} {state}".strip(), f"bold $c-{role}"),
         ),
+        *_failure(session),
         fact("session", safe.line(session.id, limit=80)),
     ]
     if session.external_id:

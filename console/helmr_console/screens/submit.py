@@ -129,7 +129,7 @@ class SubmitScreen(ConsoleScreen):
 
     def accepted(self, outcome: Outcome) -> None:
         """It is in the ledger: close."""
-        self.console.say(f"{outcome.result.value}: {'; '.join(outcome.lines)}", "information")
+        self.console.say(f"{outcome.result.value}: {'; '.join(outcome.lines)}", "receipt")
         self.dismiss()
 
     def after_refusal(self, outcome: Outcome) -> None:

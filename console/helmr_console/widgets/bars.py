@@ -12,6 +12,7 @@ from textual.message import Message
 from textual.widget import Widget
 
 from helmr_console.actions import Action
+from helmr_console.message_line import Said, Severity
 from helmr_console.widgets.lines import fit
 
 AREAS = (
@@ -34,15 +35,9 @@ class HeaderFacts:
     offset: int | None
     identity: str
     read_only: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """Something the console says for a moment. The text is safe already."""
-
-    text: str
-    severity: str
-    until_s: float
+    failed: str = ""
+    """`2 failed, 1 blocked`; empty for none."""
+    failed_count: int = 0
 
 
 class Pressed(Message):
@@ -90,13 +85,20 @@ class HeaderBar(Widget):
         mode = (
             ("read-only" if wide else "RO") if facts.read_only else ("read-write" if wide else "RW")
         )
-        right: list[tuple[str, str]] = [(facts.link, _style(facts.link_role))]
+        right: list[tuple[str, str]] = []
+        if facts.failed:
+            right.append((facts.failed if wide else f"!{facts.failed_count}", "$c-error"))
+            right.append(("  ", ""))
+        right += [(facts.link, _style(facts.link_role))]
         if wide and facts.offset is not None:
             right.append((f"  at {facts.offset}", "$c-muted"))
         if facts.identity:
             right.append((f"  {fit(facts.identity, 18 if wide else 8).rstrip()}", "$c-foreground"))
         right.append((f"  {mode} ", "$c-warning" if facts.read_only else "$c-muted"))
         used = sum(cell_len(part) for part, _ in (*left, *right))
+        if facts.failed:
+            start = max(width, used + 1) - sum(cell_len(part) for part, _ in right)
+            self._areas_at.append((start, start + cell_len(right[0][0]), "failed"))
         gap = (" " * max(1, width - used), "")
         return Content.assemble(*left, gap, *right)
 
@@ -108,13 +110,20 @@ class HeaderBar(Widget):
 
 
 SAID_LINES_MAX = 3
-_SAID_ROLE = {"information": "success", "warning": "warning", "error": "error"}
+RECEIPT_CELLS_MIN = 14
+_SAID_ROLE = {
+    Severity.RECEIPT: "success",
+    Severity.INFORMATION: "success",
+    Severity.WARNING: "warning",
+    Severity.ERROR: "error",
+}
 
 
 class StatusLine(Widget):
     """Where in the area: path or filter on the left, counts and what is new on the right.
 
-    For a moment it holds what the console has to say instead, and is as high as that needs.
+    For a moment it holds what the console has to say instead, and is as high as that needs; a receipt stands between
+    the two and takes no room from them.
     """
 
     DEFAULT_CSS = "StatusLine { height: 1; background: $c-background; color: $c-muted; }"
@@ -124,6 +133,7 @@ class StatusLine(Widget):
         self.left: tuple[tuple[str, str], ...] = ()
         self.right: tuple[tuple[str, str], ...] = ()
         self.said: Said | None = None
+        self.receipt: Said | None = None
         self.height = 1
 
     def show(
@@ -131,10 +141,11 @@ class StatusLine(Widget):
         left: tuple[tuple[str, str], ...],
         right: tuple[tuple[str, str], ...],
         said: Said | None = None,
+        receipt: Said | None = None,
     ) -> None:
-        """Say this: (safe text, role) pairs, or instead what is said for a moment."""
-        if (left, right, said) != (self.left, self.right, self.said):
-            self.left, self.right, self.said = left, right, said
+        """Say this: (safe text, role) pairs, or instead what is said for a moment; and a receipt beside it."""
+        if (left, right, said, receipt) != (self.left, self.right, self.said, self.receipt):
+            self.left, self.right, self.said, self.receipt = left, right, said, receipt
             self._be_as_high()
             self.refresh()
 
@@ -152,7 +163,7 @@ class StatusLine(Widget):
     def _said_lines(self) -> list[str]:
         if self.said is None:
             return [""]
-        sign = "" if self.said.severity == "information" else "! "
+        sign = "" if self.said.severity is Severity.INFORMATION else "! "
         room = max(10, self.app.size.width - 2)
         found = textwrap.wrap(sign + self.said.text, room) or [""]
         if len(found) > SAID_LINES_MAX:
@@ -179,7 +190,13 @@ class StatusLine(Widget):
             shown = fit(text, min(cell_len(text), room))
             room -= cell_len(shown)
             parts.append((shown, _style(role)))
-        parts.append((" " * (room + 2), ""))
+        between = room + 2
+        if self.receipt is not None and between - 3 >= RECEIPT_CELLS_MIN:
+            said = fit(self.receipt.text, min(cell_len(self.receipt.text), between - 3))
+            gap = between - cell_len(said) - 2
+            parts += [(" " * gap, ""), (said, _style(_SAID_ROLE[self.receipt.severity]))]
+            between = 2
+        parts.append((" " * between, ""))
         parts += [(text, _style(role)) for text, role in self.right]
         parts.append((" ", ""))
         return Content.assemble(*parts)

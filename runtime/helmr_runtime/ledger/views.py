@@ -59,6 +59,7 @@ def session_json(
         "task": row.task,
         "status": numbers.status,
         "activity": numbers.activity,
+        "run_id": numbers.run_id,
         "run_status": run_status,
         "error": _short_error(run_status, outcome, problem),
         "queued_at": iso_or_none(queued_at),

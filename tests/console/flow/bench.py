@@ -211,4 +211,4 @@ class Bench:
 
     def toasts(self) -> list[str]:
         """What was said on the second line."""
-        return [said.text for said in self.app.shared.said]
+        return [said.text for said in self.app.shared.line.history]

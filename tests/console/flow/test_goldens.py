@@ -111,7 +111,7 @@ async def test_screens(
 
 async def look(bench: Bench, name: str) -> None:
     """Compare with the golden, once toasts are gone and the screen is at rest."""
-    bench.app.shared.said.clear()
+    bench.app.shared.line.clear()
     bench.screen.refresh_bars()
     drawn = ""
     while drawn != (drawn := golden.screen_text(bench.app)):

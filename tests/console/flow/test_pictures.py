@@ -99,7 +99,7 @@ async def picture(bench: Bench, folder: Path, name: str) -> None:
     path = folder / f"{name}.svg"
     drawn = ""
     for _ in range(DRAWS_MAX):
-        bench.app.shared.said.clear()
+        bench.app.shared.line.clear()
         bench.screen.refresh_bars()
         await bench.pilot.pause(0.15)
         drawn = steady(bench.app.export_screenshot(title="helmr console", simplify=True))

@@ -10,8 +10,8 @@ from helmr.models import RunStatus, SessionStatus
 from helmr_console.actions import ACTIONS, Action, Context, Scope, footer, in_scopes, key_table
 
 TOGETHER = [
-    {Scope.ANYWHERE, Scope.LIST, Scope.WAITS},
-    {Scope.ANYWHERE, Scope.LIST, Scope.SESSIONS},
+    {Scope.ANYWHERE, Scope.LIST, Scope.AREA, Scope.MARKS, Scope.WAITS, Scope.DESK},
+    {Scope.ANYWHERE, Scope.LIST, Scope.AREA, Scope.MARKS, Scope.SESSIONS},
     {Scope.ANYWHERE, Scope.LIST, Scope.SESSION, Scope.TRANSCRIPT},
     {Scope.ANYWHERE, Scope.LIST, Scope.SESSION, Scope.RUNS},
     {Scope.ANYWHERE, Scope.FORM, Scope.BATCH},
@@ -52,6 +52,7 @@ def test_writing_is_refused_in_words(action: Action) -> None:
         session_status=SessionStatus.OPEN,
         run_status=RunStatus.FAILED,
         schedule="active",
+        retryable=1,
     )
     assert action.refusal(fine) == ""
     for context, word in (
@@ -70,6 +71,7 @@ def test_what_can_not_be_taken_back_is_marked_and_writes() -> None:
         "session.close",
         "run.retry",
         "schedule.delete",
+        "sessions.retry",
     }
     assert all(a.writes for a in ACTIONS if a.dangerous)
 

@@ -1,0 +1,70 @@
+"""Failed sessions are seen, counted, filtered and retried."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.console.flow.bench import Bench
+
+
+async def broken(bench: Bench, count: int) -> list[dict[str, Any]]:
+    found = [await bench.ask("break", subject=f"disk {n} is gone") for n in range(count)]
+    for one in found:
+        await bench.stack.run_until(one["run"]["id"], "failed")
+    return found
+
+
+@pytest.mark.parametrize(("size", "shown"), [((120, 36), "3 failed"), ((80, 24), "!3")])
+async def test_the_header_counts_them_and_leads_to_them(
+    bench: Bench, size: tuple[int, int], shown: str
+) -> None:
+    await broken(bench, 3)
+    await bench.ask(subject="Publish?")
+    await bench.open(size=size)
+    await bench.inbox(1)
+    await bench.until(lambda: shown in bench.text().splitlines()[0])
+    await bench.press("exclamation_mark")
+    screen = await bench.on("SessionsScreen")
+    await bench.until(lambda: len(screen.list.keys) == 3)
+    await bench.sees("is:failed,blocked")
+    rows = [line for line in bench.text().splitlines() if "! failed" in line.replace("!  ", "! ")]
+    assert len(rows) >= 3
+    await bench.sees("ValueError: disk")
+    await bench.press("4")
+    await bench.sees("3 failed")
+
+
+async def test_what_is_marked_is_retried_at_once_after_its_number_was_typed(bench: Bench) -> None:
+    found = await broken(bench, 3)
+    await bench.open(size=(120, 36))
+    await bench.press("exclamation_mark")
+    screen = await bench.on("SessionsScreen")
+    await bench.until(lambda: len(screen.list.keys) == 3)
+    await bench.press("space", "space", "R")
+    confirm = await bench.on("RetryScreen")
+    await bench.until(lambda: confirm.submission.phase.value == "form")
+    await bench.sees("Retry 2 sessions")
+    await bench.sees("ValueError: disk")
+    await bench.press("ctrl+s")
+    await bench.sees("type 2 to confirm")
+    await bench.press("2", "ctrl+s")
+    await bench.on("SessionsScreen")
+    await bench.sees("2 runs begin the next attempt")
+    assert not screen.list.marks
+    attempts = []
+    for one in found:
+        run = (await bench.stack.http.get(f"/v1/runs/{one['run']['id']}")).json()
+        attempts.append(run["attempt"])
+    assert sorted(attempts) == [1, 2, 2]
+
+
+async def test_what_has_not_failed_is_not_retried(bench: Bench) -> None:
+    await bench.ask(subject="Publish?")
+    await bench.open()
+    await bench.press("2")
+    screen = await bench.on("SessionsScreen")
+    await bench.until(lambda: len(screen.list.keys) == 1)
+    await bench.press("R")
+    await bench.sees("it is not one that has failed or is blocked")
