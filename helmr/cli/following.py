@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -18,13 +18,14 @@ import typer
 from helmr.cli import clock, extras, printing
 from helmr.cli.app import Cli, Json, command
 from helmr.cli.key import RING_NAME
-from helmr.cli.toolbox import KeysFile, keys_of, locked, read_keys, stopped_data_dir
+from helmr.cli.toolbox import KeysFile, keys_of, locked, stopped_data_dir
 from helmr.cli.up import LEDGER_NAME
 from helmr.errors import Unavailable, UsageError
 
 if TYPE_CHECKING:
     from helmr.client import Client
     from helmr_runtime.ledger.duck.followed import FollowedLedger
+    from helmr_runtime.ledger.duck.offline import Keys
 
 WAIT_S = 10.0
 """How long one call waits for the next entry."""
@@ -125,16 +126,13 @@ def promote(
         )
     with extras.needed("runtime"):
         from helmr_runtime.clock import SystemClock
-        from helmr_runtime.process.orphans import write_private
         from helmr_runtime.toolbox.promote import promote as promote_ledger
 
-    ring_text = read_keys(keys) if keys is not None else None
     with locked(data_dir):
-        ring = keys_of(keys, data_dir)
+        used = keys_of(keys, data_dir)
+        keep = _ring_keeper(data_dir, used) if keys is not None else _keep_nothing
         path = data_dir / LEDGER_NAME
-        if ring_text is not None and not (data_dir / RING_NAME).exists():
-            write_private(data_dir / RING_NAME, ring_text.decode("utf-8"))
-        done = asyncio.run(promote_ledger(path, ring, SystemClock(), reason))
+        done = asyncio.run(promote_ledger(path, used, SystemClock(), reason, on_checked=keep))
     if json:
         printing.write_json(asdict(done))
         return
@@ -145,6 +143,24 @@ def promote(
 
 
 # --- parts ----------------------------------------------------------------------------------------
+
+
+def _ring_keeper(data_dir: Path, keys: Keys) -> Callable[[], None]:
+    """Writes the master keys that were given into the data directory, unless it has them.
+
+    Raises:
+        UsageError: It has others.
+    """
+    from helmr_runtime.security.keys import can_replace, read_key_ring, write_key_ring
+
+    ring, path = keys.ring, data_dir / RING_NAME
+    if ring is None or not can_replace(ring, read_key_ring(path, {})):
+        return _keep_nothing
+    return lambda: write_key_ring(path, ring)
+
+
+def _keep_nothing() -> None:
+    """The data directory has its keys, or gets them elsewhere."""
 
 
 class _Follower:

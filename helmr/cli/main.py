@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.metadata
 import logging
 import os
 import signal
@@ -68,6 +67,8 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
+        from helmr.version import version
+
         printing.write(f"helmr {version()}")
         raise typer.Exit(ExitCode.OK)
 
@@ -123,14 +124,6 @@ for _name, _group in (
     ("notices", notices.app),
 ):
     app.add_typer(_group, name=_name)
-
-
-def version() -> str:
-    """The installed version of Helmr."""
-    try:
-        return importlib.metadata.version("helmr")
-    except importlib.metadata.PackageNotFoundError:
-        return "from a source tree"
 
 
 def main() -> NoReturn:

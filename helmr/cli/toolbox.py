@@ -18,6 +18,7 @@ from helmr.cli.key import RING_NAME
 from helmr.cli.up import LEDGER_NAME
 from helmr.cli.writing import replacing
 from helmr.errors import RuntimeNotFound, UsageError
+from helmr.version import version
 
 if TYPE_CHECKING:
     from helmr_runtime.ledger.duck.audit import Audit
@@ -228,7 +229,6 @@ def _backup_pieces(cli: Cli) -> Iterator[Iterable[bytes]]:
             yield client.backup()
         return
     with extras.needed("runtime"):
-        from helmr_runtime.process.startup import version
         from helmr_runtime.toolbox.backup import stored_backup
     data_dir = stopped_data_dir(cli)
     with locked(data_dir):

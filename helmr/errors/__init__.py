@@ -435,7 +435,7 @@ class PayloadDamaged(DataError):
 
 
 class MasterKeyMissing(DataError):
-    """Something was made with a master key that the key ring no longer holds; names the key."""
+    """The master keys here are not the ledger's, or lack one that something was made with; names the key."""
 
     default_hint = "Put the old key back into the key ring: it is needed while what it made lives."
 

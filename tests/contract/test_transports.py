@@ -19,10 +19,11 @@ from helmr.client import ray as ray_way
 from helmr.client.endpoint import RAY, Endpoint
 from helmr.client.inprocess import AppTransport, BlockingAppTransport
 from helmr.testing import Harness
+from helmr.version import version
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.entries import Principal
-from helmr_runtime.process.job import VERSION, JobGateway
+from helmr_runtime.process.job import JobGateway
 from helmr_runtime.rpc.protocol import GATEWAY
 from helmr_runtime.service.introduction import Introduction
 from tests.contract import page
@@ -39,7 +40,7 @@ class Introducing:
 
     async def introduce(self) -> Introduction:
         return Introduction(
-            version=VERSION, started_at=SystemClock().now(), base_url="http://helmr.test"
+            version=version(), started_at=SystemClock().now(), base_url="http://helmr.test"
         )
 
 

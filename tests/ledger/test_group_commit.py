@@ -167,8 +167,10 @@ async def test_a_session_whose_master_key_is_gone_does_not_keep_others_from_timi
     ledger = await open_ledger(path, clock=clock, settings=SMALL, ring=KeyRing((old,)))
     lost, _ = await parked(ledger, clock, timeout_s=60)
     await ledger.close()
-    ledger = await open_ledger(path, clock=clock, settings=SMALL, ring=KeyRing((new,)))
+    ledger = await open_ledger(path, clock=clock, settings=SMALL, ring=KeyRing((old, new)))
     found, _ = await parked(ledger, clock, timeout_s=60)
+    await ledger.close()
+    ledger = await open_ledger(path, clock=clock, settings=SMALL, ring=KeyRing((new,)))
     clock.move_to(clock.now() + timedelta(seconds=60))
     async with asyncio.timeout(10):
         while ledger.index.heads[found.session_id].wait is not None:

@@ -2,13 +2,14 @@
 
 import base64
 import json
+import re
 from datetime import UTC, datetime
 
 import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from helmr.errors import BadKeyRing, MasterKeyMissing
+from helmr.errors import BadKeyRing, MasterKeyMissing, UsageError
 from helmr.ids import NIL_SESSION, new_id
 from helmr_runtime.security.keys import (
     ENVIRONMENT_NAME,
@@ -16,6 +17,7 @@ from helmr_runtime.security.keys import (
     KeyRing,
     MasterKey,
     add_master_key,
+    can_replace,
     derive,
     derive_secret,
     ensure_key_ring,
@@ -35,7 +37,7 @@ def ring_file(tmp_path):
 
 def test_the_first_start_makes_one_key_that_only_the_owner_can_read(ring_file):
     made = ensure_key_ring(ring_file, {}, now=NOW)
-    assert [key.id for key in made.keys] == ["k1"]
+    assert [re.fullmatch(r"k[0-9a-f]{8}", key.id) is not None for key in made.keys] == [True]
     assert ring_file.stat().st_mode & 0o777 == 0o600
     assert ensure_key_ring(ring_file, {}, now=NOW) == made
     assert [path.name for path in ring_file.parent.iterdir()] == ["master-keys.json"]
@@ -100,14 +102,29 @@ def test_two_keys_of_one_id_are_refused():
 
 def test_a_new_key_is_the_newest_and_the_old_one_stays(ring_file):
     first = ensure_key_ring(ring_file, {}, now=NOW)
-    assert add_master_key(ring_file, now=NOW) == "k2"
+    added = add_master_key(ring_file, now=NOW)
     ring = read_key_ring(ring_file, {})
     assert ring is not None
-    assert [key.id for key in ring.keys] == ["k1", "k2"]
-    assert ring.newest.id == "k2"
-    assert ring.get("k1") == first.newest
+    assert [key.id for key in ring.keys] == [first.newest.id, added]
+    assert ring.newest.id == added != first.newest.id
+    assert ring.get(first.newest.id) == first.newest
     assert ring_file.stat().st_mode & 0o777 == 0o600
     assert json.loads(ring_file.read_text())["keys"][0]["created_at"] == NOW.isoformat()
+
+
+def test_each_ring_has_ids_of_its_own(tmp_path):
+    rings = [ensure_key_ring(tmp_path / str(number), {}, now=NOW) for number in range(20)]
+    assert len({ring.newest.id for ring in rings}) == 20
+
+
+def test_a_ring_is_written_over_only_where_no_key_is_lost():
+    old, both = KeyRing((OLD,)), KeyRing((OLD, NEW))
+    assert can_replace(old, None)
+    assert not can_replace(old, old)
+    assert not can_replace(old, both)
+    assert can_replace(both, old)
+    with pytest.raises(UsageError, match="other master keys"):
+        can_replace(KeyRing((NEW,)), old)
 
 
 def test_a_ring_takes_a_bounded_number_of_keys(ring_file):

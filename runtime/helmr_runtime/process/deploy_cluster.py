@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from helmr.client.discovery import JOINED_FILE, pointer_dir
 from helmr.errors import Conflict, RuntimeHeld, RuntimeNotFound, Unavailable
 from helmr.models import Catalog
+from helmr.version import version
 from helmr_runtime.ledger.duck.files import LOCK_SUFFIX, FileLock, check_is_database
 from helmr_runtime.notices.targets import to_json
 from helmr_runtime.process import orphans, pointer_files
@@ -35,8 +36,8 @@ from helmr_runtime.process.startup import (
     load_catalog,
     local_key,
     lock,
+    look_at_ledger,
     trim_logs,
-    version,
 )
 from helmr_runtime.process.terminal import Terminal
 from helmr_runtime.security.secrets import secret_hash
@@ -91,6 +92,8 @@ def join(options: UpOptions, terminal: Terminal) -> int:
     with lock(data_dir, terminal.say):
         terminal.say(f"Helmr {version()} on {data_dir}")
         check_is_database(data_dir / LEDGER_NAME)
+        if not _is_held(data_dir):
+            look_at_ledger(data_dir)
         prepare_to_join()  # a task module may import ray, which reads the environment then
         catalog = load_catalog(options.tasks, folder, terminal.say)
         orphans.end_leftovers(data_dir)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from importlib import metadata
 
 import ray
 
 from helmr.client.inprocess import App, Message
 from helmr.errors import RuntimeNotFound, UsageError
+from helmr.version import version
 from helmr_runtime import tracing
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.entries import Principal
@@ -25,17 +25,6 @@ from helmr_runtime.rpc.protocol import GATEWAY, ActorDied, ActorNotFound, Calls
 from helmr_runtime.rpc.ray import RayCalls
 from helmr_runtime.service import Service
 from helmr_runtime.service.introduction import Introduction
-
-
-def _version() -> str:
-    try:
-        return metadata.version("helmr")
-    except metadata.PackageNotFoundError:
-        return "0.0.0+source"
-
-
-VERSION = _version()
-"""Of this process; read once, since that reads files."""
 
 
 def this_job() -> Principal:
@@ -96,7 +85,7 @@ class JobGateway:
                 "no runtime is in this Ray cluster", hint=None, connecting=True
             ) from error
         assert found is not None, "a gateway among actors introduces itself"
-        here = VERSION
+        here = version()
         if found.version != here:
             raise UsageError(
                 f"this job has Helmr {here}, the runtime in its Ray cluster {found.version}",

@@ -10,7 +10,6 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from helmr.client.discovery import (
@@ -26,6 +25,7 @@ from helmr.errors import (
     UsageError,
 )
 from helmr.models import Catalog
+from helmr.version import version
 from helmr_runtime import tracing
 from helmr_runtime.catalog import Registry, load_registry
 from helmr_runtime.clock import SystemClock
@@ -36,9 +36,9 @@ from helmr_runtime.process import orphans, pointer_files
 from helmr_runtime.process.cluster import LOOPBACK
 from helmr_runtime.process.ensured import Ensured
 from helmr_runtime.process.orphans import write_private
-from helmr_runtime.process.spec import LEDGER_NAME, SOCKETS, RuntimeSpec
+from helmr_runtime.process.spec import LEDGER_NAME, RING_NAME, SOCKETS, RuntimeSpec
 from helmr_runtime.rpc import descriptors
-from helmr_runtime.security.keys import ensure_key_ring
+from helmr_runtime.security.keys import ensure_key_ring, read_key_ring
 from helmr_runtime.security.private_files import open_private, secure_folder
 from helmr_runtime.security.secrets import SecretKind, make_secret, parse_secret, secret_hash
 
@@ -156,14 +156,6 @@ class UpOptions:
         return folder, data_dir
 
 
-def version() -> str:
-    """Of Helmr."""
-    try:
-        return metadata.version("helmr")
-    except metadata.PackageNotFoundError:
-        return "0.0.0+source"
-
-
 @contextmanager
 def writing(data_dir: Path) -> Iterator[None]:
     """What fails to be made or written here is told as the data directory's fault."""
@@ -233,6 +225,7 @@ def claim(options: UpOptions, say: Callable[[str], None]) -> Iterator[Claim]:
         RuntimeHeld: Another runtime has the data directory; names it.
         Conflict: The port is taken.
         DataError: The ledger's file is no database.
+        UsageError, MasterKeyMissing: The ledger is not to be gone on with as things are.
     """
     folder, data_dir = options.folders()
     with lock(data_dir, say):
@@ -243,6 +236,7 @@ def claim(options: UpOptions, say: Callable[[str], None]) -> Iterator[Claim]:
         if ended:
             noun = "process" if ended == 1 else "processes"
             say(f"ended {ended} {noun} that an earlier runtime had left")
+        look_at_ledger(data_dir)
         port, held = hold_port(options.host, options.port)
         with held:
             yield Claim(folder=folder, data_dir=data_dir, port=port)
@@ -370,6 +364,21 @@ def _stored_key(data_dir: Path) -> str:
             return file.read(KEY_CHARS_MAX).strip()
     except FileNotFoundError:
         return ""
+
+
+def look_at_ledger(data_dir: Path) -> None:
+    """Return if keys may be made beside the ledger, where any would be; what is there already is checked as it opens.
+
+    Raises:
+        UsageError: It follows another.
+        MasterKeyMissing: It was written with other master keys than are here, or there are none here.
+    """
+    ring = read_key_ring(data_dir / RING_NAME, os.environ)
+    if ring is None or not (data_dir / KEY_NAME).is_file():
+        # Loads the engine, which a supervisor does not carry for nothing.
+        from helmr_runtime.ledger.duck.before_opening import look_before_start  # noqa: PLC0415
+
+        look_before_start(data_dir / LEDGER_NAME, ring)
 
 
 def keep_keys(spec: RuntimeSpec, key: str) -> None:

@@ -6,7 +6,7 @@ store that injects it) or from a file that only its owner can read.
 
 ```
 HELMR_MASTER_KEYS   k1:<base64 of 32 bytes>[,k2:<base64>...]      oldest first
-master-keys.json    {"keys": [{"id": "k1", "created_at": "…", "key": "<base64>"}, …]}
+master-keys.json    {"keys": [{"id": "k5e0c9a17", "created_at": "…", "key": "<base64>"}, …]}
 ```
 
 Everything else is HKDF-SHA256 (RFC 5869) in two floors, each with a label of its own:
@@ -39,7 +39,7 @@ from typing import Any
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from helmr.errors import BadKeyRing, MasterKeyMissing
+from helmr.errors import BadKeyRing, MasterKeyMissing, UsageError
 from helmr_runtime.security.secrets import SecretKind, secret_from_bytes
 from helmr_runtime.security.session_keys import SessionKey, SessionKeys
 
@@ -197,9 +197,30 @@ def ensure_key_ring(
     """
     ring = read_key_ring(path, environ, encrypts_payloads=encrypts_payloads)
     if ring is None:
-        _write(path, [_fresh("k1", now)], must_be_new=True)
+        _write(path, [_fresh(_new_id(), now)], must_be_new=True)
         ring = KeyRing(_from_file(path) or (), encrypts_payloads)
     return ring
+
+
+def can_replace(given: KeyRing, found: KeyRing | None) -> bool:
+    """Whether a key ring is to be written over the one that a data directory has; False: that one has all of its keys.
+
+    Raises:
+        UsageError: Keys would be lost by that.
+    """
+    lost = set(found.keys) - set(given.keys) if found is not None else set()
+    brought = set(given.keys) - set(found.keys) if found is not None else set(given.keys)
+    if lost and brought:
+        raise UsageError(
+            "the data directory has other master keys than are given",
+            hint="Look whose they are, and move its master-keys.json away; or leave out --keys to go by them.",
+        )
+    return bool(brought)
+
+
+def write_key_ring(path: Path, ring: KeyRing) -> None:
+    """Put a ring in place of the file, whole and on disk before return."""
+    _write(path, json.loads(key_ring_text(ring))["keys"], must_be_new=False)
 
 
 def key_ring_text(ring: KeyRing) -> bytes:
@@ -215,13 +236,15 @@ def add_master_key(path: Path, *, now: datetime) -> str:
     """
     ring = KeyRing(_from_file(path) or ())
     stored = json.loads(path.read_text())["keys"]
-    taken = {key.id for key in ring.keys}
-    number = next(
-        n for n in range(len(taken) + 1, len(taken) + KEYS_MAX + 2) if f"k{n}" not in taken
-    )
-    KeyRing((*ring.keys, MasterKey(f"k{number}", b"\x00" * KEY_BYTES)))  # one more must still fit
-    _write(path, [*stored, _fresh(f"k{number}", now)], must_be_new=False)
-    return f"k{number}"
+    key_id = _new_id()
+    KeyRing((*ring.keys, MasterKey(key_id, b"\x00" * KEY_BYTES)))  # one more must still fit
+    _write(path, [*stored, _fresh(key_id, now)], must_be_new=False)
+    return key_id
+
+
+def _new_id() -> str:
+    """Another one in each ring: what names a key of another ring must not seem to be this one's."""
+    return f"k{secrets.token_hex(4)}"
 
 
 def _fresh(key_id: str, now: datetime) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,17 +38,36 @@ class Promoted:
     sessions: int
 
 
-async def promote(path: Path, keys: Keys, clock: Clock, reason: str | None) -> Promoted:
+async def promote(
+    path: Path,
+    keys: Keys,
+    clock: Clock,
+    reason: str | None,
+    *,
+    on_checked: Callable[[], None] = lambda: None,
+) -> Promoted:
     """Check every entry of a follower's ledger, make its tables, and have it go on by itself.
 
     It can be repeated after whatever has ended it.
 
+    Args:
+        path: The file.
+        keys: Of the primary.
+        clock: Tells the time.
+        reason: What the ledger's entry says.
+        on_checked: Called when all of it was checked, and nothing was written but tables.
+
     Raises:
-        UsageError: It is no follower's, or not whole at the offset where it ends.
+        UsageError: It is no follower's, not whole at the offset where it ends, or empty.
         LedgerDamaged: An entry is not what was written.
-        MasterKeyMissing: It can't be opened without another key.
+        MasterKeyMissing: The keys are another ledger's, or one is lacking.
     """
     with followed_ledger(path) as followed:
+        if not followed.position.offset:
+            raise UsageError(
+                f"the copy in {path.parent} is empty: it has never got an entry of its primary",
+                hint="Let `helmr follow` get what the primary has, or promote another copy, or restore a backup.",
+            )
         if not followed.is_whole:
             raise UsageError(
                 f"the copy ends at feed offset {followed.position.offset}, in the middle of sessions that the primary "
@@ -57,6 +76,7 @@ async def promote(path: Path, keys: Keys, clock: Clock, reason: str | None) -> P
             )
         primary = followed.meta.get(PRIMARY, 1)
         folded = followed.fold(keys, clock.now())
+    on_checked()
     ledger = await open_ledger(path, clock=clock, ring=keys.ring, promotes=True)
     try:
         generation, after = ledger.index.generation, folded.offset

@@ -21,6 +21,7 @@ from helmr_runtime.ledger.duck.files import (
     WAL_SUFFIX,
     sync_directory,
 )
+from helmr_runtime.ledger.duck.known_keys import known_keys
 from helmr_runtime.ledger.duck.offline import (
     CheckpointRow,
     Keys,
@@ -73,8 +74,10 @@ def repair(
 
     Raises:
         LedgerDamaged: An entry is bad, or lost, that was not told to be dropped; names it.
+        MasterKeyMissing: The keys are another ledger's.
     """
     with stored_ledger(path, to_damage=True) as old:
+        old.require_keys(keys)
         damage = "what was asked for"
         _require_log(old, drop_from)
         if drop_from is None:
@@ -160,7 +163,8 @@ def _write(
                 stored = old.checkpoints(chunk[0][0] - 1, chunk[-1][0])
                 checkpoints = [row for row in stored if (row[1], row[0]) not in left_out]
             ledger.add(chunk, checkpoints)
-        ledger.finish(replace(old.header(""), through=through), forgives_gaps=True)
+        header = replace(old.header(""), through=through)
+        ledger.finish(header, known=known_keys(old.file), forgives_gaps=True)
     with stored_ledger(fresh) as made:
         return audit(made, keys, now)
 

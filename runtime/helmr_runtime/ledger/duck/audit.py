@@ -101,8 +101,9 @@ def audit(ledger: StoredLedger, keys: Keys, now: datetime) -> Audit:
 
     Raises:
         LedgerDamaged: Names the first bad place: of the entries by feed offset, then of tables, checkpoints, mark.
-        PayloadDamaged, MasterKeyMissing: A body can't be opened.
+        PayloadDamaged, MasterKeyMissing: A body can't be opened, or the keys are another ledger's.
     """
+    ledger.require_keys(keys)
     found = Audit(through=ledger.head_offset, projected=ledger.projected_offset)
     refold = Refold(keys.open_body(), keys.chain_key, now)
     _fold(ledger, refold, 0, found.projected)

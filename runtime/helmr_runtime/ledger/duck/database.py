@@ -164,8 +164,8 @@ class Database:
         """Reads on the writer's connection, in the writer's thread; raises as `writer` does."""
         return Reader(self.writer, self._open_body)
 
-    def open(self) -> None:
-        """Lock, connect, migrate and check the head mark.
+    def open(self, check: Callable[[Connection], None] = lambda _: None) -> None:
+        """Lock, connect, check the head mark, have `check` look at the file as it is, and migrate it.
 
         Raises:
             RuntimeHeld: Another runtime holds the file.
@@ -184,6 +184,7 @@ class Database:
             _check_mark(self.path, self.writer, mark)
             mark = max(mark, self._merging.head, key=lambda found: found.feed_offset)
             self._merging.head = mark
+            check(self.writer)
             migrate(self.writer)
             self._merging.own_log(self.writer)
             # The mark exists from now on: writing it in place needs no room on a full disk.

@@ -21,6 +21,7 @@ from helmr_runtime.core.backup_file import ENTRY
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.core.pruning import sessions_of
 from helmr_runtime.ledger.duck import rows
+from helmr_runtime.ledger.duck.before_opening import FOLLOWS
 from helmr_runtime.ledger.duck.database import Connection
 from helmr_runtime.ledger.duck.files import (
     LOCK_SUFFIX,
@@ -31,6 +32,7 @@ from helmr_runtime.ledger.duck.files import (
     check_is_database,
     sync_directory,
 )
+from helmr_runtime.ledger.duck.known_keys import check_ring
 from helmr_runtime.ledger.duck.offline import (
     CheckpointRow,
     Keys,
@@ -46,9 +48,6 @@ from helmr_runtime.ledger.duck.removing import Removal, remove
 from helmr_runtime.ledger.duck.schema import migrate
 from helmr_runtime.ledger.duck.table_writer import project
 from helmr_runtime.ports.copies import CopyPosition
-
-FOLLOWS = "follows"
-"""The row of `meta` that says that the file is kept like another ledger's, and not opened by a runtime."""
 
 WHOLE_FROM = "whole_from"
 """The row of `meta` with the feed offset before which the copy may hold parts of sessions that were pruned."""
@@ -138,8 +137,10 @@ class FollowedLedger:
 
         Raises:
             LedgerDamaged: Names the first entry that is not what was written.
-            UsageError, MasterKeyMissing: The master keys are not there.
+            UsageError, MasterKeyMissing: The master keys are not there, or another ledger's.
         """
+        if keys.ring is not None:
+            check_ring(self._connection, keys.ring, self.path)
         refold = Refold(keys.open_body(), keys.chain_key, now)
         with translated(self.path):
             self._clear()

@@ -8,11 +8,12 @@ Invariants: S-66, S-67.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -46,9 +47,10 @@ from helmr_runtime.ledger.duck.files import (
     check_is_database,
     sync_directory,
 )
+from helmr_runtime.ledger.duck.known_keys import check_ring, remember
 from helmr_runtime.ledger.duck.recovery import CHUNK, ENCRYPTS
 from helmr_runtime.ledger.duck.refold import Refold
-from helmr_runtime.ledger.duck.schema import MIGRATIONS, migrate
+from helmr_runtime.ledger.duck.schema import MIGRATIONS, migrate, too_new, use_newer, written_by
 from helmr_runtime.ledger.duck.table_writer import project
 from helmr_runtime.ports.copies import CopiedRows
 from helmr_runtime.security.keys import KeyRing
@@ -142,6 +144,9 @@ class StoredLedger:
         self.meta: dict[str, int] = dict(meta)
         found = rows.first_row(connection.execute("SELECT max(feed_offset) FROM stored.entries"))
         self.head_offset = int(found[0]) if found is not None and found[0] is not None else 0
+        self.file = connection.cursor()
+        """Names without a database mean the file's, on this one."""
+        self.file.execute("USE stored")
 
     @property
     def projected_offset(self) -> int:
@@ -158,6 +163,11 @@ class StoredLedger:
         """How many entries lack that no `sessions.pruned` names: an operator had that one dropped."""
         return self.meta.get(KNOWN_GAPS, 0)
 
+    def require_keys(self, keys: Keys) -> None:
+        """Return unless these master keys are another ledger's; raises MasterKeyMissing."""
+        if keys.ring is not None:
+            check_ring(self.file, keys.ring, self.path)
+
     def header(self, version: str) -> BackupHeader:
         """What a backup of it begins with."""
         return BackupHeader(
@@ -170,9 +180,7 @@ class StoredLedger:
 
     def copied_rows(self, after: int, through: int) -> CopiedRows:
         """A page of a backup."""
-        cursor = self.connection.cursor()
-        cursor.execute("USE stored")
-        return copied_rows(Reader(cursor, in_the_clear), after, through)
+        return copied_rows(Reader(self.file, in_the_clear), after, through)
 
     def entries(self, *, after: int = 0, through: int | None = None) -> Iterator[list[rows.Row]]:
         """The rows of the entries behind a feed offset, up to another, in order, some at a time."""
@@ -240,7 +248,7 @@ def stored_ledger(path: Path, *, to_damage: bool = False) -> Iterator[StoredLedg
             connection.execute("SET GLOBAL TimeZone = 'UTC'")
             migrate(connection)
             with translated(path):
-                log_damage = _attach(connection, path)
+                log_damage = attach(connection, path)
                 if log_damage is not None and not to_damage:
                     raise log_damage
                 ledger = StoredLedger(path, connection, log_damage)
@@ -252,7 +260,7 @@ def stored_ledger(path: Path, *, to_damage: bool = False) -> Iterator[StoredLedg
         lock.release()
 
 
-def _attach(connection: Connection, path: Path) -> DataError | None:
+def attach(connection: Connection, path: Path) -> DataError | None:
     """Have the file as `stored`, with what only its log of commits has; returns what is wrong with that."""
     quoted = str(path).replace("'", "''")
     connection.execute(f"ATTACH '{quoted}' AS stored (READ_ONLY)")
@@ -312,10 +320,8 @@ def _check_schema(ledger: StoredLedger) -> None:
             hint="Start this runtime once on it: that brings the ledger to the new schema.",
         )
     if schema > len(MIGRATIONS):
-        raise UsageError(
-            f"{ledger.path} has schema {schema}, this Helmr knows {len(MIGRATIONS)}",
-            hint="Use the newer Helmr that wrote it.",
-        )
+        writer = written_by(ledger.file)
+        raise UsageError(f"{ledger.path} {too_new(schema, writer)}", hint=use_newer(writer))
 
 
 class NewLedger:
@@ -324,28 +330,39 @@ class NewLedger:
     Made by `new_ledger`, which closes it; it is whole after `finish`.
     """
 
-    def __init__(self, path: Path, connection: Connection, refold: Refold) -> None:
+    def __init__(self, path: Path, connection: Connection, keys: Keys, now: datetime) -> None:
         self.path = path
-        self.refold = refold
+        self.refold = Refold(keys.open_body(), keys.chain_key, now)
+        self._ring = keys.ring
+        self._fingerprints: Mapping[str, str] = {}
         self.checkpoints = 0
         self._connection = connection
         self._untabled = 0
 
     def add(self, entries: Sequence[rows.Row], checkpoints: Sequence[CheckpointRow]) -> None:
-        """Take entries, and the checkpoints that cover them; raises as `Refold.add`."""
+        """Take entries, and the checkpoints that cover them; raises as `Refold.add`, or that the keys are another's."""
         named = {(session, offset) for offset, session, _, _ in checkpoints}
-        self.refold.add(entries, named)
         insert_rows(self._connection, entries, checkpoints)
+        if not self.refold.entries and self._ring is not None:
+            self._fingerprints = check_ring(self._connection, self._ring, self.path)
+        self.refold.add(entries, named)
         self.checkpoints += len(checkpoints)
         self._untabled += len(entries)
         if self._untabled >= TABLES_EVERY:
             self._write_tables()
 
-    def finish(self, header: BackupHeader, *, forgives_gaps: bool = False) -> None:
+    def finish(
+        self,
+        header: BackupHeader,
+        *,
+        known: Mapping[str, str] = MappingProxyType({}),
+        forgives_gaps: bool = False,
+    ) -> None:
         """Write the tables and bring all of it to disk; afterwards the head mark names the last entry.
 
         Args:
             header: What entries do not say.
+            known: Fingerprints of master keys that the ledger has known before.
             forgives_gaps: That entries lack which nobody has pruned is no damage, now and later.
         """
         self._write_tables()
@@ -358,6 +375,7 @@ class NewLedger:
                 "INSERT INTO meta VALUES ($1, $2) ON CONFLICT DO UPDATE SET number = excluded.number",
                 [name, number],
             )
+        remember(self._connection, {**known, **self._fingerprints})
         self._connection.execute("CHECKPOINT")
         self._connection.close()
         last = self.refold.index.head_offset
@@ -384,7 +402,7 @@ def new_ledger(path: Path, keys: Keys, now: datetime) -> Iterator[NewLedger]:
     with connected(path) as connection:
         path.chmod(0o600)
         migrate(connection)
-        yield NewLedger(path, connection, Refold(keys.open_body(), keys.chain_key, now))
+        yield NewLedger(path, connection, keys, now)
 
 
 @contextmanager

@@ -7,12 +7,14 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from helmr.errors import DataError, MasterKeyMissing, StoreUnavailable, UsageError
+from helmr.errors import DataError, MasterKeyMissing, StoreUnavailable
 from helmr_runtime.clock import Clock
 from helmr_runtime.ledger.authored import Chain
 from helmr_runtime.ledger.bodies import Bodies
-from helmr_runtime.ledger.duck.database import ENGINE_ERROR, Database, Settings
+from helmr_runtime.ledger.duck.before_opening import check_may_open
+from helmr_runtime.ledger.duck.database import ENGINE_ERROR, Connection, Database, Settings
 from helmr_runtime.ledger.duck.jobs import ChainKey
+from helmr_runtime.ledger.duck.known_keys import remember
 from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ledger.duck.recovery import ENCRYPTS, Restored, restore
 from helmr_runtime.ledger.duck.rows import OpenBody
@@ -52,7 +54,7 @@ async def open_ledger(
         promotes: Open a follower's file too.
 
     Raises:
-        MasterKeyMissing: Bodies are to be sealed and there is no key, or what must be read now is.
+        MasterKeyMissing: It was written with other master keys, or bodies are to be sealed and there are none.
         RuntimeHeld: Another runtime holds it.
         LedgerBehind: It holds less than was acknowledged.
         UsageError: It follows another.
@@ -61,16 +63,15 @@ async def open_ledger(
     """
     database = Database(path, settings or Settings(), _opens(Bodies(ring)))
     now = clock.now()
+    fingerprints: dict[str, str] = {}
+
+    def check(connection: Connection) -> None:
+        fingerprints.update(check_may_open(connection, ring, path, promotes=promotes))
 
     def open_and_restore() -> Restored:
-        database.open()
+        database.open(check)
         try:
             restored = restore(database.writers_reader, now)
-            if restored.follows and not promotes:
-                raise UsageError(
-                    f"the ledger in {path.parent} follows another",
-                    hint="`helmr promote --fenced` ends that, once its primary is stopped for good.",
-                )
             if encrypts is not None:
                 restored.encrypts = encrypts
             if restored.encrypts and ring is None:
@@ -82,6 +83,7 @@ async def open_ledger(
                     "ON CONFLICT DO UPDATE SET number = excluded.number",
                     [ENCRYPTS, int(restored.encrypts)],
                 )
+                remember(connection, fingerprints)
         except BaseException:
             database.close()
             raise

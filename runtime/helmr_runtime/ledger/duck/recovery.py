@@ -119,7 +119,6 @@ class Restored:
     openings: int
     nil_offset: int
     encrypts: bool = False
-    follows: bool = False
     superseded_by: int = 0
     marks: dict[str, int] = field(default_factory=dict)
 
@@ -166,7 +165,6 @@ def restore(reader: Reader, now: datetime) -> Restored:
         openings=meta["openings"],
         nil_offset=meta["nil_offset"],
         encrypts=bool(meta.get(ENCRYPTS, 0)),
-        follows=bool(meta.get("follows", 0)),
         superseded_by=meta.get(SUPERSEDED, 0),
     )
     _saved_since(reader, restored)

@@ -16,7 +16,11 @@ from itertools import chain
 import duckdb
 
 from helmr.errors import DataError
+from helmr.version import version as helmr_version
 from helmr_runtime.ledger.duck.rows import first_row
+
+WRITTEN_BY = "helmr"
+"""The row of `meta_texts` with the version of Helmr that has opened the file last."""
 
 HEAD_ROWS = """
     CREATE VIEW head_rows AS
@@ -397,6 +401,16 @@ MIGRATION_9: Sequence[str] = (
 )
 """Which answers were given as one."""
 
+MIGRATION_10: Sequence[str] = (
+    """
+    CREATE TABLE meta_texts (
+        name VARCHAR PRIMARY KEY,
+        text VARCHAR NOT NULL
+    )
+    """,
+)
+"""What is known of the file in words: which Helmr has written it, and the fingerprints of its master keys."""
+
 MIGRATIONS: Sequence[Sequence[str]] = (
     MIGRATION_1,
     MIGRATION_2,
@@ -407,6 +421,7 @@ MIGRATIONS: Sequence[Sequence[str]] = (
     MIGRATION_7,
     MIGRATION_8,
     MIGRATION_9,
+    MIGRATION_10,
 )
 """Each brings the file from its number to the next; a released one is never changed."""
 
@@ -422,10 +437,8 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> None:
     """
     version = _version(connection)
     if version > len(MIGRATIONS):
-        raise DataError(
-            f"the ledger has schema {version}, this runtime knows {len(MIGRATIONS)}",
-            hint="Run it with the newer Helmr that wrote it.",
-        )
+        writer = written_by(connection)
+        raise DataError(f"the ledger {too_new(version, writer)}", hint=use_newer(writer))
     for number in range(version + 1, len(MIGRATIONS) + 1) if version else (len(MIGRATIONS),):
         connection.begin()
         for statement in chain.from_iterable(MIGRATIONS[version:number]):
@@ -437,6 +450,36 @@ def migrate(connection: duckdb.DuckDBPyConnection) -> None:
         connection.commit()
         connection.execute("CHECKPOINT")
         version = number
+    if written_by(connection) != helmr_version():
+        connection.execute(
+            "INSERT INTO meta_texts VALUES ($1, $2) ON CONFLICT DO UPDATE SET text = excluded.text",
+            [WRITTEN_BY, helmr_version()],
+        )
+
+
+def written_by(connection: duckdb.DuckDBPyConnection) -> str | None:
+    """The version of Helmr that has opened the file last; None before 0.2.0, which was the first to say so."""
+    try:
+        found = connection.execute("SELECT text FROM meta_texts WHERE name = $1", [WRITTEN_BY])
+    except duckdb.CatalogException:
+        return None
+    row = first_row(found)
+    return str(row[0]) if row is not None else None
+
+
+def too_new(schema: int, writer: str | None) -> str:
+    """What is said of a file with a schema of a newer Helmr."""
+    by = f", written by Helmr {writer}" if writer is not None else ""
+    return f"has schema {schema}{by}; this Helmr {helmr_version()} knows {len(MIGRATIONS)}"
+
+
+def use_newer(writer: str | None) -> str:
+    """What to do about it."""
+    return (
+        f"Use Helmr {writer} or later."
+        if writer is not None
+        else "Use the newer Helmr that wrote it."
+    )
 
 
 def _version(connection: duckdb.DuckDBPyConnection) -> int:
