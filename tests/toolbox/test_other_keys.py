@@ -49,7 +49,11 @@ class Left:
 def runtime(data_dir: Path, *, encrypts: bool | None = None) -> ThreadedRuntime:
     return ThreadedRuntime(
         UpOptions(
-            tasks=(str(TASKS),), port=0, data_dir=data_dir, in_process=True, encrypts=encrypts
+            tasks=(str(TASKS),),
+            port=0,
+            data_dir=data_dir,
+            in_process=True,
+            encrypts=encrypts,
         )
     )
 
@@ -83,6 +87,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("keys")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_STATE_HOME", str(folder / "state"))
+        patched.chdir(folder)  # where its tasks write
         left = Left(folder / "primary", folder / "copy", folder / RING, folder / "other" / RING, "")
         primary = runtime(left.data_dir, encrypts=request.param)
         primary.start()
@@ -108,6 +113,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def left(made: Left, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Left:
     """Copies of it."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(generations, "KNOWN", Generations(tmp_path / generations.FILE))
     for name in ("data_dir", "copy"):
         shutil.copytree(
