@@ -7,27 +7,24 @@ longer passes the filter, is left out and said. Who is in, in which order, and w
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from helmr import batches, filters, ids, jsonio
-from helmr.batches import BATCH_MAX, Batch, Item, LeftOut, Progress
-from helmr.cli import next, outgoing, printing, questioning, reading
+from helmr.batches import BATCH_MAX, Batch, LeftOut
+from helmr.cli import next, printing, reading
 from helmr.cli.clock import now
-from helmr.cli.exit_codes import ExitCode, exit_code, worst
-from helmr.errors import BadJson, HelmrError, NotFound, UsageError
+from helmr.cli.exit_codes import ExitCode
+from helmr.cli.sending import Sending
+from helmr.errors import BadJson, NotFound, UsageError
 from helmr.filters import Filter
 from helmr.models import WaitInfo
 
 if TYPE_CHECKING:
     from helmr.client import Client
-
-NOT_ASKED = "Look with --preview, then say --yes."
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,176 +57,47 @@ class Meant:
         )
 
 
-class AnswerAll:
-    """One batch on its way.
+def _read(client: Client, meant: Meant) -> Batch:
+    """Find the waits, in full.
 
-    Args:
-        client: Reads waits and sends answers.
-        meant: Which waits.
-        batch_id: Names the batch.
-        override_claim: Whether waits are answered that another is at.
-        json: Whether each wait is a JSON line on stdout.
+    Raises:
+        UsageError: They ask for different things, and none was named that decides; or the one that was named is not
+            among them.
     """
-
-    def __init__(
-        self, client: Client, meant: Meant, *, batch_id: str, override_claim: bool, json: bool
-    ) -> None:
-        self._client = client
-        self._meant = meant
-        self._batch_id = batch_id
-        self._override_claim = override_claim
-        self._json = json
-        self._codes: set[ExitCode] = set()
-        self.batch = Batch(())
-
-    def read(self) -> None:
-        """Find the waits, in full.
-
-        Raises:
-            UsageError: They ask for different things, and none was named that decides; or the one that was named is
-                not among them.
-        """
-        meant = self._meant
-        pushed: dict[str, Any] = meant.wanted.pushed()
-        if "session" in pushed:
-            pushed["session_id"] = pushed.pop("session")
-        listed = [
-            one
-            for one in next.all_pages(
-                lambda cursor: self._client.waits.page(limit=200, cursor=cursor, **pushed)
-            )
-            if meant.holds(one)
-        ]
-        lead = _lead_of(listed, meant.lead)
-        waits: list[WaitInfo] = []
-        more: list[WaitInfo] = []
-        for one in listed:
-            if lead is not None and (one.kind, one.stream) != (lead.kind, lead.stream):
-                waits.append(one)  # left out whatever its schema is
-            elif len(waits) > BATCH_MAX:
-                more.append(one)
-            else:
-                with suppress(NotFound):
-                    waits.append(self._client.waits.get(one.id))
-        self.batch = batches.plan(waits, self._meant.lead)
-        over = tuple(LeftOut(one, f"over the limit of {BATCH_MAX}") for one in more)
-        self.batch = Batch(self.batch.items, (*self.batch.left_out, *over))
-        unlike = [out for out in self.batch.left_out if out.is_unlike]
-        if unlike and self._meant.lead is None:
-            first = self.batch.items[0].wait
-            raise UsageError(
-                f"one answer can't be for all of them: {len(self.batch.items)} are like {first.id}, "
-                f"{len(unlike)} are not, the first of them {unlike[0].wait.id}: {unlike[0].why}",
-                hint=f"Name the one that they are to be like, helmr wait answer {first.id} --all …, "
-                "or narrow the filter: stream:NAME, task:NAME.",
-            )
-
-    def show(self, answer: Any) -> None:
-        """Every wait with all of its text, what is unlike the others first; who is left out; then the answer."""
-        if self._json:
-            for item in self.batch.items:
-                self._line(item, {"subject": item.wait.subject, "body": item.wait.body})
-            self._tell_left_out()
-            return
-        for place, item in enumerate(self.batch.items, 1):
-            bare = item.wait.model_copy(update={"body": None})
-            questioning.show_wait(bare, f"{place} of {len(self.batch.items)}")
-            if item.unlike:
-                printing.write_line(f"  unlike the others: {item.unlike}")
-            if item.wait.body:
-                questioning.show_body(item.wait)
-        printing.write("")
-        self._tell_left_out()
-        printing.write(f"answer to each: {questioning.answer_text(answer)}")
-
-    def confirmed(self, answer: Any) -> bool:
-        """Show it and have its number typed, as nobody does by mistake.
-
-        Raises:
-            UsageError: There is nobody to ask.
-        """
-        if self._json or not (sys.stdin.isatty() and sys.stdout.isatty()):
-            raise UsageError("nobody can be asked whether to send them", hint=NOT_ASKED)
-        self.show(answer)
-        count = str(len(self.batch.items))
-        printing.write(f"Type {count} to send as many answers; anything else sends none.")
-        if sys.stdin.readline().strip() == count:
-            return True
-        printing.note("nothing was sent")
-        return False
-
-    def send(self, answer: Any) -> None:
-        """Send them one by one, and say of each what came of it."""
-        try:
-            while (index := self.batch.stopped_at) is not None:
-                self.batch = self.batch.mark(index, Progress.SENDING)
-                self._send_one(index, answer)
-        except BaseException:
-            self.batch = self.batch.stop()
-            raise
-        finally:
-            self._summary()
-
-    def code(self) -> ExitCode:
-        """OK if every wait that was meant is answered, else the worst of what happened."""
-        left = [out for out in self.batch.left_out if not out.is_unlike]
-        return worst([*self._codes, *([ExitCode.CONFLICT] if left else [])])
-
-    def _send_one(self, index: int, answer: Any) -> None:
-        seen = self.batch.items[index].wait
-        receipt: dict[str, Any] = {}
-        try:
-            wait = self._client.waits.get(seen.id)
-            why = batches.changed(seen, wait)
-            if not why and not self._meant.holds(wait):
-                why = "the filter does not find it any more"
-            if why:
-                self._codes.add(ExitCode.CONFLICT)
-                self.batch = self.batch.mark(index, Progress.SKIPPED, why)
-            else:
-                done = self._client.waits.answer(
-                    seen.id,
-                    answer,
-                    override_claim=self._override_claim,
-                    batch_id=self._batch_id,
-                )
-                receipt = {"receipt": done.model_dump(mode="json", exclude_none=True)}
-                said = outgoing.receipt_text(done)
-                self.batch = self.batch.mark(index, Progress.ACCEPTED, said)
-        except HelmrError as error:
-            self._codes.add(exit_code(error))
-            receipt = {"error": error.code}
-            text = printing.error_text(error)
-            self.batch = self.batch.mark(index, batches.came_of(error), text)
-            if batches.meets_all(error):
-                self.batch = self.batch.stop()
-        self._line(self.batch.items[index], receipt)
-
-    def _line(self, item: Item, more: dict[str, Any]) -> None:
-        if self._json:
-            said = {"wait_id": item.wait.id, "progress": item.progress.name.lower()}
-            parts = {"detail": item.detail, "unlike": item.unlike, **more}
-            given = {name: part for name, part in parts.items() if part}
-            printing.write_json({**said, "batch_id": self._batch_id, **given})
+    pushed: dict[str, Any] = meant.wanted.pushed()
+    if "session" in pushed:
+        pushed["session_id"] = pushed.pop("session")
+    listed = [
+        one
+        for one in next.all_pages(
+            lambda cursor: client.waits.page(limit=200, cursor=cursor, **pushed)
+        )
+        if meant.holds(one)
+    ]
+    lead = _lead_of(listed, meant.lead)
+    waits: list[WaitInfo] = []
+    more: list[WaitInfo] = []
+    for one in listed:
+        if lead is not None and (one.kind, one.stream) != (lead.kind, lead.stream):
+            waits.append(one)  # left out whatever its schema is
+        elif len(waits) > BATCH_MAX:
+            more.append(one)
         else:
-            detail = f" · {item.detail}" if item.detail else ""
-            printing.write_line(f"{item.progress.value}: {outgoing.about(item.wait)}{detail}")
-
-    def _tell_left_out(self) -> None:
-        for out in self.batch.left_out:
-            if self._json:
-                said = {"wait_id": out.wait.id, "progress": "left_out"}
-                printing.write_json({**said, "batch_id": self._batch_id, "detail": out.why})
-            else:
-                printing.write_line(f"left out: {outgoing.about(out.wait)} · {out.why}")
-
-    def _summary(self) -> None:
-        printing.note(f"{self.batch.summary()}; batch {self._batch_id}")
-        rest = (Progress.STOPPED, Progress.FAILED, Progress.UNKNOWN)
-        if any(item.progress in rest for item in self.batch.items):
-            printing.note(
-                f"The same command with --batch {self._batch_id} goes on with those that still wait."
-            )
+            with suppress(NotFound):
+                waits.append(client.waits.get(one.id))
+    batch = batches.plan(waits, meant.lead)
+    over = tuple(LeftOut(one, f"over the limit of {BATCH_MAX}") for one in more)
+    batch = Batch(batch.items, (*batch.left_out, *over))
+    unlike = [out for out in batch.left_out if out.is_unlike]
+    if unlike and meant.lead is None:
+        first = batch.items[0].wait
+        raise UsageError(
+            f"one answer can't be for all of them: {len(batch.items)} are like {first.id}, "
+            f"{len(unlike)} are not, the first of them {unlike[0].wait.id}: {unlike[0].why}",
+            hint=f"Name the one that they are to be like, helmr wait answer {first.id} --all …, "
+            "or narrow the filter: stream:NAME, task:NAME.",
+        )
+    return batch
 
 
 def _lead_of(listed: list[WaitInfo], lead: str | None) -> WaitInfo | None:
@@ -250,7 +118,7 @@ def _lead_of(listed: list[WaitInfo], lead: str | None) -> WaitInfo | None:
 def run(
     client: Client,
     meant: Meant,
-    answer: Any,
+    answer: Callable[[WaitInfo], Any],
     *,
     batch_id: str | None,
     hold_s: float,
@@ -261,31 +129,29 @@ def run(
 ) -> ExitCode:
     """Show, ask, hold as one, send.
 
+    Args:
+        answer: What is said to the first of them, and so to all.
+
     Raises:
         UsageError: The waits ask for different things, or nobody can be asked.
         KeyboardInterrupt: Ctrl-C; while they are held, nothing was sent.
     """
-    batch_id = batch_id or ids.new_id("batch")
-    made = AnswerAll(client, meant, batch_id=batch_id, override_claim=override_claim, json=json)
-    made.read()
-    if not made.batch.items:
+    batch = _read(client, meant)
+    value = answer(batch.items[0].wait) if batch.items else None
+    sending = Sending(
+        client,
+        batch,
+        lambda _: value,
+        is_one_answer=True,
+        refused=lambda wait: "" if meant.holds(wait) else "the filter does not find it any more",
+        batch_id=batch_id or ids.new_id("batch"),
+        override_claim=override_claim,
+        json=json,
+    )
+    if not batch.items:
         printing.note("no wait to answer")
-        return made.code()
-    if preview:
-        made.show(answer)
-        return ExitCode.OK
-    if not yes and not made.confirmed(answer):
-        return ExitCode.OK
-    if hold_s:
-        try:
-            printing.note(f"sends in {hold_s:g} s; Ctrl-C takes all of it back")
-            time.sleep(hold_s)
-        except KeyboardInterrupt:
-            printing.note("taken back, nothing was sent")
-            raise
-    printing.note(f"batch {batch_id}")
-    made.send(answer)
-    return made.code()
+        return sending.code()
+    return sending.run(hold_s=hold_s, preview=preview, yes=yes)
 
 
 def read_seen(source: str) -> frozenset[str]:

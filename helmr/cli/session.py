@@ -179,7 +179,7 @@ def get(cli: Cli, session: Session, json: Json = False) -> None:
     if found.wait.kind == "session":
         printing.note(f"What they wait for: helmr session tree {found.id}")
     elif found.wait.kind != "timer":
-        printing.note(f"Answer it: helmr wait answer {found.wait.id} --data JSON")
+        printing.note(f"Answer it: helmr wait answer {found.wait.id} KEY=VALUE")
 
 
 @command(app, "tree", examples="helmr session tree last")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated
 
 import typer
 
 from helmr import filters
 from helmr.cli import (
-    answer_all,
     completing,
     correcting,
     describe,
@@ -19,12 +17,12 @@ from helmr.cli import (
     next,
     printing,
     reading,
+    wait_answer,
 )
 from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
 from helmr.cli.clock import now
 from helmr.cli.filtering import Filter, Profile, waits_filter
 from helmr.errors import UsageError
-from helmr.held import HOLD_S
 from helmr.models import AnswerLinkInfo, Page, WaitInfo
 from helmr.wait_words import rehearsal_end
 
@@ -124,134 +122,7 @@ def get(cli: Cli, wait: Wait, json: Json = False) -> None:
     )
 
 
-@command(
-    app,
-    "answer",
-    examples="""helmr wait answer wait_01… --data '{"decision": "approve"}' --on-behalf-of ada
-helmr wait answer last --data @answer.json
-helmr wait answer --all --filter 'stream:approval tag:spring' --data '{"decision": "approve"}' --preview
-helmr wait answer last""",
-)
-def answer(
-    cli: Cli,
-    wait: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="WAIT",
-            help="Its id, or part of it, or `last`; without it a terminal asks all, as `helmr next`.",
-            autocompletion=completing.waits,
-        ),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            metavar="JSON|@FILE|-",
-            help="The answer; a terminal asks for it if not given.",
-        ),
-    ] = None,
-    hold: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DURATION",
-            help="How long it can be taken back, 0 to 60s. With --data 0 if not given, by Ctrl-C; else 5s.",
-        ),
-    ] = None,
-    override_claim: OverrideClaim = False,
-    batch: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Names the many answers that this is one of; goes with --data."
-        ),
-    ] = None,
-    every: Annotated[
-        bool,
-        typer.Option(
-            "--all",
-            help="All that --filter finds, 200 at most, each shown first; of several kinds, those like WAIT.",
-        ),
-    ] = False,
-    filter_: Filter = None,
-    profile: Profile = None,
-    seen: Annotated[
-        str | None,
-        typer.Option(
-            "--seen",
-            metavar="@FILE|-",
-            help="With --all: only waits that these lines of --preview --json name.",
-        ),
-    ] = None,
-    preview: Annotated[
-        bool, typer.Option("--preview", help="With --all: show the waits, and send nothing.")
-    ] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="With --all: send without showing and asking.")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Answer exactly this wait, or with --all those that a filter finds; what is no longer pending is left alone."""
-    only_with_all = {
-        "--filter": filter_ is not None,
-        "--profile": profile is not None,
-        "--seen": seen is not None,
-        "--preview": preview,
-        "--yes": yes,
-    }
-    _refuse(only_with_all if not every else {}, "goes with --all only", "--all, or name the WAIT")
-    if data is None:
-        needing = {"--json": json, "--batch": batch is not None, "--all": every}
-        _refuse(needing, "needs the answer", "--data JSON|@FILE|-")
-        next.answer(cli, wait, hold, override_claim=override_claim)
-        return
-    if wait is None and not every:
-        raise UsageError("--data is for one wait", hint="Name it: helmr wait answer WAIT --data …")
-    if seen == "-" and data == "-":
-        raise UsageError("--seen and --data can't both be standard input", hint="--data @FILE")
-    value = reading.json_argument(data, option="--data")
-    if every:
-        wanted = waits_filter(cli, filter_, profile)
-        only = answer_all.read_seen(seen) if seen is not None else None
-        with cli.client() as client:
-            meant = answer_all.Meant(
-                lead=finding.wait(client, wait) if wait is not None else None,
-                wanted=wanted,
-                me=cli.on_behalf_of,
-                only=only,
-                snoozed=next.snoozes().read(now()),
-            )
-            code = answer_all.run(
-                client,
-                meant,
-                value,
-                batch_id=batch,
-                hold_s=next.hold_seconds(hold, otherwise=0.0 if yes else HOLD_S),
-                override_claim=override_claim,
-                preview=preview,
-                yes=yes,
-                json=json,
-            )
-        if code:
-            raise typer.Exit(code)
-        return
-    hold_s = next.hold_seconds(hold, otherwise=0.0)
-    with cli.client() as client:
-        wait_id = finding.wait(client, wait or "")
-        if hold_s:
-            printing.note(f"sends in {hold_s:g} s; Ctrl-C takes it back")
-            time.sleep(hold_s)
-        done = client.waits.answer(wait_id, value, override_claim=override_claim, batch_id=batch)
-    printing.show(done, describe.receipt_fields, json)
-
-
-def _refuse(given: dict[str, bool], why: str, hint: str) -> None:
-    """The first option that is given can't be.
-
-    Raises:
-        UsageError: It says why.
-    """
-    for option, is_given in given.items():
-        if is_given:
-            raise UsageError(f"{option} {why}", hint=hint)
+wait_answer.register(app)
 
 
 @command(app, "claim", examples="helmr wait claim wait_01… --expires-in 30m --on-behalf-of ada")

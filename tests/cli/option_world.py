@@ -168,6 +168,12 @@ private_addresses = true
         path.write_text(json.dumps({"wait_id": self.make_wait()}) + "\n")
         return str(path)
 
+    def make_sheet(self) -> str:
+        """A table of answers."""
+        path = self.folder / "sheet.csv"
+        path.write_text(f"wait,decision\n{self.make_wait()},approve\n")
+        return str(path)
+
     def make_url(self) -> str:
         return self.live.credentials.url
 

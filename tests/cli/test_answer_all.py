@@ -285,7 +285,10 @@ async def test_what_is_put_off_is_not_in_it_unless_it_is_asked_for(
     [
         (ALL, "nobody can be asked whether to send them"),
         (("wait", "answer", "--all"), "--all needs the answer"),
-        (("wait", "answer", "last", "--data", "1", "--yes"), "--yes goes with --all only"),
+        (
+            ("wait", "answer", "last", "--data", "1", "--yes"),
+            "--yes goes with --all, --jsonl or --csv",
+        ),
         (("wait", "answer", "last", "--data", "1", "--filter", "x"), "--filter goes with --all"),
         ((*ALL, "--filter", "sream:x", "--yes"), "sream"),
         (("wait", "answer", "--all", "--data", "-", "--seen", "-"), "can't both be standard input"),

@@ -44,12 +44,14 @@ class Line:
     Attributes:
         words: As in a shell.
         says: A pattern of what stands on stdout, with and without --json.
+        code: How it ends.
         has_form: It has a form of its own, which is no JSON.
         stdin: What it reads.
     """
 
     words: str
     says: str = ""
+    code: int = 0
     has_form: bool = False
     stdin: str = ""
 
@@ -121,6 +123,14 @@ LINES = [
     Line(f"wait answer --all --filter tag:vip --profile nights --data {APPROVE} --preview", "wait_|Publish"),
     Line(
         f"wait answer --all --filter tag:vip --seen @$NEW_SEEN --data {APPROVE} --yes", "accepted"
+    ),
+    Line("wait answer $NEW_WAIT decision=approve note='as agreed'", "fulfilled"),
+    Line("wait answer --csv $NEW_SHEET --batch sheet-$ROUND --yes", "accepted"),
+    Line(
+        "wait answer --jsonl - --preview",
+        "refused",
+        stdin='{"correlation_id": "nobody", "data": 1}\n',
+        code=3,
     ),
     Line("wait amend $NEW_DONE_WAIT --preview", "run_"),
     Line(
@@ -338,7 +348,7 @@ def test_every_line_does_what_it_says(
         code = invoke(words)
         out, err = (text.decode() for text in capfdbinary.readouterr())
         told = f"helmr {shlex.join(words)}\n  → {code}\n{out}{err}"
-        if code or not re.search(line.says, out, flags=re.M) or "Traceback" in err:
+        if code != line.code or not re.search(line.says, out, flags=re.M) or "Traceback" in err:
             wrong.append(told)
         elif has_json and not is_json(out):
             wrong.append(f"no JSON: {told}")

@@ -123,7 +123,7 @@ def test_help_is_whole_and_short_for_h(helmr, words: str) -> None:
     assert said == helmr(*words.split(), "--help")
     assert said.code == 0
     usage, *rest = said.out.split("\n\n")
-    for several in ("[ARGS]...", "[TASKS…]...", " FILE...", " TASKS..."):
+    for several in ("[ARGS]...", "[KEY=VALUE]...", "[TASKS…]...", " FILE...", " TASKS..."):
         usage = usage.replace(several, "")
     assert "..." not in "\n".join([usage, *rest]).replace("[ARGS]...", "")
     assert "{" not in said.out.splitlines()[0]

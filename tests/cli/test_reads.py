@@ -51,7 +51,7 @@ def test_session_get_shows_the_active_wait_in_full(helmr, here: Gateway) -> None
     assert "# Look" in lines
     assert 'decision: "approve" | "reject" | "edit"' in lines
     assert "note: string | null (optional)" in lines
-    assert said.err == f"Answer it: helmr wait answer {wait['id']} --data JSON\n"
+    assert said.err == f"Answer it: helmr wait answer {wait['id']} KEY=VALUE\n"
 
 
 def test_session_get_without_a_wait_says_so(helmr, here: Gateway) -> None:

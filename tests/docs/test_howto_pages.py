@@ -9,9 +9,11 @@ import hmac
 import importlib
 import json
 import re
+import shlex
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from html import unescape
 from pathlib import Path
@@ -24,9 +26,11 @@ import pytest
 
 from helmr import AsyncClient, Client, Task, embedded
 from helmr.models import WaitInfo
-from helmr.testing import Harness
+from helmr_runtime.catalog import Registry
+from tests.cli.test_answer_all import Ran, Script
 from tests.docs.stand_ins import mail_server, service
 from tests.docs.test_python_blocks import ROOT, load
+from tests.service.stack import Stack
 
 pytestmark = pytest.mark.allows_blocking
 
@@ -302,39 +306,45 @@ async def test_a_sheet_is_filled_in_and_sent_twice(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "batch-review.md").read_text("utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", text, flags=re.M | re.S)
     page = load("docs_batch_review", "\n".join(blocks), tmp_path)
-    sheet = tmp_path / "sheet.csv"
-    async with Harness(page.moderate) as harness:
-        sessions = [
-            await harness.start(page.moderate, f"text {n}", tags=["spring"]) for n in range(4)
-        ]
-        await harness.start(page.moderate, "of autumn", tags=["autumn"])
+    commands = re.findall(r"^\$ helmr (wait list .*|wait answer --csv .*)$", text, flags=re.M)
+    assert len(commands) == 3
+    (tmp_path / "data").mkdir()
+    stack = Stack(
+        tmp_path / "data", registry=Registry([page.moderate], modules=["x"], code_hash="x")
+    )
+    script = Script(stack, tmp_path)
+    sheet = tmp_path / "spring.csv"
 
-        def blocking(function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
-            def call() -> Any:
-                with harness.client(on_behalf_of="ada") as client:
-                    return function(client, *arguments)
+    async def runs(command: str, *more: str) -> Ran:
+        words = shlex.split(command.partition(" > ")[0].replace("spring.csv", str(sheet)))
+        return await script.runs(*words, *more)
 
-            return asyncio.to_thread(call)
-
-        await blocking(page.write_sheet, sheet, "spring")
-        with sheet.open(newline="") as file:
-            rows = {row["subject"]: row for row in csv.DictReader(file)}
+    try:
+        await stack.start(sessions_per_host=8)
+        for n in range(4):
+            await stack.started("moderate", f"text {n}", tags=["spring"])
+        await stack.started("moderate", "of autumn", tags=["autumn"])
+        listed = (await runs(commands[0])).out
+        rows = {row["subject"]: row for row in csv.DictReader(listed.splitlines())}
         assert sorted(rows) == [f"text {n}" for n in range(4)]
         rows["text 0"]["decision"] = "publish"
         rows["text 1"]["decision"] = "perhaps"
         rows["text 2"]["decision"] = "drop"
-        await sessions[2].answer({"decision": "publish"}, on_behalf_of="bob")
         with sheet.open("w", newline="") as file:
-            writer = csv.DictWriter(file, page.COLUMNS)
+            writer = csv.DictWriter(file, [*rows["text 3"], "decision"])
             writer.writeheader()
             writer.writerows(rows.values())
-        came = await blocking(page.send_sheet, sheet)
-        assert came[rows["text 0"]["wait"]] == "answered"
-        assert "decision" in came[rows["text 1"]["wait"]]
-        assert "bob" in came[rows["text 2"]["wait"]]
-        assert rows["text 3"]["wait"] not in came
-        again = await blocking(page.send_sheet, sheet)
-        assert "ada" in again[rows["text 0"]["wait"]]
-        assert await sessions[0].result() == "publish"
-        assert await sessions[2].result() == "publish"
+        assert [one["progress"] for one in (await runs(commands[1], "--json")).lines].count(
+            "planned"
+        ) == 2
+        for _ in range(2):
+            came = await runs(commands[2], "--yes", "--json")
+            progress = Counter(one["progress"] for one in came.lines)
+            assert progress == {"accepted": 2, "refused": 1, "empty": 1}
+        answered = await script.runs(
+            "wait", "list", "--status", "fulfilled", "--filter", "batch:spring", "-o", "name"
+        )
+        assert set(answered.out.split()) == {rows["text 0"]["id"], rows["text 2"]["id"]}
+    finally:
+        await stack.stop()
     del sys.modules["docs_batch_review"]

@@ -1,0 +1,195 @@
+"""Many answers on their way: each wait is shown with its answer, somebody confirms, and each is sent and told.
+
+What has changed between being shown and being answered is left alone and said.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from helmr import batches
+from helmr.batches import Batch, Item, Progress
+from helmr.cli import outgoing, printing, questioning
+from helmr.cli.exit_codes import ExitCode, exit_code, worst
+from helmr.errors import HelmrError, UsageError
+from helmr.models import WaitInfo
+
+if TYPE_CHECKING:
+    from helmr.client import Client
+
+NOT_ASKED = "Look with --preview, then say --yes."
+
+
+class Sending:
+    """One batch on its way.
+
+    Args:
+        client: Reads waits and sends answers.
+        batch: The waits; `answer` has one for each that is in.
+        answer: What a wait is answered with.
+        is_one_answer: All get the same, which is shown once.
+        refused: Why a wait is not meant any more, although it has not changed; empty if it is.
+        batch_id: Names the batch.
+        override_claim: Whether waits are answered that another is at.
+        json: Whether each wait is a JSON line on stdout.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        batch: Batch,
+        answer: Callable[[WaitInfo], Any],
+        *,
+        is_one_answer: bool,
+        refused: Callable[[WaitInfo], str],
+        batch_id: str,
+        override_claim: bool,
+        json: bool,
+    ) -> None:
+        self._client = client
+        self.batch = batch
+        self._answer = answer
+        self._is_one_answer = is_one_answer
+        self._refused = refused
+        self._batch_id = batch_id
+        self._override_claim = override_claim
+        self._json = json
+        self._codes: set[ExitCode] = set()
+
+    def run(self, *, hold_s: float, preview: bool, yes: bool) -> ExitCode:
+        """Show, ask, hold as one, send.
+
+        Raises:
+            UsageError: There is nobody to ask.
+            KeyboardInterrupt: Ctrl-C; while they are held, nothing was sent.
+        """
+        if preview:
+            self.show()
+            return ExitCode.OK
+        if not yes and not self._confirmed():
+            return ExitCode.OK
+        if hold_s:
+            try:
+                printing.note(f"sends in {hold_s:g} s; Ctrl-C takes all of it back")
+                time.sleep(hold_s)
+            except KeyboardInterrupt:
+                printing.note("taken back, nothing was sent")
+                raise
+        printing.note(f"batch {self._batch_id}")
+        if yes and not self._is_one_answer:
+            self.tell_left_out()
+        self._send()
+        return self.code()
+
+    def show(self) -> None:
+        """Every wait with all of its text and its answer, what is unlike the others first; who is left out."""
+        if self._json:
+            for item in self.batch.items:
+                more = {} if self._is_one_answer else {"answer": self._answer(item.wait)}
+                self._line(item, {"subject": item.wait.subject, "body": item.wait.body, **more})
+            self.tell_left_out()
+            return
+        for place, item in enumerate(self.batch.items, 1):
+            bare = item.wait.model_copy(update={"body": None})
+            questioning.show_wait(bare, f"{place} of {len(self.batch.items)}")
+            if item.unlike:
+                printing.write_line(f"  unlike the others: {item.unlike}")
+            if item.wait.body:
+                questioning.show_body(item.wait)
+            if not self._is_one_answer:
+                printing.write(f"  answer: {questioning.answer_text(self._answer(item.wait))}")
+        printing.write("")
+        self.tell_left_out()
+        if self._is_one_answer and self.batch.items:
+            answer = self._answer(self.batch.items[0].wait)
+            printing.write(f"answer to each: {questioning.answer_text(answer)}")
+
+    def code(self) -> ExitCode:
+        """OK if every wait that was meant is answered, else the worst of what happened."""
+        left = [out for out in self.batch.left_out if not out.is_unlike]
+        return worst([*self._codes, *([ExitCode.CONFLICT] if left else [])])
+
+    def _confirmed(self) -> bool:
+        """Show it and have its number typed, as nobody does by mistake.
+
+        Raises:
+            UsageError: There is nobody to ask.
+        """
+        if self._json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+            raise UsageError("nobody can be asked whether to send them", hint=NOT_ASKED)
+        self.show()
+        count = str(len(self.batch.items))
+        printing.write(f"Type {count} to send as many answers; anything else sends none.")
+        if sys.stdin.readline().strip() == count:
+            return True
+        printing.note("nothing was sent")
+        return False
+
+    def _send(self) -> None:
+        """Send them one by one, and say of each what came of it."""
+        try:
+            while (index := self.batch.stopped_at) is not None:
+                self.batch = self.batch.mark(index, Progress.SENDING)
+                self._send_one(index)
+        except BaseException:
+            self.batch = self.batch.stop()
+            raise
+        finally:
+            self._summary()
+
+    def _send_one(self, index: int) -> None:
+        seen = self.batch.items[index].wait
+        receipt: dict[str, Any] = {}
+        try:
+            wait = self._client.waits.get(seen.id)
+            why = batches.changed(seen, wait) or self._refused(wait)
+            if why:
+                self._codes.add(ExitCode.CONFLICT)
+                self.batch = self.batch.mark(index, Progress.SKIPPED, why)
+            else:
+                done = self._client.waits.answer(
+                    seen.id,
+                    self._answer(seen),
+                    override_claim=self._override_claim,
+                    batch_id=self._batch_id,
+                )
+                receipt = {"receipt": done.model_dump(mode="json", exclude_none=True)}
+                said = outgoing.receipt_text(done)
+                self.batch = self.batch.mark(index, Progress.ACCEPTED, said)
+        except HelmrError as error:
+            self._codes.add(exit_code(error))
+            receipt = {"error": error.code}
+            text = printing.error_text(error)
+            self.batch = self.batch.mark(index, batches.came_of(error), text)
+            if self._is_one_answer and batches.meets_all(error):
+                self.batch = self.batch.stop()
+        self._line(self.batch.items[index], receipt)
+
+    def _line(self, item: Item, more: dict[str, Any]) -> None:
+        if self._json:
+            said = {"wait_id": item.wait.id, "progress": item.progress.name.lower()}
+            parts = {"detail": item.detail, "unlike": item.unlike, **more}
+            given = {name: part for name, part in parts.items() if part}
+            printing.write_json({**said, "batch_id": self._batch_id, **given})
+        else:
+            detail = f" · {item.detail}" if item.detail else ""
+            printing.write_line(f"{item.progress.value}: {outgoing.about(item.wait)}{detail}")
+
+    def tell_left_out(self) -> None:
+        for out in self.batch.left_out:
+            if self._json:
+                said = {"wait_id": out.wait.id, "progress": "left_out"}
+                printing.write_json({**said, "batch_id": self._batch_id, "detail": out.why})
+            else:
+                printing.write_line(f"left out: {outgoing.about(out.wait)} · {out.why}")
+
+    def _summary(self) -> None:
+        printing.note(f"{self.batch.summary()}; batch {self._batch_id}")
+        rest = (Progress.STOPPED, Progress.FAILED, Progress.UNKNOWN)
+        if any(item.progress in rest for item in self.batch.items):
+            printing.note(
+                f"The same command with --batch {self._batch_id} goes on with those that still wait."
+            )
