@@ -85,8 +85,9 @@ async def ask_approval(
 ) -> Approval:
     """Wait until a person approves or declines a tool call.
 
-    The form starts with the arguments as they were asked for; declining the wait declines the call, and so does its
-    timeout. Branches of a run that ask at once are asked about one after the other, since a run has one wait at a time.
+    The form starts with the arguments as they were asked for and without a decision, which is the person's to make;
+    declining the wait declines the call, and so does its timeout. Branches of a run that ask at once are asked about
+    one after the other, since a run has one wait at a time.
 
     Args:
         stream: Where people answer.
@@ -104,7 +105,7 @@ async def ask_approval(
     said: WaitOptions = {
         "subject": call_subject(tool),
         "body": call_body(tool, arguments),
-        "initial": {"decision": "approve", "arguments": dict(arguments)},
+        "initial": {"arguments": dict(arguments)},
         "on_decline": {"decision": "decline"},
         **options,
     }

@@ -7,7 +7,7 @@ refused says why.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -429,6 +429,12 @@ ACTIONS: tuple[Action, ...] = (
 # fmt: on
 
 BY_ID = {action.id: action for action in ACTIONS}
+
+
+def keys_of(action_id: str, chosen: Mapping[str, str]) -> frozenset[str]:
+    """The keys of an action, the user's own in place of those of the table."""
+    own = chosen.get(action_id)
+    return frozenset(own.split(",")) if own is not None else frozenset(BY_ID[action_id].keys)
 
 
 def in_scopes(scopes: Iterable[Scope]) -> tuple[Action, ...]:

@@ -15,7 +15,7 @@ from textual.filter import LineFilter
 from textual.theme import Theme
 
 from helmr.client.aio import AsyncClient
-from helmr_console import fatal, look
+from helmr_console import actions, fatal, look
 from helmr_console.clock import Clock
 from helmr_console.console import Console, Options
 from helmr_console.guard import AsciiSigns, Guard
@@ -100,6 +100,7 @@ class ConsoleApp(App[int]):
         self.theme = self.options.theme
         self.animation_level = "none"
         self.set_keymap(dict(self.options.keys))
+        self.shared.keys.confirming = actions.keys_of("review", self.options.keys)
         if self.options.handle_signals:
             # A killed console must leave the terminal as it was.
             for number in (signal.SIGTERM, signal.SIGHUP):

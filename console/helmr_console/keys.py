@@ -8,6 +8,8 @@ the next is given only when
 - no part of the screens has a message left, nor work to do after the next drawing, and
 - no work is under way that decides where keys belong, such as the reading of a form (`hold`).
 
+A key that confirms counts once however long it is held down (`confirming`): what its repeats would send was not read.
+
 Nothing can lock the keyboard: esc, ^c and ^q leave the line when the last key takes over `STUCK_S`, and after
 `SETTLES_WITHIN_S` what waits is left out, said, and not carried out late.
 """
@@ -17,6 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Any
 
 from textual import events
@@ -34,6 +37,10 @@ SETTLES_WITHIN_S = 10.0
 ROUNDS_MAX = 64
 """A round lets every part handle the messages it has; longer than any chain of messages that one key sets off, so
 that a screen which other things always keep busy does not hold keys back."""
+REPEAT_S = 0.15
+"""A key that comes again so soon repeats because it is held down."""
+REPEATS_WITHIN_S = 0.7
+"""So long a key is held down before it repeats, as systems have it: until `REPEAT_S` later it may be such a one."""
 LOOK_EVERY_S = 0.25
 """A part that ends with messages left never says that it has handled them."""
 
@@ -58,6 +65,12 @@ class Keys:
         self._came = asyncio.Event()
         self._interrupted = asyncio.Event()
         self._holding: set[Worker[None]] = set()
+        self.confirming: frozenset[str] = frozenset()
+        """Names of the keys that send something."""
+        self._read: events.Key | None = None
+        """The key that was read last, a repeat too."""
+        self._doubtful: Message | None = None
+        """Such a key that may be the first repeat of one that is held down."""
 
     def takes(self, event: Message) -> bool:
         """Put an event into the line; False if it is none of the keyboard or mouse, or has had its turn."""
@@ -68,11 +81,36 @@ class Keys:
             return False
         if isinstance(event, events.MouseMove) and not self._line:
             return False
+        if isinstance(event, events.Key) and self._repeats(event):
+            return True
         self._line.append(event)
         self._came.set()
         if _interrupts(event):
             self._interrupted.set()
         return True
+
+    def _repeats(self, event: events.Key) -> bool:
+        """Whether it is nothing: its key confirms and is held down. The one before it may have been a repeat, too."""
+        before, self._read = self._read, event
+        if event.key not in self.confirming or before is None or before.key != event.key:
+            return False
+        since_s = event.time - before.time
+        if since_s >= REPEAT_S:
+            self._doubtful = event if since_s < REPEATS_WITHIN_S else None
+            return False
+        if self._doubtful is not None and self._doubtful in self._line:
+            self._line.remove(self._doubtful)
+        self._doubtful = None
+        return True
+
+    async def _is_beyond_doubt(self) -> None:
+        """Return when the key that is next is no first repeat; one that is leaves the line meanwhile."""
+        while self._line and self._line[0] is self._doubtful:
+            left_s = self._line[0].time + REPEAT_S - monotonic()
+            if left_s <= 0:
+                self._doubtful = None
+                return
+            await asyncio.sleep(left_s)
 
     def hold(self, work: Worker[None]) -> None:
         """Keys wait until this has ended: it decides where they belong."""
@@ -94,6 +132,7 @@ class Keys:
         while True:
             await self._came.wait()
             while self._line:
+                await self._is_beyond_doubt()
                 if not await self._is_ready():
                     self._give_up()
                 if self._line:

@@ -92,6 +92,7 @@ class Answering:
             "s": self._skip,
             "c": self._desk.claim,
             "d": lambda asking: self._go_on_if(self._desk.delegate, asking),
+            questioning.DELEGATE: lambda asking: self._go_on_if(self._desk.delegate, asking),
             "z": lambda asking: self._go_on_if(self._desk.snooze, asking),
             "u": self._undo,
             "m": lambda asking: questioning.show_body(asking.wait),
@@ -181,10 +182,12 @@ class Answering:
             line = self._lines.ask(prompt).strip()
         except LineTooLong:
             line = ""
-        act = self._acts.get(line.lower())
+        said, current = line.lower(), asking.questions.current
+        is_choice = questioning.is_chosen(current) and said not in questioning.taken(current)
+        act = None if said == "d" and is_choice else self._acts.get(said)
         if act is not None:
             act(asking)
-        elif questioning.is_chosen(asking.questions.current):
+        elif questioning.is_chosen(current):
             self._choose(asking, line)
         elif line.lower() == questioning.ANSWER:
             self._fields(asking)
@@ -194,7 +197,7 @@ class Answering:
     def _choose(self, asking: Asking, line: str) -> None:
         asked = asking.questions.current
         assert isinstance(asked, Field), "something is chosen"
-        place = place_of(labels(asked), line, questioning.TAKEN)
+        place = place_of(labels(asked), line, questioning.taken(asked))
         if place is None:
             printing.write("  that is none of the choices; ? shows all keys")
         elif why := asking.questions.choose(place):
@@ -280,6 +283,13 @@ class Answering:
             asking.raw = text
             self._keep_entered(asking)
             printing.write(f"  {one_line(error.message, 300)}; e opens it again")
+            return
+        if asking.is_undecided(data):
+            asking.raw = text
+            self._keep_entered(asking)
+            printing.write(
+                f"  {one_line(asking.offered(), 200)}: write one of them; e opens it again"
+            )
             return
         cells = fill(asking.form, data)
         asking.raw = text if cells is None else None

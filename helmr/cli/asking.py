@@ -74,6 +74,18 @@ class Asking:
             schema=self.form.schema,
         )
 
+    def offered(self) -> str:
+        """What stands in the editor where the decision goes: `approve | decline`."""
+        decision = self.form.decision
+        return " | ".join(one.label for one in decision.choices) if decision is not None else ""
+
+    def is_undecided(self, data: Any) -> bool:
+        """Whether this JSON still offers the decision in place of making it."""
+        decision = self.form.decision
+        if decision is None or not isinstance(data, dict) or len(decision.choices) < 2:
+            return False
+        return data.get(decision.name) == self.offered()
+
     def text(self) -> tuple[str, str]:
         """What the editor begins with, and the suffix of its file: a text as it is, else JSON."""
         root = self.form.root
@@ -83,5 +95,9 @@ class Asking:
         if self.raw is not None:
             return self.raw, ".json"
         built = self.built()
+        decision = self.form.decision
+        if decision is not None and decision.path and list(built.problems) == [decision.key]:
+            # Not one of the choices: nobody made one yet.
+            return pretty({decision.name: self.offered(), **built.data}), ".json"
         schema = self.form.schema if isinstance(self.form.schema, dict) else {}
         return pretty(template(schema, schema) if built.problems else built.data), ".json"

@@ -15,7 +15,9 @@ from helmr.models import WaitInfo, WaitPriority
 from helmr.safe_text import json_text, one_line, plain
 
 BODY_LINES = 12
-"""So many lines of a body, or arguments of a call, stand above the question; `m` shows the rest."""
+"""So many lines of a body stand above the question; `m` shows the rest."""
+VALUE_CELLS = 4_000
+"""Of an argument of a call, none of which is left out: what is approved was shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,18 @@ KEYS = (
 """Every key of a question that is no choice, in the order of its help."""
 ANSWER = "a"
 """Begins to ask where the first thing to enter is no choice."""
-TAKEN = frozenset(key.letter for key in KEYS)
-"""No letters of choices."""
+_TAKEN = frozenset(key.letter for key in KEYS)
+DELEGATE = "delegate"
+"""Does what `d` does, also where `d` declines."""
+
+
+def taken(asked: Field) -> frozenset[str]:
+    """Letters that choose nothing at this question: those of the keys, but `d` where a choice begins so.
+
+    In the console `d` declines a tool's call, so it does here.
+    """
+    is_choice = any(name.lower().startswith("d") for name in labels(asked))
+    return _TAKEN - {"d"} if is_choice else _TAKEN
 
 
 def show_wait(wait: WaitInfo, place: str, call: ToolCall | None = None) -> None:
@@ -73,10 +85,8 @@ def _show_call(call: ToolCall) -> None:
     """The tool, what it is to be called with, and what each decision does, a line each."""
     rows = [(one.name, one.now or "") for one in call.arguments()]
     printing.write(f"  tool  {one_line(call.tool, 200)}")
-    for name, text in rows[:BODY_LINES]:
-        printing.write(f"    {one_line(name, 100)}: {one_line(text, 400)}")
-    if len(rows) > BODY_LINES:
-        printing.write(f"    … {len(rows) - BODY_LINES} more: m shows the call as JSON")
+    for name, text in rows:
+        printing.write(f"    {one_line(name, 100)}: {one_line(text, VALUE_CELLS)}")
     for decision, does in call.outcomes():
         printing.write(f"  {decision}: {one_line(does, 300)}")
 
@@ -129,32 +139,39 @@ def show_choices(questions: Questions) -> None:
     """What can be chosen at once, a line each: its number, its letter, its name."""
     asked = questions.current
     if is_chosen(asked):
-        _choices(asked, TAKEN)
+        _choices(asked, taken(asked))
+        if asked.suggested:
+            printing.write(f"  suggested: {one_line(asked.suggested, 200)}")
 
 
 def key_prompt(questions: Questions, wait: WaitInfo, *, has_draft: bool, holds: bool) -> str:
     """The keys that do something now, important ones first."""
     asked = questions.current
     if is_chosen(asked):
-        letters = keys(labels(asked), TAKEN)
+        letters = keys(labels(asked), taken(asked))
         first = f"1-{len(labels(asked))}" if len(labels(asked)) > 1 else "1"
         offered = [first, *letters]
     else:
         offered = [f"{ANSWER} answer"]
     useful = {"k": has_draft, "u": holds, "m": is_cut(wait), "e": True, "s": True}
     offered += [f"{key.letter} {key.label}" for key in KEYS if useful.get(key.letter)]
-    return f"[{', '.join([*offered, 'l', 'c', 'd', 'z', '?', 'q'])}] "
+    delegate = DELEGATE if is_chosen(asked) and "d" not in taken(asked) else "d"
+    return f"[{', '.join([*offered, 'l', 'c', delegate, 'z', '?', 'q'])}] "
 
 
 def show_help(questions: Questions) -> None:
     """Every key, a line each."""
     asked = questions.current
+    letters = _TAKEN
     if is_chosen(asked):
-        _choices(asked, TAKEN)
+        letters = taken(asked)
+        _choices(asked, letters)
     else:
         printing.write("  a  answer: asks one field after the other")
     for key in KEYS:
-        printing.write(f"  {key.letter}  {key.label}: {key.help}")
+        written = key.letter if key.letter in letters else key.label
+        label = f"{key.label}: " if written == key.letter else ""
+        printing.write(f"  {written}  {label}{key.help}")
     printing.write(
         "  Each key is followed by Enter. Ctrl-D goes back from a field to the question."
     )
@@ -175,13 +192,15 @@ def field_prompt(asked: Question, questions: Questions) -> str:
     """The field's name, how it is written, and what an empty line says."""
     if isinstance(asked, Offer):
         is_begun = asked.group is not None and questions.is_begun(asked)
-        how = "y changes what is there" if is_begun else "may be left out; y fills"
-        return f"{one_line(asked.label, 200)}: {how}, Enter goes on [y] "
+        how = (
+            "y changes what is there, Enter leaves it" if is_begun else "y fills, Enter leaves out"
+        )
+        return f"{one_line(asked.label, 200)}: {how} [n] "
     name = one_line(asked.label, 100)
     if asked.kind is Kind.ROWS:
         rows = one_line(kept_text(asked, questions.cells.get(asked.key, ())), 200)
         takes = f" ({asked.range_text()})" if asked.range_text() else ""
-        return f"{name}{takes}: {rows}; y adds a row, Enter goes on [y] "
+        return f"{name}{takes}: {rows}; y adds a row, Enter goes on [n] "
     how = _how(asked, questions.form)
     kept = one_line(kept_text(asked, questions.cells.get(asked.key, "")), 200)
     return f"{name}{f' ({how})' if how else ''}{f' [{kept}]' if kept else ''}: "
@@ -209,8 +228,8 @@ def answer_text(shown: object) -> str:
     return json_text(json.dumps(shown, ensure_ascii=False))
 
 
-def _choices(asked: Field, taken: frozenset[str] | tuple[()]) -> None:
-    by_place = {place: letter for letter, place in keys(labels(asked), taken).items()}
+def _choices(asked: Field, letters: frozenset[str] | tuple[()]) -> None:
+    by_place = {place: letter for letter, place in keys(labels(asked), letters).items()}
     for place, name in enumerate(labels(asked)):
         letter = f" {by_place[place]}" if place in by_place else ""
         printing.write(f"  {place + 1}{letter}  {one_line(name, 200)}")

@@ -40,6 +40,7 @@ from helmr.forms.values import (
     revived,
     room,
     row_ids,
+    takes_empty,
     with_rows,
 )
 
@@ -78,6 +79,7 @@ __all__ = [
     "room",
     "row_ids",
     "schema_hash",
+    "takes_empty",
     "tool_call",
     "with_rows",
 ]

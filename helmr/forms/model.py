@@ -46,6 +46,8 @@ Path = tuple[str | int, ...]
 """Where a value goes: names of properties and, in a list, the ids of rows, which stay theirs when rows move."""
 
 LISTS = (Kind.MULTI, Kind.LINES, Kind.ROWS)
+DECISIONS: Final = frozenset({"decision", "approve", "approved", "approval"})
+"""Names of the field by which a form approves or refuses something."""
 _WRITTEN = (Kind.TEXT, Kind.LONG, Kind.SECRET, Kind.LINES, Kind.JSON)
 
 
@@ -94,6 +96,7 @@ class Field:
     `length_min` and `length_max` count characters of a text, items of a list. `choices` of a fixed field hold its
     value. `item` is what each line of `Kind.LINES` is, and of `Kind.ROWS` the template of each row: `row` makes one
     of it. `branch` names the variants around it. `reason` says of `Kind.JSON` why it is that: a clause about "it".
+    Of a decision nothing is chosen beforehand: `suggested` spells the choice that came with the form.
     """
 
     path: Path
@@ -116,6 +119,8 @@ class Field:
     variants: tuple[Variant, ...] = ()
     branch: str = ""
     reason: str = ""
+    is_decision: bool = False
+    suggested: str = ""
     schema: Schema = field(default_factory=dict, compare=False, hash=False)
 
     @property
@@ -203,12 +208,21 @@ def _placed(field: Field, depth: int, number: int) -> Field:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a schema looks like to a person, and what the form starts with, unless that is `MISSING`."""
+    """What a schema looks like to a person, and what the form starts with, unless that is `MISSING`.
+
+    `is_answered` says that `initial` is an answer a person gave: a decision in it is a choice that was made.
+    """
 
     schema: Schema | bool
     root: Field
     schema_hash: str
     initial: Any = MISSING
+    is_answered: bool = False
+
+    @property
+    def decision(self) -> Field | None:
+        """The choice by which it approves or refuses something; None in a form that does neither."""
+        return next((one for one in (self.root, *self.root.children) if one.is_decision), None)
 
     @property
     def has_free_text(self) -> bool:

@@ -103,11 +103,8 @@ class Questions:
     def _decided(self, decision: object) -> None:
         """What a tool would be called with is not asked for once its call is declined."""
         if decision == DECLINE:
-            self._open = [
-                one
-                for one in self._open
-                if not (isinstance(one, Offer) and one.group and one.group.path == (ARGUMENTS,))
-            ]
+            left = (_without_arguments(one) for one in self._open)
+            self._open = [one for one in left if one is not None]
 
     def is_begun(self, asked: Offer) -> bool:
         """Whether anything stands in these fields already."""
@@ -209,6 +206,15 @@ class Questions:
         return [*found, *rest]
 
 
+def _without_arguments(asked: Question) -> Question | None:
+    if not isinstance(asked, Offer):
+        return None if asked.path == (ARGUMENTS,) else asked
+    if asked.group is not None:
+        return None if asked.group.path == (ARGUMENTS,) else asked
+    left = tuple(one for one in asked.fields if one.path != (ARGUMENTS,))
+    return left[0] if len(left) == 1 else replace(asked, fields=left)
+
+
 def _named(field: Field, name: str) -> Field:
     """A row, and what is in it, with its place in the list before each label."""
     if field.kind is not Kind.GROUP:
@@ -267,6 +273,8 @@ def _chosen(names: Sequence[str], said: str) -> int | _No:
 
 def kept_text(field: Field, cell: Cell) -> str:
     """What an empty line says: the value that is there, how the field is left out, or nothing."""
+    if cell is Blank.EMPTY:
+        return "empty"
     if isinstance(cell, Blank):
         if field.required and not field.nullable:
             return ""

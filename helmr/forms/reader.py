@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from helmr.forms.decision import undecided
 from helmr.forms.model import (
     ANYTHING,
     FIELDS_MAX,
@@ -28,8 +29,8 @@ from helmr.forms.model import (
     json_text,
     plain,
 )
-from helmr.forms.tool_call import with_fields
-from helmr.forms.values import shows
+from helmr.forms.tool_call import is_call, with_fields
+from helmr.forms.values import fitted
 
 DEPTH_MAX = 6
 """Groups, unions and lists of rows inside one another; what is deeper is entered as JSON."""
@@ -43,12 +44,15 @@ _STEPS_MAX = 16
 """References and wrappers between a place and what it means."""
 
 
-def form_of(schema: Schema | bool | None, *, initial: Any = MISSING) -> Form:
+def form_of(
+    schema: Schema | bool | None, *, initial: Any = MISSING, is_answered: bool = False
+) -> Form:
     """The form for a schema; None and True take any JSON.
 
     Args:
         schema: Any JSON at all: what is no schema is entered as JSON too.
         initial: JSON that the form starts with; `MISSING` for a fresh form.
+        is_answered: `initial` is an answer that a person gave, so its decision is one that was made.
     """
     given: Schema | bool = True if schema is None else schema
     drawn = with_fields(given, initial)
@@ -57,21 +61,10 @@ def form_of(schema: Schema | bool | None, *, initial: Any = MISSING) -> Form:
         whole = given if isinstance(given, Mapping) else {}
         reason = f"it has more than {FIELDS_MAX} fields"
         root = Field((), "answer", Kind.JSON, schema=whole, reason=reason)
-    return Form(given, _fitted(root, initial), schema_hash(given), initial)
-
-
-def _fitted(field: Field, initial: Any) -> Field:
-    """The field with JSON for each list that can't show, as rows, what it begins with: nothing of it gets lost."""
-    if initial is MISSING or (initial is None and field.may_be_left_out):
-        return field
-    if field.kind is Kind.GROUP and isinstance(initial, Mapping):
-        parts = (_fitted(child, initial.get(child.name, MISSING)) for child in field.children)
-        return replace(field, children=tuple(parts))
-    if field.kind is Kind.ROWS and not shows(field, initial):
-        return replace(
-            field, kind=Kind.JSON, item=None, reason="rows can't show what it begins with"
-        )
-    return field
+    root = fitted(root, initial)
+    if not is_answered:
+        root = undecided(root, initial, suggests=not is_call(given, initial))
+    return Form(given, root, schema_hash(given), initial, is_answered)
 
 
 def _root(schema: Schema | bool) -> Field | None:

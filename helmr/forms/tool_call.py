@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from helmr.forms.model import MISSING, ROW, Form, Kind, Path, Schema, plain
+from helmr.forms.model import MISSING, ROW, Field, Form, Kind, Path, Schema, plain
 from helmr.models.limits import BODY_SHOWN_BYTES, SUBJECT_MAX
 
 APPROVE, DECLINE = "approve", "decline"
-DECISION, ARGUMENTS = "decision", "arguments"
+DECISION, ARGUMENTS, REASON = "decision", "arguments", "reason"
 """Properties of the answer."""
 _TITLE: Final = "Arguments of "
 _HIDDEN = "••••••"
@@ -108,6 +108,30 @@ def tool_call(form: Form) -> ToolCall | None:
     secrets = (one.path for one in form.leaves(templates=True) if one.kind is Kind.SECRET)
     hidden = frozenset(path[1:] for path in secrets if path[:1] == (ARGUMENTS,))
     return ToolCall(*found, hidden)
+
+
+def is_call(schema: Schema | bool, initial: Any) -> bool:
+    """Whether a form of this schema that starts with this asks leave for a tool's call."""
+    return _read(schema, initial) is not None
+
+
+def is_declined(form: Form, cells: Mapping[str, Any]) -> bool:
+    """Whether these cells decline a tool's call: its arguments are then neither asked for nor sent."""
+    decision = form.decision
+    if decision is None or not is_call(form.schema, form.initial):
+        return False
+    chosen = cells.get(decision.key)
+    declines = [n for n, one in enumerate(decision.choices) if one.value == DECLINE]
+    may_go = any(one.path == (ARGUMENTS,) and not one.required for one in form.root.children)
+    return may_go and chosen in declines
+
+
+def root_asked(form: Form, cells: Mapping[str, Any]) -> Field:
+    """The form's outermost field, without what is not asked for: of a call that is declined, its arguments."""
+    if not is_declined(form, cells):
+        return form.root
+    kept = (one for one in form.root.children if one.path != (ARGUMENTS,))
+    return replace(form.root, children=tuple(kept))
 
 
 def call_schema(schema: Mapping[str, Any], tool: str) -> dict[str, Any]:
@@ -218,5 +242,5 @@ def _text(value: Any) -> str:
 
 
 def _why(answer: Mapping[str, Any]) -> str:
-    reason = answer.get("reason")
+    reason = answer.get(REASON)
     return f": {reason}" if isinstance(reason, str) and reason.strip() else " no reason"

@@ -14,16 +14,20 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time
 from enum import Enum
 from typing import Any
 
 from helmr import durations
 from helmr.errors import BadDuration, BadJson
+from helmr.forms.decision import choose_text
 from helmr.forms.model import FIELDS_MAX, MISSING, ROW, ROWS_MAX, Field, Form, Kind, Path, json_text
+from helmr.forms.tool_call import root_asked
 from helmr.jsonio import loads
 
+NEEDED = "needed"
+"""Why a field that has no value yet is refused."""
 LINES_MAX = 10_000
 FIRST_ROWS_MAX = 5
 """So many of the rows that a list needs are there to begin with."""
@@ -34,6 +38,8 @@ class Blank(Enum):
 
     NOT_SENT = "not sent"
     NULL = "null"
+    EMPTY = "sent empty"
+    """A text without a character that is meant so. The text "" in a field that is needed is one not yet typed."""
 
 
 Cell = Blank | str | int | tuple[int, ...]
@@ -57,6 +63,8 @@ def first_cells(form: Form) -> Cells:
     cells: Cells = {}
     if form.initial is not MISSING:
         _pour(form.root, form.initial, cells)
+    if form.decision is not None and not form.is_answered:
+        cells.pop(form.decision.key, None)
     return with_rows(form, cells)
 
 
@@ -115,7 +123,7 @@ def _places_of(item: Field, cells: Mapping[str, Cell], where: Path) -> Iterator[
 def build(form: Form, cells: Mapping[str, Cell]) -> Built:
     """The JSON that these cells say; data is None if nothing is sent."""
     problems: dict[str, str] = {}
-    data = _value(form.root, cells, problems)
+    data = _value(root_asked(form, cells), cells, problems)
     return Built(None if data is MISSING else data, problems)
 
 
@@ -132,9 +140,13 @@ def problem(item: Field, cell: Cell) -> str:
 
 
 def fill(form: Form, data: Any) -> Cells | None:
-    """Cells that build exactly this JSON; None if the form can't show it."""
+    """Cells that build exactly this JSON, which may still lack what is needed; None if the form can't show it."""
     cells: Cells = {}
-    if not _pour(form.root, data, cells) or not _says(form.root, cells, data):
+    if not _pour(form.root, data, cells):
+        return None
+    problems: dict[str, str] = {}
+    built = _value(form.root, cells, problems)
+    if problems.keys() & cells.keys() or built is MISSING or json_text(built) != json_text(data):
         return None
     found = with_rows(form, cells)
     return found if len(found) <= FIELDS_MAX else None
@@ -144,6 +156,20 @@ def shows(item: Field, data: Any) -> bool:
     """Whether the field can show exactly this JSON."""
     cells: Cells = {}
     return _pour(item, data, cells) and _says(item, cells, data) and len(cells) <= FIELDS_MAX
+
+
+def fitted(field: Field, initial: Any) -> Field:
+    """The field with JSON for each list that can't show, as rows, what it begins with: nothing of it gets lost."""
+    if initial is MISSING or (initial is None and field.may_be_left_out):
+        return field
+    if field.kind is Kind.GROUP and isinstance(initial, Mapping):
+        parts = (fitted(child, initial.get(child.name, MISSING)) for child in field.children)
+        return replace(field, children=tuple(parts))
+    if field.kind is Kind.ROWS and not shows(field, initial):
+        return replace(
+            field, kind=Kind.JSON, item=None, reason="rows can't show what it begins with"
+        )
+    return field
 
 
 def carry(old: Form, cells: Mapping[str, Cell], new: Form) -> tuple[Cells, list[str]]:
@@ -199,12 +225,16 @@ def _value(item: Field, cells: Mapping[str, Cell], problems: dict[str, str]) -> 
     cell = cells.get(item.key, MISSING if item.kind is Kind.GROUP else first_cell(item))
     if cell is Blank.NOT_SENT:
         if item.required:
-            problems[item.key] = "needed"
+            problems[item.key] = choose_text(item) if item.is_decision else NEEDED
         return MISSING
     if cell is Blank.NULL:
         if not item.nullable:
             problems[item.key] = "may not be null"
         return None
+    if cell is Blank.EMPTY:
+        cell = ""
+        if takes_empty(item):
+            return cell
     if item.kind is Kind.GROUP:
         return _group(item, cells, problems, is_asked=cell is not MISSING)
     try:
@@ -215,7 +245,7 @@ def _value(item: Field, cells: Mapping[str, Cell], problems: dict[str, str]) -> 
         return _leaf(item, cell)
     except _Refused as refusal:
         problems[item.key] = str(refusal)
-        return None
+        return MISSING if str(refusal) == NEEDED else None
 
 
 def _group(
@@ -232,8 +262,8 @@ def _group(
 def _rows(item: Field, cell: Any, cells: Mapping[str, Cell], problems: dict[str, str]) -> list[Any]:
     if not isinstance(cell, tuple):
         raise _Refused("needs rows")
-    values = [_value(item.row(number), cells, problems) for number in row_ids(item, cell)]
-    return _counted(item, values)
+    values = (_value(item.row(number), cells, problems) for number in row_ids(item, cell))
+    return _counted(item, [None if value is MISSING else value for value in values])
 
 
 def _index(cell: Any, among: tuple[Any, ...]) -> int:
@@ -257,7 +287,7 @@ def _leaf(item: Field, cell: Any) -> Any:
             raise _Refused(f"more than {LINES_MAX} lines")
         return _counted(item, [_leaf(item.item, line.strip()) for line in lines])
     if not text.strip():
-        raise _Refused("needed")
+        raise _Refused(NEEDED)
     if item.kind in (Kind.INTEGER, Kind.NUMBER):
         return _number(item, text.strip())
     if item.kind is Kind.JSON:
@@ -294,9 +324,16 @@ def _number(item: Field, text: str) -> int | float:
     return value
 
 
+def takes_empty(item: Field) -> bool:
+    """Whether a text without a character may be what is meant."""
+    return item.kind in (Kind.TEXT, Kind.LONG, Kind.SECRET) and not item.length_min
+
+
 def _text(item: Field, text: str) -> str:
+    if item.required and not text:
+        raise _Refused(NEEDED)
     if item.length_min and len(text) < item.length_min:
-        raise _Refused("needed" if not text else f"at least {item.length_min} characters")
+        raise _Refused(NEEDED if not text else f"at least {item.length_min} characters")
     if item.length_max is not None and len(text) > item.length_max:
         raise _Refused(f"{len(text) - item.length_max} characters too long")
     return text
@@ -380,7 +417,11 @@ def _cell(item: Field, data: Any) -> Cell | None:
         return json.dumps(data) if is_number else None
     if item.item is not None:
         lines = [_cell(item.item, part) for part in data] if isinstance(data, list) else [None]
-        return None if None in lines else "\n".join(str(line) for line in lines)
+        if None in lines:
+            return None
+        return "\n".join("" if line is Blank.EMPTY else str(line) for line in lines)
+    if data == "" and item.required and takes_empty(item):
+        return Blank.EMPTY
     return data if isinstance(data, str) else None
 
 

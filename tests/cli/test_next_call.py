@@ -41,7 +41,7 @@ SHOWN = """\
   approve: refund is called with these arguments
   decline: refund is not called; the agent is told the reason
   1 a  approve
-  2 i  decline
+  2 d  decline
 """
 
 
@@ -51,10 +51,10 @@ async def test_a_call_is_approved_with_an_argument_changed(
 ) -> None:
     receipt = await asks(stack, "call", known=known)
     await person.begins("--hold", "1s")
-    assert SHOWN in await person.reads("[1-2, a, i")
+    assert SHOWN in await person.reads("[1-2, a, d")
     await person.reads("] ")
     await person.types("a")
-    await person.reads("Arguments of refund: y changes what is there, Enter goes on [y] ")
+    await person.reads("Arguments of refund: y changes what is there, Enter leaves it [n] ")
     await person.types("y")
     for prompt, typed in (("customer", ""), ("cents", "1000"), ("currency", ""), ("reason", "")):
         await person.reads(prompt)
@@ -71,7 +71,7 @@ async def test_who_declines_is_asked_for_a_reason_only(stack: Stack, person: Per
     receipt = await asks(stack, "call")
     await person.begins("--hold", "1s")
     await person.reads("] ")
-    await person.types("i")
+    await person.types("d")  # as in the console; to delegate is the whole word here
     told = await person.reads("reason")
     assert "Arguments of" not in told
     await person.reads(": ")
@@ -79,6 +79,27 @@ async def test_who_declines_is_asked_for_a_reason_only(stack: Stack, person: Per
     await person.reads("refund is not called; the agent is told: too much")
     assert await person.terminal.ended() == 0
     assert await output(stack, receipt) == {"declined": "too much"}
+
+
+async def test_nothing_is_chosen_beforehand_and_declining_sends_no_arguments(
+    stack: Stack, person: Person, tmp_path: Path
+) -> None:
+    receipt = await asks(stack, "call")
+    await person.begins("--hold", "1s")
+    told = await person.reads("[1-2, a, d")
+    assert "suggested" not in told, "a tool that asks leave suggests nothing"
+    await person.reads("] ")
+    await person.types("")
+    await person.reads("that is none of the choices")
+    await person.reads("delegate, z")
+    await person.reads("] ")
+    await person.types("d")
+    await person.reads("reason")
+    await person.reads(": ")
+    await person.types("")
+    assert 'answer: {"decision": "decline"}' in await person.reads("sends in")
+    assert await person.terminal.ended() == 0
+    assert await output(stack, receipt) == {"declined": None}
 
 
 async def test_a_text_of_its_own_is_shown_beside_the_call_and_nothing_acts_on_the_terminal(
@@ -90,7 +111,8 @@ async def test_a_text_of_its_own_is_shown_beside_the_call_and_nothing_acts_on_th
     await person.begins()
     shown = await person.reads("] ")
     assert "Mind the limit." in shown
-    assert "… 8 more: m shows the call as JSON" in shown
+    assert all(f"{number}: " in shown for number in range(20)), "no argument is left out"
+    assert "more:" not in shown
     await person.types("q")
     assert await person.terminal.ended() == 0
     assert b"\x1b" not in person.terminal.raw

@@ -97,7 +97,7 @@ def test_the_approval_of_the_design() -> None:
         True,
         500,
     )
-    assert build(form, first_cells(form)).problems == {"decision": "needed"}
+    assert build(form, first_cells(form)).problems == {"decision": "choose approve, reject or edit"}
     assert build(form, {**first_cells(form), "decision": 0}).data == {"decision": "approve"}
 
 
@@ -195,9 +195,11 @@ def test_an_optional_group_left_alone_is_not_sent() -> None:
 
     form = form_of(schema(Order))
     assert build(form, first_cells(form)).data == {}
-    half = build(form, {**first_cells(form), "address.street": "Main St"})
-    assert half.problems == {}  # the zip's shape is the schema's to judge
-    assert half.data == {"address": {"street": "Main St", "zip": ""}}
+    half = {**first_cells(form), "address.street": "Main St"}
+    assert build(form, half).problems == {"address.zip": "needed"}
+    whole = build(form, {**half, "address.zip": "1"})
+    assert whole.problems == {}  # the zip's shape is the schema's to judge
+    assert whole.data == {"address": {"street": "Main St", "zip": "1"}}
 
 
 def test_a_changed_schema_keeps_what_matches_and_names_the_rest() -> None:
@@ -354,7 +356,9 @@ def test_what_a_form_can_show_comes_back_as_it_was(given_schema: Any, data: Any)
 def test_a_form_begins_with_what_fits_of_its_initial_value() -> None:
     given = {"decision": "reject", "note": "as said", "gone": 1}
     form = form_of(schema(Decision), initial=given)
-    assert first_cells(form) == {"decision": 1, "note": "as said"}
+    assert first_cells(form) == {"decision": Blank.NOT_SENT, "note": "as said"}
+    answered = form_of(schema(Decision), initial=given, is_answered=True)
+    assert first_cells(answered) == {"decision": 1, "note": "as said"}
     assert first_cells(form_of(schema(Decision), initial=None)) == first_cells(
         form_of(schema(Decision))
     )

@@ -188,7 +188,7 @@ def test_a_list_that_is_too_long_begins_again_and_its_items_are_judged() -> None
 
 def test_what_a_form_begins_with_is_kept_by_an_empty_line() -> None:
     one = questions(Decision, initial={"decision": "edit", "note": "as asked"})
-    assert asked(one, "", "") == ["", ""]
+    assert asked(one, "", "3", "") == ["choose approve, reject or edit", "", ""]
     assert one.built().data == {"decision": "edit", "note": "as asked"}
 
 

@@ -169,7 +169,9 @@ def test_whatever_a_model_asks_for_the_form_begins_with_it_and_says_nothing_else
     asked: dict[str, Any], tool: str
 ) -> None:
     drawn = form(asked, tool)
-    built = build(drawn, first_cells(drawn))
+    cells = first_cells(drawn)
+    assert build(drawn, cells).problems == {"decision": "choose approve or decline"}
+    built = build(drawn, {**cells, "decision": 0})
     assert not built.problems
     # Arguments of empty texts only are those of a form that nobody touched: left out, which says the same.
     said = {"decision": "approve", "arguments": asked, **built.data}

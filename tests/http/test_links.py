@@ -12,6 +12,7 @@ from helmr_runtime.security.secrets import make_secret
 from tests.http.test_sessions import code_of
 from tests.service.stack import Stack
 
+HTML = "text/html; charset=utf-8"
 APPROVE = {"data": {"decision": "approve"}}
 
 
@@ -122,6 +123,55 @@ async def test_whatever_is_wrong_with_a_link_is_one_404(stack: Stack) -> None:
         answers = [await http.request(m, s, json=APPROVE) for s in secrets for m in ("GET", "POST")]
     assert {(answer.status_code, code_of(answer)) for answer in answers} == {(404, "not_found")}
     assert len({answer.json()["detail"] for answer in answers}) == 1
+
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+async def test_a_browser_gets_a_page_for_every_link_that_opens_nothing(stack: Stack) -> None:
+    """Links that people find in their mail: revoked, of a cancelled session, mistyped, never made."""
+    started = await stack.started()
+    wait_id = started["session"]["wait"]["id"]
+    revoked, cancelled = await linked(stack, wait_id), await linked(stack, wait_id, "bo")
+    await stack.http.delete(f"/v1/waits/{wait_id}/links/{revoked['id']}")
+    gone = await stack.http.post(f"/v1/sessions/{started['session']['id']}/cancel")
+    assert gone.status_code == 200, gone.text
+    paths = [path_of(revoked), "/v1/links/nothing", f"/v1/links/{make_secret('link')}"]
+    paths += [f"/v1/callbacks/{make_secret('cb')}", "/v1/callbacks/nothing"]
+    async with anybody(stack) as http:
+        pages = [await http.get(path, headers=BROWSER) for path in paths]
+        pages.append(await http.post(paths[0], data={"f/decision": '"approve"'}))
+        for page in pages:
+            assert (page.status_code, page.headers["content-type"]) == (404, HTML)
+            assert "This link opens nothing any more" in page.text
+            assert "It may have expired, or been taken back. Ask who sent it." in page.text
+            assert "default-src 'none'" in page.headers["content-security-policy"]
+        assert len({page.text for page in pages}) == 1, "it does not say which"
+        withdrawn = await http.get(path_of(cancelled), headers=BROWSER)
+        assert withdrawn.headers["content-type"] == HTML
+        for accept in ("application/json", "*/*"):
+            told = await http.get(paths[0], headers={"Accept": accept})
+            assert (told.status_code, code_of(told)) == (404, "not_found")
+
+
+async def test_another_answer_by_a_used_link_is_said_not_to_be_recorded(stack: Stack) -> None:
+    """Two tabs of one link: *reject* in one, then *approve* in the other."""
+    started = await stack.started()
+    path = path_of(await linked(stack, started["session"]["wait"]["id"]))
+    async with anybody(stack) as http:
+        page = (await http.get(path)).text
+        assert "You answer as <b><bdi>ada</bdi></b>" in page
+        nonce = page.split('name="nonce" value="')[1].split('"')[0]
+        first = {"nonce": nonce, "f/decision": '"reject"', "f/note": ""}
+        assert (await http.post(path, data=first)).status_code == 303
+        second = await http.post(path, data={**first, "f/decision": '"approve"'})
+        assert (second.status_code, "The answer is recorded" in second.text) == (409, False)
+        assert "Your first answer stands: <bdi>reject</bdi>" in second.text
+        assert "This one was not recorded." in second.text
+        for same in (await http.post(path, data=first), await http.get(path)):
+            assert (same.status_code, "The answer is recorded" in same.text) == (200, True)
+    result = (await stack.run_until(started["run"]["id"], "succeeded"))["result"]
+    assert result == {"status": "reject"}
 
 
 async def test_the_secret_of_a_link_opens_nothing_else(stack: Stack) -> None:

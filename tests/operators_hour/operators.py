@@ -561,13 +561,13 @@ class Lines(Operator):
                 await self.reads(r"number[^\n]*: $")
                 await self.says(text=str(answer["address"]["number"]))
                 for item in answer["items"]:
-                    await self.reads(r"items[^\n]*\[y\] $")
+                    await self.reads(r"items[^\n]*\[n\] $")
                     await self.says("y")
                     await self.reads(r"sku[^\n]*: $")
                     await self.says(text=item["sku"])
                     await self.reads(r"qty[^\n]*: $")
                     await self.says(text=str(item["qty"]))
-                await self.reads(r"items[^\n]*\[y\] $")
+                await self.reads(r"items[^\n]*\[n\] $")
                 await self.says()
             case _:
                 await self._chooses(answer["sign"])

@@ -60,6 +60,8 @@ def test_a_form_has_a_field_for_each_argument_and_starts_with_what_was_asked() -
         "reason": Kind.LONG,
     }
     cells = first_cells(form)
+    assert build(form, cells).problems == {"decision": "choose approve or decline"}
+    cells["decision"] = 0
     assert build(form, cells).data == initial
     cells["arguments.amount.cents"] = "1000"
     edited = {"customer": "ada", "amount": {"cents": 1000, "currency": "EUR"}}
@@ -81,7 +83,7 @@ def test_a_form_without_the_tools_schema_has_a_field_for_each_value_that_was_ask
         "rate": Kind.NUMBER,
         "note": Kind.JSON,
     }
-    assert build(form, first_cells(form)).data == initial
+    assert build(form, {**first_cells(form), "decision": 0}).data == initial
     # What else fits the tool can't be shown in fields, and is sent as JSON.
     assert fill(form, {"decision": "approve", "arguments": {"other": 1}}) is None
     assert fill(form, {"decision": "decline"}) is not None
@@ -92,7 +94,7 @@ def test_more_arguments_than_a_form_has_fields_are_json() -> None:
     initial = {"decision": "approve", "arguments": asked}
     form = form_of(approval_schema("count"), initial=initial)
     assert [leaf.kind for leaf in form.leaves()] == [Kind.CHOICE, Kind.JSON, Kind.LONG]
-    assert build(form, first_cells(form)).data == initial
+    assert build(form, {**first_cells(form), "decision": 0}).data == initial
 
 
 @pytest.mark.parametrize("replay_always", [False, True], ids=["once", "replayed"])

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from helmr.forms import MISSING, Blank, Cell, Field, Kind, example
+from helmr.forms import MISSING, Blank, Cell, Field, Kind, example, takes_empty
 from helmr.forms.model import LISTS
 
 CHOICES_SHOWN = 12
@@ -55,6 +55,8 @@ def about(field: Field) -> Iterator[str]:
     if (field.length_min or field.length_max is not None) and not is_list:
         low, high = field.length_min or 0, field.length_max
         yield f"{low} to {high} characters" if high is not None else f"at least {low} characters"
+    if field.suggested:
+        yield f"suggested: {field.suggested}; choose it if you agree"
     if field.pattern:
         yield f"must match {field.pattern}"
     if field.choices:
@@ -67,6 +69,8 @@ def about(field: Field) -> Iterator[str]:
 def _blank(field: Field) -> Iterator[str]:
     if field.required and not field.nullable:
         yield "required: the answer is not sent without it"
+        if takes_empty(field):
+            yield "^n sends it empty, if that is what is meant"
         return
     states = [] if field.required else ["not sent"]
     if field.kind in (Kind.TEXT, Kind.LONG, Kind.SECRET, Kind.LINES, Kind.ROWS):

@@ -127,18 +127,24 @@ class AnswerScreen(ClaimingScreen):
         role = views.DUE_ROLE.get(due.urgency, "")
         call, answer = self.tool_call(), self.result().data
         if self.has_class("-narrow"):
-            shown = asked(wait, call=call, answer=answer, lines_max=2)
+            shown = asked(wait, call=call, answer=answer, lines_max=2, is_whole=True)
             if call is not None and self.submission.is_reviewing:
                 shown = shown[:1]  # what is sent and what it does say the rest
             return [*shown, *brief_facts(wait, due.full_text, role)]
         brief = wait if self._is_short(wait) else wait.model_copy(update={"body": None})
-        shown = asked(brief, call=call, answer=answer)
+        shown = asked(brief, call=call, answer=answer, is_whole=True)
         # The review needs the room for what is sent.
         names = [] if self.submission.is_reviewing else wait_ids(wait)
         return [*shown, Content(""), *wait_due(wait, due.full_text, role), *names]
 
     def _is_short(self, wait: WaitInfo) -> bool:
         return len(markdown(own_text(wait, self.tool_call()))) <= BODY_LINES
+
+    def focus_form(self, form: SchemaForm) -> None:
+        """A call is read from its beginning, however far below it is decided."""
+        super().focus_form(form)
+        if self.tool_call() is not None:
+            self.call_after_refresh(self.query_one("#left").scroll_home, animate=False)
 
     def context_content(self) -> Content:
         """What is asked in full, transcript, then the JSON."""

@@ -12,12 +12,14 @@ from textual.widget import Widget
 
 from helmr.drafts import AnswerDraft, Beginning, beginning
 from helmr.forms import Built, Cells, Form, ToolCall, pretty, redacted, tool_call
+from helmr.forms.decision import choose_text
+from helmr.safe_text import one_line
 from helmr_console.actions import Context
 from helmr_console.console import Console
 from helmr_console.outcome import Outcome
 from helmr_console.screens.submit import SubmitScreen
 from helmr_console.submission import SendPhase
-from helmr_console.widgets.fields import SafeInput
+from helmr_console.widgets.fields import SafeInput, select_short
 from helmr_console.widgets.form import SchemaForm
 from helmr_console.widgets.panes import TextPane, lines
 from helmr_console.widgets.review import preview
@@ -97,6 +99,20 @@ class ComposeScreen(SubmitScreen):
         if self._draft_timer is not None:
             self._draft_timer.stop()
         self._draft_timer = self.set_timer(DRAFT_DELAY_S, self._keep_soon)
+
+    def focus_next(self, selector: str | type[Widget] = "*") -> Widget | None:
+        """What a key leads to is selected if it is short, so that what is typed replaces it."""
+        if self.form is not None and self.form.declining.is_there_already():
+            return self.focused
+        found = super().focus_next(selector)
+        select_short(found)
+        return found
+
+    def focus_previous(self, selector: str | type[Widget] = "*") -> Widget | None:
+        """As `focus_next`."""
+        found = super().focus_previous(selector)
+        select_short(found)
+        return found
 
     def on_input_submitted(self, event: SafeInput.Submitted) -> None:
         """Enter in a line goes on to the next field."""
@@ -206,7 +222,12 @@ class ComposeScreen(SubmitScreen):
         if not built.problems:
             return built
         self.tell((rest,) if rest else (), "error")
-        self.console.say(f"{len(built.problems)} field(s) need something else", "warning")
+        decision = self.form.form.decision
+        if decision is not None and decision.key in built.problems and not self.form.is_raw:
+            how = f"{choose_text(decision)} first, by its digit or its first letter"
+            self.console.say(one_line(f"Not sent: {how}", 200), "warning")
+        else:
+            self.console.say(f"{len(built.problems)} field(s) need something else", "warning")
         return None
 
     def result(self) -> Built:

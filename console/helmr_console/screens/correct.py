@@ -239,7 +239,9 @@ class AmendScreen(ComposeScreen):
         self.wait = await self.console.client.waits.get(self.wait_id)
         self.before = await answer_of(self.console.client, self.wait)
         first = self.before if self.before is not None else views.initial_of(self.wait)
-        await self.show_form(form_of(self.wait.json_schema, initial=first))
+        await self.show_form(
+            form_of(self.wait.json_schema, initial=first, is_answered=self.before is not None)
+        )
 
     def draft_name(self) -> str | None:
         """One draft per wait, beside that of its answer."""

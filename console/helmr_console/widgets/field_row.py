@@ -90,7 +90,9 @@ class FieldRow(Vertical):
         """The next of: not sent, empty, null; what the field allows."""
         field = self.field
         states: list[Cell] = [] if field.required else [Blank.NOT_SENT]
-        if field.kind in TEXTS:
+        if field.required and forms.takes_empty(field):
+            states.append(Blank.EMPTY)
+        if field.kind in TEXTS and not (field.required and field.nullable):
             states.append("")
         if field.kind is Kind.ROWS and not field.required:
             states.append(())
@@ -160,7 +162,9 @@ class FieldRow(Vertical):
         self._typed(tuple(chosen) if event.field.several else chosen[0])
 
     def _typed(self, cell: Cell) -> None:
-        self.cell = cell
+        is_text = isinstance(cell, str) and self.field.kind in TEXTS
+        # Spaces alone are no text; what came with the form may be.
+        self.cell = cell = "" if is_text and self.field.required and not str(cell).strip() else cell
         self._is_touched = True
         may_be_mended = self.field.kind not in CHOICES and not complaint(self.field, cell)
         self.say(self._judge(self.field, cell), may_be_mended=may_be_mended)
@@ -202,7 +206,9 @@ class FieldRow(Vertical):
         """What its value is besides what the editor shows, and what it takes."""
         field, cell = self.field, self.cell
         words = [] if field.required else ["optional"]
-        if isinstance(cell, Blank) and not (field.required and not field.nullable):
+        if cell is Blank.EMPTY:
+            words.append(cell.value)
+        elif isinstance(cell, Blank) and not (field.required and not field.nullable):
             words.append(f"{cell.value}{default_text(field, cell)}")
         elif isinstance(cell, str) and field.kind in TEXTS:
             if not cell and not field.required:
@@ -211,6 +217,8 @@ class FieldRow(Vertical):
                 words.append(f"{len(cell)}/{field.length_max}")
         elif field.kind is Kind.CONST:
             words.append(f"always {field.choices[0].label}")
+        if field.suggested:
+            words.append(f"suggested: {field.suggested}")
         if is_picked(field):
             words.append(f"one of {len(field.choices)}, enter opens the list, type to find")
         if field.range_text():
@@ -243,7 +251,9 @@ def _editor(field: Field, like: str = "") -> Widget | None:
     if field.kind is Kind.CONST:
         return None
     if field.kind in AREAS:
-        return SafeText(
+        text = SafeText(
             tab_behavior="focus", soft_wrap=True, placeholder=safe.line(like, limit=400)
         )
+        text.is_cell = any(isinstance(part, int) for part in field.path)
+        return text
     return SafeInput(password=field.kind is Kind.SECRET, select_on_focus=False)

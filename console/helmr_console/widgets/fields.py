@@ -15,6 +15,23 @@ from textual.widgets import Input, TextArea
 
 from helmr.safe_text import one_line, typed
 
+SHORT_MAX = 120
+"""Characters of what a key that leads to it selects; a longer text is gone on with."""
+
+
+def enter(field: Widget) -> None:
+    """Focus a field as a key leads to it: what is short is selected, typing replaces it, an arrow keeps it."""
+    field.focus()
+    select_short(field)
+
+
+def select_short(field: Widget | None) -> None:
+    """Select the content of a field that a key led to, if it is short."""
+    if isinstance(field, SafeInput) or (
+        isinstance(field, SafeText) and field.is_cell and field.is_short
+    ):
+        field.select_all()
+
 
 class PasteCut(Message):
     """A paste is not in the field as it was: characters that no field can show were left out, or lines made one."""
@@ -196,6 +213,13 @@ class SafeText(TextArea):
                background: $c-background; color: $c-foreground; }
     SafeText:focus { border: round $c-accent; }
     """
+    is_cell = False
+    """One of the fields of a row."""
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it is one line that a key that leads to it selects."""
+        return len(self.text) <= SHORT_MAX and "\n" not in self.text
 
     def on_paste(self, event: events.Paste) -> None:
         """Clean what the field's own handler, which Textual calls next, puts in."""

@@ -20,8 +20,9 @@ from helmr.safe_text import typed
 from helmr_console import safe
 from helmr_console.forms import check
 from helmr_console.forms.about import default_text
+from helmr_console.widgets.declining import Declining
 from helmr_console.widgets.field_row import FieldRow
-from helmr_console.widgets.fields import SafeText
+from helmr_console.widgets.fields import SafeText, enter
 from helmr_console.widgets.list_field import ListField
 from helmr_console.widgets.row_actions import RowActions
 from helmr_console.widgets.still_text import StillText
@@ -53,6 +54,7 @@ class SchemaForm(RowActions):
         self._first_raw = raw
         self.rows: dict[str, FieldRow] = {}
         self._variants: dict[str, list[Vertical]] = {}
+        self.declining = Declining(form, self.rows)
         self._raw = SafeText(tab_behavior="focus", soft_wrap=True)
         self._raw_problem = StillText()
 
@@ -68,6 +70,7 @@ class SchemaForm(RowActions):
     def on_mount(self) -> None:
         """A draft typed as JSON opens as JSON."""
         self._show_variants()
+        self.declining.show(self.cells())
         if self._first_raw is not None:
             self._open_raw(self._first_raw)
 
@@ -121,8 +124,9 @@ class SchemaForm(RowActions):
         text = "; ".join(rest)
         self._raw_problem.say(safe.line(f"! {text}" if text else "", "$c-error", limit=300))
         first = next((row for row in self._in_order() if row.field.key in by_key), None)
-        if not self.is_raw and first is not None and first.editor is not None:
-            first.editor.focus()
+        editor = first.editor if first is not None and not self.is_raw else None
+        if editor is not None and not editor.has_focus:
+            enter(editor)
         return "" if self.is_raw else text
 
     def focus_help(self) -> tuple[str, Sequence[str]]:
@@ -187,7 +191,7 @@ class SchemaForm(RowActions):
         """Focus what is to be entered first."""
         first = self.first_editor()
         if first is not None:
-            first.focus()
+            enter(first)
 
     def first_editor(self) -> Widget | None:
         """What is entered first."""
@@ -201,6 +205,10 @@ class SchemaForm(RowActions):
         event.stop()
         if event.row.field.kind is Kind.UNION:
             self._show_variants()
+        if event.row.field.is_decision:
+            event.row.scroll_visible(animate=False)
+            if self.declining.show(self.cells()):
+                self.declining.ask_why()
         self.post_message(self.Changed())
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
@@ -255,11 +263,12 @@ class SchemaForm(RowActions):
                 row.put(self._begun.get(key, row.first))
                 row.say("")
         self._show_variants()
+        self.declining.show(self.cells())
 
     def widgets_of(self, field: Field) -> Iterable[Widget]:
         """What a field is entered with, its label first."""
         if field.kind is Kind.GROUP:
-            inner = [widget for child in field.children for widget in self.widgets_of(child)]
+            inner = [widget for child in field.children for widget in self._of_child(child)]
             # A row's number is its label, as the page itself is that of the whole.
             if not field.path or isinstance(field.path[-1], int):
                 yield from inner
@@ -276,6 +285,9 @@ class SchemaForm(RowActions):
                 boxes.append(Vertical(*inside, classes="group variant"))
             self._variants[field.key] = boxes
             yield from boxes
+
+    def _of_child(self, field: Field) -> list[Widget]:
+        return self.declining.seen(field, self.widgets_of(field))
 
     def _row_of(self, field: Field) -> FieldRow:
         first = self._first.get(field.key, forms.first_cell(field))

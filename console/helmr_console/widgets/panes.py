@@ -23,7 +23,7 @@ from helmr_console.views import (
     subject_of,
     who,
 )
-from helmr_console.widgets.call import ROWS_MAX, call_content
+from helmr_console.widgets.call import call_content
 from helmr_console.widgets.lines import fit
 from helmr_console.widgets.markdown import markdown
 from helmr_console.widgets.still_text import StillText
@@ -154,14 +154,16 @@ def asked(
     call: ToolCall | None = None,
     answer: Any = MISSING,
     lines_max: int | None = None,
+    is_whole: bool = False,
 ) -> list[Content]:
     """Subject and body: what the task asks. A body over `lines_max` lines is cut and says so.
 
-    A tool's call is shown as it would be under this answer, in place of a body that says only the call.
+    A tool's call is shown as it would be under this answer, in place of a body that says only the call; `is_whole`
+    where it is decided below it.
     """
     parts = [safe.line(subject_of(wait), "bold")]
     if call is not None:
-        parts += call_content(call, answer, rows_max=lines_max or ROWS_MAX)
+        parts += call_content(call, answer, is_whole=is_whole)
     if text := own_text(wait, call):
         body = list(markdown(text))
         if lines_max is not None and len(body) > lines_max:

@@ -8,6 +8,7 @@ from textual.widget import Widget
 
 from helmr import forms
 from helmr.forms import Cells, Form
+from helmr_console.widgets.fields import enter
 from helmr_console.widgets.list_field import AddRow, ListField, RowBox
 
 
@@ -102,7 +103,7 @@ class RowActions(Vertical):
         editors = box.editors() if box is not None else []
         target = editors[0] if editors else field.editor
         if target is not None:
-            target.focus()
+            enter(target)
             self._show_when_laid_out(target)
 
     def _show_when_laid_out(self, target: Widget) -> None:

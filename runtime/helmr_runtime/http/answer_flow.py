@@ -5,13 +5,16 @@ GET shows and never acts; a form counts only with the nonce of a page that was s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from starlette.requests import Request
 from starlette.responses import Response
 
 from helmr.errors import (
+    NotFound,
     SchemaMismatch,
     TokenCancelled,
     TokenCompleted,
@@ -22,6 +25,7 @@ from helmr.errors import (
     WaitTimedOut,
 )
 from helmr.forms import MISSING
+from helmr.forms.model import json_text
 from helmr_runtime.http.answer_page import (
     AnswerPage,
     Form,
@@ -44,7 +48,11 @@ from helmr_runtime.service import Service
 
 NONCE_PURPOSE = "page-nonce"
 SEE_OTHER = 303
+FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 _WITH_FORM = frozenset({PageState.OPEN, PageState.RECORDED})
+
+
+_Found = TypeVar("_Found")
 
 
 class Asked(Protocol):
@@ -82,6 +90,28 @@ class Asked(Protocol):
         ...
 
 
+def wants_page(accept: str | None, content_type: str | None = None) -> bool:
+    """Whether a browser asks: it takes HTML, or sends a page's form. Programs get JSON."""
+    takes = (part.partition(";")[0].strip().lower() for part in (accept or "").split(","))
+    return "text/html" in takes or (content_type or "").lower().startswith(FORM_TYPES)
+
+
+async def opened(
+    service: Service, request: Request, looking: Awaitable[_Found]
+) -> _Found | Response:
+    """What a secret leads to; for a browser the page of a link that opens nothing, which does not say why (S-46).
+
+    Raises:
+        NotFound: It opens nothing, and a program asks.
+    """
+    try:
+        return await looking
+    except NotFound:
+        if not wants_page(request.headers.get("accept"), request.headers.get("content-type")):
+            raise
+    return _html(AnswerPage(state=PageState.UNKNOWN, now=service.now()), is_post=False)
+
+
 async def show(service: Service, asked: Asked) -> Response:
     """The page as it is now."""
     return _html(await _page(service, asked), is_post=False)
@@ -91,7 +121,7 @@ async def submit(service: Service, asked: Asked, sent: CallbackForm, location: s
     """Take a form: answer and send the browser back to look, or show the page with what is wrong."""
     page = await _page(service, asked, values=sent.values)
     if page.state is not PageState.OPEN or page.form is None:
-        return _html(page, is_post=True)
+        return _html(_second(page, sent), is_post=True)
     nonce = read_nonce(
         _nonce_key(service),
         sent.nonce,
@@ -120,7 +150,8 @@ async def submit(service: Service, asked: Asked, sent: CallbackForm, location: s
             WaitResolved,
             WaitTimedOut,
         ):
-            return _html(await _page(service, await asked.latest()), is_post=True)
+            latest = await _page(service, await asked.latest(), values=sent.values)
+            return _html(_second(latest, sent), is_post=True)
         except (SchemaMismatch, TooLarge) as error:
             # An earlier schema than the one shown, or a limit that no schema says.
             problems = [Problem((), error.message)]
@@ -128,6 +159,15 @@ async def submit(service: Service, asked: Asked, sent: CallbackForm, location: s
             return Response(status_code=SEE_OTHER, headers={**page_headers(), "Location": location})
     again = await _page(service, asked, values=sent.values, problems=problems)
     return _html(again, is_post=True)
+
+
+def _second(page: AnswerPage, sent: CallbackForm) -> AnswerPage:
+    """What this form sends to a page that shows what was recorded: another answer than that was not recorded."""
+    if page.state is not PageState.RECORDED or page.form is None or asks_for_rows(sent.values):
+        return page
+    decoded = decode_form(page.form, sent.values)
+    is_same = not decoded.problems and json_text(decoded.value) == json_text(page.answer)
+    return page if is_same else replace(page, is_second=True)
 
 
 async def _page(
@@ -170,7 +210,7 @@ def _nonce_key(service: Service) -> bytes:
 
 
 def _html(page: AnswerPage, *, is_post: bool) -> Response:
-    status = page_status(page.state, is_post=is_post)
+    status = page_status(page.state, is_post=is_post, is_second=page.is_second)
     return Response(render_page(page), status_code=status, headers=page_headers())
 
 

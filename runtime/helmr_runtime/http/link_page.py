@@ -60,6 +60,7 @@ class LinkedWait:
         is_own = wait.status is WaitStatus.FULFILLED and self._is_own
         return {
             "asked_by": wait.task,
+            "answers_as": self.link.person,
             "subject": wait.subject,
             "body": wait.body,
             "asked_at": wait.opened_at,

@@ -17,6 +17,7 @@ from helmr.client.aio import AsyncClient
 from helmr.client.retry import Retry
 from helmr_console.app import ConsoleApp
 from helmr_console.console import Options
+from helmr_console.keys import REPEAT_S
 from helmr_console.screens.base import ConsoleScreen
 from helmr_console.screens.submit import SubmitScreen
 from helmr_runtime.clock import FakeClock
@@ -101,6 +102,7 @@ class Bench:
         for key in keys:
             if key == "ctrl+s":
                 await self.until(self.may_send)
+                await self.until(self.is_let_go)
             began_s = monotonic()
             await self.pilot.press(key)
             await self.until(partial(self.is_done, began_s))
@@ -109,6 +111,11 @@ class Bench:
     def is_done(self, began_s: float) -> bool:
         """Whether a key pressed since then was given, and everything it set off has happened."""
         return self.app.shared.keys.typed_s >= began_s and self.app.shared.keys.is_still
+
+    def is_let_go(self) -> bool:
+        """Whether the next key is no repeat of the one before: nobody presses one twice so quickly."""
+        read = self.app.shared.keys._read
+        return read is None or monotonic() - read.time >= REPEAT_S
 
     def may_send(self) -> bool:
         """False while a review has just been drawn: nobody presses the key so soon who has read it."""

@@ -66,17 +66,17 @@ async def test_a_form_filled_in_one_burst_sends_what_was_typed(
         assert sent == KINDS[kind].sent, kind
 
 
-async def test_a_second_review_key_in_the_burst_sends_nothing_and_says_why(
+async def test_a_second_review_key_in_the_burst_is_nothing(
     stack: Stack, terminal: Terminal
 ) -> None:
+    """So quickly nobody presses a key twice: it is held down."""
     receipt = await stack.started("fill", {"kind": "choice"})
     await terminal.sees("Form choice")
     await terminal.press(f"{FIRST_ROW}a{KINDS['choice'].typed}{REVIEW}{REVIEW}")
     await terminal.sees('"decision": "reject"')
-    await terminal.sees("typed before this could be read")
+    await terminal.sees("^s sends it.")
     wait = receipt["session"]["wait"]["id"]
     assert (await stack.http.get(f"/v1/waits/{wait}")).json()["status"] == "pending"
-    await terminal.sees("^s sends it.")
     await terminal.press(REVIEW)
     await terminal.sees("Accepted")
 
@@ -133,7 +133,7 @@ async def test_a_held_form_in_one_burst_is_not_sent_before_it_could_be_read(
     await holding.press(f"{FIRST_ROW}a{KINDS['number'].typed}{REVIEW}")
     await holding.sees("typed before this could be read")
     await asyncio.sleep(READS_S)
-    await holding.press(f"{REVIEW}{REVIEW}")
+    await holding.press(REVIEW)
     await holding.sees("sends in")
     await holding.sees("No waits need an answer")
     holding.process.kill()

@@ -36,8 +36,10 @@ async def test_an_argument_is_changed_in_its_own_field(bench: Bench, known: bool
     wait, screen = await opened(bench, known=known)
     for row in ("tool             refund", "amount.cents     4200", "amount.currency  EUR"):
         assert row in bench.text()
-    assert "refund is called as it was asked for" in bench.text()
+    assert "decline  refund is not called; the agent is told the reason" in bench.text()
     assert "is to be called with" not in bench.text()
+    await bench.press("1")
+    await bench.sees("refund is called as it was asked for")
     cents = screen.form.rows["arguments.amount.cents"]
     cents.editor.focus()
     await bench.press("backspace", "backspace")
@@ -75,16 +77,68 @@ async def test_the_pane_shows_the_call_and_a_text_of_its_own_beside_it(bench: Be
     assert "decline  refund is not called; the agent" in bench.text()
 
 
-async def test_more_arguments_than_there_is_room_for_are_counted_and_what_changed_comes_first(
-    bench: Bench,
-) -> None:
+async def test_the_pane_counts_arguments_that_it_has_no_room_for(bench: Bench) -> None:
     asked = {f"n{number:02}": number for number in range(30)}
-    _, screen = await opened(bench, known=False, tool="count", arguments=asked)
-    assert "… 18 more" in card(screen)
-    assert "n29" not in card(screen)
-    screen.form.rows["arguments.n29"].editor.focus()
-    await bench.press("0")
-    await bench.until(lambda: "tool  count\nn29   29 -> 290\nn00   0\n" in card(screen))
+    await bench.ask("call", known=False, tool="count", arguments=asked)
+    await bench.open()
+    await bench.inbox(1)
+    await bench.sees("… 18 more")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
+@pytest.mark.parametrize("key", ["a", "n"])
+async def test_no_argument_is_left_out_above_the_decision(
+    bench: Bench, size: tuple[int, int], key: str
+) -> None:
+    asked = {f"n{number:02}": number for number in range(29)} | {"last": "x" * 900 + "!"}
+    await bench.ask("call", known=False, tool="count", arguments=asked)
+    await bench.open(size=size)
+    await bench.inbox(1)
+    await bench.press(key)
+    screen = await bench.form()
+    assert "more" not in card(screen)
+    assert all(f"n{number:02}" in card(screen) for number in range(29))
+    assert "x!" in card(screen)
+    await bench.sees("n00   0")  # it is read from its beginning
+    seen = ""
+    for _ in range(12):
+        seen += bench.text()
+        await bench.press("pagedown")
+    assert all(f"n{number:02}   {number}" in seen for number in range(29))
+    assert "( ) decline" in seen
+
+
+async def test_nothing_is_chosen_beforehand_and_so_nothing_is_sent(bench: Bench) -> None:
+    wait, screen = await opened(bench)
+    for _ in range(3):
+        await bench.press("ctrl+s")
+        await bench.sees("Not sent: choose approve or decline first")
+    assert not screen.submission.is_reviewing
+    assert (await bench.wait(wait["id"]))["status"] == "pending"
+    assert "suggested" not in bench.text()
+
+
+async def test_declining_asks_only_why_and_sends_no_arguments(bench: Bench) -> None:
+    wait, screen = await opened(bench)
+    cents = screen.form.rows["arguments.amount.cents"]
+    cents.editor.focus()
+    await bench.press("9", "shift+tab", "shift+tab", "d")
+    assert screen.focused is screen.form.rows["reason"].editor
+    assert "cents *" not in bench.text()
+    await bench.press("tab", *"too much")  # the hand that goes on by itself
+    assert screen.form.cells()["reason"] == "too much"
+    await bench.press("ctrl+s")
+    await bench.sees("^s sends it.")
+    assert screen.submission.data == {"decision": "decline", "reason": "too much"}
+    await bench.press("escape")
+    await bench.press("1")
+    await bench.sees("cents *")
+    await bench.press("d", "ctrl+s")
+    await bench.sees("^s sends it.")
+    await bench.press("ctrl+s")
+    assert await result(bench, wait) == {"declined": "too much"}
+    [record] = await bench.records(wait["session"]["id"], "approvals")
+    assert record["data"] == {"decision": "decline", "reason": "too much"}
 
 
 async def test_what_a_call_says_never_acts_on_the_terminal(bench: Bench) -> None:
@@ -108,6 +162,7 @@ async def test_screens(bench: Bench, size: tuple[int, int]) -> None:
     await look(bench, f"call-inbox-{tail}")
     await bench.press("a")
     screen = await bench.form()
+    await bench.press("1")
     await bench.until(lambda: screen.entries)
     screen.form.rows["arguments.amount.cents"].editor.focus()
     await bench.press("backspace", "backspace")

@@ -42,7 +42,7 @@ async def test_rows_come_go_and_move_by_keys_and_nothing_of_the_others_changes(
     await bench.press("enter", "A", "tab", "1", "ctrl+o", "B", "tab", "2")
     await bench.sees("items 2 of 2")
     await bench.press("alt+up", "ctrl+o", "C")
-    assert screen.form.result().problems == {"items.#2.qty": "needed"}
+    assert screen.form.result().problems == {"items.#2.qty": "needed", "remark": "needed"}
     assert screen.form.cells()["items"] == (1, 2, 0)
     await bench.press("ctrl+g")
     assert screen.form.cells()["items"] == (1, 0)
@@ -146,7 +146,7 @@ async def test_as_last_time_fills_the_form_shows_what_changed_and_sends_nothing(
     await bench.press("a")
     screen = await bench.form()
     await bench.press("O", "a", "k", "ctrl+l")
-    await bench.sees("as last time: 2 changed")
+    await bench.sees("as last time: 1 changed, 1 added")
     assert screen.form.cells() == {"name": "Elm", "city": "Bern"}
     assert (await bench.wait(second["id"]))["status"] == "pending"
     await bench.press("ctrl+l")

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 import time
+from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from typing import Any
@@ -18,6 +19,7 @@ from helmr_runtime.http.answer_page import (
     PageState,
     build_form,
     decode_form,
+    first_values,
     page_headers,
     page_status,
     render_page,
@@ -622,3 +624,51 @@ def test_of_a_body_that_is_too_long_to_be_drawn_all_is_there_as_text():
     assert {tag for tag, _ in document.elements} <= TAGS
     assert ("b", {}) not in document.elements
     assert "Only the beginning" not in render_page(page(form=build_form(True), body="x" * 65_536))
+
+
+def test_no_decision_is_chosen_beforehand() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"decision": {"enum": ["approve", "reject"]}, "sure": {"type": "boolean"}},
+        "required": ["decision", "sure"],
+    }
+    form = build_form(schema, initial={"decision": "approve", "sure": True})
+    html = render_page(page(form=form, values=first_values(form)))
+    assert html.count(" checked") == 1, "what is no decision is kept"
+    assert "Suggested: approve." in html
+    assert " checked" not in render_page(call_page())
+    assert "Suggested" not in render_page(call_page())
+    left = decode_form(form, first_values(form))
+    assert [(one.path, one.message) for one in left.problems] == [
+        (("decision",), "Please choose one.")
+    ]
+
+
+def test_a_declined_call_is_sent_without_arguments_whatever_stands_in_their_fields() -> None:
+    form = call_page().form
+    assert form is not None
+    values = {
+        **first_values(form),
+        "f/decision": ['"decline"'],
+        "f/arguments/amount/cents": ["lots"],
+        "f/reason": ["too much"],
+    }
+    decoded = decode_form(form, values)
+    assert decoded.problems == ()
+    assert decoded.value == {"decision": "decline", "reason": "too much"}
+
+
+def test_for_whom_a_link_is_stands_on_its_page() -> None:
+    assert "You answer as <b><bdi>ada &lt;b&gt;</bdi></b>" in render_page(
+        page(answers_as="ada <b>")
+    )
+    assert "You answer as" not in render_page(page())
+
+
+def test_a_second_answer_is_said_not_to_be_recorded() -> None:
+    shown = page(PageState.RECORDED, answer={"decision": "reject"}, ended_at=NOW, is_second=True)
+    text = " ".join(Document(render_page(shown)).text.split())
+    assert "Your first answer stands: reject This one was not recorded." in text
+    assert "You can close this page" not in text
+    long = replace(shown, form=build_form({"type": "string"}), answer="x" * 100)
+    assert "Your first answer stands" in Document(render_page(long)).text

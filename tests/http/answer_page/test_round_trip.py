@@ -352,4 +352,9 @@ def test_a_form_that_starts_with_a_value_and_is_sent_as_it_is_says_that_value(da
     fill(form.root, value, typed)
     if fill_cells(form.model, value) is None or decode_form(form, typed).value != value:
         return  # no page can say it: that a list is null, say, and not empty
-    assert decode_form(form, first_values(form)).value == value
+    begun = first_values(form)
+    decision = next((each for each in form.walk() if each.field.is_decision), None)
+    if decision is not None:
+        assert not begun.get(decision.name), "chosen by nobody"
+        begun |= {name: typed[name] for name in (decision.name,) if name in typed}
+    assert decode_form(form, begun).value == value

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from helmr.forms import Blank, Cells, Field, Kind, build
+from helmr.forms import Blank, Cells, Field, Kind, build, first_cells
 from helmr.forms.model import json_text
+from helmr.forms.tool_call import ARGUMENTS, is_declined
 from helmr_runtime.http.answer_page.fields import TEXT, Form, Question, Values
 from helmr_runtime.security.schemas import Problem
 
@@ -26,22 +27,23 @@ class Decoded:
 
 def decode_form(form: Form, values: Values) -> Decoded:
     """Read a submitted form."""
-    reader = _Reader(values)
+    reader = _Reader(form, values)
     reader.read(form.root)
     built = build(form.model, reader.cells)
+    without = ARGUMENTS if is_declined(form.model, reader.cells) else None
     found = {key: reader.problems.get(key, text) for key, text in built.problems.items()}
     found |= reader.problems
     problems = tuple(
         Problem(each.where, _sentence(each.field, found[each.field.key]))
         for each in form.walk()
-        if each.field.key in found
+        if each.field.key in found and each.field.path[:1] != (without,)
     )
     return Decoded(None, problems) if problems else Decoded(built.data)
 
 
 def cells_of(form: Form, values: Values) -> Cells:
     """A submitted form as cells, whatever is wrong with it."""
-    reader = _Reader(values)
+    reader = _Reader(form, values)
     reader.read(form.root)
     return reader.cells
 
@@ -49,8 +51,9 @@ def cells_of(form: Form, values: Values) -> Cells:
 class _Reader:
     """Reads one submission into cells; collects what is not to be read."""
 
-    def __init__(self, values: Values) -> None:
+    def __init__(self, form: Form, values: Values) -> None:
         self._values = values
+        self._first = first_cells(form.model)
         self.cells: Cells = {}
         self.problems: dict[str, str] = {}
 
@@ -113,6 +116,8 @@ class _Reader:
         if text.strip() or (field.kind is Kind.LINES and field.required):
             as_typed = field.kind in (Kind.LONG, Kind.SECRET)
             self.cells[field.key] = text if as_typed else text.strip()
+        elif self._first.get(field.key) is Blank.EMPTY:
+            self.cells[field.key] = Blank.EMPTY  # the question itself said so
 
     def _one(self, field: Field, name: str) -> str:
         given = self._values.get(name, ())
@@ -134,7 +139,7 @@ _SENTENCES = {
 
 def _sentence(field: Field, text: str) -> str:
     """A problem of a form as this page says it."""
-    if text == "needed":
+    if text == "needed" or field.is_decision:
         is_choice = field.kind in (Kind.BOOL, Kind.CHOICE, Kind.UNION)
         return "Please choose one." if is_choice else "Please fill this in."
     if text.endswith("."):

@@ -297,6 +297,8 @@ def _hint(field: Field) -> str:
         parts.append(f"At most {field.length_max} characters.")
     if not field.required and field.default not in (MISSING, None, "", [], {}):
         parts.append(f"If left out: {clean(plain(field.default), LABEL_CHARS_MAX)}.")
+    if field.suggested:
+        parts.append(f"Suggested: {clean(field.suggested, LABEL_CHARS_MAX)}.")
     parts.append(_KIND_HINTS.get(field.kind, ""))
     found = [part for part in parts if part]
     # A description's author need not have ended it as a sentence.

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _ROWS_MAX = 200
 """Rows of a recorded answer; a longer one is shown as JSON."""
 _ANSWER_CHARS_MAX = 20_000
+_FEW_CHARS = 60
 
 
 class PageState(StrEnum):
@@ -71,7 +72,9 @@ class AnswerPage:
         problems: Why a submission was not taken; paths of the schema's data.
         is_stale: The page was open too long, or its questions changed: please check and send again.
         focus: The id of the control that has the focus to begin with.
+        answers_as: Whose answer it will be: the person that a link was made for.
         answer: The recorded data, for RECORDED.
+        is_second: RECORDED, and another answer was sent after it: that one was not recorded.
         ended_at, ended_by: When and by whom it was completed or cancelled.
     """
 
@@ -91,7 +94,9 @@ class AnswerPage:
     problems: Sequence[Problem] = ()
     is_stale: bool = False
     focus: str = ""
+    answers_as: str = ""
     answer: Any = None
+    is_second: bool = False
     ended_at: datetime | None = None
     ended_by: str | None = None
 
@@ -120,6 +125,8 @@ def render_page(page: AnswerPage) -> str:
         subject=texts.clean(page.subject, SUBJECT_MAX),
         asked_by=texts.clean(page.asked_by, SUBJECT_MAX),
         ended_by=texts.clean(page.ended_by, SUBJECT_MAX),
+        answers_as=texts.clean(page.answers_as, SUBJECT_MAX),
+        first_answer=_in_few_words(page),
         claimed_by=texts.clean(page.claimed_by, SUBJECT_MAX),
         ladder=[texts.clean(line, SUBJECT_MAX) for line in page.ladder],
         call=call,
@@ -165,8 +172,10 @@ def page_headers() -> dict[str, str]:
     }
 
 
-def page_status(state: PageState, *, is_post: bool) -> int:
+def page_status(state: PageState, *, is_post: bool, is_second: bool = False) -> int:
     """The status that goes with a page: a view is 200 if the secret is known, a POST follows S-41."""
+    if is_second:
+        return 409
     if state is PageState.UNKNOWN:
         return 404
     if not is_post:
@@ -175,17 +184,31 @@ def page_status(state: PageState, *, is_post: bool) -> int:
     return by_state.get(state, 403 if state is PageState.SIGNED else 409)
 
 
+def _in_few_words(page: AnswerPage) -> str:
+    """The recorded answer, if a word or two say it: its decision, or all of it; else nothing."""
+    answer, form = page.answer, page.form
+    if form is None or not page.is_second:
+        return ""
+    decision = form.model.decision
+    if decision is not None and decision.path and isinstance(answer, dict):
+        answer = answer.get(decision.name)
+    is_short = isinstance(answer, str | int | float) and len(str(answer)) <= _FEW_CHARS
+    return texts.clean(plain(answer), _FEW_CHARS) if is_short else ""
+
+
 _TITLES = {
     PageState.SIGNED: "Waiting for a signed message",
     PageState.RECORDED: "Answer recorded",
     PageState.OVERTAKEN: "Already answered",
     PageState.EXPIRED: "Time is over",
     PageState.CANCELLED: "No longer needed",
-    PageState.UNKNOWN: "Nothing here",
+    PageState.UNKNOWN: "This link opens nothing",
 }
 
 
 def _title(page: AnswerPage) -> str:
+    if page.is_second:
+        return "Not recorded: already answered"
     title = _TITLES.get(page.state) or texts.clean(page.subject, SUBJECT_MAX) or "Please answer"
     return f"Error: {title}" if page.problems else title
 

@@ -177,7 +177,8 @@ def _property(field: Field, given: Any) -> dict[str, Any]:
         if field.format in _FORMATS:
             told["format"] = field.format
     start = given if given is not None else field.default
-    if start is not MISSING and start is not None:
+    # Clients send a default that nobody looked at: a decision has none.
+    if not field.is_decision and start is not MISSING and start is not None:
         if field.kind is Kind.CHOICE:
             spelt = {_text_of(value): label for label, value in _labels(field).items()}
             start = spelt.get(_text_of(start))

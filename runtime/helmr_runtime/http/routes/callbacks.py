@@ -15,7 +15,7 @@ from helmr.models import CompleteReceipt, CompleteRequest
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.public_tokens import PublicToken, ScopeType
 from helmr_runtime.http.access import address_of
-from helmr_runtime.http.answer_flow import show, submit
+from helmr_runtime.http.answer_flow import opened, show, submit
 from helmr_runtime.http.bodies import read_raw
 from helmr_runtime.http.callback_page import Callback
 from helmr_runtime.http.problems import documented
@@ -39,13 +39,15 @@ Secret = Annotated[str, Path(description="A callback secret, or the public token
 )
 async def show_callback(secret: Secret, service: ServiceDep, request: Request) -> Response:
     """Show the page behind an emailed link. Changes nothing."""
-    return await show(service, await _callback(request, service, secret))
+    callback = await opened(service, request, _callback(request, service, secret))
+    return callback if isinstance(callback, Response) else await show(service, callback)
 
 
 @router.head("/v1/callbacks/{secret}", include_in_schema=False)
 async def head_callback(secret: Secret, service: ServiceDep, request: Request) -> Response:
     """As GET, without the page."""
-    response = await show(service, await _callback(request, service, secret))
+    callback = await opened(service, request, _callback(request, service, secret))
+    response = callback if isinstance(callback, Response) else await show(service, callback)
     return Response(status_code=response.status_code, headers=dict(response.headers))
 
 
@@ -59,7 +61,9 @@ async def head_callback(secret: Secret, service: ServiceDep, request: Request) -
 )
 async def complete_by_callback(secret: Secret, service: ServiceDep, request: Request) -> Response:
     """Complete the token: `{"data": …}` as JSON, `?raw=1` for raw tokens, or the page's form."""
-    callback = await _callback(request, service, secret)
+    callback = await opened(service, request, _callback(request, service, secret))
+    if isinstance(callback, Response):
+        return callback
     token = callback.token
     raw = await read_raw(request)
     verification = service.tokens.verification(token)

@@ -21,7 +21,7 @@ from helmr.models import (
     TokenAnswerReceipt,
 )
 from helmr_runtime.http.access import address_of
-from helmr_runtime.http.answer_flow import show, submit
+from helmr_runtime.http.answer_flow import opened, show, submit
 from helmr_runtime.http.bodies import read_raw
 from helmr_runtime.http.link_page import LinkedWait
 from helmr_runtime.http.problems import documented
@@ -87,13 +87,15 @@ async def revoke_link(
 )
 async def show_link(secret: Secret, service: ServiceDep, request: Request) -> Response:
     """Show what the wait asks. Changes nothing."""
-    return await show(service, await _linked(request, service, secret))
+    linked = await opened(service, request, _linked(request, service, secret))
+    return linked if isinstance(linked, Response) else await show(service, linked)
 
 
 @router.head("/v1/links/{secret}", include_in_schema=False)
 async def head_link(secret: Secret, service: ServiceDep, request: Request) -> Response:
     """As GET, without the page."""
-    response = await show(service, await _linked(request, service, secret))
+    linked = await opened(service, request, _linked(request, service, secret))
+    response = linked if isinstance(linked, Response) else await show(service, linked)
     return Response(status_code=response.status_code, headers=dict(response.headers))
 
 
@@ -107,7 +109,9 @@ async def head_link(secret: Secret, service: ServiceDep, request: Request) -> Re
 )
 async def answer_by_link(secret: Secret, service: ServiceDep, request: Request) -> Response:
     """Answer the wait on behalf of the link's person: `{"data": …}` as JSON, or the page's form."""
-    linked = await _linked(request, service, secret)
+    linked = await opened(service, request, _linked(request, service, secret))
+    if isinstance(linked, Response):
+        return linked
     sent = read_callback(
         content_type=request.headers.get("content-type"),
         body=await read_raw(request),

@@ -1,0 +1,226 @@
+"""A hurried hand says nothing that it did not mean: keys held down, numbers typed over others, texts left out."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, Field
+
+from helmr import streams, task
+from helmr.forms import Blank
+from helmr_console.keys import REPEAT_S, REPEATS_WITHIN_S
+from helmr_console.submission import READS_S
+from helmr_runtime.catalog import Registry
+from tests.call_tasks import call
+from tests.console.flow import tasks
+from tests.console.flow.bench import Bench
+from tests.console.flow.test_calls import result
+
+HELD_EVERY_S = 0.033
+"""A key that is held down comes so often."""
+
+
+class Line(BaseModel):
+    sku: str
+    qty: int
+
+
+class Refund(BaseModel):
+    cents: int = Field(ge=0)
+    code: str = Field(max_length=40)
+    letter: str
+    lines: list[Line] = []
+
+
+class Given(BaseModel):
+    """What the form begins with."""
+
+    initial: dict[str, Any] = {}
+
+
+refunds = streams.input("refunds", schema=Refund)
+
+
+@task(id="refund", streams=[refunds])
+async def refund(given: Given) -> dict[str, Any]:
+    """Asks for a refund whose fields are filled."""
+    found = await refunds.wait(subject="Refund?", initial=given.initial or None).unwrap()
+    return found.model_dump()
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the tasks of this module."""
+    known = Registry(
+        [tasks.publish, tasks.talk, call, refund],
+        modules=["tests.console.flow.test_hurried"],
+        code_hash="hurried-1",
+    )
+    monkeypatch.setattr(tasks, "REGISTRY", known)
+
+
+FILLED = {
+    "cents": 4200,
+    "code": "S2",
+    "letter": "Dear Ada,",
+    "lines": [{"sku": "S2", "qty": 1}],
+}
+
+
+async def opened(bench: Bench, task_id: str = "refund", **payload: Any) -> tuple[Any, Any]:
+    """A wait, with its form on top."""
+    wait = await bench.ask(task_id, **payload)
+    await bench.open()
+    await bench.inbox(1)
+    await bench.press("a")
+    return wait, await bench.form()
+
+
+async def held(bench: Bench, key: str, *, for_s: float, first_s: float) -> int:
+    """A key held down: pressed once, repeated from `first_s` on as a terminal does; how many came."""
+    ends_s, count = monotonic() + for_s, 1
+    bench.app.post_message(_key(bench, key))
+    await asyncio.sleep(first_s)
+    while monotonic() < ends_s:
+        bench.app.post_message(_key(bench, key))
+        await asyncio.sleep(HELD_EVERY_S)
+        count += 1
+    await bench.until(lambda: bench.app.shared.keys.is_still)
+    return count
+
+
+def _key(bench: Bench, key: str) -> Any:
+    from textual.events import Key
+
+    made = Key(key, None)
+    made.set_sender(bench.app)
+    return made
+
+
+# --- tab
+
+
+async def test_a_key_that_leads_into_a_short_field_selects_it(bench: Bench) -> None:
+    _, screen = await opened(bench, initial=FILLED)
+    cells = screen.form.cells
+    await bench.press(*"1000")  # the first field had the focus with the form
+    assert cells()["cents"] == "1000"
+    await bench.press("tab", *"X1")
+    assert cells()["code"] == "X1"
+    await bench.press("tab", *"!")
+    assert cells()["letter"] == "Dear Ada,!", "a text is gone on with"
+    await bench.press("tab", *"T7", "tab", *"42")
+    assert (cells()["lines.#0.sku"], cells()["lines.#0.qty"]) == ("T7", "42")
+    await bench.press("shift+tab", "shift+tab", "shift+tab", "right", *"b")
+    assert cells()["code"] == "X1b", "an arrow keeps what is there"
+    await bench.press("shift+tab", "backspace")
+    assert cells()["cents"] == ""
+
+
+async def test_a_click_selects_nothing(bench: Bench) -> None:
+    _, screen = await opened(bench, initial=FILLED)
+    editor = screen.form.rows["code"].editor
+    await bench.pilot.click(editor, offset=(8, 0))
+    await bench.until(lambda: screen.focused is editor)
+    await bench.press(*"9")
+    assert screen.form.cells()["code"] == "S29"
+
+
+async def test_a_field_that_is_refused_is_typed_over(bench: Bench) -> None:
+    _, screen = await opened(bench, initial={**FILLED, "cents": -5})
+    await bench.press("tab", "ctrl+s")
+    await bench.sees("! at least 0")
+    await bench.press(*"7")
+    assert screen.form.cells()["cents"] == "7"
+
+
+# --- a key held down
+
+
+@pytest.mark.parametrize(
+    "first_s", [0.5, *(pytest.param(s, marks=pytest.mark.long) for s in (HELD_EVERY_S, 0.25))]
+)
+async def test_a_key_held_down_confirms_once(bench: Bench, first_s: float) -> None:
+    """From the form to its review, however long; it is never sent by the same press."""
+    wait, screen = await opened(bench, initial=FILLED)
+    await bench.until(lambda: screen.submission.is_readable(monotonic()))
+    assert await held(bench, "ctrl+s", for_s=1.2, first_s=first_s) > 10
+    assert screen.submission.is_reviewing
+    assert (await bench.wait(wait["id"]))["status"] == "pending"
+    await asyncio.sleep(REPEAT_S)
+    await bench.press("ctrl+s")
+    await bench.on("InboxScreen")
+    assert await result(bench, wait) == FILLED
+
+
+async def test_held_down_over_ten_calls_it_approves_only_what_was_confirmed(bench: Bench) -> None:
+    """One is chosen; the key that confirms it stays down for seconds."""
+    waits = [await bench.ask("call") for _ in range(10)]
+    await bench.open(hold_s=0.5)
+    await bench.inbox(10)
+    await bench.press("n")
+    screen = await bench.form()
+    await held(bench, "ctrl+s", for_s=0.6, first_s=0.5)
+    assert screen is bench.app.screen, "nothing was chosen"
+    await bench.press("1")
+    await held(bench, "ctrl+s", for_s=2.0, first_s=0.5)
+    assert bench.app.screen.round.asked == 2
+    await bench.advance(2)
+    await bench.until(lambda: not len(bench.app.shared.outbox))
+    states = [(await bench.wait(wait["id"]))["status"] for wait in waits]
+    assert sorted(states) == ["fulfilled", *["pending"] * 9]
+
+
+async def test_held_down_over_forms_that_are_whole_it_sends_one(bench: Bench) -> None:
+    for _ in range(4):
+        await bench.ask("refund", initial=FILLED)
+    await bench.open(hold_s=60.0)
+    await bench.inbox(4)
+    await bench.press("n")
+    screen = await bench.form()
+    await bench.until(lambda: screen.submission.is_readable(monotonic()))
+    await held(bench, "ctrl+s", for_s=1.5, first_s=0.5)
+    assert len(bench.app.shared.outbox) == 1
+
+
+async def test_two_presses_with_time_between_are_two(bench: Bench) -> None:
+    wait, screen = await opened(bench, initial=FILLED)
+    await bench.press("ctrl+s")
+    await bench.until(lambda: screen.submission.is_readable(monotonic()))
+    assert READS_S < REPEATS_WITHIN_S
+    await bench.press("ctrl+s")
+    await bench.on("InboxScreen")
+    assert await result(bench, wait) == FILLED
+
+
+# --- what is left out
+
+
+async def test_a_needed_text_left_empty_is_refused_and_sent_empty_only_by_its_key(
+    bench: Bench,
+) -> None:
+    wait, screen = await opened(bench, initial={**FILLED, "letter": "x"})
+    await bench.press("tab", "tab", "backspace", "ctrl+s")
+    await bench.sees("! needed")
+    assert not screen.submission.is_reviewing
+    await bench.press("space", "ctrl+s")
+    assert not screen.submission.is_reviewing, "a space is no text"
+    await bench.press("ctrl+n")
+    assert screen.form.cells()["letter"] is Blank.EMPTY
+    await bench.sees("sent empty")
+    await bench.press("ctrl+s")
+    await bench.sees("^s sends it.")
+    await bench.press("ctrl+s")
+    await bench.on("InboxScreen")
+    assert await result(bench, wait) == {**FILLED, "letter": ""}
+
+
+async def test_an_empty_message_is_not_sent(bench: Bench) -> None:
+    wait, screen = await opened(bench, "talk")
+    await bench.press("ctrl+s")
+    await bench.sees("! needed")
+    assert not screen.submission.is_reviewing
+    assert (await bench.wait(wait["id"]))["status"] == "pending"
