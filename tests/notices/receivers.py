@@ -105,6 +105,7 @@ class Mailbox:
         login: tuple[str, str] | None = None,
     ) -> None:
         self.messages: list[EmailMessage] = []
+        self.raw: list[bytes] = []
         self.were_encrypted: list[bool] = []
         self._tls = tls
         self._starttls = starttls
@@ -118,6 +119,7 @@ class Mailbox:
         found = email.message_from_bytes(envelope.content, policy=email.policy.default)
         assert isinstance(found, EmailMessage)
         self.messages.append(found)
+        self.raw.append(envelope.content)
         self.were_encrypted.append(server.transport.get_extra_info("sslcontext") is not None)
         return "250 OK"
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import email
+import email.header
+import email.policy
 import ipaddress
 import json
 import socket
@@ -198,15 +201,7 @@ async def test_a_template_says_it_in_other_words(hook: Endpoint) -> None:
 
 
 async def test_a_mail_has_title_text_and_an_id(mail: Mailbox) -> None:
-    one = sender(
-        type="email",
-        host="127.0.0.1",
-        port=mail.port,
-        security="none",
-        to=["ada@example.com", "mia@example.com"],
-        private_addresses=True,
-        **{"from": "helmr@example.com"},
-    )
+    one = mail_in_the_clear(mail, to=["ada@example.com", "mia@example.com"])
     await one.send(notice(subject="Ja?\r\nBcc: eve@example.com", body="Größe: 5"))
     (message,) = mail.messages
     assert message["Subject"] == "Waits: Ja? Bcc: eve@example.com"
@@ -214,6 +209,86 @@ async def test_a_mail_has_title_text_and_an_id(mail: Mailbox) -> None:
     assert message["To"] == "ada@example.com, mia@example.com"
     assert message["Message-ID"] == "<ses_a-3@helmr.invalid>"
     assert "Größe: 5" in message.get_content()
+
+
+def mail_in_the_clear(mail: Mailbox, **parts: Any) -> Sender:
+    return sender(
+        type="email",
+        host="127.0.0.1",
+        port=mail.port,
+        security="none",
+        private_addresses=True,
+        **{"from": "helmr@example.com", "to": "ada@example.com", **parts},
+    )
+
+
+ENCODED = (
+    "=?utf-8?q?evil=0d=0aBcc:_x?=",
+    "=?utf-8?q?evil=0d=0a=0d=0aA_body_of_my_own?=",
+    "=?utf-8?b?ZXZpbA0KQmNjOiB4?=",
+    "=?iso-8859-1*en?Q?evil=0ABcc:_x?=",
+    "a =?us-ascii?q?=0d?= =?us-ascii?q?=0aBcc:_x?=",
+    "=?=?utf-8?q?x?=?utf-8?q?evil=0d=0aBcc:_x?=",
+    "=\x00?utf-8?q?evil=0d=0aBcc:_x?=",
+    "=\u202e?utf-8?q?evil=0d=0aBcc:_x?=",
+    "Grüße =?utf-8?q?evil=0d=0aBcc:_x?= " + "ü" * 150,
+)
+HEADERS = {
+    *("subject", "from", "to", "date", "message-id", "auto-submitted"),
+    *("content-type", "content-transfer-encoding", "mime-version"),
+}
+
+
+@pytest.mark.parametrize("template", [None, "$subject", "$event $subject\r\nBcc: x@example.com"])
+async def test_no_subject_puts_a_header_or_a_body_into_a_mail(
+    mail: Mailbox, template: str | None
+) -> None:
+    one = mail_in_the_clear(mail, **({"title": template} if template else {}))
+    for subject in ENCODED:
+        await one.send(notice(subject=subject, body="The body."))
+    assert len(mail.raw) == len(ENCODED)
+    for raw in mail.raw:
+        head, _, body = raw.partition(b"\r\n\r\n")
+        lines = head.decode("ascii").split("\r\n")
+        names = [line.partition(":")[0].lower() for line in lines if line[:1] not in (" ", "\t")]
+        assert set(names) <= {*HEADERS, "x-peer", "x-mailfrom", "x-rcptto"}
+        assert len(set(names)) == len(names)
+        assert b"\n" not in head.replace(b"\r\n", b"")
+        assert b"my_own" not in body
+        assert b"A body of my own" not in body
+        seen = str(email.header.make_header(email.header.decode_header(titled(raw))))
+        assert "\r" not in seen
+        assert "Bcc" not in seen or "?utf-8?" in seen or "?" in seen
+    for message in mail.messages:
+        assert message.get_content().splitlines()[-1] == "The body."
+        assert message["Bcc"] is None
+
+
+def titled(raw: bytes) -> str:
+    """The subject as it stands in a mail, unfolded and encoded."""
+    found = email.message_from_bytes(raw, policy=email.policy.compat32)["Subject"]
+    return str(found).replace("\r\n", "").replace("\n", "")
+
+
+@pytest.mark.parametrize("place", ["subject", "body", "assignee", "tags"])
+async def test_control_characters_reach_neither_mail_nor_slack(
+    mail: Mailbox, hook: Endpoint, place: str
+) -> None:
+    controls = "".join(chr(one) for one in (*range(0x20), *range(0x7F, 0xA0)))
+    text = f"a{controls}\u202eb\u2066c\ud800\td\ne"
+    told = notice(**{place: [text] if place == "tags" else text})
+    slack = sender({"URL": hook.url}, type="slack", url_env="URL", private_addresses=True)
+    for one in (mail_in_the_clear(mail), slack):
+        await one.send(told)
+    (message,) = mail.messages
+    content = message.get_content().replace("\r\n", "\n")  # as lines end on the wire
+    said = message["Subject"] + content + hook.bodies[0]["text"]
+    assert not {char for char in said if char not in "\t\n" and not char.isprintable()}
+    if place == "body":
+        assert "\td\ne" in content
+    else:
+        assert "d e" in said
+        assert "\ne" not in content, "a row of a notice is one line"
 
 
 async def test_a_mail_server_that_can_not_encrypt_gets_nothing_that_was_to_be(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,8 @@ from helmr_runtime.core.notices import Event
 
 TEXT_CHARS_MAX = 3_000
 """Of a wait's body in a text; Slack takes no block that is longer."""
+
+TITLE_CHARS_MAX = 300
 
 TEMPLATE_WORDS = (
     "event",
@@ -87,14 +90,15 @@ class Notice:
         return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
 
     def title(self, template: str | None = None) -> str:
-        """One line."""
+        """One line, without characters that control what shows it."""
         text = self._filled(template) if template is not None else self._title()
-        return " ".join(text.split())[:300]
+        return _one_line(text)[:TITLE_CHARS_MAX]
 
     def text(self, template: str | None = None) -> str:
-        """A few lines, with all that the notice says."""
-        if template is not None:
-            return self._filled(template)
+        """A few lines, with all that the notice says, and without characters that control what shows them."""
+        return _readable(self._filled(template) if template is not None else self._text())
+
+    def _text(self) -> str:
         data = self.data
         rows = [
             (label, data.get(key))
@@ -111,7 +115,7 @@ class Notice:
             )
         ]
         lines = [
-            f"{label}: {', '.join(value) if isinstance(value, list) else value}"
+            f"{label}: {_one_line(', '.join(value) if isinstance(value, list) else str(value))}"
             for label, value in rows
             if value
         ]
@@ -144,6 +148,22 @@ class Notice:
         }
         said = {word: value if value is not None else "" for word, value in words.items()}
         return Template(template).substitute(said)
+
+
+_BREAKS = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
+_CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What a terminal obeys, and what turns the order of the letters behind it."""
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def _readable(text: str) -> str:
+    """What a person reads of a text; of controls newlines and tabs stay."""
+    text = _CONTROLS.sub("", _BREAKS.sub("\n", text))
+    return _SURROGATES.sub("\ufffd", text)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(_readable(text).split())
 
 
 def notice(

@@ -91,6 +91,15 @@ class Slack:
         await self._poster.post(url, json.dumps(message, ensure_ascii=False).encode(), headers)
 
 
+def unencoded(title: str) -> str:
+    """A title in which nothing is an encoded word (RFC 2047).
+
+    The standard library decodes those of a header that is set, and so do readers: one may hold line breaks, and what
+    follows them would be headers and a body of the session's own.
+    """
+    return title.replace("=?", "= ?")
+
+
 class Email:
     """Sends a message for each notice."""
 
@@ -132,7 +141,7 @@ class Email:
 
     def _message(self, notice: Notice) -> EmailMessage:
         message = EmailMessage()
-        message["Subject"] = notice.title(self._target.title)
+        message["Subject"] = unencoded(notice.title(self._target.title))
         message["From"] = self._target.sender
         message["To"] = ", ".join(self._target.to)
         message["Date"] = format_datetime(notice.at)
