@@ -147,8 +147,13 @@ def session_fields(one: SessionInfo) -> list[tuple[str, object]]:
         ("metadata", value_text(one.metadata) if one.metadata else None),
         ("created", time_and_distance(one.created_at)),
         ("updated", time_and_distance(one.updated_at)),
+        *((("unconsumed", _records(one.unconsumed)),) if one.unconsumed else ()),
         *(("warning", warning) for warning in one.warnings),
     ]
+
+
+def _records(count: int) -> str:
+    return "1 record of input" if count == 1 else f"{count} records of input"
 
 
 def _some(session_ids: list[str]) -> str:

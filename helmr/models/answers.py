@@ -79,6 +79,8 @@ class SessionInfo(Wire):
     updated_at: datetime
     last_seq: int
     """The seq of its newest entry: where a reader of the transcript's end begins."""
+    unconsumed: int | None = None
+    """How many input records no wait has taken; null in lists."""
     warnings: list[str] = Field(default_factory=list)
 
     def _repr_html_(self) -> str:
@@ -92,6 +94,7 @@ class SessionInfo(Wire):
             "metadata": self.metadata,
             "created": self.created_at,
             "entries": self.last_seq,
+            "unconsumed": self.unconsumed or None,
             "warnings": self.warnings,
         }
         return markup.card(self.task, facts) + (self.wait._repr_html_() if self.wait else "")

@@ -78,6 +78,7 @@ class Harness(HarnessTokens):
         self._silence_s = silence_s
         self._new_id = new_id
         self._hosts: dict[str, HostActor] = {}
+        self._rehearsing: list[HostActor] = []
         self._deaths: dict[str, Death] = {}
         self._names = 0
         self._settling = asyncio.Lock()
@@ -111,6 +112,8 @@ class Harness(HarnessTokens):
         await self._clients.stop()
         for session_id in tuple(self._hosts):
             await self._drop(session_id)
+        for host in self._rehearsing:
+            await host.crash()
         while self._replaced:
             step, function = self._replaced.pop()
             step.function = function
@@ -200,7 +203,9 @@ class Harness(HarnessTokens):
 
     async def rehearse(self, session_id: str, command: Answer | TokenEnded) -> Mapping[str, Any]:
         """What an answer would set off; as a host says it."""
-        return await self._host("rehearsal").rehearse(session_id, command)
+        host = self._host("rehearsal")
+        self._rehearsing.append(host)
+        return await host.rehearse(session_id, command)
 
     async def _adopt(self, session_id: str, command: Command) -> Mapping[str, Any]:
         self._names += 1

@@ -190,7 +190,7 @@ class Sessions(RuleBasedStateMachine):
             assert receipt == {**known[1], "duplicate": True}
             assert known[0] == (type(data), data)
             return
-        run = story.state.active_run
+        run = story.state.run  # also one that has ended
         expected = self.model.send(
             stream, correlation, story.context.now, run.id if run is not None else None
         )

@@ -200,15 +200,48 @@ def test_late_wins_over_unmatched():
     assert story.send(correlation_id="Z")["outcome"] == "unmatched"
 
 
-def test_late_is_about_the_current_run_only():
-    story = running()
+def timed_out(**policy) -> Story:
+    """A run whose wait has timed out."""
+    story = running(**policy)
     story.open_wait(1, timeout_s=60)
     story.now += seconds(60)
     story.deadline()
+    return story
+
+
+@pytest.mark.parametrize("end", ["succeed", "fail", "cancel_run"])
+def test_late_also_when_the_run_has_ended_since(end):
+    """`.unwrap()` ends it by itself: the sender is too late all the same."""
+    story = timed_out()
+    getattr(story, end)()
+    assert story.state.active_run is None
+    assert story.send()["outcome"] == "late"
+
+
+def test_late_while_the_next_attempt_is_to_come_and_not_once_it_asks_again():
+    story = timed_out(retries=1)
+    story.fail(failed_op=1)
+    assert story.state.active_run is not None
+    assert story.send(correlation_id="X")["outcome"] == "late"
+    story.execute()
+    story.open_wait(1, correlation_id="Y")
+    assert story.send(correlation_id="Y")["outcome"] == "fulfilled"
+    assert story.send(correlation_id="Y")["outcome"] == "buffered"
+
+
+def test_late_is_about_the_newest_run_only():
+    story = timed_out()
     story.succeed()
-    assert story.send()["outcome"] == "buffered"
     story.start_run()
     assert story.send()["outcome"] == "buffered"
+
+
+def test_a_record_that_starts_a_run_is_not_late():
+    story = timed_out(on_idle_input="run")
+    story.succeed()
+    receipt = story.send()
+    assert receipt["outcome"] == "buffered"
+    assert story.entries[-1].body["started_by"]["id"] == receipt["record_id"]
 
 
 def test_a_wait_that_the_code_cancelled_makes_nothing_late():
@@ -405,15 +438,44 @@ def test_a_run_that_ends_starts_the_next_for_a_record_accepted_meanwhile():
     assert story.entries[-1].body["started_by"]["id"] == receipt["record_id"]
 
 
-def test_a_record_from_before_the_run_starts_no_run_at_its_end():
+def test_each_run_that_takes_one_record_leaves_the_rest_to_the_next():
+    """Of three messages, two of which came while the first one's run was at it, none is left."""
+    story = running(on_idle_input="run")
+    story.succeed()
+    for text in ("one", "two", "three"):
+        story.send(text)
+    runs = 0
+    while story.state.active_run is not None:
+        runs += 1
+        story.execute()
+        story.open_wait(1)
+        story.succeed()
+    assert runs == 3
+    assert story.state.unconsumed_count == 0
+
+
+def test_a_record_from_before_the_run_starts_the_next_at_its_end():
     story = running(on_idle_input="keep")
     story.succeed()
-    story.send("before")
+    receipt = story.send("before")
     story.start_run()
     story.policy = type(story.policy)(inputs=story.policy.inputs, on_idle_input="run")
     story.execute()
     story.succeed()
-    assert story.state.active_run is None
+    assert story.entries[-1].body["started_by"]["id"] == receipt["record_id"]
+
+
+def test_records_that_no_run_takes_start_one_run_each():
+    story = running(on_idle_input="run")
+    for _ in range(3):
+        story.send()
+    ended = 0
+    while story.state.active_run is not None:
+        ended += 1
+        story.execute()
+        story.succeed()
+    assert ended == 1 + 3
+    assert story.state.unconsumed_count == 3
 
 
 def test_a_consumed_record_starts_no_run():

@@ -154,7 +154,10 @@ async def test_a_page_of_another_origin_is_refused_unless_it_is_allowed(stack: S
         async with bearing(stack, secret, Origin=origin) as http:
             refused = await http.post(path, json={"data": "a"})
             assert (refused.status_code, code_of(refused)) == (403, "origin_denied")
-            assert "access-control-allow-origin" not in refused.headers
+            assert refused.headers["access-control-allow-origin"] == "*", "the refusal says why"
+    async with bearing(stack, "hlmr_pat_nonsense", Origin=PAGE) as http:
+        unknown = await http.post(path, json={"data": "a"})
+        assert "access-control-allow-origin" not in unknown.headers
 
 
 async def test_all_that_is_wrong_with_a_secret_says_the_same(stack: Stack) -> None:

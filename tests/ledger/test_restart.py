@@ -93,7 +93,7 @@ def memory_of(ledger: DuckLedger) -> dict[str, object]:
     """What of the index must survive; order of the work list included."""
     index = ledger.index
     heads = {
-        session_id: {**facts_of(head), "counted_as": None}
+        session_id: {**facts_of(head), "counted_as": None, "unconsumed": None}
         for session_id, head in index.heads.items()
         if head.status == "open" or head.is_held
     }
@@ -338,6 +338,21 @@ async def test_a_flush_sent_again_after_the_ledgers_death_is_done(duck, path, cl
     assert isinstance(stored, Committed)
     assert later.first_feed_offset == stored.first_feed_offset
     await again.close()
+
+
+async def test_records_that_no_wait_has_taken_are_counted_also_after_a_restart(opener, clock):
+    duck = await opener()
+    hand = await running(duck, clock)
+    await hand.stored(hand.accepted("a"), hand.accepted("b"), release=True)
+    assert (await duck.get_session(hand.session_id))["unconsumed"] == 2
+    again = await opener()
+    assert again.index.heads[hand.session_id].unconsumed is None
+    assert (await again.get_session(hand.session_id))["unconsumed"] == 2
+    assert again.index.heads[hand.session_id].unconsumed == 2
+    hand.ledger = again
+    await hand.adopt()
+    await hand.stored(hand.accepted("c"))
+    assert (await again.get_session(hand.session_id))["unconsumed"] == 3
 
 
 async def test_an_ended_session_out_of_memory_is_read_again(opener, clock):

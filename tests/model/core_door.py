@@ -166,7 +166,12 @@ class CoreDoor:
             raise TokenNotFound(args["token"])
 
     def settle(self, model: Model) -> None:
-        """All is stored at once."""
+        """All is stored at once: how many records no wait has taken, all three say alike."""
+        for session_id, state in self.states.items():
+            records = model.sessions[str(named(session_id))].records
+            counts = sum(not one.is_taken for one in records), state.unconsumed_count
+            counted = self.index.heads[session_id].unconsumed
+            assert counts == (counted, counted), (session_id, *counts, counted)
 
     def finish(self, model: Model) -> None:
         """All is stored at once."""

@@ -296,11 +296,12 @@ class Model:
         """S-22 to S-25."""
         seq = 1 + len([r for r in to.records if r.stream == stream])
         wait = to.wait
+        starts_run = not to.run.is_active and ON_IDLE.get(to.task) == "run"
         there = [w for w in to.waits if w.run == to.run.id and not w.is_set_aside]
         mine = [w for w in there if w.takes(stream, correlation)]
         if wait is not None and wait.takes(stream, correlation):
             outcome = "fulfilled"
-        elif to.run.is_active and mine and mine[-1].status == "timed_out":
+        elif not starts_run and mine and mine[-1].status == "timed_out":
             outcome = "late"
         elif wait is not None and wait.stream == stream:
             outcome = "unmatched"
@@ -308,7 +309,7 @@ class Model:
             outcome = "buffered"
         taken_by = wait if outcome == "fulfilled" else None
         name = taken_by.id if taken_by is not None else None
-        record = Record(stream, seq, data, correlation, len(to.entries))
+        record = Record(stream, seq, data, correlation)
         to.records.append(record)
         self.log(to, "input.accepted", stream, seq, data, correlation, outcome, name, who=who)
         if taken_by is not None:
@@ -561,7 +562,7 @@ class Model:
             session.run.held.insert(0, (asked.question, [data]))
             return
         seq = 1 + len([r for r in session.records if r.stream == asked.stream])
-        record = Record(asked.stream, seq, data, asked.correlation, len(session.entries), True)
+        record = Record(asked.stream, seq, data, asked.correlation, is_taken=True)
         session.records.append(record)
         session.run.held.insert(0, (asked.question, record))
         told = (asked.stream, seq, data, asked.correlation, "fulfilled", None)
@@ -631,6 +632,7 @@ class Model:
             self.before[made.run.id, known] = copied(self.before[run.id, known], name)
         self.log(made, "session.forked", op, who=self.who, run=made.run)
         made.run.status = "running"
+        made.run.held = []  # what rewinds kept is the origin's
         if answer and asked is not None:
             self.hold(made, asked, answer[0])
         forked = made.run.id
@@ -976,7 +978,7 @@ class Model:
     def new_run(
         self, session: Session, code: list[Any], tokens: list[str], by: str, who: Who
     ) -> Run:
-        run = Run(f"{session.id}.r{len(session.runs)}", code, tokens, len(session.entries))
+        run = Run(f"{session.id}.r{len(session.runs)}", code, tokens)
         session.runs.append(run)
         self.log(session, "run.created", by, who=who, run=run)
         return run
@@ -1030,8 +1032,7 @@ class Model:
             self.log(session, "session.closed", False)
         elif ON_IDLE.get(session.task) == "run":
             for record in session.records:
-                is_new = record.at_entry > run.at_entry and not record.has_started_run
-                if is_new and not record.is_taken:
+                if not record.has_started_run and not record.is_taken:
                     record.has_started_run = True
                     self.new_run(session, run.code, run.tokens, "record", RUNTIME)
                     break

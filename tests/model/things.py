@@ -18,7 +18,6 @@ class Record:
     seq: int
     data: Any
     correlation: str | None
-    at_entry: int
     is_taken: bool = False
     has_started_run: bool = False
 
@@ -111,7 +110,6 @@ class Run:
     id: str
     code: list[Any]
     tokens: list[str]
-    at_entry: int
     attempt: int = 1
     status: str = "queued"
     is_started: bool = False
@@ -253,10 +251,6 @@ def copied(origin: Session, name: str) -> Session:
         (kind, own(run), op, who, [own(one) for one in told], at)
         for kind, run, op, who, told, at in compress(origin.entries, stays)
     ]
-    for record in made.records:
-        record.at_entry = sum(stays[: record.at_entry])  # those before it that have come along
-    for run in made.runs:
-        run.at_entry = sum(stays[: run.at_entry])
     made.id, made.external_id, made.key, made.tokens_made = name, None, None, 0
     made.keys = {
         key: (data, {part: own(text) for part, text in receipt.items()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,12 +17,16 @@ from helmr.errors import SchemaMismatch, WaitResolved
 from helmr.models import Rehearsal, RehearsalEnd
 from helmr.testing import Harness, HarnessSession
 from helmr_runtime.core.entries import Entry
+from helmr_runtime.replay.detached import DetachedRun
 from helmr_runtime.replay.replay_log import opened_text
 from helmr_runtime.session import rehearsal
 from tests.replay.programs import Item, data_for, executed, program, programs, waits_of
 
 approval = streams.input("approval", schema=str)
 progress = streams.output("progress", schema=str)
+
+SLACK_S = 2.0
+"""Of a busy machine; to abort code that blocks takes longer."""
 
 
 def asked(entries: Sequence[Entry]) -> list[tuple[int | None, str]]:
@@ -211,6 +216,53 @@ async def test_code_that_computes_on_ends_by_the_clock(monkeypatch: pytest.Monke
             await asyncio.sleep(0.01)
 
     assert (await rehearsed(body)).ended is RehearsalEnd.TIME
+
+
+@pytest.mark.allows_blocking
+async def test_it_is_answered_at_its_bound_also_if_the_code_blocks_its_thread(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(rehearsal, "REHEARSAL_S", 0.2)
+    is_over = threading.Event()
+
+    async def body(answer: str, ctx: TaskContext) -> None:
+        while not is_over.wait(0.01):
+            pass
+
+    async with Harness(body_of(body)) as harness:
+        session = await harness.start("try", 1)
+        try:
+            began = time.monotonic()
+            found = await session.rehearse("yes")
+            took_s = time.monotonic() - began
+        finally:
+            is_over.set()
+    assert found.ended is RehearsalEnd.TIME
+    assert took_s < 0.2 + SLACK_S
+
+
+@pytest.mark.allows_blocking
+async def test_a_host_whose_rehearsed_code_does_not_end_retires_behind_the_answer(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(rehearsal, "REHEARSAL_S", 0.1)
+    monkeypatch.setattr(DetachedRun.has_left_nothing, "__kwdefaults__", {"within_s": 0.1})
+    is_over = threading.Event()
+
+    async def body(answer: str, ctx: TaskContext) -> None:
+        while not is_over.wait(0.01):
+            pass
+
+    async with Harness(body_of(body)) as harness:
+        session = await harness.start("try", 1)
+        try:
+            found = await session.rehearse("yes")
+            [host] = harness._rehearsing
+            assert (found.ended, host.retiring) == (RehearsalEnd.TIME, None)
+            await host.crash()
+            assert host.retiring == f"the code of {found.run_id} did not end when it was rehearsed"
+        finally:
+            is_over.set()
 
 
 async def test_what_the_task_raises_is_told_and_nothing_is_logged(

@@ -240,11 +240,19 @@ def test_an_allowed_page_and_a_program_are_let_in():
     assert answer_headers(None, "https://app.example.com") == {"Vary": "Origin"}
 
 
-def test_without_allowed_origins_no_page_is_let_in():
-    with pytest.raises(OriginDenied):
-        check_origin(make(), "https://app.example.com")
-    with pytest.raises(OriginDenied):
+def test_without_allowed_origins_no_page_is_let_in_and_the_refusal_says_what_to_add():
+    page = "https://app.example.com"
+    with pytest.raises(OriginDenied) as caught:
+        check_origin(make(), page)
+    assert f'allowed_origins=["{page}"]: without it, only programs' in str(caught.value.hint)
+    with pytest.raises(OriginDenied) as caught:
+        check_origin(ALLOWED, "http://app.example.com")
+    assert 'allowed_origins=["http://app.example.com"]; this one is for https://' in str(
+        caught.value.hint
+    )
+    with pytest.raises(OriginDenied, match="null") as caught:
         check_origin(make(allowed_origins=("null",)), "null")
+    assert "Serve the page over HTTP" in str(caught.value.hint)
 
 
 def test_a_preflight_is_answered_for_any_origin_and_the_routes_methods_only():

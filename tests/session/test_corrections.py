@@ -375,6 +375,25 @@ async def links(payload: Any) -> Any:
     return [first, await tokens.wait(made.id, schema=int).unwrap()]
 
 
+async def test_a_fork_asks_a_question_whose_answer_a_rewind_kept(harness) -> None:
+    async with harness(drawn) as h:
+        session = await h.start("drawn")
+        await session.answer("a")
+        first = next(e for e in await session.transcript() if e.kind == "wait.opened")
+        await session.rewind(to_op=first.op, reason="wrong")
+        assert (await session.wait())["subject"] != "first?", "its answer is kept"
+        other = await fork(h, session, to_op=first.op)
+        waiting = await other.wait()
+        assert (waiting["subject"], did["b"]) == ("first?", 0)
+        forked = next(e for e in await other.transcript() if e.kind == "session.forked")
+        assert [one["stream"] for one in forked.body["kept_unused"]] == ["answers"]
+        await other.answer("b")
+        await other.answer("end")
+        assert (await other.result())[2:] == ["b", "end"]
+        await session.answer("its own end")
+        assert (await session.result())[2:] == ["a", "its own end"]
+
+
 async def test_a_fork_finds_what_its_origins_code_made_and_ends_none_of_it(harness) -> None:
     async with harness(links) as h:
         session = await h.start("links")

@@ -121,6 +121,33 @@ async def test_idle_input_starts_one_run_per_record_and_the_end_starts_the_next(
         assert len([e for e in transcript if e.kind == "run.created"]) == 2
 
 
+async def test_of_messages_that_come_while_a_run_is_at_one_each_is_taken(harness) -> None:
+    """`helmr session get` says how many are left meanwhile."""
+    async with harness(tasks.per_message) as h:
+        session = await h.start("per_message")
+        client = h.async_client()
+        for text in ("a", "b", "c"):
+            await session.send("messages", text, settle=False)
+        assert await session.result() == "c"
+        transcript = await session.transcript()
+        results = [e.body["result"] for e in transcript if e.kind == "run.succeeded"]
+        assert results == ["a", "b", "c"]
+        assert (await client.sessions.open(session.id).get()).unconsumed == 0
+
+
+async def test_records_that_no_run_takes_are_counted_and_start_one_run_each(harness) -> None:
+    async with harness(tasks.per_answer) as h:
+        session = await h.start("per_answer")
+        for text in ("a", "b"):
+            await session.send("messages", text, correlation_id="other")
+        for runs in (1, 2, 3):
+            state = await session.state()
+            assert (state.runs_count, state.activity.value) == (runs, "waiting")
+            await session.cancel_run()
+        info = await h.async_client().sessions.open(session.id).get()
+        assert (info.activity.value, info.unconsumed) == ("idle", 2)
+
+
 async def test_the_run_that_follows_a_cancelled_one_starts_although_that_ones_code_waited(
     harness,
 ) -> None:

@@ -341,7 +341,7 @@ class Invariants:
         elif kind is EntryKind.RUN_REWOUND:
             self._rewound(session, run, entry)
         elif kind is EntryKind.SESSION_FORKED:
-            run.held = [*body.get("held", ()), *run.held]
+            run.held = list(body.get("held", ()))  # what rewinds kept, the origin has
         elif kind in (EntryKind.RUN_RETRIED, EntryKind.RUN_ATTEMPT_FAILED):
             set_aside(run, body.get("failed_op"))
             run.status = "queued"
@@ -494,6 +494,9 @@ class Invariants:
         for wait_id in self.answers:
             wait = self.waits[wait_id]
             self.check(wait.status != "timed_out", "S-18", f"{wait_id} is answered, and timed out")
+        for session_id, session in self.sessions.items():
+            if session_id not in self.pruning.gone:
+                self.sends.at_rest(session_id, session)
 
     def repeated(self, what: str, first: Any, again: Any) -> None:
         """A client repeated an operation."""

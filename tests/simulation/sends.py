@@ -10,6 +10,10 @@ from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import Entry, EntryKind
 from tests.simulation.counts import Counts
 from tests.simulation.folded import Session
+from tests.simulation.tasks import TASKS
+
+CREATED = EntryKind.RUN_CREATED
+RUN_FOR_INPUT = {one.id for one in TASKS if one.on_idle_input == "run"}
 
 
 class Sends:
@@ -56,6 +60,24 @@ class Sends:
         others = [one for one in under if one.body["stream"] == stream]
         is_other = any(one.body["data"] != request["data"] for one in others)
         self._check(is_other, "S-26", f"{session_id} {stream}: {request} conflicts with nothing")
+
+    def at_rest(self, session_id: str, session: Session) -> None:
+        """Of a task that runs for input, each record that no wait has taken has started a run (S-7)."""
+        created = session.entries[0].body.get("task") if session.entries else None
+        runs = list(session.runs.values())
+        is_idle = bool(runs) and runs[-1].status in ("ended", "failed")
+        if created not in RUN_FOR_INPUT or session.status != "open" or not is_idle:
+            return
+        started = [one.body["started_by"] for one in session.entries if one.kind is CREATED]
+        by = {one["id"] for one in started if one["type"] == "record"}
+        for record_id, entry in self._records(session_id).items():
+            body = entry.body
+            is_free = "amends" not in body and (
+                (body["stream"], int(body["stream_seq"])) not in session.taken
+            )
+            if is_free:
+                self._counts.reached("record that no run took")
+                self._check(record_id in by, "S-7", f"{session_id}: {record_id} started no run")
 
     def _records(self, session_id: str) -> dict[str, Entry]:
         entries = self._sessions[session_id].entries

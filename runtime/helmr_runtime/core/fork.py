@@ -4,6 +4,7 @@ Copies keep their times and say what they are copied from. What belongs to one s
 secrets' hashes, public tokens that clients made, the external id, that it was closed; runs, waits and records get ids
 of their own. Tokens, public tokens and children that code made stay the origin's.
 An op that has no outcome at the cut is left out too: the fork asks for it anew, so no copied step runs again.
+Answers that a rewind of the origin kept stay the origin's as well: the fork asks every question from the op on.
 """
 
 from __future__ import annotations
@@ -179,6 +180,8 @@ def begin(
         "reason": checked_reason(asked.reason),
         "operation": operation_json(asked.operation),
     }
+    if run.held:  # the origin's rewinds kept them; here everything is asked
+        body["kept_unused"] = [one.to_json() for one in run.held]
     principal = asked.principal
     forked = Draft(EntryKind.SESSION_FORKED, body, run_id=run.id, principal=principal)
     if asked.answer is None:

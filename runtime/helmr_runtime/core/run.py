@@ -6,7 +6,7 @@ repeat is set aside (S-5). Only `SessionState.apply` changes a run, and `checkpo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
@@ -258,9 +258,12 @@ class Run:
         self.first_attempt = attempt
         self.next_attempt(attempt, None, has_failed=False)
 
-    def begin_fork(self, held: Iterable[HeldAnswer]) -> None:
-        """Go on by itself from here: what is open in the origin was not copied."""
-        self.held = [*held, *self.held]
+    def begin_fork(self, held: Iterable[HeldAnswer], unused: Container[str]) -> None:
+        """Go on by itself from here: what is open in the origin was not copied.
+
+        `unused`: waits whose answers a rewind of the origin kept. Forks of 0.1.0 took them, and name none here.
+        """
+        self.held = [*held, *(one for one in self.held if one.wait_id not in unused)]
         self.status = RunStatus.QUEUED
         self.retry_at = None
         self.deaths = 0

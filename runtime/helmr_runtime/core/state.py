@@ -160,7 +160,8 @@ def _session_cancelled(state: SessionState, entry: Entry) -> None:
 def _session_forked(state: SessionState, entry: Entry) -> None:
     run = state.the_run(entry)
     held = [HeldAnswer(**one) for one in entry.body.get("held", ())]
-    run.begin_fork(held)
+    unused = {one["wait_id"] for one in entry.body.get("kept_unused", ())}
+    run.begin_fork(held, unused)
 
 
 def _run_created(state: SessionState, entry: Entry) -> None:

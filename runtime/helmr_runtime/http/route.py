@@ -22,11 +22,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from helmr import ids
-from helmr.errors import HelmrError
+from helmr.errors import HelmrError, OriginDenied
 from helmr_runtime.http.access import Authenticator, public_token_of
 from helmr_runtime.http.bodies import read_model
 from helmr_runtime.http.problems import from_validation, problem_response, unexpected
-from helmr_runtime.security.origins import answer_headers
+from helmr_runtime.security.origins import REFUSAL_HEADERS, answer_headers
 from helmr_runtime.security.roles import Need, route_need
 
 logger = logging.getLogger(__name__)
@@ -76,6 +76,10 @@ class ServedRoute:
                 name, model = self._body
                 body[name] = await read_model(request, model)
             return await self._function(**body, **_taken(self._getters, request))
+        except OriginDenied as error:
+            response = problem_response(error)
+            response.headers.update(REFUSAL_HEADERS if self._scope is not None else {})
+            return response
         except HelmrError as error:
             if error.code != HelmrError.code:
                 return problem_response(error)

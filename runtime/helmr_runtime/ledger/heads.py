@@ -74,6 +74,7 @@ class Head:
         start_key: Digest of the idempotency key of its start.
         key_id: The master key that the session's hash chain began with; None for a plain chain (S-52).
         claims: Who is at the pending wait, and what of that no entry says yet. Forgotten at a restart.
+        unconsumed: How many records no wait has taken; None after a restart, until somebody has counted them.
         counted_as: Under what the index's census counts it now.
     """
 
@@ -104,6 +105,7 @@ class Head:
     key_id: str | None = None
     claims: Claims | None = None
     counted_as: tuple[Activity, bool, bool] | None = None
+    unconsumed: int | None = 0
 
     @property
     def last(self) -> tuple[int, bytes]:
@@ -358,6 +360,9 @@ def _wait_resolved(head: Head, entry: Entry) -> None:
     if head.wait is None or head.wait.id != entry.body["wait_id"]:
         raise DataError(f"{head.session_id}: entry {entry.seq} resolves a wait that is not pending")
     head.wait = None
+    is_taken = entry.kind is EntryKind.WAIT_FULFILLED and "record_seq" in entry.body
+    if is_taken and "kept_from" not in entry.body:
+        _count(head, -1)
     following = entry.body.get("next")
     if head.run_status is RunStatus.WAITING and following is not None:
         head.run_status = RunStatus(following)
@@ -367,6 +372,17 @@ def _wait_resolved(head: Head, entry: Entry) -> None:
 def _input_accepted(head: Head, entry: Entry) -> None:
     if "key_hash" in entry.body:
         head.has_keys = True
+    if "amends" not in entry.body:  # else it is held for the wait that it was given to
+        _count(head, 1)
+
+
+def _input_returned(head: Head, entry: Entry) -> None:
+    _count(head, 1)
+
+
+def _count(head: Head, more: int) -> None:
+    if head.unconsumed is not None:
+        head.unconsumed += more
 
 
 def _op(entry: Entry) -> int:
@@ -401,4 +417,5 @@ _HANDLERS: Mapping[EntryKind, Handler] = {
     EntryKind.WAIT_TIMED_OUT: _wait_resolved,
     EntryKind.WAIT_CANCELLED: _wait_resolved,
     EntryKind.INPUT_ACCEPTED: _input_accepted,
+    EntryKind.INPUT_RETURNED: _input_returned,
 }

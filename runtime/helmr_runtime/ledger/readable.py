@@ -249,11 +249,12 @@ class ReadableLedger(LedgerNumbers):
     # --- sessions, runs, waits -------------------------------------------------------------------------
 
     async def get_session(self, session_id: str) -> Json:
-        """`SessionInfo`, with its active wait in full."""
+        """`SessionInfo`, with its active wait in full, and how many of its records no wait has taken."""
         found = await self.rows.session(session_id)
         if found is None:
             raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
-        return self._with_claim_of(found)
+        head = await self._require_head(session_id)
+        return {**self._with_claim_of(found), "unconsumed": await self.unconsumed(head)}
 
     def _with_claim_of(self, session: Json) -> Json:
         wait = session["wait"]

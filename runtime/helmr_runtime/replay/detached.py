@@ -160,9 +160,9 @@ class DetachedRun:
         """The code did all that the journal holds."""
         return self._driver.cursor.is_exhausted
 
-    async def has_left_nothing(self) -> bool:
+    async def has_left_nothing(self, *, within_s: float = TREE_END_S + 1.0) -> bool:
         """Wait for the end of the code's tree; false if parts of it did not end."""
-        done, _ = await asyncio.wait({self._closed}, timeout=TREE_END_S + 1.0)
+        done, _ = await asyncio.wait({self._closed}, timeout=within_s)
         return bool(done) and self._closed.result() and not self._driver.has_threads
 
     def _settle(self, end: DetachedEnd) -> None:

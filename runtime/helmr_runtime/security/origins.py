@@ -4,7 +4,8 @@ A preflight carries no credentials, so it can't say whose token is meant: it is 
 origin. The real request is refused unless its origin is one of the token's. No cookie and no other
 ambient right exists on these routes, hence never Access-Control-Allow-Credentials.
 
-A token without allowed origins may be used by programs only: a request with an Origin is refused.
+A token without allowed origins may be used by programs only: a request with an Origin is refused. Any page may read
+that refusal, since it says what to add (docs/decisions/0087).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from helmr_runtime.core.public_tokens import PublicToken
 PREFLIGHT_MAX_AGE_S = 600
 _ALLOWED_HEADERS = "Authorization, Content-Type, Operation-Id, Last-Event-ID"
 _EXPOSED_HEADERS = "Retry-After"
+REFUSAL_HEADERS = {"Access-Control-Allow-Origin": "*"}
+"""Of the refusal of a page's origin."""
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]", re.ASCII)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -52,8 +55,17 @@ def check_origin(token: PublicToken, origin: str | None) -> None:
     Raises:
         OriginDenied: A browser on a page of another origin.
     """
-    if origin is not None and (origin == "null" or origin not in token.allowed_origins):
-        raise OriginDenied(f"{token.id} may not be used from {origin[:100]}", origin=origin[:100])
+    if origin is None or (origin != "null" and origin in token.allowed_origins):
+        return
+    shown = origin[:100]
+    hint = f'Make the token with allowed_origins=["{shown}"]'
+    if origin == "null":
+        hint = "Serve the page over HTTP or HTTPS: a file, or a sandboxed frame, has no origin to allow."
+    elif token.allowed_origins:
+        hint += f"; this one is for {', '.join(token.allowed_origins[:3])}."
+    else:
+        hint += ": without it, only programs may use it."
+    raise OriginDenied(f"{token.id} may not be used from {shown}", hint=hint, origin=shown)
 
 
 def preflight_headers(
@@ -78,7 +90,10 @@ def preflight_headers(
 
 
 def answer_headers(token: PublicToken | None, origin: str | None) -> dict[str, str]:
-    """The CORS headers of a real answer, also of an error: only an allowed page may read it."""
+    """The CORS headers of a real answer, also of an error: only an allowed page may read it.
+
+    `REFUSAL_HEADERS` are those of the answer to a page that is not.
+    """
     headers = {"Vary": "Origin"}
     if (
         token is not None

@@ -319,6 +319,7 @@ class HostActor:
         self.slots.clear()
         for slot in slots:
             await slot.crash()
+        await self._rehearsals.ended()
 
     # --- parts ----------------------------------------------------------------------------------
 

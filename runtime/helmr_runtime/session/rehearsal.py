@@ -71,6 +71,7 @@ class Rehearsals:
         self._clock = clock
         self._base_url = base_url
         self._under_way = 0
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def run(
         self,
@@ -80,6 +81,8 @@ class Rehearsals:
         on_left: Callable[[str], None],
     ) -> Mapping[str, Any]:
         """What that answer would set off, as `Rehearsal` in JSON.
+
+        It answers at its bound whatever the code does. The code is aborted behind the answer, and counts until then.
 
         Args:
             session_id: Whose wait it answers.
@@ -94,6 +97,7 @@ class Rehearsals:
         if self._under_way >= REHEARSALS_MAX:
             raise Overloaded(f"{self._under_way} rehearsals are under way", retry_after_s=1)
         self._under_way += 1
+        rehearsing: Rehearsing | None = None
         try:
             snapshot = await read_snapshot(self._ledger, session_id)
             rehearsing = Rehearsing(
@@ -103,12 +107,24 @@ class Rehearsals:
                 clock=self._clock,
                 secrets=TaskSecrets(snapshot.loaded.keys, self._base_url),
             )
-            found = await rehearsing.run(command)
-            if not rehearsing.has_left_nothing:
-                on_left(f"the code of {found.run_id} did not end when it was rehearsed")
-            return found.model_dump(mode="json")
+            return (await rehearsing.run(command)).model_dump(mode="json")
+        finally:
+            ending = asyncio.get_running_loop().create_task(self._end(rehearsing, on_left))
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+
+    async def _end(self, rehearsing: Rehearsing | None, on_left: Callable[[str], None]) -> None:
+        try:
+            if rehearsing is not None and not await rehearsing.has_left_nothing():
+                run_id = rehearsing.run_id
+                on_left(f"the code of {run_id} did not end when it was rehearsed")
         finally:
             self._under_way -= 1
+
+    async def ended(self) -> None:
+        """Return when the code of all rehearsals has ended, or was given up."""
+        if self._ending:
+            await asyncio.wait(self._ending)
 
 
 class Rehearsing:
@@ -140,8 +156,7 @@ class Rehearsing:
         self._accepted: list[Mapping[str, Any]] = []
         self._asks: dict[int, StepRequest] = {}
         self._met: list[RehearsedOp] = []
-        self.has_left_nothing = True
-        """False if parts of the code did not end."""
+        self._detached: list[DetachedRun] = []
 
     async def run(self, command: Answer | TokenEnded) -> Rehearsal:
         """Run the code with that answer.
@@ -187,13 +202,23 @@ class Rehearsing:
                 secrets=self._secrets,
                 goes_on=True,
             )
+            self._detached.append(detached)
             left_s = max(0.0, until - loop.time())
             end = await detached.ended(patience_s=REHEARSAL_S, within_s=left_s)
-            self.has_left_nothing &= await detached.has_left_nothing()
             if not (isinstance(end, Stopped) and isinstance(end.ask, ContinueRequest)):
                 return end
+            await detached.has_left_nothing(within_s=max(0.0, until - loop.time()))
             self._write(lifecycle.run_continued(self._run, end.ask.payload, end.ask.next_run_id))
             self._histories = {}
+
+    @property
+    def run_id(self) -> str:
+        """The run whose code it is, or has become."""
+        return self._run.id
+
+    async def has_left_nothing(self) -> bool:
+        """Wait for the end of the code; false if parts of it did not end."""
+        return all([await detached.has_left_nothing() for detached in self._detached])
 
     # --- Answers ----------------------------------------------------------------------------------
 

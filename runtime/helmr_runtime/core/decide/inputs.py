@@ -308,8 +308,7 @@ def _unfulfilled(
     *,
     ended_now: EntryKind | None,
 ) -> SendOutcome:
-    run = state.active_run
-    if run is not None and _was_late(state, run, accepted, context, ended_now):
+    if not _starts_run(state, context) and _was_late(state, accepted, context, ended_now):
         return SendOutcome.LATE
     if wait is not None and wait.kind == "input" and wait.stream == accepted.stream:
         return SendOutcome.UNMATCHED
@@ -317,14 +316,13 @@ def _unfulfilled(
 
 
 def _was_late(
-    state: SessionState,
-    run: Run,
-    accepted: _Accepted,
-    context: Context,
-    ended_now: EntryKind | None,
+    state: SessionState, accepted: _Accepted, context: Context, ended_now: EntryKind | None
 ) -> bool:
-    """The newest wait that would have taken it has timed out (S-25). `ended_now`: how the open one has just ended."""
-    stream, correlation_id = accepted.stream, accepted.correlation_id
+    """The newest wait of the newest run that would have taken it has timed out, whatever became of that run (S-25).
+
+    `ended_now`: how the open one has just ended.
+    """
+    run, stream, correlation_id = _run_of(state), accepted.stream, accepted.correlation_id
     ended = state.wait if ended_now is not None else None
     if _taker(state, ended, stream, correlation_id, accepted.data, context) is not None:
         return ended_now is EntryKind.WAIT_TIMED_OUT
@@ -349,9 +347,13 @@ def _run_of(state: SessionState) -> Run:
 
 def _run_for_idle_input(state: SessionState, command: Send, context: Context) -> tuple[Draft, ...]:
     """S-7: input without an active run starts one, if the task says so."""
-    if state.active_run is not None or context.policy.on_idle_input != "run":
+    if not _starts_run(state, context):
         return ()
     return (next_run_draft(state, command.next_run_id, command.record_id),)
+
+
+def _starts_run(state: SessionState, context: Context) -> bool:
+    return state.active_run is None and context.policy.on_idle_input == "run"
 
 
 def next_run_draft(state: SessionState, run_id: str, record_id: str) -> Draft:

@@ -269,7 +269,7 @@ def end_run(
         if context.policy.after_run == "close":
             following = (Draft(EntryKind.SESSION_CLOSED, {"end_input": False, "by_run": run.id}),)
         elif context.policy.on_idle_input == "run":
-            record_id = _record_without_run(state, run)
+            record_id = _record_without_run(state)
             if record_id is not None:
                 following = (next_run_draft(state, next_run_id, record_id),)
     return (*close_ops(run), _with_unused(run, end), *following)
@@ -302,11 +302,12 @@ def close_ops(run: Run) -> tuple[Draft, ...]:
     return tuple(drafts)
 
 
-def _record_without_run(state: SessionState, run: Run) -> str | None:
+def _record_without_run(state: SessionState) -> str | None:
+    """The oldest record that no wait has taken and that has started no run, whenever it was accepted (S-7)."""
     waiting = [
         record
         for records in state.unconsumed.values()
         for record in records
-        if record.entry_seq > run.created_seq and not record.has_started_run
+        if not record.has_started_run
     ]
     return min(waiting, key=lambda r: r.entry_seq).id if waiting else None

@@ -256,6 +256,7 @@ def _head_of(row: Any) -> Head:
         [],
         row[29],
         key_id=intern(row[30]) if row[30] is not None else None,
+        unconsumed=None,
     )
 
 
