@@ -113,14 +113,15 @@ class InputStream(Stream[T]):
             schema: For answers to this wait, instead of the stream's: any pydantic-compatible type, or a JSON Schema.
                 A record that people send must fit the stream's; this wait takes it only if it fits this one too (S-71).
             timeout: Afterwards the result has `WaitTimeout`. None waits for ever.
-            correlation_id: At most 512 characters, compared exactly after trimming.
+            correlation_id: At most 512 characters, compared exactly after trimming. An empty one is an error: it would
+                take any record.
             options: What people are told: `WaitOptions`.
 
         Returns:
             A lazy awaitable: `await` gives a `WaitResult`, `.unwrap()` the value.
 
         Raises:
-            UsageError: An option is out of its limits.
+            UsageError: An option is out of its limits, or the correlation id is empty.
             SchemaMismatch: `on_decline` or the ladder's default does not fit.
 
         Durability: the wait is on disk before the run parks.   Source: S-10…S-17, S-70…S-72.
@@ -241,10 +242,12 @@ def unfulfilled(outcome: WaitOutcome) -> Unfulfilled:
 
 
 def _correlation_id(value: str | None) -> str | None:
-    trimmed = value.strip() if value is not None else ""
+    if value is None:
+        return None
+    trimmed = value.strip()
     if len(trimmed) > CORRELATION_ID_MAX or has_surrogate(trimmed):
         raise UsageError(f"a correlation id has at most {CORRELATION_ID_MAX} characters of text")
-    return trimmed or None
+    return trimmed
 
 
 @overload

@@ -160,6 +160,18 @@ async def test_a_page_of_another_origin_is_refused_unless_it_is_allowed(stack: S
         assert "access-control-allow-origin" not in unknown.headers
 
 
+async def test_a_scope_with_an_empty_correlation_id_is_refused(stack: Stack) -> None:
+    """It would send to any question, where it was to send to one."""
+    session = await echo(stack)
+    scope = {"type": "session.input.send", "session": session, "stream": "words"}
+    for empty in ("", "  ", "\t"):
+        asked = {"scope": {**scope, "correlation_id": empty}}
+        refused = await stack.http.post("/v1/public-tokens", json=asked)
+        assert (refused.status_code, code_of(refused)) == (400, "bad_request")
+        assert "leave it out" in refused.json()["hint"]
+    assert (await stack.http.get("/v1/public-tokens")).json()["items"] == []
+
+
 async def test_all_that_is_wrong_with_a_secret_says_the_same(stack: Stack) -> None:
     session = await echo(stack)
     revoked = await public_token(stack, session)

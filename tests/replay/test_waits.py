@@ -366,6 +366,31 @@ async def test_peek_and_history_show_the_same_in_a_replay_also_when_more_came():
         await replayed_whole(run)
 
 
+@pytest.mark.parametrize("empty", ["", "  ", "\t"])
+async def test_a_wait_with_an_empty_correlation_id_is_an_error_and_takes_nothing(empty: str):
+    """An unset variable must not open what it was to close; what an earlier release let in goes on."""
+
+    @task
+    async def body(payload: Any) -> str:
+        await quick("x")
+        return await messages.wait(correlation_id=ids[-1]).unwrap()
+
+    ids: list[Any] = [empty]
+    async with bench(body) as run:
+        await run.until_closed()
+        assert isinstance(run.end, Raised)
+        assert run.end.error["type"] == "UsageError"
+        assert "would take any record" in run.end.error["message"]
+        assert list(run.asks) == [1]
+    ids.append(None)
+    async with bench(body) as run:
+        await run.until_waiting()
+        run.send("any")
+        await run.until_closed()
+        ids.append(empty)  # as the journals of releases before
+        await replayed_whole(run)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

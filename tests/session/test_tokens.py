@@ -9,7 +9,14 @@ import pytest
 from pydantic import BaseModel
 
 from helmr import WaitCancelled, WaitTimeout, auth, step, streams, task, tokens
-from helmr.errors import SchemaMismatch, TokenCancelled, TokenCompleted, TokenExpired, Unavailable
+from helmr.errors import (
+    BadRequest,
+    SchemaMismatch,
+    TokenCancelled,
+    TokenCompleted,
+    TokenExpired,
+    Unavailable,
+)
 from helmr.testing import TESTER, RunFailed
 from helmr.testing.stored import token_of
 from helmr_runtime.core.entries import EntryKind, iso
@@ -230,6 +237,19 @@ async def test_completing_a_completed_token_with_other_data_fails_the_call(harne
         session = await h.start("handles", token_id)
         with pytest.raises(RunFailed):
             await session.result()
+
+
+async def test_a_public_token_of_a_task_with_an_empty_correlation_id_is_refused(harness):
+    @task(id="shares-with-all", streams=[answers])
+    async def shares_with_all(empty: str) -> str:
+        scope = auth.send_to(answers, correlation_id=empty)
+        with pytest.raises(BadRequest, match="any question"):
+            await auth.create_public_token(scope=scope)
+        return "refused"
+
+    async with harness(shares_with_all) as h:
+        assert await (await h.start("shares-with-all", " ")).result() == "refused"
+        assert not list(h.ledger.index.keys.public_tokens)
 
 
 async def test_a_public_token_of_a_task_stands_in_its_sessions_state(harness):

@@ -114,6 +114,20 @@ REQUESTED = (
 """What a request may name; answer links are made of their wait."""
 
 
+def check_correlation_id(parts: Mapping[str, Any]) -> None:
+    """Return if a requested scope has no empty correlation id.
+
+    Raises:
+        BadRequest: It has one, and would send to any question.
+    """
+    correlation_id = parts.get("correlation_id")
+    if correlation_id is not None and not correlation_id.strip():
+        raise BadRequest(
+            "a scope with an empty correlation_id would send to any question",
+            hint="Find out why it is empty; for a token that may send to any, leave it out.",
+        )
+
+
 def scope_of_request(parts: Mapping[str, Any], *, own_session: str | None = None) -> Scope:
     """The scope that a request names: `{type, session?, stream?, token?, correlation_id?}`.
 

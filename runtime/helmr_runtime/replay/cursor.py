@@ -115,6 +115,11 @@ class JournalCursor:
         """The journal holds this op."""
         return op in self._replay_log.opened
 
+    def holds_next(self, ask: OpRequest) -> bool:
+        """The journal holds this ask as the next op: code of an earlier release may have been let in with it."""
+        recorded = self._replay_log.opened.get(self._op + 1)
+        return recorded is not None and ask.fits(recorded)
+
     def difference(self, op: int, ask: OpRequest) -> NondeterminismError | None:
         """The journal holds another op here than the code asks for."""
         recorded = self._replay_log.opened.get(op)

@@ -41,6 +41,7 @@ from helmr.errors import (
     StepFailed,
     TooLarge,
     Unavailable,
+    UsageError,
 )
 from helmr.ids import RECORD, WAIT, new_id
 from helmr.made_calls import MadeCalls
@@ -49,7 +50,7 @@ from helmr.tasks import Task
 from helmr.wait_details import UNSET, WaitDetails
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.children import CHILD_STEP
-from helmr_runtime.core.public_tokens import Scope, scope_of_request
+from helmr_runtime.core.public_tokens import Scope, check_correlation_id, scope_of_request
 from helmr_runtime.core.requests import (
     HistoryRequest,
     OpRequest,
@@ -239,13 +240,18 @@ class DurableContext(DurableRun):
             wait_kind=call.kind,
             wait_id=new_id(WAIT),
             stream=call.stream,
-            correlation_id=call.correlation_id,
+            correlation_id=call.correlation_id or None,
             token_id=call.token_id,
             session_ids=call.session_ids,
             timeout_s=call.timeout_s,
             until=call.until,
             details=call.details,
         )
+        if call.correlation_id == "" and not self._cursor.holds_next(ask):
+            raise UsageError(
+                f"a wait on {call.stream} with an empty correlation id would take any record",
+                hint="Find out why the id is empty; for a wait that may take any record, pass none.",
+            )
         outcome: WaitOutcome = await self._asking.perform(ask)
         return outcome
 
@@ -319,6 +325,8 @@ class DurableContext(DurableRun):
         ask = PublicTokenRequest(
             public_token_id, key_id, hashed, scope, call.max_uses, call.expires_in_s, origins
         )
+        if not self._cursor.holds_next(ask):
+            check_correlation_id(call.scope)
         made: Made = await self._asking.perform(ask)
         secret = ORIGINS_SECRET if made.is_copied else secrets.secret("pat", made.id, made.key_id)
         return PublicTokenMade(id=made.id, expires_at=made.expires_at, public_access_token=secret)

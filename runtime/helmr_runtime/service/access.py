@@ -21,7 +21,13 @@ from helmr.models import (
 )
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import CreatePublicToken, Operation, RevokePublicToken
-from helmr_runtime.core.public_tokens import PublicToken, Scope, ScopeType, scope_of_request
+from helmr_runtime.core.public_tokens import (
+    PublicToken,
+    Scope,
+    ScopeType,
+    check_correlation_id,
+    scope_of_request,
+)
 from helmr_runtime.core.tokens import (
     CreateApiKey,
     CreateCompletionToken,
@@ -88,7 +94,9 @@ class AccessTokens:
             BadRequest: The scope, an origin or the number of uses can't be used.
             SessionNotFound, StreamNotFound, TokenNotFound: What it names is not there.
         """
-        scope = scope_of_request(request.scope.model_dump(exclude_none=True))
+        named = request.scope.model_dump(exclude_none=True)
+        check_correlation_id(named)
+        scope = scope_of_request(named)
         owner = ids.NIL_SESSION
         if scope.type is ScopeType.TOKEN_COMPLETE:
             ids.check_id(scope.token_id or "", ids.TOKEN)
