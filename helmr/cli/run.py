@@ -6,8 +6,18 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import completing, correcting, describe, finding, listing, printing
+from helmr.cli import (
+    completing,
+    correcting,
+    describe,
+    finding,
+    listing,
+    many,
+    printing,
+    retry_all,
+)
 from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
+from helmr.errors import UsageError
 
 app = group("Look at runs, retry and cancel them.")
 
@@ -59,11 +69,53 @@ def get(cli: Cli, run: Run, json: Json = False) -> None:
         printing.show(client.runs.get(finding.run(client, run)), describe.run_fields, json)
 
 
-@command(app, "retry")
-def retry(cli: Cli, run: Run, json: Json = False) -> None:
-    """Start the next attempt of a failed or blocked run; recorded steps are not done again."""
-    with cli.client() as client:
-        printing.show(client.runs.retry(finding.run(client, run)), describe.run_fields, json)
+@command(
+    app,
+    "retry",
+    examples="""helmr run retry last
+helmr run retry --all --filter 'is:failed task:pay*' --preview""",
+)
+def retry(
+    cli: Cli,
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN",
+            help="Its id, or part of it, or `last`.",
+            autocompletion=completing.runs,
+        ),
+    ] = None,
+    every: Annotated[
+        bool,
+        typer.Option("--all", help="Those of all sessions that --filter finds, each shown first."),
+    ] = False,
+    filter_: Annotated[
+        str | None,
+        typer.Option(
+            "--filter",
+            metavar="WORDS",
+            help="Of sessions, as `helmr session list` has it; is:failed if not given.",
+        ),
+    ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="With --all: show the runs, and retry none.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With --all: retry without showing and asking.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Start the next attempt of a failed or blocked run, or of many; recorded steps are not done again."""
+    if every == (run is not None):
+        raise UsageError("name one run, or say --all", hint="helmr run retry RUN, or --all.")
+    if not every and (filter_ is not None or preview or yes):
+        raise UsageError("--filter, --preview and --yes go with --all", hint="Say --all.")
+    with cli.client(is_patient=every) as client:
+        if run is not None:
+            printing.show(client.runs.retry(finding.run(client, run)), describe.run_fields, json)
+            return
+        asked = many.Asked(preview=preview, yes=yes, json=json)
+        raise typer.Exit(retry_all.run(client, filter_, asked))
 
 
 @command(app, "cancel")

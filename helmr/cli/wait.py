@@ -8,21 +8,23 @@ import typer
 
 from helmr import filters
 from helmr.cli import (
+    amend_all,
     completing,
     correcting,
     describe,
     describe_access,
     finding,
     listing,
+    many,
     next,
     printing,
-    reading,
     wait_answer,
 )
 from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
 from helmr.cli.clock import now
 from helmr.cli.filtering import Filter, Profile, waits_filter
 from helmr.errors import UsageError
+from helmr.held import HOLD_S
 from helmr.models import AnswerLinkInfo, Page, WaitInfo
 from helmr.wait_words import rehearsal_end
 
@@ -221,21 +223,24 @@ def unlink(
     printing.show(revoked, describe_access.fields_of, json)
 
 
-@command(
-    app,
-    "rehearse",
-    examples="""helmr wait rehearse last --data '{"decision": "approve"}'""",
-)
+@command(app, "rehearse", examples="helmr wait rehearse last decision=approve")
 def rehearse(
     cli: Cli,
     wait: Wait,
-    data: Annotated[str, typer.Option("--data", metavar="JSON|@FILE|-", help="The answer.")],
+    words: wait_answer.Words = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="JSON|@FILE|-", help="The answer.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Say what an answer would set off, up to the first thing that touches the world; nothing of it happens."""
-    value = reading.json_argument(data, option="--data")
+    said = wait_answer.Said(words or [], data)
+    if not said:
+        raise UsageError("a rehearsal needs the answer", hint="key=value, or --data JSON|@FILE|-")
     with cli.client() as client:
-        found = client.waits.rehearse(finding.wait(client, wait), value)
+        wait_id = finding.wait(client, wait)
+        value = said.to(client.waits.get(wait_id)) if said.needs_schema else said.value
+        found = client.waits.rehearse(wait_id, value)
     if json:
         printing.write_json(found)
         return
@@ -247,15 +252,37 @@ def rehearse(
     app,
     "amend",
     examples="""helmr wait amend wait_01… --preview
-helmr wait amend wait_01… --data '{"decision": "reject"}' --reason "misread the diff" --yes""",
+helmr wait amend wait_01… decision=reject --reason "misread the diff" --yes
+helmr wait amend --all --batch monday decision=reject --reason "wrong column" --preview""",
 )
 def amend(
     cli: Cli,
-    wait: Wait,
+    wait: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="WAIT",
+            help="Its id, or part of it, or `last`.",
+            autocompletion=completing.waits,
+        ),
+    ] = None,
+    words: wait_answer.Words = None,
     data: Annotated[
         str | None,
         typer.Option(
             "--data", metavar="JSON|@FILE|-", help="The answer that it should have had. Required."
+        ),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="All that --batch has answered, each shown first.")
+    ] = False,
+    batch: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --all: which batch was wrong.")
+    ] = None,
+    hold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="With --all: how long it can be taken back, 0 to 60s; 5s if not given, 0 with --yes.",
         ),
     ] = None,
     reason: correcting.Reason = None,
@@ -265,19 +292,40 @@ def amend(
     yes: correcting.Yes = False,
     json: Json = False,
 ) -> None:
-    """Give a wait that is over another answer: its run goes back to it and on with that."""
-    with cli.client() as client:
-        wait_id = finding.wait(client, wait)
+    """Give a wait that is over another answer, or all of a batch: its run goes back to it and on with that."""
+    wait, said = wait_answer.said_to(wait, words, data)
+    if every != (batch is not None) or every == (wait is not None):
+        raise UsageError(
+            "name one wait, or a batch", hint="helmr wait amend WAIT …, or --all --batch NAME …"
+        )
+    if hold is not None and not every:
+        raise UsageError("--hold goes with --all", hint="One amendment is asked about instead.")
+    if not said and (every or not preview):
+        raise UsageError(
+            "an amendment needs the new answer", hint="key=value, or --data JSON|@FILE|-"
+        )
+    why = None if preview else correcting.require_reason(reason)
+    with cli.client(is_patient=every) as client:
+        if batch is not None:
+            hold_s = next.hold_seconds(hold, otherwise=0.0 if yes else HOLD_S)
+            code = amend_all.run(
+                client,
+                batch,
+                said.to,
+                reason=why,
+                keep_answers=not ask_again,
+                keep_children=keep_children,
+                asked=many.Asked(preview=preview, yes=yes, json=json, hold_s=hold_s),
+            )
+            raise typer.Exit(code)
+        wait_id = finding.wait(client, wait or "")
         seen = client.waits.preview_amend(
             wait_id, keep_answers=not ask_again, keep_children=keep_children
         )
         if preview:
             printing.write_json(seen) if json else correcting.show(seen)
             return
-        if data is None:
-            raise UsageError("an amendment needs the new answer", hint="--data JSON|@FILE|-")
-        value = reading.json_argument(data, option="--data")
-        why = correcting.require_reason(reason)
+        value = said.to(client.waits.get(wait_id)) if said.needs_schema else said.value
         if correcting.confirmed(seen, yes=yes, json=json):
-            done = client.waits.amend(wait_id, value, preview=seen, reason=why)
+            done = client.waits.amend(wait_id, value, preview=seen, reason=why or "")
             printing.show(done, describe.run_fields, json)

@@ -35,6 +35,14 @@ helmr wait answer --csv answers.csv --batch monday
 helmr wait answer last"""
 
 
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE", help="The answer's fields; KEY:=JSON for JSON as it stands."
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     command(app, "answer", examples=EXAMPLES)(answer)
@@ -79,6 +87,18 @@ class Said:
         return assignments.assigned(self._given, wait.json_schema, initial=wait.initial)
 
 
+def said_to(wait: str | None, words: list[str] | None, data: str | None) -> tuple[str | None, Said]:
+    """The wait, if one is named before the words, and the answer.
+
+    Raises:
+        UsageError: The answer is given twice, or a word is no key=value.
+    """
+    fields = words or []
+    if wait is not None and assignments.is_assignment(wait):
+        return None, Said([wait, *fields], data)
+    return wait, Said(fields, data)
+
+
 def answer(
     cli: Cli,
     wait: Annotated[
@@ -89,12 +109,7 @@ def answer(
             autocompletion=completing.waits,
         ),
     ] = None,
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE", help="The answer's fields; KEY:=JSON for JSON as it stands."
-        ),
-    ] = None,
+    words: Words = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -159,13 +174,9 @@ def answer(
     json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Answer exactly this wait, all that a filter finds, or those of a file; what is over is left alone."""
-    fields = words or []
-    if wait is not None and assignments.is_assignment(wait):
-        fields = [wait, *fields]
-        wait = None
     if seen == "-" and data == "-":
         raise UsageError("--seen and --data can't both be standard input", hint="--data @FILE")
-    said = Said(fields, data)
+    wait, said = said_to(wait, words, data)
     with_all = {"--filter": filter_ is not None, "--profile": profile is not None}
     with_all["--seen"] = seen is not None
     with_many = {"--preview": preview, "--yes": yes}

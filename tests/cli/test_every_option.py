@@ -98,6 +98,8 @@ LINES = [
     Line("run list --limit 1 --cursor $RUNS_CURSOR", "run_"),
     Line("run get $FAILED_RUN", "ValueError"),
     Line("run retry $NEW_FAILED_RUN", "run_"),
+    Line("run retry --all --filter 'is:failed task:fail' --preview", "run_"),
+    Line("run retry --all --filter id:$NEW_FAILED --yes", "run_"),
     Line("run cancel $NEW_ASKING_RUN", "run_"),
     Line("run rewind $DONE_RUN --to-op 1 --preview", "look"),
     Line("run rewind $NEW_DONE_RUN --to-op 3 --reason wrong --ask-again --keep-children --yes", "run_"),
@@ -137,6 +139,10 @@ LINES = [
         """wait amend $NEW_DONE_WAIT --data '{"decision": "reject"}' --reason misread --ask-again
         --keep-children --yes""",
         "run_",
+    ),
+    Line(
+        "wait amend --all --batch b-$ROUND decision=reject --reason 'wrong batch' --hold 0s --yes",
+        "done|accepted",
     ),
     # input and output
     Line("input send $CHAT chat --data '\"hello\"' --correlation-id c-1 --idempotency-key send-$ROUND", "chat"),

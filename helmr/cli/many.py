@@ -1,0 +1,166 @@
+"""Doing the same to many things, such as retries: they are shown, somebody confirms, and each is done and told."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from helmr import batches
+from helmr.batches import Progress
+from helmr.cli import listing, printing
+from helmr.cli.exit_codes import ExitCode, exit_code, worst
+from helmr.errors import HelmrError, UsageError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+T = TypeVar("T")
+M = TypeVar("M", bound="BaseModel")
+
+MANY_MAX = 200
+"""So many at a time: somebody is to read them."""
+
+
+def first(fetch: listing.Fetch[M], passes: Callable[[M], bool] | None = None) -> list[M]:
+    """The first `MANY_MAX` of a list; that there are more is said."""
+    found, cursor = listing.read(fetch, listing.Wanted(limit=MANY_MAX, passes=passes))
+    if cursor is not None:
+        printing.note(
+            f"there are more: these are the first {len(found)}, say it again for the rest"
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Target(Generic[T]):
+    """One of them.
+
+    Attributes:
+        thing: What it is done to.
+        ids: What names it in a JSON line.
+        text: What it is called in a line; anybody's.
+        facts: More of a JSON line of the preview.
+    """
+
+    thing: T
+    ids: dict[str, str]
+    text: str
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of one: nothing was done if `skipped` says why."""
+
+    detail: str = ""
+    skipped: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """How the options say that it is done.
+
+    Attributes:
+        hold_s: How long it can be taken back after it was confirmed.
+    """
+
+    preview: bool
+    yes: bool
+    json: bool
+    hold_s: float = 0.0
+
+
+def do(
+    targets: Sequence[Target[T]],
+    act: Callable[[T], Done],
+    *,
+    show: Callable[[], None],
+    verb: str,
+    asked: Asked,
+) -> ExitCode:
+    """Show them, ask, and do it to one after the other; the code is that of the worst.
+
+    Args:
+        act: Does it to one, and says what came of it.
+        show: Shows all of them to a person.
+        verb: What is done, as in `retry 3 runs`.
+
+    Raises:
+        UsageError: There is nobody to ask.
+        KeyboardInterrupt: Ctrl-C; what is not done yet is not done.
+    """
+    if not targets:
+        printing.note(f"nothing to {verb}")
+        return ExitCode.OK
+    if asked.preview and asked.json:
+        for one in targets:
+            _line(one, Progress.PLANNED, "", json=True, more=one.facts)
+        return ExitCode.OK
+    if asked.preview:
+        show()
+        return ExitCode.OK
+    if not asked.yes and not _confirmed(len(targets), show, verb, json=asked.json):
+        return ExitCode.OK
+    if asked.hold_s:
+        try:
+            printing.note(f"begins in {asked.hold_s:g} s; Ctrl-C takes all of it back")
+            time.sleep(asked.hold_s)
+        except KeyboardInterrupt:
+            printing.note("taken back, nothing was done")
+            raise
+    return _do_all(targets, act, json=asked.json)
+
+
+def _do_all(targets: Sequence[Target[T]], act: Callable[[T], Done], *, json: bool) -> ExitCode:
+    codes: list[ExitCode] = []
+    done = 0
+    try:
+        for one in targets:
+            more: dict[str, Any] = {}
+            try:
+                came = act(one.thing)
+                progress = Progress.SKIPPED if came.skipped else Progress.ACCEPTED
+                codes += [ExitCode.CONFLICT] if came.skipped else []
+                detail = came.detail
+            except HelmrError as error:
+                progress, detail = batches.came_of(error), printing.error_text(error)
+                more = {"error": error.code}
+                codes.append(exit_code(error))
+            _line(one, progress, detail, json=json, more=more)
+            done += progress is Progress.ACCEPTED
+    finally:
+        printing.note(f"{done} of {len(targets)} done")
+    return worst(codes)
+
+
+def _confirmed(count: int, show: Callable[[], None], verb: str, *, json: bool) -> bool:
+    """Show them and have their number typed, as nobody does by mistake.
+
+    Raises:
+        UsageError: There is nobody to ask.
+    """
+    if json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError(
+            f"nobody can be asked whether to {verb} them",
+            hint="Look with --preview, then say --yes.",
+        )
+    show()
+    printing.write(f"Type {count} to {verb} as many; anything else does nothing.")
+    if sys.stdin.readline().strip() == str(count):
+        return True
+    printing.note("nothing was done")
+    return False
+
+
+def _line(
+    one: Target[T], progress: Progress, detail: str, *, json: bool, more: dict[str, Any]
+) -> None:
+    if json:
+        told = {"detail": detail} if detail else {}
+        printing.write_json({**one.ids, "progress": progress.name.lower(), **told, **more})
+    else:
+        word = "done" if progress is Progress.ACCEPTED else progress.value
+        printing.write_line(f"{word}: {one.text}{f' · {detail}' if detail else ''}")

@@ -1,0 +1,143 @@
+"""`run retry --all` and `wait amend --all`: shown, confirmed, done one by one, each told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helmr_runtime.catalog import Registry
+from tests.cli import option_tasks
+from tests.cli.test_answer_all import Script, asks, script
+from tests.cli.test_next import Person, person
+from tests.service.stack import Stack
+
+__all__ = ["person", "script"]
+
+pytestmark = [pytest.mark.pty, pytest.mark.allows_blocking]
+
+REGISTRY = Registry(
+    [option_tasks.ask, option_tasks.fail], modules=["tests.cli.option_tasks"], code_hash="many-1"
+)
+
+
+@pytest.fixture
+async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    """A runtime with tasks that ask and that fail."""
+    (tmp_path / "data").mkdir()
+    found = Stack(tmp_path / "data", registry=REGISTRY)
+    try:
+        await found.start(sessions_per_host=8)
+        yield found
+    finally:
+        await found.stop()
+
+
+async def failed(stack: Stack, why: str, **about: Any) -> dict[str, Any]:
+    """A session whose run failed."""
+    receipt = await stack.started("fail", why, **about)
+    await stack.run_until(receipt["run"]["id"], "failed")
+    return receipt
+
+
+async def attempts(stack: Stack, receipts: list[dict[str, Any]]) -> list[int]:
+    runs = [(await stack.http.get(f"/v1/runs/{one['run']['id']}")).json() for one in receipts]
+    return [one["attempt"] for one in runs]
+
+
+async def result(stack: Stack, receipt: dict[str, Any]) -> Any:
+    await stack.run_until(receipt["run"]["id"], "succeeded")
+    return (await stack.http.get(f"/v1/runs/{receipt['run']['id']}")).json()["result"]
+
+
+RETRY = ("run", "retry", "--all", "--filter", "is:failed tag:pay")
+
+
+async def test_failed_runs_are_previewed_and_retried_and_each_is_told(
+    stack: Stack, script: Script
+) -> None:
+    meant = [await failed(stack, f"no money {n}", tags=["pay"]) for n in range(2)]
+    other = await failed(stack, "else")
+    ids = {one["run"]["id"] for one in meant}
+    ran = await script.runs(*RETRY, "--preview", "--json")
+    assert {(one["run_id"], one["progress"]) for one in ran.lines} == {
+        (id, "planned") for id in ids
+    }
+    assert "ValueError: no money" in ran.lines[0]["why"]
+    assert "ValueError: no money 1" in (await script.runs(*RETRY, "--preview")).out
+    ran = await script.runs(*RETRY)
+    assert (ran.code, "nobody can be asked whether to retry them" in ran.err) == (2, True)
+    assert await attempts(stack, [*meant, other]) == [1, 1, 1]
+    ran = await script.runs(*RETRY, "--yes", "--json")
+    assert ran.code == 0, ran.err
+    assert {(one["run_id"], one["progress"], one["detail"]) for one in ran.lines} == {
+        (id, "accepted", "attempt 2") for id in ids
+    }
+    assert ran.err == "2 of 2 done\n"
+    for one in meant:
+        await stack.run_until(one["run"]["id"], "failed")
+    assert await attempts(stack, [*meant, other]) == [2, 2, 1]
+    ran = await script.runs("run", "retry", "--all", "--filter", "task:ask", "--yes")
+    assert (ran.code, ran.out, ran.err) == (0, "", "nothing to retry\n")
+
+
+async def test_their_number_is_typed_on_a_terminal(stack: Stack, person: Person) -> None:
+    receipts = [await failed(stack, "x") for _ in range(2)]
+    await person.begins(command=("run", "retry", "--all"))
+    await person.reads("Type 2 to retry as many; anything else does nothing.")
+    await person.types("2")
+    await person.reads("2 of 2 done")
+    assert await attempts(stack, receipts) == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("run", "retry"), "name one run, or say --all"),
+        (("run", "retry", "last", "--all"), "name one run, or say --all"),
+        (("run", "retry", "last", "--yes"), "go with --all"),
+        (("run", "retry", "--all", "--filter", "status:failed"), "status has other values"),
+        (("wait", "amend", "last", "--all", "--batch", "b", "decision=reject"), "name one wait, or a batch"),
+        (("wait", "amend", "--all", "decision=reject"), "name one wait, or a batch"),
+        (("wait", "amend", "--all", "--batch", "b"), "needs the new answer"),
+        (("wait", "amend", "--all", "--batch", "b", "decision=reject"), "needs a reason"),
+    ],
+)  # fmt: skip
+async def test_what_can_not_be_meant_is_refused(
+    stack: Stack, script: Script, words: tuple[str, ...], said: str
+) -> None:
+    ran = await script.runs(*words)
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.err
+    assert "hint: " in ran.err
+
+
+async def test_a_batch_that_was_wrong_is_amended_as_one(stack: Stack, script: Script) -> None:
+    receipts = [await asks(stack, "ask", subject=f"Publish {n}?") for n in range(3)]
+    for one in receipts[:2]:
+        ran = await script.runs(
+            "wait", "answer", one["wait"]["id"], "decision=approve", "--batch", "monday"
+        )
+        assert ran.code == 0, ran.err
+    await script.runs("wait", "answer", receipts[2]["wait"]["id"], "decision=approve")
+    amend = ("wait", "amend", "--all", "--batch", "monday", "decision=reject")
+    ran = await script.runs(*amend, "--preview", "--json")
+    assert ran.code == 0, ran.err
+    assert {one["wait_id"] for one in ran.lines} == {one["wait"]["id"] for one in receipts[:2]}
+    [line, _] = ran.lines
+    assert (line["answered_with"]["decision"], line["answer"]["decision"]) == ("approve", "reject")
+    assert line["preview"]["to_op"] > 0
+    table = (await script.runs(*amend, "--preview")).out
+    assert "Publish 1?" in table
+    assert 'new answer: {"decision": "reject"}' in table
+    ran = await script.runs(*amend, "--reason", "wrong column", "--yes", "--json")
+    assert ran.code == 0, ran.err
+    assert [one["progress"] for one in ran.lines] == ["accepted"] * 2
+    results = [await result(stack, one) for one in receipts]
+    assert results == ["reject", "reject", "approve"]
+    again = await script.runs(*amend, "--reason", "wrong column", "--yes", "--json")
+    assert {one["progress"] for one in again.lines} == {"skipped"}, (
+        "what asked again is another wait"
+    )
