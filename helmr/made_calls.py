@@ -134,6 +134,18 @@ def _caller() -> FrameType:
     return frame
 
 
+def code_place() -> str:
+    """Where the task's code is, which has called Helmr on this stack: `tasks.py:24`."""
+    frame: FrameType = sys._getframe(1)
+    while frame.f_back is not None:
+        module = frame.f_globals.get("__name__") or ""
+        if not _is_ours(module) and not module.startswith("helmr_runtime."):
+            break
+        frame = frame.f_back
+    file = _file_of(frame.f_code.co_filename, frame.f_globals.get("__name__") or "")
+    return f"{file}:{frame.f_lineno}"
+
+
 def _is_ours(module: str) -> bool:
     return module.startswith("helmr.") and not module.startswith("helmr.examples.")
 

@@ -105,7 +105,17 @@ def _row(one: RunCheck) -> tuple[object, ...]:
 
 def _why(one: RunCheck) -> str | None:
     if one.recorded is not None:
-        return f"op {one.op}: the journal has {one.recorded}, the code asks for {one.met}"
+        at = f" at {one.place}" if one.place is not None else ""
+        text = f"op {one.op}: the journal has {one.recorded}, the code asks for {one.met}{at}"
+        return f"{text}{_renamed(one.recorded, one.met or '')}"
     if one.message is not None:
         return f"op {one.op}: {one.message}" if one.op is not None else one.message
     return None
+
+
+def _renamed(recorded: str, met: str) -> str:
+    """What makes the journal fit, should the step only have another name now."""
+    kinds = (recorded.partition(" ")[0], met.partition(" ")[0])
+    if kinds != ("step", "step"):
+        return ""
+    return f'; if it was renamed: @step(formerly=["{recorded.partition(" ")[2]}"])'

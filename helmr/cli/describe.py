@@ -275,6 +275,7 @@ def check_fields(one: RunCheck) -> list[tuple[str, object]]:
         "op": one.op,
         "recorded": one.recorded,
         "met": one.met,
+        "place": one.place,
         "path": one.path,
         "message": one.message,
     }

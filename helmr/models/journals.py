@@ -80,6 +80,8 @@ class RunCheck(Wire):
     op: int | None = None
     recorded: str | None = None
     met: str | None = None
+    place: str | None = None
+    """Where the code is that asks for `met`: `tasks.py:24`."""
     path: str | None = None
     message: str | None = None
 

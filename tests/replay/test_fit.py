@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 from helmr import TaskContext, step, streams, task
+from helmr.cli.check import _why
 from helmr.models import CheckVerdict, RunCheck, RunJournal
 from helmr.tasks import Task
 from helmr.testing import Harness
@@ -151,7 +152,9 @@ async def one_check(body: Task[..., Any], **more: Any) -> RunCheck:
 
 @pytest.mark.parametrize("body", [sleeps, waits_for_a_thread, computes])
 async def test_code_that_awaits_what_is_not_durable_is_unsure(body: Any):
-    assert (await one_check(as_pay(body), silence_s=0.1)).verdict is CheckVerdict.UNSURE
+    found = await one_check(as_pay(body), silence_s=0.1)
+    assert found.verdict is CheckVerdict.UNSURE
+    assert "awaits what is no durable call, such as asyncio.sleep" in str(found.message)
 
 
 async def test_code_that_nothing_can_wake_differs_as_the_live_run_would():
@@ -164,7 +167,26 @@ async def test_a_task_that_is_gone_is_missing():
     async def other(payload: int) -> None:
         """Nothing."""
 
-    assert (await one_check(other)).verdict is CheckVerdict.MISSING
+    found = await one_check(other)
+    assert (found.verdict, found.message) == (CheckVerdict.MISSING, "the code has no task pay")
+
+
+async def test_a_difference_names_the_line_that_asks():
+    @step
+    async def charge_card() -> None:
+        """Another name."""
+
+    async def renamed(ctx: TaskContext) -> None:
+        await charge_card()
+
+    line = renamed.__code__.co_firstlineno + 1
+    found = await one_check(as_pay(renamed))
+    assert (found.recorded, found.met) == ("step charge", "step charge_card")
+    assert found.place == f"tests/replay/test_fit.py:{line}"
+    assert _why(found) == (
+        "op 1: the journal has step charge, the code asks for step charge_card at "
+        f'tests/replay/test_fit.py:{line}; if it was renamed: @step(formerly=["charge"])'
+    )
 
 
 async def test_a_refused_payload_names_its_path():

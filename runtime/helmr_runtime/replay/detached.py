@@ -35,7 +35,9 @@ class Exhausted:
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """The code does nothing, or computes, and has not come to its journal's end."""
+    """The code does nothing, or computes, and has not come to its journal's end. `op` is the last that it asked for."""
+
+    op: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,9 @@ class DetachedRun:
                     await answering
                 if loop.time() >= until:
                     break
-            return self._end.result() if self._end.done() else Silent()
+            return (
+                self._end.result() if self._end.done() else Silent(self._driver.cursor.op or None)
+            )
         finally:
             answering.cancel()
             self._driver.sever(RunParked("the code was only tried"))

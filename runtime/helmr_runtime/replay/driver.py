@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from helmr.current import RunRef, SessionRef, StepCall, StepRef, current_run
 from helmr.errors import HelmrSignal, NondeterminismError, RunContinued, RunParked, RunTooLong
 from helmr.ids import RUN, new_id
-from helmr.made_calls import Made, MadeCalls
+from helmr.made_calls import Made, MadeCalls, code_place
 from helmr.tasks import Task
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.requests import (
@@ -427,7 +427,7 @@ class RunDriver:
 
     def _differs(self, error: NondeterminismError) -> NondeterminismError:
         """Sever the run by what this returns, also if the code catches it."""
-        self._fail(Mismatch(error))
+        self._fail(Mismatch(error, code_place()))
         self._severed = error
         return error
 

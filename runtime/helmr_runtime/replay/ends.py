@@ -47,6 +47,8 @@ class Mismatch:
     """The code asked for another op than the journal holds (S-31)."""
 
     error: NondeterminismError
+    place: str | None = None
+    """Where the code asked for it; None if it asked for nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,11 @@ from helmr_runtime.replay.detached import SILENCE_S, DetachedEnd, DetachedRun, S
 from helmr_runtime.replay.ends import Mismatch, Unreadable
 from helmr_runtime.security.task_secrets import MadeUpSecrets
 
+UNSURE = (
+    "up to here it fits; then the code computes, or awaits what is no durable call, such as asyncio.sleep, a lock or a "
+    "thread, and its journal goes on"
+)
+
 
 async def check_run(
     task: Task[..., Any] | None,
@@ -40,7 +45,8 @@ async def check_run(
         "status": run.status,
     }
     if task is None:
-        return RunCheck(verdict=CheckVerdict.MISSING, **facts)
+        message = f"the code has no task {state.task}"
+        return RunCheck(verdict=CheckVerdict.MISSING, message=message, **facts)
     detached = DetachedRun(
         task,
         state,
@@ -58,12 +64,13 @@ async def check_run(
 
 def _verdict(end: DetachedEnd, *, is_exhausted: bool) -> dict[str, Any]:
     match end:
-        case Mismatch(error=error):
+        case Mismatch(error=error, place=place):
             return {
                 "verdict": CheckVerdict.DIFFERS,
                 "op": error.op,
                 "recorded": error.recorded,
                 "met": error.met,
+                "place": place,
             }
         case Unreadable():
             return {
@@ -73,6 +80,6 @@ def _verdict(end: DetachedEnd, *, is_exhausted: bool) -> dict[str, Any]:
                 "message": end.message,
             }
         case Silent() if not is_exhausted:
-            return {"verdict": CheckVerdict.UNSURE}
+            return {"verdict": CheckVerdict.UNSURE, "op": end.op, "message": UNSURE}
         case _:
             return {"verdict": CheckVerdict.FITS}
