@@ -10,9 +10,10 @@ from pathlib import Path
 import duckdb
 
 from helmr.errors import LedgerBehind, LedgerDamaged, UsageError
+from helmr_runtime.ledger.duck import making
 from helmr_runtime.ledger.duck.database import Connection
 from helmr_runtime.ledger.duck.known_keys import check_ring
-from helmr_runtime.ledger.duck.offline import attach, translated
+from helmr_runtime.ledger.duck.offline import attached, translated
 from helmr_runtime.security.keys import KeyRing
 
 FOLLOWS = "follows"
@@ -59,11 +60,14 @@ def look_before_start(path: Path, ring: KeyRing | None) -> None:
         UsageError, MasterKeyMissing: As `check_may_open`.
         LedgerDamaged: It can't be read, and there are no keys.
     """
-    if not path.is_file():
+    if not path.is_file() or making.is_unfinished(path):
         return
     try:
-        with translated(path), duckdb.connect(":memory:") as connection:
-            damage = attach(connection, path)
+        with (
+            translated(path),
+            duckdb.connect(":memory:") as connection,
+            attached(connection, path) as damage,
+        ):
             connection.execute("USE stored")
             check_may_open(connection, ring, path)
             if damage is not None:

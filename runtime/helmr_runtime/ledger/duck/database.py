@@ -18,24 +18,23 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from helmr.errors import LedgerBehind, MasterKeyMissing, PayloadDamaged, StoreUnavailable
+from helmr.errors import MasterKeyMissing, PayloadDamaged, StoreUnavailable
 from helmr_runtime.core.entries import Entry
+from helmr_runtime.ledger.duck import making
 from helmr_runtime.ledger.duck.appends import Appends, append
 from helmr_runtime.ledger.duck.commit_log import CommitLog
 from helmr_runtime.ledger.duck.cursors import CLOSE_TIMEOUT_S, Cursors
+from helmr_runtime.ledger.duck.engine_log import EngineLog
 from helmr_runtime.ledger.duck.files import (
     LOCK_SUFFIX,
     LOG_SUFFIX,
     MARK_SUFFIX,
-    WAL_SUFFIX,
     FileLock,
     HeadMark,
     HeadPosition,
-    RemadeFile,
     check_is_database,
-    sync_directory,
 )
-from helmr_runtime.ledger.duck.merging import Merging
+from helmr_runtime.ledger.duck.merging import Merging, check_mark, entry_hash
 from helmr_runtime.ledger.duck.rows import OpenBody, body_of, entry_of, first_row
 from helmr_runtime.ledger.duck.schema import migrate
 
@@ -140,7 +139,7 @@ class Database:
         self.mark = HeadMark(path.with_name(path.name + MARK_SUFFIX))
         self._log = CommitLog(path.with_name(path.name + LOG_SUFFIX))
         self._merging = Merging(self._log, self._settle)
-        self._engine_log = RemadeFile(path.with_name(path.name + WAL_SUFFIX))
+        self._engine_log = EngineLog(path)
         self._connection: Connection | None = None
         self._readers = Cursors()
         self._query_connection: Connection | None = None
@@ -171,17 +170,19 @@ class Database:
             RuntimeHeld: Another runtime holds the file.
             DataError: The file is no database.
             LedgerBehind: The file holds less than the head mark says, or its log belongs to another.
+            LedgerDamaged: The log of commits is damaged, or the engine's own.
         """
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock.acquire()
         try:
-            check_is_database(self.path)
             mark = self.mark.read()
+            making.begin(self.path, mark)
+            check_is_database(self.path)
             self._connect()
             self._merging.open_log(self.writer)
             if self._log.has_unmerged:
                 self.merge()
-            _check_mark(self.path, self.writer, mark)
+            check_mark(self.path, self.writer, mark)
             mark = max(mark, self._merging.head, key=lambda found: found.feed_offset)
             self._merging.head = mark
             check(self.writer)
@@ -190,7 +191,7 @@ class Database:
             # The mark exists from now on: writing it in place needs no room on a full disk.
             self.mark.write(mark)
             self.mark.sync()
-            sync_directory(self.path.parent)
+            making.end(self.path)
         except BaseException:
             self.close()
             raise
@@ -249,7 +250,7 @@ class Database:
         except ENGINE_ERROR:
             # As in `merge`.
             self.heal()
-            if _entry_hash(self.writer, head.feed_offset) != head.hash:
+            if entry_hash(self.writer, head.feed_offset) != head.hash:
                 raise
         self._merging.head = head
         self._write_mark(head)
@@ -302,7 +303,7 @@ class Database:
             self._disconnect()
             self._connect()
         self._merging.look(self.writer)
-        _check_mark(self.path, self.writer, self._merging.head)
+        check_mark(self.path, self.writer, self._merging.head)
 
     def _answers(self) -> bool:
         try:
@@ -347,6 +348,7 @@ class Database:
         except ENGINE_ERROR:
             _rollback(connection)
             raise
+        self._engine_log.committed()
         self._merging.moved()
 
     @contextmanager
@@ -408,6 +410,16 @@ class Database:
             self._lock.release()
 
     def _connect(self) -> None:
+        """Connect; the engine's log may have to be cut before."""
+        self._engine_log.put_back()
+        try:
+            self._connect_as_it_is()
+        except ENGINE_ERROR as error:
+            if not self._engine_log.mend(error, self.mark.read()):
+                raise
+            self._connect_as_it_is()
+
+    def _connect_as_it_is(self) -> None:
         connection = duckdb.connect(
             str(self.path),
             config={
@@ -460,35 +472,6 @@ class Database:
         finally:
             self._query_lock.release()
         return True
-
-
-def _check_mark(path: Path, connection: Connection, mark: HeadPosition) -> None:
-    if mark.feed_offset == 0:
-        return
-    row = _entry_hash(connection, mark.feed_offset)
-    if row is None:
-        raise LedgerBehind(
-            f"{path} ends before entry {mark.feed_offset}, which was acknowledged",
-            hint=f"Put back {path.name}{WAL_SUFFIX} and {path.name}{LOG_SUFFIX}, or a newer copy; "
-            "don't start on this one.",
-            acknowledged_offset=mark.feed_offset,
-        )
-    if row != mark.hash:
-        raise LedgerBehind(
-            f"{path} has another entry {mark.feed_offset} than was acknowledged",
-            hint="This file is another ledger's, or a copy that was written to since.",
-            acknowledged_offset=mark.feed_offset,
-        )
-
-
-def _entry_hash(connection: Connection, feed_offset: int) -> bytes | None:
-    try:
-        row = first_row(
-            connection.execute("SELECT hash FROM entries WHERE feed_offset = $1", [feed_offset])
-        )
-    except duckdb.CatalogException:
-        return None
-    return bytes(row[0]) if row is not None else None
 
 
 def _rollback(connection: Connection) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 import threading
 import zlib
 from dataclasses import dataclass
@@ -57,6 +58,15 @@ def check_is_database(path: Path) -> None:
             f"{path} is no DuckDB database, so it is no ledger",
             hint="Put the ledger's own file back, or name another --data-dir.",
         )
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a file with something in it, or what is no file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return False
+    return found.st_size > 0 or not stat.S_ISREG(found.st_mode)
 
 
 class FileLock:

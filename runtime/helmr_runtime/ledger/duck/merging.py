@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from pathlib import Path
 
 import duckdb
 
+from helmr.errors import LedgerBehind
 from helmr_runtime.core.entries import GENESIS
 from helmr_runtime.ledger.duck.appends import append
 from helmr_runtime.ledger.duck.commit_log import LOG_ID, LOG_NUMBER, CommitLog
-from helmr_runtime.ledger.duck.files import HeadPosition
+from helmr_runtime.ledger.duck.files import LOG_SUFFIX, WAL_SUFFIX, HeadPosition
+from helmr_runtime.ledger.duck.rows import first_row
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -43,13 +46,13 @@ class Merging:
 
     def open_log(self, connection: Connection) -> None:
         """Read what was committed and has not got into the database; raises as `CommitLog.open`."""
-        meta = _meta(connection)
+        meta = log_numbers(connection)
         self.number = meta.get(LOG_NUMBER, 0)
         self._log.open(meta.get(LOG_ID, 0), self.number)
 
     def own_log(self, connection: Connection) -> None:
         """Say whose the log is, if that has not been said."""
-        log_id = _meta(connection).get(LOG_ID)
+        log_id = log_numbers(connection).get(LOG_ID)
         if log_id is None:
             log_id = secrets.randbelow(2**62) + 1
             connection.execute(
@@ -81,7 +84,7 @@ class Merging:
 
     def look(self, connection: Connection) -> None:
         """Find out whether it is."""
-        self.number = _meta(connection).get(LOG_NUMBER, 0)
+        self.number = log_numbers(connection).get(LOG_NUMBER, 0)
         if self.number == self._moved[0]:
             self.head = self._moved[1]
         self._give_back()
@@ -93,7 +96,8 @@ class Merging:
         self._is_open = False
 
 
-def _meta(connection: Connection) -> dict[str, int]:
+def log_numbers(connection: Connection) -> dict[str, int]:
+    """`LOG_ID` and `LOG_NUMBER` of a database."""
     try:
         found = connection.execute(
             "SELECT name, number FROM meta WHERE name IN ($1, $2)", [LOG_ID, LOG_NUMBER]
@@ -101,3 +105,38 @@ def _meta(connection: Connection) -> dict[str, int]:
     except duckdb.CatalogException:  # a file that is being made
         return {}
     return dict(found)
+
+
+def entry_hash(connection: Connection, feed_offset: int) -> bytes | None:
+    """The hash of the entry there that a database has."""
+    try:
+        found = first_row(
+            connection.execute("SELECT hash FROM entries WHERE feed_offset = $1", [feed_offset])
+        )
+    except duckdb.CatalogException:
+        return None
+    return bytes(found[0]) if found is not None else None
+
+
+def check_mark(path: Path, connection: Connection, mark: HeadPosition) -> None:
+    """Return if the database, which is that file's, has the entry that the head mark names.
+
+    Raises:
+        LedgerBehind: It has not.
+    """
+    if mark.feed_offset == 0:
+        return
+    row = entry_hash(connection, mark.feed_offset)
+    if row is None:
+        raise LedgerBehind(
+            f"{path} ends before entry {mark.feed_offset}, which was acknowledged",
+            hint=f"Put back {path.name}{WAL_SUFFIX} and {path.name}{LOG_SUFFIX}, or a newer copy; "
+            "don't start on this one.",
+            acknowledged_offset=mark.feed_offset,
+        )
+    if row != mark.hash:
+        raise LedgerBehind(
+            f"{path} has another entry {mark.feed_offset} than was acknowledged",
+            hint="This file is another ledger's, or a copy that was written to since.",
+            acknowledged_offset=mark.feed_offset,
+        )

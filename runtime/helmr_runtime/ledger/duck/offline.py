@@ -9,7 +9,7 @@ Invariants: S-66, S-67.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -37,6 +37,7 @@ from helmr_runtime.ledger.duck.batch_statement import BatchStatement
 from helmr_runtime.ledger.duck.commit_log import LOG_ID, LOG_NUMBER, read_to_damage
 from helmr_runtime.ledger.duck.copying import copied_rows
 from helmr_runtime.ledger.duck.database import Connection, Reader, in_the_clear
+from helmr_runtime.ledger.duck.engine_log import FOLLOWED, EngineLog
 from helmr_runtime.ledger.duck.files import (
     LOCK_SUFFIX,
     LOG_SUFFIX,
@@ -139,7 +140,7 @@ class StoredLedger:
         self.path = path
         self.connection = connection
         self.log_damage = log_damage
-        """What is wrong with the log of commits: all that it has from there on lacks here."""
+        """What is wrong with the log of commits, or the engine's: all that it has from there on lacks here."""
         meta = connection.execute("SELECT name, number FROM stored.meta").fetchall()
         self.meta: dict[str, int] = dict(meta)
         found = rows.first_row(connection.execute("SELECT max(feed_offset) FROM stored.entries"))
@@ -228,12 +229,12 @@ def stored_ledger(path: Path, *, to_damage: bool = False) -> Iterator[StoredLedg
 
     Args:
         path: The file.
-        to_damage: Of a damaged log of commits take what stands before the damage.
+        to_damage: Of a damaged log take what stands before the damage.
 
     Raises:
         RuntimeHeld: A runtime has it open.
         UsageError: There is none, or an older Helmr wrote it and none has opened it since.
-        LedgerDamaged: The engine can't read it, here or later, or its log of commits is damaged.
+        LedgerDamaged: The engine can't read it, here or later, or one of its logs is damaged.
         LedgerBehind: Its log of commits is not its own, or of a later state of it.
         DataError: It is no database.
     """
@@ -247,8 +248,7 @@ def stored_ledger(path: Path, *, to_damage: bool = False) -> Iterator[StoredLedg
         try:
             connection.execute("SET GLOBAL TimeZone = 'UTC'")
             migrate(connection)
-            with translated(path):
-                log_damage = attach(connection, path)
+            with translated(path), attached(connection, path) as log_damage:
                 if log_damage is not None and not to_damage:
                     raise log_damage
                 ledger = StoredLedger(path, connection, log_damage)
@@ -260,16 +260,45 @@ def stored_ledger(path: Path, *, to_damage: bool = False) -> Iterator[StoredLedg
         lock.release()
 
 
-def attach(connection: Connection, path: Path) -> DataError | None:
-    """Have the file as `stored`, with what only its log of commits has; returns what is wrong with that."""
+@contextmanager
+def attached(connection: Connection, path: Path) -> Iterator[DataError | None]:
+    """Have the file as `stored`, with what only its log of commits has; what is wrong with either log.
+
+    A torn tail of the engine's log is passed over, as a ledger that opens cuts it off.
+    """
+    engine_log = EngineLog(path)
+    engine_log.put_back()
+    with ExitStack() as stack:
+        try:
+            _attach(connection, path, "stored")
+        except duckdb.Error as error:
+            place = engine_log.bad_place(error)
+            if place is None:
+                raise
+            stack.enter_context(engine_log.without_tail(place))
+            _attach(connection, path, "stored")
+            damage = _add_log(connection, path)
+            if not engine_log.is_torn(place, error):
+                damage = engine_log.damaged(place, FOLLOWED)
+            elif damage is not None:
+                damage = engine_log.damaged(place, damage.message)
+        else:
+            damage = _add_log(connection, path)
+        yield damage
+
+
+def _attach(connection: Connection, path: Path, name: str) -> None:
     quoted = str(path).replace("'", "''")
-    connection.execute(f"ATTACH '{quoted}' AS stored (READ_ONLY)")
+    connection.execute(f"ATTACH '{quoted}' AS {name} (READ_ONLY)")
+
+
+def _add_log(connection: Connection, path: Path) -> DataError | None:
     meta = dict(connection.execute("SELECT name, number FROM stored.meta").fetchall())
     log = path.with_name(path.name + LOG_SUFFIX)
     appends, damage = read_to_damage(log, meta.get(LOG_ID, 0), meta.get(LOG_NUMBER, 0))
     if not appends.is_empty:
         connection.execute("DETACH stored")
-        connection.execute(f"ATTACH '{quoted}' AS file (READ_ONLY)")
+        _attach(connection, path, "file")
         connection.execute("ATTACH ':memory:' AS stored")
         _lay_over(connection, appends)
     return damage
@@ -307,7 +336,12 @@ def translated(path: Path) -> Iterator[None]:
     except duckdb.Error as error:
         if any(sign in str(error) for sign in _NO_ROOM):
             raise StoreUnavailable(f"there is no room for {path}") from error
-        raise LedgerDamaged(f"{path} can't be read: {str(error).splitlines()[0]}") from error
+        raise LedgerDamaged(
+            f"{path} can't be read: {str(error).splitlines()[0]}",
+            hint="Keep it as it is, and go back to a backup, or to a copy of the data directory that was made while "
+            "the runtime was stopped. What the engine can't read, `helmr repair` can't mend, unless only checkpoints "
+            "are bad: `--without-checkpoints`.",
+        ) from error
 
 
 def _check_schema(ledger: StoredLedger) -> None:

@@ -7,12 +7,13 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from helmr.errors import DataError, MasterKeyMissing, StoreUnavailable
+from helmr.errors import MasterKeyMissing
 from helmr_runtime.clock import Clock
 from helmr_runtime.ledger.authored import Chain
 from helmr_runtime.ledger.bodies import Bodies
 from helmr_runtime.ledger.duck.before_opening import check_may_open
 from helmr_runtime.ledger.duck.database import ENGINE_ERROR, Connection, Database, Settings
+from helmr_runtime.ledger.duck.engine_errors import unopened
 from helmr_runtime.ledger.duck.jobs import ChainKey
 from helmr_runtime.ledger.duck.known_keys import remember
 from helmr_runtime.ledger.duck.ledger import DuckLedger
@@ -20,11 +21,8 @@ from helmr_runtime.ledger.duck.recovery import ENCRYPTS, Restored, restore
 from helmr_runtime.ledger.duck.rows import OpenBody
 from helmr_runtime.security.keys import KeyRing
 
-CORRUPT = "Corrupt database file"
-
 SCHEDULES_AFTER = timedelta(seconds=2)
 """A runtime that starts with other code writes its catalog meanwhile: what that no longer schedules is not started."""
-"""What the engine says of a block whose checksum is wrong; it has no class for that."""
 
 
 def plain_chain(session_id: str) -> bytes | None:
@@ -58,7 +56,7 @@ async def open_ledger(
         RuntimeHeld: Another runtime holds it.
         LedgerBehind: It holds less than was acknowledged.
         UsageError: It follows another.
-        DataError: The engine finds it damaged.
+        DataError: It is damaged; no later try opens it.
         StoreUnavailable: It can't be opened now.
     """
     database = Database(path, settings or Settings(), _opens(Bodies(ring)))
@@ -92,13 +90,7 @@ async def open_ledger(
     try:
         restored = await asyncio.to_thread(open_and_restore)
     except (ENGINE_ERROR, OSError) as error:
-        if CORRUPT in str(error):
-            raise DataError(
-                f"{path} can't be opened: {error}",
-                hint="Keep the data directory as it is, and go on with a copy of it that was made "
-                "while the runtime was stopped.",
-            ) from error
-        raise StoreUnavailable(f"{path} can't be opened: {error}") from error
+        raise unopened(path, error) from error
     restored.index.schedules.held_until = now + SCHEDULES_AFTER
     if ring is not None:
         ring = replace(ring, encrypts_payloads=restored.encrypts)
