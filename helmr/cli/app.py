@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVar
@@ -17,7 +18,7 @@ import typer
 
 from helmr.cli import looks
 from helmr.cli.exit_codes import ExitCode
-from helmr.errors import UsageError
+from helmr.errors import HelmrError, UsageError
 
 if TYPE_CHECKING:
     from helmr.client import AsyncClient, Client, Endpoint
@@ -29,6 +30,15 @@ KEY_FILE_BYTES_MAX = 4096
 
 Url = Annotated[
     str | None, typer.Option("--url", metavar="URL", help="The runtime's URL. [env: HELMR_URL]")
+]
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="NAME",
+        help="The runtime of that name, of `helmr context`. [env: HELMR_AT]",
+        autocompletion=lambda incomplete: _context_names(incomplete),
+    ),
 ]
 DataDir = Annotated[
     Path | None,
@@ -64,9 +74,36 @@ class Cli:
     """Which runtime a command means, as its options say."""
 
     url: str | None = None
+    at: str | None = None
     data_dir: Path | None = None
     key_file: Path | None = None
     on_behalf_of: str | None = None
+
+    def with_context(self, environ: Mapping[str, str]) -> Cli:
+        """With what the context says that `--at` or HELMR_AT names; options say more.
+
+        Raises:
+            UsageError: There is no such context, or `--at` stands beside another runtime.
+        """
+        says_which = self.url is not None or self.data_dir is not None
+        if self.at is not None and says_which:
+            raise UsageError(
+                "--at stands beside --url or --data-dir",
+                hint="Each of them says which runtime is meant.",
+            )
+        name = self.at or ("" if says_which else environ.get("HELMR_AT", ""))
+        if not name:
+            return self
+        from helmr.contexts import find_context
+
+        found = find_context(environ, name)
+        kept = Path(found.key_file) if found.key_file is not None else None
+        return replace(
+            self,
+            url=found.url,
+            key_file=self.key_file or kept,
+            on_behalf_of=self.on_behalf_of or found.on_behalf_of,
+        )
 
     def client(self, *, is_patient: bool = False) -> Client:
         """A client for the runtime that is meant.
@@ -123,8 +160,18 @@ class Cli:
         return text
 
 
+def _context_names(incomplete: str) -> list[str]:
+    from helmr.contexts import read_contexts
+
+    try:
+        return [name for name in read_contexts(os.environ) if name.startswith(incomplete)]
+    except HelmrError:  # a prompt is no place for errors
+        return []
+
+
 _SHARED: dict[str, Any] = {
     "url": Url,
+    "at": At,
     "data_dir": DataDir,
     "key_file": KeyFile,
     "on_behalf_of": OnBehalfOf,
@@ -152,11 +199,12 @@ def group(help_text: str) -> typer.Typer:
 
 
 def command(
-    app: typer.Typer, name: str, *, examples: str | None = None
+    app: typer.Typer, name: str, *, examples: str | None = None, finds_runtime: bool = True
 ) -> Callable[[Callable[Concatenate[Cli, P], R]], Callable[Concatenate[Cli, P], R]]:
     """Register a function as a command of `app`, with the shared options besides its own.
 
-    The function's first argument is the `Cli` that they give. Examples are lines for the end of its help.
+    The function's first argument is the `Cli` that they give. Examples are lines for the end of its help. A command
+    that talks to no runtime takes no notice of what `--at` names.
     """
 
     def register(function: Callable[Concatenate[Cli, P], R]) -> Callable[Concatenate[Cli, P], R]:
@@ -167,6 +215,8 @@ def command(
             cli = replace(
                 before, **{key: value for key, value in shared.items() if value is not None}
             )
+            if finds_runtime:
+                cli = cli.with_context(os.environ)
             return function(cli, **given)  # type: ignore[call-arg]  # the options that Typer parsed
 
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,10 +47,11 @@ def _client(ctx: typer.Context) -> Iterator[Client]:
     data_dir, key_file = given.get("data_dir"), given.get("key_file")
     cli = Cli(
         url=given.get("url"),
+        at=given.get("at"),
         data_dir=Path(data_dir) if data_dir else None,
         key_file=Path(key_file) if key_file else None,
     )
-    with cli.client() as client:
+    with cli.with_context(os.environ).client() as client:
         yield client
 
 

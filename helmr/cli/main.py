@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 from helmr.cli import (
     check,
     console,
+    context,
     demo,
     dev,
     down,
@@ -46,7 +47,7 @@ from helmr.cli import (
     wait,
     what_if,
 )
-from helmr.cli.app import Cli, DataDir, KeyFile, OnBehalfOf, Url
+from helmr.cli.app import At, Cli, DataDir, KeyFile, OnBehalfOf, Url
 from helmr.cli.exit_codes import ExitCode, exit_code
 from helmr.errors import HelmrError
 from helmr.safe_text import one_line
@@ -77,6 +78,7 @@ def _version(asked: bool) -> None:
 def _shared(
     ctx: typer.Context,
     url: Url = None,
+    at: At = None,
     data_dir: DataDir = None,
     key_file: KeyFile = None,
     on_behalf_of: OnBehalfOf = None,
@@ -84,7 +86,7 @@ def _shared(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    ctx.obj = Cli(url=url, data_dir=data_dir, key_file=key_file, on_behalf_of=on_behalf_of)
+    ctx.obj = Cli(url=url, at=at, data_dir=data_dir, key_file=key_file, on_behalf_of=on_behalf_of)
     if ctx.invoked_subcommand is None:
         printing.write(looks.FIRST_SCREEN)
         raise typer.Exit(ExitCode.USAGE)
@@ -122,6 +124,7 @@ for _name, _group in (
     ("schedule", schedule.app),
     ("rule", rule.app),
     ("notices", notices.app),
+    ("context", context.app),
 ):
     app.add_typer(_group, name=_name)
 

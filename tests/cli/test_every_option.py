@@ -61,6 +61,10 @@ LINES = [
     Line("status", "ready"),
     Line("status --all --on-behalf-of ana", "hosts"),
     Line("status --url $URL --key-file $KEY_FILE", "ready"),
+    Line("context add here-$ROUND --url $URL --key-file $KEY_FILE --on-behalf-of ana", "here"),
+    Line("context list", "here"),
+    Line("status --at here-$ROUND", "ready"),
+    Line("context remove here-$ROUND", "here"),
     Line("logs $DONE --lines 20"),
     # sessions
     Line(

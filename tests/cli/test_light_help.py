@@ -34,7 +34,7 @@ print(sorted(loaded & set(sys.argv[1].split())), file=sys.stderr)
 COMMANDS = {
     "": "up check dev down status logs demo console mcp next listen waiting query export backup restore verify repair "
     "prune follow promote "
-    "session run wait input output token public-token key schedule rule notices",
+    "session run wait input output token public-token key schedule rule notices context",
     "session": "start list get tree transcript follow close cancel note fork export verify replay what-if",
     "run": "list get retry cancel rewind",
     "wait": "list get answer claim release assign link links unlink rehearse amend",
@@ -45,6 +45,7 @@ COMMANDS = {
     "key": "create list revoke rotate-master public",
     "notices": "list test retry",
     "rule": "test",
+    "context": "list add remove",
     "schedule": "create list get pause resume run delete",
 }
 ALL = [f"{group} {name}".strip() for group, names in COMMANDS.items() for name in names.split()]
