@@ -177,7 +177,7 @@ def run_fields(one: RunInfo) -> list[tuple[str, object]]:
         ("task", one.task),
         ("status", one.status),
         ("attempt", one.attempt),
-        ("started by", value_text(one.started_by) if one.started_by else None),
+        ("started by", _started_by(one.started_by)),
         ("created", time_and_distance(one.created_at)),
         ("ended", time_and_distance(one.ended_at)),
     ]
@@ -188,6 +188,23 @@ def run_fields(one: RunInfo) -> list[tuple[str, object]]:
     if one.error is not None:
         pairs.append(("traceback", one.error.traceback))
     return pairs
+
+
+STARTED = {
+    "start": "the start of its session",
+    "operator": "a person, as the session's next run",
+    "record": "input that came while the session was idle",
+    "run": "the run before, which went on as this one",
+}
+
+
+def _started_by(by: Mapping[str, Any]) -> str | None:
+    """In words; of what a newer runtime has, its own."""
+    kind = by.get("type")
+    said = STARTED.get(kind) if isinstance(kind, str) else None
+    if said is None:
+        return value_text(by) if by else None
+    return f"{said} ({by['id']})" if by.get("id") else said
 
 
 def outcome_fields(one: RunInfo) -> list[tuple[str, object]]:

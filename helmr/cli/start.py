@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # `signal` first makes enums, and Ctrl-C may fall into that
 import os
+import sys
 
 TYPE_CHECKING = False  # `typing` takes long
 if TYPE_CHECKING:
@@ -21,9 +22,23 @@ INTERRUPTED = 130
 def main() -> NoReturn:
     """Run the command of this process, then exit with its code."""
     _signal.signal(_signal.SIGINT, _end)
+    if sys.argv[1:] == ["--version"] and sys.stdout is not None:
+        _tell_version()
     from helmr.cli.main import main as run
 
     run()
+
+
+def _tell_version() -> NoReturn:
+    """Say it without the rest of the command line, which takes long to import."""
+    from helmr.version import version
+
+    try:
+        sys.stdout.write(f"helmr {version()}\n")
+        sys.stdout.flush()
+    except OSError:  # whoever asked is gone, or the disk is full
+        os._exit(1)
+    os._exit(0)
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

@@ -160,6 +160,20 @@ def test_every_read_takes_the_common_options(helmr, words: str, option: str) -> 
     assert option in helmr(*words.split(), "--help").out
 
 
+def test_the_version_is_said_without_the_command_line(nowhere: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "helmr.cli", "--version"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout.startswith("helmr ")
+    assert "helmr.version" in done.stderr
+    assert "typer" not in done.stderr
+    assert "pydantic" not in done.stderr
+
+
 def test_the_version(helmr) -> None:
     said = helmr("--version")
     assert said.code == 0
