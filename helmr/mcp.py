@@ -38,6 +38,9 @@ READS = ("server/discover", "initialize", "ping", "tools/list", "tasks/get")
 HELD_S = 30.0
 """A call may be held so long by the runtime, and a little less."""
 
+ENDS_S = HELD_S + 5.0
+"""So long the answers of calls that are open when the client closes its end are waited for."""
+
 IN_FLIGHT_MAX = 100
 """Requests at a time; no more are read while so many are open."""
 
@@ -71,7 +74,7 @@ class Bridge:
         self._room = asyncio.Semaphore(IN_FLIGHT_MAX)
 
     async def run(self, source: BinaryIO) -> None:
-        """Carry what the client sends, until it closes its end; what is open then is given up.
+        """Carry what the client sends, until it closes its end; what is open then is answered, as far as it is in time.
 
         Raises:
             ExceptionGroup: `write` failed.
@@ -80,6 +83,8 @@ class Bridge:
         async with asyncio.TaskGroup() as group:
             while (line := await lines.get()) is not None:
                 await self._take(line, group)
+            if self._open:
+                await asyncio.wait([*self._open.values()], timeout=ENDS_S)
             for task in self._open.values():
                 task.cancel()
 

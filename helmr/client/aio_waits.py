@@ -208,7 +208,7 @@ class AsyncWaits:
         Args:
             wait_id: A pending wait for input or a token.
             person: On whose behalf the answer is recorded.
-            expires_in: Without it until the wait's deadline; at most 7 days.
+            expires_in: At most 7 days; the wait's deadline ends it all the same. Without it until that, at most 7 days.
             operation_id: Makes the call repeatable.
 
         Returns:
@@ -217,6 +217,7 @@ class AsyncWaits:
         Raises:
             WaitNotFound: There is none with this id.
             WaitResolved: It is over.
+            BadRequest: The person or the time can't be used.
         """
         call = wait_operations.create_link(
             wait_id, person=person, expires_in=expires_in, operation_id=operation_id

@@ -13,6 +13,7 @@ from helmr import markup
 from helmr.models.people import PrincipalInfo, Wire
 from helmr.models.statuses import (
     Activity,
+    CompletionOutcome,
     RunStatus,
     SendOutcome,
     SessionStatus,
@@ -186,7 +187,7 @@ class TokenAnswerReceipt(Wire):
     """Answer of answering a token wait."""
 
     token_id: str
-    outcome: Literal["completed", "already_completed"]
+    outcome: CompletionOutcome
     wait_id: str
     run_id: str
 
@@ -232,7 +233,7 @@ class CompleteReceipt(Wire):
     """Answer of a completion (S-41)."""
 
     token_id: str
-    outcome: Literal["completed", "already_completed"]
+    outcome: CompletionOutcome
     completed_at: datetime
 
 

@@ -93,6 +93,13 @@ class SendOutcome(StrEnum):
     UNMATCHED = "unmatched"
 
 
+class CompletionOutcome(StrEnum):
+    """What a completion did (S-41)."""
+
+    COMPLETED = "completed"
+    ALREADY_COMPLETED = "already_completed"
+
+
 class TokenStatus(StrEnum):
     """S-40; all but pending are final."""
 

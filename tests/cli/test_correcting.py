@@ -85,6 +85,7 @@ def test_scripts_look_with_preview_and_do_it_with_yes(
     )
     other = client.sessions.open(json.loads(forked.out)["id"])
     [run] = other.runs()
+    assert run.id == json.loads(forked.out)["run_id"]
     assert client.runs.wait(run.id, timeout=20).result == {"status": "reject"}
     assert f"{session.id}, behind entry" in helmr("session", "get", other.id).out
     assert helmr("session", "fork", session.id, "--reason", "where?").code == 2

@@ -16,7 +16,9 @@ from helmr.errors import (
     TooLarge,
 )
 from helmr.models import RECORD_BYTES_MAX, UNCONSUMED_RECORDS_MAX, RunStatus
+from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import EntryKind
+from helmr_runtime.core.jsontext import same_data_hash
 from helmr_runtime.core.state import InputRecord
 from tests.core.builder import ALICE, Story, of_kind, seconds
 
@@ -297,8 +299,28 @@ def test_an_idempotency_key_gives_the_first_receipt_again():
 def test_an_idempotency_key_with_other_data_conflicts():
     story = running()
     story.send(1, idempotency_key="k")
+    for other in (2, "1", True, [1]):
+        with pytest.raises(IdempotencyConflict):
+            story.send(other, idempotency_key="k")
+
+
+@pytest.mark.parametrize(("one", "other"), [(1, 1.0), ({"a": [2.0, 0.5]}, {"a": [2, 0.5]})])
+def test_a_number_is_the_same_data_however_it_is_written(one: Any, other: Any):
+    for first, again in ((one, other), (other, one)):
+        story = running()
+        receipt = story.send(first, idempotency_key="k")
+        assert story.send(again, idempotency_key="k") == {**receipt, "duplicate": True}
+        assert story.state.unconsumed["approval"][0].data is first
+
+
+def test_a_key_of_an_earlier_release_knows_its_data_as_it_was_sent():
+    story = running()
+    story.send(1.0, idempotency_key="k")
+    (_, receipt) = story.state.send_keys["approval", key_hash("k")]
+    story.state.send_keys["approval", key_hash("k")] = same_data_hash(1.0), receipt
+    assert story.send(1.0, idempotency_key="k")["duplicate"]
     with pytest.raises(IdempotencyConflict):
-        story.send(1.0, idempotency_key="k")
+        story.send(2.0, idempotency_key="k")
 
 
 def test_idempotency_keys_are_scoped_to_the_stream():

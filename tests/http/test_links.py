@@ -31,6 +31,17 @@ def anybody(stack: Stack) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=stack.url)
 
 
+async def test_a_link_that_is_to_live_longer_than_it_may_is_refused(stack: Stack) -> None:
+    wait_id = (await stack.started())["session"]["wait"]["id"]
+    path = f"/v1/waits/{wait_id}/links"
+    asked = {"person": "ada", "expires_in": "30d"}
+    refused = await stack.http.post(path, json=asked)
+    assert (refused.status_code, refused.json()["code"]) == (400, "bad_request")
+    assert "at most 7 days" in refused.json()["detail"]
+    assert (await stack.http.get(path)).json()["items"] == []
+    await linked(stack, wait_id, expires_in="7d")
+
+
 async def test_a_person_answers_on_the_page_and_sees_what_was_recorded(stack: Stack) -> None:
     started = await stack.started()
     wait_id = started["session"]["wait"]["id"]

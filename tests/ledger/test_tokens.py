@@ -142,6 +142,10 @@ async def test_uses_of_a_completing_public_token_are_spent_once(
         assert (await ledger.fact(first))["outcome"] == "completed"
     again = await ledger.fact(completion(token_id, 1, public_token_id=made))
     assert again["outcome"] == "already_completed"
+    written = await ledger.fact(completion(token_id, 1.0))
+    assert written["outcome"] == "already_completed", "1.0 is 1"
+    with pytest.raises(TokenCompleted):
+        await ledger.fact(completion(token_id, True))
     assert (await ledger.get_public_token(made))["uses"] == 1
     await ledger.close()
 

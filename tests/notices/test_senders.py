@@ -357,6 +357,7 @@ async def test_a_mail_server_with_a_certificate_that_is_not_its_own_gets_nothing
 
 
 def command(*words: str, environ: dict[str, str] | None = None, **parts: Any) -> Sender:
+    parts.setdefault("folder", "/")
     return sender(environ, type="command", command=list(words), **parts)
 
 
@@ -374,6 +375,15 @@ async def test_a_command_gets_json_and_little_of_the_environment(tmp_path: Path)
     event, seen = json.loads(said.read_text())
     assert event["data"]["subject"] == "$(touch x); `id`"
     assert {name for name in seen if name in environ} == {"PATH", "DISPLAY"}
+
+
+async def test_a_command_runs_in_its_folder(tmp_path: Path) -> None:
+    """Not in one of the process that happens to send: what it writes there would go with that process."""
+    one = command(sys.executable, "-c", "open('here', 'w').close()", folder=str(tmp_path))
+    await one.send(notice())
+    assert (tmp_path / "here").exists()
+    missing = await refusal(command("true", folder=str(tmp_path / "no")))
+    assert missing == f"it can't be started: there is no folder {tmp_path / 'no'} here"
 
 
 async def test_a_command_that_fails_has_not_taken_it() -> None:

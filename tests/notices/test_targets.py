@@ -53,6 +53,17 @@ def test_targets_are_read_and_cross_a_process_without_secrets(tmp_path: Path) ->
         Secrets(environ).check(one)
     assert "hooks.example.com" not in str(to_json(targets))
     assert isinstance(targets[3], CommandTarget)
+    assert targets[3].folder == tmp_path, "that of the file, wherever it is sent from"
+
+
+@pytest.mark.parametrize(("given", "found"), [("hooks", "hooks"), ("/srv/hooks", "/srv/hooks")])
+def test_a_commands_folder_is_looked_up_from_the_file(
+    tmp_path: Path, given: str, found: str
+) -> None:
+    parts = {"type": "command", "command": ["true"], "folder": given}
+    [target] = read_targets({"desk": parts}, str(tmp_path / "helmr.toml"))
+    assert isinstance(target, CommandTarget)
+    assert target.folder == tmp_path / found
 
 
 def test_mail_to_one_person_names_one_address() -> None:

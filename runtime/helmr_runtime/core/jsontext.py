@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from helmr.errors import SchemaMismatch
@@ -50,8 +51,28 @@ def decode(text: str) -> Any:
     return json.loads(text)
 
 
+NUMBER_EXACT_MAX = 2**53
+"""Up to here every integer is a float of its own."""
+
+
+def by_value(value: Any) -> Any:
+    """The value with each number in one form, as JSON has one type of them: 1.0 is 1."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= NUMBER_EXACT_MAX:
+        return int(value)
+    if isinstance(value, Mapping):
+        return {name: by_value(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [by_value(one) for one in value]
+    return value
+
+
+def is_same_data(one: Any, other: Any) -> bool:
+    """What S-41 calls the same data."""
+    return same_data_hash(by_value(one)) == same_data_hash(by_value(other))
+
+
 def same_data_hash(value: Any) -> str:
-    """Hex SHA-256 of the sorted-key text: equal for what S-26 and S-41 call the same data."""
+    """Hex SHA-256 of the sorted-key text, in which 1.0 is not 1; `by_value` makes one of them."""
     text = json.dumps(
         value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True
     )

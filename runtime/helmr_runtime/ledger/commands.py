@@ -248,7 +248,7 @@ def _again(fact: CompleteToken, token: Token, ended_by: Entry | None) -> Decided
     """S-41: the same data again is fine, other data lost."""
     assert ended_by is not None
     completed_at = iso(ended_by.recorded_at)
-    if jsontext.same_data_hash(ended_by.body["data"]) == jsontext.same_data_hash(fact.data):
+    if jsontext.is_same_data(ended_by.body["data"], fact.data):
         reply = {"token_id": token.id, "outcome": "already_completed", "completed_at": completed_at}
         return Decided(reply=reply)
     raise TokenCompleted(

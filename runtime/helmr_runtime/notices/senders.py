@@ -175,9 +175,11 @@ class Command:
 
     async def send(self, notice: Notice) -> None:
         """See `Sender`."""
+        folder = self._target.folder
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._target.command,
+                cwd=folder,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,
@@ -186,6 +188,8 @@ class Command:
             )
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "its name can't be used"
+            if not await asyncio.to_thread(folder.is_dir):
+                reason = f"there is no folder {folder} here"
             raise NotTaken(f"it can't be started: {reason}") from error
         try:
             async with asyncio.timeout(COMMAND_S):

@@ -183,11 +183,15 @@ class EmailTarget(_Told):
 
 
 class CommandTarget(_Target):
-    """A program, without a shell; it gets the notice as JSON on standard input, and `env` of the environment."""
+    """A program, without a shell; it gets the notice as JSON on standard input, and `env` of the environment.
+
+    It runs in `folder`, without one in that of the file that names it.
+    """
 
     type: Literal["command"]
     command: Annotated[tuple[str, ...], Field(min_length=1)]
     env: tuple[str, ...] = ()
+    folder: Path
 
 
 Target = WebhookTarget | SlackTarget | EmailTarget | CommandTarget
@@ -219,10 +223,12 @@ def _read(name: str, parts: Any, place: str) -> Target:
         )
     if not isinstance(parts, Mapping):
         raise UsageError(f"{place}: [notices.{name}] is no table")
+    if parts.get("type") == "command":
+        parts = {"folder": ".", **parts}
     files = {
-        key: str(Path(place).parent.absolute() / value)
+        key: str((Path(place).parent / value).absolute())
         for key, value in parts.items()
-        if key.endswith("_file") and isinstance(value, str) and not value.startswith("/")
+        if key.endswith(("_file", "folder")) and isinstance(value, str)
     }
     try:
         return _TARGET.validate_python({**parts, **files, "name": name})

@@ -164,10 +164,20 @@ def _is_live(token: PublicToken, now: datetime) -> bool:
 
 
 def _expires_at(request: AnswerLinkRequest, wait: Json, now: datetime) -> datetime:
-    """The wait's deadline or what was asked, at most 7 days from now."""
+    """The wait's deadline or what was asked, at most 7 days from now.
+
+    Raises:
+        BadRequest: More is asked.
+    """
     ends = [now + EXPIRES_IN_MAX]
     if request.expires_in is not None:
-        ends.append(now + timedelta(seconds=seconds(request.expires_in)))
+        asked = timedelta(seconds=seconds(request.expires_in))
+        if asked > EXPIRES_IN_MAX:
+            raise BadRequest(
+                f"expires_in: an answer link lives at most {EXPIRES_IN_MAX.days} days",
+                hint="Make another link when it is needed.",
+            )
+        ends.append(now + asked)
     if wait["deadline_at"] is not None:
         ends.append(from_iso(wait["deadline_at"]))
     return min(ends)

@@ -15,7 +15,6 @@ from helmr.errors import HelmrError
 from helmr_runtime.core.commands import Command, Operation, Send
 from helmr_runtime.core.decide import Decision
 from helmr_runtime.core.decide.inputs import key_hash, repeated
-from helmr_runtime.core.jsontext import same_data_hash
 from helmr_runtime.core.receipts import FirstReceipt, receipt_of
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ports import KnownKey, Ledger, Loaded
@@ -115,7 +114,7 @@ class Deduplicator:
             return None
         known = (older.data_hash, receipt_of(older.entry))
         try:
-            return Decision(reply=repeated(known, same_data_hash(command.data)))
+            return Decision(reply=repeated(known, command.data))
         except HelmrError as error:
             return Decision(error=error)
 

@@ -174,6 +174,23 @@ def test_garbage_over_stdio_is_answered_and_the_end_is_the_end(shared: LiveRunti
     assert [one["id"] for one in said if one["id"] is not None] == [7]
 
 
+def test_what_is_under_way_when_the_input_ends_is_answered(shared: LiveRuntime) -> None:
+    """As a shell does it: `printf … | helmr mcp`."""
+    given = stdio(shared)
+    done = subprocess.run(
+        [given.command, *given.args],
+        input=b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}\n',
+        capture_output=True,
+        env=given.env,
+        cwd=given.cwd,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    [answer] = map(json.loads, done.stdout.splitlines())
+    assert answer["id"] == 1
+    assert answer.get("result", {}).get("tools") or answer["error"]["code"] != -32603
+
+
 def test_a_command_without_a_runtime_says_so(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "helmr.cli", "mcp", f"--data-dir={tmp_path}"],

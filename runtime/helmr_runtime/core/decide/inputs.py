@@ -50,9 +50,9 @@ def send(state: SessionState, command: Send, context: Context) -> Decision:
     hashed = data_hash = None
     if command.idempotency_key is not None:
         hashed = key_hash(command.idempotency_key)
-        data_hash = jsontext.same_data_hash(command.data)
+        data_hash = jsontext.same_data_hash(jsontext.by_value(command.data))
         if (command.stream, hashed) in state.send_keys:
-            return Decision(reply=repeated(state.send_keys[command.stream, hashed], data_hash))
+            return Decision(reply=repeated(state.send_keys[command.stream, hashed], command.data))
     public_token = sending_token(state, command, context)
     if public_token is not None:
         correlation_id = normal_correlation_id(
@@ -177,10 +177,11 @@ def _override(wait: Wait, command: Answer, context: Context) -> tuple[Draft, ...
     return (claim_ended(claims.wait, overridden, "overridden", by, context.now),)
 
 
-def repeated(known: tuple[str, dict[str, Any]], data_hash: str) -> dict[str, Any]:
+def repeated(known: tuple[str, dict[str, Any]], data: Any) -> dict[str, Any]:
     """The receipt of a send whose idempotency key was used before (S-26)."""
     first_hash, first = known
-    if first_hash != data_hash:
+    # Entries of earlier releases have the hash of the data as it was sent.
+    if first_hash not in map(jsontext.same_data_hash, (jsontext.by_value(data), data)):
         raise IdempotencyConflict(
             f"the idempotency key was used with other data (record {first['record_id']})",
             hint="Use a new key for new data.",
