@@ -37,6 +37,13 @@ def test_the_task_of_the_page_trains_and_asks(shared: LiveRuntime) -> None:
     assert shared.ended(session_id).result.startswith("models/")
 
 
+def test_a_program_finds_the_ray_actor_that_has_a_session(shared: LiveRuntime) -> None:
+    """With what the page has for it."""
+    session_id = shared.begin("where-am-i")
+    name = shared.ended(session_id).result
+    assert name.startswith("helmr-host-")
+
+
 def test_a_remote_function_may_want_an_environment_which_rays_agent_makes_then(
     shared: LiveRuntime,
 ) -> None:
