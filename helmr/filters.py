@@ -213,7 +213,8 @@ class Filter:
                 and term.field in self.fields.pushed
                 and not value.endswith("*")
             ):
-                found[self.fields.pushed[term.field]] = value
+                fixed = term.field in self.fields.values or term.field in self.fields.words
+                found[self.fields.pushed[term.field]] = value.lower() if fixed else value
         return found
 
     def _holds(self, term: Term, facts: Facts, now: datetime) -> bool:

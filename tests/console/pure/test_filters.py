@@ -133,6 +133,10 @@ def test_what_failed_is_asked_of_the_gateway_and_found_by_no_search_of_every_tex
         "status": "open",
         "task": "pay",
     }
+    assert parse("status:OPEN run:Failed", SESSION_FIELDS).pushed() == {
+        "status": "open",
+        "run_status": "failed",
+    }
     assert parse("is:blocked run:blocked", SESSION_FIELDS).pushed() == {
         "activity": "blocked",
         "run_status": "blocked",
