@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from helmr.cli import bulk, completing, describe, finding, printing, reading
+from helmr.cli import bulk, completing, describe, finding, printing
 from helmr.cli.app import Cli, Json, command, group
+from helmr.cli.wording import Said, Words
 from helmr.errors import UsageError
+
+if TYPE_CHECKING:
+    from helmr.client import Client
 
 app = group("Send to a session's input streams.")
 
@@ -35,6 +39,7 @@ def send(
             metavar="STREAM", help="The input stream's name.", autocompletion=completing.inputs
         ),
     ],
+    words: Words = None,
     data: Annotated[
         str | None,
         typer.Option("--data", metavar="JSON|@FILE|-", help="What to send; - is standard input."),
@@ -68,6 +73,8 @@ def send(
 ) -> None:
     """Send one record, or with --jsonl one per line, and say what each did."""
     if jsonl:
+        if words:
+            raise UsageError("the lines have the data", hint="Leave key=value out.")
         if correlation_id is not None or idempotency_key is not None:
             raise UsageError(
                 "--correlation-id and --idempotency-key do not go with --jsonl",
@@ -81,13 +88,25 @@ def send(
         return
     if batch is not None or from_line != 1:
         raise UsageError("--batch and --from-line go with --jsonl only")
-    if data is None:
-        raise UsageError("--data is missing", hint="Give JSON, @file, or - for standard input.")
-    value = reading.json_argument(data, option="--data")
+    said = Said(words, data)
+    if not said:
+        raise UsageError(
+            "--data is missing", hint="Give key=value, JSON, @file, or - for standard input."
+        )
     with cli.client() as client:
-        receipt = (
-            client.sessions.open(finding.session(client, session))
-            .input(stream)
-            .send(value, correlation_id=correlation_id, idempotency_key=idempotency_key)
+        handle = client.sessions.open(finding.session(client, session))
+        value = said.value
+        if said.needs_schema:
+            value = said.to(_schema(client, handle.get().task, stream))
+        receipt = handle.input(stream).send(
+            value, correlation_id=correlation_id, idempotency_key=idempotency_key
         )
     printing.show(receipt, describe.receipt_fields, json)
+
+
+def _schema(client: Client, task: str, stream: str) -> dict[str, Any] | bool:
+    """Of an input stream; one that there is not takes anything, and the send says so."""
+    for one in client.streams.list():
+        if one.name == stream and one.direction == "input" and task in one.tasks:
+            return one.json_schema
+    return True

@@ -8,6 +8,7 @@ import typer
 
 from helmr.cli import completing, describe_access, finding, listing, printing, reading
 from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
+from helmr.cli.wording import Said, Words
 from helmr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -140,13 +141,23 @@ def get(cli: Cli, token: Token, json: Json = False) -> None:
 def complete(
     cli: Cli,
     token: Token,
-    data: Annotated[str, typer.Option("--data", metavar="JSON|@FILE|-", help="Its data.")],
+    words: Words = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="JSON|@FILE|-", help="Its data, as JSON.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Complete a token; the first completion wins."""
-    value = reading.json_argument(data, option="--data")
+    said = Said(words, data)
+    if not said:
+        raise UsageError("a completion needs data", hint="key=value, or --data JSON|@FILE|-")
     with cli.client() as client:
-        receipt = client.tokens.complete(finding.token(client, token), value)
+        token_id = finding.token(client, token)
+        value = said.value
+        if said.needs_schema:
+            found = client.tokens.get(token_id)
+            value = said.to(found.json_schema, found.initial)
+        receipt = client.tokens.complete(token_id, value)
     printing.show(receipt, describe_access.fields_of, json)
 
 

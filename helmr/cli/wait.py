@@ -23,6 +23,7 @@ from helmr.cli import (
 from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
 from helmr.cli.clock import now
 from helmr.cli.filtering import Filter, Profile, waits_filter
+from helmr.cli.wording import Said, Words
 from helmr.errors import UsageError
 from helmr.held import HOLD_S
 from helmr.models import AnswerLinkInfo, Page, WaitInfo
@@ -227,19 +228,19 @@ def unlink(
 def rehearse(
     cli: Cli,
     wait: Wait,
-    words: wait_answer.Words = None,
+    words: Words = None,
     data: Annotated[
         str | None, typer.Option("--data", metavar="JSON|@FILE|-", help="The answer.")
     ] = None,
     json: Json = False,
 ) -> None:
     """Say what an answer would set off, up to the first thing that touches the world; nothing of it happens."""
-    said = wait_answer.Said(words or [], data)
+    said = Said(words, data)
     if not said:
         raise UsageError("a rehearsal needs the answer", hint="key=value, or --data JSON|@FILE|-")
     with cli.client() as client:
         wait_id = finding.wait(client, wait)
-        value = said.to(client.waits.get(wait_id)) if said.needs_schema else said.value
+        value = wait_answer.value_for(client, wait_id, said)
         found = client.waits.rehearse(wait_id, value)
     if json:
         printing.write_json(found)
@@ -265,7 +266,7 @@ def amend(
             autocompletion=completing.waits,
         ),
     ] = None,
-    words: wait_answer.Words = None,
+    words: Words = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -311,7 +312,7 @@ def amend(
             code = amend_all.run(
                 client,
                 batch,
-                said.to,
+                lambda one: said.to(one.json_schema, one.initial),
                 reason=why,
                 keep_answers=not ask_again,
                 keep_children=keep_children,
@@ -325,7 +326,7 @@ def amend(
         if preview:
             printing.write_json(seen) if json else correcting.show(seen)
             return
-        value = said.to(client.waits.get(wait_id)) if said.needs_schema else said.value
+        value = wait_answer.value_for(client, wait_id, said)
         if correcting.confirmed(seen, yes=yes, json=json):
             done = client.waits.amend(wait_id, value, preview=seen, reason=why or "")
             printing.show(done, describe.run_fields, json)

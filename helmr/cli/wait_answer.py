@@ -15,17 +15,17 @@ from helmr.cli import (
     finding,
     next,
     printing,
-    reading,
 )
 from helmr.cli.app import Cli, command
 from helmr.cli.clock import now
 from helmr.cli.filtering import Filter, Profile, waits_filter
+from helmr.cli.wording import Said, Words
 from helmr.errors import UsageError
-from helmr.forms import MISSING, assignments
+from helmr.forms import assignments
 from helmr.held import HOLD_S
 
 if TYPE_CHECKING:
-    from helmr.models import WaitInfo
+    from helmr.client import Client
 
 EXAMPLES = """\
 helmr wait answer last decision=approve note="as agreed"
@@ -35,56 +35,9 @@ helmr wait answer --csv answers.csv --batch monday
 helmr wait answer last"""
 
 
-Words = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="KEY=VALUE", help="The answer's fields; KEY:=JSON for JSON as it stands."
-    ),
-]
-
-
 def register(app: typer.Typer) -> None:
     """Add the command."""
     command(app, "answer", examples=EXAMPLES)(answer)
-
-
-class Said:
-    """What the command line says the answer is.
-
-    Args:
-        words: As `key=value`.
-        data: As JSON.
-
-    Raises:
-        UsageError: Both are given.
-    """
-
-    def __init__(self, words: list[str], data: str | None) -> None:
-        if words and data is not None:
-            raise UsageError(
-                "the answer is given twice, by key=value and by --data", hint="Give one of them."
-            )
-        self._given = assignments.read(words)
-        self._data = data
-        self.value = MISSING if data is None else reading.json_argument(data, option="--data")
-
-    def __bool__(self) -> bool:
-        return bool(self._given) or self._data is not None
-
-    @property
-    def needs_schema(self) -> bool:
-        """Only a wait says what the words mean."""
-        return bool(self._given)
-
-    def to(self, wait: WaitInfo) -> Any:
-        """The answer to that wait.
-
-        Raises:
-            UsageError: A word names no field of it, or is not of the field's type.
-        """
-        if not self._given:
-            return self.value
-        return assignments.assigned(self._given, wait.json_schema, initial=wait.initial)
 
 
 def said_to(wait: str | None, words: list[str] | None, data: str | None) -> tuple[str | None, Said]:
@@ -214,7 +167,7 @@ def answer(
     hold_s = next.hold_seconds(hold, otherwise=0.0)
     with cli.client() as client:
         wait_id = finding.wait(client, wait or "")
-        value = said.to(client.waits.get(wait_id)) if said.needs_schema else said.value
+        value = value_for(client, wait_id, said)
         if hold_s:
             printing.note(f"sends in {hold_s:g} s; Ctrl-C takes it back")
             time.sleep(hold_s)
@@ -255,7 +208,7 @@ def _all(
         code = answer_all.run(
             client,
             meant,
-            said.to,
+            lambda one: said.to(one.json_schema, one.initial),
             batch_id=batch,
             hold_s=next.hold_seconds(hold, otherwise=0.0 if yes else HOLD_S),
             override_claim=override_claim,
@@ -293,3 +246,11 @@ def _refuse(given: dict[str, bool], why: str, hint: str) -> None:
     for option, is_given in given.items():
         if is_given:
             raise UsageError(f"{option} {why}", hint=hint)
+
+
+def value_for(client: Client, wait_id: str, said: Said) -> Any:
+    """The answer to a wait, which is read if the answer's words need its schema."""
+    if not said.needs_schema:
+        return said.value
+    wait = client.waits.get(wait_id)
+    return said.to(wait.json_schema, wait.initial)

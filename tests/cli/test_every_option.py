@@ -169,6 +169,8 @@ LINES = [
     Line("token list --limit 1 --cursor $TOKENS_CURSOR", "tok_"),
     Line("token get $NEW_TOKEN", "tok_"),
     Line("token complete $NEW_TOKEN --data 1", "completed"),
+    Line("token complete $NEW_TOKEN decision=yes", "completed"),
+    Line("input send $CHAT chat =hello", "chat"),
     Line("token cancel $NEW_TOKEN", "cancelled"),
     Line(
         """public-token create --session $CHAT --input chat --correlation-id c-1 --max-uses 2 --expires-in 1h
