@@ -32,6 +32,10 @@ class Submission:
     """What was reviewed, and nothing else is sent."""
     shown: str = "null"
     """Its JSON without secrets."""
+    spelled: str = ""
+    """The same with its texts as texts; empty where the JSON reads as well."""
+    is_json: bool = False
+    """The JSON is shown also where there is a text to read."""
     left_out: Sequence[tuple[str, str]] = ()
     """What is not sent because the task has a default for it: label and default."""
     tried: bool = False
@@ -49,9 +53,12 @@ class Submission:
         """A try of an earlier time had no answer: the next is the same operation."""
         self.operation_id, self.tried = operation_id, True
 
-    def review(self, data: Any, shown: str, left_out: Sequence[tuple[str, str]]) -> None:
+    def review(
+        self, data: Any, shown: str, left_out: Sequence[tuple[str, str]], *, spelled: str = ""
+    ) -> None:
         """Show this before it is sent."""
         self.data, self.shown, self.left_out = data, shown, left_out
+        self.spelled, self.is_json = spelled, False
         self.phase, self.drawn_s = SendPhase.REVIEW, None
 
     def is_readable(self, typed_s: float) -> bool:

@@ -63,6 +63,11 @@ class AnswerScreen(ClaimingScreen):
         "^t says what the answer would set off, and stores nothing."
     )
 
+    DEFAULT_CSS = """
+    AnswerScreen.reading #left { width: 2fr; }
+    AnswerScreen.reading #context { width: 3fr; }
+    """
+
     def __init__(self, wait_id: str) -> None:
         super().__init__(wait_id)
         self.wait: WaitInfo | None = None
@@ -130,12 +135,10 @@ class AnswerScreen(ClaimingScreen):
             shown = asked(wait, call=call, answer=answer, lines_max=2, is_whole=True)
             if call is not None and self.submission.is_reviewing:
                 shown = shown[:1]  # what is sent and what it does say the rest
-            return [*shown, *brief_facts(wait, due.full_text, role)]
-        brief = wait if self._is_short(wait) else wait.model_copy(update={"body": None})
-        shown = asked(brief, call=call, answer=answer, is_whole=True)
-        # The review needs the room for what is sent.
-        names = [] if self.submission.is_reviewing else wait_ids(wait)
-        return [*shown, Content(""), *wait_due(wait, due.full_text, role), *names]
+        else:
+            brief = wait if self._is_short(wait) else wait.model_copy(update={"body": None})
+            shown = asked(brief, call=call, answer=answer, is_whole=True)
+        return [*shown, *brief_facts(wait, due.full_text, role)]
 
     def _is_short(self, wait: WaitInfo) -> bool:
         return len(markdown(own_text(wait, self.tool_call()))) <= BODY_LINES
@@ -143,6 +146,8 @@ class AnswerScreen(ClaimingScreen):
     def focus_form(self, form: SchemaForm) -> None:
         """A call is read from its beginning, however far below it is decided."""
         super().focus_form(form)
+        is_long = self.wait is not None and not self._is_short(self.wait)
+        self.set_class(is_long and form.is_short, "reading")
         if self.tool_call() is not None:
             self.call_after_refresh(self.query_one("#left").scroll_home, animate=False)
 
@@ -151,6 +156,11 @@ class AnswerScreen(ClaimingScreen):
         width = (self.aside.size.width or self.aside_width) - 2
         parts = [*self._theirs, head("Transcript, newest last")]
         parts += [entry_content(entry_lines.entry_line(entry), width) for entry in self.entries]
+        wait = self.now_wait()
+        if wait is not None:
+            due = countdown.of_wait(wait, self.console.store.now())
+            role = views.DUE_ROLE.get(due.urgency, "")
+            parts += [Content(""), *wait_due(wait, due.full_text, role), *wait_ids(wait)]
         beside = self.has_class("-narrow") or (
             self.wait is not None and not self._is_short(self.wait)
         )

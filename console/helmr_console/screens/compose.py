@@ -13,6 +13,7 @@ from textual.widget import Widget
 from helmr.drafts import AnswerDraft, Beginning, beginning
 from helmr.forms import Built, Cells, Form, ToolCall, pretty, redacted, tool_call
 from helmr.forms.decision import choose_text
+from helmr.forms.spelling import spelled
 from helmr.safe_text import one_line
 from helmr_console.actions import Context
 from helmr_console.console import Console
@@ -206,8 +207,10 @@ class ComposeScreen(SubmitScreen):
             built = self.checked()
             if built is None:
                 return
-            shown = pretty(redacted(self.form.form, built.data))
-            self.submission.review(built.data, shown, self.form.left_out())
+            hidden = redacted(self.form.form, built.data)
+            self.submission.review(
+                built.data, pretty(hidden), self.form.left_out(), spelled=spelled(hidden)
+            )
             self.remove_class("aside")
             self.set_focus(None)
             self.redraw()
@@ -256,7 +259,11 @@ class ComposeScreen(SubmitScreen):
                 self.form.focus_first()
 
     def do_raw(self) -> None:
-        """JSON, or the fields again."""
+        """JSON, or the fields again; of what is reviewed its texts."""
+        if self.submission.phase is SendPhase.REVIEW and self.submission.spelled:
+            self.submission.is_json = not self.submission.is_json
+            self.redraw()
+            return
         if self.form is not None and self.submission.phase is SendPhase.FORM:
             why_not = self.form.toggle_raw()
             if why_not:

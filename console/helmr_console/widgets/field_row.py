@@ -41,6 +41,7 @@ class FieldRow(Vertical):
     FieldRow.wrong > .problem { display: block; }
     FieldRow.begun > .problem { color: $c-muted; display: block; }
     FieldRow > Select { height: auto; }
+    FieldRow.cell > .label, FieldRow > .label.nothing { display: none; }
     """
 
     class Changed(Message):
@@ -60,7 +61,7 @@ class FieldRow(Vertical):
         self._judge = judge
         self.cell: Cell = cell
         self._is_touched = False
-        self._label = StillText()
+        self._label = StillText(classes="label")
         self._problem = StillText(classes="problem")
         self.editor: Widget | None = self.make_editor()
 
@@ -174,6 +175,7 @@ class FieldRow(Vertical):
     def into_editor(self, cell: Cell) -> None:
         """Show this value in the editor."""
         editor = self.editor
+        self._say_blank(cell)
         if isinstance(editor, ChoiceField):
             chosen = cell if isinstance(cell, tuple) else (cell,) if isinstance(cell, int) else ()
             editor.set_chosen(chosen)
@@ -189,6 +191,14 @@ class FieldRow(Vertical):
             editor.load_text(typed(cell)[0] if isinstance(cell, str) else "")
             editor.move_cursor(editor.document.end)
 
+    def _say_blank(self, cell: Cell) -> None:
+        """In a table there is no label to say that a cell is not sent, null or empty."""
+        if self.has_class("cell") and isinstance(self.editor, SafeInput | SafeText):
+            is_said = isinstance(cell, Blank) and (
+                cell is not Blank.NOT_SENT or not self.field.required
+            )
+            self.editor.placeholder = cell.value if is_said and isinstance(cell, Blank) else ""
+
     def relabel(self) -> None:
         """Say what it is now."""
         field = self.field
@@ -199,7 +209,7 @@ class FieldRow(Vertical):
             parts += [("  ", ""), safe.line(field.description, "$c-muted", limit=200)]
         parts += [("   ", ""), safe.line(self.state(), "$c-muted", limit=120)]
         said = Content.assemble(*parts)
-        self._label.display = bool(said.plain.strip())
+        self._label.set_class(not said.plain.strip(), "nothing")
         self._label.say(said)
 
     def state(self) -> str:

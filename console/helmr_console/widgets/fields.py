@@ -206,15 +206,19 @@ class SafeInput(Input):
 
 
 class SafeText(TextArea):
-    """Several lines of text; pasted control characters are left out and counted."""
+    """A text, on one line that grows with it; pasted control characters are left out and counted."""
 
     DEFAULT_CSS = """
-    SafeText { height: auto; min-height: 5; max-height: 16; border: round $c-border; padding: 0 1;
-               background: $c-background; color: $c-foreground; }
-    SafeText:focus { border: round $c-accent; }
+    SafeText { height: auto; min-height: 1; max-height: 16; border: none; padding: 0 1;
+               background: $c-surface; color: $c-foreground; scrollbar-size-vertical: 1; }
+    SafeText:focus { border: none; background: $c-cursor; }
     """
     is_cell = False
     """One of the fields of a row."""
+
+    def on_blur(self) -> None:
+        """What is selected is what typing replaces: nothing, where nobody types."""
+        self.move_cursor(self.cursor_location)
 
     @property
     def is_short(self) -> bool:

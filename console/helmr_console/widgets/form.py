@@ -27,6 +27,9 @@ from helmr_console.widgets.list_field import ListField
 from helmr_console.widgets.row_actions import RowActions
 from helmr_console.widgets.still_text import StillText
 
+SHORT_FIELDS = 4
+"""So many fields leave the wider side of the screen to what is asked."""
+
 
 class SchemaForm(RowActions):
     """The fields of a schema and, behind F2, its JSON."""
@@ -34,7 +37,7 @@ class SchemaForm(RowActions):
     DEFAULT_CSS = """
     SchemaForm { height: auto; }
     SchemaForm > #raw { height: auto; display: none; }
-    SchemaForm > #raw > SafeText { height: 12; }
+    SchemaForm > #raw > SafeText { height: 12; border: round $c-accent; background: $c-background; }
     SchemaForm.raw > #raw { display: block; }
     SchemaForm.raw > #fields { display: none; }
     SchemaForm #fields { height: auto; }
@@ -75,6 +78,13 @@ class SchemaForm(RowActions):
             self._open_raw(self._first_raw)
 
     # --- what is typed
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it takes so little room that what is asked gets the wider side."""
+        return len(self.rows) <= SHORT_FIELDS and all(
+            row.field.kind not in (Kind.ROWS, Kind.JSON, Kind.LINES) for row in self.rows.values()
+        )
 
     @property
     def is_raw(self) -> bool:

@@ -77,7 +77,9 @@ class _Lines:
         elif kind == "heading_close":
             self._style = ""
         elif kind in ("fence", "code_block"):
-            self._put(Content.styled(f"  {line}", "$c-accent") for line in _lines_of(token.content))
+            style = _diff_style if token.info.split()[:1] in (["diff"], ["patch"]) else _code_style
+            code = _lines_of(token.content)
+            self._put(Content.styled(f"  {line}", style(line)) for line in code)
         elif kind == "hr":
             self._put([Content.styled("─" * 20, "$c-muted")])
         elif kind == "inline":
@@ -163,6 +165,17 @@ def _spans(tokens: Sequence[Token], style: str) -> list[Content]:
         else:
             lines[-1].append(Content.styled(token.content, " ".join(styles)))
     return [Content("").join(parts) for parts in lines]
+
+
+def _code_style(line: str) -> str:
+    return "$c-accent"
+
+
+def _diff_style(line: str) -> str:
+    """By its sign, which stands there too."""
+    if line.startswith(("+++", "---", "@@", "diff ", "index ")):
+        return "$c-muted"
+    return {"+": "$c-success", "-": "$c-error"}.get(line[:1], "")
 
 
 def _lines_of(code: str) -> list[str]:

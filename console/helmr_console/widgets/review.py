@@ -22,11 +22,19 @@ def preview(form: SchemaForm) -> list[Content]:
     return [title, safe.text(shown), safe.line("fits the schema", "$c-success")]
 
 
+def _sent(sent: Submission) -> list[Content]:
+    if not sent.spelled:
+        return [safe.text(sent.shown)]
+    if sent.is_json:
+        return [safe.text(sent.shown), head("F2 shows its texts as texts")]
+    return [safe.text(sent.spelled), head("F2 shows it as JSON")]
+
+
 def review(sent: Submission, effects: Sequence[str], identity: str, *, over: str) -> list[Content]:
     """Exactly what leaves, as whom, and what it does; what would have left if `over` says why it can't any more."""
     parts = [
         head("This was to be sent" if over else "This is sent, exactly"),
-        safe.text(sent.shown),
+        *_sent(sent),
         Content(""),
     ]
     if sent.left_out:
