@@ -69,7 +69,12 @@ class Context:
     looked_at: bool = False
     discardable: bool = False
     composing: bool = False
+    has_form: bool = False
+    """There are fields to fill, and not only a thing to confirm."""
+    is_narrow: bool = False
     reviewing: bool = False
+    own_answer: bool = False
+    """The wait under the cursor is over, by an answer of this operator."""
     held: int = 0
     lost: int = 0
     schedule: str = ""
@@ -176,6 +181,14 @@ _needs_looked_at = _needs("looked_at", "^t shows a text first; in the review not
 
 def _needs_open_wait(context: Context) -> str:
     return context.wait_over or ("" if context.wait else "no wait is selected")
+
+
+def _needs_open_wait_or_own_answer(context: Context) -> str:
+    return "" if context.own_answer else _needs_open_wait(context)
+
+
+def _is_filled(context: Context) -> bool:
+    return context.has_form and not context.reviewing
 
 
 def _needs_open_session(context: Context) -> str:
@@ -299,8 +312,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("over", _W, ("e",), "Ended waits", "Show or hide waits that ended in the last hour."),
     # --- with a wait
     Action("claim", Scope.DESK, ("c",), "Claim",
-           "Say that you are at this wait, for 15 minutes, or that you are no more.", 46,
-           writes=True, reason=_needs_open_wait),
+           "Say that you are at this wait, for 15 minutes, or that you are no more. On your own answer: amend it.",
+           46, writes=True, reason=_needs_open_wait_or_own_answer),
     Action("delegate", Scope.DESK, ("d",), "Delegate",
            "Give this wait to somebody: whom it concerns from now on.", 47,
            writes=True, reason=_needs_open_wait),
@@ -380,15 +393,18 @@ ACTIONS: tuple[Action, ...] = (
     # --- forms
     Action("review", _F, ("ctrl+s",), "Review",
            "Show the exact JSON and what it causes; again sends. Without free text: hold it at once.", 10, writes=True),
-    Action("raw", _F, ("f2",), "JSON", "The answer as JSON, or as a form again.", 20),
-    Action("context", _F, ("f3",), "Transcript", "Show or hide the last entries.", 30),
-    Action("editor", _F, ("f4",), "Editor", "Edit this text in $EDITOR.", 40, reason=_needs_field),
+    Action("raw", _F, ("f2",), "JSON", "The answer as JSON, or as a form again; of what is reviewed as text.", 20,
+           shown_when=lambda context: context.has_form),
+    Action("context", _F, ("f3",), "Transcript", "Show or hide the last entries.", 30,
+           shown_when=lambda context: context.has_form and context.is_narrow),
+    Action("editor", _F, ("f4",), "Editor", "Edit this text in $EDITOR.", 40, reason=_needs_field,
+           shown_when=_is_filled),
     Action("blank", _F, ("ctrl+n",), "Not sent",
            "For an optional field: not sent, empty, null, three different answers. For JSON also an example to change.",
-           50, reason=_needs_field),
+           50, reason=_needs_field, shown_when=_is_filled),
     Action("reset", _F, ("ctrl+r",), "Reset",
            "Put back what the field was before anything was typed, in this form or its draft.", 60,
-           reason=_needs_field),
+           reason=_needs_field, shown_when=_is_filled),
     Action("row.add", _F, ("ctrl+o",), "Add row",
            "One more row behind this one; above a list, one at its end.", 22, reason=_needs_list_below,
            shown_when=lambda context: context.list_below),
@@ -401,7 +417,7 @@ ACTIONS: tuple[Action, ...] = (
            "In a list of rows: this one a place down.", reason=_needs_list),
     Action("discard", _F, ("f9",), "Discard",
            "Throw the draft away and begin with an empty form; once more brings it back.", 65,
-           reason=_needs_typed),
+           reason=_needs_typed, shown_when=_is_filled),
     Action("as.last", Scope.ANSWER, ("ctrl+l",), "As last time",
            "Fill the form as you answered a wait alike last; shows what that changes, and sends nothing.", 49,
            shown_when=lambda context: not context.reviewing),

@@ -18,6 +18,7 @@ from referencing.exceptions import Unresolvable
 from helmr.forms import Blank, Cell, Field, Kind, Schema, alone
 
 PROBLEMS_MAX = 50
+PATTERN_MAX = 120
 
 
 def problems(schema: Schema | bool, data: Any) -> dict[str, str]:
@@ -60,7 +61,7 @@ def _pattern(
     except CoreSchemaError:
         return
     except CoreValidationError:
-        yield ValidationError("does not have the shape it needs")
+        yield ValidationError(f"must match {pattern[:PATTERN_MAX]}")
 
 
 _Validator: Any = validators.extend(Draft202012Validator, {"pattern": _pattern})

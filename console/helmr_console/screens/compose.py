@@ -190,6 +190,8 @@ class ComposeScreen(SubmitScreen):
         form, in_form = self.form, self.submission.phase is SendPhase.FORM
         return replace(
             super().context(),
+            has_form=True,
+            is_narrow=self.has_class("-narrow"),
             field=form is not None and (form.focused_row() is not None or form.is_raw),
             in_list=in_form and form is not None and form.focused_list() is not None,
             list_below=in_form and form is not None and form.list_at_hand() is not None,

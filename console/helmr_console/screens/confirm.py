@@ -11,6 +11,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
+from helmr import ids
 from helmr.models import RunInfo
 from helmr_console import effects, safe
 from helmr_console.actions import Context
@@ -21,6 +22,8 @@ from helmr_console.submission import SendPhase
 from helmr_console.widgets.fields import SafeInput
 from helmr_console.widgets.panes import head
 
+ID_END = 7
+"""So much of an id is shown in lists, and is typed to confirm."""
 Act = Callable[..., Awaitable[Any]]
 """Called with the permit and, by its name, the operation id."""
 
@@ -70,12 +73,22 @@ class ConfirmScreen(SubmitScreen):
     def _widgets(self) -> Iterable[Widget]:
         if self.expect:
             yield Static(
-                Content.assemble(("Type to confirm:  ", "$c-muted"), safe.line(self.expect, "bold"))
+                Content.assemble(("Type to confirm:  ", "$c-muted"), safe.line(self.asked, "bold"))
             )
             yield self.typed
         yield Static(
             Content.styled("\n^s does it.  esc leaves everything as it is.", "bold $c-accent")
         )
+
+    def labels(self) -> dict[str, str]:
+        """The key does it."""
+        return {"review": "Do it"}
+
+    @property
+    def asked(self) -> str:
+        """What is to be typed: of an id its end, which tells it from the others on the screen."""
+        is_id = any(self.expect.startswith(f"{prefix}_") for prefix in (ids.SESSION, ids.RUN))
+        return self.expect[-ID_END:] if is_id else self.expect
 
     def facts(self) -> Sequence[Content]:
         """What it does."""
@@ -93,8 +106,8 @@ class ConfirmScreen(SubmitScreen):
     def do_review(self) -> None:
         """This page is the review."""
         form = self.submission.phase is SendPhase.FORM
-        if form and self.typed.value.strip() != self.expect:
-            self.tell((f"type {self.expect} to confirm",), "error")
+        if form and self.typed.value.strip() not in (self.expect, self.asked):
+            self.tell((f"type {self.asked} to confirm",), "error")
         elif self.sends_next:
             self.send_now()
 
@@ -116,7 +129,7 @@ class ConfirmScreen(SubmitScreen):
     def focus_help(self) -> tuple[str, Sequence[str]] | None:
         """What must be typed."""
         return self.TITLE_TEXT, (
-            f"type {self.expect} and press ^s"
+            f"type {self.asked} and press ^s"
             if self.expect
             else "^s does it, esc leaves it undone",
             "it stands in the facts above: what can't be taken back is not done by one key",

@@ -28,9 +28,11 @@ from helmr_console.screens.submit import SubmitScreen
 from helmr_console.set_aside import Place
 from helmr_console.submission import SendPhase
 from helmr_console.widgets.fields import SafeInput
-from helmr_console.widgets.panes import TextPane, fact, head, lines
+from helmr_console.widgets.panes import TextPane, asked, fact, head, lines
 
 LINE_CELLS = 400
+BODY_LINES = 8
+"""Of a text above the form of an amendment; all of it stands beside it."""
 FACT_CELLS = 60
 """On one line of a narrow screen: what may run again needs the room."""
 
@@ -117,8 +119,8 @@ class CorrectionScreen(SubmitScreen):
             head(f"Reason *, at most {REASON_MAX} characters; it stands in the transcript")
         )
         yield self.reason
-        if self.seen is not None:
-            yield Static(head("Type how many steps may run again *"))
+        if self.repeats:
+            yield Static(head("Type how many steps may run again, the red ones above *"))
             yield self.typed
         yield Static(
             Content.styled("^s does it.  esc leaves everything as it is.", "bold $c-accent")
@@ -171,10 +173,16 @@ class CorrectionScreen(SubmitScreen):
         if len(reason) > REASON_MAX:
             self.reason.focus()
             return f"the reason has {len(reason)} characters, at most {REASON_MAX}"
-        if self.seen is not None and typed != str(repeated(self.seen)):
+        if self.repeats and typed != str(self.repeats):
             self.typed.focus()
-            return f"type {repeated(self.seen)}: so many steps may run again"
+            said = f"{typed} is not" if typed else "type"
+            return f"{said} the number of steps in red above: each may run a second time"
         return ""
+
+    @property
+    def repeats(self) -> int:
+        """How many steps may run again; with none there is nothing to count."""
+        return repeated(self.seen) if self.seen is not None else 0
 
     def do_review(self) -> None:
         """This page is the review."""
@@ -207,7 +215,9 @@ class CorrectionScreen(SubmitScreen):
 
     async def _look_anew(self) -> None:
         await self._look()
-        self.typed.focus()
+        if self.repeats and not self.typed.is_attached:
+            await self.slot.mount(Static(head("Type how many steps may run again *")), self.typed)
+        (self.typed if self.repeats else self.reason).focus()
         self.redraw()
         self.reads_from_now()
 
@@ -255,13 +265,18 @@ class AmendScreen(ComposeScreen):
         at = f" at {countdown.clock(wait.resolved_at)} UTC" if wait.resolved_at else ""
         by = f" by {views.who(wait.resolved_by)}" if wait.resolved_by else ""
         parts = [
-            safe.line(views.subject_of(wait), "bold", limit=200),
+            *asked(wait, lines_max=BODY_LINES),
             fact("was", safe.line(f"{wait.status.value.replace('_', ' ')}{by}{at}", limit=200)),
         ]
         if self.before is not None:
             said = json.dumps(self.before, ensure_ascii=False)
             parts.append(fact("with", safe.line(said, limit=300)))
         return parts
+
+    def context_content(self) -> Content:
+        """All of what was asked, then the JSON."""
+        shown = asked(self.wait) if self.wait is not None else []
+        return lines([*shown, Content(""), *self.preview()])
 
     def path(self) -> str:
         """Sessions > subject > Amend answer."""

@@ -23,6 +23,7 @@ from helmr_console.actions import Context
 from helmr_console.outcome import Outcome, Result
 from helmr_console.permits import Permit
 from helmr_console.screens.base import ConsoleScreen
+from helmr_console.screens.correct import AmendScreen
 from helmr_console.screens.overlays import MenuItem, PickScreen
 from helmr_console.screens.submit import SubmitScreen
 from helmr_console.submission import SendPhase
@@ -54,9 +55,11 @@ class DeskScreen(ConsoleScreen):
     # --- claims
 
     def do_claim(self) -> None:
-        """Claim the wait in front, or release one's claim of it."""
+        """Claim the wait in front, or release one's claim of it; amend what one answered oneself."""
         wait = self.wait_in_front()
-        if wait is not None:
+        if wait is not None and self.context().own_answer:
+            self.app.push_screen(AmendScreen(wait.id))
+        elif wait is not None:
             work = self._claim(self.permit("claim"), wait)
             self.console.background.start(work, group="claim", holds_keys=True)
 

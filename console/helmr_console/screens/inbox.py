@@ -290,7 +290,14 @@ class InboxScreen(NamedFilters, DeskScreen):
             wait is None or self.list.cursor in self.rows.gone()
         ):
             over = over or "the wait is over"
-        return replace(super().context(), wait=wait is not None, wait_over=over)
+        ended = self.console.store.ended.get(self.list.cursor or "")
+        by = ended.resolved_by if ended is not None else None
+        return replace(
+            super().context(),
+            wait=wait is not None,
+            wait_over=over,
+            own_answer=bool(over) and by is not None and by.on_behalf_of == self.console.identity,
+        )
 
     def do_zoom(self) -> None:
         """The pane alone says more than beside a narrow list."""

@@ -227,6 +227,8 @@ class FieldRow(Vertical):
                 words.append(f"{len(cell)}/{field.length_max}")
         elif field.kind is Kind.CONST:
             words.append(f"always {field.choices[0].label}")
+        if field.pattern and not field.description:
+            words.append(f"matches {field.pattern}")
         if field.suggested:
             words.append(f"suggested: {field.suggested}")
         if is_picked(field):

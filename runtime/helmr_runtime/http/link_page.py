@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from helmr.models import AnswerRequest, WaitInfo, WaitStatus
-from helmr.wait_words import rung_texts
+from helmr.wait_words import next_end, rung_texts
 from helmr_runtime.http.answer_flow import who_answered
 from helmr_runtime.http.answer_page import PageState
 from helmr_runtime.service import Caller, Service
@@ -58,9 +58,11 @@ class LinkedWait:
     async def texts(self) -> dict[str, Any]:
         wait, by = self.wait, self.wait.resolved_by
         is_own = wait.status is WaitStatus.FULFILLED and self._is_own
+        end = next_end(wait) if wait.status is WaitStatus.PENDING else None
         return {
             "asked_by": wait.task,
             "answers_as": self.link.person,
+            "then": end.then if end is not None and end.is_default else "",
             "subject": wait.subject,
             "body": wait.body,
             "asked_at": wait.opened_at,

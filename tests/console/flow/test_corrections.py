@@ -77,7 +77,8 @@ async def test_a_wrong_approval_is_amended_from_its_entry(
     await bench.sees("a reason is wanted")
     await filled(bench, "It was the wrong draft.", "2")
     await bench.press("ctrl+s")
-    await bench.sees("type 1")
+    await bench.sees("2 is not the number of steps in red above")
+    assert "type 1" not in bench.text(), "who has not read the list is not told"
     await bench.press("backspace", "1", "ctrl+s")
     await bench.on("SessionScreen")
     run = await bench.stack.run_until(asked["run"]["id"], "succeeded")

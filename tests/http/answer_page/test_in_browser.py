@@ -242,3 +242,29 @@ def test_the_style_is_applied_under_the_policy(tab, url):
     box = tab.get_by_role("button", name="Send answer").bounding_box()
     assert box is not None
     assert box["height"] >= 48
+
+
+@pytest.mark.parametrize("desk", [call_page()], indirect=True, ids=["call"])
+def test_declining_a_call_takes_its_arguments_out_of_sight_and_out_of_reach(tab, url, desk):
+    tab.goto(url)
+    change = tab.get_by_text("Change what it is called with")
+    decision = tab.get_by_role("group", name="Decision")
+    assert not decision.get_by_label("approve").is_checked()
+    assert not decision.get_by_label("decline").is_checked()
+    change.click()
+    tab.get_by_label("Cents").fill("lots")
+    decision.get_by_label("decline").check()
+    assert change.is_hidden()
+    tab.keyboard.press("Tab")
+    tab.keyboard.type("too much")  # the reason is next
+    tab.get_by_role("button", name="Send answer").click()
+    assert desk.answer == {"decision": "decline", "reason": "too much"}
+
+
+def test_a_text_among_other_fields_is_one_line_that_grows(tab, url):
+    tab.goto(url)
+    note = tab.get_by_label("Note")
+    line = note.bounding_box()["height"]
+    assert line < 60
+    note.fill("one\ntwo\nthree\nfour")
+    assert note.bounding_box()["height"] > 2 * line

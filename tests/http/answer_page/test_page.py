@@ -456,7 +456,7 @@ def test_links_say_nothing_of_where_they_came_from():
 
 
 def test_headings_stay_below_the_pages_own():
-    assert markdown_html("# a\n\n##### b") == "<h3>a</h3>\n<h6>b</h6>\n"
+    assert markdown_html("# a\n\n##### b") == "<h2>a</h2>\n<h6>b</h6>\n"
 
 
 def test_deep_and_long_markdown_is_bounded():
@@ -672,3 +672,29 @@ def test_a_second_answer_is_said_not_to_be_recorded() -> None:
     assert "You can close this page" not in text
     long = replace(shown, form=build_form({"type": "string"}), answer="x" * 100)
     assert "Your first answer stands" in Document(render_page(long)).text
+
+
+def test_what_is_answered_for_people_stands_beside_its_time() -> None:
+    text = " ".join(Document(render_page(page(then="reject <b>"))).text.split())
+    assert "(in 2d) ; without an answer it is reject <b> then" in text.replace(
+        "(in 2d);", "(in 2d) ;"
+    )
+    assert "without an answer" not in render_page(page())
+
+
+def test_errors_of_two_rows_do_not_read_alike() -> None:
+    item = {"type": "object", "properties": {"sku": {"type": "string"}}, "required": ["sku"]}
+    schema = {"type": "object", "properties": {"items": {"type": "array", "items": item}}}
+    form = build_form(schema, values={"r/items": ["0,1"]})
+    values = {"r/items": ["0,1"], "f/items/#0/sku": [""], "f/items/#1/sku": [""]}
+    decoded = decode_form(form, values)
+    shown = render_page(page(form=form, values=values, problems=decoded.problems))
+    links = re.findall(r'<a href="#q\d+">([^<]*)</a>', shown)
+    assert links == ["Items 1, Sku: Please fill this in.", "Items 2, Sku: Please fill this in."]
+
+
+def test_what_scrolls_sideways_is_reached_by_keys() -> None:
+    html = markdown_html("```\nx\n```\n\n| a |\n|---|\n| b |\n")
+    assert '<pre tabindex="0">' in html
+    assert '<table tabindex="0">' in html
+    assert '<pre tabindex="0">' in render_page(page(form=build_form({"type": "object"})))

@@ -88,6 +88,11 @@ class Question:
         return _CONTROLS.get(self.field.kind, "line")
 
     @property
+    def is_one_of_many(self) -> bool:
+        """Whether it is a text among other fields: one line, which grows."""
+        return self.field.kind is Kind.LONG and bool(self.field.path)
+
+    @property
     def name(self) -> str:
         """The control that holds its value."""
         return f"f{self._place}"
@@ -297,6 +302,8 @@ def _hint(field: Field) -> str:
         parts.append(f"At most {field.length_max} characters.")
     if not field.required and field.default not in (MISSING, None, "", [], {}):
         parts.append(f"If left out: {clean(plain(field.default), LABEL_CHARS_MAX)}.")
+    if field.pattern and not field.description:
+        parts.append(f"Must match {clean(field.pattern, LABEL_CHARS_MAX)}")
     if field.suggested:
         parts.append(f"Suggested: {clean(field.suggested, LABEL_CHARS_MAX)}.")
     parts.append(_KIND_HINTS.get(field.kind, ""))

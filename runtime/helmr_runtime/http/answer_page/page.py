@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -72,6 +72,7 @@ class AnswerPage:
         problems: Why a submission was not taken; paths of the schema's data.
         is_stale: The page was open too long, or its questions changed: please check and send again.
         focus: The id of the control that has the focus to begin with.
+        then: What is answered for people at `deadline_at`, if something is.
         answers_as: Whose answer it will be: the person that a link was made for.
         answer: The recorded data, for RECORDED.
         is_second: RECORDED, and another answer was sent after it: that one was not recorded.
@@ -94,6 +95,7 @@ class AnswerPage:
     problems: Sequence[Problem] = ()
     is_stale: bool = False
     focus: str = ""
+    then: str = ""
     answers_as: str = ""
     answer: Any = None
     is_second: bool = False
@@ -125,6 +127,7 @@ def render_page(page: AnswerPage) -> str:
         subject=texts.clean(page.subject, SUBJECT_MAX),
         asked_by=texts.clean(page.asked_by, SUBJECT_MAX),
         ended_by=texts.clean(page.ended_by, SUBJECT_MAX),
+        then=texts.clean(page.then, SUBJECT_MAX),
         answers_as=texts.clean(page.answers_as, SUBJECT_MAX),
         first_answer=_in_few_words(page),
         claimed_by=texts.clean(page.claimed_by, SUBJECT_MAX),
@@ -248,16 +251,30 @@ def _summary(page: AnswerPage, problems: Mapping[str, str]) -> list[tuple[str, s
     if page.form is None:
         return []
     labels: dict[str, str] = {}
-    for each in page.form.walk():
-        labels.setdefault(each.id, each.label)
+    for each, label in _named(page.form.root, ""):
+        labels.setdefault(each.id, label)
         if each.control == "union":
             # What is asked says more than which of its forms was chosen.
-            labels |= {inner.id: each.label for inner in each.inner}
+            labels |= {inner.id: label for inner in each.inner}
     ordered = [each for each in labels if each in problems]
     return [
         (id_, f"{labels[id_]}: {problems[id_]}" if labels[id_] else problems[id_])
         for id_ in ordered
     ]
+
+
+def _named(question: Question, row: str) -> Iterator[tuple[Question, str]]:
+    """Each question with a name that tells it from those of other rows: `Items 2, Sku`."""
+    label = ", ".join(part for part in (row, question.label) if part)
+    yield question, label
+    for each in question.inner:
+        if question.control == "rows":  # whose label has its place in the list
+            named = ", ".join(part for part in (row, each.label) if part)
+            yield each, named
+            for inner in each.inner:
+                yield from _named(inner, named)
+        else:
+            yield from _named(each, row)
 
 
 def _answer_rows(page: AnswerPage) -> tuple[_Row, ...]:

@@ -26,13 +26,15 @@ _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufff9-\ufffb]"
 )
 _TAGS = {
-    "a", "blockquote", "br", "code", "del", "em", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p",
+    "a", "blockquote", "br", "code", "del", "em", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p",
     "pre", "s", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
 }  # fmt: skip
 _ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}}
+_SCROLLS = {"pre": {"tabindex": "0"}, "table": {"tabindex": "0"}}
+"""What may be wider than the screen can be reached, and so scrolled, by keys alone."""
 _SCHEMES = {"http", "https", "mailto"}
-_HEADING_SHIFT = 2
-"""The page's own headings are h1 and h2, so a body's # is an h3."""
+_HEADING_SHIFT = 1
+"""The page's own heading is its h1, so a body's # is an h2: no level is left out."""
 _NESTING_MAX = 20
 
 
@@ -72,6 +74,7 @@ def markdown_html(text: str) -> Markup:
             html,
             tags=_TAGS,
             attributes=_ATTRIBUTES,
+            set_tag_attribute_values=_SCROLLS,
             url_schemes=_SCHEMES,
             link_rel="noopener noreferrer nofollow",
         )
