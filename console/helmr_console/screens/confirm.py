@@ -19,6 +19,7 @@ from helmr_console.outcome import Outcome, Result
 from helmr_console.permits import Permit, Writer
 from helmr_console.screens.submit import SubmitScreen
 from helmr_console.submission import SendPhase
+from helmr_console.views import short_id
 from helmr_console.widgets.fields import SafeInput
 from helmr_console.widgets.panes import head
 
@@ -72,9 +73,10 @@ class ConfirmScreen(SubmitScreen):
 
     def _widgets(self) -> Iterable[Widget]:
         if self.expect:
-            yield Static(
-                Content.assemble(("Type to confirm:  ", "$c-muted"), safe.line(self.asked, "bold"))
-            )
+            is_end = self.asked != self.expect
+            how = "Type the last seven characters to confirm:  " if is_end else "Type to confirm:  "
+            named = short_id(self.expect) if is_end else self.expect
+            yield Static(Content.assemble((how, "$c-muted"), safe.line(named, "bold")))
             yield self.typed
         yield Static(
             Content.styled("\n^s does it.  esc leaves everything as it is.", "bold $c-accent")

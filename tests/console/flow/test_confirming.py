@@ -33,7 +33,7 @@ async def test_a_session_is_cancelled_by_the_end_of_its_id(bench: Bench) -> None
     await bench.press("X")
     screen = await bench.on("ConfirmScreen")
     end = wait["session"]["id"][-7:]
-    await bench.sees(f"Type to confirm:  {end}")
+    await bench.sees(f"Type the last seven characters to confirm:  ses…{end}")
     await bench.sees("^s Do it")
     assert "F2 JSON" not in bench.text()
     await bench.press(*"wrong", "ctrl+s")

@@ -117,7 +117,7 @@ async def test_a_page_without_a_form_stays_whatever_key_of_a_form_is_pressed(ben
     await bench.press("X")
     await bench.on("ConfirmScreen")
     await bench.press("f2", "f3", "f4", "f9", "ctrl+n", "ctrl+r")
-    await bench.sees("Type to confirm")
+    await bench.sees("seven characters to confirm")
     assert (await bench.wait(wait["id"]))["status"] == "pending"
 
 
@@ -128,7 +128,7 @@ async def test_cancelling_asks_for_the_id(bench: Bench) -> None:
     await opened(bench, session_id)
     await bench.press("X")
     screen = await bench.on("ConfirmScreen")
-    await bench.sees("Type to confirm")
+    await bench.sees("seven characters to confirm")
     await bench.press("ctrl+s")
     await bench.sees("to confirm")
     screen.typed.value = session_id[:-1]

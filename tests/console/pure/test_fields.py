@@ -66,7 +66,7 @@ def test_help_for_a_field_says_what_it_takes() -> None:
         ({"type": "integer", "minimum": 10}, "1", "at least 10"),
         ({"type": "integer", "minimum": 10}, "15", ""),
         ({"type": "integer", "multipleOf": 5}, "7", "multiple"),
-        ({"type": "string", "pattern": "^[A-Z]", "maxLength": 5}, "a", "shape"),
+        ({"type": "string", "pattern": "^[A-Z]", "maxLength": 5}, "a", "must match"),
         ({"type": "string", "minLength": 3}, "ab", "at least 3"),
         ({"type": "string", "format": "date"}, "2026-1", "write it like"),
         ({"type": "array", "items": {"type": "integer"}, "minItems": 2}, "1", "at least 2"),
