@@ -7,8 +7,9 @@
 #   make model   100,000 random sequences, the core against a naive model; MODEL_ARGS="--first 100000"
 #   make histories  calls to a real runtime under faults, judged; HISTORY_ARGS="run --seconds 600", "campaign", or "check FILE…"
 #   make fuzz    damaged bytes and values for every parser of what comes from outside; FUZZ_ARGS="--seconds 60"
+#   make powerloss  what a loss of power may leave of a ledger, built from a record, opened and judged; POWERLOSS_ARGS="--images 100"
 #   make toolbox  the bounds of backup, prune, verify and follow, measured; TOOLBOX_ARGS="verify --entries 100000"
-#   make figures  the table of docs/reliability.md, from what make simulate, histories, model, planted and toolbox put on record
+#   make figures  the table of docs/reliability.md, from what make simulate, histories, model, planted, powerloss and toolbox put on record
 #   make planted  bugs put into a copy of the sources, each to be caught; PLANTED_ARGS="NAME…"
 #   make bench   compare with DBOS, Restate and LangGraph; BENCH_ARGS="--quick", or --help
 #   make scale   how figures grow with what a ledger holds; SCALE_ARGS="--sizes 0,1000", or --help
@@ -35,6 +36,7 @@ HISTORY_ARGS ?= run
 HOUR_ARGS ?=
 AVAILABILITY_ARGS ?=
 PLANTED_ARGS ?=
+POWERLOSS_ARGS ?=
 TOOLBOX_ARGS ?=
 
 VENV := .venv
@@ -48,7 +50,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all extras model histories fuzz planted toolbox figures bench scale availability hour soak simulate perf notebooks recordings site sbom clients lint format up lock clean
+.PHONY: help venv demo test test-all extras model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate perf notebooks recordings site sbom clients lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -137,6 +139,10 @@ fuzz: $(VENV)/.stamp-dev
 # Each patch of tests/planted in a copy of the sources: what is to catch it passes without it and fails with it.
 planted: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.planted $(PLANTED_ARGS)
+
+# Needs a C compiler: a library that the recorded process loads sees its writes and syncs.
+powerloss: $(VENV)/.stamp-dev
+	$(BIN)/python -m tests.powerloss $(POWERLOSS_ARGS)
 
 # The ledger that is measured is built once, in .bench/toolbox.
 toolbox: $(VENV)/.stamp-dev

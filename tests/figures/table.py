@@ -38,6 +38,7 @@ COMMANDS = {
     "histories": 'make histories HISTORY_ARGS="campaign --calls 1000000 --kills 1000 --record"',
     "model": 'make model MODEL_ARGS="--record"',
     "planted": 'make planted PLANTED_ARGS="--record"',
+    "powerloss": 'make powerloss POWERLOSS_ARGS="--record"',
     "toolbox": 'make toolbox TOOLBOX_ARGS="--record"',
 }
 """What puts each on record."""
@@ -73,6 +74,16 @@ def broken(*promises: str) -> Callable[[Figures], str]:
 def caught(runs: Figures) -> str:
     """Of how many."""
     return f"{runs[-1]['caught']} of {runs[-1]['planted']}"
+
+
+def last(key: str) -> Callable[[Figures], str]:
+    """A figure of the last run."""
+    return lambda runs: f"{runs[-1][key]:,}"
+
+
+def spoilt(runs: Figures) -> str:
+    """Of how many images that were spoilt the judge said so; in the others there was nothing to lose yet."""
+    return f"{runs[-1]['sabotage_found']} of {runs[-1]['sabotaged']}"
 
 
 def verified(runs: Figures) -> str:
@@ -125,6 +136,15 @@ ROWS = (
     Row("commands in them", "model", total("commands")),
     Row("differences", "model", total("differences")),
     Row("planted bugs caught", "planted", caught),
+    Row("crash images of lost power, built from a record and opened", "powerloss", last("images")),
+    Row("of them whole at once", "powerloss", last("whole")),
+    Row("refused, and whole after `helmr repair`", "powerloss", last("repaired")),
+    Row("refused, and `helmr repair` names what is lost", "powerloss", last("dropped")),
+    Row("refused, and only a backup helps", "powerloss", last("backup")),
+    Row(
+        "opened without something acknowledged, or with something else", "powerloss", last("broken")
+    ),
+    Row("spoilt on purpose, and seen", "powerloss", spoilt),
     Row("entries verified by `helmr verify`", "toolbox", verified),
     Row("commits beside a backup, and without", "toolbox", waited("backup")),
     Row("commits beside pruning, and without", "toolbox", waited("prune")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -123,3 +124,50 @@ def test_without_checkpoints_sessions_are_folded_from_entries(
     assert done.checked.checkpoints == 0
     again = repair(path, keys, now, without_checkpoints=True)
     assert again.kept == path.with_name(path.name + KEPT + "1")
+
+
+# --- blocks that the engine refuses -----------------------------------------------------------------
+
+BLOCK = 2**18
+FIRST_BLOCK_AT = 12_288
+
+
+def test_blocks_whose_checksums_alone_are_wrong_cost_nothing(
+    path: Path, keys: Keys, now: datetime
+) -> None:
+    """As a loss of power leaves those that the engine wrote in place: what the file refers to is there."""
+    entries = entries_of(path)
+    data = bytearray(path.read_bytes())
+    blocks = [at for at in range(FIRST_BLOCK_AT, len(data), BLOCK) if any(data[at : at + BLOCK])]
+    assert len(blocks) > 2
+    for at in blocks:
+        data[at] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(LedgerDamaged, match="computed checksum") as caught:
+        verified(path, keys, now)
+    assert "`helmr repair`" in str(caught.value.hint)
+    done = repair(path, keys, now)
+    assert done.damage is not None
+    assert "computed checksum" in done.damage
+    assert (done.dropped_entries, done.dropped_checkpoints) == (0, 0)
+    assert done.kept is not None
+    assert done.kept.read_bytes() == data
+    assert sorted(one.name for one in path.parent.iterdir() if "repair-" in one.name) == []
+    assert entries_of(path) == entries
+    verified(path, keys, now)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_changed_byte_in_a_block_is_never_taken_for_what_was_written(
+    path: Path, keys: Keys, now: datetime, seed: int
+) -> None:
+    entries = entries_of(path)
+    data, chance = bytearray(path.read_bytes()), random.Random(seed)
+    place = chance.choice([n for n in range(FIRST_BLOCK_AT, len(data)) if data[n]])
+    data[place] ^= 1 << chance.randrange(8)
+    path.write_bytes(data)
+    with suppress(DataError):
+        repair(path, keys, now)
+        assert entries_of(path) == entries
+        return
+    assert path.read_bytes() == data

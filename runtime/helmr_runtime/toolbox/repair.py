@@ -19,6 +19,7 @@ from helmr_runtime.ledger.duck.files import (
     LOG_SUFFIX,
     MARK_SUFFIX,
     WAL_SUFFIX,
+    held,
     sync_directory,
 )
 from helmr_runtime.ledger.duck.known_keys import known_keys
@@ -32,6 +33,7 @@ from helmr_runtime.ledger.duck.offline import (
 )
 from helmr_runtime.ledger.duck.recovery import uncollected
 from helmr_runtime.ledger.duck.refold import Refold
+from helmr_runtime.toolbox.torn_blocks import copied, refused_block
 
 KEPT = ".before-repair"
 
@@ -65,6 +67,9 @@ def repair(
 ) -> Repaired:
     """Put a ledger in order, by what its entries say.
 
+    A file of which the engine refuses a block is copied, and read there with that block as it is: what it gives has to
+    prove whole.
+
     Args:
         path: The ledger's file, which no runtime has open.
         keys: Its master keys.
@@ -76,29 +81,72 @@ def repair(
         LedgerDamaged: An entry is bad, or lost, that was not told to be dropped; names it.
         MasterKeyMissing: The keys are another ledger's.
     """
-    with stored_ledger(path, to_damage=True) as old:
-        old.require_keys(keys)
-        damage = "what was asked for"
-        _require_log(old, drop_from)
-        if drop_from is None:
-            _require_acknowledged(old)
-        if drop_from is None and not without_checkpoints:
+    job = _Job(path, keys, now, drop_from, without_checkpoints)
+    try:
+        return job.run(path)
+    except LedgerDamaged as error:
+        if refused_block(error) is None:
+            raise
+        refused = first = error
+    with held(path.with_name(path.name + LOCK_SUFFIX)), copied(path) as copy:
+        while (block := refused_block(refused)) is not None and copy.take(block):
             try:
-                return Repaired(None, audit(old, keys, now))
-            except DataError as error:
-                damage = error.message
-        through = old.head_offset if drop_from is None else min(drop_from - 1, old.head_offset)
-        fresh = path.with_name(f".{path.name}.{os.getpid()}.part")
+                return job.run(copy.path, first.message)
+            except LedgerDamaged as error:
+                refused = error
+    raise first if refused_block(refused) is not None else refused
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What was asked for: the arguments of `repair`."""
+
+    path: Path
+    keys: Keys
+    now: datetime
+    drop_from: int | None
+    without_checkpoints: bool
+
+    def run(self, source: Path, damage: str | None = None) -> Repaired:
+        """Put the ledger in order by what a file holds.
+
+        Args:
+            source: The ledger's own, or a copy of it.
+            damage: What is wrong with its own; None if that is to be found out, as it is not for a copy.
+        """
+        with stored_ledger(source, to_damage=True) as old:
+            old.require_keys(self.keys)
+            _require_log(old, self.drop_from)
+            if self.drop_from is None:
+                _require_acknowledged(old)
+            if damage is None and self.drop_from is None and not self.without_checkpoints:
+                try:
+                    return Repaired(None, audit(old, self.keys, self.now))
+                except DataError as error:
+                    damage = error.message
+            written = self._write(old, forgives_gaps=source == self.path or bool(old.known_gaps))
+        kept = _swap(self.path, self._fresh)
+        return replace(written, damage=damage or "what was asked for", kept=kept)
+
+    @property
+    def _fresh(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+
+    def _write(self, old: StoredLedger, *, forgives_gaps: bool) -> Repaired:
+        """Write the new file beside the old one; it is checked."""
+        through, keys, now = old.head_offset, self.keys, self.now
+        if self.drop_from is not None:
+            through = min(self.drop_from - 1, through)
+        fresh = self._fresh
         try:
             _remove(fresh)
             _prove_entries(old, keys, now, through)
-            left_out = _bad(old, keys, through, without_checkpoints)
-            made = _write(old, fresh, keys, now, through, left_out)
+            left_out = _bad(old, keys, through, self.without_checkpoints)
+            made = _write(old, fresh, keys, now, through, left_out, forgives_gaps)
         except BaseException:
             _remove(fresh)
             raise
-        dropped = Repaired(damage, made, old.count() - made.entries, len(left_out or ()))
-    return replace(dropped, kept=_swap(path, fresh))
+        return Repaired(None, made, old.count() - made.entries, len(left_out or ()))
 
 
 def _require_log(old: StoredLedger, drop_from: int | None) -> None:
@@ -154,6 +202,7 @@ def _write(
     now: datetime,
     through: int,
     left_out: Collection[tuple[UUID, int]] | None,
+    forgives_gaps: bool,
 ) -> Audit:
     """The new file, checked."""
     with translated(fresh), new_ledger(fresh, keys, now) as ledger:
@@ -164,7 +213,7 @@ def _write(
                 checkpoints = [row for row in stored if (row[1], row[0]) not in left_out]
             ledger.add(chunk, checkpoints)
         header = replace(old.header(""), through=through)
-        ledger.finish(header, known=known_keys(old.file), forgives_gaps=True)
+        ledger.finish(header, known=known_keys(old.file), forgives_gaps=forgives_gaps)
     with stored_ledger(fresh) as made:
         return audit(made, keys, now)
 

@@ -26,6 +26,6 @@ def unopened(path: Path, error: Exception) -> HelmrError:
         return StoreUnavailable(f"{path} can't be opened: {said}")
     return DataError(
         f"{path} can't be opened: {said}",
-        hint="Trying again mends nothing. Keep the data directory as it is; `helmr verify` checks a copy of it. Go on "
-        "with a backup, or with a copy that was made while the runtime was stopped.",
+        hint="Trying again mends nothing. Keep a copy of the data directory as it is, then try `helmr repair`, which "
+        "keeps the old file too. Else go on with a backup, or with a copy that was made while the runtime was stopped.",
     )

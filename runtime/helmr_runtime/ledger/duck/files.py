@@ -21,6 +21,8 @@ import shutil
 import stat
 import threading
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +108,17 @@ class FileLock:
             descriptors.release(self._fd)
             os.close(self._fd)
             self._fd = None
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a lock meanwhile; raises as `FileLock.acquire`."""
+    lock = FileLock(path)
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,10 +42,10 @@ from helmr_runtime.ledger.duck.files import (
     LOCK_SUFFIX,
     LOG_SUFFIX,
     MARK_SUFFIX,
-    FileLock,
     HeadMark,
     HeadPosition,
     check_is_database,
+    held,
     sync_directory,
 )
 from helmr_runtime.ledger.duck.known_keys import check_ring, remember
@@ -241,9 +241,7 @@ def stored_ledger(path: Path, *, to_damage: bool = False) -> Iterator[StoredLedg
     if not path.is_file():
         raise UsageError(f"{path.parent} holds no ledger", hint="Name its --data-dir.")
     check_is_database(path)
-    lock = FileLock(path.with_name(path.name + LOCK_SUFFIX))
-    lock.acquire()
-    try:
+    with held(path.with_name(path.name + LOCK_SUFFIX)):
         connection = duckdb.connect(":memory:", config={**_CONFIG})
         try:
             connection.execute("SET GLOBAL TimeZone = 'UTC'")
@@ -256,8 +254,6 @@ def stored_ledger(path: Path, *, to_damage: bool = False) -> Iterator[StoredLedg
                 yield ledger
         finally:
             connection.close()
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -338,9 +334,9 @@ def translated(path: Path) -> Iterator[None]:
             raise StoreUnavailable(f"there is no room for {path}") from error
         raise LedgerDamaged(
             f"{path} can't be read: {str(error).splitlines()[0]}",
-            hint="Keep it as it is, and go back to a backup, or to a copy of the data directory that was made while "
-            "the runtime was stopped. What the engine can't read, `helmr repair` can't mend, unless only checkpoints "
-            "are bad: `--without-checkpoints`.",
+            hint="Keep it as it is. `helmr repair` mends what a loss of power does to a block, if every entry proves "
+            "whole; if only checkpoints can't be read, `helmr repair --without-checkpoints` does. Else go back to a "
+            "backup, or to a copy of the data directory that was made while the runtime was stopped.",
         ) from error
 
 
