@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import count
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 
 class Timer(Protocol):
@@ -31,9 +32,24 @@ class Clock(Protocol):
         """Make `call` on the running loop at `when`, at once if that has passed."""
         ...
 
+    def call_when(self, when: datetime, call: Callable[[], None]) -> Timer:
+        """As `call_at`, by the wall clock: if that is set meanwhile, the call comes when it says `when` then.
+
+        That it was set is noticed within `LOOK_EVERY_S`. `call_at` lets pass what was left when it was called, which
+        is right for a pause.
+        """
+        ...
+
     def elapsed_s(self) -> float:
         """Seconds since some moment, by a clock that nobody sets; sleep of the machine counts."""
         ...
+
+
+LOOK_EVERY_S = 1.0
+"""Between two looks whether the machine's clock was set, while a call waits for its time."""
+
+STEP_S = 0.05
+"""So far the machine's clock and the loop's may part before calls are armed anew; slewing takes minutes for it."""
 
 
 class SystemClock:
@@ -48,10 +64,101 @@ class SystemClock:
         delay_s = max(0.0, (when - self.now()).total_seconds())
         return asyncio.get_running_loop().call_later(delay_s, call)
 
+    def call_when(self, when: datetime, call: Callable[[], None]) -> Timer:
+        """Arm a timer of the running loop that is armed anew when the machine's clock is set."""
+        return call_by_wall(self, when, call)
+
     def elapsed_s(self) -> float:
         """Seconds since the machine began."""
         has_boottime = sys.platform == "linux"
         return time.clock_gettime(time.CLOCK_BOOTTIME if has_boottime else time.CLOCK_MONOTONIC)
+
+
+def call_by_wall(clock: Clock, when: datetime, call: Callable[[], None]) -> Timer:
+    """`Clock.call_when` by timers of the running loop, for a clock that may be set."""
+    loop = asyncio.get_running_loop()
+    pending = _PENDING.get(loop)
+    if pending is None:
+        pending = _PENDING[loop] = _WallTimers(loop)
+    return pending.add(_WallTimer(clock, when, call, pending))
+
+
+class _WallTimer:
+    """One call that waits for a time by a clock that may be set."""
+
+    def __init__(
+        self, clock: Clock, when: datetime, call: Callable[[], None], pending: _WallTimers
+    ) -> None:
+        self._clock = clock
+        self._when = when
+        self._call = call
+        self._pending = pending
+        self._timer: Timer | None = None
+        self._apart_s = 0.0
+
+    def arm(self) -> None:
+        """By what the clock says now."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._apart_s = self._pending.apart_s(self._clock)
+        self._timer = self._clock.call_at(self._when, self._on_time)
+
+    def look(self) -> None:
+        """Arm anew if the clock was set since."""
+        if abs(self._pending.apart_s(self._clock) - self._apart_s) > STEP_S:
+            self.arm()
+
+    def cancel(self) -> None:
+        """Do not make the call."""
+        self._pending.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _on_time(self) -> None:
+        if self._clock.now() < self._when:  # it was set back since the last look
+            self.arm()
+            return
+        self._pending.discard(self)
+        self._call()
+
+
+class _WallTimers:
+    """The calls of a loop that wait for a time by the wall clock; looks at that while there are any."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._now_s = loop.time
+        self._timers: dict[_WallTimer, None] = {}
+        self._is_looking = False
+
+    def add(self, timer: _WallTimer) -> _WallTimer:
+        """Arm a timer."""
+        self._timers[timer] = None
+        timer.arm()
+        if not self._is_looking:
+            self._look_later()
+        return timer
+
+    def discard(self, timer: _WallTimer) -> None:
+        """It has rung, or is not to."""
+        self._timers.pop(timer, None)
+
+    def apart_s(self, clock: Clock) -> float:
+        """How far the wall clock is from the loop's, which nobody sets."""
+        return clock.now().timestamp() - self._now_s()
+
+    def _look_later(self) -> None:
+        self._is_looking = True
+        asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
+
+    def _look(self) -> None:
+        self._is_looking = False
+        for timer in list(self._timers):
+            timer.look()
+        if self._timers:
+            self._look_later()
+
+
+_PENDING: WeakKeyDictionary[asyncio.AbstractEventLoop, _WallTimers] = WeakKeyDictionary()
 
 
 class FakeClock:
@@ -79,6 +186,10 @@ class FakeClock:
         else:
             heapq.heappush(self._calls, (when, next(self._order), timer))
         return timer
+
+    def call_when(self, when: datetime, call: Callable[[], None]) -> Timer:
+        """As `call_at`: nobody sets it but by letting time pass."""
+        return self.call_at(when, call)
 
     def elapsed_s(self) -> float:
         """Seconds since it began: nobody sets it but by letting time pass."""

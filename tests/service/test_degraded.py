@@ -78,6 +78,9 @@ class TwoClocks:
     def call_at(self, when: datetime, call: Any) -> Timer:
         raise AssertionError("nobody waits")
 
+    def call_when(self, when: datetime, call: Any) -> Timer:
+        raise AssertionError("nobody waits")
+
     def goes(self, seconds: float, *, wall: float | None = None) -> None:
         self.passed_s += seconds
         self.wall += timedelta(seconds=seconds if wall is None else wall)

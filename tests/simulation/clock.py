@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from helmr_runtime.clock import Timer
+from helmr_runtime.clock import Timer, call_by_wall
 from tests.simulation.scheduler import Scheduler
 
 BEGIN = datetime(2030, 1, 1, tzinfo=UTC)
@@ -32,6 +32,10 @@ class SimulatedClock:
         """Arm a timer of the running loop."""
         delay_s = max(0.0, (when - self.now()).total_seconds())
         return asyncio.get_running_loop().call_later(delay_s, call)
+
+    def call_when(self, when: datetime, call: Callable[[], None]) -> Timer:
+        """As the machine's clock does it."""
+        return call_by_wall(self, when, call)
 
     def elapsed_s(self) -> float:
         """Seconds since it all began: a step does not move it."""

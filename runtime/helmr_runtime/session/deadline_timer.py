@@ -65,7 +65,7 @@ class DeadlineTimer:
         self._disarm()
         if due is not None:
             self._at = due
-            self._timer = self._clock.call_at(due, self._on_time)
+            self._timer = self._clock.call_when(due, self._on_time)
 
     def stop(self) -> None:
         """The session is not held any more."""
