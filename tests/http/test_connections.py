@@ -337,6 +337,12 @@ CHUNKED = b"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: 
         GET + LOCAL + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
         GET + LOCAL + b"Content-Length: +1\r\n\r\na",
         GET + LOCAL + b"X-Long: " + b"a" * 600_000,
+        GET + LOCAL + b"X-One-Piece: " + b"a" * 17_000 + b"\r\n\r\n",
+        GET
+        + LOCAL
+        + b"".join(b"X-%04d: %s\r\n" % (one, b"a" * 50) for one in range(300))
+        + b"\r\n",
+        b"GET /healthz?" + b"a" * 17_000 + b" HTTP/1.1\r\n" + LOCAL + b"\r\n",
         b"GET http://localhost/healthz HTTP/1.1\r\n" + LOCAL + b"\r\n",
         b"GET /healthz#part HTTP/1.1\r\n" + LOCAL + b"\r\n",
         b"GET /healthz?\xff HTTP/1.1\r\n" + LOCAL + b"\r\n",
@@ -351,6 +357,16 @@ async def test_what_readers_could_take_differently_is_refused(limiter: Served, s
     answer = await said_to(limiter, sent)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.count(b"HTTP/1.1") == 1
+
+
+async def test_a_head_within_the_bound_is_served_in_one_piece(limiter: Served) -> None:
+    long = b"X-Long: " + b"a" * 15_000 + b"\r\nConnection: close\r\n\r\n"
+    assert (await said_to(limiter, GET + LOCAL + long)).startswith(b"HTTP/1.1 200 ")
+    two = GET + LOCAL + b"X-Long: " + b"a" * 10_000 + b"\r\n\r\n"
+    reader, writer = await limiter.connect(two)
+    assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+    writer.write(two)  # each head has the bound for itself
+    assert (await ended(reader)).count(b"HTTP/1.1 200 ") == 1
 
 
 @pytest.mark.parametrize(

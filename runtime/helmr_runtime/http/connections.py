@@ -36,6 +36,11 @@ INCOMPLETE_BYTES_MAX = 16 * 1024
 """What may have come since the parser last had something whole: a head, a piece of a body, its end. Trailers and the
 extensions of chunks count too."""
 
+HEAD_BYTES_MAX = 16 * 1024
+"""Of a request's head, also if it comes in one piece: its target, and the names and values of its headers."""
+
+_AROUND_HEADER_BYTES = len(b": \r\n")
+
 TARGET = re.compile(rb"/[!-\"$-~]*")
 """A path and query in visible ASCII, as clients send them to a server. A whole URL or a fragment would be cut down to
 its path, and so be read otherwise than by a proxy in front."""
@@ -132,6 +137,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_unreadable = False
         self._arriving = Phase.IDLE  # HEAD or BODY of a request, or IDLE
         self._incomplete_bytes = 0
+        self._head_bytes = 0
         self._read_on_bytes = 0
         self._closes_at_s = 0.0
         self._bounds = self.registry.bounds
@@ -185,11 +191,23 @@ class BoundedProtocol(HttpToolsProtocol):
             raise ValueError("a request behind one that is worked on")
         super().on_message_begin()
         self._arriving = Phase.HEAD
+        self._head_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        """See httptools."""
+        self._take_head(len(url))
+        super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """See httptools. What stands behind a body is no header of its request."""
         if self._arriving is Phase.HEAD:
+            self._take_head(len(name) + len(value) + _AROUND_HEADER_BYTES)
             super().on_header(name, value)
+
+    def _take_head(self, size_bytes: int) -> None:
+        self._head_bytes += size_bytes
+        if self._head_bytes > HEAD_BYTES_MAX:
+            raise ValueError("the head is too large")
 
     def on_headers_complete(self) -> None:
         """See httptools."""
