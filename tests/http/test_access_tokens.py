@@ -236,3 +236,63 @@ async def test_a_key_delegates_only_what_it_may_do(stack: Stack) -> None:
         scope = {"type": "session.output.read", "session": session, "stream": "echoes"}
         denied = await http.post("/v1/public-tokens", json={"scope": scope})
         assert (denied.status_code, code_of(denied)) == (403, "role_denied")
+
+
+async def key(stack: Stack, role: str, name: str) -> str:
+    made = await stack.http.post("/v1/api-keys", json={"role": role, "name": name})
+    assert made.status_code == 201, made.text
+    return str(made.json()["secret"])
+
+
+async def test_a_public_token_is_revoked_by_its_maker_or_an_admin_alone(stack: Stack) -> None:
+    session = await echo(stack)
+    token = (await stack.http.post("/v1/tokens", json={"timeout": "1h"})).json()
+    scopes = (
+        {"type": "session.input.send", "session": session, "stream": "words"},
+        {"type": "token.complete", "token": token["id"]},  # the nil session's
+    )
+    secrets = {
+        name: await key(stack, name.partition("-")[0], name)
+        for name in ("sender-one", "sender-two", "operator-one")
+    }
+    for scope in scopes:
+        made: dict[str, str] = {}
+        for name, secret in {**secrets, "admin": stack.key}.items():
+            async with bearing(stack, secret) as http:
+                created = await http.post("/v1/public-tokens", json={"scope": scope})
+            assert created.status_code == 201, created.text
+            made[name] = created.json()["id"]
+        for asking, secret in secrets.items():
+            async with bearing(stack, secret) as http:
+                for maker, token_id in made.items():
+                    if maker == asking:
+                        continue
+                    refused = await http.delete(f"/v1/public-tokens/{token_id}")
+                    assert (refused.status_code, code_of(refused)) == (403, "role_denied")
+                    assert "has made" in refused.json()["detail"]
+        listed = (await stack.http.get("/v1/public-tokens")).json()["items"]
+        assert all(one["revoked_at"] is None for one in listed if one["id"] in made.values())
+        for asking, secret in secrets.items():
+            async with bearing(stack, secret) as http:
+                for _ in range(2):  # again changes nothing
+                    gone = await http.delete(f"/v1/public-tokens/{made[asking]}")
+                    assert gone.status_code == 200, gone.text
+                    assert gone.json()["revoked_at"] is not None
+        other = await key(stack, "admin", "another")
+        async with bearing(stack, other) as http:
+            gone = await http.delete(f"/v1/public-tokens/{made['admin']}")
+            assert gone.json()["revoked_at"] is not None
+
+
+async def test_an_operator_does_not_revoke_a_link_as_a_public_token_but_at_its_wait(
+    stack: Stack,
+) -> None:
+    receipt = await stack.started()
+    waits = (await stack.http.get("/v1/waits")).json()["items"]
+    wait_id = next(one["id"] for one in waits if one["session_id"] == receipt["session"]["id"])
+    link = (await stack.http.post(f"/v1/waits/{wait_id}/links", json={"person": "ada"})).json()
+    async with bearing(stack, await key(stack, "operator", "one")) as http:
+        refused = await http.delete(f"/v1/public-tokens/{link['id']}")
+        assert (refused.status_code, code_of(refused)) == (403, "role_denied")
+        gone = await http.delete(f"/v1/waits/{wait_id}/links/{link['id']}")
+        assert gone.status_code == 200, gone.text

@@ -174,6 +174,12 @@ class ReadableLedger(LedgerNumbers):
             raise KeyNotFound(f"there is no public token {public_token_id}")
         return found
 
+    async def public_token_maker(self, public_token_id: str) -> Json:
+        """The principal that made a public token, as its entry names it."""
+        offset = int((await self.get_public_token(public_token_id))["created_offset"])
+        (entry,) = await self.entries_after(offset - 1, 1)
+        return dict(entry.principal.to_json())
+
     async def links_of_wait(self, wait_id: str) -> Sequence[Json]:
         """The `PublicTokenInfo` of each answer link of a wait, newest first; dead ones may be forgotten."""
         return [public_token_json(owned) for owned in self.index.keys.links_of(wait_id)]

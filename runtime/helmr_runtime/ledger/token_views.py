@@ -122,6 +122,7 @@ def public_token_json(owned: OwnedPublicToken) -> Json:
         "allowed_origins": list(token.allowed_origins),
         "state": token.to_json(),
         "session_id": owned.session_id,
+        "created_offset": owned.created_offset,
     }
 
 

@@ -246,6 +246,14 @@ class LedgerClient(Protocol):
         """A `PublicTokenInfo` with its `state`, by its secret's hash."""
         ...
 
+    async def public_token_maker(self, public_token_id: str) -> Json:
+        """The `Principal` that made a public token.
+
+        Raises:
+            KeyNotFound: No public token with that id.
+        """
+        ...
+
     async def get_public_token(self, public_token_id: str) -> Json:
         """A `PublicTokenInfo`.
 

@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from helmr.errors import RoleDenied
 from helmr.models import PERSON_MAX
+from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.public_tokens import ScopeType
 
 ON_BEHALF_OF_HEADER = "On-Behalf-Of"
@@ -218,6 +219,21 @@ def check_delegation(role: Role, scope: ScopeType) -> None:
     """
     check_role(role, Need.DELEGATE)
     check_role(role, _SCOPE_NEEDS[scope])
+
+
+def check_maker(role: Role, asking: Principal, made_by: Principal) -> None:
+    """Return if a key of that role may take back what was made by somebody.
+
+    Raises:
+        RoleDenied: It is another's, and the role is not admin.
+    """
+    is_own = (asking.type, asking.id) == (made_by.type, made_by.id)
+    if not is_own and role is not Role.ADMIN:
+        raise RoleDenied(
+            f"a key with role {role.value} may revoke only public tokens that it has made",
+            hint="Use the key that made it, or one with the role admin.",
+            role=role.value,
+        )
 
 
 def check_on_behalf_of(role: Role, name: str | None) -> str | None:

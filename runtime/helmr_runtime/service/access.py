@@ -21,6 +21,7 @@ from helmr.models import (
 )
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import CreatePublicToken, Operation, RevokePublicToken
+from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.public_tokens import (
     PublicToken,
     Scope,
@@ -35,7 +36,7 @@ from helmr_runtime.core.tokens import (
     RevokeCompletionToken,
 )
 from helmr_runtime.rpc.ledger_client import Json, LedgerClient
-from helmr_runtime.security.roles import Role
+from helmr_runtime.security.roles import Role, check_maker
 from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash
 from helmr_runtime.security.session_keys import SessionKeys
 from helmr_runtime.security.task_secrets import TaskSecrets
@@ -150,13 +151,17 @@ class AccessTokens:
         found = await self._ledger.list_public_tokens(limit=limit, cursor=cursor)
         return Page[PublicTokenInfo].model_validate(found)
 
-    async def revoke(self, caller: Caller, public_token_id: str) -> PublicTokenInfo:
+    async def revoke(self, caller: Caller, public_token_id: str, role: Role) -> PublicTokenInfo:
         """Revoke one; revoking again changes nothing.
 
         Raises:
             KeyNotFound: No public token with that id.
+            RoleDenied: Another has made it, and the role is not admin.
         """
         ids.check_id(public_token_id, ids.PUBLIC_TOKEN)
+        if role is not Role.ADMIN:
+            made_by = Principal.from_json(await self._ledger.public_token_maker(public_token_id))
+            check_maker(role, caller.principal, made_by)
         info = await self._ledger.get_public_token(public_token_id)
         operation = caller.operation("public_tokens.revoke", public_token_id)
         session_id = info["scope"].get("session")

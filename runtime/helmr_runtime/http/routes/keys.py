@@ -57,10 +57,11 @@ async def list_public_tokens(query: Annotated[ListQuery, Query()], service: Serv
     responses=documented(400, 404, 409, 429),
 )
 async def revoke_public_token(
-    public_token_id: PublicTokenId, caller: CallerDep, service: ServiceDep
+    public_token_id: PublicTokenId, caller: CallerDep, service: ServiceDep, request: Request
 ) -> Response:
-    """Revoke a public token. Revoking again changes nothing."""
-    return json_response(await service.public_tokens.revoke(caller, public_token_id))
+    """Revoke a public token that the same key has made, any with the role admin. Revoking again changes nothing."""
+    role = request.state.role
+    return json_response(await service.public_tokens.revoke(caller, public_token_id, role))
 
 
 @router.post(
