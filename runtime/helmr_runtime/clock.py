@@ -89,7 +89,7 @@ class _WallTimer:
     def __init__(
         self, clock: Clock, when: datetime, call: Callable[[], None], pending: _WallTimers
     ) -> None:
-        self._clock = clock
+        self.clock = clock
         self._when = when
         self._call = call
         self._pending = pending
@@ -100,12 +100,12 @@ class _WallTimer:
         """By what the clock says now."""
         if self._timer is not None:
             self._timer.cancel()
-        self._apart_s = self._pending.apart_s(self._clock)
-        self._timer = self._clock.call_at(self._when, self._on_time)
+        self._apart_s = self._pending.apart_s(self.clock)
+        self._timer = self.clock.call_at(self._when, self._on_time)
 
-    def look(self) -> None:
+    def look(self, apart_s: float) -> None:
         """Arm anew if the clock was set since."""
-        if abs(self._pending.apart_s(self._clock) - self._apart_s) > STEP_S:
+        if abs(apart_s - self._apart_s) > STEP_S:
             self.arm()
 
     def cancel(self) -> None:
@@ -115,7 +115,7 @@ class _WallTimer:
             self._timer.cancel()
 
     def _on_time(self) -> None:
-        if self._clock.now() < self._when:  # it was set back since the last look
+        if self.clock.now() < self._when:  # it was set back since the last look
             self.arm()
             return
         self._pending.discard(self)
@@ -152,8 +152,12 @@ class _WallTimers:
 
     def _look(self) -> None:
         self._is_looking = False
+        apart_s: dict[int, float] = {}
         for timer in list(self._timers):
-            timer.look()
+            clock = timer.clock
+            if id(clock) not in apart_s:
+                apart_s[id(clock)] = self.apart_s(clock)
+            timer.look(apart_s[id(clock)])
         if self._timers:
             self._look_later()
 

@@ -393,3 +393,24 @@ def test_a_follower_that_lags_or_is_silent_is_a_state() -> None:
     for number in range(30):
         followers.seen(f"f{number}", 0, 0)
     assert len(followers.all()) == 20
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_what_is_no_folder_is_not_followed_into(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    path = tmp_path / place / "ledger.duckdb"
+    with pytest.raises(UsageError, match="can't be used"), followed_ledger(path, makes=True):
+        pass
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+async def test_a_copy_that_never_got_an_entry_is_not_promoted(
+    tmp_path: Path, keys: Keys, now: datetime
+) -> None:
+    copy = tmp_path / "copy" / "ledger.duckdb"
+    with followed_ledger(copy, makes=True):
+        pass
+    with pytest.raises(UsageError, match="is empty"):
+        await promote(copy, keys, FakeClock(now), None)
+    with followed_ledger(copy):  # it still follows
+        pass

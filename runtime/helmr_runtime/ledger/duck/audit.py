@@ -25,6 +25,7 @@ from helmr_runtime.ledger.duck import rows
 from helmr_runtime.ledger.duck.offline import CheckpointRow, Keys, StoredLedger
 from helmr_runtime.ledger.duck.recovery import uncollected
 from helmr_runtime.ledger.duck.refold import Refold
+from helmr_runtime.ledger.duck.schema import MIGRATIONS
 from helmr_runtime.ledger.duck.table_writer import project
 from helmr_runtime.ledger.known_operations import OPERATION_AGE
 
@@ -86,6 +87,8 @@ class Audit:
     Attributes:
         through: Feed offset of the last entry.
         projected: Feed offset of the last entry that the tables show; a ledger that opens writes the rest.
+        schema: Of its tables.
+        tables: Whether they were compared; those of an older schema are not.
     """
 
     entries: int = 0
@@ -93,22 +96,28 @@ class Audit:
     checkpoints: int = 0
     through: int = 0
     projected: int = 0
+    schema: int = len(MIGRATIONS)
+    tables: bool = True
 
 
 @uncollected()
 def audit(ledger: StoredLedger, keys: Keys, now: datetime) -> Audit:
-    """Check all of it.
+    """Check all of it; of a ledger with an older schema all but its tables.
 
     Raises:
         LedgerDamaged: Names the first bad place: of the entries by feed offset, then of tables, checkpoints, mark.
         PayloadDamaged, MasterKeyMissing: A body can't be opened, or the keys are another ledger's.
     """
     ledger.require_keys(keys)
-    found = Audit(through=ledger.head_offset, projected=ledger.projected_offset)
+    found = Audit(
+        through=ledger.head_offset, projected=ledger.projected_offset, schema=ledger.schema
+    )
+    found.tables = found.schema == len(MIGRATIONS)
     refold = Refold(keys.open_body(), keys.chain_key, now)
     _fold(ledger, refold, 0, found.projected)
-    project(ledger.connection, refold.tables())
-    _compare_tables(ledger, now)
+    if found.tables:
+        project(ledger.connection, refold.tables())
+        _compare_tables(ledger, now)
     _fold(ledger, refold, found.projected, found.through)
     found.entries, found.sessions = refold.entries, refold.sessions
     _check_gaps(ledger, found, refold.index.pruned_entries)
@@ -124,7 +133,8 @@ def audit(ledger: StoredLedger, keys: Keys, now: datetime) -> Audit:
             feed_offset=offset,
             table="checkpoints",
         )
-    _first_bad(ledger, "sessions", "session", _TAILS)
+    if found.tables:
+        _first_bad(ledger, "sessions", "session", _TAILS)
     _check_mark(ledger)
     return found
 

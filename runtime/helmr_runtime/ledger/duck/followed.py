@@ -205,14 +205,20 @@ def followed_ledger(path: Path, *, makes: bool = False) -> Iterator[FollowedLedg
 
     Raises:
         RuntimeHeld: Another process has it.
-        UsageError: There is none, or it is another ledger's than a follower's.
+        UsageError: There is none, it is another ledger's than a follower's, or its folder can't be used.
         DataError: It is no database.
     """
     if not makes and not path.is_file():
         raise UsageError(f"{path.parent} holds no ledger", hint="Name its --data-dir.")
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = FileLock(path.with_name(path.name + LOCK_SUFFIX))
-    lock.acquire()
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise UsageError(
+            f"{path.parent} can't be used: {error.strerror}",
+            hint="Name a folder that this user may write, or one that is not there yet.",
+        ) from error
     mark = HeadMark(path.with_name(path.name + MARK_SUFFIX))
     try:
         check_is_database(path)

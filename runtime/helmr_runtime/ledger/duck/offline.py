@@ -150,6 +150,11 @@ class StoredLedger:
         self.file.execute("USE stored")
 
     @property
+    def schema(self) -> int:
+        """That of its tables."""
+        return self.meta["schema"]
+
+    @property
     def projected_offset(self) -> int:
         """Feed offset of the last entry that the tables show."""
         return self.meta["projected_offset"]
@@ -224,12 +229,15 @@ class StoredLedger:
 
 
 @contextmanager
-def stored_ledger(path: Path, *, to_damage: bool = False) -> Iterator[StoredLedger]:
+def stored_ledger(
+    path: Path, *, to_damage: bool = False, takes_older: bool = False
+) -> Iterator[StoredLedger]:
     """A ledger's file, which is read and not written.
 
     Args:
         path: The file.
         to_damage: Of a damaged log take what stands before the damage.
+        takes_older: Also one that no Helmr of this schema has opened: its tables are not read, its entries are.
 
     Raises:
         RuntimeHeld: A runtime has it open.
@@ -250,7 +258,7 @@ def stored_ledger(path: Path, *, to_damage: bool = False) -> Iterator[StoredLedg
                 if log_damage is not None and not to_damage:
                     raise log_damage
                 ledger = StoredLedger(path, connection, log_damage)
-                _check_schema(ledger)
+                _check_schema(ledger, takes_older=takes_older)
                 yield ledger
         finally:
             connection.close()
@@ -340,11 +348,11 @@ def translated(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_schema(ledger: StoredLedger) -> None:
+def _check_schema(ledger: StoredLedger, *, takes_older: bool) -> None:
     schema = ledger.meta.get("schema")
     if schema is None:
         raise LedgerDamaged(f"{ledger.path} does not say which schema it has")
-    if schema < len(MIGRATIONS):
+    if schema < len(MIGRATIONS) and not takes_older:
         raise UsageError(
             f"{ledger.path} has schema {schema}, this Helmr reads {len(MIGRATIONS)}",
             hint="Start this runtime once on it: that brings the ledger to the new schema.",
