@@ -26,14 +26,14 @@ pytestmark = [pytest.mark.pty, pytest.mark.allows_blocking]
 
 WALKED = {
     "status": ["status"],
-    "session list": ["session list", "session list --filter HOSTILE"],
+    "session list": ["session list", "session list --filter HOSTILE", "session list -o csv"],
     "session get": ["session get SESSION", "session get CLOSED", "session get HOSTILE"],
     "session tree": ["session tree SESSION", "session tree HOSTILE"],
     "session transcript": ["session transcript SESSION", "session transcript FAILED"],
     "session follow": ["session follow CLOSED"],
-    "run list": ["run list"],
+    "run list": ["run list", "run list -o csv"],
     "run get": ["run get RUN", "run get FAILED_RUN", "run get ECHO_RUN"],
-    "wait list": ["wait list"],
+    "wait list": ["wait list", "wait list -o csv"],
     "wait get": ["wait get WAIT", "wait get TOKEN_WAIT", "wait get ANSWERED"],
     "rule test": ["rule test RULE", "rule test HOSTILE"],
     "output read": ["output read SESSION said", "output read SESSION SHORT"],
@@ -48,7 +48,7 @@ WALKED = {
     "session note": ["session note SESSION HOSTILE"],
     "session close": ["session close SESSION"],
     "session cancel": ["session cancel FAILED"],
-    "run retry": ["run retry ECHO_RUN"],
+    "run retry": ["run retry ECHO_RUN", "run retry --all --preview --filter run:failed"],
     "run cancel": ["run cancel FAILED_RUN"],
     "run rewind": ["run rewind RUN --to-op 1 --preview", "run rewind RUN --to-op 99 --reason HOSTILE --yes"],
     "session fork": ["session fork HOSTILE --to-op 1 --reason x", "session fork SESSION --to-op 99 --reason HOSTILE"],
@@ -59,7 +59,8 @@ WALKED = {
     "wait link": ["wait link WAIT --person HOSTILE"],
     "wait links": ["wait links WAIT"],
     "wait unlink": ["wait unlink WAIT pat_01m89x544te4za7mrgjvxzyttd"],
-    "wait answer": ["wait answer ANSWERED --data {}", "wait answer WAIT --data HOSTILE_JSON"],
+    "wait answer": ["wait answer ANSWERED --data {}", "wait answer WAIT --data HOSTILE_JSON",
+                    "wait answer WAIT HOSTILE_WORD", "wait answer --csv SHEET --preview"],
     "wait rehearse": ["wait rehearse FREE --data HOSTILE_JSON", "wait rehearse WAIT --data HOSTILE_JSON"],
     "input send": ["input send SESSION SHORT --data 1", "input send SESSION chat --data HOSTILE_JSON"],
     "token create": ["token create --subject HOSTILE"],
@@ -84,7 +85,7 @@ WALKED = {
 """A command and the lines it is tried with; each also with --json."""
 
 SILENT = {
-    "status", "token create", "session note", "session close", "run retry", "wait unlink", "schedule list",
+    "status", "token create", "session note", "session close", "wait unlink", "schedule list",
     "notices list",
 }  # fmt: skip
 """Walked too, but they say only ids and words of Helmr's own."""
@@ -223,6 +224,7 @@ async def filled(stack: Stack) -> dict[str, str]:
         "SQL": "SELECT * FROM entries",
         "SHORT": HOSTILE[:60],
         "RULE": r'{"filter": "", "answer": "\u001b]0;owned\u0007\u202e"}',
+        "HOSTILE_WORD": f"{MARKUP}={HOSTILE[:60]}".replace("\x00", ""),
         "HOSTILE_JSON": '"\\u001b]0;owned\\u0007\\u202e"',
     }
 
@@ -243,6 +245,9 @@ async def test_no_command_lets_a_session_speak_to_the_terminal(tmp_path: Path) -
             "XDG_STATE_HOME": str(tmp_path / "state"),
         }
 
+        sheet = tmp_path / "sheet.csv"
+        sheet.write_text(f"wait,{MARKUP}\n{names['WAIT']},x\n{names['FREE']},x\n")
+        names["SHEET"] = str(sheet)
         lines = [line for walked in WALKED.values() for line in walked]
         walks = [*lines, *(f"{line} --json" for line in lines)]
         found = {}
