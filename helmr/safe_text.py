@@ -12,6 +12,11 @@ import unicodedata
 
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Categories of characters that a terminal obeys or does not show."""
+JOINERS = "\u200c\u200d"
+"""They keep letters of some scripts apart or join them, and make one picture of several emoji: to leave them out is to
+write another word."""
+_JOINED_SCRIPTS = ((0x0590, 0x1DFF), (0xA800, 0xABFF), (0x10A00, 0x11FFF), (0x16100, 0x1613F))
+"""Where letters need joiners, from Hebrew on: of Latin, Greek, Cyrillic and CJK letters none does."""
 _BREAKS = re.compile("\r\n|[\r\x85\u2028\u2029]")
 """Terminals paste line breaks as `\r`; other programs have their own."""
 _FILLERS = frozenset("\u115f\u1160\u3164\uffa0\u034f")
@@ -23,7 +28,8 @@ def plain(value: object, limit: int | None) -> str:
 
     Newlines become `\n`; newline and tab stay. Other C0 controls and DEL become their pictures (`␛`, `␀`);
     C1 controls, bidi controls, zero-width and other format characters, line separators and lone surrogates
-    become `⟨U+202E⟩`. The result is text and never markup: whoever renders markup must say so to its renderer.
+    become `⟨U+202E⟩`. A joiner (U+200C, U+200D) stays where it joins: between letters of a script that has them, or
+    emoji. The result is text and never markup: whoever renders markup must say so to its renderer.
 
     Args:
         value: Text; bytes are decoded as UTF-8 with replacement; anything else by `str`.
@@ -36,7 +42,10 @@ def plain(value: object, limit: int | None) -> str:
         text = value if isinstance(value, str) else str(value)
     if not text.isprintable() or not text.isascii():
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-        text = "".join(_shown(char) for char in text)
+        text = "".join(
+            char if char in JOINERS and joins(text, place) else _shown(char)
+            for place, char in enumerate(text)
+        )
     return text if limit is None else _cut(text, limit)
 
 
@@ -50,6 +59,20 @@ def cells(text: str) -> int:
     if text.isascii():
         return len(text)
     return sum(_width(char) for char in text)
+
+
+def joins(text: str, place: int) -> bool:
+    """Whether the joiner at this place stands between two letters that it is for, or two emoji; elsewhere it hides."""
+    return 0 < place < len(text) - 1 and _joinable(text[place - 1]) and _joinable(text[place + 1])
+
+
+def _joinable(char: str) -> bool:
+    code, category = ord(char), unicodedata.category(char)
+    if char == "\ufe0f" or category in ("So", "Sk"):
+        return (
+            code >= 0x2190
+        )  # emoji, their colours of skin, and what says that they are drawn as such
+    return category[0] in "LM" and any(first <= code <= last for first, last in _JOINED_SCRIPTS)
 
 
 def _shown(char: str) -> str:
@@ -87,7 +110,7 @@ def _prefix(text: str, limit: int) -> str:
 
 
 def _width(char: str) -> int:
-    if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me"):
+    if char in JOINERS or unicodedata.category(char) in ("Mn", "Me") or unicodedata.combining(char):
         return 0
     return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1
 
@@ -110,10 +133,12 @@ def _escaped(char: str) -> str:
 def typed(text: str) -> tuple[str, int]:
     """What a person typed or pasted, without what can't be shown, and how many characters that were.
 
-    Line breaks, of whatever kind, and tabs stay.
+    Line breaks, of whatever kind, tabs and joiners stay.
     """
     text = _BREAKS.sub("\n", text)
     kept = "".join(
-        char for char in text if char in "\n\t" or unicodedata.category(char) not in HIDDEN
+        char
+        for char in text
+        if char in "\n\t" or char in JOINERS or unicodedata.category(char) not in HIDDEN
     )
     return kept, len(text) - len(kept)

@@ -102,6 +102,21 @@ def clock(moment: datetime) -> str:
     return moment.strftime("%H:%M:%S")
 
 
+def day(moment: datetime, now: datetime) -> str:
+    """`14:32`, and the day where it is another: `14:32 on 26 Nov`, `14:32 on 3 Jan 2027`; UTC."""
+    text = moment.strftime("%H:%M")
+    if moment.date() == now.date():
+        return text
+    year = "" if moment.year == now.year else f" {moment.year}"
+    return f"{text} on {moment.day} {moment.strftime('%b')}{year}"
+
+
+def moment(at: datetime, now: datetime) -> str:
+    """`21:06 (14m)`: a time ahead, its day where it is another, and how far that is."""
+    left_s = (at - now).total_seconds()
+    return f"{day(at, now)} ({span(left_s)})" if left_s > 0 else f"{day(at, now)} (over)"
+
+
 def stamp(moment: datetime) -> str:
     """`2026-11-24 14:32:10 UTC`."""
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC")

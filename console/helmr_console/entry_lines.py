@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from typing import Any, TypeGuard
 
 from helmr import ids
 from helmr.forms import pretty
 from helmr.models import EntryInfo, WaitKind
 from helmr.safe_text import one_line, plain
-from helmr_console.views import LINE_CELLS, json_words, short_id, who
+from helmr_console import countdown
+from helmr_console.views import LINE_CELLS, json_words, person, short_id
 
 _RULE_KINDS = ("run.created", "run.started", "run.retried", "run.rewound", "session.forked")
 """Entries that begin something and are drawn with a line."""
@@ -77,22 +80,28 @@ class EntryLine:
     role: str
     by: str = ""
     rule: bool = False
+    took: str = ""
+    """How long a step took."""
+    is_live: bool = False
+    """It goes on."""
 
 
 def entry_line(entry: EntryInfo) -> EntryLine:
     """An entry in one line of words."""
     word, role = _WORDS.get(entry.kind, (entry.kind.partition(".")[0], "muted"))
     say = _TEXTS.get(entry.kind)
+    timed = _TIMED.get(entry.kind)
+    if timed is not None:
+        say = partial(timed, entry.recorded_at)
     text = say(entry.body) if say else f"{entry.kind} {json_words(dict(entry.body))}"
     if session_named_in(entry) is not None:
         word, role = "session", "accent"
-    person = entry.principal.type not in ("task", "runtime")
     return EntryLine(
         seq=entry.seq,
         word=one_line(word, 12),
         text=one_line(text, LINE_CELLS),
         role=role,
-        by=who(entry.principal) if person else "",
+        by=person(entry.principal) if entry.principal.type not in ("task", "runtime") else "",
         rule=entry.kind in _RULE_KINDS,
     )
 
@@ -132,7 +141,7 @@ def entry_full(entry: EntryInfo, limit: int) -> str:
 
 def _done(value: Any) -> str:
     if _is_session(value):
-        return f"done {value}, o opens it"
+        return f"done {short_id(value)}, o opens it"
     return f"done {json_words(value)}"
 
 
@@ -140,14 +149,14 @@ def _of_parent(parent: Any) -> str:
     return f", child of {_short('session_id', parent)}" if isinstance(parent, Mapping) else ""
 
 
-def _opened(body: Mapping[str, Any]) -> str:
+def _opened(at: datetime, body: Mapping[str, Any]) -> str:
     children = body.get("session_ids")
     if body.get("kind") == WaitKind.SESSION.value and isinstance(children, list):
         which = short_id(str(children[0])) if len(children) == 1 else f"{len(children)} sessions"
         return f"waits for {which} to end"
     what = body.get("stream") or body.get("token_id") or body.get("kind")
-    due = body.get("deadline_at")
-    tail = f", due {str(due)[11:19]}" if due else ""
+    ends = _span(at, body.get("default_at") or body.get("deadline_at"))
+    tail = f", due in {ends}" if ends else ""
     return f"{body.get('kind')} {what} opened{tail}{_about(body)}"
 
 
@@ -156,9 +165,54 @@ def _about(body: Mapping[str, Any]) -> str:
     return f": {about}" if about else ""
 
 
-def _coming(body: Mapping[str, Any]) -> str:
+def _coming(at: datetime, body: Mapping[str, Any]) -> str:
     """When the next rung of the wait's ladder comes."""
-    return f", next rung at {at}" if (at := body.get("next_rung_at")) else ""
+    span = _span(at, body.get("next_rung_at"))
+    return f", next rung in {span}" if span else ""
+
+
+def _span(since: datetime, moment: Any) -> str:
+    """How far a time in a body is from then; empty if it is none."""
+    at = _time(moment)
+    return countdown.span((at - since).total_seconds()) if at is not None else ""
+
+
+def _time(moment: Any) -> datetime | None:
+    try:
+        return datetime.fromisoformat(moment) if isinstance(moment, str) else None
+    except ValueError:
+        return None
+
+
+def _claimed(at: datetime, body: Mapping[str, Any]) -> str:
+    until = _time(body.get("until_at"))
+    return f"claimed until {countdown.moment(until, at)}" if until is not None else "claimed"
+
+
+def _assigned(at: datetime, body: Mapping[str, Any]) -> str:
+    before = f", before to {was}" if (was := body.get("from_assignee")) else ""
+    by = " by its ladder" if "rung" in body else ""
+    to = body.get("assignee")
+    return f"{f'assigned to {to}' if to else 'assigned to none'}{before}{by}{_coming(at, body)}"
+
+
+def _accepted(body: Mapping[str, Any]) -> str:
+    """The stream, what was said, and what became of it where that is not plain."""
+    outcome = body.get("outcome")
+    became = "" if outcome == "fulfilled" else f" {outcome}"
+    by = ", its ladder's default" if body.get("mode") == "default" else ""
+    return f"{body.get('stream')}{became}  {json_words(body.get('data'))}{by}"
+
+
+def _fulfilled(body: Mapping[str, Any]) -> str:
+    by = f" by {body.get('stream')} #{n}" if (n := body.get("record_seq")) else ""
+    if body.get("mode") == "default":
+        by = " by its ladder's default"
+    said = f": {json_words(body['data'])}" if "data" in body and not n else ""
+    kept = ", an answer held for it" if body.get("kept_from") else ""
+    return f"fulfilled{by}{said}{kept}" + (
+        f", one of batch {batch}" if (batch := body.get("batch_id")) else ""
+    )
 
 
 def _short(key: str, body: Mapping[str, Any]) -> str:
@@ -211,28 +265,11 @@ _TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "step.succeeded": lambda body: _done(body.get("value")),
     "step.failed": lambda body: f"failed: {_error(body.get('error'))}",
     "step.abandoned": lambda body: f"abandoned: {body.get('reason')}",
-    "wait.opened": _opened,
-    "wait.fulfilled": lambda body: (
-        "fulfilled"
-        + (f" by {body.get('stream')} #{n}" if (n := body.get("record_seq")) else "")
-        + (", its ladder's default" if body.get("mode") == "default" else "")
-        + (", an answer held for it" if body.get("kept_from") else "")
-        + (f", one of batch {batch}" if (batch := body.get("batch_id")) else "")
-    ),
-    "wait.claimed": lambda body: f"claimed until {body.get('until_at')}",
+    "wait.fulfilled": _fulfilled,
     "wait.claim_ended": lambda body: f"claim {body.get('reason')}",
-    "wait.assigned": lambda body: (
-        f"assigned to {body.get('assignee') or 'nobody'}"
-        + (f", before to {was}" if (was := body.get("from_assignee")) else "")
-        + (" by its ladder" if "rung" in body else "")
-        + _coming(body)
-    ),
-    "wait.reminded": lambda body: "reminded" + _coming(body),
     "wait.timed_out": lambda body: "timed out",
     "wait.cancelled": lambda body: f"cancelled: {body.get('reason')}",
-    "input.accepted": lambda body: (
-        f"{body.get('stream')} #{body.get('stream_seq')} {body.get('outcome')}: {json_words(body.get('data'))}"
-    ),
+    "input.accepted": _accepted,
     "input.returned": lambda body: (
         f"{body.get('stream')} #{body.get('record_seq')} given back: the code gave its wait up"
     ),
@@ -272,3 +309,11 @@ _TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "ledger.promoted": lambda body: f"a follower was promoted: generation {body.get('generation')}",
 }
 """What an entry of a kind says, from its body. A kind without a line shows its body as JSON."""
+
+_TIMED: Mapping[str, Callable[[datetime, Mapping[str, Any]], str]] = {
+    "wait.opened": _opened,
+    "wait.claimed": _claimed,
+    "wait.assigned": _assigned,
+    "wait.reminded": lambda at, body: "reminded" + _coming(at, body),
+}
+"""As `_TEXTS`, of those that say a time: as far from when they were written."""

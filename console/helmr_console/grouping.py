@@ -75,7 +75,7 @@ def figures(waits: Sequence[WaitInfo], now: datetime) -> list[str]:
     if not waits:
         return []
     ages = _ages(waits, now)
-    return [f"oldest {_span(ages[-1])}", f"median age {_span(median(ages))}"]
+    return [f"oldest {_span(ages[-1])}", f"median {_span(median(ages))}"]
 
 
 def _ages(waits: Sequence[WaitInfo], now: datetime) -> list[float]:

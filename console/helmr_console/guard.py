@@ -13,7 +13,7 @@ from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
-from helmr.safe_text import HIDDEN
+from helmr.safe_text import HIDDEN, JOINERS, joins
 
 
 class Guard(LineFilter):
@@ -66,5 +66,11 @@ class AsciiSigns(LineFilter):
 
 @lru_cache(2_048)
 def clean(text: str) -> str:
-    """The text with everything hidden replaced."""
-    return "".join("\ufffd" if unicodedata.category(char) in HIDDEN else char for char in text)
+    """The text with everything hidden replaced; joiners stay where they join, and take no cell elsewhere."""
+    return "".join(_clean(text, place, char) for place, char in enumerate(text))
+
+
+def _clean(text: str, place: int, char: str) -> str:
+    if char in JOINERS:
+        return char if joins(text, place) else ""
+    return "\ufffd" if unicodedata.category(char) in HIDDEN else char

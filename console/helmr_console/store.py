@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from helmr.models import (
+    AnswerMode,
     EntryInfo,
     Health,
     NoticeTargetInfo,
@@ -183,6 +184,8 @@ class Store:
             self._changed(entry)
         elif entry.kind in _ENDINGS:
             self._ended(entry)
+        elif entry.kind in ("run.cancelled", "session.cancelled"):
+            self._cancelled(entry)
 
     @property
     def failed_and_blocked(self) -> tuple[int, int]:
@@ -283,12 +286,22 @@ class Store:
                 status=WaitStatus.PENDING,
                 opened_at=entry.recorded_at,
             )
-        update = {
+        update: dict[str, Any] = {
             "status": _ENDINGS[entry.kind],
             "resolved_at": entry.recorded_at,
             "resolved_by": entry.principal,
         }
+        if entry.body.get("mode") == AnswerMode.DEFAULT.value:
+            update["mode"] = AnswerMode.DEFAULT
         self._end(known.model_copy(update=update))
+
+    def _cancelled(self, entry: EntryInfo) -> None:
+        """What it cancelled, the runtime wrote in front of it: the one who did this did that."""
+        for wait in list(self.ended.values()):
+            by = wait.resolved_by
+            is_its = wait.session_id == entry.session_id and wait.status is WaitStatus.CANCELLED
+            if is_its and (by is None or by.type == "runtime"):
+                self.ended[wait.id] = wait.model_copy(update={"resolved_by": entry.principal})
 
     def _end(self, wait: WaitInfo) -> None:
         self.waits.pop(wait.id, None)

@@ -15,6 +15,7 @@ from helmr.filters import is_failed
 from helmr.forms import MISSING
 from helmr.models import (
     Activity,
+    AnswerMode,
     ClaimInfo,
     PrincipalInfo,
     RunInfo,
@@ -104,6 +105,20 @@ def who(principal: PrincipalInfo | None) -> str:
     return one_line(f"{name} ({principal.type})" if name else principal.type, 80)
 
 
+def person(principal: PrincipalInfo | None) -> str:
+    """Who acted, in as few words as tell people apart: the person, else the key's name, else what it was."""
+    if principal is None:
+        return "unknown"
+    return one_line(principal.on_behalf_of or principal.name or principal.type, 80)
+
+
+def resolver(wait: WaitInfo) -> str:
+    """Who ended a wait; its ladder, where that answered for people. Empty if that is not known."""
+    if wait.mode is AnswerMode.DEFAULT:
+        return "its ladder's default"
+    return who(wait.resolved_by) if wait.resolved_by is not None else ""
+
+
 def wait_over(wait: WaitInfo, now: datetime) -> str:
     """Why a wait can't be answered, or not any more; empty if it can."""
     if wait.kind is WaitKind.TIMER:
@@ -111,7 +126,7 @@ def wait_over(wait: WaitInfo, now: datetime) -> str:
     if wait.kind is WaitKind.SESSION:
         return "its child sessions answer it"
     if wait.status is not WaitStatus.PENDING:
-        by = f" by {who(wait.resolved_by)}" if wait.resolved_by else ""
+        by = f" by {name}" if (name := resolver(wait)) else ""
         return f"the wait is {wait.status.value.replace('_', ' ')}{by}"
     if wait.default_at is not None and wait.default_at <= now:
         return "its ladder's default answers it now"

@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr.safe_text import cells, json_text, one_line, plain
+from helmr.safe_text import JOINERS, cells, json_text, one_line, plain, typed
 
 HOSTILE = st.text(
     st.one_of(
         st.characters(codec=None),
-        st.sampled_from("\x1b\x07\r\n\t\x9b\x7f\u202e\u200b\u2028\ufeff\ud800\U000e0001é日"),
+        st.sampled_from(
+            "\x1b\x07\r\n\t\x9b\x7f\u202e\u200b\u200c\u200d\u2028\ufeff\ud800\U000e0001é日"
+        ),
     ),
     max_size=60,
 )
@@ -24,9 +26,42 @@ def _is_shown(char: str) -> bool:
     return char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
+def _joins(text: str, place: int) -> bool:
+    """A joiner between what it joins, and nothing else that is hidden."""
+    around = text[place - 1 : place] + text[place + 1 : place + 2]
+    return text[place] in JOINERS and len(around) == 2 and all(_is_shown(one) for one in around)
+
+
 @given(HOSTILE)
 def test_what_comes_out_holds_no_control(value: str) -> None:
-    assert all(_is_shown(char) for char in plain(value, None))
+    shown = plain(value, None)
+    assert all(_is_shown(char) or _joins(shown, place) for place, char in enumerate(shown))
+
+
+FAMILY = "👩\u200d👩\u200d👧"
+WORD = "می\u200cگویم"
+CONJUNCT = "क्\u200dष"
+
+
+@pytest.mark.parametrize("text", [FAMILY, WORD, CONJUNCT, "❤\ufe0f\u200d🔥", "👩🏽\u200d💻"])
+def test_joiners_that_join_are_kept_in_what_is_shown_and_in_what_is_typed(text: str) -> None:
+    assert plain(text, None) == one_line(text, None) == text
+    assert typed(text) == (text, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("pay\u200dpal", "pay⟨U+200D⟩pal"),
+        ("\u200cخ", "⟨U+200C⟩خ"),
+        ("👩\u200d", "👩⟨U+200D⟩"),
+        ("خ\u200d\u200dخ", "خ⟨U+200D⟩⟨U+200D⟩خ"),
+        ("д\u200cд", "д⟨U+200C⟩д"),
+    ],
+)
+def test_a_joiner_that_joins_nothing_hides_and_is_shown(text: str, shown: str) -> None:
+    assert plain(text, None) == shown
+    assert typed(text) == (text, 0), "what a person enters is theirs"
 
 
 @given(HOSTILE)

@@ -25,7 +25,7 @@ KEYS_MAX = 6
 REVIEW = SEND = "\x13"
 PERSON = "ana"
 SIGNS = (
-    ("Inbox, by deadline", "Publish the", "security: passed", "a Answer"),
+    ("[1 Inbox]", "Publish the", "security: passed", "a Answer"),
     ("This is sent, exactly", '"decision": "approve"', PERSON, "^s Send"),
     ("Accepted: Publish the",),
     ("input.accepted", "wait.fulfilled", "step.succeeded", "output.appended", "run.succeeded"),
@@ -137,7 +137,7 @@ async def test_five_keys_from_the_demo_to_an_answer_at_both_sizes() -> None:
         environ = {"TMPDIR": folder, "USER": PERSON, "HELMR_URL": "http://127.0.0.1:9"}
         async with opened(120, 36) as terminal:
             await terminal.run("-m", "helmr.cli", "demo", "--console", **environ)
-            await terminal.comes_to("Inbox, by deadline", within_s=READY_S)
+            await terminal.comes_to("[1 Inbox]", within_s=READY_S)
             seen = set(processes.family(terminal.process.pid))
             (place,) = places(folder)
             screens = await both_sizes(terminal, place)
@@ -168,7 +168,7 @@ async def both_sizes(terminal: Terminal, place: Path) -> list[str]:
                     "-m", "helmr.cli", "--data-dir", str(place / "data"), "console",
                     USER=PERSON, XDG_STATE_HOME=str(place / "state"),
                 )  # fmt: skip
-                await other.comes_to("Inbox, by deadline", within_s=60)
+                await other.comes_to("[1 Inbox]", within_s=60)
             operator = Operator(seat)
             await operator.answers_the_first_approval()
             assert operator.keys[-4:] == ["a", " ", REVIEW, SEND]

@@ -160,7 +160,11 @@ class AnswerScreen(ClaimingScreen):
         if wait is not None:
             due = countdown.of_wait(wait, self.console.store.now())
             role = views.DUE_ROLE.get(due.urgency, "")
-            parts += [Content(""), *wait_due(wait, due.full_text, role), *wait_ids(wait)]
+            parts += [
+                Content(""),
+                *wait_due(wait, due.full_text, role, self.console.store.now()),
+                *wait_ids(wait),
+            ]
         beside = self.has_class("-narrow") or (
             self.wait is not None and not self._is_short(self.wait)
         )

@@ -41,6 +41,8 @@ class ConfirmScreen(SubmitScreen):
         area: Where it was opened.
     """
 
+    HELP_TEXT = "What it will do stands above; ^s does it, esc leaves everything as it is."
+
     def __init__(
         self,
         action_id: str,

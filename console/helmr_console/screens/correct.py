@@ -263,7 +263,7 @@ class AmendScreen(ComposeScreen):
         if wait is None:
             return (safe.line(f"Asking for {self.wait_id}…", "$c-muted"),)
         at = f" at {countdown.clock(wait.resolved_at)} UTC" if wait.resolved_at else ""
-        by = f" by {views.who(wait.resolved_by)}" if wait.resolved_by else ""
+        by = f" by {name}" if (name := views.resolver(wait)) else ""
         parts = [
             *asked(wait, lines_max=BODY_LINES),
             fact("was", safe.line(f"{wait.status.value.replace('_', ' ')}{by}{at}", limit=200)),

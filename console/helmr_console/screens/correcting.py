@@ -94,14 +94,14 @@ class CorrectingScreen(ConsoleScreen):
         """Fold or show what was set aside."""
         view = self.tabs.transcript
         folded = view.toggle_aside()
-        if not view.rewinds.known:
+        if not view.rows.rewinds.known:
             self.console.say("Set aside: no rewind is known in this transcript", "information")
         elif view.folds_aside:
             self.console.say(f"Set aside: {folded} stretch(es) folded", "information")
 
     def do_origin(self) -> None:
         """The sessions that this one comes of or that come of it; on a line that names one, that one."""
-        entry = self.tabs.transcript.current if self.tabs.tab is Tab.TRANSCRIPT else None
+        entry = self.tabs.transcript.told if self.tabs.tab is Tab.TRANSCRIPT else None
         named = session_named_in(entry) if entry is not None else None
         if named is not None:
             self.open_session(named)

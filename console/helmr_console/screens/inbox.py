@@ -49,7 +49,7 @@ class InboxScreen(NamedFilters, DeskScreen):
     SCOPES = (Scope.ANYWHERE, Scope.LIST, Scope.AREA, Scope.MARKS, Scope.WAITS, Scope.DESK)
     BINDINGS = bindings(*SCOPES)
     FIELDS = filters.WAIT_FIELDS
-    TITLE_TEXT = "Inbox, by deadline"
+    TITLE_TEXT = "Inbox"
     NOUN = "waits"
     SORTS = ("deadline", "stream", "session", "age")
     COLUMNS = (
@@ -272,6 +272,7 @@ class InboxScreen(NamedFilters, DeskScreen):
             wait,
             preview.entries if preview is not None else (),
             due,
+            now=store.now(),
             loaded=preview is not None or wait.json_schema is not None,
             width=self.pane.size.width - 2,
             narrow=self.has_class("-narrow") and not self.has_class("zoomed"),

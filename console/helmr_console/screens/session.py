@@ -13,18 +13,19 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from helmr.models import EntryInfo
-from helmr.safe_text import one_line
 from helmr_console import entry_lines, views
 from helmr_console.actions import Context, Scope
+from helmr_console.chunk_feed import ChunkFeed, streams_to_follow
 from helmr_console.entry_pages import PAGE
 from helmr_console.screens import confirm
 from helmr_console.screens.answer import AnswerScreen
 from helmr_console.screens.base import Pairs, bindings
 from helmr_console.screens.correcting import SCANNED_PAGES, CorrectingScreen
 from helmr_console.screens.overlays import TextScreen, copy_menu
-from helmr_console.screens.search import find
+from helmr_console.screens.search import Search
 from helmr_console.screens.send import NoteScreen, SendScreen
 from helmr_console.session_detail import SessionDetail
+from helmr_console.steps import OUTCOMES
 from helmr_console.widgets.details import ENTRY_CELLS, difference
 from helmr_console.widgets.fields import SafeInput
 from helmr_console.widgets.panes import TextPane
@@ -64,12 +65,13 @@ class SessionScreen(CorrectingScreen):
     def __init__(self, session_id: str) -> None:
         super().__init__()
         self.detail = SessionDetail(session_id)
-        self.search = ""
         self.problem = ""
         self._stale = False
         self._is_scanned = False
+        self._chunks: ChunkFeed | None = None
         self.tabs = SessionTabs(self.detail, lambda: self.console.store.now(), id="frame")
         self.transcript = self.tabs.transcript
+        self.search = Search(self.transcript, self._read_page, self.refresh_bars)
         self.pane = TextPane(id="entry")
 
     def body(self) -> Iterable[Widget]:
@@ -95,6 +97,7 @@ class SessionScreen(CorrectingScreen):
         self.console.store.put_sessions([detail.summary])
         self.tabs.put_summary(detail.summary)
         self.refresh_bars()
+        self._follow_chunks()
         await detail.read_lists(client)
         self.tabs.put_lists()
         self.refresh_bars()
@@ -103,6 +106,19 @@ class SessionScreen(CorrectingScreen):
             missing = self.transcript.pages.missing(self.transcript.count, SCANNED_PAGES)
             for page in missing:
                 await self._read_page(page)
+
+    def _follow_chunks(self) -> None:
+        """What its code says while it works, from now on."""
+        names = streams_to_follow(self.detail.summary, self.console.store.streams)
+        if self._chunks is None and names:
+            self._chunks = ChunkFeed(
+                self.console.client, self.detail.session_id, changed=self._say_live
+            )
+            self.run_worker(self._chunks.run(names), group="chunks", exit_on_error=False)
+
+    def _say_live(self) -> None:
+        if self._chunks is not None and self.is_attached:
+            self.transcript.say_live(self._chunks.live.by_op())
 
     def _failed(self, text: str) -> None:
         self.problem = text
@@ -131,6 +147,9 @@ class SessionScreen(CorrectingScreen):
         if not self.is_attached or entry.session_id != self.detail.session_id:
             return
         self.transcript.append(entry)
+        if self._chunks is not None and entry.kind in OUTCOMES:
+            self._chunks.live.ended(entry.op)
+            self._say_live()
         self._stale = True
 
     def tick(self) -> None:
@@ -139,6 +158,7 @@ class SessionScreen(CorrectingScreen):
         if self._stale and self.app.screen is self:
             self._stale = False
             self._read()
+        self._follow_chunks()
         self.tabs.tick()
 
     # --- the pane
@@ -201,8 +221,7 @@ class SessionScreen(CorrectingScreen):
             return ((left, "foreground"),), (("asking the gateway…", "muted"),)
         left += f"   {words}   {self.transcript.count} entries"
         follow = "following" if self.transcript.follow else "follow off, G follows"
-        found = f"/{one_line(self.search, 30)}   n N   " if self.search else ""
-        return ((left, "foreground"),), ((found + follow, "muted"),)
+        return ((left, "foreground"),), ((self.search.status() + follow, "muted"),)
 
     def focus_help(self) -> tuple[str, Sequence[str]] | None:
         """In the search line: what is searched."""
@@ -314,7 +333,7 @@ class SessionScreen(CorrectingScreen):
         items = [("session id", self.detail.session_id)]
         if self.detail.summary is not None and self.detail.summary.external_id:
             items.append(("external id", self.detail.summary.external_id))
-        entry = self.transcript.current
+        entry = self.transcript.told
         if self.tabs.tab is Tab.TRANSCRIPT and entry is not None:
             items.append((f"entry {entry.seq} as JSON", entry.model_dump_json(indent=2)))
             items.append((f"entry {entry.seq} as text", entry_lines.entry_full(entry, ENTRY_CELLS)))
@@ -337,9 +356,9 @@ class SessionScreen(CorrectingScreen):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter searches."""
         event.stop()
-        self.search = event.value.strip()
+        self.search.begin(event.value.strip())
         self._close_search()
-        if self.search:
+        if self.search.text:
             self._search(1, here=True)
 
     def _close_search(self) -> None:
@@ -348,22 +367,14 @@ class SessionScreen(CorrectingScreen):
         self.refresh_bars()
 
     def _search(self, by: int, *, here: bool = False) -> None:
-        if not self.search:
+        if not self.search.text:
             self.console.say("Search: / first", "warning")
             return
-        self.console.background.start(self._find(by, here=here), group="search", exclusive=True)
+        going = self.search.go(by, here=here)
+        self.console.background.start(going, group="search", exclusive=True)
 
     do_match_next = partialmethod(_search, 1)
     do_match_previous = partialmethod(_search, -1)
-
-    async def _find(self, by: int, *, here: bool) -> None:
-        view = self.transcript
-        seq = await find(view, self._read_page, self.search, by=by, here=here)
-        if seq is None:
-            self.console.say("Not found", "information")
-            return
-        view.follow = False
-        view.move_to(seq)
 
     def do_back(self) -> None:
         """Close search, zoom, then the session."""
@@ -371,7 +382,7 @@ class SessionScreen(CorrectingScreen):
             self._close_search()
         elif self.has_class("zoomed"):
             self.do_zoom()
-        elif self.search:
-            self.search = ""
+        elif self.search.text:
+            self.search.begin("")
         else:
             super().do_back()

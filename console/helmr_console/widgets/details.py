@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 
 from textual.content import Content
 
@@ -60,11 +61,21 @@ def _body(entry: EntryInfo) -> list[Content]:
     if parts:
         parts.append(Content(""))
     for name, part in body.items():
+        if name.endswith("_at") and isinstance(part, str):
+            part = _time_text(part, entry.recorded_at)
         is_texts = isinstance(part, list) and all(isinstance(one, str) for one in part)
         shown = ", ".join(part) if is_texts else part if isinstance(part, str) else pretty(part)
         label = safe.line(f"{name.replace('_', ' '):<14} ", "$c-muted", limit=80)
         parts.append(Content.assemble(label, safe.text(shown, limit=ENTRY_CELLS)))
     return parts
+
+
+def _time_text(text: str, since: datetime) -> str:
+    """A time of a body: `20:57 on 5 Dec (7d 0h)`, as far as it was from the entry; what is none as it stands."""
+    try:
+        return countdown.moment(datetime.fromisoformat(text), since)
+    except (ValueError, TypeError):
+        return text
 
 
 def run_in_full(run: RunInfo) -> Content:

@@ -10,7 +10,7 @@ class LineMap:
     """Entries by seq, one line each, but for unfolded entries and folded stretches.
 
     Args:
-        below: How many lines an unfolded entry has below its own.
+        below: How many lines an unfolded entry has below its own; so has a stretch, by its first entry.
         stretches: First and last seq of entries that share one line, in order, none within another.
     """
 
@@ -20,11 +20,11 @@ class LineMap:
         stretches: Iterable[tuple[int, int]] = (),
     ) -> None:
         self._stretches = list(stretches)
-        parts = [(first, last, 1) for first, last in self._stretches]
+        self._stretch_firsts = [first for first, _ in self._stretches]
+        below = below or {}
+        parts = [(first, last, 1 + below.get(first, 0)) for first, last in self._stretches]
         parts += [
-            (seq, seq, 1 + lines)
-            for seq, lines in (below or {}).items()
-            if not any(first <= seq <= last for first, last in self._stretches)
+            (seq, seq, 1 + lines) for seq, lines in below.items() if self.stretch_at(seq) is None
         ]
         self._parts = sorted(parts)
         self._firsts = [first for first, _, _ in self._parts]
@@ -61,10 +61,10 @@ class LineMap:
 
     def stretch_at(self, seq: int) -> tuple[int, int] | None:
         """The folded stretch that an entry is in."""
-        for first, last in self._stretches:
-            if first <= seq <= last:
-                return first, last
-        return None
+        place = bisect_right(self._stretch_firsts, seq) - 1
+        if place < 0 or seq > self._stretches[place][1]:
+            return None
+        return self._stretches[place]
 
     def step(self, seq: int, by: int) -> int:
         """The seq so many entries further; a folded stretch counts as one."""

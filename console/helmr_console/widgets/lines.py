@@ -275,3 +275,20 @@ def _end(text: str, width: int) -> str:
     while cell_len(end) > width:
         end = end[1:]
     return end
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Text in lines of at most `width` cells, broken at spaces where there are any."""
+    lines: list[str] = []
+    while cell_len(text) > width:
+        cut, used = 0, 0
+        for char in text:
+            size = cell_len(char)
+            if used + size > width:
+                break
+            cut, used = cut + 1, used + size
+        space = text.rfind(" ", max(1, cut // 2), cut + 1)
+        cut = space if space > 0 else max(1, cut)
+        lines.append(text[:cut])
+        text = text[cut:].removeprefix(" ")
+    return [*lines, text]

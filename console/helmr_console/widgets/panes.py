@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from rich.cells import cell_len
@@ -13,15 +14,15 @@ from helmr.forms import MISSING, Field, Form, Kind, Schema, ToolCall, form_of, t
 from helmr.forms.template import template_text
 from helmr.models import BODY_DRAWN_CHARS, EntryInfo, WaitInfo, WaitPriority, WaitStatus
 from helmr.wait_words import rung_texts
-from helmr_console import countdown, effects, safe
+from helmr_console import countdown, safe
 from helmr_console.countdown import Due
 from helmr_console.entry_lines import EntryLine, entry_line
 from helmr_console.views import (
     DUE_ROLE,
     initial_of,
+    resolver,
     short_id,
     subject_of,
-    who,
 )
 from helmr_console.widgets.call import call_content
 from helmr_console.widgets.lines import fit
@@ -98,52 +99,63 @@ def wait_ids(wait: WaitInfo) -> list[Content]:
     return parts
 
 
-def wait_due(wait: WaitInfo, due_text: str, due_role: str) -> list[Content]:
+def wait_due(wait: WaitInfo, due_text: str, due_role: str, now: datetime) -> list[Content]:
     """Who asks, and until when; of a wait that is over, how it ended."""
     what = safe.line(wait.stream or wait.kind.value, limit=60)
     parts = [
-        fact("for", Content.assemble(what, ("  on ", "$c-muted"), safe.line(wait.task, limit=60)))
+        fact("for", Content.assemble(what, ("  on ", "$c-muted"), safe.line(wait.task, limit=60))),
+        *wait_more(wait, now),
     ]
-    if wait.priority is not WaitPriority.NORMAL:
-        parts.append(fact("priority", wait.priority.value))
-    if wait.assignee:
-        parts.append(fact("assignee", safe.line(wait.assignee, limit=100)))
-    if wait.claim is not None and wait.status is WaitStatus.PENDING:
-        until = countdown.clock(wait.claim.until)
-        at_it = safe.line(f"{wait.claim.label}, until {until} UTC", limit=100)
-        parts.append(fact("claimed", at_it))
-    if wait.tags:
-        parts.append(fact("tags", safe.line(", ".join(wait.tags), limit=200)))
-    texts = rung_texts(wait, countdown.stamp)
-    parts += [fact("ladder", safe.line(text, limit=200)) for text in texts]
     if wait.status is WaitStatus.PENDING:
-        when = countdown.stamp(wait.ends_at) if wait.ends_at else "waits for ever"
+        when = countdown.day(wait.ends_at, now) if wait.ends_at else "waits for ever"
         left = Content.styled(due_text, f"bold $c-{due_role}" if due_role else "bold")
         parts.append(fact("due", Content.assemble(left, (f"  {when}", "$c-muted"))))
         return parts
     at = f"  {countdown.stamp(wait.resolved_at)}" if wait.resolved_at else ""
     ended = wait.status.value.replace("_", " ")
     parts.append(fact("ended", Content.assemble((ended, "bold"), (at, "$c-muted"))))
-    if wait.resolved_by is not None:
-        parts.append(fact("by", safe.line(who(wait.resolved_by), limit=100)))
+    if by := resolver(wait):
+        parts.append(fact("by", safe.line(by, limit=100)))
     return parts
 
 
-def brief_facts(wait: WaitInfo, due_text: str, due_role: str) -> list[Content]:
-    """Which wait this is, on one line, for narrow screens."""
-    left = Content.styled(due_text, f"bold $c-{due_role}" if due_role else "bold")
+def wait_more(wait: WaitInfo, now: datetime) -> list[Content]:
+    """What some waits have: priority, assignee, claim, tags, ladder."""
+    parts: list[Content] = []
+    if wait.priority is not WaitPriority.NORMAL:
+        parts.append(fact("priority", wait.priority.value))
+    if wait.assignee:
+        parts.append(fact("assignee", safe.line(wait.assignee, limit=100)))
+    if wait.claim is not None and wait.status is WaitStatus.PENDING:
+        until = countdown.moment(wait.claim.until, now)
+        at_it = safe.line(f"{wait.claim.label}, until {until}", limit=100)
+        parts.append(fact("claimed", at_it))
+    if wait.tags:
+        parts.append(fact("tags", safe.line(", ".join(wait.tags), limit=200)))
+    texts = rung_texts(wait, lambda at: countdown.moment(at, now))
+    parts += [fact("ladder", safe.line(text, limit=200)) for text in texts]
+    return parts
+
+
+def brief_facts(
+    wait: WaitInfo, due_text: str, due_role: str, *, ids_below: bool = False
+) -> list[Content]:
+    """Which wait this is, on one line; without its correlation id if that stands below it."""
+    word, left = "due ", Content.styled(due_text, f"bold $c-{due_role}" if due_role else "bold")
     if wait.status is not WaitStatus.PENDING:
-        left = Content.styled(wait.status.value.replace("_", " "), "bold")
+        by = f" by {name}" if (name := resolver(wait)) else ""
+        ended = safe.line(f"{wait.status.value.replace('_', ' ')}{by}", "bold", limit=60)
+        word, left = "", ended
     parts: list[Content | tuple[str, str]] = [
         safe.line(wait.stream or wait.kind.value, "bold", limit=24),
         ("  ", ""),
         safe.line(wait.task, "$c-muted", limit=20),
-        ("   due ", "$c-muted"),
+        (f"   {word}", "$c-muted"),
         left,
         ("   ", ""),
         safe.line(short_id(wait.session_id), "$c-muted"),
     ]
-    if wait.correlation_id:
+    if wait.correlation_id and not (ids_below and wait.subject):
         parts += [("   ", ""), safe.line(wait.correlation_id, "$c-muted", limit=30)]
     return [Content.assemble(*parts)]
 
@@ -199,15 +211,6 @@ def needs(form: Form) -> list[Content]:
     return parts
 
 
-def effect(wait: WaitInfo) -> list[Content]:
-    """What answering does."""
-    return [
-        Content(""),
-        head("Effect of answering"),
-        *(safe.line(text) for text in effects.of_answer(wait)),
-    ]
-
-
 def last_entries(entries: Sequence[EntryInfo], width: int) -> list[Content]:
     """The newest lines of the transcript."""
     if not entries:
@@ -219,7 +222,7 @@ def last_entries(entries: Sequence[EntryInfo], width: int) -> list[Content]:
 def entry_content(entry: EntryLine, width: int) -> Content:
     """One entry as a line of a pane `width` cells wide."""
     role = f"$c-{entry.role}" if entry.role else ""
-    text = f"{entry.text}  {entry.by.partition(' (')[0]}" if entry.by else entry.text
+    text = f"{entry.text}  {entry.by}" if entry.by else entry.text
     room = max(10, width - 14)
     text = fit(text, min(room, cell_len(text)))
     return Content.assemble(
@@ -233,6 +236,7 @@ def wait_content(
     due: Due,
     *,
     loaded: bool,
+    now: datetime,
     width: int,
     narrow: bool,
 ) -> Content:
@@ -240,20 +244,12 @@ def wait_content(
     role = DUE_ROLE.get(due.urgency, "")
     form = form_of(wait.json_schema, initial=initial_of(wait)) if loaded else None
     what = asked(wait, call=tool_call(form) if form is not None else None)
+    brief = brief_facts(wait, due.full_text, role, ids_below=not narrow)
+    told = [*brief, *(needs(form) if form else [])]
     if narrow:
-        return lines(
-            [*what, *brief_facts(wait, due.full_text, role), *(needs(form) if form else [])]
-        )
-    parts = [
-        *what,
-        Content(""),
-        *wait_due(wait, due.full_text, role),
-        *(needs(form) if form else []),
-    ]
-    parts += last_entries(entries, width)
-    if wait.status is WaitStatus.PENDING and wait.kind.asks_people:
-        parts += effect(wait)
-    return lines([*parts, Content(""), *wait_ids(wait)])
+        return lines([*what, *told])
+    parts = [*what, Content(""), *told, *last_entries(entries, width)]
+    return lines([*parts, Content(""), *wait_more(wait, now), *wait_ids(wait)])
 
 
 def _needs(item: Field, root: Schema) -> str:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from textual.containers import Vertical
 from textual.content import Content
 
-from helmr.models import RunInfo, SessionInfo, WaitInfo
+from helmr.models import Activity, RunInfo, SessionInfo, WaitInfo
 from helmr_console import safe, views
 from helmr_console.session_detail import SessionDetail
 from helmr_console.views import Cell, Row
@@ -71,6 +71,7 @@ class SessionTabs(Vertical):
 
     def put_summary(self, summary: SessionInfo) -> None:
         """The session was read."""
+        self.transcript.is_active = summary.activity is not Activity.IDLE
         self.transcript.set_count(max(self.transcript.count, summary.last_seq))
         self.raw.say(_json(summary), "Raw")
 
@@ -111,7 +112,7 @@ class SessionTabs(Vertical):
 
     def in_full(self) -> tuple[str, Content] | None:
         """Title and text of what is under the cursor."""
-        entry = self.transcript.current if self.tab is Tab.TRANSCRIPT else None
+        entry = self.transcript.told if self.tab is Tab.TRANSCRIPT else None
         if entry is not None:
             return f"Entry {entry.seq}", entry_in_full(entry, self.transcript.aside)
         if self.tab is Tab.WAITS and (wait := self.wait) is not None:

@@ -5,11 +5,9 @@ The view's height is known without reading anything but the newest seq. Lines ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from enum import StrEnum
 
-from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -21,24 +19,20 @@ from textual.selection import Selection
 from textual.strip import Strip
 
 from helmr.models import EntryInfo
-from helmr_console import countdown, look
-from helmr_console.entry_lines import EntryLine, entry_full, entry_line, set_aside_line
+from helmr_console import look
+from helmr_console.entry_lines import EntryLine, entry_full, set_aside_line
 from helmr_console.entry_pages import PAGE, EntryPages
-from helmr_console.set_aside import Rewinds, Rewound
-from helmr_console.widgets.line_map import LineMap
-from helmr_console.widgets.lines import fit
+from helmr_console.set_aside import Rewound
+from helmr_console.steps import step_line
+from helmr_console.transcript_rows import Rows
+from helmr_console.widgets.lines import fit, wrapped
 from helmr_console.widgets.selection import chosen_text, highlighted
+from helmr_console.widgets.transcript_row import Marks, Times, row, time_text
 
 UNFOLDED_LINES_MAX = 400
 UNFOLDED_CELLS_MAX = 64_000
-
-
-class Times(StrEnum):
-    """How the time of an entry is shown."""
-
-    CLOCK = "clock"
-    AGE = "age"
-    ELAPSED = "elapsed"
+LIVE_LINES_MAX = 6
+"""So much of what a step says while it runs: the end of it."""
 
 
 class TranscriptView(ScrollView, can_focus=True):
@@ -79,13 +73,12 @@ class TranscriptView(ScrollView, can_focus=True):
         self.marked: int | None = None
         self.times = Times.CLOCK
         self.wrap = True
-        self.rewinds = Rewinds()
+        self.is_active = False
+        """The session has a run that has not ended."""
         self.folds_aside = False
         """What rewinds set aside is one line for each stretch of it."""
-        self._map = LineMap()
         self.pages = EntryPages()
-        self._unfolded: dict[int, list[str]] = {}
-        self._stretches: list[tuple[int, int]] = []
+        self.rows = Rows()
 
     # --- entries
 
@@ -103,7 +96,7 @@ class TranscriptView(ScrollView, can_focus=True):
     def put_page(self, page: int, entries: Sequence[EntryInfo]) -> None:
         """Entries of a page have come."""
         self.pages.put(page, entries)
-        if self.rewinds.learn(entries) or self.folds_aside:
+        if self.rows.learn(entries) or self.folds_aside:
             self._refold()
         self.refresh()
         if (self.seq - 1) // PAGE == page:
@@ -116,9 +109,24 @@ class TranscriptView(ScrollView, can_focus=True):
     def append(self, entry: EntryInfo) -> None:
         """An entry came by the feed."""
         self.pages.append(entry)
-        if self.rewinds.learn([entry]):
+        if self.rows.learn([entry]):
             self._refold()
         self.set_count(max(self.count, entry.seq))
+
+    def say_live(self, texts: Mapping[int | None, Sequence[str]]) -> None:
+        """What code says while it runs, by op: below the start of that step; without op, below the last entry."""
+        width = max(10, self.size.width - 8)
+        lines: dict[int, list[str]] = {}
+        for op, said in texts.items():
+            step = self.rows.steps.running(op) if op is not None else None
+            parts = [part for text in said for part in text.split("\n") if part]
+            seq = step.start.seq if step is not None else self.count
+            lines[seq] = [line for part in parts for line in wrapped(part, width)]
+        self.rows.say_live({seq: one[-LIVE_LINES_MAX:] for seq, one in lines.items()})
+        self._resize()
+        if self.follow:
+            self._keep_in_view()
+        self.refresh()
 
     def entry(self, seq: int) -> EntryInfo | None:
         """The entry, if its page is here; else the page is asked for."""
@@ -132,11 +140,16 @@ class TranscriptView(ScrollView, can_focus=True):
         """The entry under the cursor, if it is here."""
         return self.entry(self.seq) if self.count else None
 
+    @property
+    def told(self) -> EntryInfo | None:
+        """What the row under the cursor is about: of a step that has ended, its end."""
+        return self.entry(self.rows.told(self.seq)) if self.count else None
+
     # --- cursor and folding
 
     def move_to(self, seq: int) -> None:
         """Put the cursor on this entry."""
-        seq = self._map.shown(max(1, min(seq, self.count)))
+        seq = self.rows.map.shown(max(1, min(seq, self.count)))
         if seq != self.seq:
             self.seq = seq
             self.post_message(self.Moved())
@@ -146,12 +159,12 @@ class TranscriptView(ScrollView, can_focus=True):
     def action_move(self, by: int) -> None:
         """Move by entries; moving up stops following."""
         self.follow = self.follow and by > 0
-        self.move_to(self._map.step(self.seq, by))
+        self.move_to(self.rows.map.step(self.seq, by))
 
     def action_page(self, by: int) -> None:
         """Move by screens."""
         self.follow = self.follow and by > 0
-        self.move_to(self._map.step(self.seq, by * max(1, self.size.height - 1)))
+        self.move_to(self.rows.map.step(self.seq, by * max(1, self.size.height - 1)))
 
     def action_choose(self) -> None:
         """Open the entry."""
@@ -159,31 +172,37 @@ class TranscriptView(ScrollView, can_focus=True):
 
     def toggle_screen(self) -> None:
         """Unfold what is on screen, or fold everything if something is unfolded."""
-        if self._unfolded:
-            self._unfolded.clear()
+        rows = self.rows
+        if rows.unfolded:
+            rows.unfolded.clear()
         else:
             top = self.scroll_offset.y
             for line in range(top, top + self.size.height):
-                seq, _ = self._map.at_line(line)
-                entry = self.entry(seq)
-                if entry is not None and self._map.stretch_at(seq) is None:
-                    self._unfolded[seq] = self._full(entry)
+                seq, _ = rows.map.at_line(line)
+                if not rows.is_folded(seq):
+                    self._unfold(seq)
+        rows.measure()
         self._resize()
         self._keep_in_view()
         self.refresh()
+
+    def _unfold(self, seq: int) -> None:
+        entry = self.entry(self.rows.told(seq))
+        if entry is not None:
+            self.rows.unfolded[seq] = self._full(entry)
 
     def toggle_aside(self) -> int:
         """Fold what was set aside, or show it again; how many stretches are folded now."""
         self.folds_aside = not self.folds_aside
         self._refold()
         self.move_to(self.seq)
-        return len(self._stretches)
+        return len(self.rows.aside)
 
     @property
     def aside(self) -> Rewound | None:
         """The rewind that has set the entry under the cursor aside, as far as is known."""
         entry = self.current
-        return self.rewinds.of(entry) if entry is not None else None
+        return self.rows.rewinds.of(entry) if entry is not None else None
 
     def toggle_wrap(self) -> None:
         """Wrap long lines of unfolded entries, or cut them."""
@@ -211,21 +230,24 @@ class TranscriptView(ScrollView, can_focus=True):
     # --- geometry
 
     def _resize(self) -> None:
-        below = {seq: len(lines) for seq, lines in self._unfolded.items()}
-        self._map = LineMap(below, self._stretches)
-        self.virtual_size = Size(self.size.width, self._map.height(self.count))
+        self.virtual_size = Size(self.size.width, self.rows.map.height(self.count))
 
     def _refold(self) -> None:
-        held = self.pages.in_order()
-        self._stretches = self.rewinds.stretches(held) if self.folds_aside else []
+        above = self.rows.map.line_of(self.seq) - self.scroll_offset.y
+        self.rows.fold(self.pages.in_order(), folds_aside=self.folds_aside)
         self._resize()
+        self.seq = self.rows.map.shown(self.seq)
+        # What is above the cursor may take fewer lines now: the row under the eye stays where it is.
+        top = self.rows.map.line_of(self.seq) - above
+        if self.count and top != self.scroll_offset.y:
+            self.scroll_to(y=max(0, top), animate=False, force=True)
         self._keep_in_view()
         self.refresh()
         self.post_message(self.Moved())  # the entry under the cursor may be set aside by now
 
     def _keep_in_view(self) -> None:
-        line = self._map.line_of(self.seq)
-        end = line + len(self._unfolded.get(self.seq, ()))
+        line = self.rows.map.line_of(self.seq)
+        end = line + len(self.rows.below(self.seq))
         top, height = self.scroll_offset.y, max(1, self.size.height)
         # Forced, as a view that has just learnt how long it is has no scroll bar yet.
         if line < top:
@@ -238,12 +260,10 @@ class TranscriptView(ScrollView, can_focus=True):
             )
 
     def _reflow(self) -> None:
-        for seq in list(self._unfolded):
-            entry = self.entry(seq)
-            if entry is None:
-                del self._unfolded[seq]
-            else:
-                self._unfolded[seq] = self._full(entry)
+        for seq in list(self.rows.unfolded):
+            del self.rows.unfolded[seq]
+            self._unfold(seq)
+        self.rows.measure()
         self._resize()
         self._keep_in_view()
         self.refresh()
@@ -262,7 +282,7 @@ class TranscriptView(ScrollView, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         """A click selects, a second one opens."""
-        seq, _ = self._map.at_line(self.scroll_offset.y + event.y)
+        seq, _ = self.rows.map.at_line(self.scroll_offset.y + event.y)
         if seq <= self.count:
             self.follow = False
             again = seq == self.seq and event.chain >= 2
@@ -291,31 +311,38 @@ class TranscriptView(ScrollView, can_focus=True):
 
     def _text_at(self, line: int) -> str:
         """The text of a line; what is not here is not asked for: a selection may be long."""
-        seq, _ = self._map.at_line(line)
+        seq, _ = self.rows.map.at_line(line)
         if seq <= self.count and self.pages.peek(seq) is None:
             return self._pending(seq, self.size.width, "").text
         return self._strip(line).text
 
     def _strip(self, line: int) -> Strip:
         width = self.size.width
-        seq, below = self._map.at_line(line)
+        seq, below = self.rows.map.at_line(line)
         if seq > self.count:
             return Strip.blank(width, self._style(""))
         ground = "cursor" if seq == self.seq else ""
         if below:
-            text = self._unfolded[seq][below - 1]
-            strip = Strip([Segment(fit("      " + text, width), self._style("", ground))])
+            text = self.rows.below(seq)[below - 1]
+            role = "accent" if self.rows.is_live(seq, below) else ""
+            style = self._style(role, ground)
+            strip = Strip([Segment(fit("      " + text, width), style)])
             return strip.adjust_cell_length(width, self._style("", ground))
         entry = self.entry(seq)
         if entry is None:
             return self._pending(seq, width, ground)
-        stretch = self._map.stretch_at(seq)
-        aside = self.rewinds.of(entry)
+        aside = self.rows.rewinds.of(entry)
+        stretch = self.rows.map.stretch_at(seq) if self.rows.is_folded(seq) else None
         if stretch is not None and aside is not None:
             said = set_aside_line(seq, stretch[1], aside.reason, aside.by)
         else:
-            said = entry_line(entry)
+            said = step_line(self.rows.steps, entry, self._runs_now, self.now)
         return self._line(entry, said, width, ground, aside=aside is not None)
+
+    def _runs_now(self, seq: int) -> bool:
+        """Nothing that is here says that the step has ended, and nothing is missing here."""
+        first, last = (seq - 1) // PAGE, (self.count - 1) // PAGE
+        return self.is_active and all(page in self.pages.held for page in range(first, last + 1))
 
     def _pending(self, seq: int, width: int, ground: str) -> Strip:
         strip = Strip([Segment(f"  {seq:>5}  …", self._style("muted", ground))])
@@ -324,54 +351,27 @@ class TranscriptView(ScrollView, can_focus=True):
     def _line(
         self, entry: EntryInfo, line: EntryLine, width: int, ground: str, *, aside: bool
     ) -> Strip:
-        here = line.seq == self.seq
-        sign = self._sign() if here else " "
-        mark = "*" if line.seq == self.marked else " "
-        fold = "-" if line.seq in self._unfolded else " "
-        if self._map.stretch_at(line.seq) is not None:
-            fold = "+"
-        time = self._time(entry)
-        by = f"  {line.by}" if line.by and width >= 70 else ""
-        by = fit(by, min(cell_len(by), width // 3))
-        room = max(0, width - 26 - cell_len(by))
-        text = line.text
-        if line.rule:
-            text = f"── {text} "
-            text += "─" * max(0, room - cell_len(text))
-        text_role = (
-            "muted" if line.rule else (line.role if line.role in ("error", "warning") else "")
+        fold = (
+            "-" if line.seq in self.rows.unfolded else "+" if self.rows.is_folded(line.seq) else " "
         )
-        word_role = line.role or "muted"
-        if aside:
-            word_role = text_role = "muted"
-        parts = [
-            (sign, "accent"),
-            (mark, "strong"),
-            (f"{line.seq:>5}", "muted"),
-            (f"{fold}{time:>8}{'~' if aside else ' '}", "muted"),
-            (f"{line.word:<8} ", word_role),
-            (fit(text, room), text_role),
-            (by, "muted"),
-        ]
+        marks = Marks(
+            sign=self._sign() if line.seq == self.seq else " ",
+            is_marked=line.seq == self.marked,
+            fold=fold,
+            is_aside=aside,
+        )
+        parts = row(line, self._time(entry), marks, width)
         strip = Strip([Segment(text, self._style(role, ground)) for text, role in parts if text])
         return strip.adjust_cell_length(width, self._style("", ground))
 
     def _time(self, entry: EntryInfo) -> str:
-        if self.times is Times.CLOCK:
-            return countdown.clock(entry.recorded_at)
-        if self.times is Times.AGE:
-            return countdown.span((self.now() - entry.recorded_at).total_seconds())
-        before = self.pages.peek(entry.seq - 1)
-        if before is None:
-            return "" if entry.seq > 1 else "0s"
-        gap_s = (entry.recorded_at - before.recorded_at).total_seconds()
-        return f"+{gap_s:.3f}s" if gap_s < 10 else f"+{countdown.span(gap_s)}"
+        return time_text(self.times, entry, self.pages.peek(entry.seq - 1), self.now)
 
     def _full(self, entry: EntryInfo) -> list[str]:
         width = max(10, self.size.width - 8)
         found: list[str] = []
         for text in entry_full(entry, UNFOLDED_CELLS_MAX).expandtabs(4).split("\n"):
-            found += _wrapped(text, width) if self.wrap else [text]
+            found += wrapped(text, width) if self.wrap else [text]
             if len(found) >= UNFOLDED_LINES_MAX:
                 return [*found[:UNFOLDED_LINES_MAX], "… cut here; enter opens the entry"]
         return found
@@ -381,20 +381,3 @@ class TranscriptView(ScrollView, can_focus=True):
 
     def _style(self, role: str, ground: str = "") -> Style:
         return look.style(self.app.theme, role, ground=ground or "background")
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    """Text in lines of at most `width` cells, broken at spaces where there are any."""
-    lines: list[str] = []
-    while cell_len(text) > width:
-        cut, used = 0, 0
-        for char in text:
-            size = cell_len(char)
-            if used + size > width:
-                break
-            cut, used = cut + 1, used + size
-        space = text.rfind(" ", max(1, cut // 2), cut + 1)
-        cut = space if space > 0 else max(1, cut)
-        lines.append(text[:cut])
-        text = text[cut:].removeprefix(" ")
-    return [*lines, text]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -142,6 +144,28 @@ async def break_it(ask: Ask) -> str:
     raise ValueError(ask.subject)
 
 
+spoken = streams.output("spoken")
+silent = threading.Event()
+"""Set, the speaker comes to its end."""
+
+
+@step
+async def speak(words: str) -> str:
+    """Says the same words until it may end."""
+    while not silent.is_set():
+        spoken.emit({"text": f"{words} "})
+        await asyncio.sleep(0.02)
+    return words
+
+
+@task(id="speaker", streams=[spoken])
+async def speaker(ask: Ask) -> str:
+    """An agent that speaks while it works."""
+    said = await speak(ask.subject)
+    await spoken.append(said)
+    return said
+
+
 @task(id="delegate", streams=[approval])
 async def delegate(ask: Ask) -> list[str]:
     """Has others ask, as often as there are rounds, and waits for them."""
@@ -150,7 +174,7 @@ async def delegate(ask: Ask) -> list[str]:
 
 
 REGISTRY = Registry(
-    [delegate, publish, review, order, talk, sign, pick_up, break_it, call],
+    [delegate, publish, review, order, talk, sign, pick_up, break_it, call, speaker],
     modules=["tests.console.flow.tasks"],
     code_hash="console-1",
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from time import monotonic
 
+from textual import events
 from textual.widget import Widget
 
 from helmr.client.aio import AsyncClient
@@ -287,3 +288,24 @@ async def test_a_viewer_key_is_told_so(bench: Bench) -> None:
     await bench.press("r")
     await bench.until(lambda: bench.app.shared.store.errors)
     assert bench.app.is_running
+
+
+async def test_joiners_are_typed_pasted_and_sent(bench: Bench) -> None:
+    """Without them it is another word, and another picture."""
+    word, family = "می\u200cگویم", "👩\u200d👩\u200d👧"
+    wait = await bench.ask(subject=f"Publish {family}?")
+    await bench.open(size=(120, 36))
+    await bench.inbox(1)
+    assert "U+200D" not in bench.text()
+    await bench.press("a")
+    screen = await bench.form()
+    await bench.press("1", "tab")
+    bench.app.post_message(events.Paste(word))
+    bench.app.post_message(events.Paste(family))
+    await bench.until(lambda: screen.form.cells().get("note") == word + family)
+    await bench.press("x", "backspace")
+    assert screen.form.cells()["note"] == word + family
+    await bench.press("ctrl+s", "ctrl+s")
+    await bench.stack.run_until(wait["run"]["id"], "succeeded", "waiting")
+    records = await bench.records(wait["session"]["id"])
+    assert [one["data"] for one in records] == [{"decision": "approve", "note": word + family}]

@@ -73,7 +73,7 @@ async def test_the_pane_shows_the_call_and_a_text_of_its_own_beside_it(bench: Be
     await bench.open()
     await bench.inbox(1)
     await bench.sees("amount.cents     4200")
-    assert "Mind the limit of a month." in bench.text()
+    await bench.sees("Mind the limit of a month.")
     assert "decline  refund is not called; the agent" in bench.text()
 
 

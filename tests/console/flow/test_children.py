@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from helmr_console.views import short_id
 from tests.console.flow.bench import Bench
 
 
@@ -45,7 +46,7 @@ async def test_one_key_leads_to_an_only_child_and_back_to_the_parent(bench: Benc
     [child] = await children_of(bench, parent, 1)
     await opened(bench, parent)
     await bench.sees("waits for ses…")
-    await bench.sees(f"done {child}, o")
+    await bench.sees(f"publish  {short_id(child)}, o")
     await bench.press("right_square_bracket", "o")
     await shows(bench, child)
     await bench.sees("started publish, child of ses…")

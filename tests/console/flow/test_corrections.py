@@ -106,7 +106,7 @@ async def test_a_run_is_taken_back_to_an_entry_and_keeps_its_answer(bench: Bench
     await bench.on("SessionScreen")
     await bench.until(partial(waits_on, bench, asked["session"]["id"], "chat"))
     assert (await bench.records(session_id))[-1]["seq"] == 1, "nobody was asked again"
-    await bench.until(lambda: screen.transcript.rewinds.known)
+    await bench.until(lambda: screen.transcript.rows.rewinds.known)
     screen.transcript.move_to(3)
     await bench.press("e")
     await bench.sees("entries: again")

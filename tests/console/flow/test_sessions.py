@@ -228,7 +228,7 @@ async def test_the_transcript_is_searched(bench: Bench) -> None:
         lambda: "line 7" in str(screen.transcript.current and screen.transcript.current.body)
     )
     await bench.press("slash", *"absent", "enter")
-    await bench.until(lambda: "Not found" in bench.toasts())
+    await bench.sees("not found")
 
 
 async def test_activity_tells_who_did_what(bench: Bench) -> None:

@@ -37,27 +37,27 @@ def _steps() -> list[Step]:
         # --- inbox, and what opens over it
         ("", inbox, "⟨U+202E⟩"),
         ("Z", inbox, "Answer needs"),
-        ("Z", inbox, "Inbox, by deadline"),
+        ("Z", inbox, "Inbox · oldest"),
         ("y", pick, "enter picks"),
-        ("escape", inbox, "Inbox, by deadline"),
+        ("escape", inbox, "Inbox · oldest"),
         ("ctrl+p", pick, "enter picks"),
         ("paste", pick, "enter picks"),
-        ("escape", inbox, "Inbox, by deadline"),
+        ("escape", inbox, "Inbox · oldest"),
         ("question_mark", text, "esc closes"),
-        ("escape", inbox, "Inbox, by deadline"),
+        ("escape", inbox, "Inbox · oldest"),
         ("slash paste", inbox, "0 of 3 waits"),
         ("escape", inbox, "no filter"),
         # --- filters by name
         ("f", pick, "no filter"),
-        ("escape", inbox, "Inbox, by deadline"),
+        ("escape", inbox, "Inbox · oldest"),
         ("F", "SaveFilterScreen", "forget the one named"),
         ("paste", "SaveFilterScreen", "control characters"),
         ("enter", "SaveFilterScreen", "a filter's name is"),
-        ("escape", inbox, "Inbox, by deadline"),
+        ("escape", inbox, "Inbox · oldest"),
         # --- given to somebody
         ("d", "DelegateScreen", "To whom"),
         ("paste", "DelegateScreen", "control characters"),
-        ("escape", inbox, "Inbox, by deadline"),
+        ("escape", inbox, "Inbox · oldest"),
         # --- answer
         ("a", answer, "( ) approve"),
         ("ctrl+t", answer, "fill the form first"),
@@ -73,10 +73,10 @@ def _steps() -> list[Step]:
         ("escape", answer, "(•) approve"),
         ("f1", text, "esc closes"),
         ("escape", answer, "(•) approve"),
-        ("escape", inbox, "Inbox, by deadline"),
+        ("escape", inbox, "Inbox · oldest"),
         # --- one by one
         ("n", "OneByOneScreen", "One by one ─"),
-        ("escape", inbox, "Inbox, by deadline"),
+        ("escape", inbox, "Inbox · oldest"),
         # --- batch
         ("space", inbox, "1 marked"),
         ("space", inbox, "2 marked"),
@@ -113,9 +113,13 @@ def _steps() -> list[Step]:
         ("X", "ConfirmScreen", "Cancel session ─"),
         ("paste", "ConfirmScreen", "control characters"),
         ("escape", session, "[Raw]"),
-        ("escape escape", inbox, "Inbox, by deadline"),  # the first one takes the search away
+        ("escape escape", inbox, "Inbox · oldest"),  # the first one takes the search away
         # --- the other areas
         ("2", "SessionsScreen", "Sessions, newest activity first"),
+        ("exclamation_mark", "SessionsScreen", "is:failed,blocked"),
+        ("R", "RetryScreen", "Failed or blocked"),
+        ("escape", "SessionsScreen", "is:failed,blocked"),
+        ("escape", "SessionsScreen", "no filter"),
         ("slash failed enter", session, "following"),
         ("right_square_bracket right_square_bracket", session, "ValueError"),
         ("R", "ConfirmScreen", "Retry run ─"),

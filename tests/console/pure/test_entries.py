@@ -53,6 +53,60 @@ def test_a_kind_of_a_newer_runtime_is_shown_as_it_is() -> None:
             "approval #3 given back: the code gave its wait up",
         ),
         (
+            "input.accepted",
+            {"stream": "approval", "stream_seq": 1, "outcome": "fulfilled", "data": {"ok": True}},
+            "input",
+            'approval  {"ok": true}',
+        ),
+        (
+            "input.accepted",
+            {"stream": "chat", "stream_seq": 2, "outcome": "buffered", "data": "hi"},
+            "input",
+            "chat buffered  hi",
+        ),
+        (
+            "input.accepted",
+            {"stream": "approval", "outcome": "fulfilled", "data": "no", "mode": "default"},
+            "input",
+            "approval  no, its ladder's default",
+        ),
+        (
+            "wait.fulfilled",
+            {"mode": "default", "data": 1},
+            "wait",
+            "fulfilled by its ladder's default: 1",
+        ),
+        (
+            "wait.opened",
+            {"kind": "input", "stream": "approval", "deadline_at": "2026-12-01T14:00:00.5Z"},
+            "wait",
+            "input approval opened, due in 7d 0h",
+        ),
+        (
+            "wait.opened",
+            {
+                "kind": "input",
+                "stream": "approval",
+                "deadline_at": "2026-12-01T14:00:00Z",
+                "default_at": "2026-11-24T14:03:00Z",
+            },
+            "wait",
+            "input approval opened, due in 3m",
+        ),
+        ("wait.claimed", {"until_at": "2026-11-24T14:15:00Z"}, "wait", "claimed until 14:15 (15m)"),
+        (
+            "wait.claimed",
+            {"until_at": "2026-11-25T00:06:00Z"},
+            "wait",
+            "claimed until 00:06 on 25 Nov (10h 06m)",
+        ),
+        (
+            "wait.reminded",
+            {"next_rung_at": "2026-11-24T20:57:35.373967Z"},
+            "wait",
+            "reminded, next rung in 6h 57m",
+        ),
+        (
             "token.created",
             {"token_id": TOKEN, "subject": "Pay the invoice?", "callback_hash": "c0ffee"},
             "token",
@@ -91,3 +145,25 @@ def test_a_kind_of_a_newer_runtime_is_shown_as_it_is() -> None:
 )
 def test_what_the_words_say(kind: str, body: dict[str, Any], word: str, text: str) -> None:
     assert line(kind, body) == (word, text)
+
+
+@pytest.mark.parametrize(
+    ("principal", "by"),
+    [
+        ({"type": "api_key", "name": "local", "on_behalf_of": "ana"}, "ana"),
+        ({"type": "api_key", "name": "ci"}, "ci"),
+        ({"type": "callback"}, "callback"),
+        ({"type": "runtime"}, ""),
+    ],
+)
+def test_a_row_names_the_person(principal: dict[str, Any], by: str) -> None:
+    entry = EntryInfo(
+        session_id=ids.new_id(ids.SESSION),
+        seq=1,
+        feed_offset=1,
+        recorded_at=AT,
+        kind="note.added",
+        principal=PrincipalInfo.model_validate(principal),
+        body={"text": "x"},
+    )
+    assert entry_line(entry).by == by

@@ -17,10 +17,8 @@ def drawn(
     found = []
     for seq in range(1, count + 1):
         here = next((one for one in stretches if one[0] <= seq <= one[1]), None)
-        if here is None:
+        if here is None or here[0] == seq:
             found += [(seq, line) for line in range(1 + below.get(seq, 0))]
-        elif here[0] == seq:
-            found.append((seq, 0))
     return found
 
 
