@@ -24,10 +24,10 @@ from helmr_console.entry_lines import EntryLine, entry_full, set_aside_line
 from helmr_console.entry_pages import PAGE, EntryPages
 from helmr_console.set_aside import Rewound
 from helmr_console.steps import step_line
-from helmr_console.transcript_rows import Rows
 from helmr_console.widgets.lines import fit, wrapped
 from helmr_console.widgets.selection import chosen_text, highlighted
 from helmr_console.widgets.transcript_row import Marks, Times, row, time_text
+from helmr_console.widgets.transcript_rows import Rows
 
 UNFOLDED_LINES_MAX = 400
 UNFOLDED_CELLS_MAX = 64_000
