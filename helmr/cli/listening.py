@@ -51,7 +51,9 @@ def listen(
         int | None,
         typer.Option(min=0, metavar="OFFSET", help="Begin after this feed offset; else now."),
     ] = None,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="A JSON object per line.")] = False,
+    jsonl: Annotated[
+        bool, typer.Option("--json", "--jsonl", help="A JSON object per line.")
+    ] = False,
 ) -> None:
     """Be told as lines what notice targets are told, until Ctrl-C."""
     wanted, names = waits_filter(cli, filter_, profile), _names(event or [])

@@ -7,13 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_answer_all import Script, asks, now, publishes, script, stack, statuses
+from tests.cli.test_answer_all import Script, asks, now, publishes, stack, statuses
 from tests.cli.test_next import output
+from tests.cli.typed import Typed
 from tests.service.stack import Stack
 
-__all__ = ["script", "stack"]
+__all__ = ["stack"]
 
 pytestmark = [pytest.mark.pty, pytest.mark.allows_blocking]
+
+
+@pytest.fixture
+def script(stack: Stack, tmp_path: Path) -> Script:
+    return Typed(stack, tmp_path)
 
 
 async def test_words_are_an_answer_of_the_waits_types(stack: Stack, script: Script) -> None:

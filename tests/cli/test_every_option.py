@@ -246,7 +246,7 @@ PROCESSES = {
     "watched runs": "run list --watch --json",
     "watched waits": "wait list --watch",
     "logs": "logs --follow --data-dir $DATA_DIR",
-    "listen": "listen --after 0 --event wait.opened --filter priority:high --profile nights --jsonl",
+    "listen": "listen --after 0 --event wait.opened --filter priority:high --profile nights --jsonl --json",
     "mcp": "mcp",
     "check": "check option_tasks.py --json --data-dir $DATA_DIR",
     "next": """next --kind input --task ask --stream approval --session $NEW_ASKING --priority high --tag vip

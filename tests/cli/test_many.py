@@ -10,11 +10,12 @@ import pytest
 
 from helmr_runtime.catalog import Registry
 from tests.cli import option_tasks
-from tests.cli.test_answer_all import Script, asks, script
+from tests.cli.test_answer_all import Script, asks
 from tests.cli.test_next import Person, person
+from tests.cli.typed import Typed
 from tests.service.stack import Stack
 
-__all__ = ["person", "script"]
+__all__ = ["person"]
 
 pytestmark = [pytest.mark.pty, pytest.mark.allows_blocking]
 
@@ -33,6 +34,11 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
         yield found
     finally:
         await found.stop()
+
+
+@pytest.fixture
+def script(stack: Stack, tmp_path: Path) -> Script:
+    return Typed(stack, tmp_path)
 
 
 async def failed(stack: Stack, why: str, **about: Any) -> dict[str, Any]:
