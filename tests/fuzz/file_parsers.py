@@ -25,9 +25,10 @@ from helmr.profiles import read_profile
 from helmr.toml_files import parse_toml
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.entries import Draft, EntryKind, Principal, stamp
-from helmr_runtime.ledger.duck import commit_log
+from helmr_runtime.ledger.duck import commit_log, files
 from helmr_runtime.ledger.duck.appends import Appends, Checkpoint, LeaseRow
 from helmr_runtime.ledger.duck.commit_log import CommitLog, read_unmerged
+from helmr_runtime.ledger.duck.files import HeadMark, HeadPosition
 from helmr_runtime.ledger.duck.offline import Keys
 from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.notices.targets import read_targets, to_json
@@ -183,6 +184,24 @@ def read_log(path: Path) -> None:
     assert read_unmerged(path, LOG_ID, 0) == log.unmerged()
 
 
+def marks(values: Sequence[Any]) -> bytes:
+    """A head mark of a copy for each value, with a right checksum."""
+    made = b""
+    for value in values:
+        parts = value if isinstance(value, list) else [value]
+        fields = [str(part).encode(errors="replace") for part in parts]
+        check = files._checksum(fields[0], fields[-1]) if fields else b""
+        made += b" ".join([*fields, check]).ljust(files.COPY_BYTES, b"\n")
+    return made
+
+
+def read_mark(path: Path) -> None:
+    assert isinstance(HeadMark(path).read(), HeadPosition)
+
+
+MARKS = [[12, "ab" * 32], [11, "00" * 32]]
+
+
 async def opened_once(path: Path, keys: Keys) -> None:
     """Bring a ledger to today's schema."""
     clock = FakeClock(EARLIER.made_at + timedelta(minutes=1))
@@ -241,6 +260,12 @@ FILES = (
         one_altered([commit_rows()], records) | damaged([records([commit_rows(), commit_rows()])]),
         in_folder("ledger.duckdb.commits", read_log),
         (LedgerBehind, LedgerDamaged),
+    ),
+    Parser(
+        "head_mark",
+        one_altered(MARKS, marks) | damaged([marks(MARKS)]),
+        in_folder("ledger.duckdb.head", read_mark),
+        (LedgerBehind,),
     ),
 )
 

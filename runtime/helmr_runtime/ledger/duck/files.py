@@ -254,7 +254,10 @@ def _position(text: bytes) -> HeadPosition | None:
     fields = text.split()
     if len(fields) != 3 or _checksum(fields[0], fields[1]) != fields[2]:
         return None
-    return HeadPosition(int(fields[0]), bytes.fromhex(fields[1].decode("ascii")))
+    try:
+        return HeadPosition(int(fields[0]), bytes.fromhex(fields[1].decode("ascii")))
+    except ValueError:
+        return None
 
 
 def _line(mark: HeadPosition) -> bytes:
