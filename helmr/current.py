@@ -7,7 +7,7 @@ inside a step, has no run to ask and raises `NotInTask`.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -160,6 +160,8 @@ class StepCall:
     """Its body may be executed for a rehearsal."""
     loop: Literal["steps", "run"] = "steps"
     """Where an async body runs: on the loop that all of them share, or on its run's own."""
+    arguments: tuple[Sequence[Any], Mapping[str, Any]] | None = None
+    """What a replay compares; None compares nothing."""
 
     def retries_on(self, raised: Exception) -> bool:
         """Whether this failure is tried again, if tries are left."""
@@ -209,8 +211,8 @@ class DurableRun(Protocol):
         """Run a step once, or return its recorded value."""
         ...
 
-    async def append(self, stream: str, data: Any) -> int:
-        """Append to an output stream; the record's seq."""
+    async def append(self, stream: str, data: Any, *, compare: bool = True) -> int:
+        """Append to an output stream; the record's seq. `compare`: a replay compares the data."""
         ...
 
     def emit(self, stream: str, data: Any) -> None:

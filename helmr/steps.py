@@ -6,7 +6,7 @@ import asyncio
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import MethodType
 from typing import (
     TYPE_CHECKING,
@@ -60,6 +60,7 @@ class StepOptions(TypedDict, total=False):
     timeout: Duration | None
     rehearsable: bool
     loop: Literal["steps", "run"]
+    compare: bool
 
 
 class Step(Generic[P, R]):
@@ -86,6 +87,7 @@ class Step(Generic[P, R]):
         timeout: Duration | None = None,
         rehearsable: bool = False,
         loop: Literal["steps", "run"] = "steps",
+        compare: bool = True,
     ) -> None:
         if isinstance(function, staticmethod | classmethod):
             kind = type(function).__name__
@@ -113,6 +115,7 @@ class Step(Generic[P, R]):
         self._result = result
         self._unbound: Step[..., R] | None = None
         self.loop = loop
+        self.compare = compare
         self._check_loop()
 
     @property
@@ -169,7 +172,8 @@ class Step(Generic[P, R]):
         """Run durably inside a run; inside another step, or outside a run, just run.
 
         In a run it happens at least once: a step that was running when its process died runs again, with the
-        same `step_key` (S-32). Arguments are not recorded.
+        same `step_key` (S-32). Arguments are not recorded; of those that have a JSON form a replay compares a hash
+        (S-126).
 
         Raises:
             BadDefinition: The return annotation is not a type that pydantic can read; nothing was executed.
@@ -180,14 +184,14 @@ class Step(Generic[P, R]):
         """
         calls = made_calls()
         if calls is None:
-            return self._run(functools.partial(self.function, *args, **kwargs))
+            return self._run(args, kwargs)
         for argument in (*args, *kwargs.values()):
             if isinstance(argument, DurableCall):
                 raise argument.forgotten(f"{self.name}()")
-        coroutine = self._run(functools.partial(self.function, *args, **kwargs))
-        return DurableCall(f"{self.name}()", calls, coroutine)
+        return DurableCall(f"{self.name}()", calls, self._run(args, kwargs))
 
-    async def _run(self, call: Callable[[], Any]) -> R:
+    async def _run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> R:
+        call = functools.partial(self.function, *args, **kwargs)
         run = current_run.get()
         if run is None or current_step.get() is not None:
             value: R = await call() if self.is_async else await asyncio.to_thread(call)
@@ -207,6 +211,7 @@ class Step(Generic[P, R]):
                 formerly=self.formerly,
                 rehearsable=self.rehearsable,
                 loop=self.loop,
+                arguments=(args, kwargs) if self.compare else None,
             )
         )
         return value  # noqa: RET504 - decoded by the return annotation
@@ -325,6 +330,7 @@ def step(
     timeout: Duration | None = ...,
     rehearsable: bool = ...,
     loop: Literal["steps"] = ...,
+    compare: bool = ...,
 ) -> StepDecorator: ...
 @overload
 def step(
@@ -337,6 +343,7 @@ def step(
     timeout: Duration | None = ...,
     rehearsable: bool = ...,
     loop: Literal["run"],
+    compare: bool = ...,
 ) -> AsyncStepDecorator: ...
 def step(
     function: Callable[..., Any] | None = None,
@@ -350,6 +357,7 @@ def step(
     timeout: Duration | None = None,
     rehearsable: bool = False,
     loop: Literal["steps", "run"] = "steps",
+    compare: bool = True,
 ) -> Any:
     """Declare a step, bare or with arguments.
 
@@ -368,6 +376,7 @@ def step(
         loop: Where an async body runs. `"steps"`: on the loop that the async steps of all sessions of a process
             share, so that clients, pools and locks in module globals work; a body that blocks it holds up all of
             them. `"run"`: on the loop of the coroutine around it, for a body that uses objects made there.
+        compare: False lets its arguments differ at a replay of the same code (S-126).
 
     Raises:
         BadDefinition: A sync step with `loop="run"`, or a value out of range.
@@ -384,6 +393,7 @@ def step(
             timeout=timeout,
             rehearsable=rehearsable,
             loop=loop,
+            compare=compare,
         )
 
     return make(function) if function is not None else make

@@ -195,8 +195,12 @@ class OutputStream(Stream[T]):
     direction = "output"
 
     @durable_call(".append()")
-    async def append(self, value: T) -> int:
+    async def append(self, value: T, *, compare: bool = True) -> int:
         """Append a record and return its sequence number on this stream, from 1.
+
+        Args:
+            value: What fits the stream's schema.
+            compare: False lets it differ at a replay of the same code (S-126).
 
         Raises:
             SchemaMismatch: The value does not fit the schema, or its JSON is over 256 KiB.
@@ -205,7 +209,7 @@ class OutputStream(Stream[T]):
             f"{self.id}.append()",
             in_step=f"Append what the step returns, in the task; {self.id}.emit(…) streams from inside a step.",
         )
-        return await run.append(self.id, self.codec.encode(value))
+        return await run.append(self.id, self.codec.encode(value), compare=compare)
 
     def emit(self, value: T) -> None:
         """Show a chunk to whoever follows this stream now; it is not stored (S-90).

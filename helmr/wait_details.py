@@ -29,6 +29,7 @@ class WaitDetails:
         shown_digest: Digest of the JSON Schema that people are shown, this one or the stream's.
         on_decline: The answer of whoever declines.
         ladder: Rungs as JSON (`helmr.ladder.rungs_json`).
+        compare: A replay compares subject, body, schema and correlation id with what is recorded.
     """
 
     subject: str | None = None
@@ -41,6 +42,7 @@ class WaitDetails:
     tags: tuple[str, ...] = ()
     assignee: str | None = None
     ladder: tuple[Mapping[str, Any], ...] = ()
+    compare: bool = True
 
 
 NOTHING_SAID: Final = WaitDetails()

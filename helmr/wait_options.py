@@ -28,6 +28,7 @@ class WaitOptions(TypedDict, total=False):
         tags: To find it by, at most 20 of 64 characters.
         assignee: Whom it concerns, at most 128 characters.
         ladder: What is to happen while nobody answers: see `helmr.ladder`.
+        compare: False lets subject, body, schema and correlation id differ at a replay of the same code (S-126).
     """
 
     subject: str | None
@@ -38,6 +39,7 @@ class WaitOptions(TypedDict, total=False):
     tags: Iterable[str]
     assignee: str | None
     ladder: Iterable[Rung]
+    compare: bool
 
 
 def details(
@@ -74,6 +76,7 @@ def details(
         tags=checked_tags(options.get("tags", ())),
         assignee=_line(options.get("assignee"), ASSIGNEE_MAX, "an assignee"),
         ladder=rungs_json(options.get("ladder", ()), codec, timeout_s),
+        compare=options.get("compare", True),
     )
 
 

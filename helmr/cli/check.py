@@ -93,6 +93,9 @@ def _show(checks: Sequence[RunCheck]) -> None:
     unfit = [one for one in checks if not one.fits]
     if unfit:
         printing.table(COLUMNS, [_row(one) for one in unfit])
+    drift = [(one.run_id, line) for one in checks for line in one.drift]
+    if drift:
+        printing.table(("RUN", "DRIFT"), drift)
     counts = Counter(one.verdict for one in checks)
     told = ", ".join(f"{count} {verdict.value}" for verdict, count in sorted(counts.items()))
     noun = "run has" if len(checks) == 1 else "runs have"

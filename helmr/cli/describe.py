@@ -296,7 +296,8 @@ def check_fields(one: RunCheck) -> list[tuple[str, object]]:
         "path": one.path,
         "message": one.message,
     }
-    return found + [(name, value) for name, value in where.items() if value is not None]
+    found += [(name, value) for name, value in where.items() if value is not None]
+    return found + [("drift", line) for line in one.drift]
 
 
 def record_line(one: RecordInfo) -> str:

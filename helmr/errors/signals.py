@@ -24,22 +24,33 @@ class RunContinued(HelmrSignal):
     """`ctx.continue_as` ended this run; the next one has begun."""
 
 
-class NondeterminismError(HelmrSignal):
-    """The code asked for another op than the journal holds; the run is blocked (S-31)."""
+ORDER_HINT = "move what varies into a @step, sort what comes out of a set, and await tasks in an order of your own"
+"""For other ops than before."""
 
-    def __init__(self, *, op: int, recorded: str, met: str) -> None:
+ASKED_HINT = "move what varies into a @step, take times and ids from ctx, leave the call out with compare=False"
+"""For the same op that asks something else."""
+
+
+class NondeterminismError(HelmrSignal):
+    """The code asked for another op than the journal holds, or in the same op for something else (S-31, S-126).
+
+    The run is blocked.
+    """
+
+    def __init__(self, *, op: int, recorded: str, met: str, hint: str = ORDER_HINT) -> None:
         super().__init__(
             f"op {op}: the journal has {recorded}, the code asked for {met}. "
-            "Code between durable calls must do the same at each resume; move what varies into a @step, "
+            f"Code between durable calls must do the same at each resume; {hint}, "
             "or put the old code back and retry the run."
         )
+        self.hint = hint
         self.op = op
         self.recorded = recorded
         self.met = met
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild_mismatch, (self.op, self.recorded, self.met)
+        return _rebuild_mismatch, (self.op, self.recorded, self.met, self.hint)
 
 
-def _rebuild_mismatch(op: int, recorded: str, met: str) -> NondeterminismError:
-    return NondeterminismError(op=op, recorded=recorded, met=met)
+def _rebuild_mismatch(op: int, recorded: str, met: str, hint: str) -> NondeterminismError:
+    return NondeterminismError(op=op, recorded=recorded, met=met, hint=hint)

@@ -50,6 +50,8 @@ class RunJournal(Wire):
     """Those that its waits took and its peeks saw."""
     histories: dict[int, list[JournalRecord]] = Field(default_factory=dict)
     """Op → what a read of a stream's history gave."""
+    asked_keys: dict[str, str] = Field(default_factory=dict)
+    """Keys of the hashes of steps' arguments, by their tags, in base64, the newest last."""
 
 
 class CheckVerdict(StrEnum):
@@ -69,7 +71,8 @@ class CheckVerdict(StrEnum):
 class RunCheck(Wire):
     """What came of replaying one run with some code.
 
-    `op`, `recorded` and `met` are a difference's; `op`, `path` and `message` a refused value's.
+    `op`, `recorded` and `met` are a difference's; `op`, `path` and `message` a refused value's; `drift` has a line for
+    each op in which this code asks something else than other code did: it passes.
     """
 
     session_id: str
@@ -84,6 +87,7 @@ class RunCheck(Wire):
     """Where the code is that asks for `met`: `tasks.py:24`."""
     path: str | None = None
     message: str | None = None
+    drift: list[str] = Field(default_factory=list)
 
     @property
     def fits(self) -> bool:

@@ -12,8 +12,9 @@ from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.replay.fit import check_run
+from helmr_runtime.replay.op_hashes import hashes_of
 from helmr_runtime.security.secrets import secret_hash
-from helmr_runtime.security.task_secrets import CALLBACK_PATH
+from helmr_runtime.security.task_secrets import CALLBACK_PATH, TaskSecrets
 from helmr_runtime.session.snapshot import read_snapshot
 
 
@@ -31,7 +32,14 @@ async def check_stored(
         registered = registry.tasks.get(found.state.task)
         task = registered.task if registered is not None else None
         checks.append(
-            await check_run(task, found.state, found.histories, clock=clock, silence_s=silence_s)
+            await check_run(
+                task,
+                found.state,
+                found.histories,
+                clock=clock,
+                silence_s=silence_s,
+                hashes=hashes_of(registry.code_hash, TaskSecrets(found.loaded.keys, "").asked_keys),
+            )
         )
     return checks
 

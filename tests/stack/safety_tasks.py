@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from uuid import uuid4
 
 from helmr import step, streams, task
 
@@ -21,3 +22,11 @@ async def send_mail(text: str) -> str:
 async def skips_its_approval(text: str) -> str:
     approval.wait(timeout="7d", subject=f"Send {text}?")
     return await send_mail(text)
+
+
+@task(id="drifts-from-its-approval")
+async def drifts_from_its_approval(text: str) -> str:
+    drawn = f"{text} {uuid4()}"  # outside of steps: another one at each resume
+    if await approval.wait(timeout="7d", subject=f"Send {drawn}?").unwrap():
+        return await send_mail(drawn)
+    return "declined"

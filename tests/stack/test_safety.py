@@ -1,4 +1,4 @@
-"""Nobody is skipped, and what is done is what was approved, in one process and with Ray (S-125)."""
+"""Nobody is skipped, and what is done is what was approved, in one process and with Ray (S-125, S-126)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.live import LiveRuntime
+from tests.stack.live import LiveRuntime, kill, until
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.allows_blocking]
 
@@ -28,16 +28,36 @@ def live(request: pytest.FixtureRequest) -> LiveRuntime:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRuntime]:
     """One in a process of its own."""
-    one = LiveRuntime(tmp_path_factory.mktemp("alone"), tasks=TASKS, in_process=True)
+    one = LiveRuntime(tmp_path_factory.mktemp("alone"), tasks=TASKS, in_process=True, linger="0.1s")
     try:
         yield one.start()
     finally:
         one.stop()
 
 
+def out_of_memory(live: LiveRuntime, session_id: str) -> None:
+    """Return when the session's code is gone: in one process it parks, a host with Ray is killed."""
+    held = live.holder(session_id)
+    if held is not None and held["pid"] not in (None, live.pids()[0]):
+        kill(held["pid"])
+    until(lambda: live.holder(session_id) != held or held is None, within_s=30, what="parked")
+
+
 def test_an_approval_whose_await_was_forgotten_stops_the_run(live: LiveRuntime):
     run = live.ended(live.begin("skips-its-approval", "otters"))
     assert run.status == "failed"
     assert run.error.code == "not_awaited"
-    assert run.error.message == "approval.wait() at safety_tasks.py:22 was made and never awaited"
+    assert run.error.message == "approval.wait() at safety_tasks.py:23 was made and never awaited"
+    assert live.marked("mails") == 0
+
+
+def test_an_approval_whose_text_drifted_stops_the_run(live: LiveRuntime):
+    session_id = live.begin("drifts-from-its-approval", "otters")
+    wait = live.waiting(session_id)
+    out_of_memory(live, session_id)
+    live.client.waits.answer(wait.id, True)
+    run = live.ended(session_id)
+    assert run.status == "blocked"
+    assert run.error.code == "nondeterminism"
+    assert f'the journal has wait input approval with subject "{wait.subject}"' in run.error.message
     assert live.marked("mails") == 0

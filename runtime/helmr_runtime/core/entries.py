@@ -65,6 +65,9 @@ token.*, public_token.*, api_key.*, catalog.written, schedule.*, notices.*, sess
                    see the modules that own them
 ```
 
+The opening of an op may also have asked, the hash of what it asked (`core/asked.py`), and drift[], earlier ops in which
+the code asks something else than other code did (S-126).
+
 `error` is `{code, type, message, traceback}`. The op number and run id are columns of the entry, not of its body.
 
 A body may be stored sealed (`BodyCipher`). The hash covers it as stored, so a chain is checked without opening any.

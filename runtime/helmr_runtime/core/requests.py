@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
@@ -16,11 +17,25 @@ class OpRequest:
     """Base of all asks. `kind` and `name` are what S-30 compares with the journal."""
 
     kind: ClassVar[str] = ""
+    asked: str | None = field(default=None, kw_only=True, compare=False)
+    """The hash of what is asked, of an op that has one (S-126)."""
+    drift: tuple[int, ...] = field(default=(), kw_only=True, compare=False)
+    """Earlier ops of which this code asks something else than other code did, told for the first time."""
 
     @property
     def name(self) -> str:
         """What this op is about, within its kind."""
         return ""
+
+    @property
+    def compared(self) -> Any:
+        """JSON of what is compared at a replay besides kind and name; None if nothing is."""
+        return None
+
+    @property
+    def shown(self) -> Mapping[str, Any]:
+        """What of it a message can show, by name; its recorded counterpart is `shown_in` an opening."""
+        return {}
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}".strip()
@@ -43,6 +58,8 @@ class StepRequest(OpRequest):
     """Names that the step had: a journal that holds one of them fits."""
     rehearsable: bool = False
     """Its body may be executed for a rehearsal (S-87)."""
+    arguments: str | None = field(default=None, repr=False, compare=False)
+    """Text of those that are compared (`helmr_runtime.replay.arguments`); it is recorded nowhere."""
 
     @property
     def name(self) -> str:
@@ -76,6 +93,28 @@ class WaitRequest(OpRequest):
         return f"{self.wait_kind} {self.stream}" if self.stream is not None else self.wait_kind
 
     @property
+    def compared(self) -> Any:
+        """What a person is shown, and which answer is meant; of a timer how long it lasts."""
+        said = self.details
+        if not said.compare or self.wait_kind == "session":
+            return None
+        if self.wait_kind == "timer":
+            return [self.timeout_s]
+        words = [said.subject, said.body, said.shown_digest]
+        return [self.correlation_id, self.token_id, *words]
+
+    @property
+    def shown(self) -> Mapping[str, Any]:
+        """As `compared`; what a token may say in place of the code is left out where the code says nothing."""
+        if self.wait_kind == "timer":
+            return {"duration in seconds": self.timeout_s}
+        told = {"subject": self.details.subject, "body": self.details.body}
+        if self.token_id is not None:
+            said = {name: text for name, text in told.items() if text is not None}
+            return {"token": self.token_id, **said}
+        return {"correlation id": self.correlation_id, **told}
+
+    @property
     def awaits(self) -> tuple[str, ...]:
         """The token, or the child sessions, of which the first to end resolves the wait."""
         return (self.token_id,) if self.token_id is not None else self.session_ids
@@ -89,11 +128,22 @@ class OutputRequest(OpRequest):
     stream: str
     record_id: str
     data: Any = field(default=None, compare=False)
+    is_compared: bool = True
 
     @property
     def name(self) -> str:
         """The stream."""
         return self.stream
+
+    @property
+    def compared(self) -> Any:
+        """The data."""
+        return [self.data] if self.is_compared else None
+
+    @property
+    def shown(self) -> Mapping[str, Any]:
+        """The data."""
+        return {"data": self.data}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +200,19 @@ class TokenRequest(OpRequest):
     kind: ClassVar[str] = "token"
     new: NewToken
 
+    @property
+    def compared(self) -> Any:
+        """All that the code said of it but how it is signed."""
+        new = self.new
+        words = [new.subject, new.body, new.initial, new.schema]
+        lists = [list(new.tags), list(new.allowed_origins), list(map(dict, new.ladder))]
+        return [new.timeout_s, new.is_raw, dict(new.metadata), *words, *lists]
+
+    @property
+    def shown(self) -> Mapping[str, Any]:
+        """What people read of it."""
+        return {"subject": self.new.subject, "body": self.new.body}
+
 
 @dataclass(frozen=True, slots=True)
 class PublicTokenRequest(OpRequest):
@@ -168,6 +231,12 @@ class PublicTokenRequest(OpRequest):
     def name(self) -> str:
         """The scope's type."""
         return self.scope.type.value
+
+    @property
+    def compared(self) -> Any:
+        """What it is for, and for how long; not for which session, which is another one in a fork."""
+        scope = {**self.scope.to_json(), "session_id": None}
+        return [scope, self.max_uses, self.expires_in_s, list(self.allowed_origins)]
 
 
 @dataclass(frozen=True, slots=True)

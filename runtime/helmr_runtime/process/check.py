@@ -17,7 +17,8 @@ from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.run import ACTIVE
 from helmr_runtime.replay.detached import SILENCE_S
 from helmr_runtime.replay.fit import check_run
-from helmr_runtime.replay.journal import state_of
+from helmr_runtime.replay.journal import keys_of, state_of
+from helmr_runtime.replay.op_hashes import hashes_of
 
 AT_ONCE = 16
 """Replays beside each other: those that fall silent hold up no other for long."""
@@ -98,4 +99,5 @@ async def _check(
         histories,
         clock=SystemClock(),
         silence_s=silence_s,
+        hashes=hashes_of(registry.code_hash, keys_of(journal)),
     )

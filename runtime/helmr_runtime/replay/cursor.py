@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from helmr.errors import NondeterminismError
-from helmr_runtime.core.requests import OpRequest
-from helmr_runtime.replay.replay_log import GivenUp, Line, Outcome, ReplayLog
+from helmr.errors.signals import ASKED_HINT
+from helmr_runtime.core.asked import NOT_HASHED, AskedHashes, Comparison, compare, differing
+from helmr_runtime.core.requests import OpRequest, StepRequest
+from helmr_runtime.replay.replay_log import GivenUp, Line, Outcome, ReplayLog, shown_in
 
 
 class JournalCursor:
@@ -22,9 +27,16 @@ class JournalCursor:
     Attributes:
         known_at: The latest time that the code can know of, the same in every replay.
         given_up: Ops that the code has cancelled by now.
+        drift: Op → what other code had asked there and what this one asks, for each that differs.
     """
 
-    def __init__(self, draws_from: str, replay_log: ReplayLog, began_at: datetime) -> None:
+    def __init__(
+        self,
+        draws_from: str,
+        replay_log: ReplayLog,
+        began_at: datetime,
+        hashes: AskedHashes = NOT_HASHED,
+    ) -> None:
         self.known_at = began_at
         self.given_up: set[int] = set()
         self._passed = 0
@@ -37,6 +49,9 @@ class JournalCursor:
         self._asked: set[int] = set()
         self._op_max = max(replay_log.opened, default=0)
         self._patches = set(replay_log.patches)
+        self._hashes = hashes
+        self.drift: dict[int, tuple[str, str]] = {}
+        self._drift_told = 0
 
     @property
     def op(self) -> int:
@@ -111,6 +126,20 @@ class JournalCursor:
 
     # --- where code and journal differ ------------------------------------------------------------
 
+    def hashed(self, op: int, ask: OpRequest) -> OpRequest:
+        """The ask with the hash of what it asks; a new op also tells of the drift before it."""
+        opening = self._replay_log.openings.get(op, {})
+        drift: tuple[int, ...] = ()
+        if not self.is_recorded(op):
+            drift = tuple(sorted(self.drift))[self._drift_told :]
+            self._drift_told = len(self.drift)
+        asked = None
+        if isinstance(ask, StepRequest) and ask.arguments is not None:
+            asked = self._hashes.of_arguments(ask.arguments, opening.get("asked"))
+        elif (parts := ask.compared) is not None:
+            asked = self._hashes.of_data(parts)
+        return replace(ask, asked=asked, drift=drift) if asked is not None or drift else ask
+
     def is_recorded(self, op: int) -> bool:
         """The journal holds this op."""
         return op in self._replay_log.opened
@@ -123,9 +152,20 @@ class JournalCursor:
     def difference(self, op: int, ask: OpRequest) -> NondeterminismError | None:
         """The journal holds another op here than the code asks for."""
         recorded = self._replay_log.opened.get(op)
-        if recorded is None or ask.fits(recorded):
+        if recorded is None:
             return None
-        return NondeterminismError(op=op, recorded=recorded, met=str(ask))
+        if not ask.fits(recorded):
+            return NondeterminismError(op=op, recorded=recorded, met=str(ask))
+        opening = self._replay_log.openings[op]
+        compared = compare(opening.get("asked"), ask.asked)
+        if compared is Comparison.SAME:
+            return None
+        texts = _told_apart(recorded, opening, ask)
+        # What a fork's origin asked may name its session and its run.
+        if compared is Comparison.DIFFERENT and "copied_from" not in opening:
+            return NondeterminismError(op=op, recorded=texts[0], met=texts[1], hint=ASKED_HINT)
+        self.drift[op] = texts
+        return None
 
     def unasked(self, met: str) -> NondeterminismError | None:
         """The first op of the journal that the code has not asked for, where it must have asked for all."""
@@ -144,3 +184,13 @@ class JournalCursor:
             recorded = f"the end of {recorded}"
         met = "nothing: it awaits something that is not a durable call"
         return NondeterminismError(op=line.op, recorded=recorded, met=met)
+
+
+def _told_apart(recorded: str, opening: Mapping[str, Any], ask: OpRequest) -> tuple[str, str]:
+    """What is recorded and what is met, for two ops of one kind and name that ask different things."""
+    if isinstance(ask, StepRequest):
+        return recorded, f"{ask} with other arguments"
+    texts = differing(shown_in(opening), ask.shown)
+    if texts is None:
+        return recorded, f"{ask} with other words than before"
+    return f"{recorded} with {texts[0]}", f"{ask} with {texts[1]}"

@@ -17,6 +17,7 @@ from helmr.current import RunRef, SessionRef, StepRef
 from helmr.errors import NotReady, RunParked
 from helmr.tasks import Task
 from helmr_runtime.clock import Clock
+from helmr_runtime.core.asked import NOT_HASHED, AskedHashes
 from helmr_runtime.core.requests import EmitRequest, OpRequest
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.replay.driver import TREE_END_S, RunDriver
@@ -91,6 +92,7 @@ class DetachedRun:
         clock: Tells the code the time.
         answers: What becomes of what the code asks for behind the journal.
         secrets: Makes the secrets of the session's tokens.
+        hashes: Of what the code asks.
         silence_s: As `SILENCE_S`.
         goes_on: Behind the journal, too, the code may await timers, threads and sockets of its own.
     """
@@ -104,6 +106,7 @@ class DetachedRun:
         clock: Clock,
         answers: Answers,
         secrets: Secrets | None,
+        hashes: AskedHashes = NOT_HASHED,
         silence_s: float = SILENCE_S,
         goes_on: bool = False,
     ) -> None:
@@ -128,6 +131,7 @@ class DetachedRun:
             secrets=secrets,
             emissions=self,
             on_quiet=self._quiet,
+            hashes=hashes,
         )
 
     async def ended(self, *, patience_s: float, within_s: float | None = None) -> DetachedEnd:
@@ -163,6 +167,12 @@ class DetachedRun:
     def is_exhausted(self) -> bool:
         """The code did all that the journal holds."""
         return self._driver.cursor.is_exhausted
+
+    @property
+    def drift(self) -> list[str]:
+        """Where the code asks something else than other code did, a line for each op."""
+        found = sorted(self._driver.cursor.drift.items())
+        return [f"op {op}: {recorded}; now {met}" for op, (recorded, met) in found]
 
     async def has_left_nothing(self, *, within_s: float = TREE_END_S + 1.0) -> bool:
         """Wait for the end of the code's tree; false if parts of it did not end."""

@@ -23,6 +23,7 @@ from helmr.ids import RUN, new_id
 from helmr.made_calls import Made, MadeCalls, code_place
 from helmr.tasks import Task
 from helmr_runtime.clock import Clock
+from helmr_runtime.core.asked import NOT_HASHED, AskedHashes
 from helmr_runtime.core.requests import (
     ClockRequest,
     ContinueRequest,
@@ -125,6 +126,7 @@ class RunDriver:
         emissions: EmissionSink | None = None,
         on_quiet: Callable[[], None] | None = None,
         turn: Callable[[], str | None] = lambda: None,
+        hashes: AskedHashes = NOT_HASHED,
     ) -> None:
         self._mark = mark or SlotMark()
         self.run, self._name = run, task.id
@@ -132,7 +134,7 @@ class RunDriver:
         self._host = host
         self._clock = clock
         self.cursor = JournalCursor(
-            replay_log.draws_from or run.id, replay_log, replay_log.began_at or clock.now()
+            replay_log.draws_from or run.id, replay_log, replay_log.began_at or clock.now(), hashes
         )
         self._on_quiet = on_quiet
         self._pending: dict[int, asyncio.Future[Any]] = {}
@@ -338,6 +340,7 @@ class RunDriver:
         future: asyncio.Future[Any] = self._loop.create_future()
         future.add_done_callback(_retrieve)
         self._pending[op] = future
+        ask = self.cursor.hashed(op, ask)
         if isinstance(ask, WaitRequest):
             self.wait_op = op
         if not self._check_recorded(op, ask):

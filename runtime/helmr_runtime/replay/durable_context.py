@@ -62,6 +62,7 @@ from helmr_runtime.core.requests import (
     WaitRequest,
 )
 from helmr_runtime.core.tokens import NewToken
+from helmr_runtime.replay.arguments import arguments_text
 from helmr_runtime.replay.cursor import JournalCursor
 from helmr_runtime.replay.ends import Unreadable
 from helmr_runtime.replay.replay_log import Made, StepError, StepValue
@@ -123,6 +124,11 @@ class OpRequests(Protocol):
 
 class Secrets(Protocol):
     """Makes tokens of the session's keys; see `helmr_runtime.security.task_secrets`."""
+
+    @property
+    def asked_keys(self) -> Mapping[str, bytes]:
+        """Keys of the hashes of steps' arguments, by their tags, the newest last."""
+        ...
 
     def new_token(self, call: TokenCall) -> NewToken:
         """The token that the code asks for, with a fresh id."""
@@ -264,6 +270,7 @@ class DurableContext(DurableRun):
             timeout_s=call.timeout_s,
             formerly=call.formerly,
             rehearsable=call.rehearsable,
+            arguments=arguments_text(*call.arguments) if call.arguments is not None else None,
         )
         op, outcome = await self._asking.perform_step(ask, call)
         if isinstance(outcome, StepError):
@@ -274,10 +281,10 @@ class DurableContext(DurableRun):
             message = f"the recorded value of step {call.name} no longer fits: {error.message}"
             raise self.unreadable(op, message, error) from error
 
-    async def append(self, stream: str, data: Any) -> int:
+    async def append(self, stream: str, data: Any, *, compare: bool = True) -> int:
         """Append to an output stream; the record's seq."""
         _check_size(data, f"the record for stream {stream}", RECORD_BYTES_MAX)
-        seq: int = await self._asking.perform(OutputRequest(stream, new_id(RECORD), data))
+        seq: int = await self._asking.perform(OutputRequest(stream, new_id(RECORD), data, compare))
         return seq
 
     def emit(self, stream: str, data: Any) -> None:
@@ -367,6 +374,7 @@ class DurableContext(DurableRun):
                 retry_on=(Unavailable,),
                 timeout_s=None,
                 loop="run",
+                arguments=((token_id, dict(arguments)), {}),
             )
         )
 

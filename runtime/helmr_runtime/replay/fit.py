@@ -8,6 +8,7 @@ from typing import Any
 from helmr.models import CheckVerdict, RunCheck
 from helmr.tasks import Task
 from helmr_runtime.clock import Clock
+from helmr_runtime.core.asked import NOT_HASHED, AskedHashes
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.replay.detached import SILENCE_S, DetachedEnd, DetachedRun, Silent, Unanswered
 from helmr_runtime.replay.ends import Mismatch, Unreadable
@@ -26,6 +27,7 @@ async def check_run(
     *,
     clock: Clock,
     silence_s: float = SILENCE_S,
+    hashes: AskedHashes = NOT_HASHED,
 ) -> RunCheck:
     """Replay the newest run of a state with some code.
 
@@ -35,6 +37,7 @@ async def check_run(
         histories: Op → the records of each `history.read` in the journal.
         clock: Tells the code the time.
         silence_s: Real seconds after which code that does nothing is `unsure`.
+        hashes: Of what the code asks; those of code that nobody knows find drift, and nothing that differs.
     """
     run = state.run
     assert run is not None
@@ -55,11 +58,13 @@ async def check_run(
         answers=Unanswered(),
         secrets=MadeUpSecrets(state.id),
         silence_s=silence_s,
+        hashes=hashes,
     )
     # Twice: the driver tells of a silence that nothing can end before this does.
     end = await detached.ended(patience_s=2 * silence_s)
     await detached.has_left_nothing()
-    return RunCheck(**facts, **_verdict(end, is_exhausted=detached.is_exhausted))
+    verdict = _verdict(end, is_exhausted=detached.is_exhausted)
+    return RunCheck(**facts, **verdict, drift=detached.drift)
 
 
 def _verdict(end: DetachedEnd, *, is_exhausted: bool) -> dict[str, Any]:

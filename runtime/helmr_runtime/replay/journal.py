@@ -5,6 +5,7 @@ Invariant: `make_replay_log` makes the same of `state_of(journal_of(state))` as 
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,8 +22,10 @@ SECRET_KEYS = frozenset({"callback_hash", "public_token_hash", "secret_hash", "v
 """Of the bodies of tokens; no replay reads them."""
 
 
-def journal_of(state: SessionState, histories: Histories) -> RunJournal:
-    """The journal of a state's newest run."""
+def journal_of(
+    state: SessionState, histories: Histories, keys: Mapping[str, bytes] | None = None
+) -> RunJournal:
+    """The journal of a state's newest run; `keys` of what its ops asked."""
     run = state.run
     if run is None:
         raise DataError(f"{state.id} has no run")
@@ -40,7 +43,20 @@ def journal_of(state: SessionState, histories: Histories) -> RunJournal:
         entries=[_entry(entry) for entry in run.journal if entry.op is not None],
         records=[_record(record) for record in _named(state, run)],
         histories={op: [_accepted(body) for body in bodies] for op, bodies in histories.items()},
+        asked_keys={tag: base64.b64encode(key).decode() for tag, key in (keys or {}).items()},
     )
+
+
+def keys_of(journal: RunJournal) -> dict[str, bytes]:
+    """The keys that came with it.
+
+    Raises:
+        DataError: One is none.
+    """
+    try:
+        return {tag: base64.b64decode(key) for tag, key in journal.asked_keys.items()}
+    except ValueError as error:
+        raise DataError(f"{journal.run_id}: its journal's keys can't be read: {error}") from error
 
 
 def state_of(journal: RunJournal) -> tuple[SessionState, Histories]:

@@ -7,7 +7,7 @@ delivers it; at a *given up* line it waits until the code has cancelled that op 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -89,6 +89,7 @@ class ReplayLog:
         given_up: Ops that the code cancelled; their outcomes were never seen.
         unfinished: Ops opened without an outcome.
         patches: Marks of patches, as (op asked last, name).
+        openings: Op → the body of the entry that opened it.
         draws_from: The run whose id ids and random numbers are drawn from, if the session is a fork (S-86).
     """
 
@@ -100,6 +101,7 @@ class ReplayLog:
     unfinished: frozenset[int]
     patches: frozenset[tuple[int, str]] = frozenset()
     draws_from: str | None = None
+    openings: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def make_replay_log(state: SessionState, histories: Mapping[int, Sequence[Any]]) -> ReplayLog:
@@ -114,6 +116,7 @@ def make_replay_log(state: SessionState, histories: Mapping[int, Sequence[Any]])
         raise DataError(f"{state.id} has no run to replay")
     lines: list[Line] = []
     opened: dict[int, str] = {}
+    openings: dict[int, Mapping[str, Any]] = {}
     clocks: dict[int, datetime] = {}
     given_up: set[int] = set()
     finished: set[int] = set()
@@ -128,6 +131,7 @@ def make_replay_log(state: SessionState, histories: Mapping[int, Sequence[Any]])
         text = opened_text(entry)
         if text is not None:
             opened[op] = text
+            openings[op] = entry.body
             lines.append(Opened(op, text))
         if entry.kind is EntryKind.CLOCK_READ:
             clocks[op] = from_iso(entry.body["now"])
@@ -144,6 +148,7 @@ def make_replay_log(state: SessionState, histories: Mapping[int, Sequence[Any]])
         began_at=run.created_at,
         draws_from=run.draws_from,
         opened=opened,
+        openings=openings,
         clocks=clocks,
         given_up=frozenset(given_up),
         unfinished=frozenset(opened.keys() - finished),
@@ -187,6 +192,16 @@ def opened_text(entry: Entry) -> str | None:
             return f"public_token {body['scope']['type']}"
         case _:
             return None
+
+
+def shown_in(opening: Mapping[str, Any]) -> dict[str, Any]:
+    """What a message can show of a recorded op, by the names that `OpRequest.shown` has."""
+    return {
+        "duration in seconds": opening.get("timeout_s"),
+        "correlation id": opening.get("correlation_id"),
+        "token": opening.get("token_id"),
+        **{name: opening.get(name) for name in ("subject", "body", "data")},
+    }
 
 
 def outcome_of(state: SessionState, entry: Entry, history: Sequence[Any] = ()) -> Outcome:

@@ -6,14 +6,16 @@ A value of the live session, used on a run's thread: it computes and stores noth
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from helmr import ids
 from helmr.current import TokenCall
 from helmr.errors import NotReady
+from helmr_runtime.core.asked import key_tag
 from helmr_runtime.core.public_tokens import Scope
 from helmr_runtime.core.tokens import NewToken
-from helmr_runtime.security.keys import derive_secret
+from helmr_runtime.security.keys import derive, derive_secret
 from helmr_runtime.security.origins import check_allowed_origin
 from helmr_runtime.security.payloads import PayloadCipher
 from helmr_runtime.security.schemas import DataSchema
@@ -48,6 +50,16 @@ class TaskSecrets:
                 hint="`helmr up` makes one in its data directory.",
             )
         return self._optional_keys
+
+    @cached_property
+    def asked_keys(self) -> Mapping[str, bytes]:
+        """Keys of the hashes of steps' arguments, by their tags, the newest last (S-126); none without a master key."""
+        keys = self._optional_keys
+        if keys is None:
+            return {}
+        ordered = sorted(keys.by_id, key=lambda one: one == keys.newest_id)
+        found = (derive(keys.by_id[one].secrets, "asked") for one in ordered)
+        return {key_tag(key): key for key in found}
 
     def new_token(self, call: TokenCall) -> NewToken:
         """The token that the code asks for, with a fresh id.
@@ -115,6 +127,11 @@ class MadeUpSecrets(TaskSecrets):
     def __init__(self, session_id: str) -> None:
         key = SessionKey(chain=bytes(32), secrets=bytes(32), payload=bytes(32))
         super().__init__(SessionKeys(session_id, MADE_UP, {MADE_UP: key}), "http://helmr.invalid")
+
+    @cached_property
+    def asked_keys(self) -> Mapping[str, bytes]:
+        """None: they are the session's, or those that came with its journal."""
+        return {}
 
     def secret(self, kind: str, object_id: str, key_id: str) -> str:
         """Whatever key it was made with: a made-up secret of the same form."""

@@ -8,6 +8,7 @@ from helmr.models import Page, RunInfo, RunJournal, RunStatus
 from helmr_runtime.core.commands import CancelRun, RetryRun
 from helmr_runtime.replay.journal import journal_of
 from helmr_runtime.rpc.ledger_client import LedgerClient
+from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.repeats import Deduplicator
 from helmr_runtime.service.router import Router
@@ -131,4 +132,5 @@ async def read_journal(ledger: LedgerClient, run_id: str) -> RunJournal:
     state = snapshot.state
     if state.run is None or state.run.id != run_id:
         raise RunNotNewest(f"{run_id} is not the newest run of {run.session_id}")
-    return journal_of(state, snapshot.histories)
+    secrets = TaskSecrets(snapshot.loaded.keys, "")
+    return journal_of(state, snapshot.histories, secrets.asked_keys)

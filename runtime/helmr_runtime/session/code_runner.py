@@ -52,6 +52,7 @@ from helmr_runtime.replay import (
 )
 from helmr_runtime.replay.driver import TREE_END_S
 from helmr_runtime.replay.durable_context import Secrets
+from helmr_runtime.replay.op_hashes import hashes_of
 from helmr_runtime.replay.replay_log import is_outcome
 from helmr_runtime.session.emissions import Emissions
 from helmr_runtime.session.outcomes import Outcomes
@@ -266,6 +267,9 @@ class CodeRunner:
             mark=self._mark,
             emissions=self._emissions,
             turn=lambda: self._turns.current,
+            hashes=hashes_of(
+                self._settings.code_hash, self._secrets.asked_keys if self._secrets else None
+            ),
         )
         self.driver.start()
 

@@ -240,7 +240,7 @@ class HostActor:
             Overloaded: So many rehearsals are under way here.
             HelmrError: What answering would raise.
         """
-        return await self._rehearsals.run(session_id, command, self._code().tasks, self.retire)
+        return await self._rehearsals.run(session_id, command, self._code(), self.retire)
 
     async def watch(self, known: int) -> HostReport:
         """Long poll: returns what has changed since the report of version `known`."""

@@ -13,8 +13,9 @@ from typing import Any
 from helmr import ids
 from helmr.errors import Overloaded, TaskNotFound, WaitResolved
 from helmr.models import Rehearsal, RehearsalEnd, RehearsedOp
-from helmr_runtime.catalog import Registered
+from helmr_runtime.catalog import Registered, Registry
 from helmr_runtime.clock import Clock
+from helmr_runtime.core.asked import AskedHashes
 from helmr_runtime.core.commands import Answer, TokenEnded
 from helmr_runtime.core.decide import Context, decide, lifecycle, ops
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, stamp
@@ -44,6 +45,7 @@ from helmr_runtime.replay.detached import (
 )
 from helmr_runtime.replay.durable_context import Secrets
 from helmr_runtime.replay.ends import Mismatch, Raised, Returned, StepEnd, Unreadable
+from helmr_runtime.replay.op_hashes import hashes_of
 from helmr_runtime.replay.replay_log import Outcome, outcome_of
 from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.session.snapshot import Snapshot, Snapshots, read_snapshot
@@ -77,7 +79,7 @@ class Rehearsals:
         self,
         session_id: str,
         command: Answer | TokenEnded,
-        tasks: Mapping[str, Registered],
+        registry: Registry,
         on_left: Callable[[str], None],
     ) -> Mapping[str, Any]:
         """What that answer would set off, as `Rehearsal` in JSON.
@@ -87,7 +89,7 @@ class Rehearsals:
         Args:
             session_id: Whose wait it answers.
             command: The answer.
-            tasks: This host's code.
+            registry: This host's code.
             on_left: Called when parts of the code did not end.
 
         Raises:
@@ -100,12 +102,14 @@ class Rehearsals:
         rehearsing: Rehearsing | None = None
         try:
             snapshot = await read_snapshot(self._ledger, session_id)
+            secrets = TaskSecrets(snapshot.loaded.keys, self._base_url)
             rehearsing = Rehearsing(
                 snapshot,
-                tasks.get(snapshot.state.task),
+                registry.tasks.get(snapshot.state.task),
                 ledger=self._ledger,
                 clock=self._clock,
-                secrets=TaskSecrets(snapshot.loaded.keys, self._base_url),
+                secrets=secrets,
+                hashes=hashes_of(registry.code_hash, secrets.asked_keys),
             )
             return (await rehearsing.run(command)).model_dump(mode="json")
         finally:
@@ -136,6 +140,7 @@ class Rehearsing:
         ledger: Where older records of a stream's history are read.
         clock: Tells the code the time.
         secrets: Makes the secrets of the session's tokens.
+        hashes: Of what the code asks.
     """
 
     def __init__(
@@ -146,6 +151,7 @@ class Rehearsing:
         ledger: Snapshots,
         clock: Clock,
         secrets: Secrets,
+        hashes: AskedHashes,
     ) -> None:
         self._state = snapshot.state
         self._histories = snapshot.histories
@@ -153,6 +159,7 @@ class Rehearsing:
         self._ledger = ledger
         self._clock = clock
         self._secrets = secrets
+        self._hashes = hashes
         self._accepted: list[Mapping[str, Any]] = []
         self._asks: dict[int, StepRequest] = {}
         self._met: list[RehearsedOp] = []
@@ -200,6 +207,7 @@ class Rehearsing:
                 clock=self._clock,
                 answers=self,
                 secrets=self._secrets,
+                hashes=self._hashes,
                 goes_on=True,
             )
             self._detached.append(detached)

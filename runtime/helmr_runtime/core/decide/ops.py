@@ -17,6 +17,7 @@ from helmr_runtime.core.matching import first_match
 from helmr_runtime.core.public_tokens import PublicToken
 from helmr_runtime.core.requests import (
     HistoryRequest,
+    OpRequest,
     OutputRequest,
     PatchRequest,
     PeekRequest,
@@ -41,9 +42,16 @@ def key_of(state: SessionState, run: Run, op: int, step: str) -> str:
     return step_key(state.id, run.id, op, rewinds=rewinds, name=step)
 
 
+def _asked(ask: OpRequest) -> dict[str, Any]:
+    """The keys of an opening that say what was asked, and of what other code asked otherwise (S-126)."""
+    found: dict[str, Any] = {"asked": ask.asked} if ask.asked is not None else {}
+    return {**found, "drift": list(ask.drift)} if ask.drift else found
+
+
 def open_step(state: SessionState, run: Run, op: int, ask: StepRequest) -> Draft:
     """A step is about to start; it starts when this is on disk."""
-    body = {"name": ask.step, "step_key": key_of(state, run, op, ask.step), "attempt": run.attempt}
+    key = key_of(state, run, op, ask.step)
+    body = {"name": ask.step, "step_key": key, "attempt": run.attempt, **_asked(ask)}
     return Draft(
         EntryKind.STEP_STARTED, body, run_id=run.id, op=op, principal=task_principal(run.id)
     )
@@ -168,6 +176,7 @@ def open_wait(
     }
     body.update((key, value) for key, value in optional.items() if value is not None)
     body.update(record_parts(state.task, state.tags, ask, question))
+    body.update(_asked(ask))
     body.update(opening(body, context.now))
     principal = task_principal(run.id)
     opened = Draft(EntryKind.WAIT_OPENED, body, run_id=run.id, op=op, principal=principal)
@@ -282,7 +291,7 @@ def token_ended(state: SessionState, command: TokenEnded, context: Context) -> t
 
 def create_token(run: Run, op: int, ask: TokenRequest, context: Context) -> Draft:
     """A token, whose secrets every replay derives again (S-40)."""
-    body = ask.new.to_body(context.now)
+    body = {**ask.new.to_body(context.now), **_asked(ask)}
     principal = task_principal(run.id)
     return Draft(EntryKind.TOKEN_CREATED, body, run_id=run.id, op=op, principal=principal)
 
@@ -300,9 +309,8 @@ def create_public_token(run: Run, op: int, ask: PublicTokenRequest, context: Con
         key_id=ask.key_id,
     )
     principal = task_principal(run.id)
-    return Draft(
-        EntryKind.PUBLIC_TOKEN_CREATED, token.to_json(), run_id=run.id, op=op, principal=principal
-    )
+    body = {**token.to_json(), **_asked(ask)}
+    return Draft(EntryKind.PUBLIC_TOKEN_CREATED, body, run_id=run.id, op=op, principal=principal)
 
 
 def append_output(state: SessionState, run: Run, op: int, ask: OutputRequest) -> Draft:
@@ -312,6 +320,7 @@ def append_output(state: SessionState, run: Run, op: int, ask: OutputRequest) ->
         "stream": ask.stream,
         "stream_seq": state.output_seqs.get(ask.stream, 0) + 1,
         "data": ask.data,
+        **_asked(ask),
     }
     return Draft(
         EntryKind.OUTPUT_APPENDED, body, run_id=run.id, op=op, principal=task_principal(run.id)
