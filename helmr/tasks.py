@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
 from typing import (
     Any,
     Generic,
@@ -71,6 +72,7 @@ class Task(Generic[P, R]):
         self.schedule = schedule
         self.mcp = mcp
         self.declared_streams = tuple(streams)
+        self._stream_names: frozenset[str] = frozenset()
         parameters = list(inspect.signature(function).parameters.values())
         positional = [
             p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
@@ -132,15 +134,24 @@ class Task(Generic[P, R]):
         """Run the function as it is."""
         return self.function(*args, **kwargs)
 
+    def _in_reach(self) -> Iterator[Stream[Any]]:
+        seen = (*self.function.__globals__.values(), *_closed_over(self.function))
+        return (one for one in (*seen, *self.declared_streams) if isinstance(one, Stream))
+
+    def has_stream(self, name: str) -> bool:
+        """One of its streams has that name."""
+        if name not in self._stream_names:
+            self._stream_names = frozenset(stream.id for stream in self._in_reach())
+        return name in self._stream_names
+
     def streams(self) -> dict[str, Stream[Any]]:
-        """The task's streams: those among its module's globals, also imported ones, and the declared ones (S-20).
+        """The task's streams: its module's globals, what its function closes over, and the declared ones (S-20).
 
         Raises:
             BadDefinition: One name with two schemas or directions; names both places.
         """
         found: dict[str, Stream[Any]] = {}
-        in_module = (v for v in self.function.__globals__.values() if isinstance(v, Stream))
-        for stream in (*in_module, *self.declared_streams):
+        for stream in self._in_reach():
             known = found.setdefault(stream.id, stream)
             if known is not stream and (
                 known.codec.type != stream.codec.type or known.direction != stream.direction
@@ -150,6 +161,13 @@ class Task(Generic[P, R]):
                     f"{known.declared_in} and {stream.declared_in}"
                 )
         return found
+
+
+def _closed_over(function: Any) -> Iterator[Any]:
+    """The values of the functions around it that it uses."""
+    for cell in getattr(function, "__closure__", None) or ():
+        with suppress(ValueError):  # not set yet
+            yield cell.cell_contents
 
 
 AnyTask: TypeAlias = Task[..., Any]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from helmr import hash_seed
 from helmr.cli import extras, printing
 from helmr.cli.app import Cli, Json, command
 from helmr.cli.exit_codes import ExitCode
@@ -50,6 +51,8 @@ def check(
     The code runs here, up to where each run is, and no step of it. Without a running runtime the data directory is
     read. Ends with 5 if any run does not fit.
     """
+    if (place := _data_dir(cli)) is not None:
+        hash_seed.start_with_seed(place, makes_one=False)
     with contextlib.redirect_stdout(sys.stderr):  # what the code prints is not the answer
         from helmr_runtime.catalog import load_registry
 
@@ -80,11 +83,15 @@ async def _checks(cli: Cli, registry: Registry) -> list[RunCheck]:
         return await check_runs(RemoteJournals(client), registry)
 
 
-def _stopped(cli: Cli) -> Path | None:
-    """The data directory that is meant, if it holds sessions."""
+def _data_dir(cli: Cli) -> Path | None:
     from helmr.client.discovery import nearest_data_dir
 
-    data_dir = cli.data_dir or nearest_data_dir(Path.cwd())
+    return cli.data_dir or nearest_data_dir(Path.cwd())
+
+
+def _stopped(cli: Cli) -> Path | None:
+    """The data directory that is meant, if it holds sessions."""
+    data_dir = _data_dir(cli)
     is_there = data_dir is not None and (data_dir / LEDGER_NAME).is_file()
     return data_dir if is_there else None
 

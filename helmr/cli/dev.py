@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from helmr import hash_seed
 from helmr.cli import config, extras, looks, up
 from helmr.cli.app import Cli
 
@@ -41,11 +42,12 @@ def dev(
     shared: Cli = ctx.find_root().obj
     named = up.named_tasks(tasks)
     extras.check("runtime")
+    place = shared.data_dir or data_dir
+    hash_seed.start_with_seed(place)
     from helmr_runtime.notices.targets import read_targets
     from helmr_runtime.process.startup import UpOptions
     from helmr_runtime.process.supervisor import run_up
 
-    place = shared.data_dir or data_dir
     options = UpOptions(
         tasks=tuple(named),
         host=host,

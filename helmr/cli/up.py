@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from helmr import durations, sizes
+from helmr import durations, hash_seed, sizes
 from helmr.cli import config as config_file
 from helmr.cli import extras, looks, printing, reading
 from helmr.cli.app import Cli
@@ -209,13 +209,15 @@ def up(
     linger_s = durations.seconds(linger, allow_zero=True)
     proxies = tuple(network(text) for text in trusted_proxy or ())
     extras.check("runtime")
+    place = next(one for one in (data_dir, shared.data_dir, DATA_DIR) if one is not None)
+    if in_process:
+        hash_seed.start_with_seed(place)
     from helmr_runtime import tracing
     from helmr_runtime.notices.targets import read_targets
     from helmr_runtime.process.ensured import Ensured
     from helmr_runtime.process.startup import UpOptions
     from helmr_runtime.process.supervisor import run_up
 
-    place = next(one for one in (data_dir, shared.data_dir, DATA_DIR) if one is not None)
     if check is not Check.NO:
         if address is not None:
             raise UsageError(

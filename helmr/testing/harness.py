@@ -22,6 +22,7 @@ from helmr.models import RunCheck
 from helmr.steps import Step
 from helmr.tasks import Task
 from helmr.testing.clients import HarnessClients
+from helmr.testing.patience import Patience
 from helmr.testing.recorded import Recording, check_recorded, read
 from helmr.testing.session import TESTER, HarnessSession
 from helmr.testing.stored import check_stored
@@ -82,6 +83,7 @@ class Harness(HarnessTokens):
         self._deaths: dict[str, Death] = {}
         self._names = 0
         self._settling = asyncio.Lock()
+        self._patience = Patience()
         self._binding: dict[str, asyncio.Lock] = {}
         self._emitted: dict[str, list[Emitted]] = {}
         self._replaced: list[tuple[Step[..., Any], Callable[..., Any]]] = []
@@ -325,6 +327,8 @@ class Harness(HarnessTokens):
     async def settle(self) -> None:
         """Return when all code waits or has ended, and everything decided is stored.
 
+        Code that awaits a thread, a socket or `asyncio.sleep` does neither; it is given ten real seconds.
+
         Raises:
             TimeoutError: Code ran for `SETTLE_S` real seconds.
         """
@@ -333,8 +337,13 @@ class Harness(HarnessTokens):
             calm = 0
             while calm < 2:
                 await self._wake_due()
-                calm = calm + 1 if all(a.is_settled for a in self._hosts.values()) else 0
+                calm = calm + 1 if all(map(self._is_at_rest, self._hosts.values())) else 0
                 await asyncio.sleep(0 if calm else 0.0005)
+
+    def _is_at_rest(self, host: HostActor) -> bool:
+        if not host.is_settled:
+            return False
+        return not any(self._patience.is_wanted(slot.live) for slot in host.slots.values())
 
     async def settle_if(self, settle: bool) -> None:
         """Settle, or else let the code go on by itself from now on."""

@@ -97,6 +97,7 @@ def _make_loop(
     on_wake: Callable[[], None],
     on_silence: Callable[[], None],
     silence_s: float,
+    run_id: str = "",
 ) -> RunLane:
     return RunLane(process_here(), on_idle, on_wake, on_silence, silence_s)
 

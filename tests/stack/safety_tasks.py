@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from uuid import uuid4
 
-from helmr import step, streams, task
+from helmr import step, step_call, streams, task
 
 approval = streams.input("approval", schema=bool)
 
@@ -30,3 +30,13 @@ async def drifts_from_its_approval(text: str) -> str:
     if await approval.wait(timeout="7d", subject=f"Send {drawn}?").unwrap():
         return await send_mail(drawn)
     return "declined"
+
+
+@task(id="goes-through-a-set")
+async def goes_through_a_set(payload: None) -> list[str]:
+    names = {
+        f"step-{color}" for color in ("red", "green", "blue", "black", "white", "grey", "pink")
+    }
+    found = [await step_call(name, str, name) for name in names]
+    await approval.wait(subject="Go on?")
+    return found

@@ -35,12 +35,26 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRuntime]:
         one.stop()
 
 
+def is_alone(live: LiveRuntime, session_id: str) -> bool:
+    """Its host is the runtime's one process."""
+    held = live.holder(session_id)
+    return held is None or held["pid"] in (None, live.pids()[0])
+
+
+def kill_host(live: LiveRuntime, session_id: str) -> None:
+    """Kill the process that holds a session, and return when the session is elsewhere or nowhere."""
+    held = live.holder(session_id)
+    assert held is not None
+    kill(held["pid"])
+    until(lambda: live.holder(session_id) != held, within_s=30, what="gone")
+
+
 def out_of_memory(live: LiveRuntime, session_id: str) -> None:
     """Return when the session's code is gone: in one process it parks, a host with Ray is killed."""
-    held = live.holder(session_id)
-    if held is not None and held["pid"] not in (None, live.pids()[0]):
-        kill(held["pid"])
-    until(lambda: live.holder(session_id) != held or held is None, within_s=30, what="parked")
+    if is_alone(live, session_id):
+        until(lambda: live.holder(session_id) is None, within_s=30, what="parked")
+    else:
+        kill_host(live, session_id)
 
 
 def test_an_approval_whose_await_was_forgotten_stops_the_run(live: LiveRuntime):
@@ -61,3 +75,17 @@ def test_an_approval_whose_text_drifted_stops_the_run(live: LiveRuntime):
     assert run.error.code == "nondeterminism"
     assert f'the journal has wait input approval with subject "{wait.subject}"' in run.error.message
     assert live.marked("mails") == 0
+
+
+def test_a_set_of_texts_has_the_same_order_after_a_restart_and_in_another_host(live: LiveRuntime):
+    for _ in range(2):
+        session_id = live.begin("goes-through-a-set")
+        wait = live.waiting(session_id)
+        if is_alone(live, session_id):
+            live.stop()
+            live.start()
+        else:
+            kill_host(live, session_id)
+        live.client.waits.answer(wait.id, True)
+        run = live.ended(session_id)
+        assert run.status == "succeeded", run.error

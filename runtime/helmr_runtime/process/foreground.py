@@ -21,6 +21,7 @@ from helmr_runtime.process import pointer_files, service_manager, watch_files
 from helmr_runtime.process.in_process import InProcess
 from helmr_runtime.process.json_logs import JsonFormatter
 from helmr_runtime.process.log_file import LogFileHandler
+from helmr_runtime.process.seeds import keep_seed
 from helmr_runtime.process.session_output import (
     SessionFilter,
     current_session,
@@ -103,6 +104,7 @@ class _Foreground:
             formatter = json_formatter("in-process", is_wanted=options.json_logs)
             _log_to(data_dir / LOGS / LOG_NAME, formatter)
         keep_keys(spec, self._key)
+        keep_seed(data_dir, self._say)
         if spec.traces:
             tracing.start("in-process")
         sys.setswitchinterval(SWITCH_INTERVAL_S)

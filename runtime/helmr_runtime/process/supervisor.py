@@ -20,6 +20,7 @@ from helmr_runtime.process import orphans, pointer_files, processes, service_man
 from helmr_runtime.process.cluster import Cluster, make_run_dir, prepare_environment
 from helmr_runtime.process.deploy_cluster import join
 from helmr_runtime.process.orphans import Record
+from helmr_runtime.process.seeds import give_seed, keep_seed
 from helmr_runtime.process.session_output import json_formatter
 from helmr_runtime.process.startup import (
     Claim,
@@ -110,6 +111,7 @@ class _Run:
             self._record(())
         with writing(self._data_dir):
             prepare_environment(marker=self._mark.marker, run_dir=self._run_dir)
+        give_seed(self._data_dir)
         # A task module may import ray, which reads the environment then.
         catalog = load_catalog(self._options.tasks, self._claim.folder, TERMINAL.say)
         self._watchdog.start()
@@ -124,6 +126,7 @@ class _Run:
 
         spec = make_spec(self._options, self._claim, catalog, run_dir=self._run_dir, key=self._key)
         keep_keys(spec, self._key)
+        keep_seed(self._data_dir, TERMINAL.say)
         keeper = Keeper(
             spec,
             catalog,

@@ -133,16 +133,17 @@ class RunDriver:
         self._replay_log = replay_log
         self._host = host
         self._clock = clock
-        self.cursor = JournalCursor(
-            replay_log.draws_from or run.id, replay_log, replay_log.began_at or clock.now(), hashes
-        )
         self._on_quiet = on_quiet
         self._pending: dict[int, asyncio.Future[Any]] = {}
         self.wait_op: int | None = None
         """The op of the wait that the code awaits."""
         self._severed: HelmrSignal | None = None
         self._end: RunEnd | None = None
-        self._loop = make_loop(self._deliver_next, self._on_wake, self._on_silence, silence_s)
+        drawn = replay_log.draws_from or run.id
+        self.cursor = JournalCursor(drawn, replay_log, replay_log.began_at or clock.now(), hashes)
+        self._loop = make_loop(
+            self._deliver_next, self._on_wake, self._on_silence, silence_s, drawn
+        )
         self._calls = LoopCalls(run.id, self._loop)
         self._is_quiet = False
         self._unfinished: set[asyncio.Task[Any]] = set()

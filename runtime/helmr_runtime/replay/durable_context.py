@@ -33,6 +33,7 @@ from helmr.current import (
 )
 from helmr.durations import TEN_YEARS_S
 from helmr.errors import (
+    BadDefinition,
     BadDuration,
     ConcurrentWaitError,
     HelmrSignal,
@@ -235,6 +236,8 @@ class DurableContext(DurableRun):
             raise ConcurrentWaitError(
                 f"{self.run.id} already waits (op {self._asking.wait_op}); a run has one active wait"
             )
+        if call.stream is not None:
+            self._check_declared(call.stream, "input")
         if call.until is not None and call.until > self._cursor.known_at + TIMEOUT_MAX:
             raise BadDuration(
                 f"{call.until.isoformat()} is more than ten years away",
@@ -283,6 +286,7 @@ class DurableContext(DurableRun):
 
     async def append(self, stream: str, data: Any, *, compare: bool = True) -> int:
         """Append to an output stream; the record's seq."""
+        self._check_declared(stream, "output")
         _check_size(data, f"the record for stream {stream}", RECORD_BYTES_MAX)
         seq: int = await self._asking.perform(OutputRequest(stream, new_id(RECORD), data, compare))
         return seq
@@ -377,6 +381,15 @@ class DurableContext(DurableRun):
                 arguments=((token_id, dict(arguments)), {}),
             )
         )
+
+    def _check_declared(self, stream: str, direction: str) -> None:
+        """Refuse a stream that nobody outside knows, where the journal does not know it either (S-20)."""
+        if not self._cursor.has_been_here and not self._task.has_stream(stream):
+            raise BadDefinition(
+                f"{stream} is no stream of task {self._task.id}: nobody can send to it or follow it",
+                hint=f"Declare streams.{direction}({stream!r}) in the task's module, outside of functions, "
+                f"or name the stream in @task(streams=[…]).",
+            )
 
     def _require_secrets(self) -> Secrets:
         if self._secrets is None:

@@ -13,6 +13,10 @@ from selectors import SelectorKey
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from helmr_runtime.host_status import SlotMark
+from helmr_runtime.replay import ordering
+from helmr_runtime.replay.ordering import OrderedTasks
+
+ordering.install()
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -178,6 +182,7 @@ def make_loop(
     on_wake: Callable[[], None],
     on_silence: Callable[[], None],
     silence_s: float,
+    run_id: str = "",
 ) -> TaskLoop:
     """A loop for one run.
 
@@ -186,8 +191,10 @@ def make_loop(
         on_wake: Called when it has waited.
         on_silence: Called when nothing at all happened for `silence_s` seconds.
         silence_s: Seconds.
+        run_id: What the order of its tasks is made of; a fork's has that of its origin's run.
     """
     selector = IdleSelector(on_idle, on_wake, on_silence, silence_s)
     loop = TaskLoop(selector)
     loop.idle = selector
+    loop.set_task_factory(OrderedTasks(run_id))
     return loop

@@ -156,6 +156,13 @@ class CodeRunner:
             return False
         return self.driver is None or self.driver.is_quiet
 
+    @property
+    def is_expecting(self) -> bool:
+        """The code awaits timers, threads or sockets of its own, and no wait; for tests in process."""
+        run = self._log.state.active_run
+        is_in_wait = run is None or run.wait is not None
+        return not is_in_wait and self.driver is not None and self.driver.is_expecting
+
     def is_executing(self, run: Run | None) -> bool:
         """The run is not merely waiting; for tests that let an actor die in process."""
         return (
