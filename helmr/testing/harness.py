@@ -337,13 +337,8 @@ class Harness(HarnessTokens):
             calm = 0
             while calm < 2:
                 await self._wake_due()
-                calm = calm + 1 if all(map(self._is_at_rest, self._hosts.values())) else 0
+                calm = calm + 1 if all(map(self._patience.is_over, self._hosts.values())) else 0
                 await asyncio.sleep(0 if calm else 0.0005)
-
-    def _is_at_rest(self, host: HostActor) -> bool:
-        if not host.is_settled:
-            return False
-        return not any(self._patience.is_wanted(slot.live) for slot in host.slots.values())
 
     async def settle_if(self, settle: bool) -> None:
         """Settle, or else let the code go on by itself from now on."""

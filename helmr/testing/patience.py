@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
+from helmr_runtime.session.host import HostActor
 from helmr_runtime.session.live_session import LiveSession
 
 PATIENCE_S = 10.0
@@ -19,7 +20,11 @@ class Patience:
     def __init__(self) -> None:
         self._since: dict[str, tuple[int, float]] = {}
 
-    def is_wanted(self, live: LiveSession) -> bool:
+    def is_over(self, host: HostActor) -> bool:
+        """All its code waits or has ended, or has had its time."""
+        return host.is_settled and not any(self._is_wanted(s.live) for s in host.slots.values())
+
+    def _is_wanted(self, live: LiveSession) -> bool:
         """The code has come to no wait and to no end, and something of its own will make it go on."""
         if not live.execution.is_expecting:
             self._since.pop(live.state.id, None)
