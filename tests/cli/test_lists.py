@@ -36,9 +36,9 @@ def test_a_filter_fills_the_list_up_to_its_limit(helmr: Run, here: Gateway) -> N
 def test_pages_of_a_filtered_list_leave_nothing_out_and_repeat_nothing(
     helmr: Run, here: Gateway
 ) -> None:
-    wanted = {here.session(task="parent") for _ in range(7)} | set()
-    for _ in range(3):
-        here.session(task="kid")
+    tasks = ["parent", *["kid"] * 5, *["parent"] * 3, "kid", *["parent"] * 3]
+    made = [(task, here.session(task=task)) for task in tasks]
+    wanted = {session_id for task, session_id in made if task == "parent"}
     found: list[str] = []
     cursor: list[str] = []
     for _ in range(4):
