@@ -124,6 +124,7 @@ class LiveRuntime:
     def start(self) -> LiveRuntime:
         """Start it and wait until it is ready."""
         (self.data_dir / "credentials.json").unlink(missing_ok=True)
+        self._forget_client()  # of a runtime that has ended: it would ask that one's port for a minute
         environment = {
             **os.environ,
             VARIABLE: str(self.faults),
