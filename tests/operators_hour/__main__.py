@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.operators_hour.hour import one_hour
-from tests.operators_hour.operators import Before, Lines, Now, Operator
-from tests.operators_hour.plan import SEED, hundred
+from tests.operators_hour.operators import Before, Hurried, Lines, Now, Operator
+from tests.operators_hour.plan import HURRIED_SHARES, SEED, hundred
 from tests.operators_hour.report import Measured, broken_bounds, table
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ KEPT = ROOT / ".bench" / "operators-hour"
 BEFORE_COMMIT = "a7e85b4"
 """The last commit on main without claims, `helmr next`, held sends and the desk."""
 
-BEFORE, NOW, LINES = "before", "now", "helmr next"
+BEFORE, NOW, LINES, HURRIED = "before", "now", "helmr next", "hurried"
 
 
 def say(text: str) -> None:
@@ -58,21 +58,31 @@ def main() -> int:
     parser.add_argument("--waits", type=int, default=100)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--before", default=BEFORE_COMMIT, metavar="COMMIT")
-    parser.add_argument("--only", choices=(BEFORE, NOW, LINES), action="append")
+    parser.add_argument("--only", choices=(BEFORE, NOW, LINES, HURRIED), action="append")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go, too")
     given = parser.parse_args()
-    ways: dict[str, type[Operator]] = {BEFORE: Before, NOW: Now, LINES: Lines}
-    asked = hundred(given.waits, given.seed)
+    ways: dict[str, type[Operator]] = {
+        BEFORE: Before,
+        NOW: Now,
+        LINES: Lines,
+        HURRIED: Hurried,
+    }
+    plans = {name: hundred(given.waits, given.seed) for name in ways}
+    plans[HURRIED] = hundred(given.waits, given.seed, HURRIED_SHARES)
     found: dict[str, Measured] = {}
     began = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     load = os.getloadavg()[0]
-    names = given.only or list(ways)
+    names = given.only or [BEFORE, NOW, LINES]
     roots = {name: checkout(given.before) if name == BEFORE else ROOT for name in names}
 
     async def all_hours(folder: Path) -> list[Measured | BaseException]:
         hours = [
             one_hour(
-                ways[name], roots[name], folder / f"hour-{number}", asked, has_desk=name != BEFORE
+                ways[name],
+                roots[name],
+                folder / f"hour-{number}",
+                plans[name],
+                has_desk=name != BEFORE,
             )
             for number, name in enumerate(names)
         ]

@@ -162,7 +162,7 @@ async def one_hour(
         asked: What is asked.
         has_desk: Whether this commit has claims and notices.
     """
-    runtime = Runtime(checkout, folder, has_desk=has_desk)
+    runtime = Runtime(checkout, folder, has_desk=has_desk, tasks=way.TASKS)
     terminal = WholeFrames(*way.SIZE, python=str(runtime.python))
     try:
         await runtime.start()

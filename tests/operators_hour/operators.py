@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from tests.console.flow.terminal import Terminal
-from tests.operators_hour.plan import Asked, Fate
+from tests.operators_hour.plan import GIVEN, REASONS, Asked, Fate
 from tests.operators_hour.stopwatch import Stage, Stopwatch
 
 LOOK_EVERY_S = 0.02
@@ -46,6 +47,11 @@ AGAIN_S = 3.0
 """What a key did is on the screen by then."""
 WAITS_S = 1.0
 OPENS_WITHIN_S = 20.0
+KEY_EVERY_S = (0.03, 0.06)
+FIRST_REPEAT_S = (0.2, 0.5)
+REPEAT_EVERY_S = 0.033
+REPEATS = (5, 25)
+"""A key that is held down: when it repeats first, how often, and how many times."""
 LIVE = re.compile(r"live \d+s")
 
 
@@ -99,6 +105,7 @@ class Operator:
     """
 
     SIZE: ClassVar[tuple[int, int]]
+    TASKS: ClassVar[Sequence[str]] = ("hour_tasks.py",)
     ENV: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, terminal: Terminal, plan: Mapping[int, Asked], world: World) -> None:
@@ -433,7 +440,11 @@ class Now(ConsoleOperator):
             await self.types(str(item["sku"]))
             await self.key(TAB)
             await self.types(str(item["qty"]))
-        await self.sees(rf"items +{len(items)} of {len(items)}\b")
+        await self.sees(rf"items[^\n]* {len(items)} rows?\b")
+
+    async def confirms_it(self) -> None:
+        """The key that answers."""
+        await self.key(CTRL_S)
 
     async def _answers(self, number: int) -> None:
         one, watch = self.plan[number], self.tally.watch
@@ -449,13 +460,66 @@ class Now(ConsoleOperator):
             watch.goes_on(Stage.MAY_SEND)
             await asyncio.sleep(max(0.0, arrived_s + READS_S - time.monotonic()))
             await self.is_live()
-            await self.key(CTRL_S)
+            await self.confirms_it()
             self._confirms(number)
             self._begins_wait()
         watch.is_for(one.kind)
         watch.goes_on(Stage.OPENS)
         if one.fate is Fate.OPERATOR:
             await self.confirmed(number)
+
+
+class Hurried(Now):
+    """A quick hand: types key by key and does not look, tabs into what is filled, keeps the confirming key down."""
+
+    TASKS = ("hour_tasks.py", "hurried_tasks.py")
+
+    def __init__(self, terminal: Terminal, plan: Mapping[int, Asked], world: World) -> None:
+        super().__init__(terminal, plan, world)
+        self._dice = random.Random(len(plan))
+
+    async def key(self, code: str) -> None:
+        """One key, and no time to see what it does."""
+        await super().key(code)
+        await self._goes_on()
+
+    async def types(self, text: str) -> None:
+        """Key by key."""
+        for char in text:
+            await super().types(char)
+            await self._goes_on()
+
+    async def _goes_on(self) -> None:
+        await asyncio.sleep(self._dice.uniform(*KEY_EVERY_S))
+
+    async def confirms_it(self) -> None:
+        """The key goes down, repeats, and comes up again, by when the next question is there."""
+        await super().confirms_it()
+        await asyncio.sleep(self._dice.uniform(*FIRST_REPEAT_S))
+        for _ in range(self._dice.randrange(*REPEATS)):
+            await self.terminal.press(CTRL_S)
+            await asyncio.sleep(REPEAT_EVERY_S)
+
+    async def fills(self, one: Asked) -> None:
+        """Types over what stands there; all else as anybody."""
+        answer = one.answer
+        match one.kind:
+            case "correct":
+                if answer["code"] != GIVEN["code"]:
+                    await self.types(answer["code"])
+                await self.key(TAB)
+                await self.types(str(answer["amount"]))
+                await self.key(TAB)
+                await self.key(str(REASONS.index(answer["reason"]) + 1))
+            case "call" if answer["decision"] == "approve":
+                await self.key("1")
+            case "call":
+                await self.key("d")
+                if self._dice.random() < 0.5:
+                    await self.key(TAB)
+                await self.types(answer["reason"])
+            case _:
+                await super().fills(one)
 
 
 class Lines(Operator):

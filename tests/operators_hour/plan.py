@@ -24,6 +24,19 @@ SHARES = {
 }
 """How many of a hundred are of each kind."""
 
+HURRIED_SHARES = {
+    "approve": 14,
+    "reject": 12,
+    "chat": 14,
+    "refund": 10,
+    "order": 10,
+    "token": 6,
+    "correct": 16,
+    "call": 14,
+    "legal": 4,
+}
+"""With forms that are filled already, and calls of tools, for a hand that does not look."""
+
 TASKS = {
     "approve": "review",
     "reject": "review",
@@ -32,7 +45,13 @@ TASKS = {
     "order": "order",
     "token": "sign",
     "legal": "contract",
+    "correct": "correct",
+    "call": "call",
 }
+GIVEN = {"code": "S2", "amount": 4200, "reason": "goodwill"}
+"""What a form begins with that is to be corrected."""
+ASKED_FOR = {"customer": "ada", "cents": 4200}
+"""What a tool is to be called with."""
 NOTES = ("The lease is not renewed.", "Tests are missing.", "Not before Monday.")
 REPLIES = ("It left this morning.", "You will have it on Friday.", "Thank you, it is noted.")
 STREETS = ("Elm", "Oak", "Pine")
@@ -82,6 +101,8 @@ class Asked:
             "order": f"What and where for order #{self.number:03d}?",
             "token": f"Let vendor #{self.number:03d} in?",
             "legal": f"Sign contract #{self.number:03d}?",
+            "correct": f"Is refund #{self.number:03d} right?",
+            "call": f"Call refund for #{self.number:03d}?",
         }[self.kind]
 
     @property
@@ -90,25 +111,39 @@ class Asked:
         return f"Kind {self.kind}. **Please** look at it."
 
     @property
+    def initial(self) -> Mapping[str, Any] | None:
+        """What its form begins with, where the task takes that."""
+        return {"correct": GIVEN, "call": ASKED_FOR}.get(self.kind)
+
+    @property
     def result(self) -> str:
         """What its run returns when it was answered as planned."""
         if self.kind == "chat":
             return str(self.answer["reply"])
         if self.kind == "token":
             return str(self.answer["sign"])
+        if self.kind == "call":
+            approved = self.answer["decision"] == "approve"
+            return json.dumps(
+                [
+                    self.answer["decision"],
+                    ASKED_FOR if approved else None,
+                    self.answer.get("reason"),
+                ]
+            )
         sent: dict[str, Any] = dict(self.answer)
         if TASKS[self.kind] == "review":
             sent = {"decision": sent["decision"], "note": sent.get("note")}
         return json.dumps(sent, separators=(",", ":"))
 
 
-def hundred(count: int = 100, seed: int = SEED) -> list[Asked]:
+def hundred(count: int = 100, seed: int = SEED, shares: Mapping[str, int] = SHARES) -> list[Asked]:
     """So many waits, in the order in which they are asked.
 
     The kinds keep their shares; of eight waits that others answer, three are answered while their form is open.
     """
     dice = random.Random(seed)
-    kinds = [kind for kind, share in SHARES.items() for _ in range(round(share * count / 100) or 1)]
+    kinds = [kind for kind, share in shares.items() for _ in range(round(share * count / 100) or 1)]
     kinds += ["approve"] * (count - len(kinds))
     dice.shuffle(kinds)
     common = [n for n, kind in enumerate(kinds) if kind != "legal"]
@@ -136,6 +171,13 @@ def _answer(kind: str, dice: random.Random) -> dict[str, Any]:
             return {"reply": dice.choice(REPLIES)}
         case "refund":
             return {"amount": dice.randrange(501), "reason": dice.choice(REASONS)}
+        case "correct":
+            code = dice.choice((GIVEN["code"], f"T{dice.randrange(10, 99)}"))
+            return {"code": code, "amount": dice.randrange(1, 9000), "reason": dice.choice(REASONS)}
+        case "call":
+            if dice.random() < 0.5:
+                return {"decision": "approve"}
+            return {"decision": "decline", "reason": dice.choice(NOTES)}
         case "order":
             items = [
                 {"sku": f"{dice.choice('ABC')}{dice.randrange(100)}", "qty": dice.randrange(1, 9)}

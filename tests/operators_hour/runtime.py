@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,9 @@ class Calls:
 
     async def ask(self, one: Asked) -> dict[str, Any]:
         """Start its session; what the start answered."""
-        payload = {"subject": one.subject, "body": one.body, "timeout": one.timeout}
+        payload: dict[str, Any] = {"subject": one.subject, "body": one.body, "timeout": one.timeout}
+        if one.initial is not None:
+            payload["initial"] = one.initial
         async with self.http() as http:
             response = await http.post("/v1/sessions", json={"task": one.task, "payload": payload})
         assert response.status_code in (200, 201), response.text
@@ -78,9 +81,17 @@ class Runtime(Calls):
         checkout: Whose code: a folder with its `.venv`.
         folder: For everything it leaves; not there yet.
         has_desk: Whether this commit has claims and notices.
+        tasks: Files of this folder with what asks.
     """
 
-    def __init__(self, checkout: Path, folder: Path, *, has_desk: bool) -> None:
+    def __init__(
+        self,
+        checkout: Path,
+        folder: Path,
+        *,
+        has_desk: bool,
+        tasks: Sequence[str] = ("hour_tasks.py",),
+    ) -> None:
         super().__init__(has_claims=has_desk)
         self.python = checkout / ".venv" / "bin" / "python"
         self.folder = folder
@@ -89,7 +100,9 @@ class Runtime(Calls):
         self._credentials = folder / ".helmr" / "credentials.json"
         self._port = 0
         folder.mkdir(parents=True)
-        shutil.copy(HERE / "hour_tasks.py", folder / "hour_tasks.py")
+        self._tasks = tasks
+        for name in tasks:
+            shutil.copy(HERE / name, folder / name)
         if has_desk:
             notices = NOTICES.replace("{file}", str(self._told_file))
             (folder / "helmr.toml").write_text(notices)
@@ -100,7 +113,7 @@ class Runtime(Calls):
         env = {**os.environ, "XDG_STATE_HOME": str(self.folder / "state"), "PYTHONPATH": ""}
         with (self.folder / "up.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                self.python, "-P", "-m", "helmr.cli", "up", "hour_tasks.py", "--in-process", f"--port={self._port}",
+                self.python, "-P", "-m", "helmr.cli", "up", *self._tasks, "--in-process", f"--port={self._port}",
                 cwd=self.folder, env=env, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         async with asyncio.timeout(START_S):

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from helmr_runtime.catalog import Registry
-from tests.operators_hour import hour_tasks
+from tests.operators_hour import hour_tasks, hurried_tasks
 from tests.operators_hour.hour import Hour, one_hour
-from tests.operators_hour.operators import Handled, Lines, Now, Operator, Tally
-from tests.operators_hour.plan import SHARES, Asked, Fate, by_number, hundred
+from tests.operators_hour.operators import Handled, Hurried, Lines, Now, Operator, Tally
+from tests.operators_hour.plan import HURRIED_SHARES, SHARES, Asked, Fate, by_number, hundred
 from tests.operators_hour.report import Measured, broken_bounds, covered, measured, table
 from tests.operators_hour.runtime import Calls
 from tests.operators_hour.stopwatch import Stage, Stopwatch
@@ -30,8 +30,10 @@ REGISTRY = Registry(
         hour_tasks.order,
         hour_tasks.sign,
         hour_tasks.contract,
+        hurried_tasks.correct,
+        hurried_tasks.call,
     ],
-    modules=["tests.operators_hour.hour_tasks"],
+    modules=["tests.operators_hour.hour_tasks", "tests.operators_hour.hurried_tasks"],
     code_hash="hour-1",
 )
 BEGAN = datetime(2026, 11, 26, 9, 0, tzinfo=UTC)
@@ -51,6 +53,9 @@ def test_the_hundred_are_the_same_each_time_and_of_every_kind() -> None:
         Fate.EXPIRES: 4,
     }
     assert hundred(seed=16) != asked
+    hurried = hundred(shares=HURRIED_SHARES)
+    assert Counter(one.kind for one in hurried) == HURRIED_SHARES
+    assert len(hurried) == 100
 
 
 def test_a_short_hour_has_every_kind_and_every_fate() -> None:
@@ -233,15 +238,39 @@ async def test_a_short_hour_at_the_console(stack: Stack, tmp_path: Path) -> None
     assert sum(operator.tally.handled[one.number].keys for one in mine) <= 3 * len(mine) + 1
 
 
+@pytest.mark.pty
+@pytest.mark.allows_blocking
+async def test_a_hurried_hand_says_nothing_that_it_did_not_mean(
+    stack: Stack, tmp_path: Path
+) -> None:
+    """Each kind once: typed key by key without a look, over what is filled, the confirming key held down."""
+    asked = [one for one in hundred(9, shares=HURRIED_SHARES) if one.fate is Fate.OPERATOR]
+    terminal = WholeFrames(*Hurried.SIZE)
+    hour = Hour(Calls(stack.url, stack.key, has_claims=True), asked)
+    operator = Hurried(terminal, hour.plan, hour)
+    try:
+        await hour.begins()
+        await operator.begins(stack.url, stack.key, tmp_path / "operator")
+        await operator.works()
+        waits = await hour.ended()
+    finally:
+        await terminal.close()
+    found = measured(hour.plan, operator.tally, waits, {}, outage=None)
+    assert found.wrong == []
+    assert found.answered == len(asked)
+
+
 @pytest.mark.long
 @pytest.mark.pty
 @pytest.mark.allows_blocking
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("way", [Now, Lines])
+@pytest.mark.parametrize("way", [Now, Lines, Hurried])
 async def test_a_hundred_with_a_restart_rivals_and_what_runs_out(
     tmp_path: Path, way: type[Operator]
 ) -> None:
-    found = await one_hour(way, ROOT, tmp_path / "hour", hundred(), has_desk=True)
+    shares = HURRIED_SHARES if way is Hurried else SHARES
+    plan = hundred(shares=shares)
+    found = await one_hour(way, ROOT, tmp_path / "hour", plan, has_desk=True)
     assert found.wrong == []
     assert found.answered + found.by_others + found.expired == 100
     assert found.unseen, "nobody looked at the contracts"

@@ -156,22 +156,21 @@ class AnswerScreen(ClaimingScreen):
         width = (self.aside.size.width or self.aside_width) - 2
         parts = [*self._theirs, head("Transcript, newest last")]
         parts += [entry_content(entry_lines.entry_line(entry), width) for entry in self.entries]
-        wait = self.now_wait()
-        if wait is not None:
-            due = countdown.of_wait(wait, self.console.store.now())
-            role = views.DUE_ROLE.get(due.urgency, "")
-            parts += [
-                Content(""),
-                *wait_due(wait, due.full_text, role, self.console.store.now()),
-                *wait_ids(wait),
-            ]
         beside = self.has_class("-narrow") or (
             self.wait is not None and not self._is_short(self.wait)
         )
         if self.wait is not None and self.wait.body and beside:
             shown = asked(self.wait, call=self.tool_call(), answer=self.result().data)
             parts = [*shown, Content(""), *parts]
-        return lines([*parts, Content(""), *self.preview()])
+        if preview := self.preview():
+            parts += [Content(""), *preview]
+        wait = self.now_wait()
+        if wait is not None:
+            now = self.console.store.now()
+            due = countdown.of_wait(wait, now)
+            role = views.DUE_ROLE.get(due.urgency, "")
+            parts += [Content(""), *wait_due(wait, due.full_text, role, now), *wait_ids(wait)]
+        return lines(parts)
 
     def effects(self) -> Sequence[str]:
         """What the answer causes."""
