@@ -199,8 +199,12 @@ class Filter:
         """The filter as it would be typed, one space between terms."""
         return " ".join(term.spell(self.fields) for term in self.terms)
 
-    def pushed(self) -> dict[str, str]:
-        """List parameters that a gateway can filter by; the rest is filtered where it is shown."""
+    def pushed(self, *, texts: bool = True) -> dict[str, str]:
+        """List parameters that a gateway can filter by; the rest is filtered where it is shown.
+
+        Args:
+            texts: Also those of free texts, which a gateway finds only as they are spelt.
+        """
         found: dict[str, str] = {}
         for term in self.terms:
             if term.negated or term.op != ":" or len(term.values) != 1:
@@ -214,7 +218,8 @@ class Filter:
                 and not value.endswith("*")
             ):
                 fixed = term.field in self.fields.values or term.field in self.fields.words
-                found[self.fields.pushed[term.field]] = value.lower() if fixed else value
+                if fixed or texts:
+                    found[self.fields.pushed[term.field]] = value.lower() if fixed else value
         return found
 
     def _holds(self, term: Term, facts: Facts, now: datetime) -> bool:

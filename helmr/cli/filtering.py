@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from helmr import filters
 from helmr.cli.app import Cli
 from helmr.errors import UsageError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from helmr.models import Page
+
+M = TypeVar("M", bound="BaseModel")
 
 Filter = Annotated[
     str | None,
@@ -41,3 +49,25 @@ def waits_filter(cli: Cli, text: str | None, profile: str | None) -> filters.Fil
     if wanted.asks_who and cli.on_behalf_of is None:
         raise UsageError("is:mine needs to know who you are", hint="--on-behalf-of NAME")
     return wanted
+
+
+def pushing(
+    page: Callable[..., Page[M]], wanted: filters.Filter
+) -> Callable[[str | None, int], Page[M]]:
+    """Pages with what the filter says asked of the gateway.
+
+    The gateway finds texts only as they are spelt, and a filter whatever their case: where nothing is found, they are
+    looked for here.
+    """
+    pushed: dict[str, Any] = wanted.pushed()
+
+    def fetch(cursor: str | None, count: int) -> Page[M]:
+        nonlocal pushed
+        found = page(**pushed, cursor=cursor, limit=count)
+        exact = wanted.pushed(texts=False)
+        if cursor is None and not found.items and found.next_cursor is None and pushed != exact:
+            pushed = exact
+            return page(**pushed, cursor=cursor, limit=count)
+        return found
+
+    return fetch

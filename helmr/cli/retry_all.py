@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from helmr import filters
 from helmr.cli import describe, many, printing
 from helmr.cli.clock import now
+from helmr.cli.filtering import pushing
 from helmr.models import RunStatus
 
 if TYPE_CHECKING:
@@ -32,10 +33,7 @@ def run(client: Client, words: str | None, asked: many.Asked) -> ExitCode:
         is_meant = wanted.matches(filters.session_facts(one), now())
         return is_meant and one.run_status in RETRYABLE
 
-    sessions = many.first(
-        lambda after, count: client.sessions.page(**wanted.pushed(), limit=count, cursor=after),
-        passes,
-    )
+    sessions = many.first(pushing(client.sessions.page, wanted), passes)
     runs = [run for one in sessions if (run := _newest(client, one.id)).status in RETRYABLE]
 
     def retry(seen: RunInfo) -> many.Done:

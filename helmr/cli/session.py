@@ -11,6 +11,7 @@ from helmr import filters
 from helmr.cli import completing, correcting, describe, finding, listing, printing, reading
 from helmr.cli.app import All, Cli, Cursor, Filter, Json, Limit, command, group
 from helmr.cli.clock import now
+from helmr.cli.filtering import pushing
 from helmr.cli.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -139,8 +140,9 @@ def list_(
     with cli.client(is_patient=watch) as client:
         parent_id = finding.session(client, parent) if parent is not None else None
         listing.show(
-            lambda after, count: client.sessions.page(
-                **(wanted.pushed() | asked), parent=parent_id, limit=count, cursor=after
+            pushing(
+                lambda **given: client.sessions.page(**{**given, **asked, "parent": parent_id}),
+                wanted,
             ),
             listing.Table(columns=describe.SESSION_COLUMNS, row=describe.session_row),
             listing.Wanted(

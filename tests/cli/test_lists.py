@@ -50,6 +50,13 @@ def test_pages_of_a_filtered_list_leave_nothing_out_and_repeat_nothing(
     assert cursor == ["--cursor", ""]
 
 
+def test_a_field_is_found_whatever_its_case(helmr: Run, here: Gateway) -> None:
+    session_id = here.session(task="Review")
+    for words in ("task:review", "task:Review", "task:REVIEW status:OPEN"):
+        assert items(helmr("session", "list", "--filter", words, "--json")) == [session_id], words
+    assert items(helmr("session", "list", "--filter", "task:other", "--json")) == []
+
+
 def test_a_filter_that_nothing_passes_ends_its_search() -> None:
     asked: list[int] = []
 
