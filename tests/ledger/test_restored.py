@@ -119,7 +119,7 @@ async def memory_of(ledger: DuckLedger, sessions: Mapping[str, str]) -> dict[str
     for name, session_id in sessions.items():
         head = await ledger.head(session_id)
         assert head is not None, name
-        found[name] = facts_of(head)
+        found[name] = {**facts_of(head), "unconsumed": None}
     found["start keys"] = dict(
         index.start_keys
     )  # those of sessions that are over come with their heads

@@ -81,7 +81,9 @@ async def test_late_answer_is_buffered_and_says_late(harness) -> None:
         assert await session.result() == "WaitTimeout"
         with pytest.raises(WaitResolved):
             await session.answer(YES, wait_id=wait["wait_id"])
-        assert (await session.send("approval", YES))["outcome"] == "buffered"
+        assert (await session.send("approval", YES))["outcome"] == "late"
+        await session.run(as_before=True)
+        assert await session.result() == "on time", "it was buffered all the same"
 
 
 async def test_answer_at_the_deadline_is_refused_and_times_the_wait_out(harness) -> None:
