@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
@@ -36,6 +37,7 @@ from helmr_runtime.core.entries import RUNTIME, Entry
 from helmr_runtime.directory.delivery import delivery
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import Busy, Death, Released, StartSession, WorkItem
+from helmr_runtime.replay.outside_steps import watching
 from helmr_runtime.session.host import HostActor
 
 P = ParamSpec("P")
@@ -86,7 +88,7 @@ class Harness(HarnessTokens):
         self._patience = Patience()
         self._binding: dict[str, asyncio.Lock] = {}
         self._emitted: dict[str, list[Emitted]] = {}
-        self._replaced: list[tuple[Step[..., Any], Callable[..., Any]]] = []
+        self._undo = ExitStack()
         self._clients = HarnessClients(
             self.ledger,
             self.clock,
@@ -100,6 +102,7 @@ class Harness(HarnessTokens):
         )
 
     async def __aenter__(self) -> Harness:
+        self._undo.enter_context(watching(self._registry.written_in))
         self._clients.loop = asyncio.get_running_loop()
         if self._schedules:
             await self.ledger.write_catalog(self._registry.catalog().model_dump(), RUNTIME)
@@ -116,9 +119,7 @@ class Harness(HarnessTokens):
             await self._drop(session_id)
         for host in self._rehearsing:
             await host.crash()
-        while self._replaced:
-            step, function = self._replaced.pop()
-            step.function = function
+        self._undo.close()
 
     def replace(self, step: Step[P, R], function: Callable[P, R | Awaitable[R]]) -> None:
         """Let a step execute another function, sync or async, until this harness ends.
@@ -134,7 +135,7 @@ class Harness(HarnessTokens):
                 f"step {step.name} is bound to one object",
                 hint="Name it on its class: `Class.step`.",
             )
-        self._replaced.append((step, step.function))
+        self._undo.callback(setattr, step, "function", step.function)
         step.function = function
 
     # --- sessions -------------------------------------------------------------------------------

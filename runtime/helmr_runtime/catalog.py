@@ -66,6 +66,11 @@ class Registry:
         names = [module.__name__ for module in modules]
         return cls(tasks, modules=names, code_hash=_code_hash(modules))
 
+    @property
+    def written_in(self) -> set[str]:
+        """The names of the modules that the tasks' code stands in."""
+        return {*self.modules, *(one.task.function.__module__ for one in self.tasks.values())}
+
     def _add(self, task: Task[..., Any]) -> None:
         known = self.tasks.get(task.id)
         if known is not None and known.task is not task:

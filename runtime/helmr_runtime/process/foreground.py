@@ -43,6 +43,7 @@ from helmr_runtime.process.startup import (
 )
 from helmr_runtime.process.stop import Stop
 from helmr_runtime.process.terminal import Terminal
+from helmr_runtime.replay import outside_steps
 from helmr_runtime.security import redaction
 
 RUN = "run"
@@ -108,7 +109,9 @@ class _Foreground:
         if spec.traces:
             tracing.start("in-process")
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        return asyncio.run(self._serve(InProcess(spec, registry, catalog, self._say)))
+        watched = registry.written_in if options.reloads else ()
+        with outside_steps.watching(watched):
+            return asyncio.run(self._serve(InProcess(spec, registry, catalog, self._say)))
 
     async def _serve(self, runtime: InProcess) -> bool:
         stop = Stop(self._say)
