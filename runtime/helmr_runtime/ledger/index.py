@@ -110,6 +110,8 @@ class LedgerIndex:
         self.operations = KnownOperations()
         self.names = OpenNames(self.heads)
         self.start_keys: dict[bytes, str] = {}
+        self.forgotten = 0
+        """How many sessions are no longer in memory."""
         self.tokens = TokenIndex()
         self.keys = KeyIndex()
         self.schedules = ScheduleIndex()
@@ -271,6 +273,7 @@ class LedgerIndex:
     def _forget(self, head: Head) -> None:
         """Of a session that is over."""
         del self.heads[head.session_id]
+        self.forgotten += 1
         self._ended.pop(head.session_id, None)
         self.work.set_ready(head, False)
         if head.start_key is not None:

@@ -35,6 +35,7 @@ from helmr_runtime.ledger.authored import (
 )
 from helmr_runtime.ledger.commands import SCHEDULES, decide, repeated, token_of, touched_by
 from helmr_runtime.ledger.duck.batches import Facts, Write
+from helmr_runtime.ledger.duck.start_keys import Looked
 from helmr_runtime.ledger.duck.unheld import AuthoredEntries
 from helmr_runtime.ledger.heads import Head, is_climbing, next_deadline
 from helmr_runtime.ledger.index import (
@@ -197,12 +198,23 @@ class FlushJob(PendingJob[CommitReply]):
 
 
 class StartJob(PendingJob[Started]):
-    """The conditional write that creates a session (S-2)."""
+    """The conditional write that creates a session (S-2).
+
+    Args:
+        looked: What was found of its idempotency key before it was queued.
+    """
 
     def __init__(
-        self, start: StartSession, index: LedgerIndex, lookups: Lookups, clock: Clock, chain: Chain
+        self,
+        start: StartSession,
+        index: LedgerIndex,
+        lookups: Lookups,
+        clock: Clock,
+        chain: Chain,
+        looked: Looked | None,
     ) -> None:
         super().__init__()
+        self._looked = looked
         names = (
             start.operation.id if start.operation is not None else None,
             key_hash(start.idempotency_key) if start.idempotency_key is not None else None,
@@ -244,7 +256,11 @@ class StartJob(PendingJob[Started]):
             if offset is not None:
                 return StartMatch("operation", offset)
         if start.idempotency_key is not None and (match is None or match.by != "key"):
-            offset = await self._lookups.start_key(key_hash(start.idempotency_key))
+            looked = self._looked
+            if looked is not None and looked.forgotten == self._index.forgotten:
+                offset = looked.offset
+            else:
+                offset = await self._lookups.start_key(key_hash(start.idempotency_key))
             if offset is not None:
                 return StartMatch("key", offset)
         return match

@@ -18,6 +18,7 @@ from helmr.errors import ChainBroken, DataError, StoreUnavailable
 from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
 from helmr.schedules import load_zones
 from helmr_runtime.clock import Clock
+from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.schedules import WriteSchedule, zones_of
@@ -45,6 +46,7 @@ from helmr_runtime.ledger.duck.pruning import Pruner
 from helmr_runtime.ledger.duck.public_views import reads_late
 from helmr_runtime.ledger.duck.query import QueryRunner
 from helmr_runtime.ledger.duck.recovery import Restored, read_head
+from helmr_runtime.ledger.duck.start_keys import StartKeys
 from helmr_runtime.ledger.duck.tokens import read_by_callback, read_token
 from helmr_runtime.ledger.duck.unheld import AuthoredEntries
 from helmr_runtime.ledger.heads import Head
@@ -83,6 +85,7 @@ class DuckLedger(CopiedLedger):
         self.openings = restored.openings
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-reader")
         self._queries = QueryRunner(database)
+        self._start_keys = StartKeys(self._stored_starts, restored.index)
         self._is_closed = False
         own = AuthoredEntries(chain)
         self._climbs = Climbs(self.snapshot, lambda: self._group, own, clock)
@@ -123,7 +126,10 @@ class DuckLedger(CopiedLedger):
         return await job.future
 
     async def start(self, start: StartSession) -> Started:
-        job = StartJob(start, self.index, self, self._clock, self._chain)
+        key, looked = start.idempotency_key, None
+        if key is not None:
+            looked = await self._start_keys.look(key_hash(key))
+        job = StartJob(start, self.index, self, self._clock, self._chain, looked)
         self._group.submit(job)
         return await job.future
 
@@ -362,7 +368,11 @@ class DuckLedger(CopiedLedger):
 
     async def start_key(self, hashed: str) -> int | None:
         """`created_offset` of the session started with this idempotency key."""
-        return (await self.read(reads.start_keys, [hashed])).get(hashed)
+        return (await self._stored_starts([hashed])).get(hashed)
+
+    async def _stored_starts(self, keys: Sequence[str]) -> Mapping[str, int]:
+        """As the table has it; what it has yet to show is in memory."""
+        return await self._in_reader(lambda reader: reads.start_keys(reader, keys))
 
     async def operation(self, operation_id: str) -> int | None:
         if self.index.operations.is_complete:
