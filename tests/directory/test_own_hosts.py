@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from helmr_runtime.directory.resumption import OWN_HOSTS_MAX, RESUMES_MAX
+from helmr_runtime.directory.resumption import OWN_HOSTS_MAX, RESUMES_PER_HOST
 from helmr_runtime.rpc.protocol import OWN_HOST_PREFIX
 from tests.directory.clock import settle, until
 from tests.directory.fakes import World, note
@@ -77,7 +77,7 @@ async def test_sessions_that_wait_for_hosts_of_their_own_do_not_block_the_queue(
     world: World,
 ) -> None:
     directory = await world.directory()
-    names = [f"s{n}" for n in range(OWN_HOSTS_MAX + RESUMES_MAX)]
+    names = [f"s{n}" for n in range(OWN_HOSTS_MAX + RESUMES_PER_HOST)]
     world.isolated.update(names)
     for name in names:
         world.ledger.add(name)

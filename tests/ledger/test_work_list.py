@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from helmr.ids import SESSION, new_id
+from helmr_runtime.core.children import Parent
 from helmr_runtime.ledger import work_list
 from helmr_runtime.ledger.heads import Head
-from helmr_runtime.ledger.tokens import TokenIndex
+from helmr_runtime.ledger.tokens import Token, TokenIndex
 from helmr_runtime.ledger.work_list import WorkList
 from helmr_runtime.ports import ANEW, WorkChanges, WorkItem
 from helmr_runtime.rpc.frames import Kind, encode
@@ -152,3 +153,26 @@ def test_following_the_changes_gives_the_list(
             if not changes.has_more:
                 break
         assert set(seen) == listed.there
+
+
+def test_the_work_of_a_child_names_the_session_that_it_descends_from() -> None:
+    tokens = TokenIndex()
+    top, child, grandchild = (new_id(SESSION) for _ in range(3))
+    for one, parent in ((child, top), (grandchild, child)):
+        tokens.admit(
+            Token(
+                id=one,
+                session_id=one,
+                created_offset=1,
+                created_at=NOW,
+                expires_at=NOW,
+                callback_hash="",
+                parent=Parent(session_id=parent, run_id="run_1", op=1, attempt=1, leaves=False),
+            )
+        )
+    heads = {one: Head(session_id=one, queued_at=NOW) for one in (top, child, grandchild)}
+    work = WorkList(heads, tokens)
+    for head in heads.values():
+        work.set_ready(head, is_ready=True)
+    found = {item.session_id: item.family for item in work.since(ANEW).added}
+    assert found == {top: None, child: top, grandchild: top}

@@ -1,4 +1,4 @@
-"""Which runs go on when: the ledger's list says which wait for room, and they get it oldest first.
+"""Which runs go on when: the ledger's list says which wait for room, and they get it oldest first, families in turn.
 
 What changes in one turn of the loop is looked at once, behind it: a look reads the list, and a thousand sessions that
 end or begin together would have it read as often.
@@ -21,8 +21,9 @@ from helmr_runtime.directory.pool import Pool
 from helmr_runtime.directory.timing import Tasks
 from helmr_runtime.directory.work_queue import WorkQueue
 
-RESUMES_MAX = 64
-"""Adoptions from the queue under way at once."""
+RESUMES_PER_HOST = 16
+"""Adoptions from the queue under way at once, for each host. A host takes them up at its pace (`session/pace.py`); more
+would only stand before those of other families."""
 
 OWN_HOSTS_MAX = 4
 """Processes of sessions that run alone; each costs tens of megabytes."""
@@ -86,7 +87,8 @@ class Resumption:
         if self._bindings.some_need_own_host:
             for session_id in list(islice(self._waiting(alone=True), OWN_HOSTS_MAX)):
                 self._resume_alone(session_id)
-        more = max(0, RESUMES_MAX - len(self._resuming))
+        hosts = len(list(self._pool.shared()))
+        more = max(0, RESUMES_PER_HOST * max(1, hosts) - len(self._resuming))
         lacking = 0
         for session_id in list(islice(self._waiting(), more)):
             slot = self._placing.slot(session_id)

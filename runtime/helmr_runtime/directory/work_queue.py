@@ -17,12 +17,13 @@ from typing import Any
 from helmr.errors import HelmrError
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import Command
+from helmr_runtime.directory.fair_queue import FairQueue
 from helmr_runtime.directory.timing import Limits, Tasks, sleep
 from helmr_runtime.ports import ANEW, Ledger, WorkChanges, WorkItem
 
 logger = logging.getLogger(__name__)
 
-DELIVERIES_MAX = 64
+DELIVERIES_MAX = 16
 """Deliveries on their way at once."""
 
 KNOWN_MAX = 10_000
@@ -47,7 +48,7 @@ class _Failing:
 
 
 class WorkQueue:
-    """The ledger's work, oldest first.
+    """The ledger's work, fair between families of sessions (`fair_queue`), of each the oldest first.
 
     Args:
         on_change: Called when there may be something to do: a new list, or a pause that is over.
@@ -74,8 +75,8 @@ class WorkQueue:
         self._on_return = on_return
         self._route = route
         self._deliver = deliver
-        self._runs: dict[str, WorkItem] = {}
-        self._deliveries: dict[str, WorkItem] = {}
+        self._runs = FairQueue()
+        self._deliveries = FairQueue()
         self._delivering: set[str] = set()
         self._failing: dict[str, _Failing] = {}
         self._set_off: OrderedDict[str, str] = OrderedDict()
@@ -94,7 +95,7 @@ class WorkQueue:
         return len(self._runs)
 
     def due(self) -> Iterator[str]:
-        """Sessions to resume, oldest first, without those that failed a moment ago."""
+        """Sessions to resume, next ones first, without those that failed a moment ago."""
         now = self._clock.now()
         for session_id in self._runs:
             failing = self._failing.get(session_id)
@@ -103,12 +104,12 @@ class WorkQueue:
 
     def oldest_at(self) -> datetime | None:
         """Since when the longest waits for a slot, of those that can be resumed."""
-        times = [i.queued_at for s, i in self._runs.items() if s not in self._failing]
+        times = [i.queued_at for i in self._runs.items() if i.session_id not in self._failing]
         return min(times, default=None)
 
     def taken(self, session_id: str) -> None:
         """A session is resumed; the ledger's next list will not have it."""
-        self._runs.pop(session_id, None)
+        self._runs.pop(session_id)
         self._failing.pop(session_id, None)
         self._set_off.pop(session_id, None)
 
@@ -186,23 +187,24 @@ class WorkQueue:
             self._runs.clear()
             self._deliveries.clear()
         for key in changes.gone:
-            self._runs.pop(key, None)
-            self._deliveries.pop(key, None)
-        newest = next(reversed(self._runs.values()), None)
+            self._runs.pop(key)
+            self._deliveries.pop(key)
+        newest = self._runs.last
         for item in changes.added:
-            (self._runs if item.kind == "run" else self._deliveries)[item.key] = item
+            (self._runs if item.kind == "run" else self._deliveries).add(item)
         first = next((item for item in changes.added if item.kind == "run"), None)
         if newest is not None and first is not None and first.queued_at < newest.queued_at:
-            self._runs = dict(sorted(self._runs.items(), key=lambda one: one[1].queued_at))
+            self._runs.sort()
         self._dispatch()
 
     def _dispatch(self) -> None:
         if self._deliver is None:
             return
-        for key, item in self._deliveries.items():
+        for key in self._deliveries:
             if len(self._delivering) >= DELIVERIES_MAX:
                 return
-            if key not in self._delivering:
+            item = self._deliveries.get(key)
+            if item is not None and key not in self._delivering:
                 self._delivering.add(key)
                 self._tasks.start(self._run_delivery(self._deliver, key, item))
 
@@ -215,6 +217,6 @@ class WorkQueue:
             logger.warning("%s: %s is not delivered: %s", item.session_id, item.token_id, error)
             await sleep(self._clock, self._limits.retry_s)
         else:
-            self._deliveries.pop(key, None)
+            self._deliveries.pop(key)
         self._delivering.discard(key)
         self._dispatch()

@@ -30,6 +30,9 @@ ENDS = {
     EntryKind.TOKEN_EXPIRED: TokenStatus.EXPIRED,
     EntryKind.TOKEN_CANCELLED: TokenStatus.CANCELLED,
 }
+GENERATIONS_MAX = 100
+"""How far a session's ancestors are followed."""
+
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 """When the time of a child session is over."""
 
@@ -118,6 +121,16 @@ class TokenIndex:
             return {**named, "ended_offset": ended.ended_offset}
         unknown = next((one for one in awaited if one not in self._tokens), None)
         return {"token_id": unknown, "status": "unknown"} if unknown is not None else {}
+
+    def family_of(self, session_id: str) -> str | None:
+        """The session that this one descends from; None if no task started it, as far as memory knows."""
+        top = session_id
+        for _ in range(GENERATIONS_MAX):
+            child = self._tokens.get(top)
+            if child is None or child.parent is None:
+                break
+            top = child.parent.session_id
+        return top if top != session_id else None
 
     def take_orphans(self) -> list[str]:
         """The children that became orphans since this was asked."""

@@ -88,6 +88,7 @@ class WorkList:
                 wait_id=wait.id,
                 token_id=ended.id if ended is not None else wait.token_id,
                 trace=self._set_off.get(ended.id) if ended is not None else None,
+                family=self._tokens.family_of(head.session_id),
             )
         )
 
@@ -107,7 +108,8 @@ class WorkList:
     def end(self, head: Head, now: datetime) -> None:
         """The child's parent has ended it: have it cancelled until a commit ends it."""
         child = head.session_id
-        item = WorkItem(kind="end", session_id=child, queued_at=now, token_id=child)
+        family = self._tokens.family_of(child)
+        item = WorkItem(kind="end", session_id=child, queued_at=now, token_id=child, family=family)
         if item.key not in self._deliveries:
             self._add(item)
 
@@ -204,6 +206,7 @@ class WorkList:
             queued_at=queued_at,
             run_id=head.run_id,
             trace=self._set_off.get(head.session_id),
+            family=self._tokens.family_of(head.session_id),
         )
 
     def counts(self) -> dict[str, int]:

@@ -18,6 +18,7 @@ class WorkItem:
         `end`: a child session that its parent has ended is to be cancelled; `token_id` is the child's id.
     end: As `token_end` gives it, unless it is large or no longer in memory: then it is to be asked for.
     trace: What set it off, as a W3C traceparent, as far as the ledger's memory has it.
+    family: The session that it descends from and that no task started, as far as the ledger's memory has it.
     """
 
     kind: str
@@ -28,6 +29,7 @@ class WorkItem:
     token_id: str | None = None
     end: Mapping[str, Any] | None = None
     trace: str | None = None
+    family: str | None = None
 
     @property
     def key(self) -> str:

@@ -16,6 +16,7 @@ from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc import proxies
 from helmr_runtime.rpc.protocol import OWN_HOST_PREFIX, Calls
 from helmr_runtime.session.host import HostActor
+from helmr_runtime.session.pace import Pace
 
 STATUS_SLOTS_SPARE = 64
 """Records of the status file for sessions whose code is still being ended."""
@@ -46,6 +47,7 @@ def make_host(
     statuses: Callable[[], StatusFile],
     node: str = "",
     owns_process: bool = False,
+    pace: Pace | None = None,
 ) -> HostActor:
     """A host; it calls `load` and `statuses` when they are first needed (see `HostActor`)."""
     return HostActor(
@@ -60,6 +62,7 @@ def make_host(
         node=node,
         owns_process=owns_process,
         memory_bytes=spec.host_memory_bytes,
+        pace=pace,
     )
 
 

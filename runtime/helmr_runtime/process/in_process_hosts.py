@@ -24,6 +24,7 @@ from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc.in_process import InProcessCalls
 from helmr_runtime.rpc.protocol import HOST_PREFIX, OWN_HOST_PREFIX
 from helmr_runtime.session.host import HostActor
+from helmr_runtime.session.pace import Pace
 
 Statuses = Mapping[str, Mapping[str, SlotStatus]]
 """By host, by session."""
@@ -79,6 +80,8 @@ class InProcessSpawner:
         self._found = dict(found)
         self._hosts: dict[str, tuple[HostActor, InProcessStatuses]] = {}
         self.leftovers = Leftovers()
+        self.pace = Pace()
+        """Of all hosts: they share one loop."""
         self._unblamed: frozenset[str] = frozenset()
         """Sessions one of which has ended the earlier process; nobody knows which, so it counts for none."""
         self.suspects: set[str] = set()
@@ -103,7 +106,12 @@ class InProcessSpawner:
             self._spec.status_path(name), status_slots(self._spec), self.leftovers
         )
         host = make_host(
-            name, self._calls, self._spec, lambda: self._registry, statuses=lambda: statuses
+            name,
+            self._calls,
+            self._spec,
+            lambda: self._registry,
+            statuses=lambda: statuses,
+            pace=self.pace,
         )
         self._hosts[name] = host, statuses
         self._calls.register(name, host)

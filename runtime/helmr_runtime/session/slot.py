@@ -45,6 +45,7 @@ class Slot:
         self._is_told = False
         self._ending: asyncio.Task[None] | None = None
         self._loaded = asyncio.Event()
+        self._rested = asyncio.Event()
         self.told_version = 0
         """Of the host's report that this slot last changed; for the host."""
 
@@ -107,10 +108,15 @@ class Slot:
         """Return when the session is loaded, or could not be."""
         await self._loaded.wait()
 
+    async def wait_rested(self) -> None:
+        """Return when its code waits, or is no longer here."""
+        await self._rested.wait()
+
     def fill(self, session: LiveSession | None) -> None:
         """The session is loaded; None if it could not be."""
         self._loaded.set()
         if session is None:
+            self._rested.set()
             return
         self._session = session
         self.mark.hold(self.session_id, session.epoch)
@@ -155,6 +161,10 @@ class Slot:
         if state is self._state and self._is_told:
             return
         self._state = state
+        if state is SlotState.BUSY:
+            self._rested.clear()
+        else:
+            self._rested.set()
         self._since = self._clock.now()
         self._detail = detail
         self._is_told = True
