@@ -25,6 +25,7 @@ from helmr.current import ChildCall, WaitCall, WaitOutcome, require_run
 from helmr.durable_calls import durable_call
 from helmr.durations import Duration, seconds
 from helmr.errors import ChildFailed, SchemaMismatch, UsageError, WaitCancelled
+from helmr.labels import metadata_object, tag_list
 from helmr.models import CHILDREN_AWAITED_MAX
 from helmr.results import Fulfilled, PendingWait, Unfulfilled, WaitResult
 from helmr.streams import unfulfilled
@@ -149,11 +150,16 @@ async def start(
     """
     if on_parent_cancel not in ("cancel", "leave"):
         raise UsageError("on_parent_cancel is `cancel` or `leave`")
+    if not isinstance(task, Task):
+        raise UsageError(
+            f"sessions.start() in a task takes the task itself, not {str(task)[:100]!r}",
+            hint="Import the function that @task decorates, and hand it over.",
+        )
     call = ChildCall(
         task=task.id,
         payload=task.encode_payload(payload),
-        tags=tuple(tags),
-        metadata=JSON.encode(dict(metadata or {})),
+        tags=tag_list(tags),
+        metadata=JSON.encode(metadata_object(metadata)),
         leaves=on_parent_cancel == "leave",
     )
     return Child(task, await require_run("sessions.start()").start_child(call))

@@ -22,6 +22,7 @@ from helmr.current import TokenCall, TokenMade, WaitCall, require_run
 from helmr.durable_calls import durable_call
 from helmr.durations import Duration, seconds
 from helmr.errors import SchemaMismatch
+from helmr.labels import metadata_object, tag_list
 from helmr.ladder import Rung, rungs_json
 from helmr.models import CompleteReceipt, TokenInfo
 from helmr.results import Fulfilled, PendingWait, WaitResult
@@ -157,8 +158,8 @@ async def create(
     timeout_s = seconds(timeout)
     call = TokenCall(
         timeout_s=timeout_s,
-        tags=tuple(tags),
-        metadata=dict(metadata or {}),
+        tags=tag_list(tags),
+        metadata=metadata_object(metadata),
         schema=json_schema(schema),
         is_raw=raw,
         verify=signed,

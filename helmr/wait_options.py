@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, TypedDict
 
 from helmr.errors import UsageError
+from helmr.labels import tag_list
 from helmr.ladder import Rung, rungs_json
 from helmr.models import ASSIGNEE_MAX, WAIT_TAG_MAX, WAIT_TAGS_MAX
 from helmr.models import WaitPriority as Priority
@@ -82,9 +83,7 @@ def details(
 
 def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """The tags of a wait, each once."""
-    if isinstance(tags, str):
-        raise UsageError("tags are a list of texts", hint="Write tags=[…].")
-    found = tuple(dict.fromkeys(tags))
+    found = tuple(dict.fromkeys(tag_list(tags)))
     if len(found) > WAIT_TAGS_MAX:
         raise UsageError(f"a wait has at most {WAIT_TAGS_MAX} tags")
     for tag in found:

@@ -8,6 +8,7 @@ from typing import Any
 from helmr import ids
 from helmr.client.calls import Call, get_call, list_call, post_call
 from helmr.durations import Duration, seconds
+from helmr.labels import metadata_object, tag_list
 from helmr.ladder import Rung, rungs_json
 from helmr.models import (
     ApiKeyInfo,
@@ -44,8 +45,8 @@ def create_token(
     rungs = rungs_json(ladder, codec_of(schema, what="the ladder's default"), timeout_s)
     parts: dict[str, Any] = {
         "timeout": timeout_s,
-        "tags": list(tags) or None,
-        "metadata": dict(metadata) if metadata else None,
+        "tags": list(tag_list(tags)) or None,
+        "metadata": metadata_object(metadata) or None,
         "schema": json_schema(schema),
         "raw": raw or None,
         "verify": _verify(verify),

@@ -24,6 +24,7 @@ from helmr.client.calls import (
 )
 from helmr.durations import Duration, seconds
 from helmr.errors import SessionNotFound, UsageError
+from helmr.labels import metadata_object, tag_list
 from helmr.models import (
     QUERY_TIMEOUT_S,
     ChunkInfo,
@@ -73,10 +74,10 @@ def start(
     parts: dict[str, Any] = {"task": task_id(task), "payload": payload}
     if external_id is not None:
         parts["external_id"] = external_id
-    if tags := list(tags):
-        parts["tags"] = tags
-    if metadata:
-        parts["metadata"] = dict(metadata)
+    if given_tags := tag_list(tags):
+        parts["tags"] = list(given_tags)
+    if given_metadata := metadata_object(metadata):
+        parts["metadata"] = given_metadata
     if idempotency_key is not None:
         parts["idempotency_key"] = idempotency_key
     held_s = 0.0

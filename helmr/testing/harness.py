@@ -19,6 +19,7 @@ from helmr.errors import (
     TaskNotFound,
     UsageError,
 )
+from helmr.labels import metadata_object, tag_list
 from helmr.models import RunCheck
 from helmr.steps import Step
 from helmr.tasks import Task
@@ -178,8 +179,8 @@ class Harness(HarnessTokens):
                 task=task_id,
                 payload=data,
                 external_id=external_id,
-                tags=tuple(tags),
-                metadata=dict(metadata or {}),
+                tags=tag_list(tags),
+                metadata=metadata_object(metadata),
                 idempotency_key=None,
                 principal=TESTER,
                 operation=None,

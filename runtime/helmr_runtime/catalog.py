@@ -176,6 +176,11 @@ def _load(spec: str, folder: Path) -> ModuleType:
 
 def _load_dotted(name: str, folder: Path) -> ModuleType:
     root = name.split(".")[0]
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise BadDefinition(
+            f"{name!r} names no module",
+            hint="Name a task module with dots, like app.tasks, or its file, like app/tasks.py.",
+        )
     if name != "helmr.examples" and not name.startswith("helmr.examples."):
         _refuse_reserved(root, name)
     _append(folder)

@@ -143,3 +143,45 @@ def test_another_disk_that_is_full_is_named_by_itself(tmp_path: Path) -> None:
         writing(tmp_path),
     ):
         raise full
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "example.com",
+        "",
+        "ftp://example.com",
+        "https://",
+        "https://example.com?x=1",
+        "https://example.com/#links",
+        "https://ana:secret@example.com",
+        "https://example.com:port",
+        "https://[::1",
+    ],
+)
+def test_an_external_url_that_no_link_can_begin_with_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="is not where links can begin") as refused:
+        UpOptions(tasks=(), external_url=url)
+    assert "https://helmr.example.com" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.com", "http://10.0.0.1:8080/helmr/", "https://[::1]:4356"]
+)
+def test_an_external_url_has_scheme_and_host(url: str) -> None:
+    assert UpOptions(tasks=(), external_url=url).external_url == url
+
+
+@pytest.mark.parametrize("name", [".", "..", ".tasks", "app..tasks", "my-app", "app.tasks:main"])
+def test_what_is_no_name_of_a_module_says_what_is(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadDefinition, match="names no module") as refused:
+        load_catalog((name,), tmp_path, lambda line: None)
+    assert "app/tasks.py" in str(refused.value.hint)
+
+
+def test_sessions_share_the_files_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda which: (1_024, 4_096))
+    assert UpOptions(tasks=(), in_process=True).host_room == 256
+    assert UpOptions(tasks=(), in_process=True, hosts=4).host_room == 64
+    assert UpOptions(tasks=(), hosts=4).host_room == 256
+    assert UpOptions(tasks=(), sessions_per_host=7).host_room == 7

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from helmr.client.discovery import (
     CREDENTIALS_FILE,
@@ -124,6 +125,8 @@ class UpOptions:
                 "notices are sent by the process that serves HTTP",
                 hint="Leave out --no-http, or the notice targets.",
             )
+        if self.external_url is not None:
+            _check_base_url(self.external_url)
         for target in self.notices:
             Secrets(os.environ).check(target)
         if self.in_process and self.host_memory_bytes is not None:
@@ -154,6 +157,21 @@ class UpOptions:
         with writing(data_dir):
             data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder, data_dir
+
+
+def _check_base_url(url: str) -> None:
+    """See that links can begin with it."""
+    try:
+        parts = urlsplit(url)
+        is_base = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_base = is_base and not any(char in url for char in "?#@")
+    except ValueError:
+        is_base = False
+    if not is_base:
+        raise UsageError(
+            f"--external-url {url[:200]!r} is not where links can begin",
+            hint="Write scheme and host, like https://helmr.example.com or https://example.com/helmr.",
+        )
 
 
 @contextmanager
