@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,6 @@ from helmr_runtime.host_status import SlotMark, StatusFile
 from helmr_runtime.ports import (
     Adopted,
     Busy,
-    Committed,
     Death,
     HostReport,
     Lease,
@@ -46,7 +45,7 @@ from helmr_runtime.session.code_runner import CodeSettings
 from helmr_runtime.session.emissions import OnEmitted
 from helmr_runtime.session.kept_states import KeptStates
 from helmr_runtime.session.live_session import LiveSession
-from helmr_runtime.session.pace import Pace, is_paced
+from helmr_runtime.session.pace import HostTurns, Pace
 from helmr_runtime.session.rehearsal import Rehearsals
 from helmr_runtime.session.slot import Slot
 
@@ -61,9 +60,6 @@ WATCH_S = 3600.0
 
 REPORT_EVERY_S = 0.1
 """Reports come no faster: a session that is called again and again is parkable in between each time."""
-
-URGENT = frozenset({"shutdown", "drain"})
-"""Reasons to park at once: the process is about to end."""
 
 log = logging.getLogger("helmr.session")
 
@@ -126,9 +122,9 @@ class HostActor:
         self._memory_max_bytes: int | None = None
         self._chunk_polls = ChunkPolls(on_emitted)
         self._kept = kept if kept is not None else KeptStates()
-        self._pace = pace if pace is not None else Pace()
         self._registry: Registry | None = None
         self.slots: dict[str, Slot] = {}
+        self._turns = HostTurns(pace or Pace(), self.slots)
         self._ending: set[Slot] = set()
         """Sessions that were lost, and whose code is being ended."""
         self._past: dict[tuple[str, int], tuple[int, SlotReport]] = {}
@@ -159,46 +155,31 @@ class HostActor:
             NotReady: Its code is not the catalog's; fact `code_hash`.
             HelmrError: What the command raises; the host holds the session then, unless `executes` is false.
         """
-        async with self._turn(session_id, command):
-            return await self._adopt(session_id, command, death, catalog_hash, executes, term)
-
-    async def _adopt(
-        self,
-        session_id: str,
-        command: Command | None,
-        death: Death | None,
-        catalog_hash: str,
-        executes: bool,
-        term: str | None,
-    ) -> Adopted:
-        registry = self._code()
-        if registry.code_hash != catalog_hash:
-            raise NotReady(
-                f"{self.name} has code {registry.code_hash}, the catalog {catalog_hash}",
-                code_hash=registry.code_hash,
-            )
-        if self.retiring is not None:
-            raise Moved(f"{self.name} takes nothing new: {self.retiring}")
-        slot = self.slots.get(session_id)
-        if slot is not None:
-            reply = await slot.live.command(command) if command is not None else None
-            return Adopted(epoch=slot.live.epoch, reply=reply)
-        slot = Slot(session_id, self._mark(), self._clock, on_change=self._report)
-        self.slots[session_id] = slot
-        try:
-            live = await self._load_session(slot, command, registry, term)
-            reach(Point.SESSION_LOADED)
-        except BaseException:
-            slot.fill(None)
-            self._remove(slot)
-            raise
-        wants_own_host = executes and live.is_isolated and not self._is_exclusive
-        slot.fill(live)
-        if not executes or wants_own_host:
-            return await self._decide(slot, live, command, death, wants_own_host=wants_own_host)
-        slot.changed()
-        reply = await live.begin(command, death)
-        return Adopted(epoch=live.epoch, reply=reply)
+        async with self._turns.of(session_id, command):
+            registry = self._code()
+            _check_code(self.name, registry, catalog_hash)
+            if self.retiring is not None:
+                raise Moved(f"{self.name} takes nothing new: {self.retiring}")
+            slot = self.slots.get(session_id)
+            if slot is not None:
+                reply = await slot.live.command(command) if command is not None else None
+                return Adopted(epoch=slot.live.epoch, reply=reply)
+            slot = Slot(session_id, self._mark(), self._clock, on_change=self._report)
+            self.slots[session_id] = slot
+            try:
+                live = await self._load_session(slot, command, registry, term)
+                reach(Point.SESSION_LOADED)
+            except BaseException:
+                slot.fill(None)
+                self._remove(slot)
+                raise
+            wants_own_host = executes and live.is_isolated and not self._is_exclusive
+            slot.fill(live)
+            if not executes or wants_own_host:
+                return await self._decide(slot, live, command, death, wants_own_host=wants_own_host)
+            slot.changed()
+            reply = await live.begin(command, death)
+            return Adopted(epoch=live.epoch, reply=reply)
 
     async def _decide(
         self,
@@ -218,24 +199,8 @@ class HostActor:
 
     async def command(self, session_id: str, command: Command) -> Mapping[str, Any]:
         """Decide a command; returns its receipt when durable."""
-        async with self._turn(session_id, command):
+        async with self._turns.of(session_id, command):
             return await self._slot(session_id).live.command(command)
-
-    @asynccontextmanager
-    async def _turn(self, session_id: str, command: Command | None) -> AsyncIterator[None]:
-        """What no caller waits for takes its turn; what one waits for goes on at once."""
-        if not is_paced(command):
-            self._pace.called()
-            yield
-            return
-
-        async def rests() -> None:
-            slot = self.slots.get(session_id)
-            if slot is not None:
-                await slot.wait_rested()
-
-        async with self._pace.turn(rests):
-            yield
 
     async def note_claims(self, session_id: str, claims: Claims) -> None:
         """Who is at the session's pending wait; one that is being loaded is waited for."""
@@ -258,7 +223,8 @@ class HostActor:
             slot.tell()
             return Busy(reason=f"{session_id} is not parkable")
         try:
-            stored = await self._park(live, reason)
+            async with self._turns.of_park(reason):
+                stored = await live.park()
         except Moved:
             self._remove(slot)
             raise
@@ -268,13 +234,6 @@ class HostActor:
         self._remove(slot)
         log.debug("%s: parked %s (%s)", self.name, session_id, reason)
         return Released(next_deadline_at=stored.next_deadline_at)
-
-    async def _park(self, live: LiveSession, reason: str) -> Committed | None:
-        """Nobody waits for a session to park, unless its host is about to end."""
-        if reason in URGENT:
-            return await live.park()
-        async with self._pace.turn():
-            return await live.park()
 
     async def rehearse(self, session_id: str, command: Answer | TokenEnded) -> Mapping[str, Any]:
         """What that answer would set off, as `Rehearsal` in JSON; of the session as it is on disk, wherever it lives.
@@ -455,6 +414,14 @@ class HostActor:
         self._version += 1
         self._is_urgent = self._is_urgent or is_urgent
         self._changed.set()
+
+
+def _check_code(host: str, registry: Registry, catalog_hash: str) -> None:
+    if registry.code_hash != catalog_hash:
+        raise NotReady(
+            f"{host} has code {registry.code_hash}, the catalog {catalog_hash}",
+            code_hash=registry.code_hash,
+        )
 
 
 def _key_of(command: Command | None) -> tuple[str, str] | None:

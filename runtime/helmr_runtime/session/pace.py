@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from helmr_runtime.core.commands import CancelSession, Command, Resume, TokenEnded
+from helmr_runtime.session.slot import Slot
 
 ALONE_MAX = 16
 BESIDE_MAX = 2
@@ -24,6 +25,9 @@ CALLED_FOR_S = 1.0
 
 TURN_S = 0.025
 """The longest that a turn is kept for code which goes on."""
+
+URGENT = frozenset({"shutdown", "drain"})
+"""Reasons to park at once."""
 
 
 def is_paced(command: Command | None) -> bool:
@@ -99,3 +103,41 @@ class Pace:
             if not asked.done():
                 self._taken += 1
                 asked.set_result(None)
+
+
+class HostTurns:
+    """Who takes turns in a host.
+
+    Args:
+        pace: The process's.
+        slots: The host's, by session.
+    """
+
+    def __init__(self, pace: Pace, slots: Mapping[str, Slot]) -> None:
+        self._pace = pace
+        self._slots = slots
+
+    @asynccontextmanager
+    async def of(self, session_id: str, command: Command | None) -> AsyncIterator[None]:
+        """What no caller waits for takes its turn; what one waits for goes on at once."""
+        if not is_paced(command):
+            self._pace.called()
+            yield
+            return
+
+        async def rests() -> None:
+            slot = self._slots.get(session_id)
+            if slot is not None:
+                await slot.wait_rested()
+
+        async with self._pace.turn(rests):
+            yield
+
+    @asynccontextmanager
+    async def of_park(self, reason: str) -> AsyncIterator[None]:
+        """Nobody waits for a session to park, unless its host is about to end."""
+        if reason in URGENT:
+            yield
+            return
+        async with self._pace.turn():
+            yield

@@ -35,7 +35,7 @@ from helmr_runtime.ledger.authored import (
 )
 from helmr_runtime.ledger.commands import SCHEDULES, decide, repeated, token_of, touched_by
 from helmr_runtime.ledger.duck.batches import Facts, Write
-from helmr_runtime.ledger.duck.start_keys import Looked
+from helmr_runtime.ledger.duck.start_keys import Looked, StartKeys
 from helmr_runtime.ledger.duck.unheld import AuthoredEntries
 from helmr_runtime.ledger.heads import Head, is_climbing, next_deadline
 from helmr_runtime.ledger.index import (
@@ -81,10 +81,6 @@ class Lookups(Protocol):
 
     async def hash_at(self, head: Head, seq: int) -> tuple[int, bytes] | None:
         """Feed offset and hash of a session's entry."""
-        ...
-
-    async def start_key(self, hashed: str) -> int | None:
-        """`created_offset` of the session started with this key."""
         ...
 
     async def token(self, token_id: str) -> Token | None:
@@ -201,6 +197,7 @@ class StartJob(PendingJob[Started]):
     """The conditional write that creates a session (S-2).
 
     Args:
+        keys: Looks idempotency keys up.
         looked: What was found of its idempotency key before it was queued.
     """
 
@@ -211,9 +208,11 @@ class StartJob(PendingJob[Started]):
         lookups: Lookups,
         clock: Clock,
         chain: Chain,
+        keys: StartKeys,
         looked: Looked | None,
     ) -> None:
         super().__init__()
+        self._keys = keys
         self._looked = looked
         names = (
             start.operation.id if start.operation is not None else None,
@@ -256,11 +255,7 @@ class StartJob(PendingJob[Started]):
             if offset is not None:
                 return StartMatch("operation", offset)
         if start.idempotency_key is not None and (match is None or match.by != "key"):
-            looked = self._looked
-            if looked is not None and looked.forgotten == self._index.forgotten:
-                offset = looked.offset
-            else:
-                offset = await self._lookups.start_key(key_hash(start.idempotency_key))
+            offset = await self._keys.offset(key_hash(start.idempotency_key), self._looked)
             if offset is not None:
                 return StartMatch("key", offset)
         return match

@@ -18,7 +18,6 @@ from helmr.errors import ChainBroken, DataError, StoreUnavailable
 from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
 from helmr.schedules import load_zones
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.schedules import WriteSchedule, zones_of
@@ -85,7 +84,7 @@ class DuckLedger(CopiedLedger):
         self.openings = restored.openings
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-reader")
         self._queries = QueryRunner(database)
-        self._start_keys = StartKeys(self._stored_starts, restored.index)
+        self._start_keys = StartKeys(self._in_reader, restored.index)
         self._is_closed = False
         own = AuthoredEntries(chain)
         self._climbs = Climbs(self.snapshot, lambda: self._group, own, clock)
@@ -126,10 +125,9 @@ class DuckLedger(CopiedLedger):
         return await job.future
 
     async def start(self, start: StartSession) -> Started:
-        key, looked = start.idempotency_key, None
-        if key is not None:
-            looked = await self._start_keys.look(key_hash(key))
-        job = StartJob(start, self.index, self, self._clock, self._chain, looked)
+        looked = await self._start_keys.of(start)
+        keys = self._start_keys
+        job = StartJob(start, self.index, self, self._clock, self._chain, keys, looked)
         self._group.submit(job)
         return await job.future
 
@@ -365,14 +363,6 @@ class DuckLedger(CopiedLedger):
         """Seq of a session's last entry up to that feed offset, 0 if there is none."""
         head = await self._require_head(session_id)
         return await self.read(reads.seq_at, session_id, head.created_offset, feed_offset)
-
-    async def start_key(self, hashed: str) -> int | None:
-        """`created_offset` of the session started with this idempotency key."""
-        return (await self._stored_starts([hashed])).get(hashed)
-
-    async def _stored_starts(self, keys: Sequence[str]) -> Mapping[str, int]:
-        """As the table has it; what it has yet to show is in memory."""
-        return await self._in_reader(lambda reader: reads.start_keys(reader, keys))
 
     async def operation(self, operation_id: str) -> int | None:
         if self.index.operations.is_complete:

@@ -14,7 +14,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from helmr.errors import HelmrError, StoreUnavailable
+from helmr_runtime.core.decide.inputs import key_hash
+from helmr_runtime.ledger.duck import reads
+from helmr_runtime.ledger.duck.database import Reader
 from helmr_runtime.ledger.index import LedgerIndex
+from helmr_runtime.ports import StartSession
 
 KEYS_MAX = 1_000
 """Keys that one read looks for."""
@@ -27,21 +31,38 @@ class Looked(NamedTuple):
     forgotten: int
 
 
+Query = Callable[[Reader], Mapping[str, int]]
+
+
 class StartKeys:
     """Looks in the table for the keys that are asked for meanwhile.
 
     Args:
-        read: Reads the table: `created_offset` by key.
+        in_reader: Runs a query on a reader's cursor.
         index: The ledger's memory.
     """
 
     def __init__(
-        self, read: Callable[[Sequence[str]], Awaitable[Mapping[str, int]]], index: LedgerIndex
+        self, in_reader: Callable[[Query], Awaitable[Mapping[str, int]]], index: LedgerIndex
     ) -> None:
-        self._read = read
+        self._in_reader = in_reader
         self._index = index
         self._asked: dict[str, list[asyncio.Future[Looked]]] = {}
         self._reading: asyncio.Task[None] | None = None
+
+    async def of(self, start: StartSession) -> Looked | None:
+        """As `look`, for a start that has a key."""
+        key = start.idempotency_key
+        return await self.look(key_hash(key)) if key is not None else None
+
+    async def offset(self, hashed: str, looked: Looked | None) -> int | None:
+        """`created_offset` of the session started with that key, as of now, given what was found before."""
+        if looked is None or looked.forgotten != self._index.forgotten:
+            return (await self._read([hashed])).get(hashed)
+        return looked.offset
+
+    async def _read(self, keys: Sequence[str]) -> Mapping[str, int]:
+        return await self._in_reader(lambda reader: reads.start_keys(reader, keys))
 
     async def look(self, hashed: str) -> Looked:
         """Whether a session was started with that key.
