@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import UTC, datetime
 
 import pytest
@@ -11,18 +10,18 @@ import pytest
 from helmr_runtime.core.commands import CancelSession, Operation, Resume, Send, TokenEnded
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.session import pace as pace_module
-from helmr_runtime.session.pace import ALONE_MAX, BESIDE_MAX, Pace, is_paced
+from helmr_runtime.session.pace import BESIDE_MAX, TURNS_MAX, Pace, is_paced
 
 
 class Work:
     """Counts how much of it is under way."""
 
-    def __init__(self, pace: Pace) -> None:
-        self.pace = pace
+    def __init__(self, pace: Pace, families: int) -> None:
+        self.pace, self.families = pace, families
         self.under_way = self.most = self.done = 0
 
-    async def one(self) -> None:
-        async with self.pace.turn():
+    async def one(self, number: int) -> None:
+        async with self.pace.turn(f"family {number % self.families}"):
             self.under_way += 1
             self.most = max(self.most, self.under_way)
             await asyncio.sleep(0)
@@ -30,22 +29,24 @@ class Work:
         self.done += 1
 
 
-async def most_at_once(pace: Pace, count: int) -> int:
-    work = Work(pace)
-    await asyncio.gather(*(work.one() for _ in range(count)))
+async def most_at_once(pace: Pace, count: int, families: int = 1) -> int:
+    work = Work(pace, families)
+    await asyncio.gather(*(work.one(number) for number in range(count)))
     assert work.done == count
     return work.most
 
 
-async def test_many_take_turns_at_once_while_nobody_calls_and_few_beside_a_caller(
+async def test_a_family_takes_many_turns_at_once_while_nobody_calls_and_one_beside_a_caller(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pace = Pace()
-    assert await most_at_once(pace, 200) == ALONE_MAX
+    assert await most_at_once(pace, 200) == TURNS_MAX
     pace.called()
     assert await most_at_once(pace, 200) == BESIDE_MAX
+    assert await most_at_once(pace, 200, families=3) == 3 * BESIDE_MAX
+    assert await most_at_once(pace, 200, families=100) == TURNS_MAX, "sessions of nobody's go on"
     monkeypatch.setattr(pace_module, "CALLED_FOR_S", 0.0)
-    assert await most_at_once(pace, 200) == ALONE_MAX
+    assert await most_at_once(pace, 200) == TURNS_MAX
 
 
 async def test_turns_come_in_the_order_of_asking() -> None:
@@ -53,7 +54,7 @@ async def test_turns_come_in_the_order_of_asking() -> None:
     pace.called()
 
     async def one(number: int) -> None:
-        async with pace.turn():
+        async with pace.turn("tree"):
             order.append(number)
             await asyncio.sleep(0)
 
@@ -68,18 +69,33 @@ async def test_a_turn_lasts_until_the_code_waits_and_no_longer_than_a_quick_one_
     begun: list[int] = []
 
     async def one(number: int) -> None:
-        async with pace.turn(rested[number].wait):
+        async with pace.turn("tree", rested[number].wait):
             begun.append(number)
 
     tasks = [asyncio.create_task(one(number)) for number in range(3)]
-    began = time.monotonic()
     await asyncio.sleep(0.005)
-    assert begun == [0, 1], "the third waits for one that rests"
+    assert begun == [0], "the others wait for one that goes on"
     rested[0].set()
-    await asyncio.wait_for(asyncio.gather(*tasks), 5)
+    await asyncio.wait_for(asyncio.gather(*tasks), 5)  # the second never rests
     assert begun == [0, 1, 2]
-    await most_at_once(pace, 1)  # when the other two have gone on for too long
-    assert time.monotonic() - began < 5
+
+
+async def test_what_hangs_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace_module, "TURN_MAX_S", 0.05)
+    pace = Pace()
+    pace.called()
+    never = asyncio.Event()
+
+    async def hangs() -> None:
+        async with pace.turn("family 0"):
+            await never.wait()
+
+    hanging = asyncio.create_task(hangs())
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(most_at_once(pace, 5), 5) == BESIDE_MAX
+    never.set()
+    await hanging
+    assert await most_at_once(pace, 5) == BESIDE_MAX, "a turn is given back once"
 
 
 async def test_who_gives_up_waiting_and_what_fails_leave_their_turn_to_others() -> None:
@@ -88,11 +104,11 @@ async def test_who_gives_up_waiting_and_what_fails_leave_their_turn_to_others() 
     holding = asyncio.Event()
 
     async def held() -> None:
-        async with pace.turn():
+        async with pace.turn("tree"):
             await holding.wait()
 
     async def fails() -> None:
-        async with pace.turn():
+        async with pace.turn("tree"):
             raise ValueError("no")
 
     holders = [asyncio.create_task(held()) for _ in range(BESIDE_MAX)]

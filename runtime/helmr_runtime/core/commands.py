@@ -33,6 +33,8 @@ class Command:
     """The time the command carries, if any; `now` is at least that."""
     trace: str | None = None
     """What set it off, as a W3C traceparent; decides nothing and is stored nowhere."""
+    family: str | None = None
+    """Of what the directory sends: the session that this one descends from; decides nothing and is stored nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,11 +18,13 @@ async def delivery(ledger: Ledger, item: WorkItem) -> Command | None:
         return None
     ended_by = Principal.from_json(end["ended_by"])
     if item.kind == "end":
-        return CancelSession(principal=ended_by, reason=end.get("reason", "parent_cancelled"))
+        reason = end.get("reason", "parent_cancelled")
+        return CancelSession(principal=ended_by, reason=reason, family=item.family)
     assert item.wait_id is not None
     return TokenEnded(
         principal=RUNTIME,
         trace=item.trace,
+        family=item.family,
         wait_id=item.wait_id,
         token_id=item.token_id,
         status=end["status"],

@@ -148,7 +148,9 @@ class Resumption:
             if slot.is_over or not self._bindings.can_adopt(session_id):
                 self._placing.give_back(slot)
                 return
-            resume = Resume(principal=RUNTIME, trace=self._work.trace_of(session_id))
+            family = self._work.family_of(session_id)
+            trace = self._work.trace_of(session_id)
+            resume = Resume(principal=RUNTIME, trace=trace, family=family)
             try:
                 await self._bindings.adopt(session_id, resume, place)
             except HelmrError as error:

@@ -126,6 +126,11 @@ class WorkQueue:
         item = self._runs.get(session_id)
         return self._set_off.pop(session_id, None) or (item.trace if item is not None else None)
 
+    def family_of(self, session_id: str) -> str | None:
+        """What the session descends from, as `WorkItem` has it."""
+        item = self._runs.get(session_id)
+        return item.family if item is not None else None
+
     def failed(self, session_id: str, error: HelmrError) -> None:
         """Resuming a session failed; try it again later, and longer later each time."""
         if len(self._failing) >= FAILING_MAX:

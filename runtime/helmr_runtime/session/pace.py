@@ -2,29 +2,37 @@
 
 Each is a few milliseconds of a processor, and what is under way at once takes turns on one loop, so a caller's send
 that needs ten turns waits ten times for all of them. Where nobody calls, many at once share commits; beside a caller,
-two at once do nearly as much and leave it its turns. A turn lasts until the session's code waits again, or for as long
-as a quick one takes.
+each family of sessions (`directory/fair_queue.py`) has one at a time, which does nearly as much. A turn lasts until the
+session's code waits again, or for as long as a quick one takes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from helmr_runtime.core.commands import CancelSession, Command, Resume, TokenEnded
 from helmr_runtime.session.slot import Slot
 
-ALONE_MAX = 16
-BESIDE_MAX = 2
-"""Turns at once while nobody calls, and beside a caller."""
+TURNS_MAX = 16
+"""Turns at once."""
+
+BESIDE_MAX = 1
+"""Of them those of one family, while somebody calls."""
 
 CALLED_FOR_S = 1.0
 """How long after a call its caller may come again."""
 
-TURN_S = 0.025
-"""The longest that a turn is kept for code which goes on."""
+REST_S = 0.025
+"""How long a turn is kept for code that goes on."""
+
+TURN_MAX_S = 1.0
+"""How long a turn counts at most: what hangs, as while the ledger is away, holds up nothing else."""
+
+PARKS = "parks"
+"""The family of all that are parked."""
 
 URGENT = frozenset({"shutdown", "drain"})
 """Reasons to park at once."""
@@ -41,8 +49,8 @@ class Pace:
     """The turns of one process; all its hosts share them."""
 
     def __init__(self) -> None:
-        self._taken = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._taken: Counter[str] = Counter()
+        self._waiting: deque[tuple[str, asyncio.Future[None]]] = deque()
         self._called_s: float | None = None
         self._keeping: set[asyncio.Task[None]] = set()
 
@@ -50,59 +58,88 @@ class Pace:
         """A caller waits for something of this process."""
         self._called_s = asyncio.get_running_loop().time()
 
-    @property
-    def turns_max(self) -> int:
-        """How many may be taken at once now."""
-        now_s = asyncio.get_running_loop().time()
-        is_called = self._called_s is not None and now_s - self._called_s < CALLED_FOR_S
-        return BESIDE_MAX if is_called else ALONE_MAX
-
     @asynccontextmanager
     async def turn(
-        self, rests: Callable[[], Awaitable[object]] | None = None
+        self, family: str, rests: Callable[[], Awaitable[object]] | None = None
     ) -> AsyncIterator[None]:
-        """Take a turn in the order of asking. `rests` returns when the code that was set off waits again."""
-        await self._take()
+        """Take a turn, in the order of asking within the family.
+
+        Args:
+            family: Whose.
+            rests: Returns when the code that was set off waits again.
+        """
+        turn = await self._take(family)
         try:
             yield
         except BaseException:
-            self._give()
+            turn.end()
             raise
         if rests is None:
-            self._give()
+            turn.end()
             return
-        keeping = asyncio.get_running_loop().create_task(self._keep(rests))
+        keeping = asyncio.get_running_loop().create_task(_keep(turn, rests))
         self._keeping.add(keeping)
         keeping.add_done_callback(self._keeping.discard)
 
-    async def _take(self) -> None:
-        if self._taken < self.turns_max and not self._waiting:
-            self._taken += 1
-            return
-        asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(asked)
-        try:
-            await asked
-        except asyncio.CancelledError:
-            if asked.done() and not asked.cancelled():
-                self._give()
-            raise
+    async def _take(self, family: str) -> _Turn:
+        if not self._has_room(family) or any(one == family for one, _ in self._waiting):
+            asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append((family, asked))
+            try:
+                await asked
+            except asyncio.CancelledError:
+                if asked.done() and not asked.cancelled():
+                    self._give(family)
+                raise
+        else:
+            self._taken[family] += 1
+        return _Turn(lambda: self._give(family))
 
-    async def _keep(self, rests: Callable[[], Awaitable[object]]) -> None:
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(TURN_S):
-                    await rests()
-        finally:
-            self._give()
+    def _has_room(self, family: str) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        is_called = self._called_s is not None and now_s - self._called_s < CALLED_FOR_S
+        most = BESIDE_MAX if is_called else TURNS_MAX
+        return self._taken.total() < TURNS_MAX and self._taken[family] < most
 
-    def _give(self) -> None:
-        self._taken -= 1
-        while self._waiting and self._taken < self.turns_max:
-            asked = self._waiting.popleft()
-            if not asked.done():
-                self._taken += 1
+    def _give(self, family: str) -> None:
+        self._taken[family] -= 1
+        if not self._taken[family]:
+            del self._taken[family]
+        still: deque[tuple[str, asyncio.Future[None]]] = deque()
+        while self._waiting:
+            waits, asked = self._waiting.popleft()
+            if asked.done():
+                continue
+            if self._has_room(waits):
+                self._taken[waits] += 1
                 asked.set_result(None)
+            else:
+                still.append((waits, asked))
+        self._waiting = still
+
+
+class _Turn:
+    """A turn that was taken; it ends once."""
+
+    def __init__(self, give: Callable[[], None]) -> None:
+        self._give: Callable[[], None] | None = give
+        self._timer = asyncio.get_running_loop().call_later(TURN_MAX_S, self.end)
+
+    def end(self) -> None:
+        """Let the next have it."""
+        give, self._give = self._give, None
+        self._timer.cancel()
+        if give is not None:
+            give()
+
+
+async def _keep(turn: _Turn, rests: Callable[[], Awaitable[object]]) -> None:
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REST_S):
+                await rests()
+    finally:
+        turn.end()
 
 
 class HostTurns:
@@ -130,7 +167,8 @@ class HostTurns:
             if slot is not None:
                 await slot.wait_rested()
 
-        async with self._pace.turn(rests):
+        family = command.family if command is not None else None
+        async with self._pace.turn(family or session_id, rests):
             yield
 
     @asynccontextmanager
@@ -139,5 +177,5 @@ class HostTurns:
         if reason in URGENT:
             yield
             return
-        async with self._pace.turn():
+        async with self._pace.turn(PARKS):
             yield
