@@ -7,7 +7,7 @@ stream:approval             a field equal to a value; kind:input,token any of se
 due<10m  due>1h  age>2d     time left and time since
 is:mine  is:unassigned      of waits: assigned to oneself or claimed by oneself; assigned to nobody
 is:claimed  claimed:mia     somebody is at it; mia is
-is:snoozed                  of waits: put off by oneself
+is:snoozed  is:draft        of waits: put off by oneself; an answer was begun on this machine
 is:failed  is:blocked       of sessions: open, and their newest run failed; is blocked
 run:failed                  of sessions: the newest run's status, also of those that are over
 ```
@@ -98,7 +98,7 @@ WAIT_FIELDS = Fields(
         "assignee": "assignee",
         "batch": "batch_id",
     },
-    words={"is": ("mine", "unassigned", "claimed", "snoozed")},
+    words={"is": ("mine", "unassigned", "claimed", "snoozed", "draft")},
     values={
         "kind": tuple(kind.value for kind in WaitKind),
         "priority": tuple(priority.value for priority in WaitPriority),
@@ -258,7 +258,12 @@ def parse(text: str, fields: Fields) -> Filter:
 
 
 def wait_facts(
-    wait: WaitInfo, now: datetime, me: str | None = None, *, snoozed: bool = False
+    wait: WaitInfo,
+    now: datetime,
+    me: str | None = None,
+    *,
+    snoozed: bool = False,
+    drafted: bool = False,
 ) -> Facts:
     """What `WAIT_FIELDS` filter on, at that time.
 
@@ -267,6 +272,7 @@ def wait_facts(
         now: A claim that has lapsed by then is none.
         me: On whose behalf the waits are looked at.
         snoozed: Whether that person put it off.
+        drafted: Whether an answer to it was begun here.
     """
     claim = wait.claim if wait.claim is not None and now < wait.claim.until else None
     is_mine = me is not None and me in (wait.assignee, claim and claim.on_behalf_of)
@@ -275,6 +281,7 @@ def wait_facts(
         "unassigned": wait.assignee is None,
         "claimed": claim is not None,
         "snoozed": snoozed,
+        "draft": drafted,
     }
     return {
         "id": wait.id,

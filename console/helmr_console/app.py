@@ -25,6 +25,7 @@ from helmr_console.screens.commands import commands
 from helmr_console.screens.inbox import InboxScreen
 from helmr_console.screens.overlays import PickScreen, TextScreen, help_content
 from helmr_console.screens.sessions import SessionsScreen
+from helmr_console.screens.submit import SubmitScreen
 from helmr_console.themes import THEMES
 from helmr_console.widgets.panes import lines
 
@@ -153,9 +154,13 @@ class ConsoleApp(App[int]):
     # --- actions that work anywhere
 
     async def _go(self, mode: str) -> None:
+        """To an area; from what was opened over its list, to the list. What is being composed stays."""
         if self.current_mode != mode:
             self._last_mode = self.current_mode
             await self.switch_mode(mode)
+            return
+        while len(self.screen_stack) > 1 and not isinstance(self.screen, SubmitScreen):
+            await self.pop_screen()
 
     do_area_inbox = partialmethod(_go, "inbox")
     do_area_sessions = partialmethod(_go, "sessions")
@@ -164,9 +169,8 @@ class ConsoleApp(App[int]):
 
     async def do_failed(self) -> None:
         """The sessions that failed or are blocked."""
-        await self._go("sessions")
-        while not isinstance(self.screen, SessionsScreen) and len(self.screen_stack) > 1:
-            await self.pop_screen()
+        for _ in range(2):  # there, and to its list
+            await self._go("sessions")
         if isinstance(self.screen, SessionsScreen):
             self.screen.show_failed()
 

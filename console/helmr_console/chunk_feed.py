@@ -8,8 +8,9 @@ from contextlib import suppress
 
 from helmr.client.aio import AsyncClient
 from helmr.errors import HelmrError
-from helmr.models import ChunkInfo, ChunksEnd, SessionInfo, SessionStatus, StreamInfo
+from helmr.models import ChunkInfo, ChunksEnd, EntryInfo, SessionInfo, SessionStatus, StreamInfo
 from helmr_console.live_text import LiveText
+from helmr_console.steps import OUTCOMES
 
 STREAMS_MAX = 8
 """Each stream that is followed is a connection."""
@@ -47,6 +48,12 @@ class ChunkFeed:
         self._session_id = session_id
         self._changed = changed
         self._news = asyncio.Event()
+
+    def heard(self, entry: EntryInfo) -> bool:
+        """The feed has this entry; whether it ended what was being said."""
+        if entry.kind in OUTCOMES:
+            self.live.ended(entry.op)
+        return entry.kind in OUTCOMES
 
     async def run(self, streams: Sequence[str]) -> None:
         """Follow until the session is over or this is cancelled. What can't be followed is not shown."""

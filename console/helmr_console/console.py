@@ -35,6 +35,7 @@ from helmr_console.permits import Writer
 from helmr_console.snoozed import Snoozed
 from helmr_console.store import Store
 from helmr_console.themes import DEFAULT_THEME
+from helmr_console.unsent import Unsent
 from helmr_console.widgets.bars import HeaderFacts
 
 COALESCE_S = 0.05
@@ -113,6 +114,7 @@ class Console:
         self.lost: deque[Content] = deque(maxlen=LOST_MAX)
         """Held answers that another's was faster than, the newest first."""
         self.sending = 0
+        self.unsent = Unsent(self.drafts, self.store)
         self.outbox = Outbox(options.hold_s, self.clock, self.lists_changed)
         self.paused_at_s: float | None = None
         """Since when new rows are held back, by the monotonic clock."""
@@ -151,7 +153,8 @@ class Console:
 
     async def _tick(self) -> None:
         while True:
-            if await self.snoozed.look():
+            begun = await self.unsent.look()
+            if await self.snoozed.look() or begun:
                 self.lists_changed()
             await self.clock.sleep(1.0)
             attached = [screen for screen in self.screens() if screen.is_attached]
@@ -193,6 +196,14 @@ class Console:
     def open_ids(self) -> frozenset[str]:
         """Waits that can be answered and for which no answer is held."""
         return frozenset(self.store.waits) - self.outbox.wait_ids
+
+    def is_claimed_by_another(self, wait_id: str) -> bool:
+        """Whether somebody else is at it, as far as is known."""
+        wait = self.store.waits.get(wait_id)
+        claim = wait.claim if wait is not None else None
+        if claim is None or claim.until <= self.store.now():
+            return False
+        return claim.on_behalf_of != self.identity
 
     def take_back(self) -> None:
         """What was confirmed last does not leave."""

@@ -125,4 +125,6 @@ class HeldSend:
             self._console.say(f"The draft can't be kept: {error.strerror}", "warning")
 
     def _refused(self, said: str, severity: str) -> None:
+        self._console.unsent.came_back(self._wait.id)
+        self._console.lists_changed()
         self._console.say(f"{self.title}: {said}. Kept as a draft: {self._shown}", severity)

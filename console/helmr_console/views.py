@@ -119,6 +119,12 @@ def resolver(wait: WaitInfo) -> str:
     return who(wait.resolved_by) if wait.resolved_by is not None else ""
 
 
+def is_by(wait: WaitInfo | None, name: str) -> bool:
+    """Whether this person ended the wait."""
+    by = wait.resolved_by if wait is not None else None
+    return by is not None and by.on_behalf_of == name
+
+
 def wait_over(wait: WaitInfo, now: datetime) -> str:
     """Why a wait can't be answered, or not any more; empty if it can."""
     if wait.kind is WaitKind.TIMER:
@@ -142,6 +148,7 @@ def wait_row(
     gone: bool,
     stuck_since: datetime | None = None,
     snoozed: str = "",
+    draft: str = "",
 ) -> Row:
     """signs, due, age, subject, stream, reference.
 
@@ -151,6 +158,7 @@ def wait_row(
         gone: It is no longer open.
         stuck_since: It is over, and its run has not gone on.
         snoozed: When it is back, `back in 20m`.
+        draft: `~` if an answer was begun, `~ not sent:` if one was confirmed and did not leave.
     """
     at_it = presence(wait.claim, now)
     subject = f"{labelled(wait)}  ○ {at_it}" if at_it else labelled(wait)
@@ -171,6 +179,8 @@ def wait_row(
         role = DUE_ROLE.get(left.urgency, "muted")
         sign, due = left.sign(), Cell(left.text, role)
         role = "muted" if left.urgency is Urgency.OVER or snoozed else ""
+        if draft:
+            subject = f"{draft} {subject}"
         if snoozed:
             subject = f"snoozed, {snoozed}: {subject}"
     return (

@@ -84,12 +84,16 @@ def next_(
         def waits() -> Iterable[WaitInfo]:
             found = all_pages(lambda cursor: client.waits.page(limit=200, cursor=cursor, **pushed))
             me, snoozed = cli.on_behalf_of, snoozes().read(now())
+            begun = drafted(wanted)
             return (
                 one
                 for one in found
                 if (one.id not in snoozed or wanted.says("snoozed"))
                 and wanted.matches(
-                    filters.wait_facts(one, now(), me, snoozed=one.id in snoozed), now()
+                    filters.wait_facts(
+                        one, now(), me, snoozed=one.id in snoozed, drafted=one.id in begun
+                    ),
+                    now(),
                 )
             )
 
@@ -129,6 +133,15 @@ def snoozes() -> Snoozes:
     from helmr.state_dir import state_folder
 
     return Snoozes(state_folder(os.environ) / "snoozed")
+
+
+def drafted(wanted: filters.Filter) -> frozenset[str]:
+    """The waits to which an answer was begun on this machine, if the filter asks for them."""
+    from helmr.drafts import DraftStore
+    from helmr.state_dir import state_folder
+
+    folder = state_folder(os.environ) / "drafts"
+    return DraftStore(folder).wait_ids() if wanted.says("draft") else frozenset()
 
 
 def all_pages(page: Callable[[str | None], Page[WaitInfo]]) -> Iterator[WaitInfo]:

@@ -74,9 +74,12 @@ def list_(
     wanted = waits_filter(cli, filter_, profile)
     me = cli.on_behalf_of
     snoozed = next.snoozes().read(now()) if wanted.says("snoozed") else {}
+    begun = next.drafted(wanted)
 
     def passes(one: WaitInfo) -> bool:
-        facts = filters.wait_facts(one, now(), me, snoozed=one.id in snoozed)
+        facts = filters.wait_facts(
+            one, now(), me, snoozed=one.id in snoozed, drafted=one.id in begun
+        )
         return wanted.matches(facts, now())
 
     with cli.client(is_patient=watch) as client:

@@ -195,6 +195,12 @@ class ConsoleScreen(Screen[None]):
 
     # --- drawing
 
+    @property
+    def area(self) -> str:
+        """The area that this screen stands in, which its number leads back to."""
+        mode = self.app.current_mode
+        return mode if mode in self.app.MODES else self.AREA
+
     def status(self) -> tuple[Pairs, Pairs]:
         """What the second line says: left and right, (safe text, role)."""
         return (), ()
@@ -203,7 +209,7 @@ class ConsoleScreen(Screen[None]):
         """Say again where we are, how fresh it is and what can be done."""
         if not self.is_mounted or not self.is_attached or not self.query(HeaderBar):
             return
-        self.query_one(HeaderBar).show(self.console.header_facts(self.AREA))
+        self.query_one(HeaderBar).show(self.console.header_facts(self.area))
         left, right = self.status()
         held = self.console.outbox.text(self._undo_key())
         right = ((f"{held}  ", "accent"), *right) if held else right

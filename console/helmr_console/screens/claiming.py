@@ -44,6 +44,7 @@ class ClaimingScreen(AsLastTime):
     def is_drawn(self) -> None:
         """Whoever reads the form is at the wait."""
         super().is_drawn()
+        self.console.unsent.returned.discard(self.wait_id)
         if not self._is_begun:
             self._is_begun = True
             self._claim_soon()

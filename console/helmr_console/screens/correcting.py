@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from helmr.models import SessionStatus
+from helmr.models import Activity, SessionStatus
 from helmr.safe_text import one_line
 from helmr_console.actions import BY_ID
 from helmr_console.entry_lines import session_named_in
@@ -15,6 +15,7 @@ from helmr_console.screens.correct import AmendScreen, CorrectionScreen, forking
 from helmr_console.screens.overlays import MenuItem, PickScreen
 from helmr_console.session_detail import SessionDetail
 from helmr_console.set_aside import Place, place_of, place_of_wait
+from helmr_console.views import subject_of
 from helmr_console.widgets.session_tabs import SessionTabs, Tab
 
 MENU = ("amend", "rewind", "fork", "send")
@@ -122,9 +123,11 @@ class CorrectingScreen(ConsoleScreen):
             sessions.page(forked_from=own_id, limit=RELATED_MAX),
         )
         for name, page in (("child", children), ("fork", forks)):
-            for one in page.items:
+            # What waits or works stands before what is done.
+            for one in sorted(page.items, key=lambda one: one.activity is Activity.IDLE):
                 state = one.activity if one.status is SessionStatus.OPEN else one.status
-                found.append((name, one.id, f"{one.task}  {state.value}"))
+                about = f"{subject_of(one.wait)}  " if one.wait is not None else ""
+                found.append((name, one.id, f"{about}{one.task}  {state.value}"))
         if not found:
             self.console.say(
                 "It has no parent, no children and no forks, and is no fork", "information"

@@ -12,7 +12,7 @@ from textual.timer import Timer
 from helmr import filters
 from helmr.filters import Facts
 from helmr.models import EntryInfo, WaitInfo
-from helmr_console import countdown, grouping, safe, views
+from helmr_console import grouping, safe, views
 from helmr_console.actions import Context, Scope
 from helmr_console.grouping import By
 from helmr_console.reads import tail
@@ -117,7 +117,12 @@ class InboxScreen(NamedFilters, DeskScreen):
         stuck_since = store.stuck_since(wait.run_id) if gone else None
         snoozed = self.console.snoozed.text(key)
         return views.wait_row(
-            wait, store.now(), gone=gone, stuck_since=stuck_since, snoozed=snoozed
+            wait,
+            store.now(),
+            gone=gone,
+            stuck_since=stuck_since,
+            snoozed=snoozed,
+            draft=self.console.unsent.sign(key),
         )
 
     def _put_off(self) -> frozenset[str]:
@@ -134,7 +139,13 @@ class InboxScreen(NamedFilters, DeskScreen):
         if wait is None:
             return {}
         snoozed = self.console.snoozed.until(key) is not None
-        return filters.wait_facts(wait, store.now(), self.console.identity, snoozed=snoozed)
+        return filters.wait_facts(
+            wait,
+            store.now(),
+            self.console.identity,
+            snoozed=snoozed,
+            drafted=bool(self.console.unsent.sign(key)),
+        )
 
     def empty_text(self) -> str:
         """What an empty inbox says."""
@@ -159,17 +170,16 @@ class InboxScreen(NamedFilters, DeskScreen):
         total, shown = len(store.waits) - len(hidden), len(self.shown_rows())
         more = f">{total}" if store.waits_cut else f"{total}"
         text = f"{shown} of {more}" if self.filter else more
-        ended = len(store.ended_lately())
-        tail: Pairs = (
-            ((f"   {ended} ended, e {'hides' if self.show_ended else 'shows'}", "muted"),)
-            if ended
-            else ()
-        )
         noun = "wait" if text == "1" else self.NOUN
-        stuck = len(store.stuck())
-        warned: Pairs = ((f"   {stuck} answered, not gone on yet", "warning"),) if stuck else ()
-        snoozed: Pairs = ((f"   {len(put_off)} snoozed", "muted"),) if put_off else ()
-        return ((f"{text} {noun}", "muted"), *snoozed, *warned, *tail)
+        over = "hides" if self.show_ended else "shows"
+        told = (
+            (len(self.console.unsent.open_ids()), "not sent", "warning"),
+            (len(put_off), "snoozed", "muted"),
+            (len(store.stuck()), "answered, not gone on yet", "warning"),
+            (len(store.ended_lately()), f"ended, e {over}", "muted"),
+        )
+        more_of = [(f"   {count} {word}", role) for count, word, role in told if count]
+        return ((f"{text} {noun}", "muted"), *more_of)
 
     def shown_rows(self) -> list[str]:
         """The rows that are waits."""
@@ -265,14 +275,11 @@ class InboxScreen(NamedFilters, DeskScreen):
         if wait is None:
             self.pane.say(nothing_here(self.filter_text, "What a row asks is shown here."), "Wait")
             return
-        store = self.console.store
-        due = countdown.of_wait(wait, store.now())
         preview = self._previews.get(wait.id)
         content = wait_content(
             wait,
             preview.entries if preview is not None else (),
-            due,
-            now=store.now(),
+            now=self.console.store.now(),
             loaded=preview is not None or wait.json_schema is not None,
             width=self.pane.size.width - 2,
             narrow=self.has_class("-narrow") and not self.has_class("zoomed"),
@@ -292,12 +299,11 @@ class InboxScreen(NamedFilters, DeskScreen):
         ):
             over = over or "the wait is over"
         ended = self.console.store.ended.get(self.list.cursor or "")
-        by = ended.resolved_by if ended is not None else None
         return replace(
             super().context(),
             wait=wait is not None,
             wait_over=over,
-            own_answer=bool(over) and by is not None and by.on_behalf_of == self.console.identity,
+            own_answer=bool(over) and views.is_by(ended, self.console.identity),
         )
 
     def do_zoom(self) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from helmr_console.actions import Scope
 from helmr_console.console import Console
 from helmr_console.outcome import Outcome
 from helmr_console.reads import tail
+from helmr_console.review_round import Round
 from helmr_console.screens.answer import CONTEXT_ENTRIES, AnswerScreen, form_for
 from helmr_console.screens.base import Pairs, bindings
 from helmr_console.screens.compose import begun_with
@@ -25,54 +25,10 @@ from helmr_console.screens.submit import TOO_SOON
 from helmr_console.submission import SendPhase
 from helmr_console.widgets.form import SchemaForm
 
+LOOKED_AHEAD_MAX = 8
+"""So many waits are asked whether another is at them."""
 FRESH_S = 15.0
 """What was read ahead is read again after this, as the inbox asks again who is at its waits."""
-
-
-class Round:
-    """The waits that are asked one after the other.
-
-    Args:
-        wait_ids: The first ones.
-        listed: What the list has now; what comes into it is asked behind the rest.
-    """
-
-    def __init__(
-        self, wait_ids: Sequence[str], listed: Callable[[], Sequence[str]] = tuple
-    ) -> None:
-        self._left = deque(wait_ids)
-        self._listed = listed
-        self._known = {*wait_ids, *listed()}
-        self.asked = 0
-
-    @property
-    def count(self) -> int:
-        """How many there are, asked ones too."""
-        return self.asked + len(self._left)
-
-    def next(self, open_ids: Collection[str]) -> str | None:
-        """The next one that is still open; None if there is none."""
-        self._let_in(open_ids)
-        while self._left:
-            wait_id = self._left.popleft()
-            if wait_id in open_ids:
-                self.asked += 1
-                return wait_id
-        return None
-
-    def coming(self, open_ids: Collection[str]) -> str | None:
-        """The one that `next` would give."""
-        self._let_in(open_ids)
-        return next((wait_id for wait_id in self._left if wait_id in open_ids), None)
-
-    def _let_in(self, open_ids: Collection[str]) -> None:
-        came = [one for one in self._listed() if one in open_ids and one not in self._known]
-        self._known.update(came)
-        self._left.extend(came)
-
-    def again(self, *wait_ids: str) -> None:
-        """These come next, in this order."""
-        self._left.extendleft(reversed(wait_ids))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +73,7 @@ class OneByOneScreen(AnswerScreen, DeskScreen):
         listed: Callable[[], Sequence[str]],
     ) -> None:
         """Ask these, the first one first, and then what has come into the list meanwhile."""
-        round_ = Round(wait_ids, listed)
+        round_ = Round(wait_ids, listed, console.is_claimed_by_another, console.unsent.open_ids)
         wait_id = round_.next(console.open_ids())
         if wait_id is not None:
             app.push_screen(cls(round_, wait_id))
@@ -153,13 +109,19 @@ class OneByOneScreen(AnswerScreen, DeskScreen):
     async def _read_ahead(self) -> None:
         """The next wait, so that it is there when this one is answered."""
         console = self.console
-        wait_id = self.round.coming(console.open_ids())
-        if wait_id is None:
+        wait = None
+        for _ in range(LOOKED_AHEAD_MAX):
+            wait_id = self.round.coming(console.open_ids())
+            if wait_id is None:
+                return
+            wait = await console.client.waits.get(wait_id)
+            console.store.put_wait(wait)
+            if not console.is_claimed_by_another(wait_id):
+                break  # else another is at it by now, and it is asked later
+        if wait is None:
             return
-        wait = await console.client.waits.get(wait_id)
-        console.store.put_wait(wait)
         entries = await tail(console.client, wait.session_id, CONTEXT_ENTRIES)
-        begun = await begun_with(console, wait_id, form_for(wait))
+        begun = await begun_with(console, wait.id, form_for(wait))
         self._ahead = Ahead(wait, entries, begun, console.store.mono())
 
     def _is_fresh(self, ahead: Ahead) -> bool:

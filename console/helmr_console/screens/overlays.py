@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from textual.binding import Binding
 from textual.containers import Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input
 
@@ -21,6 +23,9 @@ from helmr_console.widgets.lines import Column, LineList
 from helmr_console.widgets.panes import TextPane, lines
 
 FOUND_MAX = 200
+DIGITS = "123456789"
+LETTERS = "abcdefghilmnopqrstuvwxyz"
+"""But j and k, which move."""
 HELP_LINE_CELLS = 400
 
 
@@ -131,8 +136,43 @@ def copy_menu(screen: ConsoleScreen, items: Sequence[tuple[str, str]]) -> PickSc
     return PickScreen("Copy", choices, typed=False)
 
 
+class PickList(LineList):
+    """Choices: j and k move, a digit picks by place, any other letter or `/` filters."""
+
+    BINDINGS = [
+        Binding("j", "move(1)", show=False),
+        Binding("k", "move(-1)", show=False),
+        Binding("slash", "narrow('')", show=False),
+        *(Binding(digit, f"take({digit})", show=False) for digit in DIGITS),
+        *(Binding(one, f"narrow('{one}')", show=False) for one in LETTERS),
+    ]
+
+    class Narrowed(Message):
+        """A letter was typed: it begins a filter."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    def action_narrow(self, text: str) -> None:
+        """Begin to filter."""
+        self.post_message(self.Narrowed(text))
+
+    def action_take(self, number: int) -> None:
+        """Pick the choice at this place."""
+        if number <= len(self.keys):
+            self.move_to(number - 1)
+            self.action_choose()
+
+
 class PickScreen(ConsoleScreen):
-    """A line to type into and what it finds: the commands, the copy menu, the themes."""
+    """A line to type into and what it finds: the commands, the copy menu, the themes.
+
+    Args:
+        title: What is picked.
+        choices: What there is.
+        typed: The line stands there from the beginning; otherwise a letter brings it.
+    """
 
     SCOPES = (Scope.ANYWHERE,)
     BINDINGS = bindings(*SCOPES)
@@ -146,14 +186,16 @@ class PickScreen(ConsoleScreen):
         self.title_text = title
         self.choices = list(choices)
         self.typed = typed
-        self.list = LineList(
+        kind = LineList if typed else PickList
+        self.list = kind(
             (Column("", 30), Column("", 0)), self._row, empty="nothing matches", id="list"
         )
         self.field = SafeInput(id="find", placeholder="type to find", select_on_focus=False)
 
     def body(self) -> Iterable[Widget]:
         """Field and list."""
-        box = Vertical(*([self.field] if self.typed else []), self.list, id="box")
+        self.field.display = self.typed
+        box = Vertical(self.field, self.list, id="box")
         box.border_title = Content(self.title_text)
         yield box
 
@@ -165,13 +207,19 @@ class PickScreen(ConsoleScreen):
 
     def _row(self, key: str) -> Row:
         choice = self.choices[int(key)]
-        return (Cell(one_line(choice.label, 120)), Cell(one_line(choice.detail, 400), "muted"))
+        place = self.list.keys.index(key) + 1
+        number = f"{place} " if not self.field.display and place <= len(DIGITS) else ""
+        return (
+            Cell(one_line(f"{number}{choice.label}", 120)),
+            Cell(one_line(choice.detail, 400), "muted"),
+        )
 
     def focus_help(self) -> tuple[str, Sequence[str]] | None:
         """What is typed here."""
         return self.title_text, (
             "words find lines that hold all of them; arrows move, enter picks, esc closes",
             "ids, correlation ids and external ids can be pasted",
+            "in a list without that line j and k move, a digit picks, a letter or / begins to filter",
         )
 
     def _find(self, text: str) -> None:
@@ -182,6 +230,15 @@ class PickScreen(ConsoleScreen):
             if all(word in f"{choice.label} {choice.detail}".casefold() for word in words)
         ]
         self.list.set_keys(found[:FOUND_MAX], None)
+
+    def on_pick_list_narrowed(self, event: PickList.Narrowed) -> None:
+        """The line comes, with that letter in it."""
+        event.stop()
+        self.field.display = True
+        self.field.value = event.text
+        self.field.cursor_position = len(event.text)
+        self.field.focus()
+        self.refresh_bars()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Narrow down."""

@@ -25,7 +25,6 @@ from helmr_console.screens.overlays import TextScreen, copy_menu
 from helmr_console.screens.search import Search
 from helmr_console.screens.send import NoteScreen, SendScreen
 from helmr_console.session_detail import SessionDetail
-from helmr_console.steps import OUTCOMES
 from helmr_console.widgets.details import ENTRY_CELLS, difference
 from helmr_console.widgets.fields import SafeInput
 from helmr_console.widgets.panes import TextPane
@@ -117,8 +116,8 @@ class SessionScreen(CorrectingScreen):
             self.run_worker(self._chunks.run(names), group="chunks", exit_on_error=False)
 
     def _say_live(self) -> None:
-        if self._chunks is not None and self.is_attached:
-            self.transcript.say_live(self._chunks.live.by_op())
+        live = self._chunks.live.by_op() if self._chunks is not None else {}
+        self.transcript.say_live(live)
 
     def _failed(self, text: str) -> None:
         self.problem = text
@@ -147,8 +146,7 @@ class SessionScreen(CorrectingScreen):
         if not self.is_attached or entry.session_id != self.detail.session_id:
             return
         self.transcript.append(entry)
-        if self._chunks is not None and entry.kind in OUTCOMES:
-            self._chunks.live.ended(entry.op)
+        if self._chunks is not None and self._chunks.heard(entry):
             self._say_live()
         self._stale = True
 
@@ -216,7 +214,10 @@ class SessionScreen(CorrectingScreen):
         """Which session, its state, whether the end is followed."""
         if self.problem:
             return ((self.problem[:200], "error"),), ()
-        left, words = f"Sessions > {views.short_id(self.detail.session_id)}", self.detail.words()
+        left, words = (
+            f"{self.area.capitalize()} > {views.short_id(self.detail.session_id)}",
+            self.detail.words(),
+        )
         if not words:
             return ((left, "foreground"),), (("asking the gateway…", "muted"),)
         left += f"   {words}   {self.transcript.count} entries"
@@ -315,12 +316,9 @@ class SessionScreen(CorrectingScreen):
 
     def do_session_close(self) -> None:
         """Close, after the id was typed."""
+        given = (self.console.writer, self.detail.session_id, self.context())
         waits = self.detail.active_wait is not None
-        self.app.push_screen(
-            confirm.closing(
-                self.console.writer, self.detail.session_id, self.context(), end_input=waits
-            )
-        )
+        self.app.push_screen(confirm.closing(*given, end_input=waits))
 
     def do_run_retry(self) -> None:
         """Retry, after its effect was read."""

@@ -15,7 +15,6 @@ from helmr.forms.template import template_text
 from helmr.models import BODY_DRAWN_CHARS, EntryInfo, WaitInfo, WaitPriority, WaitStatus
 from helmr.wait_words import rung_texts
 from helmr_console import countdown, safe
-from helmr_console.countdown import Due
 from helmr_console.entry_lines import EntryLine, entry_line
 from helmr_console.views import (
     DUE_ROLE,
@@ -233,14 +232,14 @@ def entry_content(entry: EntryLine, width: int) -> Content:
 def wait_content(
     wait: WaitInfo,
     entries: Sequence[EntryInfo],
-    due: Due,
     *,
-    loaded: bool,
     now: datetime,
+    loaded: bool,
     width: int,
     narrow: bool,
 ) -> Content:
     """Everything about one wait; on a narrow screen what matters first."""
+    due = countdown.of_wait(wait, now)
     role = DUE_ROLE.get(due.urgency, "")
     form = form_of(wait.json_schema, initial=initial_of(wait)) if loaded else None
     what = asked(wait, call=tool_call(form) if form is not None else None)
