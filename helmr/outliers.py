@@ -81,19 +81,36 @@ def _by_length(waits: Sequence[WaitInfo]) -> dict[str, str]:
 
 
 def _by_number(waits: Sequence[WaitInfo]) -> dict[str, str]:
-    """The largest number in question, text and initial value: an amount that is none of the usual ones."""
-    largest: dict[str, float] = {}
+    """A number that is far above those at its place in the others: an amount that is none of the usual ones.
+
+    A place whose numbers lie far from each other, as those of tickets and orders may, has no usual one.
+    """
+    places: dict[tuple[str, int], dict[str, float]] = {}
     for wait in waits:
-        said = _NUMBER.findall(f"{_says(wait)} {_json(wait.initial)}")
-        if said:
-            largest[wait.id] = max(map(float, said))
-    if len(largest) <= MOST * len(waits):
-        return {}
-    usual = median(largest.values())
+        for place, number in _numbers(wait).items():
+            places.setdefault(place, {})[wait.id] = number
+    found: dict[str, str] = {}
+    for numbers in places.values():
+        usual = median(numbers.values())
+        near = [one for one in numbers.values() if usual <= TIMES_LARGER * one]
+        near = [one for one in near if one <= TIMES_LARGER * usual]
+        if usual <= 0 or len(numbers) <= MOST * len(waits) or len(near) < SHARED * len(numbers):
+            continue
+        for wait_id, number in numbers.items():
+            if number > TIMES_LARGER * usual:
+                found.setdefault(wait_id, f"holds {number:,g}, usual is {usual:,g}")
+    return found
+
+
+def _numbers(wait: WaitInfo) -> dict[tuple[str, int], float]:
+    """The numbers of a wait by their places: in the question, the text, and each part of the initial value."""
+    initial = wait.initial if isinstance(wait.initial, dict) else {"": wait.initial}
+    texts = {"subject": wait.subject or "", "body": (wait.body or "")[:BODY_DRAWN_CHARS]}
+    texts |= {f"initial {name}": _json(value) for name, value in initial.items()}
     return {
-        wait_id: f"holds {number:,g}, usual is {usual:,g}"
-        for wait_id, number in largest.items()
-        if usual > 0 and number > TIMES_LARGER * usual
+        (part, place): float(number)
+        for part, text in texts.items()
+        for place, number in enumerate(_NUMBER.findall(text))
     }
 
 

@@ -27,6 +27,7 @@ from helmr_console.widgets.details import entry_in_full
 from helmr_console.widgets.lines import Column
 from helmr_console.widgets.panes import TextPane, fact, head, lines, nothing_here
 
+ERRORS_SHOWN = 8
 SAID_ABOVE = ("warnings", "states")
 """Of the pool: shown as sentences already."""
 
@@ -297,8 +298,21 @@ class SystemScreen(ReadingScreen):
             ]
         if store.errors:
             parts += [Content(""), head("Last errors")]
-            parts += [safe.line(error, "$c-muted", limit=300) for error in list(store.errors)[-8:]]
+            parts += [
+                safe.line(
+                    f"{error}{f'  ({count} times)' if count > 1 else ''}", "$c-muted", limit=300
+                )
+                for error, count in counted(store.errors)[-ERRORS_SHOWN:]
+            ]
         return parts
+
+
+def counted(errors: Iterable[str]) -> list[tuple[str, int]]:
+    """Each error once, in the order in which they were met last, and how often it was."""
+    found: dict[str, int] = {}
+    for error in errors:
+        found[error] = found.pop(error, 0) + 1
+    return list(found.items())
 
 
 def _flat(values: dict[str, Any], before: str = "") -> list[Content]:

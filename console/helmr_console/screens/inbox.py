@@ -372,6 +372,7 @@ class InboxScreen(NamedFilters, DeskScreen):
         """By the next thing there is."""
         self.by = self.by.next
         self.show_now()
+        self.list.show_top()
         self._draw_title()
 
     def do_over(self) -> None:

@@ -264,7 +264,11 @@ class ListScreen(ConsoleScreen):
         if chosen:
             self.add_class(chosen)
         self.console.say(f"Layout: {LAYOUTS.get(chosen, 'as the window is')}", "information")
-        self.call_after_refresh(self.moved)
+        self.call_after_refresh(self._laid_out)
+
+    def _laid_out(self) -> None:
+        self.list.show_top()
+        self.moved()
 
     def do_zoom(self) -> None:
         """The pane alone, or both."""

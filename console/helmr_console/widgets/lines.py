@@ -114,6 +114,11 @@ class LineList(ScrollView, can_focus=True):
         self.refresh()
         self.post_message(self.Moved())
 
+    def show_top(self) -> None:
+        """The beginning of the list, if the cursor is seen from there."""
+        if self.index < self.size.height - 1:
+            self.scroll_to(y=0, animate=False, force=True)
+
     def move_to(self, index: int) -> None:
         """Put the cursor on the row at `index`, as near as there is one."""
         index = max(0, min(index, len(self.keys) - 1))

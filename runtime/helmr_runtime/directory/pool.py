@@ -14,6 +14,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from helmr.durations import spell
 from helmr.errors import HelmrError
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import iso
@@ -370,7 +371,7 @@ class Pool:
             await self.end(host, f"silent for {silent_s:.0f} s", is_counted=True)
         else:
             self.warnings.show(
-                f"silent:{host.name}", f"{host.name} has not answered for {silent_s:.0f} s"
+                f"silent:{host.name}", f"{host.name} has not answered for {spell(silent_s)}"
             )
 
     def to_json(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from helmr.durations import spell
 from helmr.sizes import spell_bytes
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import from_iso, iso
@@ -146,7 +147,7 @@ def _old_queue(pool: Mapping[str, Any]) -> Trouble | None:
 def _queued(pool: Mapping[str, Any]) -> str:
     runs = pool.get("queue", 0)
     waiting = "run waits" if runs == 1 else "runs wait"
-    return f"{runs} {waiting} for room, the oldest for {pool['queue_oldest_s']:.0f} s"
+    return f"{runs} {waiting} for room, the oldest for {spell(pool['queue_oldest_s'])}"
 
 
 def _code(blocked: Sequence[Mapping[str, Any]]) -> Trouble | None:

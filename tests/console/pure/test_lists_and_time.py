@@ -17,6 +17,7 @@ from helmr_console.countdown import Urgency, due, of_wait, size, span
 from helmr_console.freshness import BACKOFF_S, Freshness, LinkState, backoff_s
 from helmr_console.guard import in_ascii
 from helmr_console.merge import KeyedList, anchor
+from helmr_console.screens.areas import counted
 from helmr_console.store import Store
 from helmr_console.views import wait_over, wait_row
 from tests.console.pure.test_effects import WAIT
@@ -58,6 +59,11 @@ def test_due_column(left_s: float, text: str, urgency: Urgency) -> None:
     found = due(NOW + timedelta(seconds=left_s), NOW)
     assert (found.text, found.urgency) == (text, urgency)
     assert len(found.text) <= 7
+
+
+def test_an_error_that_is_met_again_and_again_is_counted() -> None:
+    errors = ["refused", "gone", *["refused"] * 5, "late"]
+    assert counted(errors) == [("gone", 1), ("refused", 6), ("late", 1)]
 
 
 def test_no_deadline_is_said() -> None:

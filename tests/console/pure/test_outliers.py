@@ -65,6 +65,28 @@ def test_one_that_differs_is_found_with_its_reason(odd: Any, why: str) -> None:
     assert outliers([*usual(), odd]) == {"gus": why}
 
 
+@pytest.mark.parametrize("orders", [600, 481_000, 7])
+def test_an_amount_is_found_beside_numbers_that_name_something(orders: int) -> None:
+    def order(n: int, eur: float) -> Any:
+        return wait(
+            f"w{n}",
+            minutes=30,
+            subject=f"Refund order #{orders + n}?",
+            body=f"Ticket {orders * 3 + n}: {eur} EUR.",
+        )
+
+    usual = [order(n, 20 + n) for n in range(12)]
+    assert outliers(usual) == {}
+    found = outliers([*usual, order(12, 9_000)])
+    assert found == {"w12": "holds 9,000, usual is 26"}
+
+
+def test_numbers_without_a_usual_one_are_no_reason() -> None:
+    orders = (3, 71, 950, 12_000, 481_223, 7_000_000)
+    texts = [wait(f"w{n}", minutes=5, subject=f"Order {one}?") for n, one in enumerate(orders)]
+    assert outliers(texts) == {}
+
+
 def test_of_two_none_is_the_odd_one_and_without_a_majority_nobody_is() -> None:
     assert outliers([refund("ada", 1), refund("bea", 9000)]) == {}
     halves = [wait(str(n), minutes=5, initial=n % 2, body="same text") for n in range(6)]
