@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from helmr.client import Client
+from helmr.client import Client, Retry
 from helmr.client.discovery import read_credentials
 from helmr.errors import HelmrError
 from helmr.models import Credentials
@@ -27,6 +27,9 @@ START_S = 90.0
 STOP_S = 20.0
 TRANSPORT = os.environ.get("HELMR_TEST_TRANSPORT", "sockets")
 """How the actors of every runtime here call each other; `make test-all` runs the fault tests with `ray` too."""
+
+RETRY = Retry(total_s=15.0)
+"""Of its clients: a test may kill the runtime and call it all the same, within the time that a test may take."""
 
 POLL_S = 0.05
 """Each look costs gateway and ledger some 10 ms."""
@@ -170,7 +173,7 @@ class LiveRuntime:
         """A client of it."""
         if self._client is None:
             found = self.credentials
-            self._client = Client(url=found.url, key=found.key)
+            self._client = Client(url=found.url, key=found.key, retry=RETRY)
         return self._client
 
     def _forget_client(self) -> None:
