@@ -29,8 +29,12 @@ class TaskContext:
     def __init__(self, run: DurableRun, task_id: str) -> None:
         self._run = run
         self.session: SessionRef = run.session
-        self.run: RunRef = run.run
         self.log = _QuietInReplay(logging.getLogger(f"helmr.task.{task_id}"), {"run": run})
+
+    @property
+    def run(self) -> RunRef:
+        """The run; from its second attempt on a replay lets what the code makes of it differ (S-126)."""
+        return self._run.look_at_run()
 
     @property
     def attempt(self) -> int:

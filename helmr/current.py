@@ -187,6 +187,10 @@ class DurableRun(Protocol):
         """What the code logs has been logged before, or is not to be: the code is only tried."""
         ...
 
+    def look_at_run(self) -> RunRef:
+        """The run, of which the code may tell what it asks: its attempt is another one after a failure."""
+        ...
+
     def now(self) -> datetime:
         """The time, recorded."""
         ...

@@ -334,3 +334,26 @@ async def test_arguments_stand_nowhere_and_their_hash_is_keyed():
             assert "4711" not in started.body_json
             found.add(started.body["asked"])
     assert len(found) == 2, "each session has a key of its own"
+
+
+@pytest.mark.parametrize("looks", [True, False])
+async def test_the_attempts_number_may_stand_in_what_is_asked(looks: bool):
+    attempts = itertools.count(1)
+
+    async def body(ctx: TaskContext) -> Any:
+        attempt = ctx.attempt if looks else next(attempts)
+        await send(f"attempt {attempt}")
+        await approval.wait(subject=f"Attempt {attempt}?")
+        if attempt == 1:
+            raise ValueError("once more")
+        return attempt
+
+    async with Harness(as_task(body)) as harness:
+        session = await harness.start("body")
+        await session.answer(True)
+        assert (await session.error() or {})["type"] == "ValueError"
+        await session.retry()
+        if looks:
+            assert await session.result() == 2
+        else:
+            assert (await session.error() or {})["code"] == "nondeterminism"

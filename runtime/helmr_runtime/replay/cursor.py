@@ -27,6 +27,7 @@ class JournalCursor:
     Attributes:
         known_at: The latest time that the code can know of, the same in every replay.
         given_up: Ops that the code has cancelled by now.
+        knows_attempt: The code has looked at its attempt, which is not the first.
         drift: Op → what other code had asked there and what this one asks, for each that differs.
     """
 
@@ -50,6 +51,7 @@ class JournalCursor:
         self._op_max = max(replay_log.opened, default=0)
         self._patches = set(replay_log.patches)
         self._hashes = hashes
+        self.knows_attempt = False
         self.drift: dict[int, tuple[str, str]] = {}
         self._drift_told = 0
 
@@ -161,8 +163,9 @@ class JournalCursor:
         if compared is Comparison.SAME:
             return None
         texts = _told_apart(recorded, opening, ask)
-        # What a fork's origin asked may name its session and its run.
-        if compared is Comparison.DIFFERENT and "copied_from" not in opening:
+        # What a fork's origin asked may name its session, what an earlier attempt asked its number.
+        may_differ = self.knows_attempt or "copied_from" in opening
+        if compared is Comparison.DIFFERENT and not may_differ:
             return NondeterminismError(op=op, recorded=texts[0], met=texts[1], hint=ASKED_HINT)
         self.drift[op] = texts
         return None

@@ -209,6 +209,11 @@ class DurableContext(DurableRun):
         """What the code logs has been logged before, or the code is only tried."""
         return self._is_tried or self.replaying
 
+    def look_at_run(self) -> RunRef:
+        """The run; what earlier attempts have asked may differ from now on."""
+        self._cursor.knows_attempt = self.run.attempt > 1
+        return self.run
+
     def now(self) -> datetime:
         """The time, recorded."""
         return self._asking.read_clock()
