@@ -35,7 +35,8 @@ async def test_it_tells_the_error_without_its_traceback_and_the_list_the_same(le
     assert found.error.text == "CardDeclined: no money\nnone at all"
     assert found.error.traceback is None
     (listed,) = (await ledger.list_sessions())["items"]
-    assert SessionInfo.model_validate(listed) == found
+    of_list = found.model_copy(update={"unconsumed": None})  # which a list does not count
+    assert SessionInfo.model_validate(listed) == of_list
     # The tables are written now: told from them, it is the same.
     again = SessionInfo.model_validate(await ledger.get_session(hand.session_id))
     assert again == found

@@ -29,6 +29,9 @@ from helmr_runtime.ledger.unwritten import KnownRun, KnownSession, KnownWait
 
 Json = dict[str, Any]
 
+SESSION_COLUMNS = 25
+"""Of a row of `session_rows`."""
+
 # --- sessions -------------------------------------------------------------------------------------
 
 
@@ -53,7 +56,7 @@ def session(
     run = None
     if views.needs_run(numbers):
         run = known_run.numbers if known_run is not None else None
-        run = run or _newest_runs(reader, [numbers]).get(numbers.run_id or "")
+        run = run or _newest_run(reader, numbers)
     bodies, problems = _outcomes(reader, [run])
     return _session(fixed, numbers, active, run, bodies, problems)
 
@@ -63,14 +66,16 @@ def sessions(reader: Reader, wanted: SessionFilter, cursor: str | None, limit: i
     key = pages.decode("sessions", cursor, (int,))
     tag = jsontext.encode(wanted.tag) if wanted.tag is not None else None
     found = reader.execute(
-        "SELECT * FROM session_rows WHERE ($1::BIGINT IS NULL OR created_offset < $1) "
+        "WITH page AS (SELECT * FROM session_rows WHERE ($1::BIGINT IS NULL OR created_offset < $1) "
         "AND ($2::VARCHAR IS NULL OR external_id = $2) AND ($3::VARCHAR IS NULL OR task = $3) "
         "AND ($4::VARCHAR IS NULL OR status::VARCHAR = $4) "
         "AND ($5::VARCHAR IS NULL OR (activity::VARCHAR = $5 AND (status = 'open' OR $5 <> 'idle'))) "
         "AND ($6::VARCHAR IS NULL OR contains(tags, $6)) "
         "AND ($7::UUID IS NULL OR origin = $7) AND ($8::UUID IS NULL OR parent = $8) "
         "AND ($10::VARCHAR IS NULL OR run IN (SELECT run FROM runs WHERE status::VARCHAR = $10)) "
-        "ORDER BY created_offset DESC LIMIT $9",
+        "ORDER BY created_offset DESC LIMIT $9) "
+        "SELECT page.*, r.* FROM page LEFT JOIN run_rows r ON r.run = page.run "
+        "ORDER BY page.created_offset DESC",
         [
             key[0] if key is not None else None,
             wanted.external_id,
@@ -91,10 +96,15 @@ def sessions(reader: Reader, wanted: SessionFilter, cursor: str | None, limit: i
 
 
 def _sessions(reader: Reader, found: Sequence[Any]) -> list[Json]:
+    """Rows of sessions, each with that of its newest run behind it."""
     pairs = [rows.session_of(row) for row in found]
     wanted = [numbers.wait_id for _, numbers in pairs if numbers.wait_id is not None]
     waits = {wait["id"]: wait for wait in _waits_by_id(reader, wanted, strict=False)}
-    runs = _newest_runs(reader, [numbers for _, numbers in pairs])
+    runs = {
+        numbers.run_id: rows.run_numbers_of(numbers.run_id, row[SESSION_COLUMNS:])
+        for row, (_, numbers) in zip(found, pairs, strict=True)
+        if numbers.run_id is not None and views.needs_run(numbers)
+    }
     bodies, problems = _outcomes(reader, runs.values())
     return [
         views.listed_session(
@@ -130,16 +140,11 @@ def _session(
     )
 
 
-def _newest_runs(reader: Reader, sessions: Sequence[SessionNumbers]) -> dict[str, RunNumbers]:
-    """The newest runs of the sessions that need them."""
-    needed = [s.run_id for s in sessions if views.needs_run(s) and s.run_id is not None]
-    if not needed:
-        return {}
+def _newest_run(reader: Reader, session: SessionNumbers) -> RunNumbers | None:
     found = reader.execute(
-        "SELECT * FROM run_rows WHERE run IN (SELECT unnest($1::UUID[]))",
-        [[rows.uuid_of(run_id) for run_id in needed]],
+        "SELECT * FROM run_rows WHERE run = $1", [rows.uuid_or_none(session.run_id)]
     ).fetchall()
-    return {numbers.run_id: numbers for _, numbers in map(rows.run_of, found)}
+    return rows.run_of(found[0])[1] if found else None
 
 
 def _outcomes(

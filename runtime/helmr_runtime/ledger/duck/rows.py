@@ -276,7 +276,12 @@ def run_of(row: Row) -> tuple[NewRun, RunNumbers]:
         created_at=time_of(row[3]),
         task=row[4],
     )
-    numbers = RunNumbers(
+    return fixed, run_numbers_of(run_id, row)
+
+
+def run_numbers_of(run_id: str, row: Row) -> RunNumbers:
+    """The changing half of a row of `run_rows`."""
+    return RunNumbers(
         run_id=run_id,
         status=row[5],
         attempt=row[6],
@@ -285,7 +290,6 @@ def run_of(row: Row) -> tuple[NewRun, RunNumbers]:
         ended_at=time_or_none(row[9]),
         outcome_offset=row[10],
     )
-    return fixed, numbers
 
 
 def new_wait_row(row: NewWait) -> Row:
