@@ -6,7 +6,7 @@ secret: a key stays in its file.
 ```
 [contexts.prod - eu]
 url = "https://helmr.eu.example.com"
-key_file = "/home/ada/.config/helmr/prod-eu.key"
+key_file = "~/.config/helmr/prod-eu.key"
 on_behalf_of = "ada"
 ```
 """

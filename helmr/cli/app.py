@@ -97,7 +97,7 @@ class Cli:
         from helmr.contexts import find_context
 
         found = find_context(environ, name)
-        kept = Path(found.key_file) if found.key_file is not None else None
+        kept = Path(found.key_file).expanduser() if found.key_file is not None else None
         return replace(
             self,
             url=found.url,

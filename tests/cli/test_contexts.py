@@ -62,6 +62,15 @@ def test_a_runtime_is_meant_by_its_name_with_its_key_and_its_person(
     assert (said.code, "127.0.0.1:9" in said.err) == (6, True)
 
 
+def test_a_key_file_may_be_named_from_the_home_folder(
+    named: Gateway, settings: Path, nowhere: Path, helmr: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(nowhere))
+    settings.write_text(settings.read_text().replace(f"{nowhere}/eu.key", "~/eu.key"))
+    assert helmr("--at", "eu", "session", "list").code == 0
+    assert {one.headers["authorization"] for one in named.seen} == {f"Bearer {KEY}"}
+
+
 def test_no_secret_is_stored_and_the_file_is_for_one_alone(
     named: Gateway, settings: Path, nowhere: Path
 ) -> None:

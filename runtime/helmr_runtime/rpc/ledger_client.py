@@ -126,21 +126,9 @@ class LedgerClient(Protocol):
         ...
 
     async def list_sessions(
-        self,
-        *,
-        external_id: str | None = None,
-        task: str | None = None,
-        status: str | None = None,
-        activity: str | None = None,
-        tag: str | None = None,
-        forked_from: str | None = None,
-        parent: str | None = None,
-        run_status: str | None = None,
-        cursor: str | None = None,
-        limit: int | None = None,
+        self, *, cursor: str | None = None, limit: int | None = None, **wanted: str | None
     ) -> Json:
-        """Sessions, newest first. Filters: external_id, task, status, activity, tag, forked_from, parent,
-        run_status, limit, cursor."""
+        """A page of sessions, newest first; what is wanted as `SessionFilter` names it."""
         ...
 
     async def get_run(self, run_id: str) -> Json:
