@@ -41,6 +41,7 @@ REPEAT_S = 0.15
 """A key that comes again so soon repeats because it is held down."""
 REPEATS_WITHIN_S = 0.7
 """So long a key is held down before it repeats, as systems have it: until `REPEAT_S` later it may be such a one."""
+ALONE_S = 3600.0
 LOOK_EVERY_S = 0.25
 """A part that ends with messages left never says that it has handled them."""
 
@@ -67,6 +68,10 @@ class Keys:
         self._holding: set[Worker[None]] = set()
         self.confirming: frozenset[str] = frozenset()
         """Names of the keys that send something."""
+        self.again_s = ALONE_S
+        """How long before the key that had the last turn the same one was read, without another between; else much."""
+        self._gaps: dict[Message, float] = {}
+        """Of keys in the line that confirm."""
         self._read: events.Key | None = None
         """The key that was read last, a repeat too."""
         self._doubtful: Message | None = None
@@ -92,13 +97,16 @@ class Keys:
     def _repeats(self, event: events.Key) -> bool:
         """Whether it is nothing: its key confirms and is held down. The one before it may have been a repeat, too."""
         before, self._read = self._read, event
-        if event.key not in self.confirming or before is None or before.key != event.key:
+        if event.key not in self.confirming:
             return False
-        since_s = event.time - before.time
+        is_again = before is not None and before.key == event.key
+        since_s = event.time - before.time if before and is_again else ALONE_S
         if since_s >= REPEAT_S:
+            self._gaps[event] = since_s
             self._doubtful = event if since_s < REPEATS_WITHIN_S else None
             return False
         if self._doubtful is not None and self._doubtful in self._line:
+            self._gaps.pop(self._doubtful, None)
             self._line.remove(self._doubtful)
         self._doubtful = None
         return True
@@ -120,6 +128,7 @@ class Keys:
         """Leave out what waits: it was typed for something that did not come. How many keys that were."""
         count = sum(isinstance(event, events.Key | events.Paste) for event in self._line)
         self._line.clear()
+        self._gaps.clear()
         return count
 
     @property
@@ -148,6 +157,7 @@ class Keys:
     def _give(self, event: Message) -> None:
         self._given = event
         self._turn.append(event)
+        self.again_s = self._gaps.pop(event, ALONE_S)
         self.typed_s = event.time  # before a widget changes it, as lists that are searched do
         self._app.post_message(event)
 

@@ -42,4 +42,5 @@ async def call(asks: Asks) -> str:
     found = await ask_approval(
         calls, "refund", asks.initial, timeout=asks.timeout, subject=asks.subject
     )
-    return json.dumps([found.decision, found.arguments, found.reason])
+    called = found.edited(asks.initial) if found.approved else found.arguments
+    return json.dumps([found.decision, called, found.reason])

@@ -14,7 +14,9 @@ from helmr.models import ClaimInfo, EntryInfo, WaitInfo
 from helmr_console import views
 from helmr_console.actions import Scope
 from helmr_console.console import Console
+from helmr_console.keys import REPEATS_WITHIN_S
 from helmr_console.outcome import Outcome
+from helmr_console.permits import Permit
 from helmr_console.reads import tail
 from helmr_console.review_round import Round
 from helmr_console.screens.answer import CONTEXT_ENTRIES, AnswerScreen, form_for
@@ -130,6 +132,16 @@ class OneByOneScreen(AnswerScreen, DeskScreen):
     def needs_no_review(self, form: SchemaForm) -> bool:
         """Nothing is reviewed where everything can be taken back."""
         return True
+
+    def permit_of_reader(self) -> Permit | None:
+        """None, too, if the key may still be down from the wait before: no other was pressed since, and hardly a time.
+
+        Repeats come apart on a slow line, where each could be taken for a press of its own.
+        """
+        if self.console.keys.again_s < REPEATS_WITHIN_S:
+            self.console.say(TOO_SOON, "warning")
+            return None
+        return super().permit_of_reader()
 
     def path(self) -> str:
         """Inbox > 3 of 12 > subject."""

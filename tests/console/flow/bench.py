@@ -17,8 +17,9 @@ from helmr.client.aio import AsyncClient
 from helmr.client.retry import Retry
 from helmr_console.app import ConsoleApp
 from helmr_console.console import Options
-from helmr_console.keys import REPEAT_S
+from helmr_console.keys import REPEAT_S, REPEATS_WITHIN_S
 from helmr_console.screens.base import ConsoleScreen
+from helmr_console.screens.one_by_one import OneByOneScreen
 from helmr_console.screens.submit import SubmitScreen
 from helmr_runtime.clock import FakeClock
 from tests.console.flow.wire import Wire
@@ -115,7 +116,10 @@ class Bench:
     def is_let_go(self) -> bool:
         """Whether the next key is no repeat of the one before: nobody presses one twice so quickly."""
         read = self.app.shared.keys._read
-        return read is None or monotonic() - read.time >= REPEAT_S
+        if read is None or read.key != "ctrl+s":
+            return True
+        is_quick = not isinstance(self.app.screen, OneByOneScreen)
+        return monotonic() - read.time >= (REPEAT_S if is_quick else REPEATS_WITHIN_S)
 
     def may_send(self) -> bool:
         """False while a review has just been drawn: nobody presses the key so soon who has read it."""

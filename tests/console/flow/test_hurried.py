@@ -186,6 +186,24 @@ async def test_held_down_over_forms_that_are_whole_it_sends_one(bench: Bench) ->
     assert len(bench.app.shared.outbox) == 1
 
 
+async def test_repeats_that_come_apart_on_a_slow_line_answer_no_further_wait(bench: Bench) -> None:
+    for _ in range(3):
+        await bench.ask("refund", initial=FILLED)
+    await bench.open(hold_s=60.0)
+    await bench.inbox(3)
+    await bench.press("n")
+    screen = await bench.form()
+    await bench.until(lambda: screen.submission.is_readable(monotonic()))
+    for _ in range(6):
+        bench.app.post_message(_key(bench, "ctrl+s"))
+        await asyncio.sleep(0.3)
+    await bench.until(lambda: bench.app.shared.keys.is_still)
+    assert len(bench.app.shared.outbox) == 1
+    await asyncio.sleep(REPEATS_WITHIN_S)
+    await bench.press("ctrl+s")
+    assert len(bench.app.shared.outbox) == 2
+
+
 async def test_two_presses_with_time_between_are_two(bench: Bench) -> None:
     wait, screen = await opened(bench, initial=FILLED)
     await bench.press("ctrl+s")

@@ -139,7 +139,7 @@ def _steps() -> list[Step]:
         ("f2 f2 r tab paste", amend, "control characters"),
         ("ctrl+s", correction, "May run again: 1 step"),
         ("paste pagedown pageup", correction, "control characters"),
-        ("ctrl+s", correction, "is not the number of steps in red"),
+        ("ctrl+s", correction, "the number of steps in red"),
         ("escape", amend, "(•) reject"),
         ("escape", session, "[Transcript]"),
         ("c down enter", correction, "Rewind ─"),
