@@ -75,11 +75,12 @@ def test_the_command_ends_with_5_if_it_does_not_fit(tmp_path: Path) -> None:
     said = replayed("publish_review_waiting", "tasks_of_today.py", folder=tmp_path)
     assert (said.code, said.err) == (5, "it runs\n")
     lines = [" ".join(line.split()) for line in said.out.splitlines()]
-    assert lines[-4:] == [
+    assert lines[-5:] == [
         "verdict differs",
         "op 3",
         "recorded step send_slack_approval",
         "met step post_review",
+        "place tasks_of_today.py:10",
     ]
 
 
