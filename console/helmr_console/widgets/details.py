@@ -20,7 +20,7 @@ ENTRY_CELLS = 64_000
 """Longest that an entry is shown; what is longer says so and is copied whole."""
 SAID = frozenset(("data", "value", "text"))
 """Parts of a body that are all it has to say."""
-UNSAID = frozenset(("operation", "question_hash", "schema"))
+UNSAID = frozenset(("asked", "operation", "question_hash", "schema"))
 """Parts that nobody reads here; they are in the JSON."""
 
 
