@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from helmr.current import DurableRun, StepCall, current_run
 from helmr.errors import RunParked
+from helmr.streams import Stream
 from helmr.tasks import Task
 from helmr.testing.recorded import StepOutcome
 
@@ -75,9 +76,8 @@ class _Directed(Task[..., Any]):
 
         self.function = function
 
-    def streams(self) -> dict[str, Any]:
-        """Those of the task."""
-        return self._original.streams()
+    def _in_reach(self) -> Iterator[Stream[Any]]:
+        return self._original._in_reach()
 
 
 class _DirectedRun:
