@@ -23,7 +23,7 @@ from tests.powerloss.recording import NoCompiler, Recording, record
 
 pytestmark = pytest.mark.allows_blocking
 
-IMAGES, SPOILT = 50, 10
+IMAGES, SPOILT = 50, 16
 LONG_IMAGES, LONG_COMMITS = 1_000, 40
 FOLDER = Path("/f")
 
@@ -55,7 +55,9 @@ def test_no_image_lacks_what_was_acknowledged_or_is_refused_without_a_way_out(
 @pytest.mark.timeout(300)
 def test_the_judge_sees_a_loss_where_there_is_one(recording: Recording, tmp_path: Path) -> None:
     found = run(recording, shares(SPOILT), tmp_path, sabotages=True)
-    assert found.verdicts.total(LOST) > SPOILT // 4, table(found)
+    # How many had something in the log alone depends on when the database took it.
+    assert found.verdicts.total(LOST), table(found)
+    assert found.verdicts.total(LOST, WHOLE) == SPOILT, table(found)
 
 
 @pytest.mark.long
