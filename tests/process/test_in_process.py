@@ -382,7 +382,7 @@ def test_a_script_that_forgets_it_leaves_everything_parked(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, TASKS.stem, raising=False)  # of a test that began the file itself
+    monkeypatch.delitem(sys.modules, TASKS.stem, raising=False)
     (tmp_path / "alone_tasks.py").write_text(TASKS.read_text())
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
