@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,8 +16,6 @@ TASKS = Path(__file__).with_name("tree_tasks.py")
 EVERY_S = 0.05
 REST_S = 8.0
 TIMES_MAX = 3.0
-AT_LEAST_S = 0.03
-"""A p50 of this is no wait that anybody notices, however quick rest was."""
 
 
 @pytest.fixture(params=[True, False], ids=["one-process", "ray"])
@@ -55,11 +54,14 @@ def test_a_caller_beside_a_tree_of_4095_waits_little_longer_than_at_rest(
 
     p50_s(live, mine, after(2.0))
     rest_s = p50_s(live, mine, after(REST_S))
-    bound_s = max(AT_LEAST_S, TIMES_MAX * rest_s)
+    bound_s = TIMES_MAX * rest_s
     top = live.begin("tree", depth)
     beside_s = p50_s(live, mine, after(60.0))
     live.client.sessions.open(top).cancel()
     cancelling_s = p50_s(live, mine, after(20.0))
+    sys.stdout.write(
+        f"rest {rest_s:.4f} s, beside {beside_s:.4f}, while it ends {cancelling_s:.4f}\n"
+    )
     assert beside_s < bound_s, f"beside the tree {beside_s:.3f} s, at rest {rest_s:.3f} s"
     assert cancelling_s < bound_s, f"while it ends {cancelling_s:.3f} s, at rest {rest_s:.3f} s"
     until(
