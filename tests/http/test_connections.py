@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -296,7 +297,10 @@ async def test_what_is_no_http_is_told_so(stack: Stack) -> None:
     writer.write(b"\x16\x03\x01" + b"\x00" * 200_000)
     answer = await ended(reader)
     writer.close()
-    assert answer.startswith(b"HTTP/1.1 400 ")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/problem+json" in head
+    assert json.loads(body)["code"] == "bad_request"
 
 
 # --- what is not read as a request --------------------------------------------------------------------

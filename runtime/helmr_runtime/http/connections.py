@@ -24,12 +24,19 @@ from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from helmr.errors import BadRequest
+from helmr_runtime.http.problems import problem_response
 from helmr_runtime.http.settings import ConnectionBounds
 from helmr_runtime.security.limits import source_key
 
 BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\n"
     b"retry-after: 1\r\ncontent-length: 21\r\nconnection: close\r\n\r\ntoo many connections\n"
+)
+
+UNREADABLE = (
+    b"HTTP/1.1 400 Bad Request\r\n%scontent-type: application/problem+json\r\n"
+    b"content-length: %d\r\nconnection: close\r\n\r\n"
 )
 
 INCOMPLETE_BYTES_MAX = 16 * 1024
@@ -167,7 +174,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._unset_keepalive_if_required()
             self._feed(data)
             if self._incomplete_bytes > INCOMPLETE_BYTES_MAX and not self._is_unreadable:
-                self.send_400_response("Too much without an end.")
+                self.send_400_response("the request has too much without an end")
             self._look()
 
     def _feed(self, data: bytes) -> None:
@@ -181,7 +188,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.parser = HttpRequestParser(self)
             self._feed(b"\r\n".join((*lines, b"", b"")) + data[end.args[0] :])
         except HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+            self.send_400_response("this is no HTTP request that can be read")
 
     # --- what the parser tells ----------------------------------------------------------------------
 
@@ -247,7 +254,10 @@ class BoundedProtocol(HttpToolsProtocol):
             if is_answered:
                 self._close()
                 return
-        super().send_400_response(msg)
+        body = bytes(problem_response(BadRequest(msg)).body)
+        head = b"".join(b"%s: %s\r\n" % header for header in self.server_state.default_headers)
+        self.transport.write(UNREADABLE % (head, len(body)) + body)
+        self.transport.close()
 
     def on_response_complete(self) -> None:
         """See uvicorn."""
