@@ -12,6 +12,7 @@ from helmr.models.ledgers import *
 from helmr.models.limits import *
 from helmr.models.notices import *
 from helmr.models.people import *
+from helmr.models.queries import *
 from helmr.models.requests import *
 from helmr.models.schedules import *
 from helmr.models.statuses import *

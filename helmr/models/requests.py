@@ -35,6 +35,10 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class NoFields(Request):
+    """The body of a call that takes none: absent or `{}`."""
+
+
 class StartRequest(Request):
     """POST /v1/sessions."""
 

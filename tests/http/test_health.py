@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from helmr.models import Health
+from helmr.operations import OPERATIONS
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.rpc.protocol import LEDGER
-from helmr_runtime.security.roles import ROUTES
 from helmr_runtime.service.degraded import _stall
 from helmr_runtime.session.live_session import LiveSession
 from tests.http.test_sessions import code_of
@@ -170,7 +170,9 @@ async def test_the_document_has_every_route_and_every_status(stack: Stack) -> No
         for path, operations in document["paths"].items()
         for method in operations
     }
-    expected = {(route.method, route.path) for route in ROUTES if route.path != "/v1/openapi.json"}
+    expected = {
+        (route.method, route.path) for route in OPERATIONS if route.path != "/v1/openapi.json"
+    }
     assert documented == expected
     names = []
     for path, operations in document["paths"].items():

@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from helmr_runtime.http.routes.ledgers import WAIT_MAX_S
+from helmr.models import COPY_WAIT_MAX_S
 from tests.service.stack import Stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.allows_blocking]
@@ -92,7 +92,7 @@ def _try(
     @given(case=operation.as_strategy(generation_mode=mode))
     def one(case: Any) -> None:
         nonlocal calls
-        response = case.call(headers=headers, timeout=WAIT_MAX_S + 20)
+        response = case.call(headers=headers, timeout=COPY_WAIT_MAX_S + 20)
         calls += 1
         if (operation.label, response.status_code) == HELD_UP:
             return

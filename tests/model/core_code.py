@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from helmr.roles import ScopeType
 from helmr.schema import schema_digest
 from helmr.wait_details import WaitDetails
 from helmr_runtime.core.children import Parent
 from helmr_runtime.core.decide import Context, lifecycle, ops
 from helmr_runtime.core.entries import Draft, EntryKind, task_principal
-from helmr_runtime.core.public_tokens import Scope, ScopeType
+from helmr_runtime.core.public_tokens import Scope
 from helmr_runtime.core.requests import (
     ClockRequest,
     OutputRequest,

@@ -33,6 +33,7 @@ from helmr.errors import (
 )
 from helmr.models import SessionStatus
 from helmr.notice_events import event_name
+from helmr.roles import ScopeType
 from helmr_runtime.catalog import Registry
 from helmr_runtime.core import checkpoint
 from helmr_runtime.core.children import Parent
@@ -64,7 +65,6 @@ from helmr_runtime.core.pruning import Prune, pruned_draft
 from helmr_runtime.core.public_tokens import (
     PublicToken,
     Scope,
-    ScopeType,
     check_complete,
     check_live,
     check_send,

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr.errors import BadRequest, OriginDenied, ScopeDenied, TokenExhausted, Unauthenticated
+from helmr.roles import ScopeType
 from helmr_runtime.core.public_tokens import (
     PublicToken,
     Scope,
-    ScopeType,
     check_complete,
     check_live,
     check_read,

@@ -2,30 +2,27 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from helmr.errors import RoleDenied
-from helmr_runtime.core.public_tokens import ScopeType
+from helmr.operation import Operation
+from helmr.operations import OPERATIONS
+from helmr.roles import ROLE_NEEDS, ROLE_SUMMARIES, Need, Role, ScopeType
 from helmr_runtime.security.roles import (
-    ROLE_NEEDS,
-    ROLE_SUMMARIES,
-    ROUTES,
-    Need,
-    Role,
-    Route,
     check_delegation,
     check_on_behalf_of,
     check_role,
+    operation_at,
     role_table,
-    route_need,
 )
 
 DOCS = Path(__file__).parents[2] / "docs" / "security.md"
 
 
 def test_every_route_stands_once():
-    places = [(route.method, route.path) for route in ROUTES]
+    places = [(route.method, route.path) for route in OPERATIONS]
     assert len(places) == len(set(places))
     for method, path in places:
         assert re.fullmatch(r"GET|POST|DELETE", method)
@@ -33,14 +30,14 @@ def test_every_route_stands_once():
 
 
 def test_head_needs_what_get_needs_and_an_unknown_route_is_our_mistake():
-    assert route_need("HEAD", "/v1/waits").need is Need.READ
+    assert operation_at("HEAD", "/v1/waits").need is Need.READ
     with pytest.raises(KeyError):
-        route_need("PUT", "/v1/waits")
+        operation_at("PUT", "/v1/waits")
 
 
 @pytest.mark.parametrize("role", list(Role))
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method}-{route.path}")
-def test_a_role_may_call_what_it_covers(role: Role, route: Route):
+@pytest.mark.parametrize("route", OPERATIONS, ids=lambda route: f"{route.method}-{route.path}")
+def test_a_role_may_call_what_it_covers(role: Role, route: Operation[Any]):
     if route.need in ROLE_NEEDS[role] or route.need in (Need.NOTHING, Need.SECRET):
         check_role(role, route.need)
     else:
@@ -59,13 +56,13 @@ def test_what_each_role_is_for():
 
 
 def test_only_reading_and_nothing_is_done_by_get():
-    for route in ROUTES:
+    for route in OPERATIONS:
         if route.method == "GET":
             assert route.need in (Need.READ, Need.NOTHING, Need.SECRET, Need.ADMINISTER)
 
 
 def test_a_public_tokens_scope_fits_one_route_each():
-    scopes = [route.public_scope for route in ROUTES if route.public_scope]
+    scopes = [route.scope for route in OPERATIONS if route.scope]
     # The secret of an answer link stands in the path of its own routes.
     assert sorted(scopes) == sorted(set(ScopeType) - {ScopeType.WAIT_ANSWER})
 

@@ -23,26 +23,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
 from helmr.errors import BadRequest, ScopeDenied, TokenExhausted, Unauthenticated
 from helmr.models import CORRELATION_ID_MAX
+from helmr.roles import ScopeType
 from helmr_runtime.core.entries import from_iso, iso
 
 EXPIRES_IN_DEFAULT = timedelta(days=30)
 MAX_USES_MAX = 1_000_000_000
 ALLOWED_ORIGINS_MAX = 50
-
-
-class ScopeType(StrEnum):
-    """The one thing that a public token does (S-44)."""
-
-    SESSION_INPUT_SEND = "session.input.send"
-    SESSION_OUTPUT_READ = "session.output.read"
-    TOKEN_COMPLETE = "token.complete"
-    WAIT_ANSWER = "wait.answer"
-    """An answer link: once, for a named person (S-74)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,13 +32,14 @@ from helmr.models import (
     TOKEN_TAG_MAX,
     TOKEN_TAGS_MAX,
 )
+from helmr.roles import ScopeType
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.children import CHILD_ENDS, outcome_of
 from helmr_runtime.core.commands import Command
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, from_iso, iso
 from helmr_runtime.core.notices import MoveNotices
 from helmr_runtime.core.promotion import Promote
-from helmr_runtime.core.public_tokens import EXPIRES_IN_DEFAULT, PublicToken, Scope, ScopeType
+from helmr_runtime.core.public_tokens import EXPIRES_IN_DEFAULT, PublicToken, Scope
 from helmr_runtime.core.schedules import DeleteSchedule, PauseSchedule, WriteSchedule
 
 TIMEOUT_DEFAULT_S = 7 * 86_400.0

@@ -15,17 +15,12 @@ from urllib.parse import unquote
 from starlette.requests import Request
 
 from helmr.errors import ScopeDenied
+from helmr.roles import Need, Role, ScopeType
 from helmr_runtime.core.entries import Principal
-from helmr_runtime.core.public_tokens import PublicToken, ScopeType, unauthenticated
+from helmr_runtime.core.public_tokens import PublicToken, unauthenticated
 from helmr_runtime.security.limits import RateLimiter
 from helmr_runtime.security.origins import check_origin
-from helmr_runtime.security.roles import (
-    ON_BEHALF_OF_HEADER,
-    Need,
-    Role,
-    check_on_behalf_of,
-    check_role,
-)
+from helmr_runtime.security.roles import ON_BEHALF_OF_HEADER, check_on_behalf_of, check_role
 from helmr_runtime.security.secrets import SecretKind, is_same_secret, parse_secret, secret_hash
 from helmr_runtime.service.access import AccessTokens, ApiKeys
 

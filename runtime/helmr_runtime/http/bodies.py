@@ -16,7 +16,6 @@ from starlette.requests import ClientDisconnect, Request
 from helmr import jsonio
 from helmr.errors import BadRequest, TooLarge, UnsupportedMedia
 from helmr.models import HTTP_BODY_BYTES_MAX
-from helmr.models import Request as RequestModel
 from helmr_runtime.http.problems import from_validation
 from helmr_runtime.security.callbacks import media_type
 
@@ -106,7 +105,3 @@ def _check_content_type(header: str | None) -> None:
             f"Content-Type {(header or '')[:100]!r} is not taken",
             hint="Send Content-Type: application/json, in UTF-8.",
         )
-
-
-class NoFields(RequestModel):
-    """The body of a call that takes none: absent or `{}`."""

@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 
 from helmr.models import Problem
 from helmr_runtime.http.problems import documented
-from helmr_runtime.security.roles import Need, route_need
+from helmr_runtime.security.roles import operation_at
 
 _FRAMEWORK_SCHEMAS = ("HTTPValidationError", "ValidationError")
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -54,7 +54,7 @@ def _without_null(parameter: dict[str, Any]) -> None:
 
 
 def _needs_key(method: str, path: str) -> bool:
-    return route_need(method.upper(), path).need not in (Need.NOTHING, Need.SECRET)
+    return operation_at(method.upper(), path).needs_key
 
 
 def _complete(operation: dict[str, Any], *, needs_key: bool) -> None:

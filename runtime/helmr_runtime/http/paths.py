@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from helmr.operations import OPERATIONS
 from helmr_runtime.http.route import ServedRoute
-from helmr_runtime.security.roles import ROUTES
 
 
 @dataclass(slots=True)
@@ -45,8 +45,8 @@ class Paths:
             if node.place is None:
                 public = tuple(
                     each.method
-                    for each in ROUTES
-                    if each.path == route.path and each.public_scope is not None
+                    for each in OPERATIONS
+                    if each.path == route.path and each.scope is not None
                 )
                 node.place = Place(route.path, public_methods=public)
             assert node.place.path == route.path

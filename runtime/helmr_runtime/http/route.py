@@ -23,11 +23,12 @@ from starlette.responses import Response
 
 from helmr import ids
 from helmr.errors import HelmrError, OriginDenied
+from helmr.roles import Need
 from helmr_runtime.http.access import Authenticator, public_token_of
 from helmr_runtime.http.bodies import read_model
 from helmr_runtime.http.problems import from_validation, problem_response, unexpected
 from helmr_runtime.security.origins import REFUSAL_HEADERS, answer_headers
-from helmr_runtime.security.roles import Need, route_need
+from helmr_runtime.security.roles import operation_at
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ NOBODY_LISTENS = 499
 
 
 class ServedRoute:
-    """A route of `helmr_runtime.security.roles.ROUTES`.
+    """A route of `helmr.operations.OPERATIONS`.
 
     Args:
         declared: Its declaration, of one method.
@@ -47,9 +48,9 @@ class ServedRoute:
     def __init__(self, declared: APIRoute) -> None:
         self.method = "".join(declared.methods or ())
         self.path = declared.path
-        place = route_need(self.method, self.path)
+        place = operation_at(self.method, self.path)
         self._is_open = place.need in (Need.NOTHING, Need.SECRET)
-        self._need, self._scope = place.need, place.public_scope
+        self._need, self._scope = place.need, place.scope
         self._function = cast("Callable[..., Awaitable[Response]]", declared.endpoint)
         self._getters = _getters(declared.dependant)
         self._body = _body_of(declared)

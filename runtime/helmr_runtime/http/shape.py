@@ -5,24 +5,23 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Path, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from helmr import ids
 from helmr.errors import BadId
 from helmr.models import (
-    LIST_LIMIT_DEFAULT,
-    LIST_LIMIT_MAX,
     NOTICE_TARGET_NAME,
     NOTICE_TARGET_NAME_MAX,
     SCHEDULE_NAME,
     SCHEDULE_NAME_MAX,
+    AfterQuery,
+    FollowQuery,
+    ListQuery,
+    OutputQuery,
 )
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.service import Caller, Service
-
-SEQ_MAX = 2**53
-"""No seq or offset comes near; what is beyond no reader of JSON keeps exact."""
 
 
 def json_response(model: BaseModel, status_code: int = 200, *, exclude: Any = None) -> Response:
@@ -104,39 +103,6 @@ LastEventId = Annotated[
     str | None,
     Header(alias="Last-Event-ID", description="Where to go on; wins over `after`."),
 ]
-
-
-class ListQuery(BaseModel):
-    """What every list takes. Unknown parameters are refused: a misspelt filter would match all."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    limit: int = Field(default=LIST_LIMIT_DEFAULT, ge=1, le=LIST_LIMIT_MAX)
-    cursor: str | None = Field(default=None, min_length=1, max_length=2_000)
-
-
-class AfterQuery(ListQuery):
-    """A list by seq."""
-
-    after: int | None = Field(default=None, ge=0, le=SEQ_MAX)
-
-
-class OutputQuery(AfterQuery):
-    """An output stream, read or followed."""
-
-    chunks: bool = Field(
-        default=False, description="Follow what the code emits too, which is not stored."
-    )
-
-
-class FollowQuery(BaseModel):
-    """A feed by offset."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    after: int | None = Field(
-        default=None, ge=0, le=SEQ_MAX, description="Feed offset; without it the feed begins now."
-    )
 
 
 __all__ = [

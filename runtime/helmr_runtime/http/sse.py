@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from helmr.errors import BadRequest
-from helmr_runtime.http.shape import SEQ_MAX
+from helmr.models import SEQ_MAX
 from helmr_runtime.service.following import Followed, Following
 
 MEDIA_TYPE = "text/event-stream"

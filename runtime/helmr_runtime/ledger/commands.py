@@ -27,6 +27,7 @@ from helmr.errors import (
 )
 from helmr.ids import NIL_SESSION
 from helmr.models import TokenStatus
+from helmr.roles import ScopeType
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.claims import Claim, overridden_by
 from helmr_runtime.core.commands import Command, TokenEnded
@@ -37,7 +38,6 @@ from helmr_runtime.core.promotion import Promote
 from helmr_runtime.core.public_tokens import (
     PublicToken,
     Scope,
-    ScopeType,
     check_complete,
     check_live,
     spend,

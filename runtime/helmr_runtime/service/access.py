@@ -19,13 +19,13 @@ from helmr.models import (
     PublicTokenReceipt,
     PublicTokenRequest,
 )
+from helmr.roles import Role, ScopeType
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import CreatePublicToken, Operation, RevokePublicToken
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.public_tokens import (
     PublicToken,
     Scope,
-    ScopeType,
     check_correlation_id,
     scope_of_request,
 )
@@ -36,7 +36,7 @@ from helmr_runtime.core.tokens import (
     RevokeCompletionToken,
 )
 from helmr_runtime.rpc.ledger_client import Json, LedgerClient
-from helmr_runtime.security.roles import Role, check_maker
+from helmr_runtime.security.roles import check_maker
 from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash
 from helmr_runtime.security.session_keys import SessionKeys
 from helmr_runtime.security.task_secrets import TaskSecrets

@@ -13,10 +13,11 @@ from helmr import ids
 from helmr.durations import seconds
 from helmr.errors import BadRequest, KeyNotFound
 from helmr.models import AnswerLinkInfo, AnswerLinkReceipt, AnswerLinkRequest, WaitStatus
+from helmr.roles import ScopeType
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import CreatePublicToken, RevokePublicToken
 from helmr_runtime.core.entries import Principal, from_iso
-from helmr_runtime.core.public_tokens import PublicToken, Scope, ScopeType
+from helmr_runtime.core.public_tokens import PublicToken, Scope
 from helmr_runtime.core.wait_record import LINK
 from helmr_runtime.rpc.ledger_client import Json, LedgerClient
 from helmr_runtime.security.roles import person_name

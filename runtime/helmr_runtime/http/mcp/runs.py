@@ -34,9 +34,9 @@ from helmr.models import (
     TaskInfo,
     WaitInfo,
 )
+from helmr.roles import Need, Role, may
 from helmr_runtime.http.mcp import questions
 from helmr_runtime.http.mcp.questions import Answer, Modes, Unanswered
-from helmr_runtime.security.roles import Need, Role, may
 from helmr_runtime.service import Caller, Service
 
 ENTRIES_AT_ONCE = 100

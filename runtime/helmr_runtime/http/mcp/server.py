@@ -23,12 +23,12 @@ from starlette.types import Message, Scope
 
 from helmr import ids
 from helmr.errors import HelmrError
+from helmr.roles import Need
 from helmr_runtime.http.mcp.calls import TaskCalls, ability_of, told
 from helmr_runtime.http.mcp.runs import Runs
 from helmr_runtime.http.mcp.tasks import add_tasks
 from helmr_runtime.http.mcp.tools import OWN_TOOLS, payload_of, task_tool, tool_name
 from helmr_runtime.http.problems import from_validation, unexpected
-from helmr_runtime.security.roles import Need
 from helmr_runtime.service import Caller, Service
 
 logger = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ from pydantic import Field
 from starlette.requests import Request
 
 from helmr.errors import RunNotFound
+from helmr.roles import Need
 from helmr_runtime.http.mcp.calls import TASKS, Ability, ability_of, task_of
 from helmr_runtime.http.mcp.runs import Runs
-from helmr_runtime.security.roles import Need
 
 Context = ServerRequestContext[Any, Any]
 

@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from helmr.forms.reader import find_reference
 from helmr.models import ASSIGNEE_MAX, TOKEN_TAG_MAX, AnswerRequest, SendRequest, TaskInfo
+from helmr.roles import Need
 from helmr_runtime.http.mcp.calls import HOLD_S, handle_of, result_of, told
 from helmr_runtime.http.mcp.runs import Runs
-from helmr_runtime.security.roles import Need
 
 PREFIX = "helmr_"
 """Of the runtime's own tools; a task whose id begins so has another name as a tool."""

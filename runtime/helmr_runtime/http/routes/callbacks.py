@@ -12,8 +12,9 @@ from starlette.responses import Response
 
 from helmr.errors import NotFound, TokenNotFound
 from helmr.models import CompleteReceipt, CompleteRequest
+from helmr.roles import ScopeType
 from helmr_runtime.core.entries import Principal
-from helmr_runtime.core.public_tokens import PublicToken, ScopeType
+from helmr_runtime.core.public_tokens import PublicToken
 from helmr_runtime.http.access import address_of
 from helmr_runtime.http.answer_flow import opened, show, submit
 from helmr_runtime.http.bodies import read_raw

@@ -11,10 +11,10 @@ from starlette.responses import JSONResponse, Response
 
 from helmr.errors import NotAllowed
 from helmr.models import Health
+from helmr.roles import Need
 from helmr_runtime.http.access import Authenticator
 from helmr_runtime.http.metrics import Metrics
 from helmr_runtime.http.shape import ServiceDep
-from helmr_runtime.security.roles import Need
 
 router = APIRouter(tags=["health"])
 

@@ -16,7 +16,7 @@ from helmr.models import (
     PublicTokenReceipt,
     PublicTokenRequest,
 )
-from helmr_runtime.core.public_tokens import ScopeType
+from helmr.roles import ScopeType
 from helmr_runtime.http.problems import documented
 from helmr_runtime.http.shape import (
     CallerDep,

@@ -5,45 +5,19 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from helmr.models import (
-    NOTICE_TARGET_NAME,
-    NOTICE_TARGET_NAME_MAX,
     CopyPage,
+    CopyQuery,
     PruneReceipt,
     PruneRequest,
 )
 from helmr_runtime.http.problems import documented
-from helmr_runtime.http.shape import SEQ_MAX, CallerDep, Query, ServiceDep, json_response
+from helmr_runtime.http.shape import CallerDep, Query, ServiceDep, json_response
 from helmr_runtime.ports.copies import CopyPosition
 
 router = APIRouter(tags=["ledger"])
-
-HASH = r"^[0-9a-f]{64}$"
-WAIT_MAX_S = 20.0
-"""Longest that one call is held open."""
-
-
-class CopyQuery(BaseModel):
-    """Where a follower is."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    after: int = Field(default=0, ge=0, le=SEQ_MAX, description="Feed offset of its last entry.")
-    hash: str | None = Field(default=None, pattern=HASH, description="That entry's hash.")
-    nil_offset: int = Field(
-        default=0, ge=0, le=SEQ_MAX, description="Of its last entry of the nil session."
-    )
-    nil_hash: str | None = Field(default=None, pattern=HASH)
-    wait_s: float = Field(default=0.0, ge=0, le=WAIT_MAX_S)
-    follower: str | None = Field(
-        default=None,
-        max_length=NOTICE_TARGET_NAME_MAX,
-        pattern=NOTICE_TARGET_NAME,
-        description="By which `/readyz` and `/metrics` say how far it is.",
-    )
 
 
 @router.post(

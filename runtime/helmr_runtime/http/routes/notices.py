@@ -5,8 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from helmr.models import NoticeRetryReceipt, NoticeTargetInfo, NoticeTestReceipt, Page
-from helmr_runtime.http.bodies import NoFields
+from helmr.models import NoFields, NoticeRetryReceipt, NoticeTargetInfo, NoticeTestReceipt, Page
 from helmr_runtime.http.problems import documented
 from helmr_runtime.http.shape import CallerDep, NoticeTargetName, ServiceDep, json_response
 

@@ -5,25 +5,15 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import Field
 from starlette.responses import Response
 
-from helmr.models import Page, RunInfo, RunJournal, RunStatus
-from helmr_runtime.http.bodies import NoFields
+from helmr.models import NoFields, Page, RunInfo, RunJournal, RunsQuery
 from helmr_runtime.http.problems import documented
-from helmr_runtime.http.shape import CallerDep, ListQuery, RunId, ServiceDep, json_response
+from helmr_runtime.http.shape import CallerDep, RunId, ServiceDep, json_response
 
 router = APIRouter(tags=["runs"])
 
 NO_FIELDS = NoFields()
-
-
-class RunsQuery(ListQuery):
-    """Filters of the runs' list; all given ones must hold."""
-
-    session_id: str | None = Field(default=None, min_length=1, max_length=64)
-    task: str | None = Field(default=None, min_length=1, max_length=200)
-    status: RunStatus | None = None
 
 
 @router.get("/v1/runs", response_model=Page[RunInfo], responses=documented(400))

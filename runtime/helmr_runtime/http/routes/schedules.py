@@ -7,8 +7,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from helmr.models import Page, ScheduleInfo, ScheduleReceipt, ScheduleRequest, StartReceipt
-from helmr_runtime.http.bodies import NoFields
+from helmr.models import (
+    NoFields,
+    Page,
+    ScheduleInfo,
+    ScheduleReceipt,
+    ScheduleRequest,
+    StartReceipt,
+)
 from helmr_runtime.http.problems import documented
 from helmr_runtime.http.shape import CallerDep, ListQuery, ScheduleName, ServiceDep, json_response
 

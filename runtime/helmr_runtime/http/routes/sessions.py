@@ -5,26 +5,22 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import Field
 from starlette.responses import Response
 
 from helmr.models import (
-    EXTERNAL_ID_MAX,
-    Activity,
     CloseRequest,
     EntryInfo,
+    NoFields,
     NoteReceipt,
     NoteRequest,
     Page,
     RunInfo,
     RunRequest,
-    RunStatus,
     SessionInfo,
-    SessionStatus,
+    SessionsQuery,
     StartReceipt,
     StartRequest,
 )
-from helmr_runtime.http.bodies import NoFields
 from helmr_runtime.http.problems import documented
 from helmr_runtime.http.shape import (
     AfterQuery,
@@ -43,20 +39,6 @@ LIST_LEAVES_OUT = {"items": {"__all__": {"wait": {"body", "json_schema"}}}}
 NO_FIELDS = NoFields()
 RUN_AS_BEFORE = RunRequest()
 CLOSE_IDLE = CloseRequest()
-
-
-class SessionsQuery(ListQuery):
-    """Filters of the sessions' list; all given ones must hold."""
-
-    external_id: str | None = Field(default=None, min_length=1, max_length=EXTERNAL_ID_MAX)
-    task: str | None = Field(default=None, min_length=1, max_length=200)
-    status: SessionStatus | None = None
-    activity: Activity | None = None
-    tag: str | None = Field(default=None, min_length=1, max_length=200)
-    forked_from: str | None = Field(default=None, min_length=1, max_length=64)
-    parent: str | None = Field(default=None, min_length=1, max_length=64)
-    run_status: RunStatus | None = None
-    """Of the newest run."""
 
 
 @router.post(

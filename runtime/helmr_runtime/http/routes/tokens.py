@@ -5,37 +5,28 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from pydantic import Field
 from starlette.responses import Response
 
 from helmr.models import (
-    TOKEN_TAG_MAX,
     CompleteReceipt,
     CompleteRequest,
+    NoFields,
     Page,
     TokenInfo,
     TokenReceipt,
     TokenRequest,
-    TokenStatus,
+    TokensQuery,
 )
 from helmr_runtime.core.public_tokens import check_complete
 from helmr_runtime.http.access import public_token_of
-from helmr_runtime.http.bodies import NoFields
 from helmr_runtime.http.problems import documented
-from helmr_runtime.http.shape import CallerDep, ListQuery, ServiceDep, TokenId, json_response
+from helmr_runtime.http.shape import CallerDep, ServiceDep, TokenId, json_response
 
 router = APIRouter(tags=["tokens"])
 
 LIST_LEAVES_OUT = {"items": {"__all__": {"body", "json_schema", "initial", "data"}}}
 NO_FIELDS = NoFields()
 AS_USUAL = TokenRequest()
-
-
-class TokensQuery(ListQuery):
-    """Filters of the tokens' list; all given ones must hold."""
-
-    status: TokenStatus | None = None
-    tag: str | None = Field(default=None, min_length=1, max_length=TOKEN_TAG_MAX)
 
 
 @router.post(

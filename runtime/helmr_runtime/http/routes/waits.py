@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, Field
 from starlette.responses import Response
 
 from helmr.models import (
-    ASSIGNEE_MAX,
-    BATCH_ID_PATTERN,
-    TOKEN_TAG_MAX,
     AnswerData,
     AnswerRequest,
     Page,
@@ -19,32 +15,14 @@ from helmr.models import (
     SendReceipt,
     TokenAnswerReceipt,
     WaitInfo,
-    WaitKind,
-    WaitPriority,
-    WaitStatus,
+    WaitsQuery,
 )
 from helmr_runtime.http.problems import documented
-from helmr_runtime.http.shape import CallerDep, ListQuery, ServiceDep, WaitId, json_response
-from helmr_runtime.service.waits import ANSWERABLE
+from helmr_runtime.http.shape import CallerDep, ServiceDep, WaitId, json_response
 
 router = APIRouter(tags=["waits"])
 
 LIST_LEAVES_OUT = {"items": {"__all__": {"body", "json_schema", "initial", "on_decline", "answer"}}}
-
-
-class WaitsQuery(ListQuery):
-    """Filters of the inbox; all given ones must hold."""
-
-    status: WaitStatus = WaitStatus.PENDING
-    kind: list[WaitKind] = Field(default=list(ANSWERABLE), min_length=1, max_length=len(WaitKind))
-    task: str | None = Field(default=None, min_length=1, max_length=200)
-    stream: str | None = Field(default=None, min_length=1, max_length=128)
-    session_id: str | None = Field(default=None, min_length=1, max_length=64)
-    priority: WaitPriority | None = None
-    tag: str | None = Field(default=None, min_length=1, max_length=TOKEN_TAG_MAX)
-    assignee: str | None = Field(default=None, min_length=1, max_length=ASSIGNEE_MAX)
-    batch_id: str | None = Field(default=None, pattern=BATCH_ID_PATTERN)
-    resolved_since: AwareDatetime | None = None
 
 
 @router.get("/v1/waits", response_model=Page[WaitInfo], responses=documented(400))

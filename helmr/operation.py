@@ -1,0 +1,179 @@
+"""What one operation of the runtime's API is, as a row of `helmr.operations`.
+
+Everything that offers or describes the API reads the rows: the gateway's router, the OpenAPI document, the table of
+roles, the clients, MCP's tools and the tests that hold the docs to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from types import UnionType
+from typing import Generic, TypeVar
+from urllib.parse import quote
+
+from pydantic import BaseModel
+
+from helmr import ids
+from helmr.roles import Need, Owner, ScopeType
+
+T = TypeVar("T")
+
+PATH_IDS = {
+    "session_id": ids.SESSION,
+    "run_id": ids.RUN,
+    "wait_id": ids.WAIT,
+    "token_id": ids.TOKEN,
+    "public_token_id": ids.PUBLIC_TOKEN,
+    "link_id": ids.PUBLIC_TOKEN,
+    "key_id": ids.API_KEY,
+}
+"""Parameters of paths that are ids, and the prefix of each."""
+
+_PARAMETER = re.compile(r"{(\w+)}")
+
+
+class Repeat(StrEnum):
+    """What a second call does."""
+
+    READ = "read"
+    """Nothing, as the first: it changes nothing."""
+    ONCE = "once"
+    """Acts once per Operation-Id; a repeated call gets the first receipt."""
+    AGAIN = "again"
+    """Acts again: it renews, or tells once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """An answer that is no JSON.
+
+    Attributes:
+        content_type: What the answer's header says.
+        description: What it is.
+        filename: What a browser saves it as; parameters of the path stand in braces.
+    """
+
+    content_type: str
+    description: str = "Successful Response"
+    filename: str = ""
+
+
+TEXT = Media("text/plain")
+PAGE = Media("text/html", "The answer page")
+EVENTS = Media(
+    "text/event-stream",
+    "Server-sent events; the id is where to go on. A comment at least every 15 s.",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Operation(Generic[T]):
+    """One operation: where it is, who may call it, what it takes and what it answers.
+
+    Attributes:
+        call: Where clients have it, `waits.answer`; empty for what browsers, probes and other protocols call.
+        route: Method and path, `POST /v1/waits/{wait_id}/answer`.
+        need: What it asks of a key's role.
+        summary: What it does, in one line.
+        description: More of that.
+        tag: Its chapter of the OpenAPI document; the noun of `call` unless it says otherwise.
+        service: Where the service has it, unless at `call`.
+        scope: Which public token may call it instead of a key.
+        owner: Whose things it reaches.
+        query: What its query string is read into.
+        body: What its body is read into.
+        reply: What it answers.
+        also: What it answers instead if the header Accept asks for that.
+        status: Of success.
+        others: More statuses of success, and what each says.
+        problems: Statuses of refusal besides those that follow from the rest of the row.
+        leaves_out: Fields that a list leaves out of its items, with a dot of a part of each.
+        repeat: What a second call does.
+        is_documented: Whether the OpenAPI document tells of it.
+        name: The operation's id, `answer_wait`: its constant's name in `helmr.operations`.
+    """
+
+    call: str
+    route: str
+    need: Need
+    summary: str
+    _: KW_ONLY
+    description: str = ""
+    tag: str = ""
+    service: str = ""
+    scope: ScopeType | None = None
+    owner: Owner = Owner.ALL
+    query: type[BaseModel] | None = None
+    body: type[BaseModel] | None = None
+    reply: type[T] | UnionType | Media
+    also: Media | None = None
+    status: int = 200
+    others: Mapping[int, str] = field(default_factory=dict)
+    problems: Sequence[int] = ()
+    leaves_out: Sequence[str] = ()
+    repeat: Repeat = Repeat.READ
+    is_documented: bool = True
+    name: str = ""
+
+    @cached_property
+    def method(self) -> str:
+        """Of HTTP."""
+        return self.route.partition(" ")[0]
+
+    @cached_property
+    def path(self) -> str:
+        """With its parameters in braces."""
+        return self.route.partition(" ")[2]
+
+    @cached_property
+    def path_names(self) -> tuple[str, ...]:
+        """The parameters of the path, in order."""
+        return tuple(_PARAMETER.findall(self.path))
+
+    @cached_property
+    def needs_key(self) -> bool:
+        """True unless every caller may call it, or the secret in its path is the right."""
+        return self.need not in (Need.NOTHING, Need.SECRET)
+
+    @cached_property
+    def takes_operation_id(self) -> bool:
+        """True if the header Operation-Id means something to it."""
+        return self.repeat is not Repeat.READ
+
+    @cached_property
+    def is_body_needed(self) -> bool:
+        """True if a call without a body is refused."""
+        if self.body is None:
+            return False
+        return any(part.is_required() for part in self.body.model_fields.values())
+
+    @cached_property
+    def refusals(self) -> tuple[int, ...]:
+        """Every status of refusal that it may answer with."""
+        found = {403, 500, *self.problems}
+        if self.needs_key:
+            found |= {401, 429, 503}
+        if self.body is not None:
+            found |= {400, 413, 415}
+        if self.query is not None or set(self.path_names) - {"secret"}:
+            found |= {400}
+        return tuple(sorted(found))
+
+    def at(self, *values: str) -> str:
+        """The path with these values of its parameters.
+
+        Raises:
+            BadId: A value is no id of the kind that its parameter asks for.
+        """
+        parts = dict(zip(self.path_names, values, strict=True))
+        for name, value in parts.items():
+            if name in PATH_IDS:
+                ids.check_id(value, PATH_IDS[name])
+        return _PARAMETER.sub(lambda found: quote(parts[found[1]], safe=""), self.path)
+
+    def __str__(self) -> str:
+        return self.route

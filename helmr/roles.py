@@ -1,0 +1,100 @@
+"""Who may do what: the roles of API keys, what operations need, and what public tokens are for.
+
+An operation says what it needs and whose things it reaches (`helmr.operations`); a role covers some of the needs.
+Public tokens and the secrets in links and callbacks have no role: their scope is the right (S-44).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What an API key may do."""
+
+    ADMIN = "admin"
+    OPERATOR = "operator"
+    SENDER = "sender"
+    VIEWER = "viewer"
+
+
+class Need(StrEnum):
+    """What an operation asks of its caller."""
+
+    NOTHING = "nothing"
+    """Every caller that reaches the port may; answers no data of a session."""
+    SECRET = "secret"
+    """The secret in the path is the right."""
+    READ = "read"
+    START = "start"
+    SEND = "send"
+    COMPLETE = "complete"
+    ANSWER = "answer"
+    """Answer a wait, claim, release and assign it, make a link for one person, leave a note."""
+    STEER = "steer"
+    """Cancel, close, retry, start the next run; rewind, amend, fork; test notice targets and try them again."""
+    DELEGATE = "delegate"
+    """Make tokens and public tokens: hand a part of one's own rights to an outside party."""
+    QUERY = "query"
+    TOOLS = "tools"
+    """Reach the endpoint of MCP; each tool there needs what its operation needs."""
+    ADMINISTER = "administer"
+
+
+class Owner(StrEnum):
+    """Whose things an operation reaches, for a caller whose role covers its need."""
+
+    ALL = "all"
+    """Everything of the runtime."""
+    OWN = "own"
+    """What the caller has made itself; the role admin reaches all."""
+
+
+class ScopeType(StrEnum):
+    """The one thing that a public token does (S-44)."""
+
+    SESSION_INPUT_SEND = "session.input.send"
+    SESSION_OUTPUT_READ = "session.output.read"
+    TOKEN_COMPLETE = "token.complete"
+    WAIT_ANSWER = "wait.answer"
+    """An answer link: once, for a named person (S-74)."""
+
+
+ROLE_NEEDS: dict[Role, frozenset[Need]] = {
+    Role.ADMIN: frozenset(Need),
+    Role.OPERATOR: frozenset(
+        {
+            Need.READ,
+            Need.SEND,
+            Need.COMPLETE,
+            Need.ANSWER,
+            Need.STEER,
+            Need.DELEGATE,
+            Need.QUERY,
+            Need.TOOLS,
+        }
+    ),
+    Role.SENDER: frozenset({Need.START, Need.SEND, Need.COMPLETE, Need.DELEGATE, Need.TOOLS}),
+    Role.VIEWER: frozenset({Need.READ, Need.TOOLS}),
+}
+"""An operator answers and steers what runs; a sender is an app server; a viewer only looks."""
+
+ROLE_SUMMARIES: dict[Role, str] = {
+    Role.ADMIN: "everything, also API keys and speaking for others",
+    Role.OPERATOR: "read, answer, send, complete, cancel, retry, query",
+    Role.SENDER: "start sessions, send input, make and complete tokens; reads nothing",
+    Role.VIEWER: "read",
+}
+
+SCOPE_NEEDS: dict[ScopeType, Need] = {
+    ScopeType.SESSION_INPUT_SEND: Need.SEND,
+    ScopeType.SESSION_OUTPUT_READ: Need.READ,
+    ScopeType.TOKEN_COMPLETE: Need.COMPLETE,
+    ScopeType.WAIT_ANSWER: Need.ANSWER,
+}
+"""What a key must be allowed itself, to make a public token for it."""
+
+
+def may(role: Role, need: Need) -> bool:
+    """True if a key of that role may do it."""
+    return need in (Need.NOTHING, Need.SECRET) or need in ROLE_NEEDS[role]
