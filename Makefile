@@ -3,7 +3,7 @@
 #   make demo    install what the demo needs and run it
 #   make test    install everything and run the tests
 #   make extras  build the wheel and try each extra alone in a fresh environment
-#   make test-all  also the tests that take minutes or install things
+#   make test-all  also the tests that take minutes or install things: test-long, test-over-ray, extras
 #   make model   100,000 random sequences, the core against a naive model; MODEL_ARGS="--first 100000"
 #   make histories  calls to a real runtime under faults, judged; HISTORY_ARGS="run --seconds 600", "campaign", or "check FILE…"
 #   make fuzz    damaged bytes and values for every parser of what comes from outside; FUZZ_ARGS="--seconds 60"
@@ -18,6 +18,7 @@
 #   make up      a runtime in the foreground with the example tasks
 #   make notebooks  execute the notebooks and render them into docs/notebooks
 #   make site    the docs as a site in build/site
+#   make gauges  the shape of the sources, and how many of their modules a call walks through
 #   make sbom    what an installation consists of, as CycloneDX, in build/sbom.json
 #   make recordings  sessions of the examples, which their code has to fit
 #   make clients the blocking client from the awaited one
@@ -46,11 +47,14 @@ export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
 # uv installs no bytecode. Kept from writing it, each of a runtime's processes would compile Ray anew: 27 s of CPU for a
 # start, where 8.5 s are enough.
 unexport PYTHONDONTWRITEBYTECODE
+# A worker for each of two cores; each takes the next file when it has done one. The bound is five times what the longest
+# of these runs takes.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --session-timeout 5400
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all extras model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate perf notebooks recordings site sbom clients lint format up lock clean
+.PHONY: help venv demo test test-all test-long test-over-ray extras model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate perf gauges notebooks recordings site sbom clients lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -89,16 +93,22 @@ up: $(VENV)/.stamp-demo
 	$(BIN)/helmr up $(TASKS)
 
 test: $(VENV)/.stamp-dev
-	$(BIN)/python tests/parts.py $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 # Installs what it tries: needs the package index, or a filled cache of uv.
 extras: $(VENV)/.stamp-dev
-	$(BIN)/python -m pytest -m extras $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "extras and not long" $(PYTEST_ARGS)
 
-# The parts of `make test`, then side by side what is marked long or extras, and the tests of faults and of the
-# contract again with calls through Ray.
+# Goes on behind what failed, and fails at its end.
 test-all: $(VENV)/.stamp-dev
-	$(BIN)/python tests/parts.py --all $(PYTEST_ARGS)
+	@$(MAKE) --keep-going --no-print-directory test test-long test-over-ray extras
+
+test-long: $(VENV)/.stamp-dev
+	$(PYTEST) -m "long and not soak and not perf" $(PYTEST_ARGS)
+
+# The tests of faults and of the contract again, with calls through Ray.
+test-over-ray: $(VENV)/.stamp-dev
+	HELMR_TEST_TRANSPORT=ray $(PYTEST) -m "transports and not soak and not perf and not long and not extras" $(PYTEST_ARGS)
 
 # Figures of one run are to be compared with one another only; docs/performance.md says how to read them.
 bench: $(VENV)/.stamp-bench
@@ -183,6 +193,9 @@ lint: $(VENV)/.stamp-dev
 format: $(VENV)/.stamp-dev
 	$(BIN)/ruff check --fix-only --exit-zero
 	$(BIN)/ruff format
+
+gauges: $(VENV)/.stamp-dev
+	$(BIN)/python -m tests.gauges
 
 # Raises every pin as far as pyproject.toml allows. Where the packages came from is nobody's business: no URLs.
 lock: $(VENV)/.stamp-uv

@@ -27,7 +27,7 @@ settings.register_profile(
 )
 settings.load_profile("helmr")
 
-pytest_plugins = ["tests.secret_search"]
+pytest_plugins = ["tests.secret_search", "tests.suite"]
 
 NEW_OBJECTS_MAX = 50_000
 """So many between two looks of the garbage collector, instead of 700: of what is collected here almost all lives on."""

@@ -13,47 +13,41 @@ from __future__ import annotations
 import ast
 import json
 import sys
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
+
+from tests.suite import EXIT_CODE
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".pytest_cache"
-CODES = CACHE / "parts.json"
+CODE = CACHE / "v" / EXIT_CODE
+FAILURES = CACHE / "v" / "cache" / "lastfailed"
 FIRST = CACHE / "first.json"
 KNOWN = ROOT / "tests" / "flaky.txt"
 
 FAILED_MAX = 40
 """Tests that are run once more; if more fail something is broken, and a second run only costs time."""
-PASSED, FAILED, NONE_COLLECTED = 0, 1, 5
+PASSED, FAILED = 0, 1
 """Exit codes of pytest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a run of all parts left.
+    """What a run left.
 
     Attributes:
-        failed: Ids of the tests that failed, by part.
-        codes: Each part's exit code.
+        failed: Ids of the tests that failed.
+        code: pytest's exit code; None if it did not come to its end.
     """
 
-    failed: Mapping[str, Collection[str]] = field(default_factory=dict)
-    codes: Mapping[str, int] = field(default_factory=dict)
+    failed: frozenset[str]
+    code: int | None
 
     @property
-    def tests(self) -> set[str]:
-        """All that failed."""
-        return {test for tests in self.failed.values() for test in tests}
-
-    def broken(self) -> list[str]:
-        """The parts that went wrong for another reason than a failed test."""
-        return [
-            part
-            for part, code in self.codes.items()
-            if code not in (PASSED, FAILED, NONE_COLLECTED)
-            or (code == FAILED and not self.failed.get(part))
-        ]
+    def is_broken(self) -> bool:
+        """Whether it went wrong for another reason than a failed test."""
+        return self.code not in (PASSED, FAILED) or (self.code == FAILED and not self.failed)
 
 
 def known_of(text: str) -> dict[str, str]:
@@ -92,8 +86,8 @@ def missing(known: Collection[str], root: Path) -> list[str]:
 
 def table(first: Run, second: Run, known: Collection[str]) -> list[str]:
     """The closing table: a line for each test that failed in the first run, and the count."""
-    twice = first.tests & second.tests
-    flaky = first.tests - second.tests
+    twice = first.failed & second.failed
+    flaky = first.failed - second.failed
     new = sorted(
         test for test in flaky if test.partition("[")[0] not in known and test not in known
     )
@@ -103,44 +97,34 @@ def table(first: Run, second: Run, known: Collection[str]) -> list[str]:
         *(f"CI:   FAILED TWICE   {test}" for test in sorted(twice)),
         *(f"CI:   FLAKY (new)    {test}" for test in new),
         *(f"CI:   flaky (known)  {test}" for test in old),
-        *(
-            f"CI:   BROKEN         {part}: no test's failure, see its output"
-            for part in first.broken()
-        ),
         f"CI: flaky {len(flaky)}, of them new {len(new)}; twice {len(twice)}; known {len(known)}",
     ]
 
 
 def verdict(first: Run, second: Run) -> int:
     """0 if everything that went wrong in the first run went well in the second."""
-    is_broken = bool(first.broken() or second.broken())
-    went_well = first.codes and second.codes and not second.tests
-    return PASSED if went_well and not is_broken and first.tests else FAILED
+    went_well = first.code == FAILED and not first.is_broken and second.code == PASSED
+    return PASSED if went_well else FAILED
 
 
 def read_run() -> Run:
-    """What the newest run left in the parts' caches."""
-    codes = json.loads(CODES.read_text()) if CODES.is_file() else {}
-    failed = {}
-    for part in codes:
-        path = CACHE / part / "v" / "cache" / "lastfailed"
-        failed[part] = sorted(json.loads(path.read_text())) if path.is_file() else []
-    return Run(failed, codes)
+    """What the newest run left in pytest's cache."""
+    failed = json.loads(FAILURES.read_text()) if FAILURES.is_file() else {}
+    return Run(frozenset(failed), json.loads(CODE.read_text()) if CODE.is_file() else None)
 
 
 def main(arguments: list[str]) -> int:
     """`remember`: 0 if a second run can help. `report`: print the table; 0 if all is well in the end."""
     run = read_run()
     if arguments == ["remember"]:
-        FIRST.parent.mkdir(exist_ok=True)
-        FIRST.write_text(json.dumps({"failed": dict(run.failed), "codes": dict(run.codes)}))
-        count = len(run.tests)
-        if 0 < count <= FAILED_MAX and not run.broken():
-            return 0
-        sys.stdout.write("".join(f"{line}\n" for line in refusal(run)))
-        return 1
+        if reason := refusal(run):
+            sys.stdout.write(f"CI: {reason}; nothing is run again\n")
+            return 1
+        FIRST.write_text(json.dumps({"failed": sorted(run.failed), "code": run.code}))
+        return 0
     if arguments == ["report"]:
-        first = Run(**json.loads(FIRST.read_text()))
+        remembered = json.loads(FIRST.read_text())
+        first = Run(frozenset(remembered["failed"]), remembered["code"])
         known = known_of(KNOWN.read_text(encoding="utf-8"))
         sys.stdout.write("".join(f"{line}\n" for line in table(first, run, known)))
         return verdict(first, run)
@@ -148,13 +132,13 @@ def main(arguments: list[str]) -> int:
     return 2
 
 
-def refusal(run: Run) -> list[str]:
-    """Why nothing is run again."""
-    if broken := run.broken():
-        return [f"CI: {', '.join(broken)}: no test's failure; nothing is run again"]
-    if not run.tests:
-        return ["CI: no test failed, and yet the run did; nothing is run again"]
-    return [f"CI: {len(run.tests)} tests failed, over {FAILED_MAX}; nothing is run again"]
+def refusal(run: Run) -> str | None:
+    """Why a second run can't help; None if it can."""
+    if run.is_broken:
+        return f"pytest ended with {run.code} for another reason than a failed test"
+    if len(run.failed) > FAILED_MAX:
+        return f"{len(run.failed)} tests failed, over {FAILED_MAX}"
+    return None if run.failed else "no test failed"
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ from helmr_runtime.process import orphans
 from helmr_runtime.security.redaction import RedactingFilter, find_secrets
 from tests import secret_files
 
+SECRETS_LEFT = 9
+"""The exit code of a run that left a secret for which no test could be blamed: none of pytest's own."""
 SHOWN_CHARS = 14
 """Of a found secret: enough to know its kind, too little to use it."""
 
@@ -192,14 +194,28 @@ def pytest_runtest_makereport(
     return report
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Search the files, and fail the run for what no test was failed for."""
+    """Search the files, and fail the run for what no test was failed for; a worker hands on what it found."""
     search = session.config.stash[SEARCH]
     search.current = "at the end"
-    factory = getattr(session.config, "_tmp_path_factory", None)
-    search.look_into_what_is_left(factory._basetemp if factory is not None else None)
-    if search.found and session.exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if not getattr(session.config.option, "numprocesses", None):
+        factory = getattr(session.config, "_tmp_path_factory", None)
+        search.look_into_what_is_left(factory._basetemp if factory is not None else None)
+    handed_on: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    if handed_on is not None:
+        handed_on.update(secrets=search.found, searched=search.searched)
+    elif search.found:
+        session.exitstatus = SECRETS_LEFT
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a worker found; one that crashed has handed on nothing, and its test has failed."""
+    search, found = node.config.stash[SEARCH], getattr(node, "workeroutput", {})
+    search.found += found.get("secrets", [])
+    for kind, count in found.get("searched", {}).items():
+        search.searched[kind] += count
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

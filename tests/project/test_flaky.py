@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,16 +11,17 @@ import pytest
 
 from tests import flaky
 from tests.flaky import KNOWN, Run, known_of, missing, refusal, table, verdict
+from tests.secret_search import SECRETS_LEFT
 
 KNOWN_MAX = 0
 """How many tests may be known to be flaky. Lower it when one is mended; it is never raised."""
 
 ONE, TWO = "tests/a/test_a.py::test_one", "tests/a/test_a.py::test_two[x]"
-PASSED = Run({"others": [], "seen": []}, {"others": 0, "seen": 5})
+PASSED = Run(frozenset(), 0)
 
 
 def failed(*tests: str) -> Run:
-    return Run({"others": list(tests), "seen": []}, {"others": 1, "seen": 0})
+    return Run(frozenset(tests), 1)
 
 
 def test_the_list_only_shrinks() -> None:
@@ -70,29 +71,29 @@ def test_a_test_that_fails_twice_fails_ci() -> None:
 
 
 @pytest.mark.parametrize(
-    "code",
+    "run",
     [
-        pytest.param(1, id="without a failed test"),
-        pytest.param(2, id="not collected"),
-        pytest.param(-9, id="killed"),
+        pytest.param(Run(frozenset(), 1), id="without a failed test"),
+        pytest.param(Run(frozenset({ONE}), 2), id="interrupted"),
+        pytest.param(Run(frozenset({ONE}), SECRETS_LEFT), id="a secret was left"),
+        pytest.param(Run(frozenset({ONE}), None), id="killed"),
     ],
 )
-def test_what_is_no_tests_failure_is_not_forgiven(code: int) -> None:
-    first = Run({"others": [ONE], "seen": []}, {"others": 1, "seen": code})
-    assert first.broken() == ["seen"]
-    assert verdict(first, PASSED) == 1
-    assert "seen" in refusal(first)[0]
-    assert any("BROKEN" in line and "seen" in line for line in table(first, PASSED, ()))
+def test_what_is_no_tests_failure_is_not_forgiven(run: Run) -> None:
+    assert run.is_broken
+    assert verdict(run, PASSED) == 1
+    assert f"ended with {run.code}" in str(refusal(run))
 
 
 def test_a_second_run_that_was_cut_off_or_broke_is_not_believed() -> None:
-    assert verdict(failed(ONE), Run()) == 1
-    assert verdict(failed(ONE), Run({"others": []}, {"others": 2})) == 1
+    assert verdict(failed(ONE), Run(frozenset(), None)) == 1
+    assert verdict(failed(ONE), Run(frozenset(), 2)) == 1
 
 
-def test_nothing_is_run_again_for_what_it_cannot_mend() -> None:
-    assert "no test failed" in refusal(Run({"others": []}, {"others": 0}))[0]
-    assert "over" in refusal(failed(*(f"{ONE}-{number}" for number in range(41))))[0]
+def test_a_second_run_is_refused_for_what_it_cannot_mend() -> None:
+    assert refusal(failed(ONE)) is None
+    assert refusal(PASSED) == "no test failed"
+    assert "over" in str(refusal(failed(*(f"{ONE}-{number}" for number in range(41)))))
 
 
 ONCE = """
@@ -107,18 +108,39 @@ def test_once():
 
 
 def test_a_real_test_that_fails_once_is_remembered_and_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    project_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     cache = tmp_path / "cache"
-    for name, path in (("CACHE", cache), ("CODES", cache / "codes"), ("FIRST", cache / "first")):
-        monkeypatch.setattr(flaky, name, path)
+    names = {name: getattr(flaky, name) for name in ("CODE", "FAILURES", "FIRST")}
+    for name, path in names.items():
+        monkeypatch.setattr(flaky, name, cache / path.relative_to(flaky.CACHE))
     (tmp_path / "test_it.py").write_text(ONCE)
+    (tmp_path / "pytest.ini").touch()
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(project_root),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
 
     def run(*arguments: str) -> int:
-        options = ["-q", *arguments]
-        command = [sys.executable, "-m", "pytest", *options, "-o", f"cache_dir={cache / 'others'}"]
-        done = subprocess.run([*command, "test_it.py"], cwd=tmp_path, check=False, timeout=50)
-        (cache / "codes").write_text(json.dumps({"others": done.returncode}))
+        options = [
+            "-q",
+            "-p",
+            "xdist",
+            "-n",
+            "2",
+            "-p",
+            "tests.suite",
+            *arguments,
+            "-o",
+            f"cache_dir={cache}",
+        ]
+        command = [sys.executable, "-m", "pytest", *options, "test_it.py"]
+        done = subprocess.run(command, cwd=tmp_path, env=environ, check=False, timeout=50)
+        assert flaky.read_run().code == done.returncode
         return done.returncode
 
     assert run() == 1
@@ -127,6 +149,5 @@ def test_a_real_test_that_fails_once_is_remembered_and_reported(
     assert flaky.main(["report"]) == 0
     said = capsys.readouterr().out
     assert "CI:   FLAKY (new)    test_it.py::test_once" in said
-    assert run("--last-failed", "--last-failed-no-failures", "none") == flaky.NONE_COLLECTED
     assert flaky.main(["remember"]) == 1
     assert "no test failed" in capsys.readouterr().out

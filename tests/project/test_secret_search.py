@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts import REST, command
+from tests.secret_search import SECRETS_LEFT
 
 PLANTED = """
 import base64, json, logging, os, secrets, shutil, tempfile
@@ -134,7 +134,7 @@ def test_every_planted_secret_is_found_and_no_other(folder: Path) -> None:
     done = run(folder)
     killed = Path((folder / "killed").read_text())
     shutil.rmtree(killed)
-    assert done.returncode == 1
+    assert done.returncode == SECRETS_LEFT
     assert set(re.findall(r"^ERROR .*::(\w+)", done.stdout, flags=re.M)) == {
         "test_in_an_error",
         "test_in_the_facts_of_an_error",
@@ -159,35 +159,28 @@ def test_every_planted_secret_is_found_and_no_other(folder: Path) -> None:
     ]
 
 
-IN_PARTS = """
-import pytest
+LEFT = """
 from helmr.temporary import remove_folder
 from helmr_runtime.security.secrets import make_secret
 
-@pytest.mark.ray
-def test_of_a_runtime(tmp_path):
-    (tmp_path / "of_a_runtime").write_text(make_secret("key"))
-    remove_folder(tmp_path)
-
-def test_of_the_others(tmp_path):
-    (tmp_path / "of_the_others").write_text(make_secret("key"))
+def test_that_leaves_a_file(tmp_path):
+    (tmp_path / "left").write_text(make_secret("key"))
     remove_folder(tmp_path)
 """
 
 
-def test_a_part_of_a_run_that_passed_fails_for_a_file_that_is_left(folder: Path) -> None:
-    (folder / "test_parts.py").write_text(IN_PARTS)
+def test_a_run_that_passed_fails_for_what_its_workers_left(folder: Path) -> None:
+    for number in range(3):
+        (folder / f"test_{number}.py").write_text(LEFT)
+    words = [*OPTIONS, "-n", "2", "--dist", "loadfile", f"--rootdir={folder}", str(folder)]
     done = subprocess.run(
-        command(REST, [*OPTIONS, f"--rootdir={folder}", str(folder)]),
+        [sys.executable, "-m", "pytest", *words],
         capture_output=True,
         text=True,
         timeout=50,
         check=False,
         cwd=ROOT,
     )
-    assert done.returncode == 1, done.stdout
-    assert re.findall(r"^(\d) passed", done.stdout, flags=re.M) == ["2"], done.stdout
-    assert re.findall(r"LIVE SECRET: .* in file \S+/(\w+)", done.stdout) == [
-        "of_a_runtime",
-        "of_the_others",
-    ]
+    assert done.returncode == SECRETS_LEFT, done.stdout
+    assert "3 passed" in done.stdout
+    assert done.stdout.count("LIVE SECRET: ") == 3, done.stdout

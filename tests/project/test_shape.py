@@ -1,37 +1,58 @@
-"""Modules and classes are of a size that is read in one sitting, and none imports itself by way of others."""
+"""The sources keep a shape that can be read: what stands where, how much a class is given, and who imports whom."""
 
 from __future__ import annotations
 
-import ast
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 
 import grimp
 import pytest
 
-MODULE_LINES_MAX = 500
-CLASS_LINES_MAX = 350
+from tests.gauges.shape import (
+    PACKAGES,
+    SMALL_LINES,
+    ancestors,
+    constructors,
+    shared_names,
+    sources,
+)
 
-PACKAGES = {"helmr": ".", "helmr_runtime": "runtime", "helmr_console": "console"}
+MODULES = sources()
+
+MODULE_LINES_MAX = 700
+"""What is longer has two nouns in it."""
+MODULES_MAX = 699
+SMALL_MODULES_MAX = 149
+ARGUMENTS_MAX = 7
+WIDE_MAX = 21
+ANCESTORS_MAX = 2
+DEEP_MAX = 22
+SHARED_NAMES_MAX = 72
 
 SCREENS = "helmr_console.screens"
 """A screen opens others and speaks to its app, which opens the first: Textual's way, and one thing to read."""
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_modules_and_classes_have_a_readable_size(project_root: Path, package: str) -> None:
-    large = []
-    for path in sorted((project_root / PACKAGES[package] / package).rglob("*.py")):
-        name, text = str(path.relative_to(project_root)), path.read_text(encoding="utf-8")
-        if (lines := text.count("\n")) > MODULE_LINES_MAX:
-            large.append(f"{name}: {lines} lines")
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.ClassDef):
-                assert node.end_lineno is not None
-                lines = node.end_lineno - node.lineno + 1
-                if lines > CLASS_LINES_MAX:
-                    large.append(f"{name}: class {node.name} has {lines} lines")
-    assert large == []
+def test_a_module_is_one_noun() -> None:
+    large = {one.name: one.line_count for one in MODULES if one.line_count > MODULE_LINES_MAX}
+    assert large == {}
+    assert len(MODULES) <= MODULES_MAX
+    small = [one.name for one in MODULES if one.line_count < SMALL_LINES]
+    assert len(small) <= SMALL_MODULES_MAX, small
+
+
+def test_a_constructor_takes_few_arguments() -> None:
+    wide = {name: count for name, count in constructors(MODULES).items() if count > ARGUMENTS_MAX}
+    assert len(wide) <= WIDE_MAX, wide
+
+
+def test_a_class_has_few_ancestors_of_ours() -> None:
+    deep = {name: count for name, count in ancestors(MODULES).items() if count > ANCESTORS_MAX}
+    assert len(deep) <= DEEP_MAX, deep
+
+
+def test_a_class_name_is_borne_by_one_class() -> None:
+    shared = shared_names(MODULES)
+    assert len(shared) <= SHARED_NAMES_MAX, shared
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:

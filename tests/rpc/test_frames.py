@@ -259,9 +259,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("protocol_number", range(6))
-@pytest.mark.parametrize(
-    "value", HOSTILE, ids=lambda value: str(getattr(value, "made", value))[:50]
-)
+@pytest.mark.parametrize("value", HOSTILE, ids=range(len(HOSTILE)))
 def test_what_would_call_something_is_refused(
     value: Any, protocol_number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ UNREACHABLE = {f"ctrl+{letter}" for letter in "abhijmz"}
 TEXT_AREA = {"f5", "f6", "f7", *(f"ctrl+{letter}" for letter in "adekuvwxyz")}
 
 
-@pytest.mark.parametrize("scopes", TOGETHER, ids=str)
+@pytest.mark.parametrize("scopes", TOGETHER, ids=lambda scopes: "-".join(sorted(scopes)))
 def test_no_key_means_two_things_in_one_place(scopes: set[Scope]) -> None:
     keys = [key for action in in_scopes(scopes) for key in action.keys]
     assert sorted(keys) == sorted(set(keys))

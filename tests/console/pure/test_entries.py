@@ -13,9 +13,9 @@ from helmr_console.entry_lines import entry_line
 from helmr_runtime.core.entries import EntryKind
 
 AT = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)
-TOKEN = ids.new_id(ids.TOKEN)
-PUBLIC = ids.new_id(ids.PUBLIC_TOKEN)
-KEY = ids.new_id(ids.API_KEY)
+TOKEN = "tok_01m8jje98rey1904776gv4vqfe"
+PUBLIC = "pat_01m8jje98rey1904776pnz4m7j"
+KEY = "key_01m8jje98rey1904776vsz85bk"
 
 
 def line(kind: str, body: dict[str, Any]) -> tuple[str, str]:

@@ -1,0 +1,96 @@
+"""How the files of `make test` are shared out, and what a run leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import suite
+
+SLOW = "import time\n\ndef test_slow():\n    time.sleep(1.1)\n"
+SHORT = "def test_b(): pass\n\ndef test_a(): pass\n"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, project_root: Path) -> Path:
+    """A project of three files, with the plugin of this one."""
+    tests = tmp_path / "tests"
+    tests.mkdir()
+    (tests / "suite.py").write_text((project_root / "tests" / "suite.py").read_text())
+    (tests / "__init__.py").touch()
+    (tests / "conftest.py").write_text('pytest_plugins = ["tests.suite"]\n')
+    (tests / "seconds.json").write_text('{"tests/test_slow.py": 3, "tests/test_gone.py": 9}')
+    (tests / "test_early.py").write_text(SHORT)
+    (tests / "test_slow.py").write_text(SLOW)
+    (tests / "test_zero.py").write_text(SHORT)
+    (tmp_path / "pytest.ini").write_text("[pytest]\ntestpaths = tests\n")
+    return tmp_path
+
+
+def run(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(checkout),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
+    options = ["-p", "xdist", *words]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *options],
+        cwd=checkout,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+
+
+def test_the_longest_file_comes_first_and_the_others_keep_their_order(checkout: Path) -> None:
+    done = run(checkout, "--collect-only", "-q")
+    assert done.stdout.split()[:5] == [
+        "tests/test_slow.py::test_slow",
+        "tests/test_early.py::test_b",
+        "tests/test_early.py::test_a",
+        "tests/test_zero.py::test_b",
+        "tests/test_zero.py::test_a",
+    ]
+
+
+def test_workers_start_with_the_longest_file(checkout: Path) -> None:
+    done = run(checkout, "-v", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+    assert done.returncode == 0, done.stdout
+    lines = [line.split() for line in done.stdout.splitlines() if "PASSED" in line]
+    by = {line[-1]: line[0] for line in lines}
+    assert by["tests/test_slow.py::test_slow"] == "[gw0]"
+    assert by["tests/test_early.py::test_a"] == by["tests/test_early.py::test_b"] == "[gw1]"
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2", "--dist", "loadfile")], ids=["alone", "two"])
+def test_seconds_are_recorded_when_asked_for(checkout: Path, workers: tuple[str, ...]) -> None:
+    seconds = checkout / "tests" / "seconds.json"
+    before = seconds.read_text()
+    assert run(checkout, *workers).returncode == 0
+    assert seconds.read_text() == before
+    assert run(checkout, "--record-seconds", *workers).returncode == 0
+    assert json.loads(seconds.read_text()) == {"tests/test_slow.py": 1}
+
+
+def test_the_exit_code_is_left_and_none_while_a_run_lasts(checkout: Path) -> None:
+    code = checkout / ".pytest_cache" / "v" / suite.EXIT_CODE
+    (checkout / "tests" / "test_early.py").write_text(
+        f"def test_now():\n    assert open({str(code)!r}).read() != 'null'\n"
+    )
+    assert run(checkout, "-n", "2").returncode == 1
+    assert json.loads(code.read_text()) == 1
+    assert run(checkout, "tests/test_zero.py").returncode == 0
+    assert json.loads(code.read_text()) == 0
+
+
+def test_recorded_files_are_there(project_root: Path) -> None:
+    seconds = json.loads(suite.SECONDS.read_text(encoding="utf-8"))
+    assert [file for file in seconds if not (project_root / file).is_file()] == []

@@ -1,0 +1,70 @@
+"""How `make test` shares the files out to its workers, and what it leaves for `tests/flaky.py`; a pytest plugin.
+
+pytest-xdist gives each worker the next file when it has done one. The files that take longest come first, so that the
+workers end together. `--record-seconds` writes down what each took; new and short files need no line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+SECONDS = Path(__file__).parent / "seconds.json"
+"""Seconds that each file takes, fixtures included, with two workers on two cores."""
+RECORDED_FROM_S = 1.0
+EXIT_CODE = "suite/exit-code"
+"""Where pytest's cache has the exit code of the newest run; null while it runs."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Record what the files take."""
+    parser.addoption(
+        "--record-seconds", action="store_true", help=f"write what each file took to {SECONDS.name}"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave the rest to the process that is told of all tests: of several the one that shares them out."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Record(config))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first; the tests of a file keep their order."""
+    seconds = json.loads(SECONDS.read_text(encoding="utf-8"))
+    items.sort(key=lambda item: -seconds.get(file_of(item.nodeid), 0.0))
+
+
+def file_of(test: str) -> str:
+    """The file of a test's id."""
+    return test.partition("::")[0]
+
+
+class Record:
+    """What is left of a run."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._leave(None)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count a phase of a test to its file."""
+        self._seconds[file_of(report.nodeid)] += report.duration
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Leave the exit code, and the seconds if they were asked for."""
+        self._leave(int(session.exitstatus))
+        if self._config.getoption("--record-seconds"):
+            long = {file: round(s) for file, s in self._seconds.items() if s >= RECORDED_FROM_S}
+            lines = json.dumps(dict(sorted(long.items())), indent=1)
+            SECONDS.write_text(f"{lines}\n", encoding="utf-8")
+
+    def _leave(self, code: int | None) -> None:
+        if self._config.cache is not None:
+            self._config.cache.set(EXIT_CODE, code)
