@@ -21,11 +21,9 @@ from tests.histories.clients import World
 from tests.histories.history import Call, Kind, Outcome
 from tests.histories.stepped_clock import SteppedClock
 from tests.histories.wire import Wire
-from tests.stack.live import LiveRuntime, command, kill
+from tests.stack.live import LiveRuntime, kill
 
 PARTS = ("gateway", "directory", "ledger", "host")
-HOST_NAME = "ray::ActorHost"
-"""What Ray calls the process of one; gateway, directory and ledger are a `SharedHost`."""
 RAY = ("gcs_server", "raylet")
 AT_THE_SAME_TIME = (2, 2, 3, 4)
 """So many parts are killed together."""
@@ -197,8 +195,7 @@ class Nemesis:
         try:
             if kind != "host":
                 return kind, self._live.pid_of(kind)
-            hosts = [pid for pid in self._live.pids() if HOST_NAME in command(pid)]
-            return kind, self._random.choice(hosts)
+            return kind, self._random.choice(self._live.host_pids())
         except (AssertionError, IndexError):
             return None
 

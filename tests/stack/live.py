@@ -236,15 +236,17 @@ class LiveRuntime:
 
     def pid_of(self, kind: str) -> int:
         """The process of ledger, directory or gateway."""
-        path = self.data_dir / "logs" / f"helmr-{kind}.log"
-        for pid in descendants(self.pids()[0]):
-            try:
-                for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-                    if descriptor.readlink() == path:
-                        return pid
-            except OSError:
-                continue
-        raise AssertionError(f"no process writes {path}")
+        found = self._pids_writing(f"helmr-{kind}.log")
+        assert found, f"no process writes helmr-{kind}.log"
+        return found[0]
+
+    def host_pids(self) -> list[int]:
+        """The processes of hosts, as the machine shows them."""
+        return self._pids_writing("helmr-host-*.log")
+
+    def _pids_writing(self, logs: str) -> list[int]:
+        folder = self.data_dir / "logs"
+        return [pid for pid in descendants(self.pids()[0]) if _has_open(pid, folder, logs)]
 
     def pid_running(self, program: str) -> int | None:
         """The process of a program of this name, of Ray's."""
@@ -350,3 +352,12 @@ def descendants(root: int) -> list[int]:
         found += children
         queue += children
     return found
+
+
+def _has_open(pid: int, folder: Path, pattern: str) -> bool:
+    """One of the files of that folder whose names are like that."""
+    try:
+        opened = [one.readlink() for one in Path(f"/proc/{pid}/fd").iterdir()]
+    except OSError:
+        return False
+    return any(one.parent == folder and one.match(pattern) for one in opened)

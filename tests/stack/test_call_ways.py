@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -46,19 +44,6 @@ async def test_hot_answers_need_no_ray_call(shared: LiveRuntime) -> None:
         session.input("messages").send(f"message {at}")
     assert {name: await ray_calls(shared, name) for name in names} == before
     session.cancel()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-async def test_only_hosts_carry_arrow_before_a_query_asks_for_it(shared: LiveRuntime) -> None:
-    """Ray would import it into each process, for tables that never cross."""
-
-    def has_arrow(pid: int) -> bool:
-        return "libarrow" in Path(f"/proc/{pid}/maps").read_text()
-
-    assert has_arrow(shared.hosts()[0]["pid"])
-    supervisor = shared.pids()[0]
-    for pid in (supervisor, *map(shared.pid_of, ("directory", "gateway"))):
-        assert not has_arrow(pid), pid
 
 
 async def test_a_journal_too_large_for_a_frame_is_loaded(shared: LiveRuntime) -> None:

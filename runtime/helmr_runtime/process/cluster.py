@@ -1,8 +1,12 @@
 """Ray for one runtime: started on loopback as children of this process, or one that is joined.
 
-Owns the node's processes. Ray is started through its node class, without dashboard, API server,
-autoscaler monitor, log monitor and agents: measured 3.2 s and 250 MB, with its agents still, against 5.2 s and
-360 MB of `ray start --head` and 7.6 s and 640 MB of `ray.init()`, which also listen on every interface.
+Owns the node's processes. Ray is started through its node class, without dashboard, API server, autoscaler monitor and
+log monitor: measured 3.2 s and 250 MB against 5.2 s and 360 MB of `ray start --head` and 7.6 s and 640 MB of
+`ray.init()`, which also listen on every interface.
+
+The only module that uses names that Ray does not document, each seen on Ray 2.60: `Node` and `RayParams`, because
+nothing public starts a node on loopback alone and ends it with this process; `canonicalize_bootstrap_address`, because
+`ray.init` waits two minutes for a cluster that has ended and then ends the process. docs/upstream/ray.md asks for both.
 
 Whoever reaches Ray's ports and has its token owns the host: loopback only, token authentication, the
 token in a file of its own that only this user may read.
@@ -18,18 +22,14 @@ import socket
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import helmr
 import helmr_runtime
 from helmr.errors import Unavailable, UsageError
-from helmr_runtime.process import ray_agents
 from helmr_runtime.process.orphans import RUN_DIR_PREFIX, write_private
 from helmr_runtime.process.processes import MARKER
-from helmr_runtime.process.ray_worker import leaving_for_later
 
 logger = logging.getLogger(__name__)
 
@@ -122,12 +122,8 @@ class Cluster:
         Raises:
             Unavailable: Ray can't be started or reached.
         """
-        with leaving_for_later():
-            import ray  # noqa: PLC0415 - reads the environment that `prepare_environment` sets
+        import ray  # noqa: PLC0415 - reads the environment that `prepare_environment` sets
 
-        from helmr_runtime.process.without_arrow import leave_out_arrow  # noqa: PLC0415 - imports ray
-
-        leave_out_arrow()
         if self._address is not None:
             self._address = _found(self._address)
             check_answers(self._address)
@@ -243,18 +239,12 @@ def _start_node(temp_dir: Path) -> Any:
         ) -> None:
             """Start none."""
 
-        def start_raylet(self, *args: Any, **kwargs: Any) -> None:
-            """With agents that do nothing until they are asked."""
-            with _own_agents(self):
-                super().start_raylet(*args, **kwargs)
-
     temp_dir.mkdir(mode=0o700)
     params: dict[str, Any] = {"include_log_monitor": False, "dashboard_port": 0}  # mistyped there
     return HeadNode(
         RayParams(
             **params,
             node_ip_address=LOOPBACK,
-            setup_worker_path=str(Path(__file__).with_name("ray_worker.py")),
             gcs_server_port=0,
             num_cpus=None,  # the machine's: what steps hand to `@ray.remote` functions asks for one
             resources={HOST_RESOURCE: HOST_RESOURCE_COUNT},
@@ -268,32 +258,3 @@ def _start_node(temp_dir: Path) -> Any:
         shutdown_at_exit=False,
         spawn_reaper=True,
     )
-
-
-@contextmanager
-def _own_agents(node: Any) -> Iterator[None]:
-    """A raylet that this node starts meanwhile is told to start `ray_agents` in place of Ray's."""
-    from ray import _raylet  # noqa: PLC0415 - see `Cluster.start`
-    from ray._private import services  # noqa: PLC0415
-
-    ports: Any = _raylet  # compiled: has no types
-    session = node.get_session_dir_path()
-    for name in (
-        ports.METRICS_AGENT_PORT_NAME,
-        ports.METRICS_EXPORT_PORT_NAME,
-        ports.DASHBOARD_AGENT_LISTEN_PORT_NAME,
-    ):  # the raylet waits for these; -1 says that there is no such service
-        ports.persist_port(session, node.node_id, name, -1)
-    name = ports.get_port_filename(node.node_id, ports.RUNTIME_ENV_AGENT_PORT_NAME)
-    start = services.start_ray_process
-
-    def start_with_ours(command: list[str], *args: Any, **kwargs: Any) -> Any:
-        port_file = str(Path(session, name))
-        ours = ray_agents.commanded(command, port_file=port_file, host=LOOPBACK)
-        return start(ours, *args, **kwargs)
-
-    services.start_ray_process = start_with_ours
-    try:
-        yield
-    finally:
-        services.start_ray_process = start

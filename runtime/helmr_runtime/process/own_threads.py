@@ -7,13 +7,11 @@ of whoever happened to need the first of them.
 
 from __future__ import annotations
 
+import inspect
 import threading
 from concurrent.futures import thread as executors
-from typing import Any
 
 from helmr_runtime.replay.loop import code_mark
-
-_WORKER: Any = getattr(executors, "_worker")  # noqa: B009 - mypy knows no such name
 
 
 def mark_threads() -> None:
@@ -22,7 +20,7 @@ def mark_threads() -> None:
 
     def marked_start(thread: threading.Thread) -> None:
         mark = code_mark.get()
-        if mark is None or getattr(thread, "_target", None) is _WORKER:
+        if mark is None or _is_called_by_executor():
             start(thread)
             return
         run = thread.run
@@ -43,3 +41,11 @@ def mark_threads() -> None:
             raise
 
     threading.Thread.start = marked_start  # type: ignore[method-assign,assignment]
+
+
+def _is_called_by_executor() -> bool:
+    """The caller of the function that asks is the module of the standard library's executors."""
+    here = inspect.currentframe()
+    asks = here.f_back if here is not None else None
+    caller = asks.f_back if asks is not None else None
+    return caller is not None and caller.f_globals.get("__name__") == executors.__name__

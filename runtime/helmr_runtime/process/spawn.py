@@ -17,7 +17,6 @@ from helmr_runtime.host_status import SlotStatus
 from helmr_runtime.process import processes
 from helmr_runtime.process.actor_host import ActorHost
 from helmr_runtime.process.cluster import HOST_RESOURCE
-from helmr_runtime.process.shared_host import SharedHost
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc.protocol import (
     DIRECTORY,
@@ -50,17 +49,11 @@ async def create_host(calls: RayCalls, name: str, spec: RuntimeSpec) -> None:
     Raises:
         ValueError: The name is taken.
     """
-    if name.startswith(HOST_PREFIX):
-        options: dict[str, Any] = {
-            "max_restarts": 0,
-            "max_concurrency": CALLS_MAX,
-            "resources": {HOST_RESOURCE: 1},
-            "scheduling_strategy": "SPREAD",
-        }
-        await calls.create(name, ActorHost, name, spec, is_here=False, options=options)
-    else:
-        options = {"max_restarts": -1, "max_concurrency": CALLS_MAX}
-        await calls.create(name, SharedHost, name, spec, is_here=True, options=options)
+    is_host = name.startswith(HOST_PREFIX)
+    options: dict[str, Any] = {"max_concurrency": CALLS_MAX, "max_restarts": 0 if is_host else -1}
+    if is_host:
+        options |= {"resources": {HOST_RESOURCE: 1}, "scheduling_strategy": "SPREAD"}
+    await calls.create(name, ActorHost, name, spec, is_here=not is_host, options=options)
 
 
 async def create_shared(calls: RayCalls, spec: RuntimeSpec, name: str) -> None:
