@@ -25,7 +25,7 @@ def find(*, key: str | None) -> Endpoint | None:
         return None
     import ray  # has been imported, see above
 
-    from helmr_runtime.rpc.protocol import GATEWAY
+    from helmr_runtime.rpc.calls import GATEWAY
     from helmr_runtime.rpc.ray import NAMESPACE
 
     try:

@@ -19,8 +19,7 @@ from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.session_file import RecordedSession, read_session
 from helmr_runtime.core.state import SessionState as SessionState
-from helmr_runtime.replay.detached import SILENCE_S
-from helmr_runtime.replay.fit import check_run
+from helmr_runtime.replay.detached import SILENCE_S, check_run
 
 TOKEN = "token"
 

@@ -11,8 +11,8 @@ from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.ledger.memory import MemoryLedger
-from helmr_runtime.replay.fit import check_run
-from helmr_runtime.replay.op_hashes import hashes_of
+from helmr_runtime.replay.cursor import hashes_of
+from helmr_runtime.replay.detached import check_run
 from helmr_runtime.security.secrets import secret_hash
 from helmr_runtime.security.task_secrets import CALLBACK_PATH, TaskSecrets
 from helmr_runtime.session.snapshot import read_snapshot

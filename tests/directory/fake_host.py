@@ -17,15 +17,13 @@ from helmr_runtime.ports import (
     Death,
     HostReport,
     Lease,
-    Ledger,
     Occupancy,
     Pulse,
     Released,
     SlotReport,
     SlotState,
 )
-from helmr_runtime.rpc import proxies
-from helmr_runtime.rpc.protocol import LEDGER, OWN_HOST_PREFIX
+from helmr_runtime.rpc.calls import LEDGER, OWN_HOST_PREFIX, proxy_class
 
 if TYPE_CHECKING:
     from tests.directory.fakes import World
@@ -76,7 +74,7 @@ class FakeHost:
         self.name = name
         self.is_exclusive = name.startswith(OWN_HOST_PREFIX)
         self._world = world
-        self._ledger = proxies.Proxy(world.calls, LEDGER, Ledger)
+        self._ledger = proxy_class(Ledger)(world.calls, LEDGER)
         self.pid = 100_000 + len(world.hosts)
         self.code_hash = world.code_hash
         self.sessions: dict[str, FakeSession] = {}

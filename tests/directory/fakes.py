@@ -14,12 +14,18 @@ from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.hosts import HostLocation, ProcessState
 from helmr_runtime.directory.timing import Limits
 from helmr_runtime.host_status import SlotStatus
-from helmr_runtime.rpc import proxies
-from helmr_runtime.rpc.local import LocalCalls
-from helmr_runtime.rpc.protocol import HOST_PREFIX, LEDGER, OWN_HOST_PREFIX, ActorUnavailable
+from helmr_runtime.rpc.calls import (
+    HOST_PREFIX,
+    LEDGER,
+    OWN_HOST_PREFIX,
+    ActorUnavailable,
+    host_of,
+    ledger_of,
+)
 from tests.directory.clock import Clock, settle, until
 from tests.directory.fake_host import FakeHost
 from tests.directory.fake_ledger import FakeLedger
+from tests.rpc.local_calls import LocalCalls
 
 
 def note(text: str, *, operation: str | None = "op_1") -> AddNote:
@@ -134,8 +140,8 @@ class World:
     ) -> DirectoryActor:
         """A started directory whose pool is full."""
         directory = DirectoryActor(
-            ledger=proxies.ledger(self.calls),
-            port=lambda name: proxies.host(self.calls, name),
+            ledger=ledger_of(self.calls),
+            port=lambda name: host_of(self.calls, name),
             spawner=self.spawner,
             clock=self.clock,
             hosts=hosts,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from helmr_runtime.directory.resumption import OWN_HOSTS_MAX, RESUMES_PER_HOST
-from helmr_runtime.rpc.protocol import OWN_HOST_PREFIX
+from helmr_runtime.rpc.calls import OWN_HOST_PREFIX
 from tests.directory.clock import settle, until
 from tests.directory.fakes import World, note
 

@@ -8,7 +8,7 @@ import pytest
 
 from helmr.errors import NotReady, Overloaded, SessionNotFound, StoreUnavailable, UsageError
 from helmr_runtime.directory.placement import DECIDING_MAX
-from helmr_runtime.rpc.protocol import LEDGER
+from helmr_runtime.rpc.calls import LEDGER
 from tests.directory.clock import settle, until
 from tests.directory.fakes import World, note
 

@@ -12,7 +12,7 @@ import pytest
 
 from helmr.client.sse import Event
 from helmr_runtime.catalog import Registry
-from helmr_runtime.rpc.protocol import LEDGER
+from helmr_runtime.rpc.calls import LEDGER
 from tests.service import emit_tasks
 from tests.service.stack import Events, Stack, until
 

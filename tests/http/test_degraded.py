@@ -20,7 +20,7 @@ from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.ports import Pulse, Released
 from helmr_runtime.process.gateway import GatewayActor
-from helmr_runtime.replay import step_loop
+from helmr_runtime.replay import steps
 from helmr_runtime.service import degraded, followers
 from helmr_runtime.session.host import HostActor
 from tests.http.scrape import scrape
@@ -151,7 +151,7 @@ async def parked(stack: Stack, session_id: str) -> None:
 
 
 async def test_a_step_that_blocks_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step_loop, "BLOCKED_S", 0.2)
+    monkeypatch.setattr(steps, "BLOCKED_S", 0.2)
     RELEASE.clear()
     stack = Stack(tmp_path, registry=Registry([blocking], modules=[__name__], code_hash="code-b"))
     try:

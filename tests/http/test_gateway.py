@@ -11,7 +11,7 @@ import pytest
 from helmr import ids
 from helmr.errors import Conflict, UsageError
 from helmr_runtime.process.gateway import GatewayActor
-from helmr_runtime.rpc.protocol import LEDGER
+from helmr_runtime.rpc.calls import LEDGER
 from tests.http.test_sessions import code_of
 from tests.service.stack import BOUND_S, Stack, until
 

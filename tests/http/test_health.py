@@ -12,7 +12,7 @@ import pytest
 from helmr.models import Health
 from helmr.operations import OPERATIONS
 from helmr_runtime.process.gateway import GatewayActor
-from helmr_runtime.rpc.protocol import LEDGER
+from helmr_runtime.rpc.calls import LEDGER
 from helmr_runtime.service.degraded import _stall
 from helmr_runtime.session.live_session import LiveSession
 from tests.http.test_sessions import code_of

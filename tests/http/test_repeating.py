@@ -12,7 +12,7 @@ import pytest
 from helmr import ids
 from helmr_runtime.catalog import Registry
 from helmr_runtime.core.entries import RUNTIME
-from helmr_runtime.rpc.protocol import LEDGER
+from helmr_runtime.rpc.calls import LEDGER
 from tests.http.test_access_tokens import bearing, echo, public_token
 from tests.http.test_sessions import code_of
 from tests.service import tasks

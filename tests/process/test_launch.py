@@ -10,8 +10,8 @@ import pytest
 
 from helmr.errors import Conflict, NotReady, StoreUnavailable
 from helmr_runtime.process.launch import Launch
-from helmr_runtime.rpc.protocol import DIRECTORY, GATEWAY, LEDGER
-from helmr_runtime.rpc.protocol import Calls as AnyCalls
+from helmr_runtime.rpc.calls import DIRECTORY, GATEWAY, LEDGER
+from helmr_runtime.rpc.calls import Calls as AnyCalls
 
 
 class Calls:

@@ -14,7 +14,7 @@ import pytest
 from helmr_runtime.host_status import SlotMark
 from helmr_runtime.process.own_threads import mark_threads
 from helmr_runtime.replay.loop import code_mark
-from helmr_runtime.replay.step_loop import StepLoop
+from helmr_runtime.replay.steps import StepLoop
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, SecretStr, computed_field
 
-from helmr_runtime.replay.arguments import NO_FORM, arguments_text
+from helmr_runtime.replay.cursor import NO_FORM, arguments_text
 
 
 class Color(Enum):
@@ -130,7 +130,7 @@ def test_without_arguments_there_is_nothing_to_compare():
 
 def test_the_text_is_the_same_in_processes_with_other_hash_seeds(project_root: Path):
     program = (
-        "from helmr_runtime.replay.arguments import arguments_text as text\n"
+        "from helmr_runtime.replay.cursor import arguments_text as text\n"
         "print(text([{'red', 'green', 'blue', 'black'}], {}))"
     )
     found = {

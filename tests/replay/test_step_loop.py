@@ -18,7 +18,7 @@ import uvloop
 from helmr import errors, step, streams, task
 from helmr.tasks import Task
 from helmr_runtime.replay import Raised
-from helmr_runtime.replay.step_loop import step_loop
+from helmr_runtime.replay.steps import step_loop
 from tests.replay.bench import WAIT_S, bench, finished
 
 messages = streams.input("messages", schema=str)

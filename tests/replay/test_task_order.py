@@ -11,7 +11,7 @@ import pytest
 
 from helmr import TaskContext, step, task
 from helmr.testing import Harness
-from helmr_runtime.replay import ordering
+from helmr_runtime.replay import loop
 from helmr_runtime.replay.loop import make_loop
 
 
@@ -112,8 +112,8 @@ def test_as_completed_starts_what_it_gets_in_the_order_given():
 
 
 def test_other_loops_keep_asyncios_own():
-    assert asyncio.as_completed is ordering.as_completed
-    assert ordering.as_completed.__wrapped__.__module__ == "asyncio.tasks"
+    assert asyncio.as_completed is loop.as_completed
+    assert loop.as_completed.__wrapped__.__module__ == "asyncio.tasks"
 
     async def main() -> list[int]:
         return sorted(

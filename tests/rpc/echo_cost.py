@@ -24,9 +24,8 @@ import uvloop
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
 from helmr_runtime.ports import Flush
 from helmr_runtime.rpc.ray import NAMESPACE, RayCalls
-from helmr_runtime.rpc.socket_client import Sockets
-from helmr_runtime.rpc.socket_server import SocketServer
-from helmr_runtime.rpc.sockets import socket_path
+from helmr_runtime.rpc.socket_calls import Sockets
+from helmr_runtime.rpc.sockets import SocketServer, socket_path
 
 NAME = "helmr-echo"
 ROUNDS = 5

@@ -12,9 +12,8 @@ from typing import Any
 
 import uvloop
 
-from helmr_runtime.rpc.protocol import serve
-from helmr_runtime.rpc.socket_server import SocketServer
-from helmr_runtime.rpc.sockets import socket_path
+from helmr_runtime.rpc.calls import serve
+from helmr_runtime.rpc.sockets import SocketServer, socket_path
 
 VERSION = "1"
 

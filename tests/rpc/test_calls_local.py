@@ -8,8 +8,7 @@ import pytest
 
 from helmr.errors import HelmrError, Unavailable, WaitResolved
 from helmr_runtime.ports import Death
-from helmr_runtime.rpc.local import LocalCalls
-from helmr_runtime.rpc.protocol import (
+from helmr_runtime.rpc.calls import (
     ActorDied,
     ActorNotFound,
     CallError,
@@ -18,6 +17,7 @@ from helmr_runtime.rpc.protocol import (
     kind_of,
     serve,
 )
+from tests.rpc.local_calls import LocalCalls
 
 
 class Echo:

@@ -40,7 +40,7 @@ from helmr_runtime.core import (
 )
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
 from helmr_runtime.directory.hosts import HostLocation
-from helmr_runtime.rpc import frames, protocol
+from helmr_runtime.rpc import calls, frames
 from helmr_runtime.rpc.frames import Frame, FrameError, FrameReader, FrameTooLarge, Kind
 from helmr_runtime.security import session_keys
 
@@ -118,13 +118,13 @@ def test_a_time_of_another_zone_is_the_same_moment() -> None:
 
 MODULES = (
     backup_file,
+    calls,
     children,
     claims,
     commands,
     notices,
     ports,
     promotion,
-    protocol,
     pruning,
     receipts,
     schedules,

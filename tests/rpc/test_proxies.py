@@ -11,11 +11,10 @@ from helmr_runtime.ledger.actor import METHODS, LedgerActor
 from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import Directory, Host, Ledger
-from helmr_runtime.rpc import proxies
+from helmr_runtime.rpc.calls import LEDGER, ledger_client_of, methods_of
 from helmr_runtime.rpc.ledger_client import LedgerClient
-from helmr_runtime.rpc.local import LocalCalls
-from helmr_runtime.rpc.protocol import LEDGER
 from helmr_runtime.session.host import HostActor
+from tests.rpc.local_calls import LocalCalls
 
 
 @pytest.mark.parametrize(
@@ -31,7 +30,7 @@ from helmr_runtime.session.host import HostActor
 def test_an_actor_has_every_method_of_its_port_with_its_parameters(
     port: type, parts: list[type]
 ) -> None:
-    methods = proxies.methods_of(port)
+    methods = methods_of(port)
     assert methods
     for name in methods:
         asked = inspect.signature(getattr(port, name)).parameters
@@ -44,7 +43,7 @@ def test_an_actor_has_every_method_of_its_port_with_its_parameters(
 def test_the_ledger_hands_on_what_its_ports_have_and_nothing_else() -> None:
     own = {"session_keys", "sign_file", "file_keys", "stats"}
     for port in (Ledger, LedgerClient):
-        assert proxies.methods_of(port) - own <= METHODS
+        assert methods_of(port) - own <= METHODS
     for hidden in ("read", "submit", "_commit"):
         with pytest.raises(AttributeError):
             getattr(LedgerActor, hidden)
@@ -52,15 +51,15 @@ def test_the_ledger_hands_on_what_its_ports_have_and_nothing_else() -> None:
 
 def test_the_memory_ledger_answers_what_the_service_asks() -> None:
     ledger: type[LedgerClient] = MemoryLedger
-    assert proxies.methods_of(LedgerClient) <= set(dir(ledger))
+    assert methods_of(LedgerClient) <= set(dir(ledger))
 
 
 def test_the_service_can_commit_for_no_session() -> None:
     for method in ("commit", "load", "abandon"):
-        assert method in proxies.methods_of(Ledger)
-        assert method not in proxies.methods_of(LedgerClient)
-        with pytest.raises(AttributeError, match=f"has no {method}"):
-            getattr(proxies.ledger_client(LocalCalls()), method)
+        assert method in methods_of(Ledger)
+        assert method not in methods_of(LedgerClient)
+        with pytest.raises(AttributeError, match=method):
+            getattr(ledger_client_of(LocalCalls()), method)
 
 
 async def test_a_method_of_the_port_is_a_call_to_the_actor() -> None:
@@ -70,5 +69,5 @@ async def test_a_method_of_the_port_is_a_call_to_the_actor() -> None:
 
     calls = LocalCalls()
     calls.register(LEDGER, Actor())
-    assert await proxies.ledger_client(calls).brief("ses_1") == {"task": "ses_1"}
+    assert await ledger_client_of(calls).brief("ses_1") == {"task": "ses_1"}
     assert calls.counter["ledger", "brief"] == 1

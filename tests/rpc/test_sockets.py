@@ -18,16 +18,22 @@ import pytest
 
 from helmr.errors import HelmrError
 from helmr_runtime.ports import Death
-from helmr_runtime.rpc import frames, socket_client, sockets
-from helmr_runtime.rpc.frames import FrameError, Kind
-from helmr_runtime.rpc.protocol import (
+from helmr_runtime.rpc import frames, socket_calls, sockets
+from helmr_runtime.rpc.calls import (
     ActorNotFound,
     ActorOverloaded,
     ActorUnavailable,
     Failure,
 )
-from helmr_runtime.rpc.socket_calls import SocketCalls
-from helmr_runtime.rpc.socket_client import ConnectionEnded, LargeAnswer, NotSent, Peer, Sockets
+from helmr_runtime.rpc.frames import FrameError, Kind
+from helmr_runtime.rpc.socket_calls import (
+    ConnectionEnded,
+    LargeAnswer,
+    NotSent,
+    Peer,
+    SocketCalls,
+    Sockets,
+)
 from helmr_runtime.rpc.sockets import OPEN_MAX, is_own_user, socket_path
 from tests.rpc.socket_target import VERSION
 
@@ -398,7 +404,7 @@ async def test_a_stopped_process_costs_its_callers_no_memory(
     taken = [send for send in sends if not send.done()]
     assert all(isinstance(send.exception(), ActorOverloaded) for send in refused)
     assert 0 < len(taken) <= OPEN_MAX
-    assert peer.unsent_bytes <= socket_client.UNSENT_BYTES_MAX
+    assert peer.unsent_bytes <= socket_calls.UNSENT_BYTES_MAX
     silent = asyncio.create_task(ask(peer, "ping"))
     await asyncio.sleep(0.05)
     assert not silent.done()
@@ -411,7 +417,7 @@ async def test_a_stopped_process_costs_its_callers_no_memory(
 async def test_calls_to_a_process_that_was_stopped_before_wait_for_its_greeting(
     start: Start, client: Sockets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(socket_client, "GREET_WITHIN_S", 0.5)
+    monkeypatch.setattr(socket_calls, "GREET_WITHIN_S", 0.5)
     stopped = start()
     os.kill(stopped.pid, signal.SIGSTOP)
     waiting = [asyncio.create_task(client.peer(NAME)) for _ in range(OPEN_MAX)]

@@ -23,14 +23,22 @@ from helmr_runtime.host_status import SlotStatus
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.process.gateway import GatewayActor
-from helmr_runtime.rpc import proxies
-from helmr_runtime.rpc.local import LocalCalls
-from helmr_runtime.rpc.protocol import DIRECTORY, HOST_PREFIX, LEDGER, OWN_HOST_PREFIX
+from helmr_runtime.rpc.calls import (
+    DIRECTORY,
+    HOST_PREFIX,
+    LEDGER,
+    OWN_HOST_PREFIX,
+    directory_of,
+    host_of,
+    ledger_client_of,
+    ledger_of,
+)
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.security.limits import LimitConfig
 from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash
 from helmr_runtime.service import Service
 from helmr_runtime.session.host import HostActor
+from tests.rpc.local_calls import LocalCalls
 from tests.service import tasks
 
 BOUND_S = 20.0
@@ -80,7 +88,7 @@ class LocalSpawner:
         name = f"{OWN_HOST_PREFIX if is_exclusive else HOST_PREFIX}{self._count}"
         host = HostActor(
             name,
-            proxies.ledger(self._stack.calls),
+            ledger_of(self._stack.calls),
             self._stack.clock,
             lambda: self._registry,
             is_exclusive=is_exclusive,
@@ -131,7 +139,7 @@ class Stack:
         self.limits = Limits(**limits)
         self.directory: DirectoryActor | None = None
         self.key = make_secret(SecretKind.API_KEY)
-        self.reads = proxies.ledger_client(self.calls)
+        self.reads = ledger_client_of(self.calls)
         self.service = self.make_service()
         self.gateway = GatewayActor(self.service, self.settings())
         self.url = ""
@@ -140,8 +148,8 @@ class Stack:
     def make_service(self, *, commit_timeout_s: float = 10.0, **parts: Any) -> Service:
         return Service(
             ledger=self.reads,
-            directory=proxies.directory(self.calls),
-            host_named=lambda name: proxies.host(self.calls, name),
+            directory=directory_of(self.calls),
+            host_named=lambda name: host_of(self.calls, name),
             clock=self.clock,
             version="0.0.test",
             data_dir="/data",
@@ -164,15 +172,15 @@ class Stack:
     async def start(self, *, hosts: int = 1, sessions_per_host: int = 2) -> None:
         await self.ledger.write_catalog(self.registry.catalog().model_dump(by_alias=True), RUNTIME)
         self.directory = DirectoryActor(
-            ledger=proxies.ledger(self.calls),
-            port=lambda name: proxies.host(self.calls, name),
+            ledger=ledger_of(self.calls),
+            port=lambda name: host_of(self.calls, name),
             spawner=LocalSpawner(self, self.registry),
             clock=self.clock,
             hosts=hosts,
             sessions_per_host=sessions_per_host,
             catalog_hash=self.registry.code_hash,
             limits=self.limits,
-            deliver=partial(delivery, proxies.ledger(self.calls)),
+            deliver=partial(delivery, ledger_of(self.calls)),
         )
         self.calls.register(DIRECTORY, self.directory)
         await self.directory.start()

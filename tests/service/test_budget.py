@@ -13,8 +13,7 @@ from typing import Any, cast
 import pytest
 
 from helmr_runtime.ledger.work_list import ENDS_TEXT_MAX
-from helmr_runtime.rpc import proxies
-from helmr_runtime.rpc.protocol import LEDGER, kind_of
+from helmr_runtime.rpc.calls import LEDGER, Proxy, kind_of
 from helmr_runtime.session import committer
 from tests.service.stack import BOUND_S, Stack, until
 
@@ -100,7 +99,7 @@ async def counted(stack: Stack) -> AsyncIterator[Counter[str]]:
     made: Counter[str] = Counter()
     ledger = stack.ledger._ledger
     assert ledger is not None
-    reads = cast(proxies.Proxy, stack.reads)
+    reads = cast(Proxy, stack.reads)
     call, project = reads.call, ledger._group.project
 
     async def watched(method: str, /, *args: Any, **kwargs: Any) -> Any:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helmr.errors import NotReady, Overloaded
-from helmr_runtime.rpc.protocol import ActorUnavailable
+from helmr_runtime.rpc.calls import ActorUnavailable
 from helmr_runtime.service import feed, following
 from helmr_runtime.service.feed import FeedHub, FeedItem, Follower
 from helmr_runtime.service.following import Followed, FollowedEntries, FollowedRecords

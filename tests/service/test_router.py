@@ -12,7 +12,7 @@ from helmr.errors import Moved, OutcomeUnknown, Overloaded, SessionTerminal, Una
 from helmr_runtime.core.commands import AddNote, Command, Operation
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.ports import Directory, Host, Routed
-from helmr_runtime.rpc.protocol import ActorDied, ActorNotFound, ActorOverloaded, ActorUnavailable
+from helmr_runtime.rpc.calls import ActorDied, ActorNotFound, ActorOverloaded, ActorUnavailable
 from helmr_runtime.service import router as router_module
 from helmr_runtime.service.router import Router
 from tests.service.stack import until

@@ -21,7 +21,7 @@ from helmr.errors import (
     Unavailable,
 )
 from helmr_runtime.core.entries import Principal
-from helmr_runtime.rpc.protocol import GATEWAY
+from helmr_runtime.rpc.calls import GATEWAY
 from tests.simulation import tasks
 from tests.simulation.gateway import Asked
 from tests.simulation.users import mix_of

@@ -18,11 +18,10 @@ from unittest import mock
 from helmr_runtime.host_status import Executing
 from helmr_runtime.replay import driver as driver_module
 from helmr_runtime.replay import ends
-from helmr_runtime.replay import step_loop as step_loop_module
 from helmr_runtime.replay import steps as steps_module
 from helmr_runtime.replay.driver import RunDriver
 from helmr_runtime.replay.ends import Raised, error_of, failed_op
-from helmr_runtime.replay.step_loop import StepLoop
+from helmr_runtime.replay.steps import StepLoop
 from helmr_runtime.session import code_runner
 from tests.simulation.scheduler import Lane, Process
 
@@ -198,6 +197,6 @@ def code_on_lanes() -> Iterator[None]:
         mock.patch.object(driver_module, "make_loop", _make_loop),
         mock.patch.object(steps_module, "step_loop", _step_loop),
         mock.patch.object(steps_module, "threading", threads),
-        mock.patch.object(step_loop_module, "time", SimpleNamespace(monotonic=lambda: 0.0)),
+        mock.patch.object(steps_module, "time", SimpleNamespace(monotonic=lambda: 0.0)),
     ):
         yield

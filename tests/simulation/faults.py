@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from helmr_runtime.faults import Point
-from helmr_runtime.rpc.protocol import DIRECTORY, GATEWAY, LEDGER, OWN_HOST_PREFIX
+from helmr_runtime.rpc.calls import DIRECTORY, GATEWAY, LEDGER, OWN_HOST_PREFIX
 from tests.simulation.receivers import TARGETS
 from tests.simulation.scheduler import Process
 from tests.simulation.world import World

@@ -17,7 +17,7 @@ from helmr_runtime.ledger.duck.offline import checkpoint_row_of, entry_row_of
 from helmr_runtime.ledger.duck.rows import entry_of, id_of
 from helmr_runtime.ledger.kept_entries import KeptEntries, Stored
 from helmr_runtime.ports.copies import CopyPosition
-from helmr_runtime.rpc.protocol import GATEWAY
+from helmr_runtime.rpc.calls import GATEWAY
 from tests.simulation.network import SimulatedCalls
 
 WAIT_S = 5.0

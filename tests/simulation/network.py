@@ -12,7 +12,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, cast
 
-from helmr_runtime.rpc.protocol import (
+from helmr_runtime.rpc.calls import (
     LONG_POLLS,
     ActorDied,
     ActorNotFound,
@@ -221,7 +221,7 @@ class Network:
 
 
 class SimulatedCalls:
-    """`helmr_runtime.rpc.protocol.Calls` over the network."""
+    """`helmr_runtime.rpc.calls.Calls` over the network."""
 
     def __init__(self, network: Network) -> None:
         self.counter: Counter[tuple[str, str]] = Counter()

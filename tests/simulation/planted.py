@@ -40,7 +40,7 @@ from helmr_runtime.ledger.timers import Timers
 from helmr_runtime.ledger.tokens import TokenIndex
 from helmr_runtime.ledger.work_list import WorkList
 from helmr_runtime.ports import Committed, Flush, KnownKey, StartSession
-from helmr_runtime.rpc.protocol import Failure
+from helmr_runtime.rpc.calls import Failure
 from helmr_runtime.service import links
 from helmr_runtime.session.code_runner import CodeRunner
 from helmr_runtime.session.host import HostActor

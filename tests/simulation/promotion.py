@@ -17,8 +17,7 @@ from helmr.errors import HelmrError, LedgerSuperseded
 from helmr_runtime.core.entries import RUNTIME, Entry, EntryKind, Principal
 from helmr_runtime.core.promotion import Promote
 from helmr_runtime.ledger.memory import TEST_RING
-from helmr_runtime.rpc import proxies
-from helmr_runtime.rpc.protocol import DIRECTORY, GATEWAY, LEDGER
+from helmr_runtime.rpc.calls import DIRECTORY, GATEWAY, LEDGER
 from helmr_runtime.service import Service
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.follower import Copy, follow
@@ -171,9 +170,9 @@ class Promotion:
                 fails=lambda: False,
             )
             service = Service(
-                ledger=proxies.ledger_client(calls),
-                directory=proxies.directory(calls),
-                host_named=lambda name: proxies.host(calls, name),
+                ledger=calls.ledger_client(calls),
+                directory=calls.directory(calls),
+                host_named=lambda name: calls.host(calls, name),
                 clock=world.clock,
                 version="simulated",
                 ring=TEST_RING,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from helmr_runtime import host_status
 from helmr_runtime.directory.hosts import HostLocation, ProcessState
 from helmr_runtime.host_status import SlotStatus
-from helmr_runtime.rpc.protocol import OWN_HOST_PREFIX
+from helmr_runtime.rpc.calls import OWN_HOST_PREFIX
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

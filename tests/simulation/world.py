@@ -22,8 +22,17 @@ from helmr_runtime.directory.timing import Limits
 from helmr_runtime.faults import Point
 from helmr_runtime.host_status import StatusFile
 from helmr_runtime.ledger.memory import TEST_RING
-from helmr_runtime.rpc import proxies
-from helmr_runtime.rpc.protocol import DIRECTORY, GATEWAY, HOST_PREFIX, LEDGER, OWN_HOST_PREFIX
+from helmr_runtime.rpc.calls import (
+    DIRECTORY,
+    GATEWAY,
+    HOST_PREFIX,
+    LEDGER,
+    OWN_HOST_PREFIX,
+    directory_of,
+    host_of,
+    ledger_client_of,
+    ledger_of,
+)
 from helmr_runtime.service import Service
 from helmr_runtime.session.host import HostActor
 from tests.simulation import tasks
@@ -172,10 +181,10 @@ class World:
         process = Process(DIRECTORY, self.scheduler)
 
         async def boot() -> None:
-            ledger = proxies.ledger(self.calls)
+            ledger = ledger_of(self.calls)
             self.directory = directory = DirectoryActor(
                 ledger=ledger,
-                port=lambda name: proxies.host(self.calls, name),
+                port=lambda name: host_of(self.calls, name),
                 spawner=SimulatedSpawner(self),
                 clock=self.clock,
                 hosts=HOSTS,
@@ -196,9 +205,9 @@ class World:
 
         async def boot() -> None:
             service = Service(
-                ledger=proxies.ledger_client(self.calls),
-                directory=proxies.directory(self.calls),
-                host_named=lambda name: proxies.host(self.calls, name),
+                ledger=ledger_client_of(self.calls),
+                directory=directory_of(self.calls),
+                host_named=lambda name: host_of(self.calls, name),
                 clock=self.clock,
                 version="simulated",
                 ring=TEST_RING,
@@ -217,7 +226,7 @@ class World:
         process = Process(name, self.scheduler)
         host = HostActor(
             name,
-            proxies.ledger(self.calls),
+            ledger_of(self.calls),
             self.clock,
             lambda: tasks.REGISTRY,
             statuses=lambda: StatusFile(self.status_path(name), STATUS_SLOTS),

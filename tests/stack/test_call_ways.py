@@ -9,8 +9,8 @@ import pytest
 
 from helmr.version import version
 from helmr_runtime.process import orphans
-from helmr_runtime.rpc.protocol import DIRECTORY, GATEWAY, LEDGER
-from helmr_runtime.rpc.socket_client import Sockets
+from helmr_runtime.rpc.calls import DIRECTORY, GATEWAY, LEDGER
+from helmr_runtime.rpc.socket_calls import Sockets
 from tests.stack.conftest import has_whole_pool
 from tests.stack.live import TRANSPORT, LiveRuntime, until
 

@@ -19,7 +19,7 @@ from helmr_runtime import tracing
 from helmr_runtime.core.commands import Command
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.process.job import JobGateway
-from helmr_runtime.rpc.protocol import GATEWAY
+from helmr_runtime.rpc.calls import GATEWAY
 from helmr_runtime.session.host import HostActor
 from tests.contract.test_transports import Introducing
 from tests.service.stack import Stack, until

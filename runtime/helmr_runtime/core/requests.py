@@ -59,7 +59,7 @@ class StepRequest(OpRequest):
     rehearsable: bool = False
     """Its body may be executed for a rehearsal (S-87)."""
     arguments: str | None = field(default=None, repr=False, compare=False)
-    """Text of those that are compared (`helmr_runtime.replay.arguments`); it is recorded nowhere."""
+    """Text of those that are compared (`helmr_runtime.replay.cursor`); it is recorded nowhere."""
 
     @property
     def name(self) -> str:

@@ -28,7 +28,7 @@ from helmr_runtime.directory.resumption import Resumption
 from helmr_runtime.directory.timing import Limits, Tasks, sleep, within
 from helmr_runtime.directory.work_queue import Deliver, WorkQueue
 from helmr_runtime.ports import Host, HostReport, Ledger, Occupancy, Routed
-from helmr_runtime.rpc.protocol import LEDGER, CallError
+from helmr_runtime.rpc.calls import LEDGER, CallError
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from helmr_runtime.directory.pool import Pool
 from helmr_runtime.directory.timing import Limits, Tasks, sleep
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.ports import Adopted, Lease, SlotReport, SlotState
-from helmr_runtime.rpc.protocol import ActorDied, ActorNotFound, CallError
+from helmr_runtime.rpc.calls import ActorDied, ActorNotFound, CallError
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from helmr_runtime.directory.timing import Limits, Tasks, sleep
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.host_status import SlotStatus
 from helmr_runtime.ports import Death, HeldLease, Ledger
-from helmr_runtime.rpc.protocol import OWN_HOST_PREFIX
+from helmr_runtime.rpc.calls import OWN_HOST_PREFIX
 
 logger = logging.getLogger(__name__)
 

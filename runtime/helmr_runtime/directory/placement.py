@@ -19,7 +19,7 @@ from helmr_runtime.directory.hosts import HostState, PoolHost, Slot, Stage
 from helmr_runtime.directory.pool import Pool
 from helmr_runtime.directory.timing import Limits, Tasks, sleep, within
 from helmr_runtime.ports import Busy, SlotState
-from helmr_runtime.rpc.protocol import ActorDied, CallError
+from helmr_runtime.rpc.calls import ActorDied, CallError
 
 logger = logging.getLogger(__name__)
 

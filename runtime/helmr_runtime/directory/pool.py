@@ -22,7 +22,7 @@ from helmr_runtime.directory.hosts import HostState, PoolHost, ProcessState, Slo
 from helmr_runtime.directory.timing import Limits, Tasks, sleep, within
 from helmr_runtime.directory.warnings import Warnings
 from helmr_runtime.ports import Host, HostReport, Occupancy
-from helmr_runtime.rpc.protocol import OWN_HOST_PREFIX, ActorDied, ActorNotFound, CallError
+from helmr_runtime.rpc.calls import OWN_HOST_PREFIX, ActorDied, ActorNotFound, CallError
 
 logger = logging.getLogger(__name__)
 

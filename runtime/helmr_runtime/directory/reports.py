@@ -10,7 +10,7 @@ from helmr_runtime.directory.placement import Placement
 from helmr_runtime.directory.pool import Pool
 from helmr_runtime.directory.timing import Limits, Tasks, sleep
 from helmr_runtime.ports import HostReport, Occupancy, SlotReport, SlotState
-from helmr_runtime.rpc.protocol import CallError
+from helmr_runtime.rpc.calls import CallError
 
 
 class Reports:

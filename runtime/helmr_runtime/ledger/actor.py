@@ -25,8 +25,8 @@ from helmr_runtime.ledger.duck.open import open_ledger, plain_chain
 from helmr_runtime.ledger.key_keeper import KeyKeeper
 from helmr_runtime.ledger.retention import Retainer
 from helmr_runtime.ports import Ledger
+from helmr_runtime.rpc.calls import methods_of
 from helmr_runtime.rpc.ledger_client import LedgerClient
-from helmr_runtime.rpc.proxies import methods_of
 from helmr_runtime.security.keys import KeyRing
 
 Json = dict[str, Any]

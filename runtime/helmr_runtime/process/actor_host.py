@@ -18,11 +18,10 @@ from helmr_runtime import tracing
 from helmr_runtime.process.session_output import json_formatter
 from helmr_runtime.process.spec import SOCKETS, RuntimeSpec
 from helmr_runtime.process.terminal import log_to
-from helmr_runtime.rpc.protocol import HOST_PREFIX, Failure, kind_of, serve
+from helmr_runtime.rpc.calls import HOST_PREFIX, Failure, kind_of, serve
 from helmr_runtime.rpc.ray import RayCalls
 from helmr_runtime.rpc.socket_calls import SocketCalls
-from helmr_runtime.rpc.socket_server import SocketServer
-from helmr_runtime.rpc.sockets import socket_path
+from helmr_runtime.rpc.sockets import SocketServer, socket_path
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,7 @@ from helmr_runtime.directory.hosts import Spawner
 from helmr_runtime.directory.timing import Limits
 from helmr_runtime.host_status import StatusFile
 from helmr_runtime.process.spec import RuntimeSpec
-from helmr_runtime.rpc import proxies
-from helmr_runtime.rpc.protocol import OWN_HOST_PREFIX, Calls
+from helmr_runtime.rpc.calls import OWN_HOST_PREFIX, Calls, host_of, ledger_of
 from helmr_runtime.session.host import HostActor
 from helmr_runtime.session.pace import Pace
 
@@ -24,10 +23,10 @@ STATUS_SLOTS_SPARE = 64
 
 def make_directory(calls: Calls, spec: RuntimeSpec, spawner: Spawner) -> DirectoryActor:
     """A directory, to be started."""
-    ledger = proxies.ledger(calls)
+    ledger = ledger_of(calls)
     return DirectoryActor(
         ledger=ledger,
-        port=lambda name: proxies.host(calls, name),
+        port=lambda name: host_of(calls, name),
         spawner=spawner,
         clock=SystemClock(),
         hosts=spec.hosts,
@@ -52,7 +51,7 @@ def make_host(
     """A host; it calls `load` and `statuses` when they are first needed (see `HostActor`)."""
     return HostActor(
         name,
-        proxies.ledger(calls),
+        ledger_of(calls),
         SystemClock(),
         load,
         statuses=statuses,

@@ -15,10 +15,9 @@ from helmr.models import RunCheck, RunInfo, RunJournal, RunStatus
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.run import ACTIVE
-from helmr_runtime.replay.detached import SILENCE_S
-from helmr_runtime.replay.fit import check_run
-from helmr_runtime.replay.journal import keys_of, state_of
-from helmr_runtime.replay.op_hashes import hashes_of
+from helmr_runtime.replay.cursor import hashes_of
+from helmr_runtime.replay.detached import SILENCE_S, check_run
+from helmr_runtime.replay.replay_log import keys_of, state_of
 
 AT_ONCE = 16
 """Replays beside each other: those that fall silent hold up no other for long."""

@@ -13,7 +13,7 @@ from helmr.models import Catalog
 from helmr_runtime.process.launch import RETRY_S, SHARED, Launch, park_and_close
 from helmr_runtime.process.spawn import create_shared, end_actors
 from helmr_runtime.process.spec import RuntimeSpec
-from helmr_runtime.rpc.protocol import ActorDied, ActorNotFound
+from helmr_runtime.rpc.calls import ActorDied, ActorNotFound
 from helmr_runtime.rpc.ray import RayCalls
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from helmr.models import Catalog
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.ports import StartSession
-from helmr_runtime.rpc.protocol import LEDGER, Calls
+from helmr_runtime.rpc.calls import LEDGER, Calls
 from helmr_runtime.security.schemas import DataSchema
 
 

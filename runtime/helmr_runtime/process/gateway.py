@@ -20,8 +20,8 @@ from helmr_runtime.http.otlp_metrics import MetricsSender
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.notices.sending import Sender
 from helmr_runtime.notices.targets import Target
-from helmr_runtime.rpc import descriptors, proxies
-from helmr_runtime.rpc.protocol import GATEWAY, Calls
+from helmr_runtime.rpc import sockets
+from helmr_runtime.rpc.calls import GATEWAY, Calls, directory_of, host_of, ledger_client_of
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.limits import allowed_hosts
 from helmr_runtime.service import Service
@@ -73,7 +73,7 @@ class GatewayActor:
             Conflict: Something else listens there.
         """
         listener = await _listen(host, port)
-        self._listens_on = descriptors.hold(listener.fileno())
+        self._listens_on = sockets.hold(listener.fileno())
         self._service.start()
         proxies = self._settings.trusted_proxies
         files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -121,7 +121,7 @@ class GatewayActor:
         await self._service.stop()
         if self._serving is not None:
             await asyncio.wait({self._serving})
-            descriptors.release(self._listens_on)
+            sockets.release(self._listens_on)
 
 
 def make_gateway(
@@ -158,9 +158,9 @@ def make_gateway(
         version=version, started_at=clock.now(), data_dir=data_dir, base_url=base_url
     )
     service = Service(
-        ledger=proxies.ledger_client(calls),
-        directory=proxies.directory(calls),
-        host_named=lambda name: proxies.host(calls, name),
+        ledger=ledger_client_of(calls),
+        directory=directory_of(calls),
+        host_named=lambda name: host_of(calls, name),
         clock=clock,
         version=version,
         data_dir=data_dir,

@@ -23,9 +23,14 @@ from helmr_runtime.process.builders import ledger as ledger_builder
 from helmr_runtime.process.in_process_hosts import InProcessSpawner, take_statuses
 from helmr_runtime.process.launch import START_WITHIN_S, Launch, park_and_close
 from helmr_runtime.process.spec import RuntimeSpec
-from helmr_runtime.rpc import proxies
-from helmr_runtime.rpc.in_process import InProcessCalls
-from helmr_runtime.rpc.protocol import DIRECTORY, GATEWAY, LEDGER
+from helmr_runtime.rpc.calls import (
+    DIRECTORY,
+    GATEWAY,
+    LEDGER,
+    InProcessCalls,
+    ledger_client_of,
+    ledger_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +85,7 @@ class InProcess:
                 self._ledger = await ledger_builder.build(LEDGER, spec, calls)
                 calls.register(LEDGER, _GuardedLedger(self._ledger, self._spawner))
                 await launch.open_ledger()
-                self._spawner.judge(await proxies.ledger(calls).held())
+                self._spawner.judge(await ledger_of(calls).held())
                 self._directory = make_directory(calls, spec, self._spawner)
                 calls.register(DIRECTORY, self._directory)
                 await self._look(self._directory)
@@ -144,7 +149,7 @@ class InProcess:
             await directory.set_room(room, why=why)
 
     async def _settle_suspects(self) -> None:
-        reads = proxies.ledger_client(self._calls)
+        reads = ledger_client_of(self._calls)
         for session_id in list(self._spawner.suspects):
             try:
                 session: Any = await reads.get_session(session_id)

@@ -21,8 +21,7 @@ from helmr_runtime.host_status import SlotMark, SlotStatus, StatusFile
 from helmr_runtime.ports import HeldLease
 from helmr_runtime.process.actors import make_host, status_slots
 from helmr_runtime.process.spec import RuntimeSpec
-from helmr_runtime.rpc.in_process import InProcessCalls
-from helmr_runtime.rpc.protocol import HOST_PREFIX, OWN_HOST_PREFIX
+from helmr_runtime.rpc.calls import HOST_PREFIX, OWN_HOST_PREFIX, InProcessCalls
 from helmr_runtime.session.host import HostActor
 from helmr_runtime.session.pace import Pace
 

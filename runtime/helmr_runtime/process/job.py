@@ -20,8 +20,15 @@ from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.settings import NO_KEY_HASH, UNLIMITED, HttpSettings
-from helmr_runtime.rpc import proxies
-from helmr_runtime.rpc.protocol import GATEWAY, ActorDied, ActorNotFound, Calls
+from helmr_runtime.rpc.calls import (
+    GATEWAY,
+    ActorDied,
+    ActorNotFound,
+    Calls,
+    directory_of,
+    host_of,
+    ledger_client_of,
+)
 from helmr_runtime.rpc.ray import RayCalls
 from helmr_runtime.service import Service
 from helmr_runtime.service.introduction import Introduction
@@ -96,11 +103,11 @@ class JobGateway:
         return found
 
     def _make(self, host: Introduction) -> GatewayApp:
-        ledger = proxies.ledger_client(self._calls)
+        ledger = ledger_client_of(self._calls)
         self._service = Service(
             ledger=ledger,
-            directory=proxies.directory(self._calls),
-            host_named=lambda name: proxies.host(self._calls, name),
+            directory=directory_of(self._calls),
+            host_named=lambda name: host_of(self._calls, name),
             clock=SystemClock(),
             version=host.version,
             keys=ledger.session_keys,

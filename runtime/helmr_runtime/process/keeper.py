@@ -22,7 +22,7 @@ from helmr_runtime.process.processes import Process
 from helmr_runtime.process.spawn import create_host, create_shared
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.process.stop import Stop
-from helmr_runtime.rpc.protocol import ActorDied, ActorNotFound, ActorUnavailable, CallError
+from helmr_runtime.rpc.calls import ActorDied, ActorNotFound, ActorUnavailable, CallError
 from helmr_runtime.rpc.ray import RayCalls
 
 logger = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from helmr.models import Catalog
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.process.ensured import ensure
 from helmr_runtime.process.spec import RuntimeSpec
-from helmr_runtime.rpc.protocol import DIRECTORY, GATEWAY, LEDGER, Calls
+from helmr_runtime.rpc.calls import DIRECTORY, GATEWAY, LEDGER, Calls
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from helmr_runtime.process import processes
 from helmr_runtime.process.actor_host import ActorHost
 from helmr_runtime.process.cluster import HOST_RESOURCE
 from helmr_runtime.process.spec import RuntimeSpec
-from helmr_runtime.rpc.protocol import (
+from helmr_runtime.rpc.calls import (
     DIRECTORY,
     HOST_PREFIX,
     OWN_HOST_PREFIX,

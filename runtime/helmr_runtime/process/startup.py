@@ -38,7 +38,7 @@ from helmr_runtime.process.cluster import LOOPBACK
 from helmr_runtime.process.ensured import Ensured
 from helmr_runtime.process.orphans import write_private
 from helmr_runtime.process.spec import LEDGER_NAME, RING_NAME, SOCKETS, RuntimeSpec
-from helmr_runtime.rpc import descriptors
+from helmr_runtime.rpc import sockets
 from helmr_runtime.security.keys import ensure_key_ring, read_key_ring
 from helmr_runtime.security.private_files import open_private, secure_folder
 from helmr_runtime.security.secrets import SecretKind, make_secret, parse_secret, secret_hash
@@ -215,14 +215,14 @@ def lock(data_dir: Path, say: Callable[[str], None]) -> Iterator[None]:
         holder = os.pread(descriptor, 4096, 0).decode(errors="replace").strip()
         os.close(descriptor)
         raise _held(data_dir, holder) from error
-    descriptors.hold(descriptor)
+    sockets.hold(descriptor)
     try:
         with writing(data_dir):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
-        descriptors.release(descriptor)
+        sockets.release(descriptor)
         os.close(descriptor)
 
 

@@ -1,22 +1,44 @@
 """Where a run is in its journal: what its code has asked for, what it may be given next, and where the two differ.
 
-A `JournalCursor` belongs to one `RunDriver` and knows neither loop nor thread; only `add` is called from outside.
-Invariants: S-30 (ops are numbered in the order asked, outcomes come in the order recorded, time and random numbers
-follow from the place), S-31 (a difference names op, recorded and met).
+A `JournalCursor` belongs to one `RunDriver` and knows neither loop nor thread; only `add` is called from outside. What
+an op asks is compared by a hash (S-126): of a step's arguments as text, the same for the same values in every process,
+never a `repr`, never an address. Invariants: S-30 (ops are numbered in the order asked, outcomes come in the order
+recorded, time and random numbers follow from the place), S-31 (a difference names op, recorded and met).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
+import platform
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from functools import lru_cache
+from importlib import metadata
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import PurePath
 from typing import Any
+from uuid import UUID
+
+import pydantic
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from helmr.errors import NondeterminismError
 from helmr.errors.signals import ASKED_HINT
-from helmr_runtime.core.asked import NOT_HASHED, AskedHashes, Comparison, compare, differing
+from helmr_runtime.core.asked import (
+    NOT_HASHED,
+    AskedHashes,
+    Comparison,
+    compare,
+    data_text,
+    differing,
+)
 from helmr_runtime.core.requests import OpRequest, StepRequest
 from helmr_runtime.replay.replay_log import GivenUp, Line, Outcome, ReplayLog, shown_in
 
@@ -197,3 +219,78 @@ def _told_apart(recorded: str, opening: Mapping[str, Any], ask: OpRequest) -> tu
     if texts is None:
         return recorded, f"{ask} with other words than before"
     return f"{recorded} with {texts[0]}", f"{ask} with {texts[1]}"
+
+
+NO_FORM = "?"
+"""In place of an argument that has no JSON form: a client, a function, what the code made of its own."""
+
+SINGLE = (date, time, timedelta, Decimal, Enum, IPv4Address, IPv6Address, PurePath, UUID)
+"""What pydantic writes as one value."""
+
+
+def arguments_text(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+    """The arguments that have a JSON form, each in its place; None if none has, or there are none."""
+    found = [_argument(one) for one in args]
+    named = {name: _argument(one) for name, one in kwargs.items()}
+    if all(one == NO_FORM for one in (*found, *named.values())):
+        return None
+    return data_text([found, named])
+
+
+def _argument(value: Any) -> str:
+    try:
+        return _text(value)
+    except Exception:  # noqa: BLE001 - whatever an object of the task's own does when it is read, it has no form then
+        return NO_FORM
+
+
+def _text(value: Any) -> str:
+    return _ENCODER.encode(value)
+
+
+def _plain(value: Any) -> Any:
+    """One level of a value that JSON does not know; what it does not know either is refused."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(warnings=False)
+    if isinstance(value, set | frozenset):
+        return sorted(map(_text, value))
+    if isinstance(value, bytes | bytearray):
+        return value.hex()
+    if isinstance(value, SINGLE):
+        return to_jsonable_python(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":"), sort_keys=True, default=_plain
+)
+
+
+MARK_BYTES = 3
+
+try:
+    _VERSION = metadata.version("helmr")
+except metadata.PackageNotFoundError:  # a checkout that is not installed
+    _VERSION = ""
+
+ENVIRONMENT = "|".join([*platform.python_version_tuple()[:2], pydantic.VERSION, _VERSION])
+"""What besides the code decides how values are read and written: with others it counts as other code."""
+
+
+@lru_cache(64)
+def code_mark(code_hash: str) -> str:
+    """Names code and what it runs on, in a few characters."""
+    said = f"{code_hash}|{ENVIRONMENT}".encode()
+    return hashlib.blake2b(said, digest_size=MARK_BYTES).hexdigest()
+
+
+def hashes_of(code_hash: str | None, keys: Mapping[str, bytes] | None) -> AskedHashes:
+    """Those of a run that this code executes.
+
+    Args:
+        code_hash: None for code of which nobody knows whether it is the one that was recorded.
+        keys: Of the session, by their tags.
+    """
+    return AskedHashes(code_mark(code_hash) if code_hash is not None else "", keys or {})

@@ -46,11 +46,9 @@ from helmr_runtime.replay.ends import (
     failed_op,
     met_text,
 )
-from helmr_runtime.replay.loop import code_mark, make_loop
-from helmr_runtime.replay.loop_calls import LoopCalls
+from helmr_runtime.replay.loop import LoopCalls, ThreadStarter, code_mark, make_loop
 from helmr_runtime.replay.replay_log import Outcome, ReplayLog, StepError, StepValue
 from helmr_runtime.replay.steps import StepRunner
-from helmr_runtime.replay.thread_starter import ThreadStarter
 
 OPS_MAX = 20_000
 """S-8."""

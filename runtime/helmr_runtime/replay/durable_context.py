@@ -63,8 +63,7 @@ from helmr_runtime.core.requests import (
     WaitRequest,
 )
 from helmr_runtime.core.tokens import NewToken
-from helmr_runtime.replay.arguments import arguments_text
-from helmr_runtime.replay.cursor import JournalCursor
+from helmr_runtime.replay.cursor import JournalCursor, arguments_text
 from helmr_runtime.replay.ends import Unreadable
 from helmr_runtime.replay.replay_log import Made, StepError, StepValue
 from helmr_runtime.security.completion import data_schema

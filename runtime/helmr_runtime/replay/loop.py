@@ -1,24 +1,96 @@
-"""The event loops that task code runs on: one for each run, and the one that all async steps of a process share."""
+"""The event loops that task code runs on, calls between a run's loop and its host's, and the start of a run's thread.
+
+There is one loop for each run, and one that all async steps of a process share. What asyncio leaves to chance has a
+fixed order on the loops of runs (S-30):
+
+- Tasks hash by their address, so the order of a set of them, as of those that `asyncio.wait` calls done, is another one
+  at a replay. Here they hash by the run and by how many it has made before.
+- `asyncio.as_completed` puts what it is given into a set before it starts any of it. No loop sees in which order it was
+  given, so the function is replaced, in this one place, for loops of runs: it starts what it gets in the order given,
+  and goes on as before. Code that has imported the function itself before Helmr's runtime was imported has the old one;
+  there only durable calls have an order (`helmr.durable_calls`).
+
+Source: CPython 3.11 to 3.14, asyncio/tasks.py, `as_completed`; run with 3.11.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import logging
 import selectors
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import ContextVar
-from functools import partial
+from functools import partial, wraps
+from itertools import count
 from queue import Empty, SimpleQueue
 from selectors import SelectorKey
+from threading import Thread
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from helmr_runtime.host_status import SlotMark
-from helmr_runtime.replay import ordering
-from helmr_runtime.replay.ordering import OrderedTasks
-
-ordering.install()
 
 T = TypeVar("T")
+
+BASE_BYTES = 6
+"""Less than the 61 bits in which Python keeps a hash: numbers can be added."""
+
+
+class OrderedTask(asyncio.Task[T]):
+    """A task with a hash that is the same at each replay."""
+
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, T] | Generator[Any, None, T],
+        number: int,
+        **options: Any,
+    ) -> None:
+        self._number = number  # first: the base class puts the task into a set
+        super().__init__(coroutine, **options)
+
+    def __hash__(self) -> int:
+        return self._number
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+class OrderedTasks:
+    """Makes the tasks of one run's loop, numbered from the run's own place: the tasks of all runs meet in one set."""
+
+    def __init__(self, run_id: str) -> None:
+        digest = hashlib.blake2b(run_id.encode(), digest_size=BASE_BYTES).digest()
+        self._numbers = count(int.from_bytes(digest, "big"))
+
+    def __call__(
+        self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
+    ) -> asyncio.Future[Any]:
+        """As a loop's task factory."""
+        return OrderedTask(coroutine, next(self._numbers), loop=loop, **options)
+
+
+_as_completed: Any = asyncio.as_completed
+
+
+@wraps(_as_completed)
+def as_completed(fs: Iterable[Any], *, timeout: float | None = None) -> Any:
+    """As asyncio's; on the loop of a run it starts what it is given in the order given."""
+    loop = asyncio._get_running_loop()
+    is_many = not asyncio.isfuture(fs) and not asyncio.iscoroutine(fs)
+    if is_many and loop is not None and isinstance(loop.get_task_factory(), OrderedTasks):
+        fs = [asyncio.ensure_future(one) for one in dict.fromkeys(fs)]
+    return _as_completed(fs, timeout=timeout)
+
+
+def install() -> None:
+    """Put it in the place of asyncio's."""
+    asyncio.as_completed = asyncio.tasks.as_completed = as_completed
+
+
+install()
+
 Ts = TypeVarTuple("Ts")
 
 code_mark: ContextVar[SlotMark | None] = ContextVar("code_mark", default=None)
@@ -198,3 +270,91 @@ def make_loop(
     loop.idle = selector
     loop.set_task_factory(OrderedTasks(run_id))
     return loop
+
+
+log = logging.getLogger("helmr.run")
+
+
+class LoopCalls:
+    """The calls of one run. `give` belongs to the host's loop, `tell` to the run's; made on the host's."""
+
+    def __init__(self, run_id: str, run_loop: asyncio.AbstractEventLoop) -> None:
+        self._run_id = run_id
+        self._run_loop = run_loop
+        self.host_loop = asyncio.get_running_loop()
+        self._given = self._taken = self._told = self._heard = 0
+        """Calls given to the run's loop, and taken up by it; told to the host's loop, and heard by it."""
+
+    @property
+    def are_taken(self) -> bool:
+        """The run's loop has taken up all that it was given."""
+        return self._taken == self._given
+
+    @property
+    def are_heard(self) -> bool:
+        """The host's loop has heard all that it was told."""
+        return self._heard == self._told
+
+    def give(self, call: Callable[[], None]) -> None:
+        """Have it called on the run's loop, which wakes up."""
+        self._given += 1
+        try:
+            self._run_loop.call_soon_threadsafe(self._take, call)
+        except RuntimeError:  # the loop is closed: the tree has ended
+            log.debug("%s: the tree has ended", self._run_id)
+
+    def _take(self, call: Callable[[], None]) -> None:
+        call()
+        self._taken += 1
+
+    def tell(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Have it called on the host's loop."""
+        self._told += 1
+        try:
+            self.host_loop.call_soon_threadsafe(self._hear, call, *arguments)
+        except RuntimeError:  # the host's loop is closed: nobody is left to tell
+            log.debug("%s: the host has ended", self._run_id)
+
+    def _hear(self, call: Callable[..., None], *arguments: Any) -> None:
+        self._heard += 1
+        call(*arguments)
+
+
+RETRY_S = 0.1
+
+
+class ThreadStarter:
+    """Starts threads in the order in which they are asked for, from a thread of its own."""
+
+    def __init__(self) -> None:
+        self._asked: SimpleQueue[Thread] = SimpleQueue()
+        self._thread: Thread | None = None
+
+    def start(self, thread: Thread) -> None:
+        """Have it started. If the system has no room for another thread, as soon as it has.
+
+        Raises `RuntimeError`, and starts nothing later, if there is no room for the thread that starts others.
+        """
+        if self._thread is None or not self._thread.is_alive():  # it does not live in a fork
+            own = Thread(target=self._main, name="helmr-starts", daemon=True)
+            own.start()
+            self._thread = own
+        self._asked.put(thread)
+
+    def _main(self) -> None:
+        while True:
+            thread = self._asked.get()
+            is_told = False
+            while not _has_started(thread):
+                if not is_told:
+                    log.warning("%s waits: the system has no room for another thread", thread.name)
+                    is_told = True
+                time.sleep(RETRY_S)
+
+
+def _has_started(thread: Thread) -> bool:
+    try:
+        thread.start()
+    except RuntimeError:
+        return thread.ident is not None  # it was started before
+    return True

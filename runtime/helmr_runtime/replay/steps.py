@@ -1,14 +1,26 @@
 """Executes the bodies of steps beside a run's tree: async ones on the step loop, sync ones in threads (S-32).
 
-Each try is a task of the run's loop, which awaits the body wherever that runs.
+Each try is a task of the run's loop, which awaits the body wherever that runs. The step loop is one event loop for the
+bodies of all async steps of a process, for as long as the process lives: HTTP clients, pools and locks that task
+modules keep in globals are bound to the loop that uses them first, and here that is one loop for all runs.
+Invariants: S-32 (where a body runs), S-34 (cancelling the run's task reaches the body, whose end is awaited; no body
+ends this loop).
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextvars
+import logging
+import os
+import sys
 import threading
-from collections.abc import Awaitable, Callable
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from helmr.current import StepCall, StepRef, current_step
@@ -16,12 +28,272 @@ from helmr.errors import HelmrSignal, SchemaMismatch, TooLarge
 from helmr.models import VALUE_BYTES_MAX
 from helmr_runtime import tracing
 from helmr_runtime.core import jsontext
-from helmr_runtime.host_status import SlotMark
+from helmr_runtime.host_status import Executing, SlotMark
 from helmr_runtime.replay.ends import LOOP_HINT_STEP, LOOP_HINT_TASK, StepEnd, error_of, raised_by
-from helmr_runtime.replay.step_loop import step_loop
+from helmr_runtime.replay.loop import TaskLoop, code_mark
 
 if TYPE_CHECKING:
     from helmr_runtime.tracing.otel import Open
+
+
+BLOCKED_S = 2.0
+"""A body that holds the step loop for longer is named in the log."""
+
+LOOK_S = 0.5
+"""How often that is looked at while bodies run."""
+
+THREADS_MAX = 64
+"""Threads of `asyncio.to_thread` in bodies, and of names being looked up, which all bodies of the process share."""
+
+END_S = 1.0
+"""At the interpreter's exit the loop has this long to stop."""
+
+log = logging.getLogger("helmr.steps")
+
+
+class MarkedCoroutine(Coroutine[Any, Any, Any]):
+    """A coroutine that notes when it has the processor. Everything else of it is the coroutine's own."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], mark: SlotMark) -> None:
+        self._coroutine = coroutine
+        self._mark = mark
+
+    def send(self, value: Any) -> Any:
+        """As the coroutine's."""
+        self._mark.executes(Executing.STEP, is_so=True)
+        try:
+            return self._coroutine.send(value)
+        finally:
+            self._mark.executes(Executing.STEP, is_so=False)
+
+    def throw(self, *error: Any) -> Any:
+        """As the coroutine's."""
+        self._mark.executes(Executing.STEP, is_so=True)
+        try:
+            return self._coroutine.throw(*error)
+        finally:
+            self._mark.executes(Executing.STEP, is_so=False)
+
+    def close(self) -> None:
+        """As the coroutine's."""
+        self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._coroutine.__await__()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._coroutine, name)
+
+
+def _make_task(
+    loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
+) -> asyncio.Task[Any]:
+    """The step loop's task factory: a task of a step's body says when it executes."""
+    context: contextvars.Context | None = options.get("context")
+    mark = context.get(code_mark) if context is not None else code_mark.get()
+    if mark is not None and isinstance(coroutine, Coroutine):
+        coroutine = MarkedCoroutine(coroutine, mark)
+    return asyncio.Task(coroutine, loop=loop, **options)
+
+
+Outcome = tuple[Any, BaseException | None]
+"""What a body returned, or what it raised."""
+
+
+async def _outcome(call: Callable[[], Any]) -> Outcome:
+    try:
+        return await call(), None
+    except BaseException as raised:  # noqa: BLE001 - carried to the run's loop, which makes it the outcome
+        return None, raised
+
+
+class HandedOver(asyncio.Future[Any]):
+    """The end of a body that runs on the step loop, as a future of the loop that awaits it.
+
+    Cancelling it cancels the body and no more: as when a task awaits another, it is done when the body has ended, with
+    whatever the body made of that.
+    """
+
+    def __init__(self, steps: StepLoop, awaiting: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=awaiting)
+        self._steps = steps
+        self._body: asyncio.Task[Outcome] | None = None
+
+    def begin(
+        self, call: Callable[[], Any], name: str, context: contextvars.Context
+    ) -> asyncio.Task[Outcome]:
+        """On the step loop: make the body's task."""
+        self._body = self._steps.loop.create_task(_outcome(call), name=name, context=context)
+        self._body.add_done_callback(self._ended)
+        return self._body
+
+    def _ended(self, body: asyncio.Task[Outcome]) -> None:
+        # A task that is cancelled before its first turn executes nothing of its coroutine.
+        value, error = (None, asyncio.CancelledError()) if body.cancelled() else body.result()
+        try:
+            self.get_loop().call_soon_threadsafe(self._settle, value, error)
+        except RuntimeError:  # that loop is closed: nobody awaits the body
+            log.debug("a body ended after its run")
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel the body."""
+        if self.done():
+            return False
+        self._steps.loop.call_soon_threadsafe(self._cancel_body, msg)
+        return True
+
+    def _cancel_body(self, message: Any | None) -> None:
+        if self._body is not None:
+            self._body.cancel(message)
+
+    def _settle(self, value: Any, error: BaseException | None) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            super().cancel(*error.args[:1])
+        elif error is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(value)
+
+
+class StepLoop:
+    """The loop, its thread, and the thread that looks whether it is blocked."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.loop = TaskLoop()
+        self.loop.set_task_factory(_make_task)
+        self.loop.set_default_executor(ThreadPoolExecutor(THREADS_MAX, "helmr-steps"))
+        self._bodies: set[asyncio.Task[Outcome]] = set()
+        self._has_bodies = threading.Event()
+        self._is_over = False
+        self._beat = 0.0
+        self._blocked_by: str | None = None
+        self._thread = threading.Thread(target=self._main_thread, name="helmr-steps", daemon=True)
+        watching = threading.Thread(target=self._watch, name="helmr-steps-watch", daemon=True)
+        for thread in (self._thread, watching):
+            contextvars.Context().run(thread.start)  # no session's, whichever needed it first
+        self._ident = self._thread.ident or 0
+        atexit.register(self._stop)
+
+    @property
+    def blocked_by(self) -> str | None:
+        """The body that holds the loop, and where it is, while one does for longer than `BLOCKED_S`."""
+        return self._blocked_by if self._has_bodies.is_set() else None
+
+    def hand_over(
+        self, call: Callable[[], Any], *, name: str, context: contextvars.Context
+    ) -> HandedOver:
+        """Have a body executed; its end, as a future of the calling loop.
+
+        Args:
+            call: Makes the coroutine, on the step loop.
+            name: Of the body's task.
+            context: Its own: no other thread may be inside it meanwhile.
+        """
+        handed = HandedOver(self, asyncio.get_running_loop())
+        self.loop.call_soon_threadsafe(self._begin, handed, call, name, context)
+        return handed
+
+    def _begin(
+        self, handed: HandedOver, call: Callable[[], Any], name: str, context: contextvars.Context
+    ) -> None:
+        body = handed.begin(call, name, context)
+        self._bodies.add(body)
+        self._beat = time.monotonic()
+        self._has_bodies.set()
+        body.add_done_callback(self._ended)
+
+    def _ended(self, body: asyncio.Task[Outcome]) -> None:
+        self._bodies.discard(body)
+        if not self._bodies:
+            self._has_bodies.clear()
+
+    def _main_thread(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        while not self._is_over:
+            try:
+                self.loop.run_forever()
+            except (SystemExit, KeyboardInterrupt) as error:
+                # asyncio lets these out of the loop from any task, past everything that awaits it. A body's own stop in
+                # `HandedOver`; this was raised in a task that a body made, and what awaits that task gets it.
+                log.warning("a task made in a step raised %s", type(error).__name__)
+
+    def _stop(self) -> None:
+        """At the interpreter's exit: end what is left, as `asyncio.run` does."""
+        if os.getpid() != self.pid:
+            return
+        self._is_over = True
+        self._has_bodies.set()
+        ending = self._end_tasks()
+        try:
+            asyncio.run_coroutine_threadsafe(ending, self.loop).result(END_S)
+        except TimeoutError:
+            return  # a body blocks the loop or ignores its cancellation
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(END_S)
+        self.loop.close()
+
+    async def _end_tasks(self) -> None:
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        await self.loop.shutdown_asyncgens()
+
+    # --- looking whether a body blocks it -------------------------------------------------------
+
+    def _watch(self) -> None:
+        while not self._is_over:
+            self._has_bodies.wait()
+            blocked_s = time.monotonic() - self._beat
+            if blocked_s < BLOCKED_S:
+                self._blocked_by = None
+            elif self._blocked_by is None:
+                self._tell_blocked(blocked_s)
+            if not self.loop.is_closed():
+                self.loop.call_soon_threadsafe(self._note_beat)
+            time.sleep(LOOK_S)
+
+    def _note_beat(self) -> None:
+        self._beat = time.monotonic()
+
+    def _tell_blocked(self, blocked_s: float) -> None:
+        task, frame = asyncio.current_task(self.loop), sys._current_frames().get(self._ident)
+        if task is None or frame is None:
+            return  # the loop is not in a body: the whole process has had no processor
+        self._blocked_by = f"{task.get_name()} ({_place_of(frame)})"
+        log.warning(
+            "%s has held the loop of all async steps for %.1f s (%s); a body that blocks is declared with `def`, "
+            "or hands the work to asyncio.to_thread",
+            task.get_name(),
+            blocked_s,
+            _place_of(frame),
+        )
+
+
+def _place_of(frame: FrameType) -> str:
+    """Where the code of a stack is: its innermost line."""
+    found = traceback.extract_stack(frame, limit=1)[-1]
+    return f"{found.filename}, line {found.lineno}, in {found.name}"
+
+
+_made: StepLoop | None = None
+_making = threading.Lock()
+
+
+def step_loop() -> StepLoop:
+    """This process's step loop, which is made when the first async step needs it."""
+    global _made
+    with _making:
+        if _made is None or _made.pid != os.getpid():  # a forked process has none of the threads
+            _made = StepLoop()
+        return _made
+
+
+def blocked_by() -> str | None:
+    """The body that holds this process's step loop, and where it is; None if none does."""
+    made = _made
+    return made.blocked_by if made is not None and made.pid == os.getpid() else None
 
 
 class StepRunner:

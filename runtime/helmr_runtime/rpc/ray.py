@@ -25,7 +25,7 @@ from ray.util import list_named_actors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from helmr.errors import HelmrError
-from helmr_runtime.rpc.protocol import (
+from helmr_runtime.rpc.calls import (
     ActorDied,
     ActorNotFound,
     ActorUnavailable,

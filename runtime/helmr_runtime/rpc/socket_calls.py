@@ -1,27 +1,218 @@
-"""Actor calls as frames where the actor listens on this machine, through Ray otherwise.
+"""Calling actors: as frames where the actor listens on this machine, through Ray otherwise.
 
-Ray stays the way to other nodes, to an actor that is not built or not there, and the one that knows of a death.
+There is one connection to each process that is called, made at the first call. A call that was not sent has not run
+(`NotSent`); behind one that was sent, the end of the connection leaves it open whether it ran (`ConnectionEnded`). Ray
+stays the way to other nodes, to an actor that is not built or not there, and it is what knows of a death.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from helmr_runtime.rpc.protocol import (
+from helmr_runtime.rpc.calls import (
     DIRECTORY,
     GATEWAY,
     LEDGER,
+    LONG_POLLS,
+    PING,
     ActorDied,
     ActorNotFound,
+    ActorOverloaded,
     ActorUnavailable,
     CallError,
     Failure,
     kind_of,
 )
+from helmr_runtime.rpc.frames import NO_INCARNATION, Frame, FrameTooLarge, Kind, decode, encode
 from helmr_runtime.rpc.ray import RayCalls
-from helmr_runtime.rpc.socket_client import ConnectionEnded, LargeAnswer, NotSent, Sockets
+from helmr_runtime.rpc.sockets import OPEN_MAX, Connection, socket_path
+
+logger = logging.getLogger(__name__)
+
+UNSENT_BYTES_MAX = 16 * 1024 * 1024
+"""What waits for a process to read it, unless it is a single call."""
+
+GREET_WITHIN_S = 10.0
+"""A process whose loop is that busy is called through Ray, where its silence is noticed."""
+
+
+class NotSent(Exception):
+    """The call has not run: there is nobody at that socket, or nobody who can be spoken to."""
+
+
+class ConnectionEnded(Exception):
+    """The call was sent and not answered: it may have run."""
+
+
+@dataclass(frozen=True, slots=True)
+class LargeAnswer:
+    """The call has run; its answer is fetched under this key by another way."""
+
+    key: str
+
+
+class Peer(Connection):
+    """The connection to one process that is called. `Sockets` makes them."""
+
+    def __init__(self, name: str, version: str, on_lost: Callable[[Peer], None]) -> None:
+        super().__init__()
+        self.name = name
+        self._version = version
+        self._on_lost = on_lost
+        self._incarnation = NO_INCARNATION
+        self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._in_outbox: list[int] = []
+        self._count = 0
+        self.greeted: asyncio.Future[bool] = self._loop.create_future()
+
+    async def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The answer; a `LargeAnswer` stands for one that is fetched by another way.
+
+        A caller that gives up ends a long poll, and nothing else: its call runs on, and counts as open.
+
+        Raises:
+            NotSent: The connection had ended; or the call is too large.
+            ActorOverloaded: Too much is under way; nothing was sent.
+            ConnectionEnded: It may have run.
+            FrameError: An argument, or the answer, is no value that may cross.
+        """
+        if self.transport is None or self.transport.is_closing():
+            raise NotSent
+        # The directory tells a stopped process from a busy one by its pings, of which it has one open at a time.
+        is_bounded = method != PING
+        if is_bounded and len(self._calls) >= OPEN_MAX:
+            raise ActorOverloaded(f"{OPEN_MAX} calls are open", actor=self.name)
+        request = self._count
+        try:
+            data = encode(Kind.CALL, self._incarnation, request, (method, args, kwargs))
+        except FrameTooLarge as error:
+            raise NotSent from error
+        unsent_bytes = self.unsent_bytes
+        if is_bounded and unsent_bytes and unsent_bytes + len(data) > UNSENT_BYTES_MAX:
+            raise ActorOverloaded(f"{unsent_bytes} bytes are not read", actor=self.name)
+        self._count += 1
+        answer = self._calls[request] = self._loop.create_future()
+        self._in_outbox.append(request)
+        self.send(data)
+        try:
+            frame: Frame = await answer
+        except asyncio.CancelledError:
+            if method in LONG_POLLS and self._calls.pop(request, None) is not None:
+                self.send(encode(Kind.CANCEL, self._incarnation, request))
+            raise
+        value = decode(frame.body)
+        return LargeAnswer(value) if frame.kind is Kind.LARGE else value
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say who is wanted."""
+        super().connection_made(transport)
+        hello = {"name": self.name, "version": self._version}
+        self.send(encode(Kind.HELLO, NO_INCARNATION, 0, hello))
+
+    def received(self, frame: Frame) -> None:
+        """Hand an answer to its caller."""
+        if not self.greeted.done():
+            if frame.kind is Kind.WELCOME:
+                self._incarnation = frame.incarnation
+                self.greeted.set_result(True)
+            else:
+                self.give_up(f"{self.name} refuses: {decode(frame.body)}")
+            return
+        answer = self._calls.pop(frame.request, None)
+        if answer is None or answer.done():
+            return
+        if frame.kind is Kind.REFUSED:
+            answer.set_exception(NotSent(decode(frame.body)))
+        else:
+            answer.set_result(frame)
+
+    def flush(self) -> None:
+        """Hand over what this turn has sent; from now on it may run."""
+        self._in_outbox.clear()
+        super().flush()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Say of each open call what is known."""
+        super().connection_lost(error)
+        self._on_lost(self)
+        if not self.greeted.done():
+            self.greeted.set_result(False)
+        not_sent = set(self._in_outbox)
+        for request, answer in self._calls.items():
+            if not answer.done():
+                answer.set_exception(NotSent() if request in not_sent else ConnectionEnded())
+        self._calls.clear()
+
+
+class Sockets:
+    """The connections of one process to others, made when they are first needed. Belongs to one loop.
+
+    Args:
+        run_dir: Where the socket files are.
+        version: Of Helmr.
+    """
+
+    def __init__(self, run_dir: str | Path, version: str) -> None:
+        self._run_dir = run_dir
+        self._version = version
+        self._peers: dict[str, Peer] = {}
+        self._opening: dict[str, asyncio.Task[Peer | None]] = {}
+        self._waiting: dict[str, int] = {}
+
+    async def peer(self, name: str) -> Peer | None:
+        """The connection to that process; None if there is nobody at its socket.
+
+        Raises:
+            ActorOverloaded: Too many wait for it to greet.
+        """
+        return self._peers.get(name) or await self._opened(name)
+
+    async def _opened(self, name: str) -> Peer | None:
+        opening = self._opening.get(name)
+        if opening is None:
+            opening = self._opening[name] = asyncio.create_task(self._open(name))
+            opening.add_done_callback(lambda _: self._opening.pop(name, None))
+        waiting = self._waiting.get(name, 0)
+        if waiting >= OPEN_MAX:
+            raise ActorOverloaded(f"{OPEN_MAX} calls wait for its greeting", actor=name)
+        self._waiting[name] = waiting + 1
+        try:
+            return await asyncio.shield(opening)
+        finally:
+            self._waiting[name] -= 1
+            if not self._waiting[name]:
+                del self._waiting[name]
+
+    async def _open(self, name: str) -> Peer | None:
+        path = socket_path(self._run_dir, name)
+        if path is None:
+            return None
+        peer: Peer | None = None
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(GREET_WITHIN_S):
+                make = partial(Peer, name, self._version, self._lost)
+                _, peer = await loop.create_unix_connection(make, str(path))
+                if await asyncio.shield(peer.greeted) and peer.transport is not None:
+                    self._peers[name] = peer
+                    return peer
+        except (OSError, TimeoutError) as error:
+            logger.debug("nobody greets at the socket of %s: %s", name, error)
+        if peer is not None and peer.transport is not None:
+            peer.transport.abort()
+        return None
+
+    def _lost(self, peer: Peer) -> None:
+        if self._peers.get(peer.name) is peer:
+            del self._peers[peer.name]
+
 
 BY_RAY = frozenset({"build", "forever", "spec"})
 """What is asked of an actor's process, not of the actor; `forever` tells of a death."""

@@ -1,10 +1,12 @@
-"""Calls as frames on unix sockets, between processes of one machine and one user.
+"""Calls as frames on unix sockets, between processes of one machine and one user: what both ends
+have in common, and the end that answers.
 
 One socket file for each process that is called, `<run_dir>/sockets/<name>.sock`; a connection for each caller, which
 greets first: version, name, and in return the incarnation, random for each process. Answers come in any order. What is
 sent in one turn of a loop goes out together, and what arrives together starts together. Every queue has a bound.
 
-`socket_server` answers, `socket_client` calls; here is what both ends have in common.
+Task code may fork. A forked child must keep no connection of this process open, nor its port, nor the lock of its data
+directory: what is given to `hold` is closed in the child.
 """
 
 from __future__ import annotations
@@ -13,13 +15,26 @@ import asyncio
 import hashlib
 import logging
 import os
+import secrets
 import socket
 import struct
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-from helmr_runtime.rpc import descriptors
-from helmr_runtime.rpc.frames import Frame, FrameError, FrameReader
+from helmr.errors import HelmrError, Unavailable
+from helmr_runtime.rpc.calls import LONG_POLLS, Failure
+from helmr_runtime.rpc.frames import (
+    Frame,
+    FrameError,
+    FrameReader,
+    FrameTooLarge,
+    Kind,
+    decode,
+    decode_call,
+    encode,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +71,7 @@ def peer_uid(connection: socket.socket) -> int:
 
 def hold_open(connection: socket.socket) -> int:
     """Its file descriptor, which no forked child keeps open: the end of this process must end its connections."""
-    return descriptors.hold(connection.fileno())
+    return hold(connection.fileno())
 
 
 class Connection(asyncio.Protocol):
@@ -82,7 +97,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Nothing is sent any more."""
-        descriptors.release(self._descriptor)
+        release(self._descriptor)
         self.transport = None
 
     def data_received(self, data: bytes) -> None:
@@ -123,3 +138,190 @@ class Connection(asyncio.Protocol):
         self._outbox_bytes = 0
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(data)
+
+
+_held: set[int] = set()
+
+
+def hold(descriptor: int) -> int:
+    """Let a forked child have nothing of it, until `release`; returns it."""
+    _held.add(descriptor)
+    return descriptor
+
+
+def release(descriptor: int) -> None:
+    """It is about to be closed, or has been: its number may become another file's."""
+    _held.discard(descriptor)
+
+
+def _let_go_in_child() -> None:
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in _held:
+        # Closed, its number would go to another file, which an object of the parent's may close.
+        os.dup2(nothing, descriptor, inheritable=False)
+    _held.clear()
+    os.close(nothing)
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
+
+
+SERVED_MAX = 2 * OPEN_MAX
+"""A caller that keeps `OPEN_MAX` stays below it: pings and long polls that are ending come on top."""
+
+UNREAD_BYTES_MAX = 64 * 1024 * 1024
+"""Answers that wait for a caller to read them; then it is given up."""
+
+LARGE_KEPT_S = 60.0
+LARGE_MAX = 16
+"""Answers too large for a frame that wait to be fetched."""
+
+BACKLOG = 128
+Handle = Callable[..., Coroutine[Any, Any, Any]]
+"""`handle(method, *args, **kwargs)`: the answer; what fails is a `Failure`."""
+
+
+class SocketServer:
+    """Answers the calls of other processes at one socket file.
+
+    Args:
+        path: Of the socket file; what is there is replaced.
+        name: Of the actor that answers.
+        version: Of Helmr; callers of another are refused.
+        handle: Answers a call.
+    """
+
+    def __init__(self, path: Path, *, name: str, version: str, handle: Handle) -> None:
+        self._path = path
+        self.hello = {"name": name, "version": version}
+        self.handle = handle
+        self.incarnation = secrets.randbelow(2**64 - 1) + 1
+        self.running: set[asyncio.Task[Any]] = set()
+        self._large: dict[str, Any] = {}
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: The file can't be made.
+        """
+        listening = await asyncio.to_thread(_listen, self._path)
+        hold_open(listening)
+        loop = asyncio.get_running_loop()
+        # uvloop ends a server that nothing refers to.
+        self._server = await loop.create_unix_server(partial(_Served, self), sock=listening)
+
+    def keep(self, answer: Any) -> str:
+        """Keep an answer that is too large for a frame; the key to fetch it by."""
+        key = secrets.token_hex(8)
+        self._large[key] = answer
+        while len(self._large) > LARGE_MAX:
+            self._large.pop(next(iter(self._large)))
+        asyncio.get_running_loop().call_later(LARGE_KEPT_S, self._large.pop, key, None)
+        return key
+
+    def take_large(self, key: str) -> Any:
+        """The answer that was kept under that key, once."""
+        lost = Failure.of(Unavailable("an answer that was too large for a frame is gone"))
+        return self._large.pop(key, lost)
+
+
+def _listen(path: Path) -> socket.socket:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.chmod(0o700)
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listening.bind(str(path))
+        listening.listen(BACKLOG)
+        listening.setblocking(False)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+class _Served(Connection):
+    """A caller."""
+
+    def __init__(self, server: SocketServer) -> None:
+        super().__init__()
+        self._server = server
+        self._running: dict[int, tuple[str, asyncio.Task[Any]]] = {}
+        self._is_greeted = False
+
+    def received(self, frame: Frame) -> None:
+        """Start a call, or end one that is waited for no more."""
+        if not self._is_greeted:
+            self._greet(frame)
+        elif frame.kind is Kind.CANCEL:
+            method, task = self._running.get(frame.request, ("", None))
+            if task is not None and method in LONG_POLLS:
+                task.cancel()
+        elif frame.incarnation != self._server.incarnation:
+            self._refuse(frame, "it is meant for an earlier process")
+        elif frame.kind is not Kind.CALL or frame.request in self._running:
+            self._refuse(frame, "it is no call")
+        elif len(self._running) >= SERVED_MAX:
+            self._refuse(frame, "too many calls are open")
+        else:
+            self._start(frame)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Long polls end with their caller; what else it asked for goes on."""
+        super().connection_lost(error)
+        for method, task in self._running.values():
+            if method in LONG_POLLS:
+                task.cancel()
+
+    def _greet(self, frame: Frame) -> None:
+        if frame.kind is not Kind.HELLO or decode(frame.body) != self._server.hello:
+            self._refuse(frame, f"here is {self._server.hello}")
+            return
+        self._is_greeted = True
+        self.send(encode(Kind.WELCOME, self._server.incarnation, frame.request))
+
+    def _refuse(self, frame: Frame, reason: str) -> None:
+        self.send(encode(Kind.REFUSED, self._server.incarnation, frame.request, reason))
+        self.flush()
+        if self.transport is not None:
+            self.transport.close()
+
+    def _start(self, frame: Frame) -> None:
+        try:
+            method, args, kwargs = decode_call(frame.body)
+        except FrameError as error:
+            self._answer(frame.request, Failure.of(HelmrError(f"a call has not run: {error}")))
+            return
+        task = self._loop.create_task(self._server.handle(method, *args, **kwargs))
+        self._running[frame.request] = (method, task)
+        # A call goes on without its caller.
+        self._server.running.add(task)
+        task.add_done_callback(partial(self._ended, frame.request))
+
+    def _ended(self, request: int, task: asyncio.Task[Any]) -> None:
+        self._server.running.discard(task)
+        del self._running[request]
+        if task.cancelled():
+            answer: Any = Failure.of(HelmrError("the call was cancelled"))
+        elif (error := task.exception()) is not None:  # only a bug in what handles calls gets here
+            logger.error("a call failed", exc_info=error)
+            answer = Failure.of(HelmrError(f"{type(error).__name__}: {error}"))
+        else:
+            answer = task.result()
+        self._answer(request, answer)
+
+    def _answer(self, request: int, answer: Any) -> None:
+        if self.transport is None:
+            return
+        incarnation = self._server.incarnation
+        try:
+            data = encode(Kind.ANSWER, incarnation, request, answer)
+        except FrameTooLarge:
+            data = encode(Kind.LARGE, incarnation, request, self._server.keep(answer))
+        except FrameError as error:
+            data = encode(Kind.ANSWER, incarnation, request, Failure.of(HelmrError(str(error))))
+        self.send(data)
+        if self.unsent_bytes > UNREAD_BYTES_MAX:
+            self.give_up("its caller reads no answers")

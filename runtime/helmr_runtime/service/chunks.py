@@ -25,7 +25,7 @@ from helmr_runtime.core.chunks import (
     SessionChunks,
 )
 from helmr_runtime.ports import Host
-from helmr_runtime.rpc.protocol import ActorDied, ActorNotFound
+from helmr_runtime.rpc.calls import ActorDied, ActorNotFound
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from helmr_runtime import tracing
 from helmr_runtime.core.commands import Answer, Command, TokenEnded
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.ports import ClaimsKept, Directory, Host
-from helmr_runtime.rpc.protocol import ActorNotFound, ActorOverloaded, CallError
+from helmr_runtime.rpc.calls import ActorNotFound, ActorOverloaded, CallError
 from helmr_runtime.service.lru import LruCache
 
 T = TypeVar("T")

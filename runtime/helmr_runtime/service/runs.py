@@ -6,7 +6,7 @@ from helmr import ids
 from helmr.errors import RunNotNewest
 from helmr.models import Page, RunInfo, RunJournal, RunStatus
 from helmr_runtime.core.commands import CancelRun, RetryRun
-from helmr_runtime.replay.journal import journal_of
+from helmr_runtime.replay.replay_log import journal_of
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.service.caller import Caller

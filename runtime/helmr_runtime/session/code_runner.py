@@ -50,9 +50,9 @@ from helmr_runtime.replay import (
     Unreadable,
     make_replay_log,
 )
+from helmr_runtime.replay.cursor import hashes_of
 from helmr_runtime.replay.driver import TREE_END_S
 from helmr_runtime.replay.durable_context import Secrets
-from helmr_runtime.replay.op_hashes import hashes_of
 from helmr_runtime.replay.replay_log import is_outcome
 from helmr_runtime.session.emissions import Emissions
 from helmr_runtime.session.outcomes import Outcomes

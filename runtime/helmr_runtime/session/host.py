@@ -39,7 +39,7 @@ from helmr_runtime.ports import (
     SlotState,
 )
 from helmr_runtime.replay.driver import SILENCE_S
-from helmr_runtime.replay.step_loop import blocked_by
+from helmr_runtime.replay.steps import blocked_by
 from helmr_runtime.session.chunk_polls import ChunkPolls
 from helmr_runtime.session.code_runner import CodeSettings
 from helmr_runtime.session.emissions import OnEmitted

@@ -35,6 +35,7 @@ from helmr_runtime.core.requests import (
 )
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
+from helmr_runtime.replay.cursor import hashes_of
 from helmr_runtime.replay.detached import (
     DetachedEnd,
     DetachedRun,
@@ -45,7 +46,6 @@ from helmr_runtime.replay.detached import (
 )
 from helmr_runtime.replay.durable_context import Secrets
 from helmr_runtime.replay.ends import Mismatch, Raised, Returned, StepEnd, Unreadable
-from helmr_runtime.replay.op_hashes import hashes_of
 from helmr_runtime.replay.replay_log import Outcome, outcome_of
 from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.session.snapshot import Snapshot, Snapshots, read_snapshot

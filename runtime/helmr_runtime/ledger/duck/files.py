@@ -28,7 +28,7 @@ from pathlib import Path
 
 from helmr.errors import DataError, LedgerBehind, RuntimeHeld
 from helmr_runtime.core.entries import GENESIS
-from helmr_runtime.rpc import descriptors
+from helmr_runtime.rpc import sockets
 from helmr_runtime.security.private_files import open_private
 
 LOCK_SUFFIX = ".lock"
@@ -100,12 +100,12 @@ class FileLock:
             ) from error
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        self._fd = descriptors.hold(fd)
+        self._fd = sockets.hold(fd)
 
     def release(self) -> None:
         """Let go. The file stays: removing it would let two hold two files of one name."""
         if self._fd is not None:
-            descriptors.release(self._fd)
+            sockets.release(self._fd)
             os.close(self._fd)
             self._fd = None
 

@@ -14,7 +14,7 @@ from helmr_runtime.process import pointer_files
 from helmr_runtime.process.gateway import GatewayActor, make_gateway
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.process.startup import local_key
-from helmr_runtime.rpc.protocol import Calls
+from helmr_runtime.rpc.calls import Calls
 from helmr_runtime.security.keys import read_key_ring
 
 

@@ -17,7 +17,7 @@ from helmr_runtime.process.actors import make_host, status_slots
 from helmr_runtime.process.own_threads import mark_threads
 from helmr_runtime.process.session_output import json_formatter, tag_prints
 from helmr_runtime.process.spec import RuntimeSpec
-from helmr_runtime.rpc.protocol import Calls
+from helmr_runtime.rpc.calls import Calls
 from helmr_runtime.rpc.ray import this_node
 from helmr_runtime.security.keys import ENVIRONMENT_NAME
 from helmr_runtime.session.host import HostActor

@@ -7,7 +7,7 @@ import os
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.process.spec import RuntimeSpec
-from helmr_runtime.rpc.protocol import Calls
+from helmr_runtime.rpc.calls import Calls
 from helmr_runtime.security.keys import read_key_ring
 
 

@@ -8,11 +8,11 @@ nothing).
 from __future__ import annotations
 
 import asyncio
-import pickle  # noqa: TID251 - stands for the process boundary, which pickles
+import pickle
 from collections import defaultdict
 from typing import Any
 
-from helmr_runtime.rpc.in_process import InProcessCalls
+from helmr_runtime.rpc.calls import InProcessCalls
 
 
 class LocalCalls(InProcessCalls):
@@ -41,10 +41,10 @@ class LocalCalls(InProcessCalls):
         """Run one call, of copies."""
         packed = pickle.dumps((args, kwargs))
         await self._awake[name].wait()
-        args, kwargs = pickle.loads(packed)  # noqa: S301 - made a moment ago, here
+        args, kwargs = pickle.loads(packed)
         answer = pickle.dumps(await super().serve(name, target, method, args, kwargs))
         await self._awake[name].wait()
-        return pickle.loads(answer)  # noqa: S301 - made a moment ago, here
+        return pickle.loads(answer)
 
 
 def _set() -> asyncio.Event:
