@@ -17,6 +17,7 @@ from helmr_runtime.ports import (
     Death,
     HostReport,
     Lease,
+    Ledger,
     Occupancy,
     Pulse,
     Released,

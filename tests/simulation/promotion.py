@@ -17,7 +17,14 @@ from helmr.errors import HelmrError, LedgerSuperseded
 from helmr_runtime.core.entries import RUNTIME, Entry, EntryKind, Principal
 from helmr_runtime.core.promotion import Promote
 from helmr_runtime.ledger.memory import TEST_RING
-from helmr_runtime.rpc.calls import DIRECTORY, GATEWAY, LEDGER
+from helmr_runtime.rpc.calls import (
+    DIRECTORY,
+    GATEWAY,
+    LEDGER,
+    directory_of,
+    host_of,
+    ledger_client_of,
+)
 from helmr_runtime.service import Service
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.follower import Copy, follow
@@ -170,9 +177,9 @@ class Promotion:
                 fails=lambda: False,
             )
             service = Service(
-                ledger=calls.ledger_client(calls),
-                directory=calls.directory(calls),
-                host_named=lambda name: calls.host(calls, name),
+                ledger=ledger_client_of(calls),
+                directory=directory_of(calls),
+                host_named=lambda name: host_of(calls, name),
                 clock=world.clock,
                 version="simulated",
                 ring=TEST_RING,
