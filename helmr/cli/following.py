@@ -25,7 +25,7 @@ from helmr.errors import Unavailable, UsageError
 if TYPE_CHECKING:
     from helmr.client import Client
     from helmr_runtime.ledger.duck.followed import FollowedLedger
-    from helmr_runtime.ledger.duck.offline import Keys
+    from helmr_runtime.ledger.duck.rebuild import Keys
 
 WAIT_S = 10.0
 """How long one call waits for the next entry."""

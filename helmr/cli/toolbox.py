@@ -22,7 +22,7 @@ from helmr.version import version
 
 if TYPE_CHECKING:
     from helmr_runtime.ledger.duck.audit import Audit
-    from helmr_runtime.ledger.duck.offline import Keys
+    from helmr_runtime.ledger.duck.rebuild import Keys
 
 KEYS_BYTES_MAX = 64 * 1024
 
@@ -159,7 +159,7 @@ def verify(
         _show_audit(found, json, f"{source} is whole")
         return
     data_dir = stopped_data_dir(cli)
-    with locked(data_dir), stored_ledger(data_dir / LEDGER_NAME, takes_older=True) as ledger:
+    with locked(data_dir), stored_ledger(data_dir / LEDGER_NAME) as ledger:
         found = audit(ledger, keys_of(keys, data_dir), now)
     _show_audit(found, json, f"{data_dir} is whole")
 
@@ -266,7 +266,7 @@ def _existing(source: Path) -> Path:
 
 def keys_of(named: Path | None, data_dir: Path | None) -> Keys:
     """The master keys of a file, of the environment or of the data directory; none of them is no error yet."""
-    from helmr_runtime.ledger.duck.offline import Keys
+    from helmr_runtime.ledger.duck.rebuild import Keys
     from helmr_runtime.security.keys import ENVIRONMENT_NAME, read_key_ring
 
     if named is not None:

@@ -29,8 +29,8 @@ from helmr_runtime.ledger.duck import commit_log, files
 from helmr_runtime.ledger.duck.appends import Appends, Checkpoint, LeaseRow
 from helmr_runtime.ledger.duck.commit_log import CommitLog, read_unmerged
 from helmr_runtime.ledger.duck.files import HeadMark, HeadPosition
-from helmr_runtime.ledger.duck.offline import Keys
 from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.duck.rebuild import Keys
 from helmr_runtime.notices.targets import read_targets, to_json
 from helmr_runtime.security.keys import read_key_ring
 from helmr_runtime.toolbox.backup import stored_backup

@@ -10,7 +10,7 @@ import pytest
 
 from helmr_runtime.ledger.duck.appends import ENTRIES, VALUES_MAX
 from helmr_runtime.ledger.duck.batch_statement import AT_ONCE, MANY
-from helmr_runtime.ledger.duck.schema import migrate
+from helmr_runtime.ledger.duck.schema import make
 
 
 @pytest.mark.parametrize("count", [0, 1, VALUES_MAX, VALUES_MAX + 1, MANY - 1, MANY, AT_ONCE + 1])
@@ -32,7 +32,7 @@ def test_every_value_of_an_entry_is_stored_as_it_is(count: int, has_none: bool) 
         for number in range(1, count + 1)
     ]
     connection = duckdb.connect()
-    migrate(connection)
+    make(connection)
     connection.execute("SET TimeZone = 'UTC'")
     ENTRIES.execute(connection, rows)
     stored = connection.execute("SELECT * FROM entries ORDER BY feed_offset").fetchall()

@@ -17,8 +17,9 @@ from helmr_runtime.ledger import index
 from helmr_runtime.ledger.duck import projector, table_writer
 from helmr_runtime.ledger.duck.audit import audit
 from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.offline import Keys, stored_ledger
+from helmr_runtime.ledger.duck.offline import stored_ledger
 from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.duck.rebuild import Keys
 from helmr_runtime.ledger.duck.rows import uuid_of
 from helmr_runtime.ledger.duck.table_writer import Tables
 from helmr_runtime.ledger.projection import Projection

@@ -12,8 +12,9 @@ from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.duck import commit_log
 from helmr_runtime.ledger.duck.commit_log import HEADER, MARK, read_unmerged
 from helmr_runtime.ledger.duck.files import LOG_SUFFIX, MARK_SUFFIX
-from helmr_runtime.ledger.duck.offline import Keys, stored_ledger
+from helmr_runtime.ledger.duck.offline import stored_ledger
 from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.duck.rebuild import Keys
 from helmr_runtime.toolbox.repair import repair
 from tests.ledger.sessions import SMALL, START_AT, running
 from tests.ledger.test_commit_log import LOG_ID, commit, opened, texts

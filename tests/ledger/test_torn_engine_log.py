@@ -15,8 +15,9 @@ from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.duck.audit import audit
 from helmr_runtime.ledger.duck.engine_errors import unopened
 from helmr_runtime.ledger.duck.files import LOG_SUFFIX, MARK_SUFFIX, WAL_SUFFIX
-from helmr_runtime.ledger.duck.offline import Keys, stored_ledger
+from helmr_runtime.ledger.duck.offline import stored_ledger
 from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.duck.rebuild import Keys
 from helmr_runtime.toolbox.repair import repair
 from tests.ledger.sessions import SMALL, START_AT, Hand, running
 from tests.ledger.test_damaged_log import flip

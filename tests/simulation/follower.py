@@ -13,7 +13,7 @@ from helmr_runtime.core.backup_file import ENTRY
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.core.pruning import sessions_of
 from helmr_runtime.ledger.duck.database import in_the_clear
-from helmr_runtime.ledger.duck.offline import checkpoint_row_of, entry_row_of
+from helmr_runtime.ledger.duck.rebuild import checkpoint_row_of, entry_row_of
 from helmr_runtime.ledger.duck.rows import entry_of, id_of
 from helmr_runtime.ledger.kept_entries import KeptEntries, Stored
 from helmr_runtime.ports.copies import CopyPosition

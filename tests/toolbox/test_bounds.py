@@ -12,8 +12,8 @@ import pytest
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.duck.database import Database
 from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.offline import Keys
 from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.duck.rebuild import Keys
 from helmr_runtime.ports.copies import CopyPosition
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.service.backups import Backups

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from itertools import chain
 from pathlib import Path
 
 import duckdb
@@ -13,19 +12,20 @@ from helmr.errors import DataError, LedgerDamaged, UsageError
 from helmr.version import version
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.duck.audit import Audit, audit
-from helmr_runtime.ledger.duck.offline import Keys, stored_ledger
+from helmr_runtime.ledger.duck.offline import stored_ledger
 from helmr_runtime.ledger.duck.open import open_ledger
-from helmr_runtime.ledger.duck.schema import MIGRATIONS
+from helmr_runtime.ledger.duck.rebuild import Keys
+from helmr_runtime.ledger.duck.schema import SCHEMA
 from helmr_runtime.security.keys import read_key_ring
 from tests.cli.conftest import process
+from tests.fixtures.editions import OF_0_1_0, SCHEMAS, bring_to
 from tests.ledger.sessions import SMALL
 from tests.toolbox.conftest import EARLIER, RING
 from tests.toolbox.test_verify import digests
 
 pytestmark = pytest.mark.allows_blocking
 
-SCHEMA_OF_0_1_0 = 2
-NEWEST = len(MIGRATIONS)
+NEWEST = SCHEMA
 
 
 @pytest.fixture
@@ -39,20 +39,12 @@ def older_keys(older: Path) -> Keys:
     return Keys(read_key_ring(older.parent / RING, {}))
 
 
-def bring_to(path: Path, schema: int) -> None:
-    """As an edition with that schema has left it."""
-    with duckdb.connect(str(path)) as connection:
-        for statement in chain.from_iterable(MIGRATIONS[SCHEMA_OF_0_1_0:schema]):
-            connection.execute(statement)
-        connection.execute("UPDATE meta SET number = $1 WHERE name = 'schema'", [schema])
-
-
 def verified(path: Path, keys: Keys, now: datetime) -> Audit:
-    with stored_ledger(path, takes_older=True) as ledger:
+    with stored_ledger(path) as ledger:
         return audit(ledger, keys, now)
 
 
-@pytest.mark.parametrize("schema", range(SCHEMA_OF_0_1_0, NEWEST))
+@pytest.mark.parametrize("schema", SCHEMAS)
 def test_an_older_ledger_is_verified_as_it_stands(
     older: Path, older_keys: Keys, now: datetime, schema: int
 ) -> None:
@@ -92,7 +84,7 @@ def test_the_command_checks_an_older_ledger_and_says_what_it_did_not(older: Path
     said = process("verify", "--data-dir", str(older.parent))
     assert said.code == 0, said.err
     assert "is whole" in said.err
-    assert f"older schema {SCHEMA_OF_0_1_0}" in said.err
+    assert f"older schema {OF_0_1_0}" in said.err
     assert {k: v for k, v in digests(older.parent).items() if k in before} == before
 
 

@@ -21,8 +21,9 @@ from helmr_runtime.ledger.duck import copying
 from helmr_runtime.ledger.duck.audit import Audit, audit
 from helmr_runtime.ledger.duck.followed import FollowedLedger, followed_ledger
 from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.offline import Keys, stored_ledger
+from helmr_runtime.ledger.duck.offline import stored_ledger
 from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.duck.rebuild import Keys
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.security.generations import make_stamp, proven_generation
 from helmr_runtime.security.keys import KeyRing, MasterKey

@@ -33,8 +33,9 @@ from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.duck import pruning
 from helmr_runtime.ledger.duck.audit import Audit, audit
 from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.offline import Keys, stored_ledger
+from helmr_runtime.ledger.duck.offline import stored_ledger
 from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.duck.rebuild import Keys
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ledger.retention import BETWEEN_PAGES, FIRST_AFTER
 from helmr_runtime.ports.copies import CopyPosition

@@ -14,8 +14,8 @@ import pytest
 from helmr.errors import DataError, LedgerDamaged
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.duck.files import HeadMark, HeadPosition
-from helmr_runtime.ledger.duck.offline import Keys
 from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.duck.rebuild import Keys
 from helmr_runtime.toolbox.backup import stored_backup
 from helmr_runtime.toolbox.repair import KEPT, repair
 from tests.ledger.sessions import SMALL, start_of

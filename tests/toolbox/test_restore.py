@@ -14,9 +14,9 @@ from helmr.errors import DataError, LedgerDamaged, StoreUnavailable, UsageError
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.backup_file import BackupHeader, BackupReader
 from helmr_runtime.ledger.actor import LedgerActor
-from helmr_runtime.ledger.duck.offline import Keys
 from helmr_runtime.ledger.duck.open import open_ledger
-from helmr_runtime.ledger.duck.schema import MIGRATIONS
+from helmr_runtime.ledger.duck.rebuild import Keys
+from helmr_runtime.ledger.duck.schema import SCHEMA
 from helmr_runtime.ports.restoring import restore as restored_state
 from helmr_runtime.security.keys import key_ring_text, read_key_ring
 from helmr_runtime.service.backups import Backups
@@ -111,7 +111,7 @@ async def test_a_backup_of_a_ledger_at_work_ends_where_it_began(
     made = restore(file, tmp_path / "copy" / path.name, keys, None, now)
     assert made.checked.through == before["feed_offset"]
     assert made.header == BackupHeader(
-        "1.0", len(MIGRATIONS), made.checked.through, made.header.openings, True
+        "1.0", SCHEMA, made.checked.through, made.header.openings, True
     )
 
 

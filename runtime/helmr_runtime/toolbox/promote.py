@@ -19,8 +19,9 @@ from helmr_runtime.ledger.duck.followed import (
     end_following,
     followed_ledger,
 )
-from helmr_runtime.ledger.duck.offline import Keys, StoredLedger
+from helmr_runtime.ledger.duck.offline import StoredLedger
 from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.duck.rebuild import Keys
 
 
 @dataclass(frozen=True, slots=True)

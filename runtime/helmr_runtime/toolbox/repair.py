@@ -6,7 +6,7 @@ Entries are never invented, and dropped only from a feed offset on that the oper
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -22,17 +22,9 @@ from helmr_runtime.ledger.duck.files import (
     held,
     sync_directory,
 )
-from helmr_runtime.ledger.duck.known_keys import known_keys
-from helmr_runtime.ledger.duck.offline import (
-    CheckpointRow,
-    Keys,
-    StoredLedger,
-    new_ledger,
-    stored_ledger,
-    translated,
-)
+from helmr_runtime.ledger.duck.offline import StoredLedger, stored_ledger, translated
+from helmr_runtime.ledger.duck.rebuild import CheckpointRow, Keys, Page, Refold, rebuild
 from helmr_runtime.ledger.duck.recovery import uncollected
-from helmr_runtime.ledger.duck.refold import Refold
 from helmr_runtime.toolbox.torn_blocks import copied, refused_block
 
 KEPT = ".before-repair"
@@ -173,7 +165,7 @@ def _require_acknowledged(old: StoredLedger) -> None:
 
 @uncollected()
 def _prove_entries(old: StoredLedger, keys: Keys, now: datetime, through: int) -> None:
-    refold = Refold(keys.open_body(), keys.chain_key, now)
+    refold = Refold(keys, now)
     for chunk in old.entries(through=through):
         try:
             refold.add(chunk)
@@ -205,15 +197,17 @@ def _write(
     forgives_gaps: bool,
 ) -> Audit:
     """The new file, checked."""
-    with translated(fresh), new_ledger(fresh, keys, now) as ledger:
+
+    def pages() -> Iterator[Page]:
         for chunk in old.entries(through=through):
             checkpoints: list[CheckpointRow] = []
             if left_out is not None:
                 stored = old.checkpoints(chunk[0][0] - 1, chunk[-1][0])
                 checkpoints = [row for row in stored if (row[1], row[0]) not in left_out]
-            ledger.add(chunk, checkpoints)
-        header = replace(old.header(""), through=through)
-        ledger.finish(header, known=known_keys(old.file), forgives_gaps=forgives_gaps)
+            yield chunk, checkpoints
+
+    with translated(fresh):
+        rebuild(fresh, pages(), keys, now, old.known, forgives_gaps=forgives_gaps)
     with stored_ledger(fresh) as made:
         return audit(made, keys, now)
 

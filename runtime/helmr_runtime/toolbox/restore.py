@@ -15,17 +15,17 @@ from helmr.errors import StoreUnavailable, UsageError
 from helmr_runtime.core.backup_file import ENTRY, BackupHeader, BackupReader
 from helmr_runtime.ledger.duck.audit import Audit, audit
 from helmr_runtime.ledger.duck.files import sync_directory
-from helmr_runtime.ledger.duck.offline import (
+from helmr_runtime.ledger.duck.offline import stored_ledger, translated
+from helmr_runtime.ledger.duck.rebuild import (
     CheckpointRow,
     Keys,
-    NewLedger,
+    Page,
+    Unsaid,
     checkpoint_row_of,
     entry_row_of,
-    new_ledger,
-    stored_ledger,
-    translated,
+    rebuild,
 )
-from helmr_runtime.ledger.duck.recovery import uncollected
+from helmr_runtime.ledger.duck.recovery import ENCRYPTS, uncollected
 from helmr_runtime.ledger.duck.rows import Row
 
 LINES_AT_A_TIME = 10_000
@@ -49,11 +49,12 @@ def build(path: Path, lines: Iterable[bytes], keys: Keys, now: datetime) -> Rest
         LedgerDamaged: The backup is not what was written; names the line or the entry.
     """
     reader = BackupReader(lines)
-    with translated(path), new_ledger(path, keys, now) as ledger:
-        _copy(reader, ledger)
-        ledger.finish(reader.header)
+    header = reader.header
+    known = Unsaid({"openings": header.openings, ENCRYPTS: int(header.encrypts)})
+    with translated(path):
+        rebuild(path, _pages(reader), keys, now, known)
     with stored_ledger(path) as stored:
-        return Restored(reader.header, audit(stored, keys, now))
+        return Restored(header, audit(stored, keys, now))
 
 
 def restore(
@@ -89,24 +90,26 @@ def restore(
     return restored
 
 
-def _copy(reader: BackupReader, ledger: NewLedger) -> None:
+def _pages(reader: BackupReader) -> Iterator[Page]:
+    through = 0
     entries: list[Row] = []
     checkpoints: list[CheckpointRow] = []
     for row in reader.rows():
         try:
             if row[0] == ENTRY:
                 if len(entries) + len(checkpoints) >= LINES_AT_A_TIME:
-                    ledger.add(entries, checkpoints)
+                    yield entries, checkpoints
                     entries, checkpoints = [], []
                 entries.append(entry_row_of(row[1:]))
+                through = entries[-1][0]
             else:
                 checkpoints.append(checkpoint_row_of(row[1:]))
         except (ValueError, TypeError, AttributeError, OverflowError) as error:
             raise reader.damage("it is no line of a backup") from error
-    ledger.add(entries, checkpoints)
-    if ledger.refold.index.head_offset != reader.header.through:
+    yield entries, checkpoints
+    if through != reader.header.through:
         raise reader.damage(
-            f"the entries end at feed offset {ledger.refold.index.head_offset}, not {reader.header.through}"
+            f"the entries end at feed offset {through}, not {reader.header.through}"
         )
 
 

@@ -22,11 +22,10 @@ from helmr_runtime.core.same_state import difference
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ledger.bodies import Bodies
 from helmr_runtime.ledger.duck import rows
-from helmr_runtime.ledger.duck.offline import CheckpointRow, Keys, StoredLedger
+from helmr_runtime.ledger.duck.offline import StoredLedger
+from helmr_runtime.ledger.duck.rebuild import CheckpointRow, Covered, Keys, fold
 from helmr_runtime.ledger.duck.recovery import uncollected
-from helmr_runtime.ledger.duck.refold import Refold
-from helmr_runtime.ledger.duck.schema import MIGRATIONS
-from helmr_runtime.ledger.duck.table_writer import project
+from helmr_runtime.ledger.duck.schema import SCHEMA
 from helmr_runtime.ledger.known_operations import OPERATION_AGE
 
 TABLES: Mapping[str, str] = {
@@ -96,7 +95,7 @@ class Audit:
     checkpoints: int = 0
     through: int = 0
     projected: int = 0
-    schema: int = len(MIGRATIONS)
+    schema: int = SCHEMA
     tables: bool = True
 
 
@@ -112,13 +111,12 @@ def audit(ledger: StoredLedger, keys: Keys, now: datetime) -> Audit:
     found = Audit(
         through=ledger.head_offset, projected=ledger.projected_offset, schema=ledger.schema
     )
-    found.tables = found.schema == len(MIGRATIONS)
-    refold = Refold(keys.open_body(), keys.chain_key, now)
-    _fold(ledger, refold, 0, found.projected)
+    found.tables = found.schema == SCHEMA
+    refold = fold(ledger.connection, keys, now, _pages(ledger, 0, found.projected))
     if found.tables:
-        project(ledger.connection, refold.tables())
         _compare_tables(ledger, now)
-    _fold(ledger, refold, found.projected, found.through)
+    for entries, covered in _pages(ledger, found.projected, found.through):
+        refold.add(entries, covered)
     found.entries, found.sessions = refold.entries, refold.sessions
     _check_gaps(ledger, found, refold.index.pruned_entries)
     for (offset, session, seq, _), what in bad_checkpoints(ledger, keys, found.through):
@@ -139,9 +137,11 @@ def audit(ledger: StoredLedger, keys: Keys, now: datetime) -> Audit:
     return found
 
 
-def _fold(ledger: StoredLedger, refold: Refold, after: int, through: int) -> None:
+def _pages(
+    ledger: StoredLedger, after: int, through: int
+) -> Iterator[tuple[list[rows.Row], Covered]]:
     for chunk in ledger.entries(after=after, through=through):
-        refold.add(chunk, ledger.checkpointed(chunk[0][0] - 1, chunk[-1][0]))
+        yield chunk, ledger.checkpointed(chunk[0][0] - 1, chunk[-1][0])
 
 
 def _check_gaps(ledger: StoredLedger, found: Audit, pruned: int) -> None:

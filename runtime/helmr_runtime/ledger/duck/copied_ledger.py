@@ -22,7 +22,7 @@ from helmr_runtime.ledger.duck.group import GroupCommit
 from helmr_runtime.ledger.duck.pruning import Pruner
 from helmr_runtime.ledger.duck.reads import hash_at
 from helmr_runtime.ledger.duck.recovery import SUPERSEDED
-from helmr_runtime.ledger.duck.schema import MIGRATIONS
+from helmr_runtime.ledger.duck.schema import SCHEMA
 from helmr_runtime.ledger.readable import ReadableLedger
 from helmr_runtime.ports.copies import CopiedPage, CopiedRows, CopyPosition
 from helmr_runtime.security.generations import LEDGER_CHARS, make_stamp, proven_generation
@@ -85,7 +85,7 @@ class CopiedLedger(ReadableLedger):
         return found[1].hex()[:LEDGER_CHARS] if found is not None else ""
 
     async def backup_header(self, version: str) -> BackupHeader:
-        numbers = len(MIGRATIONS), self.index.head_offset, self.openings
+        numbers = SCHEMA, self.index.head_offset, self.openings
         return BackupHeader(version, *numbers, self.encrypts)
 
     async def copied_rows(self, after: int, through: int) -> CopiedRows:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from helmr.errors import MasterKeyMissing, PayloadDamaged, StoreUnavailable
+from helmr.errors import DataError, MasterKeyMissing, PayloadDamaged, StoreUnavailable
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.ledger.duck import making
 from helmr_runtime.ledger.duck.appends import Appends, append
@@ -36,7 +36,7 @@ from helmr_runtime.ledger.duck.files import (
 )
 from helmr_runtime.ledger.duck.merging import Merging, check_mark, entry_hash
 from helmr_runtime.ledger.duck.rows import OpenBody, body_of, entry_of, first_row
-from helmr_runtime.ledger.duck.schema import migrate
+from helmr_runtime.ledger.duck.schema import SCHEMA, make, schema_of, sign
 
 T = TypeVar("T")
 
@@ -163,12 +163,20 @@ class Database:
         """Reads on the writer's connection, in the writer's thread; raises as `writer` does."""
         return Reader(self.writer, self._open_body)
 
-    def open(self, check: Callable[[Connection], None] = lambda _: None) -> None:
-        """Lock, connect, check the head mark, have `check` look at the file as it is, and migrate it.
+    def open(
+        self,
+        check: Callable[[Connection], None] = lambda _: None,
+        carry_over: Callable[[], None] | None = None,
+    ) -> None:
+        """Lock, connect, check the head mark, and have `check` look at the file as it is.
+
+        Args:
+            check: Raises if it is not to be opened.
+            carry_over: Makes a file of an earlier schema, which is closed meanwhile, one of today's.
 
         Raises:
             RuntimeHeld: Another runtime holds the file.
-            DataError: The file is no database.
+            DataError: The file is no database, or a newer Helmr's, or an earlier one's and nothing carries it over.
             LedgerBehind: The file holds less than the head mark says, or its log belongs to another.
             LedgerDamaged: The log of commits is damaged, or the engine's own.
         """
@@ -186,7 +194,8 @@ class Database:
             mark = max(mark, self._merging.head, key=lambda found: found.feed_offset)
             self._merging.head = mark
             check(self.writer)
-            migrate(self.writer)
+            self._bring_to_schema(carry_over)
+            sign(self.writer)
             self._merging.own_log(self.writer)
             # The mark exists from now on: writing it in place needs no room on a full disk.
             self.mark.write(mark)
@@ -195,6 +204,21 @@ class Database:
         except BaseException:
             self.close()
             raise
+
+    def _bring_to_schema(self, carry_over: Callable[[], None] | None) -> None:
+        """Make today's tables, or have the file carried over to them; everything committed stands in it."""
+        schema = schema_of(self.writer)
+        if schema == 0:
+            make(self.writer)
+        elif schema < SCHEMA:
+            if carry_over is None:
+                raise DataError(f"{self.path} has schema {schema}, and this opens {SCHEMA}")
+            self.writer.execute("CHECKPOINT")
+            self._disconnect()
+            self._log.close()
+            carry_over()
+            self._connect()
+            self._merging.open_log(self.writer)
 
     def require_open(self) -> None:
         """Connect anew if an earlier `heal` could not."""

@@ -22,6 +22,7 @@ from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.core.pruning import sessions_of
 from helmr_runtime.ledger.duck import rows
 from helmr_runtime.ledger.duck.before_opening import FOLLOWS
+from helmr_runtime.ledger.duck.carry_over import carry_rows
 from helmr_runtime.ledger.duck.database import Connection
 from helmr_runtime.ledger.duck.files import (
     LOCK_SUFFIX,
@@ -33,20 +34,22 @@ from helmr_runtime.ledger.duck.files import (
     sync_directory,
 )
 from helmr_runtime.ledger.duck.known_keys import check_ring
-from helmr_runtime.ledger.duck.offline import (
+from helmr_runtime.ledger.duck.offline import translated
+from helmr_runtime.ledger.duck.rebuild import (
+    UNSAID,
     CheckpointRow,
+    Covered,
     Keys,
     checkpoint_row_of,
     connected,
     entry_row_of,
+    fold,
     insert_rows,
-    translated,
+    set_numbers,
 )
-from helmr_runtime.ledger.duck.recovery import CHUNK, ENCRYPTS, uncollected
-from helmr_runtime.ledger.duck.refold import Refold
+from helmr_runtime.ledger.duck.recovery import CHUNK, ENCRYPTS
 from helmr_runtime.ledger.duck.removing import Removal, remove
-from helmr_runtime.ledger.duck.schema import migrate
-from helmr_runtime.ledger.duck.table_writer import project
+from helmr_runtime.ledger.duck.schema import SCHEMA, make, schema_of, sign
 from helmr_runtime.ports.copies import CopyPosition
 
 WHOLE_FROM = "whole_from"
@@ -67,7 +70,6 @@ _ROWS = "SELECT * FROM entry_rows WHERE feed_offset > $1 ORDER BY feed_offset LI
 _CHECKPOINTED = (
     "SELECT DISTINCT session, feed_offset FROM checkpoints WHERE feed_offset BETWEEN $1 AND $2"
 )
-_SET = "INSERT INTO meta VALUES ($1, $2) ON CONFLICT DO UPDATE SET number = excluded.number"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,6 @@ class FollowedLedger:
             self._mark.write(HeadPosition(entries[-1][0], entries[-1][9]))
             self.position = self._read_position()
 
-    @uncollected()
     def fold(self, keys: Keys, now: datetime) -> Folded:
         """Check every entry and write the tables that follow from them, anew.
 
@@ -141,25 +142,23 @@ class FollowedLedger:
         """
         if keys.ring is not None:
             check_ring(self._connection, keys.ring, self.path)
-        refold = Refold(keys.open_body(), keys.chain_key, now)
         with translated(self.path):
             self._clear()
-            after = 0
-            while found := self._connection.execute(_ROWS, [after, CHUNK]).fetchall():
-                bounds = [found[0][0], found[-1][0]]
-                saved = set(self._connection.execute(_CHECKPOINTED, bounds).fetchall())
-                refold.add(found, saved)
-                after = found[-1][0]
-                self._connection.begin()
-                project(self._connection, refold.tables())
-                self._connection.commit()
+            refold = fold(self._connection, keys, now, self._pages())
         return Folded(self.position.offset, refold.entries, refold.sessions)
 
     def _clear(self) -> None:
         """An earlier fold may have been ended in the middle."""
         for table in _TABLES:
             self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
-        self._connection.execute(_SET, ["projected_offset", 0])
+        set_numbers(self._connection, {"projected_offset": 0})
+
+    def _pages(self) -> Iterator[tuple[Sequence[rows.Row], Covered]]:
+        after = 0
+        while found := self._connection.execute(_ROWS, [after, CHUNK]).fetchall():
+            bounds = [found[0][0], found[-1][0]]
+            yield found, set(self._connection.execute(_CHECKPOINTED, bounds).fetchall())
+            after = found[-1][0]
 
     def _check(self, entries: Sequence[rows.Row]) -> None:
         last, next_seq = self.position.offset, dict[UUID, int]()
@@ -182,10 +181,9 @@ class FollowedLedger:
             WHOLE_FROM: max(page.pruned_offset, self.meta.get(WHOLE_FROM, 0)),
             PRIMARY: page.generation,
         }
-        for name, number in numbers.items():
-            if self.meta.get(name) != number:
-                self._connection.execute(_SET, [name, number])
-                self.meta[name] = number
+        changed = {name: new for name, new in numbers.items() if self.meta.get(name) != new}
+        set_numbers(self._connection, changed)
+        self.meta |= changed
 
     def _read_position(self) -> CopyPosition:
         last = rows.first_row(self._connection.execute(_LAST))
@@ -222,15 +220,27 @@ def followed_ledger(path: Path, *, makes: bool = False) -> Iterator[FollowedLedg
     mark = HeadMark(path.with_name(path.name + MARK_SUFFIX))
     try:
         check_is_database(path)
+        _bring_to_schema(path, makes=makes)
         with translated(path), connected(path) as connection:
-            path.chmod(0o600)
-            migrate(connection)
-            _check_follows(path, connection, makes=makes)
             sync_directory(path.parent)
             yield FollowedLedger(path, connection, mark)
     finally:
         mark.close()
         lock.release()
+
+
+def _bring_to_schema(path: Path, *, makes: bool) -> None:
+    """Make today's tables in a new file, or carry the rows of a follower's file over to them."""
+    with translated(path), connected(path) as connection:
+        path.chmod(0o600)
+        schema = schema_of(connection)
+        if schema == 0:
+            make(connection)
+        _check_follows(path, connection, makes=makes)
+        if schema in (0, SCHEMA):
+            sign(connection)
+            return
+    carry_rows(path, (*UNSAID, FOLLOWS, WHOLE_FROM, PRIMARY))
 
 
 def end_following(path: Path) -> None:
@@ -252,7 +262,7 @@ def _check_follows(path: Path, connection: Connection, *, makes: bool) -> None:
             f"the ledger in {path.parent} follows no other",
             hint="Follow into an empty folder, or into one that `helmr follow` has made.",
         )
-    connection.execute(_SET, [FOLLOWS, 1])
+    set_numbers(connection, {FOLLOWS: 1})
 
 
 def _rows_of(page: CopyPage) -> tuple[list[rows.Row], list[CheckpointRow]]:

@@ -1,4 +1,4 @@
-"""Ledger files that no runtime has open: one read and left as it is, one written from rows that stand elsewhere.
+"""Ledger files that no runtime has open: read, and left as they are.
 
 Every method blocks. A file is read under its own lock, so that no ledger opens it meanwhile, with DuckDB's read-only
 mode, which replays a write-ahead log in memory and writes neither.
@@ -8,12 +8,9 @@ Invariants: S-66, S-67.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -21,19 +18,15 @@ import duckdb
 
 from helmr.errors import DataError, LedgerDamaged, StoreUnavailable, UsageError
 from helmr_runtime.core.backup_file import BackupHeader
-from helmr_runtime.core.entries import GENESIS
-from helmr_runtime.ledger.bodies import Bodies
 from helmr_runtime.ledger.duck import rows
 from helmr_runtime.ledger.duck.appends import (
     CHECKPOINT_COLUMNS,
-    CHECKPOINTS,
     ENTRY_COLUMNS,
     Appends,
     Table,
     checkpoint_rows,
     entry_rows,
 )
-from helmr_runtime.ledger.duck.batch_statement import BatchStatement
 from helmr_runtime.ledger.duck.commit_log import LOG_ID, LOG_NUMBER, read_to_damage
 from helmr_runtime.ledger.duck.copying import copied_rows
 from helmr_runtime.ledger.duck.database import Connection, Reader, in_the_clear
@@ -46,27 +39,13 @@ from helmr_runtime.ledger.duck.files import (
     HeadPosition,
     check_is_database,
     held,
-    sync_directory,
 )
-from helmr_runtime.ledger.duck.known_keys import check_ring, remember
+from helmr_runtime.ledger.duck.known_keys import check_ring, known_keys
+from helmr_runtime.ledger.duck.rebuild import ENGINE, KNOWN_GAPS, CheckpointRow, Keys, Page, Unsaid
 from helmr_runtime.ledger.duck.recovery import CHUNK, ENCRYPTS
-from helmr_runtime.ledger.duck.refold import Refold
-from helmr_runtime.ledger.duck.schema import MIGRATIONS, migrate, too_new, use_newer, written_by
-from helmr_runtime.ledger.duck.table_writer import project
+from helmr_runtime.ledger.duck.schema import SCHEMA, make, too_new, use_newer, written_by
 from helmr_runtime.ports.copies import CopiedRows
-from helmr_runtime.security.keys import KeyRing
 
-TABLES_EVERY = 100_000
-"""Entries folded between two writes of the tables: rows are written once where a session's entries stand together, and
-those that wait for it take some 200 MB at most."""
-
-_CONFIG = {
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-    "memory_limit": "1GB",
-    "python_enable_replacements": "false",
-    "threads": "2",
-}
 _ENTRIES = """
 SELECT feed_offset, session, seq, epoch_us(recorded_at), kind, run, op, principal, body, hash
 FROM stored.entries WHERE feed_offset > $1 AND feed_offset <= $2 ORDER BY feed_offset
@@ -79,58 +58,12 @@ _CHECKPOINT_ROWS = """
 SELECT feed_offset, session, seq, body FROM stored.checkpoints WHERE feed_offset > $1 AND feed_offset <= $2
 ORDER BY feed_offset, rowid
 """
-_INSERT_ENTRIES = BatchStatement(
-    "INSERT INTO entries SELECT * REPLACE (make_timestamptz(recorded_us) AS recorded_us) FROM ({rows})",
-    ENTRY_COLUMNS.replace("recorded_at TIMESTAMPTZ", "recorded_us BIGINT"),
-)
-
-KNOWN_GAPS = "known_gaps"
-"""The row of `meta` that says how many entries lack for good."""
 
 LOGGED_ROWID = 2**60
 """Of the first row that only a log has: it stands behind all that the file has."""
 
 _NO_ROOM = ("No space left on device", "Disk quota exceeded")
 """What the engine says of a full disk; it has no class for that."""
-
-CheckpointRow = tuple[int, UUID, int, str]
-"""Feed offset, session, seq, stored text."""
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """What entries are opened with and chains are checked by.
-
-    Args:
-        ring: The master keys, if there are any.
-    """
-
-    ring: KeyRing | None
-
-    @property
-    def bodies(self) -> Bodies:
-        """Opens sealed bodies."""
-        return Bodies(self.ring)
-
-    def open_body(self) -> rows.OpenBody:
-        """Opens the bodies of entries."""
-        bodies = self.bodies
-
-        def open_body(stored: str, session_id: str, seq: int, kind: str) -> str:
-            return bodies.open(stored, session_id=session_id, seq=seq, kind=kind)
-
-        return open_body
-
-    def chain_key(self, session_id: str, key_id: str | None) -> bytes | None:
-        """The key of a session's chain; None for a chain that began without one."""
-        if key_id is None:
-            return None
-        if self.ring is None:
-            raise UsageError(
-                f"the chain of {session_id} was made with master key {key_id!r}, and there are no keys here",
-                hint="Give --keys FILE, or set HELMR_MASTER_KEYS.",
-            )
-        return self.ring.chain_key(session_id, key_id)
 
 
 class StoredLedger:
@@ -188,6 +121,16 @@ class StoredLedger:
         """A page of a backup."""
         return copied_rows(Reader(self.file, in_the_clear), after, through)
 
+    @property
+    def known(self) -> Unsaid:
+        """What its entries do not say."""
+        return Unsaid(self.meta, known_keys(self.file))
+
+    def pages(self) -> Iterator[Page]:
+        """All of its entries, each page with the checkpoints that cover them."""
+        for chunk in self.entries():
+            yield chunk, self.checkpoints(chunk[0][0] - 1, chunk[-1][0])
+
     def entries(self, *, after: int = 0, through: int | None = None) -> Iterator[list[rows.Row]]:
         """The rows of the entries behind a feed offset, up to another, in order, some at a time."""
         end = self.head_offset if through is None else through
@@ -229,19 +172,16 @@ class StoredLedger:
 
 
 @contextmanager
-def stored_ledger(
-    path: Path, *, to_damage: bool = False, takes_older: bool = False
-) -> Iterator[StoredLedger]:
-    """A ledger's file, which is read and not written.
+def stored_ledger(path: Path, *, to_damage: bool = False) -> Iterator[StoredLedger]:
+    """A ledger's file, which is read and not written. Of an earlier schema's the entries are read, the tables are not.
 
     Args:
         path: The file.
         to_damage: Of a damaged log take what stands before the damage.
-        takes_older: Also one that no Helmr of this schema has opened: its tables are not read, its entries are.
 
     Raises:
         RuntimeHeld: A runtime has it open.
-        UsageError: There is none, or an older Helmr wrote it and none has opened it since.
+        UsageError: There is none, or a newer Helmr wrote it.
         LedgerDamaged: The engine can't read it, here or later, or one of its logs is damaged.
         LedgerBehind: Its log of commits is not its own, or of a later state of it.
         DataError: It is no database.
@@ -249,19 +189,28 @@ def stored_ledger(
     if not path.is_file():
         raise UsageError(f"{path.parent} holds no ledger", hint="Name its --data-dir.")
     check_is_database(path)
-    with held(path.with_name(path.name + LOCK_SUFFIX)):
-        connection = duckdb.connect(":memory:", config={**_CONFIG})
-        try:
-            connection.execute("SET GLOBAL TimeZone = 'UTC'")
-            migrate(connection)
-            with translated(path), attached(connection, path) as log_damage:
-                if log_damage is not None and not to_damage:
-                    raise log_damage
-                ledger = StoredLedger(path, connection, log_damage)
-                _check_schema(ledger, takes_older=takes_older)
-                yield ledger
-        finally:
-            connection.close()
+    with (
+        held(path.with_name(path.name + LOCK_SUFFIX)),
+        read_only(path, to_damage=to_damage) as ledger,
+    ):
+        yield ledger
+
+
+@contextmanager
+def read_only(path: Path, *, to_damage: bool = False) -> Iterator[StoredLedger]:
+    """As `stored_ledger`, of a file that this process holds."""
+    connection = duckdb.connect(":memory:", config={**ENGINE})
+    try:
+        connection.execute("SET GLOBAL TimeZone = 'UTC'")
+        make(connection)
+        with translated(path), attached(connection, path) as log_damage:
+            if log_damage is not None and not to_damage:
+                raise log_damage
+            ledger = StoredLedger(path, connection, log_damage)
+            _check_schema(ledger)
+            yield ledger
+    finally:
+        connection.close()
 
 
 @contextmanager
@@ -348,142 +297,10 @@ def translated(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_schema(ledger: StoredLedger, *, takes_older: bool) -> None:
+def _check_schema(ledger: StoredLedger) -> None:
     schema = ledger.meta.get("schema")
     if schema is None:
         raise LedgerDamaged(f"{ledger.path} does not say which schema it has")
-    if schema < len(MIGRATIONS) and not takes_older:
-        raise UsageError(
-            f"{ledger.path} has schema {schema}, this Helmr reads {len(MIGRATIONS)}",
-            hint="Start this runtime once on it: that brings the ledger to the new schema.",
-        )
-    if schema > len(MIGRATIONS):
+    if schema > SCHEMA:
         writer = written_by(ledger.file)
         raise UsageError(f"{ledger.path} {too_new(schema, writer)}", hint=use_newer(writer))
-
-
-class NewLedger:
-    """A ledger's file that is being written from rows: entries are checked and folded as they come.
-
-    Made by `new_ledger`, which closes it; it is whole after `finish`.
-    """
-
-    def __init__(self, path: Path, connection: Connection, keys: Keys, now: datetime) -> None:
-        self.path = path
-        self.refold = Refold(keys.open_body(), keys.chain_key, now)
-        self._ring = keys.ring
-        self._fingerprints: Mapping[str, str] = {}
-        self.checkpoints = 0
-        self._connection = connection
-        self._untabled = 0
-
-    def add(self, entries: Sequence[rows.Row], checkpoints: Sequence[CheckpointRow]) -> None:
-        """Take entries, and the checkpoints that cover them; raises as `Refold.add`, or that the keys are another's."""
-        named = {(session, offset) for offset, session, _, _ in checkpoints}
-        insert_rows(self._connection, entries, checkpoints)
-        if not self.refold.entries and self._ring is not None:
-            self._fingerprints = check_ring(self._connection, self._ring, self.path)
-        self.refold.add(entries, named)
-        self.checkpoints += len(checkpoints)
-        self._untabled += len(entries)
-        if self._untabled >= TABLES_EVERY:
-            self._write_tables()
-
-    def finish(
-        self,
-        header: BackupHeader,
-        *,
-        known: Mapping[str, str] = MappingProxyType({}),
-        forgives_gaps: bool = False,
-    ) -> None:
-        """Write the tables and bring all of it to disk; afterwards the head mark names the last entry.
-
-        Args:
-            header: What entries do not say.
-            known: Fingerprints of master keys that the ledger has known before.
-            forgives_gaps: That entries lack which nobody has pruned is no damage, now and later.
-        """
-        self._write_tables()
-        meta = {"openings": header.openings, ENCRYPTS: int(header.encrypts)}
-        if forgives_gaps:
-            index = self.refold.index
-            meta[KNOWN_GAPS] = index.head_offset - self.refold.entries - index.pruned_entries
-        for name, number in meta.items():
-            self._connection.execute(
-                "INSERT INTO meta VALUES ($1, $2) ON CONFLICT DO UPDATE SET number = excluded.number",
-                [name, number],
-            )
-        remember(self._connection, {**known, **self._fingerprints})
-        self._connection.execute("CHECKPOINT")
-        self._connection.close()
-        last = self.refold.index.head_offset
-        mark = HeadMark(self.path.with_name(self.path.name + MARK_SUFFIX))
-        mark.write(HeadPosition(last, self._last_hash if last else GENESIS))
-        mark.close()
-        sync_directory(self.path.parent)
-
-    @property
-    def _last_hash(self) -> bytes:
-        last = self.refold.index.head_offset
-        return next(h.last_hash for h in self.refold.index.heads.values() if h.last_offset == last)
-
-    def _write_tables(self) -> None:
-        self._untabled = 0
-        self._connection.begin()
-        project(self._connection, self.refold.tables())
-        self._connection.commit()
-
-
-@contextmanager
-def new_ledger(path: Path, keys: Keys, now: datetime) -> Iterator[NewLedger]:
-    """A ledger's file to be written; there is none yet."""
-    with connected(path) as connection:
-        path.chmod(0o600)
-        migrate(connection)
-        yield NewLedger(path, connection, keys, now)
-
-
-@contextmanager
-def connected(path: Path) -> Iterator[Connection]:
-    """A file of the engine, to be written."""
-    connection = duckdb.connect(str(path), config={**_CONFIG, "enable_external_access": "false"})
-    try:
-        connection.execute("SET GLOBAL TimeZone = 'UTC'")
-        yield connection
-    finally:
-        connection.close()
-
-
-def insert_rows(
-    connection: Connection, entries: Sequence[rows.Row], checkpoints: Sequence[CheckpointRow]
-) -> None:
-    """Append entries and checkpoints, in the open transaction if there is one."""
-    _INSERT_ENTRIES.execute(connection, entries)
-    CHECKPOINTS.execute(connection, checkpoints)
-
-
-def entry_row_of(values: Sequence[Any]) -> rows.Row:
-    """A row of `entry_rows` from a backup's line, without its first value.
-
-    Raises:
-        ValueError, TypeError, AttributeError: It is not of that shape.
-    """
-    offset, session, seq, recorded_us, kind, run, op, principal, body, digest = values
-    return (
-        int(offset),
-        UUID(session),
-        int(seq),
-        int(recorded_us),
-        kind,
-        UUID(run) if run is not None else None,
-        op,
-        principal,
-        body,
-        bytes.fromhex(digest),
-    )
-
-
-def checkpoint_row_of(values: Sequence[Any]) -> CheckpointRow:
-    """A checkpoint from a backup's line, without its first value; raises as `entry_row_of`."""
-    offset, session, seq, body = values
-    return int(offset), UUID(session), int(seq), str(body)

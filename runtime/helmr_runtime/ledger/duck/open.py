@@ -1,4 +1,4 @@
-"""Opening the file: locked, checked, restored, and numbered as one more opening."""
+"""Opening the file: locked, checked, carried over if an earlier edition left it, restored, numbered as an opening."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from helmr_runtime.clock import Clock
 from helmr_runtime.ledger.authored import Chain
 from helmr_runtime.ledger.bodies import Bodies
 from helmr_runtime.ledger.duck.before_opening import check_may_open
+from helmr_runtime.ledger.duck.carry_over import carry_over
 from helmr_runtime.ledger.duck.database import ENGINE_ERROR, Connection, Database, Settings
 from helmr_runtime.ledger.duck.engine_errors import unopened
 from helmr_runtime.ledger.duck.jobs import ChainKey
 from helmr_runtime.ledger.duck.known_keys import remember
 from helmr_runtime.ledger.duck.ledger import DuckLedger
+from helmr_runtime.ledger.duck.rebuild import Keys
 from helmr_runtime.ledger.duck.recovery import ENCRYPTS, Restored, restore
 from helmr_runtime.ledger.duck.rows import OpenBody
 from helmr_runtime.security.keys import KeyRing
@@ -40,7 +42,7 @@ async def open_ledger(
     encrypts: bool | None = None,
     promotes: bool = False,
 ) -> DuckLedger:
-    """Open the file, or make it, and restore the ledger's memory.
+    """Open the file, or make it, and restore the ledger's memory. One of an earlier edition is carried over first.
 
     Args:
         path: The file.
@@ -67,7 +69,7 @@ async def open_ledger(
         fingerprints.update(check_may_open(connection, ring, path, promotes=promotes))
 
     def open_and_restore() -> Restored:
-        database.open(check)
+        database.open(check, lambda: carry_over(path, Keys(ring, chain_key), now))
         try:
             restored = restore(database.writers_reader, now)
             if encrypts is not None:

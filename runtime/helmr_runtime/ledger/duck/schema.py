@@ -1,8 +1,11 @@
-"""The tables, as numbered migrations.
+"""The tables: what they are today, and which number that has.
 
 `entries`, `checkpoints` and `holdings` are appended to and never updated; the others are projections of the
 entries, written behind. Primary keys only: other indexes on changing columns lose rows in this engine's releases
 of 2026. Columns that change are numbers, times and enums; text is written once.
+
+There are no migrations. The entries are the truth: a file of an earlier number is carried over by folding its entries
+into today's tables (`helmr_runtime.ledger.duck.carry_over`).
 
 Source: measurements of the project: scattered updates of numbers in 100,000 rows cost a checkpoint
 10 ms, also beside text columns that do not change.
@@ -11,7 +14,6 @@ Source: measurements of the project: scattered updates of numbers in 100,000 row
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 
 import duckdb
 
@@ -19,33 +21,35 @@ from helmr.errors import DataError
 from helmr.version import version as helmr_version
 from helmr_runtime.ledger.duck.rows import first_row
 
+SCHEMA = 11
+"""The number of what `make` makes. A change of any table takes the next one, once the last has been in an edition."""
+
 WRITTEN_BY = "helmr"
 """The row of `meta_texts` with the version of Helmr that has opened the file last."""
 
-HEAD_ROWS = """
-    CREATE VIEW head_rows AS
-    SELECT s.session, s.epoch, s.next_seq, e.hash, s.updated_us, s.last_offset, s.created_offset, s.task,
-        s.status, s.run, r.status AS run_status, r.attempt, r.retry_us, r.queued_us, r.ended_us, r.outcome_offset,
-        w.wait, w.kind, w.op, w.token, w.deadline_us, w.is_backoff, s.open_steps, s.checkpoint_offset,
-        s.tail_count, s.has_keys, s.external_id, s.start_key, s.activity
-    FROM session_rows s
-    JOIN entries e ON e.feed_offset = s.last_offset
-    LEFT JOIN run_rows r ON r.run = s.run
-    LEFT JOIN wait_rows w ON w.wait = s.wait
-    """
-"""A session with its newest run and its active wait: what a head is restored from."""
-
-MIGRATION_1: Sequence[str] = (
+TYPES: Sequence[str] = (
     "CREATE TYPE session_status AS ENUM ('open', 'closed', 'cancelled')",
     "CREATE TYPE activity AS ENUM ('idle', 'queued', 'running', 'waiting', 'blocked')",
     "CREATE TYPE run_status AS ENUM "
     "('queued', 'running', 'waiting', 'succeeded', 'failed', 'cancelled', 'blocked')",
-    "CREATE TYPE wait_kind AS ENUM ('input', 'token', 'timer')",
+    "CREATE TYPE awaited_kind AS ENUM ('input', 'token', 'timer', 'session')",
     "CREATE TYPE wait_status AS ENUM ('pending', 'fulfilled', 'timed_out', 'cancelled')",
+    "CREATE TYPE answer_mode AS ENUM ('person', 'link', 'default', 'program')",
+    "CREATE TYPE wait_priority AS ENUM ('low', 'normal', 'high')",
+    "CREATE TYPE token_status AS ENUM ('pending', 'completed', 'expired', 'cancelled')",
+)
+
+TABLES: Sequence[str] = (
     """
     CREATE TABLE meta (
         name VARCHAR PRIMARY KEY,
         number BIGINT NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE meta_texts (
+        name VARCHAR PRIMARY KEY,
+        text VARCHAR NOT NULL
     )
     """,
     """
@@ -98,7 +102,12 @@ MIGRATION_1: Sequence[str] = (
         checkpoint_offset BIGINT NOT NULL,
         tail_count INTEGER NOT NULL,
         open_steps INTEGER NOT NULL,
-        has_keys BOOLEAN NOT NULL
+        has_keys BOOLEAN NOT NULL,
+        origin UUID,
+        origin_seq INTEGER,
+        parent UUID,
+        parent_run UUID,
+        parent_op INTEGER
     )
     """,
     """
@@ -124,7 +133,7 @@ MIGRATION_1: Sequence[str] = (
         op INTEGER NOT NULL,
         opened_offset BIGINT NOT NULL,
         opened_at TIMESTAMPTZ NOT NULL,
-        kind wait_kind NOT NULL,
+        kind awaited_kind NOT NULL,
         task VARCHAR NOT NULL,
         stream VARCHAR,
         correlation_id VARCHAR,
@@ -133,7 +142,17 @@ MIGRATION_1: Sequence[str] = (
         is_backoff BOOLEAN NOT NULL,
         status wait_status NOT NULL,
         resolved_offset BIGINT,
-        resolved_at TIMESTAMPTZ
+        resolved_at TIMESTAMPTZ,
+        mode answer_mode,
+        priority wait_priority,
+        tags VARCHAR,
+        session_tags VARCHAR,
+        assignee VARCHAR,
+        session_ids VARCHAR,
+        next_rung INTEGER,
+        next_rung_at TIMESTAMPTZ,
+        default_at TIMESTAMPTZ,
+        batch_id VARCHAR
     )
     """,
     """
@@ -155,39 +174,6 @@ MIGRATION_1: Sequence[str] = (
     )
     """,
     """
-    CREATE VIEW entry_rows AS
-    SELECT feed_offset, session, seq, epoch_us(recorded_at) AS recorded_us, kind, run, op, principal,
-        body, hash
-    FROM entries
-    """,
-    """
-    CREATE VIEW session_rows AS
-    SELECT session, created_offset, epoch_us(created_at) AS created_us, task, external_id, start_key,
-        tags, metadata, status, activity, run, wait, next_seq, last_offset,
-        epoch_us(updated_at) AS updated_us, epoch, checkpoint_offset, tail_count, open_steps, has_keys
-    FROM sessions
-    """,
-    """
-    CREATE VIEW run_rows AS
-    SELECT run, session, created_offset, epoch_us(created_at) AS created_us, task, status, attempt,
-        epoch_us(retry_at) AS retry_us, epoch_us(queued_at) AS queued_us, epoch_us(ended_at) AS ended_us,
-        outcome_offset
-    FROM runs
-    """,
-    """
-    CREATE VIEW wait_rows AS
-    SELECT wait, session, run, op, opened_offset, epoch_us(opened_at) AS opened_us, kind, task, stream,
-        correlation_id, token, epoch_us(deadline_at) AS deadline_us, is_backoff, status, resolved_offset,
-        epoch_us(resolved_at) AS resolved_us
-    FROM waits
-    """,
-    HEAD_ROWS,
-    "INSERT INTO meta VALUES ('projected_offset', 0), ('openings', 0), ('nil_offset', 0), ('catalog_offset', 0)",
-)
-
-MIGRATION_2: Sequence[str] = (
-    "CREATE TYPE token_status AS ENUM ('pending', 'completed', 'expired', 'cancelled')",
-    """
     CREATE TABLE tokens (
         token UUID PRIMARY KEY,
         session UUID NOT NULL,
@@ -200,7 +186,12 @@ MIGRATION_2: Sequence[str] = (
         status token_status NOT NULL,
         ended_offset BIGINT NOT NULL,
         ended_at TIMESTAMPTZ,
-        pin_offset BIGINT NOT NULL
+        pin_offset BIGINT NOT NULL,
+        parent UUID,
+        parent_run UUID,
+        parent_op INTEGER,
+        parent_attempt INTEGER,
+        leaves BOOLEAN
     )
     """,
     """
@@ -238,10 +229,57 @@ MIGRATION_2: Sequence[str] = (
     )
     """,
     """
+    CREATE TABLE schedules (
+        name VARCHAR NOT NULL,
+        written_offset BIGINT NOT NULL,
+        created_at TIMESTAMPTZ NOT NULL,
+        settled_at TIMESTAMPTZ NOT NULL,
+        paused BOOLEAN NOT NULL,
+        gone BOOLEAN NOT NULL,
+        session UUID,
+        last_due_at TIMESTAMPTZ,
+        outcome VARCHAR
+    )
+    """,
+)
+"""Of a child, `tokens` has a row under its session's UUID; what a schedule is stands in its entry at `written_offset`;
+`chains` says which master key each hash chain began with."""
+
+VIEWS: Sequence[str] = (
+    """
+    CREATE VIEW entry_rows AS
+    SELECT feed_offset, session, seq, epoch_us(recorded_at) AS recorded_us, kind, run, op, principal,
+        body, hash
+    FROM entries
+    """,
+    """
+    CREATE VIEW session_rows AS
+    SELECT session, created_offset, epoch_us(created_at) AS created_us, task, external_id, start_key,
+        tags, metadata, status, activity, run, wait, next_seq, last_offset,
+        epoch_us(updated_at) AS updated_us, epoch, checkpoint_offset, tail_count, open_steps, has_keys,
+        origin, origin_seq, parent, parent_run, parent_op
+    FROM sessions
+    """,
+    """
+    CREATE VIEW run_rows AS
+    SELECT run, session, created_offset, epoch_us(created_at) AS created_us, task, status, attempt,
+        epoch_us(retry_at) AS retry_us, epoch_us(queued_at) AS queued_us, epoch_us(ended_at) AS ended_us,
+        outcome_offset
+    FROM runs
+    """,
+    """
+    CREATE VIEW wait_rows AS
+    SELECT wait, session, run, op, opened_offset, epoch_us(opened_at) AS opened_us, kind, task, stream,
+        correlation_id, token, epoch_us(deadline_at) AS deadline_us, is_backoff, status, resolved_offset,
+        epoch_us(resolved_at) AS resolved_us, mode, priority, tags, session_tags, assignee, session_ids,
+        next_rung, epoch_us(next_rung_at) AS next_rung_us, epoch_us(default_at) AS default_us, batch_id
+    FROM waits
+    """,
+    """
     CREATE VIEW token_rows AS
     SELECT token, session, created_offset, epoch_us(created_at) AS created_us,
         epoch_us(expires_at) AS expires_us, callback_hash, tags, has_schema, status, ended_offset,
-        epoch_us(ended_at) AS ended_us, pin_offset
+        epoch_us(ended_at) AS ended_us, pin_offset, parent, parent_run, parent_op, parent_attempt, leaves
     FROM tokens
     """,
     """
@@ -257,104 +295,6 @@ MIGRATION_2: Sequence[str] = (
         epoch_us(revoked_at) AS revoked_us
     FROM api_keys
     """,
-)
-"""Tokens, public tokens, API keys, and which master key each hash chain began with."""
-
-MIGRATION_3: Sequence[str] = (
-    "CREATE TYPE answer_mode AS ENUM ('person', 'link', 'default', 'program')",
-    "CREATE TYPE wait_priority AS ENUM ('low', 'normal', 'high')",
-    "DROP VIEW head_rows",
-    "DROP VIEW wait_rows",
-    "ALTER TABLE waits ADD COLUMN mode answer_mode",
-    "ALTER TABLE waits ADD COLUMN priority wait_priority DEFAULT 'normal'",
-    "ALTER TABLE waits ADD COLUMN tags VARCHAR DEFAULT '[]'",
-    "ALTER TABLE waits ADD COLUMN session_tags VARCHAR DEFAULT '[]'",
-    "ALTER TABLE waits ADD COLUMN assignee VARCHAR",
-    """
-    CREATE VIEW wait_rows AS
-    SELECT wait, session, run, op, opened_offset, epoch_us(opened_at) AS opened_us, kind, task, stream,
-        correlation_id, token, epoch_us(deadline_at) AS deadline_us, is_backoff, status, resolved_offset,
-        epoch_us(resolved_at) AS resolved_us, mode, priority, tags, session_tags, assignee
-    FROM waits
-    """,
-    HEAD_ROWS,
-)
-"""How a wait was answered, and what it says of itself; waits opened before say none of it."""
-
-MIGRATION_4: Sequence[str] = (
-    "DROP VIEW head_rows",
-    "DROP VIEW session_rows",
-    "ALTER TABLE sessions ADD COLUMN origin UUID",
-    "ALTER TABLE sessions ADD COLUMN origin_seq INTEGER",
-    """
-    CREATE VIEW session_rows AS
-    SELECT session, created_offset, epoch_us(created_at) AS created_us, task, external_id, start_key,
-        tags, metadata, status, activity, run, wait, next_seq, last_offset,
-        epoch_us(updated_at) AS updated_us, epoch, checkpoint_offset, tail_count, open_steps, has_keys,
-        origin, origin_seq
-    FROM sessions
-    """,
-    HEAD_ROWS,
-)
-"""Which session a fork begins with the past of, and up to which seq."""
-
-MIGRATION_5: Sequence[str] = (
-    "CREATE TYPE awaited_kind AS ENUM ('input', 'token', 'timer', 'session')",
-    "DROP VIEW head_rows",
-    "DROP VIEW session_rows",
-    "DROP VIEW wait_rows",
-    "DROP VIEW token_rows",
-    "ALTER TABLE sessions ADD COLUMN parent UUID",
-    "ALTER TABLE sessions ADD COLUMN parent_run UUID",
-    "ALTER TABLE sessions ADD COLUMN parent_op INTEGER",
-    "ALTER TABLE waits ALTER kind TYPE awaited_kind USING kind::VARCHAR::awaited_kind",
-    "ALTER TABLE waits ADD COLUMN session_ids VARCHAR DEFAULT '[]'",
-    "ALTER TABLE tokens ADD COLUMN parent UUID",
-    "ALTER TABLE tokens ADD COLUMN parent_run UUID",
-    "ALTER TABLE tokens ADD COLUMN parent_op INTEGER",
-    "ALTER TABLE tokens ADD COLUMN parent_attempt INTEGER",
-    "ALTER TABLE tokens ADD COLUMN leaves BOOLEAN",
-    "DROP TYPE wait_kind",
-    """
-    CREATE VIEW session_rows AS
-    SELECT session, created_offset, epoch_us(created_at) AS created_us, task, external_id, start_key,
-        tags, metadata, status, activity, run, wait, next_seq, last_offset,
-        epoch_us(updated_at) AS updated_us, epoch, checkpoint_offset, tail_count, open_steps, has_keys,
-        origin, origin_seq, parent, parent_run, parent_op
-    FROM sessions
-    """,
-    """
-    CREATE VIEW wait_rows AS
-    SELECT wait, session, run, op, opened_offset, epoch_us(opened_at) AS opened_us, kind, task, stream,
-        correlation_id, token, epoch_us(deadline_at) AS deadline_us, is_backoff, status, resolved_offset,
-        epoch_us(resolved_at) AS resolved_us, mode, priority, tags, session_tags, assignee, session_ids
-    FROM waits
-    """,
-    """
-    CREATE VIEW token_rows AS
-    SELECT token, session, created_offset, epoch_us(created_at) AS created_us,
-        epoch_us(expires_at) AS expires_us, callback_hash, tags, has_schema, status, ended_offset,
-        epoch_us(ended_at) AS ended_us, pin_offset, parent, parent_run, parent_op, parent_attempt, leaves
-    FROM tokens
-    """,
-    HEAD_ROWS,
-)
-"""Whose child a session is, and which children a wait is on. A child stands in `tokens` under its session's UUID."""
-
-MIGRATION_6: Sequence[str] = (
-    """
-    CREATE TABLE schedules (
-        name VARCHAR NOT NULL,
-        written_offset BIGINT NOT NULL,
-        created_at TIMESTAMPTZ NOT NULL,
-        settled_at TIMESTAMPTZ NOT NULL,
-        paused BOOLEAN NOT NULL,
-        gone BOOLEAN NOT NULL,
-        session UUID,
-        last_due_at TIMESTAMPTZ,
-        outcome VARCHAR
-    )
-    """,
     """
     CREATE VIEW schedule_rows AS
     SELECT name, written_offset, epoch_us(created_at) AS created_us, epoch_us(settled_at) AS settled_us,
@@ -362,94 +302,52 @@ MIGRATION_6: Sequence[str] = (
     FROM schedules
     """,
 )
-"""Schedules; what each is stands in the entry at `written_offset`."""
 
-MIGRATION_7: Sequence[str] = ("INSERT INTO meta VALUES ('notices_offset', 0)",)
-"""Where the newest positions of notice targets stand in the entries."""
+NUMBERS = {
+    "projected_offset": 0,
+    "openings": 0,
+    "nil_offset": 0,
+    "catalog_offset": 0,
+    "notices_offset": 0,
+    "schema": SCHEMA,
+}
+"""The rows of `meta` that every file has."""
 
-MIGRATION_8: Sequence[str] = (
-    "DROP VIEW head_rows",
-    "DROP VIEW wait_rows",
-    "ALTER TABLE waits ADD COLUMN next_rung INTEGER",
-    "ALTER TABLE waits ADD COLUMN next_rung_at TIMESTAMPTZ",
-    "ALTER TABLE waits ADD COLUMN default_at TIMESTAMPTZ",
-    """
-    CREATE VIEW wait_rows AS
-    SELECT wait, session, run, op, opened_offset, epoch_us(opened_at) AS opened_us, kind, task, stream,
-        correlation_id, token, epoch_us(deadline_at) AS deadline_us, is_backoff, status, resolved_offset,
-        epoch_us(resolved_at) AS resolved_us, mode, priority, tags, session_tags, assignee, session_ids,
-        next_rung, epoch_us(next_rung_at) AS next_rung_us, epoch_us(default_at) AS default_us
-    FROM waits
-    """,
-    HEAD_ROWS,
-)
-"""What of a wait's ladder comes next, and when."""
 
-MIGRATION_9: Sequence[str] = (
-    "DROP VIEW head_rows",
-    "DROP VIEW wait_rows",
-    "ALTER TABLE waits ADD COLUMN batch_id VARCHAR",
-    """
-    CREATE VIEW wait_rows AS
-    SELECT wait, session, run, op, opened_offset, epoch_us(opened_at) AS opened_us, kind, task, stream,
-        correlation_id, token, epoch_us(deadline_at) AS deadline_us, is_backoff, status, resolved_offset,
-        epoch_us(resolved_at) AS resolved_us, mode, priority, tags, session_tags, assignee, session_ids,
-        next_rung, epoch_us(next_rung_at) AS next_rung_us, epoch_us(default_at) AS default_us, batch_id
-    FROM waits
-    """,
-    HEAD_ROWS,
-)
-"""Which answers were given as one."""
-
-MIGRATION_10: Sequence[str] = (
-    """
-    CREATE TABLE meta_texts (
-        name VARCHAR PRIMARY KEY,
-        text VARCHAR NOT NULL
+def make(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make today's tables in an empty file, and bring them to disk: no DDL waits in the engine's log."""
+    connection.begin()
+    for statement in (*TYPES, *TABLES, *VIEWS):
+        connection.execute(statement)
+    connection.execute(
+        "INSERT INTO meta SELECT unnest($1::VARCHAR[]), unnest($2::BIGINT[])",
+        [list(NUMBERS), list(NUMBERS.values())],
     )
-    """,
-)
-"""What is known of the file in words: which Helmr has written it, and the fingerprints of its master keys."""
-
-MIGRATIONS: Sequence[Sequence[str]] = (
-    MIGRATION_1,
-    MIGRATION_2,
-    MIGRATION_3,
-    MIGRATION_4,
-    MIGRATION_5,
-    MIGRATION_6,
-    MIGRATION_7,
-    MIGRATION_8,
-    MIGRATION_9,
-    MIGRATION_10,
-)
-"""Each brings the file from its number to the next; a released one is never changed."""
+    connection.commit()
+    connection.execute("CHECKPOINT")
 
 
-def migrate(connection: duckdb.DuckDBPyConnection) -> None:
-    """Bring the file to the newest schema; CHECKPOINT right after, so that no DDL waits in the log.
-
-    A new file gets all of it in one transaction, which takes half the time; one that holds something, a migration in
-    each, so that what changes rows does so in bounds.
+def schema_of(connection: duckdb.DuckDBPyConnection) -> int:
+    """The number of a file's tables; 0 if it has none.
 
     Raises:
-        DataError: The file was written by a newer runtime.
+        DataError: A newer Helmr made them.
     """
-    version = _version(connection)
-    if version > len(MIGRATIONS):
+    tables = first_row(
+        connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'meta'")
+    )
+    if tables is None or tables[0] == 0:
+        return 0
+    row = first_row(connection.execute("SELECT number FROM meta WHERE name = 'schema'"))
+    schema = int(row[0]) if row is not None else 0
+    if schema > SCHEMA:
         writer = written_by(connection)
-        raise DataError(f"the ledger {too_new(version, writer)}", hint=use_newer(writer))
-    for number in range(version + 1, len(MIGRATIONS) + 1) if version else (len(MIGRATIONS),):
-        connection.begin()
-        for statement in chain.from_iterable(MIGRATIONS[version:number]):
-            connection.execute(statement)
-        connection.execute(
-            "INSERT INTO meta VALUES ('schema', $1) ON CONFLICT DO UPDATE SET number = excluded.number",
-            [number],
-        )
-        connection.commit()
-        connection.execute("CHECKPOINT")
-        version = number
+        raise DataError(f"the ledger {too_new(schema, writer)}", hint=use_newer(writer))
+    return schema
+
+
+def sign(connection: duckdb.DuckDBPyConnection) -> None:
+    """Have the file keep that this Helmr has opened it."""
     if written_by(connection) != helmr_version():
         connection.execute(
             "INSERT INTO meta_texts VALUES ($1, $2) ON CONFLICT DO UPDATE SET text = excluded.text",
@@ -470,7 +368,7 @@ def written_by(connection: duckdb.DuckDBPyConnection) -> str | None:
 def too_new(schema: int, writer: str | None) -> str:
     """What is said of a file with a schema of a newer Helmr."""
     by = f", written by Helmr {writer}" if writer is not None else ""
-    return f"has schema {schema}{by}; this Helmr {helmr_version()} knows {len(MIGRATIONS)}"
+    return f"has schema {schema}{by}; this Helmr {helmr_version()} knows {SCHEMA}"
 
 
 def use_newer(writer: str | None) -> str:
@@ -480,13 +378,3 @@ def use_newer(writer: str | None) -> str:
         if writer is not None
         else "Use the newer Helmr that wrote it."
     )
-
-
-def _version(connection: duckdb.DuckDBPyConnection) -> int:
-    tables = first_row(
-        connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'meta'")
-    )
-    if tables is None or tables[0] == 0:
-        return 0
-    row = first_row(connection.execute("SELECT number FROM meta WHERE name = 'schema'"))
-    return int(row[0]) if row is not None else 0
