@@ -1,9 +1,19 @@
-"""Query strings of lists and feeds. Unknown parameters are refused: a misspelt filter would match all."""
+"""Query strings of lists and feeds. Unknown parameters are refused: a misspelt filter would match all.
+
+A list's query is one value from the query string to the tables and to memory: a filter is a field here, and names the
+column that it is compared with. The `…Wanted` beside each are the same filters as keyword arguments of the client.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
+from enum import Enum
+from typing import Any, TypedDict
+
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from helmr import ids
 from helmr.models.limits import (
     ASSIGNEE_MAX,
     BATCH_ID_PATTERN,
@@ -33,6 +43,10 @@ ANSWERABLE = (WaitKind.INPUT, WaitKind.TOKEN)
 """What the inbox shows unless asked: a timer waits for no person."""
 
 
+SESSION_IDS = frozenset({"session_id", "forked_from", "parent"})
+"""Filters that hold the id of a session."""
+
+
 class Query(BaseModel):
     """Base of query strings."""
 
@@ -44,6 +58,29 @@ class ListQuery(Query):
 
     limit: int = Field(default=LIST_LIMIT_DEFAULT, ge=1, le=LIST_LIMIT_MAX)
     cursor: str | None = Field(default=None, min_length=1, max_length=2_000)
+
+    def given(self) -> dict[str, Any]:
+        """Its values but those left out, as JSON types and datetimes.
+
+        Raises:
+            BadId: A filter by session holds no session's id.
+        """
+        found = {name: value for name, value in self if value is not None}
+        for name in SESSION_IDS & found.keys():
+            ids.check_id(found[name], ids.SESSION)
+        return {name: _plain(value) for name, value in found.items()}
+
+    def filters(self) -> dict[str, Any]:
+        """What of `given` must hold of an item."""
+        return {
+            name: value for name, value in self.given().items() if name not in ("limit", "cursor")
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value.value if isinstance(value, Enum) else value
 
 
 class AfterQuery(ListQuery):
@@ -76,11 +113,34 @@ class SessionsQuery(ListQuery):
     task: str | None = Field(default=None, min_length=1, max_length=200)
     status: SessionStatus | None = None
     activity: Activity | None = None
+    """Of sessions that are over, none is `idle`."""
     tag: str | None = Field(default=None, min_length=1, max_length=200)
     forked_from: str | None = Field(default=None, min_length=1, max_length=64)
     parent: str | None = Field(default=None, min_length=1, max_length=64)
     run_status: RunStatus | None = None
     """Of the newest run."""
+
+
+class SessionsWanted(TypedDict, total=False):
+    """Filters of the sessions' list, by name.
+
+    Attributes:
+        external_id: Only the session with this id of yours.
+        status: `open`, `closed` or `cancelled`.
+        activity: `idle`, `queued`, `running`, `waiting` or `blocked`.
+        tag: Only sessions with this tag.
+        forked_from: Only forks of the session with this id.
+        parent: Only children of the session with this id.
+        run_status: Only sessions whose newest run has this status.
+    """
+
+    external_id: str | None
+    status: str | None
+    activity: str | None
+    tag: str | None
+    forked_from: str | None
+    parent: str | None
+    run_status: str | None
 
 
 class RunsQuery(ListQuery):
@@ -101,9 +161,37 @@ class WaitsQuery(ListQuery):
     session_id: str | None = Field(default=None, min_length=1, max_length=64)
     priority: WaitPriority | None = None
     tag: str | None = Field(default=None, min_length=1, max_length=TOKEN_TAG_MAX)
+    """Of the wait or of its session."""
     assignee: str | None = Field(default=None, min_length=1, max_length=ASSIGNEE_MAX)
     batch_id: str | None = Field(default=None, pattern=BATCH_ID_PATTERN)
     resolved_since: AwareDatetime | None = None
+    """Over at that time or later."""
+
+
+class WaitsWanted(TypedDict, total=False):
+    """Filters of the inbox, by name.
+
+    Attributes:
+        status: `pending`, `fulfilled`, `timed_out` or `cancelled`; pending ones unless asked.
+        kind: One or more of `input`, `token`, `timer`, `session`; input and token unless asked.
+        stream: On this stream.
+        session_id: Of this session.
+        priority: `low`, `normal` or `high`.
+        tag: Of the wait or of its session.
+        assignee: Exactly this one.
+        batch_id: Answered as one of this batch.
+        resolved_since: Over at this time, which has a zone, or later.
+    """
+
+    status: str | None
+    kind: str | Iterable[str] | None
+    stream: str | None
+    session_id: str | None
+    priority: str | None
+    tag: str | None
+    assignee: str | None
+    batch_id: str | None
+    resolved_since: datetime | None
 
 
 class TokensQuery(ListQuery):

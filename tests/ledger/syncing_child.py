@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 from helmr.errors import StoreUnavailable
+from helmr.models import SessionsQuery
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.ledger.duck import lists
 from helmr_runtime.ledger.duck.open import open_ledger
-from helmr_runtime.ledger.row_access import SessionFilter
 from tests.ledger.failing_sync import VARIABLE
 from tests.ledger.sessions import SMALL, running
 
@@ -32,7 +32,7 @@ async def main(path: Path) -> None:
         while not is_over:
             with contextlib.suppress(StoreUnavailable):
                 await ledger.rows.session(hand.session_id)
-                await ledger.read_tables(lists.sessions, SessionFilter(), None, 10)
+                await ledger.read_tables(lists.sessions, SessionsQuery(limit=10))
             await asyncio.sleep(0)
 
     async with asyncio.TaskGroup() as readers:

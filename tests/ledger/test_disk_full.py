@@ -14,11 +14,11 @@ import pytest
 
 from helmr import ids
 from helmr.errors import StoreUnavailable, TokenCompleted
+from helmr.models import SessionsQuery
 from helmr_runtime.ledger.duck import lists
 from helmr_runtime.ledger.duck.database import Database
 from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ledger.duck.open import open_ledger
-from helmr_runtime.ledger.row_access import SessionFilter
 from helmr_runtime.ports import Flush
 from tests.ledger.facts import complete_token, create_token
 from tests.ledger.sessions import SMALL, Hand, running, start_of
@@ -91,7 +91,7 @@ async def test_a_full_disk_is_told_and_is_over_when_there_is_room(small_disk, cl
 async def test_lists_show_what_was_acknowledged_while_the_disk_is_full(small_disk, clock):
     ledger = await open_ledger(small_disk / "ledger.duckdb", clock=clock, settings=SMALL)
     hand = await running(ledger, clock)
-    await ledger.read_tables(lists.sessions, SessionFilter(), None, 10)
+    await ledger.read_tables(lists.sessions, SessionsQuery(limit=10))
     ballast = small_disk / "ballast"
     fill(ballast)
     flush = await until_refused(ledger, hand)
@@ -101,7 +101,7 @@ async def test_lists_show_what_was_acknowledged_while_the_disk_is_full(small_dis
         found = await ledger.rows.session(hand.session_id)
         assert found is not None
         assert found["last_seq"] == acknowledged
-        page = await ledger.read_tables(lists.sessions, SessionFilter(), None, 10_000)
+        page = await ledger.read_tables(lists.sessions, SessionsQuery(limit=200))
         assert {one["id"] for one in page["items"]} == {hand.session_id, *late}
         run = await ledger.rows.run(hand.run_id)
         assert run is not None

@@ -204,9 +204,9 @@ async def test_waits_show_only_what_somebody_can_answer_unless_asked(ledger, clo
     hand = await running(ledger, clock)
     await hand.stored(hand.wait(kind="timer", deadline_at=clock.now() + timedelta(hours=1)))
     assert (await ledger.list_waits())["items"] == []
-    assert len((await ledger.list_waits(kinds=["timer"]))["items"]) == 1
-    assert len((await ledger.list_waits(kinds=["timer"], session_id=hand.session_id))["items"]) == 1
-    assert (await ledger.list_waits(kinds=["timer"], task="other"))["items"] == []
+    assert len((await ledger.list_waits(kind=["timer"]))["items"]) == 1
+    assert len((await ledger.list_waits(kind=["timer"], session_id=hand.session_id))["items"]) == 1
+    assert (await ledger.list_waits(kind=["timer"], task="other"))["items"] == []
 
 
 async def test_a_long_body_is_read_whole_and_stands_in_no_list(ledger, clock):

@@ -6,10 +6,10 @@ the test harness is answered as a client of a runtime; there is no SQL here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from helmr.models import Activity, RunsQuery, SessionsQuery, SessionStatus, TokensQuery, WaitsQuery
 from helmr_runtime.core.entries import Entry, EntryKind, from_iso
 from helmr_runtime.ledger import pages, views
 from helmr_runtime.ledger.heads import Head, fold
@@ -22,14 +22,7 @@ from helmr_runtime.ledger.projection import (
     WaitNumbers,
     session_numbers,
 )
-from helmr_runtime.ledger.row_access import (
-    FAR_FUTURE_US,
-    Filter,
-    RunFilter,
-    SessionFilter,
-    TokenFilter,
-    WaitFilter,
-)
+from helmr_runtime.ledger.row_access import FAR_FUTURE_US, Wanted
 from helmr_runtime.ledger.token_views import api_key_json, public_token_json, token_json
 from helmr_runtime.ledger.tokens import Token
 
@@ -135,32 +128,38 @@ class MemoryRows:
 
     # --- lists ----------------------------------------------------------------------------------
 
-    async def page(self, wanted: Filter, cursor: str | None, limit: int) -> Json:
+    async def page(self, wanted: Wanted, *, resolving: Sequence[str] = ()) -> Json:
         rows = self._rows
         found: Iterable[tuple[tuple[int | str, ...], Json]]
         match wanted:
-            case SessionFilter():
+            case SessionsQuery():
                 new = rows.new_sessions.values()
                 found = (
                     ((-row.created_offset,), views.listed_session(self._session(row.session_id)))
                     for row in new
                 )
-            case RunFilter():
+            case RunsQuery():
                 found = (((-row.created_offset,), self._run(row)) for row in rows.new_runs.values())
-            case WaitFilter():
+            case WaitsQuery():
                 waits = rows.new_waits.values()
                 found = (
                     (_ends_first(row, rows.waits[row.wait_id]), self._wait(row, in_full=False))
                     for row in waits
                 )
-            case TokenFilter():
+            case TokensQuery():
                 found = (
                     ((-one.created_offset,), self._token(one))
                     for one in self._index.tokens
                     if one.parent is None
                 )
-        fitting = (one for one in found if _fits(wanted, one[1]))
-        return _page(type(wanted).__name__, fitting, dict, cursor, limit)
+        given = wanted.filters()
+        fitting = (
+            one
+            for one in found
+            if _fits(given, one[1])
+            and not (one[1]["status"] == "pending" and one[1]["id"] in resolving)
+        )
+        return _page(type(wanted).__name__, fitting, dict, wanted.cursor, wanted.limit)
 
     async def wait_totals(self, resolving: Sequence[str]) -> list[Json]:
         totals: dict[tuple[str, str | None], Json] = {}
@@ -228,28 +227,25 @@ def _ends_first(row: NewWait, numbers: WaitNumbers) -> tuple[int | str, ...]:
     return round(ends_at.timestamp() * 1_000_000), row.wait_id
 
 
-def _fits(wanted: Filter, info: Json) -> bool:
-    """Whether an object is one of those that a filter takes."""
-    given = {name: value for name, value in asdict(wanted).items() if value is not None}
-    if "tag" in given and given.pop("tag") not in (*info["tags"], *info.get("session_tags", ())):
-        return False
-    if info["status"] == "pending" and info["id"] in given.pop("resolving", ()):
-        return False
-    given.pop("resolving", None)
-    since = given.pop("resolved_since", None)
-    if since is not None and (info["resolved_at"] is None or from_iso(info["resolved_at"]) < since):
-        return False
-    if "kinds" in given and info["kind"] not in given.pop("kinds"):
-        return False
-    for kin in ("forked_from", "parent"):
-        if kin in given:
-            session = info[kin]
-            if session is None or session["session_id"] != given.pop(kin):
-                return False
-    is_over = info["status"] in ("closed", "cancelled")
-    if given.get("activity") == "idle" and is_over:
-        return False
-    return all(info[name] == value for name, value in given.items())
+def _fits(given: Mapping[str, Any], info: Json) -> bool:
+    """Whether an object is one of those that these filters take."""
+    return all(_holds(name, value, info) for name, value in given.items())
+
+
+def _holds(name: str, value: Any, info: Json) -> bool:
+    match name:
+        case "tag":
+            return value in (*info["tags"], *info.get("session_tags", ()))
+        case "resolved_since":
+            return info["resolved_at"] is not None and bool(from_iso(info["resolved_at"]) >= value)
+        case "kind":
+            return info["kind"] in value
+        case "forked_from" | "parent":
+            return info[name] is not None and info[name]["session_id"] == value
+        case "activity" if value == Activity.IDLE.value:
+            return bool(info["activity"] == value) and info["status"] == SessionStatus.OPEN.value
+        case _:
+            return bool(info[name] == value)
 
 
 def _page(

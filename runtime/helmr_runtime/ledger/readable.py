@@ -12,16 +12,20 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from helmr.errors import (
+    BadCursor,
+    BadRequest,
     KeyNotFound,
     RunNotFound,
     SessionNotFound,
     TokenNotFound,
     WaitNotFound,
 )
+from helmr.models import ListQuery, RunsQuery, SessionsQuery, TokensQuery, WaitsQuery
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.receipts import FirstReceipt
@@ -29,14 +33,6 @@ from helmr_runtime.core.tokens import end_facts
 from helmr_runtime.ledger import pages, views
 from helmr_runtime.ledger.heads import Head
 from helmr_runtime.ledger.numbers import LedgerNumbers
-from helmr_runtime.ledger.row_access import (
-    ANSWERABLE,
-    Filter,
-    RunFilter,
-    SessionFilter,
-    TokenFilter,
-    WaitFilter,
-)
 from helmr_runtime.ledger.token_views import api_key_json, public_token_json, token_json
 from helmr_runtime.ledger.tokens import Token
 from helmr_runtime.ports import (
@@ -49,6 +45,7 @@ from helmr_runtime.ports import (
 )
 
 Json = dict[str, Any]
+Q = TypeVar("Q", bound=ListQuery)
 
 FEED_LIMIT_MAX = 2_000
 """Most entries in one answer of the feed."""
@@ -148,16 +145,9 @@ class ReadableLedger(LedgerNumbers):
             return None
         return end_facts(token.status.value, await self.entry(token.ended_offset))
 
-    async def list_tokens(
-        self,
-        *,
-        status: str | None = None,
-        tag: str | None = None,
-        cursor: str | None = None,
-        limit: int | None = None,
-    ) -> Json:
-        """A page of `TokenInfo`, newest first."""
-        return await self._page(TokenFilter(status=status, tag=tag), cursor, limit)
+    async def list_tokens(self, **wanted: Any) -> Json:
+        """A page of `TokenInfo`, newest first; `wanted` is a `TokensQuery`, as it gives itself."""
+        return await self.rows.page(_query(TokensQuery, wanted))
 
     async def find_public_token(self, secret_hash: str) -> Json | None:
         """`PublicTokenInfo` with its state, by its secret's hash; dead ones may be forgotten."""
@@ -271,15 +261,9 @@ class ReadableLedger(LedgerNumbers):
         head = await self._require_head(session_id)
         return {"task": head.task, "is_over": head.is_over}
 
-    async def list_sessions(
-        self,
-        *,
-        cursor: str | None = None,
-        limit: int | None = None,
-        **wanted: str | None,
-    ) -> Json:
-        """A page of `SessionInfo`, newest first; what is wanted as `SessionFilter` names it."""
-        found = await self._page(SessionFilter(**wanted), cursor, limit)
+    async def list_sessions(self, **wanted: Any) -> Json:
+        """A page of `SessionInfo`, newest first; `wanted` is a `SessionsQuery`, as it gives itself."""
+        found = await self.rows.page(_query(SessionsQuery, wanted))
         return {**found, "items": [self._with_claim_of(one) for one in found["items"]]}
 
     async def get_run(self, run_id: str) -> Json:
@@ -289,18 +273,9 @@ class ReadableLedger(LedgerNumbers):
             raise RunNotFound(f"there is no run {run_id}", run_id=run_id)
         return found
 
-    async def list_runs(
-        self,
-        *,
-        session_id: str | None = None,
-        task: str | None = None,
-        status: str | None = None,
-        cursor: str | None = None,
-        limit: int | None = None,
-    ) -> Json:
-        """A page of `RunInfo`, newest first."""
-        wanted = RunFilter(session_id=session_id, task=task, status=status)
-        return await self._page(wanted, cursor, limit)
+    async def list_runs(self, **wanted: Any) -> Json:
+        """A page of `RunInfo`, newest first; `wanted` is a `RunsQuery`, as it gives itself."""
+        return await self.rows.page(_query(RunsQuery, wanted))
 
     async def get_wait(self, wait_id: str) -> Json:
         """`WaitInfo` in full, but for its schema."""
@@ -309,42 +284,11 @@ class ReadableLedger(LedgerNumbers):
             raise WaitNotFound(f"there is no wait {wait_id}", wait_id=wait_id)
         return self.with_claim(found)
 
-    async def list_waits(
-        self,
-        *,
-        status: str | None = "pending",
-        kinds: Sequence[str] | None = None,
-        session_id: str | None = None,
-        task: str | None = None,
-        stream: str | None = None,
-        correlation_id: str | None = None,
-        priority: str | None = None,
-        assignee: str | None = None,
-        tag: str | None = None,
-        batch_id: str | None = None,
-        resolved_since: datetime | None = None,
-        cursor: str | None = None,
-        limit: int | None = None,
-    ) -> Json:
-        """A page of `WaitInfo`: soonest end first, none last, then by id.
-
-        `kinds` None: those that somebody can answer. `status` None: also those that are over.
-        """
-        wanted = WaitFilter(
-            status=status,
-            kinds=tuple(kinds) if kinds is not None else ANSWERABLE,
-            session_id=session_id,
-            task=task,
-            stream=stream,
-            correlation_id=correlation_id,
-            priority=priority,
-            assignee=assignee,
-            tag=tag,
-            batch_id=batch_id,
-            resolved_since=resolved_since,
-            resolving=self.index.work.resolving(),
+    async def list_waits(self, **wanted: Any) -> Json:
+        """A page of `WaitInfo`: soonest end first, none last, then by id; `wanted` is a `WaitsQuery`, as above."""
+        found = await self.rows.page(
+            _query(WaitsQuery, wanted), resolving=self.index.work.resolving()
         )
-        found = await self._page(wanted, cursor, limit)
         return {**found, "items": [self.with_claim(one) for one in found["items"]]}
 
     # --- transcripts and streams -----------------------------------------------------------------------
@@ -391,11 +335,18 @@ class ReadableLedger(LedgerNumbers):
 
     # --- inside ---------------------------------------------------------------------------------
 
-    async def _page(self, wanted: Filter, cursor: str | None, limit: int | None) -> Json:
-        return await self.rows.page(wanted, cursor, pages.limit_of(limit))
-
     async def _require_head(self, session_id: str) -> Head:
         head = await self.head(session_id)
         if head is None or head is self.index.nil:
             raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
         return head
+
+
+def _query(kind: type[Q], wanted: Mapping[str, Any]) -> Q:
+    try:
+        return kind(**{**wanted, "limit": pages.limit_of(wanted.get("limit"))})
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["loc"] == ("cursor",):
+            raise BadCursor("the cursor can't be read") from error
+        raise BadRequest(f"{first['loc'][0]}: {first['msg']}") from error

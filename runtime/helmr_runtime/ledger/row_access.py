@@ -1,12 +1,11 @@
-"""What lists and objects are read from: the filters, and the port between the reads and whatever holds the rows."""
+"""What lists and objects are read from: the port between the reads and what holds the rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Protocol
 
+from helmr.models import RunsQuery, SessionsQuery, TokensQuery, WaitsQuery
 from helmr_runtime.ledger.heads import Head
 
 Json = dict[str, Any]
@@ -14,65 +13,7 @@ Json = dict[str, Any]
 FAR_FUTURE_US = 2**62
 """Sorts waits that time does not end last; as an integer, because NULL compares with nothing."""
 
-ANSWERABLE = ("input", "token")
-"""Kinds of waits that somebody can answer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionFilter:
-    """Which sessions; None takes all."""
-
-    external_id: str | None = None
-    task: str | None = None
-    status: str | None = None
-    activity: str | None = None
-    """Of sessions that are over, none is `idle`."""
-    tag: str | None = None
-    forked_from: str | None = None
-    parent: str | None = None
-    run_status: str | None = None
-    """Of the newest run."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFilter:
-    """Which runs; None takes all."""
-
-    session_id: str | None = None
-    task: str | None = None
-    status: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaitFilter:
-    """Which waits; None takes all."""
-
-    status: str | None = "pending"
-    kinds: tuple[str, ...] = ANSWERABLE
-    session_id: str | None = None
-    task: str | None = None
-    stream: str | None = None
-    correlation_id: str | None = None
-    priority: str | None = None
-    assignee: str | None = None
-    tag: str | None = None
-    """Of the wait or of its session."""
-    batch_id: str | None = None
-    resolved_since: datetime | None = None
-    """Over at that time or later."""
-    resolving: tuple[str, ...] = ()
-    """Waits whose token has ended: no longer pending to those who ask, though their sessions have yet to be told."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenFilter:
-    """Which tokens; None takes all."""
-
-    status: str | None = None
-    tag: str | None = None
-
-
-Filter = SessionFilter | RunFilter | WaitFilter | TokenFilter
+Wanted = SessionsQuery | RunsQuery | WaitsQuery | TokensQuery
 
 
 class Rows(Protocol):
@@ -87,7 +28,11 @@ class Rows(Protocol):
     async def wait(self, wait_id: str) -> Json | None: ...
     async def public_token(self, public_token_id: str) -> Json | None: ...
 
-    async def page(self, wanted: Filter, cursor: str | None, limit: int) -> Json: ...
+    async def page(self, wanted: Wanted, *, resolving: Sequence[str] = ()) -> Json:
+        """Of waits `resolving` are those whose token has ended: no longer pending to callers, though their sessions
+        do not know it yet."""
+        ...
+
     async def wait_totals(self, resolving: Sequence[str]) -> list[Json]:
         """The pending waits by what they wait for: `{kind, stream, count, oldest_at}`; none of them is a backoff, nor
         one of those whose token has ended.

@@ -278,15 +278,8 @@ class Ledger(Protocol):
         """
         ...
 
-    async def list_tokens(
-        self,
-        *,
-        status: str | None = None,
-        tag: str | None = None,
-        cursor: str | None = None,
-        limit: int | None = None,
-    ) -> Mapping[str, Any]:
-        """A page of tokens, newest first."""
+    async def list_tokens(self, **wanted: Any) -> Mapping[str, Any]:
+        """A page of tokens, newest first: of those that a `TokensQuery` wants."""
         ...
 
     async def token_end(self, token_id: str) -> Mapping[str, Any] | None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from helmr.models import RunInfo, RunJournal, RunStatus
+from helmr.models import RunInfo, RunJournal, RunsQuery, RunStatus
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.duck.files import check_is_database
@@ -30,7 +30,9 @@ class StoredJournals:
         """The runs with that status."""
         cursor: str | None = None
         while True:
-            page = await read_runs(self._ledger, status=status, limit=PAGE, cursor=cursor)
+            page = await read_runs(
+                self._ledger, RunsQuery(status=status, limit=PAGE, cursor=cursor)
+            )
             for run in page.items:
                 yield run
             cursor = page.next_cursor

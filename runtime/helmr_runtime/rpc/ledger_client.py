@@ -7,7 +7,6 @@ types that fit the models of `helmr.models`; lists are `{items, next_cursor}`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any, Protocol
 
 from helmr_runtime.core.backup_file import BackupHeader
@@ -98,15 +97,8 @@ class LedgerClient(Protocol):
         """
         ...
 
-    async def list_tokens(
-        self,
-        *,
-        status: str | None = None,
-        tag: str | None = None,
-        cursor: str | None = None,
-        limit: int | None = None,
-    ) -> Json:
-        """Tokens, newest first. Filters: status, tag, limit, cursor."""
+    async def list_tokens(self, **wanted: Any) -> Json:
+        """Tokens, newest first: a page of those that a `TokensQuery` wants, as it gives itself."""
         ...
 
     async def get_session(self, session_id: str) -> Json:
@@ -125,10 +117,8 @@ class LedgerClient(Protocol):
         """
         ...
 
-    async def list_sessions(
-        self, *, cursor: str | None = None, limit: int | None = None, **wanted: str | None
-    ) -> Json:
-        """A page of sessions, newest first; what is wanted as `SessionFilter` names it."""
+    async def list_sessions(self, **wanted: Any) -> Json:
+        """Sessions, newest first: a page of those that a `SessionsQuery` wants, as it gives itself."""
         ...
 
     async def get_run(self, run_id: str) -> Json:
@@ -139,16 +129,8 @@ class LedgerClient(Protocol):
         """
         ...
 
-    async def list_runs(
-        self,
-        *,
-        session_id: str | None = None,
-        task: str | None = None,
-        status: str | None = None,
-        cursor: str | None = None,
-        limit: int | None = None,
-    ) -> Json:
-        """Runs, newest first. Filters: session_id, task, status, limit, cursor."""
+    async def list_runs(self, **wanted: Any) -> Json:
+        """Runs, newest first: a page of those that a `RunsQuery` wants, as it gives itself."""
         ...
 
     async def get_wait(self, wait_id: str) -> Json:
@@ -159,24 +141,8 @@ class LedgerClient(Protocol):
         """
         ...
 
-    async def list_waits(
-        self,
-        *,
-        status: str | None = "pending",
-        kinds: Sequence[str] | None = None,
-        session_id: str | None = None,
-        task: str | None = None,
-        stream: str | None = None,
-        correlation_id: str | None = None,
-        priority: str | None = None,
-        assignee: str | None = None,
-        tag: str | None = None,
-        batch_id: str | None = None,
-        resolved_since: datetime | None = None,
-        cursor: str | None = None,
-        limit: int | None = None,
-    ) -> Json:
-        """Waits by deadline; all given filters must hold, a tag is the wait's or its session's."""
+    async def list_waits(self, **wanted: Any) -> Json:
+        """Waits by when time ends them: a page of those that a `WaitsQuery` wants, as it gives itself."""
         ...
 
     async def transcript(

@@ -18,7 +18,7 @@ from typing import Any
 
 from helmr import filters, ids
 from helmr.errors import BadRequest, HelmrError, Unavailable, WaitResolved, WaitTimedOut
-from helmr.models import AnswerLinkRequest, RunInfo, WaitInfo, WaitKind, WaitStatus
+from helmr.models import AnswerLinkRequest, RunInfo, WaitInfo, WaitKind, WaitsQuery, WaitStatus
 from helmr.notice_events import EventName
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import RUNTIME
@@ -193,7 +193,7 @@ class Teller:
         cursor = None
         for _ in range(DUE_SOON_PAGES):
             page = await self._ledger.list_waits(
-                kinds=[kind.value for kind in ASKED], cursor=cursor, limit=PAGE_ITEMS
+                **WaitsQuery(kind=list(ASKED), cursor=cursor, limit=PAGE_ITEMS).given()
             )
             for wait in page["items"]:
                 if (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from helmr import ids
 from helmr.errors import RunNotNewest
-from helmr.models import Page, RunInfo, RunJournal, RunStatus
+from helmr.models import Page, RunInfo, RunJournal, RunsQuery
 from helmr_runtime.core.commands import CancelRun, RetryRun
 from helmr_runtime.replay.replay_log import journal_of
 from helmr_runtime.rpc.ledger_client import LedgerClient
@@ -13,6 +13,8 @@ from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.repeats import Deduplicator
 from helmr_runtime.service.router import Router
 from helmr_runtime.session.snapshot import read_snapshot
+
+ALL_RUNS = RunsQuery()
 
 
 class Runs:
@@ -31,24 +33,9 @@ class Runs:
         """
         return await read_run(self._ledger, run_id)
 
-    async def list(
-        self,
-        *,
-        session_id: str | None = None,
-        task: str | None = None,
-        status: RunStatus | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Page[RunInfo]:
+    async def list(self, wanted: RunsQuery = ALL_RUNS) -> Page[RunInfo]:
         """Runs, newest first."""
-        return await read_runs(
-            self._ledger,
-            session_id=session_id,
-            task=task,
-            status=status,
-            limit=limit,
-            cursor=cursor,
-        )
+        return await read_runs(self._ledger, wanted)
 
     async def journal(self, run_id: str) -> RunJournal:
         """All that a replay of the run follows, as it is on disk now.
@@ -103,26 +90,9 @@ async def read_run(ledger: LedgerClient, run_id: str) -> RunInfo:
     return RunInfo.model_validate(await ledger.get_run(run_id))
 
 
-async def read_runs(
-    ledger: LedgerClient,
-    *,
-    session_id: str | None = None,
-    task: str | None = None,
-    status: RunStatus | None = None,
-    limit: int | None = None,
-    cursor: str | None = None,
-) -> Page[RunInfo]:
+async def read_runs(ledger: LedgerClient, wanted: RunsQuery) -> Page[RunInfo]:
     """As `Runs.list`."""
-    if session_id is not None:
-        ids.check_id(session_id, ids.SESSION)
-    found = await ledger.list_runs(
-        session_id=session_id,
-        task=task,
-        status=status.value if status is not None else None,
-        limit=limit,
-        cursor=cursor,
-    )
-    return Page[RunInfo].model_validate(found)
+    return Page[RunInfo].model_validate(await ledger.list_runs(**wanted.given()))
 
 
 async def read_journal(ledger: LedgerClient, run_id: str) -> RunJournal:

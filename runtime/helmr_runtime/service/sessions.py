@@ -11,7 +11,6 @@ from helmr.errors import BadRequest, TooLarge
 from helmr.models import (
     CORRELATION_ID_MAX,
     VALUE_BYTES_MAX,
-    Activity,
     CloseRequest,
     EntryInfo,
     NoteReceipt,
@@ -24,7 +23,7 @@ from helmr.models import (
     SendReceipt,
     SendRequest,
     SessionInfo,
-    SessionStatus,
+    SessionsQuery,
     StartReceipt,
     StartRequest,
 )
@@ -41,6 +40,7 @@ from helmr_runtime.service.router import Router
 from helmr_runtime.service.runs import Runs
 from helmr_runtime.service.waits import Waits
 
+ALL_SESSIONS = SessionsQuery()
 TAG_MAX = 128
 METADATA_BYTES_MAX = 16 * 1024
 """Tags and metadata are for finding a session; what it works on is its payload."""
@@ -152,37 +152,9 @@ class Sessions:
         full = await self._waits.in_full(wait) if wait is not None else None
         return SessionInfo.model_validate({**session, "wait": full})
 
-    async def list(
-        self,
-        *,
-        external_id: str | None = None,
-        task: str | None = None,
-        status: SessionStatus | None = None,
-        activity: Activity | None = None,
-        tag: str | None = None,
-        forked_from: str | None = None,
-        parent: str | None = None,
-        run_status: RunStatus | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Page[SessionInfo]:
+    async def list(self, wanted: SessionsQuery = ALL_SESSIONS) -> Page[SessionInfo]:
         """Sessions, newest first; their waits without body and schema."""
-        for named in (forked_from, parent):
-            if named is not None:
-                ids.check_id(named, ids.SESSION)
-        found = await self._ledger.list_sessions(
-            external_id=external_id,
-            task=task,
-            status=status.value if status is not None else None,
-            activity=activity.value if activity is not None else None,
-            tag=tag,
-            forked_from=forked_from,
-            parent=parent,
-            run_status=run_status.value if run_status is not None else None,
-            limit=limit,
-            cursor=cursor,
-        )
-        return Page[SessionInfo].model_validate(found)
+        return Page[SessionInfo].model_validate(await self._ledger.list_sessions(**wanted.given()))
 
     async def transcript(
         self,

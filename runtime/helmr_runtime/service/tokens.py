@@ -16,7 +16,7 @@ from helmr.models import (
     TokenInfo,
     TokenReceipt,
     TokenRequest,
-    TokenStatus,
+    TokensQuery,
 )
 from helmr.wait_options import JSON
 from helmr_runtime import tracing
@@ -33,6 +33,7 @@ from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.repeats import Deduplicator
 from helmr_runtime.service.router import Router
 
+ALL_TOKENS = TokensQuery()
 LOCAL_KEY = "local"
 """What the key of this machine is called."""
 
@@ -116,22 +117,9 @@ class Tokens:
         ids.check_id(token_id, ids.TOKEN)
         return await self._ledger.get_token(token_id)
 
-    async def list(
-        self,
-        *,
-        status: TokenStatus | None = None,
-        tag: str | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Page[TokenInfo]:
+    async def list(self, wanted: TokensQuery = ALL_TOKENS) -> Page[TokenInfo]:
         """Tokens, newest first; without texts, schema and data."""
-        found = await self._ledger.list_tokens(
-            status=status.value if status is not None else None,
-            tag=tag,
-            limit=limit,
-            cursor=cursor,
-        )
-        return Page[TokenInfo].model_validate(found)
+        return Page[TokenInfo].model_validate(await self._ledger.list_tokens(**wanted.given()))
 
     async def complete(
         self,

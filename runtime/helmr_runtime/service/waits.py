@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +21,7 @@ from helmr.errors import (
     WaitTimedOut,
 )
 from helmr.models import (
+    ANSWERABLE,
     AnswerData,
     AnswerMode,
     AnswerRequest,
@@ -31,7 +32,7 @@ from helmr.models import (
     TokenAnswerReceipt,
     WaitInfo,
     WaitKind,
-    WaitPriority,
+    WaitsQuery,
     WaitStatus,
 )
 from helmr_runtime.core.commands import Answer, Command, TokenEnded
@@ -45,7 +46,7 @@ from helmr_runtime.service.repeats import Deduplicator
 from helmr_runtime.service.router import Router
 from helmr_runtime.service.tokens import Tokens
 
-ANSWERABLE = (WaitKind.INPUT, WaitKind.TOKEN)
+ALL_WAITS = WaitsQuery()
 """What the inbox shows unless asked: a timer waits for nobody."""
 
 
@@ -108,40 +109,9 @@ class Waits:
         told = {name: value for name, value in wait.items() if name != "outcome"}
         return WaitInfo.model_validate({**told, "schema": schema, "problem": problem})
 
-    async def list(
-        self,
-        *,
-        status: WaitStatus = WaitStatus.PENDING,
-        kinds: Sequence[WaitKind] = ANSWERABLE,
-        task: str | None = None,
-        stream: str | None = None,
-        session_id: str | None = None,
-        priority: WaitPriority | None = None,
-        assignee: str | None = None,
-        tag: str | None = None,
-        batch_id: str | None = None,
-        resolved_since: datetime | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Page[WaitInfo]:
+    async def list(self, wanted: WaitsQuery = ALL_WAITS) -> Page[WaitInfo]:
         """Waits, soonest end first, none last, then by id; without body, schema and what a form needs."""
-        if session_id is not None:
-            ids.check_id(session_id, ids.SESSION)
-        found = await self._ledger.list_waits(
-            status=status.value,
-            kinds=[kind.value for kind in kinds],
-            task=task,
-            stream=stream,
-            session_id=session_id,
-            priority=priority.value if priority is not None else None,
-            assignee=assignee,
-            tag=tag,
-            batch_id=batch_id,
-            resolved_since=resolved_since,
-            limit=limit,
-            cursor=cursor,
-        )
-        return Page[WaitInfo].model_validate(found)
+        return Page[WaitInfo].model_validate(await self._ledger.list_waits(**wanted.given()))
 
     async def answer(
         self,

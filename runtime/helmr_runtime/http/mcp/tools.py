@@ -16,7 +16,14 @@ import mcp_types as types
 from pydantic import BaseModel, ConfigDict, Field
 
 from helmr.forms.reader import find_reference
-from helmr.models import ASSIGNEE_MAX, TOKEN_TAG_MAX, AnswerRequest, SendRequest, TaskInfo
+from helmr.models import (
+    ASSIGNEE_MAX,
+    TOKEN_TAG_MAX,
+    AnswerRequest,
+    SendRequest,
+    TaskInfo,
+    WaitsQuery,
+)
 from helmr.roles import Need
 from helmr_runtime.http.mcp.calls import HOLD_S, handle_of, result_of, told
 from helmr_runtime.http.mcp.runs import Runs
@@ -104,12 +111,12 @@ class _ResultArguments(_RunArguments):
 
 
 class _WaitsArguments(_Arguments):
-    task: str | None = Field(default=None, max_length=200)
-    stream: str | None = Field(default=None, max_length=128)
-    tag: str | None = Field(default=None, max_length=TOKEN_TAG_MAX)
-    assignee: str | None = Field(default=None, max_length=ASSIGNEE_MAX)
+    task: str | None = Field(default=None, min_length=1, max_length=200)
+    stream: str | None = Field(default=None, min_length=1, max_length=128)
+    tag: str | None = Field(default=None, min_length=1, max_length=TOKEN_TAG_MAX)
+    assignee: str | None = Field(default=None, min_length=1, max_length=ASSIGNEE_MAX)
     limit: int = Field(default=20, ge=1, le=100)
-    cursor: str | None = Field(default=None, max_length=2_000)
+    cursor: str | None = Field(default=None, min_length=1, max_length=2_000)
 
 
 class _WaitArguments(_Arguments):
@@ -147,7 +154,7 @@ async def _cancel(runs: Runs, given: _RunArguments) -> types.CallToolResult:
 
 
 async def _waits(runs: Runs, given: _WaitsArguments) -> types.CallToolResult:
-    page = await runs.service.waits.list(**given.model_dump())
+    page = await runs.service.waits.list(WaitsQuery(**given.model_dump(exclude_none=True)))
     return _shown(page, exclude={"items": {"__all__": _LISTED}})
 
 

@@ -19,7 +19,7 @@ NO_FIELDS = NoFields()
 @router.get("/v1/runs", response_model=Page[RunInfo], responses=documented(400))
 async def list_runs(query: Annotated[RunsQuery, Query()], service: ServiceDep) -> Response:
     """List runs, newest first."""
-    return json_response(await service.runs.list(**query.model_dump()))
+    return json_response(await service.runs.list(query))
 
 
 @router.get("/v1/runs/{run_id}", response_model=RunInfo, responses=documented(400, 404))

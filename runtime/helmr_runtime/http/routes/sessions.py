@@ -16,6 +16,7 @@ from helmr.models import (
     Page,
     RunInfo,
     RunRequest,
+    RunsQuery,
     SessionInfo,
     SessionsQuery,
     StartReceipt,
@@ -63,7 +64,7 @@ async def start_session(body: StartRequest, caller: CallerDep, service: ServiceD
 @router.get("/v1/sessions", response_model=Page[SessionInfo], responses=documented(400))
 async def list_sessions(query: Annotated[SessionsQuery, Query()], service: ServiceDep) -> Response:
     """List sessions, newest first."""
-    page = await service.sessions.list(**query.model_dump())
+    page = await service.sessions.list(query)
     return json_response(page, exclude=LIST_LEAVES_OUT)
 
 
@@ -95,7 +96,7 @@ async def list_session_runs(
 ) -> Response:
     """List a session's runs, newest first."""
     await service.sessions.get(session_id)
-    return json_response(await service.runs.list(session_id=session_id, **query.model_dump()))
+    return json_response(await service.runs.list(RunsQuery(session_id=session_id, **dict(query))))
 
 
 @router.post(

@@ -45,7 +45,7 @@ async def create_token(
 @router.get("/v1/tokens", response_model=Page[TokenInfo], responses=documented(400))
 async def list_tokens(query: Annotated[TokensQuery, Query()], service: ServiceDep) -> Response:
     """List tokens, newest first."""
-    page = await service.tokens.list(**query.model_dump())
+    page = await service.tokens.list(query)
     return json_response(page, exclude=LIST_LEAVES_OUT)
 
 

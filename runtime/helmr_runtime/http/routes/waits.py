@@ -31,8 +31,7 @@ async def list_waits(query: Annotated[WaitsQuery, Query()], service: ServiceDep)
 
     Pending ones for input or a token, unless asked.
     """
-    filters = query.model_dump(exclude={"kind"})
-    page = await service.waits.list(kinds=query.kind, **filters)
+    page = await service.waits.list(query)
     return json_response(page, exclude=LIST_LEAVES_OUT)
 
 

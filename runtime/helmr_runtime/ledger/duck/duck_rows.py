@@ -11,27 +11,22 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from helmr.models import RunsQuery, SessionsQuery, TokensQuery, WaitsQuery
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.ledger import views
 from helmr_runtime.ledger.duck import lists, tokens, transcripts
 from helmr_runtime.ledger.feed_tail import FeedTail
 from helmr_runtime.ledger.heads import Head
-from helmr_runtime.ledger.row_access import (
-    Filter,
-    RunFilter,
-    SessionFilter,
-    TokenFilter,
-    WaitFilter,
-)
+from helmr_runtime.ledger.row_access import Wanted
 from helmr_runtime.ledger.unwritten import KnownWait, Unwritten
 
 Json = dict[str, Any]
 
-PAGES: Mapping[type[Filter], Callable[..., Json]] = {
-    SessionFilter: lists.sessions,
-    RunFilter: lists.runs,
-    WaitFilter: lists.waits,
-    TokenFilter: tokens.token_page,
+PAGES: Mapping[type[Wanted], Callable[..., Json]] = {
+    SessionsQuery: lists.sessions,
+    RunsQuery: lists.runs,
+    WaitsQuery: lists.waits,
+    TokensQuery: tokens.token_page,
 }
 
 TRIES = 3
@@ -106,8 +101,9 @@ class DuckRows:
 
     # --- pages ----------------------------------------------------------------------------------
 
-    async def page(self, wanted: Filter, cursor: str | None, limit: int) -> Json:
-        found: Json = await self._read_tables(PAGES[type(wanted)], wanted, cursor, limit)
+    async def page(self, wanted: Wanted, *, resolving: Sequence[str] = ()) -> Json:
+        more = (resolving,) if isinstance(wanted, WaitsQuery) else ()
+        found: Json = await self._read_tables(PAGES[type(wanted)], wanted, *more)
         return found
 
     async def wait_totals(self, resolving: Sequence[str]) -> list[Json]:

@@ -11,10 +11,12 @@ from typing import Any
 from uuid import UUID
 
 from helmr.errors import BadCursor, BadId
+from helmr.models import RunsQuery, SessionsQuery, WaitsQuery, WaitStatus
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry, iso
 from helmr_runtime.ledger import pages, views
 from helmr_runtime.ledger.duck import reads, rows
+from helmr_runtime.ledger.duck.conditions import How, tagged, wanted
 from helmr_runtime.ledger.duck.database import Reader
 from helmr_runtime.ledger.projection import (
     NewRun,
@@ -24,7 +26,7 @@ from helmr_runtime.ledger.projection import (
     SessionNumbers,
     WaitNumbers,
 )
-from helmr_runtime.ledger.row_access import FAR_FUTURE_US, RunFilter, SessionFilter, WaitFilter
+from helmr_runtime.ledger.row_access import FAR_FUTURE_US
 from helmr_runtime.ledger.unwritten import KnownRun, KnownSession, KnownWait
 
 Json = dict[str, Any]
@@ -61,36 +63,28 @@ def session(
     return _session(fixed, numbers, active, run, bodies, problems)
 
 
-def sessions(reader: Reader, wanted: SessionFilter, cursor: str | None, limit: int) -> Json:
-    """Sessions, newest first. A tag's JSON text stands in the list's text only as an element of it."""
-    key = pages.decode("sessions", cursor, (int,))
-    tag = jsontext.encode(wanted.tag) if wanted.tag is not None else None
+_SESSIONS: Mapping[str, How] = {
+    "activity": ("(activity::VARCHAR = {0} AND (status = 'open' OR {0} <> 'idle'))", str),
+    "tag": tagged("tags"),
+    "run_status": ("run IN (SELECT run FROM runs WHERE status::VARCHAR = {0})", str),
+}
+
+
+def sessions(reader: Reader, query: SessionsQuery) -> Json:
+    """Sessions, newest first."""
+    where = wanted(query, _SESSIONS)
+    key = pages.decode("sessions", query.cursor, (int,))
+    if key is not None:
+        where.add("created_offset < {0}", key[0])
     found = reader.execute(
-        "WITH page AS (SELECT * FROM session_rows WHERE ($1::BIGINT IS NULL OR created_offset < $1) "
-        "AND ($2::VARCHAR IS NULL OR external_id = $2) AND ($3::VARCHAR IS NULL OR task = $3) "
-        "AND ($4::VARCHAR IS NULL OR status::VARCHAR = $4) "
-        "AND ($5::VARCHAR IS NULL OR (activity::VARCHAR = $5 AND (status = 'open' OR $5 <> 'idle'))) "
-        "AND ($6::VARCHAR IS NULL OR contains(tags, $6)) "
-        "AND ($7::UUID IS NULL OR origin = $7) AND ($8::UUID IS NULL OR parent = $8) "
-        "AND ($10::VARCHAR IS NULL OR run IN (SELECT run FROM runs WHERE status::VARCHAR = $10)) "
-        "ORDER BY created_offset DESC LIMIT $9) "
+        f"WITH page AS (SELECT * FROM session_rows WHERE {where} "  # noqa: S608 - terms of our own
+        f"ORDER BY created_offset DESC LIMIT {query.limit + 1}) "
         "SELECT page.*, r.* FROM page LEFT JOIN run_rows r ON r.run = page.run "
         "ORDER BY page.created_offset DESC",
-        [
-            key[0] if key is not None else None,
-            wanted.external_id,
-            wanted.task,
-            wanted.status,
-            wanted.activity,
-            tag,
-            rows.uuid_or_none(wanted.forked_from),
-            rows.uuid_or_none(wanted.parent),
-            limit + 1,
-            wanted.run_status,
-        ],
+        where.values,
     ).fetchall()
-    more = len(found) > limit
-    found = found[:limit]
+    more = len(found) > query.limit
+    found = found[: query.limit]
     following = pages.encode("sessions", [found[-1][1]]) if more else None
     return pages.page(_sessions(reader, found), following)
 
@@ -171,24 +165,19 @@ def run(reader: Reader, run_id: str, known: KnownRun) -> Json | None:
     return _runs(reader, [whole], strict=True)[0] if whole is not None else None
 
 
-def runs(reader: Reader, wanted: RunFilter, cursor: str | None, limit: int) -> Json:
+def runs(reader: Reader, query: RunsQuery) -> Json:
     """Runs, newest first."""
-    key = pages.decode("runs", cursor, (int,))
+    where = wanted(query, {})
+    key = pages.decode("runs", query.cursor, (int,))
+    if key is not None:
+        where.add("created_offset < {0}", key[0])
     found = reader.execute(
-        "SELECT * FROM run_rows WHERE ($1::BIGINT IS NULL OR created_offset < $1) "
-        "AND ($2::UUID IS NULL OR session = $2) AND ($3::VARCHAR IS NULL OR task = $3) "
-        "AND ($4::VARCHAR IS NULL OR status::VARCHAR = $4) "
-        "ORDER BY created_offset DESC LIMIT $5",
-        [
-            key[0] if key is not None else None,
-            rows.uuid_or_none(wanted.session_id),
-            wanted.task,
-            wanted.status,
-            limit + 1,
-        ],
+        f"SELECT * FROM run_rows WHERE {where} "  # noqa: S608 - terms of our own
+        f"ORDER BY created_offset DESC LIMIT {query.limit + 1}",
+        where.values,
     ).fetchall()
-    more = len(found) > limit
-    found = found[:limit]
+    more = len(found) > query.limit
+    found = found[: query.limit]
     following = pages.encode("runs", [found[-1][2]]) if more else None
     return pages.page(_runs(reader, [rows.run_of(row) for row in found], strict=False), following)
 
@@ -228,52 +217,39 @@ def _wait(reader: Reader, wait_id: str, known: KnownWait | None, *, strict: bool
     return _waits(reader, [whole], in_full=True, strict=strict)[0] if whole is not None else None
 
 
-def waits(reader: Reader, wanted: WaitFilter, cursor: str | None, limit: int) -> Json:
+_WAITS: Mapping[str, How] = {
+    "kind": ("list_contains({0}::VARCHAR[], kind::VARCHAR)", list),
+    "tag": tagged("tags", "session_tags"),
+    "resolved_since": ("resolved_us >= {0}", rows.micros_of),
+}
+
+
+def waits(reader: Reader, query: WaitsQuery, resolving: Sequence[str]) -> Json:
     """Waits: what time ends soonest first, what it never ends last, then by id."""
-    key = pages.decode("waits", cursor, (int, str)) or [None, None]
-    last_id = _cursor_wait(key[1]) if key[1] is not None else None
+    where = wanted(query, _WAITS)
+    key = pages.decode("waits", query.cursor, (int, str))
+    if key is not None:
+        sort_us, last_id = where.value(key[0]), where.value(_cursor_wait(key[1]))
+        where.terms.append(
+            f"(sort_us > {sort_us} OR (sort_us = {sort_us} AND wait > {last_id}::UUID))"
+        )
+    if query.status is WaitStatus.PENDING:
+        where.add("NOT list_contains({0}::UUID[], wait)", [rows.uuid_of(one) for one in resolving])
     found = reader.execute(
-        "SELECT * EXCLUDE (sort_us) FROM "
-        "(SELECT *, coalesce(default_us, deadline_us, $10) AS sort_us FROM wait_rows) "
-        "WHERE ($1::BIGINT IS NULL OR sort_us > $1 OR (sort_us = $1 AND wait > $2::UUID)) "
-        "AND ($3::VARCHAR IS NULL OR status::VARCHAR = $3) "
-        "AND list_contains($4::VARCHAR[], kind::VARCHAR) "
-        "AND ($5::UUID IS NULL OR session = $5) AND ($6::VARCHAR IS NULL OR task = $6) "
-        "AND ($7::VARCHAR IS NULL OR stream = $7) AND ($8::VARCHAR IS NULL OR correlation_id = $8) "
-        "AND ($11::VARCHAR IS NULL OR priority::VARCHAR = $11) "
-        "AND ($12::VARCHAR IS NULL OR assignee = $12) "
-        "AND ($13::VARCHAR IS NULL OR contains(tags, $13) OR contains(session_tags, $13)) "
-        "AND ($14::VARCHAR IS NULL OR batch_id = $14) "
-        "AND ($15::BIGINT IS NULL OR resolved_us >= $15) "
-        "AND NOT (status = 'pending' AND list_contains($16::UUID[], wait)) "
-        "ORDER BY sort_us, wait LIMIT $9",
-        [
-            key[0],
-            last_id,
-            wanted.status,
-            list(wanted.kinds),
-            rows.uuid_or_none(wanted.session_id),
-            wanted.task,
-            wanted.stream,
-            wanted.correlation_id,
-            limit + 1,
-            FAR_FUTURE_US,
-            wanted.priority,
-            wanted.assignee,
-            jsontext.encode(wanted.tag) if wanted.tag is not None else None,
-            wanted.batch_id,
-            rows.micros_or_none(wanted.resolved_since),
-            [rows.uuid_of(wait_id) for wait_id in wanted.resolving],
-        ],
+        "SELECT * EXCLUDE (sort_us) FROM "  # noqa: S608 - terms of our own
+        f"(SELECT *, coalesce(default_us, deadline_us, {FAR_FUTURE_US}) AS sort_us FROM wait_rows) "
+        f"WHERE {where} ORDER BY sort_us, wait LIMIT {query.limit + 1}",
+        where.values,
     ).fetchall()
-    more = len(found) > limit
-    pairs = [rows.wait_of(row) for row in found[:limit]]
+    more = len(found) > query.limit
+    pairs = [rows.wait_of(row) for row in found[: query.limit]]
     following = None
     if more:
         fixed, numbers = pairs[-1]
         ends_us = rows.micros_or_none(numbers.default_at or fixed.deadline_at)
-        sort_us = ends_us if ends_us is not None else FAR_FUTURE_US
-        following = pages.encode("waits", [sort_us, fixed.wait_id])
+        following = pages.encode(
+            "waits", [ends_us if ends_us is not None else FAR_FUTURE_US, fixed.wait_id]
+        )
     return pages.page(_waits(reader, pairs, in_full=False, strict=False), following)
 
 

@@ -14,13 +14,14 @@ from typing import Any
 import duckdb
 
 from helmr import ids
-from helmr.models import TokenStatus
+from helmr.models import TokensQuery, TokenStatus
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.children import Parent, is_child
 from helmr_runtime.core.public_tokens import PublicToken, Scope
 from helmr_runtime.ledger import pages
 from helmr_runtime.ledger.duck import reads, rows
 from helmr_runtime.ledger.duck.batch_statement import BatchStatement
+from helmr_runtime.ledger.duck.conditions import tagged, wanted
 from helmr_runtime.ledger.duck.database import Reader
 from helmr_runtime.ledger.duck.schedules import (
     project_schedules,
@@ -29,7 +30,6 @@ from helmr_runtime.ledger.duck.schedules import (
 )
 from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.keys import ApiKey, OwnedPublicToken
-from helmr_runtime.ledger.row_access import TokenFilter
 from helmr_runtime.ledger.token_views import (
     api_key_json,
     public_token_json,
@@ -205,19 +205,16 @@ def read_by_callback(reader: Reader, callback_hash: str) -> Token | None:
 # --- lists ----------------------------------------------------------------------------------------
 
 
-def token_page(reader: Reader, wanted: TokenFilter, cursor: str | None, limit: int) -> Json:
+def token_page(reader: Reader, query: TokensQuery) -> Json:
     """Tokens, newest first."""
-    key = pages.decode("tokens", cursor, (int,))
+    limit, where = query.limit, wanted(query, {"tag": tagged("tags")})
+    key = pages.decode("tokens", query.cursor, (int,))
+    if key is not None:
+        where.add("created_offset < {0}", key[0])
     found = reader.execute(
-        "SELECT * FROM token_rows WHERE parent IS NULL AND ($1::BIGINT IS NULL OR created_offset < $1) "
-        "AND ($2::VARCHAR IS NULL OR status::VARCHAR = $2) "
-        "AND ($3::VARCHAR IS NULL OR contains(tags, $3)) ORDER BY created_offset DESC LIMIT $4",
-        [
-            key[0] if key is not None else None,
-            wanted.status,
-            jsontext.encode(wanted.tag) if wanted.tag is not None else None,
-            limit + 1,
-        ],
+        f"SELECT * FROM token_rows WHERE parent IS NULL AND {where} "  # noqa: S608 - terms of our own
+        f"ORDER BY created_offset DESC LIMIT {limit + 1}",
+        where.values,
     ).fetchall()
     shown = [_token_of(row) for row in found[:limit]]
     offsets = {o for t in shown for o in (t.created_offset, t.ended_offset, t.pin_offset) if o}
