@@ -112,23 +112,23 @@ test-over-ray: $(VENV)/.stamp-dev
 
 # Figures of one run are to be compared with one another only; docs/performance.md says how to read them.
 bench: $(VENV)/.stamp-bench
-	$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
+	$(BIN)/python -m tests.programs.benchmarks $(BENCH_ARGS)
 
 # Says which replies were met how often. A difference ends it: the seed, and the shortest sequence that still differs.
 model: $(VENV)/.stamp-dev
-	$(BIN)/python -m tests.model $(MODEL_ARGS)
+	$(BIN)/python -m tests.programs.model $(MODEL_ARGS)
 
 # Builds ledgers in .bench/scale once and keeps them: the largest takes ten minutes or more, and 2 GB.
 scale: $(VENV)/.stamp-dev
-	$(BIN)/python -m tests.benchmarks.scale $(SCALE_ARGS)
+	$(BIN)/python -m tests.programs.benchmarks.scale $(SCALE_ARGS)
 
 # A real runtime is killed and stopped, part by part, while callers send; --before alternates with another checkout.
 availability: $(VENV)/.stamp-dev
-	$(BIN)/python -m tests.benchmarks.availability $(AVAILABILITY_ARGS)
+	$(BIN)/python -m tests.programs.benchmarks.availability $(AVAILABILITY_ARGS)
 
 # Makes a checkout of the commit before the desk in .bench once, with an environment of its own.
 hour: $(VENV)/.stamp-dev
-	$(BIN)/python -m tests.operators_hour $(HOUR_ARGS)
+	$(BIN)/python -m tests.programs.operators_hour $(HOUR_ARGS)
 
 # Minutes to hours of faults; not part of `make test`.
 soak: $(VENV)/.stamp-dev
@@ -136,23 +136,23 @@ soak: $(VENV)/.stamp-dev
 
 # Seeded histories of the whole system in one process: SIMULATE_ARGS="--seconds 3600", or the line that a failure printed.
 simulate: $(VENV)/.stamp-dev
-	$(BIN)/python -m tests.simulation --probes $(SIMULATE_ARGS)
+	$(BIN)/python -m tests.programs.simulation --probes $(SIMULATE_ARGS)
 
 # Histories of calls to a real runtime under faults, checked: HISTORY_ARGS="run --seconds 600", or "check FILE…".
 histories: $(VENV)/.stamp-dev
-	$(BIN)/python -m tests.histories $(HISTORY_ARGS)
+	$(BIN)/python -m tests.programs.histories $(HISTORY_ARGS)
 
 # Ends with the smallest input that a parser answers with anything but a value or the error that it documents.
 fuzz: $(VENV)/.stamp-dev
-	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+	$(BIN)/python -m tests.programs.fuzz $(FUZZ_ARGS)
 
-# Each patch of tests/planted in a copy of the sources: what is to catch it passes without it and fails with it.
+# Each patch of tests/programs/planted in a copy of the sources: what is to catch it passes without it and fails with it.
 planted: $(VENV)/.stamp-dev
-	$(BIN)/python -m tests.planted $(PLANTED_ARGS)
+	$(BIN)/python -m tests.programs.planted $(PLANTED_ARGS)
 
 # Needs a C compiler: a library that the recorded process loads sees its writes and syncs.
 powerloss: $(VENV)/.stamp-dev
-	$(BIN)/python -m tests.powerloss $(POWERLOSS_ARGS)
+	$(BIN)/python -m tests.programs.powerloss $(POWERLOSS_ARGS)
 
 # The ledger that is measured is built once, in .bench/toolbox.
 toolbox: $(VENV)/.stamp-dev
@@ -160,7 +160,7 @@ toolbox: $(VENV)/.stamp-dev
 
 # What the runs with --record have written down; docs/reliability-figures.json.
 figures: $(VENV)/.stamp-dev
-	$(BIN)/python -m tests.figures
+	$(BIN)/python -m tests.programs.figures
 
 # Numbers mean something only on a machine that does nothing else.
 perf: $(VENV)/.stamp-dev
@@ -195,7 +195,7 @@ format: $(VENV)/.stamp-dev
 	$(BIN)/ruff format
 
 gauges: $(VENV)/.stamp-dev
-	$(BIN)/python -m tests.gauges
+	$(BIN)/python -m tests.programs.gauges
 
 # Raises every pin as far as pyproject.toml allows. Where the packages came from is nobody's business: no URLs.
 lock: $(VENV)/.stamp-uv

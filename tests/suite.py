@@ -66,5 +66,6 @@ class Record:
             SECONDS.write_text(f"{lines}\n", encoding="utf-8")
 
     def _leave(self, code: int | None) -> None:
-        if self._config.cache is not None:
-            self._config.cache.set(EXIT_CODE, code)
+        cache: pytest.Cache | None = getattr(self._config, "cache", None)
+        if cache is not None:  # `-p no:cacheprovider` takes it away
+            cache.set(EXIT_CODE, code)

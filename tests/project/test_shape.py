@@ -7,7 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 import grimp
 import pytest
 
-from tests.gauges.shape import (
+from tests.programs.gauges.shape import (
     PACKAGES,
     SMALL_LINES,
     ancestors,
@@ -20,13 +20,13 @@ MODULES = sources()
 
 MODULE_LINES_MAX = 700
 """What is longer has two nouns in it."""
-MODULES_MAX = 699
+MODULES_MAX = 760
 SMALL_MODULES_MAX = 149
 ARGUMENTS_MAX = 7
 WIDE_MAX = 21
 ANCESTORS_MAX = 2
 DEEP_MAX = 22
-SHARED_NAMES_MAX = 72
+SHARED_NAMES_MAX = 90
 
 SCREENS = "helmr_console.screens"
 """A screen opens others and speaks to its app, which opens the first: Textual's way, and one thing to read."""

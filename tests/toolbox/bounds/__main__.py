@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.figures import record
+from tests.programs.figures import record
 from tests.toolbox.bounds.commits import Compared, beside_backup, beside_pruning
 from tests.toolbox.bounds.following import followed
 from tests.toolbox.bounds.ledgers import built

@@ -26,9 +26,9 @@ from helmr_runtime.process.spec import LEDGER_NAME
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.security.keys import read_key_ring
 from helmr_runtime.service.backups import Backups
-from tests.benchmarks.measures import percentile
-from tests.benchmarks.scale.build import RING
 from tests.ledger.sessions import ALICE, Hand, begin
+from tests.programs.benchmarks.measures import percentile
+from tests.programs.benchmarks.scale.build import RING
 
 COMMITTERS = 20
 EACH_EVERY_S = 0.2

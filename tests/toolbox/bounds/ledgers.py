@@ -5,8 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks.scale.build import grow
-from tests.benchmarks.scale.patterns import run_patterns
+from tests.programs.benchmarks.scale.build import grow
+from tests.programs.benchmarks.scale.patterns import run_patterns
 
 PARKED_OF = 100
 """One session of so many entries is parked; the others are over."""

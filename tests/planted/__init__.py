@@ -1,1 +1,0 @@
-"""Bugs as patches, and what catches each: `python -m tests.planted`."""

@@ -1,0 +1,42 @@
+"""The page shows what is on record, and what is on record was written by the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.programs.figures import record, table
+
+
+def test_the_page_shows_what_is_on_record() -> None:
+    shown = table.on_page(table.PAGE.read_text())
+    assert shown == table.rendered(record.read()), "run `make figures`"
+
+
+def test_figures_of_several_runs_are_added_and_a_campaign_stands_alone(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    figures = {"seeds": 3, "steps": 1_000, "cpu_s": 1_800, "faults": {"kill host": 2}, "broken": 0}
+    record.add("simulation", "first", figures, path=path)
+    record.add("simulation", "second", {**figures, "faults": {"cut": 1}}, path=path)
+    record.put("planted", "all", {"planted": 30, "caught": 29}, path=path)
+    record.put("planted", "all again", {"planted": 30, "caught": 30}, path=path)
+    found = record.read(path)
+    assert [run.command for run in found["simulation"]] == ["first", "second"]
+    assert [run.command for run in found["planted"]] == ["all again"]
+    shown = table.rendered(found)
+    assert "| simulated seeds | 6 | simulation |" in shown
+    assert "| processor time of it | 1.0 h | simulation |" in shown
+    assert "| faults in it | 1 cut, 2 kill host | simulation |" in shown
+    assert "| planted bugs caught | 30 of 30 | planted |" in shown
+    assert f"| runs that stood still at the end | {table.NOT_YET} | histories |" in shown
+
+
+@pytest.mark.parametrize("source", table.COMMANDS)
+def test_what_puts_figures_on_record_is_a_target_of_make(source: str) -> None:
+    target = table.COMMANDS[source].split()[1]
+    assert f"\n{target}: " in (record.ROOT / "Makefile").read_text()
+
+
+def test_a_row_is_of_a_known_source() -> None:
+    assert {row.source for row in table.ROWS} == set(table.COMMANDS)

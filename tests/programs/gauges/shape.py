@@ -1,0 +1,214 @@
+"""Counts over the sources: modules, lines by what they hold, constructors, class names, inheritance, private names.
+
+All from the syntax trees; a line that holds a signature and code counts as signature.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeGuard
+
+ROOT = Path(__file__).resolve().parents[3]
+PACKAGES = {"helmr": ".", "helmr_runtime": "runtime", "helmr_console": "console"}
+SMALL_LINES = 60
+"""A module below that many lines is rarely a noun of its own."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A module of ours."""
+
+    path: Path
+    text: str
+
+    @property
+    def name(self) -> str:
+        """Its path from the checkout."""
+        return self.path.relative_to(ROOT).as_posix()
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """Its syntax tree."""
+        return ast.parse(self.text)
+
+    @cached_property
+    def line_count(self) -> int:
+        """Lines of the file."""
+        return self.text.count("\n")
+
+    @property
+    def classes(self) -> Iterator[ast.ClassDef]:
+        """All classes in it, nested ones too."""
+        return (node for node in ast.walk(self.tree) if isinstance(node, ast.ClassDef))
+
+
+def sources() -> list[Source]:
+    """Every module of the three packages, by path."""
+    folders = [ROOT / folder / package for package, folder in PACKAGES.items()]
+    paths = sorted(path for folder in folders for path in folder.rglob("*.py"))
+    return [Source(path, path.read_text(encoding="utf-8")) for path in paths]
+
+
+def kinds_of_lines(source: Source) -> Counter[str]:
+    """How many lines hold code, signatures, docstrings, imports, and nothing or a comment."""
+    kinds = ["blank or comment"] * source.line_count
+    lines = source.text.splitlines()
+
+    def mark(first: int, last: int | None, kind: str) -> None:
+        for number in range(first - 1, last or first):
+            kinds[number] = kind
+
+    for number, line in enumerate(lines):
+        if line.strip() and not line.lstrip().startswith("#"):
+            kinds[number] = "code"
+    functions = ast.FunctionDef | ast.AsyncFunctionDef
+    for node in ast.walk(source.tree):
+        if isinstance(node, functions):
+            mark(node.lineno, max(node.lineno, node.body[0].lineno - 1), "signature")
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            mark(node.lineno, node.end_lineno, "import")
+        elif _is_text(node):
+            mark(node.lineno, node.end_lineno, "docstring")
+    return Counter(kinds)
+
+
+def _is_text(node: ast.AST) -> TypeGuard[ast.Expr]:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def constructors(modules: Sequence[Source]) -> dict[str, int]:
+    """How many arguments each written `__init__` takes, by class."""
+    return {
+        f"{node.name} ({module.name})": len(made.args.args) + len(made.args.kwonlyargs) - 1
+        for module in modules
+        for node in module.classes
+        for made in node.body
+        if isinstance(made, ast.FunctionDef) and made.name == "__init__"
+    }
+
+
+def shared_names(modules: Sequence[Source]) -> dict[str, list[str]]:
+    """The class names that more than one class bears, and where these are."""
+    found = defaultdict(list)
+    for module in modules:
+        for node in module.classes:
+            found[node.name].append(module.name)
+    return {name: places for name, places in sorted(found.items()) if len(places) > 1}
+
+
+def ancestors(modules: Sequence[Source]) -> dict[str, int]:
+    """How many classes of ours stand above each class; by names, which are unique."""
+    bases: dict[str, set[str]] = {}
+    for module in modules:
+        for node in module.classes:
+            bases.setdefault(node.name, set()).update(map(_name_of, node.bases))
+
+    def above(name: str, seen: frozenset[str]) -> frozenset[str]:
+        ours = {base for base in bases.get(name, ()) if base in bases} - seen
+        return seen.union(ours, *(above(base, seen | ours) for base in ours))
+
+    return {name: len(above(name, frozenset()) - {name}) for name in bases}
+
+
+def _name_of(base: ast.expr) -> str:
+    if isinstance(base, ast.Subscript):
+        base = base.value
+    return base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "")
+
+
+def private_names(modules: Sequence[Source]) -> dict[str, set[str]]:
+    """Names with a leading underscore that are taken from packages which are not ours, and the modules that take them.
+
+    Imports, attributes of what was imported, `getattr` by a text, and attributes of anything else that no class or
+    module of ours defines: Textual's `_message_queue`, say. One that we define too is not seen.
+    """
+    ours = {name for module in modules for name in _defined(module.tree)}
+    found = defaultdict(set)
+    for module in modules:
+        for name in _taken(module.tree, ours):
+            found[name].add(module.name)
+    return dict(sorted(found.items()))
+
+
+def _defined(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.ctx, ast.Store)
+            and _name_of(node.value) in ("self", "cls")
+        ):
+            yield node.attr
+
+
+def _taken(tree: ast.Module, ours: set[str]) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            package = (node.module or "").split(".")[0]
+            if package not in PACKAGES and package != "__future__":
+                for part in [*(node.module or "").split("."), *(one.name for one in node.names)]:
+                    if _is_private(part):
+                        yield f"{node.module}.{part}"
+        elif isinstance(node, ast.Attribute) and _is_private(node.attr) and node.attr not in ours:
+            yield node.attr
+        elif isinstance(node, ast.Call) and _name_of(node.func) in (
+            "getattr",
+            "setattr",
+            "attrgetter",
+        ):
+            for argument in node.args:
+                if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                    for part in argument.value.split("."):
+                        if _is_private(part) and part not in ours:
+                            yield part
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name != "_"
+
+
+def table(rows: Mapping[str, object]) -> str:
+    """Names and values, a line each."""
+    width = max(map(len, rows), default=0)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
+
+
+def report() -> str:
+    """What `make gauges` prints of the shape."""
+    modules = sources()
+    lines: Counter[str] = sum(map(kinds_of_lines, modules), Counter())
+    wide = {name: count for name, count in constructors(modules).items() if count > 7}
+    deep = {name: count for name, count in ancestors(modules).items() if count > 2}
+    return table(
+        {
+            "modules": len(modules),
+            f"modules under {SMALL_LINES} lines": sum(
+                module.line_count < SMALL_LINES for module in modules
+            ),
+            "lines": sum(lines.values()),
+            **{f"  {kind}": count for kind, count in lines.most_common()},
+            "constructors over 7 arguments": wide or 0,
+            "class names borne twice": list(shared_names(modules)) or 0,
+            "classes below more than two of ours": deep or 0,
+            "private names of others": {
+                name: sorted(places) for name, places in private_names(modules).items()
+            },
+        }
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{report()}\n")

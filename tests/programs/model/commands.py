@@ -1,0 +1,423 @@
+"""Random sequences of commands: made along the naive model, so that most of them meet something that is there.
+
+A command is a kind and its arguments, whose names are the model's. A sequence is a list of them; a command of a shrunk
+one that names what is no longer there is skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from tests.programs.model.naive import STREAMS, TASKS, Model, Unknown
+from tests.programs.model.random_code import CODE_MAX, PEOPLE, SHORT_MS, Scripts, Times
+from tests.programs.model.things import PublicToken, Session
+
+SENTS = ("a", "b", " a ", None, None)
+PASSES_MS = 5_000
+"""What passes by itself between two commands of a real runtime: longer than all short timeouts of a tree of runs."""
+
+CLAIMS = (777, 40_777)
+"""How long claims last. The product tells claims apart by microseconds: none ends just when something else is due."""
+
+COMMANDS = 25
+ONCE = ("advance", "delay", "nothing", "read", "rewind", "amend", "claim", "release", "prune")
+"""Not asked again: a correction begins with a look, which is refused then; claims have no operation."""
+
+DAY_MS = 86_400_000
+
+SESSIONS_MAX = 4
+FORKS_MAX = 3
+"""More sessions than these are not forked."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command."""
+
+    kind: str
+    args: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.kind}({', '.join(f'{k}={v!r}' for k, v in self.args.items())})"
+
+
+class Generator:
+    """One sequence, command by command. `made` may be asked of a model that has met all of it so far."""
+
+    def __init__(self, seed: int, times: Times) -> None:
+        self.random = Random(seed)
+        self.times = times
+        self.scripts = Scripts(self.random, times)
+        self.model = Model()
+        self.redelivers: list[str] = []
+        """Sessions that a sender tries again: they have left memory meanwhile."""
+
+    def sequence(self, count: int) -> list[Command]:
+        """So many commands."""
+        commands: list[Command] = []
+        while len(commands) < count:
+            command = self.next()
+            commands.append(command)
+            self.model.do(command.kind, command.args)
+            if not self.times.advances:
+                self.model.do("advance", {"ms": PASSES_MS})
+        return commands
+
+    def next(self) -> Command:
+        """The next one."""
+        pick = self.random.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
+        if self.redelivers and self.chance(0.6):
+            pick = "send"
+        args: dict[str, Any] | None = getattr(self, pick)() if self.model.sessions else self.start()
+        kind = pick if self.model.sessions else "start"
+        while args is None:
+            return self.next()
+        if kind not in ONCE and self.random.random() < 0.2:
+            # Known for a day, and perhaps longer.
+            args["operation"] = f"o{self.model.now // DAY_MS}.{self.random.randrange(4)}"
+        return Command(kind, args)
+
+    # --- commands ---------------------------------------------------------------------------------
+
+    def session(self) -> str:
+        """One, rather an open one."""
+        sessions = list(self.model.sessions.values())
+        is_open = [one for one in sessions if one.status == "open"]
+        return self.random.choice(is_open if is_open and self.chance(0.8) else sessions).id
+
+    def chance(self, part: float) -> bool:
+        """Seldom or often."""
+        return self.random.random() < part
+
+    def data(self) -> Any:
+        """Two that fit, one that seldom does."""
+        return "x" if self.chance(0.2) else self.random.randrange(2)
+
+    def start(self) -> dict[str, Any] | None:
+        """A new session, or one that is there."""
+        if len(self.model.own()) >= SESSIONS_MAX and self.chance(0.8):
+            return None
+        tokens = [name for name in self.model.tokens if not self.model.is_gone(name)]
+        given = [name for name in tokens if self.chance(0.5)]
+        task = "nothing" if self.chance(0.02) else self.random.choice(TASKS)
+        code: Any = "nonsense" if self.chance(0.03) else self.scripts.code(len(given))
+        args: dict[str, Any] = {"task": task, "code": code, "tokens": given}
+        known = [one for one in self.model.sessions.values() if one.external_id or one.key]
+        if known and self.chance(0.4):
+            as_that = self.random.choice(known)
+            args = dict(zip(("task", "code", "tokens"), as_that.asked, strict=True))
+            if any(self.model.is_gone(name) for name in args["tokens"]):
+                return None
+        if self.chance(0.4):
+            args["external_id"] = f"e{self.random.randrange(2)}"
+        if self.chance(0.2):
+            args["key"] = f"k{self.random.randrange(2)}"
+        return args
+
+    def send(self) -> dict[str, Any]:
+        """Rather what is waited for."""
+        is_again = bool(self.redelivers)
+        session = self.redelivers.pop() if is_again else self.session()
+        stream = "nothing" if self.chance(0.03) else self.random.choice(STREAMS)
+        wait = self.model.sessions[session].wait
+        if wait is not None and wait.stream is not None and self.chance(0.6):
+            stream = wait.stream
+        args: dict[str, Any] = {"session": session, "stream": stream, "data": self.data()}
+        correlation = self.random.choice(SENTS)
+        if wait is not None and self.chance(0.4):
+            correlation = wait.correlation
+        if correlation is not None:
+            args["correlation"] = correlation
+        if self.chance(0.8 if is_again else 0.3):
+            args |= self.keyed(self.model.sessions[session])
+        sending = self.public()
+        if sending and self.chance(0.4):
+            public = self.random.choice(sending)
+            args["public"] = public.id
+            if public.session is not None and self.chance(0.8):
+                args |= {"session": public.session, "stream": public.stream}
+        return args
+
+    def keyed(self, session: Session) -> dict[str, Any]:
+        """A key; often one that the session knows, with what came under it, on the same stream or on another."""
+        if not session.keys or self.chance(0.4):
+            return {"key": f"k{self.random.randrange(2)}"}
+        (stream, key), (data, _) = self.random.choice(list(session.keys.items()))
+        other = stream if self.chance(0.5) else self.random.choice(STREAMS)
+        return {"stream": other, "key": key, "data": data}
+
+    def answer(self) -> dict[str, Any] | None:
+        """Rather one that is pending."""
+        waits = [w for s in self.model.sessions.values() for w in s.waits]
+        pending = [w for w in waits if w.status == "pending"]
+        if not waits:
+            return None
+        wait = self.random.choice(pending if pending and self.chance(0.8) else waits)
+        args = {"wait": wait.id, "data": self.data(), **self.somebody()}
+        return {**args, "override": True} if self.chance(0.1) else args
+
+    def somebody(self) -> dict[str, Any]:
+        """For whom a call is made, often for nobody."""
+        return {"by": self.random.choice(PEOPLE)} if self.chance(0.5) else {}
+
+    def claim(self) -> dict[str, Any] | None:
+        """Rather a wait that is pending."""
+        released = self.release()
+        if released is None:
+            return None
+        args = dict(released)
+        if self.times.advances and self.chance(0.5):
+            args["expires_in"] = self.random.choice(CLAIMS)
+        return {**args, "override": True} if self.chance(0.3) else args
+
+    def release(self) -> dict[str, Any] | None:
+        """Rather a wait that somebody is at."""
+        waits = [w for s in self.model.sessions.values() for w in s.waits]
+        claimed = [w for w in waits if w.claim is not None and w.status == "pending"]
+        if claimed and self.chance(0.6):
+            return {"wait": self.random.choice(claimed).id, **self.somebody()}
+        answered = self.answer()
+        return answered and {"wait": answered["wait"], **self.somebody()}
+
+    def link(self) -> dict[str, Any] | None:
+        """Rather for a wait that is pending."""
+        answered = self.answer()
+        if answered is None:
+            return None
+        args = {"wait": answered["wait"], "person": self.random.choice(PEOPLE)}
+        if self.times.advances and self.chance(0.3):
+            args["expires_in"] = self.scripts.timeout()
+        return args
+
+    def answer_link(self) -> dict[str, Any] | None:
+        """Rather one whose wait is pending."""
+        found = self.unlink()
+        return found and {**found, "data": self.data()}
+
+    def unlink(self) -> dict[str, Any] | None:
+        """Rather one whose wait is pending."""
+        links = [one for one in self.model.public_tokens.values() if one.wait is not None]
+        pending = [
+            one for one in links if self.model.wait_named(str(one.wait))[1].status == "pending"
+        ]
+        chosen = pending if pending and self.chance(0.7) else links
+        return {"link": self.random.choice(chosen).id} if chosen else None
+
+    def assign(self) -> dict[str, Any] | None:
+        """Rather a wait that is pending."""
+        answered = self.answer()
+        return answered and {
+            "wait": answered["wait"],
+            "assignee": self.random.choice([*PEOPLE, None]),
+        }
+
+    def run(self) -> dict[str, Any]:
+        """The next run."""
+        idle = [s.id for s in self.model.sessions.values() if not s.run.is_active]
+        session = self.random.choice(idle) if idle and self.chance(0.8) else self.session()
+        if self.chance(0.4):
+            return {"session": session}
+        return {
+            "session": session,
+            "code": "nonsense" if self.chance(0.1) else self.scripts.code(0),
+        }
+
+    def some_run(self, wanted: Callable[[Session], bool]) -> dict[str, Any]:
+        """Rather the newest of a session that is as wanted."""
+        fitting = [s for s in self.model.sessions.values() if wanted(s)]
+        if fitting and self.chance(0.8):
+            return {"run": self.random.choice(fitting).run.id}
+        runs = [r for s in self.model.sessions.values() for r in s.runs]
+        return {"run": self.random.choice(runs).id}
+
+    def cancel_run(self) -> dict[str, Any]:
+        """Rather one that is active."""
+        return self.some_run(lambda session: session.run.is_active)
+
+    def retry(self) -> dict[str, Any]:
+        """Rather one that can be."""
+        return self.some_run(lambda session: session.run.status in ("failed", "blocked"))
+
+    def rewind(self) -> dict[str, Any]:
+        """Rather a newest run, to an op that it has."""
+        run = self.some_run(lambda session: bool(session.run.opened))["run"]
+        _, one = self.model.run_named(run)
+        ops = one.opened if one.opened and self.chance(0.9) else range(1, CODE_MAX + 1)
+        return {"run": run, "op": self.random.choice(ops), "keep": self.chance(0.8)}
+
+    def amend(self) -> dict[str, Any] | None:
+        """Rather a wait that had an answer."""
+        waits = [w for s in self.model.sessions.values() for w in s.waits]
+        ended = [w for w in waits if w.status in ("fulfilled", "timed_out") and not w.is_set_aside]
+        if not waits:
+            return None
+        wait = self.random.choice(ended if ended and self.chance(0.9) else waits)
+        return {"wait": wait.id, "data": self.data(), "keep": self.chance(0.8)}
+
+    def fork(self) -> dict[str, Any] | None:
+        """Rather of a newest run, from an op that it has; mostly with an answer, if it is a wait."""
+        sessions = list(self.model.sessions.values())
+        if len(self.model.own()) >= SESSIONS_MAX + FORKS_MAX:
+            return None
+        begun = [one for one in sessions if one.run.opened]
+        origin = self.random.choice(begun if begun and self.chance(0.9) else sessions)
+        opened = origin.run.opened
+        op = self.random.choice(opened if opened and self.chance(0.9) else range(1, CODE_MAX + 1))
+        is_wait = any((w.run, w.op) == (origin.run.id, op) for w in origin.waits)
+        answer = (self.data(),) if self.chance(0.7 if is_wait else 0.1) else ()
+        return {"session": origin.id, "op": op, "answer": answer}
+
+    def note(self) -> dict[str, Any]:
+        """A note."""
+        return {"session": self.session(), "text": "seen"}
+
+    def close(self) -> dict[str, Any]:
+        """Close one."""
+        return {"session": self.session(), "end_input": self.chance(0.6)}
+
+    def cancel(self) -> dict[str, Any]:
+        """Cancel one."""
+        return {"session": self.session()}
+
+    def create_token(self) -> dict[str, Any]:
+        """A client's token."""
+        return {"timeout": self.scripts.timeout(), "is_integer": self.chance(0.3)}
+
+    def token(self) -> str | None:
+        """One, rather one that is pending."""
+        tokens = list(self.model.tokens.values())
+        pending = [one for one in tokens if one.status == "pending"]
+        chosen = pending if pending and self.chance(0.7) else tokens
+        return self.random.choice(chosen).id if chosen else None
+
+    def complete(self) -> dict[str, Any] | None:
+        """Complete one, sometimes by a public token."""
+        token = self.token()
+        if token is None:
+            return None
+        args: dict[str, Any] = {"token": token, "data": self.data()}
+        public = self.public()
+        if public and self.chance(0.4):
+            one = self.random.choice(public)
+            args["public"] = one.id
+            if one.token is not None and self.chance(0.8):
+                args["token"] = one.token
+        return args
+
+    def cancel_token(self) -> dict[str, Any] | None:
+        """Cancel one."""
+        token = self.token()
+        return {"token": token} if token is not None else None
+
+    def create_public(self) -> dict[str, Any]:
+        """A public token for a stream or a token."""
+        args: dict[str, Any] = {}
+        token = self.token()
+        if token is not None and self.chance(0.4):
+            args["token"] = token
+        else:
+            stream = "nothing" if self.chance(0.03) else self.random.choice(STREAMS)
+            args |= {"session": self.session(), "stream": stream}
+            if self.chance(0.3):
+                args["correlation"] = self.random.choice(["a", "b"])
+        if self.chance(0.6):
+            args["max_uses"] = self.random.choice([1, 1, 2])
+        if self.times.advances and self.chance(0.3):
+            args["expires_in"] = self.scripts.timeout()
+        return args
+
+    def revoke(self) -> dict[str, Any] | None:
+        """Revoke one."""
+        public = self.public()
+        return {"public": self.random.choice(public).id} if public else None
+
+    def public(self) -> list[PublicToken]:
+        """Those that a client made, and has the secrets of."""
+        return [one for one in self.model.public_tokens.values() if one.id.startswith("p")]
+
+    def prune(self) -> dict[str, Any] | None:
+        """Rather when something is old; not while code may name what would go."""
+        found = self.model.prunable(DAY_MS)
+        if not found and self.chance(0.8):
+            return None
+        going = [one.id for one in found]
+        for session in self.model.sessions.values():
+            if session.id in going or session.is_gone:
+                continue
+            for run in session.runs:
+                named = [
+                    *run.tokens,
+                    *(one for one in run.outcomes.values() if isinstance(one, str)),
+                ]
+                if any(name.partition(".")[0] in going for name in named):
+                    return None
+        return {"older_than": DAY_MS}
+
+    def nothing(self) -> dict[str, Any]:
+        """Park a session or kill what holds it; what was sent is often sent again then."""
+        session = self.session()
+        if self.model.sessions[session].keys:
+            self.redelivers = [session, session]
+        return {"session": session, "how": self.random.choice(["park", "kill"])}
+
+    def advance(self) -> dict[str, Any] | None:
+        """Let time pass."""
+        if not self.times.advances:
+            return None
+        is_over = any(
+            one.status != "open" and not one.is_gone for one in self.model.sessions.values()
+        )
+        if is_over and self.chance(0.15):
+            return {"ms": self.random.choice([DAY_MS, DAY_MS + SHORT_MS])}
+        return {"ms": self.random.choice(self.times.advances)}
+
+    def delay(self) -> dict[str, Any] | None:
+        """Let time pass, and the clock be late."""
+        return self.advance() if self.times.is_late else None
+
+
+_WEIGHTS = {
+    "start": 12,
+    "send": 24,
+    "answer": 14,
+    "link": 6,
+    "answer_link": 8,
+    "unlink": 2,
+    "claim": 8,
+    "release": 3,
+    "assign": 4,
+    "run": 8,
+    "cancel_run": 3,
+    "retry": 5,
+    "rewind": 5,
+    "amend": 6,
+    "fork": 5,
+    "note": 2,
+    "close": 3,
+    "cancel": 2,
+    "create_token": 5,
+    "complete": 9,
+    "cancel_token": 2,
+    "create_public": 6,
+    "revoke": 2,
+    "prune": 6,
+    "nothing": 6,
+    "advance": 9,
+    "delay": 5,
+}
+
+
+def met(model: Model, command: Command) -> Any:
+    """What the model answers, None if the command names what is not there."""
+    try:
+        return model.do(command.kind, command.args)
+    except Unknown:
+        return None
+
+
+def kinds() -> Sequence[str]:
+    """Every kind of command there is."""
+    return tuple(_WEIGHTS)

@@ -1,0 +1,287 @@
+"""The hour itself: its plan, its figures, and short hours whose every answer is the one that was planned."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helmr_runtime.catalog import Registry
+from tests.programs.operators_hour import hour_tasks, hurried_tasks
+from tests.programs.operators_hour.hour import Hour, one_hour
+from tests.programs.operators_hour.operators import Handled, Hurried, Lines, Now, Operator, Tally
+from tests.programs.operators_hour.plan import (
+    HURRIED_SHARES,
+    SHARES,
+    Asked,
+    Fate,
+    by_number,
+    hundred,
+)
+from tests.programs.operators_hour.report import Measured, broken_bounds, covered, measured, table
+from tests.programs.operators_hour.runtime import Calls
+from tests.programs.operators_hour.stopwatch import Stage, Stopwatch
+from tests.programs.operators_hour.whole_frames import WholeFrames
+from tests.service.stack import Stack
+
+ROOT = Path(__file__).parents[3]
+REGISTRY = Registry(
+    [
+        hour_tasks.review,
+        hour_tasks.talk,
+        hour_tasks.refund,
+        hour_tasks.order,
+        hour_tasks.sign,
+        hour_tasks.contract,
+        hurried_tasks.correct,
+        hurried_tasks.call,
+    ],
+    modules=[
+        "tests.programs.operators_hour.hour_tasks",
+        "tests.programs.operators_hour.hurried_tasks",
+    ],
+    code_hash="hour-1",
+)
+BEGAN = datetime(2026, 11, 26, 9, 0, tzinfo=UTC)
+
+# --- the plan
+
+
+def test_the_hundred_are_the_same_each_time_and_of_every_kind() -> None:
+    asked = hundred()
+    assert asked == hundred()
+    assert len(asked) == len(by_number(asked)) == sum(SHARES.values()) == 100
+    assert Counter(one.kind for one in asked) == SHARES
+    assert Counter(one.fate for one in asked) == {
+        Fate.OPERATOR: 88,
+        Fate.RIVAL: 5,
+        Fate.RACED: 3,
+        Fate.EXPIRES: 4,
+    }
+    assert hundred(seed=16) != asked
+    hurried = hundred(shares=HURRIED_SHARES)
+    assert Counter(one.kind for one in hurried) == HURRIED_SHARES
+    assert len(hurried) == 100
+
+
+def test_a_short_hour_has_every_kind_and_every_fate() -> None:
+    asked = hundred(12)
+    assert {one.kind for one in asked} == set(SHARES)
+    assert {one.fate for one in asked} == set(Fate)
+
+
+# --- the figures
+
+
+def test_time_that_two_waits_share_counts_once() -> None:
+    assert covered([(0, 5), (3, 8), (20, 21), (4, 6)]) == 9
+    assert covered([]) == 0
+
+
+def ended(one: Asked, by: str | None, result: str | None, **changes: Any) -> dict[str, Any]:
+    """A wait as the gateway tells of it afterwards: a hundred seconds long, answered at the tenth."""
+    return {
+        "number": one.number,
+        "id": f"wait_{one.number}",
+        "status": "fulfilled" if by else "timed_out",
+        "resolved_by": {"on_behalf_of": by} if by else None,
+        "opened_at": BEGAN.isoformat(),
+        "resolved_at": (BEGAN + timedelta(seconds=10)).isoformat(),
+        "deadline_at": (BEGAN + timedelta(seconds=100)).isoformat(),
+        "result": result,
+        **changes,
+    }
+
+
+def one_of(fate: Fate) -> Asked:
+    return next(one for one in hundred() if one.fate is fate)
+
+
+def test_an_answer_counts_as_right_only_if_the_run_got_it_from_whom_it_was_planned() -> None:
+    mine, raced, legal = one_of(Fate.OPERATOR), one_of(Fate.RACED), one_of(Fate.EXPIRES)
+    plan = by_number([mine, raced, legal])
+    tally = Tally(keys=7, handled={mine.number: Handled([tried(0, 1)], keys=2)})
+    right = [
+        ended(mine, "ana", mine.result),
+        ended(raced, "bo", raced.result),
+        ended(legal, None, "nothing"),
+    ]
+    found = measured(plan, tally, right, {}, outage=None)
+    assert (found.answered, found.by_others, found.expired) == (1, 1, 1)
+    assert found.wrong == []
+    assert found.keys == 7
+    assert found.receipt_s == 9
+    assert measured(plan, tally, [ended(mine, "ana", "other")], {}, outage=None).wrong == [
+        mine.number
+    ]
+    assert measured(plan, tally, [ended(raced, "ana", raced.result)], {}, outage=None).wrong
+    assert measured(plan, tally, [ended(legal, "ana", "yes")], {}, outage=None).wrong
+
+
+def tried(begun_s: float, confirmed_s: float) -> tuple[float, float]:
+    return BEGAN.timestamp() + begun_s, BEGAN.timestamp() + confirmed_s
+
+
+def test_a_wait_that_is_answered_twice_counts_both_times() -> None:
+    mine = one_of(Fate.OPERATOR)
+    tally = Tally(handled={mine.number: Handled([tried(-100, -98), tried(7, 8)], keys=4)})
+    found = measured(by_number([mine]), tally, [ended(mine, "ana", mine.result)], {}, outage=None)
+    assert found.by_kind[mine.kind] == (1, 4, 3)
+    assert found.receipt_s == 2
+
+
+def clocked(*stages: tuple[Stage, float]) -> Stopwatch:
+    """A watch that an operator had in hand, each stage so long, for one wait."""
+    now_s = 0.0
+    watch = Stopwatch(lambda: now_s)
+    for stage, took_s in stages:
+        watch.goes_on(stage)
+        now_s += took_s
+    watch.is_for("chat")
+    watch.goes_on(None)
+    return watch
+
+
+def test_each_second_belongs_to_one_stage_of_one_kind() -> None:
+    now_s = 0.0
+    watch = Stopwatch(lambda: now_s)
+    watch.goes_on(Stage.FINDS)
+    now_s = 2.0
+    watch.goes_on(Stage.OPENS)
+    now_s = 3.0
+    with watch.aside(Stage.OTHERS):
+        now_s = 7.0
+    now_s = 7.5
+    watch.is_for("chat")
+    now_s = 9.0
+    watch.goes_on(None)
+    now_s = 50.0
+    assert watch.by_kind() == {
+        "chat": {Stage.FINDS: 2.0, Stage.OPENS: 1.5, Stage.OTHERS: 4.0},
+        "": {Stage.OPENS: 1.5},
+    }
+    assert watch.handling_s() == 5.0
+
+
+def test_time_without_anything_to_answer_is_not_the_operators() -> None:
+    mine = one_of(Fate.OPERATOR)
+    watch = clocked((Stage.FILLS, 7), (Stage.OTHERS, 23), (Stage.SENDS, 2), (Stage.IDLE, 5))
+    tally = Tally(handled={mine.number: Handled([tried(0, 1)])}, watch=watch)
+    waits = [ended(mine, "ana", mine.result)]
+    began_s = BEGAN.timestamp()
+    outage = (began_s + 7, began_s + 30)
+    found = measured(by_number([mine]), tally, waits, {}, outage=outage)
+    assert found.handling_s == 9
+    assert found.outage_s == 23
+
+
+def test_who_is_told_in_the_last_tenth_was_told_too_late() -> None:
+    legal = one_of(Fate.EXPIRES)
+    plan, waits = by_number([legal]), [ended(legal, None, "nothing")]
+    began_s = BEGAN.timestamp()
+
+    def after(told_s: float | None, *, shown: bool = False) -> Measured:
+        tally = Tally(shown={legal.number} if shown else set())
+        told = {} if told_s is None else {f"wait_{legal.number}": began_s + told_s}
+        return measured(plan, tally, waits, told, outage=None)
+
+    assert after(89).untold == []
+    assert after(91).untold == after(None).untold == [legal.number]
+    assert after(None, shown=True).unseen == []
+
+
+def test_the_bounds_say_what_they_are_broken_by() -> None:
+    mine = one_of(Fate.OPERATOR)
+    waits = [ended(mine, "ana", mine.result)]
+    handled = {mine.number: Handled([tried(0, 1)], keys=4)}
+    tally = Tally(keys=100, handled=handled, watch=clocked((Stage.FILLS, 10)))
+    old = measured(by_number([mine]), tally, waits, {}, outage=None)
+    half = Tally(keys=60, handled=handled, watch=clocked((Stage.FILLS, 4), (Stage.SENDS, 2)))
+    new = measured(by_number([mine]), half, waits, {}, outage=None)
+    assert list(broken_bounds({"before": old, "now": new}, "before", "now")) == []
+    assert list(broken_bounds({"before": old, "now": old}, "before", "now")) == [
+        "keys: 100% of before, more than 60%",
+        "handling time: 100% of before, more than 60%",
+    ]
+    assert "| **keys that are not text** | **100** | **60** |" in table({"before": old, "now": new})
+
+
+# --- hours
+
+
+@pytest.fixture
+async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    """A runtime in this process."""
+    (tmp_path / "data").mkdir()
+    found = Stack(tmp_path / "data", registry=REGISTRY)
+    try:
+        await found.start(sessions_per_host=20)
+        yield found
+    finally:
+        await found.stop()
+
+
+@pytest.mark.pty
+@pytest.mark.allows_blocking
+async def test_a_short_hour_at_the_console(stack: Stack, tmp_path: Path) -> None:
+    """Of every kind but the one that takes its time to run out."""
+    asked = [one for one in hundred(9) if one.fate is not Fate.EXPIRES]
+    terminal = WholeFrames(*Now.SIZE)
+    hour = Hour(Calls(stack.url, stack.key, has_claims=True), asked)
+    operator = Now(terminal, hour.plan, hour)
+    try:
+        await hour.begins()
+        await operator.begins(stack.url, stack.key, tmp_path / "operator")
+        await operator.works()
+        waits = await hour.ended()
+    finally:
+        await terminal.close()
+    found = measured(hour.plan, operator.tally, waits, {}, outage=None)
+    assert found.wrong == []
+    assert found.answered + found.by_others == len(asked)
+    assert found.by_others == 2
+    mine = [one for one in asked if one.fate is Fate.OPERATOR]
+    assert sum(operator.tally.handled[one.number].keys for one in mine) <= 3 * len(mine) + 1
+
+
+@pytest.mark.pty
+@pytest.mark.allows_blocking
+async def test_a_hurried_hand_says_nothing_that_it_did_not_mean(
+    stack: Stack, tmp_path: Path
+) -> None:
+    """Each kind once: typed key by key without a look, over what is filled, the confirming key held down."""
+    asked = [one for one in hundred(9, shares=HURRIED_SHARES) if one.fate is Fate.OPERATOR]
+    terminal = WholeFrames(*Hurried.SIZE)
+    hour = Hour(Calls(stack.url, stack.key, has_claims=True), asked)
+    operator = Hurried(terminal, hour.plan, hour)
+    try:
+        await hour.begins()
+        await operator.begins(stack.url, stack.key, tmp_path / "operator")
+        await operator.works()
+        waits = await hour.ended()
+    finally:
+        await terminal.close()
+    found = measured(hour.plan, operator.tally, waits, {}, outage=None)
+    assert found.wrong == []
+    assert found.answered == len(asked)
+
+
+@pytest.mark.long
+@pytest.mark.pty
+@pytest.mark.allows_blocking
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("way", [Now, Lines, Hurried])
+async def test_a_hundred_with_a_restart_rivals_and_what_runs_out(
+    tmp_path: Path, way: type[Operator]
+) -> None:
+    shares = HURRIED_SHARES if way is Hurried else SHARES
+    plan = hundred(shares=shares)
+    found = await one_hour(way, ROOT, tmp_path / "hour", plan, has_desk=True)
+    assert found.wrong == []
+    assert found.answered + found.by_others + found.expired == 100
+    assert found.unseen, "nobody looked at the contracts"
+    assert found.untold == []

@@ -1,0 +1,1 @@
+"""Bugs as patches, and what catches each: `python -m tests.programs.planted`."""

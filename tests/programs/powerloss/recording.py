@@ -1,0 +1,139 @@
+"""A ledger's lives on record: every write, sync, renaming and removal, and what was acknowledged when."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from tests import preloaded
+from tests.ledger.sessions import START_AT
+from tests.programs.powerloss import events
+from tests.programs.powerloss.disk import Disk
+from tests.programs.powerloss.judge import Truth
+from tests.programs.powerloss.workload import ACKNOWLEDGED, DATA, DAYS, TRUTH
+
+ROOT = Path(__file__).resolve().parents[3]
+LIVES = ("kill", "stop", "kill")
+"""How each ends."""
+
+LIFE_TAKES_S = 120
+
+
+class NoCompiler(Exception):
+    """There is none here, so nothing can be put on record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A loss of power, right after an event.
+
+    Args:
+        number: Of the event.
+        acknowledged: Feed offset of the last entry that a caller had been told of.
+    """
+
+    number: int
+    acknowledged: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What was recorded.
+
+    Args:
+        folder: That of the recorded processes.
+        events: In order.
+        moments: After each event that has to do with the ledger's files.
+        truth: Every entry that there ever was.
+        now: A time after all of it.
+    """
+
+    folder: Path
+    events: Sequence[events.Event]
+    moments: Sequence[Moment]
+    truth: Truth
+    now: datetime
+
+    @property
+    def data(self) -> Path:
+        """The folder with the ledger's files."""
+        return self.folder / DATA
+
+    def disks(self, numbers: Sequence[int]) -> Iterator[tuple[int, Disk]]:
+        """The disk right after each of these events, in order; it is the same one, which goes on."""
+        disk, at = Disk(), 0
+        for number in sorted(numbers):
+            for event in self.events[at : number + 1]:
+                disk.take(event)
+            at = max(at, number + 1)
+            yield number, disk
+
+
+def record(folder: Path, commits: int, lives: Sequence[str] = LIVES) -> Recording:
+    """Let a ledger live that often.
+
+    Args:
+        folder: An empty one.
+        commits: So many each of a life's callers makes.
+        lives: How each ends: `kill` or `stop`.
+
+    Raises:
+        NoCompiler: There is no C compiler.
+    """
+    library = preloaded.library(Path(__file__).with_name("recorder.c"), folder)
+    if library is None:
+        raise NoCompiler
+    work, file = folder / "work", folder / "record"
+    work.mkdir()
+    environ = {
+        **os.environ,
+        preloaded.PRELOAD: str(library),
+        "HELMR_TEST_RECORD_BELOW": str(work),
+        "HELMR_TEST_RECORD": str(file),
+    }
+    for number, end in enumerate(lives):
+        command = [sys.executable, "-m", "tests.programs.powerloss.workload", str(work)]
+        done = subprocess.run(
+            [*command, str(number), str(commits), end], cwd=ROOT, env=environ, timeout=LIFE_TAKES_S
+        )  # fmt: skip
+        assert done.returncode == (-signal.SIGKILL if end == "kill" else 0), done.returncode
+    found = list(events.read(file))
+    _check_nothing_escaped(found, work)
+    return Recording(
+        work,
+        found,
+        list(_moments(found, work)),
+        Truth.read(work / TRUTH),
+        START_AT + len(lives) * DAYS,
+    )
+
+
+def _check_nothing_escaped(found: Sequence[events.Event], work: Path) -> None:
+    """What the record makes of the files is what they are, byte by byte."""
+    disk = Disk()
+    for event in found:
+        disk.take(event)
+    there = {path for path in work.rglob("*") if path.is_file()}
+    assert there == set(disk.names), there ^ set(disk.names)
+    for path, file in disk.names.items():
+        assert path.read_bytes() == bytes(file.content()), path
+
+
+def _moments(found: Sequence[events.Event], work: Path) -> Iterator[Moment]:
+    acknowledged, tells = 0, set[int]()
+    for number, event in enumerate(found):
+        if event.kind is events.Kind.BEGIN:
+            tells.clear()
+        elif event.kind in (events.Kind.OPEN, events.Kind.MAKE):
+            is_telling = event.path == work / ACKNOWLEDGED
+            (tells.add if is_telling else tells.discard)(event.descriptor)
+        elif event.kind is events.Kind.WRITE and event.descriptor in tells:
+            acknowledged = max(acknowledged, int(event.data))
+        if event.descriptor not in tells:
+            yield Moment(number, acknowledged)

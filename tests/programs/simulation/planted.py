@@ -1,0 +1,463 @@
+"""Bugs to be found: each takes away one thing that the runtime relies on, and nothing else.
+
+They are what a reader might take for superfluous. A simulator that does not find them proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from unittest import mock
+
+from starlette.requests import Request
+
+from helmr.errors import HelmrError
+from helmr.errors.signals import HelmrSignal
+from helmr_runtime.core import fork
+from helmr_runtime.core.decide import ops
+from helmr_runtime.core.decide import public_tokens as deciding
+from helmr_runtime.core.entries import Draft, Entry, EntryKind
+from helmr_runtime.core.notices import Outbox, Position
+from helmr_runtime.core.requests import WaitRequest
+from helmr_runtime.core.run import Run
+from helmr_runtime.directory import suspects
+from helmr_runtime.directory.actor import DirectoryActor
+from helmr_runtime.directory.failover import Failover
+from helmr_runtime.http.generations import Generations
+from helmr_runtime.ledger import commands, memory, memory_pruning
+from helmr_runtime.ledger.authored import find_start
+from helmr_runtime.ledger.heads import Head
+from helmr_runtime.ledger.index import LedgerIndex
+from helmr_runtime.ledger.kept_entries import KeptEntries
+from helmr_runtime.ledger.keys import KeyIndex
+from helmr_runtime.ledger.memory import MemoryLedger
+from helmr_runtime.ledger.memory_pruning import prunable
+from helmr_runtime.ledger.schedules import ScheduleIndex
+from helmr_runtime.ledger.timers import Timers
+from helmr_runtime.ledger.tokens import TokenIndex
+from helmr_runtime.ledger.work_list import WorkList
+from helmr_runtime.ports import Committed, Flush, KnownKey, StartSession
+from helmr_runtime.rpc.calls import Failure
+from helmr_runtime.service import links
+from helmr_runtime.session.code_runner import CodeRunner
+from helmr_runtime.session.host import HostActor
+from helmr_runtime.session.session_log import Phase, SessionLog
+from helmr_runtime.session.slot import Slot
+from tests.programs.simulation import ledger as simulated_ledger
+from tests.programs.simulation.copied import CopiedMemory
+from tests.programs.simulation.disk import SimulatedDisk
+from tests.programs.simulation.network import Network
+from tests.programs.simulation.scheduler import Process
+
+Bug = Callable[[], AbstractContextManager[object]]
+
+
+def _epoch_unchecked() -> AbstractContextManager[object]:
+    """The ledger takes what fits, whoever writes it."""
+    check = LedgerIndex.check
+
+    def takes_all(self: LedgerIndex, flush: Flush) -> Any:
+        epoch = self.heads[flush.session_id].epoch
+        return check(self, replace(flush, epoch=max(flush.epoch, epoch)))
+
+    return mock.patch.object(LedgerIndex, "check", takes_all)
+
+
+def _acknowledged_before_the_commit() -> AbstractContextManager[object]:
+    """A session answers what it has decided and not stored."""
+
+    async def at_once(self: SessionLog, seq: int) -> None:
+        return
+
+    return mock.patch.object(SessionLog, "until_durable", at_once)
+
+
+def _step_before_its_start_is_stored() -> AbstractContextManager[object]:
+    """A step begins when it was asked for."""
+
+    def at_once(self: SessionLog, seq: int, call: Callable[[], None]) -> None:
+        call()
+
+    return mock.patch.object(SessionLog, "when_durable", at_once)
+
+
+def _deadline_not_armed_after_a_restart() -> AbstractContextManager[object]:
+    """An unheld session's deadline is armed when its wait opens, and not when the ledger has read it back."""
+    restore = MemoryLedger._restore
+
+    def forgets(self: MemoryLedger) -> None:
+        with mock.patch.object(Timers, "arm"):
+            restore(self)
+
+    return mock.patch.object(MemoryLedger, "_restore", forgets)
+
+
+def _delivery_taken_off_when_sent() -> AbstractContextManager[object]:
+    """A token's end is off the work list when somebody has seen it, not when it is stored."""
+    since = WorkList.since
+
+    def shows_once(self: WorkList, *args: Any) -> Any:
+        found = since(self, *args)
+        for wait_id in tuple(self._deliveries):
+            self.delivered(wait_id)
+        return found
+
+    return mock.patch.object(WorkList, "since", shows_once)
+
+
+def _released_run_not_on_the_list() -> AbstractContextManager[object]:
+    """A session that is given up with a run to go on does not stand in the work list."""
+    settle = LedgerIndex.settle
+
+    def forgets(self: LedgerIndex, head: Any, now: Any, *, flush: Flush | None = None) -> None:
+        settle(self, head, now, flush=flush)
+        if flush is not None and flush.release:
+            self.work.set_ready(head, False)
+
+    return mock.patch.object(LedgerIndex, "settle", forgets)
+
+
+# --- what directory and ledger rely on when hosts die -------------------------------------------------
+
+
+def _stale_load() -> AbstractContextManager[object]:
+    """A host that was given up may still load what was sent to it in this term."""
+    return mock.patch.object(LedgerIndex, "end_holder")
+
+
+def _earlier_term() -> AbstractContextManager[object]:
+    """What was sent in an earlier term adopts as well."""
+    hold = LedgerIndex.hold
+
+    def takes_any(self: LedgerIndex, *args: Any, term: str | None = None) -> int:
+        return hold(self, *args)
+
+    return mock.patch.object(LedgerIndex, "hold", takes_any)
+
+
+def _suspects_together() -> AbstractContextManager[object]:
+    """A session that was suspect of two deaths goes on beside others."""
+    return mock.patch.object(suspects, "ALONE_AFTER", 1_000_000)
+
+
+def _not_reconciled() -> AbstractContextManager[object]:
+    """A directory that starts leaves what is held by nobody."""
+
+    async def takes_a_term(self: DirectoryActor) -> None:
+        await self._failover.held()
+
+    return mock.patch.object(DirectoryActor, "_reconcile", takes_a_term)
+
+
+def _lost_session_not_abandoned() -> AbstractContextManager[object]:
+    """A session that its host lost is nobody's, and the ledger is not told."""
+    return mock.patch.object(Failover, "start_one")
+
+
+# --- what is relied on of hosts ------------------------------------------------------------------------
+
+
+def _released_without_a_commit() -> AbstractContextManager[object]:
+    """A host says that it has given a session up, and has not written it."""
+
+    async def says_so(self: SessionLog, **_: int) -> Committed:
+        self.enter(Phase.OVER)
+        return Committed(first_feed_offset=0)
+
+    return mock.patch.object(SessionLog, "release", says_so)
+
+
+def _slot_of_a_failed_load_kept() -> AbstractContextManager[object]:
+    """A session that could not be loaded keeps its place."""
+    remove = HostActor._remove
+
+    def keeps(self: HostActor, slot: Slot) -> None:
+        if slot.report is not None:
+            remove(self, slot)
+
+    return mock.patch.object(HostActor, "_remove", keeps)
+
+
+def _loss_not_reported() -> AbstractContextManager[object]:
+    """A host says nothing of the sessions that it has lost."""
+    report = HostActor._report
+
+    def says_nothing(self: HostActor, slot: Slot) -> None:
+        report(self, slot)
+        self._past.clear()
+
+    return mock.patch.object(HostActor, "_report", says_nothing)
+
+
+# --- what is relied on of calls ------------------------------------------------------------------------
+
+
+def _death_not_heard() -> AbstractContextManager[object]:
+    """Whoever awaits an answer of a process that has ended is not told."""
+    died = Network.died
+
+    def untold(self: Network, process: Process, *args: Any, **options: Any) -> None:
+        pending, self.open = self.open, {}
+        try:
+            died(self, process, *args, **options)
+        finally:
+            self.open = pending
+
+    return mock.patch.object(Network, "died", untold)
+
+
+def _error_without_its_kind() -> AbstractContextManager[object]:
+    """What an actor raised comes as an error like any other."""
+
+    def plain(self: Failure) -> HelmrError:
+        return HelmrError(self.message)
+
+    return mock.patch.object(Failure, "error", plain)
+
+
+def _answer_to_a_wait_that_is_over() -> AbstractContextManager[object]:
+    """An answer completes the token of its wait, whatever has become of the wait."""
+    return mock.patch.object(commands, "_require_waiting")
+
+
+def _default_over_a_completion() -> AbstractContextManager[object]:
+    """The ledger writes a default though the token was completed before its time, and its wait has not heard of it."""
+    return mock.patch.object(LedgerIndex, "may_time_out", return_value=True)
+
+
+def _key_of_any_stream() -> AbstractContextManager[object]:
+    """A key that came with the adoption is known, whichever stream it was for."""
+
+    def hashes_only(self: KnownKey, stream: str, key_hash: str) -> bool:
+        return bool(self.entry.body.get("key_hash") == key_hash)
+
+    return mock.patch.object(KnownKey, "is_of", hashes_only)
+
+
+# --- what corrections rely on --------------------------------------------------------------------------
+
+
+def _key_kept_over_a_rewind() -> AbstractContextManager[object]:
+    """A step that had an outcome, and runs again after a rewind, does so under the key that it had."""
+    return mock.patch.object(Run, "rewinds_of", return_value=0)
+
+
+def _kept_for_another_question() -> AbstractContextManager[object]:
+    """A wait takes the first answer that a rewind kept, whatever that answered."""
+    kept = ops._kept
+
+    def takes_any(run: Run, op: int, ask: WaitRequest, question_hash: str | None) -> Draft | None:
+        return kept(run, op, ask, run.held[0].question_hash if run.held else question_hash)
+
+    return mock.patch.object(ops, "_kept", takes_any)
+
+
+def _rewound_code_not_severed() -> AbstractContextManager[object]:
+    """Code goes on after its run was taken back."""
+    sever = CodeRunner.sever
+
+    def only_others(self: CodeRunner, signal: HelmrSignal) -> None:
+        if "taken back" not in str(signal):
+            sever(self, signal)
+
+    return mock.patch.object(CodeRunner, "sever", only_others)
+
+
+def _copied_step_forgotten() -> AbstractContextManager[object]:
+    """A fork does not know the outcomes of the steps that it was given."""
+    copies = fork._copies
+
+    def without(copied: Sequence[Entry], *args: Any) -> tuple[Entry, ...]:
+        return copies([e for e in copied if e.kind is not EntryKind.STEP_SUCCEEDED], *args)
+
+    return mock.patch.object(fork, "_copies", without)
+
+
+# --- what schedules rely on ----------------------------------------------------------------------------
+
+
+def _due_time_done_by_the_index_only() -> AbstractContextManager[object]:
+    """A ledger that starts does not read from the first entries of sessions which due times they end."""
+    restore = MemoryLedger._restore
+
+    def reads_without(self: MemoryLedger) -> None:
+        apply = ScheduleIndex.apply
+
+        def facts_only(index: ScheduleIndex, entry: Entry) -> None:
+            if entry.kind is not EntryKind.SESSION_CREATED:
+                apply(index, entry)
+
+        with mock.patch.object(ScheduleIndex, "apply", facts_only):
+            restore(self)
+
+    return mock.patch.object(MemoryLedger, "_restore", reads_without)
+
+
+def _schedule_not_armed_after_a_restart() -> AbstractContextManager[object]:
+    """A schedule's next due time is looked at when it is written or was due, and not when a ledger starts."""
+    restore = MemoryLedger._restore
+
+    def forgets(self: MemoryLedger) -> None:
+        with mock.patch.object(ScheduleIndex, "_arm"):
+            restore(self)
+
+    return mock.patch.object(MemoryLedger, "_restore", forgets)
+
+
+# --- what notices, links and children rely on ----------------------------------------------------------
+
+
+def _queued_notice_forgotten() -> AbstractContextManager[object]:
+    """The position of a notice target is what was read of the feed, whatever is still to be told."""
+    position = Outbox.position
+
+    def as_read(self: Outbox) -> Position:
+        return replace(position(self), offset=self.read_offset)
+
+    return mock.patch.object(Outbox, "position", as_read)
+
+
+def _lane_goes_on_unstored() -> AbstractContextManager[object]:
+    """What follows a notice that was passed by is told before it is stored that it was."""
+    pass_by = Outbox._pass_by
+
+    def at_once(self: Outbox, now: datetime) -> None:
+        pass_by(self, now)
+        self.passed.clear()
+
+    return mock.patch.object(Outbox, "_pass_by", at_once)
+
+
+def _dead_link_answers() -> AbstractContextManager[object]:
+    """An answer link opens its wait for ever."""
+    lives = ExitStack()
+    lives.enter_context(mock.patch.object(links, "_is_live", return_value=True))
+    lives.enter_context(mock.patch.object(deciding, "check_live", lambda token, now: token))
+    return lives
+
+
+def _child_started_again() -> AbstractContextManager[object]:
+    """The ledger does not look whether a child that is started is there already."""
+
+    def finds_none(index: LedgerIndex, start: StartSession) -> Any:
+        return find_start(index, start) if start.parent is None else None
+
+    return mock.patch.object(memory, "find_start", finds_none)
+
+
+# --- what pruning relies on ----------------------------------------------------------------------------
+
+
+def _pruned_family_torn() -> AbstractContextManager[object]:
+    """A session that is over is pruned whatever becomes of its parent and its children."""
+
+    def alone(index: LedgerIndex, entries: KeptEntries, before: datetime) -> list[Head]:
+        with mock.patch.object(TokenIndex, "__iter__", side_effect=lambda: iter(()), create=True):
+            return prunable(index, entries, before)
+
+    return mock.patch.object(memory_pruning, "prunable", alone)
+
+
+def _pruned_keys_stay() -> AbstractContextManager[object]:
+    """The ledger still knows public tokens of sessions that it has pruned."""
+    return mock.patch.object(KeyIndex, "forget")
+
+
+# --- what a promotion relies on ------------------------------------------------------------------------
+
+
+def _successor_unheard() -> AbstractContextManager[object]:
+    """A gateway does not tell its ledger which generations its clients have met."""
+
+    async def asks_only(self: Generations, request: Request) -> None:
+        if not self._is_known:
+            await self._know_stamp()
+
+    return mock.patch.object(Generations, "_meet", asks_only)
+
+
+def _superseded_in_memory_only() -> AbstractContextManager[object]:
+    """A ledger that has met its successor does not know it after a restart."""
+    meet = CopiedMemory.meet
+
+    async def forgets(self: CopiedMemory, stamps: Sequence[str]) -> None:
+        try:
+            await meet(self, stamps)
+        finally:
+            self._disk.database.superseded_by = 0
+
+    return mock.patch.object(CopiedMemory, "meet", forgets)
+
+
+def _page_ends_in_a_commit() -> AbstractContextManager[object]:
+    """A page for a follower ends in the middle of a commit, and the copy is promoted there; see 0069."""
+    return mock.patch.object(
+        CopiedMemory, "_page_end", lambda self, behind, count: min(count, len(behind))
+    )
+
+
+# --- what is relied on of the disk ---------------------------------------------------------------------
+
+
+def _commits_not_synced() -> AbstractContextManager[object]:
+    """A commit counts once it is written, whether or not it is on disk."""
+    return mock.patch.object(SimulatedDisk, "fdatasync")
+
+
+def _epochs_from_what_is_stored() -> AbstractContextManager[object]:
+    """A ledger that starts gives out the epochs behind those that it finds, and forgets those that it gave out."""
+    return mock.patch.object(simulated_ledger, "EPOCHS_PER_OPENING", 0)
+
+
+def _unsynced_relied_on() -> AbstractContextManager[object]:
+    """A ledger that starts relies on what it reads in the log, which an earlier one may not have synced."""
+    return mock.patch.object(SimulatedDisk, "merge_found")
+
+
+BUGS: dict[str, Bug] = {
+    "epoch-unchecked": _epoch_unchecked,
+    "acknowledged-early": _acknowledged_before_the_commit,
+    "step-early": _step_before_its_start_is_stored,
+    "deadline-not-rearmed": _deadline_not_armed_after_a_restart,
+    "delivery-lost": _delivery_taken_off_when_sent,
+    "released-run-forgotten": _released_run_not_on_the_list,
+    "stale-load": _stale_load,
+    "earlier-term": _earlier_term,
+    "suspects-together": _suspects_together,
+    "not-reconciled": _not_reconciled,
+    "lost-not-abandoned": _lost_session_not_abandoned,
+    "released-unwritten": _released_without_a_commit,
+    "failed-load-kept": _slot_of_a_failed_load_kept,
+    "loss-not-reported": _loss_not_reported,
+    "death-not-heard": _death_not_heard,
+    "late-answer": _answer_to_a_wait_that_is_over,
+    "default-over-completion": _default_over_a_completion,
+    "errors-alike": _error_without_its_kind,
+    "key-of-any-stream": _key_of_any_stream,
+    "key-kept": _key_kept_over_a_rewind,
+    "kept-for-another": _kept_for_another_question,
+    "rewound-goes-on": _rewound_code_not_severed,
+    "copied-step-forgotten": _copied_step_forgotten,
+    "schedule-twice": _due_time_done_by_the_index_only,
+    "schedule-not-rearmed": _schedule_not_armed_after_a_restart,
+    "notice-forgotten": _queued_notice_forgotten,
+    "lane-unstored": _lane_goes_on_unstored,
+    "dead-link": _dead_link_answers,
+    "child-again": _child_started_again,
+    "commits-unsynced": _commits_not_synced,
+    "found-unsynced": _unsynced_relied_on,
+    "pruned-apart": _pruned_family_torn,
+    "pruned-keys": _pruned_keys_stay,
+    "successor-unheard": _successor_unheard,
+    "page-in-a-commit": _page_ends_in_a_commit,
+    "superseded-in-memory": _superseded_in_memory_only,
+    "epochs-again": _epochs_from_what_is_stored,
+}
+
+
+def planted(name: str | None) -> AbstractContextManager[object]:
+    """The bug of that name, none without one."""
+    return BUGS[name]() if name is not None else nullcontext()

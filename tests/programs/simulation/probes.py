@@ -1,0 +1,84 @@
+"""Branches that are rare and matter: a long run that came by none of one of them has proved less than it seems."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from tests.programs.simulation.faults import KINDS, POINTS
+from tests.programs.simulation.users import MIXES
+
+FEWEST = 1_000_000
+"""Steps of a run that has to come by all of them."""
+
+RARE = (
+    "a host goes on after it was replaced",
+    "a host of its own died",
+    "a replaced host commits",
+    "a suspect goes on alone",
+    "amended",
+    "answer kept",
+    "blocked:actor_died",
+    "child started",
+    "commits moved into the database",
+    "commits read from the log",
+    "cut:answer",
+    "cut:request",
+    "death counted",
+    "decided and released",
+    *(f"disk error in a {access}" for access in ("sync", "write")),
+    "disk failed",
+    "flush declined:TokenOpen",
+    "flush refused",
+    "flush stored before",
+    "fold compared",
+    "kept state compared",
+    "key repeated",
+    "key repeated that another stream has too",
+    "adopted as it was left",
+    *(f"ledger ends in a {access}" for access in ("sync", "write")),
+    "link revoked",
+    "link:input.accepted",
+    *(f"notice {what}" for what in ("due soon", "late", "not taken", "passed by", "repeated")),
+    "notice taken unheard",
+    "operation repeated",
+    "page followed",
+    "power lost",
+    *(f"promoted {how}" for how in ("behind", "level")),
+    "rewound",
+    "schedule caught up",
+    "schedule skipped:overlap",
+    "schedule started",
+    "session opened by a rewind",
+    "sessions pruned",
+    "stored unheard",
+    "superseded",
+    "superseded again",
+    "suspects:1",
+    "suspects:2",
+    "taken over by a new directory",
+    *(f"entry:{kind}" for kind in ("run.attempt_failed", "run.retried", "step.abandoned")),
+    "entry:session.forked",
+    *(f"entry:{kind}" for kind in ("wait.claimed", "wait.claim_ended")),
+    *(f"refused:{code}" for code in ("wait_claimed", "not_found")),
+    *(f"entry:{kind}" for kind in ("step.try_failed", "token.expired", "public_token.spent")),
+    *(f"killed:{kind}" for kind in ("host", "directory", "gateway", "ledger", "follower")),
+    *(f"refused:{code}" for code in ("idempotency_conflict", "external_id_conflict")),
+    *(f"refused:{code}" for code in ("session_changed",)),
+    *(f"refused:{code}" for code in ("session_terminal", "schema_mismatch", "run_active")),
+    *(f"refused:{code}" for code in ("wait_resolved", "wait_timed_out", "idle_input_rejected")),
+    *(f"refused:{code}" for code in ("token_completed", "token_cancelled", "token_expired")),
+    "refused:token_exhausted",
+    *(f"send:{outcome}" for outcome in ("buffered", "fulfilled", "late", "unmatched")),
+    *(f"wait:input:{end}" for end in ("fulfilled", "timed_out", "cancelled")),
+    *(f"wait:session:{end}" for end in ("fulfilled", "cancelled")),
+    *(f"wait:token:{end}" for end in ("fulfilled", "timed_out", "cancelled")),
+    *(f"wait:timer:{end}" for end in ("fulfilled", "cancelled")),
+)
+
+
+def unreached(counts: Counter[str]) -> list[str]:
+    """Those that were not come by."""
+    kinds = [f"fault:{kind}" for kind, _ in KINDS]
+    points = [f"killed at {point.value}" for point in POINTS]
+    days = [f"day:{name}" for name in MIXES]
+    return [name for name in (*RARE, *kinds, *points, *days) if not counts[name]]

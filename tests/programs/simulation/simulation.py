@@ -1,0 +1,217 @@
+"""One seed: a plan of commands and faults, a world that it happens to, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random as global_random
+import tempfile
+import traceback
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from functools import partial
+from itertools import count
+from pathlib import Path
+from random import Random
+from unittest import mock
+from uuid import UUID
+
+import uuid_utils
+from typeid import TypeID
+
+from helmr import ids
+from helmr_runtime import faults
+from helmr_runtime.core import pruning
+from helmr_runtime.core.notices import Pace
+from helmr_runtime.ledger import known_operations
+from helmr_runtime.ports import SlotState
+from helmr_runtime.service import notice_teller
+from helmr_runtime.session.slot import Slot
+from tests.programs.simulation.clients import Clients
+from tests.programs.simulation.code import code_on_lanes
+from tests.programs.simulation.disk import below_the_log
+from tests.programs.simulation.faults import KINDS, cause
+from tests.programs.simulation.history import History
+from tests.programs.simulation.invariants import Violation
+from tests.programs.simulation.scheduler import Killed
+from tests.programs.simulation.world import World
+
+DRAIN_STEPS = 60_000
+"""After the last fault everything is quiet within so many events."""
+
+PACE = {
+    "passed_by_after": timedelta(seconds=8),
+    "late_first": timedelta(seconds=6),
+    "late_longest": timedelta(seconds=15),
+}
+"""Of notices; shorter than a runtime's, so that outages of a virtual minute are long."""
+
+COMMAND_EVERY_S = 0.25
+FAULT_EVERY_S = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Something that happens at a time: `c3` is a command, `f3` a fault."""
+
+    name: str
+    at_s: float
+    kind: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a seed."""
+
+    seed: str
+    steps: int = 0
+    planned: list[str] = field(default_factory=list)
+    """Names of what of the plan came before the end."""
+    failure: str | None = None
+    rule: str | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    digest: str = ""
+    """Of every event: a seed has one, whenever and wherever it runs."""
+
+    def to_json(self) -> str:
+        """For the process that asked."""
+        return json.dumps(asdict(self))
+
+
+def plan(seed: str) -> Iterator[Planned]:
+    """What happens in a seed, in order, without end."""
+    random = Random(f"{seed}/plan")
+    kinds, weights = [kind for kind, _ in KINDS], [weight for _, weight in KINDS]
+    command_s, fault_s = 0.3, 1.0
+    commands, faults = count(), count()
+    while True:
+        if command_s <= fault_s:
+            yield Planned(f"c{next(commands)}", command_s, "command")
+            command_s += random.expovariate(1 / COMMAND_EVERY_S)
+        else:
+            yield Planned(f"f{next(faults)}", fault_s, random.choices(kinds, weights)[0])
+            fault_s += random.expovariate(1 / FAULT_EVERY_S)
+
+
+def simulate(
+    seed: str,
+    *,
+    steps: int,
+    only: Collection[str] | None = None,
+    watch: str | None = None,
+    history: History | None = None,
+) -> Outcome:
+    """Run one seed for so many steps, then until it is quiet.
+
+    Args:
+        seed: Of everything.
+        steps: Events in which commands and faults come.
+        only: Names of what happens of the plan; None for all of it.
+        watch: Text of which every call that has it is printed, for whoever looks for a fault.
+        history: Told of all that happens; None: only its digest is of interest.
+    """
+    outcome = Outcome(seed)
+    history = history or History()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="helmr-sim-")))
+        global_random.seed(f"{seed}/global")
+        world = World(seed, folder, history)
+        _ids_from(world.random("ids"), world, stack)
+        stack.enter_context(code_on_lanes())
+        stack.enter_context(_days_of(world.day_s))
+        stack.enter_context(below_the_log(lambda: world.disks))
+        stack.enter_context(faults.passing(world.on_point))
+        stack.enter_context(_told_of_rest(world.rests))
+        stack.enter_context(mock.patch.object(notice_teller, "Pace", partial(Pace, **PACE)))
+        world.network.watched = watch
+        logging.disable(logging.CRITICAL)
+        try:
+            _run(world, outcome, steps, only)
+        except (Exception, Killed) as error:
+            outcome.rule = error.rule if isinstance(error, Violation) else type(error).__name__
+            shown = traceback.format_exception(error)
+            outcome.failure = str(error) if isinstance(error, Violation) else "".join(shown)
+        outcome.steps = world.scheduler.steps
+        outcome.digest = history.digest
+        outcome.counts = dict(world.counts.by_name)
+    return outcome
+
+
+def _run(world: World, outcome: Outcome, steps: int, only: Collection[str] | None) -> None:
+    clients = Clients(world)
+    scheduler = world.scheduler
+    coming = plan(world.seed)
+    following = next(coming)
+    while scheduler.steps < steps:
+        world.step()
+        while scheduler.now_s >= following.at_s:
+            outcome.planned.append(following.name)
+            if only is None or following.name in only:
+                if following.kind == "command":
+                    clients.begin(int(following.name[1:]))
+                else:
+                    cause(world, following.kind, world.random(following.name))
+            following = next(coming)
+    _drain(world, clients)
+
+
+def _drain(world: World, clients: Clients) -> None:
+    """Nothing goes wrong any more: everything comes to its end within a bounded number of events (S-63)."""
+    world.calm()
+    scheduler = world.scheduler
+    until = scheduler.steps + DRAIN_STEPS
+    answering = clients.finish()
+    left: str | None = "nothing looked at"
+    while scheduler.steps < until:
+        world.step()
+        if scheduler.steps % 64 == 0 and answering.done() and not clients.under_way:
+            left = world.check_quiet()
+            left = left or world.invariants.notices.behind()
+            if left is None:
+                world.invariants.ended()
+                world.promotion.ended()
+                return
+    left = world.invariants.schedules.behind(world.clock.now()) or left
+    raise Violation("S-63", f"not quiet after {DRAIN_STEPS} events: {left}; {world.told_of_rest()}")
+
+
+def _told_of_rest(tell: Callable[[str], None]) -> AbstractContextManager[object]:
+    """Each host's slots tell it as well when the code of their session rests."""
+    become = Slot._become
+
+    def told(slot: Slot, state: SlotState, *detail: str) -> None:
+        if state is SlotState.PARKABLE:
+            tell(slot.session_id)
+        become(slot, state, *detail)
+
+    return mock.patch.object(Slot, "_become", told)
+
+
+@contextmanager
+def _days_of(day_s: float) -> Iterator[None]:
+    """Meanwhile operations are known, and sessions kept, for so long."""
+    with (
+        mock.patch.object(pruning, "PRUNE_AGE_MIN_S", day_s),
+        mock.patch.object(known_operations, "OPERATION_AGE", timedelta(seconds=day_s)),
+    ):
+        yield
+
+
+def _ids_from(random: Random, world: World, stack: ExitStack) -> None:
+    """Ids of the seed: the time, and what it draws."""
+
+    class Drawn:
+        """`TypeID`, but for what a new one is made of."""
+
+        from_string = staticmethod(TypeID.from_string)
+        from_uuid = staticmethod(TypeID.from_uuid)
+
+        def __call__(self, *, prefix: str) -> TypeID:
+            millis = int(world.clock.now().timestamp() * 1000) & (2**48 - 1)
+            high, low = random.getrandbits(12), random.getrandbits(62)
+            value = UUID(int=millis << 80 | 7 << 76 | high << 64 | 2 << 62 | low)
+            return TypeID.from_uuid(uuid_utils.UUID(bytes=value.bytes), prefix=prefix)
+
+    stack.enter_context(mock.patch.object(ids, "TypeID", Drawn()))

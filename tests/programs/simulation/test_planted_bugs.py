@@ -1,0 +1,65 @@
+"""Bugs that are put in on purpose are found: each within a bounded number of seeds, by the rule that it breaks."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.programs.simulation.test_simulation import simulate
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+
+RULES = {
+    "acknowledged-early": {"S-60", "S-63"},
+    "child-again": {"S-61"},
+    "commits-unsynced": {"S-60"},
+    "copied-step-forgotten": {"S-32"},
+    "dead-link": {"S-46"},
+    "deadline-not-rearmed": {"S-63"},
+    "death-not-heard": {"S-63"},
+    "default-over-completion": {"S-18", "S-82"},
+    "delivery-lost": {"S-63"},
+    "earlier-term": {"S-62", "S-63"},
+    "epoch-unchecked": {"S-62"},
+    "epochs-again": {"S-60", "S-62", "S-63"},
+    "errors-alike": {"S-61", "S-63"},
+    "failed-load-kept": {"S-63"},
+    "found-unsynced": {"S-60"},
+    "kept-for-another": {"S-78"},
+    "key-kept": {"S-76"},
+    "key-of-any-stream": {"S-26"},
+    "lane-unstored": {"S-84"},
+    "late-answer": {"S-18"},
+    "notice-forgotten": {"S-84"},
+    "not-reconciled": {"S-63"},
+    "pruned-apart": {"S-69"},
+    "pruned-keys": {"S-69"},
+    "released-run-forgotten": {"S-63"},
+    "released-unwritten": {"S-60", "S-63"},
+    "rewound-goes-on": {"S-63"},
+    "schedule-not-rearmed": {"S-63"},
+    "schedule-twice": {"S-93"},
+    "stale-load": {"S-62", "S-63"},
+    "step-early": {"S-32"},
+    "successor-unheard": {"S-68"},
+    "superseded-in-memory": {"S-68"},
+    "suspects-together": {"S-3"},
+}
+"""Which rules may tell of it."""
+
+
+@pytest.mark.parametrize("bug", sorted(RULES))
+def test_a_planted_bug_is_found(
+    bug: str, project_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = simulate(project_root, "--bug", bug, "--first", "1", "--total", "5000000", "--no-shrink")
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    found = re.search(r"^(\S+) after (\d+) steps", ran.stdout, re.MULTILINE)
+    assert found is not None, ran.stdout
+    assert found[1] in RULES[bug]
+    assert f"--bug {bug}" in ran.stdout.splitlines()[-1]
+    with capsys.disabled():
+        sys.stdout.write(f"\n{bug}: {found[0]}; {ran.stdout.splitlines()[0]}\n")

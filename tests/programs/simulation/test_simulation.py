@@ -1,0 +1,28 @@
+"""Some seeds, other ones each time and each a whole history; `make simulate` tries as many as there is time for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def simulate(
+    root: Path, *arguments: str, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The command, in a process of its own: what it forks has no threads beside it."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.programs.simulation", *arguments],
+        cwd=root,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_what_always_holds_holds_whatever_goes_wrong(project_root: Path) -> None:
+    ran = simulate(project_root, "--total", "60000", "--no-shrink")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
