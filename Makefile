@@ -21,7 +21,6 @@
 #   make gauges  the shape of the sources, and how many of their modules a call walks through
 #   make sbom    what an installation consists of, as CycloneDX, in build/sbom.json
 #   make recordings  sessions of the examples, which their code has to fit
-#   make clients the blocking client from the awaited one
 #   make lint    ruff, mypy --strict, import contracts
 #
 # Another interpreter: make test PYTHON=python3.12. More pytest options: make test PYTEST_ARGS="-k wait -x".
@@ -54,7 +53,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all test-long test-over-ray extras model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate perf gauges notebooks recordings site sbom clients lint format up lock clean
+.PHONY: help venv demo test test-all test-long test-over-ray extras model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate perf gauges notebooks recordings site sbom lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -172,9 +171,6 @@ notebooks: $(VENV)/.stamp-dev
 
 recordings: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.examples.record
-
-clients: $(VENV)/.stamp-dev
-	$(BIN)/python -m tests.client.generate_sync
 
 site: $(VENV)/.stamp-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -10,17 +10,16 @@ if TYPE_CHECKING:
     from typing import Any
 
     from helmr.client.aio import AsyncClient
-    from helmr.client.aio_sessions import (
-        AsyncSessionHandle,
-        AsyncStartedSession,
-    )
-    from helmr.client.aio_streams import AsyncInput, AsyncOutput
     from helmr.client.discovery import find_runtime
     from helmr.client.endpoint import Endpoint
     from helmr.client.retry import Retry
-    from helmr.client.sync import Client
-    from helmr.client.sync_sessions import SessionHandle, StartedSession
-    from helmr.client.sync_streams import Input, Output
+    from helmr.client.sessions import (
+        AsyncInput,
+        AsyncOutput,
+        AsyncSessionHandle,
+        AsyncStartedSession,
+    )
+    from helmr.client.sync import Client, Input, Output, SessionHandle, StartedSession
     from helmr.query import QueryResult
 
 __all__ = [
@@ -42,18 +41,18 @@ __all__ = [
 
 _HOMES = {
     "AsyncClient": "aio",
-    "AsyncInput": "aio_streams",
-    "AsyncOutput": "aio_streams",
-    "AsyncSessionHandle": "aio_sessions",
-    "AsyncStartedSession": "aio_sessions",
+    "AsyncInput": "sessions",
+    "AsyncOutput": "sessions",
+    "AsyncSessionHandle": "sessions",
+    "AsyncStartedSession": "sessions",
     "Client": "sync",
     "Endpoint": "endpoint",
-    "Input": "sync_streams",
-    "Output": "sync_streams",
+    "Input": "sync",
+    "Output": "sync",
     "QueryResult": "query",
     "Retry": "retry",
-    "SessionHandle": "sync_sessions",
-    "StartedSession": "sync_sessions",
+    "SessionHandle": "sync",
+    "StartedSession": "sync",
     "find_runtime": "discovery",
 }
 """Which module has what of `__all__`."""

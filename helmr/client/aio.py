@@ -1,7 +1,7 @@
-"""`AsyncClient`: the same methods as `Client`, awaited.
+"""`AsyncClient`: what a program does with sessions, runs and waits, awaited.
 
-Every method makes its call in `operations`, where routes and shapes are; the transport tries again after what may
-pass, with the same operation id. Lists and follows are async iterators. Every method may raise, besides what it names:
+Every method makes a call of the table of operations; the transport tries again after what may pass, with the same
+operation id. Lists and follows are async iterators. Every method may raise, besides what it names:
 
     BadId: An id that is none, or one of another kind.
     Unauthenticated, RoleDenied: The key is missing, unknown, or has no right to it.
@@ -13,39 +13,51 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from helmr.client import correction_operations, ledger_operations, operations, waiting
-from helmr.client.aio_access import AsyncAuth, AsyncKeys, AsyncTokens
-from helmr.client.aio_notices import AsyncNotices
-from helmr.client.aio_schedules import AsyncSchedules
-from helmr.client.aio_sessions import AsyncSessions
-from helmr.client.aio_waits import AsyncWaits
+from helmr.client.access import AsyncAuth, AsyncKeys, AsyncNotices, AsyncSchedules, AsyncTokens
+from helmr.client.calls import (
+    READ_TIMEOUT_S,
+    UNSET,
+    Call,
+    Download,
+    Feed,
+    call,
+    reads,
+)
 from helmr.client.discovery import find_runtime
 from helmr.client.endpoint import Endpoint
-from helmr.client.http import AsyncHttpTransport
-from helmr.client.paging import all_pages_async
+from helmr.client.http import AsyncHttpTransport, ClientPart, all_pages
 from helmr.client.retry import Retry
-from helmr.client.waiting import Until
+from helmr.client.runs import AsyncRuns
+from helmr.client.sessions import AsyncSessions
+from helmr.client.waits import AsyncWaits
 from helmr.durations import Duration, seconds
 from helmr.models import (
+    QUERY_TIMEOUT_S,
     CopyPage,
     EntryInfo,
     Health,
-    Page,
     PruneReceipt,
-    RewindPreview,
-    RunInfo,
-    RunJournal,
     StreamInfo,
     TaskInfo,
 )
-from helmr.query import QueryResult
-from helmr.tasks import AnyTask
+from helmr.operations import (
+    FOLLOW_ALL,
+    LIST_STREAMS,
+    LIST_TASKS,
+    PRUNE_SESSIONS,
+    READ_BACKUP,
+    READ_LEDGER_ENTRIES,
+    READYZ,
+    RUN_QUERY,
+)
+from helmr.query import ARROW_MEDIA_TYPE, QueryResult, has_arrow
 
 
-class AsyncClient:
+class AsyncClient(ClientPart):
     """A connection to one runtime. Belongs to one event loop; close it, or use it in an `async with`.
 
     Args:
@@ -101,7 +113,7 @@ class AsyncClient:
 
     async def health(self) -> Health:
         """What the runtime says about itself; `ready` False comes with the reasons and is no error."""
-        return await self._transport.call(operations.health())
+        return await self._transport.call(replace(call(READYZ), also_ok=(503,)))
 
     async def query(self, sql: str, *, limit: int | None = None) -> QueryResult:
         """What one SELECT over the views `sessions, runs, waits, records, entries, tokens` gives (docs/sql.md).
@@ -114,7 +126,17 @@ class AsyncClient:
             BadQuery: It can't be read, or asks for what no query may.
             QueryTimeout, QueryTooLarge: It was ended at its limit of time, memory or size.
         """
-        return await self._transport.call(operations.query(sql, limit=limit))
+        body: dict[str, Any] = {"sql": sql, "limit": limit if limit is not None else UNSET}
+        wanted: Call[Any] = call(RUN_QUERY, body=body)
+        answer: QueryResult = await self._transport.call(
+            replace(
+                wanted,
+                read_timeout_s=READ_TIMEOUT_S + QUERY_TIMEOUT_S,
+                accept=ARROW_MEDIA_TYPE if has_arrow() else "application/json",
+                read=QueryResult.read,
+            )
+        )
+        return answer
 
     def backup(self) -> AsyncGenerator[bytes, None]:
         """The whole ledger at the feed offset that it has now, in pieces, for `helmr restore`; for an admin.
@@ -124,7 +146,8 @@ class AsyncClient:
         Raises:
             Unavailable: The end did not come; the pieces so far are no backup.
         """
-        return self._transport.download(ledger_operations.read_backup())
+        path = READ_BACKUP.at()
+        return self._transport.download(Download(path=path, media_type="application/jsonl"))
 
     async def prune(
         self,
@@ -147,9 +170,13 @@ class AsyncClient:
         Raises:
             StoreUnavailable: A backup is being read, or the archive can't be written.
         """
-        return await self._transport.call(
-            ledger_operations.prune(older_than, archive=archive, dry_run=dry_run, reason=reason)
-        )
+        body: dict[str, Any] = {
+            "older_than_s": seconds(older_than),
+            "archive": archive,
+            "dry_run": dry_run,
+        }
+        body |= {"reason": reason} if reason is not None else {}
+        return await self._ask(PRUNE_SESSIONS, body=body)
 
     async def copy(
         self,
@@ -175,9 +202,10 @@ class AsyncClient:
             LedgerDiverged: The follower's entries are not this ledger's.
         """
         wait_s = seconds(wait, allow_zero=True)
-        return await self._transport.call(
-            ledger_operations.read_copy(after, hash, nil_offset, nil_hash, wait_s, follower)
-        )
+        query: dict[str, Any] = {"after": after, "wait_s": wait_s, "hash": hash}
+        query |= {"nil_offset": nil_offset or None, "nil_hash": nil_hash, "follower": follower}
+        asked = call(READ_LEDGER_ENTRIES, query=query)
+        return await self._transport.call(replace(asked, read_timeout_s=READ_TIMEOUT_S + wait_s))
 
     def events(self, *, after: int | None = None) -> AsyncGenerator[EntryInfo, None]:
         """Follow every session: entries as they are stored, for ever, reconnecting after the last one.
@@ -185,7 +213,8 @@ class AsyncClient:
         Args:
             after: A feed offset; None begins now.
         """
-        return self._transport.items(operations.follow_all(after=after))
+        feed: Feed[EntryInfo] = Feed(path=FOLLOW_ALL.at(), item=reads(EntryInfo), after=after)
+        return self._transport.items(feed)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -203,154 +232,17 @@ class AsyncClient:
         await self.close()
 
 
-class AsyncRuns:
-    """Runs of all sessions."""
-
-    def __init__(self, transport: AsyncHttpTransport) -> None:
-        self._transport = transport
-
-    async def get(self, run_id: str) -> RunInfo:
-        """The run as it is now.
-
-        Raises:
-            RunNotFound: There is none with this id.
-        """
-        return await self._transport.call(operations.get_run(run_id))
-
-    def list(
-        self,
-        *,
-        session_id: str | None = None,
-        task: str | AnyTask | None = None,
-        status: str | None = None,
-        limit: int | None = None,
-    ) -> AsyncIterator[RunInfo]:
-        """Every run that fits, newest first, page by page."""
-        return all_pages_async(
-            lambda cursor: self.page(
-                session_id=session_id, task=task, status=status, limit=limit, cursor=cursor
-            )
-        )
-
-    async def page(
-        self,
-        *,
-        session_id: str | None = None,
-        task: str | AnyTask | None = None,
-        status: str | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Page[RunInfo]:
-        """One page of `list`."""
-        return await self._transport.call(
-            operations.list_runs(
-                session_id=session_id, task=task, status=status, limit=limit, cursor=cursor
-            )
-        )
-
-    async def journal(self, run_id: str) -> RunJournal:
-        """All that a replay of the run follows: what `helmr check` reads. Needs an admin key.
-
-        Raises:
-            RunNotNewest: Its session has begun another run since.
-        """
-        return await self._transport.call(operations.run_journal(run_id))
-
-    async def cancel(self, run_id: str, *, operation_id: str | None = None) -> RunInfo:
-        """Cancel the run; cancelling an ended one changes nothing (S-6)."""
-        return await self._transport.call(operations.cancel_run(run_id, operation_id=operation_id))
-
-    async def retry(self, run_id: str, *, operation_id: str | None = None) -> RunInfo:
-        """Start the run's next attempt, which replays what was recorded (S-5).
-
-        Raises:
-            RunNotRetryable: It is not the session's newest run, or neither failed nor blocked.
-        """
-        return await self._transport.call(operations.retry_run(run_id, operation_id=operation_id))
-
-    async def preview_rewind(
-        self,
-        run_id: str,
-        *,
-        to_op: int | None = None,
-        wait_id: str | None = None,
-        keep_answers: bool = True,
-        keep_children: bool = False,
-    ) -> RewindPreview:
-        """What taking the run back would do now: steps that run again, answers kept and asked again (S-76).
-
-        Args:
-            run_id: A session's newest run.
-            to_op: The first op that is asked anew, as the transcript numbers them.
-            wait_id: Or a wait of the run.
-            keep_answers: False asks every question behind that op again.
-            keep_children: True lets the child sessions go on that were started behind it.
-
-        Raises:
-            RunNotRewindable: It is not the session's newest run.
-            OpNotFound: The run's journal has no such op.
-            SessionTerminal: The session was closed or cancelled, and not by this run.
-        """
-        kept = {"keep_answers": keep_answers, "keep_children": keep_children}
-        call = correction_operations.preview_rewind(run_id, to_op=to_op, wait_id=wait_id, **kept)
-        return await self._transport.call(call)
-
-    async def rewind(
-        self, run_id: str, *, preview: RewindPreview, reason: str, operation_id: str | None = None
-    ) -> RunInfo:
-        """Take the run back as the preview says; its next attempt goes on from there (S-75).
-
-        Args:
-            run_id: The preview's run.
-            preview: What somebody looked at.
-            reason: Why, 1 to 500 characters; it stands in the transcript.
-            operation_id: Makes the call repeatable by a later process.
-
-        Raises:
-            SessionChanged: It would do something else by now; nothing has happened. Look again.
-        """
-        call = correction_operations.rewind(
-            run_id, preview, reason=reason, operation_id=operation_id
-        )
-        return await self._transport.call(call)
-
-    async def wait(
-        self, run_id: str, *, timeout: Duration | None = None, until: Until = "ended"
-    ) -> RunInfo:
-        """Return when the run has come far enough, or as it is after `timeout`: look at its `status`.
-
-        Args:
-            run_id: The run.
-            timeout: None waits for ever.
-            until: `ended`, or `stopped`: also when it waits or is blocked, so that somebody must act.
-        """
-        ends_at_s = waiting.deadline_s(timeout)
-        return await waiting.wait_async(
-            self._transport, await self.get(run_id), ends_at_s=ends_at_s, until=until
-        )
-
-
-class AsyncTasks:
+class AsyncTasks(ClientPart):
     """The catalog's tasks."""
-
-    def __init__(self, transport: AsyncHttpTransport) -> None:
-        self._transport = transport
 
     def list(self) -> AsyncIterator[TaskInfo]:
         """Every task that the runtime knows."""
-        return all_pages_async(
-            lambda cursor: self._transport.call(operations.list_tasks(cursor=cursor))
-        )
+        return all_pages(lambda cursor: self._ask(LIST_TASKS, query={"cursor": cursor}))
 
 
-class AsyncStreams:
+class AsyncStreams(ClientPart):
     """The catalog's streams."""
-
-    def __init__(self, transport: AsyncHttpTransport) -> None:
-        self._transport = transport
 
     def list(self) -> AsyncIterator[StreamInfo]:
         """Every stream of every task, with its JSON Schema."""
-        return all_pages_async(
-            lambda cursor: self._transport.call(operations.list_streams(cursor=cursor))
-        )
+        return all_pages(lambda cursor: self._ask(LIST_STREAMS, query={"cursor": cursor}))

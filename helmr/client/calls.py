@@ -1,24 +1,38 @@
 """One call to the gateway as a value: what to send and what answer to expect.
 
-Operations build calls, transports carry them out; so sync and async share everything but the waiting.
+Which route it takes and what answers it stands in the table of operations; a transport carries it out.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
 from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from helmr import ids
-from helmr.errors import SchemaMismatch, UsageError
-from helmr.models import LIST_LIMIT_MAX, Page
+from helmr import ids, wait_details
+from helmr.errors import BadDefinition, SchemaMismatch, UsageError
+from helmr.models import (
+    LIST_LIMIT_MAX,
+    NOTICE_TARGET_NAME,
+    NOTICE_TARGET_NAME_MAX,
+    SCHEDULE_NAME,
+    SCHEDULE_NAME_MAX,
+)
+from helmr.models.queries import SESSION_IDS
+from helmr.operation import Operation
+from helmr.tasks import AnyTask, Task
 
 T = TypeVar("T")
+
+UNSET: Any = wait_details.UNSET
+"""An argument that was not given, where None is a value."""
 
 READ_TIMEOUT_S = 30.0
 """Longest silence of an answer. The gateway answers a commit that takes longer than 10 s with 503."""
@@ -127,63 +141,112 @@ def json_body(parts: Mapping[str, Any]) -> bytes:
         ) from error
 
 
-_PAGE: Any = Page
-"""For page shapes that are made at run time."""
-
-
-def get_call(path: str, shape: type[T]) -> Call[T]:
-    """A GET of one object."""
-    return Call(method="GET", path=path, reply=reads(shape))
-
-
-def list_call(
-    path: str,
-    item: type[T],
-    given: Mapping[str, Any],
-    *,
-    limit: int | None,
-    cursor: str | None,
+def call(
+    operation: Operation[T],
+    *ids: str,
+    body: Mapping[str, Any] | None = None,
+    query: Mapping[str, Any] | None = None,
+    operation_id: str | None = None,
     bearer: str | None = None,
-) -> Call[Page[T]]:
-    """A GET of one page of a list."""
-    if limit is not None and not 1 <= limit <= LIST_LIMIT_MAX:
-        raise UsageError(f"limit {limit} is not between 1 and {LIST_LIMIT_MAX}")
-    wanted = {**given, "limit": limit, "cursor": cursor}
-    params = tuple(
-        (name, str(value))
-        for name, values in wanted.items()
-        if values is not None
-        for value in (values if isinstance(values, list) else (values,))
-    )
+) -> Call[T]:
+    """A call of an operation.
+
+    Args:
+        operation: The row of the table.
+        *ids: What stands in its path, in order.
+        body: The fields of the request; those that are UNSET are left out.
+        query: Its query parameters; those that are None are left out, of many each is sent.
+        operation_id: Names a change, so that repeating it acts once; without it the call gets a new one.
+        bearer: Used instead of the client's key.
+
+    Raises:
+        UsageError: An id or a name is none, or a limit is out of bounds.
+        TypeError: The operation has no such query parameter.
+    """
+    mutates = operation.takes_operation_id
     return Call(
-        method="GET",
-        path=path,
-        reply=reads(_PAGE[item]),
-        params=params,
+        method=operation.method,
+        path=path_of(operation, *ids),
+        reply=reads(operation.reply),
+        params=_params(operation, query or {}),
+        body=None if body is None else json_body(given(body, unless=UNSET)),
+        operation_id=operation_or_new(operation_id) if mutates else None,
         bearer=bearer,
+        is_read=not mutates,
     )
 
 
-def post_call(
-    path: str,
-    shape: Any,
-    parts: Mapping[str, Any] | None,
-    operation_id: str | None,
-    *,
-    bearer: str | None = None,
-    method: str = "POST",
-) -> Call[Any]:
-    """A call that changes something; a repeated one acts once."""
-    return Call(
-        method=method,
-        path=path,
-        reply=reads(shape),
-        body=None if parts is None else json_body(parts),
-        operation_id=operation_or_new(operation_id),
-        bearer=bearer,
-    )
+def path_of(operation: Operation[Any], *ids: str) -> str:
+    """The path of an operation with these ids and names in it, quoted.
+
+    Raises:
+        BadId, BadDefinition, UsageError: One is no id of its kind, or no name.
+    """
+    for name, value in zip(operation.path_names, ids, strict=True):
+        _check_name(name, value)
+    return operation.at(*ids)
+
+
+def given(parts: Mapping[str, Any], *, unless: Any = None) -> dict[str, Any]:
+    """The parts that were given."""
+    return {name: value for name, value in parts.items() if value is not unless}
 
 
 def operation_or_new(operation_id: str | None) -> str:
     """The id under which a change acts once: the given one, or a new one."""
     return operation_id if operation_id is not None else ids.new_id(ids.OPERATION)
+
+
+def task_id(task: str | AnyTask | None) -> str | None:
+    """The id of a task that is given by its id or as itself."""
+    return task.id if isinstance(task, Task) else task
+
+
+def _check_name(name: str, value: str) -> None:
+    if name == "schedule":
+        check_schedule_name(value)
+    if name == "target" and not _is_name(value, NOTICE_TARGET_NAME, NOTICE_TARGET_NAME_MAX):
+        raise UsageError(
+            f"{value[:80]!r} is no name of a notice target",
+            hint=f"Letters, digits, `_` and `-`, at most {NOTICE_TARGET_NAME_MAX}.",
+        )
+    if value in ("", ".", ".."):
+        raise UsageError(f"{value!r} is not a stream name")
+
+
+def check_schedule_name(value: str) -> None:
+    """Let it pass.
+
+    Raises:
+        BadDefinition: No schedule can have this name.
+    """
+    if not _is_name(value, SCHEDULE_NAME, SCHEDULE_NAME_MAX):
+        raise BadDefinition(
+            f"{value[:80]!r} is no name of a schedule",
+            hint=f"Letters, digits and `._-`, at most {SCHEDULE_NAME_MAX}.",
+        )
+
+
+def _is_name(value: str, pattern: str, chars_max: int) -> bool:
+    return len(value) <= chars_max and re.fullmatch(pattern, value) is not None
+
+
+def _params(operation: Operation[Any], query: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    known = operation.query.model_fields if operation.query is not None else {}
+    params: list[tuple[str, str]] = []
+    for name, value in query.items():
+        if name not in known:
+            raise TypeError(f"{operation.call} has no filter {name!r}")
+        if value is None:
+            continue
+        if name == "limit" and not 1 <= value <= LIST_LIMIT_MAX:
+            raise UsageError(f"limit {value} is not between 1 and {LIST_LIMIT_MAX}")
+        if name in SESSION_IDS:
+            ids.check_id(value, ids.SESSION)
+        is_many = isinstance(value, Iterable) and not isinstance(value, str)
+        params += [(name, _param(one)) for one in (value if is_many else (value,))]
+    return tuple(params)
+
+
+def _param(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -26,8 +26,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import ValidationError
 
-from helmr.client import here
-from helmr.client.endpoint import BY_HARNESS, HARNESS_URL, RAY, Endpoint
+from helmr.client.endpoint import BY_HARNESS, HARNESS_URL, RAY, Endpoint, here_of_this_run
 from helmr.errors import AmbiguousRuntime, NotAllowed, NotReady, RuntimeNotFound, UsageError
 from helmr.models import Credentials
 
@@ -73,7 +72,7 @@ def find_runtime(
     environ = os.environ if environ is None else environ
     if url:
         return _by_url(url, key=key, environ=environ, found_by="url")
-    runtime = here.of_this_run() if data_dir is None else None
+    runtime = here_of_this_run() if data_dir is None else None
     if runtime is not None:
         return Endpoint(url=HARNESS_URL, key=key, found_by=BY_HARNESS, here=runtime)
     if environ.get("HELMR_URL"):

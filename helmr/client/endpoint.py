@@ -1,10 +1,20 @@
-"""Where a runtime is: what finding one gives, and what a transport is made for."""
+"""Where a runtime is: what finding one gives, what a transport is made for, and the runtimes in this process.
+
+Those execute the code that asks for one: a test's harness. Code under test that makes a client of its own reaches the
+sessions of its test, and never a runtime that happens to run on the machine.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+from weakref import ref
 
-from helmr.client import here
+from helmr.current import current_run
+
+if TYPE_CHECKING:
+    from helmr.client._httpx import httpx
+
 
 RAY = "ray"
 """As a URL: the runtime in the Ray cluster that this process is connected to, and no other."""
@@ -27,9 +37,43 @@ class Endpoint:
     found_by: str
     pid: int | None = None
     data_dir: str | None = None
-    here: here.Here | None = field(default=None, repr=False, compare=False)
+    here: Here | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_ray(self) -> bool:
         """True if its actors are called, in the Ray cluster of this process."""
         return self.url == RAY
+
+
+class Here(Protocol):
+    """A runtime in this process."""
+
+    def has_session(self, session_id: str) -> bool:
+        """The session is one of its own."""
+        ...
+
+    def blocking_carrier(self) -> httpx.BaseTransport:
+        """What carries a `Client`'s requests; made and used in threads of code under test."""
+        ...
+
+    def carrier(self) -> httpx.AsyncBaseTransport:
+        """What carries an `AsyncClient`'s requests; made and used in loops of code under test."""
+        ...
+
+
+_all: list[ref[Here]] = []
+"""Harnesses in several threads come, go and are looked for at once: what is done to this list is done in one go."""
+
+
+def add_here(runtime: Here) -> None:
+    """From now on it is found, as long as it exists."""
+    _all.append(ref(runtime, _all.remove))
+
+
+def here_of_this_run() -> Here | None:
+    """The runtime that executes the code which calls this, None outside a run or in one of another process."""
+    run = current_run.get()
+    if run is None:
+        return None
+    there = (one() for one in tuple(_all))
+    return next((one for one in there if one and one.has_session(run.session.id)), None)

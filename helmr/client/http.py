@@ -1,9 +1,8 @@
-"""Carries calls out, sync and async: connection reuse, timeouts, tries, feeds that reconnect.
+"""Carries calls out: connection reuse, timeouts, tries, feeds that reconnect.
 
 The requests go over HTTP; inside a Ray cluster, and in a test's harness, a carrier takes them to the same routes in
-this process (`helmr.client.carriers`), and everything else is the same. Both transports ask the same
-objects what to do (`Tries` after a failure, `Following` about a feed) and differ only in how they wait. A mutating call
-sends the same body and Operation-Id at every try (S-61).
+this process, and everything else is the same. A blocking client has connections that block
+behind the same code. A mutating call sends the same body and Operation-Id at every try (S-61).
 """
 
 from __future__ import annotations
@@ -11,21 +10,23 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncGenerator, Generator
-from contextlib import aclosing, closing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from types import TracebackType
-from typing import Any, Generic, Self
+from typing import Any, Generic, Protocol, Self
 from urllib.parse import quote, urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
-from helmr.client import carriers, generations, problems, trace_context
+from helmr.client import headers, problems, ray
 from helmr.client._httpx import httpx
-from helmr.client.calls import READ_TIMEOUT_S, Call, Download, Feed, T
+from helmr.client.calls import READ_TIMEOUT_S, Call, Download, Feed, T, call
 from helmr.client.endpoint import Endpoint
 from helmr.client.retry import Retry, Tries
 from helmr.client.sse import Event, EventReader
 from helmr.errors import HelmrError, Unavailable, UsageError
+from helmr.models import Page
+from helmr.operation import Operation
 
 CONNECT_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 30.0
@@ -150,113 +151,27 @@ class Following(Generic[T]):
         return None if self._deadline_s is None else self._deadline_s - time.monotonic()
 
 
-class HttpTransport:
-    """Carries calls out, blocking. May be used from several threads."""
+class _Connections(Protocol):
+    """httpx's client for one event loop, or the blocking one behind methods that are awaited and never wait."""
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        *,
-        retry: Retry | None = None,
-        on_behalf_of: str | None = None,
-        carrier: httpx.BaseTransport | None = None,
-    ) -> None:
-        self.endpoint = endpoint
-        self._retry = retry or Retry()
-        with _translated(endpoint.url, "connect"):
-            self._http = httpx.Client(
-                **_settings(endpoint, on_behalf_of),
-                transport=carriers.blocking_carrier(endpoint, carrier),
-            )
+    @property
+    def is_closed(self) -> bool: ...
 
-    def call(self, call: Call[T]) -> T:
-        """The answer of a call, after as many tries as its bounds allow.
+    async def request(self, call: Call[Any]) -> httpx.Response: ...
 
-        Raises:
-            HelmrError: As the operation says; `Unavailable` and its kinds after the last try.
-        """
-        tries = Tries(self._retry)
-        while True:
-            try:
-                return self._once(call)
-            except HelmrError as error:
-                pause_s = tries.failed(error, repeatable=call.is_repeatable)
-            time.sleep(pause_s)
+    def stream(
+        self, path: str, request: dict[str, Any]
+    ) -> AbstractAsyncContextManager[httpx.Response]:
+        """An answer that is read in pieces; that of an error is read whole."""
+        ...
 
-    def follow(
-        self, feed: Feed[T], *, deadline_s: float | None = None
-    ) -> Generator[T | None, None, None]:
-        """Items of a feed, reconnecting after the last one; None each time a connection has opened.
+    def texts(self, response: httpx.Response) -> AsyncIterator[str]: ...
 
-        Args:
-            feed: What to follow.
-            deadline_s: On the monotonic clock; the iterator ends then.
+    def pieces(self, response: httpx.Response) -> AsyncIterator[bytes]: ...
 
-        Raises:
-            HelmrError: The feed can't be had, or not again within the bounds of `Retry`.
-        """
-        following = Following(feed, self._retry, url=self.endpoint.url, deadline_s=deadline_s)
-        while not following.is_over:
-            error: HelmrError | None = None
-            try:
-                with (
-                    _translated(self.endpoint.url, following.name),
-                    self._open().stream("GET", feed.path, **following.request()) as response,
-                ):
-                    if response.is_error:
-                        response.read()
-                    if not following.opened(response):
-                        return
-                    yield None
-                    for text in response.iter_text():
-                        yield from following.items(text)
-                        if following.wants_reopening:
-                            break
-                    else:
-                        error = following.ended()
-            except HelmrError as broken:
-                error = broken
-            if error is not None and not following.is_over:
-                time.sleep(following.broke(error))
+    async def pause(self, pause_s: float) -> None: ...
 
-    def items(self, feed: Feed[T]) -> Generator[T, None, None]:
-        """Items of a feed, to its end if it has one."""
-        found = self.follow(feed)
-        with closing(found) as pieces:
-            for item in pieces:
-                if item is not None:
-                    yield item
-
-    def download(self, wanted: Download) -> Generator[bytes, None, None]:
-        """The pieces of a file, as they come.
-
-        Raises:
-            HelmrError: It can't be had; `Unavailable` in the middle if its end does not come.
-        """
-        with (
-            _translated(self.endpoint.url, wanted.name),
-            self._open().stream("GET", wanted.path, **_file_request(wanted)) as response,
-        ):
-            if response.is_error:
-                response.read()
-            _check_file(response, wanted, self.endpoint.url)
-            yield from response.iter_bytes()
-
-    def close(self) -> None:
-        """Close the connections. Calls after it are a UsageError."""
-        self._http.close()
-
-    def _once(self, call: Call[T]) -> T:
-        http = self._open()
-        with _translated(self.endpoint.url, call.name, mutates=call.operation_id is not None):
-            response = http.request(call.method, call.path, **_request(call))
-        generations.KNOWN.met(response.headers)
-        return problems.answer(call, response, url=self.endpoint.url)
-
-    def _open(self) -> httpx.Client:
-        if self._http.is_closed:
-            raise UsageError("the client is closed", hint="Make a new Client.")
-        return self._http
+    async def close(self) -> None: ...
 
 
 class AsyncHttpTransport:
@@ -270,42 +185,54 @@ class AsyncHttpTransport:
         on_behalf_of: str | None = None,
         carrier: httpx.AsyncBaseTransport | None = None,
     ) -> None:
+        with _translated(endpoint.url, "connect"):
+            http: _Connections = _LoopConnections(
+                **_settings(endpoint, on_behalf_of), transport=_carrier(endpoint, carrier)
+            )
+        self._bind(endpoint, retry, http)
+
+    def _bind(self, endpoint: Endpoint, retry: Retry | None, http: _Connections) -> None:
         self.endpoint = endpoint
         self._retry = retry or Retry()
-        with _translated(endpoint.url, "connect"):
-            self._http = httpx.AsyncClient(
-                **_settings(endpoint, on_behalf_of),
-                transport=carriers.carrier(endpoint, carrier),
-            )
+        self._http = http
 
     async def call(self, call: Call[T]) -> T:
-        """As `HttpTransport.call`."""
+        """The answer of a call, after as many tries as its bounds allow.
+
+        Raises:
+            HelmrError: As the operation says; `Unavailable` and its kinds after the last try.
+        """
         tries = Tries(self._retry)
         while True:
             try:
                 return await self._once(call)
             except HelmrError as error:
                 pause_s = tries.failed(error, repeatable=call.is_repeatable)
-            await asyncio.sleep(pause_s)
+            await self._http.pause(pause_s)
 
     async def follow(
         self, feed: Feed[T], *, deadline_s: float | None = None
     ) -> AsyncGenerator[T | None, None]:
-        """As `HttpTransport.follow`."""
+        """Items of a feed, reconnecting after the last one; None each time a connection has opened.
+
+        Args:
+            feed: What to follow.
+            deadline_s: On the monotonic clock; the iterator ends then.
+
+        Raises:
+            HelmrError: The feed can't be had, or not again within the bounds of `Retry`.
+        """
         following = Following(feed, self._retry, url=self.endpoint.url, deadline_s=deadline_s)
         while not following.is_over:
             error: HelmrError | None = None
             try:
                 with _translated(self.endpoint.url, following.name):
-                    async with self._open().stream(
-                        "GET", feed.path, **following.request()
-                    ) as response:
-                        if response.is_error:
-                            await response.aread()
+                    http = self._open()
+                    async with http.stream(feed.path, following.request()) as response:
                         if not following.opened(response):
                             return
                         yield None
-                        async for text in response.aiter_text():
+                        async for text in http.texts(response):
                             for item in following.items(text):
                                 yield item
                             if following.wants_reopening:
@@ -315,7 +242,7 @@ class AsyncHttpTransport:
             except HelmrError as broken:
                 error = broken
             if error is not None and not following.is_over:
-                await asyncio.sleep(following.broke(error))
+                await self._http.pause(following.broke(error))
 
     async def items(self, feed: Feed[T]) -> AsyncGenerator[T, None]:
         """Items of a feed, to its end if it has one."""
@@ -326,30 +253,146 @@ class AsyncHttpTransport:
                     yield item
 
     async def download(self, wanted: Download) -> AsyncGenerator[bytes, None]:
-        """As `HttpTransport.download`."""
+        """The pieces of a file, as they come.
+
+        Raises:
+            HelmrError: It can't be had; `Unavailable` in the middle if its end does not come.
+        """
         with _translated(self.endpoint.url, wanted.name):
-            async with self._open().stream("GET", wanted.path, **_file_request(wanted)) as response:
-                if response.is_error:
-                    await response.aread()
+            http = self._open()
+            async with http.stream(wanted.path, _file_request(wanted)) as response:
                 _check_file(response, wanted, self.endpoint.url)
-                async for piece in response.aiter_bytes():
+                async for piece in http.pieces(response):
                     yield piece
 
     async def close(self) -> None:
         """Close the connections. Calls after it are a UsageError."""
-        await self._http.aclose()
+        await self._http.close()
 
     async def _once(self, call: Call[T]) -> T:
         http = self._open()
         with _translated(self.endpoint.url, call.name, mutates=call.operation_id is not None):
-            response = await http.request(call.method, call.path, **_request(call))
-        generations.KNOWN.met(response.headers)
+            response = await http.request(call)
+        headers.KNOWN.met(response.headers)
         return problems.answer(call, response, url=self.endpoint.url)
 
-    def _open(self) -> httpx.AsyncClient:
+    def _open(self) -> _Connections:
         if self._http.is_closed:
-            raise UsageError("the client is closed", hint="Make a new AsyncClient.")
+            raise UsageError("the client is closed", hint="Make a new Client.")
         return self._http
+
+
+class HttpTransport(AsyncHttpTransport):
+    """The same over connections that block: what it does is finished without an event loop (`blocking.finish`).
+
+    May be used from several threads.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        retry: Retry | None = None,
+        on_behalf_of: str | None = None,
+        carrier: httpx.BaseTransport | None = None,
+    ) -> None:
+        with _translated(endpoint.url, "connect"):
+            http: _Connections = _BlockingConnections(
+                **_settings(endpoint, on_behalf_of),
+                transport=_blocking_carrier(endpoint, carrier),
+            )
+        self._bind(endpoint, retry, http)
+
+
+class ClientPart:
+    """Some operations of an awaited client, over its transport."""
+
+    def __init__(self, transport: AsyncHttpTransport) -> None:
+        self._transport = transport
+
+    async def _ask(self, operation: Operation[T], *ids: str, **parts: Any) -> T:
+        """The answer of an operation. Takes what `call` takes."""
+        return await self._transport.call(call(operation, *ids, **parts))
+
+
+async def all_pages(fetch: Callable[[str | None], Awaitable[Page[T]]]) -> AsyncIterator[T]:
+    """Every item of a list; the next page is fetched when the last one is used up."""
+    cursor: str | None = None
+    while True:
+        page = await fetch(cursor)
+        for item in page.items:
+            yield item
+        if page.next_cursor is None:
+            return
+        cursor = page.next_cursor
+
+
+class _LoopConnections:
+    """Of an event loop."""
+
+    def __init__(self, **settings: Any) -> None:
+        self._http = httpx.AsyncClient(**settings)
+
+    @property
+    def is_closed(self) -> bool:
+        return self._http.is_closed
+
+    async def request(self, call: Call[Any]) -> httpx.Response:
+        return await self._http.request(call.method, call.path, **_request(call))
+
+    @asynccontextmanager
+    async def stream(self, path: str, request: dict[str, Any]) -> AsyncIterator[httpx.Response]:
+        async with self._http.stream("GET", path, **request) as response:
+            if response.is_error:
+                await response.aread()
+            yield response
+
+    def texts(self, response: httpx.Response) -> AsyncIterator[str]:
+        return response.aiter_text()
+
+    def pieces(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        return response.aiter_bytes()
+
+    async def pause(self, pause_s: float) -> None:
+        await asyncio.sleep(pause_s)
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+
+class _BlockingConnections:
+    """Of threads."""
+
+    def __init__(self, **settings: Any) -> None:
+        self._http = httpx.Client(**settings)
+
+    @property
+    def is_closed(self) -> bool:
+        return self._http.is_closed
+
+    async def request(self, call: Call[Any]) -> httpx.Response:
+        return self._http.request(call.method, call.path, **_request(call))
+
+    @asynccontextmanager
+    async def stream(self, path: str, request: dict[str, Any]) -> AsyncIterator[httpx.Response]:
+        with self._http.stream("GET", path, **request) as response:
+            if response.is_error:
+                response.read()
+            yield response
+
+    async def texts(self, response: httpx.Response) -> AsyncIterator[str]:
+        for text in response.iter_text():
+            yield text
+
+    async def pieces(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        for piece in response.iter_bytes():
+            yield piece
+
+    async def pause(self, pause_s: float) -> None:
+        time.sleep(pause_s)  # noqa: ASYNC251  # no event loop waits for it
+
+    async def close(self) -> None:
+        self._http.close()
 
 
 class _translated:  # noqa: N801  # reads as the verb it is
@@ -415,19 +458,19 @@ def _check_file(response: httpx.Response, wanted: Download, url: str) -> None:
 
 
 def _request(call: Call[Any]) -> dict[str, Any]:
-    headers = {**generations.KNOWN.headers(), **trace_context.headers(), **dict(call.headers)}
+    said = {**headers.KNOWN.headers(), **headers.trace_headers(), **dict(call.headers)}
     if call.body is not None:
-        headers["Content-Type"] = "application/json"
+        said["Content-Type"] = "application/json"
     if call.accept is not None:
-        headers["Accept"] = call.accept
+        said["Accept"] = call.accept
     if call.operation_id is not None:
-        headers["Operation-Id"] = call.operation_id
+        said["Operation-Id"] = call.operation_id
     if call.bearer is not None:
-        headers["Authorization"] = f"Bearer {_checked(call.bearer)}"
+        said["Authorization"] = f"Bearer {_checked(call.bearer)}"
     return {
         "params": call.params,
         "content": call.body,
-        "headers": headers,
+        "headers": said,
         "timeout": _timeout(call.read_timeout_s),
     }
 
@@ -442,3 +485,21 @@ def _timeout(read_s: float | None) -> httpx.Timeout:
     return httpx.Timeout(
         connect=CONNECT_TIMEOUT_S, read=read_s, write=WRITE_TIMEOUT_S, pool=POOL_TIMEOUT_S
     )
+
+
+def _carrier(
+    endpoint: Endpoint, given: httpx.AsyncBaseTransport | None
+) -> httpx.AsyncBaseTransport | None:
+    """To a runtime in this process or in its Ray cluster, else what was given; None goes over HTTP."""
+    if endpoint.is_ray:
+        return ray.carrier()
+    return endpoint.here.carrier() if endpoint.here is not None else given
+
+
+def _blocking_carrier(
+    endpoint: Endpoint, given: httpx.BaseTransport | None
+) -> httpx.BaseTransport | None:
+    """The same for connections that block."""
+    if endpoint.is_ray:
+        return ray.blocking_carrier()
+    return endpoint.here.blocking_carrier() if endpoint.here is not None else given

@@ -1,52 +1,44 @@
-# Made by `make clients` from aio.py; edit that one.
 """`Client`: what a program does with sessions, runs and waits, blocking.
 
-Every method makes its call in `operations`, where routes and shapes are; the transport tries again after what may
-pass, with the same operation id. Lists and follows are iterators. Every method may raise, besides what it names:
-
-    BadId: An id that is none, or one of another kind.
-    Unauthenticated, RoleDenied: The key is missing, unknown, or has no right to it.
-    Unavailable: No answer within the bounds of `Retry`; for a mutation `OutcomeUnknown` says that it may have
-        acted: the same call with the same `operation_id` finds out.
+Each method is the awaited one's (`helmr.client.aio` and what that holds), which says what it does, takes and may raise.
+Lists and follows are iterators.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
-from helmr.client import correction_operations, ledger_operations, operations, waiting
+from helmr.client.access import AsyncAuth, AsyncKeys, AsyncNotices, AsyncSchedules, AsyncTokens
+from helmr.client.aio import AsyncClient, AsyncStreams, AsyncTasks
+from helmr.client.blocking import BlockingPart, blocking, described, finish
 from helmr.client.discovery import find_runtime
 from helmr.client.endpoint import Endpoint
 from helmr.client.http import HttpTransport
-from helmr.client.paging import all_pages
 from helmr.client.retry import Retry
-from helmr.client.sync_access import Auth, Keys, Tokens
-from helmr.client.sync_notices import Notices
-from helmr.client.sync_schedules import Schedules
-from helmr.client.sync_sessions import Sessions
-from helmr.client.sync_waits import Waits
-from helmr.client.waiting import Until
-from helmr.durations import Duration, seconds
-from helmr.models import (
-    CopyPage,
-    EntryInfo,
-    Health,
-    Page,
-    PruneReceipt,
-    RewindPreview,
-    RunInfo,
-    RunJournal,
-    StreamInfo,
-    TaskInfo,
+from helmr.client.runs import AsyncRuns
+from helmr.client.sessions import (
+    AsyncInput,
+    AsyncOutput,
+    AsyncSessionHandle,
+    AsyncSessions,
+    AsyncStartedSession,
 )
-from helmr.query import QueryResult
-from helmr.tasks import AnyTask
+from helmr.client.waits import AsyncWaits
+from helmr.models import RunInfo, SessionInfo, StartReceipt
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from helmr.client.sessions import StartAndWaitOptions, StartOptions
+    from helmr.tasks import Task
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
-class Client:
+class Client(BlockingPart[AsyncClient]):
     """A connection to one runtime. May be used from several threads; close it, or use it in a `with`.
 
     Args:
@@ -77,120 +69,37 @@ class Client:
 
     @classmethod
     def _over(cls, transport: HttpTransport) -> Self:
-        """A client over a transport that somebody else has made."""
+        """A client over a transport that is there already."""
         client = cls.__new__(cls)
         client._bind(transport)
         return client
 
     def _bind(self, transport: HttpTransport) -> None:
-        self._transport = transport
-        self.sessions = Sessions(self._transport)
-        self.runs = Runs(self._transport)
-        self.waits = Waits(self._transport)
-        self.tokens = Tokens(self._transport)
-        self.auth = Auth(self._transport)
-        self.keys = Keys(self._transport)
-        self.schedules = Schedules(self._transport)
-        self.notices = Notices(self._transport)
-        self.tasks = Tasks(self._transport)
-        self.streams = Streams(self._transport)
+        awaited = AsyncClient._over(transport)
+        super().__init__(awaited)
+        self.sessions = Sessions(awaited.sessions)
+        self.runs = Runs(awaited.runs)
+        self.waits = Waits(awaited.waits)
+        self.tokens = Tokens(awaited.tokens)
+        self.auth = Auth(awaited.auth)
+        self.keys = Keys(awaited.keys)
+        self.schedules = Schedules(awaited.schedules)
+        self.notices = Notices(awaited.notices)
+        self.tasks = Tasks(awaited.tasks)
+        self.streams = Streams(awaited.streams)
 
     @property
     def endpoint(self) -> Endpoint:
         """The runtime that this client talks to."""
-        return self._transport.endpoint
+        return self._awaited.endpoint
 
-    def health(self) -> Health:
-        """What the runtime says about itself; `ready` False comes with the reasons and is no error."""
-        return self._transport.call(operations.health())
-
-    def query(self, sql: str, *, limit: int | None = None) -> QueryResult:
-        """What one SELECT over the views `sessions, runs, waits, records, entries, tokens` gives (docs/sql.md).
-
-        Args:
-            sql: One SELECT statement.
-            limit: Rows at most, to 100,000; 10,000 without it. A result that was cut says `truncated`.
-
-        Raises:
-            BadQuery: It can't be read, or asks for what no query may.
-            QueryTimeout, QueryTooLarge: It was ended at its limit of time, memory or size.
-        """
-        return self._transport.call(operations.query(sql, limit=limit))
-
-    def backup(self) -> Generator[bytes, None, None]:
-        """The whole ledger at the feed offset that it has now, in pieces, for `helmr restore`; for an admin.
-
-        Bodies are as the ledger stores them: in the clear unless the runtime encrypts. The master keys are not in it.
-
-        Raises:
-            Unavailable: The end did not come; the pieces so far are no backup.
-        """
-        return self._transport.download(ledger_operations.read_backup())
-
-    def prune(
-        self,
-        older_than: Duration,
-        *,
-        archive: bool = True,
-        dry_run: bool = False,
-        reason: str | None = None,
-    ) -> PruneReceipt:
-        """Take sessions out of the ledger that are over and so old, a page of them; for an admin (S-69).
-
-        Call it until the receipt says `is_last`. An entry of the feed says which are gone, who asked and why.
-
-        Args:
-            older_than: How long ago their last entry was written; at least a day.
-            archive: Write them to a Parquet file in the data directory before.
-            dry_run: Remove nothing, count all that would go.
-            reason: What the entry says.
-
-        Raises:
-            StoreUnavailable: A backup is being read, or the archive can't be written.
-        """
-        return self._transport.call(
-            ledger_operations.prune(older_than, archive=archive, dry_run=dry_run, reason=reason)
-        )
-
-    def copy(
-        self,
-        after: int = 0,
-        *,
-        hash: str | None = None,
-        nil_offset: int = 0,
-        nil_hash: str | None = None,
-        wait: Duration = 0,
-        follower: str | None = None,
-    ) -> CopyPage:
-        """What a follower of the ledger lacks, a page of it; for an admin (S-68).
-
-        Args:
-            after: Feed offset of the follower's last entry, 0 if it has none.
-            hash: That entry's hash, in hex.
-            nil_offset: Feed offset of its last entry of the nil session; that is never pruned.
-            nil_hash: That one's hash.
-            wait: How long to wait for the first entry, at most 20 s.
-            follower: Its name, by which `/readyz` and `/metrics` say how far it is.
-
-        Raises:
-            LedgerDiverged: The follower's entries are not this ledger's.
-        """
-        wait_s = seconds(wait, allow_zero=True)
-        return self._transport.call(
-            ledger_operations.read_copy(after, hash, nil_offset, nil_hash, wait_s, follower)
-        )
-
-    def events(self, *, after: int | None = None) -> Generator[EntryInfo, None, None]:
-        """Follow every session: entries as they are stored, for ever, reconnecting after the last one.
-
-        Args:
-            after: A feed offset; None begins now.
-        """
-        return self._transport.items(operations.follow_all(after=after))
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._transport.close()
+    health = blocking(AsyncClient.health)
+    query = blocking(AsyncClient.query)
+    backup = blocking(AsyncClient.backup)
+    prune = blocking(AsyncClient.prune)
+    copy = blocking(AsyncClient.copy)
+    events = blocking(AsyncClient.events)
+    close = blocking(AsyncClient.close)
 
     def __enter__(self) -> Self:
         return self
@@ -204,150 +113,225 @@ class Client:
         self.close()
 
 
-class Runs:
+class SessionHandle(BlockingPart[AsyncSessionHandle]):
+    """One session, by id."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self._awaited.id
+
+    get = blocking(AsyncSessionHandle.get)
+
+    def input(self, stream: str) -> Input:
+        """An input stream of the session."""
+        return Input(self._awaited.input(stream))
+
+    def output(self, stream: str) -> Output:
+        """An output stream of the session."""
+        return Output(self._awaited.output(stream))
+
+    transcript = blocking(AsyncSessionHandle.transcript)
+    transcript_page = blocking(AsyncSessionHandle.transcript_page)
+    export = blocking(AsyncSessionHandle.export)
+    follow = blocking(AsyncSessionHandle.follow)
+    run = blocking(AsyncSessionHandle.run)
+    runs = blocking(AsyncSessionHandle.runs)
+    close = blocking(AsyncSessionHandle.close)
+    cancel = blocking(AsyncSessionHandle.cancel)
+    fork = blocking(AsyncSessionHandle.fork, gives=lambda one: StartedSession(one))
+    note = blocking(AsyncSessionHandle.note)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.id!r})"
+
+
+class StartedSession(SessionHandle):
+    """The session that a start made or found, with what the start said."""
+
+    def __init__(self, awaited: AsyncStartedSession) -> None:
+        super().__init__(awaited)
+        self.receipt: StartReceipt = awaited.receipt
+
+    @property
+    def session(self) -> SessionInfo:
+        """The session as it was when the start was answered."""
+        return self.receipt.session
+
+    @property
+    def started_run(self) -> RunInfo:
+        """The run as it was when the start was answered."""
+        return self.receipt.run
+
+    @property
+    def created(self) -> bool:
+        """False if the session was there already."""
+        return self.receipt.created
+
+
+class Sessions(BlockingPart[AsyncSessions]):
+    """Start sessions and find them."""
+
+    @overload
+    def start(
+        self, task: Task[Concatenate[T, P], Any], payload: T, **options: Unpack[StartOptions]
+    ) -> StartedSession: ...
+    @overload
+    def start(
+        self, task: str, payload: Any = ..., **options: Unpack[StartOptions]
+    ) -> StartedSession: ...
+    @described(AsyncSessions.start)
+    def start(self, *args: Any, **options: Any) -> StartedSession:
+        return StartedSession(finish(self._awaited.start(*args, **options)))
+
+    @overload
+    def start_and_wait(
+        self, task: Task[Concatenate[T, P], Any], payload: T, **options: Unpack[StartAndWaitOptions]
+    ) -> StartedSession: ...
+    @overload
+    def start_and_wait(
+        self, task: str, payload: Any = ..., **options: Unpack[StartAndWaitOptions]
+    ) -> StartedSession: ...
+    @described(AsyncSessions.start_and_wait)
+    def start_and_wait(self, *args: Any, **options: Any) -> StartedSession:
+        return StartedSession(finish(self._awaited.start_and_wait(*args, **options)))
+
+    def open(self, session_id: str) -> SessionHandle:
+        """A handle on the session with that id. Asks nothing: a wrong id is told by the first call."""
+        return SessionHandle(self._awaited.open(session_id))
+
+    find = blocking(AsyncSessions.find, gives=SessionHandle)
+    list = blocking(AsyncSessions.list)
+    page = blocking(AsyncSessions.page)
+
+
+class Input(BlockingPart[AsyncInput]):
+    """An input stream of a session."""
+
+    @property
+    def session_id(self) -> str:
+        """The session's id."""
+        return self._awaited.session_id
+
+    @property
+    def stream(self) -> str:
+        """The stream's name."""
+        return self._awaited.stream
+
+    send = blocking(AsyncInput.send)
+    list = blocking(AsyncInput.list)
+    page = blocking(AsyncInput.page)
+
+
+class Output(BlockingPart[AsyncOutput]):
+    """An output stream of a session."""
+
+    @property
+    def session_id(self) -> str:
+        """The session's id."""
+        return self._awaited.session_id
+
+    @property
+    def stream(self) -> str:
+        """The stream's name."""
+        return self._awaited.stream
+
+    read = blocking(AsyncOutput.read)
+    page = blocking(AsyncOutput.page)
+    follow = blocking(AsyncOutput.follow)
+    follow_chunks = blocking(AsyncOutput.follow_chunks)
+
+
+class Runs(BlockingPart[AsyncRuns]):
     """Runs of all sessions."""
 
-    def __init__(self, transport: HttpTransport) -> None:
-        self._transport = transport
-
-    def get(self, run_id: str) -> RunInfo:
-        """The run as it is now.
-
-        Raises:
-            RunNotFound: There is none with this id.
-        """
-        return self._transport.call(operations.get_run(run_id))
-
-    def list(
-        self,
-        *,
-        session_id: str | None = None,
-        task: str | AnyTask | None = None,
-        status: str | None = None,
-        limit: int | None = None,
-    ) -> Iterator[RunInfo]:
-        """Every run that fits, newest first, page by page."""
-        return all_pages(
-            lambda cursor: self.page(
-                session_id=session_id, task=task, status=status, limit=limit, cursor=cursor
-            )
-        )
-
-    def page(
-        self,
-        *,
-        session_id: str | None = None,
-        task: str | AnyTask | None = None,
-        status: str | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Page[RunInfo]:
-        """One page of `list`."""
-        return self._transport.call(
-            operations.list_runs(
-                session_id=session_id, task=task, status=status, limit=limit, cursor=cursor
-            )
-        )
-
-    def journal(self, run_id: str) -> RunJournal:
-        """All that a replay of the run follows: what `helmr check` reads. Needs an admin key.
-
-        Raises:
-            RunNotNewest: Its session has begun another run since.
-        """
-        return self._transport.call(operations.run_journal(run_id))
-
-    def cancel(self, run_id: str, *, operation_id: str | None = None) -> RunInfo:
-        """Cancel the run; cancelling an ended one changes nothing (S-6)."""
-        return self._transport.call(operations.cancel_run(run_id, operation_id=operation_id))
-
-    def retry(self, run_id: str, *, operation_id: str | None = None) -> RunInfo:
-        """Start the run's next attempt, which replays what was recorded (S-5).
-
-        Raises:
-            RunNotRetryable: It is not the session's newest run, or neither failed nor blocked.
-        """
-        return self._transport.call(operations.retry_run(run_id, operation_id=operation_id))
-
-    def preview_rewind(
-        self,
-        run_id: str,
-        *,
-        to_op: int | None = None,
-        wait_id: str | None = None,
-        keep_answers: bool = True,
-        keep_children: bool = False,
-    ) -> RewindPreview:
-        """What taking the run back would do now: steps that run again, answers kept and asked again (S-76).
-
-        Args:
-            run_id: A session's newest run.
-            to_op: The first op that is asked anew, as the transcript numbers them.
-            wait_id: Or a wait of the run.
-            keep_answers: False asks every question behind that op again.
-            keep_children: True lets the child sessions go on that were started behind it.
-
-        Raises:
-            RunNotRewindable: It is not the session's newest run.
-            OpNotFound: The run's journal has no such op.
-            SessionTerminal: The session was closed or cancelled, and not by this run.
-        """
-        kept = {"keep_answers": keep_answers, "keep_children": keep_children}
-        call = correction_operations.preview_rewind(run_id, to_op=to_op, wait_id=wait_id, **kept)
-        return self._transport.call(call)
-
-    def rewind(
-        self, run_id: str, *, preview: RewindPreview, reason: str, operation_id: str | None = None
-    ) -> RunInfo:
-        """Take the run back as the preview says; its next attempt goes on from there (S-75).
-
-        Args:
-            run_id: The preview's run.
-            preview: What somebody looked at.
-            reason: Why, 1 to 500 characters; it stands in the transcript.
-            operation_id: Makes the call repeatable by a later process.
-
-        Raises:
-            SessionChanged: It would do something else by now; nothing has happened. Look again.
-        """
-        call = correction_operations.rewind(
-            run_id, preview, reason=reason, operation_id=operation_id
-        )
-        return self._transport.call(call)
-
-    def wait(
-        self, run_id: str, *, timeout: Duration | None = None, until: Until = "ended"
-    ) -> RunInfo:
-        """Return when the run has come far enough, or as it is after `timeout`: look at its `status`.
-
-        Args:
-            run_id: The run.
-            timeout: None waits for ever.
-            until: `ended`, or `stopped`: also when it waits or is blocked, so that somebody must act.
-        """
-        ends_at_s = waiting.deadline_s(timeout)
-        return waiting.wait(self._transport, self.get(run_id), ends_at_s=ends_at_s, until=until)
+    get = blocking(AsyncRuns.get)
+    list = blocking(AsyncRuns.list)
+    page = blocking(AsyncRuns.page)
+    journal = blocking(AsyncRuns.journal)
+    cancel = blocking(AsyncRuns.cancel)
+    retry = blocking(AsyncRuns.retry)
+    preview_rewind = blocking(AsyncRuns.preview_rewind)
+    rewind = blocking(AsyncRuns.rewind)
+    wait = blocking(AsyncRuns.wait)
 
 
-class Tasks:
+class Waits(BlockingPart[AsyncWaits]):
+    """Waits of all sessions: the inbox."""
+
+    get = blocking(AsyncWaits.get)
+    list = blocking(AsyncWaits.list)
+    page = blocking(AsyncWaits.page)
+    answer = blocking(AsyncWaits.answer)
+    claim = blocking(AsyncWaits.claim)
+    release = blocking(AsyncWaits.release)
+    assign = blocking(AsyncWaits.assign)
+    link = blocking(AsyncWaits.link)
+    links = blocking(AsyncWaits.links)
+    unlink = blocking(AsyncWaits.unlink)
+    rehearse = blocking(AsyncWaits.rehearse)
+    preview_amend = blocking(AsyncWaits.preview_amend)
+    amend = blocking(AsyncWaits.amend)
+
+
+class Tokens(BlockingPart[AsyncTokens]):
+    """Tokens of all sessions, and those that programs make."""
+
+    create = blocking(AsyncTokens.create)
+    get = blocking(AsyncTokens.get)
+    list = blocking(AsyncTokens.list)
+    page = blocking(AsyncTokens.page)
+    complete = blocking(AsyncTokens.complete)
+    cancel = blocking(AsyncTokens.cancel)
+
+
+class Auth(BlockingPart[AsyncAuth]):
+    """Public tokens: scoped secrets that a browser may hold (S-44)."""
+
+    create_public_token = blocking(AsyncAuth.create_public_token)
+    list = blocking(AsyncAuth.list)
+    page = blocking(AsyncAuth.page)
+    revoke = blocking(AsyncAuth.revoke)
+
+
+class Keys(BlockingPart[AsyncKeys]):
+    """API keys; for an admin."""
+
+    create = blocking(AsyncKeys.create)
+    list = blocking(AsyncKeys.list)
+    page = blocking(AsyncKeys.page)
+    revoke = blocking(AsyncKeys.revoke)
+    public = blocking(AsyncKeys.public)
+
+
+class Schedules(BlockingPart[AsyncSchedules]):
+    """What starts sessions by the clock (S-93)."""
+
+    create = blocking(AsyncSchedules.create)
+    get = blocking(AsyncSchedules.get)
+    list = blocking(AsyncSchedules.list)
+    page = blocking(AsyncSchedules.page)
+    pause = blocking(AsyncSchedules.pause)
+    resume = blocking(AsyncSchedules.resume)
+    run = blocking(AsyncSchedules.run)
+    delete = blocking(AsyncSchedules.delete)
+
+
+class Notices(BlockingPart[AsyncNotices]):
+    """Notice targets, which the runtime's `helmr.toml` names, and how far each is (S-84)."""
+
+    list = blocking(AsyncNotices.list)
+    test = blocking(AsyncNotices.test)
+    retry = blocking(AsyncNotices.retry)
+
+
+class Tasks(BlockingPart[AsyncTasks]):
     """The catalog's tasks."""
 
-    def __init__(self, transport: HttpTransport) -> None:
-        self._transport = transport
-
-    def list(self) -> Iterator[TaskInfo]:
-        """Every task that the runtime knows."""
-        return all_pages(lambda cursor: self._transport.call(operations.list_tasks(cursor=cursor)))
+    list = blocking(AsyncTasks.list)
 
 
-class Streams:
+class Streams(BlockingPart[AsyncStreams]):
     """The catalog's streams."""
 
-    def __init__(self, transport: HttpTransport) -> None:
-        self._transport = transport
-
-    def list(self) -> Iterator[StreamInfo]:
-        """Every stream of every task, with its JSON Schema."""
-        return all_pages(
-            lambda cursor: self._transport.call(operations.list_streams(cursor=cursor))
-        )
+    list = blocking(AsyncStreams.list)

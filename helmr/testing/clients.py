@@ -8,9 +8,8 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
-from helmr.client import here
 from helmr.client.aio import AsyncClient
-from helmr.client.endpoint import BY_HARNESS, HARNESS_URL, Endpoint
+from helmr.client.endpoint import BY_HARNESS, HARNESS_URL, Endpoint, add_here
 from helmr.client.http import AsyncHttpTransport, HttpTransport
 from helmr.client.inprocess import (
     AppTransport,
@@ -35,7 +34,7 @@ LOOK_S = 60.0
 
 
 class HarnessClients:
-    """Makes clients, and is where code under test finds its runtime (`helmr.client.here.Here`).
+    """Makes clients, and is where code under test finds its runtime (`helmr.client.endpoint.Here`).
 
     Args:
         ledger: What is read, and where sessions start.
@@ -74,7 +73,7 @@ class HarnessClients:
         self._looking: asyncio.Task[None] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         """The harness's, once it is known."""
-        here.add(self)
+        add_here(self)
 
     def async_client(self, on_behalf_of: str | None) -> AsyncClient:
         """A client on the harness's loop, whose mutating calls settle."""

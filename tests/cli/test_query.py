@@ -181,7 +181,7 @@ async def test_both_clients_query(stack: Stack, monkeypatch: pytest.MonkeyPatch)
     async with AsyncClient() as client:
         by_arrow = await client.query(SQL)
         # As in a program that has only the base installation.
-        monkeypatch.setattr("helmr.client.operations.has_arrow", lambda: False)
+        monkeypatch.setattr("helmr.client.aio.has_arrow", lambda: False)
         by_json = await client.query(SQL)
         with pytest.raises(BadQuery):
             await client.query("DROP TABLE entries")

@@ -11,58 +11,44 @@ import pytest
 from pydantic import BaseModel
 
 import helmr.client
-from helmr.client import (
-    AsyncClient,
-    Client,
-    aio,
-    aio_access,
-    aio_schedules,
-    aio_sessions,
-    aio_streams,
-    aio_waits,
-    sync,
-    sync_access,
-    sync_schedules,
-    sync_sessions,
-    sync_streams,
-    sync_waits,
-)
+from helmr.client import AsyncClient, Client, sync
 from helmr.errors import BadId, SchemaMismatch, SessionNotFound, Unauthenticated, UsageError
 from tests.client.gateway import KEY, Gateway
 
 PAIRS = [
-    (one, getattr(awaited, f"Async{name}"))
-    for blocking, awaited in (
-        (sync, aio),
-        (sync_sessions, aio_sessions),
-        (sync_streams, aio_streams),
-        (sync_access, aio_access),
-        (sync_waits, aio_waits),
-        (sync_schedules, aio_schedules),
-    )
-    for name, one in sorted(vars(blocking).items())
-    if inspect.isclass(one) and one.__module__ == blocking.__name__
+    (one, getattr(sync, f"Async{name}"))
+    for name, one in sorted(vars(sync).items())
+    if inspect.isclass(one) and one.__module__ == sync.__name__
 ]
+BLOCKING_KINDS = {AsyncIterator: Iterator, AsyncGenerator: Generator}
 
 
 def test_every_class_has_its_counterpart() -> None:
-    assert len(PAIRS) == 14
+    assert len(PAIRS) == 15
 
 
 @pytest.mark.parametrize(("blocking", "awaited"), PAIRS, ids=[one.__name__ for one, _ in PAIRS])
 def test_both_have_the_same_methods_and_signatures(blocking: type, awaited: type) -> None:
-    assert _public(blocking) == _public(awaited)
-    for name in _public(blocking):
+    attributes = {name for name in dir(blocking) if isinstance(getattr(blocking, name), property)}
+    assert set(_public(blocking)) - attributes == set(_public(awaited)) - attributes
+    for name in set(_public(blocking)) - attributes:
         one, other = getattr(blocking, name), getattr(awaited, name)
-        if isinstance(one, property):
-            continue
+        assert not inspect.iscoroutinefunction(one)
         assert _parameters(one) == _parameters(other), name
-        returned = get_type_hints(one)["return"]
-        origin = getattr(returned, "__origin__", None)
-        if origin in (Iterator, Generator):
-            counterpart = AsyncIterator if origin is Iterator else AsyncGenerator
-            assert get_type_hints(other)["return"].__origin__ is counterpart
+        assert one.__name__ == name
+        assert one.__qualname__ == f"{_home(blocking, name).__name__}.{name}"
+        returned = inspect.signature(one).return_annotation
+        kind = getattr(get_type_hints(other)["return"], "__origin__", None)
+        if kind in BLOCKING_KINDS:
+            assert returned.startswith(f"{BLOCKING_KINDS[kind].__name__}[")
             assert not inspect.iscoroutinefunction(other)
+        elif name not in ("open", "input", "output"):
+            assert inspect.iscoroutinefunction(other), name
+            assert "Async" not in returned
+
+
+def _home(cls: type, name: str) -> type:
+    return next(one for one in cls.__mro__ if name in vars(one))
 
 
 @pytest.mark.parametrize(

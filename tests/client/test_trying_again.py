@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from helmr.client import AsyncClient, Client, Retry, find_runtime, operations
+from helmr.client import AsyncClient, Client, Retry, find_runtime
+from helmr.client.blocking import finish
+from helmr.client.calls import call
 from helmr.client.http import HttpTransport
 from helmr.client.retry import Tries
 from helmr.errors import (
@@ -20,6 +22,7 @@ from helmr.errors import (
     Unavailable,
     WaitResolved,
 )
+from helmr.operations import GET_SESSION
 from tests.client.gateway import KEY, Fault, Gateway, running
 
 BUSY = b'{"title":"x","status":503,"detail":"the ledger is away","code":"store_unavailable"}'
@@ -231,8 +234,8 @@ def test_silence_ends_a_try(gateway: Gateway) -> None:
     )
     path = f"/v1/sessions/{session_id}"
     gateway.fault("GET", path, *[Fault("slow", pause_s=0.5) for _ in range(2)])
-    call = replace(operations.get_session(session_id), read_timeout_s=0.05)
+    asked = replace(call(GET_SESSION, session_id), read_timeout_s=0.05)
     with pytest.raises(Unavailable, match="ReadTimeout"):
-        transport.call(call)
-    transport.close()
+        finish(transport.call(asked))
+    finish(transport.close())
     assert len(gateway.requests("GET", path)) == 2

@@ -11,22 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from helmr.client import (
-    aio,
-    aio_access,
-    aio_notices,
-    aio_schedules,
-    aio_sessions,
-    aio_streams,
-    aio_waits,
-    sync,
-    sync_access,
-    sync_notices,
-    sync_schedules,
-    sync_sessions,
-    sync_streams,
-    sync_waits,
-)
+from helmr.client import aio, sync
 
 HERE = str(Path(__file__).parent)
 AT_ONCE = ("open", "input", "output")
@@ -34,19 +19,19 @@ AT_ONCE = ("open", "input", "output")
 
 NAMES = {
     "Client": "client",
+    "Runs": "client.runs",
+    "Tasks": "client.tasks",
+    "Streams": "client.streams",
+    "Waits": "client.waits",
+    "Notices": "client.notices",
+    "Schedules": "client.schedules",
     "Sessions": "client.sessions",
     "SessionHandle": "session",
     "Input": "session.input()",
     "Output": "session.output()",
-    "Runs": "client.runs",
-    "Waits": "client.waits",
-    "Notices": "client.notices",
-    "Schedules": "client.schedules",
     "Tokens": "client.tokens",
     "Auth": "client.auth",
     "Keys": "client.keys",
-    "Tasks": "client.tasks",
-    "Streams": "client.streams",
 }
 """How a program reaches the methods of each class. `StartedSession` is a session handle."""
 
@@ -145,19 +130,8 @@ def _noting(method: Callable[..., Any], shown: str, called: set[str]) -> Callabl
 
 
 def _classes(main: Any) -> list[type]:
-    modules = (
-        (sync, sync_waits, sync_notices, sync_schedules, sync_sessions, sync_streams, sync_access)
-        if main is sync
-        else (aio, aio_waits, aio_notices, aio_schedules, aio_sessions, aio_streams, aio_access)
-    )
-    return [
-        cls
-        for module in modules
-        for cls in vars(module).values()
-        if inspect.isclass(cls)
-        and cls.__module__ == module.__name__
-        and cls.__name__.removeprefix("Async") in NAMES
-    ]
+    prefix = "" if main is sync else "Async"
+    return [getattr(sync, f"{prefix}{name}") for name in NAMES]
 
 
 def _methods(cls: type) -> list[str]:

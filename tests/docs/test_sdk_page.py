@@ -13,9 +13,8 @@ import pytest
 import helmr
 from helmr import embedded, experiments, testing
 from helmr.client import Client, Input, Output, Retry, SessionHandle, sync
-from helmr.client.operations import UNSET
-from helmr.client.sync_sessions import Sessions
-from helmr.client.sync_waits import Waits
+from helmr.client.calls import UNSET
+from helmr.client.sync import Sessions, Waits
 
 SURFACE = [
     Client,

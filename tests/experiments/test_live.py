@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from helmr.client import AsyncClient
-from helmr.client.aio_sessions import AsyncSessions
+from helmr.client.sessions import AsyncSessions
 from helmr.errors import SchemaMismatch, TaskNotFound
 from helmr.experiments import Delay, Experiment, Operator, Results, always, choose, ignore, run
 from helmr.experiments.live import CALLS_MAX

@@ -23,7 +23,7 @@ import httpx
 import pytest
 
 from helmr import Client, auth, ids
-from helmr.client.sync_sessions import SessionHandle
+from helmr.client.sync import SessionHandle
 from helmr.errors import Unavailable
 from helmr.models import RunInfo
 from helmr_runtime.process.embedded import Runtime

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from helmr import Client
-from helmr.client.sync_sessions import SessionHandle
+from helmr.client.sync import SessionHandle
 from helmr.models import RunStatus
 from helmr_runtime.process.embedded import Runtime
 from tests.stack.live import TRANSPORT

@@ -18,8 +18,8 @@ import pytest
 
 from helmr import Client
 from helmr.cli.main import invoke
-from helmr.client import generations
-from helmr.client.generations import Generations
+from helmr.client import headers
+from helmr.client.headers import Generations
 from helmr_runtime.process.startup import KEY_NAME, UpOptions
 from helmr_runtime.process.threaded import ThreadedRuntime
 from tests.cli.conftest import Said
@@ -114,7 +114,7 @@ def left(made: Left, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Left:
     """Copies of it."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(generations, "KNOWN", Generations(tmp_path / generations.FILE))
+    monkeypatch.setattr(headers, "KNOWN", Generations(tmp_path / headers.FILE))
     for name in ("data_dir", "copy"):
         shutil.copytree(
             getattr(made, name), tmp_path / name, ignore=shutil.ignore_patterns("*.lock")

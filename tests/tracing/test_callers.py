@@ -11,8 +11,9 @@ import pytest
 from opentelemetry import context as otel_context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
-from helmr.client import AsyncClient, Client, trace_context
+from helmr.client import AsyncClient, Client
 from helmr.client.endpoint import Endpoint
+from helmr.client.headers import trace_headers
 from helmr.client.http import AsyncHttpTransport
 from helmr.client.inprocess import AppTransport
 from helmr_runtime import tracing
@@ -71,7 +72,7 @@ async def test_a_blocking_client_does_too(stack: Stack, seen: Seen) -> None:
 
 
 def test_without_a_span_a_client_says_nothing() -> None:
-    assert trace_context.headers() == {}
+    assert trace_headers() == {}
 
 
 async def test_a_start_is_carried_to_its_first_turn(stack: Stack, seen: Seen) -> None:

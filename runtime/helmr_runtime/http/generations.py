@@ -9,7 +9,7 @@ from contextlib import suppress
 from starlette.requests import Request
 from starlette.responses import Response
 
-from helmr.client.generations import HEADER, LEDGERS_MAX, STAMP_CHARS_MAX
+from helmr.client.headers import HEADER, LEDGERS_MAX, STAMP_CHARS_MAX
 from helmr.errors import HelmrError, LedgerSuperseded
 from helmr_runtime.service.copies import Copies
 

@@ -15,10 +15,11 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from helmr import auth, ids
-from helmr.client import AsyncClient, claim_operations, wait_operations
-from helmr.client.calls import Call, post_call
+from helmr.client import AsyncClient, calls
+from helmr.client.calls import UNSET, Call
 from helmr.errors import HelmrError, SessionNotFound, TokenNotFound
-from helmr.models import ClaimReceipt, SendReceipt, TokenAnswerReceipt
+from helmr.models import ClaimReceipt
+from helmr.operations import ANSWER_BY_LINK, ANSWER_WAIT, CLAIM_WAIT, RELEASE_WAIT
 from tests.programs.model.compare import Reply, stored_difference
 from tests.programs.model.lines import Lines, principal_of
 from tests.programs.model.naive import Model
@@ -252,13 +253,8 @@ class ClientDoor:
         operation_id: str | None = None,
     ) -> Reply:
         """Answer."""
-        call = wait_operations.answer_wait(
-            self.real(wait),
-            data,
-            override_claim=override,
-            batch_id=None,
-            operation_id=operation_id,
-        )
+        body = {"data": data, "override_claim": override or UNSET}
+        call = calls.call(ANSWER_WAIT, self.real(wait), body=body, operation_id=operation_id)
         return self.answered(await self.call(call, by))
 
     async def call(self, call: Call[T], by: str | None) -> T:
@@ -296,8 +292,8 @@ class ClientDoor:
         self, *, link: str, data: Any, operation_id: str | None = None
     ) -> Reply:
         """What a program does that was given the link."""
-        path = f"/v1/links/{self.secrets[link]}"
-        call = post_call(path, SendReceipt | TokenAnswerReceipt, {"data": data}, operation_id)
+        secret, body = self.secrets[link], {"data": data}
+        call = calls.call(ANSWER_BY_LINK, secret, body=body, operation_id=operation_id)
         return self.answered(await self.call(call, None))
 
     async def do_unlink(self, *, link: str, **more: Any) -> Reply:
@@ -315,12 +311,14 @@ class ClientDoor:
     ) -> Reply:
         """Say that somebody is at it."""
         lasts = expires_in / 1000 if expires_in is not None else None
-        call = claim_operations.claim(self.real(wait), expires_in=lasts, override_claim=override)
+        body = {"override_claim": override or UNSET, "expires_in": lasts or UNSET}
+        call = calls.call(CLAIM_WAIT, self.real(wait), body=body)
         return self.claimed(await self.call(call, by))
 
     async def do_release(self, *, wait: str, by: str | None = None) -> Reply:
         """And that they have left."""
-        return self.claimed(await self.call(claim_operations.release(self.real(wait)), by))
+        call = calls.call(RELEASE_WAIT, self.real(wait))
+        return self.claimed(await self.call(call, by))
 
     def claimed(self, receipt: ClaimReceipt) -> Reply:
         """A claim's receipt."""

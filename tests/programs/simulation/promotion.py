@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from helmr import ids
-from helmr.client.generations import Generations
+from helmr.client.headers import Generations
 from helmr.errors import HelmrError, LedgerSuperseded
 from helmr_runtime.core.entries import RUNTIME, Entry, EntryKind, Principal
 from helmr_runtime.core.promotion import Promote

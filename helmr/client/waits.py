@@ -1,16 +1,20 @@
-# Made by `make clients` from aio_waits.py; edit that one.
-"""The waits of an `Client`, blocking."""
+"""`AsyncClient.waits`: the inbox, answers, claims, links and amendments."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from typing import Any, Unpack
 
-from helmr.client import claim_operations, correction_operations, wait_operations
-from helmr.client.http import HttpTransport
-from helmr.client.paging import all_pages
-from helmr.durations import Duration
+from helmr.client.calls import (
+    READ_TIMEOUT_S,
+    UNSET,
+    call,
+    task_id,
+)
+from helmr.client.http import ClientPart, all_pages
+from helmr.client.runs import kept, seen
+from helmr.durations import Duration, seconds
 from helmr.models import (
     AnswerLinkInfo,
     AnswerLinkReceipt,
@@ -24,105 +28,68 @@ from helmr.models import (
     TokenAnswerReceipt,
     WaitInfo,
 )
+from helmr.models.queries import WaitsWanted
+from helmr.operations import (
+    AMEND_WAIT,
+    ANSWER_WAIT,
+    ASSIGN_WAIT,
+    CLAIM_WAIT,
+    CREATE_LINK,
+    GET_WAIT,
+    LIST_LINKS,
+    LIST_WAITS,
+    PREVIEW_AMEND,
+    REHEARSE_ANSWER,
+    RELEASE_WAIT,
+    REVOKE_LINK,
+)
 from helmr.tasks import AnyTask
 
+REHEARSAL_S = 20.0
+"""A rehearsal is answered after at most so long."""
 
-class Waits:
+
+class AsyncWaits(ClientPart):
     """Waits of all sessions: the inbox."""
 
-    def __init__(self, transport: HttpTransport) -> None:
-        self._transport = transport
-
-    def get(self, wait_id: str) -> WaitInfo:
+    async def get(self, wait_id: str) -> WaitInfo:
         """The wait with its body and JSON Schema.
 
         Raises:
             WaitNotFound: There is none with this id.
         """
-        return self._transport.call(wait_operations.get_wait(wait_id))
+        return await self._ask(GET_WAIT, wait_id)
 
     def list(
         self,
         *,
-        status: str | None = None,
-        kind: str | Iterable[str] | None = None,
         task: str | AnyTask | None = None,
-        stream: str | None = None,
-        session_id: str | None = None,
-        priority: str | None = None,
-        tag: str | None = None,
-        assignee: str | None = None,
-        batch_id: str | None = None,
-        resolved_since: datetime | None = None,
         limit: int | None = None,
-    ) -> Iterator[WaitInfo]:
+        **wanted: Unpack[WaitsWanted],
+    ) -> AsyncIterator[WaitInfo]:
         """Waits that fit, soonest end first; pending ones of kind input and token unless asked.
 
         Args:
-            status: `pending`, `fulfilled`, `timed_out` or `cancelled`.
-            kind: One or more of `input`, `token`, `timer`.
             task: Of this task.
-            stream: On this stream.
-            session_id: Of this session.
-            priority: `low`, `normal` or `high`.
-            tag: Of the wait or of its session.
-            assignee: Exactly this one.
-            batch_id: Answered as one of this batch.
-            resolved_since: Over at this time, which has a zone, or later.
             limit: Waits per page.
+            **wanted: More filters: `status`, `kind`, `stream`, `session_id`, `priority`, `tag`, `assignee`, `batch_id`,
+                `resolved_since`; `WaitsWanted` says what each is.
         """
-        return all_pages(
-            lambda cursor: self.page(
-                status=status,
-                kind=kind,
-                task=task,
-                stream=stream,
-                session_id=session_id,
-                priority=priority,
-                tag=tag,
-                assignee=assignee,
-                batch_id=batch_id,
-                resolved_since=resolved_since,
-                limit=limit,
-                cursor=cursor,
-            )
-        )
+        return all_pages(lambda cursor: self.page(task=task, limit=limit, cursor=cursor, **wanted))
 
-    def page(
+    async def page(
         self,
         *,
-        status: str | None = None,
-        kind: str | Iterable[str] | None = None,
         task: str | AnyTask | None = None,
-        stream: str | None = None,
-        session_id: str | None = None,
-        priority: str | None = None,
-        tag: str | None = None,
-        assignee: str | None = None,
-        batch_id: str | None = None,
-        resolved_since: datetime | None = None,
         limit: int | None = None,
         cursor: str | None = None,
+        **wanted: Unpack[WaitsWanted],
     ) -> Page[WaitInfo]:
         """One page of `list`."""
-        return self._transport.call(
-            wait_operations.list_waits(
-                status=status,
-                kind=kind,
-                task=task,
-                stream=stream,
-                session_id=session_id,
-                priority=priority,
-                tag=tag,
-                assignee=assignee,
-                batch_id=batch_id,
-                resolved_since=resolved_since,
-                limit=limit,
-                cursor=cursor,
-            )
-        )
+        query = {"task": task_id(task), **wanted, "limit": limit, "cursor": cursor}
+        return await self._ask(LIST_WAITS, query=query)
 
-    def answer(
+    async def answer(
         self,
         wait_id: str,
         data: Any,
@@ -147,17 +114,11 @@ class Waits:
             WaitTimedOut: Its deadline passed before. Nothing is stored.
             SchemaMismatch: The data does not fit; `errors` names the paths. Nothing is stored.
         """
-        return self._transport.call(
-            wait_operations.answer_wait(
-                wait_id,
-                data,
-                override_claim=override_claim,
-                batch_id=batch_id,
-                operation_id=operation_id,
-            )
-        )
+        body = {"data": data, "override_claim": override_claim or UNSET}
+        body["batch_id"] = batch_id if batch_id is not None else UNSET
+        return await self._ask(ANSWER_WAIT, wait_id, body=body, operation_id=operation_id)
 
-    def claim(
+    async def claim(
         self, wait_id: str, *, expires_in: Duration | None = None, override_claim: bool = False
     ) -> ClaimReceipt:
         """Say that one is at this wait, so that no other answers it meanwhile; again, renew that (S-81).
@@ -172,19 +133,19 @@ class Waits:
             WaitClaimed: Another is at it; the facts say who, until when.
             WaitResolved, WaitTimedOut: It is over.
         """
-        call = claim_operations.claim(wait_id, expires_in=expires_in, override_claim=override_claim)
-        return self._transport.call(call)
+        body = {"override_claim": override_claim or UNSET, "expires_in": _seconds(expires_in)}
+        return await self._ask(CLAIM_WAIT, wait_id, body=body)
 
-    def release(self, wait_id: str) -> ClaimReceipt:
+    async def release(self, wait_id: str) -> ClaimReceipt:
         """End one's claim; without one nothing changes.
 
         Raises:
             WaitClaimed: Another is at it.
             WaitResolved, WaitTimedOut: It is over.
         """
-        return self._transport.call(claim_operations.release(wait_id))
+        return await self._ask(RELEASE_WAIT, wait_id)
 
-    def assign(
+    async def assign(
         self, wait_id: str, *, assignee: str | None, operation_id: str | None = None
     ) -> AssignReceipt:
         """Say whom this wait concerns from now on; None: nobody in particular (S-72).
@@ -193,10 +154,10 @@ class Waits:
             WaitNotFound: There is none with this id.
             WaitResolved, WaitTimedOut: It is over.
         """
-        call = claim_operations.assign(wait_id, assignee, operation_id=operation_id)
-        return self._transport.call(call)
+        body = {"assignee": assignee}
+        return await self._ask(ASSIGN_WAIT, wait_id, body=body, operation_id=operation_id)
 
-    def link(
+    async def link(
         self,
         wait_id: str,
         *,
@@ -220,16 +181,15 @@ class Waits:
             WaitResolved: It is over.
             BadRequest: The person or the time can't be used.
         """
-        call = wait_operations.create_link(
-            wait_id, person=person, expires_in=expires_in, operation_id=operation_id
-        )
-        return self._transport.call(call)
+        body = {"person": person, "expires_in": _seconds(expires_in)}
+        return await self._ask(CREATE_LINK, wait_id, body=body, operation_id=operation_id)
 
-    def links(self, wait_id: str) -> Sequence[AnswerLinkInfo]:
+    async def links(self, wait_id: str) -> Sequence[AnswerLinkInfo]:
         """The wait's links, newest first, without their URLs; revoked and expired ones too."""
-        return (self._transport.call(wait_operations.list_links(wait_id))).items
+        page: Page[AnswerLinkInfo] = await self._ask(LIST_LINKS, wait_id)
+        return page.items
 
-    def unlink(
+    async def unlink(
         self, wait_id: str, *, link_id: str, operation_id: str | None = None
     ) -> AnswerLinkInfo:
         """Revoke a link; revoking again changes nothing.
@@ -237,10 +197,9 @@ class Waits:
         Raises:
             KeyNotFound: The wait has no such link.
         """
-        call = wait_operations.revoke_link(wait_id, link_id, operation_id=operation_id)
-        return self._transport.call(call)
+        return await self._ask(REVOKE_LINK, wait_id, link_id, operation_id=operation_id)
 
-    def rehearse(self, wait_id: str, data: Any) -> Rehearsal:
+    async def rehearse(self, wait_id: str, data: Any) -> Rehearsal:
         """What that answer would set off: the ops that the code asks for, to the first that touches the world (S-87).
 
         Nothing of it happens.
@@ -251,9 +210,11 @@ class Waits:
             SchemaMismatch: The data does not fit.
             Overloaded: Too many are rehearsed at once.
         """
-        return self._transport.call(wait_operations.rehearse_answer(wait_id, data))
+        asked = call(REHEARSE_ANSWER, wait_id, body={"data": data})
+        asked = replace(asked, read_timeout_s=READ_TIMEOUT_S + REHEARSAL_S)
+        return await self._transport.call(asked)
 
-    def preview_amend(
+    async def preview_amend(
         self, wait_id: str, *, keep_answers: bool = True, keep_children: bool = False
     ) -> RewindPreview:
         """What giving this wait another answer would do now, whatever the answer (S-76, S-79).
@@ -268,12 +229,10 @@ class Waits:
             WaitNotAmendable: It is pending, was cancelled, has no answer, or the run went back before it.
             SessionTerminal: The session was closed or cancelled, and not by this run.
         """
-        call = correction_operations.preview_amend(
-            wait_id, keep_answers=keep_answers, keep_children=keep_children
-        )
-        return self._transport.call(call)
+        body = kept(keep_answers, keep_children)
+        return await self._ask(PREVIEW_AMEND, wait_id, body=body)
 
-    def amend(
+    async def amend(
         self,
         wait_id: str,
         data: Any,
@@ -296,7 +255,9 @@ class Waits:
             WaitNotAmendable: As `preview_amend`.
             SchemaMismatch: The data does not fit; `errors` names the paths. Nothing is stored.
         """
-        call = correction_operations.amend(
-            wait_id, data, preview, reason=reason, operation_id=operation_id
-        )
-        return self._transport.call(call)
+        body = {"data": data, "reason": reason, **seen(preview)}
+        return await self._ask(AMEND_WAIT, wait_id, body=body, operation_id=operation_id)
+
+
+def _seconds(duration: Duration | None) -> Any:
+    return seconds(duration) if duration is not None else UNSET

@@ -1,17 +1,21 @@
-"""Which ledgers this process knows to have been promoted, and how it tells those that do not know it yet (S-68).
+"""What each request says besides: which ledgers this process knows to have been promoted, and the caller's span.
 
 A promoted runtime says so with each answer; whatever a client asks next, of whichever runtime, it says what it has
-met. So a primary that was thought to be dead learns from its own clients that it has a successor. Nothing is sent
-until some ledger was promoted.
+met (S-68). So a primary that was thought to be dead learns from its own clients that it has a successor. Nothing is
+sent until some ledger was promoted.
+
+The trace context is W3C's `traceparent`. A program that uses OpenTelemetry has loaded its API; nothing here loads it.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from helmr.state_dir import state_folder, write_private
 
@@ -83,3 +87,18 @@ def _generation(stamp: str) -> int:
 
 KNOWN = Generations(state_folder(os.environ).parent / FILE)
 """Of this process."""
+
+
+API = "opentelemetry.trace"
+
+
+def trace_headers() -> dict[str, str]:
+    """What names the span that the calling code is below; nothing outside of any."""
+    api: Any = sys.modules.get(API)
+    current_span = getattr(api, "get_current_span", None)  # None while it is being imported
+    if current_span is None:
+        return {}
+    span = current_span().get_span_context()
+    if not span.is_valid:
+        return {}
+    return {"traceparent": f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"}

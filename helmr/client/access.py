@@ -1,0 +1,377 @@
+"""Of an `AsyncClient`: tokens, public tokens, API keys, schedules and notice targets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any
+
+from helmr.client.calls import check_schedule_name, given, task_id
+from helmr.client.http import ClientPart, all_pages
+from helmr.durations import Duration, seconds
+from helmr.labels import metadata_object, tag_list
+from helmr.ladder import Rung, rungs_json
+from helmr.models import (
+    ApiKeyInfo,
+    ApiKeyReceipt,
+    CompleteReceipt,
+    FileKeyInfo,
+    Missed,
+    NoticeRetryReceipt,
+    NoticeTargetInfo,
+    NoticeTestReceipt,
+    Overlap,
+    Page,
+    PublicTokenInfo,
+    PublicTokenReceipt,
+    ScheduleInfo,
+    ScheduleReceipt,
+    StartReceipt,
+    TokenInfo,
+    TokenReceipt,
+)
+from helmr.operations import (
+    CANCEL_TOKEN,
+    COMPLETE_TOKEN,
+    CREATE_API_KEY,
+    CREATE_PUBLIC_TOKEN,
+    CREATE_SCHEDULE,
+    CREATE_TOKEN,
+    DELETE_SCHEDULE,
+    GET_SCHEDULE,
+    GET_TOKEN,
+    LIST_API_KEYS,
+    LIST_FILE_KEYS,
+    LIST_NOTICE_TARGETS,
+    LIST_PUBLIC_TOKENS,
+    LIST_SCHEDULES,
+    LIST_TOKENS,
+    PAUSE_SCHEDULE,
+    RESUME_SCHEDULE,
+    RETRY_NOTICE_TARGET,
+    REVOKE_API_KEY,
+    REVOKE_PUBLIC_TOKEN,
+    RUN_SCHEDULE,
+    TELL_NOTICE_TARGET_A_TEST,
+)
+from helmr.schema import codec_of, json_schema
+from helmr.tasks import AnyTask, Task
+from helmr.tokens import Verify
+
+
+class AsyncTokens(ClientPart):
+    """Tokens of all sessions, and those that programs make."""
+
+    async def create(
+        self,
+        *,
+        timeout: Duration | None = None,
+        tags: Iterable[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        schema: Any = None,
+        raw: bool = False,
+        verify: Verify | None = None,
+        subject: str | None = None,
+        body: str | None = None,
+        initial: Any = None,
+        ladder: Iterable[Rung] = (),
+        allowed_origins: Iterable[str] = (),
+        operation_id: str | None = None,
+    ) -> TokenReceipt:
+        """Make a token; any task may wait on it by its id (S-40).
+
+        `ladder` is for waits on it that have neither one nor a schema of their own: see `helmr.ladder`.
+
+        Returns:
+            The token with its callback URL and public token, which are shown here only.
+
+        Raises:
+            BadSchema, BadRequest: Schema, verification, tag or origin can't be used.
+            BadLadder, SchemaMismatch: The ladder can't be climbed, or its default does not fit.
+        """
+        timeout_s = seconds(timeout) if timeout is not None else None
+        rungs = rungs_json(ladder, codec_of(schema, what="the ladder's default"), timeout_s)
+        body_parts = {
+            "timeout": timeout_s,
+            "tags": list(tag_list(tags)) or None,
+            "metadata": metadata_object(metadata) or None,
+            "schema": json_schema(schema),
+            "raw": raw or None,
+            "verify": _verification(verify),
+            "subject": subject,
+            "body": body,
+            "initial": initial,
+            "ladder": list(rungs) or None,
+            "allowed_origins": list(allowed_origins) or None,
+        }
+        return await self._ask(CREATE_TOKEN, body=given(body_parts), operation_id=operation_id)
+
+    async def get(self, token_id: str) -> TokenInfo:
+        """The token in full, with its data once it is completed.
+
+        Raises:
+            TokenNotFound: There is none.
+        """
+        return await self._ask(GET_TOKEN, token_id)
+
+    def list(
+        self, *, status: str | None = None, tag: str | None = None, limit: int | None = None
+    ) -> AsyncIterator[TokenInfo]:
+        """Every token that fits, newest first, page by page."""
+        return all_pages(
+            lambda cursor: self.page(status=status, tag=tag, limit=limit, cursor=cursor)
+        )
+
+    async def page(
+        self,
+        *,
+        status: str | None = None,
+        tag: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page[TokenInfo]:
+        """One page of `list`."""
+        query = {"status": status, "tag": tag, "limit": limit, "cursor": cursor}
+        return await self._ask(LIST_TOKENS, query=query)
+
+    async def complete(
+        self,
+        token_id: str,
+        data: Any,
+        *,
+        public_access_token: str | None = None,
+        operation_id: str | None = None,
+    ) -> CompleteReceipt:
+        """Complete a token; the first one wins (S-41).
+
+        Raises:
+            TokenNotFound: There is none.
+            SchemaMismatch: The data does not fit its schema; nothing happened.
+            TokenCompleted, TokenExpired, TokenCancelled: It has ended; says when and by whom.
+        """
+        return await self._ask(
+            COMPLETE_TOKEN,
+            token_id,
+            body={"data": data},
+            operation_id=operation_id,
+            bearer=public_access_token,
+        )
+
+    async def cancel(self, token_id: str, *, operation_id: str | None = None) -> TokenInfo:
+        """Cancel a token and the waits on it; cancelling a cancelled one changes nothing."""
+        return await self._ask(CANCEL_TOKEN, token_id, operation_id=operation_id)
+
+
+class AsyncAuth(ClientPart):
+    """Public tokens: scoped secrets that a browser may hold (S-44)."""
+
+    async def create_public_token(
+        self,
+        *,
+        scope: Mapping[str, Any],
+        max_uses: int | None = None,
+        expires_in: Duration | None = None,
+        allowed_origins: Iterable[str] = (),
+        operation_id: str | None = None,
+    ) -> PublicTokenReceipt:
+        """Make a public token.
+
+        Args:
+            scope: From `auth.send_to`, `auth.read_from` or `auth.complete`, with its session.
+            max_uses: Accepted sends or completions; None is unlimited.
+            expires_in: 30 days if not given.
+            allowed_origins: Web pages whose scripts may use it; without any, only programs may.
+            operation_id: Names the call, to repeat it.
+
+        Raises:
+            BadRequest: The scope, an origin or the number of uses can't be used.
+            SessionNotFound, StreamNotFound, TokenNotFound: What the scope names is not there.
+        """
+        body = {
+            "scope": dict(scope),
+            "max_uses": max_uses,
+            "expires_in": seconds(expires_in) if expires_in is not None else None,
+            "allowed_origins": list(allowed_origins) or None,
+        }
+        return await self._ask(CREATE_PUBLIC_TOKEN, body=given(body), operation_id=operation_id)
+
+    def list(self, *, limit: int | None = None) -> AsyncIterator[PublicTokenInfo]:
+        """Public tokens, newest first, with the uses they have left."""
+        return all_pages(lambda cursor: self.page(limit=limit, cursor=cursor))
+
+    async def page(
+        self, *, limit: int | None = None, cursor: str | None = None
+    ) -> Page[PublicTokenInfo]:
+        """One page of `list`."""
+        return await self._ask(LIST_PUBLIC_TOKENS, query={"limit": limit, "cursor": cursor})
+
+    async def revoke(
+        self, public_token_id: str, *, operation_id: str | None = None
+    ) -> PublicTokenInfo:
+        """Revoke a public token; revoking again changes nothing.
+
+        Raises:
+            KeyNotFound: There is none.
+        """
+        return await self._ask(REVOKE_PUBLIC_TOKEN, public_token_id, operation_id=operation_id)
+
+
+class AsyncKeys(ClientPart):
+    """API keys; for an admin."""
+
+    async def create(
+        self, role: str, *, name: str, operation_id: str | None = None
+    ) -> ApiKeyReceipt:
+        """Make an API key of that role: admin, operator, sender or viewer. Its secret is shown here only."""
+        body = {"role": role, "name": name}
+        return await self._ask(CREATE_API_KEY, body=body, operation_id=operation_id)
+
+    def list(self, *, limit: int | None = None) -> AsyncIterator[ApiKeyInfo]:
+        """API keys, newest first, revoked ones too."""
+        return all_pages(lambda cursor: self.page(limit=limit, cursor=cursor))
+
+    async def page(
+        self, *, limit: int | None = None, cursor: str | None = None
+    ) -> Page[ApiKeyInfo]:
+        """One page of `list`."""
+        return await self._ask(LIST_API_KEYS, query={"limit": limit, "cursor": cursor})
+
+    async def revoke(self, key_id: str, *, operation_id: str | None = None) -> ApiKeyInfo:
+        """Revoke an API key; it opens nothing from now on.
+
+        Raises:
+            KeyNotFound: There is none.
+        """
+        return await self._ask(REVOKE_API_KEY, key_id, operation_id=operation_id)
+
+    async def public(self) -> Page[FileKeyInfo]:
+        """The public keys by which session files of this runtime are verified, the newest first; for a viewer too."""
+        return await self._ask(LIST_FILE_KEYS)
+
+
+class AsyncSchedules(ClientPart):
+    """What starts sessions by the clock (S-93)."""
+
+    async def create(
+        self,
+        name: str,
+        *,
+        task: str | AnyTask,
+        payload: Any = None,
+        cron: str | None = None,
+        every: Duration | None = None,
+        zone: str = "UTC",
+        missed: Missed = "latest",
+        overlap: Overlap = "skip",
+        operation_id: str | None = None,
+    ) -> ScheduleInfo:
+        """Make a schedule; its due times count from now.
+
+        Args:
+            name: Names it; a schedule that code declares bears its task's id.
+            task: The task, or its id.
+            payload: What each session gets.
+            cron: Five fields, like `0 3 * * mon-fri`; or else `every`.
+            every: At whole multiples of this duration.
+            zone: Time zone of `cron`.
+            missed: What becomes of due times that passed while no runtime was up: `skip`, `latest`, `all`.
+            overlap: Whether a session may start while the one before is active: `skip`, `allow`.
+            operation_id: Names the call, to repeat it.
+
+        Raises:
+            BadDefinition: The name can't be used.
+            BadRequest: The times can't be read, or never come.
+            TaskNotFound: With the tasks there are.
+            SchemaMismatch: The payload does not fit.
+            Conflict: There is one of that name.
+        """
+        if isinstance(task, Task):
+            payload = task.encode_payload(payload)
+        check_schedule_name(name)
+        body = {
+            "name": name,
+            "task": task_id(task),
+            "payload": payload,
+            "cron": cron,
+            "every": seconds(every) if every is not None else None,
+            "zone": zone,
+            "missed": missed,
+            "overlap": overlap,
+        }
+        return await self._ask(CREATE_SCHEDULE, body=body, operation_id=operation_id)
+
+    async def get(self, name: str) -> ScheduleInfo:
+        """A schedule, and when it is due next.
+
+        Raises:
+            ScheduleNotFound: There is none.
+        """
+        return await self._ask(GET_SCHEDULE, name)
+
+    def list(self, *, limit: int | None = None) -> AsyncIterator[ScheduleInfo]:
+        """Every schedule, by name, page by page."""
+        return all_pages(lambda cursor: self.page(limit=limit, cursor=cursor))
+
+    async def page(
+        self, *, limit: int | None = None, cursor: str | None = None
+    ) -> Page[ScheduleInfo]:
+        """One page of `list`."""
+        return await self._ask(LIST_SCHEDULES, query={"limit": limit, "cursor": cursor})
+
+    async def pause(self, name: str, *, operation_id: str | None = None) -> ScheduleInfo:
+        """Pause a schedule, over restarts too; pausing again changes nothing."""
+        return await self._ask(PAUSE_SCHEDULE, name, operation_id=operation_id)
+
+    async def resume(self, name: str, *, operation_id: str | None = None) -> ScheduleInfo:
+        """Go on with a paused schedule; what was due meanwhile was not missed."""
+        return await self._ask(RESUME_SCHEDULE, name, operation_id=operation_id)
+
+    async def run(self, name: str, *, operation_id: str | None = None) -> StartReceipt:
+        """Start a session as the schedule does, now; its due times stay as they are.
+
+        Raises:
+            RunActive: The session before is active, and the schedule lets none run beside it.
+        """
+        return await self._ask(RUN_SCHEDULE, name, operation_id=operation_id)
+
+    async def delete(self, name: str, *, operation_id: str | None = None) -> ScheduleReceipt:
+        """Delete a schedule; the sessions that it started stay.
+
+        Raises:
+            Conflict: The code declares it.
+        """
+        return await self._ask(DELETE_SCHEDULE, name, operation_id=operation_id)
+
+
+class AsyncNotices(ClientPart):
+    """Who is told that something waits (S-84). Which targets there are stands in the runtime's `helmr.toml`."""
+
+    async def list(self) -> list[NoticeTargetInfo]:
+        """Every target, and how far it is."""
+        page: Page[NoticeTargetInfo] = await self._ask(LIST_NOTICE_TARGETS)
+        return page.items
+
+    async def test(self, name: str) -> NoticeTestReceipt:
+        """Have a target told that this is a test; says whether it took that.
+
+        Raises:
+            NoticeTargetNotFound: There is none.
+        """
+        return await self._ask(TELL_NOTICE_TARGET_A_TEST, name)
+
+    async def retry(self, name: str) -> NoticeRetryReceipt:
+        """Try now what a target has not taken, also what it was passed by.
+
+        Raises:
+            NoticeTargetNotFound: There is none.
+        """
+        return await self._ask(RETRY_NOTICE_TARGET, name)
+
+
+def _verification(verify: Verify | None) -> dict[str, Any] | None:
+    if verify is None:
+        return None
+    return {
+        "scheme": verify.scheme,
+        "secret": verify.secret,
+        "tolerance_s": verify.tolerance_s,
+    }

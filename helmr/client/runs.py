@@ -1,0 +1,215 @@
+"""`AsyncClient.runs`: find runs, wait for them, take them back (S-5, S-75)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any, Literal
+
+from helmr.client.calls import Feed, reads, task_id
+from helmr.client.http import ClientPart, all_pages
+from helmr.durations import Duration, seconds
+from helmr.errors import UsageError
+from helmr.models import EntryInfo, Page, RewindPreview, RunInfo, RunJournal, RunStatus
+from helmr.operations import (
+    CANCEL_RUN,
+    FOLLOW_SESSION,
+    GET_JOURNAL,
+    GET_RUN,
+    LIST_RUNS,
+    PREVIEW_REWIND,
+    RETRY_RUN,
+    REWIND_RUN,
+)
+from helmr.tasks import AnyTask
+
+RESULT_TIMEOUT_MAX_S = 60.0
+"""Longest that one start request stays open for the run's result."""
+
+Until = Literal["ended", "stopped"]
+"""`ended`: succeeded, failed or cancelled. `stopped`: also waiting or blocked, when somebody must act."""
+
+_STOPPED = frozenset((RunStatus.WAITING, RunStatus.BLOCKED))
+
+
+def is_far_enough(run: RunInfo, until: Until) -> bool:
+    """True if nothing more is to be waited for.
+
+    Raises:
+        UsageError: There is no such `until`.
+    """
+    if until not in ("ended", "stopped"):
+        raise UsageError(f"until is 'ended' or 'stopped', not {until!r}")
+    return run.status.is_final or (until == "stopped" and run.status in _STOPPED)
+
+
+def may_change(entry: EntryInfo, run_id: str) -> bool:
+    """True if the entry may have changed the run's status."""
+    return entry.run_id == run_id and entry.kind.startswith(("run.", "wait."))
+
+
+def deadline_s(timeout: Duration | None) -> float | None:
+    """When the timeout ends, on the monotonic clock."""
+    return None if timeout is None else time.monotonic() + seconds(timeout, allow_zero=True)
+
+
+def first_hold_s(ends_at_s: float | None) -> float:
+    """How long the start request itself may stay open for the result."""
+    if ends_at_s is None:
+        return RESULT_TIMEOUT_MAX_S
+    return min(RESULT_TIMEOUT_MAX_S, max(0.0, ends_at_s - time.monotonic()))
+
+
+class AsyncRuns(ClientPart):
+    """Runs of all sessions."""
+
+    async def get(self, run_id: str) -> RunInfo:
+        """The run as it is now.
+
+        Raises:
+            RunNotFound: There is none with this id.
+        """
+        return await self._ask(GET_RUN, run_id)
+
+    def list(
+        self,
+        *,
+        session_id: str | None = None,
+        task: str | AnyTask | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[RunInfo]:
+        """Every run that fits, newest first, page by page."""
+        return all_pages(
+            lambda cursor: self.page(
+                session_id=session_id, task=task, status=status, limit=limit, cursor=cursor
+            )
+        )
+
+    async def page(
+        self,
+        *,
+        session_id: str | None = None,
+        task: str | AnyTask | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page[RunInfo]:
+        """One page of `list`."""
+        query = {"session_id": session_id, "task": task_id(task), "status": status}
+        return await self._ask(LIST_RUNS, query={**query, "limit": limit, "cursor": cursor})
+
+    async def journal(self, run_id: str) -> RunJournal:
+        """All that a replay of the run follows: what `helmr check` reads. Needs an admin key.
+
+        Raises:
+            RunNotNewest: Its session has begun another run since.
+        """
+        return await self._ask(GET_JOURNAL, run_id)
+
+    async def cancel(self, run_id: str, *, operation_id: str | None = None) -> RunInfo:
+        """Cancel the run; cancelling an ended one changes nothing (S-6)."""
+        return await self._ask(CANCEL_RUN, run_id, operation_id=operation_id)
+
+    async def retry(self, run_id: str, *, operation_id: str | None = None) -> RunInfo:
+        """Start the run's next attempt, which replays what was recorded (S-5).
+
+        Raises:
+            RunNotRetryable: It is not the session's newest run, or neither failed nor blocked.
+        """
+        return await self._ask(RETRY_RUN, run_id, operation_id=operation_id)
+
+    async def preview_rewind(
+        self,
+        run_id: str,
+        *,
+        to_op: int | None = None,
+        wait_id: str | None = None,
+        keep_answers: bool = True,
+        keep_children: bool = False,
+    ) -> RewindPreview:
+        """What taking the run back would do now: steps that run again, answers kept and asked again (S-76).
+
+        Args:
+            run_id: A session's newest run.
+            to_op: The first op that is asked anew, as the transcript numbers them.
+            wait_id: Or a wait of the run.
+            keep_answers: False asks every question behind that op again.
+            keep_children: True lets the child sessions go on that were started behind it.
+
+        Raises:
+            RunNotRewindable: It is not the session's newest run.
+            OpNotFound: The run's journal has no such op.
+            SessionTerminal: The session was closed or cancelled, and not by this run.
+        """
+        body = {**place(to_op, wait_id), **kept(keep_answers, keep_children)}
+        return await self._ask(PREVIEW_REWIND, run_id, body=body)
+
+    async def rewind(
+        self, run_id: str, *, preview: RewindPreview, reason: str, operation_id: str | None = None
+    ) -> RunInfo:
+        """Take the run back as the preview says; its next attempt goes on from there (S-75).
+
+        Args:
+            run_id: The preview's run.
+            preview: What somebody looked at.
+            reason: Why, 1 to 500 characters; it stands in the transcript.
+            operation_id: Makes the call repeatable by a later process.
+
+        Raises:
+            SessionChanged: It would do something else by now; nothing has happened. Look again.
+        """
+        body = {"to_op": preview.to_op, "reason": reason, **seen(preview)}
+        return await self._ask(REWIND_RUN, run_id, body=body, operation_id=operation_id)
+
+    async def wait(
+        self, run_id: str, *, timeout: Duration | None = None, until: Until = "ended"
+    ) -> RunInfo:
+        """Return when the run has come far enough, or as it is after `timeout`: look at its `status`.
+
+        Args:
+            run_id: The run.
+            timeout: None waits for ever.
+            until: `ended`, or `stopped`: also when it waits or is blocked, so that somebody must act.
+        """
+        ends_at_s = deadline_s(timeout)
+        run = await self.get(run_id)
+        return await until_far_enough(self, run, ends_at_s=ends_at_s, until=until)
+
+
+async def until_far_enough(
+    runs: AsyncRuns, run: RunInfo, *, ends_at_s: float | None, until: Until
+) -> RunInfo:
+    """The run once it is far enough, or as it is at `ends_at_s` (monotonic)."""
+    if is_far_enough(run, until):
+        return run
+    # Each opened connection looks at the run once: what happened before it is seen there, what comes after here.
+    feed: Feed[EntryInfo] = Feed(path=FOLLOW_SESSION.at(run.session_id), item=reads(EntryInfo))
+    found = runs._transport.follow(feed, deadline_s=ends_at_s)
+    async with aclosing(found) as entries:
+        async for entry in entries:
+            if entry is None or may_change(entry, run.id):
+                run = await runs.get(run.id)
+                if is_far_enough(run, until):
+                    break
+    return run
+
+
+# --- what corrections of runs and waits say ---------------------------------------------------------
+
+
+def kept(keep_answers: bool, keep_children: bool) -> dict[str, Any]:
+    """What a correction leaves as it is."""
+    return {"keep_answers": keep_answers, "keep_children": keep_children}
+
+
+def seen(preview: RewindPreview) -> dict[str, Any]:
+    """Names the preview that somebody looked at."""
+    return {"preview_hash": preview.hash, **kept(preview.keep_answers, preview.keep_children)}
+
+
+def place(to_op: int | None, wait_id: str | None) -> dict[str, Any]:
+    """Where a correction begins."""
+    named = {"to_op": to_op, "wait_id": wait_id}
+    return {name: value for name, value in named.items() if value is not None}
