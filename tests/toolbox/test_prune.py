@@ -28,7 +28,7 @@ from helmr_runtime.core.backup_file import BackupReader
 from helmr_runtime.core.children import Parent
 from helmr_runtime.core.entries import Draft, EntryKind
 from helmr_runtime.core.pruning import Prune, Pruned, Retention
-from helmr_runtime.ledger import memory_pruning
+from helmr_runtime.ledger import memory
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.duck import pruning
 from helmr_runtime.ledger.duck.audit import Audit, audit
@@ -221,7 +221,7 @@ async def test_families_go_together(either: AnyLedger, clock: FakeClock) -> None
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patched:
         patched.setattr(pruning, "SESSIONS_MAX", 1)
-        patched.setattr(memory_pruning, "AT_ONCE", 1)
+        patched.setattr(memory, "AT_ONCE", 1)
         assert [page.sessions for page in await pruned(either)] == [1, 1]
     assert (await either.get_session(children[1].session_id))["status"] == "closed"
     assert await either.token_end(children[1].session_id) is not None

@@ -10,14 +10,15 @@ Invariants: S-63, S-65.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from helmr.errors import DataError, NotReady, RuntimeHeld, StoreUnavailable
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.pruning import Retention
+from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.ledger.duck.database import Settings
 from helmr_runtime.ledger.duck.jobs import ChainKey
 from helmr_runtime.ledger.duck.ledger import DuckLedger
@@ -28,6 +29,7 @@ from helmr_runtime.ports import Ledger
 from helmr_runtime.rpc.calls import methods_of
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.security.keys import KeyRing
+from helmr_runtime.security.session_keys import SessionKeys
 
 Json = dict[str, Any]
 
@@ -37,11 +39,8 @@ LOCK_PATIENCE_S = 2.0
 LOCK_RETRY_S = 0.05
 """Between two tries meanwhile."""
 
-METHODS = methods_of(Ledger) | methods_of(LedgerClient) | {"verify_chain", "write_catalog"}
-"""What others may call, besides this class's own methods."""
 
-
-class LedgerActor(KeyKeeper):
+class LedgerActor:
     """`helmr_runtime.ports.Ledger` and every read of the service, over one DuckDB file.
 
     A call opens the file if it is not open, and is then `DuckLedger`'s.
@@ -69,7 +68,8 @@ class LedgerActor(KeyKeeper):
         lock_patience_s: float = LOCK_PATIENCE_S,
         retention: Retention | None = None,
     ) -> None:
-        super().__init__(ring)
+        self.ring = ring
+        self._key_keeper = KeyKeeper(ring)
         self._path = path
         self._clock = clock
         self._settings = settings
@@ -82,10 +82,9 @@ class LedgerActor(KeyKeeper):
         self._retention = retention
         self._retaining: asyncio.Task[None] | None = None
 
-    def __getattr__(self, method: str) -> Callable[..., Coroutine[Any, Any, Any]]:
-        if method not in METHODS:
-            raise AttributeError(f"the ledger has no method {method}")
-        return partial(self._call, method)
+    if TYPE_CHECKING:  # the methods of the port, which `_forward` gives it
+
+        def __getattr__(self, method: str) -> Callable[..., Coroutine[Any, Any, Any]]: ...
 
     async def _call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
         return await getattr(await self._open(), method)(*args, **kwargs)
@@ -97,6 +96,18 @@ class LedgerActor(KeyKeeper):
         except (StoreUnavailable, RuntimeHeld, DataError) as error:
             return {"open": False, "failure": error.message, "code": error.code}
         return {"open": True, **await ledger.stats()}
+
+    async def session_keys(self, session_id: str) -> SessionKeys | None:
+        """A session's keys; None without master keys."""
+        return await self._key_keeper.session_keys(session_id)
+
+    async def sign_file(self, signed: bytes) -> FileSignature | None:
+        """The signature of a session file, by the newest master key; None without master keys."""
+        return await self._key_keeper.sign_file(signed)
+
+    async def file_keys(self) -> Sequence[tuple[str, str]]:
+        """The id of each master key and the public key that its signatures are checked by, the newest first."""
+        return await self._key_keeper.file_keys()
 
     async def close(self) -> None:
         """Write what is queued and close the file. Later calls are refused."""
@@ -146,6 +157,19 @@ class LedgerActor(KeyKeeper):
                 if _now_s() >= until:
                     raise
             await asyncio.sleep(LOCK_RETRY_S)
+
+
+def _forward(method: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+    async def forwarded(self: LedgerActor, /, *args: Any, **kwargs: Any) -> Any:
+        return await self._call(method, *args, **kwargs)
+
+    forwarded.__name__ = method
+    return forwarded
+
+
+for _method in methods_of(Ledger) | methods_of(LedgerClient) | {"verify_chain", "write_catalog"}:
+    if _method not in vars(LedgerActor):
+        setattr(LedgerActor, _method, _forward(_method))
 
 
 def _now_s() -> float:

@@ -1,12 +1,20 @@
-"""What the memory ledger has stored: lists, in which what was pruned leaves gaps (S-69)."""
+"""What the memory ledger has stored: lists, in which what was pruned leaves gaps, and what may be pruned (S-69).
+
+The rule of pruning is that of the tables (`helmr_runtime.ledger.duck.pruning`), said over the index; a test holds one
+against the other. A session that is held stays, without holding up the others: in a test nobody parks it by and by.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from datetime import datetime
 
+from helmr.models import SessionStatus
 from helmr_runtime.core.entries import Entry
+from helmr_runtime.ledger.heads import Head
+from helmr_runtime.ledger.index import LedgerIndex
 
 
 class KeptEntries(list[Entry]):
@@ -57,3 +65,36 @@ class Stored:
         self.entries.remove_sessions(gone)
         self.checkpoints = {at: one for at, one in self.checkpoints.items() if at[0] not in gone}
         self.holdings = [one for one in self.holdings if one[0] not in gone]
+
+
+def prunable(index: LedgerIndex, entries: KeptEntries, before: datetime) -> list[Head]:
+    """Sessions that are over since before that time, and that nothing refers to which stays; children first."""
+    old = {
+        head.session_id: head
+        for head in index.heads.values()
+        if head is not index.nil and _is_old(head, before)
+    }
+    kept = {one.session_id for one in index.schedules.by_name.values() if one.session_id}
+    kept |= {one for one, head in old.items() if head.is_held}
+    families: dict[str, set[str]] = {}
+    for token in index.tokens:
+        if token.parent is not None:
+            families.setdefault(token.session_id, set()).add(token.parent.session_id)
+            families.setdefault(token.parent.session_id, set()).add(token.session_id)
+            continue
+        if token.is_pending:
+            kept.add(token.session_id)
+        if token.pin_offset:
+            kept |= {entries.at(token.pin_offset).session_id} - {token.session_id}
+    kept |= {kin for one, kins in families.items() if one not in old for kin in kins}
+    unseen = list(kept)
+    while unseen:
+        for kin in families.get(unseen.pop(), set()) - kept:
+            kept.add(kin)
+            unseen.append(kin)
+    return [head for one, head in reversed(old.items()) if one not in kept]
+
+
+def _is_old(head: Head, before: datetime) -> bool:
+    is_over = head.status is not SessionStatus.OPEN and not head.has_active_run
+    return is_over and head.last_at is not None and head.last_at < before

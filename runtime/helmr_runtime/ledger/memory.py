@@ -6,16 +6,19 @@ delay, fail or kill around the moment of truth. What is stored survives `restart
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from helmr.errors import SessionNotFound, StoreUnavailable
+from helmr.errors import BadQuery, BadRequest, SessionNotFound, StoreUnavailable
 from helmr_runtime.clock import Clock, Timer
+from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.checkpoint import pieces, refs
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal
 from helmr_runtime.core.fork import ForkSession
+from helmr_runtime.core.pruning import AT_ONCE, Prune, Pruned, pruned_draft
+from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.core.tokens import LedgerCommand, end_facts
 from helmr_runtime.ledger.authored import (
     catalog_drafts,
@@ -54,11 +57,9 @@ from helmr_runtime.ledger.index import (
     NeedsLookup,
     OperationKnown,
 )
-from helmr_runtime.ledger.kept_entries import Stored
+from helmr_runtime.ledger.kept_entries import Stored, prunable
 from helmr_runtime.ledger.key_keeper import KeyKeeper
-from helmr_runtime.ledger.memory_pruning import MemoryPruning
 from helmr_runtime.ledger.memory_rows import MemoryRows
-from helmr_runtime.ledger.not_on_disk import NotOnDisk
 from helmr_runtime.ledger.readable import ReadableLedger
 from helmr_runtime.ledger.tokens import Token
 from helmr_runtime.ledger.views import iso_or_none
@@ -73,8 +74,10 @@ from helmr_runtime.ports import (
     Started,
     StartSession,
 )
+from helmr_runtime.ports.copies import CopiedPage, CopiedRows, CopyPosition
 from helmr_runtime.ports.restoring import restore
 from helmr_runtime.security.keys import KeyRing, MasterKey
+from helmr_runtime.security.session_keys import SessionKeys
 
 DUE_MAX = 10_000
 """Timeouts written in one turn."""
@@ -86,7 +89,7 @@ Hook = Callable[[Flush], Awaitable[None]]
 """Called around a commit; may wait, or raise what the caller shall see."""
 
 
-class MemoryLedger(ReadableLedger, KeyKeeper, MemoryPruning, NotOnDisk):
+class MemoryLedger(ReadableLedger):
     """Implements `helmr_runtime.ports.Ledger` over lists, and every read of the service but SQL.
 
     Args:
@@ -105,7 +108,8 @@ class MemoryLedger(ReadableLedger, KeyKeeper, MemoryPruning, NotOnDisk):
     ) -> None:
         super().__init__()
         self.clock = clock
-        KeyKeeper.__init__(self, ring)
+        self.ring = ring
+        self._key_keeper = KeyKeeper(ring)
         self._bodies = Bodies(ring)
         self.stored = stored if stored is not None else Stored()
         self.before_commit: Hook | None = None
@@ -263,6 +267,59 @@ class MemoryLedger(ReadableLedger, KeyKeeper, MemoryPruning, NotOnDisk):
         if decided.drafts:
             self._store(self._facts(decided.drafts, now))
         return decided.reply
+
+    async def prune(self, prune: Prune) -> Pruned:
+        """Remove some old sessions, or count all; nothing is archived, for there is no disk."""
+        now = self.clock.now()
+        found = prunable(self.index, self.stored.entries, now - timedelta(seconds=prune.age_s))
+        page = found if prune.is_rehearsed else found[:AT_ONCE]
+        gone = tuple(head.session_id for head in page)
+        counted = sum(head.next_seq - 1 for head in page)
+        if gone and not prune.is_rehearsed:
+            self._store(self._facts((pruned_draft(prune, gone, counted, None),), now))
+            self._remove(frozenset(gone))
+        is_last = prune.is_rehearsed or not gone
+        return Pruned(sessions=len(gone), entries=counted, is_last=is_last)
+
+    def _remove(self, gone: Collection[str]) -> None:
+        """Of sessions that are gone nothing stays."""
+        self.stored.remove(gone)
+        self._keys = {key: entry for key, entry in self._keys.items() if key[0] not in gone}
+        self._rows = MemoryRows(self.stored.entries, self._index)
+
+    async def session_keys(self, session_id: str) -> SessionKeys | None:
+        return await self._key_keeper.session_keys(session_id)
+
+    async def sign_file(self, signed: bytes) -> FileSignature | None:
+        return await self._key_keeper.sign_file(signed)
+
+    async def file_keys(self) -> Sequence[tuple[str, str]]:
+        return await self._key_keeper.file_keys()
+
+    # --- what needs a file, and is refused --------------------------------------------------------
+
+    async def query(self, sql: str, *, limit: int = 0) -> bytes:
+        raise BadQuery(
+            "sessions in a test's memory can't be queried with SQL",
+            hint="Read lists and transcripts, or ask a runtime.",
+        )
+
+    async def backup_header(self, version: str) -> BackupHeader:
+        raise BadRequest(
+            "sessions in a test's memory can't be backed up", hint="Back up a runtime."
+        )
+
+    async def copied_rows(self, after: int, through: int) -> CopiedRows:
+        raise BadRequest("sessions in a test's memory can't be backed up")
+
+    async def copied_page(self, position: CopyPosition) -> CopiedPage:
+        raise BadRequest("sessions in a test's memory can't be followed", hint="Follow a runtime.")
+
+    async def stamp(self) -> str | None:
+        return None  # no copy of it was ever promoted
+
+    async def meet(self, stamps: Sequence[str]) -> None:
+        return  # it has no copies
 
     # --- what else tests ask ----------------------------------------------------------------------
 

@@ -85,8 +85,7 @@ from helmr_runtime.core.wait_record import LINK
 from helmr_runtime.ledger import commands as ledger
 from helmr_runtime.ledger.authored import find_start, repeated_start, start_entries
 from helmr_runtime.ledger.index import LedgerIndex
-from helmr_runtime.ledger.kept_entries import KeptEntries
-from helmr_runtime.ledger.memory_pruning import prunable
+from helmr_runtime.ledger.kept_entries import KeptEntries, prunable
 from helmr_runtime.ports import StartSession
 from helmr_runtime.service.notice_teller import ASKED
 from helmr_runtime.session.validation import check_data

@@ -27,14 +27,13 @@ from helmr_runtime.directory import suspects
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.failover import Failover
 from helmr_runtime.http.generations import Generations
-from helmr_runtime.ledger import commands, memory, memory_pruning
+from helmr_runtime.ledger import commands, memory
 from helmr_runtime.ledger.authored import find_start
 from helmr_runtime.ledger.heads import Head
 from helmr_runtime.ledger.index import LedgerIndex
-from helmr_runtime.ledger.kept_entries import KeptEntries
+from helmr_runtime.ledger.kept_entries import KeptEntries, prunable
 from helmr_runtime.ledger.keys import KeyIndex
 from helmr_runtime.ledger.memory import MemoryLedger
-from helmr_runtime.ledger.memory_pruning import prunable
 from helmr_runtime.ledger.schedules import ScheduleIndex
 from helmr_runtime.ledger.timers import Timers
 from helmr_runtime.ledger.tokens import TokenIndex
@@ -358,7 +357,7 @@ def _pruned_family_torn() -> AbstractContextManager[object]:
         with mock.patch.object(TokenIndex, "__iter__", side_effect=lambda: iter(()), create=True):
             return prunable(index, entries, before)
 
-    return mock.patch.object(memory_pruning, "prunable", alone)
+    return mock.patch.object(memory, "prunable", alone)
 
 
 def _pruned_keys_stay() -> AbstractContextManager[object]:

@@ -18,8 +18,10 @@ from helmr.errors import ChainBroken, DataError, StoreUnavailable
 from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
 from helmr.schedules import load_zones
 from helmr_runtime.clock import Clock
+from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
 from helmr_runtime.core.fork import ForkSession
+from helmr_runtime.core.pruning import Prune, Pruned
 from helmr_runtime.core.schedules import WriteSchedule, zones_of
 from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.ledger.authored import Chain, check_fork_size
@@ -27,7 +29,7 @@ from helmr_runtime.ledger.commands import token_of
 from helmr_runtime.ledger.duck import reads
 from helmr_runtime.ledger.duck.checkpoints import checkpoint_of
 from helmr_runtime.ledger.duck.climbs import Climbs
-from helmr_runtime.ledger.duck.copied_ledger import CopiedLedger
+from helmr_runtime.ledger.duck.copied_ledger import LedgerCopies
 from helmr_runtime.ledger.duck.database import ENGINE_ERROR, Database, Reader
 from helmr_runtime.ledger.duck.duck_rows import DuckRows
 from helmr_runtime.ledger.duck.files import room
@@ -50,6 +52,7 @@ from helmr_runtime.ledger.duck.tokens import read_by_callback, read_token
 from helmr_runtime.ledger.duck.unheld import AuthoredEntries
 from helmr_runtime.ledger.heads import Head
 from helmr_runtime.ledger.index import LedgerIndex
+from helmr_runtime.ledger.readable import ReadableLedger
 from helmr_runtime.ledger.tokens import Token
 from helmr_runtime.ledger.views import iso_or_none
 from helmr_runtime.ports import (
@@ -60,6 +63,7 @@ from helmr_runtime.ports import (
     Started,
     StartSession,
 )
+from helmr_runtime.ports.copies import CopiedPage, CopiedRows, CopyPosition
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,7 +76,7 @@ EPOCHS_PER_OPENING = 1_000_000
 epochs from a fresh million keeps an adoption that a crash forgot from sharing its epoch with a later one (S-62)."""
 
 
-class DuckLedger(CopiedLedger):
+class DuckLedger(ReadableLedger):
     """An open ledger. Make it with `helmr_runtime.ledger.duck.open.open_ledger`."""
 
     def __init__(self, database: Database, restored: Restored, clock: Clock, chain: Chain) -> None:
@@ -90,6 +94,15 @@ class DuckLedger(CopiedLedger):
         self._climbs = Climbs(self.snapshot, lambda: self._group, own, clock)
         self._group = GroupCommit(database, restored, clock, own, self._climbs.add, self._changed)
         self.pruner = Pruner(self.read, self._group, clock, database.path.parent)
+        self._copies = LedgerCopies(
+            database,
+            self._group,
+            chain,
+            self.openings,
+            reading=self._reading,
+            in_reader=self._in_reader,
+            on_copy=self.pruner.copy_was_read,
+        )
         self.latency = self._group.latency
         self._rows = DuckRows(
             lambda: self._group.projector.unwritten,
@@ -155,7 +168,7 @@ class DuckLedger(CopiedLedger):
         A commit of the session that is on its way to disk is waited for; one that is only queued
         will be refused for its epoch.
         """
-        self._check_current()
+        self._copies.check_current()
         head = await self._quiet_head(session_id)
         floor = self.openings * EPOCHS_PER_OPENING
         epoch = self.index.hold(head, holder, floor, self._clock.now(), term=term)
@@ -337,6 +350,26 @@ class DuckLedger(CopiedLedger):
         await self._group.close()
         self._readers.shutdown(wait=False)
         self._changed()
+
+    # --- all of it ------------------------------------------------------------------------------
+
+    async def stamp(self) -> str | None:
+        return await self._copies.stamp()
+
+    async def meet(self, stamps: Sequence[str]) -> None:
+        await self._copies.meet(stamps)
+
+    async def backup_header(self, version: str) -> BackupHeader:
+        return self._copies.backup_header(version)
+
+    async def copied_rows(self, after: int, through: int) -> CopiedRows:
+        return await self._copies.copied_rows(after, through)
+
+    async def copied_page(self, position: CopyPosition) -> CopiedPage:
+        return await self._copies.copied_page(position)
+
+    async def prune(self, prune: Prune) -> Pruned:
+        return await self.pruner.prune(prune)
 
     # --- lookups of jobs ------------------------------------------------------------------------
 
