@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from random import Random
 
-from helmr.errors import StoreUnavailable
+from helmr.errors import DataError, StoreUnavailable
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.core.pruning import sessions_of
@@ -54,7 +54,10 @@ class SimulatedLedger(CopiedMemory):
         self._random = random
         self._fails = fails
         self._disk = disk
-        stored, self._log = disk.opened()
+        try:
+            stored, self._log = disk.opened()
+        except DataError as error:  # nothing that a kill or lost power leaves is damage
+            invariants.fail("S-60", f"what was acknowledged can't be read: {error}")
         invariants.reopened(stored)
         super().__init__(clock, stored)
         if disk.database.superseded_by > self.index.generation:
