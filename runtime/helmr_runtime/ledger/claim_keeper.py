@@ -5,8 +5,7 @@ Invariants: S-81.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -15,31 +14,33 @@ from helmr.models import ANSWERABLE
 from helmr_runtime.core.claims import ClaimedWait, Claims
 from helmr_runtime.core.entries import Principal, iso
 from helmr_runtime.ledger.heads import Head
-from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ports import ClaimsKept
 
 
-class ClaimKeeper(ABC):
-    """What of a ledger keeps claims, over what each ledger has of its own."""
+class ClaimKeeper:
+    """The claims of one ledger.
 
-    @property
-    @abstractmethod
-    def index(self) -> LedgerIndex:
-        """The ledger's memory."""
+    Args:
+        now: The ledger's time.
+        head: A session's head, admitted to the index; None if there is no such session.
+        heads: Those in memory.
+    """
 
-    @abstractmethod
-    def now(self) -> datetime:
-        """The ledger's time."""
-
-    @abstractmethod
-    async def head(self, session_id: str) -> Head | None:
-        """The session's head, admitted to the index; None if there is no such session."""
+    def __init__(
+        self,
+        now: Callable[[], datetime],
+        head: Callable[[str], Awaitable[Head | None]],
+        heads: Callable[[], Mapping[str, Head]],
+    ) -> None:
+        self._now = now
+        self._head = head
+        self._heads = heads
 
     async def claim_wait(
         self, session_id: str, wait_id: str, by: Principal, *, for_s: float, override: bool
     ) -> ClaimsKept:
         """As `helmr_runtime.rpc.ledger_client.LedgerClient`."""
-        head, now = await self._waiting(session_id, wait_id), self.now()
+        head, now = await self._waiting(session_id, wait_id), self._now()
         known = head.claims or _nobody(head, now)
         head.claims = known.claimed(by, now, for_s=for_s, override=override)
         return _kept(head)
@@ -48,23 +49,23 @@ class ClaimKeeper(ABC):
         """As `helmr_runtime.rpc.ledger_client.LedgerClient`."""
         head = await self._waiting(session_id, wait_id)
         if head.claims is not None:
-            head.claims = head.claims.released(by, self.now())
+            head.claims = head.claims.released(by, self._now())
         return _kept(head)
 
     async def _waiting(self, session_id: str, wait_id: str) -> Head:
-        head = await self.head(session_id)
+        head = await self._head(session_id)
         wait = head.wait if head is not None else None
         if head is None or wait is None or wait.id != wait_id:
             raise WaitResolved(f"{wait_id} is no longer pending", wait_id=wait_id)
         if wait.kind not in ANSWERABLE:
             raise BadRequest(f"{wait_id} waits for a {wait.kind}, which nobody answers")
         # The time counts, whether or not the entry that says so is written yet.
-        if wait.default_at is not None and self.now() >= wait.default_at:
+        if wait.default_at is not None and self._now() >= wait.default_at:
             raise WaitResolved(
                 f"{wait_id} was answered by its ladder's default at {iso(wait.default_at)}",
                 wait_id=wait_id,
             )
-        if wait.deadline_at is not None and self.now() >= wait.deadline_at:
+        if wait.deadline_at is not None and self._now() >= wait.deadline_at:
             raise WaitTimedOut(
                 f"{wait_id} timed out at {iso(wait.deadline_at)}",
                 hint="Nobody can answer it any more.",
@@ -75,19 +76,19 @@ class ClaimKeeper(ABC):
 
     def with_claim(self, wait: Mapping[str, Any]) -> dict[str, Any]:
         """A `WaitInfo` with who is at it now."""
-        head = self.index.heads.get(wait["session_id"])
+        head = self._heads().get(wait["session_id"])
         claims = head.claims if head is not None else None
-        claim = claims.live(wait["id"], self.now()) if claims is not None else None
+        claim = claims.live(wait["id"], self._now()) if claims is not None else None
         return {**wait, "claim": claim.to_json() if claim is not None else None}
 
-    def claims_count(self) -> int:
+    def count(self) -> int:
         """How many waits somebody is at now."""
-        now = self.now()
+        now = self._now()
         return sum(
             head.claims is not None
             and head.wait is not None
             and head.claims.live(head.wait.id, now) is not None
-            for head in self.index.heads.values()
+            for head in self._heads().values()
         )
 
 

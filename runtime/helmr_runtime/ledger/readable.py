@@ -9,9 +9,10 @@ Invariants: S-54; everyone reads what was acknowledged.
 from __future__ import annotations
 
 import asyncio
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -19,6 +20,7 @@ from pydantic import ValidationError
 from helmr.errors import (
     BadCursor,
     BadRequest,
+    DataError,
     KeyNotFound,
     RunNotFound,
     SessionNotFound,
@@ -26,23 +28,29 @@ from helmr.errors import (
     WaitNotFound,
 )
 from helmr.models import ListQuery, RunsQuery, SessionsQuery, TokensQuery, WaitsQuery
-from helmr_runtime.core.entries import Entry
+from helmr_runtime.core.entries import Entry, Principal
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.tokens import end_facts
 from helmr_runtime.ledger import pages, views
+from helmr_runtime.ledger.claim_keeper import ClaimKeeper
 from helmr_runtime.ledger.heads import Head
-from helmr_runtime.ledger.numbers import LedgerNumbers
+from helmr_runtime.ledger.index import LedgerIndex
+from helmr_runtime.ledger.latency import Latency
+from helmr_runtime.ledger.row_access import Rows
 from helmr_runtime.ledger.token_views import api_key_json, public_token_json, token_json
 from helmr_runtime.ledger.tokens import Token
 from helmr_runtime.ports import (
     ANEW,
+    ClaimsKept,
     HeldLease,
+    Loaded,
     Started,
     StartSession,
     WorkChanges,
     WorkPosition,
 )
+from helmr_runtime.ports.restoring import restore
 
 Json = dict[str, Any]
 Q = TypeVar("Q", bound=ListQuery)
@@ -54,11 +62,45 @@ POLL_MAX_S = 60.0
 """The longest a long poll waits."""
 
 
-class ReadableLedger(LedgerNumbers):
+class ReadableLedger(ABC):
     """A ledger's reads, over what each ledger has of its own: the abstract methods."""
+
+    latency: Latency | None = None
+    """Of its commits, where there is a disk."""
 
     def __init__(self) -> None:
         self._change = asyncio.Event()
+        self.claims = ClaimKeeper(self.now, self.head, lambda: self.index.heads)
+
+    @property
+    @abstractmethod
+    def index(self) -> LedgerIndex:
+        """Its memory.
+
+        Raises:
+            StoreUnavailable: It is gone.
+        """
+
+    @property
+    @abstractmethod
+    def rows(self) -> Rows:
+        """What lists and objects are read from."""
+
+    @abstractmethod
+    def now(self) -> datetime:
+        """The ledger's time."""
+
+    @abstractmethod
+    async def head(self, session_id: str) -> Head | None:
+        """The session's head, admitted to the index; None if there is no such session."""
+
+    @abstractmethod
+    async def entry(self, feed_offset: int) -> Entry:
+        """The entry at that offset."""
+
+    @abstractmethod
+    async def snapshot(self, session_id: str) -> Loaded:
+        """The session as it is on disk now."""
 
     @abstractmethod
     async def start(self, start: StartSession) -> Started:
@@ -254,7 +296,7 @@ class ReadableLedger(LedgerNumbers):
 
     def _with_claim_of(self, session: Json) -> Json:
         wait = session["wait"]
-        return {**session, "wait": self.with_claim(wait)} if wait is not None else session
+        return {**session, "wait": self.claims.with_claim(wait)} if wait is not None else session
 
     async def brief(self, session_id: str) -> Json:
         """`{task, is_over}` of a session. Known from memory: the tables are not written for it."""
@@ -282,14 +324,14 @@ class ReadableLedger(LedgerNumbers):
         found = await self.rows.wait(wait_id)
         if found is None:
             raise WaitNotFound(f"there is no wait {wait_id}", wait_id=wait_id)
-        return self.with_claim(found)
+        return self.claims.with_claim(found)
 
     async def list_waits(self, **wanted: Any) -> Json:
         """A page of `WaitInfo`: soonest end first, none last, then by id; `wanted` is a `WaitsQuery`, as above."""
         found = await self.rows.page(
             _query(WaitsQuery, wanted), resolving=self.index.work.resolving()
         )
-        return {**found, "items": [self.with_claim(one) for one in found["items"]]}
+        return {**found, "items": [self.claims.with_claim(one) for one in found["items"]]}
 
     # --- transcripts and streams -----------------------------------------------------------------------
 
@@ -332,6 +374,61 @@ class ReadableLedger(LedgerNumbers):
         head = await self._require_head(session_id)
         limit = pages.limit_of(limit)
         return await self.rows.records(head, "output", stream, after, cursor, limit)
+
+    # --- facts of the system, and numbers ---------------------------------------------------------------
+
+    async def notices(self) -> Json:
+        """The positions of notice targets, by name."""
+        offset = self.index.notices_offset
+        return dict((await self.entry(offset)).body["positions"]) if offset else {}
+
+    async def get_schedule(self, name: str) -> Json:
+        """`ScheduleInfo`."""
+        return self.index.schedules.get(name)
+
+    async def list_schedules(self, *, cursor: str | None = None, limit: int | None = None) -> Json:
+        """A page of `ScheduleInfo`, by name."""
+        return self.index.schedules.page(cursor, pages.limit_of(limit))
+
+    def _schedule_counts(self) -> Json:
+        """How many there are: `{active, paused}`."""
+        schedules = self.index.schedules.by_name.values()
+        paused = sum(one.paused for one in schedules)
+        return {"active": len(schedules) - paused, "paused": paused}
+
+    async def unconsumed(self, head: Head) -> int | None:
+        """How many records of the session no wait has taken; None if it can't be read now.
+
+        After a restart the session is read once for it.
+        """
+        if head.unconsumed is None:
+            with suppress(DataError):
+                state = restore(head.session_id, await self.snapshot(head.session_id))
+                if head.last == (state.seq, state.last_hash):
+                    head.unconsumed = state.unconsumed_count
+                return state.unconsumed_count
+        return head.unconsumed
+
+    async def numbers(self) -> Json:
+        """As `helmr_runtime.rpc.ledger_client.LedgerClient`."""
+        return {
+            **(self.latency.to_json() if self.latency is not None else {}),
+            "waits": await self.rows.wait_totals(self.index.work.resolving()),
+            "claims": self.claims.count(),
+            "schedules": self._schedule_counts(),
+        }
+
+    # --- claims ----------------------------------------------------------------------------------------
+
+    async def claim_wait(
+        self, session_id: str, wait_id: str, by: Principal, *, for_s: float, override: bool
+    ) -> ClaimsKept:
+        """Claim a pending wait, or renew a claim (S-81)."""
+        return await self.claims.claim_wait(session_id, wait_id, by, for_s=for_s, override=override)
+
+    async def release_wait(self, session_id: str, wait_id: str, by: Principal) -> ClaimsKept:
+        """Release a claim; without effect if there is none."""
+        return await self.claims.release_wait(session_id, wait_id, by)
 
     # --- inside ---------------------------------------------------------------------------------
 

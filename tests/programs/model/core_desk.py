@@ -24,19 +24,10 @@ class Desk(ClaimKeeper):
     """
 
     def __init__(self, index: LedgerIndex, now: Callable[[], datetime]) -> None:
+        super().__init__(now, self._of_memory, lambda: index.heads)
         self._index = index
-        self._now = now
 
-    @property
-    def index(self) -> LedgerIndex:
-        """The ledger's memory."""
-        return self._index
-
-    def now(self) -> datetime:
-        """The ledger's time."""
-        return self._now()
-
-    async def head(self, session_id: str) -> Head | None:
+    async def _of_memory(self, session_id: str) -> Head | None:
         """All there are are in memory."""
         return self._index.heads.get(session_id)
 
