@@ -11,7 +11,7 @@ import gc
 import importlib
 import logging
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from helmr.errors import HelmrError
 from helmr_runtime import tracing
@@ -22,6 +22,10 @@ from helmr_runtime.rpc.calls import HOST_PREFIX, Failure, kind_of, serve
 from helmr_runtime.rpc.ray import RayCalls
 from helmr_runtime.rpc.socket_calls import SocketCalls
 from helmr_runtime.rpc.sockets import SocketServer, socket_path
+
+if TYPE_CHECKING:
+    from helmr.ray import SessionRequest
+    from helmr_runtime.process.ray_handles import HandleCalls
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +46,7 @@ class ActorHost:
             RayCalls() if spec.transport != SOCKETS else SocketCalls(spec.run_dir, spec.version)
         )
         self._server: SocketServer | None = None
+        self._handles: HandleCalls | None = None
         self._target: object | None = None
         self._building = asyncio.Lock()
         self._is_set_up = False
@@ -72,6 +77,14 @@ class ActorHost:
         if method == "forever":
             await asyncio.Event().wait()
         return await serve(target, method, args, kwargs)
+
+    async def ask(self, request: SessionRequest) -> Any:
+        """Carry out what a handle of a Ray program asks (`helmr.ray`); what fails is raised, and Ray takes it there."""
+        if self._handles is None:
+            from helmr_runtime.process.ray_handles import HandleCalls  # noqa: PLC0415 - the client, where handles are used
+
+            self._handles = HandleCalls(self._calls)
+        return await self._handles.ask(request)
 
     def _is_restarted(self) -> bool:
         """Ray has started this actor before: one that exists once, and has left its pid."""
