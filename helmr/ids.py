@@ -63,6 +63,11 @@ def made_at(value: str) -> datetime | None:
         return None
 
 
+def pattern(prefix: str) -> str:
+    """What an id with this prefix looks like, as a regular expression."""
+    return f"^{prefix}_[0-7][0-9a-hjkmnp-tv-z]{{25}}$"
+
+
 def check_id(value: str, prefix: str) -> str:
     """Return `value` if it is a well-formed id with that prefix.
 

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from helmr.errors import MissingExtra
 
 MODULES = {
-    "runtime": ("duckdb", "fastapi", "ray", "starlette", "uvicorn", "uvloop"),
+    "runtime": ("duckdb", "ray", "starlette", "uvicorn", "uvloop"),
     "console": ("textual",),
 }
 """Each extra and the modules that only it brings."""
 
 REQUIRED = {
-    "runtime": ("duckdb", "fastapi", "ray", "uvicorn"),
+    "runtime": ("duckdb", "ray", "starlette", "uvicorn"),
     "console": ("textual",),
 }
 """Those without which it can't start at all."""

@@ -88,7 +88,7 @@ sys.exit(invoke(sys.argv[2:]))
 @pytest.mark.parametrize(
     ("missing", "words", "extra"),
     [
-        ("ray,duckdb,fastapi,uvicorn", ["up", "x.py"], "runtime"),
+        ("ray,duckdb,starlette,uvicorn", ["up", "x.py"], "runtime"),
         ("textual", ["console", "--url", "http://127.0.0.1:1"], "console"),
     ],
 )

@@ -56,7 +56,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return found
 
 
-@pytest.mark.parametrize("missing", ["ray", "duckdb", "fastapi", "uvicorn"])
+@pytest.mark.parametrize("missing", ["ray", "duckdb", "starlette", "uvicorn"])
 def test_a_missing_extra_is_named_with_its_pip_line(missing: str, project_root: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT, missing],

@@ -137,7 +137,7 @@ async def test_a_thousand_claims_beside_answers_make_no_commit(stack, tom) -> No
     with written(stack) as transactions:
         for wait_id in answered:
             claiming = [
-                stack.service.desk.claim(Caller(MIA), claimed, ClaimRequest())
+                stack.service.claims.claim(Caller(MIA), claimed, ClaimRequest())
                 for _ in range(CLAIMS // ROOM)
             ]
             *_, done = await asyncio.gather(*claiming, tom.post(wait_id, "answer", **ANSWER))

@@ -19,7 +19,7 @@ clients: list[Client] = []
 
 WITHOUT_FRAMEWORK = """
 import asyncio, sys
-sys.modules["fastapi"] = None
+sys.modules["starlette"] = None
 from helmr import task
 from helmr.errors import MissingExtra
 from helmr.testing import Harness

@@ -14,7 +14,7 @@ import duckdb
 import pytest
 
 from helmr.errors import LedgerDamaged, LedgerDiverged, LedgerSuperseded, RuntimeHeld, UsageError
-from helmr.models import CopyPage
+from helmr.models import CopyPage, CopyQuery
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.pruning import Prune
 from helmr_runtime.ledger.duck import copying
@@ -55,7 +55,9 @@ def copy(tmp_path: Path) -> Path:
 
 async def next_page(primary: DuckLedger, followed: FollowedLedger) -> CopyPage:
     copies = Copies(cast(LedgerClient, primary), FakeClock())
-    return CopyPage.model_validate(json.loads(await copies.page(followed.position, 0.0)))
+    at = followed.position
+    query = CopyQuery(after=at.offset, hash=at.hash, nil_offset=at.nil_offset, nil_hash=at.nil_hash)
+    return CopyPage.model_validate(json.loads(await copies.page(query)))
 
 
 async def catch_up(primary: DuckLedger, followed: FollowedLedger) -> int:

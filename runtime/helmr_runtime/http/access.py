@@ -12,12 +12,11 @@ from datetime import datetime
 from typing import Protocol
 from urllib.parse import unquote
 
-from starlette.requests import Request
-
 from helmr.errors import ScopeDenied
 from helmr.roles import Need, Role, ScopeType
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.public_tokens import PublicToken, unauthenticated
+from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.security.limits import RateLimiter
 from helmr_runtime.security.origins import check_origin
 from helmr_runtime.security.roles import ON_BEHALF_OF_HEADER, check_on_behalf_of, check_role
@@ -25,19 +24,18 @@ from helmr_runtime.security.secrets import SecretKind, is_same_secret, parse_sec
 from helmr_runtime.service.access import AccessTokens, ApiKeys
 
 LOCAL_KEY_NAME = "local"
-NO_ADDRESS = "unknown"
 
 
 class Authenticator(Protocol):
     """Tells who sent a request."""
 
     async def authenticate(
-        self, request: Request, need: Need, scope: ScopeType | None = None
+        self, exchange: Exchange, need: Need, scope: ScopeType | None = None
     ) -> Principal:
         """The caller, if it may do what the route needs.
 
         Args:
-            request: Gets `state.role` of a key, or `state.public_token`.
+            exchange: Gets the key's `role`, or the `public_token`.
             need: What the route asks of a key.
             scope: Which public token may use it instead.
 
@@ -75,22 +73,22 @@ class Access:
         self.limiter = limiter
 
     async def authenticate(
-        self, request: Request, need: Need, scope: ScopeType | None = None
+        self, exchange: Exchange, need: Need, scope: ScopeType | None = None
     ) -> Principal:
-        text = bearer(request)
+        text = exchange.bearer
         if text is None:
-            self.limiter.admit_source(address_of(request))
+            self.limiter.admit_source(exchange.address)
             raise unauthenticated()
         match parse_secret(text):
             case SecretKind.API_KEY:
-                return await self._by_key(request, secret_hash(text), need)
+                return await self._by_key(exchange, secret_hash(text), need)
             case SecretKind.PUBLIC_TOKEN:
-                return await self._by_public_token(request, secret_hash(text), scope)
+                return await self._by_public_token(exchange, secret_hash(text), scope)
             case _:
-                self.limiter.count_malformed(address_of(request))
+                self.limiter.count_malformed(exchange.address)
                 raise unauthenticated()
 
-    async def _by_key(self, request: Request, hashed: str, need: Need) -> Principal:
+    async def _by_key(self, exchange: Exchange, hashed: str, need: Need) -> Principal:
         if is_same_secret(hashed, self._admin_key_hash):
             key_id, role, name = None, Role.ADMIN, LOCAL_KEY_NAME
         else:
@@ -99,27 +97,27 @@ class Access:
                 async with self.limiter.lookup(hashed):
                     key = await self._api_keys.find(hashed)
             if key is None:
-                self.limiter.count_failure(address_of(request), hashed)
+                self.limiter.count_failure(exchange.address, hashed)
                 raise unauthenticated()
             self.limiter.passed(hashed)
             key_id, role, name = key.id, key.role, key.name
-        request.state.role = role
+        exchange.role = role
         check_role(role, need)
-        return Principal("api_key", key_id, name, _person(request, role))
+        return Principal("api_key", key_id, name, _person(exchange, role))
 
     async def _by_public_token(
-        self, request: Request, hashed: str, scope: ScopeType | None
+        self, exchange: Exchange, hashed: str, scope: ScopeType | None
     ) -> Principal:
         async with self.limiter.lookup(hashed):
             token = await self._public_tokens.find(hashed)
         if token is None or not _is_live(token, self._now()):
-            self.limiter.count_failure(address_of(request), hashed)
+            self.limiter.count_failure(exchange.address, hashed)
             raise unauthenticated()
         self.limiter.passed(hashed)
         self.limiter.admit_secret(hashed)
         # Known from here on, so that also a refusal may be read by an allowed page.
-        request.state.public_token = token
-        check_origin(token, request.headers.get("origin"))
+        exchange.public_token = token
+        check_origin(token, exchange.headers.get("origin"))
         if scope is None or token.scope.type is not scope:
             raise ScopeDenied(f"{token.id} is for {token.scope.type.value}, not for this")
         return Principal("public_token", token.id)
@@ -136,35 +134,18 @@ class Trusting:
         self._principal = principal
 
     async def authenticate(
-        self, request: Request, need: Need, scope: ScopeType | None = None
+        self, exchange: Exchange, need: Need, scope: ScopeType | None = None
     ) -> Principal:
-        if bearer(request) is not None:
-            return await self._access.authenticate(request, need, scope)
-        request.state.role = Role.ADMIN
-        return replace(self._principal, on_behalf_of=_person(request, Role.ADMIN))
+        if exchange.bearer is not None:
+            return await self._access.authenticate(exchange, need, scope)
+        exchange.role = Role.ADMIN
+        return replace(self._principal, on_behalf_of=_person(exchange, Role.ADMIN))
 
 
-def _person(request: Request, role: Role) -> str | None:
+def _person(exchange: Exchange, role: Role) -> str | None:
     """Whom the call is made for."""
-    name = request.headers.get(ON_BEHALF_OF_HEADER)
+    name = exchange.headers.get(ON_BEHALF_OF_HEADER)
     return check_on_behalf_of(role, unquote(name, errors="replace") if name is not None else None)
-
-
-def public_token_of(request: Request) -> PublicToken | None:
-    """The public token that a request came with, if it did."""
-    token: PublicToken | None = getattr(request.state, "public_token", None)
-    return token
-
-
-def bearer(request: Request) -> str | None:
-    """The bearer secret of a request."""
-    scheme, _, text = request.headers.get("authorization", "").partition(" ")
-    return text.strip() if scheme.lower() == "bearer" and text.strip() else None
-
-
-def address_of(request: Request) -> str:
-    """Where a request comes from, as limits count."""
-    return request.client.host if request.client is not None else NO_ADDRESS
 
 
 def _is_live(token: PublicToken, now: datetime) -> bool:

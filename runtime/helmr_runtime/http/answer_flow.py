@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from helmr.errors import (
@@ -40,6 +39,7 @@ from helmr_runtime.http.answer_page import (
     render_page,
     with_action,
 )
+from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.security.callbacks import CallbackForm
 from helmr_runtime.security.completion import data_schema
 from helmr_runtime.security.nonces import NonceState, make_nonce, read_nonce
@@ -96,9 +96,7 @@ def wants_page(accept: str | None, content_type: str | None = None) -> bool:
     return "text/html" in takes or (content_type or "").lower().startswith(FORM_TYPES)
 
 
-async def opened(
-    service: Service, request: Request, looking: Awaitable[_Found]
-) -> _Found | Response:
+async def opened(exchange: Exchange, looking: Awaitable[_Found]) -> _Found | Response:
     """What a secret leads to; for a browser the page of a link that opens nothing, which does not say why (S-46).
 
     Raises:
@@ -107,9 +105,9 @@ async def opened(
     try:
         return await looking
     except NotFound:
-        if not wants_page(request.headers.get("accept"), request.headers.get("content-type")):
+        if not wants_page(exchange.headers.get("accept"), exchange.headers.get("content-type")):
             raise
-    return _html(AnswerPage(state=PageState.UNKNOWN, now=service.now()), is_post=False)
+    return _html(AnswerPage(state=PageState.UNKNOWN, now=exchange.service.now()), is_post=False)
 
 
 async def show(service: Service, asked: Asked) -> Response:

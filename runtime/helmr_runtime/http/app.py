@@ -1,4 +1,4 @@
-"""The ASGI app of a gateway: finds the route of a request, and what surrounds every one.
+"""The ASGI app of a gateway: finds the operation of a request, and does what surrounds every one.
 
 No framework stands between the server and a route; see decision 0028.
 
@@ -14,68 +14,28 @@ from functools import cached_property
 from http import HTTPStatus
 from typing import Any
 
-from fastapi.routing import APIRoute
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from helmr.errors import HelmrError, NotFound
+from helmr.operations import OPERATIONS
 from helmr_runtime import tracing
 from helmr_runtime.core.entries import Principal
-from helmr_runtime.http import openapi
+from helmr_runtime.http import callbacks, handlers, links, openapi
 from helmr_runtime.http.access import Access, Authenticator, Trusting
+from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.http.generations import Generations
+from helmr_runtime.http.mcp import endpoint as mcp
 from helmr_runtime.http.metrics import Metrics
-from helmr_runtime.http.paths import Paths
 from helmr_runtime.http.problems import no_route, problem_response
-from helmr_runtime.http.route import ServedRoute
-from helmr_runtime.http.routes import (
-    backups,
-    callbacks,
-    catalog,
-    corrections,
-    desk,
-    health,
-    keys,
-    ledgers,
-    links,
-    mcp,
-    notices,
-    queries,
-    runs,
-    schedules,
-    session_files,
-    sessions,
-    streams,
-    tokens,
-    waits,
-)
+from helmr_runtime.http.routing import served
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.security.limits import RateLimiter, check_host
 from helmr_runtime.security.origins import preflight_headers
 from helmr_runtime.service import Service
 
-ROUTERS = (
-    sessions.router,
-    session_files.router,
-    streams.router,
-    waits.router,
-    desk.router,
-    links.router,
-    runs.router,
-    corrections.router,
-    tokens.router,
-    callbacks.router,
-    keys.router,
-    schedules.router,
-    notices.router,
-    queries.router,
-    backups.router,
-    ledgers.router,
-    mcp.router,
-    catalog.router,
-    health.router,
-)
+SPECIAL = handlers.HANDLERS | callbacks.HANDLERS | links.HANDLERS | mcp.HANDLERS
+"""What is served by a handler of its own; everything else is a method of the service."""
 
 HEADERS = (
     (b"cache-control", b"no-store"),
@@ -119,6 +79,7 @@ class GatewayApp:
         self.authenticator: Authenticator = (
             Trusting(access, trusts) if trusts is not None else access
         )
+        self._paths = served(OPERATIONS, service, SPECIAL, self.authenticator, self.generations)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -146,20 +107,21 @@ class GatewayApp:
             _check_slashes(scope.get("raw_path") or b"")
         except HelmrError as error:
             return NO_ROUTE, problem_response(error)
-        found = PATHS.find(scope["path"])
+        found = self._paths.find(scope["path"])
         if found is None:
             return NO_ROUTE, no_route(HTTPStatus.NOT_FOUND, {})
-        place, scope["path_params"] = found
-        route = place.routes.get(scope["method"])
-        request = Request(scope, receive)
-        if route is not None:
-            return place.path, await route.answer(request)
-        methods = sorted(place.routes)
+        place, values = found
+        operation = place.by_method.get(scope["method"])
+        exchange = Exchange(scope, receive)
+        if operation is not None:
+            exchange.parts = values
+            return place.path, await operation.answer(exchange)
+        methods = sorted(place.by_method)
         if scope["method"] == "OPTIONS" and place.public_methods:
             allowed = {"Allow": ", ".join(sorted((*methods, "OPTIONS")))}
             told = preflight_headers(
-                request.headers.get("origin"),
-                request.headers.get("access-control-request-method"),
+                exchange.headers.get("origin"),
+                exchange.headers.get("access-control-request-method"),
                 place.public_methods,
             )
             return place.path, Response(status_code=204, headers=allowed | told)
@@ -168,12 +130,7 @@ class GatewayApp:
     @cached_property
     def document(self) -> dict[str, Any]:
         """The OpenAPI document."""
-        return openapi.document(ROUTERS, version=self.settings.version)
-
-
-def _served() -> Paths:
-    declared = [route for router in ROUTERS for route in router.routes]
-    return Paths(ServedRoute(route) for route in declared if isinstance(route, APIRoute))
+        return openapi.document(OPERATIONS, version=self.settings.version)
 
 
 def _check_slashes(raw_path: bytes) -> None:
@@ -188,6 +145,3 @@ def _check_slashes(raw_path: bytes) -> None:
 
 def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
     return next((value.decode("latin-1") for key, value in headers if key == name), None)
-
-
-PATHS = _served()

@@ -6,11 +6,11 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from helmr.client.headers import HEADER, LEDGERS_MAX, STAMP_CHARS_MAX
 from helmr.errors import HelmrError, LedgerSuperseded
+from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.service.copies import Copies
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class Generations:
         self._is_first = True
         self._superseded: LedgerSuperseded | None = None
 
-    async def meet(self, request: Request) -> None:
+    async def meet(self, exchange: Exchange) -> None:
         """Tell the ledger what an authenticated client has met, if it says anything.
 
         Raises:
@@ -38,14 +38,14 @@ class Generations:
         """
         try:
             if self._superseded is None:
-                await self._meet(request)
+                await self._meet(exchange)
         except LedgerSuperseded as error:
             self._superseded = error
-        if self._superseded is not None and request.method not in ("GET", "HEAD"):
+        if self._superseded is not None and exchange.method not in ("GET", "HEAD"):
             raise self._superseded
 
-    async def _meet(self, request: Request) -> None:
-        said = request.headers.get(HEADER)
+    async def _meet(self, exchange: Exchange) -> None:
+        said = exchange.headers.get(HEADER)
         if said is not None and len(said) <= (STAMP_CHARS_MAX + 1) * LEDGERS_MAX:
             await self._copies.meet([stamp.strip() for stamp in said.split(",")])
         if not self._is_known:

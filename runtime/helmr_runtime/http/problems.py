@@ -6,11 +6,9 @@ Source: RFC 9457.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
-from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.responses import Response
 
@@ -71,14 +69,15 @@ def unexpected(error_id: str) -> HelmrError:
     )
 
 
-def from_validation(error: RequestValidationError | ValidationError) -> UsageError:
+def from_validation(error: ValidationError, *, is_query: bool = False) -> UsageError:
     """A request that its model refuses: unknown or missing fields, wrong types, no such filter."""
-    items = error.errors()
-    errors = [{"path": _path(item["loc"]), "message": str(item["msg"])} for item in items]
+    errors = [
+        {"path": ".".join(map(str, item["loc"])), "message": str(item["msg"])}
+        for item in error.errors()
+    ]
     first = errors[0]
     where = f"{first['path']}: " if first["path"] else ""
-    is_filter = items[0]["loc"][:1] == ("query",) and first["path"] not in PAGING
-    kind = BadFilter if is_filter else BadRequest
+    kind = BadFilter if is_query and first["path"] not in PAGING else BadRequest
     return kind(f"{where}{first['message']}", errors=errors)
 
 
@@ -96,15 +95,6 @@ def no_route(status: HTTPStatus, headers: Mapping[str, str]) -> Response:
     )
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that may answer with these problems."""
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {
-        status: {"description": HTTPStatus(status).phrase, "content": content}
-        for status in sorted(statuses)
-    }
-
-
 def _headers(error: HelmrError) -> Mapping[str, str]:
     headers = {}
     if error.status == HTTPStatus.UNAUTHORIZED:
@@ -116,12 +106,3 @@ def _headers(error: HelmrError) -> Mapping[str, str]:
         # The rest of the body is not read, so nothing else can come over this connection.
         headers["Connection"] = "close"
     return headers
-
-
-def _path(location: Sequence[str | int]) -> str:
-    parts = (
-        location[1:]
-        if location and location[0] in ("body", "query", "header", "path")
-        else location
-    )
-    return ".".join(str(part) for part in parts)

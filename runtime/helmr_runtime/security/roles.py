@@ -29,24 +29,24 @@ def operation_at(method: str, path_template: str) -> Operation[Any]:
     return _BY_PLACE["GET" if method == "HEAD" else method, path_template]
 
 
-def check_role(role: Role, need: Need) -> None:
+def check_role(role: Role | None, need: Need) -> None:
     """Return if a key of that role may do it.
 
     Raises:
         RoleDenied: Names the role and the roles that would do.
     """
-    if may(role, need):
+    if role is not None and may(role, need):
         return
     enough = ", ".join(each.value for each in Role if may(each, need))
     raise RoleDenied(
-        f"a key with role {role.value} may not {need.value}",
+        f"a key with role {_name(role)} may not {need.value}",
         hint=f"Use a key with one of the roles {enough}.",
-        role=role.value,
+        role=_name(role),
         need=need.value,
     )
 
 
-def check_delegation(role: Role, scope: ScopeType) -> None:
+def check_delegation(role: Role | None, scope: ScopeType) -> None:
     """Return if a key of that role may make a public token of that scope: none gives what it lacks.
 
     Raises:
@@ -56,7 +56,7 @@ def check_delegation(role: Role, scope: ScopeType) -> None:
     check_role(role, SCOPE_NEEDS[scope])
 
 
-def check_maker(role: Role, asking: Principal, made_by: Principal) -> None:
+def check_maker(role: Role | None, asking: Principal, made_by: Principal) -> None:
     """Return if a key of that role may take back what was made by somebody.
 
     Raises:
@@ -65,9 +65,9 @@ def check_maker(role: Role, asking: Principal, made_by: Principal) -> None:
     is_own = (asking.type, asking.id) == (made_by.type, made_by.id)
     if not is_own and role is not Role.ADMIN:
         raise RoleDenied(
-            f"a key with role {role.value} may revoke only public tokens that it has made",
+            f"a key with role {_name(role)} may revoke only public tokens that it has made",
             hint="Use the key that made it, or one with the role admin.",
-            role=role.value,
+            role=_name(role),
         )
 
 
@@ -81,7 +81,7 @@ def check_on_behalf_of(role: Role, name: str | None) -> str | None:
         return None
     if role is not Role.ADMIN:
         raise RoleDenied(
-            f"a key with role {role.value} may not set {ON_BEHALF_OF_HEADER}", role=role.value
+            f"a key with role {_name(role)} may not set {ON_BEHALF_OF_HEADER}", role=_name(role)
         )
     return person_name(name)
 
@@ -89,6 +89,10 @@ def check_on_behalf_of(role: Role, name: str | None) -> str | None:
 def person_name(name: str) -> str:
     """A person's name as it is recorded."""
     return "".join(char for char in name.strip() if char.isprintable())[:ON_BEHALF_OF_MAX]
+
+
+def _name(role: Role | None) -> str:
+    return role.value if role is not None else "none"
 
 
 def role_table() -> str:

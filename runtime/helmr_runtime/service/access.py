@@ -14,6 +14,7 @@ from helmr.models import (
     ApiKeyInfo,
     ApiKeyReceipt,
     ApiKeyRequest,
+    ListQuery,
     Page,
     PublicTokenInfo,
     PublicTokenReceipt,
@@ -36,7 +37,7 @@ from helmr_runtime.core.tokens import (
     RevokeCompletionToken,
 )
 from helmr_runtime.rpc.ledger_client import Json, LedgerClient
-from helmr_runtime.security.roles import check_maker
+from helmr_runtime.security.roles import check_delegation, check_maker
 from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash
 from helmr_runtime.security.session_keys import SessionKeys
 from helmr_runtime.security.task_secrets import TaskSecrets
@@ -94,7 +95,9 @@ class AccessTokens:
         Raises:
             BadRequest: The scope, an origin or the number of uses can't be used.
             SessionNotFound, StreamNotFound, TokenNotFound: What it names is not there.
+            RoleDenied: The caller's key may not do itself what the token is for.
         """
+        check_delegation(caller.role, ScopeType(request.scope.type))
         named = request.scope.model_dump(exclude_none=True)
         check_correlation_id(named)
         scope = scope_of_request(named)
@@ -144,14 +147,12 @@ class AccessTokens:
         task = str((await self._ledger.brief(scope.session_id or ""))["task"])
         await self._catalog.stream(task, scope.stream or "", direction)
 
-    async def list(
-        self, *, limit: int | None = None, cursor: str | None = None
-    ) -> Page[PublicTokenInfo]:
+    async def list(self, query: ListQuery) -> Page[PublicTokenInfo]:
         """Public tokens, newest first, with the uses they have left."""
-        found = await self._ledger.list_public_tokens(limit=limit, cursor=cursor)
+        found = await self._ledger.list_public_tokens(**query.given())
         return Page[PublicTokenInfo].model_validate(found)
 
-    async def revoke(self, caller: Caller, public_token_id: str, role: Role) -> PublicTokenInfo:
+    async def revoke(self, caller: Caller, public_token_id: str) -> PublicTokenInfo:
         """Revoke one; revoking again changes nothing.
 
         Raises:
@@ -159,9 +160,9 @@ class AccessTokens:
             RoleDenied: Another has made it, and the role is not admin.
         """
         ids.check_id(public_token_id, ids.PUBLIC_TOKEN)
-        if role is not Role.ADMIN:
+        if caller.role is not Role.ADMIN:
             made_by = Principal.from_json(await self._ledger.public_token_maker(public_token_id))
-            check_maker(role, caller.principal, made_by)
+            check_maker(caller.role, caller.principal, made_by)
         info = await self._ledger.get_public_token(public_token_id)
         operation = caller.operation("public_tokens.revoke", public_token_id)
         session_id = info["scope"].get("session")
@@ -227,11 +228,9 @@ class ApiKeys:
             )
         return ApiKeyReceipt.model_validate({**info, "secret": secret})
 
-    async def list(
-        self, *, limit: int | None = None, cursor: str | None = None
-    ) -> Page[ApiKeyInfo]:
+    async def list(self, query: ListQuery) -> Page[ApiKeyInfo]:
         """API keys, newest first, revoked ones too."""
-        found = await self._ledger.list_api_keys(limit=limit, cursor=cursor)
+        found = await self._ledger.list_api_keys(**query.given())
         return Page[ApiKeyInfo].model_validate(found)
 
     async def revoke(self, caller: Caller, key_id: str) -> ApiKeyInfo:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import difflib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from helmr.errors import BadSchema, NotReady, StreamNotFound, TaskNotFound
-from helmr.models import Catalog, StreamInfo, TaskInfo
+from pydantic import BaseModel
+
+from helmr.errors import BadCursor, BadSchema, NotReady, StreamNotFound, TaskNotFound
+from helmr.models import Catalog, ListQuery, Page, StreamInfo, TaskInfo
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.security.schemas import DataSchema
 
@@ -60,6 +62,17 @@ class CatalogView:
                 raise NotReady("no catalog has been written yet", retry_after_s=1)
             self._known = Catalog.model_validate(found)
         return self._known
+
+    async def tasks(self, query: ListQuery) -> Page[TaskInfo]:
+        """A page of the tasks, with the JSON Schemas of their payloads and results, by id."""
+        found = sorted((await self.get()).tasks, key=lambda task: task.id)
+        return Page[TaskInfo].model_validate(_page(found, query))
+
+    async def streams(self, query: ListQuery) -> Page[StreamInfo]:
+        """A page of the streams, with their JSON Schemas, by name."""
+        found = (await self.get()).streams
+        ordered = sorted(found, key=lambda stream: (stream.name, stream.direction, stream.tasks))
+        return Page[StreamInfo].model_validate(_page(ordered, query))
 
     async def task(self, task_id: str) -> TaskInfo:
         """The task with that id.
@@ -115,6 +128,20 @@ class CatalogView:
         """The JSON Schema of an input stream, None if the catalog does not have it."""
         found = _find_stream(await self.get(), task_id, name, "input")
         return found.json_schema if found is not None else None
+
+
+def _page(items: Sequence[BaseModel], query: ListQuery) -> dict[str, object]:
+    """A page of a list that is whole in memory; its cursor is the number of items before it."""
+    start = 0
+    if query.cursor is not None:
+        if not (query.cursor.isascii() and query.cursor.isdecimal()) or len(query.cursor) > 9:
+            raise BadCursor(f"{query.cursor[:40]!r} is not a cursor of this list")
+        start = int(query.cursor)
+    end = start + query.limit
+    return {
+        "items": items[start:end],
+        "next_cursor": str(end) if end < len(items) else None,
+    }
 
 
 def _find_task(catalog: Catalog, task_id: str) -> TaskInfo | None:

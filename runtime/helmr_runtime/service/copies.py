@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from helmr.models import PruneReceipt, PruneRequest
+from helmr.models import CopyQuery, PruneReceipt, PruneRequest
 from helmr_runtime.clock import Clock
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.pruning import Prune
@@ -21,25 +21,19 @@ class Copies:
         self._ledger = ledger
         self.followers = Followers(clock)
 
-    async def page(
-        self, position: CopyPosition, wait_s: float, follower: str | None = None
-    ) -> bytes:
+    async def page(self, query: CopyQuery) -> bytes:
         """A `CopyPage` as JSON text; rows go through as the ledger made them.
-
-        Args:
-            position: How far the follower is.
-            wait_s: How long to wait for the first entry.
-            follower: Its name, if it wants to be watched.
 
         Raises:
             LedgerDiverged: The follower's entries are not this ledger's.
             StoreUnavailable: It can't be read now.
         """
+        position = CopyPosition(query.after, query.hash, query.nil_offset, query.nil_hash)
         page = await self._ledger.copied_page(position)
-        if follower is not None:
-            self.followers.seen(follower, position.offset, page.head)
-        if wait_s and page.copied.through <= position.offset:
-            await self._ledger.feed(position.offset, 1, wait_s)
+        if query.follower is not None:
+            self.followers.seen(query.follower, position.offset, page.head)
+        if query.wait_s and page.copied.through <= position.offset:
+            await self._ledger.feed(position.offset, 1, query.wait_s)
             page = await self._ledger.copied_page(position)
         facts = {
             "through": page.copied.through,

@@ -5,14 +5,13 @@ A link is a public token whose scope is a wait: made and revoked in the wait's s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from helmr import ids
 from helmr.durations import seconds
 from helmr.errors import BadRequest, KeyNotFound
-from helmr.models import AnswerLinkInfo, AnswerLinkReceipt, AnswerLinkRequest, WaitStatus
+from helmr.models import AnswerLinkInfo, AnswerLinkReceipt, AnswerLinkRequest, Page, WaitStatus
 from helmr.roles import ScopeType
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import CreatePublicToken, RevokePublicToken
@@ -103,7 +102,7 @@ class AnswerLinks:
         url = secrets.link_url(made_id, str(receipt["key_id"]))
         return AnswerLinkReceipt.model_validate({**info.model_dump(), "url": url})
 
-    async def list(self, wait_id: str) -> Sequence[AnswerLinkInfo]:
+    async def list(self, wait_id: str) -> Page[AnswerLinkInfo]:
         """The links of a wait, newest first; revoked and expired ones too, while they are remembered.
 
         Raises:
@@ -111,7 +110,8 @@ class AnswerLinks:
         """
         ids.check_id(wait_id, ids.WAIT)
         await self._ledger.get_wait(wait_id)
-        return [await self._info(one, wait_id) for one in await self._ledger.links_of_wait(wait_id)]
+        found = await self._ledger.links_of_wait(wait_id)
+        return Page[AnswerLinkInfo](items=[await self._info(one, wait_id) for one in found])
 
     async def revoke(self, caller: Caller, wait_id: str, link_id: str) -> AnswerLinkInfo:
         """Revoke a link; revoking again, or after its wait, changes nothing.

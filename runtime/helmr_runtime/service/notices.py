@@ -113,7 +113,7 @@ class Notices:
         error = await self._teller(name).test()
         return NoticeTestReceipt(target=name, taken=error is None, error=error)
 
-    def retry(self, name: str) -> NoticeRetryReceipt:
+    async def retry(self, name: str) -> NoticeRetryReceipt:
         """Try now what a target has not taken.
 
         Raises:

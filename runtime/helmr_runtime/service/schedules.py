@@ -6,6 +6,7 @@ import asyncio
 
 from helmr.errors import BadDefinition, BadRequest, RunActive
 from helmr.models import (
+    ListQuery,
     Page,
     ScheduleInfo,
     ScheduleReceipt,
@@ -14,6 +15,7 @@ from helmr.models import (
     StartRequest,
 )
 from helmr.schedules import timing
+from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.schedules import DeleteSchedule, PauseSchedule, WriteSchedule, tag_of
 from helmr_runtime.rpc.ledger_client import Json, LedgerClient
 from helmr_runtime.service.caller import Caller
@@ -87,25 +89,33 @@ class Schedules:
         """
         return ScheduleInfo.model_validate(await self._ledger.get_schedule(name))
 
-    async def list(
-        self, *, limit: int | None = None, cursor: str | None = None
-    ) -> Page[ScheduleInfo]:
+    async def list(self, query: ListQuery) -> Page[ScheduleInfo]:
         """Schedules by name."""
-        found = await self._ledger.list_schedules(limit=limit, cursor=cursor)
+        found = await self._ledger.list_schedules(**query.given())
         return Page[ScheduleInfo].model_validate(found)
 
-    async def set_paused(self, caller: Caller, name: str, paused: bool) -> ScheduleInfo:
-        """Pause it or go on with it; idempotent. Times that pass meanwhile are not missed.
+    async def pause(self, caller: Caller, name: str) -> ScheduleInfo:
+        """Pause it; idempotent. Times that pass meanwhile are not missed.
 
         Raises:
             ScheduleNotFound: None with that name.
         """
-        verb = "schedules.pause" if paused else "schedules.resume"
+        return await self._set_paused(caller.operation("schedules.pause", name), caller, name, True)
+
+    async def resume(self, caller: Caller, name: str) -> ScheduleInfo:
+        """Go on with it; idempotent.
+
+        Raises:
+            ScheduleNotFound: None with that name.
+        """
+        operation = caller.operation("schedules.resume", name)
+        return await self._set_paused(operation, caller, name, False)
+
+    async def _set_paused(
+        self, operation: Operation, caller: Caller, name: str, paused: bool
+    ) -> ScheduleInfo:
         fact = PauseSchedule(
-            principal=caller.principal,
-            operation=caller.operation(verb, name),
-            name=name,
-            paused=paused,
+            principal=caller.principal, operation=operation, name=name, paused=paused
         )
         await self._write(fact)
         return await self.get(name)

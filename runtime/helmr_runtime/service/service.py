@@ -16,9 +16,9 @@ from helmr_runtime.service.access import AccessTokens, ApiKeys, KeysOf
 from helmr_runtime.service.backups import Backups
 from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.chunks import ChunkHub
+from helmr_runtime.service.claims import Claims
 from helmr_runtime.service.copies import Copies
 from helmr_runtime.service.corrections import Corrections
-from helmr_runtime.service.desk import Desk
 from helmr_runtime.service.events import Events
 from helmr_runtime.service.feed import FeedHub, FeedItem
 from helmr_runtime.service.health import HealthView
@@ -49,8 +49,8 @@ GUEST_CATALOG_AGE_S = 2.0
 
 
 class Service:
-    """The operations by noun: `sessions`, `session_files`, `backups`, `copies`, `runs`, `waits`, `links`, `tokens`,
-    `public_tokens`, `api_keys`, `schedules`, `events`, `notices`, `queries`, `catalog`, `health`.
+    """The operations by noun: `sessions`, `session_files`, `backups`, `copies`, `runs`, `waits`, `claims`, `links`,
+    `tokens`, `public_tokens`, `api_keys`, `schedules`, `events`, `notices`, `queries`, `catalog`, `health`.
 
     Args:
         ledger: Reads, and the start of sessions.
@@ -115,7 +115,7 @@ class Service:
             repeats,
             clock.now,
         )
-        self.desk = Desk(ledger, self.router, self.waits)
+        self.claims = Claims(ledger, self.router, self.waits)
         self.links = AnswerLinks(ledger, self.router, keys, clock, repeats, base_url)
         self.sessions = Sessions(
             ledger, self.router, self.catalog, self.waits, self.runs, self.hub, repeats

@@ -11,14 +11,18 @@ from helmr.errors import BadRequest, TooLarge
 from helmr.models import (
     CORRELATION_ID_MAX,
     VALUE_BYTES_MAX,
+    AfterQuery,
     CloseRequest,
     EntryInfo,
+    ListQuery,
     NoteReceipt,
     NoteRequest,
+    OutputQuery,
     Page,
     RecordInfo,
     RunInfo,
     RunRequest,
+    RunsQuery,
     RunStatus,
     SendReceipt,
     SendRequest,
@@ -30,6 +34,7 @@ from helmr.models import (
 from helmr_runtime import tracing
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import AddNote, CancelSession, CloseSession, Send, StartRun
+from helmr_runtime.core.public_tokens import check_send
 from helmr_runtime.ports import StartSession
 from helmr_runtime.rpc.ledger_client import Json, LedgerClient
 from helmr_runtime.service.caller import Caller
@@ -156,33 +161,29 @@ class Sessions:
         """Sessions, newest first; their waits without body and schema."""
         return Page[SessionInfo].model_validate(await self._ledger.list_sessions(**wanted.given()))
 
-    async def transcript(
-        self,
-        session_id: str,
-        *,
-        after: int | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Page[EntryInfo]:
+    async def runs(self, session_id: str, query: ListQuery) -> Page[RunInfo]:
+        """The session's runs, newest first.
+
+        Raises:
+            SessionNotFound: No session with that id.
+        """
+        await self.get(session_id)
+        return await self._runs.list(RunsQuery(session_id=session_id, **dict(query)))
+
+    async def transcript(self, session_id: str, query: AfterQuery) -> Page[EntryInfo]:
         """Entries by seq (S-50).
 
         Raises:
             SessionNotFound: No session with that id.
         """
         ids.check_id(session_id, ids.SESSION)
-        found = await self._ledger.transcript(session_id, after=after, limit=limit, cursor=cursor)
+        found = await self._ledger.transcript(session_id, **query.given())
         return Page[EntryInfo].model_validate(found)
 
     # --- input and output -------------------------------------------------------------------------
 
     async def send(
-        self,
-        caller: Caller,
-        session_id: str,
-        stream: str,
-        request: SendRequest,
-        *,
-        public_token_id: str | None = None,
+        self, caller: Caller, session_id: str, stream: str, request: SendRequest
     ) -> SendReceipt:
         """Append a record to an input stream (S-20…S-28).
 
@@ -191,9 +192,13 @@ class Sessions:
             StreamNotFound: The task has no such stream; lists those there are.
             SchemaMismatch: With the failing paths (S-21).
             SessionTerminal: It is closed or cancelled.
+            ScopeDenied: The caller's public token is for another session, stream or correlation id.
         """
+        given = request.correlation_id
+        if caller.public_token is not None:
+            given = check_send(caller.public_token, session_id, stream, given)
         ids.check_id(session_id, ids.SESSION)
-        correlation_id = _trimmed(request.correlation_id)
+        correlation_id = _trimmed(given)
         asked = [request.data, correlation_id, request.idempotency_key]
         command = Send(
             principal=caller.principal,
@@ -204,20 +209,12 @@ class Sessions:
             correlation_id=correlation_id,
             idempotency_key=request.idempotency_key,
             next_run_id=ids.new_id(ids.RUN),
-            public_token_id=public_token_id,
+            public_token_id=caller.public_token_id,
         )
         receipt = await self._router.command(session_id, command)
         return SendReceipt.model_validate(receipt)
 
-    async def inputs(
-        self,
-        session_id: str,
-        stream: str,
-        *,
-        after: int | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Page[RecordInfo]:
+    async def inputs(self, session_id: str, stream: str, query: AfterQuery) -> Page[RecordInfo]:
         """Records of an input stream, consumed or not, by seq.
 
         Raises:
@@ -225,20 +222,10 @@ class Sessions:
             StreamNotFound: The task has no such stream.
         """
         await self._check_stream(session_id, stream, "input")
-        found = await self._ledger.inputs(
-            session_id, stream, after=after, limit=limit, cursor=cursor
-        )
+        found = await self._ledger.inputs(session_id, stream, **query.given())
         return Page[RecordInfo].model_validate(found)
 
-    async def outputs(
-        self,
-        session_id: str,
-        stream: str,
-        *,
-        after: int | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> Page[RecordInfo]:
+    async def outputs(self, session_id: str, stream: str, query: OutputQuery) -> Page[RecordInfo]:
         """Records of an output stream, by seq.
 
         Raises:
@@ -247,13 +234,13 @@ class Sessions:
         """
         await self._check_stream(session_id, stream, "output")
         found = await self._ledger.outputs(
-            session_id, stream, after=after, limit=limit, cursor=cursor
+            session_id, stream, after=query.after, limit=query.limit, cursor=query.cursor
         )
         return Page[RecordInfo].model_validate(found)
 
     # --- runs and ends ----------------------------------------------------------------------------
 
-    async def start_run(self, caller: Caller, session_id: str, request: RunRequest) -> RunInfo:
+    async def run(self, caller: Caller, session_id: str, request: RunRequest) -> RunInfo:
         """Start the next run of an open, idle session (S-2).
 
         Raises:

@@ -21,6 +21,7 @@ from helmr.models import (
 from helmr.wait_options import JSON
 from helmr_runtime import tracing
 from helmr_runtime.core.commands import Operation
+from helmr_runtime.core.public_tokens import check_complete
 from helmr_runtime.core.tokens import CancelToken, CompleteToken, CreateToken
 from helmr_runtime.rpc.ledger_client import Json, LedgerClient
 from helmr_runtime.security.completion import complete, data_schema
@@ -147,7 +148,11 @@ class Tokens:
             SchemaMismatch: The data does not fit; nothing happened and no use is spent.
             TokenCompleted, TokenExpired, TokenCancelled: It has ended.
             TokenExhausted: The public token's uses are spent.
+            ScopeDenied: The caller's public token is for another one.
         """
+        if caller.public_token is not None:
+            check_complete(caller.public_token, token_id)
+            public_token_id = caller.public_token.id
         ids.check_id(token_id, ids.TOKEN)
         operation = self.completing(caller, token_id, request)
 

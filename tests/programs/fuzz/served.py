@@ -18,7 +18,7 @@ from hypothesis.strategies import DrawFn
 
 from helmr.tasks import Task
 from helmr_runtime.catalog import Registry
-from helmr_runtime.http.routes import mcp
+from helmr_runtime.http.mcp import endpoint as mcp
 from helmr_runtime.security.secrets import SecretKind, make_secret
 from tests.http.mcp import asking_tasks
 from tests.programs.fuzz.damage import altered, damaged

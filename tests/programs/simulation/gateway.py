@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from helmr.models import (
     ClaimRequest,
     CloseRequest,
     CompleteRequest,
+    CopyQuery,
     ForkRequest,
     NoteRequest,
     PruneRequest,
@@ -23,11 +25,15 @@ from helmr.models import (
     RewindPreviewRequest,
     RewindRequest,
     RunRequest,
+    RunsQuery,
     SendRequest,
     StartRequest,
     TokenRequest,
+    WaitsQuery,
 )
+from helmr.roles import Role, ScopeType
 from helmr_runtime.core.entries import Principal
+from helmr_runtime.core.public_tokens import PublicToken, Scope
 from helmr_runtime.http.generations import Generations
 from helmr_runtime.ports.copies import CopyPosition
 from helmr_runtime.security.secrets import secret_hash
@@ -44,7 +50,15 @@ class Gateway:
 
     async def copy(self, position: CopyPosition, wait_s: float) -> bytes:
         """A page for a follower."""
-        return await self._service.copies.page(position, wait_s, "simulated")
+        query = CopyQuery(
+            after=position.offset,
+            hash=position.hash,
+            nil_offset=position.nil_offset,
+            nil_hash=position.nil_hash,
+            wait_s=wait_s,
+            follower="simulated",
+        )
+        return await self._service.copies.page(query)
 
     async def make_token_as(
         self,
@@ -67,16 +81,15 @@ class Gateway:
         self, kind: str, principal: Principal, operation_id: str, target: str, parts: dict[str, Any]
     ) -> Any:
         """Have the service do it."""
-        service, caller = self._service, Caller(principal, operation_id)
+        service, caller = self._service, Caller(principal, operation_id, Role.ADMIN)
         match kind:
             case "start":
                 return await service.sessions.start(caller, StartRequest(**parts))
             case "send" | "public_send":
-                public = principal.id if principal.type == "public_token" else None
                 stream, parts = parts["stream"], parts["request"]
-                return await service.sessions.send(
-                    caller, target, stream, SendRequest(**parts), public_token_id=public
-                )
+                if principal.type == "public_token":
+                    caller = replace(caller, role=None, public_token=_token(caller, target, stream))
+                return await service.sessions.send(caller, target, stream, SendRequest(**parts))
             case "answer" | "answer_batch":
                 return await service.waits.answer(caller, target, AnswerRequest(**parts))
             case "complete":
@@ -94,17 +107,17 @@ class Gateway:
             case "retry":
                 return await service.runs.retry(caller, target)
             case "start_run":
-                return await service.sessions.start_run(caller, target, RunRequest(**parts))
+                return await service.sessions.run(caller, target, RunRequest(**parts))
             case "note":
                 return await service.sessions.note(caller, target, NoteRequest(**parts))
             case "share":
                 return await service.public_tokens.create(caller, PublicTokenRequest(**parts))
             case "claim":
-                return await service.desk.claim(caller, target, ClaimRequest(**parts))
+                return await service.claims.claim(caller, target, ClaimRequest(**parts))
             case "release":
-                return await service.desk.release(caller, target)
+                return await service.claims.release(caller, target)
             case "assign":
-                return await service.desk.assign(caller, target, AssignRequest(**parts))
+                return await service.claims.assign(caller, target, AssignRequest(**parts))
             case "link":
                 return await service.links.create(caller, target, AnswerLinkRequest(**parts))
             case "revoke_link":
@@ -128,14 +141,16 @@ class Gateway:
                 return await service.corrections.amend(caller, target, AmendRequest(**parts))
             case "fork":
                 return await service.corrections.fork(caller, target, ForkRequest(**parts))
-            case "pause" | "resume":
-                return await service.schedules.set_paused(caller, target, kind == "pause")
+            case "pause":
+                return await service.schedules.pause(caller, target)
+            case "resume":
+                return await service.schedules.resume(caller, target)
             case "run_schedule":
                 return await service.schedules.run(caller, target)
             case "waits":
-                return (await service.waits.list()).items
+                return (await service.waits.list(WaitsQuery())).items
             case "runs":
-                return (await service.runs.list()).items
+                return (await service.runs.list(RunsQuery())).items
             case _:
                 raise AssertionError(kind)
 
@@ -157,3 +172,15 @@ class Asked:
     operation_id: str
     target: str
     parts: dict[str, Any]
+
+
+def _token(caller: Caller, session_id: str, stream: str) -> PublicToken:
+    """The public token that a gateway would have found by its secret."""
+    scope = Scope(type=ScopeType.SESSION_INPUT_SEND, session_id=session_id, stream=stream)
+    return PublicToken(
+        id=caller.principal.id or "",
+        scope=scope,
+        secret_hash="",
+        created_at=datetime.min.replace(tzinfo=UTC),
+        expires_at=datetime.max.replace(tzinfo=UTC),
+    )

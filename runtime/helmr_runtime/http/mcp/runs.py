@@ -23,6 +23,7 @@ from helmr.errors import (
     WaitTimedOut,
 )
 from helmr.models import (
+    AfterQuery,
     AnswerLinkRequest,
     AnswerRequest,
     EntryInfo,
@@ -34,7 +35,7 @@ from helmr.models import (
     TaskInfo,
     WaitInfo,
 )
-from helmr.roles import Need, Role, may
+from helmr.roles import Need, may
 from helmr_runtime.http.mcp import questions
 from helmr_runtime.http.mcp.questions import Answer, Modes, Unanswered
 from helmr_runtime.service import Caller, Service
@@ -71,32 +72,29 @@ class Runs:
 
     Args:
         service: The operations.
-        principal: Who calls.
-        role: What its key may do.
+        own_caller: Who calls, under the operation id of the request, for the one thing that it asks to be done.
         tasks: The tasks that are tools, by id.
-        own_caller: The caller under the operation id of the request, for the one thing that it asks to be done.
     """
 
     def __init__(
         self,
         service: Service,
         own_caller: Caller,
-        role: Role,
         tasks: Mapping[str, TaskInfo],
     ) -> None:
         self.service = service
         self.own_caller = own_caller
         self.principal = own_caller.principal
         self.tasks = tasks
-        self._role = role
 
     def may(self, need: Need) -> bool:
         """True if the caller's role covers it."""
-        return may(self._role, need)
+        role = self.own_caller.role
+        return role is not None and may(role, need)
 
     def _caller(self) -> Caller:
         """The caller under a fresh operation id, for what follows from the request."""
-        return Caller(self.principal)
+        return Caller(self.principal, role=self.own_caller.role)
 
     # --- start, see, cancel -----------------------------------------------------------------------
 
@@ -246,7 +244,7 @@ class Runs:
         while before > 0:
             after = max(0, before - ENTRIES_AT_ONCE)
             page = await self.service.sessions.transcript(
-                session.id, after=after, limit=before - after
+                session.id, AfterQuery(after=after, limit=before - after)
             )
             for entry in reversed(page.items):
                 yield entry
@@ -255,7 +253,7 @@ class Runs:
     async def _has_started(self, session: SessionInfo) -> bool:
         if self.principal.id is None or session.forked_from is not None:
             return False
-        first = await self.service.sessions.transcript(session.id, after=0, limit=1)
+        first = await self.service.sessions.transcript(session.id, AfterQuery(after=0, limit=1))
         by = first.items[0].principal
         return (by.type, by.id) == (self.principal.type, self.principal.id)
 
@@ -265,7 +263,9 @@ class Runs:
             return run
         cursor: str | None = None
         while True:
-            page = await self.service.sessions.transcript(run.session_id, cursor=cursor, limit=200)
+            page = await self.service.sessions.transcript(
+                run.session_id, AfterQuery(cursor=cursor, limit=200)
+            )
             for entry in page.items:
                 if entry.run_id == run.id and entry.kind in _ENDS:
                     return RunInfo.model_validate(

@@ -17,19 +17,19 @@ from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Scope
 
 from helmr import ids
 from helmr.errors import HelmrError
 from helmr.roles import Need
+from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.http.mcp.calls import TaskCalls, ability_of, told
 from helmr_runtime.http.mcp.runs import Runs
 from helmr_runtime.http.mcp.tasks import add_tasks
 from helmr_runtime.http.mcp.tools import OWN_TOOLS, payload_of, task_tool, tool_name
 from helmr_runtime.http.problems import from_validation, unexpected
-from helmr_runtime.service import Caller, Service
+from helmr_runtime.service import Caller
 
 logger = logging.getLogger(__name__)
 
@@ -52,19 +52,19 @@ Called = types.CallToolResult | types.InputRequiredResult
 logging.getLogger("mcp.server.streamable_http_manager").setLevel(logging.WARNING)
 
 
-async def answer(request: Request, caller: Caller, body: bytes) -> Response:
+async def answer(exchange: Exchange, caller: Caller, body: bytes) -> Response:
     """The answer to a request whose caller is known, and whose body is strict JSON."""
-    service: Service = request.app.service
+    service = exchange.service
     catalog = await service.catalog.get()
     tasks = {task.id: task for task in catalog.tasks if task.mcp}
-    runs = Runs(service, caller, request.state.role, tasks)
-    version: str = request.app.settings.version
+    runs = Runs(service, caller, tasks)
+    version = exchange.settings.version
     manager = StreamableHTTPSessionManager(
         make_server(runs, version), json_response=True, stateless=True
     )
     sent = _Sent()
     async with manager.run():
-        await manager.handle_request(_bare(request.scope), _given(body), sent)
+        await manager.handle_request(_bare(exchange.scope), _given(body), sent)
     return sent.response()
 
 

@@ -19,6 +19,7 @@ from helmr.forms.reader import find_reference
 from helmr.models import (
     ASSIGNEE_MAX,
     TOKEN_TAG_MAX,
+    AfterQuery,
     AnswerRequest,
     SendRequest,
     TaskInfo,
@@ -170,7 +171,8 @@ async def _answer(runs: Runs, given: _AnswerArguments) -> types.CallToolResult:
 async def _session(runs: Runs, given: _SessionArguments) -> types.CallToolResult:
     session = await runs.service.sessions.get(given.session_id)
     page = await runs.service.sessions.transcript(
-        session.id, after=max(0, session.last_seq - ENTRIES_SHOWN), limit=ENTRIES_SHOWN
+        session.id,
+        AfterQuery(after=max(0, session.last_seq - ENTRIES_SHOWN), limit=ENTRIES_SHOWN),
     )
     shown = {
         "session": session.model_dump(by_alias=True, mode="json"),

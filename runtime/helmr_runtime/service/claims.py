@@ -26,7 +26,7 @@ from helmr_runtime.service.waits import Waits
 T = TypeVar("T")
 
 
-class Desk:
+class Claims:
     """Claim, release and assign waits."""
 
     def __init__(self, ledger: LedgerClient, router: Router, waits: Waits) -> None:

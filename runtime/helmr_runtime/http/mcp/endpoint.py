@@ -9,34 +9,21 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter
-from starlette.requests import Request
 from starlette.responses import Response
 
 from helmr import jsonio
 from helmr.errors import BadJson, MissingExtra, OriginDenied
-from helmr_runtime.http.bodies import read_raw
-from helmr_runtime.http.problems import documented
-from helmr_runtime.http.shape import CallerDep
-
-router = APIRouter(tags=["mcp"])
+from helmr_runtime.http.exchange import Exchange
+from helmr_runtime.http.routing import Handler
 
 SERVER = "helmr_runtime.http.mcp.server"
 PARSE_ERROR = -32700
 
 
-MESSAGE = {"application/json": {"schema": {"type": "object"}}}
-"""JSON-RPC has errors of its own, which come with statuses of HTTP."""
-ANSWERS = documented(400, 404, 413, 415, 429)
-for _status in (400, 404):
-    ANSWERS[_status]["content"] = {**ANSWERS[_status]["content"], **MESSAGE}
-
-
-@router.post("/mcp", response_model=dict[str, Any], responses=ANSWERS)
-async def speak_mcp(request: Request, caller: CallerDep) -> Response:
-    """One message of the Model Context Protocol: a JSON-RPC request of revision 2026-07-28, or of an earlier one."""
-    _check_origin(request)
-    body = await read_raw(request)
+async def speak_mcp(exchange: Exchange) -> Response:
+    """One message of the protocol; JSON-RPC has errors of its own, which come with statuses of HTTP."""
+    _check_origin(exchange)
+    body = await exchange.raw()
     try:
         jsonio.loads(body)
     except BadJson as error:
@@ -44,7 +31,7 @@ async def speak_mcp(request: Request, caller: CallerDep) -> Response:
         text = json.dumps({"jsonrpc": "2.0", "id": None, "error": told})
         return Response(text, status_code=400, media_type="application/json")
     server = await asyncio.to_thread(_loaded)
-    response: Response = await server.answer(request, caller, body)
+    response: Response = await server.answer(exchange, exchange.caller(), body)
     return response
 
 
@@ -59,14 +46,14 @@ def _loaded() -> Any:
     return importlib.import_module(SERVER)
 
 
-def _check_origin(request: Request) -> None:
+def _check_origin(exchange: Exchange) -> None:
     """Return if no page sent the request, or one of this host: a page of another name could be anybody's.
 
     Raises:
         OriginDenied: It is another's.
     """
-    origin = request.headers.get("origin")
-    if origin is not None and _host_of(origin) != request.headers.get("host", ""):
+    origin = exchange.headers.get("origin")
+    if origin is not None and _host_of(origin) != exchange.headers.get("host", ""):
         raise OriginDenied(f"pages of {origin[:100]!r} may not speak MCP with this runtime")
 
 
@@ -75,3 +62,6 @@ def _host_of(origin: str) -> str | None:
         return urlsplit(origin).netloc
     except ValueError:  # a bracket that is not closed
         return None
+
+
+HANDLERS: dict[str, Handler] = {"speak_mcp": speak_mcp}

@@ -1,0 +1,183 @@
+"""/v1/callbacks/{secret}: completing a token by its URL, and the page for people (S-42).
+
+GET shows, and never acts. POST acts by content type: JSON as programs send it, a form as the page sends it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from starlette.responses import Response
+
+from helmr.errors import NotFound, TokenNotFound
+from helmr.models import CompleteRequest
+from helmr.roles import ScopeType
+from helmr_runtime.core.entries import Principal, from_iso
+from helmr_runtime.core.public_tokens import PublicToken
+from helmr_runtime.http.answer_flow import opened, show, submit, who_answered
+from helmr_runtime.http.answer_page import PageState
+from helmr_runtime.http.exchange import Exchange
+from helmr_runtime.http.routing import Handler, json_response
+from helmr_runtime.rpc.ledger_client import Json
+from helmr_runtime.security.callbacks import CallbackForm, read_callback
+from helmr_runtime.security.origins import check_origin
+from helmr_runtime.security.secrets import SecretKind, parse_secret, secret_hash
+from helmr_runtime.service import Caller, Service
+
+_ENDED = {"expired": PageState.EXPIRED, "cancelled": PageState.CANCELLED}
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """A token and the secret by which it was reached; what the answer page asks for."""
+
+    service: Service
+    token: Json
+    caller: Caller
+    public_token: PublicToken | None = None
+
+    @property
+    def public_token_id(self) -> str | None:
+        """The public token that completes it, if it was reached by one."""
+        return self.public_token.id if self.public_token is not None else None
+
+    @property
+    def id(self) -> str:
+        return str(self.token["id"])
+
+    @property
+    def schema(self) -> Any:
+        return self.token["schema"]
+
+    @property
+    def initial(self) -> Any:
+        return self.token["initial"]
+
+    def state(self, now: datetime) -> PageState:
+        token = self.token
+        if token["status"] == "completed":
+            return PageState.RECORDED if self._is_own else PageState.OVERTAKEN
+        if token["status"] != "pending":
+            return _ENDED[token["status"]]
+        if now >= from_iso(token["expires_at"]):
+            return PageState.EXPIRED
+        return PageState.SIGNED if token["verify"] is not None else PageState.OPEN
+
+    @property
+    def _is_own(self) -> bool:
+        """Completed through the same secret: whoever holds it may see what was recorded."""
+        if self.public_token is not None:
+            return bool(self.token["completed_by_public_token"] == self.public_token.id)
+        return bool(self.token["ended_by"]["type"] == "callback")
+
+    async def texts(self) -> dict[str, Any]:
+        token = self.token
+        is_own = token["status"] == "completed" and self._is_own
+        return {
+            **await self.service.tokens.asked(token),
+            "asked_at": from_iso(token["created_at"]),
+            "deadline_at": from_iso(token["expires_at"]),
+            "answer": token["data"] if is_own else None,
+            "ended_at": from_iso(token["ended_at"]) if token["ended_at"] is not None else None,
+            "ended_by": who_answered(token["ended_by"]),
+        }
+
+    async def take(self, data: Any, nonce_id: str | None) -> None:
+        await self.service.tokens.complete(
+            self.caller,
+            self.id,
+            CompleteRequest(data=data),
+            nonce_id=nonce_id,
+            public_token_id=self.public_token_id,
+        )
+
+    async def latest(self) -> Callback:
+        return replace(self, token=await self.service.tokens.in_full(self.id))
+
+
+async def show_callback(exchange: Exchange, secret: str) -> Response:
+    """Show the page behind an emailed link. Changes nothing."""
+    callback = await opened(exchange, _callback(exchange, secret))
+    return callback if isinstance(callback, Response) else await show(exchange.service, callback)
+
+
+async def complete_by_callback(exchange: Exchange, secret: str) -> Response:
+    """Complete the token by JSON, by the raw body of a token that takes one, or by the page's form."""
+    callback = await opened(exchange, _callback(exchange, secret))
+    if isinstance(callback, Response):
+        return callback
+    service, token = exchange.service, callback.token
+    raw = await exchange.raw()
+    verification = service.tokens.verification(token)
+    if verification is not None:
+        headers = {name.lower(): value for name, value in exchange.headers.items()}
+        verification.check(headers, raw, now=service.now())
+    sent = read_callback(
+        content_type=exchange.headers.get("content-type"),
+        body=raw,
+        is_raw=exchange.query_params.get("raw") == "1",
+        token_is_raw=bool(token["raw"]),
+    )
+    if isinstance(sent, CallbackForm):
+        return await submit(service, callback, sent, f"/v1/callbacks/{secret}")
+    if callback.public_token is not None:
+        check_origin(callback.public_token, exchange.headers.get("origin"))
+    receipt = await service.tokens.complete(
+        callback.caller,
+        token["id"],
+        CompleteRequest(data=sent.data),
+        public_token_id=callback.public_token_id,
+    )
+    return json_response(receipt)
+
+
+async def _callback(exchange: Exchange, secret: str) -> Callback:
+    """The token behind a secret; one 404 for whatever is wrong with it (S-46)."""
+    limiter, address = exchange.limiter, exchange.address
+    kind = parse_secret(secret)
+    if kind not in (SecretKind.CALLBACK, SecretKind.PUBLIC_TOKEN):
+        limiter.count_malformed(address)
+        raise _nothing()
+    hashed = secret_hash(secret)
+    async with limiter.lookup(hashed):
+        found = await _find(exchange, kind, hashed)
+    if found is None:
+        limiter.count_failure(address, hashed)
+        raise _nothing()
+    limiter.passed(hashed)
+    limiter.admit_secret(hashed)
+    return found
+
+
+def _nothing() -> NotFound:
+    return NotFound("there is nothing under this link")
+
+
+async def _find(exchange: Exchange, kind: SecretKind, hashed: str) -> Callback | None:
+    service = exchange.service
+    public_token: PublicToken | None = None
+    if kind is SecretKind.CALLBACK:
+        token = await service.tokens.by_callback(hashed)
+        principal = Principal("callback", token["id"]) if token is not None else None
+    else:
+        public_token = await service.public_tokens.find(hashed)
+        if public_token is None or public_token.scope.type is not ScopeType.TOKEN_COMPLETE:
+            return None
+        if public_token.revoked_at is not None or service.now() >= public_token.expires_at:
+            return None
+        principal = Principal("public_token", public_token.id)
+        try:
+            token = await service.tokens.in_full(public_token.scope.token_id or "")
+        except TokenNotFound:
+            return None
+    if token is None or principal is None:
+        return None
+    return Callback(service, token, exchange.caller(principal), public_token)
+
+
+HANDLERS: dict[str, Handler] = {
+    "show_callback": show_callback,
+    "complete_by_callback": complete_by_callback,
+}
