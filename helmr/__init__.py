@@ -24,7 +24,7 @@ TYPE_CHECKING = False  # what `typing` says too, whose import takes longer than 
 if TYPE_CHECKING:
     from typing import Any
 
-    from helmr import auth, errors, ladder, sessions, streams, timers, tokens
+    from helmr import auth, errors, escalation, sessions, streams, timers, tokens
     from helmr.approvals import Approval, ask_approval
     from helmr.client import AsyncClient, Client
     from helmr.context import TaskContext
@@ -68,8 +68,8 @@ __all__ = [
     "ask_approval",
     "auth",
     "errors",
+    "escalation",
     "in_run",
-    "ladder",
     "sessions",
     "step",
     "step_call",

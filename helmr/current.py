@@ -97,7 +97,7 @@ class TokenCall:
     body: str | None = None
     initial: Any = None
     allowed_origins: tuple[str, ...] = ()
-    ladder: tuple[Mapping[str, Any], ...] = ()
+    escalation: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,8 +156,8 @@ class StepCall:
     timeout_s: float | None
     formerly: tuple[str, ...] = ()
     """Names that the step had: a journal that holds one of them fits."""
-    rehearsable: bool = False
-    """Its body may be executed for a rehearsal."""
+    dry_run_safe: bool = False
+    """Its body may be executed for a dry run."""
     loop: Literal["steps", "run"] = "steps"
     """Where an async body runs: on the loop that all of them share, or on its run's own."""
     arguments: tuple[Sequence[Any], Mapping[str, Any]] | None = None

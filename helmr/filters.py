@@ -7,7 +7,7 @@ stream:approval             a field equal to a value; kind:input,token any of se
 due<10m  due>1h  age>2d     time left and time since
 is:mine  is:unassigned      of waits: assigned to oneself or claimed by oneself; assigned to nobody
 is:claimed  claimed:mia     somebody is at it; mia is
-is:snoozed  is:draft        of waits: put off by oneself; an answer was begun on this machine
+is:snoozed  is:draft        of waits: snoozed by oneself; an answer was begun on this machine
 is:failed  is:blocked       of sessions: open, and their newest run failed; is blocked
 run:failed                  of sessions: the newest run's status, also of those that are over
 ```

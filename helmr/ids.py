@@ -29,7 +29,7 @@ NOTE = "note"
 
 PREFIXES = (SESSION, RUN, RECORD, WAIT, TOKEN, PUBLIC_TOKEN, API_KEY, OPERATION, NOTE)
 
-NIL_SESSION = "ses_00000000000000000000000000"
+SYSTEM_STREAM = "ses_00000000000000000000000000"
 """The reserved session whose entries are facts of no session: tokens made by clients, keys, the catalog."""
 
 

@@ -29,6 +29,7 @@ from helmr.models import (
     CompleteRequest,
     CopyPage,
     CopyQuery,
+    DryRun,
     EntryInfo,
     FileKeyInfo,
     FollowQuery,
@@ -51,7 +52,6 @@ from helmr.models import (
     QueryAnswer,
     QueryRequest,
     RecordInfo,
-    Rehearsal,
     RewindPreview,
     RewindPreviewRequest,
     RewindRequest,
@@ -227,11 +227,11 @@ ANSWER_BY_LINK: Operation[SendReceipt | TokenAnswerReceipt] = Operation(
     tag="waits", reply=SendReceipt | TokenAnswerReceipt,
     others={303: "A form was taken; the page says what was recorded"},
     problems=(400, 404, 409, 410, 413, 415, 422, 429, 503), repeat=Repeat.ONCE)
-REHEARSE_ANSWER = Operation(
-    "waits.rehearse", "POST /v1/waits/{wait_id}/rehearse", Need.ANSWER,
+DRY_RUN_ANSWER = Operation(
+    "waits.dry_run", "POST /v1/waits/{wait_id}/dry-run", Need.ANSWER,
     "Say what an answer would set off: the ops that the code asks for, to the first that touches the world.",
     description="Stores nothing and lets nothing out.",
-    body=AnswerData, reply=Rehearsal, problems=(404, 409, 410, 422))
+    body=AnswerData, reply=DryRun, problems=(404, 409, 410, 422))
 PREVIEW_AMEND = Operation(
     "waits.preview_amend", "POST /v1/waits/{wait_id}/amend/preview", Need.READ,
     "Say what giving a resolved wait another answer would do. Changes nothing.",

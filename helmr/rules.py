@@ -85,7 +85,7 @@ class BackTest(Wire):
     """How a rule did on the past.
 
     `same`, `differences`, `failures` and `left_alone` are together all that was looked at. `not_by_people` was not:
-    answers by programs and by defaults of ladders.
+    answers by programs and by defaults of escalations.
     """
 
     rule: str
@@ -212,7 +212,7 @@ def back_test(
         rule: A rule, or its function.
         since: Answered so long ago at most, or at this time or later.
         filter: Look at these waits only.
-        programs: Count answers by programs too. Those by a ladder's default never count.
+        programs: Count answers by programs too. Those by an escalation's default never count.
 
     Raises:
         BadFilter, BadDuration: One of them can't be read.

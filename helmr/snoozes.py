@@ -1,4 +1,4 @@
-"""Waits that somebody put off for a while: their own matter, kept on their machine, seen by console and `helmr next`.
+"""Waits that somebody snoozed for a while: their own matter, kept on their machine, seen by console and `helmr next`.
 
 A snooze hides a wait from one reader until it is over; the wait and everybody else know nothing of it. It never
 hides one that is about to end: a wait is back at the latest `BACK_BEFORE` its deadline.
@@ -22,34 +22,34 @@ LONGEST = timedelta(days=30)
 _TEXT_MAX = 64
 
 
-def back_at(wait: WaitInfo, put_off: timedelta, now: datetime) -> datetime:
-    """When a wait that is put off now comes back.
+def back_at(wait: WaitInfo, snoozed_for: timedelta, now: datetime) -> datetime:
+    """When a wait that is snoozed now comes back.
 
     Raises:
         UsageError: It would be at once, as its deadline is near; or the time is none, or longer than `LONGEST`.
     """
-    if not timedelta(0) < put_off <= LONGEST:
-        raise UsageError("a wait is put off for 1s to 30d")
+    if not timedelta(0) < snoozed_for <= LONGEST:
+        raise UsageError("a wait is snoozed for 1s to 30d")
     latest = wait.ends_at - BACK_BEFORE if wait.ends_at is not None else None
     if latest is not None and latest <= now:
         raise UsageError(
             "it ends too soon to put it off",
             hint=f"Snoozed waits are back {BACK_BEFORE.seconds // 60}m before they end.",
         )
-    return min(now + put_off, latest) if latest is not None else now + put_off
+    return min(now + snoozed_for, latest) if latest is not None else now + snoozed_for
 
 
 class Snoozes:
     """One file for each wait, mode 0600, so that two programs never write the same one.
 
     Args:
-        folder: Where they are; made when the first wait is put off.
+        folder: Where they are; made when the first wait is snoozed.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def put_off(self, wait_id: str, until: datetime) -> None:
+    def snooze(self, wait_id: str, until: datetime) -> None:
         """Hide this wait until then. Of more than `SNOOZES_MAX` those that end first are given up.
 
         Raises:
@@ -65,7 +65,7 @@ class Snoozes:
         self._path(wait_id).unlink(missing_ok=True)
 
     def read(self, now: datetime) -> Mapping[str, datetime]:
-        """The waits that are put off, and until when. Those that are over are forgotten."""
+        """The waits that are snoozed, and until when. Those that are over are forgotten."""
         found = self._all()
         for wait_id in [one for one, until in found.items() if until <= now]:
             del found[wait_id]

@@ -58,7 +58,7 @@ class StepOptions(TypedDict, total=False):
     backoff: Duration
     retry_on: RetryOn
     timeout: Duration | None
-    rehearsable: bool
+    dry_run_safe: bool
     loop: Literal["steps", "run"]
     compare: bool
 
@@ -85,7 +85,7 @@ class Step(Generic[P, R]):
         backoff: Duration = "1s",
         retry_on: RetryOn = Exception,
         timeout: Duration | None = None,
-        rehearsable: bool = False,
+        dry_run_safe: bool = False,
         loop: Literal["steps", "run"] = "steps",
         compare: bool = True,
     ) -> None:
@@ -110,7 +110,7 @@ class Step(Generic[P, R]):
         self.backoff_s = seconds(backoff, allow_zero=True)
         self.retry_on = (retry_on,) if isinstance(retry_on, type) else retry_on
         self.timeout_s = seconds(timeout) if timeout is not None else None
-        self.rehearsable = rehearsable
+        self.dry_run_safe = dry_run_safe
         self._declared: Callable[..., Any] = function
         self._result = result
         self._unbound: Step[..., R] | None = None
@@ -209,7 +209,7 @@ class Step(Generic[P, R]):
                 retry_on=self.retry_on,
                 timeout_s=self.timeout_s,
                 formerly=self.formerly,
-                rehearsable=self.rehearsable,
+                dry_run_safe=self.dry_run_safe,
                 loop=self.loop,
                 arguments=(args, kwargs) if self.compare else None,
             )
@@ -328,7 +328,7 @@ def step(
     backoff: Duration = ...,
     retry_on: RetryOn = ...,
     timeout: Duration | None = ...,
-    rehearsable: bool = ...,
+    dry_run_safe: bool = ...,
     loop: Literal["steps"] = ...,
     compare: bool = ...,
 ) -> StepDecorator: ...
@@ -341,7 +341,7 @@ def step(
     backoff: Duration = ...,
     retry_on: RetryOn = ...,
     timeout: Duration | None = ...,
-    rehearsable: bool = ...,
+    dry_run_safe: bool = ...,
     loop: Literal["run"],
     compare: bool = ...,
 ) -> AsyncStepDecorator: ...
@@ -355,7 +355,7 @@ def step(
     backoff: Duration = "1s",
     retry_on: RetryOn = Exception,
     timeout: Duration | None = None,
-    rehearsable: bool = False,
+    dry_run_safe: bool = False,
     loop: Literal["steps", "run"] = "steps",
     compare: bool = True,
 ) -> Any:
@@ -372,7 +372,7 @@ def step(
         backoff: Before the second try; doubles with each, at most an hour.
         retry_on: Which exceptions are tried again: classes, or a function that says so of one.
         timeout: Of one try. A sync step is not interrupted: its late result is dropped.
-        rehearsable: It only looks: its body may also be executed for a rehearsal, whose outcome nobody records.
+        dry_run_safe: It only looks: its body may also be executed for a dry run, whose outcome nobody records.
         loop: Where an async body runs. `"steps"`: on the loop that the async steps of all sessions of a process
             share, so that clients, pools and locks in module globals work; a body that blocks it holds up all of
             them. `"run"`: on the loop of the coroutine around it, for a body that uses objects made there.
@@ -391,7 +391,7 @@ def step(
             backoff=backoff,
             retry_on=retry_on,
             timeout=timeout,
-            rehearsable=rehearsable,
+            dry_run_safe=dry_run_safe,
             loop=loop,
             compare=compare,
         )

@@ -122,7 +122,7 @@ class InputStream(Stream[T]):
 
         Raises:
             UsageError: An option is out of its limits, or the correlation id is empty.
-            SchemaMismatch: `on_decline` or the ladder's default does not fit.
+            SchemaMismatch: `on_decline` or the escalation's default does not fit.
 
         Durability: the wait is on disk before the run parks.   Source: S-10…S-17, S-70…S-72.
         """

@@ -22,8 +22,8 @@ from helmr.current import TokenCall, TokenMade, WaitCall, require_run
 from helmr.durable_calls import durable_call
 from helmr.durations import Duration, seconds
 from helmr.errors import SchemaMismatch
+from helmr.escalation import EscalationStep, escalation_json
 from helmr.labels import metadata_object, tag_list
-from helmr.ladder import Rung, rungs_json
 from helmr.models import CompleteReceipt, TokenInfo
 from helmr.results import Fulfilled, PendingWait, WaitResult
 from helmr.schema import codec_of, json_schema, schema_digest
@@ -123,7 +123,7 @@ async def create(
     subject: str | None = None,
     body: str | None = None,
     initial: Any = None,
-    ladder: Iterable[Rung] = (),
+    escalation: Iterable[EscalationStep] = (),
     allowed_origins: Iterable[str] = (),
 ) -> Token:
     """Make a token.
@@ -138,13 +138,13 @@ async def create(
         subject: One line for the person who opens the URL; beyond 200 characters it is shortened.
         body: Markdown for that person; beyond 1 MiB it is cut.
         initial: What the form behind the URL starts with.
-        ladder: Of each wait on it that has neither one nor a schema of its own, counted from that wait's opening: see
-            `helmr.ladder`. Its default answers the wait; the token stays pending.
+        escalation: Of each wait on it that has neither one nor a schema of its own, counted from that wait's opening:
+            see `helmr.escalation`. Its default answers the wait; the token stays pending.
         allowed_origins: Web pages whose scripts may use its public token, such as `https://app.example.com`.
 
     Raises:
         BadSchema, BadRequest: Schema, verification, tag or origin can't be used.
-        BadLadder, SchemaMismatch: A ladder that can't be climbed, or whose default does not fit.
+        BadEscalation, SchemaMismatch: An escalation that can't be run, or whose default does not fit.
 
     Durability: on disk before any later step starts.   Source: S-40, S-42, S-43.
     """
@@ -167,7 +167,9 @@ async def create(
         body=fitted_body(body),
         initial=JSON.encode(initial) if initial is not None else None,
         allowed_origins=tuple(allowed_origins),
-        ladder=rungs_json(ladder, codec_of(schema, what="the ladder's default"), timeout_s),
+        escalation=escalation_json(
+            escalation, codec_of(schema, what="the escalation's default"), timeout_s
+        ),
     )
     return Token(await require_run("tokens.create()").create_token(call))
 

@@ -28,7 +28,7 @@ class WaitDetails:
         schema: JSON Schema that answers to this wait must fit; of a token wait, its completions from now on.
         shown_digest: Digest of the JSON Schema that people are shown, this one or the stream's.
         on_decline: The answer of whoever declines.
-        ladder: Rungs as JSON (`helmr.ladder.rungs_json`).
+        escalation: Escalation steps as JSON (`helmr.escalation.escalation_json`).
         compare: A replay compares subject, body, schema and correlation id with what is recorded.
     """
 
@@ -41,7 +41,7 @@ class WaitDetails:
     priority: str = "normal"
     tags: tuple[str, ...] = ()
     assignee: str | None = None
-    ladder: tuple[Mapping[str, Any], ...] = ()
+    escalation: tuple[Mapping[str, Any], ...] = ()
     compare: bool = True
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any, Literal, TypedDict
 
 from helmr.errors import UsageError
+from helmr.escalation import EscalationStep, escalation_json
 from helmr.labels import tag_list
-from helmr.ladder import Rung, rungs_json
 from helmr.models import ASSIGNEE_MAX, WAIT_TAG_MAX, WAIT_TAGS_MAX
 from helmr.models import WaitPriority as Priority
 from helmr.schema import Codec
@@ -28,7 +28,7 @@ class WaitOptions(TypedDict, total=False):
         priority: `low`, `normal` or `high`.
         tags: To find it by, at most 20 of 64 characters.
         assignee: Whom it concerns, at most 128 characters.
-        ladder: What is to happen while nobody answers: see `helmr.ladder`.
+        escalation: What is to happen while nobody answers: see `helmr.escalation`.
         compare: False lets subject, body, schema and correlation id differ at a replay of the same code (S-126).
     """
 
@@ -39,7 +39,7 @@ class WaitOptions(TypedDict, total=False):
     priority: Literal["low", "normal", "high"]
     tags: Iterable[str]
     assignee: str | None
-    ladder: Iterable[Rung]
+    escalation: Iterable[EscalationStep]
     compare: bool
 
 
@@ -61,8 +61,8 @@ def details(
         timeout_s: The wait's.
 
     Raises:
-        UsageError: A tag, assignee, priority or ladder that can't be used.
-        SchemaMismatch: `on_decline` or the ladder's default does not fit.
+        UsageError: A tag, assignee, priority or escalation that can't be used.
+        SchemaMismatch: `on_decline` or the escalation's default does not fit.
     """
     on_decline = options.get("on_decline", UNSET)
     initial = options.get("initial")
@@ -76,7 +76,7 @@ def details(
         priority=_priority(options.get("priority", Priority.NORMAL.value)),
         tags=checked_tags(options.get("tags", ())),
         assignee=_line(options.get("assignee"), ASSIGNEE_MAX, "an assignee"),
-        ladder=rungs_json(options.get("ladder", ()), codec, timeout_s),
+        escalation=escalation_json(options.get("escalation", ()), codec, timeout_s),
         compare=options.get("compare", True),
     )
 

@@ -15,18 +15,18 @@ BRIEF_CELLS = 24
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from helmr.models import Rehearsal, WaitInfo
+    from helmr.models import DryRun, WaitInfo
 
 
-def rung_text(rung: Mapping[str, Any]) -> str:
-    """A rung of a ladder as the wire has it: `default after 1d 12h: false`. Its texts are not made safe."""
+def escalation_text(step: Mapping[str, Any]) -> str:
+    """A step of an escalation as the wire has it: `default after 1d 12h: false`. Its texts are not made safe."""
     what = {
-        "assign": f" to {rung.get('to')}",
-        "default": f": {json.dumps(rung.get('value'), ensure_ascii=False)}",
+        "assign": f" to {step.get('to')}",
+        "default": f": {json.dumps(step.get('value'), ensure_ascii=False)}",
     }
-    since = " of its newest assignment" if rung.get("from") == "assigned" else ""
-    after = durations.spell(float(rung["after_s"]))
-    return f"{rung['do']} after {after}{since}{what.get(rung['do'], '')}"
+    since = " of its newest assignment" if step.get("from") == "assigned" else ""
+    after = durations.spell(float(step["after_s"]))
+    return f"{step['do']} after {after}{since}{what.get(step['do'], '')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,13 @@ class NextEnd:
 
 
 def next_end(wait: WaitInfo) -> NextEnd | None:
-    """The ladder's default, which then answers for people, or the deadline; None if only an answer ends the wait."""
+    """The escalation's default, which then answers for people, or the deadline; None if only an answer ends the
+    wait."""
     if wait.ends_at is None:
         return None
     if wait.default_at is None:
         return NextEnd(wait.ends_at, "no answer", is_default=False)
-    values = [rung.get("value") for rung in wait.ladder if rung.get("do") == "default"]
+    values = [step.get("value") for step in wait.escalation if step.get("do") == "default"]
     said = brief(values[0]) if values else "its default"
     return NextEnd(wait.default_at, said, is_default=True)
 
@@ -61,20 +62,20 @@ def brief(value: Any) -> str:
     return one_line(text, BRIEF_CELLS)
 
 
-def rung_texts(wait: WaitInfo, spell: Callable[[datetime], str]) -> list[str]:
-    """The rungs of a wait's ladder, and of the one that comes next when it does; `spell` writes that time."""
-    texts = [rung_text(rung) for rung in wait.ladder]
-    if wait.next_rung is not None and wait.next_rung_at is not None:
-        texts[wait.next_rung] += f"; next, at {spell(wait.next_rung_at)}"
+def escalation_texts(wait: WaitInfo, spell: Callable[[datetime], str]) -> list[str]:
+    """The steps of a wait's escalation, and of the one that comes next when it does; `spell` writes that time."""
+    texts = [escalation_text(step) for step in wait.escalation]
+    if wait.next_escalation is not None and wait.next_escalation_at is not None:
+        texts[wait.next_escalation] += f"; next, at {spell(wait.next_escalation_at)}"
     return texts
 
 
-def rehearsal_end(one: Rehearsal) -> str:
-    """Where a rehearsal ended, on one line, safe."""
+def dry_run_end(one: DryRun) -> str:
+    """Where a dry run ended, on one line, safe."""
     last = one.ops[-1] if one.ops else None
     match one.ended:
         case "step" | "wait" | "token" if last is not None:
-            text = f"before {last.kind} {last.name}, which a rehearsal does not do"
+            text = f"before {last.kind} {last.name}, which a dry run does not do"
         case "returned":
             text = f"the run succeeds with {json.dumps(one.result, ensure_ascii=False)}"
         case "raised":

@@ -267,7 +267,7 @@ ACTIONS: tuple[Action, ...] = (
            "Take back what was confirmed last, as long as it is held: nothing of it is sent; it is a draft.", 12,
            reason=_needs_held, shown_when=lambda context: bool(context.held)),
     Action("lost", _A, ("L",), "Lost answers",
-           "Held answers that another's was faster than: who answered what, beside yours.", 13,
+           "Pending answers that another's was faster than: who answered what, beside yours.", 13,
            reason=_needs("lost", "no answer of yours has lost against another's"),
            shown_when=lambda context: bool(context.lost) and not context.composing),
     Action("theme", _A, (), "Next theme", "Change the colours."),
@@ -318,7 +318,7 @@ ACTIONS: tuple[Action, ...] = (
            "Give this wait to somebody: whom it concerns from now on.", 47,
            writes=True, reason=_needs_open_wait),
     Action("snooze", Scope.DESK, ("z",), "Snooze",
-           "Put this wait off for a while, for you alone; is:snoozed shows what you put off.", 48,
+           "Snooze this wait for a while, for you alone; is:snoozed shows what you snoozed.", 48,
            reason=_needs_open_wait),
     # --- sessions
     Action("sessions.retry", Scope.SESSIONS, ("R",), "Retry",
@@ -421,7 +421,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("as.last", Scope.ANSWER, ("ctrl+l",), "As last time",
            "Fill the form as you answered a wait alike last; shows what that changes, and sends nothing.", 49,
            shown_when=lambda context: not context.reviewing),
-    Action("rehearse", Scope.ANSWER, ("ctrl+t",), "What if",
+    Action("dry_run", Scope.ANSWER, ("ctrl+t",), "What if",
            "What this answer would set off, up to the next step, wait or token; nothing is sent or stored.", 35,
            shown_when=lambda context: not context.reviewing),
     # --- attempts

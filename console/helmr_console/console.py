@@ -112,7 +112,7 @@ class Console:
         }
         self.line = MessageLine()
         self.lost: deque[Content] = deque(maxlen=LOST_MAX)
-        """Held answers that another's was faster than, the newest first."""
+        """Pending answers that another's was faster than, the newest first."""
         self.sending = 0
         self.unsent = Unsent(self.drafts, self.store)
         self.outbox = Outbox(options.hold_s, self.clock, self.lists_changed)

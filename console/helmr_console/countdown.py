@@ -56,7 +56,7 @@ class Due:
 
 
 def of_wait(wait: WaitInfo, now: datetime) -> Due:
-    """How long a pending wait has, to the next thing that ends it, and what its ladder then says for people."""
+    """How long a pending wait has, to the next thing that ends it, and what its escalation then says for people."""
     left, end = due(wait.ends_at, now), next_end(wait)
     return replace(left, then=f"then {end.then}") if end is not None and end.is_default else left
 

@@ -166,9 +166,9 @@ def _about(body: Mapping[str, Any]) -> str:
 
 
 def _coming(at: datetime, body: Mapping[str, Any]) -> str:
-    """When the next rung of the wait's ladder comes."""
-    span = _span(at, body.get("next_rung_at"))
-    return f", next rung in {span}" if span else ""
+    """When the next step of the wait's escalation comes."""
+    span = _span(at, body.get("next_escalation_at"))
+    return f", next escalation step in {span}" if span else ""
 
 
 def _span(since: datetime, moment: Any) -> str:
@@ -191,7 +191,7 @@ def _claimed(at: datetime, body: Mapping[str, Any]) -> str:
 
 def _assigned(at: datetime, body: Mapping[str, Any]) -> str:
     before = f", before to {was}" if (was := body.get("from_assignee")) else ""
-    by = " by its ladder" if "rung" in body else ""
+    by = " by its escalation" if "escalation_step" in body else ""
     to = body.get("assignee")
     return f"{f'assigned to {to}' if to else 'assigned to none'}{before}{by}{_coming(at, body)}"
 
@@ -200,14 +200,14 @@ def _accepted(body: Mapping[str, Any]) -> str:
     """The stream, what was said, and what became of it where that is not plain."""
     outcome = body.get("outcome")
     became = "" if outcome == "fulfilled" else f" {outcome}"
-    by = ", its ladder's default" if body.get("mode") == "default" else ""
+    by = ", its escalation's default" if body.get("mode") == "default" else ""
     return f"{body.get('stream')}{became}  {json_words(body.get('data'))}{by}"
 
 
 def _fulfilled(body: Mapping[str, Any]) -> str:
     by = f" by {body.get('stream')} #{n}" if (n := body.get("record_seq")) else ""
     if body.get("mode") == "default":
-        by = " by its ladder's default"
+        by = " by its escalation's default"
     said = f": {json_words(body['data'])}" if "data" in body and not n else ""
     kept = ", an answer held for it" if body.get("kept_from") else ""
     return f"fulfilled{by}{said}{kept}" + (

@@ -30,7 +30,7 @@ def compared(form: Form, theirs: Any, own: Built) -> Sequence[str]:
 
 
 def lost(title: str, told: Sequence[str], at: datetime) -> Content:
-    """A held answer that lost, in full, for a page."""
+    """A pending answer that lost, in full, for a page."""
     return lines(
         [
             head(f"{countdown.clock(at)} UTC  {title}"),

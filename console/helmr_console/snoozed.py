@@ -1,4 +1,4 @@
-"""What the operator put off, as the lists see it: read beside the screens, as other programs put waits off too."""
+"""What the operator snoozed, as the lists see it: read beside the screens, as other programs snooze waits too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from helmr_console import countdown
 
 
 class Snoozed:
-    """The waits that are put off.
+    """The waits that are snoozed.
 
     Args:
         kept: On disk.
@@ -24,30 +24,30 @@ class Snoozed:
         self._until: Mapping[str, datetime] = {}
 
     def until(self, wait_id: str) -> datetime | None:
-        """Until when this wait is put off; None if it is not."""
+        """Until when this wait is snoozed; None if it is not."""
         until = self._until.get(wait_id)
         return until if until is not None and until > self._now() else None
 
     def text(self, wait_id: str) -> str:
-        """`back in 20m`; empty if it is not put off."""
+        """`back in 20m`; empty if it is not snoozed."""
         until = self.until(wait_id)
         if until is None:
             return ""
         return f"back in {countdown.span((until - self._now()).total_seconds())}"
 
     async def look(self) -> bool:
-        """Read what is put off; whether that has changed."""
+        """Read what is snoozed; whether that has changed."""
         before = self._until
         self._until = await asyncio.to_thread(self._kept.read, self._now())
         return self._until != before
 
-    async def put_off(self, wait_id: str, until: datetime) -> None:
+    async def snooze(self, wait_id: str, until: datetime) -> None:
         """Hide this wait until then.
 
         Raises:
             OSError: It can't be kept.
         """
-        await asyncio.to_thread(self._kept.put_off, wait_id, until)
+        await asyncio.to_thread(self._kept.snooze, wait_id, until)
         await self.look()
 
     async def wake(self, wait_id: str) -> None:

@@ -248,13 +248,15 @@ class Store:
         self._inbox = None
 
     def _changed(self, entry: EntryInfo) -> None:
-        """A pending wait concerns another, or another rung of its ladder is next."""
+        """A pending wait concerns another, or another step of its escalation is next."""
         body = entry.body
         known = self.waits.get(str(body.get("wait_id")))
         if known is None:
             return
         parts = known.model_dump(by_alias=True)
-        parts |= {name: body.get(name) for name in ("next_rung", "next_rung_at", "default_at")}
+        parts |= {
+            name: body.get(name) for name in ("next_escalation", "next_escalation_at", "default_at")
+        }
         if entry.kind == "wait.assigned":
             parts["assignee"] = body.get("assignee")
         with suppress(ValidationError):
@@ -341,7 +343,7 @@ def wait_from_entry(entry: EntryInfo, task: str) -> WaitInfo | None:
         parts[name] = body.get(name)
     said = (
         *("priority", "tags", "session_tags", "assignee", "question_hash"),
-        *("ladder", "next_rung", "next_rung_at", "default_at"),
+        *("escalation", "next_escalation", "next_escalation_at", "default_at"),
     )
     parts |= {name: body[name] for name in said if name in body}
     try:

@@ -21,7 +21,7 @@ class Unsent:
         self._store = store
         self._begun: frozenset[str] = frozenset()
         self.returned: set[str] = set()
-        """Waits whose held answer did not leave, until their form is looked at."""
+        """Waits whose pending answer did not leave, until their form is looked at."""
 
     async def look(self) -> bool:
         """Read what has been begun; whether that has changed."""
@@ -29,7 +29,7 @@ class Unsent:
         return self._begun != before
 
     def came_back(self, wait_id: str) -> None:
-        """A held answer did not leave: its wait is asked again, and says so until then."""
+        """A pending answer did not leave: its wait is asked again, and says so until then."""
         if wait_id in self._store.waits:
             self.returned.add(wait_id)
 

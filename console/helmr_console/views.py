@@ -113,9 +113,9 @@ def person(principal: PrincipalInfo | None) -> str:
 
 
 def resolver(wait: WaitInfo) -> str:
-    """Who ended a wait; its ladder, where that answered for people. Empty if that is not known."""
+    """Who ended a wait; its escalation, where that answered for people. Empty if that is not known."""
     if wait.mode is AnswerMode.DEFAULT:
-        return "its ladder's default"
+        return "its escalation's default"
     return who(wait.resolved_by) if wait.resolved_by is not None else ""
 
 
@@ -135,7 +135,7 @@ def wait_over(wait: WaitInfo, now: datetime) -> str:
         by = f" by {name}" if (name := resolver(wait)) else ""
         return f"the wait is {wait.status.value.replace('_', ' ')}{by}"
     if wait.default_at is not None and wait.default_at <= now:
-        return "its ladder's default answers it now"
+        return "its escalation's default answers it now"
     if wait.deadline_at is not None and wait.deadline_at <= now:
         return "the deadline has passed; the wait is ending"
     return ""

@@ -36,7 +36,7 @@ class Meant:
         wanted: What the filter says; times in it are those of `frozen_at` however long somebody reads.
         me: On whose behalf it is looked.
         only: Ids of waits that were shown before; None if all are meant.
-        snoozed: Ids of what this person put off.
+        snoozed: Ids of what this person snoozed.
     """
 
     lead: str | None
@@ -48,11 +48,11 @@ class Meant:
 
     def holds(self, wait: WaitInfo) -> bool:
         """Whether it is one of them."""
-        put_off = wait.id in self.snoozed
-        facts = filters.wait_facts(wait, self.frozen_at, self.me, snoozed=put_off)
+        is_snoozed = wait.id in self.snoozed
+        facts = filters.wait_facts(wait, self.frozen_at, self.me, snoozed=is_snoozed)
         return (
             (self.only is None or wait.id in self.only)
-            and (not put_off or self.wanted.says("snoozed"))
+            and (not is_snoozed or self.wanted.says("snoozed"))
             and self.wanted.matches(facts, self.frozen_at)
         )
 

@@ -17,9 +17,9 @@ from helmr import ids, jsonio
 from helmr.cli import printing, questioning
 from helmr.cli.asking import Answer, Asking
 from helmr.cli.clock import now
-from helmr.cli.desk import Desk
 from helmr.cli.lines import EndOfInput, Lines, LineTooLong
 from helmr.cli.outgoing import Outgoing, about
+from helmr.cli.wait_actions import WaitActions
 from helmr.drafts import DraftStore, beginning
 from helmr.editor import EditorFailed, edit
 from helmr.errors import BadJson
@@ -51,7 +51,7 @@ class Answering:
         client: Reads waits and sends answers.
         drafts: Where what was entered is kept until it is accepted.
         last: Where accepted answers are kept for the next time.
-        snoozes: Where it is kept what was put off.
+        snoozes: Where it is kept what was snoozed.
         waits: The waits to ask, most urgent first; asked for again when all of them were.
         me: On whose behalf is answered.
         hold_s: How long an answer can be taken back.
@@ -78,7 +78,7 @@ class Answering:
         self._waits = waits
         self._outgoing = Outgoing(client, drafts, last, hold_s=hold_s, ask_again=self._ask_again)
         self._lines = Lines(self._outgoing.send_due)
-        self._desk = Desk(client, snoozes, self._lines.ask)
+        self._actions = WaitActions(client, snoozes, self._lines.ask)
         self._me = me
         self._override_claim = override_claim
         self._queue: deque[str] = deque()
@@ -90,10 +90,10 @@ class Answering:
             "l": self._as_last,
             "e": self._edit,
             "s": self._skip,
-            "c": self._desk.claim,
-            "d": lambda asking: self._go_on_if(self._desk.delegate, asking),
-            questioning.DELEGATE: lambda asking: self._go_on_if(self._desk.delegate, asking),
-            "z": lambda asking: self._go_on_if(self._desk.snooze, asking),
+            "c": self._actions.claim,
+            "d": lambda asking: self._go_on_if(self._actions.delegate, asking),
+            questioning.DELEGATE: lambda asking: self._go_on_if(self._actions.delegate, asking),
+            "z": lambda asking: self._go_on_if(self._actions.snooze, asking),
             "u": self._undo,
             "m": lambda asking: questioning.show_body(asking.wait),
             "?": lambda asking: questioning.show_help(asking.questions),

@@ -25,7 +25,7 @@ Check = Annotated[
 Hold = Annotated[
     str | None,
     typer.Option(
-        "--hold",
+        "--undo-for",
         metavar="DURATION",
         help="How long an answer can be taken back, 0 to 60s. 5s if not given.",
     ),
@@ -43,11 +43,11 @@ def console(
     ascii_only: Ascii = False,
     theme: Theme = None,
     check: Check = False,
-    hold: Hold = None,
+    undo_for: Hold = None,
     profile: Profile = None,
 ) -> None:
     """Open the console: see every open wait and answer it."""
-    hold_s = next.hold_seconds(hold, otherwise=HOLD_S)
+    hold_s = next.hold_seconds(undo_for, otherwise=HOLD_S)
     with extras.needed("console"):
         from helmr_console.start import main
     code = main(

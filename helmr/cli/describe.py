@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from helmr.cli.printing import distance, is_terminal
 from helmr.models import ChunkInfo
-from helmr.wait_words import next_end, rung_texts
+from helmr.wait_words import escalation_texts, next_end
 
 if TYPE_CHECKING:
     from helmr.models import (
         ChunksEnd,
         ClaimInfo,
         ClaimReceipt,
+        DryRunOp,
         ForkOrigin,
         ParentInfo,
         PrincipalInfo,
         RecordInfo,
-        RehearsedOp,
         RunCheck,
         RunInfo,
         SendReceipt,
@@ -81,7 +81,7 @@ def run_row(one: RunInfo) -> tuple[object, ...]:
     return (one.id, one.session_id, one.task, one.status, one.attempt, created, ended, error)
 
 
-def op_row(one: RehearsedOp) -> tuple[object, ...]:
+def op_row(one: DryRunOp) -> tuple[object, ...]:
     """Cells of `OP_COLUMNS`."""
     return (one.op, one.kind, one.name, None if one.data is None else value_text(one.data))
 
@@ -101,7 +101,7 @@ def wait_row(one: WaitInfo) -> tuple[object, ...]:
 
 
 def due(one: WaitInfo) -> str | None:
-    """How far the next thing is that ends a wait, and what its ladder then says for people."""
+    """How far the next thing is that ends a wait, and what its escalation then says for people."""
     end = next_end(one)
     if end is None:
         return None
@@ -239,7 +239,10 @@ def wait_fields(one: WaitInfo) -> list[tuple[str, object]]:
         pairs.append(("starts with", value_text(one.initial)))
     if one.can_decline:
         pairs.append(("a decline says", value_text(one.on_decline)))
-    pairs += [("ladder", text) for text in rung_texts(one, lambda at: str(time_and_distance(at)))]
+    pairs += [
+        ("escalation", text)
+        for text in escalation_texts(one, lambda at: str(time_and_distance(at)))
+    ]
     if one.resolved_at is not None:
         pairs += [
             ("status", one.status),

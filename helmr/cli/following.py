@@ -192,8 +192,8 @@ class _Follower:
             page = client.copy(
                 at.offset,
                 hash=at.hash,
-                nil_offset=at.nil_offset,
-                nil_hash=at.nil_hash,
+                system_offset=at.system_offset,
+                system_hash=at.system_hash,
                 wait=0 if once else WAIT_S,
                 follower=self._name,
             )

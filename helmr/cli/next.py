@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "next",
-        examples="helmr next --stream approval\nhelmr next --filter 'due<1h' --hold 10s\nhelmr next --filter mine",
+        examples="helmr next --stream approval\nhelmr next --filter 'due<1h' --undo-for 10s\nhelmr next --filter mine",
     )(next_)
 
 
@@ -60,7 +60,7 @@ def next_(
     assignee: Annotated[str | None, typer.Option(metavar="NAME")] = None,
     filter_: Filter = None,
     profile: Profile = None,
-    hold: Hold = None,
+    undo_for: Hold = None,
     override_claim: Annotated[
         bool,
         typer.Option("--override-claim", help="Answer also where you see that another is at it."),
@@ -68,7 +68,7 @@ def next_(
 ) -> None:
     """Ask one wait after the other, soonest end first: answer, skip or edit each by a key."""
     wanted = waits_filter(cli, filter_, profile)
-    hold_s = hold_seconds(hold, otherwise=HOLD_S)
+    hold_s = hold_seconds(undo_for, otherwise=HOLD_S)
     require_terminal()
     with cli.client() as client:
         pushed: dict[str, Any] = {
@@ -102,13 +102,13 @@ def next_(
         ask(cli, client, waits, hold_s=hold_s, nothing=nothing, override_claim=override_claim)
 
 
-def answer(cli: Cli, wait: str | None, hold: str | None, *, override_claim: bool) -> None:
-    """Ask this wait, or all that there are but those put off.
+def answer(cli: Cli, wait: str | None, undo_for: str | None, *, override_claim: bool) -> None:
+    """Ask this wait, or all that there are but those snoozed.
 
     Raises:
         UsageError: There is no terminal to ask on.
     """
-    hold_s = hold_seconds(hold, otherwise=HOLD_S)
+    hold_s = hold_seconds(undo_for, otherwise=HOLD_S)
     require_terminal()
     with cli.client() as client:
         if wait is None:
@@ -128,7 +128,7 @@ def answer(cli: Cli, wait: str | None, hold: str | None, *, override_claim: bool
 
 
 def snoozes() -> Snoozes:
-    """What this user put off, in the console too."""
+    """What this user snoozed, in the console too."""
     from helmr.snoozes import Snoozes
     from helmr.state_dir import state_folder
 
@@ -191,7 +191,7 @@ def hold_seconds(text: str | None, *, otherwise: float) -> float:
     found_s = durations.seconds(text, allow_zero=True)
     if found_s > HOLD_S_MAX:
         raise UsageError(
-            f"--hold: {text} is more than {HOLD_S_MAX:g}s",
+            f"--undo-for: {text} is more than {HOLD_S_MAX:g}s",
             hint="An answer that is held looks unanswered to others; s skips a wait.",
         )
     return found_s

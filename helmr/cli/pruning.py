@@ -109,7 +109,7 @@ def _stored(
         principal=Principal("runtime", name="helmr prune"),
         age_s=age_s,
         is_archived=archive,
-        is_rehearsed=dry_run,
+        is_dry_run=dry_run,
         reason=reason,
     )
     data_dir = stopped_data_dir(cli)

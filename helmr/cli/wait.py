@@ -27,7 +27,7 @@ from helmr.cli.wording import Said, Words
 from helmr.errors import UsageError
 from helmr.held import HOLD_S
 from helmr.models import AnswerLinkInfo, Page, WaitInfo
-from helmr.wait_words import rehearsal_end
+from helmr.wait_words import dry_run_end
 
 app = group("See what waits for people, and answer it.")
 
@@ -227,8 +227,8 @@ def unlink(
     printing.show(revoked, describe_access.fields_of, json)
 
 
-@command(app, "rehearse", examples="helmr wait rehearse last decision=approve")
-def rehearse(
+@command(app, "dry-run", examples="helmr wait dry-run last decision=approve")
+def dry_run(
     cli: Cli,
     wait: Wait,
     words: Words = None,
@@ -240,16 +240,16 @@ def rehearse(
     """Say what an answer would set off, up to the first thing that touches the world; nothing of it happens."""
     said = Said(words, data)
     if not said:
-        raise UsageError("a rehearsal needs the answer", hint="key=value, or --data JSON|@FILE|-")
+        raise UsageError("a dry run needs the answer", hint="key=value, or --data JSON|@FILE|-")
     with cli.client() as client:
         wait_id = finding.wait(client, wait)
         value = wait_answer.value_for(client, wait_id, said)
-        found = client.waits.rehearse(wait_id, value)
+        found = client.waits.dry_run(wait_id, value)
     if json:
         printing.write_json(found)
         return
     printing.table(describe.OP_COLUMNS, [describe.op_row(one) for one in found.ops])
-    printing.write(f"ends: {rehearsal_end(found)}")
+    printing.write(f"ends: {dry_run_end(found)}")
 
 
 @command(
@@ -282,7 +282,7 @@ def amend(
     batch: Annotated[
         str | None, typer.Option(metavar="NAME", help="With --all: which batch was wrong.")
     ] = None,
-    hold: Annotated[
+    undo_for: Annotated[
         str | None,
         typer.Option(
             metavar="DURATION",
@@ -302,8 +302,8 @@ def amend(
         raise UsageError(
             "name one wait, or a batch", hint="helmr wait amend WAIT …, or --all --batch NAME …"
         )
-    if hold is not None and not every:
-        raise UsageError("--hold goes with --all", hint="One amendment is asked about instead.")
+    if undo_for is not None and not every:
+        raise UsageError("--undo-for goes with --all", hint="One amendment is asked about instead.")
     if not said and (every or not preview):
         raise UsageError(
             "an amendment needs the new answer", hint="key=value, or --data JSON|@FILE|-"
@@ -311,7 +311,7 @@ def amend(
     why = None if preview else correcting.require_reason(reason)
     with cli.client(is_patient=every) as client:
         if batch is not None:
-            hold_s = next.hold_seconds(hold, otherwise=0.0 if yes else HOLD_S)
+            hold_s = next.hold_seconds(undo_for, otherwise=0.0 if yes else HOLD_S)
             code = amend_all.run(
                 client,
                 batch,

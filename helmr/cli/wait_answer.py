@@ -87,7 +87,7 @@ def answer(
             help="Answers to many waits, one a row: a column `wait` or `correlation_id`, then fields.",
         ),
     ] = None,
-    hold: Annotated[
+    undo_for: Annotated[
         str | None,
         typer.Option(
             metavar="DURATION",
@@ -139,7 +139,7 @@ def answer(
             cli,
             answer_file.Source(csv or jsonl or "", is_csv=csv is not None),
             batch_id=batch,
-            hold_s=next.hold_seconds(hold, otherwise=0.0 if yes else HOLD_S),
+            hold_s=next.hold_seconds(undo_for, otherwise=0.0 if yes else HOLD_S),
             override_claim=override_claim,
             preview=preview,
             yes=yes,
@@ -152,7 +152,7 @@ def answer(
     if not said:
         needing = {"--json": json, "--batch": batch is not None, "--all": every}
         _refuse(needing, "needs the answer", "key=value, or --data JSON|@FILE|-")
-        next.answer(cli, wait, hold, override_claim=override_claim)
+        next.answer(cli, wait, undo_for, override_claim=override_claim)
         return
     if wait is None and not every:
         raise UsageError(
@@ -160,11 +160,11 @@ def answer(
         )
     if every:
         _all(
-            cli, wait, said, filter_=filter_, profile=profile, seen=seen, batch=batch, hold=hold,
+            cli, wait, said, filter_=filter_, profile=profile, seen=seen, batch=batch, undo_for=undo_for,
             override_claim=override_claim, preview=preview, yes=yes, json=json,
         )  # fmt: skip
         return
-    hold_s = next.hold_seconds(hold, otherwise=0.0)
+    hold_s = next.hold_seconds(undo_for, otherwise=0.0)
     with cli.client() as client:
         wait_id = finding.wait(client, wait or "")
         value = value_for(client, wait_id, said)
@@ -184,7 +184,7 @@ def _all(
     profile: str | None,
     seen: str | None,
     batch: str | None,
-    hold: str | None,
+    undo_for: str | None,
     override_claim: bool,
     preview: bool,
     yes: bool,
@@ -210,7 +210,7 @@ def _all(
             meant,
             lambda one: said.to(one.json_schema, one.initial),
             batch_id=batch,
-            hold_s=next.hold_seconds(hold, otherwise=0.0 if yes else HOLD_S),
+            hold_s=next.hold_seconds(undo_for, otherwise=0.0 if yes else HOLD_S),
             override_claim=override_claim,
             preview=preview,
             yes=yes,

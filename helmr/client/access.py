@@ -8,8 +8,8 @@ from typing import Any
 from helmr.client.calls import check_schedule_name, given, task_id
 from helmr.client.http import ClientPart, all_pages
 from helmr.durations import Duration, seconds
+from helmr.escalation import EscalationStep, escalation_json
 from helmr.labels import metadata_object, tag_list
-from helmr.ladder import Rung, rungs_json
 from helmr.models import (
     ApiKeyInfo,
     ApiKeyReceipt,
@@ -73,23 +73,25 @@ class AsyncTokens(ClientPart):
         subject: str | None = None,
         body: str | None = None,
         initial: Any = None,
-        ladder: Iterable[Rung] = (),
+        escalation: Iterable[EscalationStep] = (),
         allowed_origins: Iterable[str] = (),
         operation_id: str | None = None,
     ) -> TokenReceipt:
         """Make a token; any task may wait on it by its id (S-40).
 
-        `ladder` is for waits on it that have neither one nor a schema of their own: see `helmr.ladder`.
+        `escalation` is for waits on it that have neither one nor a schema of their own: see `helmr.escalation`.
 
         Returns:
             The token with its callback URL and public token, which are shown here only.
 
         Raises:
             BadSchema, BadRequest: Schema, verification, tag or origin can't be used.
-            BadLadder, SchemaMismatch: The ladder can't be climbed, or its default does not fit.
+            BadEscalation, SchemaMismatch: The escalation can't be run, or its default does not fit.
         """
         timeout_s = seconds(timeout) if timeout is not None else None
-        rungs = rungs_json(ladder, codec_of(schema, what="the ladder's default"), timeout_s)
+        steps = escalation_json(
+            escalation, codec_of(schema, what="the escalation's default"), timeout_s
+        )
         body_parts = {
             "timeout": timeout_s,
             "tags": list(tag_list(tags)) or None,
@@ -100,7 +102,7 @@ class AsyncTokens(ClientPart):
             "subject": subject,
             "body": body,
             "initial": initial,
-            "ladder": list(rungs) or None,
+            "escalation": list(steps) or None,
             "allowed_origins": list(allowed_origins) or None,
         }
         return await self._ask(CREATE_TOKEN, body=given(body_parts), operation_id=operation_id)

@@ -183,8 +183,8 @@ class AsyncClient(ClientPart):
         after: int = 0,
         *,
         hash: str | None = None,
-        nil_offset: int = 0,
-        nil_hash: str | None = None,
+        system_offset: int = 0,
+        system_hash: str | None = None,
         wait: Duration = 0,
         follower: str | None = None,
     ) -> CopyPage:
@@ -193,8 +193,8 @@ class AsyncClient(ClientPart):
         Args:
             after: Feed offset of the follower's last entry, 0 if it has none.
             hash: That entry's hash, in hex.
-            nil_offset: Feed offset of its last entry of the nil session; that is never pruned.
-            nil_hash: That one's hash.
+            system_offset: Feed offset of its last entry of the system stream; that is never pruned.
+            system_hash: That one's hash.
             wait: How long to wait for the first entry, at most 20 s.
             follower: Its name, by which `/readyz` and `/metrics` say how far it is.
 
@@ -203,7 +203,11 @@ class AsyncClient(ClientPart):
         """
         wait_s = seconds(wait, allow_zero=True)
         query: dict[str, Any] = {"after": after, "wait_s": wait_s, "hash": hash}
-        query |= {"nil_offset": nil_offset or None, "nil_hash": nil_hash, "follower": follower}
+        query |= {
+            "system_offset": system_offset or None,
+            "system_hash": system_hash,
+            "follower": follower,
+        }
         asked = call(READ_LEDGER_ENTRIES, query=query)
         return await self._transport.call(replace(asked, read_timeout_s=READ_TIMEOUT_S + wait_s))
 

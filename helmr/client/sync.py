@@ -269,7 +269,7 @@ class Waits(BlockingPart[AsyncWaits]):
     link = blocking(AsyncWaits.link)
     links = blocking(AsyncWaits.links)
     unlink = blocking(AsyncWaits.unlink)
-    rehearse = blocking(AsyncWaits.rehearse)
+    dry_run = blocking(AsyncWaits.dry_run)
     preview_amend = blocking(AsyncWaits.preview_amend)
     amend = blocking(AsyncWaits.amend)
 

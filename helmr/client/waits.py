@@ -20,8 +20,8 @@ from helmr.models import (
     AnswerLinkReceipt,
     AssignReceipt,
     ClaimReceipt,
+    DryRun,
     Page,
-    Rehearsal,
     RewindPreview,
     RunInfo,
     SendReceipt,
@@ -35,18 +35,18 @@ from helmr.operations import (
     ASSIGN_WAIT,
     CLAIM_WAIT,
     CREATE_LINK,
+    DRY_RUN_ANSWER,
     GET_WAIT,
     LIST_LINKS,
     LIST_WAITS,
     PREVIEW_AMEND,
-    REHEARSE_ANSWER,
     RELEASE_WAIT,
     REVOKE_LINK,
 )
 from helmr.tasks import AnyTask
 
-REHEARSAL_S = 20.0
-"""A rehearsal is answered after at most so long."""
+DRY_RUN_S = 20.0
+"""A dry run is answered after at most so long."""
 
 
 class AsyncWaits(ClientPart):
@@ -199,7 +199,7 @@ class AsyncWaits(ClientPart):
         """
         return await self._ask(REVOKE_LINK, wait_id, link_id, operation_id=operation_id)
 
-    async def rehearse(self, wait_id: str, data: Any) -> Rehearsal:
+    async def dry_run(self, wait_id: str, data: Any) -> DryRun:
         """What that answer would set off: the ops that the code asks for, to the first that touches the world (S-87).
 
         Nothing of it happens.
@@ -208,10 +208,10 @@ class AsyncWaits(ClientPart):
             WaitNotFound: There is none with this id.
             WaitResolved: It is over.
             SchemaMismatch: The data does not fit.
-            Overloaded: Too many are rehearsed at once.
+            Overloaded: Too many are dry-run at once.
         """
-        asked = call(REHEARSE_ANSWER, wait_id, body={"data": data})
-        asked = replace(asked, read_timeout_s=READ_TIMEOUT_S + REHEARSAL_S)
+        asked = call(DRY_RUN_ANSWER, wait_id, body={"data": data})
+        asked = replace(asked, read_timeout_s=READ_TIMEOUT_S + DRY_RUN_S)
         return await self._transport.call(asked)
 
     async def preview_amend(

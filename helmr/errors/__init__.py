@@ -63,8 +63,8 @@ class BadFilter(UsageError):
     """A filter that can't be read; names the word."""
 
 
-class BadLadder(UsageError):
-    """A wait's ladder that can't be climbed: too many rungs, or a default that comes too late (S-82)."""
+class BadEscalation(UsageError):
+    """A wait's escalation that can't be run: too many escalation steps, or a default that comes too late (S-82)."""
 
 
 class TooLarge(UsageError):

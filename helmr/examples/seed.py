@@ -53,7 +53,7 @@ WAIT_S = 60.0
 """How long a session may take to reach its wait or its end."""
 PAUSE_S = 0.05
 BLOCKED_S = 90.0
-"""Three deaths, and a fresh process for each."""
+"""Three crashes, and a fresh process for each."""
 
 
 @dataclass(slots=True)

@@ -39,7 +39,7 @@ async def open_file(job: Import) -> int:
 
 @task(id="nightly-import")
 async def nightly_import(job: Import, ctx: TaskContext) -> int:
-    """Parse a file in the task itself, with a parser that kills its process: blocked at the third death."""
+    """Parse a file in the task itself, with a parser that kills its process: blocked at the third crash."""
     rows = await open_file(job)
     await lines.append(f"{rows} rows in {job.file}")
     os.kill(os.getpid(), signal.SIGKILL)  # what a bug in a native parser looks like from outside

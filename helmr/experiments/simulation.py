@@ -109,8 +109,8 @@ class _Open:
     body: str | None
     correlation_id: str | None
     asked_of: set[str] = field(default_factory=set)
-    climbs: bool = False
-    """Something of its ladder is still to come."""
+    escalations: bool = False
+    """Something of its escalation is still to come."""
 
     @property
     def order(self) -> tuple[datetime, int, int]:
@@ -173,7 +173,7 @@ class Simulation:
         for_ever = sum(
             1
             for wait in self._open.values()
-            if wait.row.deadline_at is None and wait.row.operator is None and not wait.climbs
+            if wait.row.deadline_at is None and wait.row.operator is None and not wait.escalations
         )
         return alive == for_ever
 
@@ -280,7 +280,7 @@ class Simulation:
             wait,
             body.get("body"),
             body.get("correlation_id"),
-            climbs=_climbs(body),
+            escalations=_escalations(body),
         )
         self._open[opened.wait_id] = opened
         self._enqueue(opened)
@@ -291,7 +291,7 @@ class Simulation:
 
     def _told_again(self, opened: _Open, kind: str, body: Mapping[str, Any]) -> None:
         """A reminder asks everybody again, an assignment whom it names; who has the wait in hand goes on."""
-        row, opened.climbs = opened.row, _climbs(body)
+        row, opened.escalations = opened.row, _escalations(body)
         if kind == "wait.reminded":
             row.reminders += 1
             opened.asked_of.clear()
@@ -407,9 +407,9 @@ class Simulation:
             heapq.heappush(self._due, (later, 2, 0, 0, None))
 
 
-def _climbs(body: Mapping[str, Any]) -> bool:
-    """Whether something of a wait's ladder is to come behind an entry with that body."""
-    return "next_rung_at" in body or "default_at" in body
+def _escalations(body: Mapping[str, Any]) -> bool:
+    """Whether something of a wait's escalation is to come behind an entry with that body."""
+    return "next_escalation_at" in body or "default_at" in body
 
 
 def _later(moment: datetime, by_s: float, drawn: Delay) -> datetime:

@@ -95,11 +95,11 @@ class RunCheck(Wire):
         return self.verdict is CheckVerdict.FITS
 
 
-class RehearsalEnd(StrEnum):
-    """Where a rehearsal ended (S-87)."""
+class DryRunEnd(StrEnum):
+    """Where a dry run ended (S-87)."""
 
     STEP = "step"
-    """At a step that has no recorded outcome and is not rehearsable."""
+    """At a step that has no recorded outcome and is not dry-run-safe."""
     WAIT = "wait"
     TOKEN = "token"
     EMIT = "emit"
@@ -118,7 +118,7 @@ class RehearsalEnd(StrEnum):
     """After a thousand ops."""
 
 
-class RehearsedOp(Wire):
+class DryRunOp(Wire):
     """One op that the code asked for behind the answer."""
 
     run_id: str
@@ -127,17 +127,17 @@ class RehearsedOp(Wire):
     """step, wait, output, peek, history, clock, token, public_token, patch or continue."""
     name: str = ""
     data: Any = None
-    """An output's data, a rehearsable step's value, the payload of the next run."""
+    """An output's data, a dry-run-safe step's value, the payload of the next run."""
 
 
-class Rehearsal(Wire):
+class DryRun(Wire):
     """What an answer would set off: the ops that the code asked for, and where it ended. Nothing of it has happened."""
 
     wait_id: str
     session_id: str
     run_id: str
-    ops: list[RehearsedOp]
-    ended: RehearsalEnd
+    ops: list[DryRunOp]
+    ended: DryRunEnd
     result: Any = None
     message: str | None = None
     """Of what was raised, differs or does not fit."""

@@ -27,7 +27,7 @@ BODY_DRAWN_CHARS = 64 * 1024
 WAIT_TAGS_MAX = 20
 WAIT_TAG_MAX = 64
 ASSIGNEE_MAX = 128
-LADDER_RUNGS_MAX = 20
+ESCALATION_STEPS_MAX = 20
 BATCH_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
 """Limits of what a wait says about itself (S-72, S-82)."""
 

@@ -208,10 +208,10 @@ class CopyQuery(Query):
     hash: str | None = Field(
         default=None, pattern=r"^[0-9a-f]{64}$", description="That entry's hash."
     )
-    nil_offset: int = Field(
-        default=0, ge=0, le=SEQ_MAX, description="Of its last entry of the nil session."
+    system_offset: int = Field(
+        default=0, ge=0, le=SEQ_MAX, description="Of its last entry of the system stream."
     )
-    nil_hash: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    system_hash: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     wait_s: float = Field(default=0.0, ge=0, le=COPY_WAIT_MAX_S)
     follower: str | None = Field(
         default=None,

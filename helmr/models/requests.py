@@ -11,9 +11,9 @@ from helmr.models.limits import (
     BATCH_ID_PATTERN,
     BODY_MAX_BYTES,
     CORRELATION_ID_MAX,
+    ESCALATION_STEPS_MAX,
     EXTERNAL_ID_MAX,
     IDEMPOTENCY_KEY_MAX,
-    LADDER_RUNGS_MAX,
     NAME_MAX,
     NOTE_MAX_BYTES,
     OP_MAX,
@@ -60,7 +60,7 @@ class SendRequest(Request):
 
 
 class AnswerData(Request):
-    """POST /v1/waits/{id}/rehearse."""
+    """POST /v1/waits/{id}/dry-run."""
 
     data: Any
 
@@ -175,8 +175,8 @@ class VerifyRequest(Request):
     tolerance_s: int = Field(default=300, ge=1, le=3600)
 
 
-class RungRequest(Request):
-    """A rung of a token's ladder, as waits show theirs: `to` of an `assign`, `value` of a `default`."""
+class EscalationStepRequest(Request):
+    """A step of a token's escalation, as waits show theirs: `to` of an `assign`, `value` of a `default`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -201,7 +201,9 @@ class TokenRequest(Request):
     subject: str | None = Field(default=None, max_length=SUBJECT_MAX)
     body: str | None = Field(default=None, max_length=BODY_MAX_BYTES)
     initial: Any = None
-    ladder: list[RungRequest] = Field(default_factory=list, max_length=LADDER_RUNGS_MAX)
+    escalation: list[EscalationStepRequest] = Field(
+        default_factory=list, max_length=ESCALATION_STEPS_MAX
+    )
     allowed_origins: list[Annotated[str, Field(max_length=300)]] = Field(
         default_factory=list, max_length=50
     )

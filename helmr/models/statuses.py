@@ -79,7 +79,7 @@ class AnswerMode(StrEnum):
     LINK = "link"
     """Through an answer link or the page behind a callback URL."""
     DEFAULT = "default"
-    """A ladder's default."""
+    """An escalation's default."""
     PROGRAM = "program"
     """From any other caller."""
 

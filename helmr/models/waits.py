@@ -56,13 +56,13 @@ class WaitInfo(Wire):
     can_decline: bool = False
     """A decline is answered with `on_decline`."""
     on_decline: Any = None
-    ladder: list[dict[str, Any]] = Field(default_factory=list)
-    """Rungs `{do, after_s, from, to?, value?}`: what is to happen while nobody answers."""
-    next_rung: int | None = None
-    """The place in `ladder`, from 0, of the rung that comes next; None if nothing comes."""
-    next_rung_at: datetime | None = None
+    escalation: list[dict[str, Any]] = Field(default_factory=list)
+    """Escalation steps `{do, after_s, from, to?, value?}`: what is to happen while nobody answers."""
+    next_escalation: int | None = None
+    """The place in `escalation`, from 0, of the escalation step that comes next; None if nothing comes."""
+    next_escalation_at: datetime | None = None
     default_at: datetime | None = None
-    """When the ladder's default answers: nobody can then, or later."""
+    """When the escalation's default answers: nobody can then, or later."""
     question_hash: str | None = None
     """Names what the person is shown: equal for waits that ask the same."""
     problem: str | None = None
@@ -71,7 +71,7 @@ class WaitInfo(Wire):
     @computed_field  # type: ignore[prop-decorator] # as pydantic has it
     @property
     def ends_at(self) -> datetime | None:
-        """When time ends it, if nobody does: its ladder's default answers, else the deadline passes."""
+        """When time ends it, if nobody does: its escalation's default answers, else the deadline passes."""
         return self.default_at or self.deadline_at
 
     def _repr_html_(self) -> str:

@@ -41,7 +41,7 @@ class HarnessClients:
         clock: The harness's.
         registry: Gives its tasks.
         command: Has a command decided.
-        rehearse: Says what an answer would set off.
+        dry_run: Says what an answer would set off.
         settle: Returns when all code waits or has ended.
         wake: Adopts and delivers what the ledger has made ready.
         host_of: The host that holds a session.
@@ -55,7 +55,7 @@ class HarnessClients:
         registry: Callable[[], Registry],
         *,
         command: Callable[[str, Command], Awaitable[Mapping[str, Any]]],
-        rehearse: Callable[[str, Answer | TokenEnded], Awaitable[Mapping[str, Any]]],
+        dry_run: Callable[[str, Answer | TokenEnded], Awaitable[Mapping[str, Any]]],
         settle: Callable[[], Awaitable[None]],
         wake: Callable[[Sequence[WorkItem]], Awaitable[None]],
         host_of: Callable[[str], HostActor | None],
@@ -65,7 +65,7 @@ class HarnessClients:
         self._clock = clock
         self._registry = registry
         self._command = command
-        self._rehearse = rehearse
+        self._dry_run = dry_run
         self._settle = settle
         self._wake = wake
         self._host_of = host_of
@@ -118,7 +118,7 @@ class HarnessClients:
             self._clock,
             self._registry(),
             self._command,
-            self._rehearse,
+            self._dry_run,
             principal=TESTER,
             base_url=self._base_url,
             settle=settle,

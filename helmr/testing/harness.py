@@ -37,7 +37,7 @@ from helmr_runtime.core.commands import Answer, Command, Resume, TokenEnded
 from helmr_runtime.core.entries import RUNTIME, Entry
 from helmr_runtime.directory.delivery import delivery
 from helmr_runtime.ledger.memory import MemoryLedger
-from helmr_runtime.ports import Busy, Death, Released, StartSession, WorkItem
+from helmr_runtime.ports import Busy, Crash, Released, StartSession, WorkItem
 from helmr_runtime.replay.outside_steps import watching
 from helmr_runtime.session.host import HostActor
 
@@ -82,8 +82,8 @@ class Harness(HarnessTokens):
         self._silence_s = silence_s
         self._new_id = new_id
         self._hosts: dict[str, HostActor] = {}
-        self._rehearsing: list[HostActor] = []
-        self._deaths: dict[str, Death] = {}
+        self._dry_run_hosts: list[HostActor] = []
+        self._crashes: dict[str, Crash] = {}
         self._names = 0
         self._settling = asyncio.Lock()
         self._patience = Patience()
@@ -95,7 +95,7 @@ class Harness(HarnessTokens):
             self.clock,
             lambda: self._registry,
             command=self.command,
-            rehearse=self.rehearse,
+            dry_run=self.dry_run,
             settle=self.settle,
             wake=self._wake,
             host_of=self._hosts.get,
@@ -118,7 +118,7 @@ class Harness(HarnessTokens):
         await self._clients.stop()
         for session_id in tuple(self._hosts):
             await self._drop(session_id)
-        for host in self._rehearsing:
+        for host in self._dry_run_hosts:
             await host.crash()
         self._undo.close()
 
@@ -205,11 +205,11 @@ class Harness(HarnessTokens):
                 if self._hosts.get(session_id) is host:
                     self._hosts.pop(session_id)
 
-    async def rehearse(self, session_id: str, command: Answer | TokenEnded) -> Mapping[str, Any]:
+    async def dry_run(self, session_id: str, command: Answer | TokenEnded) -> Mapping[str, Any]:
         """What an answer would set off; as a host says it."""
-        host = self._host("rehearsal")
-        self._rehearsing.append(host)
-        return await host.rehearse(session_id, command)
+        host = self._host("dry_run")
+        self._dry_run_hosts.append(host)
+        return await host.dry_run(session_id, command)
 
     async def _adopt(self, session_id: str, command: Command) -> Mapping[str, Any]:
         self._names += 1
@@ -219,7 +219,7 @@ class Harness(HarnessTokens):
             adopted = await host.adopt(
                 session_id,
                 command=command,
-                death=self._deaths.pop(session_id, None),
+                crash=self._crashes.pop(session_id, None),
                 catalog_hash=self._registry.code_hash,
             )
         except SessionNotFound:
@@ -375,7 +375,7 @@ class Harness(HarnessTokens):
         await self._drop(session_id)
         if live is not None:
             await self.ledger.abandon(session_id, live.epoch)
-            self._deaths[session_id] = Death(cause=cause, executing=executing)
+            self._crashes[session_id] = Crash(cause=cause, executing=executing)
 
     async def park(self, session_id: str) -> None:
         """Park a waiting session: its code leaves memory.

@@ -28,7 +28,7 @@ VERSION = "test"
 READS = ("GET", "HEAD", "OPTIONS")
 
 Decide = Callable[[str, Command], Awaitable[Mapping[str, Any]]]
-Rehearse = Callable[[str, Answer | TokenEnded], Awaitable[Mapping[str, Any]]]
+DryRunCall = Callable[[str, Answer | TokenEnded], Awaitable[Mapping[str, Any]]]
 
 
 class HarnessGateway:
@@ -39,7 +39,7 @@ class HarnessGateway:
         clock: The harness's.
         registry: Its tasks.
         decide: Has a command decided.
-        rehearse: Says what an answer would set off.
+        dry_run: Says what an answer would set off.
         principal: Who acts in calls without a secret.
         base_url: What callback URLs begin with.
         host_of: The host that holds a session.
@@ -52,7 +52,7 @@ class HarnessGateway:
         clock: Clock,
         registry: Registry,
         decide: Decide,
-        rehearse: Rehearse,
+        dry_run: DryRunCall,
         *,
         principal: Principal,
         base_url: str,
@@ -64,7 +64,7 @@ class HarnessGateway:
         self._settle = settle
         self._opening = asyncio.Lock()
         self._is_open = False
-        directory, by_name = _Directory(decide, host_of), _HostByName(rehearse, host_of)
+        directory, by_name = _Directory(decide, host_of), _HostByName(dry_run, host_of)
         self._service = Service(
             ledger=ledger,
             directory=directory,
@@ -138,8 +138,8 @@ class _Directory:
 class _HostByName:
     """What of `helmr_runtime.ports.Host` is called by name here: routed commands name no host."""
 
-    def __init__(self, rehearse: Rehearse, host_of: Callable[[str], HostActor | None]) -> None:
-        self.rehearse = rehearse
+    def __init__(self, dry_run: DryRunCall, host_of: Callable[[str], HostActor | None]) -> None:
+        self.dry_run = dry_run
         self._host_of = host_of
 
     async def note_claims(self, session_id: str, claims: Claims) -> None:

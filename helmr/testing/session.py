@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from helmr import ids
 from helmr.errors import HelmrError, UsageError
-from helmr.models import Rehearsal, RewindPreview, RunStatus
+from helmr.models import DryRun, RewindPreview, RunStatus
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.chunks import Chunk, Emitted
@@ -64,9 +64,7 @@ class HarnessCalls(Protocol):
     ledger: MemoryLedger
 
     async def command(self, session_id: str, command: Command) -> Mapping[str, Any]: ...
-    async def rehearse(
-        self, session_id: str, command: Answer | TokenEnded
-    ) -> Mapping[str, Any]: ...
+    async def dry_run(self, session_id: str, command: Answer | TokenEnded) -> Mapping[str, Any]: ...
     async def settle(self) -> None: ...
     async def settle_if(self, settle: bool) -> None: ...
     async def park(self, session_id: str) -> None: ...
@@ -138,7 +136,7 @@ class HarnessSession:
         await self._harness.settle_if(settle)
         return dict(reply)
 
-    async def rehearse(self, data: Any, *, wait_id: str | None = None) -> Rehearsal:
+    async def dry_run(self, data: Any, *, wait_id: str | None = None) -> DryRun:
         """What answering the pending wait, or the one named, would set off (S-87); nothing of it happens.
 
         Raises:
@@ -165,7 +163,7 @@ class HarnessSession:
                 record_id=ids.new_id(ids.RECORD),
                 data=data,
             )
-        return Rehearsal.model_validate(await self._harness.rehearse(self.id, command))
+        return DryRun.model_validate(await self._harness.dry_run(self.id, command))
 
     async def wait(self, *, settle: bool = True) -> dict[str, Any]:
         """The body of the pending wait's `wait.opened`: wait_id, kind, stream, correlation_id, subject, deadline_at.

@@ -24,7 +24,7 @@ async def check_stored(
     """Whether code fits the runs that have not ended, in the order in which their sessions began."""
     checks: list[RunCheck] = []
     for session_id in dict.fromkeys(entry.session_id for entry in ledger.stored.entries):
-        if session_id == ids.NIL_SESSION:
+        if session_id == ids.SYSTEM_STREAM:
             continue
         found = await read_snapshot(ledger, session_id)
         if found.state.active_run is None:

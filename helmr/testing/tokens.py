@@ -32,7 +32,7 @@ class HarnessTokens(ABC):
 
     async def create_token(self, *, timeout: Duration = "7d", **options: Any) -> str:
         """Make a token as a client does; its id. Options as those of `TokenCall`."""
-        secrets = TaskSecrets(TEST_RING.session_keys(ids.NIL_SESSION), BASE_URL)
+        secrets = TaskSecrets(TEST_RING.session_keys(ids.SYSTEM_STREAM), BASE_URL)
         new = secrets.new_token(TokenCall(timeout_s=seconds(timeout), **options))
         await self.ledger.fact(CreateToken(principal=TESTER, new=new))
         return new.token_id

@@ -139,7 +139,7 @@ class _WallTimers:
         return timer
 
     def discard(self, timer: _WallTimer) -> None:
-        """It has rung, or is not to."""
+        """It has escalation step, or is not to."""
         self._timers.pop(timer, None)
 
     def apart_s(self, clock: Clock) -> float:

@@ -2,7 +2,7 @@
 whoever finds the host dead.
 
 A kill leaves no time for last words. The file is mapped into the host's memory: to note something is to set a byte,
-with no system call, and what was set outlives the process. So a death is laid at the door of the code that executed
+with no system call, and what was set outlives the process. So a crash is laid at the door of the code that executed
 and not of the sessions that merely lived beside it (S-3).
 """
 

@@ -179,7 +179,7 @@ async def test_what_changed_while_somebody_read_is_left_out_and_what_came_is_not
     receipts = await publishes(stack, 4)
     waits = [one["wait"] for one in receipts]
     await person.begins(
-        *ALL[2:], "--filter", "stream:approval is:unassigned", "--hold", "0s",
+        *ALL[2:], "--filter", "stream:approval is:unassigned", "--undo-for", "0s",
         command=("wait", "answer"),
     )  # fmt: skip
     await person.reads("Type 4 to send as many answers; anything else sends none.")
@@ -262,7 +262,7 @@ async def test_only_what_a_preview_has_shown(stack: Stack, script: Script) -> No
 
 async def test_an_interrupted_hold_of_a_script_sends_nothing(stack: Stack, script: Script) -> None:
     receipts = await publishes(stack, 1)
-    ran = await script.runs(*ALL, "--yes", "--hold", "60s", interrupt_at="sends in 60 s")
+    ran = await script.runs(*ALL, "--yes", "--undo-for", "60s", interrupt_at="sends in 60 s")
     assert ran.code == 130
     assert "taken back, nothing was sent" in ran.err
     assert await statuses(stack, receipts) == ["pending"]
@@ -273,11 +273,11 @@ async def test_what_is_put_off_is_not_in_it_unless_it_is_asked_for(
 ) -> None:
     receipts = await publishes(stack, 2)
     folder = script.folder / "state" / "helmr" / "console" / "snoozed"
-    put_off = receipts[0]["wait"]["id"]
-    Snoozes(folder).put_off(put_off, datetime.now(UTC) + timedelta(days=1))
+    snooze = receipts[0]["wait"]["id"]
+    Snoozes(folder).snooze(snooze, datetime.now(UTC) + timedelta(days=1))
     assert len((await script.runs(*ALL, "--preview", "--json")).lines) == 1
     asked = (*ALL, "--filter", "is:snoozed", "--preview", "--json")
-    assert [one["wait_id"] for one in (await script.runs(*asked)).lines] == [put_off]
+    assert [one["wait_id"] for one in (await script.runs(*asked)).lines] == [snooze]
 
 
 @pytest.mark.parametrize(

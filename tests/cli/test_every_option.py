@@ -124,8 +124,8 @@ LINES = [
     Line("wait link $WAIT --person ada --expires-in 1h", "http"),
     Line("wait links $WAIT", "ada"),
     Line("wait unlink $WAIT $NEW_LINK", "."),
-    Line(f"wait rehearse $WAIT --data {APPROVE}", "approve"),
-    Line(f"wait answer $NEW_WAIT --data {APPROVE} --hold 0s --batch b-$ROUND --override-claim", "fulfilled"),
+    Line(f"wait dry-run $WAIT --data {APPROVE}", "approve"),
+    Line(f"wait answer $NEW_WAIT --data {APPROVE} --undo-for 0s --batch b-$ROUND --override-claim", "fulfilled"),
     Line(f"wait answer --all --filter tag:vip --profile nights --data {APPROVE} --preview", "wait_|Publish"),
     Line(
         f"wait answer --all --filter tag:vip --seen @$NEW_SEEN --data {APPROVE} --yes", "accepted"
@@ -145,7 +145,7 @@ LINES = [
         "run_",
     ),
     Line(
-        "wait amend --all --batch b-$ROUND decision=reject --reason 'wrong batch' --hold 0s --yes",
+        "wait amend --all --batch b-$ROUND decision=reject --reason 'wrong batch' --undo-for 0s --yes",
         "done|accepted",
     ),
     # input and output
@@ -250,8 +250,8 @@ PROCESSES = {
     "mcp": "mcp",
     "check": "check option_tasks.py --json --data-dir $DATA_DIR",
     "next": """next --kind input --task ask --stream approval --session $NEW_ASKING --priority high --tag vip
-        --assignee ada --filter due>1h --profile nights --hold 0s --override-claim --on-behalf-of ada""",
-    "console": "console --read-only --ascii --theme helmr-light --hold 2s --profile nights",
+        --assignee ada --filter due>1h --profile nights --undo-for 0s --override-claim --on-behalf-of ada""",
+    "console": "console --read-only --ascii --theme helmr-light --undo-for 2s --profile nights",
     "console check": "console --check",
 }
 """Each in a process of its own, because it goes on until it is ended, imports tasks, or wants a terminal."""

@@ -61,7 +61,7 @@ WALKED = {
     "wait unlink": ["wait unlink WAIT pat_01m89x544te4za7mrgjvxzyttd"],
     "wait answer": ["wait answer ANSWERED --data {}", "wait answer WAIT --data HOSTILE_JSON",
                     "wait answer WAIT HOSTILE_WORD", "wait answer --csv SHEET --preview"],
-    "wait rehearse": ["wait rehearse FREE --data HOSTILE_JSON", "wait rehearse WAIT --data HOSTILE_JSON"],
+    "wait dry-run": ["wait dry-run FREE --data HOSTILE_JSON", "wait dry-run WAIT --data HOSTILE_JSON"],
     "input send": ["input send SESSION SHORT --data 1", "input send SESSION chat --data HOSTILE_JSON"],
     "token create": ["token create --subject HOSTILE"],
     "token complete": ["token complete COMPLETED --data 1"],

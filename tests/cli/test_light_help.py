@@ -37,7 +37,7 @@ COMMANDS = {
     "session run wait input output token public-token key schedule rule notices context",
     "session": "start list get tree transcript follow close cancel note fork export verify replay what-if",
     "run": "list get retry cancel rewind",
-    "wait": "list get answer claim release assign link links unlink rehearse amend",
+    "wait": "list get answer claim release assign link links unlink dry-run amend",
     "input": "send",
     "output": "read follow",
     "token": "create list get complete cancel",

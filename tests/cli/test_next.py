@@ -140,7 +140,7 @@ async def test_many_waits_of_every_kind_each_get_their_own_answer(
         receipts[n] = await stack.started(KINDS[kind][0], {"subject": f"About {kind} {n}?"})
     for receipt in receipts.values():
         await stack.run_until(receipt["run"]["id"], "waiting")
-    await person.begins("--hold", "1s")
+    await person.begins("--undo-for", "1s")
     for count in range(many):
         head = await person.reads(f"{count + 1} of {many}  About ")
         assert "nothing waits" not in head
@@ -163,7 +163,7 @@ async def test_many_waits_of_every_kind_each_get_their_own_answer(
 async def test_an_answer_is_taken_back_and_given_anew(stack: Stack, person: Person) -> None:
     first = await asks(stack, "publish", subject="First?")
     second = await asks(stack, "talk", subject="Second?")
-    await person.begins("--hold", "60s")
+    await person.begins("--undo-for", "60s")
     await person.reads("1 of 2  First?")
     await person.reads("] ")
     await person.types("a", "")
@@ -196,7 +196,7 @@ async def test_who_dies_while_answers_are_held_has_sent_nothing_and_kept_all(
     stack: Stack, person: Person, number: signal.Signals
 ) -> None:
     receipts = [await asks(stack, "talk", subject=f"Word {n}?") for n in range(2)]
-    await person.begins("--hold", "60s")
+    await person.begins("--undo-for", "60s")
     for word in ("alpha", "beta"):
         await person.reads("a answer")
         await person.types("a", word)
@@ -222,7 +222,7 @@ async def test_a_rival_within_the_grace_is_told_and_the_text_is_kept(
     stack: Stack, person: Person
 ) -> None:
     receipt = await asks(stack, "talk", subject="Word?")
-    await person.begins("--hold", "60s")
+    await person.begins("--undo-for", "60s")
     await person.reads("a answer")
     await person.types("a", "mine")
     await person.reads("1 held")
@@ -246,7 +246,7 @@ async def test_what_is_typed_before_a_question_can_be_read_answers_nothing(
     stack: Stack, person: Person
 ) -> None:
     receipts = [await asks(stack, "publish", subject=f"Ahead {n}?") for n in range(2)]
-    await person.begins("--hold", "60s")
+    await person.begins("--undo-for", "60s")
     await person.reads("] ")
     await person.types("a", "", "a", "", "r", "")
     await person.reads("4 line(s) typed before this question was there were left out")
@@ -264,7 +264,7 @@ async def test_what_the_runtime_refuses_is_asked_again_with_what_was_entered(
     stack: Stack, person: Person
 ) -> None:
     receipt = await asks(stack, "order", subject="Order?")
-    await person.begins("--hold", "0s")
+    await person.begins("--undo-for", "0s")
     for prompt, line in (
         ("] ", "a"),
         ("street", "Elm"),
@@ -308,7 +308,7 @@ async def test_the_whole_answer_in_the_editor_while_another_one_leaves(
         """printf '{"decision": "reject", "note": "two\\\\nlines"}' > "$1"\n"""
     )
     script.chmod(0o700)
-    await person.begins("--hold", "1s", EDITOR=str(script))
+    await person.begins("--undo-for", "1s", EDITOR=str(script))
     await person.reads("a answer")
     await person.types("a", "quick")
     await person.reads("2 of 2  Publish?")
@@ -324,7 +324,7 @@ async def test_the_whole_answer_in_the_editor_while_another_one_leaves(
 
 async def test_a_secret_is_not_shown_not_kept_and_sent(stack: Stack, person: Person) -> None:
     receipt = await asks(stack, "login", subject="Log in?")
-    await person.begins("--hold", "60s")
+    await person.begins("--undo-for", "60s")
     await person.reads("] ")
     await person.types("a", "ana")
     await person.reads("password")
@@ -358,7 +358,7 @@ async def test_hostile_text_is_shown_and_not_obeyed(stack: Stack, person: Person
 
 async def test_a_line_that_the_terminal_cut_is_no_answer(stack: Stack, person: Person) -> None:
     receipt = await asks(stack, "talk", subject="Long?")
-    await person.begins("--hold", "0s")
+    await person.begins("--undo-for", "0s")
     await person.reads("a answer")
     await person.types("a")
     await person.reads("answer: ")
@@ -373,7 +373,7 @@ async def test_ctrl_d_goes_back_to_the_question_with_what_was_entered(
     stack: Stack, person: Person
 ) -> None:
     receipt = await asks(stack, "refund", subject="Refund?")
-    await person.begins("--hold", "0s")
+    await person.begins("--undo-for", "0s")
     await person.reads("] ")
     await person.types("y", "700")
     await person.reads("reason")
@@ -406,7 +406,7 @@ async def test_wait_answer_without_data_asks_all_or_this_one(stack: Stack, perso
     receipt = await asks(stack, "talk", subject="This?")
     await asks(stack, "talk", subject="That?")
     wait = await wait_of(stack, receipt)
-    await person.begins(wait["id"], "--hold", "0s", command=("wait", "answer"))
+    await person.begins(wait["id"], "--undo-for", "0s", command=("wait", "answer"))
     await person.reads("1 of 1  This?")
     await person.types("a")
     await person.reads("answer: ")
@@ -429,14 +429,14 @@ async def test_a_program_s_answer_is_held_if_it_says_so_and_ctrl_c_takes_it_back
     receipt = await asks(stack, "talk", subject="This?")
     wait = await wait_of(stack, receipt)
     words = ("wait", "answer", wait["id"], "--data", '"mine"')
-    await person.begins("--hold", "60s", command=words)
+    await person.begins("--undo-for", "60s", command=words)
     await person.reads("sends in 60 s; Ctrl-C takes it back")
     person.terminal.process.send_signal(signal.SIGINT)
     assert await person.terminal.ended() == 130
     assert (await wait_of(stack, receipt))["status"] == "pending"
     other = Person(stack, person.folder)
     try:
-        await other.begins("--hold", "0.1s", command=words)
+        await other.begins("--undo-for", "0.1s", command=words)
         assert await other.terminal.ended() == 0
     finally:
         await other.terminal.close()
@@ -447,7 +447,7 @@ async def test_a_form_with_nothing_to_enter_is_not_answered_by_an_empty_line(
     stack: Stack, person: Person
 ) -> None:
     receipt = await asks(stack, "agree", subject="Agreed?")
-    await person.begins("--hold", "0s")
+    await person.begins("--undo-for", "0s")
     await person.reads("a answer")
     await person.types("")
     await person.reads("a answers; ? says what else there is")
@@ -466,7 +466,7 @@ def test_without_a_terminal_nobody_is_asked(nowhere: Path) -> None:
 
 def test_a_hold_that_is_no_time_or_too_long_is_refused(nowhere: Path) -> None:
     for text, why in (("soon", "soon"), ("2m", "more than 60s")):
-        said = process("next", "--hold", text, "--url", "http://127.0.0.1:9")
+        said = process("next", "--undo-for", text, "--url", "http://127.0.0.1:9")
         assert said.code == 2
         assert why in said.err
 
@@ -503,7 +503,7 @@ async def test_anothers_claim_refuses_an_answer_and_the_second_key_takes_it_over
     stack: Stack, person: Person
 ) -> None:
     receipt = await asks(stack, "publish", subject="Publish?")
-    await person.begins("--hold", "0s")
+    await person.begins("--undo-for", "0s")
     await person.reads("] ")
     await claim(stack, receipt, "mia")
     await person.types("a")
@@ -527,7 +527,7 @@ async def test_override_claim_answers_where_the_claim_was_seen_and_nowhere_else(
     stack: Stack, person: Person
 ) -> None:
     receipt = await asks(stack, "publish", subject="Publish?")
-    await person.begins("--hold", "0s", "--override-claim")
+    await person.begins("--undo-for", "0s", "--override-claim")
     await person.reads("] ")
     await claim(stack, receipt, "mia")
     await person.types("a")
@@ -572,7 +572,7 @@ async def test_what_is_put_off_is_asked_when_it_is_asked_for(stack: Stack, perso
     await person.types("z")
     await person.reads("[1h]: ")
     await person.types("20m")
-    await person.reads("put off, back in 20m")
+    await person.reads("snoozed, back in 20m")
     await person.reads("0 accepted")
     assert await person.terminal.ended() == 0
     assert (await wait_of(stack, receipt))["status"] == "pending"

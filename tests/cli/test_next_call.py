@@ -50,7 +50,7 @@ async def test_a_call_is_approved_with_an_argument_changed(
     stack: Stack, person: Person, known: bool
 ) -> None:
     receipt = await asks(stack, "call", known=known)
-    await person.begins("--hold", "1s")
+    await person.begins("--undo-for", "1s")
     assert SHOWN in await person.reads("[1-2, a, d")
     await person.reads("] ")
     await person.types("a")
@@ -69,7 +69,7 @@ async def test_a_call_is_approved_with_an_argument_changed(
 
 async def test_who_declines_is_asked_for_a_reason_only(stack: Stack, person: Person) -> None:
     receipt = await asks(stack, "call")
-    await person.begins("--hold", "1s")
+    await person.begins("--undo-for", "1s")
     await person.reads("] ")
     await person.types("d")  # as in the console; to delegate is the whole word here
     told = await person.reads("reason")
@@ -85,7 +85,7 @@ async def test_nothing_is_chosen_beforehand_and_declining_sends_no_arguments(
     stack: Stack, person: Person, tmp_path: Path
 ) -> None:
     receipt = await asks(stack, "call")
-    await person.begins("--hold", "1s")
+    await person.begins("--undo-for", "1s")
     told = await person.reads("[1-2, a, d")
     assert "suggested" not in told, "a tool that asks leave suggests nothing"
     await person.reads("] ")

@@ -177,14 +177,14 @@ async def runs_are_listed_and_waited_for(client: Any, way: Way) -> None:
     assert [one.kind for one in journal.entries][-1] == "wait.opened"
 
 
-async def an_answer_is_rehearsed(client: Any, way: Way) -> None:
+async def an_answer_is_dry_run(client: Any, way: Way) -> None:
     started, wait = await reviewing(client)
     before = await all_of(client.sessions.open(started.id).transcript())
-    found = await client.waits.rehearse(wait.id, APPROVE)
+    found = await client.waits.dry_run(wait.id, APPROVE)
     assert (found.session_id, found.wait_id) == (started.id, wait.id)
     assert await all_of(client.sessions.open(started.id).transcript()) == before
     with pytest.raises(SchemaMismatch):
-        await client.waits.rehearse(wait.id, {"decision": "maybe"})
+        await client.waits.dry_run(wait.id, {"decision": "maybe"})
     assert (await client.waits.get(wait.id)).status == "pending"
 
 
@@ -268,7 +268,7 @@ async def the_inbox_is_read_and_answered(client: Any, way: Way) -> None:
     assert [one.id for one in page.items] == [wait.id]
     assert (full.initial, full.can_decline, full.on_decline) == (REJECT, True, REJECT)
     assert (full.priority, full.tags, full.assignee) == ("high", ["news"], "ada")
-    assert [rung["do"] for rung in full.ladder] == ["remind", "default"]
+    assert [escalation_step["do"] for escalation_step in full.escalation] == ["remind", "default"]
     assert len(full.question_hash) == 32
     for wanted, found in [
         ({"priority": "high"}, 1),
@@ -755,7 +755,7 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     who_acted_is_recorded,
     sessions_are_found_by_what_they_are,
     runs_are_listed_and_waited_for,
-    an_answer_is_rehearsed,
+    an_answer_is_dry_run,
     a_wrong_answer_is_amended,
     a_run_goes_back,
     a_session_is_forked,

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from helmr import ladder, step, streams, task, tokens
+from helmr import escalation, step, streams, task, tokens
 
 
 class Draft(BaseModel):
@@ -34,7 +34,7 @@ async def review(draft: Draft) -> dict[str, str]:
         priority="high",
         tags=["news"],
         assignee="ada",
-        ladder=[ladder.remind("1h"), ladder.default("2h", {"decision": "reject"})],
+        escalation=[escalation.remind("1h"), escalation.default("2h", {"decision": "reject"})],
     ).unwrap()
     await progress.append(decision.decision)
     return {"status": decision.decision}

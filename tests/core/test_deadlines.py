@@ -126,7 +126,7 @@ def test_a_due_timer_fires_before_a_record_is_accepted():
     ]
 
 
-def test_a_desk_that_times_a_wait_out_queues_the_run():
+def test_a_parked_session_that_times_a_wait_out_queues_the_run():
     story = waiting()
     story.is_hot = False
     story.now += seconds(60)

@@ -56,7 +56,7 @@ def test_send_after_the_wait_fulfils_it_in_the_same_decision():
 
 
 @pytest.mark.parametrize(("is_hot", "status"), [(True, "running"), (False, "queued")])
-def test_a_desk_queues_the_run_and_a_slot_runs_it(is_hot: bool, status: str):
+def test_a_parked_session_queues_the_run_and_a_slot_runs_it(is_hot: bool, status: str):
     story = running()
     story.open_wait(1)
     story.is_hot = is_hot

@@ -56,14 +56,14 @@ def test_the_opening_holds_what_the_wait_says_and_leaves_out_what_it_does_not():
         priority="high",
         tags=("money",),
         assignee="ada",
-        ladder=({"do": "remind", "after_s": 60.0, "from": "opened"},),
+        escalation=({"do": "remind", "after_s": 60.0, "from": "opened"},),
     )
     story.open_wait(1, details=said)
     body = opened(story)
     assert (body["subject"], body["initial"], body["on_decline"]) == ("Pay?", {"n": 1}, None)
     assert (body["priority"], body["tags"], body["assignee"]) == ("high", ["money"], "ada")
     assert body["session_tags"] == ["a"]
-    assert body["ladder"][0]["do"] == "remind"
+    assert body["escalation"][0]["do"] == "remind"
     story.send("x")
     story.open_wait(2)
     assert opened(story).keys() == {

@@ -14,7 +14,7 @@ from helmr_runtime.host_status import SlotStatus
 from helmr_runtime.ports import (
     Adopted,
     Busy,
-    Death,
+    Crash,
     HostReport,
     Lease,
     Ledger,
@@ -66,7 +66,7 @@ class FakeHost:
         adoptions: Sessions that were taken up to run here.
         decisions: Sessions that were taken up for one command only.
         releases: With the reason, what was asked for.
-        deaths: With the session, what was passed on at an adoption.
+        crashes: With the session, what was passed on at an adoption.
         ending: Sessions that were lost, and whose code has not ended.
         executing_max: The most sessions whose code was here at once.
     """
@@ -83,7 +83,7 @@ class FakeHost:
         self.adoptions: list[str] = []
         self.decisions: list[str] = []
         self.releases: list[tuple[str, str]] = []
-        self.deaths: list[tuple[str, Death]] = []
+        self.crashes: list[tuple[str, Crash]] = []
         self.executing_max = 0
         self.retiring: str | None = None
         self.adopt_gate = asyncio.Event()
@@ -153,7 +153,7 @@ class FakeHost:
         session_id: str,
         *,
         command: Command | None,
-        death: Death | None,
+        crash: Crash | None,
         catalog_hash: str,
         executes: bool = True,
         term: str | None = None,
@@ -178,8 +178,8 @@ class FakeHost:
         one.is_executing = one.executes
         self._count()
         await self.adopt_gate.wait()
-        if death is not None:
-            self.deaths.append((session_id, death))
+        if crash is not None:
+            self.crashes.append((session_id, crash))
         cause = self.dies_in_adopt_of or self._world.deadly.get(session_id)
         if cause is not None and (one.executes or self.dies_in_adopt_of):
             self._world.kill(self.name, cause)

@@ -95,8 +95,8 @@ class FakeSpawner:
         self._world.calls.register(name, host)
         return name
 
-    async def death(self, name: str) -> str:
-        return await self._world.calls.death(name)
+    async def crash_of(self, name: str) -> str:
+        return await self._world.calls.crash_of(name)
 
     async def kill(self, place: HostLocation) -> None:
         self.killed.append(place.name)

@@ -42,7 +42,7 @@ async def test_a_lost_sessions_slot_is_free_when_its_code_has_ended(world: World
     await world.waits("s1")
     await until(lambda: world.executes("s2"))
     assert host.executing_max == 1
-    assert (await directory.status())["deaths"] == 0
+    assert (await directory.status())["crashes"] == 0
 
 
 async def test_a_lost_session_is_adopted_again_while_its_old_code_ends(world: World) -> None:
@@ -199,7 +199,7 @@ async def test_an_adoption_that_comes_after_it_was_given_up_is_found_and_its_ses
     directory = await world.directory(hosts=2)
     host = world.living()[0]
     world.ledger.add("s1")
-    await host.adopt("s1", command=note("x"), death=None, catalog_hash=world.code_hash)
+    await host.adopt("s1", command=note("x"), crash=None, catalog_hash=world.code_hash)
     await host.waits("s1")
     await until(lambda: world.executes("s1") is False)
     await settle()
@@ -216,7 +216,7 @@ async def test_one_that_another_host_holds_by_then_is_dropped(world: World) -> N
     await directory.route("s1", note("y"))
     if world.holder("s1") is late:
         late, other = other, late
-    await late.adopt("s1", command=note("x"), death=None, catalog_hash=world.code_hash)
+    await late.adopt("s1", command=note("x"), crash=None, catalog_hash=world.code_hash)
     await late.waits("s1")
     await until(lambda: late.releases == [("s1", "held twice")])
     assert await directory.locate("s1") == other.name
@@ -318,8 +318,8 @@ async def test_a_host_that_gives_no_answer_at_all_while_it_adopts_is_ended(world
     await world.clock.advance(RETRY_S * (UNREACHABLE_TRIES + 2))
     assert (await pending).host == other.name
     assert world.spawner.killed == [host.name]
-    assert other.deaths == []
-    assert (await directory.status())["deaths"] == 0
+    assert other.crashes == []
+    assert (await directory.status())["crashes"] == 0
 
 
 async def test_a_release_whose_answer_is_lost_is_found_out(world: World) -> None:

@@ -65,7 +65,7 @@ async def test_it_ends_uncounted_as_soon_as_nothing_executes_in_it(world: World)
     await until(lambda: old not in world.living())
     await settle()
     status = await directory.status()
-    assert (status["deaths"], status["warnings"], status["hosts"]["total"]) == (0, [], 1)
+    assert (status["crashes"], status["warnings"], status["hosts"]["total"]) == (0, [], 1)
 
 
 async def test_what_still_executes_after_the_time_of_its_steps_is_what_it_dies_of(
@@ -78,9 +78,9 @@ async def test_what_still_executes_after_the_time_of_its_steps_is_what_it_dies_o
     assert old in world.living()
     await world.clock.advance(6.0, step_s=1.0)
     await until(lambda: world.executes("s1"))
-    ((session_id, death),) = world.holder("s1").deaths
-    assert (session_id, death.cause) == ("s1", "retired")
-    assert (await directory.status())["deaths"] == 1
+    ((session_id, crash),) = world.holder("s1").crashes
+    assert (session_id, crash.cause) == ("s1", "retired")
+    assert (await directory.status())["crashes"] == 1
 
 
 async def test_one_that_goes_on_growing_is_killed_at_once(world: World) -> None:
@@ -90,7 +90,7 @@ async def test_one_that_goes_on_growing_is_killed_at_once(world: World) -> None:
     await look(world)
     assert old.name in world.spawner.killed
     await until(lambda: world.executes("leaks"))
-    assert [name for name, _ in world.holder("leaks").deaths] == ["leaks"]
+    assert [name for name, _ in world.holder("leaks").crashes] == ["leaks"]
 
 
 async def test_a_leak_that_awaits_something_at_the_kill_is_found(
@@ -101,9 +101,9 @@ async def test_a_leak_that_awaits_something_at_the_kill_is_found(
         world.holder("awaits").sessions["awaits"].is_executing = False  # nor has it for long
         await outgrow(world, "leaks")
         await until(lambda: world.holds("awaits"))
-    seen = [name for host in world.hosts.values() for name, _ in host.deaths]
+    seen = [name for host in world.hosts.values() for name, _ in host.crashes]
     assert seen == ["leaks"] * 3
-    assert (await directory.status())["deaths"] == 3
+    assert (await directory.status())["crashes"] == 3
 
 
 async def test_two_that_run_where_neither_executes_at_the_kill_go_on_alone_the_second_time(
@@ -115,7 +115,7 @@ async def test_two_that_run_where_neither_executes_at_the_kill_go_on_alone_the_s
         await outgrow(world, "leaks", "idles")
     assert world.holder("leaks").is_exclusive
     await until(lambda: world.executes("idles"))
-    assert all(host.deaths == [] for host in world.hosts.values())
+    assert all(host.crashes == [] for host in world.hosts.values())
 
 
 async def outgrow(world: World, *names: str) -> None:

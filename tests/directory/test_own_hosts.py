@@ -52,7 +52,7 @@ async def test_an_own_host_takes_no_other_session_and_ends_with_its_own(world: W
     await settle()
     status = await directory.status()
     assert status["hosts"] == {"total": 1, "starting": 0, "retiring": 0}
-    assert status["deaths"] == 0
+    assert status["crashes"] == 0
     assert own.adoptions == ["s1"]
 
 

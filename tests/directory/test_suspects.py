@@ -1,4 +1,4 @@
-"""For which session a host's death counts."""
+"""For which session a host's crash counts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from helmr_runtime.directory import suspects
 from helmr_runtime.directory.suspects import ALONE_AFTER, Suspects
 
 
-def test_with_one_suspect_the_death_is_its_own() -> None:
+def test_with_one_suspect_the_crash_is_its_own() -> None:
     known = Suspects()
     assert known.judge(["s1"]) == "s1"
     assert known.alone == set()
@@ -30,7 +30,7 @@ def test_without_suspects_it_counts_for_none() -> None:
     assert known.alone == set()
 
 
-def test_a_death_of_its_own_is_no_suspicion() -> None:
+def test_a_crash_of_its_own_is_no_suspicion() -> None:
     known = Suspects()
     for _ in range(ALONE_AFTER + 1):
         assert known.judge(["s1"]) == "s1"

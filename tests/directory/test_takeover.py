@@ -70,7 +70,7 @@ async def test_it_abandons_what_died_while_no_directory_watched(world: World) ->
     await until(lambda: world.ledger.dead_holders == [host.name])
     await until(lambda: world.executes("s1"))
     await second.route("s2", note("y"))
-    assert [(s, d.cause) for s, d in world.living()[0].deaths] == [("s1", "died unwatched")]
+    assert [(s, d.cause) for s, d in world.living()[0].crashes] == [("s1", "died unwatched")]
 
 
 async def test_it_abandons_what_a_living_host_does_not_hold(world: World) -> None:
@@ -110,7 +110,7 @@ async def test_of_two_that_claim_a_session_one_gives_it_up(world: World) -> None
     located = await second.locate("s1")
     assert located is not None
     assert world.hosts[located].sessions["s1"].epoch == world.ledger.heads["s1"].epoch
-    assert (await second.status())["deaths"] == 0
+    assert (await second.status())["crashes"] == 0
 
 
 async def test_it_starts_no_more_hosts_than_lack(world: World) -> None:
@@ -148,7 +148,7 @@ async def test_new_code_drains_old_hosts_session_by_session(world: World) -> Non
     await until(lambda: hot not in world.living())
     await until(lambda: len(world.living()) == 2)
     await settle()
-    assert (await directory.status())["deaths"] == 0
+    assert (await directory.status())["crashes"] == 0
     assert {host.code_hash for host in world.living()} == {"code-2"}
     assert (await directory.route("s1", note("z"))).reply == {"text": "z"}
 
@@ -185,7 +185,7 @@ async def test_a_retiring_host_gets_nothing_new_and_ends_when_it_is_empty(world:
     await until(lambda: old not in world.living())
     await settle()
     assert (await directory.status())["hosts"] == {"total": 1, "starting": 0, "retiring": 0}
-    assert (await directory.status())["deaths"] == 0
+    assert (await directory.status())["crashes"] == 0
 
 
 async def test_a_retiring_host_is_replaced_before_it_ends(world: World) -> None:
@@ -231,8 +231,8 @@ async def test_a_retiring_host_is_killed_after_its_time_and_that_counts_for_nobo
     await world.clock.advance(2.0, step_s=1.0)
     assert world.spawner.killed == [old.name]
     await until(lambda: world.executes("s1"))
-    assert world.holder("s1").deaths == []
-    assert (await directory.status())["deaths"] == 0
+    assert world.holder("s1").crashes == []
+    assert (await directory.status())["crashes"] == 0
 
 
 async def test_an_adoption_that_a_host_declines_goes_to_another(world: World) -> None:

@@ -249,7 +249,7 @@ async def test_a_public_token_is_revoked_by_its_maker_or_an_admin_alone(stack: S
     token = (await stack.http.post("/v1/tokens", json={"timeout": "1h"})).json()
     scopes = (
         {"type": "session.input.send", "session": session, "stream": "words"},
-        {"type": "token.complete", "token": token["id"]},  # the nil session's
+        {"type": "token.complete", "token": token["id"]},  # the system stream's
     )
     secrets = {
         name: await key(stack, name.partition("-")[0], name)

@@ -37,10 +37,10 @@ async def test_an_answered_wait_is_counted_from_its_opening_to_the_runs_end(stac
     assert (await stack.http.post(f"/v1/waits/{wait_id}/answer", json=answer)).status_code == 200
     await stack.run_until(started["run"]["id"], "succeeded")
 
-    async def is_counted() -> bool:
+    async def is_attributed() -> bool:
         return "helmr_runs_total" in (await scrape(stack)).labels
 
-    await until(is_counted)
+    await until(is_attributed)
     found = await scrape(stack)
     assert found["helmr_runs_total", {"status": "succeeded"}] == 1
     assert found["helmr_waits_opened_total", APPROVAL] == 1

@@ -22,7 +22,7 @@ from tests.ledger.sessions import ALICE, SMALL, begin, running
 TOKENS = 40
 RIVALS = 3
 RING = KeyRing((MasterKey("k1", b"1" * 32),))
-SECRETS = TaskSecrets(RING.session_keys(ids.NIL_SESSION), "http://helmr.test")
+SECRETS = TaskSecrets(RING.session_keys(ids.SYSTEM_STREAM), "http://helmr.test")
 
 
 def say(line: str) -> None:

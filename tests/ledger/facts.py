@@ -13,7 +13,7 @@ from helmr_runtime.security.task_secrets import TaskSecrets
 from tests.ledger.sessions import ALICE
 
 SECRETS = TaskSecrets(
-    KeyRing((MasterKey("k1", b"1" * 32),)).session_keys(ids.NIL_SESSION), "http://h"
+    KeyRing((MasterKey("k1", b"1" * 32),)).session_keys(ids.SYSTEM_STREAM), "http://h"
 )
 
 

@@ -47,7 +47,7 @@ async def build(path, clock: FakeClock, total: int) -> tuple[DuckLedger, list[Ha
             hand.wait(deadline_at=clock.now() + timedelta(days=9)), checkpoint=True, release=True
         )
     for hand in hands:
-        await hand.adopt("desk-1")
+        await hand.adopt("claims-1")
         await hand.stored(hand.accepted(1), release=True)
     await scatter(ledger, 5_000)
     return ledger, hands

@@ -92,7 +92,7 @@ async def test_states_from_checkpoints_are_the_fold_of_its_entries(
 ) -> None:
     states: dict[str, SessionState] = {}
     for entry in await ledger.entries_after(0, ALL):
-        if entry.session_id == ids.NIL_SESSION:
+        if entry.session_id == ids.SYSTEM_STREAM:
             continue
         states.setdefault(entry.session_id, SessionState(entry.session_id)).apply(entry)
     compared = from_checkpoint = 0

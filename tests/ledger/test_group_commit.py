@@ -116,7 +116,7 @@ async def test_facts_of_many_clients_are_one_transaction(duck, clock, monkeypatc
         assert (end["status"], end.get("data")) == (
             ("completed", n) if n < 30 else ("cancelled", None)
         )
-    found = await duck.read(reads.verify_chain, ids.NIL_SESSION, 0, None)
+    found = await duck.read(reads.verify_chain, ids.SYSTEM_STREAM, 0, None)
     assert found == 80
 
 

@@ -90,7 +90,7 @@ class IndexMachine(RuleBasedStateMachine):
         self.plain.append(Plain(hand, external_id, payload))
         return self.plain[-1]
 
-    @rule(plain=sessions, holder=st.sampled_from(["slot-1", "slot-2", "desk-1"]))
+    @rule(plain=sessions, holder=st.sampled_from(["slot-1", "slot-2", "claims-1"]))
     def adopt(self, plain, holder):
         if plain.held_by is not None:
             zombie = Hand(**{**plain.hand.__dict__, "entries": []})

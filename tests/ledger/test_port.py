@@ -194,11 +194,11 @@ async def test_a_commit_to_no_session_says_so(ledger, clock):
         await hand.commit(hand.started())
 
 
-async def test_the_nil_session_takes_no_flush_and_no_adoption(ledger, clock):
+async def test_the_system_session_takes_no_flush_and_no_adoption(ledger, clock):
     hand = await running(ledger, clock)
     with pytest.raises(SessionNotFound):
-        await ledger.load(ids.NIL_SESSION, "slot-1")
-    hand.session_id = ids.NIL_SESSION
+        await ledger.load(ids.SYSTEM_STREAM, "slot-1")
+    hand.session_id = ids.SYSTEM_STREAM
     hand.seq = 0
     assert isinstance(await hand.commit(hand.started()), Refused)
 
@@ -379,9 +379,9 @@ async def test_a_waiting_session_with_a_lost_step_is_work(ledger, clock):
     assert [item.session_id for item in await work(ledger)] == [hand.session_id]
 
 
-async def test_an_answer_by_a_desk_queues_the_run(ledger, clock):
+async def test_an_answer_to_a_parked_session_queues_the_run(ledger, clock):
     hand, wait = await parked(ledger, clock)
-    await hand.adopt("desk-1")
+    await hand.adopt("claims-1")
     await hand.stored(hand.accepted(1), hand.fulfilled(wait, following="queued"))
     await hand.stored(release=True)
     assert [item.session_id for item in await work(ledger)] == [hand.session_id]

@@ -67,7 +67,7 @@ async def test_a_sessions_task_is_told_without_writing_the_tables(actor, clock):
 async def test_a_session_that_is_not_there_has_no_task(ledger, clock):
     hand = await running(ledger, clock)
     assert await ledger.brief(hand.session_id) == {"task": "review", "is_over": False}
-    for nobody in (ids.new_id(ids.SESSION), ids.NIL_SESSION):
+    for nobody in (ids.new_id(ids.SESSION), ids.SYSTEM_STREAM):
         with pytest.raises(SessionNotFound):
             await ledger.brief(nobody)
 
@@ -111,7 +111,7 @@ async def test_a_continued_run_keeps_its_end(ledger, clock):
 
 async def test_a_resolved_wait_keeps_who_and_when_and_its_text(ledger, clock):
     hand, wait = await parked(ledger, clock)
-    await hand.adopt("desk-1")
+    await hand.adopt("claims-1")
     clock.move_to(clock.now() + timedelta(seconds=5))
     await hand.stored(hand.accepted(1), hand.fulfilled(wait))
     found = WaitInfo.model_validate(await ledger.get_wait(wait.body["wait_id"]))

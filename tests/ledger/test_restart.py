@@ -325,7 +325,7 @@ async def test_an_abandoned_session_stays_so_after_a_kill(duck, path, clock, tmp
     await again.close()
 
 
-async def test_a_flush_sent_again_after_the_ledgers_death_is_done(duck, path, clock, tmp_path):
+async def test_a_flush_sent_again_after_the_ledgers_crash_is_done(duck, path, clock, tmp_path):
     hand = await running(duck, clock)
     flush = hand.flush(hand.step(), hand.step_done())
     stored = await duck.commit(flush)
@@ -365,7 +365,7 @@ async def test_an_ended_session_out_of_memory_is_read_again(opener, clock):
     assert hand.session_id not in duck.index.heads
     again = await duck.start(start_of(idempotency_key="k"))
     assert (again.session_id, again.created) == (hand.session_id, False)
-    loaded = await duck.load(hand.session_id, "desk-1", key=("approval", key_hash("s")))
+    loaded = await duck.load(hand.session_id, "claims-1", key=("approval", key_hash("s")))
     assert loaded.known_key is not None
     hand.ledger = duck
     hand.epoch = loaded.epoch
@@ -379,7 +379,7 @@ async def test_a_catalog_survives(opener):
     duck = await opener()
     assert await duck.catalog() == {"code_hash": "a"}
     assert await duck.write_catalog({"code_hash": "b"}, start_of().principal)
-    assert duck.index.nil.next_seq == 3
+    assert duck.index.system.next_seq == 3
 
 
 async def test_opening_meets_no_entry_but_the_last_of_each_open_session(duck: DuckLedger) -> None:

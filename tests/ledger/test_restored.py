@@ -8,14 +8,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from helmr import ladder
-from helmr.ladder import rungs_json
+from helmr import escalation
+from helmr.escalation import escalation_json
 from helmr.wait_options import JSON
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.children import Parent
 from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.entries import EntryKind
-from helmr_runtime.core.ladder import opening
+from helmr_runtime.core.escalation import opening
 from helmr_runtime.ledger import known_operations
 from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ledger.duck.open import open_ledger
@@ -25,7 +25,7 @@ from tests.ledger.facts import complete_token, create_token
 from tests.ledger.sessions import SMALL, Hand, begin, facts_of, parked, running, start_of
 from tests.ledger.test_restart import killed
 
-RUNGS = (ladder.remind("1h"), ladder.default("3h", "no"))
+STEPS = (escalation.remind("1h"), escalation.default("3h", "no"))
 
 
 async def everything(ledger: DuckLedger, clock: FakeClock) -> dict[str, str]:
@@ -45,8 +45,12 @@ async def everything(ledger: DuckLedger, clock: FakeClock) -> dict[str, str]:
     hands["waiting while held"] = hand = await running(ledger, clock)
     await hand.stored(hand.wait(deadline_at=clock.now() + timedelta(seconds=9)))
 
-    said: dict[str, Any] = {"ladder": [dict(rung) for rung in rungs_json(RUNGS, JSON, None)]}
-    hands["on a ladder"] = hand = await running(ledger, clock)
+    said: dict[str, Any] = {
+        "escalation": [
+            dict(escalation_step) for escalation_step in escalation_json(STEPS, JSON, None)
+        ]
+    }
+    hands["on an escalation"] = hand = await running(ledger, clock)
     await hand.stored(hand.wait(**said, **opening(said, clock.now())), release=True)
     hands["in backoff"] = hand = await running(ledger, clock)
     step, retry_at = hand.step(), clock.now() + timedelta(seconds=5)
@@ -114,7 +118,7 @@ async def memory_of(ledger: DuckLedger, sessions: Mapping[str, str]) -> dict[str
         "awaited": index.tokens._awaited,
         "of sessions": index.tokens._of_session,
         "marks": (index.head_offset, index.marks()),
-        "nil": {**facts_of(index.nil), "tail": None},
+        "system": {**facts_of(index.system), "tail": None},
     }
     for name, session_id in sessions.items():
         head = await ledger.head(session_id)
@@ -134,7 +138,10 @@ async def test_each_kind_of_session_is_there_again(
     before = await memory_of(ledger, sessions)
     assert before["counts"]["waiting_held"] == 1
     assert before["in backoff"]["wait"].is_backoff
-    assert before["on a ladder"]["wait"].rung_at < before["on a ladder"]["wait"].default_at
+    assert (
+        before["on an escalation"]["wait"].escalates_at
+        < before["on an escalation"]["wait"].default_at
+    )
     assert before["on a token"]["wait"].deadline_at is None
     after_kill = await open_ledger(killed(path, tmp_path / "killed"), clock=clock, settings=SMALL)
     _same(await memory_of(after_kill, sessions), before)

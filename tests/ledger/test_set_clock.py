@@ -88,13 +88,13 @@ async def test_a_pause_is_not_made_longer_by_a_clock_that_is_set(clock: SetClock
 
 
 async def test_an_alarm_of_a_clock_that_was_back_keeps_none_from_ringing(clock: SetClock) -> None:
-    rung = list[datetime]()
-    alarm = Alarm(clock, lambda: rung.append(clock.now()))
+    escalation_step = list[datetime]()
+    alarm = Alarm(clock, lambda: escalation_step.append(clock.now()))
     clock.off = -HOUR
     alarm.arm(clock.now() + 2 * HOUR)  # so it looks again in a minute
     clock.off = timedelta()
     alarm.arm(clock.now() + timedelta(seconds=SOON_S))
-    await within(LATE_S, lambda: bool(rung))
+    await within(LATE_S, lambda: bool(escalation_step))
 
 
 @pytest.mark.parametrize("off", [-HOUR, HOUR], ids=["back", "ahead"])

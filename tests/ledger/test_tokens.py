@@ -38,7 +38,7 @@ from tests.ledger.sessions import ALICE, begin, start_of
 
 K1, K2 = MasterKey("k1", b"1" * 32), MasterKey("k2", b"2" * 32)
 RING = KeyRing((K1,))
-SECRETS = TaskSecrets(RING.session_keys(ids.NIL_SESSION), "http://helmr.test")
+SECRETS = TaskSecrets(RING.session_keys(ids.SYSTEM_STREAM), "http://helmr.test")
 
 
 def ledger_at(folder: Path, clock: FakeClock, ring: KeyRing | None = RING) -> LedgerActor:

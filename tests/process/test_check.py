@@ -80,8 +80,8 @@ def test_a_runtime_and_then_its_data_directory_are_checked_and_up_refuses(tmp_pa
         assert "\x1b" not in differs.stdout + differs.stderr
         wait = live.client.sessions.open(session_id).get().wait
         assert wait is not None
-        rehearsed = live.client.waits.rehearse(wait.id, "yes")
-        assert (rehearsed.ended, rehearsed.result) == ("returned", "done")
+        dry_run = live.client.waits.dry_run(wait.id, "yes")
+        assert (dry_run.ended, dry_run.result) == ("returned", "done")
         assert live.transcript(session_id) == before
     finally:
         live.stop()

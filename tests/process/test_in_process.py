@@ -141,11 +141,11 @@ def test_after_a_kill_everything_goes_on(live: LiveRuntime) -> None:
     assert live.ended(running, within_s=WAITS_S).result == "held"
     assert answered(live, waiting).result["answer"] is True
     died = [e for e in live.transcript(running) if e.kind == "run.actor_died"]
-    assert len(died) == 1, "its code executed alone: the death counts for it"
+    assert len(died) == 1, "its code executed alone: the crash counts for it"
     assert not any(e.kind == "run.actor_died" for e in live.transcript(waiting))
 
 
-def test_code_that_ends_the_process_is_blocked_at_its_third_death(live: LiveRuntime) -> None:
+def test_code_that_ends_the_process_is_blocked_at_its_third_crash(live: LiveRuntime) -> None:
     live.start()
     session_id = live.begin("deadly")
     for count in range(1, 4):

@@ -1,4 +1,4 @@
-"""What exists once is set up again after a death of which Ray says nothing, as it does when the clock was set back."""
+"""What exists once is set up again after a crash of which Ray says nothing, as it does when the clock was set back."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def test_a_stopped_host_is_replaced_within_five_seconds(client: Client) -> None:
     assert_succeeds(session)
 
 
-def test_a_task_that_ends_its_process_is_blocked_at_the_third_death(client: Client) -> None:
+def test_a_task_that_ends_its_process_is_blocked_at_the_third_crash(client: Client) -> None:
     session = client.sessions.start("vanish", None)
     (run,) = until(lambda: [r for r in session.runs() if r.status is RunStatus.BLOCKED])
     assert run.error is not None

@@ -123,10 +123,10 @@ class Bench:
         await self.until(lambda: self.story.state.wait is not None, "waiting")
         return self
 
-    async def sever(self, signal: HelmrSignal | None = None) -> Bench:
+    async def abort(self, signal: HelmrSignal | None = None) -> Bench:
         """Cut the run off and wait for the end of its tree."""
         assert self.driver is not None
-        self.driver.sever(signal or RunParked("parked"))
+        self.driver.abort(signal or RunParked("parked"))
         return await self.until_closed()
 
     @property
@@ -306,13 +306,13 @@ INPUTS = frozenset({"messages"})
 
 @asynccontextmanager
 async def bench(body: Task[Any, Any], payload: Any = None, **more: Any) -> AsyncIterator[Bench]:
-    """A started run that is severed at the end, whatever the test did."""
+    """A started run that is aborted at the end, whatever the test did."""
     made = Bench(body, payload, inputs=INPUTS, **more).start()
     try:
         yield made
     finally:
         if made.is_clean is None:
-            await made.sever()
+            await made.abort()
 
 
 async def finished(body: Task[Any, Any], payload: Any = None, **more: Any) -> Bench:

@@ -1,4 +1,4 @@
-"""Code that differs from its journal is severed at once and says where (S-21, S-31)."""
+"""Code that differs from its journal is aborted at once and says where (S-21, S-31)."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ async def test_a_wait_of_months_is_not_silence():
 
     async with bench(as_task(code), silence_s=0.05) as run:
         await run.until_waiting()
-        await run.sever()
+        await run.abort()
         again = run.replayed(len(run.story.entries), silence_s=0.05).start()
         await again.until(lambda: again.again == [2], "asked again")
         assert again.driver is not None

@@ -194,18 +194,18 @@ async def test_a_body_whose_time_is_up_before_its_first_turn_has_ended():
 
 
 @pytest.mark.allows_blocking
-async def test_a_body_that_is_severed_before_its_first_turn_has_ended():
+async def test_a_body_that_is_aborted_before_its_first_turn_has_ended():
     @step
     async def late() -> None: ...
 
     step_loop().loop.call_soon_threadsafe(time.sleep, 0.2)
     async with bench(only(late)) as one:
         await until(lambda: "step.started" in one.story.kinds)
-        await one.sever()
+        await one.abort()
         assert one.is_clean
 
 
-async def test_severing_awaits_the_cleaning_up_of_a_body():
+async def test_aborting_awaits_the_cleaning_up_of_a_body():
     said: list[str] = []
     began = threading.Event()
 
@@ -221,7 +221,7 @@ async def test_severing_awaits_the_cleaning_up_of_a_body():
 
     async with bench(only(long)) as one:
         await until(began.is_set)
-        await one.sever()
+        await one.abort()
         assert said == ["cleaned up"]
         assert one.is_clean
 
@@ -240,7 +240,7 @@ async def test_a_body_that_ignores_cancellation_leaves_its_run_unclean_and_its_n
 
     async with bench(only(stubborn)) as one:
         await until(began.is_set)
-        await one.sever()
+        await one.abort()
         assert one.is_clean is False
         assert (await finished(places)).result[0][1] == "helmr-steps"
         enough.set()

@@ -321,7 +321,7 @@ async def test_a_timeout_of_a_sync_step_drops_its_late_result():
         assert "step.succeeded" not in run.story.kinds
 
 
-async def test_a_severed_sync_step_is_not_interrupted_and_its_result_is_dropped():
+async def test_an_aborted_sync_step_is_not_interrupted_and_its_result_is_dropped():
     release, begun = threading.Event(), threading.Event()
 
     @step
@@ -333,7 +333,7 @@ async def test_a_severed_sync_step_is_not_interrupted_and_its_result_is_dropped(
     async with bench(only(works)) as run:
         await run.until(lambda: run.executing, "executing")
         await asyncio.to_thread(begun.wait, 20)
-        await run.sever(errors.RunCancelled("cancelled"))
+        await run.abort(errors.RunCancelled("cancelled"))
         assert run.is_clean
         assert run.driver is not None
         assert run.driver.has_threads

@@ -61,7 +61,7 @@ async def test_records_reach_the_code_and_the_replay_gets_the_same():
 async def test_a_parked_wait_is_asked_again_and_goes_on():
     async with bench(takes_two) as run:
         await run.until_waiting()
-        await run.sever()
+        await run.abort()
         again = run.replayed(len(run.story.entries)).start()
         await again.until(lambda: again.again == [1], "asked again")
         assert again.asks == {}

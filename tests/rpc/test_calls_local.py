@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from helmr.errors import HelmrError, Unavailable, WaitResolved
-from helmr_runtime.ports import Death
+from helmr_runtime.ports import Crash
 from helmr_runtime.rpc.calls import (
     ActorDied,
     ActorNotFound,
@@ -63,8 +63,8 @@ async def test_arguments_and_answers_are_copies(calls: LocalCalls) -> None:
 
 
 async def test_our_frozen_values_cross(calls: LocalCalls) -> None:
-    death = Death(cause="signal 9", executing=True, op=3)
-    assert await calls.call("helmr-host-a", "echo", death) == death
+    crash = Crash(cause="signal 9", executing=True, op=3)
+    assert await calls.call("helmr-host-a", "echo", crash) == crash
 
 
 async def test_an_error_crosses_with_its_facts(calls: LocalCalls) -> None:

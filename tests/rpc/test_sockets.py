@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from helmr.errors import HelmrError
-from helmr_runtime.ports import Death
+from helmr_runtime.ports import Crash
 from helmr_runtime.rpc import frames, socket_calls, sockets
 from helmr_runtime.rpc.calls import (
     ActorNotFound,
@@ -113,8 +113,8 @@ async def until(holds: Callable[[], Awaitable[Any]], *, within_s: float = 10.0) 
 async def test_values_errors_and_bugs_come_back(start: Start, client: Sockets) -> None:
     start()
     peer = await peer_of(client)
-    death = Death(cause="signal 9", executing=True)
-    assert await ask(peer, "echo", {"a": [death]}) == {"a": [death]}
+    crash = Crash(cause="signal 9", executing=True)
+    assert await ask(peer, "echo", {"a": [crash]}) == {"a": [crash]}
     for method in ("nothing", "_turn", "cancel_itself", "odd", "bug"):
         assert isinstance(await ask(peer, method), Failure)
     with pytest.raises(FrameError):
@@ -227,7 +227,7 @@ def test_a_path_too_long_for_the_kernel_is_shortened(tmp_path: Path) -> None:
     assert socket_path("/" + "z" * 100, NAME) is None
 
 
-# --- death ----------------------------------------------------------------------------------------
+# --- crash ----------------------------------------------------------------------------------------
 
 
 async def test_a_call_to_a_process_that_is_killed_may_have_run(

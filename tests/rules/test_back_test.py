@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel
 
-from helmr import ladder, rules, streams, task
+from helmr import escalation, rules, streams, task
 from helmr.cli.main import invoke
 from helmr.models import WaitInfo
 from helmr.testing import Harness
@@ -31,7 +31,7 @@ async def refund(eur: int) -> str:
     asked = refunds.wait(
         subject=f"Refund {eur} EUR?",
         tags=["small" if eur < 50 else "large"],
-        ladder=[ladder.default("3d", {"decision": "reject"})],
+        escalation=[escalation.default("3d", {"decision": "reject"})],
     )
     return (await asked.unwrap()).decision
 

@@ -128,6 +128,6 @@ def test_any_uuid_has_an_id(value: uuid.UUID):
     assert ids.to_uuid(ids.from_uuid(ids.WAIT, value)) == value
 
 
-def test_the_nil_session_is_an_id():
-    assert ids.to_uuid(ids.NIL_SESSION) == uuid.UUID(int=0)
-    assert ids.check_id(ids.NIL_SESSION, ids.SESSION)
+def test_the_system_session_is_an_id():
+    assert ids.to_uuid(ids.SYSTEM_STREAM) == uuid.UUID(int=0)
+    assert ids.check_id(ids.SYSTEM_STREAM, ids.SESSION)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from helmr import ladder
-from helmr.errors import BadDuration, BadLadder, SchemaMismatch, UsageError
+from helmr import escalation
+from helmr.errors import BadDuration, BadEscalation, SchemaMismatch, UsageError
 from helmr.schema import Codec
 from helmr.wait_details import UNSET
 from helmr.wait_options import WaitOptions, details
@@ -28,7 +28,7 @@ def said(timeout_s: float | None = None, **options: Any) -> Any:
 
 def test_what_is_not_said_is_not_there():
     nothing = said()
-    assert (nothing.priority, nothing.tags, nothing.ladder) == ("normal", (), ())
+    assert (nothing.priority, nothing.tags, nothing.escalation) == ("normal", (), ())
     assert nothing.on_decline is UNSET
     assert nothing.initial is None
 
@@ -62,13 +62,13 @@ def test_a_decline_must_be_an_answer():
         said(on_decline={"ok": "perhaps"})
 
 
-def test_a_ladder_is_data():
-    rungs = [
-        ladder.remind("1h"),
-        ladder.assign("2h", to="grace", from_="assigned"),
-        ladder.default("3h", {"ok": False}),
+def test_an_escalation_is_data():
+    escalation_steps = [
+        escalation.remind("1h"),
+        escalation.assign("2h", to="grace", from_="assigned"),
+        escalation.default("3h", {"ok": False}),
     ]
-    assert said(ladder=rungs, timeout_s=86_400).ladder == (
+    assert said(escalation=escalation_steps, timeout_s=86_400).escalation == (
         {"do": "remind", "after_s": 3600.0, "from": "opened"},
         {"do": "assign", "after_s": 7200.0, "from": "assigned", "to": "grace"},
         {
@@ -80,17 +80,17 @@ def test_a_ladder_is_data():
     )
 
 
-def test_a_ladder_that_can_not_be_climbed_is_refused():
-    late = [ladder.default("2h", {"ok": True})]
-    with pytest.raises(BadLadder, match="timeout"):
-        said(ladder=late, timeout_s=7200)
-    with pytest.raises(BadLadder, match="one default"):
-        said(ladder=late * 2)
-    with pytest.raises(BadLadder, match="at most 20"):
-        said(ladder=[ladder.remind("1h")] * 21)
-    with pytest.raises(BadLadder):
-        ladder.assign("1h", to="")
+def test_an_escalation_that_can_not_be_run_is_refused():
+    late = [escalation.default("2h", {"ok": True})]
+    with pytest.raises(BadEscalation, match="timeout"):
+        said(escalation=late, timeout_s=7200)
+    with pytest.raises(BadEscalation, match="one default"):
+        said(escalation=late * 2)
+    with pytest.raises(BadEscalation, match="at most 20"):
+        said(escalation=[escalation.remind("1h")] * 21)
+    with pytest.raises(BadEscalation):
+        escalation.assign("1h", to="")
     with pytest.raises(BadDuration):
-        ladder.remind("0s")
+        escalation.remind("0s")
     with pytest.raises(SchemaMismatch):
-        said(ladder=[ladder.default("1h", "no")])
+        said(escalation=[escalation.default("1h", "no")])

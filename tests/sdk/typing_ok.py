@@ -90,7 +90,7 @@ async def with_arguments(text: str) -> int:
     return len(text)
 
 
-@step(formerly=["older"], rehearsable=True)
+@step(formerly=["older"], dry_run_safe=True)
 async def renamed(text: str) -> int:
     return len(text)
 

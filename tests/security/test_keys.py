@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from helmr.errors import BadKeyRing, MasterKeyMissing, UsageError
-from helmr.ids import NIL_SESSION, new_id
+from helmr.ids import SYSTEM_STREAM, new_id
 from helmr_runtime.security.keys import (
     ENVIRONMENT_NAME,
     KEYS_MAX,
@@ -163,11 +163,11 @@ def test_after_a_rotation_old_secrets_are_derived_by_their_key_id():
 
 
 def test_a_key_that_was_taken_out_is_named():
-    keys = KeyRing((NEW,)).session_keys(NIL_SESSION)
+    keys = KeyRing((NEW,)).session_keys(SYSTEM_STREAM)
     with pytest.raises(MasterKeyMissing, match="k1"):
         derive_secret(keys, "cb", new_id("tok"), "k1")
     with pytest.raises(MasterKeyMissing, match="k1"):
-        KeyRing((NEW,)).chain_key(NIL_SESSION, "k1")
+        KeyRing((NEW,)).chain_key(SYSTEM_STREAM, "k1")
 
 
 def test_a_chain_keeps_the_key_it_began_with():
@@ -215,7 +215,7 @@ def test_a_derived_secret_never_changes_between_releases():
 
 def test_no_repr_shows_a_key():
     ring = KeyRing((MasterKey("k1", b"SECRETSECRETSECRETSECRETSECRETXX"),))
-    keys = ring.session_keys(NIL_SESSION)
+    keys = ring.session_keys(SYSTEM_STREAM)
     shown = repr(ring) + repr(keys) + repr(keys.newest) + repr(ring.newest)
     assert "SECRET" not in shown
     assert repr(keys.newest.chain)[2:-1] not in shown

@@ -99,8 +99,8 @@ class LocalSpawner:
         self._stack.calls.register(name, host)
         return name
 
-    async def death(self, name: str) -> str:
-        return await self._stack.calls.death(name)
+    async def crash_of(self, name: str) -> str:
+        return await self._stack.calls.crash_of(name)
 
     async def kill(self, place: HostLocation) -> None:
         self._stack.kill(place.name, "killed by the runtime")

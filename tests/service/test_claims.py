@@ -19,7 +19,7 @@ from helmr_runtime.service.caller import Caller
 from tests.service.stack import Stack, until
 
 ROOM = 4
-MIA = Principal("api_key", "key_1", "desk", "mia")
+MIA = Principal("api_key", "key_1", "claims", "mia")
 CLAIMS = 1_000
 ANSWER = {"data": {"decision": "approve"}}
 

@@ -257,7 +257,7 @@ async def test_one_damaged_entry_takes_no_list_down(
         damaged += [(done, await seq_of(stack, done, "input.accepted"))]
         failed_in = (await stack.http.get(f"/v1/runs/{failed}")).json()["session_id"]
         damaged += [(failed_in, await seq_of(stack, failed_in, "run.failed"))]
-    damaged += [(ids.NIL_SESSION, token_seq(tmp_path))]
+    damaged += [(ids.SYSTEM_STREAM, token_seq(tmp_path))]
     for session_id, seq in damaged:
         change(tmp_path, session_id, seq, how)
     async with running(tmp_path) as stack:
@@ -295,7 +295,7 @@ async def test_one_damaged_entry_takes_no_list_down(
 def token_seq(folder: Path) -> int:
     """Seq of the one token that no session made."""
     of = "SELECT seq FROM entries WHERE session = $1 AND kind = 'token.created'"
-    ((seq,),) = stored(folder, of, ids.to_uuid(ids.NIL_SESSION))
+    ((seq,),) = stored(folder, of, ids.to_uuid(ids.SYSTEM_STREAM))
     return int(seq)
 
 

@@ -122,7 +122,7 @@ async def test_silence_leaves_the_outcome_unknown() -> None:
     assert caught.value.retryable
 
 
-async def test_a_death_without_a_second_answer_leaves_the_outcome_unknown() -> None:
+async def test_a_crash_without_a_second_answer_leaves_the_outcome_unknown() -> None:
     world = World(died(), *[Moved("elsewhere")] * 100)
     with pytest.raises(OutcomeUnknown):
         await world.router(commit_timeout_s=0.1).command("ses_1", COMMAND)

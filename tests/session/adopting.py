@@ -62,7 +62,7 @@ async def in_a_steps_thread(h: Harness, body: Task[..., Any]) -> tuple[HostActor
     session = await h.start(body)
     await session.park()
     host = host_of(h)
-    await host.adopt(session.id, command=send(), death=None, catalog_hash="test")
+    await host.adopt(session.id, command=send(), crash=None, catalog_hash="test")
     held = host.slots[session.id].live
     await until(lambda: held.execution.driver is not None and held.execution.driver.has_threads)
     return host, held

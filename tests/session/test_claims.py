@@ -34,7 +34,7 @@ async def sleeps(payload: Any) -> None:
     await timers.sleep("1h")
 
 
-class Desk:
+class Claims:
     """A session that waits, and two people."""
 
     def __init__(self, h: Harness, session: HarnessSession) -> None:
@@ -43,12 +43,12 @@ class Desk:
         self.tom: AsyncClient = h.async_client(on_behalf_of="tom")
 
     @classmethod
-    async def of(cls, h: Harness, name: str, *, parked: bool = False) -> Desk:
-        desk = cls(h, await h.start(name))
+    async def of(cls, h: Harness, name: str, *, parked: bool = False) -> Claims:
+        claims = cls(h, await h.start(name))
         await h.settle()
         if parked:
-            await desk.session.park()
-        return desk
+            await claims.session.park()
+        return claims
 
     async def wait_id(self) -> str:
         return str((await self.session.wait())["wait_id"])
@@ -68,63 +68,63 @@ class Desk:
 @pytest.mark.parametrize("parked", [False, True], ids=["hot", "parked"])
 async def test_who_claims_answers_and_the_other_is_told_who_is_there(harness, parked) -> None:
     async with harness(asks) as h:
-        desk = await Desk.of(h, "asks", parked=parked)
-        wait_id = await desk.wait_id()
-        receipt = await desk.mia.waits.claim(wait_id)
+        claims = await Claims.of(h, "asks", parked=parked)
+        wait_id = await claims.wait_id()
+        receipt = await claims.mia.waits.claim(wait_id)
         assert receipt.claim is not None
         assert (receipt.claim.until - receipt.claim.since).total_seconds() == 900
         for seen in (
-            await desk.tom.waits.get(wait_id),
-            (await desk.tom.waits.page()).items[0],
-            (await desk.tom.sessions.open(desk.session.id).get()).wait,
-            (await desk.tom.sessions.page()).items[0].wait,
+            await claims.tom.waits.get(wait_id),
+            (await claims.tom.waits.page()).items[0],
+            (await claims.tom.sessions.open(claims.session.id).get()).wait,
+            (await claims.tom.sessions.page()).items[0].wait,
         ):
             assert seen is not None
             assert seen.claim == receipt.claim
         with pytest.raises(WaitClaimed) as refused:
-            await desk.tom.waits.answer(wait_id, "tom's")
+            await claims.tom.waits.answer(wait_id, "tom's")
         assert refused.value.facts["claim"]["on_behalf_of"] == "mia"
-        assert await desk.said() == []
-        await desk.mia.waits.answer(wait_id, "mia's")
-        assert await desk.said() == [
+        assert await claims.said() == []
+        await claims.mia.waits.answer(wait_id, "mia's")
+        assert await claims.said() == [
             ("wait.claimed", "", "mia"),
             ("input.accepted", "mia's", "mia"),
         ]
-        assert (await desk.tom.waits.get(wait_id)).claim is None
+        assert (await claims.tom.waits.get(wait_id)).claim is None
 
 
 @pytest.mark.parametrize("parked", [False, True], ids=["hot", "parked"])
 async def test_an_override_answers_and_says_whom_it_passed_over(harness, parked) -> None:
     async with harness(asks) as h:
-        desk = await Desk.of(h, "asks", parked=parked)
-        wait_id = await desk.wait_id()
-        await desk.mia.waits.claim(wait_id)
-        await desk.tom.waits.answer(wait_id, "tom's", override_claim=True)
-        assert await desk.said() == [
+        claims = await Claims.of(h, "asks", parked=parked)
+        wait_id = await claims.wait_id()
+        await claims.mia.waits.claim(wait_id)
+        await claims.tom.waits.answer(wait_id, "tom's", override_claim=True)
+        assert await claims.said() == [
             ("wait.claimed", "", "mia"),
             ("wait.claim_ended", "overridden", "tom"),
             ("input.accepted", "tom's", "tom"),
         ]
         with pytest.raises(WaitResolved) as lost:
-            await desk.mia.waits.answer(wait_id, "mia's")
+            await claims.mia.waits.answer(wait_id, "mia's")
         assert lost.value.facts["data"] == "tom's"
 
 
 @pytest.mark.parametrize("parked", [False, True], ids=["hot", "parked"])
 async def test_a_claim_that_lapsed_is_in_nobodys_way(harness, parked) -> None:
     async with harness(asks) as h:
-        desk = await Desk.of(h, "asks", parked=parked)
-        wait_id = await desk.wait_id()
-        await desk.mia.waits.claim(wait_id, expires_in="5m")
+        claims = await Claims.of(h, "asks", parked=parked)
+        wait_id = await claims.wait_id()
+        await claims.mia.waits.claim(wait_id, expires_in="5m")
         await h.advance("4m")
-        await desk.mia.waits.claim(wait_id, expires_in="5m")
+        await claims.mia.waits.claim(wait_id, expires_in="5m")
         await h.advance("2m")
         with pytest.raises(WaitClaimed):
-            await desk.tom.waits.answer(wait_id, "too soon")
+            await claims.tom.waits.answer(wait_id, "too soon")
         await h.advance("3m")
-        assert (await desk.tom.waits.get(wait_id)).claim is None
-        await desk.tom.waits.answer(wait_id, "tom's")
-        assert await desk.said() == [
+        assert (await claims.tom.waits.get(wait_id)).claim is None
+        await claims.tom.waits.answer(wait_id, "tom's")
+        assert await claims.said() == [
             ("wait.claimed", "", "mia"),
             ("wait.claim_ended", "lapsed", "None"),
             ("input.accepted", "tom's", "tom"),
@@ -133,16 +133,16 @@ async def test_a_claim_that_lapsed_is_in_nobodys_way(harness, parked) -> None:
 
 async def test_a_release_lets_the_next_one_claim(harness) -> None:
     async with harness(asks) as h:
-        desk = await Desk.of(h, "asks")
-        wait_id = await desk.wait_id()
-        assert (await desk.tom.waits.release(wait_id)).claim is None
-        await desk.mia.waits.claim(wait_id)
+        claims = await Claims.of(h, "asks")
+        wait_id = await claims.wait_id()
+        assert (await claims.tom.waits.release(wait_id)).claim is None
+        await claims.mia.waits.claim(wait_id)
         with pytest.raises(WaitClaimed):
-            await desk.tom.waits.release(wait_id)
-        assert (await desk.mia.waits.release(wait_id)).claim is None
-        await desk.tom.waits.claim(wait_id)
-        await desk.tom.waits.answer(wait_id, "tom's")
-        assert await desk.said() == [
+            await claims.tom.waits.release(wait_id)
+        assert (await claims.mia.waits.release(wait_id)).claim is None
+        await claims.tom.waits.claim(wait_id)
+        await claims.tom.waits.answer(wait_id, "tom's")
+        assert await claims.said() == [
             ("wait.claimed", "", "mia"),
             ("wait.claim_ended", "released", "mia"),
             ("wait.claimed", "", "tom"),
@@ -152,16 +152,16 @@ async def test_a_release_lets_the_next_one_claim(harness) -> None:
 
 async def test_sends_links_and_deadlines_look_at_no_claim(harness) -> None:
     async with harness(asks) as h:
-        desk = await Desk.of(h, "asks")
-        await desk.mia.waits.claim(await desk.wait_id())
-        await desk.session.send("answers", "sent")
-        wait_id = await desk.wait_id()
-        assert (await desk.tom.waits.get(wait_id)).claim is None
-        await desk.mia.waits.claim(wait_id, expires_in="23h")
-        await desk.session.park()
+        claims = await Claims.of(h, "asks")
+        await claims.mia.waits.claim(await claims.wait_id())
+        await claims.session.send("answers", "sent")
+        wait_id = await claims.wait_id()
+        assert (await claims.tom.waits.get(wait_id)).claim is None
+        await claims.mia.waits.claim(wait_id, expires_in="23h")
+        await claims.session.park()
         await h.advance("1d")
-        assert (await desk.tom.waits.get(wait_id)).status is WaitStatus.TIMED_OUT
-        assert await desk.said() == [
+        assert (await claims.tom.waits.get(wait_id)).status is WaitStatus.TIMED_OUT
+        assert await claims.said() == [
             ("wait.claimed", "", "mia"),
             ("input.accepted", "sent", "None"),
             ("wait.claimed", "", "mia"),
@@ -171,15 +171,15 @@ async def test_sends_links_and_deadlines_look_at_no_claim(harness) -> None:
 
 async def test_a_claim_of_the_next_wait_counts_also_if_no_time_has_passed(harness) -> None:
     async with harness(asks) as h:
-        desk = await Desk.of(h, "asks")
-        await desk.mia.waits.claim(await desk.wait_id())
-        await desk.session.send("answers", "sent")
-        second = await desk.wait_id()
-        await desk.mia.waits.claim(second)
+        claims = await Claims.of(h, "asks")
+        await claims.mia.waits.claim(await claims.wait_id())
+        await claims.session.send("answers", "sent")
+        second = await claims.wait_id()
+        await claims.mia.waits.claim(second)
         with pytest.raises(WaitClaimed):
-            await desk.tom.waits.answer(second, "tom's")
-        await desk.mia.waits.answer(second, "mia's")
-        assert await desk.said() == [
+            await claims.tom.waits.answer(second, "tom's")
+        await claims.mia.waits.answer(second, "mia's")
+        assert await claims.said() == [
             ("wait.claimed", "", "mia"),
             ("input.accepted", "sent", "None"),
             ("wait.claimed", "", "mia"),
@@ -189,106 +189,106 @@ async def test_a_claim_of_the_next_wait_counts_also_if_no_time_has_passed(harnes
 
 async def test_a_token_wait_is_answered_past_a_claim_only_by_an_override(harness) -> None:
     async with harness(signs) as h:
-        desk = await Desk.of(h, "signs")
-        wait_id = await desk.wait_id()
-        await desk.mia.waits.claim(wait_id)
+        claims = await Claims.of(h, "signs")
+        wait_id = await claims.wait_id()
+        await claims.mia.waits.claim(wait_id)
         with pytest.raises(WaitClaimed):
-            await desk.tom.waits.answer(wait_id, "tom's")
-        await desk.tom.waits.answer(wait_id, "tom's", override_claim=True)
-        assert await desk.session.result() == "tom's"
+            await claims.tom.waits.answer(wait_id, "tom's")
+        await claims.tom.waits.answer(wait_id, "tom's", override_claim=True)
+        assert await claims.session.result() == "tom's"
         [completed] = [e for e in h.entries() if e.kind == "token.completed"]
         assert completed.body["overrides"]["claimed_by"]["on_behalf_of"] == "mia"
 
 
 async def test_a_completion_looks_at_no_claim(harness) -> None:
     async with harness(signs) as h:
-        desk = await Desk.of(h, "signs")
-        wait_id = await desk.wait_id()
-        await desk.mia.waits.claim(wait_id)
-        token_id = (await desk.mia.waits.get(wait_id)).token_id
+        claims = await Claims.of(h, "signs")
+        wait_id = await claims.wait_id()
+        await claims.mia.waits.claim(wait_id)
+        token_id = (await claims.mia.waits.get(wait_id)).token_id
         assert token_id is not None
-        await desk.tom.tokens.complete(token_id, "tom's")
-        assert await desk.session.result() == "tom's"
+        await claims.tom.tokens.complete(token_id, "tom's")
+        assert await claims.session.result() == "tom's"
 
 
 async def test_a_claim_does_not_survive_its_wait_nor_go_over_to_a_fork(harness) -> None:
     async with harness(asks) as h:
-        desk = await Desk.of(h, "asks")
-        first = await desk.wait_id()
-        await desk.mia.waits.claim(first)
-        await desk.mia.waits.answer(first, "one")
-        second = await desk.wait_id()
-        await desk.mia.waits.claim(second)
-        await desk.session.rewind(wait_id=first, keep_answers=False)
-        again = await desk.wait_id()
+        claims = await Claims.of(h, "asks")
+        first = await claims.wait_id()
+        await claims.mia.waits.claim(first)
+        await claims.mia.waits.answer(first, "one")
+        second = await claims.wait_id()
+        await claims.mia.waits.claim(second)
+        await claims.session.rewind(wait_id=first, keep_answers=False)
+        again = await claims.wait_id()
         assert again not in (first, second)
-        assert (await desk.tom.waits.get(again)).claim is None
-        await desk.tom.waits.answer(again, "tom's")
-        opened = [e for e in await desk.session.transcript() if e.kind == "wait.opened"]
-        handle = desk.tom.sessions.open(desk.session.id)
+        assert (await claims.tom.waits.get(again)).claim is None
+        await claims.tom.waits.answer(again, "tom's")
+        opened = [e for e in await claims.session.transcript() if e.kind == "wait.opened"]
+        handle = claims.tom.sessions.open(claims.session.id)
         made = await handle.fork(to_op=opened[-1].op, reason="to compare")
-        copies = [e.kind async for e in desk.tom.sessions.open(made.id).transcript()]
+        copies = [e.kind async for e in claims.tom.sessions.open(made.id).transcript()]
         assert "wait.fulfilled" in copies
         assert not [kind for kind in copies if kind.startswith("wait.claim")]
 
 
 async def test_a_note_says_its_own_seq_behind_what_it_brings_along(harness) -> None:
     async with harness(asks) as h:
-        desk = await Desk.of(h, "asks")
-        await desk.mia.waits.claim(await desk.wait_id())
-        note = await desk.mia.sessions.open(desk.session.id).note("is at it")
-        by_seq = {e.seq: e.kind.value for e in await desk.session.transcript()}
+        claims = await Claims.of(h, "asks")
+        await claims.mia.waits.claim(await claims.wait_id())
+        note = await claims.mia.sessions.open(claims.session.id).note("is at it")
+        by_seq = {e.seq: e.kind.value for e in await claims.session.transcript()}
         assert by_seq[note.seq] == "note.added"
         assert by_seq[note.seq - 1] == "wait.claimed"
 
 
 async def test_a_holder_that_dies_takes_no_claim_along(harness) -> None:
     async with harness(asks) as h:
-        desk = await Desk.of(h, "asks")
-        wait_id = await desk.wait_id()
-        await desk.mia.waits.claim(wait_id)
-        await desk.session.kill()
+        claims = await Claims.of(h, "asks")
+        wait_id = await claims.wait_id()
+        await claims.mia.waits.claim(wait_id)
+        await claims.session.kill()
         with pytest.raises(WaitClaimed):
-            await desk.tom.waits.answer(wait_id, "tom's")
-        await desk.mia.waits.answer(wait_id, "mia's")
-        assert [kind for kind, *_ in await desk.said()] == ["wait.claimed", "input.accepted"]
+            await claims.tom.waits.answer(wait_id, "tom's")
+        await claims.mia.waits.answer(wait_id, "mia's")
+        assert [kind for kind, *_ in await claims.said()] == ["wait.claimed", "input.accepted"]
 
 
 async def test_an_assignment_is_an_entry_and_shows_at_once(harness) -> None:
     async with harness(asks) as h:
-        desk = await Desk.of(h, "asks")
-        wait_id = await desk.wait_id()
-        assert (await desk.mia.waits.assign(wait_id, assignee="tom")).assignee == "tom"
-        assert (await desk.mia.waits.get(wait_id)).assignee == "tom"
-        assert [w.id async for w in desk.mia.waits.list(assignee="tom")] == [wait_id]
-        await desk.mia.waits.assign(wait_id, assignee="tom")
-        await desk.tom.waits.assign(wait_id, assignee=None)
-        assert (await desk.mia.waits.get(wait_id)).assignee is None
-        made = [e for e in await desk.session.transcript() if e.kind == "wait.assigned"]
+        claims = await Claims.of(h, "asks")
+        wait_id = await claims.wait_id()
+        assert (await claims.mia.waits.assign(wait_id, assignee="tom")).assignee == "tom"
+        assert (await claims.mia.waits.get(wait_id)).assignee == "tom"
+        assert [w.id async for w in claims.mia.waits.list(assignee="tom")] == [wait_id]
+        await claims.mia.waits.assign(wait_id, assignee="tom")
+        await claims.tom.waits.assign(wait_id, assignee=None)
+        assert (await claims.mia.waits.get(wait_id)).assignee is None
+        made = [e for e in await claims.session.transcript() if e.kind == "wait.assigned"]
         assert [(e.body.get("from_assignee"), e.body.get("assignee")) for e in made] == [
             ("ada", "tom"),
             ("tom", None),
         ]
-        await desk.mia.waits.answer(wait_id, "one")
+        await claims.mia.waits.answer(wait_id, "one")
         with pytest.raises(WaitResolved):
-            await desk.mia.waits.assign(wait_id, assignee="ada")
+            await claims.mia.waits.assign(wait_id, assignee="ada")
 
 
 async def test_what_can_not_be_claimed_or_assigned_says_why(harness) -> None:
     async with harness(asks, sleeps) as h:
-        desk = await Desk.of(h, "asks")
-        wait_id = await desk.wait_id()
+        claims = await Claims.of(h, "asks")
+        wait_id = await claims.wait_id()
         for wrong in ("0s", "25h", "soon"):
             with pytest.raises(BadDuration):
-                await desk.mia.waits.claim(wait_id, expires_in=wrong)
+                await claims.mia.waits.claim(wait_id, expires_in=wrong)
         with pytest.raises(BadRequest):
-            await desk.mia.waits.assign(wait_id, assignee="two\nlines")
+            await claims.mia.waits.assign(wait_id, assignee="two\nlines")
         with pytest.raises(WaitNotFound):
-            await desk.mia.waits.claim("wait_01h455vb4pex5vsknk084sn02q")
-        await desk.mia.waits.answer(wait_id, "one")
+            await claims.mia.waits.claim("wait_01h455vb4pex5vsknk084sn02q")
+        await claims.mia.waits.answer(wait_id, "one")
         with pytest.raises(WaitResolved):
-            await desk.mia.waits.claim(wait_id)
-        timer = await Desk.of(h, "sleeps")
+            await claims.mia.waits.claim(wait_id)
+        timer = await Claims.of(h, "sleeps")
         for refused in (
             timer.mia.waits.claim(await timer.wait_id()),
             timer.mia.waits.assign(await timer.wait_id(), assignee="ada"),

@@ -203,7 +203,7 @@ async def test_a_chat_two_turns_back_loses_and_doubles_nothing(harness, how: str
         assert await session.outputs("replies") == ["0: a", "1: b", "2: c", "3: d", "2: C"]
 
 
-async def test_code_that_executes_is_severed_and_what_it_says_is_ignored(harness) -> None:
+async def test_code_that_executes_is_aborted_and_what_it_says_is_ignored(harness) -> None:
     async with harness(holds) as h:
         session = await h.start("holds")
         await session.answer("a", settle=False)

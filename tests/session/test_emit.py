@@ -204,24 +204,24 @@ def test_outside_a_run_nobody_follows_and_the_value_is_checked():
         words.emit(1)  # type: ignore[arg-type]
 
 
-@step(rehearsable=True)
+@step(dry_run_safe=True)
 async def looks() -> str:
     words.emit("looking")
     return "seen"
 
 
-@task(id="rehearsed")
-async def rehearsed(payload: Any) -> None:
+@task(id="dry_run")
+async def dry_run(payload: Any) -> None:
     await asked.wait()
     await looks()
     words.emit("out")
     await words.append("never")
 
 
-async def test_a_rehearsal_lets_nothing_out_and_ends_where_something_is_emitted(harness):
-    async with harness(rehearsed) as h:
-        session = await h.start("rehearsed")
-        found = await session.rehearse("go")
+async def test_a_dry_run_lets_nothing_out_and_ends_where_something_is_emitted(harness):
+    async with harness(dry_run) as h:
+        session = await h.start("dry_run")
+        found = await session.dry_run("go")
         assert (found.ended, [one.kind for one in found.ops]) == ("emit", ["step"])
         assert await session.chunks("words") == []
 

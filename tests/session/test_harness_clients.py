@@ -11,7 +11,7 @@ import pytest
 
 from helmr import Client, step, streams, task
 from helmr.errors import SessionNotFound, UsageError, WaitNotFound
-from helmr.ids import NIL_SESSION
+from helmr.ids import SYSTEM_STREAM
 from helmr.testing import Harness
 
 numbers = streams.input("numbers", schema=int)
@@ -128,7 +128,7 @@ async def test_old_sessions_are_pruned() -> None:
         with pytest.raises(SessionNotFound):
             await client.sessions.open(old.id).get()
         assert [one.id async for one in client.sessions.list()] == [still.id]
-        assert {e.session_id for e in harness.entries(after=1)} <= {still.id, NIL_SESSION}
+        assert {e.session_id for e in harness.entries(after=1)} <= {still.id, SYSTEM_STREAM}
 
 
 async def test_a_wait_that_was_pruned_with_its_session_is_not_found() -> None:

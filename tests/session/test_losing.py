@@ -13,7 +13,7 @@ from helmr.errors import Moved, StreamNotFound
 from helmr.models import RunStatus
 from helmr.testing import TESTER, Harness
 from helmr_runtime.core.commands import CancelSession, Resume, StartRun
-from helmr_runtime.ports import ANEW, Death, Flush, Released, SlotState
+from helmr_runtime.ports import ANEW, Crash, Flush, Released, SlotState
 from tests.session.adopting import (
     cancel,
     go_on,
@@ -61,12 +61,12 @@ async def test_a_session_lost_before_its_code_started_leaves_its_slot_empty() ->
         await session.park()
         host = host_of(h)
         steal_at_the_next_commit(h, session.id)
-        death = Death(cause="killed", executing=True)
+        crash = Crash(cause="killed", executing=True)
         with pytest.raises(Moved):
-            await host.adopt(session.id, command=send(), death=death, catalog_hash="test")
+            await host.adopt(session.id, command=send(), crash=crash, catalog_hash="test")
         await until(lambda: host.is_settled and not host.slots)
         await host.adopt(
-            session.id, command=Resume(principal=TESTER), death=None, catalog_hash="test"
+            session.id, command=Resume(principal=TESTER), crash=None, catalog_hash="test"
         )
         await host.crash()
 
@@ -78,7 +78,7 @@ async def test_a_session_that_was_taken_is_not_released() -> None:
         await session.park()
         host = host_of(h)
         await host.adopt(
-            session.id, command=Resume(principal=TESTER), death=None, catalog_hash="test"
+            session.id, command=Resume(principal=TESTER), crash=None, catalog_hash="test"
         )
         await until(lambda: host.is_settled and host.slots[session.id].live.is_parkable)
         steal_at_the_next_commit(h, session.id)
@@ -99,7 +99,7 @@ async def test_a_host_adopts_nothing_of_an_earlier_term() -> None:
             await host.adopt(
                 session.id,
                 command=Resume(principal=TESTER),
-                death=None,
+                crash=None,
                 catalog_hash="test",
                 term=term,
             )
@@ -117,7 +117,7 @@ async def test_a_lost_sessions_thread_is_waited_for_and_keeps_nobody_waiting() -
         with pytest.raises(Moved):
             await host.command(held.id, send())
         await until(lambda: not held.execution.has_code)
-        await host.adopt(other.id, command=None, death=None, catalog_hash="test")
+        await host.adopt(other.id, command=None, crash=None, catalog_hash="test")
         assert not host.is_settled
         go_on.set()
         await until(lambda: host.is_settled)
@@ -126,14 +126,14 @@ async def test_a_lost_sessions_thread_is_waited_for_and_keeps_nobody_waiting() -
 
 
 @pytest.mark.allows_blocking
-async def test_a_severed_steps_thread_is_waited_for_no_longer_than_the_step_may_take() -> None:
+async def test_an_aborted_steps_thread_is_waited_for_no_longer_than_the_step_may_take() -> None:
     async with Harness(holds_a_thread_for_long) as h:
         host, held = await in_a_steps_thread(h, holds_a_thread_for_long)
         await host.command(held.id, CancelSession(principal=TESTER))
         await until(lambda: host.retiring is not None)
         assert "did not end in time" in str(host.retiring)
         with pytest.raises(Moved, match="takes nothing new"):
-            await host.adopt("ses_other", command=None, death=None, catalog_hash="test")
+            await host.adopt("ses_other", command=None, crash=None, catalog_hash="test")
 
 
 @pytest.mark.allows_blocking
@@ -171,7 +171,7 @@ async def test_without_room_a_command_is_decided_and_the_session_given_up_in_one
         h.ledger.before_commit = note
         host = host_of(h)
         adopted = await host.adopt(
-            session.id, command=send(), death=None, catalog_hash="test", executes=False
+            session.id, command=send(), crash=None, catalog_hash="test", executes=False
         )
         assert adopted.released
         assert adopted.reply is not None
@@ -194,7 +194,7 @@ async def test_what_is_refused_without_room_leaves_the_session_unheld() -> None:
             await host.adopt(
                 session.id,
                 command=replace(send(), stream="none"),
-                death=None,
+                crash=None,
                 catalog_hash="test",
                 executes=False,
             )
@@ -202,14 +202,14 @@ async def test_what_is_refused_without_room_leaves_the_session_unheld() -> None:
         assert not [held for held in await h.ledger.held() if held.session_id == session.id]
 
 
-@pytest.mark.parametrize("death", [None, Death(cause="killed", executing=True)])
-async def test_an_isolated_task_runs_in_no_host_with_others(death: Death | None) -> None:
+@pytest.mark.parametrize("crash", [None, Crash(cause="killed", executing=True)])
+async def test_an_isolated_task_runs_in_no_host_with_others(crash: Crash | None) -> None:
     went_on.clear()
     async with Harness(lives_alone) as h:
         session = await h.start(lives_alone)
         await session.park()
         host = host_of(h)
-        adopted = await host.adopt(session.id, command=send(), death=death, catalog_hash="test")
+        adopted = await host.adopt(session.id, command=send(), crash=crash, catalog_hash="test")
         assert (adopted.released, adopted.wants_own_host) == (True, True)
         assert not host.slots
         await asyncio.sleep(0.2)

@@ -60,7 +60,7 @@ async def waiting(h: Harness) -> tuple[HostActor, str, int]:
     session = await h.start(listens)
     await session.park()
     host = host_of(h)
-    await host.adopt(session.id, command=Resume(principal=TESTER), death=None, catalog_hash="test")
+    await host.adopt(session.id, command=Resume(principal=TESTER), crash=None, catalog_hash="test")
     await until(lambda: host.is_settled and is_parkable(host))
     report = await host.watch(-1)
     assert told(report) == {session.id: SlotState.PARKABLE}
@@ -122,11 +122,11 @@ async def test_who_was_refused_a_session_hears_when_it_can_be_had(
         once = replace(send(), idempotency_key="once")
         await session.park()
         host = host_of(h)
-        await host.adopt(session.id, command=once, death=None, catalog_hash="test")
+        await host.adopt(session.id, command=once, crash=None, catalog_hash="test")
         await until(lambda: host.is_settled and is_parkable(host))
         await host.release(session.id, "linger")
         await host.adopt(
-            session.id, command=Resume(principal=TESTER), death=None, catalog_hash="test"
+            session.id, command=Resume(principal=TESTER), crash=None, catalog_hash="test"
         )
         await until(lambda: host.is_settled and is_parkable(host))
         heard = await host.watch(-1)
@@ -178,7 +178,7 @@ async def test_a_run_cancelled_while_it_starts_leaves_its_session_parkable(
 
         monkeypatch.setattr(h.ledger, "records", slowly)
         host = host_of(h)
-        await host.adopt(session.id, command=send(), death=None, catalog_hash="test")
+        await host.adopt(session.id, command=send(), crash=None, catalog_hash="test")
         await asked.wait()
         held = host.slots[session.id].live
         await host.command(held.id, cancel(held))

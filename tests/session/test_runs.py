@@ -236,12 +236,12 @@ async def test_changed_code_blocks_the_run_and_the_old_code_goes_on(harness) -> 
     assert tasks.done == {"before": 1, "after": 1}
 
 
-async def test_third_death_with_no_outcome_between_blocks_the_run(harness) -> None:
+async def test_third_crash_with_no_outcome_between_blocks_the_run(harness) -> None:
     async with harness(tasks.approve) as h:
         session = await h.start("approve", "k")
         for _ in range(3):
             await h.kill(session.id)
-            h._deaths[session.id] = death()
+            h._crashes[session.id] = crash_of()
             await session.send("messages", "touch")
         state = await session.state()
         assert state.run is not None
@@ -253,7 +253,7 @@ async def test_third_death_with_no_outcome_between_blocks_the_run(harness) -> No
         assert await session.result() == "approve"
 
 
-async def test_deaths_that_did_not_execute_are_recorded_and_not_counted(harness) -> None:
+async def test_crashes_that_did_not_execute_are_recorded_and_not_counted(harness) -> None:
     async with harness(tasks.approve) as h:
         session = await h.start("approve", "k")
         for _ in range(5):
@@ -264,10 +264,10 @@ async def test_deaths_that_did_not_execute_are_recorded_and_not_counted(harness)
         assert await session.result() == "reject"
 
 
-def death():
-    from helmr_runtime.ports import Death
+def crash_of():
+    from helmr_runtime.ports import Crash
 
-    return Death(cause="exit code 1", executing=True, op=2)
+    return Crash(cause="exit code 1", executing=True, op=2)
 
 
 keys: list[tuple[str, str]] = []

@@ -74,6 +74,6 @@ def test_a_schema_that_can_not_be_used_is_told_to_the_code() -> None:
         _check_own_schema(WaitDetails(schema={"type": "string", "pattern": "(?=a)b"}))
     with pytest.raises(SchemaMismatch):
         _check_own_schema(WaitDetails(schema={"type": "integer"}, on_decline="no"))
-    rung = {"do": "default", "after_s": 1.0, "from": "opened", "value": "no"}
+    escalation_step = {"do": "default", "after_s": 1.0, "from": "opened", "value": "no"}
     with pytest.raises(SchemaMismatch):
-        _check_own_schema(WaitDetails(schema={"type": "integer"}, ladder=(rung,)))
+        _check_own_schema(WaitDetails(schema={"type": "integer"}, escalation=(escalation_step,)))

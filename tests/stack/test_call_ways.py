@@ -55,22 +55,22 @@ async def test_a_journal_too_large_for_a_frame_is_loaded(shared: LiveRuntime) ->
     assert shared.ended(session_id).result == 40 * 900_000
 
 
-async def test_a_death_is_told_with_the_cause_that_ray_knows(shared: LiveRuntime) -> None:
+async def test_a_crash_is_told_with_the_cause_that_ray_knows(shared: LiveRuntime) -> None:
     session_id = shared.begin("approve", {"name": "told"})
     shared.waiting(session_id)
     holder = until(lambda: shared.holder(session_id), within_s=10, what="held")
     os.kill(holder["pid"], signal.SIGKILL)
-    death = until(
+    crash = until(
         lambda: next(
             (
                 one
-                for one in shared.client.health().pool["recent_deaths"]
+                for one in shared.client.health().pool["recent_crashes"]
                 if one["host"] == holder["name"]
             ),
             None,
         ),
         within_s=20,
-        what="its death is told",
+        what="its crash is told",
     )
-    assert (death["sessions"] >= 1, death["cause"]) == (True, "the process ended")
+    assert (crash["sessions"] >= 1, crash["cause"]) == (True, "the process ended")
     shared.client.sessions.open(session_id).cancel()

@@ -38,8 +38,8 @@ def test_blocked_and_spinning_code_answers_at_once_and_leaves_nothing_behind(
     assert live.ended(blocked).result == "hello"
 
 
-def test_code_that_ends_its_process_is_blocked_at_the_third_death(shared: LiveRuntime) -> None:
-    """One after the other: a death that two of them might have caused would count for neither."""
+def test_code_that_ends_its_process_is_blocked_at_the_third_crash(shared: LiveRuntime) -> None:
+    """One after the other: a crash that two of them might have caused would count for neither."""
     at_once = shared.begin("exits")
     _is_blocked(shared, at_once)
     assert shared.marked("exits") == 3
@@ -55,4 +55,4 @@ def _is_blocked(live: LiveRuntime, session_id: str) -> None:
     assert run.status == "blocked"
     assert run.error.code == "actor_died"
     died = [e for e in live.transcript(session_id) if e.kind == "run.actor_died"]
-    assert [e.body["count"] for e in died if e.body["counted"]][-1] == 3
+    assert [e.body["count"] for e in died if e.body["attributed"]][-1] == 3

@@ -87,7 +87,7 @@ def until_all_end(live: LiveRuntime) -> None:
 
 
 def blamed(live: LiveRuntime) -> set[str]:
-    """The sessions for which a death counted."""
+    """The sessions for which a crash counted."""
     found = live.client.query(
         "SELECT DISTINCT session_id FROM entries WHERE kind = 'run.actor_died'"
     )
@@ -132,7 +132,7 @@ def test_an_operators_kill_of_a_host_with_hundreds_running_counts_for_none(start
     until(
         lambda: fullest["pid"] not in [one["pid"] for one in live.hosts()],
         within_s=30,
-        what="the death is known",
+        what="the crash is known",
     )
     until(
         lambda: has_own_hosts(live) or live.client.health().counts["sessions_idle"] == SESSIONS,
@@ -164,7 +164,7 @@ def test_a_thread_that_never_ends_costs_its_host_and_nobody_a_run(start: Start) 
         what="the host is gone",
     )
     assert blamed(live) == set()
-    assert live.client.health().pool["deaths"] == 0
+    assert live.client.health().pool["crashes"] == 0
 
 
 def test_one_that_spins_slows_the_others_until_it_is_cancelled(start: Start) -> None:
@@ -192,7 +192,7 @@ def test_one_that_spins_slows_the_others_until_it_is_cancelled(start: Start) -> 
 
 
 @pytest.mark.parametrize("way", ["blocks", "awaits"])
-def test_a_leak_is_blocked_at_its_third_death_and_nobody_else_pays(start: Start, way: str) -> None:
+def test_a_leak_is_blocked_at_its_third_crash_and_nobody_else_pays(start: Start, way: str) -> None:
     live = start(host_memory="400MB")
     sessions, [hostile] = crowd(live, 8.0, ("leaks", way))
     send_on(live, [*sessions[: SESSIONS // 2], hostile, *sessions[SESSIONS // 2 :]])
@@ -202,7 +202,7 @@ def test_a_leak_is_blocked_at_its_third_death_and_nobody_else_pays(start: Start,
     until_all_end(live)
     assert blamed(live) == {hostile}
     alone = {one for host in live.hosts() if is_own(host) for one in host["session_ids"]}
-    assert alone <= {hostile}  # when others have executed beside it at two deaths
+    assert alone <= {hostile}  # when others have executed beside it at two crashes
 
 
 def test_one_whose_threads_end_its_host_while_it_waits_goes_on_apart(start: Start) -> None:
@@ -213,11 +213,11 @@ def test_one_whose_threads_end_its_host_while_it_waits_goes_on_apart(start: Star
         live.waiting(hostile)
         live.client.sessions.open(hostile).input("go").send("on")
         until(
-            lambda count=count: live.client.health().pool["deaths"] == count,  # type: ignore[misc]
+            lambda count=count: live.client.health().pool["crashes"] == count,  # type: ignore[misc]
             within_s=60,
             what="its host dies",
         )
-    died = [is_own({"name": one["host"]}) for one in live.client.health().pool["recent_deaths"]]
+    died = [is_own({"name": one["host"]}) for one in live.client.health().pool["recent_crashes"]]
     assert died == [False, False, True, True]
     send_on(live, beside)
     assert {live.ended(one).status for one in beside} == {"succeeded"}

@@ -56,7 +56,9 @@ def copy(tmp_path: Path) -> Path:
 async def next_page(primary: DuckLedger, followed: FollowedLedger) -> CopyPage:
     copies = Copies(cast(LedgerClient, primary), FakeClock())
     at = followed.position
-    query = CopyQuery(after=at.offset, hash=at.hash, nil_offset=at.nil_offset, nil_hash=at.nil_hash)
+    query = CopyQuery(
+        after=at.offset, hash=at.hash, system_offset=at.system_offset, system_hash=at.system_hash
+    )
     return CopyPage.model_validate(json.loads(await copies.page(query)))
 
 
@@ -222,7 +224,7 @@ async def test_pruned_sessions_leave_a_follower_too(copy: Path, tmp_path: Path) 
         await catch_up(primary, followed)
         assert followed.is_whole
     there = {row[1] for row in entries_of(copy)}
-    assert len(there) == 3, "the nil session and those that stay"
+    assert len(there) == 3, "the system stream and those that stay"
     verified(copy, Keys(None), clock.now())
     # One that was away meanwhile has the beginning of what went, until it gets to the entry that says so.
     monkey = pytest.MonkeyPatch()

@@ -22,7 +22,7 @@ from helmr.errors import (
     StoreUnavailable,
     TokenNotFound,
 )
-from helmr.ids import NIL_SESSION
+from helmr.ids import SYSTEM_STREAM
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.backup_file import BackupReader
 from helmr_runtime.core.children import Parent
@@ -113,7 +113,7 @@ async def test_a_real_ledger_is_whole_without_them(path: Path, keys: Keys) -> No
     while await ledger.changed(0.5):  # what fell due meanwhile is written
         pass
     head = ledger.index.head_offset
-    wanted = await ledger.prune(replace(OLD, is_rehearsed=True))
+    wanted = await ledger.prune(replace(OLD, is_dry_run=True))
     assert (wanted.sessions > 1, ledger.index.head_offset, wanted.is_last) == (True, head, True)
     before = {e.feed_offset: e for e in await ledger.entries_after(0, 100_000)}
     pages = await pruned(ledger)
@@ -393,22 +393,22 @@ async def test_a_backup_that_sessions_were_taken_from_is_none(
     assert made.checked.through == ledger.index.head_offset
 
 
-async def test_a_position_in_a_gap_is_known_by_the_nil_session(
+async def test_a_position_in_a_gap_is_known_by_the_system_session(
     ledger: DuckLedger, clock: FakeClock
 ) -> None:
     await ledger.fact(create_token())
-    (nil,) = await ledger.entries_after(0, 10)
-    assert nil.session_id == NIL_SESSION
+    (system,) = await ledger.entries_after(0, 10)
+    assert system.session_id == SYSTEM_STREAM
     hand = await ended(ledger, clock)
     last = hand.entries[-1]
-    at = CopyPosition(ledger.index.head_offset, last.hash.hex(), 1, nil.hash.hex())
+    at = CopyPosition(ledger.index.head_offset, last.hash.hex(), 1, system.hash.hex())
     assert (await ledger.copied_page(at)).copied.rows == ()
     clock.move_to(clock.now() + MONTH + timedelta(seconds=1))
     await pruned(ledger)
     page = await ledger.copied_page(at)
     assert len(page.copied.rows) >= 1
     assert page.copied.pruned_offset == ledger.index.pruned_offset > at.offset
-    for other in (replace(at, nil_hash="0" * 64), replace(at, offset=10_000, hash="0" * 64)):
+    for other in (replace(at, system_hash="0" * 64), replace(at, offset=10_000, hash="0" * 64)):
         with pytest.raises(LedgerDiverged):
             await ledger.copied_page(other)
 

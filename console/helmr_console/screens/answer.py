@@ -25,7 +25,7 @@ from helmr_console.screens.claiming import ClaimingScreen
 from helmr_console.screens.overlays import TextScreen
 from helmr_console.submission import SendPhase
 from helmr_console.widgets.call import call_effects
-from helmr_console.widgets.details import rehearsed
+from helmr_console.widgets.details import dry_run_lines
 from helmr_console.widgets.form import SchemaForm
 from helmr_console.widgets.markdown import markdown
 from helmr_console.widgets.panes import (
@@ -329,7 +329,7 @@ class AnswerScreen(ClaimingScreen):
         """Its form again, with what was entered."""
         app.push_screen(AnswerScreen(self.wait_id))
 
-    def do_rehearse(self) -> None:
+    def do_dry_run(self) -> None:
         """What this answer would set off (S-87)."""
         built = self.result()
         if self.form is None or self.submission.phase is not SendPhase.FORM:
@@ -342,13 +342,13 @@ class AnswerScreen(ClaimingScreen):
             "What if: the code is tried with this answer; nothing is stored", "information"
         )
         self.console.background.start(
-            self._rehearse(built.data), group="rehearse", exclusive=True, holds_keys=True
+            self._dry_run(built.data), group="dry_run", exclusive=True, holds_keys=True
         )
 
-    async def _rehearse(self, data: Any) -> None:
-        found = await self.console.client.waits.rehearse(self.wait_id, data)
+    async def _dry_run(self, data: Any) -> None:
+        found = await self.console.client.waits.dry_run(self.wait_id, data)
         if self.app.screen is self:
-            self.app.push_screen(TextScreen("What if", rehearsed(found)))
+            self.app.push_screen(TextScreen("What if", dry_run_lines(found)))
 
     def accepted(self, outcome: Outcome) -> None:
         """Say it and go on to the next wait."""

@@ -336,7 +336,7 @@ def _flat(values: dict[str, Any], before: str = "") -> list[Content]:
 
 
 def _in_one_line(one: Mapping[str, Any]) -> str:
-    """What is known of one host, of one death."""
+    """What is known of one host, of one crash."""
     plain = {name: value for name, value in one.items() if isinstance(value, str | int | float)}
     return ", ".join(f"{name.replace('_', ' ')} {_said(value)}" for name, value in plain.items())
 

@@ -50,7 +50,7 @@ class DeskScreen(ConsoleScreen):
         """The operator claimed the wait in front, or released it."""
 
     def seen_to(self) -> None:
-        """The wait in front was given away, put off or woken."""
+        """The wait in front was given away, snoozed or woken."""
 
     # --- claims
 
@@ -101,7 +101,7 @@ class DeskScreen(ConsoleScreen):
         if wait is not None:
             self.app.push_screen(DelegateScreen(wait, self.seen_to))
 
-    # --- put off
+    # --- snoozed
 
     def do_snooze(self) -> None:
         """For how long is picked."""
@@ -122,24 +122,24 @@ class DeskScreen(ConsoleScreen):
             before = "  ten minutes before its deadline"
             is_cut = until - now < timedelta(seconds=durations.seconds(text))
             detail = f"back at {countdown.stamp(until)}{before if is_cut else ''}"
-            pick = partial(self._start_putting_off, wait, text)
+            pick = partial(self._start_snoozing, wait, text)
             choices.append(MenuItem(text, detail, pick))
             if is_cut:
                 break
-        title = one_line(f"Put off: {views.subject_of(wait)}", 80)
+        title = one_line(f"Snooze: {views.subject_of(wait)}", 80)
         self.app.push_screen(PickScreen(title, choices, typed=False))
 
     def _start(self, work: Any) -> None:
         self.console.background.start(work, group="snooze", holds_keys=True)
 
-    def _start_putting_off(self, wait: WaitInfo, text: str) -> None:
+    def _start_snoozing(self, wait: WaitInfo, text: str) -> None:
         self._start(self._put_it_off(wait, text))
 
     async def _put_it_off(self, wait: WaitInfo, text: str) -> None:
         console = self.console
-        put_off = timedelta(seconds=durations.seconds(text))
+        snoozed_for = timedelta(seconds=durations.seconds(text))
         try:
-            await console.snoozed.put_off(wait.id, back_at(wait, put_off, console.store.now()))
+            await console.snoozed.snooze(wait.id, back_at(wait, snoozed_for, console.store.now()))
         except UsageError as error:
             console.say(f"Snooze: {error.message}", "warning")
         except OSError as error:

@@ -80,7 +80,7 @@ class InboxScreen(NamedFilters, DeskScreen):
     def all_keys(self) -> Iterable[str]:
         """Open waits; ended ones below when asked for."""
         store = self.console.store
-        hidden = self.console.outbox.wait_ids | self._put_off()
+        hidden = self.console.outbox.wait_ids | self._snoozed_ids()
         waits = [wait for wait in store.inbox() if wait.id not in hidden]
         if self.sort == 1:
             waits = sorted(waits, key=lambda w: w.stream or w.kind.value)
@@ -125,7 +125,7 @@ class InboxScreen(NamedFilters, DeskScreen):
             draft=self.console.unsent.sign(key),
         )
 
-    def _put_off(self) -> frozenset[str]:
+    def _snoozed_ids(self) -> frozenset[str]:
         """What is not shown as the operator put it off; the filter may ask for it."""
         if self.filter.says("snoozed"):
             return frozenset()
@@ -165,8 +165,8 @@ class InboxScreen(NamedFilters, DeskScreen):
     def counts(self) -> Pairs:
         """How many, and how many ended lately."""
         store = self.console.store
-        put_off = self._put_off()
-        hidden = (self.console.outbox.wait_ids | put_off) & store.waits.keys()
+        snoozed_ids = self._snoozed_ids()
+        hidden = (self.console.outbox.wait_ids | snoozed_ids) & store.waits.keys()
         total, shown = len(store.waits) - len(hidden), len(self.shown_rows())
         more = f">{total}" if store.waits_cut else f"{total}"
         text = f"{shown} of {more}" if self.filter else more
@@ -174,7 +174,7 @@ class InboxScreen(NamedFilters, DeskScreen):
         over = "hides" if self.show_ended else "shows"
         told = (
             (len(self.console.unsent.open_ids()), "not sent", "warning"),
-            (len(put_off), "snoozed", "muted"),
+            (len(snoozed_ids), "snoozed", "muted"),
             (len(store.stuck()), "answered, not gone on yet", "warning"),
             (len(store.ended_lately()), f"ended, e {over}", "muted"),
         )
@@ -228,8 +228,8 @@ class InboxScreen(NamedFilters, DeskScreen):
         self._draw_pane()
 
     def store_changed(self) -> None:
-        """What was answered or put off from here leaves at once; the wait shown may be over."""
-        leaving = self.console.store.own | self.console.outbox.wait_ids | self._put_off()
+        """What was answered or snoozed from here leaves at once; the wait shown may be over."""
+        leaving = self.console.store.own | self.console.outbox.wait_ids | self._snoozed_ids()
         own = leaving & set(self.rows.shown)
         if own and self.is_attached and not self.show_ended:
             left = self.rows.take_away(own, self.list.cursor)

@@ -9,8 +9,8 @@ from textual.content import Content
 
 from helmr.difflines import diff, summary
 from helmr.forms import pretty
-from helmr.models import EntryInfo, Rehearsal, RunInfo
-from helmr.wait_words import rehearsal_end
+from helmr.models import DryRun, EntryInfo, RunInfo
+from helmr.wait_words import dry_run_end
 from helmr_console import countdown, entry_lines, safe, views
 from helmr_console.set_aside import Rewound
 from helmr_console.widgets.markdown import markdown
@@ -102,7 +102,7 @@ def run_in_full(run: RunInfo) -> Content:
     return lines(parts)
 
 
-def rehearsed(found: Rehearsal) -> Content:
+def dry_run_lines(found: DryRun) -> Content:
     """What an answer would set off."""
     parts = [
         head("If this was answered, the code would go on so. Nothing of it has happened."),
@@ -114,7 +114,7 @@ def rehearsed(found: Rehearsal) -> Content:
         parts.append(
             Content.assemble((f"{one.op:>5}  ", "$c-muted"), safe.line(f"{one.kind:<12}"), named)
         )
-    parts += [Content(""), safe.line(rehearsal_end(found), "bold", limit=2_000)]
+    parts += [Content(""), safe.line(dry_run_end(found), "bold", limit=2_000)]
     return lines(parts)
 
 

@@ -13,7 +13,7 @@ from textual.content import Content
 from helmr.forms import MISSING, Field, Form, Kind, Schema, ToolCall, form_of, tool_call
 from helmr.forms.template import template_text
 from helmr.models import BODY_DRAWN_CHARS, EntryInfo, WaitInfo, WaitPriority, WaitStatus
-from helmr.wait_words import rung_texts
+from helmr.wait_words import escalation_texts
 from helmr_console import countdown, safe
 from helmr_console.entry_lines import EntryLine, entry_line
 from helmr_console.views import (
@@ -119,7 +119,7 @@ def wait_due(wait: WaitInfo, due_text: str, due_role: str, now: datetime) -> lis
 
 
 def wait_more(wait: WaitInfo, now: datetime) -> list[Content]:
-    """What some waits have: priority, assignee, claim, tags, ladder."""
+    """What some waits have: priority, assignee, claim, tags, escalation."""
     parts: list[Content] = []
     if wait.priority is not WaitPriority.NORMAL:
         parts.append(fact("priority", wait.priority.value))
@@ -131,8 +131,8 @@ def wait_more(wait: WaitInfo, now: datetime) -> list[Content]:
         parts.append(fact("claimed", at_it))
     if wait.tags:
         parts.append(fact("tags", safe.line(", ".join(wait.tags), limit=200)))
-    texts = rung_texts(wait, lambda at: countdown.moment(at, now))
-    parts += [fact("ladder", safe.line(text, limit=200)) for text in texts]
+    texts = escalation_texts(wait, lambda at: countdown.moment(at, now))
+    parts += [fact("escalation", safe.line(text, limit=200)) for text in texts]
     return parts
 
 

@@ -33,7 +33,7 @@ from helmr_runtime.core.entries import (
     iso,
     principal_text,
 )
-from helmr_runtime.core.ladder import Ladder
+from helmr_runtime.core.escalation import Escalation
 from helmr_runtime.core.run import HeldAnswer, Piece, Run, Wait
 from helmr_runtime.core.state import InputRecord, SessionState
 
@@ -281,7 +281,7 @@ def _save_run(run: Run) -> dict[str, Any]:
         "wait": _save_wait(run.wait) if run.wait is not None else None,
         "open_steps": sorted(run.open_steps),
         "op_max": run.op_max,
-        "deaths": run.deaths,
+        "crashes": run.crashes,
         "is_cautious": run.is_cautious,
         "closed_waits": [[*key, *value] for key, value in run.closed_waits.items()],
         "failed_op": run.failed_op,
@@ -312,7 +312,7 @@ def _restore_run(
         wait=_restore_wait(saved["wait"]) if saved["wait"] is not None else None,
         open_steps=set(saved["open_steps"]),
         op_max=saved["op_max"],
-        deaths=saved["deaths"],
+        crashes=saved["crashes"],
         is_cautious=saved["is_cautious"],
         closed_waits={(s, c): (seq, late) for s, c, seq, late in saved["closed_waits"]},
         failed_op=saved["failed_op"],
@@ -324,8 +324,8 @@ def _restore_run(
         ],
     )
     run.index()
-    if saved["wait"] is not None and saved["wait"].get("ladder") is not None:
-        _climb(run, saved["wait"]["ladder"])
+    if saved["wait"] is not None and saved["wait"].get("escalation") is not None:
+        _escalate(run, saved["wait"]["escalation"])
     return run
 
 
@@ -343,14 +343,14 @@ def _save_wait(wait: Wait) -> dict[str, Any]:
         "has_schema": wait.has_schema,
         "session_ids": list(wait.session_ids),
         "assignee": wait.assignee,
-        "ladder": _save_ladder(wait.ladder) if wait.ladder is not None else None,
+        "escalation": _save_escalation(wait.escalation) if wait.escalation is not None else None,
     }
 
 
-def _save_ladder(ladder: Ladder) -> dict[str, Any]:
-    """How far it was climbed; its rungs stand in the journal."""
-    at = ladder.assigned_at
-    return {"fired": list(ladder.fired), "assigned_at": iso(at) if at is not None else None}
+def _save_escalation(escalation: Escalation) -> dict[str, Any]:
+    """How far it was run; its escalation steps stand in the journal."""
+    at = escalation.assigned_at
+    return {"fired": list(escalation.fired), "assigned_at": iso(at) if at is not None else None}
 
 
 def _restore_wait(saved: dict[str, Any]) -> Wait:
@@ -360,18 +360,18 @@ def _restore_wait(saved: dict[str, Any]) -> Wait:
             **saved,
             "deadline_at": from_iso(deadline) if deadline is not None else None,
             "session_ids": tuple(saved.get("session_ids", ())),
-            "ladder": None,
+            "escalation": None,
         }
     )
 
 
-def _climb(run: Run, saved: Mapping[str, Any]) -> None:
-    """Give the pending wait its ladder, climbed as far as it was."""
+def _escalate(run: Run, saved: Mapping[str, Any]) -> None:
+    """Give the pending wait its escalation, run as far as it was."""
     wait, at = run.wait, saved["assigned_at"]
-    ladder = Ladder.of(run.opening_of(wait)) if wait is not None else None
-    if wait is not None and ladder is not None:
+    escalation = Escalation.of(run.opening_of(wait)) if wait is not None else None
+    if wait is not None and escalation is not None:
         assigned_at = from_iso(at) if at is not None else None
-        wait.ladder = replace(ladder, fired=tuple(saved["fired"]), assigned_at=assigned_at)
+        wait.escalation = replace(escalation, fired=tuple(saved["fired"]), assigned_at=assigned_at)
 
 
 def _entry_text(entry: Entry, refs: _Refs) -> str:

@@ -29,7 +29,7 @@ run.succeeded      result continued_by? kept_unused[]?     kept_unused: held ans
 run.failed         error failed_op? kept_unused[]?
 run.cancelled      reason kept_unused[]? operation?
 run.blocked        code message op? recorded? met?       code: nondeterminism|actor_died|schema_mismatch|task_missing
-run.actor_died     count counted(bool) cause op?         (S-3, count only rises when counted)
+run.actor_died     count attributed(bool) cause op?         (S-3, count only rises when counted)
 step.started       name step_key attempt                 op opened
 step.try_failed    try error retry_at                    between tries of one step
 step.succeeded     value                                 op outcome
@@ -38,9 +38,10 @@ step.abandoned     reason: task|run_end|rewound                  op closed by th
 wait.opened        wait_id kind stream? correlation_id? token_id? session_ids[]? subject? body? schema? timeout_s?
                    deadline_at? deadline_of=token? backoff?    deadline_of: the deadline is the token's expiry (S-16)
                    question_hash? initial? on_decline? priority?=normal tags[]? session_tags[]? assignee?
-                   ladder[]?{do after_s from to? value?}    of waits that people answer (S-70…S-72, S-82)
-                   counted_at? next_rung? next_rung_at? default_at?    of its ladder: since when it counts; what comes
-                   when, as do the entries that change that. A rung is its number in the ladder
+                   escalation[]?{do after_s from to? value?}    of waits that people answer (S-70…S-72, S-82)
+                   counted_at? next_escalation? next_escalation_at? default_at?    of its escalation: since when it
+                   counts; what comes when, as do the entries that change that. An escalation step is its number in the
+                   escalation
 wait.fulfilled     wait_id record_id? record_seq? stream? token_id? answer(bool)? mode? batch_id? kept_from? next
                    next: running|queued; kept_from: the wait, set aside, that had this answer (S-78)
                    answer: given to exactly this wait (S-18); mode: how it came (S-73); batch_id: one of many at once
@@ -51,8 +52,9 @@ wait.cancelled     wait_id reason: task|run_end|rewound|input_ended|token_cancel
 wait.claimed       wait_id at until_at                   written with the session's next entry (S-81)
 wait.claim_ended   wait_id at reason: released|lapsed|overridden claimed_by{} since_at    the same; at: when it was
 wait.assigned      wait_id assignee? from_assignee? operation?    to nobody without assignee (S-72)
-                   rung? counted_at? next_rung? next_rung_at? default_at?    of a wait with a ladder; rung: it did it
-wait.reminded      wait_id rung next_rung? next_rung_at? default_at?    (S-82)
+                   escalation step? counted_at? next_escalation? next_escalation_at? default_at?    of a wait with an
+                   escalation; escalation step: it did it
+wait.reminded      wait_id escalation step next_escalation? next_escalation_at? default_at?    (S-82)
 input.accepted     record_id stream stream_seq data outcome mode correlation_id? key_hash? data_hash? wait_id?
                    run_id? amends?{wait_id record_id?} operation?
 input.returned     record_id record_seq stream wait_id reason=task    the code gave up the wait that had taken it

@@ -63,7 +63,7 @@ USERS_DATA = frozenset(
         "metadata",
         "initial",
         "on_decline",
-        "ladder",
+        "escalation",
         "assignee",
         "from_assignee",
         "schema",

@@ -2,7 +2,7 @@
 
 A target's position is all that is stored of it: the feed offset up to which everything is taken or passed by, the
 offsets that were passed by and are still tried, and the time up to which waits were told to be due soon. It is the body
-of `notices.moved`, a fact of the nil session that says the positions of all targets; the newest one counts.
+of `notices.moved`, a fact of the system stream that says the positions of all targets; the newest one counts.
 
 An outbox has a lane for each session: one event of a session at a time, in order; sessions beside each other. An event
 that is passed by leaves its lane, which goes on only when that is stored: else a process that dies would forget that

@@ -1,4 +1,4 @@
-"""A follower's ledger becomes the ledger: an entry of the nil session says so (S-68).
+"""A follower's ledger becomes the ledger: an entry of the system stream says so (S-68).
 
 ```
 ledger.promoted    generation after reason?     after: feed offset of the last entry that the primary has sent

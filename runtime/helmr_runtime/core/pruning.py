@@ -1,4 +1,4 @@
-"""Old sessions that are over leave the ledger whole, and an entry of the nil session says which, who and why (S-69).
+"""Old sessions that are over leave the ledger whole, and an entry of the system stream says which, who and why (S-69).
 
 ```
 sessions.pruned    sessions[] entries archive? reason?     entries: how many they had; archive: the file that has them
@@ -32,7 +32,7 @@ class Prune:
     Attributes:
         age_s: How long ago their last entry must have been written, in seconds.
         is_archived: They are written to a Parquet file before.
-        is_rehearsed: Nothing is removed; the answer counts all pages.
+        is_dry_run: Nothing is removed; the answer counts all pages.
 
     Raises:
         BadRequest: It is younger than repeated operations are known for, or the reason is too long.
@@ -41,7 +41,7 @@ class Prune:
     principal: Principal
     age_s: float
     is_archived: bool = True
-    is_rehearsed: bool = False
+    is_dry_run: bool = False
     reason: str | None = None
 
     def __post_init__(self) -> None:

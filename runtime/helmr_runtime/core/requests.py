@@ -56,8 +56,8 @@ class StepRequest(OpRequest):
     timeout_s: float | None = None
     formerly: tuple[str, ...] = ()
     """Names that the step had: a journal that holds one of them fits."""
-    rehearsable: bool = False
-    """Its body may be executed for a rehearsal (S-87)."""
+    dry_run_safe: bool = False
+    """Its body may be executed for a dry run (S-87)."""
     arguments: str | None = field(default=None, repr=False, compare=False)
     """Text of those that are compared (`helmr_runtime.replay.cursor`); it is recorded nowhere."""
 
@@ -205,7 +205,7 @@ class TokenRequest(OpRequest):
         """All that the code said of it but how it is signed."""
         new = self.new
         words = [new.subject, new.body, new.initial, new.schema]
-        lists = [list(new.tags), list(new.allowed_origins), list(map(dict, new.ladder))]
+        lists = [list(new.tags), list(new.allowed_origins), list(map(dict, new.escalation))]
         return [new.timeout_s, new.is_raw, dict(new.metadata), *words, *lists]
 
     @property

@@ -13,7 +13,7 @@ from typing import Any
 
 from helmr.models import RunStatus
 from helmr_runtime.core.entries import Entry, EntryKind, from_iso
-from helmr_runtime.core.ladder import Ladder
+from helmr_runtime.core.escalation import Escalation
 
 ACTIVE = frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.BLOCKED})
 """Run statuses that are not an end (S-3)."""
@@ -54,19 +54,21 @@ class Wait:
     """The children of which it awaits the first to end (S-91)."""
     assignee: str | None = None
     """Whom it concerns, as it said or was told since (S-72)."""
-    ladder: Ladder | None = None
+    escalation: Escalation | None = None
     """What is to happen while nobody answers, as far as it has not (S-82)."""
 
     @property
     def due_at(self) -> datetime | None:
-        """When time next does something to it: a rung, or its deadline."""
-        next_at = self.ladder.next_at if self.ladder is not None else None
-        return self.deadline_at if next_at is None else next_at  # a rung comes before the deadline
+        """When time next does something to it: an escalation step, or its deadline."""
+        next_at = self.escalation.next_at if self.escalation is not None else None
+        return (
+            self.deadline_at if next_at is None else next_at
+        )  # an escalation step comes before the deadline
 
     @property
     def default_at(self) -> datetime | None:
-        """When its ladder's default answers it."""
-        return self.ladder.default_at if self.ladder is not None else None
+        """When its escalation's default answers it."""
+        return self.escalation.default_at if self.escalation is not None else None
 
     def is_over(self, now: datetime) -> bool:
         """Its deadline has passed (S-14: at the deadline is after it)."""
@@ -157,7 +159,7 @@ class Run:
     journal: list[Entry] = field(default_factory=list)
     op_max: int = 0
     """Highest op number opened in this run."""
-    deaths: int = 0
+    crashes: int = 0
     is_cautious: bool = False
     """An actor died in this run and no outcome came since: commit before code sees anything (S-3)."""
     closed_waits: dict[tuple[str, str | None], tuple[int, bool]] = field(default_factory=dict)
@@ -230,8 +232,8 @@ class Run:
         self.index()
 
     def outcome_seen(self) -> None:
-        """The run got somewhere: deaths are counted anew."""
-        self.deaths = 0
+        """The run got somewhere: crashes are counted anew."""
+        self.crashes = 0
         self.is_cautious = False
 
     def rewinds_of(self, op: int, step: str) -> int:
@@ -266,7 +268,7 @@ class Run:
         self.held = [*held, *(one for one in self.held if one.wait_id not in unused)]
         self.status = RunStatus.QUEUED
         self.retry_at = None
-        self.deaths = 0
+        self.crashes = 0
         self.is_cautious = False
 
     def next_attempt(self, attempt: int, failed_op: int | None, *, has_failed: bool) -> None:
@@ -275,7 +277,7 @@ class Run:
         self.status = RunStatus.QUEUED if self.wait is None else RunStatus.WAITING
         self.is_started = False
         self.retry_at = None
-        self.deaths = 0
+        self.crashes = 0
         self.is_cautious = False
         self.failed_op = None
         if has_failed:

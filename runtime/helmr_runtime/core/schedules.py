@@ -1,7 +1,8 @@
 """Schedules: what starts sessions by the clock (S-93). Pure.
 
-A schedule is facts of the nil session. The start of a session names its schedule and its due time in the session's own
-first entry, so that the start and "this due time is done with" are one write: whatever is killed, there is no second.
+A schedule is facts of the system stream. The start of a session names its schedule and its due time in the session's
+own first entry, so that the start and "this due time is done with" are one write: whatever is killed, there is no
+second.
 
 Bodies of the entries (JSON keys; `?` may be absent):
 

@@ -15,7 +15,7 @@ from typing import Any
 from helmr.errors import DataError
 from helmr.models import Activity, RunStatus, SessionStatus
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, from_iso, iso
-from helmr_runtime.core.ladder import Ladder
+from helmr_runtime.core.escalation import Escalation
 from helmr_runtime.core.public_tokens import PublicToken
 from helmr_runtime.core.receipts import FirstReceipt, receipt_of
 from helmr_runtime.core.run import HeldAnswer, Run, Wait, own_deadline
@@ -235,7 +235,7 @@ def _run_blocked(state: SessionState, entry: Entry) -> None:
 
 def _run_actor_died(state: SessionState, entry: Entry) -> None:
     run = state.the_run(entry)
-    run.deaths = int(entry.body["count"])
+    run.crashes = int(entry.body["count"])
     run.is_cautious = True
 
 
@@ -315,7 +315,7 @@ def _wait_opened(state: SessionState, entry: Entry) -> None:
         has_schema=body["kind"] == "input" and "schema" in body,
         session_ids=tuple(body.get("session_ids", ())),
         assignee=body.get("assignee"),
-        ladder=Ladder.of(body),
+        escalation=Escalation.of(body),
     )
     run.status = RunStatus.WAITING
     if run.wait.has_own_op:
@@ -328,8 +328,8 @@ def _wait_changed(state: SessionState, entry: Entry) -> None:
         raise DataError(f"{state.id}: entry {entry.seq} changes a wait that is not pending")
     if entry.kind is EntryKind.WAIT_ASSIGNED:
         wait.assignee = entry.body.get("assignee")
-    if wait.ladder is not None:
-        wait.ladder = wait.ladder.after(entry)
+    if wait.escalation is not None:
+        wait.escalation = wait.escalation.after(entry)
 
 
 def _wait_resolved(state: SessionState, entry: Entry) -> None:

@@ -1,7 +1,7 @@
 """Tokens: what one is made of, how it ends, and how its end resolves a wait (S-40…S-43).
 
-Pure. A token's first entry stands in the transcript of the session whose task made it, or in the nil session if a
-client did; its end stands in the nil session, written by the ledger alone, so that one conditional write decides
+Pure. A token's first entry stands in the transcript of the session whose task made it, or in the system stream if a
+client did; its end stands in the system stream, written by the ledger alone, so that one conditional write decides
 who completed it. A cancelled session cancels its pending tokens with its own `session.cancelled`.
 
 Bodies of the entries (JSON keys; `?` may be absent):
@@ -74,7 +74,7 @@ class NewToken:
     initial: Any = None
     """What the form behind its URL starts with."""
     allowed_origins: tuple[str, ...] = ()
-    ladder: tuple[Mapping[str, Any], ...] = ()
+    escalation: tuple[Mapping[str, Any], ...] = ()
     """Of waits on it that have none (S-82)."""
 
     def __post_init__(self) -> None:
@@ -119,7 +119,7 @@ class NewToken:
             "body": self.body,
             "initial": self.initial,
             "allowed_origins": list(self.allowed_origins) or None,
-            "ladder": [dict(rung) for rung in self.ladder] or None,
+            "escalation": [dict(step) for step in self.escalation] or None,
         }
         parts.update((name, value) for name, value in optional.items() if value is not None)
         return parts
@@ -134,7 +134,7 @@ class TokenQuestion:
     expires_at: datetime
     schema: Any = None
     initial: Any = None
-    ladder: tuple[Mapping[str, Any], ...] = ()
+    escalation: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
     def of(cls, parts: Mapping[str, Any]) -> TokenQuestion:
@@ -145,7 +145,7 @@ class TokenQuestion:
             from_iso(parts["expires_at"]),
             parts.get("schema"),
             parts.get("initial"),
-            tuple(parts.get("ladder", ())),
+            tuple(parts.get("escalation", ())),
         )
 
 
@@ -259,7 +259,7 @@ LedgerCommand = (
     | MoveNotices
     | Promote
 )
-"""What the ledger may be asked to write into the nil session."""
+"""What the ledger may be asked to write into the system stream."""
 
 
 def check_completion_size(data: Any) -> None:

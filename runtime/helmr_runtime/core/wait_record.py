@@ -47,7 +47,7 @@ def record_parts(
         "tags": list(said.tags) or None,
         "session_tags": list(session_tags) or None,
         "assignee": said.assignee,
-        "ladder": [dict(rung) for rung in said.ladder] or None,
+        "escalation": [dict(step) for step in said.escalation] or None,
     }
     found = {name: value for name, value in parts.items() if value is not None}
     if said.on_decline is not UNSET:
@@ -76,7 +76,7 @@ def _said(details: WaitDetails, question: TokenQuestion | None) -> WaitDetails:
         tags=details.tags,
         assignee=details.assignee,
         # A wait with a schema of its own takes other answers: the token's default may be none of them.
-        ladder=details.ladder or (question.ladder if details.schema is None else ()),
+        escalation=details.escalation or (question.escalation if details.schema is None else ()),
     )
 
 

@@ -1,8 +1,8 @@
 """The directory: knows which session lives where, and is the only one that adopts and releases.
 
 Routes commands to their sessions, whichever host they need for it: commands are decided although every host is full,
-runs resume oldest first, and after a host's death its sessions are abandoned and adopted elsewhere with what is
-known of the death (S-3, S-63). A plain class: it calls hosts through what it is given.
+runs resume oldest first, and after a host's crash its sessions are abandoned and adopted elsewhere with what is
+known of the crash (S-3, S-63). A plain class: it calls hosts through what it is given.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ class DirectoryActor:
                 self._failover.start_one(head.session_id, head.epoch)
         for holder, session_ids in gone.items():
             place = HostLocation(holder)
-            self._failover.start(place, session_ids, "died unwatched", is_counted=True)
+            self._failover.start(place, session_ids, "died unwatched", is_attributed=True)
 
     # --- what others call -------------------------------------------------------------------------
 
@@ -228,7 +228,7 @@ class DirectoryActor:
         """Pool, queue and warnings, as JSON.
 
         Shape: `{ready, hosts{total, starting, retiring}, sessions{live, lingering, room}, queue, queue_oldest_s,
-        failing, routes, deaths, recent_deaths[], warnings[], states[], host_list[]}`; `states` are the kinds of the
+        failing, routes, crashes, recent_crashes[], warnings[], states[], host_list[]}`; `states` are the kinds of the
         warnings, the last as `PoolHost.to_json` has it.
         """
         pool, queue = self._pool.to_json(), self._work.to_json()
@@ -323,9 +323,9 @@ class DirectoryActor:
         """A host says what became of its sessions."""
         self._reports.report(host, report)
 
-    def on_death(self, host: PoolHost, cause: str, *, is_counted: bool) -> None:
+    def on_crash(self, host: PoolHost, cause: str, *, is_attributed: bool) -> None:
         """A host is dead."""
-        self._bindings.died(host, cause, is_counted=is_counted)
+        self._bindings.died(host, cause, is_attributed=is_attributed)
 
 
 def _shielded(work: Coroutine[Any, Any, Routed]) -> asyncio.Task[Routed]:

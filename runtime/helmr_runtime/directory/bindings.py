@@ -41,7 +41,7 @@ class Bindings:
 
     Args:
         pool: The hosts.
-        failover: Where a holder's death goes.
+        failover: Where a holder's crash goes.
         on_adopted: Called with each session that is adopted.
         on_released: Called with each that was given up in the commit of the command that it was adopted with, and the
             trace of that command.
@@ -135,13 +135,13 @@ class Bindings:
         for _ in range(ADOPT_TRIES_MAX):
             slot = await place()
             self._bind(slot)
-            death = self._failover.deaths.get(session_id)
+            crash = self._failover.crashes.get(session_id)
             try:
                 reach(Point.DIRECTORY_BEFORE_ADOPT)
                 adopted = await slot.host.port.adopt(
                     session_id,
                     command=command,
-                    death=death,
+                    crash=crash,
                     catalog_hash=self._pool.catalog_hash,
                     executes=slot.executes,
                     term=self._failover.term,
@@ -149,7 +149,7 @@ class Bindings:
                 reach(Point.DIRECTORY_ADOPTED)
             except CallError as error:
                 if not isinstance(error, ActorNotFound):
-                    self._failover.may_have_told(session_id, death)
+                    self._failover.may_have_told(session_id, crash)
                 await self._lost_while_adopting(slot, error)
                 check_repeatable(session_id, command, error)
                 if session_id in self.holders:
@@ -168,7 +168,7 @@ class Bindings:
                 self.isolated.clear()
             self.isolated.add(slot.session_id)
         if adopted.released:
-            self._failover.deaths.pop(slot.session_id, None)
+            self._failover.crashes.pop(slot.session_id, None)
             self.unbind(slot)
             self.placing.give_back(slot)
             self._on_released(slot.session_id, trace)
@@ -227,7 +227,7 @@ class Bindings:
             self.placing.give_back(slot)
             self._failover.start_not_held(slot.session_id, host.name)
         elif host.is_alive:
-            await self._pool.end(host, "unreachable while it adopted", is_counted=False)
+            await self._pool.end(host, "unreachable while it adopted", is_attributed=False)
         if not host.is_alive:
             self.unbind(slot)  # it may have died before the slot was made in it
         await self._failover.fenced(slot.session_id)
@@ -240,7 +240,7 @@ class Bindings:
         """The adoption succeeded."""
         if slot.stage is Stage.GONE:
             return
-        self._failover.deaths.pop(slot.session_id, None)
+        self._failover.crashes.pop(slot.session_id, None)
         self._on_adopted(slot.session_id)
         slot.epoch = epoch
         slot.become(Stage.HOLDING, self._clock.now())
@@ -328,7 +328,7 @@ class Bindings:
         slot.become(Stage.ENDING, self._clock.now())
         self._failover.start_one(slot.session_id, report.epoch)
 
-    # --- deaths -------------------------------------------------------------------------------------
+    # --- crashes -------------------------------------------------------------------------------------
 
     def lost(self, host: PoolHost, error: CallError) -> None:
         """A call got no answer. If the host is only unreachable, its pings decide what it is."""
@@ -337,7 +337,7 @@ class Bindings:
         elif isinstance(error, ActorNotFound):
             self._pool.fence(host, "not found")
 
-    def died(self, host: PoolHost, cause: str, *, is_counted: bool) -> None:
+    def died(self, host: PoolHost, cause: str, *, is_attributed: bool) -> None:
         """A host is dead: its sessions may be adopted again when the ledger knows."""
         slots = host.drop_all()
         for slot in slots:
@@ -345,7 +345,7 @@ class Bindings:
             self.unbind(slot)
         sessions = [slot.session_id for slot in slots]
         self._failover.start(
-            host.place, sessions, cause, is_counted=is_counted, is_for_memory=host.makes_way
+            host.place, sessions, cause, is_attributed=is_attributed, is_for_memory=host.makes_way
         )
 
 

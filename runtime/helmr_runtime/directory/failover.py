@@ -1,4 +1,4 @@
-"""What follows a host's death: its sessions are abandoned in the ledger, and of what one of them died is kept for its
+"""What follows a host's crash: its sessions are abandoned in the ledger, and of what one of them died is kept for its
 next adoption, which commits it before any task code runs (S-3).
 """
 
@@ -19,7 +19,7 @@ from helmr_runtime.directory.suspects import Suspects
 from helmr_runtime.directory.timing import Limits, Tasks, sleep
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.host_status import SlotStatus
-from helmr_runtime.ports import Death, HeldLease, Ledger
+from helmr_runtime.ports import Crash, HeldLease, Ledger
 from helmr_runtime.rpc.calls import OWN_HOST_PREFIX
 
 logger = logging.getLogger(__name__)
@@ -36,12 +36,12 @@ class _Fencing:
 class Failover:
     """Sessions whose holder is gone.
 
-    While a session is in here nobody may adopt it: the adoption would not know of the death.
+    While a session is in here nobody may adopt it: the adoption would not know of the crash.
 
     Attributes:
-        deaths: By session, the death that the next adoption commits; only of sessions for which one counts, so each is
+        crashes: By session, the crash that the next adoption commits; only of sessions for which one counts, so each is
             taken by the resume that follows.
-        suspects: For which session a death counts.
+        suspects: For which session a crash counts.
         term: Of this directory, as the ledger's present process has it; goes along with each adoption.
     """
 
@@ -54,7 +54,7 @@ class Failover:
         limits: Limits,
         on_fenced: Callable[[], None],
     ) -> None:
-        self.deaths: dict[str, Death] = {}
+        self.crashes: dict[str, Crash] = {}
         self.suspects = Suspects()
         self.term: str | None = None
         self._id = new_id("directory")
@@ -82,7 +82,7 @@ class Failover:
         session_ids: Collection[str],
         cause: str,
         *,
-        is_counted: bool,
+        is_attributed: bool,
         is_for_memory: bool = False,
     ) -> None:
         """The ledger is told, in the background, that a dead host holds nothing; its sessions count as fenced at once.
@@ -91,14 +91,14 @@ class Failover:
             host: Where it ran.
             session_ids: What it held, or was about to.
             cause: Of what it died.
-            is_counted: False for what the runtime ended itself on purpose.
+            is_attributed: False for what the runtime ended itself on purpose.
             is_for_memory: It died of what somebody had allocated, who may have awaited something at that moment:
                 whoever has executed since the host's memory was in bounds is suspect.
         """
         for session_id in session_ids:
             self._begin(session_id)
         fencing = self._fence(
-            host, session_ids, cause, is_counted=is_counted, is_for_memory=is_for_memory
+            host, session_ids, cause, is_attributed=is_attributed, is_for_memory=is_for_memory
         )
         self._tasks.start(fencing)
 
@@ -108,17 +108,17 @@ class Failover:
         session_ids: Collection[str],
         cause: str,
         *,
-        is_counted: bool,
+        is_attributed: bool,
         is_for_memory: bool,
     ) -> None:
         try:
             statuses = await self._spawner.statuses(host)
             blamed = (
-                self._blamed(host, session_ids, statuses, is_for_memory) if is_counted else None
+                self._blamed(host, session_ids, statuses, is_for_memory) if is_attributed else None
             )
             if blamed is not None:
                 op = statuses[blamed].op
-                self.deaths[blamed] = Death(cause=cause, executing=True, op=op)
+                self.crashes[blamed] = Crash(cause=cause, executing=True, op=op)
             reach(Point.DIRECTORY_ABANDONING)
             await self._until_answered(partial(self._ledger.abandon_all, host.name))
         finally:
@@ -133,7 +133,7 @@ class Failover:
         statuses: Mapping[str, SlotStatus],
         is_for_memory: bool,
     ) -> str | None:
-        """The session for which the death counts, if it does for one."""
+        """The session for which the crash counts, if it does for one."""
         found = {s: statuses[s] for s in session_ids if s in statuses}
         executing = [
             s for s, one in found.items() if one.executing or (is_for_memory and one.recent)
@@ -172,13 +172,13 @@ class Failover:
             self._end(session_id)
         self._on_fenced()
 
-    def may_have_told(self, session_id: str, death: Death | None) -> None:
-        """An adoption that was to commit this death was not answered: better count it not at all than twice.
+    def may_have_told(self, session_id: str, crash: Crash | None) -> None:
+        """An adoption that was to commit this crash was not answered: better count it not at all than twice.
 
-        Of what its own host has died meanwhile is another death, and is kept.
+        Of what its own host has died meanwhile is another crash, and is kept.
         """
-        if death is not None and self.deaths.get(session_id) is death:
-            del self.deaths[session_id]
+        if crash is not None and self.crashes.get(session_id) is crash:
+            del self.crashes[session_id]
 
     # --- parts --------------------------------------------------------------------------------------
 

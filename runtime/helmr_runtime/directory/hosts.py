@@ -71,7 +71,7 @@ class Spawner(Protocol):
         """Create a host and return its name; it may still be starting."""
         ...
 
-    async def death(self, name: str) -> str:
+    async def crash_of(self, name: str) -> str:
         """Return when the host is dead: of what."""
         ...
 

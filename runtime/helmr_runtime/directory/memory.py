@@ -3,7 +3,7 @@
 What leaks can't be had back but with the process. A host over its bound makes way in peace: a new one starts first,
 then it takes nothing new, what waits in it is parked, what executes gets the time of its steps. One that goes on
 growing meanwhile is killed at once, before the machine has no memory for anybody. What executed then is suspect, as in
-any death.
+any crash.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class MemoryBound:
             return
         if must_end(host):
             host.makes_way = True
-            self._tasks.start(self._pool.end(host, _cause(host), is_counted=True))
+            self._tasks.start(self._pool.end(host, _cause(host), is_attributed=True))
         elif is_over(host) and may_make_way(host, self._pool.hosts.values()):
             host.makes_way = True
             self._tasks.start(self._replace(host))

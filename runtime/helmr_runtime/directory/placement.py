@@ -248,7 +248,7 @@ class Placement:
             patience_s = await within(self._clock, self._limits.who_s, host.port.longest_s())
         await sleep(self._clock, max(self._limits.retire_min_s, patience_s))
         if host.is_alive:
-            await self._pool.end(host, "retired", is_counted=host.makes_way)
+            await self._pool.end(host, "retired", is_attributed=host.makes_way)
 
     async def park_all(self) -> list[str]:
         """Park every session that reaches a wait in time; returns those that did not."""

@@ -2,7 +2,7 @@
 
 Owns each host's life: started in the background, watched (a kill is known at once), pinged (a stopped or hanging
 process is not known otherwise), ended, replaced. What becomes of the sessions in its slots is the directory's
-matter; the pool tells it of reports and deaths.
+matter; the pool tells it of reports and crashes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from helmr_runtime.rpc.calls import OWN_HOST_PREFIX, ActorDied, ActorNotFound, C
 
 logger = logging.getLogger(__name__)
 
-DEATHS_KEPT = 50
+CRASHES_KEPT = 50
 
 
 class PoolEvents(Protocol):
@@ -40,7 +40,7 @@ class PoolEvents(Protocol):
         """A host says what became of its sessions."""
         ...
 
-    def on_death(self, host: PoolHost, cause: str, *, is_counted: bool) -> None:
+    def on_crash(self, host: PoolHost, cause: str, *, is_attributed: bool) -> None:
         """A host is dead and out of the pool. Own drains and stops don't count (S-3)."""
         ...
 
@@ -74,8 +74,8 @@ class Pool:
         self.room = room
         self.catalog_hash = catalog_hash
         self.warnings = Warnings()
-        self.deaths: deque[dict[str, Any]] = deque(maxlen=DEATHS_KEPT)
-        self.deaths_count = 0
+        self.crashes: deque[dict[str, Any]] = deque(maxlen=CRASHES_KEPT)
+        self.crashes_count = 0
         self._spawner = spawner
         self._port = port
         self._events = events
@@ -216,7 +216,7 @@ class Pool:
         host.code_hash = found.code_hash
         host.memory_max_bytes = found.memory_max_bytes
         host.become(HostState.READY, self._clock.now())
-        host.tasks.append(self._tasks.start(self._await_death(host)))
+        host.tasks.append(self._tasks.start(self._await_crash(host)))
         host.tasks.append(self._tasks.start(self._watch(host)))
         self._entered.set()
         self._events.on_ready(host, found)
@@ -258,25 +258,25 @@ class Pool:
     def end_soon(self, host: PoolHost, cause: str) -> None:
         """Kill a host that holds nothing any more, in the background."""
         host.become(HostState.ENDING, self._clock.now())
-        self._tasks.start(self.end(host, cause, is_counted=False))
+        self._tasks.start(self.end(host, cause, is_attributed=False))
 
-    async def end(self, host: PoolHost, cause: str, *, is_counted: bool) -> None:
+    async def end(self, host: PoolHost, cause: str, *, is_attributed: bool) -> None:
         """Kill a host and have it replaced."""
         # Its watch may fail before the kill has returned, and knows less of the cause.
-        host.last_words = (cause, is_counted)
+        host.last_words = (cause, is_attributed)
         await self._spawner.kill(host.place)
-        self.fence(host, cause, is_counted=is_counted)
+        self.fence(host, cause, is_attributed=is_attributed)
 
-    def fence(self, host: PoolHost, cause: str, *, is_counted: bool = True) -> None:
-        """Take a dead host out of the pool, tell of its death, and have it replaced."""
+    def fence(self, host: PoolHost, cause: str, *, is_attributed: bool = True) -> None:
+        """Take a dead host out of the pool, tell of its crash, and have it replaced."""
         if host.state is HostState.GONE:
             return
         if host.last_words is not None:
-            cause, is_counted = host.last_words
+            cause, is_attributed = host.last_words
         now = self._clock.now()
-        if is_counted:
-            self.deaths_count += 1
-            self.deaths.append(
+        if is_attributed:
+            self.crashes_count += 1
+            self.crashes.append(
                 {"host": host.name, "sessions": len(host.slots), "cause": cause, "at": iso(now)}
             )
             logger.warning("%s died (%s), held %d sessions", host.name, cause, len(host.slots))
@@ -284,7 +284,7 @@ class Pool:
         self.hosts.pop(host.name, None)
         self.warnings.host_gone(host.name)
         host.become(HostState.GONE, now)
-        self._events.on_death(host, cause, is_counted=is_counted)
+        self._events.on_crash(host, cause, is_attributed=is_attributed)
         self.fill()
 
     def _unwatch(self, host: PoolHost) -> None:
@@ -295,8 +295,8 @@ class Pool:
 
     # --- watch ----------------------------------------------------------------------------------
 
-    async def _await_death(self, host: PoolHost) -> None:
-        self.fence(host, await self._spawner.death(host.name))
+    async def _await_crash(self, host: PoolHost) -> None:
+        self.fence(host, await self._spawner.crash_of(host.name))
 
     async def _watch(self, host: PoolHost) -> None:
         """Keep one call pending on the host, by which it reports."""
@@ -344,7 +344,7 @@ class Pool:
         try:
             pulse = await host.port.ping()
         except HelmrError:
-            # The directory hears of a death otherwise; a host that can't be reached now has answered nothing, which the
+            # The directory hears of a crash otherwise; a host that can't be reached now has answered nothing, which the
             # next ping shows.
             return
         host.memory_bytes = pulse.memory_bytes
@@ -366,9 +366,9 @@ class Pool:
         if not host.is_alive or host.ping is None or host.ping.done():
             return
         if state is not ProcessState.RUNNING:
-            await self.end(host, f"{state.value}, silent for {silent_s:.0f} s", is_counted=True)
+            await self.end(host, f"{state.value}, silent for {silent_s:.0f} s", is_attributed=True)
         elif silent_s >= self._limits.silent_max_s:
-            await self.end(host, f"silent for {silent_s:.0f} s", is_counted=True)
+            await self.end(host, f"silent for {silent_s:.0f} s", is_attributed=True)
         else:
             self.warnings.show(
                 f"silent:{host.name}", f"{host.name} has not answered for {spell(silent_s)}"
@@ -388,8 +388,8 @@ class Pool:
                 "lingering": sum(1 for slot in slots if slot.is_lingering),
                 "room": sum(host.free for host in self.shared()),
             },
-            "deaths": self.deaths_count,
-            "recent_deaths": list(self.deaths),
+            "crashes": self.crashes_count,
+            "recent_crashes": list(self.crashes),
             "warnings": self.warnings.texts,
             "states": self.warnings.kinds,
             "host_list": [host.to_json() for host in hosts],

@@ -137,7 +137,7 @@ class Resumption:
         async def place() -> Slot:
             if reserved:
                 return reserved.pop()
-            # It may be its very death that makes it go on alone.
+            # It may be its very crash that makes it go on alone.
             is_alone = self._bindings.needs_own_host(session_id)
             found = None if is_alone else self._placing.slot(session_id)
             if found is None:

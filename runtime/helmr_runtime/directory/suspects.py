@@ -1,9 +1,9 @@
-"""For which session a host's death counts.
+"""For which session a host's crash counts.
 
-A host holds many sessions. Those whose code executed when it died are suspects; with one suspect the death is its own.
+A host holds many sessions. Those whose code executed when it died are suspects; with one suspect the crash is its own.
 With several nobody knows which of them it was, and each goes on as the others do, until it has been suspect twice: then
 it goes on alone, in a host of its own, and what that dies of is its own doing. An operator's kill of a busy host so
-counts for nobody, and a session that kills its host every time is blocked after the third counted death (S-3).
+counts for nobody, and a session that kills its host every time is blocked after the third counted crash (S-3).
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Collection
 
 ALONE_AFTER = 2
-"""Deaths with other suspects after which a session goes on alone."""
+"""Crashes with other suspects after which a session goes on alone."""
 
 KNOWN_MAX = 10_000
 """Suspects remembered; when there are more, all are forgotten."""
 
 
 class Suspects:
-    """What this directory has seen of deaths; a new one begins from nothing.
+    """What this directory has seen of crashes; a new one begins from nothing.
 
     Attributes:
         alone: Sessions that go on in a host of their own, until their next wait or end.
@@ -29,17 +29,17 @@ class Suspects:
     def __init__(self) -> None:
         self.alone: set[str] = set()
         self.apart: set[str] = set()
-        self._deaths: dict[str, int] = {}
+        self._crashes: dict[str, int] = {}
         self._with_threads: dict[str, int] = {}
 
     def judge(self, executing: Collection[str]) -> str | None:
         """A host died while the code of these sessions executed: the one for which it counts."""
         if len(executing) == 1:
             return next(iter(executing))
-        if len(self._deaths) + len(executing) > KNOWN_MAX:
-            self._deaths.clear()
+        if len(self._crashes) + len(executing) > KNOWN_MAX:
+            self._crashes.clear()
         for session_id in executing:
-            count = self._deaths[session_id] = self._deaths.get(session_id, 0) + 1
+            count = self._crashes[session_id] = self._crashes.get(session_id, 0) + 1
             if count >= ALONE_AFTER:
                 self.alone.add(session_id)
         return None
@@ -64,5 +64,5 @@ class Suspects:
 
     def is_settled(self, session_id: str) -> None:
         """It has reached a wait, or its end: whatever it was suspected of is over."""
-        self._deaths.pop(session_id, None)
+        self._crashes.pop(session_id, None)
         self.alone.discard(session_id)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from helmr.errors import NotFound
 from helmr.models import AnswerRequest, WaitInfo, WaitStatus
-from helmr.wait_words import next_end, rung_texts
+from helmr.wait_words import escalation_texts, next_end
 from helmr_runtime.http.answer_flow import opened, show, submit, who_answered
 from helmr_runtime.http.answer_page import PageState
 from helmr_runtime.http.exchange import Exchange
@@ -78,7 +78,7 @@ class LinkedWait:
             "body": wait.body,
             "asked_at": wait.opened_at,
             "deadline_at": wait.default_at or wait.deadline_at,
-            "ladder": rung_texts(wait, lambda at: at.strftime("%Y-%m-%d %H:%M UTC")),
+            "escalation": escalation_texts(wait, lambda at: at.strftime("%Y-%m-%d %H:%M UTC")),
             "claimed_by": wait.claim.label if wait.claim is not None else None,
             "claimed_until": wait.claim.until if wait.claim is not None else None,
             "answer": wait.answer if is_own else None,

@@ -261,7 +261,7 @@ def _of_pool(pool: Mapping[str, Any]) -> Iterator[Metric]:
     oldest = "How long the oldest of them has waited"
     yield _gauge("helmr_queue_oldest_seconds", oldest, pool["queue_oldest_s"])
     yield _gauge("helmr_queue_failing_runs", "Those that can't be resumed", pool["failing"])
-    yield CounterMetricFamily("helmr_host_deaths", "Hosts that died", value=pool["deaths"])
+    yield CounterMetricFamily("helmr_host_crashes", "Hosts that died", value=pool["crashes"])
     for key, name, about in (
         ("sessions", "helmr_host_sessions", "Sessions of a host"),
         ("memory_bytes", "helmr_host_memory_bytes", "What a host has allocated"),

@@ -1,4 +1,4 @@
-"""What the ledger writes of its own: a session's start, timeouts of unheld sessions, facts of the nil session.
+"""What the ledger writes of its own: a session's start, timeouts of unheld sessions, facts of the system stream.
 
 Pure: each takes the index and returns entries. The same entries as an actor would have written (S-2, S-14).
 """
@@ -193,15 +193,15 @@ def _keyed(drafts: Sequence[Draft], key_id: str | None) -> tuple[Draft, ...]:
 
 
 def fact_entries(
-    nil: Head, drafts: Sequence[Draft], now: datetime, chain: Chain
+    system: Head, drafts: Sequence[Draft], now: datetime, chain: Chain
 ) -> tuple[Entry, ...]:
-    """The entries of facts of no session, behind the last one of the nil session."""
-    if nil.next_seq == 1:
-        key, key_id = chain.new(nil.session_id)
+    """The entries of facts of no session, behind the last one of the system stream."""
+    if system.next_seq == 1:
+        key, key_id = chain.new(system.session_id)
         drafts = _keyed(drafts, key_id)
     else:
-        key = chain.of(nil)
-    return continue_head(nil, drafts, now, key, chain.bodies.cipher(nil.session_id))
+        key = chain.of(system)
+    return continue_head(system, drafts, now, key, chain.bodies.cipher(system.session_id))
 
 
 def start_entries(
@@ -322,14 +322,14 @@ def due_entries(
     return continue_head(head, (*_claims_of(head, now), draft), now, key, cipher)
 
 
-def climbed_entries(
+def escalated_entries(
     head: Head,
     state: SessionState,
     now: datetime,
     key: bytes | None,
     cipher: BodyCipher | None = None,
 ) -> tuple[Entry, ...]:
-    """The rungs of the pending wait's ladder that have come, and its end, if time has ended it by now.
+    """The steps of the pending wait's escalation that have come, and its end, if time has ended it by now.
 
     Args:
         head: Of a session that nobody holds.
@@ -375,7 +375,7 @@ def _claims_of(head: Head, now: datetime) -> tuple[Draft, ...]:
 def catalog_drafts(
     catalog: Mapping[str, Any], principal: Principal, index: LedgerIndex
 ) -> tuple[Draft, ...]:
-    """A new catalog and what it means for the schedules that there are; facts of the nil session."""
+    """A new catalog and what it means for the schedules that there are; facts of the system stream."""
     written = Draft(EntryKind.CATALOG_WRITTEN, catalog, principal=principal)
     return (written, *reconcile(index.schedules.by_name, catalog.get("tasks", ())))
 

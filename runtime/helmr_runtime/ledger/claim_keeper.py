@@ -62,7 +62,7 @@ class ClaimKeeper:
         # The time counts, whether or not the entry that says so is written yet.
         if wait.default_at is not None and self._now() >= wait.default_at:
             raise WaitResolved(
-                f"{wait_id} was answered by its ladder's default at {iso(wait.default_at)}",
+                f"{wait_id} was answered by its escalation's default at {iso(wait.default_at)}",
                 wait_id=wait_id,
             )
         if wait.deadline_at is not None and self._now() >= wait.deadline_at:

@@ -1,6 +1,6 @@
 """What the ledger decides of its own: tokens, their public tokens, API keys. Pure decisions over the index.
 
-Each is one conditional write into the nil session; the caller has looked up what memory no longer holds and
+Each is one conditional write into the system stream; the caller has looked up what memory no longer holds and
 answered a repeated operation before (S-61).
 
 Invariants: S-40, S-41 (the first completion wins, by the ledger's clock), S-45, S-46.
@@ -25,7 +25,7 @@ from helmr.errors import (
     WaitResolved,
     WaitTimedOut,
 )
-from helmr.ids import NIL_SESSION
+from helmr.ids import SYSTEM_STREAM
 from helmr.models import TokenStatus
 from helmr.roles import ScopeType
 from helmr_runtime.core import jsontext
@@ -271,7 +271,7 @@ def _require_waiting(index: LedgerIndex, session_id: str, wait_id: str, now: dat
     # The time counts, whether or not the entry that says so is written yet.
     if wait.default_at is not None and now >= wait.default_at:
         raise WaitResolved(
-            f"{wait_id} was answered by its ladder's default at {iso(wait.default_at)}",
+            f"{wait_id} was answered by its escalation's default at {iso(wait.default_at)}",
             hint="Nothing was stored.",
             wait_id=wait_id,
         )
@@ -435,4 +435,4 @@ def _written(
 ) -> Decided:
     """One entry, and the receipt that it carries."""
     draft = carrier(kind, body, fact)
-    return Decided((draft,), receipt(draft, NIL_SESSION, at=at))
+    return Decided((draft,), receipt(draft, SYSTEM_STREAM, at=at))

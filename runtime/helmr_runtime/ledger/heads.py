@@ -31,8 +31,8 @@ class PendingWait:
 
     Attributes:
         deadline_at: Its own (`helmr_runtime.core.run.own_deadline`).
-        rung_at: When the next rung of its ladder fires, which is before the deadline (S-82).
-        default_at: When its ladder's default answers it.
+        escalates_at: When the next step of its escalation fires, which is before the deadline (S-82).
+        default_at: When its escalation's default answers it.
     """
 
     id: str
@@ -42,13 +42,13 @@ class PendingWait:
     deadline_at: datetime | None
     is_backoff: bool = False
     session_ids: tuple[str, ...] = ()
-    rung_at: datetime | None = None
+    escalates_at: datetime | None = None
     default_at: datetime | None = None
 
     @property
     def due_at(self) -> datetime | None:
         """When time next does something to it."""
-        return self.deadline_at if self.rung_at is None else self.rung_at
+        return self.deadline_at if self.escalates_at is None else self.escalates_at
 
     @property
     def awaits(self) -> tuple[str, ...]:
@@ -154,7 +154,7 @@ def fold(head: Head, entry: Entry) -> None:
     head.tail.append(entry.feed_offset)
 
 
-def rehearsed(head: Head, entries: Sequence[Entry]) -> Head:
+def head_after(head: Head, entries: Sequence[Entry]) -> Head:
     """What the head will be when these entries are stored, but for its tail.
 
     Raises:
@@ -216,7 +216,8 @@ def lost_steps(head: Head) -> frozenset[int]:
 
 
 def alarm_of(head: Head, now: datetime) -> datetime | None:
-    """When time does something to an unheld session: its wait's next rung or deadline, or its run's next attempt."""
+    """When time does something to an unheld session: its wait's next escalation step or deadline, or its run's next
+    attempt."""
     if head.is_held or not head.has_active_run:
         return None
     if head.wait is not None:
@@ -226,14 +227,19 @@ def alarm_of(head: Head, now: datetime) -> datetime | None:
     return None
 
 
-def is_climbing(head: Head, now: datetime) -> bool:
-    """A rung of its pending wait's ladder is due, and nobody holds the session."""
-    rung_at = head.wait.rung_at if head.wait is not None else None
-    return not head.is_held and head.has_active_run and rung_at is not None and rung_at <= now
+def is_escalating(head: Head, now: datetime) -> bool:
+    """A step of its pending wait's escalation is due, and nobody holds the session."""
+    escalates_at = head.wait.escalates_at if head.wait is not None else None
+    return (
+        not head.is_held
+        and head.has_active_run
+        and escalates_at is not None
+        and escalates_at <= now
+    )
 
 
 def next_deadline(head: Head) -> datetime | None:
-    """When the session next needs somebody: its wait's next rung or deadline, or its run's next attempt."""
+    """When the session next needs somebody: its wait's next escalation step or deadline, or its run's next attempt."""
     return head.wait.due_at if head.wait is not None else head.retry_at
 
 
@@ -338,21 +344,22 @@ def _wait_opened(head: Head, entry: Entry) -> None:
         is_backoff=bool(body.get("backoff")),
         session_ids=tuple(body.get("session_ids", ())),
     )
-    _set_ladder(head.wait, body)
+    _set_escalation(head.wait, body)
     head.run_status = RunStatus.WAITING
 
 
 def _wait_changed(head: Head, entry: Entry) -> None:
     if head.wait is None or head.wait.id != entry.body["wait_id"]:
         raise DataError(f"{head.session_id}: entry {entry.seq} changes a wait that is not pending")
-    head.wait = copy.copy(head.wait)  # a head that is only rehearsed shares it
-    _set_ladder(head.wait, entry.body)
+    head.wait = copy.copy(head.wait)  # a head that is only dry-run shares it
+    _set_escalation(head.wait, entry.body)
 
 
-def _set_ladder(wait: PendingWait, body: Mapping[str, Any]) -> None:
-    """What of the wait's ladder comes when, as the entry with that body says."""
-    wait.rung_at, wait.default_at = (
-        from_iso(body[name]) if name in body else None for name in ("next_rung_at", "default_at")
+def _set_escalation(wait: PendingWait, body: Mapping[str, Any]) -> None:
+    """What of the wait's escalation comes when, as the entry with that body says."""
+    wait.escalates_at, wait.default_at = (
+        from_iso(body[name]) if name in body else None
+        for name in ("next_escalation_at", "default_at")
     )
 
 

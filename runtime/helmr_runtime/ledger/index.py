@@ -16,7 +16,7 @@ from datetime import datetime
 from itertools import islice
 
 from helmr.errors import Moved
-from helmr.ids import NIL_SESSION, new_id
+from helmr.ids import SYSTEM_STREAM, new_id
 from helmr.models import SessionStatus, TokenStatus
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.core.pruning import sessions_of
@@ -104,8 +104,8 @@ class LedgerIndex:
     """The ledger's memory. Not for concurrent use."""
 
     def __init__(self) -> None:
-        self.nil = Head(NIL_SESSION)
-        self.heads: dict[str, Head] = {NIL_SESSION: self.nil}
+        self.system = Head(SYSTEM_STREAM)
+        self.heads: dict[str, Head] = {SYSTEM_STREAM: self.system}
         self.head_offset = 0
         self.operations = KnownOperations()
         self.names = OpenNames(self.heads)
@@ -138,7 +138,7 @@ class LedgerIndex:
         lost only the answer.
         """
         head = self.heads[flush.session_id]
-        if head is self.nil:
+        if head is self.system:
             return Refused(epoch=head.epoch, seq=head.next_seq)
         if not _follows(head, flush):
             return _stored_or_refused(head, flush)
@@ -165,15 +165,16 @@ class LedgerIndex:
                 return Declined(precondition=precondition, facts=self.tokens.ended_facts(awaits))
 
     def may_time_out(self, head: Head) -> bool:
-        """False for a wait on what was completed before the deadline, however late (S-14), or ended before a rung."""
+        """False for a wait on what was completed before the deadline, however late (S-14), or ended before an
+        escalation step."""
         wait = head.wait
         token = self.tokens.first_ended(wait.awaits) if wait is not None else None
         if wait is None or wait.due_at is None or token is None:
             return True
-        return wait.rung_at is None and not _is_completed_before(token, wait.due_at)
+        return wait.escalates_at is None and not _is_completed_before(token, wait.due_at)
 
     def marks(self) -> dict[str, int]:
-        """Numbers that facts of the nil session have left, by the names that the tables have them under."""
+        """Numbers that facts of the system stream have left, by the names that the tables have them under."""
         return {name: getattr(self, name) for name in MARKS}
 
     # --- applying what is stored ----------------------------------------------------------------
@@ -358,7 +359,7 @@ class LedgerIndex:
         self.work.set_ready(head, is_ready(head, now))
         self._timers.arm(head, alarm_of(head, now))
         self._note_holding(head, now)
-        if head is not self.nil:
+        if head is not self.system:
             self._census.recount(head)
 
     def _note_holding(self, head: Head, now: datetime) -> None:
@@ -421,14 +422,15 @@ class LedgerIndex:
         return head is not None and head.has_active_run
 
     def unheld_waits(self, token: Token) -> list[tuple[Head, str]]:
-        """Unheld sessions and their waits on the token; to those that a rung came before, its end is delivered."""
+        """Unheld sessions and their waits on the token; to those that an escalation step came before, its end is
+        delivered."""
         found = ((self.heads.get(session), wait) for wait, session in token.waits.items())
         return [
             (head, wait_id)
             for head, wait_id in found
             if head is not None and not head.is_held
             if head.wait is not None and head.wait.id == wait_id
-            if head.wait.rung_at is None or head.wait.rung_at > token.expires_at
+            if head.wait.escalates_at is None or head.wait.escalates_at > token.expires_at
         ]
 
     def counts(self) -> dict[str, int]:

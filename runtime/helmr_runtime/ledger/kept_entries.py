@@ -72,7 +72,7 @@ def prunable(index: LedgerIndex, entries: KeptEntries, before: datetime) -> list
     old = {
         head.session_id: head
         for head in index.heads.values()
-        if head is not index.nil and _is_old(head, before)
+        if head is not index.system and _is_old(head, before)
     }
     kept = {one.session_id for one in index.schedules.by_name.values() if one.session_id}
     kept |= {one for one, head in old.items() if head.is_held}

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from helmr.ids import NIL_SESSION
+from helmr.ids import SYSTEM_STREAM
 from helmr_runtime.core.entries import Entry, EntryKind, from_iso, iso
 from helmr_runtime.core.public_tokens import PublicToken
 from helmr_runtime.core.tokens import own_public_token
@@ -25,7 +25,7 @@ API_KEYS_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class OwnedPublicToken:
-    """A public token and the session whose entries make it; the nil session if a client made it for a token."""
+    """A public token and the session whose entries make it; the system stream if a client made it for a token."""
 
     token: PublicToken
     session_id: str
@@ -125,7 +125,7 @@ class KeyIndex:
         self._public_by_hash[owned.token.secret_hash] = owned.token.id
         if owned.token.scope.wait_id is not None:
             self._of_wait.setdefault(owned.token.scope.wait_id, set()).add(owned.token.id)
-        if owned.session_id != NIL_SESSION and owned.token.revoked_at is None:
+        if owned.session_id != SYSTEM_STREAM and owned.token.revoked_at is None:
             self._of_session.setdefault(owned.session_id, set()).add(owned.token.id)
 
     def admit_api_key(self, key: ApiKey) -> None:

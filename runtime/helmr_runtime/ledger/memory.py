@@ -24,9 +24,9 @@ from helmr_runtime.ledger.authored import (
     catalog_drafts,
     check_fork_size,
     check_parent,
-    climbed_entries,
     continue_head,
     due_entries,
+    escalated_entries,
     find_start,
     fork_entries,
     forked,
@@ -46,9 +46,9 @@ from helmr_runtime.ledger.commands import (
 from helmr_runtime.ledger.heads import (
     Head,
     checkpointed,
-    is_climbing,
+    head_after,
+    is_escalating,
     next_deadline,
-    rehearsed,
 )
 from helmr_runtime.ledger.index import (
     Accepted,
@@ -262,7 +262,7 @@ class MemoryLedger(ReadableLedger):
         token = self.index.tokens.get(token_id) if token_id is not None else None
         ended_at = token.ended_offset if token is not None else 0
         ended_by = self.recent(ended_at) if ended_at else None
-        now = max(self.clock.now(), self.index.nil.last_at or self.clock.now())
+        now = max(self.clock.now(), self.index.system.last_at or self.clock.now())
         decided = decide(self.index, fact, now, ended_by)
         if decided.drafts:
             self._store(self._facts(decided.drafts, now))
@@ -272,13 +272,13 @@ class MemoryLedger(ReadableLedger):
         """Remove some old sessions, or count all; nothing is archived, for there is no disk."""
         now = self.clock.now()
         found = prunable(self.index, self.stored.entries, now - timedelta(seconds=prune.age_s))
-        page = found if prune.is_rehearsed else found[:AT_ONCE]
+        page = found if prune.is_dry_run else found[:AT_ONCE]
         gone = tuple(head.session_id for head in page)
         counted = sum(head.next_seq - 1 for head in page)
-        if gone and not prune.is_rehearsed:
+        if gone and not prune.is_dry_run:
             self._store(self._facts((pruned_draft(prune, gone, counted, None),), now))
             self._remove(frozenset(gone))
-        is_last = prune.is_rehearsed or not gone
+        is_last = prune.is_dry_run or not gone
         return Pruned(sessions=len(gone), entries=counted, is_last=is_last)
 
     def _remove(self, gone: Collection[str]) -> None:
@@ -395,7 +395,7 @@ class MemoryLedger(ReadableLedger):
         start = self.stored.entries.next_offset
         placed = [replace(e, feed_offset=offset) for offset, e in enumerate(entries, start=start)]
         session_id = flush.session_id if flush is not None else entries[0].session_id
-        future = rehearsed(self.index.heads.get(session_id) or Head(session_id), placed)
+        future = head_after(self.index.heads.get(session_id) or Head(session_id), placed)
         self.stored.entries += placed
         if flush is not None and flush.checkpoint is not None:
             last = placed[-1].feed_offset if placed else future.last_offset
@@ -435,8 +435,8 @@ class MemoryLedger(ReadableLedger):
         return start_entries(start, self.clock.now(), None, None, cipher)
 
     def _facts(self, drafts: Sequence[Draft], now: datetime) -> tuple[Entry, ...]:
-        cipher = self._bodies.cipher(self.index.nil.session_id)
-        return continue_head(self.index.nil, drafts, now, None, cipher)
+        cipher = self._bodies.cipher(self.index.system.session_id)
+        return continue_head(self.index.system, drafts, now, None, cipher)
 
     def _checkpoint(self, session_id: str, offset: int) -> str | None:
         if (stored := self.stored.checkpoints.get((session_id, offset))) is None:
@@ -473,9 +473,9 @@ class MemoryLedger(ReadableLedger):
         now, seal = self.clock.now(), self._bodies.cipher
         for head in self.index.take_due(now, DUE_MAX):
             cipher = seal(head.session_id)
-            if is_climbing(head, now):
+            if is_escalating(head, now):
                 state = restore(head.session_id, self._read(head))
-                self._store(climbed_entries(head, state, now, None, cipher))
+                self._store(escalated_entries(head, state, now, None, cipher))
             else:
                 self._store(due_entries(head, now, None, cipher))
         if expired := self.index.tokens.due(now, DUE_MAX):

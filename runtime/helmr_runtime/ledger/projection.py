@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from helmr.ids import NIL_SESSION
+from helmr.ids import SYSTEM_STREAM
 from helmr.models import WaitPriority, WaitStatus
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry, EntryKind, from_iso
@@ -116,15 +116,15 @@ class NewWait:
 
 @dataclass(frozen=True, slots=True)
 class WaitNumbers:
-    """What of a wait changes: it ends once (S-11), until then its ladder is climbed (S-82)."""
+    """What of a wait changes: it ends once (S-11), until then its escalation runs (S-82)."""
 
     wait_id: str
     status: str
     resolved_offset: int | None
     resolved_at: datetime | None
     mode: str | None = None
-    next_rung: int | None = None
-    next_rung_at: datetime | None = None
+    next_escalation: int | None = None
+    next_escalation_at: datetime | None = None
     default_at: datetime | None = None
     batch_id: str | None = None
 
@@ -206,7 +206,7 @@ class Projection:
         """Fold one stored entry, after its session's head."""
         assert entry.feed_offset is not None
         self.through = entry.feed_offset
-        if entry.session_id != NIL_SESSION:
+        if entry.session_id != SYSTEM_STREAM:
             self.touched.add(entry.session_id)
         match entry.kind:
             case EntryKind.SESSION_CREATED:
@@ -306,10 +306,10 @@ class Projection:
         self._wait_pending(body)
 
     def _wait_pending(self, body: Mapping[str, Any]) -> None:
-        """What is next on the wait's ladder, as the entry with that body says."""
-        next_rung_at, default_at = (
+        """What is next on the wait's escalation, as the entry with that body says."""
+        next_escalation_at, default_at = (
             from_iso(body[name]) if name in body else None
-            for name in ("next_rung_at", "default_at")
+            for name in ("next_escalation_at", "default_at")
         )
         wait_id = body["wait_id"]
         self.waits[wait_id] = WaitNumbers(
@@ -317,8 +317,8 @@ class Projection:
             WaitStatus.PENDING.value,
             resolved_offset=None,
             resolved_at=None,
-            next_rung=body.get("next_rung"),
-            next_rung_at=next_rung_at,
+            next_escalation=body.get("next_escalation"),
+            next_escalation_at=next_escalation_at,
             default_at=default_at,
         )
 

@@ -434,7 +434,7 @@ class ReadableLedger(ABC):
 
     async def _require_head(self, session_id: str) -> Head:
         head = await self.head(session_id)
-        if head is None or head is self.index.nil:
+        if head is None or head is self.index.system:
             raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
         return head
 

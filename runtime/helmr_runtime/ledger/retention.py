@@ -62,9 +62,9 @@ class Retainer:
             logger.info("%d old sessions were pruned", removed)
 
     async def _sleep(self, pause: timedelta) -> None:
-        rung = asyncio.Event()
-        timer = self._clock.call_at(self._clock.now() + pause, rung.set)
+        rang = asyncio.Event()
+        timer = self._clock.call_at(self._clock.now() + pause, rang.set)
         try:
-            await rung.wait()
+            await rang.wait()
         finally:
             timer.cancel()

@@ -19,8 +19,8 @@ Wanted = SessionsQuery | RunsQuery | WaitsQuery | TokensQuery
 class Rows(Protocol):
     """Objects as JSON that fits `helmr.models`, None where there is none; pages go on behind a cursor of their own.
 
-    Waits are sorted by when time ends them (soonest first, never last; the ladder's default, else the deadline), then
-    id; what has a seq, by it; all else newest first.
+    Waits are sorted by when time ends them (soonest first, never last; the escalation's default, else the deadline),
+    then id; what has a seq, by it; all else newest first.
     """
 
     async def session(self, session_id: str) -> Json | None: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from helmr.ids import NIL_SESSION
+from helmr.ids import SYSTEM_STREAM
 from helmr_runtime.core.entries import Entry, EntryKind, iso
 from helmr_runtime.ledger.keys import ApiKey, OwnedPublicToken
 from helmr_runtime.ledger.tokens import Token
@@ -31,7 +31,7 @@ def token_json(
     found: Json = {
         "id": token.id,
         "status": token.status.value,
-        "session_id": None if token.session_id == NIL_SESSION else token.session_id,
+        "session_id": None if token.session_id == SYSTEM_STREAM else token.session_id,
         "run_id": created.run_id,
         "tags": body["tags"],
         "metadata": body["metadata"],
@@ -56,7 +56,7 @@ def token_json(
         "body": _asked(body, pinned, "body"),
         "schema": schemas[-1]["schema"] if schemas else None,
         "initial": _asked(body, pinned, "initial"),
-        "ladder": body.get("ladder", []),
+        "escalation": body.get("escalation", []),
         "schemas": schemas,
         "waits": sorted(token.waits.items()),
         "key_id": body["key_id"],
@@ -79,7 +79,7 @@ def unreadable_token_json(token: Token, created: Entry, tags: list[str], problem
     return {
         "id": token.id,
         "status": token.status.value,
-        "session_id": None if token.session_id == NIL_SESSION else token.session_id,
+        "session_id": None if token.session_id == SYSTEM_STREAM else token.session_id,
         "run_id": created.run_id,
         "tags": tags,
         "subject": UNREADABLE,

@@ -3,7 +3,7 @@
 A child session is among them under its own id: the end of its first run is its end, and waits on it are as waits on
 tokens. One that its parent has ended is *cancelled* and an orphan until it is over (S-91).
 
-Folded from entries of every session and of the nil session; the first end in feed order is the end (S-40). It
+Folded from entries of every session and of the system stream; the first end in feed order is the end (S-40). It
 holds ids, numbers and times; texts and data stand in the entries that the offsets name.
 
 Invariants: S-13 (whichever comes second, the wait or the end, makes the delivery), S-40, S-41, S-53.
@@ -46,7 +46,7 @@ class Token:
     """One token.
 
     Attributes:
-        session_id: Whose transcript its first entry stands in; the nil session if a client made it.
+        session_id: Whose transcript its first entry stands in; the system stream if a client made it.
         ended_offset: Feed offset of the entry that ended it, 0 while it is pending.
         pin_offset: Feed offset of the newest `wait.opened` that pinned a schema, 0 without one (S-43).
         waits: Pending waits on it, with their sessions.

@@ -263,7 +263,7 @@ class Ledger(Protocol):
         ...
 
     async def fact(self, fact: LedgerCommand) -> Mapping[str, Any]:
-        """Write a fact of the nil session (`helmr_runtime.core.tokens`): tokens, their public tokens, API keys.
+        """Write a fact of the system stream (`helmr_runtime.core.tokens`): tokens, their public tokens, API keys.
 
         Raises:
             HelmrError: It is refused, as `helmr_runtime.ledger.commands` says.
@@ -295,7 +295,7 @@ class Ledger(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Death:
+class Crash:
     """How the actor that held a session died; the next adoption commits it as `run.actor_died`."""
 
     cause: str
@@ -406,7 +406,7 @@ class Host(Protocol):
         session_id: str,
         *,
         command: Command | None,
-        death: Death | None,
+        crash: Crash | None,
         catalog_hash: str,
         executes: bool = True,
         term: str | None = None,
@@ -431,8 +431,8 @@ class Host(Protocol):
         """Who is at the pending wait of a session that this host holds; what is older than it knows changes nothing."""
         ...
 
-    async def rehearse(self, session_id: str, command: Answer | TokenEnded) -> Mapping[str, Any]:
-        """What that answer would set off, as `Rehearsal` in JSON; of any session, which it need not hold (S-87)."""
+    async def dry_run(self, session_id: str, command: Answer | TokenEnded) -> Mapping[str, Any]:
+        """What that answer would set off, as `DryRun` in JSON; of any session, which it need not hold (S-87)."""
         ...
 
     async def watch(self, known: int) -> HostReport:

@@ -21,30 +21,31 @@ class CopiedRows:
 
 @dataclass(frozen=True, slots=True)
 class CopyPosition:
-    """How far a follower is: its last entry, and its last of the nil session, which is never pruned (S-68).
+    """How far a follower is: its last entry, and its last of the system stream, which is never pruned (S-68).
 
     Attributes:
-        offset: Feed offset, 0 before the first entry; so is `nil_offset`.
-        hash: Of that entry, in hex; so is `nil_hash`.
+        offset: Feed offset, 0 before the first entry; so is `system_offset`.
+        hash: Of that entry, in hex; so is `system_hash`.
     """
 
     offset: int = 0
     hash: str | None = None
-    nil_offset: int = 0
-    nil_hash: str | None = None
+    system_offset: int = 0
+    system_hash: str | None = None
 
-    def is_of(self, last: str | None, nil: str | None, head: int) -> bool:
-        """Whether a ledger goes on where this follower is. Its last of the nil session stands for one that was pruned.
+    def is_of(self, last: str | None, system: str | None, head: int) -> bool:
+        """Whether a ledger goes on where this follower is. Its last of the system stream stands for one that was
+        pruned.
 
         Args:
             last: Hash of the ledger's entry at `offset`, in hex; None if it has none there.
-            nil: The same at `nil_offset`.
+            system: The same at `system_offset`.
             head: Feed offset of the ledger's newest entry.
         """
         if self.offset == 0:
             return True
-        is_pruned = last is None and self.offset < head and nil is not None
-        return last == self.hash or (is_pruned and nil == self.nil_hash)
+        is_pruned = last is None and self.offset < head and system is not None
+        return last == self.hash or (is_pruned and system == self.system_hash)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

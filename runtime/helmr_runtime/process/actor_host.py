@@ -92,7 +92,7 @@ class ActorHost:
         return not is_one_of_many and self._spec.pid_path(self._name).exists()
 
     async def _wake(self) -> None:
-        """Build it before anybody asks: a call from elsewhere learns of a death by Ray, which takes a second."""
+        """Build it before anybody asks: a call from elsewhere learns of a crash by Ray, which takes a second."""
         while self._target is None:
             try:
                 await self._build()

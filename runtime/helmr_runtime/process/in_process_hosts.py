@@ -116,9 +116,9 @@ class InProcessSpawner:
         self._calls.register(name, host)
         return name
 
-    async def death(self, name: str) -> str:
+    async def crash_of(self, name: str) -> str:
         """Return when the host has been ended: why."""
-        return await self._calls.death(name)
+        return await self._calls.crash_of(name)
 
     async def kill(self, place: HostLocation) -> None:
         """Take a host's sessions from it without a word to the ledger; what of their code does not end is left."""

@@ -3,7 +3,7 @@
 One call stays pending on each of ledger, directory and gateway: it fails when the actor dies, and
 asking again is what sets the restarted one up. One that is stopped keeps its connections, and so is looked for.
 
-Ray says that a call has failed after a second of wall clock, in which it waits to hear of a death: when the clock is
+Ray says that a call has failed after a second of wall clock, in which it waits to hear of a crash: when the clock is
 set back meanwhile, after as much more. So the process is looked for as well, and what has no answer is asked again.
 """
 

@@ -108,7 +108,7 @@ class RaySpawner:
         await create_host(self._calls, name, self._spec)
         return name
 
-    async def death(self, name: str) -> str:
+    async def crash_of(self, name: str) -> str:
         """Return when the host is dead: of what. One call stays pending on it for that."""
         while True:
             try:

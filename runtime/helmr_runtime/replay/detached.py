@@ -1,7 +1,7 @@
 """A run's code along its journal without the run: nothing is stored, and nothing that the code asks for happens.
 
 Two use it. A check (S-89, `check_run`) gives the code what is recorded and nothing behind it: does it ask for the same?
-A rehearsal (S-87) has some of what it asks for behind the journal answered in memory.
+A dry run (S-87) has some of what it asks for behind the journal answered in memory.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class DetachedRun:
             )
         finally:
             answering.cancel()
-            self._driver.sever(RunParked("the code was only tried"))
+            self._driver.abort(RunParked("the code was only tried"))
 
     @property
     def is_exhausted(self) -> bool:

@@ -1,9 +1,9 @@
 """One run's coroutine tree on its own loop and thread, and its conversation with the live session.
 
-The actor's loop calls `start`, `deliver`, `run_step` and `sever`; the tree's asks come back through `RunEvents` as
+The actor's loop calls `start`, `deliver`, `run_step` and `abort`; the tree's asks come back through `RunEvents` as
 calls on the actor's loop, in order. What the code may ask is in `code`, where it is in its journal in `place`.
 Invariants: S-8 (at most so many ops), S-30 (an outcome is delivered when the loop has nothing ready), S-31 (a run
-that differs from its journal is severed, whatever its code catches), S-34 (nothing the tree does can delay the actor's
+that differs from its journal is aborted, whatever its code catches), S-34 (nothing the tree does can delay the actor's
 loop).
 """
 
@@ -54,7 +54,7 @@ OPS_MAX = 20_000
 """S-8."""
 
 TREE_END_S = 5.0
-"""A severed tree has this long to end (S-34)."""
+"""An aborted tree has this long to end (S-34)."""
 
 EXITS_MAX = 100
 """A tree whose tasks raise SystemExit or KeyboardInterrupt so often does not end."""
@@ -135,7 +135,7 @@ class RunDriver:
         self._pending: dict[int, asyncio.Future[Any]] = {}
         self.wait_op: int | None = None
         """The op of the wait that the code awaits."""
-        self._severed: HelmrSignal | None = None
+        self._aborted: HelmrSignal | None = None
         self._end: RunEnd | None = None
         drawn = replay_log.draws_from or run.id
         self.cursor = JournalCursor(drawn, replay_log, replay_log.began_at or clock.now(), hashes)
@@ -179,9 +179,9 @@ class RunDriver:
         """Execute the body of a step whose opening is on disk."""
         self._calls.give(lambda: self._start_step(op, key, tries))
 
-    def sever(self, signal: HelmrSignal) -> None:
+    def abort(self, signal: HelmrSignal) -> None:
         """Cut the run off (S-34): its durable calls raise `signal` from now on, and the tree is cancelled."""
-        self._severed = self._severed or signal
+        self._aborted = self._aborted or signal
         self._is_quiet = False
         self._calls.give(self._cut_now)
 
@@ -238,18 +238,18 @@ class RunDriver:
         context.run(code_mark.set, self._mark)
         root = self._loop.create_task(self._code.execute(), name=self._name, context=context)
         await asyncio.wait({root, self._cut}, return_when=asyncio.FIRST_COMPLETED)
-        if root.done() and self._severed is None:
+        if root.done() and self._aborted is None:
             self._finish(self._end or _end_of(root, self.cursor, self._code.made))
         return await self._end_tree()
 
     def _finish(self, end: RunEnd) -> None:
-        if self._severed is None:
-            self._severed = RunParked("the run has ended")
+        if self._aborted is None:
+            self._aborted = RunParked("the run has ended")
             self._calls.tell(self._host.run_ended, self, end)
 
     async def _end_tree(self) -> bool:
         """Raise the signal at pending durable awaits, then cancel what is left until it ends."""
-        signal = self._severed or RunParked("the run has ended")
+        signal = self._aborted or RunParked("the run has ended")
         for future in self._pending.values():
             if not future.done():
                 future.set_exception(signal)
@@ -263,7 +263,7 @@ class RunDriver:
                 self._unfinished = rest
                 return False
             for task in rest:
-                task.cancel("the run was severed")
+                task.cancel("the run was aborted")
             await asyncio.wait(rest, timeout=0.2)
 
     def _cut_now(self) -> None:
@@ -272,7 +272,7 @@ class RunDriver:
 
     def _stray_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        if isinstance(error, HelmrSignal) or self._severed is not None:
+        if isinstance(error, HelmrSignal) or self._aborted is not None:
             return
         log.warning("%s: %s", self.run.id, context.get("message"), exc_info=error)
 
@@ -280,7 +280,7 @@ class RunDriver:
 
     def _deliver_next(self) -> bool:
         """Deliver the next outcome, if the replay log allows one now. Called when the loop has nothing ready."""
-        while self._severed is None:
+        while self._aborted is None:
             outcome = self.cursor.next_outcome()
             if outcome is None:
                 break
@@ -310,7 +310,7 @@ class RunDriver:
         return True
 
     def _on_silence(self) -> None:
-        if self._severed is not None or self._steps.is_busy or self._loop.has_threads:
+        if self._aborted is not None or self._steps.is_busy or self._loop.has_threads:
             return
         if (error := self.cursor.awaited_in_vain()) is not None:
             self._fail(Mismatch(error))
@@ -349,8 +349,8 @@ class RunDriver:
         try:
             return await future
         except asyncio.CancelledError:
-            if self._severed is not None:
-                raise self._severed from None
+            if self._aborted is not None:
+                raise self._aborted from None
             # Also if the outcome came with the cancellation: the code has not seen it, and sees it in no replay.
             self._give_up(op)
             raise
@@ -368,7 +368,7 @@ class RunDriver:
 
     def patched(self, name: str) -> bool:
         """Whether the code takes a patch's new way here; recorded where the journal ends."""
-        self.check_severed()
+        self.check_aborted()
         is_patched, is_new = self.cursor.patched(name)
         if is_new:
             self._calls.tell(self._host.op_requested, self, self.cursor.op, PatchRequest(name))
@@ -389,24 +389,24 @@ class RunDriver:
         unasked = self.cursor.unasked(str(ContinueRequest(None, "")))
         if unasked is not None:
             return self._differs(unasked)
-        self._severed = RunContinued(f"{self.run.id} went on as the session's next run")
+        self._aborted = RunContinued(f"{self.run.id} went on as the session's next run")
         self._calls.tell(self._host.op_requested, self, 0, ContinueRequest(payload, new_id(RUN)))
         self._cut_now()
-        return self._severed
+        return self._aborted
 
     def blocked(self, end: Unreadable) -> HelmrSignal:
         """Block the run."""
         self._fail(end)
-        return self._severed or RunParked(end.message)
+        return self._aborted or RunParked(end.message)
 
-    def check_severed(self) -> None:
+    def check_aborted(self) -> None:
         """Raise the signal of a run that was cut off."""
-        if self._severed is not None:
+        if self._aborted is not None:
             # Code that swallows it in a loop would otherwise grow its traceback without end.
-            raise self._severed.with_traceback(None)
+            raise self._aborted.with_traceback(None)
 
     def _next_op(self) -> int:
-        self.check_severed()
+        self.check_aborted()
         self._check_awaited(self._code.made.forgotten())
         if self.cursor.op >= OPS_MAX:
             error = RunTooLong(f"{self.run.id} asked for more than {OPS_MAX} ops")
@@ -421,16 +421,16 @@ class RunDriver:
             raise made.error()
 
     def _check_recorded(self, op: int, ask: OpRequest) -> bool:
-        """True if the journal holds this op; severs the run if it holds another one (S-31)."""
+        """True if the journal holds this op; aborts the run if it holds another one (S-31)."""
         error = self.cursor.difference(op, ask)
         if error is not None:
             raise self._differs(error)
         return self.cursor.is_recorded(op)
 
     def _differs(self, error: NondeterminismError) -> NondeterminismError:
-        """Sever the run by what this returns, also if the code catches it."""
+        """Abort the run by what this returns, also if the code catches it."""
         self._fail(Mismatch(error, code_place()))
-        self._severed = error
+        self._aborted = error
         return error
 
     def _give_up(self, op: int) -> None:
@@ -443,11 +443,11 @@ class RunDriver:
             self._calls.tell(self._host.gave_up, self, op)
 
     def _start_step(self, op: int, key: str, tries: int) -> None:
-        if self._severed is None and op not in self.cursor.given_up:
+        if self._aborted is None and op not in self.cursor.given_up:
             self._steps.start(op, key, tries)
 
     def _step_ended(self, op: int, end: StepEnd) -> None:
-        if self._severed is None:
+        if self._aborted is None:
             self._calls.tell(self._host.step_ended, self, op, end)
 
 

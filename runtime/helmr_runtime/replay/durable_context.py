@@ -117,7 +117,7 @@ class OpRequests(Protocol):
         """Block the run; raise what this returns."""
         ...
 
-    def check_severed(self) -> None:
+    def check_aborted(self) -> None:
         """Raise the signal of a run that was cut off, before a call has looked at anything."""
         ...
 
@@ -230,12 +230,12 @@ class DurableContext(DurableRun):
         return Random(self._draw())
 
     def _draw(self) -> bytes:
-        self._asking.check_severed()
+        self._asking.check_aborted()
         return self._cursor.draw()
 
     async def wait(self, call: WaitCall) -> WaitOutcome:
         """Open a wait and await its outcome."""
-        self._asking.check_severed()
+        self._asking.check_aborted()
         if self._asking.wait_op is not None:
             raise ConcurrentWaitError(
                 f"{self.run.id} already waits (op {self._asking.wait_op}); a run has one active wait"
@@ -276,7 +276,7 @@ class DurableContext(DurableRun):
             backoff_s=call.backoff_s,
             timeout_s=call.timeout_s,
             formerly=call.formerly,
-            rehearsable=call.rehearsable,
+            dry_run_safe=call.dry_run_safe,
             arguments=arguments_text(*call.arguments) if call.arguments is not None else None,
         )
         op, outcome = await self._asking.perform_step(ask, call)
@@ -305,14 +305,14 @@ class DurableContext(DurableRun):
             )
         step = current_step.get()
         if step is None:
-            self._asking.check_severed()
+            self._asking.check_aborted()
         is_past = self._cursor.has_been_here if step is None else not self._is_trying(step)
         if self._emissions is not None and not is_past:
             self._emissions.emit(stream, step.op if step is not None else None, text)
 
     async def create_token(self, call: TokenCall) -> TokenMade:
         """Make a token; a replay gets the same one with the same secrets, a fork's none of its origin's."""
-        self._asking.check_severed()
+        self._asking.check_aborted()
         secrets = self._require_secrets()
         made: Made = await self._asking.perform(TokenRequest(secrets.new_token(call)))
         if made.is_copied:
@@ -331,7 +331,7 @@ class DurableContext(DurableRun):
 
     async def create_public_token(self, call: PublicTokenCall) -> PublicTokenMade:
         """Make a public token; a replay gets the same one with the same secret, a fork's none of its origin's."""
-        self._asking.check_severed()
+        self._asking.check_aborted()
         secrets = self._require_secrets()
         scope = scope_of_request(call.scope, own_session=self.session.id)
         public_token_id, key_id, hashed, origins = secrets.new_public_token(
@@ -355,7 +355,7 @@ class DurableContext(DurableRun):
 
     async def start_child(self, call: ChildCall) -> str:
         """Start a child session; recorded once, as a step is."""
-        self._asking.check_severed()
+        self._asking.check_aborted()
         _check_size(call.payload, "the payload")
         session_id: str = await self._ledger_call(
             f"{CHILD_STEP}{call.task}", "sessions.start", None, asdict(call)
@@ -412,7 +412,7 @@ class DurableContext(DurableRun):
 
     async def continue_as(self, payload: Any) -> None:
         """End this run and begin the next; does not return."""
-        self._asking.check_severed()
+        self._asking.check_aborted()
         codec = self._task.payload_codec
         encoded = codec.encode(codec.decode(payload) if _is_json(payload) else payload)
         _check_size(encoded, "the payload")
@@ -433,9 +433,9 @@ def _check_own_schema(details: WaitDetails) -> None:
     schema = data_schema(details.schema)
     if details.on_decline is not UNSET:
         schema.check(details.on_decline)
-    for rung in details.ladder:
-        if "value" in rung:
-            schema.check(rung["value"])
+    for escalation_step in details.escalation:
+        if "value" in escalation_step:
+            schema.check(escalation_step["value"])
 
 
 _REFUSALS: Mapping[Any, type[SchemaMismatch | TooLarge]] = {

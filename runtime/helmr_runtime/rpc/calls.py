@@ -34,7 +34,7 @@ HOST_PREFIX = "helmr-host-"
 OWN_HOST_PREFIX = "helmr-host-own-"
 """How the names of hosts begin; those of the second kind are there for one session each."""
 
-CauseOfDeath = str
+CrashCause = str
 
 LONG_POLLS = frozenset({"chunks", "feed", "watch", "work"})
 """The methods that wait for something to happen and change nothing: they end when their caller gives up. Any other goes
@@ -55,7 +55,7 @@ class CallError(Unavailable):
 class ActorDied(CallError):
     """The actor is dead for good. The call may have run before it died."""
 
-    def __init__(self, *, actor: str, method: str, cause: CauseOfDeath) -> None:
+    def __init__(self, *, actor: str, method: str, cause: CrashCause) -> None:
         super().__init__(f"{actor} died: {cause}", actor=actor, method=method, cause=cause)
         self.cause = cause
 
@@ -204,7 +204,7 @@ class InProcessCalls:
         for call in actor.running:
             call.cancel()
 
-    async def death(self, name: str) -> str:
+    async def crash_of(self, name: str) -> str:
         """Return when the actor is killed: of what."""
         actor = self._actors[name]
         await actor.died.wait()

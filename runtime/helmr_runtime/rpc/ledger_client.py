@@ -1,4 +1,4 @@
-"""The ledger as the service sees it: starts, facts of the nil session, and every read. It can't commit for a session.
+"""The ledger as the service sees it: starts, facts of the system stream, and every read. It can't commit for a session.
 
 All reads come from the ledger; an actor's memory is never shown. What they return are JSON
 types that fit the models of `helmr.models`; lists are `{items, next_cursor}`.
@@ -82,7 +82,7 @@ class LedgerClient(Protocol):
         ...
 
     async def fact(self, fact: LedgerCommand) -> Json:
-        """Write a fact of the nil session: tokens, their public tokens, API keys; on disk when it returns.
+        """Write a fact of the system stream: tokens, their public tokens, API keys; on disk when it returns.
 
         Raises:
             HelmrError: It is refused, as `helmr_runtime.ledger.commands` says.

@@ -149,7 +149,7 @@ def this_node() -> str:
 
 
 def cause_of(error: ActorDiedError) -> str:
-    """What Ray knows of a death, in a few words. It does not know the signal or the exit code."""
+    """What Ray knows of a crash, in a few words. It does not know the signal or the exit code."""
     text = str(error)
     if "ray.kill" in text:
         return "killed by the runtime"

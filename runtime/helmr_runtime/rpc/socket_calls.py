@@ -2,7 +2,7 @@
 
 There is one connection to each process that is called, made at the first call. A call that was not sent has not run
 (`NotSent`); behind one that was sent, the end of the connection leaves it open whether it ran (`ConnectionEnded`). Ray
-stays the way to other nodes, to an actor that is not built or not there, and it is what knows of a death.
+stays the way to other nodes, to an actor that is not built or not there, and it is what knows of a crash.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ class Sockets:
 
 
 BY_RAY = frozenset({"build", "forever", "spec"})
-"""What is asked of an actor's process, not of the actor; `forever` tells of a death."""
+"""What is asked of an actor's process, not of the actor; `forever` tells of a crash."""
 
 ONCE = frozenset({LEDGER, DIRECTORY, GATEWAY})
 """Whoever started them has them built again when they have died: nobody who calls them need wake them."""
@@ -226,7 +226,7 @@ everybody while that one restarts. Later it may be that its socket file can't be
 
 FATE_WITHIN_S = 2.0
 FATE_PAUSE_S = 0.02
-"""Ray knows of a death some 10 ms after the connection's end."""
+"""Ray knows of a crash some 10 ms after the connection's end."""
 
 
 class SocketCalls(RayCalls):
@@ -286,14 +286,14 @@ class SocketCalls(RayCalls):
         if actor not in ONCE:
             asking = self._fates.get(actor)
             if asking is None:
-                asking = self._fates[actor] = asyncio.create_task(self._cause_of_death(actor))
+                asking = self._fates[actor] = asyncio.create_task(self._crash_cause(actor))
                 asking.add_done_callback(lambda _: self._fates.pop(actor, None))
             cause = await asyncio.shield(asking)
             if cause is not None:
                 return ActorDied(actor=actor, method=method, cause=cause)
         return ActorUnavailable(actor=actor, method=method, detail="the connection ended")
 
-    async def _cause_of_death(self, actor: str) -> str | None:
+    async def _crash_cause(self, actor: str) -> str | None:
         """Why it died, as Ray has it; None if it lives, or Ray does not know in time."""
         ends_at = asyncio.get_running_loop().time() + FATE_WITHIN_S
         while asyncio.get_running_loop().time() < ends_at:

@@ -153,7 +153,7 @@ def derive_secret(
     """The secret of an object of this session: the same at every replay.
 
     Args:
-        keys: The session's keys; the nil session's for what a client made.
+        keys: The session's keys; the system stream's for what a client made.
         kind: `cb` for a token's callback URL, `pat` for its public token.
         object_id: The id of the token.
         key_id: The master key it was first made with, as its entry says; None for a new one, whose

@@ -34,7 +34,7 @@ class TaskSecrets:
     """Makes tokens for a session.
 
     Args:
-        keys: The session's; the nil session's for what a client makes. None: this runtime has no master key.
+        keys: The session's; the system stream's for what a client makes. None: this runtime has no master key.
         base_url: The external base URL, without a slash at its end.
     """
 
@@ -85,7 +85,7 @@ class TaskSecrets:
             subject=call.subject,
             body=call.body,
             initial=call.initial,
-            ladder=call.ladder,
+            escalation=call.escalation,
             allowed_origins=tuple(check_allowed_origin(one) for one in call.allowed_origins),
         )
 

@@ -101,7 +101,7 @@ class AccessTokens:
         named = request.scope.model_dump(exclude_none=True)
         check_correlation_id(named)
         scope = scope_of_request(named)
-        owner = ids.NIL_SESSION
+        owner = ids.SYSTEM_STREAM
         if scope.type is ScopeType.TOKEN_COMPLETE:
             ids.check_id(scope.token_id or "", ids.TOKEN)
         else:
@@ -125,7 +125,7 @@ class AccessTokens:
         operation = caller.operation("public_tokens.create", asked)
 
         async def write() -> Json:
-            if owner == ids.NIL_SESSION:
+            if owner == ids.SYSTEM_STREAM:
                 fact = _completion_token(caller, operation, token)
                 return await self._router.write(
                     lambda: self._ledger.fact(fact), what="a public token"

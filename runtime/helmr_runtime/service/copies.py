@@ -28,7 +28,7 @@ class Copies:
             LedgerDiverged: The follower's entries are not this ledger's.
             StoreUnavailable: It can't be read now.
         """
-        position = CopyPosition(query.after, query.hash, query.nil_offset, query.nil_hash)
+        position = CopyPosition(query.after, query.hash, query.system_offset, query.system_hash)
         page = await self._ledger.copied_page(position)
         if query.follower is not None:
             self.followers.seen(query.follower, position.offset, page.head)
@@ -66,7 +66,7 @@ class Copies:
                 principal=caller.principal,
                 age_s=request.older_than_s,
                 is_archived=request.archive,
-                is_rehearsed=request.dry_run,
+                is_dry_run=request.dry_run,
                 reason=request.reason,
             )
         )

@@ -353,9 +353,9 @@ class Teller:
         return None
 
     async def _sleep(self, pause: timedelta) -> None:
-        rung = asyncio.Event()
-        timer = self._clock.call_at(self._clock.now() + pause, rung.set)
+        step = asyncio.Event()
+        timer = self._clock.call_at(self._clock.now() + pause, step.set)
         try:
-            await rung.wait()
+            await step.wait()
         finally:
             timer.cancel()

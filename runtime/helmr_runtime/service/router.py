@@ -26,8 +26,8 @@ T = TypeVar("T")
 COMMIT_TIMEOUT_S = 10.0
 """Longest that a caller waits for its commit."""
 
-REHEARSE_TIMEOUT_S = 20.0
-"""Longest that a rehearsal takes with all that is around it; its code has ten seconds."""
+DRY_RUN_TIMEOUT_S = 20.0
+"""Longest that a dry run takes with all that is around it; its code has ten seconds."""
 
 CLAIM_TOLD_S = 2.0
 """Longest that whoever claims waits for the holder to know; a host that is stopped hears of it when it goes on."""
@@ -100,21 +100,21 @@ class Router:
         reach(Point.GATEWAY_AFTER_CALL)
         return reply
 
-    async def rehearse(self, session_id: str, command: Answer | TokenEnded) -> Mapping[str, Any]:
-        """Have some host rehearse an answer.
+    async def dry_run(self, session_id: str, command: Answer | TokenEnded) -> Mapping[str, Any]:
+        """Have some host dry-run an answer.
 
         Raises:
             Unavailable: No host could, or it died over it. Nothing has happened.
-            Overloaded: Too many rehearsals are under way.
+            Overloaded: Too many dry runs are under way.
             HelmrError: What answering would raise.
         """
         try:
-            async with asyncio.timeout(REHEARSE_TIMEOUT_S):
+            async with asyncio.timeout(DRY_RUN_TIMEOUT_S):
                 name = await self._directory.any_host()
-                return await self._host(name).rehearse(session_id, command)
+                return await self._host(name).dry_run(session_id, command)
         except (TimeoutError, CallError) as error:
             raise Unavailable(
-                f"{session_id}: no host could rehearse the answer", hint="Try again."
+                f"{session_id}: no host could dry-run the answer", hint="Try again."
             ) from error
 
     async def tell_claims(self, session_id: str, kept: ClaimsKept) -> None:

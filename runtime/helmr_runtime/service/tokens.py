@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from helmr import ids, ladder
+from helmr import escalation, ids
 from helmr.current import TokenCall
 from helmr.durations import seconds
-from helmr.errors import BadLadder, NotReady
+from helmr.errors import BadEscalation, NotReady
 from helmr.models import (
     CompleteReceipt,
     CompleteRequest,
@@ -43,7 +43,7 @@ class Tokens:
     """Tokens: made by clients, read, completed, cancelled.
 
     Args:
-        keys: Of the nil session, which tokens made from outside belong to.
+        keys: Of the system stream, which tokens made from outside belong to.
         ring: The master keys; callbacks need them.
         base_url: What callback URLs begin with.
     """
@@ -70,10 +70,10 @@ class Tokens:
 
         Raises:
             BadSchema, BadRequest: Schema, verification, tag or origin can't be used.
-            BadLadder, SchemaMismatch: Its ladder can't be climbed, or its default does not fit.
+            BadEscalation, SchemaMismatch: Its escalation can't be run, or its default does not fit.
         """
         verify, timeout_s = request.verify, seconds(request.timeout)
-        secrets = TaskSecrets(await self._keys(ids.NIL_SESSION), self._base_url)
+        secrets = TaskSecrets(await self._keys(ids.SYSTEM_STREAM), self._base_url)
         new = secrets.new_token(
             TokenCall(
                 timeout_s=timeout_s,
@@ -86,7 +86,7 @@ class Tokens:
                 body=request.body or None,
                 initial=request.initial,
                 allowed_origins=tuple(request.allowed_origins),
-                ladder=_ladder(request, timeout_s),
+                escalation=_escalation(request, timeout_s),
             )
         )
         # The provider's secret takes no part: even its hash would help somebody who guesses.
@@ -214,7 +214,7 @@ class Tokens:
         sealed = token["verify_sealed"]
         if sealed is None:
             return None
-        owner = token["session_id"] or ids.NIL_SESSION
+        owner = token["session_id"] or ids.SYSTEM_STREAM
         cipher = PayloadCipher(self.require_ring().session_keys(owner))
         return Verification.unsealed(sealed, cipher, token["id"])
 
@@ -259,28 +259,28 @@ def _name(principal: Json) -> str:
     )
 
 
-def _ladder(request: TokenRequest, timeout_s: float) -> tuple[Mapping[str, Any], ...]:
-    """The rungs of a token that a client makes, checked as those of a task's.
+def _escalation(request: TokenRequest, timeout_s: float) -> tuple[Mapping[str, Any], ...]:
+    """The escalation steps of a token that a client makes, checked as those of a task's.
 
     Raises:
-        BadLadder: It can't be climbed.
+        BadEscalation: It can't be run.
         SchemaMismatch: Its default does not fit the token's schema.
     """
-    rungs = []
-    for rung in request.ladder:
-        given = rung.model_fields_set
-        if ("to" in given) != (rung.do == "assign") or ("value" in given) != (rung.do == "default"):
-            raise BadLadder(
-                "a rung that assigns says to whom, one that is a default says a value, others say neither",
+    steps = []
+    for step in request.escalation:
+        given = step.model_fields_set
+        if ("to" in given) != (step.do == "assign") or ("value" in given) != (step.do == "default"):
+            raise BadEscalation(
+                "an escalation step that assigns says to whom, one that is a default says a value, others say neither",
                 hint='{"do": "assign", "after_s": 3600, "to": "lead"}',
             )
-        match rung.do:
+        match step.do:
             case "assign":
-                rungs.append(ladder.assign(rung.after_s, to=rung.to or "", from_=rung.from_))
+                steps.append(escalation.assign(step.after_s, to=step.to or "", from_=step.from_))
             case "default":
-                rungs.append(ladder.default(rung.after_s, rung.value, from_=rung.from_))
+                steps.append(escalation.default(step.after_s, step.value, from_=step.from_))
                 if request.json_schema is not None:
-                    data_schema(request.json_schema).check(rung.value)
+                    data_schema(request.json_schema).check(step.value)
             case _:
-                rungs.append(ladder.remind(rung.after_s, from_=rung.from_))
-    return ladder.rungs_json(rungs, JSON, timeout_s)
+                steps.append(escalation.remind(step.after_s, from_=step.from_))
+    return escalation.escalation_json(steps, JSON, timeout_s)

@@ -26,8 +26,8 @@ from helmr.models import (
     AnswerMode,
     AnswerRequest,
     CompleteRequest,
+    DryRun,
     Page,
-    Rehearsal,
     SendReceipt,
     TokenAnswerReceipt,
     WaitInfo,
@@ -188,7 +188,7 @@ class Waits:
                 self._token_of_wait.put(wait_id, str(wait["token_id"]))
         return session_id
 
-    async def rehearse(self, caller: Caller, wait_id: str, request: AnswerData) -> Rehearsal:
+    async def dry_run(self, caller: Caller, wait_id: str, request: AnswerData) -> DryRun:
         """What this answer would set off (S-87). Nothing is stored, and nothing leaves.
 
         Raises:
@@ -220,7 +220,7 @@ class Waits:
                 record_id=ids.new_id(ids.RECORD),
                 data=request.data,
             )
-        return Rehearsal.model_validate(await self._router.rehearse(wait.session_id, command))
+        return DryRun.model_validate(await self._router.dry_run(wait.session_id, command))
 
     async def _complete(
         self,
@@ -294,7 +294,7 @@ class Waits:
             )
         if wait.mode is AnswerMode.DEFAULT:
             return WaitResolved(
-                f"{wait_id} was answered by its ladder's default at {_second(wait.resolved_at)}",
+                f"{wait_id} was answered by its escalation's default at {_second(wait.resolved_at)}",
                 hint="Nothing was stored. Send the data as input if the session should have it anyway.",
                 **_facts(wait),
                 **await self._outcome(wait, stored["outcome"]),

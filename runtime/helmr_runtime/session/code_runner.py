@@ -1,7 +1,7 @@
 """Running a session's code: starts the driver, turns its asks into entries, hands outcomes back in order.
 
 Owned by a `LiveSession`. Of steps it owns the asking only, their tries are in `step_retries`.
-Invariants: S-3 (caution after a death), S-30 (outcomes are handed over in seq order), S-34 (a severed run's asks are
+Invariants: S-3 (caution after a crash), S-30 (outcomes are handed over in seq order), S-34 (an aborted run's asks are
 ignored).
 """
 
@@ -63,8 +63,8 @@ from helmr_runtime.session.task_tokens import task_token_call
 from helmr_runtime.session.token_waits import TokenWaits
 from helmr_runtime.session.turns import Turns
 
-SEVER_S = TREE_END_S + 1.0
-"""A thread that is silent for so long after its run was severed is lost."""
+ABORT_S = TREE_END_S + 1.0
+"""A thread that is silent for so long after its run was aborted is lost."""
 
 THREAD_POLL_S = 0.1
 
@@ -129,7 +129,7 @@ class CodeRunner:
         self._on_retire = on_retire
         self.driver: RunDriver | None = None
         self._starting: asyncio.Task[None] | None = None
-        self._severed: list[RunDriver] = []
+        self._aborted: list[RunDriver] = []
         self._outcomes = Outcomes(log, ledger, lambda: self.driver)
         self._retries = StepRetries(log, clock, self._run_of, linger_s=settings.linger_s)
         self._closed = asyncio.Event()
@@ -139,8 +139,8 @@ class CodeRunner:
 
     @property
     def is_busy(self) -> bool:
-        """Code executes, or a thread of a severed run still does."""
-        return self._starting is not None or bool(self._severed)
+        """Code executes, or a thread of an aborted run still does."""
+        return self._starting is not None or bool(self._aborted)
 
     @property
     def has_code(self) -> bool:
@@ -150,7 +150,7 @@ class CodeRunner:
     @property
     def is_quiet(self) -> bool:
         """No code executes and nothing is on its way to any."""
-        if self._starting is not None or self._severed or self._tasks:
+        if self._starting is not None or self._aborted or self._tasks:
             return False
         if not self._outcomes.is_quiet:
             return False
@@ -177,7 +177,7 @@ class CodeRunner:
         log, run = self._log, self._log.state.active_run
         if run is None or self.has_code or log.phase is not Phase.LIVE or log.registered is None:
             return
-        if self._severed or not _is_ready(run, self._clock.now()):
+        if self._aborted or not _is_ready(run, self._clock.now()):
             return
         self._closed.clear()
         self._starting = asyncio.get_running_loop().create_task(self._start(run))
@@ -200,7 +200,7 @@ class CodeRunner:
             self._retries.backoff_superseded(driver, before.op)
         elif self._is_for_code(entry):
             if self._settings.replay_always and self._may_replay():
-                self.sever(RunParked("replayed at every await"))
+                self.abort(RunParked("replayed at every await"))
             else:
                 self._outcomes.add(driver, entry, is_cautious=is_cautious)
 
@@ -214,17 +214,17 @@ class CodeRunner:
         run = self._log.state.active_run
         return run is not None and run.wait is None and not run.open_steps
 
-    def sever(self, signal: HelmrSignal) -> None:
+    def abort(self, signal: HelmrSignal) -> None:
         """Cut the code off; `wait_closed` tells when it has ended."""
         self._outcomes.clear()
         self._retries.stop_timers()
         if self.driver is not None:
-            self.driver.sever(signal)
+            self.driver.abort(signal)
             driver = self.driver
-            self._clock_real(SEVER_S, lambda: self._presume_lost(driver))
+            self._clock_real(ABORT_S, lambda: self._presume_lost(driver))
 
     async def wait_closed(self) -> None:
-        """Wait until no coroutine tree exists; bounded by `SEVER_S` after a sever."""
+        """Wait until no coroutine tree exists; bounded by `ABORT_S` after an abort."""
         if self._starting is not None:
             await asyncio.wait({self._starting})
         if self.driver is not None:
@@ -233,7 +233,7 @@ class CodeRunner:
     async def wait_ended(self) -> None:
         """Wait until nothing of the session's code exists, threads of its sync steps included (S-32)."""
         await self.wait_closed()
-        while self._severed:  # noqa: ASYNC110 - `_watch_threads` looks as often: a thread ends without a word
+        while self._aborted:  # noqa: ASYNC110 - `_watch_threads` looks as often: a thread ends without a word
             await asyncio.sleep(THREAD_POLL_S)
 
     # --- starting -----------------------------------------------------------------------------
@@ -376,9 +376,9 @@ class CodeRunner:
         longest_s = self._retries.longest_s()
         self._retries.forget()
         if not is_clean:
-            self._on_retire(f"the code of {driver.run.id} did not end when severed")
+            self._on_retire(f"the code of {driver.run.id} did not end when aborted")
         elif driver.has_threads:
-            self._severed.append(driver)
+            self._aborted.append(driver)
             self._watch_threads(driver, longest_s)
         self._closed.set()
         self.run_if_ready()
@@ -387,18 +387,18 @@ class CodeRunner:
     @property
     def longest_s(self) -> float:
         """How long a step of the code that is here may take; 0 without code."""
-        return self._retries.longest_s() if self.has_code or self._severed else 0.0
+        return self._retries.longest_s() if self.has_code or self._aborted else 0.0
 
-    # --- what is left of severed code ---------------------------------------------------------
+    # --- what is left of aborted code ---------------------------------------------------------
 
     def _watch_threads(self, driver: RunDriver, left_s: float) -> None:
-        """Hold the actor until a severed run's sync steps end, at most a step's timeout (S-32)."""
+        """Hold the actor until an aborted run's sync steps end, at most a step's timeout (S-32)."""
         if not driver.has_threads:
-            self._severed.remove(driver)
+            self._aborted.remove(driver)
             self.run_if_ready()
             self._on_closed()
         elif left_s <= 0:
-            self._severed.remove(driver)
+            self._aborted.remove(driver)
             self._on_retire(f"a step of {driver.run.id} did not end in time")
         else:
             self._clock_real(
@@ -409,7 +409,7 @@ class CodeRunner:
         if driver is self.driver:
             self.driver = None
             self._closed.set()
-            self._on_retire(f"the code of {driver.run.id} did not end when severed")
+            self._on_retire(f"the code of {driver.run.id} did not end when aborted")
 
     # --- small parts ----------------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ class Deduplicator:
     async def before(self, command: Command) -> Decision | None:
         """The answer to an operation from before this adoption, as far as its id's time shows that; else None.
 
-        A repetition that is taken for new is found out by its commit, which costs the adoption and severs the code.
+        A repetition that is taken for new is found out by its commit, which costs the adoption and aborts the code.
         """
         operation = command.operation
         if operation is None or operation.id in self._state.operations:

@@ -28,7 +28,7 @@ from helmr_runtime.host_status import SlotMark, StatusFile
 from helmr_runtime.ports import (
     Adopted,
     Busy,
-    Death,
+    Crash,
     HostReport,
     Lease,
     Ledger,
@@ -42,12 +42,12 @@ from helmr_runtime.replay.driver import SILENCE_S
 from helmr_runtime.replay.steps import blocked_by
 from helmr_runtime.session.chunk_polls import ChunkPolls
 from helmr_runtime.session.code_runner import CodeSettings
+from helmr_runtime.session.dry_run import DryRuns
 from helmr_runtime.session.emissions import OnEmitted
-from helmr_runtime.session.kept_states import KeptStates
 from helmr_runtime.session.live_session import LiveSession
 from helmr_runtime.session.pace import HostTurns, Pace
-from helmr_runtime.session.rehearsal import Rehearsals
 from helmr_runtime.session.slot import Slot
+from helmr_runtime.session.warm_cache import WarmCache
 
 LINGER_S = 30.0
 """How long a waiting session stays hot unless others need its slot."""
@@ -102,7 +102,7 @@ class HostActor:
         owns_process: bool = False,
         memory_bytes: int | None = None,
         on_emitted: OnEmitted | None = None,
-        kept: KeptStates | None = None,
+        kept: WarmCache | None = None,
         pace: Pace | None = None,
     ) -> None:
         self.name = name
@@ -121,7 +121,7 @@ class HostActor:
         self._memory_bytes = memory_bytes
         self._memory_max_bytes: int | None = None
         self._chunk_polls = ChunkPolls(on_emitted)
-        self._kept = kept if kept is not None else KeptStates()
+        self._kept = kept if kept is not None else WarmCache()
         self._registry: Registry | None = None
         self.slots: dict[str, Slot] = {}
         self._turns = HostTurns(pace or Pace(), self.slots)
@@ -130,7 +130,7 @@ class HostActor:
         self._past: dict[tuple[str, int], tuple[int, SlotReport]] = {}
         """What lost sessions have to tell, with the version that told it, until a watch has heard it."""
         self.retiring: str | None = None
-        self._rehearsals = Rehearsals(ledger, clock, base_url)
+        self._dry_runs = DryRuns(ledger, clock, base_url)
         self._version = 1
         self._changed = asyncio.Event()
         self._is_urgent = False
@@ -143,12 +143,12 @@ class HostActor:
         session_id: str,
         *,
         command: Command | None,
-        death: Death | None,
+        crash: Crash | None,
         catalog_hash: str,
         executes: bool = True,
         term: str | None = None,
     ) -> Adopted:
-        """Take a session up: load, record the last host's death, decide the command, run what is to run.
+        """Take a session up: load, record the last host's crash, decide the command, run what is to run.
 
         Raises:
             Moved: This host takes nothing new, what it had of the session is not ended yet, or it came too late.
@@ -176,9 +176,9 @@ class HostActor:
             wants_own_host = executes and live.is_isolated and not self._is_exclusive
             slot.fill(live)
             if not executes or wants_own_host:
-                return await self._decide(slot, live, command, death, wants_own_host=wants_own_host)
+                return await self._decide(slot, live, command, crash, wants_own_host=wants_own_host)
             slot.changed()
-            reply = await live.begin(command, death)
+            reply = await live.begin(command, crash)
             return Adopted(epoch=live.epoch, reply=reply)
 
     async def _decide(
@@ -186,13 +186,13 @@ class HostActor:
         slot: Slot,
         live: LiveSession,
         command: Command | None,
-        death: Death | None,
+        crash: Crash | None,
         *,
         wants_own_host: bool,
     ) -> Adopted:
         """Decide a command and give the session up in the same commit."""
         try:
-            reply = await live.decide_and_release(command, death)
+            reply = await live.decide_and_release(command, crash)
         finally:
             self._remove(slot)
         return Adopted(epoch=live.epoch, reply=reply, released=True, wants_own_host=wants_own_host)
@@ -235,14 +235,14 @@ class HostActor:
         log.debug("%s: parked %s (%s)", self.name, session_id, reason)
         return Released(next_deadline_at=stored.next_deadline_at)
 
-    async def rehearse(self, session_id: str, command: Answer | TokenEnded) -> Mapping[str, Any]:
-        """What that answer would set off, as `Rehearsal` in JSON; of the session as it is on disk, wherever it lives.
+    async def dry_run(self, session_id: str, command: Answer | TokenEnded) -> Mapping[str, Any]:
+        """What that answer would set off, as `DryRun` in JSON; of the session as it is on disk, wherever it lives.
 
         Raises:
-            Overloaded: So many rehearsals are under way here.
+            Overloaded: So many dry runs are under way here.
             HelmrError: What answering would raise.
         """
-        return await self._rehearsals.run(session_id, command, self._code(), self.retire)
+        return await self._dry_runs.run(session_id, command, self._code(), self.retire)
 
     async def watch(self, known: int) -> HostReport:
         """Long poll: returns what has changed since the report of version `known`."""
@@ -321,7 +321,7 @@ class HostActor:
         self.slots.clear()
         for slot in slots:
             await slot.crash()
-        await self._rehearsals.ended()
+        await self._dry_runs.ended()
 
     # --- parts ----------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ from helmr_runtime.host_status import SlotMark
 from helmr_runtime.ports import (
     CommitReply,
     Committed,
-    Death,
+    Crash,
     Ledger,
     Loaded,
     OperationUnused,
@@ -42,11 +42,11 @@ from helmr_runtime.session.code_runner import CodeRunner, CodeSettings
 from helmr_runtime.session.deadline_timer import DeadlineTimer
 from helmr_runtime.session.deduplication import Deduplicator
 from helmr_runtime.session.emissions import Emissions
-from helmr_runtime.session.kept_states import KeptState
 from helmr_runtime.session.session_log import COMMIT_WAIT_S, Phase, SessionLog, unknown_outcome
 from helmr_runtime.session.token_waits import TokenWaits
 from helmr_runtime.session.turns import Turns
 from helmr_runtime.session.validation import check_data
+from helmr_runtime.session.warm_cache import WarmState
 
 UNSAVED_MAX = 64
 """Entries behind the newest checkpoint of a session that was given up as soon as it was decided: whoever reads it
@@ -77,7 +77,7 @@ class LiveSession:
         *,
         asked_operation: Operation | None,
         session_id: str,
-        kept: KeptState | None,
+        kept: WarmState | None,
         ledger: Ledger,
         clock: Clock,
         registry: Registry,
@@ -144,23 +144,23 @@ class LiveSession:
 
     # --- adopting and releasing -----------------------------------------------------------------
 
-    async def begin(self, command: Command | None, death: Death | None) -> Mapping[str, Any] | None:
+    async def begin(self, command: Command | None, crash: Crash | None) -> Mapping[str, Any] | None:
         """Record how the last holder died, decide the command that came with the adoption, run what is to run."""
-        self._record(death)
+        self._record(crash)
         try:
             return await self.command(command) if command is not None else None
         finally:
             self._proceed()
 
-    def _record(self, death: Death | None) -> None:
-        if death is not None:
+    def _record(self, crash: Crash | None) -> None:
+        if crash is not None:
             self.log.write(
-                lifecycle.actor_died(self.state, death.cause, death.op, executing=death.executing)
+                lifecycle.actor_died(self.state, crash.cause, crash.op, executing=crash.executing)
             )
             self.log.flush_now()
 
     async def decide_and_release(
-        self, command: Command | None, death: Death | None
+        self, command: Command | None, crash: Crash | None
     ) -> Mapping[str, Any] | None:
         """Decide the command that came with the adoption, and give the session up in the same commit.
 
@@ -168,7 +168,7 @@ class LiveSession:
             As `command`.
         """
         self.log.enter(Phase.LEAVING)
-        self._record(death)
+        self._record(crash)
         await self.log.hold_back()
         decision, error = Decision(), None
         try:
@@ -221,14 +221,14 @@ class LiveSession:
         return self.log.is_stored and not self.log.in_flight and self.execution.is_quiet
 
     async def park(self) -> Committed | None:
-        """Sever, write the park commit; None if something came in between and the session stays.
+        """Abort, write the park commit; None if something came in between and the session stays.
 
         Raises:
             Moved: The ledger refused it: the session left this host before.
         """
         if self.log.phase is Phase.LIVE:
             self.log.enter(Phase.PARKING)
-        self.execution.sever(RunParked("the run is parked"))
+        self.execution.abort(RunParked("the run is parked"))
         await self.execution.wait_closed()
         await self.log.idle()
         if not self.is_parkable or self.is_lost:
@@ -254,7 +254,7 @@ class LiveSession:
         self._deadline_timer.stop()
         self.emissions.close()
         self._turns.close()
-        self.execution.sever(RunParked("the session left this host"))
+        self.execution.abort(RunParked("the session left this host"))
 
     # --- commands -------------------------------------------------------------------------------
 
@@ -312,7 +312,7 @@ class LiveSession:
         return self.execution.has_code and any(d.body.get("next") for d in decision.drafts)
 
     def _cut_off(self, command: Command) -> None:
-        """Code whose run was cancelled or taken back is severed once that is on disk (S-6, S-75)."""
+        """Code whose run was cancelled or taken back is aborted once that is on disk (S-6, S-75)."""
         signal: RunCancelled | RunParked
         match command:
             case CancelRun() | CancelSession():
@@ -327,7 +327,7 @@ class LiveSession:
 
         def cut() -> None:
             if self.execution.driver is driver:
-                self.execution.sever(signal)
+                self.execution.abort(signal)
 
         self.log.when_durable(self.state.seq, cut)
 

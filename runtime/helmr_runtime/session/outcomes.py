@@ -1,6 +1,6 @@
 """What a session's code is handed: outcomes, each when those before it have gone.
 
-Invariants: S-3 (after a death an outcome is on disk before the code hears of it), S-30 (outcomes are handed over in seq
+Invariants: S-3 (after a crash an outcome is on disk before the code hears of it), S-30 (outcomes are handed over in seq
 order).
 """
 

@@ -26,9 +26,9 @@ from helmr_runtime.ports import CommitReply, Committed, Declined, Ledger, Loaded
 from helmr_runtime.ports.restoring import restore
 from helmr_runtime.session.committer import Committer
 from helmr_runtime.session.entry_writer import EntryWriter
-from helmr_runtime.session.kept_states import KeptState
 from helmr_runtime.session.session_claims import SessionClaims
 from helmr_runtime.session.validation import fits_schema, policy_of
+from helmr_runtime.session.warm_cache import WarmState
 
 COMMIT_WAIT_S = 10.0
 """A caller waits so long for its commit, then is told that the outcome is unknown."""
@@ -70,7 +70,7 @@ class SessionLog:
         loaded: Loaded,
         *,
         session_id: str,
-        kept: KeptState | None,
+        kept: WarmState | None,
         ledger: Ledger,
         clock: Clock,
         find: Callable[[str], Registered | None],
@@ -92,14 +92,14 @@ class SessionLog:
             )
         self.registered = find(self.state.task)
         self.phase = Phase.LIVE
-        self.left: KeptState | None = None
+        self.left: WarmState | None = None
         """What the next adoption by this host may go on from, once the session is given up."""
         self.in_flight = 0
         """What is being decided or awaits its commit."""
         self.turn = asyncio.Lock()
         """Held by whoever decides; always `under_way`."""
         self.hold_seq = 0
-        """Code that is not here yet starts only when this seq is on disk (S-3, caution after a death)."""
+        """Code that is not here yet starts only when this seq is on disk (S-3, caution after a crash)."""
         self._clock = clock
         self._writer = EntryWriter(loaded)
         self.claims = SessionClaims(loaded.claims)
@@ -324,7 +324,7 @@ class SessionLog:
         self._committer.stop()
         if isinstance(reply, Committed):
             unsaved_count = self._committer.unsaved_count
-            self.left = KeptState(self.state, self._committer.offsets, unsaved_count)
+            self.left = WarmState(self.state, self._committer.offsets, unsaved_count)
         return reply
 
 

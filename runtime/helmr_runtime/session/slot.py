@@ -11,8 +11,8 @@ from helmr.errors import Moved
 from helmr_runtime.clock import Clock
 from helmr_runtime.host_status import SlotMark
 from helmr_runtime.ports import Lease, SlotReport, SlotState
-from helmr_runtime.session.kept_states import KeptState
 from helmr_runtime.session.live_session import LiveSession
+from helmr_runtime.session.warm_cache import WarmState
 
 log = logging.getLogger("helmr.session")
 
@@ -72,7 +72,7 @@ class Slot:
         return Lease(session_id=self.session_id, epoch=session.epoch)
 
     @property
-    def left(self) -> KeptState | None:
+    def left(self) -> WarmState | None:
         """What of the session the next adoption here may go on from, once it was given up."""
         return self._session.log.left if self._session is not None else None
 

@@ -19,7 +19,7 @@ from helmr_runtime.replay import RunDriver, StepEnd
 from helmr_runtime.session.session_log import SessionLog
 
 STEP_TIMEOUT_S = 600.0
-"""How long a severed actor is held for a sync step without a timeout (S-32)."""
+"""How long an aborted actor is held for a sync step without a timeout (S-32)."""
 
 
 class StepRetries:

@@ -41,7 +41,7 @@ class Tmux:
 
     async def start(self, url: str, key: str, folder: Path, *, hold: str) -> None:
         console = [sys.executable, "-m", "helmr.cli", "console", "--url", url]
-        command = shlex.join([*console, "--hold", hold])
+        command = shlex.join([*console, "--undo-for", hold])
         places = {
             "HELMR_API_KEY": key,
             "XDG_STATE_HOME": str(folder),

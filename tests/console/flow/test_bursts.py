@@ -37,7 +37,7 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
 async def terminal(stack: Stack, tmp_path: Path) -> AsyncIterator[Terminal]:
     """The installed console on a terminal."""
     found = Terminal(120, 36)
-    await found.start(stack.url, stack.key, tmp_path, "--on-behalf-of", "ana", "--hold", "0s")
+    await found.start(stack.url, stack.key, tmp_path, "--on-behalf-of", "ana", "--undo-for", "0s")
     await found.sees("No waits need an answer")
     yield found
     await found.close()
@@ -47,7 +47,7 @@ async def terminal(stack: Stack, tmp_path: Path) -> AsyncIterator[Terminal]:
 async def holding(stack: Stack, tmp_path: Path) -> AsyncIterator[Terminal]:
     """A console that holds what was confirmed, long enough for a test."""
     found = Terminal(120, 36)
-    await found.start(stack.url, stack.key, tmp_path, "--on-behalf-of", "ana", "--hold", "60s")
+    await found.start(stack.url, stack.key, tmp_path, "--on-behalf-of", "ana", "--undo-for", "60s")
     await found.sees("No waits need an answer")
     yield found
     await found.close()

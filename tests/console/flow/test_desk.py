@@ -1,4 +1,4 @@
-"""What is done with a wait besides answering it: claimed, given to somebody, put off, in the list and one by one."""
+"""What is done with a wait besides answering it: claimed, given to somebody, snoozed, in the list and one by one."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ async def test_a_wait_that_is_over_meanwhile_is_given_to_nobody(bench: Bench) ->
     assert await given_to(bench, wait["id"]) is None
 
 
-# --- put off
+# --- snoozed
 
 
 async def test_a_row_that_is_put_off_is_gone_until_its_time_is_over(bench: Bench) -> None:
@@ -195,7 +195,7 @@ async def test_what_another_program_put_off_is_gone_here_too(bench: Bench) -> No
     await bench.inbox(1)
     folder = bench.folder / "state" / "snoozed"
     until = bench.clock.now() + timedelta(hours=1)
-    await asyncio.to_thread(Snoozes(folder).put_off, wait["id"], until)
+    await asyncio.to_thread(Snoozes(folder).snooze, wait["id"], until)
     await bench.advance(15)
     await bench.inbox(0)
 

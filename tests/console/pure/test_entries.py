@@ -68,13 +68,13 @@ def test_a_kind_of_a_newer_runtime_is_shown_as_it_is() -> None:
             "input.accepted",
             {"stream": "approval", "outcome": "fulfilled", "data": "no", "mode": "default"},
             "input",
-            "approval  no, its ladder's default",
+            "approval  no, its escalation's default",
         ),
         (
             "wait.fulfilled",
             {"mode": "default", "data": 1},
             "wait",
-            "fulfilled by its ladder's default: 1",
+            "fulfilled by its escalation's default: 1",
         ),
         (
             "wait.opened",
@@ -102,9 +102,9 @@ def test_a_kind_of_a_newer_runtime_is_shown_as_it_is() -> None:
         ),
         (
             "wait.reminded",
-            {"next_rung_at": "2026-11-24T20:57:35.373967Z"},
+            {"next_escalation_at": "2026-11-24T20:57:35.373967Z"},
             "wait",
-            "reminded, next rung in 6h 57m",
+            "reminded, next escalation step in 6h 57m",
         ),
         (
             "token.created",

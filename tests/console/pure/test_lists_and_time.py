@@ -168,15 +168,18 @@ def _wait(number: int) -> WaitInfo:
 def test_a_wait_counts_down_to_what_ends_it_first_and_says_what_is_then_said(
     value: Any, then: str
 ) -> None:
-    ladder = [{"do": "remind", "after_s": 60}, {"do": "default", "after_s": 180, "value": value}]
-    parts = {**WAIT, "deadline_at": NOW + timedelta(minutes=10), "ladder": ladder}
-    climbing = WaitInfo.model_validate({**parts, "default_at": NOW + timedelta(minutes=3)})
-    end = next_end(climbing)
+    escalation = [
+        {"do": "remind", "after_s": 60},
+        {"do": "default", "after_s": 180, "value": value},
+    ]
+    parts = {**WAIT, "deadline_at": NOW + timedelta(minutes=10), "escalation": escalation}
+    escalating = WaitInfo.model_validate({**parts, "default_at": NOW + timedelta(minutes=3)})
+    end = next_end(escalating)
     assert end is not None
     assert (end.at, end.is_default) == (NOW + timedelta(minutes=3), True)
     assert end.then.startswith(then)
-    assert of_wait(climbing, NOW).full_text == f"03:00 then {end.then}"
-    assert of_wait(climbing, NOW).urgency is Urgency.SOON
+    assert of_wait(escalating, NOW).full_text == f"03:00 then {end.then}"
+    assert of_wait(escalating, NOW).urgency is Urgency.SOON
     # Without its default it is the deadline's; without either nothing ends it.
     plain = WaitInfo.model_validate(parts)
     assert (of_wait(plain, NOW).full_text, next_end(plain)) == (
@@ -186,10 +189,10 @@ def test_a_wait_counts_down_to_what_ends_it_first_and_says_what_is_then_said(
     assert next_end(WaitInfo.model_validate(WAIT)) is None
 
 
-def test_a_row_says_what_its_ladder_will_say_and_filters_and_order_go_by_it() -> None:
+def test_a_row_says_what_its_escalation_will_say_and_filters_and_order_go_by_it() -> None:
     store = Store(ServerClock(Hands()))
-    parts = {**WAIT, "subject": "Refund?", "ladder": [{"do": "default", "value": "no"}]}
-    climbing = WaitInfo.model_validate(
+    parts = {**WAIT, "subject": "Refund?", "escalation": [{"do": "default", "value": "no"}]}
+    escalating = WaitInfo.model_validate(
         {
             **parts,
             "id": "wait_2",
@@ -198,11 +201,11 @@ def test_a_row_says_what_its_ladder_will_say_and_filters_and_order_go_by_it() ->
         }
     )
     due_first = WaitInfo.model_validate({**WAIT, "deadline_at": NOW + timedelta(minutes=5)})
-    store.put_waits([due_first, climbing], cut=False)
-    assert store.inbox() == [climbing, due_first]
-    row = wait_row(climbing, NOW, gone=False)
+    store.put_waits([due_first, escalating], cut=False)
+    assert store.inbox() == [escalating, due_first]
+    row = wait_row(escalating, NOW, gone=False)
     assert [cell.text for cell in row[:2]] == ["!", "00:30"]
     assert row[3].text == "Refund?  then no"
-    assert parse("due<1m", WAIT_FIELDS).matches(wait_facts(climbing, NOW), NOW)
+    assert parse("due<1m", WAIT_FIELDS).matches(wait_facts(escalating, NOW), NOW)
     late = NOW + timedelta(minutes=1)
-    assert wait_over(climbing, late) == "its ladder's default answers it now"
+    assert wait_over(escalating, late) == "its escalation's default answers it now"

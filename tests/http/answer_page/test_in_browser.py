@@ -30,7 +30,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 KEY = b"k" * 32
 
 
-class Desk:
+class Claims:
     """One token behind one page: what the routes and the ledger do, in memory."""
 
     def __init__(self, shown: AnswerPage) -> None:
@@ -61,19 +61,19 @@ class Desk:
 
 
 @pytest.fixture
-def desk(request):
-    return Desk(getattr(request, "param", page()))
+def claims(request):
+    return Claims(getattr(request, "param", page()))
 
 
 @pytest.fixture
-def url(desk):
+def url(claims):
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._answer(desk.show(), is_post=False)
+            self._answer(claims.show(), is_post=False)
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            self._answer(desk.take(self.headers["Content-Type"], body), is_post=True)
+            self._answer(claims.take(self.headers["Content-Type"], body), is_post=True)
 
         def _answer(self, shown: AnswerPage, *, is_post: bool) -> None:
             html = render_page(shown).encode()
@@ -120,7 +120,7 @@ def tab(browser, request):
     assert [text for text in tab.complaints if "422" not in text] == []
 
 
-def test_a_person_answers_by_the_labels_and_a_second_visit_shows_it(tab, url, desk):
+def test_a_person_answers_by_the_labels_and_a_second_visit_shows_it(tab, url, claims):
     tab.goto(url)
     assert tab.get_by_label("Street").is_hidden()
     assert tab.get_by_label("Days").is_hidden()
@@ -146,7 +146,7 @@ def test_a_person_answers_by_the_labels_and_a_second_visit_shows_it(tab, url, de
     summary.get_by_role("link", name="Zip").click()
     assert tab.get_by_label("Zip").get_attribute("aria-invalid") == "true"
     assert tab.get_by_label("Note").input_value() == "Fine.\nShip it <b>now</b>."
-    assert desk.posts == 1
+    assert claims.posts == 1
     tab.get_by_label("Zip").fill("12345")
     tab.get_by_role("button", name="Send answer").click()
 
@@ -162,18 +162,18 @@ def test_a_person_answers_by_the_labels_and_a_second_visit_shows_it(tab, url, de
         "size": 7,
         "country": "DE",
     }
-    assert desk.answer == expected
-    Order.model_validate(desk.answer)
+    assert claims.answer == expected
+    Order.model_validate(claims.answer)
     for _ in range(2):
         assert tab.get_by_role("status").inner_text().startswith("The answer is recorded")
         assert "Ship it <b>now</b>." in tab.locator("main").inner_text()
         assert tab.locator("form").count() == 0
         tab.goto(url)
-    assert desk.posts == 2
+    assert claims.posts == 2
 
 
-@pytest.mark.parametrize("desk", [call_page()], indirect=True, ids=["call"])
-def test_a_call_is_read_in_rows_changed_in_fields_and_recorded_with_what_it_did(tab, url, desk):
+@pytest.mark.parametrize("claims", [call_page()], indirect=True, ids=["call"])
+def test_a_call_is_read_in_rows_changed_in_fields_and_recorded_with_what_it_did(tab, url, claims):
     tab.goto(url)
     card = tab.get_by_role("region", name="The call")
     assert "4200" in card.inner_text()
@@ -190,7 +190,7 @@ def test_a_call_is_read_in_rows_changed_in_fields_and_recorded_with_what_it_did(
     assert cents.input_value() == "lots"
     cents.fill("1000")
     tab.get_by_role("button", name="Send answer").click()
-    assert desk.answer == {
+    assert claims.answer == {
         "decision": "approve",
         "arguments": {"customer": "ada", "amount": {"cents": 1000, "currency": "EUR"}},
     }
@@ -198,18 +198,18 @@ def test_a_call_is_read_in_rows_changed_in_fields_and_recorded_with_what_it_did(
     assert "refund is called with 1 value changed" in card.inner_text()
 
 
-@pytest.mark.parametrize("desk", [call_page()], indirect=True, ids=["call"])
-def test_a_call_is_declined_without_a_look_at_its_arguments(tab, url, desk):
+@pytest.mark.parametrize("claims", [call_page()], indirect=True, ids=["call"])
+def test_a_call_is_declined_without_a_look_at_its_arguments(tab, url, claims):
     tab.goto(url)
     tab.get_by_role("group", name="Decision").get_by_label("decline").check()
     tab.get_by_label("Reason").fill("too much")
     tab.get_by_role("button", name="Send answer").click()
-    assert desk.answer["decision"] == "decline"
+    assert claims.answer["decision"] == "decline"
     card = tab.get_by_role("region", name="The call").inner_text()
     assert "refund is not called; the agent is told: too much" in card
 
 
-@pytest.mark.parametrize("desk", [page(), call_page()], indirect=True, ids=["order", "call"])
+@pytest.mark.parametrize("claims", [page(), call_page()], indirect=True, ids=["order", "call"])
 def test_nothing_is_wider_than_the_screen_and_targets_are_big_enough(tab, url):
     tab.goto(url)
     width = tab.viewport_size["width"]
@@ -225,7 +225,7 @@ def test_nothing_is_wider_than_the_screen_and_targets_are_big_enough(tab, url):
         assert box is None or box["height"] >= 44 or not target.is_visible()
 
 
-def test_it_can_be_used_with_the_keyboard_alone(tab, url, desk):
+def test_it_can_be_used_with_the_keyboard_alone(tab, url, claims):
     tab.goto(url)
     tab.keyboard.press("Tab")
     tab.keyboard.press("Space")
@@ -244,8 +244,8 @@ def test_the_style_is_applied_under_the_policy(tab, url):
     assert box["height"] >= 48
 
 
-@pytest.mark.parametrize("desk", [call_page()], indirect=True, ids=["call"])
-def test_declining_a_call_takes_its_arguments_out_of_sight_and_out_of_reach(tab, url, desk):
+@pytest.mark.parametrize("claims", [call_page()], indirect=True, ids=["call"])
+def test_declining_a_call_takes_its_arguments_out_of_sight_and_out_of_reach(tab, url, claims):
     tab.goto(url)
     change = tab.get_by_text("Change what it is called with")
     decision = tab.get_by_role("group", name="Decision")
@@ -258,7 +258,7 @@ def test_declining_a_call_takes_its_arguments_out_of_sight_and_out_of_reach(tab,
     tab.keyboard.press("Tab")
     tab.keyboard.type("too much")  # the reason is next
     tab.get_by_role("button", name="Send answer").click()
-    assert desk.answer == {"decision": "decline", "reason": "too much"}
+    assert claims.answer == {"decision": "decline", "reason": "too much"}
 
 
 def test_a_text_among_other_fields_is_one_line_that_grows(tab, url):

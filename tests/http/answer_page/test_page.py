@@ -136,11 +136,11 @@ def test_the_page_says_who_asks_what_and_until_when():
 
 
 def test_an_open_page_says_who_else_is_at_it_and_what_follows_if_nobody_answers():
-    rungs = ("remind after 10m", "default after 8h: false; next, at 26 November 2026")
+    escalation_steps = ("remind after 10m", "default after 8h: false; next, at 26 November 2026")
     parts: dict[str, Any] = {
         "claimed_by": "mia <b>",
         "claimed_until": NOW + timedelta(minutes=9),
-        "ladder": rungs,
+        "escalation": escalation_steps,
     }
     text = " ".join(Document(render_page(page(**parts))).text.split())
     assert "If nobody answersremind after 10mdefault after 8h: false; next" in text

@@ -111,7 +111,7 @@ def test_a_decline_answers_where_the_wait_says_with_what() -> None:
     declining = wait_for(bool, can_decline=True, on_decline=False)
     assert meaning_of(declining, {"action": "decline"}) == Answer(False)
     assert meaning_of(wait_for(bool), {"action": "decline"}) == Unanswered("was declined")
-    assert meaning_of(declining, {"action": "cancel"}) == Unanswered("was put off")
+    assert meaning_of(declining, {"action": "cancel"}) == Unanswered("was snoozed")
     for garbage in ({}, {"action": 1}, {"action": "no"}):
         assert isinstance(meaning_of(declining, garbage), Unanswered)
 

@@ -103,7 +103,7 @@ async def test_a_wait_is_asked_under_another_key_after_a_response_that_left_it_o
         wait_id = first.partition(".")[0]
         assert [note.removeprefix(f"MCP: {wait_id} ")[:15] for note in notes] == [
             "was declined; i",
-            "was put off; it",
+            "was snoozed; it",
             "had an answer t",
             "had a response ",
         ]

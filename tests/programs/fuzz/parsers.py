@@ -114,7 +114,7 @@ def read_json(text: bytes | str) -> None:
 
 # --- what a client names and asks for -------------------------------------------------------------
 
-IDS = [SESSION, WAIT, ids.NIL_SESSION, "ses_7zzzzzzzzzzzzzzzzzzzzzzzzz"]
+IDS = [SESSION, WAIT, ids.SYSTEM_STREAM, "ses_7zzzzzzzzzzzzzzzzzzzzzzzzz"]
 CURSORS: tuple[tuple[str, Sequence[type], list[Any]], ...] = (
     ("waits", (int, str), [1_700_000_000_000_000, WAIT]),
     ("sessions", (int,), [77]),

@@ -51,13 +51,13 @@ def details(*, pinned: bool, desk: Any) -> WaitDetails:
     """What a wait says besides."""
     schema = INTEGER if pinned else None
     shown = schema_digest(INTEGER) if pinned else None
-    assignee, rungs = desk or (None, [])
-    ladder = tuple(
+    assignee, escalation_steps = desk or (None, [])
+    escalation = tuple(
         {"do": do, "after_s": after / 1000, "from": since}
         | ({_WHAT[do]: what} if do in _WHAT else {})
-        for do, after, since, what in rungs
+        for do, after, since, what in escalation_steps
     )
-    return WaitDetails(schema=schema, shown_digest=shown, assignee=assignee, ladder=ladder)
+    return WaitDetails(schema=schema, shown_digest=shown, assignee=assignee, escalation=escalation)
 
 
 _WHAT = {"assign": "to", "default": "value"}

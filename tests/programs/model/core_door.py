@@ -301,7 +301,7 @@ class CoreDoor:
         token = self.index.tokens.get(token_id) if token_id is not None else None
         ended_by = self.feed.at(token.ended_offset) if token and token.ended_offset else None
         decided = ledger.decide(self.index, fact, self.now, ended_by)
-        self.write(self.index.nil.session_id, decided.drafts)
+        self.write(self.index.system.session_id, decided.drafts)
         if token_id is not None:
             self.deliver(token_id)
         return dict(decided.reply)
@@ -879,7 +879,7 @@ class CoreDoor:
         while found := prunable(self.index, self.feed, self.now - ms(older_than)):
             gone = tuple(head.session_id for head in found)
             count += len(gone)
-            self.write(self.index.nil.session_id, (pruned_draft(prune, gone, 0, None),))
+            self.write(self.index.system.session_id, (pruned_draft(prune, gone, 0, None),))
             self.feed.remove_sessions(gone)
             for session_id in gone:
                 del self.states[session_id], self.lines.of[session_id]
@@ -943,7 +943,7 @@ class CoreDoor:
     def expire(self) -> None:
         """The tokens whose time is over."""
         tokens = self.index.tokens.due(self.now, 1)
-        self.write(self.index.nil.session_id, ledger.expired_drafts(tokens))
+        self.write(self.index.system.session_id, ledger.expired_drafts(tokens))
         for token in tokens:
             self.deliver(token.id)
 

@@ -137,9 +137,9 @@ _TOLD: Mapping[str, Callable[[Lines, Body], list[Any]]] = {
     "step.started": lambda _, body: [body["name"]],
     "step.succeeded": lambda lines, body: [lines.names.get(body["value"], body["value"])],
     "wait.opened": Lines.opened,
-    "wait.reminded": lambda _, body: [body["rung"]],
+    "wait.reminded": lambda _, body: [body["escalation_step"]],
     "wait.assigned": lambda _, body: [
-        body.get(one) for one in ("assignee", "from_assignee", "rung")
+        body.get(one) for one in ("assignee", "from_assignee", "escalation_step")
     ],
     "wait.claimed": lambda lines, body: [lines.since(body[one]) for one in ("at", "until_at")],
     "wait.claim_ended": lambda lines, body: [body["reason"], lines.since(body["at"])],

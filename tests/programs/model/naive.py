@@ -425,7 +425,7 @@ class Model:
         return {"wait": wait, "claim": None}
 
     def needs_waiting(self, one: Wait) -> None:
-        """The time counts, whether or not the clock has rung."""
+        """The time counts, whether or not the clock has escalation step."""
         if one.status == "timed_out":
             raise Refused("wait_timed_out")
         if one.status != "pending":
@@ -476,7 +476,7 @@ class Model:
             raise Refused("wait_resolved")
         if one.kind in ("timer", "session"):
             raise Refused("bad_request")
-        if any(one.rungs[number][0] == "default" for number in one.come(self.now)):
+        if any(one.escalation_steps[number][0] == "default" for number in one.come(self.now)):
             raise Refused("wait_resolved")
         if self.is_due(one):
             raise Refused("wait_timed_out")
@@ -761,7 +761,7 @@ class Model:
                 self.go_on(session)
 
     def hear(self, session: Session, wait: Wait, token: Token) -> None:
-        self.climb(session, wait, token.ended_at)
+        self.escalate(session, wait, token.ended_at)
         if wait.status != "pending":
             return
         if wait.deadline is not None and token.ended_at >= wait.deadline:
@@ -876,12 +876,12 @@ class Model:
     # --- time -------------------------------------------------------------------------------------
 
     def do_nothing(self, *, session: str, how: str) -> Receipt:
-        """Parking, or the death of what held the session: nobody can tell."""
+        """Parking, or the crash of what held the session: nobody can tell."""
         self.one(self.sessions, session)
         return {}
 
     def do_delay(self, *, ms: int) -> Receipt:
-        """Time passes and the clock has not rung yet."""
+        """Time passes and the clock has not escalation step yet."""
         self.now += ms
         return {}
 
@@ -909,8 +909,8 @@ class Model:
         """What the clock will ring for."""
         for session in self.sessions.values():
             wait, run = session.wait, session.run
-            if wait is not None and wait.next_rung is not None:
-                yield wait.next_rung[0], wait, session
+            if wait is not None and wait.next_escalation is not None:
+                yield wait.next_escalation[0], wait, session
             elif wait is not None and wait.deadline is not None:
                 yield wait.deadline, wait, session
             if run.status == "queued" and run.retry_at is not None:
@@ -923,19 +923,21 @@ class Model:
         return wait.deadline is not None and self.now >= wait.deadline
 
     def is_over(self, wait: Wait) -> bool:
-        """Time has ended it, whether or not the clock has rung."""
-        is_answered = any(wait.rungs[number][0] == "default" for number in wait.come(self.now))
+        """Time has ended it, whether or not the clock has escalation step."""
+        is_answered = any(
+            wait.escalation_steps[number][0] == "default" for number in wait.come(self.now)
+        )
         return is_answered or self.is_due(wait)
 
     def pass_time(self, session: Session, wait: Wait, at: int) -> None:
-        """What time has done to a wait by then: rungs, then its end (S-14, S-82)."""
-        self.climb(session, wait, at)
+        """What time has done to a wait by then: escalation steps, then its end (S-14, S-82)."""
+        self.escalate(session, wait, at)
         if wait.status == "pending" and wait.deadline is not None and at >= wait.deadline:
             self.time_out(session, wait)
 
-    def climb(self, session: Session, wait: Wait, at: int) -> None:
+    def escalate(self, session: Session, wait: Wait, at: int) -> None:
         for number in wait.come(at):
-            do, _, _, what = wait.rungs[number]
+            do, _, _, what = wait.escalation_steps[number]
             wait.fire(number, at)
             if do == "default":
                 self.answer_by_default(session, wait, what)
@@ -1233,7 +1235,7 @@ class Model:
             if rest[3] and token.status == "pending":
                 token.is_integer, token.pinned_by = True, session.id
         if kind in ("wait", "await") and rest[-1] is not None:
-            wait.assignee, wait.rungs = rest[-1]
+            wait.assignee, wait.escalation_steps = rest[-1]
         wait.opened_at = self.now
         wait.assigned_at = self.now if wait.assignee is not None else None
         wait.ends_at = wait.deadline

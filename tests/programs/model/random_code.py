@@ -26,23 +26,23 @@ class Times:
     Attributes:
         name: `fake`, `late` or `real`.
         timeouts: Of waits and timers, milliseconds.
-        rungs: When those of a ladder come.
+        escalation_steps: When those of an escalation come.
         advances: How far the clock is moved; none where time passes by itself.
         is_late: The clock may also be late: time passes, and nothing rings.
     """
 
     name: str
     timeouts: tuple[int, ...]
-    rungs: tuple[int, ...]
+    escalation_steps: tuple[int, ...]
     advances: tuple[int, ...] = ()
     is_late: bool = False
 
 
-RUNGS = (500, 1_000, 1_000, 29_000, 30_000, HOUR_MS)
+STEPS = (500, 1_000, 1_000, 29_000, 30_000, HOUR_MS)
 FAKE = Times(
-    "fake", (1_000, 30_000, HOUR_MS), RUNGS, (0, 50, 500, 999, 1_000, 29_000, 30_000, HOUR_MS)
+    "fake", (1_000, 30_000, HOUR_MS), STEPS, (0, 50, 500, 999, 1_000, 29_000, 30_000, HOUR_MS)
 )
-LATE = Times("late", FAKE.timeouts, RUNGS, FAKE.advances, is_late=True)
+LATE = Times("late", FAKE.timeouts, STEPS, FAKE.advances, is_late=True)
 REAL = Times("real", (SHORT_MS, HOUR_MS, HOUR_MS), (10, 20, HOUR_MS, HOUR_MS + 1))
 """A real runtime's timeouts: one that has passed before the next command, one that never does."""
 
@@ -138,22 +138,24 @@ class Scripts:
                 return []
 
     def desk(self, ends: int | None, *, is_number: bool) -> Any:
-        """Whom a wait concerns, and its ladder; mostly nobody, and none."""
+        """Whom a wait concerns, and its escalation; mostly nobody, and none."""
         if self.random.random() < 0.6:
             return None
         one = self.random.choice
-        rungs: list[Any] = []
+        escalation_steps: list[Any] = []
         for _ in range(self.random.randint(0, 3)):
-            do, after = one(["remind", "assign", "default"]), one(self.times.rungs)
+            do, after = one(["remind", "assign", "default"]), one(self.times.escalation_steps)
             # What is counted from an assignment depends on how late that was.
             since = one(["opened", "assigned"]) if self.times.advances else "opened"
-            is_default = any(rung[0] == "default" for rung in rungs)
+            is_default = any(
+                escalation_step[0] == "default" for escalation_step in escalation_steps
+            )
             if do == "default" and (is_default or (ends is not None and after >= ends)):
                 do = "remind"
             value = 1 if is_number else one([1, "x"])
             what = {"default": value, "assign": one(PEOPLE)}.get(do)
-            rungs.append([do, after, since, what])
-        return [one([*PEOPLE, None]), rungs]
+            escalation_steps.append([do, after, since, what])
+        return [one([*PEOPLE, None]), escalation_steps]
 
     def timeout(self) -> int:
         """Of a wait, a timer or a token."""

@@ -14,7 +14,7 @@
 ["continue", code]                               `continue_as`
 ```
 
-What the code saw of each op is its result. A desk is [assignee?, rungs], a rung
+What the code saw of each op is its result. A desk is [assignee?, escalation steps], an escalation step
 [remind | assign | default, after_ms, opened | assigned, assignee or value].
 """
 
@@ -24,7 +24,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from helmr import TaskContext, auth, ladder, sessions, step, streams, task, timers, tokens
+from helmr import TaskContext, auth, escalation, sessions, step, streams, task, timers, tokens
 from helmr.current import current_step
 from helmr.errors import ChildFailed, StepFailed
 
@@ -149,18 +149,21 @@ def _desk(desk: list[Any] | None) -> Any:
     """The options of a wait that somebody is to see to."""
     if desk is None:
         return {}
-    assignee, rungs = desk
-    return {"assignee": assignee, "ladder": [_rung(*one) for one in rungs]}
+    assignee, escalation_steps = desk
+    return {
+        "assignee": assignee,
+        "escalation": [_escalation_step(*one) for one in escalation_steps],
+    }
 
 
-def _rung(do: str, after_ms: int, from_: Any, what: Any) -> ladder.Rung:
+def _escalation_step(do: str, after_ms: int, from_: Any, what: Any) -> escalation.EscalationStep:
     match do:
         case "remind":
-            return ladder.remind(after_ms / 1000, from_=from_)
+            return escalation.remind(after_ms / 1000, from_=from_)
         case "assign":
-            return ladder.assign(after_ms / 1000, to=what, from_=from_)
+            return escalation.assign(after_ms / 1000, to=what, from_=from_)
         case _:
-            return ladder.default(after_ms / 1000, what, from_=from_)
+            return escalation.default(after_ms / 1000, what, from_=from_)
 
 
 def _seconds(ms: int | None) -> float | None:

@@ -47,7 +47,7 @@ class Wait:
     """The record that it took; a token wait's data in a list, if it was given to this wait only."""
     is_set_aside: bool = False
     assignee: str | None = None
-    rungs: list[Any] = field(default_factory=list)
+    escalation_steps: list[Any] = field(default_factory=list)
     fired: list[int] = field(default_factory=list)
     opened_at: int = 0
     assigned_at: int | None = None
@@ -55,13 +55,13 @@ class Wait:
     unsaid: list[Any] = field(default_factory=list)
     """Of claims: kind, who, what; the session's next entry brings it along."""
     ends_at: int | None = None
-    """Rungs that come then or later never fire: its deadline, or its token's."""
+    """Escalation steps that come then or later never fire: its deadline, or its token's."""
 
     @property
-    def next_rung(self) -> tuple[int, int] | None:
-        """When which rung of its ladder comes (S-82)."""
+    def next_escalation(self) -> tuple[int, int] | None:
+        """When which step of its escalation comes (S-82)."""
         coming = []
-        for number, (_, after, since, _) in enumerate(self.rungs):
+        for number, (_, after, since, _) in enumerate(self.escalation_steps):
             start = self.assigned_at if since == "assigned" else self.opened_at
             if number not in self.fired and start is not None:
                 at = start + after
@@ -70,18 +70,18 @@ class Wait:
         return min(coming, default=None)
 
     def fire(self, number: int, at: int) -> None:
-        """A rung has come; what is counted from an assignment is counted from when that was made."""
+        """An escalation step has come; what is counted from an assignment is counted from when that was made."""
         self.fired.append(number)
-        if self.rungs[number][0] == "assign":
+        if self.escalation_steps[number][0] == "assign":
             self.assigned_at = at
 
     def come(self, by: int) -> list[int]:
-        """The rungs that have come by then, if nobody has looked before; a default is the last."""
+        """The escalation steps that have come by then, if nobody has looked before; a default is the last."""
         alike = replace(self, fired=[*self.fired])
-        while (found := alike.next_rung) is not None and found[0] <= by:
+        while (found := alike.next_escalation) is not None and found[0] <= by:
             number = found[1]
             alike.fire(number, by)
-            if self.rungs[number][0] == "default":
+            if self.escalation_steps[number][0] == "default":
                 break
         return alike.fired[len(self.fired) :]
 
@@ -89,8 +89,8 @@ class Wait:
     def default_by(self) -> int | None:
         """When its default answers it at the latest, if everything is in time."""
         alike = replace(self, fired=[*self.fired])
-        while (found := alike.next_rung) is not None:
-            if self.rungs[found[1]][0] == "default":
+        while (found := alike.next_escalation) is not None:
+            if self.escalation_steps[found[1]][0] == "default":
                 return found[0]
             alike.fire(found[1], found[0])
         return None

@@ -39,7 +39,9 @@ class CopiedMemory(MemoryLedger):
     async def copied_page(self, position: CopyPosition) -> CopiedPage:
         entries, head = self.stored.entries, self.index.head_offset
         places = {entry.feed_offset: entry.hash.hex() for entry in entries}
-        if not position.is_of(places.get(position.offset), places.get(position.nil_offset), head):
+        if not position.is_of(
+            places.get(position.offset), places.get(position.system_offset), head
+        ):
             raise LedgerDiverged("this is another ledger", feed_offset=position.offset)
         behind = entries.behind(position.offset)
         found = behind[: self._page_end(behind, self._random.randrange(1, PAGE_ENTRIES))]

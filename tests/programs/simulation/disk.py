@@ -92,11 +92,11 @@ class SimulatedDisk:
 
     Args:
         number: Of each disk another.
-        on_death: Called where the ledger's process ends in the middle of an access; does not return.
+        on_crash: Called where the ledger's process ends in the middle of an access; does not return.
     """
 
     def __init__(
-        self, random: Random, counts: Counts, on_death: Callable[[], None], number: int = 1
+        self, random: Random, counts: Counts, on_crash: Callable[[], None], number: int = 1
     ) -> None:
         self.number = number
         self.log_path = Path(f"/simulated/{number}/ledger.duckdb.commits")
@@ -107,7 +107,7 @@ class SimulatedDisk:
         """Whoever writes now is told of errors."""
         self._random = random
         self._counts = counts
-        self._on_death = on_death
+        self._on_crash = on_crash
         self._file = SimulatedFile()
 
     def opened(self) -> tuple[Stored, CommitLog]:
@@ -205,7 +205,7 @@ class SimulatedDisk:
         has_power, self.breaks = self.breaks == "kill", None
         if not has_power:
             self.lose_power()
-        self._on_death()
+        self._on_crash()
 
 
 @contextmanager

@@ -25,21 +25,25 @@ class Wait:
     status: str = "pending"
     is_kept_for: bool = False
     """When it opened, an answer was held for what it asks."""
-    ladder: list[dict[str, Any]] = field(default_factory=list)
+    escalation: list[dict[str, Any]] = field(default_factory=list)
     since: dict[str, datetime | None] = field(default_factory=dict)
-    """What its rungs count from: `opened`, and `assigned`."""
+    """What its escalation steps count from: `opened`, and `assigned`."""
     fired: set[int] = field(default_factory=set)
 
     def comes_at(self, number: int) -> datetime | None:
-        """When that rung fires, as things are."""
-        rung = self.ladder[number]
-        since = self.since[rung["from"]]
-        return since + timedelta(seconds=rung["after_s"]) if since is not None else None
+        """When that escalation step fires, as things are."""
+        escalation_step = self.escalation[number]
+        since = self.since[escalation_step["from"]]
+        return since + timedelta(seconds=escalation_step["after_s"]) if since is not None else None
 
     @property
     def default_at(self) -> datetime | None:
         """When the default answers."""
-        numbers = [n for n, rung in enumerate(self.ladder) if rung["do"] == "default"]
+        numbers = [
+            n
+            for n, escalation_step in enumerate(self.escalation)
+            if escalation_step["do"] == "default"
+        ]
         return self.comes_at(numbers[0]) if numbers else None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from random import Random
 
 from helmr.errors import HelmrError, LedgerDiverged
-from helmr.ids import NIL_SESSION
+from helmr.ids import SYSTEM_STREAM
 from helmr.models import CopyPage
 from helmr_runtime.core.backup_file import ENTRY
 from helmr_runtime.core.entries import Entry, EntryKind
@@ -54,8 +54,8 @@ class Copy:
         entries = self.stored.entries
         if not entries:
             return CopyPosition()
-        nil = next((one for one in reversed(entries) if one.session_id == NIL_SESSION), None)
-        known = (nil.feed_offset or 0, nil.hash.hex()) if nil is not None else (0, None)
+        system = next((one for one in reversed(entries) if one.session_id == SYSTEM_STREAM), None)
+        known = (system.feed_offset or 0, system.hash.hex()) if system is not None else (0, None)
         return CopyPosition(self.offset, entries[-1].hash.hex(), *known)
 
     def apply(self, page: CopyPage) -> None:

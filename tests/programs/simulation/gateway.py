@@ -53,8 +53,8 @@ class Gateway:
         query = CopyQuery(
             after=position.offset,
             hash=position.hash,
-            nil_offset=position.nil_offset,
-            nil_hash=position.nil_hash,
+            system_offset=position.system_offset,
+            system_hash=position.system_hash,
             wait_s=wait_s,
             follower="simulated",
         )

@@ -43,7 +43,7 @@ TOKEN_ENDS = frozenset(
 RUN_ENDS = frozenset({EntryKind.RUN_SUCCEEDED, EntryKind.RUN_FAILED, EntryKind.RUN_CANCELLED})
 REACHED = RUN_ENDS | {EntryKind.WAIT_OPENED, EntryKind.RUN_ATTEMPT_FAILED, EntryKind.RUN_BLOCKED}
 ALONE_AFTER = 2
-"""Of so many deaths that may be another's doing a session goes on in a host of its own."""
+"""Of so many crashes that may be another's doing a session goes on in a host of its own."""
 
 
 class Violation(AssertionError):
@@ -86,7 +86,7 @@ class Invariants:
         self.answers: list[str] = []
         """Waits on tokens that clients were told to have answered."""
         self.suspect: Counter[str] = Counter()
-        """Deaths of hosts in which the session executed beside others, since it reached a wait or an end last."""
+        """Crashes of hosts in which the session executed beside others, since it reached a wait or an end last."""
         self.schedules = Schedules(counts, self.check)
         self.notices = Notices(told, counts, self.check)
         self.links = Links(counts, self.check)
@@ -310,7 +310,7 @@ class Invariants:
                 body.get("stream"),
                 body.get("token_id"),
                 is_kept_for=any(one["question_hash"] == question for one in run.held),
-                ladder=body.get("ladder", []),
+                escalation=body.get("escalation", []),
                 since={
                     "opened": from_iso(body["counted_at"]) if "counted_at" in body else None,
                     "assigned": None,
@@ -318,8 +318,8 @@ class Invariants:
             )
             run.wait = body["wait_id"]
         elif kind in (EntryKind.WAIT_REMINDED, EntryKind.WAIT_ASSIGNED):
-            if "rung" in body:
-                self._rung_fires(entry)
+            if "escalation_step" in body:
+                self._escalation_step_fires(entry)
             if "counted_at" in body:
                 counted_at = from_iso(body["counted_at"]) if body.get("assignee") else None
                 self.waits[body["wait_id"]].since["assigned"] = counted_at
@@ -353,7 +353,7 @@ class Invariants:
             self.counts.reached(f"blocked:{body['code']}")
             run.status = "blocked"
         elif kind is EntryKind.RUN_ACTOR_DIED:
-            self.counts.reached("death counted" if body["counted"] else "death not counted")
+            self.counts.reached("crash counted" if body["attributed"] else "crash not counted")
         if entry.op is not None and kind not in STEP_ENDS and kind not in WAIT_ENDS:
             run.opened.setdefault(entry.op, entry.seq)
 
@@ -390,16 +390,16 @@ class Invariants:
             session.taken.pop((body["stream"], int(body["record_seq"])), None)
         self.counts.reached("answer kept")
 
-    def _rung_fires(self, entry: Entry) -> None:
-        """Each rung once, while its wait is pending, at its time or later (S-82)."""
+    def _escalation_step_fires(self, entry: Entry) -> None:
+        """Each escalation step once, while its wait is pending, at its time or later (S-82)."""
         body, where = entry.body, f"{entry.session_id} {entry.seq} {entry.kind.value}"
-        wait, number = self.waits[body["wait_id"]], int(body["rung"])
+        wait, number = self.waits[body["wait_id"]], int(body["escalation_step"])
         self.check(wait.status == "pending", "S-82", f"{where}: its wait is {wait.status}")
-        self.check(number not in wait.fired, "S-82", f"{where}: rung {number} has fired")
+        self.check(number not in wait.fired, "S-82", f"{where}: escalation step {number} has fired")
         at = wait.comes_at(number)
         # The time at which a token ended counts, which a host whose clock is behind hears of before.
         is_due = at is not None and (entry.recorded_at >= at or wait.kind == "token")
-        self.check(is_due, "S-82", f"{where}: rung {number} comes at {at}")
+        self.check(is_due, "S-82", f"{where}: escalation step {number} comes at {at}")
         wait.fired.add(number)
 
     def _default_or_before(self, wait: Wait, entry: Entry) -> None:
@@ -478,8 +478,8 @@ class Invariants:
     def executes_beside_others(self, step_key: str) -> None:
         """The body of a step begins in a host that is there for all sessions."""
         session_id, _, _ = self.step_keys[step_key]
-        deaths = self.suspect[session_id]
-        self.check(deaths < ALONE_AFTER, "S-3", f"{session_id}: suspect of {deaths} deaths")
+        crashes = self.suspect[session_id]
+        self.check(crashes < ALONE_AFTER, "S-3", f"{session_id}: suspect of {crashes} crashes")
 
     def acknowledged(self, operation_id: str, what: str) -> None:
         """A client was told that its operation was done."""

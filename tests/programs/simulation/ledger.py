@@ -20,7 +20,7 @@ from helmr_runtime.ledger.duck.appends import Appends, LeaseRow
 from helmr_runtime.ledger.duck.batches import Write
 from helmr_runtime.ledger.duck.group import append_flush
 from helmr_runtime.ledger.duck.ledger import EPOCHS_PER_OPENING
-from helmr_runtime.ledger.heads import Head, rehearsed
+from helmr_runtime.ledger.heads import Head, head_after
 from helmr_runtime.ports import CommitReply, Committed, Declined, Flush, Loaded, Refused
 from tests.programs.simulation.copied import CopiedMemory
 from tests.programs.simulation.counts import Counts
@@ -122,7 +122,7 @@ class SimulatedLedger(CopiedMemory):
         placed = [replace(one, feed_offset=first + number) for number, one in enumerate(entries)]
         session_id = flush.session_id if flush is not None else placed[0].session_id
         head = self.index.heads.get(session_id) or Head(session_id)
-        rehearsed(head, placed)
+        head_after(head, placed)
         appends = Appends(entries=placed, holdings=self._unsaved)
         if flush is not None:
             append_flush(appends, Write(session_id, tuple(placed), flush), flush, head)

@@ -87,7 +87,7 @@ class Network:
         self._gone: dict[str, str] = {}
         """Actors that are dead for good: of what."""
         self.open: dict[Call, None] = {}
-        self._deaths: dict[str, list[asyncio.Future[str]]] = {}
+        self._crashes: dict[str, list[asyncio.Future[str]]] = {}
 
     def register(self, name: str, process: Process, target: object) -> None:
         """The process answers to that name from now on."""
@@ -196,9 +196,9 @@ class Network:
         for name in names:
             if for_good:
                 self._gone[name] = cause
-                for death in self._deaths.pop(name, ()):
-                    lane = cast(Lane, death.get_loop())
-                    self._after(self.delay_s(), lane, _resolve, death, cause)
+                for crash in self._crashes.pop(name, ()):
+                    lane = cast(Lane, crash.get_loop())
+                    self._after(self.delay_s(), lane, _resolve, crash, cause)
         for call in list(self.open):
             if call.caller.process is process:
                 if is_gone:
@@ -211,12 +211,12 @@ class Network:
                     error = ActorUnavailable(actor=call.actor, method=call.method, detail=cause)
                 self._fail(call, error)
 
-    async def death(self, name: str) -> str:
+    async def crash_of(self, name: str) -> str:
         """Return when that actor is dead for good: of what."""
         if name in self._gone:
             return self._gone[name]
         died = asyncio.get_running_loop().create_future()
-        self._deaths.setdefault(name, []).append(died)
+        self._crashes.setdefault(name, []).append(died)
         return cast(str, await died)
 
 
@@ -244,6 +244,6 @@ def _raise(call: Call, error: CallError) -> None:
         call.answer.set_exception(error)
 
 
-def _resolve(death: asyncio.Future[str], cause: str) -> None:
-    if not death.done():
-        death.set_result(cause)
+def _resolve(crash: asyncio.Future[str], cause: str) -> None:
+    if not crash.done():
+        crash.set_result(cause)

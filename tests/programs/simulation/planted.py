@@ -138,7 +138,7 @@ def _earlier_term() -> AbstractContextManager[object]:
 
 
 def _suspects_together() -> AbstractContextManager[object]:
-    """A session that was suspect of two deaths goes on beside others."""
+    """A session that was suspect of two crashes goes on beside others."""
     return mock.patch.object(suspects, "ALONE_AFTER", 1_000_000)
 
 
@@ -194,7 +194,7 @@ def _loss_not_reported() -> AbstractContextManager[object]:
 # --- what is relied on of calls ------------------------------------------------------------------------
 
 
-def _death_not_heard() -> AbstractContextManager[object]:
+def _crash_not_heard() -> AbstractContextManager[object]:
     """Whoever awaits an answer of a process that has ended is not told."""
     died = Network.died
 
@@ -254,15 +254,15 @@ def _kept_for_another_question() -> AbstractContextManager[object]:
     return mock.patch.object(ops, "_kept", takes_any)
 
 
-def _rewound_code_not_severed() -> AbstractContextManager[object]:
+def _rewound_code_not_aborted() -> AbstractContextManager[object]:
     """Code goes on after its run was taken back."""
-    sever = CodeRunner.sever
+    abort = CodeRunner.abort
 
     def only_others(self: CodeRunner, signal: HelmrSignal) -> None:
         if "taken back" not in str(signal):
-            sever(self, signal)
+            abort(self, signal)
 
-    return mock.patch.object(CodeRunner, "sever", only_others)
+    return mock.patch.object(CodeRunner, "abort", only_others)
 
 
 def _copied_step_forgotten() -> AbstractContextManager[object]:
@@ -431,14 +431,14 @@ BUGS: dict[str, Bug] = {
     "released-unwritten": _released_without_a_commit,
     "failed-load-kept": _slot_of_a_failed_load_kept,
     "loss-not-reported": _loss_not_reported,
-    "death-not-heard": _death_not_heard,
+    "crash-not-heard": _crash_not_heard,
     "late-answer": _answer_to_a_wait_that_is_over,
     "default-over-completion": _default_over_a_completion,
     "errors-alike": _error_without_its_kind,
     "key-of-any-stream": _key_of_any_stream,
     "key-kept": _key_kept_over_a_rewind,
     "kept-for-another": _kept_for_another_question,
-    "rewound-goes-on": _rewound_code_not_severed,
+    "rewound-goes-on": _rewound_code_not_aborted,
     "copied-step-forgotten": _copied_step_forgotten,
     "schedule-twice": _due_time_done_by_the_index_only,
     "schedule-not-rearmed": _schedule_not_armed_after_a_restart,

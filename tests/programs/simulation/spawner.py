@@ -23,8 +23,8 @@ class SimulatedSpawner:
     async def spawn(self, *, is_exclusive: bool) -> str:
         return self._world.new_host(is_exclusive=is_exclusive)
 
-    async def death(self, name: str) -> str:
-        return await self._world.network.death(name)
+    async def crash_of(self, name: str) -> str:
+        return await self._world.network.crash_of(name)
 
     async def kill(self, place: HostLocation) -> None:
         self._world.end_host(place.name, "killed by the runtime")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from helmr import TaskContext, ladder, sessions, step, step_key, streams, task, timers, tokens
+from helmr import TaskContext, escalation, sessions, step, step_key, streams, task, timers, tokens
 from helmr_runtime.catalog import Registry
 
 CODE_HASH = "simulated"
@@ -155,18 +155,18 @@ async def follows(payload: Any, ctx: TaskContext) -> int:
 
 @task
 async def patient(payload: Any, ctx: TaskContext) -> int:
-    """Waits with ladders, on a stream and on a token."""
+    """Waits with escalations, on a stream and on a token."""
     first = await orders.wait(
         timeout="40s",
-        ladder=[
-            ladder.remind("2s"),
-            ladder.assign("4s", to="lead"),
-            ladder.remind("3s", from_="assigned"),
-            ladder.default("15s", -1),
+        escalation=[
+            escalation.remind("2s"),
+            escalation.assign("4s", to="lead"),
+            escalation.remind("3s", from_="assigned"),
+            escalation.default("15s", -1),
         ],
     )
     made = await tokens.create(
-        timeout="30s", ladder=[ladder.remind("1s"), ladder.default("6s", -2)]
+        timeout="30s", escalation=[escalation.remind("1s"), escalation.default("6s", -2)]
     )
     second = await made.wait()
     return await act(first.value if first.ok and second.ok else 0)

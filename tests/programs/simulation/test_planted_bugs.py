@@ -19,7 +19,7 @@ RULES = {
     "copied-step-forgotten": {"S-32"},
     "dead-link": {"S-46"},
     "deadline-not-rearmed": {"S-63"},
-    "death-not-heard": {"S-63"},
+    "crash-not-heard": {"S-63"},
     "default-over-completion": {"S-18", "S-82"},
     "delivery-lost": {"S-63"},
     "earlier-term": {"S-62", "S-63"},

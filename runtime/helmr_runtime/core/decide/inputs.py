@@ -142,18 +142,18 @@ def assign(state: SessionState, command: AssignWait, context: Context) -> Decisi
         raise WaitResolved(f"{command.wait_id} is no longer pending", session_id=state.id)
     if wait.kind not in ("input", "token"):
         raise BadRequest(f"{wait.id} waits for a {wait.kind}, which concerns nobody")
-    before, was, ladder = passed(state, context), wait.assignee, wait.ladder
+    before, was, escalation = passed(state, context), wait.assignee, wait.escalation
     late = too_late(wait, before, context.now, state.id)
     if late is not None:
         raise late
     require_open(state)
-    for number, climbed in ladder.due(context.now) if ladder is not None else ():
-        was, ladder = climbed.rungs[number].get("to", was), climbed
+    for number, escalated in escalation.due(context.now) if escalation is not None else ():
+        was, escalation = escalated.steps[number].get("to", was), escalated
     body: dict[str, Any] = {"wait_id": wait.id}
     named = {"assignee": command.assignee, "from_assignee": was}
     body.update((key, name) for key, name in named.items() if name is not None)
-    if ladder is not None:
-        times = ladder.assigned(command.assignee, context.now).times()
+    if escalation is not None:
+        times = escalation.assigned(command.assignee, context.now).times()
         body |= {"counted_at": iso(context.now), **times}
     draft = replace(carrier(EntryKind.WAIT_ASSIGNED, body, command, run_id=wait.run_id), op=wait.op)
     is_new = command.assignee != was

@@ -28,8 +28,8 @@ from helmr_runtime.core.state import SessionState
 BACKOFF_MAX_S = 3600.0
 """A retry waits an hour at most: a day of outage then costs two dozen attempts, not a lost night."""
 
-DEATHS_MAX = 3
-"""At the third death of its actor with no outcome between, a run is blocked (S-3)."""
+CRASHES_MAX = 3
+"""At the third crash of its actor with no outcome between, a run is blocked (S-3)."""
 
 
 def start_run(state: SessionState, command: StartRun, context: Context) -> Decision:
@@ -242,16 +242,16 @@ def run_blocked(
 def actor_died(
     state: SessionState, cause: str, op: int | None, *, executing: bool
 ) -> tuple[Draft, ...]:
-    """An actor died with this session; the third death while executing, with no outcome between, blocks the run."""
+    """An actor died with this session; the third crash while executing, with no outcome between, blocks the run."""
     run = state.active_run
     if run is None or run.status is RunStatus.BLOCKED:
         return ()
-    count = run.deaths + int(executing)
-    body: dict[str, Any] = {"count": count, "counted": executing, "cause": cause}
+    count = run.crashes + int(executing)
+    body: dict[str, Any] = {"count": count, "attributed": executing, "cause": cause}
     if op is not None:
         body["op"] = op
     died = Draft(EntryKind.RUN_ACTOR_DIED, body, run_id=run.id)
-    if count < DEATHS_MAX:
+    if count < CRASHES_MAX:
         return (died,)
     where = f" at op {op}" if op is not None else ""
     message = (

@@ -12,7 +12,7 @@ from helmr_runtime.core.decide.decision import Context
 from helmr_runtime.core.decide.passing import is_ended, passed
 from helmr_runtime.core.drafts import due_draft, token_end_draft
 from helmr_runtime.core.entries import Draft, EntryKind, iso, task_principal
-from helmr_runtime.core.ladder import opening
+from helmr_runtime.core.escalation import opening
 from helmr_runtime.core.matching import first_match
 from helmr_runtime.core.public_tokens import PublicToken
 from helmr_runtime.core.requests import (
@@ -90,7 +90,7 @@ def step_raised(
 
 
 def tries_of(run: Run, op: int) -> int:
-    """How many tries of this step have failed; survives parking and death."""
+    """How many tries of this step have failed; survives parking and crash."""
     return run.tries.get(op, (0, ""))[0]
 
 

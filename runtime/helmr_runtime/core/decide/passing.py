@@ -1,4 +1,4 @@
-"""What time has done to the pending wait: rungs of its ladder, then its end (S-14, S-82).
+"""What time has done to the pending wait: steps of its escalation, then its end (S-14, S-82).
 
 Whatever is decided of a wait at or after such a time is decided behind it, whether or not the timer has come first.
 """
@@ -15,7 +15,7 @@ from helmr.models import AnswerMode, SendOutcome
 from helmr_runtime.core.decide.decision import Context
 from helmr_runtime.core.drafts import due_draft
 from helmr_runtime.core.entries import RUNTIME, Draft, EntryKind, iso
-from helmr_runtime.core.ladder import Ladder
+from helmr_runtime.core.escalation import Escalation
 from helmr_runtime.core.run import WAIT_OUTCOMES, Wait
 from helmr_runtime.core.state import SessionState
 
@@ -28,16 +28,18 @@ def passed(state: SessionState, context: Context) -> tuple[Draft, ...]:
     following = context.status_after_wait(run)
     drafts: list[Draft] = []
     assignee = wait.assignee
-    for number, ladder in wait.ladder.due(context.now) if wait.ladder is not None else ():
-        rung = ladder.rungs[number]
-        match rung["do"]:
+    for number, escalation in (
+        wait.escalation.due(context.now) if wait.escalation is not None else ()
+    ):
+        step = escalation.steps[number]
+        match step["do"]:
             case "default":
-                return (*drafts, *_default(state, wait, rung["value"], following))
+                return (*drafts, *_default(state, wait, step["value"], following))
             case "assign":
-                drafts.append(_assigned(wait, number, assignee, ladder, context.now))
-                assignee = rung["to"]
+                drafts.append(_assigned(wait, number, assignee, escalation, context.now))
+                assignee = step["to"]
             case _:
-                body = {"wait_id": wait.id, "rung": number, **ladder.times()}
+                body = {"wait_id": wait.id, "escalation_step": number, **escalation.times()}
                 drafts.append(_of(wait, EntryKind.WAIT_REMINDED, body))
     if wait.is_over(context.now):
         drafts.append(
@@ -72,19 +74,19 @@ def too_late(
             session_id=session_id,
         )
     return WaitResolved(
-        f"{wait.id} was answered by its ladder's default at {iso(wait.default_at or now)}; nothing was stored",
+        f"{wait.id} was answered by its escalation's default at {iso(wait.default_at or now)}; nothing was stored",
         hint=hint,
         session_id=session_id,
     )
 
 
 def _assigned(
-    wait: Wait, number: int, from_assignee: str | None, ladder: Ladder, now: datetime
+    wait: Wait, number: int, from_assignee: str | None, escalation: Escalation, now: datetime
 ) -> Draft:
-    body: dict[str, Any] = {"wait_id": wait.id, "assignee": ladder.rungs[number]["to"]}
+    body: dict[str, Any] = {"wait_id": wait.id, "assignee": escalation.steps[number]["to"]}
     if from_assignee is not None:
         body["from_assignee"] = from_assignee
-    body |= {"rung": number, "counted_at": iso(now), **ladder.times()}
+    body |= {"escalation_step": number, "counted_at": iso(now), **escalation.times()}
     return _of(wait, EntryKind.WAIT_ASSIGNED, body)
 
 

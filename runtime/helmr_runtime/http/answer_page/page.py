@@ -65,7 +65,7 @@ class AnswerPage:
         subject: One line; without it the page asks for "an answer" (S-17).
         body: Markdown (S-17).
         asked_at, deadline_at: When the token was made, and until when it can be completed.
-        ladder: What happens while nobody answers, a line each (S-82).
+        escalation: What happens while nobody answers, a line each (S-82).
         claimed_by, claimed_until: Who else is about to answer, and until when; it is in nobody's way here (S-81).
         form, nonce: For OPEN.
         values: What was submitted, to show it again beside its problems.
@@ -86,7 +86,7 @@ class AnswerPage:
     body: str | None = None
     asked_at: datetime | None = None
     deadline_at: datetime | None = None
-    ladder: Sequence[str] = ()
+    escalation: Sequence[str] = ()
     claimed_by: str | None = None
     claimed_until: datetime | None = None
     form: Form | None = None
@@ -131,7 +131,7 @@ def render_page(page: AnswerPage) -> str:
         answers_as=texts.clean(page.answers_as, SUBJECT_MAX),
         first_answer=_in_few_words(page),
         claimed_by=texts.clean(page.claimed_by, SUBJECT_MAX),
-        ladder=[texts.clean(line, SUBJECT_MAX) for line in page.ladder],
+        escalation=[texts.clean(line, SUBJECT_MAX) for line in page.escalation],
         call=call,
         arguments=arguments_of(form) if form is not None else None,
         is_edited=form is not None and is_edited(form, page.values, problems),

@@ -121,7 +121,7 @@ def meaning_of(wait: WaitInfo, response: Mapping[str, Any]) -> Answer | Unanswer
         case "decline":
             return Unanswered("was declined")
         case "cancel":
-            return Unanswered("was put off")
+            return Unanswered("was snoozed")
         case _:
             return Unanswered("had a response that is none")
 

@@ -1,7 +1,7 @@
 """What goes into one batch of the group commit: queued jobs that don't get in each other's way, then what is due.
 
 Jobs are decided against the index, which shows a write only once it is stored; so no two of a batch may touch the same
-session, external id, key, token or operation. Facts of the nil session share batches: each is stamped behind those
+session, external id, key, token or operation. Facts of the system stream share batches: each is stamped behind those
 before it.
 
 Invariants: S-14, S-82 (due sessions and tokens in one transaction, as many as fit), S-40, S-64, S-93.
@@ -22,7 +22,7 @@ from helmr_runtime.ledger.commands import SCHEDULES, expired_drafts, expired_end
 from helmr_runtime.ledger.duck.batches import JOBS_MAX, Batch, Facts, Job, Write
 from helmr_runtime.ledger.duck.database import ENGINE_ERROR
 from helmr_runtime.ledger.duck.unheld import AuthoredEntries
-from helmr_runtime.ledger.heads import Head, is_climbing, placed_behind
+from helmr_runtime.ledger.heads import Head, is_escalating, placed_behind
 from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.tokens import Token
 
@@ -32,7 +32,7 @@ START_ENTRIES = 2
 """Entries of a start."""
 
 RETRY_SKIPPED = timedelta(seconds=60)
-"""When schedules are looked at again after the nil session could not be written to: its master key is gone."""
+"""When schedules are looked at again after the system stream could not be written to: its master key is gone."""
 
 
 class BatchBuilder:
@@ -41,15 +41,16 @@ class BatchBuilder:
     Args:
         index: The ledger's memory.
         own: Makes what the ledger writes of its own.
-        climb: Has the ladder of such a session climbed, in a job of its own: what its rungs do stands on disk.
+        escalate: Has the escalation of such a session run, in a job of its own: what its escalation steps do stands on
+            disk.
     """
 
     def __init__(
-        self, index: LedgerIndex, own: AuthoredEntries, climb: Callable[[Head], None]
+        self, index: LedgerIndex, own: AuthoredEntries, escalate: Callable[[Head], None]
     ) -> None:
         self._index = index
         self._own = own
-        self._climb = climb
+        self._escalate = escalate
 
     async def jobs(self, current: Batch, queue: deque[Job]) -> set[Hashable]:
         """Take queued jobs into the batch, the oldest first; returns what those left behind touch."""
@@ -85,11 +86,11 @@ class BatchBuilder:
 
     def _stamped(self, current: Batch, facts: Facts) -> Write:
         """The facts behind the batch's earlier ones."""
-        nil = current.nil or self._index.nil
-        entries = self._own.facts(nil, facts.drafts, facts.at)
-        current.nil = placed_behind(nil, entries)
+        system = current.system or self._index.system
+        entries = self._own.facts(system, facts.drafts, facts.at)
+        current.system = placed_behind(system, entries)
         return Write(
-            nil.session_id,
+            system.session_id,
             entries,
             removal=facts.removal,
             stored=facts.stored,
@@ -102,8 +103,8 @@ class BatchBuilder:
         """Take in what is due: deadlines of unheld sessions, tokens whose time is over, schedules."""
         busy = {key for key in current.claimed | blocked if isinstance(key, str)}
         for head in self._index.take_due(now, current.room_for_due, busy):
-            if is_climbing(head, now):
-                self._climb(head)
+            if is_escalating(head, now):
+                self._escalate(head)
             else:
                 current.due.append(head)
         if current.due:

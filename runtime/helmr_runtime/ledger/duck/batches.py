@@ -42,7 +42,7 @@ class Write:
 
 @dataclass(slots=True)
 class Facts:
-    """What a job wants written into the nil session: stamped behind those that the batch has already.
+    """What a job wants written into the system stream: stamped behind those that the batch has already.
 
     Attributes:
         at: The time of its entries.
@@ -75,14 +75,14 @@ class Batch:
     """The transaction that is being made.
 
     Attributes:
-        nil: The nil session behind the batch's own facts; None before the first.
+        system: The system stream behind the batch's own facts; None before the first.
     """
 
     jobs: list[Job] = field(default_factory=list)
     claimed: set[Hashable] = field(default_factory=set)
     writes: list[Write] = field(default_factory=list)
     due: list[Head] = field(default_factory=list)
-    nil: Head | None = None
+    system: Head | None = None
     entries: int = 0
     text: int = 0
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from helmr.ids import NIL_SESSION
+from helmr.ids import SYSTEM_STREAM
 from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.ledger.authored import Chain
 from helmr_runtime.ledger.duck.copying import (
@@ -86,7 +86,7 @@ class LedgerCopies:
 
     async def _ledger_id(self) -> str:
         """The same in every copy of a ledger: of the hash of its first entry, which is never pruned."""
-        found = await self._reading(lambda reader: hash_at(reader, NIL_SESSION, 1, 0))
+        found = await self._reading(lambda reader: hash_at(reader, SYSTEM_STREAM, 1, 0))
         return found[1].hex()[:LEDGER_CHARS] if found is not None else ""
 
     def backup_header(self, version: str) -> BackupHeader:

@@ -106,9 +106,9 @@ def copied_page(reader: Reader, position: CopyPosition, head: int) -> CopiedRows
 
 
 def _check_position(reader: Reader, position: CopyPosition, head: int) -> None:
-    places = [position.offset, position.nil_offset]
+    places = [position.offset, position.system_offset]
     found = dict(reader.execute(_HASHES, [places]).fetchall())
-    if not position.is_of(found.get(position.offset), found.get(position.nil_offset), head):
+    if not position.is_of(found.get(position.offset), found.get(position.system_offset), head):
         raise LedgerDiverged(
             f"the follower's entry {position.offset} is not this ledger's",
             feed_offset=position.offset,

@@ -72,7 +72,7 @@ def exists(path: Path) -> bool:
 
 
 class FileLock:
-    """A flock held until `release` or the process's death."""
+    """A flock held until `release` or the process's crash."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

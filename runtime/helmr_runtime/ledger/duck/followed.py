@@ -63,7 +63,7 @@ _TABLES = (
     *("chains", "send_keys", "operations", "schedules"),
 )
 _LAST = "SELECT feed_offset, lower(hex(hash)) FROM entries ORDER BY feed_offset DESC LIMIT 1"
-_LAST_NIL = """
+_LAST_SYSTEM = """
 SELECT feed_offset, lower(hex(hash)) FROM entries WHERE session = $1 ORDER BY feed_offset DESC LIMIT 1
 """
 _ROWS = "SELECT * FROM entry_rows WHERE feed_offset > $1 ORDER BY feed_offset LIMIT $2"
@@ -189,8 +189,10 @@ class FollowedLedger:
         last = rows.first_row(self._connection.execute(_LAST))
         if last is None:
             return CopyPosition()
-        nil = rows.first_row(self._connection.execute(_LAST_NIL, [rows.uuid_of(ids.NIL_SESSION)]))
-        return CopyPosition(*last, *(nil or (0, None)))
+        system = rows.first_row(
+            self._connection.execute(_LAST_SYSTEM, [rows.uuid_of(ids.SYSTEM_STREAM)])
+        )
+        return CopyPosition(*last, *(system or (0, None)))
 
 
 @contextmanager

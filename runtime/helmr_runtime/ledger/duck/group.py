@@ -32,7 +32,7 @@ from helmr_runtime.ledger.duck.recovery import Restored
 from helmr_runtime.ledger.duck.unheld import AuthoredEntries
 from helmr_runtime.ledger.duck.writer_thread import WriterThread
 from helmr_runtime.ledger.feed_tail import FeedTail
-from helmr_runtime.ledger.heads import Head, rehearsed
+from helmr_runtime.ledger.heads import Head, head_after
 from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.latency import Latency
 from helmr_runtime.ports import Flush
@@ -54,7 +54,7 @@ class GroupCommit:
         restored: The ledger's memory.
         clock: Tells the time.
         own: Makes what the ledger writes of its own.
-        climb: As `BatchBuilder`'s.
+        escalate: As `BatchBuilder`'s.
         changed: Called after every change of the index, on the loop.
     """
 
@@ -64,7 +64,7 @@ class GroupCommit:
         restored: Restored,
         clock: Clock,
         own: AuthoredEntries,
-        climb: Callable[[Head], None],
+        escalate: Callable[[Head], None],
         changed: Callable[[], None],
     ) -> None:
         self.database = database
@@ -76,7 +76,7 @@ class GroupCommit:
         self.failing_since: datetime | None = None
         self.failure: str | None = None
         self._clock = clock
-        self._builder = BatchBuilder(self.index, own, climb)
+        self._builder = BatchBuilder(self.index, own, escalate)
         self._changed = changed
         self._thread = WriterThread("ledger-writer")
         self._log_thread = WriterThread("ledger-log")
@@ -126,9 +126,9 @@ class GroupCommit:
 
     def facts_now(self) -> datetime:
         """The time of a fact decided now: not before that of the last one, stored or not yet (S-50)."""
-        nil = (self._batch.nil if self._batch is not None else None) or self.index.nil
+        system = (self._batch.system if self._batch is not None else None) or self.index.system
         now = self._clock.now()
-        return now if nil.last_at is None else max(now, nil.last_at)
+        return now if system.last_at is None else max(now, system.last_at)
 
     def is_claimed(self, key: Hashable) -> bool:
         """A batch in flight touches the key."""
@@ -321,7 +321,7 @@ class GroupCommit:
                     )
                 continue
             try:
-                heads[write.session_id] = rehearsed(head or Head(write.session_id), placed)
+                heads[write.session_id] = head_after(head or Head(write.session_id), placed)
             except DataError as error:
                 if write.failed is not None:
                     write.failed(error)
@@ -383,7 +383,7 @@ class GroupCommit:
                 self.recent.add(entry)
             assert head is not None
             self.index.settle(head, now, flush=write.flush)
-            if head is not self.index.nil:
+            if head is not self.index.system:
                 self.projector.touch(head)
             if write.removal is not None:
                 self.recent.forget_through(write.removal.last_offset)

@@ -37,7 +37,7 @@ from helmr_runtime.ledger.commands import SCHEDULES, decide, repeated, token_of,
 from helmr_runtime.ledger.duck.batches import Facts, Write
 from helmr_runtime.ledger.duck.start_keys import Looked, StartKeys
 from helmr_runtime.ledger.duck.unheld import AuthoredEntries
-from helmr_runtime.ledger.heads import Head, is_climbing, next_deadline
+from helmr_runtime.ledger.heads import Head, is_escalating, next_deadline
 from helmr_runtime.ledger.index import (
     Accepted,
     AlreadyStored,
@@ -310,8 +310,8 @@ class ForkJob(PendingJob[Mapping[str, Any]]):
         )
 
 
-class ClimbJob:
-    """Rungs of the ladder of a session that nobody holds (S-82); nobody waits for it.
+class EscalationJob:
+    """Steps of the escalation of a session that nobody holds (S-82); nobody waits for it.
 
     Args:
         state: The session as it was read; if it has gone on since, there is nothing to do.
@@ -339,19 +339,19 @@ class ClimbJob:
         head, now = self._index.heads.get(self._state.id), self._now()
         if head is None:
             return None
-        if not is_climbing(head, now) or head.next_seq != self._state.seq + 1:
+        if not is_escalating(head, now) or head.next_seq != self._state.seq + 1:
             self._index.reindex(head, now)
         elif not self._index.may_time_out(head):
             self._index.work.deliver(head, now)
         else:
             reach(Point.LEDGER_TIMING_OUT)
-            entries = self._own.climb(head, self._state, now)
+            entries = self._own.escalate(head, self._state, now)
             return Write(head.session_id, entries, failed=self.fail)
         return None
 
     def fail(self, error: HelmrError) -> None:
         """Not now; one whose key is gone waits for who brings it back."""
-        logger.error("the ladder of %s can't be climbed: %s", self._state.id, error)
+        logger.error("the escalation of %s can't be run: %s", self._state.id, error)
         head = self._index.heads.get(self._state.id)
         if head is not None and not isinstance(error, MasterKeyMissing):
             self._index.reindex(head, self._now())
@@ -390,7 +390,7 @@ class CatalogJob(PendingJob[bool]):
 
 
 class LedgerCommandJob(PendingJob[Mapping[str, Any]]):
-    """A fact of the nil session: a token, its end, a public token, an API key.
+    """A fact of the system stream: a token, its end, a public token, an API key.
 
     Args:
         now: The time of a decision made now, not before the last fact's.
@@ -403,7 +403,7 @@ class LedgerCommandJob(PendingJob[Mapping[str, Any]]):
         names: set[Hashable] = set(touched_by(fact))
         token_id = token_of(fact)
         token = index.tokens.get(token_id) if token_id is not None else None
-        if token is not None and token.session_id != index.nil.session_id:
+        if token is not None and token.session_id != index.system.session_id:
             # Its session's cancellation ends it too: the two are decided one after the other.
             names.add(token.session_id)
         if fact.operation is not None:

@@ -37,7 +37,7 @@ SELECT {_COLUMNS} FROM entries WHERE seq = 1 AND (session = $1 OR session IN (
 UNION ALL
 (SELECT {_COLUMNS} FROM entries WHERE seq = 1 AND session <> $1 AND feed_offset > $2 ORDER BY feed_offset LIMIT $3)
 """  # noqa: S608 - names of our own
-"""The nil session's first entry, two of the chains of each master key, and those that the tables do not show yet."""
+"""The system stream's first entry, two of the chains of each master key, and those that the tables do not show yet."""
 _REMEMBER = "INSERT INTO meta_texts VALUES ($1, $2) ON CONFLICT DO UPDATE SET text = excluded.text"
 
 
@@ -88,7 +88,7 @@ def _proven(connection: Connection, ring: KeyRing | None) -> dict[str, bool]:
     projected = connection.execute(
         "SELECT number FROM meta WHERE name = 'projected_offset'"
     ).fetchall()
-    bounds = [rows.uuid_of(ids.NIL_SESSION), projected[0][0], SAMPLES_MAX]
+    bounds = [rows.uuid_of(ids.SYSTEM_STREAM), projected[0][0], SAMPLES_MAX]
     by_id = {key.id for key in ring.keys} if ring is not None else set()
     found: dict[str, bool] = defaultdict(bool)
     for row in connection.execute(_FIRST, bounds).fetchall():

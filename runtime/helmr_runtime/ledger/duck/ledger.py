@@ -28,10 +28,10 @@ from helmr_runtime.ledger.authored import Chain, check_fork_size
 from helmr_runtime.ledger.commands import token_of
 from helmr_runtime.ledger.duck import reads
 from helmr_runtime.ledger.duck.checkpoints import checkpoint_of
-from helmr_runtime.ledger.duck.climbs import Climbs
 from helmr_runtime.ledger.duck.copied_ledger import LedgerCopies
 from helmr_runtime.ledger.duck.database import ENGINE_ERROR, Database, Reader
 from helmr_runtime.ledger.duck.duck_rows import DuckRows
+from helmr_runtime.ledger.duck.escalations import Escalations
 from helmr_runtime.ledger.duck.files import room
 from helmr_runtime.ledger.duck.group import GroupCommit
 from helmr_runtime.ledger.duck.jobs import (
@@ -91,8 +91,10 @@ class DuckLedger(ReadableLedger):
         self._start_keys = StartKeys(self._in_reader, restored.index)
         self._is_closed = False
         own = AuthoredEntries(chain)
-        self._climbs = Climbs(self.snapshot, lambda: self._group, own, clock)
-        self._group = GroupCommit(database, restored, clock, own, self._climbs.add, self._changed)
+        self._escalations = Escalations(self.snapshot, lambda: self._group, own, clock)
+        self._group = GroupCommit(
+            database, restored, clock, own, self._escalations.add, self._changed
+        )
         self.pruner = Pruner(self.read, self._group, clock, database.path.parent)
         self._copies = LedgerCopies(
             database,
@@ -235,7 +237,7 @@ class DuckLedger(ReadableLedger):
         return [entry.body for entry in found]
 
     async def write_catalog(self, catalog: Mapping[str, Any], principal: Principal) -> bool:
-        """Write the catalog as a fact of the nil session, if its code hash is new."""
+        """Write the catalog as a fact of the system stream, if its code hash is new."""
         await asyncio.to_thread(load_zones, zones_of(catalog.get("tasks", ())))
         job = CatalogJob(catalog, principal, self.index, self, self._group.facts_now)
         self._group.submit(job)
@@ -244,7 +246,7 @@ class DuckLedger(ReadableLedger):
     # --- tokens and keys ------------------------------------------------------------------------
 
     async def fact(self, fact: LedgerCommand) -> Mapping[str, Any]:
-        """Write a fact of the nil session; on disk when it returns."""
+        """Write a fact of the system stream; on disk when it returns."""
         if isinstance(fact, WriteSchedule):
             await asyncio.to_thread(load_zones, (fact.timing.get("zone", "UTC"),))
         self.index.work.set_off(token_of(fact), fact.trace)
@@ -345,7 +347,7 @@ class DuckLedger(ReadableLedger):
         if self._is_closed:
             return
         self._is_closed = True
-        await self._climbs.close()
+        await self._escalations.close()
         await self._queries.close()
         await self._group.close()
         self._readers.shutdown(wait=False)

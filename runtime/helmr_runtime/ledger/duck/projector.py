@@ -229,7 +229,7 @@ class Projector:
             sessions=[session_numbers(index.heads[s]) for s in sorted(written.touched)],
             meta={
                 "projected_offset": written.through,
-                "nil_offset": index.nil.last_offset,
+                "system_offset": index.system.last_offset,
                 **index.marks(),
             },
             facts=touched.rows(written.token_tags, written.chains),

@@ -189,8 +189,8 @@ class Pruner:
             StoreUnavailable: A backup is being read, the archive can't be written, or nothing can.
         """
         before = self._clock.now() - timedelta(seconds=prune.age_s)
-        await self._show(at_once=prune.is_rehearsed)
-        if prune.is_rehearsed:
+        await self._show(at_once=prune.is_dry_run)
+        if prune.is_dry_run:
             sessions, entries = await self._read(count, before)
             return Pruned(sessions=sessions, entries=entries, is_last=True)
         self._check_copies()

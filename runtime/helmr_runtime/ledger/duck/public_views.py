@@ -123,7 +123,7 @@ def _views(base: str) -> dict[str, str]:
                 correlation_id, typeid_of('tok', token) AS token_id, token AS token_key, session_ids,
                 is_backoff,
                 status::VARCHAR AS status, mode::VARCHAR AS mode, batch_id, priority::VARCHAR AS priority, tags,
-                session_tags, assignee, opened_at, deadline_at, next_rung, next_rung_at, default_at,
+                session_tags, assignee, opened_at, deadline_at, next_escalation, next_escalation_at, default_at,
                 resolved_at, opened_offset, resolved_offset
             FROM {base}.waits""",
         "records": f"""

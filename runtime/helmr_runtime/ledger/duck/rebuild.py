@@ -153,7 +153,7 @@ class Refold:
 
     @property
     def sessions(self) -> int:
-        """Sessions met, the nil session not counted."""
+        """Sessions met, the system stream not counted."""
         return len(self.index.heads) - 1
 
     @property
@@ -196,7 +196,7 @@ class Refold:
             sessions=[session_numbers(index.heads[one]) for one in sorted(written.touched)],
             meta={
                 "projected_offset": written.through,
-                "nil_offset": index.nil.last_offset,
+                "system_offset": index.system.last_offset,
                 **index.marks(),
             },
             facts=touched.rows(written.token_tags, written.chains),

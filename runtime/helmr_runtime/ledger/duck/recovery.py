@@ -54,7 +54,7 @@ SELECT s.session::BLOB, s.open_steps, s.tail_count, s.external_id, s.start_key,
     s.epoch, s.next_seq, s.updated_us, s.last_offset, s.created_offset, s.task, s.status,
     s.run::BLOB, r.status, r.attempt, r.retry_us, r.queued_us, r.ended_us, r.outcome_offset,
     w.wait::BLOB, w.kind, w.op, w.token::BLOB, nullif(w.deadline_us, t.expires_us), w.is_backoff,
-    nullif(w.session_ids, '[]'), w.next_rung_us, w.default_us, s.checkpoint_offset, s.has_keys, c.key_id
+    nullif(w.session_ids, '[]'), w.next_escalation_us, w.default_us, s.checkpoint_offset, s.has_keys, c.key_id
 FROM (SELECT * FROM session_rows s WHERE {which}) s
 LEFT JOIN run_rows r ON r.run = s.run
 LEFT JOIN wait_rows w ON w.wait = s.wait
@@ -117,7 +117,7 @@ class Restored:
     recent: FeedTail
     projected_offset: int
     openings: int
-    nil_offset: int
+    system_offset: int
     encrypts: bool = False
     superseded_by: int = 0
     marks: dict[str, int] = field(default_factory=dict)
@@ -144,7 +144,7 @@ def restore(reader: Reader, now: datetime) -> Restored:
     for name in MARKS:
         setattr(index, name, meta.get(name, getattr(index, name)))
     index.head_offset = meta["projected_offset"]
-    _nil_head(reader, index, meta["nil_offset"])
+    _system_head(reader, index, meta["system_offset"])
     holdings = {
         rows.id_of(ids.SESSION, session): (int(epoch), holder or None)
         for session, epoch, holder in reader.execute(_HOLDINGS).fetchall()
@@ -163,7 +163,7 @@ def restore(reader: Reader, now: datetime) -> Restored:
         recent=FeedTail(),
         projected_offset=meta["projected_offset"],
         openings=meta["openings"],
-        nil_offset=meta["nil_offset"],
+        system_offset=meta["system_offset"],
         encrypts=bool(meta.get(ENCRYPTS, 0)),
         superseded_by=meta.get(SUPERSEDED, 0),
     )
@@ -274,18 +274,20 @@ def _wait_of(row: Any) -> PendingWait:
     )
 
 
-def _nil_head(reader: Reader, index: LedgerIndex, nil_offset: int) -> None:
+def _system_head(reader: Reader, index: LedgerIndex, system_offset: int) -> None:
     row = rows.first_row(
         reader.execute(
-            "SELECT seq, hash, recorded_us FROM entry_rows WHERE feed_offset = $1", [nil_offset]
+            "SELECT seq, hash, recorded_us FROM entry_rows WHERE feed_offset = $1", [system_offset]
         )
     )
     if row is not None:
-        index.nil.next_seq = row[0] + 1
-        index.nil.last_hash = bytes(row[1])
-        index.nil.last_at = rows.time_of(row[2])
-        index.nil.last_offset = nil_offset
-        index.nil.key_id = chain_keys(reader, [rows.uuid_of(ids.NIL_SESSION)]).get(ids.NIL_SESSION)
+        index.system.next_seq = row[0] + 1
+        index.system.last_hash = bytes(row[1])
+        index.system.last_at = rows.time_of(row[2])
+        index.system.last_offset = system_offset
+        index.system.key_id = chain_keys(reader, [rows.uuid_of(ids.SYSTEM_STREAM)]).get(
+            ids.SYSTEM_STREAM
+        )
 
 
 def _deliver(index: LedgerIndex, now: datetime) -> None:

@@ -14,7 +14,7 @@ _PROJECTED = (
     *("sessions", "runs", "waits", "tokens", "public_tokens"),
     *("chains", "send_keys", "operations"),
 )
-"""The tables that say of a row whose it is. Rows of the nil session stay, whatever they are about."""
+"""The tables that say of a row whose it is. Rows of the system stream stay, whatever they are about."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -322,8 +322,8 @@ def wait_numbers_row(row: WaitNumbers) -> Row:
 
 
 def wait_newer_row(row: WaitNumbers) -> Row:
-    """The last columns of `waits`: what is next on its ladder, and the batch that its answer was one of."""
-    return (row.next_rung, row.next_rung_at, row.default_at, row.batch_id)
+    """The last columns of `waits`: what is next on its escalation, and the batch that its answer was one of."""
+    return (row.next_escalation, row.next_escalation_at, row.default_at, row.batch_id)
 
 
 def wait_of(row: Row) -> tuple[NewWait, WaitNumbers]:
@@ -355,8 +355,8 @@ def wait_of(row: Row) -> tuple[NewWait, WaitNumbers]:
         resolved_offset=row[14],
         resolved_at=time_or_none(row[15]),
         mode=row[16],
-        next_rung=row[22],
-        next_rung_at=time_or_none(row[23]),
+        next_escalation=row[22],
+        next_escalation_at=time_or_none(row[23]),
         default_at=time_or_none(row[24]),
         batch_id=row[25],
     )

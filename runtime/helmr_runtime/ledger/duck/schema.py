@@ -149,8 +149,8 @@ TABLES: Sequence[str] = (
         session_tags VARCHAR,
         assignee VARCHAR,
         session_ids VARCHAR,
-        next_rung INTEGER,
-        next_rung_at TIMESTAMPTZ,
+        next_escalation INTEGER,
+        next_escalation_at TIMESTAMPTZ,
         default_at TIMESTAMPTZ,
         batch_id VARCHAR
     )
@@ -272,7 +272,8 @@ VIEWS: Sequence[str] = (
     SELECT wait, session, run, op, opened_offset, epoch_us(opened_at) AS opened_us, kind, task, stream,
         correlation_id, token, epoch_us(deadline_at) AS deadline_us, is_backoff, status, resolved_offset,
         epoch_us(resolved_at) AS resolved_us, mode, priority, tags, session_tags, assignee, session_ids,
-        next_rung, epoch_us(next_rung_at) AS next_rung_us, epoch_us(default_at) AS default_us, batch_id
+        next_escalation, epoch_us(next_escalation_at) AS next_escalation_us, epoch_us(default_at) AS default_us,
+        batch_id
     FROM waits
     """,
     """
@@ -306,7 +307,7 @@ VIEWS: Sequence[str] = (
 NUMBERS = {
     "projected_offset": 0,
     "openings": 0,
-    "nil_offset": 0,
+    "system_offset": 0,
     "catalog_offset": 0,
     "notices_offset": 0,
     "schema": SCHEMA,

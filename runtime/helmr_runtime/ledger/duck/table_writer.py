@@ -56,9 +56,7 @@ _UPDATE_RUNS = BatchStatement(
 _WAIT_NUMBERS = (
     "status wait_status, resolved_offset BIGINT, resolved_at TIMESTAMPTZ, mode answer_mode"
 )
-_WAIT_NEWER = (
-    "next_rung INTEGER, next_rung_at TIMESTAMPTZ, default_at TIMESTAMPTZ, batch_id VARCHAR"
-)
+_WAIT_NEWER = "next_escalation INTEGER, next_escalation_at TIMESTAMPTZ, default_at TIMESTAMPTZ, batch_id VARCHAR"
 _INSERT_WAITS = BatchStatement(
     "INSERT INTO waits {rows}",
     "wait UUID, session UUID, run UUID, op INTEGER, opened_offset BIGINT, opened_at TIMESTAMPTZ, "
@@ -69,8 +67,8 @@ _INSERT_WAITS = BatchStatement(
 _UPDATE_WAITS = BatchStatement(
     """
     UPDATE waits SET status = u.status, resolved_offset = u.resolved_offset, resolved_at = u.resolved_at,
-        mode = u.mode, next_rung = u.next_rung, next_rung_at = u.next_rung_at, default_at = u.default_at,
-        batch_id = u.batch_id
+        mode = u.mode, next_escalation = u.next_escalation, next_escalation_at = u.next_escalation_at, default_at =
+        u.default_at, batch_id = u.batch_id
     FROM ({rows}) AS u WHERE waits.wait = u.wait
     """,
     f"wait UUID, {_WAIT_NUMBERS}, {_WAIT_NEWER}",

@@ -10,8 +10,8 @@ from helmr_runtime.core.entries import Draft, Entry
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ledger.authored import (
     Chain,
-    climbed_entries,
     due_entries,
+    escalated_entries,
     fact_entries,
     start_entries,
     token_end_entries,
@@ -39,10 +39,10 @@ class AuthoredEntries:
         key, cipher = self._chain.of(head), self._chain.bodies.cipher(head.session_id)
         return Write(head.session_id, due_entries(head, now, key, cipher))
 
-    def climb(self, head: Head, state: SessionState, now: datetime) -> tuple[Entry, ...]:
-        """Rungs of the pending wait's ladder have come."""
+    def escalate(self, head: Head, state: SessionState, now: datetime) -> tuple[Entry, ...]:
+        """Steps of the pending wait's escalation have come."""
         key, cipher = self._chain.of(head), self._chain.bodies.cipher(head.session_id)
-        return climbed_entries(head, state, now, key, cipher)
+        return escalated_entries(head, state, now, key, cipher)
 
     def token_end(self, head: Head, ended: TokenEnded, now: datetime) -> Write:
         """The token of the pending wait has ended."""
@@ -55,6 +55,6 @@ class AuthoredEntries:
         cipher = self._chain.bodies.cipher(start.session_id)
         return Write(start.session_id, start_entries(start, now, key, key_id, cipher))
 
-    def facts(self, nil: Head, drafts: Sequence[Draft], at: datetime) -> tuple[Entry, ...]:
-        """Facts of no session, behind the nil session's last entry."""
-        return fact_entries(nil, drafts, at, self._chain)
+    def facts(self, system: Head, drafts: Sequence[Draft], at: datetime) -> tuple[Entry, ...]:
+        """Facts of no session, behind the system stream's last entry."""
+        return fact_entries(system, drafts, at, self._chain)

@@ -9,7 +9,7 @@ import pytest
 from helmr.errors import OutcomeUnknown
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.hosts import ProcessState
-from helmr_runtime.ports import Death
+from helmr_runtime.ports import Crash
 from tests.directory.clock import settle, until
 from tests.directory.fake_host import OP
 from tests.directory.fakes import World, note
@@ -24,7 +24,7 @@ async def _execute(world: World, directory: DirectoryActor, *session_ids: str) -
         await directory.route(session_id, note("x"))
 
 
-async def test_a_dead_hosts_session_is_abandoned_and_adopted_with_its_death(world: World) -> None:
+async def test_a_dead_hosts_session_is_abandoned_and_adopted_with_its_crash(world: World) -> None:
     directory = await world.directory()
     await _execute(world, directory, "s1")
     first = world.holder("s1")
@@ -34,8 +34,8 @@ async def test_a_dead_hosts_session_is_abandoned_and_adopted_with_its_death(worl
     assert await directory.locate("s1") is None
     world.spawner.gate.set()
     await until(lambda: world.executes("s1"))
-    death = Death(cause="signal 9", executing=True, op=OP)
-    assert world.holder("s1").deaths == [("s1", death)]
+    crash = Crash(cause="signal 9", executing=True, op=OP)
+    assert world.holder("s1").crashes == [("s1", crash)]
 
 
 async def test_a_dead_host_is_abandoned_in_one_call(world: World) -> None:
@@ -50,7 +50,7 @@ async def test_a_dead_host_is_abandoned_in_one_call(world: World) -> None:
     assert world.calls.counter["ledger", "abandon"] == 0
 
 
-async def test_the_death_of_a_waiting_session_is_not_held_against_its_run(world: World) -> None:
+async def test_the_crash_of_a_waiting_session_is_not_held_against_its_run(world: World) -> None:
     directory = await world.directory()
     await _execute(world, directory, "s1")
     host = world.holder("s1")
@@ -60,13 +60,13 @@ async def test_the_death_of_a_waiting_session_is_not_held_against_its_run(world:
     await until(world.living)
     await settle()
     await directory.route("s1", note("y"))
-    assert world.holder("s1").deaths == []
+    assert world.holder("s1").crashes == []
 
 
-# --- for whom a death counts ----------------------------------------------------------------------
+# --- for whom a crash counts ----------------------------------------------------------------------
 
 
-async def test_a_death_with_one_suspect_counts_for_it_and_not_for_those_that_wait(
+async def test_a_crash_with_one_suspect_counts_for_it_and_not_for_those_that_wait(
     world: World,
 ) -> None:
     directory = await world.directory(hosts=1, sessions_per_host=3)
@@ -78,17 +78,17 @@ async def test_a_death_with_one_suspect_counts_for_it_and_not_for_those_that_wai
     await directory.route("s1", note("y"))
     await directory.route("s3", note("y"))
     (host,) = world.living()
-    assert host.deaths == [("s2", Death(cause="signal 11", executing=True, op=OP))]
+    assert host.crashes == [("s2", Crash(cause="signal 11", executing=True, op=OP))]
 
 
-async def test_a_death_with_several_suspects_counts_for_none(world: World) -> None:
+async def test_a_crash_with_several_suspects_counts_for_none(world: World) -> None:
     directory = await world.directory(hosts=1, sessions_per_host=2)
     await _execute(world, directory, "s1", "s2")
     world.kill(world.living()[0].name)
     await until(lambda: world.executes("s1") and world.executes("s2"))
     (host,) = world.living()
-    assert host.deaths == []
-    assert (await directory.status())["deaths"] == 1
+    assert host.crashes == []
+    assert (await directory.status())["crashes"] == 1
 
 
 async def test_an_operators_kill_with_nothing_executing_counts_for_nobody(world: World) -> None:
@@ -100,10 +100,10 @@ async def test_an_operators_kill_with_nothing_executing_counts_for_nobody(world:
     await settle()
     await directory.route("s1", note("y"))
     await directory.route("s2", note("y"))
-    assert world.living()[0].deaths == []
+    assert world.living()[0].crashes == []
 
 
-async def test_a_death_whose_adoption_died_before_it_answered_is_not_told_twice(
+async def test_a_crash_whose_adoption_died_before_it_answered_is_not_told_twice(
     world: World,
 ) -> None:
     """What kills that host is another session's code, say."""
@@ -111,17 +111,17 @@ async def test_a_death_whose_adoption_died_before_it_answered_is_not_told_twice(
     await _execute(world, directory, "s1")
     world.calls.lose("helmr-host-2", "adopt")
     world.kill("helmr-host-1")
-    await until(lambda: "helmr-host-2" in world.hosts and world.hosts["helmr-host-2"].deaths)
+    await until(lambda: "helmr-host-2" in world.hosts and world.hosts["helmr-host-2"].crashes)
     second = world.hosts["helmr-host-2"]
-    assert [session_id for session_id, _ in second.deaths] == ["s1"]
+    assert [session_id for session_id, _ in second.crashes] == ["s1"]
     second.sessions["s1"].is_executing = False
     world.kill(second.name)
     await world.clock.advance(LATER_S)
     await until(lambda: world.executes("s1"))
-    assert world.holder("s1").deaths == []
+    assert world.holder("s1").crashes == []
 
 
-async def test_a_death_that_a_living_host_has_committed_and_not_told_is_not_told_twice(
+async def test_a_crash_that_a_living_host_has_committed_and_not_told_is_not_told_twice(
     world: World,
 ) -> None:
     """It took the session up, gave it back for a host of its own, and that answer was lost."""
@@ -130,14 +130,14 @@ async def test_a_death_that_a_living_host_has_committed_and_not_told_is_not_told
     world.isolated.add("s1")
     world.calls.lose("helmr-host-2", "adopt")
     world.kill("helmr-host-1", "signal 6")
-    await until(lambda: "helmr-host-2" in world.hosts and world.hosts["helmr-host-2"].deaths)
+    await until(lambda: "helmr-host-2" in world.hosts and world.hosts["helmr-host-2"].crashes)
     await world.clock.advance(LATER_S)
     await until(lambda: world.executes("s1"))
-    told = [death for host in world.hosts.values() for death in host.deaths]
-    assert told == [("s1", Death(cause="signal 6", executing=True, op=OP))]
+    told = [crash for host in world.hosts.values() for crash in host.crashes]
+    assert told == [("s1", Crash(cause="signal 6", executing=True, op=OP))]
 
 
-async def test_after_two_deaths_with_others_a_session_goes_on_alone(world: World) -> None:
+async def test_after_two_crashes_with_others_a_session_goes_on_alone(world: World) -> None:
     directory = await world.directory(hosts=1, sessions_per_host=3)
     await _execute(world, directory, "s1", "s2", "s3")
     await world.waits("s3")
@@ -150,14 +150,14 @@ async def test_after_two_deaths_with_others_a_session_goes_on_alone(world: World
     assert {*first.sessions, *second.sessions} == {"s1", "s2"}
     (shared,) = world.shared()
     assert shared.sessions == {}
-    assert first.deaths == second.deaths == []
+    assert first.crashes == second.crashes == []
     # What that host dies of is its own doing.
     guilty = world.holder("s1")
     world.kill(guilty.name, "signal 6")
     await until(lambda: world.executes("s1"))
     assert world.holder("s1").is_exclusive
-    assert world.holder("s1").deaths == [("s1", Death(cause="signal 6", executing=True, op=OP))]
-    assert (await directory.status())["deaths"] == 3
+    assert world.holder("s1").crashes == [("s1", Crash(cause="signal 6", executing=True, op=OP))]
+    assert (await directory.status())["crashes"] == 3
 
 
 async def test_a_session_alone_is_suspected_no_more_once_it_waits(world: World) -> None:
@@ -176,10 +176,10 @@ async def test_a_session_alone_is_suspected_no_more_once_it_waits(world: World) 
     await until(lambda: own not in world.living())
     await settle()
     assert (await directory.route("s1", note("y"))).host == world.shared()[0].name
-    assert (await directory.status())["deaths"] == 2
+    assert (await directory.status())["crashes"] == 2
 
 
-async def test_a_wait_between_two_deaths_ends_the_suspicion(world: World) -> None:
+async def test_a_wait_between_two_crashes_ends_the_suspicion(world: World) -> None:
     directory = await world.directory(hosts=1, sessions_per_host=2)
     await _execute(world, directory, "s1", "s2")
     for _ in range(3):
@@ -230,13 +230,13 @@ async def test_a_session_alone_that_kills_its_host_while_it_is_adopted_goes_to_n
     ended = [host for host in world.hosts.values() if "s1" in host.adoptions][2:]
     assert len(ended) >= 2
     assert all(host.is_exclusive for host in ended)
-    assert [d.cause for host in ended for _, d in host.deaths] == ["signal 6"] * (len(ended) - 1)
+    assert [d.cause for host in ended for _, d in host.crashes] == ["signal 6"] * (len(ended) - 1)
 
 
 # --- commands under way ---------------------------------------------------------------------------
 
 
-async def test_a_command_pending_at_the_death_is_decided_by_the_next_host(world: World) -> None:
+async def test_a_command_pending_at_the_crash_is_decided_by_the_next_host(world: World) -> None:
     directory = await world.directory(hosts=2)
     world.ledger.add("s1")
     host, _ = world.living()
@@ -263,20 +263,20 @@ async def test_a_command_that_cannot_be_told_apart_is_not_repeated(world: World)
     assert await directory.locate("s1") is None
 
 
-async def test_a_death_while_adopting_is_passed_on_once(world: World) -> None:
+async def test_a_crash_while_adopting_is_passed_on_once(world: World) -> None:
     directory = await world.directory(hosts=3)
     world.ledger.add("s1")
     first, second, _ = world.living()
     first.dies_in_adopt_of = "signal 11"
     await directory.route("s1", note("x"))
-    assert second.deaths == [("s1", Death(cause="signal 11", executing=True, op=OP))]
+    assert second.crashes == [("s1", Crash(cause="signal 11", executing=True, op=OP))]
     await second.waits("s1")
     assert await second.release("s1", "test")
     await directory.route("s1", note("y"))
-    assert sum(len(host.deaths) for host in world.hosts.values()) == 1
+    assert sum(len(host.crashes) for host in world.hosts.values()) == 1
 
 
-async def test_a_death_is_passed_on_with_a_command_that_is_decided_without_room(
+async def test_a_crash_is_passed_on_with_a_command_that_is_decided_without_room(
     world: World,
 ) -> None:
     directory = await world.directory(hosts=2)
@@ -287,10 +287,10 @@ async def test_a_death_is_passed_on_with_a_command_that_is_decided_without_room(
     await until(lambda: world.ledger.dead_holders)
     await directory.route("s1", note("y"))
     assert second.decisions == ["s1"]
-    assert [(sid, d.cause) for sid, d in second.deaths] == [("s1", "signal 11")]
+    assert [(sid, d.cause) for sid, d in second.crashes] == [("s1", "signal 11")]
     world.spawner.gate.set()
     await until(lambda: world.executes("s1"))
-    assert world.holder("s1").deaths == []
+    assert world.holder("s1").crashes == []
 
 
 # --- watching -------------------------------------------------------------------------------------
@@ -304,8 +304,8 @@ async def test_dead_hosts_are_replaced_in_the_background(world: World) -> None:
     await settle()
     status = await directory.status()
     assert status["hosts"] == {"total": 3, "starting": 0, "retiring": 0}
-    assert status["deaths"] == 3
-    assert {d["cause"] for d in status["recent_deaths"]} == {"signal 9"}
+    assert status["crashes"] == 3
+    assert {d["cause"] for d in status["recent_crashes"]} == {"signal 9"}
 
 
 async def test_a_stopped_process_is_killed_after_two_seconds(world: World) -> None:
@@ -320,7 +320,7 @@ async def test_a_stopped_process_is_killed_after_two_seconds(world: World) -> No
     await until(lambda: world.spawner.killed == [host.name])
     await until(lambda: world.ledger.dead_holders == [host.name])
     status = await directory.status()
-    assert "stopped" in status["recent_deaths"][0]["cause"]
+    assert "stopped" in status["recent_crashes"][0]["cause"]
 
 
 async def test_a_hanging_process_is_warned_about_and_killed_at_thirty_seconds(
@@ -339,7 +339,7 @@ async def test_a_hanging_process_is_warned_about_and_killed_at_thirty_seconds(
     await settle()
     status = await directory.status()
     assert status["warnings"] == []
-    assert status["deaths"] == 1
+    assert status["crashes"] == 1
 
 
 async def test_a_host_that_answers_again_is_warned_about_no_more(world: World) -> None:
@@ -366,7 +366,7 @@ async def test_a_directory_that_was_away_does_not_blame_the_others(world: World)
     world.calls.resume(host.name)
     await settle()
     await world.clock.advance(1.0)
-    assert (await directory.status())["deaths"] == 0
+    assert (await directory.status())["crashes"] == 0
 
 
 async def test_a_spawn_that_fails_is_tried_again_and_shown(world: World) -> None:

@@ -1,4 +1,4 @@
-"""Ladders of sessions that nobody holds: the ledger climbs them, over restarts and beside completions (S-82)."""
+"""Escalations of sessions that nobody holds: the ledger runs them, over restarts and beside completions (S-82)."""
 
 from __future__ import annotations
 
@@ -10,27 +10,35 @@ from typing import Any
 
 import pytest
 
-from helmr import ladder
+from helmr import escalation
 from helmr.errors import WaitResolved
-from helmr.ladder import rungs_json
+from helmr.escalation import escalation_json
 from helmr.models import WaitInfo
 from helmr.wait_options import JSON
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.entries import Entry, EntryKind, iso
-from helmr_runtime.core.ladder import opening
+from helmr_runtime.core.escalation import opening
 from tests.ledger.conftest import Opener
 from tests.ledger.facts import complete_token, create_token
 from tests.ledger.sessions import ALICE, Hand, running
 
 HANG_S = 20
 DAY_S = 86_400
-RUNGS = (ladder.remind("1h"), ladder.assign("2h", to="lead"), ladder.default("3h", "no"))
+STEPS = (
+    escalation.remind("1h"),
+    escalation.assign("2h", to="lead"),
+    escalation.default("3h", "no"),
+)
 
 
 async def waiting(ledger: Any, clock: FakeClock, **more: Any) -> tuple[Hand, str]:
-    """A parked session with a ladder, and its wait's id."""
+    """A parked session with an escalation, and its wait's id."""
     hand = await running(ledger, clock)
-    said: dict[str, Any] = {"ladder": [dict(rung) for rung in rungs_json(RUNGS, JSON, None)]}
+    said: dict[str, Any] = {
+        "escalation": [
+            dict(escalation_step) for escalation_step in escalation_json(STEPS, JSON, None)
+        ]
+    }
     said |= {"kind": "input", "stream": "approval", **more}
     deadline_at = said.pop("deadline_at", None)
     told = said if deadline_at is None else {**said, "deadline_at": iso(deadline_at)}
@@ -51,31 +59,31 @@ async def until(ask: Callable[[], Any]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def climbed(ledger: Any, hand: Hand, count: int) -> list[tuple[str, Any]]:
-    """Kind and rung of what the ledger has written, once it is that many entries."""
+async def escalated(ledger: Any, hand: Hand, count: int) -> list[tuple[str, Any]]:
+    """Kind and escalation step of what the ledger has written, once it is that many entries."""
     await until(lambda: _reaches(ledger, hand, count))
     found = await entries(ledger, hand)
-    return [(e.kind.value, e.body.get("rung")) for e in found]
+    return [(e.kind.value, e.body.get("escalation_step")) for e in found]
 
 
 async def _reaches(ledger: Any, hand: Hand, count: int) -> bool:
     return len(await entries(ledger, hand)) >= count
 
 
-async def test_rungs_are_written_when_they_are_due_and_the_default_readies_the_run(
+async def test_escalation_steps_are_written_when_they_are_due_and_the_default_readies_the_run(
     ledger: Any, clock: FakeClock
 ) -> None:
     hand, wait_id = await waiting(ledger, clock)
     reminded = [("wait.reminded", 0)]
     clock.move_to(clock.now() + timedelta(hours=1))
-    assert await climbed(ledger, hand, 1) == reminded
+    assert await escalated(ledger, hand, 1) == reminded
     assert list((await ledger.work()).added) == []
     clock.move_to(clock.now() + timedelta(hours=1))
-    assert await climbed(ledger, hand, 2) == [*reminded, ("wait.assigned", 1)]
+    assert await escalated(ledger, hand, 2) == [*reminded, ("wait.assigned", 1)]
     one = await ledger.get_wait(wait_id)
-    assert (one["assignee"], one["next_rung"]) == ("lead", 2)
+    assert (one["assignee"], one["next_escalation"]) == ("lead", 2)
     clock.move_to(clock.now() + timedelta(hours=1))
-    await climbed(ledger, hand, 4)
+    await escalated(ledger, hand, 4)
     record, fulfilled = (await entries(ledger, hand))[-2:]
     assert (record.kind, record.body["data"]) == (EntryKind.INPUT_ACCEPTED, "no")
     assert (fulfilled.body["next"], fulfilled.body["mode"]) == ("queued", "default")
@@ -83,17 +91,17 @@ async def test_rungs_are_written_when_they_are_due_and_the_default_readies_the_r
     assert item.session_id == hand.session_id
 
 
-async def test_a_restart_that_was_down_over_two_rungs_writes_each_once(
+async def test_a_restart_that_was_down_over_two_escalation_steps_writes_each_once(
     opener: Opener, clock: FakeClock
 ) -> None:
     hand, wait_id = await waiting(await opener(), clock)
     clock.move_to(clock.now() + timedelta(hours=2.5))
     for _ in range(3):
         duck = await opener()
-        assert await climbed(duck, hand, 2) == [("wait.reminded", 0), ("wait.assigned", 1)]
+        assert await escalated(duck, hand, 2) == [("wait.reminded", 0), ("wait.assigned", 1)]
     clock.move_to(clock.now() + timedelta(hours=1))
     duck = await opener()
-    assert len(await climbed(duck, hand, 4)) == 4
+    assert len(await escalated(duck, hand, 4)) == 4
     assert (await duck.get_wait(wait_id))["mode"] == "default"
     assert await duck.verify_chain(hand.session_id) == hand.seq + 4
 
@@ -104,32 +112,32 @@ async def test_what_is_next_is_known_behind_a_restart_that_read_it_from_the_tabl
     hand, wait_id = await waiting(await opener(), clock)
     clock.move_to(clock.now() + timedelta(hours=1))
     duck = await opener()
-    await climbed(duck, hand, 1)
+    await escalated(duck, hand, 1)
     before = await duck.get_wait(wait_id)
     duck = await opener()
     assert await duck.get_wait(wait_id) == before
-    assert before["next_rung"] == 1
+    assert before["next_escalation"] == 1
     clock.move_to(clock.now() + timedelta(hours=1))
-    assert len(await climbed(duck, hand, 2)) == 2
+    assert len(await escalated(duck, hand, 2)) == 2
 
 
-async def test_a_held_session_is_its_hosts_to_climb(ledger: Any, clock: FakeClock) -> None:
+async def test_a_held_session_is_its_hosts_to_escalate(ledger: Any, clock: FakeClock) -> None:
     hand, _ = await waiting(ledger, clock)
     await hand.adopt()
     clock.move_to(clock.now() + timedelta(hours=2))
     await hand.stored(hand.accepted(1, stream="other"))
     assert await entries(ledger, hand) == []
     await ledger.abandon(hand.session_id, hand.epoch)
-    assert len(await climbed(ledger, hand, 2)) == 2
+    assert len(await escalated(ledger, hand, 2)) == 2
 
 
-async def test_a_hundred_ladders_at_one_instant_are_climbed_once_each(
+async def test_a_hundred_escalations_at_one_instant_are_escalated_once_each(
     ledger: Any, clock: FakeClock
 ) -> None:
     hands = [(await waiting(ledger, clock))[0] for _ in range(100)]
     clock.move_to(clock.now() + timedelta(hours=1))
     for hand in hands:
-        assert await climbed(ledger, hand, 1) == [("wait.reminded", 0)]
+        assert await escalated(ledger, hand, 1) == [("wait.reminded", 0)]
 
 
 async def test_a_token_that_was_completed_in_time_beats_the_default_and_is_delivered(
@@ -170,11 +178,11 @@ async def test_waits_are_listed_by_what_ends_them_first_be_it_the_default_or_the
     late = clock.now() + timedelta(days=7)
     _, by_default = await waiting(ledger, clock, deadline_at=late)  # its default comes in 3 h
     _, by_deadline = await waiting(
-        ledger, clock, ladder=[], deadline_at=clock.now() + timedelta(hours=4)
+        ledger, clock, escalation=[], deadline_at=clock.now() + timedelta(hours=4)
     )
-    _, never = await waiting(ledger, clock, ladder=[])
+    _, never = await waiting(ledger, clock, escalation=[])
     _, soonest = await waiting(
-        ledger, clock, ladder=[], deadline_at=clock.now() + timedelta(hours=2)
+        ledger, clock, escalation=[], deadline_at=clock.now() + timedelta(hours=2)
     )
     listed, cursor = [], None
     while True:

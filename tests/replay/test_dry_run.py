@@ -1,4 +1,4 @@
-"""A rehearsal names what an answer then does, stores nothing and lets nothing out (S-87)."""
+"""A dry run names what an answer then does, stores nothing and lets nothing out (S-87)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hypothesis import given, settings
 
 from helmr import TaskContext, step, streams, task, timers, tokens
 from helmr.errors import SchemaMismatch, WaitResolved
-from helmr.models import Rehearsal, RehearsalEnd
+from helmr.models import DryRun, DryRunEnd
 from helmr.testing import Harness, HarnessSession
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.replay.detached import DetachedRun
 from helmr_runtime.replay.replay_log import opened_text
-from helmr_runtime.session import rehearsal
+from helmr_runtime.session import dry_run
 from tests.replay.programs import Item, data_for, executed, program, programs, waits_of
 
 approval = streams.input("approval", schema=str)
@@ -35,47 +35,47 @@ def asked(entries: Sequence[Entry]) -> list[tuple[int | None, str]]:
     return sorted(found, key=lambda one: one[0] or 0)
 
 
-def met(found: Rehearsal) -> list[tuple[int, str]]:
-    """The ops that a rehearsal met."""
+def met(found: DryRun) -> list[tuple[int, str]]:
+    """The ops that a dry run met."""
     return [(one.op, f"{one.kind} {one.name}".strip()) for one in found.ops]
 
 
 async def compare(made: Sequence[Item]) -> None:
-    """At each wait of a program: rehearse its answer, then give it."""
+    """At each wait of a program: dry-run its answer, then give it."""
     executed.clear()
     async with Harness(program(made)) as harness:
         session = await harness.start("changing", 1)
         for _ in range(waits_of(made)):
             opened = await session.wait()
             before, done = harness.entries(), len(executed)
-            found = await session.rehearse(data_for(made, opened["stream"]))
-            assert harness.entries() == before, "a rehearsal writes no entry"
-            assert len(executed) == done, "a rehearsal calls no step"
+            found = await session.dry_run(data_for(made, opened["stream"]))
+            assert harness.entries() == before, "a dry run writes no entry"
+            assert len(executed) == done, "a dry run calls no step"
             await session.answer(data_for(made, opened["stream"]))
             happened = asked(harness.entries(after=len(before)))
             assert happened[: len(found.ops)] == met(found)
             run = (await session.state()).run
             assert run is not None
             match found.ended:
-                case RehearsalEnd.RETURNED:
+                case DryRunEnd.RETURNED:
                     assert (run.status, len(happened)) == ("succeeded", len(found.ops))
-                case RehearsalEnd.RAISED:
+                case DryRunEnd.RAISED:
                     assert (run.status, len(happened)) == ("failed", len(found.ops))
                 case _:
-                    assert found.ended in (RehearsalEnd.STEP, RehearsalEnd.WAIT)
+                    assert found.ended in (DryRunEnd.STEP, DryRunEnd.WAIT)
                     assert found.ops[-1].kind == found.ended
 
 
 @settings(max_examples=40, deadline=None)
 @given(programs)
-def test_a_rehearsal_names_what_the_answer_then_does_and_changes_nothing(made: list[Item]):
+def test_a_dry_run_names_what_the_answer_then_does_and_changes_nothing(made: list[Item]):
     asyncio.run(compare(made))
 
 
 @pytest.mark.long
 @settings(max_examples=200, deadline=None)
 @given(programs)
-def test_two_hundred_rehearsals_name_what_the_answer_then_does(made: list[Item]):
+def test_two_hundred_dry_runs_name_what_the_answer_then_does(made: list[Item]):
     asyncio.run(compare(made))
 
 
@@ -89,12 +89,12 @@ async def charge() -> None:
     charged.append("charged")
 
 
-@step(rehearsable=True)
+@step(dry_run_safe=True)
 async def price() -> int:
     return 7
 
 
-@step(rehearsable=True, retries=2)
+@step(dry_run_safe=True, retries=2)
 async def broken() -> int:
     raise ValueError("no price")
 
@@ -108,11 +108,11 @@ def body_of(body: Any) -> Any:
     return tried
 
 
-async def rehearsed(body: Any, data: Any = "yes") -> Rehearsal:
+async def run_dry(body: Any, data: Any = "yes") -> DryRun:
     async with Harness(body_of(body)) as harness:
         session = await harness.start("try", 1)
         before = harness.entries()
-        found = await session.rehearse(data)
+        found = await session.dry_run(data)
         assert harness.entries() == before
         return found
 
@@ -126,12 +126,12 @@ async def test_outputs_reads_clock_and_patches_are_made_in_memory():
         assert ctx.now() >= first
         return [seq, history, left, ctx.patched("new"), ctx.replaying]
 
-    found = await rehearsed(body)
+    found = await run_dry(body)
     assert [one.kind for one in found.ops] == [
         "clock", "output", "history", "peek", "clock", "patch",
     ]  # fmt: skip
     assert found.ops[1].data == "yes"
-    assert (found.ended, found.result) == (RehearsalEnd.RETURNED, [1, ["yes"], [], True, False])
+    assert (found.ended, found.result) == (DryRunEnd.RETURNED, [1, ["yes"], [], True, False])
 
 
 async def test_it_ends_at_a_step_and_the_step_is_not_executed():
@@ -140,43 +140,43 @@ async def test_it_ends_at_a_step_and_the_step_is_not_executed():
         await charge()
 
     charged.clear()
-    found = await rehearsed(body)
+    found = await run_dry(body)
     assert met(found) == [(2, "output progress"), (3, "step charge")]
-    assert (found.ended, charged) == (RehearsalEnd.STEP, [])
+    assert (found.ended, charged) == (DryRunEnd.STEP, [])
 
 
-async def test_a_rehearsable_step_is_executed_and_the_rehearsal_goes_on():
+async def test_a_dry_run_safe_step_is_executed_and_the_dry_run_goes_on():
     async def body(answer: str, ctx: TaskContext) -> None:
         await progress.append(f"costs {await price()}")
         await charge()
 
-    found = await rehearsed(body)
+    found = await run_dry(body)
     assert [(one.name, one.data) for one in found.ops] == [
         ("price", 7), ("progress", "costs 7"), ("charge", None),
     ]  # fmt: skip
 
 
-async def test_a_rehearsable_step_that_would_be_tried_again_ends_it():
+async def test_a_dry_run_safe_step_that_would_be_tried_again_ends_it():
     async def body(answer: str, ctx: TaskContext) -> None:
         await broken()
 
-    found = await rehearsed(body)
-    assert (found.ended, met(found)) == (RehearsalEnd.STEP, [(2, "step broken")])
+    found = await run_dry(body)
+    assert (found.ended, met(found)) == (DryRunEnd.STEP, [(2, "step broken")])
 
 
 @pytest.mark.parametrize(
     ("what", "ended", "name"),
     [
-        (lambda: approval.wait(), RehearsalEnd.WAIT, "wait input approval"),
-        (lambda: timers.sleep("1h"), RehearsalEnd.WAIT, "wait timer"),
-        (lambda: tokens.create(), RehearsalEnd.TOKEN, "token"),
+        (lambda: approval.wait(), DryRunEnd.WAIT, "wait input approval"),
+        (lambda: timers.sleep("1h"), DryRunEnd.WAIT, "wait timer"),
+        (lambda: tokens.create(), DryRunEnd.TOKEN, "token"),
     ],
 )
-async def test_it_ends_at_waits_timers_and_tokens(what: Any, ended: RehearsalEnd, name: str):
+async def test_it_ends_at_waits_timers_and_tokens(what: Any, ended: DryRunEnd, name: str):
     async def body(answer: str, ctx: TaskContext) -> None:
         await what()
 
-    found = await rehearsed(body)
+    found = await run_dry(body)
     assert (found.ended, met(found)) == (ended, [(2, name)])
 
 
@@ -191,10 +191,10 @@ async def test_it_goes_on_as_the_next_run():
 
     async with Harness(tried) as harness:
         session = await harness.start("try", 1)
-        found = await session.rehearse("yes")
+        found = await session.dry_run("yes")
         assert [(one.kind, one.op) for one in found.ops] == [("continue", 0), ("output", 1)]
         assert len({one.run_id for one in found.ops}) == 2
-        assert (found.ended, found.result) == (RehearsalEnd.RETURNED, 3)
+        assert (found.ended, found.result) == (DryRunEnd.RETURNED, 3)
         assert (await session.state()).runs_count == 1
 
 
@@ -203,26 +203,26 @@ async def test_endless_code_ends_at_a_thousand_ops():
         while True:
             await progress.append("more")
 
-    found = await rehearsed(body)
-    assert (found.ended, len(found.ops)) == (RehearsalEnd.OPS, 1000)
+    found = await run_dry(body)
+    assert (found.ended, len(found.ops)) == (DryRunEnd.OPS, 1000)
 
 
 async def test_code_that_computes_on_ends_by_the_clock(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(rehearsal, "REHEARSAL_S", 0.3)
+    monkeypatch.setattr(dry_run, "DRY_RUN_S", 0.3)
 
     async def body(answer: str, ctx: TaskContext) -> None:
         until = time.monotonic() + 1.5
         while time.monotonic() < until:
             await asyncio.sleep(0.01)
 
-    assert (await rehearsed(body)).ended is RehearsalEnd.TIME
+    assert (await run_dry(body)).ended is DryRunEnd.TIME
 
 
 @pytest.mark.allows_blocking
 async def test_it_is_answered_at_its_bound_also_if_the_code_blocks_its_thread(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(rehearsal, "REHEARSAL_S", 0.2)
+    monkeypatch.setattr(dry_run, "DRY_RUN_S", 0.2)
     is_over = threading.Event()
 
     async def body(answer: str, ctx: TaskContext) -> None:
@@ -233,19 +233,19 @@ async def test_it_is_answered_at_its_bound_also_if_the_code_blocks_its_thread(
         session = await harness.start("try", 1)
         try:
             began = time.monotonic()
-            found = await session.rehearse("yes")
+            found = await session.dry_run("yes")
             took_s = time.monotonic() - began
         finally:
             is_over.set()
-    assert found.ended is RehearsalEnd.TIME
+    assert found.ended is DryRunEnd.TIME
     assert took_s < 0.2 + SLACK_S
 
 
 @pytest.mark.allows_blocking
-async def test_a_host_whose_rehearsed_code_does_not_end_retires_behind_the_answer(
+async def test_a_host_whose_dry_run_code_does_not_end_retires_behind_the_answer(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(rehearsal, "REHEARSAL_S", 0.1)
+    monkeypatch.setattr(dry_run, "DRY_RUN_S", 0.1)
     monkeypatch.setattr(DetachedRun.has_left_nothing, "__kwdefaults__", {"within_s": 0.1})
     is_over = threading.Event()
 
@@ -256,11 +256,11 @@ async def test_a_host_whose_rehearsed_code_does_not_end_retires_behind_the_answe
     async with Harness(body_of(body)) as harness:
         session = await harness.start("try", 1)
         try:
-            found = await session.rehearse("yes")
-            [host] = harness._rehearsing
-            assert (found.ended, host.retiring) == (RehearsalEnd.TIME, None)
+            found = await session.dry_run("yes")
+            [host] = harness._dry_run_hosts
+            assert (found.ended, host.retiring) == (DryRunEnd.TIME, None)
             await host.crash()
-            assert host.retiring == f"the code of {found.run_id} did not end when it was rehearsed"
+            assert host.retiring == f"the code of {found.run_id} did not end when it was dry-run"
         finally:
             is_over.set()
 
@@ -273,8 +273,8 @@ async def test_what_the_task_raises_is_told_and_nothing_is_logged(
         raise KeyError(answer)
 
     with caplog.at_level(logging.DEBUG):
-        found = await rehearsed(body)
-    assert (found.ended, found.message) == (RehearsalEnd.RAISED, "KeyError: 'yes'")
+        found = await run_dry(body)
+    assert (found.ended, found.message) == (DryRunEnd.RAISED, "KeyError: 'yes'")
     assert "never shown" not in caplog.text
 
 
@@ -285,15 +285,15 @@ async def test_an_answer_that_does_not_fit_or_comes_late_is_refused_as_the_real_
     async with Harness(body_of(body)) as harness:
         session = await harness.start("try", 1)
         with pytest.raises(SchemaMismatch):
-            await session.rehearse(3)
+            await session.dry_run(3)
         wait_id = (await session.wait())["wait_id"]
         await session.answer("yes")
         client = harness.async_client()
         with pytest.raises(WaitResolved):
-            await client.waits.rehearse(wait_id, "no")
+            await client.waits.dry_run(wait_id, "no")
 
 
-async def test_a_wait_on_a_token_is_rehearsed_and_the_token_stays_pending():
+async def test_a_wait_on_a_token_is_dry_run_and_the_token_stays_pending():
     @task(id="try")
     async def tried(payload: int) -> Any:
         token = await tokens.create(timeout="1h")
@@ -305,22 +305,22 @@ async def test_a_wait_on_a_token_is_rehearsed_and_the_token_stays_pending():
         client = harness.async_client()
         before = harness.entries()
         for found in (
-            await session.rehearse(5),
-            await client.waits.rehearse(wait["wait_id"], 5),
+            await session.dry_run(5),
+            await client.waits.dry_run(wait["wait_id"], 5),
         ):
-            assert (found.ended, found.result) == (RehearsalEnd.RETURNED, 5)
+            assert (found.ended, found.result) == (DryRunEnd.RETURNED, 5)
         with pytest.raises(SchemaMismatch):
-            await client.waits.rehearse(wait["wait_id"], "five")
+            await client.waits.dry_run(wait["wait_id"], "five")
         assert (await harness.token(wait["token_id"])).status == "pending"
         assert [e.kind for e in harness.entries()][: len(before)] == [e.kind for e in before]
 
 
-async def test_the_live_run_goes_on_untouched_while_it_is_rehearsed():
+async def test_the_live_run_goes_on_untouched_while_it_is_dry_run():
     async def body(answer: str, ctx: TaskContext) -> str:
         return answer
 
-    async def again(session: HarnessSession) -> Rehearsal:
-        return await session.rehearse("tried")
+    async def again(session: HarnessSession) -> DryRun:
+        return await session.dry_run("tried")
 
     async with Harness(body_of(body)) as harness:
         session = await harness.start("try", 1)

@@ -21,7 +21,7 @@ STATE_BYTES = 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class KeptState:
+class WarmState:
     """What an adoption has left.
 
     Attributes:
@@ -48,7 +48,7 @@ class KeptState:
         return STATE_BYTES + records + sum(ENTRY_BYTES + len(one.body_json) for one in journal)
 
 
-class KeptStates:
+class WarmCache:
     """Of one host.
 
     Args:
@@ -57,10 +57,10 @@ class KeptStates:
 
     def __init__(self, bytes_max: int = KEPT_BYTES_MAX) -> None:
         self._bytes_max = bytes_max
-        self._by_session: OrderedDict[str, tuple[KeptState, int]] = OrderedDict()
+        self._by_session: OrderedDict[str, tuple[WarmState, int]] = OrderedDict()
         self._bytes = 0
 
-    def keep(self, kept: KeptState) -> None:
+    def keep(self, kept: WarmState) -> None:
         """Keep what was just given up, unless it is over: hardly anybody asks for that again."""
         self.take(kept.state.id)
         is_over = kept.state.status is not SessionStatus.OPEN and kept.state.active_run is None
@@ -75,7 +75,7 @@ class KeptStates:
         while self._bytes > self._bytes_max:
             self.take(next(iter(self._by_session)))
 
-    def take(self, session_id: str) -> KeptState | None:
+    def take(self, session_id: str) -> WarmState | None:
         """The session's state, which is here no more."""
         found = self._by_session.pop(session_id, None)
         if found is None:

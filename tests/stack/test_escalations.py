@@ -1,4 +1,4 @@
-"""Ladders of real runtimes that are killed, stopped and started again: each rung fires once (S-82)."""
+"""Escalations of real runtimes that are killed, stopped and started again: each escalation step fires once (S-82)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.stack.live import LiveRuntime, until
 
 pytestmark = pytest.mark.allows_blocking
 
-TASKS = Path(__file__).with_name("ladder_tasks.py")
+TASKS = Path(__file__).with_name("escalation_tasks.py")
 HANG_S = 120.0
 FIRED = ["wait.reminded", "wait.assigned", "wait.reminded"]
 LINGERS = {"live": "600s", "parked": "0s"}
@@ -40,18 +40,22 @@ def alone(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LiveRuntim
     one.stop()
 
 
-def begin(live: LiveRuntime, **rungs: float) -> str:
-    return live.begin("asks", rungs)
+def begin(live: LiveRuntime, **escalation_steps: float) -> str:
+    return live.begin("asks", escalation_steps)
 
 
-def ladder_of(live: LiveRuntime, session_id: str) -> list[EntryInfo]:
-    """What rungs have written, but for the default."""
+def escalation_of(live: LiveRuntime, session_id: str) -> list[EntryInfo]:
+    """What escalation steps have written, but for the default."""
     found = live.client.sessions.open(session_id).transcript()
-    return [e for e in found if "rung" in e.body]
+    return [e for e in found if "escalation_step" in e.body]
 
 
 def fired(live: LiveRuntime, session_id: str, count: int) -> None:
-    until(lambda: len(ladder_of(live, session_id)) >= count, within_s=HANG_S, what=f"{count} rungs")
+    until(
+        lambda: len(escalation_of(live, session_id)) >= count,
+        within_s=HANG_S,
+        what=f"{count} escalation_steps",
+    )
 
 
 def died(live: LiveRuntime) -> None:
@@ -63,27 +67,27 @@ def died(live: LiveRuntime) -> None:
     live.start()
 
 
-def check(live: LiveRuntime, session_id: str, rungs: dict[str, float]) -> None:
-    """Each rung once, none before its time, and the default answered behind them."""
+def check(live: LiveRuntime, session_id: str, escalation_steps: dict[str, float]) -> None:
+    """Each escalation step once, none before its time, and the default answered behind them."""
     transcript = list(live.client.sessions.open(session_id).transcript())
     opened = next(e for e in transcript if e.kind == "wait.opened")
-    made = [e for e in transcript if "rung" in e.body]
-    assert [e.body["rung"] for e in made] == [0, 1, 2]
+    made = [e for e in transcript if "escalation_step" in e.body]
+    assert [e.body["escalation_step"] for e in made] == [0, 1, 2]
     assert [str(e.kind) for e in made] == FIRED
     for entry in made:
-        after_s = opened.body["ladder"][entry.body["rung"]]["after_s"]
+        after_s = opened.body["escalation"][entry.body["escalation_step"]]["after_s"]
         assert entry.recorded_at - opened.recorded_at >= timedelta(seconds=after_s - 0.001)
     answers = [e for e in transcript if e.kind == "wait.fulfilled"]
     assert [e.body["mode"] for e in answers] == ["default"]
     records = [e for e in transcript if e.kind == "input.accepted"]
     assert [(e.body["data"], e.body["mode"]) for e in records] == [(False, "default")]
     assert records[0].recorded_at - opened.recorded_at >= timedelta(
-        seconds=rungs["default"] - 0.001
+        seconds=escalation_steps["default"] - 0.001
     )
 
 
 def second_question(live: LiveRuntime, session_id: str) -> Any:
-    """The wait behind the one with the ladder, once the default has answered that."""
+    """The wait behind the one with the escalation, once the default has answered that."""
 
     def ask() -> Any:
         found = live.client.waits.list(session_id=session_id)
@@ -93,32 +97,34 @@ def second_question(live: LiveRuntime, session_id: str) -> Any:
 
 
 @pytest.mark.timeout(300)
-def test_rungs_fire_once_each_over_kills_around_their_writes(alone: LiveRuntime) -> None:
-    rungs = {"remind": 2.0, "assign": 3.0, "again": 4.0, "default": 15.0}
+def test_escalation_steps_fire_once_each_over_kills_around_their_writes(alone: LiveRuntime) -> None:
+    escalation_steps = {"remind": 2.0, "assign": 3.0, "again": 4.0, "default": 15.0}
     for point in (Point.LEDGER_BEFORE_WRITE, Point.LEDGER_WRITTEN):
-        session_id = begin(alone, **rungs)
+        session_id = begin(alone, **escalation_steps)
         alone.waiting(session_id)
         arm(alone.faults, point)
         died(alone)
         second_question(alone, session_id)
-        check(alone, session_id, rungs)
+        check(alone, session_id, escalation_steps)
 
 
 @pytest.mark.timeout(300)
-def test_a_runtime_that_was_down_over_two_rungs_fires_both_once(live: LiveRuntime) -> None:
+def test_a_runtime_that_was_down_over_two_escalation_steps_fires_both_once(
+    live: LiveRuntime,
+) -> None:
     live.start()
-    rungs = {"remind": 1.0, "assign": 6.0, "again": 7.0, "default": 15.0}
-    session_id = begin(live, **rungs)
+    escalation_steps = {"remind": 1.0, "assign": 6.0, "again": 7.0, "default": 15.0}
+    session_id = begin(live, **escalation_steps)
     fired(live, session_id, 1)
     opened_at = live.waiting(session_id).opened_at
     live.kill_all()
-    # Nobody is there to ask: the time of the two rungs has to pass.
-    passed_at = opened_at + timedelta(seconds=rungs["again"])
+    # Nobody is there to ask: the time of the two escalation steps has to pass.
+    passed_at = opened_at + timedelta(seconds=escalation_steps["again"])
     time.sleep(max(0.0, passed_at.timestamp() - time.time()))
     live.start()
     fired(live, session_id, 3)
     answered = second_question(live, session_id)
-    check(live, session_id, rungs)
+    check(live, session_id, escalation_steps)
     live.client.waits.answer(answered.id, True)
     until(
         lambda: live.client.runs.get(answered.run_id).status == "succeeded",
@@ -132,8 +138,8 @@ def test_a_runtime_that_was_down_over_two_rungs_fires_both_once(live: LiveRuntim
 def test_an_answer_that_was_accepted_before_the_default_stands_over_a_kill(
     alone: LiveRuntime,
 ) -> None:
-    rungs = {"remind": 600.0, "assign": 600.0, "again": 600.0, "default": 20.0}
-    session_id = begin(alone, **rungs)
+    escalation_steps = {"remind": 600.0, "assign": 600.0, "again": 600.0, "default": 20.0}
+    session_id = begin(alone, **escalation_steps)
     wait = alone.waiting(session_id)
     assert wait.default_at is not None
     alone.client.waits.answer(wait.id, True)

@@ -20,8 +20,8 @@ from helmr_runtime.core.state import SessionState
 from helmr_runtime.ports import Flush, Loaded
 from helmr_runtime.ports.restoring import restore
 from helmr_runtime.session.host import HostActor
-from helmr_runtime.session.kept_states import STATE_BYTES, KeptState, KeptStates
 from helmr_runtime.session.live_session import UNSAVED_MAX
+from helmr_runtime.session.warm_cache import STATE_BYTES, WarmCache, WarmState
 from tests.core.builder import picture
 from tests.session.adopting import host_of, messages, send, until
 
@@ -37,17 +37,17 @@ async def takes(payload: Any) -> int:
     return count
 
 
-def left(session_id: str, *, unconsumed_bytes: int = 0) -> KeptState:
+def left(session_id: str, *, unconsumed_bytes: int = 0) -> WarmState:
     state = SessionState(session_id)
     state.unconsumed_bytes = unconsumed_bytes
-    return KeptState(state, {}, 0)
+    return WarmState(state, {}, 0)
 
 
 # --- how much is kept -----------------------------------------------------------------------------
 
 
 def test_what_was_given_up_first_leaves_first() -> None:
-    states = KeptStates(2 * STATE_BYTES)
+    states = WarmCache(2 * STATE_BYTES)
     one, two, three = (left(f"ses_{name}") for name in ("one", "two", "three"))
     for kept in (one, two, one, three):
         states.keep(kept)
@@ -58,7 +58,7 @@ def test_what_was_given_up_first_leaves_first() -> None:
 
 
 def test_a_state_that_takes_more_than_all_may_is_not_kept() -> None:
-    states = KeptStates(4 * STATE_BYTES)
+    states = WarmCache(4 * STATE_BYTES)
     small, large = left("ses_small"), left("ses_large", unconsumed_bytes=4 * STATE_BYTES)
     states.keep(small)
     states.keep(large)
@@ -70,7 +70,7 @@ def test_a_state_that_takes_more_than_all_may_is_not_kept() -> None:
 
 
 def test_a_session_that_is_over_is_not_kept() -> None:
-    states = KeptStates()
+    states = WarmCache()
     ended, open_again = left("ses_ended"), left("ses_open")
     ended.state.status = SessionStatus.CLOSED
     states.keep(ended)
@@ -108,7 +108,7 @@ class Watched:
         adopted = await self.host.adopt(
             session.id,
             command=command or send(),
-            death=None,
+            crash=None,
             catalog_hash="test",
             executes=False,
         )
@@ -118,7 +118,7 @@ class Watched:
         """Have its code go on, and park it where it waits."""
         host = host or self.host
         resume = Resume(principal=TESTER)
-        await host.adopt(session.id, command=resume, death=None, catalog_hash="test")
+        await host.adopt(session.id, command=resume, crash=None, catalog_hash="test")
         live = host.slots[session.id].live
         await until(lambda: host.is_settled and live.is_parkable)
         await host.release(session.id, "linger")
@@ -264,7 +264,7 @@ async def test_nobody_writes_to_a_state_that_was_given_up() -> None:
     async with Harness(takes) as h:
         session = await parked(h)
         host = host_of(h)
-        await host.adopt(session.id, command=None, death=None, catalog_hash="test")
+        await host.adopt(session.id, command=None, crash=None, catalog_hash="test")
         log = host.slots[session.id].live.log
         await until(lambda: host.is_settled and host.slots[session.id].live.is_parkable)
         await host.release(session.id, "linger")

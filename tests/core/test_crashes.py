@@ -1,4 +1,4 @@
-"""The death of an actor with a run (S-3)."""
+"""The crash of an actor with a run (S-3)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def running() -> Story:
     return Story().execute()
 
 
-def test_the_third_death_with_no_outcome_between_blocks_the_run():
+def test_the_third_crash_with_no_outcome_between_blocks_the_run():
     story = running()
     story.die()
     story.die()
@@ -46,7 +46,7 @@ def test_an_outcome_between_starts_the_count_again(outcome: str):
         story.append(1, "x")
     else:
         story.write(ops.read_clock(story.run, 1, story.now))
-    assert story.run.deaths == 0
+    assert story.run.crashes == 0
     assert not story.run.is_cautious
     story.die()
     assert story.run.status is not RunStatus.BLOCKED
@@ -62,18 +62,18 @@ def test_opening_an_op_or_accepting_input_is_no_outcome():
     assert story.run.status is RunStatus.BLOCKED
 
 
-def test_a_death_while_nothing_executed_is_recorded_and_not_counted():
+def test_a_crash_while_nothing_executed_is_recorded_and_not_counted():
     story = running()
     story.open_wait(1)
     for _ in range(5):
         [died] = story.die(executing=False)
-        assert died.body["counted"] is False
+        assert died.body["attributed"] is False
     assert story.run.status is RunStatus.WAITING
-    assert story.run.deaths == 0
+    assert story.run.crashes == 0
     assert story.run.is_cautious
 
 
-def test_deaths_survive_crashes_and_checkpoints():
+def test_crashes_survive_crashes_and_checkpoints():
     story = running()
     story.die()
     story.state = story.reload()
@@ -88,7 +88,7 @@ def test_a_retry_starts_the_count_again():
     for _ in range(3):
         story.die()
     story.retry()
-    assert (story.run.deaths, story.run.is_cautious) == (0, False)
+    assert (story.run.crashes, story.run.is_cautious) == (0, False)
     story.die()
     assert story.run.status is RunStatus.QUEUED
 

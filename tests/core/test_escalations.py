@@ -1,4 +1,4 @@
-"""Ladders: what fires when, once, in which order, and what it is decided before (S-82)."""
+"""Escalations: what fires when, once, in which order, and what it is decided before (S-82)."""
 
 from __future__ import annotations
 
@@ -8,30 +8,34 @@ from typing import Any
 
 import pytest
 
-from helmr import ladder
+from helmr import escalation
 from helmr.errors import WaitResolved, WaitTimedOut
-from helmr.ladder import rungs_json
+from helmr.escalation import escalation_json
 from helmr.wait_details import WaitDetails
 from helmr.wait_options import JSON
 from helmr_runtime.core.commands import AssignWait
 from helmr_runtime.core.entries import RUNTIME, Entry, EntryKind
-from helmr_runtime.core.ladder import Ladder
+from helmr_runtime.core.escalation import Escalation
 from helmr_runtime.core.same_state import difference
 from tests.core.builder import ALICE, T0, Story, of_kind, seconds
 
 HOUR = 3600.0
-RUNGS = (
-    ladder.remind("1h"),
-    ladder.assign("2h", to="lead"),
-    ladder.remind("30m", from_="assigned"),
-    ladder.default("4h", "no"),
+STEPS = (
+    escalation.remind("1h"),
+    escalation.assign("2h", to="lead"),
+    escalation.remind("30m", from_="assigned"),
+    escalation.default("4h", "no"),
 )
 
 
-def asked(*rungs: Any, kind: str = "input", timeout_s: float | None = None, **said: Any) -> Story:
-    """A session that waits with that ladder."""
+def asked(
+    *escalation_steps: Any, kind: str = "input", timeout_s: float | None = None, **said: Any
+) -> Story:
+    """A session that waits with that escalation."""
     story = Story().execute()
-    details = WaitDetails(ladder=rungs_json(rungs or RUNGS, JSON, timeout_s), **said)
+    details = WaitDetails(
+        escalation=escalation_json(escalation_steps or STEPS, JSON, timeout_s), **said
+    )
     story.open_wait(1, kind=kind, timeout_s=timeout_s, details=details)
     return story
 
@@ -41,11 +45,11 @@ def after(story: Story, hours: float) -> Story:
     return story
 
 
-def climb(story: Story, hours: float) -> list[tuple[str, int | None]]:
-    """What the clock's word makes at that time: kind and rung."""
+def escalate(story: Story, hours: float) -> list[tuple[str, int | None]]:
+    """What the clock's word makes at that time: kind and escalation step."""
     known = len(story.entries)
     after(story, hours).deadline()
-    return [(e.kind.value, e.body.get("rung")) for e in story.entries[known:]]
+    return [(e.kind.value, e.body.get("escalation_step")) for e in story.entries[known:]]
 
 
 def assign(story: Story, assignee: str | None) -> None:
@@ -53,23 +57,23 @@ def assign(story: Story, assignee: str | None) -> None:
 
 
 def told(entry: Entry) -> tuple[int | None, str | None]:
-    return entry.body.get("next_rung"), entry.body.get("next_rung_at")
+    return entry.body.get("next_escalation"), entry.body.get("next_escalation_at")
 
 
 def hour_of(moment: datetime | None) -> float | None:
     return None if moment is None else (moment - T0).total_seconds() / HOUR
 
 
-def test_each_rung_fires_once_at_its_time_and_the_default_answers() -> None:
+def test_each_escalation_step_fires_once_at_its_time_and_the_default_answers() -> None:
     story = asked()
     assert hour_of(story.wait.due_at) == 1
-    assert climb(story, 0.999) == []
-    assert climb(story, 1) == [("wait.reminded", 0)]
-    assert climb(story, 1) == []
-    assert climb(story, 2) == [("wait.assigned", 1)]
+    assert escalate(story, 0.999) == []
+    assert escalate(story, 1) == [("wait.reminded", 0)]
+    assert escalate(story, 1) == []
+    assert escalate(story, 2) == [("wait.assigned", 1)]
     assert story.wait.assignee == "lead"
-    assert climb(story, 2.5) == [("wait.reminded", 2)]
-    assert climb(story, 4) == [("input.accepted", None), ("wait.fulfilled", None)]
+    assert escalate(story, 2.5) == [("wait.reminded", 2)]
+    assert escalate(story, 4) == [("input.accepted", None), ("wait.fulfilled", None)]
     record, fulfilled = story.entries[-2:]
     assert record.body["data"] == "no"
     assert (record.principal, record.body["mode"], record.body["outcome"]) == (
@@ -85,9 +89,9 @@ def test_each_rung_fires_once_at_its_time_and_the_default_answers() -> None:
 
 def test_what_was_missed_comes_in_its_order_but_for_what_an_assignment_begins() -> None:
     story = asked()
-    assert climb(story, 3) == [("wait.reminded", 0), ("wait.assigned", 1)]
+    assert escalate(story, 3) == [("wait.reminded", 0), ("wait.assigned", 1)]
     assert hour_of(story.wait.due_at) == 3.5  # the lead has the time from now
-    assert climb(story, 9) == [
+    assert escalate(story, 9) == [
         ("wait.reminded", 2),
         ("input.accepted", None),
         ("wait.fulfilled", None),
@@ -99,17 +103,19 @@ def test_an_entry_says_what_is_next_and_the_state_agrees() -> None:
     opened = of_kind(story, EntryKind.WAIT_OPENED)[0]
     assert told(opened) == (0, "2030-01-01T01:00:00.000000Z")
     assert opened.body["default_at"] == "2030-01-01T04:00:00.000000Z"
-    climb(story, 1)
+    escalate(story, 1)
     assert told(story.entries[-1]) == (1, "2030-01-01T02:00:00.000000Z")
-    climb(story, 2)
+    escalate(story, 2)
     assert told(story.entries[-1]) == (2, "2030-01-01T02:30:00.000000Z")
     assert hour_of(story.wait.due_at) == 2.5
 
 
-def test_rungs_of_the_newest_assignment_count_from_it_and_sleep_without_one() -> None:
-    story = asked(ladder.remind("1h", from_="assigned"), ladder.default("2h", 0, from_="assigned"))
+def test_escalation_steps_of_the_newest_assignment_count_from_it_and_sleep_without_one() -> None:
+    story = asked(
+        escalation.remind("1h", from_="assigned"), escalation.default("2h", 0, from_="assigned")
+    )
     assert story.wait.due_at is None
-    assert "next_rung" not in story.entries[-1].body
+    assert "next_escalation" not in story.entries[-1].body
     after(story, 5)
     assign(story, "ada")
     assert hour_of(story.wait.due_at) == 6
@@ -119,25 +125,25 @@ def test_rungs_of_the_newest_assignment_count_from_it_and_sleep_without_one() ->
     assign(story, None)
     assert story.wait.due_at is None
     assign(story, "ada")
-    assert climb(story, 6.5) == [("wait.reminded", 0)]
+    assert escalate(story, 6.5) == [("wait.reminded", 0)]
     assert hour_of(story.wait.default_at) == 7.5
 
 
 def test_whom_a_wait_concerns_when_it_opens_is_its_first_assignment() -> None:
-    story = asked(ladder.remind("1h", from_="assigned"), assignee="ada")
+    story = asked(escalation.remind("1h", from_="assigned"), assignee="ada")
     assert hour_of(story.wait.due_at) == 1
 
 
 def test_of_two_at_once_the_first_that_is_written_comes_first() -> None:
-    story = asked(ladder.assign("1h", to="b"), ladder.assign("1h", to="c"), assignee="a")
-    assert climb(story, 1) == [("wait.assigned", 0), ("wait.assigned", 1)]
+    story = asked(escalation.assign("1h", to="b"), escalation.assign("1h", to="c"), assignee="a")
+    assert escalate(story, 1) == [("wait.assigned", 0), ("wait.assigned", 1)]
     assert [e.body["from_assignee"] for e in of_kind(story, EntryKind.WAIT_ASSIGNED)] == ["a", "b"]
     assert story.wait.assignee == "c"
 
 
 def test_nothing_fires_at_or_after_the_deadline() -> None:
-    story = asked(ladder.remind("1h"), ladder.remind("2h"), timeout_s=2 * HOUR)
-    assert climb(story, 9) == [("wait.reminded", 0), ("wait.timed_out", None)]
+    story = asked(escalation.remind("1h"), escalation.remind("2h"), timeout_s=2 * HOUR)
+    assert escalate(story, 9) == [("wait.reminded", 0), ("wait.timed_out", None)]
 
 
 def test_an_answer_at_the_instant_of_the_default_or_later_is_told_so_and_not_stored() -> None:
@@ -168,17 +174,17 @@ def test_a_send_behind_the_default_is_the_next_record_and_waits_for_the_next_wai
     assert (last.body["stream"], last.body["stream_seq"]) == ("chat", 1)
 
 
-def test_a_rung_that_is_due_is_written_before_the_answer_that_comes_then() -> None:
+def test_an_escalation_step_that_is_due_is_written_before_the_answer_that_comes_then() -> None:
     story = after(asked(), 1)
     story.answer("yes")
     assert story.kinds[-3:] == ["wait.reminded", "input.accepted", "wait.fulfilled"]
 
 
-def test_an_assignment_is_decided_behind_the_rungs_that_are_due() -> None:
+def test_an_assignment_is_decided_behind_the_escalation_steps_that_are_due() -> None:
     story = after(asked(), 2)
     assign(story, "grace")
     made = of_kind(story, EntryKind.WAIT_ASSIGNED)
-    assert [(e.body.get("rung"), e.body.get("from_assignee")) for e in made] == [
+    assert [(e.body.get("escalation_step"), e.body.get("from_assignee")) for e in made] == [
         (1, None),
         (None, "lead"),
     ]
@@ -191,20 +197,23 @@ def test_an_assignment_is_decided_behind_the_rungs_that_are_due() -> None:
 def test_behind_a_late_assignment_an_answer_is_taken_until_the_default_that_counts_from_it() -> (
     None
 ):
-    rungs = (ladder.assign("1h", to="lead"), ladder.default("2h", "no", from_="assigned"))
-    story = asked(*rungs, assignee="ada")
+    escalation_steps = (
+        escalation.assign("1h", to="lead"),
+        escalation.default("2h", "no", from_="assigned"),
+    )
+    story = asked(*escalation_steps, assignee="ada")
     assert hour_of(story.wait.default_at) == 3  # in time the lead has two hours from the first on
     after(story, 2.5)  # and the clock is late: ada's two hours are over, the lead's have not begun
     assert story.answer("yes")["outcome"] == "fulfilled"
-    late = asked(*rungs, assignee="ada")
-    assert climb(late, 2.5) == [("wait.assigned", 0)]
+    late = asked(*escalation_steps, assignee="ada")
+    assert escalate(late, 2.5) == [("wait.assigned", 0)]
     assert hour_of(late.wait.default_at) == 4.5
-    assert climb(late, 5) == [("input.accepted", None), ("wait.fulfilled", None)]
+    assert escalate(late, 5) == [("input.accepted", None), ("wait.fulfilled", None)]
 
 
 def test_the_default_of_a_token_wait_answers_the_wait_and_leaves_the_token() -> None:
     story = asked(kind="token")
-    climb(story, 5)
+    escalate(story, 5)
     last = story.entries[-1]
     assert last.kind is EntryKind.WAIT_FULFILLED
     assert (last.body["data"], last.body["mode"], last.body["token_id"]) == (
@@ -225,15 +234,15 @@ def test_a_token_that_was_completed_before_the_default_wins_however_late_it_is_h
     assert (story.entries[-1].body["data"], story.entries[-1].body["mode"]) == ("no", "default")
 
 
-def test_a_checkpoint_keeps_which_rungs_fired_and_whom_it_was_assigned_to() -> None:
+def test_a_checkpoint_keeps_which_escalation_steps_fired_and_whom_it_was_assigned_to() -> None:
     story = asked()
-    climb(story, 1)
+    escalate(story, 1)
     assign(story, "grace")
     for state in (story.reload(), story.refold()):
         assert difference(story.state, state) is None
         assert state.wait == story.wait
     story.park()
-    assert climb(story, 2) == [("wait.reminded", 2), ("wait.assigned", 1)]
+    assert escalate(story, 2) == [("wait.reminded", 2), ("wait.assigned", 1)]
     story.park()
     assert hour_of(story.wait.default_at) == 4
 
@@ -242,18 +251,22 @@ def test_what_comes_when_a_default_was_due_is_not_late_for_a_wait_before() -> No
     story = Story().execute()
     story.open_wait(1, timeout_s=60)
     after(story, 1).deadline()
-    details = WaitDetails(ladder=rungs_json([ladder.default("1h", "no")], JSON, None))
+    details = WaitDetails(escalation=escalation_json([escalation.default("1h", "no")], JSON, None))
     story.open_wait(2, details=details)
     after(story, 3)  # nobody has looked at the clock
     assert story.send("yes")["outcome"] == "buffered"
 
 
-def test_a_ladder_of_before_they_were_climbed_is_only_shown() -> None:
-    opened = {"wait_id": "wait_1", "kind": "input", "ladder": [{"do": "remind", "after_s": 1.0}]}
-    assert Ladder.of(opened) is None
+def test_an_escalation_of_before_they_were_escalated_is_only_shown() -> None:
+    opened = {
+        "wait_id": "wait_1",
+        "kind": "input",
+        "escalation": [{"do": "remind", "after_s": 1.0}],
+    }
+    assert Escalation.of(opened) is None
 
 
-def test_the_rungs_that_are_left_end_with_the_wait() -> None:
+def test_the_escalation_steps_that_are_left_end_with_the_wait() -> None:
     story = asked()
     story.give_up(1)
     assert story.run.wait is None
@@ -262,10 +275,11 @@ def test_the_rungs_that_are_left_end_with_the_wait() -> None:
 
 
 @pytest.mark.parametrize("kind", ["input", "token"])
-def test_at_the_same_instant_as_an_answer_each_rung_fires_at_most_once_and_one_answers(
+def test_at_the_same_instant_as_an_answer_each_escalation_step_fires_at_most_once_and_one_answers(
     kind: str,
 ) -> None:
-    """1,000 seeds: an answer, the clock, a park and an assignment in any order around the instants of rungs."""
+    """1,000 seeds: an answer, the clock, a park and an assignment in any order around the instants of escalation
+    steps."""
     for seed in range(1_000):
         chance = random.Random(seed)
         story = asked(kind=kind, timeout_s=5 * HOUR if chance.random() < 0.3 else None)
@@ -291,8 +305,10 @@ def test_at_the_same_instant_as_an_answer_each_rung_fires_at_most_once_and_one_a
                     story.park()
                 case _ if hours < default_at:
                     assign(story, chance.choice(("ada", "grace", None)))
-        rungs = [e.body["rung"] for e in story.entries if "rung" in e.body]
-        assert len(rungs) == len(set(rungs)), seed
+        escalation_steps = [
+            e.body["escalation_step"] for e in story.entries if "escalation_step" in e.body
+        ]
+        assert len(escalation_steps) == len(set(escalation_steps)), seed
         ends = of_kind(story, EntryKind.WAIT_FULFILLED)
         assert len(ends) <= 1, seed
         assert not of_kind(story, EntryKind.WAIT_TIMED_OUT), seed

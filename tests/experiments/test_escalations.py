@@ -1,4 +1,4 @@
-"""Simulated operators feel ladders: reminders ask again, assignments call, defaults answer."""
+"""Simulated operators feel escalations: reminders ask again, assignments call, defaults answer."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 
 import pytest
 
-from helmr import ladder, streams, task
+from helmr import escalation, streams, task
 from helmr.errors import UsageError
 from helmr.experiments import Asked, Case, Delay, Experiment, Operator, always, ignore, run, sweep
 
 answers = streams.input("answers", schema=str)
 
-LADDERS: dict[str, list[ladder.Rung]] = {
+ESCALATIONS: dict[str, list[escalation.EscalationStep]] = {
     "none": [],
-    "remind": [ladder.remind("1h")],
-    "call": [ladder.remind("1h"), ladder.assign("2h", to="lead")],
-    "default": [ladder.default("3h", "nobody")],
+    "remind": [escalation.remind("1h")],
+    "call": [escalation.remind("1h"), escalation.assign("2h", to="lead")],
+    "default": [escalation.default("3h", "nobody")],
 }
 
 
 @task(id="asks")
 async def asks(name: str) -> str:
-    found = await answers.wait(timeout="1d", assignee="mia", ladder=LADDERS[name])
+    found = await answers.wait(timeout="1d", assignee="mia", escalation=ESCALATIONS[name])
     return found.value if found.value is not None else "timed out"
 
 
@@ -65,7 +65,7 @@ def waits_of(name: str, mia: Any, *, sessions: int = 3) -> list[dict[str, Any]]:
         ("call", always("at once"), '"at once"', "mia", timedelta(minutes=10), 0),
     ],
 )
-def test_a_ladder_is_felt(
+def test_an_escalation_is_felt(
     name: str, mia: Any, result: str, operator: str | None, after: timedelta, reminders: int
 ) -> None:
     rows = waits_of(name, mia)
@@ -78,10 +78,10 @@ def test_a_ladder_is_felt(
 
 
 def test_who_has_a_wait_in_hand_loses_it_to_a_default_only() -> None:
-    """Four hours for an answer: the rungs pass over who is at it, the default does not wait."""
+    """Four hours for an answer: the escalation steps pass over who is at it, the default does not wait."""
     slow = [Operator("mia", always("mia's"), Delay.fixed("4h"))]
     found = {}
-    for name in LADDERS:
+    for name in ESCALATIONS:
         one = Experiment(task=asks, sessions=1, payload=constant(name), operators=slow)
         (row,) = run(one, seed=1).wait_rows()
         found[name] = (row["operator"], row["answer"], row["by_default"])
@@ -90,8 +90,8 @@ def test_who_has_a_wait_in_hand_loses_it_to_a_default_only() -> None:
 
 
 @pytest.mark.parametrize("sessions", [20, pytest.param(230, marks=pytest.mark.long)])
-def test_many_climb_and_the_same_seed_gives_the_same_rows(sessions: int) -> None:
-    """Of 230 some are parked, which are climbed too."""
+def test_many_escalate_and_the_same_seed_gives_the_same_rows(sessions: int) -> None:
+    """Of 230 some are parked, which are run too."""
 
     def experiment(name: str) -> Experiment:
         return Experiment(

@@ -1,4 +1,5 @@
-"""Reads the sessions whose ladders are to be climbed, beside the group commit: what a rung does is on disk (S-82)."""
+"""Reads the sessions whose escalations are to run, beside the group commit: what an escalation step does is on disk
+(S-82)."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from datetime import timedelta
 from helmr.errors import HelmrError, StoreUnavailable
 from helmr_runtime.clock import Clock
 from helmr_runtime.ledger.duck.group import GroupCommit
-from helmr_runtime.ledger.duck.jobs import ClimbJob
+from helmr_runtime.ledger.duck.jobs import EscalationJob
 from helmr_runtime.ledger.duck.unheld import AuthoredEntries
 from helmr_runtime.ledger.heads import Head
 from helmr_runtime.ports import Loaded
@@ -23,7 +24,7 @@ AGAIN_AFTER = timedelta(seconds=1)
 """When a session is read again that could not be."""
 
 
-class Climbs:
+class Escalations:
     """One session is read after the other, so that adoptions find a reader free.
 
     Args:
@@ -49,13 +50,15 @@ class Climbs:
         self._is_closed = False
 
     def add(self, head: Head) -> None:
-        """A rung of that session is due, and its timer is disarmed."""
+        """An escalation step of that session is due, and its timer is disarmed."""
         self._add(head.session_id)
 
     def _add(self, session_id: str) -> None:
         self._waiting.append(session_id)
         if self._task is None and not self._is_closed:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="ledger-climbs")
+            self._task = asyncio.get_running_loop().create_task(
+                self._run(), name="ledger-escalations"
+            )
 
     async def close(self) -> None:
         """Read nothing more; the next opening finds what is due."""
@@ -75,9 +78,9 @@ class Climbs:
         try:
             loaded = await self._snapshot(session_id)
             state, group = restore(session_id, loaded), self._group()
-            group.submit(ClimbJob(state, group.index, self._own, self._clock.now))
+            group.submit(EscalationJob(state, group.index, self._own, self._clock.now))
         except HelmrError as error:
-            logger.error("the ladder of %s can't be climbed: %s", session_id, error)
+            logger.error("the escalation of %s can't be run: %s", session_id, error)
             if isinstance(error, StoreUnavailable):
                 at = self._clock.now() + AGAIN_AFTER
                 self._clock.call_at(at, lambda: self._add(session_id))

@@ -12,7 +12,7 @@ from typing import Any
 
 from helmr import ids
 from helmr.errors import Overloaded, TaskNotFound, WaitResolved
-from helmr.models import Rehearsal, RehearsalEnd, RehearsedOp
+from helmr.models import DryRun, DryRunEnd, DryRunOp
 from helmr_runtime.catalog import Registered, Registry
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.asked import AskedHashes
@@ -51,16 +51,16 @@ from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.session.snapshot import Snapshot, Snapshots, read_snapshot
 from helmr_runtime.session.validation import check_data, policy_of
 
-REHEARSAL_S = 10.0
+DRY_RUN_S = 10.0
 OPS_MAX = 1_000
 """S-87."""
 
-REHEARSALS_MAX = 4
+DRY_RUNS_MAX = 4
 """At once in one host: each has a thread, beside those of the sessions that are real."""
 
 
-class Rehearsals:
-    """The rehearsals of one host.
+class DryRuns:
+    """The dry runs of one host.
 
     Args:
         ledger: Where sessions are read.
@@ -82,7 +82,7 @@ class Rehearsals:
         registry: Registry,
         on_left: Callable[[str], None],
     ) -> Mapping[str, Any]:
-        """What that answer would set off, as `Rehearsal` in JSON.
+        """What that answer would set off, as `DryRun` in JSON.
 
         It answers at its bound whatever the code does. The code is aborted behind the answer, and counts until then.
 
@@ -93,17 +93,17 @@ class Rehearsals:
             on_left: Called when parts of the code did not end.
 
         Raises:
-            Overloaded: So many rehearsals are under way here.
+            Overloaded: So many dry runs are under way here.
             HelmrError: What answering would raise.
         """
-        if self._under_way >= REHEARSALS_MAX:
-            raise Overloaded(f"{self._under_way} rehearsals are under way", retry_after_s=1)
+        if self._under_way >= DRY_RUNS_MAX:
+            raise Overloaded(f"{self._under_way} dry runs are under way", retry_after_s=1)
         self._under_way += 1
-        rehearsing: Rehearsing | None = None
+        execution: DryRunExecution | None = None
         try:
             snapshot = await read_snapshot(self._ledger, session_id)
             secrets = TaskSecrets(snapshot.loaded.keys, self._base_url)
-            rehearsing = Rehearsing(
+            execution = DryRunExecution(
                 snapshot,
                 registry.tasks.get(snapshot.state.task),
                 ledger=self._ledger,
@@ -111,31 +111,31 @@ class Rehearsals:
                 secrets=secrets,
                 hashes=hashes_of(registry.code_hash, secrets.asked_keys),
             )
-            return (await rehearsing.run(command)).model_dump(mode="json")
+            return (await execution.run(command)).model_dump(mode="json")
         finally:
-            ending = asyncio.get_running_loop().create_task(self._end(rehearsing, on_left))
+            ending = asyncio.get_running_loop().create_task(self._end(execution, on_left))
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
 
-    async def _end(self, rehearsing: Rehearsing | None, on_left: Callable[[str], None]) -> None:
+    async def _end(self, execution: DryRunExecution | None, on_left: Callable[[str], None]) -> None:
         try:
-            if rehearsing is not None and not await rehearsing.has_left_nothing():
-                run_id = rehearsing.run_id
-                on_left(f"the code of {run_id} did not end when it was rehearsed")
+            if execution is not None and not await execution.has_left_nothing():
+                run_id = execution.run_id
+                on_left(f"the code of {run_id} did not end when it was dry-run")
         finally:
             self._under_way -= 1
 
     async def ended(self) -> None:
-        """Return when the code of all rehearsals has ended, or was given up."""
+        """Return when the code of all dry runs has ended, or was given up."""
         if self._ending:
             await asyncio.wait(self._ending)
 
 
-class Rehearsing:
-    """One rehearsal.
+class DryRunExecution:
+    """One dry run.
 
     Args:
-        snapshot: The session; its state becomes the rehearsal's own.
+        snapshot: The session; its state becomes the dry run's own.
         registered: Its task in this host's code.
         ledger: Where older records of a stream's history are read.
         clock: Tells the code the time.
@@ -162,10 +162,10 @@ class Rehearsing:
         self._hashes = hashes
         self._accepted: list[Mapping[str, Any]] = []
         self._asks: dict[int, StepRequest] = {}
-        self._met: list[RehearsedOp] = []
+        self._met: list[DryRunOp] = []
         self._detached: list[DetachedRun] = []
 
-    async def run(self, command: Answer | TokenEnded) -> Rehearsal:
+    async def run(self, command: Answer | TokenEnded) -> DryRun:
         """Run the code with that answer.
 
         Raises:
@@ -187,7 +187,7 @@ class Rehearsing:
         self._write(decision.drafts)
         run = self._run
         end = await self._follow(registered)
-        return Rehearsal(
+        return DryRun(
             wait_id=command.wait_id,
             session_id=state.id,
             run_id=run.id,
@@ -198,7 +198,7 @@ class Rehearsing:
     async def _follow(self, registered: Registered) -> DetachedEnd:
         """Run the code to its end, over the runs that it goes on as."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + REHEARSAL_S
+        until = loop.time() + DRY_RUN_S
         while True:
             detached = DetachedRun(
                 registered.task,
@@ -212,7 +212,7 @@ class Rehearsing:
             )
             self._detached.append(detached)
             left_s = max(0.0, until - loop.time())
-            end = await detached.ended(patience_s=REHEARSAL_S, within_s=left_s)
+            end = await detached.ended(patience_s=DRY_RUN_S, within_s=left_s)
             if not (isinstance(end, Stopped) and isinstance(end.ask, ContinueRequest)):
                 return end
             await detached.has_left_nothing(within_s=max(0.0, until - loop.time()))
@@ -252,7 +252,7 @@ class Rehearsing:
             case PatchRequest():
                 self._meet(op, ask)
                 self._write([ops.mark_patch(run, op, ask)])
-            case StepRequest(rehearsable=True):
+            case StepRequest(dry_run_safe=True):
                 self._asks[op] = ask
                 self._write([ops.open_step(state, run, op, ask)])
                 return StartStep(key=ids.new_id(ids.OPERATION))
@@ -267,7 +267,7 @@ class Rehearsing:
         return None
 
     async def step_ended(self, op: int, end: StepEnd) -> Outcome | Stopped:
-        """A rehearsable step's outcome. A try that would be repeated ends the rehearsal at the step."""
+        """A dry-run-safe step's outcome. A try that would be repeated ends the dry run at the step."""
         ask, run = self._asks[op], self._run
         if end.error is None:
             self._meet(op, ask, end.value)
@@ -302,7 +302,7 @@ class Rehearsing:
         )
 
     def _meet(self, op: int, ask: OpRequest, data: Any = None) -> None:
-        met = RehearsedOp(run_id=self._run.id, op=op, kind=ask.kind, name=ask.name, data=data)
+        met = DryRunOp(run_id=self._run.id, op=op, kind=ask.kind, name=ask.name, data=data)
         self._met.append(met)
 
     def _outcome(self, draft: Draft, history: Sequence[Any] = ()) -> Outcome:
@@ -334,29 +334,29 @@ def _entry(state: SessionState, draft: Draft, context: Context) -> Entry:
 def _told(end: DetachedEnd, *, is_full: bool) -> dict[str, Any]:
     match end:
         case Stopped(ask=ask):
-            return {"ended": RehearsalEnd.OPS if is_full else _place(ask)}
+            return {"ended": DryRunEnd.OPS if is_full else _place(ask)}
         case Returned():
-            return {"ended": RehearsalEnd.RETURNED, "result": end.result}
+            return {"ended": DryRunEnd.RETURNED, "result": end.result}
         case Raised():
             message = f"{end.error['type']}: {end.error['message']}"
-            return {"ended": RehearsalEnd.RAISED, "message": message}
+            return {"ended": DryRunEnd.RAISED, "message": message}
         case Mismatch():
-            return {"ended": RehearsalEnd.DIFFERS, "message": str(end.error)}
+            return {"ended": DryRunEnd.DIFFERS, "message": str(end.error)}
         case Unreadable():
-            return {"ended": RehearsalEnd.SCHEMA, "message": end.message}
+            return {"ended": DryRunEnd.SCHEMA, "message": end.message}
         case Exhausted():
-            return {"ended": RehearsalEnd.OPEN}
+            return {"ended": DryRunEnd.OPEN}
         case Silent():
-            return {"ended": RehearsalEnd.TIME}
+            return {"ended": DryRunEnd.TIME}
 
 
-def _place(ask: OpRequest) -> RehearsalEnd:
+def _place(ask: OpRequest) -> DryRunEnd:
     match ask:
         case WaitRequest():
-            return RehearsalEnd.WAIT
+            return DryRunEnd.WAIT
         case TokenRequest() | PublicTokenRequest():
-            return RehearsalEnd.TOKEN
+            return DryRunEnd.TOKEN
         case EmitRequest():
-            return RehearsalEnd.EMIT
+            return DryRunEnd.EMIT
         case _:
-            return RehearsalEnd.STEP
+            return DryRunEnd.STEP

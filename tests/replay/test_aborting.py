@@ -1,4 +1,4 @@
-"""A severed run: its durable calls raise, its tree ends or is reported, nothing of it goes on (S-6, S-34)."""
+"""An aborted run: its durable calls raise, its tree ends or is reported, nothing of it goes on (S-6, S-34)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def hangs() -> None:
 
 
 class Witness:
-    """What a severed tree did; one per test, since a tree may outlive its test."""
+    """What an aborted tree did; one per test, since a tree may outlive its test."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -41,12 +41,12 @@ class Witness:
         self.seen.append(type(error).__name__)
 
 
-async def assert_severed(body: Any, signal: errors.HelmrSignal) -> None:
+async def assert_aborted(body: Any, signal: errors.HelmrSignal) -> None:
     """The tree ends, the thread ends, and nothing is asked after the signal."""
     async with bench(body) as run:
         await run.until_waiting()
         entries = len(run.story.entries)
-        await run.sever(signal)
+        await run.abort(signal)
         assert run.is_clean
         assert run.end is None
         assert len(run.story.entries) == entries
@@ -73,7 +73,7 @@ async def test_the_signal_is_raised_at_the_pending_await(signal: errors.HelmrSig
                 await quick("cleanup is refused")
                 witness.seen.append("ran")
 
-    await assert_severed(body, signal)
+    await assert_aborted(body, signal)
     assert witness.seen == [type(signal).__name__]
 
 
@@ -83,7 +83,7 @@ async def test_gather_with_return_exceptions_does_not_hide_the_signal_for_long()
         while True:
             await asyncio.gather(messages.wait(), hangs(), return_exceptions=True)
 
-    await assert_severed(body, RunParked("parked"))
+    await assert_aborted(body, RunParked("parked"))
 
 
 async def test_a_task_group_wraps_the_signal_and_ends():
@@ -93,7 +93,7 @@ async def test_a_task_group_wraps_the_signal_and_ends():
             group.create_task(messages.wait().unwrap())
             group.create_task(asyncio.sleep(3600))
 
-    await assert_severed(body, RunCancelled("cancelled"))
+    await assert_aborted(body, RunCancelled("cancelled"))
 
 
 async def test_catching_base_exceptions_changes_nothing():
@@ -110,9 +110,9 @@ async def test_catching_base_exceptions_changes_nothing():
             await progress.append("x")
         except BaseException as error:
             witness.saw(error)
-        return "what a severed run returns is ignored"
+        return "what an aborted run returns is ignored"
 
-    await assert_severed(body, RunCancelled("cancelled"))
+    await assert_aborted(body, RunCancelled("cancelled"))
     assert witness.seen == ["RunCancelled"] * 4
 
 
@@ -132,7 +132,7 @@ async def test_shielded_children_and_background_tasks_end_too():
         shielded = asyncio.ensure_future(child("shielded"))
         await asyncio.gather(messages.wait(), asyncio.shield(shielded))
 
-    await assert_severed(body, RunParked("parked"))
+    await assert_aborted(body, RunParked("parked"))
     assert sorted(witness.seen) == ["background", "shielded"]
 
 
@@ -147,7 +147,7 @@ async def test_an_iteration_over_messages_ends():
         finally:
             witness.seen.append("end")
 
-    await assert_severed(body, RunParked("parked"))
+    await assert_aborted(body, RunParked("parked"))
     assert witness.seen == ["end"]
 
 
@@ -170,7 +170,7 @@ async def test_an_async_step_is_cancelled_and_tells_no_outcome():
     async with bench(body) as run:
         await run.until_waiting()
         await asyncio.to_thread(witness.release.wait, 20)
-        await run.sever(RunCancelled("cancelled"))
+        await run.abort(RunCancelled("cancelled"))
     assert witness.seen == ["CancelledError"]
     assert run.story.kinds[-1] in ("step.started", "wait.opened")
 
@@ -190,7 +190,7 @@ async def test_code_that_swallows_every_cancellation_is_reported_as_not_ended():
     async with bench(body) as run:
         await run.until_waiting()
         started = time.monotonic()
-        await run.sever(RunParked("parked"))
+        await run.abort(RunParked("parked"))
         assert run.is_clean is False
         assert 4 < time.monotonic() - started < 8
         witness.release.set()
@@ -217,12 +217,12 @@ async def test_code_that_spins_over_refused_calls_neither_blocks_the_actor_nor_g
 
     async with bench(body) as run:
         await run.until_waiting()
-        await run.sever(RunParked("parked"))
+        await run.abort(RunParked("parked"))
     assert len(depths) > 2000
     assert max(depths) < 20
 
 
-async def test_a_severed_run_tells_nothing_of_its_own_exception():
+async def test_an_aborted_run_tells_nothing_of_its_own_exception():
     @task
     async def body(payload: Any) -> None:
         try:
@@ -230,11 +230,11 @@ async def test_a_severed_run_tells_nothing_of_its_own_exception():
         except BaseException as error:
             raise ValueError("from the cleanup") from error
 
-    await assert_severed(body, RunCancelled("cancelled"))
+    await assert_aborted(body, RunCancelled("cancelled"))
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
-async def test_exits_from_a_severed_run_end_its_thread_only(error: BaseException):
+async def test_exits_from_an_aborted_run_end_its_thread_only(error: BaseException):
     @task
     async def body(payload: Any) -> None:
         try:
@@ -242,7 +242,7 @@ async def test_exits_from_a_severed_run_end_its_thread_only(error: BaseException
         finally:
             raise error
 
-    await assert_severed(body, RunParked("parked"))
+    await assert_aborted(body, RunParked("parked"))
 
 
 @pytest.mark.parametrize("in_child", [False, True])
@@ -265,7 +265,7 @@ async def test_exits_from_the_task_fail_the_run(error: BaseException, in_child: 
         assert run.is_clean
 
 
-async def test_severing_twice_keeps_the_first_signal():
+async def test_aborting_twice_keeps_the_first_signal():
     witness = Witness()
 
     @task
@@ -279,13 +279,13 @@ async def test_severing_twice_keeps_the_first_signal():
     async with bench(body) as run:
         await run.until_waiting()
         assert run.driver is not None
-        run.driver.sever(RunCancelled("first"))
-        run.driver.sever(RunParked("second"))
+        run.driver.abort(RunCancelled("first"))
+        run.driver.abort(RunParked("second"))
         await run.until_closed()
     assert witness.seen == ["RunCancelled"]
 
 
-async def test_severing_before_the_first_step_and_after_the_end_is_harmless():
+async def test_aborting_before_the_first_step_and_after_the_end_is_harmless():
     @task
     async def body(payload: Any) -> str:
         await quick("x")
@@ -293,16 +293,16 @@ async def test_severing_before_the_first_step_and_after_the_end_is_harmless():
 
     async with bench(body) as run:
         assert run.driver is not None
-        run.driver.sever(RunCancelled("at once"))
+        run.driver.abort(RunCancelled("at once"))
         await run.until_closed()
         assert run.is_clean
-        run.driver.sever(RunCancelled("again"))
+        run.driver.abort(RunCancelled("again"))
         run.driver.run_step(1, "key", 0)
     async with bench(body) as run:
         await run.until_closed()
         assert run.result == "done"
         assert run.driver is not None
-        run.driver.sever(RunParked("late"))
+        run.driver.abort(RunParked("late"))
 
 
 @pytest.mark.allows_blocking

@@ -23,12 +23,12 @@ SNOOZE = "1h"
 """For so long if nothing else is said."""
 
 
-class Desk:
+class WaitActions:
     """The keys `c`, `d` and `z` of one person.
 
     Args:
         client: Claims and assigns.
-        snoozes: Where it is kept what was put off.
+        snoozes: Where it is kept what was snoozed.
         ask: The next line, after this prompt.
     """
 
@@ -77,13 +77,13 @@ class Desk:
 
     def snooze(self, asking: Asking) -> bool:
         """Put the wait off, for this person only; whether it was."""
-        said = self._line(f"put off for (like 20m, 4h, 1d; - goes back) [{SNOOZE}]: ")
+        said = self._line(f"snooze for (like 20m, 4h, 1d; - goes back) [{SNOOZE}]: ")
         if said in (None, "-"):
             return False
         try:
-            put_off = timedelta(seconds=durations.seconds(said or SNOOZE))
-            until = back_at(asking.wait, put_off, now())
-            self._snoozes.put_off(asking.wait.id, until)
+            snoozed_for = timedelta(seconds=durations.seconds(said or SNOOZE))
+            until = back_at(asking.wait, snoozed_for, now())
+            self._snoozes.snooze(asking.wait.id, until)
         except UsageError as error:
             printing.write(f"  {one_line(error.message, 300)}. {one_line(error.hint or '', 300)}")
             return False
@@ -91,7 +91,7 @@ class Desk:
             printing.write(f"  it can't be kept: {error.strerror or error}")
             return False
         left = durations.spell(round((until - now()).total_seconds()))
-        printing.write(f"  put off, back in {left}")
+        printing.write(f"  snoozed, back in {left}")
         return True
 
     def _line(self, prompt: str) -> str | None:
