@@ -14,7 +14,7 @@ from enum import StrEnum
 from helmr.models import RunStatus, SessionStatus
 
 
-class Scope(StrEnum):
+class ActionScope(StrEnum):
     """Where an action works; the value heads its part of the help."""
 
     ANYWHERE = "Anywhere"
@@ -38,7 +38,7 @@ class Scope(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class ActionContext:
     """What the operator has in front of them, as far as actions depend on it.
 
     `wait_over` says why the wait can't be answered any more, empty if it can; `not_rewindable` and those beside it why
@@ -82,10 +82,10 @@ class Context:
     schedule_of_code: bool = False
 
 
-Reason = Callable[[Context], str]
+Reason = Callable[[ActionContext], str]
 
 
-def _never(context: Context) -> str:
+def _never(context: ActionContext) -> str:
     return ""
 
 
@@ -98,7 +98,7 @@ class Action:
     """
 
     id: str
-    scope: Scope
+    scope: ActionScope
     keys: tuple[str, ...]
     label: str
     help: str
@@ -106,9 +106,9 @@ class Action:
     writes: bool = False
     dangerous: bool = False
     reason: Reason = _never
-    shown_when: Callable[[Context], bool] | None = None
+    shown_when: Callable[[ActionContext], bool] | None = None
 
-    def refusal(self, context: Context) -> str:
+    def refusal(self, context: ActionContext) -> str:
         """Why not now; empty if it can be done."""
         if self.writes:
             if context.read_only:
@@ -179,19 +179,19 @@ _needs_unsent = _needs("unsent", "the batch was sent")
 _needs_looked_at = _needs("looked_at", "^t shows a text first; in the review nothing is left out")
 
 
-def _needs_open_wait(context: Context) -> str:
+def _needs_open_wait(context: ActionContext) -> str:
     return context.wait_over or ("" if context.wait else "no wait is selected")
 
 
-def _needs_open_wait_or_own_answer(context: Context) -> str:
+def _needs_open_wait_or_own_answer(context: ActionContext) -> str:
     return "" if context.own_answer else _needs_open_wait(context)
 
 
-def _is_filled(context: Context) -> bool:
+def _is_filled(context: ActionContext) -> bool:
     return context.has_form and not context.reviewing
 
 
-def _needs_open_session(context: Context) -> str:
+def _needs_open_session(context: ActionContext) -> str:
     if context.session_status in (None, SessionStatus.OPEN):
         return _needs_session(context)
     return f"the session is {context.session_status}"
@@ -202,7 +202,7 @@ def _says(name: str) -> Reason:
     return lambda context: str(getattr(context, name))
 
 
-def _needs_retryable(context: Context) -> str:
+def _needs_retryable(context: ActionContext) -> str:
     if context.run_status is None:
         return "no run is selected"
     if context.run_status not in (RunStatus.BLOCKED, RunStatus.FAILED):
@@ -212,27 +212,27 @@ def _needs_retryable(context: Context) -> str:
     return "" if context.run_is_newest else "only the newest run of a session can be retried"
 
 
-def _needs_failed(context: Context) -> str:
+def _needs_failed(context: ActionContext) -> str:
     which = "of those marked none" if context.marked else "it is not one that"
     return "" if context.retryable else f"{which} has failed or is blocked"
 
 
-def _needs_schedule(context: Context) -> str:
+def _needs_schedule(context: ActionContext) -> str:
     return "" if context.schedule else "no schedule is selected"
 
 
-def _needs_schedule_with_code(context: Context) -> str:
+def _needs_schedule_with_code(context: ActionContext) -> str:
     gone = "its code or task is not there: nothing can be started"
     return gone if context.schedule == "gone" else _needs_schedule(context)
 
 
-def _needs_schedule_of_its_own(context: Context) -> str:
+def _needs_schedule_of_its_own(context: ActionContext) -> str:
     in_code = "the code declares it: it goes when its task has no schedule= any more; P pauses it"
     return in_code if context.schedule_of_code else _needs_schedule(context)
 
 
-_A, _L, _W, _S = Scope.ANYWHERE, Scope.LIST, Scope.WAITS, Scope.SESSION
-_T, _R, _F = Scope.TRANSCRIPT, Scope.RUNS, Scope.FORM
+_A, _L, _W, _S = ActionScope.ANYWHERE, ActionScope.LIST, ActionScope.WAITS, ActionScope.SESSION
+_T, _R, _F = ActionScope.TRANSCRIPT, ActionScope.RUNS, ActionScope.FORM
 
 # fmt: off
 ACTIONS: tuple[Action, ...] = (
@@ -281,15 +281,15 @@ ACTIONS: tuple[Action, ...] = (
     Action("filter", _L, ("slash",), "Filter", "Filter the list; in a transcript, search.", 40),
     Action("sort", _L, ("s",), "Sort", "Sort by the next column."),
     Action("sort.reverse", _L, ("S",), "Reverse", "Turn the order round."),
-    Action("layout", Scope.AREA, ("W",), "Layout",
+    Action("layout", ActionScope.AREA, ("W",), "Layout",
            "The pane beside the list, wider, below it, or not at all."),
     # --- marks
-    Action("mark", Scope.MARKS, ("space",), "Mark",
+    Action("mark", ActionScope.MARKS, ("space",), "Mark",
            "Mark or unmark this row and go on to the next. Marks outlive the filter.", 30,
            reason=_needs_row),
-    Action("mark.range", Scope.MARKS, ("V",), "Mark to here",
+    Action("mark.range", ActionScope.MARKS, ("V",), "Mark to here",
            "Mark from the last mark to here.", reason=_needs_row),
-    Action("mark.all", Scope.MARKS, ("asterisk",), "Mark all", "Mark all rows shown; asks above 50."),
+    Action("mark.all", ActionScope.MARKS, ("asterisk",), "Mark all", "Mark all rows shown; asks above 50."),
     # --- inbox
     Action("answer", _W, ("a",), "Answer",
            "Open the form for exactly this wait. Nothing is sent before its review.", 20,
@@ -311,17 +311,17 @@ ACTIONS: tuple[Action, ...] = (
            "Keep the filter that holds under a name; without one, forget the one of a name."),
     Action("over", _W, ("e",), "Ended waits", "Show or hide waits that ended in the last hour."),
     # --- with a wait
-    Action("claim", Scope.DESK, ("c",), "Claim",
+    Action("claim", ActionScope.DESK, ("c",), "Claim",
            "Say that you are at this wait, for 15 minutes, or that you are no more. On your own answer: amend it.",
            46, writes=True, reason=_needs_open_wait_or_own_answer),
-    Action("delegate", Scope.DESK, ("d",), "Delegate",
+    Action("delegate", ActionScope.DESK, ("d",), "Delegate",
            "Give this wait to somebody: whom it concerns from now on.", 47,
            writes=True, reason=_needs_open_wait),
-    Action("snooze", Scope.DESK, ("z",), "Snooze",
+    Action("snooze", ActionScope.DESK, ("z",), "Snooze",
            "Snooze this wait for a while, for you alone; is:snoozed shows what you snoozed.", 48,
            reason=_needs_open_wait),
     # --- sessions
-    Action("sessions.retry", Scope.SESSIONS, ("R",), "Retry",
+    Action("sessions.retry", ActionScope.SESSIONS, ("R",), "Retry",
            "Start the next attempt of the marked sessions that failed or are blocked, else of this one.",
            25, writes=True, dangerous=True, reason=_needs_failed,
            shown_when=lambda context: bool(context.retryable)),
@@ -373,22 +373,22 @@ ACTIONS: tuple[Action, ...] = (
            "Start the next attempt of a failed or blocked run; shows what is set aside first.", 25,
            writes=True, dangerous=True, reason=_needs_retryable),
     # --- system
-    Action("schedules", Scope.SYSTEM, ("s",), "Schedules",
+    Action("schedules", ActionScope.SYSTEM, ("s",), "Schedules",
            "What starts sessions by the clock: next due, last outcome.", 20),
-    Action("notices", Scope.SYSTEM, ("n",), "Notices",
+    Action("notices", ActionScope.SYSTEM, ("n",), "Notices",
            "Who is told that something waits, and how far each of them is.", 21),
-    Action("schedule.pause", Scope.SCHEDULES, ("P",), "Pause or resume",
+    Action("schedule.pause", ActionScope.SCHEDULES, ("P",), "Pause or resume",
            "Pause the schedule, over restarts too, or go on with it; asks first.", 20, writes=True,
            reason=_needs_schedule),
-    Action("schedule.run", Scope.SCHEDULES, ("R",), "Run now",
+    Action("schedule.run", ActionScope.SCHEDULES, ("R",), "Run now",
            "Start a session as the schedule does, now; asks first.", 25, writes=True,
            reason=_needs_schedule_with_code),
-    Action("schedule.new", Scope.SCHEDULES, ("n",), "New",
+    Action("schedule.new", ActionScope.SCHEDULES, ("n",), "New",
            "Make a schedule: pick the task, then its form says when it is due.", 30, writes=True),
-    Action("schedule.delete", Scope.SCHEDULES, ("X",), "Delete",
+    Action("schedule.delete", ActionScope.SCHEDULES, ("X",), "Delete",
            "Delete the schedule; asks for its name. The sessions that it started stay.", 35, writes=True,
            dangerous=True, reason=_needs_schedule_of_its_own),
-    Action("notice.retry", Scope.NOTICES, ("R",), "Try again",
+    Action("notice.retry", ActionScope.NOTICES, ("R",), "Try again",
            "Try now what the target has not taken; asks first.", 20, writes=True, reason=_needs_row),
     # --- forms
     Action("review", _F, ("ctrl+s",), "Review",
@@ -418,28 +418,28 @@ ACTIONS: tuple[Action, ...] = (
     Action("discard", _F, ("f9",), "Discard",
            "Throw the draft away and begin with an empty form; once more brings it back.", 65,
            reason=_needs_typed, shown_when=_is_filled),
-    Action("as.last", Scope.ANSWER, ("ctrl+l",), "As last time",
+    Action("as.last", ActionScope.ANSWER, ("ctrl+l",), "As last time",
            "Fill the form as you answered a wait alike last; shows what that changes, and sends nothing.", 49,
            shown_when=lambda context: not context.reviewing),
-    Action("dry_run", Scope.ANSWER, ("ctrl+t",), "What if",
+    Action("dry_run", ActionScope.ANSWER, ("ctrl+t",), "What if",
            "What this answer would set off, up to the next step, wait or token; nothing is sent or stored.", 35,
            shown_when=lambda context: not context.reviewing),
     # --- attempts
-    Action("pair.older", Scope.ATTEMPTS, ("left_square_bracket",), "Older",
+    Action("pair.older", ActionScope.ATTEMPTS, ("left_square_bracket",), "Older",
            "The two attempts before these.", 20),
-    Action("pair.newer", Scope.ATTEMPTS, ("right_square_bracket",), "Newer",
+    Action("pair.newer", ActionScope.ATTEMPTS, ("right_square_bracket",), "Newer",
            "The two attempts after these.", 21),
     # --- one by one
-    Action("skip", Scope.ONE_BY_ONE, ("s", "f8"), "Skip",
+    Action("skip", ActionScope.ONE_BY_ONE, ("s", "f8"), "Skip",
            "Go on to the next wait; what was entered is kept as a draft.", 12),
     # --- batch
-    Action("look", Scope.BATCH, ("ctrl+t",), "Text",
+    Action("look", ActionScope.BATCH, ("ctrl+t",), "Text",
            "The question and text of the next wait of the batch, those that are unlike the others first; "
            "behind the last one the list again.", 15, reason=_needs_unsent),
-    Action("leave.out", Scope.BATCH, ("ctrl+l",), "Leave out",
+    Action("leave.out", ActionScope.BATCH, ("ctrl+l",), "Leave out",
            "Leave the wait whose text is shown out of the batch.", 16, reason=_needs_looked_at,
            shown_when=lambda context: context.looked_at),
-    Action("stop", Scope.BATCH, ("f8",), "Stop",
+    Action("stop", ActionScope.BATCH, ("f8",), "Stop",
            "Stop before the next answer.", 20, reason=_needs_batch),
 )
 # fmt: on
@@ -453,13 +453,13 @@ def keys_of(action_id: str, chosen: Mapping[str, str]) -> frozenset[str]:
     return frozenset(own.split(",")) if own is not None else frozenset(BY_ID[action_id].keys)
 
 
-def in_scopes(scopes: Iterable[Scope]) -> tuple[Action, ...]:
+def in_scopes(scopes: Iterable[ActionScope]) -> tuple[Action, ...]:
     """The actions of these scopes, in table order."""
     wanted = set(scopes)
     return tuple(action for action in ACTIONS if action.scope in wanted)
 
 
-def footer(scopes: Iterable[Scope], context: Context) -> list[tuple[Action, bool]]:
+def footer(scopes: Iterable[ActionScope], context: ActionContext) -> list[tuple[Action, bool]]:
     """What the footer shows, most important first; False for what can't be done now."""
     shown = [
         action
@@ -472,7 +472,7 @@ def footer(scopes: Iterable[Scope], context: Context) -> list[tuple[Action, bool
 def key_table() -> str:
     """The key table of the docs, as Markdown."""
     lines: list[str] = []
-    for scope in Scope:
+    for scope in ActionScope:
         actions = in_scopes([scope])
         if not actions:
             continue

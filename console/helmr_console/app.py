@@ -16,9 +16,9 @@ from textual.theme import Theme
 
 from helmr.client.aio import AsyncClient
 from helmr_console import actions, fatal, look
-from helmr_console.clock import Clock
+from helmr_console.clock import ConsoleClock
 from helmr_console.console import Console, Options
-from helmr_console.guard import AsciiSigns, Guard
+from helmr_console.guard import AsciiSigns, LineGuard
 from helmr_console.screens.areas import ActivityScreen, SystemScreen
 from helmr_console.screens.base import ConsoleScreen
 from helmr_console.screens.commands import commands
@@ -61,14 +61,16 @@ class ConsoleApp(App[int]):
     Screen { background: $c-background; color: $c-foreground; }
     """
 
-    def __init__(self, client: AsyncClient, options: Options, clock: Clock | None = None) -> None:
+    def __init__(
+        self, client: AsyncClient, options: Options, clock: ConsoleClock | None = None
+    ) -> None:
         self.fatal = ""
         """What broke the console itself, in one line; the trace is in the log."""
         self.options = options
         self._last_mode = "sessions"
         self._left_behind = 0
         """So many that are held the operator was told of, and may leave."""
-        self._guard = Guard()
+        self._guard = LineGuard()
         self._themes: dict[str, Theme] = {}
         super().__init__()
         self.shared = Console(self, client, options, clock)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from helmr.models import EntryInfo
+from helmr.review.words import who
 from helmr_console.entry_lines import entry_line
-from helmr_console.views import who
 
 _BEGINS = {
     "run.created": "",

@@ -14,7 +14,7 @@ from textual.app import App
 
 from helmr.errors import HelmrError
 from helmr.safe_text import one_line
-from helmr_console.keys import Keys
+from helmr_console.keys import KeyLine
 
 log = logging.getLogger("helmr.console")
 
@@ -34,7 +34,7 @@ class Background:
     """
 
     def __init__(
-        self, app: App[Any], keys: Keys, errors: deque[str], log_path: Path, *, say: OnError
+        self, app: App[Any], keys: KeyLine, errors: deque[str], log_path: Path, *, say: OnError
     ) -> None:
         self._app = app
         self._keys = keys

@@ -10,8 +10,8 @@ from textual.app import App
 from helmr.filters import WAIT_FIELDS, parse, wait_facts
 from helmr.models import EntryInfo, WaitInfo, WaitKind
 from helmr.profiles import TerminalNotices
+from helmr.review import words
 from helmr.safe_text import one_line
-from helmr_console import views
 from helmr_console.store import Store
 
 QUIET_S = 2.0
@@ -59,7 +59,7 @@ class Bell:
         if self._notices.bell:
             self._write("\a")
         if self._notices.osc is not None:
-            text = one_line(f"Helmr: {views.subject_of(wait)}", TEXT_CHARS)
+            text = one_line(f"Helmr: {words.subject_of(wait)}", TEXT_CHARS)
             self._write(notification(self._notices.osc, text, in_tmux=self._in_tmux))
 
     def _is_meant(self, wait: WaitInfo) -> bool:

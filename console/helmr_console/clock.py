@@ -14,7 +14,7 @@ SKEW_SHOWN_S = 2.0
 """A difference between this machine and the server that System points out."""
 
 
-class Clock(Protocol):
+class ConsoleClock(Protocol):
     """Where time comes from; tests hand out theirs."""
 
     def wall(self) -> datetime:
@@ -30,7 +30,7 @@ class Clock(Protocol):
         ...
 
 
-class SystemClock:
+class MachineClock:
     """The machine's clocks."""
 
     def wall(self) -> datetime:
@@ -52,7 +52,7 @@ class ServerClock:
     Until the first answer it is this machine's time.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: ConsoleClock) -> None:
         self.clock = clock
         self._server_at = clock.wall()
         self._taken_s = clock.monotonic()

@@ -14,24 +14,21 @@ from textual.app import App, SuspendNotSupported
 from textual.content import Content
 
 from helmr.client.aio import AsyncClient
-from helmr.drafts import AnswerDraft, DraftStore
 from helmr.editor import EditorFailed, edit
-from helmr.last_answers import LastAnswers
 from helmr.models import EntryInfo, WaitInfo
 from helmr.profiles import Profile, save_filter, saved_path
+from helmr.review.personal import AnswerDraft, PersonalFiles
 from helmr.safe_text import one_line
-from helmr.snoozes import Snoozes
 from helmr_console import views
-from helmr_console.actions import BY_ID, Context, key_name
+from helmr_console.actions import BY_ID, ActionContext, key_name
 from helmr_console.background import Background
 from helmr_console.bell import Bell
-from helmr_console.clock import Clock, ServerClock, SystemClock
+from helmr_console.clock import ConsoleClock, MachineClock, ServerClock
 from helmr_console.freshness import LinkState
-from helmr_console.keys import Keys
+from helmr_console.keys import KeyLine
 from helmr_console.link import Link
 from helmr_console.message_line import MessageLine, Severity
-from helmr_console.outbox import Outbox, Sending
-from helmr_console.permits import Writer
+from helmr_console.outbox import PendingSend, UndoOutbox
 from helmr_console.snoozed import Snoozed
 from helmr_console.store import Store
 from helmr_console.themes import DEFAULT_THEME
@@ -90,17 +87,15 @@ class Console:
     """
 
     def __init__(
-        self, app: App[Any], client: AsyncClient, options: Options, clock: Clock | None
+        self, app: App[Any], client: AsyncClient, options: Options, clock: ConsoleClock | None
     ) -> None:
-        self.clock: Clock = clock or SystemClock()
+        self.clock: ConsoleClock = clock or MachineClock()
         self.store = Store(ServerClock(self.clock))
         self.options = options
         self.client = client
-        self.writer = Writer(client)
-        self.drafts = DraftStore(options.state_folder / "drafts")
-        self.snoozed = Snoozed(Snoozes(options.state_folder / "snoozed"), self.store.now)
+        self.files = PersonalFiles.within(options.state_folder, options.identity)
+        self.snoozed = Snoozed(self.files.snoozes, self.store.now)
         self.identity = one_line(options.identity, 60)
-        self.last_answers = LastAnswers(options.state_folder / "answers", options.identity)
         self.profile = options.profile
         """With the filters that were saved since."""
         self._bell = Bell(
@@ -114,14 +109,14 @@ class Console:
         self.lost: deque[Content] = deque(maxlen=LOST_MAX)
         """Pending answers that another's was faster than, the newest first."""
         self.sending = 0
-        self.unsent = Unsent(self.drafts, self.store)
-        self.outbox = Outbox(options.hold_s, self.clock, self.lists_changed)
+        self.unsent = Unsent(self.files.drafts, self.store)
+        self.outbox = UndoOutbox(options.hold_s, self.clock, self.lists_changed)
         self.paused_at_s: float | None = None
         """Since when new rows are held back, by the monotonic clock."""
         self._app = app
         self._coming: list[EntryInfo] = []
         self._flush_set = False
-        self.keys = Keys(app, left_out=self._keys_left_out)
+        self.keys = KeyLine(app, left_out=self._keys_left_out)
         self.background = Background(
             app, self.keys, self.store.errors, options.log_path, say=self._say_error
         )
@@ -186,10 +181,10 @@ class Console:
 
     def keep_as_last(self, wait: WaitInfo, draft: AnswerDraft) -> None:
         """This answer was accepted: forms of waits alike can be filled with it."""
-        keeping = asyncio.to_thread(self.last_answers.keep, wait, draft)
+        keeping = asyncio.to_thread(self.files.last.keep, wait, draft)
         self.background.start(keeping, group="last")
 
-    def hold(self, sending: Sending) -> None:
+    def hold(self, sending: PendingSend) -> None:
         """It was confirmed: it leaves when its time has passed, unless it is taken back."""
         self.background.start(self.outbox.hold(sending), group="held")
 
@@ -252,11 +247,11 @@ class Console:
 
     # --- where it stands
 
-    def base_context(self) -> Context:
+    def base_context(self) -> ActionContext:
         """Freshness and mode, for every action."""
         now_s = self.store.mono()
         fresh = self.store.freshness
-        return Context(
+        return ActionContext(
             live=fresh.writable(now_s),
             link_text=fresh.text(now_s),
             read_only=self.options.read_only,

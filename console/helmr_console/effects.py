@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from helmr.models import RunInfo, SessionInfo, SessionStatus, StreamInfo, WaitInfo, WaitKind
+from helmr.review.words import subject_of
 from helmr.safe_text import one_line
-from helmr_console.views import subject_of
 
 NEAR = 0.6
 

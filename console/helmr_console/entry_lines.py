@@ -14,9 +14,10 @@ from typing import Any, TypeGuard
 from helmr import ids
 from helmr.forms import pretty
 from helmr.models import EntryInfo, WaitKind
+from helmr.review import words
+from helmr.review.words import person, short_id
 from helmr.safe_text import one_line, plain
-from helmr_console import countdown
-from helmr_console.views import LINE_CELLS, json_words, person, short_id
+from helmr_console.views import LINE_CELLS, json_words
 
 _RULE_KINDS = ("run.created", "run.started", "run.retried", "run.rewound", "session.forked")
 """Entries that begin something and are drawn with a line."""
@@ -174,7 +175,7 @@ def _coming(at: datetime, body: Mapping[str, Any]) -> str:
 def _span(since: datetime, moment: Any) -> str:
     """How far a time in a body is from then; empty if it is none."""
     at = _time(moment)
-    return countdown.span((at - since).total_seconds()) if at is not None else ""
+    return words.span((at - since).total_seconds()) if at is not None else ""
 
 
 def _time(moment: Any) -> datetime | None:
@@ -186,7 +187,7 @@ def _time(moment: Any) -> datetime | None:
 
 def _claimed(at: datetime, body: Mapping[str, Any]) -> str:
     until = _time(body.get("until_at"))
-    return f"claimed until {countdown.moment(until, at)}" if until is not None else "claimed"
+    return f"claimed until {words.moment(until, at)}" if until is not None else "claimed"
 
 
 def _assigned(at: datetime, body: Mapping[str, Any]) -> str:

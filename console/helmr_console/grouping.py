@@ -12,7 +12,7 @@ from enum import StrEnum
 from statistics import median
 
 from helmr.models import WaitInfo
-from helmr_console import countdown
+from helmr.review import words
 
 _HEAD = "group "
 
@@ -83,4 +83,4 @@ def _ages(waits: Sequence[WaitInfo], now: datetime) -> list[float]:
 
 
 def _span(seconds: float) -> str:
-    return countdown.span(max(0.0, seconds))
+    return words.span(max(0.0, seconds))

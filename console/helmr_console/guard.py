@@ -16,7 +16,7 @@ from textual.filter import LineFilter
 from helmr.safe_text import HIDDEN, JOINERS, joins
 
 
-class Guard(LineFilter):
+class LineGuard(LineFilter):
     """Replaces what a terminal could obey by `�`."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:

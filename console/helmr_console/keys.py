@@ -46,7 +46,7 @@ LOOK_EVERY_S = 0.25
 """A part that ends with messages left never says that it has handled them."""
 
 
-class Keys:
+class KeyLine:
     """The line in which keys wait.
 
     Args:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from helmr.client.aio import AsyncClient
 from helmr.errors import HelmrError, NotAllowed
 from helmr.models import LIST_LIMIT_MAX, EntryInfo, WaitInfo
-from helmr_console.clock import Clock
+from helmr_console.clock import ConsoleClock
 from helmr_console.reads import first
 from helmr_console.store import WAITS_MAX, Store
 
@@ -39,7 +39,7 @@ class Link:
         self,
         client: AsyncClient,
         store: Store,
-        clock: Clock,
+        clock: ConsoleClock,
         *,
         changed: Callable[[EntryInfo | None], None],
     ) -> None:

@@ -40,7 +40,7 @@ HISTORY_MAX = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class LineMessage:
     """One message. The text is safe already.
 
     Attributes:
@@ -62,13 +62,13 @@ class Said:
 class MessageLine:
     """Messages and keys go in, what is to be shown comes out."""
 
-    history: deque[Said] = field(default_factory=lambda: deque(maxlen=HISTORY_MAX))
-    _front: Said | None = None
-    _beside: Said | None = None
+    history: deque[LineMessage] = field(default_factory=lambda: deque(maxlen=HISTORY_MAX))
+    _front: LineMessage | None = None
+    _beside: LineMessage | None = None
 
     def say(self, text: str, severity: Severity, *, now_s: float, shown_s: float) -> None:
         """Say this, unless something graver stands there."""
-        said = Said(text, severity, now_s + STANDS_S[severity], shown_s)
+        said = LineMessage(text, severity, now_s + STANDS_S[severity], shown_s)
         self.history.append(said)
         if severity is Severity.RECEIPT:
             self._beside = said
@@ -93,14 +93,14 @@ class MessageLine:
         """Nothing is said."""
         self._front = self._beside = None
 
-    def front(self, now_s: float) -> Said | None:
+    def front(self, now_s: float) -> LineMessage | None:
         """What takes the line now."""
         return self._front if self._front is not None and now_s < self._front.until_s else None
 
-    def beside(self, now_s: float) -> Said | None:
+    def beside(self, now_s: float) -> LineMessage | None:
         """The receipt that stands beside what is in front."""
         return self._beside if self._beside is not None and now_s < self._beside.until_s else None
 
 
-def _rank(said: Said) -> int:
+def _rank(said: LineMessage) -> int:
     return _RANK.index(said.severity)

@@ -75,7 +75,7 @@ def parts(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class LookedAt:
     """What became of what was entered: what is wrong, by field, else when it is due next, soonest first."""
 
     data: Any = None
@@ -83,22 +83,22 @@ class Looked:
     times: Sequence[datetime] = ()
 
 
-def look(data: Any, now: datetime) -> Looked:
+def look(data: Any, now: datetime) -> LookedAt:
     """Judge what was entered. It reads the zone's file."""
     if not isinstance(data, Mapping):
-        return Looked()
+        return LookedAt()
     try:
         when = _timing(data)
     except BadDuration:
         said = "neither a duration (15m) nor five fields of cron (0 3 * * mon-fri)"
-        return Looked(data, {"when": said})
+        return LookedAt(data, {"when": said})
     except BadDefinition as error:
         named = (name for name in ("zone", "overlap") if name in error.message)
-        return Looked(data, {next(named, "when"): error.message})
+        return LookedAt(data, {next(named, "when"): error.message})
     found = [now]
     while len(found) <= SHOWN and (at := next_due(when, found[-1])) is not None:
         found.append(at)
-    return Looked(data, times=found[1:])
+    return LookedAt(data, times=found[1:])
 
 
 def _timing(data: Mapping[str, Any]) -> Timing:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from helmr.held import Held
-from helmr_console.clock import Clock
+from helmr.review.sending import PendingSends
+from helmr_console.clock import ConsoleClock
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
+class PendingSend:
     """One answer, or a batch, which leaves as one.
 
     Attributes:
@@ -29,7 +29,7 @@ class Sending:
     taken_back: Callable[[], None]
 
 
-class Outbox:
+class UndoOutbox:
     """What is held.
 
     Args:
@@ -38,8 +38,8 @@ class Outbox:
         changed: Called when something was held, taken back or let go.
     """
 
-    def __init__(self, hold_s: float, clock: Clock, changed: Callable[[], None]) -> None:
-        self._held: Held[Sending] = Held(hold_s)
+    def __init__(self, hold_s: float, clock: ConsoleClock, changed: Callable[[], None]) -> None:
+        self._held: PendingSends[PendingSend] = PendingSends(hold_s)
         self._clock = clock
         self._changed = changed
         self.wait_ids: frozenset[str] = frozenset()
@@ -53,7 +53,7 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._held)
 
-    async def hold(self, sending: Sending) -> None:
+    async def hold(self, sending: PendingSend) -> None:
         """Hold it for its time and let it go then, unless it was taken back."""
         self._held.hold(sending, self._clock.monotonic())
         self.wait_ids |= sending.wait_ids
@@ -66,7 +66,7 @@ class Outbox:
                 self.wait_ids -= due.wait_ids
                 self._changed()
 
-    def take_back(self) -> Sending | None:
+    def take_back(self) -> PendingSend | None:
         """What was confirmed last does not leave; None if nothing is held."""
         sending = self._held.take_back()
         if sending is not None:
@@ -76,13 +76,9 @@ class Outbox:
         return sending
 
     def text(self, key: str) -> str:
-        """`sends in 4 s · u takes it back`; empty if nothing is held.
+        """`sends in 4 s · u takes it back`; empty if nothing is pending.
 
         Args:
             key: What takes it back.
         """
-        left_s = self._held.left_s(self._clock.monotonic())
-        if left_s is None:
-            return ""
-        more = f"{len(self)} held, last " if len(self) > 1 else ""
-        return f"{more}sends in {left_s:.0f} s · {key} takes it back"
+        return self._held.text(key, self._clock.monotonic())

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from helmr.difflines import DiffLine
 from helmr.models import AskedAgain, KeptAnswer, RepeatedStep, RepeatedStepState, RewindPreview
-from helmr_console import countdown
-from helmr_console.views import short_id
+from helmr.review import words
+from helmr.review.words import short_id
 
 Line = tuple[str, str]
 """A text and its role. Texts are as the session has them: whoever draws them makes them safe."""
@@ -63,7 +63,7 @@ def _steps(steps: Sequence[RepeatedStep]) -> Iterator[Line]:
         return
     yield f"May run again: {len(steps)} step(s) that had started", "error"
     for step in steps:
-        at = countdown.clock(step.at)
+        at = words.clock(step.at)
         yield f"  ! op {step.op}  {step.name}  {step.state.value} {at}", "error"
         if step.state is RepeatedStepState.RUNNING or step.step_key == step.new_key:
             yield f"{'key kept':>{_KEYS_FROM - 2}}  {step.step_key}", "error"

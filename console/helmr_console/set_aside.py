@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import TypedDict
 
 from helmr.models import EntryInfo, RunInfo, SessionInfo, SessionStatus, WaitInfo, WaitStatus
+from helmr.review.words import who
 from helmr_console.entry_lines import entry_line
-from helmr_console.views import who
 
 REWOUND = "run.rewound"
 _ENDS = ("run.succeeded", "run.failed")
@@ -98,7 +98,7 @@ class PlaceName(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CorrectionPlace:
     """An entry as a place to correct, and why it is none for each kind of correction; empty if it is.
 
     `wait_id` is the wait that the entry is about, `op` the op under which it stands.
@@ -135,7 +135,7 @@ def place_of(
     session: SessionInfo | None,
     newest: RunInfo | None,
     wait_of: Callable[[str], WaitInfo | None],
-) -> Place:
+) -> CorrectionPlace:
     """What can be corrected at an entry, as far as can be told without asking; the gateway has the last word.
 
     Args:
@@ -144,7 +144,7 @@ def place_of(
         wait_of: A wait of the session, if it is known.
     """
     if entry is None:
-        return Place()
+        return CorrectionPlace()
     wait_id = _wait_of(entry)
     op = entry.op
     wait = wait_of(wait_id) if wait_id is not None else None
@@ -154,10 +154,12 @@ def place_of(
         rewind = "the session was cancelled"
     amend = (rewind if wait_id is not None else "") or _not_amendable(entry, wait_id, wait)
     run_id = entry.run_id or (wait.run_id if wait is not None else "")
-    return Place(entry, run_id, op, wait_id, rewind, amend, common)
+    return CorrectionPlace(entry, run_id, op, wait_id, rewind, amend, common)
 
 
-def place_of_wait(wait: WaitInfo, *, session: SessionInfo | None, newest: RunInfo | None) -> Place:
+def place_of_wait(
+    wait: WaitInfo, *, session: SessionInfo | None, newest: RunInfo | None
+) -> CorrectionPlace:
     """As `place_of`, of a wait in a list."""
     why = ""
     if session is not None and session.status is SessionStatus.CANCELLED:
@@ -165,7 +167,7 @@ def place_of_wait(wait: WaitInfo, *, session: SessionInfo | None, newest: RunInf
     elif newest is not None and wait.run_id != newest.id:
         why = "only the newest run of a session can be corrected"
     amend = why or _why_no_answer(wait.kind.value, wait)
-    return Place(None, wait.run_id, None, wait.id, why, amend, why)
+    return CorrectionPlace(None, wait.run_id, None, wait.id, why, amend, why)
 
 
 def _not_here(

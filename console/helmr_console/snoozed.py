@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from helmr.snoozes import Snoozes
-from helmr_console import countdown
+from helmr.review import words
+from helmr.review.personal import Snoozes
 
 
 class Snoozed:
@@ -33,7 +33,7 @@ class Snoozed:
         until = self.until(wait_id)
         if until is None:
             return ""
-        return f"back in {countdown.span((until - self._now()).total_seconds())}"
+        return f"back in {words.span((until - self._now()).total_seconds())}"
 
     async def look(self) -> bool:
         """Read what is snoozed; whether that has changed."""

@@ -19,7 +19,7 @@ from helmr.client.aio import AsyncClient
 from helmr.client.endpoint import Endpoint
 from helmr.client.retry import Retry
 from helmr.errors import HelmrError, UsageError
-from helmr.held import HOLD_S
+from helmr.review.sending import HOLD_S
 from helmr.safe_text import one_line
 from helmr.state_dir import state_folder
 from helmr_console.app import ConsoleApp

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from helmr.models import EntryInfo
+from helmr.review import words
+from helmr.review.words import short_id
 from helmr.safe_text import one_line
-from helmr_console import countdown
 from helmr_console.entry_lines import EntryLine, entry_line, session_named_in
-from helmr_console.views import short_id
 
 STARTED = "step.started"
 OUTCOMES = ("step.succeeded", "step.failed", "step.abandoned")
@@ -30,7 +30,7 @@ Op = tuple[str | None, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepSpan:
     """A step that started. `end` is the entry of its outcome, if that is known."""
 
     name: str
@@ -54,14 +54,14 @@ def took_text(seconds: float) -> str:
     """`12 ms`, `1.2 s`, `3m`."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
-    return f"{seconds:.1f} s" if seconds < 60 else countdown.span(seconds)
+    return f"{seconds:.1f} s" if seconds < 60 else words.span(seconds)
 
 
 @dataclass(slots=True)
 class Steps:
     """The steps of one session, as far as its entries are known."""
 
-    _by_start: dict[int, Step] = field(default_factory=dict)
+    _by_start: dict[int, StepSpan] = field(default_factory=dict)
     _starts: dict[Op, list[int]] = field(default_factory=dict)
     """Seqs of the starts of an op; it starts again in a later attempt."""
     _ends: dict[Op, dict[int, EntryInfo]] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class Steps:
             op = entry.run_id, entry.op
             if entry.kind == STARTED and entry.seq not in self._by_start:
                 name = str(entry.body.get("name", ""))
-                self._by_start[entry.seq] = Step(name, entry)
+                self._by_start[entry.seq] = StepSpan(name, entry)
                 self._open.add(entry.seq)
                 self._starts.setdefault(op, []).append(entry.seq)
             elif entry.kind in OUTCOMES:
@@ -92,11 +92,11 @@ class Steps:
             joined |= self._join(op)
         return joined
 
-    def at(self, seq: int) -> Step | None:
+    def at(self, seq: int) -> StepSpan | None:
         """The step that started with this entry."""
         return self._by_start.get(seq)
 
-    def of_end(self, entry: EntryInfo) -> Step | None:
+    def of_end(self, entry: EntryInfo) -> StepSpan | None:
         """The step that ended with this entry."""
         if entry.kind not in OUTCOMES or entry.op is None:
             return None
@@ -106,11 +106,11 @@ class Steps:
             (one for one in found if one.end is not None and one.end.seq == entry.seq), None
         )
 
-    def may_run(self, step: Step) -> bool:
+    def may_run(self, step: StepSpan) -> bool:
         """Nothing that is known says that it has ended."""
         return step.end is None and self._stops.get(step.start.run_id, 0) < step.start.seq
 
-    def running(self, op: int | None) -> Step | None:
+    def running(self, op: int | None) -> StepSpan | None:
         """The newest step with this op that may run."""
         opened = (self._by_start[seq] for seq in self._open)
         found = [one for one in opened if one.start.op == op and self.may_run(one)]
@@ -167,9 +167,9 @@ def step_line(
     if steps.may_run(step) and runs(entry.seq):
         for_s = max(0.0, (now() - entry.recorded_at).total_seconds())
         text = f"{_safe_name(step)}  runs"
-        return replace(line, text=text, role="accent", took=countdown.span(for_s), is_live=True)
+        return replace(line, text=text, role="accent", took=words.span(for_s), is_live=True)
     return line
 
 
-def _safe_name(step: Step) -> str:
+def _safe_name(step: StepSpan) -> str:
     return one_line(step.name, 80)

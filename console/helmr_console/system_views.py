@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from helmr.models import NoticeTargetInfo, ScheduleInfo
+from helmr.review import words
 from helmr.safe_text import one_line
-from helmr_console import countdown
 from helmr_console.views import Cell, Row
 
 OUTCOMES = {
@@ -31,9 +31,9 @@ def by_due(one: ScheduleInfo) -> tuple[datetime, str]:
 
 def schedule_row(one: ScheduleInfo, now: datetime) -> Row:
     """due, name, task, when, last outcome, how long ago."""
-    due = countdown.due(one.next_due_at, now).text if one.status == "active" else one.status
+    due = words.due(one.next_due_at, now).text if one.status == "active" else one.status
     text, role = _SHORT.get(one.last_outcome or "", ("never", "muted"))
-    ago = countdown.span((now - one.last_due_at).total_seconds()) if one.last_due_at else ""
+    ago = words.span((now - one.last_due_at).total_seconds()) if one.last_due_at else ""
     return (
         Cell(due, _STATES[one.status]),
         Cell(one_line(one.name, 100)),
@@ -115,7 +115,7 @@ def schedules_line(found: dict[str, ScheduleInfo], now: datetime) -> tuple[str, 
     paused = sum(one.status == "paused" for one in found.values())
     parts = [str(len(found)), *([f"{paused} paused"] if paused else [])]
     parts += [f"{gone} gone"] if gone else []
-    parts += [f"next in {countdown.due(next_due, now).text}"] if next_due else []
+    parts += [f"next in {words.due(next_due, now).text}"] if next_due else []
     return ", ".join(parts), "warning" if gone else ""
 
 
@@ -130,4 +130,4 @@ def targets_line(found: dict[str, NoticeTargetInfo], now: datetime) -> tuple[str
 
 
 def _age(moment: datetime | None, now: datetime) -> str:
-    return "" if moment is None else countdown.span((now - moment).total_seconds())
+    return "" if moment is None else words.span((now - moment).total_seconds())

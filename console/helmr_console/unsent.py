@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from helmr.drafts import DraftStore
+from helmr.review.personal import DraftStore
 from helmr_console.store import Store
 
 

@@ -12,28 +12,21 @@ from datetime import datetime
 from typing import Any
 
 from helmr.filters import is_failed
-from helmr.forms import MISSING
 from helmr.models import (
     Activity,
-    AnswerMode,
-    ClaimInfo,
-    PrincipalInfo,
     RunInfo,
     RunStatus,
     SessionInfo,
     SessionStatus,
     WaitInfo,
-    WaitKind,
     WaitPriority,
     WaitStatus,
 )
+from helmr.review import words
+from helmr.review.words import SUBJECT_CELLS, Urgency, presence, short_id, subject_of
 from helmr.safe_text import one_line
-from helmr_console import countdown
-from helmr_console.countdown import Urgency
 
-SUBJECT_CELLS = 300
 LINE_CELLS = 400
-SHORT_ID_CHARS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,87 +51,11 @@ _ACTIVITY = {
 """Sign and role."""
 
 
-def short_id(value: str) -> str:
-    """The end of an id, which is its random part: `ses_…k4d2a9f`; ids of one second begin alike."""
-    prefix, _, rest = one_line(value, 60).partition("_")
-    return f"{prefix}…{rest[-SHORT_ID_CHARS:]}" if len(rest) > SHORT_ID_CHARS else value
-
-
-def subject_of(wait: WaitInfo) -> str:
-    """What a wait is about (S-17), safe."""
-    if wait.subject:
-        return one_line(wait.subject, SUBJECT_CELLS)
-    if wait.correlation_id:
-        return one_line(wait.correlation_id, SUBJECT_CELLS)
-    where = wait.stream or wait.token_id or wait.kind.value
-    return one_line(f"{wait.task} waits on {where}" if wait.task else where, SUBJECT_CELLS)
-
-
-def initial_of(wait: WaitInfo) -> Any:
-    """What the wait's form starts with."""
-    return wait.initial if wait.initial is not None else MISSING
-
-
 def labelled(wait: WaitInfo) -> str:
     """What a wait is about, with what it says of itself: `Refund? @ada #money`; safe."""
     assignee = f"  @{one_line(wait.assignee, 40)}" if wait.assignee else ""
     tags = "".join(f" #{one_line(tag, 24)}" for tag in wait.tags)
     return f"{subject_of(wait)}{assignee}{tags and ' ' + tags}"
-
-
-def presence(claim: ClaimInfo | None, now: datetime) -> str:
-    """Who is at a wait and for how long yet, `mia, 12m`; empty if nobody is. Safe."""
-    if claim is None or claim.until <= now:
-        return ""
-    return f"{one_line(claim.label, 40)}, {countdown.span((claim.until - now).total_seconds())}"
-
-
-def who(principal: PrincipalInfo | None) -> str:
-    """Who acted, in words: `ana (api_key on-call)`, `callback`, `task`."""
-    if principal is None:
-        return "unknown"
-    name = principal.name or ""
-    if principal.on_behalf_of:
-        return one_line(
-            f"{principal.on_behalf_of} ({principal.type} {name})".replace(" )", ")"), 80
-        )
-    return one_line(f"{name} ({principal.type})" if name else principal.type, 80)
-
-
-def person(principal: PrincipalInfo | None) -> str:
-    """Who acted, in as few words as tell people apart: the person, else the key's name, else what it was."""
-    if principal is None:
-        return "unknown"
-    return one_line(principal.on_behalf_of or principal.name or principal.type, 80)
-
-
-def resolver(wait: WaitInfo) -> str:
-    """Who ended a wait; its escalation, where that answered for people. Empty if that is not known."""
-    if wait.mode is AnswerMode.DEFAULT:
-        return "its escalation's default"
-    return who(wait.resolved_by) if wait.resolved_by is not None else ""
-
-
-def is_by(wait: WaitInfo | None, name: str) -> bool:
-    """Whether this person ended the wait."""
-    by = wait.resolved_by if wait is not None else None
-    return by is not None and by.on_behalf_of == name
-
-
-def wait_over(wait: WaitInfo, now: datetime) -> str:
-    """Why a wait can't be answered, or not any more; empty if it can."""
-    if wait.kind is WaitKind.TIMER:
-        return "a timer is answered by the clock"
-    if wait.kind is WaitKind.SESSION:
-        return "its child sessions answer it"
-    if wait.status is not WaitStatus.PENDING:
-        by = f" by {name}" if (name := resolver(wait)) else ""
-        return f"the wait is {wait.status.value.replace('_', ' ')}{by}"
-    if wait.default_at is not None and wait.default_at <= now:
-        return "its escalation's default answers it now"
-    if wait.deadline_at is not None and wait.deadline_at <= now:
-        return "the deadline has passed; the wait is ending"
-    return ""
 
 
 def wait_row(
@@ -171,10 +88,10 @@ def wait_row(
         sign, due, role = "x", Cell(word, "muted"), "muted"
         if stuck_since is not None:
             due, role = Cell("queued", "warning"), "warning"
-            age = countdown.span((now - stuck_since).total_seconds())
+            age = words.span((now - stuck_since).total_seconds())
             subject = f"{word}, not gone on for {age}: {subject}"
     else:
-        left = countdown.of_wait(wait, now)
+        left = words.of_wait(wait, now)
         subject += f"  {one_line(left.then, 40)}" if left.then else ""
         role = DUE_ROLE.get(left.urgency, "muted")
         sign, due = left.sign(), Cell(left.text, role)
@@ -186,7 +103,7 @@ def wait_row(
     return (
         Cell(sign + PRIORITY_SIGNS.get(wait.priority, ""), due.role),
         due,
-        Cell(countdown.span((now - wait.opened_at).total_seconds()), "muted"),
+        Cell(words.span((now - wait.opened_at).total_seconds()), "muted"),
         Cell(subject, role),
         Cell(one_line(wait.stream or wait.kind.value, 60), "muted"),
         Cell(reference_of(wait), "muted"),
@@ -234,7 +151,7 @@ def session_row(session: SessionInfo, now: datetime) -> Row:
     wait = session.wait
     about = ""
     if wait is not None:
-        due = f" ({countdown.of_wait(wait, now).full_text})" if wait.ends_at is not None else ""
+        due = f" ({words.of_wait(wait, now).full_text})" if wait.ends_at is not None else ""
         about = f"{subject_of(wait)}{due}"
     elif session.queued_at is not None:
         about = queued_text(session.queued_at, now)
@@ -247,7 +164,7 @@ def session_row(session: SessionInfo, now: datetime) -> Row:
         Cell(one_line(session.task, 60), "muted" if ended else ""),
         Cell(about, about_role),
         Cell(one_line(session.external_id or "", 80), "muted"),
-        Cell(countdown.span((now - session.updated_at).total_seconds()), "muted"),
+        Cell(words.span((now - session.updated_at).total_seconds()), "muted"),
         Cell(short_id(session.id), "muted"),
     )
 
@@ -256,8 +173,8 @@ def queued_text(queued_at: datetime, now: datetime) -> str:
     """How long a queued run has not gone on, or when its next attempt begins."""
     waited_s = (now - queued_at).total_seconds()
     if waited_s < 0:
-        return f"next attempt in {countdown.span(-waited_s)}"
-    return f"queued for {countdown.span(waited_s)}, not gone on yet"
+        return f"next attempt in {words.span(-waited_s)}"
+    return f"queued for {words.span(waited_s)}, not gone on yet"
 
 
 def run_row(run: RunInfo, now: datetime) -> Row:
@@ -267,7 +184,7 @@ def run_row(run: RunInfo, now: datetime) -> Row:
     error = run.error
     said = error.text if error else ""
     if not said and run.retry_at is not None:
-        said = f"next attempt at {countdown.clock(run.retry_at)}"
+        said = f"next attempt at {words.clock(run.retry_at)}"
     if not said and run.result is not None:
         said = f"result {json_words(run.result)}"
     end = run.ended_at or now
@@ -276,7 +193,7 @@ def run_row(run: RunInfo, now: datetime) -> Row:
         Cell(status, role.get(status, "")),
         Cell(f"{run.attempt}", "muted"),
         Cell(one_line(str(run.started_by.get("type", "")), 20), "muted"),
-        Cell(countdown.span((end - run.created_at).total_seconds()), "muted"),
+        Cell(words.span((end - run.created_at).total_seconds()), "muted"),
         Cell(one_line(said, LINE_CELLS), "error" if error else ""),
         Cell(short_id(run.id), "muted"),
     )

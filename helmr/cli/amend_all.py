@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from helmr.cli import many, outgoing, printing, questioning
+from helmr.cli import many, printing
 from helmr.cli.describe import value_text
 from helmr.errors import HelmrError
 from helmr.models import WaitInfo
+from helmr.review import question
 
 if TYPE_CHECKING:
     from helmr.cli.exit_codes import ExitCode
@@ -74,7 +75,7 @@ def run(
     def show() -> None:
         printing.table(COLUMNS, [_row(one) for one in amendments])
         for one in [one for one in amendments if one.preview is not None][:1]:
-            printing.write(f"new answer: {questioning.answer_text(one.answer)}")
+            printing.write(f"new answer: {question.answer_text(one.answer)}")
 
     targets = [_target(one) for one in amendments]
     return many.do(targets, amend, show=show, verb="amend", asked=asked)
@@ -95,4 +96,4 @@ def _target(one: Amendment) -> many.Target[Amendment]:
         facts |= {"answer": one.answer, "preview": one.preview.model_dump(mode="json")}
     else:
         facts["detail"] = one.why_not
-    return many.Target(one, {"wait_id": one.wait.id}, outgoing.about(one.wait), facts)
+    return many.Target(one, {"wait_id": one.wait.id}, question.about(one.wait), facts)

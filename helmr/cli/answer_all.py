@@ -2,7 +2,7 @@
 
 The list is read once: what comes later is not in it. What has changed between being shown and being answered, or no
 longer passes the filter, is left out and said. Who is in, in which order, and what is unlike the others is decided by
-`helmr.batches`, as in the console.
+`helmr.review.batches`, as in the console.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from helmr import batches, filters, ids, jsonio
-from helmr.batches import BATCH_MAX, Batch, LeftOut
+from helmr import filters, ids, jsonio
 from helmr.cli import next, printing, reading
 from helmr.cli.clock import now
 from helmr.cli.exit_codes import ExitCode
-from helmr.cli.sending import Sending
+from helmr.cli.sending import BatchAnswers, Sending
 from helmr.errors import BadJson, NotFound, UsageError
 from helmr.filters import Filter
 from helmr.models import WaitInfo
+from helmr.review import batches
+from helmr.review.batches import BATCH_MAX, AnswerBatch, LeftOut
 
 if TYPE_CHECKING:
     from helmr.client import Client
@@ -57,7 +58,7 @@ class Meant:
         )
 
 
-def _read(client: Client, meant: Meant) -> Batch:
+def _read(client: Client, meant: Meant) -> AnswerBatch:
     """Find the waits, in full.
 
     Raises:
@@ -87,7 +88,7 @@ def _read(client: Client, meant: Meant) -> Batch:
                 waits.append(client.waits.get(one.id))
     batch = batches.plan(waits, meant.lead)
     over = tuple(LeftOut(one, f"over the limit of {BATCH_MAX}") for one in more)
-    batch = Batch(batch.items, (*batch.left_out, *over))
+    batch = AnswerBatch(batch.items, (*batch.left_out, *over))
     unlike = [out for out in batch.left_out if out.is_unlike]
     if unlike and meant.lead is None:
         first = batch.items[0].wait
@@ -141,9 +142,13 @@ def run(
     sending = Sending(
         client,
         batch,
-        lambda _: value,
-        is_one_answer=True,
-        refused=lambda wait: "" if meant.holds(wait) else "the filter does not find it any more",
+        BatchAnswers(
+            lambda _: value,
+            is_one=True,
+            refused=lambda wait: (
+                "" if meant.holds(wait) else "the filter does not find it any more"
+            ),
+        ),
         batch_id=batch_id or ids.new_id("batch"),
         override_claim=override_claim,
         json=json,

@@ -14,13 +14,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from helmr import ids, jsonio
-from helmr.batches import Batch, Item, LeftOut
 from helmr.cli import finding, next, printing, reading
 from helmr.cli.exit_codes import ExitCode, exit_code, worst
-from helmr.cli.sending import Sending
+from helmr.cli.sending import BatchAnswers, Sending
 from helmr.errors import BadJson, HelmrError, NotFound, UsageError
 from helmr.forms import assignments
 from helmr.models import HTTP_BODY_BYTES_MAX, WaitInfo, WaitStatus
+from helmr.review.batches import AnswerBatch, Item, LeftOut
 
 if TYPE_CHECKING:
     from helmr.cli.app import Cli
@@ -265,13 +265,11 @@ def run(
         plan = _Plan(client, batch_id, json=json)
         for row in rows_of(source):
             plan.take(row)
-        batch = Batch(tuple(plan.items), tuple(plan.left_out))
+        batch = AnswerBatch(tuple(plan.items), tuple(plan.left_out))
         sending = Sending(
             client,
             batch,
-            lambda wait: plan.answers[wait.id],
-            is_one_answer=False,
-            refused=lambda wait: "",
+            BatchAnswers(lambda wait: plan.answers[wait.id], is_one=False),
             batch_id=batch_id,
             override_claim=override_claim,
             json=json,

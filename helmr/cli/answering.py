@@ -1,7 +1,8 @@
-"""Answering waits one after the other on a terminal: ask, hold, send, say what came of it.
+"""Answering waits one after the other on a terminal: ask, keep with undo, send, say what came of it.
 
-Nothing of an answer leaves before its time has passed, and every answer is in a draft before it is held: a crash
-leaves drafts, and what was not accepted is asked again with what was entered.
+An answer leaves after its grace time, not before, and every answer is in a draft before that: a crash leaves drafts,
+and what was not accepted is asked again with what was entered. What is asked and said is `helmr.review`'s; here are
+the terminal and the gateway.
 """
 
 from __future__ import annotations
@@ -9,29 +10,42 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from helmr import ids, jsonio
-from helmr.cli import printing, questioning
-from helmr.cli.asking import Answer, Asking
+from helmr import durations, ids, jsonio
+from helmr.cli import describe, printing
 from helmr.cli.clock import now
 from helmr.cli.lines import EndOfInput, Lines, LineTooLong
-from helmr.cli.outgoing import Outgoing, about
-from helmr.cli.wait_actions import WaitActions
-from helmr.drafts import DraftStore, beginning
 from helmr.editor import EditorFailed, edit
-from helmr.errors import BadJson
-from helmr.forms import MISSING, Field, Kind, fill, form_of, redacted, tool_call
+from helmr.errors import (
+    BadJson,
+    HelmrError,
+    OutcomeUnknown,
+    TokenCompleted,
+    UsageError,
+    WaitClaimed,
+    WaitResolved,
+)
+from helmr.forms import MISSING, Field, Kind, ToolCall, fill, form_of, redacted, tool_call
 from helmr.forms.questions import Questions, labels, place_of
-from helmr.last_answers import LastAnswers
-from helmr.models import WaitInfo, WaitStatus
+from helmr.models import SendReceipt, TokenAnswerReceipt, WaitInfo, WaitStatus
+from helmr.review import outcome, question
+from helmr.review.personal import AnswerDraft, PersonalFiles, Snoozes, back_at, beginning
+from helmr.review.question import Asking, GivenAnswer
+from helmr.review.sending import PendingSends
 from helmr.safe_text import one_line, typed
-from helmr.snoozes import Snoozes
 
 if TYPE_CHECKING:
     from helmr.client import Client
+
+NOBODY = "-"
+SNOOZE = "1h"
+"""For so long if nothing else is said."""
+
 
 List = Callable[[], Iterable[WaitInfo]]
 
@@ -49,9 +63,7 @@ class Answering:
 
     Args:
         client: Reads waits and sends answers.
-        drafts: Where what was entered is kept until it is accepted.
-        last: Where accepted answers are kept for the next time.
-        snoozes: Where it is kept what was snoozed.
+        files: What the person keeps on this machine.
         waits: The waits to ask, most urgent first; asked for again when all of them were.
         me: On whose behalf is answered.
         hold_s: How long an answer can be taken back.
@@ -62,9 +74,7 @@ class Answering:
     def __init__(
         self,
         client: Client,
-        drafts: DraftStore,
-        last: LastAnswers,
-        snoozes: Snoozes,
+        files: PersonalFiles,
         waits: List,
         *,
         me: str | None,
@@ -73,12 +83,11 @@ class Answering:
         nothing: str,
     ) -> None:
         self._client = client
-        self._drafts = drafts
-        self._last = last
+        self._files = files
         self._waits = waits
-        self._outgoing = Outgoing(client, drafts, last, hold_s=hold_s, ask_again=self._ask_again)
+        self._outgoing = Outgoing(client, files, hold_s=hold_s, ask_again=self._ask_again)
         self._lines = Lines(self._outgoing.send_due)
-        self._actions = WaitActions(client, snoozes, self._lines.ask)
+        self._actions = WaitKeys(client, files.snoozes, self._lines.ask)
         self._me = me
         self._override_claim = override_claim
         self._queue: deque[str] = deque()
@@ -92,11 +101,11 @@ class Answering:
             "s": self._skip,
             "c": self._actions.claim,
             "d": lambda asking: self._go_on_if(self._actions.delegate, asking),
-            questioning.DELEGATE: lambda asking: self._go_on_if(self._actions.delegate, asking),
+            question.DELEGATE: lambda asking: self._go_on_if(self._actions.delegate, asking),
             "z": lambda asking: self._go_on_if(self._actions.snooze, asking),
             "u": self._undo,
-            "m": lambda asking: questioning.show_body(asking.wait),
-            "?": lambda asking: questioning.show_help(asking.questions),
+            "m": lambda asking: _show(question.body_lines(asking.wait)),
+            "?": lambda asking: _show(question.help_lines(asking.questions)),
             "q": self._quit,
         }
 
@@ -133,22 +142,22 @@ class Answering:
     def _one(self, wait_id: str) -> None:
         wait = self._client.waits.get(wait_id)
         if wait.status is not WaitStatus.PENDING:
-            printing.write(f"over meanwhile: {about(wait)}")
+            printing.write(f"over meanwhile: {question.about(wait)}")
             return
         self._asked += 1
         form = form_of(
             wait.json_schema, initial=wait.initial if wait.initial is not None else MISSING
         )
-        begun = beginning(self._drafts.load(wait.id, form.schema_hash), form)
+        begun = beginning(self._files.drafts.load(wait.id, form.schema_hash), form)
         asking = Asking(wait, form, Questions(form, begun.cells), begun.raw, begun.operation_id)
         claim = wait.claim if wait.claim is not None and now() < wait.claim.until else None
         asking.is_claimed = claim is not None and claim.on_behalf_of == self._me is not None
         self._leave_out_early()
         place = f"{self._asked} of {self._asked + len(self._queue)}"
-        questioning.show_wait(wait, place, tool_call(form))
+        _show(wait_lines(wait, place, tool_call(form)))
         if begun.note:
-            printing.write(f"  {one_line(begun.note, None)}: {_entered(asking)}")
-        questioning.show_choices(asking.questions)
+            printing.write(f"  {one_line(begun.note, None)}: {asking.entered}")
+        _show(question.choice_lines(asking.questions))
         try:
             while True:
                 self._key(asking)
@@ -172,7 +181,7 @@ class Answering:
 
     def _key(self, asking: Asking) -> None:
         """One line at the question."""
-        prompt = questioning.key_prompt(
+        prompt = question.key_prompt(
             asking.questions,
             asking.wait,
             has_draft=asking.has_draft,
@@ -183,13 +192,13 @@ class Answering:
         except LineTooLong:
             line = ""
         said, current = line.lower(), asking.questions.current
-        is_choice = questioning.is_chosen(current) and said not in questioning.taken(current)
+        is_choice = question.is_chosen(current) and said not in question.taken(current)
         act = None if said == "d" and is_choice else self._acts.get(said)
         if act is not None:
             act(asking)
-        elif questioning.is_chosen(current):
+        elif question.is_chosen(current):
             self._choose(asking, line)
-        elif line.lower() == questioning.ANSWER:
+        elif line.lower() == question.ANSWER:
             self._fields(asking)
         else:
             printing.write("  a answers; ? says what else there is")
@@ -197,7 +206,7 @@ class Answering:
     def _choose(self, asking: Asking, line: str) -> None:
         asked = asking.questions.current
         assert isinstance(asked, Field), "something is chosen"
-        place = place_of(labels(asked), line, questioning.taken(asked))
+        place = place_of(labels(asked), line, question.taken(asked))
         if place is None:
             printing.write("  that is none of the choices; ? shows all keys")
         elif why := asking.questions.choose(place):
@@ -211,18 +220,18 @@ class Answering:
         while (asked := questions.current) is not None:
             self._keep_entered(asking)
             if asked is not shown:
-                questioning.show_field(asked)
+                _show(question.field_lines(asked))
                 shown = asked
             secret = getattr(asked, "kind", None) is Kind.SECRET
             ask = self._lines.ask_hidden if secret else self._lines.ask
             try:
-                why = questions.take(ask(questioning.field_prompt(asked, questions)))
+                why = questions.take(ask(question.field_prompt(asked, questions)))
             except LineTooLong:
                 why = "the terminal cut this line; e at the question takes long texts"
             except EndOfInput:
                 printing.write("")
                 asking.begin_again()
-                questioning.show_choices(asking.questions)
+                _show(question.choice_lines(asking.questions))
                 return
             if why:
                 printing.write(f"  {one_line(why, 300)}")
@@ -240,13 +249,13 @@ class Answering:
 
     def _as_last(self, asking: Asking) -> None:
         """As the last answer to a wait alike; `k` then answers so."""
-        cells = self._last.cells(asking.wait, asking.form)
+        cells = self._files.last.cells(asking.wait, asking.form)
         if cells is None:
             printing.write("  you answered nothing like this before on this machine")
             return
         asking.questions = Questions(asking.form, cells)
         asking.raw = None
-        printing.write(f"  as last time: {_entered(asking)}; k answers so, a asks with it")
+        printing.write(f"  as last time: {asking.entered}; k answers so, a asks with it")
 
     def _edit(self, asking: Asking) -> None:
         """The whole answer in the editor; what is held goes on leaving meanwhile."""
@@ -274,7 +283,7 @@ class Answering:
         for key, why in built.problems.items():
             printing.write(f"  {one_line(key, 100)}: {one_line(why, 300)}")
         asking.begin_again()
-        questioning.show_choices(asking.questions)
+        _show(question.choice_lines(asking.questions))
 
     def _parsed(self, asking: Asking, text: str) -> None:
         try:
@@ -324,8 +333,8 @@ class Answering:
 
     def _hold(self, asking: Asking, data: Any) -> None:
         draft = asking.draft()
-        shown = questioning.answer_text(redacted(asking.form, data))
-        answer = Answer(
+        shown = question.answer_text(redacted(asking.form, data))
+        answer = GivenAnswer(
             asking.wait,
             data,
             shown,
@@ -337,7 +346,7 @@ class Answering:
         if hold_s:
             printing.write(f"answer: {shown}")
             if (call := tool_call(asking.form)) is not None:
-                questioning.show_changes(call, data)
+                _show(question.change_lines(call, data))
             printing.write(f"sends in {hold_s:g} s · u takes it back")
         self._outgoing.hold(answer)
         raise _Next
@@ -377,4 +386,241 @@ class Answering:
 def _entered(asking: Asking) -> str:
     if asking.raw is not None:
         return one_line(asking.raw, 400)
-    return questioning.answer_text(redacted(asking.form, asking.built().data))
+    return question.answer_text(redacted(asking.form, asking.built().data))
+
+
+class Outgoing:
+    """What one person has answered and may still take back.
+
+    Args:
+        client: Sends.
+        files: Where drafts and accepted answers are kept.
+        hold_s: How long an answer can be taken back.
+        ask_again: Told the id of a wait whose answer was not accepted and may be yet.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        files: PersonalFiles,
+        *,
+        hold_s: float,
+        ask_again: Callable[[str], None],
+    ) -> None:
+        self._client = client
+        self._files = files
+        self._ask_again = ask_again
+        self._silent: list[str] | None = None
+        self.held: PendingSends[GivenAnswer] = PendingSends(hold_s)
+        self.accepted = 0
+
+    def hold(self, answer: GivenAnswer) -> None:
+        """Let it leave in its time."""
+        self.save(answer.draft)
+        self.held.hold(answer, time.monotonic())
+        self.send_due()
+
+    def take_back(self) -> str | None:
+        """The wait whose answer was given last and does not leave; None if nothing is held."""
+        answer = self.held.take_back()
+        if answer is None:
+            return None
+        printing.write(f"taken back, nothing was sent: {question.about(answer.wait)}")
+        return answer.wait.id
+
+    def send_due(self) -> bool:
+        """Send what is due; whether anything was said."""
+        is_first = True
+        while (answer := self.held.take_due(time.monotonic())) is not None:
+            if is_first and self.held.hold_s:
+                self._say("")  # behind the prompt
+            is_first = False
+            self._send(answer)
+        return not is_first
+
+    def give_up(self) -> None:
+        """Whatever ends this: what has not left stays."""
+        while (answer := self.held.take_back()) is not None:
+            printing.write(
+                f"not sent, kept as a draft: {question.about(answer.wait)} · {answer.shown}"
+            )
+
+    def save(self, draft: AnswerDraft) -> None:
+        """Keep what was entered."""
+        try:
+            self._files.drafts.save(draft)
+        except OSError as error:
+            printing.note(f"the draft can't be kept: {error.strerror or error}")
+
+    @contextmanager
+    def unheard(self) -> Iterator[None]:
+        """Another program has the terminal meanwhile; what is to be said is said after it."""
+        self._silent = []
+        try:
+            yield
+        finally:
+            said, self._silent = self._silent, None
+            for line in said:
+                self._say(line)
+
+    def _send(self, answer: GivenAnswer) -> None:
+        self.save(replace(answer.draft, operation_id=answer.operation_id))
+        try:
+            receipt = self._client.waits.answer(
+                answer.wait.id,
+                answer.data,
+                override_claim=answer.override_claim,
+                operation_id=answer.operation_id,
+            )
+        except HelmrError as error:
+            self._refused(answer, error)
+            return
+        self._files.drafts.discard(answer.wait.id)
+        self._keep_as_last(answer)
+        self.accepted += 1
+        self._say(f"accepted: {question.about(answer.wait)} · {receipt_text(receipt)}")
+
+    def _keep_as_last(self, answer: GivenAnswer) -> None:
+        """The console fills forms of waits alike with it."""
+        try:
+            self._files.last.keep(answer.wait, answer.draft)
+        except OSError as error:
+            printing.note(f"the answer can't be kept for the next time: {error.strerror or error}")
+
+    def _refused(self, answer: GivenAnswer, error: HelmrError) -> None:
+        """Nothing was stored, or nobody knows: say so, and keep what was entered."""
+        word = "outcome unknown" if isinstance(error, OutcomeUnknown) else "not accepted"
+        self._say(f"{word}: {question.about(answer.wait)} · {printing.error_text(error)}")
+        came = outcome.of_error(error)
+        if isinstance(error, WaitResolved | TokenCompleted):
+            self._tell_theirs(answer)
+        if isinstance(error, WaitClaimed):
+            self._say("hint: c at the question takes the wait over")
+        elif error.hint:
+            self._say(f"hint: {one_line(error.hint, None)}")
+        self._say(f"your answer is kept as a draft: {answer.shown}")
+        if not came.after.keeps_operation:
+            self.save(answer.draft)
+        if came.after.asks_again:
+            self._ask_again(answer.wait.id)
+
+    def _tell_theirs(self, answer: GivenAnswer) -> None:
+        """What another answered first, in full, and how it differs from this."""
+        with suppress(HelmrError):
+            wait = self._client.waits.get(answer.wait.id)
+            theirs = wait.answer
+            if theirs is None and wait.token_id is not None:
+                theirs = self._client.tokens.get(wait.token_id).data
+            for line in outcome.told(form_of(answer.wait.json_schema), wait, theirs, answer.data):
+                self._say(f"  {line}")
+
+    def _say(self, text: str) -> None:
+        printing.write(text) if self._silent is None else self._silent.append(text)
+
+
+class WaitKeys:
+    """The keys `c`, `d` and `z` of one person.
+
+    Args:
+        client: Claims and assigns.
+        snoozes: Where it is kept what was snoozed.
+        ask: The next line, after this prompt.
+    """
+
+    def __init__(self, client: Client, snoozes: Snoozes, ask: Callable[[str], str]) -> None:
+        self._client = client
+        self._snoozes = snoozes
+        self._ask = ask
+
+    def claim(self, asking: Asking) -> None:
+        """Claim the wait, or release it; another's claim is taken over by the second key only."""
+        wait_id = asking.wait.id
+        try:
+            if asking.is_claimed:
+                self._client.waits.release(wait_id)
+                asking.is_claimed = False
+                printing.write("  released")
+                return
+            made = self._client.waits.claim(wait_id, override_claim=asking.was_told)
+        except WaitClaimed as error:
+            asking.was_told, asking.is_claimed = True, False
+            printing.write(f"  {one_line(error.message, 300)}; c once more takes it over")
+        except HelmrError as error:
+            printing.write(f"  {printing.error_text(error)}")
+        else:
+            asking.is_claimed = made.claim is not None
+            said = describe.claim_text(made.claim) if made.claim is not None else "nobody"
+            printing.write(f"  claimed by {one_line(said, 200)}; c releases it")
+
+    def delegate(self, asking: Asking) -> bool:
+        """Give the wait to somebody; whether it was."""
+        name = self._line(f"give it to ({NOBODY} for nobody, an empty line goes back): ")
+        if not name:
+            return False
+        assignee = None if name == NOBODY else name
+        try:
+            self._client.waits.assign(
+                asking.wait.id, assignee=assignee, operation_id=ids.new_id(ids.OPERATION)
+            )
+            if asking.is_claimed:
+                self._client.waits.release(asking.wait.id)
+        except HelmrError as error:
+            printing.write(f"  {printing.error_text(error)}")
+            return False
+        printing.write(f"  given to {one_line(assignee or 'nobody', 100)}")
+        return True
+
+    def snooze(self, asking: Asking) -> bool:
+        """Put the wait off, for this person only; whether it was."""
+        said = self._line(f"snooze for (like 20m, 4h, 1d; - goes back) [{SNOOZE}]: ")
+        if said in (None, "-"):
+            return False
+        try:
+            snooze = timedelta(seconds=durations.seconds(said or SNOOZE))
+            until = back_at(asking.wait, snooze, now())
+            self._snoozes.snooze(asking.wait.id, until)
+        except UsageError as error:
+            printing.write(f"  {one_line(error.message, 300)}. {one_line(error.hint or '', 300)}")
+            return False
+        except OSError as error:
+            printing.write(f"  it can't be kept: {error.strerror or error}")
+            return False
+        left = durations.spell(round((until - now()).total_seconds()))
+        printing.write(f"  snoozed, back in {left}")
+        return True
+
+    def _line(self, prompt: str) -> str | None:
+        """What is said; None if the person goes back to the question."""
+        try:
+            return self._ask(prompt).strip()
+        except LineTooLong:
+            return None
+        except EndOfInput:
+            printing.write("")
+            return None
+
+
+def wait_lines(wait: WaitInfo, place: str, call: ToolCall | None = None) -> list[str]:
+    """What is asked, with how long it has and who has claimed it now."""
+    claim = wait.claim if wait.claim is not None and now() < wait.claim.until else None
+    return question.wait_lines(
+        wait,
+        place,
+        due=describe.due(wait) or "never",
+        claim=describe.claim_text(claim) if claim is not None else "",
+        call=call,
+    )
+
+
+def receipt_text(receipt: SendReceipt | TokenAnswerReceipt) -> str:
+    """What an accepted answer did, in a line, safe."""
+    if isinstance(receipt, TokenAnswerReceipt):
+        return f"token {receipt.token_id} {receipt.outcome.replace('_', ' ')}"
+    again = ", already accepted before" if receipt.duplicate else ""
+    where = one_line(receipt.stream, 60)
+    return f"record {receipt.seq} on {where}, {receipt.outcome.value}{again}"
+
+
+def _show(lines: Iterable[str]) -> None:
+    for line in lines:
+        printing.write(line)

@@ -9,7 +9,7 @@ import typer
 from helmr.cli import extras, next
 from helmr.cli.app import Cli, command
 from helmr.cli.filtering import Profile
-from helmr.held import HOLD_S
+from helmr.review.sending import HOLD_S
 
 ReadOnly = Annotated[bool, typer.Option("--read-only", help="Look only; nothing can be sent.")]
 Ascii = Annotated[bool, typer.Option("--ascii", help="Signs that every terminal has.")]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from helmr.cli.printing import distance, is_terminal
 from helmr.models import ChunkInfo
-from helmr.wait_words import escalation_texts, next_end
+from helmr.review.words import escalation_texts, next_end
 
 if TYPE_CHECKING:
     from helmr.models import (

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from helmr import batches
-from helmr.batches import Progress
 from helmr.cli import listing, printing
 from helmr.cli.exit_codes import ExitCode, exit_code, worst
 from helmr.errors import HelmrError, UsageError
+from helmr.review import batches
+from helmr.review.batches import Progress
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -15,13 +15,13 @@ from helmr.cli.app import Cli, command
 from helmr.cli.clock import now
 from helmr.cli.filtering import Filter, Profile, waits_filter
 from helmr.errors import UsageError
-from helmr.held import HOLD_S, HOLD_S_MAX
+from helmr.review.sending import HOLD_S, HOLD_S_MAX
 
 if TYPE_CHECKING:
     from helmr.cli.answering import List
     from helmr.client import Client
     from helmr.models import Page, WaitInfo
-    from helmr.snoozes import Snoozes
+    from helmr.review.personal import Snoozes
 
 PAGES_MAX = 25
 """So many pages of the list are read: 5,000 waits."""
@@ -129,7 +129,7 @@ def answer(cli: Cli, wait: str | None, undo_for: str | None, *, override_claim: 
 
 def snoozes() -> Snoozes:
     """What this user snoozed, in the console too."""
-    from helmr.snoozes import Snoozes
+    from helmr.review.personal import Snoozes
     from helmr.state_dir import state_folder
 
     return Snoozes(state_folder(os.environ) / "snoozed")
@@ -137,7 +137,7 @@ def snoozes() -> Snoozes:
 
 def drafted(wanted: filters.Filter) -> frozenset[str]:
     """The waits to which an answer was begun on this machine, if the filter asks for them."""
-    from helmr.drafts import DraftStore
+    from helmr.review.personal import DraftStore
     from helmr.state_dir import state_folder
 
     folder = state_folder(os.environ) / "drafts"
@@ -160,18 +160,13 @@ def ask(
 ) -> None:
     """Ask these waits on the terminal, with the drafts that the console keeps too."""
     from helmr.cli.answering import Answering
-    from helmr.drafts import DraftStore
-    from helmr.last_answers import LastAnswers
+    from helmr.review.personal import PersonalFiles
     from helmr.state_dir import state_folder
 
-    folder = state_folder(os.environ)
-    drafts = DraftStore(folder / "drafts")
-    last = LastAnswers(folder / "answers", cli.on_behalf_of or os.environ.get("USER") or "")
+    person = cli.on_behalf_of or os.environ.get("USER") or ""
     Answering(
         client,
-        drafts,
-        last,
-        snoozes(),
+        PersonalFiles.within(state_folder(os.environ), person),
         waits,
         me=cli.on_behalf_of,
         hold_s=hold_s,

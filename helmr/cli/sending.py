@@ -8,14 +8,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from helmr import batches
-from helmr.batches import Batch, Item, Progress
-from helmr.cli import outgoing, printing, questioning
+from helmr.cli import printing
+from helmr.cli.answering import receipt_text, wait_lines
 from helmr.cli.exit_codes import ExitCode, exit_code, worst
 from helmr.errors import HelmrError, UsageError
 from helmr.models import WaitInfo
+from helmr.review import batches, question
+from helmr.review.batches import AnswerBatch, Item, Progress
 
 if TYPE_CHECKING:
     from helmr.client import Client
@@ -23,15 +25,28 @@ if TYPE_CHECKING:
 NOT_ASKED = "Look with --preview, then say --yes."
 
 
+@dataclass(frozen=True, slots=True)
+class BatchAnswers:
+    """What the waits of a batch are answered with.
+
+    Attributes:
+        of: The answer to a wait.
+        is_one: All get the same, which is shown once.
+        refused: Why a wait is not meant any more, although it has not changed; empty if it is.
+    """
+
+    of: Callable[[WaitInfo], Any]
+    is_one: bool
+    refused: Callable[[WaitInfo], str] = lambda wait: ""
+
+
 class Sending:
     """One batch on its way.
 
     Args:
         client: Reads waits and sends answers.
-        batch: The waits; `answer` has one for each that is in.
-        answer: What a wait is answered with.
-        is_one_answer: All get the same, which is shown once.
-        refused: Why a wait is not meant any more, although it has not changed; empty if it is.
+        batch: The waits.
+        answers: Has one for each that is in.
         batch_id: Names the batch.
         override_claim: Whether waits are answered that another is at.
         json: Whether each wait is a JSON line on stdout.
@@ -40,20 +55,16 @@ class Sending:
     def __init__(
         self,
         client: Client,
-        batch: Batch,
-        answer: Callable[[WaitInfo], Any],
+        batch: AnswerBatch,
+        answers: BatchAnswers,
         *,
-        is_one_answer: bool,
-        refused: Callable[[WaitInfo], str],
         batch_id: str,
         override_claim: bool,
         json: bool,
     ) -> None:
         self._client = client
         self.batch = batch
-        self._answer = answer
-        self._is_one_answer = is_one_answer
-        self._refused = refused
+        self._answers = answers
         self._batch_id = batch_id
         self._override_claim = override_claim
         self._json = json
@@ -79,7 +90,7 @@ class Sending:
                 printing.note("taken back, nothing was sent")
                 raise
         printing.note(f"batch {self._batch_id}")
-        if yes and not self._is_one_answer:
+        if yes and not self._answers.is_one:
             self.tell_left_out()
         self._send()
         return self.code()
@@ -88,24 +99,24 @@ class Sending:
         """Every wait with all of its text and its answer, what is unlike the others first; who is left out."""
         if self._json:
             for item in self.batch.items:
-                more = {} if self._is_one_answer else {"answer": self._answer(item.wait)}
+                more = {} if self._answers.is_one else {"answer": self._answers.of(item.wait)}
                 self._line(item, {"subject": item.wait.subject, "body": item.wait.body, **more})
             self.tell_left_out()
             return
         for place, item in enumerate(self.batch.items, 1):
             bare = item.wait.model_copy(update={"body": None})
-            questioning.show_wait(bare, f"{place} of {len(self.batch.items)}")
+            printing.write("\n".join(wait_lines(bare, f"{place} of {len(self.batch.items)}")))
             if item.unlike:
                 printing.write_line(f"  unlike the others: {item.unlike}")
             if item.wait.body:
-                questioning.show_body(item.wait)
-            if not self._is_one_answer:
-                printing.write(f"  answer: {questioning.answer_text(self._answer(item.wait))}")
+                printing.write("\n".join(question.body_lines(item.wait)))
+            if not self._answers.is_one:
+                printing.write(f"  answer: {question.answer_text(self._answers.of(item.wait))}")
         printing.write("")
         self.tell_left_out()
-        if self._is_one_answer and self.batch.items:
-            answer = self._answer(self.batch.items[0].wait)
-            printing.write(f"answer to each: {questioning.answer_text(answer)}")
+        if self._answers.is_one and self.batch.items:
+            answer = self._answers.of(self.batch.items[0].wait)
+            printing.write(f"answer to each: {question.answer_text(answer)}")
 
     def code(self) -> ExitCode:
         """OK if every wait that was meant is answered, else the worst of what happened."""
@@ -145,26 +156,26 @@ class Sending:
         receipt: dict[str, Any] = {}
         try:
             wait = self._client.waits.get(seen.id)
-            why = batches.changed(seen, wait) or self._refused(wait)
+            why = batches.changed(seen, wait) or self._answers.refused(wait)
             if why:
                 self._codes.add(ExitCode.CONFLICT)
                 self.batch = self.batch.mark(index, Progress.SKIPPED, why)
             else:
                 done = self._client.waits.answer(
                     seen.id,
-                    self._answer(seen),
+                    self._answers.of(seen),
                     override_claim=self._override_claim,
                     batch_id=self._batch_id,
                 )
                 receipt = {"receipt": done.model_dump(mode="json", exclude_none=True)}
-                said = outgoing.receipt_text(done)
+                said = receipt_text(done)
                 self.batch = self.batch.mark(index, Progress.ACCEPTED, said)
         except HelmrError as error:
             self._codes.add(exit_code(error))
             receipt = {"error": error.code}
             text = printing.error_text(error)
             self.batch = self.batch.mark(index, batches.came_of(error), text)
-            if self._is_one_answer and batches.meets_all(error):
+            if self._answers.is_one and batches.meets_all(error):
                 self.batch = self.batch.stop()
         self._line(self.batch.items[index], receipt)
 
@@ -176,7 +187,7 @@ class Sending:
             printing.write_json({**said, "batch_id": self._batch_id, **given})
         else:
             detail = f" · {item.detail}" if item.detail else ""
-            printing.write_line(f"{item.progress.value}: {outgoing.about(item.wait)}{detail}")
+            printing.write_line(f"{item.progress.value}: {question.about(item.wait)}{detail}")
 
     def tell_left_out(self) -> None:
         for out in self.batch.left_out:
@@ -184,7 +195,7 @@ class Sending:
                 said = {"wait_id": out.wait.id, "progress": "left_out"}
                 printing.write_json({**said, "batch_id": self._batch_id, "detail": out.why})
             else:
-                printing.write_line(f"left out: {outgoing.about(out.wait)} · {out.why}")
+                printing.write_line(f"left out: {question.about(out.wait)} · {out.why}")
 
     def _summary(self) -> None:
         printing.note(f"{self.batch.summary()}; batch {self._batch_id}")

@@ -25,9 +25,9 @@ from helmr.cli.clock import now
 from helmr.cli.filtering import Filter, Profile, waits_filter
 from helmr.cli.wording import Said, Words
 from helmr.errors import UsageError
-from helmr.held import HOLD_S
 from helmr.models import AnswerLinkInfo, Page, WaitInfo
-from helmr.wait_words import dry_run_end
+from helmr.review.sending import HOLD_S
+from helmr.review.words import dry_run_end
 
 app = group("See what waits for people, and answer it.")
 

@@ -22,7 +22,7 @@ from helmr.cli.filtering import Filter, Profile, waits_filter
 from helmr.cli.wording import Said, Words
 from helmr.errors import UsageError
 from helmr.forms import assignments
-from helmr.held import HOLD_S
+from helmr.review.sending import HOLD_S
 
 if TYPE_CHECKING:
     from helmr.client import Client

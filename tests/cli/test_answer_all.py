@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from helmr.snoozes import Snoozes
+from helmr.review.personal import Snoozes
 from tests.cli import next_tasks, test_next
 from tests.cli.test_next import Person, output
 from tests.service.stack import Stack

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from helmr.drafts import AnswerDraft
 from helmr.forms import Form, form_of
-from helmr.last_answers import LastAnswers, prefix
 from helmr.models import WaitInfo, WaitKind, WaitStatus
+from helmr.review.personal import AnswerDraft, LastAnswers, prefix
 
 FORM = form_of(
     {

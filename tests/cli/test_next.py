@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from helmr.drafts import DraftStore
+from helmr.review.personal import DraftStore
 from tests.cli import next_tasks
 from tests.cli.conftest import process
 from tests.console.flow.terminal import Terminal

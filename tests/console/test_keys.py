@@ -13,7 +13,7 @@ from textual.widget import Widget
 from textual.worker import Worker
 
 from helmr_console import keys
-from helmr_console.keys import Keys
+from helmr_console.keys import KeyLine
 
 HOPS = 12
 """Messages that one key of `Slow` sets off, one after the other."""
@@ -60,7 +60,7 @@ class Typed(App[int]):
         self.seen: list[str] = []
         self.left_out = 0
         self.hang = asyncio.Event()
-        self.keys = Keys(self, left_out=self._left)
+        self.keys = KeyLine(self, left_out=self._left)
 
     def _left(self, count: int) -> None:
         self.left_out += count

@@ -6,24 +6,31 @@ from collections.abc import Sequence
 from typing import Any
 
 from textual.app import App
+from textual.containers import Vertical
 from textual.content import Content
 
 from helmr.errors import HelmrError, WaitClaimed
-from helmr.forms import Form, form_of, redacted
+from helmr.forms import redacted
 from helmr.forms.model import json_text
-from helmr.models import EntryInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitStatus
+from helmr.models import ClaimInfo, EntryInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitStatus
+from helmr.review import words
+from helmr.review.outcome import AnswerOutcome, Result
+from helmr.review.sending import SendPhase
 from helmr.safe_text import one_line
-from helmr_console import countdown, effects, entry_lines, rival, safe, views
-from helmr_console.actions import Scope
-from helmr_console.held_send import HeldSend
-from helmr_console.outbox import Sending
-from helmr_console.outcome import Outcome, Result
+from helmr_console import effects, entry_lines, safe, views
+from helmr_console.actions import ActionScope
+from helmr_console.keys import REPEATS_WITHIN_S
+from helmr_console.outbox import PendingSend
+from helmr_console.pending_answer import PendingAnswer
 from helmr_console.permits import Permit
 from helmr_console.reads import answer_of, tail
-from helmr_console.screens.base import bindings
-from helmr_console.screens.claiming import ClaimingScreen
+from helmr_console.screens.base import Pairs, bindings
+from helmr_console.screens.entry import FormEntry
 from helmr_console.screens.overlays import TextScreen
-from helmr_console.submission import SendPhase
+from helmr_console.screens.submit import TOO_SOON, SubmitScreen
+from helmr_console.screens.turns import CONTEXT_ENTRIES, Ahead, ReviewTurns, form_for
+from helmr_console.screens.wait_actions import FormClaim, WaitActions
+from helmr_console.widgets import review
 from helmr_console.widgets.call import call_effects
 from helmr_console.widgets.details import dry_run_lines
 from helmr_console.widgets.form import SchemaForm
@@ -39,24 +46,25 @@ from helmr_console.widgets.panes import (
     wait_ids,
 )
 
-CONTEXT_ENTRIES = 30
+REVIEW_SCOPES = (ActionScope.ONE_BY_ONE, ActionScope.DESK)
+REVIEW_HELP = (
+    "Digits and first letters choose, ^s answers and goes on to the next wait. An answer is held for some "
+    "seconds before it leaves: u takes it back, F5 does so while you type. s or F8 skips, c claims or "
+    "releases, d gives it to somebody, z puts it off. A text has the focus at once; Esc goes from it to "
+    "the keys that are letters, and from there away. What was entered is kept as a draft."
+)
 BODY_LINES = 8
 """A body of so many lines stands above the form; a longer one beside it."""
 
 
-def form_for(wait: WaitInfo) -> Form:
-    """What is entered to answer it."""
-    return form_of(wait.json_schema, initial=views.initial_of(wait))
-
-
-class AnswerScreen(ClaimingScreen):
+class AnswerScreen(SubmitScreen):
     """The form for exactly one wait (S-18)."""
 
     ACTION = "answer"
     AREA = "inbox"
     TITLE_TEXT = "Answer"
-    SCOPES = (*ClaimingScreen.SCOPES, Scope.ANSWER)
-    BINDINGS = bindings(*SCOPES)
+    SCOPES = (*SubmitScreen.SCOPES, ActionScope.ANSWER)
+    BINDINGS = bindings(*SCOPES, *REVIEW_SCOPES)
     HELP_TEXT = (
         "Fill the fields; `*` must be. Optional fields are not sent unless you type: ^n goes through not sent, "
         "empty and null. ^s shows exactly what would be sent; ^s again sends it. Esc keeps a draft. "
@@ -68,29 +76,63 @@ class AnswerScreen(ClaimingScreen):
     AnswerScreen.reading #context { width: 3fr; }
     """
 
-    def __init__(self, wait_id: str) -> None:
-        super().__init__(wait_id)
+    def __init__(
+        self, wait_id: str, turns: ReviewTurns | None = None, read: Ahead | None = None
+    ) -> None:
+        super().__init__()
+        self.wait_id = wait_id
         self.wait: WaitInfo | None = None
         self.entries: list[EntryInfo] = []
+        self.fields: FormEntry = self.composes()
+        self.claim = FormClaim(self, wait_id)
+        self.turns = turns
+        self._read = read
         self.aside_width = 0
         """Of the context before it is laid out."""
         self._was_over = ""
         self._theirs: list[Content] = []
         """Another's answer that was first."""
+        if turns is not None:
+            self.SCOPES = (*type(self).SCOPES, *REVIEW_SCOPES)
+            self.TITLE_TEXT = "One by one"
+            self.HELP_TEXT = REVIEW_HELP
+            self.parts = (*self.parts, WaitActions(self))
+        if read is not None:
+            self.wait, self.entries = read.wait, read.entries
+            self.fields.form = SchemaForm(form_for(read.wait), read.begun.cells, read.begun.raw)
+            self.slot = Vertical(self.fields.form, id="slot")
+
+    def opens(self) -> None:
+        """What was read ahead stands there already."""
+        if self._read is None:
+            super().opens()
+            return
+        known = self.console.store.wait(self.wait_id) or self._read.wait
+        changed = {"claim": known.claim, "assignee": known.assignee}
+        self.take(self._read.wait.model_copy(update=changed))
+        self.fields.stands(self._read.begun)
+        self.reads_from_now()
+
+    def is_drawn(self) -> None:
+        """Whoever reads the form is at the wait; the next one is read meanwhile."""
+        self.console.unsent.returned.discard(self.wait_id)
+        self.claim.begin()
+        if self.turns is not None:
+            self.turns.drawn()
 
     async def load(self) -> None:
         """The wait in full, its form, the end of its transcript."""
         wait = await self.console.client.waits.get(self.wait_id)
         self.console.store.put_wait(wait)
         self.take(wait)
-        await self.show_form(form_for(wait))
+        await self.fields.show(form_for(wait))
         self.reads_from_now()
         self.console.background.start(self._load_entries(wait.session_id), group="entries")
 
     def take(self, wait: WaitInfo) -> None:
         """This is the wait."""
-        self.wait = wait
-        self.was_claimed(wait.claim)
+        self.wait = self.fields.last_of = wait
+        self.claim.opened(wait)
 
     # --- what it is about
 
@@ -121,14 +163,14 @@ class AnswerScreen(ClaimingScreen):
         wait, outcome = self.now_wait(), self.submission.outcome
         if outcome is not None and outcome.is_final:
             return outcome.result.value.removeprefix("Not sent: ")
-        return views.wait_over(wait, self.console.store.now()) if wait is not None else ""
+        return words.wait_over(wait, self.console.store.now()) if wait is not None else ""
 
     def facts(self) -> Sequence[Content]:
         """Which wait, and how long it has."""
         wait = self.now_wait()
         if wait is None:
             return (safe.line(f"Asking for {self.wait_id}…", "$c-muted"),)
-        due = countdown.of_wait(wait, self.console.store.now())
+        due = words.of_wait(wait, self.console.store.now())
         role = views.DUE_ROLE.get(due.urgency, "")
         call, answer = self.tool_call(), self.result().data
         if self.has_class("-narrow"):
@@ -153,7 +195,7 @@ class AnswerScreen(ClaimingScreen):
 
     def context_content(self) -> Content:
         """What is asked in full, transcript, then the JSON."""
-        width = (self.aside.size.width or self.aside_width) - 2
+        width = (self.fields.aside.size.width or self.aside_width) - 2
         parts = [*self._theirs, head("Transcript, newest last")]
         parts += [entry_content(entry_lines.entry_line(entry), width) for entry in self.entries]
         beside = self.has_class("-narrow") or (
@@ -167,7 +209,7 @@ class AnswerScreen(ClaimingScreen):
         wait = self.now_wait()
         if wait is not None:
             now = self.console.store.now()
-            due = countdown.of_wait(wait, now)
+            due = words.of_wait(wait, now)
             role = views.DUE_ROLE.get(due.urgency, "")
             parts += [Content(""), *wait_due(wait, due.full_text, role, now), *wait_ids(wait)]
         return lines(parts)
@@ -176,15 +218,23 @@ class AnswerScreen(ClaimingScreen):
         """What the answer causes."""
         if self.wait is None:
             return ()
-        passed = self.overrides
+        passed = self.claim.state.overrides
         over = (f"overrides the claim of {one_line(passed.label, 60)}",) if passed else ()
         called = call_effects(self.tool_call(), self.result().data)
         return (*over, *called, *effects.of_answer(self.wait))
 
     def path(self) -> str:
-        """Inbox > subject > Answer."""
-        what = views.subject_of(self.wait) if self.wait is not None else self.wait_id
+        """Inbox > subject > Answer; in a review Inbox > 3 of 12 > subject."""
+        what = words.subject_of(self.wait) if self.wait is not None else self.wait_id
+        if self.turns is not None:
+            return f"Inbox > {self.turns.queue.asked} of {self.turns.queue.count} > {what[:60]}"
         return f"Inbox > {what[:60]} > Answer"
+
+    def status(self) -> tuple[Pairs, Pairs]:
+        """How far; in a review that nothing has been sent goes without saying: it would take the room of what pends."""
+        left, right = super().status()
+        is_quiet = self.submission.phase is SendPhase.FORM and not self.draft_state
+        return left, () if is_quiet and self.turns is not None else right
 
     def store_changed(self) -> None:
         """The wait may have ended while the form is open: say it, keep the text."""
@@ -194,8 +244,14 @@ class AnswerScreen(ClaimingScreen):
     def tick(self) -> None:
         """The deadline may have passed; the claim has to be renewed."""
         super().tick()
-        self.renew_if_due()
+        self.claim.renew_if_due()
         self._notice_end()
+        if self.turns is not None:
+            self.turns.tick(is_drawn=self.submission.drawn_s is not None)
+
+    def tick_behind(self) -> None:
+        """Who reads help beside the form is still at the wait."""
+        self.claim.renew_if_due()
 
     def _notice_end(self) -> None:
         over = self.over()
@@ -216,7 +272,7 @@ class AnswerScreen(ClaimingScreen):
 
     def _ended(self, over: str) -> tuple[str, ...]:
         wait = self.now_wait()
-        at = f" at {countdown.clock(wait.resolved_at)} UTC" if wait and wait.resolved_at else ""
+        at = f" at {words.clock(wait.resolved_at)} UTC" if wait and wait.resolved_at else ""
         return (
             f"{over[0].upper()}{over[1:]}{at}",
             "your text is kept; o in the inbox opens the session",
@@ -224,18 +280,17 @@ class AnswerScreen(ClaimingScreen):
 
     async def deliver(self, permit: Permit, data: Any) -> SendReceipt | TokenAnswerReceipt:
         """Answer this wait and no other."""
-        return await self.console.writer.answer(
-            permit,
+        return await permit.client.waits.answer(
             self.wait_id,
             data,
-            override_claim=self.overrides is not None,
+            override_claim=self.claim.state.overrides is not None,
             operation_id=self.submission.operation_id,
         )
 
     async def look_again(self, error: HelmrError) -> WaitInfo | None:
         """How the wait stands after a refusal; unknown if that can't be asked."""
         if isinstance(error, WaitClaimed):
-            self.told_of(error)
+            self.claim.lost(error)
         try:
             wait = await self.console.client.waits.get(self.wait_id)
         except HelmrError:
@@ -243,7 +298,7 @@ class AnswerScreen(ClaimingScreen):
         self.console.store.put_wait(wait)
         return wait
 
-    def after_refusal(self, outcome: Outcome) -> None:
+    def after_refusal(self, outcome: AnswerOutcome) -> None:
         """Another was first: show their answer next to this one."""
         super().after_refusal(outcome)
         if outcome.result is Result.RESOLVED:
@@ -260,54 +315,34 @@ class AnswerScreen(ClaimingScreen):
         if theirs is None or self.form is None:
             return
         form = self.form
-        self._theirs = rival.whole(form.form, theirs)
-        self.tell((*said, *rival.compared(form.form, theirs, form.result())), role)
+        self._theirs = review.whole(form.form, theirs)
+        self.tell((*said, *review.compared(form.form, theirs, form.result())), role)
         self.redraw()
 
-    # --- held in place of reviewed
+    # --- pending with undo in place of reviewed
 
     @property
-    def holds(self) -> bool:
-        """Whether ^s holds the answer and leaves out the review."""
+    def has_undo(self) -> bool:
+        """Whether the answer can be taken back, and the form says what is sent: in a review it always does."""
         return (
             self.console.outbox.holds
-            and self.submission.phase is SendPhase.FORM
-            and not self.submission.tried
             and self.form is not None
             and not self.over()
-            and self.overrides is None
-            and self.needs_no_review(self.form)
+            and self.claim.state.overrides is None
+            and (self.turns is not None or not (self.form.is_raw or self.form.form.has_free_text))
         )
 
-    def needs_no_review(self, form: SchemaForm) -> bool:
-        """What is only chosen says on the form what is sent."""
-        return not form.is_raw and not form.form.has_free_text
+    def pend(self, data: Any) -> None:
+        """It leaves in a while, unless it is taken back."""
+        self.console.background.start(self._pend(data), group="hold", holds_keys=True)
 
-    @property
-    def sends_next(self) -> bool:
-        """Whether ^s would hold or send."""
-        return self.holds or super().sends_next
-
-    def labels(self) -> dict[str, str]:
-        """The key says what it does."""
-        return {"review": "Send"} if self.holds else super().labels()
-
-    def do_review(self) -> None:
-        """Hold what needs no review."""
-        if not self.holds:
-            super().do_review()
-            return
-        built = self.checked()
-        if built is not None and self.permit_of_reader() is not None:
-            self.console.background.start(self._hold(built.data), group="hold", holds_keys=True)
-
-    async def _hold(self, data: Any) -> None:
+    async def _pend(self, data: Any) -> None:
         """The draft first, then the outbox, then on."""
         wait, form = self.wait, self.form
         assert wait is not None, "a form was loaded"
         assert form is not None, "a form is filled"
         await self.keep()
-        answer = HeldSend(
+        answer = PendingAnswer(
             self.console,
             wait,
             data,
@@ -317,17 +352,101 @@ class AnswerScreen(ClaimingScreen):
         )
         app = self.app
         self.console.hold(
-            Sending(answer.title, frozenset((wait.id,)), answer.send, lambda: self.taken_back(app))
+            PendingSend(
+                answer.title, frozenset((wait.id,)), answer.send, lambda: self.taken_back(app)
+            )
         )
-        self.leave_held()
+        self.go_on()
 
-    def leave_held(self) -> None:
-        """It is held: on to what comes next."""
-        self.dismiss()
+    def permit_of_reader(self) -> Permit | None:
+        """None, too, if the key may still be down from the wait before: no other was pressed since, and hardly a time.
+
+        Repeats come apart on a slow line, where each could be taken for a press of its own.
+        """
+        if self.turns is not None and self.console.keys.again_s < REPEATS_WITHIN_S:
+            self.console.say(TOO_SOON, "warning")
+            return None
+        return super().permit_of_reader()
 
     def taken_back(self, app: App[Any]) -> None:
-        """Its form again, with what was entered."""
-        app.push_screen(AnswerScreen(self.wait_id))
+        """Its form again, with what was entered; in a review in place of the one that is asked now."""
+        shown = app.screen
+        if self.turns is None or not isinstance(shown, AnswerScreen) or shown.turns is None:
+            app.push_screen(AnswerScreen(self.wait_id))
+        elif shown.submission.phase is not SendPhase.SENDING:
+            giving_way = shown.give_way(self.wait_id)
+            self.console.background.start(giving_way, group="draft", holds_keys=True)
+
+    # --- in a review
+
+    async def give_way(self, wait_id: str) -> None:
+        """Ask that one now, this one after it."""
+        assert self.turns is not None, "in a review"
+        await self.keep()
+        await self.claim.let_go()
+        self.turns.queue.again(wait_id, self.wait_id)
+        self.turns.queue.asked -= 2
+        self.go_on()
+
+    def go_on(self) -> None:
+        """The next one takes its place; outside of a review it closes."""
+        if self.turns is None:
+            self.dismiss()
+            return
+        self.console.line.unsay(TOO_SOON)
+        coming = self.turns.take()
+        if coming is None:
+            self.console.say("That was the last one", "information")
+            self.dismiss()
+            return
+        following = AnswerScreen(*coming)
+        following.aside_width = self.fields.aside.size.width
+        self.app.switch_screen(following)
+
+    def do_skip(self) -> None:
+        """Keep what was entered, and go on."""
+        if self.submission.phase is SendPhase.SENDING:
+            self.console.say("It is being sent; wait for what comes back", "warning")
+            return
+        self.console.background.start(self._skip(), group="draft", holds_keys=True)
+
+    async def _skip(self) -> None:
+        await self.keep()
+        await self.claim.let_go()
+        self.go_on()
+
+    async def let_go_of_it(self) -> None:
+        """Nobody is at it any more."""
+        await self.claim.let_go()
+
+    def wait_in_front(self) -> WaitInfo | None:
+        """The one that is asked, and who is at it."""
+        known = self.console.store.wait(self.wait_id)
+        claim = self.claim.state.own or (known.claim if known is not None else None)
+        return self.wait.model_copy(update={"claim": claim}) if self.wait is not None else None
+
+    def claim_changed(self, claim: ClaimInfo | None) -> None:
+        """What was claimed by a key stays so; what was released is not claimed again."""
+        self.claim.state.set_by_key(claim)
+
+    def seen_to(self) -> None:
+        """On to the next, as if it was skipped."""
+        self.do_skip()
+
+    def labels(self) -> dict[str, str]:
+        """In a review esc gives the letters back before it leaves."""
+        is_keys = self.turns is not None and self.is_typing
+        return {**super().labels(), "back": "Keys"} if is_keys else super().labels()
+
+    def do_back(self) -> None:
+        """In a review out of a text, where letters are no keys; from there away."""
+        is_filling = self.submission.phase is SendPhase.FORM
+        if self.turns is not None and self.is_typing and is_filling:
+            self.set_focus(None)
+            return
+        super().do_back()
+
+    # --- what comes of it
 
     def do_dry_run(self) -> None:
         """What this answer would set off (S-87)."""
@@ -350,15 +469,15 @@ class AnswerScreen(ClaimingScreen):
         if self.app.screen is self:
             self.app.push_screen(TextScreen("What if", dry_run_lines(found)))
 
-    def accepted(self, outcome: Outcome) -> None:
-        """Say it and go on to the next wait."""
-        self.say_accepted(outcome)
-        self.dismiss()
-        self.console.answered(self.wait_id)
-
-    def say_accepted(self, outcome: Outcome) -> None:
-        """What was accepted, and how; it is kept for the next time."""
+    def accepted(self, outcome: AnswerOutcome) -> None:
+        """Say it, keep it for the next time, and go on to the next wait."""
         if self.wait is not None and self.form is not None:
             self.console.keep_as_last(self.wait, self.draft_of(self.wait.id, None))
-        what = one_line(views.subject_of(self.wait), 60) if self.wait is not None else self.wait_id
+        what = one_line(words.subject_of(self.wait), 60) if self.wait is not None else self.wait_id
         self.console.say(f"{outcome.result.value}: {what}; {'; '.join(outcome.lines)}", "receipt")
+        if self.turns is None:
+            self.dismiss()
+            self.console.answered(self.wait_id)
+        else:
+            self.console.answered(self.wait_id)
+            self.go_on()

@@ -12,9 +12,10 @@ from textual.widget import Widget
 
 from helmr.filters import Facts, Fields
 from helmr.models import EntryInfo
+from helmr.review import words
 from helmr.safe_text import one_line
-from helmr_console import countdown, entry_lines, safe, system_views, views
-from helmr_console.actions import Context, Scope
+from helmr_console import entry_lines, safe, system_views, views
+from helmr_console.actions import ActionContext, ActionScope
 from helmr_console.clock import SKEW_SHOWN_S
 from helmr_console.screens.base import Pairs, bindings
 from helmr_console.screens.lists import ListScreen
@@ -43,7 +44,7 @@ class ActivityScreen(ListScreen):
     """What people and their tokens did, newest first."""
 
     AREA = "activity"
-    SCOPES = (Scope.ANYWHERE, Scope.LIST, Scope.AREA)
+    SCOPES = (ActionScope.ANYWHERE, ActionScope.LIST, ActionScope.AREA)
     BINDINGS = bindings(*SCOPES)
     FIELDS = ACTIVITY_FIELDS
     TITLE_TEXT = "Activity, newest first"
@@ -75,11 +76,11 @@ class ActivityScreen(ListScreen):
             return ()
         line = entry_lines.entry_line(entry)
         return (
-            Cell(countdown.clock(entry.recorded_at), "muted"),
+            Cell(words.clock(entry.recorded_at), "muted"),
             Cell(line.by),
             Cell(line.word, line.role),
             Cell(line.text),
-            Cell(views.short_id(entry.session_id), "muted"),
+            Cell(words.short_id(entry.session_id), "muted"),
         )
 
     def facts(self, key: str) -> Facts:
@@ -126,7 +127,7 @@ class SystemScreen(ReadingScreen):
     """How the runtime is, as far as it says."""
 
     AREA = "system"
-    SCOPES = (Scope.ANYWHERE, Scope.SYSTEM)
+    SCOPES = (ActionScope.ANYWHERE, ActionScope.SYSTEM)
     BINDINGS = bindings(*SCOPES)
     HELP_TEXT = (
         "What the gateway says about itself, the feed's age, limits, and errors this console met. "
@@ -151,7 +152,7 @@ class SystemScreen(ReadingScreen):
         """Say what is known."""
         self.store_changed()
 
-    def context(self) -> Context:
+    def context(self) -> ActionContext:
         """Nothing is selected here."""
         return replace(super().context(), row=False)
 
@@ -191,7 +192,7 @@ class SystemScreen(ReadingScreen):
         since = store.stuck()
         if not since:
             return ""
-        age = countdown.span((store.now() - since[0]).total_seconds())
+        age = words.span((store.now() - since[0]).total_seconds())
         runs = "run has" if len(since) == 1 else "runs have"
         return f"{len(since)} answered {runs} not gone on yet, the oldest for {age}"
 
@@ -229,7 +230,7 @@ class SystemScreen(ReadingScreen):
             fact("version", safe.line(health.version, limit=60)),
         ]
         if health.started_at is not None:
-            up = countdown.span((self.console.store.now() - health.started_at).total_seconds())
+            up = words.span((self.console.store.now() - health.started_at).total_seconds())
             parts.append(fact("up for", up))
         for name, value in (
             ("pid", health.pid),

@@ -12,7 +12,7 @@ from textual.widget import Widget
 
 from helmr.safe_text import one_line
 from helmr_console import safe
-from helmr_console.actions import Scope
+from helmr_console.actions import ActionScope
 from helmr_console.attempts import Attempt, OpPair, attempts, beside, summary
 from helmr_console.reads import whole
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
@@ -32,8 +32,8 @@ class AttemptsScreen(ConsoleScreen):
     """Attempts of one run, two at a time."""
 
     AREA = "sessions"
-    SCOPES = (Scope.ANYWHERE, Scope.ATTEMPTS)
-    BINDINGS = bindings(*SCOPES, Scope.LIST)
+    SCOPES = (ActionScope.ANYWHERE, ActionScope.ATTEMPTS)
+    BINDINGS = bindings(*SCOPES, ActionScope.LIST)
     HELP_TEXT = (
         "Each line is an op. A space: the later attempt took over what there was; `=` it was done again and came out "
         "the same; `~` it came out otherwise; `-` and `+` only one of them has it. `[` and `]` show other attempts."

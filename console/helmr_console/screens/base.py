@@ -18,7 +18,7 @@ from textual.widgets import Input, Static, TextArea
 
 from helmr.models import EntryInfo
 from helmr_console import actions
-from helmr_console.actions import BY_ID, Context, Scope
+from helmr_console.actions import BY_ID, ActionContext, ActionScope
 from helmr_console.console import Console
 from helmr_console.permits import Permit, permit
 from helmr_console.widgets.bars import FooterBar, HeaderBar, Pressed, StatusLine
@@ -45,7 +45,7 @@ class HasConsole(Protocol):
 Pairs = tuple[tuple[str, str], ...]
 
 
-def bindings(*scopes: Scope) -> list[BindingType]:
+def bindings(*scopes: ActionScope) -> list[BindingType]:
     """The keys of these scopes. The action's id is the binding's, for the user's key map."""
     return [
         Binding(
@@ -68,15 +68,18 @@ class ConsoleScreen(Screen[None]):
     """A screen of the console.
 
     Subclasses set `SCOPES` (and `BINDINGS = bindings(*SCOPES)`), compose their middle in `body`, and have a
-    method `do_<action id>` for each action they take; the app takes the rest.
+    method `do_<action id>` for each action they take; their `parts` and then the app take the rest.
     """
+
+    parts: tuple[object, ...] = ()
+    """What takes actions beside the screen itself, each by a method `do_<action id>`."""
 
     focused = reactive[Widget | None](None, repaint=False)
     """As Textual's, which paints the whole screen when the focus moves; who has it and who had it paint themselves."""
     _is_opening = True
     _resized_to: Size | None = None
     AUTO_FOCUS = ""  # the filter line, which is not shown, would get it, and keys be lost
-    SCOPES: tuple[Scope, ...] = (Scope.ANYWHERE,)
+    SCOPES: tuple[ActionScope, ...] = (ActionScope.ANYWHERE,)
     AREA = ""
     HELP_TEXT = ""
     DEFAULT_CSS = """
@@ -136,9 +139,15 @@ class ConsoleScreen(Screen[None]):
 
     # --- the gate
 
-    def context(self) -> Context:
+    def context(self) -> ActionContext:
         """What is in front of the operator, for the actions."""
         return self.console.base_context()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """A key of a scope that this very screen does not have is not its key."""
+        if action == "act" and parameters and str(parameters[0]) in BY_ID:
+            return BY_ID[str(parameters[0])].scope in self.SCOPES
+        return super().check_action(action, parameters)
 
     async def action_act(self, action_id: str) -> None:
         """A key, a click in a bar, or a command: all come through here."""
@@ -154,7 +163,8 @@ class ConsoleScreen(Screen[None]):
             self.console.say(f"{action.label}: {reason}", action.refused_as)
             return
         name = "do_" + action_id.replace(".", "_")
-        handler = getattr(self, name, None) or getattr(self.app, name, None)
+        takers = (getattr(part, name, None) for part in (self, *self.parts, self.app))
+        handler = next((taker for taker in takers if taker is not None), None)
         if handler is None:
             return
         done = handler()
@@ -174,7 +184,7 @@ class ConsoleScreen(Screen[None]):
         Raises:
             Refused: Read-only, stale, or the action's own reason.
         """
-        return permit(action_id, self.context())
+        return permit(action_id, self.context(), self.console.client)
 
     def on_pressed(self, event: Pressed) -> None:
         """Clicks in bars are keys."""

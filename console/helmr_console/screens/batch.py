@@ -12,19 +12,20 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from helmr import batches, ids
-from helmr.batches import Batch, Progress
+from helmr import ids
 from helmr.errors import HelmrError, NotFound
 from helmr.forms import Built, form_of, pretty
 from helmr.models import WaitInfo
-from helmr_console import countdown, safe, views
-from helmr_console.actions import Context, Scope
-from helmr_console.outbox import Sending
-from helmr_console.outcome import of_error, of_receipt
-from helmr_console.permits import Permit, Refused
+from helmr.review import batches, words
+from helmr.review.batches import AnswerBatch, Progress
+from helmr.review.outcome import of_error, of_receipt
+from helmr.review.sending import SendPhase
+from helmr_console import safe
+from helmr_console.actions import ActionContext, ActionScope
+from helmr_console.outbox import PendingSend
+from helmr_console.permits import NotPermitted, Permit
 from helmr_console.screens.base import bindings
-from helmr_console.screens.compose import ComposeScreen
-from helmr_console.submission import SendPhase
+from helmr_console.screens.submit import SubmitScreen
 from helmr_console.widgets.fields import SafeInput
 from helmr_console.widgets.panes import asked, head, lines
 
@@ -39,10 +40,10 @@ _SIGN = {
 }
 
 
-class BatchScreen(ComposeScreen):
+class BatchScreen(SubmitScreen):
     """Answers the marked waits of one schema."""
 
-    SCOPES = (Scope.ANYWHERE, Scope.FORM, Scope.BATCH)
+    SCOPES = (ActionScope.ANYWHERE, ActionScope.FORM, ActionScope.BATCH)
     BINDINGS = bindings(*SCOPES)
     ACTION = "batch"
     AREA = "inbox"
@@ -56,9 +57,10 @@ class BatchScreen(ComposeScreen):
 
     def __init__(self, marked: Sequence[str], lead: str) -> None:
         super().__init__()
+        self.fields = self.composes()
         self.marked = list(marked)[: batches.BATCH_MAX]
         self.lead = lead
-        self.plan = Batch(())
+        self.plan = AnswerBatch(())
         self.ids: dict[str, str] = {}
         self.batch_id = ids.new_id("batch")
         self.count = SafeInput(id="count", select_on_focus=False)
@@ -82,7 +84,7 @@ class BatchScreen(ComposeScreen):
         if not self.plan.items:
             self.tell(("none of the marked waits can be answered any more",), "warning")
             return
-        await self.show_form(form_of(self.plan.items[0].wait.json_schema))
+        await self.fields.show(form_of(self.plan.items[0].wait.json_schema))
         await self.slot.mount(
             Vertical(
                 self.to_type,
@@ -114,7 +116,7 @@ class BatchScreen(ComposeScreen):
             parts.append(safe.line(said, "$c-warning", limit=100))
         parts += [
             safe.line(
-                f"  left out: {views.subject_of(out.wait)[:60]}: {out.why}", "$c-warning", limit=200
+                f"  left out: {words.subject_of(out.wait)[:60]}: {out.why}", "$c-warning", limit=200
             )
             for out in self.plan.left_out[:5]
         ]
@@ -137,9 +139,9 @@ class BatchScreen(ComposeScreen):
         parts = [head(self.plan.summary() if self._begun else "In this order")]
         for item in self.plan.items:
             sign, role = _SIGN[item.progress]
-            due = countdown.of_wait(item.wait, now).text
+            due = words.of_wait(item.wait, now).text
             said = f"{item.progress.value}{': ' + item.detail if item.detail else ''}"
-            about = f"{sign} {due:>7}  {views.subject_of(item.wait)[:40]}"
+            about = f"{sign} {due:>7}  {words.subject_of(item.wait)[:40]}"
             parts.append(safe.line(about, role, limit=100))
             parts.append(safe.line(f"           {said}", "$c-muted", limit=200))
             if item.unlike and not self._begun:
@@ -176,7 +178,7 @@ class BatchScreen(ComposeScreen):
         """Inbox > Answer n waits."""
         return f"Inbox > Answer {len(self.plan.items)} marked waits"
 
-    def context(self) -> Context:
+    def context(self) -> ActionContext:
         """Marks are those of this batch."""
         return replace(
             super().context(),
@@ -202,9 +204,9 @@ class BatchScreen(ComposeScreen):
         self._looked_at = following if following < len(self.plan.items) else None
         is_aside = self.has_class("aside")
         if self.has_class("-narrow") and is_aside != (self._looked_at is not None):
-            self.do_context()
+            self.fields.do_context()
         self.redraw()
-        self.aside.scroll_home(animate=False)
+        self.fields.aside.scroll_home(animate=False)
 
     def do_leave_out(self) -> None:
         """Without the wait whose text is shown; the next one's is."""
@@ -240,9 +242,9 @@ class BatchScreen(ComposeScreen):
         """A draft of each first: a console that ends meanwhile has sent none of them."""
         for item in self.plan.items:
             draft = self.draft_of(item.wait.id, None)
-            await asyncio.to_thread(self.console.drafts.save, draft)
+            await asyncio.to_thread(self.console.files.drafts.save, draft)
         self.console.hold(
-            Sending(
+            PendingSend(
                 f"{len(self.plan.items)} answers",
                 frozenset(item.wait.id for item in self.plan.items),
                 partial(self._send_held, permit),
@@ -272,7 +274,7 @@ class BatchScreen(ComposeScreen):
         finally:
             self.console.sending -= 1
         self.submission.phase = SendPhase.FORM
-        self.draft_state = self.plan.summary()
+        self.fields.state = self.plan.summary()
         told = (self.plan.summary(), f"batch {self.batch_id}", "esc goes back to the inbox")
         self.tell(told, "success")
         self.redraw()
@@ -294,13 +296,12 @@ class BatchScreen(ComposeScreen):
     async def _one(self, wait: WaitInfo) -> tuple[Progress, str]:
         try:
             permit = self.permit(self.ACTION)
-        except Refused as refusal:
+        except NotPermitted as refusal:
             return Progress.FAILED, str(refusal)
         if why := batches.changed(wait, self.console.store.wait(wait.id) or wait):
             return Progress.SKIPPED, why
         try:
-            receipt = await self.console.writer.answer(
-                permit,
+            receipt = await permit.client.waits.answer(
                 wait.id,
                 self.submission.data,
                 batch_id=self.batch_id,
@@ -315,7 +316,7 @@ class BatchScreen(ComposeScreen):
                 detail = f"{outcome.result.value.removeprefix('Not sent: ')}; {detail}"
             return progress, detail
         self.console.answered(wait.id)
-        await asyncio.to_thread(self.console.drafts.discard, wait.id)
+        await asyncio.to_thread(self.console.files.drafts.discard, wait.id)
         return Progress.ACCEPTED, of_receipt(receipt).lines[0]
 
     def do_back(self) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-from helmr_console.actions import ACTIONS, Scope
+from helmr.review.words import short_id, subject_of
+from helmr_console.actions import ACTIONS, ActionScope
 from helmr_console.screens.base import ConsoleScreen
 from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.overlays import MenuItem
 from helmr_console.screens.session import SessionScreen
 from helmr_console.themes import THEMES
-from helmr_console.views import short_id, subject_of
 
 ROWS_MAX = 500
 """Waits, and as many sessions."""
@@ -21,7 +21,7 @@ def commands(screen: ConsoleScreen) -> Iterable[MenuItem]:
     """Everything that can be picked while this screen is in front."""
     console, context = screen.console, screen.context()
     for action in ACTIONS:
-        moves = action.scope is Scope.LIST and action.id.startswith("list.")
+        moves = action.scope is ActionScope.LIST and action.id.startswith("list.")
         here = action.scope in screen.SCOPES and not moves and action.id not in ("palette", "back")
         if here and not action.refusal(context):
             detail = f"{console.key_names.get(action.id, action.key_text):<6} {action.help}"

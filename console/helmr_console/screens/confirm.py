@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from textual.content import Content
@@ -12,21 +11,24 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from helmr import ids
-from helmr.models import RunInfo
-from helmr_console import effects, safe
-from helmr_console.actions import Context
-from helmr_console.outcome import Outcome, Result
-from helmr_console.permits import Permit, Writer
+from helmr.errors import HelmrError
+from helmr.models import RunInfo, SessionInfo
+from helmr.review import words
+from helmr.review.outcome import AnswerOutcome, Result, of_error
+from helmr.review.sending import SendPhase
+from helmr_console import effects, safe, views
+from helmr_console.actions import BY_ID, ActionContext, ActionScope
+from helmr_console.permits import Permit
+from helmr_console.retrying import SessionRetry, summary
 from helmr_console.screens.submit import SubmitScreen
-from helmr_console.submission import SendPhase
-from helmr_console.views import short_id
 from helmr_console.widgets.fields import SafeInput
 from helmr_console.widgets.panes import head
 
 ID_END = 7
 """So much of an id is shown in lists, and is typed to confirm."""
-Act = Callable[..., Awaitable[Any]]
-"""Called with the permit and, by its name, the operation id."""
+LISTED_MAX = 12
+Act = Callable[[Permit, str], Awaitable[Any]]
+"""Called with the permit and the operation id; an outcome that it returns is what is said."""
 
 
 class ConfirmScreen(SubmitScreen):
@@ -38,10 +40,11 @@ class ConfirmScreen(SubmitScreen):
         expect: What must be typed; empty needs no typing.
         texts: What it will do.
         given: What was in front when it was opened: session and run, or schedule.
-        area: Where it was opened.
+        listed: What it is done to, where that is more than one thing.
     """
 
     HELP_TEXT = "What it will do stands above; ^s does it, esc leaves everything as it is."
+    IS_REVIEW = True
 
     def __init__(
         self,
@@ -51,17 +54,19 @@ class ConfirmScreen(SubmitScreen):
         *,
         expect: str,
         texts: Sequence[str],
-        given: Context,
-        area: str = "sessions",
+        given: ActionContext,
+        listed: Sequence[Content] = (),
     ) -> None:
         super().__init__()
-        self.AREA = area
+        is_of_system = BY_ID[action_id].scope in (ActionScope.SCHEDULES, ActionScope.NOTICES)
+        self.AREA = "system" if is_of_system else "sessions"
         self.ACTION = action_id
         self.TITLE_TEXT = title
         self._act = act
         self._given = given
         self.expect = expect
         self.texts = texts
+        self._listed = listed
         self.typed = SafeInput(id="typed", select_on_focus=False)
 
     async def load(self) -> None:
@@ -77,7 +82,7 @@ class ConfirmScreen(SubmitScreen):
         if self.expect:
             is_end = self.asked != self.expect
             how = "Type the last seven characters to confirm:  " if is_end else "Type to confirm:  "
-            named = short_id(self.expect) if is_end else self.expect
+            named = words.short_id(self.expect) if is_end else self.expect
             yield Static(Content.assemble((how, "$c-muted"), safe.line(named, "bold")))
             yield self.typed
         yield Static(
@@ -96,26 +101,21 @@ class ConfirmScreen(SubmitScreen):
 
     def facts(self) -> Sequence[Content]:
         """What it does."""
-        return (head("This will"), *(safe.line(f"  {text}", limit=300) for text in self.texts))
+        will = (safe.line(f"  {text}", limit=300) for text in self.texts)
+        return (head("This will"), *will, *self._listed)
 
     def effects(self) -> Sequence[str]:
         """What it does."""
         return self.texts
 
-    @property
-    def sends_next(self) -> bool:
-        """This page is the review."""
-        return self.submission.phase in (SendPhase.FORM, SendPhase.REVIEW)
-
-    def do_review(self) -> None:
-        """This page is the review."""
+    def lacks(self) -> str:
+        """The id, if it was not typed."""
         form = self.submission.phase is SendPhase.FORM
         if form and self.typed.value.strip() not in (self.expect, self.asked):
-            self.tell((f"type {self.asked} to confirm",), "error")
-        elif self.sends_next:
-            self.send_now()
+            return f"type {self.asked} to confirm"
+        return ""
 
-    def context(self) -> Context:
+    def context(self) -> ActionContext:
         """What was in front as it was; freshness and mode as they are."""
         given = self._given
         return replace(
@@ -143,15 +143,22 @@ class ConfirmScreen(SubmitScreen):
         """The title."""
         return f"{self.AREA.capitalize()} > {self.TITLE_TEXT}"
 
-    async def deliver(self, permit: Permit, data: Any) -> Outcome:
+    async def deliver(self, permit: Permit, data: Any) -> AnswerOutcome:
         """Do it."""
-        await self._act(permit, operation_id=self.submission.operation_id)
-        return Outcome(Result.ACCEPTED, (self.TITLE_TEXT,))
+        done = await self._act(permit, self.submission.operation_id)
+        return (
+            done
+            if isinstance(done, AnswerOutcome)
+            else AnswerOutcome(Result.ACCEPTED, (self.TITLE_TEXT,))
+        )
 
 
-def cancelling(writer: Writer, session_id: str, given: Context) -> ConfirmScreen:
+def cancelling(session_id: str, given: ActionContext) -> ConfirmScreen:
     """Cancel a session (S-6)."""
-    act = partial(writer.cancel, session_id=session_id)
+
+    async def act(permit: Permit, operation_id: str) -> None:
+        await permit.client.sessions.open(session_id).cancel(operation_id=operation_id)
+
     texts = (
         "end the session for good: its run, its waits and its pending tokens are cancelled",
         "steps that ran stay done; nothing is undone",
@@ -161,9 +168,13 @@ def cancelling(writer: Writer, session_id: str, given: Context) -> ConfirmScreen
     )
 
 
-def closing(writer: Writer, session_id: str, given: Context, *, end_input: bool) -> ConfirmScreen:
+def closing(session_id: str, given: ActionContext, *, end_input: bool) -> ConfirmScreen:
     """Close a session (S-6). `end_input`: its run waits, and goes on without an answer."""
-    act = partial(writer.close, session_id=session_id, end_input=end_input)
+
+    async def act(permit: Permit, operation_id: str) -> None:
+        session = permit.client.sessions.open(session_id)
+        await session.close(end_input=end_input, operation_id=operation_id)
+
     texts = ["take no more input; the transcript stays readable"]
     if end_input:
         texts.append("end the input it waits for: the run goes on without an answer")
@@ -172,9 +183,69 @@ def closing(writer: Writer, session_id: str, given: Context, *, end_input: bool)
     )
 
 
-def retrying(writer: Writer, run: RunInfo, given: Context) -> ConfirmScreen:
+def retrying(run: RunInfo, given: ActionContext) -> ConfirmScreen:
     """Start the next attempt of a run (S-5)."""
-    act = partial(writer.retry, run_id=run.id)
+
+    async def act(permit: Permit, operation_id: str) -> None:
+        await permit.client.runs.retry(run.id, operation_id=operation_id)
+
     return ConfirmScreen(
         "run.retry", "Retry run", act, expect="", texts=effects.of_retry(run), given=given
     )
+
+
+def retrying_all(
+    sessions: Sequence[SessionInfo], given: ActionContext, begun: Callable[[set[str]], object]
+) -> ConfirmScreen:
+    """Retry what failed in these sessions, each by an operation of its own; of several the number is typed.
+
+    Args:
+        sessions: Whose newest runs failed or are blocked.
+        given: What was in front.
+        begun: Called with the sessions whose runs begin their next attempt.
+    """
+    retries = [SessionRetry(one, ids.new_id(ids.OPERATION)) for one in sessions]
+    count = len(retries)
+
+    async def act(permit: Permit, operation_id: str) -> AnswerOutcome:
+        """One after the other; one that is refused holds none of the others back."""
+        for retry in retries:
+            if retry.outcome is not None and not retry.outcome.is_open:
+                continue
+            try:
+                run_id = retry.session.run_id or ""
+                await permit.client.runs.retry(run_id, operation_id=retry.operation_id)
+                retry.succeeded()
+            except HelmrError as error:
+                retry.outcome = of_error(error)
+                if retry.outcome.is_open:
+                    break  # the gateway is away: the same operations are tried again
+        outcome = summary(retries)
+        if outcome.is_done:
+            done = (one for one in retries if one.outcome is not None and one.outcome.is_done)
+            begun({one.session.id for one in done})
+        return outcome
+
+    return ConfirmScreen(
+        "sessions.retry",
+        "Retry" if count == 1 else f"Retry {count} sessions",
+        act,
+        expect="" if count == 1 else str(count),
+        texts=effects.of_retries(sessions),
+        given=given,
+        listed=_failures(sessions),
+    )
+
+
+def _failures(sessions: Sequence[SessionInfo]) -> Sequence[Content]:
+    rows = [
+        safe.line(
+            f"  {words.short_id(one.id)}  {one.task}  {views.error_line(one)}",
+            "$c-error",
+            limit=200,
+        )
+        for one in sessions[:LISTED_MAX]
+    ]
+    more = len(sessions) - LISTED_MAX
+    tail = [head(f"  … and {more} more")] if more > 0 else []
+    return (Content(""), head("Failed or blocked"), *rows, *tail)

@@ -18,15 +18,15 @@ from helmr.difflines import DiffLine, diff
 from helmr.errors import HelmrError, SessionChanged
 from helmr.forms import form_of
 from helmr.models import REASON_MAX, RewindPreview, WaitInfo
-from helmr_console import countdown, safe, views
-from helmr_console.outcome import Outcome, Result
-from helmr_console.permits import Permit, Writer
+from helmr.review import words
+from helmr.review.outcome import AnswerOutcome, Result
+from helmr.review.sending import SendPhase
+from helmr_console import safe
+from helmr_console.permits import Permit
 from helmr_console.preview_lines import Line, preview_lines, repeated
 from helmr_console.reads import answer_of
-from helmr_console.screens.compose import ComposeScreen
 from helmr_console.screens.submit import SubmitScreen
-from helmr_console.set_aside import Place
-from helmr_console.submission import SendPhase
+from helmr_console.set_aside import CorrectionPlace
 from helmr_console.widgets.fields import SafeInput
 from helmr_console.widgets.panes import TextPane, asked, fact, head, lines
 
@@ -61,6 +61,7 @@ class CorrectionScreen(SubmitScreen):
     """What a correction would do; sent by ctrl+s once a reason and the number of repeated steps are given."""
 
     AREA = "sessions"
+    IS_REVIEW = True
     HELP_TEXT = (
         "What stands in red may happen a second time in the world outside: a step that ran runs again, under another "
         "key. Nothing is deleted; what is set aside stays in the transcript. The reason does, too."
@@ -86,14 +87,14 @@ class CorrectionScreen(SubmitScreen):
         self.seen: RewindPreview | None = None
         self.is_done = False
         self._has_changed = False
-        self.preview = TextPane("What it does", id="preview")
-        self.preview.border_subtitle = Content("pgup pgdn scroll")
+        self.effect = TextPane("What it does", id="preview")
+        self.effect.border_subtitle = Content("pgup pgdn scroll")
         self.reason = SafeInput(id="reason", select_on_focus=False)
         self.typed = SafeInput(id="typed", select_on_focus=False)
 
     def above(self) -> Iterable[Widget]:
         """What it does, above what is asked."""
-        yield self.preview
+        yield self.effect
 
     async def load(self) -> None:
         """What it would do, then the fields."""
@@ -107,7 +108,7 @@ class CorrectionScreen(SubmitScreen):
     async def _look(self) -> None:
         if self.correction.look is not None:
             self.seen = await self.correction.look(self.console.client)
-        self.preview.say(lines([_line(text, role) for text, role in self._lines()]))
+        self.effect.say(lines([_line(text, role) for text, role in self._lines()]))
 
     def _lines(self) -> Sequence[Line]:
         if self.seen is None:
@@ -150,21 +151,16 @@ class CorrectionScreen(SubmitScreen):
     def action_page(self, by: int) -> None:
         """Scroll what it does, wherever the focus is."""
         if by > 0:
-            self.preview.scroll_page_down(animate=False)
+            self.effect.scroll_page_down(animate=False)
         else:
-            self.preview.scroll_page_up(animate=False)
+            self.effect.scroll_page_up(animate=False)
 
     def on_input_submitted(self, event: SafeInput.Submitted) -> None:
         """Enter goes on to the next field."""
         event.stop()
         self.focus_next()
 
-    @property
-    def sends_next(self) -> bool:
-        """This page is the review."""
-        return self.submission.phase in (SendPhase.FORM, SendPhase.REVIEW)
-
-    def _lacks(self) -> str:
+    def lacks(self) -> str:
         """What is still to be typed."""
         reason, typed = self.reason.value.strip(), self.typed.value.strip()
         if not reason:
@@ -184,29 +180,19 @@ class CorrectionScreen(SubmitScreen):
         """How many steps may run again; with none there is nothing to count."""
         return repeated(self.seen) if self.seen is not None else 0
 
-    def do_review(self) -> None:
-        """This page is the review."""
-        if not self.sends_next:
-            return
-        lacks = self._lacks()
-        if lacks:
-            self.tell((lacks,), "error")
-        else:
-            self.send_now()
-
-    async def deliver(self, permit: Permit, data: Any) -> Outcome:
+    async def deliver(self, permit: Permit, data: Any) -> AnswerOutcome:
         """Do it."""
         said = await self.correction.act(
             permit, self.seen, self.reason.value.strip(), self.submission.operation_id
         )
-        return Outcome(Result.ACCEPTED, (said,))
+        return AnswerOutcome(Result.ACCEPTED, (said,))
 
     async def look_again(self, error: HelmrError) -> WaitInfo | None:
         """The session may have gone on since it was looked at."""
         self._has_changed = isinstance(error, SessionChanged)
         return None
 
-    def after_refusal(self, outcome: Outcome) -> None:
+    def after_refusal(self, outcome: AnswerOutcome) -> None:
         """It would do something else now: show that, and ask for the number again."""
         if self._has_changed:
             self._has_changed = False
@@ -221,13 +207,13 @@ class CorrectionScreen(SubmitScreen):
         self.redraw()
         self.reads_from_now()
 
-    def accepted(self, outcome: Outcome) -> None:
+    def accepted(self, outcome: AnswerOutcome) -> None:
         """Who opened it goes on."""
         self.is_done = True
         super().accepted(outcome)
 
 
-class AmendScreen(ComposeScreen):
+class AmendScreen(SubmitScreen):
     """The form of an answered wait, filled with its answer; what changing it does is the next screen's."""
 
     ACTION = "amend"
@@ -240,6 +226,7 @@ class AmendScreen(ComposeScreen):
 
     def __init__(self, wait_id: str) -> None:
         super().__init__()
+        self.fields = self.composes()
         self.wait_id = wait_id
         self.wait: WaitInfo | None = None
         self.before: Any = None
@@ -248,8 +235,8 @@ class AmendScreen(ComposeScreen):
         """The wait in full and what it was answered with."""
         self.wait = await self.console.client.waits.get(self.wait_id)
         self.before = await answer_of(self.console.client, self.wait)
-        first = self.before if self.before is not None else views.initial_of(self.wait)
-        await self.show_form(
+        first = self.before if self.before is not None else words.initial_of(self.wait)
+        await self.fields.show(
             form_of(self.wait.json_schema, initial=first, is_answered=self.before is not None)
         )
 
@@ -262,8 +249,8 @@ class AmendScreen(ComposeScreen):
         wait = self.wait
         if wait is None:
             return (safe.line(f"Asking for {self.wait_id}…", "$c-muted"),)
-        at = f" at {countdown.clock(wait.resolved_at)} UTC" if wait.resolved_at else ""
-        by = f" by {name}" if (name := views.resolver(wait)) else ""
+        at = f" at {words.clock(wait.resolved_at)} UTC" if wait.resolved_at else ""
+        by = f" by {name}" if (name := words.resolver(wait)) else ""
         parts = [
             *asked(wait, lines_max=BODY_LINES),
             fact("was", safe.line(f"{wait.status.value.replace('_', ' ')}{by}{at}", limit=200)),
@@ -280,7 +267,7 @@ class AmendScreen(ComposeScreen):
 
     def path(self) -> str:
         """Sessions > subject > Amend answer."""
-        what = views.subject_of(self.wait) if self.wait is not None else self.wait_id
+        what = words.subject_of(self.wait) if self.wait is not None else self.wait_id
         return f"Sessions > {what[:50]} > {self.TITLE_TEXT}"
 
     def labels(self) -> dict[str, str]:
@@ -302,7 +289,7 @@ class AmendScreen(ComposeScreen):
         if not any(line.sign in "~+-" for line in changed):
             self.tell(("that is the answer it has; change something",), "warning")
             return
-        screen = CorrectionScreen(amending(self.console.writer, wait, built.data, changed))
+        screen = CorrectionScreen(amending(wait, built.data, changed))
         self.app.push_screen(screen, partial(self._looked_at, screen))
 
     def _looked_at(self, screen: CorrectionScreen, _: None) -> None:
@@ -314,36 +301,38 @@ class AmendScreen(ComposeScreen):
         self.dismiss()
 
 
-def amending(writer: Writer, wait: WaitInfo, data: Any, changed: Sequence[DiffLine]) -> Correction:
+def amending(wait: WaitInfo, data: Any, changed: Sequence[DiffLine]) -> Correction:
     """Give a resolved wait another answer (S-79)."""
 
     async def act(
         permit: Permit, seen: RewindPreview | None, reason: str, operation_id: str
     ) -> str:
         assert seen is not None
-        run = await writer.amend(
-            permit, wait.id, data, seen, reason=reason, operation_id=operation_id
+        run = await permit.client.waits.amend(
+            wait.id, data, preview=seen, reason=reason, operation_id=operation_id
         )
         return f"amended; the run goes on as attempt {run.attempt}"
 
     return Correction(
         "amend",
         "Amend answer",
-        (("of", views.subject_of(wait)), ("wait", wait.id)),
+        (("of", words.subject_of(wait)), ("wait", wait.id)),
         act,
         look=lambda client: client.waits.preview_amend(wait.id),
         changed=changed,
     )
 
 
-def rewinding(writer: Writer, place: Place) -> Correction:
+def rewinding(place: CorrectionPlace) -> Correction:
     """Take a run back to before an op (S-75)."""
 
     async def act(
         permit: Permit, seen: RewindPreview | None, reason: str, operation_id: str
     ) -> str:
         assert seen is not None
-        run = await writer.rewind(permit, seen, reason=reason, operation_id=operation_id)
+        run = await permit.client.runs.rewind(
+            seen.run_id, preview=seen, reason=reason, operation_id=operation_id
+        )
         return f"taken back to op {seen.to_op}; the run goes on as attempt {run.attempt}"
 
     def look(client: AsyncClient) -> Awaitable[RewindPreview]:
@@ -353,17 +342,16 @@ def rewinding(writer: Writer, place: Place) -> Correction:
     return Correction("rewind", "Rewind", facts, act, look=look)
 
 
-def forking(writer: Writer, session_id: str, place: Place, made: list[str]) -> Correction:
+def forking(session_id: str, place: CorrectionPlace, made: list[str]) -> Correction:
     """Start a session that begins with another's past (S-86). `made` gets its id."""
 
     async def act(
         permit: Permit, seen: RewindPreview | None, reason: str, operation_id: str
     ) -> str:
-        session = await writer.fork(
-            permit, session_id, **place.named, reason=reason, operation_id=operation_id
-        )
-        made.append(session.id)
-        return f"forked as {session.id}"
+        session = permit.client.sessions.open(session_id)
+        forked = await session.fork(**place.named, reason=reason, operation_id=operation_id)
+        made.append(forked.session.id)
+        return f"forked as {forked.session.id}"
 
     texts = (
         "A new session begins with copies of all entries up to there, and goes on by itself.",

@@ -6,6 +6,7 @@ import asyncio
 from functools import partial
 
 from helmr.models import Activity, SessionStatus
+from helmr.review.words import subject_of
 from helmr.safe_text import one_line
 from helmr_console.actions import BY_ID
 from helmr_console.entry_lines import session_named_in
@@ -14,8 +15,7 @@ from helmr_console.screens.base import ConsoleScreen
 from helmr_console.screens.correct import AmendScreen, CorrectionScreen, forking, rewinding
 from helmr_console.screens.overlays import MenuItem, PickScreen
 from helmr_console.session_detail import SessionDetail
-from helmr_console.set_aside import Place, place_of, place_of_wait
-from helmr_console.views import subject_of
+from helmr_console.set_aside import CorrectionPlace, place_of, place_of_wait
 from helmr_console.widgets.session_tabs import SessionTabs, Tab
 
 MENU = ("amend", "rewind", "fork", "send")
@@ -37,14 +37,14 @@ class CorrectingScreen(ConsoleScreen):
         raise NotImplementedError
 
     @property
-    def place(self) -> Place:
+    def place(self) -> CorrectionPlace:
         """What can be corrected at what is under the cursor."""
         detail, tabs = self.detail, self.tabs
         session, newest = detail.summary, detail.newest_run
         if tabs.tab is Tab.WAITS and tabs.wait is not None:
             return place_of_wait(tabs.wait, session=session, newest=newest)
         if tabs.tab is not Tab.TRANSCRIPT:
-            return Place()
+            return CorrectionPlace()
         entry = tabs.transcript.current
         aside = tabs.transcript.aside
         return place_of(
@@ -73,12 +73,12 @@ class CorrectingScreen(ConsoleScreen):
 
     def do_rewind(self) -> None:
         """The run back to before this."""
-        self.app.push_screen(CorrectionScreen(rewinding(self.console.writer, self.place)))
+        self.app.push_screen(CorrectionScreen(rewinding(self.place)))
 
     def do_fork(self) -> None:
         """A session of its own from here."""
         made: list[str] = []
-        fork = forking(self.console.writer, self.detail.session_id, self.place, made)
+        fork = forking(self.detail.session_id, self.place, made)
         self.app.push_screen(CorrectionScreen(fork), partial(self._forked, made))
 
     def _forked(self, made: list[str], _: None) -> None:

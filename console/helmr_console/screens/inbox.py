@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from textual.content import Content
@@ -11,19 +11,21 @@ from textual.timer import Timer
 
 from helmr import filters
 from helmr.filters import Facts
-from helmr.models import EntryInfo, WaitInfo
+from helmr.models import ClaimInfo, EntryInfo, WaitInfo
+from helmr.review import words
 from helmr_console import grouping, safe, views
-from helmr_console.actions import Context, Scope
+from helmr_console.actions import ActionContext, ActionScope
 from helmr_console.grouping import By
 from helmr_console.reads import tail
 from helmr_console.screens.answer import AnswerScreen
 from helmr_console.screens.base import Pairs, bindings
 from helmr_console.screens.batch import BatchScreen
-from helmr_console.screens.desk import DeskScreen
+from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.named_filters import NamedFilters
-from helmr_console.screens.one_by_one import OneByOneScreen
 from helmr_console.screens.overlays import copy_menu
 from helmr_console.screens.session import SessionScreen
+from helmr_console.screens.turns import ReviewTurns
+from helmr_console.screens.wait_actions import WaitActions
 from helmr_console.views import Cell, Row
 from helmr_console.widgets.lines import Column
 from helmr_console.widgets.panes import head, lines, nothing_here, wait_content
@@ -42,11 +44,18 @@ class Preview:
     entries: tuple[EntryInfo, ...]
 
 
-class InboxScreen(NamedFilters, DeskScreen):
+class InboxScreen(ListScreen):
     """Where an operator spends the night."""
 
     AREA = "inbox"
-    SCOPES = (Scope.ANYWHERE, Scope.LIST, Scope.AREA, Scope.MARKS, Scope.WAITS, Scope.DESK)
+    SCOPES = (
+        ActionScope.ANYWHERE,
+        ActionScope.LIST,
+        ActionScope.AREA,
+        ActionScope.MARKS,
+        ActionScope.WAITS,
+        ActionScope.DESK,
+    )
     BINDINGS = bindings(*SCOPES)
     FIELDS = filters.WAIT_FIELDS
     TITLE_TEXT = "Inbox"
@@ -68,6 +77,7 @@ class InboxScreen(NamedFilters, DeskScreen):
 
     def __init__(self) -> None:
         super().__init__()
+        self.parts = (WaitActions(self), NamedFilters(self))
         self.show_ended = False
         self.by = By.NOTHING
         self._heads: dict[str, str] = {}
@@ -131,6 +141,10 @@ class InboxScreen(NamedFilters, DeskScreen):
             return frozenset()
         snoozed = self.console.snoozed
         return frozenset(one for one in self.console.store.waits if snoozed.until(one) is not None)
+
+    def filters(self) -> Mapping[str, str]:
+        """Those of the profile."""
+        return self.console.profile.filters
 
     def facts(self, key: str) -> Facts:
         """What the filter sees."""
@@ -288,10 +302,10 @@ class InboxScreen(NamedFilters, DeskScreen):
 
     # --- actions
 
-    def context(self) -> Context:
+    def context(self) -> ActionContext:
         """Which wait, and whether it can be answered."""
         wait = self.selected()
-        over = views.wait_over(wait, self.console.store.now()) if wait is not None else ""
+        over = words.wait_over(wait, self.console.store.now()) if wait is not None else ""
         if grouping.group_of(self.list.cursor or "") is not None:
             over = "a heading is selected; j goes to its first wait"
         elif self.list.cursor is not None and (
@@ -303,7 +317,7 @@ class InboxScreen(NamedFilters, DeskScreen):
             super().context(),
             wait=wait is not None,
             wait_over=over,
-            own_answer=bool(over) and views.is_by(ended, self.console.identity),
+            own_answer=bool(over) and words.is_by(ended, self.console.identity),
         )
 
     def do_zoom(self) -> None:
@@ -316,6 +330,9 @@ class InboxScreen(NamedFilters, DeskScreen):
         self.do_zoom() if self.has_class("-narrow") else self.do_session()
 
     wait_in_front = selected
+
+    def claim_changed(self, claim: ClaimInfo | None) -> None:
+        """The row says it."""
 
     def seen_to(self) -> None:
         """It leaves the list at once."""
@@ -332,7 +349,9 @@ class InboxScreen(NamedFilters, DeskScreen):
         keys = [key for key in self.list.keys if key in self.console.store.waits]
         if cursor in keys:
             begun = keys[keys.index(cursor) :]
-            OneByOneScreen.begin(self.app, self.console, begun, super().keys)
+            coming = ReviewTurns(self.console, begun, super().keys).take()
+            if coming is not None:
+                self.app.push_screen(AnswerScreen(*coming))
 
     def do_session(self) -> None:
         """Its session."""

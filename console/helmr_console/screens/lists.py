@@ -14,9 +14,9 @@ from textual.widgets import Input
 
 from helmr.errors import BadFilter
 from helmr.filters import Facts, Fields, Filter, parse
+from helmr.review.queue import KeyedList
 from helmr.safe_text import one_line
-from helmr_console.actions import Context
-from helmr_console.merge import KeyedList
+from helmr_console.actions import ActionContext
 from helmr_console.screens.base import ConsoleScreen, Pairs
 from helmr_console.views import Row
 from helmr_console.widgets.fields import SafeInput
@@ -185,7 +185,7 @@ class ListScreen(ConsoleScreen):
         event.stop()
         await self.perform("open")
 
-    def context(self) -> Context:
+    def context(self) -> ActionContext:
         """Rows and marks."""
         base = super().context()
         return replace(

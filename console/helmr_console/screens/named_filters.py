@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from textual.containers import Vertical
@@ -15,30 +15,30 @@ from helmr.errors import HelmrError
 from helmr.profiles import BUILT_IN, NAME_MAX
 from helmr.safe_text import one_line
 from helmr_console import safe
-from helmr_console.actions import Scope
+from helmr_console.actions import ActionScope
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
 from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.overlays import MenuItem, PickScreen
 from helmr_console.widgets.fields import PasteCut, SafeInput
 
 
-class NamedFilters(ListScreen):
-    """A list that can be filtered by the filters of the profile."""
+class NamedFilters:
+    """The keys that pick a filter of a list by its name, and save one."""
 
-    def filters(self) -> Mapping[str, str]:
-        """Those of the profile."""
-        return self.console.profile.filters
+    def __init__(self, page: ListScreen) -> None:
+        self._page = page
 
     def do_filter_pick(self) -> None:
         """One of the filters that have a name, or none."""
-        found = [MenuItem("all", "no filter", partial(self.set_filter, ""))]
-        for name, text in self.filters().items():
-            found.append(MenuItem(one_line(name, 60), text, partial(self.set_filter, text)))
-        self.app.push_screen(PickScreen("Filters", found, typed=True))
+        page = self._page
+        found = [MenuItem("all", "no filter", partial(page.set_filter, ""))]
+        for name, text in page.filters().items():
+            found.append(MenuItem(one_line(name, 60), text, partial(page.set_filter, text)))
+        page.app.push_screen(PickScreen("Filters", found, typed=True))
 
     def do_filter_save(self) -> None:
         """The name is asked on a page of its own."""
-        self.app.push_screen(SaveFilterScreen(self.filter_text))
+        self._page.app.push_screen(SaveFilterScreen(self._page.filter_text))
 
 
 class SaveFilterScreen(ConsoleScreen):
@@ -48,7 +48,7 @@ class SaveFilterScreen(ConsoleScreen):
         text: The filter.
     """
 
-    SCOPES = (Scope.ANYWHERE,)
+    SCOPES = (ActionScope.ANYWHERE,)
     BINDINGS = bindings(*SCOPES)
     AREA = "inbox"
     DEFAULT_CSS = """

@@ -15,7 +15,7 @@ from textual.widgets import Input
 
 from helmr.safe_text import one_line
 from helmr_console import safe
-from helmr_console.actions import Scope, in_scopes, key_name
+from helmr_console.actions import ActionScope, in_scopes, key_name
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
 from helmr_console.views import Cell, Row
 from helmr_console.widgets.fields import SafeInput
@@ -32,8 +32,8 @@ HELP_LINE_CELLS = 400
 class TextScreen(ConsoleScreen):
     """A text in full."""
 
-    SCOPES = (Scope.ANYWHERE,)
-    BINDINGS = bindings(*SCOPES, Scope.LIST)
+    SCOPES = (ActionScope.ANYWHERE,)
+    BINDINGS = bindings(*SCOPES, ActionScope.LIST)
     DEFAULT_CSS = "TextScreen TextPane { height: 1fr; border: round $c-accent; }"
 
     def __init__(self, title: str, content: Content) -> None:
@@ -81,7 +81,7 @@ class TextScreen(ConsoleScreen):
 def help_content(
     focus: tuple[str, Sequence[str]] | None,
     text: str,
-    scopes: Sequence[Scope],
+    scopes: Sequence[ActionScope],
     keys: dict[str, str],
 ) -> Content:
     """Help for what has the focus, for the screen around it, then every key."""
@@ -94,7 +94,7 @@ def help_content(
     if text:
         parts.append(safe.text(text))
     here = [*scopes]
-    for scope in [*here, *(scope for scope in Scope if scope not in here)]:
+    for scope in [*here, *(scope for scope in ActionScope if scope not in here)]:
         found = in_scopes([scope])
         if not found:
             continue
@@ -174,7 +174,7 @@ class PickScreen(ConsoleScreen):
         typed: The line stands there from the beginning; otherwise a letter brings it.
     """
 
-    SCOPES = (Scope.ANYWHERE,)
+    SCOPES = (ActionScope.ANYWHERE,)
     BINDINGS = bindings(*SCOPES)
     DEFAULT_CSS = """
     PickScreen #box { height: 1fr; border: round $c-accent; border-title-color: $c-foreground; }

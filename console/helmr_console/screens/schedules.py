@@ -14,16 +14,17 @@ from textual.content import Content
 from helmr.filters import Facts, Fields
 from helmr.forms import Built, form_of, pretty
 from helmr.models import ScheduleInfo, TaskInfo
+from helmr.review import words
+from helmr.review.outcome import AnswerOutcome, Result
 from helmr.safe_text import one_line
-from helmr_console import countdown, new_schedule, safe, system_views
-from helmr_console.actions import Context, Scope
-from helmr_console.new_schedule import Looked
-from helmr_console.outcome import Outcome, Result
+from helmr_console import new_schedule, safe, system_views
+from helmr_console.actions import ActionContext, ActionScope
+from helmr_console.new_schedule import LookedAt
 from helmr_console.permits import Permit
 from helmr_console.screens.base import bindings
-from helmr_console.screens.compose import ComposeScreen
 from helmr_console.screens.overlays import MenuItem, PickScreen, copy_menu
 from helmr_console.screens.session import SessionScreen
+from helmr_console.screens.submit import SubmitScreen
 from helmr_console.screens.system import SystemList
 from helmr_console.views import Row
 from helmr_console.widgets.lines import Column
@@ -40,7 +41,7 @@ SCHEDULE_FIELDS = Fields(
 class SchedulesScreen(SystemList[ScheduleInfo]):
     """What starts sessions by the clock."""
 
-    SCOPES = (*SystemList.SCOPES, Scope.SCHEDULES)
+    SCOPES = (*SystemList.SCOPES, ActionScope.SCHEDULES)
     BINDINGS = bindings(*SCOPES)
     FIELDS = SCHEDULE_FIELDS
     TITLE_TEXT = "Schedules, next due first"
@@ -93,7 +94,7 @@ class SchedulesScreen(SystemList[ScheduleInfo]):
         """A schedule in full."""
         return schedule_content(one, now)
 
-    def context(self) -> Context:
+    def context(self) -> ActionContext:
         """Which schedule."""
         one = self.selected()
         return replace(
@@ -129,14 +130,22 @@ class SchedulesScreen(SystemList[ScheduleInfo]):
         if one is not None:
             pauses = one.status == "active"
             verb = "Pause" if pauses else "Resume"
-            act = partial(self.console.writer.pause_schedule, name=one.name, paused=pauses)
+
+            async def act(permit: Permit, operation_id: str) -> None:
+                schedules = permit.client.schedules
+                change = schedules.pause if pauses else schedules.resume
+                await change(one.name, operation_id=operation_id)
+
             self.confirm("schedule.pause", f"{verb} {one.name}", act, system_views.pausing(one))
 
     def do_schedule_run(self) -> None:
         """Start a session now."""
         one = self.selected()
         if one is not None:
-            act = partial(self.console.writer.run_schedule, name=one.name)
+
+            async def act(permit: Permit, operation_id: str) -> None:
+                await permit.client.schedules.run(one.name, operation_id=operation_id)
+
             self.confirm("schedule.run", f"Run {one.name} now", act, system_views.running_now(one))
 
     def do_schedule_new(self) -> None:
@@ -156,12 +165,15 @@ class SchedulesScreen(SystemList[ScheduleInfo]):
         """Delete it, once its name is typed."""
         one = self.selected()
         if one is not None:
-            act = partial(self.console.writer.delete_schedule, name=one.name)
+
+            async def act(permit: Permit, operation_id: str) -> None:
+                await permit.client.schedules.delete(one.name, operation_id=operation_id)
+
             texts = system_views.deleting(one)
             self.confirm("schedule.delete", f"Delete {one.name}", act, texts, expect=one.name)
 
 
-class NewScheduleScreen(ComposeScreen):
+class NewScheduleScreen(SubmitScreen):
     """The form of a schedule that starts sessions of a task: what it is called, when it is due, what each gets."""
 
     ACTION = "schedule.new"
@@ -175,12 +187,13 @@ class NewScheduleScreen(ComposeScreen):
 
     def __init__(self, task: TaskInfo) -> None:
         super().__init__()
+        self.fields = self.composes()
         self.task_info = task
-        self._looked = Looked()
+        self._looked = LookedAt()
 
     async def load(self) -> None:
         """The fields of a schedule, then those of the task's payload."""
-        await self.show_form(form_of(new_schedule.schema(self.task_info)))
+        await self.fields.show(form_of(new_schedule.schema(self.task_info)))
         self._look_soon()
 
     def on_schema_form_changed(self) -> None:
@@ -225,9 +238,7 @@ class NewScheduleScreen(ComposeScreen):
 
     def _dues(self) -> list[str]:
         now = self.console.store.now()
-        return [
-            f"{countdown.stamp(at)} (in {countdown.due(at, now).text})" for at in self._looked.times
-        ]
+        return [f"{words.stamp(at)} (in {words.due(at, now).text})" for at in self._looked.times]
 
     def result(self) -> Built:
         """The JSON, if it is a schedule that comes to be due."""
@@ -239,16 +250,15 @@ class NewScheduleScreen(ComposeScreen):
         """System > Schedules > New schedule."""
         return "System > Schedules > New schedule"
 
-    async def deliver(self, permit: Permit, data: Any) -> Outcome:
+    async def deliver(self, permit: Permit, data: Any) -> AnswerOutcome:
         """Make it."""
-        made = await self.console.writer.create_schedule(
-            permit,
+        made = await permit.client.schedules.create(
+            **new_schedule.parts(data),
             task=self.task_info.id,
-            parts=new_schedule.parts(data),
             operation_id=self.submission.operation_id,
         )
-        at = countdown.stamp(made.next_due_at) if made.next_due_at is not None else "never"
-        return Outcome(Result.ACCEPTED, (f"{one_line(made.name, 100)} is due next {at}",))
+        at = words.stamp(made.next_due_at) if made.next_due_at is not None else "never"
+        return AnswerOutcome(Result.ACCEPTED, (f"{one_line(made.name, 100)} is due next {at}",))
 
 
 def schedule_content(one: ScheduleInfo, now: datetime) -> Content:
@@ -262,11 +272,11 @@ def schedule_content(one: ScheduleInfo, now: datetime) -> Content:
         fact("when", safe.line(one.when, limit=200)),
     ]
     if one.next_due_at is not None:
-        left = countdown.due(one.next_due_at, now).text
-        parts.append(fact("next due", f"{countdown.stamp(one.next_due_at)} (in {left})"))
+        left = words.due(one.next_due_at, now).text
+        parts.append(fact("next due", f"{words.stamp(one.next_due_at)} (in {left})"))
     if one.last_due_at is not None:
-        ago = countdown.ago(one.last_due_at, now)
-        parts.append(fact("last due", f"{countdown.stamp(one.last_due_at)} ({ago})"))
+        ago = words.ago(one.last_due_at, now)
+        parts.append(fact("last due", f"{words.stamp(one.last_due_at)} ({ago})"))
     if one.last_outcome is not None:
         parts.append(fact("outcome", system_views.OUTCOMES[one.last_outcome]))
     if one.last_session_id is not None:
@@ -275,7 +285,7 @@ def schedule_content(one: ScheduleInfo, now: datetime) -> Content:
         fact("missed", one.missed),
         fact("overlap", one.overlap),
         fact("made by", "the code" if one.declared_in == "code" else "a program or person"),
-        fact("made at", countdown.stamp(one.created_at)),
+        fact("made at", words.stamp(one.created_at)),
         Content(""),
         head("Payload"),
         safe.text(pretty(one.payload), limit=4_000),

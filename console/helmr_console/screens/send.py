@@ -19,12 +19,13 @@ from helmr.models import (
     StreamInfo,
     TokenAnswerReceipt,
 )
+from helmr.review import words
+from helmr.review.outcome import AnswerOutcome, Result
 from helmr.safe_text import one_line
-from helmr_console import effects, safe, views
-from helmr_console.actions import Context
-from helmr_console.outcome import Outcome, Result
+from helmr_console import effects, safe
+from helmr_console.actions import ActionContext
 from helmr_console.permits import Permit
-from helmr_console.screens.compose import ComposeScreen
+from helmr_console.screens.submit import SubmitScreen
 from helmr_console.widgets.fields import ChoiceField, SafeInput
 from helmr_console.widgets.panes import fact, head, lines
 
@@ -36,7 +37,7 @@ NOTE_SCHEMA = {
 }
 
 
-class SendScreen(ComposeScreen):
+class SendScreen(SubmitScreen):
     """Input for a session, waited for or not; says before what it will do."""
 
     ACTION = "send"
@@ -50,6 +51,7 @@ class SendScreen(ComposeScreen):
 
     def __init__(self, session: SessionInfo) -> None:
         super().__init__()
+        self.fields = self.composes()
         self.session = session
         self.streams: list[StreamInfo] = []
         self.stream: StreamInfo | None = None
@@ -77,7 +79,7 @@ class SendScreen(ComposeScreen):
             id="where",
         )
         await self.slot.mount(where)
-        await self.show_form(form_of(self.stream.json_schema))
+        await self.fields.show(form_of(self.stream.json_schema))
 
     def draft_name(self) -> str | None:
         """One draft per session and stream."""
@@ -90,9 +92,8 @@ class SendScreen(ComposeScreen):
         event.stop()
         await self.keep()
         self.stream = self.streams[min(event.field.chosen)]
-        await self.form.remove()
-        self.form = None
-        await self.show_form(form_of(self.stream.json_schema))
+        await self.fields.remove()
+        await self.fields.show(form_of(self.stream.json_schema))
 
     def on_input_changed(self) -> None:
         """The effect depends on the correlation id."""
@@ -108,7 +109,7 @@ class SendScreen(ComposeScreen):
         ]
         if self.session.wait is not None:
             parts.append(
-                fact("waits for", safe.line(views.subject_of(self.session.wait), limit=200))
+                fact("waits for", safe.line(words.subject_of(self.session.wait), limit=200))
             )
         effect = self.effects()
         if effect:
@@ -123,28 +124,26 @@ class SendScreen(ComposeScreen):
             return ()
         return effects.of_send(self.session, self.stream.name, self.correlation.value)
 
-    def context(self) -> Context:
+    def context(self) -> ActionContext:
         """Which session."""
         return replace(super().context(), session_status=self.session.status)
 
     def path(self) -> str:
         """Sessions > id > Send input."""
-        return f"Sessions > {views.short_id(self.session.id)} > Send input"
+        return f"Sessions > {words.short_id(self.session.id)} > Send input"
 
     async def deliver(self, permit: Permit, data: Any) -> SendReceipt:
         """Append the record."""
         assert self.stream is not None, "reviewed without a stream"
-        return await self.console.writer.send(
-            permit,
-            self.session.id,
-            self.stream.name,
+        inputs = permit.client.sessions.open(self.session.id).input(self.stream.name)
+        return await inputs.send(
             data,
             correlation_id=self.correlation.value.strip() or None,
             operation_id=self.submission.operation_id,
         )
 
 
-class NoteScreen(ComposeScreen):
+class NoteScreen(SubmitScreen):
     """A person's note in a transcript. It wakes nobody."""
 
     ACTION = "note"
@@ -153,11 +152,12 @@ class NoteScreen(ComposeScreen):
 
     def __init__(self, session_id: str) -> None:
         super().__init__()
+        self.fields = self.composes()
         self.session_id = session_id
 
     async def load(self) -> None:
         """One field."""
-        await self.show_form(form_of(NOTE_SCHEMA))
+        await self.fields.show(form_of(NOTE_SCHEMA))
 
     def draft_name(self) -> str | None:
         """One draft per session."""
@@ -175,19 +175,18 @@ class NoteScreen(ComposeScreen):
         """What it does."""
         return lines([head("A note"), *(safe.line(text) for text in self.effects())])
 
-    def context(self) -> Context:
+    def context(self) -> ActionContext:
         """Any session takes a note."""
         return replace(super().context(), session_status=SessionStatus.OPEN)
 
     def path(self) -> str:
         """Sessions > id > Note."""
-        return f"Sessions > {views.short_id(self.session_id)} > Note"
+        return f"Sessions > {words.short_id(self.session_id)} > Note"
 
     async def deliver(
         self, permit: Permit, data: Any
-    ) -> SendReceipt | TokenAnswerReceipt | Outcome:
+    ) -> SendReceipt | TokenAnswerReceipt | AnswerOutcome:
         """Append it."""
-        receipt = await self.console.writer.note(
-            permit, self.session_id, data, operation_id=self.submission.operation_id
-        )
-        return Outcome(Result.ACCEPTED, (f"note at entry {receipt.seq}",))
+        session = permit.client.sessions.open(self.session_id)
+        receipt = await session.note(data, operation_id=self.submission.operation_id)
+        return AnswerOutcome(Result.ACCEPTED, (f"note at entry {receipt.seq}",))

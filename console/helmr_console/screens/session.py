@@ -13,8 +13,9 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from helmr.models import EntryInfo
-from helmr_console import entry_lines, views
-from helmr_console.actions import Context, Scope
+from helmr.review import words
+from helmr_console import entry_lines
+from helmr_console.actions import ActionContext, ActionScope
 from helmr_console.chunk_feed import ChunkFeed, streams_to_follow
 from helmr_console.entry_pages import PAGE
 from helmr_console.screens import confirm
@@ -39,7 +40,13 @@ class SessionScreen(CorrectingScreen):
     """A session, followed live."""
 
     AREA = "sessions"
-    SCOPES = (Scope.ANYWHERE, Scope.LIST, Scope.SESSION, Scope.TRANSCRIPT, Scope.RUNS)
+    SCOPES = (
+        ActionScope.ANYWHERE,
+        ActionScope.LIST,
+        ActionScope.SESSION,
+        ActionScope.TRANSCRIPT,
+        ActionScope.RUNS,
+    )
     BINDINGS = bindings(*SCOPES)
     HELP_TEXT = (
         "`[` and `]` change the tab. In the transcript Enter shows an entry in full, `f` unfolds, `/` searches, "
@@ -188,12 +195,12 @@ class SessionScreen(CorrectingScreen):
 
     # --- what is in front
 
-    def context(self) -> Context:
+    def context(self) -> ActionContext:
         """Session, run and wait in front."""
         run, wait, summary = self.tabs.run, self.tabs.wait, self.detail.summary
         tab, store, over = self.tabs.tab, self.console.store, ""
         if wait is not None:
-            over = views.wait_over(store.wait(wait.id) or wait, store.now())
+            over = words.wait_over(store.wait(wait.id) or wait, store.now())
         elif summary is not None and tab is not Tab.WAITS:
             over = "the session waits for nothing"
         place = self.place
@@ -214,13 +221,13 @@ class SessionScreen(CorrectingScreen):
         """Which session, its state, whether the end is followed."""
         if self.problem:
             return ((self.problem[:200], "error"),), ()
-        left, words = (
-            f"{self.area.capitalize()} > {views.short_id(self.detail.session_id)}",
+        left, said = (
+            f"{self.area.capitalize()} > {words.short_id(self.detail.session_id)}",
             self.detail.words(),
         )
-        if not words:
+        if not said:
             return ((left, "foreground"),), (("asking the gateway…", "muted"),)
-        left += f"   {words}   {self.transcript.count} entries"
+        left += f"   {said}   {self.transcript.count} entries"
         follow = "following" if self.transcript.follow else "follow off, G follows"
         return ((left, "foreground"),), ((self.search.status() + follow, "muted"),)
 
@@ -310,13 +317,11 @@ class SessionScreen(CorrectingScreen):
 
     def do_session_cancel(self) -> None:
         """Cancel, after the id was typed."""
-        self.app.push_screen(
-            confirm.cancelling(self.console.writer, self.detail.session_id, self.context())
-        )
+        self.app.push_screen(confirm.cancelling(self.detail.session_id, self.context()))
 
     def do_session_close(self) -> None:
         """Close, after the id was typed."""
-        given = (self.console.writer, self.detail.session_id, self.context())
+        given = (self.detail.session_id, self.context())
         waits = self.detail.active_wait is not None
         self.app.push_screen(confirm.closing(*given, end_input=waits))
 
@@ -324,7 +329,7 @@ class SessionScreen(CorrectingScreen):
         """Retry, after its effect was read."""
         run = self.tabs.run
         if run is not None:
-            self.app.push_screen(confirm.retrying(self.console.writer, run, self.context()))
+            self.app.push_screen(confirm.retrying(run, self.context()))
 
     def do_copy(self) -> None:
         """What can be copied here."""

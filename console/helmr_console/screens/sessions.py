@@ -15,12 +15,13 @@ from helmr.errors import BadId, NotFound
 from helmr.filters import Facts
 from helmr.forms import pretty
 from helmr.models import RunStatus, SessionInfo, SessionStatus
-from helmr_console import countdown, safe, views
-from helmr_console.actions import Context, Scope
+from helmr.review import words
+from helmr_console import safe, views
+from helmr_console.actions import ActionContext, ActionScope
 from helmr_console.screens.base import Pairs, bindings
+from helmr_console.screens.confirm import retrying_all
 from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.overlays import copy_menu
-from helmr_console.screens.retrying import RetryScreen
 from helmr_console.screens.session import SessionScreen
 from helmr_console.store import SESSIONS_MAX, Store
 from helmr_console.views import Cell, Row
@@ -37,7 +38,13 @@ class SessionsScreen(ListScreen):
     """All sessions."""
 
     AREA = "sessions"
-    SCOPES = (Scope.ANYWHERE, Scope.LIST, Scope.AREA, Scope.MARKS, Scope.SESSIONS)
+    SCOPES = (
+        ActionScope.ANYWHERE,
+        ActionScope.LIST,
+        ActionScope.AREA,
+        ActionScope.MARKS,
+        ActionScope.SESSIONS,
+    )
     BINDINGS = bindings(*SCOPES)
     FIELDS = filters.SESSION_FIELDS
     TITLE_TEXT = "Sessions, newest activity first"
@@ -213,7 +220,7 @@ class SessionsScreen(ListScreen):
 
     # --- actions
 
-    def context(self) -> Context:
+    def context(self) -> ActionContext:
         """Which session."""
         session = self._selected()
         status = session.status if session is not None else None
@@ -230,7 +237,7 @@ class SessionsScreen(ListScreen):
         """The next attempts, after they were read."""
         found = self._retryable()
         begun = self.list.marks.difference_update
-        self.app.push_screen(RetryScreen(self.console.writer, found, self.context(), begun))
+        self.app.push_screen(retrying_all(found, self.context(), begun))
 
     def show_failed(self) -> None:
         """Only what failed or is blocked."""
@@ -345,17 +352,17 @@ def session_content(session: SessionInfo, now: datetime) -> Content:
     parts.append(
         fact(
             "created",
-            f"{countdown.stamp(session.created_at)} ({countdown.ago(session.created_at, now)})",
+            f"{words.stamp(session.created_at)} ({words.ago(session.created_at, now)})",
         )
     )
-    parts.append(fact("changed", countdown.ago(session.updated_at, now)))
+    parts.append(fact("changed", words.ago(session.updated_at, now)))
     if session.queued_at is not None:
         queued = safe.line(views.queued_text(session.queued_at, now), "$c-warning")
         parts.append(fact("run", queued))
     wait = session.wait
     if wait is not None:
-        due = countdown.of_wait(wait, now)
-        parts += [Content(""), head("Waits for"), safe.line(views.subject_of(wait), "bold")]
+        due = words.of_wait(wait, now)
+        parts += [Content(""), head("Waits for"), safe.line(words.subject_of(wait), "bold")]
         parts.append(fact("kind", safe.line(f"{wait.kind.value} {wait.stream or ''}", limit=80)))
         parts.append(fact("due", due.full_text))
     parts += [safe.line(f"! {warning}", "$c-warning", limit=300) for warning in session.warnings]

@@ -1,7 +1,7 @@
-"""What everything that is sent has in common: review, send, and what became of it.
+"""What everything that is sent has in common: what is entered, its review, sending it, and what became of it.
 
-Ctrl+s reviews, ctrl+s again sends; nothing leaves before its review. Whatever comes back, what was typed stays
-until it is accepted.
+Ctrl+s reviews, ctrl+s again sends; nothing leaves before its review, unless it can be taken back. Whatever comes back,
+what was typed stays until it is accepted. What a key does and when is `helmr.review.sending`'s.
 """
 
 from __future__ import annotations
@@ -17,35 +17,45 @@ from textual.content import Content
 from textual.widget import Widget
 
 from helmr import ids
-from helmr.errors import HelmrError, OperationConflict
+from helmr.errors import HelmrError
+from helmr.forms import Built, ToolCall, pretty, redacted, tool_call
+from helmr.forms.decision import choose_text
+from helmr.forms.spelling import spelled
 from helmr.models import SendReceipt, TokenAnswerReceipt, WaitInfo
+from helmr.review.outcome import AnswerOutcome, Result, of_error, of_receipt
+from helmr.review.personal import AnswerDraft
+from helmr.review.sending import READS_S, Press, SendPhase, Submission
+from helmr.safe_text import one_line
 from helmr_console import safe
-from helmr_console.actions import Context, Scope
-from helmr_console.outcome import Outcome, Result, of_error, of_receipt
-from helmr_console.permits import Permit, Refused
+from helmr_console.actions import ActionContext, ActionScope
+from helmr_console.permits import NotPermitted, Permit
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
-from helmr_console.submission import READS_S, SendPhase, Submission
-from helmr_console.widgets.fields import PasteCut
+from helmr_console.screens.entry import FormEntry
+from helmr_console.widgets.fields import PasteCut, SafeInput, select_short
+from helmr_console.widgets.form import SchemaForm
 from helmr_console.widgets.panes import lines
 from helmr_console.widgets.review import review
 from helmr_console.widgets.still_text import StillText
 
 TOO_SOON = "Not sent: the key was typed before this could be read; ^s once more sends it"
 
-Received = SendReceipt | TokenAnswerReceipt | Outcome
+Received = SendReceipt | TokenAnswerReceipt | AnswerOutcome
 """What comes back of sending."""
 
 
 class SubmitScreen(ConsoleScreen):
     """Something that is read and sent.
 
-    Subclasses say what it is, what it will do, and how it is sent.
+    Subclasses say what it is, what it will do, and how it is sent. One with a form has an `entry`, reads its schema in
+    `load` and calls `entry.show`.
     """
 
-    SCOPES: tuple[Scope, ...] = (Scope.ANYWHERE, Scope.FORM)
+    SCOPES: tuple[ActionScope, ...] = (ActionScope.ANYWHERE, ActionScope.FORM)
     BINDINGS = bindings(*SCOPES)
     ACTION = ""
     TITLE_TEXT = ""
+    IS_REVIEW = False
+    """What is entered is a review itself: the key that confirms sends it."""
     HOLDS_KEYS = True
     """Keys wait for what comes back: it decides whether they are for the form or for what is below it."""
     deliver: Callable[[Permit, Any], Awaitable[Received]]
@@ -62,12 +72,16 @@ class SubmitScreen(ConsoleScreen):
     SubmitScreen #review { display: none; height: auto; margin: 1 0 0 0; }
     SubmitScreen.reviewing #review { display: block; }
     SubmitScreen.reviewing #slot { display: none; }
+    SubmitScreen #context { width: 2fr; height: 1fr; }
+    SubmitScreen.-narrow #context { display: none; }
+    SubmitScreen.aside #context { display: block; }
+    SubmitScreen.-narrow.aside #left { display: none; }
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.submission = Submission(ids.new_id(ids.OPERATION))
-        self.draft_state = ""
+        self.entry: FormEntry | None = None
         self._drawings = 0
         self.facts_text = StillText(id="facts")
         self.banner = StillText(id="banner")
@@ -102,8 +116,8 @@ class SubmitScreen(ConsoleScreen):
         return ()
 
     def beside(self) -> Iterable[Widget]:
-        """What stands beside it."""
-        return ()
+        """What stands beside it: of a form its context."""
+        return (self.entry.aside,) if self.entry is not None else ()
 
     def facts(self) -> Sequence[Content]:
         """The lines above what is entered."""
@@ -121,24 +135,143 @@ class SubmitScreen(ConsoleScreen):
         """The wait as it is now, after a refusal."""
         return None
 
-    async def keep(self, *, sent: bool = False) -> None:
-        """Keep what was entered. `sent`: the operation was tried and its outcome is not known yet."""
+    def draft_name(self) -> str | None:
+        """What the draft of a form is kept under; None keeps none."""
+        return None
 
-    async def drop(self) -> None:
-        """It was accepted: what was kept has done its work."""
+    def context_content(self) -> Content:
+        """What stands beside a form: the JSON that would be sent."""
+        return lines(self.preview())
 
-    def accepted(self, outcome: Outcome) -> None:
+    def result(self) -> Built:
+        """What was entered into the form."""
+        return self.form.result() if self.form is not None else Built()
+
+    def lacks(self) -> str:
+        """What is still to be typed before it is sent; empty if nothing is."""
+        return ""
+
+    @property
+    def has_undo(self) -> bool:
+        """Whether what is sent can be taken back for a while, and so needs no review."""
+        return False
+
+    def pend(self, data: Any) -> None:
+        """Confirmed; it leaves unless it is taken back."""
+
+    async def let_go_of_it(self) -> None:
+        """The page is left and nothing was sent."""
+
+    def accepted(self, outcome: AnswerOutcome) -> None:
         """It is in the ledger: close."""
         self.console.say(f"{outcome.result.value}: {'; '.join(outcome.lines)}", "receipt")
         self.dismiss()
 
-    def after_refusal(self, outcome: Outcome) -> None:
-        """Something came back that is not acceptance."""
+    def after_refusal(self, outcome: AnswerOutcome) -> None:
+        """Something came back that is not acceptance: what does not fit is said at its field."""
+        if self.form is not None and outcome.problems:
+            self.form.show_problems(outcome.problems)
+
+    # --- the form
+
+    def composes(self) -> FormEntry:
+        """What is sent is entered into a form."""
+        self.entry = FormEntry(self)
+        self.parts = (*self.parts, self.entry)
+        return self.entry
+
+    @property
+    def form(self) -> SchemaForm | None:
+        """The form, once it is there."""
+        return self.entry.form if self.entry is not None else None
+
+    @property
+    def draft_state(self) -> str:
+        """What is said of the draft."""
+        return self.entry.state if self.entry is not None else ""
+
+    def preview(self) -> list[Content]:
+        """The JSON as it is now, and whether it fits."""
+        return self.entry.preview() if self.entry is not None else []
+
+    def tool_call(self) -> ToolCall | None:
+        """The call that the form asks leave for; None if it asks for something else."""
+        return tool_call(self.form.form) if self.form is not None else None
+
+    def focus_form(self, form: SchemaForm) -> None:
+        """What has the focus when the form is there."""
+        form.focus_first()
+
+    def on_schema_form_changed(self) -> None:
+        """Typing: the preview follows, the draft is kept when typing rests."""
+        self.redraw()
+        if self.entry is not None:
+            self.entry.changed()
+
+    def on_row_actions_refused(self, event: SchemaForm.Refused) -> None:
+        """A row that could not be added."""
+        event.stop()
+        if self.entry is not None:
+            self.entry.say_why_not(event.why)
+
+    def focus_next(self, selector: str | type[Widget] = "*") -> Widget | None:
+        """What a key leads to is selected if it is short, so that what is typed replaces it."""
+        if self.form is None:
+            return super().focus_next(selector)
+        if self.form.declining.is_there_already():
+            return self.focused
+        found = super().focus_next(selector)
+        select_short(found)
+        return found
+
+    def focus_previous(self, selector: str | type[Widget] = "*") -> Widget | None:
+        """As `focus_next`."""
+        found = super().focus_previous(selector)
+        if self.form is not None:
+            select_short(found)
+        return found
+
+    def on_input_submitted(self, event: SafeInput.Submitted) -> None:
+        """Enter in a line goes on to the next field."""
+        if self.entry is not None:
+            event.stop()
+            self.focus_next()
+
+    def checked(self) -> Built | None:
+        """The JSON of the form; None if it is not whole, and what is wrong is said."""
+        assert self.form is not None, "a form is filled"
+        built = self.result()
+        rest = self.form.show_problems(built.problems)
+        if not built.problems:
+            return built
+        self.tell((rest,) if rest else (), "error")
+        decision = self.form.form.decision
+        if decision is not None and decision.key in built.problems and not self.form.is_raw:
+            how = f"{choose_text(decision)} first, by its digit or its first letter"
+            self.console.say(one_line(f"Not sent: {how}", 200), "warning")
+        else:
+            self.console.say(f"{len(built.problems)} field(s) need something else", "warning")
+        return None
+
+    def draft_of(self, name: str, operation_id: str | None) -> AnswerDraft:
+        """What was entered, as the draft of this name."""
+        assert self.entry is not None, "something was entered"
+        return self.entry.draft_of(name, operation_id)
+
+    async def keep(self, *, sent: bool = False) -> None:
+        """Keep what was entered. `sent`: the operation was tried and its outcome is not known yet."""
+        if self.entry is not None:
+            await self.entry.keep(sent=sent)
+
+    async def drop(self) -> None:
+        """It was accepted: what was kept has done its work."""
+        if self.entry is not None:
+            await self.entry.drop()
 
     # --- drawing
 
     def redraw(self) -> None:
-        """Facts and review as they are now."""
+        """Facts, review and context as they are now."""
         if not self.is_attached:
             return
         self.set_class(self.submission.is_reviewing, "reviewing")
@@ -146,6 +279,8 @@ class SubmitScreen(ConsoleScreen):
         if self.submission.is_reviewing:
             self.review_text.say(self._review_content())
         self.refresh_bars()
+        if self.entry is not None:
+            self.entry.aside.say(self.context_content(), "Context")
 
     def _review_content(self) -> Content:
         over = self.over()
@@ -191,19 +326,28 @@ class SubmitScreen(ConsoleScreen):
         """Where we are, safe text."""
         return self.TITLE_TEXT
 
-    def context(self) -> Context:
-        """How far it is."""
+    def context(self) -> ActionContext:
+        """How far it is, and what has the focus."""
+        entry, form = self.entry, self.form
+        filling = entry.filling if entry is not None else None
         return replace(
             super().context(),
             wait=True,
             wait_over=self.over(),
             composing=True,
             reviewing=self.submission.is_reviewing,
+            has_form=entry is not None,
+            is_narrow=entry is not None and self.has_class("-narrow"),
+            field=form is not None and (form.focused_row() is not None or form.is_raw),
+            in_list=filling is not None and filling.focused_list() is not None,
+            list_below=filling is not None and filling.list_at_hand() is not None,
+            discardable=entry is not None and entry.can_discard,
         )
 
     def labels(self) -> dict[str, str]:
-        """In review the key sends."""
-        return {"review": "Send"} if self.submission.is_reviewing else {}
+        """The key says what it does."""
+        is_send = self.submission.is_reviewing or self.press is Press.PEND
+        return {"review": "Send"} if is_send else {}
 
     def on_paste_cut(self, event: PasteCut) -> None:
         """Say what a paste lost."""
@@ -213,14 +357,67 @@ class SubmitScreen(ConsoleScreen):
     # --- back, or on
 
     def do_back(self) -> None:
-        """From the review to what was entered; from there away."""
-        if self.submission.phase is SendPhase.SENDING:
+        """From the context to the form, from the review to what was entered; from there away, with the draft kept."""
+        was, entry = self.submission.phase, self.entry
+        if entry is not None and self.has_class("aside") and was is not SendPhase.SENDING:
+            entry.do_context()
+        elif was is SendPhase.SENDING:
             self.console.say("It is being sent; wait for what comes back", "warning")
-        elif self.submission.phase is SendPhase.REVIEW:
+        elif was is SendPhase.REVIEW:
             self.submission.phase = SendPhase.FORM
             self.redraw()
+            if self.form is not None:
+                self.form.focus_first()
+        elif entry is not None:
+            self.console.background.start(self._leave(), group="draft", holds_keys=True)
         else:
             super().do_back()
+
+    async def _leave(self) -> None:
+        await self.let_go_of_it()
+        await self.keep()
+        if self.draft_state and self.form is not None and self.form.is_touched():
+            self.console.say(f"Nothing was sent; {self.draft_state}", "information")
+        self.dismiss()
+
+    @property
+    def press(self) -> Press:
+        """What ^s does now."""
+        return self.submission.press(has_undo=self.has_undo, is_review=self.IS_REVIEW)
+
+    @property
+    def sends_next(self) -> bool:
+        """Whether ^s sends, now or after a while."""
+        return self.press in (Press.SEND, Press.PEND)
+
+    def do_review(self) -> None:
+        """Review; from there send."""
+        press = self.press
+        if press is Press.SEND:
+            if lacks := self.lacks():
+                self.tell((lacks,), "error")
+            else:
+                self.send_now()
+            return
+        built = self.checked() if press is not Press.NOTHING and self.form is not None else None
+        if built is None:
+            return
+        if press is Press.REVIEW:
+            self._show_review(built)
+        elif self.permit_of_reader() is not None:
+            self.pend(built.data)
+
+    def _show_review(self, built: Built) -> None:
+        assert self.form is not None, "a form is reviewed"
+        hidden = redacted(self.form.form, built.data)
+        self.submission.review(
+            built.data, pretty(hidden), self.form.left_out(), spelled=spelled(hidden)
+        )
+        self.remove_class("aside")
+        self.set_focus(None)
+        self.redraw()
+        self.query_one("#left").scroll_home(animate=False)  # it is read from its beginning
+        self.reads_from_now()
 
     def reads_from_now(self) -> None:
         """What is to be read before it is sent is drawn next; it can be read from then on."""
@@ -245,11 +442,6 @@ class SubmitScreen(ConsoleScreen):
     def is_drawn(self) -> None:
         """What is to be read is on screen."""
 
-    @property
-    def sends_next(self) -> bool:
-        """Whether ^s would send."""
-        return self.submission.phase is SendPhase.REVIEW
-
     def send_now(self) -> None:
         """Send it, if it could be read and may be sent."""
         permit = self.permit_of_reader()
@@ -266,7 +458,7 @@ class SubmitScreen(ConsoleScreen):
             return None
         try:
             return self.permit(self.ACTION)
-        except Refused as refusal:
+        except NotPermitted as refusal:
             self.console.say(f"Not sent: {refusal}", "warning")
             return None
 
@@ -296,17 +488,12 @@ class SubmitScreen(ConsoleScreen):
         self.after_refusal(outcome)
         await self.keep(sent=outcome.is_open)
 
-    async def _try(self, permit: Permit) -> Outcome:
+    async def _try(self, permit: Permit) -> AnswerOutcome:
         try:
             received = await self.deliver(permit, self.submission.data)
-        except OperationConflict:
-            return Outcome(
-                Result.RESOLVED,
-                ("your first try was accepted; what you changed since was not sent",),
-            )
         except HelmrError as error:
             return of_error(error, now_wait=await self.look_again(error))
-        return received if isinstance(received, Outcome) else of_receipt(received)
+        return received if isinstance(received, AnswerOutcome) else of_receipt(received)
 
     def _broke(self, text: str) -> None:
         self.submission.broke()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Generic, TypeVar
 
 from textual import events
@@ -12,8 +11,10 @@ from textual.content import Content
 
 from helmr.filters import Facts, Fields
 from helmr.models import NoticeTargetInfo
-from helmr_console import countdown, safe, system_views
-from helmr_console.actions import Scope
+from helmr.review import words
+from helmr_console import safe, system_views
+from helmr_console.actions import ActionScope
+from helmr_console.permits import Permit
 from helmr_console.reads import first
 from helmr_console.screens.base import ConsoleScreen, bindings
 from helmr_console.screens.confirm import Act, ConfirmScreen
@@ -87,7 +88,7 @@ class SystemList(ListScreen, ReadingScreen, Generic[T]):
     Subclasses say which things there are, how one looks, and what is said where there is none.
     """
 
-    SCOPES: tuple[Scope, ...] = (Scope.ANYWHERE, Scope.LIST, Scope.AREA)
+    SCOPES: tuple[ActionScope, ...] = (ActionScope.ANYWHERE, ActionScope.LIST, ActionScope.AREA)
     AREA = "system"
     PANE = ""
     HINT = ""
@@ -166,7 +167,6 @@ class SystemList(ListScreen, ReadingScreen, Generic[T]):
                 expect=expect,
                 texts=texts,
                 given=self.context(),
-                area=self.AREA,
             )
         )
 
@@ -174,7 +174,7 @@ class SystemList(ListScreen, ReadingScreen, Generic[T]):
 class NoticesScreen(SystemList[NoticeTargetInfo]):
     """Who is told that something waits."""
 
-    SCOPES = (*SystemList.SCOPES, Scope.NOTICES)
+    SCOPES = (*SystemList.SCOPES, ActionScope.NOTICES)
     BINDINGS = bindings(*SCOPES)
     FIELDS = TARGET_FIELDS
     TITLE_TEXT = "Notice targets"
@@ -242,7 +242,10 @@ class NoticesScreen(SystemList[NoticeTargetInfo]):
         """Try again now."""
         one = self.selected()
         if one is not None:
-            act = partial(self.console.writer.retry_notices, name=one.name)
+
+            async def act(permit: Permit, operation_id: str) -> None:
+                await permit.client.notices.retry(one.name)  # twice is as good as once
+
             texts = system_views.trying_again(one)
             self.confirm("notice.retry", f"Try {one.name} again", act, texts)
 
@@ -261,11 +264,11 @@ def target_content(one: NoticeTargetInfo, now: datetime) -> Content:
         fact("given up", f"{one.given_up} since the gateway began"),
         fact(
             "last taken",
-            f"{countdown.stamp(taken)} ({countdown.ago(taken, now)})" if taken else "nothing yet",
+            f"{words.stamp(taken)} ({words.ago(taken, now)})" if taken else "nothing yet",
         ),
     ]
     if failing is not None:
-        stamped = f"{countdown.stamp(failing)} ({countdown.ago(failing, now)})"
+        stamped = f"{words.stamp(failing)} ({words.ago(failing, now)})"
         parts.append(fact("failing", Content.styled(f"since {stamped}", "$c-error")))
     if one.last_error:
         parts.append(fact("error", safe.line(one.last_error, "$c-error", limit=300)))

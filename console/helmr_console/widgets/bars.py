@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.widget import Widget
 
 from helmr_console.actions import Action
-from helmr_console.message_line import Said, Severity
+from helmr_console.message_line import LineMessage, Severity
 from helmr_console.widgets.lines import fit
 
 AREAS = (
@@ -132,16 +132,16 @@ class StatusLine(Widget):
         super().__init__()
         self.left: tuple[tuple[str, str], ...] = ()
         self.right: tuple[tuple[str, str], ...] = ()
-        self.said: Said | None = None
-        self.receipt: Said | None = None
+        self.said: LineMessage | None = None
+        self.receipt: LineMessage | None = None
         self.height = 1
 
     def show(
         self,
         left: tuple[tuple[str, str], ...],
         right: tuple[tuple[str, str], ...],
-        said: Said | None = None,
-        receipt: Said | None = None,
+        said: LineMessage | None = None,
+        receipt: LineMessage | None = None,
     ) -> None:
         """Say this: (safe text, role) pairs, or instead what is said for a moment; and a receipt beside it."""
         if (left, right, said, receipt) != (self.left, self.right, self.said, self.receipt):

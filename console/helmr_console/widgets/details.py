@@ -10,8 +10,9 @@ from textual.content import Content
 from helmr.difflines import diff, summary
 from helmr.forms import pretty
 from helmr.models import DryRun, EntryInfo, RunInfo
-from helmr.wait_words import dry_run_end
-from helmr_console import countdown, entry_lines, safe, views
+from helmr.review import words
+from helmr.review.words import dry_run_end
+from helmr_console import entry_lines, safe
 from helmr_console.set_aside import Rewound
 from helmr_console.widgets.markdown import markdown
 from helmr_console.widgets.panes import fact, head, lines
@@ -29,8 +30,8 @@ def entry_in_full(entry: EntryInfo, aside: Rewound | None = None) -> Content:
     line = entry_lines.entry_line(entry)
     parts = [
         Content.assemble((f"{line.word}", "bold"), (f"   {entry.kind}", "$c-muted")),
-        fact("at", countdown.stamp(entry.recorded_at)),
-        fact("by", safe.line(views.who(entry.principal), limit=100)),
+        fact("at", words.stamp(entry.recorded_at)),
+        fact("by", safe.line(words.who(entry.principal), limit=100)),
     ]
     if entry.op is not None:
         parts.append(fact("op", f"{entry.op}"))
@@ -39,10 +40,10 @@ def entry_in_full(entry: EntryInfo, aside: Rewound | None = None) -> Content:
         parts.append(fact("set aside", safe.line(said, "$c-warning", limit=600)))
     parts += [Content(""), *_body(entry), Content("")]
     size = len(pretty(entry.body))
-    parts.append(fact("size", countdown.size(size)))
+    parts.append(fact("size", words.size(size)))
     if size > ENTRY_CELLS:
         parts.append(
-            safe.line(f"cut at {countdown.size(ENTRY_CELLS)}; y copies all of it", "$c-warning")
+            safe.line(f"cut at {words.size(ENTRY_CELLS)}; y copies all of it", "$c-warning")
         )
     return lines(parts)
 
@@ -73,7 +74,7 @@ def _body(entry: EntryInfo) -> list[Content]:
 def _time_text(text: str, since: datetime) -> str:
     """A time of a body: `20:57 on 5 Dec (7d 0h)`, as far as it was from the entry; what is none as it stands."""
     try:
-        return countdown.moment(datetime.fromisoformat(text), since)
+        return words.moment(datetime.fromisoformat(text), since)
     except (ValueError, TypeError):
         return text
 
@@ -83,10 +84,10 @@ def run_in_full(run: RunInfo) -> Content:
     parts = [
         Content.assemble((run.status.value, "bold"), (f"   attempt {run.attempt}", "$c-muted")),
         fact("run", safe.line(run.id, limit=80)),
-        fact("created", countdown.stamp(run.created_at)),
+        fact("created", words.stamp(run.created_at)),
     ]
     if run.ended_at is not None:
-        parts.append(fact("ended", countdown.stamp(run.ended_at)))
+        parts.append(fact("ended", words.stamp(run.ended_at)))
     if run.error is not None:
         parts += [
             Content(""),

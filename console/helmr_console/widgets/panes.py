@@ -13,16 +13,11 @@ from textual.content import Content
 from helmr.forms import MISSING, Field, Form, Kind, Schema, ToolCall, form_of, tool_call
 from helmr.forms.template import template_text
 from helmr.models import BODY_DRAWN_CHARS, EntryInfo, WaitInfo, WaitPriority, WaitStatus
-from helmr.wait_words import escalation_texts
-from helmr_console import countdown, safe
+from helmr.review import words
+from helmr.review.words import escalation_texts, initial_of, resolver, short_id, subject_of
+from helmr_console import safe
 from helmr_console.entry_lines import EntryLine, entry_line
-from helmr_console.views import (
-    DUE_ROLE,
-    initial_of,
-    resolver,
-    short_id,
-    subject_of,
-)
+from helmr_console.views import DUE_ROLE
 from helmr_console.widgets.call import call_content
 from helmr_console.widgets.lines import fit
 from helmr_console.widgets.markdown import markdown
@@ -106,11 +101,11 @@ def wait_due(wait: WaitInfo, due_text: str, due_role: str, now: datetime) -> lis
         *wait_more(wait, now),
     ]
     if wait.status is WaitStatus.PENDING:
-        when = countdown.day(wait.ends_at, now) if wait.ends_at else "waits for ever"
+        when = words.day(wait.ends_at, now) if wait.ends_at else "waits for ever"
         left = Content.styled(due_text, f"bold $c-{due_role}" if due_role else "bold")
         parts.append(fact("due", Content.assemble(left, (f"  {when}", "$c-muted"))))
         return parts
-    at = f"  {countdown.stamp(wait.resolved_at)}" if wait.resolved_at else ""
+    at = f"  {words.stamp(wait.resolved_at)}" if wait.resolved_at else ""
     ended = wait.status.value.replace("_", " ")
     parts.append(fact("ended", Content.assemble((ended, "bold"), (at, "$c-muted"))))
     if by := resolver(wait):
@@ -126,12 +121,12 @@ def wait_more(wait: WaitInfo, now: datetime) -> list[Content]:
     if wait.assignee:
         parts.append(fact("assignee", safe.line(wait.assignee, limit=100)))
     if wait.claim is not None and wait.status is WaitStatus.PENDING:
-        until = countdown.moment(wait.claim.until, now)
+        until = words.moment(wait.claim.until, now)
         at_it = safe.line(f"{wait.claim.label}, until {until}", limit=100)
         parts.append(fact("claimed", at_it))
     if wait.tags:
         parts.append(fact("tags", safe.line(", ".join(wait.tags), limit=200)))
-    texts = escalation_texts(wait, lambda at: countdown.moment(at, now))
+    texts = escalation_texts(wait, lambda at: words.moment(at, now))
     parts += [fact("escalation", safe.line(text, limit=200)) for text in texts]
     return parts
 
@@ -239,7 +234,7 @@ def wait_content(
     narrow: bool,
 ) -> Content:
     """Everything about one wait; on a narrow screen what matters first."""
-    due = countdown.of_wait(wait, now)
+    due = words.of_wait(wait, now)
     role = DUE_ROLE.get(due.urgency, "")
     form = form_of(wait.json_schema, initial=initial_of(wait)) if loaded else None
     what = asked(wait, call=tool_call(form) if form is not None else None)

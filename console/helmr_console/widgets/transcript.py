@@ -27,7 +27,7 @@ from helmr_console.steps import step_line
 from helmr_console.widgets.lines import fit, wrapped
 from helmr_console.widgets.selection import chosen_text, highlighted
 from helmr_console.widgets.transcript_row import Marks, Times, row, time_text
-from helmr_console.widgets.transcript_rows import Rows
+from helmr_console.widgets.transcript_rows import TranscriptRows
 
 UNFOLDED_LINES_MAX = 400
 UNFOLDED_CELLS_MAX = 64_000
@@ -78,7 +78,7 @@ class TranscriptView(ScrollView, can_focus=True):
         self.folds_aside = False
         """What rewinds set aside is one line for each stretch of it."""
         self.pages = EntryPages()
-        self.rows = Rows()
+        self.rows = TranscriptRows()
 
     # --- entries
 

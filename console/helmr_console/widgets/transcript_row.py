@@ -10,7 +10,7 @@ from enum import StrEnum
 from rich.cells import cell_len
 
 from helmr.models import EntryInfo
-from helmr_console import countdown
+from helmr.review import words
 from helmr_console.entry_lines import EntryLine
 from helmr_console.widgets.lines import fit
 
@@ -44,13 +44,13 @@ def time_text(
 ) -> str:
     """The time of an entry; `before` is the one in front of it, if that is here."""
     if times is Times.CLOCK:
-        return countdown.clock(entry.recorded_at)
+        return words.clock(entry.recorded_at)
     if times is Times.AGE:
-        return countdown.span((now() - entry.recorded_at).total_seconds())
+        return words.span((now() - entry.recorded_at).total_seconds())
     if before is None:
         return "" if entry.seq > 1 else "0s"
     gap_s = (entry.recorded_at - before.recorded_at).total_seconds()
-    return f"+{gap_s:.3f}s" if gap_s < 10 else f"+{countdown.span(gap_s)}"
+    return f"+{gap_s:.3f}s" if gap_s < 10 else f"+{words.span(gap_s)}"
 
 
 def row(line: EntryLine, time: str, marks: Marks, width: int) -> Parts:

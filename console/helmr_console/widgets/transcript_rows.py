@@ -14,7 +14,7 @@ from helmr_console.steps import Steps
 from helmr_console.widgets.line_map import LineMap
 
 
-class Rows:
+class TranscriptRows:
     """The rows, as far as entries are known."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from helmr.errors import NotFound
 from helmr.models import AnswerRequest, WaitInfo, WaitStatus
-from helmr.wait_words import escalation_texts, next_end
+from helmr.review.words import escalation_texts, next_end
 from helmr_runtime.http.answer_flow import opened, show, submit, who_answered
 from helmr_runtime.http.answer_page import PageState
 from helmr_runtime.http.exchange import Exchange

@@ -18,8 +18,8 @@ from helmr.client.retry import Retry
 from helmr_console.app import ConsoleApp
 from helmr_console.console import Options
 from helmr_console.keys import REPEAT_S, REPEATS_WITHIN_S
+from helmr_console.screens.answer import AnswerScreen
 from helmr_console.screens.base import ConsoleScreen
-from helmr_console.screens.one_by_one import OneByOneScreen
 from helmr_console.screens.submit import SubmitScreen
 from helmr_runtime.clock import FakeClock
 from tests.console.flow.wire import Wire
@@ -118,7 +118,8 @@ class Bench:
         read = self.app.shared.keys._read
         if read is None or read.key != "ctrl+s":
             return True
-        is_quick = not isinstance(self.app.screen, OneByOneScreen)
+        screen = self.app.screen
+        is_quick = not isinstance(screen, AnswerScreen) or screen.turns is None
         return monotonic() - read.time >= (REPEAT_S if is_quick else REPEATS_WITHIN_S)
 
     def may_send(self) -> bool:

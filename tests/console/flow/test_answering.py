@@ -63,7 +63,7 @@ async def test_what_was_accepted_is_no_draft_any_more_whenever_its_typing_is_tol
     await bench.press("space", "ctrl+s", "ctrl+s")
     await bench.on("InboxScreen")
     await form.keep()  # as by a timer that a busy processor lets fire late
-    kept = await asyncio.to_thread(bench.app.shared.drafts.wait_ids)
+    kept = await asyncio.to_thread(bench.app.shared.files.drafts.wait_ids)
     assert asked["id"] not in kept
 
 
@@ -215,7 +215,7 @@ async def test_a_draft_survives_a_crash(bench: Bench) -> None:
     await bench.press("space", "tab", *"kept")
 
     async def is_kept() -> bool:
-        load, schema = bench.app.shared.drafts.load, screen.form.form.schema_hash
+        load, schema = bench.app.shared.files.drafts.load, screen.form.form.schema_hash
         draft = await asyncio.to_thread(load, wait["id"], schema)
         return draft is not None and draft.cells["note"] == "kept"
 
@@ -229,7 +229,7 @@ async def test_a_draft_survives_a_crash(bench: Bench) -> None:
     assert (screen.form.cells()["decision"], screen.form.cells()["note"]) == (0, "kept")
     await bench.press("ctrl+s", "ctrl+s")
     await bench.on("InboxScreen")
-    kept = await asyncio.to_thread(bench.app.shared.drafts.wait_ids)
+    kept = await asyncio.to_thread(bench.app.shared.files.drafts.wait_ids)
     assert kept == frozenset(), "an accepted answer needs no draft"
 
 

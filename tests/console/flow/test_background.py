@@ -10,7 +10,7 @@ from pathlib import Path
 from textual.app import App
 
 from helmr_console.background import Background
-from helmr_console.keys import Keys
+from helmr_console.keys import KeyLine
 
 
 async def test_work_that_is_replaced_before_it_began_leaves_nothing_unawaited(
@@ -24,7 +24,7 @@ async def test_work_that_is_replaced_before_it_began_leaves_nothing_unawaited(
     app: App[None] = App()
     async with app.run_test() as pilot:
         errors = deque[str]()
-        keys = Keys(app, left_out=lambda count: None)
+        keys = KeyLine(app, left_out=lambda count: None)
         background = Background(app, keys, errors, tmp_path / "log", say=errors.append)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

@@ -60,16 +60,16 @@ async def test_what_a_stop_left_stays_marked_and_goes_as_another_batch(bench: Be
     await bench.press("space")
     screen.count.value = "3"
     await bench.press("ctrl+s")
-    real = bench.app.shared.writer.answer
+    real = bench.app.shared.client.waits.answer
 
     async def slow(*args: object, **more: object) -> object:
         await bench.pilot.press("f8")
         return await real(*args, **more)
 
-    bench.app.shared.writer.answer = slow  # type: ignore[method-assign,assignment]
+    bench.app.shared.client.waits.answer = slow  # type: ignore[method-assign,assignment]
     await bench.press("ctrl+s")
     await bench.sees("1 of 3 done, 1 accepted, 2 stopped")
-    bench.app.shared.writer.answer = real  # type: ignore[method-assign]
+    bench.app.shared.client.waits.answer = real  # type: ignore[method-assign]
     await bench.press("escape")
     await bench.on("InboxScreen")
     assert inbox.list.marks == {wait["id"] for wait in waits[1:]}

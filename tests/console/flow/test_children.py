@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from helmr_console.views import short_id
+from helmr.review.words import short_id
 from tests.console.flow.bench import Bench
 
 

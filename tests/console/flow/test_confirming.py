@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from helmr_console import actions
-from helmr_console.actions import Context, Scope
+from helmr_console.actions import ActionContext, ActionScope
 from tests.console.flow.bench import Bench
 
 FORM_ONLY = {"raw", "context", "editor", "blank", "reset", "discard"}
-SCOPES = (Scope.ANYWHERE, Scope.FORM)
+SCOPES = (ActionScope.ANYWHERE, ActionScope.FORM)
 
 
 def offered(**context: Any) -> set[str]:
-    found = actions.footer(SCOPES, Context(composing=True, **context))
+    found = actions.footer(SCOPES, ActionContext(composing=True, **context))
     return {action.id for action, _ in found}
 
 

@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-from helmr.snoozes import Snoozes
+from helmr.review.personal import Snoozes
 from tests.console.flow.bench import Bench
 from tests.console.flow.test_claims import claim, who_is_at
 

@@ -43,7 +43,7 @@ async def test_what_is_marked_is_retried_at_once_after_its_number_was_typed(benc
     screen = await bench.on("SessionsScreen")
     await bench.until(lambda: len(screen.list.keys) == 3)
     await bench.press("space", "space", "R")
-    confirm = await bench.on("RetryScreen")
+    confirm = await bench.on("ConfirmScreen")
     await bench.until(lambda: confirm.submission.phase.value == "form")
     await bench.sees("Retry 2 sessions")
     await bench.sees("ValueError: disk")

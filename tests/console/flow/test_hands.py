@@ -121,7 +121,7 @@ async def test_a_draft_can_be_thrown_away_and_brought_back(bench: Bench) -> None
     await bench.sees("draft discarded; F9 brings it back")
 
     async def is_gone() -> bool:
-        return wait["id"] not in await asyncio.to_thread(bench.app.shared.drafts.wait_ids)
+        return wait["id"] not in await asyncio.to_thread(bench.app.shared.files.drafts.wait_ids)
 
     await bench.until(is_gone)
     await bench.press("f9")
@@ -253,7 +253,7 @@ async def test_help_is_the_last_to_leave_the_footer(bench: Bench) -> None:
     assert bench.text().splitlines()[-1].endswith("? Help  ^p")
 
 
-ANSWERED = next(n for n, step in enumerate(STEPS) if step.screen == "OneByOneScreen")
+ANSWERED = next(n for n, step in enumerate(STEPS) if step.sees == "One by one ─")
 """How many steps of the walk go over the inbox and its filters, an answer and its review."""
 
 

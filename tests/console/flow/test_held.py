@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from helmr.forms import Blank
-from helmr_console.screens.one_by_one import FRESH_S
 from helmr_console.screens.submit import TOO_SOON
+from helmr_console.screens.turns import FRESH_S
 from helmr_console.widgets.fields import ChoiceField
 from tests.console.flow.bench import Bench
 
@@ -318,7 +318,7 @@ async def test_the_next_wait_is_read_while_this_one_is_on_screen(
     await bench.inbox(3)
     await bench.press("n")
     await form_on(bench, waits[0])
-    await bench.until(lambda: bench.screen._ahead is not None)
+    await bench.until(lambda: bench.screen.turns.ahead is not None)
     read = asked_for(bench, monkeypatch)
     await bench.press("a", "ctrl+s")
     screen = await form_on(bench, waits[1])
@@ -327,7 +327,7 @@ async def test_the_next_wait_is_read_while_this_one_is_on_screen(
     assert screen.form.cells() == {"decision": Blank.NOT_SENT, "note": Blank.NOT_SENT}
     await bench.until(lambda: read == [waits[2]["id"]])
     wait = await bench.wait(waits[1]["id"])
-    await bench.until(lambda: bench.screen.own_claim is not None)
+    await bench.until(lambda: bench.screen.claim.state.own is not None)
     assert wait["status"] == "pending"
 
 
@@ -337,7 +337,7 @@ async def test_what_was_read_ahead_and_is_over_is_not_asked(bench: Bench) -> Non
     await bench.inbox(3)
     await bench.press("n")
     await form_on(bench, waits[0])
-    await bench.until(lambda: bench.screen._ahead is not None)
+    await bench.until(lambda: bench.screen.turns.ahead is not None)
     await bench.answer(waits[1]["id"], APPROVE)
     await bench.until(lambda: waits[1]["id"] not in bench.app.shared.store.waits)
     await bench.press("a", "ctrl+s")
@@ -352,7 +352,7 @@ async def test_who_is_at_the_next_wait_is_read_again_before_it_is_old(
     await bench.inbox(2)
     await bench.press("n")
     await form_on(bench, waits[0])
-    await bench.until(lambda: bench.screen._ahead is not None)
+    await bench.until(lambda: bench.screen.turns.ahead is not None)
     read = asked_for(bench, monkeypatch)
     await bench.advance(FRESH_S - 2)
     assert waits[1]["id"] not in read
@@ -371,7 +371,7 @@ async def test_a_draft_stands_in_the_form_that_was_read_ahead(bench: Bench) -> N
     await bench.until(lambda: bench.app.screen is inbox)
     await bench.press("g", "n")
     await form_on(bench, first)
-    await bench.until(lambda: bench.screen._ahead is not None)
+    await bench.until(lambda: bench.screen.turns.ahead is not None)
     await bench.press("a", "ctrl+s")
     screen = await form_on(bench, second)
     assert screen.form.cells()["decision"] == 1

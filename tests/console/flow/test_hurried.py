@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field
 
 from helmr import streams, task
 from helmr.forms import Blank
+from helmr.review.sending import READS_S
 from helmr_console.keys import REPEAT_S, REPEATS_WITHIN_S
-from helmr_console.submission import READS_S
 from helmr_runtime.catalog import Registry
 from tests.call_tasks import call
 from tests.console.flow import tasks
@@ -167,7 +167,7 @@ async def test_held_down_over_ten_calls_it_approves_only_what_was_confirmed(benc
     assert screen is bench.app.screen, "nothing was chosen"
     await bench.press("1")
     await held(bench, "ctrl+s", for_s=2.0, first_s=0.5)
-    assert bench.app.screen.round.asked == 2
+    assert bench.app.screen.turns.queue.asked == 2
     await bench.advance(2)
     await bench.until(lambda: not len(bench.app.shared.outbox))
     states = [(await bench.wait(wait["id"]))["status"] for wait in waits]

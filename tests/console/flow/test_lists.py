@@ -122,13 +122,13 @@ async def test_a_batch_stops_before_the_next(bench: Bench) -> None:
     await bench.press("space")
     screen.count.value = "3"
     await bench.press("ctrl+s")
-    real = bench.app.shared.writer.answer
+    real = bench.app.shared.client.waits.answer
 
     async def slow(*args: object, **more: object) -> object:
         await bench.pilot.press("f8")
         return await real(*args, **more)
 
-    bench.app.shared.writer.answer = slow  # type: ignore[method-assign,assignment]
+    bench.app.shared.client.waits.answer = slow  # type: ignore[method-assign,assignment]
     await bench.press("ctrl+s")
     await bench.sees("1 of 3 done, 1 accepted, 2 stopped")
     statuses = [(await bench.wait(wait["id"]))["status"] for wait in waits]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from helmr_console.views import short_id
+from helmr.review.words import short_id
 from helmr_runtime.clock import FakeClock
 from tests.console.flow import tasks
 from tests.console.flow.bench import Bench

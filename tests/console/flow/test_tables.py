@@ -94,7 +94,9 @@ async def test_a_diff_is_in_colours_and_on_the_wider_side_of_a_short_form(bench:
     await bench.inbox(1)
     await bench.press("a")
     screen = await bench.form()
-    await bench.until(lambda: screen.aside.region.width > screen.query_one("#left").region.width)
+    await bench.until(
+        lambda: screen.entry.aside.region.width > screen.query_one("#left").region.width
+    )
     await bench.sees("+    lease.until = now() + HOUR")
 
 

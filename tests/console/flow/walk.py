@@ -75,7 +75,7 @@ def _steps() -> list[Step]:
         ("escape", answer, "(•) approve"),
         ("escape", inbox, "Inbox · oldest"),
         # --- one by one
-        ("n", "OneByOneScreen", "One by one ─"),
+        ("n", answer, "One by one ─"),
         ("escape", inbox, "Inbox · oldest"),
         # --- batch
         ("space", inbox, "1 marked"),
@@ -117,7 +117,7 @@ def _steps() -> list[Step]:
         # --- the other areas
         ("2", "SessionsScreen", "Sessions, newest activity first"),
         ("exclamation_mark", "SessionsScreen", "is:failed,blocked"),
-        ("R", "RetryScreen", "Failed or blocked"),
+        ("R", "ConfirmScreen", "Failed or blocked"),
         ("escape", "SessionsScreen", "is:failed,blocked"),
         ("escape", "SessionsScreen", "no filter"),
         ("slash failed enter", session, "following"),

@@ -7,16 +7,37 @@ import re
 import pytest
 
 from helmr.models import RunStatus, SessionStatus
-from helmr_console.actions import ACTIONS, Action, Context, Scope, footer, in_scopes, key_table
+from helmr_console.actions import (
+    ACTIONS,
+    Action,
+    ActionContext,
+    ActionScope,
+    footer,
+    in_scopes,
+    key_table,
+)
 
 TOGETHER = [
-    {Scope.ANYWHERE, Scope.LIST, Scope.AREA, Scope.MARKS, Scope.WAITS, Scope.DESK},
-    {Scope.ANYWHERE, Scope.LIST, Scope.AREA, Scope.MARKS, Scope.SESSIONS},
-    {Scope.ANYWHERE, Scope.LIST, Scope.SESSION, Scope.TRANSCRIPT},
-    {Scope.ANYWHERE, Scope.LIST, Scope.SESSION, Scope.RUNS},
-    {Scope.ANYWHERE, Scope.FORM, Scope.BATCH},
-    {Scope.ANYWHERE, Scope.FORM, Scope.ANSWER},
-    {Scope.ANYWHERE, Scope.LIST, Scope.ATTEMPTS},
+    {
+        ActionScope.ANYWHERE,
+        ActionScope.LIST,
+        ActionScope.AREA,
+        ActionScope.MARKS,
+        ActionScope.WAITS,
+        ActionScope.DESK,
+    },
+    {
+        ActionScope.ANYWHERE,
+        ActionScope.LIST,
+        ActionScope.AREA,
+        ActionScope.MARKS,
+        ActionScope.SESSIONS,
+    },
+    {ActionScope.ANYWHERE, ActionScope.LIST, ActionScope.SESSION, ActionScope.TRANSCRIPT},
+    {ActionScope.ANYWHERE, ActionScope.LIST, ActionScope.SESSION, ActionScope.RUNS},
+    {ActionScope.ANYWHERE, ActionScope.FORM, ActionScope.BATCH},
+    {ActionScope.ANYWHERE, ActionScope.FORM, ActionScope.ANSWER},
+    {ActionScope.ANYWHERE, ActionScope.LIST, ActionScope.ATTEMPTS},
 ]
 UNREACHABLE = {f"ctrl+{letter}" for letter in "abhijmz"}
 """Chords of screen and tmux, of plain terminals, and of the shell."""
@@ -24,7 +45,7 @@ TEXT_AREA = {"f5", "f6", "f7", *(f"ctrl+{letter}" for letter in "adekuvwxyz")}
 
 
 @pytest.mark.parametrize("scopes", TOGETHER, ids=lambda scopes: "-".join(sorted(scopes)))
-def test_no_key_means_two_things_in_one_place(scopes: set[Scope]) -> None:
+def test_no_key_means_two_things_in_one_place(scopes: set[ActionScope]) -> None:
     keys = [key for action in in_scopes(scopes) for key in action.keys]
     assert sorted(keys) == sorted(set(keys))
 
@@ -37,14 +58,16 @@ def test_ids_are_unique_and_every_action_has_help() -> None:
 def test_no_chord_that_a_plain_terminal_or_a_text_field_lacks() -> None:
     assert not {key for action in ACTIONS for key in action.keys} & UNREACHABLE
     forms = {
-        key for action in in_scopes([Scope.FORM, Scope.BATCH, Scope.ANSWER]) for key in action.keys
+        key
+        for action in in_scopes([ActionScope.FORM, ActionScope.BATCH, ActionScope.ANSWER])
+        for key in action.keys
     }
     assert not forms & TEXT_AREA
 
 
 @pytest.mark.parametrize("action", [a for a in ACTIONS if a.writes], ids=lambda a: a.id)
 def test_writing_is_refused_in_words(action: Action) -> None:
-    fine = Context(
+    fine = ActionContext(
         wait=True,
         row=True,
         marked=1,
@@ -56,8 +79,8 @@ def test_writing_is_refused_in_words(action: Action) -> None:
     )
     assert action.refusal(fine) == ""
     for context, word in (
-        (Context(read_only=True, wait=True), "read-only"),
-        (Context(live=False, link_text="STALE 14s"), "STALE 14s"),
+        (ActionContext(read_only=True, wait=True), "read-only"),
+        (ActionContext(live=False, link_text="STALE 14s"), "STALE 14s"),
     ):
         assert word in action.refusal(context)
 
@@ -77,7 +100,10 @@ def test_what_can_not_be_taken_back_is_marked_and_writes() -> None:
 
 
 def test_the_footer_greys_and_orders() -> None:
-    shown = footer([Scope.ANYWHERE, Scope.LIST, Scope.WAITS], Context(row=True, read_only=True))
+    shown = footer(
+        [ActionScope.ANYWHERE, ActionScope.LIST, ActionScope.WAITS],
+        ActionContext(row=True, read_only=True),
+    )
     assert [(a.id, on) for a, on in shown[:2]] == [("open", True), ("answer", False)]
     assert "batch" not in {a.id for a, _ in shown}
 

@@ -9,8 +9,8 @@ import pytest
 
 from helmr import errors
 from helmr.models import RunInfo, SendReceipt, SessionInfo, StreamInfo
+from helmr.review.outcome import Result, of_error, of_receipt
 from helmr_console.effects import of_retry, of_send, streams_of
-from helmr_console.outcome import Result, of_error, of_receipt
 
 NOW = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)
 WAIT = {

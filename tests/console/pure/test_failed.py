@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from helmr.models import SessionInfo
-from helmr_console.outcome import Outcome, Result
-from helmr_console.retrying import Retry, summary
+from helmr.review.outcome import AnswerOutcome, Result
+from helmr_console.retrying import SessionRetry, summary
 from helmr_console.views import failed_text, session_row
 from tests.console.pure.test_effects import NOW, session
 
@@ -48,10 +48,10 @@ def test_the_count_names_both(failed: int, blocked: int, text: str) -> None:
 
 
 def test_of_many_retries_the_refused_are_named_and_the_others_are_done() -> None:
-    retries = [Retry(failed(), f"op_{n}") for n in range(3)]
+    retries = [SessionRetry(failed(), f"op_{n}") for n in range(3)]
     retries[0].succeeded()
-    retries[1].outcome = Outcome(Result.CONFLICT, ("it is running",))
-    retries[2].outcome = Outcome(Result.UNAVAILABLE, ("no answer",))
+    retries[1].outcome = AnswerOutcome(Result.CONFLICT, ("it is running",))
+    retries[2].outcome = AnswerOutcome(Result.UNAVAILABLE, ("no answer",))
     found = summary(retries)
     assert found.is_open, "the rest is tried again by the same operations"
     assert found.lines == (

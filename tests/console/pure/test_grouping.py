@@ -9,7 +9,7 @@ import pytest
 
 from helmr.models import EntryInfo, PrincipalInfo, WaitInfo, WaitKind, WaitPriority, WaitStatus
 from helmr_console import views
-from helmr_console.clock import ServerClock, SystemClock
+from helmr_console.clock import MachineClock, ServerClock
 from helmr_console.grouping import By, figures, group_of, head_of, head_text, in_groups, name_of
 from helmr_console.store import Store
 
@@ -115,7 +115,7 @@ def answered(at: datetime, offset: int, who: str = "api_key") -> EntryInfo:
     )
 
 
-class At(SystemClock):
+class At(MachineClock):
     """A clock that stands."""
 
     def wall(self) -> datetime:

@@ -11,15 +11,14 @@ from hypothesis import strategies as st
 
 from helmr.filters import WAIT_FIELDS, parse, wait_facts
 from helmr.models import WaitInfo, WaitKind, WaitStatus
-from helmr.wait_words import NextEnd, next_end
+from helmr.review.queue import KeyedList, anchor
+from helmr.review.words import NextEnd, Urgency, due, next_end, of_wait, size, span, wait_over
 from helmr_console.clock import ServerClock
-from helmr_console.countdown import Urgency, due, of_wait, size, span
 from helmr_console.freshness import BACKOFF_S, Freshness, LinkState, backoff_s
 from helmr_console.guard import in_ascii
-from helmr_console.merge import KeyedList, anchor
 from helmr_console.screens.areas import counted
 from helmr_console.store import Store
-from helmr_console.views import wait_over, wait_row
+from helmr_console.views import wait_row
 from tests.console.pure.test_effects import WAIT
 
 NOW = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from helmr.models import RunInfo, WaitInfo, WaitKind
+from helmr.review.words import wait_over
 from helmr_console.session_detail import SessionDetail
-from helmr_console.views import wait_over
 from tests.console.pure.test_effects import NOW, WAIT, session
 
 

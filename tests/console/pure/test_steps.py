@@ -13,7 +13,7 @@ from helmr.models import ChunkInfo, ChunksEnd, EntryInfo, PrincipalInfo
 from helmr_console.live_text import KEPT_CHARS, LiveText, spoken
 from helmr_console.steps import Steps, step_line, took_text
 from helmr_console.widgets.transcript_row import Marks, row
-from helmr_console.widgets.transcript_rows import Rows
+from helmr_console.widgets.transcript_rows import TranscriptRows
 
 AT = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)
 
@@ -103,7 +103,7 @@ def test_steps_are_the_same_in_whatever_order_their_pages_come(order: list[int])
 
 
 def test_a_row_of_two_entries_is_moved_over_at_once_and_is_about_the_end() -> None:
-    rows = Rows()
+    rows = TranscriptRows()
     rows.learn([STARTED, DONE])
     rows.fold([], folds_aside=False)
     assert rows.map.height(8) == 7

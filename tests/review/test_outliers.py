@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from helmr.batches import plan
-from helmr.outliers import outliers
-from tests.console.pure.test_drafts_and_batches import wait
+from helmr.review.batches import outliers, plan
+from tests.review.test_drafts_and_batches import wait
 
 
 def refund(name: str, eur: float, *, initial: Any = None, text: str = "") -> Any:

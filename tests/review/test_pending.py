@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr.held import Held
+from helmr.review.sending import PendingSends
 
 
 def test_an_answer_leaves_when_its_time_has_passed_and_not_before() -> None:
-    held: Held[str] = Held(5.0)
+    held: PendingSends[str] = PendingSends(5.0)
     held.hold("a", 10.0)
     held.hold("b", 12.0)
     assert (held.leaves_in_s(12.0), held.left_s(12.0)) == (3.0, 5.0)
@@ -20,7 +20,7 @@ def test_an_answer_leaves_when_its_time_has_passed_and_not_before() -> None:
 
 
 def test_the_last_one_is_taken_back_first_and_never_leaves() -> None:
-    held: Held[str] = Held(5.0)
+    held: PendingSends[str] = PendingSends(5.0)
     held.hold("a", 0.0)
     held.hold("b", 1.0)
     assert held.take_back() == "b"
@@ -29,10 +29,10 @@ def test_the_last_one_is_taken_back_first_and_never_leaves() -> None:
 
 
 def test_nothing_is_held_for_no_time_and_what_is_let_go_leaves_now() -> None:
-    now: Held[str] = Held(0.0)
+    now: PendingSends[str] = PendingSends(0.0)
     now.hold("a", 3.0)
     assert now.take_due(3.0) == "a"
-    held: Held[str] = Held(5.0)
+    held: PendingSends[str] = PendingSends(5.0)
     held.hold("a", 0.0)
     held.hold("b", 0.0)
     held.let_go()
@@ -41,7 +41,7 @@ def test_nothing_is_held_for_no_time_and_what_is_let_go_leaves_now() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(["hold", "back", "due"]), st.floats(0, 3)), max_size=60))
 def test_each_leaves_once_or_is_taken_back_once_in_order(acts: list[tuple[str, float]]) -> None:
-    held: Held[int] = Held(2.0)
+    held: PendingSends[int] = PendingSends(2.0)
     now_s, count, ended, sent, at = 0.0, 0, [], [], {}
     for act, later_s in acts:
         now_s += later_s

@@ -1,6 +1,7 @@
-"""What became of something sent, in words an operator can act on (S-18, S-25, S-41). Pure.
+"""What became of an answer that was sent, what follows from it, and how another's answer differs. Pure.
 
-Whatever it is, the operator's text stays: only `done` outcomes close a form.
+The words are ones that a person can act on (S-18, S-25, S-41). Whatever it is, what was typed stays: only outcomes that
+are done close a form.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from helmr.difflines import diff, summary
 from helmr.errors import (
     HelmrError,
     NotAllowed,
     NotFound,
+    OperationConflict,
     OutcomeUnknown,
     RunNotRetryable,
     SchemaMismatch,
@@ -27,10 +30,11 @@ from helmr.errors import (
     WaitResolved,
     WaitTimedOut,
 )
+from helmr.forms import Form, pretty, redacted
 from helmr.models import PrincipalInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitStatus
-from helmr.safe_text import one_line
-from helmr_console import countdown
-from helmr_console.views import who
+from helmr.review import words
+from helmr.review.words import who
+from helmr.safe_text import one_line, plain
 
 
 class Result(StrEnum):
@@ -49,8 +53,38 @@ class Result(StrEnum):
     UNAVAILABLE = "Not sent: the gateway is not there"
 
 
+ASKED_NO_MORE = frozenset(
+    (
+        Result.ACCEPTED,
+        Result.REPEATED,
+        Result.RESOLVED,
+        Result.TIMED_OUT,
+        Result.GONE,
+        Result.DENIED,
+    )
+)
+"""Asking this person for this answer again can't help."""
+
+
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class After:
+    """What follows an outcome, wherever the answer was given.
+
+    Attributes:
+        keeps_draft: What was entered is kept; else the draft is discarded.
+        keeps_operation: The draft says under which operation it was tried, so that the next try is the same one.
+        asks_again: The wait is asked again in this review.
+        shows_theirs: Another's answer was first: it is shown beside this one.
+    """
+
+    keeps_draft: bool
+    keeps_operation: bool
+    asks_again: bool
+    shows_theirs: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerOutcome:
     """The result, what to say about it, and field problems by path."""
 
     result: Result
@@ -75,6 +109,16 @@ class Outcome:
         return self.result in (Result.UNKNOWN, Result.UNAVAILABLE)
 
     @property
+    def after(self) -> After:
+        """What is done with the answer and its draft now."""
+        return After(
+            keeps_draft=not self.is_done,
+            keeps_operation=self.is_open,
+            asks_again=self.result not in ASKED_NO_MORE,
+            shows_theirs=self.result is Result.RESOLVED,
+        )
+
+    @property
     def role(self) -> str:
         """The colour that repeats it."""
         if self.is_done:
@@ -82,11 +126,11 @@ class Outcome:
         return "warning" if self.is_open else "error"
 
 
-def of_receipt(receipt: SendReceipt | TokenAnswerReceipt) -> Outcome:
+def of_receipt(receipt: SendReceipt | TokenAnswerReceipt) -> AnswerOutcome:
     """The gateway took it."""
     if isinstance(receipt, TokenAnswerReceipt):
         repeated = receipt.outcome == "already_completed"
-        return Outcome(
+        return AnswerOutcome(
             Result.REPEATED if repeated else Result.ACCEPTED,
             (f"token {receipt.token_id} completed",),
         )
@@ -98,10 +142,10 @@ def of_receipt(receipt: SendReceipt | TokenAnswerReceipt) -> Outcome:
         "unmatched": "unmatched: a wait is open for another correlation id; buffered",
     }
     result = Result.REPEATED if receipt.duplicate else Result.ACCEPTED
-    return Outcome(result, (where, effects[receipt.outcome.value]))
+    return AnswerOutcome(result, (where, effects[receipt.outcome.value]))
 
 
-def of_error(error: HelmrError, *, now_wait: WaitInfo | None = None) -> Outcome:
+def of_error(error: HelmrError, *, now_wait: WaitInfo | None = None) -> AnswerOutcome:
     """The gateway did not take it, or nobody knows.
 
     Args:
@@ -109,37 +153,46 @@ def of_error(error: HelmrError, *, now_wait: WaitInfo | None = None) -> Outcome:
     """
     hint = (one_line(error.hint, 200),) if error.hint else ()
     said = (one_line(error.message, 300), *hint)
+    if isinstance(error, OperationConflict):
+        return AnswerOutcome(
+            Result.RESOLVED,
+            ("your first try was accepted; what you changed since was not sent",),
+        )
     if isinstance(error, WaitResolved | TokenCompleted):
         return _resolved(error, now_wait)
     if isinstance(error, WaitTimedOut | TokenExpired):
         when = now_wait.deadline_at if now_wait else None
-        at = f"at {countdown.stamp(when)}" if when else "before it arrived"
-        return Outcome(
+        at = f"at {words.stamp(when)}" if when else "before it arrived"
+        return AnswerOutcome(
             Result.TIMED_OUT,
             (f"the wait ended {at}; nothing of the answer was stored", "the run has gone on"),
         )
     if isinstance(error, WaitClaimed):
         said = (one_line(error.message, 300), "^s shows the answer again; sent then, it overrides")
-        return Outcome(Result.CLAIMED, said)
+        return AnswerOutcome(Result.CLAIMED, said)
     if isinstance(error, TokenCancelled | SessionTerminal):
-        return Outcome(Result.GONE, said)
+        return AnswerOutcome(Result.GONE, said)
     if isinstance(error, SchemaMismatch):
         problems = {one["path"] or "$": one["message"] for one in error.errors}
-        return Outcome(Result.MISFIT, said, problems)
+        return AnswerOutcome(Result.MISFIT, said, problems)
     if isinstance(error, NotAllowed):
-        return Outcome(Result.DENIED, said)
+        return AnswerOutcome(Result.DENIED, said)
     if isinstance(error, NotFound):
-        return Outcome(Result.GONE, said)
+        return AnswerOutcome(Result.GONE, said)
     if isinstance(error, OutcomeUnknown):
-        return Outcome(Result.UNKNOWN, (*said, "sending again is safe: it is the same operation"))
+        return AnswerOutcome(
+            Result.UNKNOWN, (*said, "sending again is safe: it is the same operation")
+        )
     if isinstance(error, Unavailable):
-        return Outcome(Result.UNAVAILABLE, (*said, "your text is kept; send again when it is back"))
+        return AnswerOutcome(
+            Result.UNAVAILABLE, (*said, "your text is kept; send again when it is back")
+        )
     if isinstance(error, RunNotRetryable):
-        return Outcome(Result.CONFLICT, said)
-    return Outcome(Result.CONFLICT, said)
+        return AnswerOutcome(Result.CONFLICT, said)
+    return AnswerOutcome(Result.CONFLICT, said)
 
 
-def _resolved(error: HelmrError, wait: WaitInfo | None) -> Outcome:
+def _resolved(error: HelmrError, wait: WaitInfo | None) -> AnswerOutcome:
     facts = error.facts
     by = _principal(facts.get("resolved_by") or facts.get("completed_by"))
     if by is None and wait is not None:
@@ -149,12 +202,14 @@ def _resolved(error: HelmrError, wait: WaitInfo | None) -> Outcome:
         at = wait.resolved_at
     status = wait.status if wait is not None else WaitStatus.FULFILLED
     if status is WaitStatus.TIMED_OUT:
-        return Outcome(
+        return AnswerOutcome(
             Result.TIMED_OUT, (f"timed out{_at(at)}", "nothing of the answer was stored")
         )
     if status is WaitStatus.CANCELLED:
-        return Outcome(Result.GONE, (f"the wait was cancelled{_at(at)}", "nothing was stored"))
-    return Outcome(
+        return AnswerOutcome(
+            Result.GONE, (f"the wait was cancelled{_at(at)}", "nothing was stored")
+        )
+    return AnswerOutcome(
         Result.RESOLVED,
         (f"answered by {who(by)}{_at(at)}", "nothing of your answer was stored; it is kept here"),
         theirs=facts.get("data"),
@@ -162,7 +217,7 @@ def _resolved(error: HelmrError, wait: WaitInfo | None) -> Outcome:
 
 
 def _at(moment: datetime | None) -> str:
-    return f" at {countdown.clock(moment)} UTC" if moment else ""
+    return f" at {words.clock(moment)} UTC" if moment else ""
 
 
 def _moment(value: Any) -> datetime | None:
@@ -176,3 +231,32 @@ def _principal(value: Any) -> PrincipalInfo | None:
     if not isinstance(value, Mapping) or not isinstance(value.get("type"), str):
         return None
     return PrincipalInfo.model_validate(dict(value))
+
+
+TEXT_CELLS = 20_000
+
+
+def against(form: Form, theirs: Any, yours: Any) -> list[str]:
+    """What differs between their answer and yours, a line each behind how much it is; without secrets."""
+    found = diff(redacted(form, theirs), redacted(form, yours))
+    lines = [one_line(f"{line.sign} {line.path or '$'}  {line.text}", 400) for line in found]
+    return [f"theirs against yours: {summary(found)}", *lines]
+
+
+def told(form: Form, wait: WaitInfo, theirs: Any, yours: Any) -> list[str]:
+    """All there is to say to somebody whose answer lost.
+
+    Args:
+        form: Of the wait; it knows which fields are secret.
+        wait: As it is now, answered.
+        theirs: What it was answered with.
+        yours: What was not accepted.
+    """
+    by = wait.resolved_by.label if wait.resolved_by is not None else "somebody"
+    at = f" at {wait.resolved_at:%Y-%m-%d %H:%M:%S} UTC" if wait.resolved_at is not None else ""
+    answer = plain(pretty(redacted(form, theirs)), TEXT_CELLS).splitlines()
+    return [
+        f"answered by {one_line(by, 200)}{at}:",
+        *(f"  {line}" for line in answer),
+        *against(form, theirs, yours),
+    ]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from helmr_console.review_round import Round
+from helmr.review.queue import ReviewQueue
 
 
-def asked(round_: Round, open_ids: set[str], count: int) -> list[str | None]:
+def asked(round_: ReviewQueue, open_ids: set[str], count: int) -> list[str | None]:
     return [round_.next(open_ids) for _ in range(count)]
 
 
 def test_what_another_is_at_is_left_out_and_asked_at_the_end() -> None:
     claimed = {"b", "c"}
-    round_ = Round(["a", "b", "c", "d"], is_claimed=claimed.__contains__)
+    round_ = ReviewQueue(["a", "b", "c", "d"], is_claimed=claimed.__contains__)
     open_ids = {"a", "b", "c", "d"}
     assert asked(round_, open_ids, 2) == ["a", "d"]
     assert (round_.asked, round_.count) == (2, 4)
@@ -30,7 +30,7 @@ def test_two_at_one_inbox_turn_no_page_by_hand() -> None:
     def claimed(who: int) -> Callable[[str], bool]:
         return lambda wait_id: at[1 - who] == wait_id
 
-    rounds = [Round(waits, is_claimed=claimed(who)) for who in (0, 1)]
+    rounds = [ReviewQueue(waits, is_claimed=claimed(who)) for who in (0, 1)]
     answered: list[str] = []
     turned = 0
     while open_ids:
@@ -48,7 +48,7 @@ def test_two_at_one_inbox_turn_no_page_by_hand() -> None:
 
 def test_what_was_not_sent_comes_back_behind_the_rest() -> None:
     returned: list[str] = []
-    round_ = Round(["a", "b", "c"], returned=lambda: returned)
+    round_ = ReviewQueue(["a", "b", "c"], returned=lambda: returned)
     open_ids = {"a", "b", "c"}
     assert round_.next(open_ids) == "a"
     returned.append("a")
@@ -60,7 +60,7 @@ def test_what_was_not_sent_comes_back_behind_the_rest() -> None:
 
 def test_what_is_over_is_passed_by_and_what_comes_is_asked_behind_the_rest() -> None:
     listed = ["a", "b"]
-    round_ = Round(["a", "b"], lambda: listed)
+    round_ = ReviewQueue(["a", "b"], lambda: listed)
     listed.append("c")
     assert asked(round_, {"b", "c"}, 3) == ["b", "c", None]
     round_.again("b", "c")

@@ -1,4 +1,4 @@
-"""An answer in the outbox: sent when its form is long closed, and what became of it said where the operator is now."""
+"""A confirmed answer that can be taken back: sent when its form is long closed; what came of it is said at once."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from helmr import rivals
-from helmr.drafts import AnswerDraft
-from helmr.errors import HelmrError, OperationConflict
+from helmr.errors import HelmrError
 from helmr.forms import form_of
 from helmr.models import WaitInfo, WaitStatus
+from helmr.review import words
+from helmr.review.outcome import AnswerOutcome, of_error, of_receipt, told
+from helmr.review.personal import AnswerDraft
 from helmr.safe_text import one_line
-from helmr_console import rival, views
 from helmr_console.console import Console
-from helmr_console.outcome import Outcome, Result, of_error, of_receipt
-from helmr_console.permits import Permit, Refused, permit
+from helmr_console.permits import NotPermitted, Permit, permit
 from helmr_console.reads import answer_of
+from helmr_console.widgets import review
 
 
-class HeldSend:
+class PendingAnswer:
     """One answer to one wait.
 
     Args:
@@ -42,7 +42,7 @@ class HeldSend:
         draft: AnswerDraft,
         operation_id: str,
     ) -> None:
-        self.title = one_line(views.subject_of(wait), 60)
+        self.title = one_line(words.subject_of(wait), 60)
         self._console = console
         self._wait = wait
         self._data = data
@@ -54,16 +54,16 @@ class HeldSend:
         """Its time has passed: it leaves, and what came back is said."""
         try:
             given = self._permit()
-        except Refused as refusal:
+        except NotPermitted as refusal:
             self._refused(f"Not sent: {refusal}{await self._lost()}", "error")
             return
         self._console.sending += 1
         try:
             await self._save(replace(self._draft, operation_id=self._operation_id))
             outcome = await self._try(given)
-            if outcome.is_done:
-                await asyncio.to_thread(self._console.drafts.discard, self._wait.id)
-            elif not outcome.is_open:
+            if not outcome.after.keeps_draft:
+                await asyncio.to_thread(self._console.files.drafts.discard, self._wait.id)
+            elif not outcome.after.keeps_operation:
                 await self._save(self._draft)
         finally:
             self._console.sending -= 1
@@ -75,7 +75,7 @@ class HeldSend:
             self._console.answered(self._wait.id)
             self._console.keep_as_last(self._wait, self._draft)
         else:
-            said += await self._lost() if outcome.result is Result.RESOLVED else ""
+            said += await self._lost() if outcome.after.shows_theirs else ""
             self._refused(said, "warning" if outcome.is_open else "error")
 
     async def _lost(self) -> str:
@@ -87,25 +87,23 @@ class HeldSend:
             theirs = wait.answer
             if theirs is None:
                 theirs = await answer_of(console.client, wait)
-            told = rivals.told(form_of(self._wait.json_schema), wait, theirs, self._data)
-            console.lost.appendleft(rival.lost(self.title, told, console.store.now()))
+            theirs_told = told(form_of(self._wait.json_schema), wait, theirs, self._data)
+            console.lost.appendleft(review.lost(self.title, theirs_told, console.store.now()))
             return f"; {console.key_of('lost')} shows theirs beside yours"
         return ""
 
     def _permit(self) -> Permit:
         console = self._console
         now_wait = console.store.wait(self._wait.id) or self._wait
-        over = views.wait_over(now_wait, console.store.now())
-        return permit("answer", replace(console.base_context(), wait=True, wait_over=over))
+        over = words.wait_over(now_wait, console.store.now())
+        given = replace(console.base_context(), wait=True, wait_over=over)
+        return permit("answer", given, console.client)
 
-    async def _try(self, given: Permit) -> Outcome:
-        console = self._console
+    async def _try(self, given: Permit) -> AnswerOutcome:
         try:
-            receipt = await console.writer.answer(
-                given, self._wait.id, self._data, operation_id=self._operation_id
+            receipt = await given.client.waits.answer(
+                self._wait.id, self._data, operation_id=self._operation_id
             )
-        except OperationConflict:
-            return Outcome(Result.RESOLVED, ("an earlier try was accepted",))
         except HelmrError as error:
             return of_error(error, now_wait=await self._now_wait())
         return of_receipt(receipt)
@@ -120,7 +118,7 @@ class HeldSend:
 
     async def _save(self, draft: AnswerDraft) -> None:
         try:
-            await asyncio.to_thread(self._console.drafts.save, draft)
+            await asyncio.to_thread(self._console.files.drafts.save, draft)
         except OSError as error:
             self._console.say(f"The draft can't be kept: {error.strerror}", "warning")
 

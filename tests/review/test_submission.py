@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from helmr.drafts import AnswerDraft, Beginning, beginning
 from helmr.forms import Form, form_of
-from helmr_console.outcome import Outcome, Result
-from helmr_console.submission import READS_S, SendPhase, Submission
+from helmr.review.outcome import AnswerOutcome, Result
+from helmr.review.personal import AnswerDraft, Beginning, beginning
+from helmr.review.sending import READS_S, SendPhase, Submission
 
 
 def reviewed() -> Submission:
@@ -31,7 +31,7 @@ def test_a_key_typed_before_the_review_could_be_read_is_for_something_else() -> 
 def test_only_what_may_have_been_accepted_stays_in_review(result: Result) -> None:
     submission = reviewed()
     submission.phase = SendPhase.SENDING
-    submission.ended(Outcome(result))
+    submission.ended(AnswerOutcome(result))
     is_open = result in (Result.UNKNOWN, Result.UNAVAILABLE)
     assert submission.phase is (SendPhase.REVIEW if is_open else SendPhase.FORM)
     assert submission.tried is is_open
@@ -56,7 +56,7 @@ def form(*names: str) -> Form:
 
 
 def draft(of: Form, **more: Any) -> AnswerDraft:
-    cells = {"a": "one", "b": "two"}
+    cells: dict[str, Any] = {"a": "one", "b": "two"}
     return AnswerDraft("wait_1", of.schema_hash, cells, schema=of.schema, **more)
 
 

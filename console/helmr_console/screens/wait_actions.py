@@ -1,0 +1,329 @@
+"""What is done with a wait besides answering it: claim it, give it to somebody, put it off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+from textual.app import App
+from textual.content import Content
+from textual.suggester import SuggestFromList
+from textual.widget import Widget
+from textual.widgets import Input, Static
+
+from helmr import durations
+from helmr.errors import HelmrError, UsageError, WaitClaimed
+from helmr.models import ClaimInfo, WaitInfo
+from helmr.review import words
+from helmr.review.outcome import AnswerOutcome, Result
+from helmr.review.personal import back_at
+from helmr.review.queue import ClaimKey, ClaimState
+from helmr.review.sending import SendPhase
+from helmr.safe_text import one_line
+from helmr_console import safe
+from helmr_console.actions import ActionContext
+from helmr_console.console import Console
+from helmr_console.permits import NotPermitted, Permit
+from helmr_console.screens.correct import AmendScreen
+from helmr_console.screens.overlays import MenuItem, PickScreen
+from helmr_console.screens.submit import SubmitScreen
+from helmr_console.widgets.fields import SafeInput
+from helmr_console.widgets.panes import fact, head
+
+SNOOZES = ("10m", "30m", "1h", "4h", "1d", "7d")
+"""What can be picked; `helmr next` takes any time."""
+NAMES_SHOWN = 12
+NAME_MAX = 200
+
+
+class WaitPage(Protocol):
+    """A screen with one wait in front."""
+
+    @property
+    def console(self) -> Console: ...
+    @property
+    def app(self) -> App[Any]: ...
+    def context(self) -> ActionContext: ...
+    def permit(self, action_id: str) -> Permit: ...
+    def store_changed(self) -> None: ...
+    def wait_in_front(self) -> WaitInfo | None:
+        """The wait that is meant."""
+        ...
+
+    def claim_changed(self, claim: ClaimInfo | None) -> None:
+        """The operator claimed the wait in front, or released it."""
+        ...
+
+    def seen_to(self) -> None:
+        """The wait in front was given away, snoozed or woken."""
+        ...
+
+
+class WaitActions:
+    """The keys that claim, delegate and snooze the wait in front of a screen."""
+
+    def __init__(self, page: WaitPage) -> None:
+        self._page = page
+        self._told: tuple[str, str] | None = None
+        """Wait and person of another's claim that the operator was told of: the next key takes it over."""
+
+    # --- claims
+
+    def do_claim(self) -> None:
+        """Claim the wait in front, or release one's claim of it; amend what one answered oneself."""
+        page, wait = self._page, self._page.wait_in_front()
+        if wait is not None and page.context().own_answer:
+            page.app.push_screen(AmendScreen(wait.id))
+        elif wait is not None:
+            work = self._claim(page.permit("claim"), wait)
+            page.console.background.start(work, group="claim", holds_keys=True)
+
+    async def _claim(self, permit: Permit, wait: WaitInfo) -> None:
+        console = self._page.console
+        now, waits = console.store.now(), permit.client.waits
+        told_of = self._told[1] if self._told is not None and self._told[0] == wait.id else None
+        press = ClaimState(console.identity, told_of=told_of).press(wait.claim, now)
+        try:
+            if press is ClaimKey.WARN and wait.claim is not None:
+                self._tell_of(wait.id, wait.claim.label, words.presence(wait.claim, now))
+                return
+            if press is ClaimKey.RELEASE:
+                receipt = await waits.release(wait.id)
+            else:
+                receipt = await waits.claim(wait.id, override_claim=press is ClaimKey.TAKE_OVER)
+        except WaitClaimed as error:
+            found = await console.client.waits.get(wait.id)
+            console.store.put_claims([found])
+            label = found.claim.label if found.claim is not None else ""
+            self._tell_of(wait.id, label, one_line(error.message, 200))
+            return
+        self._told = None
+        console.store.put_claims([wait.model_copy(update={"claim": receipt.claim})])
+        self._page.claim_changed(receipt.claim)
+        said = words.presence(receipt.claim, now)
+        console.say(f"Claimed: {said}; c releases it" if said else "Released", "information")
+        self._page.store_changed()
+
+    def _tell_of(self, wait_id: str, label: str, said: str) -> None:
+        self._told = (wait_id, label)
+        self._page.console.say(f"Another is at it: {said}. c once more takes it over", "warning")
+        self._page.store_changed()
+
+    # --- to somebody
+
+    def do_delegate(self) -> None:
+        """To whom is asked on a page of its own."""
+        wait = self._page.wait_in_front()
+        if wait is not None:
+            self._page.app.push_screen(DelegateScreen(wait, self._page.seen_to))
+
+    # --- snoozed
+
+    def do_snooze(self) -> None:
+        """For how long is picked."""
+        wait, console = self._page.wait_in_front(), self._page.console
+        if wait is None:
+            return
+        now = console.store.now()
+        choices = []
+        if console.snoozed.until(wait.id) is not None:
+            wake = partial(self._start, self._wake(wait.id))
+            choices.append(MenuItem("wake", "it is back now", wake))
+        for text in SNOOZES:
+            try:
+                until = back_at(wait, timedelta(seconds=durations.seconds(text)), now)
+            except UsageError as error:
+                console.say(f"Snooze: {error.message}. {error.hint}", "warning")
+                return
+            before = "  ten minutes before its deadline"
+            is_cut = until - now < timedelta(seconds=durations.seconds(text))
+            detail = f"back at {words.stamp(until)}{before if is_cut else ''}"
+            pick = partial(self._start_snoozing, wait, text)
+            choices.append(MenuItem(text, detail, pick))
+            if is_cut:
+                break
+        title = one_line(f"Snooze: {words.subject_of(wait)}", 80)
+        self._page.app.push_screen(PickScreen(title, choices, typed=False))
+
+    def _start(self, work: Any) -> None:
+        self._page.console.background.start(work, group="snooze", holds_keys=True)
+
+    def _start_snoozing(self, wait: WaitInfo, text: str) -> None:
+        self._start(self._put_it_off(wait, text))
+
+    async def _put_it_off(self, wait: WaitInfo, text: str) -> None:
+        console = self._page.console
+        snoozed_for = timedelta(seconds=durations.seconds(text))
+        try:
+            await console.snoozed.snooze(wait.id, back_at(wait, snoozed_for, console.store.now()))
+        except UsageError as error:
+            console.say(f"Snooze: {error.message}", "warning")
+        except OSError as error:
+            console.say(f"Snooze: it can't be kept: {error.strerror}", "error")
+        else:
+            console.say(f"Snoozed, {console.snoozed.text(wait.id)}", "information")
+            console.lists_changed()
+            self._page.seen_to()
+
+    async def _wake(self, wait_id: str) -> None:
+        await self._page.console.snoozed.wake(wait_id)
+        self._page.console.lists_changed()
+        self._page.seen_to()
+
+
+class FormClaim:
+    """The claim of the wait whose form is open: a courtesy, which nothing waits for.
+
+    Args:
+        page: The form.
+        wait_id: The wait.
+    """
+
+    def __init__(self, page: SubmitScreen, wait_id: str) -> None:
+        self._page = page
+        self._wait_id = wait_id
+        self._is_begun = False
+        self.state = ClaimState(None)
+
+    def opened(self, wait: WaitInfo) -> None:
+        """The form is that of this wait."""
+        self.state.me = self._page.console.identity
+        self.state.opened(wait.claim)
+
+    def begin(self) -> None:
+        """Whoever reads the form is at the wait."""
+        if not self._is_begun:
+            self._is_begun = True
+            self._claim_soon()
+
+    def renew_if_due(self) -> None:
+        """Claim it again, if it is time and it can still be answered."""
+        if self.state.is_due(self._page.console.store.now()) and not self._page.over():
+            self._claim_soon()
+
+    def _claim_soon(self) -> None:
+        self.state.tries(self._page.console.store.now())
+        try:
+            permit = self._page.permit(self._page.ACTION)
+        except NotPermitted:
+            return
+        self._page.console.background.start(self._claim_it(permit), group="claim")
+
+    async def _claim_it(self, permit: Permit) -> None:
+        try:
+            receipt = await permit.client.waits.claim(self._wait_id)
+        except WaitClaimed as error:
+            self.lost(error)
+            said = (one_line(error.message, 300), "what you type is kept")
+            self._page.tell(said, "warning")
+        except HelmrError:
+            return  # a gateway that is away is told of elsewhere; the answer needs no claim
+        else:
+            self.state.claimed(receipt.claim)
+
+    def lost(self, error: WaitClaimed) -> None:
+        """Another has it, and the operator is told so."""
+        claim = None
+        with suppress(ValidationError):
+            claim = ClaimInfo.model_validate(error.facts.get("claim"))
+        self.state.lost_to(claim)
+
+    async def let_go(self) -> None:
+        """Nobody is at it any more, unless it was claimed for longer than the form is open."""
+        if self.state.is_released_on_leaving:
+            with suppress(HelmrError, NotPermitted):
+                permit = self._page.permit(self._page.ACTION)
+                await permit.client.waits.release(self._wait_id)
+
+
+class DelegateScreen(SubmitScreen):
+    """To whom a wait is given: one name, sent by enter or ctrl+s.
+
+    Args:
+        wait: The wait.
+        given: Called once it was given to somebody.
+    """
+
+    ACTION = "delegate"
+    AREA = "inbox"
+    TITLE_TEXT = "Delegate"
+    IS_REVIEW = True
+    HELP_TEXT = "A name says whom the wait concerns from now on; without one it concerns nobody in particular."
+
+    def __init__(self, wait: WaitInfo, given: Callable[[], None]) -> None:
+        super().__init__()
+        self.wait = wait
+        self._given = given
+        self.names: list[str] = []
+        self.field = SafeInput(id="typed", select_on_focus=False, max_length=NAME_MAX)
+
+    async def load(self) -> None:
+        """The field."""
+        self.names = self.console.store.people()
+        self.field.suggester = SuggestFromList(self.names, case_sensitive=False)
+        await self.slot.mount(*self._widgets())
+        self.submission.phase = SendPhase.FORM
+        self.field.focus()
+        self.redraw()
+        self.reads_from_now()
+
+    def _widgets(self) -> Iterable[Widget]:
+        yield Static(Content.styled("To whom; empty: nobody in particular", "bold"))
+        yield self.field
+        hint = "\nenter gives it.  right completes a name.  esc leaves everything as it is."
+        yield Static(Content.styled(hint, "bold $c-accent"))
+
+    def facts(self) -> Sequence[Content]:
+        """Which wait, whose it is, and who there is."""
+        now = self.wait.assignee
+        parts = [
+            safe.line(words.subject_of(self.wait), "bold"),
+            fact("assignee", safe.line(now or "nobody", limit=NAME_MAX)),
+        ]
+        if self.names:
+            known = ", ".join(self.names[:NAMES_SHOWN])
+            parts += [head("Known here"), safe.line(f"  {known}", limit=300)]
+        return parts
+
+    def context(self) -> ActionContext:
+        """It can be given as long as it is open."""
+        wait = self.console.store.wait(self.wait.id) or self.wait
+        over = words.wait_over(wait, self.console.store.now())
+        return replace(super().context(), wait=True, wait_over=over)
+
+    def lacks(self) -> str:
+        """Nothing: without a name it is given to nobody in particular."""
+        self.submission.data = self.field.value.strip() or None
+        return ""
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter gives it."""
+        event.stop()
+        self.do_review()
+
+    def focus_help(self) -> tuple[str, Sequence[str]] | None:
+        """What is typed."""
+        return self.TITLE_TEXT, ("a name as others filter by it: assignee:NAME, is:mine",)
+
+    def path(self) -> str:
+        """Inbox > subject > Delegate."""
+        return f"Inbox > {words.subject_of(self.wait)[:60]} > Delegate"
+
+    async def deliver(self, permit: Permit, data: Any) -> AnswerOutcome:
+        """Give it."""
+        receipt = await permit.client.waits.assign(
+            self.wait.id, assignee=data, operation_id=self.submission.operation_id
+        )
+        self.console.store.assigned(self.wait.id, receipt.assignee)
+        return AnswerOutcome(Result.ACCEPTED, (f"given to {one_line(data or 'nobody', 60)}",))
+
+    def accepted(self, outcome: AnswerOutcome) -> None:
+        """Closed; what was in front goes on."""
+        super().accepted(outcome)
+        self.console.lists_changed()
+        self.app.call_after_refresh(self._given)

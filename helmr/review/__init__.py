@@ -1,0 +1,12 @@
+"""What a person goes through who answers waits, as pure state machines and plain words.
+
+Keys and events go in, what is to be shown and done comes out. The console, `helmr next` and the other commands that
+answer draw it and do the reading and sending; nothing in here knows a terminal, a loop or the gateway.
+
+- `words`: time, people and waits as a person reads them.
+- `queue`: which wait is asked next, who is at it, and in which order a list stands still.
+- `sending`: one answer on its way: filled, reviewed, pending with undo, sent.
+- `outcome`: what became of it, and how another's answer differs.
+- `batch`: many waits with one answer.
+- `personal`: what a person keeps on their machine: drafts, snoozes, last answers.
+"""

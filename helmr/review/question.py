@@ -1,0 +1,367 @@
+"""One wait while it is asked: what was entered, which keys do what, and the lines that say so. Pure.
+
+`helmr next` asks in lines and the other commands that answer show waits as it does; all of it is safe to print.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from helmr.forms import (
+    Built,
+    Field,
+    Form,
+    Kind,
+    ToolCall,
+    example,
+    first_cells,
+    present,
+    pretty,
+    redacted,
+)
+from helmr.forms.questions import (
+    CHOSEN,
+    Offer,
+    Question,
+    Questions,
+    kept_text,
+    keys,
+    labels,
+)
+from helmr.forms.template import template, template_text
+from helmr.models import WaitInfo, WaitPriority
+from helmr.review.personal import AnswerDraft
+from helmr.safe_text import json_text, one_line, plain
+
+BODY_LINES = 12
+"""So many lines of a body stand above the question; `m` shows the rest."""
+VALUE_CELLS = 4_000
+"""Of an argument of a call, none of which is left out: what is approved was shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What one letter does at a question."""
+
+    letter: str
+    label: str
+    help: str
+
+
+KEYS = (
+    Key("k", "keep", "answer as the draft says"),
+    Key("l", "last", "fill in what you answered to a wait like this one last; k then answers so"),
+    Key("e", "edit", "write the whole answer in $EDITOR"),
+    Key("s", "skip", "go on; what was entered is kept as a draft"),
+    Key("u", "undo", "take back the answer that was given last, as long as it is held"),
+    Key("c", "claim", "say that you are at this wait, or that you are no more"),
+    Key("d", "delegate", "give this wait to somebody"),
+    Key("z", "snooze", "put this wait off: you are not asked before that time is over"),
+    Key("m", "more", "all of the text of this wait"),
+    Key("?", "help", "these lines"),
+    Key("q", "quit", "leave when what is held has left; q again sends it now"),
+)
+"""Every key of a question that is no choice, in the order of its help."""
+ANSWER = "a"
+"""Begins to ask where the first thing to enter is no choice."""
+_TAKEN = frozenset(key.letter for key in KEYS)
+DELEGATE = "delegate"
+"""Does what `d` does, also where `d` declines."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenAnswer:
+    """An answer that was given and has not been accepted."""
+
+    wait: WaitInfo
+    data: Any
+    shown: str
+    """Its JSON without secrets, on one line."""
+    draft: AnswerDraft
+    operation_id: str
+    override_claim: bool = False
+    """It is sent although another is at the wait, of which the person was told."""
+
+
+@dataclass(slots=True)
+class Asking:
+    """A wait that is being asked."""
+
+    wait: WaitInfo
+    form: Form
+    questions: Questions
+    raw: str | None = None
+    """What was written as JSON and does not fit the fields."""
+    operation_id: str | None = None
+    """Of a send whose outcome nobody knows."""
+    is_claimed: bool = False
+    """By the person who is asked."""
+    was_told: bool = False
+    """Of another's claim."""
+
+    @property
+    def entered(self) -> str:
+        """What was entered so far, on one line, without secrets."""
+        if self.raw is not None:
+            return one_line(self.raw, 400)
+        return answer_text(redacted(self.form, self.built().data))
+
+    @property
+    def has_draft(self) -> bool:
+        """Whether anything differs from an untouched form."""
+        return self.raw is not None or self.questions.cells != first_cells(self.form)
+
+    @property
+    def sees_another(self) -> bool:
+        """Whether the person sees that another is at the wait."""
+        return self.was_told or (self.wait.claim is not None and not self.is_claimed)
+
+    def begin_again(self) -> None:
+        """From the first field, with what was entered."""
+        self.questions = Questions(self.form, self.questions.cells)
+
+    def built(self) -> Built:
+        """The answer as far as it was entered."""
+        return Questions(self.form, self.questions.cells).built()
+
+    def draft(self) -> AnswerDraft:
+        """What is kept of it, without secrets."""
+        cells = self.questions.cells
+        there = present(self.form.root, cells)
+        secrets = {one.key for one in there if one.kind is Kind.SECRET}
+        return AnswerDraft(
+            wait_id=self.wait.id,
+            schema_hash=self.form.schema_hash,
+            cells={key: cell for key, cell in cells.items() if key not in secrets},
+            raw=None if self.form.has_secret else self.raw,
+            operation_id=self.operation_id,
+            schema=self.form.schema,
+        )
+
+    def offered(self) -> str:
+        """What stands in the editor where the decision goes: `approve | decline`."""
+        decision = self.form.decision
+        return " | ".join(one.label for one in decision.choices) if decision is not None else ""
+
+    def is_undecided(self, data: Any) -> bool:
+        """Whether this JSON still offers the decision in place of making it."""
+        decision = self.form.decision
+        if decision is None or not isinstance(data, dict) or len(decision.choices) < 2:
+            return False
+        return data.get(decision.name) == self.offered()
+
+    def text(self) -> tuple[str, str]:
+        """What the editor begins with, and the suffix of its file: a text as it is, else JSON."""
+        root = self.form.root
+        if root.kind in (Kind.TEXT, Kind.LONG):
+            cell = self.questions.cells.get(root.key, "")
+            return (cell if isinstance(cell, str) else ""), ".md"
+        if self.raw is not None:
+            return self.raw, ".json"
+        built = self.built()
+        decision = self.form.decision
+        if decision is not None and decision.path and list(built.problems) == [decision.key]:
+            # Not one of the choices: nobody made one yet.
+            return pretty({decision.name: self.offered(), **built.data}), ".json"
+        schema = self.form.schema if isinstance(self.form.schema, dict) else {}
+        return pretty(template(schema, schema) if built.problems else built.data), ".json"
+
+
+def taken(asked: Field) -> frozenset[str]:
+    """Letters that choose nothing at this question: those of the keys, but `d` where a choice begins so.
+
+    In the console `d` declines a tool's call, so it does here.
+    """
+    is_choice = any(name.lower().startswith("d") for name in labels(asked))
+    return _TAKEN - {"d"} if is_choice else _TAKEN
+
+
+def wait_lines(
+    wait: WaitInfo, place: str, *, due: str, claim: str = "", call: ToolCall | None = None
+) -> list[str]:
+    """What is asked: the question first, then what it belongs to and how long it has, then its text.
+
+    Args:
+        wait: The wait.
+        place: Which one of how many.
+        due: How long it has.
+        claim: Who has claimed it, if another has.
+        call: The call that it asks leave for, which is shown in place of a body that says the same.
+    """
+    found = [
+        "",
+        f"{place}  {one_line(subject(wait), None)}",
+        f"  {one_line(_facts(wait, due, claim), None)}",
+    ]
+    if call is not None:
+        found += _call_lines(call)
+        if call.is_told_by(wait.body):
+            return found
+    lines = plain(wait.body or "", None).splitlines()
+    found += [f"  {line}" for line in lines[:BODY_LINES]]
+    if is_cut(wait):
+        found.append(f"  … {len(lines) - BODY_LINES} more lines: m shows them")
+    return found
+
+
+def _call_lines(call: ToolCall) -> list[str]:
+    """The tool, what it is to be called with, and what each decision does, a line each."""
+    return [
+        f"  tool  {one_line(call.tool, 200)}",
+        *(
+            f"    {one_line(one.name, 100)}: {one_line(one.now or '', VALUE_CELLS)}"
+            for one in call.arguments()
+        ),
+        *(f"  {decision}: {one_line(does, 300)}" for decision, does in call.outcomes()),
+    ]
+
+
+def change_lines(call: ToolCall, answer: object) -> list[str]:
+    """What this answer does, and each value that it changes."""
+    found = [f"  {one_line(call.effect(answer), 300)}"]
+    for one in call.changed(answer):
+        was = "not asked for" if one.asked is None else one_line(one.asked, 200)
+        now = "left out" if one.now is None else one_line(one.now, 200)
+        found.append(f"    {one_line(one.name, 100)}: {was} -> {now}")
+    return found
+
+
+def body_lines(wait: WaitInfo) -> list[str]:
+    """All of its text."""
+    text = plain(wait.body or "there is no more text", None)
+    return [f"  {line}" for line in text.splitlines()]
+
+
+def is_cut(wait: WaitInfo) -> bool:
+    """Whether its text is longer than what is shown of it."""
+    return len(plain(wait.body or "", None).splitlines()) > BODY_LINES
+
+
+def subject(wait: WaitInfo) -> str:
+    """What it asks, in few words; session text."""
+    return wait.subject or " ".join(
+        part for part in (wait.task, wait.stream or wait.token_id, wait.correlation_id) if part
+    )
+
+
+def about(wait: WaitInfo) -> str:
+    """What a wait is called in a line."""
+    return one_line(subject(wait), 200)
+
+
+def _facts(wait: WaitInfo, due: str, claim: str) -> str:
+    parts = [wait.task, wait.stream or wait.kind.value, f"due {due}"]
+    if wait.priority is not WaitPriority.NORMAL:
+        parts.append(f"{wait.priority.value} priority")
+    if wait.assignee:
+        parts.append(f"for {wait.assignee}")
+    parts += [f"#{tag}" for tag in wait.tags]
+    if claim:
+        parts.append(f"claimed by {claim}")
+    return " · ".join([*parts, wait.id])
+
+
+def is_chosen(asked: Question | None) -> TypeGuard[Field]:
+    """Whether a key chooses what is asked."""
+    return isinstance(asked, Field) and asked.kind in CHOSEN
+
+
+def choice_lines(questions: Questions) -> list[str]:
+    """What can be chosen at once, a line each: its number, its letter, its name."""
+    asked = questions.current
+    if not is_chosen(asked):
+        return []
+    suggested = [f"  suggested: {one_line(asked.suggested, 200)}"] if asked.suggested else []
+    return [*_choices(asked, taken(asked)), *suggested]
+
+
+def key_prompt(questions: Questions, wait: WaitInfo, *, has_draft: bool, holds: bool) -> str:
+    """The keys that do something now, important ones first."""
+    asked = questions.current
+    if is_chosen(asked):
+        letters = keys(labels(asked), taken(asked))
+        first = f"1-{len(labels(asked))}" if len(labels(asked)) > 1 else "1"
+        offered = [first, *letters]
+    else:
+        offered = [f"{ANSWER} answer"]
+    useful = {"k": has_draft, "u": holds, "m": is_cut(wait), "e": True, "s": True}
+    offered += [f"{key.letter} {key.label}" for key in KEYS if useful.get(key.letter)]
+    delegate = DELEGATE if is_chosen(asked) and "d" not in taken(asked) else "d"
+    return f"[{', '.join([*offered, 'l', 'c', delegate, 'z', '?', 'q'])}] "
+
+
+def help_lines(questions: Questions) -> list[str]:
+    """Every key, a line each."""
+    asked = questions.current
+    letters = _TAKEN
+    found = ["  a  answer: asks one field after the other"]
+    if is_chosen(asked):
+        letters = taken(asked)
+        found = _choices(asked, letters)
+    for key in KEYS:
+        written = key.letter if key.letter in letters else key.label
+        label = f"{key.label}: " if written == key.letter else ""
+        found.append(f"  {written}  {label}{key.help}")
+    return [
+        *found,
+        "  Each key is followed by Enter. Ctrl-D goes back from a field to the question.",
+        "  Ctrl-C leaves at once: what is held is not sent, and kept as a draft.",
+    ]
+
+
+def field_lines(asked: Question) -> list[str]:
+    """What there is to know of a field before it is entered: nothing of most."""
+    if isinstance(asked, Offer):
+        return []
+    found = [f"  {one_line(asked.description, 300)}"] if asked.description else []
+    return [*found, *(_choices(asked, ()) if asked.kind in (*CHOSEN, Kind.MULTI) else ())]
+
+
+def field_prompt(asked: Question, questions: Questions) -> str:
+    """The field's name, how it is written, and what an empty line says."""
+    if isinstance(asked, Offer):
+        is_begun = asked.group is not None and questions.is_begun(asked)
+        how = (
+            "y changes what is there, Enter leaves it" if is_begun else "y fills, Enter leaves out"
+        )
+        return f"{one_line(asked.label, 200)}: {how} [n] "
+    name = one_line(asked.label, 100)
+    if asked.kind is Kind.ROWS:
+        rows = one_line(kept_text(asked, questions.cells.get(asked.key, ())), 200)
+        takes = f" ({asked.range_text()})" if asked.range_text() else ""
+        return f"{name}{takes}: {rows}; y adds a row, Enter goes on [n] "
+    how = _how(asked, questions.form)
+    kept = one_line(kept_text(asked, questions.cells.get(asked.key, "")), 200)
+    return f"{name}{f' ({how})' if how else ''}{f' [{kept}]' if kept else ''}: "
+
+
+def _how(asked: Field, form: Form) -> str:
+    parts = []
+    if asked.kind is Kind.LINES:
+        parts.append("one each line, an empty line ends")
+    elif asked.kind is Kind.MULTI:
+        parts.append("several, with spaces between")
+    elif asked.kind is Kind.JSON:
+        like = template_text(asked.schema, form.schema if isinstance(form.schema, dict) else {})
+        parts.append(f"JSON{f' like {one_line(like, 200)}' if like else ''}")
+    elif asked.kind not in (*CHOSEN, Kind.TEXT, Kind.LONG):
+        parts.append(asked.kind.value)
+    parts += [text for text in (one_line(asked.range_text(), 80),) if text]
+    if example(asked.kind):
+        parts.append(f"like {example(asked.kind)}")
+    return ", ".join(parts)
+
+
+def answer_text(shown: object) -> str:
+    """An answer on one line, safe."""
+    return json_text(json.dumps(shown, ensure_ascii=False))
+
+
+def _choices(asked: Field, letters: frozenset[str] | tuple[()]) -> list[str]:
+    by_place = {place: letter for letter, place in keys(labels(asked), letters).items()}
+    return [
+        f"  {place + 1}{f' {by_place[place]}' if place in by_place else ''}  {one_line(name, 200)}"
+        for place, name in enumerate(labels(asked))
+    ]

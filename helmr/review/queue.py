@@ -1,0 +1,216 @@
+"""Which wait is asked next in a review, and a list that never moves under the person who reads it. Pure.
+
+`ReviewQueue` gives one wait after the other, those that another person has claimed last. `KeyedList` holds what is
+shown and what is known: known rows change freely, shown rows change only by `merge`, which keeps the row under the
+cursor. Rows already shown may be redrawn in place at any time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from helmr.models import ClaimInfo
+
+CLAIM_RETRY = timedelta(seconds=30)
+RENEW_BEFORE = timedelta(minutes=10)
+"""A claim lasts a quarter of an hour; what is left of it when it is renewed outlasts a gateway that is away."""
+
+
+class ReviewQueue:
+    """The waits that are asked one after the other.
+
+    Args:
+        wait_ids: The first ones.
+        listed: What the list has now; what comes into it is asked behind the rest.
+        is_claimed: Whether another is at this wait now; it is asked at the end.
+        returned: Waits whose answer was not sent after all: they are asked again.
+    """
+
+    def __init__(
+        self,
+        wait_ids: Sequence[str],
+        listed: Callable[[], Sequence[str]] = tuple,
+        is_claimed: Callable[[str], bool] = lambda wait_id: False,
+        returned: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
+        self._left = deque(wait_ids)
+        self._listed = listed
+        self._is_claimed = is_claimed
+        self._returned = returned
+        self._known = {*wait_ids, *listed()}
+        self.asked = 0
+
+    @property
+    def count(self) -> int:
+        """How many there are, asked ones too."""
+        return self.asked + len(self._left)
+
+    def next(self, open_ids: Collection[str]) -> str | None:
+        """The next one that is still open; None if there is none."""
+        wait_id = self.coming(open_ids)
+        if wait_id is not None:
+            self._left.remove(wait_id)
+            self.asked += 1
+        return wait_id
+
+    def coming(self, open_ids: Collection[str]) -> str | None:
+        """The one that `next` would give."""
+        came = [one for one in self._listed() if one in open_ids and one not in self._known]
+        self._known.update(came)
+        self._left.extend(came)
+        self._left.extend(one for one in self._returned() if one not in self._left)
+        self._left = deque(one for one in self._left if one in open_ids)
+        free = (one for one in self._left if not self._is_claimed(one))
+        return next(free, self._left[0] if self._left else None)
+
+    def again(self, *wait_ids: str) -> None:
+        """These come next, in this order."""
+        self._left.extendleft(reversed(wait_ids))
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What a merge would change."""
+
+    added: int = 0
+    gone: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.gone)
+
+    def text(self) -> str:
+        """`2 new, 1 gone`; empty when there is nothing."""
+        parts = [f"{self.added} new"] if self.added else []
+        if self.gone:
+            parts.append(f"{self.gone} gone")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """The outcome of a merge: the keys in order and where the cursor belongs."""
+
+    keys: tuple[str, ...]
+    cursor: str | None
+
+
+@dataclass(slots=True)
+class KeyedList:
+    """Shown keys in order, and the target that the next merge makes of them."""
+
+    shown: list[str] = field(default_factory=list)
+    target: list[str] = field(default_factory=list)
+
+    def offer(self, keys: Iterable[str]) -> Pending:
+        """The list should be these keys in this order; returns what a merge would change."""
+        self.target = list(dict.fromkeys(keys))
+        return self.pending()
+
+    def pending(self) -> Pending:
+        """What a merge would change now; order alone is no change."""
+        shown, target = set(self.shown), set(self.target)
+        return Pending(len(target - shown), len(shown - target))
+
+    def gone(self) -> set[str]:
+        """Shown keys that the next merge takes away."""
+        return set(self.shown) - set(self.target)
+
+    def take_away(self, keys: Iterable[str], cursor: str | None) -> Merge:
+        """These leave what is shown, now; nothing else changes."""
+        gone = set(keys)
+        before, self.shown = self.shown, [key for key in self.shown if key not in gone]
+        return Merge(tuple(self.shown), anchor(before, self.shown, cursor))
+
+    def merge(self, cursor: str | None) -> Merge:
+        """Show the target. The cursor stays on its row; if that is gone, it goes to the next that was below."""
+        before, self.shown = self.shown, list(self.target)
+        return Merge(tuple(self.shown), anchor(before, self.shown, cursor))
+
+
+def anchor(before: Sequence[str], after: Sequence[str], cursor: str | None) -> str | None:
+    """The key the cursor belongs on: the same, else the next survivor below, else above, else the first."""
+    kept = set(after)
+    if cursor in kept:
+        return cursor
+    if cursor is not None and cursor in before:
+        place = list(before).index(cursor)
+        for key in [*before[place + 1 :], *reversed(before[:place])]:
+            if key in kept:
+                return key
+    return after[0] if after else None
+
+
+class ClaimKey(StrEnum):
+    """What the key that claims a wait does."""
+
+    CLAIM = "claim"
+    RELEASE = "release"
+    TAKE_OVER = "take over"
+    WARN = "warn"
+    """Another has claimed it: this is said first, and the next press takes it over."""
+
+
+@dataclass(slots=True)
+class ClaimState:
+    """One wait, as far as this person's claim of it and another's go (S-81).
+
+    An open form claims its wait, renews that, and releases it when it is left, unless the person claimed the wait
+    before or by a key. Another's claim is never overridden unless the person was told of it.
+    """
+
+    me: str | None
+    own: ClaimInfo | None = None
+    overrides: ClaimInfo | None = None
+    """Another's, of which the person was told: what is sent from then on overrides it."""
+    told_of: str | None = None
+    """Whose claim a press of the key was refused for: the next one takes it over."""
+    _stays: bool = False
+    """Claimed before the form was opened, or by a key."""
+    _due_at: datetime | None = None
+    """When it is claimed again: to renew, or because it could not be."""
+
+    def opened(self, claim: ClaimInfo | None) -> None:
+        """The wait was opened with this claim."""
+        self._stays = claim is not None and claim.on_behalf_of == self.me
+
+    def tries(self, now: datetime) -> None:
+        """It is claimed now; again after a while if that does not succeed."""
+        self._due_at = now + CLAIM_RETRY
+
+    def claimed(self, claim: ClaimInfo | None) -> None:
+        """The gateway took the claim of an open form."""
+        self.own, self.overrides = claim, None
+        if claim is not None:
+            self._due_at = claim.until - RENEW_BEFORE
+
+    def set_by_key(self, claim: ClaimInfo | None) -> None:
+        """The person claimed the wait, or released it: so it stays when the form is left."""
+        self.own, self.overrides, self._stays = claim, None, claim is not None
+        self.told_of = None
+        self._due_at = claim.until - RENEW_BEFORE if claim is not None else None
+
+    def lost_to(self, claim: ClaimInfo | None) -> None:
+        """Another has it; None if who is not known."""
+        self.own = self._due_at = None
+        self.overrides = claim if claim is not None else self.overrides
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether it is to be claimed again."""
+        return self._due_at is not None and now >= self._due_at
+
+    @property
+    def is_released_on_leaving(self) -> bool:
+        """Whether the person is at it only for as long as the form is open."""
+        return self.own is not None and not self._stays
+
+    def press(self, claim: ClaimInfo | None, now: datetime) -> ClaimKey:
+        """What the key does to a wait with this claim."""
+        if claim is None or now >= claim.until:
+            return ClaimKey.CLAIM
+        if claim.on_behalf_of == self.me:
+            return ClaimKey.RELEASE
+        return ClaimKey.TAKE_OVER if self.told_of == claim.label else ClaimKey.WARN
