@@ -56,8 +56,8 @@ def test_no_time_and_too_long_a_time_are_refused(put_off: timedelta) -> None:
 def test_what_is_put_off_is_known_until_its_time_is_over(tmp_path: Path) -> None:
     snoozes, other = Snoozes(tmp_path / "snoozed"), Snoozes(tmp_path / "snoozed")
     assert snoozes.read(NOW) == {}
-    snoozes.put_off("wait_1", NOW + HOUR)
-    snoozes.put_off("wait_2", NOW + 2 * HOUR)
+    snoozes.snooze("wait_1", NOW + HOUR)
+    snoozes.snooze("wait_2", NOW + 2 * HOUR)
     assert other.read(NOW) == {"wait_1": NOW + HOUR, "wait_2": NOW + 2 * HOUR}
     assert {oct(path.stat().st_mode & 0o777) for path in (tmp_path / "snoozed").iterdir()} == {
         "0o600"
@@ -82,14 +82,14 @@ def test_files_that_say_nothing_hide_nothing(tmp_path: Path) -> None:
 
 
 def test_an_id_is_no_path(tmp_path: Path) -> None:
-    Snoozes(tmp_path / "snoozed").put_off("../../wait", NOW + HOUR)
+    Snoozes(tmp_path / "snoozed").snooze("../../wait", NOW + HOUR)
     assert os.listdir(tmp_path) == ["snoozed"]
 
 
 def test_of_too_many_those_that_end_first_are_given_up(tmp_path: Path) -> None:
     for number in range(SNOOZES_MAX):
         (tmp_path / f"wait_{number}.until").write_text((NOW + (number + 1) * HOUR).isoformat())
-    Snoozes(tmp_path).put_off("wait_last", NOW + 9_999 * HOUR)
+    Snoozes(tmp_path).snooze("wait_last", NOW + 9_999 * HOUR)
     kept = Snoozes(tmp_path).read(NOW)
     assert len(kept) == SNOOZES_MAX
     assert "wait_0" not in kept
