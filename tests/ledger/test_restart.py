@@ -18,12 +18,13 @@ from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import Draft, EntryKind
+from helmr_runtime.core.nouns import changed
 from helmr_runtime.ledger.actor import LedgerActor
-from helmr_runtime.ledger.duck import recovery, rows
+from helmr_runtime.ledger.duck import recovery, rows, tables
 from helmr_runtime.ledger.duck.ledger import DuckLedger
 from helmr_runtime.ledger.duck.open import open_ledger
 from helmr_runtime.ledger.index import LedgerIndex
-from helmr_runtime.ledger.projection import Projection, session_numbers
+from helmr_runtime.ledger.projection import Projection, session_changes
 from helmr_runtime.ports import ANEW, Committed, Refused
 from tests.ledger.sessions import SMALL, START_AT, Hand, begin, facts_of, parked, running, start_of
 
@@ -42,11 +43,8 @@ async def tables_of(ledger: DuckLedger) -> dict[str, set[object]]:
 
     def read(connection):
         found = {
-            "sessions": {
-                rows.session_of(r) for r in connection.execute("FROM session_rows").fetchall()
-            },
-            "runs": {rows.run_of(r) for r in connection.execute("FROM run_rows").fetchall()},
-            "waits": {rows.wait_of(r) for r in connection.execute("FROM wait_rows").fetchall()},
+            table.name: {table.read(r) for r in connection.execute(f"FROM {table.view}").fetchall()}
+            for table in tables.NOUNS
         }
         keys = connection.execute("SELECT session, stream, key_hash, record_offset FROM send_keys")
         found["send_keys"] = set(keys.fetchall())
@@ -66,7 +64,7 @@ async def folded(ledger: DuckLedger, clock: FakeClock) -> dict[str, set[object]]
             projection.fold(entry, index.apply(entry, clock.now()))
             offset += 1
             assert entry.feed_offset == offset
-    numbers = []
+    sessions = []
     for session_id in projection.new_sessions:
         head, known = index.heads[session_id], await ledger.head(session_id)
         assert known is not None
@@ -76,11 +74,11 @@ async def folded(ledger: DuckLedger, clock: FakeClock) -> dict[str, set[object]]
             known.checkpoint_offset,
             known.tail,
         )
-        numbers.append((projection.new_sessions[session_id], session_numbers(head)))
+        sessions.append(changed(projection.new_sessions[session_id], session_changes(head)))
     return {
-        "sessions": set(numbers),
-        "runs": {(projection.new_runs[r], n) for r, n in projection.runs.items()},
-        "waits": {(projection.new_waits[w], n) for w, n in projection.waits.items()},
+        "sessions": set(sessions),
+        "runs": {projection.run(run_id) for run_id in projection.new_runs},
+        "waits": {projection.wait(wait_id) for wait_id in projection.new_waits},
         "send_keys": {
             (rows.uuid_of(k.session_id), k.stream, k.key_hash, k.record_offset)
             for k in projection.send_keys.values()

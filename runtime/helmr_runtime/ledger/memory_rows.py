@@ -11,17 +11,12 @@ from typing import Any, TypeVar
 
 from helmr.models import Activity, RunsQuery, SessionsQuery, SessionStatus, TokensQuery, WaitsQuery
 from helmr_runtime.core.entries import Entry, EntryKind, from_iso
+from helmr_runtime.core.nouns import RunRow, WaitRow
 from helmr_runtime.ledger import pages, views
 from helmr_runtime.ledger.heads import Head, fold
 from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.kept_entries import KeptEntries
-from helmr_runtime.ledger.projection import (
-    NewRun,
-    NewWait,
-    Projection,
-    WaitNumbers,
-    session_numbers,
-)
+from helmr_runtime.ledger.projection import Projection
 from helmr_runtime.ledger.row_access import FAR_FUTURE_US, Wanted
 from helmr_runtime.ledger.token_views import api_key_json, public_token_json, token_json
 from helmr_runtime.ledger.tokens import Token
@@ -60,39 +55,33 @@ class MemoryRows:
         return self._session(session_id) if session_id in self._rows.new_sessions else None
 
     async def run(self, run_id: str) -> Json | None:
-        row = self._rows.new_runs.get(run_id)
-        return self._run(row) if row is not None else None
+        rows = self._rows
+        return self._run(rows.run(run_id)) if run_id in rows.new_runs else None
 
     async def wait(self, wait_id: str) -> Json | None:
-        row = self._rows.new_waits.get(wait_id)
-        return self._wait(row, in_full=True) if row is not None else None
+        rows = self._rows
+        return self._wait(rows.wait(wait_id), in_full=True) if wait_id in rows.new_waits else None
 
     async def public_token(self, public_token_id: str) -> Json | None:
         return None  # the index has all
 
     def _session(self, session_id: str) -> Json:
         rows = self._rows
-        numbers = session_numbers(self._heads[session_id])
-        wait = (
-            self._wait(rows.new_waits[numbers.wait_id], in_full=True) if numbers.wait_id else None
-        )
-        run = rows.runs.get(numbers.run_id or "") if views.needs_run(numbers) else None
+        row = rows.session(self._heads[session_id])
+        wait = self._wait(rows.wait(row.wait_id), in_full=True) if row.wait_id else None
+        run = rows.run(row.run_id) if row.run_id and views.needs_run(row) else None
         outcome = self._entry(run.outcome_offset) if run is not None else None
-        body = outcome.body if outcome is not None else None
-        return views.session_json(rows.new_sessions[session_id], numbers, wait, run, body)
+        return views.session_json(row, wait, run, outcome.body if outcome is not None else None)
 
-    def _run(self, row: NewRun) -> Json:
-        numbers = self._rows.runs[row.run_id]
-        ended = self._entry(numbers.outcome_offset)
+    def _run(self, row: RunRow) -> Json:
+        ended = self._entry(row.outcome_offset)
         created = self._entries.at(row.created_offset)
-        return views.run_json(row, numbers, created.body, ended.body if ended is not None else None)
+        return views.run_json(row, created.body, ended.body if ended is not None else None)
 
-    def _wait(self, row: NewWait, *, in_full: bool) -> Json:
-        numbers = self._rows.waits[row.wait_id]
-        resolved = self._entry(numbers.resolved_offset)
+    def _wait(self, row: WaitRow, *, in_full: bool) -> Json:
+        resolved = self._entry(row.resolved_offset)
         return views.wait_json(
             row,
-            numbers,
             self._entries.at(row.opened_offset).body,
             views.principal_of(self._sent(resolved)) if resolved is not None else None,
             outcome=resolved.body if resolved is not None else None,
@@ -139,13 +128,11 @@ class MemoryRows:
                     for row in new
                 )
             case RunsQuery():
-                found = (((-row.created_offset,), self._run(row)) for row in rows.new_runs.values())
+                runs = (rows.run(run_id) for run_id in rows.new_runs)
+                found = (((-row.created_offset,), self._run(row)) for row in runs)
             case WaitsQuery():
-                waits = rows.new_waits.values()
-                found = (
-                    (_ends_first(row, rows.waits[row.wait_id]), self._wait(row, in_full=False))
-                    for row in waits
-                )
+                waits = (rows.wait(wait_id) for wait_id in rows.new_waits)
+                found = ((_ends_first(row), self._wait(row, in_full=False)) for row in waits)
             case TokensQuery():
                 found = (
                     ((-one.created_offset,), self._token(one))
@@ -163,7 +150,8 @@ class MemoryRows:
 
     async def wait_totals(self, resolving: Sequence[str]) -> list[Json]:
         totals: dict[tuple[str, str | None], Json] = {}
-        for row in self._rows.new_waits.values():
+        rows = self._rows
+        for row in map(rows.wait, rows.new_waits):
             wait = self._wait(row, in_full=False)
             if wait["status"] != "pending" or row.is_backoff or row.wait_id in resolving:
                 continue
@@ -220,8 +208,8 @@ class MemoryRows:
         )
 
 
-def _ends_first(row: NewWait, numbers: WaitNumbers) -> tuple[int | str, ...]:
-    ends_at = numbers.default_at or row.deadline_at
+def _ends_first(row: WaitRow) -> tuple[int | str, ...]:
+    ends_at = row.default_at or row.deadline_at
     if ends_at is None:
         return FAR_FUTURE_US, row.wait_id
     return round(ends_at.timestamp() * 1_000_000), row.wait_id

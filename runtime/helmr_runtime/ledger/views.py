@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from helmr.models import RunStatus
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, iso
+from helmr_runtime.core.nouns import RunRow, SessionRow, WaitRow, fields_of
 from helmr_runtime.core.run import ACTIVE
-from helmr_runtime.ledger.projection import (
-    NewRun,
-    NewSession,
-    NewWait,
-    RunNumbers,
-    SessionNumbers,
-    WaitNumbers,
-)
 
 Json = dict[str, Any]
 
@@ -30,10 +23,9 @@ UNREADABLE = "(can't be read)"
 
 
 def session_json(
-    row: NewSession,
-    numbers: SessionNumbers,
+    row: SessionRow,
     wait: Mapping[str, Any] | None,
-    run: RunNumbers | None,
+    run: RunRow | None,
     outcome: Mapping[str, Any] | None = None,
     *,
     problem: str | None = None,
@@ -41,8 +33,7 @@ def session_json(
     """A `SessionInfo`.
 
     Args:
-        row: What never changes.
-        numbers: What does.
+        row: Its row.
         wait: The active wait in full, or None.
         run: The newest run, where `needs_run` says so.
         outcome: Body of the entry that ended or blocked that run, where `needs_outcome` says so.
@@ -51,15 +42,15 @@ def session_json(
     is_queued = run is not None and run.status == RunStatus.QUEUED.value
     queued_at = (run.retry_at or run.queued_at) if run is not None and is_queued else None
     run_status = run.status if run is not None else None
-    if run is None and numbers.activity in _ACTIVE:
-        run_status = numbers.activity
+    if run is None and row.activity in _ACTIVE:
+        run_status = row.activity
     return {
         "id": row.session_id,
         "external_id": row.external_id,
         "task": row.task,
-        "status": numbers.status,
-        "activity": numbers.activity,
-        "run_id": numbers.run_id,
+        "status": row.status,
+        "activity": row.activity,
+        "run_id": row.run_id,
         "run_status": run_status,
         "error": _short_error(run_status, outcome, problem),
         "queued_at": iso_or_none(queued_at),
@@ -79,8 +70,8 @@ def session_json(
             else None
         ),
         "created_at": iso(row.created_at),
-        "updated_at": iso(numbers.updated_at),
-        "last_seq": numbers.next_seq - 1,
+        "updated_at": iso(row.updated_at),
+        "last_seq": row.next_seq - 1,
     }
 
 
@@ -91,8 +82,7 @@ def listed_session(session: Json) -> Json:
 
 
 def run_json(
-    row: NewRun,
-    numbers: RunNumbers,
+    row: RunRow,
     created: Mapping[str, Any],
     outcome: Mapping[str, Any] | None,
     *,
@@ -101,8 +91,7 @@ def run_json(
     """A `RunInfo`.
 
     Args:
-        row: What never changes.
-        numbers: What does.
+        row: Its row.
         created: Body of its `run.created`.
         outcome: Body of the entry that ended or blocked it.
         problem: Why one of these bodies can't be read, and is empty here.
@@ -111,16 +100,16 @@ def run_json(
         "id": row.run_id,
         "session_id": row.session_id,
         "task": row.task,
-        "status": numbers.status,
-        "attempt": numbers.attempt,
+        "status": row.status,
+        "attempt": row.attempt,
         "started_by": created.get("started_by", {}),
-        "retry_at": iso_or_none(numbers.retry_at),
+        "retry_at": iso_or_none(row.retry_at),
         "payload": created.get("payload"),
         "result": outcome.get("result") if outcome is not None else None,
-        "error": _error(numbers.status, outcome) if problem is None else None,
+        "error": _error(row.status, outcome) if problem is None else None,
         "problem": problem,
         "created_at": iso(row.created_at),
-        "ended_at": iso_or_none(numbers.ended_at),
+        "ended_at": iso_or_none(row.ended_at),
     }
 
 
@@ -145,8 +134,7 @@ def _error(status: str, outcome: Mapping[str, Any] | None) -> Any:
 
 
 def wait_json(
-    row: NewWait,
-    numbers: WaitNumbers,
+    row: WaitRow,
     opened: Mapping[str, Any],
     resolved_by: Mapping[str, Any] | None,
     *,
@@ -159,33 +147,13 @@ def wait_json(
     `outcome`, the body of the entry that resolved it, is for the service: it says what a refused answer lost to.
     `problem` says why the body of one of its entries can't be read, and is empty here.
     """
-    found: Json = {
+    found: Json = {name: made(getattr(row, name)) for name, made in _WAIT_PARTS}
+    found |= {
         "id": row.wait_id,
-        "session_id": row.session_id,
-        "run_id": row.run_id,
-        "task": row.task,
-        "kind": row.kind,
-        "stream": row.stream,
-        "correlation_id": row.correlation_id,
-        "token_id": row.token_id,
-        "session_ids": jsontext.decode(row.session_ids),
         "subject": opened.get("subject") if problem is None else UNREADABLE,
         "problem": problem,
-        "status": numbers.status,
-        "opened_at": iso(row.opened_at),
-        "deadline_at": iso_or_none(row.deadline_at),
-        "resolved_at": iso_or_none(numbers.resolved_at),
         "resolved_by": dict(resolved_by) if resolved_by is not None else None,
-        "mode": numbers.mode,
-        "batch_id": numbers.batch_id,
-        "priority": row.priority,
-        "tags": jsontext.decode(row.tags),
-        "session_tags": jsontext.decode(row.session_tags),
-        "assignee": row.assignee,
         "escalation": opened.get("escalation", []),
-        "next_escalation": numbers.next_escalation,
-        "next_escalation_at": iso_or_none(numbers.next_escalation_at),
-        "default_at": iso_or_none(numbers.default_at),
         "can_decline": "on_decline" in opened,
         "question_hash": opened.get("question_hash"),
     }
@@ -199,12 +167,12 @@ def wait_json(
     return found
 
 
-def needs_run(numbers: SessionNumbers) -> bool:
+def needs_run(row: SessionRow) -> bool:
     """The session's activity does not say all of its newest run: since when it is queued, how it ended."""
-    return numbers.run_id is not None and numbers.activity not in _EXECUTING
+    return row.run_id is not None and row.activity not in _EXECUTING
 
 
-def needs_outcome(run: RunNumbers | None) -> bool:
+def needs_outcome(run: RunRow | None) -> bool:
     """The run has an error, which stands in the entry at its `outcome_offset`."""
     return run is not None and run.outcome_offset is not None and run.status in _WITH_ERROR
 
@@ -262,3 +230,18 @@ def principal_from(text: str) -> Principal:
 def iso_or_none(moment: datetime | None) -> str | None:
     """A time as it stands in JSON."""
     return iso(moment) if moment is not None else None
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+_WAIT_PARTS: Sequence[tuple[str, Callable[[Any], Any]]] = [
+    (
+        one.name,
+        jsontext.decode if one.column.is_json else iso_or_none if one.kind is datetime else _itself,
+    )
+    for one in fields_of(WaitRow)
+    if not one.column.is_inner
+]
+"""What a list shows of a wait's row: fields by name, and how each becomes JSON."""

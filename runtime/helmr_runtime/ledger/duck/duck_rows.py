@@ -13,12 +13,13 @@ from typing import Any
 
 from helmr.models import RunsQuery, SessionsQuery, TokensQuery, WaitsQuery
 from helmr_runtime.core.entries import Entry
+from helmr_runtime.core.nouns import WaitRow
 from helmr_runtime.ledger import views
 from helmr_runtime.ledger.duck import lists, tokens, transcripts
 from helmr_runtime.ledger.feed_tail import FeedTail
 from helmr_runtime.ledger.heads import Head
 from helmr_runtime.ledger.row_access import Wanted
-from helmr_runtime.ledger.unwritten import KnownWait, Unwritten
+from helmr_runtime.ledger.unwritten import Known, Unwritten
 
 Json = dict[str, Any]
 
@@ -62,8 +63,7 @@ class DuckRows:
             if found is None:
                 memory = self._unwritten()
                 known = memory.session(session_id)
-                wait_id = known.numbers.wait_id if known.numbers is not None else None
-                run_id = known.numbers.run_id if known.numbers is not None else None
+                wait_id, run_id = (known.changes.get(name) for name in ("wait_id", "run_id"))
                 found = await self._read(
                     lists.session,
                     session_id,
@@ -78,13 +78,12 @@ class DuckRows:
 
     async def run(self, run_id: str) -> Json | None:
         known = self._unwritten().run(run_id)
-        if known.whole is not None:
-            fixed, numbers = known.whole
-            created = self._tail.get(fixed.created_offset)
-            ended = self._entry(numbers.outcome_offset)
-            if created is not None and (ended is not None or numbers.outcome_offset is None):
-                body = ended.body if ended is not None else None
-                return views.run_json(fixed, numbers, created.body, body)
+        row = known.whole
+        if row is not None:
+            created = self._tail.get(row.created_offset)
+            ended = self._entry(row.outcome_offset)
+            if created is not None and (ended is not None or row.outcome_offset is None):
+                return views.run_json(row, created.body, ended.body if ended is not None else None)
         found: Json | None = await self._read(lists.run, run_id, known)
         return found
 
@@ -142,38 +141,36 @@ class DuckRows:
 
     def _session(self, session_id: str) -> Json | None:
         memory = self._unwritten()
-        whole = memory.session(session_id).whole
-        if whole is None:
+        row = memory.session(session_id).whole
+        if row is None:
             return None
-        fixed, numbers = whole
         run = None
         outcome = None
-        if views.needs_run(numbers):
-            run = memory.run(numbers.run_id or "").numbers
+        if views.needs_run(row):
+            run = memory.run(row.run_id or "").whole
             outcome = self._entry(run.outcome_offset) if run is not None else None
             if run is None or (outcome is None and views.needs_outcome(run)):
                 return None
         wait = None
-        if numbers.wait_id is not None:
-            wait = self._wait(memory.wait(numbers.wait_id))
+        if row.wait_id is not None:
+            wait = self._wait(memory.wait(row.wait_id))
             if wait is None:
                 return None
         body = outcome.body if outcome is not None else None
-        return views.session_json(fixed, numbers, wait, run, body)
+        return views.session_json(row, wait, run, body)
 
-    def _wait(self, known: KnownWait) -> Json | None:
-        if known.whole is None:
+    def _wait(self, known: Known[WaitRow]) -> Json | None:
+        row = known.whole
+        if row is None:
             return None
-        fixed, numbers = known.whole
-        opened = self._tail.get(fixed.opened_offset)
-        resolved = self._entry(numbers.resolved_offset)
-        if opened is None or (resolved is None and numbers.resolved_offset is not None):
+        opened = self._tail.get(row.opened_offset)
+        resolved = self._entry(row.resolved_offset)
+        if opened is None or (resolved is None and row.resolved_offset is not None):
             return None
         if resolved is not None and views.was_at_once(resolved):
             return None  # who sent the record stands in another entry
         return views.wait_json(
-            fixed,
-            numbers,
+            row,
             opened.body,
             views.principal_of(resolved) if resolved is not None else None,
             outcome=resolved.body if resolved is not None else None,

@@ -14,25 +14,16 @@ from helmr.errors import BadCursor, BadId
 from helmr.models import RunsQuery, SessionsQuery, WaitsQuery, WaitStatus
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry, iso
+from helmr_runtime.core.nouns import RunRow, SessionRow, WaitRow
 from helmr_runtime.ledger import pages, views
 from helmr_runtime.ledger.duck import reads, rows
 from helmr_runtime.ledger.duck.conditions import How, tagged, wanted
 from helmr_runtime.ledger.duck.database import Reader
-from helmr_runtime.ledger.projection import (
-    NewRun,
-    NewSession,
-    NewWait,
-    RunNumbers,
-    SessionNumbers,
-    WaitNumbers,
-)
+from helmr_runtime.ledger.duck.tables import RUNS, SESSIONS, WAITS
 from helmr_runtime.ledger.row_access import FAR_FUTURE_US
-from helmr_runtime.ledger.unwritten import KnownRun, KnownSession, KnownWait
+from helmr_runtime.ledger.unwritten import Known
 
 Json = dict[str, Any]
-
-SESSION_COLUMNS = 25
-"""Of a row of `session_rows`."""
 
 # --- sessions -------------------------------------------------------------------------------------
 
@@ -40,27 +31,28 @@ SESSION_COLUMNS = 25
 def session(
     reader: Reader,
     session_id: str,
-    known: KnownSession,
-    known_wait: KnownWait | None,
-    known_run: KnownRun | None,
+    known: Known[SessionRow],
+    known_wait: Known[WaitRow] | None,
+    known_run: Known[RunRow] | None,
 ) -> Json | None:
     """One session with its active wait in full; what memory knows of it goes before the tables."""
     found = reader.execute(
         "SELECT * FROM session_rows WHERE session = $1", [rows.uuid_of(session_id)]
     ).fetchall()
-    whole = known.over(rows.session_of(found[0]) if found else None)
-    if whole is None:
+    row = known.over(SESSIONS.read(found[0]) if found else None)
+    if row is None:
         return None
-    fixed, numbers = whole
     active = None
-    if numbers.wait_id is not None:
-        active = _wait(reader, numbers.wait_id, known_wait, strict=False)
+    if row.wait_id is not None:
+        active = _wait(reader, row.wait_id, known_wait, strict=False)
     run = None
-    if views.needs_run(numbers):
-        run = known_run.numbers if known_run is not None else None
-        run = run or _newest_run(reader, numbers)
+    if views.needs_run(row):
+        run = known_run.whole if known_run is not None else None
+        if run is None:
+            run = _newest_run(reader, row)
+            run = known_run.over(run) if known_run is not None else run
     bodies, problems = _outcomes(reader, [run])
-    return _session(fixed, numbers, active, run, bodies, problems)
+    return _session(row, active, run, bodies, problems)
 
 
 _SESSIONS: Mapping[str, How] = {
@@ -91,42 +83,35 @@ def sessions(reader: Reader, query: SessionsQuery) -> Json:
 
 def _sessions(reader: Reader, found: Sequence[Any]) -> list[Json]:
     """Rows of sessions, each with that of its newest run behind it."""
-    pairs = [rows.session_of(row) for row in found]
-    wanted = [numbers.wait_id for _, numbers in pairs if numbers.wait_id is not None]
-    waits = {wait["id"]: wait for wait in _waits_by_id(reader, wanted, strict=False)}
+    shown = [SESSIONS.read(row) for row in found]
+    wanted_ids = [one.wait_id for one in shown if one.wait_id is not None]
+    waits = {wait["id"]: wait for wait in _waits_by_id(reader, wanted_ids, strict=False)}
     runs = {
-        numbers.run_id: rows.run_numbers_of(numbers.run_id, row[SESSION_COLUMNS:])
-        for row, (_, numbers) in zip(found, pairs, strict=True)
-        if numbers.run_id is not None and views.needs_run(numbers)
+        one.run_id: RUNS.read(row[len(SESSIONS.fields) :])
+        for row, one in zip(found, shown, strict=True)
+        if one.run_id is not None and views.needs_run(one)
     }
     bodies, problems = _outcomes(reader, runs.values())
     return [
         views.listed_session(
             _session(
-                fixed,
-                numbers,
-                waits.get(numbers.wait_id or ""),
-                runs.get(numbers.run_id or ""),
-                bodies,
-                problems,
+                one, waits.get(one.wait_id or ""), runs.get(one.run_id or ""), bodies, problems
             )
         )
-        for fixed, numbers in pairs
+        for one in shown
     ]
 
 
 def _session(
-    fixed: NewSession,
-    numbers: SessionNumbers,
+    row: SessionRow,
     wait: Json | None,
-    run: RunNumbers | None,
+    run: RunRow | None,
     bodies: Mapping[int, Json],
     problems: dict[int, str],
 ) -> Json:
     offset = run.outcome_offset if run is not None and views.needs_outcome(run) else None
     return views.session_json(
-        fixed,
-        numbers,
+        row,
         wait,
         run,
         bodies[offset] if offset is not None else None,
@@ -134,15 +119,15 @@ def _session(
     )
 
 
-def _newest_run(reader: Reader, session: SessionNumbers) -> RunNumbers | None:
+def _newest_run(reader: Reader, session: SessionRow) -> RunRow | None:
     found = reader.execute(
         "SELECT * FROM run_rows WHERE run = $1", [rows.uuid_or_none(session.run_id)]
     ).fetchall()
-    return rows.run_of(found[0])[1] if found else None
+    return RUNS.read(found[0]) if found else None
 
 
 def _outcomes(
-    reader: Reader, runs: Iterable[RunNumbers | None]
+    reader: Reader, runs: Iterable[RunRow | None]
 ) -> tuple[dict[int, Json], dict[int, str]]:
     """The bodies of the entries with their errors, by feed offset, and why some can't be read."""
     offsets = {
@@ -156,13 +141,13 @@ def _outcomes(
 # --- runs -----------------------------------------------------------------------------------------
 
 
-def run(reader: Reader, run_id: str, known: KnownRun) -> Json | None:
+def run(reader: Reader, run_id: str, known: Known[RunRow]) -> Json | None:
     """One run with payload and result; what memory knows of it goes before the table."""
     found = reader.execute(
         "SELECT * FROM run_rows WHERE run = $1", [rows.uuid_of(run_id)]
     ).fetchall()
-    whole = known.over(rows.run_of(found[0]) if found else None)
-    return _runs(reader, [whole], strict=True)[0] if whole is not None else None
+    row = known.over(RUNS.read(found[0]) if found else None)
+    return _runs(reader, [row], strict=True)[0] if row is not None else None
 
 
 def runs(reader: Reader, query: RunsQuery) -> Json:
@@ -179,42 +164,41 @@ def runs(reader: Reader, query: RunsQuery) -> Json:
     more = len(found) > query.limit
     found = found[: query.limit]
     following = pages.encode("runs", [found[-1][2]]) if more else None
-    return pages.page(_runs(reader, [rows.run_of(row) for row in found], strict=False), following)
+    return pages.page(_runs(reader, [RUNS.read(row) for row in found], strict=False), following)
 
 
-def _runs(
-    reader: Reader, pairs: Sequence[tuple[NewRun, RunNumbers]], *, strict: bool
-) -> list[Json]:
-    offsets = {fixed.created_offset for fixed, _ in pairs}
-    offsets |= {n.outcome_offset for _, n in pairs if n.outcome_offset is not None}
+def _runs(reader: Reader, shown: Sequence[RunRow], *, strict: bool) -> list[Json]:
+    offsets = {one.created_offset for one in shown}
+    offsets |= {one.outcome_offset for one in shown if one.outcome_offset is not None}
     bodies, problems = reads.bodies_at(reader, offsets, strict=strict)
     return [
         views.run_json(
-            fixed,
-            numbers,
-            bodies[fixed.created_offset],
-            bodies[numbers.outcome_offset] if numbers.outcome_offset is not None else None,
-            problem=reads.problem_of(problems, fixed.created_offset, numbers.outcome_offset),
+            one,
+            bodies[one.created_offset],
+            bodies[one.outcome_offset] if one.outcome_offset is not None else None,
+            problem=reads.problem_of(problems, one.created_offset, one.outcome_offset),
         )
-        for fixed, numbers in pairs
+        for one in shown
     ]
 
 
 # --- waits ----------------------------------------------------------------------------------------
 
 
-def wait(reader: Reader, wait_id: str, known: KnownWait) -> Json | None:
+def wait(reader: Reader, wait_id: str, known: Known[WaitRow]) -> Json | None:
     """One wait in full, but for its stream's schema; what memory knows of it goes before the table."""
     return _wait(reader, wait_id, known, strict=True)
 
 
-def _wait(reader: Reader, wait_id: str, known: KnownWait | None, *, strict: bool) -> Json | None:
+def _wait(
+    reader: Reader, wait_id: str, known: Known[WaitRow] | None, *, strict: bool
+) -> Json | None:
     found = reader.execute(
         "SELECT * FROM wait_rows WHERE wait = $1", [rows.uuid_of(wait_id)]
     ).fetchall()
-    row = rows.wait_of(found[0]) if found else None
-    whole = known.over(row) if known is not None else row
-    return _waits(reader, [whole], in_full=True, strict=strict)[0] if whole is not None else None
+    row = WAITS.read(found[0]) if found else None
+    row = known.over(row) if known is not None else row
+    return _waits(reader, [row], in_full=True, strict=strict)[0] if row is not None else None
 
 
 _WAITS: Mapping[str, How] = {
@@ -229,9 +213,9 @@ def waits(reader: Reader, query: WaitsQuery, resolving: Sequence[str]) -> Json:
     where = wanted(query, _WAITS)
     key = pages.decode("waits", query.cursor, (int, str))
     if key is not None:
-        sort_us, last_id = where.value(key[0]), where.value(_cursor_wait(key[1]))
+        last_us, last_id = where.value(key[0]), where.value(_cursor_wait(key[1]))
         where.terms.append(
-            f"(sort_us > {sort_us} OR (sort_us = {sort_us} AND wait > {last_id}::UUID))"
+            f"(sort_us > {last_us} OR (sort_us = {last_us} AND wait > {last_id}::UUID))"
         )
     if query.status is WaitStatus.PENDING:
         where.add("NOT list_contains({0}::UUID[], wait)", [rows.uuid_of(one) for one in resolving])
@@ -242,15 +226,14 @@ def waits(reader: Reader, query: WaitsQuery, resolving: Sequence[str]) -> Json:
         where.values,
     ).fetchall()
     more = len(found) > query.limit
-    pairs = [rows.wait_of(row) for row in found[: query.limit]]
+    shown = [WAITS.read(row) for row in found[: query.limit]]
     following = None
     if more:
-        fixed, numbers = pairs[-1]
-        ends_us = rows.micros_or_none(numbers.default_at or fixed.deadline_at)
-        following = pages.encode(
-            "waits", [ends_us if ends_us is not None else FAR_FUTURE_US, fixed.wait_id]
-        )
-    return pages.page(_waits(reader, pairs, in_full=False, strict=False), following)
+        last = shown[-1]
+        ends_us = rows.micros_or_none(last.default_at or last.deadline_at)
+        sort_us = ends_us if ends_us is not None else FAR_FUTURE_US
+        following = pages.encode("waits", [sort_us, last.wait_id])
+    return pages.page(_waits(reader, shown, in_full=False, strict=False), following)
 
 
 def wait_totals(reader: Reader, resolving: Sequence[str]) -> list[Json]:
@@ -280,41 +263,32 @@ def _waits_by_id(reader: Reader, wait_ids: Sequence[str], *, strict: bool) -> li
         "SELECT * FROM wait_rows WHERE wait IN (SELECT unnest($1::UUID[]))",
         [[rows.uuid_of(wait_id) for wait_id in wait_ids]],
     ).fetchall()
-    return _waits(reader, [rows.wait_of(row) for row in found], in_full=True, strict=strict)
+    return _waits(reader, [WAITS.read(row) for row in found], in_full=True, strict=strict)
 
 
-def _waits(
-    reader: Reader,
-    pairs: Sequence[tuple[NewWait, WaitNumbers]],
-    *,
-    in_full: bool,
-    strict: bool,
-) -> list[Json]:
-    bodies, problems = reads.bodies_at(
-        reader, {fixed.opened_offset for fixed, _ in pairs}, strict=strict
-    )
-    resolved, more_problems = _resolved(reader, pairs, strict=strict)
+def _waits(reader: Reader, shown: Sequence[WaitRow], *, in_full: bool, strict: bool) -> list[Json]:
+    bodies, problems = reads.bodies_at(reader, {one.opened_offset for one in shown}, strict=strict)
+    resolved, more_problems = _resolved(reader, shown, strict=strict)
     problems |= more_problems
     senders = _senders(reader, resolved)
     return [
         views.wait_json(
-            fixed,
-            numbers,
-            bodies[fixed.opened_offset],
-            senders.get(fixed.wait_id),
+            one,
+            bodies[one.opened_offset],
+            senders.get(one.wait_id),
             in_full=in_full,
-            outcome=resolved[fixed.wait_id].body if fixed.wait_id in resolved else None,
-            problem=reads.problem_of(problems, fixed.opened_offset, numbers.resolved_offset),
+            outcome=resolved[one.wait_id].body if one.wait_id in resolved else None,
+            problem=reads.problem_of(problems, one.opened_offset, one.resolved_offset),
         )
-        for fixed, numbers in pairs
+        for one in shown
     ]
 
 
 def _resolved(
-    reader: Reader, pairs: Sequence[tuple[NewWait, WaitNumbers]], *, strict: bool
+    reader: Reader, shown: Sequence[WaitRow], *, strict: bool
 ) -> tuple[dict[str, Entry], dict[int, str]]:
     """By wait, the entry that ended it, and the problems of those that can't be opened; strict raises the first."""
-    offsets = {n.wait_id: n.resolved_offset for _, n in pairs if n.resolved_offset is not None}
+    offsets = {one.wait_id: one.resolved_offset for one in shown if one.resolved_offset is not None}
     problems: dict[int, str] = {}
     if strict:
         entries = reads.entries_at(reader, offsets.values())

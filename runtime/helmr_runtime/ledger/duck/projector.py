@@ -24,7 +24,7 @@ from helmr_runtime.ledger.duck.tokens import Touched
 from helmr_runtime.ledger.heads import Head
 from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.known_operations import OPERATION_AGE
-from helmr_runtime.ledger.projection import Projection, session_numbers
+from helmr_runtime.ledger.projection import Projection, session_changes
 from helmr_runtime.ledger.unwritten import Unwritten
 
 PROJECT_AFTER_S = 5.0
@@ -226,7 +226,7 @@ class Projector:
             self._forget_at = now + FORGET_EVERY
         return Tables(
             projection=written,
-            sessions=[session_numbers(index.heads[s]) for s in sorted(written.touched)],
+            sessions={s: session_changes(index.heads[s]) for s in sorted(written.touched)},
             meta={
                 "projected_offset": written.through,
                 "system_offset": index.system.last_offset,

@@ -11,10 +11,12 @@ joins and groups ten times faster (making a TypeID's text takes about 1.2 µs a 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import duckdb
 
 from helmr_runtime.core.entries import EntryKind
+from helmr_runtime.ledger.duck.tables import WAITS, Table, column_of
 
 VIEWS = ("sessions", "runs", "waits", "records", "entries", "tokens")
 """The views by name, as documented."""
@@ -98,6 +100,19 @@ def _patch(keys: Sequence[str]) -> str:
     return "{" + ",".join(f'"{key}":null' for key in (*keys, *SEALED_KEYS)) + "}"
 
 
+def _columns(table: Table[Any]) -> str:
+    """A noun's columns in order, under their fields' names: of an id its text, and itself as `…_key`."""
+    shown = []
+    for one in table.fields:
+        name = column_of(one)
+        if one.column.id_of is not None:
+            key = one.name.removesuffix("_id") + "_key"
+            shown += [f"typeid_of('{one.column.id_of}', {name}) AS {one.name}", f"{name} AS {key}"]
+        else:
+            shown.append(f"{name}::VARCHAR AS {name}" if one.column.words else name)
+    return ", ".join(shown)
+
+
 def _views(base: str) -> dict[str, str]:
     """Each view's SELECT over the tables, which `base` qualifies."""
     return {
@@ -116,16 +131,7 @@ def _views(base: str) -> dict[str, str]:
                 session AS session_key, task, status::VARCHAR AS status, attempt, created_at, retry_at,
                 ended_at, created_offset, outcome_offset
             FROM {base}.runs""",
-        "waits": f"""
-            SELECT typeid_of('wait', wait) AS wait_id, wait AS wait_key,
-                typeid_of('ses', session) AS session_id, session AS session_key,
-                typeid_of('run', run) AS run_id, run AS run_key, op, task, kind::VARCHAR AS kind, stream,
-                correlation_id, typeid_of('tok', token) AS token_id, token AS token_key, session_ids,
-                is_backoff,
-                status::VARCHAR AS status, mode::VARCHAR AS mode, batch_id, priority::VARCHAR AS priority, tags,
-                session_tags, assignee, opened_at, deadline_at, next_escalation, next_escalation_at, default_at,
-                resolved_at, opened_offset, resolved_offset
-            FROM {base}.waits""",
+        "waits": f"SELECT {_columns(WAITS)} FROM {base}.waits",
         "records": f"""
             SELECT json_extract_string(body, '$.record_id') AS record_id,
                 typeid_of('ses', session) AS session_id, session AS session_key,

@@ -38,7 +38,7 @@ from helmr_runtime.ledger.duck.tokens import Touched
 from helmr_runtime.ledger.heads import checkpointed
 from helmr_runtime.ledger.index import LedgerIndex
 from helmr_runtime.ledger.known_operations import OPERATION_AGE
-from helmr_runtime.ledger.projection import Projection, session_numbers
+from helmr_runtime.ledger.projection import Projection, session_changes
 from helmr_runtime.security.keys import KeyRing
 
 TABLES_EVERY = 100_000
@@ -193,7 +193,7 @@ class Refold:
         touched = Touched(index)
         return Tables(
             projection=written,
-            sessions=[session_numbers(index.heads[one]) for one in sorted(written.touched)],
+            sessions={one: session_changes(index.heads[one]) for one in sorted(written.touched)},
             meta={
                 "projected_offset": written.through,
                 "system_offset": index.system.last_offset,

@@ -6,19 +6,19 @@ Invariants: S-53 (loading and folding give what was there before), S-63.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from sys import intern
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from helmr import ids
 from helmr.errors import DataError
 from helmr.models import RunStatus, SessionStatus
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.entries import GENESIS, Entry
+from helmr_runtime.core.entries import Entry
 from helmr_runtime.ledger.duck import rows
 from helmr_runtime.ledger.duck.database import Connection, Reader
 from helmr_runtime.ledger.duck.tokens import chain_keys, restore_facts
@@ -33,6 +33,8 @@ ENCRYPTS = "encrypts_payloads"
 
 SUPERSEDED = "superseded_by"
 """The row of `meta` with the generation of a promoted follower that this ledger has met."""
+
+T = TypeVar("T")
 
 CHUNK = 10_000
 """Entries folded at a time."""
@@ -49,23 +51,65 @@ _RUN_STATUSES = {one.value: one for one in RunStatus}
 _NO_STEPS = frozenset[int]()
 """One for all heads: the empty ones that are made are all different, and as large as a head."""
 
-_HEADS = """
-SELECT s.session::BLOB, s.open_steps, s.tail_count, s.external_id, s.start_key,
-    s.epoch, s.next_seq, s.updated_us, s.last_offset, s.created_offset, s.task, s.status,
-    s.run::BLOB, r.status, r.attempt, r.retry_us, r.queued_us, r.ended_us, r.outcome_offset,
-    w.wait::BLOB, w.kind, w.op, w.token::BLOB, nullif(w.deadline_us, t.expires_us), w.is_backoff,
-    nullif(w.session_ids, '[]'), w.next_escalation_us, w.default_us, s.checkpoint_offset, s.has_keys, c.key_id
-FROM (SELECT * FROM session_rows s WHERE {which}) s
+_HEAD: Mapping[str, tuple[str, str]] = {
+    "session_id": ("s.session::BLOB", "from_bytes(SESSION, {})"),
+    "epoch": ("s.epoch", "{}"),
+    "next_seq": ("s.next_seq", "{}"),
+    "last_at": ("s.updated_us", "time_of({})"),
+    "last_offset": ("s.last_offset", "{}"),
+    "created_offset": ("s.created_offset", "{}"),
+    "task": ("s.task", "intern({})"),
+    "status": ("s.status", "SESSION_STATUSES[{}]"),
+    "run_id": ("s.run::BLOB", "from_bytes(RUN, {0}) if {0} is not None else None"),
+    "run_status": ("r.status", "RUN_STATUSES[{0}] if {0} is not None else None"),
+    "attempt": ("r.attempt", "{} or 0"),
+    "retry_at": ("r.retry_us", "time_or_none({})"),
+    "queued_at": ("r.queued_us", "time_or_none({})"),
+    "ended_at": ("r.ended_us", "time_or_none({})"),
+    "outcome_offset": ("r.outcome_offset", "{}"),
+    "wait": ("w.wait::BLOB", "wait_of(row) if {} is not None else None"),
+    "open_steps": ("s.open_steps", "NO_STEPS"),
+    "checkpoint_offset": ("s.checkpoint_offset", "{}"),
+    "tail": ("s.tail_count", "[]"),
+    "has_keys": ("s.has_keys", "{}"),
+    "key_id": ("c.key_id", "intern({0}) if {0} is not None else None"),
+    "unconsumed": ("NULL", "None"),
+}
+"""What a head's fields are restored from, in SQL, and how, where `{}` is what SQL gave. The others begin as ever.
+
+UUIDs come as their bytes: to make Python's takes ten times as long.
+"""
+
+_WAIT: Mapping[str, tuple[str, str]] = {
+    "id": ("w.wait::BLOB", "from_bytes(WAIT, {})"),
+    "kind": ("w.kind", "intern({})"),
+    "op": ("w.op", "{}"),
+    "token_id": ("w.token::BLOB", "from_bytes(TOKEN, {0}) if {0} is not None else None"),
+    "deadline_at": ("nullif(w.deadline_us, t.expires_us)", "time_or_none({})"),
+    "is_backoff": ("w.is_backoff", "{}"),
+    "session_ids": (
+        "nullif(w.session_ids, '[]')",
+        "tuple(decode({0})) if {0} is not None else ()",
+    ),
+    "escalates_at": ("w.next_escalation_us", "time_or_none({})"),
+    "default_at": ("w.default_us", "time_or_none({})"),
+}
+"""The same of its pending wait. A deadline that is the token's expiry is not the wait's own
+(`helmr_runtime.core.run.own_deadline`)."""
+
+_BESIDE = ("s.external_id", "s.start_key", "s.open_steps", "s.tail_count")
+"""What else an admission needs: the last columns."""
+
+_COLUMNS = [sql for part in (_HEAD, _WAIT) for sql, _ in part.values()] + list(_BESIDE)
+_HEADS = f"""
+SELECT {", ".join(_COLUMNS)}
+FROM (SELECT * FROM session_rows s WHERE {{which}}) s
 LEFT JOIN run_rows r ON r.run = s.run
 LEFT JOIN wait_rows w ON w.wait = s.wait
 LEFT JOIN token_rows t ON t.token = w.token
 LEFT JOIN chains c ON c.session = s.session
 ORDER BY coalesce(r.retry_us, r.queued_us)
-"""
-"""From the epoch on in the order of a head's fields. UUIDs as their bytes: to make Python's takes ten times as long.
-
-A deadline that is the token's expiry is not the wait's own (`helmr_runtime.core.run.own_deadline`).
-"""
+"""  # noqa: S608 - names of our own
 _HASHES = """
 SELECT feed_offset, hash FROM entries
 SEMI JOIN (SELECT last_offset FROM sessions s WHERE {which}) ON feed_offset = last_offset
@@ -212,7 +256,8 @@ def _admit(
     heads = found(_HEADS)
     while chunk := heads.fetchmany(CHUNK):
         for row in chunk:
-            head, step_count, tail_count = _head_of(row), row[1], row[2]
+            head = _head_of(row)
+            external_id, start_key, step_count, tail_count = row[-len(_BESIDE) :]
             head.last_hash = hashes.get(head.last_offset, b"")
             if step_count:
                 head.open_steps = frozenset(open_steps.get(row[0], ()))
@@ -224,54 +269,46 @@ def _admit(
             if head.session_id in holdings:
                 epoch, head.held_by = holdings[head.session_id]
                 head.epoch = max(head.epoch, epoch)
-            index.admit(head, now, external_id=row[3], start_key=row[4])
+            index.admit(head, now, external_id=external_id, start_key=start_key)
 
 
-def _head_of(row: Any) -> Head:
-    """A head without its last hash and what its counts stand for.
+def _by_position(
+    kind: type[T], how: Mapping[str, tuple[str, str]], first: int
+) -> Callable[[Any], T]:
+    """Makes a value of a row, the columns of which begin at `first`.
 
-    Arguments by position: by name they take a fifth of the time that a head takes.
+    Its arguments go by position, in the order of the class's fields: by name they take a fifth of the time that a head
+    takes. So the code is made of the table above, as that of a dataclass is of its fields.
     """
-    return Head(
-        ids.from_bytes(ids.SESSION, row[0]),
-        row[5],
-        row[6],
-        GENESIS,
-        rows.time_of(row[7]),
-        row[8],
-        row[9],
-        None,
-        intern(row[10]),
-        _SESSION_STATUSES[row[11]],
-        ids.from_bytes(ids.RUN, row[12]) if row[12] is not None else None,
-        _RUN_STATUSES[row[13]] if row[12] is not None else None,
-        row[14] or 0,
-        rows.time_or_none(row[15]),
-        rows.time_or_none(row[16]),
-        rows.time_or_none(row[17]),
-        row[18],
-        _wait_of(row) if row[19] is not None else None,
-        _NO_STEPS,
-        row[28],
-        [],
-        row[29],
-        key_id=intern(row[30]) if row[30] is not None else None,
-        unconsumed=None,
-    )
+    made = {
+        name: text.format(f"row[{first + at}]") for at, (name, (_, text)) in enumerate(how.items())
+    }
+    names, arguments = dict(_NAMES), list[str]()
+    for one in fields(kind):  # type: ignore[arg-type] # a dataclass
+        if one.name not in made:
+            names[one.name] = one.default
+        arguments.append(made.get(one.name, one.name))
+    code = f"lambda row: kind({', '.join(arguments)})"
+    return eval(code, {"kind": kind, **names})  # type: ignore[no-any-return] # noqa: S307 - of the table above
 
 
-def _wait_of(row: Any) -> PendingWait:
-    return PendingWait(
-        ids.from_bytes(ids.WAIT, row[19]),
-        intern(row[20]),
-        row[21],
-        ids.from_bytes(ids.TOKEN, row[22]) if row[22] is not None else None,
-        rows.time_or_none(row[23]),
-        row[24],
-        tuple(jsontext.decode(row[25])) if row[25] is not None else (),
-        rows.time_or_none(row[26]),
-        rows.time_or_none(row[27]),
-    )
+_NAMES: dict[str, Any] = {
+    "SESSION": ids.SESSION,
+    "RUN": ids.RUN,
+    "WAIT": ids.WAIT,
+    "TOKEN": ids.TOKEN,
+    "SESSION_STATUSES": _SESSION_STATUSES,
+    "RUN_STATUSES": _RUN_STATUSES,
+    "NO_STEPS": _NO_STEPS,
+    "from_bytes": ids.from_bytes,
+    "time_of": rows.time_of,
+    "time_or_none": rows.time_or_none,
+    "intern": intern,
+    "decode": jsontext.decode,
+}
+_NAMES["wait_of"] = _by_position(PendingWait, _WAIT, len(_HEAD))
+_head_of = _by_position(Head, _HEAD, 0)
+"""A head without its last hash and what its counts stand for."""
 
 
 def _system_head(reader: Reader, index: LedgerIndex, system_offset: int) -> None:

@@ -19,6 +19,7 @@ import duckdb
 
 from helmr.errors import DataError
 from helmr.version import version as helmr_version
+from helmr_runtime.ledger.duck import tables
 from helmr_runtime.ledger.duck.rows import first_row
 
 SCHEMA = 11
@@ -28,14 +29,7 @@ WRITTEN_BY = "helmr"
 """The row of `meta_texts` with the version of Helmr that has opened the file last."""
 
 TYPES: Sequence[str] = (
-    "CREATE TYPE session_status AS ENUM ('open', 'closed', 'cancelled')",
-    "CREATE TYPE activity AS ENUM ('idle', 'queued', 'running', 'waiting', 'blocked')",
-    "CREATE TYPE run_status AS ENUM "
-    "('queued', 'running', 'waiting', 'succeeded', 'failed', 'cancelled', 'blocked')",
-    "CREATE TYPE awaited_kind AS ENUM ('input', 'token', 'timer', 'session')",
-    "CREATE TYPE wait_status AS ENUM ('pending', 'fulfilled', 'timed_out', 'cancelled')",
-    "CREATE TYPE answer_mode AS ENUM ('person', 'link', 'default', 'program')",
-    "CREATE TYPE wait_priority AS ENUM ('low', 'normal', 'high')",
+    *tables.word_types(),
     "CREATE TYPE token_status AS ENUM ('pending', 'completed', 'expired', 'cancelled')",
 )
 
@@ -79,80 +73,6 @@ TABLES: Sequence[str] = (
         session UUID NOT NULL,
         epoch BIGINT NOT NULL,
         holder VARCHAR
-    )
-    """,
-    """
-    CREATE TABLE sessions (
-        session UUID PRIMARY KEY,
-        created_offset BIGINT NOT NULL,
-        created_at TIMESTAMPTZ NOT NULL,
-        task VARCHAR NOT NULL,
-        external_id VARCHAR,
-        start_key VARCHAR,
-        tags VARCHAR NOT NULL,
-        metadata VARCHAR NOT NULL,
-        status session_status NOT NULL,
-        activity activity NOT NULL,
-        run UUID,
-        wait UUID,
-        next_seq INTEGER NOT NULL,
-        last_offset BIGINT NOT NULL,
-        updated_at TIMESTAMPTZ NOT NULL,
-        epoch BIGINT NOT NULL,
-        checkpoint_offset BIGINT NOT NULL,
-        tail_count INTEGER NOT NULL,
-        open_steps INTEGER NOT NULL,
-        has_keys BOOLEAN NOT NULL,
-        origin UUID,
-        origin_seq INTEGER,
-        parent UUID,
-        parent_run UUID,
-        parent_op INTEGER
-    )
-    """,
-    """
-    CREATE TABLE runs (
-        run UUID PRIMARY KEY,
-        session UUID NOT NULL,
-        created_offset BIGINT NOT NULL,
-        created_at TIMESTAMPTZ NOT NULL,
-        task VARCHAR NOT NULL,
-        status run_status NOT NULL,
-        attempt INTEGER NOT NULL,
-        retry_at TIMESTAMPTZ,
-        queued_at TIMESTAMPTZ,
-        ended_at TIMESTAMPTZ,
-        outcome_offset BIGINT
-    )
-    """,
-    """
-    CREATE TABLE waits (
-        wait UUID PRIMARY KEY,
-        session UUID NOT NULL,
-        run UUID NOT NULL,
-        op INTEGER NOT NULL,
-        opened_offset BIGINT NOT NULL,
-        opened_at TIMESTAMPTZ NOT NULL,
-        kind awaited_kind NOT NULL,
-        task VARCHAR NOT NULL,
-        stream VARCHAR,
-        correlation_id VARCHAR,
-        token UUID,
-        deadline_at TIMESTAMPTZ,
-        is_backoff BOOLEAN NOT NULL,
-        status wait_status NOT NULL,
-        resolved_offset BIGINT,
-        resolved_at TIMESTAMPTZ,
-        mode answer_mode,
-        priority wait_priority,
-        tags VARCHAR,
-        session_tags VARCHAR,
-        assignee VARCHAR,
-        session_ids VARCHAR,
-        next_escalation INTEGER,
-        next_escalation_at TIMESTAMPTZ,
-        default_at TIMESTAMPTZ,
-        batch_id VARCHAR
     )
     """,
     """
@@ -253,30 +173,6 @@ VIEWS: Sequence[str] = (
     FROM entries
     """,
     """
-    CREATE VIEW session_rows AS
-    SELECT session, created_offset, epoch_us(created_at) AS created_us, task, external_id, start_key,
-        tags, metadata, status, activity, run, wait, next_seq, last_offset,
-        epoch_us(updated_at) AS updated_us, epoch, checkpoint_offset, tail_count, open_steps, has_keys,
-        origin, origin_seq, parent, parent_run, parent_op
-    FROM sessions
-    """,
-    """
-    CREATE VIEW run_rows AS
-    SELECT run, session, created_offset, epoch_us(created_at) AS created_us, task, status, attempt,
-        epoch_us(retry_at) AS retry_us, epoch_us(queued_at) AS queued_us, epoch_us(ended_at) AS ended_us,
-        outcome_offset
-    FROM runs
-    """,
-    """
-    CREATE VIEW wait_rows AS
-    SELECT wait, session, run, op, opened_offset, epoch_us(opened_at) AS opened_us, kind, task, stream,
-        correlation_id, token, epoch_us(deadline_at) AS deadline_us, is_backoff, status, resolved_offset,
-        epoch_us(resolved_at) AS resolved_us, mode, priority, tags, session_tags, assignee, session_ids,
-        next_escalation, epoch_us(next_escalation_at) AS next_escalation_us, epoch_us(default_at) AS default_us,
-        batch_id
-    FROM waits
-    """,
-    """
     CREATE VIEW token_rows AS
     SELECT token, session, created_offset, epoch_us(created_at) AS created_us,
         epoch_us(expires_at) AS expires_us, callback_hash, tags, has_schema, status, ended_offset,
@@ -318,7 +214,8 @@ NUMBERS = {
 def make(connection: duckdb.DuckDBPyConnection) -> None:
     """Make today's tables in an empty file, and bring them to disk: no DDL waits in the engine's log."""
     connection.begin()
-    for statement in (*TYPES, *TABLES, *VIEWS):
+    nouns = [statement for one in tables.NOUNS for statement in one.statements]
+    for statement in (*TYPES, *TABLES, *nouns, *VIEWS):
         connection.execute(statement)
     connection.execute(
         "INSERT INTO meta SELECT unnest($1::VARCHAR[]), unnest($2::BIGINT[])",
@@ -334,10 +231,10 @@ def schema_of(connection: duckdb.DuckDBPyConnection) -> int:
     Raises:
         DataError: A newer Helmr made them.
     """
-    tables = first_row(
+    found = first_row(
         connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'meta'")
     )
-    if tables is None or tables[0] == 0:
+    if found is None or found[0] == 0:
         return 0
     row = first_row(connection.execute("SELECT number FROM meta WHERE name = 'schema'"))
     schema = int(row[0]) if row is not None else 0

@@ -1,0 +1,318 @@
+"""The nouns that lists show: a session, a run, a wait, each declared once. Pure.
+
+A field here is a column of the noun's table; DDL, reading, writing, the lists' views and the test ledger's rows follow
+from it (`helmr_runtime.ledger.duck.tables`). What a plain type does not say of the column stands beside it as a
+`Column`. A row begins with `opened` or `created`, and changes by what `changes` says of an entry: no other code knows
+which entry sets which field.
+
+Fields that change are numbers, times, ids and short words; long text that a view shows is read from the entry that an
+`…_offset` names.
+
+Invariants: S-53 (rows are exactly the fold of the entries), S-11, S-26.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from enum import StrEnum
+from functools import cache
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+from helmr import ids
+from helmr.models import (
+    Activity,
+    AnswerMode,
+    RunStatus,
+    SessionStatus,
+    WaitKind,
+    WaitPriority,
+    WaitStatus,
+)
+from helmr_runtime.core import jsontext
+from helmr_runtime.core.entries import Entry, EntryKind, from_iso
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What a field's type does not say of its column.
+
+    Attributes:
+        name: The column's, if it is not the field's.
+        id_of: The prefix of the ids that it holds, stored as UUIDs.
+        words: The words that it holds, stored as an enum of that type's name.
+        is_key: The primary key.
+        is_small: A number that 31 bits hold.
+        is_json: JSON text of a list or an object, which views decode.
+        changes: It is written again.
+        ends: The entry that ends the noun says it, under the field's name.
+        is_inner: No list shows it.
+    """
+
+    name: str | None = None
+    id_of: str | None = None
+    words: tuple[str, type[StrEnum]] | None = None
+    is_key: bool = False
+    is_small: bool = False
+    is_json: bool = False
+    changes: bool = False
+    ends: bool = False
+    is_inner: bool = False
+
+
+R = TypeVar("R")
+
+PLAIN = Column()
+SMALL = Column(is_small=True)
+JSON = Column(is_json=True)
+INNER = Column(is_inner=True)
+CHANGES = Column(changes=True)
+ENDS = Column(changes=True, ends=True)
+
+Changes = dict[str, Any]
+"""New values of some of a row's fields, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a noun and its column."""
+
+    name: str
+    kind: type
+    is_optional: bool
+    column: Column
+
+
+def fields_of(noun: type[Any]) -> tuple[Field, ...]:
+    """The fields of a noun in order, as declared."""
+    hints = get_type_hints(noun, include_extras=True)
+    return tuple(_field(one.name, hints[one.name]) for one in fields(noun))
+
+
+def _field(name: str, hint: Any) -> Field:
+    column = next(
+        (one for one in getattr(hint, "__metadata__", ()) if isinstance(one, Column)), PLAIN
+    )
+    plain = getattr(hint, "__origin__", hint) if hasattr(hint, "__metadata__") else hint
+    parts = getattr(plain, "__args__", (plain,))
+    kinds = [one for one in parts if one is not type(None)]
+    return Field(name, kinds[0], len(kinds) < len(parts), column)
+
+
+def changed(row: R, changes: Changes | None) -> R:
+    """The row with these changes, if any."""
+    return replace(row, **changes) if changes else row  # type: ignore[type-var]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """A session; what changes is its head's (`helmr_runtime.ledger.projection.session_changes`)."""
+
+    session_id: Annotated[str, Column("session", id_of=ids.SESSION, is_key=True)]
+    created_offset: int
+    created_at: datetime
+    task: str
+    external_id: str | None
+    start_key: str | None
+    tags: Annotated[str, JSON]
+    metadata: Annotated[str, JSON]
+    updated_at: Annotated[datetime, CHANGES]
+    origin_id: Annotated[str | None, Column("origin", id_of=ids.SESSION)] = None
+    """The session that this is a fork of, and the seq in it behind which it begins (S-86)."""
+    origin_seq: Annotated[int | None, SMALL] = None
+    parent_id: Annotated[str | None, Column("parent", id_of=ids.SESSION)] = None
+    """The session that this is a child of, the run of it that made it, and by which op (S-91)."""
+    parent_run_id: Annotated[str | None, Column("parent_run", id_of=ids.RUN)] = None
+    parent_op: Annotated[int | None, SMALL] = None
+    status: Annotated[str, Column(words=("session_status", SessionStatus), changes=True)] = (
+        SessionStatus.OPEN.value
+    )
+    activity: Annotated[str, Column(words=("activity", Activity), changes=True)] = (
+        Activity.IDLE.value
+    )
+    run_id: Annotated[str | None, Column("run", id_of=ids.RUN, changes=True)] = None
+    wait_id: Annotated[str | None, Column("wait", id_of=ids.WAIT, changes=True)] = None
+    next_seq: Annotated[int, Column(is_small=True, changes=True)] = 1
+    last_offset: Annotated[int, CHANGES] = 0
+    epoch: Annotated[int, CHANGES] = 0
+    checkpoint_offset: Annotated[int, CHANGES] = 0
+    tail_count: Annotated[int, Column(is_small=True, changes=True)] = 0
+    open_steps: Annotated[int, Column(is_small=True, changes=True)] = 0
+    has_keys: Annotated[bool, CHANGES] = False
+
+    @classmethod
+    def created(cls, entry: Entry) -> SessionRow:
+        """The row that its `session.created` begins."""
+        body = entry.body
+        origin, parent = body.get("forked_from", {}), body.get("parent", {})
+        assert entry.feed_offset is not None
+        return cls(
+            session_id=entry.session_id,
+            created_offset=entry.feed_offset,
+            created_at=entry.recorded_at,
+            task=body["task"],
+            external_id=body.get("external_id"),
+            start_key=body.get("idempotency_key_hash"),
+            tags=jsontext.encode(body.get("tags", [])),
+            metadata=jsontext.encode(body.get("metadata", {})),
+            updated_at=entry.recorded_at,
+            origin_id=origin.get("session_id"),
+            origin_seq=origin.get("seq"),
+            parent_id=parent.get("session_id"),
+            parent_run_id=parent.get("run_id"),
+            parent_op=parent.get("op"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run; what changes is its session's head's (`helmr_runtime.ledger.projection.run_changes`).
+
+    Payload and origin stand in the entry at `created_offset`, result or error in that at `outcome_offset`.
+    """
+
+    run_id: Annotated[str, Column("run", id_of=ids.RUN, is_key=True)]
+    session_id: Annotated[str, Column("session", id_of=ids.SESSION)]
+    created_offset: int
+    created_at: datetime
+    task: str
+    status: Annotated[str, Column(words=("run_status", RunStatus), changes=True)] = (
+        RunStatus.QUEUED.value
+    )
+    attempt: Annotated[int, Column(is_small=True, changes=True)] = 1
+    retry_at: Annotated[datetime | None, CHANGES] = None
+    queued_at: Annotated[datetime | None, CHANGES] = None
+    ended_at: Annotated[datetime | None, CHANGES] = None
+    outcome_offset: Annotated[int | None, CHANGES] = None
+
+    @classmethod
+    def created(cls, entry: Entry, task: str) -> RunRow:
+        """The row that its `run.created` begins."""
+        assert entry.run_id is not None
+        assert entry.feed_offset is not None
+        return cls(entry.run_id, entry.session_id, entry.feed_offset, entry.recorded_at, task)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitRow:
+    """A wait: it ends once (S-11), until then its escalation runs (S-82).
+
+    What `wait.opened` says under a field's name, the row takes from there; of what `ENDS`, the entry that ends it says
+    it. Subject, body and what else a person reads stand in the entry at `opened_offset`.
+    """
+
+    wait_id: Annotated[str, Column("wait", id_of=ids.WAIT, is_key=True, is_inner=True)]
+    session_id: Annotated[str, Column("session", id_of=ids.SESSION)]
+    run_id: Annotated[str, Column("run", id_of=ids.RUN)]
+    op: Annotated[int, Column(is_small=True, is_inner=True)]
+    opened_offset: Annotated[int, INNER]
+    opened_at: datetime
+    task: str
+    is_backoff: Annotated[bool, INNER]
+    kind: Annotated[str, Column(words=("awaited_kind", WaitKind))]
+    stream: str | None = None
+    correlation_id: str | None = None
+    token_id: Annotated[str | None, Column("token", id_of=ids.TOKEN)] = None
+    session_ids: Annotated[str, JSON] = "[]"
+    """The children of which it awaits the first to end."""
+    deadline_at: datetime | None = None
+    priority: Annotated[str, Column(words=("wait_priority", WaitPriority))] = (
+        WaitPriority.NORMAL.value
+    )
+    tags: Annotated[str, JSON] = "[]"
+    session_tags: Annotated[str, JSON] = "[]"
+    assignee: Annotated[str | None, CHANGES] = None
+    next_escalation: Annotated[int | None, Column(is_small=True, changes=True)] = None
+    next_escalation_at: Annotated[datetime | None, CHANGES] = None
+    default_at: Annotated[datetime | None, CHANGES] = None
+    status: Annotated[str, Column(words=("wait_status", WaitStatus), changes=True)] = (
+        WaitStatus.PENDING.value
+    )
+    resolved_offset: Annotated[int | None, Column(changes=True, is_inner=True)] = None
+    resolved_at: Annotated[datetime | None, CHANGES] = None
+    mode: Annotated[
+        str | None, Column(words=("answer_mode", AnswerMode), changes=True, ends=True)
+    ] = None
+    batch_id: Annotated[str | None, ENDS] = None
+
+    @classmethod
+    def opened(cls, entry: Entry, task: str) -> WaitRow:
+        """The row that its `wait.opened` begins."""
+        body = entry.body
+        assert entry.run_id is not None
+        assert entry.op is not None
+        assert entry.feed_offset is not None
+        return cls(
+            body["wait_id"],
+            entry.session_id,
+            entry.run_id,
+            entry.op,
+            entry.feed_offset,
+            entry.recorded_at,
+            task,
+            bool(body.get("backoff")),
+            **_told(body, _opening()),
+        )
+
+
+WAIT_OUTCOMES: Mapping[EntryKind, WaitStatus] = {
+    EntryKind.WAIT_FULFILLED: WaitStatus.FULFILLED,
+    EntryKind.WAIT_TIMED_OUT: WaitStatus.TIMED_OUT,
+    EntryKind.WAIT_CANCELLED: WaitStatus.CANCELLED,
+}
+
+
+def wait_changes(entry: Entry) -> Changes:
+    """What an entry about an open wait makes of its row; nothing of an entry that changes none of it."""
+    body = entry.body
+    match entry.kind:
+        case EntryKind.WAIT_FULFILLED | EntryKind.WAIT_TIMED_OUT | EntryKind.WAIT_CANCELLED:
+            return {
+                "status": WAIT_OUTCOMES[entry.kind].value,
+                "resolved_offset": entry.feed_offset,
+                "resolved_at": entry.recorded_at,
+                **{name: body.get(name) for name in _ending()},
+                **_NOTHING_DUE,
+            }
+        case EntryKind.WAIT_ASSIGNED:
+            escalated = _due(body) if "counted_at" in body else {}
+            return {"assignee": body.get("assignee"), **escalated}
+        case EntryKind.WAIT_REMINDED:
+            return _due(body)
+        case _:
+            return {}
+
+
+_NOTHING_DUE: Changes = {"next_escalation": None, "next_escalation_at": None, "default_at": None}
+
+
+def _due(body: Mapping[str, Any]) -> Changes:
+    """What is next on the wait's escalation, as the entry with that body says."""
+    return {**_NOTHING_DUE, **_told(body, {name: _opening()[name] for name in _NOTHING_DUE})}
+
+
+def _told(body: Mapping[str, Any], kinds: Mapping[str, Field]) -> Changes:
+    """What of these fields a body says, as the row has it."""
+    found: Changes = {}
+    for name, one in kinds.items():
+        if name in body:
+            value = body[name]
+            if one.column.is_json:
+                value = jsontext.encode(value)
+            elif one.kind is datetime and value is not None:
+                value = from_iso(value)
+            found[name] = value
+    return found
+
+
+@cache
+def _opening() -> Mapping[str, Field]:
+    """The fields of a wait that its opening says, by name."""
+    return {one.name: one for one in fields_of(WaitRow)[8:] if not one.column.ends}
+
+
+@cache
+def _ending() -> tuple[str, ...]:
+    """Those that its end says."""
+    return tuple(one.name for one in fields_of(WaitRow) if one.column.ends)
