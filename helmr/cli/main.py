@@ -51,6 +51,7 @@ from helmr.cli import (
 from helmr.cli.app import At, Cli, DataDir, KeyFile, OnBehalfOf, Url
 from helmr.cli.exit_codes import ExitCode, exit_code
 from helmr.errors import HelmrError
+from helmr.old_names import arguments_of_today
 from helmr.safe_text import one_line
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -137,7 +138,7 @@ def main() -> NoReturn:
     code: int = ExitCode.INTERRUPTED
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        code = invoke(sys.argv[1:])
+        code = invoke(arguments_of_today(sys.argv[1:]))
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     except KeyboardInterrupt:  # between two lines of the above
         signal.signal(signal.SIGINT, signal.SIG_DFL)

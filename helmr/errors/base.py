@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from helmr.old_names import ERROR_CODES
+
 
 class HelmrError(Exception):
     """Base of all errors: says what is wrong, what to do, and carries the facts as data.
@@ -81,6 +83,7 @@ def error_from_code(
     facts: dict[str, Any] | None = None,
 ) -> HelmrError:
     """Make the error whose wire name is `code`; an unknown code falls back to its status class."""
+    code = ERROR_CODES.get(code, code)
     if code not in _BY_CODE and status is not None:
         code = _CODE_OF_STATUS.get(status, "usage" if 400 <= status < 500 else "internal")
     cls = _BY_CODE.get(code, HelmrError)

@@ -23,6 +23,7 @@ REGISTRY_HOSTS = [
 ]
 REGISTRY_OPTIONS = ["--" + name for name in ("index-url", "extra-index-url", "trusted-host")]
 HOLD_SECRETS = {
+    "tests/fixtures/ledger_0_2_0/admin.key": "opens a copy of that ledger, and nothing else",
     "tests/fixtures/ledger_0_1_0/admin.key": "opens a copy of that ledger, and nothing else",
     "tests/fixtures/ledger_0_1_0/secrets.json": "what was shown when that ledger was made; opens copies of it",
     "tests/security/test_keys.py": "derived from a key of known bytes, which opens nothing",

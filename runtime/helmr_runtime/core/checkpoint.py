@@ -23,6 +23,7 @@ from typing import Any
 
 from helmr.errors import DataError
 from helmr.models import RunStatus, SessionStatus
+from helmr.old_names import body_of_today, state_of_today
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import (
     Entry,
@@ -297,6 +298,8 @@ def _restore_run(
     journal: list[Entry],
     referenced: Mapping[int, Entry],
 ) -> Run:
+    saved = state_of_today(saved)
+    wait = state_of_today(saved["wait"]) if saved["wait"] is not None else None
     run = Run(
         id=saved["id"],
         task=saved["task"],
@@ -309,7 +312,7 @@ def _restore_run(
         status=RunStatus(saved["status"]),
         is_started=saved["is_started"],
         retry_at=from_iso(saved["retry_at"]) if saved["retry_at"] is not None else None,
-        wait=_restore_wait(saved["wait"]) if saved["wait"] is not None else None,
+        wait=_restore_wait(wait) if wait is not None else None,
         open_steps=set(saved["open_steps"]),
         op_max=saved["op_max"],
         crashes=saved["crashes"],
@@ -324,8 +327,8 @@ def _restore_run(
         ],
     )
     run.index()
-    if saved["wait"] is not None and saved["wait"].get("escalation") is not None:
-        _escalate(run, saved["wait"]["escalation"])
+    if wait is not None and wait.get("escalation") is not None:
+        _escalate(run, wait["escalation"])
     return run
 
 
@@ -398,7 +401,7 @@ def _restore_entry(
         run_id=run_id,
         op=saved["op"],
         principal=Principal.from_json(saved["principal"]),
-        body=saved["body"],
+        body=body_of_today(saved["kind"], saved["body"]),
         body_json=body_text(saved["body"]),
         hash=b"",
     )

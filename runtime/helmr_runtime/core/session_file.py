@@ -24,6 +24,7 @@ from typing import Any
 
 from helmr import jsonio
 from helmr.errors import BadJson, SessionFileDamaged, UsageError
+from helmr.old_names import body_of_today
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, body_text, from_iso
 
@@ -279,7 +280,7 @@ def entry_of(values: Mapping[str, Any], session_id: str) -> Entry:
             run_id=values["run_id"],
             op=values["op"],
             principal=Principal.from_json(values["principal"]),
-            body=values["body"],
+            body=body_of_today(values["kind"], values["body"]),
             body_json=body_text(values["body"]),
             hash=b"",
         )

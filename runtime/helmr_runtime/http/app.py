@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from helmr.errors import HelmrError, NotFound
+from helmr.old_names import path_of_today
 from helmr.operations import OPERATIONS
 from helmr_runtime import tracing
 from helmr_runtime.core.entries import Principal
@@ -107,7 +108,7 @@ class GatewayApp:
             _check_slashes(scope.get("raw_path") or b"")
         except HelmrError as error:
             return NO_ROUTE, problem_response(error)
-        found = self._paths.find(scope["path"])
+        found = self._paths.find(path_of_today(scope["path"]))
         if found is None:
             return NO_ROUTE, no_route(HTTPStatus.NOT_FOUND, {})
         place, values = found

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from helmr import ids, jsonio
 from helmr.errors import BadId, BadRequest, TooLarge, UnsupportedMedia
 from helmr.models import HTTP_BODY_BYTES_MAX
+from helmr.old_names import request_of_today
 from helmr.roles import Role
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.public_tokens import PublicToken
@@ -152,7 +153,7 @@ class Exchange(Request):
         value: Any = {}
         if raw:
             _check_content_type(self.headers.get("content-type"))
-            value = _parsed(raw)
+            value = request_of_today(_parsed(raw), model.model_fields)
         elif any(part.is_required() for part in model.model_fields.values()):
             raise BadRequest("a JSON body is needed", hint="Send Content-Type: application/json.")
         try:
@@ -181,7 +182,8 @@ def _given(model: type[BaseModel], query: QueryParams) -> Mapping[str, Any]:
         part = model.model_fields.get(name)
         is_list = part is not None and get_origin(part.annotation) is list
         given[name] = query.getlist(name) if is_list else query[name]
-    return given
+    known: Mapping[str, Any] = request_of_today(given, model.model_fields)
+    return known
 
 
 def _parsed(raw: bytes) -> Any:

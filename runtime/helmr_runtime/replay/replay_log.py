@@ -17,6 +17,7 @@ from typing import Any
 from helmr.current import Record, WaitOutcome
 from helmr.errors import DataError
 from helmr.models import JournalEntry, JournalRecord, RunJournal
+from helmr.old_names import body_of_today
 from helmr_runtime.core.entries import RUNTIME, Entry, EntryKind, from_iso
 from helmr_runtime.core.run import INSTANT, STEP_OUTCOMES, WAIT_OUTCOMES, Run
 from helmr_runtime.core.state import InputRecord, SessionState
@@ -400,7 +401,7 @@ def _restored(journal: RunJournal, one: JournalEntry) -> Entry:
         run_id=journal.run_id,
         op=one.op,
         principal=RUNTIME,
-        body=one.body,
+        body=body_of_today(one.kind, one.body),
         body_json="",
         hash=b"",
     )

@@ -16,6 +16,7 @@ from typeid.errors import TypeIDException
 
 from helmr import ids
 from helmr.errors import BadId, PayloadDamaged
+from helmr.old_names import body_of_today
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, principal_text
 
@@ -153,4 +154,4 @@ def _body(text: str, session_id: str, seq: int, kind: str) -> dict[str, Any]:
             seq=seq,
             kind=kind,
         ) from error
-    return body
+    return body_of_today(kind, body)

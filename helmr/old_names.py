@@ -1,0 +1,92 @@
+"""Names that changed: what is stored or sent under an old one is read for ever; what is written has today's.
+
+The only table of them. An entry is stored as it was written, and its hash covers those bytes; the old names give way
+where its body is read. Requests, query strings, paths and command lines get today's names before anything looks at
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from typing import Any
+
+_ESCALATES = {"next_rung": "next_escalation", "next_rung_at": "next_escalation_at"}
+_STEP = {"rung": "escalation_step", **_ESCALATES}
+
+ENTRY_FIELDS: Mapping[str, Mapping[str, str]] = {
+    "wait.opened": {"ladder": "escalation", **_ESCALATES},
+    "wait.assigned": _STEP,
+    "wait.reminded": _STEP,
+    "token.created": {"ladder": "escalation"},
+    "run.actor_died": {"counted": "attributed"},
+}
+"""By the kind of an entry: a field of its body, and what it is called now."""
+
+STATE_FIELDS: Mapping[str, str] = {"deaths": "crashes", "ladder": "escalation"}
+"""Fields of a run and of its wait in a checkpoint."""
+
+REQUEST_FIELDS: Mapping[str, str] = {
+    "ladder": "escalation",
+    "nil_offset": "system_offset",
+    "nil_hash": "system_hash",
+}
+"""Fields of HTTP bodies and parameters of query strings."""
+
+PATH_ENDS: Mapping[str, str] = {"/rehearse": "/dry-run"}
+"""Last parts of HTTP paths."""
+
+ERROR_CODES: Mapping[str, str] = {"bad_ladder": "bad_escalation"}
+"""Codes of problems, as an older gateway answers them."""
+
+OPTIONS: Mapping[str, str] = {"--hold": "--undo-for"}
+"""Options of the command line."""
+
+COMMANDS: Mapping[tuple[str, str], str] = {("wait", "rehearse"): "dry-run"}
+"""Commands, behind the group they are in."""
+
+
+def body_of_today(kind: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The body of an entry of that kind, in today's names; itself if it has no others."""
+    names = ENTRY_FIELDS.get(kind)
+    return body if names is None else _renamed(body, names)
+
+
+def state_of_today(saved: dict[str, Any]) -> dict[str, Any]:
+    """A run or a wait out of a checkpoint, in today's names."""
+    return _renamed(saved, STATE_FIELDS)
+
+
+def request_of_today(given: Any, known: Container[str]) -> Any:
+    """A request's body or query in today's names; `known` are the fields of its model, which no old name stands for."""
+    if not isinstance(given, dict) or given.keys().isdisjoint(REQUEST_FIELDS):
+        return given
+    names = {old: new for old, new in REQUEST_FIELDS.items() if new in known and old not in known}
+    return _renamed(given, names)
+
+
+def path_of_today(path: str) -> str:
+    """An HTTP path in today's names."""
+    for old, new in PATH_ENDS.items():
+        if path.endswith(old):
+            return path.removesuffix(old) + new
+    return path
+
+
+def arguments_of_today(arguments: Sequence[str]) -> list[str]:
+    """A command line in today's names. What stands behind `--` is left as it is."""
+    found = list(arguments)
+    end = found.index("--") if "--" in found else len(found)
+    for at in range(end):
+        option, equals, value = found[at].partition("=")
+        if option in OPTIONS:
+            found[at] = OPTIONS[option] + equals + value
+        elif at and (found[at - 1], found[at]) in COMMANDS:
+            found[at] = COMMANDS[found[at - 1], found[at]]
+    return found
+
+
+def _renamed(body: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The same object unless it has an old name; where it has both, today's stands."""
+    if body.keys().isdisjoint(names):
+        return body
+    return {names.get(key, key): value for key, value in body.items() if names.get(key) not in body}
