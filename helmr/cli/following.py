@@ -24,8 +24,8 @@ from helmr.errors import Unavailable, UsageError
 
 if TYPE_CHECKING:
     from helmr.client import Client
-    from helmr_runtime.ledger.duck.followed import FollowedLedger
-    from helmr_runtime.ledger.duck.rebuild import Keys
+    from helmr_runtime.ledger.log.rebuild import Keys
+    from helmr_runtime.ledger.tools.followed import FollowedLedger
 
 WAIT_S = 10.0
 """How long one call waits for the next entry."""
@@ -72,7 +72,7 @@ def follow(
     `helmr promote` needs them.
     """
     with extras.needed("runtime"):
-        from helmr_runtime.ledger.duck.followed import followed_ledger
+        from helmr_runtime.ledger.tools.followed import followed_ledger
 
     path = into.absolute() / LEDGER_NAME
     with _until_ended() as ended, followed_ledger(path, makes=True) as followed:
@@ -126,7 +126,7 @@ def promote(
         )
     with extras.needed("runtime"):
         from helmr_runtime.clock import SystemClock
-        from helmr_runtime.toolbox.promote import promote as promote_ledger
+        from helmr_runtime.ledger.tools.promote import promote as promote_ledger
 
     with locked(data_dir):
         used = keys_of(keys, data_dir)
@@ -217,8 +217,8 @@ class _Follower:
 
 def _compare(data_dir: Path, old_dir: Path, json: bool) -> None:
     with extras.needed("runtime"):
-        from helmr_runtime.ledger.duck.offline import stored_ledger
-        from helmr_runtime.toolbox.promote import difference, lost_entries
+        from helmr_runtime.ledger.log.stored import stored_ledger
+        from helmr_runtime.ledger.tools.promote import difference, lost_entries
 
     with (
         stored_ledger(data_dir / LEDGER_NAME) as promoted,

@@ -103,7 +103,7 @@ def _stored(
         from helmr_runtime.clock import SystemClock
         from helmr_runtime.core.entries import Principal
         from helmr_runtime.core.pruning import Prune
-        from helmr_runtime.toolbox.prune import prune_stored
+        from helmr_runtime.ledger.tools.prune import prune_stored
 
     wanted = Prune(
         principal=Principal("runtime", name="helmr prune"),

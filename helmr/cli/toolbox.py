@@ -21,8 +21,8 @@ from helmr.errors import RuntimeNotFound, UsageError
 from helmr.version import version
 
 if TYPE_CHECKING:
-    from helmr_runtime.ledger.duck.audit import Audit
-    from helmr_runtime.ledger.duck.rebuild import Keys
+    from helmr_runtime.ledger.log.rebuild import Keys
+    from helmr_runtime.ledger.tools.audit import Audit
 
 KEYS_BYTES_MAX = 64 * 1024
 
@@ -121,7 +121,7 @@ def restore(
     if cli.data_dir is None:
         raise UsageError("restore into which folder?", hint="Name it: --data-dir DIR.")
     with extras.needed("runtime"):
-        from helmr_runtime.toolbox.restore import restore as restore_backup
+        from helmr_runtime.ledger.tools.restore import restore as restore_backup
 
     ring_file = (RING_NAME, read_keys(keys)) if keys is not None else None
     path = cli.data_dir.absolute() / LEDGER_NAME
@@ -145,9 +145,9 @@ def verify(
     A backup is checked by restoring it into a temporary folder.
     """
     with extras.needed("runtime"):
-        from helmr_runtime.ledger.duck.audit import audit
-        from helmr_runtime.ledger.duck.offline import stored_ledger
-        from helmr_runtime.toolbox.restore import build
+        from helmr_runtime.ledger.log.stored import stored_ledger
+        from helmr_runtime.ledger.tools.audit import audit
+        from helmr_runtime.ledger.tools.restore import build
 
     now = clock.now()
     if source is not None:
@@ -188,7 +188,7 @@ def repair(
     with --drop-from.
     """
     with extras.needed("runtime"):
-        from helmr_runtime.toolbox.repair import repair as repair_ledger
+        from helmr_runtime.ledger.tools.repair import repair as repair_ledger
 
     data_dir = stopped_data_dir(cli)
     with locked(data_dir):
@@ -230,7 +230,7 @@ def _backup_pieces(cli: Cli) -> Iterator[Iterable[bytes]]:
             yield client.backup()
         return
     with extras.needed("runtime"):
-        from helmr_runtime.toolbox.backup import stored_backup
+        from helmr_runtime.ledger.tools.backup import stored_backup
     data_dir = stopped_data_dir(cli)
     with locked(data_dir):
         yield stored_backup(data_dir / LEDGER_NAME, version())
@@ -266,7 +266,7 @@ def _existing(source: Path) -> Path:
 
 def keys_of(named: Path | None, data_dir: Path | None) -> Keys:
     """The master keys of a file, of the environment or of the data directory; none of them is no error yet."""
-    from helmr_runtime.ledger.duck.rebuild import Keys
+    from helmr_runtime.ledger.log.rebuild import Keys
     from helmr_runtime.security.keys import ENVIRONMENT_NAME, read_key_ring
 
     if named is not None:

@@ -12,7 +12,7 @@ from helmr.query import QueryResult
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.entries import RUNTIME, EntryKind
 from helmr_runtime.ledger.actor import LedgerActor
-from helmr_runtime.ledger.duck.public_views import VIEWS, columns_of, make_views
+from helmr_runtime.ledger.tables.public_views import VIEWS, columns_of, make_views
 from tests.ledger.sessions import SMALL, parked, running
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "sql.md"

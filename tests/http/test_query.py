@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from helmr.errors import BadQuery
 from helmr.query import ARROW_MEDIA_TYPE, QueryResult
-from helmr_runtime.ledger.duck.public_views import VIEWS
+from helmr_runtime.ledger.tables.public_views import VIEWS
 from tests.service.stack import Stack, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -181,7 +181,7 @@ async def test_what_goes_too_far_is_ended_with_one_clear_error(
 ) -> None:
     sql, code, words = ENDED[name]
     if code == "query_timeout":
-        monkeypatch.setattr("helmr_runtime.ledger.duck.ledger.QUERY_TIMEOUT_S", 0.5)
+        monkeypatch.setattr("helmr_runtime.ledger.ledger.QUERY_TIMEOUT_S", 0.5)
     response = await stack.http.post("/v1/query", json={"sql": sql, "limit": 100_000})
     problem = response.json()
     assert (response.status_code, problem["code"]) == (422, code), problem
@@ -201,7 +201,7 @@ async def test_queries_that_are_ended_again_and_again_leave_nothing_behind(
     )
     ends = set()
     for number in range(30):
-        monkeypatch.setattr("helmr_runtime.ledger.duck.ledger.QUERY_TIMEOUT_S", 0.01 + number / 300)
+        monkeypatch.setattr("helmr_runtime.ledger.ledger.QUERY_TIMEOUT_S", 0.01 + number / 300)
         response = await stack.http.post("/v1/query", json={"sql": endless})
         ends.add((response.status_code, response.json()["code"]))
     assert ends == {(422, "query_timeout")}
@@ -212,7 +212,7 @@ async def test_queries_that_are_ended_again_and_again_leave_nothing_behind(
 async def test_an_interrupt_that_hits_the_rollback_does_not_keep_the_transaction(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from helmr_runtime.ledger.duck import query as module
+    from helmr_runtime.ledger import query as module
 
     hits = 3
 
@@ -432,7 +432,7 @@ async def test_a_key_without_the_right_may_not_query(stack: Stack, role: str) ->
 async def test_one_query_runs_at_a_time_and_answers_go_on_beside_it(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("helmr_runtime.ledger.duck.ledger.QUERY_TIMEOUT_S", 3.0)
+    monkeypatch.setattr("helmr_runtime.ledger.ledger.QUERY_TIMEOUT_S", 3.0)
     endless = (
         "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT max(n) FROM r"
     )

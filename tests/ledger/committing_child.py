@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from helmr_runtime.clock import SystemClock
-from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.ledger import DuckLedger
+from helmr_runtime.ledger.open import open_ledger
 from tests.ledger.sessions import SMALL, Hand, running
 
 SESSIONS = 20

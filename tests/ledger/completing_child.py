@@ -12,8 +12,8 @@ from helmr.errors import TokenCompleted
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.core.tokens import CompleteToken
-from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.ledger import DuckLedger
+from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ports import TokenOpen
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.security.task_secrets import TaskSecrets

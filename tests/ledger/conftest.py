@@ -9,9 +9,9 @@ import pytest
 
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.actor import LedgerActor
-from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.memory import MemoryLedger
+from helmr_runtime.ledger.open import open_ledger
 from tests.ledger.sessions import SMALL, START_AT, check_nothing_is_read
 
 Opener = Callable[[], Awaitable[DuckLedger]]

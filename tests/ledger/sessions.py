@@ -14,8 +14,8 @@ from helmr_runtime.core.checkpoint import VERSION
 from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import GENESIS, Draft, Entry, EntryKind, Principal, iso, stamp
-from helmr_runtime.ledger.duck.database import Settings
-from helmr_runtime.ledger.duck.ledger import DuckLedger
+from helmr_runtime.ledger.ledger import DuckLedger
+from helmr_runtime.ledger.log.database import Settings
 from helmr_runtime.ports import CommitReply, Committed, Flush, Loaded, Started, StartSession
 
 ALICE = Principal("api_key", id="key_alice", name="alice")

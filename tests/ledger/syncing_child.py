@@ -11,8 +11,8 @@ from pathlib import Path
 from helmr.errors import StoreUnavailable
 from helmr.models import SessionsQuery
 from helmr_runtime.clock import SystemClock
-from helmr_runtime.ledger.duck import lists
-from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.open import open_ledger
+from helmr_runtime.ledger.tables import lists
 from tests.ledger.failing_sync import VARIABLE
 from tests.ledger.sessions import SMALL, running
 

@@ -11,11 +11,11 @@ import pytest
 
 from helmr import ids
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.ledger.duck import rows
-from helmr_runtime.ledger.duck.checkpoints import RecentCheckpoints
-from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.open import open_ledger
-from helmr_runtime.ledger.feed_tail import FeedTail
+from helmr_runtime.ledger.index.feed_tail import FeedTail
+from helmr_runtime.ledger.ledger import DuckLedger
+from helmr_runtime.ledger.open import open_ledger
+from helmr_runtime.ledger.tables import rows
+from helmr_runtime.ledger.tables.checkpoints import RecentCheckpoints
 from tests.ledger.sessions import SMALL, START_AT, Hand, begin
 
 SESSIONS = 60
@@ -105,7 +105,7 @@ async def test_adoption_among_three_million_costs_at_most_twice(tmp_path, capsys
 
 async def test_adoption_reads_no_session_by_scan(duck, clock, monkeypatch):
     """The claim behind the measurement: a load asks for offsets, never for a session's entries."""
-    from helmr_runtime.ledger.duck import reads
+    from helmr_runtime.ledger.tables import reads
 
     hand = await begin(duck, clock)
     await hand.adopt()

@@ -8,9 +8,9 @@ from uuid import UUID
 import duckdb
 import pytest
 
-from helmr_runtime.ledger.duck.appends import ENTRIES, VALUES_MAX
-from helmr_runtime.ledger.duck.batch_statement import AT_ONCE, MANY
-from helmr_runtime.ledger.duck.schema import make
+from helmr_runtime.ledger.tables.appends import ENTRIES, VALUES_MAX
+from helmr_runtime.ledger.tables.batch_statement import AT_ONCE, MANY
+from helmr_runtime.ledger.tables.schema import make
 
 
 @pytest.mark.parametrize("count", [0, 1, VALUES_MAX, VALUES_MAX + 1, MANY - 1, MANY, AT_ONCE + 1])

@@ -18,18 +18,18 @@ import pytest
 
 from helmr.errors import LedgerDamaged, MasterKeyMissing, StoreUnavailable
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.ledger.duck import carry_over
-from helmr_runtime.ledger.duck.audit import audit
-from helmr_runtime.ledger.duck.before_opening import FOLLOWS
-from helmr_runtime.ledger.duck.followed import WHOLE_FROM, followed_ledger
-from helmr_runtime.ledger.duck.ledger import EPOCHS_PER_OPENING, DuckLedger
-from helmr_runtime.ledger.duck.offline import stored_ledger
-from helmr_runtime.ledger.duck.open import open_ledger
-from helmr_runtime.ledger.duck.rebuild import Keys
-from helmr_runtime.ledger.duck.recovery import SUPERSEDED
-from helmr_runtime.ledger.duck.schema import SCHEMA
+from helmr_runtime.ledger.before_opening import FOLLOWS
+from helmr_runtime.ledger.ledger import EPOCHS_PER_OPENING, DuckLedger
+from helmr_runtime.ledger.log import carry_over
+from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.stored import stored_ledger
+from helmr_runtime.ledger.open import open_ledger
+from helmr_runtime.ledger.tables.recovery import SUPERSEDED
+from helmr_runtime.ledger.tables.schema import SCHEMA
+from helmr_runtime.ledger.tools.audit import audit
+from helmr_runtime.ledger.tools.followed import WHOLE_FROM, followed_ledger
+from helmr_runtime.ledger.tools.repair import repair
 from helmr_runtime.security.keys import read_key_ring
-from helmr_runtime.toolbox.repair import repair
 from tests.fixtures.earlier import Earlier
 from tests.fixtures.editions import OF_0_1_0, SCHEMAS, bring_to
 from tests.ledger.sessions import SMALL
@@ -44,8 +44,9 @@ import asyncio, os, signal, sys
 from datetime import datetime
 from pathlib import Path
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.ledger.duck import carry_over, rebuild
-from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.log import carry_over
+from helmr_runtime.ledger.log import rebuild
+from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.security.keys import read_key_ring
 
 path, at, where = Path(sys.argv[1]), datetime.fromisoformat(sys.argv[2]), sys.argv[3]

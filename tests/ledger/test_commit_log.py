@@ -15,13 +15,13 @@ import pytest
 
 from helmr.errors import LedgerBehind, LedgerDamaged, StoreUnavailable
 from helmr_runtime.core.entries import Draft, EntryKind, stamp
-from helmr_runtime.ledger.duck import commit_log
-from helmr_runtime.ledger.duck.appends import Appends, Checkpoint, LeaseRow
-from helmr_runtime.ledger.duck.commit_log import CommitLog, read_unmerged
-from helmr_runtime.ledger.duck.files import LOG_SUFFIX
-from helmr_runtime.ledger.duck.merging import Merging
-from helmr_runtime.ledger.duck.open import open_ledger
-from helmr_runtime.ledger.duck.rows import entry_row
+from helmr_runtime.ledger.log import commit_log
+from helmr_runtime.ledger.log.commit_log import CommitLog, read_unmerged
+from helmr_runtime.ledger.log.files import LOG_SUFFIX
+from helmr_runtime.ledger.log.merging import Merging
+from helmr_runtime.ledger.open import open_ledger
+from helmr_runtime.ledger.tables.appends import Appends, Checkpoint, LeaseRow
+from helmr_runtime.ledger.tables.rows import entry_row
 from tests.ledger.sessions import ALICE, SMALL, START_AT, begin, parked, running, start_of
 from tests.ledger.test_restart import killed
 

@@ -13,16 +13,17 @@ import duckdb
 import pytest
 
 from helmr_runtime.clock import Clock, FakeClock
-from helmr_runtime.ledger import index
-from helmr_runtime.ledger.duck import projector, table_writer
-from helmr_runtime.ledger.duck.audit import audit
-from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.offline import stored_ledger
-from helmr_runtime.ledger.duck.open import open_ledger
-from helmr_runtime.ledger.duck.rebuild import Keys
-from helmr_runtime.ledger.duck.rows import uuid_of
-from helmr_runtime.ledger.duck.table_writer import Tables
-from helmr_runtime.ledger.projection import Projection
+from helmr_runtime.ledger.index import ledger_index
+from helmr_runtime.ledger.index.projection import Projection
+from helmr_runtime.ledger.ledger import DuckLedger
+from helmr_runtime.ledger.log import projector
+from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.stored import stored_ledger
+from helmr_runtime.ledger.open import open_ledger
+from helmr_runtime.ledger.tables import table_writer
+from helmr_runtime.ledger.tables.rows import uuid_of
+from helmr_runtime.ledger.tables.table_writer import Tables
+from helmr_runtime.ledger.tools.audit import audit
 from tests.ledger.sessions import SMALL, Hand, begin, running
 
 BOUND_S = 20
@@ -164,7 +165,7 @@ async def test_what_is_shown_of_tables_that_can_not_be_written_stays_as_it_was_w
 async def test_a_storm_of_commits_and_of_tables_that_now_and_then_can_not_be_written(
     path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    monkeypatch.setattr(index, "ENDED_HEADS_MAX", 2)
+    monkeypatch.setattr(ledger_index, "ENDED_HEADS_MAX", 2)
     monkeypatch.setattr(projector, "HOLDINGS_MAX", 5)
     chance = random.Random(seed)
     ledger = await open_ledger(path, clock=clock, settings=SMALL)

@@ -9,13 +9,13 @@ import pytest
 
 from helmr.errors import LedgerDamaged
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.ledger.duck import commit_log
-from helmr_runtime.ledger.duck.commit_log import HEADER, MARK, read_unmerged
-from helmr_runtime.ledger.duck.files import LOG_SUFFIX, MARK_SUFFIX
-from helmr_runtime.ledger.duck.offline import stored_ledger
-from helmr_runtime.ledger.duck.open import open_ledger
-from helmr_runtime.ledger.duck.rebuild import Keys
-from helmr_runtime.toolbox.repair import repair
+from helmr_runtime.ledger.log import commit_log
+from helmr_runtime.ledger.log.commit_log import HEADER, MARK, read_unmerged
+from helmr_runtime.ledger.log.files import LOG_SUFFIX, MARK_SUFFIX
+from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.stored import stored_ledger
+from helmr_runtime.ledger.open import open_ledger
+from helmr_runtime.ledger.tools.repair import repair
 from tests.ledger.sessions import SMALL, START_AT, running
 from tests.ledger.test_commit_log import LOG_ID, commit, opened, texts
 from tests.ledger.test_restart import killed

@@ -15,10 +15,10 @@ import pytest
 from helmr import ids
 from helmr.errors import StoreUnavailable, TokenCompleted
 from helmr.models import SessionsQuery
-from helmr_runtime.ledger.duck import lists
-from helmr_runtime.ledger.duck.database import Database
-from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.ledger import DuckLedger
+from helmr_runtime.ledger.log.database import Database
+from helmr_runtime.ledger.open import open_ledger
+from helmr_runtime.ledger.tables import lists
 from helmr_runtime.ports import Flush
 from tests.ledger.facts import complete_token, create_token
 from tests.ledger.sessions import SMALL, Hand, running, start_of

@@ -17,7 +17,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from helmr_runtime.ledger.duck.database import ENGINE_ERROR, Database
+from helmr_runtime.ledger.log.database import Database
+from helmr_runtime.ledger.tables.engine import ENGINE_ERROR
 from tests.ledger import failing_sync
 from tests.ledger.sessions import SMALL
 

@@ -14,11 +14,11 @@ import pytest
 from helmr.errors import DataError, LedgerBehind, RuntimeHeld, StoreUnavailable
 from helmr_runtime.core.entries import GENESIS
 from helmr_runtime.ledger.actor import LedgerActor
-from helmr_runtime.ledger.duck import files
-from helmr_runtime.ledger.duck.commit_log import CommitLog
-from helmr_runtime.ledger.duck.files import HeadMark, HeadPosition
-from helmr_runtime.ledger.duck.open import open_ledger
-from helmr_runtime.ledger.index import LedgerIndex
+from helmr_runtime.ledger.index.ledger_index import LedgerIndex
+from helmr_runtime.ledger.log import files
+from helmr_runtime.ledger.log.commit_log import CommitLog
+from helmr_runtime.ledger.log.files import HeadMark, HeadPosition
+from helmr_runtime.ledger.open import open_ledger
 from tests.ledger.sessions import SMALL, begin, running
 from tests.ledger.test_restart import killed
 
@@ -33,7 +33,7 @@ async def test_a_second_opener_is_refused_and_told_who_holds(duck, path, clock):
 async def test_another_process_is_refused_too(duck, path):
     code = (
         "import asyncio, sys\nfrom pathlib import Path\nfrom helmr_runtime.clock import SystemClock\n"
-        "from helmr_runtime.ledger.duck.open import open_ledger\n"
+        "from helmr_runtime.ledger.open import open_ledger\n"
         "asyncio.run(open_ledger(Path(sys.argv[1]), clock=SystemClock()))"
     )
     child = await asyncio.create_subprocess_exec(

@@ -16,9 +16,10 @@ from helmr.errors import DataError, NotAllowed, StoreUnavailable, TokenCompleted
 from helmr_runtime.clock import FakeClock, SystemClock
 from helmr_runtime.core.entries import EntryKind, from_iso
 from helmr_runtime.core.tokens import CancelToken, LedgerCommand, RevokeCompletionToken
-from helmr_runtime.ledger.duck import group, reads
-from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.ledger import DuckLedger
+from helmr_runtime.ledger.log import group
+from helmr_runtime.ledger.open import open_ledger
+from helmr_runtime.ledger.tables import reads
 from helmr_runtime.ports import Committed
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from tests.ledger.facts import complete_token, create_public_token, create_token
@@ -244,9 +245,9 @@ async def test_after_close_every_call_is_refused(duck, clock):
 
 
 async def test_ended_sessions_leave_memory_and_come_back_when_asked(duck, clock, monkeypatch):
-    from helmr_runtime.ledger import index
+    from helmr_runtime.ledger.index import ledger_index
 
-    monkeypatch.setattr(index, "ENDED_HEADS_MAX", 3)
+    monkeypatch.setattr(ledger_index, "ENDED_HEADS_MAX", 3)
     hands = [await running(duck, clock) for _ in range(8)]
     for hand in hands:
         await hand.stored(hand.succeeded(), hand.closed(), release=True)

@@ -6,7 +6,7 @@ import time
 
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.entries import EntryKind
-from helmr_runtime.ledger.duck.ledger import DuckLedger
+from helmr_runtime.ledger.ledger import DuckLedger
 from tests.ledger.sessions import Hand, running
 
 LONG = 40_000

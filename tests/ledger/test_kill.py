@@ -15,7 +15,7 @@ from helmr.errors import TokenCompleted
 from helmr_runtime.clock import FakeClock, SystemClock
 from helmr_runtime.core.tokens import CompleteToken
 from helmr_runtime.ledger.actor import LedgerActor
-from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.open import open_ledger
 from tests.ledger.completing_child import TOKENS
 from tests.ledger.sessions import ALICE, SMALL
 from tests.ledger.test_commits_beside_tables import assert_whole

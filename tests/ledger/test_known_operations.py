@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from helmr_runtime.ledger import known_operations
-from helmr_runtime.ledger.known_operations import OPERATION_AGE, KnownOperations
+from helmr_runtime.ledger.index import known_operations
+from helmr_runtime.ledger.index.known_operations import OPERATION_AGE, KnownOperations
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -12,8 +12,8 @@ from helmr.old_names import ENTRY_FIELDS
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.ledger import DuckLedger
+from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ports.restoring import restore
 from helmr_runtime.security.keys import read_key_ring
 from tests.fixtures.earlier import Earlier

@@ -20,8 +20,8 @@ from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.ledger.actor import LedgerActor
+from helmr_runtime.ledger.index.work_list import ENDS_TEXT_MAX
 from helmr_runtime.ledger.memory import MemoryLedger
-from helmr_runtime.ledger.work_list import ENDS_TEXT_MAX
 from helmr_runtime.ports import (
     ANEW,
     Committed,

@@ -10,9 +10,9 @@ import pytest
 from helmr.errors import DataError, StoreUnavailable
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.entries import Draft, EntryKind
-from helmr_runtime.ledger.duck import projector
-from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.table_writer import Tables
+from helmr_runtime.ledger.ledger import DuckLedger
+from helmr_runtime.ledger.log import projector
+from helmr_runtime.ledger.tables.table_writer import Tables
 from tests.ledger.sessions import ALICE, Hand, running
 
 FEW, MANY = 20, 60

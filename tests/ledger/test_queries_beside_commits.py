@@ -17,10 +17,10 @@ from pyarrow import ipc
 
 from helmr.errors import HelmrError, QueryBusy, QueryTimeout, QueryTooLarge
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.ledger.duck import public_views
-from helmr_runtime.ledger.duck.database import Database
-from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.ledger import DuckLedger
+from helmr_runtime.ledger.log.database import Database
+from helmr_runtime.ledger.open import open_ledger
+from helmr_runtime.ledger.tables import public_views
 from tests.ledger.sessions import Hand, running
 from tests.ledger.test_adoption_perf import scatter
 from tests.stack.test_query_load import HEAVY
@@ -65,8 +65,8 @@ async def test_a_query_that_follows_another_at_once_is_not_refused(
 async def test_a_query_that_does_not_leave_keeps_nobody_from_closing(
     path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("helmr_runtime.ledger.duck.query.LEAVE_TIMEOUT_S", 0.1)
-    monkeypatch.setattr("helmr_runtime.ledger.duck.database.CLOSE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("helmr_runtime.ledger.query.LEAVE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("helmr_runtime.ledger.log.database.CLOSE_TIMEOUT_S", 0.1)
     ledger = await open_ledger(path, clock=clock)
     queries = ledger._database._query_connection
     assert queries is not None

@@ -16,7 +16,7 @@ from helmr import ids
 from helmr.errors import BadCursor, ChainBroken, RunNotFound, SessionNotFound, WaitNotFound
 from helmr.models import EntryInfo, Page, RecordInfo, RunInfo, SessionInfo, WaitInfo
 from helmr_runtime.core.entries import EntryKind
-from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.open import open_ledger
 from tests.ledger.facts import complete_token, create_token
 from tests.ledger.sessions import ALICE, SMALL, begin, check_nothing_is_read, parked, running
 

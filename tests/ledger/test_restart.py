@@ -20,11 +20,12 @@ from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import Draft, EntryKind
 from helmr_runtime.core.nouns import changed
 from helmr_runtime.ledger.actor import LedgerActor
-from helmr_runtime.ledger.duck import recovery, rows, tables
-from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.open import open_ledger
-from helmr_runtime.ledger.index import LedgerIndex
-from helmr_runtime.ledger.projection import Projection, session_changes
+from helmr_runtime.ledger.index.ledger_index import LedgerIndex
+from helmr_runtime.ledger.index.projection import Projection, session_changes
+from helmr_runtime.ledger.ledger import DuckLedger
+from helmr_runtime.ledger.open import open_ledger
+from helmr_runtime.ledger.tables import recovery, rows
+from helmr_runtime.ledger.tables import table as tables
 from helmr_runtime.ports import ANEW, Committed, Refused
 from tests.ledger.sessions import SMALL, START_AT, Hand, begin, facts_of, parked, running, start_of
 

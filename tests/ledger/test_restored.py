@@ -16,9 +16,9 @@ from helmr_runtime.core.children import Parent
 from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.core.escalation import opening
-from helmr_runtime.ledger import known_operations
-from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.index import known_operations
+from helmr_runtime.ledger.ledger import DuckLedger
+from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ports import ANEW
 from tests.ledger.conftest import Opener
 from tests.ledger.facts import complete_token, create_token

@@ -17,10 +17,10 @@ from helmr_runtime.core import schedules as core
 from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind
 from helmr_runtime.core.schedules import DeleteSchedule, PauseSchedule, WriteSchedule
-from helmr_runtime.ledger.duck.appends import Appends
-from helmr_runtime.ledger.duck.database import Database
-from helmr_runtime.ledger.duck.ledger import DuckLedger
+from helmr_runtime.ledger.ledger import DuckLedger
+from helmr_runtime.ledger.log.database import Database
 from helmr_runtime.ledger.memory import MemoryLedger
+from helmr_runtime.ledger.tables.appends import Appends
 from tests.ledger.conftest import Opener
 from tests.ledger.sessions import ALICE, START_AT, Hand
 
@@ -196,7 +196,7 @@ async def test_a_repeated_operation_gets_the_first_receipt(ready):
 
 
 async def test_there_are_no_more_than_may_be(ready, monkeypatch):
-    monkeypatch.setattr("helmr_runtime.ledger.commands.SCHEDULES_MAX", 3)
+    monkeypatch.setattr("helmr_runtime.ledger.index.commands.SCHEDULES_MAX", 3)
     for number in range(3):
         await ready.fact(write(f"n{number}"))
     with pytest.raises(Overloaded, match="3 schedules"):

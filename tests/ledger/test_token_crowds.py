@@ -13,9 +13,9 @@ from helmr.current import TokenCall
 from helmr.models import TokenStatus
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.entries import RUNTIME, Draft, EntryKind
-from helmr_runtime.ledger.duck import batches
-from helmr_runtime.ledger.duck.batches import DUE_MAX
-from helmr_runtime.ledger.duck.ledger import DuckLedger
+from helmr_runtime.ledger.ledger import DuckLedger
+from helmr_runtime.ledger.log import batches
+from helmr_runtime.ledger.log.batches import DUE_MAX
 from helmr_runtime.ports import Committed, TokenOpen, WorkItem
 from tests.ledger.facts import SECRETS, create_token
 from tests.ledger.own_time import OwnTime

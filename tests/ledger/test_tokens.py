@@ -30,7 +30,7 @@ from helmr_runtime.core.tokens import (
     RevokeApiKey,
 )
 from helmr_runtime.ledger.actor import LedgerActor
-from helmr_runtime.ledger.duck.ledger import DuckLedger
+from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ports import Committed, Declined, TokenNotCompleted, TokenOpen
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.security.task_secrets import TaskSecrets

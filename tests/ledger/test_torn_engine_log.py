@@ -12,13 +12,13 @@ import pytest
 
 from helmr.errors import DataError, LedgerBehind, LedgerDamaged, StoreUnavailable
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.ledger.duck.audit import audit
-from helmr_runtime.ledger.duck.engine_errors import unopened
-from helmr_runtime.ledger.duck.files import LOG_SUFFIX, MARK_SUFFIX, WAL_SUFFIX
-from helmr_runtime.ledger.duck.offline import stored_ledger
-from helmr_runtime.ledger.duck.open import open_ledger
-from helmr_runtime.ledger.duck.rebuild import Keys
-from helmr_runtime.toolbox.repair import repair
+from helmr_runtime.ledger.log.files import LOG_SUFFIX, MARK_SUFFIX, WAL_SUFFIX
+from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.stored import stored_ledger
+from helmr_runtime.ledger.open import open_ledger
+from helmr_runtime.ledger.tables.engine import unopened
+from helmr_runtime.ledger.tools.audit import audit
+from helmr_runtime.ledger.tools.repair import repair
 from tests.ledger.sessions import SMALL, START_AT, Hand, running
 from tests.ledger.test_damaged_log import flip
 from tests.ledger.test_restart import killed

@@ -9,10 +9,10 @@ import pytest
 
 from helmr.ids import SESSION, new_id
 from helmr_runtime.core.children import Parent
-from helmr_runtime.ledger import work_list
-from helmr_runtime.ledger.heads import Head
-from helmr_runtime.ledger.tokens import Token, TokenIndex
-from helmr_runtime.ledger.work_list import WorkList
+from helmr_runtime.ledger.index import work_list
+from helmr_runtime.ledger.index.heads import Head
+from helmr_runtime.ledger.index.tokens import Token, TokenIndex
+from helmr_runtime.ledger.index.work_list import WorkList
 from helmr_runtime.ports import ANEW, WorkChanges, WorkItem
 from helmr_runtime.rpc.frames import Kind, encode
 

@@ -8,7 +8,7 @@ import pytest
 
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.ledger.actor import LedgerActor
-from helmr_runtime.ledger.duck.ledger import DuckLedger
+from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import Directory, Host, Ledger
 from helmr_runtime.rpc.calls import LEDGER, ledger_client_of, methods_of

@@ -11,7 +11,7 @@ import pytest
 
 from helmr.client.discovery import CREDENTIALS_FILE, LOCK_FILE, read_credentials
 from helmr.errors import NotAllowed, UsageError
-from helmr_runtime.ledger.duck.files import FileLock, HeadMark, HeadPosition
+from helmr_runtime.ledger.log.files import FileLock, HeadMark, HeadPosition
 from helmr_runtime.process.orphans import write_private
 from helmr_runtime.process.startup import KEY_NAME, local_key, lock
 from helmr_runtime.process.terminal import log_to

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from helmr_runtime.ledger.work_list import ENDS_TEXT_MAX
+from helmr_runtime.ledger.index.work_list import ENDS_TEXT_MAX
 from helmr_runtime.rpc.calls import LEDGER, Proxy, kind_of
 from helmr_runtime.session import committer
 from tests.service.stack import BOUND_S, Stack, until

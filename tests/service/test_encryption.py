@@ -18,7 +18,7 @@ from helmr import TaskContext, ids, step, streams, task, tokens
 from helmr.errors import MasterKeyMissing, PayloadDamaged
 from helmr_runtime.catalog import Registry
 from helmr_runtime.core import checkpoint
-from helmr_runtime.ledger.duck.public_views import VIEWS
+from helmr_runtime.ledger.tables.public_views import VIEWS
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.security.payloads import is_sealed
 from tests.service.stack import RING, Stack, until

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.ledger.duck.open import open_ledger
-from helmr_runtime.ledger.duck.rebuild import Keys
+from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.security.keys import read_key_ring
 from tests.fixtures.earlier import Earlier
 from tests.ledger.sessions import SMALL

@@ -10,10 +10,10 @@ from typing import cast
 import pytest
 
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.ledger.duck.database import Database
-from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.open import open_ledger
-from helmr_runtime.ledger.duck.rebuild import Keys
+from helmr_runtime.ledger.ledger import DuckLedger
+from helmr_runtime.ledger.log.database import Database
+from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ports.copies import CopyPosition
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.service.backups import Backups
@@ -38,8 +38,8 @@ async def test_no_commit_waits_for_a_page_that_the_database_has(
         merge(self)
 
     ledger = await open_ledger(path, clock=FakeClock(now), settings=SMALL, ring=keys.ring)
-    monkeypatch.setattr("helmr_runtime.ledger.duck.copying.PAGE_ENTRIES", 40)
-    monkeypatch.setattr("helmr_runtime.ledger.duck.copied_ledger.PAGE_ENTRIES", 40)
+    monkeypatch.setattr("helmr_runtime.ledger.tables.copying.PAGE_ENTRIES", 40)
+    monkeypatch.setattr("helmr_runtime.ledger.copied_ledger.PAGE_ENTRIES", 40)
     monkeypatch.setattr(Database, "merge", counted)
     await _read(ledger)
     assert merged == [], "nothing was committed since the ledger was opened"

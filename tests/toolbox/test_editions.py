@@ -11,11 +11,11 @@ import pytest
 from helmr.errors import DataError, LedgerDamaged, UsageError
 from helmr.version import version
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.ledger.duck.audit import Audit, audit
-from helmr_runtime.ledger.duck.offline import stored_ledger
-from helmr_runtime.ledger.duck.open import open_ledger
-from helmr_runtime.ledger.duck.rebuild import Keys
-from helmr_runtime.ledger.duck.schema import SCHEMA
+from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.stored import stored_ledger
+from helmr_runtime.ledger.open import open_ledger
+from helmr_runtime.ledger.tables.schema import SCHEMA
+from helmr_runtime.ledger.tools.audit import Audit, audit
 from helmr_runtime.security.keys import read_key_ring
 from tests.cli.conftest import process
 from tests.fixtures.editions import OF_0_1_0, SCHEMAS, bring_to

@@ -17,20 +17,20 @@ from helmr.errors import LedgerDamaged, LedgerDiverged, LedgerSuperseded, Runtim
 from helmr.models import CopyPage, CopyQuery
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.pruning import Prune
-from helmr_runtime.ledger.duck import copying
-from helmr_runtime.ledger.duck.audit import Audit, audit
-from helmr_runtime.ledger.duck.followed import FollowedLedger, followed_ledger
-from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.offline import stored_ledger
-from helmr_runtime.ledger.duck.open import open_ledger
-from helmr_runtime.ledger.duck.rebuild import Keys
+from helmr_runtime.ledger.ledger import DuckLedger
+from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.stored import stored_ledger
+from helmr_runtime.ledger.open import open_ledger
+from helmr_runtime.ledger.tables import copying
+from helmr_runtime.ledger.tools.audit import Audit, audit
+from helmr_runtime.ledger.tools.followed import FollowedLedger, followed_ledger
+from helmr_runtime.ledger.tools.promote import difference, lost_entries, promote
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.security.generations import make_stamp, proven_generation
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.service.copies import Copies
 from helmr_runtime.service.degraded import State
 from helmr_runtime.service.followers import Followers
-from helmr_runtime.toolbox.promote import difference, lost_entries, promote
 from tests.ledger.facts import create_token
 from tests.ledger.sessions import ALICE, SMALL, START_AT, begin, running, start_of
 
@@ -274,7 +274,7 @@ async def test_a_promotion_that_was_ended_is_done_again(
     monkey = pytest.MonkeyPatch()
     for place in ("open_ledger", "end_following"):
         with monkey.context() as patched:
-            patched.setattr(f"helmr_runtime.toolbox.promote.{place}", None)
+            patched.setattr(f"helmr_runtime.ledger.tools.promote.{place}", None)
             with pytest.raises(TypeError):
                 await promote(copy, keys, FakeClock(now), None)
         with pytest.raises(UsageError, match="follows another"):

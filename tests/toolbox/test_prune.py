@@ -28,23 +28,22 @@ from helmr_runtime.core.backup_file import BackupReader
 from helmr_runtime.core.children import Parent
 from helmr_runtime.core.entries import Draft, EntryKind
 from helmr_runtime.core.pruning import Prune, Pruned, Retention
-from helmr_runtime.ledger import memory
+from helmr_runtime.ledger import memory, pruning
 from helmr_runtime.ledger.actor import LedgerActor
-from helmr_runtime.ledger.duck import pruning
-from helmr_runtime.ledger.duck.audit import Audit, audit
-from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.offline import stored_ledger
-from helmr_runtime.ledger.duck.open import open_ledger
-from helmr_runtime.ledger.duck.rebuild import Keys
+from helmr_runtime.ledger.ledger import DuckLedger
+from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.stored import stored_ledger
 from helmr_runtime.ledger.memory import MemoryLedger
+from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.retention import BETWEEN_PAGES, FIRST_AFTER
+from helmr_runtime.ledger.tools.audit import Audit, audit
+from helmr_runtime.ledger.tools.prune import prune_stored
+from helmr_runtime.ledger.tools.restore import build
 from helmr_runtime.ports.copies import CopyPosition
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.service.backups import Backups
 from helmr_runtime.service.feed import FeedHub, FeedItem
 from helmr_runtime.service.following import PAGE_ITEMS, FollowedEntries
-from helmr_runtime.toolbox.prune import prune_stored
-from helmr_runtime.toolbox.restore import build
 from tests.ledger.facts import complete_token, create_token
 from tests.ledger.sessions import ALICE, SMALL, START_AT, Hand, begin, running, start_of
 from tests.toolbox.conftest import EARLIER

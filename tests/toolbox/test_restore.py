@@ -14,14 +14,14 @@ from helmr.errors import DataError, LedgerDamaged, StoreUnavailable, UsageError
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.backup_file import BackupHeader, BackupReader
 from helmr_runtime.ledger.actor import LedgerActor
-from helmr_runtime.ledger.duck.open import open_ledger
-from helmr_runtime.ledger.duck.rebuild import Keys
-from helmr_runtime.ledger.duck.schema import SCHEMA
+from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.open import open_ledger
+from helmr_runtime.ledger.tables.schema import SCHEMA
+from helmr_runtime.ledger.tools.backup import stored_backup
+from helmr_runtime.ledger.tools.restore import Restored, restore
 from helmr_runtime.ports.restoring import restore as restored_state
 from helmr_runtime.security.keys import key_ring_text, read_key_ring
 from helmr_runtime.service.backups import Backups
-from helmr_runtime.toolbox.backup import stored_backup
-from helmr_runtime.toolbox.restore import Restored, restore
 from tests.core.builder import picture
 from tests.ledger.sessions import SMALL, start_of
 from tests.ledger.test_disk_full import fill, small_disk

@@ -15,12 +15,12 @@ import pytest
 
 from helmr.errors import DataError, LedgerDamaged, RuntimeHeld, UsageError
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.ledger.duck.audit import Audit, audit
-from helmr_runtime.ledger.duck.files import HeadMark, HeadPosition
-from helmr_runtime.ledger.duck.offline import stored_ledger
-from helmr_runtime.ledger.duck.open import open_ledger
-from helmr_runtime.ledger.duck.rebuild import Keys
-from helmr_runtime.toolbox.backup import stored_backup
+from helmr_runtime.ledger.log.files import HeadMark, HeadPosition
+from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.stored import stored_ledger
+from helmr_runtime.ledger.open import open_ledger
+from helmr_runtime.ledger.tools.audit import Audit, audit
+from helmr_runtime.ledger.tools.backup import stored_backup
 from tests.ledger.sessions import SMALL, start_of
 from tests.toolbox.conftest import EARLIER
 from tests.toolbox.damage import CHANGED, damage

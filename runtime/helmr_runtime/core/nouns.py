@@ -1,7 +1,7 @@
 """The nouns that lists show: a session, a run, a wait, each declared once. Pure.
 
 A field here is a column of the noun's table; DDL, reading, writing, the lists' views and the test ledger's rows follow
-from it (`helmr_runtime.ledger.duck.tables`). What a plain type does not say of the column stands beside it as a
+from it (`helmr_runtime.ledger.tables.table`). What a plain type does not say of the column stands beside it as a
 `Column`. A row begins with `opened` or `created`, and changes by what `changes` says of an entry: no other code knows
 which entry sets which field.
 
@@ -107,7 +107,7 @@ def changed(row: R, changes: Changes | None) -> R:
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """A session; what changes is its head's (`helmr_runtime.ledger.projection.session_changes`)."""
+    """A session; what changes is its head's (`helmr_runtime.ledger.index.projection.session_changes`)."""
 
     session_id: Annotated[str, Column("session", id_of=ids.SESSION, is_key=True)]
     created_offset: int
@@ -167,7 +167,7 @@ class SessionRow:
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run; what changes is its session's head's (`helmr_runtime.ledger.projection.run_changes`).
+    """A run; what changes is its session's head's (`helmr_runtime.ledger.index.projection.run_changes`).
 
     Payload and origin stand in the entry at `created_offset`, result or error in that at `outcome_offset`.
     """

@@ -19,11 +19,11 @@ from helmr.errors import DataError, NotReady, RuntimeHeld, StoreUnavailable
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.pruning import Retention
 from helmr_runtime.core.session_file import FileSignature
-from helmr_runtime.ledger.duck.database import Settings
-from helmr_runtime.ledger.duck.jobs import ChainKey
-from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.open import open_ledger, plain_chain
 from helmr_runtime.ledger.key_keeper import KeyKeeper
+from helmr_runtime.ledger.ledger import DuckLedger
+from helmr_runtime.ledger.log.database import Settings
+from helmr_runtime.ledger.log.jobs import ChainKey
+from helmr_runtime.ledger.open import open_ledger, plain_chain
 from helmr_runtime.ledger.retention import Retainer
 from helmr_runtime.ports import Ledger
 from helmr_runtime.rpc.calls import methods_of

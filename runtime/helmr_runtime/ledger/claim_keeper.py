@@ -13,7 +13,7 @@ from helmr.errors import BadRequest, WaitResolved, WaitTimedOut
 from helmr.models import ANSWERABLE
 from helmr_runtime.core.claims import ClaimedWait, Claims
 from helmr_runtime.core.entries import Principal, iso
-from helmr_runtime.ledger.heads import Head
+from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ports import ClaimsKept
 
 

@@ -1,6 +1,6 @@
 """What the memory ledger has stored: lists, in which what was pruned leaves gaps, and what may be pruned (S-69).
 
-The rule of pruning is that of the tables (`helmr_runtime.ledger.duck.pruning`), said over the index; a test holds one
+The rule of pruning is that of the tables (`helmr_runtime.ledger.pruning`), said over the index; a test holds one
 against the other. A session that is held stays, without holding up the others: in a test nobody parks it by and by.
 """
 
@@ -13,8 +13,8 @@ from datetime import datetime
 
 from helmr.models import SessionStatus
 from helmr_runtime.core.entries import Entry
-from helmr_runtime.ledger.heads import Head
-from helmr_runtime.ledger.index import LedgerIndex
+from helmr_runtime.ledger.index.heads import Head
+from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 
 
 class KeptEntries(list[Entry]):

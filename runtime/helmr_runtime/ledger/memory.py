@@ -20,7 +20,7 @@ from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.pruning import AT_ONCE, Prune, Pruned, pruned_draft
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.core.tokens import LedgerCommand, end_facts
-from helmr_runtime.ledger.authored import (
+from helmr_runtime.ledger.index.authored import (
     catalog_drafts,
     check_fork_size,
     check_parent,
@@ -35,34 +35,34 @@ from helmr_runtime.ledger.authored import (
     start_entries,
     token_end_entries,
 )
-from helmr_runtime.ledger.bodies import Bodies
-from helmr_runtime.ledger.commands import (
+from helmr_runtime.ledger.index.bodies import Bodies
+from helmr_runtime.ledger.index.commands import (
     decide,
     expired_drafts,
     expired_end,
     repeated,
     token_of,
 )
-from helmr_runtime.ledger.heads import (
+from helmr_runtime.ledger.index.heads import (
     Head,
     checkpointed,
     head_after,
     is_escalating,
     next_deadline,
 )
-from helmr_runtime.ledger.index import (
+from helmr_runtime.ledger.index.ledger_index import (
     Accepted,
     AlreadyStored,
     LedgerIndex,
     NeedsLookup,
     OperationKnown,
 )
+from helmr_runtime.ledger.index.tokens import Token
+from helmr_runtime.ledger.index.views import iso_or_none
 from helmr_runtime.ledger.kept_entries import Stored, prunable
 from helmr_runtime.ledger.key_keeper import KeyKeeper
 from helmr_runtime.ledger.memory_rows import MemoryRows
 from helmr_runtime.ledger.readable import ReadableLedger
-from helmr_runtime.ledger.tokens import Token
-from helmr_runtime.ledger.views import iso_or_none
 from helmr_runtime.ports import (
     CommitReply,
     Committed,

@@ -12,21 +12,21 @@ from typing import Any, TypeVar
 from helmr.models import Activity, RunsQuery, SessionsQuery, SessionStatus, TokensQuery, WaitsQuery
 from helmr_runtime.core.entries import Entry, EntryKind, from_iso
 from helmr_runtime.core.nouns import RunRow, WaitRow
-from helmr_runtime.ledger import pages, views
-from helmr_runtime.ledger.heads import Head, fold
-from helmr_runtime.ledger.index import LedgerIndex
+from helmr_runtime.ledger.index import pages, views
+from helmr_runtime.ledger.index.heads import Head, fold
+from helmr_runtime.ledger.index.ledger_index import LedgerIndex
+from helmr_runtime.ledger.index.projection import Projection
+from helmr_runtime.ledger.index.row_access import FAR_FUTURE_US, Wanted
+from helmr_runtime.ledger.index.token_views import api_key_json, public_token_json, token_json
+from helmr_runtime.ledger.index.tokens import Token
 from helmr_runtime.ledger.kept_entries import KeptEntries
-from helmr_runtime.ledger.projection import Projection
-from helmr_runtime.ledger.row_access import FAR_FUTURE_US, Wanted
-from helmr_runtime.ledger.token_views import api_key_json, public_token_json, token_json
-from helmr_runtime.ledger.tokens import Token
 
 T = TypeVar("T")
 Json = dict[str, Any]
 
 
 class MemoryRows:
-    """Implements `helmr_runtime.ledger.row_access.Rows`.
+    """Implements `helmr_runtime.ledger.index.row_access.Rows`.
 
     Args:
         entries: All that is stored, in feed order; grows.

@@ -32,14 +32,14 @@ from helmr_runtime.core.entries import Entry, Principal
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.tokens import end_facts
-from helmr_runtime.ledger import pages, views
 from helmr_runtime.ledger.claim_keeper import ClaimKeeper
-from helmr_runtime.ledger.heads import Head
-from helmr_runtime.ledger.index import LedgerIndex
-from helmr_runtime.ledger.latency import Latency
-from helmr_runtime.ledger.row_access import Rows
-from helmr_runtime.ledger.token_views import api_key_json, public_token_json, token_json
-from helmr_runtime.ledger.tokens import Token
+from helmr_runtime.ledger.index import pages, views
+from helmr_runtime.ledger.index.heads import Head
+from helmr_runtime.ledger.index.latency import Latency
+from helmr_runtime.ledger.index.ledger_index import LedgerIndex
+from helmr_runtime.ledger.index.row_access import Rows
+from helmr_runtime.ledger.index.token_views import api_key_json, public_token_json, token_json
+from helmr_runtime.ledger.index.tokens import Token
 from helmr_runtime.ports import (
     ANEW,
     ClaimsKept,
@@ -159,7 +159,7 @@ class ReadableLedger(ABC):
     # --- tokens and keys -------------------------------------------------------------------------------
 
     async def get_token(self, token_id: str) -> Json:
-        """`TokenInfo` in full, and what a completion needs (`helmr_runtime.ledger.token_views`)."""
+        """`TokenInfo` in full, and what a completion needs (`helmr_runtime.ledger.index.token_views`)."""
         token = await self.token(token_id)
         if token is None:
             raise TokenNotFound(f"there is no token {token_id}", token_id=token_id)

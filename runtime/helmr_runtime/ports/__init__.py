@@ -266,7 +266,7 @@ class Ledger(Protocol):
         """Write a fact of the system stream (`helmr_runtime.core.tokens`): tokens, their public tokens, API keys.
 
         Raises:
-            HelmrError: It is refused, as `helmr_runtime.ledger.commands` says.
+            HelmrError: It is refused, as `helmr_runtime.ledger.index.commands` says.
         """
         ...
 

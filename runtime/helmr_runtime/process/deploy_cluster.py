@@ -23,7 +23,7 @@ from helmr.client.discovery import JOINED_FILE, pointer_dir
 from helmr.errors import Conflict, RuntimeHeld, RuntimeNotFound, Unavailable
 from helmr.models import Catalog
 from helmr.version import version
-from helmr_runtime.ledger.duck.files import LOCK_SUFFIX, FileLock, check_is_database
+from helmr_runtime.ledger.log.files import LOCK_SUFFIX, FileLock, check_is_database
 from helmr_runtime.notices.targets import to_json
 from helmr_runtime.process import orphans, pointer_files
 from helmr_runtime.process.cluster import Cluster, prepare_to_join

@@ -31,7 +31,7 @@ from helmr_runtime import tracing
 from helmr_runtime.catalog import Registry, load_registry
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.pruning import Retention
-from helmr_runtime.ledger.duck.files import check_is_database
+from helmr_runtime.ledger.log.files import check_is_database
 from helmr_runtime.notices.targets import Secrets, Target, to_json
 from helmr_runtime.process import orphans, pointer_files
 from helmr_runtime.process.cluster import LOOPBACK
@@ -394,7 +394,7 @@ def look_at_ledger(data_dir: Path) -> None:
     ring = read_key_ring(data_dir / RING_NAME, os.environ)
     if ring is None or not (data_dir / KEY_NAME).is_file():
         # Loads the engine, which a supervisor does not carry for nothing.
-        from helmr_runtime.ledger.duck.before_opening import look_before_start  # noqa: PLC0415
+        from helmr_runtime.ledger.before_opening import look_before_start  # noqa: PLC0415
 
         look_before_start(data_dir / LEDGER_NAME, ring)
 

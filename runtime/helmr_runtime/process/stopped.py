@@ -10,7 +10,7 @@ from pathlib import Path
 from helmr.models import RunInfo, RunJournal, RunsQuery, RunStatus
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.ledger.actor import LedgerActor
-from helmr_runtime.ledger.duck.files import check_is_database
+from helmr_runtime.ledger.log.files import check_is_database
 from helmr_runtime.process.spec import LEDGER_NAME, RING_NAME
 from helmr_runtime.process.startup import lock
 from helmr_runtime.rpc.ledger_client import LedgerClient

@@ -85,7 +85,7 @@ class LedgerClient(Protocol):
         """Write a fact of the system stream: tokens, their public tokens, API keys; on disk when it returns.
 
         Raises:
-            HelmrError: It is refused, as `helmr_runtime.ledger.commands` says.
+            HelmrError: It is refused, as `helmr_runtime.ledger.index.commands` says.
         """
         ...
 
@@ -266,7 +266,7 @@ class LedgerClient(Protocol):
         """One SELECT over the public views, as an Arrow IPC stream.
 
         Raises:
-            BadQuery, QueryTimeout, QueryTooLarge, QueryBusy: As `helmr_runtime.ledger.duck.query` says.
+            BadQuery, QueryTimeout, QueryTooLarge, QueryBusy: As `helmr_runtime.ledger.query` says.
         """
         ...
 

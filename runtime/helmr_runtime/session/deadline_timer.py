@@ -1,6 +1,6 @@
 """The one time that a held session waits for: its wait's next escalation step or deadline, or its run's retry.
 
-A parked session's time is the ledger's (`helmr_runtime.ledger.timers`); while it is held, it is fired here.
+A parked session's time is the ledger's (`helmr_runtime.ledger.index.timers`); while it is held, it is fired here.
 Invariants: S-14, S-82.
 """
 

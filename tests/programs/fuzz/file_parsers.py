@@ -25,16 +25,16 @@ from helmr.review.personal import DraftStore
 from helmr.toml_files import parse_toml
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.entries import Draft, EntryKind, Principal, stamp
-from helmr_runtime.ledger.duck import commit_log, files
-from helmr_runtime.ledger.duck.appends import Appends, Checkpoint, LeaseRow
-from helmr_runtime.ledger.duck.commit_log import CommitLog, read_unmerged
-from helmr_runtime.ledger.duck.files import HeadMark, HeadPosition
-from helmr_runtime.ledger.duck.open import open_ledger
-from helmr_runtime.ledger.duck.rebuild import Keys
+from helmr_runtime.ledger.log import commit_log, files
+from helmr_runtime.ledger.log.commit_log import CommitLog, read_unmerged
+from helmr_runtime.ledger.log.files import HeadMark, HeadPosition
+from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.open import open_ledger
+from helmr_runtime.ledger.tables.appends import Appends, Checkpoint, LeaseRow
+from helmr_runtime.ledger.tools.backup import stored_backup
+from helmr_runtime.ledger.tools.restore import build
 from helmr_runtime.notices.targets import read_targets, to_json
 from helmr_runtime.security.keys import read_key_ring
-from helmr_runtime.toolbox.backup import stored_backup
-from helmr_runtime.toolbox.restore import build
 from tests.fixtures.earlier import Earlier
 from tests.ledger.sessions import SMALL
 from tests.programs.fuzz.damage import altered, damaged, one_altered

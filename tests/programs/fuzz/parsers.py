@@ -40,7 +40,7 @@ from helmr.testing.recorded import state_of
 from helmr_runtime.core.backup_file import BackupHeader, BackupReader, BackupWriter
 from helmr_runtime.core.session_file import FileSignature, FileWriter, read_session
 from helmr_runtime.http.answer_page import build_form, decode_form
-from helmr_runtime.ledger import pages
+from helmr_runtime.ledger.index import pages
 from helmr_runtime.rpc import frames
 from helmr_runtime.rpc.frames import FrameError, FrameReader, Kind
 from helmr_runtime.security.callbacks import CallbackForm, read_callback

@@ -82,9 +82,9 @@ from helmr_runtime.core.tokens import (
     end_facts,
 )
 from helmr_runtime.core.wait_record import LINK
-from helmr_runtime.ledger import commands as ledger
-from helmr_runtime.ledger.authored import find_start, repeated_start, start_entries
-from helmr_runtime.ledger.index import LedgerIndex
+from helmr_runtime.ledger.index import commands as ledger
+from helmr_runtime.ledger.index.authored import find_start, repeated_start, start_entries
+from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.kept_entries import KeptEntries, prunable
 from helmr_runtime.ports import StartSession
 from helmr_runtime.service.notice_teller import ASKED

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from helmr_runtime.ledger.duck.files import LOG_SUFFIX, MARK_SUFFIX
+from helmr_runtime.ledger.log.files import LOG_SUFFIX, MARK_SUFFIX
 from tests.programs.powerloss import images
 from tests.programs.powerloss.events import Kind
 from tests.programs.powerloss.judge import (

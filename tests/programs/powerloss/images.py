@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from random import Random
 
-from helmr_runtime.ledger.duck import commit_log
-from helmr_runtime.ledger.duck.files import LOG_SUFFIX, MARK_SUFFIX, WAL_SUFFIX
+from helmr_runtime.ledger.log import commit_log
+from helmr_runtime.ledger.log.files import LOG_SUFFIX, MARK_SUFFIX, WAL_SUFFIX
 from tests.programs.powerloss.disk import Change, Disk, File
 
 SECTOR, PAGE = 512, 4_096

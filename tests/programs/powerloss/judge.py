@@ -14,11 +14,11 @@ from helmr.errors import DataError, HelmrError, UsageError
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.core.pruning import sessions_of
-from helmr_runtime.ledger.duck.audit import audit
-from helmr_runtime.ledger.duck.offline import stored_ledger
-from helmr_runtime.ledger.duck.open import open_ledger
-from helmr_runtime.ledger.duck.rebuild import Keys
-from helmr_runtime.toolbox.repair import repair
+from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.stored import stored_ledger
+from helmr_runtime.ledger.open import open_ledger
+from helmr_runtime.ledger.tools.audit import audit
+from helmr_runtime.ledger.tools.repair import repair
 from tests.ledger.sessions import SMALL
 
 WHOLE = "whole"

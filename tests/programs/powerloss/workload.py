@@ -21,8 +21,8 @@ from typing import Any
 
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.pruning import Prune
-from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.ledger import DuckLedger
+from helmr_runtime.ledger.open import open_ledger
 from tests.ledger.facts import create_token
 from tests.ledger.sessions import ALICE, SMALL, START_AT, Hand, running
 

@@ -14,8 +14,8 @@ from helmr.errors import LedgerDiverged, LedgerSuperseded
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.backup_file import CHECKPOINT, ENTRY
 from helmr_runtime.core.entries import Entry, principal_text
-from helmr_runtime.ledger.duck.rows import uuid_of
 from helmr_runtime.ledger.memory import MemoryLedger
+from helmr_runtime.ledger.tables.rows import uuid_of
 from helmr_runtime.ports.copies import CopiedPage, CopiedRows, CopyPosition
 from helmr_runtime.security.generations import LEDGER_CHARS, make_stamp, proven_generation
 from tests.programs.simulation.disk import SimulatedDisk

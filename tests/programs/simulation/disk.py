@@ -20,10 +20,10 @@ from unittest import mock
 
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry
-from helmr_runtime.ledger.duck import commit_log
-from helmr_runtime.ledger.duck.appends import Appends
-from helmr_runtime.ledger.duck.commit_log import CommitLog
 from helmr_runtime.ledger.kept_entries import KeptEntries, Stored
+from helmr_runtime.ledger.log import commit_log
+from helmr_runtime.ledger.log.commit_log import CommitLog
+from helmr_runtime.ledger.tables.appends import Appends
 from tests.programs.simulation.counts import Counts
 
 LOG_ID = 7

@@ -12,10 +12,10 @@ from helmr.models import CopyPage
 from helmr_runtime.core.backup_file import ENTRY
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.core.pruning import sessions_of
-from helmr_runtime.ledger.duck.database import in_the_clear
-from helmr_runtime.ledger.duck.rebuild import checkpoint_row_of, entry_row_of
-from helmr_runtime.ledger.duck.rows import entry_of, id_of
 from helmr_runtime.ledger.kept_entries import KeptEntries, Stored
+from helmr_runtime.ledger.log.rebuild import checkpoint_row_of, entry_row_of
+from helmr_runtime.ledger.tables.engine import in_the_clear
+from helmr_runtime.ledger.tables.rows import entry_of, id_of
 from helmr_runtime.ports.copies import CopyPosition
 from helmr_runtime.rpc.calls import GATEWAY
 from tests.programs.simulation.network import SimulatedCalls

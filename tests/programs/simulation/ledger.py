@@ -16,11 +16,11 @@ from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.core.pruning import sessions_of
 from helmr_runtime.faults import Point, reach
-from helmr_runtime.ledger.duck.appends import Appends, LeaseRow
-from helmr_runtime.ledger.duck.batches import Write
-from helmr_runtime.ledger.duck.group import append_flush
-from helmr_runtime.ledger.duck.ledger import EPOCHS_PER_OPENING
-from helmr_runtime.ledger.heads import Head, head_after
+from helmr_runtime.ledger.index.heads import Head, head_after
+from helmr_runtime.ledger.ledger import EPOCHS_PER_OPENING
+from helmr_runtime.ledger.log.batches import Write
+from helmr_runtime.ledger.log.group import append_flush
+from helmr_runtime.ledger.tables.appends import Appends, LeaseRow
 from helmr_runtime.ports import CommitReply, Committed, Declined, Flush, Loaded, Refused
 from tests.programs.simulation.copied import CopiedMemory
 from tests.programs.simulation.counts import Counts

@@ -27,17 +27,18 @@ from helmr_runtime.directory import suspects
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.failover import Failover
 from helmr_runtime.http.generations import Generations
-from helmr_runtime.ledger import commands, memory
-from helmr_runtime.ledger.authored import find_start
-from helmr_runtime.ledger.heads import Head
-from helmr_runtime.ledger.index import LedgerIndex
+from helmr_runtime.ledger import memory
+from helmr_runtime.ledger.index import commands
+from helmr_runtime.ledger.index.authored import find_start
+from helmr_runtime.ledger.index.heads import Head
+from helmr_runtime.ledger.index.keys import KeyIndex
+from helmr_runtime.ledger.index.ledger_index import LedgerIndex
+from helmr_runtime.ledger.index.schedules import ScheduleIndex
+from helmr_runtime.ledger.index.timers import Timers
+from helmr_runtime.ledger.index.tokens import TokenIndex
+from helmr_runtime.ledger.index.work_list import WorkList
 from helmr_runtime.ledger.kept_entries import KeptEntries, prunable
-from helmr_runtime.ledger.keys import KeyIndex
 from helmr_runtime.ledger.memory import MemoryLedger
-from helmr_runtime.ledger.schedules import ScheduleIndex
-from helmr_runtime.ledger.timers import Timers
-from helmr_runtime.ledger.tokens import TokenIndex
-from helmr_runtime.ledger.work_list import WorkList
 from helmr_runtime.ports import Committed, Flush, KnownKey, StartSession
 from helmr_runtime.rpc.calls import Failure
 from helmr_runtime.service import links

@@ -25,7 +25,7 @@ from helmr import ids
 from helmr_runtime import faults
 from helmr_runtime.core import pruning
 from helmr_runtime.core.notices import Pace
-from helmr_runtime.ledger import known_operations
+from helmr_runtime.ledger.index import known_operations
 from helmr_runtime.ports import SlotState
 from helmr_runtime.service import notice_teller
 from helmr_runtime.session.slot import Slot

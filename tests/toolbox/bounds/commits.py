@@ -20,8 +20,8 @@ from typing import cast
 from helmr.errors import StoreUnavailable
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.pruning import Prune
-from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.ledger import DuckLedger
+from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.process.spec import LEDGER_NAME
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.security.keys import read_key_ring

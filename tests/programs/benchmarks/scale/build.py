@@ -22,8 +22,8 @@ from helmr_runtime.clock import SystemClock
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Draft, EntryKind, Principal, iso, task_principal
 from helmr_runtime.core.step_keys import step_key
-from helmr_runtime.ledger.duck.ledger import DuckLedger
-from helmr_runtime.ledger.duck.open import open_ledger
+from helmr_runtime.ledger.ledger import DuckLedger
+from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ports import Committed, Flush, StartSession
 from helmr_runtime.ports.restoring import restore
 from helmr_runtime.process.spec import LEDGER_NAME

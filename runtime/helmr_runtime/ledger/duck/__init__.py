@@ -1,1 +1,0 @@
-"""The ledger's DuckDB file: schema, one writer, projections, restore and reads."""

@@ -1,0 +1,438 @@
+"""What the ledger decides of its own: tokens, their public tokens, API keys. Pure decisions over the index.
+
+Each is one conditional write into the system stream; the caller has looked up what memory no longer holds and
+answered a repeated operation before (S-61).
+
+Invariants: S-40, S-41 (the first completion wins, by the ledger's clock), S-45, S-46.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from helmr.errors import (
+    Conflict,
+    KeyNotFound,
+    Overloaded,
+    ScheduleNotFound,
+    TokenCancelled,
+    TokenCompleted,
+    TokenExpired,
+    TokenNotFound,
+    WaitResolved,
+    WaitTimedOut,
+)
+from helmr.ids import SYSTEM_STREAM
+from helmr.models import TokenStatus
+from helmr.roles import ScopeType
+from helmr_runtime.core import jsontext
+from helmr_runtime.core.claims import Claim, overridden_by
+from helmr_runtime.core.commands import Command, TokenEnded
+from helmr_runtime.core.drafts import carrier
+from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, iso
+from helmr_runtime.core.notices import MoveNotices
+from helmr_runtime.core.promotion import Promote
+from helmr_runtime.core.public_tokens import (
+    PublicToken,
+    Scope,
+    check_complete,
+    check_live,
+    spend,
+    unauthenticated,
+)
+from helmr_runtime.core.receipts import FirstReceipt, receipt
+from helmr_runtime.core.schedules import (
+    API,
+    CODE,
+    PERSON,
+    SCHEDULES_MAX,
+    DeleteSchedule,
+    PauseSchedule,
+    Schedule,
+    WriteSchedule,
+    written_body,
+)
+from helmr_runtime.core.tokens import (
+    CancelToken,
+    CompleteToken,
+    CreateApiKey,
+    CreateCompletionToken,
+    CreateToken,
+    LedgerCommand,
+    RevokeApiKey,
+    RevokeCompletionToken,
+    check_completion_size,
+    who,
+)
+from helmr_runtime.core.wait_record import mode_of
+from helmr_runtime.ledger.index.keys import API_KEYS_MAX
+from helmr_runtime.ledger.index.ledger_index import LedgerIndex
+from helmr_runtime.ledger.index.tokens import Token
+
+SCHEDULES = "schedules"
+"""What touches schedules is decided in turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The entries to write and the answer; without entries nothing is written."""
+
+    drafts: tuple[Draft, ...] = ()
+    reply: Mapping[str, Any] = field(default_factory=dict)
+
+
+def token_of(fact: LedgerCommand) -> str | None:
+    """The token that must be in memory, and that no other job of the batch may touch."""
+    match fact:
+        case CompleteToken() | CancelToken() | CreateCompletionToken():
+            return fact.token_id
+        case _:
+            return None
+
+
+def touched_by(fact: LedgerCommand) -> frozenset[str]:
+    """What the decision about this fact reads or changes beside its operation; two that share some are decided in turn.
+
+    The index shows a fact only once it is stored; those of one transaction don't see each other.
+    """
+    match fact:
+        case CreateToken():
+            return frozenset()
+        case CompleteToken(public_token_id=public_token_id, answers=answers):
+            named = (public_token_id, answers[0] if answers is not None else None)
+            return frozenset({fact.token_id, *(name for name in named if name is not None)})
+        case CancelToken() | CreateCompletionToken():
+            return frozenset({fact.token_id})
+        case RevokeCompletionToken():
+            return frozenset({fact.public_token_id})
+        case CreateApiKey() | RevokeApiKey():
+            return frozenset({"api keys"})
+        case WriteSchedule() | PauseSchedule() | DeleteSchedule():
+            return frozenset({SCHEDULES})
+        case MoveNotices():
+            return frozenset({"notices"})
+        case Promote():
+            return frozenset({"generation"})
+
+
+def expired_end(token: Token, wait_id: str, at: datetime) -> TokenEnded:
+    """How the expiry of a token reaches a wait on it."""
+    return TokenEnded(
+        principal=RUNTIME,
+        wait_id=wait_id,
+        token_id=token.id,
+        status=TokenStatus.EXPIRED.value,
+        ended_at=at,
+        ended_by=RUNTIME,
+    )
+
+
+def repeated(fact: Command, entry: Entry) -> Mapping[str, Any]:
+    """The first receipt of a repeated operation.
+
+    Raises:
+        OperationConflict: The id was used with another request.
+    """
+    first = FirstReceipt.of(entry)
+    assert first is not None
+    assert fact.operation is not None
+    return first.again(fact.operation, fact.principal)
+
+
+def decide(
+    index: LedgerIndex, fact: LedgerCommand, now: datetime, ended_by: Entry | None
+) -> Decided:
+    """What this fact does now.
+
+    Args:
+        index: The ledger's memory; `token_of(fact)` has been looked up.
+        fact: What is asked.
+        now: The time that its entries will have.
+        ended_by: The entry that ended the token, if it has ended.
+
+    Raises:
+        HelmrError: It is refused and leaves nothing.
+    """
+    match fact:
+        case CreateToken(new=new):
+            return _written(EntryKind.TOKEN_CREATED, new.to_body(now), fact)
+        case CompleteToken():
+            return _complete(index, fact, now, ended_by)
+        case CancelToken():
+            return _cancel(index, fact, now, ended_by)
+        case CreateCompletionToken():
+            return _create_public(index, fact, now)
+        case RevokeCompletionToken():
+            return _revoke_public(index, fact)
+        case CreateApiKey():
+            return _create_key(index, fact)
+        case RevokeApiKey():
+            return _revoke_key(index, fact)
+        case WriteSchedule():
+            return _write_schedule(index, fact)
+        case PauseSchedule():
+            return _pause_schedule(index, fact)
+        case DeleteSchedule():
+            return _delete_schedule(index, fact)
+        case MoveNotices(positions=positions):
+            body = {"positions": dict(positions)}
+            return Decided((Draft(EntryKind.NOTICES_MOVED, body, principal=fact.principal),))
+        case Promote():
+            generation = index.generation + 1
+            return Decided((fact.draft(generation),), {"generation": generation})
+
+
+def expired_drafts(tokens: Sequence[Token]) -> tuple[Draft, ...]:
+    """The entries of tokens whose time is over."""
+    return tuple(Draft(EntryKind.TOKEN_EXPIRED, {"token_id": token.id}) for token in tokens)
+
+
+# --- tokens ---------------------------------------------------------------------------------------
+
+
+def _complete(
+    index: LedgerIndex, fact: CompleteToken, now: datetime, ended_by: Entry | None
+) -> Decided:
+    public_token = _completing(index, fact, now)
+    token = _token(index, fact.token_id)
+    if token.status is TokenStatus.COMPLETED:
+        return _again(fact, token, ended_by)
+    _require_pending(token, now, ended_by)
+    overridden = None
+    if fact.answers is not None:
+        _require_waiting(index, *fact.answers, now)
+        overridden = _overridden(index, fact, *fact.answers, now)
+    if not set(token.schema_offsets) <= set(fact.checked):
+        return Decided(reply={"token_id": token.id, "outcome": "recheck"})
+    check_completion_size(fact.data)
+    mode = mode_of(fact.principal, is_page=fact.nonce_id is not None)
+    body: dict[str, Any] = {"token_id": token.id, "data": fact.data, "mode": mode}
+    if fact.batch_id is not None:
+        body["batch_id"] = fact.batch_id
+    if fact.nonce_id is not None:
+        body["nonce_id"] = fact.nonce_id
+    if overridden is not None:
+        body["overrides"] = {
+            "claimed_by": overridden.by.to_json(),
+            "since_at": iso(overridden.since),
+        }
+    if fact.public_token_id is not None:
+        body["public_token_id"] = fact.public_token_id
+    written = _written(EntryKind.TOKEN_COMPLETED, body, fact, at=now)
+    if public_token is None:
+        return written
+    spent = {"public_token_id": public_token.id, "uses": spend(public_token, now).uses}
+    use = Draft(EntryKind.PUBLIC_TOKEN_SPENT, spent, principal=fact.principal)
+    return replace(written, drafts=(*written.drafts, use))
+
+
+def _completing(index: LedgerIndex, fact: CompleteToken, now: datetime) -> PublicToken | None:
+    if fact.public_token_id is None:
+        return None
+    owned = index.keys.public_tokens.get(fact.public_token_id)
+    public_token = check_live(owned.token if owned is not None else None, now)
+    if public_token.scope.type is ScopeType.WAIT_ANSWER:
+        # A link answers a wait, which is once: nothing is spent.
+        token = index.tokens.get(fact.token_id)
+        if token is None or public_token.scope.wait_id not in token.waits:
+            raise unauthenticated()
+        return None
+    check_complete(public_token, fact.token_id)
+    return public_token
+
+
+def _again(fact: CompleteToken, token: Token, ended_by: Entry | None) -> Decided:
+    """S-41: the same data again is fine, other data lost."""
+    assert ended_by is not None
+    completed_at = iso(ended_by.recorded_at)
+    if jsontext.is_same_data(ended_by.body["data"], fact.data):
+        reply = {"token_id": token.id, "outcome": "already_completed", "completed_at": completed_at}
+        return Decided(reply=reply)
+    raise TokenCompleted(
+        f"{token.id} was completed at {completed_at} by {who(ended_by.principal)}",
+        hint="Nothing was stored.",
+        token_id=token.id,
+        completed_at=completed_at,
+        completed_by=ended_by.principal.to_json(),
+    )
+
+
+def _require_waiting(index: LedgerIndex, session_id: str, wait_id: str, now: datetime) -> None:
+    """S-18: an answer to a wait that is over leaves nothing, though its token might still be completed."""
+    head = index.heads.get(session_id)
+    wait = head.wait if head is not None else None
+    if wait is None or wait.id != wait_id:
+        raise WaitResolved(
+            f"{wait_id} is no longer pending", hint="Nothing was stored.", wait_id=wait_id
+        )
+    # The time counts, whether or not the entry that says so is written yet.
+    if wait.default_at is not None and now >= wait.default_at:
+        raise WaitResolved(
+            f"{wait_id} was answered by its escalation's default at {iso(wait.default_at)}",
+            hint="Nothing was stored.",
+            wait_id=wait_id,
+        )
+    if wait.deadline_at is not None and now >= wait.deadline_at:
+        raise WaitTimedOut(
+            f"{wait_id} timed out at {iso(wait.deadline_at)}; the answer was not stored",
+            hint="Nothing was stored.",
+            wait_id=wait_id,
+            deadline_at=iso(wait.deadline_at),
+        )
+
+
+def _overridden(
+    index: LedgerIndex, fact: CompleteToken, session_id: str, wait_id: str, now: datetime
+) -> Claim | None:
+    """The claim that the answer overrides; links look at none (S-81)."""
+    claims = index.heads[session_id].claims
+    if claims is None or fact.public_token_id is not None:
+        return None
+    claim = claims.live(wait_id, now)
+    return overridden_by(wait_id, claim, fact.principal, override=fact.override_claim)
+
+
+def _require_pending(token: Token, now: datetime, ended_by: Entry | None) -> None:
+    if token.status is TokenStatus.CANCELLED:
+        assert ended_by is not None
+        raise TokenCancelled(
+            f"{token.id} was cancelled at {iso(ended_by.recorded_at)}",
+            token_id=token.id,
+            cancelled_at=iso(ended_by.recorded_at),
+            cancelled_by=ended_by.principal.to_json(),
+        )
+    # The time counts, whether or not the entry that says so is written yet.
+    if token.status is TokenStatus.EXPIRED or now >= token.expires_at:
+        raise TokenExpired(
+            f"{token.id} expired at {iso(token.expires_at)}",
+            token_id=token.id,
+            expired_at=iso(token.expires_at),
+        )
+
+
+def _cancel(
+    index: LedgerIndex, fact: CancelToken, now: datetime, ended_by: Entry | None
+) -> Decided:
+    token = _token(index, fact.token_id)
+    cancelled = _written(EntryKind.TOKEN_CANCELLED, {"token_id": token.id}, fact)
+    if token.status is TokenStatus.CANCELLED:
+        return replace(cancelled, drafts=())
+    if token.status is TokenStatus.COMPLETED:
+        assert ended_by is not None
+        raise TokenCompleted(
+            f"{token.id} was completed at {iso(ended_by.recorded_at)} by {who(ended_by.principal)}",
+            token_id=token.id,
+            completed_at=iso(ended_by.recorded_at),
+            completed_by=ended_by.principal.to_json(),
+        )
+    _require_pending(token, now, ended_by)
+    return cancelled
+
+
+def _token(index: LedgerIndex, token_id: str) -> Token:
+    token = index.tokens.get(token_id)
+    if token is None:
+        raise TokenNotFound(f"there is no token {token_id}", token_id=token_id)
+    return token
+
+
+# --- public tokens and keys -----------------------------------------------------------------------
+
+
+def _create_public(index: LedgerIndex, fact: CreateCompletionToken, now: datetime) -> Decided:
+    token = _token(index, fact.token_id)
+    if not token.is_pending:
+        raise Conflict(f"{token.id} is {token.status.value}", token_id=token.id)
+    public_token = PublicToken(
+        id=fact.public_token_id,
+        scope=Scope(type=ScopeType.TOKEN_COMPLETE, token_id=token.id),
+        secret_hash=fact.secret_hash,
+        created_at=now,
+        expires_at=fact.expires_at,
+        max_uses=fact.max_uses,
+        allowed_origins=fact.allowed_origins,
+        key_id=fact.key_id,
+    )
+    return _written(EntryKind.PUBLIC_TOKEN_CREATED, public_token.to_json(), fact)
+
+
+def _revoke_public(index: LedgerIndex, fact: RevokeCompletionToken) -> Decided:
+    owned = index.keys.public_tokens.get(fact.public_token_id)
+    if owned is None:
+        raise KeyNotFound(f"there is no public token {fact.public_token_id}")
+    body = {"public_token_id": fact.public_token_id}
+    revoked = _written(EntryKind.PUBLIC_TOKEN_REVOKED, body, fact)
+    return revoked if owned.token.revoked_at is None else replace(revoked, drafts=())
+
+
+def _create_key(index: LedgerIndex, fact: CreateApiKey) -> Decided:
+    if len(index.keys.api_keys) >= API_KEYS_MAX:
+        raise Overloaded(
+            f"there are {API_KEYS_MAX} API keys", hint="That is as many as there may be."
+        )
+    body = {
+        "key_id": fact.key_id,
+        "role": fact.role,
+        "name": fact.name,
+        "secret_hash": fact.secret_hash,
+    }
+    return _written(EntryKind.API_KEY_CREATED, body, fact)
+
+
+def _revoke_key(index: LedgerIndex, fact: RevokeApiKey) -> Decided:
+    key = index.keys.api_keys.get(fact.key_id)
+    if key is None:
+        raise KeyNotFound(f"there is no API key {fact.key_id}", key_id=fact.key_id)
+    revoked = _written(EntryKind.API_KEY_REVOKED, {"key_id": key.id}, fact)
+    return revoked if key.revoked_at is None else replace(revoked, drafts=())
+
+
+def _write_schedule(index: LedgerIndex, fact: WriteSchedule) -> Decided:
+    if fact.name in index.schedules.by_name:
+        raise Conflict(
+            f"there is a schedule {fact.name}",
+            hint="Give this one another name, or delete that one first.",
+            name=fact.name,
+        )
+    if len(index.schedules.by_name) >= SCHEDULES_MAX:
+        raise Overloaded(
+            f"there are {SCHEDULES_MAX} schedules", hint="That is as many as there may be."
+        )
+    body = written_body(fact.name, fact.task, fact.payload, fact.timing, API)
+    return _written(EntryKind.SCHEDULE_WRITTEN, body, fact)
+
+
+def _pause_schedule(index: LedgerIndex, fact: PauseSchedule) -> Decided:
+    schedule = _schedule(index, fact.name)
+    kind = EntryKind.SCHEDULE_PAUSED if fact.paused else EntryKind.SCHEDULE_RESUMED
+    done = _written(kind, {"name": fact.name, "by": PERSON}, fact)
+    return done if schedule.paused is not fact.paused else replace(done, drafts=())
+
+
+def _delete_schedule(index: LedgerIndex, fact: DeleteSchedule) -> Decided:
+    schedule = _schedule(index, fact.name)
+    if schedule.declared_in == CODE and not schedule.gone:
+        raise Conflict(
+            f"schedule {fact.name} is declared by task {schedule.task}",
+            hint="Pause it, or take it out of the code and start the runtime with that first.",
+            name=fact.name,
+        )
+    return _written(EntryKind.SCHEDULE_DELETED, {"name": fact.name}, fact)
+
+
+def _schedule(index: LedgerIndex, name: str) -> Schedule:
+    schedule = index.schedules.by_name.get(name)
+    if schedule is None:
+        raise ScheduleNotFound(f"there is no schedule {name!r}", name=name)
+    return schedule
+
+
+def _written(
+    kind: EntryKind, body: dict[str, Any], fact: Command, *, at: datetime | None = None
+) -> Decided:
+    """One entry, and the receipt that it carries."""
+    draft = carrier(kind, body, fact)
+    return Decided((draft,), receipt(draft, SYSTEM_STREAM, at=at))

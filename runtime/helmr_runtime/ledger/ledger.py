@@ -1,0 +1,481 @@
+"""The ledger over one DuckDB file: `helmr_runtime.ports.Ledger` without long polls, plus reads on cursors of their own.
+
+Owns the open database, the group commit and the readers' threads. One event loop; not for use from another.
+
+Invariants: S-2, S-14, S-50, S-52…S-54, S-60…S-63, S-65.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from helmr.errors import ChainBroken, DataError, StoreUnavailable
+from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
+from helmr.schedules import load_zones
+from helmr_runtime.clock import Clock
+from helmr_runtime.core.backup_file import BackupHeader
+from helmr_runtime.core.entries import Entry, EntryKind, Principal
+from helmr_runtime.core.fork import ForkSession
+from helmr_runtime.core.pruning import Prune, Pruned
+from helmr_runtime.core.schedules import WriteSchedule, zones_of
+from helmr_runtime.core.tokens import LedgerCommand
+from helmr_runtime.ledger.copied_ledger import LedgerCopies
+from helmr_runtime.ledger.index.authored import Chain, check_fork_size
+from helmr_runtime.ledger.index.commands import token_of
+from helmr_runtime.ledger.index.heads import Head
+from helmr_runtime.ledger.index.ledger_index import LedgerIndex
+from helmr_runtime.ledger.index.tokens import Token
+from helmr_runtime.ledger.index.views import iso_or_none
+from helmr_runtime.ledger.log.database import Database
+from helmr_runtime.ledger.log.escalations import Escalations
+from helmr_runtime.ledger.log.files import room
+from helmr_runtime.ledger.log.group import GroupCommit
+from helmr_runtime.ledger.log.jobs import (
+    CatalogJob,
+    FlushJob,
+    ForkJob,
+    LeasesJob,
+    LedgerCommandJob,
+    StartJob,
+    unplaced,
+)
+from helmr_runtime.ledger.log.start_keys import StartKeys
+from helmr_runtime.ledger.log.unheld import AuthoredEntries
+from helmr_runtime.ledger.pruning import Pruner
+from helmr_runtime.ledger.query import QueryRunner
+from helmr_runtime.ledger.readable import ReadableLedger
+from helmr_runtime.ledger.tables import reads
+from helmr_runtime.ledger.tables.checkpoints import checkpoint_of
+from helmr_runtime.ledger.tables.duck_rows import DuckRows
+from helmr_runtime.ledger.tables.engine import ENGINE_ERROR, Reader
+from helmr_runtime.ledger.tables.public_views import reads_late
+from helmr_runtime.ledger.tables.recovery import Restored, read_head
+from helmr_runtime.ledger.tables.tokens import read_by_callback, read_token
+from helmr_runtime.ports import (
+    CommitReply,
+    Flush,
+    KnownKey,
+    Loaded,
+    Started,
+    StartSession,
+)
+from helmr_runtime.ports.copies import CopiedPage, CopiedRows, CopyPosition
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+READERS = 2
+"""Threads that read, each with its own cursor."""
+
+EPOCHS_PER_OPENING = 1_000_000
+"""Epochs of one opening of the file. An adoption is in memory before it is on disk; numbering each opening's
+epochs from a fresh million keeps an adoption that a crash forgot from sharing its epoch with a later one (S-62)."""
+
+
+class DuckLedger(ReadableLedger):
+    """An open ledger. Make it with `helmr_runtime.ledger.open.open_ledger`."""
+
+    def __init__(self, database: Database, restored: Restored, clock: Clock, chain: Chain) -> None:
+        super().__init__()
+        self._database = database
+        self._clock = clock
+        self._chain = chain
+        self.encrypts = chain.encrypts
+        self.openings = restored.openings
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-reader")
+        self._queries = QueryRunner(database)
+        self._start_keys = StartKeys(self._in_reader, restored.index)
+        self._is_closed = False
+        own = AuthoredEntries(chain)
+        self._escalations = Escalations(self.snapshot, lambda: self._group, own, clock)
+        self._group = GroupCommit(
+            database, restored, clock, own, self._escalations.add, self._changed
+        )
+        self.pruner = Pruner(self.read, self._group, clock, database.path.parent)
+        self._copies = LedgerCopies(
+            database,
+            self._group,
+            chain,
+            self.openings,
+            reading=self._reading,
+            in_reader=self._in_reader,
+            on_copy=self.pruner.copy_was_read,
+        )
+        self.latency = self._group.latency
+        self._rows = DuckRows(
+            lambda: self._group.projector.unwritten,
+            self._group.recent,
+            self.read,
+            self.read_tables,
+        )
+
+    @property
+    def is_broken(self) -> bool:
+        """The writer has stopped for good; only opening anew helps."""
+        return self._group.broken is not None
+
+    @property
+    def index(self) -> LedgerIndex:
+        return self._group.index
+
+    def now(self) -> datetime:
+        """The ledger's time."""
+        return self._clock.now()
+
+    @property
+    def rows(self) -> DuckRows:
+        return self._rows
+
+    # --- what hosts and the service ask ---------------------------------------------------------
+
+    async def commit(self, flush: Flush) -> CommitReply:
+        """Store one flush; on disk when it returns (S-60)."""
+        _check_shape(flush)
+        job = FlushJob(unplaced(flush), self.index, self)
+        self._group.submit(job)
+        return await job.future
+
+    async def start(self, start: StartSession) -> Started:
+        looked = await self._start_keys.of(start)
+        keys = self._start_keys
+        job = StartJob(start, self.index, self, self._clock, self._chain, keys, looked)
+        self._group.submit(job)
+        return await job.future
+
+    async def fork_session(self, fork: ForkSession) -> dict[str, Any]:
+        head = await self._quiet_head(fork.origin_id)
+        check_fork_size(head)
+        since, count = head.created_offset, head.next_seq - 1
+        origin = await self.read(reads.session_entries, head.session_id, since, 0, count)
+        job = ForkJob(fork, origin, self.index, self, self._clock, self._chain)
+        self._group.submit(job)
+        return dict(await job.future)
+
+    async def load(
+        self,
+        session_id: str,
+        holder: str,
+        *,
+        operation_id: str | None = None,
+        key: tuple[str, str] | None = None,
+        term: str | None = None,
+        known: tuple[int, bytes] | None = None,
+    ) -> Loaded:
+        """Adopt the session: raise its epoch, mark it held, return what its actor needs.
+
+        A commit of the session that is on its way to disk is waited for; one that is only queued
+        will be refused for its epoch.
+        """
+        self._copies.check_current()
+        head = await self._quiet_head(session_id)
+        floor = self.openings * EPOCHS_PER_OPENING
+        epoch = self.index.hold(head, holder, floor, self._clock.now(), term=term)
+        self._group.held_changed(head)
+        try:
+            return await self._loaded(head, epoch, operation_id, key, known)
+        except BaseException:
+            # Nobody learned this epoch, so nobody could abandon it.
+            if self.index.abandon(head, epoch, self._clock.now()):
+                self._group.held_changed(head)
+            raise
+
+    async def snapshot(self, session_id: str) -> Loaded:
+        """The session as it is on disk now, under the epoch that it has: nothing is marked."""
+        head = await self._quiet_head(session_id)
+        return await self._loaded(head, head.epoch)
+
+    async def abandon(self, session_id: str, epoch: int) -> None:
+        """The holder of that epoch died: the session is unheld, under a newer epoch, durably.
+
+        Without effect if the session has been adopted again since.
+        """
+        head = await self._quiet_head(session_id)
+        if not self.index.abandon(head, epoch, self._clock.now()):
+            return
+        self._group.held_changed(head)
+        job = LeasesJob(head)
+        self._group.submit(job)
+        await job.future
+
+    async def abandon_all(self, holder: str) -> None:
+        """`abandon` for all that a dead holder holds; it can load nothing more."""
+        self.index.end_holder(holder)
+        held = [one for one in self.index.holdings() if one.holder == holder]
+        await asyncio.gather(*(self.abandon(one.session_id, one.epoch) for one in held))
+
+    async def known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
+        """What an idempotency key was used for (S-26). `key_hash` as `core.decide.inputs.key_hash`."""
+        head = await self._require_head(session_id)
+        if not head.has_keys:
+            return None
+        row = self._group.projector.unwritten.send_key(session_id, stream, key_hash)
+        if row is not None:
+            return KnownKey(data_hash=row.data_hash, entry=await self.entry(row.record_offset))
+        found = await self.read(reads.send_key, session_id, stream, key_hash)
+        if found is None:
+            return None
+        return KnownKey(data_hash=found[0], entry=await self.entry(found[1]))
+
+    async def records(
+        self, session_id: str, stream: str, through_seq: int
+    ) -> Sequence[Mapping[str, Any]]:
+        """The `input.accepted` bodies of a stream up to a stream seq, in order."""
+        head = await self._require_head(session_id)
+        found = await self.read(
+            reads.stream_entries,
+            session_id,
+            EntryKind.INPUT_ACCEPTED,
+            stream,
+            since_offset=head.created_offset,
+            after=0,
+            through=through_seq,
+        )
+        return [entry.body for entry in found]
+
+    async def write_catalog(self, catalog: Mapping[str, Any], principal: Principal) -> bool:
+        """Write the catalog as a fact of the system stream, if its code hash is new."""
+        await asyncio.to_thread(load_zones, zones_of(catalog.get("tasks", ())))
+        job = CatalogJob(catalog, principal, self.index, self, self._group.facts_now)
+        self._group.submit(job)
+        return await job.future
+
+    # --- tokens and keys ------------------------------------------------------------------------
+
+    async def fact(self, fact: LedgerCommand) -> Mapping[str, Any]:
+        """Write a fact of the system stream; on disk when it returns."""
+        if isinstance(fact, WriteSchedule):
+            await asyncio.to_thread(load_zones, (fact.timing.get("zone", "UTC"),))
+        self.index.work.set_off(token_of(fact), fact.trace)
+        job = LedgerCommandJob(fact, self.index, self, self._group.facts_now)
+        self._group.submit(job)
+        return await job.future
+
+    async def token(self, token_id: str) -> Token | None:
+        token = self.index.tokens.get(token_id)
+        if token is None:
+            found = await self.read(read_token, token_id)
+            token = self.index.tokens.admit(found) if found is not None else None
+        return token
+
+    async def token_by_callback(self, callback_hash: str) -> Token | None:
+        token = self.index.tokens.by_callback(callback_hash)
+        if token is None:
+            found = await self.read(read_by_callback, callback_hash)
+            token = self.index.tokens.admit(found) if found is not None else None
+        return token
+
+    def recent(self, feed_offset: int) -> Entry | None:
+        return self._group.recent.get(feed_offset)
+
+    async def entries_after(self, offset: int, limit: int) -> Sequence[Entry]:
+        if offset >= self.index.head_offset:
+            return []
+        recent = self._group.recent.after(offset, limit)
+        if recent is not None:
+            return recent
+        return await self.read(reads.entries_after, offset, limit)
+
+    # --- reads ----------------------------------------------------------------------------------
+
+    async def read(
+        self, query: Callable[Concatenate[Reader, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a short query on a reader's cursor, which sees everything that was committed.
+
+        Raises:
+            StoreUnavailable: The engine can't answer now.
+        """
+        return await self._reading(lambda reader: query(reader, *args, **kwargs))
+
+    async def _reading(self, run: Callable[[Reader], T], of: str | None = None) -> T:
+        shown = await self._group.merge(run, of)
+        return await self._in_reader(run) if shown is None else shown.value
+
+    async def _in_reader(self, run: Callable[[Reader], T]) -> T:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._readers, self._database.reading, run)
+        except ENGINE_ERROR as error:
+            raise StoreUnavailable(f"the ledger can't be read: {error}") from error
+
+    async def read_tables(
+        self, query: Callable[Concatenate[Reader, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a query over the tables after everything acknowledged stands in them."""
+
+        def run(reader: Reader) -> T:
+            return query(reader, *args, **kwargs)
+
+        shown = await self._group.project(run)
+        return await self._in_reader(run) if shown is None else shown.value
+
+    async def query(
+        self, sql: str, *, limit: int = QUERY_ROWS_DEFAULT, timeout_s: float = QUERY_TIMEOUT_S
+    ) -> bytes:
+        """Run SQL of an operator over the public views (`helmr_runtime.ledger.query`), after everything
+        acknowledged stands in the tables that it reads; the result as an Arrow IPC stream (`helmr.query`)."""
+        await (self._group.project() if reads_late(sql) else self._group.merge())
+        rows_max, timeout_s = max(1, min(limit, QUERY_ROWS_MAX)), min(timeout_s, QUERY_TIMEOUT_S)
+        return await self._queries.run(sql, rows_max=rows_max, timeout_s=timeout_s)
+
+    async def verify_chain(self, session_id: str) -> int:
+        """Check a session's hash chain to its last entry; returns their number.
+
+        Raises:
+            ChainBroken: Fact `seq` is the first bad one.
+        """
+        head = await self._quiet_head(session_id)
+        expected, since = head.next_seq - 1, head.created_offset
+        count = await self.read(reads.verify_chain, session_id, since, self._chain.of(head))
+        if count < expected:
+            raise ChainBroken(
+                f"{session_id}: entry {count + 1} is missing", session_id=session_id, seq=count + 1
+            )
+        return count
+
+    async def stats(self) -> dict[str, Any]:
+        """How the ledger does: offsets, size, commit latency, counts, and whether it is failing."""
+        engine_bytes = await self._queries.engine_bytes()
+        return _stats(self._group, engine_bytes, await asyncio.to_thread(room, self._database.path))
+
+    async def close(self) -> None:
+        """Store what is queued, write the tables, close the file and let go of its lock. Idempotent."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        await self._escalations.close()
+        await self._queries.close()
+        await self._group.close()
+        self._readers.shutdown(wait=False)
+        self._changed()
+
+    # --- all of it ------------------------------------------------------------------------------
+
+    async def stamp(self) -> str | None:
+        return await self._copies.stamp()
+
+    async def meet(self, stamps: Sequence[str]) -> None:
+        await self._copies.meet(stamps)
+
+    async def backup_header(self, version: str) -> BackupHeader:
+        return self._copies.backup_header(version)
+
+    async def copied_rows(self, after: int, through: int) -> CopiedRows:
+        return await self._copies.copied_rows(after, through)
+
+    async def copied_page(self, position: CopyPosition) -> CopiedPage:
+        return await self._copies.copied_page(position)
+
+    async def prune(self, prune: Prune) -> Pruned:
+        return await self.pruner.prune(prune)
+
+    # --- lookups of jobs ------------------------------------------------------------------------
+
+    async def head(self, session_id: str) -> Head | None:
+        head = self.index.heads.get(session_id)
+        if head is None:
+            head = await self._group.run_in_writer(self._read_head, session_id)
+        return head
+
+    async def entry(self, feed_offset: int) -> Entry:
+        recent = self.recent(feed_offset)
+        if recent is not None:
+            return recent
+        found = await self.read(reads.entries_at, [feed_offset])
+        if feed_offset not in found:
+            raise DataError(f"entry {feed_offset} of the feed is not there")
+        return found[feed_offset]
+
+    async def hash_at(self, head: Head, seq: int) -> tuple[int, bytes] | None:
+        """Feed offset and hash of a session's entry."""
+        return await self.read(reads.hash_at, head.session_id, seq, head.created_offset)
+
+    async def seq_at(self, session_id: str, feed_offset: int) -> int:
+        """Seq of a session's last entry up to that feed offset, 0 if there is none."""
+        head = await self._require_head(session_id)
+        return await self.read(reads.seq_at, session_id, head.created_offset, feed_offset)
+
+    async def operation(self, operation_id: str) -> int | None:
+        if self.index.operations.is_complete:
+            return None
+        return await self.read(reads.operation_offset, operation_id)
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _read_head(self, session_id: str) -> Head | None:
+        return read_head(self._database.writers_reader, self.index, session_id, self._clock.now())
+
+    async def _quiet_head(self, session_id: str) -> Head:
+        """The session's head while no write of it is on its way to disk."""
+        while True:
+            head = await self._require_head(session_id)
+            if not self._group.is_claimed(session_id):
+                return head
+            await self._group.settled(session_id)
+
+    async def _loaded(
+        self,
+        head: Head,
+        epoch: int,
+        operation_id: str | None = None,
+        key: tuple[str, str] | None = None,
+        known: tuple[int, bytes] | None = None,
+    ) -> Loaded:
+        session_id, is_known = head.session_id, known == head.last
+        offsets = tuple(head.tail) if not is_known else ()
+        tail, missing = self._group.recent.split(offsets)
+        bodies = self._chain.bodies
+        checkpoint = None
+        earlier: dict[int, str] = {}
+        named: dict[int, Entry] = {}
+        if not (missing or is_known):
+            checkpoint = self._group.checkpoints.whole(head, bodies)
+        if missing or (head.checkpoint_offset and checkpoint is None and not is_known):
+            find = partial(checkpoint_of, head=head, missing=missing, bodies=bodies)
+            checkpoint, earlier, named = await self._reading(find, session_id)
+        tail |= {offset: named[offset] for offset in missing}
+        return Loaded(
+            epoch=epoch,
+            checkpoint=checkpoint,
+            checkpoint_offset=head.checkpoint_offset or None,
+            pieces=earlier,
+            entries=tuple(tail[offset] for offset in offsets),
+            referenced=named,
+            chain_key=self._chain.of(head),
+            keys=ring.session_keys(session_id) if (ring := self._chain.ring) is not None else None,
+            known_operation=(
+                await self.known_operation(operation_id) if operation_id is not None else None
+            ),
+            known_key=await self.known_key(session_id, *key) if key is not None else None,
+            has_older_keys=head.has_keys,
+            claims=head.claims,
+            is_known=is_known,
+        )
+
+
+def _stats(group: GroupCommit, engine_bytes: int, sizes: Mapping[str, int]) -> dict[str, Any]:
+    index, stopped = group.index, group.broken or group.superseded
+    return {
+        "feed_offset": index.head_offset,
+        "projected_offset": group.projector.projected_offset,
+        **sizes,
+        "engine_bytes": engine_bytes,
+        "log_bytes": group.database.log_bytes,
+        **group.latency.percentiles(),
+        "failing_since": group.failing_since.isoformat() if group.failing_since else None,
+        "failure": stopped.message if stopped is not None else group.failure,
+        "counts": index.counts(),
+        "waiting_held_since": iso_or_none(index.waiting_held_since()),
+    }
+
+
+def _check_shape(flush: Flush) -> None:
+    """What an actor that works as written never sends."""
+    for number, entry in enumerate(flush.entries, start=flush.first_seq):
+        assert entry.session_id == flush.session_id
+        assert entry.seq == number

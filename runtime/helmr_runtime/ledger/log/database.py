@@ -1,0 +1,449 @@
+"""The open database with its log of commits: one writer connection, cursors for readers, and how it is opened,
+reopened and closed.
+
+Every method blocks; the writer's are called in one thread (the ledger's writer), `reading` in any.
+
+Invariants: S-52 (the head mark is checked before anything is written), S-65.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import duckdb
+
+from helmr.errors import DataError, StoreUnavailable
+from helmr_runtime.ledger.log import making
+from helmr_runtime.ledger.log.commit_log import CommitLog
+from helmr_runtime.ledger.log.cursors import CLOSE_TIMEOUT_S, Cursors
+from helmr_runtime.ledger.log.engine_log import EngineLog
+from helmr_runtime.ledger.log.files import (
+    LOCK_SUFFIX,
+    LOG_SUFFIX,
+    MARK_SUFFIX,
+    FileLock,
+    HeadMark,
+    HeadPosition,
+    check_is_database,
+)
+from helmr_runtime.ledger.log.merging import Merging, check_mark, entry_hash
+from helmr_runtime.ledger.tables.appends import Appends, append
+from helmr_runtime.ledger.tables.engine import ENGINE_ERROR, Connection, Reader, in_the_clear
+from helmr_runtime.ledger.tables.rows import OpenBody, first_row
+from helmr_runtime.ledger.tables.schema import SCHEMA, make, schema_of, sign
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+_UNITS = {"MB": 10**6, "GB": 10**9}
+
+SPILL_MAX = "1GB"
+"""Most that the engine may write beside the file when memory is short; a query can't fill the disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How much of the machine the database takes."""
+
+    memory_limit: str = "1GB"
+    wal_size: str = "16MB"
+    """So much of its own log the engine puts into the file."""
+    threads: int = 1
+    """The engine's own workers would run a query at full priority, whatever that of the thread that asked."""
+
+    @property
+    def query_memory_bytes(self) -> int:
+        """What a query may hold: half of all, so that the writer and short reads always find room."""
+        number, unit = self.memory_limit[:-2], self.memory_limit[-2:]
+        return int(float(number) * _UNITS[unit]) // 2
+
+
+class Database:
+    """One ledger file, held by this process.
+
+    Args:
+        path: The file.
+        settings: What the engine may use.
+        open_body: Opens the stored bodies of what is read.
+    """
+
+    def __init__(self, path: Path, settings: Settings, open_body: OpenBody = in_the_clear) -> None:
+        self.path = path
+        self._settings = settings
+        self._open_body = open_body
+        self._lock = FileLock(path.with_name(path.name + LOCK_SUFFIX))
+        self.mark = HeadMark(path.with_name(path.name + MARK_SUFFIX))
+        self._log = CommitLog(path.with_name(path.name + LOG_SUFFIX))
+        self._merging = Merging(self._log, self._settle)
+        self._engine_log = EngineLog(path)
+        self._connection: Connection | None = None
+        self._readers = Cursors()
+        self._query_connection: Connection | None = None
+        self._query_lock = threading.Lock()
+        self._left_open: Connection | None = None
+        """What could not be closed because of a query that does not leave."""
+
+    @property
+    def writer(self) -> Connection:
+        """The writer's connection.
+
+        Raises:
+            StoreUnavailable: The file could not be reopened after the engine failed.
+        """
+        if self._connection is None:
+            raise StoreUnavailable("the ledger's file is not open")
+        return self._connection
+
+    @property
+    def writers_reader(self) -> Reader:
+        """Reads on the writer's connection, in the writer's thread; raises as `writer` does."""
+        return Reader(self.writer, self._open_body)
+
+    def open(
+        self,
+        check: Callable[[Connection], None] = lambda _: None,
+        carry_over: Callable[[], None] | None = None,
+    ) -> None:
+        """Lock, connect, check the head mark, and have `check` look at the file as it is.
+
+        Args:
+            check: Raises if it is not to be opened.
+            carry_over: Makes a file of an earlier schema, which is closed meanwhile, one of today's.
+
+        Raises:
+            RuntimeHeld: Another runtime holds the file.
+            DataError: The file is no database, or a newer Helmr's, or an earlier one's and nothing carries it over.
+            LedgerBehind: The file holds less than the head mark says, or its log belongs to another.
+            LedgerDamaged: The log of commits is damaged, or the engine's own.
+        """
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock.acquire()
+        try:
+            mark = self.mark.read()
+            making.begin(self.path, mark)
+            check_is_database(self.path)
+            self._connect()
+            self._merging.open_log(self.writer)
+            if self._log.has_unmerged:
+                self.merge()
+            check_mark(self.path, self.writer, mark)
+            mark = max(mark, self._merging.head, key=lambda found: found.feed_offset)
+            self._merging.head = mark
+            check(self.writer)
+            self._bring_to_schema(carry_over)
+            sign(self.writer)
+            self._merging.own_log(self.writer)
+            # The mark exists from now on: writing it in place needs no room on a full disk.
+            self.mark.write(mark)
+            self.mark.sync()
+            making.end(self.path)
+        except BaseException:
+            self.close()
+            raise
+
+    def _bring_to_schema(self, carry_over: Callable[[], None] | None) -> None:
+        """Make today's tables, or have the file carried over to them; everything committed stands in it."""
+        schema = schema_of(self.writer)
+        if schema == 0:
+            make(self.writer)
+        elif schema < SCHEMA:
+            if carry_over is None:
+                raise DataError(f"{self.path} has schema {schema}, and this opens {SCHEMA}")
+            self.writer.execute("CHECKPOINT")
+            self._disconnect()
+            self._log.close()
+            carry_over()
+            self._connect()
+            self._merging.open_log(self.writer)
+
+    def require_open(self) -> None:
+        """Connect anew if an earlier `heal` could not."""
+        if self._connection is None:
+            self.heal()
+
+    # --- commits ----------------------------------------------------------------------------------
+    # `commit` may be called in a thread of its own, while the writer's does anything but `open` and `close`.
+
+    def is_behind(self, session_id: str | None = None) -> bool:
+        """Readers don't see everything that was committed, of that session or any; to be asked from any thread."""
+        return self._log.has_unmerged if session_id is None else self._log.lacks(session_id)
+
+    @property
+    def is_log_full(self) -> bool:
+        """Nothing more can be committed before `merge`; to be asked from any thread."""
+        return self._log.is_full
+
+    @property
+    def merged_offset(self) -> int:
+        """Feed offset of the last entry that readers see for sure; to be asked from any thread."""
+        return self._merging.head.feed_offset
+
+    @property
+    def log_bytes(self) -> int:
+        """What the log of commits has for the database; to be asked from any thread."""
+        return self._log.unmerged_bytes
+
+    def commit(self, appends: Appends) -> None:
+        """Bring it to disk, in the log; readers see it after the next transaction or `merge`.
+
+        Raises:
+            OSError: It is not on disk.
+        """
+        self._log.append(appends)
+        if appends.head is not None:
+            self._write_mark(HeadPosition(*appends.head))
+
+    def store(self, appends: Appends) -> None:
+        """Bring it to disk, in the database, while nothing else commits.
+
+        That is for what removes sessions: no log can say that of what it holds.
+
+        Raises:
+            duckdb.Error, OSError, StoreUnavailable: It is not on disk.
+        """
+        assert appends.head is not None, "the entry that says what was removed"
+        head = HeadPosition(*appends.head)
+        self.require_open()
+        try:
+            with self.transaction() as connection:
+                append(connection, appends)
+        except ENGINE_ERROR:
+            # As in `merge`.
+            self.heal()
+            if entry_hash(self.writer, head.feed_offset) != head.hash:
+                raise
+        self._merging.head = head
+        self._write_mark(head)
+
+    def merge(self) -> None:
+        """Have readers see everything that was committed before the call.
+
+        Raises:
+            duckdb.Error, StoreUnavailable: They don't; nothing is lost.
+        """
+        if not self._log.has_unmerged:
+            return
+        number = self._log.number
+        self.require_open()
+        try:
+            with self.transaction():
+                pass
+        except ENGINE_ERROR:
+            # Also a commit whose automatic checkpoint failed raises, though it is on disk.
+            self.heal()
+            if self._merging.number < number:
+                raise
+
+    def _write_mark(self, mark: HeadPosition) -> None:
+        """Name the last durable entry. A mark that stays behind only notices less."""
+        try:
+            self.mark.write(mark)
+        except OSError as error:
+            logger.warning("the head mark can't be written: %s", error)
+
+    def _settle(self) -> None:
+        """Bring to disk what shows, or makes up for, the loss of records that are written over from now on."""
+        self._engine_log.sync_name()
+        self.sync_mark()
+
+    def sync_mark(self) -> None:
+        """Bring the head mark to disk; to be called from any thread."""
+        try:
+            self.mark.sync()
+        except OSError as error:
+            logger.warning("the head mark can't be synced: %s", error)
+
+    def heal(self) -> None:
+        """Connect anew if the engine became unusable; the lock is kept.
+
+        Raises:
+            LedgerBehind: What was acknowledged is not there any more.
+        """
+        if self._connection is None or not self._answers():
+            self._disconnect()
+            self._connect()
+        self._merging.look(self.writer)
+        check_mark(self.path, self.writer, self._merging.head)
+
+    def _answers(self) -> bool:
+        try:
+            first_row(self.writer.execute("SELECT 1"))
+        except ENGINE_ERROR:
+            return False
+        return True
+
+    def projected_offset(self) -> int:
+        """Feed offset of the last entry that the tables show."""
+        row = first_row(
+            self.writer.execute("SELECT number FROM meta WHERE name = 'projected_offset'")
+        )
+        return int(row[0]) if row is not None else 0
+
+    def set_number(self, name: str, number: int) -> None:
+        """Have `meta` say so, in the writer's thread."""
+        self.require_open()
+        with self.transaction() as connection:
+            connection.execute(
+                "INSERT INTO meta VALUES ($1, $2) ON CONFLICT DO UPDATE SET number = excluded.number",
+                [name, number],
+            )
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction of the writer, which begins with all that was committed; on disk when the block has ended.
+
+        An error in the block rolls back. An error of the engine says nothing about whether it is on disk: `heal`
+        follows, which finds out.
+        """
+        connection = self.writer
+        connection.begin()
+        try:
+            self._merging.move(connection)
+            yield connection
+        except BaseException:
+            _rollback(connection)
+            raise
+        try:
+            connection.commit()
+        except ENGINE_ERROR:
+            _rollback(connection)
+            raise
+        self._engine_log.committed()
+        self._merging.moved()
+
+    @contextmanager
+    def taken_back(self) -> Iterator[Connection]:
+        """As `transaction`, of which nothing stays."""
+        connection = self.writer
+        connection.begin()
+        try:
+            self._merging.move(connection)
+            yield connection
+        finally:
+            _rollback(connection)
+
+    def reading(self, read: Callable[[Reader], T]) -> T:
+        """Run a short read on this thread's own cursor."""
+        with self._readers.cursor(lambda: self.writer.cursor()) as cursor:
+            return read(Reader(cursor, self._open_body))
+
+    def querying(self, query: Callable[[Connection], T]) -> T:
+        """Run a query of somebody's own, for as long as it takes, on the connection that is kept for them.
+
+        One at a time. Its sorts and hash tables are limited apart from all others; `interrupt_query` ends it.
+
+        Raises:
+            StoreUnavailable: The file is not open.
+        """
+        with self._query_lock:
+            if self._query_connection is None:
+                raise StoreUnavailable("the ledger's file is not open")
+            try:
+                return query(self._query_connection)
+            finally:
+                if self._left_open is not None:
+                    self._left_open.close()
+
+    @property
+    def reading_count(self) -> int:
+        """How many threads read now."""
+        return self._readers.busy_count
+
+    def interrupt_query(self) -> None:
+        """End the query that runs, if one does, where the engine next looks; callable from any thread."""
+        connection = self._query_connection
+        if connection is not None:
+            connection.interrupt()
+
+    @property
+    def query_memory_bytes(self) -> int:
+        """What a query may hold."""
+        return self._settings.query_memory_bytes
+
+    def close(self) -> None:
+        """Close and let go of the lock. The database checkpoints itself."""
+        try:
+            self._disconnect()
+            self._log.close()
+            self.mark.close()
+        finally:
+            self._lock.release()
+
+    def _connect(self) -> None:
+        """Connect; the engine's log may have to be cut before."""
+        self._engine_log.put_back()
+        try:
+            self._connect_as_it_is()
+        except ENGINE_ERROR as error:
+            if not self._engine_log.mend(error, self.mark.read()):
+                raise
+            self._connect_as_it_is()
+
+    def _connect_as_it_is(self) -> None:
+        connection = duckdb.connect(
+            str(self.path),
+            config={
+                "enable_external_access": "false",
+                "autoinstall_known_extensions": "false",
+                "autoload_known_extensions": "false",
+                "memory_limit": self._settings.memory_limit,
+                "wal_autocheckpoint": self._settings.wal_size,
+                "max_temp_directory_size": SPILL_MAX,
+                "python_enable_replacements": "false",
+                "threads": str(self._settings.threads),
+            },
+        )
+        connection.execute("SET GLOBAL TimeZone = 'UTC'")
+        queries = connection.cursor()
+        # Before the settings are locked: this one is the connection's own.
+        queries.execute(f"SET operator_memory_limit = '{self._settings.query_memory_bytes}B'")
+        connection.execute("SET lock_configuration = true")
+        self._query_connection = queries
+        self._connection = connection
+
+    def _disconnect(self) -> None:
+        if self._connection is None:
+            return
+        connection, self._connection = self._connection, None
+        # One cursor that is left keeps the instance, and whoever connects again gets the same one: after a fatal
+        # error one that refuses everything.
+        self._readers.close()
+        self._left_open = connection
+        if self._end_queries():
+            with suppress(ENGINE_ERROR):  # a read that could not be ended; it was told
+                connection.close()
+            self._left_open = None
+
+    def _end_queries(self) -> bool:
+        """Close the queries' connection, which holds the instance open as readers' cursors do; False if one is busy.
+
+        The engine closes nothing that is busy: whoever runs the query does it then.
+        """
+        self.interrupt_query()
+        queries, self._query_connection = self._query_connection, None
+        if not self._query_lock.acquire(timeout=CLOSE_TIMEOUT_S):
+            logger.warning(
+                "a query that can't be interrupted still runs; its file closes when it ends"
+            )
+            return False
+        try:
+            if queries is not None:
+                queries.close()
+        finally:
+            self._query_lock.release()
+        return True
+
+
+def _rollback(connection: Connection) -> None:
+    try:
+        connection.rollback()
+    except ENGINE_ERROR:
+        # The engine has rolled back, or is beyond it: then the ledger reopens the file.
+        return

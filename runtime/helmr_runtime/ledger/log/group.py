@@ -1,0 +1,405 @@
+"""Group commit: one loop that takes whatever is queued, checks it in memory and stores it as one record of the log.
+
+The index is touched on the event loop only; the log is written in one thread, and the database in another, so that
+commits go on while the tables are written. Storing comes first, applying after: a failed commit leaves the index as it
+was. What shares a batch is decided by `batch_builder`.
+
+Invariants: S-60 (answers follow the commit), S-62, S-65.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from helmr.errors import DataError, HelmrError, LedgerSuperseded, StoreUnavailable
+from helmr_runtime.clock import Clock
+from helmr_runtime.faults import Point, reach
+from helmr_runtime.ledger.index.feed_tail import FeedTail
+from helmr_runtime.ledger.index.heads import Head, head_after
+from helmr_runtime.ledger.index.latency import Latency
+from helmr_runtime.ledger.index.ledger_index import LedgerIndex
+from helmr_runtime.ledger.log.alarm import Alarm
+from helmr_runtime.ledger.log.batch_builder import BatchBuilder
+from helmr_runtime.ledger.log.batches import Batch, Job, Write
+from helmr_runtime.ledger.log.database import Database
+from helmr_runtime.ledger.log.mark_timer import MarkTimer
+from helmr_runtime.ledger.log.projector import Projector, Read, Shown
+from helmr_runtime.ledger.log.unheld import AuthoredEntries
+from helmr_runtime.ledger.log.writer_thread import WriterThread
+from helmr_runtime.ledger.tables.appends import Appends, Checkpoint, LeaseRow
+from helmr_runtime.ledger.tables.checkpoints import RecentCheckpoints
+from helmr_runtime.ledger.tables.engine import STORE_ERRORS
+from helmr_runtime.ledger.tables.recovery import Restored
+from helmr_runtime.ports import Flush
+
+logger = logging.getLogger(__name__)
+
+QUEUE_MAX = 20_000
+"""Jobs that may wait; beyond, callers are told that the store is unavailable (S-64)."""
+
+RETRY_DUE_AFTER = timedelta(seconds=1)
+"""How long timeouts wait after a failed commit."""
+
+
+class GroupCommit:
+    """The writer of one open database and the index it keeps.
+
+    Args:
+        database: Open; its writer's methods are called in this object's threads.
+        restored: The ledger's memory.
+        clock: Tells the time.
+        own: Makes what the ledger writes of its own.
+        escalate: As `BatchBuilder`'s.
+        changed: Called after every change of the index, on the loop.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        restored: Restored,
+        clock: Clock,
+        own: AuthoredEntries,
+        escalate: Callable[[Head], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self.database = database
+        self.index: LedgerIndex = restored.index
+        self.recent: FeedTail = restored.recent
+        self.checkpoints = RecentCheckpoints()
+        self.projector = Projector(database, restored, clock, self.run_in_writer)
+        self.latency = Latency()
+        self.failing_since: datetime | None = None
+        self.failure: str | None = None
+        self._clock = clock
+        self._builder = BatchBuilder(self.index, own, escalate)
+        self._changed = changed
+        self._thread = WriterThread("ledger-writer")
+        self._log_thread = WriterThread("ledger-log")
+        self._mark_timer = MarkTimer(lambda: self._thread.run(database.sync_mark))
+        self._queue: deque[Job] = deque()
+        self._wake = asyncio.Event()
+        self._batch: Batch | None = None
+        self._batch_over: asyncio.Future[None] | None = None
+        self._due_asked = False
+        self._due_not_before: datetime | None = None
+        self.broken: HelmrError | None = None
+        self.superseded: LedgerSuperseded | None = None
+        if restored.superseded_by > self.index.generation:
+            self.supersede(restored.superseded_by)
+        self._closing = False
+        self._alarm = Alarm(clock, self._on_alarm)
+        loop = asyncio.get_running_loop()
+        self._tasks = (
+            loop.create_task(self._run(), name="ledger-commits"),
+            loop.create_task(self._project(), name="ledger-tables"),
+        )
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
+        self._arm()
+
+    # --- for the ledger around it -----------------------------------------------------------------
+
+    def submit(self, job: Job) -> None:
+        """Queue a job; it is answered when it is on disk, or told why not."""
+        if self.broken is not None:
+            job.fail(self.broken)
+        elif self.superseded is not None:
+            job.fail(self.superseded)
+        elif self._closing or len(self._queue) >= QUEUE_MAX:
+            job.fail(StoreUnavailable("the ledger takes no more commits now", retry_after_s=1))
+        else:
+            self._queue.append(job)
+            self._wake.set()
+
+    def supersede(self, generation: int) -> None:
+        """A follower was promoted: nothing is acknowledged any more, and nothing done when its time comes (S-68)."""
+        self.superseded = LedgerSuperseded(
+            f"this ledger was superseded by its generation {generation}", generation=generation
+        )
+        while self._queue:
+            self._queue.popleft().fail(self.superseded)
+
+    def facts_now(self) -> datetime:
+        """The time of a fact decided now: not before that of the last one, stored or not yet (S-50)."""
+        system = (self._batch.system if self._batch is not None else None) or self.index.system
+        now = self._clock.now()
+        return now if system.last_at is None else max(now, system.last_at)
+
+    def is_claimed(self, key: Hashable) -> bool:
+        """A batch in flight touches the key."""
+        return self._batch is not None and key in self._batch.claimed
+
+    async def settled(self, key: Hashable) -> None:
+        """Return when no batch in flight touches the key."""
+        while self._batch is not None and key in self._batch.claimed:
+            assert self._batch_over is not None
+            await asyncio.shield(self._batch_over)
+
+    def held_changed(self, head: Head) -> None:
+        """The session's epoch or holder changed in memory; the next transaction carries it to disk."""
+        self.projector.hold(head)
+        self._arm()
+        self._changed()
+
+    async def run_in_writer(self, call: Callable[..., Any], *args: Any) -> Any:
+        """Run a blocking call in the writer's thread."""
+        return await self._thread.run(call, *args)
+
+    async def project(self, read: Read | None = None) -> Shown | None:
+        """Return when the tables show everything that was acknowledged before the call.
+
+        Args:
+            read: What is to be read there. If the tables can't be written now it is done all the same, and
+                returned; else None is, and the caller reads.
+
+        Raises:
+            StoreUnavailable: They can't be written now.
+        """
+        if self.broken is not None:
+            raise self.broken
+        if self.projector.is_behind:
+            return await self.projector.ask(read)
+        return None
+
+    async def merge(self, read: Read | None = None, of: str | None = None) -> Shown | None:
+        """Return when readers see everything that was committed before the call, of that session or any.
+
+        Args:
+            read: As `project`'s.
+
+        Raises:
+            StoreUnavailable: Nobody can be shown it now.
+        """
+        if not self.database.is_behind(of):
+            return None
+        if self.broken is not None:
+            raise self.broken
+        try:
+            await self.run_in_writer(self.database.merge)
+        except STORE_ERRORS:
+            return await self.project(read)
+        return None
+
+    async def close(self) -> None:
+        """Store what is queued, bring the tables up to date and close the file."""
+        self._closing = True
+        if self.broken is None and self.failing_since is None:
+            try:
+                await self.project()
+            except StoreUnavailable:
+                logger.warning("the tables could not be written at close; the next open does it")
+        if self._batch_over is not None:
+            await asyncio.shield(self._batch_over)
+        self._alarm.cancel()
+        self._mark_timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+        self._fail_all(StoreUnavailable("the ledger is closing"))
+        await self._log_thread.end()
+        await self.run_in_writer(self.database.close)
+        await self._thread.end()
+
+    def _arm(self) -> None:
+        due_at = self.index.next_due_at()
+        if due_at is None or self._closing or self.superseded is not None:
+            return
+        self._alarm.arm(max(due_at, self._due_not_before or due_at))
+
+    def _on_alarm(self) -> None:
+        self._due_asked = True
+        self._wake.set()
+
+    # --- the two loops --------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queue or self._due_asked:
+                await self._one_batch()
+                self.projector.evict()
+
+    async def _project(self) -> None:
+        while True:
+            await self.projector.asked()
+            try:
+                reach(Point.LEDGER_PROJECTING)
+                await self.projector.run()
+            except STORE_ERRORS as error:
+                self._trouble(error)
+            else:
+                self._no_trouble()
+            if self._batch is None:
+                self.projector.evict()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        self.broken = self.broken or (
+            error if isinstance(error, HelmrError) else DataError(f"the ledger stopped: {error!r}")
+        )
+        for other in self._tasks:
+            other.cancel()
+        self._fail_all(self.broken)
+
+    def _fail_all(self, error: HelmrError) -> None:
+        for job in self._batch.jobs if self._batch is not None else ():
+            job.fail(error)
+        while self._queue:
+            self._queue.popleft().fail(error)
+        self.projector.stop(error)
+        self._end_batch()
+
+    def _end_batch(self) -> None:
+        if self._batch_over is not None and not self._batch_over.done():
+            self._batch_over.set_result(None)
+
+    async def _one_batch(self) -> None:
+        current = self._batch = Batch()
+        self._batch_over = asyncio.get_running_loop().create_future()
+        try:
+            await self._gather(current)
+            if current.writes:
+                await self._store(current)
+        finally:
+            self._end_batch()
+        self._batch = None
+        self._arm()
+        self._changed()
+
+    async def _gather(self, current: Batch) -> None:
+        blocked = await self._builder.jobs(current, self._queue)
+        if not self._due_asked or self.superseded is not None:
+            self._due_asked = False
+            return
+        now = self._clock.now()
+        self._due_asked = False
+        if self._due_not_before is None or now >= self._due_not_before:
+            self._builder.due(current, blocked, now)
+
+    # --- storing --------------------------------------------------------------------------------
+
+    async def _store(self, current: Batch) -> None:
+        started = asyncio.get_running_loop().time()
+        stamped = self._stamp(current.writes)
+        try:
+            reach(Point.LEDGER_BEFORE_WRITE)
+            await self._commit(stamped)
+        except STORE_ERRORS as error:
+            self._fail(stamped, error)
+        else:
+            self._apply(stamped)
+            reach(Point.LEDGER_WRITTEN)
+        self.latency.add(asyncio.get_running_loop().time() - started, len(current.writes))
+        now = self._clock.now()
+        for head in current.due:
+            self.index.reindex(head, now)
+
+    def _stamp(self, writes: Iterable[Write]) -> list[Write]:
+        """Give the entries their feed offsets, and make sure that they can be folded once stored."""
+        offset = self.index.head_offset
+        stamped: list[Write] = []
+        heads: dict[str, Head] = {}
+        for write in writes:
+            placed = tuple(
+                replace(entry, feed_offset=number)
+                for number, entry in enumerate(write.entries, start=offset + 1)
+            )
+            head = heads.get(write.session_id) or self.index.heads.get(write.session_id)
+            if placed and head is not None and placed[0].seq > head.next_seq:
+                # A fact of the same batch before it could not be stored.
+                if write.failed is not None:
+                    write.failed(
+                        StoreUnavailable("what came before was not stored", retry_after_s=1)
+                    )
+                continue
+            try:
+                heads[write.session_id] = head_after(head or Head(write.session_id), placed)
+            except DataError as error:
+                if write.failed is not None:
+                    write.failed(error)
+                continue
+            offset += len(placed)
+            stamped.append(replace(write, entries=placed))
+        return stamped
+
+    async def _commit(self, writes: list[Write]) -> None:
+        if not writes:
+            return
+        appends = Appends(holdings=list(self.projector.unsaved))
+        saved = len(appends.holdings)
+        for write in writes:
+            appends.entries += write.entries
+            if write.removal is not None:
+                appends.removals.append(write.removal)
+            if write.flush is not None:
+                append_flush(appends, write, write.flush, self.index.heads[write.session_id])
+        if appends.removals:
+            await self.run_in_writer(self.database.store, appends)
+        else:
+            if self.database.is_log_full:
+                await self.run_in_writer(self.database.merge)
+            await self._log_thread.run(self.database.commit, appends)
+            self._mark_timer.committed()
+        self.checkpoints.add(appends.checkpoints)
+        self.projector.holdings_written(saved, len(appends.holdings))
+        self._no_trouble()
+
+    def _fail(self, writes: list[Write], error: Exception) -> None:
+        self._trouble(error)
+        refusal = StoreUnavailable(f"the ledger can't commit: {self.failure}", retry_after_s=1)
+        refusal.__cause__ = error
+        for write in writes:
+            if write.failed is not None:
+                write.failed(refusal)
+
+    def _trouble(self, error: Exception) -> None:
+        now = self._clock.now()
+        if self.failing_since is None:
+            logger.error("the ledger can't write: %s", error)
+        self.failing_since = self.failing_since or now
+        self.failure = str(error).splitlines()[0]
+        self._due_not_before = now + RETRY_DUE_AFTER
+
+    def _no_trouble(self) -> None:
+        if self.failing_since is not None:
+            logger.info("the ledger writes again")
+        self.failing_since = self.failure = self._due_not_before = None
+
+    def _apply(self, writes: list[Write]) -> None:
+        now = self._clock.now()
+        for write in writes:
+            head = self.index.heads.get(write.session_id)
+            for entry in write.entries:
+                head = self.index.apply(entry, now)
+                self.projector.add(entry, head)
+                self.recent.add(entry)
+            assert head is not None
+            self.index.settle(head, now, flush=write.flush)
+            if head is not self.index.system:
+                self.projector.touch(head)
+            if write.removal is not None:
+                self.recent.forget_through(write.removal.last_offset)
+            if write.stored is not None:
+                write.stored(write)
+        self.projector.tick_soon()
+
+
+def append_flush(appends: Appends, write: Write, flush: Flush, head: Head) -> None:
+    """What a flush says beside its entries: its checkpoint, and who holds the session."""
+    if flush.checkpoint is not None:
+        last = write.entries[-1] if write.entries else None
+        offset = last.feed_offset if last is not None else head.last_offset
+        assert offset is not None
+        seq = last.seq if last is not None else head.next_seq - 1
+        appends.checkpoints.append(Checkpoint(offset, flush.session_id, seq, flush.checkpoint))
+    if flush.release:
+        appends.holdings.append(LeaseRow(flush.session_id, flush.epoch, None))

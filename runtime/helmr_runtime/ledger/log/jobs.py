@@ -1,0 +1,464 @@
+"""What is queued for the writer: flushes, starts, the catalog. Each is checked against the index, then answered.
+
+A job reads the file only for what memory no longer holds: an ended session's head, the entry that a repeated
+operation's receipt stands in, an entry older than the last flush.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar
+
+from helmr.errors import HelmrError, MasterKeyMissing, SessionNotFound
+from helmr_runtime.clock import Clock
+from helmr_runtime.core.decide.inputs import key_hash
+from helmr_runtime.core.entries import Entry, Principal
+from helmr_runtime.core.fork import ForkSession
+from helmr_runtime.core.state import SessionState
+from helmr_runtime.core.tokens import LedgerCommand, end_facts
+from helmr_runtime.faults import Point, reach
+from helmr_runtime.ledger.index.authored import (
+    Chain,
+    StartMatch,
+    catalog_drafts,
+    check_parent,
+    find_start,
+    fork_entries,
+    forked,
+    repeated_fork,
+    repeated_start,
+    start_entries,
+)
+from helmr_runtime.ledger.index.commands import SCHEDULES, decide, repeated, token_of, touched_by
+from helmr_runtime.ledger.index.heads import Head, is_escalating, next_deadline
+from helmr_runtime.ledger.index.known_operations import digest
+from helmr_runtime.ledger.index.ledger_index import (
+    Accepted,
+    AlreadyStored,
+    LedgerIndex,
+    NeedsLookup,
+    OperationKnown,
+)
+from helmr_runtime.ledger.index.tokens import Token
+from helmr_runtime.ledger.log.batches import Facts, Write
+from helmr_runtime.ledger.log.start_keys import Looked, StartKeys
+from helmr_runtime.ledger.log.unheld import AuthoredEntries
+from helmr_runtime.ports import (
+    CommitReply,
+    Committed,
+    Declined,
+    Flush,
+    OperationUnused,
+    Refused,
+    Started,
+    StartSession,
+    TokenNotCompleted,
+    TokenOpen,
+)
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+ChainKey = Callable[[str], bytes | None]
+"""The key of a session's hash chain; None while chains are plain SHA-256."""
+
+
+class Lookups(Protocol):
+    """What a job may have to read from the file."""
+
+    async def head(self, session_id: str) -> Head | None:
+        """The session's head, admitted to the index; None if there is no such session."""
+        ...
+
+    async def entry(self, feed_offset: int) -> Entry:
+        """The entry at that offset."""
+        ...
+
+    async def hash_at(self, head: Head, seq: int) -> tuple[int, bytes] | None:
+        """Feed offset and hash of a session's entry."""
+        ...
+
+    async def token(self, token_id: str) -> Token | None:
+        """The token, admitted to the index; None if there is none."""
+        ...
+
+    async def operation(self, operation_id: str) -> int | None:
+        """Feed offset of an operation's entry, if memory no longer holds all of the day's."""
+        ...
+
+
+class PendingJob(Generic[T]):
+    """A job with a caller who waits."""
+
+    keys: frozenset[Hashable]
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+    def answer(self, reply: T) -> None:
+        """Answer the caller, if they still wait."""
+        if not self.future.done():
+            self.future.set_result(reply)
+
+    def fail(self, error: HelmrError) -> None:
+        """Answer with an error."""
+        if not self.future.done():
+            self.future.set_exception(error)
+            # A caller that gave up looks at nothing; the loop shall not complain about that.
+            self.future.exception()
+
+
+class FlushJob(PendingJob[CommitReply]):
+    """A live session's flush."""
+
+    def __init__(self, flush: Flush, index: LedgerIndex, lookups: Lookups) -> None:
+        super().__init__()
+        operations = {
+            digest(precondition.operation.id)
+            for precondition in flush.preconditions
+            if isinstance(precondition, OperationUnused)
+        }
+        self._tokens = {
+            awaited_id
+            for precondition in flush.preconditions
+            if isinstance(precondition, TokenOpen | TokenNotCompleted)
+            for awaited_id in precondition.awaits
+        }
+        self.keys = frozenset({flush.session_id, *operations, *self._tokens})
+        self._flush = flush
+        self._index = index
+        self._lookups = lookups
+
+    async def prepare(self) -> Write | None:
+        """Check the flush; answered at once unless it fits."""
+        flush = self._flush
+        head = await self._lookups.head(flush.session_id)
+        if head is None:
+            raise SessionNotFound(f"there is no session {flush.session_id}")
+        for token_id in self._tokens:
+            await self._lookups.token(token_id)
+        verdict = self._index.check(flush)
+        if isinstance(verdict, Accepted):
+            verdict = await self._forgotten_operation() or verdict
+        match verdict:
+            case Accepted():
+                return Write(
+                    flush.session_id,
+                    flush.entries,
+                    flush=flush,
+                    stored=self._stored,
+                    failed=self.fail,
+                )
+            case AlreadyStored(first):
+                self._done(head, first)
+            case NeedsLookup(seq, hashed, count):
+                found = await self._lookups.hash_at(head, seq)
+                if found is not None and found[1] == hashed:
+                    self._done(head, found[0] - count + 1)
+                else:
+                    self.answer(Refused(epoch=head.epoch, seq=head.next_seq))
+            case OperationKnown(precondition, offset):
+                entry = await self._lookups.entry(offset)
+                self.answer(Declined(precondition=precondition, facts={"entry": entry}))
+            case Declined(facts={"ended_offset": offset, "status": status}):
+                entry = await self._lookups.entry(int(offset))
+                facts = {**verdict.facts, **end_facts(str(status), entry)}
+                self.answer(replace(verdict, facts=facts))
+            case Declined() | Refused():
+                self.answer(verdict)
+        return None
+
+    async def _forgotten_operation(self) -> OperationKnown | None:
+        for precondition in self._flush.preconditions:
+            if isinstance(precondition, OperationUnused):
+                offset = await self._lookups.operation(precondition.operation.id)
+                if offset is not None:
+                    return OperationKnown(precondition, offset)
+        return None
+
+    def _stored(self, write: Write) -> None:
+        head = self._index.heads[write.session_id]
+        offset = write.entries[0].feed_offset if write.entries else head.last_offset
+        assert offset is not None
+        self._done(head, offset)
+
+    def _done(self, head: Head, first_feed_offset: int) -> None:
+        self.answer(
+            Committed(first_feed_offset=first_feed_offset, next_deadline_at=next_deadline(head))
+        )
+
+
+class StartJob(PendingJob[Started]):
+    """The conditional write that creates a session (S-2).
+
+    Args:
+        keys: Looks idempotency keys up.
+        looked: What was found of its idempotency key before it was queued.
+    """
+
+    def __init__(
+        self,
+        start: StartSession,
+        index: LedgerIndex,
+        lookups: Lookups,
+        clock: Clock,
+        chain: Chain,
+        keys: StartKeys,
+        looked: Looked | None,
+    ) -> None:
+        super().__init__()
+        self._keys = keys
+        self._looked = looked
+        names = (
+            start.operation.id if start.operation is not None else None,
+            key_hash(start.idempotency_key) if start.idempotency_key is not None else None,
+            start.external_id,
+        )
+        # Its parent's end is decided before, or else finds the child.
+        parents = {start.parent.session_id} if start.parent is not None else set()
+        known = (digest(name) for name in names if name is not None)
+        self.keys = frozenset({start.session_id, *parents, *known})
+        self._start = start
+        self._index = index
+        self._lookups = lookups
+        self._clock = clock
+        self._chain = chain
+
+    async def prepare(self) -> Write | None:
+        """Answer a repeated start, else make the session's first entries."""
+        start = self._start
+        match = await self._match()
+        if match is not None:
+            entry = await self._lookups.entry(match.feed_offset)
+            self.answer(repeated_start(start, match, entry))
+            return None
+        if start.parent is not None:
+            await self._lookups.head(start.parent.session_id)
+            check_parent(self._index, start)
+        key, key_id = self._chain.new(start.session_id)
+        cipher = self._chain.bodies.cipher(start.session_id)
+        entries = start_entries(start, self._clock.now(), key, key_id, cipher)
+        return Write(start.session_id, entries, stored=self._stored, failed=self.fail)
+
+    async def _match(self) -> StartMatch | None:
+        start = self._start
+        match = find_start(self._index, start)
+        if match is not None and match.by == "operation":
+            return match
+        if start.operation is not None:
+            offset = await self._lookups.operation(start.operation.id)
+            if offset is not None:
+                return StartMatch("operation", offset)
+        if start.idempotency_key is not None and (match is None or match.by != "key"):
+            offset = await self._keys.offset(key_hash(start.idempotency_key), self._looked)
+            if offset is not None:
+                return StartMatch("key", offset)
+        return match
+
+    def _stored(self, write: Write) -> None:
+        start = self._start
+        self.answer(Started(session_id=start.session_id, run_id=start.run_id, created=True))
+
+
+class ForkJob(PendingJob[Mapping[str, Any]]):
+    """The write that creates a fork.
+
+    Args:
+        origin: All entries of its origin, which are never changed.
+    """
+
+    def __init__(
+        self,
+        fork: ForkSession,
+        origin: Sequence[Entry],
+        index: LedgerIndex,
+        lookups: Lookups,
+        clock: Clock,
+        chain: Chain,
+    ) -> None:
+        super().__init__()
+        self.keys = frozenset({fork.session_id, digest(fork.operation.id)})
+        self._fork = fork
+        self._origin = origin
+        self._index = index
+        self._lookups = lookups
+        self._clock = clock
+        self._chain = chain
+
+    async def prepare(self) -> Write | None:
+        """Answer a repeated fork, else copy."""
+        fork = self._fork
+        offset = self._index.operations.offset_of(fork.operation.id)
+        if offset is None:
+            offset = await self._lookups.operation(fork.operation.id)
+        if offset is not None:
+            self.answer(repeated_fork(fork, await self._lookups.entry(offset)))
+            return None
+        key, key_id = self._chain.new(fork.session_id)
+        cipher = self._chain.bodies.cipher(fork.session_id)
+        entries = fork_entries(fork, self._origin, self._clock.now(), key, key_id, cipher)
+        return Write(
+            fork.session_id,
+            entries,
+            stored=lambda write: self.answer(forked(write.entries)),
+            failed=self.fail,
+        )
+
+
+class EscalationJob:
+    """Steps of the escalation of a session that nobody holds (S-82); nobody waits for it.
+
+    Args:
+        state: The session as it was read; if it has gone on since, there is nothing to do.
+        index: The ledger's memory.
+        own: Makes the entries.
+        now: The ledger's time.
+    """
+
+    def __init__(
+        self,
+        state: SessionState,
+        index: LedgerIndex,
+        own: AuthoredEntries,
+        now: Callable[[], datetime],
+    ) -> None:
+        awaits = state.wait.awaits if state.wait is not None else ()
+        self.keys: frozenset[Hashable] = frozenset({state.id, *awaits})
+        self._state = state
+        self._index = index
+        self._own = own
+        self._now = now
+
+    async def prepare(self) -> Write | None:
+        """What has come by now, unless another was first."""
+        head, now = self._index.heads.get(self._state.id), self._now()
+        if head is None:
+            return None
+        if not is_escalating(head, now) or head.next_seq != self._state.seq + 1:
+            self._index.reindex(head, now)
+        elif not self._index.may_time_out(head):
+            self._index.work.deliver(head, now)
+        else:
+            reach(Point.LEDGER_TIMING_OUT)
+            entries = self._own.escalate(head, self._state, now)
+            return Write(head.session_id, entries, failed=self.fail)
+        return None
+
+    def fail(self, error: HelmrError) -> None:
+        """Not now; one whose key is gone waits for who brings it back."""
+        logger.error("the escalation of %s can't be run: %s", self._state.id, error)
+        head = self._index.heads.get(self._state.id)
+        if head is not None and not isinstance(error, MasterKeyMissing):
+            self._index.reindex(head, self._now())
+
+
+class CatalogJob(PendingJob[bool]):
+    """A new catalog with what it means for schedules, if its code hash is new. Answers whether it was written."""
+
+    keys = frozenset({"catalog", SCHEDULES})
+
+    def __init__(
+        self,
+        catalog: Mapping[str, Any],
+        principal: Principal,
+        index: LedgerIndex,
+        lookups: Lookups,
+        now: Callable[[], datetime],
+    ) -> None:
+        super().__init__()
+        self._catalog = catalog
+        self._principal = principal
+        self._index = index
+        self._lookups = lookups
+        self._now = now
+
+    async def prepare(self) -> Facts | None:
+        """Compare with the catalog that is there."""
+        self._index.schedules.held_until = None  # this code is what counts, new or not
+        if self._index.catalog_offset:
+            entry = await self._lookups.entry(self._index.catalog_offset)
+            if entry.body["code_hash"] == self._catalog["code_hash"]:
+                self.answer(False)
+                return None
+        drafts = catalog_drafts(self._catalog, self._principal, self._index)
+        return Facts(drafts, self._now(), stored=lambda _: self.answer(True), failed=self.fail)
+
+
+class LedgerCommandJob(PendingJob[Mapping[str, Any]]):
+    """A fact of the system stream: a token, its end, a public token, an API key.
+
+    Args:
+        now: The time of a decision made now, not before the last fact's.
+    """
+
+    def __init__(
+        self, fact: LedgerCommand, index: LedgerIndex, lookups: Lookups, now: Callable[[], datetime]
+    ) -> None:
+        super().__init__()
+        names: set[Hashable] = set(touched_by(fact))
+        token_id = token_of(fact)
+        token = index.tokens.get(token_id) if token_id is not None else None
+        if token is not None and token.session_id != index.system.session_id:
+            # Its session's cancellation ends it too: the two are decided one after the other.
+            names.add(token.session_id)
+        if fact.operation is not None:
+            names.add(digest(fact.operation.id))
+        self.keys = frozenset(names)
+        self._fact = fact
+        self._index = index
+        self._lookups = lookups
+        self._now = now
+
+    async def prepare(self) -> Facts | None:
+        """Answer a repeated operation, else decide."""
+        fact = self._fact
+        if fact.operation is not None:
+            offset = self._index.operations.offset_of(fact.operation.id)
+            if offset is None:
+                offset = await self._lookups.operation(fact.operation.id)
+            if offset is not None:
+                self.answer(repeated(fact, await self._lookups.entry(offset)))
+                return None
+        token_id = token_of(fact)
+        token = await self._lookups.token(token_id) if token_id is not None else None
+        ended_by = (
+            await self._lookups.entry(token.ended_offset)
+            if token is not None and token.ended_offset
+            else None
+        )
+        now = self._now()
+        decided = decide(self._index, fact, now, ended_by)
+        if not decided.drafts:
+            self.answer(decided.reply)
+            return None
+        return Facts(
+            decided.drafts, now, stored=lambda _: self.answer(decided.reply), failed=self.fail
+        )
+
+
+class LeasesJob(PendingJob[None]):
+    """Nothing but the adoptions and releases that memory holds: on disk when answered."""
+
+    def __init__(self, head: Head) -> None:
+        super().__init__()
+        self.keys = frozenset({head.session_id})
+        self._head = head
+
+    async def prepare(self) -> Write | None:
+        """A write without entries; what is unsaved rides along."""
+        return Write(
+            self._head.session_id, (), stored=lambda _: self.answer(None), failed=self.fail
+        )
+
+
+def unplaced(flush: Flush) -> Flush:
+    """The flush with entries that have no feed offset yet, whatever its sender put there."""
+    if all(entry.feed_offset is None for entry in flush.entries):
+        return flush
+    entries = tuple(replace(entry, feed_offset=None) for entry in flush.entries)
+    return replace(flush, entries=entries)

@@ -1,0 +1,233 @@
+"""Old sessions leave the ledger a page at a time, in short transactions, while it works (S-69).
+
+What is over is chosen so that nothing which stays refers to what goes: families of parents and children go together,
+children first; a session stays while a token of it is pending, while it is the last that a schedule has started, and
+while a token of another is to be answered by a schema that its wait has given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from helmr import ids
+from helmr.errors import StoreUnavailable
+from helmr_runtime.clock import Clock
+from helmr_runtime.core.pruning import (
+    AT_ONCE,
+    ENTRIES_MAX,
+    SESSIONS_MAX,
+    Prune,
+    Pruned,
+    pruned_draft,
+)
+from helmr_runtime.ledger import archive
+from helmr_runtime.ledger.log.batches import Facts
+from helmr_runtime.ledger.log.group import GroupCommit
+from helmr_runtime.ledger.log.jobs import PendingJob
+from helmr_runtime.ledger.tables import rows
+from helmr_runtime.ledger.tables.engine import Reader
+from helmr_runtime.ledger.tables.removing import Removal
+
+SHOWN_FOR_S = 5.0
+"""How far behind the tables may be that a page is chosen from: what is removed waits while they are written, and
+commits wait for that. What has gone on meanwhile is refused in memory, and new tables are asked for."""
+
+COPY_PATIENCE_S = 10.0
+"""A backup that has not asked for its next page for so long does not hold up pruning any more."""
+
+_OLD = """
+WITH RECURSIVE
+old AS (
+    SELECT session, created_offset, last_offset, next_seq - 1 AS count FROM sessions
+    WHERE status <> 'open' AND activity = 'idle' AND updated_at < $1
+),
+linked AS (
+    SELECT session AS one, parent AS other FROM sessions WHERE parent IS NOT NULL
+    UNION ALL
+    SELECT parent, session FROM sessions WHERE parent IS NOT NULL
+),
+kept AS (
+    SELECT session FROM schedules WHERE session IS NOT NULL
+    UNION SELECT session FROM tokens WHERE parent IS NULL AND status = 'pending'
+    UNION SELECT e.session FROM tokens t JOIN entries e ON e.feed_offset = t.pin_offset
+        WHERE t.pin_offset > 0 AND e.session <> t.session
+    UNION SELECT one FROM linked SEMI JOIN sessions s ON s.session = one ANTI JOIN old o ON o.session = one
+    UNION SELECT other FROM kept JOIN linked ON one = kept.session
+)
+SELECT {columns} FROM old ANTI JOIN kept USING (session)
+"""
+_PAGE = _OLD.format(columns="*") + " ORDER BY created_offset DESC LIMIT $2"
+"""The newest first: a child is made after its parent, whose entries may have ended it."""
+
+_COUNT = _OLD.format(columns="count(*), sum(count)")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Sessions that are to go.
+
+    Attributes:
+        found: Of each its UUID, the feed offsets of its first and its last entry, and how many it has.
+    """
+
+    found: tuple[tuple[UUID, int, int, int], ...]
+
+    @property
+    def removal(self) -> Removal:
+        """What is to be done."""
+        return Removal(
+            sessions=tuple(rows.id_of(ids.SESSION, one[0]) for one in self.found),
+            first_offset=min(one[1] for one in self.found),
+            last_offset=max(one[2] for one in self.found),
+        )
+
+    @property
+    def last_offsets(self) -> tuple[int, ...]:
+        """Feed offset of each session's last entry."""
+        return tuple(one[2] for one in self.found)
+
+    @property
+    def entries(self) -> int:
+        """How many they have."""
+        return sum(one[3] for one in self.found)
+
+    def parts(self) -> Iterator[Page]:
+        """What goes in one transaction each, in order."""
+        for at in range(0, len(self.found), AT_ONCE):
+            yield Page(self.found[at : at + AT_ONCE])
+
+
+def count(reader: Reader, before: datetime) -> tuple[int, int]:
+    """How many sessions may go whose last entry is older, and how many entries they have."""
+    found = rows.first_row(reader.execute(_COUNT, [before]))
+    assert found is not None
+    return int(found[0]), int(found[1] or 0)
+
+
+def page(reader: Reader, before: datetime) -> Page | None:
+    """The next ones that may go; None if there are none."""
+    taken: list[Any] = []
+    entries = 0
+    for row in reader.execute(_PAGE, [before, SESSIONS_MAX]).fetchall():
+        if taken and entries + row[3] > ENTRIES_MAX:
+            break
+        taken.append(row)
+        entries += row[3]
+    return Page(tuple(taken)) if taken else None
+
+
+class PruneJob(PendingJob[bool]):
+    """Removes a page, unless one of its sessions has gone on since it was read: then the answer is False."""
+
+    def __init__(self, prune: Prune, found: Page, archived: str | None, group: GroupCommit) -> None:
+        super().__init__()
+        self.keys: frozenset[Hashable] = frozenset(found.removal.sessions)
+        self._prune = prune
+        self._page = found
+        self._archived = archived
+        self._group = group
+
+    async def prepare(self) -> Facts | None:
+        """Look once more, in memory."""
+        removal = self._page.removal
+        if not all(map(self._is_as_read, removal.sessions, self._page.last_offsets)):
+            self.answer(False)
+            return None
+        draft = pruned_draft(self._prune, removal.sessions, self._page.entries, self._archived)
+        return Facts(
+            (draft,),
+            self._group.facts_now(),
+            removal=removal,
+            stored=lambda _: self.answer(True),
+            failed=self.fail,
+        )
+
+    def _is_as_read(self, session_id: str, last_offset: int) -> bool:
+        if self._group.projector.is_touched(session_id):
+            return False
+        head = self._group.index.heads.get(session_id)
+        return head is None or (not head.is_held and head.last_offset == last_offset)
+
+
+class Pruner:
+    """Prunes one ledger.
+
+    Args:
+        read: Runs a query on a reader's cursor.
+        group: The writer.
+        clock: Tells the time.
+        data_dir: Where the archive's folder is.
+    """
+
+    def __init__(
+        self,
+        read: Callable[..., Awaitable[Any]],
+        group: GroupCommit,
+        clock: Clock,
+        data_dir: Path,
+    ) -> None:
+        self._read = read
+        self._group = group
+        self._clock = clock
+        self._folder = data_dir / archive.FOLDER
+        self._copied_at_s: float | None = None
+        self._shown_at_s: float | None = None
+        """When the tables were up to date last, as far as it is known here."""
+
+    def copy_was_read(self) -> None:
+        """A backup is under way; what it has yet to copy stays for now."""
+        self._copied_at_s = self._clock.elapsed_s()
+
+    async def prune(self, prune: Prune) -> Pruned:
+        """Remove one page, or count all.
+
+        Raises:
+            StoreUnavailable: A backup is being read, the archive can't be written, or nothing can.
+        """
+        before = self._clock.now() - timedelta(seconds=prune.age_s)
+        await self._show(at_once=prune.is_dry_run)
+        if prune.is_dry_run:
+            sessions, entries = await self._read(count, before)
+            return Pruned(sessions=sessions, entries=entries, is_last=True)
+        self._check_copies()
+        found: Page | None = await self._read(page, before)
+        if found is None:
+            return Pruned(sessions=0, entries=0, is_last=True)
+        archived = None
+        if prune.is_archived:
+            archived = await self._read(archive.write, self._folder, found.removal)
+        gone: list[Page] = []
+        for part in found.parts():
+            job = PruneJob(prune, part, archived, self._group)
+            self._group.submit(job)
+            if not await job.future:
+                self._shown_at_s = None
+                break
+            gone.append(part)
+        return Pruned(
+            sessions=sum(len(part.found) for part in gone),
+            entries=sum(part.entries for part in gone),
+            is_last=False,
+            archive=archived if gone else None,
+        )
+
+    async def _show(self, *, at_once: bool) -> None:
+        """Have what is chosen from in the tables: no older than a page may be."""
+        now_s, shown_at_s = self._clock.elapsed_s(), self._shown_at_s
+        if at_once or shown_at_s is None or now_s - shown_at_s >= SHOWN_FOR_S:
+            await self._group.project()
+            self._shown_at_s = now_s
+
+    def _check_copies(self) -> None:
+        if self._copied_at_s is None:
+            return
+        rest_s = self._copied_at_s + COPY_PATIENCE_S - self._clock.elapsed_s()
+        if rest_s > 0:
+            raise StoreUnavailable(
+                "a backup is being read; sessions are pruned after it", retry_after_s=rest_s
+            )

@@ -1,0 +1,269 @@
+"""What adoptions, followers and the service ask of entries: by offset, by session, by stream.
+
+Each function runs on a reader's cursor and returns entries or plain values. Reads by feed offset cost about the
+same however long the log is; those by session scan one column of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from helmr import ids
+from helmr.errors import ChainBroken, MasterKeyMissing, PayloadDamaged
+from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, link
+from helmr_runtime.ledger.tables.engine import Reader
+from helmr_runtime.ledger.tables.rows import first_row, id_of, time_of, uuid_of
+
+FEED_WIDTH_MAX = 20_000
+"""Feed offsets that one read of the feed looks through at most; where most was pruned few of them have entries."""
+
+CHAIN_CHUNK = 10_000
+"""Entries of a session checked at a time."""
+
+
+def entries_at(reader: Reader, offsets: Iterable[int]) -> dict[int, Entry]:
+    """The entries at these feed offsets."""
+    wanted = list(offsets)
+    if not wanted:
+        return {}
+    found = reader.entries(
+        "SELECT * FROM entry_rows WHERE feed_offset IN (SELECT unnest($1::BIGINT[]))", [wanted]
+    )
+    return {entry.feed_offset: entry for entry in found if entry.feed_offset is not None}
+
+
+def listed_entries(
+    reader: Reader, offsets: Iterable[int]
+) -> tuple[dict[int, Entry], dict[int, str]]:
+    """The entries at these feed offsets, and why some have an empty body: see `Reader.readable_entries`."""
+    wanted = list(offsets)
+    if not wanted:
+        return {}, {}
+    found, problems = reader.readable_entries(
+        "SELECT * FROM entry_rows WHERE feed_offset IN (SELECT unnest($1::BIGINT[]))", [wanted]
+    )
+    return {entry.feed_offset: entry for entry in found if entry.feed_offset is not None}, problems
+
+
+def bodies_at(
+    reader: Reader, offsets: Iterable[int], *, strict: bool
+) -> tuple[dict[int, dict[str, Any]], dict[int, str]]:
+    """As `listed_entries`, for who needs no more than the bodies: it is read in little more than half the time.
+
+    An entry that can't be opened has an empty one, and its feed offset a problem; strict raises the first.
+    """
+    wanted = list(offsets)
+    bodies: dict[int, dict[str, Any]] = {}
+    problems: dict[int, str] = {}
+    if not wanted:
+        return bodies, problems
+    rows = reader.execute(
+        "SELECT feed_offset, session, seq, kind, body FROM entries "
+        "WHERE feed_offset IN (SELECT unnest($1::BIGINT[]))",
+        [wanted],
+    ).fetchall()
+    for row in rows:
+        try:
+            bodies[row[0]] = reader.body_of(row)
+        except (PayloadDamaged, MasterKeyMissing) as error:
+            if strict:
+                raise
+            bodies[row[0]], problems[row[0]] = {}, error.message
+    return bodies, problems
+
+
+def problem_of(problems: dict[int, str], *offsets: int | None) -> str | None:
+    """The first problem at one of these feed offsets."""
+    return next((problems[o] for o in offsets if o is not None and o in problems), None)
+
+
+def entries_after(reader: Reader, offset: int, limit: int) -> list[Entry]:
+    """The feed behind an offset, as many as there are up to `limit`.
+
+    Pruned sessions have left gaps in it. The bounds of each read keep it cheap wherever it is: a scan that sorted
+    everything behind the offset would not be.
+    """
+    found: list[Entry] = []
+    width = limit
+    while len(found) < limit:
+        found += reader.entries(
+            "SELECT * FROM entry_rows WHERE feed_offset > $1 AND feed_offset <= $2 ORDER BY feed_offset",
+            [offset, offset + width],
+        )
+        offset += width
+        if len(found) >= limit:
+            break
+        row = first_row(
+            reader.execute("SELECT min(feed_offset) FROM entries WHERE feed_offset > $1", [offset])
+        )
+        if row is None or row[0] is None:
+            break
+        offset = int(row[0]) - 1
+        width = min(2 * width, FEED_WIDTH_MAX)
+    return found[:limit]
+
+
+def checkpoint_at(reader: Reader, session_id: str, offset: int) -> tuple[int, str] | None:
+    """Seq and stored text of a session's newest checkpoint at that feed offset."""
+    row = first_row(
+        reader.execute(
+            "SELECT seq, body FROM checkpoints WHERE feed_offset = $1 AND session = $2 "
+            "ORDER BY rowid DESC LIMIT 1",
+            [offset, uuid_of(session_id)],
+        )
+    )
+    return (int(row[0]), str(row[1])) if row is not None else None
+
+
+def hash_at(
+    reader: Reader, session_id: str, seq: int, since_offset: int
+) -> tuple[int, bytes] | None:
+    """Feed offset and hash of a session's entry."""
+    row = first_row(
+        reader.execute(
+            "SELECT feed_offset, hash FROM entries WHERE session = $1 AND seq = $2 AND feed_offset >= $3",
+            [uuid_of(session_id), seq, since_offset],
+        )
+    )
+    return (int(row[0]), bytes(row[1])) if row is not None else None
+
+
+def seq_at(reader: Reader, session_id: str, since_offset: int, offset: int) -> int:
+    """Seq of a session's last entry up to a feed offset, 0 if there is none; its first is at `since_offset`."""
+    found = first_row(
+        reader.execute(
+            "SELECT max(seq) FROM entries WHERE session = $1 AND feed_offset BETWEEN $2 AND $3",
+            [uuid_of(session_id), since_offset, offset],
+        )
+    )
+    return int(found[0]) if found is not None and found[0] is not None else 0
+
+
+def session_entries(
+    reader: Reader, session_id: str, since_offset: int, after: int, limit: int
+) -> list[Entry]:
+    """A session's entries behind a seq, in order."""
+    return reader.entries(
+        "SELECT * FROM entry_rows WHERE session = $1 AND feed_offset >= $2 AND seq > $3 "
+        "ORDER BY seq LIMIT $4",
+        [uuid_of(session_id), since_offset, after, limit],
+    )
+
+
+def stream_entries(
+    reader: Reader,
+    session_id: str,
+    kind: EntryKind,
+    stream: str,
+    *,
+    since_offset: int,
+    after: int,
+    through: int | None = None,
+    limit: int | None = None,
+) -> list[Entry]:
+    """The entries of a stream's records behind a stream seq, in order."""
+    return reader.entries(
+        "SELECT * FROM (SELECT *, CAST(json_extract(body, '$.stream_seq') AS INTEGER) AS stream_seq "
+        "FROM entry_rows WHERE session = $1 AND feed_offset >= $2 AND kind = $3 "
+        "AND json_extract_string(body, '$.stream') = $4) "
+        "WHERE stream_seq > $5 AND ($6::INTEGER IS NULL OR stream_seq <= $6) "
+        "ORDER BY stream_seq LIMIT $7",
+        [uuid_of(session_id), since_offset, kind.value, stream, after, through, limit],
+    )
+
+
+def consumers(
+    reader: Reader, session_id: str, since_offset: int, record_ids: Sequence[str]
+) -> dict[str, str]:
+    """Which wait took each record of a session."""
+    if not record_ids:
+        return {}
+    found = reader.execute(
+        "SELECT json_extract_string(body, '$.record_id'), json_extract_string(body, '$.wait_id'), kind "
+        "FROM entries WHERE session = $1 AND feed_offset >= $2 "
+        "AND kind IN ('wait.fulfilled', 'input.returned') "
+        "AND json_extract_string(body, '$.record_id') IN (SELECT unnest($3::VARCHAR[])) ORDER BY seq",
+        [uuid_of(session_id), since_offset, list(record_ids)],
+    ).fetchall()
+    last = {record_id: (wait_id, kind) for record_id, wait_id, kind in found}
+    return {
+        record_id: wait_id
+        for record_id, (wait_id, kind) in last.items()
+        if kind == EntryKind.WAIT_FULFILLED
+    }
+
+
+def send_key(reader: Reader, session_id: str, stream: str, key_hash: str) -> tuple[str, int] | None:
+    """Data hash and record offset of an idempotency key (S-26)."""
+    row = first_row(
+        reader.execute(
+            "SELECT data_hash, record_offset FROM send_keys "
+            "WHERE session = $1 AND stream = $2 AND key_hash = $3",
+            [uuid_of(session_id), stream, key_hash],
+        )
+    )
+    return (str(row[0]), int(row[1])) if row is not None else None
+
+
+def start_keys(reader: Reader, keys: Sequence[str]) -> dict[str, int]:
+    """`created_offset` of the sessions started with these idempotency keys."""
+    found = reader.execute(
+        "SELECT start_key, created_offset FROM sessions "
+        "WHERE start_key IN (SELECT unnest($1::VARCHAR[]))",
+        [list(keys)],
+    ).fetchall()
+    return dict(found)
+
+
+def operation_offset(reader: Reader, operation_id: str) -> int | None:
+    """Where an operation's receipt stands, also one that memory no longer holds."""
+    row = first_row(
+        reader.execute(
+            "SELECT feed_offset FROM operations WHERE id = $1 ORDER BY feed_offset LIMIT 1",
+            [operation_id],
+        )
+    )
+    return int(row[0]) if row is not None else None
+
+
+def verify_chain(reader: Reader, session_id: str, since_offset: int, key: bytes | None) -> int:
+    """Check a session's hash chain (S-52); returns how many entries it has.
+
+    Raises:
+        ChainBroken: Names the first bad seq as fact `seq`.
+    """
+    previous, after = GENESIS, 0
+    while True:
+        chunk = reader.execute(
+            "SELECT * FROM entry_rows WHERE session = $1 AND feed_offset >= $2 "
+            "AND seq > $3 ORDER BY seq, feed_offset LIMIT $4",
+            [uuid_of(session_id), since_offset, after, CHAIN_CHUNK],
+        ).fetchall()
+        for row in chunk:
+            expected = after + 1
+            if row[2] != expected or linked(session_id, row, previous, key) != bytes(row[9]):
+                raise ChainBroken(
+                    f"{session_id}: entry {expected} is not what was written",
+                    session_id=session_id,
+                    seq=expected,
+                )
+            previous, after = bytes(row[9]), expected
+        if len(chunk) < CHAIN_CHUNK:
+            return after
+
+
+def linked(session_id: str, row: Any, previous: bytes, key: bytes | None) -> bytes:
+    """The hash that a row of `entry_rows` must have behind an entry with the hash `previous`."""
+    return link(
+        previous,
+        key=key,
+        session_id=session_id,
+        seq=row[2],
+        recorded_at=time_of(row[3]),
+        kind=row[4],
+        run_id=id_of(ids.RUN, row[5]) if row[5] is not None else None,
+        op=row[6],
+        principal_json=row[7],
+        body_json=row[8],
+    )

@@ -1,0 +1,240 @@
+"""A ledger whose entries are whole, written anew: tables and checkpoints that do not fit them are made again (S-67).
+
+Entries are never invented, and dropped only from a feed offset on that the operator names. The old file is kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from uuid import UUID
+
+from helmr.errors import DataError, LedgerDamaged
+from helmr_runtime.ledger.log.files import (
+    LOCK_SUFFIX,
+    LOG_SUFFIX,
+    MARK_SUFFIX,
+    WAL_SUFFIX,
+    held,
+    sync_directory,
+)
+from helmr_runtime.ledger.log.rebuild import CheckpointRow, Keys, Page, Refold, rebuild
+from helmr_runtime.ledger.log.stored import StoredLedger, stored_ledger, translated
+from helmr_runtime.ledger.tables.recovery import uncollected
+from helmr_runtime.ledger.tools.audit import Audit, audit, bad_checkpoints
+from helmr_runtime.ledger.tools.torn_blocks import copied, refused_block
+
+KEPT = ".before-repair"
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What was done.
+
+    Attributes:
+        damage: What was found bad; None if nothing was, and then nothing was done.
+        checked: What the ledger holds now.
+        dropped_entries: How many entries were left out, as was asked.
+        dropped_checkpoints: How many checkpoints were left out; their sessions are folded from entries.
+        kept: The old file.
+    """
+
+    damage: str | None
+    checked: Audit
+    dropped_entries: int = 0
+    dropped_checkpoints: int = 0
+    kept: Path | None = None
+
+
+def repair(
+    path: Path,
+    keys: Keys,
+    now: datetime,
+    *,
+    drop_from: int | None = None,
+    without_checkpoints: bool = False,
+) -> Repaired:
+    """Put a ledger in order, by what its entries say.
+
+    A file of which the engine refuses a block is copied, and read there with that block as it is: what it gives has to
+    prove whole.
+
+    Args:
+        path: The ledger's file, which no runtime has open.
+        keys: Its master keys.
+        now: The time.
+        drop_from: Entries from this feed offset on are left out.
+        without_checkpoints: No checkpoint is taken over, for a file whose checkpoints can't be read at all.
+
+    Raises:
+        LedgerDamaged: An entry is bad, or lost, that was not told to be dropped; names it.
+        MasterKeyMissing: The keys are another ledger's.
+    """
+    job = _Job(path, keys, now, drop_from, without_checkpoints)
+    try:
+        return job.run(path)
+    except LedgerDamaged as error:
+        if refused_block(error) is None:
+            raise
+        refused = first = error
+    with held(path.with_name(path.name + LOCK_SUFFIX)), copied(path) as copy:
+        while (block := refused_block(refused)) is not None and copy.take(block):
+            try:
+                return job.run(copy.path, first.message)
+            except LedgerDamaged as error:
+                refused = error
+    raise first if refused_block(refused) is not None else refused
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What was asked for: the arguments of `repair`."""
+
+    path: Path
+    keys: Keys
+    now: datetime
+    drop_from: int | None
+    without_checkpoints: bool
+
+    def run(self, source: Path, damage: str | None = None) -> Repaired:
+        """Put the ledger in order by what a file holds.
+
+        Args:
+            source: The ledger's own, or a copy of it.
+            damage: What is wrong with its own; None if that is to be found out, as it is not for a copy.
+        """
+        with stored_ledger(source, to_damage=True) as old:
+            old.require_keys(self.keys)
+            _require_log(old, self.drop_from)
+            if self.drop_from is None:
+                _require_acknowledged(old)
+            if damage is None and self.drop_from is None and not self.without_checkpoints:
+                try:
+                    return Repaired(None, audit(old, self.keys, self.now))
+                except DataError as error:
+                    damage = error.message
+            written = self._write(old, forgives_gaps=source == self.path or bool(old.known_gaps))
+        kept = _swap(self.path, self._fresh)
+        return replace(written, damage=damage or "what was asked for", kept=kept)
+
+    @property
+    def _fresh(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+
+    def _write(self, old: StoredLedger, *, forgives_gaps: bool) -> Repaired:
+        """Write the new file beside the old one; it is checked."""
+        through, keys, now = old.head_offset, self.keys, self.now
+        if self.drop_from is not None:
+            through = min(self.drop_from - 1, through)
+        fresh = self._fresh
+        try:
+            _remove(fresh)
+            _prove_entries(old, keys, now, through)
+            left_out = _bad(old, keys, through, self.without_checkpoints)
+            made = _write(old, fresh, keys, now, through, left_out, forgives_gaps)
+        except BaseException:
+            _remove(fresh)
+            raise
+        return Repaired(None, made, old.count() - made.entries, len(left_out or ()))
+
+
+def _require_log(old: StoredLedger, drop_from: int | None) -> None:
+    lost_from = old.head_offset + 1
+    if old.log_damage is not None and (drop_from is None or drop_from > lost_from):
+        raise LedgerDamaged(
+            old.log_damage.message,
+            hint=f"Put back its {WAL_SUFFIX} and {LOG_SUFFIX} files or a backup; or go on without the entries from "
+            f"{lost_from} on: `--drop-from {lost_from}`.",
+            **{**old.log_damage.facts, "feed_offset": lost_from},
+        ) from old.log_damage
+
+
+def _require_acknowledged(old: StoredLedger) -> None:
+    mark = old.read_mark()
+    if mark.feed_offset and old.hash_at(mark.feed_offset) != mark.hash:
+        raise LedgerDamaged(
+            f"entry {mark.feed_offset} was acknowledged, and the ledger has no such entry",
+            hint=f"Put back its {WAL_SUFFIX} and {LOG_SUFFIX} files or a backup; or go on without what is lost: "
+            f"`--drop-from {min(mark.feed_offset, old.head_offset + 1)}`.",
+            feed_offset=mark.feed_offset,
+        )
+
+
+@uncollected()
+def _prove_entries(old: StoredLedger, keys: Keys, now: datetime, through: int) -> None:
+    refold = Refold(keys, now)
+    for chunk in old.entries(through=through):
+        try:
+            refold.add(chunk)
+        except LedgerDamaged as error:
+            offset = error.facts["feed_offset"]
+            raise LedgerDamaged(
+                error.message,
+                hint="No entry is dropped without being told. Go back to a backup, or leave out all from there on: "
+                f"`--drop-from {offset}`.",
+                **error.facts,
+            ) from error
+
+
+def _bad(old: StoredLedger, keys: Keys, through: int, every: bool) -> set[tuple[UUID, int]] | None:
+    """Session and feed offset of the checkpoints that are left out; None leaves out all."""
+    if every:
+        return None
+    return {(row[1], row[0]) for row, what in bad_checkpoints(old, keys, through) if what}
+
+
+@uncollected()
+def _write(
+    old: StoredLedger,
+    fresh: Path,
+    keys: Keys,
+    now: datetime,
+    through: int,
+    left_out: Collection[tuple[UUID, int]] | None,
+    forgives_gaps: bool,
+) -> Audit:
+    """The new file, checked."""
+
+    def pages() -> Iterator[Page]:
+        for chunk in old.entries(through=through):
+            checkpoints: list[CheckpointRow] = []
+            if left_out is not None:
+                stored = old.checkpoints(chunk[0][0] - 1, chunk[-1][0])
+                checkpoints = [row for row in stored if (row[1], row[0]) not in left_out]
+            yield chunk, checkpoints
+
+    with translated(fresh):
+        rebuild(fresh, pages(), keys, now, old.known, forgives_gaps=forgives_gaps)
+    with stored_ledger(fresh) as made:
+        return audit(made, keys, now)
+
+
+def _swap(path: Path, fresh: Path) -> Path:
+    """Put the new file in place of the old one, which is kept under another name; returns that.
+
+    The logs go first: the engine must never find its own beside the new file. Without them the head mark keeps the old
+    file from being opened, so that whatever ends this, nothing is written on half of it.
+    """
+    kept = _free_name(path)
+    for suffix in (LOG_SUFFIX, WAL_SUFFIX, ""):
+        file = path.with_name(path.name + suffix)
+        if file.exists():
+            file.rename(kept.with_name(kept.name + suffix))
+    fresh.rename(path)
+    fresh.with_name(fresh.name + MARK_SUFFIX).replace(path.with_name(path.name + MARK_SUFFIX))
+    _remove(fresh)
+    sync_directory(path.parent)
+    return kept
+
+
+def _free_name(path: Path) -> Path:
+    names = (path.with_name(f"{path.name}{KEPT}{number or ''}") for number in range(1_000))
+    return next(name for name in names if not name.exists())
+
+
+def _remove(fresh: Path) -> None:
+    for suffix in ("", LOG_SUFFIX, WAL_SUFFIX, MARK_SUFFIX, LOCK_SUFFIX):
+        fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)

@@ -1,1 +1,0 @@
-"""What an operator does to a whole ledger: back it up, restore, verify and repair it (docs/toolbox.md)."""
