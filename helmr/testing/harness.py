@@ -35,7 +35,7 @@ from helmr_runtime.core import jsontext
 from helmr_runtime.core.chunks import Emitted
 from helmr_runtime.core.commands import Answer, Command, Resume, TokenEnded
 from helmr_runtime.core.entries import RUNTIME, Entry
-from helmr_runtime.directory.delivery import delivery
+from helmr_runtime.directory.work import delivery
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import Busy, Crash, Released, StartSession, WorkItem
 from helmr_runtime.replay.outside_steps import watching

@@ -11,7 +11,7 @@ from helmr.errors import HelmrError
 from helmr_runtime.core.commands import AddNote, Operation
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.directory.actor import DirectoryActor
-from helmr_runtime.directory.hosts import HostLocation, ProcessState
+from helmr_runtime.directory.hosts import HostLocation, PoolPlan, ProcessState
 from helmr_runtime.directory.timing import Limits
 from helmr_runtime.host_status import SlotStatus
 from helmr_runtime.rpc.calls import (
@@ -136,17 +136,21 @@ class World:
         self.directories: list[DirectoryActor] = []
 
     async def directory(
-        self, *, hosts: int = 1, sessions_per_host: int = 1, deliver: Any = None, **limits: float
+        self,
+        *,
+        hosts: int = 1,
+        sessions_per_host: int = 1,
+        catalog_hash: str = "code-1",
+        deliver: Any = None,
+        **limits: float,
     ) -> DirectoryActor:
         """A started directory whose pool is full."""
         directory = DirectoryActor(
-            ledger=ledger_of(self.calls),
-            port=lambda name: host_of(self.calls, name),
-            spawner=self.spawner,
+            ledger_of(self.calls),
+            lambda name: host_of(self.calls, name),
+            self.spawner,
+            PoolPlan(hosts=hosts, sessions_per_host=sessions_per_host, catalog_hash=catalog_hash),
             clock=self.clock,
-            hosts=hosts,
-            sessions_per_host=sessions_per_host,
-            catalog_hash="code-1",
             limits=Limits(**limits),
             deliver=deliver,
         )

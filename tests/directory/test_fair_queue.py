@@ -8,7 +8,7 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr_runtime.directory.fair_queue import FairQueue
+from helmr_runtime.directory.work import FairQueue
 from helmr_runtime.ports import WorkItem
 
 AT = datetime(2026, 11, 28, tzinfo=UTC)

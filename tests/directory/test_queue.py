@@ -9,7 +9,7 @@ import pytest
 
 from helmr.errors import StoreUnavailable
 from helmr_runtime.core.commands import Command
-from helmr_runtime.directory.work_queue import WorkQueue
+from helmr_runtime.directory.work import WorkQueue
 from helmr_runtime.ports import Busy, Released, WorkItem
 from tests.directory.clock import settle, until
 from tests.directory.fakes import World, note

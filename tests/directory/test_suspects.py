@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from helmr_runtime.directory import suspects
-from helmr_runtime.directory.suspects import ALONE_AFTER, Suspects
+from helmr_runtime.directory import failover
+from helmr_runtime.directory.failover import ALONE_AFTER, Suspects
 
 
 def test_with_one_suspect_the_crash_is_its_own() -> None:
@@ -50,7 +50,7 @@ def test_what_is_settled_is_suspected_of_nothing() -> None:
 
 
 def test_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suspects, "KNOWN_MAX", 4)
+    monkeypatch.setattr(failover, "KNOWN_MAX", 4)
     known = Suspects()
     known.judge(["s1", "s2"])
     known.judge(["s3", "s4"])

@@ -137,7 +137,8 @@ async def test_new_code_drains_old_hosts_session_by_session(world: World) -> Non
     assert "s3" in hot.sessions
     await world.waits("s2")
     world.code_hash = "code-2"
-    await directory.set_catalog("code-2")
+    await directory.stop()
+    directory = await world.directory(hosts=2, sessions_per_host=2, catalog_hash="code-2")
     await until(lambda: world.spawner.killed == [other.name])
     assert other.releases == [("s2", "drain")]
     assert (await directory.route("s1", note("y"))).host == hot.name

@@ -16,9 +16,9 @@ from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.directory.actor import DirectoryActor
-from helmr_runtime.directory.delivery import delivery
-from helmr_runtime.directory.hosts import HostLocation, ProcessState
+from helmr_runtime.directory.hosts import HostLocation, PoolPlan, ProcessState
 from helmr_runtime.directory.timing import Limits
+from helmr_runtime.directory.work import delivery
 from helmr_runtime.host_status import SlotStatus
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.ledger.actor import LedgerActor
@@ -172,13 +172,15 @@ class Stack:
     async def start(self, *, hosts: int = 1, sessions_per_host: int = 2) -> None:
         await self.ledger.write_catalog(self.registry.catalog().model_dump(by_alias=True), RUNTIME)
         self.directory = DirectoryActor(
-            ledger=ledger_of(self.calls),
-            port=lambda name: host_of(self.calls, name),
-            spawner=LocalSpawner(self, self.registry),
+            ledger_of(self.calls),
+            lambda name: host_of(self.calls, name),
+            LocalSpawner(self, self.registry),
+            PoolPlan(
+                hosts=hosts,
+                sessions_per_host=sessions_per_host,
+                catalog_hash=self.registry.code_hash,
+            ),
             clock=self.clock,
-            hosts=hosts,
-            sessions_per_host=sessions_per_host,
-            catalog_hash=self.registry.code_hash,
             limits=self.limits,
             deliver=partial(delivery, ledger_of(self.calls)),
         )

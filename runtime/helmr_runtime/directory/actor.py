@@ -17,17 +17,15 @@ from typing import Any
 from helmr.errors import Moved, NotReady, Overloaded, Unavailable
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import Command
-from helmr_runtime.directory.bindings import Bindings, check_repeatable
 from helmr_runtime.directory.failover import Failover
-from helmr_runtime.directory.hosts import HostLocation, PoolHost, Slot, Spawner
-from helmr_runtime.directory.memory import MemoryBound
+from helmr_runtime.directory.holds import Holds, check_repeatable
+from helmr_runtime.directory.hosts import HostLocation, PoolHost, PoolPlan, Slot, Spawner
 from helmr_runtime.directory.placement import Placement
 from helmr_runtime.directory.pool import Pool
-from helmr_runtime.directory.reports import Reports
 from helmr_runtime.directory.resumption import Resumption
 from helmr_runtime.directory.timing import Limits, Tasks, sleep, within
-from helmr_runtime.directory.work_queue import Deliver, WorkQueue
-from helmr_runtime.ports import Host, HostReport, Ledger, Occupancy, Routed
+from helmr_runtime.directory.work import Deliver, WorkQueue
+from helmr_runtime.ports import Host, Ledger, Routed
 from helmr_runtime.rpc.calls import LEDGER, CallError
 
 logger = logging.getLogger(__name__)
@@ -52,22 +50,18 @@ class DirectoryActor:
         ledger: The ledger.
         port: The host of a name.
         spawner: How hosts come to be and end.
-        hosts: How many there are for all sessions.
-        sessions_per_host: Sessions whose code one of them may have at once.
-        catalog_hash: The code that hosts must have loaded.
+        plan: What hosts there are to be.
         deliver: Makes the command that delivers an ended token.
     """
 
     def __init__(
         self,
-        *,
         ledger: Ledger,
         port: Callable[[str], Host],
         spawner: Spawner,
+        plan: PoolPlan,
+        *,
         clock: Clock,
-        hosts: int,
-        sessions_per_host: int,
-        catalog_hash: str,
         limits: Limits | None = None,
         deliver: Deliver | None = None,
     ) -> None:
@@ -81,16 +75,7 @@ class DirectoryActor:
         self._failover = Failover(
             ledger, spawner=spawner, clock=clock, limits=limits, on_fenced=self._look
         )
-        self._pool = Pool(
-            spawner=spawner,
-            port=port,
-            events=self,
-            clock=clock,
-            limits=limits,
-            size=hosts,
-            room=sessions_per_host,
-            catalog_hash=catalog_hash,
-        )
+        self._pool = Pool(spawner, port, plan, clock=clock, limits=limits)
         self._work = WorkQueue(
             ledger,
             clock=clock,
@@ -100,34 +85,22 @@ class DirectoryActor:
             route=self.route,
             deliver=deliver,
         )
-        self._bindings = Bindings(
+        self._holds = Holds(
             self._pool,
             self._failover,
-            clock=clock,
-            limits=limits,
-            on_adopted=self._work.taken,
-            on_released=self._work.set_off,
-        )
-        self._placing = Placement(
-            self._pool,
+            self._work,
             clock=clock,
             limits=limits,
             on_free=self._look,
-            on_moved=self._bindings.verify,
-            on_unbound=self._bindings.unbind,
         )
-        self._bindings.placing = self._placing
-        self._reports = Reports(
-            self._pool, self._bindings, self._placing, self._failover, clock=clock, limits=limits
-        )
-        self._resumption = Resumption(self._work, self._bindings, self._placing, self._pool)
-        MemoryBound(self._pool, self._placing, self._tasks).watch()
+        self._placing = Placement(self._pool, clock=clock, limits=limits)
+        self._resumption = Resumption(self._work, self._holds, self._placing, self._pool)
 
     # --- life -------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Take over what an earlier directory left; serve when the ledger says what is held."""
-        await self._pool.start()
+        await self._pool.start(self._holds)
         self._tasks.start(self._begin())
 
     async def shutdown(self) -> Mapping[str, Any]:
@@ -136,26 +109,17 @@ class DirectoryActor:
         self._resumption.close()
         self._pool.close()
         await self._work.stop()
-        return {"unparked": await self._placing.park_all()}
+        return {"unparked": await self._holds.park_all()}
 
     async def stop(self) -> None:
         """End all background work. The hosts stay as they are."""
         self._is_closing = True
         await self._work.stop()
-        await self._placing.stop()
-        await self._bindings.stop()
-        await self._reports.stop()
+        await self._holds.stop()
         await self._failover.stop()
         await self._resumption.stop()
         await self._tasks.stop()
         await self._pool.stop()
-
-    async def set_catalog(self, catalog_hash: str) -> None:
-        """Require other code from now on: hosts with older code drain and are replaced."""
-        self._pool.catalog_hash = catalog_hash
-        for host in list(self._pool.hosts.values()):
-            if host.is_alive and host.code_hash != catalog_hash:
-                self._placing.drain(host)
 
     async def set_room(self, sessions_per_host: int, *, why: str | None) -> None:
         """Let each host for all sessions have the code of so many at once from now on; what executes goes on.
@@ -190,7 +154,7 @@ class DirectoryActor:
         for head in await self._failover.held():
             if head.holder not in self._pool.hosts:
                 gone.setdefault(head.holder, []).append(head.session_id)
-            elif self._bindings.is_free(head.session_id):
+            elif self._holds.is_free(head.session_id):
                 self._failover.start_one(head.session_id, head.epoch)
         for holder, session_ids in gone.items():
             place = HostLocation(holder)
@@ -217,7 +181,7 @@ class DirectoryActor:
 
     async def locate(self, session_id: str) -> str | None:
         """The name of the host that holds the session, if any; adopts nothing."""
-        slot = self._bindings.holder(session_id)
+        slot = self._holds.holder(session_id)
         return slot.host.name if slot is not None else None
 
     async def any_host(self) -> str:
@@ -268,64 +232,49 @@ class DirectoryActor:
 
     async def _try_route(self, session_id: str, command: Command) -> Routed | None:
         """The holder's decision, or an adopter's; None if the session moved meanwhile."""
-        slot = self._bindings.holder(session_id)
+        slot = self._holds.holder(session_id)
         if slot is None:
             return await self._adopt_to_decide(session_id, command)
         try:
             reply = await slot.host.port.command(session_id, command)
             return Routed(reply=reply, host=slot.host.name)
         except Moved:
-            await self._bindings.verify(slot)
+            await self._holds.verify(slot)
         except CallError as error:
-            self._bindings.lost(slot.host, error)
+            self._holds.lost(slot.host, error)
             check_repeatable(session_id, command, error)
         return None
 
     async def _adopt_to_decide(self, session_id: str, command: Command) -> Routed | None:
-        async with self._bindings.lock(session_id), AsyncExitStack() as turns:
-            if not self._bindings.can_adopt(session_id):
+        async with self._holds.lock(session_id), AsyncExitStack() as turns:
+            if not self._holds.can_adopt(session_id):
                 return None
 
             async def place() -> Slot:
-                slot = self._room_at_once(session_id)
-                if slot is not None:
-                    return slot
+                host = self._room_at_once(session_id)
+                if host is not None:
+                    return self._holds.reserve(session_id, host)
                 await turns.aclose()  # that of an earlier try
                 host = await turns.enter_async_context(self._placing.deciding())
-                return self._placing.slot_in(host, session_id, executes=False)
+                return self._holds.reserve(session_id, host, executes=False)
 
-            adoption = await self._bindings.adopt(session_id, command, place)
+            adoption = await self._holds.adopt(session_id, command, place)
         if adoption is None:
             return None
         slot, adopted = adoption
         host = None if adopted.released else slot.host.name
         return Routed(reply=adopted.reply or {}, host=host)
 
-    def _room_at_once(self, session_id: str) -> Slot | None:
+    def _room_at_once(self, session_id: str) -> PoolHost | None:
         """Room for the session's code, if none waits for it and it need not be alone."""
-        if self._bindings.needs_own_host(session_id) or self._resumption.some_wait:
+        if self._holds.needs_own_host(session_id) or self._resumption.some_wait:
             return None
-        return self._placing.slot(session_id)
+        return self._placing.host_with_room()
 
     def _look(self) -> None:
         """There may be room for a run that waits, or a run for room."""
         if not self._is_closing and self._ready.is_set():
             self._resumption.look_soon()
-
-    # --- what the pool tells ----------------------------------------------------------------------
-
-    def on_ready(self, host: PoolHost, found: Occupancy) -> None:
-        """A host has started, or an earlier directory left it behind."""
-        self._reports.found(host, found)
-        self._look()
-
-    def on_report(self, host: PoolHost, report: HostReport) -> None:
-        """A host says what became of its sessions."""
-        self._reports.report(host, report)
-
-    def on_crash(self, host: PoolHost, cause: str, *, is_attributed: bool) -> None:
-        """A host is dead."""
-        self._bindings.died(host, cause, is_attributed=is_attributed)
 
 
 def _shielded(work: Coroutine[Any, Any, Routed]) -> asyncio.Task[Routed]:

@@ -64,6 +64,21 @@ class HostLocation:
     pid: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolPlan:
+    """What a pool is to have.
+
+    Attributes:
+        hosts: How many there are for all sessions.
+        sessions_per_host: Sessions whose code one of them may have at once.
+        catalog_hash: The code that they must have loaded.
+    """
+
+    hosts: int
+    sessions_per_host: int
+    catalog_hash: str
+
+
 class Spawner(Protocol):
     """How hosts come to be and end; over Ray in a runtime, in-process in tests."""
 
@@ -149,6 +164,13 @@ class PoolHost:
     def free(self) -> int:
         """How many more it has room for."""
         return max(0, self.room - self.executing) if self.takes_sessions else 0
+
+    @property
+    def memory_times(self) -> float:
+        """How many times its bound it has allocated; 0 if either is not known."""
+        if self.memory_bytes is None or not self.memory_max_bytes:
+            return 0.0
+        return self.memory_bytes / self.memory_max_bytes
 
     def put(self, slot: Slot) -> None:
         """A slot is made in it."""

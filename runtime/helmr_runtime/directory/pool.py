@@ -11,16 +11,17 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from helmr.durations import spell
 from helmr.errors import HelmrError
+from helmr.sizes import spell_bytes
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import iso
-from helmr_runtime.directory.hosts import HostState, PoolHost, ProcessState, Slot, Spawner
+from helmr_runtime.directory.hosts import HostState, PoolHost, PoolPlan, ProcessState, Slot, Spawner
 from helmr_runtime.directory.timing import Limits, Tasks, sleep, within
-from helmr_runtime.directory.warnings import Warnings
 from helmr_runtime.ports import Host, HostReport, Occupancy
 from helmr_runtime.rpc.calls import OWN_HOST_PREFIX, ActorDied, ActorNotFound, CallError
 
@@ -28,12 +29,61 @@ logger = logging.getLogger(__name__)
 
 CRASHES_KEPT = 50
 
+END_AT = 1.5
+"""So many times its bound of memory, and a host is killed whatever it is at."""
+
+WARNINGS_KEPT = 50
+
+OF_A_HOST = ("blocked", "memory", "retire", "silent")
+"""Kinds that are over when the host is gone."""
+
+
+class Warnings:
+    """What is wrong with the pool, each until it is taken back: texts by key.
+
+    A key is a kind, or `kind:host` where each host may have its own.
+    """
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+
+    def show(self, key: str, text: str) -> None:
+        """Show it until its key is taken back; of too many the oldest go."""
+        if key not in self._texts:
+            logger.warning("%s", text)
+        self._texts[key] = text
+        while len(self._texts) > WARNINGS_KEPT:
+            self._texts.pop(next(iter(self._texts)))
+
+    def take_back(self, key: str) -> None:
+        """It is over; nothing if it was not shown."""
+        self._texts.pop(key, None)
+
+    def host_gone(self, name: str) -> None:
+        """Take back what is shown of a host."""
+        for kind in OF_A_HOST:
+            self.take_back(f"{kind}:{name}")
+
+    @property
+    def texts(self) -> list[str]:
+        """All of them, the oldest first."""
+        return list(self._texts.values())
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds that there are, sorted."""
+        return sorted({key.partition(":")[0] for key in self._texts})
+
 
 class PoolEvents(Protocol):
     """Whom the pool tells."""
 
     def on_ready(self, host: PoolHost, found: Occupancy) -> None:
         """A host has started, or was found by a new directory, with what it holds."""
+        ...
+
+    def on_draining(self, host: PoolHost) -> None:
+        """A host gets no more sessions, and is to have none soon."""
         ...
 
     def on_report(self, host: PoolHost, report: HostReport) -> None:
@@ -46,42 +96,34 @@ class PoolEvents(Protocol):
 
 
 class Pool:
-    """The hosts, by name.
+    """The hosts, by name: how they start, drain and end, and whether they live.
 
     Args:
-        size: How many are kept for all sessions.
-        room: Sessions whose code each of them may have at once.
-
-    Attributes:
-        on_memory: Called with a host that has said how much it has allocated; set by whoever bounds that.
+        spawner: How hosts come to be and end.
+        port: The host of a name.
+        plan: What the pool is to have.
     """
-
-    on_memory: Callable[[PoolHost], None]
 
     def __init__(
         self,
-        *,
         spawner: Spawner,
         port: Callable[[str], Host],
-        events: PoolEvents,
+        plan: PoolPlan,
+        *,
         clock: Clock,
         limits: Limits,
-        size: int,
-        room: int,
-        catalog_hash: str,
     ) -> None:
         self.hosts: dict[str, PoolHost] = {}
-        self.room = room
-        self.catalog_hash = catalog_hash
+        self.room = plan.sessions_per_host
+        self.catalog_hash = plan.catalog_hash
         self.warnings = Warnings()
         self.crashes: deque[dict[str, Any]] = deque(maxlen=CRASHES_KEPT)
         self.crashes_count = 0
         self._spawner = spawner
         self._port = port
-        self._events = events
         self._clock = clock
         self._limits = limits
-        self._size = size
+        self._size = plan.hosts
         self._tasks = Tasks()
         self._starting = 0
         self._failures = 0
@@ -92,8 +134,9 @@ class Pool:
 
     # --- life -----------------------------------------------------------------------------------
 
-    async def start(self) -> None:
-        """Take over the hosts there are, start those that lack, and watch all of them."""
+    async def start(self, events: PoolEvents) -> None:
+        """Take over the hosts there are, start those that lack, and watch all of them; `events` hears of them."""
+        self._events = events
         await self._take_over()
         self._is_known = True
         self._tasks.start(self._ping_forever())
@@ -220,6 +263,10 @@ class Pool:
         host.tasks.append(self._tasks.start(self._watch(host)))
         self._entered.set()
         self._events.on_ready(host, found)
+        if found.retiring is not None:
+            self._retire(host, found.retiring)
+        elif host.code_hash != self.catalog_hash:
+            self.drain(host)
 
     async def _discard(self, host: PoolHost) -> None:
         """End a host that has never been ready."""
@@ -254,6 +301,38 @@ class Pool:
                 self.end_soon(host, "empty")
 
     # --- end ------------------------------------------------------------------------------------
+
+    def _retire(self, host: PoolHost, reason: str) -> None:
+        self.warnings.show(f"retire:{host.name}", f"{host.name} retires: {reason}")
+        self.drain(host)
+
+    def drain(self, host: PoolHost) -> None:
+        """Take a host out: what waits in it is parked, a new one starts, and it is ended when it is empty."""
+        if host.is_draining or not host.is_alive:
+            return
+        host.is_draining = True
+        self.fill()
+        self._events.on_draining(host)
+        self.end_if_empty(host)
+        self._tasks.start(self._end_in_time(host))
+
+    def end_if_empty(self, host: PoolHost) -> None:
+        """Kill a host, in the background, that drains or is there for one session, if it has none any more."""
+        is_over = host.is_draining or host.is_exclusive
+        if is_over and not host.slots and host.state is HostState.READY:
+            self.end_soon(host, "drained")
+
+    async def _end_in_time(self, host: PoolHost) -> None:
+        """What still executes in a host that drains has had its time.
+
+        No session is to blame for that, unless it is the memory for which the host makes way.
+        """
+        patience_s = self._limits.retire_s
+        with suppress(HelmrError, TimeoutError):
+            patience_s = await within(self._clock, self._limits.who_s, host.port.longest_s())
+        await sleep(self._clock, max(self._limits.retire_min_s, patience_s))
+        if host.is_alive:
+            await self.end(host, "retired", is_attributed=host.makes_way)
 
     def end_soon(self, host: PoolHost, cause: str) -> None:
         """Kill a host that holds nothing any more, in the background."""
@@ -313,6 +392,8 @@ class Pool:
                 await sleep(self._clock, self._limits.retry_s)
                 continue
             known = report.version
+            if report.retiring is not None and not host.is_draining:
+                self._retire(host, report.retiring)
             self._events.on_report(host, report)
 
     async def _ping_forever(self) -> None:
@@ -355,7 +436,7 @@ class Pool:
             self.warnings.show(
                 blocked, f"{host.name}: the loop of all async steps is held by {pulse.blocked}"
             )
-        self.on_memory(host)
+        self._bound_memory(host)
 
     async def _look(self, host: PoolHost, silent_s: float) -> None:
         """Decide about a host that has not answered."""
@@ -373,6 +454,38 @@ class Pool:
             self.warnings.show(
                 f"silent:{host.name}", f"{host.name} has not answered for {spell(silent_s)}"
             )
+
+    # --- memory ---------------------------------------------------------------------------------
+    # Only the end of a process gives back what has leaked. A host over its bound makes way in peace, one at a time on
+    # a node: a new one starts first, then it takes nothing new, what waits in it is parked, what executes gets the
+    # time of its steps. One that goes on growing is killed at once, before the machine runs out of memory; what
+    # executed then is suspect, as in any crash.
+
+    def _bound_memory(self, host: PoolHost) -> None:
+        """Do what the memory asks for that a host has just told."""
+        if not host.is_alive or host.last_words is not None:
+            return
+        times = host.memory_times
+        if times > END_AT:
+            host.makes_way = True
+            self._tasks.start(self.end(host, _of_memory(host), is_attributed=True))
+        elif times > 1.0 and self._may_make_way(host):
+            host.makes_way = True
+            self._tasks.start(self._replace(host))
+
+    def _may_make_way(self, host: PoolHost) -> bool:
+        """It is not on its way out, and no host of its node is making way for its memory."""
+        return not host.is_draining and not any(
+            one.makes_way and one.node == host.node for one in self.hosts.values() if one.is_alive
+        )
+
+    async def _replace(self, host: PoolHost) -> None:
+        """Start another host, and drain this one when that is there."""
+        self.warnings.show(f"memory:{host.name}", f"{host.name} makes way: {_of_memory(host)}")
+        if host.is_exclusive or await self.start_another():
+            self.drain(host)
+        else:
+            host.makes_way = False  # it is tried again when it next says what it has
 
     def to_json(self) -> dict[str, Any]:
         """For `status`."""
@@ -394,3 +507,8 @@ class Pool:
             "states": self.warnings.kinds,
             "host_list": [host.to_json() for host in hosts],
         }
+
+
+def _of_memory(host: PoolHost) -> str:
+    taken, bound = host.memory_bytes or 0, host.memory_max_bytes or 0
+    return f"it has {spell_bytes(taken)} of memory and may have {spell_bytes(bound)}"

@@ -14,12 +14,12 @@ from typing import Any
 from helmr.errors import HelmrError, Overloaded, Unavailable
 from helmr_runtime.core.commands import Resume
 from helmr_runtime.core.entries import RUNTIME
-from helmr_runtime.directory.bindings import Bindings
+from helmr_runtime.directory.holds import Holds
 from helmr_runtime.directory.hosts import Slot
 from helmr_runtime.directory.placement import Placement
 from helmr_runtime.directory.pool import Pool
 from helmr_runtime.directory.timing import Tasks
-from helmr_runtime.directory.work_queue import WorkQueue
+from helmr_runtime.directory.work import WorkQueue
 
 RESUMES_PER_HOST = 16
 """Adoptions from the queue under way at once, for each host. A host takes them up at its pace (`session/pace.py`); more
@@ -34,14 +34,14 @@ class Resumption:
 
     Args:
         work: Which wait.
-        bindings: Who holds what, and how a session is adopted.
+        holds: Who holds what, and how a session is adopted.
         placing: Where there is room.
         pool: Starts hosts for one session.
     """
 
-    def __init__(self, work: WorkQueue, bindings: Bindings, placing: Placement, pool: Pool) -> None:
+    def __init__(self, work: WorkQueue, holds: Holds, placing: Placement, pool: Pool) -> None:
         self._work = work
-        self._bindings = bindings
+        self._holds = holds
         self._placing = placing
         self._pool = pool
         self._resuming: set[str] = set()
@@ -68,9 +68,9 @@ class Resumption:
     def _waiting(self, *, alone: bool = False) -> Iterator[str]:
         """Sessions that wait for room, oldest first: among others, or in a host of their own."""
         for session_id in self._work.due():
-            if session_id in self._resuming or not self._bindings.is_free(session_id):
+            if session_id in self._resuming or not self._holds.is_free(session_id):
                 continue
-            if self._bindings.needs_own_host(session_id) is alone:
+            if self._holds.needs_own_host(session_id) is alone:
                 yield session_id
 
     def look_soon(self) -> None:
@@ -84,20 +84,22 @@ class Resumption:
         self._is_due = False
         if self._is_closed:
             return
-        if self._bindings.some_need_own_host:
+        if self._holds.some_need_own_host:
             for session_id in list(islice(self._waiting(alone=True), OWN_HOSTS_MAX)):
                 self._resume_alone(session_id)
         hosts = len(list(self._pool.shared()))
         more = max(0, RESUMES_PER_HOST * max(1, hosts) - len(self._resuming))
         lacking = 0
         for session_id in list(islice(self._waiting(), more)):
-            slot = self._placing.slot(session_id)
-            if slot is not None:
+            host = self._placing.host_with_room()
+            if host is not None:
+                slot = self._holds.reserve(session_id, host)
                 self._resume_soon(session_id, self._resume_in(slot))
             else:
                 lacking += 1
         if lacking:
-            self._placing.make_room(lacking)
+            for slot in self._placing.making_room(lacking):
+                self._holds.evict(slot)
 
     def _resume_soon(self, session_id: str, work: Coroutine[Any, Any, None]) -> None:
         self._resuming.add(session_id)
@@ -116,8 +118,8 @@ class Resumption:
         if len(hosts) + self._alone_count < OWN_HOSTS_MAX:
             self._alone_count += 1
             self._resume_soon(session_id, self._resume_in_own(session_id))
-        else:
-            self._placing.end_longest_waiting(hosts)
+        elif (slot := self._placing.ending_own_host(hosts)) is not None:
+            self._holds.evict(slot)
 
     async def _resume_in_own(self, session_id: str) -> None:
         try:
@@ -127,7 +129,7 @@ class Resumption:
         if host is None:
             self._work.failed(session_id, Unavailable(f"no host for {session_id} alone"))
             return
-        await self._resume_in(self._placing.slot_in(host, session_id))
+        await self._resume_in(self._holds.reserve(session_id, host))
 
     async def _resume_in(self, slot: Slot) -> None:
         """Adopt a queued session in a reserved slot."""
@@ -138,20 +140,20 @@ class Resumption:
             if reserved:
                 return reserved.pop()
             # It may be its very crash that makes it go on alone.
-            is_alone = self._bindings.needs_own_host(session_id)
-            found = None if is_alone else self._placing.slot(session_id)
-            if found is None:
+            is_alone = self._holds.needs_own_host(session_id)
+            host = None if is_alone else self._placing.host_with_room()
+            if host is None:
                 raise Overloaded(f"{session_id}: no host has room", retry_after_s=1.0)
-            return found
+            return self._holds.reserve(session_id, host)
 
-        async with self._bindings.lock(session_id):
-            if slot.is_over or not self._bindings.can_adopt(session_id):
-                self._placing.give_back(slot)
+        async with self._holds.lock(session_id):
+            if slot.is_over or not self._holds.can_adopt(session_id):
+                self._holds.give_back(slot)
                 return
             family = self._work.family_of(session_id)
             trace = self._work.trace_of(session_id)
             resume = Resume(principal=RUNTIME, trace=trace, family=family)
             try:
-                await self._bindings.adopt(session_id, resume, place)
+                await self._holds.adopt(session_id, resume, place)
             except HelmrError as error:
                 self._work.failed(session_id, error)

@@ -8,9 +8,9 @@ from functools import partial
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.directory.actor import DirectoryActor
-from helmr_runtime.directory.delivery import delivery
-from helmr_runtime.directory.hosts import Spawner
+from helmr_runtime.directory.hosts import PoolPlan, Spawner
 from helmr_runtime.directory.timing import Limits
+from helmr_runtime.directory.work import delivery
 from helmr_runtime.host_status import StatusFile
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc.calls import OWN_HOST_PREFIX, Calls, host_of, ledger_of
@@ -24,14 +24,17 @@ STATUS_SLOTS_SPARE = 64
 def make_directory(calls: Calls, spec: RuntimeSpec, spawner: Spawner) -> DirectoryActor:
     """A directory, to be started."""
     ledger = ledger_of(calls)
-    return DirectoryActor(
-        ledger=ledger,
-        port=lambda name: host_of(calls, name),
-        spawner=spawner,
-        clock=SystemClock(),
+    plan = PoolPlan(
         hosts=spec.hosts,
         sessions_per_host=spec.sessions_per_host,
         catalog_hash=spec.catalog_hash,
+    )
+    return DirectoryActor(
+        ledger,
+        partial(host_of, calls),
+        spawner,
+        plan,
+        clock=SystemClock(),
         limits=Limits(linger_s=spec.linger_s),
         deliver=partial(delivery, ledger),
     )

@@ -2,7 +2,7 @@
 
 Each is a few milliseconds of a processor, and what is under way at once takes turns on one loop, so a caller's send
 that needs ten turns waits ten times for all of them. Where nobody calls, many at once share commits; beside a caller,
-each family of sessions (`directory/fair_queue.py`) has one at a time, which does nearly as much. A turn lasts until the
+each family of sessions (`directory/work.py`) has one at a time, which does nearly as much. A turn lasts until the
 session's code waits again, or for as long as a quick one takes.
 """
 

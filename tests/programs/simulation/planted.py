@@ -23,7 +23,7 @@ from helmr_runtime.core.entries import Draft, Entry, EntryKind
 from helmr_runtime.core.notices import Outbox, Position
 from helmr_runtime.core.requests import WaitRequest
 from helmr_runtime.core.run import Run
-from helmr_runtime.directory import suspects
+from helmr_runtime.directory import failover
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.failover import Failover
 from helmr_runtime.http.generations import Generations
@@ -140,7 +140,7 @@ def _earlier_term() -> AbstractContextManager[object]:
 
 def _suspects_together() -> AbstractContextManager[object]:
     """A session that was suspect of two crashes goes on beside others."""
-    return mock.patch.object(suspects, "ALONE_AFTER", 1_000_000)
+    return mock.patch.object(failover, "ALONE_AFTER", 1_000_000)
 
 
 def _not_reconciled() -> AbstractContextManager[object]:

@@ -17,8 +17,9 @@ from helmr.ids import new_id
 from helmr_runtime import host_status
 from helmr_runtime.core.entries import RUNTIME, Entry
 from helmr_runtime.directory.actor import DirectoryActor
-from helmr_runtime.directory.delivery import delivery
+from helmr_runtime.directory.hosts import PoolPlan
 from helmr_runtime.directory.timing import Limits
+from helmr_runtime.directory.work import delivery
 from helmr_runtime.faults import Point
 from helmr_runtime.host_status import StatusFile
 from helmr_runtime.ledger.memory import TEST_RING
@@ -183,13 +184,11 @@ class World:
         async def boot() -> None:
             ledger = ledger_of(self.calls)
             self.directory = directory = DirectoryActor(
-                ledger=ledger,
-                port=lambda name: host_of(self.calls, name),
-                spawner=SimulatedSpawner(self),
+                ledger,
+                lambda name: host_of(self.calls, name),
+                SimulatedSpawner(self),
+                PoolPlan(hosts=HOSTS, sessions_per_host=ROOM, catalog_hash=tasks.CODE_HASH),
                 clock=self.clock,
-                hosts=HOSTS,
-                sessions_per_host=ROOM,
-                catalog_hash=tasks.CODE_HASH,
                 limits=LIMITS,
                 deliver=partial(delivery, ledger),
             )

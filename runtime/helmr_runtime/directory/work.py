@@ -1,4 +1,4 @@
-"""What the ledger wants the directory to see to: runs to resume and tokens to deliver.
+"""What the ledger wants the directory to see to, in a fair order: runs to resume, ends of tokens to deliver.
 
 One call stays pending on the ledger, which tells what has changed on its list since the version that was told before.
 An item leaves the list when a commit clears it, not when somebody has looked at it; a directory that starts is told all
@@ -16,8 +16,8 @@ from typing import Any
 
 from helmr.errors import HelmrError
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.commands import Command
-from helmr_runtime.directory.fair_queue import FairQueue
+from helmr_runtime.core.commands import CancelSession, Command, TokenEnded
+from helmr_runtime.core.entries import RUNTIME, Principal, from_iso
 from helmr_runtime.directory.timing import Limits, Tasks, sleep
 from helmr_runtime.ports import ANEW, Ledger, WorkChanges, WorkItem
 
@@ -41,6 +41,83 @@ Deliver = Callable[[WorkItem], Awaitable[Command | None]]
 """Makes the command that delivers an ended token, None if there is nothing to deliver any more."""
 
 
+class FairQueue:
+    """Items by key, in an order that is fair between families of sessions.
+
+    A family is a session that no task started, with all that descend from it. Each family's work keeps its order;
+    between families it goes round, so that one that brings thousands of items holds no other up by more than its share.
+    Sessions without children are families of one: among themselves they come in the order of asking.
+    """
+
+    def __init__(self) -> None:
+        self._items: dict[str, WorkItem] = {}
+        self._families: dict[str, dict[str, None]] = {}
+        """The keys of each family; the family whose turn is next comes first."""
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._items
+
+    def get(self, key: str) -> WorkItem | None:
+        """The item of that key."""
+        return self._items.get(key)
+
+    def items(self) -> Iterator[WorkItem]:
+        """All of them, the first added first."""
+        return iter(self._items.values())
+
+    @property
+    def last(self) -> WorkItem | None:
+        """The one that was added last."""
+        return next(reversed(self._items.values()), None)
+
+    def add(self, item: WorkItem) -> None:
+        """Put it behind those of its family; one that is here already keeps its place."""
+        self._items[item.key] = item
+        self._families.setdefault(_family(item), {})[item.key] = None
+
+    def pop(self, key: str) -> None:
+        """Take an item off; it was its family's turn."""
+        item = self._items.pop(key, None)
+        if item is None:
+            return
+        family = _family(item)
+        keys = self._families.pop(family)
+        del keys[key]
+        if keys:
+            self._families[family] = keys
+
+    def clear(self) -> None:
+        """Take all of them off."""
+        self._items.clear()
+        self._families.clear()
+
+    def sort(self) -> None:
+        """Put the longest waiting first."""
+        items = sorted(self._items.values(), key=lambda item: item.queued_at)
+        self.clear()
+        for item in items:
+            self.add(item)
+
+    def __iter__(self) -> Iterator[str]:
+        """Keys, one of each family in each round. Not to be changed meanwhile."""
+        rounds = [iter(keys) for keys in self._families.values()]
+        while rounds:
+            going_on = []
+            for keys in rounds:
+                key = next(keys, None)
+                if key is not None:
+                    yield key
+                    going_on.append(keys)
+            rounds = going_on
+
+
+def _family(item: WorkItem) -> str:
+    return item.family or item.session_id
+
+
 @dataclass(slots=True)
 class _Failing:
     count: int
@@ -48,7 +125,7 @@ class _Failing:
 
 
 class WorkQueue:
-    """The ledger's work, fair between families of sessions (`fair_queue`), of each the oldest first.
+    """The ledger's work, fair between families of sessions (`FairQueue`), of each the oldest first.
 
     Args:
         on_change: Called when there may be something to do: a new list, or a pause that is over.
@@ -225,3 +302,31 @@ class WorkQueue:
             self._deliveries.pop(key)
         self._delivering.discard(key)
         self._dispatch()
+
+
+async def delivery(ledger: Ledger, item: WorkItem) -> Command | None:
+    """The command that tells a wait how its token or child ended, or ends a child (S-40, S-91); None if nothing is left
+    to tell.
+    """
+    assert item.token_id is not None
+    end = item.end if item.end is not None else await ledger.token_end(item.token_id)
+    if end is None:
+        return None
+    ended_by = Principal.from_json(end["ended_by"])
+    if item.kind == "end":
+        reason = end.get("reason", "parent_cancelled")
+        return CancelSession(principal=ended_by, reason=reason, family=item.family)
+    assert item.wait_id is not None
+    return TokenEnded(
+        principal=RUNTIME,
+        trace=item.trace,
+        family=item.family,
+        wait_id=item.wait_id,
+        token_id=item.token_id,
+        status=end["status"],
+        data=end.get("data"),
+        ended_at=from_iso(end["ended_at"]),
+        ended_by=ended_by,
+        mode=end.get("mode"),
+        batch_id=end.get("batch_id"),
+    )

@@ -1,0 +1,557 @@
+"""Who holds what: one table of sessions and the slots that hold them, and every way in which that changes.
+
+Keeps: a session has one holder at a time and is adopted under its own lock (single flight); a session whose last holder
+is not fenced yet is adopted by none; what a host says it holds goes before what was believed of it.
+
+A slot is reserved, adopts its session, holds it, releases it, and is given back. A session that only waits lingers in
+its slot until its time is over or others need the room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
+from weakref import WeakValueDictionary
+
+from helmr.errors import HelmrError, Moved, NotReady, OutcomeUnknown, Unavailable
+from helmr_runtime.clock import Clock
+from helmr_runtime.core.commands import Command, Deadline, Resume, TokenEnded
+from helmr_runtime.directory.failover import Failover
+from helmr_runtime.directory.hosts import PoolHost, Slot, Stage
+from helmr_runtime.directory.pool import Pool
+from helmr_runtime.directory.timing import Limits, Tasks, sleep
+from helmr_runtime.directory.work import WorkQueue
+from helmr_runtime.faults import Point, reach
+from helmr_runtime.ports import (
+    Adopted,
+    Busy,
+    HostReport,
+    Lease,
+    Occupancy,
+    SlotReport,
+    SlotState,
+)
+from helmr_runtime.rpc.calls import ActorDied, ActorNotFound, CallError
+
+logger = logging.getLogger(__name__)
+
+ISOLATED_MAX = 10_000
+"""Sessions remembered as isolated; when there are more, all are forgotten and found out again."""
+
+UNREACHABLE_TRIES = 8
+"""How often a host that gave no answer to an adoption is asked whether it holds the session, before it is ended."""
+
+ADOPT_TRIES_MAX = 6
+"""Slots that are tried for one adoption; the host of each but the last died or drained over it."""
+
+
+class Holds:
+    """Sessions and the slots that hold them. Hears from the pool what hosts say (`PoolEvents`).
+
+    Args:
+        pool: The hosts.
+        failover: Fences the sessions of a holder that is gone.
+        work: Hears of each session that is adopted, or is given up with work left to do.
+        on_free: Called when there may be room, or a session to adopt; it looks later, when its caller is done.
+
+    Attributes:
+        isolated: Sessions whose code runs only in a host of their own.
+        is_closing: What reaches a wait is parked at once.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        failover: Failover,
+        work: WorkQueue,
+        *,
+        clock: Clock,
+        limits: Limits,
+        on_free: Callable[[], None],
+    ) -> None:
+        self.isolated: set[str] = set()
+        self.is_closing = False
+        self._holders: dict[str, Slot] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._pool = pool
+        self._failover = failover
+        self._work = work
+        self._clock = clock
+        self._limits = limits
+        self._on_free = on_free
+        self._tasks = Tasks()
+
+    async def stop(self) -> None:
+        """End what runs in the background."""
+        for slot in self._pool.slots():
+            _disarm(slot)
+        await self._tasks.stop()
+
+    # --- looking ----------------------------------------------------------------------------------
+
+    def holder(self, session_id: str) -> Slot | None:
+        """The slot that holds the session and can be asked."""
+        slot = self._holders.get(session_id)
+        asked = (Stage.HOLDING, Stage.RELEASING)
+        return slot if slot is not None and slot.stage in asked else None
+
+    def is_free(self, session_id: str) -> bool:
+        """Nobody holds, adopts or fences the session."""
+        if not self.can_adopt(session_id):
+            return False
+        lock = self._locks.get(session_id)
+        return lock is None or not lock.locked()
+
+    def can_adopt(self, session_id: str) -> bool:
+        """Nobody holds or fences the session; for whoever has its lock."""
+        return session_id not in self._holders and session_id not in self._failover
+
+    def lock(self, session_id: str) -> asyncio.Lock:
+        """The lock under which a session is adopted."""
+        lock = self._locks.get(session_id)
+        if lock is None:
+            lock = self._locks[session_id] = asyncio.Lock()
+        return lock
+
+    def needs_own_host(self, session_id: str) -> bool:
+        """Its code runs in no host with others: its task is isolated, or two hosts have died with it."""
+        return any(session_id in some for some in self._apart())
+
+    @property
+    def some_need_own_host(self) -> bool:
+        """There are such sessions, waiting for room or not."""
+        return any(self._apart())
+
+    def _apart(self) -> tuple[set[str], ...]:
+        suspects = self._failover.suspects
+        return self.isolated, suspects.alone, suspects.apart
+
+    # --- adopting ---------------------------------------------------------------------------------
+
+    async def adopt(
+        self, session_id: str, command: Command, place: Callable[[], Awaitable[Slot]]
+    ) -> tuple[Slot, Adopted] | None:
+        """Bind the session to a slot that `place` gives; the caller has the session's lock.
+
+        A host that dies over it is fenced here, and another one tried. None: the session is held, and what became of
+        the command is not known; it is to be sent to the holder again.
+
+        Raises:
+            OutcomeUnknown: It died over a command that can't be repeated.
+            Unavailable: None of the hosts tried could adopt it.
+            HelmrError: What the command or the ledger says.
+        """
+        for _ in range(ADOPT_TRIES_MAX):
+            slot = await place()
+            self._bind(slot)
+            crash = self._failover.crashes.get(session_id)
+            try:
+                reach(Point.DIRECTORY_BEFORE_ADOPT)
+                adopted = await slot.host.port.adopt(
+                    session_id,
+                    command=command,
+                    crash=crash,
+                    catalog_hash=self._pool.catalog_hash,
+                    executes=slot.executes,
+                    term=self._failover.term,
+                )
+                reach(Point.DIRECTORY_ADOPTED)
+            except CallError as error:
+                if not isinstance(error, ActorNotFound):
+                    self._failover.may_have_told(session_id, crash)
+                await self._lost_while_adopting(slot, error)
+                check_repeatable(session_id, command, error)
+                if session_id in self._holders:
+                    return None
+            except HelmrError as error:
+                if not await self._settle_failed(slot, error):
+                    raise
+            else:
+                self._adopted(slot, adopted, command.trace)
+                return slot, adopted
+        raise Unavailable(f"{session_id} could not be adopted", retry_after_s=1.0)
+
+    def _adopted(self, slot: Slot, adopted: Adopted, trace: str | None) -> None:
+        if adopted.wants_own_host:
+            if len(self.isolated) >= ISOLATED_MAX:
+                self.isolated.clear()
+            self.isolated.add(slot.session_id)
+        if adopted.released:
+            self._failover.crashes.pop(slot.session_id, None)
+            self._let_go(slot)
+            self._work.set_off(slot.session_id, trace)
+        else:
+            self._hold(slot, adopted.epoch)
+
+    async def _settle_failed(self, slot: Slot, error: HelmrError) -> bool:
+        """An adoption raised: learn whether the host holds the session.
+
+        Returns:
+            True if another host should be tried: this one has other code, or takes nothing new.
+        """
+        host, session_id = slot.host, slot.session_id
+        if isinstance(error, NotReady) and "code_hash" in error.facts:
+            host.code_hash = str(error.facts["code_hash"])
+            self._let_go(slot)
+            self._pool.drain(host)
+            return True
+        try:
+            lease = await host.port.lease(session_id)
+        except CallError as lost:
+            await self._lost_while_adopting(slot, lost)
+            return False
+        if lease is not None:
+            self._hold_for_now(slot, lease.epoch)
+            return False
+        self._let_go(slot)
+        if isinstance(error, Moved | Unavailable):
+            self._failover.start_not_held(session_id, host.name)
+        if not isinstance(error, Moved):
+            return False
+        await self._failover.fenced(session_id)
+        return True
+
+    async def _lost_while_adopting(self, slot: Slot, error: CallError) -> None:
+        """An adoption got no answer: returns when its host is dead and fenced, or has said whether it holds the
+        session.
+        """
+        host, lease, has_answered = slot.host, None, False
+        self.lost(host, error)
+        for _ in range(UNREACHABLE_TRIES):
+            if not host.is_alive:
+                break
+            await sleep(self._clock, self._limits.retry_s)
+            with suppress(CallError):
+                lease = await host.port.lease(slot.session_id)
+                has_answered = True
+                if lease is None or slot.executes:
+                    break
+        if host.is_alive and lease is not None:
+            self._hold_for_now(slot, lease.epoch)
+        elif host.is_alive and has_answered:
+            self._let_go(slot)
+            self._failover.start_not_held(slot.session_id, host.name)
+        elif host.is_alive:
+            await self._pool.end(host, "unreachable while it adopted", is_attributed=False)
+        if not host.is_alive:
+            self._unbind(slot)  # it may have died before the slot was made in it
+        await self._failover.fenced(slot.session_id)
+
+    def _hold(self, slot: Slot, epoch: int) -> None:
+        """The adoption succeeded."""
+        if slot.stage is Stage.GONE:
+            return
+        self._failover.crashes.pop(slot.session_id, None)
+        self._work.taken(slot.session_id)
+        slot.epoch = epoch
+        slot.become(Stage.HOLDING, self._clock.now())
+        if slot.report is not None and slot.report.epoch == epoch:
+            self._take(slot, slot.report)
+
+    def _hold_for_now(self, slot: Slot, epoch: int) -> None:
+        """The host holds a session that it was to decide about and give up, and has not told what became of that."""
+        self._hold(slot, epoch)
+        if not slot.executes:
+            self._release_soon(slot, "decided")
+
+    # --- what hosts say -----------------------------------------------------------------------------
+
+    async def verify(self, slot: Slot) -> None:
+        """A host may not hold what we think: ask it."""
+        if not slot.is_holding:
+            return
+        try:
+            lease = await slot.host.port.lease(slot.session_id)
+        except CallError as error:
+            self.lost(slot.host, error)
+            if slot.is_holding:
+                self._arm(slot, self._limits.retry_s * 4)
+            return
+        if self.holder(slot.session_id) is not slot:
+            return
+        if lease is not None:
+            slot.epoch = lease.epoch
+            return
+        epoch = slot.epoch
+        self._let_go(slot)
+        if epoch is not None:
+            self._failover.start_one(slot.session_id, epoch)
+
+    def _claim(self, host: PoolHost, lease: Lease) -> None:
+        """A host holds a session that this directory did not give it; it has it from now on, unless another does."""
+        if lease.session_id in self._holders:
+            # One of both is at an old epoch, and the ledger knows which: it refuses what that one writes.
+            logger.warning("%s is held twice, by %s too", lease.session_id, host.name)
+            self._tasks.start(self._drop(host, lease.session_id))
+            return
+        slot = self.reserve(lease.session_id, host)
+        self._bind(slot)
+        self._hold(slot, lease.epoch)
+
+    @staticmethod
+    async def _drop(host: PoolHost, session_id: str) -> None:
+        with suppress(HelmrError):
+            await host.port.release(session_id, "held twice")
+
+    def _note(self, slot: Slot, report: SlotReport) -> None:
+        """A host says what the session of that slot does."""
+        slot.report = report
+        self._take(slot, report)
+
+    def _take(self, slot: Slot, report: SlotReport) -> None:
+        if report.state in (SlotState.LOST, SlotState.GONE):
+            if slot.stage in (Stage.HOLDING, Stage.RELEASING):
+                self._lose_session(slot, report)
+            if report.state is SlotState.GONE and slot.stage is Stage.ENDING:
+                self.give_back(slot)  # that it was lost may not have been told before
+        elif slot.stage is not Stage.HOLDING:
+            return
+        elif report.state is SlotState.PARKABLE:
+            self._failover.suspects.is_settled(slot.session_id)
+            self._parkable(slot)
+        elif slot.parkable_at is not None:
+            slot.parkable_at = None
+            _disarm(slot)
+
+    def _lose_session(self, slot: Slot, report: SlotReport) -> None:
+        """The host lost the session and ends its code; the slot is free when it says so."""
+        logger.info("%s lost %s: %s", slot.host.name, slot.session_id, report.detail)
+        self._unbind(slot)
+        slot.become(Stage.ENDING, self._clock.now())
+        self._failover.start_one(slot.session_id, report.epoch)
+
+    # --- a slot, from its reservation to its end ------------------------------------------------------
+
+    def reserve(self, session_id: str, host: PoolHost, *, executes: bool = True) -> Slot:
+        """A slot in that host, for this session alone until it is bound or given back.
+
+        Args:
+            executes: Its code is to run there; if not, a command is decided and the session given up at once.
+        """
+        slot = Slot(host, session_id, Stage.RESERVED, self._clock.now(), executes=executes)
+        host.put(slot)
+        return slot
+
+    def give_back(self, slot: Slot) -> None:
+        """A slot is empty; its host, if it drains, may have none any more."""
+        if slot.stage is Stage.GONE:
+            return
+        slot.become(Stage.GONE, self._clock.now())
+        _disarm(slot)
+        slot.host.drop(slot)
+        self._pool.end_if_empty(slot.host)
+        self._on_free()
+
+    def _bind(self, slot: Slot) -> None:
+        slot.become(Stage.ADOPTING, self._clock.now())
+        self._holders[slot.session_id] = slot
+
+    def _unbind(self, slot: Slot) -> None:
+        """The slot holds its session no more.
+
+        The session may be one that waits for room, and was passed over as held until now: the ledger's list can name it
+        before the answer to its release is here.
+        """
+        if self._holders.get(slot.session_id) is slot:
+            del self._holders[slot.session_id]
+        slot.parkable_at = None
+        _disarm(slot)
+        self._on_free()
+
+    def _let_go(self, slot: Slot) -> None:
+        """The slot holds its session no more, and is empty."""
+        self._unbind(slot)
+        self.give_back(slot)
+
+    # --- parking ----------------------------------------------------------------------------------
+
+    async def _release(self, slot: Slot, reason: str) -> bool:
+        """Ask a host for a session; true if it is parked, and its slot given back."""
+        if not slot.is_holding:
+            return False
+        slot.become(Stage.RELEASING, self._clock.now())
+        known = slot.report
+        try:
+            reply = await slot.host.port.release(slot.session_id, reason)
+        except Moved:
+            self._still_holds(slot)
+            await self.verify(slot)
+            return False
+        except CallError as error:
+            if isinstance(error, ActorDied):
+                self._pool.fence(slot.host, error.cause)
+            else:
+                self._still_holds(slot)
+                self._arm(slot, self._limits.retry_s * 4)
+            return False
+        except HelmrError as error:
+            logger.info("%s can't park %s now: %s", slot.host.name, slot.session_id, error)
+            self._still_holds(slot)
+            self._arm(slot, self._limits.retry_s * 4)
+            return False
+        if slot.is_over:
+            return False  # its host died meanwhile
+        if isinstance(reply, Busy):
+            self._still_holds(slot)
+            said = slot.report
+            if said is not known and said is not None and said.state is SlotState.PARKABLE:
+                self._parkable(slot)  # it was said while the host was asked, and is not said again
+            else:
+                self._arm(slot, self._limits.linger_s)
+            return False
+        self._let_go(slot)
+        return True
+
+    def _still_holds(self, slot: Slot) -> None:
+        if slot.stage is Stage.RELEASING:
+            slot.become(Stage.HOLDING, self._clock.now())
+            slot.parkable_at = None
+
+    def _parkable(self, slot: Slot) -> None:
+        """A session can be parked: at once from a host that drains, else when its time is over."""
+        slot.parkable_at = self._clock.now()
+        if slot.host.is_draining or self.is_closing:
+            self._release_soon(slot, self._reason(slot))
+            return
+        self._arm(slot, self._limits.linger_s)
+        self._on_free()
+
+    def _reason(self, slot: Slot) -> str:
+        if self.is_closing:
+            return "shutdown"
+        return "drain" if slot.host.is_draining else "linger"
+
+    def evict(self, slot: Slot) -> None:
+        """Park a session that only waits: others need its room."""
+        slot.parkable_at = None  # it is asked once
+        self._release_soon(slot, "evict")
+
+    def _arm(self, slot: Slot, delay_s: float) -> None:
+        """Release the slot's session after that time, if it can be parked then."""
+        _disarm(slot)
+        slot.linger = self._clock.call_at(
+            self._clock.now() + timedelta(seconds=delay_s), lambda: self._linger_over(slot)
+        )
+
+    def _linger_over(self, slot: Slot) -> None:
+        slot.linger = None
+        self._release_soon(slot, self._reason(slot))
+
+    def _release_soon(self, slot: Slot, reason: str) -> None:
+        """`_release`, in the background."""
+
+        async def release() -> None:
+            await self._release(slot, reason)
+
+        self._tasks.start(release())
+
+    async def park_all(self) -> list[str]:
+        """Park every session that reaches a wait in time; returns those that did not."""
+        self.is_closing = True
+        deadline = self._clock.now() + timedelta(seconds=self._limits.shutdown_s)
+        while self._clock.now() < deadline:
+            holding = [slot for slot in self._pool.slots() if slot.stage is not Stage.ENDING]
+            if not holding:
+                return []
+            await asyncio.gather(*(self._release(slot, "shutdown") for slot in holding))
+            if any(slot.stage is not Stage.ENDING for slot in self._pool.slots()):
+                await sleep(self._clock, self._limits.retry_s)
+        return [slot.session_id for slot in self._pool.slots()]
+
+    # --- what the pool tells of hosts -----------------------------------------------------------------
+
+    def on_ready(self, host: PoolHost, found: Occupancy) -> None:
+        """A host has started, or an earlier directory left it behind with sessions."""
+        for lease in found.leases:
+            self._claim(host, lease)
+        self._on_free()
+
+    def on_draining(self, host: PoolHost) -> None:
+        """A host makes way: what waits in it is parked."""
+        for slot in list(host.slots):
+            if slot.is_lingering:
+                self._release_soon(slot, "drain")
+
+    def on_report(self, host: PoolHost, report: HostReport) -> None:
+        """A host says what became of its sessions."""
+        for one in report.slots:
+            slot = self._slot_of(host, one)
+            if slot is None:
+                if one.state in (SlotState.BUSY, SlotState.PARKABLE):
+                    self._tasks.start(self._look_for(host, one))
+            elif slot.report is None or slot.report.epoch <= one.epoch:
+                self._note(slot, one)
+
+    def on_crash(self, host: PoolHost, cause: str, *, is_attributed: bool) -> None:
+        """A host is dead: its sessions may be adopted again when the ledger knows."""
+        slots = host.drop_all()
+        for slot in slots:
+            slot.become(Stage.GONE, self._clock.now())
+            self._unbind(slot)
+        sessions = [slot.session_id for slot in slots]
+        self._failover.start(
+            host.place, sessions, cause, is_attributed=is_attributed, is_for_memory=host.makes_way
+        )
+
+    def _slot_of(self, host: PoolHost, report: SlotReport) -> Slot | None:
+        """The slot that a report is about; None if that adoption is over. A slot being adopted has no epoch yet."""
+        adoption = (report.session_id, report.epoch)
+        known = self._holders.get(report.session_id)
+        if known is not None and known.host is host and known.epoch == report.epoch:
+            return known
+        ending = (slot for slot in host.slots if slot.stage is Stage.ENDING)
+        found = next((s for s in ending if (s.session_id, s.epoch) == adoption), None)
+        if found is not None:
+            return found
+        return known if known is not None and known.host is host and known.epoch is None else None
+
+    async def _look_for(self, host: PoolHost, report: SlotReport) -> None:
+        """A host tells of a session that it does not hold, as far as we know.
+
+        It does if an adoption reached it after it was given up for lost: nobody would have the session parked. Else
+        the report was on its way for longer than the session was there.
+        """
+        session_id = report.session_id
+        async with self.lock(session_id):
+            await self._failover.fenced(session_id)
+            while host.is_alive and self._slot_of(host, report) is None:
+                try:
+                    lease = await host.port.lease(session_id)
+                except CallError as error:
+                    self.lost(host, error)
+                    await sleep(self._clock, self._limits.retry_s)
+                    continue
+                if lease is None or lease.epoch != report.epoch or not host.is_alive:
+                    return
+                self._claim(host, lease)
+                break
+        slot = self._slot_of(host, report)
+        if slot is not None and (slot.report is None or slot.report.since <= report.since):
+            self._note(slot, report)
+
+    # --- no answer ------------------------------------------------------------------------------------
+
+    def lost(self, host: PoolHost, error: CallError) -> None:
+        """A call got no answer. If the host is only unreachable, its pings decide what it is."""
+        if isinstance(error, ActorDied):
+            self._pool.fence(host, error.cause)
+        elif isinstance(error, ActorNotFound):
+            self._pool.fence(host, "not found")
+
+
+def _disarm(slot: Slot) -> None:
+    """Forget the linger timer."""
+    if slot.linger is not None:
+        slot.linger.cancel()
+        slot.linger = None
+
+
+def check_repeatable(session_id: str, command: Command, error: CallError) -> None:
+    """Raise if a command that may have run can't be told apart when it is repeated (S-61)."""
+    if command.operation is not None or isinstance(command, Deadline | TokenEnded | Resume):
+        return
+    if not isinstance(error, ActorNotFound):
+        raise OutcomeUnknown(f"{session_id}: {error.message}") from error
