@@ -1,11 +1,17 @@
-"""What a wait says to people and about itself, as the SDK hands it to the runtime."""
+"""What a wait says to people and about itself: as code gives it (`WaitOptions`), and as the runtime has it.
+
+An option is a field of both. It goes as one value from the call to `wait.opened` (`recorded`), and under its own name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, Literal, TypedDict
+
+from helmr.escalation import EscalationStep
+from helmr.models import ASSIGNEE_MAX
 
 
 class _Unset(Enum):
@@ -18,6 +24,37 @@ class _Unset(Enum):
 
 
 UNSET: Final = _Unset.UNSET
+
+
+class WaitOptions(TypedDict, total=False):
+    """How a wait is put to people (S-17, S-71, S-72, S-82). Nothing of it changes what answers the wait.
+
+    Attributes:
+        subject: One line for the person who answers; beyond 200 characters it is shortened.
+        body: Markdown for that person; beyond 1 MiB it is cut.
+        initial: What a form starts with; need not be a whole answer.
+        on_decline: The answer of whoever declines; must fit the wait's schema.
+        priority: `low`, `normal` or `high`.
+        tags: To find it by, at most 20 of 64 characters.
+        assignee: Whom it concerns, at most 128 characters.
+        escalation: What is to happen while nobody answers: see `helmr.escalation`.
+        compare: False lets subject, body, schema and correlation id differ at a replay of the same code (S-126).
+    """
+
+    subject: str | None
+    body: str | None
+    initial: Any
+    on_decline: Any
+    priority: Literal["low", "normal", "high"]
+    tags: Iterable[str]
+    assignee: str | None
+    escalation: Iterable[EscalationStep]
+    compare: bool
+
+
+def line(limit: int, what: str) -> Any:
+    """A field that is one line of text, at most that long."""
+    return field(default=None, metadata={"line_max": limit, "what": what})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +77,30 @@ class WaitDetails:
     on_decline: Any = UNSET
     priority: str = "normal"
     tags: tuple[str, ...] = ()
-    assignee: str | None = None
+    assignee: str | None = line(ASSIGNEE_MAX, "an assignee")
     escalation: tuple[Mapping[str, Any], ...] = ()
     compare: bool = True
 
 
 NOTHING_SAID: Final = WaitDetails()
+
+NOT_RECORDED = frozenset({"shown_digest", "compare"})
+"""Fields that are for the moment of asking."""
+
+
+def recorded(said: WaitDetails) -> dict[str, Any]:
+    """The parts of `wait.opened` that say this, by name; what is not said is left out."""
+    parts = {
+        one.name: getattr(said, one.name) for one in fields(said) if one.name not in NOT_RECORDED
+    }
+    return {
+        name: _plain(value)
+        for name, value in parts.items()
+        if value is not UNSET and value != getattr(NOTHING_SAID, name)
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [dict(one) if isinstance(one, Mapping) else one for one in value]
+    return value

@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal, TypedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any
 
 from helmr.errors import UsageError
-from helmr.escalation import EscalationStep, escalation_json
+from helmr.escalation import escalation_json
 from helmr.labels import tag_list
-from helmr.models import ASSIGNEE_MAX, WAIT_TAG_MAX, WAIT_TAGS_MAX
+from helmr.models import WAIT_TAG_MAX, WAIT_TAGS_MAX
 from helmr.models import WaitPriority as Priority
 from helmr.schema import Codec
-from helmr.wait_details import UNSET, WaitDetails
+from helmr.wait_details import UNSET, WaitDetails, WaitOptions
 from helmr.wait_texts import fitted_body, fitted_subject
 
 JSON: Codec[Any] = Codec(Any, what="the initial value")
-
-
-class WaitOptions(TypedDict, total=False):
-    """How a wait is put to people (S-17, S-71, S-72, S-82). Nothing of it changes what answers the wait.
-
-    Attributes:
-        subject: One line for the person who answers; beyond 200 characters it is shortened.
-        body: Markdown for that person; beyond 1 MiB it is cut.
-        initial: What a form starts with; need not be a whole answer.
-        on_decline: The answer of whoever declines; must fit the wait's schema.
-        priority: `low`, `normal` or `high`.
-        tags: To find it by, at most 20 of 64 characters.
-        assignee: Whom it concerns, at most 128 characters.
-        escalation: What is to happen while nobody answers: see `helmr.escalation`.
-        compare: False lets subject, body, schema and correlation id differ at a replay of the same code (S-126).
-    """
-
-    subject: str | None
-    body: str | None
-    initial: Any
-    on_decline: Any
-    priority: Literal["low", "normal", "high"]
-    tags: Iterable[str]
-    assignee: str | None
-    escalation: Iterable[EscalationStep]
-    compare: bool
 
 
 def details(
@@ -75,7 +50,7 @@ def details(
         on_decline=codec.encode(on_decline) if on_decline is not UNSET else UNSET,
         priority=_priority(options.get("priority", Priority.NORMAL.value)),
         tags=checked_tags(options.get("tags", ())),
-        assignee=_line(options.get("assignee"), ASSIGNEE_MAX, "an assignee"),
+        **_lines(options),
         escalation=escalation_json(options.get("escalation", ()), codec, timeout_s),
         compare=options.get("compare", True),
     )
@@ -108,9 +83,22 @@ def _priority(value: str) -> str:
         raise UsageError(f"{value!r} is no priority", hint=f"There are {known}.") from None
 
 
+def _lines(options: WaitOptions) -> dict[str, Any]:
+    """The options that are one line of text, by name."""
+    given: Mapping[str, Any] = options
+    return {
+        one.name: _line(given.get(one.name), one.metadata["line_max"], one.metadata["what"])
+        for one in fields(WaitDetails)
+        if "line_max" in one.metadata
+    }
+
+
 def _line(value: str | None, limit: int, what: str) -> str | None:
     if not value:
         return None
     if len(value) > limit or value.splitlines() != [value] or has_surrogate(value):
         raise UsageError(f"{what} is one line of at most {limit} characters of text")
     return value
+
+
+__all__ = ["JSON", "WaitDetails", "WaitOptions", "checked_tags", "details", "has_surrogate"]

@@ -10,11 +10,12 @@ Answers that a rewind of the origin kept stay the origin's as well: the fork ask
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from helmr import ids
 from helmr.errors import ForkRefused, OpNotFound
+from helmr.wait_details import WaitDetails
 from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.corrections import accepted_for, answer_for, checked_reason, wait_at
 from helmr_runtime.core.drafts import operation_json
@@ -55,20 +56,14 @@ KEYS_LEFT_OUT = frozenset(
 )
 USERS_DATA = frozenset(
     {
+        *(one.name for one in fields(WaitDetails) if one.name != "tags"),
         "payload",
         "data",
         "value",
         "result",
         "error",
         "metadata",
-        "initial",
-        "on_decline",
-        "escalation",
-        "assignee",
         "from_assignee",
-        "schema",
-        "subject",
-        "body",
         "text",
         "reason",
         "correlation_id",

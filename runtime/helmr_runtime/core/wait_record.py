@@ -6,11 +6,12 @@ The question hash names what a person was shown: two waits with the same hash as
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from helmr.models import AnswerMode, WaitPriority
+from helmr.models import AnswerMode
 from helmr.schema import schema_digest
-from helmr.wait_details import UNSET, WaitDetails
+from helmr.wait_details import WaitDetails, recorded
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.requests import WaitRequest
@@ -38,20 +39,9 @@ def record_parts(
     if ask.wait_kind not in ASKS_PEOPLE:
         return {}
     said = _said(ask.details, question)
-    parts: dict[str, Any] = {
-        "subject": said.subject,
-        "body": said.body,
-        "schema": ask.details.schema,
-        "initial": said.initial,
-        "priority": said.priority if said.priority != WaitPriority.NORMAL.value else None,
-        "tags": list(said.tags) or None,
-        "session_tags": list(session_tags) or None,
-        "assignee": said.assignee,
-        "escalation": [dict(step) for step in said.escalation] or None,
-    }
-    found = {name: value for name, value in parts.items() if value is not None}
-    if said.on_decline is not UNSET:
-        found["on_decline"] = said.on_decline
+    found = recorded(said)
+    if session_tags:
+        found["session_tags"] = list(session_tags)
     found["question_hash"] = question_hash(
         task, ask.stream or ask.wait_kind, ask.correlation_id, said, said.shown_digest
     )
@@ -65,16 +55,12 @@ def _said(details: WaitDetails, question: TokenQuestion | None) -> WaitDetails:
     digest = details.shown_digest
     if digest is None and question.schema is not None:
         digest = schema_digest(question.schema)
-    return WaitDetails(
+    return replace(
+        details,
         subject=details.subject if details.subject is not None else question.subject,
         body=details.body if details.body is not None else question.body,
-        schema=details.schema,
         shown_digest=digest,
         initial=details.initial if details.initial is not None else question.initial,
-        on_decline=details.on_decline,
-        priority=details.priority,
-        tags=details.tags,
-        assignee=details.assignee,
         # A wait with a schema of its own takes other answers: the token's default may be none of them.
         escalation=details.escalation or (question.escalation if details.schema is None else ()),
     )
