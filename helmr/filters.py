@@ -24,6 +24,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
+from typing import Any
 
 from helmr import durations
 from helmr.errors import BadDuration, BadFilter
@@ -35,6 +37,8 @@ from helmr.models import (
     WaitInfo,
     WaitKind,
     WaitPriority,
+    WaitsQuery,
+    shown_fields,
 )
 
 FILTER_TEXT_MAX = 1_000
@@ -68,35 +72,19 @@ class Fields:
         return (*self.texts, *self.times)
 
 
+_OF_WAITS: Mapping[str, str] = {
+    said.find: name for name, said in shown_fields(WaitInfo) if said.find is not None
+}
+"""The words of fields of a wait that are compared as they are, and the fields."""
+
 WAIT_FIELDS = Fields(
     noun="wait",
-    texts=(
-        "id",
-        "session",
-        "run",
-        "task",
-        "kind",
-        "stream",
-        "correlation",
-        "token",
-        "subject",
-        "priority",
-        "tag",
-        "assignee",
-        "claimed",
-        "batch",
-        "is",
-    ),
+    texts=(*_OF_WAITS, "tag", "claimed", "is"),
     times={"due": ("ends_at", True), "age": ("opened_at", False)},
     pushed={
+        **{word: name for word, name in _OF_WAITS.items() if name in WaitsQuery.model_fields},
         "session": "session",
-        "task": "task",
-        "kind": "kind",
-        "stream": "stream",
-        "priority": "priority",
         "tag": "tag",
-        "assignee": "assignee",
-        "batch": "batch_id",
     },
     words={"is": ("mine", "unassigned", "claimed", "snoozed", "draft")},
     values={
@@ -284,24 +272,17 @@ def wait_facts(
         "draft": drafted,
     }
     return {
-        "id": wait.id,
-        "session": wait.session_id,
-        "run": wait.run_id,
-        "task": wait.task,
-        "kind": wait.kind.value,
-        "stream": wait.stream,
-        "correlation": wait.correlation_id,
-        "token": wait.token_id,
-        "subject": wait.subject,
-        "priority": wait.priority.value,
+        **{word: _fact(getattr(wait, name)) for word, name in _OF_WAITS.items()},
         "tag": (*wait.tags, *wait.session_tags),
-        "assignee": wait.assignee,
-        "batch": wait.batch_id,
         "claimed": claim.label if claim is not None else None,
         "is": tuple(word for word, holds in said.items() if holds),
         "ends_at": wait.ends_at,
         "opened_at": wait.opened_at,
     }
+
+
+def _fact(value: Any) -> Fact:
+    return value.value if isinstance(value, Enum) else value  # type: ignore[no-any-return]
 
 
 def is_failed(session: SessionInfo) -> bool:

@@ -31,7 +31,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from helmr import durations, filters, jsonio, markup
 from helmr.durations import Duration
 from helmr.errors import BadDefinition, BadJson, UsageError
-from helmr.models import AnswerMode, WaitInfo, WaitStatus
+from helmr.models import AnswerMode, WaitInfo, WaitStatus, shown_fields
 from helmr.models.people import Wire
 from helmr.toml_files import parse_toml
 
@@ -276,15 +276,8 @@ def judge(rule: Rule, waits: Iterable[WaitInfo], *, since: datetime) -> BackTest
 
 def _as_opened(wait: WaitInfo) -> WaitInfo:
     """The wait as who answers sees it: a rule that could read the answer would be right about all of them."""
-    unknown = {
-        "status": WaitStatus.PENDING,
-        "answer": None,
-        "mode": None,
-        "batch_id": None,
-        "resolved_at": None,
-        "resolved_by": None,
-        "claim": None,
-    }
+    unknown: dict[str, Any] = {name: None for name, said in shown_fields(WaitInfo) if said.at_end}
+    unknown |= {"status": WaitStatus.PENDING, "claim": None}
     return wait.model_copy(update=unknown, deep=True)
 
 

@@ -328,6 +328,10 @@ class Store:
             self._task_of.popitem(last=False)
 
 
+FORM_FIELDS = frozenset({"initial", "on_decline", "json_schema"})
+"""What only a form needs; a list has none of it."""
+
+
 def wait_from_entry(entry: EntryInfo, task: str) -> WaitInfo | None:
     """The wait that a `wait.opened` entry tells of, without its schema; None if it can't be read."""
     body = entry.body
@@ -339,13 +343,8 @@ def wait_from_entry(entry: EntryInfo, task: str) -> WaitInfo | None:
         "status": WaitStatus.PENDING,
         "opened_at": entry.recorded_at,
     }
-    for name in ("kind", "stream", "correlation_id", "token_id", "subject", "body", "deadline_at"):
-        parts[name] = body.get(name)
-    said = (
-        *("priority", "tags", "session_tags", "assignee", "question_hash"),
-        *("escalation", "next_escalation", "next_escalation_at", "default_at"),
-    )
-    parts |= {name: body[name] for name in said if name in body}
+    known = WaitInfo.model_fields.keys() - FORM_FIELDS
+    parts |= {name: body[name] for name in known if name in body}
     try:
         return WaitInfo.model_validate(parts)
     except ValidationError:

@@ -9,13 +9,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from helmr.cli.printing import distance, is_terminal
-from helmr.models import ChunkInfo
+from helmr.models import ChunkInfo, ClaimInfo, shown_facts
 from helmr.review.words import escalation_texts, next_end
 
 if TYPE_CHECKING:
     from helmr.models import (
         ChunksEnd,
-        ClaimInfo,
         ClaimReceipt,
         DryRunOp,
         ForkOrigin,
@@ -222,7 +221,7 @@ def wait_fields(one: WaitInfo) -> list[tuple[str, object]]:
         ("stream", one.stream),
         ("correlation id", one.correlation_id),
         ("subject", one.subject),
-        *(label for label in _labels(one) if label[1]),
+        *_labels(one),
         ("since", time_and_distance(one.opened_at)),
         ("deadline", time_and_distance(one.deadline_at) or "none"),
         *((("ends", due(one)),) if one.default_at is not None else ()),
@@ -248,21 +247,17 @@ def wait_fields(one: WaitInfo) -> list[tuple[str, object]]:
             ("status", one.status),
             ("resolved", time_and_distance(one.resolved_at)),
             ("resolved by", who(one.resolved_by)),
-            *((("answered by a", one.mode.value),) if one.mode is not None else ()),
             *((("answered with", value_text(one.answer)),) if one.status == "fulfilled" else ()),
-            *((("batch", one.batch_id),) if one.batch_id is not None else ()),
+            *_labels(one, at_end=True),
         ]
     return pairs
 
 
-def _labels(one: WaitInfo) -> list[tuple[str, object]]:
-    """What a wait says of itself besides its question; empty values are what it does not say."""
+def _labels(one: WaitInfo, *, at_end: bool = False) -> list[tuple[str, object]]:
+    """What a wait says of itself besides its question, or of its end."""
     return [
-        ("priority", one.priority.value if one.priority != "normal" else None),
-        ("assignee", one.assignee),
-        ("claimed by", claim_text(one.claim) if one.claim is not None else None),
-        ("tags", one.tags),
-        ("session tags", one.session_tags),
+        (label, claim_text(value) if isinstance(value, ClaimInfo) else value)
+        for _, label, value in shown_facts(one, at_end=at_end)
     ]
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -11,6 +15,38 @@ class Wire(BaseModel):
     """Base of answers."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How a field of an answer is put to people; stands beside its type.
+
+    Attributes:
+        label: What it is called where its facts are listed; None where it is shown in a way of its own.
+        find: The word of the filter grammar that compares it (`helmr.filters`).
+        at_end: It is known only once the thing is over.
+    """
+
+    label: str | None = None
+    find: str | None = None
+    at_end: bool = False
+
+
+def shown_fields(model: type[BaseModel]) -> Iterator[tuple[str, Shown]]:
+    """The fields of an answer that say how they are shown, in order."""
+    for name, one in model.model_fields.items():
+        for said in one.metadata:
+            if isinstance(said, Shown):
+                yield name, said
+
+
+def shown_facts(of: BaseModel, *, at_end: bool = False) -> Iterator[tuple[str, str, Any]]:
+    """The labelled fields that say something, as (field, label, value): of enums the word."""
+    for name, said in shown_fields(type(of)):
+        value = getattr(of, name)
+        is_plain = value == type(of).model_fields[name].get_default(call_default_factory=True)
+        if said.label is not None and said.at_end == at_end and not is_plain:
+            yield name, said.label, value.value if isinstance(value, Enum) else value
 
 
 class PrincipalInfo(Wire):

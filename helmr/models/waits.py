@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, computed_field
 
 from helmr import markup
 from helmr.models.limits import BODY_SHOWN_BYTES
-from helmr.models.people import ClaimInfo, PrincipalInfo, Wire
+from helmr.models.people import ClaimInfo, PrincipalInfo, Shown, Wire, shown_facts
 from helmr.models.statuses import AnswerMode, WaitKind, WaitPriority, WaitStatus
 from helmr.sizes import cut_text
 
@@ -22,35 +22,35 @@ class WaitInfo(Wire):
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
-    id: str
-    session_id: str
-    run_id: str
-    task: str
-    kind: WaitKind
-    stream: str | None = None
-    correlation_id: str | None = None
-    token_id: str | None = None
+    id: Annotated[str, Shown(find="id")]
+    session_id: Annotated[str, Shown(find="session")]
+    run_id: Annotated[str, Shown(find="run")]
+    task: Annotated[str, Shown(find="task")]
+    kind: Annotated[WaitKind, Shown(find="kind")]
+    stream: Annotated[str | None, Shown(find="stream")] = None
+    correlation_id: Annotated[str | None, Shown(find="correlation")] = None
+    token_id: Annotated[str | None, Shown(find="token")] = None
     session_ids: list[str] = Field(default_factory=list)
-    subject: str | None = None
+    subject: Annotated[str | None, Shown(find="subject")] = None
     body: str | None = None
     json_schema: dict[str, Any] | bool | None = Field(default=None, alias="schema")
     status: WaitStatus
     opened_at: datetime
     deadline_at: datetime | None = None
-    resolved_at: datetime | None = None
-    resolved_by: PrincipalInfo | None = None
-    mode: AnswerMode | None = None
+    resolved_at: Annotated[datetime | None, Shown(at_end=True)] = None
+    resolved_by: Annotated[PrincipalInfo | None, Shown(at_end=True)] = None
+    mode: Annotated[AnswerMode | None, Shown("answered by a", at_end=True)] = None
     """How its answer came (S-73)."""
-    batch_id: str | None = None
+    batch_id: Annotated[str | None, Shown("batch", find="batch", at_end=True)] = None
     """The many answers, given as one, that its answer was one of."""
-    answer: Any = None
+    answer: Annotated[Any, Shown(at_end=True)] = None
     """What it was answered with; only where one wait is asked for, and null unless it is `fulfilled`."""
-    priority: WaitPriority = WaitPriority.NORMAL
-    tags: list[str] = Field(default_factory=list)
-    session_tags: list[str] = Field(default_factory=list)
-    assignee: str | None = None
-    claim: ClaimInfo | None = None
+    priority: Annotated[WaitPriority, Shown("priority", find="priority")] = WaitPriority.NORMAL
+    assignee: Annotated[str | None, Shown("assignee", find="assignee")] = None
+    claim: Annotated[ClaimInfo | None, Shown("claimed by")] = None
     """Who is at it now (S-81)."""
+    tags: Annotated[list[str], Shown("tags")] = Field(default_factory=list)
+    session_tags: Annotated[list[str], Shown("session tags")] = Field(default_factory=list)
     initial: Any = None
     """What a form starts with."""
     can_decline: bool = False
@@ -85,15 +85,17 @@ class WaitInfo(Wire):
             "since": self.opened_at,
             "deadline": self.deadline_at,
             "default answers": self.default_at,
-            "priority": self.priority.value if self.priority is not WaitPriority.NORMAL else None,
-            "assignee": self.assignee,
-            "claimed by": self.claim.label if self.claim is not None else None,
-            "tags": [*self.tags, *self.session_tags],
+            **_labelled(self),
             "ended": self.resolved_at,
             "by": self.resolved_by.label if self.resolved_by is not None else None,
-            "batch": self.batch_id,
+            **_labelled(self, at_end=True),
             "answer": markup.shape(self.json_schema),
         }
         title = self.subject or f"{self.task}: {self.stream or self.kind}"
         body = cut_text(self.body, BODY_SHOWN_BYTES) if self.body is not None else None
         return markup.card(title, facts, body=body)
+
+
+def _labelled(wait: WaitInfo, *, at_end: bool = False) -> dict[str, Any]:
+    found = shown_facts(wait, at_end=at_end)
+    return {label: one.label if isinstance(one, ClaimInfo) else one for _, label, one in found}

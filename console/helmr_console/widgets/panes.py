@@ -12,7 +12,7 @@ from textual.content import Content
 
 from helmr.forms import MISSING, Field, Form, Kind, Schema, ToolCall, form_of, tool_call
 from helmr.forms.template import template_text
-from helmr.models import BODY_DRAWN_CHARS, EntryInfo, WaitInfo, WaitPriority, WaitStatus
+from helmr.models import BODY_DRAWN_CHARS, ClaimInfo, EntryInfo, WaitInfo, WaitStatus, shown_facts
 from helmr.review import words
 from helmr.review.words import escalation_texts, initial_of, resolver, short_id, subject_of
 from helmr_console import safe
@@ -116,16 +116,18 @@ def wait_due(wait: WaitInfo, due_text: str, due_role: str, now: datetime) -> lis
 def wait_more(wait: WaitInfo, now: datetime) -> list[Content]:
     """What some waits have: priority, assignee, claim, tags, escalation."""
     parts: list[Content] = []
-    if wait.priority is not WaitPriority.NORMAL:
-        parts.append(fact("priority", wait.priority.value))
-    if wait.assignee:
-        parts.append(fact("assignee", safe.line(wait.assignee, limit=100)))
-    if wait.claim is not None and wait.status is WaitStatus.PENDING:
-        until = words.moment(wait.claim.until, now)
-        at_it = safe.line(f"{wait.claim.label}, until {until}", limit=100)
-        parts.append(fact("claimed", at_it))
-    if wait.tags:
-        parts.append(fact("tags", safe.line(", ".join(wait.tags), limit=200)))
+    for name, label, value in shown_facts(wait):
+        match value:
+            case ClaimInfo():
+                if wait.status is WaitStatus.PENDING:
+                    until = words.moment(value.until, now)
+                    at_it = safe.line(f"{value.label}, until {until}", limit=100)
+                    parts.append(fact("claimed", at_it))
+            case list():
+                if name != "session_tags":
+                    parts.append(fact(label, safe.line(", ".join(value), limit=200)))
+            case _:
+                parts.append(fact(label, safe.line(str(value), limit=100)))
     texts = escalation_texts(wait, lambda at: words.moment(at, now))
     parts += [fact("escalation", safe.line(text, limit=200)) for text in texts]
     return parts
