@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from textual.containers import Container
@@ -17,16 +18,16 @@ from helmr.safe_text import one_line
 from helmr_console import entry_lines, safe, system_views, views
 from helmr_console.actions import ActionContext, ActionScope
 from helmr_console.clock import SKEW_SHOWN_S
-from helmr_console.screens.base import Pairs, bindings
+from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
 from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.overlays import copy_menu
 from helmr_console.screens.schedules import SchedulesScreen
 from helmr_console.screens.session import SessionScreen
-from helmr_console.screens.system import NoticesScreen, ReadingScreen
+from helmr_console.screens.system import NoticesScreen, SystemReads
 from helmr_console.views import Cell, Row
 from helmr_console.widgets.details import entry_in_full
 from helmr_console.widgets.lines import Column
-from helmr_console.widgets.panes import TextPane, fact, head, lines, nothing_here
+from helmr_console.widgets.panes import TextPane, fact, head, lines
 
 ERRORS_SHOWN = 8
 SAID_ABOVE = ("warnings", "states")
@@ -40,7 +41,7 @@ ACTIVITY_FIELDS = Fields(
 )
 
 
-class ActivityScreen(ListScreen):
+class ActivityScreen(ListScreen[EntryInfo]):
     """What people and their tokens did, newest first."""
 
     AREA = "activity"
@@ -49,6 +50,9 @@ class ActivityScreen(ListScreen):
     FIELDS = ACTIVITY_FIELDS
     TITLE_TEXT = "Activity, newest first"
     NOUN = "acts"
+    PANE = "Act"
+    HINT = "What somebody did is shown here."
+    NONE = "Nobody has done anything lately."
     COLUMNS = (
         Column("at", 8),
         Column("who", 20),
@@ -65,15 +69,12 @@ class ActivityScreen(ListScreen):
         """Offsets as keys, newest first."""
         return [str(entry.feed_offset) for entry in reversed(self.console.store.activity)]
 
-    def _entry(self, key: str | None) -> EntryInfo | None:
-        entries = self.console.store.activity
-        return next((e for e in reversed(entries) if str(e.feed_offset) == key), None)
+    def things(self) -> Mapping[str, EntryInfo]:
+        """Entries by their offset."""
+        return {str(entry.feed_offset): entry for entry in self.console.store.activity}
 
-    def row(self, key: str) -> Row:
+    def row_of(self, entry: EntryInfo, now: datetime) -> Row:
         """Who, what, where."""
-        entry = self._entry(key)
-        if entry is None:
-            return ()
         line = entry_lines.entry_line(entry)
         return (
             Cell(words.clock(entry.recorded_at), "muted"),
@@ -83,11 +84,8 @@ class ActivityScreen(ListScreen):
             Cell(words.short_id(entry.session_id), "muted"),
         )
 
-    def facts(self, key: str) -> Facts:
+    def facts_of(self, entry: EntryInfo) -> Facts:
         """What the filter sees."""
-        entry = self._entry(key)
-        if entry is None:
-            return {}
         line = entry_lines.entry_line(entry)
         return {
             "by": line.by,
@@ -97,33 +95,25 @@ class ActivityScreen(ListScreen):
             "at": entry.recorded_at,
         }
 
-    def empty_text(self) -> str:
-        """What no activity says."""
-        if self.filter and self.console.store.activity:
-            return f"0 of {len(self.console.store.activity)} match. esc clears the filter."
-        return "Nobody has done anything lately."
-
-    def moved(self) -> None:
-        """The pane follows."""
-        entry = self._entry(self.list.cursor)
-        hint = nothing_here(self.filter_text, "What somebody did is shown here.")
-        self.pane.say(entry_in_full(entry) if entry is not None else hint, "Act")
+    def content_of(self, entry: EntryInfo, now: datetime) -> Content:
+        """The act in full."""
+        return entry_in_full(entry)
 
     def do_open(self) -> None:
         """The session it was done in."""
-        entry = self._entry(self.list.cursor)
+        entry = self.selected()
         if entry is not None:
             self.app.push_screen(SessionScreen(entry.session_id))
 
     def do_copy(self) -> None:
         """The act as JSON."""
-        entry = self._entry(self.list.cursor)
+        entry = self.selected()
         if entry is not None:
             items = [("session id", entry.session_id), ("JSON", entry.model_dump_json(indent=2))]
             self.app.push_screen(copy_menu(self, items))
 
 
-class SystemScreen(ReadingScreen):
+class SystemScreen(ConsoleScreen):
     """How the runtime is, as far as it says."""
 
     AREA = "system"
@@ -141,6 +131,7 @@ class SystemScreen(ReadingScreen):
 
     def __init__(self) -> None:
         super().__init__()
+        self.parts = (SystemReads(self),)
         self.left = TextPane("Runtime", id="runtime")
         self.right = TextPane("Console", id="console")
 
@@ -167,6 +158,9 @@ class SystemScreen(ReadingScreen):
         """Ages go on."""
         super().tick()
         self.store_changed()
+
+    def merge(self) -> None:
+        """Nothing stands still here: it was shown when it was read."""
 
     def do_schedules(self) -> None:
         """What starts sessions by the clock."""

@@ -36,6 +36,19 @@ class Explained(Protocol):
         ...
 
 
+@runtime_checkable
+class Ticking(Protocol):
+    """A part of a screen that does something when the screen is in front, and each second."""
+
+    def resumed(self) -> None:
+        """The screen is in front."""
+        ...
+
+    def tick(self) -> None:
+        """A second has passed."""
+        ...
+
+
 class HasConsole(Protocol):
     """The app, as far as screens know it."""
 
@@ -260,6 +273,9 @@ class ConsoleScreen(Screen[None]):
     def tick(self) -> None:
         """A second has passed."""
         self.refresh_bars()
+        for part in self.parts:
+            if isinstance(part, Ticking):
+                part.tick()
 
     def tick_behind(self) -> None:
         """A second has passed, and another screen is in front."""
@@ -277,6 +293,9 @@ class ConsoleScreen(Screen[None]):
             event.refresh_styles = False  # its parts have just been styled
             self.call_after_refresh(self._has_opened)
         self.store_changed()
+        for part in self.parts:
+            if isinstance(part, Ticking):
+                part.resumed()
 
     def _has_opened(self) -> None:
         self._is_opening = False

@@ -44,7 +44,7 @@ class Preview:
     entries: tuple[EntryInfo, ...]
 
 
-class InboxScreen(ListScreen):
+class InboxScreen(ListScreen[WaitInfo]):
     """Where an operator spends the night."""
 
     AREA = "inbox"
@@ -229,7 +229,7 @@ class InboxScreen(ListScreen):
 
     def moved(self) -> None:
         """Show what is known at once; ask for the rest when the cursor rests."""
-        self._draw_pane()
+        self.draw_pane()
         if self._timer is not None:
             self._timer.stop()
         if self._wants_preview():
@@ -239,7 +239,7 @@ class InboxScreen(ListScreen):
         """The countdown in the pane goes on."""
         super().tick()
         self._draw_title()
-        self._draw_pane()
+        self.draw_pane()
 
     def store_changed(self) -> None:
         """What was answered or snoozed from here leaves at once; the wait shown may be over."""
@@ -252,7 +252,6 @@ class InboxScreen(ListScreen):
         super().store_changed()
         if self.is_attached:
             self._draw_title()
-            self._draw_pane()
             if self._wants_preview() and self._timer is None:
                 self.moved()
 
@@ -274,10 +273,10 @@ class InboxScreen(ListScreen):
         while len(self._previews) > PREVIEWS_MAX:
             self._previews.popitem(last=False)
         self.console.store.put_wait(wait)
-        self._draw_pane()
+        self.draw_pane()
         self.refresh_bars()
 
-    def _draw_pane(self) -> None:
+    def draw_pane(self) -> None:
         wait = self.selected()
         group = grouping.group_of(self.list.cursor or "")
         if group is not None:
@@ -323,7 +322,7 @@ class InboxScreen(ListScreen):
     def do_zoom(self) -> None:
         """The pane alone says more than beside a narrow list."""
         super().do_zoom()
-        self.call_after_refresh(self._draw_pane)
+        self.call_after_refresh(self.draw_pane)
 
     def do_open(self) -> None:
         """The wait in full; answering needs its own key."""

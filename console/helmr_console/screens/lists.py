@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import partialmethod
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 from textual.containers import Container, Vertical
 from textual.content import Content
@@ -21,7 +22,7 @@ from helmr_console.screens.base import ConsoleScreen, Pairs
 from helmr_console.views import Row
 from helmr_console.widgets.fields import SafeInput
 from helmr_console.widgets.lines import Column, LineList
-from helmr_console.widgets.panes import TextPane
+from helmr_console.widgets.panes import TextPane, nothing_here
 
 LAYOUTS = {"wider": "a wider pane", "below": "the pane below", "alone": "the list alone"}
 """Classes of a screen, and their words."""
@@ -30,16 +31,25 @@ STILL_S = 10.0
 """The cursor must have rested this long before new rows come in by themselves."""
 
 
-class ListScreen(ConsoleScreen):
-    """A list with a filter.
+T = TypeVar("T")
 
-    Subclasses say which keys there are, how a row looks, and what it can be filtered by.
+
+class ListScreen(ConsoleScreen, Generic[T]):
+    """A list with a filter, and what is under its cursor in full beside it.
+
+    Subclasses say which things there are by their keys, how one looks in a row and in full, and what it is filtered by.
     """
 
     COLUMNS: ClassVar[Sequence[Column]] = ()
     FIELDS: ClassVar[Fields]
     TITLE_TEXT = ""
     NOUN = ""
+    PANE = ""
+    """The title of what is in full."""
+    HINT = ""
+    """What stands there where nothing is selected."""
+    NONE = ""
+    """What an empty list says."""
     SORTS: ClassVar[tuple[str, ...]] = ()
     DEFAULT_CSS = """
     ListScreen #filter { display: none; }
@@ -105,17 +115,50 @@ class ListScreen(ConsoleScreen):
         """Every row there is, in the order wanted."""
         return ()
 
+    def things(self) -> Mapping[str, T] | None:
+        """What there is, by key; None before it was read."""
+        return {}
+
+    def row_of(self, one: T, now: datetime) -> Row:
+        """A thing as a row."""
+        return ()
+
+    def facts_of(self, one: T) -> Facts:
+        """What a thing is filtered by."""
+        return {}
+
+    def content_of(self, one: T, now: datetime) -> Content:
+        """A thing in full."""
+        return Content("")
+
+    def selected(self) -> T | None:
+        """The thing under the cursor."""
+        return (self.things() or {}).get(self.list.cursor or "")
+
     def row(self, key: str) -> Row:
         """A row as it looks now."""
-        return ()
+        one = (self.things() or {}).get(key)
+        return self.row_of(one, self.console.store.now()) if one is not None else ()
 
     def facts(self, key: str) -> Facts:
         """What a row is filtered by."""
-        return {}
+        one = (self.things() or {}).get(key)
+        return self.facts_of(one) if one is not None else {}
 
     def empty_text(self) -> str:
         """What stands there when nothing is to be shown."""
-        return ""
+        known = self.things()
+        if known is None:
+            return "Asking the gateway…"
+        if self.filter and known:
+            return f"0 of {len(known)} match. esc clears the filter."
+        return self.NONE
+
+    def draw_pane(self) -> None:
+        """What is under the cursor, in full."""
+        one, now = self.selected(), self.console.store.now()
+        hint = nothing_here(self.filter_text, self.HINT)
+        self.pane.say(self.content_of(one, now) if one is not None else hint, self.PANE)
 
     def filters(self) -> Mapping[str, str]:
         """Filters that can be used by their names."""
@@ -123,6 +166,7 @@ class ListScreen(ConsoleScreen):
 
     def moved(self) -> None:
         """The cursor is on another row."""
+        self.draw_pane()
 
     # --- the list
 
@@ -146,6 +190,7 @@ class ListScreen(ConsoleScreen):
         if self.is_attached:
             self.list.empty = self.empty_text()
             self.list.refresh()
+            self.draw_pane()
 
     def merge(self) -> None:
         """Show what there is; the cursor stays on its row."""

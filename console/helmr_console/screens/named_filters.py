@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import Any
 
 from textual.containers import Vertical
 from textual.content import Content
@@ -25,7 +26,7 @@ from helmr_console.widgets.fields import PasteCut, SafeInput
 class NamedFilters:
     """The keys that pick a filter of a list by its name, and save one."""
 
-    def __init__(self, page: ListScreen) -> None:
+    def __init__(self, page: ListScreen[Any]) -> None:
         self._page = page
 
     def do_filter_pick(self) -> None:

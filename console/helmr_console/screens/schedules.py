@@ -22,10 +22,11 @@ from helmr_console.actions import ActionContext, ActionScope
 from helmr_console.new_schedule import LookedAt
 from helmr_console.permits import Permit
 from helmr_console.screens.base import bindings
+from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.overlays import MenuItem, PickScreen, copy_menu
 from helmr_console.screens.session import SessionScreen
 from helmr_console.screens.submit import SubmitScreen
-from helmr_console.screens.system import SystemList
+from helmr_console.screens.system import SystemReads
 from helmr_console.views import Row
 from helmr_console.widgets.lines import Column
 from helmr_console.widgets.panes import fact, head, lines
@@ -38,10 +39,11 @@ SCHEDULE_FIELDS = Fields(
 )
 
 
-class SchedulesScreen(SystemList[ScheduleInfo]):
+class SchedulesScreen(ListScreen[ScheduleInfo]):
     """What starts sessions by the clock."""
 
-    SCOPES = (*SystemList.SCOPES, ActionScope.SCHEDULES)
+    AREA = "system"
+    SCOPES = (ActionScope.ANYWHERE, ActionScope.LIST, ActionScope.AREA, ActionScope.SCHEDULES)
     BINDINGS = bindings(*SCOPES)
     FIELDS = SCHEDULE_FIELDS
     TITLE_TEXT = "Schedules, next due first"
@@ -63,6 +65,11 @@ class SchedulesScreen(SystemList[ScheduleInfo]):
         "Enter opens the session that it started last. P pauses or resumes, R starts a session now, "
         "n makes a schedule, X deletes one."
     )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = SystemReads(self)
+        self.parts = (self.reads,)
 
     def all_keys(self) -> Iterable[str]:
         """Names, in the wanted order; what is not due comes last."""
@@ -136,7 +143,9 @@ class SchedulesScreen(SystemList[ScheduleInfo]):
                 change = schedules.pause if pauses else schedules.resume
                 await change(one.name, operation_id=operation_id)
 
-            self.confirm("schedule.pause", f"{verb} {one.name}", act, system_views.pausing(one))
+            self.reads.confirm(
+                "schedule.pause", f"{verb} {one.name}", act, system_views.pausing(one)
+            )
 
     def do_schedule_run(self) -> None:
         """Start a session now."""
@@ -146,7 +155,9 @@ class SchedulesScreen(SystemList[ScheduleInfo]):
             async def act(permit: Permit, operation_id: str) -> None:
                 await permit.client.schedules.run(one.name, operation_id=operation_id)
 
-            self.confirm("schedule.run", f"Run {one.name} now", act, system_views.running_now(one))
+            self.reads.confirm(
+                "schedule.run", f"Run {one.name} now", act, system_views.running_now(one)
+            )
 
     def do_schedule_new(self) -> None:
         """Pick the task; then the form."""
@@ -158,7 +169,7 @@ class SchedulesScreen(SystemList[ScheduleInfo]):
         self.app.push_screen(PickScreen("Whose sessions are to be started?", choices, typed=True))
 
     def _make(self, task: TaskInfo) -> None:
-        self.changes = True
+        self.reads.has_changed = True
         self.app.push_screen(NewScheduleScreen(task))
 
     def do_schedule_delete(self) -> None:
@@ -170,7 +181,7 @@ class SchedulesScreen(SystemList[ScheduleInfo]):
                 await permit.client.schedules.delete(one.name, operation_id=operation_id)
 
             texts = system_views.deleting(one)
-            self.confirm("schedule.delete", f"Delete {one.name}", act, texts, expect=one.name)
+            self.reads.confirm("schedule.delete", f"Delete {one.name}", act, texts, expect=one.name)
 
 
 class NewScheduleScreen(SubmitScreen):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -24,9 +24,9 @@ from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.overlays import copy_menu
 from helmr_console.screens.session import SessionScreen
 from helmr_console.store import SESSIONS_MAX, Store
-from helmr_console.views import Cell, Row
+from helmr_console.views import Row
 from helmr_console.widgets.lines import Column
-from helmr_console.widgets.panes import fact, head, lines, nothing_here
+from helmr_console.widgets.panes import fact, head, lines
 
 PAGE_ROWS = 100
 NEAR_END = 20
@@ -34,7 +34,7 @@ REFRESH_MAX = 20
 """Sessions asked for again in one go after entries of the feed touched them."""
 
 
-class SessionsScreen(ListScreen):
+class SessionsScreen(ListScreen[SessionInfo]):
     """All sessions."""
 
     AREA = "sessions"
@@ -49,6 +49,8 @@ class SessionsScreen(ListScreen):
     FIELDS = filters.SESSION_FIELDS
     TITLE_TEXT = "Sessions, newest activity first"
     NOUN = "sessions"
+    PANE = "Session"
+    HINT = "What a session is at is shown here."
     SORTS = ("activity", "created", "task", "state")
     COLUMNS = (
         Column("", 1),
@@ -96,17 +98,17 @@ class SessionsScreen(ListScreen):
             found.sort(key=lambda s: (s.status.value, s.activity.value))
         return [session.id for session in found]
 
-    def row(self, key: str) -> Row:
-        """A session as it is now."""
-        session = self.console.store.sessions.get(key)
-        if session is None:
-            return (Cell("?", "muted"),)
-        return views.session_row(session, self.console.store.now())
+    def things(self) -> Mapping[str, SessionInfo]:
+        """Those that were read."""
+        return self.console.store.sessions
 
-    def facts(self, key: str) -> Facts:
+    def row_of(self, session: SessionInfo, now: datetime) -> Row:
+        """A session as it is now."""
+        return views.session_row(session, now)
+
+    def facts_of(self, session: SessionInfo) -> Facts:
         """What the filter sees."""
-        session = self.console.store.sessions.get(key)
-        return filters.session_facts(session) if session is not None else {}
+        return filters.session_facts(session)
 
     def empty_text(self) -> str:
         """What an empty list says."""
@@ -163,7 +165,7 @@ class SessionsScreen(ListScreen):
         """Near the end the next page is asked for."""
         if self.list.index >= len(self.list.keys) - NEAR_END:
             self._ask()
-        self._draw_pane()
+        self.draw_pane()
 
     def filter_changed(self) -> None:
         """What the gateway can filter by is asked of it."""
@@ -182,8 +184,6 @@ class SessionsScreen(ListScreen):
             store.sessions_dirty -= set(chosen)
             self.console.background.start(self._refresh(chosen), group="refresh")
         super().store_changed()
-        if self.is_attached:
-            self._draw_pane()
 
     async def _refresh(self, chosen: Sequence[str]) -> None:
         found: list[SessionInfo] = []
@@ -196,7 +196,7 @@ class SessionsScreen(ListScreen):
         known = set(self._order)
         self._order += [session.id for session in found if session.id not in known]
         super().store_changed()
-        self._draw_pane()
+        self.draw_pane()
 
     def tick(self) -> None:
         """What is left of the touched ones."""
@@ -206,23 +206,15 @@ class SessionsScreen(ListScreen):
 
     # --- the pane
 
-    def _selected(self) -> SessionInfo | None:
-        return self.console.store.sessions.get(self.list.cursor or "")
-
-    def _draw_pane(self) -> None:
-        session = self._selected()
-        if session is None:
-            self.pane.say(
-                nothing_here(self.filter_text, "What a session is at is shown here."), "Session"
-            )
-            return
-        self.pane.say(session_content(session, self.console.store.now()), "Session")
+    def content_of(self, session: SessionInfo, now: datetime) -> Content:
+        """A session's summary."""
+        return session_content(session, now)
 
     # --- actions
 
     def context(self) -> ActionContext:
         """Which session."""
-        session = self._selected()
+        session = self.selected()
         status = session.status if session is not None else None
         return replace(super().context(), session_status=status, retryable=len(self._retryable()))
 
@@ -250,7 +242,7 @@ class SessionsScreen(ListScreen):
 
     def do_copy(self) -> None:
         """What can be copied of a session."""
-        session = self._selected()
+        session = self.selected()
         if session is None:
             return
         items = [

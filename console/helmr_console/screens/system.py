@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Any, Protocol
 
-from textual import events
+from textual.app import App
 from textual.content import Content
 
 from helmr.filters import Facts, Fields
 from helmr.models import NoticeTargetInfo
 from helmr.review import words
 from helmr_console import safe, system_views
-from helmr_console.actions import ActionScope
+from helmr_console.actions import ActionContext, ActionScope
+from helmr_console.console import Console
 from helmr_console.permits import Permit
 from helmr_console.reads import first
-from helmr_console.screens.base import ConsoleScreen, bindings
+from helmr_console.screens.base import bindings
 from helmr_console.screens.confirm import Act, ConfirmScreen
 from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.overlays import copy_menu
 from helmr_console.views import Row
 from helmr_console.widgets.lines import Column
-from helmr_console.widgets.panes import fact, head, lines, nothing_here
-
-T = TypeVar("T")
+from helmr_console.widgets.panes import fact, head, lines
 
 READ_EVERY_S = 5.0
 """Most of it is in no entry that the feed would tell of."""
@@ -39,36 +38,56 @@ TARGET_FIELDS = Fields(
 )
 
 
-class ReadingScreen(ConsoleScreen):
-    """A screen over schedules and notice targets, which are read while one looks at them."""
+class SystemPage(Protocol):
+    """A screen over schedules and notice targets."""
 
-    _read_at_s = 0.0
-    _is_reading = False
+    @property
+    def console(self) -> Console: ...
+    @property
+    def app(self) -> App[Any]: ...
+    @property
+    def is_current(self) -> bool: ...
+    def context(self) -> ActionContext: ...
+    def store_changed(self) -> None: ...
+    def merge(self) -> None:
+        """Show at once what was read."""
+        ...
 
-    def on_screen_resume(self, event: events.ScreenResume) -> None:
+
+class SystemReads:
+    """Schedules and notice targets are read while one looks at them; what was done from there is shown at once."""
+
+    def __init__(self, page: SystemPage) -> None:
+        self._page = page
+        self._read_at_s = 0.0
+        self._is_reading = False
+        self.has_changed = False
+        """Something was done from here: what comes of it is not shown as what others did."""
+
+    def resumed(self) -> None:
         """In front: read now."""
         self._read()
 
     def tick(self) -> None:
         """Read again, now and then."""
-        super().tick()
-        since_s = self.console.store.mono() - self._read_at_s
-        if self.app.screen is self and since_s >= READ_EVERY_S:
+        since_s = self._page.console.store.mono() - self._read_at_s
+        if self._page.is_current and since_s >= READ_EVERY_S:
             self._read()
 
     def do_refresh(self) -> None:
         """Read now."""
-        self.console.ask_again()
+        self._page.console.ask_again()
         self._read()
 
     def _read(self) -> None:
-        if self._is_reading or self.console.store.freshness.failing:
+        console = self._page.console
+        if self._is_reading or console.store.freshness.failing:
             return
-        self._is_reading, self._read_at_s = True, self.console.store.mono()
-        self.console.background.start(self._load(), group="system", on_error=self._not_read)
+        self._is_reading, self._read_at_s = True, console.store.mono()
+        console.background.start(self._load(), group="system", on_error=_not_read)
 
     async def _load(self) -> None:
-        client, store = self.console.client, self.console.store
+        client, store = self._page.console.client, self._page.console.store
         try:
             schedules = await first(client.schedules.list(), SCHEDULES_MAX)
             targets = await client.notices.list()
@@ -76,105 +95,31 @@ class ReadingScreen(ConsoleScreen):
             self._is_reading = False
         store.schedules = {one.name: one for one in schedules}
         store.targets = {one.name: one for one in targets}
-        self.store_changed()
-
-    def _not_read(self, text: str) -> None:
-        """That the gateway is away is said by the header."""
-
-
-class SystemList(ListScreen, ReadingScreen, Generic[T]):
-    """A list that System opens: its things by name, one of them in full beside it.
-
-    Subclasses say which things there are, how one looks, and what is said where there is none.
-    """
-
-    SCOPES: tuple[ActionScope, ...] = (ActionScope.ANYWHERE, ActionScope.LIST, ActionScope.AREA)
-    AREA = "system"
-    PANE = ""
-    HINT = ""
-    """What the pane says where nothing is selected."""
-    NONE = ""
-    """What an empty list says."""
-    changes = False
-    """Something was done from here: what comes of it is shown at once, not as what others did."""
-
-    def things(self) -> Mapping[str, T] | None:
-        """By name; None before they were read."""
-        raise NotImplementedError
-
-    def row_of(self, one: T, now: datetime) -> Row:
-        """As a row."""
-        raise NotImplementedError
-
-    def facts_of(self, one: T) -> Facts:
-        """What the filter sees."""
-        raise NotImplementedError
-
-    def content_of(self, one: T, now: datetime) -> Content:
-        """In full."""
-        raise NotImplementedError
-
-    def selected(self) -> T | None:
-        """The one under the cursor."""
-        return (self.things() or {}).get(self.list.cursor or "")
-
-    def row(self, key: str) -> Row:
-        """One as it is now."""
-        one = (self.things() or {}).get(key)
-        return self.row_of(one, self.console.store.now()) if one is not None else ()
-
-    def facts(self, key: str) -> Facts:
-        """What the filter sees."""
-        one = (self.things() or {}).get(key)
-        return self.facts_of(one) if one is not None else {}
-
-    def empty_text(self) -> str:
-        """What stands there when nothing is to be shown."""
-        known = self.things()
-        if known is None:
-            return "Asking the gateway…"
-        return f"0 of {len(known)} match. esc clears the filter." if known else self.NONE
-
-    def store_changed(self) -> None:
-        """The pane, too."""
-        super().store_changed()
-        if self.is_attached:
-            self.moved()
-
-    async def _load(self) -> None:
-        await super()._load()
-        if self.changes and self.app.screen is self:
-            self.changes = False
-            self.merge()
-
-    def moved(self) -> None:
-        """The pane follows."""
-        one = self.selected()
-        hint = nothing_here(self.filter_text, self.HINT)
-        now = self.console.store.now()
-        self.pane.say(self.content_of(one, now) if one is not None else hint, self.PANE)
+        self._page.store_changed()
+        if self.has_changed and self._page.is_current:
+            self.has_changed = False
+            self._page.merge()
 
     def confirm(
         self, action_id: str, title: str, act: Act, texts: Sequence[str], *, expect: str = ""
     ) -> None:
         """Say what it does, and do it if that is confirmed."""
-        self.changes = True
-        self.app.push_screen(
-            ConfirmScreen(
-                action_id,
-                title,
-                act,
-                expect=expect,
-                texts=texts,
-                given=self.context(),
-            )
+        self.has_changed = True
+        given = self._page.context()
+        self._page.app.push_screen(
+            ConfirmScreen(action_id, title, act, expect=expect, texts=texts, given=given)
         )
 
 
-class NoticesScreen(SystemList[NoticeTargetInfo]):
+def _not_read(text: str) -> None:
+    """That the gateway is away is said by the header."""
+
+
+class NoticesScreen(ListScreen[NoticeTargetInfo]):
     """Who is told that something waits."""
 
-    SCOPES = (*SystemList.SCOPES, ActionScope.NOTICES)
+    AREA = "system"
+    SCOPES = (ActionScope.ANYWHERE, ActionScope.LIST, ActionScope.AREA, ActionScope.NOTICES)
     BINDINGS = bindings(*SCOPES)
     FIELDS = TARGET_FIELDS
     TITLE_TEXT = "Notice targets"
@@ -196,6 +141,11 @@ class NoticesScreen(SystemList[NoticeTargetInfo]):
         "The targets that helmr.toml names, and how far each is: events that wait for it, events that it was passed "
         "by, when it took one last, since when it fails. R tries again now what it has not taken."
     )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = SystemReads(self)
+        self.parts = (self.reads,)
 
     def all_keys(self) -> Iterable[str]:
         """Names; those that fail first."""
@@ -247,7 +197,7 @@ class NoticesScreen(SystemList[NoticeTargetInfo]):
                 await permit.client.notices.retry(one.name)  # twice is as good as once
 
             texts = system_views.trying_again(one)
-            self.confirm("notice.retry", f"Try {one.name} again", act, texts)
+            self.reads.confirm("notice.retry", f"Try {one.name} again", act, texts)
 
 
 def target_content(one: NoticeTargetInfo, now: datetime) -> Content:
