@@ -1,12 +1,15 @@
-"""The app: areas as modes, the terminal, and the actions that work anywhere."""
+"""The app: areas as modes, the terminal, and the actions that work anywhere.
+
+What the palette offers: the commands that can be done now, filters, waits, sessions, colours.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from functools import partialmethod
+from functools import partial, partialmethod
 
 from rich.console import RenderableType
 from textual import events
@@ -15,19 +18,59 @@ from textual.filter import LineFilter
 from textual.theme import Theme
 
 from helmr.client.aio import AsyncClient
-from helmr_console import actions, fatal, look
+from helmr.review.words import short_id, subject_of
+from helmr_console import actions, background, look
+from helmr_console.actions import ACTIONS, ActionScope
 from helmr_console.clock import ConsoleClock
 from helmr_console.console import Console, Options
-from helmr_console.guard import AsciiSigns, LineGuard
+from helmr_console.look import THEMES
+from helmr_console.safe import AsciiSigns, LineGuard
 from helmr_console.screens.areas import ActivityScreen, SystemScreen
 from helmr_console.screens.base import ConsoleScreen
-from helmr_console.screens.commands import commands
 from helmr_console.screens.inbox import InboxScreen
-from helmr_console.screens.overlays import PickScreen, TextScreen, help_content
+from helmr_console.screens.lists import ListScreen
+from helmr_console.screens.overlays import MenuItem, PickScreen, TextScreen, help_content
+from helmr_console.screens.session import SessionScreen
 from helmr_console.screens.sessions import SessionsScreen
 from helmr_console.screens.submit import SubmitScreen
-from helmr_console.themes import THEMES
 from helmr_console.widgets.panes import lines
+
+ROWS_MAX = 500
+"""Waits, and as many sessions."""
+
+
+def commands(screen: ConsoleScreen) -> Iterable[MenuItem]:
+    """Everything that can be picked while this screen is in front."""
+    console, context = screen.console, screen.context()
+    for action in ACTIONS:
+        moves = action.scope is ActionScope.LIST and action.id.startswith("list.")
+        here = action.scope in screen.SCOPES and not moves and action.id not in ("palette", "back")
+        if here and not action.refusal(context):
+            detail = f"{console.key_names.get(action.id, action.key_text):<6} {action.help}"
+            yield MenuItem(action.label, detail, partial(_perform, screen, action.id))
+    if isinstance(screen, ListScreen):
+        for name, text in screen.filters().items():
+            yield MenuItem(f"filter {name}", text, partial(screen.set_filter, text))
+    for wait in console.store.inbox()[:ROWS_MAX]:
+        detail = f"{subject_of(wait)}  {wait.id}  {wait.correlation_id or ''}"
+        yield MenuItem("wait", detail, partial(_open, screen, wait.session_id))
+    for session in list(console.store.sessions.values())[:ROWS_MAX]:
+        detail = f"{session.id}  {session.external_id or ''}  {session.task}"
+        yield MenuItem(
+            f"session {short_id(session.id)}", detail, partial(_open, screen, session.id)
+        )
+    for theme in THEMES:
+        yield MenuItem(f"theme {theme}", "", partial(console.use_theme, theme))
+
+
+def _perform(screen: ConsoleScreen, action_id: str) -> None:
+    work = screen.perform(action_id)
+    screen.console.background.start(work, group="command", holds_keys=True)
+
+
+def _open(screen: ConsoleScreen, session_id: str) -> None:
+    screen.app.push_screen(SessionScreen(session_id))
+
 
 CLOSE_S = 10.0
 """Longest that leaving waits for work in the background.
@@ -114,12 +157,12 @@ class ConsoleApp(App[int]):
 
     def panic(self, *renderables: RenderableType) -> None:
         """The console can't go on: Textual's input thread ends here. One line instead of a trace on the terminal."""
-        self.fatal = self.fatal or fatal.of_renderables(renderables)
+        self.fatal = self.fatal or background.of_renderables(renderables)
         self._return_code = 1
         self._close_messages_no_wait()
 
     def _handle_exception(self, error: Exception) -> None:
-        self.fatal = self.fatal or fatal.of_error(error)
+        self.fatal = self.fatal or background.of_error(error)
         super()._handle_exception(error)
 
     def _fatal_error(self) -> None:

@@ -1,13 +1,17 @@
 """The console's only home of wall-clock time: the server's clock, carried on by a monotonic one.
 
 Deadlines are the server's; a wrong clock on the operator's machine must not move them.
+
+How fresh the picture is, and when to ask again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Protocol
 
 SKEW_SHOWN_S = 2.0
@@ -67,3 +71,81 @@ class ServerClock:
     def now(self) -> datetime:
         """The server's time, as far as known."""
         return self._server_at + timedelta(seconds=self.clock.monotonic() - self._taken_s)
+
+
+BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 10.0)
+JITTER = 0.25
+STALE_AFTER_S = 12.0
+"""Two pings missed (every 5 s) and a little: a link that is half open says nothing at all."""
+
+
+class LinkState(StrEnum):
+    """The state of the connection; the value is the word in the header."""
+
+    CONNECTING = "connecting"
+    LIVE = "live"
+    STALE = "STALE"
+    REFUSED = "REFUSED"
+
+
+def backoff_s(attempt: int, jitter: float) -> float:
+    """Seconds before try number `attempt` (from 1): 1, 2, 4, 8, 10, 10, … give or take a quarter.
+
+    Args:
+        jitter: 0 to 1, where in the spread.
+    """
+    base = BACKOFF_S[min(max(attempt, 1), len(BACKOFF_S)) - 1]
+    return base * (1 - JITTER + 2 * JITTER * jitter)
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """When the gateway was last heard, by the monotonic clock, and what is tried next."""
+
+    heard_s: float | None = None
+    failing: bool = False
+    refused: bool = False
+    attempt: int = 0
+    next_try_s: float | None = None
+    error: str = ""
+
+    def heard(self, now_s: float) -> Freshness:
+        """The gateway answered."""
+        return Freshness(heard_s=now_s)
+
+    def failed(
+        self, now_s: float, error: str, jitter: float, *, refused: bool = False
+    ) -> Freshness:
+        """It did not; `refused` when it answered that this key may not ask."""
+        attempt = self.attempt + 1
+        return replace(
+            self,
+            failing=True,
+            refused=refused,
+            attempt=attempt,
+            next_try_s=now_s + backoff_s(attempt, jitter),
+            error=error,
+        )
+
+    def link(self, now_s: float) -> LinkState:
+        """The state at that time."""
+        if self.refused:
+            return LinkState.REFUSED
+        if self.heard_s is None:
+            return LinkState.STALE if self.failing else LinkState.CONNECTING
+        if self.failing or now_s - self.heard_s > STALE_AFTER_S:
+            return LinkState.STALE
+        return LinkState.LIVE
+
+    def age_s(self, now_s: float) -> float | None:
+        """Seconds since the gateway was heard."""
+        return None if self.heard_s is None else max(0.0, now_s - self.heard_s)
+
+    def text(self, now_s: float) -> str:
+        """`live 1s`, `STALE 14s`, `connecting`."""
+        link, age_s = self.link(now_s), self.age_s(now_s)
+        return link.value if age_s is None else f"{link.value} {int(age_s)}s"
+
+    def writable(self, now_s: float) -> bool:
+        """Whether an answer may be sent: only on a live picture."""
+        return self.link(now_s) is LinkState.LIVE

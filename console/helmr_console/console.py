@@ -23,16 +23,13 @@ from helmr_console import views
 from helmr_console.actions import BY_ID, ActionContext, key_name
 from helmr_console.background import Background
 from helmr_console.bell import Bell
-from helmr_console.clock import ConsoleClock, MachineClock, ServerClock
-from helmr_console.freshness import LinkState
+from helmr_console.clock import ConsoleClock, LinkState, MachineClock, ServerClock
 from helmr_console.keys import KeyLine
 from helmr_console.link import Link
+from helmr_console.look import DEFAULT_THEME
 from helmr_console.message_line import MessageLine, Severity
-from helmr_console.outbox import PendingSend, UndoOutbox
-from helmr_console.snoozed import Snoozed
 from helmr_console.store import Store
-from helmr_console.themes import DEFAULT_THEME
-from helmr_console.unsent import Unsent
+from helmr_console.unsent import PendingSend, Snoozed, UndoOutbox, Unsent
 from helmr_console.widgets.bars import HeaderFacts
 
 COALESCE_S = 0.05

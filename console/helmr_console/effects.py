@@ -1,11 +1,32 @@
-"""What sending will do, said before it is done. Pure; the gateway's receipt is the truth."""
+"""What sending will do, said before it is done. Pure; the gateway's receipt is the truth.
+
+What became of many retries. Pure.
+
+What a rewind or an amendment would do, in lines to read before it is done (S-76). Pure.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from helmr.models import RunInfo, SessionInfo, SessionStatus, StreamInfo, WaitInfo, WaitKind
-from helmr.review.words import subject_of
+from helmr.difflines import DiffLine
+from helmr.models import (
+    AskedAgain,
+    KeptAnswer,
+    RepeatedStep,
+    RepeatedStepState,
+    RewindPreview,
+    RunInfo,
+    SessionInfo,
+    SessionStatus,
+    StreamInfo,
+    WaitInfo,
+    WaitKind,
+)
+from helmr.review import words
+from helmr.review.outcome import AnswerOutcome, Result
+from helmr.review.words import short_id, subject_of
 from helmr.safe_text import one_line
 
 NEAR = 0.6
@@ -90,3 +111,123 @@ def _near(wanted: str, given: str) -> str:
 
 def _trigrams(text: str) -> list[str]:
     return [text[place : place + 3] for place in range(max(1, len(text) - 2))]
+
+
+REFUSALS_SHOWN = 6
+
+
+@dataclass(slots=True)
+class SessionRetry:
+    """One session whose run is to begin its next attempt."""
+
+    session: SessionInfo
+    operation_id: str
+    outcome: AnswerOutcome | None = None
+
+    def succeeded(self) -> None:
+        """The gateway took it."""
+        self.outcome = AnswerOutcome(Result.ACCEPTED)
+
+
+def summary(retries: Sequence[SessionRetry]) -> AnswerOutcome:
+    """All of them as one: done if none is left to be tried, with those that were refused by name."""
+    tried = [(one.session, one.outcome) for one in retries if one.outcome is not None]
+    done = sum(outcome.is_done for _, outcome in tried)
+    open_ = next((outcome for _, outcome in tried if outcome.is_open), None)
+    runs = f"{done} {'run begins' if done == 1 else 'runs begin'} the next attempt"
+    if open_ is not None:
+        left = len(retries) - sum(not outcome.is_open for _, outcome in tried)
+        return AnswerOutcome(
+            open_.result, (*open_.lines, runs, f"{left} not known or not tried yet")
+        )
+    refused = [
+        f"{short_id(session.id)}: {'; '.join(outcome.lines) or outcome.result.value}"
+        for session, outcome in tried
+        if not outcome.is_done
+    ]
+    more = len(refused) - REFUSALS_SHOWN
+    said = [*refused[:REFUSALS_SHOWN], *([f"and {more} more"] if more > 0 else [])]
+    if done:
+        tail = [f"{len(refused)} not: {'; '.join(said)}"] if refused else []
+        return AnswerOutcome(Result.ACCEPTED, (runs, *tail))
+    return AnswerOutcome(Result.CONFLICT, tuple(said))
+
+
+Line = tuple[str, str]
+"""A text and its role. Texts are as the session has them: whoever draws them makes them safe."""
+
+_DIFF_ROLES = {"~": "warning", "+": "success", "-": "error"}
+_KEYS_FROM = 18
+"""Cells before a key."""
+
+
+def repeated(preview: RewindPreview) -> int:
+    """How many steps had started and may run again: the number that confirms it."""
+    return len(preview.steps)
+
+
+def preview_lines(preview: RewindPreview, changed: Sequence[DiffLine] = ()) -> list[Line]:
+    """All that it does, what is repeated first.
+
+    Args:
+        changed: Of an amendment, the answer as it was against the answer as it will be.
+    """
+    return [
+        *_steps(preview.steps),
+        *_changed(changed),
+        *_listed("Answers kept, if the same is asked", map(_kept, preview.kept)),
+        *_listed("Asked again", map(_asked, preview.asked_again)),
+        *_listed("Tokens cancelled, if they are pending", map(short_id, preview.tokens)),
+        *_listed("Public tokens revoked", map(short_id, preview.public_tokens)),
+        *_listed(
+            "Outputs that may be appended again, and stay",
+            (f"op {one.op}  {one.stream} #{one.seq}" for one in preview.outputs),
+        ),
+        ("", ""),
+        (
+            f"{len(preview.set_aside)} op(s) are set aside, from op {preview.to_op} on; "
+            "they stay in the transcript.",
+            "muted",
+        ),
+    ]
+
+
+def _changed(changed: Sequence[DiffLine]) -> Iterator[Line]:
+    if not changed:
+        return
+    yield "", ""
+    yield "The answer", "muted"
+    for line in changed:
+        yield f"  {line.sign} {line.path}  {line.text}", _DIFF_ROLES.get(line.sign, "")
+
+
+def _steps(steps: Sequence[RepeatedStep]) -> Iterator[Line]:
+    if not steps:
+        yield "No step is repeated: none had started.", "success"
+        return
+    yield f"May run again: {len(steps)} step(s) that had started", "error"
+    for step in steps:
+        at = words.clock(step.at)
+        yield f"  ! op {step.op}  {step.name}  {step.state.value} {at}", "error"
+        if step.state is RepeatedStepState.RUNNING or step.step_key == step.new_key:
+            yield f"{'key kept':>{_KEYS_FROM - 2}}  {step.step_key}", "error"
+        else:
+            yield f"{'old key':>{_KEYS_FROM - 2}}  {step.step_key}", "error"
+            yield f"{'new key':>{_KEYS_FROM - 2}}  {step.new_key}", "error"
+
+
+def _listed(title: str, found: Iterator[str]) -> Iterator[Line]:
+    texts = list(found)
+    if texts:
+        yield "", ""
+        yield title, "muted"
+        yield from ((f"  {text}", "") for text in texts)
+
+
+def _kept(one: KeptAnswer) -> str:
+    where = f"{one.stream} #{one.record_seq}" if one.stream is not None else "token"
+    return f"{where}  of {short_id(one.wait_id)}"
+
+
+def _asked(one: AskedAgain) -> str:
+    return f"op {one.op}  {one.stream or 'token'}  {one.subject or ''}"

@@ -14,8 +14,8 @@ from helmr.review import words
 from helmr.review.outcome import AnswerOutcome, of_error, of_receipt, told
 from helmr.review.personal import AnswerDraft
 from helmr.safe_text import one_line
+from helmr_console.actions import NotPermitted, Permit, permit
 from helmr_console.console import Console
-from helmr_console.permits import NotPermitted, Permit, permit
 from helmr_console.reads import answer_of
 from helmr_console.widgets import review
 

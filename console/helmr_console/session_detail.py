@@ -1,13 +1,41 @@
-"""One session as far as its screen has read it: its summary, its runs, its waits."""
+"""One session as far as its screen has read it: its summary, its runs, its waits.
+
+The entries of one transcript as far as they are here, in pages. Pure.
+
+Entries are dense in seq from 1, so entry n is on page (n - 1) // PAGE.
+
+Follows what the code of one session emits, for as long as its screen is open, and says it a few times a second.
+
+What the code of a session emits while it works, as text that grows, by step. Pure; nothing of it is stored.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from helmr.client.aio import AsyncClient
-from helmr.models import LIST_LIMIT_MAX, RunInfo, SessionInfo, SessionStatus, WaitInfo, WaitStatus
-from helmr.safe_text import one_line
+from helmr.errors import HelmrError
+from helmr.models import (
+    LIST_LIMIT_MAX,
+    ChunkInfo,
+    ChunksEnd,
+    EntryInfo,
+    RunInfo,
+    SessionInfo,
+    SessionStatus,
+    StreamInfo,
+    WaitInfo,
+    WaitStatus,
+)
+from helmr.safe_text import one_line, plain
 from helmr_console.reads import first
+from helmr_console.steps import OUTCOMES
 
 RUNS_MAX = 1_000
 
@@ -53,3 +81,195 @@ class SessionDetail:
         state = self.summary.activity if is_open else self.summary.status
         runs = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
         return f"{one_line(self.summary.task, 40)}   {state.value}   {runs}"
+
+
+PAGE = 128
+PAGES_HELD = 256
+
+
+class EntryPages:
+    """Pages by number; those that were not looked at for longest are dropped."""
+
+    def __init__(self) -> None:
+        self.held: OrderedDict[int, list[EntryInfo]] = OrderedDict()
+        self._asked: set[int] = set()
+
+    def put(self, page: int, entries: Sequence[EntryInfo]) -> None:
+        """A page has come."""
+        self.held[page] = list(entries)
+        self.held.move_to_end(page)
+        while len(self.held) > PAGES_HELD:
+            dropped, _ = self.held.popitem(last=False)
+            self._asked.discard(dropped)
+
+    def append(self, entry: EntryInfo) -> None:
+        """An entry came by the feed; it is kept if its page is here, or begins with it."""
+        page, place = divmod(entry.seq - 1, PAGE)
+        held = self.held.get(page)
+        if place == 0 and held is None:
+            held = self.held[page] = []
+            self._asked.add(page)
+        if held is not None and len(held) == place:
+            held.append(entry)
+
+    def peek(self, seq: int) -> EntryInfo | None:
+        """The entry, if it is here."""
+        page, place = divmod(seq - 1, PAGE)
+        held = self.held.get(page)
+        return held[place] if seq > 0 and held is not None and place < len(held) else None
+
+    def look(self, seq: int) -> EntryInfo | None:
+        """The entry, if it is here; its page is kept for longer."""
+        found = self.peek(seq)
+        if found is not None:
+            self.held.move_to_end((seq - 1) // PAGE)
+        return found
+
+    def ask(self, seq: int) -> int | None:
+        """The page to ask for so that this entry is here; None if it was asked for already."""
+        page = (seq - 1) // PAGE
+        if page in self._asked:
+            return None
+        self._asked.add(page)
+        return page
+
+    def may_be_asked_again(self, page: int) -> None:
+        """It could not be read, or was read before it was full."""
+        self._asked.discard(page)
+
+    def in_order(self) -> Iterator[EntryInfo]:
+        """All that is here."""
+        for page in sorted(self.held):
+            yield from self.held[page]
+
+    def missing(self, count: int, newest: int) -> list[int]:
+        """The pages that are not here, of so many at the end of so many entries, the last first."""
+        last = max(0, count - 1) // PAGE
+        return [page for page in range(last, max(-1, last - newest), -1) if page not in self.held]
+
+
+KEPT_CHARS = 8_000
+"""The end of a text is what is read; more of it is not held."""
+TEXTS_MAX = 64
+
+Place = tuple[str, int | None]
+"""Stream and op."""
+
+
+@dataclass(slots=True)
+class LiveText:
+    """The texts that come now; one that ends is gone, as what lasts of it stands in the transcript."""
+
+    _texts: OrderedDict[Place, str] = field(default_factory=OrderedDict)
+
+    def take(self, item: ChunkInfo | ChunksEnd) -> None:
+        """A chunk, or the end of those of a step."""
+        place = item.stream, item.op
+        if isinstance(item, ChunksEnd):
+            self._texts.pop(place, None)
+            return
+        missing = f"⟨{item.lost} not seen⟩" if item.lost else ""
+        text = self._texts.pop(place, "") + missing + spoken(item.data)
+        self._texts[place] = text[-KEPT_CHARS:]
+        while len(self._texts) > TEXTS_MAX:
+            self._texts.popitem(last=False)
+
+    def ended(self, op: int | None) -> None:
+        """That op's step is over."""
+        for place in [one for one in self._texts if one[1] == op]:
+            del self._texts[place]
+
+    def clear(self) -> None:
+        """Nothing comes any more."""
+        self._texts.clear()
+
+    def by_op(self) -> dict[int | None, list[str]]:
+        """`stream: text` of each op, safe; of several streams in the order in which they spoke."""
+        found: dict[int | None, list[str]] = {}
+        for (stream, op), text in self._texts.items():
+            found.setdefault(op, []).append(plain(f"{stream}: {text}", None))
+        return found
+
+
+def spoken(data: Any) -> str:
+    """What a chunk says: a text as it is, of an object its only text, else JSON."""
+    if isinstance(data, str):
+        return data
+    if isinstance(data, Mapping):
+        texts = [one for one in data.values() if isinstance(one, str)]
+        if len(texts) == 1:
+            return texts[0]
+    return f"{json.dumps(data, ensure_ascii=False)}\n"
+
+
+STREAMS_MAX = 8
+"""Each stream that is followed is a connection."""
+SAY_EVERY_S = 0.1
+NO_RECORDS = 2**53
+"""No stream has as many: of the records nothing is sent, they come by the feed."""
+
+
+def streams_to_follow(session: SessionInfo | None, streams: Sequence[StreamInfo]) -> list[str]:
+    """The output streams of a session that is open."""
+    if session is None or session.status is not SessionStatus.OPEN:
+        return []
+    outputs = [one for one in streams if one.direction == "output" and session.task in one.tasks]
+    return sorted(one.name for one in outputs)[:STREAMS_MAX]
+
+
+class ChunkFeed:
+    """What comes now, as text.
+
+    Args:
+        client: Talks to the gateway.
+        session_id: The session.
+        changed: Called when it has changed, at most every `SAY_EVERY_S`.
+    """
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        session_id: str,
+        *,
+        changed: Callable[[], None],
+    ) -> None:
+        self.live = LiveText()
+        self._client = client
+        self._session_id = session_id
+        self._changed = changed
+        self._news = asyncio.Event()
+
+    def heard(self, entry: EntryInfo) -> bool:
+        """The feed has this entry; whether it ended what was being said."""
+        if entry.kind in OUTCOMES:
+            self.live.ended(entry.op)
+        return entry.kind in OUTCOMES
+
+    async def run(self, streams: Sequence[str]) -> None:
+        """Follow until the session is over or this is cancelled. What can't be followed is not shown."""
+        following = [asyncio.ensure_future(self._follow(name)) for name in streams]
+        saying = asyncio.ensure_future(self._say())
+        try:
+            await asyncio.gather(*following)
+        finally:
+            saying.cancel()
+            for one in following:
+                one.cancel()
+            with suppress(asyncio.CancelledError):
+                await saying
+            self.live.clear()
+
+    async def _follow(self, stream: str) -> None:
+        output = self._client.sessions.open(self._session_id).output(stream)
+        with suppress(HelmrError):  # a stream that is gone, a role that may not read it
+            async for item in output.follow_chunks(after=NO_RECORDS):
+                if isinstance(item, ChunkInfo | ChunksEnd):
+                    self.live.take(item)
+                    self._news.set()
+
+    async def _say(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            self._changed()
+            await asyncio.sleep(SAY_EVERY_S)

@@ -28,8 +28,7 @@ from helmr.models import (
     WaitKind,
     WaitStatus,
 )
-from helmr_console.clock import ServerClock
-from helmr_console.freshness import Freshness
+from helmr_console.clock import Freshness, ServerClock
 
 WAITS_MAX = 5_000
 SESSIONS_MAX = 5_000

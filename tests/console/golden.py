@@ -13,7 +13,7 @@ from textual.app import App
 from textual.strip import Strip
 
 from helmr_console import look
-from helmr_console.themes import PALETTES
+from helmr_console.look import PALETTES
 
 FOLDER = Path(__file__).parent / "goldens"
 ROLES = ("accent", "success", "warning", "error", "muted", "border")

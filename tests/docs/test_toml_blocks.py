@@ -13,7 +13,7 @@ import pytest
 from helmr import rules
 from helmr.cli.config import notices_table, otel_of, retention_of
 from helmr.profiles import read_profile
-from helmr_console.config import read_config
+from helmr_console.start import read_config
 from helmr_runtime.notices.targets import read_targets
 
 ROOT = Path(__file__).resolve().parents[2]

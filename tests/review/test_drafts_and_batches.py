@@ -18,7 +18,7 @@ from helmr.forms import Blank
 from helmr.models import WaitInfo, WaitKind, WaitStatus
 from helmr.review.batches import Progress, plan
 from helmr.review.personal import DRAFTS_MAX, AnswerDraft, DraftStore
-from helmr_console.themes import BORDER_RATIO_MIN, PALETTES, TEXT_RATIO_MIN, contrast
+from helmr_console.look import BORDER_RATIO_MIN, PALETTES, TEXT_RATIO_MIN, contrast
 
 NOW = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)
 

@@ -18,11 +18,9 @@ from helmr.review.outcome import AnswerOutcome, Result
 from helmr.review.sending import SendPhase
 from helmr.safe_text import one_line
 from helmr_console import effects, entry_lines, safe, views
-from helmr_console.actions import ActionScope
+from helmr_console.actions import ActionScope, Permit
 from helmr_console.keys import REPEATS_WITHIN_S
-from helmr_console.outbox import PendingSend
 from helmr_console.pending_answer import PendingAnswer
-from helmr_console.permits import Permit
 from helmr_console.reads import answer_of, tail
 from helmr_console.screens.base import Pairs, bindings
 from helmr_console.screens.entry import FormEntry
@@ -30,14 +28,15 @@ from helmr_console.screens.overlays import TextScreen
 from helmr_console.screens.submit import TOO_SOON, SubmitScreen
 from helmr_console.screens.turns import CONTEXT_ENTRIES, Ahead, ReviewTurns, form_for
 from helmr_console.screens.wait_actions import FormClaim, WaitActions
+from helmr_console.unsent import PendingSend
 from helmr_console.widgets import review
-from helmr_console.widgets.call import call_effects
 from helmr_console.widgets.details import dry_run_lines
 from helmr_console.widgets.form import SchemaForm
 from helmr_console.widgets.markdown import markdown
 from helmr_console.widgets.panes import (
     asked,
     brief_facts,
+    call_effects,
     entry_content,
     head,
     lines,

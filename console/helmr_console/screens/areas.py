@@ -21,9 +21,8 @@ from helmr_console.clock import SKEW_SHOWN_S
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
 from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.overlays import copy_menu
-from helmr_console.screens.schedules import SchedulesScreen
 from helmr_console.screens.session import SessionScreen
-from helmr_console.screens.system import NoticesScreen, SystemReads
+from helmr_console.screens.system import NoticesScreen, SchedulesScreen, SystemReads
 from helmr_console.views import Cell, Row
 from helmr_console.widgets.details import entry_in_full
 from helmr_console.widgets.lines import Column

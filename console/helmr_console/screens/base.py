@@ -18,9 +18,8 @@ from textual.widgets import Input, Static, TextArea
 
 from helmr.models import EntryInfo
 from helmr_console import actions
-from helmr_console.actions import BY_ID, ActionContext, ActionScope
+from helmr_console.actions import BY_ID, ActionContext, ActionScope, Permit, permit
 from helmr_console.console import Console
-from helmr_console.permits import Permit, permit
 from helmr_console.widgets.bars import FooterBar, HeaderBar, Pressed, StatusLine
 
 WIDTH_MIN = 60

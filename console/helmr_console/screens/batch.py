@@ -21,11 +21,10 @@ from helmr.review.batches import AnswerBatch, Progress
 from helmr.review.outcome import of_error, of_receipt
 from helmr.review.sending import SendPhase
 from helmr_console import safe
-from helmr_console.actions import ActionContext, ActionScope
-from helmr_console.outbox import PendingSend
-from helmr_console.permits import NotPermitted, Permit
+from helmr_console.actions import ActionContext, ActionScope, NotPermitted, Permit
 from helmr_console.screens.base import bindings
 from helmr_console.screens.submit import SubmitScreen
+from helmr_console.unsent import PendingSend
 from helmr_console.widgets.fields import SafeInput
 from helmr_console.widgets.panes import asked, head, lines
 

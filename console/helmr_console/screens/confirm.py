@@ -17,9 +17,8 @@ from helmr.review import words
 from helmr.review.outcome import AnswerOutcome, Result, of_error
 from helmr.review.sending import SendPhase
 from helmr_console import effects, safe, views
-from helmr_console.actions import BY_ID, ActionContext, ActionScope
-from helmr_console.permits import Permit
-from helmr_console.retrying import SessionRetry, summary
+from helmr_console.actions import BY_ID, ActionContext, ActionScope, Permit
+from helmr_console.effects import SessionRetry, summary
 from helmr_console.screens.submit import SubmitScreen
 from helmr_console.widgets.fields import SafeInput
 from helmr_console.widgets.panes import head

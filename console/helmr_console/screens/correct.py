@@ -22,8 +22,8 @@ from helmr.review import words
 from helmr.review.outcome import AnswerOutcome, Result
 from helmr.review.sending import SendPhase
 from helmr_console import safe
-from helmr_console.permits import Permit
-from helmr_console.preview_lines import Line, preview_lines, repeated
+from helmr_console.actions import Permit
+from helmr_console.effects import Line, preview_lines, repeated
 from helmr_console.reads import answer_of
 from helmr_console.screens.submit import SubmitScreen
 from helmr_console.set_aside import CorrectionPlace

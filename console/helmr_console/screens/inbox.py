@@ -13,20 +13,18 @@ from helmr import filters
 from helmr.filters import Facts
 from helmr.models import ClaimInfo, EntryInfo, WaitInfo
 from helmr.review import words
-from helmr_console import grouping, safe, views
+from helmr_console import safe, views
 from helmr_console.actions import ActionContext, ActionScope
-from helmr_console.grouping import By
 from helmr_console.reads import tail
 from helmr_console.screens.answer import AnswerScreen
 from helmr_console.screens.base import Pairs, bindings
 from helmr_console.screens.batch import BatchScreen
-from helmr_console.screens.lists import ListScreen
-from helmr_console.screens.named_filters import NamedFilters
+from helmr_console.screens.lists import ListScreen, NamedFilters
 from helmr_console.screens.overlays import copy_menu
 from helmr_console.screens.session import SessionScreen
 from helmr_console.screens.turns import ReviewTurns
 from helmr_console.screens.wait_actions import WaitActions
-from helmr_console.views import Cell, Row
+from helmr_console.views import By, Cell, Row
 from helmr_console.widgets.lines import Column
 from helmr_console.widgets.panes import head, lines, nothing_here, wait_content
 
@@ -109,14 +107,14 @@ class InboxScreen(ListScreen[WaitInfo]):
         waits = [wait for key in found if (wait := store.wait(key)) is not None]
         keys: list[str] = []
         self._heads.clear()
-        for name, group in grouping.in_groups(waits, self.by).items():
-            self._heads[name] = grouping.head_text(name, self.by, group, store.now())
-            keys += [grouping.head_of(name), *(wait.id for wait in group)]
+        for name, group in views.in_groups(waits, self.by).items():
+            self._heads[name] = views.head_text(name, self.by, group, store.now())
+            keys += [views.head_of(name), *(wait.id for wait in group)]
         return keys
 
     def row(self, key: str) -> Row:
         """A wait as it is now; one that is over stays where it is and says so."""
-        group = grouping.group_of(key)
+        group = views.group_of(key)
         if group is not None:
             return views.group_row(f"── {self._heads.get(group, group)}")
         store = self.console.store
@@ -197,12 +195,12 @@ class InboxScreen(ListScreen[WaitInfo]):
 
     def shown_rows(self) -> list[str]:
         """The rows that are waits."""
-        return [key for key in self.list.keys if grouping.group_of(key) is None]
+        return [key for key in self.list.keys if views.group_of(key) is None]
 
     def _draw_title(self) -> None:
         store, now = self.console.store, self.console.store.now()
         by = f", by {self.by.value}" if self.by else ""
-        parts = [f"{self.TITLE_TEXT}{by}", *grouping.figures(store.inbox(), now)]
+        parts = [f"{self.TITLE_TEXT}{by}", *views.figures(store.inbox(), now)]
         title = " · ".join([*parts, *filter(None, [store.answered_today()])])
         self.query_one("#frame").border_title = Content(title)
 
@@ -257,7 +255,7 @@ class InboxScreen(ListScreen[WaitInfo]):
 
     def _wants_preview(self) -> bool:
         key = self.list.cursor
-        return key is not None and key not in self._previews and grouping.group_of(key) is None
+        return key is not None and key not in self._previews and views.group_of(key) is None
 
     def _ask_preview(self) -> None:
         self._timer = None
@@ -278,7 +276,7 @@ class InboxScreen(ListScreen[WaitInfo]):
 
     def draw_pane(self) -> None:
         wait = self.selected()
-        group = grouping.group_of(self.list.cursor or "")
+        group = views.group_of(self.list.cursor or "")
         if group is not None:
             about = "space marks the group, B then answers what is marked"
             self.pane.say(
@@ -305,7 +303,7 @@ class InboxScreen(ListScreen[WaitInfo]):
         """Which wait, and whether it can be answered."""
         wait = self.selected()
         over = words.wait_over(wait, self.console.store.now()) if wait is not None else ""
-        if grouping.group_of(self.list.cursor or "") is not None:
+        if views.group_of(self.list.cursor or "") is not None:
             over = "a heading is selected; j goes to its first wait"
         elif self.list.cursor is not None and (
             wait is None or self.list.cursor in self.rows.gone()
@@ -366,7 +364,7 @@ class InboxScreen(ListScreen[WaitInfo]):
 
     def do_mark(self) -> None:
         """Mark a wait and go on; on a heading its group."""
-        group = grouping.group_of(self.list.cursor or "")
+        group = views.group_of(self.list.cursor or "")
         if group is None:
             super().do_mark()
             return
@@ -374,7 +372,7 @@ class InboxScreen(ListScreen[WaitInfo]):
         inside = {
             key
             for key in self.shown_rows()
-            if (wait := store.wait(key)) is not None and grouping.name_of(wait, self.by) == group
+            if (wait := store.wait(key)) is not None and views.name_of(wait, self.by) == group
         }
         self.list.marks = (
             self.list.marks - inside if inside <= self.list.marks else self.list.marks | inside

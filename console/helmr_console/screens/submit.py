@@ -27,15 +27,13 @@ from helmr.review.personal import AnswerDraft
 from helmr.review.sending import READS_S, Press, SendPhase, Submission
 from helmr.safe_text import one_line
 from helmr_console import safe
-from helmr_console.actions import ActionContext, ActionScope
-from helmr_console.permits import NotPermitted, Permit
+from helmr_console.actions import ActionContext, ActionScope, NotPermitted, Permit
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
 from helmr_console.screens.entry import FormEntry
 from helmr_console.widgets.fields import PasteCut, SafeInput, select_short
 from helmr_console.widgets.form import SchemaForm
-from helmr_console.widgets.panes import lines
+from helmr_console.widgets.panes import StillText, lines
 from helmr_console.widgets.review import review
-from helmr_console.widgets.still_text import StillText
 
 TOO_SOON = "Not sent: the key was typed before this could be read; ^s once more sends it"
 

@@ -26,9 +26,8 @@ from helmr.review.queue import ClaimKey, ClaimState
 from helmr.review.sending import SendPhase
 from helmr.safe_text import one_line
 from helmr_console import safe
-from helmr_console.actions import ActionContext
+from helmr_console.actions import ActionContext, NotPermitted, Permit
 from helmr_console.console import Console
-from helmr_console.permits import NotPermitted, Permit
 from helmr_console.screens.correct import AmendScreen
 from helmr_console.screens.overlays import MenuItem, PickScreen
 from helmr_console.screens.submit import SubmitScreen

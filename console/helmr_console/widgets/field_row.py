@@ -18,9 +18,9 @@ from helmr.forms import Blank, Cell, Field, Kind
 from helmr.jsonio import loads
 from helmr.safe_text import one_line, typed
 from helmr_console import safe
-from helmr_console.forms.about import about, complaint, default_text, is_picked
+from helmr_console.form_fields import about, complaint, default_text, is_picked
 from helmr_console.widgets.fields import ChoiceField, SafeInput, SafeText
-from helmr_console.widgets.still_text import StillText
+from helmr_console.widgets.panes import StillText
 
 CHOICES = (Kind.CHOICE, Kind.BOOL, Kind.UNION, Kind.MULTI)
 TEXTS = (Kind.TEXT, Kind.LONG, Kind.SECRET, Kind.LINES)

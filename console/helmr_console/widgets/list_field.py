@@ -15,7 +15,7 @@ from textual.widgets import Static
 
 from helmr.forms import Blank, Cell, Field, row_ids
 from helmr_console import safe
-from helmr_console.forms.columns import Columns, columns_of
+from helmr_console.form_fields import Columns, columns_of
 from helmr_console.widgets.field_row import FieldRow, Judge
 
 

@@ -1,6 +1,8 @@
 """What is sent, as content: the review before it leaves, and the JSON of a form as it is filled.
 
 Another's answer that was first, beside what was entered here. Pure.
+
+Leave for a tool's call, as content: the tool, a row for each argument, what was changed, what an answer does.
 """
 
 from __future__ import annotations

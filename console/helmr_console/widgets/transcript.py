@@ -21,13 +21,11 @@ from textual.strip import Strip
 from helmr.models import EntryInfo
 from helmr_console import look
 from helmr_console.entry_lines import EntryLine, entry_full, set_aside_line
-from helmr_console.entry_pages import PAGE, EntryPages
+from helmr_console.session_detail import PAGE, EntryPages
 from helmr_console.set_aside import Rewound
 from helmr_console.steps import step_line
-from helmr_console.widgets.lines import fit, wrapped
-from helmr_console.widgets.selection import chosen_text, highlighted
-from helmr_console.widgets.transcript_row import Marks, Times, row, time_text
-from helmr_console.widgets.transcript_rows import TranscriptRows
+from helmr_console.widgets.lines import chosen_text, fit, highlighted, wrapped
+from helmr_console.widgets.transcript_rows import Marks, Times, TranscriptRows, row, time_text
 
 UNFOLDED_LINES_MAX = 400
 UNFOLDED_CELLS_MAX = 64_000

@@ -2,16 +2,169 @@
 
 A step and its end are one row where they stand side by side; what rewinds have set aside is one where it is folded.
 Below a row stand the lines of an unfolded entry, and what a step says while it runs.
+
+A row of a transcript: which stretches of text it is made of, each with its role. Pure.
+
+Which lines the entries of a transcript stand on, when some take several and some stretches only one. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from rich.cells import cell_len
 
 from helmr.models import EntryInfo
+from helmr.review import words
+from helmr_console.entry_lines import EntryLine
 from helmr_console.set_aside import Rewinds
 from helmr_console.steps import Steps
-from helmr_console.widgets.line_map import LineMap
+from helmr_console.widgets.lines import fit
+
+Parts = list[tuple[str, str]]
+
+FIXED_CELLS = 26
+"""Signs, number, time and word."""
+BY_FROM_WIDTH = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What stands before a row: the cursor's sign, whether it is marked, folded, set aside."""
+
+    sign: str = " "
+    is_marked: bool = False
+    fold: str = " "
+    is_aside: bool = False
+
+
+class Times(StrEnum):
+    """How the time of an entry is shown."""
+
+    CLOCK = "clock"
+    AGE = "age"
+    ELAPSED = "elapsed"
+
+
+def time_text(
+    times: Times, entry: EntryInfo, before: EntryInfo | None, now: Callable[[], datetime]
+) -> str:
+    """The time of an entry; `before` is the one in front of it, if that is here."""
+    if times is Times.CLOCK:
+        return words.clock(entry.recorded_at)
+    if times is Times.AGE:
+        return words.span((now() - entry.recorded_at).total_seconds())
+    if before is None:
+        return "" if entry.seq > 1 else "0s"
+    gap_s = (entry.recorded_at - before.recorded_at).total_seconds()
+    return f"+{gap_s:.3f}s" if gap_s < 10 else f"+{words.span(gap_s)}"
+
+
+def row(line: EntryLine, time: str, marks: Marks, width: int) -> Parts:
+    """The row in at most `width` cells; the text gives way to who did it and how long it took."""
+    by = f"  {line.by}" if line.by and width >= BY_FROM_WIDTH else ""
+    by = fit(by, min(cell_len(by), width // 3))
+    took = f"  {line.took}" if line.took else ""
+    room = max(0, width - FIXED_CELLS - cell_len(by) - cell_len(took))
+    text, text_role, word_role = line.text, "", line.role or "muted"
+    if line.rule:
+        text = f"── {text} "
+        text += "─" * max(0, room - cell_len(text))
+        text_role = "muted"
+    elif line.role in ("error", "warning") or line.is_live:
+        text_role = line.role
+    if marks.is_aside:
+        word_role = text_role = "muted"
+    return [
+        (marks.sign, "accent"),
+        ("*" if marks.is_marked else " ", "strong"),
+        (f"{line.seq:>5}", "muted"),
+        (f"{marks.fold}{time:>8}{'~' if marks.is_aside else ' '}", "muted"),
+        (f"{line.word:<8} ", word_role),
+        (fit(text, room), text_role),
+        (took, "muted"),
+        (by, "muted" if marks.is_aside else "strong"),
+    ]
+
+
+class LineMap:
+    """Entries by seq, one line each, but for unfolded entries and folded stretches.
+
+    Args:
+        below: How many lines an unfolded entry has below its own; so has a stretch, by its first entry.
+        stretches: First and last seq of entries that share one line, in order, none within another.
+    """
+
+    def __init__(
+        self,
+        below: Mapping[int, int] | None = None,
+        stretches: Iterable[tuple[int, int]] = (),
+    ) -> None:
+        self._stretches = list(stretches)
+        self._stretch_firsts = [first for first, _ in self._stretches]
+        below = below or {}
+        parts = [(first, last, 1 + below.get(first, 0)) for first, last in self._stretches]
+        parts += [
+            (seq, seq, 1 + lines) for seq, lines in below.items() if self.stretch_at(seq) is None
+        ]
+        self._parts = sorted(parts)
+        self._firsts = [first for first, _, _ in self._parts]
+        self._starts: list[int] = []
+        saved = 0
+        for first, last, lines in self._parts:
+            self._starts.append(first - 1 - saved)
+            saved += last - first + 1 - lines
+
+    def line_of(self, seq: int) -> int:
+        """The line that an entry begins on; of a folded one, that of its stretch."""
+        place = bisect_right(self._firsts, seq) - 1
+        if place < 0:
+            return seq - 1
+        _, last, lines = self._parts[place]
+        start = self._starts[place]
+        return start if seq <= last else start + lines + seq - last - 1
+
+    def at_line(self, line: int) -> tuple[int, int]:
+        """Which entry is on a line, and how many lines below its first: (seq, 0 for the first)."""
+        place = bisect_right(self._starts, line) - 1
+        if place < 0:
+            return line + 1, 0
+        first, last, lines = self._parts[place]
+        below = line - self._starts[place]
+        return (first, below) if below < lines else (last + 1 + below - lines, 0)
+
+    def height(self, count: int) -> int:
+        """How many lines so many entries take."""
+        if not self._parts:
+            return count
+        _, last, lines = self._parts[-1]
+        return self._starts[-1] + lines + max(0, count - last)
+
+    def stretch_at(self, seq: int) -> tuple[int, int] | None:
+        """The folded stretch that an entry is in."""
+        place = bisect_right(self._stretch_firsts, seq) - 1
+        if place < 0 or seq > self._stretches[place][1]:
+            return None
+        return self._stretches[place]
+
+    def step(self, seq: int, by: int) -> int:
+        """The seq so many entries further; a folded stretch counts as one."""
+        for _ in range(abs(by)):
+            here = self.stretch_at(seq)
+            if by > 0:
+                seq = (here[1] if here is not None else seq) + 1
+            else:
+                seq = (here[0] if here is not None else seq) - 1
+        return self.shown(seq)
+
+    def shown(self, seq: int) -> int:
+        """The entry whose line shows for this one: itself, or the first of its stretch."""
+        here = self.stretch_at(seq)
+        return here[0] if here is not None else seq
 
 
 class TranscriptRows:

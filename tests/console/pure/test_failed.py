@@ -6,7 +6,7 @@ import pytest
 
 from helmr.models import SessionInfo
 from helmr.review.outcome import AnswerOutcome, Result
-from helmr_console.retrying import SessionRetry, summary
+from helmr_console.effects import SessionRetry, summary
 from helmr_console.views import failed_text, session_row
 from tests.console.pure.test_effects import NOW, session
 

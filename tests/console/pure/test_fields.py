@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from helmr.forms import Blank, Cell, form_of
-from helmr_console.forms.about import about
-from helmr_console.forms.check import problem, problems
+from helmr_console.form_fields import about, problem, problems
 
 DECISION = {
     "type": "object",

@@ -10,8 +10,8 @@ import pytest
 from helmr.models import EntryInfo, PrincipalInfo, WaitInfo, WaitKind, WaitPriority, WaitStatus
 from helmr_console import views
 from helmr_console.clock import MachineClock, ServerClock
-from helmr_console.grouping import By, figures, group_of, head_of, head_text, in_groups, name_of
 from helmr_console.store import Store
+from helmr_console.views import By, figures, group_of, head_of, head_text, in_groups, name_of
 
 NOW = datetime(2026, 11, 26, 14, 0, tzinfo=UTC)
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr_console.widgets.line_map import LineMap
+from helmr_console.widgets.transcript_rows import LineMap
 
 
 def drawn(

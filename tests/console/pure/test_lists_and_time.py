@@ -13,9 +13,8 @@ from helmr.filters import WAIT_FIELDS, parse, wait_facts
 from helmr.models import WaitInfo, WaitKind, WaitStatus
 from helmr.review.queue import KeyedList, anchor
 from helmr.review.words import NextEnd, Urgency, due, next_end, of_wait, size, span, wait_over
-from helmr_console.clock import ServerClock
-from helmr_console.freshness import BACKOFF_S, Freshness, LinkState, backoff_s
-from helmr_console.guard import in_ascii
+from helmr_console.clock import BACKOFF_S, Freshness, LinkState, ServerClock, backoff_s
+from helmr_console.safe import in_ascii
 from helmr_console.screens.areas import counted
 from helmr_console.store import Store
 from helmr_console.views import wait_row

@@ -21,7 +21,7 @@ from helmr.models import (
     WaitInfo,
 )
 from helmr_console.attempts import attempts, beside, summary
-from helmr_console.preview_lines import preview_lines, repeated
+from helmr_console.effects import preview_lines, repeated
 from helmr_console.set_aside import Rewinds, place_of, place_of_wait
 
 AT = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)

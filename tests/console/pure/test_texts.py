@@ -14,8 +14,8 @@ from helmr.forms.template import template_text
 from helmr.jsonio import loads
 from helmr.review.queue import KeyedList
 from helmr.safe_text import typed
-from helmr_console.forms.about import complaint, default_text
-from helmr_console.guard import in_ascii
+from helmr_console.form_fields import complaint, default_text
+from helmr_console.safe import in_ascii
 from helmr_console.widgets.lines import fit
 from helmr_console.widgets.markdown import markdown
 
