@@ -102,6 +102,7 @@ NEW_OBJECTS, MIDDLE_EVERY, FULL_EVERY = 5_000, 10, 4
 def main(
     *,
     endpoint: Endpoint,
+    name: str | None = None,
     on_behalf_of: str | None = None,
     read_only: bool = False,
     ascii_only: bool = False,
@@ -114,6 +115,7 @@ def main(
 
     Args:
         endpoint: The gateway.
+        name: What the header calls it; without it the config's name, else its address.
         on_behalf_of: The person who answers; without it the config's `identity`, else `$USER`.
         read_only: No action that writes.
         ascii_only: Signs a plain terminal has.
@@ -142,7 +144,7 @@ def main(
         read_only=read_only,
         ascii_only=ascii_only,
         theme=chosen,
-        name=config.name,
+        name=name or config.name,
         identity=identity,
         keys=config.keys,
         profile=config.profile,

@@ -101,6 +101,7 @@ class Cli:
         return replace(
             self,
             url=found.url,
+            at=found.name,
             key_file=self.key_file or kept,
             on_behalf_of=self.on_behalf_of or found.on_behalf_of,
         )

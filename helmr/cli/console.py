@@ -52,6 +52,7 @@ def console(
         from helmr_console.start import main
     code = main(
         endpoint=cli.endpoint(),
+        name=cli.at,
         on_behalf_of=cli.on_behalf_of,
         read_only=read_only,
         ascii_only=ascii_only,

@@ -239,12 +239,21 @@ class ConsoleScreen(Screen[None]):
         self.query_one(StatusLine).show(left, right, line.front(now_s), line.beside(now_s))
         offered = actions.footer(self.SCOPES, self.context())
         names = dict(self.console.key_names)
-        if self.is_typing:
-            # A letter is text there.
-            keys = {action.id: actions.key_while_typing(action) for action, _ in offered}
-            offered = [one for one in offered if keys[one[0].id]]
-            names = keys | names
+        # A letter is text in a line, and a choice in a field that has one which begins so: d then declines.
+        keys = {action.id: self._key_here(action) for action, _ in offered}
+        offered = [one for one in offered if keys[one[0].id]]
+        names = keys | names if self.is_typing else names | keys
         self.query_one(FooterBar).show(offered, names, self.labels())
+
+    def _key_here(self, action: actions.Action) -> str:
+        """The key of an action where the focus is; empty if none does it there."""
+        if self.is_typing:
+            return actions.key_while_typing(action)
+        key = self.console.key_names.get(action.id, action.key_text)
+        is_taken = (
+            len(key) == 1 and self.focused is not None and self.focused.check_consume_key(key, key)
+        )
+        return actions.key_while_typing(action) if is_taken else key
 
     @property
     def is_typing(self) -> bool:

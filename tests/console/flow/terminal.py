@@ -28,6 +28,7 @@ CODES = {
     "space": " ",
     "slash": "/",
     "question_mark": "?",
+    "exclamation_mark": "!",
     "right_square_bracket": "]",
     "left_square_bracket": "[",
     "down": "\x1b[B",
@@ -159,7 +160,7 @@ class Terminal:
     async def presses(self, key: str, typed: Mapping[str, str]) -> None:
         """A key of the walk by Textual's name; returns when the console has read it and draws no more for it."""
         codes = {**CODES, **typed, PASTE: f"\x1b[200~{PASTED}\x1b[201~"}
-        await self.press(codes.get(key, key))
+        await self.press(codes[key] if len(key) > 1 else key)
         async with asyncio.timeout(SETTLES_WITHIN_S):
             while self._unread():
                 await asyncio.sleep(LOOK_EVERY_S)
