@@ -39,7 +39,7 @@ from helmr_runtime.directory.work import delivery
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import Busy, Crash, Released, StartSession, WorkItem
 from helmr_runtime.replay.outside_steps import watching
-from helmr_runtime.session.host import HostActor
+from helmr_runtime.session.host import HostActor, HostSettings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -233,11 +233,13 @@ class Harness(HarnessTokens):
             self.ledger,
             self.clock,
             lambda: self._registry,
-            is_exclusive=True,
-            linger_s=self._linger_s,
-            replay_always=self._replay_always,
-            silence_s=self._silence_s,
-            on_emitted=lambda session_id, item: self.emitted(session_id).append(item),
+            HostSettings(
+                is_exclusive=True,
+                linger_s=self._linger_s,
+                replay_always=self._replay_always,
+                silence_s=self._silence_s,
+                on_emitted=lambda session_id, item: self.emitted(session_id).append(item),
+            ),
         )
 
     def emitted(self, session_id: str) -> list[Emitted]:

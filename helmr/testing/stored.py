@@ -15,7 +15,7 @@ from helmr_runtime.replay.cursor import hashes_of
 from helmr_runtime.replay.detached import check_run
 from helmr_runtime.security.secrets import secret_hash
 from helmr_runtime.security.task_secrets import CALLBACK_PATH, TaskSecrets
-from helmr_runtime.session.snapshot import read_snapshot
+from helmr_runtime.session.dry_run import read_snapshot
 
 
 async def check_stored(

@@ -20,18 +20,23 @@ from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.decide import lifecycle, ops
 from helmr_runtime.core.entries import Draft, Entry, EntryKind
 from helmr_runtime.core.requests import (
-    ClockRequest,
     ContinueRequest,
-    HistoryRequest,
     OpRequest,
-    OutputRequest,
-    PatchRequest,
-    PeekRequest,
     StepRequest,
-    WaitRequest,
 )
 from helmr_runtime.core.step_keys import step_key
 from helmr_runtime.replay import Raised, Returned, RunDriver, RunEnd, StepEnd, make_replay_log
+from helmr_runtime.replay.driver import (
+    CodeClosed,
+    OpAsked,
+    OpGivenUp,
+    OpReached,
+    RunEnded,
+    RunEvent,
+    StepEnded,
+)
+from helmr_runtime.replay.durable_context import RunCode, Surroundings
+from helmr_runtime.replay.effects import Policy, TriesStep, Writes, effect_of
 from helmr_runtime.replay.replay_log import is_outcome, outcome_of
 from tests.core.builder import Story
 
@@ -90,16 +95,14 @@ class Bench:
             for e in self.story.run.journal
             if e.kind is EntryKind.HISTORY_READ and e.op is not None
         }
-        self.driver = RunDriver(
+        code = RunCode(
             self.task,
             self.payload,
-            session=SessionRef(self.story.state.id),
-            run=RunRef(self.story.run.id, self.story.run.attempt),
-            replay_log=make_replay_log(self.story.state, histories),
-            host=self,
-            clock=self.clock,
-            silence_s=self.silence_s,
+            SessionRef(self.story.state.id),
+            RunRef(self.story.run.id, self.story.run.attempt),
+            make_replay_log(self.story.state, histories),
         )
+        self.driver = RunDriver(code, Surroundings(self.clock, self.silence_s), self)
         self.driver.start()
         return self
 
@@ -159,33 +162,37 @@ class Bench:
 
     # --- Host -----------------------------------------------------------------------------------
 
+    def take(self, event: RunEvent) -> None:
+        match event:
+            case OpAsked():
+                self.op_requested(event.driver, event.op, event.ask)
+            case OpReached():
+                self.op_reached(event.driver, event.op, event.ask)
+            case OpGivenUp():
+                self.gave_up(event.driver, event.op)
+            case StepEnded():
+                self.step_ended(event.driver, event.op, event.end)
+            case RunEnded():
+                self.run_ended(event.driver, event.end)
+            case CodeClosed():
+                self.closed(event.driver, event.is_clean)
+
     def op_requested(self, driver: RunDriver, op: int, ask: OpRequest) -> None:
         assert threading.current_thread() is threading.main_thread()
         if driver is not self.driver or not self.story.run.is_active:
             return
         self.asks[op] = ask
         state, run = self.story.state, self.story.run
-        match ask:
-            case StepRequest():
-                self.write(ops.open_step(state, run, op, ask))
+        match effect_of(Policy.LIVE, state, run, op, ask, self.story.context):
+            case TriesStep(opening=opening):
+                self.write(opening)
                 self._start_step(op)
-            case WaitRequest():
-                self.write(*ops.open_wait(state, run, op, ask, self.story.context))
-            case OutputRequest():
-                self.write(ops.append_output(state, run, op, ask))
-            case PeekRequest():
-                self.write(ops.read_peek(state, run, op, ask))
-            case HistoryRequest():
-                self.write(ops.read_history(state, run, op, ask))
-            case PatchRequest():
-                self.write(ops.mark_patch(run, op, ask))
-            case ClockRequest():
-                self.write(ops.read_clock(run, op, ask.now))
-            case ContinueRequest():
-                self.continued = ask.payload
-                self.write(*lifecycle.run_continued(run, ask.payload, ask.next_run_id))
-            case _:
-                raise AssertionError(f"no test here asks for {ask}")
+            case Writes(drafts=drafts):
+                if isinstance(ask, ContinueRequest):
+                    self.continued = ask.payload
+                self.write(*drafts)
+            case other:
+                raise AssertionError(f"no test here asks for {other}")
         self._note()
 
     def op_reached(self, driver: RunDriver, op: int, ask: OpRequest) -> None:

@@ -19,7 +19,7 @@ from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.replay.detached import check_run
 from helmr_runtime.replay.replay_log import journal_of, state_of
-from helmr_runtime.session.snapshot import read_snapshot
+from helmr_runtime.session.dry_run import read_snapshot
 from tests.replay.programs import Item, data_for, pairs, program, waits_of
 
 

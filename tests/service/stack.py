@@ -37,7 +37,7 @@ from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.security.limits import LimitConfig
 from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash
 from helmr_runtime.service import Service
-from helmr_runtime.session.host import HostActor
+from helmr_runtime.session.host import HostActor, HostSettings
 from tests.rpc.local_calls import LocalCalls
 from tests.service import tasks
 
@@ -91,9 +91,11 @@ class LocalSpawner:
             ledger_of(self._stack.calls),
             self._stack.clock,
             lambda: self._registry,
-            is_exclusive=is_exclusive,
-            linger_s=self._stack.limits.linger_s,
-            base_url=BASE_URL,
+            HostSettings(
+                is_exclusive=is_exclusive,
+                linger_s=self._stack.limits.linger_s,
+                base_url=BASE_URL,
+            ),
         )
         self._stack.hosts[name] = host
         self._stack.calls.register(name, host)

@@ -9,10 +9,11 @@ import pytest
 from helmr import TaskContext, streams, task
 from helmr.testing import Harness
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.core.entries import Draft, EntryKind, stamp
+from helmr_runtime.core.entries import Draft, EntryKind
 from helmr_runtime.ledger.memory import MemoryLedger
-from helmr_runtime.ports import CommitReply, Flush
-from helmr_runtime.session.committer import Committer
+from helmr_runtime.ports import Committed, Flush
+from helmr_runtime.ports.restoring import restore
+from helmr_runtime.session.committer import EntryWriter, FlushQueue
 from tests.ledger.sessions import ALICE, START_AT, running
 
 FIRST = 8
@@ -29,44 +30,27 @@ async def starts_over(payload: int, ctx: TaskContext) -> None:
 async def test_checkpoints_are_taken_when_entries_have_doubled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Committer, "CHECKPOINT_ENTRIES", FIRST)
+    monkeypatch.setattr(FlushQueue, "CHECKPOINT_ENTRIES", FIRST)
     clock = FakeClock(START_AT)
     ledger = MemoryLedger(clock)
     hand = await running(ledger, clock)
+    loaded = await ledger.load(hand.session_id, "another")
+    state = restore(hand.session_id, loaded)
+    writer = EntryWriter(loaded)
+    queue = FlushQueue(state, loaded.epoch, writer, unsaved_count=0, offsets={})
     flushes: list[Flush] = []
-    lost: list[CommitReply] = []
-
-    async def keep(flush: Flush) -> None:
-        flushes.append(flush)
-
-    ledger.before_commit = keep
-    seq, last_hash = hand.seq, hand.last_hash
-    committer = Committer(
-        ledger,
-        session_id=hand.session_id,
-        epoch=hand.epoch,
-        last_seq=seq,
-        last_hash=last_hash,
-        unsaved_count=0,
-        offsets={},
-        checkpoint=hand.checkpoint,
-        held_count=lambda: seq - hand.entries[-1].seq,
-        on_lost=lost.append,
-    )
     for number in range(10 * FIRST):
-        entry = stamp(
-            Draft(EntryKind.NOTE_ADDED, {"note_id": f"note_{number}"}, principal=ALICE),
-            session_id=hand.session_id,
-            seq=seq + 1,
-            recorded_at=clock.now(),
-            previous=last_hash,
-            key=None,
-        )
-        seq, last_hash = hand.seq, hand.last_hash = entry.seq, entry.hash
-        committer.add(entry)
-        written = committer.durable(seq)
-        committer.flush_now()
-        assert await written
+        note = Draft(EntryKind.NOTE_ADDED, {"note_id": f"note_{number}"}, principal=ALICE)
+        [entry] = writer.entries(state, [note], clock.now())
+        queue.add(entry)
+        state.apply(entry)
+        if state.run is not None:
+            state.run.journal.append(entry)  # the longer it is, the more a checkpoint holds
+        flush = queue.next()
+        flushes.append(flush)
+        reply = await ledger.commit(flush)
+        assert isinstance(reply, Committed)
+        queue.stored(flush, reply)
     begun = flushes[0].first_seq
     assert [f.first_seq - begun + 1 for f in flushes if f.checkpoint is not None] == [
         FIRST,
@@ -74,14 +58,13 @@ async def test_checkpoints_are_taken_when_entries_have_doubled(
         4 * FIRST,
         8 * FIRST,
     ]
-    assert not lost
 
 
 async def test_a_session_whose_runs_are_short_is_saved_as_often_as_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What an adoption after a crash must read does not grow with the session's age."""
-    monkeypatch.setattr(Committer, "CHECKPOINT_ENTRIES", FIRST)
+    monkeypatch.setattr(FlushQueue, "CHECKPOINT_ENTRIES", FIRST)
     flushes: list[Flush] = []
 
     async def keep(flush: Flush) -> None:

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from helmr_runtime.core.chunks import Chunk, ChunkNews, ChunkPlace
-from helmr_runtime.session.chunk_polls import ChunkPolls
+from helmr_runtime.session.emissions import ChunkPolls
 
 
 @pytest.mark.allows_blocking

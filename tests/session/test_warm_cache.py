@@ -19,8 +19,8 @@ from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ports import Flush, Loaded
 from helmr_runtime.ports.restoring import restore
+from helmr_runtime.session.committer import UNSAVED_MAX
 from helmr_runtime.session.host import HostActor
-from helmr_runtime.session.live_session import UNSAVED_MAX
 from helmr_runtime.session.warm_cache import STATE_BYTES, WarmCache, WarmState
 from tests.core.builder import picture
 from tests.session.adopting import host_of, messages, send, until
@@ -265,12 +265,12 @@ async def test_nobody_writes_to_a_state_that_was_given_up() -> None:
         session = await parked(h)
         host = host_of(h)
         await host.adopt(session.id, command=None, crash=None, catalog_hash="test")
-        log = host.slots[session.id].live.log
+        held = host.slots[session.id].live
         await until(lambda: host.is_settled and host.slots[session.id].live.is_parkable)
         await host.release(session.id, "linger")
-        decided = decide(log.state, send(), log.context())
+        decided = decide(held.state, send(), held.context())
         with pytest.raises(Moved):
-            log.write(decided.drafts)
+            held.write(decided.drafts)
         kept = host._kept.take(session.id)
         assert kept is not None
         assert kept.state.seq == len(h.ledger.entries_of(session.id))

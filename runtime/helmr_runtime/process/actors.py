@@ -14,7 +14,7 @@ from helmr_runtime.directory.work import delivery
 from helmr_runtime.host_status import StatusFile
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc.calls import OWN_HOST_PREFIX, Calls, host_of, ledger_of
-from helmr_runtime.session.host import HostActor
+from helmr_runtime.session.host import HostActor, HostSettings
 from helmr_runtime.session.pace import Pace
 
 STATUS_SLOTS_SPARE = 64
@@ -57,13 +57,15 @@ def make_host(
         ledger_of(calls),
         SystemClock(),
         load,
-        statuses=statuses,
-        is_exclusive=name.startswith(OWN_HOST_PREFIX),
-        linger_s=spec.linger_s,
-        base_url=spec.base_url,
-        node=node,
-        owns_process=owns_process,
-        memory_bytes=spec.host_memory_bytes,
+        HostSettings(
+            is_exclusive=name.startswith(OWN_HOST_PREFIX),
+            linger_s=spec.linger_s,
+            base_url=spec.base_url,
+            node=node,
+            owns_process=owns_process,
+            memory_bytes=spec.host_memory_bytes,
+            statuses=statuses,
+        ),
         pace=pace,
     )
 

@@ -1,6 +1,6 @@
 """Drives a task's coroutine tree along its journal (S-30…S-34), on a loop and thread of its own."""
 
-from helmr_runtime.replay.driver import RunDriver, RunEvents
+from helmr_runtime.replay.driver import RunDriver, RunEvent, RunHost
 from helmr_runtime.replay.ends import Mismatch, Raised, Returned, RunEnd, StepEnd, Unreadable
 from helmr_runtime.replay.replay_log import Outcome, ReplayLog, make_replay_log
 
@@ -12,7 +12,8 @@ __all__ = [
     "Returned",
     "RunDriver",
     "RunEnd",
-    "RunEvents",
+    "RunEvent",
+    "RunHost",
     "StepEnd",
     "Unreadable",
     "make_replay_log",

@@ -10,10 +10,10 @@ import asyncio
 from asyncio import FIRST_COMPLETED
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from helmr.current import RunRef, SessionRef, StepRef
+from helmr.current import StepRef
 from helmr.errors import NotReady, RunParked
 from helmr.models import CheckVerdict, RunCheck
 from helmr.tasks import Task
@@ -21,10 +21,20 @@ from helmr_runtime.clock import Clock
 from helmr_runtime.core.asked import NOT_HASHED, AskedHashes
 from helmr_runtime.core.requests import EmitRequest, OpRequest
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.replay.driver import TREE_END_S, RunDriver
-from helmr_runtime.replay.durable_context import Secrets
+from helmr_runtime.replay.driver import (
+    TREE_END_S,
+    CodeClosed,
+    OpAsked,
+    OpGivenUp,
+    OpReached,
+    RunDriver,
+    RunEnded,
+    RunEvent,
+    StepEnded,
+)
+from helmr_runtime.replay.durable_context import RunCode, Surroundings
 from helmr_runtime.replay.ends import Mismatch, RunEnd, StepEnd, Unreadable
-from helmr_runtime.replay.replay_log import Outcome, make_replay_log
+from helmr_runtime.replay.replay_log import Outcome
 from helmr_runtime.security.task_secrets import MadeUpSecrets
 
 SILENCE_S = 1.0
@@ -73,47 +83,24 @@ class StartStep:
     key: str
 
 
-class Unanswered:
-    """Nothing behind the journal happens: the code is left where it asks."""
-
-    async def asked(self, op: int, ask: OpRequest) -> None:
-        """Leave it open."""
-
-    async def step_ended(self, op: int, end: StepEnd) -> Stopped:
-        """No step is started."""
-        raise AssertionError(f"op {op} was not started")
-
-
 class DetachedRun:
-    """One replay of a state's newest run.
+    """One replay of a run.
 
     Args:
-        task: The code.
-        state: A session; it is not changed.
-        histories: Op → the records of each `history.read` in the journal.
-        clock: Tells the code the time.
-        answers: What becomes of what the code asks for behind the journal.
-        secrets: Makes the secrets of the session's tokens.
-        hashes: Of what the code asks.
-        silence_s: As `SILENCE_S`.
+        code: The run's code and journal.
+        around: What the code has around it.
+        answers: What becomes of what the code asks for behind the journal; None leaves it open.
         goes_on: Behind the journal, too, the code may await timers, threads and sockets of its own.
     """
 
     def __init__(
         self,
-        task: Task[..., Any],
-        state: SessionState,
-        histories: Mapping[int, Sequence[Any]],
+        code: RunCode,
+        around: Surroundings,
+        answers: Answers | None = None,
         *,
-        clock: Clock,
-        answers: Answers,
-        secrets: Secrets | None,
-        hashes: AskedHashes = NOT_HASHED,
-        silence_s: float = SILENCE_S,
         goes_on: bool = False,
     ) -> None:
-        run = state.run
-        assert run is not None
         self._answers = answers
         self._goes_on = goes_on
         self._told: deque[tuple[int, OpRequest | StepEnd | DetachedEnd]] = deque()
@@ -121,20 +108,7 @@ class DetachedRun:
         self._loop = asyncio.get_running_loop()
         self._end: asyncio.Future[DetachedEnd] = self._loop.create_future()
         self._closed: asyncio.Future[bool] = self._loop.create_future()
-        self._driver = RunDriver(
-            task,
-            run.payload,
-            session=SessionRef(state.id, state.external_id, tuple(state.tags), state.metadata),
-            run=RunRef(run.id, run.attempt),
-            replay_log=make_replay_log(state, histories),
-            host=self,
-            clock=clock,
-            silence_s=silence_s,
-            secrets=secrets,
-            emissions=self,
-            on_quiet=self._quiet,
-            hashes=hashes,
-        )
+        self._driver = RunDriver(code, replace(around, emissions=self), self, on_quiet=self._quiet)
 
     async def ended(self, *, patience_s: float, within_s: float | None = None) -> DetachedEnd:
         """Run the code until it has come to an end of its own or of its journal; how it ended.
@@ -199,8 +173,10 @@ class DetachedRun:
                 op, told = self._told[0]
                 match told:
                     case OpRequest():
-                        self._give(await self._answers.asked(op, told), op)
+                        if self._answers is not None:
+                            self._give(await self._answers.asked(op, told), op)
                     case StepEnd():
+                        assert self._answers is not None, "it has started the step"
                         self._give(await self._answers.step_ended(op, told), op)
                     case _:
                         self._settle(told)
@@ -227,31 +203,23 @@ class DetachedRun:
         if op is None:
             self._loop.call_soon_threadsafe(self._take, 0, EmitRequest(stream))
 
-    # --- RunEvents --------------------------------------------------------------------------------
+    # --- RunHost ----------------------------------------------------------------------------------
 
-    def op_requested(self, driver: RunDriver, op: int, ask: OpRequest) -> None:
-        """The code asks for a new op."""
-        self._take(op, ask)
-
-    def op_reached(self, driver: RunDriver, op: int, ask: OpRequest) -> None:
-        """The live run has this op open: it stays so."""
-
-    def gave_up(self, driver: RunDriver, op: int) -> None:
-        """The code no longer awaits an op."""
-
-    def step_ended(self, driver: RunDriver, op: int, end: StepEnd) -> None:
-        """A step that was started ended."""
-        self._take(op, end)
-
-    def run_ended(self, driver: RunDriver, end: RunEnd) -> None:
-        """The task returned, raised or differs from its journal."""
-        self._take(0, end)
-
-    def closed(self, driver: RunDriver, is_clean: bool) -> None:
-        """The code's thread ends."""
-        self._take(0, Exhausted())
-        if not self._closed.done():
-            self._closed.set_result(is_clean)
+    def take(self, event: RunEvent) -> None:
+        """What happens to the run. An op that the live run has open stays so."""
+        match event:
+            case OpAsked(op=op, ask=ask):
+                self._take(op, ask)
+            case StepEnded(op=op, end=step_end):
+                self._take(op, step_end)
+            case RunEnded(end=end):
+                self._take(0, end)
+            case CodeClosed(is_clean=is_clean):
+                self._take(0, Exhausted())
+                if not self._closed.done():
+                    self._closed.set_result(is_clean)
+            case OpReached() | OpGivenUp():
+                pass
 
     async def ledger_call(
         self, call: str, token_id: str | None, arguments: Mapping[str, Any], step: StepRef
@@ -297,14 +265,8 @@ async def check_run(
         message = f"the code has no task {state.task}"
         return RunCheck(verdict=CheckVerdict.MISSING, message=message, **facts)
     detached = DetachedRun(
-        task,
-        state,
-        histories,
-        clock=clock,
-        answers=Unanswered(),
-        secrets=MadeUpSecrets(state.id),
-        silence_s=silence_s,
-        hashes=hashes,
+        RunCode.of(task, state, histories, hashes),
+        Surroundings(clock, silence_s, MadeUpSecrets(state.id)),
     )
     # Twice: the driver tells of a silence that nothing can end before this does.
     end = await detached.ended(patience_s=2 * silence_s)

@@ -1,7 +1,8 @@
 """One run's coroutine tree on its own loop and thread, and its conversation with the live session.
 
-The actor's loop calls `start`, `deliver`, `run_step` and `abort`; the tree's asks come back through `RunEvents` as
-calls on the actor's loop, in order. What the code may ask is in `code`, where it is in its journal in `place`.
+The host's loop calls `start`, `deliver`, `run_step` and `abort`; what happens in the tree comes back as a `RunEvent`,
+taken on the host's loop, in order. What the code may ask is in `durable_context`, where it is in its journal in
+`cursor`.
 Invariants: S-8 (at most so many ops), S-30 (an outcome is delivered when the loop has nothing ready), S-31 (a run
 that differs from its journal is aborted, whatever its code catches), S-34 (nothing the tree does can delay the actor's
 loop).
@@ -14,16 +15,14 @@ import contextvars
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from helmr.current import RunRef, SessionRef, StepCall, StepRef, current_run
+from helmr.current import StepCall, StepRef, current_run
 from helmr.errors import HelmrSignal, NondeterminismError, RunContinued, RunParked, RunTooLong
 from helmr.ids import RUN, new_id
 from helmr.made_calls import Made, MadeCalls, code_place
-from helmr.tasks import Task
-from helmr_runtime.clock import Clock
-from helmr_runtime.core.asked import NOT_HASHED, AskedHashes
 from helmr_runtime.core.requests import (
     ClockRequest,
     ContinueRequest,
@@ -32,9 +31,9 @@ from helmr_runtime.core.requests import (
     StepRequest,
     WaitRequest,
 )
-from helmr_runtime.host_status import Executing, SlotMark
+from helmr_runtime.host_status import Executing
 from helmr_runtime.replay.cursor import JournalCursor
-from helmr_runtime.replay.durable_context import DurableContext, EmissionSink, Secrets
+from helmr_runtime.replay.durable_context import DurableContext, RunCode, Surroundings
 from helmr_runtime.replay.ends import (
     Mismatch,
     Raised,
@@ -47,7 +46,7 @@ from helmr_runtime.replay.ends import (
     met_text,
 )
 from helmr_runtime.replay.loop import LoopCalls, ThreadStarter, code_mark, make_loop
-from helmr_runtime.replay.replay_log import Outcome, ReplayLog, StepError, StepValue
+from helmr_runtime.replay.replay_log import Outcome, StepError, StepValue
 from helmr_runtime.replay.steps import StepRunner
 
 OPS_MAX = 20_000
@@ -59,37 +58,68 @@ TREE_END_S = 5.0
 EXITS_MAX = 100
 """A tree whose tasks raise SystemExit or KeyboardInterrupt so often does not end."""
 
-SILENCE_S = 30.0
-"""A replay in which the code has nothing to do, yet has not asked for the next op, differs from the journal."""
-
 log = logging.getLogger("helmr.run")
 
 
-class RunEvents(Protocol):
-    """What a driver tells the live session, on the host's loop and in the order it happened."""
+@dataclass(frozen=True, slots=True)
+class OpAsked:
+    """The code asks for a new op. A patch is none: it comes with the op asked last."""
 
-    def op_requested(self, driver: RunDriver, op: int, ask: OpRequest) -> None:
-        """The code asks for a new op. A patch is none: it comes with the op asked last."""
-        ...
+    driver: RunDriver
+    op: int
+    ask: OpRequest
 
-    def op_reached(self, driver: RunDriver, op: int, ask: OpRequest) -> None:
-        """A replay reached an op that is open in the journal."""
-        ...
 
-    def gave_up(self, driver: RunDriver, op: int) -> None:
-        """The code cancelled an op it awaited."""
-        ...
+@dataclass(frozen=True, slots=True)
+class OpReached:
+    """A replay reached an op that is open in the journal."""
 
-    def step_ended(self, driver: RunDriver, op: int, end: StepEnd) -> None:
-        """A try of a step ended."""
-        ...
+    driver: RunDriver
+    op: int
+    ask: OpRequest
 
-    def run_ended(self, driver: RunDriver, end: RunEnd) -> None:
-        """The task returned, raised or can't be replayed."""
-        ...
 
-    def closed(self, driver: RunDriver, is_clean: bool) -> None:
-        """The thread ends; not clean: parts of the tree did not end and still exist."""
+@dataclass(frozen=True, slots=True)
+class OpGivenUp:
+    """The code cancelled an op it awaited."""
+
+    driver: RunDriver
+    op: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepEnded:
+    """A try of a step ended."""
+
+    driver: RunDriver
+    op: int
+    end: StepEnd
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """The task returned, raised or can't be replayed."""
+
+    driver: RunDriver
+    end: RunEnd
+
+
+@dataclass(frozen=True, slots=True)
+class CodeClosed:
+    """The run's thread ends; not clean: parts of the tree did not end and still exist."""
+
+    driver: RunDriver
+    is_clean: bool
+
+
+RunEvent = OpAsked | OpReached | OpGivenUp | StepEnded | RunEnded | CodeClosed
+
+
+class RunHost(Protocol):
+    """Who a driver works for: takes what happens to the run, and asks the ledger for it."""
+
+    def take(self, event: RunEvent) -> None:
+        """On the host's loop, in the order in which things happened."""
         ...
 
     async def ledger_call(
@@ -103,68 +133,55 @@ _starter = ThreadStarter()
 
 
 class RunDriver:
-    """Runs one attempt of a run from its journal on. `turn` names the span above those of its steps.
+    """Runs one attempt of a run from its journal on.
 
     With `on_quiet` the code is only tried: that is called on the host's loop whenever the code has come to rest.
     """
 
     def __init__(
         self,
-        task: Task[Any, Any],
-        payload: Any,
+        code: RunCode,
+        around: Surroundings,
+        host: RunHost,
         *,
-        session: SessionRef,
-        run: RunRef,
-        replay_log: ReplayLog,
-        host: RunEvents,
-        clock: Clock,
-        silence_s: float = SILENCE_S,
-        secrets: Secrets | None = None,
-        mark: SlotMark | None = None,
-        emissions: EmissionSink | None = None,
         on_quiet: Callable[[], None] | None = None,
-        turn: Callable[[], str | None] = lambda: None,
-        hashes: AskedHashes = NOT_HASHED,
     ) -> None:
-        self._mark = mark or SlotMark()
-        self.run, self._name = run, task.id
-        self._replay_log = replay_log
+        self._mark = around.mark
+        self.run, self._name = code.run, code.task.id
+        self._replay_log = replay_log = code.replay_log
         self._host = host
-        self._clock = clock
+        self._clock = around.clock
         self._on_quiet = on_quiet
         self._pending: dict[int, asyncio.Future[Any]] = {}
         self.wait_op: int | None = None
         """The op of the wait that the code awaits."""
         self._aborted: HelmrSignal | None = None
         self._end: RunEnd | None = None
-        drawn = replay_log.draws_from or run.id
-        self.cursor = JournalCursor(drawn, replay_log, replay_log.began_at or clock.now(), hashes)
+        drawn = replay_log.draws_from or self.run.id
+        began_at = replay_log.began_at or self._clock.now()
+        self.cursor = JournalCursor(drawn, replay_log, began_at, code.hashes)
         self._loop = make_loop(
-            self._deliver_next, self._on_wake, self._on_silence, silence_s, drawn
+            self._deliver_next, self._on_wake, self._on_silence, around.silence_s, drawn
         )
-        self._calls = LoopCalls(run.id, self._loop)
+        self._calls = LoopCalls(self.run.id, self._loop)
         self._is_quiet = False
         self._unfinished: set[asyncio.Task[Any]] = set()
         """What did not end: kept, so that no finalizer of it runs before the process ends."""
         self._cut: asyncio.Future[None] = self._loop.create_future()
-        self._steps = StepRunner(self._loop, self._step_ended, self._mark, run.id, turn)
+        self._steps = StepRunner(self._loop, self._step_ended, self._mark, self.run.id, around.turn)
         self._code = DurableContext(
-            task,
-            payload,
-            session=session,
-            run=run,
+            code,
+            around,
             cursor=self.cursor,
             asking=self,
-            secrets=secrets,
-            emissions=emissions,
             is_trying=self._steps.is_trying,
             is_tried=on_quiet is not None,
         )
         self._thread = threading.Thread(
-            target=self._main_thread, name=f"helmr-{run.id}", daemon=True
+            target=self._main_thread, name=f"helmr-{self.run.id}", daemon=True
         )
 
-    # --- called by the actor ------------------------------------------------------------------
+    # --- called by the host -------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin executing."""
@@ -214,7 +231,7 @@ class RunDriver:
         finally:
             self._loop.close()
             self._mark.executes(Executing.RUN, is_so=False)
-            self._calls.tell(self._host.closed, self, is_clean)
+            self._tell(CodeClosed(self, is_clean))
 
     def _run_tree(self) -> bool:
         """Run the tree to its end; True if nothing of it is left.
@@ -245,7 +262,7 @@ class RunDriver:
     def _finish(self, end: RunEnd) -> None:
         if self._aborted is None:
             self._aborted = RunParked("the run has ended")
-            self._calls.tell(self._host.run_ended, self, end)
+            self._tell(RunEnded(self, end))
 
     async def _end_tree(self) -> bool:
         """Raise the signal at pending durable awaits, then cancel what is left until it ends."""
@@ -265,6 +282,9 @@ class RunDriver:
             for task in rest:
                 task.cancel("the run was aborted")
             await asyncio.wait(rest, timeout=0.2)
+
+    def _tell(self, event: RunEvent) -> None:
+        self._calls.tell(self._host.take, event)
 
     def _cut_now(self) -> None:
         if not self._cut.done():
@@ -320,7 +340,7 @@ class RunDriver:
         self._finish(end)
         self._cut_now()
 
-    # --- OpRequests: called by the code ---------------------------------------------------------------
+    # --- OpRequests: called by the code -------------------------------------------------------
 
     async def perform(self, ask: OpRequest) -> Any:
         """Ask for the next op and await its outcome."""
@@ -343,9 +363,9 @@ class RunDriver:
         if isinstance(ask, WaitRequest):
             self.wait_op = op
         if not self._check_recorded(op, ask):
-            self._calls.tell(self._host.op_requested, self, op, ask)
+            self._tell(OpAsked(self, op, ask))
         elif op in self._replay_log.unfinished:
-            self._calls.tell(self._host.op_reached, self, op, ask)
+            self._tell(OpReached(self, op, ask))
         try:
             return await future
         except asyncio.CancelledError:
@@ -363,7 +383,7 @@ class RunDriver:
             self.cursor.known_at = self._replay_log.clocks[op]
         else:
             self.cursor.known_at = ask.now
-            self._calls.tell(self._host.op_requested, self, op, ask)
+            self._tell(OpAsked(self, op, ask))
         return self.cursor.known_at
 
     def patched(self, name: str) -> bool:
@@ -371,7 +391,7 @@ class RunDriver:
         self.check_aborted()
         is_patched, is_new = self.cursor.patched(name)
         if is_new:
-            self._calls.tell(self._host.op_requested, self, self.cursor.op, PatchRequest(name))
+            self._tell(OpAsked(self, self.cursor.op, PatchRequest(name)))
         return is_patched
 
     async def ledger_call(
@@ -390,7 +410,7 @@ class RunDriver:
         if unasked is not None:
             return self._differs(unasked)
         self._aborted = RunContinued(f"{self.run.id} went on as the session's next run")
-        self._calls.tell(self._host.op_requested, self, 0, ContinueRequest(payload, new_id(RUN)))
+        self._tell(OpAsked(self, 0, ContinueRequest(payload, new_id(RUN))))
         self._cut_now()
         return self._aborted
 
@@ -440,7 +460,7 @@ class RunDriver:
         if self.wait_op == op:
             self.wait_op = None
         if op not in self._replay_log.given_up:
-            self._calls.tell(self._host.gave_up, self, op)
+            self._tell(OpGivenUp(self, op))
 
     def _start_step(self, op: int, key: str, tries: int) -> None:
         if self._aborted is None and op not in self.cursor.given_up:
@@ -448,7 +468,7 @@ class RunDriver:
 
     def _step_ended(self, op: int, end: StepEnd) -> None:
         if self._aborted is None:
-            self._calls.tell(self._host.step_ended, self, op, end)
+            self._tell(StepEnded(self, op, end))
 
 
 def _end_of(root: asyncio.Task[Any], cursor: JournalCursor, made: MadeCalls) -> RunEnd:

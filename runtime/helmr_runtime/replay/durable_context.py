@@ -8,8 +8,8 @@ S-16 (a timer's bounds), S-21 (recorded data that no longer fits blocks the run)
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from random import Random  # noqa: TID251 - seeded by the place in the run
 from typing import Any, Protocol
@@ -49,7 +49,9 @@ from helmr.made_calls import MadeCalls
 from helmr.models import CHUNK_BYTES_MAX, RECORD_BYTES_MAX, VALUE_BYTES_MAX
 from helmr.tasks import Task
 from helmr.wait_details import UNSET, WaitDetails
+from helmr_runtime.clock import Clock
 from helmr_runtime.core import jsontext
+from helmr_runtime.core.asked import NOT_HASHED, AskedHashes
 from helmr_runtime.core.children import CHILD_STEP
 from helmr_runtime.core.public_tokens import Scope, check_correlation_id, scope_of_request
 from helmr_runtime.core.requests import (
@@ -62,10 +64,18 @@ from helmr_runtime.core.requests import (
     TokenRequest,
     WaitRequest,
 )
+from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.tokens import NewToken
+from helmr_runtime.host_status import SlotMark
 from helmr_runtime.replay.cursor import JournalCursor, arguments_text
 from helmr_runtime.replay.ends import Unreadable
-from helmr_runtime.replay.replay_log import Made, StepError, StepValue
+from helmr_runtime.replay.replay_log import (
+    Made,
+    ReplayLog,
+    StepError,
+    StepValue,
+    make_replay_log,
+)
 from helmr_runtime.security.completion import data_schema
 
 LEDGER_CALL_RETRIES = 5
@@ -77,6 +87,9 @@ ORIGINS_SECRET = "known-to-the-session-that-this-is-a-fork-of"
 
 TIMEOUT_MAX = timedelta(seconds=TEN_YEARS_S)
 """S-16."""
+
+SILENCE_S = 30.0
+"""A replay in which the code has nothing to do, yet has not asked for the next op, differs from the journal."""
 
 
 class OpRequests(Protocol):
@@ -157,32 +170,92 @@ class EmissionSink(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class RunCode:
+    """One attempt of a run, as its code is executed."""
+
+    task: Task[..., Any]
+    payload: Any
+    session: SessionRef
+    run: RunRef
+    replay_log: ReplayLog
+    hashes: AskedHashes = NOT_HASHED
+
+    @classmethod
+    def of(
+        cls,
+        task: Task[..., Any],
+        state: SessionState,
+        histories: Mapping[int, Sequence[Any]],
+        hashes: AskedHashes = NOT_HASHED,
+    ) -> RunCode:
+        """The attempt that a state's newest run is in.
+
+        Args:
+            task: The code.
+            state: The session; it is not changed.
+            histories: Op → the records of each `history.read` in the journal.
+            hashes: Of what the code asks.
+        """
+        run = state.run
+        assert run is not None
+        return cls(
+            task,
+            run.payload,
+            SessionRef(state.id, state.external_id, tuple(state.tags), state.metadata),
+            RunRef(run.id, run.attempt),
+            make_replay_log(state, histories),
+            hashes,
+        )
+
+
+def _no_turn() -> None:
+    """No span is above those of the run's steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a run's code has around it.
+
+    Attributes:
+        clock: Tells the code the time.
+        silence_s: How long a replay may be silent before it counts as different from the journal.
+        secrets: Makes the secrets of the session's tokens; None: it makes no tokens.
+        mark: Where it is noted what the code does.
+        emissions: What takes the chunks that the code emits.
+        turn: Names the span above those of the run's steps; called on the run's own thread.
+    """
+
+    clock: Clock
+    silence_s: float = SILENCE_S
+    secrets: Secrets | None = None
+    mark: SlotMark = field(default_factory=SlotMark)
+    emissions: EmissionSink | None = None
+    turn: Callable[[], str | None] = _no_turn
+
+
 class DurableContext(DurableRun):
     """The code of one run, and what it may ask."""
 
     def __init__(
         self,
-        task: Task[Any, Any],
-        payload: Any,
+        code: RunCode,
+        around: Surroundings,
         *,
-        session: SessionRef,
-        run: RunRef,
         cursor: JournalCursor,
         asking: OpRequests,
-        secrets: Secrets | None,
-        emissions: EmissionSink | None,
         is_trying: Callable[[StepRef], bool],
         is_tried: bool,
     ) -> None:
-        self.session = session
-        self.run = run
+        self.session = code.session
+        self.run = code.run
         self.made = MadeCalls()
-        self._task = task
-        self._payload = payload
+        self._task = code.task
+        self._payload = code.payload
         self._cursor = cursor
         self._asking = asking
-        self._secrets = secrets
-        self._emissions = emissions
+        self._secrets = around.secrets
+        self._emissions = around.emissions
         self._is_trying = is_trying
         self._is_tried = is_tried
 

@@ -12,7 +12,7 @@ from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.repeats import Deduplicator
 from helmr_runtime.service.router import Router
-from helmr_runtime.session.snapshot import read_snapshot
+from helmr_runtime.session.dry_run import read_snapshot
 
 ALL_RUNS = RunsQuery()
 

@@ -1,9 +1,9 @@
-"""One adoption's stream of flushes: what was decided goes to the ledger in order, one flush at a
-time.
+"""One adoption's way to the disk: entries are sealed, buffered, and written as one flush at a time, in order.
 
-Invariants: S-60 (waiters are told only when the commit has returned), S-62 (a flush carries epoch,
-    first seq and previous hash). While the store fails, the same flush is sent again until it is
-    answered; nothing is thrown away.
+`FlushQueue` says what is to be sent next and learns what was stored; a `Committer` sends each flush until it is
+answered. Invariants: S-50 and S-52 (entries follow one another in seq and hash), S-60 (waiters are told only when the
+commit has returned), S-62 (a flush carries epoch, first seq and previous hash). While the store fails, the same flush
+is sent again until it is answered; nothing is thrown away.
 """
 
 from __future__ import annotations
@@ -11,18 +11,35 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from itertools import count
 
-from helmr.errors import HelmrError, Unavailable
+from helmr.errors import HelmrError, Moved, OutcomeUnknown, Unavailable
+from helmr_runtime.core import checkpoint as checkpoints
 from helmr_runtime.core.checkpoint import INLINE_BYTES_MAX
-from helmr_runtime.core.entries import Entry
-from helmr_runtime.ports import CommitReply, Committed, Flush, Ledger, Precondition, Refused
+from helmr_runtime.core.entries import Draft, Entry, stamp
+from helmr_runtime.core.state import SessionState
+from helmr_runtime.ports import (
+    CommitReply,
+    Committed,
+    Flush,
+    Ledger,
+    Loaded,
+    Precondition,
+    Refused,
+)
+from helmr_runtime.security.payloads import CHECKPOINT, PayloadCipher
+
+COMMIT_WAIT_S = 10.0
+"""A caller waits so long for its commit, then is told that the outcome is unknown."""
+
+UNSAVED_MAX = 64
+"""Entries behind the newest checkpoint of a session that was given up as soon as it was decided: whoever reads it
+reads them one by one. With a checkpoint for each, what a command costs would grow with what the session has done."""
 
 FLUSH_AFTER_S = 0.002
-"""How long a decision may wait for what the code does next (one commit for an answer and
-the next wait).
-"""
+"""How long a decision may wait for what the code does next (one commit for an answer and the next wait)."""
 
 RESEND_FIRST_S = 0.05
 RESEND_MAX_S = 0.2
@@ -30,21 +47,50 @@ RESEND_MAX_S = 0.2
 log = logging.getLogger("helmr.session")
 
 
-class Committer:
-    """Buffers sealed entries and writes them.
+class EntryWriter:
+    """Makes what is stored, with the keys that came with the session."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._chain_key = loaded.chain_key
+        self._cipher = PayloadCipher(loaded.keys) if loaded.keys is not None else None
+
+    def entries(self, state: SessionState, drafts: Sequence[Draft], now: datetime) -> list[Entry]:
+        """The entries that follow the state's last one."""
+        entries: list[Entry] = []
+        seq, previous = state.seq, state.last_hash
+        for draft in drafts:
+            seq += 1
+            entry = stamp(
+                draft,
+                session_id=state.id,
+                seq=seq,
+                recorded_at=now,
+                previous=previous,
+                key=self._chain_key,
+                cipher=self._cipher,
+            )
+            previous = entry.hash
+            entries.append(entry)
+        return entries
+
+    def checkpoint(self, state: SessionState, offsets: Mapping[int, int]) -> str:
+        """The state as one text; `offsets` as `FlushQueue.offsets`."""
+        text = checkpoints.save(state, offsets)
+        if self._cipher is None:
+            return text
+        return self._cipher.seal(text, seq=state.seq, kind=CHECKPOINT)
+
+
+class FlushQueue:
+    """What of a session's entries is stored, on its way, and buffered.
 
     Args:
-        ledger: Where flushes go.
-        session_id: Whose entries.
+        state: The session as it is stored; as decisions change it, their entries are added here.
         epoch: Of the adoption.
-        last_seq: Seq of the last stored entry.
-        last_hash: Its hash.
+        writer: Makes checkpoints: one after `CHECKPOINT_ENTRIES` entries, and again after as many as the last one held,
+            if they are more.
         unsaved_count: Stored entries that the newest checkpoint does not cover.
         offsets: What an earlier adoption left as `offsets`.
-        checkpoint: Makes the checkpoint text of the state at the last buffered entry; called after
-            `CHECKPOINT_ENTRIES` entries, and again after as many as the last one held, if they are more.
-        held_count: How many entries a checkpoint made now would hold.
-        on_lost: Called once when a flush is declined or refused: this adoption is over.
     """
 
     CHECKPOINT_ENTRIES = 10_000
@@ -53,140 +99,89 @@ class Committer:
 
     def __init__(
         self,
-        ledger: Ledger,
-        *,
-        session_id: str,
+        state: SessionState,
         epoch: int,
-        last_seq: int,
-        last_hash: bytes,
+        writer: EntryWriter,
+        *,
         unsaved_count: int,
         offsets: dict[int, int],
-        checkpoint: Callable[[], str],
-        held_count: Callable[[], int],
-        on_lost: Callable[[CommitReply], None],
     ) -> None:
-        self._ledger = ledger
-        self._session_id = session_id
+        self._state = state
         self._epoch = epoch
-        self._checkpoint = checkpoint
-        self._held_count = held_count
-        self._on_lost = on_lost
+        self._writer = writer
         self._buffer: list[Entry] = []
         self._preconditions: list[Precondition] = []
-        self._sent_seq = last_seq
-        self._sent_hash = last_hash
+        self._stored_hash = state.last_hash
         self._unsaved_count = unsaved_count
         self._unsaved_max = self.CHECKPOINT_ENTRIES
         self._waiters: list[tuple[int, int, Callable[[], None]]] = []
-        self._futures: set[asyncio.Future[bool]] = set()
         self._order = count()
-        self._timer: asyncio.TimerHandle | None = None
-        self._pump: asyncio.Task[None] | None = None
-        self.durable_seq = last_seq
+        self.durable_seq = state.seq
         self.offsets = offsets
         """Seq → feed offset of large entries written here; checkpoints name them."""
-        self.is_failing = False
-        """The flush under way has failed at least once and is being sent again."""
-        self.is_lost = False
+        self.is_sending = False
+        """A flush is under way; the next one is not made before it is stored."""
         self.is_holding = False
-        """Nothing is written before `release`, which takes what is buffered along."""
+        """Nothing is sent before `last`, which takes what is buffered along."""
 
-    def add(self, entry: Entry, preconditions: tuple[Precondition, ...] = ()) -> None:
-        """Take an entry whose seq follows the last one's."""
-        self._buffer.append(entry)
-        self._preconditions.extend(preconditions)
+    @property
+    def session_id(self) -> str:
+        """Whose."""
+        return self._state.id
 
-    def when_durable(self, seq: int, call: Callable[[], None]) -> None:
-        """Call when the entry with that seq is on disk, at once if it is."""
-        if seq <= self.durable_seq:
-            call()
-        else:
-            heapq.heappush(self._waiters, (seq, next(self._order), call))
+    @property
+    def can_send(self) -> bool:
+        """There is something to send, and it may be sent now."""
+        return bool(self._buffer) and not self.is_sending and not self.is_holding
 
-    def durable(self, seq: int) -> asyncio.Future[bool]:
-        """A future that is true when the entry with that seq is on disk, false when this adoption ended before."""
-        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        if self.is_lost and seq > self.durable_seq:
-            future.set_result(False)
-            return future
-        self._futures.add(future)
-        future.add_done_callback(self._futures.discard)
-        self.when_durable(seq, lambda: None if future.done() else future.set_result(True))
-        return future
-
-    def flush_soon(self) -> None:
-        """Write within `FLUSH_AFTER_S`, unless `flush_now` comes first."""
-        if self._timer is None and self._pump is None and self._buffer and not self.is_holding:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_AFTER_S, self.flush_now)
-
-    def flush_now(self) -> None:
-        """Write what is buffered; what comes meanwhile follows at once."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._pump is None and self._buffer and not self.is_lost and not self.is_holding:
-            self._pump = asyncio.get_running_loop().create_task(self._write_all())
-
-    async def write_alone(
-        self, entries: tuple[Entry, ...], preconditions: tuple[Precondition, ...]
-    ) -> CommitReply:
-        """Write entries that are not applied yet because a fact outside the session decides
-        (nothing is buffered).
-        """
-        assert not self._buffer
-        assert self._pump is None
-        flush = self._flush(entries, preconditions)
-        reply = await self._send(flush)
-        if isinstance(reply, Committed):
-            self._sent_seq, self._sent_hash = entries[-1].seq, entries[-1].hash
-            self._stored(flush, reply)
-        return reply
+    @property
+    def is_stored(self) -> bool:
+        """Everything decided is on disk."""
+        return self.durable_seq == self._state.seq
 
     @property
     def unsaved_count(self) -> int:
         """Entries that the newest checkpoint does not cover, with those that are buffered."""
         return self._unsaved_count + len(self._buffer)
 
-    async def release(self, checkpoint: str | None) -> CommitReply:
-        """The commit that clears the holder, with what is buffered; everything before that is on disk."""
+    def add(self, entry: Entry, preconditions: tuple[Precondition, ...] = ()) -> None:
+        """Take an entry whose seq follows the last one's."""
+        self._buffer.append(entry)
+        self._preconditions.extend(preconditions)
+
+    def next(self) -> Flush:
+        """What is buffered, as the flush that is sent now: `can_send`."""
+        assert self.can_send
+        checkpoint = None
+        if self.unsaved_count >= self._unsaved_max:
+            checkpoint = self._writer.checkpoint(self._state, self.offsets)
+            run = self._state.run
+            held_count = len(run.journal) if run is not None else 0
+            self._unsaved_max = max(self.CHECKPOINT_ENTRIES, held_count)
+        return self._take_buffer(checkpoint)
+
+    def alone(self, entries: Sequence[Entry], preconditions: tuple[Precondition, ...]) -> Flush:
+        """A flush of entries that are not applied yet, because a fact outside the session decides."""
+        assert not self._buffer
+        assert not self.is_sending
+        return self._flush(tuple(entries), preconditions)
+
+    def last(self, unsaved_max: int = 0) -> Flush:
+        """The flush that gives the session up, with what is buffered; everything before that is on disk.
+
+        Args:
+            unsaved_max: A checkpoint goes with it if more entries than that are behind the newest one.
+        """
+        is_saved = unsaved_max and self.unsaved_count <= unsaved_max
+        checkpoint = None if is_saved else self._writer.checkpoint(self._state, self.offsets)
+        return self._take_buffer(checkpoint, release=True)
+
+    def _take_buffer(self, checkpoint: str | None, *, release: bool = False) -> Flush:
         entries, preconditions = tuple(self._buffer), tuple(self._preconditions)
         self._buffer.clear()
         self._preconditions.clear()
-        flush = self._flush(entries, preconditions, checkpoint=checkpoint, release=True)
-        reply = await self._send(flush)
-        if isinstance(reply, Committed):
-            self._stored(flush, reply)
-        return reply
-
-    def stop(self) -> None:
-        """This adoption is over; nothing more is sent."""
-        self.is_lost = True
-        if self._timer is not None:
-            self._timer.cancel()
-        for future in tuple(self._futures):
-            if not future.done():
-                future.set_result(False)
-
-    async def _write_all(self) -> None:
-        try:
-            while self._buffer and not self.is_lost:
-                entries = tuple(self._buffer)
-                checkpoint = None
-                if self._unsaved_count + len(entries) >= self._unsaved_max:
-                    checkpoint = self._checkpoint()
-                    self._unsaved_max = max(self.CHECKPOINT_ENTRIES, self._held_count())
-                flush = self._flush(entries, tuple(self._preconditions), checkpoint=checkpoint)
-                self._buffer.clear()
-                self._preconditions.clear()
-                self._sent_seq, self._sent_hash = entries[-1].seq, entries[-1].hash
-                reply = await self._send(flush)
-                if isinstance(reply, Committed):
-                    self._stored(flush, reply)
-                else:
-                    self.stop()
-                    self._on_lost(reply)
-        finally:
-            self._pump = None
+        self.is_sending = True
+        return self._flush(entries, preconditions, checkpoint=checkpoint, release=release)
 
     def _flush(
         self,
@@ -197,17 +192,78 @@ class Committer:
         release: bool = False,
     ) -> Flush:
         return Flush(
-            session_id=self._session_id,
+            session_id=self._state.id,
             epoch=self._epoch,
-            first_seq=self._sent_seq + 1,
-            previous_hash=self._sent_hash,
+            first_seq=self.durable_seq + 1,
+            previous_hash=self._stored_hash,
             entries=entries,
             preconditions=preconditions,
             checkpoint=checkpoint,
             release=release,
         )
 
-    async def _send(self, flush: Flush) -> CommitReply:
+    def stored(self, flush: Flush, reply: Committed) -> None:
+        """That flush is on disk: call what has waited for it."""
+        self.is_sending = False
+        self._unsaved_count = 0 if flush.checkpoint else self._unsaved_count + len(flush.entries)
+        if not flush.entries:
+            return
+        for position, entry in enumerate(flush.entries):
+            if len(entry.body_json) > INLINE_BYTES_MAX:
+                self.offsets[entry.seq] = reply.first_feed_offset + position
+        self.durable_seq, self._stored_hash = flush.entries[-1].seq, flush.entries[-1].hash
+        while self._waiters and self._waiters[0][0] <= self.durable_seq:
+            heapq.heappop(self._waiters)[2]()
+
+    def when_stored(self, seq: int, call: Callable[[], None]) -> None:
+        """Call when the entry with that seq is on disk, at once if it is."""
+        if seq <= self.durable_seq:
+            call()
+        else:
+            heapq.heappush(self._waiters, (seq, next(self._order), call))
+
+
+class Committer:
+    """Sends the flushes of one adoption to the ledger, one at a time.
+
+    Args:
+        ledger: Where they go.
+        flushes: What is to be sent.
+        on_flushed: Called with the answer to a flush, which it gives to `flushes` if it was stored.
+    """
+
+    def __init__(
+        self, ledger: Ledger, flushes: FlushQueue, on_flushed: Callable[[Flush, CommitReply], None]
+    ) -> None:
+        self._ledger = ledger
+        self._flushes = flushes
+        self._on_flushed = on_flushed
+        self._timer: asyncio.TimerHandle | None = None
+        self._sending: asyncio.Task[None] | None = None
+        self._futures: set[asyncio.Future[bool]] = set()
+        self.is_failing = False
+        """The flush under way has failed at least once and is being sent again."""
+        self.is_stopped = False
+
+    def flush_soon(self) -> None:
+        """Send what is buffered within `FLUSH_AFTER_S`, unless `flush_now` comes first."""
+        if self._timer is None and self._flushes.can_send:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(FLUSH_AFTER_S, self.flush_now)
+
+    def flush_now(self) -> None:
+        """Send what is buffered."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._flushes.can_send and not self.is_stopped:
+            sending = self._send_next(self._flushes.next())
+            self._sending = asyncio.get_running_loop().create_task(sending)
+
+    async def _send_next(self, flush: Flush) -> None:
+        self._on_flushed(flush, await self.send(flush))
+
+    async def send(self, flush: Flush) -> CommitReply:
         """Send one flush until it is answered: its name makes a repetition harmless."""
         pause_s = RESEND_FIRST_S
         while True:
@@ -215,25 +271,57 @@ class Committer:
                 reply = await self._ledger.commit(flush)
             except Unavailable as error:
                 self.is_failing = True
-                log.warning("%s: the ledger does not answer: %s", self._session_id, error.message)
+                log.warning("%s: the ledger does not answer: %s", flush.session_id, error.message)
                 await asyncio.sleep(pause_s)
                 pause_s = min(RESEND_MAX_S, pause_s * 2)
-                if self.is_lost:
-                    return Refused(epoch=self._epoch, seq=flush.first_seq)
+                if self.is_stopped:
+                    return Refused(epoch=flush.epoch, seq=flush.first_seq)
             except HelmrError as error:
-                log.error("%s: the ledger refused a flush: %s", self._session_id, error.message)
-                return Refused(epoch=self._epoch, seq=flush.first_seq)
+                log.error("%s: the ledger refused a flush: %s", flush.session_id, error.message)
+                return Refused(epoch=flush.epoch, seq=flush.first_seq)
             else:
                 self.is_failing = False
                 return reply
 
-    def _stored(self, flush: Flush, reply: Committed) -> None:
-        self._unsaved_count = 0 if flush.checkpoint else self._unsaved_count + len(flush.entries)
-        if not flush.entries:
+    def durable(self, seq: int) -> asyncio.Future[bool]:
+        """A future that is true when the entry with that seq is on disk, false when this adoption ended before."""
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        if self.is_stopped and seq > self._flushes.durable_seq:
+            future.set_result(False)
+            return future
+        self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
+        self._flushes.when_stored(seq, lambda: None if future.done() else future.set_result(True))
+        return future
+
+    async def until_durable(self, seq: int) -> None:
+        """Wait for a caller until that seq is on disk.
+
+        Raises:
+            OutcomeUnknown: It took more than `COMMIT_WAIT_S`.
+            Moved: The session left this host before.
+        """
+        if seq <= self._flushes.durable_seq:
             return
-        for position, entry in enumerate(flush.entries):
-            if len(entry.body_json) > INLINE_BYTES_MAX:
-                self.offsets[entry.seq] = reply.first_feed_offset + position
-        self.durable_seq = flush.entries[-1].seq
-        while self._waiters and self._waiters[0][0] <= self.durable_seq:
-            heapq.heappop(self._waiters)[2]()
+        durable = self.durable(seq)
+        await asyncio.wait({durable}, timeout=COMMIT_WAIT_S)
+        if not durable.done():
+            raise unknown_outcome(self._flushes.session_id)
+        if not durable.result():
+            raise Moved(f"{self._flushes.session_id} left this host")
+
+    def stop(self) -> None:
+        """This adoption is over; nothing more is sent."""
+        self.is_stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for future in tuple(self._futures):
+            if not future.done():
+                future.set_result(False)
+
+
+def unknown_outcome(session_id: str) -> OutcomeUnknown:
+    """What a caller is told whose commit is not answered in time."""
+    return OutcomeUnknown(
+        f"{session_id}: the commit was not answered within {COMMIT_WAIT_S:.0f} s", retry_after_s=1
+    )

@@ -2,13 +2,16 @@
 
 Works on a copy of the session's state, by the same decisions that the live session would make. Entries are made and
 folded, and go nowhere.
+
+Reads a session as a replay beside its run needs it (S-87, S-89): the state on disk, adopted by nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from helmr import ids
 from helmr.errors import Overloaded, TaskNotFound, WaitResolved
@@ -20,14 +23,11 @@ from helmr_runtime.core.commands import Answer, TokenEnded
 from helmr_runtime.core.decide import Context, decide, lifecycle, ops
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, stamp
 from helmr_runtime.core.requests import (
-    ClockRequest,
     ContinueRequest,
     EmitRequest,
     HistoryRequest,
     OpRequest,
     OutputRequest,
-    PatchRequest,
-    PeekRequest,
     PublicTokenRequest,
     StepRequest,
     TokenRequest,
@@ -35,8 +35,11 @@ from helmr_runtime.core.requests import (
 )
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
+from helmr_runtime.ports import Loaded
+from helmr_runtime.ports.restoring import restore
 from helmr_runtime.replay.cursor import hashes_of
 from helmr_runtime.replay.detached import (
+    SILENCE_S,
     DetachedEnd,
     DetachedRun,
     Exhausted,
@@ -44,12 +47,52 @@ from helmr_runtime.replay.detached import (
     StartStep,
     Stopped,
 )
-from helmr_runtime.replay.durable_context import Secrets
+from helmr_runtime.replay.durable_context import RunCode, Secrets, Surroundings
+from helmr_runtime.replay.effects import Policy, TriesStep, Writes, effect_of
 from helmr_runtime.replay.ends import Mismatch, Raised, Returned, StepEnd, Unreadable
-from helmr_runtime.replay.replay_log import Outcome, outcome_of
+from helmr_runtime.replay.replay_log import Outcome, is_outcome, outcome_of
 from helmr_runtime.security.task_secrets import TaskSecrets
-from helmr_runtime.session.snapshot import Snapshot, Snapshots, read_snapshot
-from helmr_runtime.session.validation import check_data, policy_of
+from helmr_runtime.session.commands import check_data, policy_of
+
+
+class Snapshots(Protocol):
+    """What of a ledger is asked."""
+
+    async def snapshot(self, session_id: str) -> Loaded:
+        """A session as it is on disk now."""
+        ...
+
+    async def records(
+        self, session_id: str, stream: str, through_seq: int
+    ) -> Sequence[Mapping[str, Any]]:
+        """The `input.accepted` bodies of a stream up to a stream seq."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A session's state, its own copy. `histories`: op → what each `history.read` of the journal gave."""
+
+    loaded: Loaded
+    state: SessionState
+    histories: Mapping[int, Sequence[Mapping[str, Any]]]
+
+
+async def read_snapshot(ledger: Snapshots, session_id: str) -> Snapshot:
+    """The session as it is on disk now.
+
+    Raises:
+        SessionNotFound: There is none.
+    """
+    loaded = await ledger.snapshot(session_id)
+    state = restore(session_id, loaded)
+    histories: dict[int, Sequence[Mapping[str, Any]]] = {}
+    for entry in state.run.journal if state.run is not None else ():
+        if entry.kind is EntryKind.HISTORY_READ and entry.op is not None:
+            stream, through_seq = entry.body["stream"], entry.body["through_seq"]
+            histories[entry.op] = await ledger.records(session_id, stream, through_seq)
+    return Snapshot(loaded, state, histories)
+
 
 DRY_RUN_S = 10.0
 OPS_MAX = 1_000
@@ -201,13 +244,9 @@ class DryRunExecution:
         until = loop.time() + DRY_RUN_S
         while True:
             detached = DetachedRun(
-                registered.task,
-                self._state,
-                self._histories,
-                clock=self._clock,
-                answers=self,
-                secrets=self._secrets,
-                hashes=self._hashes,
+                RunCode.of(registered.task, self._state, self._histories, self._hashes),
+                Surroundings(self._clock, SILENCE_S, self._secrets),
+                self,
                 goes_on=True,
             )
             self._detached.append(detached)
@@ -234,37 +273,23 @@ class DryRunExecution:
         """What the code asks for behind its journal: made in memory, or the end."""
         if len(self._met) >= OPS_MAX:
             return Stopped(op, ask)
-        state, run = self._state, self._run
-        match ask:
-            case OutputRequest():
-                self._meet(op, ask, ask.data)
-                return self._outcome(ops.append_output(state, run, op, ask))
-            case PeekRequest():
-                self._meet(op, ask)
-                return self._outcome(ops.read_peek(state, run, op, ask))
-            case HistoryRequest():
-                self._meet(op, ask)
-                draft = ops.read_history(state, run, op, ask)
-                return self._outcome(draft, await self._history(ask.stream))
-            case ClockRequest():
-                self._meet(op, ask)
-                self._write([ops.read_clock(run, op, ask.now)])
-            case PatchRequest():
-                self._meet(op, ask)
-                self._write([ops.mark_patch(run, op, ask)])
-            case StepRequest(dry_run_safe=True):
+        if isinstance(ask, EmitRequest):
+            return Stopped(op, ask)
+        policy, state, run = Policy.DRY_RUN, self._state, self._run
+        match effect_of(policy, state, run, op, ask, self._context()):
+            case TriesStep(opening):
+                assert isinstance(ask, StepRequest)
                 self._asks[op] = ask
-                self._write([ops.open_step(state, run, op, ask)])
+                self._write([opening])
                 return StartStep(key=ids.new_id(ids.OPERATION))
-            case ContinueRequest():
-                self._meet(op, ask, ask.payload)
-                return Stopped(op, ask)
-            case EmitRequest():
-                return Stopped(op, ask)
+            case Writes([draft]):
+                self._meet(op, ask, ask.data if isinstance(ask, OutputRequest) else None)
+                history = await self._history(ask) if isinstance(ask, HistoryRequest) else ()
+                [entry] = self._write([draft])
+                return outcome_of(state, entry, history) if is_outcome(entry) else None
             case _:
-                self._meet(op, ask)
+                self._meet(op, ask, ask.payload if isinstance(ask, ContinueRequest) else None)
                 return Stopped(op, ask)
-        return None
 
     async def step_ended(self, op: int, end: StepEnd) -> Outcome | Stopped:
         """A dry-run-safe step's outcome. A try that would be repeated ends the dry run at the step."""
@@ -278,8 +303,9 @@ class DryRunExecution:
             return Stopped(op, ask)
         return self._outcome(draft)
 
-    async def _history(self, stream: str) -> Sequence[Mapping[str, Any]]:
+    async def _history(self, ask: HistoryRequest) -> Sequence[Mapping[str, Any]]:
         """The stream's records, with those that are here only."""
+        stream = ask.stream
         own = [body for body in self._accepted if body["stream"] == stream]
         through = self._state.input_seqs.get(stream, 0) - len(own)
         return [*await self._ledger.records(self._state.id, stream, through), *own]
@@ -305,9 +331,9 @@ class DryRunExecution:
         met = DryRunOp(run_id=self._run.id, op=op, kind=ask.kind, name=ask.name, data=data)
         self._met.append(met)
 
-    def _outcome(self, draft: Draft, history: Sequence[Any] = ()) -> Outcome:
+    def _outcome(self, draft: Draft) -> Outcome:
         [entry] = self._write([draft])
-        return outcome_of(self._state, entry, history)
+        return outcome_of(self._state, entry)
 
     def _write(self, drafts: Sequence[Draft]) -> list[Entry]:
         entries = []

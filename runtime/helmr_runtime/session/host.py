@@ -1,8 +1,8 @@
 """The host: one process that holds many live sessions, and answers for each of them.
 
 Plain Python; `process.builders.host` makes a Ray actor of it. Every call names its session. A host does not place or
-park by itself: the directory does. The constructor does nothing that can fail: the task modules are loaded at the first
-call.
+park by itself: the directory does. The constructor does nothing that can fail: the task modules are loaded at the
+first call.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -38,12 +39,11 @@ from helmr_runtime.ports import (
     SlotReport,
     SlotState,
 )
-from helmr_runtime.replay.driver import SILENCE_S
+from helmr_runtime.replay.durable_context import SILENCE_S
 from helmr_runtime.replay.steps import blocked_by
-from helmr_runtime.session.chunk_polls import ChunkPolls
-from helmr_runtime.session.code_runner import CodeSettings
 from helmr_runtime.session.dry_run import DryRuns
-from helmr_runtime.session.emissions import OnEmitted
+from helmr_runtime.session.emissions import ChunkPolls, OnEmitted
+from helmr_runtime.session.events import CodeSettings, HostParts
 from helmr_runtime.session.live_session import LiveSession
 from helmr_runtime.session.pace import HostTurns, Pace
 from helmr_runtime.session.slot import Slot
@@ -64,6 +64,35 @@ REPORT_EVERY_S = 0.1
 log = logging.getLogger("helmr.session")
 
 
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """How a host works.
+
+    Attributes:
+        is_exclusive: It is there for one session, whose code may be isolated.
+        linger_s: A step's longer backoff parks.
+        replay_always: Replay at every await, for tests.
+        silence_s: How long a replay may be silent before it counts as different from the journal.
+        base_url: What the callback URLs of tokens begin with.
+        node: Ray's id of its node, if it may be another than the directory's.
+        owns_process: It is alone in its process, whose memory is bounded then.
+        memory_bytes: The bound; None is a share of the machine's.
+        statuses: Makes the file that says what executes; called once. Without it that is noted nowhere.
+        on_emitted: Told of all that code emits, for tests.
+    """
+
+    is_exclusive: bool = False
+    linger_s: float = LINGER_S
+    replay_always: bool = False
+    silence_s: float = SILENCE_S
+    base_url: str = LOCAL_URL
+    node: str = ""
+    owns_process: bool = False
+    memory_bytes: int | None = None
+    statuses: Callable[[], StatusFile] | None = None
+    on_emitted: OnEmitted | None = None
+
+
 class HostActor:
     """Implements `helmr_runtime.ports.Host`.
 
@@ -72,17 +101,9 @@ class HostActor:
         ledger: The ledger.
         clock: The clock.
         load: Imports the task modules; called once.
-        statuses: Makes the file that says what executes; called once. Without it that is noted nowhere.
-        is_exclusive: It is there for one session, whose code may be isolated.
-        linger_s: A step's longer backoff parks.
-        replay_always: Replay at every await, for tests.
-        base_url: What the callback URLs of tokens begin with.
-        silence_s: How long a replay may be silent before it counts as different from the journal.
-        node: Ray's id of its node, if it may be another than the directory's.
-        owns_process: It is alone in its process, whose memory is bounded then.
-        memory_bytes: The bound; None is a share of the machine's.
-        on_emitted: Told of all that code emits, for tests.
+        settings: How it works.
         kept: Where the states of sessions are that it has given up, if not in a place of its own.
+        pace: Of its process, if others share it.
     """
 
     def __init__(
@@ -91,17 +112,8 @@ class HostActor:
         ledger: Ledger,
         clock: Clock,
         load: Callable[[], Registry],
+        settings: HostSettings = HostSettings(),
         *,
-        statuses: Callable[[], StatusFile] | None = None,
-        is_exclusive: bool = False,
-        linger_s: float = LINGER_S,
-        replay_always: bool = False,
-        silence_s: float = SILENCE_S,
-        base_url: str = LOCAL_URL,
-        node: str = "",
-        owns_process: bool = False,
-        memory_bytes: int | None = None,
-        on_emitted: OnEmitted | None = None,
         kept: WarmCache | None = None,
         pace: Pace | None = None,
     ) -> None:
@@ -109,18 +121,10 @@ class HostActor:
         self._ledger = ledger
         self._clock = clock
         self._load = load
-        self._make_statuses = statuses
+        self._settings = settings
         self._statuses: StatusFile | None = None
-        self._is_exclusive = is_exclusive
-        self._settings = partial(
-            CodeSettings, linger_s=linger_s, replay_always=replay_always, silence_s=silence_s
-        )
-        self._base_url = base_url
-        self._node = node
-        self._owns_process = owns_process
-        self._memory_bytes = memory_bytes
         self._memory_max_bytes: int | None = None
-        self._chunk_polls = ChunkPolls(on_emitted)
+        self._chunk_polls = ChunkPolls(settings.on_emitted)
         self._kept = kept if kept is not None else WarmCache()
         self._registry: Registry | None = None
         self.slots: dict[str, Slot] = {}
@@ -130,7 +134,7 @@ class HostActor:
         self._past: dict[tuple[str, int], tuple[int, SlotReport]] = {}
         """What lost sessions have to tell, with the version that told it, until a watch has heard it."""
         self.retiring: str | None = None
-        self._dry_runs = DryRuns(ledger, clock, base_url)
+        self._dry_runs = DryRuns(ledger, clock, settings.base_url)
         self._version = 1
         self._changed = asyncio.Event()
         self._is_urgent = False
@@ -164,7 +168,13 @@ class HostActor:
             if slot is not None:
                 reply = await slot.live.command(command) if command is not None else None
                 return Adopted(epoch=slot.live.epoch, reply=reply)
-            slot = Slot(session_id, self._mark(), self._clock, on_change=self._report)
+            slot = Slot(
+                session_id,
+                self._mark(),
+                self._clock,
+                on_change=self._report,
+                on_retire=self.retire,
+            )
             self.slots[session_id] = slot
             try:
                 live = await self._load_session(slot, command, registry, term)
@@ -173,7 +183,7 @@ class HostActor:
                 slot.fill(None)
                 self._remove(slot)
                 raise
-            wants_own_host = executes and live.is_isolated and not self._is_exclusive
+            wants_own_host = executes and live.is_isolated and not self._settings.is_exclusive
             slot.fill(live)
             if not executes or wants_own_host:
                 return await self._decide(slot, live, command, crash, wants_own_host=wants_own_host)
@@ -207,8 +217,8 @@ class HostActor:
         slot = self.slots.get(session_id)
         if slot is not None:
             await slot.wait_loaded()
-        log = self._slot(session_id).live.log
-        log.claims.note(claims, log.state.wait)
+        live = self._slot(session_id).live
+        live.claims.note(claims, live.state.wait)
 
     async def release(self, session_id: str, reason: str) -> Released | Busy:
         """Park and give the session up.
@@ -281,7 +291,7 @@ class HostActor:
             pid=os.getpid(),
             leases=tuple(lease for lease in leases if lease is not None),
             retiring=self.retiring,
-            node=self._node,
+            node=self._settings.node,
             memory_max_bytes=self._memory_max_bytes,
         )
 
@@ -295,7 +305,7 @@ class HostActor:
 
     async def ping(self) -> Pulse:
         """Answered by the host's loop: what the process has allocated, if it is the host's own, and what blocks it."""
-        if not self._owns_process:
+        if not self._settings.owns_process:
             return Pulse(blocked=blocked_by())
         taken_bytes = anonymous_bytes()
         is_in_bounds = taken_bytes <= (self._memory_max_bytes or taken_bytes)
@@ -343,24 +353,24 @@ class HostActor:
             asked_operation=operation,
             session_id=slot.session_id,
             kept=kept if loaded.is_known else None,
-            ledger=self._ledger,
-            clock=self._clock,
-            registry=registry,
-            settings=self._settings(registry.code_hash),
-            base_url=self._base_url,
-            mark=slot.mark,
+            parts=self._parts(registry),
+            place=slot,
             emissions=partial(self._chunk_polls.open, slot.session_id),
-            on_change=slot.changed,
-            on_lost=slot.lost,
-            on_retire=self.retire,
         )
+
+    def _parts(self, registry: Registry) -> HostParts:
+        settings = self._settings
+        code = CodeSettings(
+            registry.code_hash, settings.linger_s, settings.replay_always, settings.silence_s
+        )
+        return HostParts(self._ledger, self._clock, registry, code, settings.base_url)
 
     def _code(self) -> Registry:
         if self._registry is None:
             self._registry = self._load()
-            if self._owns_process:
+            if self._settings.owns_process:
                 self._memory_max_bytes = bound_bytes(
-                    self._memory_bytes, at_start=anonymous_bytes(), machine=machine_bytes()
+                    self._settings.memory_bytes, at_start=anonymous_bytes(), machine=machine_bytes()
                 )
         return self._registry
 
@@ -371,10 +381,10 @@ class HostActor:
         return slot
 
     def _mark(self) -> SlotMark:
-        if self._make_statuses is None:
+        if self._settings.statuses is None:
             return SlotMark()
         if self._statuses is None:
-            self._statuses = self._make_statuses()
+            self._statuses = self._settings.statuses()
         return self._statuses.take()
 
     def _remove(self, slot: Slot) -> None:

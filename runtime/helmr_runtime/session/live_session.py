@@ -1,56 +1,94 @@
-"""One adoption of one session: adopted, asked by commands, parked, given up or lost.
+"""One adoption of one session: an object with a queue of events, and one loop that takes them.
 
-What is decided goes to `SessionLog`, what is to run to `CodeRunner`; both tell here what is to go on. Invariants: S-10
-(what parks), S-60 (nothing is answered before it is on disk), S-61 (a repeated command gets its first receipt).
+Commands, what happens to the code, what was stored and the time that has come are events. Each is taken when those
+before it have been, so decisions take turns (S-11, S-24); one that has to ask the ledger holds up those behind it.
+What an event sets off is decided by functions of the state, and carried out here: entries are stamped, applied to the
+state at once (S-53) and sent to the ledger as flushes. Invariants: S-10 (what parks), S-14 and S-82 (a held session's
+time is fired here), S-60 (nothing is answered before it is on disk), S-61 (a repeated command gets its first
+receipt), S-62 (all writes go through one queue of flushes).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from helmr.errors import HelmrError, Moved, RunCancelled, RunParked
+from helmr.current import StepRef
+from helmr.errors import (
+    HelmrError,
+    Moved,
+    RunCancelled,
+    RunParked,
+    StoreUnavailable,
+)
 from helmr.models import RunStatus
-from helmr_runtime.catalog import Registry
-from helmr_runtime.clock import Clock
+from helmr_runtime.clock import Timer
 from helmr_runtime.core.commands import (
     AmendWait,
     CancelRun,
     CancelSession,
     Command,
+    Deadline,
     Operation,
     RewindRun,
 )
-from helmr_runtime.core.decide import Decision, decide, lifecycle
-from helmr_runtime.core.entries import Entry
-from helmr_runtime.core.run import Wait
+from helmr_runtime.core.decide import Context, Decision, decide, lifecycle
+from helmr_runtime.core.entries import RUNTIME, Draft, Entry
+from helmr_runtime.core.run import Run
 from helmr_runtime.faults import Point, reach
-from helmr_runtime.host_status import SlotMark
 from helmr_runtime.ports import (
     CommitReply,
     Committed,
     Crash,
-    Ledger,
+    Declined,
+    Flush,
     Loaded,
     OperationUnused,
     Precondition,
 )
+from helmr_runtime.replay import RunDriver
+from helmr_runtime.replay.durable_context import Surroundings
 from helmr_runtime.security.task_secrets import TaskSecrets
-from helmr_runtime.session import failure_lines
-from helmr_runtime.session.code_runner import CodeRunner, CodeSettings
-from helmr_runtime.session.deadline_timer import DeadlineTimer
-from helmr_runtime.session.deduplication import Deduplicator
+from helmr_runtime.session.code_runner import CodeRunner, is_of
+from helmr_runtime.session.commands import (
+    RepeatedCommands,
+    SessionClaims,
+    check_data,
+    fits_schema,
+    policy_of,
+)
+from helmr_runtime.session.committer import (
+    COMMIT_WAIT_S,
+    UNSAVED_MAX,
+    Committer,
+    EntryWriter,
+    FlushQueue,
+    unknown_outcome,
+)
 from helmr_runtime.session.emissions import Emissions
-from helmr_runtime.session.session_log import COMMIT_WAIT_S, Phase, SessionLog, unknown_outcome
-from helmr_runtime.session.token_waits import TokenWaits
-from helmr_runtime.session.turns import Turns
-from helmr_runtime.session.validation import check_data
-from helmr_runtime.session.warm_cache import WarmState
+from helmr_runtime.session.events import (
+    Commanded,
+    Effects,
+    Event,
+    Flushed,
+    HostParts,
+    Place,
+    SessionPhase,
+    TimeCame,
+)
+from helmr_runtime.session.outside import open_outside, task_call, time_out_outside
+from helmr_runtime.session.telling import Telling
+from helmr_runtime.session.warm_cache import WarmState, begun
 
-UNSAVED_MAX = 64
-"""Entries behind the newest checkpoint of a session that was given up as soon as it was decided: whoever reads it
-reads them one by one. With a checkpoint for each, what a command costs would grow with what the session has done."""
+DEADLINE_AGAIN_S = 0.5
+"""A deadline that the failing store did not take is tried again after this."""
+
+log = logging.getLogger("helmr.session")
 
 
 class LiveSession:
@@ -58,79 +96,189 @@ class LiveSession:
 
     Args:
         loaded: What the ledger gave.
-        asked_operation: The operation that it was asked for meanwhile.
         session_id: Whose.
-        kept: As that of `SessionLog`.
-        registry: The tasks of this host's code.
-        settings: How this host runs code.
-        base_url: What the callback URLs of tokens begin with.
-        mark: Where it is noted what the code does.
+        kept: What an earlier adoption by this host has left, if the ledger says that it is the newest.
+        asked_operation: The operation that the ledger was asked for meanwhile.
+        parts: What the host's sessions share.
+        place: The session's place in the host.
         emissions: Makes what holds the chunks that its code emits, for an epoch.
-        on_change: Called after every change, for the host's report and status file.
-        on_lost: Called once when the adoption is over against our will.
-        on_retire: Called when parts of the code did not end.
     """
 
     def __init__(
         self,
         loaded: Loaded,
         *,
-        asked_operation: Operation | None,
         session_id: str,
         kept: WarmState | None,
-        ledger: Ledger,
-        clock: Clock,
-        registry: Registry,
-        settings: CodeSettings,
-        base_url: str,
-        mark: SlotMark,
+        asked_operation: Operation | None,
+        parts: HostParts,
+        place: Place,
         emissions: Callable[[int], Emissions],
-        on_change: Callable[[], None],
-        on_lost: Callable[[str], None],
-        on_retire: Callable[[str], None],
     ) -> None:
-        self.id = session_id
-        self._clock = clock
-        self._on_change = on_change
-        self._on_lost = on_lost
-        self._on_retire = on_retire
-        self._is_sealed = loaded.keys is not None and loaded.keys.encrypts_payloads
-        self.emissions = emissions(loaded.epoch)
-        self.log = SessionLog(
-            loaded,
-            session_id=session_id,
-            kept=kept,
-            ledger=ledger,
-            clock=clock,
-            find=registry.tasks.get,
-            on_entry=self._applied,
-            on_written=self._proceed,
-            on_change=self._changed,
-            on_lost=self._lost,
+        self.id, self.epoch = session_id, loaded.epoch
+        self._parts, self._place, self._clock = parts, place, parts.clock
+        self.state, unsaved_count, offsets = begun(loaded, session_id, kept)
+        self.registered = parts.registry.tasks.get(self.state.task)
+        self.phase = SessionPhase.LIVE
+        self.left: WarmState | None = None
+        """What the next adoption by this host may go on from, once the session is given up."""
+        self.hold_seq = 0
+        """Code that is not here yet starts only when this seq is on disk (S-3, caution after a crash)."""
+        self.claims = SessionClaims(loaded.claims)
+        self._writer = EntryWriter(loaded)
+        self._flushes = FlushQueue(
+            self.state, self.epoch, self._writer, unsaved_count=unsaved_count, offsets=offsets
         )
-        self.epoch, self.state = self.log.epoch, self.log.state
-        self.registered = self.log.registered
-        self._deduplicator = Deduplicator(
-            self.state, loaded, ledger, asked=asked_operation, since=clock.now()
+        self._committer = Committer(parts.ledger, self._flushes, self._flushed)
+        self._repeated = RepeatedCommands(
+            self.state, loaded, parts.ledger, asked=asked_operation, since=self._clock.now()
         )
-        self._deadline_timer = DeadlineTimer(
-            self.state, clock, command=self.command, proceed=self._proceed
+        keys = loaded.keys
+        self._telling = Telling(
+            self.state,
+            emissions(self.epoch),
+            is_sealed=keys is not None and keys.encrypts_payloads,
         )
-        self._token_waits = TokenWaits(self.log, ledger)
-        self._turns = Turns(self.state, self.log.when_durable)
-        self.execution = CodeRunner(
-            self.log,
-            self._token_waits,
-            ledger,
-            clock,
-            settings=settings,
-            secrets=TaskSecrets(loaded.keys, base_url) if loaded.keys is not None else None,
-            mark=mark,
-            emissions=self.emissions,
-            turns=self._turns,
-            on_closed=self._code_closed,
-            on_retire=self._retire,
+        turns = self._telling.turns
+        around = Surroundings(
+            self._clock,
+            parts.settings.silence_s,
+            TaskSecrets(keys, parts.base_url) if keys is not None else None,
+            place.mark,
+            self._telling.emissions,
+            lambda: turns.current,
         )
+        self.execution = CodeRunner(self, parts, around)
+        self._events: deque[Event] = deque()
+        self._is_taking = False
+        self._asking: asyncio.Task[None] | None = None
+        """What holds up the queue."""
+        self._in_flight = 0
+        """Callers whose command is being decided or awaits its commit."""
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._timer: Timer | None = None
+        self._due_at: datetime | None = None
+
+    # --- the queue ------------------------------------------------------------------------------
+
+    def take(self, event: Event) -> None:
+        """Put an event into the queue; it has been taken on return, unless something holds up the queue."""
+        if isinstance(event, Flushed):
+            self._events.appendleft(event)
+        else:
+            self._events.append(event)
+        self._take_all()
+
+    def _take_all(self) -> None:
+        """The loop."""
+        if self._is_taking:
+            return
+        self._is_taking = True
+        try:
+            while self._may_take():
+                self._handle(self._events.popleft())
+            self._proceed()
+        finally:
+            self._is_taking = False
+            if self._may_take():  # a bug ends one event only
+                asyncio.get_running_loop().call_soon(self._take_all)
+
+    def _may_take(self) -> bool:
+        if not self._events:
+            return False
+        return self._asking is None or self.is_over or isinstance(self._events[0], Flushed)
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Commanded():
+                self._take_command(event)
+            case Flushed():
+                self._take_flushed(event)
+            case TimeCame():
+                self._take_time()
+            case _:
+                self._perform(self.execution.take(event))
+
+    def _hold_up(self, work: Coroutine[Any, Any, None]) -> None:
+        """Ask the ledger; no event is taken meanwhile, but what was stored, which decides nothing."""
+        assert self._asking is None
+        self._asking = asyncio.get_running_loop().create_task(work)
+        self._asking.add_done_callback(self._asked)
+
+    def _asked(self, asking: asyncio.Task[None]) -> None:
+        self._asking = None
+        if not asking.cancelled() and (error := asking.exception()) is not None:
+            log.error("%s: what it asked of the ledger failed", self.id, exc_info=error)
+        self._take_all()
+
+    def _perform(self, effects: Effects) -> None:
+        """Carry out what an event has set off."""
+        if effects.drafts:
+            self.write(effects.drafts)
+        if effects.then is not None:
+            then = effects.then
+            self.when_durable(self.state.seq, lambda: self.take(then))
+        if effects.flush:
+            self._committer.flush_now()
+        if effects.outside is not None:
+            self._hold_up(open_outside(self, self._parts.ledger, *effects.outside))
+        if effects.has_ended and not self.is_over:
+            self._telling.emissions.code_ended()
+        if effects.retire is not None:
+            self._place.retire(effects.retire)
+            if not self.is_over:
+                self._enter(SessionPhase.RETIRING)
+
+    def run_of(self, driver: RunDriver) -> Run | None:
+        """The active run, if this driver is the one that runs it."""
+        return self.execution.run_of(driver)
+
+    def _proceed(self) -> None:
+        """Go on from what there is now."""
+        if self.is_over:
+            return
+        if self.phase is not SessionPhase.LEAVING and self._asking is None:
+            self._block_if_missing()
+            self._perform(self.execution.run_if_ready())
+        self._changed()
+
+    def _block_if_missing(self) -> None:
+        """A run that is to execute, whose task this runtime's code does not have, is blocked (S-3)."""
+        if self.registered is not None:
+            return
+        run = self.state.active_run
+        if run is not None and run.status in (RunStatus.QUEUED, RunStatus.RUNNING):
+            message = f"task {self.state.task} is not in the code of this runtime"
+            self.write([lifecycle.run_blocked(run, "task_missing", message)])
+
+    def _changed(self) -> None:
+        if self.phase is not SessionPhase.LEAVING:  # its time is the ledger's again in a moment
+            self._arm()
+            self._place.changed()
+
+    # --- phases ---------------------------------------------------------------------------------
+
+    def _enter(self, phase: SessionPhase) -> None:
+        self.phase = phase
+        if phase is SessionPhase.OVER:
+            self._committer.stop()
+        else:
+            self._changed()
+
+    @property
+    def is_live(self) -> bool:
+        """Code may begin here."""
+        return self.phase is SessionPhase.LIVE
+
+    @property
+    def is_over(self) -> bool:
+        """Given up or lost: it is not held here any more."""
+        return self.phase is SessionPhase.OVER
+
+    @property
+    def hears_code(self) -> bool:
+        """What the session's code asks for counts (S-34)."""
+        return self.phase in (SessionPhase.LIVE, SessionPhase.RETIRING)
 
     @property
     def is_isolated(self) -> bool:
@@ -138,9 +286,30 @@ class LiveSession:
         return self.registered is not None and self.registered.task.isolated
 
     @property
-    def is_lost(self) -> bool:
-        """It is not held here any more."""
-        return self.log.is_over
+    def _is_deciding(self) -> bool:
+        return bool(self._in_flight or self._events or self._asking is not None)
+
+    @property
+    def is_parkable(self) -> bool:
+        """Nothing of the session needs this host now (S-10)."""
+        run = self.state.active_run
+        if self.phase is SessionPhase.LEAVING or self._is_deciding or self.execution.is_busy:
+            return False
+        if run is None or run.status is RunStatus.BLOCKED:
+            return not self.execution.has_code
+        if run.status is RunStatus.WAITING:
+            wait = run.wait
+            return wait is not None and run.open_steps <= ({wait.op} if wait.is_backoff else set())
+        if self.execution.has_code:
+            return False
+        is_later = run.retry_at is not None and run.retry_at > self._clock.now()
+        is_retiring = self.phase is SessionPhase.RETIRING
+        return is_retiring or (run.status is RunStatus.QUEUED and is_later)
+
+    @property
+    def is_settled(self) -> bool:
+        """All code waits or has ended, and everything decided is stored."""
+        return self._is_stored and not self._is_deciding and self.execution.is_quiet
 
     # --- adopting and releasing -----------------------------------------------------------------
 
@@ -150,14 +319,18 @@ class LiveSession:
         try:
             return await self.command(command) if command is not None else None
         finally:
-            self._proceed()
+            self._take_all()
 
     def _record(self, crash: Crash | None) -> None:
         if crash is not None:
-            self.log.write(
-                lifecycle.actor_died(self.state, crash.cause, crash.op, executing=crash.executing)
+            self.write(
+                [
+                    *lifecycle.actor_died(
+                        self.state, crash.cause, crash.op, executing=crash.executing
+                    )
+                ]
             )
-            self.log.flush_now()
+            self._committer.flush_now()
 
     async def decide_and_release(
         self, command: Command | None, crash: Crash | None
@@ -167,16 +340,17 @@ class LiveSession:
         Raises:
             As `command`.
         """
-        self.log.enter(Phase.LEAVING)
+        self._enter(SessionPhase.LEAVING)
         self._record(crash)
-        await self.log.hold_back()
+        await self.idle()
+        self._flushes.is_holding = True
         decision, error = Decision(), None
         try:
             if command is not None:
-                decision = await self._decide(command)
+                decision, _ = await self._decided(command)
         except HelmrError as raised:
             error = raised
-        leaving = asyncio.get_running_loop().create_task(self._leave(UNSAVED_MAX))
+        leaving = asyncio.get_running_loop().create_task(self._release(UNSAVED_MAX))
         await asyncio.wait({leaving}, timeout=COMMIT_WAIT_S)
         if not leaving.done():
             raise unknown_outcome(self.id)
@@ -188,72 +362,67 @@ class LiveSession:
             raise decision.error
         return decision.reply if command is not None else None
 
-    async def _leave(self, unsaved_max: int = 0) -> CommitReply:
-        """The commit by which the session is given up."""
-        self._deadline_timer.stop()
-        reach(Point.SESSION_PARKING)
-        reply = await self.log.release(unsaved_max=unsaved_max)
-        self.emissions.close()
-        self._turns.close()
-        reach(Point.SESSION_PARKED)
-        return reply
-
-    @property
-    def is_parkable(self) -> bool:
-        """Nothing of the session needs this host now (S-10)."""
-        run = self.state.active_run
-        if self.log.phase is Phase.LEAVING or self.log.in_flight or self.execution.is_busy:
-            return False
-        if run is None or run.status is RunStatus.BLOCKED:
-            return not self.execution.has_code
-        if run.status is RunStatus.WAITING:
-            wait = run.wait
-            return wait is not None and run.open_steps <= ({wait.op} if wait.is_backoff else set())
-        if self.execution.has_code:
-            return False
-        is_later = run.retry_at is not None and run.retry_at > self._clock.now()
-        is_retiring = self.log.phase is Phase.RETIRING
-        return is_retiring or (run.status is RunStatus.QUEUED and is_later)
-
-    @property
-    def is_settled(self) -> bool:
-        """All code waits or has ended, and everything decided is stored."""
-        return self.log.is_stored and not self.log.in_flight and self.execution.is_quiet
-
     async def park(self) -> Committed | None:
         """Abort, write the park commit; None if something came in between and the session stays.
 
         Raises:
             Moved: The ledger refused it: the session left this host before.
         """
-        if self.log.phase is Phase.LIVE:
-            self.log.enter(Phase.PARKING)
+        if self.phase is SessionPhase.LIVE:
+            self._enter(SessionPhase.PARKING)
         self.execution.abort(RunParked("the run is parked"))
         await self.execution.wait_closed()
-        await self.log.idle()
-        if not self.is_parkable or self.is_lost:
-            if self.log.phase is Phase.PARKING:
-                self.log.enter(Phase.LIVE)
-            self._proceed()
+        await self.idle()
+        if not self.is_parkable or self.is_over:
+            if self.phase is SessionPhase.PARKING:
+                self._enter(SessionPhase.LIVE)
+            self._take_all()
             return None
-        reply = await self._leave()
+        reply = await self._release()
         if not isinstance(reply, Committed):
             raise Moved(f"{self.id} left this host")
         return reply
 
+    async def _release(self, unsaved_max: int = 0) -> CommitReply:
+        """The commit by which the session is given up, with all that is not written yet.
+
+        Commands get `Moved` as soon as it is sent.
+        """
+        self._disarm()
+        reach(Point.SESSION_PARKING)
+        self.phase = SessionPhase.OVER
+        reply = await self._write_release(unsaved_max)
+        self._telling.close()
+        reach(Point.SESSION_PARKED)
+        return reply
+
+    async def _write_release(self, unsaved_max: int) -> CommitReply:
+        flush = self._flushes.last(unsaved_max)
+        reply = await self._committer.send(flush)
+        if isinstance(reply, Committed):
+            self._flushes.stored(flush, reply)
+        self._committer.stop()
+        if isinstance(reply, Committed):
+            unsaved_count = self._flushes.unsaved_count
+            self.left = WarmState(self.state, self._flushes.offsets, unsaved_count)
+        return reply
+
     def drop(self) -> None:
         """The adoption is over; nothing more is written."""
-        self.log.enter(Phase.OVER)
+        self._enter(SessionPhase.OVER)
         self._end()
+        self._take_all()
 
-    def _lost(self, reason: str) -> None:
+    def _lost(self, reply: CommitReply) -> None:
+        log.warning("%s: lost at epoch %d: %s", self.id, self.epoch, type(reply).__name__)
+        self._enter(SessionPhase.OVER)
         self._end()
-        self._on_lost(reason)
+        self._place.lost(type(reply).__name__.lower())
+        self._take_all()
 
     def _end(self) -> None:
-        self._deadline_timer.stop()
-        self.emissions.close()
-        self._turns.close()
+        self._disarm()
+        self._telling.close()
         self.execution.abort(RunParked("the session left this host"))
 
     # --- commands -------------------------------------------------------------------------------
@@ -267,49 +436,91 @@ class LiveSession:
             OutcomeUnknown: The commit was not answered within `COMMIT_WAIT_S`.
             HelmrError: The command is refused.
         """
-        self.log.check_writable()
-        with self.log.under_way():
-            async with self.log.turn:
-                decision = await self._decide(command)
-                seq = self.state.seq
+        if self.is_over:
+            raise Moved(f"{self.id} is not held here")
+        if self._committer.is_failing:
+            raise StoreUnavailable(f"{self.id}: the ledger can't commit now", retry_after_s=1)
+        with self._under_way():
+            decision, seq = await self._decided(command)
             reach(Point.SESSION_DECIDED)
-            await self.log.until_durable(seq)
+            await self._committer.until_durable(seq)
             reach(Point.SESSION_COMMITTED)
             if decision.error is not None:
                 raise decision.error
             return decision.reply
 
-    async def _decide(self, command: Command) -> Decision:
-        self._turns.sent(command.trace)
-        if self._token_waits.is_timed_out_by(command):
-            return await self._token_waits.time_out(command)
-        first = await self._deduplicator.before(command)
-        if first is not None:
-            return first
-        by_key = await self._deduplicator.by_key(command)
-        decision = by_key or self._decided(command)
-        if self._deduplicator.is_open(command, decision):
-            first = await self._deduplicator.again(command)
-            decision = first or by_key or self._decided(command)  # the code may have gone on
-        self.log.write(decision.drafts, _preconditions(command))
-        if decision.drafts:
-            self._cut_off(command)
-            if not self._code_goes_on(decision):
-                self.log.flush_now()
-        return decision
+    @contextlib.contextmanager
+    def _under_way(self) -> Iterator[None]:
+        """A caller waits: the session can't be parked, and at the end what has become of it is told."""
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            if not self.is_over:
+                self._changed()
 
-    def _decided(self, command: Command) -> Decision:
+    async def _decided(self, command: Command) -> tuple[Decision, int]:
+        """What is decided when it is the command's turn, and the seq that this is stored with."""
+        decided: asyncio.Future[tuple[Decision, int]] = asyncio.get_running_loop().create_future()
+        self.take(Commanded(command, decided))
+        return await decided
+
+    def _take_command(self, event: Commanded) -> None:
+        command = event.command
+        if self.is_over:
+            event.refuse(Moved(f"{self.id} left this host"))
+            return
+        self._telling.turns.sent(command.trace)
+        if isinstance(command, Deadline) and self._waits_outside(command.wait_id):
+            self._hold_up(self._answering(event, time_out_outside(self, command)))
+            return
+        try:
+            decision = None if self._repeated.is_unsure(command) else self._decide(command)
+            if decision is None or self._repeated.is_open(command, decision):
+                self._hold_up(self._answering(event, self._decide_asking(command)))
+            else:
+                event.answer(self._settle(command, decision), self.state.seq)
+        except Exception as error:  # noqa: BLE001 - carried to the caller
+            event.refuse(error)
+
+    def _waits_outside(self, wait_id: str) -> bool:
+        wait = self.state.wait
+        return wait is not None and wait.id == wait_id and bool(wait.awaits)
+
+    async def _answering(self, event: Commanded, deciding: Coroutine[Any, Any, Decision]) -> None:
+        try:
+            event.answer(await deciding, self.state.seq)
+        except Exception as error:  # noqa: BLE001 - carried to the caller
+            event.refuse(error)
+
+    async def _decide_asking(self, command: Command) -> Decision:
+        """Decide a command of which the ledger may know something that the state does not say."""
+        known = await self._repeated.first(command)
+        decision = known or self._decide(command)
+        if self._repeated.is_open(command, decision):
+            decision = await self._repeated.again(command) or decision
+        return self._settle(command, decision)
+
+    def _decide(self, command: Command) -> Decision:
         """What the command does now, a refusal too."""
         try:
-            if not self._deduplicator.is_in_state(command):
-                check_data(command, self.state, self.registered, self.log.context())
-            return decide(self.state, command, self.log.context(command.sent_at))
+            if not self._repeated.is_in_state(command):
+                check_data(command, self.state, self.registered, self.context())
+            return decide(self.state, command, self.context(command.sent_at))
         except HelmrError as error:
             return Decision(error=error)
 
-    def _code_goes_on(self, decision: Decision) -> bool:
-        """The code has been handed something and its next op will bring the flush."""
-        return self.execution.has_code and any(d.body.get("next") for d in decision.drafts)
+    def _settle(self, command: Command, decision: Decision) -> Decision:
+        """Write what was decided."""
+        if decision.drafts:
+            self.write(decision.drafts, _preconditions(command))
+            self._cut_off(command)
+            # Code that has been handed something will bring the flush with its next op.
+            goes_on = any(draft.body.get("next") for draft in decision.drafts)
+            if not (self.execution.has_code and goes_on):
+                self._committer.flush_now()
+        return decision
 
     def _cut_off(self, command: Command) -> None:
         """Code whose run was cancelled or taken back is aborted once that is on disk (S-6, S-75)."""
@@ -322,57 +533,165 @@ class LiveSession:
             case _:
                 return
         driver = self.execution.driver
-        if driver is None or self.execution.is_of(driver, self.state.active_run):
+        if driver is None or is_of(driver, self.state.active_run):
             return
 
         def cut() -> None:
             if self.execution.driver is driver:
                 self.execution.abort(signal)
 
-        self.log.when_durable(self.state.seq, cut)
+        self.when_durable(self.state.seq, cut)
 
-    # --- what follows a change ------------------------------------------------------------------
+    # --- facts outside of the session -----------------------------------------------------------
 
-    def _applied(self, entry: Entry, before: Wait | None, is_cautious: bool) -> None:
-        if ends := self.emissions.ended_by(entry):
-            self.log.when_durable(entry.seq, lambda: self.emissions.tell(ends))
-        if entry.kind in failure_lines.LEVELS:
-            said = failure_lines.line(self.state.run, entry, is_sealed=self._is_sealed)
-            self.log.when_durable(entry.seq, lambda: failure_lines.tell(entry, said))
-        self._turns.applied(entry)
-        self.execution.applied(entry, before, is_cautious)
+    async def commit_alone(
+        self, drafts: Sequence[Draft], preconditions: tuple[Precondition, ...]
+    ) -> CommitReply:
+        """Commit, and apply only what was stored: this decision never runs ahead."""
+        entries = self._stamp(drafts)
+        flush = self._flushes.alone(entries, preconditions)
+        reply = await self._committer.send(flush)
+        if isinstance(reply, Committed):
+            self._flushes.stored(flush, reply)
+            for entry in entries:
+                self._apply(entry, is_cautious=False)
+        elif not isinstance(reply, Declined):
+            self._lost(reply)
+        return reply
 
-    def _retire(self, reason: str) -> None:
-        """Parts of the code did not end: the session runs here no more, and can be parked for that."""
-        self._on_retire(reason)
-        if not self.is_lost:
-            self.log.enter(Phase.RETIRING)
+    async def ledger_call(
+        self, call: str, token_id: str | None, arguments: Mapping[str, Any], step: StepRef
+    ) -> Any:
+        """Ask the ledger for the run."""
+        run = self.state.run
+        assert run is not None
+        return await task_call(
+            self._parts.ledger, (self.id, run), call, token_id, arguments, step=step
+        )
 
-    def _code_closed(self) -> None:
-        """The run's code has ended, which may have been all that kept the session from parking."""
-        if not self.is_lost:
-            self._changed()
+    # --- writing --------------------------------------------------------------------------------
 
-    def _proceed(self) -> None:
-        if self.is_lost:
-            return
-        if self.log.phase is not Phase.LEAVING:
-            self._block_if_missing()
-            self.execution.run_if_ready()
-        self._changed()
+    def context(self, carried: datetime | None = None) -> Context:
+        """The circumstances of a decision made now."""
+        times = (self._clock.now(), carried, self.state.last_at)
+        return Context(
+            now=max(t for t in times if t is not None),
+            policy=policy_of(self.state, self.registered),
+            is_hot=self.phase is not SessionPhase.LEAVING and self.registered is not None,
+            fits=fits_schema,
+            claims=self.claims.of(self.state.wait),
+        )
 
-    def _block_if_missing(self) -> None:
-        """A run that is to execute, whose task this runtime's code does not have, is blocked (S-3)."""
+    def write(self, drafts: Sequence[Draft], preconditions: tuple[Precondition, ...] = ()) -> None:
+        """Stamp, apply and buffer; the flush follows soon.
+
+        Raises:
+            Moved: The session left this host; whoever has its state now writes it.
+        """
+        if self.is_over:
+            raise Moved(f"{self.id} left this host")
+        run = self.state.run
+        is_cautious = run is not None and run.is_cautious
+        entries = self._stamp(drafts)
+        if is_cautious and entries:
+            self.hold_seq = entries[-1].seq
+        for position, entry in enumerate(entries):
+            self._flushes.add(entry, preconditions if position == 0 else ())
+            self._apply(entry, is_cautious=is_cautious)
+        self._committer.flush_soon()
+
+    def _stamp(self, drafts: Sequence[Draft]) -> list[Entry]:
+        """Their entries, behind those of claims that are not in the transcript yet."""
+        now = self.context().now
+        ahead = self.claims.ahead_of(drafts, self.state.wait, now)
+        return self._writer.entries(self.state, (*ahead, *drafts), now)
+
+    def _apply(self, entry: Entry, *, is_cautious: bool) -> None:
+        before = self.state.wait
+        self.state.apply(entry)
+        self.claims.applied(entry)
+        for telling in self._telling.applied(entry):
+            self.when_durable(entry.seq, telling)
+        self._perform(self.execution.applied(entry, before, is_cautious=is_cautious))
+
+    # --- on its way to the disk -----------------------------------------------------------------
+
+    @property
+    def _is_stored(self) -> bool:
+        """Everything decided is on disk, or never will be."""
+        return self.is_over or self._flushes.is_stored
+
+    def _flushed(self, flush: Flush, reply: CommitReply) -> None:
+        self.take(Flushed(flush, reply))
+
+    def _take_flushed(self, event: Flushed) -> None:
+        if isinstance(event.reply, Committed):
+            self._flushes.stored(event.flush, event.reply)
+            self._committer.flush_now()
+        elif not self.is_over:
+            self._lost(event.reply)
+
+    def when_durable(self, seq: int, call: Callable[[], None]) -> None:
+        """Call when that seq is on disk."""
+        self._flushes.when_stored(seq, call)
+
+    async def durable(self, seq: int) -> bool:
+        """Wait until that seq is on disk; false if the adoption ended before."""
+        if seq > self._flushes.durable_seq:
+            self._committer.flush_now()
+        return await self._committer.durable(seq)
+
+    async def idle(self) -> None:
+        """Wait until everything decided is on disk."""
+        self._committer.flush_now()
+        if not self._is_stored:
+            await self._committer.durable(self.state.seq)
+
+    # --- the time that it waits for -------------------------------------------------------------
+
+    def _arm(self) -> None:
+        """Fire at the time that the state says now, and at no other. A parked session's time is the ledger's."""
         run = self.state.active_run
-        is_to_run = run is not None and run.status in (RunStatus.QUEUED, RunStatus.RUNNING)
-        if run is not None and is_to_run and self.registered is None:
-            message = f"task {self.state.task} is not in the code of this runtime"
-            self.log.write([lifecycle.run_blocked(run, "task_missing", message)])
+        due: datetime | None = None
+        if run is not None and run.wait is not None:
+            due = run.wait.due_at
+        elif run is not None and run.status is RunStatus.QUEUED:
+            due = run.retry_at
+        if due == self._due_at and self._timer is not None:
+            return
+        self._disarm()
+        if due is not None:
+            self._due_at = due
+            self._timer = self._clock.call_when(due, lambda: self.take(TimeCame()))
 
-    def _changed(self) -> None:
-        if self.log.phase is not Phase.LEAVING:  # its time is the ledger's again in a moment
-            self._deadline_timer.arm()
-            self._on_change()
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._due_at = None, None
+
+    def _take_time(self) -> None:
+        wait = self.state.wait
+        if self.is_over or wait is None:
+            self._timer = None
+            return
+        # The timer stays, though it has fired: until this is decided it is not armed for the same time.
+        timing_out = asyncio.get_running_loop().create_task(self._time_out(wait.id))
+        self._tasks.add(timing_out)
+        timing_out.add_done_callback(self._tasks.discard)
+
+    async def _time_out(self, wait_id: str) -> None:
+        try:
+            await self.command(Deadline(principal=RUNTIME, wait_id=wait_id))
+        except HelmrError as error:
+            if self.is_over:
+                return
+            log.warning("%s: deadline of %s: %s", self.id, wait_id, error.message)
+            await asyncio.sleep(DEADLINE_AGAIN_S)
+        if not self.is_over and self.phase is not SessionPhase.LEAVING:
+            wait = self.state.wait
+            if wait is not None and wait.due_at == self._due_at:
+                self._disarm()
+            self._arm()
 
 
 def _preconditions(command: Command) -> tuple[Precondition, ...]:

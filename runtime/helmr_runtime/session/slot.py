@@ -24,6 +24,7 @@ class Slot:
         session_id: Whose.
         mark: Where it is noted what the code does, for whoever finds the host dead.
         on_change: Called with this slot when its report has changed.
+        on_retire: Called when parts of the session's code did not end.
     """
 
     def __init__(
@@ -33,11 +34,13 @@ class Slot:
         clock: Clock,
         *,
         on_change: Callable[[Slot], None],
+        on_retire: Callable[[str], None],
     ) -> None:
         self.session_id = session_id
         self.mark = mark
         self._clock = clock
         self._on_change = on_change
+        self._on_retire = on_retire
         self._session: LiveSession | None = None
         self._state = SlotState.BUSY
         self._since: datetime = clock.now()
@@ -59,7 +62,7 @@ class Slot:
             Moved: It is not loaded yet, or lost.
         """
         session = self._session
-        if session is None or session.is_lost:
+        if session is None or session.is_over:
             raise Moved(f"{self.session_id} is not held here")
         return session
 
@@ -67,14 +70,14 @@ class Slot:
     def lease(self) -> Lease | None:
         """What it holds; None while it is loading, and when the session is lost."""
         session = self._session
-        if session is None or session.is_lost:
+        if session is None or session.is_over:
             return None
         return Lease(session_id=self.session_id, epoch=session.epoch)
 
     @property
     def left(self) -> WarmState | None:
         """What of the session the next adoption here may go on from, once it was given up."""
-        return self._session.log.left if self._session is not None else None
+        return self._session.left if self._session is not None else None
 
     @property
     def is_settled(self) -> bool:
@@ -126,7 +129,7 @@ class Slot:
     def changed(self) -> None:
         """Something happened to the session: tell what it is now, if that is news."""
         session = self._session
-        if session is None or session.is_lost:
+        if session is None or session.is_over:
             return
         run = session.state.run
         if run is not None:
@@ -142,6 +145,10 @@ class Slot:
         """The ledger refused it: its code is ended, and then the slot is empty."""
         self._become(SlotState.LOST, reason)
         self._ending = asyncio.get_running_loop().create_task(self._end())
+
+    def retire(self, reason: str) -> None:
+        """Parts of the session's code did not end."""
+        self._on_retire(reason)
 
     async def _end(self) -> None:
         assert self._session is not None

@@ -11,8 +11,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from helmr.models import SessionStatus
-from helmr_runtime.core.checkpoint import ENTRY_BYTES
+from helmr_runtime.core.checkpoint import ENTRY_BYTES, saved_at
 from helmr_runtime.core.state import SessionState
+from helmr_runtime.ports import Loaded
+from helmr_runtime.ports.restoring import restore
 
 KEPT_BYTES_MAX = 8 * 1024 * 1024
 """Of all states here, by what their entries take as text; the one that was given up first leaves first."""
@@ -26,7 +28,7 @@ class WarmState:
 
     Attributes:
         state: Nobody else has it: the adoption is over, and the next takes it away from here.
-        offsets: As `Committer.offsets`.
+        offsets: As `FlushQueue.offsets`.
         unsaved_count: Entries behind the newest checkpoint.
     """
 
@@ -83,3 +85,14 @@ class WarmCache:
         kept, size_bytes = found
         self._bytes -= size_bytes
         return kept
+
+
+def begun(
+    loaded: Loaded, session_id: str, kept: WarmState | None
+) -> tuple[SessionState, int, dict[int, int]]:
+    """The state that the adoption begins from; entries that the newest checkpoint does not cover; known offsets."""
+    if kept is None:
+        return restore(session_id, loaded), len(loaded.entries), {}
+    if loaded.checkpoint_offset is not None and not kept.unsaved_count:
+        saved_at(kept.state, loaded.checkpoint_offset)
+    return kept.state, kept.unsaved_count, kept.offsets

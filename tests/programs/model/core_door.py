@@ -88,7 +88,7 @@ from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.kept_entries import KeptEntries, prunable
 from helmr_runtime.ports import StartSession
 from helmr_runtime.service.notice_teller import ASKED
-from helmr_runtime.session.validation import check_data
+from helmr_runtime.session.commands import check_data
 from tests.programs.model.commands import Command as ModelCommand
 from tests.programs.model.compare import Difference, difference
 from tests.programs.model.core_code import Code

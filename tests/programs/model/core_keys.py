@@ -1,4 +1,4 @@
-"""What the core door's sessions answer to idempotency keys from before they were parked: hosts' own `Deduplicator`.
+"""What the core door's sessions answer to idempotency keys from before they were parked: hosts' own `RepeatedCommands`.
 
 It asks a ledger that has all entries and answers at once.
 """
@@ -16,7 +16,7 @@ from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ledger.kept_entries import KeptEntries
 from helmr_runtime.ports import KnownKey, Ledger, Loaded
-from helmr_runtime.session.deduplication import Deduplicator
+from helmr_runtime.session.commands import RepeatedCommands
 
 
 class Keys:
@@ -29,7 +29,7 @@ class Keys:
     def __init__(self, feed: KeptEntries) -> None:
         self._feed = feed
         self._parked: dict[str, SessionState] = {}
-        self._adopted: dict[str, Deduplicator] = {}
+        self._adopted: dict[str, RepeatedCommands] = {}
 
     def parked(self, state: SessionState) -> None:
         """Nobody holds the session; it will go on with this state."""
@@ -44,12 +44,12 @@ class Keys:
         held = self._adopted.get(session_id)
         return _at_once(held.by_key(command)) if held is not None else None
 
-    def _adopt(self, state: SessionState, command: Send, now: datetime) -> Deduplicator:
+    def _adopt(self, state: SessionState, command: Send, now: datetime) -> RepeatedCommands:
         """The session comes to a host with a command, and with what the ledger knows of its key."""
         key = command.idempotency_key
         known = self._find(state.id, command.stream, key_hash(key)) if key is not None else None
         loaded = Loaded(epoch=1, checkpoint=None, entries=(), known_key=known, has_older_keys=True)
-        return Deduplicator(state, loaded, cast(Ledger, self), asked=None, since=now)
+        return RepeatedCommands(state, loaded, cast(Ledger, self), asked=None, since=now)
 
     async def known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
         """As the ledger does."""

@@ -19,7 +19,7 @@ from helmr_runtime.host_status import Executing
 from helmr_runtime.replay import driver as driver_module
 from helmr_runtime.replay import ends
 from helmr_runtime.replay import steps as steps_module
-from helmr_runtime.replay.driver import RunDriver
+from helmr_runtime.replay.driver import CodeClosed, RunDriver
 from helmr_runtime.replay.ends import Raised, error_of, failed_op
 from helmr_runtime.replay.steps import StepLoop
 from helmr_runtime.session import code_runner
@@ -123,7 +123,7 @@ class LaneDriver(RunDriver):
         if main is self._awaited:
             self._loop.close()
             self._mark.executes(Executing.RUN, is_so=False)
-            self._calls.tell(self._host.closed, self, not main.cancelled() and main.result())
+            self._tell(CodeClosed(self, not main.cancelled() and main.result()))
 
     def _on_exit(self, error: BaseException) -> None:
         main = self._awaited

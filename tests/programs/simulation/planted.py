@@ -43,8 +43,9 @@ from helmr_runtime.ports import Committed, Flush, KnownKey, StartSession
 from helmr_runtime.rpc.calls import Failure
 from helmr_runtime.service import links
 from helmr_runtime.session.code_runner import CodeRunner
+from helmr_runtime.session.committer import Committer
 from helmr_runtime.session.host import HostActor
-from helmr_runtime.session.session_log import Phase, SessionLog
+from helmr_runtime.session.live_session import LiveSession
 from helmr_runtime.session.slot import Slot
 from tests.programs.simulation import ledger as simulated_ledger
 from tests.programs.simulation.copied import CopiedMemory
@@ -69,19 +70,19 @@ def _epoch_unchecked() -> AbstractContextManager[object]:
 def _acknowledged_before_the_commit() -> AbstractContextManager[object]:
     """A session answers what it has decided and not stored."""
 
-    async def at_once(self: SessionLog, seq: int) -> None:
+    async def at_once(self: Committer, seq: int) -> None:
         return
 
-    return mock.patch.object(SessionLog, "until_durable", at_once)
+    return mock.patch.object(Committer, "until_durable", at_once)
 
 
 def _step_before_its_start_is_stored() -> AbstractContextManager[object]:
     """A step begins when it was asked for."""
 
-    def at_once(self: SessionLog, seq: int, call: Callable[[], None]) -> None:
+    def at_once(self: LiveSession, seq: int, call: Callable[[], None]) -> None:
         call()
 
-    return mock.patch.object(SessionLog, "when_durable", at_once)
+    return mock.patch.object(LiveSession, "when_durable", at_once)
 
 
 def _deadline_not_armed_after_a_restart() -> AbstractContextManager[object]:
@@ -163,11 +164,11 @@ def _lost_session_not_abandoned() -> AbstractContextManager[object]:
 def _released_without_a_commit() -> AbstractContextManager[object]:
     """A host says that it has given a session up, and has not written it."""
 
-    async def says_so(self: SessionLog, **_: int) -> Committed:
-        self.enter(Phase.OVER)
+    async def says_so(self: LiveSession, unsaved_max: int) -> Committed:
+        self._committer.stop()
         return Committed(first_feed_offset=0)
 
-    return mock.patch.object(SessionLog, "release", says_so)
+    return mock.patch.object(LiveSession, "_write_release", says_so)
 
 
 def _slot_of_a_failed_load_kept() -> AbstractContextManager[object]:

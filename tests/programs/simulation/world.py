@@ -35,7 +35,7 @@ from helmr_runtime.rpc.calls import (
     ledger_of,
 )
 from helmr_runtime.service import Service
-from helmr_runtime.session.host import HostActor
+from helmr_runtime.session.host import HostActor, HostSettings
 from tests.programs.simulation import tasks
 from tests.programs.simulation.clock import SimulatedClock
 from tests.programs.simulation.code import process_here
@@ -228,9 +228,11 @@ class World:
             ledger_of(self.calls),
             self.clock,
             lambda: tasks.REGISTRY,
-            statuses=lambda: StatusFile(self.status_path(name), STATUS_SLOTS),
-            is_exclusive=is_exclusive,
-            linger_s=LINGER_S,
+            HostSettings(
+                is_exclusive=is_exclusive,
+                linger_s=LINGER_S,
+                statuses=lambda: StatusFile(self.status_path(name), STATUS_SLOTS),
+            ),
             kept=WatchedStates(self.invariants),
         )
         self.hosts[name] = host

@@ -28,7 +28,7 @@ from helmr_runtime.ports import Committed, Flush, StartSession
 from helmr_runtime.ports.restoring import restore
 from helmr_runtime.process.spec import LEDGER_NAME
 from helmr_runtime.security.keys import ensure_key_ring
-from helmr_runtime.session.entry_writer import EntryWriter
+from helmr_runtime.session.committer import EntryWriter
 
 STARTER = Principal("api_key", name="local")
 AT_ONCE = 500

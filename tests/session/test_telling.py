@@ -16,7 +16,7 @@ from helmr.cli.logs import LogFile
 from helmr.testing import Harness
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, stamp
 from helmr_runtime.process.session_output import SessionFilter
-from helmr_runtime.session import failure_lines
+from helmr_runtime.session import telling
 from tests.session import tasks
 
 OWN, OTHER = "ses_" + "a" * 26, "ses_" + "b" * 26
@@ -89,7 +89,7 @@ def failed(kind: EntryKind, **body: Any) -> Entry:
 
 
 def test_a_line_commands_no_terminal() -> None:
-    line = failure_lines.line(None, failed(EntryKind.RUN_FAILED, error=ERROR), is_sealed=False)
+    line = telling.line(None, failed(EntryKind.RUN_FAILED, error=ERROR), is_sealed=False)
     assert line == "run_1 failed: ValueError: no␛[2J\n  File x"
 
 
@@ -97,7 +97,7 @@ def test_a_line_commands_no_terminal() -> None:
 def test_no_line_of_a_message_looks_like_another_sessions(tmp_path: Path, end: str) -> None:
     of_another = f"2026-01-01 00:00:01,000 ERROR {OTHER} mine: forged"
     error = {**ERROR, "message": f"no{end}{of_another}{end}{OTHER} | forged"}
-    line = failure_lines.line(None, failed(EntryKind.RUN_FAILED, error=error), is_sealed=False)
+    line = telling.line(None, failed(EntryKind.RUN_FAILED, error=error), is_sealed=False)
     path = tmp_path / "helmr-host-1.log"
     path.write_text(f"2026-01-01 00:00:00,000 ERROR {OWN} helmr.failures: {line}\n")
     with closing(LogFile(path)) as file:
@@ -107,12 +107,12 @@ def test_no_line_of_a_message_looks_like_another_sessions(tmp_path: Path, end: s
 
 
 def test_what_is_sealed_in_the_transcript_is_not_told() -> None:
-    line = failure_lines.line(None, failed(EntryKind.STEP_FAILED, error=ERROR), is_sealed=True)
-    assert line == f"run_1: step ? (op 3) failed: ValueError: {failure_lines.WITHHELD}\n  File x"
+    line = telling.line(None, failed(EntryKind.STEP_FAILED, error=ERROR), is_sealed=True)
+    assert line == f"run_1: step ? (op 3) failed: ValueError: {telling.WITHHELD}\n  File x"
     blocked = failed(EntryKind.RUN_BLOCKED, code="schema_mismatch", message="7 is no text")
-    line = failure_lines.line(None, blocked, is_sealed=True)
-    assert line == f"run_1 is blocked, schema_mismatch: {failure_lines.WITHHELD}"
-    line = failure_lines.line(None, blocked, is_sealed=False)
+    line = telling.line(None, blocked, is_sealed=True)
+    assert line == f"run_1 is blocked, schema_mismatch: {telling.WITHHELD}"
+    line = telling.line(None, blocked, is_sealed=False)
     assert line == "run_1 is blocked, schema_mismatch: 7 is no text"
 
 

@@ -1,0 +1,126 @@
+"""What an op that code asks for sets off: one reading of the requests, for live runs, dry runs and checks.
+
+Pure: an effect is a value, and the one who holds the run carries it out. A live run lets everything happen. A dry run
+(S-87) lets happen what changes nothing outside of the session's own state, and steps that say so; a check (S-89)
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from helmr_runtime.core.decide import Context, lifecycle, ops
+from helmr_runtime.core.entries import Draft
+from helmr_runtime.core.requests import (
+    ClockRequest,
+    ContinueRequest,
+    HistoryRequest,
+    OpRequest,
+    OutputRequest,
+    PatchRequest,
+    PeekRequest,
+    PublicTokenRequest,
+    StepRequest,
+    TokenRequest,
+    WaitRequest,
+)
+from helmr_runtime.core.run import Run
+from helmr_runtime.core.state import SessionState
+
+
+class Policy(Enum):
+    """What of the code's requests happens."""
+
+    LIVE = "live"
+    DRY_RUN = "dry_run"
+    CHECK = "check"
+
+    def lets(self, ask: OpRequest) -> bool:
+        """Whether this op happens."""
+        match self:
+            case Policy.LIVE:
+                return True
+            case Policy.DRY_RUN:
+                is_safe_step = isinstance(ask, StepRequest) and ask.dry_run_safe
+                return is_safe_step or isinstance(ask, HARMLESS)
+            case Policy.CHECK:
+                return False
+
+
+HARMLESS = (OutputRequest, PeekRequest, HistoryRequest, ClockRequest, PatchRequest)
+"""What leaves nothing behind but entries of the session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """Entries. With `is_last_for_now` the code asks for nothing behind them that could be stored along."""
+
+    drafts: Sequence[Draft]
+    is_last_for_now: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TriesStep:
+    """A step: its opening, and its first try once that is stored."""
+
+    opening: Draft
+
+
+@dataclass(frozen=True, slots=True)
+class AsksOutside:
+    """A wait on a token or on child sessions, whose end is no fact of this session."""
+
+    ask: WaitRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """The policy does not let it happen."""
+
+
+Effect = Writes | TriesStep | AsksOutside | Withheld
+
+
+def effect_of(
+    policy: Policy, state: SessionState, run: Run, op: int, ask: OpRequest, context: Context
+) -> Effect:
+    """What the request sets off.
+
+    Args:
+        policy: What may happen.
+        state: The session; it is not changed.
+        run: Its active run, whose code asks.
+        op: The op's number.
+        ask: What it asks.
+        context: The circumstances.
+    """
+    if not policy.lets(ask):
+        return Withheld()
+    match ask:
+        case StepRequest():
+            return TriesStep(ops.open_step(state, run, op, ask))
+        case WaitRequest() if ask.awaits:
+            return AsksOutside(ask)
+        case WaitRequest():
+            return Writes(ops.open_wait(state, run, op, ask, context), is_last_for_now=True)
+        case ContinueRequest():
+            drafts = lifecycle.run_continued(run, ask.payload, ask.next_run_id)
+            return Writes(drafts, is_last_for_now=True)
+        case OutputRequest():
+            return Writes([ops.append_output(state, run, op, ask)])
+        case PeekRequest():
+            return Writes([ops.read_peek(state, run, op, ask)])
+        case HistoryRequest():
+            return Writes([ops.read_history(state, run, op, ask)])
+        case TokenRequest():
+            return Writes([ops.create_token(run, op, ask, context)])
+        case PublicTokenRequest():
+            return Writes([ops.create_public_token(run, op, ask, context)])
+        case PatchRequest():
+            return Writes([ops.mark_patch(run, op, ask)])
+        case ClockRequest():
+            return Writes([ops.read_clock(run, op, ask.now)])
+        case _:
+            raise AssertionError(f"unknown request {ask}")

@@ -1,0 +1,314 @@
+"""What a command is held against before it is decided: was it answered before, does its data fit, who is at the wait?
+
+A repeated command gets its first receipt (S-61). What was answered during this adoption, and not too long ago, is in
+the session's state and `decide` finds it there. What lies further back the ledger knows. It is asked before a
+decision if the operation id is older than this adoption, and else when the decision would write nothing: a commit
+tells by itself that the operation is new, a refusal does not.
+
+Data is checked by the types of the task's own code, which only its hosts have (S-4, S-21). The gateway has checked it
+by JSON Schema before; a pydantic validator may still refuse it. A session whose task is gone from the code, or the
+stream that it waits on, keeps what people send: it is checked by the JSON Schema that its wait was opened with, if
+there is one, and the run is then blocked (S-3) until code decodes it.
+
+The ledger decides who is at a wait (S-81): a host hears it with the adoption, then from the gateway. Here an answer is
+held against it, and what is to stand in the transcript is written with the session's next entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from helmr import ids
+from helmr.errors import BadSchema, HelmrError, StreamNotFound, TaskNotFound
+from helmr_runtime.catalog import Registered
+from helmr_runtime.core.claims import Claims
+from helmr_runtime.core.commands import AmendWait, Answer, Command, Operation, Send, StartRun
+from helmr_runtime.core.corrections import question_of_wait
+from helmr_runtime.core.decide import Context, Decision, TaskPolicy
+from helmr_runtime.core.decide.inputs import key_hash, repeated, require_open, require_stream
+from helmr_runtime.core.entries import Draft, Entry, EntryKind, from_iso
+from helmr_runtime.core.receipts import FirstReceipt, receipt_of
+from helmr_runtime.core.run import Wait
+from helmr_runtime.core.state import SessionState
+from helmr_runtime.ports import KnownKey, Ledger, Loaded
+from helmr_runtime.security.completion import data_schema
+from helmr_runtime.security.schemas import DataSchema
+
+_HINT = "Start the runtime with the module that declares it."
+
+
+class RepeatedCommands:
+    """The memory of one adoption for commands that come again.
+
+    Args:
+        state: What this adoption has folded.
+        loaded: What the ledger gave.
+        asked: The operation that the ledger was asked for meanwhile.
+        since: When the adoption began.
+    """
+
+    def __init__(
+        self,
+        state: SessionState,
+        loaded: Loaded,
+        ledger: Ledger,
+        *,
+        asked: Operation | None,
+        since: datetime,
+    ) -> None:
+        self._state = state
+        self._ledger = ledger
+        self._since = since
+        self._told: tuple[str, FirstReceipt | None] | None = (
+            (asked.id, loaded.known_operation) if asked is not None else None
+        )
+        """The operation that the ledger was asked for last, and what it said."""
+        self._key = loaded.known_key
+        self._has_older_keys = loaded.has_older_keys
+
+    def is_in_state(self, command: Command) -> bool:
+        """`decide` answers it with its first receipt, whatever the session's state is now."""
+        if command.operation is not None and command.operation.id in self._state.operations:
+            return True
+        if not isinstance(command, Send) or command.idempotency_key is None:
+            return False
+        return (command.stream, key_hash(command.idempotency_key)) in self._state.send_keys
+
+    def is_unsure(self, command: Command) -> bool:
+        """The ledger may know the command from before this adoption, and has to be asked."""
+        return self._may_be_older(command.operation) or self._may_have_older_key(command)
+
+    def _may_be_older(self, operation: Operation | None) -> bool:
+        """As far as the id's time shows that.
+
+        A repetition that is taken for new is found out by its commit, which costs the adoption and aborts the code.
+        """
+        if operation is None or operation.id in self._state.operations:
+            return False
+        if self._told is not None and self._told[0] == operation.id:
+            return self._told[1] is not None
+        made_at = ids.made_at(operation.id)
+        return made_at is None or made_at <= self._since
+
+    async def first(self, command: Command) -> Decision | None:
+        """The answer to an operation, or to a send's key, from before this adoption; None if both are new.
+
+        Raises:
+            Unavailable: The ledger does not answer: nobody knows.
+        """
+        if self._may_be_older(command.operation):
+            first = await self.again(command)
+            if first is not None:
+                return first
+        return await self.by_key(command)
+
+    def is_open(self, command: Command, decision: Decision) -> bool:
+        """No commit tells whether the operation is new, and the ledger has not been asked."""
+        operation = command.operation
+        if operation is None or operation.id in self._state.operations:
+            return False
+        is_committed = bool(decision.drafts) and decision.error is None
+        return not is_committed and (self._told is None or self._told[0] != operation.id)
+
+    async def again(self, command: Command) -> Decision | None:
+        """The first receipt if the ledger knows the operation, or its conflict; None if it is new.
+
+        Raises:
+            Unavailable: The ledger does not answer: nobody knows.
+        """
+        operation = command.operation
+        assert operation is not None
+        if self._told is None or self._told[0] != operation.id:
+            self._told = (operation.id, await self._ledger.known_operation(operation.id))
+        first = self._told[1]
+        if first is None:
+            return None
+        try:
+            return Decision(reply=first.again(operation, command.principal))
+        except HelmrError as error:
+            return Decision(error=error)
+
+    def _may_have_older_key(self, command: Command) -> bool:
+        if not isinstance(command, Send) or command.idempotency_key is None:
+            return False
+        if not (self._has_older_keys or self._state.has_forgotten_keys):
+            return False
+        return (command.stream, key_hash(command.idempotency_key)) not in self._state.send_keys
+
+    async def by_key(self, command: Command) -> Decision | None:
+        if not self._may_have_older_key(command):
+            return None
+        assert isinstance(command, Send)
+        assert command.idempotency_key is not None
+        older = await self._older_key(command.stream, key_hash(command.idempotency_key))
+        if older is None:
+            return None
+        known = (older.data_hash, receipt_of(older.entry))
+        try:
+            return Decision(reply=repeated(known, command.data))
+        except HelmrError as error:
+            return Decision(error=error)
+
+    async def _older_key(self, stream: str, hashed: str) -> KnownKey | None:
+        if self._key is not None and self._key.is_of(stream, hashed):
+            return self._key
+        return await self._ledger.known_key(self._state.id, stream, hashed)
+
+
+def check_data(
+    command: Command, state: SessionState, registered: Registered | None, context: Context
+) -> None:
+    """Raise what decoding raises, if the command brings data.
+
+    Args:
+        command: Not a repeated one: what it brought was checked then.
+        state: The session.
+        registered: Its task in this actor's code.
+        context: The circumstances of the decision that follows.
+
+    Raises:
+        SchemaMismatch: The data does not fit.
+        TaskNotFound: The code has no such task, which a new run needs.
+        HelmrError: Nothing can be sent, to this stream or at all.
+    """
+    if isinstance(command, StartRun):
+        _check_payload(command, state, registered)
+        return
+    if isinstance(command, AmendWait):
+        _check_amendment(command, state, registered)
+        return
+    if not isinstance(command, Send | Answer):
+        return
+    wait = state.wait
+    is_answer = isinstance(command, Answer) and wait is not None and wait.id == command.wait_id
+    stream = command.stream if isinstance(command, Send) else None
+    if is_answer and wait is not None:
+        stream = wait.stream
+    if stream is None:
+        return
+    if isinstance(command, Send):
+        require_open(state)
+        if registered is None and stream not in context.policy.inputs:
+            raise StreamNotFound(
+                f"{state.id} has had nothing to do with an input stream {stream[:128]!r}, and its task "
+                f"{state.task} is not in the code of this runtime",
+                hint=_HINT,
+                streams=sorted(context.policy.inputs),
+            )
+        require_stream(state, stream, context)
+    declared = registered.streams.get(stream) if registered is not None else None
+    if is_answer and wait is not None and (wait.has_schema or declared is None):
+        _check_by_wait(state, command.data)
+    elif declared is not None:
+        declared.codec.decode(command.data)
+
+
+def policy_of(state: SessionState, registered: Registered | None) -> TaskPolicy:
+    """What the task's declaration says; of one that is gone, the input streams that the session knows."""
+    if registered is not None:
+        return registered.policy
+    known = set(state.input_seqs)
+    if state.run is not None:
+        known |= {stream for stream, _ in state.run.closed_waits}
+    if state.wait is not None and state.wait.stream is not None:
+        known.add(state.wait.stream)
+    return TaskPolicy(inputs=frozenset(known))
+
+
+def _check_payload(command: StartRun, state: SessionState, registered: Registered | None) -> None:
+    if registered is None:
+        raise TaskNotFound(
+            f"task {state.task} of {state.id} is not in the code of this runtime", hint=_HINT
+        )
+    if command.payload_given:
+        registered.task.payload_codec.decode(command.payload)
+
+
+def _check_amendment(
+    command: AmendWait, state: SessionState, registered: Registered | None
+) -> None:
+    """As an answer of that wait is checked; what names no wait of the run is refused by the decision."""
+    run = state.run
+    if run is None or not run.has_wait(command.wait_id):
+        return
+    question = question_of_wait(run, command.wait_id)
+    stream = question.get("stream")
+    declared = (
+        registered.streams.get(stream) if registered is not None and stream is not None else None
+    )
+    schema = _usable(question.get("schema"))
+    if schema is not None:
+        schema.check(command.data)
+    elif declared is not None:
+        declared.codec.decode(command.data)
+
+
+def _check_by_wait(state: SessionState, data: Any) -> None:
+    """By the pending wait's own JSON Schema, if it has one that can be used (S-71)."""
+    schema = _usable(state.run.wait_schema) if state.run is not None else None
+    if schema is not None:
+        schema.check(data)
+
+
+def fits_schema(schema: Any, data: Any) -> bool:
+    """Whether data fits a wait's own JSON Schema; one that can't be used refuses nothing."""
+    found = _usable(schema)
+    return found is None or not found.problems(data)
+
+
+def _usable(schema: Any) -> DataSchema | None:
+    """None for no schema, and for one of release 0.1.0 that can't be used: a pattern that needs backtracking, say."""
+    if schema is None:
+        return None
+    try:
+        return data_schema(schema)
+    except BadSchema:
+        return None
+
+
+class SessionClaims:
+    """Of one adoption.
+
+    Args:
+        known: What the ledger said when the session was adopted.
+    """
+
+    def __init__(self, known: Claims | None) -> None:
+        self._known = known
+        self._written: tuple[str, datetime] | None = None
+        """Of which wait claims were written last, and up to when."""
+
+    def note(self, claims: Claims, wait: Wait | None) -> None:
+        """What the ledger says now; `wait` is the pending one, and what is of another is passed over.
+
+        Calls may overtake each other: so is what is older than what is known of the same wait. Times of two waits say
+        nothing: the clock may have been set back between them.
+        """
+        if wait is None or claims.wait.wait_id != wait.id:
+            return
+        known = self.of(wait)
+        if known is None or claims.as_of > known.as_of:
+            of, through = self._written or (None, None)
+            self._known = claims.without_written(through if of == wait.id else None)
+
+    def of(self, wait: Wait | None) -> Claims | None:
+        """The claims of that wait."""
+        known = self._known
+        is_its = known is not None and wait is not None and known.wait.wait_id == wait.id
+        return known if is_its else None
+
+    def ahead_of(
+        self, drafts: Sequence[Draft], wait: Wait | None, now: datetime
+    ) -> Sequence[Draft]:
+        """What is to be written before these; nothing if there are none."""
+        known = self.of(wait)
+        return known.pending(now) if known is not None and drafts else ()
+
+    def applied(self, entry: Entry) -> None:
+        """An entry has been decided; it is on its way to the disk."""
+        if entry.kind in (EntryKind.WAIT_CLAIMED, EntryKind.WAIT_CLAIM_ENDED):
+            self._written = (entry.body["wait_id"], from_iso(entry.body["at"]))
+            if self._known is not None:
+                self._known = self._known.written(entry)

@@ -1,0 +1,255 @@
+"""What a session's code does with facts outside of the session: tokens and child sessions.
+
+It asks the ledger about them in steps; a repeated call has the effect of one, whatever crashes between the ledger's
+entry and the session's (S-91). And it waits for their end: such a wait is opened, and timed out, only if the ledger
+says that the token is as believed (S-13). These two decisions are made alone: nothing is applied before the ledger
+took it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime
+from itertools import count
+from typing import Any
+
+from helmr import ids
+from helmr.current import StepRef
+from helmr.errors import BadRequest, HelmrError, Moved, Unavailable
+from helmr.models import Page, TokenInfo
+from helmr_runtime.core import jsontext
+from helmr_runtime.core.children import Parent
+from helmr_runtime.core.commands import Command, Operation, TokenEnded
+from helmr_runtime.core.decide import Decision, decide, ops
+from helmr_runtime.core.decide.passing import is_ended
+from helmr_runtime.core.entries import RUNTIME, EntryKind, Principal, from_iso, task_principal
+from helmr_runtime.core.requests import WaitRequest
+from helmr_runtime.core.run import Run
+from helmr_runtime.core.tokens import CancelToken, CompleteToken, TokenQuestion
+from helmr_runtime.faults import Point, reach
+from helmr_runtime.ports import (
+    Declined,
+    Ledger,
+    Precondition,
+    StartSession,
+    TokenNotCompleted,
+    TokenOpen,
+)
+from helmr_runtime.replay import RunDriver
+from helmr_runtime.security.completion import complete
+from helmr_runtime.session.events import SessionView
+
+QUESTION_TRIES = 25
+QUESTION_PAUSE_S = 0.2
+"""A ledger that was killed answers again after two seconds; a wait opens after five in any case."""
+
+
+async def task_call(
+    ledger: Ledger,
+    asking: tuple[str, Run],
+    call: str,
+    token_id: str | None,
+    arguments: Mapping[str, Any],
+    *,
+    step: StepRef,
+) -> Any:
+    """One call, as JSON: `sessions.start`, or `tokens.…` about tokens.
+
+    Args:
+        ledger: Who is asked.
+        asking: The session's id, and its run, whose code asks.
+        call: What is asked.
+        token_id: Of which token, if it is about one.
+        arguments: As on the wire.
+        step: Names the call, so that a repeated one acts once.
+    """
+    session_id, run = asking
+    what, _, method = call.partition(".")
+    if what == "sessions":
+        return await start_child(ledger, session_id, run, step.op, arguments, step.key)
+    return await task_token_call(ledger, run.id, method, token_id, arguments, step.key)
+
+
+async def start_child(
+    ledger: Ledger, session_id: str, run: Run, op: int, call: Mapping[str, Any], key: str
+) -> str:
+    """The child that this op has started; it is started if there is none yet.
+
+    Args:
+        ledger: Who is asked.
+        session_id: The parent.
+        run: Its run, whose code asks.
+        op: The op that asks.
+        call: A `ChildCall`'s parts.
+        key: The op's step key. The child's idempotency key is made of it, which the ledger knows for ever. One that a
+            rewind has ended counts no more: what was open then has its old key.
+
+    Raises:
+        HelmrError: The ledger refuses it, as a run's that is over.
+    """
+    parent = Parent(
+        session_id=session_id, run_id=run.id, op=op, attempt=run.attempt, leaves=call["leaves"]
+    )
+    for number in count(1):
+        started = await ledger.start(
+            StartSession(
+                session_id=ids.new_id(ids.SESSION),
+                run_id=ids.new_id(ids.RUN),
+                task=call["task"],
+                payload=call["payload"],
+                external_id=None,
+                tags=tuple(call["tags"]),
+                metadata=call["metadata"],
+                idempotency_key=f"child {number} of {key}",
+                principal=task_principal(run.id),
+                operation=None,
+                request_hash=jsontext.same_data_hash([call["task"], call["payload"]]),
+                parent=parent,
+            )
+        )
+        reach(Point.SESSION_CHILD_STARTED)
+        if started.created:
+            return started.session_id
+        ended = await ledger.token_end(started.session_id)
+        if ended is None or ended["status"] != "cancelled":
+            return started.session_id
+    raise AssertionError("unreachable")
+
+
+async def task_token_call(
+    ledger: Ledger,
+    run_id: str,
+    method: str,
+    token_id: str | None,
+    arguments: Mapping[str, Any],
+    key: str,
+) -> Any:
+    """One call, as JSON.
+
+    Args:
+        ledger: Who is asked.
+        run_id: Whose code asks.
+        method: get, list, complete or cancel.
+        token_id: Of which token; None for list.
+        arguments: As on the wire.
+        key: The call's step key: a repeated call has the effect of one.
+    """
+    if method == "list":
+        return (
+            Page[TokenInfo]
+            .model_validate(await ledger.list_tokens(**arguments))
+            .model_dump(mode="json", by_alias=True)["items"]
+        )
+    assert token_id is not None
+    principal = task_principal(run_id)
+    operation = Operation(
+        id=key, request_hash=jsontext.same_data_hash([method, token_id, dict(arguments)])
+    )
+    match method:
+        case "get":
+            return _info(await ledger.get_token(token_id))
+        case "complete":
+            return await complete(
+                lambda: ledger.get_token(token_id),
+                ledger.fact,
+                lambda checked: CompleteToken(
+                    principal=principal,
+                    operation=operation,
+                    token_id=token_id,
+                    data=arguments["data"],
+                    checked=checked,
+                ),
+            )
+        case "cancel":
+            fact = CancelToken(principal=principal, operation=operation, token_id=token_id)
+            await ledger.fact(fact)
+            return _info(await ledger.get_token(token_id))
+        case _:
+            raise BadRequest(f"tokens.{method} is unknown")
+
+
+async def question_of(ledger: Ledger, run: Run, token_id: str) -> TokenQuestion | None:
+    """What the token says; None if there is no such token, or its texts can't be read.
+
+    One that the run itself made stands in its journal. A ledger that is away for a moment is asked again: what a wait
+    shows is written once.
+    """
+    for entry in run.journal:
+        if entry.kind is EntryKind.TOKEN_CREATED and entry.body["token_id"] == token_id:
+            return TokenQuestion.of(entry.body)
+    for _ in range(QUESTION_TRIES):
+        try:
+            return TokenQuestion.of(await ledger.get_token(token_id))
+        except Unavailable:
+            await asyncio.sleep(QUESTION_PAUSE_S)
+        except HelmrError:
+            return None
+    return None
+
+
+def _info(token: Mapping[str, Any]) -> Any:
+    return TokenInfo.model_validate(token).model_dump(mode="json", by_alias=True)
+
+
+# --- waits on tokens and on child sessions ----------------------------------------------------------
+
+
+async def open_outside(
+    session: SessionView, ledger: Ledger, driver: RunDriver, op: int, ask: WaitRequest
+) -> None:
+    """Open a wait on a token or on child sessions, only if the ledger says that it has not ended (S-13)."""
+    await session.idle()
+    run = session.run_of(driver)
+    if run is None:
+        return
+    guard = TokenOpen(ask.awaits, ask.wait_id)
+    token_id = ask.token_id
+    question = await question_of(ledger, run, token_id) if token_id is not None else None
+    ended: TokenEnded | None = None
+    while not session.is_over:
+        context = session.context()
+        drafts = ops.open_wait(
+            session.state, run, op, ask, context, token_ended=ended, question=question
+        )
+        reply = await session.commit_alone(drafts, (guard,) if ended is None else ())
+        if not isinstance(reply, Declined):
+            return
+        ended = _token_end(reply.facts, ask, context.now)
+
+
+async def time_out_outside(session: SessionView, command: Command) -> Decision:
+    """A token's completion before the deadline or default wins, however late it is heard of (S-14, S-82)."""
+    wait = session.state.wait
+    assert wait is not None
+    decision = decide(session.state, command, session.context(command.sent_at))
+    if not decision.drafts:
+        return decision
+    guards: tuple[Precondition, ...] = ()
+    if is_ended(decision.drafts):
+        is_over = decision.drafts[-1].kind is EntryKind.WAIT_TIMED_OUT
+        ends_at = wait.deadline_at if is_over else wait.default_at
+        assert ends_at is not None
+        guards = (TokenNotCompleted(wait.awaits, ends_at),)
+    await session.idle()
+    if session.is_over:
+        raise Moved(f"{session.state.id} left this host")
+    reply = await session.commit_alone(decision.drafts, guards)
+    if isinstance(reply, Declined):
+        return Decision(reply={"status": "resolved"})
+    return decision
+
+
+def _token_end(facts: Mapping[str, Any], ask: WaitRequest, now: datetime) -> TokenEnded:
+    """How what is awaited ended; what there is not ends the wait as well."""
+    return TokenEnded(
+        principal=RUNTIME,
+        wait_id=ask.wait_id,
+        token_id=facts["token_id"],
+        status=facts["status"],
+        data=facts.get("data"),
+        ended_at=from_iso(facts["ended_at"]) if "ended_at" in facts else now,
+        ended_by=Principal.from_json(facts["ended_by"]) if "ended_by" in facts else RUNTIME,
+        mode=facts.get("mode"),
+        batch_id=facts.get("batch_id"),
+    )
