@@ -14,9 +14,10 @@
 #   make bench   compare with DBOS, Restate and LangGraph; BENCH_ARGS="--quick", or --help
 #   make scale   how figures grow with what a ledger holds; SCALE_ARGS="--sizes 0,1000", or --help
 #   make availability  how long after each kind of fault answers are accepted again; AVAILABILITY_ARGS="--before PATH"
-#   make hour    an operator's hour at the console, before the desk and now; HOUR_ARGS="--waits 24", or --help
+#   make hour    an operator's hour at the console, before claims and review mode, and now; HOUR_ARGS="--waits 24", or --help
 #   make up      a runtime in the foreground with the example tasks
 #   make notebooks  execute the notebooks and render them into docs/notebooks
+#   make animation  the moving picture of the README, drawn by the console
 #   make site    the docs as a site in build/site
 #   make gauges  the shape of the sources, and how many of their modules a call walks through
 #   make sbom    what an installation consists of, as CycloneDX, in build/sbom.json
@@ -53,7 +54,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all test-long test-over-ray extras model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate perf gauges notebooks recordings site sbom lint format up lock clean
+.PHONY: help venv demo test test-all test-long test-over-ray extras model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate perf gauges notebooks animation recordings site sbom lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -125,7 +126,7 @@ scale: $(VENV)/.stamp-dev
 availability: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.programs.benchmarks.availability $(AVAILABILITY_ARGS)
 
-# Makes a checkout of the commit before the desk in .bench once, with an environment of its own.
+# Makes a checkout of the commit before claims in .bench once, with an environment of its own.
 hour: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.programs.operators_hour $(HOUR_ARGS)
 
@@ -171,6 +172,9 @@ notebooks: $(VENV)/.stamp-dev
 
 recordings: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.examples.record
+
+animation: $(VENV)/.stamp-dev
+	HELMR_UPDATE_GOLDENS=1 $(BIN)/python -m pytest tests/console/flow/test_animation.py
 
 site: $(VENV)/.stamp-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

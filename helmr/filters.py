@@ -5,7 +5,7 @@ approval                    a word found anywhere, case-insensitively; "two word
 stream:approval             a field equal to a value; kind:input,token any of several; task:pub* a prefix
 -stream:chat                not
 due<10m  due>1h  age>2d     time left and time since
-is:mine  is:unassigned      of waits: assigned to oneself or claimed by oneself; assigned to nobody
+is:mine  is:unassigned      of waits: assigned to oneself or claimed by oneself; assigned to no one
 is:claimed  claimed:mia     somebody is at it; mia is
 is:snoozed  is:draft        of waits: snoozed by oneself; an answer was begun on this machine
 is:failed  is:blocked       of sessions: open, and their newest run failed; is blocked
