@@ -230,7 +230,7 @@ def _backup_pieces(cli: Cli) -> Iterator[Iterable[bytes]]:
             yield client.backup()
         return
     with extras.needed("runtime"):
-        from helmr_runtime.ledger.tools.backup import stored_backup
+        from helmr_runtime.ledger.tools.restore import stored_backup
     data_dir = stopped_data_dir(cli)
     with locked(data_dir):
         yield stored_backup(data_dir / LEDGER_NAME, version())

@@ -11,11 +11,11 @@ import pytest
 
 from helmr import ids
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.ledger.index.feed_tail import FeedTail
+from helmr_runtime.ledger.index.tail import FeedTail
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tables import rows
-from helmr_runtime.ledger.tables.checkpoints import RecentCheckpoints
+from helmr_runtime.ledger.tables.reads import RecentCheckpoints
 from tests.ledger.sessions import SMALL, START_AT, Hand, begin
 
 SESSIONS = 60

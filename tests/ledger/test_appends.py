@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from helmr_runtime.ledger.tables.appends import ENTRIES, VALUES_MAX
-from helmr_runtime.ledger.tables.batch_statement import AT_ONCE, MANY
+from helmr_runtime.ledger.tables.engine import AT_ONCE, MANY
 from helmr_runtime.ledger.tables.schema import make
 
 

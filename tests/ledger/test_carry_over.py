@@ -18,12 +18,11 @@ import pytest
 
 from helmr.errors import LedgerDamaged, MasterKeyMissing, StoreUnavailable
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.ledger.before_opening import FOLLOWS
 from helmr_runtime.ledger.ledger import EPOCHS_PER_OPENING, DuckLedger
 from helmr_runtime.ledger.log import carry_over
 from helmr_runtime.ledger.log.rebuild import Keys
 from helmr_runtime.ledger.log.stored import stored_ledger
-from helmr_runtime.ledger.open import open_ledger
+from helmr_runtime.ledger.open import FOLLOWS, open_ledger
 from helmr_runtime.ledger.tables.recovery import SUPERSEDED
 from helmr_runtime.ledger.tables.schema import SCHEMA
 from helmr_runtime.ledger.tools.audit import audit

@@ -10,9 +10,8 @@ import pytest
 
 from helmr.errors import MasterKeyMissing
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.ledger.before_opening import look_before_start
 from helmr_runtime.ledger.ledger import DuckLedger
-from helmr_runtime.ledger.open import open_ledger
+from helmr_runtime.ledger.open import look_before_start, open_ledger
 from helmr_runtime.ledger.tables.known_keys import known_keys
 from helmr_runtime.security.fingerprints import fingerprint
 from helmr_runtime.security.keys import KEY_BYTES, KeyRing, MasterKey, read_key_ring

@@ -10,7 +10,7 @@ import pytest
 from helmr.errors import LedgerBehind
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.log.files import LOG_SUFFIX, MARK_SUFFIX, WAL_SUFFIX
-from helmr_runtime.ledger.log.making import SUFFIX
+from helmr_runtime.ledger.log.merging import SUFFIX
 from helmr_runtime.ledger.open import open_ledger
 from tests.ledger.sessions import SMALL, running
 from tests.ledger.test_restart import killed

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from helmr_runtime.core import jsontext
-from helmr_runtime.ledger.index.bodies import Bodies
+from helmr_runtime.ledger.index.authored import Bodies
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.tables import reads
 from helmr_runtime.ledger.tables.appends import Checkpoint
-from helmr_runtime.ledger.tables.checkpoints import KEPT_TEXT_MAX, TEXT_MAX, RecentCheckpoints
+from helmr_runtime.ledger.tables.reads import KEPT_TEXT_MAX, TEXT_MAX, RecentCheckpoints
 from tests.ledger.sessions import parked
 
 

@@ -16,7 +16,7 @@ from helmr_runtime.core.children import Parent
 from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.core.escalation import opening
-from helmr_runtime.ledger.index import known_operations
+from helmr_runtime.ledger.index import lookups
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ports import ANEW
@@ -161,8 +161,8 @@ def _same(after: dict[str, Any], before: dict[str, Any]) -> None:
 async def test_of_more_operations_than_memory_keeps_the_newest_are_restored(
     opener, monkeypatch
 ) -> None:
-    monkeypatch.setattr(known_operations, "GROUP_MAX", 3)
-    monkeypatch.setattr(known_operations, "GROUPS_MAX", 2)
+    monkeypatch.setattr(lookups, "GROUP_MAX", 3)
+    monkeypatch.setattr(lookups, "GROUPS_MAX", 2)
     ledger = await opener()
     for number in range(9):
         await ledger.start(start_of(operation=Operation(id=f"op-{number}", request_hash="h")))

@@ -35,7 +35,7 @@ from helmr_runtime.ledger.log.rebuild import Keys
 from helmr_runtime.ledger.log.stored import stored_ledger
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ledger.open import open_ledger
-from helmr_runtime.ledger.retention import BETWEEN_PAGES, FIRST_AFTER
+from helmr_runtime.ledger.pruning import BETWEEN_PAGES, FIRST_AFTER
 from helmr_runtime.ledger.tools.audit import Audit, audit
 from helmr_runtime.ledger.tools.prune import prune_stored
 from helmr_runtime.ledger.tools.restore import build

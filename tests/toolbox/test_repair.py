@@ -16,8 +16,8 @@ from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.log.files import HeadMark, HeadPosition
 from helmr_runtime.ledger.log.rebuild import Keys
 from helmr_runtime.ledger.open import open_ledger
-from helmr_runtime.ledger.tools.backup import stored_backup
 from helmr_runtime.ledger.tools.repair import KEPT, repair
+from helmr_runtime.ledger.tools.restore import stored_backup
 from tests.ledger.sessions import SMALL, start_of
 from tests.toolbox.damage import damage
 from tests.toolbox.test_verify import verified

@@ -20,7 +20,7 @@ from helmr_runtime.ledger.log.rebuild import Keys
 from helmr_runtime.ledger.log.stored import stored_ledger
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tools.audit import Audit, audit
-from helmr_runtime.ledger.tools.backup import stored_backup
+from helmr_runtime.ledger.tools.restore import stored_backup
 from tests.ledger.sessions import SMALL, start_of
 from tests.toolbox.conftest import EARLIER
 from tests.toolbox.damage import CHANGED, damage

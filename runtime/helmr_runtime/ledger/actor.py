@@ -24,7 +24,7 @@ from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log.database import Settings
 from helmr_runtime.ledger.log.jobs import ChainKey
 from helmr_runtime.ledger.open import open_ledger, plain_chain
-from helmr_runtime.ledger.retention import Retainer
+from helmr_runtime.ledger.pruning import Retainer
 from helmr_runtime.ports import Ledger
 from helmr_runtime.rpc.calls import methods_of
 from helmr_runtime.rpc.ledger_client import LedgerClient

@@ -31,6 +31,7 @@ from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.tokens import Token
 from helmr_runtime.ledger.index.views import iso_or_none
+from helmr_runtime.ledger.log.batches import AuthoredEntries
 from helmr_runtime.ledger.log.database import Database
 from helmr_runtime.ledger.log.escalations import Escalations
 from helmr_runtime.ledger.log.files import room
@@ -45,15 +46,14 @@ from helmr_runtime.ledger.log.jobs import (
     unplaced,
 )
 from helmr_runtime.ledger.log.start_keys import StartKeys
-from helmr_runtime.ledger.log.unheld import AuthoredEntries
 from helmr_runtime.ledger.pruning import Pruner
 from helmr_runtime.ledger.query import QueryRunner
 from helmr_runtime.ledger.readable import ReadableLedger
 from helmr_runtime.ledger.tables import reads
-from helmr_runtime.ledger.tables.checkpoints import checkpoint_of
 from helmr_runtime.ledger.tables.duck_rows import DuckRows
 from helmr_runtime.ledger.tables.engine import ENGINE_ERROR, Reader
 from helmr_runtime.ledger.tables.public_views import reads_late
+from helmr_runtime.ledger.tables.reads import checkpoint_of
 from helmr_runtime.ledger.tables.recovery import Restored, read_head
 from helmr_runtime.ledger.tables.tokens import read_by_callback, read_token
 from helmr_runtime.ports import (

@@ -21,6 +21,7 @@ from helmr_runtime.core.pruning import AT_ONCE, Prune, Pruned, pruned_draft
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.core.tokens import LedgerCommand, end_facts
 from helmr_runtime.ledger.index.authored import (
+    Bodies,
     catalog_drafts,
     check_fork_size,
     check_parent,
@@ -35,7 +36,6 @@ from helmr_runtime.ledger.index.authored import (
     start_entries,
     token_end_entries,
 )
-from helmr_runtime.ledger.index.bodies import Bodies
 from helmr_runtime.ledger.index.commands import (
     decide,
     expired_drafts,

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from helmr.models import Activity, RunsQuery, SessionsQuery, SessionStatus, TokensQuery, WaitsQuery
 from helmr_runtime.core.entries import Entry, EntryKind, from_iso
 from helmr_runtime.core.nouns import RunRow, WaitRow
-from helmr_runtime.ledger.index import pages, views
+from helmr_runtime.ledger.index import row_access, views
 from helmr_runtime.ledger.index.heads import Head, fold
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.projection import Projection
@@ -246,8 +246,8 @@ def _page(
     """A page of what is behind the cursor, by key."""
     rows = sorted(found, key=lambda row: row[0])
     types = [type(part) for part in rows[0][0]] if rows else [int]
-    last = pages.decode(name, cursor, types)
+    last = row_access.decode(name, cursor, types)
     if last is not None:
         rows = [row for row in rows if row[0] > tuple(last)]
-    following = pages.encode(name, rows[limit - 1][0]) if len(rows) > limit else None
-    return pages.page([view(row) for _, row in rows[:limit]], following)
+    following = row_access.encode(name, rows[limit - 1][0]) if len(rows) > limit else None
+    return row_access.page([view(row) for _, row in rows[:limit]], following)

@@ -2,11 +2,15 @@
 
 What is over is chosen so that nothing which stays refers to what goes: families of parents and children go together,
 children first; a session stays while a token of it is pending, while it is the last that a schedule has started, and
-while a token of another is to be answered by a schema that its wait has given.
+while a token of another is to be answered by a schema that its wait has given. An operator asks for it, or `helmr.toml`
+does; what goes may be kept as Parquet files, sealed bodies sealed.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,24 +18,29 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import duckdb
+
 from helmr import ids
-from helmr.errors import StoreUnavailable
+from helmr.errors import HelmrError, StoreUnavailable
 from helmr_runtime.clock import Clock
+from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.core.pruning import (
     AT_ONCE,
     ENTRIES_MAX,
     SESSIONS_MAX,
     Prune,
     Pruned,
+    Retention,
     pruned_draft,
 )
-from helmr_runtime.ledger import archive
 from helmr_runtime.ledger.log.batches import Facts
+from helmr_runtime.ledger.log.files import sync_directory
 from helmr_runtime.ledger.log.group import GroupCommit
 from helmr_runtime.ledger.log.jobs import PendingJob
 from helmr_runtime.ledger.tables import rows
-from helmr_runtime.ledger.tables.engine import Reader
-from helmr_runtime.ledger.tables.removing import Removal
+from helmr_runtime.ledger.tables.appends import Removal
+from helmr_runtime.ledger.tables.engine import BatchStatement, Reader
+from helmr_runtime.ledger.tables.rows import Row, id_of, id_or_none, uuid_of
 
 SHOWN_FOR_S = 5.0
 """How far behind the tables may be that a page is chosen from: what is removed waits while they are written, and
@@ -174,7 +183,7 @@ class Pruner:
         self._read = read
         self._group = group
         self._clock = clock
-        self._folder = data_dir / archive.FOLDER
+        self._folder = data_dir / FOLDER
         self._copied_at_s: float | None = None
         self._shown_at_s: float | None = None
         """When the tables were up to date last, as far as it is known here."""
@@ -200,7 +209,7 @@ class Pruner:
             return Pruned(sessions=0, entries=0, is_last=True)
         archived = None
         if prune.is_archived:
-            archived = await self._read(archive.write, self._folder, found.removal)
+            archived = await self._read(write, self._folder, found.removal)
         gone: list[Page] = []
         for part in found.parts():
             job = PruneJob(prune, part, archived, self._group)
@@ -231,3 +240,125 @@ class Pruner:
             raise StoreUnavailable(
                 "a backup is being read; sessions are pruned after it", retry_after_s=rest_s
             )
+
+
+FOLDER = "pruned"
+"""In the data directory."""
+
+_CONFIG = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "memory_limit": "256MB",
+    "threads": "1",
+}
+_ENTRIES = """
+SELECT feed_offset, session, seq, epoch_us(recorded_at), kind, run, op, principal, body, hex(hash)
+FROM entries WHERE feed_offset BETWEEN $1 AND $2 AND session IN (SELECT unnest($3::UUID[])) ORDER BY feed_offset
+"""
+_TABLE = """
+CREATE TABLE archived (feed_offset BIGINT, session VARCHAR, seq INTEGER, recorded_at TIMESTAMPTZ, kind VARCHAR,
+    run VARCHAR, op INTEGER, principal VARCHAR, body VARCHAR, hash VARCHAR)
+"""
+_INSERT = BatchStatement(
+    "INSERT INTO archived SELECT * REPLACE (make_timestamptz(recorded_us) AS recorded_us) FROM ({rows})",
+    "feed_offset BIGINT, session VARCHAR, seq INTEGER, recorded_us BIGINT, kind VARCHAR, run VARCHAR, "
+    "op INTEGER, principal VARCHAR, body VARCHAR, hash VARCHAR",
+)
+ROWS_AT_A_TIME = 200
+"""Their values are made here, under the interpreter's lock; commits beside it need that too."""
+
+
+def write(reader: Reader, folder: Path, removal: Removal) -> str:
+    """Write the entries of sessions that are to go to a file of their own, and to disk; returns its name.
+
+    The ledger's own engine may not write files; another one in memory does.
+
+    Raises:
+        StoreUnavailable: It can't be written.
+    """
+    gone = [uuid_of(session) for session in removal.sessions]
+    found = reader.execute(_ENTRIES, [removal.first_offset, removal.last_offset, gone])
+    name = f"{removal.first_offset:012}-{removal.last_offset:012}-{len(gone)}.parquet"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        part = folder / f".{name}.part"
+        with duckdb.connect(":memory:", config={**_CONFIG}) as scratch:
+            scratch.execute("SET TimeZone = 'UTC'")
+            scratch.execute(_TABLE)
+            while some := found.fetchmany(ROWS_AT_A_TIME):
+                _INSERT.execute(scratch, [_named(row) for row in some])
+            quoted = str(part).replace("'", "''")
+            scratch.execute(f"COPY archived TO '{quoted}' (FORMAT parquet, COMPRESSION zstd)")
+        part.chmod(0o600)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(folder / name)
+        sync_directory(folder)
+    except (OSError, duckdb.Error) as error:
+        said = str(error).splitlines()[0]
+        raise StoreUnavailable(f"the archive {folder} can't be written: {said}") from error
+    return name
+
+
+def _named(row: Row) -> Row:
+    """The row with ids as everybody else knows them."""
+    session, run = id_of(ids.SESSION, row[1]), id_or_none(ids.RUN, row[5])
+    return (row[0], session, *row[2:5], run, *row[6:])
+
+
+logger = logging.getLogger(__name__)
+
+FIRST_AFTER = timedelta(minutes=1)
+"""A runtime that starts has other things to do."""
+
+LOOK_EVERY = timedelta(hours=1)
+BETWEEN_PAGES = timedelta(milliseconds=250)
+"""So that commits come between."""
+
+
+class Retainer:
+    """Prunes an hour's worth every hour, a page at a time.
+
+    Args:
+        retention: What is kept how long.
+        prune: Removes a page.
+        clock: Tells when.
+    """
+
+    def __init__(
+        self, retention: Retention, prune: Callable[[Prune], Awaitable[Pruned]], clock: Clock
+    ) -> None:
+        self._wanted = Prune(
+            principal=RUNTIME,
+            age_s=retention.closed_after_s,
+            is_archived=retention.archive,
+            reason="retention",
+        )
+        self._prune = prune
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        await self._sleep(FIRST_AFTER)
+        while True:
+            await self._look()
+            await self._sleep(LOOK_EVERY)
+
+    async def _look(self) -> None:
+        removed = 0
+        try:
+            while not (page := await self._prune(self._wanted)).is_last:
+                removed += page.sessions
+                await self._sleep(BETWEEN_PAGES)
+        except HelmrError as error:
+            logger.warning("old sessions stay for now: %s", error)
+        if removed:
+            logger.info("%d old sessions were pruned", removed)
+
+    async def _sleep(self, pause: timedelta) -> None:
+        rang = asyncio.Event()
+        timer = self._clock.call_at(self._clock.now() + pause, rang.set)
+        try:
+            await rang.wait()
+        finally:
+            timer.cancel()

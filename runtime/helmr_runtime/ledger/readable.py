@@ -33,9 +33,9 @@ from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.tokens import end_facts
 from helmr_runtime.ledger.claim_keeper import ClaimKeeper
-from helmr_runtime.ledger.index import pages, views
+from helmr_runtime.ledger.index import row_access, views
+from helmr_runtime.ledger.index.counts import Latency
 from helmr_runtime.ledger.index.heads import Head
-from helmr_runtime.ledger.index.latency import Latency
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.row_access import Rows
 from helmr_runtime.ledger.index.token_views import api_key_json, public_token_json, token_json
@@ -220,7 +220,7 @@ class ReadableLedger(ABC):
         self, *, cursor: str | None = None, limit: int | None = None
     ) -> Json:
         """A page of `PublicTokenInfo`, newest first."""
-        return await self.rows.public_tokens(cursor, pages.limit_of(limit))
+        return await self.rows.public_tokens(cursor, row_access.limit_of(limit))
 
     async def find_api_key(self, secret_hash: str) -> Json | None:
         """`ApiKeyInfo` by its secret's hash, also of a revoked key."""
@@ -236,7 +236,7 @@ class ReadableLedger(ABC):
 
     async def list_api_keys(self, *, cursor: str | None = None, limit: int | None = None) -> Json:
         """A page of `ApiKeyInfo`, newest first."""
-        return await self.rows.api_keys(cursor, pages.limit_of(limit))
+        return await self.rows.api_keys(cursor, row_access.limit_of(limit))
 
     # --- followers -------------------------------------------------------------------------------------
 
@@ -345,7 +345,7 @@ class ReadableLedger(ABC):
     ) -> Json:
         """A page of `EntryInfo` behind a seq."""
         head = await self._require_head(session_id)
-        return await self.rows.transcript(head, after, cursor, pages.limit_of(limit))
+        return await self.rows.transcript(head, after, cursor, row_access.limit_of(limit))
 
     async def inputs(
         self,
@@ -358,7 +358,7 @@ class ReadableLedger(ABC):
     ) -> Json:
         """A page of the `RecordInfo` of an input stream, with who consumed each."""
         head = await self._require_head(session_id)
-        limit = pages.limit_of(limit)
+        limit = row_access.limit_of(limit)
         return await self.rows.records(head, "input", stream, after, cursor, limit)
 
     async def outputs(
@@ -372,7 +372,7 @@ class ReadableLedger(ABC):
     ) -> Json:
         """A page of the `RecordInfo` of an output stream."""
         head = await self._require_head(session_id)
-        limit = pages.limit_of(limit)
+        limit = row_access.limit_of(limit)
         return await self.rows.records(head, "output", stream, after, cursor, limit)
 
     # --- facts of the system, and numbers ---------------------------------------------------------------
@@ -388,7 +388,7 @@ class ReadableLedger(ABC):
 
     async def list_schedules(self, *, cursor: str | None = None, limit: int | None = None) -> Json:
         """A page of `ScheduleInfo`, by name."""
-        return self.index.schedules.page(cursor, pages.limit_of(limit))
+        return self.index.schedules.page(cursor, row_access.limit_of(limit))
 
     def _schedule_counts(self) -> Json:
         """How many there are: `{active, paused}`."""
@@ -441,7 +441,7 @@ class ReadableLedger(ABC):
 
 def _query(kind: type[Q], wanted: Mapping[str, Any]) -> Q:
     try:
-        return kind(**{**wanted, "limit": pages.limit_of(wanted.get("limit"))})
+        return kind(**{**wanted, "limit": row_access.limit_of(wanted.get("limit"))})
     except ValidationError as error:
         first = error.errors()[0]
         if first["loc"] == ("cursor",):

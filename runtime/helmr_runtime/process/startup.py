@@ -394,7 +394,7 @@ def look_at_ledger(data_dir: Path) -> None:
     ring = read_key_ring(data_dir / RING_NAME, os.environ)
     if ring is None or not (data_dir / KEY_NAME).is_file():
         # Loads the engine, which a supervisor does not carry for nothing.
-        from helmr_runtime.ledger.before_opening import look_before_start  # noqa: PLC0415
+        from helmr_runtime.ledger.open import look_before_start  # noqa: PLC0415
 
         look_before_start(data_dir / LEDGER_NAME, ring)
 

@@ -31,8 +31,7 @@ from helmr_runtime.ledger.log.files import HeadMark, HeadPosition
 from helmr_runtime.ledger.log.rebuild import Keys
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tables.appends import Appends, Checkpoint, LeaseRow
-from helmr_runtime.ledger.tools.backup import stored_backup
-from helmr_runtime.ledger.tools.restore import build
+from helmr_runtime.ledger.tools.restore import build, stored_backup
 from helmr_runtime.notices.targets import read_targets, to_json
 from helmr_runtime.security.keys import read_key_ring
 from tests.fixtures.earlier import Earlier

@@ -33,8 +33,8 @@ from helmr_runtime.ledger.index.authored import find_start
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.keys import KeyIndex
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
+from helmr_runtime.ledger.index.lookups import Timers
 from helmr_runtime.ledger.index.schedules import ScheduleIndex
-from helmr_runtime.ledger.index.timers import Timers
 from helmr_runtime.ledger.index.tokens import TokenIndex
 from helmr_runtime.ledger.index.work_list import WorkList
 from helmr_runtime.ledger.kept_entries import KeptEntries, prunable

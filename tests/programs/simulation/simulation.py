@@ -25,7 +25,7 @@ from helmr import ids
 from helmr_runtime import faults
 from helmr_runtime.core import pruning
 from helmr_runtime.core.notices import Pace
-from helmr_runtime.ledger.index import known_operations
+from helmr_runtime.ledger.index import lookups
 from helmr_runtime.ports import SlotState
 from helmr_runtime.service import notice_teller
 from helmr_runtime.session.slot import Slot
@@ -194,7 +194,7 @@ def _days_of(day_s: float) -> Iterator[None]:
     """Meanwhile operations are known, and sessions kept, for so long."""
     with (
         mock.patch.object(pruning, "PRUNE_AGE_MIN_S", day_s),
-        mock.patch.object(known_operations, "OPERATION_AGE", timedelta(seconds=day_s)),
+        mock.patch.object(lookups, "OPERATION_AGE", timedelta(seconds=day_s)),
     ):
         yield
 

@@ -1,6 +1,7 @@
 """What the ledger writes of its own: a session's start, timeouts of unheld sessions, facts of the system stream.
 
-Pure: each takes the index and returns entries. The same entries as an actor would have written (S-2, S-14).
+Pure: each takes the index and returns entries. The same entries as an actor would have written (S-2, S-14). `Bodies`
+turns them into what is stored, which may be sealed, and back; it is safe to use from several threads.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from helmr.errors import (
@@ -36,12 +38,57 @@ from helmr_runtime.core.fork import fork as copied
 from helmr_runtime.core.receipts import FirstReceipt, receipt_of
 from helmr_runtime.core.schedules import reconcile
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.ledger.index.bodies import Bodies
 from helmr_runtime.ledger.index.heads import Head
-from helmr_runtime.ledger.index.known_operations import digest
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
+from helmr_runtime.ledger.index.lookups import digest
 from helmr_runtime.ports import Started, StartSession
 from helmr_runtime.security.keys import KeyRing
+from helmr_runtime.security.payloads import CHECKPOINT, PayloadCipher, is_sealed
+
+CIPHERS_CACHED = 4_096
+"""Sessions whose keys are kept ready; deriving them anew takes some ten microseconds."""
+
+
+class Bodies:
+    """Seals and opens with the keys of whatever session it is asked about.
+
+    Args:
+        ring: The master keys; without them bodies are plain and a sealed one can't be opened.
+    """
+
+    def __init__(self, ring: KeyRing | None) -> None:
+        self._ring = ring
+        self._ciphers = lru_cache(CIPHERS_CACHED)(self._cipher_of)
+
+    def cipher(self, session_id: str) -> PayloadCipher | None:
+        """The session's cipher; it seals only if the ring says so."""
+        return self._ciphers(session_id)
+
+    def open(self, stored: str, *, session_id: str, seq: int, kind: str) -> str:
+        """The JSON text of a stored body.
+
+        Raises:
+            PayloadDamaged: It was changed, or belongs to another entry.
+            MasterKeyMissing: Its key is not in the ring.
+        """
+        if not is_sealed(stored):
+            return stored
+        cipher = self.cipher(session_id)
+        if cipher is None:
+            raise MasterKeyMissing(
+                f"{session_id} seq {seq} ({kind}): the body is encrypted and there is no key ring",
+                session_id=session_id,
+                seq=seq,
+            )
+        return cipher.open(stored, seq=seq, kind=kind)
+
+    def open_checkpoint(self, stored: str, *, session_id: str, seq: int) -> str:
+        """The text of a stored checkpoint; raises as `open` does."""
+        return self.open(stored, session_id=session_id, seq=seq, kind=CHECKPOINT)
+
+    def _cipher_of(self, session_id: str) -> PayloadCipher | None:
+        return PayloadCipher(self._ring.session_keys(session_id)) if self._ring else None
+
 
 FORK_ENTRIES_MAX = 20_000
 """A fork is one write."""

@@ -20,7 +20,7 @@ from helmr.ids import SYSTEM_STREAM, new_id
 from helmr.models import SessionStatus, TokenStatus
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.core.pruning import sessions_of
-from helmr_runtime.ledger.index.census import Census
+from helmr_runtime.ledger.index.counts import Census
 from helmr_runtime.ledger.index.heads import (
     Head,
     alarm_of,
@@ -30,10 +30,8 @@ from helmr_runtime.ledger.index.heads import (
     lost_steps,
 )
 from helmr_runtime.ledger.index.keys import KeyIndex
-from helmr_runtime.ledger.index.known_operations import KnownOperations, digest
-from helmr_runtime.ledger.index.open_names import OpenNames
+from helmr_runtime.ledger.index.lookups import KnownOperations, OpenNames, Timers, digest
 from helmr_runtime.ledger.index.schedules import ScheduleIndex
-from helmr_runtime.ledger.index.timers import Timers
 from helmr_runtime.ledger.index.tokens import Token, TokenIndex
 from helmr_runtime.ledger.index.work_list import WorkList
 from helmr_runtime.ports import (

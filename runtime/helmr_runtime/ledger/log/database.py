@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,9 +20,8 @@ from typing import TypeVar
 import duckdb
 
 from helmr.errors import DataError, StoreUnavailable
-from helmr_runtime.ledger.log import making
+from helmr_runtime.ledger.log import merging
 from helmr_runtime.ledger.log.commit_log import CommitLog
-from helmr_runtime.ledger.log.cursors import CLOSE_TIMEOUT_S, Cursors
 from helmr_runtime.ledger.log.engine_log import EngineLog
 from helmr_runtime.ledger.log.files import (
     LOCK_SUFFIX,
@@ -37,6 +37,59 @@ from helmr_runtime.ledger.tables.appends import Appends, append
 from helmr_runtime.ledger.tables.engine import ENGINE_ERROR, Connection, Reader, in_the_clear
 from helmr_runtime.ledger.tables.rows import OpenBody, first_row
 from helmr_runtime.ledger.tables.schema import SCHEMA, make, schema_of, sign
+
+CLOSE_TIMEOUT_S = 5.0
+"""How long closing waits for an interrupted query or read to leave the engine."""
+INTERRUPT_EVERY_S = 0.05
+
+
+class Cursors:
+    """The cursors of reading threads, and which are at work: the engine closes nothing that is busy."""
+
+    def __init__(self) -> None:
+        self._mine = threading.local()
+        self._cursors: set[Connection] = set()
+        self._changed = threading.Condition()
+        self.busy_count = 0
+        self._is_closing = False
+
+    @contextmanager
+    def cursor(self, make: Callable[[], Connection]) -> Iterator[Connection]:
+        """This thread's cursor, made if it has none that is open."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_closing)
+            self.busy_count += 1
+        try:
+            cursor: Connection | None = getattr(self._mine, "cursor", None)
+            if cursor is None or cursor not in self._cursors:
+                cursor = self._mine.cursor = make()
+                self._cursors.add(cursor)
+            yield cursor
+        finally:
+            with self._changed:
+                self.busy_count -= 1
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """End what reads, and close every cursor. One that can't be interrupted in time is left to its thread."""
+        with self._changed:
+            self._is_closing = True
+            gives_up_at_s = time.monotonic() + CLOSE_TIMEOUT_S
+            has_left = not self.busy_count
+            while not has_left and time.monotonic() < gives_up_at_s:
+                # Again and again: what is interrupted before it has begun in the engine is not.
+                for cursor in tuple(self._cursors):
+                    cursor.interrupt()
+                has_left = self._changed.wait_for(lambda: not self.busy_count, INTERRUPT_EVERY_S)
+            cursors, self._cursors = self._cursors, set()
+            if has_left:
+                for cursor in cursors:
+                    cursor.close()
+            else:
+                logger.warning("a read that can't be interrupted still holds the ledger's file")
+            self._is_closing = False
+            self._changed.notify_all()
+
 
 T = TypeVar("T")
 
@@ -127,7 +180,7 @@ class Database:
         self._lock.acquire()
         try:
             mark = self.mark.read()
-            making.begin(self.path, mark)
+            merging.begin(self.path, mark)
             check_is_database(self.path)
             self._connect()
             self._merging.open_log(self.writer)
@@ -143,7 +196,7 @@ class Database:
             # The mark exists from now on: writing it in place needs no room on a full disk.
             self.mark.write(mark)
             self.mark.sync()
-            making.end(self.path)
+            merging.end(self.path)
         except BaseException:
             self.close()
             raise

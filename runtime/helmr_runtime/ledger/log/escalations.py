@@ -12,9 +12,9 @@ from datetime import timedelta
 from helmr.errors import HelmrError, StoreUnavailable
 from helmr_runtime.clock import Clock
 from helmr_runtime.ledger.index.heads import Head
+from helmr_runtime.ledger.log.batches import AuthoredEntries
 from helmr_runtime.ledger.log.group import GroupCommit
 from helmr_runtime.ledger.log.jobs import EscalationJob
-from helmr_runtime.ledger.log.unheld import AuthoredEntries
 from helmr_runtime.ports import Loaded
 from helmr_runtime.ports.restoring import restore
 

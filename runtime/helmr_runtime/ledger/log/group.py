@@ -20,21 +20,17 @@ from typing import Any
 from helmr.errors import DataError, HelmrError, LedgerSuperseded, StoreUnavailable
 from helmr_runtime.clock import Clock
 from helmr_runtime.faults import Point, reach
-from helmr_runtime.ledger.index.feed_tail import FeedTail
+from helmr_runtime.ledger.index.counts import Latency
 from helmr_runtime.ledger.index.heads import Head, head_after
-from helmr_runtime.ledger.index.latency import Latency
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
-from helmr_runtime.ledger.log.alarm import Alarm
-from helmr_runtime.ledger.log.batch_builder import BatchBuilder
-from helmr_runtime.ledger.log.batches import Batch, Job, Write
+from helmr_runtime.ledger.index.tail import FeedTail
+from helmr_runtime.ledger.log.batches import AuthoredEntries, Batch, BatchBuilder, Job, Write
 from helmr_runtime.ledger.log.database import Database
-from helmr_runtime.ledger.log.mark_timer import MarkTimer
 from helmr_runtime.ledger.log.projector import Projector, Read, Shown
-from helmr_runtime.ledger.log.unheld import AuthoredEntries
-from helmr_runtime.ledger.log.writer_thread import WriterThread
+from helmr_runtime.ledger.log.threads import Alarm, MarkTimer, WriterThread
 from helmr_runtime.ledger.tables.appends import Appends, Checkpoint, LeaseRow
-from helmr_runtime.ledger.tables.checkpoints import RecentCheckpoints
 from helmr_runtime.ledger.tables.engine import STORE_ERRORS
+from helmr_runtime.ledger.tables.reads import RecentCheckpoints
 from helmr_runtime.ledger.tables.recovery import Restored
 from helmr_runtime.ports import Flush
 

@@ -35,7 +35,6 @@ from helmr_runtime.ledger.index.authored import (
 )
 from helmr_runtime.ledger.index.commands import SCHEDULES, decide, repeated, token_of, touched_by
 from helmr_runtime.ledger.index.heads import Head, is_escalating, next_deadline
-from helmr_runtime.ledger.index.known_operations import digest
 from helmr_runtime.ledger.index.ledger_index import (
     Accepted,
     AlreadyStored,
@@ -43,10 +42,10 @@ from helmr_runtime.ledger.index.ledger_index import (
     NeedsLookup,
     OperationKnown,
 )
+from helmr_runtime.ledger.index.lookups import digest
 from helmr_runtime.ledger.index.tokens import Token
-from helmr_runtime.ledger.log.batches import Facts, Write
+from helmr_runtime.ledger.log.batches import AuthoredEntries, Facts, Write
 from helmr_runtime.ledger.log.start_keys import Looked, StartKeys
-from helmr_runtime.ledger.log.unheld import AuthoredEntries
 from helmr_runtime.ports import (
     CommitReply,
     Committed,

@@ -23,16 +23,15 @@ import duckdb
 from helmr import ids
 from helmr.errors import DataError, LedgerDamaged, UsageError
 from helmr_runtime.core.entries import GENESIS, Entry
-from helmr_runtime.ledger.index.bodies import Bodies
+from helmr_runtime.ledger.index.authored import Bodies
 from helmr_runtime.ledger.index.heads import checkpointed
-from helmr_runtime.ledger.index.known_operations import OPERATION_AGE
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
+from helmr_runtime.ledger.index.lookups import OPERATION_AGE
 from helmr_runtime.ledger.index.projection import Projection, session_changes
 from helmr_runtime.ledger.log.files import MARK_SUFFIX, HeadMark, HeadPosition, sync_directory
 from helmr_runtime.ledger.tables import rows
 from helmr_runtime.ledger.tables.appends import CHECKPOINTS, ENTRY_COLUMNS
-from helmr_runtime.ledger.tables.batch_statement import BatchStatement
-from helmr_runtime.ledger.tables.engine import Connection
+from helmr_runtime.ledger.tables.engine import BatchStatement, Connection
 from helmr_runtime.ledger.tables.known_keys import check_ring, remember
 from helmr_runtime.ledger.tables.reads import linked
 from helmr_runtime.ledger.tables.recovery import ENCRYPTS, SUPERSEDED, uncollected

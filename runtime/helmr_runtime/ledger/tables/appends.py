@@ -1,4 +1,4 @@
-"""What commits append to the database: entries, checkpoints and holdings, nothing updated; pruned sessions removed.
+"""What commits append to the database, nothing updated: entries, checkpoints, holdings; pruned sessions removed (S-69).
 
 One statement for each table. Its cost is that of being read and planned, whatever it appends: a few rows cost less as
 VALUES than as a `BatchStatement` has them, and two hundred eight times as much.
@@ -9,13 +9,50 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from uuid import UUID
 
 import duckdb
 
 from helmr_runtime.core.entries import Entry
-from helmr_runtime.ledger.tables.batch_statement import BatchStatement
-from helmr_runtime.ledger.tables.removing import Removal, remove
+from helmr_runtime.ledger.tables.engine import BatchStatement
 from helmr_runtime.ledger.tables.rows import Row, entry_row, uuid_of
+
+_PROJECTED = (
+    *("sessions", "runs", "waits", "tokens", "public_tokens"),
+    *("chains", "send_keys", "operations"),
+)
+"""The tables that say of a row whose it is. Rows of the system stream stay, whatever they are about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """Sessions that are to go, and between which feed offsets all their entries stand."""
+
+    sessions: tuple[str, ...]
+    first_offset: int
+    last_offset: int
+
+
+def remove(connection: duckdb.DuckDBPyConnection, removal: Removal) -> None:
+    """Remove their entries, checkpoints and rows, in the open transaction."""
+    gone = [uuid_of(session) for session in removal.sessions]
+    for table in ("entries", "checkpoints"):
+        connection.execute(
+            f"DELETE FROM {table} WHERE feed_offset BETWEEN $1 AND $2 "
+            "AND session IN (SELECT unnest($3::UUID[]))",
+            [removal.first_offset, removal.last_offset, gone],
+        )
+    remove_rows(connection, gone)
+
+
+def remove_rows(connection: duckdb.DuckDBPyConnection, gone: Sequence[UUID]) -> None:
+    """Remove what the tables beside entries and checkpoints hold of these sessions, in the open transaction."""
+    for table in _PROJECTED:
+        connection.execute(
+            f"DELETE FROM {table} WHERE session IN (SELECT unnest($1::UUID[]))",
+            [list(gone)],
+        )
+
 
 VALUES_MAX = 8
 """Up to so many rows VALUES is the cheaper form."""

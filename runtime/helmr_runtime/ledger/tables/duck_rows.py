@@ -15,11 +15,10 @@ from helmr.models import RunsQuery, SessionsQuery, TokensQuery, WaitsQuery
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.nouns import WaitRow
 from helmr_runtime.ledger.index import views
-from helmr_runtime.ledger.index.feed_tail import FeedTail
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.row_access import Wanted
-from helmr_runtime.ledger.index.unwritten import Known, Unwritten
-from helmr_runtime.ledger.tables import lists, tokens, transcripts
+from helmr_runtime.ledger.index.tail import FeedTail, Known, Unwritten
+from helmr_runtime.ledger.tables import lists, reads, tokens
 
 Json = dict[str, Any]
 
@@ -121,7 +120,7 @@ class DuckRows:
         self, head: Head, after: int | None, cursor: str | None, limit: int
     ) -> Json:
         place = head.session_id, head.created_offset
-        found: Json = await self._read(transcripts.transcript, *place, after, cursor, limit)
+        found: Json = await self._read(reads.transcript, *place, after, cursor, limit)
         return found
 
     async def records(
@@ -134,7 +133,7 @@ class DuckRows:
         limit: int,
     ) -> Json:
         place = head.session_id, direction, stream, head.created_offset
-        found: Json = await self._read(transcripts.records, *place, after, cursor, limit)
+        found: Json = await self._read(reads.records, *place, after, cursor, limit)
         return found
 
     # --- from memory alone: None if it lacks something --------------------------------------------

@@ -6,22 +6,76 @@ changes between two pages is neither skipped nor shown twice unless its sort key
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from helmr.errors import BadCursor, BadId
-from helmr.models import RunsQuery, SessionsQuery, WaitsQuery, WaitStatus
+from helmr.models import ListQuery, RunsQuery, SessionsQuery, WaitsQuery, WaitStatus
+from helmr.models.queries import SESSION_IDS
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry, iso
 from helmr_runtime.core.nouns import RunRow, SessionRow, WaitRow
-from helmr_runtime.ledger.index import pages, views
+from helmr_runtime.ledger.index import row_access, views
 from helmr_runtime.ledger.index.row_access import FAR_FUTURE_US
-from helmr_runtime.ledger.index.unwritten import Known
+from helmr_runtime.ledger.index.tail import Known
 from helmr_runtime.ledger.tables import reads, rows
-from helmr_runtime.ledger.tables.conditions import How, tagged, wanted
 from helmr_runtime.ledger.tables.engine import Reader
 from helmr_runtime.ledger.tables.table import RUNS, SESSIONS, WAITS
+
+How = tuple[str, Callable[[Any], Any]]
+"""A condition with `{0}` where its value stands, and what the value is in SQL."""
+
+
+@dataclass(slots=True)
+class Conditions:
+    """Conditions that must all hold, and their parameters.
+
+    Attributes:
+        values: The parameters, from `$1` on; others may be added for other parts of the statement.
+    """
+
+    terms: list[str] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
+
+    def add(self, term: str, value: Any) -> None:
+        """One more, with `{0}` where the value stands."""
+        self.terms.append(term.format(self.value(value)))
+
+    def value(self, value: Any) -> str:
+        """A parameter, as it stands in the statement."""
+        self.values.append(value)
+        return f"${len(self.values)}"
+
+    def __str__(self) -> str:
+        return " AND ".join(self.terms) if self.terms else "true"
+
+
+def wanted(query: ListQuery, special: Mapping[str, How]) -> Conditions:
+    """The conditions of a query's filters: equal to the column of its name, but for what is `special`."""
+    found = Conditions()
+    for name, value in query.filters().items():
+        if name in special:
+            term, made = special[name]
+            found.add(term, made(value))
+        elif name in SESSION_IDS:
+            found.add(f"{COLUMNS.get(name, name)} = {{0}}::UUID", rows.uuid_of(value))
+        else:
+            found.add(f"{name}::VARCHAR = {{0}}", value)
+    return found
+
+
+COLUMNS = {"session_id": "session", "forked_from": "origin"}
+"""Filters by session whose column has another name."""
+
+
+def tagged(*columns: str) -> How:
+    """A tag's JSON text stands in the list's text only as an element of it."""
+    return "(" + " OR ".join(
+        f"contains({column}, {{0}})" for column in columns
+    ) + ")", jsontext.encode
+
 
 Json = dict[str, Any]
 
@@ -65,7 +119,7 @@ _SESSIONS: Mapping[str, How] = {
 def sessions(reader: Reader, query: SessionsQuery) -> Json:
     """Sessions, newest first."""
     where = wanted(query, _SESSIONS)
-    key = pages.decode("sessions", query.cursor, (int,))
+    key = row_access.decode("sessions", query.cursor, (int,))
     if key is not None:
         where.add("created_offset < {0}", key[0])
     found = reader.execute(
@@ -77,8 +131,8 @@ def sessions(reader: Reader, query: SessionsQuery) -> Json:
     ).fetchall()
     more = len(found) > query.limit
     found = found[: query.limit]
-    following = pages.encode("sessions", [found[-1][1]]) if more else None
-    return pages.page(_sessions(reader, found), following)
+    following = row_access.encode("sessions", [found[-1][1]]) if more else None
+    return row_access.page(_sessions(reader, found), following)
 
 
 def _sessions(reader: Reader, found: Sequence[Any]) -> list[Json]:
@@ -153,7 +207,7 @@ def run(reader: Reader, run_id: str, known: Known[RunRow]) -> Json | None:
 def runs(reader: Reader, query: RunsQuery) -> Json:
     """Runs, newest first."""
     where = wanted(query, {})
-    key = pages.decode("runs", query.cursor, (int,))
+    key = row_access.decode("runs", query.cursor, (int,))
     if key is not None:
         where.add("created_offset < {0}", key[0])
     found = reader.execute(
@@ -163,8 +217,10 @@ def runs(reader: Reader, query: RunsQuery) -> Json:
     ).fetchall()
     more = len(found) > query.limit
     found = found[: query.limit]
-    following = pages.encode("runs", [found[-1][2]]) if more else None
-    return pages.page(_runs(reader, [RUNS.read(row) for row in found], strict=False), following)
+    following = row_access.encode("runs", [found[-1][2]]) if more else None
+    return row_access.page(
+        _runs(reader, [RUNS.read(row) for row in found], strict=False), following
+    )
 
 
 def _runs(reader: Reader, shown: Sequence[RunRow], *, strict: bool) -> list[Json]:
@@ -211,7 +267,7 @@ _WAITS: Mapping[str, How] = {
 def waits(reader: Reader, query: WaitsQuery, resolving: Sequence[str]) -> Json:
     """Waits: what time ends soonest first, what it never ends last, then by id."""
     where = wanted(query, _WAITS)
-    key = pages.decode("waits", query.cursor, (int, str))
+    key = row_access.decode("waits", query.cursor, (int, str))
     if key is not None:
         last_us, last_id = where.value(key[0]), where.value(_cursor_wait(key[1]))
         where.terms.append(
@@ -232,8 +288,8 @@ def waits(reader: Reader, query: WaitsQuery, resolving: Sequence[str]) -> Json:
         last = shown[-1]
         ends_us = rows.micros_or_none(last.default_at or last.deadline_at)
         sort_us = ends_us if ends_us is not None else FAR_FUTURE_US
-        following = pages.encode("waits", [sort_us, last.wait_id])
-    return pages.page(_waits(reader, shown, in_full=False, strict=False), following)
+        following = row_access.encode("waits", [sort_us, last.wait_id])
+    return row_access.page(_waits(reader, shown, in_full=False, strict=False), following)
 
 
 def wait_totals(reader: Reader, resolving: Sequence[str]) -> list[Json]:

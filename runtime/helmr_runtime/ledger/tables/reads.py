@@ -1,7 +1,8 @@
-"""What adoptions, followers and the service ask of entries: by offset, by session, by stream.
+"""What adoptions, followers and the service ask of entries and checkpoints: by offset, by session, by stream.
 
-Each function runs on a reader's cursor and returns entries or plain values. Reads by feed offset cost about the
-same however long the log is; those by session scan one column of it.
+Each function runs on a reader's cursor and returns entries or plain values. What is acknowledged is in `entries`, so
+none needs a projection. Reads by feed offset cost about the same however long the log is; those by session scan one
+column of it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from helmr import ids
-from helmr.errors import ChainBroken, MasterKeyMissing, PayloadDamaged
+from helmr.errors import ChainBroken, DataError, MasterKeyMissing, PayloadDamaged
+from helmr_runtime.core.checkpoint import is_whole, pieces, refs
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, link
+from helmr_runtime.ledger.index import row_access, views
+from helmr_runtime.ledger.index.authored import Bodies
+from helmr_runtime.ledger.index.heads import Head
+from helmr_runtime.ledger.tables.appends import Checkpoint
 from helmr_runtime.ledger.tables.engine import Reader
 from helmr_runtime.ledger.tables.rows import first_row, id_of, time_of, uuid_of
 
@@ -267,3 +273,121 @@ def linked(session_id: str, row: Any, previous: bytes, key: bytes | None) -> byt
         principal_json=row[7],
         body_json=row[8],
     )
+
+
+Json = dict[str, Any]
+
+
+def transcript(
+    reader: Reader,
+    session_id: str,
+    since_offset: int,
+    after: int | None,
+    cursor: str | None,
+    limit: int,
+) -> Json:
+    """Entries behind a seq; a cursor wins over `after`."""
+    name = f"transcript:{session_id}"
+    start = _start(name, after, cursor)
+    found = session_entries(reader, session_id, since_offset, start, limit + 1)
+    more = len(found) > limit
+    shown = found[:limit]
+    following = row_access.encode(name, [shown[-1].seq]) if more else None
+    return row_access.page([views.entry_json(entry) for entry in shown], following)
+
+
+def records(
+    reader: Reader,
+    session_id: str,
+    direction: str,
+    stream: str,
+    since_offset: int,
+    after: int | None,
+    cursor: str | None,
+    limit: int,
+) -> Json:
+    """Records behind a stream seq; of inputs also which wait took each."""
+    name = f"{direction}:{session_id}:{stream}"
+    found = stream_entries(
+        reader,
+        session_id,
+        views.record_kind(direction),
+        stream,
+        since_offset=since_offset,
+        after=_start(name, after, cursor),
+        limit=limit + 1,
+    )
+    more = len(found) > limit
+    shown = found[:limit]
+    takers: dict[str, str] = {}
+    if direction == "input":
+        record_ids = [entry.body["record_id"] for entry in shown]
+        takers = consumers(reader, session_id, since_offset, record_ids)
+    items = [views.record_json(entry, takers.get(entry.body["record_id"])) for entry in shown]
+    following = row_access.encode(name, [items[-1]["seq"]]) if more else None
+    return row_access.page(items, following)
+
+
+def _start(name: str, after: int | None, cursor: str | None) -> int:
+    key = row_access.decode(name, cursor, (int,))
+    return int(key[0]) if key is not None else (after or 0)
+
+
+TEXT_MAX = 4 * 1024 * 1024
+"""Characters of checkpoints that are kept: those of some thousand sessions that parked last."""
+KEPT_TEXT_MAX = 16 * 1024
+"""A longer one is not kept: what it takes to read it is little beside what it takes to go on from it."""
+
+
+class RecentCheckpoints:
+    """The newest checkpoints, as stored; the oldest dropped first.
+
+    An adoption would find its one row by a statement, a third of what its session's answer costs the ledger.
+    """
+
+    def __init__(self) -> None:
+        self._by_session: dict[str, Checkpoint] = {}
+        self._text = 0
+
+    def add(self, checkpoints: Iterable[Checkpoint]) -> None:
+        """Keep what was stored."""
+        for checkpoint in checkpoints:
+            self._drop(checkpoint.session_id)
+            if len(checkpoint.body) <= KEPT_TEXT_MAX:
+                self._by_session[checkpoint.session_id] = checkpoint
+                self._text += len(checkpoint.body)
+        while self._text > TEXT_MAX:
+            self._drop(next(iter(self._by_session)))
+
+    def _drop(self, session_id: str) -> None:
+        dropped = self._by_session.pop(session_id, None)
+        if dropped is not None:
+            self._text -= len(dropped.body)
+
+    def whole(self, head: Head, bodies: Bodies) -> str | None:
+        """The text of the session's newest checkpoint, if it is here and names nothing that must be read."""
+        kept = self._by_session.get(head.session_id)
+        if kept is None or kept.feed_offset != head.checkpoint_offset:
+            return None
+        text = bodies.open_checkpoint(kept.body, session_id=kept.session_id, seq=kept.seq)
+        return text if is_whole(text) else None
+
+
+def checkpoint_of(
+    reader: Reader, head: Head, missing: Sequence[int], bodies: Bodies
+) -> tuple[str | None, dict[int, str], dict[int, Entry]]:
+    """The checkpoint's text, the earlier ones that it names, and the entries that they name or that are missing."""
+    if not head.checkpoint_offset:
+        return None, {}, entries_at(reader, missing)
+
+    def text_at(offset: int) -> str:
+        stored = checkpoint_at(reader, head.session_id, offset)
+        if stored is None:
+            raise DataError(f"{head.session_id}: its checkpoint at {offset} is not there")
+        seq, text = stored
+        return bodies.open_checkpoint(text, session_id=head.session_id, seq=seq)
+
+    text = text_at(head.checkpoint_offset)
+    earlier = {offset: text_at(offset) for offset in pieces(text)}
+    named = {offset for one in (text, *earlier.values()) for offset in refs(one)}
+    return text, earlier, entries_at(reader, {*named, *missing})

@@ -19,11 +19,11 @@ from helmr.errors import DataError
 from helmr.models import RunStatus, SessionStatus
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry
-from helmr_runtime.ledger.index.feed_tail import FeedTail
 from helmr_runtime.ledger.index.heads import Head, PendingWait, checkpointed
-from helmr_runtime.ledger.index.known_operations import OPERATION_AGE, operations_max
 from helmr_runtime.ledger.index.ledger_index import MARKS, LedgerIndex
+from helmr_runtime.ledger.index.lookups import OPERATION_AGE, operations_max
 from helmr_runtime.ledger.index.projection import Projection
+from helmr_runtime.ledger.index.tail import FeedTail
 from helmr_runtime.ledger.tables import rows
 from helmr_runtime.ledger.tables.engine import Connection, Reader
 from helmr_runtime.ledger.tables.tokens import chain_keys, restore_facts

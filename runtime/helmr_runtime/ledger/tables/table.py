@@ -15,7 +15,7 @@ import duckdb
 
 from helmr_runtime.core.nouns import Changes, Field, RunRow, SessionRow, WaitRow, fields_of
 from helmr_runtime.ledger.tables import rows
-from helmr_runtime.ledger.tables.batch_statement import BatchStatement
+from helmr_runtime.ledger.tables.engine import BatchStatement
 
 R = TypeVar("R")
 

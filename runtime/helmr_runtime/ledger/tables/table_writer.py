@@ -11,8 +11,8 @@ import duckdb
 from helmr_runtime.core.nouns import Changes, changed
 from helmr_runtime.ledger.index.projection import Projection
 from helmr_runtime.ledger.tables import rows
-from helmr_runtime.ledger.tables.batch_statement import BatchStatement
-from helmr_runtime.ledger.tables.removing import remove_rows
+from helmr_runtime.ledger.tables.appends import remove_rows
+from helmr_runtime.ledger.tables.engine import BatchStatement
 from helmr_runtime.ledger.tables.table import RUNS, SESSIONS, WAITS
 from helmr_runtime.ledger.tables.tokens import FactRows, project_facts
 

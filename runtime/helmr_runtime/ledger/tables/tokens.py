@@ -1,11 +1,13 @@
-"""Tokens, public tokens and API keys between the index and the tables; with them go the schedules.
+"""Tokens, public tokens, API keys and schedules between the index and the tables.
 
 Written with the projection, each row once in full and then only its numbers again; read back when the file is
-opened (what lives), and one by one when somebody asks for what memory has forgotten.
+opened (what lives), and one by one when a caller asks for what memory has forgotten. A schedule's row holds where its
+text stands in the entries, and what became of it since.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from sys import intern
@@ -17,8 +19,10 @@ from helmr import ids
 from helmr.models import TokensQuery, TokenStatus
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.children import Parent, is_child
+from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.public_tokens import PublicToken, Scope
-from helmr_runtime.ledger.index import pages
+from helmr_runtime.core.schedules import Schedule, restored
+from helmr_runtime.ledger.index import row_access
 from helmr_runtime.ledger.index.keys import ApiKey, OwnedPublicToken
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.token_views import (
@@ -29,14 +33,69 @@ from helmr_runtime.ledger.index.token_views import (
 )
 from helmr_runtime.ledger.index.tokens import Token
 from helmr_runtime.ledger.tables import reads, rows
-from helmr_runtime.ledger.tables.batch_statement import BatchStatement
-from helmr_runtime.ledger.tables.conditions import tagged, wanted
-from helmr_runtime.ledger.tables.engine import Reader
-from helmr_runtime.ledger.tables.schedules import (
-    project_schedules,
-    restore_schedules,
-    schedule_row,
+from helmr_runtime.ledger.tables.engine import BatchStatement, Reader
+from helmr_runtime.ledger.tables.lists import tagged, wanted
+
+logger = logging.getLogger(__name__)
+
+_DELETE = "DELETE FROM schedules WHERE name IN (SELECT unnest($1::VARCHAR[]))"
+_INSERT = BatchStatement(
+    "INSERT INTO schedules {rows}",
+    "name VARCHAR, written_offset BIGINT, created_at TIMESTAMPTZ, settled_at TIMESTAMPTZ, paused BOOLEAN, "
+    "gone BOOLEAN, session UUID, last_due_at TIMESTAMPTZ, outcome VARCHAR",
 )
+
+
+def project_schedules(
+    connection: duckdb.DuckDBPyConnection, touched: tuple[str, ...], made: tuple[rows.Row, ...]
+) -> None:
+    """Write inside the open transaction: the rows of those that are there, none of those that are not."""
+    if touched:
+        connection.execute(_DELETE, [list(touched)])
+    _INSERT.execute(connection, made)
+
+
+def schedule_row(schedule: Schedule) -> rows.Row:
+    """As the statement takes it."""
+    return (
+        schedule.name,
+        schedule.written_offset,
+        schedule.created_at,
+        schedule.settled_at,
+        schedule.paused,
+        schedule.gone,
+        rows.uuid_or_none(schedule.session_id),
+        schedule.last_due_at,
+        schedule.outcome,
+    )
+
+
+def restore_schedules(reader: Reader, index: LedgerIndex) -> None:
+    """Load all of them. One whose text can't be opened, for a master key that is gone, is left out and said so."""
+    found = reader.execute("SELECT * FROM schedule_rows").fetchall()
+    if not found:
+        return
+    entries, problems = reads.listed_entries(reader, {row[1] for row in found})
+    for row in found:
+        problem = reads.problem_of(problems, row[1])
+        if problem is None:
+            index.schedules.admit(_schedule_of(row, entries[row[1]]))
+        else:
+            logger.error("schedule %s can't be read and is never due: %s", row[0], problem)
+
+
+def _schedule_of(row: Any, entry: Entry) -> Schedule:
+    return restored(
+        entry,
+        created_at=rows.time_of(row[2]),
+        settled_at=rows.time_of(row[3]),
+        paused=row[4],
+        gone=row[5],
+        session_id=rows.id_or_none(ids.SESSION, row[6]),
+        last_due_at=rows.time_or_none(row[7]),
+        outcome=row[8],
+    )
+
 
 Json = dict[str, Any]
 
@@ -208,7 +267,7 @@ def read_by_callback(reader: Reader, callback_hash: str) -> Token | None:
 def token_page(reader: Reader, query: TokensQuery) -> Json:
     """Tokens, newest first."""
     limit, where = query.limit, wanted(query, {"tag": tagged("tags")})
-    key = pages.decode("tokens", query.cursor, (int,))
+    key = row_access.decode("tokens", query.cursor, (int,))
     if key is not None:
         where.add("created_offset < {0}", key[0])
     found = reader.execute(
@@ -232,8 +291,10 @@ def token_page(reader: Reader, query: TokensQuery) -> Json:
             items.append(token_json(token, created, ended, pinned, in_full=False))
         else:
             items.append(unreadable_token_json(token, created, jsontext.decode(row[6]), problem))
-    following = pages.encode("tokens", [shown[-1].created_offset]) if len(found) > limit else None
-    return pages.page(items, following)
+    following = (
+        row_access.encode("tokens", [shown[-1].created_offset]) if len(found) > limit else None
+    )
+    return row_access.page(items, following)
 
 
 def public_token_page(reader: Reader, cursor: str | None, limit: int) -> Json:
@@ -285,11 +346,13 @@ def _page(
     *,
     offset_at: int,
 ) -> Json:
-    key = pages.decode(name, cursor, (int,))
+    key = row_access.decode(name, cursor, (int,))
     found = reader.execute(query, [key[0] if key is not None else None, limit + 1]).fetchall()
     shown: Iterable[Any] = found[:limit]
-    following = pages.encode(name, [found[limit - 1][offset_at]]) if len(found) > limit else None
-    return pages.page([view(row) for row in shown], following)
+    following = (
+        row_access.encode(name, [found[limit - 1][offset_at]]) if len(found) > limit else None
+    )
+    return row_access.page([view(row) for row in shown], following)
 
 
 # --- rows -----------------------------------------------------------------------------------------

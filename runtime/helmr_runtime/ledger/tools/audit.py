@@ -20,8 +20,8 @@ from helmr_runtime.core import checkpoint as checkpoints
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.same_state import difference
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.ledger.index.bodies import Bodies
-from helmr_runtime.ledger.index.known_operations import OPERATION_AGE
+from helmr_runtime.ledger.index.authored import Bodies
+from helmr_runtime.ledger.index.lookups import OPERATION_AGE
 from helmr_runtime.ledger.log.rebuild import CheckpointRow, Covered, Keys, fold
 from helmr_runtime.ledger.log.stored import StoredLedger
 from helmr_runtime.ledger.tables import rows

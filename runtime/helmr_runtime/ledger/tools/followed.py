@@ -20,7 +20,6 @@ from helmr.models import CopyPage
 from helmr_runtime.core.backup_file import ENTRY
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.core.pruning import sessions_of
-from helmr_runtime.ledger.before_opening import FOLLOWS
 from helmr_runtime.ledger.log.carry_over import carry_rows
 from helmr_runtime.ledger.log.files import (
     LOCK_SUFFIX,
@@ -44,11 +43,12 @@ from helmr_runtime.ledger.log.rebuild import (
     set_numbers,
 )
 from helmr_runtime.ledger.log.stored import translated
+from helmr_runtime.ledger.open import FOLLOWS
 from helmr_runtime.ledger.tables import rows
+from helmr_runtime.ledger.tables.appends import Removal, remove
 from helmr_runtime.ledger.tables.engine import Connection
 from helmr_runtime.ledger.tables.known_keys import check_ring
 from helmr_runtime.ledger.tables.recovery import CHUNK, ENCRYPTS
-from helmr_runtime.ledger.tables.removing import Removal, remove
 from helmr_runtime.ledger.tables.schema import SCHEMA, make, schema_of, sign
 from helmr_runtime.ports.copies import CopyPosition
 

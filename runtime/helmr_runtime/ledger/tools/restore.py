@@ -1,4 +1,4 @@
-"""A data directory made of a backup: built beside its name, checked, and only then put in place (S-66)."""
+"""A whole ledger as one file; a data directory made of it, beside its name, and put in place once checked (S-66)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from helmr.errors import StoreUnavailable, UsageError
-from helmr_runtime.core.backup_file import ENTRY, BackupHeader, BackupReader
+from helmr_runtime.core.backup_file import ENTRY, BackupHeader, BackupReader, BackupWriter
 from helmr_runtime.ledger.log.files import sync_directory
 from helmr_runtime.ledger.log.rebuild import (
     CheckpointRow,
@@ -147,3 +147,21 @@ def _room(folder: Path) -> Iterator[None]:
         if error.errno in NO_ROOM:
             raise StoreUnavailable(f"there is no room for {folder}") from error
         raise UsageError(f"{folder} can't be written: {error.strerror or error}") from error
+
+
+def stored_backup(path: Path, version: str) -> Iterator[bytes]:
+    """The ledger in a file that no runtime has open, as pieces of a backup, each of whole lines.
+
+    Raises:
+        RuntimeHeld, UsageError, LedgerDamaged: As `helmr_runtime.ledger.log.stored.stored_ledger`.
+    """
+    with stored_ledger(path) as ledger:
+        writer = BackupWriter()
+        header = ledger.header(version)
+        yield writer.header(header)
+        after = 0
+        while after < header.through:
+            page = ledger.copied_rows(after, header.through)
+            after = page.through
+            yield writer.rows(page.rows)
+        yield writer.footer()
