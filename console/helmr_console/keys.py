@@ -30,6 +30,8 @@ from textual.screen import Screen
 from textual.widgets import Input, TextArea
 from textual.worker import Worker
 
+from helmr_console.inside_textual import is_idle, is_to_call
+
 INTERRUPTS = frozenset(("escape", "ctrl+c", "ctrl+q"))
 """Keys that end something: they need not wait for what hangs."""
 STUCK_S = 1.0
@@ -211,11 +213,11 @@ class KeyLine:
             yield from screen.walk_children(with_self=True)
 
     def _busy(self) -> list[MessagePump]:
-        return [part for part in self._parts() if not _is_idle(part)]
+        return [part for part in self._parts() if not is_idle(part)]
 
     def _undrawn(self) -> list[Screen[Any]]:
         """Screens that have something to do once they are drawn."""
-        return [screen for screen in self._screens() if screen._callbacks and not _is_over(screen)]
+        return [screen for screen in self._screens() if is_to_call(screen)]
 
     async def _settle(self) -> None:
         rounds = 0
@@ -260,13 +262,3 @@ def _is_letter(event: Message | None) -> bool:
 
 def _interrupts(event: Message) -> bool:
     return isinstance(event, events.Key) and event.key in INTERRUPTS
-
-
-def _is_over(part: MessagePump) -> bool:
-    return part._closing or part._closed
-
-
-def _is_idle(part: MessagePump) -> bool:
-    """Whether it waits for its next message: then nothing is in its queue, in its hands or to be done next."""
-    came: asyncio.Event = part._message_queue.ready_event
-    return _is_over(part) or bool(not came.is_set() and came._waiters)  # who waits for it

@@ -20,6 +20,7 @@ from helmr.models import EntryInfo
 from helmr_console import actions
 from helmr_console.actions import BY_ID, ActionContext, ActionScope, Permit, permit
 from helmr_console.console import Console
+from helmr_console.inside_textual import forget_drawn
 from helmr_console.widgets.bars import FooterBar, HeaderBar, Pressed, StatusLine
 
 WIDTH_MIN = 60
@@ -322,12 +323,10 @@ class ConsoleScreen(Screen[None]):
             super()._screen_resized(size)
 
     async def _message_loop_exit(self) -> None:
-        # Textual lets a closed widget keep the lines that it has drawn, some forty objects each, until a full
-        # collection comes by, which stands still for longer the more of them there are.
         drawn = [self, *self.walk_children(Widget)]
         await super()._message_loop_exit()
         for widget in drawn:
-            widget._styles_cache.clear()
+            forget_drawn(widget)
 
     def do_back(self) -> None:
         """Close this screen."""

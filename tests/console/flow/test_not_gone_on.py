@@ -10,11 +10,11 @@ async def without_room(bench: Bench, session_id: str) -> DirectoryActor:
     """Park the session, and let no room be had from now on; the directory."""
     directory = bench.stack.directory
     assert directory is not None
-    slot = directory._bindings.holder(session_id)
+    slot = directory._holds.holder(session_id)
     assert slot is not None
     await bench.until(lambda: slot.parkable_at is not None)
-    assert await directory._placing.release(slot, "linger")
-    assert directory._bindings.holder(session_id) is None
+    assert await directory._holds._release(slot, "linger")
+    assert directory._holds.holder(session_id) is None
     await directory.set_room(0, why=None)
     return directory
 

@@ -138,7 +138,7 @@ def _steps() -> list[Step]:
         ("enter", amend, "(•) approve"),
         ("f2 f2 r tab paste", amend, "control characters"),
         ("ctrl+s", correction, "May run again: 1 step"),
-        ("paste pagedown pageup", correction, "control characters"),
+        ("pagedown pageup paste", correction, "control characters"),
         ("ctrl+s", correction, "the number of steps in red"),
         ("escape", amend, "(•) reject"),
         ("escape", session, "[Transcript]"),
