@@ -12,6 +12,7 @@ FOLDER = re.compile(r"^\| `([a-z_]+)` \|", flags=re.M)
 ROOTS = ("", "runtime/helmr_runtime", "console", "console/helmr_console")
 LINES_MAX = 200
 WORDS_MAX = 50
+SCREEN_LINES = 50
 
 
 @pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
@@ -41,3 +42,10 @@ def test_the_map_is_short(project_root: Path) -> None:
     assert len(text.splitlines()) <= LINES_MAX
     glossary = text[text.index("## Glossary") :]
     assert len(re.findall(r"^\| (?!word \|)", glossary, flags=re.M)) <= WORDS_MAX
+
+
+def test_a_release_is_a_screen_in_the_changelog(project_root: Path) -> None:
+    text = (project_root / "CHANGELOG.md").read_text(encoding="utf-8")
+    releases = text.split("\n## [")[1:]
+    assert len(releases) >= 2
+    assert [one.split("]")[0] for one in releases if len(one.splitlines()) > SCREEN_LINES] == []

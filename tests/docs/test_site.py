@@ -62,6 +62,19 @@ def test_the_readme_is_the_first_page_and_its_links_lead_into_the_site(site: Pat
     assert [link for link in links if not (site / link).is_file()] == []
 
 
+@pytest.mark.timeout(150)
+def test_each_page_has_a_markdown_form_that_llms_txt_lists(site: Path, project_root: Path) -> None:
+    listed = re.findall(
+        r"^- \[.+?\]\((.+?)\): \S", (site / "llms.txt").read_text("utf-8"), flags=re.M
+    )
+    assert listed[0] == "index.md"
+    assert set(listed) >= {one.name for one in (project_root / "docs").glob("*.md")}
+    for path in listed:
+        assert (site / path).read_text(encoding="utf-8").strip()
+        assert (site / path).with_suffix(".html").is_file() or path.endswith("README.md")
+    assert "docs/" not in (site / "index.md").read_text("utf-8").split("## Work on it")[0]
+
+
 def test_the_comparison_shows_the_code_that_was_run(project_root: Path) -> None:
     text = (project_root / "docs" / "comparison.md").read_text(encoding="utf-8")
     shown = dict(re.findall(r"<!-- code: (\S+) -->\n```python\n(.*?)```\n", text, flags=re.S))

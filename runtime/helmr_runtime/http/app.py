@@ -1,6 +1,6 @@
 """The ASGI app of a gateway: finds the operation of a request, and does what surrounds every one.
 
-No framework stands between the server and a route; see decision 0028.
+No framework stands between the server and a route; see decision 0095.
 
 Invariants: nothing of an answer is kept by caches or sniffed by browsers; a page of another name can't drive a runtime
 on loopback (DNS rebinding); a path has the same parts here as for a proxy in front.

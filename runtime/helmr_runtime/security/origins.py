@@ -5,7 +5,7 @@ origin. The real request is refused unless its origin is one of the token's. No 
 ambient right exists on these routes, hence never Access-Control-Allow-Credentials.
 
 A token without allowed origins may be used by programs only: a request with an Origin is refused. Any page may read
-that refusal, since it says what to add (docs/decisions/0087).
+that refusal, since it says what to add (docs/decisions/0034).
 """
 
 from __future__ import annotations
