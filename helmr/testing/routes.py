@@ -70,10 +70,8 @@ class HarnessGateway:
             directory=directory,
             host_named=lambda name: directory.hosts.get(name) or cast(Host, by_name),
             clock=clock,
-            version=VERSION,
-            ring=ledger.ring,
-            base_url=base_url,
             host=Introduction(version=VERSION, started_at=clock.now(), base_url=base_url),
+            ring=ledger.ring,
         )
         settings = HttpSettings(admin_key_hash=NO_KEY_HASH, version=VERSION, limits=UNLIMITED)
         self._app: App = GatewayApp(self._service, settings, trusts=principal)

@@ -36,7 +36,8 @@ from helmr_runtime.rpc.calls import (
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.security.limits import LimitConfig
 from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash
-from helmr_runtime.service import Service
+from helmr_runtime.service import Service, ServiceOptions
+from helmr_runtime.service.introduction import Introduction
 from helmr_runtime.session.host import HostActor, HostSettings
 from tests.rpc.local_calls import LocalCalls
 from tests.service import tasks
@@ -153,12 +154,14 @@ class Stack:
             directory=directory_of(self.calls),
             host_named=lambda name: host_of(self.calls, name),
             clock=self.clock,
-            version="0.0.test",
-            data_dir="/data",
-            commit_timeout_s=commit_timeout_s,
+            host=Introduction(
+                version="0.0.test",
+                started_at=self.clock.now(),
+                data_dir="/data",
+                base_url=BASE_URL,
+            ),
             ring=self.ring,
-            base_url=BASE_URL,
-            **parts,
+            options=ServiceOptions(commit_timeout_s=commit_timeout_s, **parts),
         )
 
     def settings(self, **changes: Any) -> HttpSettings:

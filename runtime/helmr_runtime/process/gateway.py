@@ -24,7 +24,7 @@ from helmr_runtime.rpc import sockets
 from helmr_runtime.rpc.calls import GATEWAY, Calls, directory_of, host_of, ledger_client_of
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.limits import allowed_hosts
-from helmr_runtime.service import Service
+from helmr_runtime.service import Service, ServiceOptions
 from helmr_runtime.service.introduction import Introduction
 
 BACKLOG = 2_048
@@ -162,13 +162,9 @@ def make_gateway(
         directory=directory_of(calls),
         host_named=lambda name: host_of(calls, name),
         clock=clock,
-        version=version,
-        data_dir=data_dir,
-        ring=ring,
-        base_url=base_url,
         host=introduction,
-        is_published=is_published,
-        notice_targets=notice_targets,
+        ring=ring,
+        options=ServiceOptions(is_published=is_published, notice_targets=notice_targets),
     )
     settings = HttpSettings(
         admin_key_hash=admin_key_hash,

@@ -30,7 +30,7 @@ from helmr_runtime.rpc.calls import (
     ledger_client_of,
 )
 from helmr_runtime.rpc.ray import RayCalls
-from helmr_runtime.service import Service
+from helmr_runtime.service import Service, ServiceOptions
 from helmr_runtime.service.introduction import Introduction
 
 
@@ -109,11 +109,8 @@ class JobGateway:
             directory=directory_of(self._calls),
             host_named=lambda name: host_of(self._calls, name),
             clock=SystemClock(),
-            version=host.version,
-            keys=ledger.session_keys,
-            base_url=host.base_url,
             host=host,
-            is_guest=True,
+            options=ServiceOptions(keys=ledger.session_keys, is_guest=True),
         )
         settings = HttpSettings(admin_key_hash=NO_KEY_HASH, version=host.version, limits=UNLIMITED)
         return GatewayApp(self._service, settings, trusts=self._principal)

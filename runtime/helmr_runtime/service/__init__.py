@@ -7,6 +7,6 @@ operation returns only what is on disk (S-60).
 
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.service.caller import Caller
-from helmr_runtime.service.service import Service
+from helmr_runtime.service.service import Service, ServiceOptions
 
-__all__ = ["Caller", "LedgerClient", "Service"]
+__all__ = ["Caller", "LedgerClient", "Service", "ServiceOptions"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -21,7 +20,6 @@ from helmr.models import (
     PublicTokenRequest,
 )
 from helmr.roles import Role, ScopeType
-from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import CreatePublicToken, Operation, RevokePublicToken
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.public_tokens import (
@@ -36,19 +34,13 @@ from helmr_runtime.core.tokens import (
     RevokeApiKey,
     RevokeCompletionToken,
 )
-from helmr_runtime.rpc.ledger_client import Json, LedgerClient
+from helmr_runtime.rpc.ledger_client import Json
 from helmr_runtime.security.roles import check_delegation, check_maker
 from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash
-from helmr_runtime.security.session_keys import SessionKeys
 from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.service.caller import Caller
-from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.lru import LruCache
-from helmr_runtime.service.repeats import Deduplicator
-from helmr_runtime.service.router import Router
-
-KeysOf = Callable[[str], Awaitable[SessionKeys | None]]
-"""The keys of a session, that secrets of its tokens are derived from; None without master keys."""
+from helmr_runtime.service.shared import Shared
 
 KEYS_KNOWN_MAX = 1_000
 """API keys known without asking the ledger (authentication is cached)."""
@@ -73,21 +65,13 @@ class LiveKey:
 class AccessTokens:
     """Public tokens."""
 
-    def __init__(
-        self,
-        ledger: LedgerClient,
-        router: Router,
-        catalog: CatalogView,
-        keys: KeysOf,
-        clock: Clock,
-        repeats: Deduplicator,
-    ) -> None:
-        self._ledger = ledger
-        self._router = router
-        self._catalog = catalog
-        self._keys = keys
-        self._clock = clock
-        self._repeats = repeats
+    def __init__(self, shared: Shared) -> None:
+        self._ledger = shared.ledger
+        self._router = shared.router
+        self._catalog = shared.catalog
+        self._keys = shared.keys
+        self._clock = shared.clock
+        self._repeats = shared.repeats
 
     async def create(self, caller: Caller, request: PublicTokenRequest) -> PublicTokenReceipt:
         """Make a public token; a repeated operation shows the same secret.
@@ -190,9 +174,9 @@ class AccessTokens:
 class ApiKeys:
     """API keys, and a memory of those in use."""
 
-    def __init__(self, ledger: LedgerClient, router: Router) -> None:
-        self._ledger = ledger
-        self._router = router
+    def __init__(self, shared: Shared) -> None:
+        self._ledger = shared.ledger
+        self._router = shared.router
         self._known: LruCache[str, LiveKey] = LruCache(
             KEYS_KNOWN_MAX, age_max_s=KEY_KNOWN_S, monotonic=_monotonic
         )

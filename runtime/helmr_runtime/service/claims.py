@@ -18,9 +18,8 @@ from helmr.models import (
 )
 from helmr_runtime.core.commands import AssignWait
 from helmr_runtime.ports import ClaimsKept
-from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.service.caller import Caller
-from helmr_runtime.service.router import Router
+from helmr_runtime.service.shared import Shared
 from helmr_runtime.service.waits import Waits
 
 T = TypeVar("T")
@@ -29,9 +28,9 @@ T = TypeVar("T")
 class Claims:
     """Claim, release and assign waits."""
 
-    def __init__(self, ledger: LedgerClient, router: Router, waits: Waits) -> None:
-        self._ledger = ledger
-        self._router = router
+    def __init__(self, shared: Shared, waits: Waits) -> None:
+        self._ledger = shared.ledger
+        self._router = shared.router
         self._waits = waits
 
     async def claim(self, caller: Caller, wait_id: str, request: ClaimRequest) -> ClaimReceipt:

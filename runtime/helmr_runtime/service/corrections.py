@@ -36,34 +36,24 @@ from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ports.restoring import restore
-from helmr_runtime.rpc.ledger_client import Json, LedgerClient
+from helmr_runtime.rpc.ledger_client import Json
 from helmr_runtime.security.completion import check, data_schema
 from helmr_runtime.service.caller import Caller
-from helmr_runtime.service.catalog import CatalogView
-from helmr_runtime.service.repeats import Deduplicator
-from helmr_runtime.service.router import Router
 from helmr_runtime.service.runs import Runs
 from helmr_runtime.service.sessions import Sessions
+from helmr_runtime.service.shared import Shared
 
 
 class Corrections:
     """Rewinds, amendments and forks."""
 
-    def __init__(
-        self,
-        ledger: LedgerClient,
-        router: Router,
-        catalog: CatalogView,
-        runs: Runs,
-        sessions: Sessions,
-        repeats: Deduplicator,
-    ) -> None:
-        self._ledger = ledger
-        self._router = router
-        self._catalog = catalog
+    def __init__(self, shared: Shared, runs: Runs, sessions: Sessions) -> None:
+        self._ledger = shared.ledger
+        self._router = shared.router
+        self._catalog = shared.catalog
+        self._repeats = shared.repeats
         self._runs = runs
         self._sessions = sessions
-        self._repeats = repeats
 
     # --- rewinds ----------------------------------------------------------------------------------
 

@@ -8,10 +8,7 @@ from typing import Any
 
 from helmr.errors import HelmrError
 from helmr.models import Activity, Health, RunStatus
-from helmr_runtime.clock import Clock
 from helmr_runtime.ports import Directory
-from helmr_runtime.rpc.ledger_client import LedgerClient
-from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.degraded import (
     BLOCKED_LOOKED_AT,
     ClockWatch,
@@ -24,6 +21,7 @@ from helmr_runtime.service.feed import FeedHub
 from helmr_runtime.service.followers import Followers
 from helmr_runtime.service.introduction import Introduction
 from helmr_runtime.service.notices import Notices
+from helmr_runtime.service.shared import Shared
 
 ANSWER_TIMEOUT_S = 2.0
 """A part that is silent for longer counts as away."""
@@ -36,29 +34,27 @@ class HealthView:
 
     def __init__(
         self,
-        ledger: LedgerClient,
+        shared: Shared,
         directory: Directory,
-        catalog: CatalogView,
         hub: FeedHub,
-        clock: Clock,
         *,
         host: Introduction,
         is_published: Callable[[], bool],
         followers: Followers,
         notices: Notices,
     ) -> None:
-        self._ledger = ledger
+        self._ledger = shared.ledger
+        self._catalog = shared.catalog
+        self._clock = shared.clock
         self._directory = directory
-        self._catalog = catalog
         self._hub = hub
-        self._clock = clock
         self._host = host
         self._is_published = is_published
         self._followers = followers
         self._notices = notices
         self._was_published = False
         self._watched: list[Callable[[], Sequence[Trouble]]] = []
-        self.clock_watch = ClockWatch(clock)
+        self.clock_watch = ClockWatch(shared.clock)
 
     def watch(self, troubles: Callable[[], Sequence[Trouble]]) -> None:
         """Have a part of this process asked what is wrong with it."""

@@ -13,18 +13,15 @@ from helmr.durations import seconds
 from helmr.errors import BadRequest, KeyNotFound
 from helmr.models import AnswerLinkInfo, AnswerLinkReceipt, AnswerLinkRequest, Page, WaitStatus
 from helmr.roles import ScopeType
-from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import CreatePublicToken, RevokePublicToken
 from helmr_runtime.core.entries import Principal, from_iso
 from helmr_runtime.core.public_tokens import PublicToken, Scope
 from helmr_runtime.core.wait_record import LINK
-from helmr_runtime.rpc.ledger_client import Json, LedgerClient
+from helmr_runtime.rpc.ledger_client import Json
 from helmr_runtime.security.roles import person_name
 from helmr_runtime.security.task_secrets import TaskSecrets
-from helmr_runtime.service.access import KeysOf
 from helmr_runtime.service.caller import Caller
-from helmr_runtime.service.repeats import Deduplicator
-from helmr_runtime.service.router import Router
+from helmr_runtime.service.shared import Shared
 
 EXPIRES_IN_MAX = timedelta(days=7)
 
@@ -46,21 +43,13 @@ class LiveLink:
 class AnswerLinks:
     """Answer links: make, list, revoke, find by secret."""
 
-    def __init__(
-        self,
-        ledger: LedgerClient,
-        router: Router,
-        keys: KeysOf,
-        clock: Clock,
-        repeats: Deduplicator,
-        base_url: str,
-    ) -> None:
-        self._ledger = ledger
-        self._router = router
-        self._keys = keys
-        self._clock = clock
-        self._repeats = repeats
-        self._base_url = base_url
+    def __init__(self, shared: Shared) -> None:
+        self._ledger = shared.ledger
+        self._router = shared.router
+        self._keys = shared.keys
+        self._clock = shared.clock
+        self._repeats = shared.repeats
+        self._base_url = shared.base_url
 
     async def create(
         self, caller: Caller, wait_id: str, request: AnswerLinkRequest

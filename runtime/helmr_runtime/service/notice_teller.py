@@ -12,7 +12,7 @@ import logging
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -55,6 +55,25 @@ LINKED = (
 """Events that come with an answer link."""
 
 
+@dataclass(frozen=True, slots=True)
+class TellerMeans:
+    """What the tellers of all targets share.
+
+    Attributes:
+        ledger: Where what is told of is read.
+        events: The feed.
+        links: Makes answer links.
+        clock: Tells the time.
+        source: The runtime, in what is sent.
+    """
+
+    ledger: LedgerClient
+    events: Events
+    links: AnswerLinks
+    clock: Clock
+    source: str
+
+
 class Teller:
     """One target's way from the feed to its sender.
 
@@ -70,16 +89,7 @@ class Teller:
     """
 
     def __init__(
-        self,
-        target: Target,
-        sender: Sender,
-        position: Position,
-        *,
-        ledger: LedgerClient,
-        events: Events,
-        links: AnswerLinks,
-        clock: Clock,
-        source: str,
+        self, target: Target, sender: Sender, position: Position, means: TellerMeans
     ) -> None:
         self.target = target
         self.outbox = Outbox(
@@ -91,11 +101,11 @@ class Teller:
         """What an earlier process had passed by is in the outbox; before, the outbox's position is not the target's."""
         self._late = position.late
         self._sender = sender
-        self._ledger = ledger
-        self._events = events
-        self._links = links
-        self._clock = clock
-        self._source = source
+        self._ledger = means.ledger
+        self._events = means.events
+        self._links = means.links
+        self._clock = means.clock
+        self._source = means.source
         self._filter = target.parsed
         self._wake = asyncio.Event()
         self._room = asyncio.Event()

@@ -15,16 +15,12 @@ from typing import Any
 
 from helmr.errors import BadRequest, HelmrError, NoticeTargetNotFound, NotReady
 from helmr.models import NoticeRetryReceipt, NoticeTargetInfo, NoticeTestReceipt, Page
-from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.core.notices import MoveNotices, Position
 from helmr_runtime.notices.sending import Sender
 from helmr_runtime.notices.targets import Target
-from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.service.degraded import State, Trouble
-from helmr_runtime.service.events import Events
-from helmr_runtime.service.links import AnswerLinks
-from helmr_runtime.service.notice_teller import Teller
+from helmr_runtime.service.notice_teller import Teller, TellerMeans
 
 logger = logging.getLogger(__name__)
 
@@ -43,28 +39,14 @@ class Notices:
     """The notice targets of a runtime.
 
     Args:
-        ledger: Keeps positions.
-        events: The feed.
-        links: Makes answer links.
-        clock: Tells the time.
-        source: The runtime, in what is sent.
+        means: What all tellers share; the ledger keeps positions.
         targets: Who is told, and how; None where another process tells them.
     """
 
-    def __init__(
-        self,
-        ledger: LedgerClient,
-        events: Events,
-        links: AnswerLinks,
-        clock: Clock,
-        source: str,
-        targets: Sequence[tuple[Target, Sender]] | None,
-    ) -> None:
-        self._ledger = ledger
-        self._events = events
-        self._links = links
-        self._clock = clock
-        self._source = source
+    def __init__(self, means: TellerMeans, targets: Sequence[tuple[Target, Sender]] | None) -> None:
+        self._means = means
+        self._ledger = means.ledger
+        self._clock = means.clock
         self._targets = (
             {target.name: (target, sender) for target, sender in targets}
             if targets is not None
@@ -224,16 +206,7 @@ class Notices:
         self._stored = positions
         self._settled = dict.fromkeys(positions, 0)
         self._tellers = {
-            name: Teller(
-                target,
-                sender,
-                positions[name],
-                ledger=self._ledger,
-                events=self._events,
-                links=self._links,
-                clock=self._clock,
-                source=self._source,
-            )
+            name: Teller(target, sender, positions[name], self._means)
             for name, (target, sender) in targets.items()
         }
 

@@ -10,8 +10,7 @@ from helmr_runtime.replay.replay_log import journal_of
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.service.caller import Caller
-from helmr_runtime.service.repeats import Deduplicator
-from helmr_runtime.service.router import Router
+from helmr_runtime.service.shared import Shared
 from helmr_runtime.session.dry_run import read_snapshot
 
 ALL_RUNS = RunsQuery()
@@ -20,10 +19,10 @@ ALL_RUNS = RunsQuery()
 class Runs:
     """Runs: read, cancelled, retried."""
 
-    def __init__(self, ledger: LedgerClient, router: Router, repeats: Deduplicator) -> None:
-        self._ledger = ledger
-        self._router = router
-        self._repeats = repeats
+    def __init__(self, shared: Shared) -> None:
+        self._ledger = shared.ledger
+        self._router = shared.router
+        self._repeats = shared.repeats
 
     async def get(self, run_id: str) -> RunInfo:
         """A run.

@@ -17,30 +17,21 @@ from helmr.models import (
 from helmr.schedules import timing
 from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.schedules import DeleteSchedule, PauseSchedule, WriteSchedule, tag_of
-from helmr_runtime.rpc.ledger_client import Json, LedgerClient
+from helmr_runtime.rpc.ledger_client import Json
 from helmr_runtime.service.caller import Caller
-from helmr_runtime.service.catalog import CatalogView
-from helmr_runtime.service.repeats import Deduplicator
-from helmr_runtime.service.router import Router
 from helmr_runtime.service.sessions import Sessions, check_value
+from helmr_runtime.service.shared import Shared
 
 
 class Schedules:
     """What starts sessions by the clock."""
 
-    def __init__(
-        self,
-        ledger: LedgerClient,
-        router: Router,
-        catalog: CatalogView,
-        sessions: Sessions,
-        repeats: Deduplicator,
-    ) -> None:
-        self._ledger = ledger
-        self._router = router
-        self._catalog = catalog
+    def __init__(self, shared: Shared, sessions: Sessions) -> None:
+        self._ledger = shared.ledger
+        self._router = shared.router
+        self._catalog = shared.catalog
+        self._repeats = shared.repeats
         self._sessions = sessions
-        self._repeats = repeats
 
     async def create(self, caller: Caller, request: ScheduleRequest) -> ScheduleInfo:
         """Make a schedule; its due times count from now.

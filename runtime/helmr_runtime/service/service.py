@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from helmr_runtime import tracing
 from helmr_runtime.clock import Clock
@@ -12,7 +13,7 @@ from helmr_runtime.ports import Directory, Host
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.session_keys import SessionKeys
-from helmr_runtime.service.access import AccessTokens, ApiKeys, KeysOf
+from helmr_runtime.service.access import AccessTokens, ApiKeys
 from helmr_runtime.service.backups import Backups
 from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.chunks import ChunkHub
@@ -24,7 +25,7 @@ from helmr_runtime.service.feed import FeedHub, FeedItem
 from helmr_runtime.service.health import HealthView
 from helmr_runtime.service.introduction import Introduction
 from helmr_runtime.service.links import AnswerLinks
-from helmr_runtime.service.lru import LruCache
+from helmr_runtime.service.notice_teller import TellerMeans
 from helmr_runtime.service.notices import Notices
 from helmr_runtime.service.queries import Queries
 from helmr_runtime.service.repeats import Deduplicator
@@ -34,18 +35,35 @@ from helmr_runtime.service.schedules import Schedules
 from helmr_runtime.service.session_files import SessionFiles
 from helmr_runtime.service.session_spans import SessionSpans
 from helmr_runtime.service.sessions import Sessions
+from helmr_runtime.service.shared import KeysOf, Shared
 from helmr_runtime.service.tokens import Tokens
 from helmr_runtime.service.waits import Waits
-
-WAITS_KNOWN_MAX = 50_000
-"""Waits whose session is known without asking; an older one costs a read."""
-
 
 GUEST_FEED_IDLE_S = 10.0
 """A program that follows now and then does not begin anew each time."""
 
 GUEST_CATALOG_AGE_S = 2.0
 """Nobody tells it of a new catalog."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceOptions:
+    """How one process serves.
+
+    Attributes:
+        commit_timeout_s: Longest that a command may take.
+        keys: Asked instead of the ring, where master keys may not be.
+        is_guest: This process serves one program and not everybody: it follows the feed only while that program
+            does, so what it remembers of others' doings is read again soon.
+        is_published: Whether local programs can find the runtime; until then it is not ready.
+        notice_targets: Who is told that something waits, and how.
+    """
+
+    commit_timeout_s: float = COMMIT_TIMEOUT_S
+    keys: KeysOf | None = None
+    is_guest: bool = False
+    is_published: Callable[[], bool] = lambda: True
+    notice_targets: Sequence[tuple[Target, Sender]] = ()
 
 
 class Service:
@@ -57,95 +75,68 @@ class Service:
         directory: Where sessions live.
         host_named: The host with that name.
         clock: Tells the time.
-        version: Of Helmr.
-        data_dir: Shown by `/readyz`.
-        commit_timeout_s: Longest that a command may take.
+        host: What `/readyz` says of the process, and what callback URLs begin with.
         ring: The master keys, which secrets of tokens are derived from.
-        keys: Asked instead of the ring, where master keys may not be.
-        base_url: What callback URLs begin with.
-        host: Which process `/readyz` tells of; None is this one.
-        is_guest: This process serves one program and not everybody: it follows the feed only while that program
-            does, so what it remembers of others' doings is read again soon.
-        is_published: Whether local programs can find the runtime; until then it is not ready.
-        notice_targets: Who is told that something waits, and how.
+        options: See there.
     """
 
     def __init__(
         self,
-        *,
         ledger: LedgerClient,
         directory: Directory,
         host_named: Callable[[str], Host],
         clock: Clock,
-        version: str,
-        data_dir: str | None = None,
-        commit_timeout_s: float = COMMIT_TIMEOUT_S,
+        host: Introduction,
+        *,
         ring: KeyRing | None = None,
-        keys: KeysOf | None = None,
-        base_url: str = "",
-        host: Introduction | None = None,
-        is_guest: bool = False,
-        is_published: Callable[[], bool] = lambda: True,
-        notice_targets: Sequence[tuple[Target, Sender]] = (),
+        options: ServiceOptions | None = None,
     ) -> None:
+        options = options or ServiceOptions()
         self._ledger = ledger
         self.now = clock.now
         self._session_spans: SessionSpans | None = None
         self._watching: list[Callable[[FeedItem], None]] = []
-        self._token_of_wait: LruCache[str, str] = LruCache(WAITS_KNOWN_MAX)
-        self._session_of_wait: LruCache[str, str] = LruCache(WAITS_KNOWN_MAX)
+        is_guest = options.is_guest
         self.hub = FeedHub(
             ledger, on_entry=self._learn, idle_s=GUEST_FEED_IDLE_S if is_guest else None
         )
         self.catalog = CatalogView(ledger, age_max_s=GUEST_CATALOG_AGE_S if is_guest else None)
-        keys = keys or _keys_from(ring)
-        self.router = Router(directory, host_named, commit_timeout_s=commit_timeout_s)
-        repeats = Deduplicator(ledger)
-        self.runs = Runs(ledger, self.router, repeats)
-        self.tokens = Tokens(ledger, self.router, repeats, keys=keys, ring=ring, base_url=base_url)
-        self.public_tokens = AccessTokens(ledger, self.router, self.catalog, keys, clock, repeats)
-        self.api_keys = ApiKeys(ledger, self.router)
-        self.waits = Waits(
+        self.router = Router(directory, host_named, commit_timeout_s=options.commit_timeout_s)
+        shared = Shared(
             ledger,
             self.router,
             self.catalog,
-            self.tokens,
-            self._session_of_wait,
-            self._token_of_wait,
-            repeats,
-            clock.now,
+            Deduplicator(ledger),
+            clock,
+            options.keys or _keys_from(ring),
+            host.base_url,
         )
-        self.claims = Claims(ledger, self.router, self.waits)
-        self.links = AnswerLinks(ledger, self.router, keys, clock, repeats, base_url)
-        self.sessions = Sessions(
-            ledger, self.router, self.catalog, self.waits, self.runs, self.hub, repeats
-        )
-        self.corrections = Corrections(
-            ledger, self.router, self.catalog, self.runs, self.sessions, repeats
-        )
-        self.schedules = Schedules(ledger, self.router, self.catalog, self.sessions, repeats)
-        self.session_files = SessionFiles(ledger, self.catalog, version)
-        self.backups = Backups(ledger, version)
+        self.runs = Runs(shared)
+        self.tokens = Tokens(shared, ring)
+        self.public_tokens = AccessTokens(shared)
+        self.api_keys = ApiKeys(shared)
+        self.waits = Waits(shared, self.tokens)
+        self.claims = Claims(shared, self.waits)
+        self.links = AnswerLinks(shared)
+        self.sessions = Sessions(shared, self.waits, self.runs, self.hub)
+        self.corrections = Corrections(shared, self.runs, self.sessions)
+        self.schedules = Schedules(shared, self.sessions)
+        self.session_files = SessionFiles(ledger, self.catalog, host.version)
+        self.backups = Backups(ledger, host.version)
         self.copies = Copies(ledger, clock)
         self.queries = Queries(ledger)
         self.chunks = ChunkHub(directory.locate, host_named)
         self.events = Events(ledger, self.catalog, self.hub, self.chunks)
         self.notices = Notices(
-            ledger,
-            self.events,
-            self.links,
-            clock,
-            base_url or "helmr",
-            None if is_guest else notice_targets,
+            TellerMeans(ledger, self.events, self.links, clock, host.base_url or "helmr"),
+            None if is_guest else options.notice_targets,
         )
         self.health = HealthView(
-            ledger,
+            shared,
             directory,
-            self.catalog,
             self.hub,
-            clock,
-            host=host or Introduction(version=version, data_dir=data_dir, started_at=clock.now()),
-            is_published=is_published,
+            host=host,
+            is_published=options.is_published,
             followers=self.copies.followers,
             notices=self.notices,
         )
@@ -175,10 +166,7 @@ class Service:
         for call in self._watching:
             call(item)
         if item.kind == "wait.opened":
-            body = item.entry["body"]
-            self._session_of_wait.put(body["wait_id"], item.session_id)
-            if "token_id" in body:
-                self._token_of_wait.put(body["wait_id"], body["token_id"])
+            self.waits.opened(item.session_id, item.entry["body"])
         elif item.kind == "api_key.revoked":
             self.api_keys.forget()
         elif item.kind == "catalog.written":

@@ -36,13 +36,11 @@ from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import AddNote, CancelSession, CloseSession, Send, StartRun
 from helmr_runtime.core.public_tokens import check_send
 from helmr_runtime.ports import StartSession
-from helmr_runtime.rpc.ledger_client import Json, LedgerClient
+from helmr_runtime.rpc.ledger_client import Json
 from helmr_runtime.service.caller import Caller
-from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.feed import FeedHub
-from helmr_runtime.service.repeats import Deduplicator
-from helmr_runtime.service.router import Router
 from helmr_runtime.service.runs import Runs
+from helmr_runtime.service.shared import Shared
 from helmr_runtime.service.waits import Waits
 
 ALL_SESSIONS = SessionsQuery()
@@ -56,23 +54,14 @@ _STOPPED = frozenset({RunStatus.WAITING, RunStatus.BLOCKED})
 class Sessions:
     """Sessions: started, sent to, closed, cancelled, read."""
 
-    def __init__(
-        self,
-        ledger: LedgerClient,
-        router: Router,
-        catalog: CatalogView,
-        waits: Waits,
-        runs: Runs,
-        hub: FeedHub,
-        repeats: Deduplicator,
-    ) -> None:
-        self._ledger = ledger
-        self._router = router
-        self._catalog = catalog
+    def __init__(self, shared: Shared, waits: Waits, runs: Runs, hub: FeedHub) -> None:
+        self._ledger = shared.ledger
+        self._router = shared.router
+        self._catalog = shared.catalog
+        self._repeats = shared.repeats
         self._waits = waits
         self._runs = runs
         self._hub = hub
-        self._repeats = repeats
 
     # --- start and read ---------------------------------------------------------------------------
 

@@ -23,16 +23,14 @@ from helmr_runtime import tracing
 from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.public_tokens import check_complete
 from helmr_runtime.core.tokens import CancelToken, CompleteToken, CreateToken
-from helmr_runtime.rpc.ledger_client import Json, LedgerClient
+from helmr_runtime.rpc.ledger_client import Json
 from helmr_runtime.security.completion import complete, data_schema
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.payloads import PayloadCipher
 from helmr_runtime.security.signatures import Verification
 from helmr_runtime.security.task_secrets import TaskSecrets
-from helmr_runtime.service.access import KeysOf
 from helmr_runtime.service.caller import Caller
-from helmr_runtime.service.repeats import Deduplicator
-from helmr_runtime.service.router import Router
+from helmr_runtime.service.shared import Shared
 
 ALL_TOKENS = TokensQuery()
 LOCAL_KEY = "local"
@@ -43,27 +41,17 @@ class Tokens:
     """Tokens: made by clients, read, completed, cancelled.
 
     Args:
-        keys: Of the system stream, which tokens made from outside belong to.
+        shared: See there; tokens that are made from outside belong to the system stream.
         ring: The master keys; callbacks need them.
-        base_url: What callback URLs begin with.
     """
 
-    def __init__(
-        self,
-        ledger: LedgerClient,
-        router: Router,
-        repeats: Deduplicator,
-        *,
-        keys: KeysOf,
-        ring: KeyRing | None,
-        base_url: str,
-    ) -> None:
-        self._ledger = ledger
-        self._router = router
-        self._repeats = repeats
-        self._keys = keys
+    def __init__(self, shared: Shared, ring: KeyRing | None) -> None:
+        self._ledger = shared.ledger
+        self._router = shared.router
+        self._repeats = shared.repeats
+        self._keys = shared.keys
         self._ring = ring
-        self._base_url = base_url
+        self._base_url = shared.base_url
 
     async def create(self, caller: Caller, request: TokenRequest) -> TokenReceipt:
         """Make a token; a repeated operation shows the same secrets.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -37,41 +36,39 @@ from helmr.models import (
 )
 from helmr_runtime.core.commands import Answer, Command, TokenEnded
 from helmr_runtime.core.entries import iso
-from helmr_runtime.rpc.ledger_client import Json, LedgerClient
+from helmr_runtime.rpc.ledger_client import Json
 from helmr_runtime.security.completion import check
 from helmr_runtime.service.caller import Caller
-from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.lru import LruCache
-from helmr_runtime.service.repeats import Deduplicator
-from helmr_runtime.service.router import Router
+from helmr_runtime.service.shared import Shared
 from helmr_runtime.service.tokens import Tokens
 
 ALL_WAITS = WaitsQuery()
 """What the inbox shows unless asked: a timer waits for nobody."""
 
 
+WAITS_KNOWN_MAX = 50_000
+"""Waits whose session is known without asking; an older one costs a read."""
+
+
 class Waits:
     """The inbox, and answering exactly one wait."""
 
-    def __init__(
-        self,
-        ledger: LedgerClient,
-        router: Router,
-        catalog: CatalogView,
-        tokens: Tokens,
-        session_of_wait: LruCache[str, str],
-        token_of_wait: LruCache[str, str],
-        repeats: Deduplicator,
-        now: Callable[[], datetime],
-    ) -> None:
-        self._ledger = ledger
-        self._router = router
-        self._catalog = catalog
+    def __init__(self, shared: Shared, tokens: Tokens) -> None:
+        self._ledger = shared.ledger
+        self._router = shared.router
+        self._catalog = shared.catalog
+        self._repeats = shared.repeats
+        self._now = shared.now
         self._tokens = tokens
-        self._session_of_wait = session_of_wait
-        self._token_of_wait = token_of_wait
-        self._repeats = repeats
-        self._now = now
+        self._session_of_wait: LruCache[str, str] = LruCache(WAITS_KNOWN_MAX)
+        self._token_of_wait: LruCache[str, str] = LruCache(WAITS_KNOWN_MAX)
+
+    def opened(self, session_id: str, body: Json) -> None:
+        """A wait was opened: whoever answers it need not ask where it is."""
+        self._session_of_wait.put(body["wait_id"], session_id)
+        if "token_id" in body:
+            self._token_of_wait.put(body["wait_id"], body["token_id"])
 
     async def get(self, wait_id: str) -> WaitInfo:
         """A wait in full, with the JSON Schema that its answer must fit, and what it was answered with.

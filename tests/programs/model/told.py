@@ -15,7 +15,7 @@ from helmr_runtime.service.chunks import ChunkHub
 from helmr_runtime.service.events import Events
 from helmr_runtime.service.feed import FeedHub
 from helmr_runtime.service.links import AnswerLinks
-from helmr_runtime.service.notice_teller import Teller
+from helmr_runtime.service.notice_teller import Teller, TellerMeans
 from tests.programs.model.naive import NOTICES
 
 SETTLE_S = 20.0
@@ -49,11 +49,15 @@ class Told:
             self._target,
             self,
             self._stored,
-            ledger=self._ledger,
-            events=Events(self._ledger, CatalogView(self._ledger), self._hub, cast(ChunkHub, None)),
-            links=cast(AnswerLinks, None),
-            clock=self._clock,
-            source="model",
+            TellerMeans(
+                ledger=self._ledger,
+                events=Events(
+                    self._ledger, CatalogView(self._ledger), self._hub, cast(ChunkHub, None)
+                ),
+                links=cast(AnswerLinks, None),
+                clock=self._clock,
+                source="model",
+            ),
         )
         self._telling = asyncio.create_task(self._teller.run())
 

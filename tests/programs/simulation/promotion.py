@@ -26,6 +26,7 @@ from helmr_runtime.rpc.calls import (
     ledger_client_of,
 )
 from helmr_runtime.service import Service
+from helmr_runtime.service.introduction import Introduction
 from tests.programs.simulation.disk import SimulatedDisk
 from tests.programs.simulation.follower import Copy, follow
 from tests.programs.simulation.gateway import Gateway
@@ -181,9 +182,10 @@ class Promotion:
                 directory=directory_of(calls),
                 host_named=lambda name: host_of(calls, name),
                 clock=world.clock,
-                version="simulated",
+                host=Introduction(
+                    version="simulated", started_at=world.clock.now(), base_url="http://old.test"
+                ),
                 ring=TEST_RING,
-                base_url="http://old.test",
             )
             service.start()
             world.network.register(OLD_NAMES[LEDGER], process, ledger)

@@ -34,7 +34,8 @@ from helmr_runtime.rpc.calls import (
     ledger_client_of,
     ledger_of,
 )
-from helmr_runtime.service import Service
+from helmr_runtime.service import Service, ServiceOptions
+from helmr_runtime.service.introduction import Introduction
 from helmr_runtime.session.host import HostActor, HostSettings
 from tests.programs.simulation import tasks
 from tests.programs.simulation.clock import SimulatedClock
@@ -208,10 +209,13 @@ class World:
                 directory=directory_of(self.calls),
                 host_named=lambda name: host_of(self.calls, name),
                 clock=self.clock,
-                version="simulated",
+                host=Introduction(
+                    version="simulated",
+                    started_at=self.clock.now(),
+                    base_url="http://simulated.test",
+                ),
                 ring=TEST_RING,
-                base_url="http://simulated.test",
-                notice_targets=receivers(self),
+                options=ServiceOptions(notice_targets=receivers(self)),
             )
             service.start()
             self.network.register(GATEWAY, process, Gateway(service))

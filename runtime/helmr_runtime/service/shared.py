@@ -1,0 +1,44 @@
+"""What the nouns of the service share: the ledger, the way to a session, the catalog, first receipts of operations."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from helmr_runtime.clock import Clock
+from helmr_runtime.rpc.ledger_client import LedgerClient
+from helmr_runtime.security.session_keys import SessionKeys
+from helmr_runtime.service.catalog import CatalogView
+from helmr_runtime.service.repeats import Deduplicator
+from helmr_runtime.service.router import Router
+
+KeysOf = Callable[[str], Awaitable[SessionKeys | None]]
+"""The keys of a session, that secrets of its tokens are derived from; None without master keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """See each.
+
+    Attributes:
+        ledger: Reads, and the start of sessions.
+        router: Commands, to the host that has the session.
+        catalog: Tasks and streams.
+        repeats: First receipts of repeated operations.
+        clock: Tells the time.
+        keys: Of a session.
+        base_url: What callback URLs and links begin with.
+    """
+
+    ledger: LedgerClient
+    router: Router
+    catalog: CatalogView
+    repeats: Deduplicator
+    clock: Clock
+    keys: KeysOf
+    base_url: str = ""
+
+    def now(self) -> datetime:
+        """The time."""
+        return self.clock.now()
