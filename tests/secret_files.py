@@ -18,7 +18,7 @@ from typing import Self
 
 import duckdb
 
-from helmr_runtime.security.redaction import find_secrets
+from helmr_runtime.security.payloads import find_secrets
 
 MAY_HOLD_ONE = {
     "credentials.json": "a local program's way in, 0600",

@@ -25,7 +25,7 @@ from helmr.errors import HelmrError
 from helmr.temporary import VARIABLE
 from helmr_runtime.core import entries
 from helmr_runtime.process import orphans
-from helmr_runtime.security.redaction import RedactingFilter, find_secrets
+from helmr_runtime.security.payloads import RedactingFilter, find_secrets
 from tests import secret_files
 
 SECRETS_LEFT = 9

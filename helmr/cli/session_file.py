@@ -72,7 +72,7 @@ def verify(
 ) -> None:
     """Check that a session file is as it was written and, with a key, who signed it. Needs no runtime."""
     from helmr_runtime.core.session_file import FileReader
-    from helmr_runtime.security.file_signatures import check_signature
+    from helmr_runtime.security.signatures import check_signature
 
     keys = [text for given in key or () for text in _keys(given)]
     with opened(file) as lines:

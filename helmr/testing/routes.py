@@ -21,7 +21,7 @@ from helmr_runtime.http.settings import NO_KEY_HASH, UNLIMITED, HttpSettings
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import Host, Routed
 from helmr_runtime.service import Service
-from helmr_runtime.service.introduction import Introduction
+from helmr_runtime.service.health import Introduction
 from helmr_runtime.session.host import HostActor
 
 VERSION = "test"

@@ -14,7 +14,7 @@ from helmr.testing.stored import token_of
 from helmr.tokens import Token
 from helmr_runtime.core.tokens import CancelToken, CompleteToken, CreateToken
 from helmr_runtime.ledger.memory import TEST_RING, MemoryLedger
-from helmr_runtime.security.completion import complete
+from helmr_runtime.security.schemas import complete
 from helmr_runtime.security.task_secrets import TaskSecrets
 
 BASE_URL = "http://helmr.test"

@@ -53,7 +53,7 @@ from helmr.errors import (
 from helmr.models import ChunkInfo, ChunksEnd, RecordInfo
 from helmr_runtime.core.backup_file import BackupReader
 from helmr_runtime.core.session_file import FileReader, read_session
-from helmr_runtime.security.file_signatures import check_signature
+from helmr_runtime.security.signatures import check_signature
 from tests.contract.repeating import KINDS
 
 BOUND_S = 30.0

@@ -25,7 +25,7 @@ from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.process.job import JobGateway
 from helmr_runtime.rpc.calls import GATEWAY
-from helmr_runtime.service.introduction import Introduction
+from helmr_runtime.service.health import Introduction
 from tests.contract import page
 from tests.contract.cases import CASES, PERSON, Way
 from tests.contract.contract_tasks import TASKS

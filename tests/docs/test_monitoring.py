@@ -12,7 +12,7 @@ import promql_parser
 import pytest
 import yaml  # type: ignore[import-untyped]  # its stubs are a package of their own
 
-from helmr_runtime.service.degraded import State
+from helmr_runtime.service.health import State
 from tests.http.scrape import Scrape, scrape
 from tests.service.stack import Stack, until
 

@@ -14,7 +14,7 @@ from helmr_runtime.http import accepting
 from helmr_runtime.http.accepting import FILES_SPARE, Accepting, OpenFiles
 from helmr_runtime.http.connections import Connections
 from helmr_runtime.http.settings import ConnectionBounds
-from helmr_runtime.service.degraded import State
+from helmr_runtime.service.health import State
 from tests.service.stack import until
 
 

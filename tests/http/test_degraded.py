@@ -21,7 +21,7 @@ from helmr_runtime.clock import SystemClock
 from helmr_runtime.ports import Pulse, Released
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.replay import steps
-from helmr_runtime.service import degraded, followers
+from helmr_runtime.service import health
 from helmr_runtime.session.host import HostActor
 from tests.http.scrape import scrape
 from tests.service.stack import REGISTRY, Stack, until
@@ -210,7 +210,7 @@ async def test_room_that_is_less_than_was_asked_for(stack: Stack) -> None:
 
 
 async def test_a_follower_that_is_behind(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(followers, "BEHIND_FOR", timedelta(seconds=0.3))
+    monkeypatch.setattr(health, "BEHIND_FOR", timedelta(seconds=0.3))
     await stack.started()
 
     async def asks(after: int) -> dict[str, Any]:
@@ -255,7 +255,7 @@ async def test_a_clock_that_is_set(stack: Stack, monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_queue_that_is_old(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(degraded, "QUEUE_OLD_S", 0.1)
+    monkeypatch.setattr(health, "QUEUE_OLD_S", 0.1)
     assert stack.directory is not None
     await stack.directory.set_room(0, why=None)
     await stack.http.post("/v1/sessions", json={"task": "return", "payload": 1})

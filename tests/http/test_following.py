@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from helmr import ids
-from helmr_runtime.http import sse
+from helmr_runtime.http import handlers
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.service.following import Followed
 from tests.http.test_sessions import code_of
@@ -172,11 +172,11 @@ async def test_stopping_the_gateway_ends_every_stream(stack: Stack) -> None:
 def test_what_is_written_at_once_is_bounded_by_its_size() -> None:
     texts = ["x" * 1_000] * 500 + ["y" * 200_000, "z"]
     items = [Followed("entry", number, text) for number, text in enumerate(texts)]
-    writes = list(sse._writes(items))
-    assert "".join(writes) == "".join(sse._frame(item) for item in items)
-    assert max(map(len, writes)) < 200_000 + 2 * sse.WRITE_CHARS
-    assert all(len(one) < 2 * sse.WRITE_CHARS for one in writes[:-2])
-    assert list(sse._writes([])) == []
+    writes = list(handlers._writes(items))
+    assert "".join(writes) == "".join(handlers._frame(item) for item in items)
+    assert max(map(len, writes)) < 200_000 + 2 * handlers.WRITE_CHARS
+    assert all(len(one) < 2 * handlers.WRITE_CHARS for one in writes[:-2])
+    assert list(handlers._writes([])) == []
 
 
 @pytest.mark.parametrize("after", [0, 1])

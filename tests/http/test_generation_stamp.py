@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 
 from helmr.errors import Unavailable
-from helmr_runtime.http import generations as module
-from helmr_runtime.http.generations import Generations
-from helmr_runtime.service.copies import Copies
+from helmr_runtime.http import access as module
+from helmr_runtime.http.access import Generations
+from helmr_runtime.service.exports import Copies
 
 
 class Ledger:

@@ -13,7 +13,7 @@ from helmr.models import Health
 from helmr.operations import OPERATIONS
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.rpc.calls import LEDGER
-from helmr_runtime.service.degraded import _stall
+from helmr_runtime.service.health import _stall
 from helmr_runtime.session.live_session import LiveSession
 from tests.http.test_sessions import code_of
 from tests.service.stack import Stack, until
@@ -98,7 +98,7 @@ async def test_a_slot_that_is_kept_by_a_session_that_only_waits_is_no_secret(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever an actor tells: here none tells that its session can be parked."""
-    monkeypatch.setattr("helmr_runtime.service.degraded.STALL_S", 0.2)
+    monkeypatch.setattr("helmr_runtime.service.health.STALL_S", 0.2)
     monkeypatch.setattr(LiveSession, "is_parkable", property(lambda held: False))
     for _ in range(2):
         await stack.started()

@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from helmr_runtime.http import metrics
 from helmr_runtime.http.metrics import LABELS_MAX, OTHER, EntryMetrics
 from helmr_runtime.rpc.calls import LEDGER
-from helmr_runtime.service.degraded import State
 from helmr_runtime.service.feed import FeedItem
+from helmr_runtime.service.health import State
 from tests.http.scrape import Scrape, scrape
 from tests.service.stack import Stack, until
 

@@ -13,9 +13,8 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client import Gauge as PrometheusGauge
 from prometheus_client import Histogram as PrometheusHistogram
 
-from helmr_runtime.http import otlp_metrics
-from helmr_runtime.http.otlp_metrics import INTERVAL, INTERVAL_MIN_S, INTERVAL_S, interval_s
-from helmr_runtime.http.otlp_points import points
+from helmr_runtime.http import otlp
+from helmr_runtime.http.otlp import INTERVAL, INTERVAL_MIN_S, INTERVAL_S, interval_s, points
 from helmr_runtime.process.gateway import GatewayActor
 from tests.http.scrape import Scrape, scrape
 from tests.service.stack import Stack, until
@@ -146,7 +145,7 @@ async def test_what_was_counted_last_is_sent_when_the_gateway_ends(
 async def test_a_collector_that_takes_nothing_holds_nobody_up(
     sending: Stack, taken: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(otlp_metrics, "LAST_SEND_S", 0.2)
+    monkeypatch.setattr(otlp, "LAST_SEND_S", 0.2)
     taken.refuses = True
     started = await sending.started("return", 1)
     assert (await sending.run_until(started["run"]["id"], "succeeded"))["status"] == "succeeded"

@@ -27,7 +27,7 @@ from helmr.client.sync import SessionHandle
 from helmr.errors import Unavailable
 from helmr.models import RunInfo
 from helmr_runtime.process.embedded import Runtime
-from helmr_runtime.security.redaction import find_secrets
+from helmr_runtime.security.payloads import find_secrets
 
 # The browser's driver keeps an event loop in this thread; the tests beside it are plain blocking code.
 pytestmark = [

@@ -18,7 +18,7 @@ from helmr.current import RunRef, SessionRef, StepRef, current_run, current_step
 from helmr.ids import RUN, SESSION, WAIT, new_id
 from helmr_runtime.process.json_logs import PRINTED, JsonFormatter
 from helmr_runtime.process.session_output import SessionFilter, SessionStream
-from helmr_runtime.security import redaction
+from helmr_runtime.security import payloads
 
 KEYS = {"time", "level", "logger", "message", "process", "session", "run", "op", "wait", "trace"}
 SESSION_ID, RUN_ID, WAIT_ID = new_id(SESSION), new_id(RUN), new_id(WAIT)
@@ -46,7 +46,7 @@ def written() -> Iterator[tuple[logging.Logger, io.StringIO]]:
     handler.setFormatter(JsonFormatter("helmr-host-1"))
     handler.addFilter(SessionFilter())
     logger.addHandler(handler)
-    redaction.install(logger)
+    payloads.install(logger)
     yield logger, stream
     logger.removeHandler(handler)
     logger.setLevel(logging.NOTSET)

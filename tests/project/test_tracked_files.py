@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from helmr_runtime.security.redaction import find_secrets
+from helmr_runtime.security.payloads import find_secrets
 
 # In pieces, so that this file passes its own test.
 REGISTRY_HOSTS = [

@@ -5,8 +5,14 @@ from __future__ import annotations
 import pytest
 
 from helmr.errors import MasterKeyMissing
-from helmr_runtime.security.fingerprints import FINGERPRINT_CHARS, fingerprint, held_against
-from helmr_runtime.security.keys import KEY_BYTES, KeyRing, MasterKey
+from helmr_runtime.security.keys import (
+    FINGERPRINT_CHARS,
+    KEY_BYTES,
+    KeyRing,
+    MasterKey,
+    fingerprint,
+    held_against,
+)
 
 ONE, TWO = MasterKey("k1", b"1" * KEY_BYTES), MasterKey("k2", b"2" * KEY_BYTES)
 OTHER = MasterKey("k1", b"9" * KEY_BYTES)

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr_runtime.security.nonces import NONCE_LIFETIME, Nonce, NonceState, make_nonce, read_nonce
+from helmr_runtime.security.callbacks import (
+    NONCE_LIFETIME,
+    Nonce,
+    NonceState,
+    make_nonce,
+    read_nonce,
+)
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 KEY = b"k" * 32

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr_runtime.security.redaction import MARK, RedactingFilter, find_secrets, install, redact
+from helmr_runtime.security.payloads import MARK, RedactingFilter, find_secrets, install, redact
 from helmr_runtime.security.secrets import SecretKind, make_secret, secret_from_bytes
 
 RAW = st.binary(min_size=32, max_size=32)

@@ -37,7 +37,7 @@ from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.security.limits import LimitConfig
 from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash
 from helmr_runtime.service import Service, ServiceOptions
-from helmr_runtime.service.introduction import Introduction
+from helmr_runtime.service.health import Introduction
 from helmr_runtime.session.host import HostActor, HostSettings
 from tests.rpc.local_calls import LocalCalls
 from tests.service import tasks

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from helmr_runtime.clock import Timer
-from helmr_runtime.service import degraded
-from helmr_runtime.service.degraded import BLOCKED_LOOKED_AT, ClockWatch, State, of_pool, troubles
+from helmr_runtime.service import health
+from helmr_runtime.service.health import BLOCKED_LOOKED_AT, ClockWatch, State, of_pool, troubles
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 GIB = 1024**3
@@ -108,6 +108,6 @@ def test_a_clock_that_is_slewed_was_not_set() -> None:
     watch = ClockWatch(clocks)
     clocks.goes(86_400, wall=86_400 + 43)
     assert watch.look() is None
-    clocks.goes(1, wall=1 + degraded.CLOCK_STEP_S)
+    clocks.goes(1, wall=1 + health.CLOCK_STEP_S)
     assert watch.look() is None
     assert watch.steps == 0

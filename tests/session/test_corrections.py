@@ -13,7 +13,7 @@ from helmr import TaskContext, auth, step, step_key, streams, task, tokens
 from helmr.errors import SchemaMismatch, SessionTerminal, WaitNotAmendable, WaitResolved
 from helmr.models import RunStatus
 from helmr.testing import Harness, HarnessSession
-from helmr_runtime.security.redaction import find_secrets
+from helmr_runtime.security.payloads import find_secrets
 
 answers = streams.input("answers", schema=str)
 replies = streams.output("replies", schema=str)

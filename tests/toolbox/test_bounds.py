@@ -16,7 +16,7 @@ from helmr_runtime.ledger.log.rebuild import Keys
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ports.copies import CopyPosition
 from helmr_runtime.rpc.ledger_client import LedgerClient
-from helmr_runtime.service.backups import Backups
+from helmr_runtime.service.exports import Backups
 from tests.ledger.sessions import SMALL, start_of
 from tests.toolbox.bounds.__main__ import ADDED_MAX_MS, LAG_MAX, PER_S, VERIFY_MAX_S
 from tests.toolbox.bounds.commits import Compared, beside_backup, beside_pruning

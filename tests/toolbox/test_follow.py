@@ -26,11 +26,10 @@ from helmr_runtime.ledger.tools.audit import Audit, audit
 from helmr_runtime.ledger.tools.followed import FollowedLedger, followed_ledger
 from helmr_runtime.ledger.tools.promote import difference, lost_entries, promote
 from helmr_runtime.rpc.ledger_client import LedgerClient
-from helmr_runtime.security.generations import make_stamp, proven_generation
 from helmr_runtime.security.keys import KeyRing, MasterKey
-from helmr_runtime.service.copies import Copies
-from helmr_runtime.service.degraded import State
-from helmr_runtime.service.followers import Followers
+from helmr_runtime.security.private_files import make_stamp, proven_generation
+from helmr_runtime.service.exports import Copies
+from helmr_runtime.service.health import Followers, State
 from tests.ledger.facts import create_token
 from tests.ledger.sessions import ALICE, SMALL, START_AT, begin, running, start_of
 

@@ -41,7 +41,7 @@ from helmr_runtime.ledger.tools.prune import prune_stored
 from helmr_runtime.ledger.tools.restore import build
 from helmr_runtime.ports.copies import CopyPosition
 from helmr_runtime.rpc.ledger_client import LedgerClient
-from helmr_runtime.service.backups import Backups
+from helmr_runtime.service.exports import Backups
 from helmr_runtime.service.feed import FeedHub, FeedItem
 from helmr_runtime.service.following import PAGE_ITEMS, FollowedEntries
 from tests.ledger.facts import complete_token, create_token

@@ -20,7 +20,7 @@ from helmr_runtime.ledger.tables.schema import SCHEMA
 from helmr_runtime.ledger.tools.restore import Restored, restore, stored_backup
 from helmr_runtime.ports.restoring import restore as restored_state
 from helmr_runtime.security.keys import key_ring_text, read_key_ring
-from helmr_runtime.service.backups import Backups
+from helmr_runtime.service.exports import Backups
 from tests.core.builder import picture
 from tests.ledger.sessions import SMALL, start_of
 from tests.ledger.test_disk_full import fill, small_disk

@@ -18,7 +18,7 @@ import socket
 from collections.abc import Callable
 
 from helmr_runtime.http.connections import Connections
-from helmr_runtime.service.degraded import State, Trouble
+from helmr_runtime.service.health import State, Trouble
 
 logger = logging.getLogger(__name__)
 

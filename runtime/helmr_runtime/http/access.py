@@ -1,18 +1,27 @@
 """Who asks: the secret of a request, and what it may do (S-46, S-51).
 
-One check per route, from the table in `helmr_runtime.security.roles`. The local admin key is known by its hash, other
+One check per route, from the table in `helmr.operations`. The local admin key is known by its hash, other
 API keys and public tokens are asked of the service; whatever is wrong with a secret, the answer is the same.
+
+`Generations` is the header by which clients carry the generation of a promoted ledger to the one that it has left
+behind (S-68).
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 from urllib.parse import unquote
 
-from helmr.errors import ScopeDenied
+from starlette.responses import Response
+
+from helmr.client.headers import HEADER, LEDGERS_MAX, STAMP_CHARS_MAX
+from helmr.errors import HelmrError, LedgerSuperseded, ScopeDenied
 from helmr.roles import Need, Role, ScopeType
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.public_tokens import PublicToken, unauthenticated
@@ -22,6 +31,7 @@ from helmr_runtime.security.origins import check_origin
 from helmr_runtime.security.roles import ON_BEHALF_OF_HEADER, check_on_behalf_of, check_role
 from helmr_runtime.security.secrets import SecretKind, is_same_secret, parse_secret, secret_hash
 from helmr_runtime.service.access import AccessTokens, ApiKeys
+from helmr_runtime.service.exports import Copies
 
 LOCAL_KEY_NAME = "local"
 
@@ -150,3 +160,65 @@ def _person(exchange: Exchange, role: Role) -> str | None:
 
 def _is_live(token: PublicToken, now: datetime) -> bool:
     return token.revoked_at is None and now < token.expires_at
+
+
+logger = logging.getLogger(__name__)
+
+STAMP_WITHIN_S = 0.5
+
+
+class Generations:
+    """What this gateway's ledger is told, and what it says of itself."""
+
+    def __init__(self, copies: Copies) -> None:
+        self._copies = copies
+        self._stamp: str | None = None
+        self._is_known = False
+        self._asking: asyncio.Task[None] | None = None
+        self._is_first = True
+        self._superseded: LedgerSuperseded | None = None
+
+    async def meet(self, exchange: Exchange) -> None:
+        """Tell the ledger what an authenticated client has met, if it says anything.
+
+        Raises:
+            Unavailable: The ledger does not answer; the client tries again.
+            LedgerSuperseded: It has a successor, and this request may change something.
+        """
+        try:
+            if self._superseded is None:
+                await self._meet(exchange)
+        except LedgerSuperseded as error:
+            self._superseded = error
+        if self._superseded is not None and exchange.method not in ("GET", "HEAD"):
+            raise self._superseded
+
+    async def _meet(self, exchange: Exchange) -> None:
+        said = exchange.headers.get(HEADER)
+        if said is not None and len(said) <= (STAMP_CHARS_MAX + 1) * LEDGERS_MAX:
+            await self._copies.meet([stamp.strip() for stamp in said.split(",")])
+        if not self._is_known:
+            await self._know_stamp()
+
+    async def _know_stamp(self) -> None:
+        """Have the ledger asked, once for all requests of that time.
+
+        Only the first question is waited for: a ledger that is away holds up nothing that can do without it.
+        """
+        is_first = self._asking is None
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask_stamp(), name="stamp")
+            self._is_first = is_first
+        if self._is_first:
+            await asyncio.shield(self._asking)
+
+    async def _ask_stamp(self) -> None:
+        with suppress(HelmrError, TimeoutError):
+            async with asyncio.timeout(STAMP_WITHIN_S):
+                self._stamp = await self._copies.stamp()
+            self._is_known = True
+
+    def tell(self, response: Response) -> None:
+        """Have an answer say which generation this ledger is of."""
+        if self._stamp is not None:
+            response.headers[HEADER] = self._stamp

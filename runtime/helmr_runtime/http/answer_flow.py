@@ -40,10 +40,8 @@ from helmr_runtime.http.answer_page import (
     with_action,
 )
 from helmr_runtime.http.exchange import Exchange
-from helmr_runtime.security.callbacks import CallbackForm
-from helmr_runtime.security.completion import data_schema
-from helmr_runtime.security.nonces import NonceState, make_nonce, read_nonce
-from helmr_runtime.security.schemas import Problem
+from helmr_runtime.security.callbacks import CallbackForm, NonceState, make_nonce, read_nonce
+from helmr_runtime.security.schemas import Problem, data_schema
 from helmr_runtime.service import Service
 
 NONCE_PURPOSE = "page-nonce"

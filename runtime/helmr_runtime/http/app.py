@@ -22,10 +22,9 @@ from helmr.old_names import path_of_today
 from helmr.operations import OPERATIONS
 from helmr_runtime import tracing
 from helmr_runtime.core.entries import Principal
-from helmr_runtime.http import callbacks, handlers, links, openapi
-from helmr_runtime.http.access import Access, Authenticator, Trusting
+from helmr_runtime.http import handlers, openapi, pages
+from helmr_runtime.http.access import Access, Authenticator, Generations, Trusting
 from helmr_runtime.http.exchange import Exchange
-from helmr_runtime.http.generations import Generations
 from helmr_runtime.http.mcp import endpoint as mcp
 from helmr_runtime.http.metrics import Metrics
 from helmr_runtime.http.problems import no_route, problem_response
@@ -35,7 +34,7 @@ from helmr_runtime.security.limits import RateLimiter, check_host
 from helmr_runtime.security.origins import preflight_headers
 from helmr_runtime.service import Service
 
-SPECIAL = handlers.HANDLERS | callbacks.HANDLERS | links.HANDLERS | mcp.HANDLERS
+SPECIAL = handlers.HANDLERS | pages.HANDLERS | mcp.HANDLERS
 """What is served by a handler of its own; everything else is a method of the service."""
 
 HEADERS = (

@@ -22,8 +22,8 @@ from prometheus_client.core import (
 from helmr.models import Activity, Health
 from helmr_runtime.core.entries import from_iso
 from helmr_runtime.service import Service
-from helmr_runtime.service.degraded import State
 from helmr_runtime.service.feed import FeedItem
+from helmr_runtime.service.health import State
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 """Around the 9 ms of a hot answer, up to a start that waits for its result."""

@@ -22,9 +22,8 @@ from helmr import ids
 from helmr.errors import HelmrError, OriginDenied
 from helmr.models import NoFields
 from helmr.operation import PAGE, Media, Operation
-from helmr_runtime.http.access import Authenticator
+from helmr_runtime.http.access import Authenticator, Generations
 from helmr_runtime.http.exchange import Exchange
-from helmr_runtime.http.generations import Generations
 from helmr_runtime.http.problems import problem_response, unexpected
 from helmr_runtime.security.origins import REFUSAL_HEADERS, answer_headers
 from helmr_runtime.service import Caller, Service

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from helmr_runtime.core.session_file import FileSignature
-from helmr_runtime.security.file_signatures import public_keys, sign
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.session_keys import SessionKeys
+from helmr_runtime.security.signatures import public_keys, sign
 
 
 class KeyKeeper:

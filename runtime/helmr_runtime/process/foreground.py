@@ -44,7 +44,7 @@ from helmr_runtime.process.startup import (
 from helmr_runtime.process.stop import Stop
 from helmr_runtime.process.terminal import Terminal
 from helmr_runtime.replay import outside_steps
-from helmr_runtime.security import redaction
+from helmr_runtime.security import payloads
 
 RUN = "run"
 """The folder in the data directory where hosts say what executes."""
@@ -169,7 +169,7 @@ def _log_to(path: Path, formatter: JsonFormatter | None) -> None:
     ours = logging.getLogger("helmr")  # the command line shows a client's warnings in its own way
     ours.handlers.clear()
     ours.propagate = True
-    redaction.install()
+    payloads.install()
     tag_prints(everything, formatter=formatter, written=everything.look)
 
 

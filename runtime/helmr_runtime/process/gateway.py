@@ -16,7 +16,7 @@ from helmr_runtime.clock import SystemClock
 from helmr_runtime.http.accepting import Accepting, OpenFiles
 from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.connections import Connections, behind_proxies
-from helmr_runtime.http.otlp_metrics import MetricsSender
+from helmr_runtime.http.otlp import MetricsSender
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.notices.sending import Sender
 from helmr_runtime.notices.targets import Target
@@ -25,7 +25,7 @@ from helmr_runtime.rpc.calls import GATEWAY, Calls, directory_of, host_of, ledge
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.limits import allowed_hosts
 from helmr_runtime.service import Service, ServiceOptions
-from helmr_runtime.service.introduction import Introduction
+from helmr_runtime.service.health import Introduction
 
 BACKLOG = 2_048
 UNSENT_BYTES = 128 * 1024

@@ -31,7 +31,7 @@ from helmr_runtime.rpc.calls import (
 )
 from helmr_runtime.rpc.ray import RayCalls
 from helmr_runtime.service import Service, ServiceOptions
-from helmr_runtime.service.introduction import Introduction
+from helmr_runtime.service.health import Introduction
 
 
 def this_job() -> Principal:

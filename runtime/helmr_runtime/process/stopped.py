@@ -15,7 +15,7 @@ from helmr_runtime.process.spec import LEDGER_NAME, RING_NAME
 from helmr_runtime.process.startup import lock
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.security.keys import read_key_ring
-from helmr_runtime.service.runs import read_journal, read_runs
+from helmr_runtime.service.sessions import read_journal, read_runs
 
 PAGE = 200
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from helmr_runtime.process.json_logs import JsonFormatter
 from helmr_runtime.process.log_file import LogFileHandler
-from helmr_runtime.security import redaction
+from helmr_runtime.security import payloads
 
 
 class Terminal:
@@ -56,4 +56,4 @@ def log_to(path: Path, formatter: JsonFormatter | None = None) -> None:
         handlers=[LogFileHandler(path, formatter, takes_output=True)],
         force=True,
     )
-    redaction.install()
+    payloads.install()

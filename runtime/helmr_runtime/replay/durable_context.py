@@ -76,7 +76,7 @@ from helmr_runtime.replay.replay_log import (
     StepValue,
     make_replay_log,
 )
-from helmr_runtime.security.completion import data_schema
+from helmr_runtime.security.schemas import data_schema
 
 LEDGER_CALL_RETRIES = 5
 """What a task asks the ledger outlasts a restart of the ledger."""

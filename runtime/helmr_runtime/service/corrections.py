@@ -37,11 +37,9 @@ from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ports.restoring import restore
 from helmr_runtime.rpc.ledger_client import Json
-from helmr_runtime.security.completion import check, data_schema
-from helmr_runtime.service.caller import Caller
-from helmr_runtime.service.runs import Runs
-from helmr_runtime.service.sessions import Sessions
-from helmr_runtime.service.shared import Shared
+from helmr_runtime.security.schemas import check, data_schema
+from helmr_runtime.service.sessions import Runs, Sessions
+from helmr_runtime.service.shared import Caller, Shared
 
 
 class Corrections:

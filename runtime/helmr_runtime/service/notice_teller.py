@@ -27,10 +27,9 @@ from helmr_runtime.notices.content import TEST, Notice, Subject, notice
 from helmr_runtime.notices.sending import NotTaken, Sender
 from helmr_runtime.notices.targets import ASSIGNEE, Target
 from helmr_runtime.rpc.ledger_client import LedgerClient
-from helmr_runtime.service.caller import Caller
-from helmr_runtime.service.events import Events
-from helmr_runtime.service.following import FollowedEntries
-from helmr_runtime.service.links import AnswerLinks
+from helmr_runtime.service.access import AnswerLinks
+from helmr_runtime.service.following import Events, FollowedEntries
+from helmr_runtime.service.shared import Caller
 
 logger = logging.getLogger(__name__)
 

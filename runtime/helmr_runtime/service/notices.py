@@ -19,7 +19,7 @@ from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.core.notices import MoveNotices, Position
 from helmr_runtime.notices.sending import Sender
 from helmr_runtime.notices.targets import Target
-from helmr_runtime.service.degraded import State, Trouble
+from helmr_runtime.service.health import State, Trouble
 from helmr_runtime.service.notice_teller import Teller, TellerMeans
 
 logger = logging.getLogger(__name__)

@@ -18,9 +18,8 @@ from helmr.schedules import timing
 from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.schedules import DeleteSchedule, PauseSchedule, WriteSchedule, tag_of
 from helmr_runtime.rpc.ledger_client import Json
-from helmr_runtime.service.caller import Caller
 from helmr_runtime.service.sessions import Sessions, check_value
-from helmr_runtime.service.shared import Shared
+from helmr_runtime.service.shared import Caller, Shared
 
 
 class Schedules:

@@ -13,31 +13,22 @@ from helmr_runtime.ports import Directory, Host
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.session_keys import SessionKeys
-from helmr_runtime.service.access import AccessTokens, ApiKeys
-from helmr_runtime.service.backups import Backups
+from helmr_runtime.service.access import AccessTokens, AnswerLinks, ApiKeys
 from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.chunks import ChunkHub
-from helmr_runtime.service.claims import Claims
-from helmr_runtime.service.copies import Copies
 from helmr_runtime.service.corrections import Corrections
-from helmr_runtime.service.events import Events
-from helmr_runtime.service.feed import FeedHub, FeedItem
-from helmr_runtime.service.health import HealthView
-from helmr_runtime.service.introduction import Introduction
-from helmr_runtime.service.links import AnswerLinks
+from helmr_runtime.service.exports import Backups, Copies, Queries, SessionFiles
+from helmr_runtime.service.feed import FeedHub, FeedItem, SessionSpans
+from helmr_runtime.service.following import Events
+from helmr_runtime.service.health import HealthView, Introduction
 from helmr_runtime.service.notice_teller import TellerMeans
 from helmr_runtime.service.notices import Notices
-from helmr_runtime.service.queries import Queries
-from helmr_runtime.service.repeats import Deduplicator
 from helmr_runtime.service.router import COMMIT_TIMEOUT_S, Router
-from helmr_runtime.service.runs import Runs
 from helmr_runtime.service.schedules import Schedules
-from helmr_runtime.service.session_files import SessionFiles
-from helmr_runtime.service.session_spans import SessionSpans
-from helmr_runtime.service.sessions import Sessions
-from helmr_runtime.service.shared import KeysOf, Shared
+from helmr_runtime.service.sessions import Runs, Sessions
+from helmr_runtime.service.shared import Deduplicator, KeysOf, Shared
 from helmr_runtime.service.tokens import Tokens
-from helmr_runtime.service.waits import Waits
+from helmr_runtime.service.waits import Claims, Waits
 
 GUEST_FEED_IDLE_S = 10.0
 """A program that follows now and then does not begin anew each time."""

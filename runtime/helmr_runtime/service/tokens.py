@@ -24,13 +24,12 @@ from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.public_tokens import check_complete
 from helmr_runtime.core.tokens import CancelToken, CompleteToken, CreateToken
 from helmr_runtime.rpc.ledger_client import Json
-from helmr_runtime.security.completion import complete, data_schema
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.payloads import PayloadCipher
+from helmr_runtime.security.schemas import complete, data_schema
 from helmr_runtime.security.signatures import Verification
 from helmr_runtime.security.task_secrets import TaskSecrets
-from helmr_runtime.service.caller import Caller
-from helmr_runtime.service.shared import Shared
+from helmr_runtime.service.shared import Caller, Shared
 
 ALL_TOKENS = TokensQuery()
 LOCAL_KEY = "local"

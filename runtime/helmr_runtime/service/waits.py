@@ -1,12 +1,18 @@
-"""Waits: the inbox, and answering exactly one (S-10, S-18)."""
+"""Waits: the inbox, answering exactly one (S-10, S-18), and who works on it.
+
+The ledger keeps claims in memory (S-81); assignments are entries (S-72).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from helmr import ids
+from helmr.durations import seconds
 from helmr.errors import (
+    BadRequest,
     MasterKeyMissing,
     NotReady,
     PayloadDamaged,
@@ -21,9 +27,15 @@ from helmr.errors import (
 )
 from helmr.models import (
     ANSWERABLE,
+    CLAIM_MAX_S,
+    CLAIM_S,
     AnswerData,
     AnswerMode,
     AnswerRequest,
+    AssignReceipt,
+    AssignRequest,
+    ClaimReceipt,
+    ClaimRequest,
     CompleteRequest,
     DryRun,
     Page,
@@ -34,13 +46,13 @@ from helmr.models import (
     WaitsQuery,
     WaitStatus,
 )
-from helmr_runtime.core.commands import Answer, Command, TokenEnded
+from helmr_runtime.core.commands import Answer, AssignWait, Command, TokenEnded
 from helmr_runtime.core.entries import iso
+from helmr_runtime.ports import ClaimsKept
 from helmr_runtime.rpc.ledger_client import Json
-from helmr_runtime.security.completion import check
-from helmr_runtime.service.caller import Caller
-from helmr_runtime.service.lru import LruCache
-from helmr_runtime.service.shared import Shared
+from helmr_runtime.security.schemas import check
+from helmr_runtime.service.router import LruCache
+from helmr_runtime.service.shared import Caller, Shared
 from helmr_runtime.service.tokens import Tokens
 
 ALL_WAITS = WaitsQuery()
@@ -357,3 +369,89 @@ def _iso(moment: datetime | None) -> str | None:
 def _second(moment: datetime | None) -> str | None:
     """A time as people are told it."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment is not None else None
+
+
+T = TypeVar("T")
+
+
+class Claims:
+    """Claim, release and assign waits."""
+
+    def __init__(self, shared: Shared, waits: Waits) -> None:
+        self._ledger = shared.ledger
+        self._router = shared.router
+        self._waits = waits
+
+    async def claim(self, caller: Caller, wait_id: str, request: ClaimRequest) -> ClaimReceipt:
+        """Claim a wait, or renew a claim. Writes nothing and wakes nobody.
+
+        Raises:
+            WaitNotFound: No wait with that id.
+            WaitClaimed: Another is at it.
+            WaitResolved, WaitTimedOut: It is over; says how.
+            BadRequest: Nobody answers it.
+            BadDuration: A claim is for no such time.
+        """
+        ids.check_id(wait_id, ids.WAIT)
+        asked = request.expires_in if request.expires_in is not None else CLAIM_S
+        for_s = seconds(asked, maximum_s=CLAIM_MAX_S)
+        session_id = await self._waits.session_of(wait_id)
+        by, override = caller.principal, request.override_claim
+        kept = self._router.write(
+            lambda: self._ledger.claim_wait(
+                session_id, wait_id, by, for_s=for_s, override=override
+            ),
+            what=f"the claim of {wait_id}",
+        )
+        return await self._told(session_id, wait_id, kept)
+
+    async def release(self, caller: Caller, wait_id: str) -> ClaimReceipt:
+        """End the caller's claim; without one nothing changes.
+
+        Raises:
+            As `claim`.
+        """
+        ids.check_id(wait_id, ids.WAIT)
+        session_id = await self._waits.session_of(wait_id)
+        kept = self._router.write(
+            lambda: self._ledger.release_wait(session_id, wait_id, caller.principal),
+            what=f"the release of {wait_id}",
+        )
+        return await self._told(session_id, wait_id, kept)
+
+    async def assign(self, caller: Caller, wait_id: str, request: AssignRequest) -> AssignReceipt:
+        """Say whom a wait concerns from now on.
+
+        Raises:
+            WaitNotFound: No wait with that id.
+            WaitResolved, WaitTimedOut: It is over; says how.
+            BadRequest: It concerns nobody, or the name is no line of text.
+        """
+        ids.check_id(wait_id, ids.WAIT)
+        assignee = request.assignee
+        if assignee is not None and not assignee.isprintable():
+            raise BadRequest("an assignee is one line of text")
+        command = AssignWait(
+            principal=caller.principal,
+            operation=caller.operation("waits.assign", wait_id, assignee),
+            wait_id=wait_id,
+            assignee=assignee,
+        )
+        receipt = await self._explained(wait_id, self._waits.command(wait_id, command))
+        return AssignReceipt.model_validate(receipt)
+
+    async def _told(
+        self, session_id: str, wait_id: str, asked: Awaitable[ClaimsKept]
+    ) -> ClaimReceipt:
+        kept = await self._explained(wait_id, asked)
+        await self._router.tell_claims(session_id, kept)
+        claim = kept.claims.claim if kept.claims is not None else None
+        told = claim.to_json() if claim is not None else None
+        return ClaimReceipt.model_validate({"wait_id": wait_id, "claim": told})
+
+    async def _explained(self, wait_id: str, asked: Awaitable[T]) -> T:
+        """A refusal says who ended the wait, when and how."""
+        try:
+            return await asked
+        except (WaitResolved, WaitTimedOut) as error:
+            raise await self._waits.told(error, wait_id) from error

@@ -33,8 +33,7 @@ from helmr_runtime.core.receipts import FirstReceipt, receipt_of
 from helmr_runtime.core.run import Wait
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ports import KnownKey, Ledger, Loaded
-from helmr_runtime.security.completion import data_schema
-from helmr_runtime.security.schemas import DataSchema
+from helmr_runtime.security.schemas import DataSchema, data_schema
 
 _HINT = "Start the runtime with the module that declares it."
 

@@ -37,7 +37,7 @@ from helmr_runtime.ports import (
     TokenOpen,
 )
 from helmr_runtime.replay import RunDriver
-from helmr_runtime.security.completion import complete
+from helmr_runtime.security.schemas import complete
 from helmr_runtime.session.events import SessionView
 
 QUESTION_TRIES = 25

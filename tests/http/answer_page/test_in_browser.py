@@ -16,8 +16,13 @@ from helmr_runtime.http.answer_page import (
     page_status,
     render_page,
 )
-from helmr_runtime.security.callbacks import CallbackForm, read_callback
-from helmr_runtime.security.nonces import NonceState, make_nonce, read_nonce
+from helmr_runtime.security.callbacks import (
+    CallbackForm,
+    NonceState,
+    make_nonce,
+    read_callback,
+    read_nonce,
+)
 from helmr_runtime.security.schemas import DataSchema
 from tests.http.answer_page.pages import NOW, Order, call_page, page
 

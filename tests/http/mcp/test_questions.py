@@ -9,8 +9,8 @@ import pytest
 from pydantic import BaseModel, Field, SecretStr, TypeAdapter
 
 from helmr.models import TaskInfo, WaitInfo
-from helmr_runtime.http.mcp import questions
-from helmr_runtime.http.mcp.questions import Answer, Unanswered, form_schema, meaning_of
+from helmr_runtime.http.mcp import runs
+from helmr_runtime.http.mcp.runs import Answer, Unanswered, form_schema, meaning_of
 from helmr_runtime.http.mcp.tools import arguments_schema, payload_of, tool_name
 
 
@@ -123,8 +123,8 @@ def test_to_open_the_page_is_no_answer() -> None:
 
 def test_a_long_question_is_cut() -> None:
     wait = wait_for(bool, subject="?", body="x" * 20_000)
-    message = questions.message_of(wait)
-    assert len(message) == questions.MESSAGE_CHARACTERS_MAX
+    message = runs.message_of(wait)
+    assert len(message) == runs.MESSAGE_CHARACTERS_MAX
     assert message.endswith("…")
 
 

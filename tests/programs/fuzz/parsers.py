@@ -43,16 +43,20 @@ from helmr_runtime.http.answer_page import build_form, decode_form
 from helmr_runtime.ledger.index import row_access
 from helmr_runtime.rpc import frames
 from helmr_runtime.rpc.frames import FrameError, FrameReader, Kind
-from helmr_runtime.security.callbacks import CallbackForm, read_callback
-from helmr_runtime.security.file_signatures import check_signature
-from helmr_runtime.security.generations import make_stamp, proven_generation
+from helmr_runtime.security.callbacks import (
+    CallbackForm,
+    NonceState,
+    make_nonce,
+    read_callback,
+    read_nonce,
+)
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.security.limits import check_host
-from helmr_runtime.security.nonces import NonceState, make_nonce, read_nonce
 from helmr_runtime.security.origins import check_allowed_origin
+from helmr_runtime.security.private_files import make_stamp, proven_generation
 from helmr_runtime.security.schemas import DataSchema
 from helmr_runtime.security.secrets import SecretKind, parse_secret
-from helmr_runtime.security.signatures import SignatureScheme, Verification
+from helmr_runtime.security.signatures import SignatureScheme, Verification, check_signature
 from tests.programs.fuzz.damage import (
     LONE,
     TEXTS,

@@ -10,11 +10,11 @@ from helmr.testing import Harness
 from helmr_runtime.core.notices import Position
 from helmr_runtime.notices.content import Notice
 from helmr_runtime.notices.targets import read_targets
+from helmr_runtime.service.access import AnswerLinks
 from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.chunks import ChunkHub
-from helmr_runtime.service.events import Events
 from helmr_runtime.service.feed import FeedHub
-from helmr_runtime.service.links import AnswerLinks
+from helmr_runtime.service.following import Events
 from helmr_runtime.service.notice_teller import Teller, TellerMeans
 from tests.programs.model.naive import NOTICES
 

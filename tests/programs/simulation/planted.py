@@ -26,7 +26,7 @@ from helmr_runtime.core.run import Run
 from helmr_runtime.directory import failover
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.failover import Failover
-from helmr_runtime.http.generations import Generations
+from helmr_runtime.http.access import Generations
 from helmr_runtime.ledger import memory
 from helmr_runtime.ledger.index import commands
 from helmr_runtime.ledger.index.authored import find_start
@@ -41,7 +41,7 @@ from helmr_runtime.ledger.kept_entries import KeptEntries, prunable
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import Committed, Flush, KnownKey, StartSession
 from helmr_runtime.rpc.calls import Failure
-from helmr_runtime.service import links
+from helmr_runtime.service import access
 from helmr_runtime.session.code_runner import CodeRunner
 from helmr_runtime.session.committer import Committer
 from helmr_runtime.session.host import HostActor
@@ -335,7 +335,7 @@ def _lane_goes_on_unstored() -> AbstractContextManager[object]:
 def _dead_link_answers() -> AbstractContextManager[object]:
     """An answer link opens its wait for ever."""
     lives = ExitStack()
-    lives.enter_context(mock.patch.object(links, "_is_live", return_value=True))
+    lives.enter_context(mock.patch.object(access, "_is_live", return_value=True))
     lives.enter_context(mock.patch.object(deciding, "check_live", lambda token, now: token))
     return lives
 

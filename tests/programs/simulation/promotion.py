@@ -26,7 +26,7 @@ from helmr_runtime.rpc.calls import (
     ledger_client_of,
 )
 from helmr_runtime.service import Service
-from helmr_runtime.service.introduction import Introduction
+from helmr_runtime.service.health import Introduction
 from tests.programs.simulation.disk import SimulatedDisk
 from tests.programs.simulation.follower import Copy, follow
 from tests.programs.simulation.gateway import Gateway

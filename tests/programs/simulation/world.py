@@ -35,7 +35,7 @@ from helmr_runtime.rpc.calls import (
     ledger_of,
 )
 from helmr_runtime.service import Service, ServiceOptions
-from helmr_runtime.service.introduction import Introduction
+from helmr_runtime.service.health import Introduction
 from helmr_runtime.session.host import HostActor, HostSettings
 from tests.programs.simulation import tasks
 from tests.programs.simulation.clock import SimulatedClock

@@ -25,7 +25,7 @@ from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.process.spec import LEDGER_NAME
 from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.security.keys import read_key_ring
-from helmr_runtime.service.backups import Backups
+from helmr_runtime.service.exports import Backups
 from tests.ledger.sessions import ALICE, Hand, begin
 from tests.programs.benchmarks.measures import percentile
 from tests.programs.benchmarks.scale.build import RING

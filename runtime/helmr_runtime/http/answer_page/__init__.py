@@ -4,14 +4,22 @@ It works without JavaScript, on a phone and with a screen reader, and runs nothi
 the routes read the token, call these, and let the ledger decide.
 
 ```
-fields.py   form model → questions      decode.py   submitted form → JSON
-prefill.py  JSON → a filled-in form     rows.py     a row of a list more, or less
-texts.py    untrusted texts made safe   page.py     page → HTML and headers
+fields.py   form model → questions, filled in from JSON; submitted form → JSON; a row of a list more, or less
+page.py     page → HTML and headers
+texts.py    untrusted texts made safe
 ```
 """
 
-from helmr_runtime.http.answer_page.decode import Decoded, decode_form
-from helmr_runtime.http.answer_page.fields import Form, build_form
+from helmr_runtime.http.answer_page.fields import (
+    Decoded,
+    Form,
+    asks_for_rows,
+    build_form,
+    decode_form,
+    first_of_row,
+    first_values,
+    with_action,
+)
 from helmr_runtime.http.answer_page.page import (
     AnswerPage,
     PageState,
@@ -19,8 +27,6 @@ from helmr_runtime.http.answer_page.page import (
     page_status,
     render_page,
 )
-from helmr_runtime.http.answer_page.prefill import first_values
-from helmr_runtime.http.answer_page.rows import asks_for_rows, first_of_row, with_action
 
 __all__ = [
     "AnswerPage",

@@ -2,6 +2,13 @@
 
 Names of controls: `f` and the field's path and union branch; `i…` says that an optional group is included, `v…` which
 variant of a union was chosen, `r…` which rows a list has.
+
+`first_values` gives the texts that the controls of a fresh page show, `decode_form` the JSON value that a submitted
+form means. A field that can be left out and was left empty is not sent, one that may only be null is null. What can't
+be read is a problem at that field; the caller validates the value that comes out against the schema
+(`helmr_runtime.security.schemas`), which has the last word.
+
+The buttons of a list show the page with one row more, or one less; they answer nothing.
 """
 
 from __future__ import annotations
@@ -16,21 +23,26 @@ from helmr import forms
 from helmr.forms import (
     MISSING,
     ROWS_MAX,
+    Blank,
+    Cell,
     Cells,
     Field,
     Kind,
     Schema,
     ToolCall,
+    build,
     first_cell,
     first_cells,
     form_of,
     plain,
+    room,
     row_ids,
     tool_call,
 )
-from helmr.forms.model import Path, escaped
-from helmr.forms.tool_call import ARGUMENTS
+from helmr.forms.model import Path, escaped, json_text
+from helmr.forms.tool_call import ARGUMENTS, is_declined
 from helmr_runtime.http.answer_page.texts import clean, clean_block
+from helmr_runtime.security.schemas import Problem
 
 RADIOS_MAX = 8
 """More choices than this become a list to pull down."""
@@ -311,3 +323,247 @@ def _hint(field: Field) -> str:
     # A description's author need not have ended it as a sentence.
     stopped = [part if part[-1] in ".!?:;…" else f"{part}." for part in found[:-1]]
     return " ".join([*stopped, *found[-1:]])
+
+
+def first_values(form: Form) -> dict[str, list[str]]:
+    """What the controls of a fresh page hold, by their names; empty for a form without an initial value."""
+    if form.model.initial is MISSING:
+        return {}
+    values: dict[str, list[str]] = {}
+    _fill(form.root, form.model.initial, first_cells(form.model), values)
+    return values
+
+
+def _fill(question: Question, initial: Any, cells: Cells, values: dict[str, list[str]]) -> None:
+    """Fill in a question and those in it."""
+    field, cell = question.field, cells.get(question.field.key)
+    match question.control:
+        case "group":
+            if field.may_be_left_out and isinstance(_at(initial, question.where), dict):
+                values[question.include_name] = ["1"]
+            for each in question.inner:
+                _fill(each, initial, cells, values)
+        case "union" if field.takes_anything:
+            _anything(question, cell, values)
+        case "union":
+            if isinstance(cell, int):
+                values[question.variant_name] = [question.keys[cell]]
+                _fill(question.inner[cell], initial, cells, values)
+        case "rows":
+            values[question.rows_name] = [",".join(str(number) for number in question.rows)]
+            for each in question.inner:
+                _fill(each, initial, cells, values)
+        case "const":
+            pass
+        case "options" | "select":
+            picked = cell if isinstance(cell, tuple) else (cell,) if isinstance(cell, int) else ()
+            values[question.name] = [field.choices[index].text for index in picked]
+        case _:
+            if isinstance(cell, str) and cell and field.kind is not Kind.SECRET:
+                values[question.name] = [cell]
+
+
+def _at(initial: Any, where: Path) -> Any:
+    """What the value holds at a place; None if it has no such place."""
+    for part in where:
+        if isinstance(part, int):
+            initial = initial[part] if isinstance(initial, list) and part < len(initial) else None
+        else:
+            initial = initial.get(part) if isinstance(initial, dict) else None
+    return initial
+
+
+def _anything(question: Question, cell: Cell | None, values: dict[str, list[str]]) -> None:
+    """What may be anything is shown as text if it is one, else as JSON."""
+    if not isinstance(cell, str) or not cell:
+        return
+    content = json.loads(cell)
+    is_text = isinstance(content, str)
+    key = TEXT if is_text else JSON
+    values[question.variant_name] = [key]
+    values[question.inner[question.keys.index(key)].name] = [content if is_text else cell]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The value, if there are no problems."""
+
+    value: Any
+    problems: tuple[Problem, ...] = ()
+
+
+def decode_form(form: Form, values: Values) -> Decoded:
+    """Read a submitted form."""
+    reader = _Reader(form, values)
+    reader.read(form.root)
+    built = build(form.model, reader.cells)
+    without = ARGUMENTS if is_declined(form.model, reader.cells) else None
+    found = {key: reader.problems.get(key, text) for key, text in built.problems.items()}
+    found |= reader.problems
+    problems = tuple(
+        Problem(each.where, _sentence(each.field, found[each.field.key]))
+        for each in form.walk()
+        if each.field.key in found and each.field.path[:1] != (without,)
+    )
+    return Decoded(None, problems) if problems else Decoded(built.data)
+
+
+def cells_of(form: Form, values: Values) -> Cells:
+    """A submitted form as cells, whatever is wrong with it."""
+    reader = _Reader(form, values)
+    reader.read(form.root)
+    return reader.cells
+
+
+class _Reader:
+    """Reads one submission into cells; collects what is not to be read."""
+
+    def __init__(self, form: Form, values: Values) -> None:
+        self._values = values
+        self._first = first_cells(form.model)
+        self.cells: Cells = {}
+        self.problems: dict[str, str] = {}
+
+    def read(self, question: Question) -> None:
+        """Fill the cells of a question and of those in it that take part."""
+        field = question.field
+        self.cells[field.key] = _blank(field)
+        match question.control:
+            case "group":
+                # The outermost object and one in a variant are there; another that may be left
+                # out is sent only if its box is ticked.
+                if not field.may_be_left_out or self._one(field, question.include_name):
+                    self.cells[field.key] = 0
+                    for each in question.inner:
+                        self.read(each)
+            case "union":
+                self._union(question)
+            case "rows":
+                if question.rows or (field.required and not field.nullable):
+                    self.cells[field.key] = question.rows
+                for each in question.inner:
+                    self.read(each)
+            case "options" | "select":
+                self._chosen(question)
+            case "const":
+                pass
+            case _:
+                self._typed(question)
+
+    def _union(self, question: Question) -> None:
+        field, key = question.field, self._one(question.field, question.variant_name)
+        if not key:
+            return
+        index = question.keys.index(key) if key in question.keys else -1
+        inner = question.inner[index]
+        if index >= 0 and not field.takes_anything:
+            self.read(inner)
+        elif index >= 0:
+            text = self._one(field, inner.name)
+            if text.strip():
+                self.cells[field.key] = json_text(text) if key == TEXT else text
+            return
+        self.cells[field.key] = index
+
+    def _chosen(self, question: Question) -> None:
+        field, texts = question.field, [choice.text for choice in question.field.choices]
+        if field.kind is Kind.MULTI:
+            given = self._values.get(question.name, ())
+            if set(given) - set(texts):
+                self.problems[field.key] = "Please tick only what is listed."
+            elif given or field.required:
+                self.cells[field.key] = tuple(
+                    index for index, text in enumerate(texts) if text in given
+                )
+        elif text := self._one(field, question.name).strip():
+            self.cells[field.key] = texts.index(text) if text in texts else -1
+
+    def _typed(self, question: Question) -> None:
+        field, text = question.field, self._one(question.field, question.name)
+        if text.strip() or (field.kind is Kind.LINES and field.required):
+            as_typed = field.kind in (Kind.LONG, Kind.SECRET)
+            self.cells[field.key] = text if as_typed else text.strip()
+        elif self._first.get(field.key) is Blank.EMPTY:
+            self.cells[field.key] = Blank.EMPTY  # the question itself said so
+
+    def _one(self, field: Field, name: str) -> str:
+        given = self._values.get(name, ())
+        if len(given) > 1:
+            self.problems[field.key] = "Was sent more than once."
+        return given[0].replace("\r\n", "\n") if len(given) == 1 else ""
+
+
+def _blank(field: Field) -> Blank:
+    return Blank.NULL if field.required and field.nullable else Blank.NOT_SENT
+
+
+_SENTENCES = {
+    "choose one": "Please choose one.",
+    "not a whole number": "Please enter a whole number, in digits only.",
+    "not a number": "Please enter a number, with a point for decimals.",
+}
+
+
+def _sentence(field: Field, text: str) -> str:
+    """A problem of a form as this page says it."""
+    if text == "needed" or field.is_decision:
+        is_choice = field.kind in (Kind.BOOL, Kind.CHOICE, Kind.UNION)
+        return "Please choose one." if is_choice else "Please fill this in."
+    if text.endswith("."):
+        return text
+    if field.kind is Kind.JSON:
+        return f"Can't be read as JSON: {text}."
+    said = f"is {text}" if text[0].isdigit() else text
+    return _SENTENCES.get(text) or f"{said[0].upper()}{said[1:]}."
+
+
+ACTION_FIELD = "do"
+ADD, REMOVE = "add", "remove"
+
+
+def asks_for_rows(values: Values) -> bool:
+    """Whether a button of a list was pressed, and not the one that sends."""
+    return ACTION_FIELD in values
+
+
+def with_action(form: Form, values: Values) -> tuple[dict[str, list[str]], str]:
+    """What was submitted, as the button says that was pressed, and the name of the row that is new; else as it was.
+
+    A list that has no room for another row, or no such row, stays as it is.
+    """
+    done = {name: list(texts) for name, texts in values.items() if name != ACTION_FIELD}
+    verb, _, rest = "".join(values.get(ACTION_FIELD, ())[:1]).partition(" ")
+    number, _, name = rest.partition(" ")
+    asked = next((one for one in form.walk() if _is_list(one) and one.rows_name == name), None)
+    if asked is None:
+        return done, ""
+    rows = asked.rows
+    if verb == ADD and not room(form.model, asked.field, cells_of(form, values)):
+        new = max(rows, default=-1) + 1
+        done[name] = [_spelt((*rows, new))]
+        return done, f"{name} {new}"
+    if verb == REMOVE:
+        done[name] = [_spelt(tuple(one for one in rows if str(one) != number))]
+    return done, ""
+
+
+def first_of_row(form: Form, new: str) -> str:
+    """The id of the first control of a row that is new; empty if there is none."""
+    for asked in form.walk():
+        for row, number in zip(asked.inner, asked.rows, strict=False):
+            if new == f"{asked.rows_name} {number}":
+                return _first_control(row)
+    return ""
+
+
+def _first_control(question: Question) -> str:
+    controls = (one.id for one in question.walk() if one.control not in ("group", "const"))
+    return next(controls, "")
+
+
+def _is_list(question: Question) -> bool:
+    return question.control == "rows"
+
+
+def _spelt(rows: tuple[int, ...]) -> str:
+    return ",".join(str(one) for one in rows)

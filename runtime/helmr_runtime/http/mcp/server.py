@@ -24,9 +24,8 @@ from helmr import ids
 from helmr.errors import HelmrError
 from helmr.roles import Need
 from helmr_runtime.http.exchange import Exchange
-from helmr_runtime.http.mcp.calls import TaskCalls, ability_of, told
+from helmr_runtime.http.mcp.calls import TaskCalls, ability_of, add_tasks, told
 from helmr_runtime.http.mcp.runs import Runs
-from helmr_runtime.http.mcp.tasks import add_tasks
 from helmr_runtime.http.mcp.tools import OWN_TOOLS, payload_of, task_tool, tool_name
 from helmr_runtime.http.problems import from_validation, unexpected
 from helmr_runtime.service import Caller

@@ -16,8 +16,7 @@ from helmr import ids
 from helmr_runtime.core.entries import GENESIS
 from helmr_runtime.ledger.tables import rows
 from helmr_runtime.ledger.tables.reads import linked
-from helmr_runtime.security.fingerprints import held_against
-from helmr_runtime.security.keys import KeyRing
+from helmr_runtime.security.keys import KeyRing, held_against
 
 Connection = duckdb.DuckDBPyConnection
 

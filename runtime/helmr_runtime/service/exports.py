@@ -1,0 +1,237 @@
+"""What is read of the whole ledger, and what leaves it, while it works.
+
+Backups go page by page (S-66); followers read pages of it, and pruning removes old sessions (S-68, S-69); a session is
+exported as a signed file, line by line (S-95); SQL reads everything that ever happened (docs/sql.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from helmr import ids
+from helmr.errors import NotReady, StoreUnavailable
+from helmr.models import (
+    QUERY_ROWS_DEFAULT,
+    Catalog,
+    CopyQuery,
+    FileKeyInfo,
+    Page,
+    PruneReceipt,
+    PruneRequest,
+    QueryAnswer,
+)
+from helmr.query import QueryResult
+from helmr_runtime.clock import Clock
+from helmr_runtime.core import jsontext
+from helmr_runtime.core.backup_file import BackupHeader, BackupWriter
+from helmr_runtime.core.pruning import Prune
+from helmr_runtime.core.session_file import FileWriter
+from helmr_runtime.ports.copies import CopyPosition
+from helmr_runtime.rpc.ledger_client import LedgerClient
+from helmr_runtime.service.catalog import CatalogView
+from helmr_runtime.service.health import Followers
+from helmr_runtime.service.shared import Caller
+
+
+class Backups:
+    """Backups."""
+
+    def __init__(self, ledger: LedgerClient, version: str) -> None:
+        self._ledger = ledger
+        self._version = version
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """The ledger at the feed offset that it has now, as pieces of a file, each of whole lines.
+
+        A page is asked for when the one before was taken: a slow reader slows nobody. What breaks off has no last
+        line, and so is no whole backup.
+
+        Raises:
+            StoreUnavailable: The ledger can't be read now.
+        """
+        return self._pieces(await self._ledger.backup_header(self._version))
+
+    async def _pieces(self, header: BackupHeader) -> AsyncIterator[bytes]:
+        writer = BackupWriter()
+        yield writer.header(header)
+        after = 0
+        while after < header.through:
+            page = await self._ledger.copied_rows(after, header.through)
+            if page.pruned_offset > header.through:
+                # What was copied before may lack the rest of a session.
+                raise StoreUnavailable("sessions were pruned meanwhile: begin the backup again")
+            after = page.through
+            yield writer.rows(page.rows)
+        yield writer.footer()
+
+
+class Copies:
+    """Pages for followers; pruning."""
+
+    def __init__(self, ledger: LedgerClient, clock: Clock) -> None:
+        self._ledger = ledger
+        self.followers = Followers(clock)
+
+    async def page(self, query: CopyQuery) -> bytes:
+        """A `CopyPage` as JSON text; rows go through as the ledger made them.
+
+        Raises:
+            LedgerDiverged: The follower's entries are not this ledger's.
+            StoreUnavailable: It can't be read now.
+        """
+        position = CopyPosition(query.after, query.hash, query.system_offset, query.system_hash)
+        page = await self._ledger.copied_page(position)
+        if query.follower is not None:
+            self.followers.seen(query.follower, position.offset, page.head)
+        if query.wait_s and page.copied.through <= position.offset:
+            await self._ledger.feed(position.offset, 1, query.wait_s)
+            page = await self._ledger.copied_page(position)
+        facts = {
+            "through": page.copied.through,
+            "head": page.head,
+            "pruned_offset": page.copied.pruned_offset,
+            "openings": page.openings,
+            "encrypts": page.encrypts,
+            "generation": page.generation,
+        }
+        text = jsontext.encode(facts).encode()
+        return text[:-1] + b',"rows":[' + b",".join(page.copied.rows) + b"]}"
+
+    async def stamp(self) -> str | None:
+        """What this ledger's answers say of its generation; None before its first promotion."""
+        return await self._ledger.stamp()
+
+    async def meet(self, stamps: Sequence[str]) -> None:
+        """A client has met ledgers with these stamps; see `LedgerClient.meet`."""
+        await self._ledger.meet(stamps)
+
+    async def prune(self, caller: Caller, request: PruneRequest) -> PruneReceipt:
+        """Remove a page of old sessions.
+
+        Raises:
+            BadRequest: They must be older.
+            StoreUnavailable: A backup is being read, or nothing can be written.
+        """
+        pruned = await self._ledger.prune(
+            Prune(
+                principal=caller.principal,
+                age_s=request.older_than_s,
+                is_archived=request.archive,
+                is_dry_run=request.dry_run,
+                reason=request.reason,
+            )
+        )
+        return PruneReceipt(
+            sessions=pruned.sessions,
+            entries=pruned.entries,
+            is_last=pruned.is_last,
+            archive=pruned.archive,
+        )
+
+
+PAGE_ENTRIES = 100
+"""Read at a time: at most so many bodies are in memory."""
+
+
+class SessionFiles:
+    """Exports."""
+
+    def __init__(self, ledger: LedgerClient, catalog: CatalogView, version: str) -> None:
+        self._ledger = ledger
+        self._catalog = catalog
+        self._version = version
+
+    async def export(self, session_id: str) -> AsyncIterator[bytes]:
+        """The session as it is now, as pieces of a file, each of whole lines.
+
+        Whatever can be refused is refused before the first piece. What ends later ends without a footer, and so
+        is no whole file.
+
+        Raises:
+            SessionNotFound: No session with that id.
+            NotReady: There is no master key to sign with.
+        """
+        ids.check_id(session_id, ids.SESSION)
+        session = await self._ledger.get_session(session_id)
+        if not await self._ledger.file_keys():
+            raise NotReady("this runtime signs no files: it has no master key")
+        catalog = await self._catalog.get()
+        return self._pieces(session, catalog)
+
+    async def _pieces(self, session: Mapping[str, Any], catalog: Catalog) -> AsyncIterator[bytes]:
+        writer = FileWriter()
+        last_seq = int(session["last_seq"])
+        yield writer.header(
+            version=self._version,
+            session_id=session["id"],
+            task=session["task"],
+            code_hash=catalog.code_hash,
+            last_seq=last_seq,
+            schemas=_schemas(catalog, session["task"]),
+        )
+        seq = 0
+        while seq < last_seq:
+            limit = min(PAGE_ENTRIES, last_seq - seq)
+            page = await self._ledger.transcript(session["id"], after=seq, limit=limit)
+            seq = page["items"][-1]["seq"]
+            yield b"".join(map(writer.entry, page["items"]))
+        signature = await self._ledger.sign_file(writer.signed)
+        assert signature is not None, "its keys were there when the export began"
+        yield writer.footer(signature)
+
+    async def keys(self) -> Page[FileKeyInfo]:
+        """The public keys, the newest first."""
+        found = await self._ledger.file_keys()
+        items = [FileKeyInfo(id=key_id, key=key) for key_id, key in found]
+        return Page[FileKeyInfo](items=items, next_cursor=None)
+
+
+def _schemas(catalog: Catalog, task_id: str) -> dict[str, Any] | None:
+    task = next((one for one in catalog.tasks if one.id == task_id), None)
+    if task is None:
+        return None
+    streams = [one for one in catalog.streams if task_id in one.tasks]
+    return {
+        "payload": task.payload_schema,
+        "result": task.result_schema,
+        "inputs": {one.name: one.json_schema for one in streams if one.direction == "input"},
+        "outputs": {one.name: one.json_schema for one in streams if one.direction == "output"},
+    }
+
+
+ROWS_AT_A_TIME = 200
+"""Rows that are turned into JSON values between two breaths, so that other callers are answered meanwhile."""
+
+
+class Queries:
+    """SQL of an operator over the public views."""
+
+    def __init__(self, ledger: LedgerClient) -> None:
+        self._ledger = ledger
+
+    async def arrow(self, sql: str, *, limit: int = QUERY_ROWS_DEFAULT) -> bytes:
+        """The result as an Arrow IPC stream, as `helmr.query.QueryResult.from_arrow` reads it.
+
+        Raises:
+            BadQuery: It can't be read or asks for what no query may.
+            QueryTimeout, QueryTooLarge: It was ended at a limit.
+            QueryBusy: Another one runs.
+        """
+        return await self._ledger.query(sql, limit=limit)
+
+    async def rows(self, sql: str, *, limit: int = QUERY_ROWS_DEFAULT) -> QueryAnswer:
+        """The result as rows of JSON values. Raises as `arrow`."""
+        stream = await self.arrow(sql, limit=limit)
+        return await asyncio.to_thread(_answer, stream)
+
+
+def _answer(stream: bytes) -> QueryAnswer:
+    result = QueryResult.from_arrow(stream)
+    return QueryAnswer(
+        columns=result.columns,
+        rows=list(map(list, result.values())),
+        truncated=result.truncated,
+        elapsed_s=result.elapsed_s,
+    )
