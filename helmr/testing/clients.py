@@ -24,7 +24,7 @@ from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import Answer, Command, TokenEnded
 from helmr_runtime.ledger.memory import MemoryLedger
-from helmr_runtime.ports import ANEW, WorkItem
+from helmr_runtime.ports.ledger import ANEW, WorkItem
 from helmr_runtime.session.host import HostActor
 
 HARNESS = Endpoint(url=HARNESS_URL, key=None, found_by=BY_HARNESS)

@@ -37,7 +37,8 @@ from helmr_runtime.core.commands import Answer, Command, Resume, TokenEnded
 from helmr_runtime.core.entries import RUNTIME, Entry
 from helmr_runtime.directory.work import delivery
 from helmr_runtime.ledger.memory import MemoryLedger
-from helmr_runtime.ports import Busy, Crash, Released, StartSession, WorkItem
+from helmr_runtime.ports import Busy, Crash, Released, StartSession
+from helmr_runtime.ports.ledger import WorkItem
 from helmr_runtime.replay.outside_steps import watching
 from helmr_runtime.session.host import HostActor, HostSettings
 

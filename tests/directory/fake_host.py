@@ -17,13 +17,13 @@ from helmr_runtime.ports import (
     Crash,
     HostReport,
     Lease,
-    Ledger,
     Occupancy,
     Pulse,
     Released,
     SlotReport,
     SlotState,
 )
+from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.rpc.calls import LEDGER, OWN_HOST_PREFIX, proxy_class
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from helmr.errors import Moved, SessionNotFound, StoreUnavailable
-from helmr_runtime.ports import HeldLease, WorkChanges, WorkItem, WorkPosition
+from helmr_runtime.ports import HeldLease
+from helmr_runtime.ports.ledger import WorkChanges, WorkItem, WorkPosition
 from tests.directory.clock import Clock
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr_runtime.directory.work import FairQueue
-from helmr_runtime.ports import WorkItem
+from helmr_runtime.ports.ledger import WorkItem
 
 AT = datetime(2026, 11, 28, tzinfo=UTC)
 

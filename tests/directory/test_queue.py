@@ -10,7 +10,8 @@ import pytest
 from helmr.errors import StoreUnavailable
 from helmr_runtime.core.commands import Command
 from helmr_runtime.directory.work import WorkQueue
-from helmr_runtime.ports import Busy, Released, WorkItem
+from helmr_runtime.ports import Busy, Released
+from helmr_runtime.ports.ledger import WorkItem
 from tests.directory.clock import settle, until
 from tests.directory.fakes import World, note
 

@@ -16,7 +16,7 @@ from helmr_runtime.core.state import SessionState
 from helmr_runtime.ledger.index.views import entry_json
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.open import open_ledger
-from helmr_runtime.ports.restoring import restore
+from helmr_runtime.ports.ledger import restore
 from helmr_runtime.security.keys import KeyRing, read_key_ring
 from tests.core.builder import picture
 from tests.fixtures.earlier import Earlier

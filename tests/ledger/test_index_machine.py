@@ -18,7 +18,8 @@ from helmr.errors import ExternalIdConflict
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.entries import Draft
 from helmr_runtime.ledger.memory import MemoryLedger
-from helmr_runtime.ports import ANEW, Committed, Refused
+from helmr_runtime.ports import Committed, Refused
+from helmr_runtime.ports.ledger import ANEW
 from tests.ledger.sessions import START_AT, Hand, start_of
 
 T = TypeVar("T")

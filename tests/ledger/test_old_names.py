@@ -14,7 +14,7 @@ from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.open import open_ledger
-from helmr_runtime.ports.restoring import restore
+from helmr_runtime.ports.ledger import restore
 from helmr_runtime.security.keys import read_key_ring
 from tests.fixtures.earlier import Earlier
 from tests.ledger.sessions import SMALL

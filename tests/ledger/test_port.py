@@ -23,15 +23,14 @@ from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.index.work_list import ENDS_TEXT_MAX
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import (
-    ANEW,
     Committed,
     Declined,
     OperationUnused,
     Refused,
     TokenNotCompleted,
     TokenOpen,
-    WorkItem,
 )
+from helmr_runtime.ports.ledger import ANEW, WorkItem
 from tests.ledger.facts import complete_token, create_token
 from tests.ledger.sessions import begin, parked, running, start_of
 

@@ -26,7 +26,8 @@ from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tables import recovery, rows
 from helmr_runtime.ledger.tables import table as tables
-from helmr_runtime.ports import ANEW, Committed, Refused
+from helmr_runtime.ports import Committed, Refused
+from helmr_runtime.ports.ledger import ANEW
 from tests.ledger.sessions import SMALL, START_AT, Hand, begin, facts_of, parked, running, start_of
 
 

@@ -19,7 +19,7 @@ from helmr_runtime.core.escalation import opening
 from helmr_runtime.ledger.index import lookups
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.open import open_ledger
-from helmr_runtime.ports import ANEW
+from helmr_runtime.ports.ledger import ANEW
 from tests.ledger.conftest import Opener
 from tests.ledger.facts import complete_token, create_token
 from tests.ledger.sessions import SMALL, Hand, begin, facts_of, parked, running, start_of

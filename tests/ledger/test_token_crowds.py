@@ -16,7 +16,8 @@ from helmr_runtime.core.entries import RUNTIME, Draft, EntryKind
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log import batches
 from helmr_runtime.ledger.log.batches import DUE_MAX
-from helmr_runtime.ports import Committed, TokenOpen, WorkItem
+from helmr_runtime.ports import Committed, TokenOpen
+from helmr_runtime.ports.ledger import WorkItem
 from tests.ledger.facts import SECRETS, create_token
 from tests.ledger.own_time import OwnTime
 from tests.ledger.sessions import Hand, begin, running

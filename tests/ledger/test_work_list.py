@@ -13,7 +13,7 @@ from helmr_runtime.ledger.index import work_list
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.tokens import Token, TokenIndex
 from helmr_runtime.ledger.index.work_list import WorkList
-from helmr_runtime.ports import ANEW, WorkChanges, WorkItem
+from helmr_runtime.ports.ledger import ANEW, WorkChanges, WorkItem
 from helmr_runtime.rpc.frames import Kind, encode
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

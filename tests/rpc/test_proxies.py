@@ -10,9 +10,9 @@ from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.memory import MemoryLedger
-from helmr_runtime.ports import Directory, Host, Ledger
+from helmr_runtime.ports import Directory, Host
+from helmr_runtime.ports.ledger import Ledger, LedgerClient
 from helmr_runtime.rpc.calls import LEDGER, ledger_client_of, methods_of
-from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.session.host import HostActor
 from tests.rpc.local_calls import LocalCalls
 
@@ -20,7 +20,7 @@ from tests.rpc.local_calls import LocalCalls
 @pytest.mark.parametrize(
     ("port", "parts"),
     [
-        (Ledger, [DuckLedger]),
+        (Ledger, [DuckLedger, LedgerActor]),
         (LedgerClient, [DuckLedger, LedgerActor]),
         (Host, [HostActor]),
         (Directory, [DirectoryActor]),

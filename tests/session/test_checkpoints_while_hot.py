@@ -12,7 +12,7 @@ from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.entries import Draft, EntryKind
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import Committed, Flush
-from helmr_runtime.ports.restoring import restore
+from helmr_runtime.ports.ledger import restore
 from helmr_runtime.session.committer import EntryWriter, FlushQueue
 from tests.ledger.sessions import ALICE, START_AT, running
 

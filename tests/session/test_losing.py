@@ -13,7 +13,8 @@ from helmr.errors import Moved, StreamNotFound
 from helmr.models import RunStatus
 from helmr.testing import TESTER, Harness
 from helmr_runtime.core.commands import CancelSession, Resume, StartRun
-from helmr_runtime.ports import ANEW, Crash, Flush, Released, SlotState
+from helmr_runtime.ports import Crash, Flush, Released, SlotState
+from helmr_runtime.ports.ledger import ANEW
 from tests.session.adopting import (
     cancel,
     go_on,

@@ -18,7 +18,7 @@ from helmr_runtime.core.decide import decide
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ports import Flush, Loaded
-from helmr_runtime.ports.restoring import restore
+from helmr_runtime.ports.ledger import restore
 from helmr_runtime.session.committer import UNSAVED_MAX
 from helmr_runtime.session.host import HostActor
 from helmr_runtime.session.warm_cache import STATE_BYTES, WarmCache, WarmState

@@ -14,8 +14,7 @@ from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log.database import Database
 from helmr_runtime.ledger.log.rebuild import Keys
 from helmr_runtime.ledger.open import open_ledger
-from helmr_runtime.ports.copies import CopyPosition
-from helmr_runtime.rpc.ledger_client import LedgerClient
+from helmr_runtime.ports.ledger import CopyPosition, LedgerClient
 from helmr_runtime.service.exports import Backups
 from tests.ledger.sessions import SMALL, start_of
 from tests.toolbox.bounds.__main__ import ADDED_MAX_MS, LAG_MAX, PER_S, VERIFY_MAX_S

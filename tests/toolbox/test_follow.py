@@ -25,7 +25,7 @@ from helmr_runtime.ledger.tables import copying
 from helmr_runtime.ledger.tools.audit import Audit, audit
 from helmr_runtime.ledger.tools.followed import FollowedLedger, followed_ledger
 from helmr_runtime.ledger.tools.promote import difference, lost_entries, promote
-from helmr_runtime.rpc.ledger_client import LedgerClient
+from helmr_runtime.ports.ledger import LedgerClient
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.security.private_files import make_stamp, proven_generation
 from helmr_runtime.service.exports import Copies

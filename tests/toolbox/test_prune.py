@@ -39,8 +39,7 @@ from helmr_runtime.ledger.pruning import BETWEEN_PAGES, FIRST_AFTER
 from helmr_runtime.ledger.tools.audit import Audit, audit
 from helmr_runtime.ledger.tools.prune import prune_stored
 from helmr_runtime.ledger.tools.restore import build
-from helmr_runtime.ports.copies import CopyPosition
-from helmr_runtime.rpc.ledger_client import LedgerClient
+from helmr_runtime.ports.ledger import CopyPosition, LedgerClient
 from helmr_runtime.service.exports import Backups
 from helmr_runtime.service.feed import FeedHub, FeedItem
 from helmr_runtime.service.following import PAGE_ITEMS, FollowedEntries

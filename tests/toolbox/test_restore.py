@@ -18,7 +18,7 @@ from helmr_runtime.ledger.log.rebuild import Keys
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tables.schema import SCHEMA
 from helmr_runtime.ledger.tools.restore import Restored, restore, stored_backup
-from helmr_runtime.ports.restoring import restore as restored_state
+from helmr_runtime.ports.ledger import restore as restored_state
 from helmr_runtime.security.keys import key_ring_text, read_key_ring
 from helmr_runtime.service.exports import Backups
 from tests.core.builder import picture

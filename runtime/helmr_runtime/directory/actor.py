@@ -25,7 +25,8 @@ from helmr_runtime.directory.pool import Pool
 from helmr_runtime.directory.resumption import Resumption
 from helmr_runtime.directory.timing import Limits, Tasks, sleep, within
 from helmr_runtime.directory.work import Deliver, WorkQueue
-from helmr_runtime.ports import Host, Ledger, Routed
+from helmr_runtime.ports import Host, Routed
+from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.rpc.calls import LEDGER, CallError
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,8 @@ from helmr_runtime.directory.hosts import HostLocation, Spawner
 from helmr_runtime.directory.timing import Limits, Tasks, sleep
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.host_status import SlotStatus
-from helmr_runtime.ports import Crash, HeldLease, Ledger
+from helmr_runtime.ports import Crash, HeldLease
+from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.rpc.calls import OWN_HOST_PREFIX
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import CancelSession, Command, TokenEnded
 from helmr_runtime.core.entries import RUNTIME, Principal, from_iso
 from helmr_runtime.directory.timing import Limits, Tasks, sleep
-from helmr_runtime.ports import ANEW, Ledger, WorkChanges, WorkItem
+from helmr_runtime.ports.ledger import ANEW, Ledger, WorkChanges, WorkItem
 
 logger = logging.getLogger(__name__)
 

@@ -25,9 +25,8 @@ from helmr_runtime.ledger.log.database import Settings
 from helmr_runtime.ledger.log.jobs import ChainKey
 from helmr_runtime.ledger.open import open_ledger, plain_chain
 from helmr_runtime.ledger.pruning import Retainer
-from helmr_runtime.ports import Ledger
+from helmr_runtime.ports.ledger import Ledger, LedgerClient
 from helmr_runtime.rpc.calls import methods_of
-from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.session_keys import SessionKeys
 

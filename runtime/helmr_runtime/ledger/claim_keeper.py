@@ -39,14 +39,14 @@ class ClaimKeeper:
     async def claim_wait(
         self, session_id: str, wait_id: str, by: Principal, *, for_s: float, override: bool
     ) -> ClaimsKept:
-        """As `helmr_runtime.rpc.ledger_client.LedgerClient`."""
+        """As `helmr_runtime.ports.ledger.LedgerClient`."""
         head, now = await self._waiting(session_id, wait_id), self._now()
         known = head.claims or _nobody(head, now)
         head.claims = known.claimed(by, now, for_s=for_s, override=override)
         return _kept(head)
 
     async def release_wait(self, session_id: str, wait_id: str, by: Principal) -> ClaimsKept:
-        """As `helmr_runtime.rpc.ledger_client.LedgerClient`."""
+        """As `helmr_runtime.ports.ledger.LedgerClient`."""
         head = await self._waiting(session_id, wait_id)
         if head.claims is not None:
             head.claims = head.claims.released(by, self._now())

@@ -21,7 +21,7 @@ from helmr_runtime.ledger.tables.engine import Reader
 from helmr_runtime.ledger.tables.reads import hash_at
 from helmr_runtime.ledger.tables.recovery import SUPERSEDED
 from helmr_runtime.ledger.tables.schema import SCHEMA
-from helmr_runtime.ports.copies import CopiedPage, CopiedRows, CopyPosition
+from helmr_runtime.ports.ledger import CopiedPage, CopiedRows, CopyPosition
 from helmr_runtime.security.private_files import LEDGER_CHARS, make_stamp, proven_generation
 
 Reading = Callable[[Callable[[Reader], Any]], Awaitable[Any]]

@@ -64,7 +64,7 @@ from helmr_runtime.ports import (
     Started,
     StartSession,
 )
-from helmr_runtime.ports.copies import CopiedPage, CopiedRows, CopyPosition
+from helmr_runtime.ports.ledger import CopiedPage, CopiedRows, CopyPosition
 
 P = ParamSpec("P")
 T = TypeVar("T")

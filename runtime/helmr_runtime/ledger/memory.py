@@ -74,8 +74,7 @@ from helmr_runtime.ports import (
     Started,
     StartSession,
 )
-from helmr_runtime.ports.copies import CopiedPage, CopiedRows, CopyPosition
-from helmr_runtime.ports.restoring import restore
+from helmr_runtime.ports.ledger import CopiedPage, CopiedRows, CopyPosition, restore
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.security.session_keys import SessionKeys
 

@@ -40,17 +40,8 @@ from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.row_access import Rows
 from helmr_runtime.ledger.index.token_views import api_key_json, public_token_json, token_json
 from helmr_runtime.ledger.index.tokens import Token
-from helmr_runtime.ports import (
-    ANEW,
-    ClaimsKept,
-    HeldLease,
-    Loaded,
-    Started,
-    StartSession,
-    WorkChanges,
-    WorkPosition,
-)
-from helmr_runtime.ports.restoring import restore
+from helmr_runtime.ports import ClaimsKept, HeldLease, Loaded, Started, StartSession
+from helmr_runtime.ports.ledger import ANEW, WorkChanges, WorkPosition, restore
 
 Json = dict[str, Any]
 Q = TypeVar("Q", bound=ListQuery)
@@ -410,7 +401,7 @@ class ReadableLedger(ABC):
         return head.unconsumed
 
     async def numbers(self) -> Json:
-        """As `helmr_runtime.rpc.ledger_client.LedgerClient`."""
+        """As `helmr_runtime.ports.ledger.LedgerClient`."""
         return {
             **(self.latency.to_json() if self.latency is not None else {}),
             "waits": await self.rows.wait_totals(self.index.work.resolving()),

@@ -6,7 +6,7 @@ boundaries; the protocols have one implementation as a Ray actor and one in-proc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -18,11 +18,6 @@ from helmr_runtime.core.claims import Claims
 from helmr_runtime.core.commands import Answer, Command, Operation, TokenEnded
 from helmr_runtime.core.entries import Entry, Principal
 from helmr_runtime.core.receipts import FirstReceipt
-from helmr_runtime.core.tokens import LedgerCommand
-from helmr_runtime.ports.work import ANEW as ANEW
-from helmr_runtime.ports.work import WorkChanges as WorkChanges
-from helmr_runtime.ports.work import WorkItem as WorkItem
-from helmr_runtime.ports.work import WorkPosition as WorkPosition
 from helmr_runtime.security.session_keys import SessionKeys
 
 # --- host <-> ledger ------------------------------------------------------------------------------
@@ -189,106 +184,6 @@ class HeldLease:
     session_id: str
     epoch: int
     holder: str
-
-
-class Ledger(Protocol):
-    """The ledger as hosts, directory and service see it. All methods are calls to one actor."""
-
-    async def load(
-        self,
-        session_id: str,
-        holder: str,
-        *,
-        operation_id: str | None = None,
-        key: tuple[str, str] | None = None,
-        term: str | None = None,
-        known: tuple[int, bytes] | None = None,
-    ) -> Loaded:
-        """Adopt: raise the epoch, mark held by `holder`, return what is needed. `key` is (stream, key hash).
-
-        Args:
-            known: Seq and hash of the last entry that a state of the caller's own covers.
-            term: In which a directory sent the adoption (see `lead`); None without a directory.
-
-        Raises:
-            SessionNotFound: no such session.
-            Moved: That holder was abandoned, or another term has begun.
-        """
-        ...
-
-    async def snapshot(self, session_id: str) -> Loaded:
-        """What `load` gives, as the session is on disk now, without adopting it: its holder goes on.
-
-        Raises:
-            SessionNotFound: no such session.
-        """
-        ...
-
-    async def commit(self, flush: Flush) -> CommitReply:
-        """Store one flush; returns when it is on disk (S-60)."""
-        ...
-
-    async def abandon(self, session_id: str, epoch: int) -> None:
-        """The holder of that epoch died: raise the epoch and mark unheld; the session returns to `work`."""
-        ...
-
-    async def abandon_all(self, holder: str) -> None:
-        """As `abandon`, for every session that this holder holds: it died. Its loads are refused from now on."""
-        ...
-
-    async def held(self) -> Sequence[HeldLease]:
-        """The sessions marked held."""
-        ...
-
-    async def lead(self, directory: str) -> str:
-        """The term of that directory. Unless this ledger's last one is its, a new one begins: what an earlier directory
-        has sent, or this one to an earlier process of the ledger, adopts nothing more.
-        """
-        ...
-
-    async def known_operation(self, operation_id: str) -> FirstReceipt | None:
-        """Look an operation up that was accepted in the last day (S-61)."""
-        ...
-
-    async def known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
-        """Look an idempotency key up."""
-        ...
-
-    async def records(self, session_id: str, stream: str, through_seq: int) -> Sequence[Any]:
-        """The `input.accepted` bodies of a stream up to a stream seq, in order."""
-        ...
-
-    async def start(self, start: StartSession) -> Started:
-        """The conditional write that creates a session."""
-        ...
-
-    async def fact(self, fact: LedgerCommand) -> Mapping[str, Any]:
-        """Write a fact of the system stream (`helmr_runtime.core.tokens`): tokens, their public tokens, API keys.
-
-        Raises:
-            HelmrError: It is refused, as `helmr_runtime.ledger.index.commands` says.
-        """
-        ...
-
-    async def get_token(self, token_id: str) -> Mapping[str, Any]:
-        """A token in full, with the schemas that a completion must fit.
-
-        Raises:
-            TokenNotFound: no such token.
-        """
-        ...
-
-    async def list_tokens(self, **wanted: Any) -> Mapping[str, Any]:
-        """A page of tokens, newest first: of those that a `TokensQuery` wants."""
-        ...
-
-    async def token_end(self, token_id: str) -> Mapping[str, Any] | None:
-        """How a token ended, None while it is pending: `{status, ended_at, ended_by, data?}`."""
-        ...
-
-    async def work(self, known: WorkPosition = ANEW, timeout_s: float = 0.0) -> WorkChanges:
-        """Wait until something is added to the list behind `known`, at most `timeout_s`."""
-        ...
 
 
 # --- gateway / directory <-> host ----------------------------------------------------------

@@ -11,9 +11,9 @@ from helmr.models import RunInfo, RunJournal, RunsQuery, RunStatus
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.log.files import check_is_database
+from helmr_runtime.ports.ledger import LedgerClient
 from helmr_runtime.process.spec import LEDGER_NAME, RING_NAME
 from helmr_runtime.process.startup import lock
-from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.security.keys import read_key_ring
 from helmr_runtime.service.sessions import read_journal, read_runs
 

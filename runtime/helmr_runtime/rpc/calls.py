@@ -20,8 +20,8 @@ from functools import cache, wraps
 from typing import Any, Protocol, cast
 
 from helmr.errors import HelmrError, Overloaded, Unavailable, error_from_code
-from helmr_runtime.ports import Directory, Host, Ledger
-from helmr_runtime.rpc.ledger_client import LedgerClient
+from helmr_runtime.ports import Directory, Host
+from helmr_runtime.ports.ledger import Ledger, LedgerClient
 
 logger = logging.getLogger(__name__)
 
@@ -257,7 +257,11 @@ class Proxy:
 def methods_of(port: type) -> frozenset[str]:
     """The methods of a port."""
     return frozenset(
-        name for name, value in vars(port).items() if callable(value) and name[0] != "_"
+        name
+        for base in port.__mro__
+        if getattr(base, "_is_protocol", False) and base is not Protocol
+        for name, value in vars(base).items()
+        if callable(value) and name[0] != "_"
     )
 
 

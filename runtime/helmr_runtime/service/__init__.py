@@ -5,7 +5,7 @@ answer models; nothing here knows HTTP. A 2xx answer is built from a return, so 
 operation returns only what is on disk (S-60).
 """
 
-from helmr_runtime.rpc.ledger_client import LedgerClient
+from helmr_runtime.ports.ledger import LedgerClient
 from helmr_runtime.service.service import Service, ServiceOptions
 from helmr_runtime.service.shared import Caller
 

@@ -43,7 +43,7 @@ from helmr_runtime.core.tokens import (
     RevokeCompletionToken,
 )
 from helmr_runtime.core.wait_record import LINK
-from helmr_runtime.rpc.ledger_client import Json
+from helmr_runtime.ports.ledger import Json
 from helmr_runtime.security.roles import check_delegation, check_maker, person_name
 from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash
 from helmr_runtime.security.task_secrets import TaskSecrets

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from helmr.errors import BadCursor, BadSchema, NotReady, StreamNotFound, TaskNotFound
 from helmr.models import Catalog, ListQuery, Page, StreamInfo, TaskInfo
-from helmr_runtime.rpc.ledger_client import LedgerClient
+from helmr_runtime.ports.ledger import LedgerClient
 from helmr_runtime.security.schemas import DataSchema
 
 logger = logging.getLogger(__name__)

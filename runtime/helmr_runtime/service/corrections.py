@@ -35,8 +35,7 @@ from helmr_runtime.core.corrections import (
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.ports.restoring import restore
-from helmr_runtime.rpc.ledger_client import Json
+from helmr_runtime.ports.ledger import Json, restore
 from helmr_runtime.security.schemas import check, data_schema
 from helmr_runtime.service.sessions import Runs, Sessions
 from helmr_runtime.service.shared import Caller, Shared

@@ -28,8 +28,7 @@ from helmr_runtime.core import jsontext
 from helmr_runtime.core.backup_file import BackupHeader, BackupWriter
 from helmr_runtime.core.pruning import Prune
 from helmr_runtime.core.session_file import FileWriter
-from helmr_runtime.ports.copies import CopyPosition
-from helmr_runtime.rpc.ledger_client import LedgerClient
+from helmr_runtime.ports.ledger import CopyPosition, LedgerClient
 from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.health import Followers
 from helmr_runtime.service.shared import Caller

@@ -25,7 +25,7 @@ from helmr.errors import HelmrError, NotReady, Overloaded
 from helmr_runtime import tracing
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import from_iso
-from helmr_runtime.rpc.ledger_client import LedgerClient
+from helmr_runtime.ports.ledger import LedgerClient
 from helmr_runtime.tracing.derived import Derived
 
 logger = logging.getLogger(__name__)

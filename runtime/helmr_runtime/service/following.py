@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from helmr import ids
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import EntryKind
-from helmr_runtime.rpc.ledger_client import Json, LedgerClient
+from helmr_runtime.ports.ledger import Json, LedgerClient
 from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.chunks import ChunkFollower, ChunkHub, event_of, to_json
 from helmr_runtime.service.feed import FeedHub, FeedItem, Follower

@@ -26,7 +26,7 @@ from helmr_runtime.core.notices import Event, Outbox, Pace, Position, due_soon, 
 from helmr_runtime.notices.content import TEST, Notice, Subject, notice
 from helmr_runtime.notices.sending import NotTaken, Sender
 from helmr_runtime.notices.targets import ASSIGNEE, Target
-from helmr_runtime.rpc.ledger_client import LedgerClient
+from helmr_runtime.ports.ledger import LedgerClient
 from helmr_runtime.service.access import AnswerLinks
 from helmr_runtime.service.following import Events, FollowedEntries
 from helmr_runtime.service.shared import Caller

@@ -17,7 +17,7 @@ from helmr.models import (
 from helmr.schedules import timing
 from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.schedules import DeleteSchedule, PauseSchedule, WriteSchedule, tag_of
-from helmr_runtime.rpc.ledger_client import Json
+from helmr_runtime.ports.ledger import Json
 from helmr_runtime.service.sessions import Sessions, check_value
 from helmr_runtime.service.shared import Caller, Shared
 

@@ -10,7 +10,7 @@ from helmr_runtime.clock import Clock
 from helmr_runtime.notices.sending import Sender
 from helmr_runtime.notices.targets import Target
 from helmr_runtime.ports import Directory, Host
-from helmr_runtime.rpc.ledger_client import LedgerClient
+from helmr_runtime.ports.ledger import LedgerClient
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.session_keys import SessionKeys
 from helmr_runtime.service.access import AccessTokens, AnswerLinks, ApiKeys

@@ -45,8 +45,8 @@ from helmr_runtime.core.commands import (
 )
 from helmr_runtime.core.public_tokens import check_send
 from helmr_runtime.ports import StartSession
+from helmr_runtime.ports.ledger import Json, LedgerClient
 from helmr_runtime.replay.replay_log import journal_of
-from helmr_runtime.rpc.ledger_client import Json, LedgerClient
 from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.service.feed import FeedHub
 from helmr_runtime.service.shared import Caller, Shared

@@ -21,7 +21,7 @@ from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.public_tokens import PublicToken
-from helmr_runtime.rpc.ledger_client import Json, LedgerClient
+from helmr_runtime.ports.ledger import Json, LedgerClient
 from helmr_runtime.security.session_keys import SessionKeys
 from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.router import Router

@@ -23,7 +23,7 @@ from helmr_runtime import tracing
 from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.public_tokens import check_complete
 from helmr_runtime.core.tokens import CancelToken, CompleteToken, CreateToken
-from helmr_runtime.rpc.ledger_client import Json
+from helmr_runtime.ports.ledger import Json
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.payloads import PayloadCipher
 from helmr_runtime.security.schemas import complete, data_schema

@@ -49,7 +49,7 @@ from helmr.models import (
 from helmr_runtime.core.commands import Answer, AssignWait, Command, TokenEnded
 from helmr_runtime.core.entries import iso
 from helmr_runtime.ports import ClaimsKept
-from helmr_runtime.rpc.ledger_client import Json
+from helmr_runtime.ports.ledger import Json
 from helmr_runtime.security.schemas import check
 from helmr_runtime.service.router import LruCache
 from helmr_runtime.service.shared import Caller, Shared

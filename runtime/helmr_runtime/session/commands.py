@@ -32,7 +32,8 @@ from helmr_runtime.core.entries import Draft, Entry, EntryKind, from_iso
 from helmr_runtime.core.receipts import FirstReceipt, receipt_of
 from helmr_runtime.core.run import Wait
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.ports import KnownKey, Ledger, Loaded
+from helmr_runtime.ports import KnownKey, Loaded
+from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.security.schemas import DataSchema, data_schema
 
 _HINT = "Start the runtime with the module that declares it."

@@ -20,15 +20,8 @@ from helmr_runtime.core import checkpoint as checkpoints
 from helmr_runtime.core.checkpoint import INLINE_BYTES_MAX
 from helmr_runtime.core.entries import Draft, Entry, stamp
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.ports import (
-    CommitReply,
-    Committed,
-    Flush,
-    Ledger,
-    Loaded,
-    Precondition,
-    Refused,
-)
+from helmr_runtime.ports import CommitReply, Committed, Flush, Loaded, Precondition, Refused
+from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.security.payloads import CHECKPOINT, PayloadCipher
 
 COMMIT_WAIT_S = 10.0

@@ -36,7 +36,7 @@ from helmr_runtime.core.requests import (
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ports import Loaded
-from helmr_runtime.ports.restoring import restore
+from helmr_runtime.ports.ledger import restore
 from helmr_runtime.replay.cursor import hashes_of
 from helmr_runtime.replay.detached import (
     SILENCE_S,

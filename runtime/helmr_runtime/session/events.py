@@ -23,7 +23,8 @@ from helmr_runtime.core.requests import WaitRequest
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.host_status import SlotMark
-from helmr_runtime.ports import CommitReply, Flush, Ledger, Precondition
+from helmr_runtime.ports import CommitReply, Flush, Precondition
+from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.replay import Outcome, RunDriver, RunEvent, RunHost
 
 

@@ -32,13 +32,13 @@ from helmr_runtime.ports import (
     Crash,
     HostReport,
     Lease,
-    Ledger,
     Occupancy,
     Pulse,
     Released,
     SlotReport,
     SlotState,
 )
+from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.replay.durable_context import SILENCE_S
 from helmr_runtime.replay.steps import blocked_by
 from helmr_runtime.session.dry_run import DryRuns

@@ -28,14 +28,8 @@ from helmr_runtime.core.requests import WaitRequest
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.tokens import CancelToken, CompleteToken, TokenQuestion
 from helmr_runtime.faults import Point, reach
-from helmr_runtime.ports import (
-    Declined,
-    Ledger,
-    Precondition,
-    StartSession,
-    TokenNotCompleted,
-    TokenOpen,
-)
+from helmr_runtime.ports import Declined, Precondition, StartSession, TokenNotCompleted, TokenOpen
+from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.replay import RunDriver
 from helmr_runtime.security.schemas import complete
 from helmr_runtime.session.events import SessionView

@@ -14,7 +14,7 @@ from helmr.models import SessionStatus
 from helmr_runtime.core.checkpoint import ENTRY_BYTES, saved_at
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ports import Loaded
-from helmr_runtime.ports.restoring import restore
+from helmr_runtime.ports.ledger import restore
 
 KEPT_BYTES_MAX = 8 * 1024 * 1024
 """Of all states here, by what their entries take as text; the one that was given up first leaves first."""

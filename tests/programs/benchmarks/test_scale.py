@@ -15,7 +15,7 @@ import pytest
 
 from helmr_runtime.core import checkpoint
 from helmr_runtime.core.entries import EntryKind
-from helmr_runtime.ports.restoring import restore
+from helmr_runtime.ports.ledger import restore
 from tests.programs.benchmarks.scale import report
 from tests.programs.benchmarks.scale.build import Pattern, add, grow, open_at
 from tests.programs.benchmarks.scale.report import AtSize

@@ -35,7 +35,7 @@ from helmr.roles import Role, ScopeType
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.public_tokens import PublicToken, Scope
 from helmr_runtime.http.access import Generations
-from helmr_runtime.ports.copies import CopyPosition
+from helmr_runtime.ports.ledger import CopyPosition
 from helmr_runtime.security.secrets import secret_hash
 from helmr_runtime.service import Service
 from helmr_runtime.service.shared import Caller

@@ -21,7 +21,7 @@ from helmr_runtime.core.entries import (
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ledger.kept_entries import Stored
 from helmr_runtime.ports import Flush, Loaded
-from helmr_runtime.ports.restoring import restore
+from helmr_runtime.ports.ledger import restore
 from tests.core.builder import picture
 from tests.programs.simulation.counts import Counts
 from tests.programs.simulation.folded import Run, Session, Wait, set_aside

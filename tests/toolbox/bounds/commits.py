@@ -22,8 +22,8 @@ from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.pruning import Prune
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.open import open_ledger
+from helmr_runtime.ports.ledger import LedgerClient
 from helmr_runtime.process.spec import LEDGER_NAME
-from helmr_runtime.rpc.ledger_client import LedgerClient
 from helmr_runtime.security.keys import read_key_ring
 from helmr_runtime.service.exports import Backups
 from tests.ledger.sessions import ALICE, Hand, begin

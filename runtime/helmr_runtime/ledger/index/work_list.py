@@ -13,7 +13,7 @@ from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.tokens import end_facts
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.tokens import TokenIndex
-from helmr_runtime.ports import ANEW, WorkChanges, WorkItem, WorkPosition
+from helmr_runtime.ports.ledger import ANEW, WorkChanges, WorkItem, WorkPosition
 
 WORK_ITEMS_MAX = 1_000
 """Most items of each kind that one look at the list shows, oldest first."""

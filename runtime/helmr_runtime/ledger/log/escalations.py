@@ -16,7 +16,7 @@ from helmr_runtime.ledger.log.batches import AuthoredEntries
 from helmr_runtime.ledger.log.group import GroupCommit
 from helmr_runtime.ledger.log.jobs import EscalationJob
 from helmr_runtime.ports import Loaded
-from helmr_runtime.ports.restoring import restore
+from helmr_runtime.ports.ledger import restore
 
 logger = logging.getLogger(__name__)
 

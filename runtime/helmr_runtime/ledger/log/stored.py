@@ -44,7 +44,7 @@ from helmr_runtime.ledger.tables.engine import Connection, Reader, in_the_clear
 from helmr_runtime.ledger.tables.known_keys import check_ring, known_keys
 from helmr_runtime.ledger.tables.recovery import CHUNK, ENCRYPTS
 from helmr_runtime.ledger.tables.schema import SCHEMA, make, too_new, use_newer, written_by
-from helmr_runtime.ports.copies import CopiedRows
+from helmr_runtime.ports.ledger import CopiedRows
 
 _ENTRIES = """
 SELECT feed_offset, session, seq, epoch_us(recorded_at), kind, run, op, principal, body, hash

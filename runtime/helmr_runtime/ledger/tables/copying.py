@@ -11,7 +11,7 @@ from typing import Any
 from helmr.errors import LedgerDiverged
 from helmr_runtime.ledger.tables.engine import Reader
 from helmr_runtime.ledger.tables.rows import first_row
-from helmr_runtime.ports.copies import CopiedRows, CopyPosition
+from helmr_runtime.ports.ledger import CopiedRows, CopyPosition
 
 PAGE_ENTRIES = 500
 PAGE_BYTES = 2_000_000

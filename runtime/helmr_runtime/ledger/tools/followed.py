@@ -50,7 +50,7 @@ from helmr_runtime.ledger.tables.engine import Connection
 from helmr_runtime.ledger.tables.known_keys import check_ring
 from helmr_runtime.ledger.tables.recovery import CHUNK, ENCRYPTS
 from helmr_runtime.ledger.tables.schema import SCHEMA, make, schema_of, sign
-from helmr_runtime.ports.copies import CopyPosition
+from helmr_runtime.ports.ledger import CopyPosition
 
 WHOLE_FROM = "whole_from"
 """The row of `meta` with the feed offset before which the copy may hold parts of sessions that were pruned."""

@@ -25,7 +25,7 @@ from helmr_runtime.core.step_keys import step_key
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ports import Committed, Flush, StartSession
-from helmr_runtime.ports.restoring import restore
+from helmr_runtime.ports.ledger import restore
 from helmr_runtime.process.spec import LEDGER_NAME
 from helmr_runtime.security.keys import ensure_key_ring
 from helmr_runtime.session.committer import EntryWriter

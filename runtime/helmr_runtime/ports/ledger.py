@@ -1,34 +1,172 @@
-"""The ledger as the service sees it: starts, facts of the system stream, and every read. It can't commit for a session.
+"""The contract of a ledger, said once: what it answers, and what of it is passed along.
 
-All reads come from the ledger; an actor's memory is never shown. What they return are JSON
-types that fit the models of `helmr.models`; lists are `{items, next_cursor}`.
+A store is a class that has these methods: `helmr_runtime.ledger.ledger.DuckLedger` over a file,
+`helmr_runtime.ledger.memory.MemoryLedger` over lists. `helmr_runtime.ledger.actor.LedgerActor` opens one and hands each
+call on; all methods are calls to that actor. Reads return JSON types that fit the models of `helmr.models`; lists are
+`{items, next_cursor}`.
+
+`tests/ledger/test_port.py` holds each store to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
+from helmr_runtime.core import checkpoint as checkpoints
 from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.pruning import Prune, Pruned
 from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.session_file import FileSignature
+from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.ports import (
     ClaimsKept,
+    CommitReply,
+    Flush,
+    HeldLease,
+    KnownKey,
     Loaded,
+    Started,
     StartSession,
 )
-from helmr_runtime.ports.copies import CopiedPage, CopiedRows, CopyPosition
 from helmr_runtime.security.session_keys import SessionKeys
 
 Json = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkItem:
+    """Something the directory must see to; it stays on the ledger's list until a commit clears it.
+
+    kind: what is to be done.
+        `run`: an unheld session whose run is queued without a future retry_at, or running, or waiting with lost steps.
+        `delivery`: a token or a child session of a pending wait ended; `wait_id`, `token_id` are set.
+        `end`: a child session that its parent has ended is to be cancelled; `token_id` is the child's id.
+    end: As `token_end` gives it, unless it is large or no longer in memory: then it is to be asked for.
+    trace: What set it off, as a W3C traceparent, as far as the ledger's memory has it.
+    family: The session that it descends from and that no task started, as far as the ledger's memory has it.
+    """
+
+    kind: str
+    session_id: str
+    queued_at: datetime
+    run_id: str | None = None
+    wait_id: str | None = None
+    token_id: str | None = None
+    end: Mapping[str, Any] | None = None
+    trace: str | None = None
+    family: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What names it while it is on the list."""
+        return f"end {self.session_id}" if self.kind == "end" else self.wait_id or self.session_id
+
+
+WorkPosition = tuple[int, int]
+"""Up to which change of the ledger's list somebody has been told what was added to it, and what has left it."""
+
+ANEW: WorkPosition = (-1, -1)
+"""Told nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkChanges:
+    """What has become of the ledger's list since a position.
+
+    Attributes:
+        position: As far as this tells it; pass it to the next `work`.
+        added: What is on the list and was not told before, oldest first.
+        gone: Keys of what is there no more.
+        is_whole: `added` begins with the first of the list: what was known before is void.
+        has_more: There is more behind; the next call returns at once.
+    """
+
+    position: WorkPosition
+    added: tuple[WorkItem, ...] = ()
+    gone: tuple[str, ...] = ()
+    is_whole: bool = False
+    has_more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedRows:
+    """A page of a backup: rows as JSON arrays (`helmr_runtime.core.backup_file`), and where in the feed it ends.
+
+    Attributes:
+        pruned_offset: Feed offset of the newest `sessions.pruned` when it was read, 0 before the first. What was copied
+            up to an offset before it may lack entries in the middle of sessions.
+    """
+
+    through: int
+    rows: tuple[bytes, ...]
+    pruned_offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CopyPosition:
+    """How far a follower is: its last entry, and its last of the system stream, which is never pruned (S-68).
+
+    Attributes:
+        offset: Feed offset, 0 before the first entry; so is `system_offset`.
+        hash: Of that entry, in hex; so is `system_hash`.
+    """
+
+    offset: int = 0
+    hash: str | None = None
+    system_offset: int = 0
+    system_hash: str | None = None
+
+    def is_of(self, last: str | None, system: str | None, head: int) -> bool:
+        """Whether a ledger goes on where this follower is. Its last of the system stream stands for one that was
+        pruned.
+
+        Args:
+            last: Hash of the ledger's entry at `offset`, in hex; None if it has none there.
+            system: The same at `system_offset`.
+            head: Feed offset of the ledger's newest entry.
+        """
+        if self.offset == 0:
+            return True
+        is_pruned = last is None and self.offset < head and system is not None
+        return last == self.hash or (is_pruned and system == self.system_hash)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopiedPage:
+    """What a follower is behind by, as far as one page goes; else as `helmr.models.CopyPage` says."""
+
+    copied: CopiedRows
+    head: int
+    openings: int
+    encrypts: bool
+    generation: int
+
+
+def restore(session_id: str, loaded: Loaded) -> SessionState:
+    """The state that was loaded: the checkpoint's, and the entries after it."""
+    if loaded.checkpoint is not None:
+        state = checkpoints.restore(
+            session_id,
+            loaded.checkpoint,
+            loaded.referenced,
+            loaded.pieces,
+            offset=loaded.checkpoint_offset,
+        )
+    else:
+        state = SessionState(session_id)
+    for entry in loaded.entries:
+        state.apply(entry)
+    return state
+
+
 class LedgerClient(Protocol):
-    """What of `helmr_runtime.ledger.actor.LedgerActor` the service may ask."""
+    """The ledger as the service sees it: starts, facts of the system, and every read. It can't commit for a session."""
 
     async def start_session(self, start: StartSession) -> Json:
         """Create a session unless it exists (S-2); `{created, session, run}`, as one call and one commit."""
@@ -331,4 +469,68 @@ class LedgerClient(Protocol):
         """What only `/metrics` shows: `{waits[]{kind stream count oldest_at}, claims, schedules{active paused},
         commit_seconds?, commit_jobs?}`; the last two as `ledger.latency.Distribution.to_json`, where there is a disk.
         """
+        ...
+
+
+class Ledger(LedgerClient, Protocol):
+    """The ledger as hosts and the directory see it: they adopt sessions and commit for them."""
+
+    async def load(
+        self,
+        session_id: str,
+        holder: str,
+        *,
+        operation_id: str | None = None,
+        key: tuple[str, str] | None = None,
+        term: str | None = None,
+        known: tuple[int, bytes] | None = None,
+    ) -> Loaded:
+        """Adopt: raise the epoch, mark held by `holder`, return what is needed. `key` is (stream, key hash).
+
+        Args:
+            known: Seq and hash of the last entry that a state of the caller's own covers.
+            term: In which a directory sent the adoption (see `lead`); None without a directory.
+
+        Raises:
+            SessionNotFound: no such session.
+            Moved: That holder was abandoned, or another term has begun.
+        """
+        ...
+
+    async def commit(self, flush: Flush) -> CommitReply:
+        """Store one flush; returns when it is on disk (S-60)."""
+        ...
+
+    async def abandon(self, session_id: str, epoch: int) -> None:
+        """The holder of that epoch died: raise the epoch and mark unheld; the session returns to `work`."""
+        ...
+
+    async def abandon_all(self, holder: str) -> None:
+        """As `abandon`, for every session that this holder holds: it died. Its loads are refused from now on."""
+        ...
+
+    async def held(self) -> Sequence[HeldLease]:
+        """The sessions marked held."""
+        ...
+
+    async def lead(self, directory: str) -> str:
+        """The term of that directory. Unless this ledger's last one is its, a new one begins: what an earlier directory
+        has sent, or this one to an earlier process of the ledger, adopts nothing more.
+        """
+        ...
+
+    async def known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
+        """Look an idempotency key up."""
+        ...
+
+    async def start(self, start: StartSession) -> Started:
+        """The conditional write that creates a session."""
+        ...
+
+    async def token_end(self, token_id: str) -> Mapping[str, Any] | None:
+        """How a token ended, None while it is pending: `{status, ended_at, ended_by, data?}`."""
+        ...
+
+    async def work(self, known: WorkPosition = ANEW, timeout_s: float = 0.0) -> WorkChanges:
+        """Wait until something is added to the list behind `known`, at most `timeout_s`."""
         ...
