@@ -11,7 +11,7 @@ from helmr.models import PRUNE_AGE_MAX_S, PRUNE_AGE_MIN_S
 from helmr.toml_files import read_toml
 
 if TYPE_CHECKING:
-    from helmr_runtime.core.pruning import Retention
+    from helmr_runtime.core.ledger_facts import Retention
 
 CONFIG_NAME = "helmr.toml"
 CONFIG_BYTES_MAX = 1024 * 1024
@@ -36,7 +36,7 @@ def retention_of(config: Path | None, data_dir: Path) -> Retention | None:
     Raises:
         UsageError: As `notices_table`; or it can't be kept to.
     """
-    from helmr_runtime.core.pruning import Retention
+    from helmr_runtime.core.ledger_facts import Retention
 
     found, path = _read(config, data_dir)
     table = found.get("retention")

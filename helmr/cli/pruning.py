@@ -102,7 +102,7 @@ def _stored(
     with extras.needed("runtime"):
         from helmr_runtime.clock import SystemClock
         from helmr_runtime.core.entries import Principal
-        from helmr_runtime.core.pruning import Prune
+        from helmr_runtime.core.ledger_facts import Prune
         from helmr_runtime.ledger.tools.prune import prune_stored
 
     wanted = Prune(

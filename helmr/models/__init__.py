@@ -5,16 +5,11 @@ and end in `_at`; durations end in `_s` (seconds) or are duration texts (`"30m"`
 """
 
 from helmr.models.answers import *
-from helmr.models.chunks import *
-from helmr.models.corrections import *
-from helmr.models.journals import *
-from helmr.models.ledgers import *
 from helmr.models.limits import *
-from helmr.models.notices import *
 from helmr.models.people import *
 from helmr.models.queries import *
 from helmr.models.requests import *
-from helmr.models.schedules import *
+from helmr.models.runs import *
 from helmr.models.statuses import *
-from helmr.models.timing import *
+from helmr.models.system import *
 from helmr.models.waits import *

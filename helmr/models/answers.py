@@ -1,4 +1,7 @@
-"""What calls answer; each ignores fields that a newer runtime adds."""
+"""What calls answer; each ignores fields that a newer runtime adds.
+
+Stream events too, which are seen and not stored (S-90).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from helmr.models.statuses import (
     SessionStatus,
     TokenStatus,
 )
-from helmr.models.timing import TaskSchedule
+from helmr.models.system import TaskSchedule
 from helmr.models.waits import WaitInfo
 
 T = TypeVar("T")
@@ -435,3 +438,25 @@ class Credentials(Wire):
     key: str
     pid: int
     data_dir: str
+
+
+class ChunkInfo(Wire):
+    """One value that code emitted. `op` is the step that it came from, None outside of steps."""
+
+    stream: str
+    op: int | None = None
+    data: Any
+    lost: int = 0
+    """So many chunks of the stream just before it did not reach this follower, which was too slow."""
+
+
+class ChunksEnd(Wire):
+    """No more chunks come from there. What lasts is the step's outcome, and the records of the stream."""
+
+    stream: str
+    op: int | None = None
+    outcome: str
+    """`succeeded`, `failed`, `abandoned`, or `retried` or `died`, after which the step runs again from its start;
+    outside of steps `next_entry` or `died`."""
+    lost: int = 0
+    """As `ChunkInfo.lost`."""

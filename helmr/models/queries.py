@@ -22,7 +22,6 @@ from helmr.models.limits import (
     LIST_LIMIT_MAX,
     TOKEN_TAG_MAX,
 )
-from helmr.models.notices import NOTICE_TARGET_NAME, NOTICE_TARGET_NAME_MAX
 from helmr.models.statuses import (
     Activity,
     RunStatus,
@@ -32,6 +31,7 @@ from helmr.models.statuses import (
     WaitPriority,
     WaitStatus,
 )
+from helmr.models.system import NOTICE_TARGET_NAME, NOTICE_TARGET_NAME_MAX
 
 SEQ_MAX = 2**53
 """No seq or offset comes near; what is beyond no reader of JSON keeps exact."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from helmr_runtime.core.asked import AskedHashes, Comparison, compare, differing, key_tag
+from helmr_runtime.core.requests import AskedHashes, Comparison, compare, differing, key_tag
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 OLD = AskedHashes("aaa", {key_tag(KEY): KEY})

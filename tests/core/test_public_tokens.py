@@ -19,11 +19,10 @@ from helmr.errors import (
     Unauthenticated,
 )
 from helmr.roles import ScopeType
-from helmr_runtime.core.commands import CreatePublicToken, Operation, RevokePublicToken
+from helmr_runtime.core.commands import CreatePublicToken, Operation, RevokePublicToken, receipt_of
 from helmr_runtime.core.decide.public_tokens import PUBLIC_TOKENS_MAX
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.core.public_tokens import PublicToken, Scope
-from helmr_runtime.core.receipts import receipt_of
 from tests.core.builder import ALICE, Story, of_kind, picture, seconds
 
 

@@ -21,9 +21,9 @@ from helmr_runtime.core.commands import (
     RetryRun,
     Send,
     StartRun,
+    receipt_of,
 )
 from helmr_runtime.core.entries import Principal
-from helmr_runtime.core.receipts import receipt_of
 from tests.core.builder import ALICE, Story
 
 OPERATION = Operation(id="op_1", request_hash="hash")

@@ -18,10 +18,9 @@ from helmr.errors import (
 )
 from helmr.models import REASON_MAX, RunStatus, SessionStatus
 from helmr.wait_details import WaitDetails
-from helmr_runtime.core.commands import AmendWait, Operation, RewindRun, TokenEnded
+from helmr_runtime.core.commands import AmendWait, Operation, RewindRun, TokenEnded, receipt_of
 from helmr_runtime.core.corrections import Rewind, plan_amendment, plan_rewind
 from helmr_runtime.core.entries import Entry, EntryKind
-from helmr_runtime.core.receipts import receipt_of
 from tests.core.builder import ALICE, Story, journal_ops, of_kind, picture, seconds
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from helmr.models import RunStatus
 from helmr_runtime.core.decide import ops
 from helmr_runtime.core.entries import EntryKind, from_iso, iso
-from helmr_runtime.core.step_keys import step_key
+from helmr_runtime.core.run import step_key
 from tests.core.builder import Story, journal_ops, of_kind, picture, seconds
 
 

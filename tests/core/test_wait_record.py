@@ -13,10 +13,10 @@ from helmr.roles import ScopeType
 from helmr.wait_details import WaitDetails
 from helmr_runtime.core.checkpoint import restore, save
 from helmr_runtime.core.commands import Answer, CreatePublicToken, RevokePublicToken
-from helmr_runtime.core.decide.decision import Context
+from helmr_runtime.core.drafts import Context
 from helmr_runtime.core.entries import EntryKind, Principal
 from helmr_runtime.core.public_tokens import PublicToken, Scope, scope_of_request
-from helmr_runtime.core.wait_record import mode_of
+from helmr_runtime.core.waits import mode_of
 from tests.core.builder import ALICE, Story, of_kind, seconds
 
 

@@ -15,7 +15,7 @@ from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.children import Parent
 from helmr_runtime.core.commands import Operation
 from helmr_runtime.core.entries import EntryKind
-from helmr_runtime.core.escalation import opening
+from helmr_runtime.core.waits import opening
 from helmr_runtime.ledger.index import lookups
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.open import open_ledger

@@ -24,7 +24,7 @@ from helmr_runtime.core.requests import (
     OpRequest,
     StepRequest,
 )
-from helmr_runtime.core.step_keys import step_key
+from helmr_runtime.core.run import step_key
 from helmr_runtime.replay import Raised, Returned, RunDriver, RunEnd, StepEnd, make_replay_log
 from helmr_runtime.replay.driver import (
     CodeClosed,

@@ -16,7 +16,7 @@ import pytest
 from helmr.errors import LedgerDamaged, LedgerDiverged, LedgerSuperseded, RuntimeHeld, UsageError
 from helmr.models import CopyPage, CopyQuery
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.core.pruning import Prune
+from helmr_runtime.core.ledger_facts import Prune
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log.rebuild import Keys
 from helmr_runtime.ledger.log.stored import stored_ledger

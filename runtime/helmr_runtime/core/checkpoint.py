@@ -17,12 +17,15 @@ Invariant: `restore(save(state), referenced)` decides and replays as `state` doe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from enum import Enum
+from types import MappingProxyType, UnionType
+from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from helmr.errors import DataError
-from helmr.models import RunStatus, SessionStatus
+from helmr.models import SessionStatus
 from helmr.old_names import body_of_today, state_of_today
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import (
@@ -34,9 +37,11 @@ from helmr_runtime.core.entries import (
     iso,
     principal_text,
 )
-from helmr_runtime.core.escalation import Escalation
-from helmr_runtime.core.run import HeldAnswer, Piece, Run, Wait
+from helmr_runtime.core.run import HeldAnswer, Piece, Run
 from helmr_runtime.core.state import InputRecord, SessionState
+from helmr_runtime.core.waits import Escalation, Wait
+
+T = TypeVar("T")
 
 VERSION = 2
 VERSIONS_READ = (1, 2)
@@ -49,6 +54,13 @@ PIECE_BYTES_MIN = 256 * 1024
 PIECES_MAX = 16
 ENTRY_BYTES = 160
 """What an entry takes beside its body."""
+
+
+_SESSION = (
+    *("task", "external_id", "tags", "metadata", "input_ended", "closed_by", "runs_count"),
+    *("input_seqs", "output_seqs", "public_tokens"),
+)
+"""What of the state beside run, records and status a checkpoint holds."""
 
 
 def save(state: SessionState, offsets: Mapping[int, int]) -> str:
@@ -69,17 +81,8 @@ def save(state: SessionState, offsets: Mapping[int, int]) -> str:
         "hash": state.last_hash.hex(),
         "at": iso(state.last_at) if state.last_at is not None else None,
         "session": {
-            "task": state.task,
-            "external_id": state.external_id,
-            "tags": state.tags,
-            "metadata": state.metadata,
+            **{name: getattr(state, name) for name in _SESSION},
             "status": state.status.value,
-            "input_ended": state.input_ended,
-            "closed_by": state.closed_by,
-            "runs_count": state.runs_count,
-            "input_seqs": state.input_seqs,
-            "output_seqs": state.output_seqs,
-            "public_tokens": state.public_tokens,
         },
         "unconsumed": [
             _save_record(record, refs)
@@ -144,17 +147,10 @@ def restore(
     state.last_hash = bytes.fromhex(content["hash"])
     state.last_at = from_iso(content["at"]) if content["at"] is not None else None
     session = content["session"]
-    state.task = session["task"]
-    state.external_id = session["external_id"]
-    state.tags = session["tags"]
-    state.metadata = session["metadata"]
+    for name in _SESSION:
+        if name in session:
+            setattr(state, name, session[name])
     state.status = SessionStatus(session["status"])
-    state.input_ended = session["input_ended"]
-    state.closed_by = session.get("closed_by")
-    state.runs_count = session["runs_count"]
-    state.input_seqs = session["input_seqs"]
-    state.output_seqs = session["output_seqs"]
-    state.public_tokens = session["public_tokens"]
     if content["run"] is not None:
         pieces = _read_pieces(content)
         journal = [
@@ -265,31 +261,113 @@ class _Refs:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a value that is no JSON stands in a checkpoint, and back."""
+
+    save: Callable[[Any], Any]
+    restore: Callable[[Any], Any]
+
+
+class FieldCodec(Generic[T]):
+    """A dataclass as a JSON object and back, by the types of its fields; a field that a text lacks has its default.
+
+    Args:
+        kind: The dataclass.
+        leaves_out: Fields that are restored of something else.
+        forms: Of fields whose type does not say it.
+    """
+
+    def __init__(
+        self,
+        kind: type[T],
+        *,
+        leaves_out: Container[str] = (),
+        forms: Mapping[str, Form] = MappingProxyType({}),
+    ) -> None:
+        self._kind = kind
+        hints = get_type_hints(kind)
+        names = [one.name for one in fields(kind) if one.name not in leaves_out]  # type: ignore[arg-type] # a dataclass
+        self._forms = {name: forms.get(name) or _form_of(hints[name]) for name in names}
+
+    def save(self, value: T) -> dict[str, Any]:
+        """The JSON object."""
+        return {
+            name: one if form is None or one is None else form.save(one)
+            for name, form in self._forms.items()
+            for one in (getattr(value, name),)
+        }
+
+    def restore(self, saved: Mapping[str, Any], **others: Any) -> T:
+        """The dataclass of that object; `others` are the fields that were left out."""
+        found = {
+            name: saved[name] if form is None or saved[name] is None else form.restore(saved[name])
+            for name, form in self._forms.items()
+            if name in saved
+        }
+        return self._kind(**found, **others)
+
+
+def _form_of(hint: Any) -> Form | None:
+    """The form of a field's type; None if it is JSON."""
+    kinds = [one for one in get_args(hint) if one is not type(None)]
+    if isinstance(hint, UnionType):
+        return _form_of(kinds[0]) if len(kinds) == 1 else None
+    match get_origin(hint) or hint:
+        case kind if kind is datetime:
+            return Form(iso, from_iso)
+        case kind if isinstance(kind, type) and issubclass(kind, Enum):
+            return Form(lambda one: one.value, kind)
+        case kind if kind is set:
+            return Form(sorted, set)
+        case kind if kind is tuple:
+            return Form(list, tuple)
+        case kind if kind is dict and get_origin(kinds[1]) is tuple:
+            return _rows_form(kinds[0])
+        case _:
+            return None
+
+
+def _rows_form(key: Any) -> Form:
+    """A mapping to tuples as a list of rows, the key's parts in front."""
+    width = len(get_args(key))
+    if not width:
+        return Form(
+            lambda found: [[one, *value] for one, value in found.items()],
+            lambda rows: {row[0]: tuple(row[1:]) for row in rows},
+        )
+    return Form(
+        lambda found: [[*one, *value] for one, value in found.items()],
+        lambda rows: {tuple(row[:width]): tuple(row[width:]) for row in rows},
+    )
+
+
+def _save_escalation(escalation: Escalation) -> dict[str, Any]:
+    """How far it was run; its escalation steps stand in the journal."""
+    at = escalation.assigned_at
+    return {"fired": list(escalation.fired), "assigned_at": iso(at) if at is not None else None}
+
+
+WAIT_CODEC = FieldCodec(Wait, forms={"escalation": Form(_save_escalation, lambda saved: None)})
+"""Its escalation is run as far as it was once the journal is there (`_escalate`)."""
+
+RUN_CODEC = FieldCodec(
+    Run,
+    leaves_out=("journal", "pieces", "tries", "given_up"),
+    forms={
+        "wait": Form(WAIT_CODEC.save, lambda saved: WAIT_CODEC.restore(state_of_today(saved))),
+        "held": Form(
+            lambda held: [one.to_json() for one in held],
+            lambda saved: [HeldAnswer(**one) for one in saved],
+        ),
+    },
+)
+RECORD_CODEC = FieldCodec(InputRecord, leaves_out=("data", "feed_offset"))
+
+
 def _save_run(run: Run) -> dict[str, Any]:
     """All but the journal's entries."""
-    return {
-        "id": run.id,
-        "task": run.task,
-        "payload": run.payload,
-        "created_seq": run.created_seq,
-        "created_at": iso(run.created_at) if run.created_at is not None else None,
-        "draws_from": run.draws_from,
-        "attempt": run.attempt,
-        "first_attempt": run.first_attempt,
-        "status": run.status.value,
-        "is_started": run.is_started,
-        "retry_at": iso(run.retry_at) if run.retry_at is not None else None,
-        "wait": _save_wait(run.wait) if run.wait is not None else None,
-        "open_steps": sorted(run.open_steps),
-        "op_max": run.op_max,
-        "crashes": run.crashes,
-        "is_cautious": run.is_cautious,
-        "closed_waits": [[*key, *value] for key, value in run.closed_waits.items()],
-        "failed_op": run.failed_op,
-        "held": [one.to_json() for one in run.held],
-        "keys": [[op, *value] for op, value in run.keys.items()],
-        "journal": [],
-    }
+    return {**RUN_CODEC.save(run), "journal": []}
 
 
 def _restore_run(
@@ -299,73 +377,13 @@ def _restore_run(
     referenced: Mapping[int, Entry],
 ) -> Run:
     saved = state_of_today(saved)
-    wait = state_of_today(saved["wait"]) if saved["wait"] is not None else None
-    run = Run(
-        id=saved["id"],
-        task=saved["task"],
-        payload=saved["payload"],
-        created_seq=saved["created_seq"],
-        created_at=from_iso(saved["created_at"]) if saved.get("created_at") else None,
-        draws_from=saved.get("draws_from"),
-        first_attempt=saved.get("first_attempt", 1),
-        attempt=saved["attempt"],
-        status=RunStatus(saved["status"]),
-        is_started=saved["is_started"],
-        retry_at=from_iso(saved["retry_at"]) if saved["retry_at"] is not None else None,
-        wait=_restore_wait(wait) if wait is not None else None,
-        open_steps=set(saved["open_steps"]),
-        op_max=saved["op_max"],
-        crashes=saved["crashes"],
-        is_cautious=saved["is_cautious"],
-        closed_waits={(s, c): (seq, late) for s, c, seq, late in saved["closed_waits"]},
-        failed_op=saved["failed_op"],
-        held=[HeldAnswer(**one) for one in saved.get("held", ())],
-        keys={op: (rewinds, name) for op, rewinds, name in saved.get("keys", ())},
-        journal=[
-            *journal,
-            *(_restore_entry(session_id, saved["id"], e, referenced) for e in saved["journal"]),
-        ],
-    )
+    own = (_restore_entry(session_id, saved["id"], e, referenced) for e in saved["journal"])
+    run = RUN_CODEC.restore(saved, journal=[*journal, *own])
     run.index()
-    if wait is not None and wait.get("escalation") is not None:
+    wait = state_of_today(saved["wait"]) if saved["wait"] is not None else {}
+    if wait.get("escalation") is not None:
         _escalate(run, wait["escalation"])
     return run
-
-
-def _save_wait(wait: Wait) -> dict[str, Any]:
-    return {
-        "id": wait.id,
-        "run_id": wait.run_id,
-        "op": wait.op,
-        "kind": wait.kind,
-        "stream": wait.stream,
-        "correlation_id": wait.correlation_id,
-        "token_id": wait.token_id,
-        "deadline_at": iso(wait.deadline_at) if wait.deadline_at is not None else None,
-        "is_backoff": wait.is_backoff,
-        "has_schema": wait.has_schema,
-        "session_ids": list(wait.session_ids),
-        "assignee": wait.assignee,
-        "escalation": _save_escalation(wait.escalation) if wait.escalation is not None else None,
-    }
-
-
-def _save_escalation(escalation: Escalation) -> dict[str, Any]:
-    """How far it was run; its escalation steps stand in the journal."""
-    at = escalation.assigned_at
-    return {"fired": list(escalation.fired), "assigned_at": iso(at) if at is not None else None}
-
-
-def _restore_wait(saved: dict[str, Any]) -> Wait:
-    deadline = saved["deadline_at"]
-    return Wait(
-        **{
-            **saved,
-            "deadline_at": from_iso(deadline) if deadline is not None else None,
-            "session_ids": tuple(saved.get("session_ids", ())),
-            "escalation": None,
-        }
-    )
 
 
 def _escalate(run: Run, saved: Mapping[str, Any]) -> None:
@@ -409,28 +427,20 @@ def _restore_entry(
 
 def _save_record(record: InputRecord, refs: _Refs) -> dict[str, Any]:
     offset = refs.offset(record.entry_seq, record.feed_offset, record.size_bytes)
-    saved: dict[str, Any] = {
-        "id": record.id,
-        "stream": record.stream,
-        "seq": record.seq,
-        "correlation_id": record.correlation_id,
-        "size_bytes": record.size_bytes,
-        "entry_seq": record.entry_seq,
-        "feed_offset": offset,
-        "has_started_run": record.has_started_run,
-        "mode": record.mode,
-    }
-    if offset is None:
-        saved["data"] = record.data
-    return saved
+    saved = {**RECORD_CODEC.save(record), "feed_offset": offset}
+    return saved if offset is not None else {**saved, "data": record.data}
 
 
 def _restore_record(
     session_id: str, saved: dict[str, Any], referenced: Mapping[int, Entry]
 ) -> InputRecord:
-    if "data" not in saved:
-        saved["data"] = _referenced(session_id, saved["feed_offset"], referenced).body["data"]
-    return InputRecord(**saved)
+    offset = saved["feed_offset"]
+    data = (
+        saved["data"]
+        if "data" in saved
+        else _referenced(session_id, offset, referenced).body["data"]
+    )
+    return RECORD_CODEC.restore(saved, data=data, feed_offset=offset)
 
 
 def _referenced(session_id: str, offset: int, referenced: Mapping[int, Entry]) -> Entry:

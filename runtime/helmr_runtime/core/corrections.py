@@ -22,10 +22,9 @@ from helmr.models import REASON_MAX, RewindPreview, SessionStatus
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.children import CHILD_STEP
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, iso
-from helmr_runtime.core.run import STEP_OUTCOMES, HeldAnswer, Run
+from helmr_runtime.core.run import STEP_OUTCOMES, HeldAnswer, Run, step_key
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.core.step_keys import step_key
-from helmr_runtime.core.wait_record import ASKS_PEOPLE
+from helmr_runtime.core.waits import ASKS_PEOPLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ from helmr_runtime.core.entries import (
     stamp,
 )
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.core.wait_record import mode_of
+from helmr_runtime.core.waits import mode_of
 
 NOT_COPIED = frozenset(
     {

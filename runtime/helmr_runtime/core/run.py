@@ -1,19 +1,21 @@
 """The newest run of a session, its pending wait and its journal, as the session's entries leave them (S-53).
 
 What is in the journal is what a replay walks: entries are added as they are folded, and what the next attempt is to
-repeat is set aside (S-5). Only `SessionState.apply` changes a run, and `checkpoint` restores it.
+repeat is set aside (S-5). Only `SessionState.apply` changes a run, and `checkpoint` restores it. Outside systems know a
+step of a run again by its step key.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
 from helmr.models import RunStatus
-from helmr_runtime.core.entries import Entry, EntryKind, from_iso
-from helmr_runtime.core.escalation import Escalation
+from helmr_runtime.core.entries import Entry, EntryKind
+from helmr_runtime.core.waits import Wait
 
 ACTIVE = frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.BLOCKED})
 """Run statuses that are not an end (S-3)."""
@@ -33,66 +35,6 @@ INSTANT = frozenset(
     }
 )
 """Ops whose one entry is both opening and outcome. A public token that a client made has no op."""
-
-
-@dataclass(slots=True)
-class Wait:
-    """The run's pending wait."""
-
-    id: str
-    run_id: str
-    op: int
-    kind: str
-    stream: str | None
-    correlation_id: str | None
-    token_id: str | None
-    deadline_at: datetime | None
-    is_backoff: bool
-    has_schema: bool = False
-    """It has a JSON Schema of its own, which stands in its `wait.opened` (S-71)."""
-    session_ids: tuple[str, ...] = ()
-    """The children of which it awaits the first to end (S-91)."""
-    assignee: str | None = None
-    """Whom it concerns, as it said or was told since (S-72)."""
-    escalation: Escalation | None = None
-    """What is to happen while nobody answers, as far as it has not (S-82)."""
-
-    @property
-    def due_at(self) -> datetime | None:
-        """When time next does something to it: an escalation step, or its deadline."""
-        next_at = self.escalation.next_at if self.escalation is not None else None
-        return (
-            self.deadline_at if next_at is None else next_at
-        )  # an escalation step comes before the deadline
-
-    @property
-    def default_at(self) -> datetime | None:
-        """When its escalation's default answers it."""
-        return self.escalation.default_at if self.escalation is not None else None
-
-    def is_over(self, now: datetime) -> bool:
-        """Its deadline has passed (S-14: at the deadline is after it)."""
-        return self.deadline_at is not None and now >= self.deadline_at
-
-    @property
-    def awaits(self) -> tuple[str, ...]:
-        """The token, or the child sessions, of which the first to end resolves it."""
-        return (self.token_id,) if self.token_id is not None else self.session_ids
-
-    @property
-    def has_own_op(self) -> bool:
-        """False for a step's backoff, which the code did not ask for."""
-        return not self.is_backoff
-
-
-def own_deadline(opened: Mapping[str, Any]) -> datetime | None:
-    """When a wait times out by itself, from the body of its `wait.opened`.
-
-    None if its deadline is its token's expiry: then the end of the token ends the wait, and nothing else does, so that
-    a completion before it can't lose against a timer (S-14, S-40).
-    """
-    deadline = opened.get("deadline_at")
-    return from_iso(deadline) if deadline is not None and "deadline_of" not in opened else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,3 +267,12 @@ def _closed_waits(journal: Iterable[Entry]) -> dict[tuple[str, str | None], tupl
             key = question["stream"], question.get("correlation_id")
             found[key] = entry.seq, entry.kind is EntryKind.WAIT_TIMED_OUT
     return found
+
+
+def step_key(session_id: str, run_id: str, op: int, *, rewinds: int = 0, name: str = "") -> str:
+    """Names one step of one run: stable over attempts and hosts, new when a rewind repeats what had an outcome.
+
+    Without rewinds as release 0.1.0 made it (S-32, S-76).
+    """
+    text = f"{session_id}|{run_id}|{op}" + (f"|{rewinds}|{name}" if rewinds else "")
+    return "stp_" + hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -2,6 +2,8 @@
 
 `SessionState.apply` is the only way the state changes. Deciding reads it; replay walks the journal, which is in `run`.
 What is kept is what deciding and replaying the newest run need: the session's past costs nothing.
+
+A wait takes the first record in sequence whose correlation id is exactly its own (S-23).
 """
 
 from __future__ import annotations
@@ -12,13 +14,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from helmr.errors import DataError
-from helmr.models import Activity, RunStatus, SessionStatus
+from helmr.errors import BadRequest, DataError
+from helmr.models import CORRELATION_ID_MAX, Activity, RunStatus, SessionStatus
+from helmr_runtime.core.commands import FirstReceipt, receipt_of
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, from_iso, iso
-from helmr_runtime.core.escalation import Escalation
 from helmr_runtime.core.public_tokens import PublicToken
-from helmr_runtime.core.receipts import FirstReceipt, receipt_of
-from helmr_runtime.core.run import HeldAnswer, Run, Wait, own_deadline
+from helmr_runtime.core.run import HeldAnswer, Run
+from helmr_runtime.core.waits import Escalation, Wait, own_deadline
 
 OPERATIONS_KEPT_MAX = 10_000
 SEND_KEYS_KEPT_MAX = 10_000
@@ -471,3 +473,44 @@ _HANDLERS: Mapping[EntryKind, Handler] = {
     EntryKind.PUBLIC_TOKEN_SPENT: _public_token_changed,
     EntryKind.PUBLIC_TOKEN_REVOKED: _public_token_changed,
 }
+
+
+def takes(wait: Wait, stream: str, correlation_id: str | None) -> bool:
+    """True if this input wait takes a record of that stream and correlation id.
+
+    A wait without a correlation id takes any record.
+    """
+    return (
+        wait.kind == "input"
+        and wait.stream == stream
+        and wait.correlation_id in (None, correlation_id)
+    )
+
+
+def first_match(
+    state: SessionState,
+    stream: str,
+    correlation_id: str | None,
+    fits: Callable[[Any], bool] = lambda data: True,
+) -> InputRecord | None:
+    """The unconsumed record that a wait on this stream takes now.
+
+    Args:
+        state: The session.
+        stream: The wait's.
+        correlation_id: The wait's.
+        fits: Whether data fits the wait's own schema (S-71).
+    """
+    for record in state.unconsumed.get(stream, ()):
+        is_for_it = correlation_id is None or record.correlation_id == correlation_id
+        if is_for_it and fits(record.data):
+            return record
+    return None
+
+
+def normal_correlation_id(value: str | None) -> str | None:
+    """Trimmed; an empty one is none."""
+    trimmed = value.strip() if value is not None else ""
+    if len(trimmed) > CORRELATION_ID_MAX:
+        raise BadRequest(f"a correlation id has at most {CORRELATION_ID_MAX} characters")
+    return trimmed or None

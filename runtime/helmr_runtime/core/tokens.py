@@ -37,8 +37,8 @@ from helmr_runtime.core import jsontext
 from helmr_runtime.core.children import CHILD_ENDS, outcome_of
 from helmr_runtime.core.commands import Command
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, from_iso, iso
+from helmr_runtime.core.ledger_facts import Promote
 from helmr_runtime.core.notices import MoveNotices
-from helmr_runtime.core.promotion import Promote
 from helmr_runtime.core.public_tokens import EXPIRES_IN_DEFAULT, PublicToken, Scope
 from helmr_runtime.core.schedules import DeleteSchedule, PauseSchedule, WriteSchedule
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from helmr.errors import DataError, NotReady, RuntimeHeld, StoreUnavailable
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.pruning import Retention
+from helmr_runtime.core.ledger_facts import Retention
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.ledger.key_keeper import KeyKeeper
 from helmr_runtime.ledger.ledger import DuckLedger

@@ -21,7 +21,7 @@ from helmr_runtime.clock import Clock
 from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
 from helmr_runtime.core.fork import ForkSession
-from helmr_runtime.core.pruning import Prune, Pruned
+from helmr_runtime.core.ledger_facts import Prune, Pruned
 from helmr_runtime.core.schedules import WriteSchedule, zones_of
 from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.ledger.copied_ledger import LedgerCopies

@@ -24,7 +24,7 @@ from helmr import ids
 from helmr.errors import HelmrError, StoreUnavailable
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import RUNTIME
-from helmr_runtime.core.pruning import (
+from helmr_runtime.core.ledger_facts import (
     AT_ONCE,
     ENTRIES_MAX,
     SESSIONS_MAX,

@@ -28,9 +28,9 @@ from helmr.errors import (
     WaitNotFound,
 )
 from helmr.models import ListQuery, RunsQuery, SessionsQuery, TokensQuery, WaitsQuery
+from helmr_runtime.core.commands import FirstReceipt
 from helmr_runtime.core.entries import Entry, Principal
 from helmr_runtime.core.fork import ForkSession
-from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.tokens import end_facts
 from helmr_runtime.ledger.claim_keeper import ClaimKeeper
 from helmr_runtime.ledger.index import row_access, views

@@ -15,9 +15,8 @@ from typing import Any, Protocol
 from helmr_runtime.core.children import Parent
 from helmr_runtime.core.chunks import ChunkNews, ChunkPlace
 from helmr_runtime.core.claims import Claims
-from helmr_runtime.core.commands import Answer, Command, Operation, TokenEnded
+from helmr_runtime.core.commands import Answer, Command, FirstReceipt, Operation, TokenEnded
 from helmr_runtime.core.entries import Entry, Principal
-from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.security.session_keys import SessionKeys
 
 # --- host <-> ledger ------------------------------------------------------------------------------

@@ -17,10 +17,10 @@ from typing import Any, Protocol
 
 from helmr_runtime.core import checkpoint as checkpoints
 from helmr_runtime.core.backup_file import BackupHeader
+from helmr_runtime.core.commands import FirstReceipt
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.fork import ForkSession
-from helmr_runtime.core.pruning import Prune, Pruned
-from helmr_runtime.core.receipts import FirstReceipt
+from helmr_runtime.core.ledger_facts import Prune, Pruned
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.tokens import LedgerCommand

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from helmr_runtime.core.pruning import Retention
+from helmr_runtime.core.ledger_facts import Retention
 from helmr_runtime.process.ensured import Ensured
 
 LEDGER_NAME = "ledger.duckdb"

@@ -30,7 +30,7 @@ from helmr.version import version
 from helmr_runtime import tracing
 from helmr_runtime.catalog import Registry, load_registry
 from helmr_runtime.clock import SystemClock
-from helmr_runtime.core.pruning import Retention
+from helmr_runtime.core.ledger_facts import Retention
 from helmr_runtime.ledger.log.files import check_is_database
 from helmr_runtime.notices.targets import Secrets, Target, to_json
 from helmr_runtime.process import orphans, pointer_files

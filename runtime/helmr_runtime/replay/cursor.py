@@ -31,15 +31,16 @@ from pydantic_core import to_jsonable_python
 
 from helmr.errors import NondeterminismError
 from helmr.errors.signals import ASKED_HINT
-from helmr_runtime.core.asked import (
+from helmr_runtime.core.requests import (
     NOT_HASHED,
     AskedHashes,
     Comparison,
+    OpRequest,
+    StepRequest,
     compare,
     data_text,
     differing,
 )
-from helmr_runtime.core.requests import OpRequest, StepRequest
 from helmr_runtime.replay.replay_log import GivenUp, Line, Outcome, ReplayLog, shown_in
 
 

@@ -18,8 +18,7 @@ from helmr.errors import NotReady, RunParked
 from helmr.models import CheckVerdict, RunCheck
 from helmr.tasks import Task
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.asked import NOT_HASHED, AskedHashes
-from helmr_runtime.core.requests import EmitRequest, OpRequest
+from helmr_runtime.core.requests import NOT_HASHED, AskedHashes, EmitRequest, OpRequest
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.replay.driver import (
     TREE_END_S,

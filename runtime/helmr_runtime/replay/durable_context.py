@@ -51,10 +51,11 @@ from helmr.tasks import Task
 from helmr.wait_details import UNSET, WaitDetails
 from helmr_runtime.clock import Clock
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.asked import NOT_HASHED, AskedHashes
 from helmr_runtime.core.children import CHILD_STEP
 from helmr_runtime.core.public_tokens import Scope, check_correlation_id, scope_of_request
 from helmr_runtime.core.requests import (
+    NOT_HASHED,
+    AskedHashes,
     HistoryRequest,
     OpRequest,
     OutputRequest,

@@ -12,8 +12,8 @@ from typing import Any
 from helmr import ids
 from helmr.current import TokenCall
 from helmr.errors import NotReady
-from helmr_runtime.core.asked import key_tag
 from helmr_runtime.core.public_tokens import Scope
+from helmr_runtime.core.requests import key_tag
 from helmr_runtime.core.tokens import NewToken
 from helmr_runtime.security.keys import derive, derive_secret
 from helmr_runtime.security.origins import check_allowed_origin

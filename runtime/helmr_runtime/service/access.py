@@ -42,7 +42,7 @@ from helmr_runtime.core.tokens import (
     RevokeApiKey,
     RevokeCompletionToken,
 )
-from helmr_runtime.core.wait_record import LINK
+from helmr_runtime.core.waits import LINK
 from helmr_runtime.ports.ledger import Json
 from helmr_runtime.security.roles import check_delegation, check_maker, person_name
 from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash

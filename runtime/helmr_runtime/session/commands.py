@@ -24,14 +24,22 @@ from helmr import ids
 from helmr.errors import BadSchema, HelmrError, StreamNotFound, TaskNotFound
 from helmr_runtime.catalog import Registered
 from helmr_runtime.core.claims import Claims
-from helmr_runtime.core.commands import AmendWait, Answer, Command, Operation, Send, StartRun
+from helmr_runtime.core.commands import (
+    AmendWait,
+    Answer,
+    Command,
+    FirstReceipt,
+    Operation,
+    Send,
+    StartRun,
+    receipt_of,
+)
 from helmr_runtime.core.corrections import question_of_wait
 from helmr_runtime.core.decide import Context, Decision, TaskPolicy
 from helmr_runtime.core.decide.inputs import key_hash, repeated, require_open, require_stream
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, from_iso
-from helmr_runtime.core.receipts import FirstReceipt, receipt_of
-from helmr_runtime.core.run import Wait
 from helmr_runtime.core.state import SessionState
+from helmr_runtime.core.waits import Wait
 from helmr_runtime.ports import KnownKey, Loaded
 from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.security.schemas import DataSchema, data_schema

@@ -18,11 +18,11 @@ from helmr.errors import Overloaded, TaskNotFound, WaitResolved
 from helmr.models import DryRun, DryRunEnd, DryRunOp
 from helmr_runtime.catalog import Registered, Registry
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.asked import AskedHashes
 from helmr_runtime.core.commands import Answer, TokenEnded
 from helmr_runtime.core.decide import Context, decide, lifecycle, ops
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, stamp
 from helmr_runtime.core.requests import (
+    AskedHashes,
     ContinueRequest,
     EmitRequest,
     HistoryRequest,

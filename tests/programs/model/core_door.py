@@ -48,6 +48,7 @@ from helmr_runtime.core.commands import (
     Command,
     CreatePublicToken,
     Deadline,
+    FirstReceipt,
     Operation,
     RetryRun,
     RevokePublicToken,
@@ -61,7 +62,7 @@ from helmr_runtime.core.decide import Context, decide
 from helmr_runtime.core.decide.inputs import key_hash, require_stream
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, from_iso, stamp
 from helmr_runtime.core.fork import ForkSession, begin, fork
-from helmr_runtime.core.pruning import Prune, pruned_draft
+from helmr_runtime.core.ledger_facts import Prune, pruned_draft
 from helmr_runtime.core.public_tokens import (
     PublicToken,
     Scope,
@@ -69,7 +70,6 @@ from helmr_runtime.core.public_tokens import (
     check_live,
     check_send,
 )
-from helmr_runtime.core.receipts import FirstReceipt
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.tokens import (
     CancelToken,
@@ -81,7 +81,7 @@ from helmr_runtime.core.tokens import (
     RevokeCompletionToken,
     end_facts,
 )
-from helmr_runtime.core.wait_record import LINK
+from helmr_runtime.core.waits import LINK
 from helmr_runtime.ledger.index import commands as ledger
 from helmr_runtime.ledger.index.authored import find_start, repeated_start, start_entries
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex

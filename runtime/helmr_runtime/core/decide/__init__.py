@@ -6,6 +6,6 @@ returns the error in `Decision.error`.
 """
 
 from helmr_runtime.core.decide.commands import decide
-from helmr_runtime.core.decide.decision import Context, Decision, TaskPolicy
+from helmr_runtime.core.drafts import Context, Decision, TaskPolicy
 
 __all__ = ["Context", "Decision", "TaskPolicy", "decide"]

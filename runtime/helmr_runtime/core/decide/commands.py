@@ -25,8 +25,8 @@ from helmr_runtime.core.commands import (
     TokenEnded,
 )
 from helmr_runtime.core.decide import corrections, inputs, lifecycle, ops, public_tokens
-from helmr_runtime.core.decide.decision import Context, Decision
 from helmr_runtime.core.decide.passing import is_ended, passed
+from helmr_runtime.core.drafts import Context, Decision
 from helmr_runtime.core.entries import EntryKind, iso
 from helmr_runtime.core.state import SessionState
 

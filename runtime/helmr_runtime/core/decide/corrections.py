@@ -8,7 +8,7 @@ from typing import Any
 
 from helmr.errors import SessionChanged
 from helmr.models import SessionStatus
-from helmr_runtime.core.commands import AmendWait, RewindRun
+from helmr_runtime.core.commands import AmendWait, RewindRun, receipt
 from helmr_runtime.core.corrections import (
     Rewind,
     accepted_for,
@@ -20,14 +20,12 @@ from helmr_runtime.core.corrections import (
     question_of_wait,
     rewindable,
 )
-from helmr_runtime.core.decide.decision import Context, Decision
 from helmr_runtime.core.decide.inputs import checked_size
-from helmr_runtime.core.drafts import carrier
+from helmr_runtime.core.drafts import Context, Decision, carrier
 from helmr_runtime.core.entries import Draft, EntryKind
-from helmr_runtime.core.receipts import receipt
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.core.wait_record import mode_of
+from helmr_runtime.core.waits import mode_of
 
 
 def rewind(state: SessionState, command: RewindRun, context: Context) -> Decision:

@@ -25,18 +25,15 @@ from helmr.models import (
 )
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.claims import claim_ended, overridden_by
-from helmr_runtime.core.commands import Answer, AssignWait, Command, Send
-from helmr_runtime.core.decide.decision import Context, Decision
+from helmr_runtime.core.commands import Answer, AssignWait, Command, Send, receipt
 from helmr_runtime.core.decide.passing import is_ended, passed, too_late
 from helmr_runtime.core.decide.public_tokens import answering_link, sending_token, spend_draft
-from helmr_runtime.core.drafts import carrier
+from helmr_runtime.core.drafts import Context, Decision, carrier
 from helmr_runtime.core.entries import Draft, EntryKind, iso
-from helmr_runtime.core.matching import normal_correlation_id, takes
 from helmr_runtime.core.public_tokens import check_send
-from helmr_runtime.core.receipts import receipt
-from helmr_runtime.core.run import Run, Wait
-from helmr_runtime.core.state import SessionState
-from helmr_runtime.core.wait_record import mode_of
+from helmr_runtime.core.run import Run
+from helmr_runtime.core.state import SessionState, normal_correlation_id, takes
+from helmr_runtime.core.waits import Wait, mode_of
 
 
 def key_hash(key: str) -> str:

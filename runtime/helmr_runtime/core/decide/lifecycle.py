@@ -16,12 +16,11 @@ from helmr_runtime.core.commands import (
     CloseSession,
     RetryRun,
     StartRun,
+    receipt,
 )
-from helmr_runtime.core.decide.decision import Context, Decision
 from helmr_runtime.core.decide.inputs import next_run_draft, require_open
-from helmr_runtime.core.drafts import carrier
+from helmr_runtime.core.drafts import Context, Decision, carrier
 from helmr_runtime.core.entries import Draft, EntryKind, iso, task_principal
-from helmr_runtime.core.receipts import receipt
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
 

@@ -8,12 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from helmr_runtime.core.commands import TokenEnded
-from helmr_runtime.core.decide.decision import Context
 from helmr_runtime.core.decide.passing import is_ended, passed
-from helmr_runtime.core.drafts import due_draft, token_end_draft
+from helmr_runtime.core.drafts import Context, due_draft, token_end_draft
 from helmr_runtime.core.entries import Draft, EntryKind, iso, task_principal
-from helmr_runtime.core.escalation import opening
-from helmr_runtime.core.matching import first_match
 from helmr_runtime.core.public_tokens import PublicToken
 from helmr_runtime.core.requests import (
     HistoryRequest,
@@ -26,11 +23,10 @@ from helmr_runtime.core.requests import (
     TokenRequest,
     WaitRequest,
 )
-from helmr_runtime.core.run import Run
-from helmr_runtime.core.state import SessionState
-from helmr_runtime.core.step_keys import step_key
+from helmr_runtime.core.run import Run, step_key
+from helmr_runtime.core.state import SessionState, first_match
 from helmr_runtime.core.tokens import TokenQuestion
-from helmr_runtime.core.wait_record import record_parts
+from helmr_runtime.core.waits import opening, record_parts
 
 STEP_BACKOFF_MAX_S = 3600.0
 """As a run's retry."""

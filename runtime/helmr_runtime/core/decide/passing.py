@@ -12,12 +12,11 @@ from typing import Any
 from helmr import ids
 from helmr.errors import HelmrError, WaitResolved, WaitTimedOut
 from helmr.models import AnswerMode, SendOutcome
-from helmr_runtime.core.decide.decision import Context
-from helmr_runtime.core.drafts import due_draft
+from helmr_runtime.core.drafts import Context, due_draft
 from helmr_runtime.core.entries import RUNTIME, Draft, EntryKind, iso
-from helmr_runtime.core.escalation import Escalation
-from helmr_runtime.core.run import WAIT_OUTCOMES, Wait
+from helmr_runtime.core.run import WAIT_OUTCOMES
 from helmr_runtime.core.state import SessionState
+from helmr_runtime.core.waits import Escalation, Wait
 
 
 def passed(state: SessionState, context: Context) -> tuple[Draft, ...]:

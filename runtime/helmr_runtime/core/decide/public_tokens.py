@@ -6,14 +6,12 @@ from typing import Any
 
 from helmr.errors import BadRequest, KeyNotFound, Overloaded, WaitResolved
 from helmr.roles import ScopeType
-from helmr_runtime.core.commands import Answer, CreatePublicToken, RevokePublicToken, Send
-from helmr_runtime.core.decide.decision import Context, Decision
-from helmr_runtime.core.drafts import carrier
+from helmr_runtime.core.commands import Answer, CreatePublicToken, RevokePublicToken, Send, receipt
+from helmr_runtime.core.drafts import Context, Decision, carrier
 from helmr_runtime.core.entries import Draft, EntryKind, Principal, iso
 from helmr_runtime.core.public_tokens import PublicToken, check_answer, check_live, spend
-from helmr_runtime.core.receipts import receipt
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.core.wait_record import ASKS_PEOPLE
+from helmr_runtime.core.waits import ASKS_PEOPLE
 
 PUBLIC_TOKENS_MAX = 1_000
 """Live ones of one session: they stand in each of its checkpoints."""

@@ -19,7 +19,7 @@ from helmr.errors import (
     IdempotencyConflict,
     MasterKeyMissing,
 )
-from helmr_runtime.core.commands import TokenEnded
+from helmr_runtime.core.commands import FirstReceipt, TokenEnded, receipt_of
 from helmr_runtime.core.decide import Context, TaskPolicy
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.decide.passing import passed
@@ -35,7 +35,6 @@ from helmr_runtime.core.entries import (
 )
 from helmr_runtime.core.fork import ForkSession, begin
 from helmr_runtime.core.fork import fork as copied
-from helmr_runtime.core.receipts import FirstReceipt, receipt_of
 from helmr_runtime.core.schedules import reconcile
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ledger.index.heads import Head

@@ -20,7 +20,8 @@ from helmr.errors import DataError
 from helmr.models import Activity, RunStatus, SessionStatus
 from helmr_runtime.core.claims import Claims
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, from_iso
-from helmr_runtime.core.run import ACTIVE, own_deadline
+from helmr_runtime.core.run import ACTIVE
+from helmr_runtime.core.waits import own_deadline
 
 _ACTIVITIES: Mapping[RunStatus | None, Activity] = {one: Activity(one.value) for one in ACTIVE}
 
@@ -30,7 +31,7 @@ class PendingWait:
     """The run's pending wait.
 
     Attributes:
-        deadline_at: Its own (`helmr_runtime.core.run.own_deadline`).
+        deadline_at: Its own (`helmr_runtime.core.waits.own_deadline`).
         escalates_at: When the next step of its escalation fires, which is before the deadline (S-82).
         default_at: When its escalation's default answers it.
     """

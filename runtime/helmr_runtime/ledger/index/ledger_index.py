@@ -19,7 +19,7 @@ from helmr.errors import Moved
 from helmr.ids import SYSTEM_STREAM, new_id
 from helmr.models import SessionStatus, TokenStatus
 from helmr_runtime.core.entries import Entry, EntryKind
-from helmr_runtime.core.pruning import sessions_of
+from helmr_runtime.core.ledger_facts import sessions_of
 from helmr_runtime.ledger.index.counts import Census
 from helmr_runtime.ledger.index.heads import (
     Head,

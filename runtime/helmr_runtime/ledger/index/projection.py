@@ -11,8 +11,8 @@ from datetime import datetime
 from helmr.ids import SYSTEM_STREAM
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry, EntryKind
+from helmr_runtime.core.ledger_facts import sessions_of
 from helmr_runtime.core.nouns import Changes, RunRow, SessionRow, WaitRow, changed, wait_changes
-from helmr_runtime.core.pruning import sessions_of
 from helmr_runtime.ledger.index.heads import Head
 
 

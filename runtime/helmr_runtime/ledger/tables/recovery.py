@@ -95,7 +95,7 @@ _WAIT: Mapping[str, tuple[str, str]] = {
     "default_at": ("w.default_us", "time_or_none({})"),
 }
 """The same of its pending wait. A deadline that is the token's expiry is not the wait's own
-(`helmr_runtime.core.run.own_deadline`)."""
+(`helmr_runtime.core.waits.own_deadline`)."""
 
 _BESIDE = ("s.external_id", "s.start_key", "s.open_steps", "s.tail_count")
 """What else an admission needs: the last columns."""

@@ -19,7 +19,7 @@ from helmr.errors import LedgerDamaged, UsageError
 from helmr.models import CopyPage
 from helmr_runtime.core.backup_file import ENTRY
 from helmr_runtime.core.entries import EntryKind
-from helmr_runtime.core.pruning import sessions_of
+from helmr_runtime.core.ledger_facts import sessions_of
 from helmr_runtime.ledger.log.carry_over import carry_rows
 from helmr_runtime.ledger.log.files import (
     LOCK_SUFFIX,

@@ -11,7 +11,7 @@ from helmr import ids
 from helmr.errors import UsageError
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import EntryKind, Principal, iso
-from helmr_runtime.core.promotion import Promote
+from helmr_runtime.core.ledger_facts import Promote
 from helmr_runtime.ledger.log.rebuild import Keys
 from helmr_runtime.ledger.log.stored import StoredLedger
 from helmr_runtime.ledger.open import open_ledger

@@ -21,7 +21,7 @@ from helmr import ids
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Draft, EntryKind, Principal, iso, task_principal
-from helmr_runtime.core.step_keys import step_key
+from helmr_runtime.core.run import step_key
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ports import Committed, Flush, StartSession

@@ -1,10 +1,12 @@
-"""Old sessions that are over leave the ledger whole, and an entry of the system stream says which, who and why (S-69).
+"""Facts of the whole ledger, entries of the system stream: sessions left it, or a follower became it (S-68, S-69).
 
 ```
 sessions.pruned    sessions[] entries archive? reason?     entries: how many they had; archive: the file that has them
+ledger.promoted    generation after reason?     after: feed offset of the last entry that the primary has sent
 ```
 
-The body is never sealed: a copy that is kept without keys removes the same sessions when it gets there.
+These bodies are never sealed: a copy that is kept without keys removes the same sessions when it gets there. Which of
+two ledgers is the later one, generations say: the higher one is.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 
 from helmr.errors import BadRequest
 from helmr.models import PRUNE_AGE_MIN_S, REASON_MAX
+from helmr_runtime.core.commands import Command
 from helmr_runtime.core.entries import Draft, EntryKind, Principal
 
 SESSIONS_MAX = 200
@@ -90,3 +93,18 @@ def pruned_draft(
 def sessions_of(body: Mapping[str, Any]) -> tuple[str, ...]:
     """The ids of the sessions that a `sessions.pruned` removes."""
     return tuple(body["sessions"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promote(Command):
+    """The ledger goes on by itself, as the next generation. Receipt: `{generation}`."""
+
+    after: int
+    reason: str | None = None
+
+    def draft(self, generation: int) -> Draft:
+        """The entry."""
+        body: dict[str, Any] = {"generation": generation, "after": self.after}
+        if self.reason is not None:
+            body["reason"] = self.reason
+        return Draft(EntryKind.LEDGER_PROMOTED, body, principal=self.principal)

@@ -1,0 +1,176 @@
+"""The runtime's own things on the wire: schedules and when they are due, notice targets, and work on a whole ledger."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from helmr.durations import spell
+from helmr.models.limits import SCHEDULE_NAME_MAX, SCHEDULE_TEXT_MAX
+from helmr.models.people import Wire
+from helmr.models.requests import Request
+
+NOTICE_TARGET_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]*$"
+NOTICE_TARGET_NAME_MAX = 64
+
+
+class NoticeTargetInfo(Wire):
+    """A notice target, and how far it is (S-84). Says no URL, no address and no secret.
+
+    Attributes:
+        offset: Feed offset up to which everything is taken or passed by; None until its first look.
+        behind: Entries of the feed after that.
+        queued: Events that wait for it, in order.
+        late: Events that it was passed by and that are still tried.
+        given_up: Events that are tried no more, since the gateway began.
+        failing_since: When its first try failed of those since the last that was taken.
+    """
+
+    name: str
+    type: Literal["webhook", "slack", "email", "command"]
+    events: list[str]
+    filter: str
+    detail: Literal["none", "subject", "full"]
+    offset: int | None = None
+    behind: int | None = None
+    queued: int = 0
+    late: int = 0
+    given_up: int = 0
+    failing_since: datetime | None = None
+    last_error: str | None = None
+    last_taken_at: datetime | None = None
+
+
+class NoticeTestReceipt(Wire):
+    """Whether a target took the notice of a test; `error` says why not."""
+
+    target: str
+    taken: bool
+    error: str | None = None
+
+
+class NoticeRetryReceipt(Wire):
+    """How many events of a target are tried now."""
+
+    target: str
+    count: int
+
+
+class PruneReceipt(Wire):
+    """Old sessions that were removed, or would be; one page of them (S-69).
+
+    Attributes:
+        entries: How many entries they had.
+        is_last: Nothing that may go is left.
+        archive: Name of the Parquet file that has them now, in the data directory's folder `pruned`.
+    """
+
+    sessions: int
+    entries: int
+    is_last: bool
+    archive: str | None = None
+
+
+class CopyPage(Wire):
+    """What a follower is behind by, as far as one page goes (S-68).
+
+    Attributes:
+        through: Feed offset at which the page ends; the next begins after it.
+        head: Feed offset of the newest entry of all.
+        pruned_offset: Feed offset of the newest `sessions.pruned`; a copy that ends before it may hold parts of
+            sessions.
+        openings: How often the ledger was opened.
+        encrypts: Whether bodies of new entries are sealed.
+        generation: One more than promotions there were.
+        rows: Entries and checkpoints as in a backup, without their checks.
+    """
+
+    through: int
+    head: int
+    pruned_offset: int
+    openings: int
+    encrypts: bool
+    generation: int
+    rows: list[list[Any]]
+
+
+Missed = Literal["skip", "latest", "all"]
+Overlap = Literal["skip", "allow"]
+
+
+class Timing(BaseModel):
+    """When a schedule is due, and what becomes of times that come at a bad moment (S-93).
+
+    Either `cron`, five fields read in `zone`, or `every_s`: at whole multiples of so many seconds since 1970.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    cron: str | None = None
+    every_s: float | None = None
+    zone: str = "UTC"
+    missed: Missed = "latest"
+    overlap: Overlap = "skip"
+
+
+class TaskSchedule(Timing):
+    """What a task's declaration says of its schedule."""
+
+    payload: Any = None
+
+
+SCHEDULE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
+
+
+class ScheduleRequest(Request):
+    """POST /v1/schedules. Exactly one of `cron` and `every`."""
+
+    name: str = Field(min_length=1, max_length=SCHEDULE_NAME_MAX, pattern=SCHEDULE_NAME)
+    task: str = Field(min_length=1, max_length=200)
+    cron: str | None = Field(default=None, max_length=SCHEDULE_TEXT_MAX)
+    every: str | float | None = Field(
+        default=None, description='Seconds, or a duration text like "15m".'
+    )
+    zone: str = Field(default="UTC", max_length=SCHEDULE_TEXT_MAX)
+    missed: Missed = "latest"
+    overlap: Overlap = "skip"
+    payload: Any = None
+
+
+class ScheduleReceipt(Wire):
+    """A schedule that was deleted."""
+
+    name: str
+
+
+class ScheduleInfo(Wire):
+    """A schedule, and when it is due next.
+
+    `status` is `gone` while the code that declared it, or its task, is not there. `next_due_at` is None unless it is
+    active.
+    """
+
+    name: str
+    task: str
+    payload: Any = None
+    cron: str | None = None
+    every_s: float | None = None
+    zone: str
+    missed: Missed
+    overlap: Overlap
+    declared_in: Literal["code", "api"]
+    status: Literal["active", "paused", "gone"]
+    next_due_at: datetime | None = None
+    last_due_at: datetime | None = None
+    last_outcome: Literal["started", "missed", "overlap"] | None = None
+    last_session_id: str | None = None
+    created_at: datetime
+
+    @property
+    def when(self) -> str:
+        """Its times in a few words: `every 15m`, `0 3 * * mon-fri (Europe/Berlin)`."""
+        if self.every_s is not None:
+            return f"every {spell(self.every_s)}"
+        return f"{self.cron} ({self.zone})"
