@@ -61,7 +61,7 @@ EXITS_MAX = 100
 log = logging.getLogger("helmr.run")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OpAsked:
     """The code asks for a new op. A patch is none: it comes with the op asked last."""
 
@@ -70,7 +70,7 @@ class OpAsked:
     ask: OpRequest
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OpReached:
     """A replay reached an op that is open in the journal."""
 
@@ -79,7 +79,7 @@ class OpReached:
     ask: OpRequest
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OpGivenUp:
     """The code cancelled an op it awaited."""
 
@@ -87,7 +87,7 @@ class OpGivenUp:
     op: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StepEnded:
     """A try of a step ended."""
 
@@ -96,7 +96,7 @@ class StepEnded:
     end: StepEnd
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunEnded:
     """The task returned, raised or can't be replayed."""
 
@@ -104,7 +104,7 @@ class RunEnded:
     end: RunEnd
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CodeClosed:
     """The run's thread ends; not clean: parts of the tree did not end and still exist."""
 

@@ -53,7 +53,7 @@ HARMLESS = (OutputRequest, PeekRequest, HistoryRequest, ClockRequest, PatchReque
 """What leaves nothing behind but entries of the session."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Writes:
     """Entries. With `is_last_for_now` the code asks for nothing behind them that could be stored along."""
 
@@ -61,21 +61,21 @@ class Writes:
     is_last_for_now: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TriesStep:
     """A step: its opening, and its first try once that is stored."""
 
     opening: Draft
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AsksOutside:
     """A wait on a token or on child sessions, whose end is no fact of this session."""
 
     ask: WaitRequest
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Withheld:
     """The policy does not let it happen."""
 

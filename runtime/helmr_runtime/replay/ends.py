@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 import traceback
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import helmr
 import helmr_runtime
 from helmr.errors import HelmrError, NondeterminismError
 
@@ -119,7 +119,7 @@ def _remote_frames(text: str) -> list[str]:
     return _FRAME.findall(_COLOR.sub("", text) + "\n")
 
 
-_OURS = (Path(helmr_runtime.__file__).parent, Path(helmr.__file__).parent)
+_OURS = (Path(helmr_runtime.__file__).parent, Path(inspect.getfile(HelmrError)).parents[1])
 _EXAMPLES = _OURS[1] / "examples"
 
 

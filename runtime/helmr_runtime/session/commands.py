@@ -16,20 +16,30 @@ held against it, and what is to stand in the transcript is written with the sess
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from helmr import ids
-from helmr.errors import BadSchema, HelmrError, StreamNotFound, TaskNotFound
+from helmr.errors import (
+    BadSchema,
+    HelmrError,
+    HelmrSignal,
+    RunCancelled,
+    RunParked,
+    StreamNotFound,
+    TaskNotFound,
+)
 from helmr_runtime.catalog import Registered
 from helmr_runtime.core.claims import Claims
 from helmr_runtime.core.commands import (
     AmendWait,
     Answer,
+    CancelRun,
+    CancelSession,
     Command,
     FirstReceipt,
     Operation,
+    RewindRun,
     Send,
     StartRun,
     receipt_of,
@@ -37,10 +47,10 @@ from helmr_runtime.core.commands import (
 from helmr_runtime.core.corrections import question_of_wait
 from helmr_runtime.core.decide import Context, Decision, TaskPolicy
 from helmr_runtime.core.decide.inputs import key_hash, repeated, require_open, require_stream
-from helmr_runtime.core.entries import Draft, Entry, EntryKind, from_iso
+from helmr_runtime.core.entries import Entry, EntryKind, from_iso
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.waits import Wait
-from helmr_runtime.ports import KnownKey, Loaded
+from helmr_runtime.ports import KnownKey, Loaded, OperationUnused, Precondition
 from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.security.schemas import DataSchema, data_schema
 
@@ -276,6 +286,25 @@ def _usable(schema: Any) -> DataSchema | None:
         return None
 
 
+CLAIM_KINDS = frozenset({EntryKind.WAIT_CLAIMED, EntryKind.WAIT_CLAIM_ENDED})
+
+
+def cut_signal(command: Command, session_id: str) -> HelmrSignal | None:
+    """What code is cut off with whose run the command has ended or taken back (S-6, S-75)."""
+    match command:
+        case CancelRun() | CancelSession():
+            return RunCancelled(f"{session_id}: the run was cancelled")
+        case RewindRun() | AmendWait():
+            return RunParked(f"{session_id}: the run was taken back")
+        case _:
+            return None
+
+
+def preconditions_of(command: Command) -> tuple[Precondition, ...]:
+    """What must hold outside of the session for the command's entries to be stored."""
+    return (OperationUnused(command.operation),) if command.operation is not None else ()
+
+
 class SessionClaims:
     """Of one adoption.
 
@@ -284,7 +313,7 @@ class SessionClaims:
     """
 
     def __init__(self, known: Claims | None) -> None:
-        self._known = known
+        self.known = known
         self._written: tuple[str, datetime] | None = None
         """Of which wait claims were written last, and up to when."""
 
@@ -299,24 +328,16 @@ class SessionClaims:
         known = self.of(wait)
         if known is None or claims.as_of > known.as_of:
             of, through = self._written or (None, None)
-            self._known = claims.without_written(through if of == wait.id else None)
+            self.known = claims.without_written(through if of == wait.id else None)
 
     def of(self, wait: Wait | None) -> Claims | None:
         """The claims of that wait."""
-        known = self._known
+        known = self.known
         is_its = known is not None and wait is not None and known.wait.wait_id == wait.id
         return known if is_its else None
 
-    def ahead_of(
-        self, drafts: Sequence[Draft], wait: Wait | None, now: datetime
-    ) -> Sequence[Draft]:
-        """What is to be written before these; nothing if there are none."""
-        known = self.of(wait)
-        return known.pending(now) if known is not None and drafts else ()
-
     def applied(self, entry: Entry) -> None:
-        """An entry has been decided; it is on its way to the disk."""
-        if entry.kind in (EntryKind.WAIT_CLAIMED, EntryKind.WAIT_CLAIM_ENDED):
-            self._written = (entry.body["wait_id"], from_iso(entry.body["at"]))
-            if self._known is not None:
-                self._known = self._known.written(entry)
+        """An entry of one of `CLAIM_KINDS` has been decided; it is on its way to the disk."""
+        self._written = (entry.body["wait_id"], from_iso(entry.body["at"]))
+        if self.known is not None:
+            self.known = self.known.written(entry)

@@ -76,8 +76,8 @@ class Place(Protocol):
 
     mark: SlotMark
 
-    def changed(self) -> None:
-        """What can be told of the session may be another."""
+    def changed(self, is_parkable: bool, op_max: int | None) -> None:
+        """What can be told of the session may be another; `op_max` is the newest op of its run."""
         ...
 
     def lost(self, reason: str) -> None:
@@ -92,7 +92,7 @@ class Place(Protocol):
 # --- events ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Commanded:
     """A command has come. `decided` gets its decision, and the seq that is to be on disk before it is told."""
 
@@ -110,7 +110,7 @@ class Commanded:
             self.decided.set_exception(error)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Flushed:
     """The ledger has answered a flush."""
 
@@ -178,7 +178,7 @@ CodeEvent = RunEvent | Prepared | TryDue | OutcomeReady | ThreadsLookedAt | Abor
 Event = Commanded | Flushed | TimeCame | CodeEvent
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Effects:
     """What an event sets off, carried out by the session in this order.
 

@@ -183,11 +183,11 @@ class HostActor:
                 slot.fill(None)
                 self._remove(slot)
                 raise
-            wants_own_host = executes and live.is_isolated and not self._settings.is_exclusive
+            wants_own_host = executes and _is_isolated(live) and not self._settings.is_exclusive
             slot.fill(live)
             if not executes or wants_own_host:
                 return await self._decide(slot, live, command, crash, wants_own_host=wants_own_host)
-            slot.changed()
+            slot.tell()
             reply = await live.begin(command, crash)
             return Adopted(epoch=live.epoch, reply=reply)
 
@@ -424,6 +424,11 @@ class HostActor:
         self._version += 1
         self._is_urgent = self._is_urgent or is_urgent
         self._changed.set()
+
+
+def _is_isolated(live: LiveSession) -> bool:
+    """Its task is to have a host to itself."""
+    return live.registered is not None and live.registered.task.isolated
 
 
 def _check_code(host: str, registry: Registry, catalog_hash: str) -> None:

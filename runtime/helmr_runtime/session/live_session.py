@@ -22,20 +22,16 @@ from helmr.current import StepRef
 from helmr.errors import (
     HelmrError,
     Moved,
-    RunCancelled,
     RunParked,
     StoreUnavailable,
 )
 from helmr.models import RunStatus
 from helmr_runtime.clock import Timer
+from helmr_runtime.core.claims import Claims
 from helmr_runtime.core.commands import (
-    AmendWait,
-    CancelRun,
-    CancelSession,
     Command,
     Deadline,
     Operation,
-    RewindRun,
 )
 from helmr_runtime.core.decide import Context, Decision, decide, lifecycle
 from helmr_runtime.core.entries import RUNTIME, Draft, Entry
@@ -46,21 +42,23 @@ from helmr_runtime.ports import (
     Committed,
     Crash,
     Declined,
-    Flush,
     Loaded,
-    OperationUnused,
     Precondition,
 )
 from helmr_runtime.replay import RunDriver
+from helmr_runtime.replay.driver import OpAsked, StepEnded
 from helmr_runtime.replay.durable_context import Surroundings
 from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.session.code_runner import CodeRunner, is_of
 from helmr_runtime.session.commands import (
+    CLAIM_KINDS,
     RepeatedCommands,
     SessionClaims,
     check_data,
+    cut_signal,
     fits_schema,
     policy_of,
+    preconditions_of,
 )
 from helmr_runtime.session.committer import (
     COMMIT_WAIT_S,
@@ -72,18 +70,24 @@ from helmr_runtime.session.committer import (
 )
 from helmr_runtime.session.emissions import Emissions
 from helmr_runtime.session.events import (
+    NOTHING,
     Commanded,
     Effects,
     Event,
     Flushed,
     HostParts,
+    OutcomeReady,
     Place,
     SessionPhase,
     TimeCame,
+    TryDue,
 )
 from helmr_runtime.session.outside import open_outside, task_call, time_out_outside
 from helmr_runtime.session.telling import Telling
 from helmr_runtime.session.warm_cache import WarmState, begun
+
+DECIDING = (Commanded, Flushed, OpAsked, StepEnded, TryDue, OutcomeReady)
+"""Events of which nothing follows but what they have written."""
 
 DEADLINE_AGAIN_S = 0.5
 """A deadline that the failing store did not take is tried again after this."""
@@ -129,7 +133,9 @@ class LiveSession:
         self._flushes = FlushQueue(
             self.state, self.epoch, self._writer, unsaved_count=unsaved_count, offsets=offsets
         )
-        self._committer = Committer(parts.ledger, self._flushes, self._flushed)
+        self._committer = Committer(
+            parts.ledger, self._flushes, lambda *answered: self.take(Flushed(*answered))
+        )
         self._repeated = RepeatedCommands(
             self.state, loaded, parts.ledger, asked=asked_operation, since=self._clock.now()
         )
@@ -139,14 +145,13 @@ class LiveSession:
             emissions(self.epoch),
             is_sealed=keys is not None and keys.encrypts_payloads,
         )
-        turns = self._telling.turns
         around = Surroundings(
             self._clock,
             parts.settings.silence_s,
             TaskSecrets(keys, parts.base_url) if keys is not None else None,
             place.mark,
             self._telling.emissions,
-            lambda: turns.current,
+            lambda: self._telling.turns.current,
         )
         self.execution = CodeRunner(self, parts, around)
         self._events: deque[Event] = deque()
@@ -175,9 +180,12 @@ class LiveSession:
             return
         self._is_taking = True
         try:
+            seq, is_news = self.state.seq, not self._events
             while self._may_take():
-                self._handle(self._events.popleft())
-            self._proceed()
+                self._handle(event := self._events.popleft())
+                is_news = is_news or not isinstance(event, DECIDING)
+            if is_news or self.state.seq != seq:
+                self._proceed()
         finally:
             self._is_taking = False
             if self._may_take():  # a bug ends one event only
@@ -213,6 +221,8 @@ class LiveSession:
 
     def _perform(self, effects: Effects) -> None:
         """Carry out what an event has set off."""
+        if effects is NOTHING:
+            return
         if effects.drafts:
             self.write(effects.drafts)
         if effects.then is not None:
@@ -239,7 +249,8 @@ class LiveSession:
             return
         if self.phase is not SessionPhase.LEAVING and self._asking is None:
             self._block_if_missing()
-            self._perform(self.execution.run_if_ready())
+            if not self.execution.has_code:
+                self._perform(self.execution.run_if_ready())
         self._changed()
 
     def _block_if_missing(self) -> None:
@@ -253,10 +264,10 @@ class LiveSession:
 
     def _changed(self) -> None:
         if self.phase is not SessionPhase.LEAVING:  # its time is the ledger's again in a moment
-            self._arm()
-            self._place.changed()
-
-    # --- phases ---------------------------------------------------------------------------------
+            run, active = self.state.run, self.state.active_run
+            self._arm(active)
+            op_max = run.op_max if run is not None else None
+            self._place.changed(self._is_parkable(active), op_max)
 
     def _enter(self, phase: SessionPhase) -> None:
         self.phase = phase
@@ -281,18 +292,15 @@ class LiveSession:
         return self.phase in (SessionPhase.LIVE, SessionPhase.RETIRING)
 
     @property
-    def is_isolated(self) -> bool:
-        """Its task is to have a host to itself."""
-        return self.registered is not None and self.registered.task.isolated
-
-    @property
     def _is_deciding(self) -> bool:
         return bool(self._in_flight or self._events or self._asking is not None)
 
     @property
     def is_parkable(self) -> bool:
         """Nothing of the session needs this host now (S-10)."""
-        run = self.state.active_run
+        return self._is_parkable(self.state.active_run)
+
+    def _is_parkable(self, run: Run | None) -> bool:
         if self.phase is SessionPhase.LEAVING or self._is_deciding or self.execution.is_busy:
             return False
         if run is None or run.status is RunStatus.BLOCKED:
@@ -414,10 +422,11 @@ class LiveSession:
         self._take_all()
 
     def _lost(self, reply: CommitReply) -> None:
-        log.warning("%s: lost at epoch %d: %s", self.id, self.epoch, type(reply).__name__)
+        reason = type(reply).__name__
+        log.warning("%s: lost at epoch %d: %s", self.id, self.epoch, reason)
         self._enter(SessionPhase.OVER)
         self._end()
-        self._place.lost(type(reply).__name__.lower())
+        self._place.lost(reason.lower())
         self._take_all()
 
     def _end(self) -> None:
@@ -505,16 +514,17 @@ class LiveSession:
     def _decide(self, command: Command) -> Decision:
         """What the command does now, a refusal too."""
         try:
+            context = self.context(command.sent_at)
             if not self._repeated.is_in_state(command):
-                check_data(command, self.state, self.registered, self.context())
-            return decide(self.state, command, self.context(command.sent_at))
+                check_data(command, self.state, self.registered, context)
+            return decide(self.state, command, context)
         except HelmrError as error:
             return Decision(error=error)
 
     def _settle(self, command: Command, decision: Decision) -> Decision:
         """Write what was decided."""
         if decision.drafts:
-            self.write(decision.drafts, _preconditions(command))
+            self.write(decision.drafts, preconditions_of(command))
             self._cut_off(command)
             # Code that has been handed something will bring the flush with its next op.
             goes_on = any(draft.body.get("next") for draft in decision.drafts)
@@ -524,14 +534,9 @@ class LiveSession:
 
     def _cut_off(self, command: Command) -> None:
         """Code whose run was cancelled or taken back is aborted once that is on disk (S-6, S-75)."""
-        signal: RunCancelled | RunParked
-        match command:
-            case CancelRun() | CancelSession():
-                signal = RunCancelled(f"{self.id}: the run was cancelled")
-            case RewindRun() | AmendWait():
-                signal = RunParked(f"{self.id}: the run was taken back")
-            case _:
-                return
+        signal = cut_signal(command, self.id)
+        if signal is None:
+            return
         driver = self.execution.driver
         if driver is None or is_of(driver, self.state.active_run):
             return
@@ -541,8 +546,6 @@ class LiveSession:
                 self.execution.abort(signal)
 
         self.when_durable(self.state.seq, cut)
-
-    # --- facts outside of the session -----------------------------------------------------------
 
     async def commit_alone(
         self, drafts: Sequence[Draft], preconditions: tuple[Precondition, ...]
@@ -573,14 +576,23 @@ class LiveSession:
 
     def context(self, carried: datetime | None = None) -> Context:
         """The circumstances of a decision made now."""
-        times = (self._clock.now(), carried, self.state.last_at)
+        registered = self.registered
         return Context(
-            now=max(t for t in times if t is not None),
-            policy=policy_of(self.state, self.registered),
-            is_hot=self.phase is not SessionPhase.LEAVING and self.registered is not None,
+            now=self._now(carried),
+            policy=registered.policy if registered is not None else policy_of(self.state, None),
+            is_hot=self.phase is not SessionPhase.LEAVING and registered is not None,
             fits=fits_schema,
-            claims=self.claims.of(self.state.wait),
+            claims=self._claims(),
         )
+
+    def _now(self, carried: datetime | None = None) -> datetime:
+        """The latest of the clock, the time that a command carried, and the last entry's."""
+        times = (self._clock.now(), carried, self.state.last_at)
+        return max(t for t in times if t is not None)
+
+    def _claims(self) -> Claims | None:
+        """Of the pending wait."""
+        return self.claims.of(self.state.wait) if self.claims.known is not None else None
 
     def write(self, drafts: Sequence[Draft], preconditions: tuple[Precondition, ...] = ()) -> None:
         """Stamp, apply and buffer; the flush follows soon.
@@ -602,27 +614,24 @@ class LiveSession:
 
     def _stamp(self, drafts: Sequence[Draft]) -> list[Entry]:
         """Their entries, behind those of claims that are not in the transcript yet."""
-        now = self.context().now
-        ahead = self.claims.ahead_of(drafts, self.state.wait, now)
+        now = self._now()
+        claims = self._claims()
+        ahead = claims.pending(now) if claims is not None and drafts else ()
         return self._writer.entries(self.state, (*ahead, *drafts), now)
 
     def _apply(self, entry: Entry, *, is_cautious: bool) -> None:
         before = self.state.wait
         self.state.apply(entry)
-        self.claims.applied(entry)
+        if entry.kind in CLAIM_KINDS:
+            self.claims.applied(entry)
         for telling in self._telling.applied(entry):
             self.when_durable(entry.seq, telling)
         self._perform(self.execution.applied(entry, before, is_cautious=is_cautious))
-
-    # --- on its way to the disk -----------------------------------------------------------------
 
     @property
     def _is_stored(self) -> bool:
         """Everything decided is on disk, or never will be."""
         return self.is_over or self._flushes.is_stored
-
-    def _flushed(self, flush: Flush, reply: CommitReply) -> None:
-        self.take(Flushed(flush, reply))
 
     def _take_flushed(self, event: Flushed) -> None:
         if isinstance(event.reply, Committed):
@@ -647,11 +656,8 @@ class LiveSession:
         if not self._is_stored:
             await self._committer.durable(self.state.seq)
 
-    # --- the time that it waits for -------------------------------------------------------------
-
-    def _arm(self) -> None:
-        """Fire at the time that the state says now, and at no other. A parked session's time is the ledger's."""
-        run = self.state.active_run
+    def _arm(self, run: Run | None) -> None:
+        """Fire at the time that the active run says now, and at no other. A parked session's time is the ledger's."""
         due: datetime | None = None
         if run is not None and run.wait is not None:
             due = run.wait.due_at
@@ -691,8 +697,4 @@ class LiveSession:
             wait = self.state.wait
             if wait is not None and wait.due_at == self._due_at:
                 self._disarm()
-            self._arm()
-
-
-def _preconditions(command: Command) -> tuple[Precondition, ...]:
-    return (OperationUnused(command.operation),) if command.operation is not None else ()
+            self._arm(self.state.active_run)

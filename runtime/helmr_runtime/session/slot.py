@@ -126,20 +126,20 @@ class Slot:
 
     # --- what becomes of it -----------------------------------------------------------------------
 
-    def changed(self) -> None:
+    def changed(self, is_parkable: bool, op_max: int | None) -> None:
         """Something happened to the session: tell what it is now, if that is news."""
-        session = self._session
-        if session is None or session.is_over:
+        if self._session is None:
             return
-        run = session.state.run
-        if run is not None:
-            self.mark.asked(run.op_max)
-        self._become(SlotState.PARKABLE if session.is_parkable else SlotState.BUSY)
+        if op_max is not None:
+            self.mark.asked(op_max)
+        self._become(SlotState.PARKABLE if is_parkable else SlotState.BUSY)
 
     def tell(self) -> None:
         """Whoever was told may have forgotten it: tell again."""
         self._is_told = False
-        self.changed()
+        session = self._session
+        if session is not None and not session.is_over:
+            self._become(SlotState.PARKABLE if session.is_parkable else SlotState.BUSY)
 
     def lost(self, reason: str) -> None:
         """The ledger refused it: its code is ended, and then the slot is empty."""
