@@ -126,7 +126,7 @@ def promote(
         )
     with extras.needed("runtime"):
         from helmr_runtime.clock import SystemClock
-        from helmr_runtime.ledger.tools.promote import promote as promote_ledger
+        from helmr_runtime.ledger.tools.followed import promote as promote_ledger
 
     with locked(data_dir):
         used = keys_of(keys, data_dir)
@@ -218,7 +218,7 @@ class _Follower:
 def _compare(data_dir: Path, old_dir: Path, json: bool) -> None:
     with extras.needed("runtime"):
         from helmr_runtime.ledger.log.stored import stored_ledger
-        from helmr_runtime.ledger.tools.promote import difference, lost_entries
+        from helmr_runtime.ledger.tools.followed import difference, lost_entries
 
     with (
         stored_ledger(data_dir / LEDGER_NAME) as promoted,

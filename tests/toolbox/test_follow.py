@@ -23,8 +23,13 @@ from helmr_runtime.ledger.log.stored import stored_ledger
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tables import copying
 from helmr_runtime.ledger.tools.audit import Audit, audit
-from helmr_runtime.ledger.tools.followed import FollowedLedger, followed_ledger
-from helmr_runtime.ledger.tools.promote import difference, lost_entries, promote
+from helmr_runtime.ledger.tools.followed import (
+    FollowedLedger,
+    difference,
+    followed_ledger,
+    lost_entries,
+    promote,
+)
 from helmr_runtime.ports.ledger import LedgerClient
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.security.private_files import make_stamp, proven_generation
@@ -273,7 +278,7 @@ async def test_a_promotion_that_was_ended_is_done_again(
     monkey = pytest.MonkeyPatch()
     for place in ("open_ledger", "end_following"):
         with monkey.context() as patched:
-            patched.setattr(f"helmr_runtime.ledger.tools.promote.{place}", None)
+            patched.setattr(f"helmr_runtime.ledger.tools.followed.{place}", None)
             with pytest.raises(TypeError):
                 await promote(copy, keys, FakeClock(now), None)
         with pytest.raises(UsageError, match="follows another"):

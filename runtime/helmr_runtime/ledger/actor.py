@@ -19,11 +19,10 @@ from helmr.errors import DataError, NotReady, RuntimeHeld, StoreUnavailable
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.ledger_facts import Retention
 from helmr_runtime.core.session_file import FileSignature
-from helmr_runtime.ledger.key_keeper import KeyKeeper
+from helmr_runtime.ledger.keepers import KeyKeeper
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log.database import Settings
-from helmr_runtime.ledger.log.jobs import ChainKey
-from helmr_runtime.ledger.open import open_ledger, plain_chain
+from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.pruning import Retainer
 from helmr_runtime.ports.ledger import Ledger, LedgerClient
 from helmr_runtime.rpc.calls import methods_of
@@ -48,7 +47,6 @@ class LedgerActor:
         path: The database file; its lock and head mark stand beside it.
         clock: Tells the time and rings deadlines.
         settings: What DuckDB may use.
-        chain_key: The key of hash chains that name no master key.
         ring: The master keys: new chains and the secrets of tokens are derived from them.
         encrypts: Whether bodies of new entries are sealed; None as the file remembers.
         lock_patience_s: How long to wait for another holder's end.
@@ -61,7 +59,6 @@ class LedgerActor:
         *,
         clock: Clock,
         settings: Settings | None = None,
-        chain_key: ChainKey = plain_chain,
         ring: KeyRing | None = None,
         encrypts: bool | None = None,
         lock_patience_s: float = LOCK_PATIENCE_S,
@@ -72,7 +69,6 @@ class LedgerActor:
         self._path = path
         self._clock = clock
         self._settings = settings
-        self._chain_key = chain_key
         self._encrypts = encrypts
         self._lock_patience_s = lock_patience_s
         self._ledger: DuckLedger | None = None
@@ -148,7 +144,6 @@ class LedgerActor:
                     self._path,
                     clock=self._clock,
                     settings=self._settings,
-                    chain_key=self._chain_key,
                     ring=self.ring,
                     encrypts=self._encrypts,
                 )

@@ -59,9 +59,8 @@ from helmr_runtime.ledger.index.ledger_index import (
 )
 from helmr_runtime.ledger.index.tokens import Token
 from helmr_runtime.ledger.index.views import iso_or_none
-from helmr_runtime.ledger.kept_entries import Stored, prunable
-from helmr_runtime.ledger.key_keeper import KeyKeeper
-from helmr_runtime.ledger.memory_rows import MemoryRows
+from helmr_runtime.ledger.keepers import KeyKeeper
+from helmr_runtime.ledger.memory_rows import MemoryRows, Stored, prunable
 from helmr_runtime.ledger.readable import ReadableLedger
 from helmr_runtime.ports import (
     CommitReply,

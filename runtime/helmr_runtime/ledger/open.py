@@ -19,7 +19,6 @@ from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log import merging
 from helmr_runtime.ledger.log.carry_over import carry_over
 from helmr_runtime.ledger.log.database import Database, Settings
-from helmr_runtime.ledger.log.jobs import ChainKey
 from helmr_runtime.ledger.log.rebuild import Keys
 from helmr_runtime.ledger.log.stored import attached, translated
 from helmr_runtime.ledger.tables.engine import ENGINE_ERROR, Connection, unopened
@@ -93,17 +92,11 @@ SCHEDULES_AFTER = timedelta(seconds=2)
 """A runtime that starts with other code writes its catalog meanwhile: what that no longer schedules is not started."""
 
 
-def plain_chain(session_id: str) -> bytes | None:
-    """Chains without a key: SHA-256."""
-    return None
-
-
 async def open_ledger(
     path: Path,
     *,
     clock: Clock,
     settings: Settings | None = None,
-    chain_key: ChainKey = plain_chain,
     ring: KeyRing | None = None,
     encrypts: bool | None = None,
     promotes: bool = False,
@@ -114,7 +107,6 @@ async def open_ledger(
         path: The file.
         clock: Tells the time.
         settings: What the engine may use.
-        chain_key: The key of chains that name no master key.
         ring: The master keys.
         encrypts: Whether new entries' bodies are sealed from now on; None as the file remembers.
         promotes: Open a follower's file too.
@@ -135,7 +127,7 @@ async def open_ledger(
         fingerprints.update(check_may_open(connection, ring, path, promotes=promotes))
 
     def open_and_restore() -> Restored:
-        database.open(check, lambda: carry_over(path, Keys(ring, chain_key), now))
+        database.open(check, lambda: carry_over(path, Keys(ring), now))
         try:
             restored = restore(database.writers_reader, now)
             if encrypts is not None:
@@ -162,7 +154,7 @@ async def open_ledger(
     restored.index.schedules.held_until = now + SCHEDULES_AFTER
     if ring is not None:
         ring = replace(ring, encrypts_payloads=restored.encrypts)
-    return DuckLedger(database, restored, clock, Chain(ring, chain_key))
+    return DuckLedger(database, restored, clock, Chain(ring))
 
 
 def _opens(bodies: Bodies) -> OpenBody:

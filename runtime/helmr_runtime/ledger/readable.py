@@ -32,7 +32,6 @@ from helmr_runtime.core.commands import FirstReceipt
 from helmr_runtime.core.entries import Entry, Principal
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.tokens import end_facts
-from helmr_runtime.ledger.claim_keeper import ClaimKeeper
 from helmr_runtime.ledger.index import row_access, views
 from helmr_runtime.ledger.index.counts import Latency
 from helmr_runtime.ledger.index.heads import Head
@@ -40,6 +39,7 @@ from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.row_access import Rows
 from helmr_runtime.ledger.index.token_views import api_key_json, public_token_json, token_json
 from helmr_runtime.ledger.index.tokens import Token
+from helmr_runtime.ledger.keepers import ClaimKeeper
 from helmr_runtime.ports import ClaimsKept, HeldLease, Loaded, Started, StartSession
 from helmr_runtime.ports.ledger import ANEW, WorkChanges, WorkPosition, restore
 

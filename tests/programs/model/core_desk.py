@@ -9,9 +9,9 @@ from typing import Any
 from helmr_runtime.core.claims import Claim, Claims
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.ledger.claim_keeper import ClaimKeeper
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
+from helmr_runtime.ledger.keepers import ClaimKeeper
 from helmr_runtime.ports import ClaimsKept
 
 

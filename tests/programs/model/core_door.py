@@ -85,7 +85,7 @@ from helmr_runtime.core.waits import LINK
 from helmr_runtime.ledger.index import commands as ledger
 from helmr_runtime.ledger.index.authored import find_start, repeated_start, start_entries
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
-from helmr_runtime.ledger.kept_entries import KeptEntries, prunable
+from helmr_runtime.ledger.memory_rows import KeptEntries, prunable
 from helmr_runtime.ports import StartSession
 from helmr_runtime.service.notice_teller import ASKED
 from helmr_runtime.session.commands import check_data

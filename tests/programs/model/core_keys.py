@@ -14,7 +14,7 @@ from helmr_runtime.core.decide import Decision
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.ledger.kept_entries import KeptEntries
+from helmr_runtime.ledger.memory_rows import KeptEntries
 from helmr_runtime.ports import KnownKey, Loaded
 from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.session.commands import RepeatedCommands

@@ -20,9 +20,9 @@ from unittest import mock
 
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry
-from helmr_runtime.ledger.kept_entries import KeptEntries, Stored
 from helmr_runtime.ledger.log import commit_log
 from helmr_runtime.ledger.log.commit_log import CommitLog
+from helmr_runtime.ledger.memory_rows import KeptEntries, Stored
 from helmr_runtime.ledger.tables.appends import Appends
 from tests.programs.simulation.counts import Counts
 

@@ -19,7 +19,7 @@ from helmr_runtime.core.entries import (
     principal_text,
 )
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.ledger.kept_entries import Stored
+from helmr_runtime.ledger.memory_rows import Stored
 from helmr_runtime.ports import Flush, Loaded
 from helmr_runtime.ports.ledger import restore
 from tests.core.builder import picture

@@ -37,8 +37,8 @@ from helmr_runtime.ledger.index.lookups import Timers
 from helmr_runtime.ledger.index.schedules import ScheduleIndex
 from helmr_runtime.ledger.index.tokens import TokenIndex
 from helmr_runtime.ledger.index.work_list import WorkList
-from helmr_runtime.ledger.kept_entries import KeptEntries, prunable
 from helmr_runtime.ledger.memory import MemoryLedger
+from helmr_runtime.ledger.memory_rows import KeptEntries, prunable
 from helmr_runtime.ports import Committed, Flush, KnownKey, StartSession
 from helmr_runtime.rpc.calls import Failure
 from helmr_runtime.service import access

@@ -6,7 +6,7 @@ turns them into what is stored, which may be sealed, and back; it is safe to use
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
@@ -98,18 +98,14 @@ class Chain:
 
     Args:
         ring: The master keys; without them new chains are plain.
-        plain: The key of chains that name no master key.
 
     Attributes:
         bodies: Seals what is written, opens what is read.
     """
 
-    def __init__(
-        self, ring: KeyRing | None = None, plain: Callable[[str], bytes | None] | None = None
-    ) -> None:
+    def __init__(self, ring: KeyRing | None = None) -> None:
         self.ring = ring
         self.bodies = Bodies(ring)
-        self._plain = plain
 
     @property
     def encrypts(self) -> bool:
@@ -119,7 +115,7 @@ class Chain:
     def new(self, session_id: str) -> tuple[bytes | None, str | None]:
         """Key and master key's id of a chain that begins now."""
         if self.ring is None:
-            return (self._plain(session_id) if self._plain is not None else None), None
+            return None, None
         key_id = self.ring.newest.id
         return self.ring.chain_key(session_id, key_id), key_id
 
@@ -130,7 +126,7 @@ class Chain:
             MasterKeyMissing: The ring no longer holds the key that it began with.
         """
         if head.key_id is None:
-            return self._plain(head.session_id) if self._plain is not None else None
+            return None
         if self.ring is None:
             raise MasterKeyMissing(
                 f"{head.session_id}: its chain began with master key {head.key_id!r}",

@@ -63,9 +63,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-ChainKey = Callable[[str], bytes | None]
-"""The key of a session's hash chain; None while chains are plain SHA-256."""
-
 
 class Lookups(Protocol):
     """What a job may have to read from the file."""

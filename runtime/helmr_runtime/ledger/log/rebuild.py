@@ -85,11 +85,9 @@ class Keys:
 
     Args:
         ring: The master keys, if there are any.
-        plain: The key of chains that name no master key.
     """
 
     ring: KeyRing | None
-    plain: Callable[[str], bytes | None] = lambda _: None
 
     @property
     def bodies(self) -> Bodies:
@@ -108,7 +106,7 @@ class Keys:
     def chain_key(self, session_id: str, key_id: str | None) -> bytes | None:
         """The key of a session's chain; None for a chain that began without one."""
         if key_id is None:
-            return self.plain(session_id)
+            return None
         if self.ring is None:
             raise UsageError(
                 f"the chain of {session_id} was made with master key {key_id!r}, and there are no keys here",

@@ -1,11 +1,13 @@
-"""Claims in the ledger's memory: made, renewed and released there, shown with their waits, never written alone.
+"""What stays with a ledger: claims, in its memory, and the master keys, of which it gives only what follows from them.
+
+Claims are made, renewed and released there, shown with their waits, never written alone.
 
 Invariants: S-81.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,8 +15,12 @@ from helmr.errors import BadRequest, WaitResolved, WaitTimedOut
 from helmr.models import ANSWERABLE
 from helmr_runtime.core.claims import ClaimedWait, Claims
 from helmr_runtime.core.entries import Principal, iso
+from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ports import ClaimsKept
+from helmr_runtime.security.keys import KeyRing
+from helmr_runtime.security.session_keys import SessionKeys
+from helmr_runtime.security.signatures import public_keys, sign
 
 
 class ClaimKeeper:
@@ -103,3 +109,26 @@ def _nobody(head: Head, now: datetime) -> Claims:
 
 def _kept(head: Head) -> ClaimsKept:
     return ClaimsKept(claims=head.claims, holder=head.held_by)
+
+
+class KeyKeeper:
+    """What a ledger derives of its key ring.
+
+    Args:
+        ring: The master keys; None if there are none.
+    """
+
+    def __init__(self, ring: KeyRing | None) -> None:
+        self.ring = ring
+
+    async def session_keys(self, session_id: str) -> SessionKeys | None:
+        """A session's keys; None without master keys."""
+        return self.ring.session_keys(session_id) if self.ring is not None else None
+
+    async def sign_file(self, signed: bytes) -> FileSignature | None:
+        """The signature of a session file, by the newest master key; None without master keys."""
+        return sign(self.ring, signed) if self.ring is not None else None
+
+    async def file_keys(self) -> Sequence[tuple[str, str]]:
+        """The id of each master key and the public key that its signatures are checked by, the newest first."""
+        return public_keys(self.ring) if self.ring is not None else ()
