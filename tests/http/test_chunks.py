@@ -124,7 +124,7 @@ async def test_nothing_is_asked_once_the_last_follower_has_gone(stack: Stack) ->
     async with following(stack, session_id):
         await until(lambda: stack.service.chunks._polls)
     await until(lambda: not stack.service.chunks._polls)
-    assert stack.service.chunks._followed == {}
+    assert stack.service.chunks.followed == {}
 
 
 async def test_a_slow_follower_is_told_how_many_chunks_it_lost(

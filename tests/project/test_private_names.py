@@ -24,7 +24,6 @@ USED = {
     "_register_atexit": "no public hook comes while threads can still be given work (docs/upstream/cpython.md)",
     "_signal": "the module `signal` makes enums first, and Ctrl-C may fall into that",
     "_get_running_loop": "asyncio documents it as the low-level call: the loop of this thread, or none",
-    "_unset_keepalive_if_required": "uvicorn's timer of idle connections, which ours takes over",
     "_message_queue": "Textual does not say whether a widget has handled its messages; no key may overtake them",
     "_callbacks": "Textual does not say whether a screen has calls to make when it is idle",
     "_close_messages_no_wait": "Textual ends on an error only by printing local values, which hold what sessions say",

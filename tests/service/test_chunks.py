@@ -23,11 +23,11 @@ async def test_a_follower_that_gives_up_while_it_joins_is_forgotten() -> None:
     hub = ChunkHub(locate, lambda name: cast(Host, None))
     joining = asyncio.create_task(hub.join("ses_1", "out", lambda: None))
     await asked.wait()
-    assert list(hub._followed) == ["ses_1"]
+    assert list(hub.followed) == ["ses_1"]
     joining.cancel()
     with pytest.raises(asyncio.CancelledError):
         await joining
-    assert hub._followed == {}
+    assert hub.followed == {}
     await hub.stop()
 
 

@@ -149,7 +149,8 @@ class ChunkHub:
     ) -> None:
         self._locate = locate
         self._host_named = host_named
-        self._followed: dict[str, _Followed] = {}
+        self.followed: dict[str, _Followed] = {}
+        """What is followed of each session; of others nothing need be told."""
         self._polls: dict[str, asyncio.Task[None]] = {}
         self._changed: dict[str, asyncio.Event] = {}
 
@@ -158,9 +159,9 @@ class ChunkHub:
     ) -> ChunkFollower:
         """A follower of what a session emits to a stream from now on."""
         follower = ChunkFollower(self, session_id, stream, on_news)
-        followed = self._followed.get(session_id)
+        followed = self.followed.get(session_id)
         if followed is None:
-            followed = self._followed[session_id] = _Followed()
+            followed = self.followed[session_id] = _Followed()
             self._look(session_id, followed)
         followed.followers.add(follower)
         try:
@@ -177,7 +178,7 @@ class ChunkHub:
 
     async def drain(self, session_id: str) -> None:
         """Return when its followers have what the session's host has kept of it."""
-        followed = self._followed.get(session_id)
+        followed = self.followed.get(session_id)
         if followed is None or followed.host not in self._changed:
             return
         followed.draining = followed.draining or asyncio.Event()
@@ -188,12 +189,12 @@ class ChunkHub:
 
     def leave(self, follower: ChunkFollower) -> None:
         """Hand nothing more to the follower."""
-        followed = self._followed.get(follower.session_id)
+        followed = self.followed.get(follower.session_id)
         if followed is None:
             return
         followed.followers.discard(follower)
         if not followed.followers:
-            del self._followed[follower.session_id]
+            del self.followed[follower.session_id]
             if followed.looking is not None:
                 followed.looking.cancel()
             if followed.host in self._changed:
@@ -201,14 +202,14 @@ class ChunkHub:
 
     def entry(self, session_id: str) -> None:
         """The feed tells of an entry of that session: somebody holds it."""
-        followed = self._followed.get(session_id)
+        followed = self.followed.get(session_id)
         if followed is not None and followed.host is None:
             self._look(session_id, followed)
 
     async def stop(self) -> None:
         """End every call."""
-        tasks = [*self._polls.values(), *(f.looking for f in self._followed.values() if f.looking)]
-        self._followed.clear()
+        tasks = [*self._polls.values(), *(f.looking for f in self.followed.values() if f.looking)]
+        self.followed.clear()
         for task in tasks:
             task.cancel()
         if tasks:
@@ -260,9 +261,9 @@ class ChunkHub:
         """Keep one call pending on a host while it holds a followed session."""
         changed = self._changed[host]
         try:
-            while known := {s: f.place for s, f in self._followed.items() if f.host == host}:
+            while known := {s: f.place for s, f in self.followed.items() if f.host == host}:
                 changed.clear()
-                drained = [self._followed[s] for s in known if self._followed[s].draining]
+                drained = [self.followed[s] for s in known if self.followed[s].draining]
                 timeout_s = 0.0 if drained else POLL_S
                 call = asyncio.create_task(self._ask(host, known, timeout_s))
                 awaited = asyncio.create_task(changed.wait())
@@ -296,11 +297,11 @@ class ChunkHub:
 
     def _take(self, host: str, news: ChunkNews) -> None:
         for chunks in news.sessions:
-            followed = self._followed.get(chunks.session_id)
+            followed = self.followed.get(chunks.session_id)
             if followed is not None and followed.host == host:
                 self._hand_on(followed, chunks)
         for session_id in news.gone:
-            followed = self._followed.get(session_id)
+            followed = self.followed.get(session_id)
             if followed is not None and followed.host == host:
                 self._lost(session_id, followed)
 

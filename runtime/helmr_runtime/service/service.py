@@ -153,7 +153,8 @@ class Service:
             await self._session_spans.stop()
 
     def _learn(self, item: FeedItem) -> None:
-        self.chunks.entry(item.session_id)
+        if item.session_id in self.chunks.followed:
+            self.chunks.entry(item.session_id)
         for call in self._watching:
             call(item)
         if item.kind == "wait.opened":
