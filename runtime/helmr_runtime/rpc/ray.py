@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import ray
@@ -41,6 +41,9 @@ T = TypeVar("T")
 NAMESPACE = "helmr"
 """The Ray namespace of every actor; names are unique in it."""
 
+REACH = "reach"
+"""In errors, what an actor was asked of which only Ray was asked whether it is there."""
+
 RUN_ON_WITHIN_S = 20.0
 
 HANDLES_MAX = 1_000
@@ -58,8 +61,23 @@ class RayCalls:
         """Call `method` of the actor with that name (see `Calls`)."""
         self.counter[kind_of(actor), method] += 1
         handle = self._handles.get(actor) or await self._find(actor, method)
+        answer = await self._answered(actor, method, handle.call.remote(method, *args, **kwargs))
+        if isinstance(answer, Failure):
+            raise answer.error()
+        return answer
+
+    async def reach(self, actor: str) -> None:
+        """Return when Ray says that the actor's process is there; nothing of the actor is called.
+
+        Raises:
+            CallError: It is not; the subclass says what Ray knows.
+        """
+        handle = self._handles.get(actor) or await self._find(actor, REACH)
+        await self._answered(actor, REACH, handle.__ray_ready__.remote())
+
+    async def _answered(self, actor: str, method: str, reference: Awaitable[Any]) -> Any:
         try:
-            answer = await handle.call.remote(method, *args, **kwargs)
+            return await reference
         except ActorDiedError as error:
             self._handles.pop(actor, None)
             raise ActorDied(actor=actor, method=method, cause=cause_of(error)) from error
@@ -70,9 +88,6 @@ class RayCalls:
             raise HelmrError(f"{actor}.{method}: {str(error).splitlines()[-1]}") from error
         except RayError as error:
             raise ActorUnavailable(actor=actor, method=method, detail=_first_line(error)) from error
-        if isinstance(answer, Failure):
-            raise answer.error()
-        return answer
 
     async def create(
         self,

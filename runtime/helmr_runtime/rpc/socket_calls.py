@@ -299,7 +299,7 @@ class SocketCalls(RayCalls):
         while asyncio.get_running_loop().time() < ends_at:
             try:
                 async with asyncio.timeout_at(ends_at):
-                    await super().call(actor, "build")
+                    await self.reach(actor)
                 return None
             except ActorDied as error:
                 return error.cause
