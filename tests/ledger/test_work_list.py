@@ -14,7 +14,7 @@ from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.tokens import Token, TokenIndex
 from helmr_runtime.ledger.index.work_list import WorkList
 from helmr_runtime.ports.ledger import ANEW, WorkChanges, WorkItem
-from helmr_runtime.rpc.frames import Kind, encode
+from helmr_runtime.rpc.frames import FrameKind, encode
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -91,7 +91,7 @@ def test_adding_to_a_long_list_costs_as_much_as_adding_to_an_empty_one(listed: L
         listed.add(count)
         changes = listed.work.since(more.position)
         assert len(changes.added) == 1
-        sizes.append(len(encode(Kind.ANSWER, 1, 1, changes)))
+        sizes.append(len(encode(FrameKind.ANSWER, 1, 1, changes)))
         listed.take(count)
     assert max(sizes) - min(sizes) < 20
     assert max(sizes) < 400

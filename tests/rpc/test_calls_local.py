@@ -12,7 +12,7 @@ from helmr_runtime.rpc.calls import (
     ActorDied,
     ActorNotFound,
     CallError,
-    Failure,
+    CallFailure,
     is_of_runtime,
     kind_of,
     serve,
@@ -136,7 +136,7 @@ async def test_calls_are_counted_by_kind_of_actor(calls: LocalCalls) -> None:
 
 async def test_serve_returns_failures_as_values() -> None:
     failure = await serve(Echo(), "refuse", (), {})
-    assert isinstance(failure, Failure)
+    assert isinstance(failure, CallFailure)
     assert isinstance(failure.error(), WaitResolved)
 
 

@@ -39,7 +39,7 @@ from helmr_runtime.core import (
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
 from helmr_runtime.directory.hosts import HostLocation
 from helmr_runtime.rpc import calls, frames
-from helmr_runtime.rpc.frames import Frame, FrameError, FrameReader, FrameTooLarge, Kind
+from helmr_runtime.rpc.frames import Frame, FrameError, FrameKind, FrameReader, FrameTooLarge
 from helmr_runtime.security import session_keys
 
 scalars = (
@@ -75,7 +75,7 @@ def entry(kind: EntryKind = EntryKind.NOTE_ADDED) -> Entry:
 
 
 def body_of(value: Any) -> bytes:
-    return frames.encode(Kind.ANSWER, 1, 2, value)[frames.HEADER.size :]
+    return frames.encode(FrameKind.ANSWER, 1, 2, value)[frames.HEADER.size :]
 
 
 def crossed(value: Any) -> Any:
@@ -347,23 +347,23 @@ def test_a_call_is_a_method_and_its_arguments(value: Any) -> None:
 
 @given(st.lists(st.binary(max_size=30), max_size=6), st.lists(st.integers(1, 40)))
 def test_frames_are_cut_wherever_the_bytes_are(bodies: list[bytes], sizes: list[int]) -> None:
-    sent = b"".join(frames.encode(Kind.CALL, 7, at, body) for at, body in enumerate(bodies))
+    sent = b"".join(frames.encode(FrameKind.CALL, 7, at, body) for at, body in enumerate(bodies))
     stream, reader = io.BytesIO(sent), FrameReader()
     found: list[Frame] = []
     for size in [*sizes, len(sent) + 1]:
         found.extend(reader.feed(stream.read(size)))
     assert [(one.kind, one.incarnation, one.request) for one in found] == [
-        (Kind.CALL, 7, at) for at in range(len(bodies))
+        (FrameKind.CALL, 7, at) for at in range(len(bodies))
     ]
     assert [frames.decode(one.body) for one in found] == bodies
 
 
 def test_a_frame_has_at_most_32_mib() -> None:
     room = frames.FRAME_BYTES_MAX
-    assert len(frames.encode(Kind.ANSWER, 1, 1, bytes(room - 100))) < room + frames.HEADER.size
+    assert len(frames.encode(FrameKind.ANSWER, 1, 1, bytes(room - 100))) < room + frames.HEADER.size
     with pytest.raises(FrameTooLarge):
-        frames.encode(Kind.ANSWER, 1, 1, bytes(room))
-    header = frames.HEADER.pack(room + 1, Kind.CALL, 1, 1)
+        frames.encode(FrameKind.ANSWER, 1, 1, bytes(room))
+    header = frames.HEADER.pack(room + 1, FrameKind.CALL, 1, 1)
     with pytest.raises(FrameTooLarge):
         list(FrameReader().feed(header))
 

@@ -23,9 +23,9 @@ from helmr_runtime.rpc.calls import (
     ActorNotFound,
     ActorOverloaded,
     ActorUnavailable,
-    Failure,
+    CallFailure,
 )
-from helmr_runtime.rpc.frames import FrameError, Kind
+from helmr_runtime.rpc.frames import FrameError, FrameKind
 from helmr_runtime.rpc.socket_calls import (
     ConnectionEnded,
     LargeAnswer,
@@ -116,7 +116,7 @@ async def test_values_errors_and_bugs_come_back(start: Start, client: Sockets) -
     crash = Crash(cause="signal 9", executing=True)
     assert await ask(peer, "echo", {"a": [crash]}) == {"a": [crash]}
     for method in ("nothing", "_turn", "cancel_itself", "odd", "bug"):
-        assert isinstance(await ask(peer, method), Failure)
+        assert isinstance(await ask(peer, method), CallFailure)
     with pytest.raises(FrameError):
         await ask(peer, "echo", object())
     assert await ask(peer, "echo", 1) == 1
@@ -147,7 +147,7 @@ async def test_an_answer_too_large_for_a_frame_is_kept_once(start: Start, client
     assert isinstance(found, LargeAnswer)
     assert isinstance(await ask(peer, "take_large", found.key), LargeAnswer)  # too large here too
     gone = await ask(peer, "take_large", found.key)
-    assert isinstance(gone, Failure)
+    assert isinstance(gone, CallFailure)
     assert gone.error().retryable
     with pytest.raises(NotSent):
         await ask(peer, "echo", bytes(33 * MIB))
@@ -194,9 +194,9 @@ async def test_a_frame_for_an_earlier_incarnation_is_refused(
     with greeted(run_dir) as (connection, incarnation):
         mark = tmp_path / "mark"
         call = ("after", (0, str(mark)), dict[str, Any]())
-        connection.sendall(frames.encode(Kind.CALL, incarnation + 1, 5, call))
+        connection.sendall(frames.encode(FrameKind.CALL, incarnation + 1, 5, call))
         (refused,) = received(connection)
-        assert (refused.kind, refused.request) == (Kind.REFUSED, 5)
+        assert (refused.kind, refused.request) == (FrameKind.REFUSED, 5)
         assert not mark.exists()
         assert connection.recv(1) == b""  # the connection ends
 
@@ -335,14 +335,14 @@ async def test_a_long_poll_that_is_given_up_at_once_never_was(start: Start, run_
     with greeted(run_dir) as (connection, incarnation):
         calls = (("watch", ("a",)), ("ends", ()))
         poll, ends = (
-            frames.encode(Kind.CALL, incarnation, request, (method, args, dict[str, Any]()))
+            frames.encode(FrameKind.CALL, incarnation, request, (method, args, dict[str, Any]()))
             for request, (method, args) in enumerate(calls)
         )
-        connection.sendall(poll + frames.encode(Kind.CANCEL, incarnation, 0) + ends)
+        connection.sendall(poll + frames.encode(FrameKind.CANCEL, incarnation, 0) + ends)
         answers: dict[int, Any] = {}
         while len(answers) < len(calls):
             answers |= {one.request: frames.decode(one.body) for one in received(connection)}
-        assert isinstance(answers[0], Failure)
+        assert isinstance(answers[0], CallFailure)
         assert answers[1] == []
 
 
@@ -355,7 +355,7 @@ async def test_long_polls_end_with_the_connection_and_nothing_else_does(
         calls = (("watch", ("x",)), ("after", (0.3, str(mark))), ("ping", ()))
         for request, (method, args) in enumerate(calls):
             call = (method, args, dict[str, Any]())
-            connection.sendall(frames.encode(Kind.CALL, incarnation, request, call))
+            connection.sendall(frames.encode(FrameKind.CALL, incarnation, request, call))
         received(connection)
     peer = await peer_of(client)
     await until(lambda: ended(peer, ["x"]))
@@ -435,7 +435,7 @@ async def test_a_caller_that_reads_no_answers_is_given_up(
     before_mib = await ask(peer, "memory_mib")
     with greeted(run_dir) as (connection, incarnation):
         for request in range(200):
-            call = frames.encode(Kind.CALL, incarnation, request, ("large", (MIB,), {}))
+            call = frames.encode(FrameKind.CALL, incarnation, request, ("large", (MIB,), {}))
             with suppress(OSError):
                 connection.sendall(call)
         assert await ask(peer, "echo", 1) == 1
@@ -476,11 +476,11 @@ async def test_a_call_with_a_hostile_argument_does_not_run(start: Start, run_dir
     start()
     hostile = b"(cos\nsystem\n(U\x04exittR."
     with greeted(run_dir) as (connection, incarnation):
-        header = frames.HEADER.pack(len(hostile), Kind.CALL, incarnation, 1)
+        header = frames.HEADER.pack(len(hostile), FrameKind.CALL, incarnation, 1)
         connection.sendall(header + hostile)
         (answer,) = received(connection)
         failure = frames.decode(answer.body)
-        assert isinstance(failure, Failure)
+        assert isinstance(failure, CallFailure)
         assert isinstance(failure.error(), HelmrError)
         assert "os.system can't cross" in failure.message
 
@@ -499,9 +499,9 @@ class greeted:  # noqa: N801 - reads as a verb
         self._connection.connect(str(self._path))
         self._connection.settimeout(10)
         hello = {"name": NAME, "version": VERSION}
-        self._connection.sendall(frames.encode(Kind.HELLO, 0, 0, hello))
+        self._connection.sendall(frames.encode(FrameKind.HELLO, 0, 0, hello))
         (welcome,) = received(self._connection)
-        assert welcome.kind is Kind.WELCOME
+        assert welcome.kind is FrameKind.WELCOME
         return self._connection, welcome.incarnation
 
     def __exit__(self, *error: object) -> None:

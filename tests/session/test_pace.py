@@ -10,13 +10,13 @@ import pytest
 from helmr_runtime.core.commands import CancelSession, Operation, Resume, Send, TokenEnded
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.session import pace as pace_module
-from helmr_runtime.session.pace import BESIDE_MAX, TURNS_MAX, HostTurns, Pace, is_paced
+from helmr_runtime.session.pace import BESIDE_MAX, TURNS_MAX, HostPace, HostTurns, is_paced
 
 
 class Work:
     """Counts how much of it is under way."""
 
-    def __init__(self, pace: Pace, families: int) -> None:
+    def __init__(self, pace: HostPace, families: int) -> None:
         self.pace, self.families = pace, families
         self.under_way = self.most = self.done = 0
 
@@ -29,7 +29,7 @@ class Work:
         self.done += 1
 
 
-async def most_at_once(pace: Pace, count: int, families: int = 1) -> int:
+async def most_at_once(pace: HostPace, count: int, families: int = 1) -> int:
     work = Work(pace, families)
     await asyncio.gather(*(work.one(number) for number in range(count)))
     assert work.done == count
@@ -39,7 +39,7 @@ async def most_at_once(pace: Pace, count: int, families: int = 1) -> int:
 async def test_a_family_takes_many_turns_at_once_while_nobody_calls_and_one_beside_a_caller(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pace = Pace()
+    pace = HostPace()
     assert await most_at_once(pace, 200) == TURNS_MAX
     pace.called()
     assert await most_at_once(pace, 200) == BESIDE_MAX
@@ -50,7 +50,7 @@ async def test_a_family_takes_many_turns_at_once_while_nobody_calls_and_one_besi
 
 
 async def test_turns_come_in_the_order_of_asking() -> None:
-    pace, order = Pace(), list[int]()
+    pace, order = HostPace(), list[int]()
     pace.called()
 
     async def one(number: int) -> None:
@@ -63,7 +63,7 @@ async def test_turns_come_in_the_order_of_asking() -> None:
 
 
 async def test_a_turn_lasts_until_the_code_waits_and_no_longer_than_a_quick_one_takes() -> None:
-    pace = Pace()
+    pace = HostPace()
     pace.called()
     rested = [asyncio.Event() for _ in range(3)]
     begun: list[int] = []
@@ -82,7 +82,7 @@ async def test_a_turn_lasts_until_the_code_waits_and_no_longer_than_a_quick_one_
 
 async def test_what_hangs_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace_module, "TURN_MAX_S", 0.05)
-    pace = Pace()
+    pace = HostPace()
     pace.called()
     never = asyncio.Event()
 
@@ -99,7 +99,7 @@ async def test_what_hangs_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_who_gives_up_waiting_and_what_fails_leave_their_turn_to_others() -> None:
-    pace = Pace()
+    pace = HostPace()
     pace.called()
     holding = asyncio.Event()
 
@@ -139,7 +139,7 @@ def test_what_the_directory_sends_from_its_list_is_paced_and_no_callers_command(
 
 
 async def test_a_callers_command_waits_for_no_turn_and_narrows_those_of_others() -> None:
-    turns, order = HostTurns(Pace(), {}), list[str]()
+    turns, order = HostTurns(HostPace(), {}), list[str]()
     going_on = asyncio.Event()
 
     async def resumed(number: int) -> None:

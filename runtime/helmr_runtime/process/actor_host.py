@@ -18,7 +18,7 @@ from helmr_runtime import tracing
 from helmr_runtime.process.session_output import json_formatter
 from helmr_runtime.process.spec import SOCKETS, RuntimeSpec
 from helmr_runtime.process.terminal import log_to
-from helmr_runtime.rpc.calls import HOST_PREFIX, Failure, kind_of, serve
+from helmr_runtime.rpc.calls import HOST_PREFIX, CallFailure, kind_of, serve
 from helmr_runtime.rpc.ray import RayCalls
 from helmr_runtime.rpc.socket_calls import SocketCalls
 from helmr_runtime.rpc.sockets import SocketServer, socket_path
@@ -55,7 +55,7 @@ class ActorHost:
         )
 
     async def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Serve one call; what fails is a `Failure`.
+        """Serve one call; what fails is a `CallFailure`.
 
         Five are the host's own: `build` returns when the actor is built; `forever` never returns,
         it fails when this process ends; `spec` is what it is built from; `call_counts` is
@@ -71,7 +71,7 @@ class ActorHost:
         try:
             target = self._target or await self._build()
         except HelmrError as error:
-            return Failure.of(error)
+            return CallFailure.of(error)
         if method == "build":
             return None
         if method == "forever":

@@ -15,7 +15,7 @@ from helmr_runtime.host_status import StatusFile
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc.calls import OWN_HOST_PREFIX, Calls, host_of, ledger_of
 from helmr_runtime.session.host import HostActor, HostSettings
-from helmr_runtime.session.pace import Pace
+from helmr_runtime.session.pace import HostPace
 
 STATUS_SLOTS_SPARE = 64
 """Records of the status file for sessions whose code is still being ended."""
@@ -49,7 +49,7 @@ def make_host(
     statuses: Callable[[], StatusFile],
     node: str = "",
     owns_process: bool = False,
-    pace: Pace | None = None,
+    pace: HostPace | None = None,
 ) -> HostActor:
     """A host; it calls `load` and `statuses` when they are first needed (see `HostActor`)."""
     return HostActor(

@@ -23,7 +23,7 @@ from helmr_runtime.process.actors import make_host, status_slots
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc.calls import HOST_PREFIX, OWN_HOST_PREFIX, InProcessCalls
 from helmr_runtime.session.host import HostActor
-from helmr_runtime.session.pace import Pace
+from helmr_runtime.session.pace import HostPace
 
 Statuses = Mapping[str, Mapping[str, SlotStatus]]
 """By host, by session."""
@@ -79,7 +79,7 @@ class InProcessSpawner:
         self._found = dict(found)
         self._hosts: dict[str, tuple[HostActor, InProcessStatuses]] = {}
         self.leftovers = Leftovers()
-        self.pace = Pace()
+        self.pace = HostPace()
         """Of all hosts: they share one loop."""
         self._unblamed: frozenset[str] = frozenset()
         """Sessions one of which has ended the earlier process; nobody knows which, so it counts for none."""

@@ -71,7 +71,7 @@ from helmr_runtime.host_status import SlotMark
 from helmr_runtime.replay.cursor import JournalCursor, arguments_text
 from helmr_runtime.replay.ends import Unreadable
 from helmr_runtime.replay.replay_log import (
-    Made,
+    MadeToken,
     ReplayLog,
     StepError,
     StepValue,
@@ -136,7 +136,7 @@ class OpRequests(Protocol):
         ...
 
 
-class Secrets(Protocol):
+class SessionSecrets(Protocol):
     """Makes tokens of the session's keys; see `helmr_runtime.security.task_secrets`."""
 
     @property
@@ -229,7 +229,7 @@ class Surroundings:
 
     clock: Clock
     silence_s: float = SILENCE_S
-    secrets: Secrets | None = None
+    secrets: SessionSecrets | None = None
     mark: SlotMark = field(default_factory=SlotMark)
     emissions: EmissionSink | None = None
     turn: Callable[[], str | None] = _no_turn
@@ -388,7 +388,7 @@ class DurableContext(DurableRun):
         """Make a token; a replay gets the same one with the same secrets, a fork's none of its origin's."""
         self._asking.check_aborted()
         secrets = self._require_secrets()
-        made: Made = await self._asking.perform(TokenRequest(secrets.new_token(call)))
+        made: MadeToken = await self._asking.perform(TokenRequest(secrets.new_token(call)))
         if made.is_copied:
             return TokenMade(
                 id=made.id,
@@ -416,7 +416,7 @@ class DurableContext(DurableRun):
         )
         if not self._cursor.holds_next(ask):
             check_correlation_id(call.scope)
-        made: Made = await self._asking.perform(ask)
+        made: MadeToken = await self._asking.perform(ask)
         secret = ORIGINS_SECRET if made.is_copied else secrets.secret("pat", made.id, made.key_id)
         return PublicTokenMade(id=made.id, expires_at=made.expires_at, public_access_token=secret)
 
@@ -469,7 +469,7 @@ class DurableContext(DurableRun):
                 f"or name the stream in @task(streams=[…]).",
             )
 
-    def _require_secrets(self) -> Secrets:
+    def _require_secrets(self) -> SessionSecrets:
         if self._secrets is None:
             raise NotReady("this runtime makes no tokens: it has no master key")
         return self._secrets

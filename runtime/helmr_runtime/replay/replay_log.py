@@ -53,7 +53,7 @@ class StepError:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class MadeToken:
     """A token or public token that was made; its secrets are derived from the id with that master key's.
 
     Attributes:
@@ -67,7 +67,7 @@ class Made:
     is_copied: bool = False
 
 
-Payload = WaitOutcome | StepValue | StepError | Made | int | list[Record]
+Payload = WaitOutcome | StepValue | StepError | MadeToken | int | list[Record]
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +239,7 @@ def _payload(state: SessionState, entry: Entry, op: int, history: Sequence[Any])
                 for item in history
             ]
         case EntryKind.TOKEN_CREATED:
-            return Made(
+            return MadeToken(
                 id=body["token_id"],
                 key_id=body["key_id"],
                 expires_at=from_iso(body["expires_at"]),
@@ -247,7 +247,7 @@ def _payload(state: SessionState, entry: Entry, op: int, history: Sequence[Any])
                 is_copied="copied_from" in body,
             )
         case EntryKind.PUBLIC_TOKEN_CREATED:
-            return Made(
+            return MadeToken(
                 id=body["public_token_id"],
                 key_id=body["key_id"],
                 expires_at=from_iso(body["expires_at"]),

@@ -1,9 +1,10 @@
-"""Calls between actors: what a call is, its errors, the way within one process, and actors as the ports they implement.
+"""Calls between actors: what a call is, its errors, the way within one process, and actors as the ports they
+implement.
 
-An actor answers a call with a value, also when it fails: `serve` turns errors into a `Failure`, and the caller's side
-raises it again. So an error that an actor met while it called another one can't be taken for the loss of the actor that
-was called: losing it is a `CallError`, which only the caller's side makes. A `CallError` that is not handled leaves its
-actor as a plain `Unavailable`.
+An actor answers a call with a value, also when it fails: `serve` turns errors into a `CallFailure`, and the caller's
+side raises it again. So an error that an actor met while it called another one can't be taken for the loss of the
+actor that was called: losing it is a `CallError`, which only the caller's side makes. A `CallError` that is not
+handled leaves its actor as a plain `Unavailable`.
 
 `InProcessCalls` hands arguments and answers over as they are. What crosses is frozen or JSON that nothing changes, so
 no copy is made. The rules are those of calls between processes.
@@ -89,7 +90,7 @@ class NodeGone(Unavailable):
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class CallFailure:
     """An error as an answer."""
 
     code: str
@@ -101,7 +102,7 @@ class Failure:
     facts: Mapping[str, Any]
 
     @classmethod
-    def of(cls, error: HelmrError) -> Failure:
+    def of(cls, error: HelmrError) -> CallFailure:
         """The answer that stands for `error`."""
         return cls(
             error.code,
@@ -161,16 +162,16 @@ def kind_of(actor: str) -> str:
 
 
 async def serve(target: object, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run a call inside its actor: its value, or the `Failure` that stands for its error."""
+    """Run a call inside its actor: its value, or the `CallFailure` that stands for its error."""
     if method.startswith("_"):
-        return Failure.of(HelmrError(f"{method} is no method that others may call"))
+        return CallFailure.of(HelmrError(f"{method} is no method that others may call"))
     try:
         return await getattr(target, method)(*args, **kwargs)
     except HelmrError as error:
-        return Failure.of(error)
+        return CallFailure.of(error)
     except Exception as error:  # the edge of an actor: a bug ends one call only
         logger.exception("%s.%s failed", type(target).__name__, method)
-        return Failure.of(HelmrError(f"{method}: {type(error).__name__}: {error}"))
+        return CallFailure.of(HelmrError(f"{method}: {type(error).__name__}: {error}"))
 
 
 @dataclass(slots=True, eq=False)
@@ -231,14 +232,14 @@ class InProcessCalls:
         if found.cause is not None:
             raise ActorDied(actor=actor, method=method, cause=found.cause)
         answer = call.result()
-        if isinstance(answer, Failure):
+        if isinstance(answer, CallFailure):
             raise answer.error()
         return answer
 
     async def serve(
         self, name: str, target: object, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Run one call: its value, or the `Failure` that stands for its error."""
+        """Run one call: its value, or the `CallFailure` that stands for its error."""
         return await serve(target, method, args, kwargs)
 
 

@@ -33,7 +33,7 @@ PACKAGE = "helmr_runtime."
 PROTOCOL = 5
 
 
-class Kind(IntEnum):
+class FrameKind(IntEnum):
     """What a frame is; the number is on the wire."""
 
     HELLO = 1
@@ -45,7 +45,7 @@ class Kind(IntEnum):
     CALL = 4
     """`(method, args, kwargs)`."""
     ANSWER = 5
-    """What the method returned, or a `Failure`."""
+    """What the method returned, or a `CallFailure`."""
     LARGE = 6
     """The answer is too large for a frame; the value is the key under which it is kept."""
     CANCEL = 7
@@ -55,7 +55,7 @@ class Kind(IntEnum):
 class Frame(NamedTuple):
     """A frame that has arrived; `decode` makes the value of its body."""
 
-    kind: Kind
+    kind: FrameKind
     incarnation: int
     request: int
     body: bytes
@@ -172,7 +172,7 @@ def _find_maker(module: str, name: str) -> Callable[..., Any]:
     return maker
 
 
-def encode(kind: Kind, incarnation: int, request: int, value: Any = None) -> bytes:
+def encode(kind: FrameKind, incarnation: int, request: int, value: Any = None) -> bytes:
     """A whole frame.
 
     Raises:
@@ -258,7 +258,7 @@ class FrameReader:
             if len(rest) < end:
                 break
             try:
-                known = Kind(kind)
+                known = FrameKind(kind)
             except ValueError as error:
                 raise FrameError(f"a frame of kind {kind}") from error
             yield Frame(known, incarnation, request, bytes(rest[start + HEADER.size : end]))

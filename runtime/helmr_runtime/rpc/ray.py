@@ -29,7 +29,7 @@ from helmr_runtime.rpc.calls import (
     ActorDied,
     ActorNotFound,
     ActorUnavailable,
-    Failure,
+    CallFailure,
     NodeGone,
     kind_of,
 )
@@ -62,7 +62,7 @@ class RayCalls:
         self.counter[kind_of(actor), method] += 1
         handle = self._handles.get(actor) or await self._find(actor, method)
         answer = await self._answered(actor, method, handle.call.remote(method, *args, **kwargs))
-        if isinstance(answer, Failure):
+        if isinstance(answer, CallFailure):
             raise answer.error()
         return answer
 

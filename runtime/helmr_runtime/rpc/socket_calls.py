@@ -27,10 +27,10 @@ from helmr_runtime.rpc.calls import (
     ActorOverloaded,
     ActorUnavailable,
     CallError,
-    Failure,
+    CallFailure,
     kind_of,
 )
-from helmr_runtime.rpc.frames import NO_INCARNATION, Frame, FrameTooLarge, Kind, decode, encode
+from helmr_runtime.rpc.frames import NO_INCARNATION, Frame, FrameKind, FrameTooLarge, decode, encode
 from helmr_runtime.rpc.ray import RayCalls
 from helmr_runtime.rpc.sockets import OPEN_MAX, Connection, socket_path
 
@@ -91,7 +91,7 @@ class Peer(Connection):
             raise ActorOverloaded(f"{OPEN_MAX} calls are open", actor=self.name)
         request = self._count
         try:
-            data = encode(Kind.CALL, self._incarnation, request, (method, args, kwargs))
+            data = encode(FrameKind.CALL, self._incarnation, request, (method, args, kwargs))
         except FrameTooLarge as error:
             raise NotSent from error
         unsent_bytes = self.unsent_bytes
@@ -105,21 +105,21 @@ class Peer(Connection):
             frame: Frame = await answer
         except asyncio.CancelledError:
             if method in LONG_POLLS and self._calls.pop(request, None) is not None:
-                self.send(encode(Kind.CANCEL, self._incarnation, request))
+                self.send(encode(FrameKind.CANCEL, self._incarnation, request))
             raise
         value = decode(frame.body)
-        return LargeAnswer(value) if frame.kind is Kind.LARGE else value
+        return LargeAnswer(value) if frame.kind is FrameKind.LARGE else value
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say who is wanted."""
         super().connection_made(transport)
         hello = {"name": self.name, "version": self._version}
-        self.send(encode(Kind.HELLO, NO_INCARNATION, 0, hello))
+        self.send(encode(FrameKind.HELLO, NO_INCARNATION, 0, hello))
 
     def received(self, frame: Frame) -> None:
         """Hand an answer to its caller."""
         if not self.greeted.done():
-            if frame.kind is Kind.WELCOME:
+            if frame.kind is FrameKind.WELCOME:
                 self._incarnation = frame.incarnation
                 self.greeted.set_result(True)
             else:
@@ -128,7 +128,7 @@ class Peer(Connection):
         answer = self._calls.pop(frame.request, None)
         if answer is None or answer.done():
             return
-        if frame.kind is Kind.REFUSED:
+        if frame.kind is FrameKind.REFUSED:
             answer.set_exception(NotSent(decode(frame.body)))
         else:
             answer.set_result(frame)
@@ -270,7 +270,7 @@ class SocketCalls(RayCalls):
             raise await self._lost(actor, method) from error
         if isinstance(answer, LargeAnswer):
             return await super().call(actor, "large_answer", answer.key)
-        if isinstance(answer, Failure):
+        if isinstance(answer, CallFailure):
             raise answer.error()
         return answer
 

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from helmr.errors import HelmrError, Unavailable
-from helmr_runtime.rpc.calls import LONG_POLLS, Failure
+from helmr_runtime.rpc.calls import LONG_POLLS, CallFailure
 from helmr_runtime.rpc.frames import (
     Frame,
     FrameError,
+    FrameKind,
     FrameReader,
     FrameTooLarge,
-    Kind,
     decode,
     decode_call,
     encode,
@@ -178,7 +178,7 @@ LARGE_MAX = 16
 
 BACKLOG = 128
 Handle = Callable[..., Coroutine[Any, Any, Any]]
-"""`handle(method, *args, **kwargs)`: the answer; what fails is a `Failure`."""
+"""`handle(method, *args, **kwargs)`: the answer; what fails is a `CallFailure`."""
 
 
 class SocketServer:
@@ -223,7 +223,7 @@ class SocketServer:
 
     def take_large(self, key: str) -> Any:
         """The answer that was kept under that key, once."""
-        lost = Failure.of(Unavailable("an answer that was too large for a frame is gone"))
+        lost = CallFailure.of(Unavailable("an answer that was too large for a frame is gone"))
         return self._large.pop(key, lost)
 
 
@@ -255,13 +255,13 @@ class _Served(Connection):
         """Start a call, or end one that is waited for no more."""
         if not self._is_greeted:
             self._greet(frame)
-        elif frame.kind is Kind.CANCEL:
+        elif frame.kind is FrameKind.CANCEL:
             method, task = self._running.get(frame.request, ("", None))
             if task is not None and method in LONG_POLLS:
                 task.cancel()
         elif frame.incarnation != self._server.incarnation:
             self._refuse(frame, "it is meant for an earlier process")
-        elif frame.kind is not Kind.CALL or frame.request in self._running:
+        elif frame.kind is not FrameKind.CALL or frame.request in self._running:
             self._refuse(frame, "it is no call")
         elif len(self._running) >= SERVED_MAX:
             self._refuse(frame, "too many calls are open")
@@ -276,14 +276,14 @@ class _Served(Connection):
                 task.cancel()
 
     def _greet(self, frame: Frame) -> None:
-        if frame.kind is not Kind.HELLO or decode(frame.body) != self._server.hello:
+        if frame.kind is not FrameKind.HELLO or decode(frame.body) != self._server.hello:
             self._refuse(frame, f"here is {self._server.hello}")
             return
         self._is_greeted = True
-        self.send(encode(Kind.WELCOME, self._server.incarnation, frame.request))
+        self.send(encode(FrameKind.WELCOME, self._server.incarnation, frame.request))
 
     def _refuse(self, frame: Frame, reason: str) -> None:
-        self.send(encode(Kind.REFUSED, self._server.incarnation, frame.request, reason))
+        self.send(encode(FrameKind.REFUSED, self._server.incarnation, frame.request, reason))
         self.flush()
         if self.transport is not None:
             self.transport.close()
@@ -292,7 +292,7 @@ class _Served(Connection):
         try:
             method, args, kwargs = decode_call(frame.body)
         except FrameError as error:
-            self._answer(frame.request, Failure.of(HelmrError(f"a call has not run: {error}")))
+            self._answer(frame.request, CallFailure.of(HelmrError(f"a call has not run: {error}")))
             return
         task = self._loop.create_task(self._server.handle(method, *args, **kwargs))
         self._running[frame.request] = (method, task)
@@ -304,10 +304,10 @@ class _Served(Connection):
         self._server.running.discard(task)
         del self._running[request]
         if task.cancelled():
-            answer: Any = Failure.of(HelmrError("the call was cancelled"))
+            answer: Any = CallFailure.of(HelmrError("the call was cancelled"))
         elif (error := task.exception()) is not None:  # only a bug in what handles calls gets here
             logger.error("a call failed", exc_info=error)
-            answer = Failure.of(HelmrError(f"{type(error).__name__}: {error}"))
+            answer = CallFailure.of(HelmrError(f"{type(error).__name__}: {error}"))
         else:
             answer = task.result()
         self._answer(request, answer)
@@ -317,11 +317,13 @@ class _Served(Connection):
             return
         incarnation = self._server.incarnation
         try:
-            data = encode(Kind.ANSWER, incarnation, request, answer)
+            data = encode(FrameKind.ANSWER, incarnation, request, answer)
         except FrameTooLarge:
-            data = encode(Kind.LARGE, incarnation, request, self._server.keep(answer))
+            data = encode(FrameKind.LARGE, incarnation, request, self._server.keep(answer))
         except FrameError as error:
-            data = encode(Kind.ANSWER, incarnation, request, Failure.of(HelmrError(str(error))))
+            data = encode(
+                FrameKind.ANSWER, incarnation, request, CallFailure.of(HelmrError(str(error)))
+            )
         self.send(data)
         if self.unsent_bytes > UNREAD_BYTES_MAX:
             self.give_up("its caller reads no answers")

@@ -47,7 +47,7 @@ from helmr_runtime.replay.detached import (
     StartStep,
     Stopped,
 )
-from helmr_runtime.replay.durable_context import RunCode, Secrets, Surroundings
+from helmr_runtime.replay.durable_context import RunCode, SessionSecrets, Surroundings
 from helmr_runtime.replay.effects import Policy, TriesStep, Writes, effect_of
 from helmr_runtime.replay.ends import Mismatch, Raised, Returned, StepEnd, Unreadable
 from helmr_runtime.replay.replay_log import Outcome, is_outcome, outcome_of
@@ -193,7 +193,7 @@ class DryRunExecution:
         *,
         ledger: Snapshots,
         clock: Clock,
-        secrets: Secrets,
+        secrets: SessionSecrets,
         hashes: AskedHashes,
     ) -> None:
         self._state = snapshot.state

@@ -71,7 +71,7 @@ class HostParts:
     base_url: str
 
 
-class Place(Protocol):
+class SessionPlace(Protocol):
     """Where a session is in its host."""
 
     mark: SlotMark

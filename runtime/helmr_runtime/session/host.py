@@ -45,8 +45,8 @@ from helmr_runtime.session.dry_run import DryRuns
 from helmr_runtime.session.emissions import ChunkPolls, OnEmitted
 from helmr_runtime.session.events import CodeSettings, HostParts
 from helmr_runtime.session.live_session import LiveSession
-from helmr_runtime.session.pace import HostTurns, Pace
-from helmr_runtime.session.slot import Slot
+from helmr_runtime.session.pace import HostPace, HostTurns
+from helmr_runtime.session.slot import SessionSlot
 from helmr_runtime.session.warm_cache import WarmCache
 
 LINGER_S = 30.0
@@ -115,7 +115,7 @@ class HostActor:
         settings: HostSettings = HostSettings(),
         *,
         kept: WarmCache | None = None,
-        pace: Pace | None = None,
+        pace: HostPace | None = None,
     ) -> None:
         self.name = name
         self._ledger = ledger
@@ -127,9 +127,9 @@ class HostActor:
         self._chunk_polls = ChunkPolls(settings.on_emitted)
         self._kept = kept if kept is not None else WarmCache()
         self._registry: Registry | None = None
-        self.slots: dict[str, Slot] = {}
-        self._turns = HostTurns(pace or Pace(), self.slots)
-        self._ending: set[Slot] = set()
+        self.slots: dict[str, SessionSlot] = {}
+        self._turns = HostTurns(pace or HostPace(), self.slots)
+        self._ending: set[SessionSlot] = set()
         """Sessions that were lost, and whose code is being ended."""
         self._past: dict[tuple[str, int], tuple[int, SlotReport]] = {}
         """What lost sessions have to tell, with the version that told it, until a watch has heard it."""
@@ -168,7 +168,7 @@ class HostActor:
             if slot is not None:
                 reply = await slot.live.command(command) if command is not None else None
                 return Adopted(epoch=slot.live.epoch, reply=reply)
-            slot = Slot(
+            slot = SessionSlot(
                 session_id,
                 self._mark(),
                 self._clock,
@@ -193,7 +193,7 @@ class HostActor:
 
     async def _decide(
         self,
-        slot: Slot,
+        slot: SessionSlot,
         live: LiveSession,
         command: Command | None,
         crash: Crash | None,
@@ -336,7 +336,7 @@ class HostActor:
     # --- parts ----------------------------------------------------------------------------------
 
     async def _load_session(
-        self, slot: Slot, command: Command | None, registry: Registry, term: str | None
+        self, slot: SessionSlot, command: Command | None, registry: Registry, term: str | None
     ) -> LiveSession:
         operation = command.operation if command is not None else None
         kept = self._kept.take(slot.session_id)
@@ -374,7 +374,7 @@ class HostActor:
                 )
         return self._registry
 
-    def _slot(self, session_id: str) -> Slot:
+    def _slot(self, session_id: str) -> SessionSlot:
         slot = self.slots.get(session_id)
         if slot is None:
             raise Moved(f"{self.name} does not hold {session_id}")
@@ -387,7 +387,7 @@ class HostActor:
             self._statuses = self._settings.statuses()
         return self._statuses.take()
 
-    def _remove(self, slot: Slot) -> None:
+    def _remove(self, slot: SessionSlot) -> None:
         if self.slots.get(slot.session_id) is slot:
             del self.slots[slot.session_id]
         if slot.left is not None:
@@ -404,7 +404,7 @@ class HostActor:
             self.retiring = reason
             self._bump(is_urgent=True)
 
-    def _report(self, slot: Slot) -> None:
+    def _report(self, slot: SessionSlot) -> None:
         slot.told_version = self._version + 1
         report = slot.report
         assert report is not None, "it has been loaded"

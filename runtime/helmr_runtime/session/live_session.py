@@ -77,8 +77,8 @@ from helmr_runtime.session.events import (
     Flushed,
     HostParts,
     OutcomeReady,
-    Place,
     SessionPhase,
+    SessionPlace,
     TimeCame,
     TryDue,
 )
@@ -116,7 +116,7 @@ class LiveSession:
         kept: WarmState | None,
         asked_operation: Operation | None,
         parts: HostParts,
-        place: Place,
+        place: SessionPlace,
         emissions: Callable[[int], Emissions],
     ) -> None:
         self.id, self.epoch = session_id, loaded.epoch

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from helmr_runtime.core.commands import CancelSession, Command, Resume, TokenEnded
-from helmr_runtime.session.slot import Slot
+from helmr_runtime.session.slot import SessionSlot
 
 TURNS_MAX = 16
 """Turns at once."""
@@ -45,7 +45,7 @@ def is_paced(command: Command | None) -> bool:
     return isinstance(command, Resume | TokenEnded)
 
 
-class Pace:
+class HostPace:
     """The turns of one process; all its hosts share them."""
 
     def __init__(self) -> None:
@@ -150,7 +150,7 @@ class HostTurns:
         slots: The host's, by session.
     """
 
-    def __init__(self, pace: Pace, slots: Mapping[str, Slot]) -> None:
+    def __init__(self, pace: HostPace, slots: Mapping[str, SessionSlot]) -> None:
         self._pace = pace
         self._slots = slots
 

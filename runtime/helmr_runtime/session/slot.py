@@ -17,7 +17,7 @@ from helmr_runtime.session.warm_cache import WarmState
 log = logging.getLogger("helmr.session")
 
 
-class Slot:
+class SessionSlot:
     """One session's place.
 
     Args:
@@ -33,7 +33,7 @@ class Slot:
         mark: SlotMark,
         clock: Clock,
         *,
-        on_change: Callable[[Slot], None],
+        on_change: Callable[[SessionSlot], None],
         on_retire: Callable[[str], None],
     ) -> None:
         self.session_id = session_id

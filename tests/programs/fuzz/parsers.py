@@ -42,7 +42,7 @@ from helmr_runtime.core.session_file import FileSignature, FileWriter, read_sess
 from helmr_runtime.http.answer_page import build_form, decode_form
 from helmr_runtime.ledger.index import row_access
 from helmr_runtime.rpc import frames
-from helmr_runtime.rpc.frames import FrameError, FrameReader, Kind
+from helmr_runtime.rpc.frames import FrameError, FrameKind, FrameReader
 from helmr_runtime.security.callbacks import (
     CallbackForm,
     NonceState,
@@ -303,7 +303,7 @@ def read_origin(text: str) -> None:
 # --- between processes ----------------------------------------------------------------------------
 
 CALL = ("load", (SESSION, "host-1", {"a": [1, NOW, b"x"]}), {"strict": True})
-FRAME = frames.encode(Kind.CALL, 7, 9, CALL)
+FRAME = frames.encode(FrameKind.CALL, 7, 9, CALL)
 CAN_COST_MEMORY = frozenset(b"\x96\x8e\x8drjT")
 """Pickle's instructions that name a size or a place in memory: a peer of the same user may, see `frames`."""
 

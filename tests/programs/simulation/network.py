@@ -18,7 +18,7 @@ from helmr_runtime.rpc.calls import (
     ActorNotFound,
     ActorUnavailable,
     CallError,
-    Failure,
+    CallFailure,
     is_of_runtime,
     kind_of,
     serve,
@@ -140,7 +140,7 @@ class Network:
             raise
         finally:
             self.open.pop(call, None)
-        if isinstance(answer, Failure):
+        if isinstance(answer, CallFailure):
             raise answer.error()
         return answer
 
@@ -153,7 +153,7 @@ class Network:
         self._show(call, "calls", call.args, call.kwargs)
         answer = await serve(target, call.method, call.args, call.kwargs)
         self._show(call, "gets", answer)
-        if isinstance(answer, Failure) and answer.message.startswith(f"{call.method}: "):
+        if isinstance(answer, CallFailure) and answer.message.startswith(f"{call.method}: "):
             self._on_bug(
                 f"{call.actor} {answer.message}"
             )  # what `serve` makes of an unexpected error

@@ -40,13 +40,13 @@ from helmr_runtime.ledger.index.work_list import WorkList
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ledger.memory_rows import KeptEntries, prunable
 from helmr_runtime.ports import Committed, Flush, KnownKey, StartSession
-from helmr_runtime.rpc.calls import Failure
+from helmr_runtime.rpc.calls import CallFailure
 from helmr_runtime.service import access
 from helmr_runtime.session.code_runner import CodeRunner
 from helmr_runtime.session.committer import Committer
 from helmr_runtime.session.host import HostActor
 from helmr_runtime.session.live_session import LiveSession
-from helmr_runtime.session.slot import Slot
+from helmr_runtime.session.slot import SessionSlot
 from tests.programs.simulation import ledger as simulated_ledger
 from tests.programs.simulation.copied import CopiedMemory
 from tests.programs.simulation.disk import SimulatedDisk
@@ -175,7 +175,7 @@ def _slot_of_a_failed_load_kept() -> AbstractContextManager[object]:
     """A session that could not be loaded keeps its place."""
     remove = HostActor._remove
 
-    def keeps(self: HostActor, slot: Slot) -> None:
+    def keeps(self: HostActor, slot: SessionSlot) -> None:
         if slot.report is not None:
             remove(self, slot)
 
@@ -186,7 +186,7 @@ def _loss_not_reported() -> AbstractContextManager[object]:
     """A host says nothing of the sessions that it has lost."""
     report = HostActor._report
 
-    def says_nothing(self: HostActor, slot: Slot) -> None:
+    def says_nothing(self: HostActor, slot: SessionSlot) -> None:
         report(self, slot)
         self._past.clear()
 
@@ -213,10 +213,10 @@ def _crash_not_heard() -> AbstractContextManager[object]:
 def _error_without_its_kind() -> AbstractContextManager[object]:
     """What an actor raised comes as an error like any other."""
 
-    def plain(self: Failure) -> HelmrError:
+    def plain(self: CallFailure) -> HelmrError:
         return HelmrError(self.message)
 
-    return mock.patch.object(Failure, "error", plain)
+    return mock.patch.object(CallFailure, "error", plain)
 
 
 def _answer_to_a_wait_that_is_over() -> AbstractContextManager[object]:

@@ -28,7 +28,7 @@ from helmr_runtime.core.notices import Pace
 from helmr_runtime.ledger.index import lookups
 from helmr_runtime.ports import SlotState
 from helmr_runtime.service import notice_teller
-from helmr_runtime.session.slot import Slot
+from helmr_runtime.session.slot import SessionSlot
 from tests.programs.simulation.clients import Clients
 from tests.programs.simulation.code import code_on_lanes
 from tests.programs.simulation.disk import below_the_log
@@ -179,14 +179,14 @@ def _drain(world: World, clients: Clients) -> None:
 
 def _told_of_rest(tell: Callable[[str], None]) -> AbstractContextManager[object]:
     """Each host's slots tell it as well when the code of their session rests."""
-    become = Slot._become
+    become = SessionSlot._become
 
-    def told(slot: Slot, state: SlotState, *detail: str) -> None:
+    def told(slot: SessionSlot, state: SlotState, *detail: str) -> None:
         if state is SlotState.PARKABLE:
             tell(slot.session_id)
         become(slot, state, *detail)
 
-    return mock.patch.object(Slot, "_become", told)
+    return mock.patch.object(SessionSlot, "_become", told)
 
 
 @contextmanager
