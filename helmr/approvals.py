@@ -25,7 +25,7 @@ from helmr.streams import InputStream
 from helmr.turns import turn
 from helmr.wait_options import WaitOptions
 
-UNANSWERED = "Nobody answered in time."
+UNANSWERED = "No one answered in time."
 TOO_LARGE = (
     f"The tool was called, but its result is too large to be passed on: it has more than {VALUE_BYTES_MAX} bytes of "
     "JSON. Ask for less of it."
@@ -40,7 +40,7 @@ class Approval(BaseModel):
     arguments: dict[str, Any] | None = Field(
         default=None, description="What it is called with; change what is to be different."
     )
-    reason: str | None = Field(default=None, description="Why. The model that asked is told.")
+    reason: str | None = Field(default=None, description="Why. The model that asked sees it.")
 
     @property
     def approved(self) -> bool:

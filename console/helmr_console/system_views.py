@@ -75,7 +75,7 @@ def target_state(one: NoticeTargetInfo) -> tuple[str, str]:
         return "takes nothing", "error"
     if one.late:
         return "has some yet to take", "warning"
-    return "takes what it is told", "success"
+    return "takes notices", "success"
 
 
 def pausing(one: ScheduleInfo) -> tuple[str, ...]:
@@ -135,7 +135,7 @@ def targets_line(found: dict[str, NoticeTargetInfo], now: datetime) -> tuple[str
         return "none", ""
     failing = [one.failing_since for one in found.values() if one.failing_since]
     if not failing:
-        return f"{len(found)}, all take what they are told", ""
+        return f"{len(found)}, all take notices", ""
     return f"{len(found)}, {len(failing)} failing, for {_age(min(failing), now)}", "error"
 
 

@@ -134,7 +134,7 @@ def run(
         answer: What is said to the first of them, and so to all.
 
     Raises:
-        UsageError: The waits ask for different things, or nobody can be asked.
+        UsageError: The waits ask for different things, or no one can be asked.
         KeyboardInterrupt: Ctrl-C; while they are held, nothing was sent.
     """
     batch = _read(client, meant)

@@ -253,12 +253,12 @@ def run(
     """Read all rows, show, ask, hold as one, send; the code is that of the worst row.
 
     Raises:
-        UsageError: The file can't be read, or nobody can be asked.
+        UsageError: The file can't be read, or no one can be asked.
         KeyboardInterrupt: Ctrl-C; while they are held, nothing was sent.
     """
     if source.name == "-" and not (preview or yes):
         raise UsageError(
-            "nobody can be asked while the answers come in", hint="Say --preview or --yes."
+            "no one can be asked while the answers come in", hint="Say --preview or --yes."
         )
     batch_id = batch_id or ids.new_id("batch")
     with cli.client(is_patient=True) as client:

@@ -554,7 +554,7 @@ class WaitKeys:
 
     def delegate(self, asking: Asking) -> bool:
         """Give the wait to somebody; whether it was."""
-        name = self._line(f"give it to ({NOBODY} for nobody, an empty line goes back): ")
+        name = self._line(f"give it to ({NOBODY} for no one, an empty line goes back): ")
         if not name:
             return False
         assignee = None if name == NOBODY else name

@@ -35,10 +35,10 @@ Preview = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 ToOp = Annotated[
     int | None,
-    typer.Option("--to-op", min=1, metavar="OP", help="The first op that is asked anew."),
+    typer.Option("--to-op", min=1, metavar="OP", help="The first op that is asked again."),
 ]
 ToWait = Annotated[
-    str | None, typer.Option("--to-wait", metavar="WAIT", help="Or the wait that is asked anew.")
+    str | None, typer.Option("--to-wait", metavar="WAIT", help="Or the wait that is asked again.")
 ]
 
 
@@ -73,7 +73,7 @@ def confirmed(seen: RewindPreview, *, yes: bool, json: bool) -> bool:
         return True
     if json or not (sys.stdin.isatty() and printing.is_terminal(sys.stdout)):
         raise UsageError(
-            "nobody can be asked whether to do it",
+            "no one can be asked whether to do it",
             hint="Look with --preview, then say --yes.",
         )
     show(seen)

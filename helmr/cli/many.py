@@ -144,7 +144,7 @@ def _confirmed(count: int, show: Callable[[], None], verb: str, *, json: bool) -
     """
     if json or not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(
-            f"nobody can be asked whether to {verb} them",
+            f"no one can be asked whether to {verb} them",
             hint="Look with --preview, then say --yes.",
         )
     show()

@@ -13,7 +13,7 @@ from helmr.cli.exit_codes import ExitCode
 if TYPE_CHECKING:
     from helmr.models import NoticeRetryReceipt, NoticeTargetInfo, NoticeTestReceipt
 
-app = group("See who is told that something waits; send a test, try again.")
+app = group("See where notices go; send a test, try again.")
 
 Target = Annotated[str, typer.Argument(metavar="TARGET", help="Its name in helmr.toml.")]
 
@@ -30,7 +30,7 @@ def list_(cli: Cli, json: Json = False) -> None:
         return
     printing.table(COLUMNS, [_row(one) for one in targets])
     if not targets:
-        printing.note("nobody is told: helmr.toml names no notice targets")
+        printing.note("no notices are sent: helmr.toml names no notice targets")
 
 
 @command(app, "test")

@@ -38,7 +38,7 @@ def hold(
     ],
     since: Annotated[
         str,
-        typer.Option(metavar="DURATION", help="Answered so long ago at most; 30d if not given."),
+        typer.Option(metavar="DURATION", help="Answered at most that long ago; 30d if not given."),
     ] = "30d",
     compare: Annotated[
         list[str] | None,

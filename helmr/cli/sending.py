@@ -130,7 +130,7 @@ class Sending:
             UsageError: There is nobody to ask.
         """
         if self._json or not (sys.stdin.isatty() and sys.stdout.isatty()):
-            raise UsageError("nobody can be asked whether to send them", hint=NOT_ASKED)
+            raise UsageError("no one can be asked whether to send them", hint=NOT_ASKED)
         self.show()
         count = str(len(self.batch.items))
         printing.write(f"Type {count} to send as many answers; anything else sends none.")

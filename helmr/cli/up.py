@@ -176,7 +176,7 @@ def up(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Who is told that something waits; helmr.toml beside the data directory if not given.",
+            help="Where notices go; helmr.toml beside the data directory if not given.",
         ),
     ] = None,
     check: Annotated[

@@ -161,7 +161,7 @@ def assign(
     cli: Cli,
     wait: Wait,
     assignee: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="nobody if not given")
+        str | None, typer.Argument(metavar="[NAME]", help="no one if not given")
     ] = None,
     json: Json = False,
 ) -> None:

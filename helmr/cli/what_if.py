@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from helmr_runtime.core.session_file import RecordedSession
 
 SUMMARY_COLUMNS = ("THEN", "NOW", "SESSIONS")
-CHANGED_COLUMNS = ("SESSION", "THEN", "NOW", "WHY NOBODY KNOWS")
+CHANGED_COLUMNS = ("SESSION", "THEN", "NOW", "WHY IT IS UNKNOWN")
 CHANGED_MAX = 50
 """Sessions that are listed one by one; `--json` has all."""
 

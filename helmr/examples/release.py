@@ -158,7 +158,7 @@ async def release_service(release: Release, ctx: TaskContext) -> Released:
     else:
         second = await ask(release, "everyone", report)
     if second.value is None or not second.value.approve:
-        comment = second.value.comment if second.value else "nobody signed in time"
+        comment = second.value.comment if second.value else "no one signed in time"
         await stages.append(await roll_back(release, reason=comment or "declined"))
         return Released(status="rolled_back", stage="canary", comment=comment)
     await stages.append(await deploy(release, digest=digest, to="everyone"))

@@ -63,14 +63,14 @@ class ToolCall:
         """Each decision, and what it does."""
         return (
             (APPROVE, f"{self.tool} is called with these arguments"),
-            (DECLINE, f"{self.tool} is not called; the agent is told the reason"),
+            (DECLINE, f"{self.tool} is not called; the agent sees the reason"),
         )
 
     def effect(self, answer: Any) -> str:
         """What this answer does; empty as long as nothing is decided."""
         decision = answer.get(DECISION) if isinstance(answer, Mapping) else None
         if decision == DECLINE:
-            return f"{self.tool} is not called; the agent is told{_why(answer)}"
+            return f"{self.tool} is not called; the agent sees{_why(answer)}"
         if decision != APPROVE:
             return ""
         count = len(self.changed(answer))

@@ -66,7 +66,7 @@ async def run_graph(
         invoke: What else `ainvoke` takes.
 
     Raises:
-        WaitTimeout: Nobody answered in time.
+        WaitTimeout: No one answered in time.
         NotInTask: There was an interrupt outside a run.
     """
     compiled = graph.compile() if isinstance(graph, StateGraph) else graph

@@ -276,7 +276,7 @@ class _DurableModel(Model):
     def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[TResponseStreamEvent]:
         raise UsageError(
             "in a durable run a model's response is one step",
-            hint="run(…, on_event=…) is told its events as they come.",
+            hint="run(…, on_event=…) gets its events as they come.",
         )
 
 

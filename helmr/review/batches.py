@@ -270,7 +270,7 @@ def changed(seen: WaitInfo, now: WaitInfo) -> str:
         by = f" by {now.resolved_by.label}" if now.resolved_by is not None else ""
         return f"{now.status.value.replace('_', ' ')} meanwhile{by}"
     if now.assignee != seen.assignee:
-        return f"given to {now.assignee or 'nobody in particular'} meanwhile"
+        return f"given to {now.assignee or 'no one in particular'} meanwhile"
     return ""
 
 

@@ -57,7 +57,7 @@ KEYS = (
     Key("s", "skip", "go on; what was entered is kept as a draft"),
     Key("u", "undo", "take back the answer that was given last, as long as it is held"),
     Key("c", "claim", "say that you are at this wait, or that you are no more"),
-    Key("d", "delegate", "give this wait to somebody"),
+    Key("d", "delegate", "give this wait to someone"),
     Key("z", "snooze", "put this wait off: you are not asked before that time is over"),
     Key("m", "more", "all of the text of this wait"),
     Key("?", "help", "these lines"),

@@ -283,7 +283,7 @@ async def test_what_is_put_off_is_not_in_it_unless_it_is_asked_for(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (ALL, "nobody can be asked whether to send them"),
+        (ALL, "no one can be asked whether to send them"),
         (("wait", "answer", "--all"), "--all needs the answer"),
         (
             ("wait", "answer", "last", "--data", "1", "--yes"),

@@ -106,7 +106,7 @@ async def test_a_sheet_is_previewed_sent_and_sent_again_without_harm(
     ]
     assert set(await statuses(stack, receipts)) == {"pending"}
     ran = await script.runs(*words)
-    assert (ran.code, "nobody can be asked" in ran.err) == (2, True)
+    assert (ran.code, "no one can be asked" in ran.err) == (2, True)
     ran = await script.runs(*words, "--yes")
     told = {one.get("row", one.get("wait_id")): one["progress"] for one in ran.lines}
     assert told == {

@@ -74,7 +74,7 @@ async def test_failed_runs_are_previewed_and_retried_and_each_is_told(
     assert "ValueError: no money" in ran.lines[0]["why"]
     assert "ValueError: no money 1" in (await script.runs(*RETRY, "--preview")).out
     ran = await script.runs(*RETRY)
-    assert (ran.code, "nobody can be asked whether to retry them" in ran.err) == (2, True)
+    assert (ran.code, "no one can be asked whether to retry them" in ran.err) == (2, True)
     assert await attempts(stack, [*meant, other]) == [1, 1, 1]
     ran = await script.runs(*RETRY, "--yes", "--json")
     assert ran.code == 0, ran.err

@@ -39,7 +39,7 @@ SHOWN = """\
     amount.cents: 4200
     amount.currency: EUR
   approve: refund is called with these arguments
-  decline: refund is not called; the agent is told the reason
+  decline: refund is not called; the agent sees the reason
   1 a  approve
   2 d  decline
 """
@@ -76,7 +76,7 @@ async def test_who_declines_is_asked_for_a_reason_only(stack: Stack, person: Per
     assert "Arguments of" not in told
     await person.reads(": ")
     await person.types("too much")
-    await person.reads("refund is not called; the agent is told: too much")
+    await person.reads("refund is not called; the agent sees: too much")
     assert await person.terminal.ended() == 0
     assert await output(stack, receipt) == {"declined": "too much"}
 

@@ -76,7 +76,7 @@ async def test_without_the_second_signoff_the_canary_is_taken_back(harness, inte
         await harness.advance("1d")
     result = await session.result()
     assert result["status"] == "rolled_back"
-    assert result["comment"] == ("slow" if answered else "nobody signed in time")
+    assert result["comment"] == ("slow" if answered else "no one signed in time")
 
 
 async def test_nobody_signs(harness, interrupt):

@@ -76,10 +76,10 @@ def test_what_was_changed_added_and_taken_out() -> None:
         ({"decision": "approve", "arguments": None}, "refund is called as it was asked for"),
         (approve(**ASKED), "refund is called as it was asked for"),
         (approve(**{**ASKED, "customer": "bo"}), "refund is called with 1 value changed"),
-        ({"decision": "decline"}, "refund is not called; the agent is told no reason"),
+        ({"decision": "decline"}, "refund is not called; the agent sees no reason"),
         (
             {"decision": "decline", "reason": "too much"},
-            "refund is not called; the agent is told: too much",
+            "refund is not called; the agent sees: too much",
         ),
     ],
 )

@@ -77,10 +77,10 @@ async def test_the_page_says_who_is_at_the_wait_and_takes_the_answer_all_the_sam
     async with stack.client(**{"On-Behalf-Of": "mia <b>"}) as mia, anybody(stack) as http:
         assert (await mia.post(f"/v1/waits/{wait_id}/claim")).status_code == 200
         page = (await http.get(path)).text
-        assert "Somebody is at it" in page
+        assert "Someone is working on it" in page
         assert "mia &lt;b&gt;" in page
         assert (await http.post(path, json=APPROVE)).status_code == 200
-        assert "Somebody is at it" not in (await http.get(path)).text
+        assert "Someone is working on it" not in (await http.get(path)).text
 
 
 async def test_looking_a_hundred_times_changes_nothing(stack: Stack) -> None:

@@ -117,7 +117,7 @@ async def test_nobody_approves_in_time() -> None:
     async with Harness(openai_agents_support.support) as harness:
         session = await harness.start("openai-agents-support", "refund ada")
         await harness.advance("3d")
-        assert await session.result() == "ada is a customer; Nobody answered in time."
+        assert await session.result() == "ada is a customer; No one answered in time."
 
 
 async def test_outside_a_run_it_is_the_sdks_own_run() -> None:

@@ -94,7 +94,7 @@ async def test_nobody_approves_in_time() -> None:
     async with Harness(pydantic_ai_support.support) as harness:
         session = await harness.start("pydantic-ai-support", "refund ada")
         await harness.advance("3d")
-        assert await session.result() == "ada is a customer; Nobody answered in time."
+        assert await session.result() == "ada is a customer; No one answered in time."
 
 
 async def test_the_names_of_steps_are_those_that_journals_hold() -> None:
@@ -222,7 +222,7 @@ async def test_results_from_elsewhere_are_waited_for_in_turn(replay_always: bool
         await harness.advance("2d")
         result = await session.result()
         assert "30" in result
-        assert "Nobody answered in time." in result
+        assert "No one answered in time." in result
 
 
 # --- outside events

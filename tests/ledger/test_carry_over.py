@@ -200,7 +200,7 @@ async def test_it_asks_for_room_before_it_begins(
 ) -> None:
     is_full = SimpleNamespace(free=100_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: is_full)
-    with pytest.raises(StoreUnavailable, match="no room to write it anew beside it"):
+    with pytest.raises(StoreUnavailable, match="no room to write it again beside it"):
         await opened(path, keys, now)
     monkeypatch.undo()
     assert numbers(path)["schema"] == OF_0_1_0

@@ -50,8 +50,8 @@ class ActivityScreen(ListScreen[EntryInfo]):
     TITLE_TEXT = "Activity, newest first"
     NOUN = "acts"
     PANE = "Act"
-    HINT = "What somebody did is shown here."
-    NONE = "Nobody has done anything lately."
+    HINT = "What people did is shown here."
+    NONE = "No one has done anything lately."
     COLUMNS = (
         Column("at", 8),
         Column("who", 20),
@@ -120,7 +120,7 @@ class SystemScreen(ConsoleScreen):
     BINDINGS = bindings(*SCOPES)
     HELP_TEXT = (
         "What the gateway says about itself, the feed's age, limits, and errors this console met. "
-        "s opens the schedules, n who is told that something waits."
+        "s opens the schedules, n where notices go."
     )
     DEFAULT_CSS = """
     SystemScreen #middle { layout: horizontal; height: 1fr; }

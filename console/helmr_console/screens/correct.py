@@ -357,7 +357,7 @@ def forking(session_id: str, place: CorrectionPlace, made: list[str]) -> Correct
         "A new session begins with copies of all entries up to there, and goes on by itself.",
         "",
         "Steps before it ran and do not run again; what comes after it runs there, under keys of its own.",
-        "If it is a wait, the new session asks it anew.",
+        "If it is a wait, the new session asks it again.",
         "This session is not touched; its tokens stay its own.",
     )
     facts = (("at", place.words), ("session", session_id))

@@ -137,7 +137,7 @@ class NoticesScreen(ListScreen[NoticeTargetInfo]):
     NOUN = "targets"
     PANE = "Target"
     HINT = "How far a target is, is shown here."
-    NONE = "Nobody is told: helmr.toml names no notice targets."
+    NONE = "No notices are sent: helmr.toml names no notice targets."
     COLUMNS = (
         Column("", 1),
         Column("name", 16),
@@ -235,7 +235,7 @@ def target_content(one: NoticeTargetInfo, now: datetime) -> Content:
         parts.append(fact("error", safe.line(one.last_error, "$c-error", limit=300)))
     parts += [
         Content(""),
-        head("Is told"),
+        head("Receives"),
         fact("events", safe.line(", ".join(one.events), limit=300)),
         fact("filter", safe.line(one.filter or "none", limit=300)),
         fact("detail", one.detail),

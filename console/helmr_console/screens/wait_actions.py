@@ -252,7 +252,7 @@ class DelegateScreen(SubmitScreen):
     AREA = "inbox"
     TITLE_TEXT = "Delegate"
     IS_REVIEW = True
-    HELP_TEXT = "A name says whom the wait concerns from now on; without one it concerns nobody in particular."
+    HELP_TEXT = "A name says whom the wait concerns from now on; without one it concerns no one in particular."
 
     def __init__(self, wait: WaitInfo, given: Callable[[], None]) -> None:
         super().__init__()
@@ -272,7 +272,7 @@ class DelegateScreen(SubmitScreen):
         self.reads_from_now()
 
     def _widgets(self) -> Iterable[Widget]:
-        yield Static(Content.styled("To whom; empty: nobody in particular", "bold"))
+        yield Static(Content.styled("To whom; empty: no one in particular", "bold"))
         yield self.field
         hint = "\nenter gives it.  right completes a name.  esc leaves everything as it is."
         yield Static(Content.styled(hint, "bold $c-accent"))
@@ -296,7 +296,7 @@ class DelegateScreen(SubmitScreen):
         return replace(super().context(), wait=True, wait_over=over)
 
     def lacks(self) -> str:
-        """Nothing: without a name it is given to nobody in particular."""
+        """Nothing: without a name it is given to no one in particular."""
         self.submission.data = self.field.value.strip() or None
         return ""
 

@@ -32,7 +32,7 @@ class Rewind:
     """What a rewind does to a run, before it is done.
 
     Attributes:
-        to_op: The first op that is asked anew.
+        to_op: The first op that is asked again.
         set_aside: Every op that leaves the journal, in order.
         held: All answers that are held afterwards, in the order in which waits take them.
         asked_again: The waits set aside whose answer is not held: `{op, wait_id, stream?, subject?}`.
@@ -274,12 +274,12 @@ def wait_at(run: Run, op: int) -> Mapping[str, Any]:
     """The body of the opening of the wait that this op is.
 
     Raises:
-        OpNotFound: There is no such op, or it is no wait that somebody answers.
+        OpNotFound: There is no such op, or it is no wait that a person answers.
     """
     openings = (e for e in run.journal if e.op == op and e.kind is EntryKind.WAIT_OPENED)
     found = next((e for e in openings if _asks(e)), None)
     if found is None:
-        raise OpNotFound(f"op {op} of {run.id} is no wait that somebody answers", op=op)
+        raise OpNotFound(f"op {op} of {run.id} is no wait that a person answers", op=op)
     return found.body
 
 

@@ -211,7 +211,7 @@ def _html(page: AnswerPage, *, is_post: bool) -> Response:
 
 
 def who_answered(principal: Mapping[str, Any] | None) -> str | None:
-    """The person or program, for a stranger to read; a secret's holder is nobody in particular."""
+    """The person or program, for a stranger to read; a secret's holder is no one in particular."""
     if principal is None or principal["type"] in ("callback", "public_token"):
         return None
     return str(principal.get("on_behalf_of") or principal.get("name") or principal["type"])

@@ -235,7 +235,7 @@ class _Scraped:
         of_what = ["kind", "stream"]
         yield _gauges("helmr_waits_open", "Pending waits", of_what, counts)
         yield _gauges("helmr_wait_oldest_seconds", "Age of the oldest of them", of_what, ages)
-        yield _gauge("helmr_claims", "Waits that somebody is at", self._numbers["claims"])
+        yield _gauge("helmr_claims", "Waits that someone has claimed", self._numbers["claims"])
         schedules = {(state,): count for state, count in self._numbers["schedules"].items()}
         yield _gauges("helmr_schedules", "Schedules", ["state"], schedules)
         for key, about in (
@@ -276,11 +276,11 @@ def _of_pool(pool: Mapping[str, Any]) -> Iterator[Metric]:
 def _of_notices(targets: Mapping[str, Mapping[str, int]]) -> Iterator[Metric]:
     for key, name, about in (
         ("waiting", "helmr_notices_waiting", "Notices that a target has yet to take"),
-        ("failing", "helmr_notices_failing", "1 while a target does not take what it is told"),
+        ("failing", "helmr_notices_failing", "1 while a target does not take notices"),
     ):
         values = {(target,): numbers[key] for target, numbers in targets.items()}
         yield _gauges(name, about, ["target"], values)
-    about = "Notices that a target has not taken for so long that they are tried no more"
+    about = "Notices that a target has not taken for such a time that they are tried no more"
     given_up = CounterMetricFamily("helmr_notices_given_up", about, labels=["target"])
     for target, numbers in targets.items():
         given_up.add_metric([target], numbers["given_up"])

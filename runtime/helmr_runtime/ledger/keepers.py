@@ -64,7 +64,7 @@ class ClaimKeeper:
         if head is None or wait is None or wait.id != wait_id:
             raise WaitResolved(f"{wait_id} is no longer pending", wait_id=wait_id)
         if wait.kind not in ANSWERABLE:
-            raise BadRequest(f"{wait_id} waits for a {wait.kind}, which nobody answers")
+            raise BadRequest(f"{wait_id} waits for a {wait.kind}, which no one answers")
         # The time counts, whether or not the entry that says so is written yet.
         if wait.default_at is not None and self._now() >= wait.default_at:
             raise WaitResolved(
@@ -74,7 +74,7 @@ class ClaimKeeper:
         if wait.deadline_at is not None and self._now() >= wait.deadline_at:
             raise WaitTimedOut(
                 f"{wait_id} timed out at {iso(wait.deadline_at)}",
-                hint="Nobody can answer it any more.",
+                hint="No one can answer it any more.",
                 wait_id=wait_id,
                 deadline_at=iso(wait.deadline_at),
             )

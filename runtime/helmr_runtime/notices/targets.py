@@ -79,7 +79,7 @@ class _Target(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> _Target:
         if self.parsed.asks_who:
-            raise ValueError("is:mine asks who looks, and nobody does")
+            raise ValueError("is:mine asks who looks, and no one does")
         durations.seconds(self.due_soon)
         durations.seconds(self.longest_pause)
         return self

@@ -204,7 +204,7 @@ class Sockets:
                     self._peers[name] = peer
                     return peer
         except (OSError, TimeoutError) as error:
-            logger.debug("nobody greets at the socket of %s: %s", name, error)
+            logger.debug("no one greets at the socket of %s: %s", name, error)
         if peer is not None and peer.transport is not None:
             peer.transport.abort()
         return None

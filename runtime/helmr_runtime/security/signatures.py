@@ -225,7 +225,7 @@ def check_signature(checked: Checked, keys: Sequence[str]) -> str:
     except (InvalidSignature, binascii.Error, ValueError) as error:
         raise SessionFileDamaged(
             f"line {checked.lines}: the signature is not that of {said.key} for this file",
-            hint="Somebody has changed the file and made its chain fit.",
+            hint="Someone has changed the file and made its chain fit.",
             line=checked.lines,
         ) from error
     return said.key

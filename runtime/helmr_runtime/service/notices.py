@@ -120,7 +120,7 @@ class Notices:
 
     def _failing(self) -> Iterator[str]:
         if self._running is not None and self._running.done() and not self._running.cancelled():
-            yield "nobody is told that something waits, for a fault: see the log of helmr-gateway"
+            yield "no notices are sent, for a fault: see the log of helmr-gateway"
             return
         now = self._clock.now()
         for name, teller in self._tellers.items():
@@ -136,7 +136,7 @@ class Notices:
     def _known(self) -> Mapping[str, tuple[Target, Sender]]:
         if self._targets is None:
             raise BadRequest(
-                "notices are told by the gateway's process",
+                "the gateway's process sends notices",
                 hint="Ask over HTTP: a client with the runtime's URL.",
             )
         return self._targets

@@ -231,7 +231,7 @@ class Router:
                         f"{what}: no answer in {self._commit_timeout_s:g} s"
                     ) from None
                 raise Unavailable(
-                    f"{what}: nobody could take it within {self._commit_timeout_s:g} s",
+                    f"{what}: no host could take it within {self._commit_timeout_s:g} s",
                     hint="Nothing was stored; try again.",
                 ) from None
             finally:

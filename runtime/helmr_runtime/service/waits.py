@@ -296,7 +296,7 @@ class Waits:
             return WaitResolved(
                 f"{wait_id} is no longer asked: {_who(wait)} took its run back at "
                 f"{_second(wait.resolved_at)}: {because}",
-                hint="Nothing was stored. If the question still stands, it is asked anew as another wait.",
+                hint="Nothing was stored. If the question still stands, it is asked again as another wait.",
                 reason="rewound",
                 because=because,
                 **_facts(wait),

@@ -36,7 +36,7 @@ async def test_an_argument_is_changed_in_its_own_field(bench: Bench, known: bool
     wait, screen = await opened(bench, known=known)
     for row in ("tool             refund", "amount.cents     4200", "amount.currency  EUR"):
         assert row in bench.text()
-    assert "decline  refund is not called; the agent is told the reason" in bench.text()
+    assert "decline  refund is not called; the agent sees the reason" in bench.text()
     assert "is to be called with" not in bench.text()
     await bench.press("1")
     await bench.sees("refund is called as it was asked for")
@@ -58,12 +58,12 @@ async def test_declining_says_that_nothing_is_called_and_what_the_agent_is_told(
 ) -> None:
     wait, screen = await opened(bench)
     await bench.press("right", "space")
-    await bench.sees("refund is not called; the agent is told no reason")
+    await bench.sees("refund is not called; the agent sees no reason")
     screen.form.rows["reason"].editor.focus()
     await bench.press(*"too much")
-    assert "refund is not called; the agent is told: too much" in card(screen)
+    assert "refund is not called; the agent sees: too much" in card(screen)
     await bench.press("ctrl+s")
-    await bench.sees("refund is not called; the agent is told: too much")
+    await bench.sees("refund is not called; the agent sees: too much")
     await bench.press("ctrl+s")
     assert await result(bench, wait) == {"declined": "too much"}
 

@@ -176,7 +176,7 @@ async def test_a_target_that_fails_is_tried_again(told: Bench, hook: Endpoint) -
     await told.on("NoticesScreen")
     await told.until(lambda: hook.posts)
     await told.press("r")
-    await told.sees("takes what it is told")
+    await told.sees("takes notices")
     assert len(hook.posts) == 1
 
 

@@ -182,7 +182,7 @@ def test_a_call_is_read_in_rows_changed_in_fields_and_recorded_with_what_it_did(
     tab.goto(url)
     card = tab.get_by_role("region", name="The call")
     assert "4200" in card.inner_text()
-    assert "Decline: refund is not called; the agent is told the reason" in card.inner_text()
+    assert "Decline: refund is not called; the agent sees the reason" in card.inner_text()
     cents = tab.get_by_label("Cents")
     assert cents.is_hidden()
     tab.get_by_text("Change what it is called with").click()
@@ -211,7 +211,7 @@ def test_a_call_is_declined_without_a_look_at_its_arguments(tab, url, claims):
     tab.get_by_role("button", name="Send answer").click()
     assert claims.answer["decision"] == "decline"
     card = tab.get_by_role("region", name="The call").inner_text()
-    assert "refund is not called; the agent is told: too much" in card
+    assert "refund is not called; the agent sees: too much" in card
 
 
 @pytest.mark.parametrize("claims", [page(), call_page()], indirect=True, ids=["order", "call"])

@@ -143,11 +143,11 @@ def test_an_open_page_says_who_else_is_at_it_and_what_follows_if_nobody_answers(
         "escalation": escalation_steps,
     }
     text = " ".join(Document(render_page(page(**parts))).text.split())
-    assert "If nobody answersremind after 10mdefault after 8h: false; next" in text
-    assert "Somebody is at itmia <b>, until 24 November 2026, 15:39 UTC" in text
+    assert "If no one answersremind after 10mdefault after 8h: false; next" in text
+    assert "Someone is working on itmia <b>, until 24 November 2026, 15:39 UTC" in text
     over = Document(render_page(page(PageState.RECORDED, **parts))).text
-    assert "Somebody is at it" not in over
-    assert "If nobody answers" not in over
+    assert "Someone is working on it" not in over
+    assert "If no one answers" not in over
 
 
 def test_only_an_open_page_has_a_form_and_its_nonce():
@@ -308,7 +308,7 @@ def test_a_call_is_shown_in_rows_in_place_of_its_json():
         "Toolrefund",
         "amount.cents4200",
         "Approve: refund is called with these arguments",
-        "Decline: refund is not called; the agent is told the reason",
+        "Decline: refund is not called; the agent sees the reason",
     ):
         assert said in text
     assert "is to be called with {" not in text
@@ -333,7 +333,7 @@ def test_a_call_is_shown_in_rows_in_place_of_its_json():
         ({"decision": "approve"}, ["refund is called as it was asked for"]),
         (
             {"decision": "decline", "reason": "too much"},
-            ["refund is not called; the agent is told: too much"],
+            ["refund is not called; the agent sees: too much"],
         ),
     ],
 )

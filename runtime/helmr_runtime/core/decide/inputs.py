@@ -138,7 +138,7 @@ def assign(state: SessionState, command: AssignWait, context: Context) -> Decisi
     if wait is None or wait.id != command.wait_id:
         raise WaitResolved(f"{command.wait_id} is no longer pending", session_id=state.id)
     if wait.kind not in ("input", "token"):
-        raise BadRequest(f"{wait.id} waits for a {wait.kind}, which concerns nobody")
+        raise BadRequest(f"{wait.id} waits for a {wait.kind}, which concerns no one")
     before, was, escalation = passed(state, context), wait.assignee, wait.escalation
     late = too_late(wait, before, context.now, state.id)
     if late is not None:

@@ -72,7 +72,7 @@ def _require_pending(state: SessionState, wait_id: str) -> None:
     if wait is None or wait.id != wait_id:
         raise WaitResolved(f"{wait_id} is no longer pending", session_id=state.id)
     if wait.kind not in ASKS_PEOPLE:
-        raise BadRequest(f"{wait.id} waits for a {wait.kind}, which nobody answers")
+        raise BadRequest(f"{wait.id} waits for a {wait.kind}, which no one answers")
 
 
 def sending_token(state: SessionState, command: Send, context: Context) -> PublicToken | None:

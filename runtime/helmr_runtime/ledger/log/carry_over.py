@@ -115,7 +115,7 @@ def _check_room(path: Path) -> None:
     needed, free = int(path.stat().st_size * ROOM), shutil.disk_usage(path.parent).free
     if free < needed:
         raise StoreUnavailable(
-            f"{path} has an earlier schema, and there is no room to write it anew beside it: {needed} bytes are "
+            f"{path} has an earlier schema, and there is no room to write it again beside it: {needed} bytes are "
             f"needed, {free} are free",
             hint="Free space on that disk, or move the data directory to a larger one.",
         )
