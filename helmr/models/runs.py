@@ -204,7 +204,7 @@ class RewindPreview(Wire):
     keep_children: bool = False
     hash: str
     to_op: int
-    """The first op that is asked anew."""
+    """The first op that is asked again."""
     set_aside: list[int]
     """Every op that leaves the journal."""
     steps: list[RepeatedStep] = Field(default_factory=list)
