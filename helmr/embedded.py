@@ -35,8 +35,8 @@ from helmr.tasks import Task
 from helmr.temporary import remove_folder
 
 if TYPE_CHECKING:
-    from helmr_runtime.process.embedded import Runtime
-    from helmr_runtime.process.threaded import ThreadedRuntime
+    from helmr_runtime.launchers.embedded import Runtime
+    from helmr_runtime.launchers.threaded import ThreadedRuntime
 
 JOIN_WITHIN_S = 150.0
 """Longest that a start waits for the runtime of another process to be ready, or to have ended."""
@@ -160,7 +160,7 @@ def module_of(task: Task[..., Any]) -> str:
 
 
 def _started(data_dir: str | os.PathLike[str] | None, options: dict[str, Any]) -> Embedded:
-    from helmr_runtime.process.embedded import Runtime
+    from helmr_runtime.launchers.embedded import Runtime
 
     def begin(place: Path) -> Runtime:
         return Runtime.start(data_dir=place, **options).__enter__()
@@ -169,8 +169,8 @@ def _started(data_dir: str | os.PathLike[str] | None, options: dict[str, Any]) -
 
 
 def _started_here(data_dir: str | os.PathLike[str] | None, options: dict[str, Any]) -> Embedded:
-    from helmr_runtime.process.startup import UpOptions
-    from helmr_runtime.process.threaded import ThreadedRuntime
+    from helmr_runtime.launchers.startup import UpOptions
+    from helmr_runtime.launchers.threaded import ThreadedRuntime
 
     def begin(place: Path) -> ThreadedRuntime:
         folder = Path(options["folder"] or Path.cwd())

@@ -24,7 +24,7 @@ import pytest
 from helmr.errors import HelmrError
 from helmr.temporary import VARIABLE
 from helmr_runtime.core import entries
-from helmr_runtime.process import orphans
+from helmr_runtime.launchers import watchdog
 from helmr_runtime.security.payloads import RedactingFilter, find_secrets
 from tests import secret_files
 
@@ -70,9 +70,9 @@ class SecretSearch:
     def look_into_what_is_left(self, temporary: Path | None) -> None:
         """Search pytest's folder and what was kept; also the run folders of runtimes that nobody cleaned up after."""
         left = [temporary] if temporary is not None else []
-        runs = list(self.removed.glob(f"{orphans.RUN_DIR_PREFIX}*"))
-        for record in (one for folder in left for one in folder.rglob(orphans.RECORD_NAME)):
-            known = orphans.read_record(record.parent)
+        runs = list(self.removed.glob(f"{watchdog.RUN_DIR_PREFIX}*"))
+        for record in (one for folder in left for one in folder.rglob(watchdog.RECORD_NAME)):
+            known = watchdog.read_record(record.parent)
             if known is not None and known.mark.run_dir.is_dir():
                 runs.append(known.mark.run_dir)
         self.searched["run folder"] += sum((run / "r").is_dir() for run in runs)

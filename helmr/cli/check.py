@@ -67,7 +67,7 @@ def check(
 
 
 async def _checks(cli: Cli, registry: Registry) -> list[RunCheck]:
-    from helmr_runtime.process.check import RemoteJournals, check_runs
+    from helmr_runtime.launchers.check import RemoteJournals, check_runs
 
     try:
         client = cli.async_client()
@@ -76,7 +76,7 @@ async def _checks(cli: Cli, registry: Registry) -> list[RunCheck]:
         if data_dir is None:
             raise
         with extras.needed("runtime"):
-            from helmr_runtime.process.stopped import stored_journals
+            from helmr_runtime.launchers.check import stored_journals
         async with stored_journals(data_dir, printing.note) as journals:
             return await check_runs(journals, registry)
     async with client:

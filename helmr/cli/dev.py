@@ -44,9 +44,9 @@ def dev(
     extras.check("runtime")
     place = shared.data_dir or data_dir
     hash_seed.start_with_seed(place)
+    from helmr_runtime.launchers.startup import UpOptions
+    from helmr_runtime.launchers.supervisor import run_up
     from helmr_runtime.notices.targets import read_targets
-    from helmr_runtime.process.startup import UpOptions
-    from helmr_runtime.process.supervisor import run_up
 
     options = UpOptions(
         tasks=tuple(named),

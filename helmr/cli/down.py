@@ -52,8 +52,8 @@ def _joined_data_dir(cli: Cli) -> Path | None:
 
 def _leave(data_dir: Path) -> None:
     extras.check("runtime")
-    from helmr_runtime.process.deploy_cluster import leave
-    from helmr_runtime.process.terminal import Terminal
+    from helmr_runtime.launchers.deploy_cluster import leave
+    from helmr_runtime.process.output import Terminal
 
     address = leave(data_dir.resolve(), Terminal())
     printing.write(f"The runtime on {data_dir} has ended in the Ray cluster at {address}.")

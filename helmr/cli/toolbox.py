@@ -238,7 +238,7 @@ def _backup_pieces(cli: Cli) -> Iterator[Iterable[bytes]]:
 
 @contextmanager
 def locked(data_dir: Path) -> Iterator[None]:
-    from helmr_runtime.process.startup import lock
+    from helmr_runtime.launchers.startup import lock
 
     with lock(data_dir, printing.note):
         yield

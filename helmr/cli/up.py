@@ -213,10 +213,10 @@ def up(
     if in_process:
         hash_seed.start_with_seed(place)
     from helmr_runtime import tracing
+    from helmr_runtime.launchers.startup import UpOptions
+    from helmr_runtime.launchers.supervisor import run_up
     from helmr_runtime.notices.targets import read_targets
-    from helmr_runtime.process.ensured import Ensured
-    from helmr_runtime.process.startup import UpOptions
-    from helmr_runtime.process.supervisor import run_up
+    from helmr_runtime.process.spec import Ensured
 
     if check is not Check.NO:
         if address is not None:

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]  # its stubs are a package of their own
 
-from helmr_runtime.process.service_manager import READY, STOPPING
+from helmr_runtime.launchers.runtime import READY, STOPPING
 from tests.docs import command_lines
 from tests.process.test_in_process import TASKS
 from tests.stack.live import until

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import httpx
 
-from helmr_runtime.process.embedded import Runtime
+from helmr_runtime.launchers.embedded import Runtime
 from helmr_runtime.security.secrets import SecretKind, make_secret
 from tests.service.stack import Stack, until
 

@@ -26,7 +26,7 @@ from helmr import Client, auth, ids
 from helmr.client.sync import SessionHandle
 from helmr.errors import Unavailable
 from helmr.models import RunInfo
-from helmr_runtime.process.embedded import Runtime
+from helmr_runtime.launchers.embedded import Runtime
 from helmr_runtime.security.payloads import find_secrets
 
 # The browser's driver keeps an event loop in this thread; the tests beside it are plain blocking code.

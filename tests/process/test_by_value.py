@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from helmr_runtime.catalog import Registry, load_modules
-from helmr_runtime.process.by_value import loaded, modules_in
+from helmr_runtime.process.host import loaded, modules_in
 
 TASK = """
 import by_value_beside

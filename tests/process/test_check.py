@@ -19,7 +19,7 @@ from helmr.models import CheckVerdict
 from helmr.tasks import Task
 from helmr.testing import Harness
 from helmr_runtime.catalog import Registry
-from helmr_runtime.process.check import RemoteJournals, check_runs
+from helmr_runtime.launchers.check import RemoteJournals, check_runs
 from tests.stack.live import LiveRuntime
 
 pytestmark = pytest.mark.allows_blocking

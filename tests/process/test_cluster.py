@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from helmr.errors import Unavailable, UsageError
-from helmr_runtime.process.cluster import Cluster
+from helmr_runtime.launchers.cluster import Cluster
 
 
 @pytest.mark.timeout(30)

@@ -20,8 +20,8 @@ from helmr import Client, embedded
 from helmr.cli.logs import Logs
 from helmr.client import Retry
 from helmr.errors import Conflict, Overloaded, RuntimeNotFound
+from helmr_runtime.launchers.in_process import LEFTOVERS_MAX
 from helmr_runtime.process.gateway import GatewayActor
-from helmr_runtime.process.in_process import LEFTOVERS_MAX
 from tests.stack.live import LiveRuntime, is_alive, kill, until
 
 pytestmark = pytest.mark.allows_blocking

@@ -16,8 +16,7 @@ import pytest
 from helmr.cli.logs import LogFile
 from helmr.current import RunRef, SessionRef, StepRef, current_run, current_step
 from helmr.ids import RUN, SESSION, WAIT, new_id
-from helmr_runtime.process.json_logs import PRINTED, JsonFormatter
-from helmr_runtime.process.session_output import SessionFilter, SessionStream
+from helmr_runtime.process.output import PRINT_LOGGER, JsonFormatter, SessionFilter, SessionStream
 from helmr_runtime.security import payloads
 
 KEYS = {"time", "level", "logger", "message", "process", "session", "run", "op", "wait", "trace"}
@@ -116,7 +115,7 @@ def test_what_code_prints_is_text_for_a_terminal_and_json_in_the_file() -> None:
     assert line.keys() == KEYS
     assert (line["message"], line["logger"], line["session"]) == (
         "half a line",
-        PRINTED,
+        PRINT_LOGGER,
         SESSION_ID,
     )
     assert terminal.getvalue() == f"{SESSION_ID} | half a line\n"

@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 
 from helmr.models import Catalog
-from helmr_runtime.process import keeper
-from helmr_runtime.process.keeper import Keeper
+from helmr_runtime.launchers import ray_runtime
+from helmr_runtime.launchers.ray_runtime import RayRuntime
 from helmr_runtime.process.spec import RuntimeSpec
 
 
@@ -45,8 +45,8 @@ class Spec:
 async def test_a_process_that_ended_without_a_word_is_set_up_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "DEAD_EVERY_S", 0.01)
-    monkeypatch.setattr(keeper, "ASK_AGAIN_S", 0.05)
+    monkeypatch.setattr(ray_runtime, "DEAD_EVERY_S", 0.01)
+    monkeypatch.setattr(ray_runtime, "ASK_AGAIN_S", 0.05)
     said = asyncio.Queue[str]()
     pid = tmp_path / "pid"
     actor = await asyncio.create_subprocess_exec(
@@ -54,12 +54,11 @@ async def test_a_process_that_ended_without_a_word_is_set_up_again(
     )
     try:
         pid.write_text(str(actor.pid))
-        kept = Keeper(
+        kept = RayRuntime(
             cast("RuntimeSpec", Spec(pid)),
             cast("Catalog", None),
             is_cluster_alive=lambda: True,
             look_after=lambda: None,
-            on_ready=lambda: None,
             say=said.put_nowait,
         )
         calls = SilentCalls()

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from helmr.errors import Conflict, NotReady, StoreUnavailable
-from helmr_runtime.process.launch import Launch
+from helmr_runtime.launchers.runtime import Launch
 from helmr_runtime.rpc.calls import DIRECTORY, GATEWAY, LEDGER
 from helmr_runtime.rpc.calls import Calls as AnyCalls
 

@@ -20,13 +20,12 @@ A_LINE = 200
 PROCESS = """
 import logging, os, sys
 from pathlib import Path
-from helmr_runtime.process import log_file
-from helmr_runtime.process.session_output import tag_prints
+from helmr_runtime.process.output import LogFileHandler, look_at_log_file, tag_prints
 
 path, how, bytes_max, lines = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-file = log_file.LogFileHandler(path, takes_output=how != "beside", bytes_max=bytes_max)
+file = LogFileHandler(path, takes_output=how != "beside", bytes_max=bytes_max)
 logging.basicConfig(level=logging.INFO, handlers=[file])
-tag_prints(*([file] if how == "beside" else []), written=log_file.look)
+tag_prints(*([file] if how == "beside" else []), written=look_at_log_file)
 for n in range(lines):
     if how == "logs":
         logging.getLogger("task").info("line %d of %s", n, "x" * 50)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from helmr_runtime.host_status import SlotMark
-from helmr_runtime.process.own_threads import mark_threads
+from helmr_runtime.process.host import mark_threads
 from helmr_runtime.replay.loop import code_mark
 from helmr_runtime.replay.steps import StepLoop
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from helmr.errors import Unavailable
-from helmr_runtime.process import orphans, processes
-from helmr_runtime.process.orphans import Record
+from helmr_runtime.launchers import watchdog
+from helmr_runtime.launchers.watchdog import Record, Watchdog
+from helmr_runtime.process import processes
 from helmr_runtime.process.processes import MARKER, Process, RuntimeMark
-from helmr_runtime.process.watchdog import Watchdog
 
 BOUND_S = 10.0
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
@@ -142,7 +142,7 @@ def test_leftovers_are_ended_by_pid_and_start_time(tmp_path: Path, start: Start)
     run_dir.mkdir()
     recorded, reused, marked = start(), start(), start("m1")
     one = known(recorded)
-    orphans.write_record(
+    watchdog.write_record(
         tmp_path,
         Record(
             mark=RuntimeMark("m1", run_dir),
@@ -150,45 +150,45 @@ def test_leftovers_are_ended_by_pid_and_start_time(tmp_path: Path, start: Start)
             processes=(one,),
         ),
     )
-    assert (tmp_path / orphans.RECORD_NAME).stat().st_mode & 0o777 == 0o600
-    orphans.end_leftovers(tmp_path)
+    assert (tmp_path / watchdog.RECORD_NAME).stat().st_mode & 0o777 == 0o600
+    watchdog.end_leftovers(tmp_path)
     assert recorded.wait(BOUND_S) == -signal.SIGKILL
     assert marked.wait(BOUND_S) == -signal.SIGKILL
     assert reused.poll() is None
     assert not run_dir.exists()
-    assert orphans.read_record(tmp_path) is None
+    assert watchdog.read_record(tmp_path) is None
 
 
 def test_a_record_cannot_have_another_folder_removed(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
-    orphans.write_record(tmp_path, Record(mark=RuntimeMark("m2", precious), supervisor=NOBODY))
-    orphans.end_leftovers(tmp_path)
+    watchdog.write_record(tmp_path, Record(mark=RuntimeMark("m2", precious), supervisor=NOBODY))
+    watchdog.end_leftovers(tmp_path)
     assert precious.exists()
 
 
 def test_a_damaged_record_is_none(tmp_path: Path) -> None:
     for text in ("", "{", "[]", '{"marker": "x"}'):
-        (tmp_path / orphans.RECORD_NAME).write_text(text)
-        assert orphans.read_record(tmp_path) is None
-        assert orphans.end_leftovers(tmp_path) == 0
+        (tmp_path / watchdog.RECORD_NAME).write_text(text)
+        assert watchdog.read_record(tmp_path) is None
+        assert watchdog.end_leftovers(tmp_path) == 0
 
 
 def test_what_cannot_be_ended_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stuck = Process(4711, 1)
-    monkeypatch.setattr(orphans, "end_all", lambda *a, **k: [stuck])
-    orphans.write_record(
+    monkeypatch.setattr(watchdog, "end_all", lambda *a, **k: [stuck])
+    watchdog.write_record(
         tmp_path, Record(mark=RuntimeMark("m3", tmp_path / "helmr-x"), supervisor=stuck)
     )
     with pytest.raises(Unavailable, match="4711"):
-        orphans.end_leftovers(tmp_path)
+        watchdog.end_leftovers(tmp_path)
 
 
 SUPERVISOR = """
 import sys, time
 from pathlib import Path
 from helmr_runtime.process.processes import RuntimeMark
-from helmr_runtime.process.watchdog import Watchdog
+from helmr_runtime.launchers.watchdog import Watchdog
 watchdog = Watchdog(Path(sys.argv[1]), RuntimeMark(sys.argv[2], Path(sys.argv[1]) / "helmr-run"))
 watchdog.start()
 print(watchdog.pid, flush=True)
@@ -202,21 +202,21 @@ def test_the_watchdog_ends_everything_when_its_supervisor_is_killed(
     monkeypatch.setenv("PYTHONPATH", str(project_root))
     run_dir = tmp_path / "helmr-run"
     run_dir.mkdir()
-    orphans.write_record(tmp_path, Record(mark=RuntimeMark("m4", run_dir), supervisor=NOBODY))
+    watchdog.write_record(tmp_path, Record(mark=RuntimeMark("m4", run_dir), supervisor=NOBODY))
     worker, strangers = start("m4"), [start() for _ in range(8)]
     worker.send_signal(signal.SIGSTOP)
     supervisor = subprocess.Popen(
         [sys.executable, "-c", SUPERVISOR, str(tmp_path), "m4"], stdout=subprocess.PIPE
     )
     assert supervisor.stdout is not None
-    watchdog = processes.process(int(supervisor.stdout.readline()))
-    assert watchdog is not None
-    orphans.write_record(
+    watching = processes.process(int(supervisor.stdout.readline()))
+    assert watching is not None
+    watchdog.write_record(
         tmp_path,
         Record(
             mark=RuntimeMark("m4", run_dir),
             supervisor=NOBODY,
-            processes=(watchdog, *[known(one) for one in strangers]),
+            processes=(watching, *[known(one) for one in strangers]),
         ),
     )
     supervisor.kill()
@@ -226,7 +226,7 @@ def test_the_watchdog_ends_everything_when_its_supervisor_is_killed(
         assert stranger.wait(BOUND_S) == -signal.SIGKILL
     assert worker.wait(BOUND_S) == -signal.SIGKILL
     until(lambda: not run_dir.exists())
-    until(lambda: not processes.is_running(watchdog))
+    until(lambda: not processes.is_running(watching))
 
 
 def test_a_dismissed_watchdog_ends(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from helmr_runtime.process.service_manager import READY, tell
+from helmr_runtime.launchers.runtime import READY, tell_manager
 
 
 @pytest.mark.parametrize("kind", ["path", "abstract"])
@@ -21,7 +21,7 @@ def test_it_is_told_at_its_socket(
         manager.bind(address.replace("@", "\0", 1))
         manager.settimeout(5)
         monkeypatch.setenv("NOTIFY_SOCKET", address)
-        tell(READY)
+        tell_manager(READY)
         assert manager.recv(100) == b"READY=1"
 
 
@@ -30,4 +30,4 @@ def test_it_is_told_at_its_socket(
 )
 def test_nobody_there_is_no_trouble(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", address)
-    tell(READY)
+    tell_manager(READY)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from helmr.current import current_run
-from helmr_runtime.process.session_output import PENDING_CHARS_MAX, SessionStream
+from helmr_runtime.process.output import PENDING_CHARS_MAX, SessionStream
 
 ADA, BOB = "ses_" + "a" * 26, "ses_" + "b" * 26
 

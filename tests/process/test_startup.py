@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from helmr.errors import BadDefinition, Conflict, StoreUnavailable, UsageError
-from helmr_runtime.process.startup import UpOptions, hold_port, load_catalog, lock, writing
+from helmr_runtime.launchers.startup import UpOptions, hold_port, load_catalog, lock, writing
 
 HOST = "127.0.0.1"
 

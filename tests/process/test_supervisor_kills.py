@@ -14,7 +14,7 @@ import pytest
 from helmr import Client
 from helmr.client.sync import SessionHandle
 from helmr.models import RunStatus
-from helmr_runtime.process.embedded import Runtime
+from helmr_runtime.launchers.embedded import Runtime
 from tests.stack.live import TRANSPORT
 
 pytestmark = [
@@ -189,7 +189,7 @@ def test_the_watchdog_is_replaced(runtime: Runtime, client: Client) -> None:
     def watchdog() -> int | None:
         for process in runtime.processes():
             command = Path(f"/proc/{process.pid}/cmdline").read_bytes()
-            if b"helmr_runtime.process.watchdog" in command:
+            if b"helmr_runtime.launchers.watchdog" in command:
                 return process.pid
         return None
 

@@ -18,10 +18,11 @@ from helmr import Client
 from helmr.client.discovery import find_runtime, live_runtimes
 from helmr.errors import BadDefinition, Conflict, DataError, HelmrError, RuntimeHeld, UsageError
 from helmr.temporary import VARIABLE
-from helmr_runtime.process import orphans, processes
-from helmr_runtime.process.embedded import Runtime
-from helmr_runtime.process.startup import UpOptions, hold_port
-from helmr_runtime.process.supervisor import run_up
+from helmr_runtime.launchers import watchdog
+from helmr_runtime.launchers.embedded import Runtime
+from helmr_runtime.launchers.startup import UpOptions, hold_port
+from helmr_runtime.launchers.supervisor import run_up
+from helmr_runtime.process import processes
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -174,7 +175,7 @@ def assert_private(data_dir: Path) -> None:
 def assert_nothing_left(everything: tuple[processes.Process, ...], data_dir: Path) -> None:
     assert not any(processes.is_running(one) for one in everything)
     assert not (data_dir / "credentials.json").exists()
-    assert orphans.read_record(data_dir) is None
+    assert watchdog.read_record(data_dir) is None
 
 
 def listening_elsewhere(runtime: Runtime) -> list[str]:

@@ -111,7 +111,7 @@ def test_help_loads_no_engine(project_root: Path) -> None:
 def test_a_supervisor_carries_no_engine_but_ray(project_root: Path) -> None:
     """It only watches, for as long as the runtime lives; Ray comes when it starts that."""
     banned = ",".join(one for one in ENGINES if one != "cryptography")
-    result = run(project_root, IMPORT_EACH, banned, "helmr_runtime.process.supervisor")
+    result = run(project_root, IMPORT_EACH, banned, "helmr_runtime.launchers.supervisor")
     assert result.returncode == 0, result.stderr
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from helmr import hash_seed
 from helmr.hash_seed import FILE, VARIABLE, fresh_seed, is_seed, kept_seed
-from helmr_runtime.process.seeds import give_seed, keep_seed
+from helmr_runtime.launchers.startup import give_seed, keep_seed
 
 
 @pytest.fixture

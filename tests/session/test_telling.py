@@ -15,7 +15,7 @@ from helmr import step, task
 from helmr.cli.logs import LogFile
 from helmr.testing import Harness
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, stamp
-from helmr_runtime.process.session_output import SessionFilter
+from helmr_runtime.process.output import SessionFilter
 from helmr_runtime.session import telling
 from tests.session import tasks
 

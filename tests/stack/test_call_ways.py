@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from helmr.version import version
-from helmr_runtime.process import orphans
+from helmr_runtime.launchers import watchdog
 from helmr_runtime.rpc.calls import DIRECTORY, GATEWAY, LEDGER
 from helmr_runtime.rpc.socket_calls import Sockets
 from tests.stack.conftest import has_whole_pool
@@ -20,7 +20,7 @@ needs_sockets = pytest.mark.skipif(TRANSPORT != "sockets", reason="there are no 
 
 async def ray_calls(live: LiveRuntime, name: str) -> dict[str, int]:
     """Calls that this actor has made through Ray, by `kind.method`; asked at its socket."""
-    record = orphans.read_record(live.data_dir)
+    record = watchdog.read_record(live.data_dir)
     assert record is not None
     peer = await Sockets(record.mark.run_dir, version()).peer(name)
     assert peer is not None

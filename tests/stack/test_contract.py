@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from helmr_runtime.process import orphans
+from helmr_runtime.launchers import watchdog
 from tests.contract import page
 from tests.contract.cases import CASES
 from tests.contract.driver import IN_WORKERS
@@ -33,7 +33,7 @@ IN_CLUSTER = ("ray-async", "ray-blocking", "task", "actor")
 def ray_of(live: LiveRuntime) -> tuple[str, dict[str, str]]:
     """The address of a runtime's own Ray, and what a driver's environment needs to join it."""
     found = re.search(r"Ray runs on (\S+)", (live.folder / "up.log").read_text())
-    record = orphans.read_record(live.data_dir)
+    record = watchdog.read_record(live.data_dir)
     assert found is not None
     assert record is not None
     token = record.mark.run_dir / "token"

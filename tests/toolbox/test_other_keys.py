@@ -20,8 +20,9 @@ from helmr import Client
 from helmr.cli.main import invoke
 from helmr.client import headers
 from helmr.client.headers import Generations
-from helmr_runtime.process.startup import KEY_NAME, UpOptions
-from helmr_runtime.process.threaded import ThreadedRuntime
+from helmr_runtime.launchers.startup import UpOptions
+from helmr_runtime.launchers.threaded import ThreadedRuntime
+from helmr_runtime.process.local_access import KEY_NAME
 from tests.cli.conftest import Said
 from tests.process.test_in_process import TASKS
 from tests.stack.live import until

@@ -17,7 +17,7 @@ from tests.tracing.conftest import registry
 
 MODULES = """
 import sys
-import helmr_runtime.process.gateway, helmr_runtime.session.host, helmr_runtime.process.in_process
+import helmr_runtime.process.gateway, helmr_runtime.session.host, helmr_runtime.launchers.in_process
 found = [name for name in sys.modules if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter"))]
 print(found + [name for name in sys.modules if name == "helmr_runtime.tracing.otel"])
 """

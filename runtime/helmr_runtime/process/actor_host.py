@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from helmr.errors import HelmrError
 from helmr_runtime import tracing
-from helmr_runtime.process.session_output import json_formatter
+from helmr_runtime.process.output import json_formatter, log_to
 from helmr_runtime.process.spec import SOCKETS, RuntimeSpec
-from helmr_runtime.process.terminal import log_to
 from helmr_runtime.rpc.calls import HOST_PREFIX, CallFailure, kind_of, serve
 from helmr_runtime.rpc.ray import RayCalls
 from helmr_runtime.rpc.socket_calls import SocketCalls
@@ -108,9 +107,7 @@ class ActorHost:
             # Nothing that is imported or made here is garbage: looking for it takes a tenth of the time.
             gc.disable()
             try:
-                builder = importlib.import_module(
-                    f"helmr_runtime.process.builders.{kind_of(self._name)}"
-                )
+                builder = importlib.import_module(f"helmr_runtime.process.{kind_of(self._name)}")
                 self._target = await builder.build(self._name, self._spec, self._calls)
             except HelmrError:
                 raise

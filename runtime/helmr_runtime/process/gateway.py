@@ -1,12 +1,15 @@
-"""The gateway: serves HTTP from inside its actor's loop. A plain class; the actor around it is Ray's."""
+"""The gateway's process: serves HTTP from inside its actor's loop. A plain class; the actor around it is Ray's."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import resource
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -19,10 +22,13 @@ from helmr_runtime.http.connections import Connections, behind_proxies
 from helmr_runtime.http.otlp import MetricsSender
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.notices.sending import Sender
-from helmr_runtime.notices.targets import Target
+from helmr_runtime.notices.targets import Target, read_targets
+from helmr_runtime.process import local_access
+from helmr_runtime.process.local_access import local_key
+from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc import sockets
 from helmr_runtime.rpc.calls import GATEWAY, Calls, directory_of, host_of, ledger_client_of
-from helmr_runtime.security.keys import KeyRing
+from helmr_runtime.security.keys import KeyRing, read_key_ring
 from helmr_runtime.security.limits import allowed_hosts
 from helmr_runtime.service import Service, ServiceOptions
 from helmr_runtime.service.health import Introduction
@@ -236,3 +242,47 @@ async def _listen(host: str, port: int) -> socket.socket:
             port=port,
         ) from error
     return listener
+
+
+async def build(name: str, spec: RuntimeSpec, calls: Calls) -> GatewayActor:
+    """A gateway that serves; one of a joined runtime also tells local programs of itself."""
+    gateway = make_gateway(
+        calls,
+        host=spec.host,
+        version=spec.version,
+        data_dir=spec.data_dir,
+        admin_key_hash=spec.admin_key_hash,
+        ring=read_key_ring(spec.ring_path, os.environ),
+        base_url=spec.base_url,
+        trusted_proxies=spec.trusted_proxies,
+        is_published=partial(_is_published, spec),
+        notice_targets=_notice_targets(spec),
+        sends_metrics=spec.metrics,
+    )
+    if spec.serves_http:
+        await gateway.start(spec.host, spec.port)
+        if spec.is_joined:
+            _publish(spec)
+    return gateway
+
+
+def _notice_targets(spec: RuntimeSpec) -> Sequence[tuple[Target, Sender]]:
+    targets = read_targets(spec.notices, "helmr.toml")
+    if not targets:
+        return []
+    from helmr_runtime.notices.senders import sender_of  # noqa: PLC0415 - most runtimes tell nobody, and mail and HTTP clients take time
+
+    return [(one, sender_of(one, os.environ, SystemClock().now)) for one in targets]
+
+
+def _is_published(spec: RuntimeSpec) -> bool:
+    return not spec.serves_http or local_access.is_published(Path(spec.data_dir))
+
+
+def _publish(spec: RuntimeSpec) -> None:
+    assert spec.pointer_dir is not None, "a joined runtime has one"
+    data_dir = Path(spec.data_dir)
+    found = local_access.credentials(
+        spec.host, spec.port, key=local_key(data_dir), data_dir=data_dir
+    )
+    local_access.publish(found, Path(spec.pointer_dir))

@@ -16,8 +16,7 @@ from helmr_runtime.directory.hosts import HostLocation, ProcessState
 from helmr_runtime.host_status import SlotStatus
 from helmr_runtime.process import processes
 from helmr_runtime.process.actor_host import ActorHost
-from helmr_runtime.process.cluster import HOST_RESOURCE
-from helmr_runtime.process.spec import RuntimeSpec
+from helmr_runtime.process.spec import HOST_RESOURCE, RuntimeSpec
 from helmr_runtime.rpc.calls import (
     DIRECTORY,
     HOST_PREFIX,

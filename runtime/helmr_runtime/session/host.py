@@ -1,6 +1,6 @@
 """The host: one process that holds many live sessions, and answers for each of them.
 
-Plain Python; `process.builders.host` makes a Ray actor of it. Every call names its session. A host does not place or
+Plain Python; `process.host` makes a Ray actor of it. Every call names its session. A host does not place or
 park by itself: the directory does. The constructor does nothing that can fail: the task modules are loaded at the
 first call.
 """

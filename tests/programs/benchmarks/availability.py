@@ -203,7 +203,7 @@ class Hurt:
 
     def _pid_of(self, part: str) -> int:
         if part == "watchdog":
-            return next(one for one in self.live.pids() if "process.watchdog" in command(one))
+            return next(one for one in self.live.pids() if "launchers.watchdog" in command(one))
         if part != "host":
             return self.live.pid_of(part)
         holder = until(lambda: self.live.holder(self._hot[0]), within_s=20, what="it is held")

@@ -30,10 +30,10 @@ class HelmrRay(Helmr):
 
     async def up(self) -> None:
         await super().up()
-        from helmr_runtime.process import orphans
+        from helmr_runtime.launchers import watchdog
 
         found = JOINED.search((self.folder / "up.log").read_text())
-        record = orphans.read_record(self.data_dir)
+        record = watchdog.read_record(self.data_dir)
         assert found is not None
         assert record is not None
         # All are read when Ray is imported; without the last it takes another address for 127.0.0.1.

@@ -10,7 +10,7 @@ from typing import Any
 
 from helmr.errors import HelmrError, RuntimeHeld, Unavailable
 from helmr.models import Catalog
-from helmr_runtime.process.launch import RETRY_S, SHARED, Launch, park_and_close
+from helmr_runtime.launchers.runtime import RETRY_S, SHARED, Launch, park_and_close
 from helmr_runtime.process.spawn import create_shared, end_actors
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc.calls import ActorDied, ActorNotFound

@@ -1,4 +1,4 @@
-"""`helmr up`: starts a runtime in the foreground, watches it, and ends all of it; or see `joined`.
+"""`helmr up`: starts a runtime in the foreground, watches it, and ends all of it, or has it joined to a cluster.
 
 Owns the data directory while it runs (a lock), the local admin key, the credentials that local
 programs find, and every process it has started: a clean end parks what waits; after any other end
@@ -16,26 +16,27 @@ import sys
 from pathlib import Path
 
 from helmr.errors import HelmrError, UsageError
-from helmr_runtime.process import orphans, pointer_files, processes, service_manager
-from helmr_runtime.process.cluster import Cluster, make_run_dir, prepare_environment
-from helmr_runtime.process.deploy_cluster import join
-from helmr_runtime.process.orphans import Record
-from helmr_runtime.process.seeds import give_seed, keep_seed
-from helmr_runtime.process.session_output import json_formatter
-from helmr_runtime.process.startup import (
+from helmr_runtime.launchers import watchdog
+from helmr_runtime.launchers.cluster import Cluster, make_run_dir, prepare_environment
+from helmr_runtime.launchers.deploy_cluster import join
+from helmr_runtime.launchers.runtime import READY, Stop, serve, tell_manager
+from helmr_runtime.launchers.startup import (
     Claim,
     UpOptions,
     announce,
     claim,
+    give_seed,
     keep_keys,
+    keep_seed,
     load_catalog,
-    local_key,
     make_spec,
     trim_logs,
     writing,
 )
-from helmr_runtime.process.terminal import Terminal
-from helmr_runtime.process.watchdog import Watchdog
+from helmr_runtime.launchers.watchdog import Record, Watchdog
+from helmr_runtime.process import local_access, processes
+from helmr_runtime.process.local_access import local_key
+from helmr_runtime.process.output import Terminal, json_formatter
 
 STOP_WITHIN_S = 10.0
 """From a signal to the end of everything."""
@@ -73,7 +74,7 @@ def run_up(options: UpOptions) -> int:
         )
     if options.in_process:
         # A supervisor would carry the ledger's engine and the gateway's framework for nothing: 28 MB.
-        from helmr_runtime.process.foreground import run_in_process  # noqa: PLC0415
+        from helmr_runtime.launchers.foreground import run_in_process  # noqa: PLC0415
 
         return run_in_process(options, TERMINAL)
     with claim(options, TERMINAL.say) as claimed:
@@ -122,25 +123,25 @@ class _Run:
             TERMINAL.divert(self._data_dir / "logs" / "supervisor.log", formatter)
         address = self._cluster.start()
         TERMINAL.say(f"Ray runs on {address}")
-        from helmr_runtime.process.keeper import Keeper  # noqa: PLC0415 - imports ray, see Cluster.start
+        from helmr_runtime.launchers.ray_runtime import RayRuntime  # noqa: PLC0415 - imports ray, see Cluster.start
 
         spec = make_spec(self._options, self._claim, catalog, run_dir=self._run_dir, key=self._key)
         keep_keys(spec, self._key)
         keep_seed(self._data_dir, TERMINAL.say)
-        keeper = Keeper(
+        runtime = RayRuntime(
             spec,
             catalog,
             is_cluster_alive=lambda: not self._cluster.dead_processes(),
             look_after=self._look_after,
-            on_ready=self._ready,
             say=TERMINAL.say,
         )
-        return asyncio.run(keeper.run())
+        asyncio.run(serve(runtime, TERMINAL.say, self._ready))
+        return 0
 
     def _record(self, found: tuple[processes.Process, ...]) -> None:
         """Write down what there is to end, should this process be killed."""
         me = _this_process()
-        orphans.write_record(
+        watchdog.write_record(
             self._data_dir,
             Record(mark=self._mark, supervisor=me, processes=found),
         )
@@ -153,16 +154,16 @@ class _Run:
             self._recorded = found
             self._record(found)
 
-    def _ready(self) -> None:
+    def _ready(self, stop: Stop) -> None:
         """Let local programs find this runtime."""
         self._pointer = announce(self._options, self._claim, self._key, TERMINAL.say)
-        service_manager.tell(service_manager.READY)
+        tell_manager(READY)
 
     def clean_up(self) -> None:
         """End whatever is left, and take back what pointed here."""
         os.chdir("/")
         if self._pointer is not None:
-            pointer_files.withdraw(self._data_dir, self._pointer)
+            local_access.withdraw(self._data_dir, self._pointer)
         try:
             self._cluster.stop()
         finally:
@@ -171,13 +172,13 @@ class _Run:
                 self._mark, self._recorded, spare=spare, within_s=STOP_WITHIN_S / 2
             )
             self._watchdog.dismiss(timeout_s=STOP_WITHIN_S / 2)
-            orphans.remove_run_dir(self._run_dir)
+            watchdog.remove_run_dir(self._run_dir)
             TERMINAL.restore()
         if left:
             TERMINAL.say(f"{len(left)} processes could not be ended; the next start tries again")
             self._record(tuple(left))
         else:
-            orphans.forget_record(self._data_dir)
+            watchdog.forget_record(self._data_dir)
 
 
 # --- parts ----------------------------------------------------------------------------------------
@@ -190,8 +191,8 @@ def _this_process() -> processes.Process:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a runtime from one argument, the options as JSON; how `helmr_runtime.process.embedded` does."""
-    parser = argparse.ArgumentParser(prog="helmr_runtime.process.supervisor")
+    """Run a runtime from one argument, the options as JSON; how `helmr_runtime.launchers.embedded` does."""
+    parser = argparse.ArgumentParser(prog="helmr_runtime.launchers.supervisor")
     parser.add_argument("options", help="UpOptions as JSON")
     values = json.loads(parser.parse_args(arguments).options)
     for name in ("tasks", "trusted_proxies"):

@@ -1,4 +1,4 @@
-"""What `helmr up` is told, and what it finds out and makes ready before it starts anything."""
+"""What `helmr up` is asked for, and what it finds out and makes ready before it starts anything."""
 
 from __future__ import annotations
 
@@ -13,35 +13,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from helmr.client.discovery import (
-    CREDENTIALS_FILE,
-    LOCK_FILE,
-    pointer_dir,
-    read_credentials,
-)
-from helmr.errors import (
-    Conflict,
-    RuntimeHeld,
-    StoreUnavailable,
-    UsageError,
-)
+from helmr.client.discovery import CREDENTIALS_FILE, LOCK_FILE, pointer_dir, read_credentials
+from helmr.errors import Conflict, RuntimeHeld, StoreUnavailable, UsageError
+from helmr.hash_seed import FILE, VARIABLE, fresh_seed, is_seed, kept_seed
 from helmr.models import Catalog
 from helmr.version import version
 from helmr_runtime import tracing
 from helmr_runtime.catalog import Registry, load_registry
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.ledger_facts import Retention
+from helmr_runtime.launchers import watchdog
 from helmr_runtime.ledger.log.files import check_is_database
 from helmr_runtime.notices.targets import Secrets, Target, to_json
-from helmr_runtime.process import orphans, pointer_files
-from helmr_runtime.process.cluster import LOOPBACK
-from helmr_runtime.process.ensured import Ensured
-from helmr_runtime.process.orphans import write_private
-from helmr_runtime.process.spec import LEDGER_NAME, RING_NAME, SOCKETS, RuntimeSpec
+from helmr_runtime.process import local_access
+from helmr_runtime.process.local_access import KEY_NAME, stored_key
+from helmr_runtime.process.spec import (
+    LEDGER_NAME,
+    LOOPBACK,
+    RING_NAME,
+    SOCKETS,
+    Ensured,
+    RuntimeSpec,
+)
 from helmr_runtime.rpc import sockets
 from helmr_runtime.security.keys import ensure_key_ring, read_key_ring
-from helmr_runtime.security.private_files import open_private, secure_folder
-from helmr_runtime.security.secrets import SecretKind, make_secret, parse_secret, secret_hash
+from helmr_runtime.security.private_files import open_private, secure_folder, write_private
+from helmr_runtime.security.secrets import secret_hash
 
 DEFAULT_PORT = 4356
 DEFAULT_LINGER_S = 30.0
@@ -49,8 +46,6 @@ SESSIONS_PER_HOST_MAX = 500
 """The default: a thread with a loop costs a session tens of kilobytes, and what its code holds comes on top."""
 
 FILES_PER_SESSION = 4
-KEY_NAME = "admin.key"
-KEY_CHARS_MAX = 1_024
 LOGS = "logs"
 LOGS_KEPT = 100
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -249,8 +244,8 @@ def claim(options: UpOptions, say: Callable[[str], None]) -> Iterator[Claim]:
     with lock(data_dir, say):
         say(f"Helmr {version()} on {data_dir}")
         check_is_database(data_dir / LEDGER_NAME)
-        pointer_files.withdraw(data_dir, None)  # of a runtime that was killed
-        ended = orphans.end_leftovers(data_dir)
+        local_access.withdraw(data_dir, None)  # of a runtime that was killed
+        ended = watchdog.end_leftovers(data_dir)
         if ended:
             noun = "process" if ended == 1 else "processes"
             say(f"ended {ended} {noun} that an earlier runtime had left")
@@ -299,10 +294,10 @@ def make_spec(
 
 def announce(options: UpOptions, claimed: Claim, key: str, say: Callable[[str], None]) -> Path:
     """Let local programs find the runtime, which is ready; says where its pointer is."""
-    credentials = pointer_files.credentials(
+    credentials = local_access.credentials(
         options.host, claimed.port, key=key, data_dir=claimed.data_dir
     )
-    pointer = pointer_files.publish(credentials, pointer_dir(os.environ))
+    pointer = local_access.publish(credentials, pointer_dir(os.environ))
     say(f"ready on {credentials.url} (Ctrl-C ends it)")
     if options.ready_fd is not None:
         os.write(options.ready_fd, credentials.model_dump_json().encode() + b"\n")
@@ -370,20 +365,6 @@ def _no_address(host: str) -> UsageError:
     return UsageError(f"{host!r} is no address of this machine", hint="Check --host.")
 
 
-def local_key(data_dir: Path) -> str:
-    """The admin key of this data directory; the same after every restart. A fresh one is not stored yet."""
-    key = _stored_key(data_dir)
-    return key if parse_secret(key) is SecretKind.API_KEY else make_secret(SecretKind.API_KEY)
-
-
-def _stored_key(data_dir: Path) -> str:
-    try:
-        with os.fdopen(open_private(data_dir / KEY_NAME, os.O_RDONLY)) as file:
-            return file.read(KEY_CHARS_MAX).strip()
-    except FileNotFoundError:
-        return ""
-
-
 def look_at_ledger(data_dir: Path) -> None:
     """Return if keys may be made beside the ledger, where any would be; what is there already is checked as it opens.
 
@@ -406,7 +387,7 @@ def keep_keys(spec: RuntimeSpec, key: str) -> None:
     """
     data_dir = Path(spec.data_dir)
     with writing(data_dir):
-        if _stored_key(data_dir) != key:
+        if stored_key(data_dir) != key:
             write_private(data_dir / KEY_NAME, key)
         ensure_key_ring(spec.ring_path, os.environ, now=SystemClock().now())
 
@@ -417,3 +398,23 @@ def trim_logs(folder: Path) -> None:
     logs = sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in logs[LOGS_KEPT:]:
         path.unlink(missing_ok=True)
+
+
+def give_seed(data_dir: Path) -> None:
+    """Have processes that are started from now on take the seed, or a fresh one; `keep_seed` stores it."""
+    os.environ.setdefault(VARIABLE, kept_seed(data_dir) or fresh_seed())
+
+
+def keep_seed(data_dir: Path, say: Callable[[str], None]) -> None:
+    """Keep the seed of this environment for the next start; says so if the sessions have begun with another.
+
+    Comes when nothing can refuse the start any more, as keys do.
+    """
+    given, kept = os.environ.get(VARIABLE, ""), kept_seed(data_dir)
+    if kept is None and is_seed(given):
+        write_private(data_dir / FILE, f"{given}\n")
+    elif kept is not None and given and given != kept:
+        say(
+            f"{VARIABLE} is {given}, and {kept} in {data_dir / FILE}: sessions that go through a set of texts "
+            "may be blocked. Unset it, or remove that file."
+        )

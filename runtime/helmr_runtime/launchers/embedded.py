@@ -21,11 +21,12 @@ from typing import Any, Self
 
 from helmr.errors import Conflict, DataError, HelmrError, Unavailable, UsageError
 from helmr.models import Credentials
-from helmr_runtime.process import orphans, processes
-from helmr_runtime.process.cluster import LOOPBACK, import_roots
+from helmr_runtime.launchers import watchdog
+from helmr_runtime.launchers.cluster import import_roots
+from helmr_runtime.launchers.startup import DEFAULT_LINGER_S
+from helmr_runtime.process import processes
 from helmr_runtime.process.processes import Process
-from helmr_runtime.process.spec import SOCKETS
-from helmr_runtime.process.startup import DEFAULT_LINGER_S
+from helmr_runtime.process.spec import LOOPBACK, SOCKETS
 
 START_WITHIN_S = 150.0
 STOP_WITHIN_S = 20.0
@@ -122,7 +123,7 @@ class Runtime:
     def pids(self) -> dict[str, int]:
         """The pid of each actor that runs, by its name, and of the `supervisor`."""
         found = {"supervisor": self.pid}
-        record = orphans.read_record(self.data_dir)
+        record = watchdog.read_record(self.data_dir)
         if record is None:
             return found
         alive = {one.pid for one in processes.marked(record.mark)}
@@ -137,7 +138,7 @@ class Runtime:
 
     def processes(self) -> tuple[Process, ...]:
         """Every process of it, Ray's too."""
-        record = orphans.read_record(self.data_dir)
+        record = watchdog.read_record(self.data_dir)
         return tuple(processes.marked(record.mark)) if record is not None else ()
 
     def output(self) -> str:
@@ -195,7 +196,7 @@ class Runtime:
         """
         if self._process is None:
             return
-        record = orphans.read_record(self.data_dir)
+        record = watchdog.read_record(self.data_dir)
         known = {*record.processes, *processes.marked(record.mark)} if record is not None else set()
         self._process.kill()
         self._process.wait()
@@ -210,7 +211,7 @@ class Runtime:
     def _launch(self) -> None:
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         reading, writing = os.pipe()
-        command = [sys.executable, "-P", "-m", "helmr_runtime.process.supervisor"]
+        command = [sys.executable, "-P", "-m", "helmr_runtime.launchers.supervisor"]
         environment = {**os.environ, **self._environment}
         if roots := import_roots():
             paths = [*roots, *filter(None, [environment.get("PYTHONPATH")])]

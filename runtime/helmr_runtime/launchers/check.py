@@ -1,23 +1,34 @@
 """Replays every run that has not ended with given code, in this process (S-89): what a deploy of that code would block.
 
-Where the journals come from is the caller's: a running runtime over HTTP, or the data directory of one that is stopped.
+The journals are those of a running runtime over HTTP, or of the data directory of one that is stopped, which is read
+under its lock, as its service would.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Protocol
 
 from helmr.client import AsyncClient
 from helmr.errors import RunNotFound, RunNotNewest
-from helmr.models import RunCheck, RunInfo, RunJournal, RunStatus
+from helmr.models import RunCheck, RunInfo, RunJournal, RunsQuery, RunStatus
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.run import ACTIVE
+from helmr_runtime.launchers.startup import lock
+from helmr_runtime.ledger.actor import LedgerActor
+from helmr_runtime.ledger.log.files import check_is_database
+from helmr_runtime.ports.ledger import LedgerClient
+from helmr_runtime.process.spec import LEDGER_NAME, RING_NAME
 from helmr_runtime.replay.cursor import hashes_of
 from helmr_runtime.replay.detached import SILENCE_S, check_run
 from helmr_runtime.replay.replay_log import keys_of, state_of
+from helmr_runtime.security.keys import read_key_ring
+from helmr_runtime.service.sessions import read_journal, read_runs
 
 AT_ONCE = 16
 """Replays beside each other: those that fall silent hold up no other for long."""
@@ -100,3 +111,51 @@ async def _check(
         silence_s=silence_s,
         hashes=hashes_of(registry.code_hash, keys_of(journal)),
     )
+
+
+PAGE = 200
+
+
+class StoredJournals:
+    """The journals in a ledger that nobody else has open."""
+
+    def __init__(self, ledger: LedgerClient) -> None:
+        self._ledger = ledger
+
+    async def runs(self, status: RunStatus) -> AsyncIterator[RunInfo]:
+        """The runs with that status."""
+        cursor: str | None = None
+        while True:
+            page = await read_runs(
+                self._ledger, RunsQuery(status=status, limit=PAGE, cursor=cursor)
+            )
+            for run in page.items:
+                yield run
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    async def journal(self, run_id: str) -> RunJournal:
+        """What a replay of the run follows."""
+        return await read_journal(self._ledger, run_id)
+
+
+@asynccontextmanager
+async def stored_journals(
+    data_dir: Path, say: Callable[[str], None]
+) -> AsyncIterator[StoredJournals]:
+    """The journals in a data directory; it is locked meanwhile, and no entry is written.
+
+    Raises:
+        RuntimeHeld: A runtime has it.
+        DataError: The ledger's file is no database.
+    """
+    with lock(data_dir, say):
+        path = data_dir / LEDGER_NAME
+        check_is_database(path)
+        ring = read_key_ring(data_dir / RING_NAME, os.environ)
+        ledger = LedgerActor(path, clock=SystemClock(), ring=ring)
+        try:
+            yield StoredJournals(ledger)
+        finally:
+            await ledger.close()

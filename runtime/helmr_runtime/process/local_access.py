@@ -1,4 +1,4 @@
-"""The files by which local programs find a runtime that runs: its credentials, and a pointer to it."""
+"""How programs of this user and machine come in: the local admin key, and the files by which they find a runtime."""
 
 from __future__ import annotations
 
@@ -7,8 +7,27 @@ from pathlib import Path
 
 from helmr.client.discovery import CREDENTIALS_FILE
 from helmr.models import Credentials
-from helmr_runtime.process.cluster import LOOPBACK
-from helmr_runtime.process.orphans import write_private
+from helmr_runtime.process.spec import LOOPBACK
+from helmr_runtime.security.private_files import open_private, write_private
+from helmr_runtime.security.secrets import SecretKind, make_secret, parse_secret
+
+KEY_NAME = "admin.key"
+KEY_CHARS_MAX = 1_024
+
+
+def local_key(data_dir: Path) -> str:
+    """The admin key of this data directory; the same after every restart. A fresh one is not stored yet."""
+    key = stored_key(data_dir)
+    return key if parse_secret(key) is SecretKind.API_KEY else make_secret(SecretKind.API_KEY)
+
+
+def stored_key(data_dir: Path) -> str:
+    """The key as it is stored; empty if none is."""
+    try:
+        with os.fdopen(open_private(data_dir / KEY_NAME, os.O_RDONLY)) as file:
+            return file.read(KEY_CHARS_MAX).strip()
+    except FileNotFoundError:
+        return ""
 
 
 def credentials(host: str, port: int, *, key: str, data_dir: Path) -> Credentials:

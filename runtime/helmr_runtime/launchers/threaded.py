@@ -12,19 +12,19 @@ from contextlib import ExitStack, suppress
 from helmr.errors import Unavailable
 from helmr.models import Catalog
 from helmr_runtime.catalog import Registry
-from helmr_runtime.process import pointer_files
-from helmr_runtime.process.foreground import RUN
-from helmr_runtime.process.in_process import InProcess
-from helmr_runtime.process.spec import RuntimeSpec
-from helmr_runtime.process.startup import (
+from helmr_runtime.launchers.foreground import RUN
+from helmr_runtime.launchers.in_process import InProcess
+from helmr_runtime.launchers.startup import (
     UpOptions,
     announce,
     claim,
     keep_keys,
     load_code,
-    local_key,
     make_spec,
 )
+from helmr_runtime.process import local_access
+from helmr_runtime.process.local_access import local_key
+from helmr_runtime.process.spec import RuntimeSpec
 
 STOP_WITHIN_S = 20.0
 
@@ -69,7 +69,7 @@ class ThreadedRuntime:
             self._thread.start()
             self._ready.result()
             pointer = announce(options, claimed, self.key, _say_nothing)
-            self._held.callback(pointer_files.withdraw, claimed.data_dir, pointer)
+            self._held.callback(local_access.withdraw, claimed.data_dir, pointer)
             self.url = spec.base_url
         except BaseException:
             self.stop()
@@ -93,7 +93,7 @@ class ThreadedRuntime:
         try:
             await runtime.start()
             self._ready.set_result(None)
-            await asyncio.Event().wait()
+            await runtime.until_lost()
         except asyncio.CancelledError:
             task.uncancel()  # it is told to stop, which takes some waiting
         finally:

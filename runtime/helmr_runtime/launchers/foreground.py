@@ -1,7 +1,8 @@
 """`helmr up --in-process` and `helmr dev`: a runtime without Ray in this process, in the foreground.
 
 Ends as `helmr up` does: a signal parks what waits, a second one ends it at once. What tasks log and print goes to the
-terminal, with the session in front, and to a log file.
+terminal, with the session in front, and to a log file. `helmr dev` starts again when a task file has changed and can be
+read.
 """
 
 from __future__ import annotations
@@ -11,38 +12,39 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from helmr.errors import BadDefinition
 from helmr.safe_text import plain
 from helmr_runtime import tracing
-from helmr_runtime.process import pointer_files, service_manager, watch_files
-from helmr_runtime.process.in_process import InProcess
-from helmr_runtime.process.json_logs import JsonFormatter
-from helmr_runtime.process.log_file import LogFileHandler
-from helmr_runtime.process.seeds import keep_seed
-from helmr_runtime.process.session_output import (
-    SessionFilter,
-    current_session,
-    json_formatter,
-    tag_prints,
-)
-from helmr_runtime.process.startup import (
+from helmr_runtime.launchers.in_process import InProcess
+from helmr_runtime.launchers.runtime import READY, Stop, serve, tell_manager
+from helmr_runtime.launchers.startup import (
     LOGS,
     Claim,
     UpOptions,
     announce,
     claim,
     keep_keys,
+    keep_seed,
     load_code,
-    local_key,
     make_spec,
     trim_logs,
     writing,
 )
-from helmr_runtime.process.stop import Stop
-from helmr_runtime.process.terminal import Terminal
+from helmr_runtime.process import local_access
+from helmr_runtime.process.local_access import local_key
+from helmr_runtime.process.output import (
+    JsonFormatter,
+    LogFileHandler,
+    SessionFilter,
+    Terminal,
+    current_session,
+    json_formatter,
+    tag_prints,
+)
 from helmr_runtime.replay import outside_steps
 from helmr_runtime.security import payloads
 
@@ -84,8 +86,9 @@ class _Foreground:
         self._claim = claimed
         self._say = terminal.say
         self._key = local_key(claimed.data_dir)
-        self._stamps = watch_files.stamps(options.tasks, claimed.folder)
+        self._stamps = file_stamps(options.tasks, claimed.folder)
         self._pointer: Path | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     def run(self) -> bool:
         """Start, serve until a signal, park and stop; False if the code has changed and it is to start again."""
@@ -114,45 +117,41 @@ class _Foreground:
             return asyncio.run(self._serve(InProcess(spec, registry, catalog, self._say)))
 
     async def _serve(self, runtime: InProcess) -> bool:
-        stop = Stop(self._say)
-        stop.on_signals()
-        watching: asyncio.Task[None] | None = None
-        try:
-            if await stop.before(runtime.start()):
-                self._pointer = announce(self._options, self._claim, self._key, self._say)
-                service_manager.tell(service_manager.READY)
-                if self._options.reloads:
-                    watching = asyncio.create_task(self._watch())
-                    watching.add_done_callback(lambda _: stop.asked.set())
-                    self._say("`helmr console` in another terminal shows what waits for people")
-                await stop.asked.wait()
-        finally:
-            if not await stop.unless_hurried(runtime.stop()):
-                await runtime.abandon()
-        return stop.hurried.is_set() or watching is None or watching.cancel()
+        stop = await serve(runtime, self._say, self._ready)
+        is_over = stop.hurried.is_set() or self._watching is None
+        return is_over or (self._watching is not None and self._watching.cancel())
+
+    def _ready(self, stop: Stop) -> None:
+        """Let local programs find it, and look at the task files if they are to start it again."""
+        self._pointer = announce(self._options, self._claim, self._key, self._say)
+        tell_manager(READY)
+        if self._options.reloads:
+            self._watching = asyncio.create_task(self._watch())
+            self._watching.add_done_callback(lambda _: stop.asked.set())
+            self._say("`helmr console` in another terminal shows what waits for people")
 
     def clean_up(self) -> None:
         """Take back what pointed here."""
         if self._pointer is not None:
-            pointer_files.withdraw(self._claim.data_dir, self._pointer)
+            local_access.withdraw(self._claim.data_dir, self._pointer)
 
     # --- the code changes -------------------------------------------------------------------------
 
     async def _watch(self) -> None:
         """Return when a task file has changed, and is Python."""
         while not await asyncio.to_thread(self._has_changed):  # noqa: ASYNC110 - no file tells that it changes
-            await asyncio.sleep(watch_files.POLL_S)
+            await asyncio.sleep(POLL_S)
         self._say("the code has changed: starting again")
 
     def _await_change(self) -> None:
         while not self._has_changed():
-            time.sleep(watch_files.POLL_S)
+            time.sleep(POLL_S)
 
     def _has_changed(self) -> bool:
         before = self._stamps
-        self._stamps = watch_files.stamps(self._options.tasks, self._claim.folder)
-        changed = watch_files.changed(before, self._stamps)
-        trouble = watch_files.syntax_error(changed)
+        self._stamps = file_stamps(self._options.tasks, self._claim.folder)
+        changed = changed_files(before, self._stamps)
+        trouble = syntax_error(changed)
         if trouble is not None:
             self._say(f"{trouble}; the code stays as it was until that is mended")
         return bool(changed) and trouble is None
@@ -203,3 +202,47 @@ def _flush() -> None:
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
+
+
+POLL_S = 0.5
+
+Stamps = Mapping[Path, int]
+"""Modification times in nanoseconds, by file."""
+
+
+def file_stamps(tasks: Sequence[str], folder: Path) -> Stamps:
+    """Of the task modules' files, named as for `up`, and of the modules beside them."""
+    found = {}
+    for place in {path.parent for path in _files(tasks, folder)}:
+        for path in place.glob("*.py"):
+            try:
+                found[path] = path.stat().st_mtime_ns
+            except FileNotFoundError:
+                continue
+    return found
+
+
+def _files(tasks: Iterable[str], folder: Path) -> Iterable[Path]:
+    for task in tasks:
+        if task.endswith(".py"):
+            yield (folder / task).resolve()
+            continue
+        path = folder.joinpath(*task.split("."))
+        yield from (one for one in (path.with_suffix(".py"), path / "__init__.py") if one.is_file())
+
+
+def changed_files(before: Stamps, now: Stamps) -> list[Path]:
+    """The files that are not as they were, those that are gone too."""
+    return sorted(path for path in {*before, *now} if before.get(path) != now.get(path))
+
+
+def syntax_error(paths: Iterable[Path]) -> str | None:
+    """What is wrong with the first of these files that is no Python."""
+    for path in paths:
+        try:
+            compile(path.read_bytes(), str(path), "exec")
+        except (SyntaxError, ValueError) as error:
+            return f"{path.name}: {error}"
+        except OSError:
+            continue
+    return None

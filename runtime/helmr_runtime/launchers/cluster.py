@@ -28,16 +28,16 @@ from typing import Any
 import helmr
 import helmr_runtime
 from helmr.errors import Unavailable, UsageError
-from helmr_runtime.process.orphans import RUN_DIR_PREFIX, write_private
+from helmr_runtime.launchers.watchdog import RUN_DIR_PREFIX
 from helmr_runtime.process.processes import MARKER
+from helmr_runtime.process.spec import HOST_RESOURCE, LOOPBACK
+from helmr_runtime.security.private_files import write_private
 
 logger = logging.getLogger(__name__)
 
-LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
 """Ray's least is 75 MB; what crosses between actors is small and travels inline."""
 
-HOST_RESOURCE = "session_host"
 HOST_RESOURCE_COUNT = 1_000
 ANSWERS_WITHIN_S = 5.0
 

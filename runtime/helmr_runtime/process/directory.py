@@ -1,4 +1,4 @@
-"""The directory's process."""
+"""The directory's process. A module of its own, as that of each kind of actor: no process loads what another needs."""
 
 from __future__ import annotations
 

@@ -1,29 +1,26 @@
-"""Waits until the actors of a runtime serve, in order; parks and closes it.
+"""What all launchers have in common: a `Runtime` that starts and stops, and how it does either in order.
 
-What `helmr up` does in the foreground (`keeper`), in a cluster that was there before (`deploy_cluster`) and in one
-process (`in_process`).
+A launcher decides where the actors live: in a Ray of its own (`ray_runtime`), on one loop (`in_process`), in a cluster
+that was there before (`deploy_cluster`). In the foreground a signal parks what waits, a second one ends it at once; the
+manager of services that has started the process hears of both (sd_notify(3), a datagram to $NOTIFY_SOCKET).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
+import signal
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from helmr.errors import (
-    DataError,
-    HelmrError,
-    NotReady,
-    RuntimeHeld,
-    StoreUnavailable,
-    Unavailable,
-)
+from helmr.errors import DataError, HelmrError, NotReady, RuntimeHeld, StoreUnavailable, Unavailable
 from helmr.models import Catalog
 from helmr_runtime.core.entries import RUNTIME
-from helmr_runtime.process.ensured import ensure
-from helmr_runtime.process.spec import RuntimeSpec
+from helmr_runtime.process.spec import RuntimeSpec, ensure
 from helmr_runtime.rpc.calls import DIRECTORY, GATEWAY, LEDGER, Calls
 
 logger = logging.getLogger(__name__)
@@ -35,6 +32,67 @@ RETRY_S = 0.05
 PARK_WITHIN_S = 6.0
 CLOSE_WITHIN_S = 1.5
 SHARED = (LEDGER, DIRECTORY, GATEWAY)
+
+
+class Runtime(Protocol):
+    """The actors of one runtime, wherever they live."""
+
+    @property
+    def address(self) -> str:
+        """Its URL."""
+        ...
+
+    async def start(self) -> None:
+        """Return when it serves.
+
+        Raises:
+            Unavailable: A part can't be started, or that took too long.
+            DataError: The ledger's file can't be used.
+            RuntimeHeld: Another runtime has it.
+            Conflict: The port is taken.
+        """
+        ...
+
+    async def until_lost(self) -> None:
+        """Run until what it lives in has ended.
+
+        Raises:
+            Unavailable: It has.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Park what waits and close the file, if there is anything to park; idempotent."""
+        ...
+
+    async def abandon(self) -> None:
+        """Let go of everything without parking; the next start takes it up."""
+        ...
+
+
+async def serve(
+    runtime: Runtime, say: Callable[[str], None], on_ready: Callable[[Stop], None]
+) -> Stop:
+    """Start a runtime in the foreground, and stop it at a signal or when it is lost; in the main thread.
+
+    Args:
+        runtime: Which.
+        say: One line for the person at the terminal.
+        on_ready: Called when it serves.
+
+    Returns:
+        What asked it to stop.
+    """
+    stop = Stop(say)
+    stop.on_signals()
+    try:
+        if await stop.before(runtime.start()):
+            on_ready(stop)
+            await stop.before(runtime.until_lost())
+    finally:
+        if not await stop.unless_hurried(runtime.stop()):
+            await runtime.abandon()
+    return stop
 
 
 class Launch:
@@ -173,3 +231,74 @@ async def _asked(calls: Calls, name: str, method: str, within_s: float) -> Any:
     except (TimeoutError, HelmrError) as error:
         logger.warning("%s.%s: %s", name, method, error)
         return None
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stop:
+    """What signals ask of one runtime.
+
+    Args:
+        say: One line for the person at the terminal.
+
+    Attributes:
+        asked: Set when it is to stop.
+        hurried: Set when it is to end at once.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self.asked = asyncio.Event()
+        self.hurried = asyncio.Event()
+
+    def on_signals(self) -> None:
+        """Take this process's signals from now on; in the main thread, inside its loop."""
+        loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            loop.add_signal_handler(number, self._on_signal)
+
+    def _on_signal(self) -> None:
+        if self.asked.is_set():
+            self._say("ending at once")
+            self.hurried.set()
+            return
+        self._say("stopping: waiting sessions are parked")
+        tell_manager(STOPPING)
+        self.asked.set()
+
+    async def before(self, work: Awaitable[None]) -> bool:
+        """Do the work; False if it was told to stop before it was done."""
+        return await _done_before(work, self.asked)
+
+    async def unless_hurried(self, work: Awaitable[None]) -> bool:
+        """Do what comes at the end; False if it was told to end at once meanwhile."""
+        return await _done_before(work, self.hurried)
+
+
+async def _done_before(work: Awaitable[None], event: asyncio.Event) -> bool:
+    doing = asyncio.ensure_future(work)
+    happening = asyncio.ensure_future(event.wait())
+    await asyncio.wait({doing, happening}, return_when=asyncio.FIRST_COMPLETED)
+    happening.cancel()
+    if not doing.done():
+        doing.cancel()
+        return False
+    doing.result()
+    return True
+
+
+READY = "READY=1"
+STOPPING = "STOPPING=1"
+
+
+def tell_manager(state: str) -> None:
+    """Say so. A manager that does not listen is no reason to stop."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address[:1] not in ("/", "@"):
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as place:
+        place.settimeout(1.0)
+        place.sendto(
+            state.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address
+        )

@@ -23,27 +23,28 @@ from helmr.client.discovery import JOINED_FILE, pointer_dir
 from helmr.errors import Conflict, RuntimeHeld, RuntimeNotFound, Unavailable
 from helmr.models import Catalog
 from helmr.version import version
-from helmr_runtime.ledger.log.files import LOCK_SUFFIX, FileLock, check_is_database
-from helmr_runtime.notices.targets import to_json
-from helmr_runtime.process import orphans, pointer_files
-from helmr_runtime.process.cluster import Cluster, prepare_to_join
-from helmr_runtime.process.orphans import write_private
-from helmr_runtime.process.spec import LEDGER_NAME, RuntimeSpec
-from helmr_runtime.process.startup import (
+from helmr_runtime.launchers import watchdog
+from helmr_runtime.launchers.cluster import Cluster, prepare_to_join
+from helmr_runtime.launchers.startup import (
     UpOptions,
     hold_port,
     keep_keys,
     load_catalog,
-    local_key,
     lock,
     look_at_ledger,
     trim_logs,
 )
-from helmr_runtime.process.terminal import Terminal
+from helmr_runtime.ledger.log.files import LOCK_SUFFIX, FileLock, check_is_database
+from helmr_runtime.notices.targets import to_json
+from helmr_runtime.process import local_access
+from helmr_runtime.process.local_access import local_key
+from helmr_runtime.process.output import Terminal
+from helmr_runtime.process.spec import LEDGER_NAME, RuntimeSpec
+from helmr_runtime.security.private_files import write_private
 from helmr_runtime.security.secrets import secret_hash
 
 if TYPE_CHECKING:
-    from helmr_runtime.process.cluster_deployment import ClusterDeployment
+    from helmr_runtime.launchers.cluster_deployment import ClusterDeployment
 
 RECORD_BYTES_MAX = 64 * 1024
 RUN_NAME = "run"
@@ -96,7 +97,7 @@ def join(options: UpOptions, terminal: Terminal) -> int:
             look_at_ledger(data_dir)
         prepare_to_join()  # a task module may import ray, which reads the environment then
         catalog = load_catalog(options.tasks, folder, terminal.say)
-        orphans.end_leftovers(data_dir)
+        watchdog.end_leftovers(data_dir)
         key = local_key(data_dir)
         spec = _spec(options, folder, data_dir, catalog_hash=catalog.code_hash, key=key)
         try:
@@ -140,7 +141,7 @@ def leave(data_dir: Path, terminal: Terminal) -> str:
         _until_let_go(data_dir)
         shutil.rmtree(data_dir / RUN_NAME, ignore_errors=True)
         pointer = Path(record.pointer) if record.pointer is not None else None
-        pointer_files.withdraw(data_dir, pointer)
+        local_access.withdraw(data_dir, pointer)
         (data_dir / JOINED_FILE).unlink(missing_ok=True)
     return record.address
 
@@ -212,7 +213,7 @@ async def _put_right(
     keep_keys(spec, key)
     _withdraw_if_moved(data_dir, record.pointer)
     if running is None:
-        pointer_files.withdraw(data_dir, None)  # of one that was killed
+        local_access.withdraw(data_dir, None)  # of one that was killed
     write_private(data_dir / JOINED_FILE, json.dumps(asdict(record)))
     await joining.create(port=port if port is not None else spec.port)
 
@@ -221,7 +222,7 @@ def _withdraw_if_moved(data_dir: Path, pointer: str | None) -> None:
     """The gateway listens elsewhere from now on, or nowhere: what says where it did holds the key."""
     before = read_joined(data_dir)
     if before is not None and before.pointer not in (None, pointer):
-        pointer_files.withdraw(data_dir, Path(before.pointer))
+        local_access.withdraw(data_dir, Path(before.pointer))
 
 
 def _port(host: str, port: int, *, fallback: int) -> tuple[int, socket.socket]:
@@ -254,7 +255,7 @@ def _connected(
     cluster = Cluster(run_dir, address)
     try:
         cluster.start()
-        from helmr_runtime.process.cluster_deployment import ClusterDeployment  # noqa: PLC0415 - imports ray, see Cluster.start
+        from helmr_runtime.launchers.cluster_deployment import ClusterDeployment  # noqa: PLC0415 - imports ray, see Cluster.start
 
         yield cluster, ClusterDeployment(terminal.say)
     finally:

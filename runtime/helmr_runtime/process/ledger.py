@@ -1,4 +1,4 @@
-"""The ledger's process."""
+"""The ledger's process. A module of its own, as that of each kind of actor: no process loads what another needs."""
 
 from __future__ import annotations
 

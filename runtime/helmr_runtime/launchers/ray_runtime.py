@@ -16,12 +16,11 @@ from collections.abc import Callable
 from helmr.errors import HelmrError, Unavailable
 from helmr.models import Catalog
 from helmr_runtime.directory.timing import Tasks
+from helmr_runtime.launchers.runtime import RETRY_S, SHARED, Launch, park_and_close
 from helmr_runtime.process import processes
-from helmr_runtime.process.launch import RETRY_S, SHARED, Launch, park_and_close
 from helmr_runtime.process.processes import Process
 from helmr_runtime.process.spawn import create_host, create_shared
 from helmr_runtime.process.spec import RuntimeSpec
-from helmr_runtime.process.stop import Stop
 from helmr_runtime.rpc.calls import ActorDied, ActorNotFound, ActorUnavailable, CallError
 from helmr_runtime.rpc.ray import RayCalls
 
@@ -34,15 +33,14 @@ ASK_AGAIN_S = 2.0
 """An actor that is still being set up takes a second call well."""
 
 
-class Keeper:
-    """The actors of one runtime, from start to stop.
+class RayRuntime:
+    """The actors of one runtime in a Ray of its own, from start to stop (`Runtime`).
 
     Args:
         spec: What the actors are built from.
         catalog: Written to the ledger before anything runs.
         is_cluster_alive: Ray's own processes run.
         look_after: Called now and then, in a thread, while the runtime serves.
-        on_ready: Called when the runtime answers.
         say: One line for the person at the terminal.
     """
 
@@ -53,44 +51,31 @@ class Keeper:
         *,
         is_cluster_alive: Callable[[], bool],
         look_after: Callable[[], None],
-        on_ready: Callable[[], None],
         say: Callable[[str], None],
     ) -> None:
         self._spec = spec
         self._catalog = catalog
         self._is_cluster_alive = is_cluster_alive
         self._look_after = look_after
-        self._on_ready = on_ready
         self._say = say
         self._calls = RayCalls()
         self._tasks = Tasks()
-        self._stop = Stop(say)
-        self._is_serving = False
-        self._lost: str | None = None
+        self._can_park = False
         self._stopped: frozenset[Process] = frozenset()
 
-    async def run(self) -> int:
-        """Start, serve until a signal, stop; returns the exit code.
-
-        Raises:
-            Unavailable: A part can't be started, or Ray has died.
-        """
-        self._stop.on_signals()
-        try:
-            if await self._stop.before(self._start()):
-                self._on_ready()
-                self._is_serving = True
-                self._tasks.start(self._look())
-                await self._stop.asked.wait()
-        finally:
-            await self._shut_down()
-        if self._lost is not None:
-            raise Unavailable(self._lost, hint="Start it again: what was acknowledged is stored.")
-        return 0
+    @property
+    def address(self) -> str:
+        """Its URL."""
+        return self._spec.base_url
 
     # --- start ------------------------------------------------------------------------------------
 
-    async def _start(self) -> None:
+    async def start(self) -> None:
+        """Return when it serves.
+
+        Raises:
+            Unavailable: A part can't be started.
+        """
         for name in SHARED:
             await create_shared(self._calls, self._spec, name)
         launch = Launch(
@@ -101,6 +86,7 @@ class Keeper:
             say=self._say,
         )
         await launch.until_ready()
+        self._can_park = True
 
     def _keep_up(self, name: str) -> None:
         self._tasks.start(self._keep(name))
@@ -158,13 +144,20 @@ class Keeper:
             logger.info("%s can't be created yet: %s", name, error)
         await asyncio.sleep(RETRY_S)
 
-    async def _look(self) -> None:
+    async def until_lost(self) -> None:
+        """Look after all of it until Ray has died.
+
+        Raises:
+            Unavailable: It has.
+        """
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             if not self._is_cluster_alive():
-                self._lost = "Ray has died, and the runtime with it"
-                self._stop.asked.set()
-                return
+                self._can_park = False
+                raise Unavailable(
+                    "Ray has died, and the runtime with it",
+                    hint="Start it again: what was acknowledged is stored.",
+                )
             await asyncio.to_thread(self._end_stopped)
             try:
                 await asyncio.to_thread(self._look_after)
@@ -191,8 +184,12 @@ class Keeper:
 
     # --- stop -------------------------------------------------------------------------------------
 
-    async def _shut_down(self) -> None:
-        """Park what waits, close the file; at once after a second signal."""
+    async def stop(self) -> None:
+        """Park what waits, close the file, if it has served and Ray lives."""
         await self._tasks.stop()
-        if self._is_serving and self._lost is None:
-            await self._stop.unless_hurried(park_and_close(self._calls, self._say))
+        if self._can_park:
+            await park_and_close(self._calls, self._say)
+
+    async def abandon(self) -> None:
+        """Its owner ends its processes."""
+        await self._tasks.stop()
