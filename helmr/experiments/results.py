@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from helmr.errors import MissingExtra, UsageError
-from helmr.experiments.simulation import SessionRow, WaitRow
+from helmr.experiments.simulation import SimulatedSession, SimulatedWait
 
 if TYPE_CHECKING:
     import polars
@@ -65,7 +65,9 @@ class Results:
 
     def __init__(
         self,
-        parts: Iterable[tuple[Mapping[str, Scalar], Sequence[SessionRow], Sequence[WaitRow]]],
+        parts: Iterable[
+            tuple[Mapping[str, Scalar], Sequence[SimulatedSession], Sequence[SimulatedWait]]
+        ],
     ) -> None:
         self._sessions: list[dict[str, Any]] = []
         self._waits: list[dict[str, Any]] = []

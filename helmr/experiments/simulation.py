@@ -54,7 +54,7 @@ class Reply:
 
 
 @dataclass(slots=True)
-class SessionRow:
+class SimulatedSession:
     """What became of one session."""
 
     session: int
@@ -77,7 +77,7 @@ class SessionRow:
 
 
 @dataclass(slots=True)
-class WaitRow:
+class SimulatedWait:
     """What became of one wait."""
 
     session: int
@@ -105,7 +105,7 @@ class _Open:
     wait_id: str
     token_id: str | None
     session_id: str
-    row: WaitRow
+    row: SimulatedWait
     body: str | None
     correlation_id: str | None
     asked_of: set[str] = field(default_factory=set)
@@ -129,8 +129,8 @@ class Simulation:
     def __init__(self, experiment: Experiment, *, seed: int, began_at: datetime) -> None:
         self._experiment = experiment
         self._seed = seed
-        self.sessions = [SessionRow(number) for number in range(experiment.sessions)]
-        self.waits: list[WaitRow] = []
+        self.sessions = [SimulatedSession(number) for number in range(experiment.sessions)]
+        self.waits: list[SimulatedWait] = []
         self._payloads: dict[int, Any] = {}
         self._numbers: dict[str, int] = {}
         self._open: dict[str, _Open] = {}
@@ -245,7 +245,7 @@ class Simulation:
         self._over += int(row.is_over) - int(was_over)
 
     def _ended(
-        self, row: SessionRow, status: str, body: Mapping[str, Any], recorded_at: datetime
+        self, row: SimulatedSession, status: str, body: Mapping[str, Any], recorded_at: datetime
     ) -> None:
         row.status, row.ended_at = status, recorded_at
         if row.started_at is not None:
@@ -258,10 +258,12 @@ class Simulation:
         elif status == "blocked":
             row.error = f"{body.get('code')}: {body.get('message', '')}"
 
-    def _opened(self, row: SessionRow, body: Mapping[str, Any], recorded_at: datetime) -> None:
+    def _opened(
+        self, row: SimulatedSession, body: Mapping[str, Any], recorded_at: datetime
+    ) -> None:
         row.waits += 1
         deadline = body.get("deadline_at")
-        wait = WaitRow(
+        wait = SimulatedWait(
             session=row.session,
             number=row.waits,
             kind=str(body["kind"]),
@@ -302,7 +304,7 @@ class Simulation:
             self._enqueue(opened)
 
     def _wait_ended(
-        self, row: SessionRow, body: Mapping[str, Any], status: str, recorded_at: datetime
+        self, row: SimulatedSession, body: Mapping[str, Any], status: str, recorded_at: datetime
     ) -> None:
         opened = self._open.pop(str(body["wait_id"]), None)
         if opened is None:

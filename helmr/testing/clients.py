@@ -22,7 +22,7 @@ from helmr.errors import MissingExtra, UsageError
 from helmr.testing.session import TESTER
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.commands import Answer, Command, TokenEnded
+from helmr_runtime.core.commands import AnswerWait, SessionCommand, TokenEnded
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports.ledger import ANEW, WorkItem
 from helmr_runtime.session.host import HostActor
@@ -54,8 +54,8 @@ class HarnessClients:
         clock: Clock,
         registry: Callable[[], Registry],
         *,
-        command: Callable[[str, Command], Awaitable[Mapping[str, Any]]],
-        dry_run: Callable[[str, Answer | TokenEnded], Awaitable[Mapping[str, Any]]],
+        command: Callable[[str, SessionCommand], Awaitable[Mapping[str, Any]]],
+        dry_run: Callable[[str, AnswerWait | TokenEnded], Awaitable[Mapping[str, Any]]],
         settle: Callable[[], Awaitable[None]],
         wake: Callable[[Sequence[WorkItem]], Awaitable[None]],
         host_of: Callable[[str], HostActor | None],

@@ -33,7 +33,7 @@ from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.chunks import Emitted
-from helmr_runtime.core.commands import Answer, Command, Resume, TokenEnded
+from helmr_runtime.core.commands import AnswerWait, Resume, SessionCommand, TokenEnded
 from helmr_runtime.core.entries import RUNTIME, Entry
 from helmr_runtime.directory.work import delivery
 from helmr_runtime.ledger.memory import MemoryLedger
@@ -193,7 +193,7 @@ class Harness(HarnessTokens):
         await self.settle_if(settle)
         return session
 
-    async def command(self, session_id: str, command: Command) -> Mapping[str, Any]:
+    async def command(self, session_id: str, command: SessionCommand) -> Mapping[str, Any]:
         """Have a command decided; the session is adopted if nothing holds it."""
         while True:
             async with self._binding.setdefault(session_id, asyncio.Lock()):
@@ -206,13 +206,13 @@ class Harness(HarnessTokens):
                 if self._hosts.get(session_id) is host:
                     self._hosts.pop(session_id)
 
-    async def dry_run(self, session_id: str, command: Answer | TokenEnded) -> Mapping[str, Any]:
+    async def dry_run(self, session_id: str, command: AnswerWait | TokenEnded) -> Mapping[str, Any]:
         """What an answer would set off; as a host says it."""
         host = self._host("dry_run")
         self._dry_run_hosts.append(host)
         return await host.dry_run(session_id, command)
 
-    async def _adopt(self, session_id: str, command: Command) -> Mapping[str, Any]:
+    async def _adopt(self, session_id: str, command: SessionCommand) -> Mapping[str, Any]:
         self._names += 1
         self._clients.loop = asyncio.get_running_loop()
         host = self._hosts[session_id] = self._host(f"harness-{self._names}")

@@ -13,8 +13,8 @@ from typing import Any, cast
 from helmr.client.inprocess import App, Message
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.claims import Claims
-from helmr_runtime.core.commands import Answer, Command, TokenEnded
+from helmr_runtime.core.claims import WaitClaims
+from helmr_runtime.core.commands import AnswerWait, SessionCommand, TokenEnded
 from helmr_runtime.core.entries import RUNTIME, Principal
 from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.settings import NO_KEY_HASH, UNLIMITED, HttpSettings
@@ -27,8 +27,8 @@ from helmr_runtime.session.host import HostActor
 VERSION = "test"
 READS = ("GET", "HEAD", "OPTIONS")
 
-Decide = Callable[[str, Command], Awaitable[Mapping[str, Any]]]
-DryRunCall = Callable[[str, Answer | TokenEnded], Awaitable[Mapping[str, Any]]]
+Decide = Callable[[str, SessionCommand], Awaitable[Mapping[str, Any]]]
+DryRunCall = Callable[[str, AnswerWait | TokenEnded], Awaitable[Mapping[str, Any]]]
 
 
 class HarnessGateway:
@@ -115,7 +115,7 @@ class _Directory:
         self.hosts: dict[str, Host] = {}
         """Those that were located; one that has ended still answers what it had to tell."""
 
-    async def route(self, session_id: str, command: Command) -> Routed:
+    async def route(self, session_id: str, command: SessionCommand) -> Routed:
         return Routed(reply=await self._decide(session_id, command), host=None)
 
     async def locate(self, session_id: str) -> str | None:
@@ -140,7 +140,7 @@ class _HostByName:
         self.dry_run = dry_run
         self._host_of = host_of
 
-    async def note_claims(self, session_id: str, claims: Claims) -> None:
+    async def note_claims(self, session_id: str, claims: WaitClaims) -> None:
         host = self._host_of(session_id)
         if host is not None:
             await host.note_claims(session_id, claims)

@@ -16,15 +16,15 @@ from helmr_runtime.core import jsontext
 from helmr_runtime.core.chunks import Chunk, Emitted
 from helmr_runtime.core.commands import (
     AmendWait,
-    Answer,
+    AnswerWait,
     CancelRun,
     CancelSession,
     CloseSession,
-    Command,
-    Operation,
+    OperationKey,
     RetryRun,
     RewindRun,
     Send,
+    SessionCommand,
     StartRun,
     TokenEnded,
 )
@@ -63,8 +63,10 @@ class HarnessCalls(Protocol):
     clock: FakeClock
     ledger: MemoryLedger
 
-    async def command(self, session_id: str, command: Command) -> Mapping[str, Any]: ...
-    async def dry_run(self, session_id: str, command: Answer | TokenEnded) -> Mapping[str, Any]: ...
+    async def command(self, session_id: str, command: SessionCommand) -> Mapping[str, Any]: ...
+    async def dry_run(
+        self, session_id: str, command: AnswerWait | TokenEnded
+    ) -> Mapping[str, Any]: ...
     async def settle(self) -> None: ...
     async def settle_if(self, settle: bool) -> None: ...
     async def park(self, session_id: str) -> None: ...
@@ -93,7 +95,7 @@ class HarnessSession:
         """Send input; the receipt. The code then runs until it waits or ends, unless `settle` is False."""
         operation = None
         if operation_id is not None:
-            operation = Operation(
+            operation = OperationKey(
                 id=operation_id, request_hash=jsontext.same_data_hash([stream, data])
             )
         reply = await self._harness.command(
@@ -125,7 +127,7 @@ class HarnessSession:
         target = wait_id or (await self.wait(settle=settle))["wait_id"]
         reply = await self._harness.command(
             self.id,
-            Answer(
+            AnswerWait(
                 principal=replace(TESTER, on_behalf_of=on_behalf_of),
                 wait_id=target,
                 record_id=ids.new_id(ids.RECORD),
@@ -145,7 +147,7 @@ class HarnessSession:
         """
         opened = await self.wait()
         now = self._harness.clock.now()
-        command: Answer | TokenEnded
+        command: AnswerWait | TokenEnded
         if opened["kind"] == "token":
             command = TokenEnded(
                 principal=TESTER,
@@ -157,7 +159,7 @@ class HarnessSession:
                 ended_by=TESTER,
             )
         else:
-            command = Answer(
+            command = AnswerWait(
                 principal=TESTER,
                 wait_id=wait_id or opened["wait_id"],
                 record_id=ids.new_id(ids.RECORD),

@@ -10,19 +10,19 @@ from typing import Any
 
 from helmr_runtime.core import checkpoint
 from helmr_runtime.core.commands import (
-    Answer,
+    AnswerWait,
     CancelRun,
     CancelSession,
     CloseSession,
-    Command,
     Deadline,
-    Operation,
+    OperationKey,
     RetryRun,
     Send,
+    SessionCommand,
     StartRun,
     TokenEnded,
 )
-from helmr_runtime.core.decide import Context, Decision, TaskPolicy, decide, lifecycle, ops
+from helmr_runtime.core.decide import Decided, DecisionContext, TaskPolicy, decide, lifecycle, ops
 from helmr_runtime.core.drafts import start_drafts
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, stamp
 from helmr_runtime.core.requests import OutputRequest, PeekRequest, StepRequest, WaitRequest
@@ -69,7 +69,7 @@ class Story:
                 metadata={"m": 1},
                 idempotency_key_hash=None,
                 request_hash="start",
-                operation=Operation(id="op_start", request_hash="start"),
+                operation=OperationKey(id="op_start", request_hash="start"),
                 principal=ALICE,
             )
         )
@@ -77,10 +77,10 @@ class Story:
     # --- telling --------------------------------------------------------------------------------
 
     @property
-    def context(self) -> Context:
+    def context(self) -> DecisionContext:
         """The circumstances now."""
         times = [self.now, *([self.state.last_at] if self.state.last_at else [])]
-        return Context(now=max(times), policy=self.policy, is_hot=self.is_hot)
+        return DecisionContext(now=max(times), policy=self.policy, is_hot=self.is_hot)
 
     @property
     def run(self) -> Run:
@@ -116,11 +116,11 @@ class Story:
             written.append(entry)
         return written
 
-    def decide(self, command: Command) -> Decision:
+    def decide(self, command: SessionCommand) -> Decided:
         """Decide without writing."""
         return decide(self.state, command, self.context)
 
-    def do(self, command: Command) -> Mapping[str, Any]:
+    def do(self, command: SessionCommand) -> Mapping[str, Any]:
         """Decide, write, reply; raises what the caller would get."""
         decision = self.decide(command)
         self.write(*decision.drafts)
@@ -152,7 +152,7 @@ class Story:
     def answer(self, data: Any = "yes", wait_id: str | None = None, **more: Any) -> Any:
         """Answer a wait, the pending one unless another is named."""
         return self.do(
-            Answer(
+            AnswerWait(
                 principal=ALICE,
                 wait_id=wait_id or self.wait.id,
                 record_id=self.new("rec"),

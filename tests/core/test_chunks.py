@@ -12,8 +12,8 @@ from helmr_runtime.core.chunks import (
     ENDS_MAX,
     Chunk,
     ChunkQueue,
-    ChunksEnd,
     Emitted,
+    EndedChunks,
     LossCount,
     SessionEmissions,
 )
@@ -58,12 +58,12 @@ def test_a_read_is_bounded_and_goes_on_where_it_ended():
 @pytest.mark.parametrize("bounds", [{"chunks_max": 3}, {"chars_max": 9}])
 def test_the_oldest_chunk_makes_room_and_an_end_stays(bounds: dict[str, int]):
     queue = ChunkQueue(**bounds)
-    queue.put(ChunksEnd("out", 1, 0, "succeeded"))
+    queue.put(EndedChunks("out", 1, 0, "succeeded"))
     for number in range(1, 6):
         queue.put(chunk(number, op=2))
     found, _ = queue.after(0)
     assert [(type(one), one.number) for one in found] == [
-        (ChunksEnd, 0),
+        (EndedChunks, 0),
         (Chunk, 3),
         (Chunk, 4),
         (Chunk, 5),
@@ -73,7 +73,7 @@ def test_the_oldest_chunk_makes_room_and_an_end_stays(bounds: dict[str, int]):
 def test_ends_are_bounded_too():
     queue = ChunkQueue()
     for op in range(ENDS_MAX + 5):
-        queue.put(ChunksEnd("out", op, 1, "succeeded"))
+        queue.put(EndedChunks("out", op, 1, "succeeded"))
     found, _ = queue.after(0)
     assert len(found) == len(queue) == ENDS_MAX
     assert found[0].op == 5
@@ -96,10 +96,10 @@ def test_what_is_missing_is_counted_exactly(doings: list[str], chunks_max: int):
             number += 1
             queue.put(chunk(number))
         elif doing == "end":
-            queue.put(ChunksEnd("out", 1, number, "retried"))
+            queue.put(EndedChunks("out", 1, number, "retried"))
         else:
             read()
-    queue.put(ChunksEnd("out", 1, number, "succeeded"))
+    queue.put(EndedChunks("out", 1, number, "succeeded"))
     read()
     assert got + lost == number
 
@@ -118,13 +118,13 @@ def test_each_stream_has_its_own_numbers_and_ends():
     assert [(one.stream, one.number) for one in made] == [("a", 1), ("b", 1), ("a", 2), ("a", 3)]
     ends = emitted.ended_by(entry(EntryKind.STEP_SUCCEEDED, 1))
     assert ends == [
-        ChunksEnd("a", 1, 1, "succeeded"),
-        ChunksEnd("b", 1, 1, "succeeded"),
-        ChunksEnd("a", None, 3, "next_entry"),
+        EndedChunks("a", 1, 1, "succeeded"),
+        EndedChunks("b", 1, 1, "succeeded"),
+        EndedChunks("a", None, 3, "next_entry"),
     ]
     assert emitted.ended_by(entry(EntryKind.STEP_FAILED, 1)) == []
     assert emitted.ended_by(entry(EntryKind.STEP_TRY_FAILED, 2)) == [
-        ChunksEnd("a", 2, 2, "retried")
+        EndedChunks("a", 2, 2, "retried")
     ]
     assert not emitted.has_open
 

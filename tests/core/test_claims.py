@@ -10,7 +10,7 @@ from helmr.errors import WaitClaimed
 from helmr_runtime.core.claims import (
     UNWRITTEN_MAX,
     ClaimedWait,
-    Claims,
+    WaitClaims,
     claim_ended,
     overridden_by,
 )
@@ -20,14 +20,14 @@ NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 MIA = Principal("api_key", "key_1", "desk", "mia")
 TOM = Principal("api_key", "key_1", "desk", "tom")
 WAIT = ClaimedWait(wait_id="wait_1", run_id="run_1", op=4)
-NOBODY = Claims(wait=WAIT, as_of=NOW - timedelta(hours=1))
+NOBODY = WaitClaims(wait=WAIT, as_of=NOW - timedelta(hours=1))
 
 
 def at(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
-def said(claims: Claims, now: datetime) -> list[tuple[str, str, str | None]]:
+def said(claims: WaitClaims, now: datetime) -> list[tuple[str, str, str | None]]:
     """Kind, reason and person of what the next entry brings along."""
     return [
         (one.kind.value, one.body.get("reason", ""), one.principal.on_behalf_of)

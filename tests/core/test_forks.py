@@ -17,7 +17,7 @@ from helmr_runtime.core.decide.ops import create_public_token, create_token
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.core.fork import fork
 from helmr_runtime.core.public_tokens import Scope
-from helmr_runtime.core.requests import PublicTokenRequest, TokenRequest
+from helmr_runtime.core.requests import PublicTokenOp, TokenOp
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.tokens import NewToken
 from tests.core.builder import Story, journal_ops
@@ -31,7 +31,7 @@ TOKEN = NewToken(
     public_token_hash="another hash",
     timeout_s=60,
 )
-PUBLIC = PublicTokenRequest(
+PUBLIC = PublicTokenOp(
     "pat_1", "k1", "its hash", Scope(type=ScopeType.TOKEN_COMPLETE, token_id="tok_1"), 1, 60, ()
 )
 
@@ -198,7 +198,7 @@ def test_names_that_begin_as_ids_do_stay_as_they_were():
 def test_what_the_origins_code_made_is_not_the_forks_to_end():
     story = running()
     story.write(
-        create_token(story.run, 1, TokenRequest(TOKEN), story.context),
+        create_token(story.run, 1, TokenOp(TOKEN), story.context),
         create_public_token(story.run, 2, PUBLIC, story.context),
     )
     story.open_step(3, f"{CHILD_STEP}review")

@@ -10,15 +10,23 @@ import pytest
 from helmr.notice_events import EventName
 from helmr_runtime.core import notices
 from helmr_runtime.core.entries import iso
-from helmr_runtime.core.notices import Event, Outbox, Pace, Position, due_soon, event_of, ranges
+from helmr_runtime.core.notices import (
+    NoticeEvent,
+    NoticePace,
+    Outbox,
+    Position,
+    due_soon,
+    event_of,
+    ranges,
+)
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 
 
-def event(offset: int, session: str = "ses_a", at: datetime = T0) -> Event:
-    return Event(
+def event(offset: int, session: str = "ses_a", at: datetime = T0) -> NoticeEvent:
+    return NoticeEvent(
         name=EventName.WAIT_OPENED,
         session_id=session,
         at=at,
@@ -33,7 +41,7 @@ def outbox(position: Position | None = None) -> Outbox:
     return Outbox(start.offset, start.soon_at)
 
 
-def offsets(events: list[Event]) -> list[int | None]:
+def offsets(events: list[NoticeEvent]) -> list[int | None]:
     return [one.offset for one in events]
 
 
@@ -258,11 +266,11 @@ def test_over_kills_every_event_arrives_and_in_order_per_session() -> None:
     for seed in range(300):
         rand = random.Random(seed)
         events = [event(number, f"ses_{rand.randint(1, 4)}") for number in range(1, 41)]
-        got: list[Event] = []
+        got: list[NoticeEvent] = []
         late: set[int | None] = set()
         now, box, stored = T0, outbox(), Position(0, T0)
         writing = None
-        box.pace = Pace(late_first=MINUTE)
+        box.pace = NoticePace(late_first=MINUTE)
         for _ in range(5_000):
             now += timedelta(seconds=rand.choice((0, 1, 5, 300)))
             if rand.random() < 0.03:  # killed: what is stored is all that is left

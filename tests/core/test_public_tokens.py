@@ -19,10 +19,15 @@ from helmr.errors import (
     Unauthenticated,
 )
 from helmr.roles import ScopeType
-from helmr_runtime.core.commands import CreatePublicToken, Operation, RevokePublicToken, receipt_of
+from helmr_runtime.core.commands import (
+    CreatePublicToken,
+    OperationKey,
+    RevokePublicToken,
+    receipt_of,
+)
 from helmr_runtime.core.decide.public_tokens import PUBLIC_TOKENS_MAX
 from helmr_runtime.core.entries import EntryKind
-from helmr_runtime.core.public_tokens import PublicToken, Scope
+from helmr_runtime.core.public_tokens import Scope, ScopedToken
 from tests.core.builder import ALICE, Story, of_kind, picture, seconds
 
 
@@ -33,7 +38,7 @@ def make(story: Story, token_id: str = "pat_1", **more: Any) -> None:
         stream="approval",
         correlation_id=more.pop("correlation_id", None),
     )
-    token = PublicToken(
+    token = ScopedToken(
         id=token_id,
         scope=scope,
         secret_hash="hash",
@@ -51,7 +56,7 @@ def story_with(**more: Any) -> Story:
 
 
 def uses(story: Story) -> int:
-    return PublicToken.from_json(story.state.public_tokens["pat_1"]).uses
+    return ScopedToken.from_json(story.state.public_tokens["pat_1"]).uses
 
 
 def test_a_use_is_spent_in_the_commit_of_what_it_accepts():
@@ -151,7 +156,7 @@ def test_unknown_revoked_and_expired_ones_get_the_same_refusal():
 
 def test_revoking_is_idempotent_and_survives_a_checkpoint():
     story = story_with()
-    operation = Operation(id="op_1", request_hash="h")
+    operation = OperationKey(id="op_1", request_hash="h")
     command = RevokePublicToken(principal=ALICE, public_token_id="pat_1", operation=operation)
     reply = story.do(command)
     assert receipt_of(story.entries[-1]) == dict(reply)
@@ -167,7 +172,7 @@ def test_revoking_is_idempotent_and_survives_a_checkpoint():
 def test_the_receipt_of_making_one_is_rebuilt_from_its_entry():
     story = Story().execute()
     scope = Scope(type=ScopeType.SESSION_OUTPUT_READ, session_id=story.state.id, stream="out")
-    token = PublicToken(
+    token = ScopedToken(
         id="pat_1",
         scope=scope,
         secret_hash="h",
@@ -175,7 +180,7 @@ def test_the_receipt_of_making_one_is_rebuilt_from_its_entry():
         expires_at=story.now + seconds(60),
         key_id="k1",
     )
-    operation = Operation(id="op_1", request_hash="h")
+    operation = OperationKey(id="op_1", request_hash="h")
     reply = story.do(CreatePublicToken(principal=ALICE, token=token.to_json(), operation=operation))
     assert receipt_of(story.entries[-1]) == dict(reply)
     with pytest.raises(ScopeDenied):

@@ -11,25 +11,25 @@ import pytest
 from helmr.errors import DataError, OperationConflict
 from helmr_runtime.core.commands import (
     AddNote,
-    Answer,
+    AnswerWait,
     CancelRun,
     CancelSession,
     CloseSession,
-    Command,
-    Operation,
+    OperationKey,
     Resume,
     RetryRun,
     Send,
+    SessionCommand,
     StartRun,
     receipt_of,
 )
 from helmr_runtime.core.entries import Principal
 from tests.core.builder import ALICE, Story
 
-OPERATION = Operation(id="op_1", request_hash="hash")
+OPERATION = OperationKey(id="op_1", request_hash="hash")
 
 
-def _send(story: Story) -> Command:
+def _send(story: Story) -> SessionCommand:
     return Send(
         principal=ALICE,
         record_id="rec_1",
@@ -40,37 +40,37 @@ def _send(story: Story) -> Command:
     )
 
 
-def _answer(story: Story) -> Command:
+def _answer(story: Story) -> SessionCommand:
     story.open_wait(1)
-    return Answer(
+    return AnswerWait(
         principal=ALICE, wait_id=story.wait.id, record_id="rec_1", data=1, operation=OPERATION
     )
 
 
-def _start_run(story: Story) -> Command:
+def _start_run(story: Story) -> SessionCommand:
     story.succeed()
     return StartRun(principal=ALICE, run_id="run_2", operation=OPERATION)
 
 
-def _cancel_run(story: Story) -> Command:
+def _cancel_run(story: Story) -> SessionCommand:
     return CancelRun(principal=ALICE, run_id="run_1", next_run_id="run_2", operation=OPERATION)
 
 
-def _retry_run(story: Story) -> Command:
+def _retry_run(story: Story) -> SessionCommand:
     story.fail()
     return RetryRun(principal=ALICE, run_id="run_1", operation=OPERATION)
 
 
-def _cancel_session(story: Story) -> Command:
+def _cancel_session(story: Story) -> SessionCommand:
     return CancelSession(principal=ALICE, operation=OPERATION)
 
 
-def _close(story: Story) -> Command:
+def _close(story: Story) -> SessionCommand:
     story.succeed()
     return CloseSession(principal=ALICE, operation=OPERATION)
 
 
-def _note(story: Story) -> Command:
+def _note(story: Story) -> SessionCommand:
     return AddNote(principal=ALICE, note_id="note_1", text="looks fine", operation=OPERATION)
 
 
@@ -89,7 +89,7 @@ COMMANDS = [
 @pytest.mark.parametrize("make", COMMANDS)
 @pytest.mark.parametrize("policy", [{}, {"on_idle_input": "run"}, {"after_run": "close"}])
 def test_the_entry_that_carries_the_operation_rebuilds_the_receipt(
-    make: Callable[[Story], Command], policy: Mapping[str, Any]
+    make: Callable[[Story], SessionCommand], policy: Mapping[str, Any]
 ):
     story = Story(**policy).execute()
     if make is _start_run or make is _retry_run or make is _close:
@@ -103,7 +103,7 @@ def test_the_entry_that_carries_the_operation_rebuilds_the_receipt(
 
 @pytest.mark.parametrize("make", COMMANDS)
 def test_a_repeated_operation_gets_its_first_receipt_before_any_state_check(
-    make: Callable[[Story], Command],
+    make: Callable[[Story], SessionCommand],
 ):
     story = Story().execute()
     command = make(story)
@@ -118,7 +118,7 @@ def test_a_repeated_operation_gets_its_first_receipt_before_any_state_check(
 
 
 @pytest.mark.parametrize("make", COMMANDS)
-def test_an_operation_id_of_another_caller_conflicts(make: Callable[[Story], Command]):
+def test_an_operation_id_of_another_caller_conflicts(make: Callable[[Story], SessionCommand]):
     story = Story().execute()
     command = make(story)
     given = dict(story.do(command))
@@ -132,7 +132,7 @@ def test_an_operation_id_of_another_caller_conflicts(make: Callable[[Story], Com
 def test_an_operation_id_with_another_request_conflicts():
     story = Story().execute()
     story.do(_send(story))
-    other = Operation(id="op_1", request_hash="other")
+    other = OperationKey(id="op_1", request_hash="other")
     with pytest.raises(OperationConflict):
         story.send(operation=other)
     with pytest.raises(OperationConflict):
@@ -163,7 +163,7 @@ def test_touching_changes_nothing():
 
 def test_a_refused_operation_is_not_remembered():
     story = Story().execute()
-    operation = Operation(id="op_2", request_hash="h")
+    operation = OperationKey(id="op_2", request_hash="h")
     story.succeed()
     story.cancel_run(operation=operation)  # already over: changes nothing
     assert "op_2" not in story.state.operations

@@ -18,7 +18,7 @@ from helmr.errors import (
 )
 from helmr.models import REASON_MAX, RunStatus, SessionStatus
 from helmr.wait_details import WaitDetails
-from helmr_runtime.core.commands import AmendWait, Operation, RewindRun, TokenEnded, receipt_of
+from helmr_runtime.core.commands import AmendWait, OperationKey, RewindRun, TokenEnded, receipt_of
 from helmr_runtime.core.corrections import Rewind, plan_amendment, plan_rewind
 from helmr_runtime.core.entries import Entry, EntryKind
 from tests.core.builder import ALICE, Story, journal_ops, of_kind, picture, seconds
@@ -459,7 +459,7 @@ def test_a_repeated_rewind_gets_its_first_receipt():
         to_op=1,
         reason="once",
         seen=preview(story, 1).hash,
-        operation=Operation(id="op_r", request_hash="r"),
+        operation=OperationKey(id="op_r", request_hash="r"),
     )
     first = dict(story.do(command))
     before = len(story.entries)

@@ -12,10 +12,10 @@ from helmr.errors import BadRequest, ScopeDenied, Unauthenticated, WaitResolved
 from helmr.roles import ScopeType
 from helmr.wait_details import WaitDetails
 from helmr_runtime.core.checkpoint import restore, save
-from helmr_runtime.core.commands import Answer, CreatePublicToken, RevokePublicToken
-from helmr_runtime.core.drafts import Context
+from helmr_runtime.core.commands import AnswerWait, CreatePublicToken, RevokePublicToken
+from helmr_runtime.core.drafts import DecisionContext
 from helmr_runtime.core.entries import EntryKind, Principal
-from helmr_runtime.core.public_tokens import PublicToken, Scope, scope_of_request
+from helmr_runtime.core.public_tokens import Scope, ScopedToken, scope_of_request
 from helmr_runtime.core.waits import mode_of
 from tests.core.builder import ALICE, Story, of_kind, seconds
 
@@ -24,9 +24,9 @@ class Checked(Story):
     """A session whose decisions know one schema: `{"type": "integer"}`."""
 
     @property
-    def context(self) -> Context:
+    def context(self) -> DecisionContext:
         base = super().context
-        return Context(
+        return DecisionContext(
             now=base.now,
             policy=base.policy,
             is_hot=base.is_hot,
@@ -172,7 +172,7 @@ def test_the_mode_stands_with_the_answer_also_when_the_record_came_before():
 
 
 def link(story: Story, wait_id: str, *, days: int = 1, link_id: str = "pat_1") -> None:
-    token = PublicToken(
+    token = ScopedToken(
         id=link_id,
         scope=Scope(
             type=ScopeType.WAIT_ANSWER, session_id=story.state.id, wait_id=wait_id, person="ada"
@@ -188,7 +188,7 @@ def link(story: Story, wait_id: str, *, days: int = 1, link_id: str = "pat_1") -
 def answer(story: Story, wait_id: str, link_id: str | None = "pat_1") -> Any:
     by = Principal("link", link_id, None, "ada")
     return story.do(
-        Answer(
+        AnswerWait(
             principal=by, wait_id=wait_id, record_id=story.new("rec"), data="yes", link_id=link_id
         )
     )

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from helmr.errors import Moved, NotReady, UsageError
-from helmr_runtime.core.commands import AddNote, Command, Resume
+from helmr_runtime.core.commands import AddNote, Resume, SessionCommand
 from helmr_runtime.host_status import SlotStatus
 from helmr_runtime.ports import (
     Adopted,
@@ -152,7 +152,7 @@ class FakeHost:
         self,
         session_id: str,
         *,
-        command: Command | None,
+        command: SessionCommand | None,
         crash: Crash | None,
         catalog_hash: str,
         executes: bool = True,
@@ -202,7 +202,7 @@ class FakeHost:
             raise Moved(f"{session_id} left {self.name}")
         return Adopted(epoch=one.epoch, reply=await self._decide(one, command))
 
-    async def command(self, session_id: str, command: Command) -> Mapping[str, Any]:
+    async def command(self, session_id: str, command: SessionCommand) -> Mapping[str, Any]:
         return await self._decide(self._loaded(session_id), command) or {}
 
     async def release(self, session_id: str, reason: str) -> Released | Busy:
@@ -301,7 +301,9 @@ class FakeHost:
             return False
         return True
 
-    async def _decide(self, one: FakeSession, command: Command | None) -> Mapping[str, Any] | None:
+    async def _decide(
+        self, one: FakeSession, command: SessionCommand | None
+    ) -> Mapping[str, Any] | None:
         """Decide; without room for code the session is given up in the same commit, with a run to resume."""
         assert command is None or isinstance(command, AddNote | Resume)
         text = command.text if isinstance(command, AddNote) else "resumed"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from helmr.errors import HelmrError
-from helmr_runtime.core.commands import AddNote, Operation
+from helmr_runtime.core.commands import AddNote, OperationKey
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.hosts import HostLocation, PoolPlan, ProcessState
@@ -34,7 +34,7 @@ def note(text: str, *, operation: str | None = "op_1") -> AddNote:
         principal=RUNTIME,
         note_id="note_1",
         text=text,
-        operation=Operation(id=operation, request_hash="h") if operation else None,
+        operation=OperationKey(id=operation, request_hash="h") if operation else None,
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from helmr.errors import HelmrError
-from helmr_runtime.core.commands import Command
+from helmr_runtime.core.commands import SessionCommand
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.resumption import OWN_HOSTS_MAX
 from helmr_runtime.ports import Routed, SlotState
@@ -75,7 +75,9 @@ class Fuzz:
     async def route(self) -> None:
         self.operations += 1
         operation = f"op_{self.operations}" if self.random.random() < 0.8 else None
-        command: Command = note(self.random.choice(("x", "y", "refused")), operation=operation)
+        command: SessionCommand = note(
+            self.random.choice(("x", "y", "refused")), operation=operation
+        )
         work = self.directory.route(self.random.choice(SESSIONS), command)
         self.routes.add(asyncio.create_task(work))
 

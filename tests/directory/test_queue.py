@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from helmr.errors import StoreUnavailable
-from helmr_runtime.core.commands import Command
+from helmr_runtime.core.commands import SessionCommand
 from helmr_runtime.directory.work import WorkQueue
 from helmr_runtime.ports import Busy, Released
 from helmr_runtime.ports.ledger import WorkItem
@@ -225,7 +225,7 @@ async def test_a_ledger_that_restarts_is_asked_again(world: World) -> None:
 async def test_a_delivery_is_routed_and_repeated_until_it_succeeds(world: World) -> None:
     tries: list[str] = []
 
-    async def deliver(item: WorkItem) -> Command:
+    async def deliver(item: WorkItem) -> SessionCommand:
         tries.append(item.session_id)
         if len(tries) == 1:
             raise StoreUnavailable("not now")

@@ -343,7 +343,7 @@ async def test_a_wait_opened_before_waits_had_their_tokens_question_shows_it_in_
     async def nothing(*_: Any) -> None:
         return None
 
-    monkeypatch.setattr("helmr_runtime.session.token_waits.question_of", nothing)
+    monkeypatch.setattr("helmr_runtime.session.outside.question_of", nothing)
     token = await made(stack, subject="First?", body="# Look", timeout="1h")
     session = (await stack.started("by-token", token["id"]))["session"]
     wait = (await stack.http.get(f"/v1/sessions/{session['id']}")).json()["wait"]

@@ -11,7 +11,7 @@ from helmr import ids
 from helmr_runtime.clock import Clock
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.checkpoint import VERSION
-from helmr_runtime.core.commands import Operation
+from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import GENESIS, Draft, Entry, EntryKind, Principal, iso, stamp
 from helmr_runtime.ledger.ledger import DuckLedger
@@ -29,7 +29,7 @@ def start_of(
     payload: Any = None,
     external_id: str | None = None,
     idempotency_key: str | None = None,
-    operation: Operation | None = None,
+    operation: OperationKey | None = None,
     tags: tuple[str, ...] = (),
 ) -> StartSession:
     """A start with fresh ids."""
@@ -188,7 +188,7 @@ class Hand:
         stream: str = "approval",
         stream_seq: int = 1,
         key: str | None = None,
-        operation: Operation | None = None,
+        operation: OperationKey | None = None,
         **more: Any,
     ) -> Draft:
         """A record is accepted."""

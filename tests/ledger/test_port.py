@@ -16,7 +16,7 @@ from helmr.errors import (
     OperationConflict,
     SessionNotFound,
 )
-from helmr_runtime.core.commands import Operation
+from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.ledger.actor import LedgerActor
@@ -103,7 +103,7 @@ async def test_an_idempotency_key_with_another_payload_is_a_conflict(ledger):
 
 
 async def test_a_repeated_operation_gets_the_first_receipt(ledger):
-    operation = Operation(id="op-1", request_hash="h")
+    operation = OperationKey(id="op-1", request_hash="h")
     first = await ledger.start(start_of(operation=operation, external_id="a"))
     again = await ledger.start(start_of(operation=operation, external_id="a"))
     assert again == first
@@ -111,9 +111,9 @@ async def test_a_repeated_operation_gets_the_first_receipt(ledger):
 
 
 async def test_an_operation_id_with_another_request_is_a_conflict(ledger):
-    await ledger.start(start_of(operation=Operation(id="op-1", request_hash="h")))
+    await ledger.start(start_of(operation=OperationKey(id="op-1", request_hash="h")))
     with pytest.raises(OperationConflict):
-        await ledger.start(start_of(operation=Operation(id="op-1", request_hash="other")))
+        await ledger.start(start_of(operation=OperationKey(id="op-1", request_hash="other")))
 
 
 async def test_fifty_concurrent_starts_with_one_external_id_make_one_session(ledger):
@@ -222,7 +222,7 @@ async def test_an_adoption_is_told_whether_the_state_that_the_caller_has_is_the_
 
 
 async def test_a_used_operation_is_declined_with_the_entry_of_its_receipt(ledger, clock):
-    operation = Operation(id="op-1", request_hash="h")
+    operation = OperationKey(id="op-1", request_hash="h")
     one, other = await running(ledger, clock), await running(ledger, clock)
     sent = one.accepted(1, operation=operation)
     await one.stored(sent, preconditions=(OperationUnused(operation),))
@@ -237,7 +237,7 @@ async def test_a_used_operation_is_declined_with_the_entry_of_its_receipt(ledger
 
 
 async def test_an_operation_is_looked_up_with_its_receipt_and_who_got_it(ledger, clock):
-    operation = Operation(id="op-1", request_hash="h")
+    operation = OperationKey(id="op-1", request_hash="h")
     assert await ledger.known_operation("op-1") is None
     start = start_of(operation=operation)
     started = await ledger.start(start)
@@ -245,16 +245,16 @@ async def test_an_operation_is_looked_up_with_its_receipt_and_who_got_it(ledger,
     assert (known.operation, known.principal) == (operation, start.principal)
     assert known.receipt["run_id"] == started.run_id
     clock.move_to(clock.now() + timedelta(hours=23))
-    await ledger.start(start_of(operation=Operation(id="op-2", request_hash="h")))
+    await ledger.start(start_of(operation=OperationKey(id="op-2", request_hash="h")))
     assert await ledger.known_operation("op-1") == known
     clock.move_to(clock.now() + timedelta(hours=1, seconds=1))
-    await ledger.start(start_of(operation=Operation(id="op-3", request_hash="h")))
+    await ledger.start(start_of(operation=OperationKey(id="op-3", request_hash="h")))
     assert await ledger.known_operation("op-1") is None
     assert await ledger.known_operation("op-2") is not None
 
 
 async def test_two_sessions_with_one_operation_at_once_have_one_winner(ledger, clock):
-    operation = Operation(id="op-1", request_hash="h")
+    operation = OperationKey(id="op-1", request_hash="h")
     hands = [await running(ledger, clock) for _ in range(8)]
     replies = await asyncio.gather(
         *(
@@ -270,10 +270,10 @@ async def test_two_sessions_with_one_operation_at_once_have_one_winner(ledger, c
 
 
 async def test_an_operation_is_forgotten_after_a_day(ledger, clock):
-    operation = Operation(id="op-1", request_hash="h")
+    operation = OperationKey(id="op-1", request_hash="h")
     await ledger.start(start_of(operation=operation))
     clock.move_to(clock.now() + timedelta(hours=25))
-    await ledger.start(start_of(operation=Operation(id="op-2", request_hash="h")))
+    await ledger.start(start_of(operation=OperationKey(id="op-2", request_hash="h")))
     again = await ledger.start(start_of(operation=operation))
     assert again.created
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from helmr.errors import DataError, Moved
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.core.commands import Operation
+from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import Draft, EntryKind
 from helmr_runtime.core.nouns import changed
@@ -129,7 +129,7 @@ class History:
                 self.ledger,
                 self.clock,
                 external_id=f"x{self.sent}" if self.rand.random() < 0.5 else None,
-                operation=Operation(id=f"start-{self.sent}", request_hash="h"),
+                operation=OperationKey(id=f"start-{self.sent}", request_hash="h"),
             )
             self.hands.append(hand)
             return
@@ -176,7 +176,9 @@ class History:
         else:
             self.sent += 1
             drafts.append(
-                hand.accepted(self.sent, operation=Operation(id=f"o{self.sent}", request_hash="h"))
+                hand.accepted(
+                    self.sent, operation=OperationKey(id=f"o{self.sent}", request_hash="h")
+                )
             )
         await hand.stored(
             *drafts,

@@ -13,7 +13,7 @@ from helmr.escalation import escalation_json
 from helmr.wait_options import JSON
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.children import Parent
-from helmr_runtime.core.commands import Operation
+from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.core.waits import opening
 from helmr_runtime.ledger.index import lookups
@@ -39,7 +39,7 @@ async def everything(ledger: DuckLedger, clock: FakeClock) -> dict[str, str]:
     hands["named"], _ = await parked(ledger, clock, external_id="pr-1", idempotency_key="k")
     hands["due"], _ = await parked(ledger, clock, timeout_s=60)
     hands["keyed"] = hand = await running(ledger, clock)
-    operation = Operation(id="op-1", request_hash="h")
+    operation = OperationKey(id="op-1", request_hash="h")
     await hand.stored(hand.accepted(1, key="k1", operation=operation), checkpoint=True)
     await hand.stored(hand.accepted(2, key="k2"), hand.wait(), release=True)
     hands["waiting while held"] = hand = await running(ledger, clock)
@@ -165,7 +165,7 @@ async def test_of_more_operations_than_memory_keeps_the_newest_are_restored(
     monkeypatch.setattr(lookups, "GROUPS_MAX", 2)
     ledger = await opener()
     for number in range(9):
-        await ledger.start(start_of(operation=Operation(id=f"op-{number}", request_hash="h")))
+        await ledger.start(start_of(operation=OperationKey(id=f"op-{number}", request_hash="h")))
     ledger = await opener()
     assert not ledger.index.operations.is_complete
     assert ledger.index.operations.offset_of("op-8") is not None

@@ -14,7 +14,7 @@ from helmr.errors import Conflict, Overloaded, ScheduleNotFound
 from helmr.schedules import timing
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core import schedules as core
-from helmr_runtime.core.commands import Operation
+from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind
 from helmr_runtime.core.schedules import DeleteSchedule, PauseSchedule, WriteSchedule
 from helmr_runtime.ledger.ledger import DuckLedger
@@ -182,7 +182,7 @@ async def test_a_deleted_schedule_is_gone_and_its_name_free(ready, clock):
 
 
 async def test_a_repeated_operation_gets_the_first_receipt(ready):
-    operation = Operation(id=ids.new_id(ids.OPERATION), request_hash="h")
+    operation = OperationKey(id=ids.new_id(ids.OPERATION), request_hash="h")
     fact = WriteSchedule(
         principal=ALICE,
         operation=operation,

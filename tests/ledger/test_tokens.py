@@ -19,7 +19,7 @@ from helmr.errors import (
     WaitTimedOut,
 )
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.core.commands import Operation
+from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.tokens import (
     CancelToken,
@@ -136,7 +136,7 @@ async def test_uses_of_a_completing_public_token_are_spent_once(
     ledger = ledger_at(tmp_path, clock)
     token_id = await create(ledger)
     made = (await ledger.get_token(token_id))["public_token_id"]
-    operation = Operation(id=ids.new_id("op"), request_hash="r")
+    operation = OperationKey(id=ids.new_id("op"), request_hash="r")
     first = completion(token_id, 1, public_token_id=made, operation=operation)
     for _ in range(3):
         assert (await ledger.fact(first))["outcome"] == "completed"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from helmr.models import BODY_SHOWN_BYTES, WaitInfo
 from helmr.notice_events import EventName
-from helmr_runtime.core.notices import Event
+from helmr_runtime.core.notices import NoticeEvent
 from helmr_runtime.notices.content import Subject, notice
 
 AT = datetime(2026, 11, 24, 15, 30, tzinfo=UTC)
@@ -26,7 +26,7 @@ def test_of_a_long_body_the_beginning_is_told() -> None:
             "body": "line of a diff\n" * 60_000,
         }
     )
-    event = Event(
+    event = NoticeEvent(
         name=EventName.WAIT_OPENED,
         session_id="ses_1",
         at=AT,

@@ -129,7 +129,7 @@ MODULES = (
     tokens,
 )
 NEVER_CROSS = (BaseModel, timedelta, PurePath)
-LOCAL = {"Event", "Outbox", "Pace", "Schedule"}
+LOCAL = {"NoticeEvent", "Outbox", "NoticePace", "Schedule"}
 """Dataclasses of these modules that stay in their process."""
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from helmr.errors import BadRequest, OriginDenied, ScopeDenied, TokenExhausted, Unauthenticated
 from helmr.roles import ScopeType
 from helmr_runtime.core.public_tokens import (
-    PublicToken,
     Scope,
+    ScopedToken,
     check_complete,
     check_live,
     check_read,
@@ -38,14 +38,14 @@ READ = Scope(type=ScopeType.SESSION_OUTPUT_READ, session_id="ses_1", stream="pro
 COMPLETE = Scope(type=ScopeType.TOKEN_COMPLETE, token_id="tok_1")
 
 
-def make(scope: Scope = SEND, **changes: Any) -> PublicToken:
+def make(scope: Scope = SEND, **changes: Any) -> ScopedToken:
     parts: dict[str, Any] = {
         "id": "pat_1",
         "secret_hash": "h",
         "created_at": NOW,
         "expires_at": NOW + timedelta(days=30),
     }
-    return PublicToken(scope=scope, **{**parts, **changes})
+    return ScopedToken(scope=scope, **{**parts, **changes})
 
 
 # --- who is let in --------------------------------------------------------------------------------
@@ -181,9 +181,9 @@ def test_without_a_maximum_uses_are_counted_and_never_spent_up():
 @pytest.mark.parametrize("scope", [SEND, KEYED, READ, COMPLETE])
 def test_state_survives_a_checkpoint(scope):
     token = make(scope, allowed_origins=("https://a.example",), key_id="k1")
-    assert PublicToken.from_json(token.to_json()) == token
+    assert ScopedToken.from_json(token.to_json()) == token
     spent = revoke(spend(make(max_uses=2), NOW), NOW)
-    assert PublicToken.from_json(spent.to_json()) == spent
+    assert ScopedToken.from_json(spent.to_json()) == spent
 
 
 # --- origins --------------------------------------------------------------------------------------

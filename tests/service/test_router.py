@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from helmr.errors import Moved, OutcomeUnknown, Overloaded, SessionTerminal, Unavailable
-from helmr_runtime.core.commands import AddNote, Command, Operation
+from helmr_runtime.core.commands import AddNote, OperationKey, SessionCommand
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.ports import Directory, Host, Routed
 from helmr_runtime.rpc.calls import ActorDied, ActorNotFound, ActorOverloaded, ActorUnavailable
@@ -19,7 +19,7 @@ from tests.service.stack import until
 
 COMMAND = AddNote(
     principal=Principal("api_key"),
-    operation=Operation(id="op_1", request_hash="h"),
+    operation=OperationKey(id="op_1", request_hash="h"),
     note_id="note_1",
     text="x",
 )
@@ -38,10 +38,10 @@ class World:
 
     def __init__(self, *script: Exception | Mapping[str, Any] | None) -> None:
         self.script = list(script)
-        self.calls: list[tuple[str, Command]] = []
+        self.calls: list[tuple[str, SessionCommand]] = []
         self.holder: str | None = "helmr-host-1"
 
-    async def _answer(self, who: str, command: Command) -> Mapping[str, Any]:
+    async def _answer(self, who: str, command: SessionCommand) -> Mapping[str, Any]:
         self.calls.append((who, command))
         answer = self.script.pop(0)
         if answer is None:
@@ -51,7 +51,7 @@ class World:
         assert answer is not None
         return answer
 
-    async def route(self, session_id: str, command: Command) -> Routed:
+    async def route(self, session_id: str, command: SessionCommand) -> Routed:
         reply = await self._answer("directory", command)
         return Routed(reply=reply, host=self.holder)
 
@@ -59,7 +59,7 @@ class World:
         world = self
 
         class OneHost:
-            async def command(self, session_id: str, command: Command) -> Mapping[str, Any]:
+            async def command(self, session_id: str, command: SessionCommand) -> Mapping[str, Any]:
                 return await world._answer(name, command)
 
         return OneHost()

@@ -12,7 +12,7 @@ import pytest
 from helmr import TaskContext, step, streams, task
 from helmr.errors import NotInTask, SchemaMismatch, StepFailed, TooLarge
 from helmr.models import CHUNK_BYTES_MAX, ChunkInfo, ChunksEnd, RecordInfo
-from helmr_runtime.core.chunks import ChunksEnd as End
+from helmr_runtime.core.chunks import EndedChunks as End
 
 words = streams.output("words", schema=str)
 asked = streams.input("asked", schema=str)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from helmr_runtime.core.commands import CancelSession, Operation, Resume, Send, TokenEnded
+from helmr_runtime.core.commands import CancelSession, OperationKey, Resume, Send, TokenEnded
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.session import pace as pace_module
 from helmr_runtime.session.pace import BESIDE_MAX, TURNS_MAX, HostPace, HostTurns, is_paced
@@ -134,7 +134,7 @@ def test_what_the_directory_sends_from_its_list_is_paced_and_no_callers_command(
     orphaned = CancelSession(principal=RUNTIME, reason="parent_cancelled")
     assert all(map(is_paced, (Resume(principal=RUNTIME), ended, orphaned)))
     send = Send(principal=RUNTIME, record_id="rec_1", stream="go", data=1, next_run_id="run_1")
-    asked = CancelSession(principal=RUNTIME, operation=Operation(id="1", request_hash="2"))
+    asked = CancelSession(principal=RUNTIME, operation=OperationKey(id="1", request_hash="2"))
     assert not any(map(is_paced, (send, asked, None)))
 
 

@@ -17,7 +17,7 @@ from helmr.errors import WaitResolved
 from helmr.testing import TESTER, Harness
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.core.commands import AddNote, Operation
+from helmr_runtime.core.commands import AddNote, OperationKey
 from helmr_runtime.core.entries import EntryKind
 from tests.contract.contract_tasks import TASKS
 from tests.contract.repeating import KINDS, Prepared, Receipt
@@ -102,7 +102,7 @@ async def test_a_repetition_leaves_running_code_alone() -> None:
         principal=TESTER,
         note_id="note_1",
         text="seen",
-        operation=Operation(id=operation_id(FakeClock().now()), request_hash="h"),
+        operation=OperationKey(id=operation_id(FakeClock().now()), request_hash="h"),
     )
     async with Harness(holds_a_thread) as h:
         session = await h.start(holds_a_thread)
@@ -121,7 +121,7 @@ async def test_a_repetition_leaves_running_code_alone() -> None:
 async def test_a_task_that_is_gone_meanwhile_does_not_hide_the_first_receipt() -> None:
     async with Harness(holds_a_thread) as h:
         session = await h.start(holds_a_thread)
-        sent = replace(send(), operation=Operation(id="op_1", request_hash="h"))
+        sent = replace(send(), operation=OperationKey(id="op_1", request_hash="h"))
         first = await h.command(session.id, sent)
         go_on.set()
         assert await session.result() == "done"

@@ -17,7 +17,7 @@ from helmr.client.headers import trace_headers
 from helmr.client.http import AsyncHttpTransport
 from helmr.client.inprocess import AppTransport
 from helmr_runtime import tracing
-from helmr_runtime.core.commands import Command
+from helmr_runtime.core.commands import SessionCommand
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.process.job import JobGateway
 from helmr_runtime.rpc.calls import GATEWAY
@@ -155,10 +155,10 @@ async def test_a_jobs_span_is_carried_with_its_commands(
     started = await asked(stack)
     tracing.use(None)  # as in a job's process
     stack.calls.register(GATEWAY, Introducing())
-    commands: list[Command] = []
+    commands: list[SessionCommand] = []
     real = HostActor.command
 
-    async def command(self: HostActor, session_id: str, command: Command) -> Any:
+    async def command(self: HostActor, session_id: str, command: SessionCommand) -> Any:
         commands.append(command)
         return await real(self, session_id, command)
 

@@ -37,7 +37,7 @@ from helmr_runtime.core.entries import (
     iso,
     principal_text,
 )
-from helmr_runtime.core.run import HeldAnswer, Piece, Run
+from helmr_runtime.core.run import KeptAnswer, Piece, Run
 from helmr_runtime.core.state import InputRecord, SessionState
 from helmr_runtime.core.waits import Escalation, Wait
 
@@ -262,7 +262,7 @@ class _Refs:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class StoredForm:
     """How a value that is no JSON stands in a checkpoint, and back."""
 
     save: Callable[[Any], Any]
@@ -283,7 +283,7 @@ class FieldCodec(Generic[T]):
         kind: type[T],
         *,
         leaves_out: Container[str] = (),
-        forms: Mapping[str, Form] = MappingProxyType({}),
+        forms: Mapping[str, StoredForm] = MappingProxyType({}),
     ) -> None:
         self._kind = kind
         hints = get_type_hints(kind)
@@ -308,35 +308,35 @@ class FieldCodec(Generic[T]):
         return self._kind(**found, **others)
 
 
-def _form_of(hint: Any) -> Form | None:
+def _form_of(hint: Any) -> StoredForm | None:
     """The form of a field's type; None if it is JSON."""
     kinds = [one for one in get_args(hint) if one is not type(None)]
     if isinstance(hint, UnionType):
         return _form_of(kinds[0]) if len(kinds) == 1 else None
     match get_origin(hint) or hint:
         case kind if kind is datetime:
-            return Form(iso, from_iso)
+            return StoredForm(iso, from_iso)
         case kind if isinstance(kind, type) and issubclass(kind, Enum):
-            return Form(lambda one: one.value, kind)
+            return StoredForm(lambda one: one.value, kind)
         case kind if kind is set:
-            return Form(sorted, set)
+            return StoredForm(sorted, set)
         case kind if kind is tuple:
-            return Form(list, tuple)
+            return StoredForm(list, tuple)
         case kind if kind is dict and get_origin(kinds[1]) is tuple:
             return _rows_form(kinds[0])
         case _:
             return None
 
 
-def _rows_form(key: Any) -> Form:
+def _rows_form(key: Any) -> StoredForm:
     """A mapping to tuples as a list of rows, the key's parts in front."""
     width = len(get_args(key))
     if not width:
-        return Form(
+        return StoredForm(
             lambda found: [[one, *value] for one, value in found.items()],
             lambda rows: {row[0]: tuple(row[1:]) for row in rows},
         )
-    return Form(
+    return StoredForm(
         lambda found: [[*one, *value] for one, value in found.items()],
         lambda rows: {tuple(row[:width]): tuple(row[width:]) for row in rows},
     )
@@ -348,17 +348,21 @@ def _save_escalation(escalation: Escalation) -> dict[str, Any]:
     return {"fired": list(escalation.fired), "assigned_at": iso(at) if at is not None else None}
 
 
-WAIT_CODEC = FieldCodec(Wait, forms={"escalation": Form(_save_escalation, lambda saved: None)})
+WAIT_CODEC = FieldCodec(
+    Wait, forms={"escalation": StoredForm(_save_escalation, lambda saved: None)}
+)
 """Its escalation is run as far as it was once the journal is there (`_escalate`)."""
 
 RUN_CODEC = FieldCodec(
     Run,
     leaves_out=("journal", "pieces", "tries", "given_up"),
     forms={
-        "wait": Form(WAIT_CODEC.save, lambda saved: WAIT_CODEC.restore(state_of_today(saved))),
-        "held": Form(
+        "wait": StoredForm(
+            WAIT_CODEC.save, lambda saved: WAIT_CODEC.restore(state_of_today(saved))
+        ),
+        "held": StoredForm(
             lambda held: [one.to_json() for one in held],
-            lambda saved: [HeldAnswer(**one) for one in saved],
+            lambda saved: [KeptAnswer(**one) for one in saved],
         ),
     },
 )

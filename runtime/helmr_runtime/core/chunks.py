@@ -40,7 +40,7 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class ChunksEnd:
+class EndedChunks:
     """No more chunks come from there, or the step begins again.
 
     Attributes:
@@ -54,7 +54,7 @@ class ChunksEnd:
     outcome: str
 
 
-Emitted = Chunk | ChunksEnd
+Emitted = Chunk | EndedChunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class ChunkQueue:
             while self._chunks > self._chunks_max or self._chars > self._chars_max:
                 self._drop(Chunk)
         elif len(self._items) - self._chunks > ENDS_MAX:
-            self._drop(ChunksEnd)
+            self._drop(EndedChunks)
 
     def after(self, position: int, chars_max: int = CHARS_MAX) -> tuple[list[Emitted], int]:
         """What is behind that position, about so much of it at most; and the position that this reaches."""
@@ -156,15 +156,15 @@ class OpenOps:
         elif self._last.get(place, 0) <= item.number:
             self._last.pop(place, None)
 
-    def end(self, outcomes: Mapping[int | None, str]) -> list[ChunksEnd]:
+    def end(self, outcomes: Mapping[int | None, str]) -> list[EndedChunks]:
         """The ends of those ops, which are open no more."""
         ended = [place for place in self._last if place[1] in outcomes]
         return [
-            ChunksEnd(stream, op, self._last.pop((stream, op)), outcomes[op])
+            EndedChunks(stream, op, self._last.pop((stream, op)), outcomes[op])
             for stream, op in ended
         ]
 
-    def end_all(self, outcome: str) -> list[ChunksEnd]:
+    def end_all(self, outcome: str) -> list[EndedChunks]:
         """The ends of all."""
         return self.end({op: outcome for _, op in self._last})
 
@@ -193,14 +193,14 @@ class SessionEmissions:
             self.queue.clear()
         return chunk
 
-    def ended_by(self, entry: Entry) -> list[ChunksEnd]:
+    def ended_by(self, entry: Entry) -> list[EndedChunks]:
         """What this entry ends, to be put into the queue when it is on disk."""
         outcomes: dict[int | None, str] = {None: NEXT_ENTRY}
         if entry.op is not None and entry.kind in STEP_OUTCOMES:
             outcomes[entry.op] = STEP_OUTCOMES[entry.kind]
         return self._open.end(outcomes)
 
-    def end_all(self, outcome: str) -> list[ChunksEnd]:
+    def end_all(self, outcome: str) -> list[EndedChunks]:
         """The ends of all that is open."""
         return self._open.end_all(outcome)
 

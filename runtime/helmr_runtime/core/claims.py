@@ -1,7 +1,7 @@
 """Claims: who is at a pending wait, until when, and who may answer it meanwhile (S-81). Pure.
 
 A claim is no entry: to make one wakes no session and writes nothing. The ledger remembers it with what is to be said
-of it in the transcript (`Claims.unwritten`), and whoever writes the session's next entry writes that first: the host
+of it in the transcript (`WaitClaims.unwritten`), and the writer of the session's next entry writes that first: the host
 that holds the session, which is told of every change, or the ledger itself. A session has one pending wait at most, so
 one claim.
 """
@@ -32,7 +32,7 @@ class ClaimedWait:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class WaitClaim:
     """Somebody is at a wait. `since` names it: no two claims of a session have the same."""
 
     by: Principal
@@ -54,7 +54,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claims:
+class WaitClaims:
     """What is known of the claims of one pending wait, beside its session's transcript.
 
     Attributes:
@@ -66,10 +66,10 @@ class Claims:
 
     wait: ClaimedWait
     as_of: datetime
-    claim: Claim | None = None
+    claim: WaitClaim | None = None
     unwritten: tuple[Draft, ...] = ()
 
-    def live(self, wait_id: str | None, now: datetime) -> Claim | None:
+    def live(self, wait_id: str | None, now: datetime) -> WaitClaim | None:
         """The claim of that wait, if it has not lapsed."""
         is_live = self.claim is not None and now < self.claim.until
         return self.claim if is_live and wait_id == self.wait.wait_id else None
@@ -80,7 +80,7 @@ class Claims:
 
     def claimed(
         self, by: Principal, now: datetime, *, for_s: float, override: bool = False
-    ) -> Claims:
+    ) -> WaitClaims:
         """That principal claims the wait for so many seconds, or renews its claim.
 
         Raises:
@@ -97,9 +97,9 @@ class Claims:
         until = at + lasts
         body = {"wait_id": self.wait.wait_id, "at": iso(at), "until_at": iso(until)}
         fact = known._draft(EntryKind.WAIT_CLAIMED, body, by)
-        return known._changed(at, Claim(by=by, since=at, until=until), fact)
+        return known._changed(at, WaitClaim(by=by, since=at, until=until), fact)
 
-    def released(self, by: Principal, now: datetime) -> Claims:
+    def released(self, by: Principal, now: datetime) -> WaitClaims:
         """That principal is no longer at the wait; without effect if nobody is.
 
         Raises:
@@ -112,12 +112,12 @@ class Claims:
             refuse_unless_overridden(self.wait.wait_id, known.claim, override=False)
         return known._ended("released", by, now)
 
-    def overridden(self, by: Principal, at: datetime) -> Claims:
+    def overridden(self, by: Principal, at: datetime) -> WaitClaims:
         """That principal has answered over the claim."""
         known = self._lapsed(at)
         return known if known.claim is None else known._ended("overridden", by, at)
 
-    def written(self, entry: Entry) -> Claims:
+    def written(self, entry: Entry) -> WaitClaims:
         """What is left when that entry of a claim is on its way."""
         at = from_iso(entry.body["at"])
         rest = tuple(fact for fact in self.unwritten if from_iso(fact.body["at"]) > at)
@@ -126,7 +126,7 @@ class Claims:
         is_over = is_end and entry.body["since_at"] == since
         return replace(self, unwritten=rest, claim=None if is_over else self.claim)
 
-    def without_written(self, through: datetime | None) -> Claims:
+    def without_written(self, through: datetime | None) -> WaitClaims:
         """Without what was written up to that time."""
         if through is None:
             return self
@@ -138,19 +138,19 @@ class Claims:
     def _next(self, now: datetime) -> datetime:
         return max(now, self.as_of + _TICK)
 
-    def _lapsed(self, now: datetime) -> Claims:
+    def _lapsed(self, now: datetime) -> WaitClaims:
         claim = self.claim
         if claim is None or now < claim.until:
             return self
         at = self._next(claim.until)
         return self._changed(at, None, claim_ended(self.wait, claim, "lapsed", RUNTIME, at))
 
-    def _ended(self, reason: str, by: Principal, now: datetime) -> Claims:
+    def _ended(self, reason: str, by: Principal, now: datetime) -> WaitClaims:
         assert self.claim is not None
         at = self._next(now)
         return self._changed(at, None, claim_ended(self.wait, self.claim, reason, by, at))
 
-    def _changed(self, now: datetime, claim: Claim | None, *facts: Draft) -> Claims:
+    def _changed(self, now: datetime, claim: WaitClaim | None, *facts: Draft) -> WaitClaims:
         unwritten = (*self.unwritten, *facts)[-UNWRITTEN_MAX:]
         as_of = self._next(now) if not facts else now
         return replace(self, as_of=as_of, claim=claim, unwritten=unwritten)
@@ -159,7 +159,9 @@ class Claims:
         return Draft(kind, body, run_id=self.wait.run_id, op=self.wait.op, principal=by)
 
 
-def claim_ended(wait: ClaimedWait, claim: Claim, reason: str, by: Principal, at: datetime) -> Draft:
+def claim_ended(
+    wait: ClaimedWait, claim: WaitClaim, reason: str, by: Principal, at: datetime
+) -> Draft:
     """The entry of a claim's end. `reason`: released, lapsed, overridden."""
     body = {
         "wait_id": wait.wait_id,
@@ -172,8 +174,8 @@ def claim_ended(wait: ClaimedWait, claim: Claim, reason: str, by: Principal, at:
 
 
 def overridden_by(
-    wait_id: str, claim: Claim | None, by: Principal, *, override: bool
-) -> Claim | None:
+    wait_id: str, claim: WaitClaim | None, by: Principal, *, override: bool
+) -> WaitClaim | None:
     """The claim that an answer of that principal overrides; None if no other's is in its way.
 
     Raises:
@@ -185,7 +187,7 @@ def overridden_by(
     return claim
 
 
-def refuse_unless_overridden(wait_id: str, claim: Claim, *, override: bool) -> None:
+def refuse_unless_overridden(wait_id: str, claim: WaitClaim, *, override: bool) -> None:
     """Raise what is told to whom another's claim is in the way.
 
     Raises:

@@ -19,7 +19,7 @@ from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, iso
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class OperationKey:
     """The name of one mutating call (S-61). `request_hash` is over route and body."""
 
     id: str
@@ -27,11 +27,11 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class SessionCommand:
     """Base of all commands."""
 
     principal: Principal
-    operation: Operation | None = None
+    operation: OperationKey | None = None
     sent_at: datetime | None = None
     """The time the command carries, if any; `now` is at least that."""
     trace: str | None = None
@@ -41,7 +41,7 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Send(Command):
+class Send(SessionCommand):
     """Append a record to an input stream (S-20…S-28). Receipt: `SendReceipt` as JSON."""
 
     record_id: str
@@ -54,7 +54,7 @@ class Send(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer(Command):
+class AnswerWait(SessionCommand):
     """Answer exactly this input wait (S-18). Receipt: as `Send`."""
 
     wait_id: str
@@ -69,7 +69,7 @@ class Answer(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AssignWait(Command):
+class AssignWait(SessionCommand):
     """Say whom the pending wait concerns from now on (S-72). Receipt: `{wait_id, assignee}`."""
 
     wait_id: str
@@ -77,14 +77,14 @@ class AssignWait(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deadline(Command):
+class Deadline(SessionCommand):
     """The clock says this wait may be due (S-14). Receipt: `{status, due_at?}`."""
 
     wait_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenEnded(Command):
+class TokenEnded(SessionCommand):
     """A delivery: the token or the child session of this wait ended (S-40, S-91).
 
     `status`: completed, expired, cancelled; of a child that has ended by itself, however, completed.
@@ -103,7 +103,7 @@ class TokenEnded(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StartRun(Command):
+class StartRun(SessionCommand):
     """Start the next run of an open, idle session (S-2). `payload_given` False: as the newest run."""
 
     run_id: str
@@ -112,7 +112,7 @@ class StartRun(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CancelRun(Command):
+class CancelRun(SessionCommand):
     """Cancel the active run (S-6). Idempotent."""
 
     run_id: str
@@ -120,14 +120,14 @@ class CancelRun(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RetryRun(Command):
+class RetryRun(SessionCommand):
     """Start the next attempt of the newest run (S-5)."""
 
     run_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RewindRun(Command):
+class RewindRun(SessionCommand):
     """Take the newest run back to an op (S-75). Receipt: `{run_id, attempt}`.
 
     `seen` is the hash of the preview that was looked at (S-76); `keep_answers` False asks everything
@@ -143,7 +143,7 @@ class RewindRun(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AmendWait(Command):
+class AmendWait(SessionCommand):
     """Give a resolved wait another answer (S-79). Receipt: as `RewindRun`."""
 
     run_id: str
@@ -157,7 +157,7 @@ class AmendWait(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CancelSession(Command):
+class CancelSession(SessionCommand):
     """Cancel the session and all that is open in it (S-6). Idempotent.
 
     `reason`: why its parent does, `parent_cancelled` or `rewound`; None if somebody asks.
@@ -167,14 +167,14 @@ class CancelSession(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CloseSession(Command):
+class CloseSession(SessionCommand):
     """Close the session (S-6). Idempotent."""
 
     end_input: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AddNote(Command):
+class AddNote(SessionCommand):
     """Write a person's note into the transcript."""
 
     note_id: str
@@ -182,7 +182,7 @@ class AddNote(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreatePublicToken(Command):
+class CreatePublicToken(SessionCommand):
     """Make a public token for a stream or a wait of the session (S-44, S-74). Receipt: `{public_token_id, key_id}`.
 
     `token` is `PublicToken.to_json()` with its times as they shall be.
@@ -192,7 +192,7 @@ class CreatePublicToken(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RevokePublicToken(Command):
+class RevokePublicToken(SessionCommand):
     """Revoke one of the session's public tokens. Idempotent. Receipt: `{public_token_id, status}`."""
 
     public_token_id: str
@@ -201,7 +201,7 @@ class RevokePublicToken(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resume(Command):
+class Resume(SessionCommand):
     """Do nothing but have the session adopted; the directory's way to resume a queued run."""
 
 
@@ -209,7 +209,7 @@ class Resume(Command):
 class FirstReceipt:
     """An operation that was accepted: who asked, what for, and the receipt they got."""
 
-    operation: Operation
+    operation: OperationKey
     principal: Principal
     receipt: dict[str, Any]
 
@@ -220,12 +220,12 @@ class FirstReceipt:
         if operation is None:
             return None
         return cls(
-            Operation(id=operation["id"], request_hash=operation["request_hash"]),
+            OperationKey(id=operation["id"], request_hash=operation["request_hash"]),
             entry.principal,
             receipt_of(entry),
         )
 
-    def again(self, operation: Operation, principal: Principal) -> dict[str, Any]:
+    def again(self, operation: OperationKey, principal: Principal) -> dict[str, Any]:
         """The receipt, for the caller who asks the same again.
 
         Operation ids are no secrets, they stand in transcripts: another key or public token that uses one learns

@@ -13,8 +13,8 @@ from typing import Any
 from helmr.errors import HelmrError
 from helmr.models import RunStatus
 from helmr_runtime.core.children import Parent, is_child
-from helmr_runtime.core.claims import Claims
-from helmr_runtime.core.commands import Command, Operation, TokenEnded
+from helmr_runtime.core.claims import WaitClaims
+from helmr_runtime.core.commands import OperationKey, SessionCommand, TokenEnded
 from helmr_runtime.core.entries import RUNTIME, Draft, EntryKind, Principal, iso
 from helmr_runtime.core.run import Run
 
@@ -29,7 +29,7 @@ def start_drafts(
     metadata: Mapping[str, Any],
     idempotency_key_hash: str | None,
     request_hash: str,
-    operation: Operation | None,
+    operation: OperationKey | None,
     principal: Principal,
     parent: Parent | None = None,
     schedule: Mapping[str, Any] | None = None,
@@ -63,13 +63,13 @@ def start_drafts(
     )
 
 
-def operation_json(operation: Operation) -> dict[str, str]:
+def operation_json(operation: OperationKey) -> dict[str, str]:
     """An operation as it stands in the body of the entry that carries its receipt."""
     return {"id": operation.id, "request_hash": operation.request_hash}
 
 
 def carrier(
-    kind: EntryKind, body: dict[str, Any], command: Command, *, run_id: str | None = None
+    kind: EntryKind, body: dict[str, Any], command: SessionCommand, *, run_id: str | None = None
 ) -> Draft:
     """The entry that carries a command's operation, and of which its receipt is made (`core.receipts`)."""
     if command.operation is not None:
@@ -154,7 +154,7 @@ class TaskPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class DecisionContext:
     """The circumstances of a decision.
 
     `now` is the latest of the actor's clock, the command's time and the last entry's time. `is_hot`: whoever
@@ -167,7 +167,7 @@ class Context:
     fits: Callable[[Any, Any], bool] = lambda schema, data: True
     """Whether data (second) fits a wait's own JSON Schema (first), as who has a validator says (S-71)."""
 
-    claims: Claims | None = None
+    claims: WaitClaims | None = None
     """Of the pending wait, as far as anybody claimed it (S-81)."""
 
     @property
@@ -183,7 +183,7 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class Decided:
     """The entries to write, in order, and what to tell the caller once they are on disk."""
 
     drafts: tuple[Draft, ...] = ()

@@ -16,7 +16,7 @@ from typing import Any
 from helmr import ids
 from helmr.errors import ForkRefused, OpNotFound
 from helmr.wait_details import WaitDetails
-from helmr_runtime.core.commands import Operation
+from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.corrections import accepted_for, answer_for, checked_reason, wait_at
 from helmr_runtime.core.drafts import operation_json
 from helmr_runtime.core.entries import (
@@ -94,7 +94,7 @@ class ForkSession:
     answer: tuple[Any] | None
     record_id: str
     principal: Principal
-    operation: Operation
+    operation: OperationKey
 
 
 def fork(

@@ -17,7 +17,7 @@ from typing import Any
 
 from helmr.errors import BadRequest
 from helmr.models import PRUNE_AGE_MIN_S, REASON_MAX
-from helmr_runtime.core.commands import Command
+from helmr_runtime.core.commands import SessionCommand
 from helmr_runtime.core.entries import Draft, EntryKind, Principal
 
 SESSIONS_MAX = 200
@@ -96,7 +96,7 @@ def sessions_of(body: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Promote(Command):
+class Promote(SessionCommand):
     """The ledger goes on by itself, as the next generation. Receipt: `{generation}`."""
 
     after: int

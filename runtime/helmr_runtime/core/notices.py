@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from helmr.notice_events import EventName, event_name
-from helmr_runtime.core.commands import Command
+from helmr_runtime.core.commands import SessionCommand
 from helmr_runtime.core.entries import from_iso, iso
 
 QUEUED_MAX = 1_000
@@ -38,7 +38,7 @@ FAILING_AFTER = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class NoticeEvent:
     """Something to tell. `offset` and `seq` are of its entry; a wait that is due soon has none."""
 
     name: EventName
@@ -55,12 +55,12 @@ class Event:
         return f"{self.session_id}-{self.seq}" if self.seq is not None else f"{self.wait_id}-due"
 
 
-def event_of(entry: Mapping[str, Any]) -> Event | None:
+def event_of(entry: Mapping[str, Any]) -> NoticeEvent | None:
     """What an entry of the feed tells; None if nothing."""
     name = event_name(entry["kind"], entry["body"])
     if name is None:
         return None
-    return Event(
+    return NoticeEvent(
         name=name,
         session_id=entry["session_id"],
         at=from_iso(entry["recorded_at"]),
@@ -73,7 +73,7 @@ def event_of(entry: Mapping[str, Any]) -> Event | None:
 
 def due_soon(
     wait: Mapping[str, Any], *, lead: timedelta, after: datetime, until: datetime
-) -> Event | None:
+) -> NoticeEvent | None:
     """That a pending wait ends in `lead`, if that moment lies in `(after, until]`.
 
     A wait that was opened with less time than that is not told of: its opening said so.
@@ -83,7 +83,7 @@ def due_soon(
     moment = from_iso(wait["deadline_at"]) - lead
     if not after < moment <= until or moment <= from_iso(wait["opened_at"]):
         return None
-    return Event(
+    return NoticeEvent(
         name=EventName.WAIT_DUE_SOON,
         session_id=wait["session_id"],
         at=moment,
@@ -113,14 +113,14 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MoveNotices(Command):
+class MoveNotices(SessionCommand):
     """Store the positions of all targets, by name."""
 
     positions: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class NoticePace:
     """When an event is tried again. Pauses double from the first to the longest."""
 
     first: timedelta = timedelta(seconds=1)
@@ -147,7 +147,7 @@ def _doubled(first: timedelta, times: int, longest: timedelta) -> timedelta:
 
 @dataclass(slots=True)
 class _Waiting:
-    event: Event
+    event: NoticeEvent
     since: datetime
     next_at: datetime
     tries: int = 0
@@ -168,7 +168,7 @@ class Outbox:
 
     read_offset: int
     soon_at: datetime
-    pace: Pace = field(default_factory=Pace)
+    pace: NoticePace = field(default_factory=NoticePace)
     failing_since: datetime | None = None
     last_error: str | None = None
     last_taken_at: datetime | None = None
@@ -198,27 +198,27 @@ class Outbox:
         """Nothing more is to be added."""
         return self.queued >= QUEUED_MAX
 
-    def add(self, event: Event, now: datetime) -> None:
+    def add(self, event: NoticeEvent, now: datetime) -> None:
         """Queue an event behind those of its session, unless it was passed by before this process began."""
         if event.id in self._late:
             return
         self._lanes.setdefault(event.session_id, deque()).append(_Waiting(event, now, now))
 
-    def add_late(self, event: Event, now: datetime) -> None:
+    def add_late(self, event: NoticeEvent, now: datetime) -> None:
         """Take up again what an earlier process had passed by."""
         self._put_late(_Waiting(event, now, now))
 
-    def is_late(self, event: Event) -> bool:
+    def is_late(self, event: NoticeEvent) -> bool:
         """Whether it was passed by."""
         return event.id in self._late
 
-    def due(self, now: datetime) -> list[Event]:
+    def due(self, now: datetime) -> list[NoticeEvent]:
         """What is to be tried now; each counts as on its way until `took`, `failed` or `dropped`."""
         self._pass_by(now)
         if now < self._paused_until:
             return []
         room = (1 if self.failures >= FAILING_AFTER else AT_ONCE) - len(self._sending)
-        found: list[Event] = []
+        found: list[NoticeEvent] = []
         for waiting in self._ready(now):
             if len(found) >= room:
                 break
@@ -232,7 +232,7 @@ class Outbox:
         times += [one.next_at for one in self._late.values() if one.event.id not in self._sending]
         return max(min(times), self._paused_until) if times else None
 
-    def took(self, event: Event, now: datetime) -> None:
+    def took(self, event: NoticeEvent, now: datetime) -> None:
         """The target has it. If it is back after an outage, what it has missed is tried at once."""
         if self.failures >= FAILING_AFTER:
             self._hurry(now)
@@ -240,11 +240,11 @@ class Outbox:
         self.failures, self.failing_since, self.last_error = 0, None, None
         self.last_taken_at = now
 
-    def dropped(self, event: Event) -> None:
+    def dropped(self, event: NoticeEvent) -> None:
         """It is not to be told any more."""
         self._remove(event)
 
-    def failed(self, event: Event, now: datetime, error: str) -> None:
+    def failed(self, event: NoticeEvent, now: datetime, error: str) -> None:
         """The target did not take it."""
         self._sending.discard(event.id)
         self.failures += 1
@@ -260,7 +260,7 @@ class Outbox:
         waiting.tries += 1
         waiting.next_at = now + self.pace.pause(waiting.tries)
 
-    def postponed(self, event: Event, now: datetime) -> None:
+    def postponed(self, event: NoticeEvent, now: datetime) -> None:
         """It could not be tried, for no fault of the target."""
         self._sending.discard(event.id)
         waiting = self._late.get(event.id) or self._lanes[event.session_id][0]
@@ -338,7 +338,7 @@ class Outbox:
             del self._late[oldest]
             self.given_up += 1
 
-    def _remove(self, event: Event) -> None:
+    def _remove(self, event: NoticeEvent) -> None:
         self._sending.discard(event.id)
         if self._late.pop(event.id, None) is None:
             lane = self._lanes[event.session_id]

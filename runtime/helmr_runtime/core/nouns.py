@@ -2,8 +2,8 @@
 
 A field here is a column of the noun's table; DDL, reading, writing, the lists' views and the test ledger's rows follow
 from it (`helmr_runtime.ledger.tables.table`). What a plain type does not say of the column stands beside it as a
-`Column`. A row begins with `opened` or `created`, and changes by what `changes` says of an entry: no other code knows
-which entry sets which field.
+`NounColumn`. A row begins with `opened` or `created`, and changes by what `wait_changes` says of an entry: no other
+code knows which entry sets which field.
 
 Fields that change are numbers, times, ids and short words; long text that a view shows is read from the entry that an
 `…_offset` names.
@@ -35,7 +35,7 @@ from helmr_runtime.core.entries import Entry, EntryKind, from_iso
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class NounColumn:
     """What a field's type does not say of its column.
 
     Attributes:
@@ -63,41 +63,41 @@ class Column:
 
 R = TypeVar("R")
 
-PLAIN = Column()
-SMALL = Column(is_small=True)
-JSON = Column(is_json=True)
-INNER = Column(is_inner=True)
-CHANGES = Column(changes=True)
-ENDS = Column(changes=True, ends=True)
+PLAIN = NounColumn()
+SMALL = NounColumn(is_small=True)
+JSON = NounColumn(is_json=True)
+INNER = NounColumn(is_inner=True)
+CHANGES = NounColumn(changes=True)
+ENDS = NounColumn(changes=True, ends=True)
 
 Changes = dict[str, Any]
 """New values of some of a row's fields, by name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class NounField:
     """A field of a noun and its column."""
 
     name: str
     kind: type
     is_optional: bool
-    column: Column
+    column: NounColumn
 
 
-def fields_of(noun: type[Any]) -> tuple[Field, ...]:
+def fields_of(noun: type[Any]) -> tuple[NounField, ...]:
     """The fields of a noun in order, as declared."""
     hints = get_type_hints(noun, include_extras=True)
     return tuple(_field(one.name, hints[one.name]) for one in fields(noun))
 
 
-def _field(name: str, hint: Any) -> Field:
+def _field(name: str, hint: Any) -> NounField:
     column = next(
-        (one for one in getattr(hint, "__metadata__", ()) if isinstance(one, Column)), PLAIN
+        (one for one in getattr(hint, "__metadata__", ()) if isinstance(one, NounColumn)), PLAIN
     )
     plain = getattr(hint, "__origin__", hint) if hasattr(hint, "__metadata__") else hint
     parts = getattr(plain, "__args__", (plain,))
     kinds = [one for one in parts if one is not type(None)]
-    return Field(name, kinds[0], len(kinds) < len(parts), column)
+    return NounField(name, kinds[0], len(kinds) < len(parts), column)
 
 
 def changed(row: R, changes: Changes | None) -> R:
@@ -109,7 +109,7 @@ def changed(row: R, changes: Changes | None) -> R:
 class SessionRow:
     """A session; what changes is its head's (`helmr_runtime.ledger.index.projection.session_changes`)."""
 
-    session_id: Annotated[str, Column("session", id_of=ids.SESSION, is_key=True)]
+    session_id: Annotated[str, NounColumn("session", id_of=ids.SESSION, is_key=True)]
     created_offset: int
     created_at: datetime
     task: str
@@ -118,27 +118,27 @@ class SessionRow:
     tags: Annotated[str, JSON]
     metadata: Annotated[str, JSON]
     updated_at: Annotated[datetime, CHANGES]
-    origin_id: Annotated[str | None, Column("origin", id_of=ids.SESSION)] = None
+    origin_id: Annotated[str | None, NounColumn("origin", id_of=ids.SESSION)] = None
     """The session that this is a fork of, and the seq in it behind which it begins (S-86)."""
     origin_seq: Annotated[int | None, SMALL] = None
-    parent_id: Annotated[str | None, Column("parent", id_of=ids.SESSION)] = None
+    parent_id: Annotated[str | None, NounColumn("parent", id_of=ids.SESSION)] = None
     """The session that this is a child of, the run of it that made it, and by which op (S-91)."""
-    parent_run_id: Annotated[str | None, Column("parent_run", id_of=ids.RUN)] = None
+    parent_run_id: Annotated[str | None, NounColumn("parent_run", id_of=ids.RUN)] = None
     parent_op: Annotated[int | None, SMALL] = None
-    status: Annotated[str, Column(words=("session_status", SessionStatus), changes=True)] = (
+    status: Annotated[str, NounColumn(words=("session_status", SessionStatus), changes=True)] = (
         SessionStatus.OPEN.value
     )
-    activity: Annotated[str, Column(words=("activity", Activity), changes=True)] = (
+    activity: Annotated[str, NounColumn(words=("activity", Activity), changes=True)] = (
         Activity.IDLE.value
     )
-    run_id: Annotated[str | None, Column("run", id_of=ids.RUN, changes=True)] = None
-    wait_id: Annotated[str | None, Column("wait", id_of=ids.WAIT, changes=True)] = None
-    next_seq: Annotated[int, Column(is_small=True, changes=True)] = 1
+    run_id: Annotated[str | None, NounColumn("run", id_of=ids.RUN, changes=True)] = None
+    wait_id: Annotated[str | None, NounColumn("wait", id_of=ids.WAIT, changes=True)] = None
+    next_seq: Annotated[int, NounColumn(is_small=True, changes=True)] = 1
     last_offset: Annotated[int, CHANGES] = 0
     epoch: Annotated[int, CHANGES] = 0
     checkpoint_offset: Annotated[int, CHANGES] = 0
-    tail_count: Annotated[int, Column(is_small=True, changes=True)] = 0
-    open_steps: Annotated[int, Column(is_small=True, changes=True)] = 0
+    tail_count: Annotated[int, NounColumn(is_small=True, changes=True)] = 0
+    open_steps: Annotated[int, NounColumn(is_small=True, changes=True)] = 0
     has_keys: Annotated[bool, CHANGES] = False
 
     @classmethod
@@ -172,15 +172,15 @@ class RunRow:
     Payload and origin stand in the entry at `created_offset`, result or error in that at `outcome_offset`.
     """
 
-    run_id: Annotated[str, Column("run", id_of=ids.RUN, is_key=True)]
-    session_id: Annotated[str, Column("session", id_of=ids.SESSION)]
+    run_id: Annotated[str, NounColumn("run", id_of=ids.RUN, is_key=True)]
+    session_id: Annotated[str, NounColumn("session", id_of=ids.SESSION)]
     created_offset: int
     created_at: datetime
     task: str
-    status: Annotated[str, Column(words=("run_status", RunStatus), changes=True)] = (
+    status: Annotated[str, NounColumn(words=("run_status", RunStatus), changes=True)] = (
         RunStatus.QUEUED.value
     )
-    attempt: Annotated[int, Column(is_small=True, changes=True)] = 1
+    attempt: Annotated[int, NounColumn(is_small=True, changes=True)] = 1
     retry_at: Annotated[datetime | None, CHANGES] = None
     queued_at: Annotated[datetime | None, CHANGES] = None
     ended_at: Annotated[datetime | None, CHANGES] = None
@@ -202,37 +202,37 @@ class WaitRow:
     it. Subject, body and what else a person reads stand in the entry at `opened_offset`.
     """
 
-    wait_id: Annotated[str, Column("wait", id_of=ids.WAIT, is_key=True, is_inner=True)]
-    session_id: Annotated[str, Column("session", id_of=ids.SESSION)]
-    run_id: Annotated[str, Column("run", id_of=ids.RUN)]
-    op: Annotated[int, Column(is_small=True, is_inner=True)]
+    wait_id: Annotated[str, NounColumn("wait", id_of=ids.WAIT, is_key=True, is_inner=True)]
+    session_id: Annotated[str, NounColumn("session", id_of=ids.SESSION)]
+    run_id: Annotated[str, NounColumn("run", id_of=ids.RUN)]
+    op: Annotated[int, NounColumn(is_small=True, is_inner=True)]
     opened_offset: Annotated[int, INNER]
     opened_at: datetime
     task: str
     is_backoff: Annotated[bool, INNER]
-    kind: Annotated[str, Column(words=("awaited_kind", WaitKind))]
+    kind: Annotated[str, NounColumn(words=("awaited_kind", WaitKind))]
     stream: str | None = None
     correlation_id: str | None = None
-    token_id: Annotated[str | None, Column("token", id_of=ids.TOKEN)] = None
+    token_id: Annotated[str | None, NounColumn("token", id_of=ids.TOKEN)] = None
     session_ids: Annotated[str, JSON] = "[]"
     """The children of which it awaits the first to end."""
     deadline_at: datetime | None = None
-    priority: Annotated[str, Column(words=("wait_priority", WaitPriority))] = (
+    priority: Annotated[str, NounColumn(words=("wait_priority", WaitPriority))] = (
         WaitPriority.NORMAL.value
     )
     tags: Annotated[str, JSON] = "[]"
     session_tags: Annotated[str, JSON] = "[]"
     assignee: Annotated[str | None, CHANGES] = None
-    next_escalation: Annotated[int | None, Column(is_small=True, changes=True)] = None
+    next_escalation: Annotated[int | None, NounColumn(is_small=True, changes=True)] = None
     next_escalation_at: Annotated[datetime | None, CHANGES] = None
     default_at: Annotated[datetime | None, CHANGES] = None
-    status: Annotated[str, Column(words=("wait_status", WaitStatus), changes=True)] = (
+    status: Annotated[str, NounColumn(words=("wait_status", WaitStatus), changes=True)] = (
         WaitStatus.PENDING.value
     )
-    resolved_offset: Annotated[int | None, Column(changes=True, is_inner=True)] = None
+    resolved_offset: Annotated[int | None, NounColumn(changes=True, is_inner=True)] = None
     resolved_at: Annotated[datetime | None, CHANGES] = None
     mode: Annotated[
-        str | None, Column(words=("answer_mode", AnswerMode), changes=True, ends=True)
+        str | None, NounColumn(words=("answer_mode", AnswerMode), changes=True, ends=True)
     ] = None
     batch_id: Annotated[str | None, ENDS] = None
 
@@ -292,7 +292,7 @@ def _due(body: Mapping[str, Any]) -> Changes:
     return {**_NOTHING_DUE, **_told(body, {name: _opening()[name] for name in _NOTHING_DUE})}
 
 
-def _told(body: Mapping[str, Any], kinds: Mapping[str, Field]) -> Changes:
+def _told(body: Mapping[str, Any], kinds: Mapping[str, NounField]) -> Changes:
     """What of these fields a body says, as the row has it."""
     found: Changes = {}
     for name, one in kinds.items():
@@ -307,7 +307,7 @@ def _told(body: Mapping[str, Any], kinds: Mapping[str, Field]) -> Changes:
 
 
 @cache
-def _opening() -> Mapping[str, Field]:
+def _opening() -> Mapping[str, NounField]:
     """The fields of a wait that its opening says, by name."""
     return {one.name: one for one in fields_of(WaitRow)[8:] if not one.column.ends}
 

@@ -1,6 +1,6 @@
 """Public tokens: what one may do, how it ends, and what a use costs (S-44, S-45, S-46).
 
-Pure decisions over `PublicToken`. A token for a session is part of that session's state, and
+Pure decisions over `ScopedToken`. A token for a session is part of that session's state, and
 create, revoke and spend are commands to its actor; one that completes a token belongs to the
 ledger's conditional write. Both decide here.
 
@@ -151,7 +151,7 @@ def scope_of_request(parts: Mapping[str, Any], *, own_session: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PublicToken:
+class ScopedToken:
     """A public token's state. `secret_hash` is all that is kept of its secret."""
 
     id: str
@@ -198,7 +198,7 @@ class PublicToken:
         return {name: value for name, value in parts.items() if value is not None}
 
     @classmethod
-    def from_json(cls, parts: Mapping[str, Any]) -> PublicToken:
+    def from_json(cls, parts: Mapping[str, Any]) -> ScopedToken:
         """The state that `to_json` wrote."""
         times = ("created_at", "expires_at", "last_used_at", "revoked_at")
         return cls(
@@ -213,7 +213,7 @@ class PublicToken:
         )
 
 
-def check_live(token: PublicToken | None, now: datetime) -> PublicToken:
+def check_live(token: ScopedToken | None, now: datetime) -> ScopedToken:
     """The token, if it is known, not revoked and not expired.
 
     Raises:
@@ -230,7 +230,7 @@ def unauthenticated() -> Unauthenticated:
 
 
 def check_send(
-    token: PublicToken, session_id: str, stream: str, correlation_id: str | None
+    token: ScopedToken, session_id: str, stream: str, correlation_id: str | None
 ) -> str | None:
     """The correlation id that a send has: the request's or, if it has none, the scope's (S-44).
 
@@ -247,7 +247,7 @@ def check_send(
     return asked if scoped is None else scoped
 
 
-def check_read(token: PublicToken, session_id: str, stream: str) -> None:
+def check_read(token: ScopedToken, session_id: str, stream: str) -> None:
     """Return if the token reads that output stream.
 
     Raises:
@@ -258,7 +258,7 @@ def check_read(token: PublicToken, session_id: str, stream: str) -> None:
         raise _denied(token, "another session or stream")
 
 
-def check_complete(token: PublicToken, token_id: str) -> None:
+def check_complete(token: ScopedToken, token_id: str) -> None:
     """Return if the public token completes that token.
 
     Raises:
@@ -269,7 +269,7 @@ def check_complete(token: PublicToken, token_id: str) -> None:
         raise _denied(token, "another token")
 
 
-def check_answer(token: PublicToken, wait_id: str) -> None:
+def check_answer(token: ScopedToken, wait_id: str) -> None:
     """Return if the answer link is for that wait.
 
     Raises:
@@ -280,7 +280,7 @@ def check_answer(token: PublicToken, wait_id: str) -> None:
         raise _denied(token, "another wait")
 
 
-def check_uses(token: PublicToken) -> None:
+def check_uses(token: ScopedToken) -> None:
     """Return if a use is left (S-45).
 
     Raises:
@@ -292,7 +292,7 @@ def check_uses(token: PublicToken) -> None:
         )
 
 
-def spend(token: PublicToken, now: datetime) -> PublicToken:
+def spend(token: ScopedToken, now: datetime) -> ScopedToken:
     """The token after one accepted use; call it in the decision that accepts (S-45).
 
     Raises:
@@ -302,16 +302,16 @@ def spend(token: PublicToken, now: datetime) -> PublicToken:
     return replace(token, uses=token.uses + 1, last_used_at=now)
 
 
-def revoke(token: PublicToken, now: datetime) -> PublicToken:
+def revoke(token: ScopedToken, now: datetime) -> ScopedToken:
     """The token after its revocation; the first time stays."""
     return token if token.revoked_at is not None else replace(token, revoked_at=now)
 
 
-def _check_type(token: PublicToken, needed: ScopeType) -> None:
+def _check_type(token: ScopedToken, needed: ScopeType) -> None:
     if token.scope.type is not needed:
         raise ScopeDenied(f"{token.id} is for {token.scope.type.value}, not for {needed.value}")
 
 
-def _denied(token: PublicToken, asked: str) -> ScopeDenied:
+def _denied(token: ScopedToken, asked: str) -> ScopeDenied:
     # Names what was asked wrongly, never what would be right: the holder may be anybody.
     return ScopeDenied(f"{token.id} is not for {asked}")

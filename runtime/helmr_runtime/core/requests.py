@@ -209,7 +209,7 @@ class PatchRequest(OpRequest):
 
 
 @dataclass(frozen=True, slots=True)
-class TokenRequest(OpRequest):
+class TokenOp(OpRequest):
     """Make a token (S-40)."""
 
     kind: ClassVar[str] = "token"
@@ -230,7 +230,7 @@ class TokenRequest(OpRequest):
 
 
 @dataclass(frozen=True, slots=True)
-class PublicTokenRequest(OpRequest):
+class PublicTokenOp(OpRequest):
     """Make a public token (S-44). Its secret is derived by who has the keys; its hash is here."""
 
     kind: ClassVar[str] = "public_token"

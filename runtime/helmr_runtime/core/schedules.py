@@ -29,7 +29,7 @@ from helmr.errors import BadDefinition
 from helmr.models import TaskSchedule, Timing
 from helmr.schedules import newest_due, next_due
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.commands import Command
+from helmr_runtime.core.commands import SessionCommand
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, from_iso, iso
 
 SCHEDULES_MAX = 1_000
@@ -47,7 +47,7 @@ PERSON = "person"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WriteSchedule(Command):
+class WriteSchedule(SessionCommand):
     """Make a schedule. `timing` is a `Timing` as JSON. Receipt: `{name}`."""
 
     name: str
@@ -57,7 +57,7 @@ class WriteSchedule(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PauseSchedule(Command):
+class PauseSchedule(SessionCommand):
     """Pause a schedule, or go on with it. Idempotent. Receipt: `{name}`."""
 
     name: str
@@ -65,7 +65,7 @@ class PauseSchedule(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteSchedule(Command):
+class DeleteSchedule(SessionCommand):
     """Delete a schedule. Receipt: `{name}`."""
 
     name: str

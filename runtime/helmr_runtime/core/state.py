@@ -18,8 +18,8 @@ from helmr.errors import BadRequest, DataError
 from helmr.models import CORRELATION_ID_MAX, Activity, RunStatus, SessionStatus
 from helmr_runtime.core.commands import FirstReceipt, receipt_of
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, from_iso, iso
-from helmr_runtime.core.public_tokens import PublicToken
-from helmr_runtime.core.run import HeldAnswer, Run
+from helmr_runtime.core.public_tokens import ScopedToken
+from helmr_runtime.core.run import KeptAnswer, Run
 from helmr_runtime.core.waits import Escalation, Wait, own_deadline
 
 OPERATIONS_KEPT_MAX = 10_000
@@ -161,7 +161,7 @@ def _session_cancelled(state: SessionState, entry: Entry) -> None:
 
 def _session_forked(state: SessionState, entry: Entry) -> None:
     run = state.the_run(entry)
-    held = [HeldAnswer(**one) for one in entry.body.get("held", ())]
+    held = [KeptAnswer(**one) for one in entry.body.get("held", ())]
     unused = {one["wait_id"] for one in entry.body.get("kept_unused", ())}
     run.begin_fork(held, unused)
 
@@ -210,7 +210,7 @@ def _run_retried(state: SessionState, entry: Entry) -> None:
 
 def _run_rewound(state: SessionState, entry: Entry) -> None:
     run, body = state.the_run(entry), entry.body
-    held = [HeldAnswer(**one) for one in body["held"]]
+    held = [KeptAnswer(**one) for one in body["held"]]
     run.rewind(body["attempt"], set(body["set_aside"]), held)
     if body.get("opens_session"):
         state.status, state.closed_by = SessionStatus.OPEN, None
@@ -283,7 +283,7 @@ def _public_token_created(state: SessionState, entry: Entry) -> None:
     if (
         "copied_from" not in entry.body
     ):  # it is another session's, and its secret is not known here (S-86)
-        token = PublicToken.from_json({**entry.body, "created_at": iso(entry.recorded_at)})
+        token = ScopedToken.from_json({**entry.body, "created_at": iso(entry.recorded_at)})
         if token.scope.session_id == state.id:
             state.public_tokens[token.id] = token.to_json()
     if entry.op is not None:

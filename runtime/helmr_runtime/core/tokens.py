@@ -35,11 +35,11 @@ from helmr.models import (
 from helmr.roles import ScopeType
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.children import CHILD_ENDS, outcome_of
-from helmr_runtime.core.commands import Command
+from helmr_runtime.core.commands import SessionCommand
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, from_iso, iso
 from helmr_runtime.core.ledger_facts import Promote
 from helmr_runtime.core.notices import MoveNotices
-from helmr_runtime.core.public_tokens import EXPIRES_IN_DEFAULT, PublicToken, Scope
+from helmr_runtime.core.public_tokens import EXPIRES_IN_DEFAULT, Scope, ScopedToken
 from helmr_runtime.core.schedules import DeleteSchedule, PauseSchedule, WriteSchedule
 
 TIMEOUT_DEFAULT_S = 7 * 86_400.0
@@ -149,13 +149,13 @@ class TokenQuestion:
         )
 
 
-def own_public_token(entry: Entry, expires_at: datetime) -> PublicToken:
+def own_public_token(entry: Entry, expires_at: datetime) -> ScopedToken:
     """The public token that comes with a token, from its `token.created`.
 
     It outlives the token, so that who comes late is told what became of it (S-41).
     """
     body = entry.body
-    return PublicToken(
+    return ScopedToken(
         id=body["public_token_id"],
         scope=Scope(type=ScopeType.TOKEN_COMPLETE, token_id=body["token_id"]),
         secret_hash=body["public_token_hash"],
@@ -170,14 +170,14 @@ def own_public_token(entry: Entry, expires_at: datetime) -> PublicToken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreateToken(Command):
+class CreateToken(SessionCommand):
     """A client makes a token. Receipt: `{token_id, key_id}`."""
 
     new: NewToken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompleteToken(Command):
+class CompleteToken(SessionCommand):
     """Complete a token (S-41). Receipt: `{token_id, outcome, completed_at}`.
 
     Attributes:
@@ -202,14 +202,14 @@ class CompleteToken(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CancelToken(Command):
+class CancelToken(SessionCommand):
     """Cancel a token; cancelling a cancelled one succeeds. Receipt: `{token_id, status}`."""
 
     token_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreateCompletionToken(Command):
+class CreateCompletionToken(SessionCommand):
     """Make a public token that completes one token. Receipt: `{public_token_id, key_id}`."""
 
     public_token_id: str
@@ -222,14 +222,14 @@ class CreateCompletionToken(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RevokeCompletionToken(Command):
+class RevokeCompletionToken(SessionCommand):
     """Revoke such a public token. Idempotent. Receipt: `{public_token_id, status}`."""
 
     public_token_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreateApiKey(Command):
+class CreateApiKey(SessionCommand):
     """Make an API key. Receipt: `{key_id}`."""
 
     key_id: str
@@ -239,7 +239,7 @@ class CreateApiKey(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RevokeApiKey(Command):
+class RevokeApiKey(SessionCommand):
     """Revoke an API key. Idempotent. Receipt: `{key_id, status}`."""
 
     key_id: str

@@ -16,7 +16,7 @@ from typing import Any
 
 from helmr.errors import Moved, NotReady, Overloaded, Unavailable
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.commands import Command
+from helmr_runtime.core.commands import SessionCommand
 from helmr_runtime.directory.failover import Failover
 from helmr_runtime.directory.holds import Holds, check_repeatable
 from helmr_runtime.directory.hosts import HostLocation, PoolHost, PoolPlan, Slot, Spawner
@@ -163,7 +163,7 @@ class DirectoryActor:
 
     # --- what others call -------------------------------------------------------------------------
 
-    async def route(self, session_id: str, command: Command) -> Routed:
+    async def route(self, session_id: str, command: SessionCommand) -> Routed:
         """Have the session adopted if need be and the command decided (see `Directory.route`).
 
         Raises:
@@ -204,7 +204,7 @@ class DirectoryActor:
 
     # --- route ------------------------------------------------------------------------------------
 
-    async def _route(self, session_id: str, command: Command) -> Routed:
+    async def _route(self, session_id: str, command: SessionCommand) -> Routed:
         deadline = self._clock.now() + timedelta(seconds=self._limits.route_s)
         await self._until_ready()
         while True:
@@ -231,7 +231,7 @@ class DirectoryActor:
             except TimeoutError as error:
                 raise NotReady("the ledger does not answer", retry_after_s=1.0) from error
 
-    async def _try_route(self, session_id: str, command: Command) -> Routed | None:
+    async def _try_route(self, session_id: str, command: SessionCommand) -> Routed | None:
         """The holder's decision, or an adopter's; None if the session moved meanwhile."""
         slot = self._holds.holder(session_id)
         if slot is None:
@@ -246,7 +246,7 @@ class DirectoryActor:
             check_repeatable(session_id, command, error)
         return None
 
-    async def _adopt_to_decide(self, session_id: str, command: Command) -> Routed | None:
+    async def _adopt_to_decide(self, session_id: str, command: SessionCommand) -> Routed | None:
         async with self._holds.lock(session_id), AsyncExitStack() as turns:
             if not self._holds.can_adopt(session_id):
                 return None

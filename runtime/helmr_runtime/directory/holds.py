@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 from helmr.errors import HelmrError, Moved, NotReady, OutcomeUnknown, Unavailable
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.commands import Command, Deadline, Resume, TokenEnded
+from helmr_runtime.core.commands import Deadline, Resume, SessionCommand, TokenEnded
 from helmr_runtime.directory.failover import Failover
 from helmr_runtime.directory.hosts import PoolHost, Slot, Stage
 from helmr_runtime.directory.pool import Pool
@@ -132,7 +132,7 @@ class Holds:
     # --- adopting ---------------------------------------------------------------------------------
 
     async def adopt(
-        self, session_id: str, command: Command, place: Callable[[], Awaitable[Slot]]
+        self, session_id: str, command: SessionCommand, place: Callable[[], Awaitable[Slot]]
     ) -> tuple[Slot, Adopted] | None:
         """Bind the session to a slot that `place` gives; the caller has the session's lock.
 
@@ -549,7 +549,7 @@ def _disarm(slot: Slot) -> None:
         slot.linger = None
 
 
-def check_repeatable(session_id: str, command: Command, error: CallError) -> None:
+def check_repeatable(session_id: str, command: SessionCommand, error: CallError) -> None:
     """Raise if a command that may have run can't be told apart when it is repeated (S-61)."""
     if command.operation is not None or isinstance(command, Deadline | TokenEnded | Resume):
         return

@@ -16,7 +16,7 @@ from typing import Any
 
 from helmr.errors import HelmrError
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.commands import CancelSession, Command, TokenEnded
+from helmr_runtime.core.commands import CancelSession, SessionCommand, TokenEnded
 from helmr_runtime.core.entries import RUNTIME, Principal, from_iso
 from helmr_runtime.directory.timing import Limits, Tasks, sleep
 from helmr_runtime.ports.ledger import ANEW, Ledger, WorkChanges, WorkItem
@@ -37,7 +37,7 @@ TRACES_MAX = 1_000
 FAILING_MAX = 10_000
 """Sessions remembered as failing; when there are more, all are tried again."""
 
-Deliver = Callable[[WorkItem], Awaitable[Command | None]]
+Deliver = Callable[[WorkItem], Awaitable[SessionCommand | None]]
 """Makes the command that delivers an ended token, None if there is nothing to deliver any more."""
 
 
@@ -142,7 +142,7 @@ class WorkQueue:
         limits: Limits,
         on_change: Callable[[], None],
         on_return: Callable[[], None],
-        route: Callable[[str, Command], Awaitable[object]],
+        route: Callable[[str, SessionCommand], Awaitable[object]],
         deliver: Deliver | None = None,
     ) -> None:
         self._ledger = ledger
@@ -304,7 +304,7 @@ class WorkQueue:
         self._dispatch()
 
 
-async def delivery(ledger: Ledger, item: WorkItem) -> Command | None:
+async def delivery(ledger: Ledger, item: WorkItem) -> SessionCommand | None:
     """The command that tells a wait how its token or child ended, or ends a child (S-40, S-91); None if nothing is left
     to tell.
     """

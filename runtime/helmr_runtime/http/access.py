@@ -24,7 +24,7 @@ from helmr.client.headers import HEADER, LEDGERS_MAX, STAMP_CHARS_MAX
 from helmr.errors import HelmrError, LedgerSuperseded, ScopeDenied
 from helmr.roles import Need, Role, ScopeType
 from helmr_runtime.core.entries import Principal
-from helmr_runtime.core.public_tokens import PublicToken, unauthenticated
+from helmr_runtime.core.public_tokens import ScopedToken, unauthenticated
 from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.security.limits import RateLimiter
 from helmr_runtime.security.origins import check_origin
@@ -158,7 +158,7 @@ def _person(exchange: Exchange, role: Role) -> str | None:
     return check_on_behalf_of(role, unquote(name, errors="replace") if name is not None else None)
 
 
-def _is_live(token: PublicToken, now: datetime) -> bool:
+def _is_live(token: ScopedToken, now: datetime) -> bool:
     return token.revoked_at is None and now < token.expires_at
 
 

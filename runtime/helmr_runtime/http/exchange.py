@@ -21,7 +21,7 @@ from helmr.models import HTTP_BODY_BYTES_MAX
 from helmr.old_names import request_of_today
 from helmr.roles import Role
 from helmr_runtime.core.entries import Principal
-from helmr_runtime.core.public_tokens import PublicToken
+from helmr_runtime.core.public_tokens import ScopedToken
 from helmr_runtime.http.problems import from_validation
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.security.callbacks import media_type
@@ -52,7 +52,7 @@ class Exchange(Request):
     parts: tuple[str, ...] = ()
     principal: Principal
     role: Role | None = None
-    public_token: PublicToken | None = None
+    public_token: ScopedToken | None = None
 
     @property
     def service(self) -> Service:

@@ -16,7 +16,7 @@ from helmr.models import AnswerRequest, CompleteRequest, WaitInfo, WaitStatus
 from helmr.review.words import escalation_texts, next_end
 from helmr.roles import ScopeType
 from helmr_runtime.core.entries import Principal, from_iso
-from helmr_runtime.core.public_tokens import PublicToken
+from helmr_runtime.core.public_tokens import ScopedToken
 from helmr_runtime.http.answer_flow import opened, show, submit, who_answered
 from helmr_runtime.http.answer_page import PageState
 from helmr_runtime.http.exchange import Exchange
@@ -39,7 +39,7 @@ class Callback:
     service: Service
     token: Json
     caller: Caller
-    public_token: PublicToken | None = None
+    public_token: ScopedToken | None = None
 
     @property
     def public_token_id(self) -> str | None:
@@ -160,7 +160,7 @@ def _nothing() -> NotFound:
 
 async def _find(exchange: Exchange, kind: SecretKind, hashed: str) -> Callback | None:
     service = exchange.service
-    public_token: PublicToken | None = None
+    public_token: ScopedToken | None = None
     if kind is SecretKind.CALLBACK:
         token = await service.tokens.by_callback(hashed)
         principal = Principal("callback", token["id"]) if token is not None else None

@@ -13,7 +13,7 @@ from typing import Any
 
 from helmr.errors import BadRequest, WaitResolved, WaitTimedOut
 from helmr.models import ANSWERABLE
-from helmr_runtime.core.claims import ClaimedWait, Claims
+from helmr_runtime.core.claims import ClaimedWait, WaitClaims
 from helmr_runtime.core.entries import Principal, iso
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.ledger.index.heads import Head
@@ -98,13 +98,13 @@ class ClaimKeeper:
         )
 
 
-def _nobody(head: Head, now: datetime) -> Claims:
+def _nobody(head: Head, now: datetime) -> WaitClaims:
     assert head.wait is not None
     assert head.run_id is not None
     wait = ClaimedWait(wait_id=head.wait.id, run_id=head.run_id, op=head.wait.op)
     # What was written of earlier claims of this wait is older than its session's last entry.
     as_of = now if head.last_at is None else max(now, head.last_at)
-    return Claims(wait=wait, as_of=as_of)
+    return WaitClaims(wait=wait, as_of=as_of)
 
 
 def _kept(head: Head) -> ClaimsKept:

@@ -54,7 +54,7 @@ from helmr_runtime.ledger.tables.duck_rows import DuckRows
 from helmr_runtime.ledger.tables.engine import ENGINE_ERROR, Reader
 from helmr_runtime.ledger.tables.public_views import reads_late
 from helmr_runtime.ledger.tables.reads import checkpoint_of
-from helmr_runtime.ledger.tables.recovery import Restored, read_head
+from helmr_runtime.ledger.tables.recovery import RestoredMemory, read_head
 from helmr_runtime.ledger.tables.tokens import read_by_callback, read_token
 from helmr_runtime.ports import (
     CommitReply,
@@ -80,7 +80,9 @@ epochs from a fresh million keeps an adoption that a crash forgot from sharing i
 class DuckLedger(ReadableLedger):
     """An open ledger. Make it with `helmr_runtime.ledger.open.open_ledger`."""
 
-    def __init__(self, database: Database, restored: Restored, clock: Clock, chain: Chain) -> None:
+    def __init__(
+        self, database: Database, restored: RestoredMemory, clock: Clock, chain: Chain
+    ) -> None:
         super().__init__()
         self._database = database
         self._clock = clock

@@ -23,7 +23,7 @@ from helmr_runtime.ledger.log.rebuild import Keys
 from helmr_runtime.ledger.log.stored import attached, translated
 from helmr_runtime.ledger.tables.engine import ENGINE_ERROR, Connection, unopened
 from helmr_runtime.ledger.tables.known_keys import check_ring, remember
-from helmr_runtime.ledger.tables.recovery import ENCRYPTS, Restored, restore
+from helmr_runtime.ledger.tables.recovery import ENCRYPTS, RestoredMemory, restore
 from helmr_runtime.ledger.tables.rows import OpenBody
 from helmr_runtime.security.keys import KeyRing
 
@@ -126,7 +126,7 @@ async def open_ledger(
     def check(connection: Connection) -> None:
         fingerprints.update(check_may_open(connection, ring, path, promotes=promotes))
 
-    def open_and_restore() -> Restored:
+    def open_and_restore() -> RestoredMemory:
         database.open(check, lambda: carry_over(path, Keys(ring), now))
         try:
             restored = restore(database.writers_reader, now)

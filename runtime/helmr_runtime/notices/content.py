@@ -13,7 +13,7 @@ from typing import Any
 from helmr.models import BODY_SHOWN_BYTES, RunInfo, WaitInfo
 from helmr.sizes import cut_text
 from helmr_runtime.core.entries import iso
-from helmr_runtime.core.notices import Event
+from helmr_runtime.core.notices import NoticeEvent
 
 TEXT_CHARS_MAX = 3_000
 """Of a wait's body in a text; Slack takes no block that is longer."""
@@ -167,7 +167,7 @@ def _one_line(text: str) -> str:
 
 
 def notice(
-    event: Event, about: Subject, *, detail: str, source: str, link: str | None, late: bool
+    event: NoticeEvent, about: Subject, *, detail: str, source: str, link: str | None, late: bool
 ) -> Notice:
     """What a target with that detail is told of an event."""
     wait, run = about.wait, about.run

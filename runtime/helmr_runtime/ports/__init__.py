@@ -14,8 +14,14 @@ from typing import Any, Protocol
 
 from helmr_runtime.core.children import Parent
 from helmr_runtime.core.chunks import ChunkNews, ChunkPlace
-from helmr_runtime.core.claims import Claims
-from helmr_runtime.core.commands import Answer, Command, FirstReceipt, Operation, TokenEnded
+from helmr_runtime.core.claims import WaitClaims
+from helmr_runtime.core.commands import (
+    AnswerWait,
+    FirstReceipt,
+    OperationKey,
+    SessionCommand,
+    TokenEnded,
+)
 from helmr_runtime.core.entries import Entry, Principal
 from helmr_runtime.security.session_keys import SessionKeys
 
@@ -26,7 +32,7 @@ from helmr_runtime.security.session_keys import SessionKeys
 class OperationUnused:
     """Precondition: this operation id is new. Declined with the entry that carries its receipt."""
 
-    operation: Operation
+    operation: OperationKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +136,7 @@ class Loaded:
     has_older_keys: bool = False
     keys: SessionKeys | None = None
     """What the secrets of the session's tokens are derived from; None in a runtime without master keys."""
-    claims: Claims | None = None
+    claims: WaitClaims | None = None
     """Who is at its pending wait, and what of that the next entry is to say (S-81)."""
     is_known: bool = False
 
@@ -148,7 +154,7 @@ class StartSession:
     metadata: Mapping[str, Any]
     idempotency_key: str | None
     principal: Principal
-    operation: Operation | None
+    operation: OperationKey | None
     request_hash: str
     """Over task and payload: what must be equal for `created: false`."""
     parent: Parent | None = None
@@ -156,7 +162,7 @@ class StartSession:
     schedule: Mapping[str, Any] | None = None
     """Name of the schedule that starts it, `due_at` if its time has come."""
     trace: str | None = None
-    """As `Command.trace`."""
+    """As `SessionCommand.trace`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +178,7 @@ class Started:
 class ClaimsKept:
     """The claims of a wait as the ledger has them now; `holder`, if somebody holds the session, is to be told."""
 
-    claims: Claims | None
+    claims: WaitClaims | None
     holder: str | None
 
 
@@ -299,7 +305,7 @@ class Host(Protocol):
         self,
         session_id: str,
         *,
-        command: Command | None,
+        command: SessionCommand | None,
         crash: Crash | None,
         catalog_hash: str,
         executes: bool = True,
@@ -313,7 +319,7 @@ class Host(Protocol):
         """
         ...
 
-    async def command(self, session_id: str, command: Command) -> Mapping[str, Any]:
+    async def command(self, session_id: str, command: SessionCommand) -> Mapping[str, Any]:
         """Decide a command; returns its receipt when durable."""
         ...
 
@@ -321,11 +327,11 @@ class Host(Protocol):
         """Park and give the session up. reason: linger, evict, drain, shutdown."""
         ...
 
-    async def note_claims(self, session_id: str, claims: Claims) -> None:
+    async def note_claims(self, session_id: str, claims: WaitClaims) -> None:
         """Who is at the pending wait of a session that this host holds; what is older than it knows changes nothing."""
         ...
 
-    async def dry_run(self, session_id: str, command: Answer | TokenEnded) -> Mapping[str, Any]:
+    async def dry_run(self, session_id: str, command: AnswerWait | TokenEnded) -> Mapping[str, Any]:
         """What that answer would set off, as `DryRun` in JSON; of any session, which it need not hold (S-87)."""
         ...
 
@@ -367,7 +373,7 @@ class Routed:
 class Directory(Protocol):
     """Knows which session lives where; the only one that adopts and releases."""
 
-    async def route(self, session_id: str, command: Command) -> Routed:
+    async def route(self, session_id: str, command: SessionCommand) -> Routed:
         """Have the session adopted if need be and the command decided."""
         ...
 

@@ -60,9 +60,9 @@ from helmr_runtime.core.requests import (
     OpRequest,
     OutputRequest,
     PeekRequest,
-    PublicTokenRequest,
+    PublicTokenOp,
     StepRequest,
-    TokenRequest,
+    TokenOp,
     WaitRequest,
 )
 from helmr_runtime.core.state import SessionState
@@ -388,7 +388,7 @@ class DurableContext(DurableRun):
         """Make a token; a replay gets the same one with the same secrets, a fork's none of its origin's."""
         self._asking.check_aborted()
         secrets = self._require_secrets()
-        made: MadeToken = await self._asking.perform(TokenRequest(secrets.new_token(call)))
+        made: MadeToken = await self._asking.perform(TokenOp(secrets.new_token(call)))
         if made.is_copied:
             return TokenMade(
                 id=made.id,
@@ -411,7 +411,7 @@ class DurableContext(DurableRun):
         public_token_id, key_id, hashed, origins = secrets.new_public_token(
             scope, call.allowed_origins
         )
-        ask = PublicTokenRequest(
+        ask = PublicTokenOp(
             public_token_id, key_id, hashed, scope, call.max_uses, call.expires_in_s, origins
         )
         if not self._cursor.holds_next(ask):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from helmr_runtime.core.decide import Context, lifecycle, ops
+from helmr_runtime.core.decide import DecisionContext, lifecycle, ops
 from helmr_runtime.core.entries import Draft
 from helmr_runtime.core.requests import (
     ClockRequest,
@@ -21,9 +21,9 @@ from helmr_runtime.core.requests import (
     OutputRequest,
     PatchRequest,
     PeekRequest,
-    PublicTokenRequest,
+    PublicTokenOp,
     StepRequest,
-    TokenRequest,
+    TokenOp,
     WaitRequest,
 )
 from helmr_runtime.core.run import Run
@@ -84,7 +84,7 @@ Effect = Writes | TriesStep | AsksOutside | Withheld
 
 
 def effect_of(
-    policy: Policy, state: SessionState, run: Run, op: int, ask: OpRequest, context: Context
+    policy: Policy, state: SessionState, run: Run, op: int, ask: OpRequest, context: DecisionContext
 ) -> Effect:
     """What the request sets off.
 
@@ -114,9 +114,9 @@ def effect_of(
             return Writes([ops.read_peek(state, run, op, ask)])
         case HistoryRequest():
             return Writes([ops.read_history(state, run, op, ask)])
-        case TokenRequest():
+        case TokenOp():
             return Writes([ops.create_token(run, op, ask, context)])
-        case PublicTokenRequest():
+        case PublicTokenOp():
             return Writes([ops.create_public_token(run, op, ask, context)])
         case PatchRequest():
             return Writes([ops.mark_patch(run, op, ask)])

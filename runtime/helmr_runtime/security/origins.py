@@ -14,7 +14,7 @@ import re
 from urllib.parse import urlsplit
 
 from helmr.errors import BadRequest, OriginDenied
-from helmr_runtime.core.public_tokens import PublicToken
+from helmr_runtime.core.public_tokens import ScopedToken
 
 PREFLIGHT_MAX_AGE_S = 600
 _ALLOWED_HEADERS = "Authorization, Content-Type, Operation-Id, Last-Event-ID"
@@ -47,7 +47,7 @@ def check_allowed_origin(text: str) -> str:
     return f"{parts.scheme}://{shown}{suffix}"
 
 
-def check_origin(token: PublicToken, origin: str | None) -> None:
+def check_origin(token: ScopedToken, origin: str | None) -> None:
     """Return if a request with this Origin header may use the token.
 
     Matching is exact, byte by byte, and `null` (a sandboxed frame, a file) is never allowed.
@@ -89,7 +89,7 @@ def preflight_headers(
     }
 
 
-def answer_headers(token: PublicToken | None, origin: str | None) -> dict[str, str]:
+def answer_headers(token: ScopedToken | None, origin: str | None) -> dict[str, str]:
     """The CORS headers of a real answer, also of an error: only an allowed page may read it.
 
     `REFUSAL_HEADERS` are those of the answer to a page that is not.

@@ -28,11 +28,11 @@ from helmr.models import (
     WaitStatus,
 )
 from helmr.roles import Role, ScopeType
-from helmr_runtime.core.commands import CreatePublicToken, Operation, RevokePublicToken
+from helmr_runtime.core.commands import CreatePublicToken, OperationKey, RevokePublicToken
 from helmr_runtime.core.entries import Principal, from_iso
 from helmr_runtime.core.public_tokens import (
-    PublicToken,
     Scope,
+    ScopedToken,
     check_correlation_id,
     scope_of_request,
 )
@@ -103,7 +103,7 @@ class AccessTokens:
             scope, tuple(request.allowed_origins)
         )
         now = self._clock.now()
-        token = PublicToken(
+        token = ScopedToken(
             id=public_token_id,
             scope=scope,
             secret_hash=hashed,
@@ -173,10 +173,10 @@ class AccessTokens:
             await self._router.command(session_id, command)
         return PublicTokenInfo.model_validate(await self._ledger.get_public_token(public_token_id))
 
-    async def find(self, hashed: str) -> PublicToken | None:
+    async def find(self, hashed: str) -> ScopedToken | None:
         """The public token with this secret, dead or alive. Asked each time: a revocation counts at once."""
         found = await self._ledger.find_public_token(hashed)
-        return PublicToken.from_json(found["state"]) if found is not None else None
+        return ScopedToken.from_json(found["state"]) if found is not None else None
 
 
 class ApiKeys:
@@ -263,7 +263,7 @@ class ApiKeys:
 
 
 def _completion_token(
-    caller: Caller, operation: Operation, token: PublicToken
+    caller: Caller, operation: OperationKey, token: ScopedToken
 ) -> CreateCompletionToken:
     return CreateCompletionToken(
         principal=caller.principal,
@@ -328,7 +328,7 @@ class AnswerLinks:
         session_id, now = str(wait["session_id"]), self._clock.now()
         secrets = TaskSecrets(await self._keys(session_id), self._base_url)
         link_id, key_id, hashed = secrets.new_link()
-        token = PublicToken(
+        token = ScopedToken(
             id=link_id,
             scope=Scope(
                 type=ScopeType.WAIT_ANSWER, session_id=session_id, wait_id=wait_id, person=person
@@ -386,14 +386,14 @@ class AnswerLinks:
         found = await self._ledger.find_public_token(hashed)
         if found is None:
             return None
-        token = PublicToken.from_json(found["state"])
+        token = ScopedToken.from_json(found["state"])
         scope = token.scope
         if scope.type is not ScopeType.WAIT_ANSWER or not _is_live(token, self._clock.now()):
             return None
         return LiveLink(token.id, scope.wait_id or "", scope.person or "")
 
     async def _info(self, found: Json, wait_id: str) -> AnswerLinkInfo:
-        token = PublicToken.from_json(found["state"])
+        token = ScopedToken.from_json(found["state"])
         wait = await self._ledger.get_wait(wait_id)
         is_pending = wait["status"] == WaitStatus.PENDING.value
         return AnswerLinkInfo(
@@ -408,7 +408,7 @@ class AnswerLinks:
         )
 
 
-def _is_live(token: PublicToken, now: datetime) -> bool:
+def _is_live(token: ScopedToken, now: datetime) -> bool:
     return token.revoked_at is None and now < token.expires_at
 
 

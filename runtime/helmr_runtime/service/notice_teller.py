@@ -22,7 +22,7 @@ from helmr.models import AnswerLinkRequest, RunInfo, WaitInfo, WaitKind, WaitsQu
 from helmr.notice_events import EventName
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import RUNTIME
-from helmr_runtime.core.notices import Event, Outbox, Pace, Position, due_soon, event_of
+from helmr_runtime.core.notices import NoticeEvent, NoticePace, Outbox, Position, due_soon, event_of
 from helmr_runtime.notices.content import TEST, Notice, Subject, notice
 from helmr_runtime.notices.sending import NotTaken, Sender
 from helmr_runtime.notices.targets import ASSIGNEE, Target
@@ -92,7 +92,7 @@ class Teller:
     ) -> None:
         self.target = target
         self.outbox = Outbox(
-            position.offset, position.soon_at, pace=replace(Pace(), longest=target.pause_max)
+            position.offset, position.soon_at, pace=replace(NoticePace(), longest=target.pause_max)
         )
         self.settled = 0
         """Events that were taken or dropped: when it grows the position is worth storing."""
@@ -217,7 +217,7 @@ class Teller:
         logger.warning("notices %s: too many waits end at once to tell of all", self.target.name)
         return found
 
-    async def _consider(self, event: Event | None, *, late: bool) -> None:
+    async def _consider(self, event: NoticeEvent | None, *, late: bool) -> None:
         """Queue an event if this target is to be told of it.
 
         Raises:
@@ -234,7 +234,7 @@ class Teller:
             self.outbox.add(event, self._clock.now())
         self._wake.set()
 
-    async def _about(self, event: Event) -> Subject | None:
+    async def _about(self, event: NoticeEvent) -> Subject | None:
         """What the event is about, as it is now; None if nobody is to be told of it.
 
         Raises:
@@ -253,7 +253,7 @@ class Teller:
             logger.warning("notices %s: %s is not told: %s", self.target.name, event.id, error)
             return None
 
-    def _facts(self, event: Event, about: Subject) -> filters.Facts:
+    def _facts(self, event: NoticeEvent, about: Subject) -> filters.Facts:
         if about.wait is not None:
             return filters.wait_facts(about.wait, self._clock.now())
         task = about.run.task if about.run is not None else None
@@ -285,7 +285,7 @@ class Teller:
                     if timer is not None:
                         timer.cancel()
 
-    async def _try(self, event: Event) -> None:
+    async def _try(self, event: NoticeEvent) -> None:
         try:
             try:
                 sent = await self._notice(event)
@@ -324,7 +324,7 @@ class Teller:
             return f"it could not be sent: {type(error).__name__}"
         return None
 
-    async def _notice(self, event: Event) -> Notice | None:
+    async def _notice(self, event: NoticeEvent) -> Notice | None:
         """What is sent; None if it is not to be told any more.
 
         Raises:

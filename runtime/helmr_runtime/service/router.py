@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from helmr.errors import Moved, OutcomeUnknown, Overloaded, Unavailable
 from helmr_runtime import tracing
-from helmr_runtime.core.commands import Answer, Command, TokenEnded
+from helmr_runtime.core.commands import AnswerWait, SessionCommand, TokenEnded
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.ports import ClaimsKept, Directory, Host
 from helmr_runtime.rpc.calls import ActorNotFound, ActorOverloaded, CallError
@@ -132,7 +132,7 @@ class Router:
         self.in_flight = 0
         self._trying_again = 0
 
-    async def command(self, session_id: str, command: Command) -> Mapping[str, Any]:
+    async def command(self, session_id: str, command: SessionCommand) -> Mapping[str, Any]:
         """Have the command decided; returns its receipt when it is on disk (S-60).
 
         Raises:
@@ -160,7 +160,7 @@ class Router:
         reach(Point.GATEWAY_AFTER_CALL)
         return reply
 
-    async def dry_run(self, session_id: str, command: Answer | TokenEnded) -> Mapping[str, Any]:
+    async def dry_run(self, session_id: str, command: AnswerWait | TokenEnded) -> Mapping[str, Any]:
         """Have some host dry-run an answer.
 
         Raises:
@@ -199,7 +199,7 @@ class Router:
         """
         return await self._until_answered(make, what)
 
-    async def _route(self, session_id: str, command: Command) -> Mapping[str, Any]:
+    async def _route(self, session_id: str, command: SessionCommand) -> Mapping[str, Any]:
         routed = await self._directory.route(session_id, command)
         if routed.host is not None:
             self._hosts.put(session_id, routed.host)

@@ -15,7 +15,7 @@ from helmr.models import (
     StartRequest,
 )
 from helmr.schedules import timing
-from helmr_runtime.core.commands import Operation
+from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.schedules import DeleteSchedule, PauseSchedule, WriteSchedule, tag_of
 from helmr_runtime.ports.ledger import Json
 from helmr_runtime.service.sessions import Sessions, check_value
@@ -102,7 +102,7 @@ class Schedules:
         return await self._set_paused(operation, caller, name, False)
 
     async def _set_paused(
-        self, operation: Operation, caller: Caller, name: str, paused: bool
+        self, operation: OperationKey, caller: Caller, name: str, paused: bool
     ) -> ScheduleInfo:
         fact = PauseSchedule(
             principal=caller.principal, operation=operation, name=name, paused=paused

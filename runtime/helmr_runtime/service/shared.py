@@ -18,9 +18,9 @@ from helmr.errors import HelmrError, Unavailable
 from helmr.roles import Role
 from helmr_runtime.clock import Clock
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.commands import Operation
+from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.entries import Principal
-from helmr_runtime.core.public_tokens import PublicToken
+from helmr_runtime.core.public_tokens import ScopedToken
 from helmr_runtime.ports.ledger import Json, LedgerClient
 from helmr_runtime.security.session_keys import SessionKeys
 from helmr_runtime.service.catalog import CatalogView
@@ -48,9 +48,9 @@ class Caller:
     principal: Principal
     operation_id: str = field(default_factory=_fresh_operation_id)
     role: Role | None = None
-    public_token: PublicToken | None = None
+    public_token: ScopedToken | None = None
 
-    def operation(self, name: str, *parts: Any) -> Operation:
+    def operation(self, name: str, *parts: Any) -> OperationKey:
         """The operation of this call; its hash covers what is asked, of what, and with what.
 
         Args:
@@ -61,7 +61,9 @@ class Caller:
             BadId: The operation id is none.
         """
         ids.check_id(self.operation_id, ids.OPERATION)
-        return Operation(id=self.operation_id, request_hash=jsontext.same_data_hash([name, *parts]))
+        return OperationKey(
+            id=self.operation_id, request_hash=jsontext.same_data_hash([name, *parts])
+        )
 
     @property
     def public_token_id(self) -> str | None:
@@ -75,7 +77,7 @@ class Deduplicator:
     def __init__(self, ledger: LedgerClient) -> None:
         self._ledger = ledger
 
-    async def first(self, caller: Caller, operation: Operation) -> Json | None:
+    async def first(self, caller: Caller, operation: OperationKey) -> Json | None:
         """The first receipt, None if the operation is new.
 
         Raises:
@@ -86,7 +88,7 @@ class Deduplicator:
         return known.again(operation, caller.principal) if known is not None else None
 
     async def receipt(
-        self, caller: Caller, operation: Operation, write: Callable[[], Awaitable[Json]]
+        self, caller: Caller, operation: OperationKey, write: Callable[[], Awaitable[Json]]
     ) -> Json:
         """What `write` gives; if it is refused, the first receipt of the operation if there is one.
 

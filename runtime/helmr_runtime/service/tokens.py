@@ -20,7 +20,7 @@ from helmr.models import (
 )
 from helmr.wait_options import JSON
 from helmr_runtime import tracing
-from helmr_runtime.core.commands import Operation
+from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.public_tokens import check_complete
 from helmr_runtime.core.tokens import CancelToken, CompleteToken, CreateToken
 from helmr_runtime.ports.ledger import Json
@@ -170,7 +170,7 @@ class Tokens:
         )
         return CompleteReceipt.model_validate(receipt)
 
-    def completing(self, caller: Caller, token_id: str, request: CompleteRequest) -> Operation:
+    def completing(self, caller: Caller, token_id: str, request: CompleteRequest) -> OperationKey:
         """The operation of a completion; answering a wait on the token is the same one."""
         return caller.operation("tokens.complete", token_id, request.data)
 

@@ -46,7 +46,7 @@ from helmr.models import (
     WaitsQuery,
     WaitStatus,
 )
-from helmr_runtime.core.commands import Answer, AssignWait, Command, TokenEnded
+from helmr_runtime.core.commands import AnswerWait, AssignWait, SessionCommand, TokenEnded
 from helmr_runtime.core.entries import iso
 from helmr_runtime.ports import ClaimsKept
 from helmr_runtime.ports.ledger import Json
@@ -153,7 +153,7 @@ class Waits:
         token_id = self._token_of_wait.get(wait_id)
         if token_id is not None:
             return await self._complete(caller, wait_id, token_id, request, link_id, nonce_id)
-        command = Answer(
+        command = AnswerWait(
             principal=caller.principal,
             operation=operation,
             wait_id=wait_id,
@@ -169,7 +169,7 @@ class Waits:
             raise await self.told(error, wait_id) from error
         return SendReceipt.model_validate(receipt)
 
-    async def command(self, wait_id: str, command: Command) -> Json:
+    async def command(self, wait_id: str, command: SessionCommand) -> Json:
         """Have the session decide that waits; the receipt.
 
         Raises:
@@ -209,7 +209,7 @@ class Waits:
         wait = await self.get(wait_id)
         if wait.status is not WaitStatus.PENDING or wait.kind not in ANSWERABLE:
             raise await self.told(WaitResolved(f"{wait_id} can't be answered"), wait_id)
-        command: Answer | TokenEnded
+        command: AnswerWait | TokenEnded
         if wait.token_id is not None:
             token = await self._ledger.get_token(wait.token_id)
             check(token, request.data)
@@ -223,7 +223,7 @@ class Waits:
                 ended_by=caller.principal,
             )
         else:
-            command = Answer(
+            command = AnswerWait(
                 principal=caller.principal,
                 wait_id=wait_id,
                 record_id=ids.new_id(ids.RECORD),

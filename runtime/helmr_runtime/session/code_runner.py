@@ -20,7 +20,7 @@ from helmr.errors import HelmrSignal, RunParked, Unavailable
 from helmr.ids import RUN, WAIT, new_id
 from helmr.models import RunStatus
 from helmr_runtime.clock import Timer
-from helmr_runtime.core.decide import Context, lifecycle, ops
+from helmr_runtime.core.decide import DecisionContext, lifecycle, ops
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, from_iso
 from helmr_runtime.core.requests import OpRequest, StepRequest
 from helmr_runtime.core.run import WAIT_OUTCOMES, Run
@@ -464,7 +464,9 @@ def is_of(driver: RunDriver, run: Run | None) -> bool:
     return run is not None and (run.id, run.attempt) == (driver.run.id, driver.run.attempt)
 
 
-def _end_drafts(state: SessionState, run: Run, end: RunEnd, context: Context) -> Sequence[Draft]:
+def _end_drafts(
+    state: SessionState, run: Run, end: RunEnd, context: DecisionContext
+) -> Sequence[Draft]:
     next_run_id = new_id(RUN)
     match end:
         case Returned():

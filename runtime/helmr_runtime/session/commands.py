@@ -30,22 +30,22 @@ from helmr.errors import (
     TaskNotFound,
 )
 from helmr_runtime.catalog import Registered
-from helmr_runtime.core.claims import Claims
+from helmr_runtime.core.claims import WaitClaims
 from helmr_runtime.core.commands import (
     AmendWait,
-    Answer,
+    AnswerWait,
     CancelRun,
     CancelSession,
-    Command,
     FirstReceipt,
-    Operation,
+    OperationKey,
     RewindRun,
     Send,
+    SessionCommand,
     StartRun,
     receipt_of,
 )
 from helmr_runtime.core.corrections import question_of_wait
-from helmr_runtime.core.decide import Context, Decision, TaskPolicy
+from helmr_runtime.core.decide import Decided, DecisionContext, TaskPolicy
 from helmr_runtime.core.decide.inputs import key_hash, repeated, require_open, require_stream
 from helmr_runtime.core.entries import Entry, EntryKind, from_iso
 from helmr_runtime.core.state import SessionState
@@ -73,7 +73,7 @@ class RepeatedCommands:
         loaded: Loaded,
         ledger: Ledger,
         *,
-        asked: Operation | None,
+        asked: OperationKey | None,
         since: datetime,
     ) -> None:
         self._state = state
@@ -86,7 +86,7 @@ class RepeatedCommands:
         self._key = loaded.known_key
         self._has_older_keys = loaded.has_older_keys
 
-    def is_in_state(self, command: Command) -> bool:
+    def is_in_state(self, command: SessionCommand) -> bool:
         """`decide` answers it with its first receipt, whatever the session's state is now."""
         if command.operation is not None and command.operation.id in self._state.operations:
             return True
@@ -94,11 +94,11 @@ class RepeatedCommands:
             return False
         return (command.stream, key_hash(command.idempotency_key)) in self._state.send_keys
 
-    def is_unsure(self, command: Command) -> bool:
+    def is_unsure(self, command: SessionCommand) -> bool:
         """The ledger may know the command from before this adoption, and has to be asked."""
         return self._may_be_older(command.operation) or self._may_have_older_key(command)
 
-    def _may_be_older(self, operation: Operation | None) -> bool:
+    def _may_be_older(self, operation: OperationKey | None) -> bool:
         """As far as the id's time shows that.
 
         A repetition that is taken for new is found out by its commit, which costs the adoption and aborts the code.
@@ -110,7 +110,7 @@ class RepeatedCommands:
         made_at = ids.made_at(operation.id)
         return made_at is None or made_at <= self._since
 
-    async def first(self, command: Command) -> Decision | None:
+    async def first(self, command: SessionCommand) -> Decided | None:
         """The answer to an operation, or to a send's key, from before this adoption; None if both are new.
 
         Raises:
@@ -122,7 +122,7 @@ class RepeatedCommands:
                 return first
         return await self.by_key(command)
 
-    def is_open(self, command: Command, decision: Decision) -> bool:
+    def is_open(self, command: SessionCommand, decision: Decided) -> bool:
         """No commit tells whether the operation is new, and the ledger has not been asked."""
         operation = command.operation
         if operation is None or operation.id in self._state.operations:
@@ -130,7 +130,7 @@ class RepeatedCommands:
         is_committed = bool(decision.drafts) and decision.error is None
         return not is_committed and (self._told is None or self._told[0] != operation.id)
 
-    async def again(self, command: Command) -> Decision | None:
+    async def again(self, command: SessionCommand) -> Decided | None:
         """The first receipt if the ledger knows the operation, or its conflict; None if it is new.
 
         Raises:
@@ -144,18 +144,18 @@ class RepeatedCommands:
         if first is None:
             return None
         try:
-            return Decision(reply=first.again(operation, command.principal))
+            return Decided(reply=first.again(operation, command.principal))
         except HelmrError as error:
-            return Decision(error=error)
+            return Decided(error=error)
 
-    def _may_have_older_key(self, command: Command) -> bool:
+    def _may_have_older_key(self, command: SessionCommand) -> bool:
         if not isinstance(command, Send) or command.idempotency_key is None:
             return False
         if not (self._has_older_keys or self._state.has_forgotten_keys):
             return False
         return (command.stream, key_hash(command.idempotency_key)) not in self._state.send_keys
 
-    async def by_key(self, command: Command) -> Decision | None:
+    async def by_key(self, command: SessionCommand) -> Decided | None:
         if not self._may_have_older_key(command):
             return None
         assert isinstance(command, Send)
@@ -165,9 +165,9 @@ class RepeatedCommands:
             return None
         known = (older.data_hash, receipt_of(older.entry))
         try:
-            return Decision(reply=repeated(known, command.data))
+            return Decided(reply=repeated(known, command.data))
         except HelmrError as error:
-            return Decision(error=error)
+            return Decided(error=error)
 
     async def _older_key(self, stream: str, hashed: str) -> KnownKey | None:
         if self._key is not None and self._key.is_of(stream, hashed):
@@ -176,7 +176,10 @@ class RepeatedCommands:
 
 
 def check_data(
-    command: Command, state: SessionState, registered: Registered | None, context: Context
+    command: SessionCommand,
+    state: SessionState,
+    registered: Registered | None,
+    context: DecisionContext,
 ) -> None:
     """Raise what decoding raises, if the command brings data.
 
@@ -197,10 +200,10 @@ def check_data(
     if isinstance(command, AmendWait):
         _check_amendment(command, state, registered)
         return
-    if not isinstance(command, Send | Answer):
+    if not isinstance(command, Send | AnswerWait):
         return
     wait = state.wait
-    is_answer = isinstance(command, Answer) and wait is not None and wait.id == command.wait_id
+    is_answer = isinstance(command, AnswerWait) and wait is not None and wait.id == command.wait_id
     stream = command.stream if isinstance(command, Send) else None
     if is_answer and wait is not None:
         stream = wait.stream
@@ -289,7 +292,7 @@ def _usable(schema: Any) -> DataSchema | None:
 CLAIM_KINDS = frozenset({EntryKind.WAIT_CLAIMED, EntryKind.WAIT_CLAIM_ENDED})
 
 
-def cut_signal(command: Command, session_id: str) -> HelmrSignal | None:
+def cut_signal(command: SessionCommand, session_id: str) -> HelmrSignal | None:
     """What code is cut off with whose run the command has ended or taken back (S-6, S-75)."""
     match command:
         case CancelRun() | CancelSession():
@@ -300,7 +303,7 @@ def cut_signal(command: Command, session_id: str) -> HelmrSignal | None:
             return None
 
 
-def preconditions_of(command: Command) -> tuple[Precondition, ...]:
+def preconditions_of(command: SessionCommand) -> tuple[Precondition, ...]:
     """What must hold outside of the session for the command's entries to be stored."""
     return (OperationUnused(command.operation),) if command.operation is not None else ()
 
@@ -312,12 +315,12 @@ class SessionClaims:
         known: What the ledger said when the session was adopted.
     """
 
-    def __init__(self, known: Claims | None) -> None:
+    def __init__(self, known: WaitClaims | None) -> None:
         self.known = known
         self._written: tuple[str, datetime] | None = None
         """Of which wait claims were written last, and up to when."""
 
-    def note(self, claims: Claims, wait: Wait | None) -> None:
+    def note(self, claims: WaitClaims, wait: Wait | None) -> None:
         """What the ledger says now; `wait` is the pending one, and what is of another is passed over.
 
         Calls may overtake each other: so is what is older than what is known of the same wait. Times of two waits say
@@ -330,7 +333,7 @@ class SessionClaims:
             of, through = self._written or (None, None)
             self.known = claims.without_written(through if of == wait.id else None)
 
-    def of(self, wait: Wait | None) -> Claims | None:
+    def of(self, wait: Wait | None) -> WaitClaims | None:
         """The claims of that wait."""
         known = self.known
         is_its = known is not None and wait is not None and known.wait.wait_id == wait.id

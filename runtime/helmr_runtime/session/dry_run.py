@@ -18,8 +18,8 @@ from helmr.errors import Overloaded, TaskNotFound, WaitResolved
 from helmr.models import DryRun, DryRunEnd, DryRunOp
 from helmr_runtime.catalog import Registered, Registry
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.commands import Answer, TokenEnded
-from helmr_runtime.core.decide import Context, decide, lifecycle, ops
+from helmr_runtime.core.commands import AnswerWait, TokenEnded
+from helmr_runtime.core.decide import DecisionContext, decide, lifecycle, ops
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, stamp
 from helmr_runtime.core.requests import (
     AskedHashes,
@@ -28,9 +28,9 @@ from helmr_runtime.core.requests import (
     HistoryRequest,
     OpRequest,
     OutputRequest,
-    PublicTokenRequest,
+    PublicTokenOp,
     StepRequest,
-    TokenRequest,
+    TokenOp,
     WaitRequest,
 )
 from helmr_runtime.core.run import Run
@@ -121,7 +121,7 @@ class DryRuns:
     async def run(
         self,
         session_id: str,
-        command: Answer | TokenEnded,
+        command: AnswerWait | TokenEnded,
         registry: Registry,
         on_left: Callable[[str], None],
     ) -> Mapping[str, Any]:
@@ -208,7 +208,7 @@ class DryRunExecution:
         self._met: list[DryRunOp] = []
         self._detached: list[DetachedRun] = []
 
-    async def run(self, command: Answer | TokenEnded) -> DryRun:
+    async def run(self, command: AnswerWait | TokenEnded) -> DryRun:
         """Run the code with that answer.
 
         Raises:
@@ -318,10 +318,10 @@ class DryRunExecution:
         assert run is not None
         return run
 
-    def _context(self) -> Context:
+    def _context(self) -> DecisionContext:
         last_at = self._state.last_at
         now = self._clock.now()
-        return Context(
+        return DecisionContext(
             now=now if last_at is None else max(now, last_at),
             policy=policy_of(self._state, self._registered),
             is_hot=True,
@@ -346,7 +346,7 @@ class DryRunExecution:
         return entries
 
 
-def _entry(state: SessionState, draft: Draft, context: Context) -> Entry:
+def _entry(state: SessionState, draft: Draft, context: DecisionContext) -> Entry:
     return stamp(
         draft,
         session_id=state.id,
@@ -380,7 +380,7 @@ def _place(ask: OpRequest) -> DryRunEnd:
     match ask:
         case WaitRequest():
             return DryRunEnd.WAIT
-        case TokenRequest() | PublicTokenRequest():
+        case TokenOp() | PublicTokenOp():
             return DryRunEnd.TOKEN
         case EmitRequest():
             return DryRunEnd.EMIT

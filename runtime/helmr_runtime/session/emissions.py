@@ -15,8 +15,8 @@ from helmr_runtime.core.chunks import (
     Chunk,
     ChunkNews,
     ChunkPlace,
-    ChunksEnd,
     Emitted,
+    EndedChunks,
     SessionChunks,
     SessionEmissions,
 )
@@ -82,14 +82,14 @@ class Emissions:
 
     # --- on the host's loop -----------------------------------------------------------------------
 
-    def ended_by(self, entry: Entry) -> list[ChunksEnd]:
+    def ended_by(self, entry: Entry) -> list[EndedChunks]:
         """What an entry ends; to be told when it is on disk."""
         if not self._emitted.has_open:
             return []
         with self._lock:
             return self._emitted.ended_by(entry)
 
-    def tell(self, ends: list[ChunksEnd]) -> None:
+    def tell(self, ends: list[EndedChunks]) -> None:
         """Tell the readers of these ends."""
         with self._lock:
             for end in ends:

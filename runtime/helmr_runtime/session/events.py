@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 from helmr_runtime.catalog import Registered, Registry
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.commands import Command
-from helmr_runtime.core.decide import Context, Decision
+from helmr_runtime.core.commands import SessionCommand
+from helmr_runtime.core.decide import Decided, DecisionContext
 from helmr_runtime.core.entries import Draft
 from helmr_runtime.core.requests import WaitRequest
 from helmr_runtime.core.run import Run
@@ -96,10 +96,10 @@ class SessionPlace(Protocol):
 class Commanded:
     """A command has come. `decided` gets its decision, and the seq that is to be on disk before it is told."""
 
-    command: Command
-    decided: asyncio.Future[tuple[Decision, int]]
+    command: SessionCommand
+    decided: asyncio.Future[tuple[Decided, int]]
 
-    def answer(self, decision: Decision, seq: int) -> None:
+    def answer(self, decision: Decided, seq: int) -> None:
         """This was decided; whoever waits may have given up."""
         if not self.decided.done():
             self.decided.set_result((decision, seq))
@@ -224,7 +224,7 @@ class SessionView(RunHost, Protocol):
         """What the session's code asks for counts (S-34)."""
         ...
 
-    def context(self, carried: datetime | None = None) -> Context:
+    def context(self, carried: datetime | None = None) -> DecisionContext:
         """The circumstances of a decision made now."""
         ...
 

@@ -20,8 +20,8 @@ from helmr.errors import Moved, NotReady
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.chunks import ChunkNews, ChunkPlace
-from helmr_runtime.core.claims import Claims
-from helmr_runtime.core.commands import Answer, Command, Send, TokenEnded
+from helmr_runtime.core.claims import WaitClaims
+from helmr_runtime.core.commands import AnswerWait, Send, SessionCommand, TokenEnded
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.host_memory import anonymous_bytes, bound_bytes, machine_bytes
@@ -146,7 +146,7 @@ class HostActor:
         self,
         session_id: str,
         *,
-        command: Command | None,
+        command: SessionCommand | None,
         crash: Crash | None,
         catalog_hash: str,
         executes: bool = True,
@@ -195,7 +195,7 @@ class HostActor:
         self,
         slot: SessionSlot,
         live: LiveSession,
-        command: Command | None,
+        command: SessionCommand | None,
         crash: Crash | None,
         *,
         wants_own_host: bool,
@@ -207,12 +207,12 @@ class HostActor:
             self._remove(slot)
         return Adopted(epoch=live.epoch, reply=reply, released=True, wants_own_host=wants_own_host)
 
-    async def command(self, session_id: str, command: Command) -> Mapping[str, Any]:
+    async def command(self, session_id: str, command: SessionCommand) -> Mapping[str, Any]:
         """Decide a command; returns its receipt when durable."""
         async with self._turns.of(session_id, command):
             return await self._slot(session_id).live.command(command)
 
-    async def note_claims(self, session_id: str, claims: Claims) -> None:
+    async def note_claims(self, session_id: str, claims: WaitClaims) -> None:
         """Who is at the session's pending wait; one that is being loaded is waited for."""
         slot = self.slots.get(session_id)
         if slot is not None:
@@ -245,7 +245,7 @@ class HostActor:
         log.debug("%s: parked %s (%s)", self.name, session_id, reason)
         return Released(next_deadline_at=stored.next_deadline_at)
 
-    async def dry_run(self, session_id: str, command: Answer | TokenEnded) -> Mapping[str, Any]:
+    async def dry_run(self, session_id: str, command: AnswerWait | TokenEnded) -> Mapping[str, Any]:
         """What that answer would set off, as `DryRun` in JSON; of the session as it is on disk, wherever it lives.
 
         Raises:
@@ -336,7 +336,11 @@ class HostActor:
     # --- parts ----------------------------------------------------------------------------------
 
     async def _load_session(
-        self, slot: SessionSlot, command: Command | None, registry: Registry, term: str | None
+        self,
+        slot: SessionSlot,
+        command: SessionCommand | None,
+        registry: Registry,
+        term: str | None,
     ) -> LiveSession:
         operation = command.operation if command is not None else None
         kept = self._kept.take(slot.session_id)
@@ -439,7 +443,7 @@ def _check_code(host: str, registry: Registry, catalog_hash: str) -> None:
         )
 
 
-def _key_of(command: Command | None) -> tuple[str, str] | None:
+def _key_of(command: SessionCommand | None) -> tuple[str, str] | None:
     """Stream and hashed idempotency key of a send that has one."""
     if isinstance(command, Send) and command.idempotency_key is not None:
         return command.stream, key_hash(command.idempotency_key)

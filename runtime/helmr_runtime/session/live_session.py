@@ -27,13 +27,13 @@ from helmr.errors import (
 )
 from helmr.models import RunStatus
 from helmr_runtime.clock import Timer
-from helmr_runtime.core.claims import Claims
+from helmr_runtime.core.claims import WaitClaims
 from helmr_runtime.core.commands import (
-    Command,
     Deadline,
-    Operation,
+    OperationKey,
+    SessionCommand,
 )
-from helmr_runtime.core.decide import Context, Decision, decide, lifecycle
+from helmr_runtime.core.decide import Decided, DecisionContext, decide, lifecycle
 from helmr_runtime.core.entries import RUNTIME, Draft, Entry
 from helmr_runtime.core.run import Run
 from helmr_runtime.faults import Point, reach
@@ -114,7 +114,7 @@ class LiveSession:
         *,
         session_id: str,
         kept: WarmState | None,
-        asked_operation: Operation | None,
+        asked_operation: OperationKey | None,
         parts: HostParts,
         place: SessionPlace,
         emissions: Callable[[int], Emissions],
@@ -321,7 +321,9 @@ class LiveSession:
 
     # --- adopting and releasing -----------------------------------------------------------------
 
-    async def begin(self, command: Command | None, crash: Crash | None) -> Mapping[str, Any] | None:
+    async def begin(
+        self, command: SessionCommand | None, crash: Crash | None
+    ) -> Mapping[str, Any] | None:
         """Record how the last holder died, decide the command that came with the adoption, run what is to run."""
         self._record(crash)
         try:
@@ -341,7 +343,7 @@ class LiveSession:
             self._committer.flush_now()
 
     async def decide_and_release(
-        self, command: Command | None, crash: Crash | None
+        self, command: SessionCommand | None, crash: Crash | None
     ) -> Mapping[str, Any] | None:
         """Decide the command that came with the adoption, and give the session up in the same commit.
 
@@ -352,7 +354,7 @@ class LiveSession:
         self._record(crash)
         await self.idle()
         self._flushes.is_holding = True
-        decision, error = Decision(), None
+        decision, error = Decided(), None
         try:
             if command is not None:
                 decision, _ = await self._decided(command)
@@ -436,7 +438,7 @@ class LiveSession:
 
     # --- commands -------------------------------------------------------------------------------
 
-    async def command(self, command: Command) -> Mapping[str, Any]:
+    async def command(self, command: SessionCommand) -> Mapping[str, Any]:
         """Decide, commit, answer.
 
         Raises:
@@ -469,9 +471,9 @@ class LiveSession:
             if not self.is_over:
                 self._changed()
 
-    async def _decided(self, command: Command) -> tuple[Decision, int]:
+    async def _decided(self, command: SessionCommand) -> tuple[Decided, int]:
         """What is decided when it is the command's turn, and the seq that this is stored with."""
-        decided: asyncio.Future[tuple[Decision, int]] = asyncio.get_running_loop().create_future()
+        decided: asyncio.Future[tuple[Decided, int]] = asyncio.get_running_loop().create_future()
         self.take(Commanded(command, decided))
         return await decided
 
@@ -497,13 +499,13 @@ class LiveSession:
         wait = self.state.wait
         return wait is not None and wait.id == wait_id and bool(wait.awaits)
 
-    async def _answering(self, event: Commanded, deciding: Coroutine[Any, Any, Decision]) -> None:
+    async def _answering(self, event: Commanded, deciding: Coroutine[Any, Any, Decided]) -> None:
         try:
             event.answer(await deciding, self.state.seq)
         except Exception as error:  # noqa: BLE001 - carried to the caller
             event.refuse(error)
 
-    async def _decide_asking(self, command: Command) -> Decision:
+    async def _decide_asking(self, command: SessionCommand) -> Decided:
         """Decide a command of which the ledger may know something that the state does not say."""
         known = await self._repeated.first(command)
         decision = known or self._decide(command)
@@ -511,7 +513,7 @@ class LiveSession:
             decision = await self._repeated.again(command) or decision
         return self._settle(command, decision)
 
-    def _decide(self, command: Command) -> Decision:
+    def _decide(self, command: SessionCommand) -> Decided:
         """What the command does now, a refusal too."""
         try:
             context = self.context(command.sent_at)
@@ -519,9 +521,9 @@ class LiveSession:
                 check_data(command, self.state, self.registered, context)
             return decide(self.state, command, context)
         except HelmrError as error:
-            return Decision(error=error)
+            return Decided(error=error)
 
-    def _settle(self, command: Command, decision: Decision) -> Decision:
+    def _settle(self, command: SessionCommand, decision: Decided) -> Decided:
         """Write what was decided."""
         if decision.drafts:
             self.write(decision.drafts, preconditions_of(command))
@@ -532,7 +534,7 @@ class LiveSession:
                 self._committer.flush_now()
         return decision
 
-    def _cut_off(self, command: Command) -> None:
+    def _cut_off(self, command: SessionCommand) -> None:
         """Code whose run was cancelled or taken back is aborted once that is on disk (S-6, S-75)."""
         signal = cut_signal(command, self.id)
         if signal is None:
@@ -574,10 +576,10 @@ class LiveSession:
 
     # --- writing --------------------------------------------------------------------------------
 
-    def context(self, carried: datetime | None = None) -> Context:
+    def context(self, carried: datetime | None = None) -> DecisionContext:
         """The circumstances of a decision made now."""
         registered = self.registered
-        return Context(
+        return DecisionContext(
             now=self._now(carried),
             policy=registered.policy if registered is not None else policy_of(self.state, None),
             is_hot=self.phase is not SessionPhase.LEAVING and registered is not None,
@@ -590,7 +592,7 @@ class LiveSession:
         times = (self._clock.now(), carried, self.state.last_at)
         return max(t for t in times if t is not None)
 
-    def _claims(self) -> Claims | None:
+    def _claims(self) -> WaitClaims | None:
         """Of the pending wait."""
         return self.claims.of(self.state.wait) if self.claims.known is not None else None
 

@@ -20,8 +20,8 @@ from helmr.errors import BadRequest, HelmrError, Moved, Unavailable
 from helmr.models import Page, TokenInfo
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.children import Parent
-from helmr_runtime.core.commands import Command, Operation, TokenEnded
-from helmr_runtime.core.decide import Decision, decide, ops
+from helmr_runtime.core.commands import OperationKey, SessionCommand, TokenEnded
+from helmr_runtime.core.decide import Decided, decide, ops
 from helmr_runtime.core.decide.passing import is_ended
 from helmr_runtime.core.entries import RUNTIME, EntryKind, Principal, from_iso, task_principal
 from helmr_runtime.core.requests import WaitRequest
@@ -137,7 +137,7 @@ async def task_token_call(
         )
     assert token_id is not None
     principal = task_principal(run_id)
-    operation = Operation(
+    operation = OperationKey(
         id=key, request_hash=jsontext.same_data_hash([method, token_id, dict(arguments)])
     )
     match method:
@@ -212,7 +212,7 @@ async def open_outside(
         ended = _token_end(reply.facts, ask, context.now)
 
 
-async def time_out_outside(session: SessionView, command: Command) -> Decision:
+async def time_out_outside(session: SessionView, command: SessionCommand) -> Decided:
     """A token's completion before the deadline or default wins, however late it is heard of (S-14, S-82)."""
     wait = session.state.wait
     assert wait is not None
@@ -230,7 +230,7 @@ async def time_out_outside(session: SessionView, command: Command) -> Decision:
         raise Moved(f"{session.state.id} left this host")
     reply = await session.commit_alone(decision.drafts, guards)
     if isinstance(reply, Declined):
-        return Decision(reply={"status": "resolved"})
+        return Decided(reply={"status": "resolved"})
     return decision
 
 

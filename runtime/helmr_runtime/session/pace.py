@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
-from helmr_runtime.core.commands import CancelSession, Command, Resume, TokenEnded
+from helmr_runtime.core.commands import CancelSession, Resume, SessionCommand, TokenEnded
 from helmr_runtime.session.slot import SessionSlot
 
 TURNS_MAX = 16
@@ -38,7 +38,7 @@ URGENT = frozenset({"shutdown", "drain"})
 """Reasons to park at once."""
 
 
-def is_paced(command: Command | None) -> bool:
+def is_paced(command: SessionCommand | None) -> bool:
     """Whether no caller waits for what this sets off: the directory sends it from its list of work."""
     if isinstance(command, CancelSession):
         return command.operation is None
@@ -155,7 +155,7 @@ class HostTurns:
         self._slots = slots
 
     @asynccontextmanager
-    async def of(self, session_id: str, command: Command | None) -> AsyncIterator[None]:
+    async def of(self, session_id: str, command: SessionCommand | None) -> AsyncIterator[None]:
         """What no caller waits for takes its turn; what one waits for goes on at once."""
         if not is_paced(command):
             self._pace.called()

@@ -9,16 +9,16 @@ from helmr.roles import ScopeType
 from helmr.schema import schema_digest
 from helmr.wait_details import WaitDetails
 from helmr_runtime.core.children import Parent
-from helmr_runtime.core.decide import Context, lifecycle, ops
+from helmr_runtime.core.decide import DecisionContext, lifecycle, ops
 from helmr_runtime.core.entries import Draft, EntryKind, task_principal
 from helmr_runtime.core.public_tokens import Scope
 from helmr_runtime.core.requests import (
     ClockRequest,
     OutputRequest,
     PeekRequest,
-    PublicTokenRequest,
+    PublicTokenOp,
     StepRequest,
-    TokenRequest,
+    TokenOp,
     WaitRequest,
 )
 from helmr_runtime.core.run import Run
@@ -142,7 +142,7 @@ class Code:
             seen.append(outcome)
         self.write(*lifecycle.run_succeeded(self.state, run, seen, context, next_run_id=next_run))
 
-    def raise_at(self, op: int | None, kind: str, context: Context) -> None:
+    def raise_at(self, op: int | None, kind: str, context: DecisionContext) -> None:
         """An exception leaves the task."""
         ended = lifecycle.run_raised(
             self.state,
@@ -208,12 +208,12 @@ class Code:
             case "create":
                 ours = [t for t in door.index.tokens if t.id.startswith(f"{self.name}.t")]
                 new = core_door.new_token(f"{self.name}.t{len(ours)}", rest[0])
-                self.write(ops.create_token(run, op, TokenRequest(new), context))
+                self.write(ops.create_token(run, op, TokenOp(new), context))
             case "public":
                 mine = [p for p in door.index.keys.public_tokens if p.startswith(f"{self.name}.p")]
                 scope = Scope(type=ScopeType.SESSION_INPUT_SEND, session_id=self.id, stream=rest[0])
                 name = f"{self.name}.p{len(mine)}"
-                public = PublicTokenRequest(name, "test", f"hash {name}", scope, None, MONTH_S, ())
+                public = PublicTokenOp(name, "test", f"hash {name}", scope, None, MONTH_S, ())
                 self.write(ops.create_public_token(run, op, public, context))
             case "step":
                 self.step(op, *rest[:2])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import Any
 
-from helmr_runtime.core.claims import Claim, Claims
+from helmr_runtime.core.claims import WaitClaim, WaitClaims
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ledger.index.heads import Head
@@ -31,7 +31,7 @@ class Desk(ClaimKeeper):
         """All there are are in memory."""
         return self._index.heads.get(session_id)
 
-    def of(self, state: SessionState) -> Claims | None:
+    def of(self, state: SessionState) -> WaitClaims | None:
         """What is known of the claims of a session's pending wait, as its host is told."""
         head = self._index.heads.get(state.id)
         known = head.claims if head is not None else None
@@ -42,18 +42,18 @@ class Desk(ClaimKeeper):
 
     def claim(
         self, session_id: str, wait_id: str, by: Principal, expires_in: int, *, override: bool
-    ) -> Claim | None:
+    ) -> WaitClaim | None:
         """Claim a wait."""
         lasts = expires_in / 1000
         claiming = self.claim_wait(session_id, wait_id, by, for_s=lasts, override=override)
         return _claim_of(_at_once(claiming))
 
-    def release(self, session_id: str, wait_id: str, by: Principal) -> Claim | None:
+    def release(self, session_id: str, wait_id: str, by: Principal) -> WaitClaim | None:
         """End a claim."""
         return _claim_of(_at_once(self.release_wait(session_id, wait_id, by)))
 
 
-def _claim_of(kept: ClaimsKept) -> Claim | None:
+def _claim_of(kept: ClaimsKept) -> WaitClaim | None:
     return kept.claims.claim if kept.claims is not None else None
 
 

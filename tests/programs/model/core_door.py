@@ -40,32 +40,32 @@ from helmr_runtime.core.children import Parent
 from helmr_runtime.core.commands import (
     AddNote,
     AmendWait,
-    Answer,
+    AnswerWait,
     AssignWait,
     CancelRun,
     CancelSession,
     CloseSession,
-    Command,
     CreatePublicToken,
     Deadline,
     FirstReceipt,
-    Operation,
+    OperationKey,
     RetryRun,
     RevokePublicToken,
     RewindRun,
     Send,
+    SessionCommand,
     StartRun,
     TokenEnded,
 )
 from helmr_runtime.core.corrections import plan_amendment, plan_rewind, rewindable, wait_at
-from helmr_runtime.core.decide import Context, decide
+from helmr_runtime.core.decide import DecisionContext, decide
 from helmr_runtime.core.decide.inputs import key_hash, require_stream
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, from_iso, stamp
 from helmr_runtime.core.fork import ForkSession, begin, fork
 from helmr_runtime.core.ledger_facts import Prune, pruned_draft
 from helmr_runtime.core.public_tokens import (
-    PublicToken,
     Scope,
+    ScopedToken,
     check_complete,
     check_live,
     check_send,
@@ -131,7 +131,9 @@ class CoreDoor:
         args = dict(args)
         operation = args.pop("operation", None)
         asked = (
-            Operation(id=operation, request_hash=repr((kind, _asked(args)))) if operation else None
+            OperationKey(id=operation, request_hash=repr((kind, _asked(args))))
+            if operation
+            else None
         )
         try:
             self.needs_there(kind, args)
@@ -199,14 +201,14 @@ class CoreDoor:
 
     # --- what is around a decision ------------------------------------------------------------------
 
-    def context(self, state: SessionState) -> Context:
+    def context(self, state: SessionState) -> DecisionContext:
         """The circumstances now."""
         now, policy = (
             max(self.now, state.last_at or self.now),
             self.registry.tasks[state.task].policy,
         )
         claims = self.desk.of(state)
-        return Context(now=now, policy=policy, is_hot=True, claims=claims)
+        return DecisionContext(now=now, policy=policy, is_hot=True, claims=claims)
 
     def write(self, session_id: str, drafts: tuple[Draft, ...]) -> None:
         """Stamp, store and fold."""
@@ -245,7 +247,7 @@ class CoreDoor:
             told = self.told.setdefault(self.lines.names[entry.session_id], [])
             told.append((name.value, about))
 
-    def known(self, operation: Operation | None, principal: Principal) -> dict[str, Any] | None:
+    def known(self, operation: OperationKey | None, principal: Principal) -> dict[str, Any] | None:
         """The first receipt of a repeated operation."""
         offset = self.index.operations.offset_of(operation.id) if operation is not None else None
         if offset is None or operation is None:
@@ -254,7 +256,7 @@ class CoreDoor:
         assert first is not None
         return first.again(operation, principal)
 
-    def command(self, session_id: str, command: Command) -> dict[str, Any]:
+    def command(self, session_id: str, command: SessionCommand) -> dict[str, Any]:
         """Have a session decide, and its code go on; the receipt."""
         first = self.known(command.operation, command.principal)
         if first is not None:
@@ -337,7 +339,7 @@ class CoreDoor:
                 if ended is not None:
                     self.command(session_id, ended)
 
-    def public(self, public_id: str | None) -> PublicToken | None:
+    def public(self, public_id: str | None) -> ScopedToken | None:
         """Who a public token is, if it is still good for anything."""
         if public_id is None:
             return None
@@ -348,7 +350,7 @@ class CoreDoor:
 
     def do_start(
         self,
-        operation: Operation | None,
+        operation: OperationKey | None,
         *,
         task: str,
         code: Any,
@@ -415,7 +417,7 @@ class CoreDoor:
 
     def do_send(
         self,
-        operation: Operation | None,
+        operation: OperationKey | None,
         *,
         session: str,
         stream: str,
@@ -450,13 +452,13 @@ class CoreDoor:
 
     def do_answer(
         self,
-        operation: Operation | None,
+        operation: OperationKey | None,
         *,
         wait: str,
         data: Any,
         by: str | None = None,
         override: bool = False,
-        link: PublicToken | None = None,
+        link: ScopedToken | None = None,
     ) -> dict[str, Any]:
         """As the service does: a token's wait is answered by completing it."""
         who = caller(by) if link is None else Principal(LINK, link.id, None, link.scope.person)
@@ -466,7 +468,7 @@ class CoreDoor:
         token = about["token_id"]
         try:
             if token is None:
-                command = Answer(
+                command = AnswerWait(
                     principal=who,
                     operation=operation,
                     wait_id=wait,
@@ -478,7 +480,7 @@ class CoreDoor:
                 return sent(self.command(about["session"], command))
             if operation is not None:
                 asked = _asked({"token": token, "data": data})
-                operation = Operation(id=operation.id, request_hash=repr(("complete", asked)))
+                operation = OperationKey(id=operation.id, request_hash=repr(("complete", asked)))
             if about["status"] != "pending" and not self.known(operation, who):
                 raise WaitResolved(wait)
             answers = (about["session"], wait)
@@ -494,7 +496,7 @@ class CoreDoor:
 
     def do_link(
         self,
-        operation: Operation | None,
+        operation: OperationKey | None,
         *,
         wait: str,
         person: str,
@@ -513,7 +515,7 @@ class CoreDoor:
         scope = Scope(
             type=ScopeType.WAIT_ANSWER, session_id=session, wait_id=wait_id, person=person
         )
-        made = PublicToken(
+        made = ScopedToken(
             id=name,
             scope=scope,
             secret_hash=f"hash {name}",
@@ -525,7 +527,7 @@ class CoreDoor:
         return {"link": self.command(session, command)["public_token_id"], "person": person}
 
     def do_answer_link(
-        self, operation: Operation | None, *, link: str, data: Any
+        self, operation: OperationKey | None, *, link: str, data: Any
     ) -> dict[str, Any]:
         """As the route does: one refusal for whatever is wrong with the link."""
         found = self.index.keys.public_by_hash(f"hash {link}")
@@ -537,7 +539,7 @@ class CoreDoor:
         assert wait is not None
         return self.do_answer(operation, wait=wait, data=data, link=found.token)
 
-    def do_unlink(self, operation: Operation | None, *, link: str) -> dict[str, Any]:
+    def do_unlink(self, operation: OperationKey | None, *, link: str) -> dict[str, Any]:
         """Revoke one."""
         owned = self.index.keys.public_tokens[link]
         command = RevokePublicToken(
@@ -548,7 +550,7 @@ class CoreDoor:
 
     def do_claim(
         self,
-        _: Operation | None,
+        _: OperationKey | None,
         *,
         wait: str,
         by: str | None = None,
@@ -564,7 +566,7 @@ class CoreDoor:
         return {"wait": wait, "claim": claim and principal_of(claim.by)}
 
     def do_release(
-        self, _: Operation | None, *, wait: str, by: str | None = None
+        self, _: OperationKey | None, *, wait: str, by: str | None = None
     ) -> dict[str, Any]:
         """The same."""
         about = self.lines.waits[wait_named(wait)]
@@ -573,7 +575,7 @@ class CoreDoor:
         return {"wait": wait, "claim": claim and principal_of(claim.by)}
 
     def do_assign(
-        self, operation: Operation | None, *, wait: str, assignee: str | None
+        self, operation: OperationKey | None, *, wait: str, assignee: str | None
     ) -> dict[str, Any]:
         """Say whom it concerns; a refusal says how the wait ended."""
         wait_id = wait_named(wait)
@@ -586,7 +588,7 @@ class CoreDoor:
         return {"wait": wait, "assignee": receipt["assignee"]}
 
     def do_run(
-        self, operation: Operation | None, *, session: str, code: Any = None
+        self, operation: OperationKey | None, *, session: str, code: Any = None
     ) -> dict[str, Any]:
         """The next run."""
         command = StartRun(
@@ -598,7 +600,7 @@ class CoreDoor:
         )
         return {"run": named(self.command(session, command)["run_id"])}
 
-    def do_cancel_run(self, operation: Operation | None, *, run: str) -> dict[str, Any]:
+    def do_cancel_run(self, operation: OperationKey | None, *, run: str) -> dict[str, Any]:
         """An ended run is answered by the service."""
         session, run_id = session_of(run), run_named(run)
         status = self.lines.runs[run_id]
@@ -617,13 +619,13 @@ class CoreDoor:
         now = newest.status.value if newest is not None and is_newest else self.lines.runs[run_id]
         return {"run": run, "status": now}
 
-    def do_retry(self, operation: Operation | None, *, run: str) -> dict[str, Any]:
+    def do_retry(self, operation: OperationKey | None, *, run: str) -> dict[str, Any]:
         """The next attempt."""
         command = RetryRun(principal=CALLER, operation=operation, run_id=run_named(run))
         return {"run": named(self.command(session_of(run), command)["run_id"])}
 
     def do_rewind(
-        self, operation: Operation | None, *, run: str, op: int, keep: bool
+        self, operation: OperationKey | None, *, run: str, op: int, keep: bool
     ) -> dict[str, Any]:
         """As was seen just before."""
         session = session_of(run)
@@ -644,7 +646,7 @@ class CoreDoor:
         return {"run": named(receipt["run_id"])}
 
     def do_amend(
-        self, operation: Operation | None, *, wait: str, data: Any, keep: bool
+        self, operation: OperationKey | None, *, wait: str, data: Any, keep: bool
     ) -> dict[str, Any]:
         """As the service does: what completes a token is checked by the token."""
         wait = wait_named(wait)
@@ -671,7 +673,7 @@ class CoreDoor:
 
     def do_fork(
         self,
-        operation: Operation | None,
+        operation: OperationKey | None,
         *,
         session: str,
         op: int,
@@ -699,7 +701,7 @@ class CoreDoor:
             answer=answer or None,
             record_id=f"rec_{self.feed.next_offset}",
             principal=CALLER,
-            operation=operation or Operation(id=f"fork {name}", request_hash=""),
+            operation=operation or OperationKey(id=f"fork {name}", request_hash=""),
         )
         origin = [entry for entry in self.feed if entry.session_id == session]
         numbers: Counter[str] = Counter()
@@ -724,20 +726,20 @@ class CoreDoor:
         if token is not None and token.schema_offsets and not isinstance(data, int):
             raise SchemaMismatch(token_id or "")
 
-    def do_note(self, operation: Operation | None, *, session: str, text: str) -> dict[str, Any]:
+    def do_note(self, operation: OperationKey | None, *, session: str, text: str) -> dict[str, Any]:
         """A note."""
         note = AddNote(principal=CALLER, operation=operation, note_id="note", text=text)
         self.command(session, note)
         return {}
 
     def do_close(
-        self, operation: Operation | None, *, session: str, end_input: bool
+        self, operation: OperationKey | None, *, session: str, end_input: bool
     ) -> dict[str, Any]:
         """Close it."""
         command = CloseSession(principal=CALLER, operation=operation, end_input=end_input)
         return {"status": self.command(session, command)["status"]}
 
-    def do_cancel(self, operation: Operation | None, *, session: str) -> dict[str, Any]:
+    def do_cancel(self, operation: OperationKey | None, *, session: str) -> dict[str, Any]:
         """Cancel it."""
         command = CancelSession(principal=CALLER, operation=operation)
         return {"status": self.command(session, command)["status"]}
@@ -745,7 +747,7 @@ class CoreDoor:
     # --- commands to the ledger -----------------------------------------------------------------------
 
     def do_create_token(
-        self, operation: Operation | None, *, timeout: int, is_integer: bool
+        self, operation: OperationKey | None, *, timeout: int, is_integer: bool
     ) -> dict[str, Any]:
         """A client's token."""
         made = sum(one.id.startswith("t") for one in self.index.tokens)
@@ -754,7 +756,7 @@ class CoreDoor:
         return {"token": receipt["token_id"]}
 
     def do_complete(
-        self, operation: Operation | None, *, token: str, data: Any, public: str | None = None
+        self, operation: OperationKey | None, *, token: str, data: Any, public: str | None = None
     ) -> dict[str, Any]:
         """By a key or a public token."""
         known = self.public(public)
@@ -764,7 +766,7 @@ class CoreDoor:
 
     def complete(
         self,
-        operation: Operation | None,
+        operation: OperationKey | None,
         token_id: str,
         data: Any,
         public: str | None,
@@ -793,14 +795,14 @@ class CoreDoor:
             raise SchemaMismatch(token_id)
         return self.fact(fact)
 
-    def do_cancel_token(self, operation: Operation | None, *, token: str) -> dict[str, Any]:
+    def do_cancel_token(self, operation: OperationKey | None, *, token: str) -> dict[str, Any]:
         """Cancel one."""
         fact = CancelToken(principal=CALLER, operation=operation, token_id=token)
         return {"token": token, "status": self.fact(fact)["status"]}
 
     def do_create_public(
         self,
-        operation: Operation | None,
+        operation: OperationKey | None,
         *,
         session: str | None = None,
         stream: str | None = None,
@@ -822,7 +824,7 @@ class CoreDoor:
             correlation_id=correlation,
         )
         name = self.next_public("p")
-        made = PublicToken(
+        made = ScopedToken(
             id=name,
             scope=scope,
             secret_hash=f"hash {name}",
@@ -854,7 +856,7 @@ class CoreDoor:
         """What the next public token of a client is called, or its next link."""
         return f"{prefix}{self.made[prefix]}"
 
-    def do_revoke(self, operation: Operation | None, *, public: str) -> dict[str, Any]:
+    def do_revoke(self, operation: OperationKey | None, *, public: str) -> dict[str, Any]:
         """Revoke one."""
         owned = self.index.keys.public_tokens[public]
         session = owned.token.scope.session_id
@@ -872,7 +874,7 @@ class CoreDoor:
 
     # --- what is old ------------------------------------------------------------------------------------
 
-    def do_prune(self, _: Operation | None, *, older_than: int) -> dict[str, Any]:
+    def do_prune(self, _: OperationKey | None, *, older_than: int) -> dict[str, Any]:
         """As the memory ledger chooses them, all at once; nobody holds one."""
         count = 0
         prune = Prune(principal=CALLER, age_s=older_than / 1000)
@@ -887,7 +889,9 @@ class CoreDoor:
 
     # --- time and what goes wrong -----------------------------------------------------------------------
 
-    def do_nothing(self, operation: Operation | None, *, session: str, how: str) -> dict[str, Any]:
+    def do_nothing(
+        self, operation: OperationKey | None, *, session: str, how: str
+    ) -> dict[str, Any]:
         """Go on from a checkpoint, or from the entries alone; what neither tells of keys the ledger knows."""
         state = self.states.get(session)
         if state is None:
@@ -906,12 +910,12 @@ class CoreDoor:
         self.keys.parked(again)
         return {}
 
-    def do_delay(self, operation: Operation | None, *, ms: int) -> dict[str, Any]:
+    def do_delay(self, operation: OperationKey | None, *, ms: int) -> dict[str, Any]:
         """Time passes; nothing rings."""
         self.now += timedelta(milliseconds=ms)
         return {}
 
-    def do_advance(self, operation: Operation | None, *, ms: int) -> dict[str, Any]:
+    def do_advance(self, operation: OperationKey | None, *, ms: int) -> dict[str, Any]:
         """Time passes; what falls due does so in order."""
         target = self.now + timedelta(milliseconds=ms)
         while True:

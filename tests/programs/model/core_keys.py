@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from helmr_runtime.core.commands import Send
-from helmr_runtime.core.decide import Decision
+from helmr_runtime.core.decide import Decided
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.core.state import SessionState
@@ -37,7 +37,7 @@ class Keys:
         self._parked[state.id] = state
         self._adopted.pop(state.id, None)
 
-    def repeated(self, command: Send, session_id: str, now: datetime) -> Decision | None:
+    def repeated(self, command: Send, session_id: str, now: datetime) -> Decided | None:
         """The answer to a key that is not in the session's state; None if it is new."""
         state = self._parked.pop(session_id, None)
         if state is not None:
@@ -65,10 +65,10 @@ class Keys:
         return None
 
 
-def _at_once(coroutine: Coroutine[Any, Any, Decision | None]) -> Decision | None:
+def _at_once(coroutine: Coroutine[Any, Any, Decided | None]) -> Decided | None:
     """What it gives; it waits for nothing."""
     try:
         coroutine.send(None)
     except StopIteration as done:
-        return cast(Decision | None, done.value)
+        return cast(Decided | None, done.value)
     raise AssertionError("it waits")

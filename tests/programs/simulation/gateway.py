@@ -33,7 +33,7 @@ from helmr.models import (
 )
 from helmr.roles import Role, ScopeType
 from helmr_runtime.core.entries import Principal
-from helmr_runtime.core.public_tokens import PublicToken, Scope
+from helmr_runtime.core.public_tokens import Scope, ScopedToken
 from helmr_runtime.http.access import Generations
 from helmr_runtime.ports.ledger import CopyPosition
 from helmr_runtime.security.secrets import secret_hash
@@ -174,10 +174,10 @@ class Asked:
     parts: dict[str, Any]
 
 
-def _token(caller: Caller, session_id: str, stream: str) -> PublicToken:
+def _token(caller: Caller, session_id: str, stream: str) -> ScopedToken:
     """The public token that a gateway would have found by its secret."""
     scope = Scope(type=ScopeType.SESSION_INPUT_SEND, session_id=session_id, stream=stream)
-    return PublicToken(
+    return ScopedToken(
         id=caller.principal.id or "",
         scope=scope,
         secret_hash="",

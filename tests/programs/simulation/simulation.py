@@ -24,7 +24,7 @@ from typeid import TypeID
 from helmr import ids
 from helmr_runtime import faults
 from helmr_runtime.core import ledger_facts
-from helmr_runtime.core.notices import Pace
+from helmr_runtime.core.notices import NoticePace
 from helmr_runtime.ledger.index import lookups
 from helmr_runtime.ports import SlotState
 from helmr_runtime.service import notice_teller
@@ -124,7 +124,9 @@ def simulate(
         stack.enter_context(below_the_log(lambda: world.disks))
         stack.enter_context(faults.passing(world.on_point))
         stack.enter_context(_told_of_rest(world.rests))
-        stack.enter_context(mock.patch.object(notice_teller, "Pace", partial(Pace, **PACE)))
+        stack.enter_context(
+            mock.patch.object(notice_teller, "NoticePace", partial(NoticePace, **PACE))
+        )
         world.network.watched = watch
         logging.disable(logging.CRITICAL)
         try:

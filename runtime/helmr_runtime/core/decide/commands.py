@@ -8,12 +8,11 @@ from typing import Any
 from helmr_runtime.core.commands import (
     AddNote,
     AmendWait,
-    Answer,
+    AnswerWait,
     AssignWait,
     CancelRun,
     CancelSession,
     CloseSession,
-    Command,
     CreatePublicToken,
     Deadline,
     Resume,
@@ -21,17 +20,18 @@ from helmr_runtime.core.commands import (
     RevokePublicToken,
     RewindRun,
     Send,
+    SessionCommand,
     StartRun,
     TokenEnded,
 )
 from helmr_runtime.core.decide import corrections, inputs, lifecycle, ops, public_tokens
 from helmr_runtime.core.decide.passing import is_ended, passed
-from helmr_runtime.core.drafts import Context, Decision
+from helmr_runtime.core.drafts import Decided, DecisionContext
 from helmr_runtime.core.entries import EntryKind, iso
 from helmr_runtime.core.state import SessionState
 
 
-def decide(state: SessionState, command: Command, context: Context) -> Decision:
+def decide(state: SessionState, command: SessionCommand, context: DecisionContext) -> Decided:
     """What this command does to this session now.
 
     A repeated operation gets its first receipt before any state check (S-61).
@@ -42,33 +42,33 @@ def decide(state: SessionState, command: Command, context: Context) -> Decision:
     operation = command.operation
     if operation is not None and operation.id in state.operations:
         first = state.operations[operation.id]
-        return Decision(reply=first.again(operation, command.principal))
+        return Decided(reply=first.again(operation, command.principal))
     return _BY_KIND[type(command)](state, command, context)
 
 
-def _deadline(state: SessionState, command: Deadline, context: Context) -> Decision:
+def _deadline(state: SessionState, command: Deadline, context: DecisionContext) -> Decided:
     """S-14, S-82: names its wait; on another it does nothing."""
     wait = state.wait
     if wait is None or wait.id != command.wait_id or wait.due_at is None:
-        return Decision(reply={"status": "resolved"})
+        return Decided(reply={"status": "resolved"})
     drafts = passed(state, context)
     if is_ended(drafts):
         is_default = wait.kind != "timer" and drafts[-1].kind is EntryKind.WAIT_FULFILLED
-        return Decision(drafts, {"status": "resolved" if is_default else "timed_out"})
-    return Decision(drafts, {"status": "pending", "due_at": iso(wait.due_at)})
+        return Decided(drafts, {"status": "resolved" if is_default else "timed_out"})
+    return Decided(drafts, {"status": "pending", "due_at": iso(wait.due_at)})
 
 
-def _token_ended(state: SessionState, command: TokenEnded, context: Context) -> Decision:
-    return Decision(ops.token_ended(state, command, context), {"status": "delivered"})
+def _token_ended(state: SessionState, command: TokenEnded, context: DecisionContext) -> Decided:
+    return Decided(ops.token_ended(state, command, context), {"status": "delivered"})
 
 
-def _touch(state: SessionState, command: Resume, context: Context) -> Decision:
-    return Decision()
+def _touch(state: SessionState, command: Resume, context: DecisionContext) -> Decided:
+    return Decided()
 
 
-_BY_KIND: Mapping[type[Command], Callable[[SessionState, Any, Context], Decision]] = {
+_BY_KIND: Mapping[type[SessionCommand], Callable[[SessionState, Any, DecisionContext], Decided]] = {
     Send: inputs.send,
-    Answer: inputs.answer,
+    AnswerWait: inputs.answer,
     AssignWait: inputs.assign,
     Deadline: _deadline,
     TokenEnded: _token_ended,

@@ -21,14 +21,14 @@ from helmr_runtime.core.corrections import (
     rewindable,
 )
 from helmr_runtime.core.decide.inputs import checked_size
-from helmr_runtime.core.drafts import Context, Decision, carrier
+from helmr_runtime.core.drafts import Decided, DecisionContext, carrier
 from helmr_runtime.core.entries import Draft, EntryKind
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.waits import mode_of
 
 
-def rewind(state: SessionState, command: RewindRun, context: Context) -> Decision:
+def rewind(state: SessionState, command: RewindRun, context: DecisionContext) -> Decided:
     """Take the newest run back to an op; its code goes on from there as its next attempt.
 
     Raises:
@@ -41,10 +41,10 @@ def rewind(state: SessionState, command: RewindRun, context: Context) -> Decisio
     plan = plan_rewind(state, run, command.to_op, **_kept(command))
     _check_seen(state, run, plan, command)
     drafts = _rewound(state, run, command, plan, command.reason)
-    return Decision(drafts, receipt(drafts[-1], state.id))
+    return Decided(drafts, receipt(drafts[-1], state.id))
 
 
-def amend(state: SessionState, command: AmendWait, context: Context) -> Decision:
+def amend(state: SessionState, command: AmendWait, context: DecisionContext) -> Decided:
     """Give a resolved wait of the newest run another answer.
 
     Raises:
@@ -68,7 +68,7 @@ def amend(state: SessionState, command: AmendWait, context: Context) -> Decision
     if answer.stream is not None:
         accepted = accepted_for(opened, answer, command.data, amends, command.principal)
         drafts = (*drafts, accepted)
-    return Decision(drafts, reply)
+    return Decided(drafts, reply)
 
 
 def _kept(command: RewindRun | AmendWait) -> dict[str, bool]:

@@ -25,10 +25,10 @@ from helmr.models import (
 )
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.claims import claim_ended, overridden_by
-from helmr_runtime.core.commands import Answer, AssignWait, Command, Send, receipt
+from helmr_runtime.core.commands import AnswerWait, AssignWait, Send, SessionCommand, receipt
 from helmr_runtime.core.decide.passing import is_ended, passed, too_late
 from helmr_runtime.core.decide.public_tokens import answering_link, sending_token, spend_draft
-from helmr_runtime.core.drafts import Context, Decision, carrier
+from helmr_runtime.core.drafts import Decided, DecisionContext, carrier
 from helmr_runtime.core.entries import Draft, EntryKind, iso
 from helmr_runtime.core.public_tokens import check_send
 from helmr_runtime.core.run import Run
@@ -41,7 +41,7 @@ def key_hash(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8")).hexdigest()
 
 
-def send(state: SessionState, command: Send, context: Context) -> Decision:
+def send(state: SessionState, command: Send, context: DecisionContext) -> Decided:
     """Accept a record; fulfil the pending wait if it takes it (S-23…S-25)."""
     correlation_id = normal_correlation_id(command.correlation_id)
     hashed = data_hash = None
@@ -49,7 +49,7 @@ def send(state: SessionState, command: Send, context: Context) -> Decision:
         hashed = key_hash(command.idempotency_key)
         data_hash = jsontext.same_data_hash(jsontext.by_value(command.data))
         if (command.stream, hashed) in state.send_keys:
-            return Decision(reply=repeated(state.send_keys[command.stream, hashed], command.data))
+            return Decided(reply=repeated(state.send_keys[command.stream, hashed], command.data))
     public_token = sending_token(state, command, context)
     if public_token is not None:
         correlation_id = normal_correlation_id(
@@ -95,10 +95,10 @@ def send(state: SessionState, command: Send, context: Context) -> Decision:
     drafts, reply = _accept(state, command, accepted, context, taker, outcome, ahead=ahead)
     following = _run_for_idle_input(state, command, context)
     spent = () if public_token is None else (spend_draft(public_token, command.principal, context),)
-    return Decision((*before, *drafts, *spent, *following), reply)
+    return Decided((*before, *drafts, *spent, *following), reply)
 
 
-def answer(state: SessionState, command: Answer, context: Context) -> Decision:
+def answer(state: SessionState, command: AnswerWait, context: DecisionContext) -> Decided:
     """Answer exactly the pending input wait (S-18)."""
     wait = state.wait
     if wait is None or wait.id != command.wait_id:
@@ -109,7 +109,7 @@ def answer(state: SessionState, command: Answer, context: Context) -> Decision:
     before = passed(state, context)
     late = too_late(wait, before, context.now, state.id)
     if late is not None:
-        return Decision(before, error=late)
+        return Decided(before, error=late)
     require_open(state)
     checked_size(command.data)
     overridden = _override(wait, command, context)
@@ -129,10 +129,10 @@ def answer(state: SessionState, command: Answer, context: Context) -> Decision:
         is_answer=True,
         batch_id=command.batch_id,
     )
-    return Decision((*before, *overridden, *drafts), reply)
+    return Decided((*before, *overridden, *drafts), reply)
 
 
-def assign(state: SessionState, command: AssignWait, context: Context) -> Decision:
+def assign(state: SessionState, command: AssignWait, context: DecisionContext) -> Decided:
     """Say whom the pending wait concerns from now on; whom it concerns already changes nothing (S-72)."""
     wait = state.wait
     if wait is None or wait.id != command.wait_id:
@@ -154,10 +154,10 @@ def assign(state: SessionState, command: AssignWait, context: Context) -> Decisi
         body |= {"counted_at": iso(context.now), **times}
     draft = replace(carrier(EntryKind.WAIT_ASSIGNED, body, command, run_id=wait.run_id), op=wait.op)
     is_new = command.assignee != was
-    return Decision((*before, draft) if is_new else before, receipt(draft, state.id))
+    return Decided((*before, draft) if is_new else before, receipt(draft, state.id))
 
 
-def _override(wait: Wait, command: Answer, context: Context) -> tuple[Draft, ...]:
+def _override(wait: Wait, command: AnswerWait, context: DecisionContext) -> tuple[Draft, ...]:
     """The entry of the claim that this answer overrides; links look at none (S-81).
 
     Raises:
@@ -192,7 +192,7 @@ def require_open(state: SessionState) -> None:
         raise SessionTerminal(f"{state.id} is {state.status.value}")
 
 
-def require_stream(state: SessionState, stream: str, context: Context) -> None:
+def require_stream(state: SessionState, stream: str, context: DecisionContext) -> None:
     """S-20."""
     if stream not in context.policy.inputs:
         known = sorted(context.policy.inputs)
@@ -225,9 +225,9 @@ class _Accepted:
 
 def _accept(
     state: SessionState,
-    command: Command,
+    command: SessionCommand,
     accepted: _Accepted,
-    context: Context,
+    context: DecisionContext,
     taker: Wait | None,
     outcome: SendOutcome,
     *,
@@ -288,7 +288,7 @@ def _taker(
     stream: str,
     correlation_id: str | None,
     data: Any,
-    context: Context,
+    context: DecisionContext,
 ) -> Wait | None:
     """The wait, if it takes this record: by stream, correlation id and its own schema (S-23, S-71)."""
     if wait is None or not takes(wait, stream, correlation_id):
@@ -302,7 +302,7 @@ def _unfulfilled(
     state: SessionState,
     accepted: _Accepted,
     wait: Wait | None,
-    context: Context,
+    context: DecisionContext,
     *,
     ended_now: EntryKind | None,
 ) -> SendOutcome:
@@ -314,7 +314,7 @@ def _unfulfilled(
 
 
 def _was_late(
-    state: SessionState, accepted: _Accepted, context: Context, ended_now: EntryKind | None
+    state: SessionState, accepted: _Accepted, context: DecisionContext, ended_now: EntryKind | None
 ) -> bool:
     """The newest wait of the newest run that would have taken it has timed out, whatever became of that run (S-25).
 
@@ -332,7 +332,7 @@ def _was_late(
     return bool(candidates) and max(candidates)[1]
 
 
-def _passed(state: SessionState, context: Context) -> tuple[Draft, ...]:
+def _passed(state: SessionState, context: DecisionContext) -> tuple[Draft, ...]:
     """A record decided at or after a deadline does not fulfil the wait: it times out first (S-14)."""
     wait = state.wait
     return passed(state, context) if wait is not None and not wait.awaits else ()
@@ -343,14 +343,16 @@ def _run_of(state: SessionState) -> Run:
     return state.run
 
 
-def _run_for_idle_input(state: SessionState, command: Send, context: Context) -> tuple[Draft, ...]:
+def _run_for_idle_input(
+    state: SessionState, command: Send, context: DecisionContext
+) -> tuple[Draft, ...]:
     """S-7: input without an active run starts one, if the task says so."""
     if not _starts_run(state, context):
         return ()
     return (next_run_draft(state, command.next_run_id, command.record_id),)
 
 
-def _starts_run(state: SessionState, context: Context) -> bool:
+def _starts_run(state: SessionState, context: DecisionContext) -> bool:
     return state.active_run is None and context.policy.on_idle_input == "run"
 
 

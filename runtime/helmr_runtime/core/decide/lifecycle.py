@@ -19,7 +19,7 @@ from helmr_runtime.core.commands import (
     receipt,
 )
 from helmr_runtime.core.decide.inputs import next_run_draft, require_open
-from helmr_runtime.core.drafts import Context, Decision, carrier
+from helmr_runtime.core.drafts import Decided, DecisionContext, carrier
 from helmr_runtime.core.entries import Draft, EntryKind, iso, task_principal
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
@@ -31,7 +31,7 @@ CRASHES_MAX = 3
 """At the third crash of its actor with no outcome between, a run is blocked (S-3)."""
 
 
-def start_run(state: SessionState, command: StartRun, context: Context) -> Decision:
+def start_run(state: SessionState, command: StartRun, context: DecisionContext) -> Decided:
     """Start the next run of an open, idle session (S-2)."""
     require_open(state)
     if state.active_run is not None:
@@ -49,26 +49,28 @@ def start_run(state: SessionState, command: StartRun, context: Context) -> Decis
         "attempt": 1,
     }
     draft = carrier(EntryKind.RUN_CREATED, body, command, run_id=command.run_id)
-    return Decision((draft,), receipt(draft, state.id))
+    return Decided((draft,), receipt(draft, state.id))
 
 
-def cancel_run(state: SessionState, command: CancelRun, context: Context) -> Decision:
+def cancel_run(state: SessionState, command: CancelRun, context: DecisionContext) -> Decided:
     """Cancel the active run; an ended run stays as it ended (S-6)."""
     run = state.run
     if run is None or run.id != command.run_id:
         raise RunNotFound(f"{command.run_id} is not the newest run of {state.id}")
     if not run.is_active:
-        return Decision(reply={"run_id": run.id, "status": run.status.value})
+        return Decided(reply={"run_id": run.id, "status": run.status.value})
     end = carrier(EntryKind.RUN_CANCELLED, {"reason": "cancelled"}, command, run_id=run.id)
-    return Decision(
+    return Decided(
         end_run(state, run, end, context, next_run_id=command.next_run_id), receipt(end, state.id)
     )
 
 
-def cancel_session(state: SessionState, command: CancelSession, context: Context) -> Decision:
+def cancel_session(
+    state: SessionState, command: CancelSession, context: DecisionContext
+) -> Decided:
     """Cancel the session and what is open in it, in one commit (S-6)."""
     if state.status is not SessionStatus.OPEN:
-        return Decision(reply={"session_id": state.id, "status": state.status.value})
+        return Decided(reply={"session_id": state.id, "status": state.status.value})
     drafts: list[Draft] = []
     run = state.active_run
     if run is not None:
@@ -83,13 +85,13 @@ def cancel_session(state: SessionState, command: CancelSession, context: Context
         )
     why = {"reason": command.reason} if command.reason is not None else {}
     end = carrier(EntryKind.SESSION_CANCELLED, why, command)
-    return Decision((*drafts, end), receipt(end, state.id))
+    return Decided((*drafts, end), receipt(end, state.id))
 
 
-def close_session(state: SessionState, command: CloseSession, context: Context) -> Decision:
+def close_session(state: SessionState, command: CloseSession, context: DecisionContext) -> Decided:
     """Close the session; with `end_input` also while its run waits on input (S-6)."""
     if state.status is not SessionStatus.OPEN:
-        return Decision(reply={"session_id": state.id, "status": state.status.value})
+        return Decided(reply={"session_id": state.id, "status": state.status.value})
     run = state.active_run
     drafts: list[Draft] = []
     if run is not None:
@@ -119,10 +121,10 @@ def close_session(state: SessionState, command: CloseSession, context: Context) 
             )
         )
     end = carrier(EntryKind.SESSION_CLOSED, {"end_input": command.end_input}, command)
-    return Decision((*drafts, end), receipt(end, state.id))
+    return Decided((*drafts, end), receipt(end, state.id))
 
 
-def retry_run(state: SessionState, command: RetryRun, context: Context) -> Decision:
+def retry_run(state: SessionState, command: RetryRun, context: DecisionContext) -> Decided:
     """Start the next attempt of the newest run, failed or blocked (S-5)."""
     run = state.run
     if run is None or run.id != command.run_id:
@@ -139,14 +141,14 @@ def retry_run(state: SessionState, command: RetryRun, context: Context) -> Decis
     if run.status is RunStatus.FAILED and run.failed_op is not None:
         body["failed_op"] = run.failed_op
     draft = carrier(EntryKind.RUN_RETRIED, body, command, run_id=run.id)
-    return Decision((draft,), receipt(draft, state.id))
+    return Decided((draft,), receipt(draft, state.id))
 
 
-def add_note(state: SessionState, command: AddNote, context: Context) -> Decision:
+def add_note(state: SessionState, command: AddNote, context: DecisionContext) -> Decided:
     """Write a person's note; allowed in every state of a session."""
     body = {"note_id": command.note_id, "text": command.text}
     draft = carrier(EntryKind.NOTE_ADDED, body, command)
-    return Decision((draft,), receipt(draft, state.id, seq=state.seq + context.entries_ahead + 1))
+    return Decided((draft,), receipt(draft, state.id, seq=state.seq + context.entries_ahead + 1))
 
 
 # --- what a run's own code brings about --------------------------------------------------------
@@ -159,7 +161,7 @@ def run_executes(run: Run, code_hash: str) -> Draft:
 
 
 def run_succeeded(
-    state: SessionState, run: Run, result: Any, context: Context, *, next_run_id: str
+    state: SessionState, run: Run, result: Any, context: DecisionContext, *, next_run_id: str
 ) -> tuple[Draft, ...]:
     """The task returned."""
     end = Draft(
@@ -173,7 +175,7 @@ def run_raised(
     run: Run,
     error: Mapping[str, Any],
     failed_op: int | None,
-    context: Context,
+    context: DecisionContext,
     *,
     next_run_id: str,
     may_retry: bool = True,
@@ -260,7 +262,7 @@ def actor_died(
 
 
 def end_run(
-    state: SessionState, run: Run, end: Draft, context: Context, *, next_run_id: str
+    state: SessionState, run: Run, end: Draft, context: DecisionContext, *, next_run_id: str
 ) -> tuple[Draft, ...]:
     """A run's end: its open ops are closed, then what the task says happens after it (S-1, S-7, S-10)."""
     following: tuple[Draft, ...] = ()

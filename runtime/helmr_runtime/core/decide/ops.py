@@ -9,18 +9,18 @@ from typing import Any
 
 from helmr_runtime.core.commands import TokenEnded
 from helmr_runtime.core.decide.passing import is_ended, passed
-from helmr_runtime.core.drafts import Context, due_draft, token_end_draft
+from helmr_runtime.core.drafts import DecisionContext, due_draft, token_end_draft
 from helmr_runtime.core.entries import Draft, EntryKind, iso, task_principal
-from helmr_runtime.core.public_tokens import PublicToken
+from helmr_runtime.core.public_tokens import ScopedToken
 from helmr_runtime.core.requests import (
     HistoryRequest,
     OpRequest,
     OutputRequest,
     PatchRequest,
     PeekRequest,
-    PublicTokenRequest,
+    PublicTokenOp,
     StepRequest,
-    TokenRequest,
+    TokenOp,
     WaitRequest,
 )
 from helmr_runtime.core.run import Run, step_key
@@ -66,7 +66,7 @@ def step_raised(
     op: int,
     ask: StepRequest,
     error: Mapping[str, Any],
-    context: Context,
+    context: DecisionContext,
     *,
     may_retry: bool,
 ) -> Draft:
@@ -141,7 +141,7 @@ def open_wait(
     run: Run,
     op: int,
     ask: WaitRequest,
-    context: Context,
+    context: DecisionContext,
     *,
     token_ended: TokenEnded | None = None,
     question: TokenQuestion | None = None,
@@ -218,7 +218,7 @@ def _resolved_at_once(
     op: int,
     ask: WaitRequest,
     deadline: datetime | None,
-    context: Context,
+    context: DecisionContext,
     token_ended: TokenEnded | None,
 ) -> Draft | None:
     if ask.wait_kind == "input" and ask.stream is not None:
@@ -266,7 +266,9 @@ def _supersede_backoff(run: Run) -> tuple[Draft, ...]:
     return (Draft(EntryKind.WAIT_CANCELLED, body, run_id=run.id, op=wait.op),)
 
 
-def token_ended(state: SessionState, command: TokenEnded, context: Context) -> tuple[Draft, ...]:
+def token_ended(
+    state: SessionState, command: TokenEnded, context: DecisionContext
+) -> tuple[Draft, ...]:
     """A delivery: resolve the wait it names, if it is still pending; else nothing (S-41)."""
     run, wait = state.run, state.wait
     if run is None or wait is None or wait.id != command.wait_id:
@@ -285,16 +287,16 @@ def token_ended(state: SessionState, command: TokenEnded, context: Context) -> t
     return (*before, draft)
 
 
-def create_token(run: Run, op: int, ask: TokenRequest, context: Context) -> Draft:
+def create_token(run: Run, op: int, ask: TokenOp, context: DecisionContext) -> Draft:
     """A token, whose secrets every replay derives again (S-40)."""
     body = {**ask.new.to_body(context.now), **_asked(ask)}
     principal = task_principal(run.id)
     return Draft(EntryKind.TOKEN_CREATED, body, run_id=run.id, op=op, principal=principal)
 
 
-def create_public_token(run: Run, op: int, ask: PublicTokenRequest, context: Context) -> Draft:
+def create_public_token(run: Run, op: int, ask: PublicTokenOp, context: DecisionContext) -> Draft:
     """A public token for a stream of this session, or for a token (S-44)."""
-    token = PublicToken(
+    token = ScopedToken(
         id=ask.public_token_id,
         scope=ask.scope,
         secret_hash=ask.secret_hash,

@@ -12,14 +12,14 @@ from typing import Any
 from helmr import ids
 from helmr.errors import HelmrError, WaitResolved, WaitTimedOut
 from helmr.models import AnswerMode, SendOutcome
-from helmr_runtime.core.drafts import Context, due_draft
+from helmr_runtime.core.drafts import DecisionContext, due_draft
 from helmr_runtime.core.entries import RUNTIME, Draft, EntryKind, iso
 from helmr_runtime.core.run import WAIT_OUTCOMES
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.waits import Escalation, Wait
 
 
-def passed(state: SessionState, context: Context) -> tuple[Draft, ...]:
+def passed(state: SessionState, context: DecisionContext) -> tuple[Draft, ...]:
     """The entries of what has come by now, in order; a wait that it ends is ended by the last of them."""
     wait, run = state.wait, state.run
     if wait is None or run is None:

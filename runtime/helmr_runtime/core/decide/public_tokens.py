@@ -6,10 +6,16 @@ from typing import Any
 
 from helmr.errors import BadRequest, KeyNotFound, Overloaded, WaitResolved
 from helmr.roles import ScopeType
-from helmr_runtime.core.commands import Answer, CreatePublicToken, RevokePublicToken, Send, receipt
-from helmr_runtime.core.drafts import Context, Decision, carrier
+from helmr_runtime.core.commands import (
+    AnswerWait,
+    CreatePublicToken,
+    RevokePublicToken,
+    Send,
+    receipt,
+)
+from helmr_runtime.core.drafts import Decided, DecisionContext, carrier
 from helmr_runtime.core.entries import Draft, EntryKind, Principal, iso
-from helmr_runtime.core.public_tokens import PublicToken, check_answer, check_live, spend
+from helmr_runtime.core.public_tokens import ScopedToken, check_answer, check_live, spend
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.waits import ASKS_PEOPLE
 
@@ -17,7 +23,7 @@ PUBLIC_TOKENS_MAX = 1_000
 """Live ones of one session: they stand in each of its checkpoints."""
 
 
-def create(state: SessionState, command: CreatePublicToken, context: Context) -> Decision:
+def create(state: SessionState, command: CreatePublicToken, context: DecisionContext) -> Decided:
     """Make a public token for one of the session's streams, or an answer link for its wait.
 
     Raises:
@@ -33,10 +39,10 @@ def create(state: SessionState, command: CreatePublicToken, context: Context) ->
             f"{state.id} has {live} public tokens", hint="Revoke some that are not needed."
         )
     draft = carrier(EntryKind.PUBLIC_TOKEN_CREATED, dict(command.token), command)
-    return Decision((draft,), receipt(draft, state.id))
+    return Decided((draft,), receipt(draft, state.id))
 
 
-def revoke(state: SessionState, command: RevokePublicToken, context: Context) -> Decision:
+def revoke(state: SessionState, command: RevokePublicToken, context: DecisionContext) -> Decided:
     """Revoke one; revoking again changes nothing.
 
     Raises:
@@ -45,15 +51,15 @@ def revoke(state: SessionState, command: RevokePublicToken, context: Context) ->
     known = state.public_tokens.get(command.public_token_id)
     if known is None and command.is_link:
         # It died with its wait.
-        return Decision(reply={"public_token_id": command.public_token_id, "status": "revoked"})
+        return Decided(reply={"public_token_id": command.public_token_id, "status": "revoked"})
     if known is None:
         raise KeyNotFound(f"{state.id} has no public token {command.public_token_id}")
     body = {"public_token_id": command.public_token_id}
     draft = carrier(EntryKind.PUBLIC_TOKEN_REVOKED, body, command)
-    return Decision(() if "revoked_at" in known else (draft,), receipt(draft, state.id))
+    return Decided(() if "revoked_at" in known else (draft,), receipt(draft, state.id))
 
 
-def answering_link(state: SessionState, command: Answer, context: Context) -> None:
+def answering_link(state: SessionState, command: AnswerWait, context: DecisionContext) -> None:
     """Return if the answer came with a key, or through a link that lives and is for this wait (S-74).
 
     Raises:
@@ -63,7 +69,7 @@ def answering_link(state: SessionState, command: Answer, context: Context) -> No
     if command.link_id is None:
         return
     known = state.public_tokens.get(command.link_id)
-    link = check_live(PublicToken.from_json(known) if known is not None else None, context.now)
+    link = check_live(ScopedToken.from_json(known) if known is not None else None, context.now)
     check_answer(link, command.wait_id)
 
 
@@ -75,7 +81,9 @@ def _require_pending(state: SessionState, wait_id: str) -> None:
         raise BadRequest(f"{wait.id} waits for a {wait.kind}, which no one answers")
 
 
-def sending_token(state: SessionState, command: Send, context: Context) -> PublicToken | None:
+def sending_token(
+    state: SessionState, command: Send, context: DecisionContext
+) -> ScopedToken | None:
     """The public token that a send came with, None if it came with a key.
 
     Raises:
@@ -84,10 +92,10 @@ def sending_token(state: SessionState, command: Send, context: Context) -> Publi
     if command.public_token_id is None:
         return None
     known = state.public_tokens.get(command.public_token_id)
-    return check_live(PublicToken.from_json(known) if known is not None else None, context.now)
+    return check_live(ScopedToken.from_json(known) if known is not None else None, context.now)
 
 
-def spend_draft(token: PublicToken, principal: Principal, context: Context) -> Draft:
+def spend_draft(token: ScopedToken, principal: Principal, context: DecisionContext) -> Draft:
     """One use, in the commit of what it accepts.
 
     Raises:
@@ -97,5 +105,5 @@ def spend_draft(token: PublicToken, principal: Principal, context: Context) -> D
     return Draft(EntryKind.PUBLIC_TOKEN_SPENT, body, principal=principal)
 
 
-def _is_live(known: dict[str, Any], context: Context) -> bool:
+def _is_live(known: dict[str, Any], context: DecisionContext) -> bool:
     return "revoked_at" not in known and known["expires_at"] > iso(context.now)

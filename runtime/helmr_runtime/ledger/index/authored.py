@@ -20,7 +20,7 @@ from helmr.errors import (
     MasterKeyMissing,
 )
 from helmr_runtime.core.commands import FirstReceipt, TokenEnded, receipt_of
-from helmr_runtime.core.decide import Context, TaskPolicy
+from helmr_runtime.core.decide import DecisionContext, TaskPolicy
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.core.decide.passing import passed
 from helmr_runtime.core.drafts import due_draft, start_drafts, token_end_draft
@@ -382,7 +382,7 @@ def escalated_entries(
     """
     assert state.seq == head.next_seq - 1
     at = max(now, head.last_at) if head.last_at is not None else now
-    context = Context(now=at, policy=TaskPolicy(), is_hot=False)
+    context = DecisionContext(now=at, policy=TaskPolicy(), is_hot=False)
     return continue_head(head, (*_claims_of(head, at), *passed(state, context)), at, key, cipher)
 
 

@@ -29,15 +29,15 @@ from helmr.ids import SYSTEM_STREAM
 from helmr.models import TokenStatus
 from helmr.roles import ScopeType
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.claims import Claim, overridden_by
-from helmr_runtime.core.commands import Command, FirstReceipt, TokenEnded, receipt
+from helmr_runtime.core.claims import WaitClaim, overridden_by
+from helmr_runtime.core.commands import FirstReceipt, SessionCommand, TokenEnded, receipt
 from helmr_runtime.core.drafts import carrier
 from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, iso
 from helmr_runtime.core.ledger_facts import Promote
 from helmr_runtime.core.notices import MoveNotices
 from helmr_runtime.core.public_tokens import (
-    PublicToken,
     Scope,
+    ScopedToken,
     check_complete,
     check_live,
     spend,
@@ -129,7 +129,7 @@ def expired_end(token: Token, wait_id: str, at: datetime) -> TokenEnded:
     )
 
 
-def repeated(fact: Command, entry: Entry) -> Mapping[str, Any]:
+def repeated(fact: SessionCommand, entry: Entry) -> Mapping[str, Any]:
     """The first receipt of a repeated operation.
 
     Raises:
@@ -228,7 +228,7 @@ def _complete(
     return replace(written, drafts=(*written.drafts, use))
 
 
-def _completing(index: LedgerIndex, fact: CompleteToken, now: datetime) -> PublicToken | None:
+def _completing(index: LedgerIndex, fact: CompleteToken, now: datetime) -> ScopedToken | None:
     if fact.public_token_id is None:
         return None
     owned = index.keys.public_tokens.get(fact.public_token_id)
@@ -285,7 +285,7 @@ def _require_waiting(index: LedgerIndex, session_id: str, wait_id: str, now: dat
 
 def _overridden(
     index: LedgerIndex, fact: CompleteToken, session_id: str, wait_id: str, now: datetime
-) -> Claim | None:
+) -> WaitClaim | None:
     """The claim that the answer overrides; links look at none (S-81)."""
     claims = index.heads[session_id].claims
     if claims is None or fact.public_token_id is not None:
@@ -345,7 +345,7 @@ def _create_public(index: LedgerIndex, fact: CreateCompletionToken, now: datetim
     token = _token(index, fact.token_id)
     if not token.is_pending:
         raise Conflict(f"{token.id} is {token.status.value}", token_id=token.id)
-    public_token = PublicToken(
+    public_token = ScopedToken(
         id=fact.public_token_id,
         scope=Scope(type=ScopeType.TOKEN_COMPLETE, token_id=token.id),
         secret_hash=fact.secret_hash,
@@ -430,7 +430,7 @@ def _schedule(index: LedgerIndex, name: str) -> Schedule:
 
 
 def _written(
-    kind: EntryKind, body: dict[str, Any], fact: Command, *, at: datetime | None = None
+    kind: EntryKind, body: dict[str, Any], fact: SessionCommand, *, at: datetime | None = None
 ) -> Decided:
     """One entry, and the receipt that it carries."""
     draft = carrier(kind, body, fact)

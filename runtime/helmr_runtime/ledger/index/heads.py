@@ -18,7 +18,7 @@ from typing import Any
 
 from helmr.errors import DataError
 from helmr.models import Activity, RunStatus, SessionStatus
-from helmr_runtime.core.claims import Claims
+from helmr_runtime.core.claims import WaitClaims
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, from_iso
 from helmr_runtime.core.run import ACTIVE
 from helmr_runtime.core.waits import own_deadline
@@ -27,7 +27,7 @@ _ACTIVITIES: Mapping[RunStatus | None, Activity] = {one: Activity(one.value) for
 
 
 @dataclass(slots=True)
-class PendingWait:
+class HeadWait:
     """The run's pending wait.
 
     Attributes:
@@ -96,7 +96,7 @@ class Head:
     queued_at: datetime | None = None
     ended_at: datetime | None = None
     outcome_offset: int | None = None
-    wait: PendingWait | None = None
+    wait: HeadWait | None = None
     open_steps: frozenset[int] = frozenset()
     checkpoint_offset: int = 0
     tail: list[int] = field(default_factory=list)
@@ -104,7 +104,7 @@ class Head:
     external_key: bytes | None = None
     start_key: bytes | None = None
     key_id: str | None = None
-    claims: Claims | None = None
+    claims: WaitClaims | None = None
     counted_as: tuple[Activity, bool, bool] | None = None
     unconsumed: int | None = 0
 
@@ -244,7 +244,7 @@ def next_deadline(head: Head) -> datetime | None:
     return head.wait.due_at if head.wait is not None else head.retry_at
 
 
-def _claims_after(head: Head, claims: Claims, entry: Entry) -> Claims | None:
+def _claims_after(head: Head, claims: WaitClaims, entry: Entry) -> WaitClaims | None:
     """What of the claims is left when this entry is stored: none of a wait that is over."""
     if head.wait is None or head.wait.id != claims.wait.wait_id:
         return None
@@ -336,7 +336,7 @@ def _step_outcome(head: Head, entry: Entry) -> None:
 
 def _wait_opened(head: Head, entry: Entry) -> None:
     body = entry.body
-    head.wait = PendingWait(
+    head.wait = HeadWait(
         id=body["wait_id"],
         kind=intern(body["kind"]),
         op=_op(entry),
@@ -356,7 +356,7 @@ def _wait_changed(head: Head, entry: Entry) -> None:
     _set_escalation(head.wait, entry.body)
 
 
-def _set_escalation(wait: PendingWait, body: Mapping[str, Any]) -> None:
+def _set_escalation(wait: HeadWait, body: Mapping[str, Any]) -> None:
     """What of the wait's escalation comes when, as the entry with that body says."""
     wait.escalates_at, wait.default_at = (
         from_iso(body[name]) if name in body else None

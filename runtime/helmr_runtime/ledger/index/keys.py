@@ -14,7 +14,7 @@ from datetime import datetime
 
 from helmr.ids import SYSTEM_STREAM
 from helmr_runtime.core.entries import Entry, EntryKind, from_iso, iso
-from helmr_runtime.core.public_tokens import PublicToken
+from helmr_runtime.core.public_tokens import ScopedToken
 from helmr_runtime.core.tokens import own_public_token
 
 PUBLIC_TOKENS_MAX = 100_000
@@ -27,7 +27,7 @@ API_KEYS_MAX = 10_000
 class OwnedPublicToken:
     """A public token and the session whose entries make it; the system stream if a client made it for a token."""
 
-    token: PublicToken
+    token: ScopedToken
     session_id: str
     created_offset: int
 
@@ -83,7 +83,7 @@ class KeyIndex:
                 self._made(OwnedPublicToken(token, entry.session_id, entry.feed_offset))
             case EntryKind.PUBLIC_TOKEN_CREATED:
                 parts = {**body, "created_at": iso(entry.recorded_at)}
-                token = PublicToken.from_json(parts)
+                token = ScopedToken.from_json(parts)
                 self._made(OwnedPublicToken(token, entry.session_id, entry.feed_offset))
             case EntryKind.PUBLIC_TOKEN_SPENT:
                 self._change(

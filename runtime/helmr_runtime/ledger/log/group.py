@@ -26,12 +26,12 @@ from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.tail import FeedTail
 from helmr_runtime.ledger.log.batches import AuthoredEntries, Batch, BatchBuilder, Job, Write
 from helmr_runtime.ledger.log.database import Database
-from helmr_runtime.ledger.log.projector import Projector, Read, Shown
+from helmr_runtime.ledger.log.projector import Projector, Read, ReadUnwritten
 from helmr_runtime.ledger.log.threads import Alarm, MarkTimer, WriterThread
 from helmr_runtime.ledger.tables.appends import Appends, Checkpoint, LeaseRow
 from helmr_runtime.ledger.tables.engine import STORE_ERRORS
 from helmr_runtime.ledger.tables.reads import RecentCheckpoints
-from helmr_runtime.ledger.tables.recovery import Restored
+from helmr_runtime.ledger.tables.recovery import RestoredMemory
 from helmr_runtime.ports import Flush
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class GroupCommit:
     def __init__(
         self,
         database: Database,
-        restored: Restored,
+        restored: RestoredMemory,
         clock: Clock,
         own: AuthoredEntries,
         escalate: Callable[[Head], None],
@@ -147,7 +147,7 @@ class GroupCommit:
         """Run a blocking call in the writer's thread."""
         return await self._thread.run(call, *args)
 
-    async def project(self, read: Read | None = None) -> Shown | None:
+    async def project(self, read: Read | None = None) -> ReadUnwritten | None:
         """Return when the tables show everything that was acknowledged before the call.
 
         Args:
@@ -163,7 +163,7 @@ class GroupCommit:
             return await self.projector.ask(read)
         return None
 
-    async def merge(self, read: Read | None = None, of: str | None = None) -> Shown | None:
+    async def merge(self, read: Read | None = None, of: str | None = None) -> ReadUnwritten | None:
         """Return when readers see everything that was committed before the call, of that session or any.
 
         Args:

@@ -24,7 +24,7 @@ from helmr_runtime.ledger.index.tail import Unwritten
 from helmr_runtime.ledger.log.database import Database
 from helmr_runtime.ledger.tables.appends import LeaseRow
 from helmr_runtime.ledger.tables.engine import ENGINE_ERROR, STORE_ERRORS, Reader
-from helmr_runtime.ledger.tables.recovery import Restored
+from helmr_runtime.ledger.tables.recovery import RestoredMemory
 from helmr_runtime.ledger.tables.table_writer import Tables, project
 from helmr_runtime.ledger.tables.tokens import Touched
 
@@ -47,13 +47,13 @@ Read = Callable[[Reader], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ReadUnwritten:
     """What a read saw in tables that could not be written: exactly what was acknowledged."""
 
     value: Any
 
 
-Asked = tuple[asyncio.Future[Shown | None], Read | None]
+Asked = tuple[asyncio.Future[ReadUnwritten | None], Read | None]
 
 
 class Projector:
@@ -69,7 +69,7 @@ class Projector:
     def __init__(
         self,
         database: Database,
-        restored: Restored,
+        restored: RestoredMemory,
         clock: Clock,
         in_writer: Callable[..., Awaitable[Any]],
     ) -> None:
@@ -136,14 +136,14 @@ class Projector:
         del self.unsaved[:unsaved_count]
         self._holdings_rows += rows_count
 
-    def ask(self, read: Read | None = None) -> asyncio.Future[Shown | None]:
+    def ask(self, read: Read | None = None) -> asyncio.Future[ReadUnwritten | None]:
         """A future that is done when the tables show everything acknowledged by now.
 
         Args:
             read: Done in tables that are written and taken back, if they can't be written for good; what it
                 found is the future's result then.
         """
-        future: asyncio.Future[Shown | None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[ReadUnwritten | None] = asyncio.get_running_loop().create_future()
         self._asked.append((future, read))
         self._wake.set()
         return future
@@ -252,7 +252,7 @@ class Projector:
         self._database.sync_mark()
 
     async def _show(
-        self, asked: list[tuple[asyncio.Future[Shown | None], Read]], refusal: HelmrError
+        self, asked: list[tuple[asyncio.Future[ReadUnwritten | None], Read]], refusal: HelmrError
     ) -> None:
         """Answer reads from tables that only this transaction sees: a full disk needs no room for it."""
         if not asked:
@@ -275,7 +275,7 @@ class Projector:
             if isinstance(value, Exception):
                 future.set_exception(value)
             else:
-                future.set_result(Shown(value))
+                future.set_result(ReadUnwritten(value))
 
     def _read_unwritten(self, tables: Tables, reads: list[Read]) -> list[Any]:
         """In the writer's thread; what each read found, or the error by which it ended."""
@@ -304,7 +304,8 @@ class Projector:
 
     @staticmethod
     def _answer(
-        asked: Sequence[tuple[asyncio.Future[Shown | None], Any]], error: HelmrError | None = None
+        asked: Sequence[tuple[asyncio.Future[ReadUnwritten | None], Any]],
+        error: HelmrError | None = None,
     ) -> None:
         for future, _ in asked:
             if future.done():

@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 
 from helmr_runtime.core.entries import EntryKind
-from helmr_runtime.ledger.tables.table import WAITS, Table, column_of
+from helmr_runtime.ledger.tables.table import WAITS, NounTable, column_of
 
 VIEWS = ("sessions", "runs", "waits", "records", "entries", "tokens")
 """The views by name, as documented."""
@@ -100,7 +100,7 @@ def _patch(keys: Sequence[str]) -> str:
     return "{" + ",".join(f'"{key}":null' for key in (*keys, *SEALED_KEYS)) + "}"
 
 
-def _columns(table: Table[Any]) -> str:
+def _columns(table: NounTable[Any]) -> str:
     """A noun's columns in order, under their fields' names: of an id its text, and itself as `…_key`."""
     shown = []
     for one in table.fields:

@@ -19,7 +19,7 @@ from helmr.errors import DataError
 from helmr.models import RunStatus, SessionStatus
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry
-from helmr_runtime.ledger.index.heads import Head, PendingWait, checkpointed
+from helmr_runtime.ledger.index.heads import Head, HeadWait, checkpointed
 from helmr_runtime.ledger.index.ledger_index import MARKS, LedgerIndex
 from helmr_runtime.ledger.index.lookups import OPERATION_AGE, operations_max
 from helmr_runtime.ledger.index.projection import Projection
@@ -153,7 +153,7 @@ SELECT * FROM entry_rows WHERE feed_offset > $1 AND feed_offset <= $2 ORDER BY f
 
 
 @dataclass(slots=True)
-class Restored:
+class RestoredMemory:
     """What open gives the ledger: its memory, as it was."""
 
     index: LedgerIndex
@@ -181,7 +181,7 @@ def uncollected() -> Iterator[None]:
 
 
 @uncollected()
-def restore(reader: Reader, now: datetime) -> Restored:
+def restore(reader: Reader, now: datetime) -> RestoredMemory:
     """Load the tables and fold the entries behind them."""
     index = LedgerIndex()
     meta = dict(reader.execute("SELECT name, number FROM meta").fetchall())
@@ -201,7 +201,7 @@ def restore(reader: Reader, now: datetime) -> Restored:
     ).fetchall():
         index.operations.remember(operation_id, offset, rows.time_of(recorded_us))
     index.operations.forget_old(now)
-    restored = Restored(
+    restored = RestoredMemory(
         index=index,
         projection=Projection(through=meta["projected_offset"]),
         recent=FeedTail(),
@@ -306,7 +306,7 @@ _NAMES: dict[str, Any] = {
     "intern": intern,
     "decode": jsontext.decode,
 }
-_NAMES["wait_of"] = _by_position(PendingWait, _WAIT, len(_HEAD))
+_NAMES["wait_of"] = _by_position(HeadWait, _WAIT, len(_HEAD))
 _head_of = _by_position(Head, _HEAD, 0)
 """A head without its last hash and what its counts stand for."""
 
@@ -337,7 +337,7 @@ def _deliver(index: LedgerIndex, now: datetime) -> None:
                 index.deliver(session_id, wait_id, now)
 
 
-def _saved_since(reader: Reader, restored: Restored) -> None:
+def _saved_since(reader: Reader, restored: RestoredMemory) -> None:
     for (session,) in reader.execute(_SAVED_SINCE).fetchall():
         session_id = rows.id_of(ids.SESSION, session)
         head = restored.index.heads.get(session_id)
@@ -346,7 +346,7 @@ def _saved_since(reader: Reader, restored: Restored) -> None:
             restored.projection.touched.add(session_id)
 
 
-def _fold_rest(reader: Reader, restored: Restored, now: datetime) -> None:
+def _fold_rest(reader: Reader, restored: RestoredMemory, now: datetime) -> None:
     checkpoints = set(
         reader.execute(
             "SELECT session, feed_offset FROM checkpoints WHERE feed_offset > $1",

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import duckdb
 
-from helmr_runtime.core.nouns import Changes, Field, RunRow, SessionRow, WaitRow, fields_of
+from helmr_runtime.core.nouns import Changes, NounField, RunRow, SessionRow, WaitRow, fields_of
 from helmr_runtime.ledger.tables import rows
 from helmr_runtime.ledger.tables.engine import BatchStatement
 
@@ -27,12 +27,12 @@ _TYPES: Mapping[type, str] = {
 }
 
 
-def column_of(field: Field) -> str:
+def column_of(field: NounField) -> str:
     """The name of a field's column."""
     return field.column.name or field.name
 
 
-def type_of(field: Field) -> str:
+def type_of(field: NounField) -> str:
     """The type of a field's column."""
     column = field.column
     if column.id_of is not None:
@@ -42,7 +42,7 @@ def type_of(field: Field) -> str:
     return "INTEGER" if column.is_small else _TYPES[field.kind]
 
 
-class Table(Generic[R]):
+class NounTable(Generic[R]):
     """The table of one noun.
 
     Args:
@@ -117,20 +117,20 @@ class Table(Generic[R]):
             )
         return self._updates[names]
 
-    def _compiled(self, form: str, part: Callable[[int, Field], str]) -> Any:
+    def _compiled(self, form: str, part: Callable[[int, NounField], str]) -> Any:
         body = form.format(", ".join(part(at, one) for at, one in enumerate(self.fields)))
         names = {"noun": self.noun, **vars(rows)}
         return eval(f"lambda {body}", names)  # noqa: S307 - made of the declarations above and nothing else
 
     @staticmethod
-    def _written(at: int, field: Field) -> str:
+    def _written(at: int, field: NounField) -> str:
         value = f"row.{field.name}"
         if field.column.id_of is None:
             return value
         return f"uuid_or_none({value})" if field.is_optional else f"uuid_of({value})"
 
     @staticmethod
-    def _read(at: int, field: Field) -> str:
+    def _read(at: int, field: NounField) -> str:
         value, prefix = f"row[{at}]", field.column.id_of
         if prefix is not None:
             made = f"id_of({prefix!r}, {value})"
@@ -141,17 +141,17 @@ class Table(Generic[R]):
         return f"({made} if {value} is not None else None)" if field.is_optional else made
 
 
-def _shown(field: Field) -> str:
+def _shown(field: NounField) -> str:
     name = column_of(field)
     if field.kind is not datetime:
         return name
     return f"epoch_us({name}) AS {name.removesuffix('_at')}_us"
 
 
-SESSIONS = Table("sessions", SessionRow, "session_rows")
-RUNS = Table("runs", RunRow, "run_rows")
-WAITS = Table("waits", WaitRow, "wait_rows")
-NOUNS: tuple[Table[Any], ...] = (SESSIONS, RUNS, WAITS)
+SESSIONS = NounTable("sessions", SessionRow, "session_rows")
+RUNS = NounTable("runs", RunRow, "run_rows")
+WAITS = NounTable("waits", WaitRow, "wait_rows")
+NOUNS: tuple[NounTable[Any], ...] = (SESSIONS, RUNS, WAITS)
 
 
 def word_types() -> Iterable[str]:

@@ -20,7 +20,7 @@ from helmr.models import TokensQuery, TokenStatus
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.children import Parent, is_child
 from helmr_runtime.core.entries import Entry
-from helmr_runtime.core.public_tokens import PublicToken, Scope
+from helmr_runtime.core.public_tokens import Scope, ScopedToken
 from helmr_runtime.core.schedules import Schedule, restored
 from helmr_runtime.ledger.index import row_access
 from helmr_runtime.ledger.index.keys import ApiKey, OwnedPublicToken
@@ -429,7 +429,7 @@ def _public_token_row(owned: OwnedPublicToken) -> rows.Row:
 
 
 def _public_token_of(row: Any) -> OwnedPublicToken:
-    token = PublicToken(
+    token = ScopedToken(
         id=rows.id_of(ids.PUBLIC_TOKEN, row[0]),
         created_at=rows.time_of(row[3]),
         secret_hash=row[4],
