@@ -38,9 +38,15 @@ if TYPE_CHECKING:
         WaitCancelled,
         WaitTimeout,
     )
-    from helmr.results import Fulfilled, PendingWait, Unfulfilled, WaitResult
     from helmr.steps import Step, StepOptions, step, step_call, step_key
-    from helmr.streams import InputStream, OutputStream
+    from helmr.streams import (
+        Fulfilled,
+        InputStream,
+        OutputStream,
+        PendingWait,
+        Unfulfilled,
+        WaitResult,
+    )
     from helmr.tasks import Task, task
 
 __all__ = [
@@ -86,11 +92,11 @@ _HOMES = {
     "ChildFailed": "errors",
     "Client": "client",
     "ConcurrentWaitError": "errors",
-    "Fulfilled": "results",
+    "Fulfilled": "streams",
     "HelmrError": "errors",
     "InputStream": "streams",
     "OutputStream": "streams",
-    "PendingWait": "results",
+    "PendingWait": "streams",
     "Record": "current",
     "SchemaMismatch": "errors",
     "Step": "steps",
@@ -98,9 +104,9 @@ _HOMES = {
     "StepOptions": "steps",
     "Task": "tasks",
     "TaskContext": "context",
-    "Unfulfilled": "results",
+    "Unfulfilled": "streams",
     "WaitCancelled": "errors",
-    "WaitResult": "results",
+    "WaitResult": "streams",
     "WaitTimeout": "errors",
     "ask_approval": "approvals",
     "in_run": "current",

@@ -21,9 +21,8 @@ from helmr.durations import Duration
 from helmr.errors import WaitTimeout
 from helmr.forms.tool_call import call_body, call_schema, call_subject
 from helmr.models import VALUE_BYTES_MAX
-from helmr.streams import InputStream
-from helmr.turns import turn
-from helmr.wait_options import WaitOptions
+from helmr.streams import InputStream, turn
+from helmr.wait_details import WaitOptions
 
 UNANSWERED = "No one answered in time."
 TOO_LARGE = (

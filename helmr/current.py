@@ -1,7 +1,7 @@
 """The run that the calling code belongs to: what the SDK asks of it.
 
-The SDK knows this protocol only; the runtime's replay driver implements it. A durable call outside a run, or
-inside a step, has no run to ask and raises `NotInTask`.
+The SDK knows the protocol `DurableRun` only; the runtime's replay driver implements it. A durable call outside a run,
+or inside a step, has no run to ask and raises `NotInTask`.
 """
 
 from __future__ import annotations

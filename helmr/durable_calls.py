@@ -1,7 +1,10 @@
 """Durable calls as values: made where they are written, performed where they are awaited.
 
-In a run such a value is a `DurableCall`, which the run knows until it is awaited (`helmr.made_calls`). Elsewhere it is
-a coroutine as any other.
+In a run such a value is a `DurableCall`, which the run knows until it is awaited. Elsewhere it is a coroutine as any
+other. A call that was dropped without an `await` fails the run at its next durable op, before anything of that op
+leaves; one that is kept, which the code may still await, fails it at its end (S-125). A call that the code has tested
+for truth counts as dropped unless it is the next to be awaited: `if approval.wait():` is true whatever the person
+would have said.
 """
 
 from __future__ import annotations

@@ -25,14 +25,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from helmr.cli import extras
 from helmr.client import AsyncClient, Client
 from helmr.client.discovery import CREDENTIALS_FILE, read_credentials
+from helmr.durations import Size, size_bytes
 from helmr.errors import Conflict, UsageError
+from helmr.hash_seed import remove_folder
 from helmr.models import Credentials
-from helmr.sizes import Size, size_bytes
 from helmr.tasks import Task
-from helmr.temporary import remove_folder
+from helmr.version import check_extra
 
 if TYPE_CHECKING:
     from helmr_runtime.launchers.embedded import Runtime
@@ -78,7 +78,7 @@ def start(
         Conflict: Another runtime has the data directory.
         Unavailable: It was not ready in time.
     """
-    extras.check("runtime")
+    check_extra("runtime")
     modules = tuple(module_of(one) if isinstance(one, Task) else os.fspath(one) for one in tasks)
     options = {
         "tasks": modules,

@@ -1,14 +1,20 @@
-"""One hash seed for each data directory: a set of texts has the same order in every process that runs its sessions.
+"""One hash seed for each data directory, and how temporary folders end.
 
-Python draws a seed for each process, and code that goes through a set would ask for other ops after a restart. The seed
-is a file of the data directory, made at the first start and secret: with a known one, texts can be made that are slow
-to look up. A `PYTHONHASHSEED` that is set by whoever starts the runtime stays.
+A set of texts has the same order in every process that runs a directory's sessions. Python draws a seed for each
+process, and code that goes through a set would ask for other ops after a restart. The seed is a file of the data
+directory, made at the first start and secret: with a known one, texts can be made that are slow to look up. A
+`PYTHONHASHSEED` that is set when the runtime starts stays.
+
+Temporary folders hold what explains a bad start, Ray's logs above all, and go when their owner ends.
+`HELMR_KEEP_TEMPORARY` names a folder to which they are moved instead.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 VARIABLE = "PYTHONHASHSEED"
@@ -51,3 +57,23 @@ def fresh_seed() -> str:
 def is_seed(text: str) -> bool:
     """Python takes it, and it is no word for another in each process."""
     return text.isascii() and text.isdigit() and int(text) < 256**SEED_BYTES
+
+
+KEEP_VARIABLE = "HELMR_KEEP_TEMPORARY"
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a temporary folder, or move it to where `HELMR_KEEP_TEMPORARY` says; harmless if it is gone.
+
+    One that can't be moved there, because that is another file system, stays where it is.
+    """
+    kept_in = os.environ.get(KEEP_VARIABLE)
+    if not kept_in:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    Path(kept_in).mkdir(mode=0o700, parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=kept_in))
+    try:
+        folder.rename(place)
+    except OSError:
+        place.rmdir()

@@ -1,7 +1,9 @@
-"""What one person set for themselves: filters by name, and how a terminal tells them that something waits.
+"""What one person set for themselves: filters and runtimes by name, how a terminal says that something waits.
 
 Settings are written by hand in `console.toml`, of the default profile or of named ones, such as one for the week on
-call; filters saved by a key go into one file of the profile in the state folder. Console and command line read both.
+call; filters saved by a key go into one file of the profile in the state folder, where drafts, the key map and the log
+are. Console and command line read both. Contexts, runtimes by name, stand in `contexts.toml`, which `helmr context`
+writes and people may edit; it holds no secret: a key stays in its file.
 
 ```
 profile = "oncall"  # instead of the default one
@@ -20,17 +22,83 @@ filter = "payments"  # a name or a filter; without it all waits
 
 from __future__ import annotations
 
+import difflib
 import json
+import os
 import re
+import tempfile
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from helmr.errors import BadFilter, UsageError
 from helmr.filters import WAIT_FIELDS, parse
-from helmr.state_dir import config_folder, state_folder, write_private
-from helmr.toml_files import read_toml
+
+
+def read_toml(path: Path, *, bytes_max: int) -> dict[str, Any]:
+    """What stands in a file.
+
+    Raises:
+        FileNotFoundError: There is none.
+        UsageError: It can't be read, is no TOML, or has more than `bytes_max`.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(bytes_max + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror or error}") from error
+    if len(raw) > bytes_max:
+        raise UsageError(f"{path} has more than {bytes_max} bytes")
+    return parse_toml(raw, f"{path}")
+
+
+def parse_toml(raw: bytes, what: str) -> dict[str, Any]:
+    """What a text in TOML says.
+
+    Args:
+        raw: The text, in UTF-8.
+        what: What it is called in the error.
+
+    Raises:
+        UsageError: It is none.
+    """
+    try:
+        return tomllib.loads(raw.decode("utf-8"))
+    except RecursionError as error:
+        raise UsageError(f"{what} can't be read: it is nested too deeply") from error
+    except ValueError as error:  # also of a number that has too many digits
+        raise UsageError(f"{what} can't be read: {error}") from error
+
+
+def state_folder(environ: Mapping[str, str]) -> Path:
+    """`$XDG_STATE_HOME/helmr/console`."""
+    base = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "helmr" / "console"
+
+
+def config_folder(environ: Mapping[str, str]) -> Path:
+    """`$XDG_CONFIG_HOME/helmr`; the key map and saved filters are read from here."""
+    base = environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(base) / "helmr"
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace the file in one step, mode 0600: a crash leaves the old text or the new one."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
 
 CONFIG_BYTES_MAX = 100_000
 SAVED_BYTES_MAX = 200_000
@@ -184,3 +252,127 @@ def _notices(found: Any, filters: Mapping[str, str], path: Path) -> TerminalNoti
     except BadFilter as error:
         raise UsageError(f"{path}: [notices] filter: {error.message}") from error
     return TerminalNotices(bell, osc, text)
+
+
+FILE_BYTES_MAX = 100_000
+CONTEXTS_MAX = 200
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+PARTS = frozenset(("url", "key_file", "on_behalf_of"))
+HEAD = "# Runtimes by name, for `helmr --at NAME`. Written by `helmr context`; comments are not kept.\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """One runtime.
+
+    Attributes:
+        key_file: File with its API key; without it the key is found as for any URL.
+        on_behalf_of: The person who acts, unless a command says another.
+    """
+
+    name: str
+    url: str
+    key_file: str | None = None
+    on_behalf_of: str | None = None
+
+
+def contexts_path(environ: Mapping[str, str]) -> Path:
+    """Where they stand."""
+    return config_folder(environ) / "contexts.toml"
+
+
+def read_contexts(environ: Mapping[str, str]) -> dict[str, Context]:
+    """All of them, by name.
+
+    Raises:
+        UsageError: The file can't be read, or something in it is no context.
+    """
+    path = contexts_path(environ)
+    try:
+        found = read_toml(path, bytes_max=FILE_BYTES_MAX).get("contexts", {})
+    except FileNotFoundError:
+        return {}
+    if not isinstance(found, dict):
+        raise UsageError(f"{path}: a context is a table [contexts.NAME]")
+    return {
+        name: _context(name, parts, f"{path}: [contexts.{name}]") for name, parts in found.items()
+    }
+
+
+def find_context(environ: Mapping[str, str], name: str) -> Context:
+    """The one of that name.
+
+    Raises:
+        UsageError: There is none, or the file can't be read.
+    """
+    known = read_contexts(environ)
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, known, n=1)
+    guess = f"Did you mean {close[0]}? " if close else ""
+    there = f"Contexts: {', '.join(sorted(known))}. " if known else ""
+    raise UsageError(
+        f"there is no context {name[:80]!r}",
+        hint=f"{guess}{there}`helmr context add NAME --url URL --key-file FILE` makes one.",
+    )
+
+
+def add_context(environ: Mapping[str, str], context: Context) -> bool:
+    """Keep a context, in place of the one of that name; whether there was one.
+
+    Raises:
+        UsageError: It is none, or there are too many.
+        OSError: It can't be written.
+    """
+    parts = {"url": context.url, "key_file": context.key_file, "on_behalf_of": context.on_behalf_of}
+    given = {name: part for name, part in parts.items() if part is not None}
+    _context(context.name, given, f"context {context.name}")
+    known = read_contexts(environ)
+    was_there = context.name in known
+    if len(known) >= CONTEXTS_MAX and not was_there:
+        raise UsageError(f"there are {CONTEXTS_MAX} contexts, and no more are kept")
+    _write(environ, {**known, context.name: context})
+    return was_there
+
+
+def remove_context(environ: Mapping[str, str], name: str) -> None:
+    """Forget a context. Its key's file stays.
+
+    Raises:
+        UsageError: There is none of that name.
+        OSError: It can't be written.
+    """
+    find_context(environ, name)
+    known = read_contexts(environ)
+    del known[name]
+    _write(environ, known)
+
+
+def _write(environ: Mapping[str, str], contexts: Mapping[str, Context]) -> None:
+    lines = [HEAD]
+    for name, one in sorted(contexts.items()):
+        lines.append(f"\n[contexts.{json.dumps(name)}]\nurl = {json.dumps(one.url)}\n")
+        if one.key_file is not None:
+            lines.append(f"key_file = {json.dumps(one.key_file)}\n")
+        if one.on_behalf_of is not None:
+            lines.append(f"on_behalf_of = {json.dumps(one.on_behalf_of, ensure_ascii=False)}\n")
+    write_private(contexts_path(environ), "".join(lines))
+
+
+def _context(name: str, parts: Any, what: str) -> Context:
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"{name[:80]!r} is no name of a context", hint="Letters, digits, . _ - : 40 at most."
+        )
+    if not isinstance(parts, dict) or not PARTS.issuperset(parts):
+        raise UsageError(f"{what} has url, and if wanted key_file and on_behalf_of")
+    if not all(isinstance(part, str) and part and part.isprintable() for part in parts.values()):
+        raise UsageError(f"{what}: each is a text")
+    url = urlsplit(parts.get("url", ""))
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise UsageError(
+            f"{what}: the URL is none of a runtime", hint="As in https://helmr.example.com:4356."
+        )
+    if url.username is not None or url.password is not None:
+        raise UsageError(f"{what}: the URL has a user or password in it", hint="--key-file FILE")
+    return Context(name=name, **parts)

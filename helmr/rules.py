@@ -32,8 +32,8 @@ from helmr import durations, filters, jsonio, markup
 from helmr.durations import Duration
 from helmr.errors import BadDefinition, BadJson, UsageError
 from helmr.models import AnswerMode, WaitInfo, WaitStatus, shown_fields
-from helmr.models.people import Wire
-from helmr.toml_files import parse_toml
+from helmr.models.common import Wire
+from helmr.profiles import parse_toml
 
 if TYPE_CHECKING:
     from helmr.client import Client

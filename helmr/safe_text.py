@@ -1,4 +1,4 @@
-"""The one way by which text from a session reaches a terminal, for the CLI and the console.
+"""The one way by which text from a session reaches a terminal or $EDITOR, for the CLI and the console.
 
 Session data is untrusted: ESC starts commands to the terminal (clear the screen, set the title, write the
 clipboard), bidi controls reverse what a person reads, zero-width characters hide in it. What comes out of here

@@ -27,8 +27,7 @@ from helmr.durations import Duration, seconds
 from helmr.errors import ChildFailed, SchemaMismatch, UsageError, WaitCancelled
 from helmr.labels import metadata_object, tag_list
 from helmr.models import CHILDREN_AWAITED_MAX
-from helmr.results import Fulfilled, PendingWait, Unfulfilled, WaitResult
-from helmr.streams import unfulfilled
+from helmr.streams import Fulfilled, PendingWait, Unfulfilled, WaitResult, unfulfilled
 from helmr.tasks import Task
 from helmr.wait_options import JSON
 

@@ -30,8 +30,7 @@ from helmr.current import StepCall, current_run, current_step
 from helmr.durable_calls import DurableCall, made_calls
 from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition, NotInTask
-from helmr.schema import Codec
-from helmr.stored_values import StoredCodec
+from helmr.schema import Codec, StoredCodec
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm

@@ -1,32 +1,105 @@
-"""Streams: the named, typed channels of a session. Declare them at module level.
+"""Streams: the named, typed channels of a session, and what a wait on one gives. Declare them at module level.
 
 ```python
 approval = streams.input("approval", schema=Decision)
 progress = streams.output("progress", schema=str)
 ```
+
+A run has one wait at a time: branches that wait take turns (S-10).
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, Unpack, overload
+from weakref import WeakKeyDictionary
 
-from helmr.current import Record, WaitCall, WaitOutcome, current_run, require_run
-from helmr.durable_calls import durable_call
+from helmr.current import DurableRun, Record, WaitCall, WaitOutcome, current_run, require_run
+from helmr.durable_calls import DurableCall, durable_call, made_calls
 from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition, SchemaMismatch, UsageError, WaitCancelled, WaitTimeout
 from helmr.models import CORRELATION_ID_MAX
-from helmr.results import Fulfilled, PendingWait, Unfulfilled, WaitResult
 from helmr.schema import Codec, codec_of, json_schema, schema_digest
-from helmr.wait_options import WaitOptions, details, has_surrogate
+from helmr.wait_details import WaitOptions
+from helmr.wait_options import details, has_surrogate
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fulfilled(Generic[T]):
+    """A wait that was fulfilled.
+
+    Attributes:
+        value: The decoded data.
+        record: The input record that fulfilled it, if it waited on input.
+    """
+
+    value: T
+    record: Record | None = None
+    ok: Literal[True] = True
+    error: None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfulfilled:
+    """A wait that timed out or was cancelled.
+
+    Attributes:
+        error: `WaitTimeout` or `WaitCancelled`.
+    """
+
+    error: WaitTimeout | WaitCancelled
+    ok: Literal[False] = False
+    value: None = None
+    record: None = None
+
+
+WaitResult: TypeAlias = Fulfilled[T] | Unfulfilled
+"""How a wait ended: a timeout is a result, not an exception (S-15). `ok` tells type checkers which of the two it is."""
+
+
+class PendingWait(DurableCall[WaitResult[T]], Generic[T]):
+    """A wait that opens when it is awaited: once, as a result, or through `unwrap` as the value."""
+
+    __slots__ = ("_perform", "_what")
+
+    def __init__(
+        self, what: str, perform: Callable[[], Coroutine[Any, Any, WaitResult[T]]]
+    ) -> None:
+        super().__init__(what, made_calls())
+        self._what = what
+        self._perform = perform
+
+    def _make(self) -> Coroutine[Any, Any, WaitResult[T]]:
+        return self._perform()
+
+    def unwrap(self) -> Coroutine[Any, Any, T]:
+        """A coroutine that gives the value.
+
+        Raises:
+            WaitTimeout: The deadline passed.
+            WaitCancelled: The input ended or the token was cancelled.
+        """
+
+        async def value() -> T:
+            result = await self
+            if not result.ok:
+                raise result.error
+            return result.value
+
+        calls = self._calls
+        self._release()
+        return value() if calls is None else DurableCall(f"{self._what}.unwrap()", calls, value())
+
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -279,3 +352,16 @@ def output(name: str, *, schema: Any = Any) -> OutputStream[Any]:
 def _caller() -> str:
     frame = sys._getframe(2)
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+_turns: WeakKeyDictionary[DurableRun, asyncio.Lock] = WeakKeyDictionary()
+"""For each run that executes. A lock hands out turns in the order in which they were asked for; a replay repeats it."""
+
+
+def turn(what: str) -> asyncio.Lock:
+    """Held around a wait by branches that may want one at once.
+
+    Args:
+        what: Is to be done, for the message of `NotInTask`.
+    """
+    return _turns.setdefault(require_run(what), asyncio.Lock())

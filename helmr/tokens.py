@@ -25,11 +25,10 @@ from helmr.errors import SchemaMismatch
 from helmr.escalation import EscalationStep, escalation_json
 from helmr.labels import metadata_object, tag_list
 from helmr.models import CompleteReceipt, TokenInfo
-from helmr.results import Fulfilled, PendingWait, WaitResult
 from helmr.schema import codec_of, json_schema, schema_digest
-from helmr.streams import unfulfilled
-from helmr.wait_options import JSON, WaitOptions, details
-from helmr.wait_texts import fitted_body, fitted_subject
+from helmr.streams import Fulfilled, PendingWait, WaitResult, unfulfilled
+from helmr.wait_details import WaitOptions
+from helmr.wait_options import JSON, details, fitted_body, fitted_subject
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm

@@ -1,9 +1,14 @@
-"""Which edition of Helmr this is; the number is in `pyproject.toml`."""
+"""What is installed of Helmr: its version, which stands in `pyproject.toml`, and its extras."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+
+from helmr.errors import MissingExtra
 
 SOURCE_TREE = "0.0.0+source"
 """Of code that was never installed."""
@@ -16,3 +21,49 @@ def version() -> str:
         return importlib.metadata.version("helmr")
     except importlib.metadata.PackageNotFoundError:
         return SOURCE_TREE
+
+
+MODULES = {
+    "runtime": ("duckdb", "ray", "starlette", "uvicorn", "uvloop"),
+    "console": ("textual",),
+}
+"""Each extra and the modules that only it brings."""
+
+REQUIRED = {
+    "runtime": ("duckdb", "ray", "starlette", "uvicorn"),
+    "console": ("textual",),
+}
+"""Those without which it can't start at all."""
+
+
+def check_extra(name: str) -> None:
+    """Say before anything starts that an extra is missing; some of it is imported long after the start.
+
+    Raises:
+        MissingExtra: One of its modules can't be found.
+    """
+    with needed(name):
+        for module in REQUIRED[name]:
+            if importlib.util.find_spec(module) is None:
+                raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+
+@contextmanager
+def needed(*names: str) -> Iterator[None]:
+    """Imports inside need these extras.
+
+    Raises:
+        MissingExtra: One of them is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        for name in names:
+            if missing in MODULES[name]:
+                raise MissingExtra(
+                    f"this needs the extra `{name}`, which is not installed (no module {missing})",
+                    hint=f"pip install 'helmr[{name}]'",
+                    extra=name,
+                ) from error
+        raise

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from helmr.errors import HelmrError
-from helmr.temporary import VARIABLE
+from helmr.hash_seed import KEEP_VARIABLE
 from helmr_runtime.core import entries
 from helmr_runtime.launchers import watchdog
 from helmr_runtime.security.payloads import RedactingFilter, find_secrets
@@ -152,7 +152,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def _environment(search: SecretSearch) -> dict[str, str]:
     """Where programs leave what they would remove, and what they keep in the user's own folders."""
     return {
-        VARIABLE: str(search.removed),
+        KEEP_VARIABLE: str(search.removed),
         "XDG_STATE_HOME": str(search.home / "state"),
         "XDG_CONFIG_HOME": str(search.home / "config"),
     }

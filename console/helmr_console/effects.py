@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from helmr.difflines import DiffLine
 from helmr.models import (
     AskedAgain,
     KeptAnswer,
@@ -26,7 +25,7 @@ from helmr.models import (
 )
 from helmr.review import words
 from helmr.review.outcome import AnswerOutcome, Result
-from helmr.review.words import short_id, subject_of
+from helmr.review.words import DiffLine, short_id, subject_of
 from helmr.safe_text import one_line
 
 NEAR = 0.6

@@ -33,10 +33,9 @@ from helmr.client.aio import AsyncClient
 from helmr.client.endpoint import Endpoint
 from helmr.client.retry import Retry
 from helmr.errors import HelmrError, UsageError
-from helmr.profiles import Profile, read_profile, read_settings, texts
+from helmr.profiles import Profile, read_profile, read_settings, state_folder, texts
 from helmr.review.sending import HOLD_S
 from helmr.safe_text import one_line
-from helmr.state_dir import state_folder
 from helmr_console.actions import BY_ID
 from helmr_console.app import ConsoleApp
 from helmr_console.console import Options

@@ -12,7 +12,7 @@ from typing import Any
 
 from helmr.errors import BadDefinition, BadDuration
 from helmr.models import NoticeTargetInfo, ScheduleInfo, TaskInfo, Timing
-from helmr.models.limits import SCHEDULE_NAME_MAX
+from helmr.models.common import SCHEDULE_NAME_MAX
 from helmr.models.system import SCHEDULE_NAME
 from helmr.review import words
 from helmr.safe_text import one_line

@@ -1,7 +1,7 @@
-"""What every command shares: the options that say which runtime is meant, and the client for it.
+"""What every command shares: which runtime is meant and the client for it, exit codes, filters, extras, how help looks.
 
 The shared options may stand before the command or behind it: `helmr --url URL session list` and
-`helmr session list --url URL` are the same.
+`helmr session list --url URL` are the same. The clock here is only for showing how long ago and how long until.
 """
 
 from __future__ import annotations
@@ -9,19 +9,66 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVar
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from helmr.cli import looks
-from helmr.cli.exit_codes import ExitCode
+from helmr import filters
 from helmr.errors import HelmrError, UsageError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from helmr.client import AsyncClient, Client, Endpoint
+    from helmr.models import Page
+
+
+class ExitCode(IntEnum):
+    """Exit codes; the docstring of each is its line in the reference."""
+
+    OK = 0
+    """Done."""
+    BUG = 1
+    """A mistake of Helmr's own; the traceback is on stderr."""
+    USAGE = 2
+    """The call is wrong: unknown option, bad JSON, bad id, data that does not fit its schema."""
+    NOT_FOUND = 3
+    """What the call names does not exist."""
+    NOT_ALLOWED = 4
+    """The key is missing, unknown, or has no right to it."""
+    CONFLICT = 5
+    """The world is not as the caller believed: look again, then decide."""
+    UNAVAILABLE = 6
+    """No runtime, or it can't do it now: try again later."""
+    DATA = 7
+    """Stored data is damaged: stop, and keep the data directory as it is."""
+    INTERRUPTED = 130
+    """Ctrl-C, as shells report it (128 + SIGINT)."""
+    BROKEN_PIPE = 141
+    """Whoever read the output has gone, as shells report it (128 + SIGPIPE)."""
+
+
+def exit_code(error: BaseException) -> ExitCode:
+    """The code for an error that ends a command."""
+    match error:
+        case HelmrError():
+            return ExitCode(error.exit_code)
+        case KeyboardInterrupt():
+            return ExitCode.INTERRUPTED
+        case _:
+            return ExitCode.BUG
+
+
+def worst(codes: Iterable[ExitCode]) -> ExitCode:
+    """The code for many outcomes: the highest class, `OK` if there is none."""
+    return max(codes, default=ExitCode.OK)
+
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -94,7 +141,7 @@ class Cli:
         name = self.at or ("" if says_which else environ.get("HELMR_AT", ""))
         if not name:
             return self
-        from helmr.contexts import find_context
+        from helmr.profiles import find_context
 
         found = find_context(environ, name)
         kept = Path(found.key_file).expanduser() if found.key_file is not None else None
@@ -162,7 +209,7 @@ class Cli:
 
 
 def _context_names(incomplete: str) -> list[str]:
-    from helmr.contexts import read_contexts
+    from helmr.profiles import read_contexts
 
     try:
         return [name for name in read_contexts(os.environ) if name.startswith(incomplete)]
@@ -179,11 +226,71 @@ _SHARED: dict[str, Any] = {
 }
 
 
+# --- how help looks -----------------------------------------------------------------------------------
+
+HELP_NAMES = ["-h", "--help"]
+
+FIRST_SCREEN = """\
+Durable sessions of agent tasks that stop for people.
+
+Start here:
+  helmr demo          See a session wait for a person, lose its runtime, and go on.
+  helmr dev tasks.py  Write tasks: a runtime that starts again when they change.
+  helmr up tasks.py   Run a runtime with your tasks.
+  helmr console       See what waits for people, and answer it.
+
+`helmr -h` lists all commands; -h behind a command says what it takes."""
+
+
+def first_sentence(text: str | None) -> str:
+    """The first sentence of a help text, whole: cut, it would say nothing."""
+    paragraph = inspect.cleandoc(text or "").partition("\n\n")[0]
+    return " ".join(paragraph.split())
+
+
+class Command(TyperCommand):
+    """A command whose help ends with its examples, line by line."""
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """The line in the list of commands."""
+        return first_sentence(self.help)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """What stands behind `Usage:`; required arguments without braces."""
+        return [
+            piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)
+        ]
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """The examples, which wrapping would break."""
+        if self.epilog:
+            formatter.write_paragraph()
+            formatter.write("Examples:\n")
+            formatter.write("".join(f"  {line}\n" for line in self.epilog.splitlines()))
+
+
+ALIASES = {"ls": "list"}
+"""Names that hands know from elsewhere."""
+
+
+class Group(TyperGroup):
+    """A group whose line in the list of commands is whole."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command by its name, or by an alias of it that help does not show."""
+        found = super().get_command(ctx, cmd_name)
+        return found or super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """The line in the list of commands."""
+        return first_sentence(self.help)
+
+
 def group(help_text: str) -> typer.Typer:
     """A Typer app that prints its help when no command is given."""
     app = typer.Typer(
         help=help_text,
-        cls=looks.Group,
+        cls=Group,
         rich_markup_mode=None,  # plain help: no boxes and no colour in a pipe, and no rich import
         pretty_exceptions_enable=False,
         invoke_without_command=True,
@@ -235,7 +342,68 @@ def command(
         ]
         invoked.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what Typer reads
         invoked.__annotations__ = {one.name: one.annotation for one in parameters}
-        app.command(name, cls=looks.Command, epilog=examples)(invoked)
+        app.command(name, cls=Command, epilog=examples)(invoked)
         return function
 
     return register
+
+
+def now() -> datetime:
+    """The time, aware, UTC."""
+    return datetime.now(UTC)  # noqa: TID251  # helmr_runtime.clock is not installed where only the CLI is
+
+
+M = TypeVar("M", bound="BaseModel")
+
+WaitsFilter = Annotated[
+    str | None,
+    typer.Option(
+        "--filter",
+        metavar="WORDS",
+        help="As in the console, e.g. 'stream:approval due<1h', or a name: mine, unassigned, own ones.",
+    ),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option("--profile", metavar="NAME", help="Whose saved filters; see console.toml."),
+]
+
+
+def waits_filter(cli: Cli, text: str | None, profile: str | None) -> filters.Filter:
+    """The filter that these options say.
+
+    Raises:
+        BadFilter: It can't be read.
+        UsageError: There is no such profile, or the filter needs to know who looks, and nothing says it.
+    """
+    from helmr.profiles import read_profile
+
+    given = text or ""
+    if given or profile is not None:
+        given = read_profile(os.environ, profile).meant(given)
+    wanted = filters.parse(given, filters.WAIT_FIELDS)
+    if wanted.asks_who and cli.on_behalf_of is None:
+        raise UsageError("is:mine needs to know who you are", hint="--on-behalf-of NAME")
+    return wanted
+
+
+def pushing(
+    page: Callable[..., Page[M]], wanted: filters.Filter
+) -> Callable[[str | None, int], Page[M]]:
+    """Pages with what the filter says asked of the gateway.
+
+    The gateway finds texts only as they are spelt, and a filter whatever their case: where nothing is found, they are
+    looked for here.
+    """
+    pushed: dict[str, Any] = wanted.pushed()
+
+    def fetch(cursor: str | None, count: int) -> Page[M]:
+        nonlocal pushed
+        found = page(**pushed, cursor=cursor, limit=count)
+        exact = wanted.pushed(texts=False)
+        if cursor is None and not found.items and found.next_cursor is None and pushed != exact:
+            pushed = exact
+            return page(**pushed, cursor=cursor, limit=count)
+        return found
+
+    return fetch

@@ -1,4 +1,4 @@
-"""`helmr check`: would this code block runs that have not ended?"""
+"""`helmr check` and `helmr session what-if`: what code would do to runs, and would have done to recorded sessions."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ import contextlib
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from helmr import hash_seed
-from helmr.cli import extras, printing
-from helmr.cli.app import Cli, Json, command
-from helmr.cli.exit_codes import ExitCode
+from helmr.cli import printing
+from helmr.cli.app import Cli, ExitCode, Json, command
 from helmr.cli.up import LEDGER_NAME, named_tasks
-from helmr.errors import RuntimeNotFound
+from helmr.errors import RuntimeNotFound, TaskNotFound, UsageError
+from helmr.version import needed
 
 if TYPE_CHECKING:
     from helmr.models import RunCheck
     from helmr_runtime.catalog import Registry
+    from helmr_runtime.core.session_file import RecordedSession
+
 
 EXAMPLES = """\
 helmr check tasks.py
@@ -30,7 +33,7 @@ helmr check billing.tasks --url https://helmr.example --key-file admin.key --jso
 COLUMNS = ("RUN", "SESSION", "TASK", "STATUS", "VERDICT", "WHY")
 
 
-def register(app: typer.Typer) -> None:
+def register_check(app: typer.Typer) -> None:
     """Add the command."""
     command(app, "check", examples=EXAMPLES)(check)
 
@@ -75,7 +78,7 @@ async def _checks(cli: Cli, registry: Registry) -> list[RunCheck]:
         data_dir = _stopped(cli)
         if data_dir is None:
             raise
-        with extras.needed("runtime"):
+        with needed("runtime"):
             from helmr_runtime.launchers.check import stored_journals
         async with stored_journals(data_dir, printing.note) as journals:
             return await check_runs(journals, registry)
@@ -129,3 +132,86 @@ def _renamed(recorded: str, met: str) -> str:
     if kinds != ("step", "step"):
         return ""
     return f'; if it was renamed: @step(formerly=["{recorded.partition(" ")[2]}"])'
+
+
+SUMMARY_COLUMNS = ("THEN", "NOW", "SESSIONS")
+CHANGED_COLUMNS = ("SESSION", "THEN", "NOW", "WHY IT IS UNKNOWN")
+CHANGED_MAX = 50
+"""Sessions that are listed one by one; `--json` has all."""
+
+
+def register_what_if(app: typer.Typer) -> None:
+    """Add the command to the group `session`."""
+    command(app, "what-if", examples="helmr session what-if october/*.jsonl --tasks tasks.py")(
+        what_if
+    )
+
+
+def what_if(
+    cli: Cli,
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", help="Session files of one task."),
+    ],
+    tasks: Annotated[
+        list[str],
+        typer.Option(
+            "--tasks", metavar="TASKS", help="A file or dotted module with tasks; may be repeated."
+        ),
+    ],
+    json: Json = False,
+) -> None:
+    """Replay recorded sessions with this code and the answers that they got: what would have become of each?
+
+    Nothing acts: steps give what was recorded. Needs no runtime.
+    """
+    from helmr.experiments import replay
+    from helmr.testing.recorded import read
+    from helmr_runtime.catalog import load_registry
+
+    sessions = [read(file) for file in files]
+    task_id = _task_of(sessions)
+    with redirect_stdout(sys.stderr):  # what the code prints is not the answer
+        registry, _ = load_registry(tuple(tasks), folder=Path.cwd())
+        known = registry.tasks.get(task_id)
+        if known is None:
+            there = ", ".join(sorted(registry.tasks))
+            raise TaskNotFound(f"no task {task_id} is in {', '.join(tasks)}; there are: {there}")
+        rows = replay(sessions, task=known.task).session_rows()
+    if json:
+        printing.write_json({"items": rows, "next_cursor": None})
+        return
+    _show_what_if(rows)
+
+
+def _task_of(sessions: list[RecordedSession]) -> str:
+    found = sorted({one.task for one in sessions})
+    if len(found) != 1:
+        raise UsageError(
+            f"these are sessions of the tasks {', '.join(found)}", hint="Name files of one task."
+        )
+    return found[0]
+
+
+def _show_what_if(rows: list[dict[str, Any]]) -> None:
+    pairs = [(_told(row, "old_"), _told(row, "")) for row in rows]
+    counts = Counter(pairs)
+    printing.table(SUMMARY_COLUMNS, [(*pair, counts[pair]) for pair in sorted(counts)])
+    others = [row for row in rows if row["changed"] is not False]
+    if not others:
+        return
+    printing.write("")
+    printing.table(
+        CHANGED_COLUMNS,
+        [
+            (row["session_id"], _told(row, "old_"), _told(row, ""), row["problem"])
+            for row in others[:CHANGED_MAX]
+        ],
+    )
+    if len(others) > CHANGED_MAX:
+        printing.note(f"{len(others) - CHANGED_MAX} more are not the same: --json has all")
+
+
+def _told(row: dict[str, Any], prefix: str) -> str:
+    what = row[f"{prefix}result"] or row[f"{prefix}error"]
+    return f"{row[f'{prefix}status']} {what}" if what else str(row[f"{prefix}status"])

@@ -1,4 +1,4 @@
-"""`helmr console`: the operator console."""
+"""`helmr console`, `helmr demo` and `helmr mcp`: programs that the command line starts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import extras, next
-from helmr.cli.app import Cli, command
-from helmr.cli.filtering import Profile
+from helmr.cli import next, printing
+from helmr.cli.app import Cli, Command, Profile, command
 from helmr.review.sending import HOLD_S
+from helmr.version import check_extra, needed
 
 ReadOnly = Annotated[bool, typer.Option("--read-only", help="Look only; nothing can be sent.")]
 Ascii = Annotated[bool, typer.Option("--ascii", help="Signs that every terminal has.")]
@@ -32,7 +32,7 @@ Hold = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
+def register_console(app: typer.Typer) -> None:
     """Add the command."""
     command(app, "console")(console)
 
@@ -48,7 +48,7 @@ def console(
 ) -> None:
     """Open the console: see every open wait and answer it."""
     hold_s = next.hold_seconds(undo_for, otherwise=HOLD_S)
-    with extras.needed("console"):
+    with needed("console"):
         from helmr_console.start import main
     code = main(
         endpoint=cli.endpoint(),
@@ -62,3 +62,49 @@ def console(
         profile=profile,
     )
     raise typer.Exit(code)
+
+
+def register_demo(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("demo", cls=Command)(demo)
+
+
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the demo's data directory.")] = False,
+    console: Annotated[
+        bool, typer.Option("--console", help="Seed sessions in every state and open the console.")
+    ] = False,
+) -> None:
+    """Show the main thing on a runtime of its own: stop for a person, survive a kill, go on."""
+    check_extra("runtime")
+    if console:
+        check_extra("console")
+    from helmr.examples.demo import main
+
+    raise typer.Exit(main([*(["--keep"] if keep else []), *(["--console"] if console else [])]))
+
+
+def register_mcp(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "mcp", examples="helmr mcp --url https://helmr.example --key-file key.txt")(mcp)
+
+
+def mcp(cli: Cli) -> None:
+    """Speak MCP on standard input and output, for the runtime that is meant; a client starts this."""
+    import asyncio
+    import sys
+
+    from helmr.client.http import AsyncHttpTransport
+    from helmr.mcp import Bridge
+
+    async def carry() -> None:
+        transport = AsyncHttpTransport(cli.endpoint(), on_behalf_of=cli.on_behalf_of)
+        try:
+            await Bridge(transport, printing.write).run(sys.stdin.buffer)
+        finally:
+            await transport.close()
+
+    try:
+        asyncio.run(carry())
+    except* printing.ReaderGone as error:
+        raise printing.ReaderGone from error

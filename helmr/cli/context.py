@@ -1,51 +1,55 @@
-"""`helmr context …`: names for runtimes, for `--at NAME` and `HELMR_AT`."""
+"""`helmr context …` names runtimes for `--at NAME` and `HELMR_AT`; `helmr rule …` holds rules against the past."""
 
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from helmr.cli import printing
-from helmr.cli.app import Cli, Json, command, group
+from helmr.cli import describe, printing
+from helmr.cli.app import Cli, Filter, Json, command, group
 from helmr.errors import UsageError
 
 if TYPE_CHECKING:
-    from helmr.contexts import Context
+    from helmr.profiles import Context
+    from helmr.rules import BackTest
 
-app = group("Name runtimes, for --at NAME.")
 
-COLUMNS = ("", "NAME", "URL", "KEY FILE", "ON BEHALF OF")
+context_app = group("Name runtimes, for --at NAME.")
+
+CONTEXT_COLUMNS = ("", "NAME", "URL", "KEY FILE", "ON BEHALF OF")
 OTHERS = 0o077
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What you call it.")]
 
 
-@command(app, "list", finds_runtime=False)
+@command(context_app, "list", finds_runtime=False)
 def list_(cli: Cli, json: Json = False) -> None:
     """List the runtimes that have a name; `*` marks the one that HELMR_AT names."""
-    from helmr.contexts import read_contexts
+    from helmr.profiles import read_contexts
 
     known = [one for _, one in sorted(read_contexts(os.environ).items())]
     if json:
         printing.write_json({"items": [_parts(one) for one in known], "next_cursor": None})
     elif known:
-        printing.table(COLUMNS, [_row(one) for one in known])
+        printing.table(CONTEXT_COLUMNS, [_row(one) for one in known])
     else:
         printing.note("no runtime has a name: helmr context add NAME --url URL --key-file FILE")
 
 
 @command(
-    app,
+    context_app,
     "add",
     finds_runtime=False,
     examples="helmr context add prod-eu --url https://helmr.eu.example.com --key-file prod-eu.key",
 )
 def add(cli: Cli, name: Name, json: Json = False) -> None:
     """Name the runtime that --url and --key-file mean, and with --on-behalf-of who acts there; again, it is changed."""
-    from helmr.contexts import Context, add_context
+    from helmr.profiles import Context, add_context
 
     if cli.url is None:
         raise UsageError("a context needs the runtime's URL", hint="--url URL --key-file FILE")
@@ -61,10 +65,10 @@ def add(cli: Cli, name: Name, json: Json = False) -> None:
         printing.write_line(f"{name} is {made.url} {'now' if was_there else ''}".rstrip())
 
 
-@command(app, "remove", finds_runtime=False)
+@command(context_app, "remove", finds_runtime=False)
 def remove(cli: Cli, name: Name, json: Json = False) -> None:
     """Forget a name; the file with the key stays."""
-    from helmr.contexts import find_context, remove_context
+    from helmr.profiles import find_context, remove_context
 
     gone = find_context(os.environ, name)
     remove_context(os.environ, name)
@@ -99,3 +103,100 @@ def _parts(one: Context) -> dict[str, str | None]:
 def _row(one: Context) -> tuple[object, ...]:
     mark = "*" if os.environ.get("HELMR_AT") == one.name else " "
     return (mark, one.name, one.url, one.key_file, one.on_behalf_of)
+
+
+rule_app = group("Try rules that would answer waits on what people have answered.")
+
+RULE_COLUMNS = ("WAIT", "SUBJECT", "PEOPLE SAID", "BY", "RULE SAYS")
+LISTED_MAX = 50
+"""Differences that are listed; `--json` has all."""
+
+
+@command(
+    rule_app,
+    "test",
+    examples="""helmr rule test '{"filter": "stream:refund tag:small", "answer": {"decision": "approve"}}' --since 30d
+helmr rule test rules.py:small_refunds --compare decision --filter task:refund""",
+)
+def hold(
+    cli: Cli,
+    rule: Annotated[
+        str,
+        typer.Argument(
+            metavar="RULE",
+            help="JSON with filter and answer, a .json or .toml file of that, or module:function.",
+        ),
+    ],
+    since: Annotated[
+        str,
+        typer.Option(metavar="DURATION", help="Answered at most that long ago; 30d if not given."),
+    ] = "30d",
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD", help="Only this field of an answer counts; may be repeated."),
+    ] = None,
+    programs: Annotated[
+        bool, typer.Option("--programs", help="Count the answers of programs too.")
+    ] = False,
+    filter_: Filter = None,
+    json: Json = False,
+) -> None:
+    """Say how often a rule would have answered as people did, and where not. It answers nothing."""
+    from helmr import rules
+
+    with redirect_stdout(sys.stderr):  # what the rule prints is not the answer
+        held = rules.read_rule(rule, compare=compare or ())
+        with cli.client() as client:
+            tried = rules.back_test(
+                client, held, since=since, filter=filter_ or "", programs=programs
+            )
+    if json:
+        printing.write_json(
+            {
+                **tried.model_dump(mode="json"),
+                "answered": tried.answered,
+                "agreement": tried.agreement,
+            }
+        )
+        return
+    _show(tried)
+
+
+def _show(tried: BackTest) -> None:
+    pairs: list[tuple[str, object]] = [
+        ("rule", tried.rule),
+        ("since", describe.time_and_distance(tried.since)),
+        ("same", tried.verdict()),
+        ("different", len(tried.differences)),
+        ("left alone", tried.left_alone),
+    ]
+    for name, count in (
+        ("failed", len(tried.failures)),
+        ("not by people", tried.not_by_people),
+        ("unreadable", tried.unreadable),
+    ):
+        if count:
+            pairs.append((name, count))
+    if tried.compare:
+        pairs.append(("compared", tried.compare))
+    printing.fields(pairs)
+    if tried.differences:
+        printing.write("")
+        shown = tried.differences[:LISTED_MAX]
+        printing.table(
+            RULE_COLUMNS,
+            [
+                (
+                    one.wait_id,
+                    one.subject,
+                    describe.value_text(one.said),
+                    one.said_by,
+                    describe.value_text(one.rule_says),
+                )
+                for one in shown
+            ],
+        )
+        if len(shown) < len(tried.differences):
+            printing.note(f"… and {len(tried.differences) - len(shown)} more; --json has all")
+    for failure in tried.failures[:LISTED_MAX]:
+        printing.note(f"{failure.wait_id}: {failure.error}")

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import clock, describe_access, extras, finding, listing, printing
-from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
+from helmr.cli import describe, finding, listing, printing
+from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group, now
 from helmr.errors import NotFound
+from helmr.version import needed
 
 app = group("Make API keys, look at them and revoke them; print public keys; add a master key.")
 
@@ -28,7 +29,7 @@ def create(
     """Make an API key; its secret is shown this once."""
     with cli.client() as client:
         receipt = client.keys.create(role, name=name)
-    printing.show(receipt, describe_access.key_receipt_fields, json)
+    printing.show(receipt, describe.key_receipt_fields, json)
 
 
 @command(app, "list")
@@ -44,7 +45,7 @@ def list_(
     with cli.client() as client:
         listing.show(
             lambda after, count: client.keys.page(limit=count, cursor=after),
-            listing.Table(columns=describe_access.KEY_COLUMNS, row=describe_access.key_row),
+            listing.Table(columns=describe.KEY_COLUMNS, row=describe.key_row),
             listing.Wanted(limit=limit, cursor=cursor, every=every, json=json, output=output),
         )
 
@@ -57,9 +58,7 @@ def revoke(
 ) -> None:
     """Revoke an API key; it opens nothing from now on."""
     with cli.client() as client:
-        printing.show(
-            client.keys.revoke(finding.key(client, key)), describe_access.key_fields, json
-        )
+        printing.show(client.keys.revoke(finding.key(client, key)), describe.key_fields, json)
 
 
 @command(app, "public", examples="helmr key public > helmr.pub")
@@ -77,12 +76,12 @@ def public(cli: Cli, json: Json = False) -> None:
 @command(app, "rotate-master")
 def rotate_master(cli: Cli) -> None:
     """Add a master key to the data directory; the runtime takes it at its next start."""
-    with extras.needed("runtime"):
+    with needed("runtime"):
         from helmr_runtime.security.keys import add_master_key
     path = (cli.data_dir or Path(".helmr")) / RING_NAME
     if not path.is_file():
         raise NotFound(
             f"there are no master keys in {path}", hint="`helmr up` makes one; name --data-dir."
         )
-    key_id = add_master_key(path, now=clock.now())
+    key_id = add_master_key(path, now=now())
     printing.write(f"added master key {key_id} to {path}; restart the runtime to use it")

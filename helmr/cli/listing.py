@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 import typer
 
 from helmr.cli import printing
-from helmr.cli.clock import now
+from helmr.cli.app import now
 from helmr.errors import UsageError
 from helmr.safe_text import one_line
 

@@ -1,4 +1,7 @@
-"""The entry point `helmr`: puts the commands together, and turns errors into one line and an exit code."""
+"""The entry point `helmr`: puts the commands together, and turns errors into one line and an exit code.
+
+How help looks: whole sentences, arguments as they are typed, examples as they are, and a first screen.
+"""
 
 from __future__ import annotations
 
@@ -19,37 +22,36 @@ from helmr.cli import (
     check,
     console,
     context,
-    demo,
-    dev,
-    down,
-    following,
-    input,
     key,
-    listening,
-    logs,
-    looks,
-    mcp,
     next,
     notices,
-    output,
     printing,
     pruning,
     public_token,
     query,
-    rule,
     run,
     schedule,
     session,
-    session_file,
     status,
+    streams,
     token,
     toolbox,
     up,
     wait,
-    what_if,
 )
-from helmr.cli.app import At, Cli, DataDir, KeyFile, OnBehalfOf, Url
-from helmr.cli.exit_codes import ExitCode, exit_code
+from helmr.cli.app import (
+    FIRST_SCREEN,
+    HELP_NAMES,
+    At,
+    Cli,
+    DataDir,
+    ExitCode,
+    Group,
+    KeyFile,
+    OnBehalfOf,
+    Url,
+    exit_code,
+)
 from helmr.errors import HelmrError
 from helmr.old_names import arguments_of_today
 from helmr.safe_text import one_line
@@ -63,8 +65,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     invoke_without_command=True,
-    cls=looks.Group,
-    context_settings={"help_option_names": looks.HELP_NAMES},
+    cls=Group,
+    context_settings={"help_option_names": HELP_NAMES},
 )
 
 
@@ -90,43 +92,43 @@ def _shared(
 ) -> None:
     ctx.obj = Cli(url=url, at=at, data_dir=data_dir, key_file=key_file, on_behalf_of=on_behalf_of)
     if ctx.invoked_subcommand is None:
-        printing.write(looks.FIRST_SCREEN)
+        printing.write(FIRST_SCREEN)
         raise typer.Exit(ExitCode.USAGE)
 
 
-for _module in (
-    up,
-    dev,
-    down,
-    check,
-    status,
-    logs,
-    demo,
-    console,
-    mcp,
-    next,
-    listening,
-    query,
-    toolbox,
-    pruning,
-    following,
+for _register in (
+    up.register_up,
+    up.register_dev,
+    up.register_down,
+    check.register_check,
+    status.register_status,
+    status.register_logs,
+    console.register_demo,
+    console.register_console,
+    console.register_mcp,
+    next.register_next,
+    notices.register_listening,
+    query.register_query,
+    toolbox.register_toolbox,
+    pruning.register_pruning,
+    toolbox.register_following,
 ):
-    _module.register(app)
-for _module in (session_file, what_if):
-    _module.register(session.app)
+    _register(app)
+for _register in (session.register_session_file, check.register_what_if):
+    _register(session.app)
 for _name, _group in (
     ("session", session.app),
     ("run", run.app),
     ("wait", wait.app),
-    ("input", input.app),
-    ("output", output.app),
+    ("input", streams.input_app),
+    ("output", streams.output_app),
     ("token", token.app),
     ("public-token", public_token.app),
     ("key", key.app),
     ("schedule", schedule.app),
-    ("rule", rule.app),
+    ("rule", context.rule_app),
     ("notices", notices.app),
-    ("context", context.app),
+    ("context", context.context_app),
 ):
     app.add_typer(_group, name=_name)
 

@@ -1,4 +1,7 @@
-"""Doing the same to many things, such as retries: they are shown, somebody confirms, and each is done and told."""
+"""Doing the same to many things: they are shown, the person confirms, and each is done and reported.
+
+`helmr run retry --all` is one: the next attempt of each run that failed or is blocked, of sessions that a filter finds.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from helmr.cli import listing, printing
-from helmr.cli.exit_codes import ExitCode, exit_code, worst
+from helmr import filters
+from helmr.cli import describe, listing, printing
+from helmr.cli.app import ExitCode, exit_code, now, pushing, worst
 from helmr.errors import HelmrError, UsageError
+from helmr.models import RunStatus
 from helmr.review import batches
 from helmr.review.batches import Progress
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+    from helmr.client import Client
+    from helmr.models import RunInfo, SessionInfo
+
 
 T = TypeVar("T")
 M = TypeVar("M", bound="BaseModel")
@@ -164,3 +173,50 @@ def _line(
     else:
         word = "done" if progress is Progress.ACCEPTED else progress.value
         printing.write_line(f"{word}: {one.text}{f' · {detail}' if detail else ''}")
+
+
+RETRYABLE = (RunStatus.FAILED, RunStatus.BLOCKED)
+FAILED = "is:failed"
+"""What is meant without a filter."""
+
+
+def retry_every(client: Client, words: str | None, asked: Asked) -> ExitCode:
+    """Find the runs, show them, ask, retry each that is still as it was.
+
+    Raises:
+        BadFilter: The filter can't be read.
+        UsageError: Nobody can be asked.
+    """
+    wanted = filters.parse(words or FAILED, filters.SESSION_FIELDS)
+
+    def passes(one: SessionInfo) -> bool:
+        is_meant = wanted.matches(filters.session_facts(one), now())
+        return is_meant and one.run_status in RETRYABLE
+
+    sessions = first(pushing(client.sessions.page, wanted), passes)
+    runs = [run for one in sessions if (run := _newest(client, one.id)).status in RETRYABLE]
+
+    def retry(seen: RunInfo) -> Done:
+        there = _newest(client, seen.session_id)
+        if there.id != seen.id or there.status not in RETRYABLE or there.attempt != seen.attempt:
+            return Done(f"{there.id} is {there.status} meanwhile", skipped=True)
+        return Done(f"attempt {client.runs.retry(seen.id).attempt}")
+
+    def show() -> None:
+        printing.table(describe.RUN_COLUMNS, [describe.run_row(one) for one in runs])
+
+    return do([_target(one) for one in runs], retry, show=show, verb="retry", asked=asked)
+
+
+def _newest(client: Client, session_id: str) -> RunInfo:
+    return client.runs.page(session_id=session_id, limit=1).items[0]
+
+
+def _target(one: RunInfo) -> Target[RunInfo]:
+    why = one.error.text if one.error is not None else ""
+    return Target(
+        one,
+        {"run_id": one.id, "session_id": one.session_id},
+        f"{one.id} {one.task}",
+        {"task": one.task, "status": one.status.value, "attempt": one.attempt, "why": why},
+    )

@@ -11,9 +11,7 @@ import typer
 
 from helmr import durations, filters
 from helmr.cli import finding
-from helmr.cli.app import Cli, command
-from helmr.cli.clock import now
-from helmr.cli.filtering import Filter, Profile, waits_filter
+from helmr.cli.app import Cli, Filter, Profile, command, now, waits_filter
 from helmr.errors import UsageError
 from helmr.review.sending import HOLD_S, HOLD_S_MAX
 
@@ -34,7 +32,7 @@ Hold = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
+def register_next(app: typer.Typer) -> None:
     """Add the command."""
     command(
         app,
@@ -129,16 +127,16 @@ def answer(cli: Cli, wait: str | None, undo_for: str | None, *, override_claim: 
 
 def snoozes() -> Snoozes:
     """What this user snoozed, in the console too."""
+    from helmr.profiles import state_folder
     from helmr.review.personal import Snoozes
-    from helmr.state_dir import state_folder
 
     return Snoozes(state_folder(os.environ) / "snoozed")
 
 
 def drafted(wanted: filters.Filter) -> frozenset[str]:
     """The waits to which an answer was begun on this machine, if the filter asks for them."""
+    from helmr.profiles import state_folder
     from helmr.review.personal import DraftStore
-    from helmr.state_dir import state_folder
 
     folder = state_folder(os.environ) / "drafts"
     return DraftStore(folder).wait_ids() if wanted.says("draft") else frozenset()
@@ -160,8 +158,8 @@ def ask(
 ) -> None:
     """Ask these waits on the terminal, with the drafts that the console keeps too."""
     from helmr.cli.answering import Answering
+    from helmr.profiles import state_folder
     from helmr.review.personal import PersonalFiles
-    from helmr.state_dir import state_folder
 
     person = cli.on_behalf_of or os.environ.get("USER") or ""
     Answering(

@@ -1,17 +1,22 @@
-"""`helmr notices …`: who is told that something waits, and how far each of them is."""
+"""`helmr notices …`, `helmr listen` and `helmr waiting`: who hears that something waits, and hearing it here."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from helmr import filters
 from helmr.cli import describe, printing
-from helmr.cli.app import Cli, Json, command, group
-from helmr.cli.exit_codes import ExitCode
+from helmr.cli.app import Cli, ExitCode, Filter, Json, Profile, command, group, now, waits_filter
+from helmr.errors import UsageError
+from helmr.models import WaitKind
+from helmr.notice_events import EventName, event_name
 
 if TYPE_CHECKING:
-    from helmr.models import NoticeRetryReceipt, NoticeTargetInfo, NoticeTestReceipt
+    from helmr.client import Client
+    from helmr.models import EntryInfo, NoticeRetryReceipt, NoticeTargetInfo, NoticeTestReceipt
+
 
 app = group("See where notices go; send a test, try again.")
 
@@ -69,3 +74,134 @@ def _test_fields(one: NoticeTestReceipt) -> list[tuple[str, object]]:
 
 def _retry_fields(one: NoticeRetryReceipt) -> list[tuple[str, object]]:
     return [("target", one.target), ("tried now", one.count)]
+
+
+PEOPLE = (WaitKind.INPUT, WaitKind.TOKEN)
+"""The kinds of waits that people answer."""
+
+COUNTED_MAX = 1_000
+PAGE = 200
+
+
+def register_listening(app: typer.Typer) -> None:
+    """Add the commands."""
+    command(
+        app,
+        "listen",
+        examples="helmr listen\nhelmr listen --event wait.opened --filter priority:high --jsonl\n"
+        "helmr listen --after 1842 --jsonl",
+    )(listen)
+    command(app, "waiting", examples="helmr waiting\nhelmr waiting --count --filter 'due<1h'")(
+        waiting
+    )
+
+
+def listen(
+    cli: Cli,
+    event: Annotated[
+        list[str] | None,
+        typer.Option(metavar="EVENT", help="Only this, e.g. wait.opened; may be given again."),
+    ] = None,
+    filter_: Filter = None,
+    profile: Profile = None,
+    after: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="OFFSET", help="Begin after this feed offset; else now."),
+    ] = None,
+    jsonl: Annotated[
+        bool, typer.Option("--json", "--jsonl", help="A JSON object per line.")
+    ] = False,
+) -> None:
+    """Be told as lines what notice targets are told, until Ctrl-C."""
+    wanted, names = waits_filter(cli, filter_, profile), _names(event or [])
+    with cli.client(is_patient=True) as client:
+        for entry in client.events(after=after):
+            name = event_name(entry.kind, entry.body)
+            told = _told(client, entry, name, wanted, cli) if name in names and name else None
+            if told is None:
+                continue
+            if jsonl:
+                printing.write_json(told)
+                continue
+            about = told.get("subject") or told["task"]
+            which = told.get("wait_id") or told["run_id"]
+            moment = describe.time_text(entry.recorded_at)
+            printing.write_line(f"{moment}  {told['event']:<14}  {about}  {which}")
+
+
+def waiting(
+    cli: Cli,
+    filter_: Filter = None,
+    profile: Profile = None,
+    count: Annotated[
+        bool, typer.Option("--count", help="Only the number, for a status line.")
+    ] = False,
+) -> None:
+    """Say in one line what waits for people."""
+    wanted = waits_filter(cli, filter_, profile)
+    with cli.client() as client:
+        found: list[Any] = []
+        cursor, has_more = None, True
+        while has_more and len(found) < COUNTED_MAX:
+            kinds = [kind.value for kind in PEOPLE]
+            page = client.waits.page(kind=kinds, limit=PAGE, cursor=cursor)
+            found += [one for one in page.items if _passes(wanted, one, cli)]
+            cursor = page.next_cursor
+            has_more = cursor is not None
+    number = f"{len(found)}{'+' if has_more else ''}"
+    if count:
+        printing.write(number)
+        return
+    text = f"{number} {'waits' if len(found) == 1 else 'wait'} for people"
+    if found:
+        oldest = printing.distance(min(one.opened_at for one in found))
+        text += f", the oldest since {oldest.removesuffix(' ago')}"
+    ends = [one.ends_at for one in found if one.ends_at is not None]
+    if ends:
+        text += f", the next ends {printing.distance(min(ends))}"
+    printing.write(text)
+
+
+def _names(given: list[str]) -> frozenset[EventName]:
+    known = [one.value for one in EventName if one is not EventName.WAIT_DUE_SOON]
+    for name in given:
+        if name not in known:
+            raise UsageError(f"{name[:80]!r} is no event", hint=f"One of {', '.join(known)}.")
+    return frozenset(EventName(name) for name in given or known)
+
+
+def _passes(wanted: filters.Filter, wait: Any, cli: Cli) -> bool:
+    return wanted.matches(filters.wait_facts(wait, now(), cli.on_behalf_of), now())
+
+
+def _told(
+    client: Client, entry: EntryInfo, name: EventName, wanted: filters.Filter, cli: Cli
+) -> dict[str, Any] | None:
+    """What is said of an entry; None if it does not pass."""
+    told: dict[str, Any] = {
+        "event": name.value,
+        "feed_offset": entry.feed_offset,
+        "at": entry.recorded_at.isoformat(),
+        "session_id": entry.session_id,
+        "run_id": entry.run_id,
+    }
+    if "wait_id" in entry.body:
+        wait = client.waits.get(entry.body["wait_id"])
+        if wait.kind not in PEOPLE or not _passes(wanted, wait, cli):
+            return None
+        shown = {"task", "kind", "status", "subject", "correlation_id", "priority", "assignee"}
+        told["wait_id"] = wait.id
+        told |= wait.model_dump(mode="json", include=shown | {"tags", "deadline_at"})
+        return told
+    run = client.runs.get(entry.run_id or "")
+    session = client.sessions.open(entry.session_id).get()
+    facts: filters.Facts = {
+        "session": run.session_id,
+        "run": run.id,
+        "task": run.task,
+        "tag": tuple(session.tags),
+    }
+    if not wanted.matches(facts, now()):
+        return None
+    error = (run.error.type or run.error.code) if run.error is not None else None
+    return {**told, "task": run.task, "status": run.status.value, "error": error}

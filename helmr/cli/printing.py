@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
-from helmr.cli import clock
+from helmr.cli.app import now
 from helmr.durations import spell
 from helmr.errors import HelmrError
 from helmr.safe_text import cells, json_text, one_line, plain
@@ -96,7 +96,7 @@ def _with_distance(found: re.Match[str]) -> str:
 
 def distance(moment: datetime) -> str:
     """How far a time is from now: `in 7d`, `12s ago`."""
-    distance_s = (moment - clock.now()).total_seconds()
+    distance_s = (moment - now()).total_seconds()
     return f"in {spell(distance_s)}" if distance_s > 0 else f"{spell(-distance_s)} ago"
 
 

@@ -10,18 +10,19 @@ from typing import Annotated
 import typer
 
 from helmr import durations
-from helmr.cli import extras, printing
+from helmr.cli import printing
 from helmr.cli.app import Cli, Json, command
 from helmr.cli.toolbox import keys_of, locked, nearest, stopped_data_dir
 from helmr.cli.up import LEDGER_NAME
 from helmr.errors import RuntimeNotFound
 from helmr.models import PruneReceipt
+from helmr.version import needed
 
 BETWEEN_PAGES_S = 0.05
 """So that commits come between."""
 
 
-def register(app: typer.Typer) -> None:
+def register_pruning(app: typer.Typer) -> None:
     """Add the command."""
     command(app, "prune", examples=EXAMPLES)(prune)
 
@@ -99,7 +100,7 @@ def _pages(
 def _stored(
     cli: Cli, age_s: float, *, archive: bool, dry_run: bool, reason: str | None
 ) -> list[PruneReceipt]:
-    with extras.needed("runtime"):
+    with needed("runtime"):
         from helmr_runtime.clock import SystemClock
         from helmr_runtime.core.entries import Principal
         from helmr_runtime.core.ledger_facts import Prune

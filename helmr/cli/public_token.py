@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import describe_access, finding, listing, printing
+from helmr.cli import describe, finding, listing, printing
 from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
 from helmr.errors import UsageError
 
@@ -69,7 +69,7 @@ def create(
             expires_in=expires_in,
             allowed_origins=allow_origin or (),
         )
-    printing.show(receipt, describe_access.public_token_receipt_fields, json)
+    printing.show(receipt, describe.public_token_receipt_fields, json)
 
 
 @command(app, "list")
@@ -85,9 +85,7 @@ def list_(
     with cli.client() as client:
         listing.show(
             lambda after, count: client.auth.page(limit=count, cursor=after),
-            listing.Table(
-                columns=describe_access.PUBLIC_TOKEN_COLUMNS, row=describe_access.public_token_row
-            ),
+            listing.Table(columns=describe.PUBLIC_TOKEN_COLUMNS, row=describe.public_token_row),
             listing.Wanted(limit=limit, cursor=cursor, every=every, json=json, output=output),
         )
 
@@ -104,6 +102,6 @@ def revoke(
     with cli.client() as client:
         printing.show(
             client.auth.revoke(finding.public_token(client, public_token)),
-            describe_access.public_token_fields,
+            describe.public_token_fields,
             json,
         )

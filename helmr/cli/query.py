@@ -16,8 +16,7 @@ import typer
 
 from helmr.cli import printing
 from helmr.cli.app import Cli, Json, command
-from helmr.cli.reading import read_source
-from helmr.cli.writing import replacing
+from helmr.cli.values import read_source, replacing
 from helmr.errors import BadRequest, MissingExtra, QueryTooLarge, UsageError
 from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX
 from helmr.safe_text import one_line
@@ -46,7 +45,7 @@ helmr query "SELECT task, count(*) AS n FROM sessions GROUP BY task"
 helmr query @backlog.sql --out backlog.csv"""
 
 
-def register(app: typer.Typer) -> None:
+def register_query(app: typer.Typer) -> None:
     """Add the commands."""
     command(app, "query", examples=EXAMPLES)(query)
     command(app, "export")(export)

@@ -6,16 +6,7 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import (
-    completing,
-    correcting,
-    describe,
-    finding,
-    listing,
-    many,
-    printing,
-    retry_all,
-)
+from helmr.cli import correcting, describe, finding, listing, many, printing
 from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
 from helmr.errors import UsageError
 
@@ -24,7 +15,7 @@ app = group("Look at runs, retry and cancel them.")
 Run = Annotated[
     str,
     typer.Argument(
-        metavar="RUN", help="Its id, or part of it, or `last`.", autocompletion=completing.runs
+        metavar="RUN", help="Its id, or part of it, or `last`.", autocompletion=finding.runs
     ),
 ]
 
@@ -82,7 +73,7 @@ def retry(
         typer.Argument(
             metavar="RUN",
             help="Its id, or part of it, or `last`.",
-            autocompletion=completing.runs,
+            autocompletion=finding.runs,
         ),
     ] = None,
     every: Annotated[
@@ -115,7 +106,7 @@ def retry(
             printing.show(client.runs.retry(finding.run(client, run)), describe.run_fields, json)
             return
         asked = many.Asked(preview=preview, yes=yes, json=json)
-        raise typer.Exit(retry_all.run(client, filter_, asked))
+        raise typer.Exit(many.retry_every(client, filter_, asked))
 
 
 @command(app, "cancel")

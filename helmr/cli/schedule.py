@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import describe, describe_schedules, listing, printing, reading
+from helmr.cli import describe, listing, printing, values
 from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
 
 app = group(
@@ -46,8 +46,8 @@ def list_(
         listing.show(
             lambda after, count: client.schedules.page(limit=count, cursor=after),
             listing.Table(
-                columns=describe_schedules.COLUMNS,
-                row=describe_schedules.row,
+                columns=describe.COLUMNS,
+                row=describe.row,
                 name=lambda one: one.name,
             ),
             listing.Wanted(limit=limit, cursor=cursor, every=every, json=json, output=output),
@@ -58,7 +58,7 @@ def list_(
 def get(cli: Cli, name: Name, json: Json = False) -> None:
     """Show a schedule in full."""
     with cli.client() as client:
-        printing.show(client.schedules.get(name), describe_schedules.fields, json)
+        printing.show(client.schedules.get(name), describe.fields, json)
 
 
 @command(
@@ -97,7 +97,7 @@ def create(
     json: Json = False,
 ) -> None:
     """Make a schedule; its due times count from now."""
-    data = reading.json_argument(payload, option="--payload")
+    data = values.json_argument(payload, option="--payload")
     with cli.client() as client:
         made = client.schedules.create(
             name,
@@ -109,21 +109,21 @@ def create(
             missed=missed.value,
             overlap=overlap.value,
         )
-    printing.show(made, describe_schedules.fields, json)
+    printing.show(made, describe.fields, json)
 
 
 @command(app, "pause")
 def pause(cli: Cli, name: Name, json: Json = False) -> None:
     """Pause a schedule, over restarts too, until it is resumed."""
     with cli.client() as client:
-        printing.show(client.schedules.pause(name), describe_schedules.fields, json)
+        printing.show(client.schedules.pause(name), describe.fields, json)
 
 
 @command(app, "resume")
 def resume(cli: Cli, name: Name, json: Json = False) -> None:
     """Go on with a paused schedule; what was due meanwhile was not missed."""
     with cli.client() as client:
-        printing.show(client.schedules.resume(name), describe_schedules.fields, json)
+        printing.show(client.schedules.resume(name), describe.fields, json)
 
 
 @command(app, "run")
@@ -138,4 +138,4 @@ def run(cli: Cli, name: Name, json: Json = False) -> None:
 def delete(cli: Cli, name: Name, json: Json = False) -> None:
     """Delete a schedule that no code declares; the sessions that it started stay."""
     with cli.client() as client:
-        printing.show(client.schedules.delete(name), describe_schedules.deleted_fields, json)
+        printing.show(client.schedules.delete(name), describe.deleted_fields, json)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from helmr.cli import printing
 from helmr.cli.answering import receipt_text, wait_lines
-from helmr.cli.exit_codes import ExitCode, exit_code, worst
+from helmr.cli.app import ExitCode, exit_code, worst
 from helmr.errors import HelmrError, UsageError
 from helmr.models import WaitInfo
 from helmr.review import batches, question

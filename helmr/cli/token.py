@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from helmr.cli import completing, describe_access, finding, listing, printing, reading
+from helmr.cli import describe, finding, listing, printing, values
 from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
-from helmr.cli.wording import Said, Words
+from helmr.cli.values import Said, Words
 from helmr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ app = group("Make tokens, look at them, complete and cancel them.")
 Token = Annotated[
     str,
     typer.Argument(
-        metavar="TOKEN", help="Its id, or part of it, or `last`.", autocompletion=completing.tokens
+        metavar="TOKEN", help="Its id, or part of it, or `last`.", autocompletion=finding.tokens
     ),
 ]
 
@@ -73,20 +73,20 @@ def create(
             timeout=timeout,
             tags=tag or (),
             metadata=(
-                reading.json_object(metadata, option="--metadata") if metadata is not None else None
+                values.json_object(metadata, option="--metadata") if metadata is not None else None
             ),
             schema=(
-                reading.json_argument(schema, option="--schema") if schema is not None else None
+                values.json_argument(schema, option="--schema") if schema is not None else None
             ),
             raw=raw,
             verify=_verify(verify, verify_secret),
             subject=subject,
-            body=reading.read_source(body).decode("utf-8") if body is not None else None,
+            body=values.read_source(body).decode("utf-8") if body is not None else None,
             initial=(
-                reading.json_argument(initial, option="--initial") if initial is not None else None
+                values.json_argument(initial, option="--initial") if initial is not None else None
             ),
         )
-    printing.show(receipt, describe_access.token_receipt_fields, json)
+    printing.show(receipt, describe.token_receipt_fields, json)
 
 
 def _verify(scheme: str | None, source: str | None) -> Verify | None:
@@ -99,7 +99,7 @@ def _verify(scheme: str | None, source: str | None) -> Verify | None:
             "--verify-secret takes @file or - for standard input",
             hint="Other users of the machine can read arguments.",
         )
-    secret = reading.read_source(source).decode("utf-8").strip()
+    secret = values.read_source(source).decode("utf-8").strip()
     return Verify(scheme=cast(Any, scheme), secret=secret)
 
 
@@ -123,7 +123,7 @@ def list_(
             lambda after, count: client.tokens.page(
                 status=status, tag=tag, limit=count, cursor=after
             ),
-            listing.Table(columns=describe_access.TOKEN_COLUMNS, row=describe_access.token_row),
+            listing.Table(columns=describe.TOKEN_COLUMNS, row=describe.token_row),
             listing.Wanted(limit=limit, cursor=cursor, every=every, json=json, output=output),
         )
 
@@ -132,9 +132,7 @@ def list_(
 def get(cli: Cli, token: Token, json: Json = False) -> None:
     """Show a token with what it asks, and its data once it is completed."""
     with cli.client() as client:
-        printing.show(
-            client.tokens.get(finding.token(client, token)), describe_access.token_fields, json
-        )
+        printing.show(client.tokens.get(finding.token(client, token)), describe.token_fields, json)
 
 
 @command(app, "complete")
@@ -158,7 +156,7 @@ def complete(
             found = client.tokens.get(token_id)
             value = said.to(found.json_schema, found.initial)
         receipt = client.tokens.complete(token_id, value)
-    printing.show(receipt, describe_access.fields_of, json)
+    printing.show(receipt, describe.fields_of, json)
 
 
 @command(app, "cancel")
@@ -166,5 +164,5 @@ def cancel(cli: Cli, token: Token, json: Json = False) -> None:
     """Cancel a token and the waits on it."""
     with cli.client() as client:
         printing.show(
-            client.tokens.cancel(finding.token(client, token)), describe_access.token_fields, json
+            client.tokens.cancel(finding.token(client, token)), describe.token_fields, json
         )

@@ -1,24 +1,30 @@
-"""`helmr up`: a runtime in the foreground."""
+"""`helmr up`, `dev` and `down`: a runtime in the foreground, one that follows its files, its end; and `helmr.toml`."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
+import select
+import signal
 import subprocess
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from helmr import durations, hash_seed, sizes
-from helmr.cli import config as config_file
-from helmr.cli import extras, looks, printing, reading
-from helmr.cli.app import Cli
-from helmr.cli.exit_codes import ExitCode
-from helmr.errors import UsageError
-from helmr.toml_files import read_toml
+from helmr import durations, hash_seed
+from helmr.cli import printing, values
+from helmr.cli.app import Cli, Command, ExitCode, command
+from helmr.errors import BadDuration, NotAllowed, RuntimeNotFound, Unavailable, UsageError
+from helmr.models import PRUNE_AGE_MAX_S, PRUNE_AGE_MIN_S
+from helmr.profiles import read_toml
+from helmr.version import check_extra
+
+if TYPE_CHECKING:
+    from helmr_runtime.core.ledger_facts import Retention
+
 
 PORT = 4356
 HOST = "127.0.0.1"
@@ -49,14 +55,14 @@ class Check(StrEnum):
     REFUSE = "refuse"
 
 
-EXAMPLES = """\
+UP_EXAMPLES = """\
 helmr up tasks.py
 helmr up billing.tasks review.tasks --port 4400 --data-dir /var/lib/helmr"""
 
 
-def register(app: typer.Typer) -> None:
+def register_up(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("up", cls=looks.Command, epilog=EXAMPLES)(up)
+    app.command("up", cls=Command, epilog=UP_EXAMPLES)(up)
 
 
 def up(
@@ -205,10 +211,10 @@ def up(
             "--ensure is for a runtime in the foreground",
             hint="`helmr session start TASK --external-id ID` does the same for one in a cluster.",
         )
-    data = reading.json_argument(payload, option="--payload")
+    data = values.json_argument(payload, option="--payload")
     linger_s = durations.seconds(linger, allow_zero=True)
     proxies = tuple(network(text) for text in trusted_proxy or ())
-    extras.check("runtime")
+    check_extra("runtime")
     place = next(one for one in (data_dir, shared.data_dir, DATA_DIR) if one is not None)
     if in_process:
         hash_seed.start_with_seed(place)
@@ -225,7 +231,7 @@ def up(
                 hint="Run `helmr check` against it first.",
             )
         _check(named, place, is_strict=check is Check.REFUSE)
-    sends_traces, sends_metrics = config_file.otel_of(config, place)
+    sends_traces, sends_metrics = otel_of(config, place)
     options = UpOptions(
         tasks=tuple(named),
         host=host,
@@ -233,7 +239,7 @@ def up(
         data_dir=place,
         hosts=hosts,
         sessions_per_host=sessions_per_host,
-        host_memory_bytes=sizes.size_bytes(host_memory) if host_memory is not None else None,
+        host_memory_bytes=durations.size_bytes(host_memory) if host_memory is not None else None,
         linger_s=linger_s,
         address=address,
         external_url=external_url,
@@ -250,8 +256,8 @@ def up(
             if ensure is not None and external_id is not None
             else None
         ),
-        notices=read_targets(*config_file.notices_table(config, place)),
-        retention=config_file.retention_of(config, place),
+        notices=read_targets(*notices_table(config, place)),
+        retention=retention_of(config, place),
     )
     raise typer.Exit(run_up(options))
 
@@ -326,3 +332,211 @@ def tasks_of_project(folder: Path) -> list[str]:
     if not isinstance(tasks, list) or not all(isinstance(one, str) and one for one in tasks):
         raise UsageError(f'{path}: [tool.helmr] tasks is a list of texts, like ["tasks.py"]')
     return tasks
+
+
+DEV_EXAMPLES = """\
+helmr dev tasks.py
+helmr dev tasks.py --port 4400"""
+
+
+def register_dev(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("dev", cls=Command, epilog=DEV_EXAMPLES)(dev)
+
+
+def dev(
+    ctx: typer.Context,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TASKS…",
+            help="Files or dotted modules with tasks; else `[tool.helmr] tasks` of pyproject.toml.",
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(metavar="HOST", help="Where HTTP listens.")] = HOST,
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, metavar="PORT", help="0 takes a free one.")
+    ] = PORT,
+    data_dir: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where sessions are stored.")
+    ] = DATA_DIR,
+) -> None:
+    """Run tasks while you write them: in one process, and again whenever one of their files changes."""
+    shared: Cli = ctx.find_root().obj
+    named = named_tasks(tasks)
+    check_extra("runtime")
+    place = shared.data_dir or data_dir
+    hash_seed.start_with_seed(place)
+    from helmr_runtime.launchers.startup import UpOptions
+    from helmr_runtime.launchers.supervisor import run_up
+    from helmr_runtime.notices.targets import read_targets
+
+    options = UpOptions(
+        tasks=tuple(named),
+        host=host,
+        port=port,
+        data_dir=place,
+        in_process=True,
+        reloads=True,
+        notices=read_targets(*notices_table(None, place)),
+        retention=retention_of(None, place),
+    )
+    raise typer.Exit(run_up(options))
+
+
+def register_down(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "down")(down)
+
+
+def down(
+    cli: Cli,
+    timeout: Annotated[
+        str, typer.Option(metavar="DURATION", help="How long to wait until it has ended.")
+    ] = "30s",
+) -> None:
+    """End the runtime: sessions are parked, nothing is lost. Waits until it has ended."""
+    timeout_s = durations.seconds(timeout)
+    data_dir = _joined_data_dir(cli)
+    if data_dir is not None:
+        _leave(data_dir)
+    else:
+        _end_process(cli, timeout_s)
+
+
+def _joined_data_dir(cli: Cli) -> Path | None:
+    """The data directory that is meant, if a Ray cluster has its runtime."""
+    from helmr.client.discovery import JOINED_FILE, nearest_data_dir, with_process
+
+    if cli.url is None and not os.environ.get("HELMR_URL"):
+        data_dir = cli.data_dir or nearest_data_dir(Path.cwd())
+        if data_dir is not None:
+            return data_dir if (data_dir / JOINED_FILE).exists() else None
+    found = with_process(cli.endpoint()).data_dir
+    if found is None or not (Path(found) / JOINED_FILE).exists():
+        return None
+    return Path(found)
+
+
+def _leave(data_dir: Path) -> None:
+    check_extra("runtime")
+    from helmr_runtime.launchers.deploy_cluster import leave
+    from helmr_runtime.process.output import Terminal
+
+    address = leave(data_dir.resolve(), Terminal())
+    printing.write(f"The runtime on {data_dir} has ended in the Ray cluster at {address}.")
+
+
+def _end_process(cli: Cli, timeout_s: float) -> None:
+    from helmr.client.discovery import with_process
+
+    endpoint = with_process(cli.endpoint())
+    if endpoint.pid is None:
+        raise UsageError(
+            f"{endpoint.url} is no runtime that this user started on this machine",
+            hint="End it where it runs.",
+        )
+    try:
+        # A descriptor names this very process, also when its number is used again.
+        process = os.pidfd_open(endpoint.pid)
+        try:
+            signal.pidfd_send_signal(process, signal.SIGTERM)
+            if not select.select([process], [], [], timeout_s)[0]:
+                raise Unavailable(
+                    f"the runtime at {endpoint.url} (pid {endpoint.pid}) has not ended within "
+                    f"{durations.spell(timeout_s)}",
+                    hint="It may still be parking sessions; ask again.",
+                )
+        finally:
+            os.close(process)
+    except ProcessLookupError as error:
+        raise RuntimeNotFound(f"the runtime at {endpoint.url} has just ended") from error
+    except PermissionError as error:
+        raise NotAllowed(f"pid {endpoint.pid} belongs to another user") from error
+    printing.write(f"{endpoint.url} has ended (pid {endpoint.pid}).")
+
+
+CONFIG_NAME = "helmr.toml"
+CONFIG_BYTES_MAX = 1024 * 1024
+
+
+def notices_table(config: Path | None, data_dir: Path) -> tuple[dict[str, Any], str]:
+    """The table `[notices]` of the file that was named, or else of the one beside the data directory.
+
+    Returns:
+        The table, empty without a file, and the file.
+
+    Raises:
+        UsageError: The file was named and is not there, or it can't be read, or says something else.
+    """
+    found, path = _read(config, data_dir)
+    return found.get("notices", {}), path
+
+
+def retention_of(config: Path | None, data_dir: Path) -> Retention | None:
+    """What the table `[retention]` says, or None without one.
+
+    Raises:
+        UsageError: As `notices_table`; or it can't be kept to.
+    """
+    from helmr_runtime.core.ledger_facts import Retention
+
+    found, path = _read(config, data_dir)
+    table = found.get("retention")
+    if table is None:
+        return None
+    known = {"closed_after", "archive"}
+    if not isinstance(table, dict) or not {"closed_after"} <= table.keys() <= known:
+        raise UsageError(
+            f"{path}: [retention] holds `closed_after` and maybe `archive`",
+            hint='`closed_after = "90d"`, `archive = false` to write no Parquet files.',
+        )
+    closed_after, archive = table["closed_after"], table.get("archive", True)
+    if not isinstance(closed_after, str) or not isinstance(archive, bool):
+        raise UsageError(
+            f'{path}: `closed_after` is a duration like "90d", `archive` true or false'
+        )
+    try:
+        closed_after_s = durations.seconds(closed_after)
+    except BadDuration as error:
+        raise UsageError(f"{path}: closed_after: {error.message}") from error
+    if not PRUNE_AGE_MIN_S <= closed_after_s <= PRUNE_AGE_MAX_S:
+        raise UsageError(f"{path}: closed_after is at least 1d")
+    return Retention(closed_after_s=closed_after_s, archive=archive)
+
+
+def otel_of(config: Path | None, data_dir: Path) -> tuple[bool, bool]:
+    """Whether the table `[otel]` wants traces, and metrics, to be sent; neither without one.
+
+    Raises:
+        UsageError: As `notices_table`; or it holds something else.
+    """
+    found, path = _read(config, data_dir)
+    table = found.get("otel", {})
+    known = {"traces", "metrics"}
+    if not isinstance(table, dict) or not table.keys() <= known:
+        raise UsageError(
+            f"{path}: [otel] holds `traces` and `metrics`",
+            hint="`metrics = true`; where they are sent is said by the OTEL_ variables.",
+        )
+    if not all(isinstance(value, bool) for value in table.values()):
+        raise UsageError(f"{path}: `traces` and `metrics` of [otel] are true or false")
+    return table.get("traces", False), table.get("metrics", False)
+
+
+def _read(config: Path | None, data_dir: Path) -> tuple[dict[str, Any], str]:
+    path = config if config is not None else data_dir.absolute().parent / CONFIG_NAME
+    try:
+        found = read_toml(path, bytes_max=CONFIG_BYTES_MAX)
+    except FileNotFoundError as error:
+        if config is None:
+            return {}, str(path)
+        raise UsageError(f"--config {path}: there is no such file") from error
+    unknown = sorted(found.keys() - {"notices", "otel", "retention"})
+    if unknown:
+        raise UsageError(
+            f"{path}: {unknown[0]!r} is nothing that Helmr knows",
+            hint="Notice targets stand in tables [notices.NAME], retention in [retention], what "
+            "OpenTelemetry is sent in [otel].",
+        )
+    return found, str(path)

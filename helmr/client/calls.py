@@ -234,9 +234,10 @@ def _is_name(value: str, pattern: str, chars_max: int) -> bool:
 def _params(operation: Operation[Any], query: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     known = operation.query.model_fields if operation.query is not None else {}
     params: list[tuple[str, str]] = []
-    for name, value in query.items():
-        if name not in known:
-            raise TypeError(f"{operation.call} has no filter {name!r}")
+    if unknown := [name for name in query if name not in known]:
+        raise TypeError(f"{operation.call} has no filter {unknown[0]!r}")
+    for name in sorted(known, key=("limit", "cursor").__contains__):  # filters first
+        value = query.get(name)
         if value is None:
             continue
         if name == "limit" and not 1 <= value <= LIST_LIMIT_MAX:

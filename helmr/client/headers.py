@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from helmr.state_dir import state_folder, write_private
+from helmr.profiles import state_folder, write_private
 
 HEADER = "Helmr-Generation"
 STAMP_CHARS_MAX = 200

@@ -19,13 +19,13 @@ code is the wire name: `error_from_code` finds the class again on the client's s
 from __future__ import annotations
 
 from helmr.errors.base import HelmrError as HelmrError
+from helmr.errors.base import HelmrSignal as HelmrSignal
+from helmr.errors.base import NondeterminismError as NondeterminismError
+from helmr.errors.base import RunCancelled as RunCancelled
+from helmr.errors.base import RunContinued as RunContinued
+from helmr.errors.base import RunParked as RunParked
 from helmr.errors.base import all_codes as all_codes
 from helmr.errors.base import error_from_code as error_from_code
-from helmr.errors.signals import HelmrSignal as HelmrSignal
-from helmr.errors.signals import NondeterminismError as NondeterminismError
-from helmr.errors.signals import RunCancelled as RunCancelled
-from helmr.errors.signals import RunContinued as RunContinued
-from helmr.errors.signals import RunParked as RunParked
 
 
 class UsageError(HelmrError):

@@ -1,7 +1,8 @@
 """`helmr demo`: a session stops for a person, loses its process and then its whole runtime, and goes on.
 
-Everything is real: a runtime of its own in a temporary folder, its processes killed by SIGKILL, the answer given by
-another process. Every stage has a bound; whatever happens, no process is left.
+Everything is real: a runtime of its own in a temporary folder, its processes killed by SIGKILL (they are named by pid
+and start time, so that no other process is hit; Linux only), the answer given by another process. Every stage has a
+bound; whatever happens, no process is left.
 """
 
 from __future__ import annotations
@@ -9,28 +10,93 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
 import shlex
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from helmr.cli import transcript
 from helmr.client import Client
 from helmr.client.discovery import find_runtime
 from helmr.errors import HelmrError, Unavailable, UsageError
-from helmr.examples import processes
-from helmr.examples.narration import Narrator
 from helmr.examples.seed import Seeder
+from helmr.hash_seed import remove_folder
 from helmr.models import WaitInfo
-from helmr.temporary import remove_folder
+from helmr.safe_text import plain
+
+BOLD, DIM, GREEN, CYAN, RED = "1", "2", "32", "1;36", "1;31"
+INDENT = "   "
+
+
+class Narrator:
+    """Writes headings, commands, what they print, and claims that hold.
+
+    Args:
+        out: Where to; stdout if not given.
+        err: Where failures go; stderr if not given.
+    """
+
+    def __init__(self, out: TextIO | None = None, err: TextIO | None = None) -> None:
+        self._out = out or sys.stdout
+        self._err = err or sys.stderr
+        self._chapters = 0
+
+    def title(self, text: str) -> None:
+        """What this is about."""
+        self._write(text, BOLD)
+
+    def chapter(self, text: str) -> None:
+        """The next thing that happens."""
+        self._chapters += 1
+        self._write("")
+        self._write(f"{self._chapters}. {text}", CYAN)
+
+    def command(self, text: str) -> None:
+        """A command as a person would type it."""
+        self._write(f"{INDENT}$ {text}", BOLD)
+
+    def shown(self, text: str) -> None:
+        """What a command printed, or other text of several lines."""
+        for line in text.rstrip("\n").split("\n"):
+            self._write(f"{INDENT}{line}", DIM)
+
+    def says(self, text: str) -> None:
+        """A remark."""
+        self._write(f"{INDENT}{text}")
+
+    def holds(self, text: str) -> None:
+        """Something that was checked."""
+        self._write(f"{INDENT}✓ {text}", GREEN)
+
+    def fails(self, message: str, hint: str | None = None) -> None:
+        """Why the story ends here: one line, and its hint on a line of its own."""
+        self._write(f"helmr demo: {message}", RED, to=self._err)
+        if hint:
+            self._write(f"hint: {hint}", to=self._err)
+
+    def _write(self, text: str, style: str | None = None, *, to: TextIO | None = None) -> None:
+        out = to or self._out
+        line = plain(text, None)
+        if style is not None and line and _takes_colour(out):
+            line = f"\x1b[{style}m{line}\x1b[0m"
+        out.write(line + "\n")
+        out.flush()
+
+
+def _takes_colour(out: TextIO) -> bool:
+    """Colour on a terminal, unless its user said otherwise. Source: no-color.org."""
+    return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
 
 T = TypeVar("T")
 
@@ -141,7 +207,7 @@ class Demo:
         self.data_dir = folder / "data"
         self._log = folder / "up.log"
         self._up: subprocess.Popen[bytes] | None = None
-        self._seen: set[processes.Process] = set()
+        self._seen: set[Process] = set()
         # A runtime of its own: none of the user's is meant, and no pointer of this one is left at home.
         hidden = ("HELMR_URL", "HELMR_API_KEY")
         self._environ = {k: v for k, v in os.environ.items() if k not in hidden}
@@ -287,8 +353,8 @@ class Demo:
 
         pid = self._until(host, COMMAND_S, "no process holds the session")
         self._tell.command(f"kill -9 {pid}")
-        started = processes.started_at(pid)
-        if started is None or processes.kill([processes.Process(pid, started)], within_s=GONE_S):
+        started = started_at(pid)
+        if started is None or kill([Process(pid, started)], within_s=GONE_S):
             raise DemoFailed(f"the process {pid} could not be killed")
         self._tell.holds(f"process {pid} is gone")
         self._same_wait(session_id, wait)
@@ -297,7 +363,7 @@ class Demo:
         everyone = self._processes()
         pids = " ".join(str(one.pid) for one in everyone)
         self._tell.command(f"kill -9 {pids}")
-        left = processes.kill(everyone, within_s=GONE_S)
+        left = kill(everyone, within_s=GONE_S)
         assert self._up is not None
         self._up.wait(GONE_S)
         if left:
@@ -351,7 +417,7 @@ class Demo:
         slow = self._until_gone(everyone)
         if slow:
             self._tell.says(f"{len(slow)} helper processes were slow to end and are killed")
-        if processes.kill(slow, within_s=GONE_S):
+        if kill(slow, within_s=GONE_S):
             raise DemoFailed("processes are left that could not be killed")
         self._tell.holds("no process is left")
 
@@ -365,26 +431,26 @@ class Demo:
             try:
                 self._up.wait(STOP_S)
             except subprocess.TimeoutExpired:
-                processes.kill(everyone, within_s=GONE_S)
+                kill(everyone, within_s=GONE_S)
                 self._up.wait(GONE_S)
-        processes.kill(processes.alive(self._seen), within_s=GONE_S)
+        kill(alive(self._seen), within_s=GONE_S)
 
     def log_tail(self) -> str:
         """The last lines that the runtime wrote."""
         return _tail(self._log)
 
-    def _processes(self) -> list[processes.Process]:
+    def _processes(self) -> list[Process]:
         """All of the runtime: what it wrote down, and its supervisor's descendants."""
-        found = set(processes.recorded(self.data_dir))
+        found = set(recorded(self.data_dir))
         if self._up is not None and self._up.poll() is None:
-            found |= set(processes.family(self._up.pid))
-        alive = processes.alive(found)
-        self._seen |= set(alive)
-        return sorted(alive, key=lambda one: one.pid)
+            found |= set(family(self._up.pid))
+        living = alive(found)
+        self._seen |= set(living)
+        return sorted(living, key=lambda one: one.pid)
 
-    def _until_gone(self, everyone: Sequence[processes.Process]) -> list[processes.Process]:
+    def _until_gone(self, everyone: Sequence[Process]) -> list[Process]:
         ends_at_s = time.monotonic() + END_S
-        while (left := processes.alive(everyone)) and time.monotonic() < ends_at_s:
+        while (left := alive(everyone)) and time.monotonic() < ends_at_s:
             time.sleep(PAUSE_S)
         return left
 
@@ -449,3 +515,89 @@ def _tail(log: Path) -> str:
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
+
+
+RECORD = "processes.json"
+"""What a running `helmr up` has started, in its data directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process; `started` is its start in clock ticks since boot, so a later one of that pid differs."""
+
+    pid: int
+    started: int
+
+
+def recorded(data_dir: Path) -> list[Process]:
+    """What the runtime wrote down that it has started, its supervisor first; empty if there is no record."""
+    try:
+        record = json.loads((data_dir / RECORD).read_text())
+        named = [record["supervisor"], *record["processes"]]
+        return [Process(int(pid), int(started)) for pid, started in named]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def family(pid: int) -> list[Process]:
+    """The process and all its descendants, as they are now."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (fields := _stat(int(entry.name))) is not None:
+            parents[int(entry.name)] = int(fields[1])
+    members = {pid} if pid in parents else set()
+    while more := {child for child, parent in parents.items() if parent in members} - members:
+        members |= more
+    started = ((member, started_at(member)) for member in sorted(members))
+    return [Process(member, start) for member, start in started if start is not None]
+
+
+def started_at(pid: int) -> int | None:
+    """When the process started; None if there is none, or only its remains."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields is not None and fields[0] not in "ZX" else None
+
+
+def alive(processes: Iterable[Process]) -> list[Process]:
+    """Those that still run."""
+    return [one for one in processes if started_at(one.pid) == one.started]
+
+
+def kill(processes: Iterable[Process], *, within_s: float) -> list[Process]:
+    """kill -9 each of them, all before the first is waited for; returns those that are left after that time."""
+    handles: list[int] = []
+    everyone = list(processes)
+    try:
+        for one in everyone:
+            try:
+                handle = os.pidfd_open(one.pid)
+            except ProcessLookupError:
+                continue
+            handles.append(handle)
+            if started_at(one.pid) == one.started:  # the handle can't become another process
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        _await_end(handles, within_s=within_s)
+    finally:
+        for handle in handles:
+            os.close(handle)
+    return alive(everyone)
+
+
+def _await_end(handles: list[int], *, within_s: float) -> None:
+    ends_at_s = time.monotonic() + within_s
+    poll = select.poll()
+    waiting = set(handles)
+    for handle in waiting:
+        poll.register(handle, select.POLLIN)
+    while waiting and (left_s := ends_at_s - time.monotonic()) > 0:
+        for handle, _ in poll.poll(left_s * 1000):
+            poll.unregister(handle)
+            waiting.discard(handle)
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat from the state on. Source: proc_pid_stat(5); a name may hold anything."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, UnicodeDecodeError):
+        return None

@@ -25,12 +25,20 @@ rows. With `client=AsyncClient` the same experiment runs against a live runtime,
 harness and the frames come when they are needed (extra `experiments`).
 """
 
-from helmr.experiments.chance import Delay
-from helmr.experiments.experiment import Case, Experiment
-from helmr.experiments.hours import WorkingHours
-from helmr.experiments.operators import Answer, Asked, Operator, Policy, always, choose, ignore
+from helmr.experiments.operators import (
+    Answer,
+    Asked,
+    Delay,
+    Operator,
+    Policy,
+    WorkingHours,
+    always,
+    choose,
+    ignore,
+)
 from helmr.experiments.results import Results
 from helmr.experiments.running import replay, run, sweep
+from helmr.experiments.simulation import Case, Experiment
 
 __all__ = [
     "Answer",

@@ -1,18 +1,210 @@
-"""Simulated operators: who answers waits, how, after how long and when they are at work."""
+"""Simulated operators: who answers waits, how, after how long and when they are at work.
+
+Chance is the same every time: a draw depends on the seed and on its name (operator, session, wait) alone, never on the
+order in which things happen, so a second run, another event loop or one more operator change nothing about it. Two
+settings of a sweep that share a seed meet the same people (common random numbers): their difference is the setting's.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from random import Random  # noqa: TID251 - given by the experiment, seeded
+from datetime import UTC, date, datetime, time, timedelta
+from random import Random  # noqa: TID251 - seeded by name
+from statistics import NormalDist
 from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from helmr.durations import Duration, seconds, spell
 from helmr.errors import UsageError
-from helmr.experiments.chance import NO_DELAY, Delay
-from helmr.experiments.hours import WorkingHours
+
+_NORMAL = NormalDist()
+_EDGE = 1e-12
+"""Keeps draws off 0 and 1, where the inverses end."""
+
+
+def draws(seed: int, *name: str | int) -> Random:
+    """The random numbers of one name under a seed."""
+    text = "\x1f".join((str(seed), *map(str, name)))
+    return Random(hashlib.sha256(text.encode()).digest())
+
+
+@dataclass(frozen=True)
+class Delay:
+    """How long something takes, drawn anew each time.
+
+    Args:
+        quantile: Seconds for a number between 0 and 1: the inverse of the distribution function.
+        name: What it is called in messages.
+    """
+
+    quantile: Callable[[float], float]
+    name: str = "delay"
+
+    def sample_s(self, random: Random) -> float:
+        """Draw one, in seconds, ≥ 0. Takes exactly one number from `random`.
+
+        Raises:
+            UsageError: The quantile function gave what is no time.
+        """
+        value: Any = self.quantile(min(max(random.random(), _EDGE), 1 - _EDGE))
+        if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+            raise UsageError(f"{self.name} drew {value!r}, which is not a number of seconds >= 0")
+        return float(value)
+
+    @classmethod
+    def fixed(cls, duration: Duration) -> Delay:
+        """Always the same; 0 is at once."""
+        value_s = seconds(duration, allow_zero=True)
+        return cls(lambda u: value_s, f"fixed {spell(value_s)}")
+
+    @classmethod
+    def uniform(cls, shortest: Duration, longest: Duration) -> Delay:
+        """Anything between the two, equally likely."""
+        low_s, high_s = seconds(shortest, allow_zero=True), seconds(longest)
+        if low_s > high_s:
+            raise UsageError(f"shortest {spell(low_s)} is longer than longest {spell(high_s)}")
+        return cls(
+            lambda u: low_s + u * (high_s - low_s), f"uniform {spell(low_s)} to {spell(high_s)}"
+        )
+
+    @classmethod
+    def exponential(cls, mean: Duration) -> Delay:
+        """Without memory: mostly short, sometimes long. Also the gaps of arrivals at random times."""
+        mean_s = seconds(mean)
+        return cls(lambda u: -mean_s * math.log1p(-u), f"exponential, mean {spell(mean_s)}")
+
+    @classmethod
+    def lognormal(cls, median: Duration, *, spread: float = 2.0) -> Delay:
+        """What people's reaction times look like: a long tail to the right.
+
+        Args:
+            median: Half are shorter.
+            spread: Two thirds lie within `median / spread` and `median * spread`; ≥ 1.
+        """
+        median_s = seconds(median)
+        if not (math.isfinite(spread) and spread >= 1):
+            raise UsageError(f"spread must be a number >= 1, not {spread!r}")
+        sigma = math.log(spread)
+        return cls(
+            lambda u: median_s * math.exp(sigma * _NORMAL.inv_cdf(u)),
+            f"lognormal, median {spell(median_s)}",
+        )
+
+    @classmethod
+    def like(cls, measured: Sequence[Duration]) -> Delay:
+        """One of the measured ones, equally likely: say, the wait times that a query over the ledger gave."""
+        values_s = sorted(seconds(one, allow_zero=True) for one in measured)
+        if not values_s:
+            raise UsageError("there is no measured delay to draw from")
+        return cls(
+            lambda u: values_s[min(int(u * len(values_s)), len(values_s) - 1)],
+            f"one of {len(values_s)} measured",
+        )
+
+
+NO_DELAY = Delay.fixed(0)
+
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DAYS_MAX = 40_000
+"""Days that are looked through for a delay's end: a century."""
+
+
+@dataclass(frozen=True)
+class WorkingHours:
+    """Hours of work on the clock of a place; time changes count as they do on the wall there.
+
+    Args:
+        start: When work begins, `HH:MM`.
+        end: When it ends, `HH:MM`, later than `start`; `24:00` is midnight.
+        days: Days of the week, of `mon tue wed thu fri sat sun`.
+        zone: IANA name of the time zone.
+
+    Raises:
+        UsageError: One of them is no such thing.
+    """
+
+    start: str = "09:00"
+    end: str = "17:00"
+    days: tuple[str, ...] = DAYS[:5]
+    zone: str = "UTC"
+    _start: timedelta = field(init=False, repr=False)
+    _end: timedelta = field(init=False, repr=False)
+    _zone: ZoneInfo = field(init=False, repr=False)
+    _weekdays: frozenset[int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        begins, ends = _of_day(self.start, "start"), _of_day(self.end, "end")
+        if begins >= ends:
+            raise UsageError(
+                f"working hours end at {self.end}, not after they begin at {self.start}",
+                hint="For a night shift give two operators one part each.",
+            )
+        unknown = [day for day in self.days if day not in DAYS]
+        if unknown or not self.days:
+            raise UsageError(
+                f"working days {unknown or 'are missing'}", hint=f"Days are: {' '.join(DAYS)}."
+            )
+        try:
+            zone = ZoneInfo(self.zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise UsageError(
+                f"no time zone {self.zone!r}", hint='Write it like "Europe/Berlin" or "UTC".'
+            ) from error
+        object.__setattr__(self, "_start", begins)
+        object.__setattr__(self, "_end", ends)
+        object.__setattr__(self, "_zone", zone)
+        object.__setattr__(self, "_weekdays", frozenset(DAYS.index(day) for day in self.days))
+
+    def is_open(self, moment: datetime) -> bool:
+        """True if somebody is at work then."""
+        return self.next_open(moment) <= moment
+
+    def next_open(self, moment: datetime) -> datetime:
+        """`moment` if somebody is at work then, else when work begins next; UTC."""
+        return max(moment, next(self._shifts(moment))[0])
+
+    def after(self, moment: datetime, worked_s: float) -> datetime:
+        """When `worked_s` seconds of working time have passed since `moment`; UTC.
+
+        Raises:
+            UsageError: Not within a century.
+        """
+        left = timedelta(seconds=worked_s)
+        for begins, ends in self._shifts(moment):
+            begins = max(begins, moment)
+            if begins + left <= ends:
+                return begins + left
+            left -= ends - begins
+        raise UsageError(f"{worked_s:.0f} s of working time do not end within a century")
+
+    def _shifts(self, moment: datetime) -> Iterator[tuple[datetime, datetime]]:
+        """Shifts that end after `moment`, in order; UTC."""
+        day = moment.astimezone(self._zone).date() - timedelta(days=1)
+        for _ in range(_DAYS_MAX):
+            if day.weekday() in self._weekdays:
+                begins, ends = self._at(day, self._start), self._at(day, self._end)
+                if moment < ends and begins < ends:
+                    yield begins, ends
+            day += timedelta(days=1)
+
+    def _at(self, day: date, of_day: timedelta) -> datetime:
+        # Added to the naive date: 09:00 on the wall stays 09:00 when the clocks change.
+        wall = datetime.combine(day, time()) + of_day
+        return wall.replace(tzinfo=self._zone).astimezone(UTC)
+
+
+def _of_day(text: str, name: str) -> timedelta:
+    hours, colon, minutes = text.partition(":")
+    if colon and hours.isdecimal() and minutes.isdecimal() and len(minutes) == 2:
+        found = timedelta(hours=int(hours), minutes=int(minutes))
+        if int(minutes) < 60 and found <= timedelta(days=1):
+            return found
+    raise UsageError(f"{name} of working hours: {text!r} is no time of day like 09:00")
 
 
 @dataclass(frozen=True)

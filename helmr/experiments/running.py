@@ -1,6 +1,7 @@
 """`run` and `sweep`: an experiment under the fake clock, or against a live runtime in real time.
 
-Both blocking, both usable where a loop runs already (a notebook): the work has a loop and a thread of its own.
+Both blocking, both usable where a loop runs already (a notebook): the work has a loop and a thread of its own. A
+progress bar shows on a terminal and in a notebook.
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from helmr.errors import UsageError
-from helmr.experiments.experiment import Experiment
 from helmr.experiments.operators import Operator
 from helmr.experiments.progress import Tell, progress
 from helmr.experiments.results import Results, Scalar, check_parameters
+from helmr.experiments.simulation import Experiment
 from helmr.tasks import Task
 
 if TYPE_CHECKING:
     from helmr.client import AsyncClient
-    from helmr.experiments.cohorts import Replays
+    from helmr.experiments.what_if import Replays
     from helmr.testing.recorded import Recording
+
 
 T = TypeVar("T")
 
@@ -135,8 +137,13 @@ def replay(
         SchemaMismatch: An operator's answer does not fit.
     """
     # Here, so that the harness and what it loads come only when it runs.
-    from helmr.experiments.cohorts import Replays, recorded_runs, replay_all
-    from helmr.experiments.what_if import Change, check_operators
+    from helmr.experiments.what_if import (
+        Change,
+        Replays,
+        check_operators,
+        recorded_runs,
+        replay_all,
+    )
 
     if answers not in ("keep", "ask"):
         raise UsageError(f"answers is {answers!r}, not 'keep' or 'ask'")
@@ -180,7 +187,7 @@ def _run_one(
 ) -> tuple[list[Any], list[Any]]:
     # Here, so that the harness and what it loads come only when it runs.
     if client is None:
-        from helmr.experiments.simulated import simulate
+        from helmr.experiments.live import simulate
 
         course = _in_thread(simulate(experiment, seed=seed, tell=tell))
     elif not callable(client):

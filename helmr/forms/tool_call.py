@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from helmr.forms.model import MISSING, ROW, Field, Form, Kind, Path, Schema, plain
-from helmr.models.limits import BODY_SHOWN_BYTES, SUBJECT_MAX
+from helmr.models.common import BODY_SHOWN_BYTES, SUBJECT_MAX
 
 APPROVE, DECLINE = "approve", "decline"
 DECISION, ARGUMENTS, REASON = "decision", "arguments", "reason"

@@ -29,9 +29,8 @@ from helmr.durations import Duration
 from helmr.errors import UsageError
 from helmr.integrations.model_retries import retried
 from helmr.steps import StepOptions, step_call
-from helmr.streams import InputStream
-from helmr.turns import turn
-from helmr.wait_options import WaitOptions
+from helmr.streams import InputStream, turn
+from helmr.wait_details import WaitOptions
 
 OnChunk = Callable[[BaseMessageChunk], None]
 MODEL: StepOptions = {"retries": 3}

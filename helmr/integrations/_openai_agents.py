@@ -53,7 +53,7 @@ from helmr.integrations.model_retries import retried
 from helmr.jsonio import loads
 from helmr.steps import StepOptions, step_call
 from helmr.streams import InputStream
-from helmr.wait_options import WaitOptions
+from helmr.wait_details import WaitOptions
 
 T = TypeVar("T")
 

@@ -47,9 +47,8 @@ from helmr.errors import TooLarge, WaitTimeout
 from helmr.forms.tool_call import call_body, call_subject
 from helmr.integrations.model_retries import retried
 from helmr.steps import StepOptions, step_call
-from helmr.streams import InputStream
-from helmr.turns import turn
-from helmr.wait_options import WaitOptions
+from helmr.streams import InputStream, turn
+from helmr.wait_details import WaitOptions
 
 NOTHING_SAID: StepOptions = {}
 MODEL: StepOptions = {"retries": 3}

@@ -5,11 +5,9 @@ and end in `_at`; durations end in `_s` (seconds) or are duration texts (`"30m"`
 """
 
 from helmr.models.answers import *
-from helmr.models.limits import *
-from helmr.models.people import *
+from helmr.models.common import *
 from helmr.models.queries import *
 from helmr.models.requests import *
 from helmr.models.runs import *
-from helmr.models.statuses import *
 from helmr.models.system import *
 from helmr.models.waits import *

@@ -13,14 +13,15 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import ConfigDict, Field
 
 from helmr import markup
-from helmr.models.people import PrincipalInfo, Wire
-from helmr.models.statuses import (
+from helmr.models.common import (
     Activity,
     CompletionOutcome,
+    PrincipalInfo,
     RunStatus,
     SendOutcome,
     SessionStatus,
     TokenStatus,
+    Wire,
 )
 from helmr.models.system import TaskSchedule
 from helmr.models.waits import WaitInfo

@@ -14,15 +14,13 @@ from typing import Any, TypedDict
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from helmr import ids
-from helmr.models.limits import (
+from helmr.models.common import (
     ASSIGNEE_MAX,
     BATCH_ID_PATTERN,
     EXTERNAL_ID_MAX,
     LIST_LIMIT_DEFAULT,
     LIST_LIMIT_MAX,
     TOKEN_TAG_MAX,
-)
-from helmr.models.statuses import (
     Activity,
     RunStatus,
     SessionStatus,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from helmr.models.limits import (
+from helmr.models.common import (
     ASSIGNEE_MAX,
     BATCH_ID_PATTERN,
     BODY_MAX_BYTES,

@@ -8,8 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from helmr.models.people import Wire
-from helmr.models.statuses import RunStatus
+from helmr.models.common import RunStatus, Wire
 
 
 class JournalEntry(Wire):

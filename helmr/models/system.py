@@ -8,8 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from helmr.durations import spell
-from helmr.models.limits import SCHEDULE_NAME_MAX, SCHEDULE_TEXT_MAX
-from helmr.models.people import Wire
+from helmr.models.common import SCHEDULE_NAME_MAX, SCHEDULE_TEXT_MAX, Wire
 from helmr.models.requests import Request
 
 NOTICE_TARGET_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]*$"

@@ -8,10 +8,19 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, computed_field
 
 from helmr import markup
-from helmr.models.limits import BODY_SHOWN_BYTES
-from helmr.models.people import ClaimInfo, PrincipalInfo, Shown, Wire, shown_facts
-from helmr.models.statuses import AnswerMode, WaitKind, WaitPriority, WaitStatus
-from helmr.sizes import cut_text
+from helmr.durations import cut_text
+from helmr.models.common import (
+    BODY_SHOWN_BYTES,
+    AnswerMode,
+    ClaimInfo,
+    PrincipalInfo,
+    Shown,
+    WaitKind,
+    WaitPriority,
+    WaitStatus,
+    Wire,
+    shown_facts,
+)
 
 
 class WaitInfo(Wire):

@@ -12,7 +12,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from helmr.difflines import diff, summary
 from helmr.errors import (
     HelmrError,
     NotAllowed,
@@ -33,7 +32,7 @@ from helmr.errors import (
 from helmr.forms import Form, pretty, redacted
 from helmr.models import PrincipalInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitStatus
 from helmr.review import words
-from helmr.review.words import who
+from helmr.review.words import diff, summary, who
 from helmr.safe_text import one_line, plain
 
 

@@ -26,7 +26,7 @@ from typing import Any
 from helmr.errors import UsageError
 from helmr.forms import Blank, Cell, Cells, Form, carry, form_of, revived
 from helmr.models import WaitInfo
-from helmr.state_dir import write_private
+from helmr.profiles import write_private
 
 DRAFTS_MAX = 500
 DRAFT_BYTES_MAX = 1_500_000

@@ -1,8 +1,13 @@
-"""The harness: sessions of some tasks over the engine of a runtime, in memory, on a fake clock."""
+"""The harness: sessions of some tasks over the engine of a runtime, in memory, on a fake clock.
+
+It waits for code that awaits a thread, a socket or a timer of its own, for a bounded time.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
@@ -13,22 +18,14 @@ from helmr import ids
 from helmr.client.aio import AsyncClient
 from helmr.client.sync import Client
 from helmr.durations import Duration, seconds
-from helmr.errors import (
-    Moved,
-    SessionNotFound,
-    TaskNotFound,
-    UsageError,
-)
+from helmr.errors import Moved, SessionNotFound, TaskNotFound, UsageError
 from helmr.labels import metadata_object, tag_list
 from helmr.models import RunCheck
 from helmr.steps import Step
 from helmr.tasks import Task
 from helmr.testing.clients import HarnessClients
-from helmr.testing.patience import Patience
 from helmr.testing.recorded import Recording, check_recorded, read
-from helmr.testing.session import TESTER, HarnessSession
-from helmr.testing.stored import check_stored
-from helmr.testing.tokens import BASE_URL, HarnessTokens
+from helmr.testing.session import BASE_URL, TESTER, HarnessSession, HarnessTokens, check_stored
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core import jsontext
@@ -41,6 +38,43 @@ from helmr_runtime.ports import Busy, Crash, Released, StartSession
 from helmr_runtime.ports.ledger import WorkItem
 from helmr_runtime.replay.outside_steps import watching
 from helmr_runtime.session.host import HostActor, HostSettings
+from helmr_runtime.session.live_session import LiveSession
+
+PATIENCE_S = 10.0
+"""Real seconds. Code that awaits what the test is yet to bring would hold it up for ever."""
+
+log = logging.getLogger("helmr.testing")
+
+
+class Patience:
+    """Knows of each session since when its code has awaited something at this place of its transcript."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, tuple[int, float]] = {}
+
+    def is_over(self, host: HostActor) -> bool:
+        """All its code waits or has ended, or has had its time."""
+        return host.is_settled and not any(self._is_wanted(s.live) for s in host.slots.values())
+
+    def _is_wanted(self, live: LiveSession) -> bool:
+        """The code has come to no wait and to no end, and something of its own will make it go on."""
+        if not live.execution.is_expecting:
+            self._since.pop(live.state.id, None)
+            return False
+        seq, now = live.state.seq, time.monotonic()
+        known, since = self._since.get(live.state.id, (seq, now))
+        if known != seq:
+            since = now
+        elif since >= 0 and now - since > PATIENCE_S:
+            log.warning(
+                "%s: the code has awaited a thread, a socket or a timer that is no durable call for %g s",
+                live.state.id,
+                PATIENCE_S,
+            )
+            since = -1.0
+        self._since[live.state.id] = seq, since
+        return since >= 0
+
 
 P = ParamSpec("P")
 R = TypeVar("R")

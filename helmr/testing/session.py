@@ -1,17 +1,22 @@
-"""One session of a harness, and who acts in it."""
+"""One session of a harness: who acts in it, its tokens, and what it stores."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
 from helmr import ids
-from helmr.errors import HelmrError, UsageError
-from helmr.models import DryRun, RewindPreview, RunStatus
-from helmr_runtime.clock import FakeClock
+from helmr.current import TokenCall
+from helmr.durations import Duration, seconds
+from helmr.errors import HelmrError, TokenNotFound, UsageError
+from helmr.models import DryRun, RewindPreview, RunCheck, RunStatus, TokenInfo
+from helmr.tokens import Token
+from helmr_runtime.catalog import Registry
+from helmr_runtime.clock import Clock, FakeClock
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.chunks import Chunk, Emitted
 from helmr_runtime.core.commands import (
@@ -37,7 +42,14 @@ from helmr_runtime.core.corrections import (
 )
 from helmr_runtime.core.entries import Entry, Principal
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.ledger.memory import MemoryLedger
+from helmr_runtime.core.tokens import CancelToken, CompleteToken, CreateToken
+from helmr_runtime.ledger.memory import TEST_RING, MemoryLedger
+from helmr_runtime.replay.cursor import hashes_of
+from helmr_runtime.replay.detached import check_run
+from helmr_runtime.security.schemas import complete
+from helmr_runtime.security.secrets import secret_hash
+from helmr_runtime.security.task_secrets import CALLBACK_PATH, TaskSecrets
+from helmr_runtime.session.dry_run import read_snapshot
 
 TESTER = Principal("api_key", name="test")
 """Who acts in a test that names nobody."""
@@ -385,3 +397,95 @@ class HarnessSession:
     async def kill(self) -> None:
         """Kill the session's actor; the session is adopted again at the next command or settle."""
         await self._harness.kill(self.id)
+
+
+async def check_stored(
+    ledger: MemoryLedger, clock: Clock, registry: Registry, silence_s: float
+) -> list[RunCheck]:
+    """Whether code fits the runs that have not ended, in the order in which their sessions began."""
+    checks: list[RunCheck] = []
+    for session_id in dict.fromkeys(entry.session_id for entry in ledger.stored.entries):
+        if session_id == ids.SYSTEM_STREAM:
+            continue
+        found = await read_snapshot(ledger, session_id)
+        if found.state.active_run is None:
+            continue
+        registered = registry.tasks.get(found.state.task)
+        task = registered.task if registered is not None else None
+        checks.append(
+            await check_run(
+                task,
+                found.state,
+                found.histories,
+                clock=clock,
+                silence_s=silence_s,
+                hashes=hashes_of(registry.code_hash, TaskSecrets(found.loaded.keys, "").asked_keys),
+            )
+        )
+    return checks
+
+
+def token_of(ledger: MemoryLedger, token: str | Token) -> tuple[str, Principal]:
+    """The id of a token given by its id, handle or callback URL, and who acts with that.
+
+    Raises:
+        TokenNotFound: No token has that callback URL.
+    """
+    text = token if isinstance(token, str) else token.id
+    _, found, secret = text.partition(CALLBACK_PATH)
+    if not found:
+        return text, TESTER
+    known = ledger.index.tokens.by_callback(secret_hash(secret.partition("?")[0]))
+    if known is None:
+        raise TokenNotFound("no token has that callback URL")
+    return known.id, Principal("callback", known.id)
+
+
+BASE_URL = "http://helmr.test"
+"""What the links of tokens begin with."""
+
+
+class HarnessTokens(ABC):
+    """What a `Harness` does with tokens."""
+
+    ledger: MemoryLedger
+
+    @abstractmethod
+    async def settle(self) -> None:
+        """Return when all code waits or has ended, and everything decided is stored."""
+
+    async def create_token(self, *, timeout: Duration = "7d", **options: Any) -> str:
+        """Make a token as a client does; its id. Options as those of `TokenCall`."""
+        secrets = TaskSecrets(TEST_RING.session_keys(ids.SYSTEM_STREAM), BASE_URL)
+        new = secrets.new_token(TokenCall(timeout_s=seconds(timeout), **options))
+        await self.ledger.fact(CreateToken(principal=TESTER, new=new))
+        return new.token_id
+
+    async def complete_token(self, token: str | Token, data: Any) -> dict[str, Any]:
+        """Complete a token, by its id, its handle or its callback URL; the receipt. The code then goes on.
+
+        Raises:
+            TokenNotFound, TokenCompleted, TokenExpired, TokenCancelled: S-41.
+            SchemaMismatch: The data does not fit its schema.
+        """
+        token_id, principal = token_of(self.ledger, token)
+        receipt = await complete(
+            lambda: self.ledger.get_token(token_id),
+            self.ledger.fact,
+            lambda checked: CompleteToken(
+                principal=principal, token_id=token_id, data=data, checked=checked
+            ),
+        )
+        await self.settle()
+        return dict(receipt)
+
+    async def cancel_token(self, token: str | Token) -> None:
+        """Cancel a token; the code then goes on."""
+        token_id, _ = token_of(self.ledger, token)
+        await self.ledger.fact(CancelToken(principal=TESTER, token_id=token_id))
+        await self.settle()
+
+    async def token(self, token: str | Token) -> TokenInfo:
+        """A token as it is now."""
+        token_id, _ = token_of(self.ledger, token)
+        return TokenInfo.model_validate(await self.ledger.get_token(token_id))

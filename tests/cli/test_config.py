@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from helmr.cli.config import otel_of
+from helmr.cli.up import otel_of
 from helmr.errors import UsageError
 
 

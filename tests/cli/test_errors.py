@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from helmr.cli import printing
-from helmr.cli.exit_codes import ExitCode, exit_code, worst
+from helmr.cli.app import ExitCode, exit_code, worst
 from helmr.errors import SchemaMismatch, WaitResolved, all_codes, error_from_code
 from tests.cli.conftest import process
 from tests.client.gateway import Fault, Gateway, running

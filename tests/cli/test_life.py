@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from helmr.cli.extras import needed
 from helmr.cli.up import tasks_of_project
 from helmr.errors import MissingExtra, UsageError
+from helmr.version import needed
 from tests.cli.conftest import process
 
 

@@ -6,11 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from helmr.cli.app import Cli
-from helmr.cli.filtering import waits_filter
+from helmr.cli.app import Cli, waits_filter
 from helmr.errors import BadFilter, UsageError
-from helmr.profiles import BUILT_IN, FILTERS_MAX, read_profile, save_filter, saved_path
-from helmr.state_dir import state_folder
+from helmr.profiles import (
+    BUILT_IN,
+    FILTERS_MAX,
+    read_profile,
+    save_filter,
+    saved_path,
+    state_folder,
+)
 
 SETTINGS = """
 [filters]

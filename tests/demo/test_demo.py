@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from helmr.examples import demo, processes
-from helmr.temporary import VARIABLE
+from helmr.examples import demo
+from helmr.hash_seed import KEEP_VARIABLE
 
 WITHIN_S = 240
 LOOK_S = 0.2
@@ -26,11 +26,11 @@ class Watched:
     """A demo under way, and every process that was ever seen below it."""
 
     def __init__(self, arguments: list[str], folder: Path) -> None:
-        kept = {VARIABLE: os.environ[VARIABLE]}  # what it removes is searched for secrets
+        kept = {KEEP_VARIABLE: os.environ[KEEP_VARIABLE]}  # what it removes is searched for secrets
         environ = {k: v for k, v in os.environ.items() if not k.startswith("HELMR_")} | kept
         self.out = folder / "out"
         self.err = folder / "err"
-        self.seen: set[processes.Process] = set()
+        self.seen: set[demo.Process] = set()
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "helmr.examples.demo", *arguments],
@@ -46,7 +46,7 @@ class Watched:
 
     def _watch(self) -> None:
         while not self._ended.wait(LOOK_S):
-            self.seen |= set(processes.family(self.process.pid))
+            self.seen |= set(demo.family(self.process.pid))
 
     def finish(self) -> int:
         try:
@@ -74,7 +74,7 @@ def running(*arguments: str) -> Iterator[Watched]:
             if watched.process.poll() is None:
                 watched.process.terminate()
             watched.finish()
-            processes.kill(processes.alive(watched.seen), within_s=10)
+            demo.kill(demo.alive(watched.seen), within_s=10)
 
 
 @pytest.mark.ray
@@ -98,7 +98,7 @@ def test_it_shows_what_it_promises_and_leaves_nothing() -> None:
         assert "slow to end" not in text
         assert "\x1b" not in text, "colour without a terminal"
         assert len(watched.seen) > 10
-        assert processes.alive(watched.seen) == []
+        assert demo.alive(watched.seen) == []
         assert not list(watched.out.parent.glob("helmr-demo-*"))
 
 
@@ -111,7 +111,7 @@ def test_ctrl_c_ends_everything() -> None:
         watched.process.send_signal(signal.SIGINT)
         assert watched.finish() == 130
         assert "interrupted" in watched.err.read_text("utf-8")
-        assert processes.alive(watched.seen) == []
+        assert demo.alive(watched.seen) == []
         assert not list(watched.out.parent.glob("helmr-demo-*"))
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from helmr.client.aio import AsyncClient
 from helmr.client.discovery import find_runtime
-from helmr.examples import demo, processes
+from helmr.examples import demo
 from helmr.models import WaitInfo
 from tests.console.flow.terminal import Terminal
 
@@ -138,14 +138,14 @@ async def test_five_keys_from_the_demo_to_an_answer_at_both_sizes() -> None:
         async with opened(120, 36) as terminal:
             await terminal.run("-m", "helmr.cli", "demo", "--console", **environ)
             await terminal.comes_to("[1 Inbox]", within_s=READY_S)
-            seen = set(processes.family(terminal.process.pid))
+            seen = set(demo.family(terminal.process.pid))
             (place,) = places(folder)
             screens = await both_sizes(terminal, place)
-            seen |= set(processes.family(terminal.process.pid))
+            seen |= set(demo.family(terminal.process.pid))
             await terminal.press("q")
             assert await terminal.ended(within_s=END_S) == 0
             await terminal.sees("no process is left")
-            assert processes.alive(seen) == []
+            assert demo.alive(seen) == []
             assert places(folder) == []
     shows(screens)
 

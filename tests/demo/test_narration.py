@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from helmr.examples.narration import Narrator
+from helmr.examples.demo import Narrator
 
 
 class Terminal(io.StringIO):

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from helmr.cli.app import _SHARED
-from helmr.cli.exit_codes import ExitCode
+from helmr.cli.app import _SHARED, ExitCode
 from helmr.cli.main import app
 
 SHARED = {"--" + name.replace("_", "-") for name in _SHARED}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from helmr import rules
-from helmr.cli.config import notices_table, otel_of, retention_of
+from helmr.cli.up import notices_table, otel_of, retention_of
 from helmr.profiles import read_profile
 from helmr_console.start import read_config
 from helmr_runtime.notices.targets import read_targets

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from helmr.temporary import VARIABLE
+from helmr.hash_seed import KEEP_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```(python|sh|text)\n(.*?)^```$", flags=re.M | re.S)
@@ -68,7 +68,9 @@ class Reader:
             "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             "XDG_STATE_HOME": str(folder / "state"),
-            VARIABLE: os.environ[VARIABLE],  # what a runtime removes is searched for secrets
+            KEEP_VARIABLE: os.environ[
+                KEEP_VARIABLE
+            ],  # what a runtime removes is searched for secrets
         }
         self.ids: dict[str, str] = {}
         self.printed = ""

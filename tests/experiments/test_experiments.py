@@ -27,7 +27,7 @@ from helmr.experiments import (
     run,
     sweep,
 )
-from helmr.experiments.chance import draws
+from helmr.experiments.operators import draws
 
 
 class Order(BaseModel):

@@ -17,7 +17,7 @@ import pytest
 from helmr import Client
 from helmr.client.discovery import find_runtime, live_runtimes
 from helmr.errors import BadDefinition, Conflict, DataError, HelmrError, RuntimeHeld, UsageError
-from helmr.temporary import VARIABLE
+from helmr.hash_seed import KEEP_VARIABLE
 from helmr_runtime.launchers import watchdog
 from helmr_runtime.launchers.embedded import Runtime
 from helmr_runtime.launchers.startup import UpOptions, hold_port
@@ -100,7 +100,7 @@ def test_a_runtime_from_start_to_end_and_again(
         assert time.monotonic() - began < ENDS_WITHIN_S
     assert_nothing_left(everything, data_dir)
     # Ray's logs go with the runtime, to where the search for secrets reads them.
-    logs = Path(os.environ[VARIABLE]).glob("helmr-*/r/session_*/logs/gcs_server.out")
+    logs = Path(os.environ[KEEP_VARIABLE]).glob("helmr-*/r/session_*/logs/gcs_server.out")
     assert any(log.stat().st_mtime > began_at_s for log in logs)
     assert live_runtimes() == []
 

@@ -74,7 +74,7 @@ def test_no_module_of_helmr_loads_an_engine(project_root: Path) -> None:
     names = [name for name in names if not name.startswith("helmr.integrations._")]
     for name in AGENTS:
         names.remove(f"helmr.examples.{name}")
-    for name in ("cohorts", "directed", "simulated", "what_if"):  # they drive the harness
+    for name in ("live", "what_if"):  # they drive the harness
         names.remove(f"helmr.experiments.{name}")
     for name in ("fan_out", "fan_out_job"):  # a task and a job that are there for Ray
         names.remove(f"helmr.examples.{name}")
@@ -85,7 +85,7 @@ def test_no_module_of_helmr_loads_an_engine(project_root: Path) -> None:
 def test_the_harness_needs_neither_ray_nor_duckdb(project_root: Path) -> None:
     """It derives a task's secrets as a runtime does, so it takes what that takes, and no more."""
     banned = [engine for engine in ENGINES if engine != "cryptography"]
-    names = "helmr.testing,helmr.experiments.simulated"
+    names = "helmr.testing,helmr.experiments.live"
     result = run(project_root, IMPORT_EACH, ",".join(banned), names)
     assert result.returncode == 0, result.stderr
 

@@ -19,7 +19,7 @@ import base64, json, logging, os, secrets, shutil, tempfile
 import duckdb
 import pytest
 from pathlib import Path
-from helmr.temporary import remove_folder
+from helmr.hash_seed import remove_folder
 from helmr.errors import NotFound
 from helmr_runtime.core.entries import GENESIS, Draft, EntryKind, stamp
 from helmr_runtime.security.secrets import make_secret
@@ -160,7 +160,7 @@ def test_every_planted_secret_is_found_and_no_other(folder: Path) -> None:
 
 
 LEFT = """
-from helmr.temporary import remove_folder
+from helmr.hash_seed import remove_folder
 from helmr_runtime.security.secrets import make_secret
 
 def test_that_leaves_a_file(tmp_path):

@@ -12,8 +12,7 @@ from pydantic import BaseModel
 
 from helmr import step, streams, task
 from helmr.errors import SchemaMismatch
-from helmr.schema import Codec
-from helmr.stored_values import StoredCodec
+from helmr.schema import Codec, StoredCodec
 from helmr.testing import Harness, RunFailed
 
 go = streams.input("go", schema=bool)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from helmr.temporary import VARIABLE, remove_folder
+from helmr.hash_seed import KEEP_VARIABLE, remove_folder
 
 
 def folder_of(base: Path) -> Path:
@@ -17,7 +17,7 @@ def folder_of(base: Path) -> Path:
 
 
 def test_a_temporary_folder_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(KEEP_VARIABLE, raising=False)
     folder = folder_of(tmp_path)
     for _ in range(2):  # one that is gone is gone
         remove_folder(folder)
@@ -28,7 +28,7 @@ def test_a_temporary_folder_is_moved_where_the_variable_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = tmp_path / "looked" / "into"
-    monkeypatch.setenv(VARIABLE, str(kept))
+    monkeypatch.setenv(KEEP_VARIABLE, str(kept))
     for count in (1, 2):  # two of one name stand beside each other
         folder = folder_of(tmp_path)
         for _ in range(2):
@@ -41,7 +41,9 @@ def test_a_temporary_folder_is_moved_where_the_variable_says(
 
 def test_one_that_cannot_be_moved_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = folder_of(tmp_path)
-    monkeypatch.setenv(VARIABLE, str(folder / "inside"))  # as on another file system: rename fails
+    monkeypatch.setenv(
+        KEEP_VARIABLE, str(folder / "inside")
+    )  # as on another file system: rename fails
     remove_folder(folder)
     assert (folder / "log").read_text() == "what happened"
     assert list((folder / "inside").iterdir()) == []

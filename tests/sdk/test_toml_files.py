@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from helmr.cli.config import notices_table
-from helmr.cli.up import tasks_of_project
+from helmr.cli.up import notices_table, tasks_of_project
 from helmr.errors import UsageError
-from helmr.profiles import read_settings
+from helmr.profiles import parse_toml, read_settings, read_toml
 from helmr.rules import read_rule
-from helmr.toml_files import parse_toml, read_toml
 
 UNREADABLE = {
     "cut": b"a = [",

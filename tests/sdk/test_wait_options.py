@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from helmr import escalation
 from helmr.errors import BadDuration, BadEscalation, SchemaMismatch, UsageError
 from helmr.schema import Codec
-from helmr.wait_details import UNSET
-from helmr.wait_options import WaitOptions, details
+from helmr.wait_details import UNSET, WaitOptions
+from helmr.wait_options import details
 
 
 class Decision(BaseModel):

@@ -10,7 +10,7 @@ import pytest
 from helmr import streams, task, tokens
 from helmr.models import BODY_MAX_BYTES
 from helmr.testing import Harness
-from helmr.wait_texts import fitted_body, fitted_subject
+from helmr.wait_options import fitted_body, fitted_subject
 
 go = streams.input("go", schema=int)
 MIB = 1024 * 1024

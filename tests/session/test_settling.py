@@ -9,7 +9,8 @@ import time
 import pytest
 
 from helmr import streams, task
-from helmr.testing import Harness, patience
+from helmr.testing import Harness
+from helmr.testing.harness import PATIENCE_S
 
 go = streams.input("go", schema=bool)
 
@@ -58,13 +59,13 @@ async def test_a_wait_with_a_timer_of_asyncios_beside_it_is_a_wait():
         await session.wait()
         await session.answer(True)
         assert await session.result() is True
-    assert time.monotonic() - began < patience.PATIENCE_S / 2
+    assert time.monotonic() - began < PATIENCE_S / 2
 
 
 async def test_code_that_goes_on_by_nothing_is_left_after_a_while_and_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr(patience, "PATIENCE_S", 0.1)
+    monkeypatch.setattr("helmr.testing.harness.PATIENCE_S", 0.1)
     with caplog.at_level(logging.WARNING, "helmr.testing"):
         async with Harness(forgets) as harness:
             session = await harness.start(forgets)

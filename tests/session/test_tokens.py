@@ -18,7 +18,7 @@ from helmr.errors import (
     Unavailable,
 )
 from helmr.testing import TESTER, RunFailed
-from helmr.testing.stored import token_of
+from helmr.testing.session import token_of
 from helmr_runtime.core.entries import EntryKind, iso
 from helmr_runtime.core.tokens import CompleteToken
 

@@ -12,11 +12,11 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widget import Widget
 
-from helmr.difflines import diff, summary
 from helmr.forms import Built, Cells, Form, redacted
 from helmr.models import WaitInfo
 from helmr.review.personal import AnswerDraft, Beginning, beginning
 from helmr.review.sending import SendPhase, Submission
+from helmr.review.words import diff, summary
 from helmr_console.console import Console
 from helmr_console.widgets.form import SchemaForm
 from helmr_console.widgets.panes import TextPane

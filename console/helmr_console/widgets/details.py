@@ -7,11 +7,10 @@ from datetime import datetime
 
 from textual.content import Content
 
-from helmr.difflines import diff, summary
 from helmr.forms import pretty
 from helmr.models import DryRun, EntryInfo, RunInfo
 from helmr.review import words
-from helmr.review.words import dry_run_end
+from helmr.review.words import diff, dry_run_end, summary
 from helmr_console import entry_lines, safe
 from helmr_console.set_aside import Rewound
 from helmr_console.widgets.markdown import markdown

@@ -15,9 +15,8 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from helmr.durations import spell
+from helmr.durations import spell, spell_bytes
 from helmr.errors import HelmrError
-from helmr.sizes import spell_bytes
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import iso
 from helmr_runtime.directory.hosts import HostState, PoolHost, PoolPlan, ProcessState, Slot, Spawner

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helmr.errors import Unavailable
-from helmr.temporary import remove_folder
+from helmr.hash_seed import remove_folder
 from helmr_runtime.process.processes import Process, RuntimeMark, end_all, is_running
 from helmr_runtime.security.private_files import write_private
 
@@ -75,7 +75,7 @@ def forget_record(data_dir: Path) -> None:
 
 
 def remove_run_dir(run_dir: Path) -> None:
-    """Remove the temporary folder of a runtime (`helmr.temporary`); nothing else, whatever the record says."""
+    """Remove the temporary folder of a runtime (`helmr.hash_seed`); nothing else, whatever the record says."""
     if run_dir.name.startswith(RUN_DIR_PREFIX) and not run_dir.is_symlink():
         remove_folder(run_dir)
 

@@ -10,8 +10,8 @@ from datetime import datetime
 from string import Template
 from typing import Any
 
+from helmr.durations import cut_text
 from helmr.models import BODY_SHOWN_BYTES, RunInfo, WaitInfo
-from helmr.sizes import cut_text
 from helmr_runtime.core.entries import iso
 from helmr_runtime.core.notices import NoticeEvent
 

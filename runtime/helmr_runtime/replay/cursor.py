@@ -30,7 +30,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from helmr.errors import NondeterminismError
-from helmr.errors.signals import ASKED_HINT
+from helmr.errors.base import ASKED_HINT
 from helmr_runtime.core.requests import (
     NOT_HASHED,
     AskedHashes,

@@ -16,13 +16,11 @@ from typing import Any
 from hypothesis import strategies as st
 
 from helmr import rules
-from helmr.cli.config import notices_table, retention_of
-from helmr.cli.up import tasks_of_project
+from helmr.cli.up import notices_table, retention_of, tasks_of_project
 from helmr.client.discovery import read_credentials
 from helmr.errors import BadFilter, BadKeyRing, DataError, LedgerBehind, LedgerDamaged, UsageError
-from helmr.profiles import read_profile
+from helmr.profiles import parse_toml, read_profile
 from helmr.review.personal import DraftStore
-from helmr.toml_files import parse_toml
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.entries import Draft, EntryKind, Principal, stamp
 from helmr_runtime.ledger.log import commit_log, files

@@ -15,7 +15,7 @@ from unittest import mock
 from starlette.requests import Request
 
 from helmr.errors import HelmrError
-from helmr.errors.signals import HelmrSignal
+from helmr.errors.base import HelmrSignal
 from helmr_runtime.core import fork
 from helmr_runtime.core.decide import ops
 from helmr_runtime.core.decide import public_tokens as deciding

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from helmr.durations import spell_bytes
 from helmr.forms import MISSING, Argument, Kind, plain, redacted
 from helmr.forms.model import ROW, Path, every_field
 from helmr.forms.tool_call import ARGUMENTS
 from helmr.models import SUBJECT_MAX
-from helmr.sizes import spell_bytes
 from helmr_runtime.http.answer_page import texts
 from helmr_runtime.http.answer_page.fields import (
     ACTION_FIELD,

@@ -1,0 +1,261 @@
+"""What all models share: who acted, the states that things are in, how long and how large values may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Wire(BaseModel):
+    """Base of answers."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How a field of an answer is put to people; stands beside its type.
+
+    Attributes:
+        label: What it is called where its facts are listed; None where it is shown in a way of its own.
+        find: The word of the filter grammar that compares it (`helmr.filters`).
+        at_end: It is known only once the thing is over.
+    """
+
+    label: str | None = None
+    find: str | None = None
+    at_end: bool = False
+
+
+def shown_fields(model: type[BaseModel]) -> Iterator[tuple[str, Shown]]:
+    """The fields of an answer that say how they are shown, in order."""
+    for name, one in model.model_fields.items():
+        for said in one.metadata:
+            if isinstance(said, Shown):
+                yield name, said
+
+
+def shown_facts(of: BaseModel, *, at_end: bool = False) -> Iterator[tuple[str, str, Any]]:
+    """The labelled fields that say something, as (field, label, value): of enums the word."""
+    for name, said in shown_fields(type(of)):
+        value = getattr(of, name)
+        is_plain = value == type(of).model_fields[name].get_default(call_default_factory=True)
+        if said.label is not None and said.at_end == at_end and not is_plain:
+            yield name, said.label, value.value if isinstance(value, Enum) else value
+
+
+class PrincipalInfo(Wire):
+    """Who acted (S-51)."""
+
+    type: str
+    id: str | None = None
+    name: str | None = None
+    on_behalf_of: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The principal for people: `api_key local for ada`."""
+        name = f"{self.type} {self.name}" if self.name else self.type
+        return f"{name} for {self.on_behalf_of}" if self.on_behalf_of else name
+
+
+class ClaimInfo(Wire):
+    """Who is at a wait, and until when unless the claim is renewed (S-81)."""
+
+    principal: PrincipalInfo
+    on_behalf_of: str | None = None
+    since: datetime
+    until: datetime
+
+    @property
+    def label(self) -> str:
+        """Who, for people: the person, else the key's name."""
+        return self.on_behalf_of or self.principal.name or self.principal.label
+
+
+class ClaimReceipt(Wire):
+    """Answer of claiming and releasing: the claim as it is now."""
+
+    wait_id: str
+    claim: ClaimInfo | None = None
+
+
+class AssignReceipt(Wire):
+    """Answer of assigning a wait."""
+
+    wait_id: str
+    assignee: str | None = None
+
+
+SUBJECT_MAX = 200
+BODY_MAX_BYTES = 1024 * 1024
+NOTE_MAX_BYTES = 20_000
+CORRELATION_ID_MAX = 512
+EXTERNAL_ID_MAX = 256
+IDEMPOTENCY_KEY_MAX = 256
+RECORD_BYTES_MAX = 256 * 1024
+CHUNK_BYTES_MAX = 16 * 1024
+VALUE_BYTES_MAX = 1024 * 1024
+HTTP_BODY_BYTES_MAX = 1_310_720
+UNCONSUMED_RECORDS_MAX = 10_000
+UNCONSUMED_BYTES_MAX = 32 * 1024 * 1024
+LIST_LIMIT_MAX = 200
+LIST_LIMIT_DEFAULT = 50
+"""Limits of the contract (S-2, S-17, S-23, S-26, S-28, S-90)."""
+
+BODY_SHOWN_BYTES = 20_000
+"""Of a wait's body, where it is one thing among others: in notices and cards."""
+
+BODY_DRAWN_CHARS = 64 * 1024
+"""Of a wait's body, drawn as Markdown; what is longer is offered as text."""
+
+WAIT_TAGS_MAX = 20
+WAIT_TAG_MAX = 64
+ASSIGNEE_MAX = 128
+ESCALATION_STEPS_MAX = 20
+BATCH_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
+"""Limits of what a wait says about itself (S-72, S-82)."""
+
+CLAIM_S = 900.0
+CLAIM_MAX_S = 86_400.0
+"""How long a claim lasts unless it says so or is renewed, and at most, in seconds (S-81)."""
+
+TOKEN_TAGS_MAX = 50
+TOKEN_TAG_MAX = 128
+TOKEN_METADATA_BYTES_MAX = 16 * 1024
+NAME_MAX = 100
+PERSON_MAX = 200
+REASON_MAX = 500
+"""Tags, metadata and names are for finding a thing again."""
+
+PRUNE_AGE_MIN_S = 86_400.0
+"""Youngest that a session which is over may be when it is pruned, in seconds: repeated operations are known so long."""
+
+PRUNE_AGE_MAX_S = 3_660 * 86_400.0
+"""And oldest."""
+
+CHILDREN_AWAITED_MAX = 1_000
+"""Child sessions that one wait may be on (S-91)."""
+
+OP_MAX = 2**53 - 1
+"""No op comes near; what is beyond no reader of JSON keeps exact."""
+
+QUERY_TEXT_MAX = 65_536
+QUERY_ROWS_DEFAULT = 10_000
+QUERY_ROWS_MAX = 100_000
+QUERY_BYTES_MAX = 32 * 1024 * 1024
+QUERY_TIMEOUT_S = 30.0
+"""Limits of `POST /v1/query`: characters of SQL, rows and bytes of a result, seconds."""
+
+SCHEDULE_NAME_MAX = 64
+SCHEDULE_TEXT_MAX = 200
+"""A cron expression, a time zone."""
+
+
+class SessionStatus(StrEnum):
+    """S-1."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    CANCELLED = "cancelled"
+
+
+class Activity(StrEnum):
+    """What an open session is doing, derived from its newest run (S-1)."""
+
+    IDLE = "idle"
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    BLOCKED = "blocked"
+
+
+class RunStatus(StrEnum):
+    """S-3."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    BLOCKED = "blocked"
+
+    @property
+    def is_final(self) -> bool:
+        """True once the run can't change except by `retry`."""
+        return self in (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
+
+
+class WaitKind(StrEnum):
+    """S-10."""
+
+    INPUT = "input"
+    TOKEN = "token"
+    TIMER = "timer"
+    SESSION = "session"
+
+    @property
+    def asks_people(self) -> bool:
+        """Somebody answers such a wait; another ends by time, or by other sessions."""
+        return self in (WaitKind.INPUT, WaitKind.TOKEN)
+
+
+class WaitStatus(StrEnum):
+    """S-11."""
+
+    PENDING = "pending"
+    FULFILLED = "fulfilled"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+
+
+class WaitPriority(StrEnum):
+    """How urgent a wait is to whoever asked (S-72)."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+
+class AnswerMode(StrEnum):
+    """How an answer came (S-73): set by the runtime, never by who answers."""
+
+    PERSON = "person"
+    """With a key or from a job that named a person."""
+    LINK = "link"
+    """Through an answer link or the page behind a callback URL."""
+    DEFAULT = "default"
+    """An escalation's default."""
+    PROGRAM = "program"
+    """From any other caller."""
+
+
+class SendOutcome(StrEnum):
+    """What a send did (S-25)."""
+
+    FULFILLED = "fulfilled"
+    BUFFERED = "buffered"
+    LATE = "late"
+    UNMATCHED = "unmatched"
+
+
+class CompletionOutcome(StrEnum):
+    """What a completion did (S-41)."""
+
+    COMPLETED = "completed"
+    ALREADY_COMPLETED = "already_completed"
+
+
+class TokenStatus(StrEnum):
+    """S-40; all but pending are final."""
+
+    PENDING = "pending"
+    COMPLETED = "completed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
