@@ -168,12 +168,12 @@ def test_without_the_keys_nothing_is_called_whole(path: Path, now: datetime) -> 
         verified(path, Keys(None), now)
 
 
-def test_a_ledger_of_an_older_schema_says_what_to_do(tmp_path: Path, now: datetime) -> None:
+def test_a_ledger_of_an_older_schema_needs_its_keys_too(tmp_path: Path, now: datetime) -> None:
     path = EARLIER.unpack(tmp_path / "old")
-    with pytest.raises(UsageError, match="schema 2") as caught:
+    with pytest.raises(UsageError, match="master key 'k1', and there are no keys here") as caught:
         verified(path, Keys(None), now)
     assert caught.value.hint is not None
-    assert "once" in caught.value.hint
+    assert "--keys" in caught.value.hint
 
 
 def test_what_is_no_ledger_is_refused(tmp_path: Path, now: datetime) -> None:
