@@ -70,7 +70,7 @@ def form_of(
 def _root(schema: Schema | bool) -> Field | None:
     """The form's outermost field; None if there are more than `FIELDS_MAX` in it."""
     try:
-        return _Reader(schema).read(schema, path=(), refs=("#",))
+        return _FormReader(schema).read(schema, path=(), refs=("#",))
     except _TooMany:
         return None
 
@@ -108,7 +108,7 @@ _ANNOTATIONS = frozenset(
 )  # fmt: skip
 
 
-class _Reader:
+class _FormReader:
     """Reads one schema; counts its fields."""
 
     def __init__(self, root: Schema | bool) -> None:

@@ -21,7 +21,7 @@ from helmr_console import actions
 from helmr_console.actions import BY_ID, ActionContext, ActionScope, Permit, permit
 from helmr_console.console import Console
 from helmr_console.inside_textual import forget_drawn
-from helmr_console.widgets.bars import FooterBar, HeaderBar, Pressed, StatusLine
+from helmr_console.widgets.bars import BarPressed, FooterBar, HeaderBar, StatusLine
 
 WIDTH_MIN = 60
 HEIGHT_MIN = 16
@@ -199,7 +199,7 @@ class ConsoleScreen(Screen[None]):
         """
         return permit(action_id, self.context(), self.console.client)
 
-    def on_pressed(self, event: Pressed) -> None:
+    def on_bar_pressed(self, event: BarPressed) -> None:
         """Clicks in bars are keys."""
         event.stop()
         self.console.background.start(self.perform(event.action_id), group="click", holds_keys=True)

@@ -226,7 +226,7 @@ class ListScreen(ConsoleScreen, Generic[T]):
         quiet = not self.list.marks and not self.has_class("filtering")
         return on_top and rested and quiet and self.app.app_focus and not self.console.paused_text()
 
-    def on_line_list_moved(self) -> None:
+    def on_line_list_cursor_moved(self) -> None:
         """Moving ends the rest of the cursor."""
         self._rested_s = self.console.store.mono()
         self.moved()

@@ -266,18 +266,18 @@ class SessionScreen(CorrectingScreen):
 
     # --- the pane
 
-    def on_transcript_view_moved(self) -> None:
+    def on_transcript_view_entry_reached(self) -> None:
         """The pane follows the cursor."""
         self._draw_entry()
         self.refresh_bars()
 
-    async def on_transcript_view_chosen(self, event: Message) -> None:
+    async def on_transcript_view_entry_chosen(self, event: Message) -> None:
         """Enter on an entry or a row."""
         event.stop()
         await self.perform("open")
 
-    on_line_list_moved = on_transcript_view_moved
-    on_line_list_chosen = on_transcript_view_chosen
+    on_line_list_cursor_moved = on_transcript_view_entry_reached
+    on_line_list_chosen = on_transcript_view_entry_chosen
 
     def _draw_entry(self) -> None:
         if self.tabs.tab is not Tab.RAW:

@@ -200,13 +200,13 @@ class SubmitScreen(ConsoleScreen):
         """What has the focus when the form is there."""
         form.focus_first()
 
-    def on_schema_form_changed(self) -> None:
+    def on_schema_form_form_changed(self) -> None:
         """Typing: the preview follows, the draft is kept when typing rests."""
         self.redraw()
         if self.entry is not None:
             self.entry.changed()
 
-    def on_row_actions_refused(self, event: SchemaForm.Refused) -> None:
+    def on_row_actions_row_refused(self, event: SchemaForm.RowRefused) -> None:
         """A row that could not be added."""
         event.stop()
         if self.entry is not None:

@@ -419,9 +419,9 @@ class NewScheduleScreen(SubmitScreen):
         await self.fields.show(form_of(system_views.schema(self.task_info)))
         self._look_soon()
 
-    def on_schema_form_changed(self) -> None:
+    def on_schema_form_form_changed(self) -> None:
         """When it is due follows what is typed."""
-        super().on_schema_form_changed()
+        super().on_schema_form_form_changed()
         self._look_soon()
 
     def _look_soon(self) -> None:

@@ -40,7 +40,7 @@ class HeaderFacts:
     failed_count: int = 0
 
 
-class Pressed(Message):
+class BarPressed(Message):
     """An action was clicked in a bar."""
 
     def __init__(self, action_id: str) -> None:
@@ -106,7 +106,7 @@ class HeaderBar(Widget):
         """A click on an area goes there."""
         for start, end, action_id in self._areas_at:
             if start <= event.x < end:
-                self.post_message(Pressed(action_id))
+                self.post_message(BarPressed(action_id))
 
 
 SAID_LINES_MAX = 3
@@ -259,7 +259,7 @@ class FooterBar(Widget):
         """A click is the key."""
         for start, end, action_id in self._at:
             if start <= event.x < end:
-                self.post_message(Pressed(action_id))
+                self.post_message(BarPressed(action_id))
 
 
 def _style(role: str) -> str:

@@ -44,7 +44,7 @@ class FieldRow(Vertical):
     FieldRow.cell > .label, FieldRow > .label.nothing { display: none; }
     """
 
-    class Changed(Message):
+    class FieldChanged(Message):
         """Something was typed or chosen."""
 
         def __init__(self, row: FieldRow) -> None:
@@ -106,7 +106,7 @@ class FieldRow(Vertical):
         place = states.index(self.cell) if self.cell in states else -1
         self.put(states[(place + 1) % len(states)])
         self.say(self._judge(self.field, self.cell))
-        self.post_message(self.Changed(self))
+        self.post_message(self.FieldChanged(self))
 
     def say(self, problem: str, *, may_be_mended: bool = False) -> None:
         """Show what is wrong with this field, or nothing.
@@ -170,7 +170,7 @@ class FieldRow(Vertical):
         may_be_mended = self.field.kind not in CHOICES and not complaint(self.field, cell)
         self.say(self._judge(self.field, cell), may_be_mended=may_be_mended)
         self.relabel()
-        self.post_message(self.Changed(self))
+        self.post_message(self.FieldChanged(self))
 
     def into_editor(self, cell: Cell) -> None:
         """Show this value in the editor."""

@@ -84,7 +84,7 @@ class RowActions(Vertical):
 
     form: Form
 
-    class Refused(Message):
+    class RowRefused(Message):
         """A row can't be added; `why` says why."""
 
         def __init__(self, why: str) -> None:
@@ -179,7 +179,7 @@ class RowActions(Vertical):
         event.stop()
         why_not = await self.add_row()
         if why_not:
-            self.post_message(self.Refused(why_not))
+            self.post_message(self.RowRefused(why_not))
 
 
 SHORT_FIELDS = 4
@@ -201,7 +201,7 @@ class SchemaForm(RowActions):
     SchemaForm .variant.chosen { display: block; }
     """
 
-    class Changed(Message):
+    class FormChanged(Message):
         """The answer is another."""
 
     def __init__(self, form: Form, cells: Cells | None = None, raw: str | None = None) -> None:
@@ -321,7 +321,7 @@ class SchemaForm(RowActions):
         self.remove_class("raw")
         self._show(cells)
         self.focus_first()
-        self.post_message(self.Changed())
+        self.post_message(self.FormChanged())
         return ""
 
     def focused_row(self) -> FieldRow | None:
@@ -349,7 +349,7 @@ class SchemaForm(RowActions):
             self._raw.load_text(text)
         elif row is not None:
             row.put(text)
-        self.post_message(self.Changed())
+        self.post_message(self.FormChanged())
         return dropped
 
     def focus_first(self) -> None:
@@ -365,7 +365,7 @@ class SchemaForm(RowActions):
         editors = (row.editor for row in self._in_order())
         return next((one for one in editors if one is not None and one.focusable), None)
 
-    def on_field_row_changed(self, event: FieldRow.Changed) -> None:
+    def on_field_row_field_changed(self, event: FieldRow.FieldChanged) -> None:
         """A field changed; a tag also changes which fields there are."""
         event.stop()
         if event.row.field.kind is Kind.UNION:
@@ -374,14 +374,14 @@ class SchemaForm(RowActions):
             event.row.scroll_visible(animate=False)
             if self.declining.show(self.cells()):
                 self.declining.ask_why()
-        self.post_message(self.Changed())
+        self.post_message(self.FormChanged())
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
         """The JSON changed: it is judged as it is typed."""
         event.stop()
         if self.is_raw:
             self.show_problems(self.result().problems)
-            self.post_message(self.Changed())
+            self.post_message(self.FormChanged())
 
     def begin(self, cells: Cells, raw: str | None = None) -> None:
         """Show these instead of what is there; the first field gets the focus."""
@@ -391,7 +391,7 @@ class SchemaForm(RowActions):
             self._open_raw(raw)
             return
         self.focus_first()
-        self.post_message(self.Changed())
+        self.post_message(self.FormChanged())
 
     def first_cells(self) -> Cells:
         """A fresh form."""
@@ -414,7 +414,7 @@ class SchemaForm(RowActions):
         self._raw.move_cursor(self._raw.document.end)
         self.add_class("raw")
         self._raw.focus()
-        self.post_message(self.Changed())
+        self.post_message(self.FormChanged())
 
     def _in_order(self) -> list[FieldRow]:
         """The fields from top to bottom."""

@@ -68,7 +68,7 @@ class LineList(ScrollView, can_focus=True):
         Binding("enter", "choose", show=False),
     ]
 
-    class Moved(Message):
+    class CursorMoved(Message):
         """The cursor is on another row."""
 
     class Chosen(Message):
@@ -117,7 +117,7 @@ class LineList(ScrollView, can_focus=True):
         self.scroll_to(y=top, animate=False, force=True)
         self._keep_in_view()
         self.refresh()
-        self.post_message(self.Moved())
+        self.post_message(self.CursorMoved())
 
     def show_top(self) -> None:
         """The beginning of the list, if the cursor is seen from there."""
@@ -130,7 +130,7 @@ class LineList(ScrollView, can_focus=True):
         if index != self.index:
             self.index = index
             self.refresh()
-            self.post_message(self.Moved())
+            self.post_message(self.CursorMoved())
         self._keep_in_view()
 
     def action_move(self, by: int) -> None:

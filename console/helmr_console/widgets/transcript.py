@@ -47,10 +47,10 @@ class TranscriptView(ScrollView, can_focus=True):
         Binding("enter", "choose", show=False),
     ]
 
-    class Moved(Message):
+    class EntryReached(Message):
         """The cursor is on another entry."""
 
-    class Chosen(Message):
+    class EntryChosen(Message):
         """The entry under the cursor was opened."""
 
     class NeedsPage(Message):
@@ -98,7 +98,7 @@ class TranscriptView(ScrollView, can_focus=True):
             self._refold()
         self.refresh()
         if (self.seq - 1) // PAGE == page:
-            self.post_message(self.Moved())
+            self.post_message(self.EntryReached())
 
     def page_failed(self, page: int) -> None:
         """A page could not be read; it is asked for again when drawn."""
@@ -150,7 +150,7 @@ class TranscriptView(ScrollView, can_focus=True):
         seq = self.rows.map.shown(max(1, min(seq, self.count)))
         if seq != self.seq:
             self.seq = seq
-            self.post_message(self.Moved())
+            self.post_message(self.EntryReached())
         self._keep_in_view()
         self.refresh()
 
@@ -166,7 +166,7 @@ class TranscriptView(ScrollView, can_focus=True):
 
     def action_choose(self) -> None:
         """Open the entry."""
-        self.post_message(self.Chosen())
+        self.post_message(self.EntryChosen())
 
     def toggle_screen(self) -> None:
         """Unfold what is on screen, or fold everything if something is unfolded."""
@@ -241,7 +241,7 @@ class TranscriptView(ScrollView, can_focus=True):
             self.scroll_to(y=max(0, top), animate=False, force=True)
         self._keep_in_view()
         self.refresh()
-        self.post_message(self.Moved())  # the entry under the cursor may be set aside by now
+        self.post_message(self.EntryReached())  # the entry under the cursor may be set aside by now
 
     def _keep_in_view(self) -> None:
         line = self.rows.map.line_of(self.seq)
