@@ -1,13 +1,9 @@
-"""Everything an operator can do: one table.
+"""Everything an operator can do: one table, and the gate that every action goes through.
 
-It makes the bindings, the footer, the help page, the palette, the key table in the docs and the gate: an action
-that is not in here can't be pressed, one that `writes` is refused in read-only and stale mode, and one that is
-refused says why.
-
-The only way to write: a permit that the gate hands out for one action of the table, with the client in it.
-
-Nothing else in the console calls a method of the client that changes something. Read-only mode and a stale picture
-give no permit.
+It makes the bindings, the footer, the help page, the palette, the key table in the docs and the gate: an action that is
+not in here can't be pressed, one that `writes` is refused in read-only and stale mode, and one that is refused says
+why. The only way to write is a `Permit`, which the gate hands out for one action with the client in it; nothing else in
+the console calls a method of the client that changes something.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The app: areas as modes, the terminal, and the actions that work anywhere.
-
-What the palette offers: the commands that can be done now, filters, waits, sessions, colours.
-"""
+"""The app: areas as modes, the terminal, the actions that work anywhere, and what the palette offers."""
 
 from __future__ import annotations
 

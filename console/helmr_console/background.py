@@ -1,6 +1,6 @@
 """Work beside the screens: what fails is said, never the end of the app.
 
-What is said when the console itself breaks: one line for the operator, the whole trace for the log.
+When the console itself breaks, the operator gets one line, and the log the whole trace.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""The console's only home of wall-clock time: the server's clock, carried on by a monotonic one.
+"""The console's only home of wall-clock time, how fresh its picture is, and when to ask again.
 
-Deadlines are the server's; a wrong clock on the operator's machine must not move them.
-
-How fresh the picture is, and when to ask again.
+Deadlines are the server's: its clock is carried on by a monotonic one, and a wrong clock on the operator's machine must
+not move them.
 """
 
 from __future__ import annotations

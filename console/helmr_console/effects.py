@@ -1,8 +1,6 @@
-"""What sending will do, said before it is done. Pure; the gateway's receipt is the truth.
+"""What an action will do, in lines to read before it is done, and what became of many retries. Pure.
 
-What became of many retries. Pure.
-
-What a rewind or an amendment would do, in lines to read before it is done (S-76). Pure.
+The gateway's receipt is the truth. Of a rewind or an amendment all is said that it would do (S-76).
 """
 
 from __future__ import annotations

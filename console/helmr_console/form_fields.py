@@ -1,10 +1,7 @@
-"""What is said of a field: help, what it takes, what is wrong so far. Text out of the schema is session data.
+"""What is said of a form's field, how its JSON is judged before it is sent, and which lists are drawn as tables. Pure.
 
-Judge JSON by its schema before it is sent. The server is the judge; this only spares a round trip.
-
-Patterns run in pydantic's engine, which is linear; Python's can take seconds on a hostile one.
-
-Rows of a list as a table: which lists are drawn so, and how wide their columns are. Pure.
+Text out of the schema is session data. The server is the judge; judging here only spares a round trip. Patterns run in
+pydantic's engine, which is linear; Python's can take seconds on a hostile one.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""Palettes as Textual themes, and roles as styles for widgets that draw their own lines.
+"""The console's colours by role, as Textual themes and as styles for widgets that draw their own lines.
 
-The console's colours by role, and how well they can be told apart.
-
-Colour only repeats what a sign and a word say. Every shipped palette keeps 4.5 to 1 for
-text and 3 to 1 for borders; a test computes it from here.
+Colour only repeats what a sign and a word say. Every shipped palette keeps 4.5 to 1 for text and 3 to 1 for borders; a
+test computes it from here.
 """
 
 from __future__ import annotations

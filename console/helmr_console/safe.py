@@ -1,9 +1,8 @@
-"""The only way from session text to the screen: `helmr.safe_text`, then `Content` without markup.
+"""The only ways from session text to the screen, and a last look at every line before it goes to the terminal.
 
-The last look at every line before it goes to the terminal: no control, bidi or zero-width character passes.
-
-`safe` is the way for session text; this catches what is typed or pasted into fields, and mistakes. It works on
-segments of drawn lines, so the app's own escape codes, which are styles there, are not touched.
+`text` and `line` make content of session text, without markup. `LineGuard` catches what is typed or pasted into fields,
+and mistakes: no control, bidi or zero-width character passes. It works on segments of drawn lines, so the app's own
+escape codes, which are styles there, are not touched.
 """
 
 from __future__ import annotations

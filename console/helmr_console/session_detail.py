@@ -1,12 +1,7 @@
-"""One session as far as its screen has read it: its summary, its runs, its waits.
+"""One session as far as its screen has read it: summary, runs, waits, pages of its transcript, and what its code says.
 
-The entries of one transcript as far as they are here, in pages. Pure.
-
-Entries are dense in seq from 1, so entry n is on page (n - 1) // PAGE.
-
-Follows what the code of one session emits, for as long as its screen is open, and says it a few times a second.
-
-What the code of a session emits while it works, as text that grows, by step. Pure; nothing of it is stored.
+Entries are dense in seq from 1, so entry n is on page (n - 1) // PAGE. What the code of a session emits while it works
+grows as text, by step, for as long as the screen is open; it is said a few times a second, and nothing of it is stored.
 """
 
 from __future__ import annotations

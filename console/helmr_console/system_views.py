@@ -1,6 +1,7 @@
-"""Schedules and notice targets as rows and words. Pure; errors of targets leave here as safe text.
+"""Schedules and notice targets as rows and words, and the form of a new schedule. Pure.
 
-The form of a schedule: its schema, what is wrong with what was entered, and when that would be due. Pure.
+Errors of targets leave here as safe text. The form has a schema, says what is wrong with what was entered, and when
+that would be due.
 """
 
 from __future__ import annotations

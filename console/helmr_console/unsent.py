@@ -1,10 +1,9 @@
-"""Answers that have not left: begun and kept as a draft, or confirmed, held and not sent after all.
+"""Answers that have not left, and waits that the operator snoozed, as the lists see them.
 
-What the operator snoozed, as the lists see it: read beside the screens, as other programs snooze waits too.
-
-What was confirmed and can still be taken back: it leaves when its time has passed, one after the other.
-
-Everything in here is in a draft too, so that a console that ends meanwhile has sent nothing and lost nothing.
+`Unsent` knows what was begun and kept as a draft, or confirmed and not sent after all; `Snoozed` what is hidden for a
+while; both read files that other programs write, too. `UndoOutbox` lets what was confirmed leave when its time has
+passed, one after the other. Everything in it is in a draft too, so that a console that ends meanwhile has sent nothing
+and lost nothing.
 """
 
 from __future__ import annotations

@@ -1,12 +1,8 @@
-"""From wire models to what a row shows. Pure: text, role and sign, no widget.
+"""From wire models to what a row shows, alone or in a group. Pure: text, role and sign, no widget.
 
-All text of a session leaves here through `helmr.safe_text`; a role is a colour's name and only repeats what
-the words say.
-
-Waits in groups, and figures about an inbox. Pure.
-
-A group's heading is a row of the list like any other, with a key of its own, so that cursor, marks and merging need
-know nothing of groups.
+All text of a session leaves here through `helmr.safe_text`; a role is a colour's name and only repeats what the words
+say. A group's heading is a row of the list like any other, with a key of its own, so that cursor, marks and merging
+need know nothing of groups.
 """
 
 from __future__ import annotations

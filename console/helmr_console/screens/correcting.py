@@ -1,7 +1,4 @@
-"""What a session's screen does about corrections: the menu at an entry and what opens from it; related sessions.
-
-Two attempts of a run beside each other: what the second took over, did again, did otherwise.
-"""
+"""What is put right from a session's screen: the menu at an entry, related sessions, two attempts beside each other."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What the areas with a list share: filter, sort, marks, a list that stands still, and a pane beside it.
-
-Filters by name: one is picked from a list, and one that holds is kept under a name.
-"""
+"""What the areas with a list share: filter, sort, marks, a list that stands still, its pane, filters by name."""
 
 from __future__ import annotations
 

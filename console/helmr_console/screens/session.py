@@ -1,7 +1,4 @@
-"""One session: its transcript, waits, runs and raw form, live while it is open.
-
-Looking for text in a transcript that is only partly here.
-"""
+"""One session: its transcript, waits, runs and raw form, live while it is open, and its search."""
 
 from __future__ import annotations
 

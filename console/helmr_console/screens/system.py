@@ -1,7 +1,4 @@
-"""What the System area opens: a list that is read while one looks at it, and who is told that something waits.
-
-The schedules: what starts sessions by the clock, paused, run, made and deleted.
-"""
+"""What the System area opens: the schedules, and who is told that something waits; read while one looks at them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """`SchemaForm`: a JSON Schema as fields, with JSON as the other view of the same answer.
 
-The part of a form that goes away when a tool's call is declined: its arguments. What is then asked is why.
-
-What keys do with the rows of a form's lists: add one, take one away, move one.
+Keys add, remove and move the rows of its lists. When a tool's call is declined its arguments go away, and what is then
+asked is why.
 """
 
 from __future__ import annotations

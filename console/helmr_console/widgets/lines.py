@@ -1,11 +1,8 @@
 """`LineList`: a list of any length that draws only the rows on screen and keeps its cursor on a row, not a place.
 
-Rows are asked for by key while drawing, so 5,000 rows cost what 30 do. The cursor, marks and urgency stand
-in a gutter as signs: `▌` cursor, `*` marked.
-
-Text chosen with the mouse in a widget that draws its own lines: what it is, and how it looks.
-
-Places are (character, line) with lines counted from the top of the content, as Textual's own widgets have them.
+Rows are asked for by key while drawing, so 5,000 rows cost what 30 do. The cursor, marks and urgency stand in a gutter
+as signs: `▌` cursor, `*` marked. Text can be chosen with the mouse: places are (character, line) with lines counted
+from the top of the content, as Textual's own widgets have them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Panes of text beside a list: titled lines that scroll and never take part in what is typed.
+"""Panes of text beside a list, and what stands in them: a wait, its facts, a tool's call, entries.
 
-A text that moves nothing while it says the same, or something else that is as high.
+Panes scroll and never take part in what is typed. A text that says the same again, or something else that is as high,
+moves nothing.
 """
 
 from __future__ import annotations
@@ -297,11 +298,7 @@ def _needs(item: Field, root: Schema) -> str:
 
 
 ROWS_MAX = 12
-
-
 NAME_CELLS = 24
-
-
 VALUE_CELLS = 200
 
 

@@ -1,9 +1,4 @@
-"""What is sent, as content: the review before it leaves, and the JSON of a form as it is filled.
-
-Another's answer that was first, beside what was entered here. Pure.
-
-Leave for a tool's call, as content: the tool, a row for each argument, what was changed, what an answer does.
-"""
+"""What is sent, as content: the review before it leaves, the JSON of a form, another's answer beside one's own."""
 
 from __future__ import annotations
 

@@ -1,11 +1,8 @@
-"""Which entries of a transcript share a row, and how many lines each row has. Pure.
+"""Which entries of a transcript share a row, how many lines each row has, and what stands in it. Pure.
 
 A step and its end are one row where they stand side by side; what rewinds have set aside is one where it is folded.
-Below a row stand the lines of an unfolded entry, and what a step says while it runs.
-
-A row of a transcript: which stretches of text it is made of, each with its role. Pure.
-
-Which lines the entries of a transcript stand on, when some take several and some stretches only one. Pure.
+Below a row stand the lines of an unfolded entry, and what a step says while it runs. A row is made of stretches of
+text, each with its role.
 """
 
 from __future__ import annotations
