@@ -12,7 +12,7 @@ import promql_parser
 import pytest
 import yaml  # type: ignore[import-untyped]  # its stubs are a package of their own
 
-from helmr_runtime.service.health import State
+from helmr_runtime.service.health import DegradedState
 from tests.http.scrape import Scrape, scrape
 from tests.service.stack import Stack, until
 
@@ -37,9 +37,9 @@ OWN = {
 """What this test's runtime has none of: a process for its host, notice targets, schedules; other tests have them."""
 
 BY_NUMBER = {
-    State.NOT_READY: "helmr_ready == 0",
-    State.LEDGER_FAILING: "helmr_ledger_failing == 1",
-    State.QUEUE_OLD: "helmr_queue_oldest_seconds > 60",
+    DegradedState.NOT_READY: "helmr_ready == 0",
+    DegradedState.LEDGER_FAILING: "helmr_ledger_failing == 1",
+    DegradedState.QUEUE_OLD: "helmr_queue_oldest_seconds > 60",
 }
 """States with an alert on what is behind them."""
 
@@ -97,7 +97,7 @@ def expressions() -> Iterator[tuple[str, str]]:
 async def test_each_expression_names_metrics_and_labels_that_there_are(
     labels: dict[str, set[str]],
 ) -> None:
-    states = {state.value for state in State}
+    states = {state.value for state in DegradedState}
     for where, expression in expressions():
         names = set(NAME.findall(expression))
         assert names <= labels.keys(), where
@@ -135,7 +135,7 @@ def test_each_expression_is_one_of_prometheus() -> None:
 
 
 def test_each_state_has_a_rule() -> None:
-    for state in State:
+    for state in DegradedState:
         of_state = BY_NUMBER.get(state, state.value)
         assert any(of_state in rule["expr"] for rule in rules()), state
 
@@ -154,7 +154,7 @@ def test_the_page_lists_each_state_with_what_to_do_and_no_others() -> None:
     _, _, page = PAGE.read_text(encoding="utf-8").partition("## Degraded states")
     table, _, _ = page.partition("\n## ")
     rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \|$", table, re.M)
-    assert [state for state, _, _ in rows] == [state.value for state in State]
+    assert [state for state, _, _ in rows] == [state.value for state in DegradedState]
     assert all(what for _, _, what in rows)
 
 

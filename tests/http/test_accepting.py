@@ -14,7 +14,7 @@ from helmr_runtime.http import accepting
 from helmr_runtime.http.accepting import FILES_SPARE, Accepting, OpenFiles
 from helmr_runtime.http.connections import Connections
 from helmr_runtime.http.settings import ConnectionBounds
-from helmr_runtime.service.health import State
+from helmr_runtime.service.health import DegradedState
 from tests.service.stack import until
 
 
@@ -140,7 +140,7 @@ async def test_who_comes_while_files_are_short_is_served_when_there_is_room(
     crowd.used = 100
     await until(lambda: len(crowd.served) == 1)
     [trouble] = crowd.accepting.troubles()
-    assert trouble.state is State.FILES_LOW
+    assert trouble.state is DegradedState.FILES_LOW
 
 
 class Exhausted(socket.socket):

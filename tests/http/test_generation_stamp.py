@@ -9,7 +9,7 @@ import pytest
 
 from helmr.errors import Unavailable
 from helmr_runtime.http import access as module
-from helmr_runtime.http.access import Generations
+from helmr_runtime.http.access import GenerationHeader
 from helmr_runtime.service.exports import Copies
 
 
@@ -36,8 +36,8 @@ class Request:
 REQUEST = cast("Any", Request())
 
 
-def over(ledger: Ledger) -> Generations:
-    return Generations(cast("Copies", ledger))
+def over(ledger: Ledger) -> GenerationHeader:
+    return GenerationHeader(cast("Copies", ledger))
 
 
 async def test_requests_of_one_time_share_a_question() -> None:

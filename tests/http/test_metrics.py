@@ -14,7 +14,7 @@ from helmr_runtime.http import metrics
 from helmr_runtime.http.metrics import LABELS_MAX, OTHER, EntryMetrics
 from helmr_runtime.rpc.calls import LEDGER
 from helmr_runtime.service.feed import FeedItem
-from helmr_runtime.service.health import State
+from helmr_runtime.service.health import DegradedState
 from tests.http.scrape import Scrape, scrape
 from tests.service.stack import Stack, until
 
@@ -104,8 +104,8 @@ async def test_without_a_ledger_there_is_what_others_know(stack: Stack) -> None:
 async def test_each_state_has_its_gauge(stack: Stack) -> None:
     found = await scrape(stack)
     assert {
-        state: found["helmr_degraded", {"state": state.value}] for state in State
-    } == dict.fromkeys(State, 0)
+        state: found["helmr_degraded", {"state": state.value}] for state in DegradedState
+    } == dict.fromkeys(DegradedState, 0)
 
 
 # --- entries ----------------------------------------------------------------------------------------

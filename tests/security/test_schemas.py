@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr.errors import BadSchema, SchemaMismatch
-from helmr_runtime.security.schemas import PROBLEMS_MAX, DataSchema, Problem
+from helmr_runtime.security.schemas import PROBLEMS_MAX, DataSchema, SchemaProblem
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_no_pattern_takes_long():
 def test_a_schema_that_refers_to_itself_works():
     node = {"properties": {"next": {"$ref": "#"}, "n": {"type": "integer"}}}
     assert DataSchema(node).problems({"next": {"next": {"n": "x"}}}) == [
-        Problem(("next", "next", "n"), "Must be a whole number.")
+        SchemaProblem(("next", "next", "n"), "Must be a whole number.")
     ]
 
 
@@ -84,7 +84,7 @@ def test_a_schema_that_refers_to_itself_works():
     ],
 )  # fmt: skip
 def test_problems_name_the_place_and_what_is_wrong(schema, data, path, message):
-    assert DataSchema(schema).problems(data) == [Problem(path, message)]
+    assert DataSchema(schema).problems(data) == [SchemaProblem(path, message)]
 
 
 def test_the_error_names_the_failing_paths():

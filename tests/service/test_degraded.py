@@ -9,13 +9,19 @@ import pytest
 
 from helmr_runtime.clock import Timer
 from helmr_runtime.service import health
-from helmr_runtime.service.health import BLOCKED_LOOKED_AT, ClockWatch, State, of_pool, troubles
+from helmr_runtime.service.health import (
+    BLOCKED_LOOKED_AT,
+    ClockWatch,
+    DegradedState,
+    of_pool,
+    troubles,
+)
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 GIB = 1024**3
 
 
-def states(ledger: Any = None, pool: Any = None, blocked: Any = ()) -> list[State]:
+def states(ledger: Any = None, pool: Any = None, blocked: Any = ()) -> list[DegradedState]:
     return [one.state for one in troubles(ledger or {}, pool or {}, NOW, blocked=blocked)]
 
 
@@ -31,14 +37,14 @@ def states(ledger: Any = None, pool: Any = None, blocked: Any = ()) -> list[Stat
 )
 def test_a_disk_is_low_below_a_gibibyte_or_a_twentieth(free: int, total: int, is_low: bool) -> None:
     found = states({"disk_free_bytes": free, "disk_total_bytes": total})
-    assert (found == [State.DISK_LOW]) is is_low
+    assert (found == [DegradedState.DISK_LOW]) is is_low
 
 
 def test_a_queue_is_old_after_a_minute_and_stalled_where_hosts_hold_what_only_waits() -> None:
     assert states(pool={"queue": 3, "queue_oldest_s": 60.0}) == []
-    assert states(pool={"queue": 3, "queue_oldest_s": 60.1}) == [State.QUEUE_OLD]
+    assert states(pool={"queue": 3, "queue_oldest_s": 60.1}) == [DegradedState.QUEUE_OLD]
     held = {"waiting_held_since": "2029-12-31T23:59:00.000000Z", "counts": {"waiting_held": 2}}
-    assert states(held, {"queue": 3, "queue_oldest_s": 60.1}) == [State.QUEUE_STALLED]
+    assert states(held, {"queue": 3, "queue_oldest_s": 60.1}) == [DegradedState.QUEUE_STALLED]
 
 
 def test_runs_are_blocked_for_code_or_for_something_else() -> None:
@@ -46,7 +52,7 @@ def test_runs_are_blocked_for_code_or_for_something_else() -> None:
     assert states(blocked=runs[:1]) == []
     assert states(blocked=[{"error": None}]) == [], "its entry can't be read"
     (found,) = troubles({}, {}, NOW, blocked=runs)
-    assert found.state is State.CODE_MISSING
+    assert found.state is DegradedState.CODE_MISSING
     assert found.text.startswith(
         "2 runs are blocked because of this code (nondeterminism, task_missing)"
     )
@@ -56,9 +62,9 @@ def test_runs_are_blocked_for_code_or_for_something_else() -> None:
 
 def test_each_kind_of_the_directorys_warnings_has_a_state() -> None:
     assert of_pool({"states": ["blocked", "silent"], "failing": 1}) == {
-        State.LOOP_BLOCKED,
-        State.HOST_SILENT,
-        State.RESUMES_FAILING,
+        DegradedState.LOOP_BLOCKED,
+        DegradedState.HOST_SILENT,
+        DegradedState.RESUMES_FAILING,
     }
     assert of_pool({}) == set()
 

@@ -34,7 +34,7 @@ from helmr_runtime.ports.ledger import LedgerClient
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.security.private_files import make_stamp, proven_generation
 from helmr_runtime.service.exports import Copies
-from helmr_runtime.service.health import Followers, State
+from helmr_runtime.service.health import DegradedState, Followers
 from tests.ledger.facts import create_token
 from tests.ledger.sessions import ALICE, SMALL, START_AT, begin, running, start_of
 
@@ -394,7 +394,7 @@ def test_a_follower_that_lags_or_is_silent_is_a_state() -> None:
         followers.seen("one", 11, 20)
         texts = later(30)
     assert texts == ["follower one is 9 entries behind, for 160 s"]
-    assert {trouble.state for trouble in followers.troubles()} == {State.FOLLOWER_BEHIND}
+    assert {trouble.state for trouble in followers.troubles()} == {DegradedState.FOLLOWER_BEHIND}
     followers.seen("one", 20, 20)
     assert later(0) == []
     later(2 * 86_400)

@@ -18,7 +18,7 @@ import socket
 from collections.abc import Callable
 
 from helmr_runtime.http.connections import Connections
-from helmr_runtime.service.health import State, Trouble
+from helmr_runtime.service.health import DegradedState, Trouble
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class Accepting:
         is_recent = self._short_s is not None and self._loop.time() - self._short_s < SHORT_FOR_S
         if not is_recent and self._files.count() > FILES_SPARE:
             return []
-        return [Trouble(State.FILES_LOW, self._shortage())]
+        return [Trouble(DegradedState.FILES_LOW, self._shortage())]
 
     def _accept(self) -> None:
         room = self._files.room(len(self._connections))

@@ -3,7 +3,7 @@
 One check per route, from the table in `helmr.operations`. The local admin key is known by its hash, other
 API keys and public tokens are asked of the service; whatever is wrong with a secret, the answer is the same.
 
-`Generations` is the header by which clients carry the generation of a promoted ledger to the one that it has left
+`GenerationHeader` is the header by which clients carry the generation of a promoted ledger to the one that it has left
 behind (S-68).
 """
 
@@ -167,7 +167,7 @@ logger = logging.getLogger(__name__)
 STAMP_WITHIN_S = 0.5
 
 
-class Generations:
+class GenerationHeader:
     """What this gateway's ledger is told, and what it says of itself."""
 
     def __init__(self, copies: Copies) -> None:

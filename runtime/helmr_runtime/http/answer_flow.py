@@ -27,7 +27,7 @@ from helmr.forms import MISSING
 from helmr.forms.model import json_text
 from helmr_runtime.http.answer_page import (
     AnswerPage,
-    Form,
+    PageForm,
     PageState,
     asks_for_rows,
     build_form,
@@ -41,7 +41,7 @@ from helmr_runtime.http.answer_page import (
 )
 from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.security.callbacks import CallbackForm, NonceState, make_nonce, read_nonce
-from helmr_runtime.security.schemas import Problem, data_schema
+from helmr_runtime.security.schemas import SchemaProblem, data_schema
 from helmr_runtime.service import Service
 
 NONCE_PURPOSE = "page-nonce"
@@ -53,7 +53,7 @@ _WITH_FORM = frozenset({PageState.OPEN, PageState.RECORDED})
 _Found = TypeVar("_Found")
 
 
-class Asked(Protocol):
+class PageSubject(Protocol):
     """What a secret leads to, as it was when it was looked up."""
 
     @property
@@ -83,7 +83,7 @@ class Asked(Protocol):
         """Answer, or raise why not."""
         ...
 
-    async def latest(self) -> Asked:
+    async def latest(self) -> PageSubject:
         """The same, looked up again."""
         ...
 
@@ -108,12 +108,14 @@ async def opened(exchange: Exchange, looking: Awaitable[_Found]) -> _Found | Res
     return _html(AnswerPage(state=PageState.UNKNOWN, now=exchange.service.now()), is_post=False)
 
 
-async def show(service: Service, asked: Asked) -> Response:
+async def show(service: Service, asked: PageSubject) -> Response:
     """The page as it is now."""
     return _html(await _page(service, asked), is_post=False)
 
 
-async def submit(service: Service, asked: Asked, sent: CallbackForm, location: str) -> Response:
+async def submit(
+    service: Service, asked: PageSubject, sent: CallbackForm, location: str
+) -> Response:
     """Take a form: answer and send the browser back to look, or show the page with what is wrong."""
     page = await _page(service, asked, values=sent.values)
     if page.state is not PageState.OPEN or page.form is None:
@@ -132,7 +134,7 @@ async def submit(service: Service, asked: Asked, sent: CallbackForm, location: s
         values, new = with_action(page.form, sent.values)
         return _html(await _page(service, asked, values=values, new_row=new), is_post=False)
     decoded = decode_form(page.form, sent.values)
-    problems: Sequence[Problem] = decoded.problems
+    problems: Sequence[SchemaProblem] = decoded.problems
     if not problems and asked.schema is not None:
         problems = data_schema(asked.schema).problems(decoded.value)
     if not problems:
@@ -150,7 +152,7 @@ async def submit(service: Service, asked: Asked, sent: CallbackForm, location: s
             return _html(_second(latest, sent), is_post=True)
         except (SchemaMismatch, TooLarge) as error:
             # An earlier schema than the one shown, or a limit that no schema says.
-            problems = [Problem((), error.message)]
+            problems = [SchemaProblem((), error.message)]
         else:
             return Response(status_code=SEE_OTHER, headers={**page_headers(), "Location": location})
     again = await _page(service, asked, values=sent.values, problems=problems)
@@ -168,10 +170,10 @@ def _second(page: AnswerPage, sent: CallbackForm) -> AnswerPage:
 
 async def _page(
     service: Service,
-    asked: Asked,
+    asked: PageSubject,
     *,
     values: Mapping[str, Sequence[str]] | None = None,
-    problems: Sequence[Problem] = (),
+    problems: Sequence[SchemaProblem] = (),
     is_stale: bool = False,
     new_row: str = "",
 ) -> AnswerPage:
@@ -197,7 +199,7 @@ async def _page(
     )
 
 
-def _nonce(service: Service, asked_id: str, form: Form, now: datetime) -> str:
+def _nonce(service: Service, asked_id: str, form: PageForm, now: datetime) -> str:
     return make_nonce(_nonce_key(service), token_id=asked_id, binding=form.binding, now=now)
 
 

@@ -23,7 +23,7 @@ from helmr.operations import OPERATIONS
 from helmr_runtime import tracing
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.http import handlers, openapi, pages
-from helmr_runtime.http.access import Access, Authenticator, Generations, Trusting
+from helmr_runtime.http.access import Access, Authenticator, GenerationHeader, Trusting
 from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.http.mcp import endpoint as mcp
 from helmr_runtime.http.metrics import Metrics
@@ -66,7 +66,7 @@ class GatewayApp:
         self.service = service
         self.settings = settings
         self.metrics = Metrics()
-        self.generations = Generations(service.copies)
+        self.generations = GenerationHeader(service.copies)
         service.watch(self.metrics.entries.seen)
         self.limiter = RateLimiter(service.now, settings.limits)
         access = Access(

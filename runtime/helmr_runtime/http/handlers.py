@@ -24,7 +24,7 @@ from helmr_runtime.http.access import Authenticator
 from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.http.metrics import Metrics
 from helmr_runtime.http.routing import Handler, json_response
-from helmr_runtime.service.following import Followed, Following
+from helmr_runtime.service.following import Followed, FollowedEvents
 
 WITHOUT_KEY = {"ready", "reasons", "version", "now"}
 """What `/readyz` tells without a key: enough for a probe, nothing about the machine."""
@@ -68,7 +68,7 @@ def _start(exchange: Exchange, after: int | None) -> int | None:
     return start_of(exchange.headers.get("last-event-id"), after)
 
 
-def _followed(exchange: Exchange, following: Following) -> Response:
+def _followed(exchange: Exchange, following: FollowedEvents) -> Response:
     return EventStream(following, keep_alive_s=exchange.settings.keep_alive_s)
 
 
@@ -165,7 +165,7 @@ class EventStream(Response):
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, following: Following, *, keep_alive_s: float) -> None:
+    def __init__(self, following: FollowedEvents, *, keep_alive_s: float) -> None:
         super().__init__(
             headers={
                 "Cache-Control": "no-store",

@@ -23,7 +23,7 @@ from helmr.models import Activity, Health
 from helmr_runtime.core.entries import from_iso
 from helmr_runtime.service import Service
 from helmr_runtime.service.feed import FeedItem
-from helmr_runtime.service.health import State
+from helmr_runtime.service.health import DegradedState
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 """Around the 9 ms of a hot answer, up to a start that waits for its result."""
@@ -218,7 +218,7 @@ class _Scraped:
         """All of them, as the registry asks."""
         health = self._health
         yield _gauge("helmr_ready", "1 if /readyz says ready", int(health.ready))
-        states = {(state.value,): int(state in health.degraded) for state in State}
+        states = {(state.value,): int(state in health.degraded) for state in DegradedState}
         yield _gauges("helmr_degraded", "1 while the runtime is in that state", ["state"], states)
         steps = "Times that the machine's clock was set, as the gateway saw it"
         yield CounterMetricFamily("helmr_clock_steps", steps, value=self._clock_steps)

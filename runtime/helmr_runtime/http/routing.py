@@ -22,7 +22,7 @@ from helmr import ids
 from helmr.errors import HelmrError, OriginDenied
 from helmr.models import NoFields
 from helmr.operation import PAGE, Media, Operation
-from helmr_runtime.http.access import Authenticator, Generations
+from helmr_runtime.http.access import Authenticator, GenerationHeader
 from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.http.problems import problem_response, unexpected
 from helmr_runtime.security.origins import REFUSAL_HEADERS, answer_headers
@@ -55,7 +55,7 @@ class ServedOperation:
         service: Service,
         handler: Handler | None,
         authenticator: Authenticator,
-        generations: Generations,
+        generations: GenerationHeader,
         *,
         is_head: bool = False,
     ) -> None:
@@ -152,7 +152,7 @@ def served(
     service: Service,
     handlers: Mapping[str, Handler],
     authenticator: Authenticator,
-    generations: Generations,
+    generations: GenerationHeader,
 ) -> Paths:
     """All rows as they are served."""
     paths = Paths()
@@ -169,7 +169,7 @@ def served(
 
 
 @dataclass(slots=True)
-class Place:
+class PathPlace:
     """A path and what is served there.
 
     Attributes:
@@ -189,7 +189,7 @@ class _Node:
 
     fixed: dict[str, _Node] = field(default_factory=dict)
     parameter: _Node | None = None
-    place: Place | None = None
+    place: PathPlace | None = None
 
 
 class Paths:
@@ -204,13 +204,13 @@ class Paths:
         for part in _parts(row.path):
             node = _next(node, part)
         if node.place is None:
-            node.place = Place(row.path)
+            node.place = PathPlace(row.path)
         assert node.place.path == row.path
         node.place.by_method[operation.method] = operation
         if row.scope is not None:
             node.place.public_methods += (row.method,)
 
-    def find(self, path: str) -> tuple[Place, tuple[str, ...]] | None:
+    def find(self, path: str) -> tuple[PathPlace, tuple[str, ...]] | None:
         """The place that a decoded path names, and the values of its parameters; None if it names none."""
         node = self._root
         values: list[str] = []

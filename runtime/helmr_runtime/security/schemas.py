@@ -36,7 +36,7 @@ _MESSAGE_CHARS_MAX = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class SchemaProblem:
     """One place where data does not fit: a path of keys and indexes, and a sentence for people."""
 
     path: tuple[str | int, ...]
@@ -68,9 +68,9 @@ class DataSchema:
             reason = getattr(error, "message", None) or str(error)
             raise BadSchema(f"the schema can't be used: {reason[:_MESSAGE_CHARS_MAX]}") from error
 
-    def problems(self, data: Any) -> list[Problem]:
+    def problems(self, data: Any) -> list[SchemaProblem]:
         """Where and why the data does not fit; empty if it fits."""
-        found: list[Problem] = []
+        found: list[SchemaProblem] = []
         for error in self._validator.iter_errors(data):
             found.extend(_problems(error))
             if len(found) >= PROBLEMS_MAX:
@@ -102,22 +102,22 @@ def _refuse(uri: str, /) -> Any:
     raise ValueError(f"references are not fetched: {uri[:100]}")
 
 
-def _problems(error: ValidationError) -> Iterator[Problem]:
+def _problems(error: ValidationError) -> Iterator[SchemaProblem]:
     path = tuple(error.instance_path)
     kind = error.kind
     if isinstance(kind, ValidationErrorKind.Required):
-        yield Problem((*path, kind.property), "Is needed.")
+        yield SchemaProblem((*path, kind.property), "Is needed.")
     elif isinstance(kind, ValidationErrorKind.AdditionalProperties):
-        yield from (Problem((*path, name), "Is not known here.") for name in kind.unexpected)
+        yield from (SchemaProblem((*path, name), "Is not known here.") for name in kind.unexpected)
     elif isinstance(kind, ValidationErrorKind.AnyOf | ValidationErrorKind.OneOfNotValid):
         meant = [branch for branch in kind.context if _may_be_meant(branch, path)]
         if len(meant) == 1:
             for inner in meant[0]:
                 yield from _problems(inner)
         else:
-            yield Problem(path, "Fits none of the forms it may have.")
+            yield SchemaProblem(path, "Fits none of the forms it may have.")
     else:
-        yield Problem(path, _sentence(kind) or error.message[:_MESSAGE_CHARS_MAX])
+        yield SchemaProblem(path, _sentence(kind) or error.message[:_MESSAGE_CHARS_MAX])
 
 
 def _may_be_meant(branch: list[ValidationError], path: tuple[str | int, ...]) -> bool:

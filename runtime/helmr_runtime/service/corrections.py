@@ -37,14 +37,14 @@ from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ports.ledger import Json, restore
 from helmr_runtime.security.schemas import check, data_schema
-from helmr_runtime.service.sessions import Runs, Sessions
+from helmr_runtime.service.sessions import RunOperations, SessionOperations
 from helmr_runtime.service.shared import Caller, Shared
 
 
 class Corrections:
     """Rewinds, amendments and forks."""
 
-    def __init__(self, shared: Shared, runs: Runs, sessions: Sessions) -> None:
+    def __init__(self, shared: Shared, runs: RunOperations, sessions: SessionOperations) -> None:
         self._ledger = shared.ledger
         self._router = shared.router
         self._catalog = shared.catalog

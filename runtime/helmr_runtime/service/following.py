@@ -46,7 +46,7 @@ ENDS = frozenset(
 """Entries after which a session may be over."""
 
 
-class Following(Protocol):
+class FollowedEvents(Protocol):
     """Something that a client follows."""
 
     position: int | None

@@ -58,7 +58,7 @@ CODE_MISSING = frozenset({"task_missing", "nondeterminism", "schema_mismatch"})
 BLOCKED_LOOKED_AT = 200
 
 
-class State(StrEnum):
+class DegradedState(StrEnum):
     """A way in which a runtime can be degraded."""
 
     NOT_READY = "not_ready"
@@ -81,13 +81,13 @@ class State(StrEnum):
 
 
 OF_POOL = {
-    "blocked": State.LOOP_BLOCKED,
-    "memory": State.HOST_MEMORY,
-    "retire": State.HOST_RETIRING,
-    "room": State.ROOM_REDUCED,
-    "silent": State.HOST_SILENT,
-    "start": State.HOST_START_FAILED,
-    "take-over": State.HOST_START_FAILED,
+    "blocked": DegradedState.LOOP_BLOCKED,
+    "memory": DegradedState.HOST_MEMORY,
+    "retire": DegradedState.HOST_RETIRING,
+    "room": DegradedState.ROOM_REDUCED,
+    "silent": DegradedState.HOST_SILENT,
+    "start": DegradedState.HOST_START_FAILED,
+    "take-over": DegradedState.HOST_START_FAILED,
 }
 """The directory's own warnings, by the kind that it gives them."""
 
@@ -95,14 +95,14 @@ OF_POOL = {
 class Trouble(NamedTuple):
     """A state and what is said of it."""
 
-    state: State
+    state: DegradedState
     text: str
 
 
-def of_pool(pool: Mapping[str, Any]) -> set[State]:
+def of_pool(pool: Mapping[str, Any]) -> set[DegradedState]:
     """The states behind the directory's warnings."""
     found = {OF_POOL[kind] for kind in pool.get("states", ()) if kind in OF_POOL}
-    return found | ({State.RESUMES_FAILING} if pool.get("failing") else set())
+    return found | ({DegradedState.RESUMES_FAILING} if pool.get("failing") else set())
 
 
 def troubles(
@@ -133,7 +133,7 @@ def _disk(ledger: Mapping[str, Any]) -> Trouble | None:
     if free is None or total is None or free >= min(DISK_LOW_BYTES, DISK_LOW_SHARE * total):
         return None
     return Trouble(
-        State.DISK_LOW,
+        DegradedState.DISK_LOW,
         f"the disk of the data directory has {spell_bytes(free)} left of {spell_bytes(total)}; "
         "when it is full, nothing more is accepted: make room on it",
     )
@@ -150,7 +150,7 @@ def _stall(ledger: Mapping[str, Any], pool: Mapping[str, Any], now: datetime) ->
         return None
     held = ledger.get("counts", {}).get("waiting_held", 0)
     return Trouble(
-        State.QUEUE_STALLED,
+        DegradedState.QUEUE_STALLED,
         f"{_queued(pool)}, while hosts hold {held} {'session' if held == 1 else 'sessions'} that only "
         f"{'waits' if held == 1 else 'wait'}; see the logs",
     )
@@ -160,7 +160,7 @@ def _old_queue(pool: Mapping[str, Any]) -> Trouble | None:
     if pool.get("queue_oldest_s", 0.0) <= QUEUE_OLD_S:
         return None
     return Trouble(
-        State.QUEUE_OLD,
+        DegradedState.QUEUE_OLD,
         f"{_queued(pool)}; raise --sessions-per-host or --hosts, or shorten steps",
     )
 
@@ -178,7 +178,7 @@ def _code(blocked: Sequence[Mapping[str, Any]]) -> Trouble | None:
         return None
     count = f"{len(for_code)}{' or more' if len(blocked) >= BLOCKED_LOOKED_AT else ''}"
     return Trouble(
-        State.CODE_MISSING,
+        DegradedState.CODE_MISSING,
         f"{count} {'run is' if count == '1' else 'runs are'} blocked because of this code "
         f"({', '.join(sorted(set(for_code)))}): see `helmr run list --status blocked`",
     )
@@ -215,7 +215,7 @@ class ClockWatch:
         at, by_s = self._step
         way, effect = ("forward", "end early") if by_s > 0 else ("back", "come late")
         return Trouble(
-            State.CLOCK_STEPPED,
+            DegradedState.CLOCK_STEPPED,
             f"the machine's clock was set {way} by {abs(by_s):.0f} s (seen {iso(at)[:19]}Z); "
             f"deadlines from before {effect}",
         )
@@ -230,7 +230,7 @@ FOLLOWERS_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
+class FollowerSeen:
     """One follower.
 
     Attributes:
@@ -251,18 +251,18 @@ class Followers:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._known: dict[str, Followed] = {}
+        self._known: dict[str, FollowerSeen] = {}
 
     def seen(self, name: str, offset: int, head: int) -> None:
         """It asked for what is behind that offset."""
         now = self._clock.now()
         before = self._known.pop(name, None)
         level_at = now if offset >= head or before is None else before.level_at
-        self._known[name] = Followed(offset, max(0, head - offset), now, level_at)
+        self._known[name] = FollowerSeen(offset, max(0, head - offset), now, level_at)
         while len(self._known) > FOLLOWERS_MAX:
             del self._known[next(iter(self._known))]
 
-    def all(self) -> dict[str, Followed]:
+    def all(self) -> dict[str, FollowerSeen]:
         """Those heard of within a day, by name."""
         since = self._clock.now() - FORGOTTEN_AFTER
         return {name: one for name, one in sorted(self._known.items()) if one.seen_at >= since}
@@ -287,7 +287,7 @@ class Followers:
                 text = f"follower {name} is {one.lag} entries behind, for {behind_s:.0f} s"
             else:
                 continue
-            found.append(Trouble(State.FOLLOWER_BEHIND, text))
+            found.append(Trouble(DegradedState.FOLLOWER_BEHIND, text))
         return found
 
 
@@ -355,8 +355,10 @@ class HealthView:
             reasons.append("the gateway is stopping")
         found = await self._troubles(ledger, pool)
         states = {*of_pool(pool), *(trouble.state for trouble in found)}
-        states |= {State.NOT_READY} if reasons else set()
-        states |= {State.LEDGER_FAILING} if ledger.get("failure") or ledger_trouble else set()
+        states |= {DegradedState.NOT_READY} if reasons else set()
+        states |= (
+            {DegradedState.LEDGER_FAILING} if ledger.get("failure") or ledger_trouble else set()
+        )
         return Health(
             ready=not reasons,
             reasons=reasons,

@@ -19,7 +19,7 @@ from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.core.notices import MoveNotices, Position
 from helmr_runtime.notices.sending import Sender
 from helmr_runtime.notices.targets import Target
-from helmr_runtime.service.health import State, Trouble
+from helmr_runtime.service.health import DegradedState, Trouble
 from helmr_runtime.service.notice_teller import Teller, TellerMeans
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ LAST_STORE_S = 2.0
 """Longest that the end of the gateway waits for it."""
 
 
-class Notices:
+class NoticeOperations:
     """The notice targets of a runtime.
 
     Args:
@@ -116,7 +116,7 @@ class Notices:
 
     def troubles(self) -> Sequence[Trouble]:
         """Targets that people rely on and that take nothing."""
-        return [Trouble(State.NOTICES_FAILING, text) for text in self._failing()]
+        return [Trouble(DegradedState.NOTICES_FAILING, text) for text in self._failing()]
 
     def _failing(self) -> Iterator[str]:
         if self._running is not None and self._running.done() and not self._running.cancelled():

@@ -18,14 +18,14 @@ from helmr.schedules import timing
 from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.schedules import DeleteSchedule, PauseSchedule, WriteSchedule, tag_of
 from helmr_runtime.ports.ledger import Json
-from helmr_runtime.service.sessions import Sessions, check_value
+from helmr_runtime.service.sessions import SessionOperations, check_value
 from helmr_runtime.service.shared import Caller, Shared
 
 
-class Schedules:
+class ScheduleOperations:
     """What starts sessions by the clock."""
 
-    def __init__(self, shared: Shared, sessions: Sessions) -> None:
+    def __init__(self, shared: Shared, sessions: SessionOperations) -> None:
         self._ledger = shared.ledger
         self._router = shared.router
         self._catalog = shared.catalog

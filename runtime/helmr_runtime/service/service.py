@@ -22,13 +22,13 @@ from helmr_runtime.service.feed import FeedHub, FeedItem, SessionSpans
 from helmr_runtime.service.following import Events
 from helmr_runtime.service.health import HealthView, Introduction
 from helmr_runtime.service.notice_teller import TellerMeans
-from helmr_runtime.service.notices import Notices
+from helmr_runtime.service.notices import NoticeOperations
 from helmr_runtime.service.router import COMMIT_TIMEOUT_S, Router
-from helmr_runtime.service.schedules import Schedules
-from helmr_runtime.service.sessions import Runs, Sessions
+from helmr_runtime.service.schedules import ScheduleOperations
+from helmr_runtime.service.sessions import RunOperations, SessionOperations
 from helmr_runtime.service.shared import Deduplicator, KeysOf, Shared
-from helmr_runtime.service.tokens import Tokens
-from helmr_runtime.service.waits import Claims, Waits
+from helmr_runtime.service.tokens import TokenOperations
+from helmr_runtime.service.waits import ClaimOperations, WaitOperations
 
 GUEST_FEED_IDLE_S = 10.0
 """A program that follows now and then does not begin anew each time."""
@@ -102,23 +102,23 @@ class Service:
             options.keys or _keys_from(ring),
             host.base_url,
         )
-        self.runs = Runs(shared)
-        self.tokens = Tokens(shared, ring)
+        self.runs = RunOperations(shared)
+        self.tokens = TokenOperations(shared, ring)
         self.public_tokens = AccessTokens(shared)
         self.api_keys = ApiKeys(shared)
-        self.waits = Waits(shared, self.tokens)
-        self.claims = Claims(shared, self.waits)
+        self.waits = WaitOperations(shared, self.tokens)
+        self.claims = ClaimOperations(shared, self.waits)
         self.links = AnswerLinks(shared)
-        self.sessions = Sessions(shared, self.waits, self.runs, self.hub)
+        self.sessions = SessionOperations(shared, self.waits, self.runs, self.hub)
         self.corrections = Corrections(shared, self.runs, self.sessions)
-        self.schedules = Schedules(shared, self.sessions)
+        self.schedules = ScheduleOperations(shared, self.sessions)
         self.session_files = SessionFiles(ledger, self.catalog, host.version)
         self.backups = Backups(ledger, host.version)
         self.copies = Copies(ledger, clock)
         self.queries = Queries(ledger)
         self.chunks = ChunkHub(directory.locate, host_named)
         self.events = Events(ledger, self.catalog, self.hub, self.chunks)
-        self.notices = Notices(
+        self.notices = NoticeOperations(
             TellerMeans(ledger, self.events, self.links, clock, host.base_url or "helmr"),
             None if is_guest else options.notice_targets,
         )

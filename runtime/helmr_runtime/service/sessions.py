@@ -50,13 +50,13 @@ from helmr_runtime.replay.replay_log import journal_of
 from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.service.feed import FeedHub
 from helmr_runtime.service.shared import Caller, Shared
-from helmr_runtime.service.waits import Waits
+from helmr_runtime.service.waits import WaitOperations
 from helmr_runtime.session.dry_run import read_snapshot
 
 ALL_RUNS = RunsQuery()
 
 
-class Runs:
+class RunOperations:
     """Runs: read, cancelled, retried."""
 
     def __init__(self, shared: Shared) -> None:
@@ -124,18 +124,18 @@ class Runs:
 
 
 async def read_run(ledger: LedgerClient, run_id: str) -> RunInfo:
-    """As `Runs.get`."""
+    """As `RunOperations.get`."""
     ids.check_id(run_id, ids.RUN)
     return RunInfo.model_validate(await ledger.get_run(run_id))
 
 
 async def read_runs(ledger: LedgerClient, wanted: RunsQuery) -> Page[RunInfo]:
-    """As `Runs.list`."""
+    """As `RunOperations.list`."""
     return Page[RunInfo].model_validate(await ledger.list_runs(**wanted.given()))
 
 
 async def read_journal(ledger: LedgerClient, run_id: str) -> RunJournal:
-    """As `Runs.journal`."""
+    """As `RunOperations.journal`."""
     run = await read_run(ledger, run_id)
     snapshot = await read_snapshot(ledger, run.session_id)
     state = snapshot.state
@@ -153,10 +153,12 @@ METADATA_BYTES_MAX = 16 * 1024
 _STOPPED = frozenset({RunStatus.WAITING, RunStatus.BLOCKED})
 
 
-class Sessions:
+class SessionOperations:
     """Sessions: started, sent to, closed, cancelled, read."""
 
-    def __init__(self, shared: Shared, waits: Waits, runs: Runs, hub: FeedHub) -> None:
+    def __init__(
+        self, shared: Shared, waits: WaitOperations, runs: RunOperations, hub: FeedHub
+    ) -> None:
         self._ledger = shared.ledger
         self._router = shared.router
         self._catalog = shared.catalog

@@ -36,7 +36,7 @@ LOCAL_KEY = "local"
 """What the key of this machine is called."""
 
 
-class Tokens:
+class TokenOperations:
     """Tokens: made by clients, read, completed, cancelled.
 
     Args:

@@ -53,7 +53,7 @@ from helmr_runtime.ports.ledger import Json
 from helmr_runtime.security.schemas import check
 from helmr_runtime.service.router import LruCache
 from helmr_runtime.service.shared import Caller, Shared
-from helmr_runtime.service.tokens import Tokens
+from helmr_runtime.service.tokens import TokenOperations
 
 ALL_WAITS = WaitsQuery()
 """What the inbox shows unless asked: a timer waits for nobody."""
@@ -63,10 +63,10 @@ WAITS_KNOWN_MAX = 50_000
 """Waits whose session is known without asking; an older one costs a read."""
 
 
-class Waits:
+class WaitOperations:
     """The inbox, and answering exactly one wait."""
 
-    def __init__(self, shared: Shared, tokens: Tokens) -> None:
+    def __init__(self, shared: Shared, tokens: TokenOperations) -> None:
         self._ledger = shared.ledger
         self._router = shared.router
         self._catalog = shared.catalog
@@ -374,10 +374,10 @@ def _second(moment: datetime | None) -> str | None:
 T = TypeVar("T")
 
 
-class Claims:
+class ClaimOperations:
     """Claim, release and assign waits."""
 
-    def __init__(self, shared: Shared, waits: Waits) -> None:
+    def __init__(self, shared: Shared, waits: WaitOperations) -> None:
         self._ledger = shared.ledger
         self._router = shared.router
         self._waits = waits

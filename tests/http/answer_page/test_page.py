@@ -26,7 +26,7 @@ from helmr_runtime.http.answer_page import (
 )
 from helmr_runtime.http.answer_page.page import STYLE
 from helmr_runtime.http.answer_page.texts import clean, distance, here, markdown_html, moment
-from helmr_runtime.security.schemas import DataSchema, Problem
+from helmr_runtime.security.schemas import DataSchema, SchemaProblem
 from helmr_runtime.service.tokens import _asker
 from tests.http.answer_page.pages import CALLED, NOW, Order, call_page, page
 
@@ -199,8 +199,8 @@ def test_problems_are_listed_first_with_links_and_repeated_at_their_field():
 
 def test_a_problem_inside_what_has_no_field_is_shown_at_the_nearest():
     problems = [
-        Problem(("extra", "x", 1), "Must be a whole number."),
-        Problem(("nowhere",), "Is odd."),
+        SchemaProblem(("extra", "x", 1), "Must be a whole number."),
+        SchemaProblem(("nowhere",), "Is odd."),
     ]
     text = Document(render_page(page(problems=problems))).text
     assert "Extra: x.1: Must be a whole number." in text
@@ -269,7 +269,11 @@ def test_hostile_texts_stay_texts_everywhere(evil):
         "ended_by": evil,
         "nonce": evil,
         "values": {name: [evil] for name in names},
-        "problems": [Problem((evil,), evil), Problem(("n", evil), evil), Problem((), evil)],
+        "problems": [
+            SchemaProblem((evil,), evil),
+            SchemaProblem(("n", evil), evil),
+            SchemaProblem((), evil),
+        ],
         "answer": {evil: evil, "n": {evil: [evil]}},
     }
     for state in PageState:
@@ -352,7 +356,7 @@ def test_arguments_that_somebody_was_at_are_in_sight():
     assert not is_open()
     assert not is_open(values={**fresh, "f/reason": ["no"]})
     assert is_open(values={**fresh, "f/arguments/amount/cents": ["1000"]})
-    problem = Problem(("arguments", "amount", "cents"), "must be positive")
+    problem = SchemaProblem(("arguments", "amount", "cents"), "must be positive")
     assert is_open(problems=[problem])
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from helmr.forms import ROWS_MAX
 from helmr_runtime.http.answer_page import (
     AnswerPage,
-    Form,
+    PageForm,
     PageState,
     asks_for_rows,
     build_form,
@@ -50,7 +50,7 @@ SCHEMA = Order.model_json_schema()
 ADD = "add - r/lines"
 
 
-def press(values: dict[str, list[str]], button: str) -> tuple[Form, dict[str, list[str]], str]:
+def press(values: dict[str, list[str]], button: str) -> tuple[PageForm, dict[str, list[str]], str]:
     """The page after a button of a list: its form, what its controls hold, the row that is new."""
     given = {**values, "do": [button]}
     assert asks_for_rows(given)
@@ -58,7 +58,7 @@ def press(values: dict[str, list[str]], button: str) -> tuple[Form, dict[str, li
     return build_form(SCHEMA, values=changed), changed, new
 
 
-def page(form: Form, values: Any, **changes: Any) -> Document:
+def page(form: PageForm, values: Any, **changes: Any) -> Document:
     shown = AnswerPage(
         state=PageState.OPEN, now=NOW, form=form, nonce="n", values=values, **changes
     )

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, SecretStr, TypeAdapter
 
 from helmr.models import TaskInfo, WaitInfo
 from helmr_runtime.http.mcp import runs
-from helmr_runtime.http.mcp.runs import Answer, Unanswered, form_schema, meaning_of
+from helmr_runtime.http.mcp.runs import FormAnswer, Unanswered, form_schema, meaning_of
 from helmr_runtime.http.mcp.tools import arguments_schema, payload_of, tool_name
 
 
@@ -84,7 +84,7 @@ def test_an_object_of_plain_values_is_a_form() -> None:
 )
 def test_a_forms_content_is_the_answer(shape: Any, content: dict[str, Any], answer: Any) -> None:
     found = meaning_of(wait_for(shape), {"action": "accept", "content": content})
-    assert found == Answer(answer)
+    assert found == FormAnswer(answer)
 
 
 class Nested(BaseModel):
@@ -109,7 +109,7 @@ def test_secrets_and_what_is_nested_are_no_form(shape: Any) -> None:
 
 def test_a_decline_answers_where_the_wait_says_with_what() -> None:
     declining = wait_for(bool, can_decline=True, on_decline=False)
-    assert meaning_of(declining, {"action": "decline"}) == Answer(False)
+    assert meaning_of(declining, {"action": "decline"}) == FormAnswer(False)
     assert meaning_of(wait_for(bool), {"action": "decline"}) == Unanswered("was declined")
     assert meaning_of(declining, {"action": "cancel"}) == Unanswered("was snoozed")
     for garbage in ({}, {"action": 1}, {"action": "no"}):

@@ -26,7 +26,7 @@ from helmr_runtime.core.run import Run
 from helmr_runtime.directory import failover
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.failover import Failover
-from helmr_runtime.http.access import Generations
+from helmr_runtime.http.access import GenerationHeader
 from helmr_runtime.ledger import memory
 from helmr_runtime.ledger.index import commands
 from helmr_runtime.ledger.index.authored import find_start
@@ -373,11 +373,11 @@ def _pruned_keys_stay() -> AbstractContextManager[object]:
 def _successor_unheard() -> AbstractContextManager[object]:
     """A gateway does not tell its ledger which generations its clients have met."""
 
-    async def asks_only(self: Generations, request: Request) -> None:
+    async def asks_only(self: GenerationHeader, request: Request) -> None:
         if not self._is_known:
             await self._know_stamp()
 
-    return mock.patch.object(Generations, "_meet", asks_only)
+    return mock.patch.object(GenerationHeader, "_meet", asks_only)
 
 
 def _superseded_in_memory_only() -> AbstractContextManager[object]:

@@ -12,7 +12,7 @@ texts.py    untrusted texts made safe
 
 from helmr_runtime.http.answer_page.fields import (
     Decoded,
-    Form,
+    PageForm,
     asks_for_rows,
     build_form,
     decode_form,
@@ -31,7 +31,7 @@ from helmr_runtime.http.answer_page.page import (
 __all__ = [
     "AnswerPage",
     "Decoded",
-    "Form",
+    "PageForm",
     "PageState",
     "asks_for_rows",
     "build_form",

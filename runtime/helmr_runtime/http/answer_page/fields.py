@@ -42,7 +42,7 @@ from helmr.forms import (
 from helmr.forms.model import Path, escaped, json_text
 from helmr.forms.tool_call import ARGUMENTS, is_declined
 from helmr_runtime.http.answer_page.texts import clean, clean_block
-from helmr_runtime.security.schemas import Problem
+from helmr_runtime.security.schemas import SchemaProblem
 
 RADIOS_MAX = 8
 """More choices than this become a list to pull down."""
@@ -176,7 +176,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class PageForm:
     """The questions of one form. `call` is the tool's call that it asks leave for, if it does."""
 
     model: forms.Form
@@ -199,7 +199,7 @@ Values = Mapping[str, Sequence[str]]
 
 def build_form(
     schema: Schema | bool | None, *, initial: Any = MISSING, values: Values | None = None
-) -> Form:
+) -> PageForm:
     """The questions that ask for a value of this schema; None asks for anything.
 
     Args:
@@ -215,7 +215,7 @@ def build_form(
     call = tool_call(model)
     if call is not None:
         root = replace(root, inner=tuple(_always_sent(each) for each in root.inner))
-    return Form(model, root, call)
+    return PageForm(model, root, call)
 
 
 def _always_sent(question: Question) -> Question:
@@ -325,7 +325,7 @@ def _hint(field: Field) -> str:
     return " ".join([*stopped, *found[-1:]])
 
 
-def first_values(form: Form) -> dict[str, list[str]]:
+def first_values(form: PageForm) -> dict[str, list[str]]:
     """What the controls of a fresh page hold, by their names; empty for a form without an initial value."""
     if form.model.initial is MISSING:
         return {}
@@ -389,36 +389,36 @@ class Decoded:
     """The value, if there are no problems."""
 
     value: Any
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[SchemaProblem, ...] = ()
 
 
-def decode_form(form: Form, values: Values) -> Decoded:
+def decode_form(form: PageForm, values: Values) -> Decoded:
     """Read a submitted form."""
-    reader = _Reader(form, values)
+    reader = _FormReader(form, values)
     reader.read(form.root)
     built = build(form.model, reader.cells)
     without = ARGUMENTS if is_declined(form.model, reader.cells) else None
     found = {key: reader.problems.get(key, text) for key, text in built.problems.items()}
     found |= reader.problems
     problems = tuple(
-        Problem(each.where, _sentence(each.field, found[each.field.key]))
+        SchemaProblem(each.where, _sentence(each.field, found[each.field.key]))
         for each in form.walk()
         if each.field.key in found and each.field.path[:1] != (without,)
     )
     return Decoded(None, problems) if problems else Decoded(built.data)
 
 
-def cells_of(form: Form, values: Values) -> Cells:
+def cells_of(form: PageForm, values: Values) -> Cells:
     """A submitted form as cells, whatever is wrong with it."""
-    reader = _Reader(form, values)
+    reader = _FormReader(form, values)
     reader.read(form.root)
     return reader.cells
 
 
-class _Reader:
+class _FormReader:
     """Reads one submission into cells; collects what is not to be read."""
 
-    def __init__(self, form: Form, values: Values) -> None:
+    def __init__(self, form: PageForm, values: Values) -> None:
         self._values = values
         self._first = first_cells(form.model)
         self.cells: Cells = {}
@@ -526,7 +526,7 @@ def asks_for_rows(values: Values) -> bool:
     return ACTION_FIELD in values
 
 
-def with_action(form: Form, values: Values) -> tuple[dict[str, list[str]], str]:
+def with_action(form: PageForm, values: Values) -> tuple[dict[str, list[str]], str]:
     """What was submitted, as the button says that was pressed, and the name of the row that is new; else as it was.
 
     A list that has no room for another row, or no such row, stays as it is.
@@ -547,7 +547,7 @@ def with_action(form: Form, values: Values) -> tuple[dict[str, list[str]], str]:
     return done, ""
 
 
-def first_of_row(form: Form, new: str) -> str:
+def first_of_row(form: PageForm, new: str) -> str:
     """The id of the first control of a row that is new; empty if there is none."""
     for asked in form.walk():
         for row, number in zip(asked.inner, asked.rows, strict=False):

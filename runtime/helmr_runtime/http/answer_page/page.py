@@ -31,7 +31,7 @@ from helmr_runtime.http.answer_page.fields import (
     ACTION_FIELD,
     ADD,
     REMOVE,
-    Form,
+    PageForm,
     Question,
     build_form,
     first_values,
@@ -39,7 +39,7 @@ from helmr_runtime.http.answer_page.fields import (
 )
 from helmr_runtime.http.answer_page.texts import clean, clean_block
 from helmr_runtime.security.callbacks import NONCE_FIELD
-from helmr_runtime.security.schemas import Problem
+from helmr_runtime.security.schemas import SchemaProblem
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -73,7 +73,7 @@ class CallCard:
     """The page's text says nothing else."""
 
 
-def call_card(form: Form, body: str | None, answer: Any = MISSING) -> CallCard | None:
+def call_card(form: PageForm, body: str | None, answer: Any = MISSING) -> CallCard | None:
     """The card of a form that asks leave for a call, under this answer; None for any other form."""
     call = form.call
     if call is None:
@@ -90,13 +90,15 @@ def call_card(form: Form, body: str | None, answer: Any = MISSING) -> CallCard |
     )
 
 
-def arguments_of(form: Form) -> Question | None:
+def arguments_of(form: PageForm) -> Question | None:
     """The fields in which a call's arguments are changed; None if there are none."""
     inner = form.root.inner if form.call is not None else ()
     return next((one for one in inner if one.field.path == (ARGUMENTS,) and one.inner), None)
 
 
-def is_edited(form: Form, values: Mapping[str, Sequence[str]], problems: Mapping[str, str]) -> bool:
+def is_edited(
+    form: PageForm, values: Mapping[str, Sequence[str]], problems: Mapping[str, str]
+) -> bool:
     """Whether somebody was at the arguments: what they typed must be in sight."""
     asked = arguments_of(form)
     if asked is None:
@@ -180,10 +182,10 @@ class AnswerPage:
     escalation: Sequence[str] = ()
     claimed_by: str | None = None
     claimed_until: datetime | None = None
-    form: Form | None = None
+    form: PageForm | None = None
     nonce: str | None = None
     values: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    problems: Sequence[Problem] = ()
+    problems: Sequence[SchemaProblem] = ()
     is_stale: bool = False
     focus: str = ""
     then: str = ""

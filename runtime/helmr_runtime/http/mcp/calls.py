@@ -28,7 +28,7 @@ from helmr.errors import RunNotFound
 from helmr.models import RunStatus, TaskInfo
 from helmr.roles import Need
 from helmr_runtime.core.entries import iso
-from helmr_runtime.http.mcp.runs import Modes, Runs, View
+from helmr_runtime.http.mcp.runs import McpRuns, Modes, View
 
 TASKS = "io.modelcontextprotocol/tasks"
 """The extension's name."""
@@ -71,7 +71,7 @@ class TaskCalls:
         ability: What its client can do.
     """
 
-    def __init__(self, runs: Runs, ability: Ability) -> None:
+    def __init__(self, runs: McpRuns, ability: Ability) -> None:
         self._runs = runs
         self._ability = ability
 
@@ -119,7 +119,7 @@ class TaskCalls:
         return handle_of(view)
 
 
-async def task_of(runs: Runs, view: View, modes: Modes) -> dict[str, Any]:
+async def task_of(runs: McpRuns, view: View, modes: Modes) -> dict[str, Any]:
     """The run as a task of the extension, with what it asks or what it came to."""
     if view.run.status is RunStatus.CANCELLED:
         return _fields(view, "cancelled")
@@ -209,7 +209,7 @@ class UpdateParams(TaskParams):
     input_responses: dict[str, Any] = Field(alias="inputResponses", max_length=RESPONSES_MAX)
 
 
-def add_tasks(server: Server[Any], runs: Runs) -> None:
+def add_tasks(server: Server[Any], runs: McpRuns) -> None:
     """Have the server serve the extension for this caller."""
 
     async def get(ctx: Context, params: TaskParams) -> dict[str, Any]:
@@ -234,7 +234,7 @@ def add_tasks(server: Server[Any], runs: Runs) -> None:
     server.add_request_handler("tasks/cancel", TaskParams, cancel)
 
 
-async def _found(runs: Runs, params: TaskParams, need: Need) -> Any:
+async def _found(runs: McpRuns, params: TaskParams, need: Need) -> Any:
     try:
         return await runs.view(params.task_id, need)
     except RunNotFound as error:

@@ -74,7 +74,7 @@ class Modes:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FormAnswer:
     """A response that answers its wait."""
 
     data: Any
@@ -140,16 +140,16 @@ def answer_of(wait: WaitInfo, content: Mapping[str, Any]) -> Any:
     return values if _is_object(wait) else values.get(VALUE)
 
 
-def meaning_of(wait: WaitInfo, response: Mapping[str, Any]) -> Answer | Unanswered:
+def meaning_of(wait: WaitInfo, response: Mapping[str, Any]) -> FormAnswer | Unanswered:
     """What a client's response says of its wait: `accept` answers, `decline` may, `cancel` does not."""
     content = response.get("content")
     match response.get("action"):
         case "accept" if isinstance(content, Mapping) and form_schema(wait) is not None:
-            return Answer(answer_of(wait, content))
+            return FormAnswer(answer_of(wait, content))
         case "accept":
             return Unanswered("")
         case "decline" if wait.can_decline:
-            return Answer(wait.on_decline)
+            return FormAnswer(wait.on_decline)
         case "decline":
             return Unanswered("was declined")
         case "cancel":
@@ -250,7 +250,7 @@ class View:
         return wait if is_asked(wait) else None
 
 
-class Runs:
+class McpRuns:
     """Runs of tasks, as one caller of MCP starts, sees and answers them.
 
     Args:
@@ -378,7 +378,7 @@ class Runs:
         await self._answer(wait, meaning)
         return True
 
-    async def _answer(self, wait: WaitInfo, answer: Answer) -> None:
+    async def _answer(self, wait: WaitInfo, answer: FormAnswer) -> None:
         try:
             request = AnswerRequest(data=answer.data)
             await self.service.waits.answer(self._caller(), wait.id, request)

@@ -25,7 +25,7 @@ from helmr.errors import HelmrError
 from helmr.roles import Need
 from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.http.mcp.calls import TaskCalls, ability_of, add_tasks, told
-from helmr_runtime.http.mcp.runs import Runs
+from helmr_runtime.http.mcp.runs import McpRuns
 from helmr_runtime.http.mcp.tools import OWN_TOOLS, payload_of, task_tool, tool_name
 from helmr_runtime.http.problems import from_validation, unexpected
 from helmr_runtime.service import Caller
@@ -56,7 +56,7 @@ async def answer(exchange: Exchange, caller: Caller, body: bytes) -> Response:
     service = exchange.service
     catalog = await service.catalog.get()
     tasks = {task.id: task for task in catalog.tasks if task.mcp}
-    runs = Runs(service, caller, tasks)
+    runs = McpRuns(service, caller, tasks)
     version = exchange.settings.version
     manager = StreamableHTTPSessionManager(
         make_server(runs, version), json_response=True, stateless=True
@@ -67,7 +67,7 @@ async def answer(exchange: Exchange, caller: Caller, body: bytes) -> Response:
     return sent.response()
 
 
-def make_server(runs: Runs, version: str) -> Server[Any]:
+def make_server(runs: McpRuns, version: str) -> Server[Any]:
     """The SDK's server with the tools and tasks of one caller."""
     tools = {tool_name(task.id): task for task in runs.tasks.values()}
     if not runs.may(Need.START):
@@ -117,7 +117,7 @@ def make_server(runs: Runs, version: str) -> Server[Any]:
     return server
 
 
-def _sealing(runs: Runs) -> RequestStateSecurity:
+def _sealing(runs: McpRuns) -> RequestStateSecurity:
     """What seals the state that a client carries: for its key, under the newest master key."""
     ring = runs.service.tokens.require_ring()
     keys = [ring.purpose_key(STATE_PURPOSE, key.id) for key in reversed(ring.keys)]

@@ -27,7 +27,7 @@ from helmr.models import (
 )
 from helmr.roles import Need
 from helmr_runtime.http.mcp.calls import HOLD_S, handle_of, result_of, told
-from helmr_runtime.http.mcp.runs import Runs
+from helmr_runtime.http.mcp.runs import McpRuns
 
 PREFIX = "helmr_"
 """Of the runtime's own tools; a task whose id begins so has another name as a tool."""
@@ -141,7 +141,7 @@ class _SendArguments(_SessionArguments):
     )
 
 
-async def _result(runs: Runs, given: _ResultArguments) -> types.CallToolResult:
+async def _result(runs: McpRuns, given: _ResultArguments) -> types.CallToolResult:
     view = await runs.view(given.run_id)
     if given.wait_s:
         passing = view.wait.id if view.wait is not None else None
@@ -149,26 +149,26 @@ async def _result(runs: Runs, given: _ResultArguments) -> types.CallToolResult:
     return result_of(view) if view.run.status.is_final else handle_of(view)
 
 
-async def _cancel(runs: Runs, given: _RunArguments) -> types.CallToolResult:
+async def _cancel(runs: McpRuns, given: _RunArguments) -> types.CallToolResult:
     await runs.cancel(await runs.view(given.run_id, Need.STEER))
     return told(f"{given.run_id} is cancelled, unless it had ended")
 
 
-async def _waits(runs: Runs, given: _WaitsArguments) -> types.CallToolResult:
+async def _waits(runs: McpRuns, given: _WaitsArguments) -> types.CallToolResult:
     page = await runs.service.waits.list(WaitsQuery(**given.model_dump(exclude_none=True)))
     return _shown(page, exclude={"items": {"__all__": _LISTED}})
 
 
-async def _wait(runs: Runs, given: _WaitArguments) -> types.CallToolResult:
+async def _wait(runs: McpRuns, given: _WaitArguments) -> types.CallToolResult:
     return _shown(await runs.service.waits.get(given.wait_id))
 
 
-async def _answer(runs: Runs, given: _AnswerArguments) -> types.CallToolResult:
+async def _answer(runs: McpRuns, given: _AnswerArguments) -> types.CallToolResult:
     request = AnswerRequest(data=given.data)
     return _shown(await runs.service.waits.answer(runs.own_caller, given.wait_id, request))
 
 
-async def _session(runs: Runs, given: _SessionArguments) -> types.CallToolResult:
+async def _session(runs: McpRuns, given: _SessionArguments) -> types.CallToolResult:
     session = await runs.service.sessions.get(given.session_id)
     page = await runs.service.sessions.transcript(
         session.id,
@@ -181,7 +181,7 @@ async def _session(runs: Runs, given: _SessionArguments) -> types.CallToolResult
     return told(f"{session.id} is {session.activity.value}", structured=shown)
 
 
-async def _send(runs: Runs, given: _SendArguments) -> types.CallToolResult:
+async def _send(runs: McpRuns, given: _SendArguments) -> types.CallToolResult:
     request = SendRequest(**given.model_dump(exclude={"session_id", "stream"}))
     receipt = await runs.service.sessions.send(
         runs.own_caller, given.session_id, given.stream, request
@@ -203,10 +203,10 @@ class OwnTool:
     description: str
     needs: tuple[Need, ...]
     arguments: type[BaseModel]
-    run: Callable[[Runs, Any], Awaitable[types.CallToolResult]]
+    run: Callable[[McpRuns, Any], Awaitable[types.CallToolResult]]
     is_read: bool = False
 
-    def is_for(self, runs: Runs) -> bool:
+    def is_for(self, runs: McpRuns) -> bool:
         """True if the caller has it."""
         return any(runs.may(need) for need in self.needs)
 
