@@ -35,7 +35,7 @@ from helmr.tasks import Task
 from helmr.version import check_extra
 
 if TYPE_CHECKING:
-    from helmr_runtime.launchers.embedded import Runtime
+    from helmr_runtime.launchers.embedded import RuntimeProcess
     from helmr_runtime.launchers.threaded import ThreadedRuntime
 
 JOIN_WITHIN_S = 150.0
@@ -160,10 +160,10 @@ def module_of(task: Task[..., Any]) -> str:
 
 
 def _started(data_dir: str | os.PathLike[str] | None, options: dict[str, Any]) -> Embedded:
-    from helmr_runtime.launchers.embedded import Runtime
+    from helmr_runtime.launchers.embedded import RuntimeProcess
 
-    def begin(place: Path) -> Runtime:
-        return Runtime.start(data_dir=place, **options).__enter__()
+    def begin(place: Path) -> RuntimeProcess:
+        return RuntimeProcess.start(data_dir=place, **options).__enter__()
 
     return _begun(data_dir, begin)
 
@@ -183,7 +183,8 @@ def _started_here(data_dir: str | os.PathLike[str] | None, options: dict[str, An
 
 
 def _begun(
-    data_dir: str | os.PathLike[str] | None, begin: Callable[[Path], Runtime | ThreadedRuntime]
+    data_dir: str | os.PathLike[str] | None,
+    begin: Callable[[Path], RuntimeProcess | ThreadedRuntime],
 ) -> Embedded:
     temporary = tempfile.mkdtemp(prefix="helmr-") if data_dir is None else None
     try:
@@ -201,7 +202,7 @@ class Embedded:
     """
 
     def __init__(
-        self, runtime: Runtime | ThreadedRuntime | Credentials, temporary: str | None = None
+        self, runtime: RuntimeProcess | ThreadedRuntime | Credentials, temporary: str | None = None
     ) -> None:
         self._runtime = runtime
         self._temporary = temporary

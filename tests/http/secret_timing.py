@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import httpx
 
-from helmr_runtime.launchers.embedded import Runtime
+from helmr_runtime.launchers.embedded import RuntimeProcess
 from helmr_runtime.security.secrets import SecretKind, make_secret
 from tests.service.stack import Stack, until
 
@@ -238,7 +238,7 @@ async def whole_runtime(folder: Path) -> AsyncIterator[Door]:
     options: dict[str, Any] = {"folder": Path(__file__).parent, "sessions_per_host": 1}
     environment = {"XDG_STATE_HOME": str(folder / "state")}
     async with (
-        Runtime.start(
+        RuntimeProcess.start(
             data_dir=folder / "data", tasks=["echo_tasks.py"], environment=environment, **options
         ) as runtime,
         httpx.AsyncClient(

@@ -26,7 +26,7 @@ from helmr import Client, auth, ids
 from helmr.client.sync import SessionHandle
 from helmr.errors import Unavailable
 from helmr.models import RunInfo
-from helmr_runtime.launchers.embedded import Runtime
+from helmr_runtime.launchers.embedded import RuntimeProcess
 from helmr_runtime.security.payloads import find_secrets
 
 # The browser's driver keeps an event loop in this thread; the tests beside it are plain blocking code.
@@ -55,14 +55,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runtime(folder: Path) -> Iterator[Runtime]:
+def runtime(folder: Path) -> Iterator[RuntimeProcess]:
     environment = {"XDG_STATE_HOME": str(folder / "state")}
-    with Runtime.start(data_dir=folder / "data", environment=environment, **OPTIONS) as runtime:
+    with RuntimeProcess.start(
+        data_dir=folder / "data", environment=environment, **OPTIONS
+    ) as runtime:
         yield runtime
 
 
 @pytest.fixture
-def client(runtime: Runtime) -> Iterator[Client]:
+def client(runtime: RuntimeProcess) -> Iterator[Client]:
     with Client(url=runtime.url, key=runtime.key) as client:
         until(lambda: is_ready(client))
         yield client
@@ -149,7 +151,7 @@ def site(tmp_path: Path) -> Iterator[tuple[Path, str, str]]:
 
 @pytest.mark.browser
 def test_a_page_of_another_origin_sends_only_if_its_origin_is_allowed(
-    client: Client, runtime: Runtime, browser: Any, site: tuple[Path, str, str]
+    client: Client, runtime: RuntimeProcess, browser: Any, site: tuple[Path, str, str]
 ) -> None:
     session = client.sessions.start("talk", result_timeout="30s")
     _, allowed, other = site
@@ -181,7 +183,11 @@ def test_a_page_of_another_origin_sends_only_if_its_origin_is_allowed(
 
 @pytest.mark.browser
 def test_the_examples_page_answers_with_the_fetch_that_the_docs_show(
-    client: Client, runtime: Runtime, browser: Any, site: tuple[Path, str, str], project_root: Path
+    client: Client,
+    runtime: RuntimeProcess,
+    browser: Any,
+    site: tuple[Path, str, str],
+    project_root: Path,
 ) -> None:
     folder, origin, other = site
     session = client.sessions.start(
@@ -211,7 +217,7 @@ def test_the_examples_page_answers_with_the_fetch_that_the_docs_show(
 
 
 def test_uses_hold_when_gateway_and_actor_are_killed_under_idempotent_retries(
-    client: Client, runtime: Runtime
+    client: Client, runtime: RuntimeProcess
 ) -> None:
     session = client.sessions.start("talk", result_timeout="30s")
     made = client.auth.create_public_token(
@@ -257,7 +263,7 @@ def test_uses_hold_when_gateway_and_actor_are_killed_under_idempotent_retries(
 
 
 def test_a_gateway_killed_right_after_a_completion_changes_nothing(
-    client: Client, runtime: Runtime, folder: Path
+    client: Client, runtime: RuntimeProcess, folder: Path
 ) -> None:
     session, link, _ = mailed(client, folder)
     assert httpx.post(link, json={"data": APPROVE}, timeout=20).status_code == 200
@@ -266,7 +272,9 @@ def test_a_gateway_killed_right_after_a_completion_changes_nothing(
     assert ended(session).result == APPROVE
 
 
-def test_the_command_line_makes_lists_uses_and_revokes(runtime: Runtime, client: Client) -> None:
+def test_the_command_line_makes_lists_uses_and_revokes(
+    runtime: RuntimeProcess, client: Client
+) -> None:
     def helmr(*words: str) -> Any:
         done = subprocess.run(
             [
@@ -314,7 +322,7 @@ def test_completed_before_the_deadline_and_dead_until_after_it_is_fulfilled(
     tmp_path: Path,
 ) -> None:
     options = {**OPTIONS, "environment": {"XDG_STATE_HOME": str(tmp_path / "state")}}
-    runtime = Runtime.start(data_dir=tmp_path / "data", **options)
+    runtime = RuntimeProcess.start(data_dir=tmp_path / "data", **options)
     with runtime, Client(url=runtime.url, key=runtime.key) as client:
         session, link, _ = mailed(client, tmp_path, wait_timeout="8s")
         late = client.tokens.create(timeout="1d")
@@ -330,14 +338,16 @@ def test_completed_before_the_deadline_and_dead_until_after_it_is_fulfilled(
         runtime.kill()
     # The deadline passes while nobody lives.
     time.sleep(max(0.1, (wait.deadline_at - datetime.now(UTC)).total_seconds() + 0.1))
-    again = Runtime.start(data_dir=tmp_path / "data", **options)
+    again = RuntimeProcess.start(data_dir=tmp_path / "data", **options)
     with again, Client(url=again.url, key=again.key) as client:
         assert ended(client.sessions.open(session_ids[0])).result == APPROVE
         assert ended(client.sessions.open(session_ids[1])).result == "told"
     assert secrets_in(tmp_path / "data") == {}
 
 
-def test_no_secret_is_left_in_logs_or_data(runtime: Runtime, client: Client, folder: Path) -> None:
+def test_no_secret_is_left_in_logs_or_data(
+    runtime: RuntimeProcess, client: Client, folder: Path
+) -> None:
     session, link, secret = mailed(client, folder)
     httpx.post(link, json={"data": {"decision": "no"}}, timeout=20)
     httpx.get(link + "x", timeout=20)

@@ -15,14 +15,14 @@ import pytest
 
 from helmr.errors import Unavailable
 from helmr_runtime.launchers import watchdog
-from helmr_runtime.launchers.watchdog import Record, Watchdog
+from helmr_runtime.launchers.watchdog import ProcessRecord, Watchdog
 from helmr_runtime.process import processes
-from helmr_runtime.process.processes import MARKER, Process, RuntimeMark
+from helmr_runtime.process.processes import MARKER, OsProcess, RuntimeMark
 
 BOUND_S = 10.0
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
 
-NOBODY = Process(2**22 + 1, 1)
+NOBODY = OsProcess(2**22 + 1, 1)
 """A pid above the highest that Linux gives."""
 
 MARK = RuntimeMark("a1", Path("/nowhere"))
@@ -58,7 +58,7 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.005)
 
 
-def known(process: subprocess.Popen[bytes]) -> Process:
+def known(process: subprocess.Popen[bytes]) -> OsProcess:
     found = processes.process(process.pid)
     assert found is not None
     return found
@@ -100,7 +100,7 @@ def test_a_zombie_does_not_run(start: Start) -> None:
 def test_another_process_with_the_same_pid_is_not_killed(start: Start) -> None:
     process = start()
     one = known(process)
-    processes.kill(Process(one.pid, one.started + 1))
+    processes.kill(OsProcess(one.pid, one.started + 1))
     assert processes.is_running(one)
     processes.kill(one)
     assert process.wait(BOUND_S) == -signal.SIGKILL
@@ -144,9 +144,9 @@ def test_leftovers_are_ended_by_pid_and_start_time(tmp_path: Path, start: Start)
     one = known(recorded)
     watchdog.write_record(
         tmp_path,
-        Record(
+        ProcessRecord(
             mark=RuntimeMark("m1", run_dir),
-            supervisor=Process(known(reused).pid, 1),
+            supervisor=OsProcess(known(reused).pid, 1),
             processes=(one,),
         ),
     )
@@ -162,7 +162,9 @@ def test_leftovers_are_ended_by_pid_and_start_time(tmp_path: Path, start: Start)
 def test_a_record_cannot_have_another_folder_removed(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
-    watchdog.write_record(tmp_path, Record(mark=RuntimeMark("m2", precious), supervisor=NOBODY))
+    watchdog.write_record(
+        tmp_path, ProcessRecord(mark=RuntimeMark("m2", precious), supervisor=NOBODY)
+    )
     watchdog.end_leftovers(tmp_path)
     assert precious.exists()
 
@@ -175,10 +177,10 @@ def test_a_damaged_record_is_none(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_ended_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stuck = Process(4711, 1)
+    stuck = OsProcess(4711, 1)
     monkeypatch.setattr(watchdog, "end_all", lambda *a, **k: [stuck])
     watchdog.write_record(
-        tmp_path, Record(mark=RuntimeMark("m3", tmp_path / "helmr-x"), supervisor=stuck)
+        tmp_path, ProcessRecord(mark=RuntimeMark("m3", tmp_path / "helmr-x"), supervisor=stuck)
     )
     with pytest.raises(Unavailable, match="4711"):
         watchdog.end_leftovers(tmp_path)
@@ -202,7 +204,9 @@ def test_the_watchdog_ends_everything_when_its_supervisor_is_killed(
     monkeypatch.setenv("PYTHONPATH", str(project_root))
     run_dir = tmp_path / "helmr-run"
     run_dir.mkdir()
-    watchdog.write_record(tmp_path, Record(mark=RuntimeMark("m4", run_dir), supervisor=NOBODY))
+    watchdog.write_record(
+        tmp_path, ProcessRecord(mark=RuntimeMark("m4", run_dir), supervisor=NOBODY)
+    )
     worker, strangers = start("m4"), [start() for _ in range(8)]
     worker.send_signal(signal.SIGSTOP)
     supervisor = subprocess.Popen(
@@ -213,7 +217,7 @@ def test_the_watchdog_ends_everything_when_its_supervisor_is_killed(
     assert watching is not None
     watchdog.write_record(
         tmp_path,
-        Record(
+        ProcessRecord(
             mark=RuntimeMark("m4", run_dir),
             supervisor=NOBODY,
             processes=(watching, *[known(one) for one in strangers]),

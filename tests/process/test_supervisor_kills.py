@@ -14,7 +14,7 @@ import pytest
 from helmr import Client
 from helmr.client.sync import SessionHandle
 from helmr.models import RunStatus
-from helmr_runtime.launchers.embedded import Runtime
+from helmr_runtime.launchers.embedded import RuntimeProcess
 from tests.stack.live import TRANSPORT
 
 pytestmark = [
@@ -28,10 +28,10 @@ BOUND_S = 60.0
 
 
 @pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeProcess]:
     """One runtime for all tests here; each finds and leaves it whole."""
     folder = tmp_path_factory.mktemp("kills")
-    with Runtime.start(
+    with RuntimeProcess.start(
         data_dir=folder / "data",
         tasks=["work.py"],
         folder=Path(__file__).parent,
@@ -43,7 +43,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 
 
 @pytest.fixture
-def client(runtime: Runtime) -> Iterator[Client]:
+def client(runtime: RuntimeProcess) -> Iterator[Client]:
     with Client(url=runtime.url, key=runtime.key) as client:
         until(lambda: is_whole(client))
         yield client
@@ -90,7 +90,7 @@ def holder_pid(client: Client, session: SessionHandle) -> int:
 
 
 @pytest.mark.parametrize("name", ["helmr-ledger", "helmr-directory", "helmr-gateway"])
-def test_a_shared_actor_is_killed(runtime: Runtime, client: Client, name: str) -> None:
+def test_a_shared_actor_is_killed(runtime: RuntimeProcess, client: Client, name: str) -> None:
     session = asked(client)
     os.kill(runtime.pids()[name], signal.SIGKILL)
     answer(client, session)
@@ -100,7 +100,7 @@ def test_a_shared_actor_is_killed(runtime: Runtime, client: Client, name: str) -
 
 @pytest.mark.parametrize("name", ["helmr-ledger", "helmr-directory", "helmr-gateway"])
 def test_a_shared_actor_is_back_before_anybody_asks_for_it(
-    runtime: Runtime, client: Client, name: str
+    runtime: RuntimeProcess, client: Client, name: str
 ) -> None:
     """Whoever started it, and would ask, is stopped."""
     session, supervisor = asked(client), runtime.pids()["supervisor"]
@@ -115,7 +115,7 @@ def test_a_shared_actor_is_back_before_anybody_asks_for_it(
 
 @pytest.mark.parametrize("name", ["helmr-ledger", "helmr-directory", "helmr-gateway"])
 def test_a_shared_actor_that_is_stopped_is_replaced(
-    runtime: Runtime, client: Client, name: str
+    runtime: RuntimeProcess, client: Client, name: str
 ) -> None:
     session = asked(client)
     stopped = runtime.pids()[name]
@@ -185,7 +185,7 @@ def test_beside_busy_sessions_answers_and_notes_go_through(client: Client) -> No
     assert_succeeds(session)
 
 
-def test_the_watchdog_is_replaced(runtime: Runtime, client: Client) -> None:
+def test_the_watchdog_is_replaced(runtime: RuntimeProcess, client: Client) -> None:
     def watchdog() -> int | None:
         for process in runtime.processes():
             command = Path(f"/proc/{process.pid}/cmdline").read_bytes()

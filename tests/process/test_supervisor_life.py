@@ -19,7 +19,7 @@ from helmr.client.discovery import find_runtime, live_runtimes
 from helmr.errors import BadDefinition, Conflict, DataError, HelmrError, RuntimeHeld, UsageError
 from helmr.hash_seed import KEEP_VARIABLE
 from helmr_runtime.launchers import watchdog
-from helmr_runtime.launchers.embedded import Runtime
+from helmr_runtime.launchers.embedded import RuntimeProcess
 from helmr_runtime.launchers.startup import UpOptions, hold_port
 from helmr_runtime.launchers.supervisor import run_up
 from helmr_runtime.process import processes
@@ -52,13 +52,13 @@ def as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture
-def start(tmp_path: Path, state_home: Path) -> Iterator[Callable[..., Runtime]]:
+def start(tmp_path: Path, state_home: Path) -> Iterator[Callable[..., RuntimeProcess]]:
     """Makes small runtimes; those still running at the end are killed."""
-    made: list[Runtime] = []
+    made: list[RuntimeProcess] = []
 
-    def make(name: str = "data", **options: object) -> Runtime:
+    def make(name: str = "data", **options: object) -> RuntimeProcess:
         settings = {"tasks": ["work.py"], "folder": HERE, "sessions_per_host": 1, **options}
-        runtime = Runtime.start(data_dir=tmp_path / name, **settings)  # type: ignore[arg-type]
+        runtime = RuntimeProcess.start(data_dir=tmp_path / name, **settings)  # type: ignore[arg-type]
         made.append(runtime)
         return runtime
 
@@ -68,7 +68,7 @@ def start(tmp_path: Path, state_home: Path) -> Iterator[Callable[..., Runtime]]:
 
 
 def test_a_runtime_from_start_to_end_and_again(
-    start: Callable[..., Runtime], tmp_path: Path, state_home: Path
+    start: Callable[..., RuntimeProcess], tmp_path: Path, state_home: Path
 ) -> None:
     data_dir, began_at_s = tmp_path / "data", time.time()
     with start() as runtime:
@@ -119,7 +119,7 @@ def test_a_runtime_from_start_to_end_and_again(
 
 
 @pytest.mark.long
-def test_two_runtimes_live_side_by_side(start: Callable[..., Runtime]) -> None:
+def test_two_runtimes_live_side_by_side(start: Callable[..., RuntimeProcess]) -> None:
     with start("one") as one, start("two") as two:
         assert one.url != two.url
         assert {live.url for live in live_runtimes()} == {one.url, two.url}
@@ -132,7 +132,7 @@ def test_two_runtimes_live_side_by_side(start: Callable[..., Runtime]) -> None:
 
 
 def test_what_is_wrong_is_said_before_ray_starts(
-    start: Callable[..., Runtime], tmp_path: Path
+    start: Callable[..., RuntimeProcess], tmp_path: Path
 ) -> None:
     cases: list[tuple[dict[str, object], type[HelmrError], str]] = [
         ({"tasks": ["nowhere.py"]}, UsageError, "no such file"),
@@ -172,13 +172,13 @@ def assert_private(data_dir: Path) -> None:
             assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
 
 
-def assert_nothing_left(everything: tuple[processes.Process, ...], data_dir: Path) -> None:
+def assert_nothing_left(everything: tuple[processes.OsProcess, ...], data_dir: Path) -> None:
     assert not any(processes.is_running(one) for one in everything)
     assert not (data_dir / "credentials.json").exists()
     assert watchdog.read_record(data_dir) is None
 
 
-def listening_elsewhere(runtime: Runtime) -> list[str]:
+def listening_elsewhere(runtime: RuntimeProcess) -> list[str]:
     """Addresses on which a process of the runtime listens, but for loopback."""
     inodes = set()
     for one in (*runtime.processes(), processes.process(runtime.pid)):
@@ -201,7 +201,7 @@ def listening_elsewhere(runtime: Runtime) -> list[str]:
 
 
 def test_readyz_is_200_only_when_the_credentials_are_written(
-    start: Callable[..., Runtime], tmp_path: Path
+    start: Callable[..., RuntimeProcess], tmp_path: Path
 ) -> None:
     port, holder = hold_port("127.0.0.1", 0)
     holder.close()

@@ -23,7 +23,7 @@ from helmr_runtime.directory.hosts import HostLocation, PoolHost, PoolPlan, Slot
 from helmr_runtime.directory.placement import Placement
 from helmr_runtime.directory.pool import Pool
 from helmr_runtime.directory.resumption import Resumption
-from helmr_runtime.directory.timing import Limits, Tasks, sleep, within
+from helmr_runtime.directory.timing import BackgroundTasks, Limits, sleep, within
 from helmr_runtime.directory.work import Deliver, WorkQueue
 from helmr_runtime.ports import Host, Routed
 from helmr_runtime.ports.ledger import Ledger
@@ -70,7 +70,7 @@ class DirectoryActor:
         self._clock = clock
         self._limits = limits
         self._routes_count = 0
-        self._tasks = Tasks()
+        self._tasks = BackgroundTasks()
         self._ready = asyncio.Event()
         self._is_closing = False
         self._failover = Failover(

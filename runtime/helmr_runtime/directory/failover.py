@@ -15,7 +15,7 @@ from helmr.errors import HelmrError, NotFound
 from helmr.ids import new_id
 from helmr_runtime.clock import Clock
 from helmr_runtime.directory.hosts import HostLocation, Spawner
-from helmr_runtime.directory.timing import Limits, Tasks, sleep
+from helmr_runtime.directory.timing import BackgroundTasks, Limits, sleep
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.host_status import SlotStatus
 from helmr_runtime.ports import Crash, HeldLease
@@ -127,7 +127,7 @@ class Failover:
         self._limits = limits
         self._on_fenced = on_fenced
         self._under_way: dict[str, _Fencing] = {}
-        self._tasks = Tasks()
+        self._tasks = BackgroundTasks()
 
     def __contains__(self, session_id: str) -> bool:
         """The session's last holder is not abandoned yet."""

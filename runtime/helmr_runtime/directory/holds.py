@@ -22,7 +22,7 @@ from helmr_runtime.core.commands import Deadline, Resume, SessionCommand, TokenE
 from helmr_runtime.directory.failover import Failover
 from helmr_runtime.directory.hosts import PoolHost, Slot, Stage
 from helmr_runtime.directory.pool import Pool
-from helmr_runtime.directory.timing import Limits, Tasks, sleep
+from helmr_runtime.directory.timing import BackgroundTasks, Limits, sleep
 from helmr_runtime.directory.work import WorkQueue
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.ports import (
@@ -82,7 +82,7 @@ class Holds:
         self._clock = clock
         self._limits = limits
         self._on_free = on_free
-        self._tasks = Tasks()
+        self._tasks = BackgroundTasks()
 
     async def stop(self) -> None:
         """End what runs in the background."""

@@ -20,7 +20,7 @@ from helmr.errors import HelmrError
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import iso
 from helmr_runtime.directory.hosts import HostState, PoolHost, PoolPlan, ProcessState, Slot, Spawner
-from helmr_runtime.directory.timing import Limits, Tasks, sleep, within
+from helmr_runtime.directory.timing import BackgroundTasks, Limits, sleep, within
 from helmr_runtime.ports import Host, HostReport, Occupancy
 from helmr_runtime.rpc.calls import OWN_HOST_PREFIX, ActorDied, ActorNotFound, CallError
 
@@ -123,7 +123,7 @@ class Pool:
         self._clock = clock
         self._limits = limits
         self._size = plan.hosts
-        self._tasks = Tasks()
+        self._tasks = BackgroundTasks()
         self._starting = 0
         self._failures = 0
         self._is_closed = False

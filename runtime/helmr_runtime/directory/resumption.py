@@ -18,7 +18,7 @@ from helmr_runtime.directory.holds import Holds
 from helmr_runtime.directory.hosts import Slot
 from helmr_runtime.directory.placement import Placement
 from helmr_runtime.directory.pool import Pool
-from helmr_runtime.directory.timing import Tasks
+from helmr_runtime.directory.timing import BackgroundTasks
 from helmr_runtime.directory.work import WorkQueue
 
 RESUMES_PER_HOST = 16
@@ -49,7 +49,7 @@ class Resumption:
         """Hosts for one session that are being started."""
         self._is_due = False
         self._is_closed = False
-        self._tasks = Tasks()
+        self._tasks = BackgroundTasks()
 
     def close(self) -> None:
         """Let nothing more go on; what is under way does."""

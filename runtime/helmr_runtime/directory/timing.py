@@ -85,7 +85,7 @@ async def within(clock: Clock, duration_s: float, work: Coroutine[Any, Any, T]) 
         task.cancel()
 
 
-class Tasks:
+class BackgroundTasks:
     """Background tasks that end with their owner; what one raises is a bug and is reported."""
 
     def __init__(self) -> None:

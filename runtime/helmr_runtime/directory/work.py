@@ -18,7 +18,7 @@ from helmr.errors import HelmrError
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import CancelSession, SessionCommand, TokenEnded
 from helmr_runtime.core.entries import RUNTIME, Principal, from_iso
-from helmr_runtime.directory.timing import Limits, Tasks, sleep
+from helmr_runtime.directory.timing import BackgroundTasks, Limits, sleep
 from helmr_runtime.ports.ledger import ANEW, Ledger, WorkChanges, WorkItem
 
 logger = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ class WorkQueue:
         self._delivering: set[str] = set()
         self._failing: dict[str, _Failing] = {}
         self._set_off: OrderedDict[str, str] = OrderedDict()
-        self._tasks = Tasks()
+        self._tasks = BackgroundTasks()
 
     def start(self) -> None:
         """Follow the ledger's list."""

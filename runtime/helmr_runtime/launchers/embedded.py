@@ -25,7 +25,7 @@ from helmr_runtime.launchers import watchdog
 from helmr_runtime.launchers.cluster import import_roots
 from helmr_runtime.launchers.startup import DEFAULT_LINGER_S
 from helmr_runtime.process import processes
-from helmr_runtime.process.processes import Process
+from helmr_runtime.process.processes import OsProcess
 from helmr_runtime.process.spec import LOOPBACK, SOCKETS
 
 START_WITHIN_S = 150.0
@@ -40,10 +40,10 @@ _BY_EXIT_CODE: dict[int, type[HelmrError]] = {
 }
 
 
-class Runtime:
+class RuntimeProcess:
     """A runtime that lives as long as its `with` block.
 
-    `with Runtime.start(...) as runtime` blocks until it is ready, `async with` does not block the
+    `with RuntimeProcess.start(...) as runtime` blocks until it is ready, `async with` does not block the
     loop. `url` and `key` are what a client needs.
     """
 
@@ -71,7 +71,7 @@ class Runtime:
         encrypts: bool | None = None,
         transport: str = SOCKETS,
         environment: Mapping[str, str] | None = None,
-    ) -> Runtime:
+    ) -> RuntimeProcess:
         """A runtime that the `with` statement starts.
 
         Args:
@@ -136,7 +136,7 @@ class Runtime:
                 found[path.stem] = pid
         return found
 
-    def processes(self) -> tuple[Process, ...]:
+    def processes(self) -> tuple[OsProcess, ...]:
         """Every process of it, Ray's too."""
         record = watchdog.read_record(self.data_dir)
         return tuple(processes.marked(record.mark)) if record is not None else ()

@@ -23,7 +23,7 @@ from helmr_runtime.launchers.in_process import InProcess
 from helmr_runtime.launchers.runtime import READY, Stop, serve, tell_manager
 from helmr_runtime.launchers.startup import (
     LOGS,
-    Claim,
+    StartClaim,
     UpOptions,
     announce,
     claim,
@@ -81,7 +81,7 @@ def run_in_process(options: UpOptions, terminal: Terminal) -> int:
 class _Foreground:
     """One runtime from its start to its end."""
 
-    def __init__(self, options: UpOptions, claimed: Claim, terminal: Terminal) -> None:
+    def __init__(self, options: UpOptions, claimed: StartClaim, terminal: Terminal) -> None:
         self._options = options
         self._claim = claimed
         self._say = terminal.say

@@ -24,7 +24,7 @@ from helmr_runtime import host_status
 from helmr_runtime.catalog import Registry
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.hosts import HostLocation, ProcessState
-from helmr_runtime.directory.timing import Tasks
+from helmr_runtime.directory.timing import BackgroundTasks
 from helmr_runtime.host_status import SlotMark, SlotStatus, StatusFile
 from helmr_runtime.launchers.runtime import START_WITHIN_S, Launch, park_and_close
 from helmr_runtime.ledger.actor import LedgerActor
@@ -213,7 +213,7 @@ class InProcess:
         self._say = say
         self._calls = InProcessCalls()
         self._launch = Launch(spec, catalog, self._calls, on_up=lambda name: None, say=say)
-        self._tasks = Tasks()
+        self._tasks = BackgroundTasks()
         self._ledger: LedgerActor | None = None
         self._directory: DirectoryActor | None = None
         self._room: tuple[int, str | None] = spec.sessions_per_host, None

@@ -15,10 +15,10 @@ from collections.abc import Callable
 
 from helmr.errors import HelmrError, Unavailable
 from helmr.models import Catalog
-from helmr_runtime.directory.timing import Tasks
+from helmr_runtime.directory.timing import BackgroundTasks
 from helmr_runtime.launchers.runtime import RETRY_S, SHARED, Launch, park_and_close
 from helmr_runtime.process import processes
-from helmr_runtime.process.processes import Process
+from helmr_runtime.process.processes import OsProcess
 from helmr_runtime.process.spawn import create_host, create_shared
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc.calls import ActorDied, ActorNotFound, ActorUnavailable, CallError
@@ -59,9 +59,9 @@ class RayRuntime:
         self._look_after = look_after
         self._say = say
         self._calls = RayCalls()
-        self._tasks = Tasks()
+        self._tasks = BackgroundTasks()
         self._can_park = False
-        self._stopped: frozenset[Process] = frozenset()
+        self._stopped: frozenset[OsProcess] = frozenset()
 
     @property
     def address(self) -> str:
@@ -172,11 +172,11 @@ class RayRuntime:
             processes.kill(one)
         self._stopped = stopped
 
-    def _stopped_process(self, name: str) -> Process | None:
+    def _stopped_process(self, name: str) -> OsProcess | None:
         one = self._process_of(name)
         return one if one is not None and processes.is_stopped(one.pid) else None
 
-    def _process_of(self, name: str) -> Process | None:
+    def _process_of(self, name: str) -> OsProcess | None:
         try:
             return processes.process(int(self._spec.pid_path(name).read_text()))
         except (OSError, ValueError):

@@ -222,7 +222,7 @@ def lock(data_dir: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class StartClaim:
     """What a runtime in the foreground has to itself while it runs."""
 
     folder: Path
@@ -231,7 +231,7 @@ class Claim:
 
 
 @contextmanager
-def claim(options: UpOptions, say: Callable[[str], None]) -> Iterator[Claim]:
+def claim(options: UpOptions, say: Callable[[str], None]) -> Iterator[StartClaim]:
     """Hold data directory and port, and end what an earlier runtime has left.
 
     Raises:
@@ -252,11 +252,11 @@ def claim(options: UpOptions, say: Callable[[str], None]) -> Iterator[Claim]:
         look_at_ledger(data_dir)
         port, held = hold_port(options.host, options.port)
         with held:
-            yield Claim(folder=folder, data_dir=data_dir, port=port)
+            yield StartClaim(folder=folder, data_dir=data_dir, port=port)
 
 
 def make_spec(
-    options: UpOptions, claimed: Claim, catalog: Catalog, *, run_dir: Path, key: str
+    options: UpOptions, claimed: StartClaim, catalog: Catalog, *, run_dir: Path, key: str
 ) -> RuntimeSpec:
     """What every actor of a runtime in the foreground is built from; `key` is its local one.
 
@@ -292,7 +292,7 @@ def make_spec(
     )
 
 
-def announce(options: UpOptions, claimed: Claim, key: str, say: Callable[[str], None]) -> Path:
+def announce(options: UpOptions, claimed: StartClaim, key: str, say: Callable[[str], None]) -> Path:
     """Let local programs find the runtime, which is ready; says where its pointer is."""
     credentials = local_access.credentials(
         options.host, claimed.port, key=key, data_dir=claimed.data_dir

@@ -21,7 +21,7 @@ from helmr_runtime.launchers.cluster import Cluster, make_run_dir, prepare_envir
 from helmr_runtime.launchers.deploy_cluster import join
 from helmr_runtime.launchers.runtime import READY, Stop, serve, tell_manager
 from helmr_runtime.launchers.startup import (
-    Claim,
+    StartClaim,
     UpOptions,
     announce,
     claim,
@@ -33,7 +33,7 @@ from helmr_runtime.launchers.startup import (
     trim_logs,
     writing,
 )
-from helmr_runtime.launchers.watchdog import Record, Watchdog
+from helmr_runtime.launchers.watchdog import ProcessRecord, Watchdog
 from helmr_runtime.process import local_access, processes
 from helmr_runtime.process.local_access import local_key
 from helmr_runtime.process.output import Terminal, json_formatter
@@ -92,7 +92,7 @@ def run_up(options: UpOptions) -> int:
 class _Run:
     """One runtime from its first process to its last."""
 
-    def __init__(self, options: UpOptions, claimed: Claim) -> None:
+    def __init__(self, options: UpOptions, claimed: StartClaim) -> None:
         self._options = options
         self._claim = claimed
         data_dir = self._data_dir = claimed.data_dir
@@ -102,7 +102,7 @@ class _Run:
         self._watchdog = Watchdog(data_dir, self._mark)
         self._cluster = Cluster(self._run_dir)
         self._pointer: Path | None = None
-        self._recorded: tuple[processes.Process, ...] = ()
+        self._recorded: tuple[processes.OsProcess, ...] = ()
         (self._run_dir / "statuses").mkdir()
         trim_logs(data_dir / "logs")
 
@@ -138,12 +138,12 @@ class _Run:
         asyncio.run(serve(runtime, TERMINAL.say, self._ready))
         return 0
 
-    def _record(self, found: tuple[processes.Process, ...]) -> None:
+    def _record(self, found: tuple[processes.OsProcess, ...]) -> None:
         """Write down what there is to end, should this process be killed."""
         me = _this_process()
         watchdog.write_record(
             self._data_dir,
-            Record(mark=self._mark, supervisor=me, processes=found),
+            ProcessRecord(mark=self._mark, supervisor=me, processes=found),
         )
 
     def _look_after(self) -> None:
@@ -184,7 +184,7 @@ class _Run:
 # --- parts ----------------------------------------------------------------------------------------
 
 
-def _this_process() -> processes.Process:
+def _this_process() -> processes.OsProcess:
     me = processes.process(os.getpid())
     assert me is not None, "this process runs"
     return me

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from helmr.errors import Unavailable
 from helmr.hash_seed import remove_folder
-from helmr_runtime.process.processes import Process, RuntimeMark, end_all, is_running
+from helmr_runtime.process.processes import OsProcess, RuntimeMark, end_all, is_running
 from helmr_runtime.security.private_files import write_private
 
 logger = logging.getLogger(__name__)
@@ -33,18 +33,18 @@ RUN_DIR_PREFIX = "helmr-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class ProcessRecord:
     """What one `up` has started.
 
     Shape on disk: `{marker, supervisor: [pid, started], run_dir, processes: [[pid, started], …]}`.
     """
 
     mark: RuntimeMark
-    supervisor: Process
-    processes: tuple[Process, ...] = ()
+    supervisor: OsProcess
+    processes: tuple[OsProcess, ...] = ()
 
 
-def write_record(data_dir: Path, record: Record) -> None:
+def write_record(data_dir: Path, record: ProcessRecord) -> None:
     """Replace the record."""
     body = {
         "marker": record.mark.marker,
@@ -55,15 +55,17 @@ def write_record(data_dir: Path, record: Record) -> None:
     write_private(data_dir / RECORD_NAME, json.dumps(body))
 
 
-def read_record(data_dir: Path) -> Record | None:
+def read_record(data_dir: Path) -> ProcessRecord | None:
     """The record, None if there is none that can be read."""
     try:
         with (data_dir / RECORD_NAME).open() as file:
             body = json.loads(file.read(RECORD_BYTES_MAX))
-        return Record(
+        return ProcessRecord(
             mark=RuntimeMark(str(body["marker"]), Path(body["run_dir"])),
-            supervisor=Process(*map(int, body["supervisor"])),
-            processes=tuple(Process(int(pid), int(started)) for pid, started in body["processes"]),
+            supervisor=OsProcess(*map(int, body["supervisor"])),
+            processes=tuple(
+                OsProcess(int(pid), int(started)) for pid, started in body["processes"]
+            ),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -92,7 +94,7 @@ def end_leftovers(data_dir: Path) -> int:
     record = read_record(data_dir)
     if record is None:
         return 0
-    recorded: Iterable[Process] = (record.supervisor, *record.processes)
+    recorded: Iterable[OsProcess] = (record.supervisor, *record.processes)
     recorded = [one for one in recorded if is_running(one) and one.pid != os.getpid()]
     before = len(recorded)
     left = end_all(record.mark, recorded, within_s=END_WITHIN_S)

@@ -125,7 +125,7 @@ def current_session() -> str | None:
     return run.session.id if run is not None else None
 
 
-class Output(Protocol):
+class TextOutput(Protocol):
     """Where text goes."""
 
     def write(self, text: str, /) -> int: ...
@@ -156,7 +156,7 @@ class SessionStream:
 
     def __init__(
         self,
-        *streams: Output,
+        *streams: TextOutput,
         formatter: JsonFormatter | None = None,
         written: Callable[[], None] = lambda: None,
     ) -> None:
@@ -213,7 +213,7 @@ class SessionStream:
 
 
 def tag_prints(
-    *also: Output, formatter: JsonFormatter | None = None, written: Callable[[], None]
+    *also: TextOutput, formatter: JsonFormatter | None = None, written: Callable[[], None]
 ) -> None:
     """From now on what sessions print has their ids, and is seen line by line, in a file or a journal as on a terminal.
 

@@ -27,7 +27,7 @@ END_ROUND_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class OsProcess:
     """One process, not whichever has its pid later."""
 
     pid: int
@@ -48,19 +48,19 @@ def look(pid: int) -> tuple[str, int] | None:
     return fields[0].decode(), int(fields[19])
 
 
-def process(pid: int) -> Process | None:
+def process(pid: int) -> OsProcess | None:
     """The process that has that pid now."""
     found = look(pid)
-    return Process(pid, found[1]) if found is not None else None
+    return OsProcess(pid, found[1]) if found is not None else None
 
 
-def is_running(one: Process) -> bool:
+def is_running(one: OsProcess) -> bool:
     """It has not ended. A zombie has."""
     found = look(one.pid)
     return found is not None and found[1] == one.started and found[0] not in "ZX"
 
 
-def command(one: Process) -> str:
+def command(one: OsProcess) -> str:
     """Its command line, for people."""
     try:
         text = (PROC / str(one.pid) / "cmdline").read_bytes()[:COMMAND_CHARS_MAX]
@@ -88,7 +88,7 @@ class RuntimeMark:
     run_dir: Path
 
 
-def marked(mark: RuntimeMark) -> Iterator[Process]:
+def marked(mark: RuntimeMark) -> Iterator[OsProcess]:
     """This user's processes that belong to the runtime, without this one."""
     for entry in PROC.iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -127,7 +127,7 @@ def _target(link: Path) -> str:
         return ""  # closed meanwhile
 
 
-def kill(one: Process) -> None:
+def kill(one: OsProcess) -> None:
     """SIGKILL, if it still runs."""
     try:
         # The descriptor names this very process, also when its pid is used again meanwhile.
@@ -145,11 +145,11 @@ def kill(one: Process) -> None:
 
 def end_all(
     mark: RuntimeMark,
-    recorded: Iterable[Process] = (),
+    recorded: Iterable[OsProcess] = (),
     *,
     spare: Iterable[int] = (),
     within_s: float,
-) -> list[Process]:
+) -> list[OsProcess]:
     """Kill what is marked or was recorded, until nothing of it runs but this process.
 
     Args:
