@@ -164,8 +164,6 @@ class LiveSession:
         self._timer: Timer | None = None
         self._due_at: datetime | None = None
 
-    # --- the queue ------------------------------------------------------------------------------
-
     def take(self, event: Event) -> None:
         """Put an event into the queue; it has been taken on return, unless something holds up the queue."""
         if isinstance(event, Flushed):
@@ -411,10 +409,8 @@ class LiveSession:
         reply = await self._committer.send(flush)
         if isinstance(reply, Committed):
             self._flushes.stored(flush, reply)
+            self.left = WarmState(self.state, self._flushes.offsets, self._flushes.unsaved_count)
         self._committer.stop()
-        if isinstance(reply, Committed):
-            unsaved_count = self._flushes.unsaved_count
-            self.left = WarmState(self.state, self._flushes.offsets, unsaved_count)
         return reply
 
     def drop(self) -> None:
@@ -573,8 +569,6 @@ class LiveSession:
         return await task_call(
             self._parts.ledger, (self.id, run), call, token_id, arguments, step=step
         )
-
-    # --- writing --------------------------------------------------------------------------------
 
     def context(self, carried: datetime | None = None) -> DecisionContext:
         """The circumstances of a decision made now."""
