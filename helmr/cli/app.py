@@ -248,7 +248,7 @@ def first_sentence(text: str | None) -> str:
     return " ".join(paragraph.split())
 
 
-class Command(TyperCommand):
+class CommandWithExamples(TyperCommand):
     """A command whose help ends with its examples, line by line."""
 
     def get_short_help_str(self, limit: int = 45) -> str:
@@ -342,7 +342,7 @@ def command(
         ]
         invoked.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what Typer reads
         invoked.__annotations__ = {one.name: one.annotation for one in parameters}
-        app.command(name, cls=Command, epilog=examples)(invoked)
+        app.command(name, cls=CommandWithExamples, epilog=examples)(invoked)
         return function
 
     return register

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from helmr.cli import next, printing
-from helmr.cli.app import Cli, Command, Profile, command
+from helmr.cli.app import Cli, CommandWithExamples, Profile, command
 from helmr.review.sending import HOLD_S
 from helmr.version import check_extra, needed
 
@@ -66,7 +66,7 @@ def console(
 
 def register_demo(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("demo", cls=Command)(demo)
+    app.command("demo", cls=CommandWithExamples)(demo)
 
 
 def demo(

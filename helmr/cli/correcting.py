@@ -144,7 +144,7 @@ def run(
     reason: str | None,
     keep_answers: bool,
     keep_children: bool,
-    asked: many.Asked,
+    asked: many.BulkAsked,
 ) -> ExitCode:
     """Find what the batch has answered, show what each amendment would do, ask, amend those that would still do that.
 

@@ -38,14 +38,14 @@ def list_(
     limit: Limit = 50,
     cursor: Cursor = None,
     every: All = False,
-    output: listing.Output = listing.Form.TABLE,
+    output: listing.Output = listing.ListForm.TABLE,
     json: Json = False,
 ) -> None:
     """List API keys, newest first, revoked ones too."""
     with cli.client() as client:
         listing.show(
             lambda after, count: client.keys.page(limit=count, cursor=after),
-            listing.Table(columns=describe.KEY_COLUMNS, row=describe.key_row),
+            listing.ListTable(columns=describe.KEY_COLUMNS, row=describe.key_row),
             listing.Wanted(limit=limit, cursor=cursor, every=every, json=json, output=output),
         )
 

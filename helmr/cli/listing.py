@@ -35,7 +35,7 @@ ABOVE = "\x1b[H\x1b[2J"
 """Clears a terminal, with the cursor at its top."""
 
 
-class Form(StrEnum):
+class ListForm(StrEnum):
     """What a list is printed as."""
 
     TABLE = "table"
@@ -44,7 +44,7 @@ class Form(StrEnum):
 
 
 Output = Annotated[
-    Form,
+    ListForm,
     typer.Option("--output", "-o", help="`table`; `name`: what names each, one a line; or `csv`."),
 ]
 Watch = Annotated[
@@ -59,7 +59,7 @@ Fetch = Callable[[str | None, int], "Page[M]"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table(Generic[M]):
+class ListTable(Generic[M]):
     """How a kind of thing looks in a list.
 
     Attributes:
@@ -90,21 +90,21 @@ class Wanted(Generic[M]):
     cursor: str | None = None
     every: bool = False
     json: bool = False
-    output: Form = Form.TABLE
+    output: ListForm = ListForm.TABLE
     watch: bool = False
     passes: Callable[[M], bool] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
-        if self.json and self.output is not Form.TABLE:
+        if self.json and self.output is not ListForm.TABLE:
             raise UsageError("--json and --output name two forms", hint="Give one of them.")
         if self.watch and self.cursor is not None:
             raise UsageError("--watch shows a list from its beginning", hint="Leave --cursor out.")
-        if self.watch and self.output is not Form.TABLE:
+        if self.watch and self.output is not ListForm.TABLE:
             raise UsageError("--watch prints a table or --json", hint="Leave --output out.")
 
 
-def show(fetch: Fetch[M], table: Table[M], wanted: Wanted[M]) -> None:
+def show(fetch: Fetch[M], table: ListTable[M], wanted: Wanted[M]) -> None:
     """Print the list, or watch it."""
     if wanted.watch:
         _watch(fetch, table, wanted)
@@ -113,10 +113,10 @@ def show(fetch: Fetch[M], table: Table[M], wanted: Wanted[M]) -> None:
     if wanted.json:
         printing.write_json_list(items, cursor)
         return
-    if wanted.output is Form.NAME:
+    if wanted.output is ListForm.NAME:
         for one in items:
             printing.write_line(table.name(one))
-    elif wanted.output is Form.CSV:
+    elif wanted.output is ListForm.CSV:
         _write_csv(table, items)
     else:
         _write_table(table, items, cursor)
@@ -150,7 +150,7 @@ def read(fetch: Fetch[M], wanted: Wanted[M]) -> tuple[list[M], str | None]:
     return items, cursor
 
 
-def _write_table(table: Table[M], items: list[M], cursor: str | None) -> None:
+def _write_table(table: ListTable[M], items: list[M], cursor: str | None) -> None:
     is_seen = printing.is_terminal(sys.stdout)
     if items or not is_seen:
         narrow = table.narrow
@@ -160,7 +160,7 @@ def _write_table(table: Table[M], items: list[M], cursor: str | None) -> None:
         printing.note(table.nothing or "there are none")
 
 
-def _write_csv(table: Table[M], items: list[M]) -> None:
+def _write_csv(table: ListTable[M], items: list[M]) -> None:
     """The table's columns; on a terminal nothing in it is obeyed."""
     sink = io.StringIO()
     rows = csv.writer(sink, lineterminator="\n")
@@ -177,7 +177,7 @@ def _csv_cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _watch(fetch: Fetch[M], table: Table[M], wanted: Wanted[M]) -> None:
+def _watch(fetch: Fetch[M], table: ListTable[M], wanted: Wanted[M]) -> None:
     """Show the list again each time that it has changed, until Ctrl-C."""
     is_seen = printing.is_terminal(sys.stdout) and not wanted.json
     before: dict[str, M] | None = None
@@ -207,7 +207,7 @@ def changes(before: dict[str, M], after: dict[str, M]) -> list[tuple[str, M]]:
     return [*gone, *there]
 
 
-def _write_change(change: str, one: M, table: Table[M], *, json: bool) -> None:
+def _write_change(change: str, one: M, table: ListTable[M], *, json: bool) -> None:
     if json:
         said: dict[str, Any] = {"change": change}
         printing.write_json({**said, "item": one.model_dump(mode="json", by_alias=True)})

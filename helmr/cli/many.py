@@ -69,7 +69,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class BulkAsked:
     """How the options say that it is done.
 
     Attributes:
@@ -88,7 +88,7 @@ def do(
     *,
     show: Callable[[], None],
     verb: str,
-    asked: Asked,
+    asked: BulkAsked,
 ) -> ExitCode:
     """Show them, ask, and do it to one after the other; the code is that of the worst.
 
@@ -180,7 +180,7 @@ FAILED = "is:failed"
 """What is meant without a filter."""
 
 
-def retry_every(client: Client, words: str | None, asked: Asked) -> ExitCode:
+def retry_every(client: Client, words: str | None, asked: BulkAsked) -> ExitCode:
     """Find the runs, show them, ask, retry each that is still as it was.
 
     Raises:

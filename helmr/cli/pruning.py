@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +16,7 @@ from helmr.cli import printing
 from helmr.cli.app import Cli, Json, command
 from helmr.cli.toolbox import keys_of, locked, nearest, stopped_data_dir
 from helmr.cli.up import LEDGER_NAME
-from helmr.errors import RuntimeNotFound
+from helmr.errors import RuntimeNotFound, UsageError
 from helmr.models import PruneReceipt
 from helmr.version import needed
 
@@ -80,7 +82,20 @@ def prune(
 def _pages(
     cli: Cli, age_s: float, *, archive: bool, dry_run: bool, reason: str | None
 ) -> Iterator[PruneReceipt]:
-    """Of the runtime that is meant, or of its data directory when it is stopped."""
+    """Of the runtime that is meant, or of its data directory when it is stopped.
+
+    Raises:
+        UsageError: `--data-dir` names another runtime than HELMR_URL does, and what is removed stays removed.
+    """
+    if cli.url is None and cli.data_dir is not None and "HELMR_URL" in os.environ:
+        from helmr.client.discovery import with_process
+
+        meant = with_process(cli.endpoint()).data_dir
+        if meant is None or Path(meant).resolve() != cli.data_dir.resolve():
+            raise UsageError(
+                f"--data-dir {cli.data_dir} and HELMR_URL name two runtimes",
+                hint="Unset HELMR_URL to prune that directory; or leave --data-dir out.",
+            )
     try:
         client = cli.client()
     except RuntimeNotFound:

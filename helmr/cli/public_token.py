@@ -78,14 +78,14 @@ def list_(
     limit: Limit = 50,
     cursor: Cursor = None,
     every: All = False,
-    output: listing.Output = listing.Form.TABLE,
+    output: listing.Output = listing.ListForm.TABLE,
     json: Json = False,
 ) -> None:
     """List public tokens, newest first, with the uses they have left."""
     with cli.client() as client:
         listing.show(
             lambda after, count: client.auth.page(limit=count, cursor=after),
-            listing.Table(columns=describe.PUBLIC_TOKEN_COLUMNS, row=describe.public_token_row),
+            listing.ListTable(columns=describe.PUBLIC_TOKEN_COLUMNS, row=describe.public_token_row),
             listing.Wanted(limit=limit, cursor=cursor, every=every, json=json, output=output),
         )
 

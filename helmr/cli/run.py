@@ -35,7 +35,7 @@ def list_(
     limit: Limit = 50,
     cursor: Cursor = None,
     every: All = False,
-    output: listing.Output = listing.Form.TABLE,
+    output: listing.Output = listing.ListForm.TABLE,
     watch: listing.Watch = False,
     json: Json = False,
 ) -> None:
@@ -46,7 +46,7 @@ def list_(
             lambda after, count: client.runs.page(
                 session_id=session, task=task, status=status, limit=count, cursor=after
             ),
-            listing.Table(columns=describe.RUN_COLUMNS, row=describe.run_row),
+            listing.ListTable(columns=describe.RUN_COLUMNS, row=describe.run_row),
             listing.Wanted(
                 limit=limit, cursor=cursor, every=every, json=json, output=output, watch=watch
             ),
@@ -105,7 +105,7 @@ def retry(
         if run is not None:
             printing.show(client.runs.retry(finding.run(client, run)), describe.run_fields, json)
             return
-        asked = many.Asked(preview=preview, yes=yes, json=json)
+        asked = many.BulkAsked(preview=preview, yes=yes, json=json)
         raise typer.Exit(many.retry_every(client, filter_, asked))
 
 

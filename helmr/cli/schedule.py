@@ -38,14 +38,14 @@ def list_(
     limit: Limit = 50,
     cursor: Cursor = None,
     every: All = False,
-    output: listing.Output = listing.Form.TABLE,
+    output: listing.Output = listing.ListForm.TABLE,
     json: Json = False,
 ) -> None:
     """List schedules by name, with when each is due next."""
     with cli.client() as client:
         listing.show(
             lambda after, count: client.schedules.page(limit=count, cursor=after),
-            listing.Table(
+            listing.ListTable(
                 columns=describe.COLUMNS,
                 row=describe.row,
                 name=lambda one: one.name,

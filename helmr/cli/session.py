@@ -27,7 +27,7 @@ from helmr.cli.app import (
     now,
     pushing,
 )
-from helmr.cli.transcript import Transcript
+from helmr.cli.transcript import EntryTable
 from helmr.cli.values import open_source, replacing, source_name
 from helmr.errors import UsageError
 
@@ -144,7 +144,7 @@ def list_(
     limit: Limit = 50,
     cursor: Cursor = None,
     every: All = False,
-    output: listing.Output = listing.Form.TABLE,
+    output: listing.Output = listing.ListForm.TABLE,
     watch: listing.Watch = False,
     json: Json = False,
 ) -> None:
@@ -160,7 +160,7 @@ def list_(
                 lambda **given: client.sessions.page(**{**given, **asked, "parent": parent_id}),
                 wanted,
             ),
-            listing.Table(columns=describe.SESSION_COLUMNS, row=describe.session_row),
+            listing.ListTable(columns=describe.SESSION_COLUMNS, row=describe.session_row),
             listing.Wanted(
                 limit=limit,
                 cursor=cursor,
@@ -239,7 +239,7 @@ def transcript(
         if json:
             printing.write_json_list(entries, None)
             return
-        shown = Transcript()
+        shown = EntryTable()
         for entry in entries:
             shown.write(entry)
 
@@ -256,7 +256,7 @@ def follow(
     """Show entries as they happen, from the beginning, until the session is over or Ctrl-C."""
     with cli.client(is_patient=True) as client:
         handle = client.sessions.open(finding.session(client, session))
-        shown = Transcript()
+        shown = EntryTable()
         last_seq = _last_seq(handle.get())
         if last_seq is None:
             entries = handle.follow(after=after)

@@ -114,7 +114,7 @@ def list_(
     limit: Limit = 50,
     cursor: Cursor = None,
     every: All = False,
-    output: listing.Output = listing.Form.TABLE,
+    output: listing.Output = listing.ListForm.TABLE,
     json: Json = False,
 ) -> None:
     """List tokens, newest first."""
@@ -123,7 +123,7 @@ def list_(
             lambda after, count: client.tokens.page(
                 status=status, tag=tag, limit=count, cursor=after
             ),
-            listing.Table(columns=describe.TOKEN_COLUMNS, row=describe.token_row),
+            listing.ListTable(columns=describe.TOKEN_COLUMNS, row=describe.token_row),
             listing.Wanted(limit=limit, cursor=cursor, every=every, json=json, output=output),
         )
 

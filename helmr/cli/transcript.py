@@ -28,7 +28,7 @@ UNTOLD = ("operation", "copied_from", "kind", "seq", "attempt")
 """Of a body without a telling part: what says nothing either."""
 
 
-class Transcript:
+class EntryTable:
     """Prints entries one after the other, to stdout."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ import typer
 
 from helmr import durations, hash_seed
 from helmr.cli import printing, values
-from helmr.cli.app import Cli, Command, ExitCode, command
+from helmr.cli.app import Cli, CommandWithExamples, ExitCode, command
 from helmr.errors import BadDuration, NotAllowed, RuntimeNotFound, Unavailable, UsageError
 from helmr.models import PRUNE_AGE_MAX_S, PRUNE_AGE_MIN_S
 from helmr.profiles import read_toml
@@ -62,7 +62,7 @@ helmr up billing.tasks review.tasks --port 4400 --data-dir /var/lib/helmr"""
 
 def register_up(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("up", cls=Command, epilog=UP_EXAMPLES)(up)
+    app.command("up", cls=CommandWithExamples, epilog=UP_EXAMPLES)(up)
 
 
 def up(
@@ -341,7 +341,7 @@ helmr dev tasks.py --port 4400"""
 
 def register_dev(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("dev", cls=Command, epilog=DEV_EXAMPLES)(dev)
+    app.command("dev", cls=CommandWithExamples, epilog=DEV_EXAMPLES)(dev)
 
 
 def dev(

@@ -70,7 +70,7 @@ def list_(
     limit: Limit = 50,
     cursor: Cursor = None,
     every: All = False,
-    output: listing.Output = listing.Form.TABLE,
+    output: listing.Output = listing.ListForm.TABLE,
     watch: listing.Watch = False,
     json: Json = False,
 ) -> None:
@@ -102,7 +102,7 @@ def list_(
                 limit=count,
                 cursor=after,
             ),
-            listing.Table(
+            listing.ListTable(
                 columns=describe.WAIT_COLUMNS,
                 row=describe.wait_row,
                 narrow=describe.wait_lines,
@@ -431,7 +431,7 @@ def links(cli: Cli, wait: Wait, json: Json = False) -> None:
         wait_id = finding.wait(client, wait)
         listing.show(
             lambda after, count: Page[AnswerLinkInfo](items=list(client.waits.links(wait_id))),
-            listing.Table(
+            listing.ListTable(
                 columns=describe.LINK_COLUMNS,
                 row=describe.link_row,
                 nothing="it has no links",
@@ -545,7 +545,7 @@ def amend(
                 reason=why,
                 keep_answers=not ask_again,
                 keep_children=keep_children,
-                asked=many.Asked(preview=preview, yes=yes, json=json, hold_s=hold_s),
+                asked=many.BulkAsked(preview=preview, yes=yes, json=json, hold_s=hold_s),
             )
             raise typer.Exit(code)
         wait_id = finding.wait(client, wait or "")

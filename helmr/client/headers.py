@@ -28,7 +28,7 @@ FILE = "generations"
 FILE_BYTES_MAX = STAMP_CHARS_MAX * LEDGERS_MAX * 2
 
 
-class Generations:
+class KnownGenerations:
     """The newest stamp of each ledger, in this process and on this user's disk."""
 
     def __init__(self, path: Path) -> None:
@@ -85,7 +85,7 @@ def _generation(stamp: str) -> int:
     return int(stamp.split(".")[1][:9]) if stamp else 0
 
 
-KNOWN = Generations(state_folder(os.environ).parent / FILE)
+KNOWN = KnownGenerations(state_folder(os.environ).parent / FILE)
 """Of this process."""
 
 

@@ -44,7 +44,7 @@ FOREIGN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieCon
 """The roots of every exception class of httpx."""
 
 
-class Following(Generic[T]):
+class FeedFollower(Generic[T]):
     """Where a follower stands in a feed, and what to do when its connection breaks."""
 
     def __init__(
@@ -222,7 +222,7 @@ class AsyncHttpTransport:
         Raises:
             HelmrError: The feed can't be had, or not again within the bounds of `Retry`.
         """
-        following = Following(feed, self._retry, url=self.endpoint.url, deadline_s=deadline_s)
+        following = FeedFollower(feed, self._retry, url=self.endpoint.url, deadline_s=deadline_s)
         while not following.is_over:
             error: HelmrError | None = None
             try:

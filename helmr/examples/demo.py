@@ -207,7 +207,7 @@ class Demo:
         self.data_dir = folder / "data"
         self._log = folder / "up.log"
         self._up: subprocess.Popen[bytes] | None = None
-        self._seen: set[Process] = set()
+        self._seen: set[DemoProcess] = set()
         # A runtime of its own: none of the user's is meant, and no pointer of this one is left at home.
         hidden = ("HELMR_URL", "HELMR_API_KEY")
         self._environ = {k: v for k, v in os.environ.items() if k not in hidden}
@@ -354,7 +354,7 @@ class Demo:
         pid = self._until(host, COMMAND_S, "no process holds the session")
         self._tell.command(f"kill -9 {pid}")
         started = started_at(pid)
-        if started is None or kill([Process(pid, started)], within_s=GONE_S):
+        if started is None or kill([DemoProcess(pid, started)], within_s=GONE_S):
             raise DemoFailed(f"the process {pid} could not be killed")
         self._tell.holds(f"process {pid} is gone")
         self._same_wait(session_id, wait)
@@ -439,7 +439,7 @@ class Demo:
         """The last lines that the runtime wrote."""
         return _tail(self._log)
 
-    def _processes(self) -> list[Process]:
+    def _processes(self) -> list[DemoProcess]:
         """All of the runtime: what it wrote down, and its supervisor's descendants."""
         found = set(recorded(self.data_dir))
         if self._up is not None and self._up.poll() is None:
@@ -448,7 +448,7 @@ class Demo:
         self._seen |= set(living)
         return sorted(living, key=lambda one: one.pid)
 
-    def _until_gone(self, everyone: Sequence[Process]) -> list[Process]:
+    def _until_gone(self, everyone: Sequence[DemoProcess]) -> list[DemoProcess]:
         ends_at_s = time.monotonic() + END_S
         while (left := alive(everyone)) and time.monotonic() < ends_at_s:
             time.sleep(PAUSE_S)
@@ -522,24 +522,24 @@ RECORD = "processes.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class DemoProcess:
     """A process; `started` is its start in clock ticks since boot, so a later one of that pid differs."""
 
     pid: int
     started: int
 
 
-def recorded(data_dir: Path) -> list[Process]:
+def recorded(data_dir: Path) -> list[DemoProcess]:
     """What the runtime wrote down that it has started, its supervisor first; empty if there is no record."""
     try:
         record = json.loads((data_dir / RECORD).read_text())
         named = [record["supervisor"], *record["processes"]]
-        return [Process(int(pid), int(started)) for pid, started in named]
+        return [DemoProcess(int(pid), int(started)) for pid, started in named]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
 
-def family(pid: int) -> list[Process]:
+def family(pid: int) -> list[DemoProcess]:
     """The process and all its descendants, as they are now."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
@@ -549,7 +549,7 @@ def family(pid: int) -> list[Process]:
     while more := {child for child, parent in parents.items() if parent in members} - members:
         members |= more
     started = ((member, started_at(member)) for member in sorted(members))
-    return [Process(member, start) for member, start in started if start is not None]
+    return [DemoProcess(member, start) for member, start in started if start is not None]
 
 
 def started_at(pid: int) -> int | None:
@@ -558,12 +558,12 @@ def started_at(pid: int) -> int | None:
     return int(fields[19]) if fields is not None and fields[0] not in "ZX" else None
 
 
-def alive(processes: Iterable[Process]) -> list[Process]:
+def alive(processes: Iterable[DemoProcess]) -> list[DemoProcess]:
     """Those that still run."""
     return [one for one in processes if started_at(one.pid) == one.started]
 
 
-def kill(processes: Iterable[Process], *, within_s: float) -> list[Process]:
+def kill(processes: Iterable[DemoProcess], *, within_s: float) -> list[DemoProcess]:
     """kill -9 each of them, all before the first is waited for; returns those that are left after that time."""
     handles: list[int] = []
     everyone = list(processes)

@@ -214,3 +214,12 @@ def test_every_error_has_an_exit_code(code: str) -> None:
 def test_the_worst_of_many_is_the_highest_class() -> None:
     assert worst([]) is ExitCode.OK
     assert worst([ExitCode.USAGE, ExitCode.UNAVAILABLE, ExitCode.CONFLICT]) is ExitCode.UNAVAILABLE
+
+
+def test_prune_refuses_a_data_directory_that_is_not_the_runtimes_of_the_environment(
+    here, helmr, tmp_path
+) -> None:
+    said = helmr("prune", "--older-than", "90d", "--data-dir", str(tmp_path / "old"))
+    assert (said.code, said.out) == (2, "")
+    assert "HELMR_URL name two runtimes" in said.err
+    assert [one.path for one in here.seen if one.path == "/v1/prune"] == []

@@ -30,7 +30,7 @@ class Watched:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("HELMR_")} | kept
         self.out = folder / "out"
         self.err = folder / "err"
-        self.seen: set[demo.Process] = set()
+        self.seen: set[demo.DemoProcess] = set()
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "helmr.examples.demo", *arguments],

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from helmr.examples import demo
-from helmr.examples.demo import Process
+from helmr.examples.demo import DemoProcess
 
 PARENT = (
     "import subprocess, sys; "
@@ -24,7 +24,7 @@ def test_a_family_is_found_and_killed_and_no_later_process_of_its_pids() -> None
     child = int(parent.stdout.readline())
     found = demo.family(parent.pid)
     assert [one.pid for one in found] == sorted([parent.pid, child])
-    later = [Process(one.pid, one.started + 1) for one in found]
+    later = [DemoProcess(one.pid, one.started + 1) for one in found]
     assert demo.alive(later) == []
     demo.kill(later, within_s=0)
     assert demo.alive(found) == found
@@ -45,6 +45,6 @@ def test_the_record_of_a_runtime(tmp_path: Path) -> None:
     assert demo.recorded(tmp_path) == []
     record = {"supervisor": [7, 1], "processes": [[8, 2]], "marker": "m"}
     (tmp_path / demo.RECORD).write_text(json.dumps(record))
-    assert demo.recorded(tmp_path) == [Process(7, 1), Process(8, 2)]
+    assert demo.recorded(tmp_path) == [DemoProcess(7, 1), DemoProcess(8, 2)]
     (tmp_path / demo.RECORD).write_text("{")
     assert demo.recorded(tmp_path) == []

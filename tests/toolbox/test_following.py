@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from helmr.client import headers
-from helmr.client.headers import HEADER, Generations
+from helmr.client.headers import HEADER, KnownGenerations
 from helmr.errors import LedgerSuperseded
 from tests.cli.conftest import Said, process, spawn
 from tests.process.test_in_process import TASKS, answered, asking
@@ -28,10 +28,10 @@ WITHIN_S = 60.0
 
 
 @pytest.fixture(autouse=True)
-def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generations:
+def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KnownGenerations:
     """What this process has met is not of this user."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    met = Generations(tmp_path / "state" / "helmr" / headers.FILE)
+    met = KnownGenerations(tmp_path / "state" / "helmr" / headers.FILE)
     monkeypatch.setattr(headers, "KNOWN", met)
     return met
 
@@ -80,7 +80,7 @@ def level(live: LiveRuntime) -> int | None:
 @pytest.mark.long
 @pytest.mark.timeout(400)
 def test_a_follower_takes_the_place_of_a_primary_that_is_gone(
-    runtimes: Callable[[str], LiveRuntime], tmp_path: Path, known: Generations
+    runtimes: Callable[[str], LiveRuntime], tmp_path: Path, known: KnownGenerations
 ) -> None:
     live, copy, keys = runtimes("primary"), tmp_path / "copy", tmp_path / RING
     live.start()

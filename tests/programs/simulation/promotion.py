@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from helmr import ids
-from helmr.client.headers import Generations
+from helmr.client.headers import KnownGenerations
 from helmr.errors import HelmrError, LedgerSuperseded
 from helmr_runtime.core.entries import RUNTIME, Entry, EntryKind, Principal
 from helmr_runtime.core.ledger_facts import Promote
@@ -207,16 +207,16 @@ class Promotion:
     # --- clients of both ------------------------------------------------------------------------------------------
 
     def _send_stray(self, number: int) -> None:
-        known = Generations(self._world.folder / f"generations-{number}")
+        known = KnownGenerations(self._world.folder / f"generations-{number}")
         self._world.outside.lane.create_task(self._stray(known))
 
-    async def _stray(self, known: Generations) -> None:
+    async def _stray(self, known: KnownGenerations) -> None:
         """Asks the one or the other, and carries on what it has met."""
         for _ in range(VISITS):
             await asyncio.sleep(0.1 + self._random.random())
             await self._visit(self._random.choice((GATEWAY, OLD_NAMES[GATEWAY])), known)
 
-    async def _visit(self, gateway: str, known: Generations) -> None:
+    async def _visit(self, gateway: str, known: KnownGenerations) -> None:
         world, is_old = self._world, gateway != GATEWAY
         checks = self.old if is_old else world.invariants
         assert checks is not None
