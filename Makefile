@@ -174,7 +174,7 @@ recordings: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.examples.record
 
 animation: $(VENV)/.stamp-dev
-	HELMR_UPDATE_GOLDENS=1 $(BIN)/python -m pytest tests/console/flow/test_animation.py
+	HELMR_UPDATE_GOLDENS=1 $(BIN)/python -m pytest -m long tests/console/flow/test_animation.py
 
 site: $(VENV)/.stamp-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
