@@ -22,6 +22,7 @@ USED = {
     "ray._private.parameter.RayParams": "its parameters",
     "ray._private.services.canonicalize_bootstrap_address": "`ray.init` takes two minutes to say that nothing answers",
     "_register_atexit": "no public hook comes while threads can still be given work (docs/upstream/cpython.md)",
+    "_is_protocol": "before Python 3.13 typing has no public name that tells a protocol from another class",
     "_signal": "the module `signal` makes enums first, and Ctrl-C may fall into that",
     "_get_running_loop": "asyncio documents it as the low-level call: the loop of this thread, or none",
     "_message_queue": "Textual does not say whether a widget has handled its messages; no key may overtake them",
