@@ -220,7 +220,7 @@ class DurableRun(Protocol):
         ...
 
     def emit(self, stream: str, data: Any) -> None:
-        """Let a chunk out to whoever follows an output stream, unrecorded; in steps too."""
+        """Let a chunk out to anyone who follows an output stream, unrecorded; in steps too."""
         ...
 
     async def create_token(self, call: TokenCall) -> TokenMade:

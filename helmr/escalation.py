@@ -1,4 +1,4 @@
-"""A wait's escalation: what is to happen while nobody answers (S-82).
+"""A wait's escalation: what is to happen while no one answers (S-82).
 
 ```python
 await approval.wait(
@@ -45,7 +45,7 @@ def remind(after: Duration, *, from_: Start = "opened") -> EscalationStep:
 
 
 def assign(after: Duration, *, to: str, from_: Start = "opened") -> EscalationStep:
-    """Make it somebody else's."""
+    """Make it someone else's."""
     if not 1 <= len(to) <= ASSIGNEE_MAX or not to.isprintable():
         raise BadEscalation(f"an assignee is one line of 1 to {ASSIGNEE_MAX} characters")
     return EscalationStep(do="assign", after_s=seconds(after), from_=from_, to=to)

@@ -173,7 +173,7 @@ class Filter:
 
     @property
     def asks_who(self) -> bool:
-        """It holds `is:mine`, which nobody can say without a name."""
+        """It holds `is:mine`, which no one can say without a name."""
         return self.says("mine")
 
     def says(self, word: str) -> bool:

@@ -50,7 +50,7 @@ def start_with_seed(data_dir: Path, *, makes_one: bool = True) -> None:
 
 
 def fresh_seed() -> str:
-    """A seed that nobody knows."""
+    """A seed that no one knows."""
     return str(int.from_bytes(os.urandom(SEED_BYTES), "big"))
 
 

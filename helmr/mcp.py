@@ -36,7 +36,7 @@ NAMES = {
 READS = ("server/discover", "initialize", "ping", "tools/list", "tasks/get")
 
 HELD_S = 30.0
-"""A call may be held so long by the runtime, and a little less."""
+"""A call may be held that long by the runtime, and a little less."""
 
 ENDS_S = HELD_S + 5.0
 """So long the answers of calls that are open when the client closes its end are waited for."""

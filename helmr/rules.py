@@ -242,7 +242,7 @@ def back_test(
 
 
 def judge(rule: Rule, waits: Iterable[WaitInfo], *, since: datetime) -> BackTest:
-    """Hold a rule against waits in full that are fulfilled; asks nobody."""
+    """Hold a rule against waits in full that are fulfilled; asks no one."""
     same = left_alone = unreadable = 0
     differences: list[Difference] = []
     failures: list[Failure] = []

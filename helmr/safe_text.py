@@ -29,7 +29,7 @@ def plain(value: object, limit: int | None) -> str:
     Newlines become `\n`; newline and tab stay. Other C0 controls and DEL become their pictures (`␛`, `␀`);
     C1 controls, bidi controls, zero-width and other format characters, line separators and lone surrogates
     become `⟨U+202E⟩`. A joiner (U+200C, U+200D) stays where it joins: between letters of a script that has them, or
-    emoji. The result is text and never markup: whoever renders markup must say so to its renderer.
+    emoji. The result is text and never markup: anyone who renders markup must say so to its renderer.
 
     Args:
         value: Text; bytes are decoded as UTF-8 with replacement; anything else by `str`.

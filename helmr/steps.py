@@ -79,15 +79,10 @@ class Step(Generic[P, R]):
         *,
         name: str | None,
         result: Any = _Annotated,
-        formerly: Sequence[str] = (),
-        retries: int = 0,
-        backoff: Duration = "1s",
-        retry_on: RetryOn = Exception,
-        timeout: Duration | None = None,
-        dry_run_safe: bool = False,
-        loop: Literal["steps", "run"] = "steps",
-        compare: bool = True,
+        **options: Unpack[StepOptions],
     ) -> None:
+        retries, formerly = options.get("retries", 0), options.get("formerly", ())
+        retry_on, timeout = options.get("retry_on", Exception), options.get("timeout")
         if isinstance(function, staticmethod | classmethod):
             kind = type(function).__name__
             raise BadDefinition(
@@ -106,15 +101,15 @@ class Step(Generic[P, R]):
         self.function = function
         self.formerly = tuple(formerly)
         self.retries = retries
-        self.backoff_s = seconds(backoff, allow_zero=True)
+        self.backoff_s = seconds(options.get("backoff", "1s"), allow_zero=True)
         self.retry_on = (retry_on,) if isinstance(retry_on, type) else retry_on
         self.timeout_s = seconds(timeout) if timeout is not None else None
-        self.dry_run_safe = dry_run_safe
+        self.dry_run_safe = options.get("dry_run_safe", False)
         self._declared: Callable[..., Any] = function
         self._result = result
         self._unbound: Step[..., R] | None = None
-        self.loop = loop
-        self.compare = compare
+        self.loop = options.get("loop", "steps")
+        self.compare = options.get("compare", True)
         self._check_loop()
 
     @property
@@ -371,7 +366,7 @@ def step(
         backoff: Before the second try; doubles with each, at most an hour.
         retry_on: Which exceptions are tried again: classes, or a function that says so of one.
         timeout: Of one try. A sync step is not interrupted: its late result is dropped.
-        dry_run_safe: It only looks: its body may also be executed for a dry run, whose outcome nobody records.
+        dry_run_safe: It only looks: its body may also be executed for a dry run, whose outcome no one records.
         loop: Where an async body runs. `"steps"`: on the loop that the async steps of all sessions of a process
             share, so that clients, pools and locks in module globals work; a body that blocks it holds up all of
             them. `"run"`: on the loop of the coroutine around it, for a body that uses objects made there.

@@ -285,12 +285,12 @@ class OutputStream(Stream[T]):
         return await run.append(self.id, self.codec.encode(value), compare=compare)
 
     def emit(self, value: T) -> None:
-        """Show a chunk to whoever follows this stream now; it is not stored (S-90).
+        """Show a chunk to anyone who follows this stream now; it is not stored (S-90).
 
         For what is worth seeing while it comes about, such as a model's tokens: what a step returns, or `append`, is
         what lasts. Inside steps and outside of them, on any thread that has the step's context. Returns at once,
         however many follow and however slow they are. Where code is replayed nothing is shown a second time, but a step
-        that is tried again emits again. Outside a run nobody follows, and nothing happens.
+        that is tried again emits again. Outside a run no one follows, and nothing happens.
 
         Raises:
             SchemaMismatch: The value does not fit the schema.

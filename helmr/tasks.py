@@ -13,7 +13,9 @@ from typing import (
     Literal,
     ParamSpec,
     TypeAlias,
+    TypedDict,
     TypeVar,
+    Unpack,
     get_type_hints,
     overload,
 )
@@ -35,6 +37,19 @@ AFTER_RUN = ("keep", "close")
 RETRIES_MAX = 1000
 
 
+class TaskOptions(TypedDict):
+    """How a task's runs go; what each means is said at `task`."""
+
+    retries: int
+    backoff: Duration
+    streams: Sequence[Stream[Any]]
+    on_idle_input: OnIdleInput
+    after_run: AfterRun
+    isolated: bool
+    schedule: TaskSchedule | None
+    mcp: bool
+
+
 class Task(Generic[P, R]):
     """A task's declaration. Calling it runs the function as it is, without durability, for unit tests."""
 
@@ -43,15 +58,10 @@ class Task(Generic[P, R]):
         function: Callable[P, Coroutine[Any, Any, R]],
         *,
         id: str | None,
-        retries: int,
-        backoff: Duration,
-        streams: Sequence[Stream[Any]],
-        on_idle_input: OnIdleInput,
-        after_run: AfterRun,
-        isolated: bool,
-        schedule: TaskSchedule | None = None,
-        mcp: bool = True,
+        **options: Unpack[TaskOptions],
     ) -> None:
+        retries, schedule = options["retries"], options["schedule"]
+        on_idle_input, after_run = options["on_idle_input"], options["after_run"]
         where = f"{function.__module__}.{function.__qualname__}"
         if not inspect.iscoroutinefunction(function):
             raise BadDefinition(f"task {where} is not an `async def`")
@@ -65,13 +75,13 @@ class Task(Generic[P, R]):
         self.function = function
         self.id = id or function.__name__
         self.retries = retries
-        self.backoff_s = seconds(backoff, allow_zero=True)
+        self.backoff_s = seconds(options["backoff"], allow_zero=True)
         self.on_idle_input = on_idle_input
         self.after_run = after_run
-        self.isolated = isolated
+        self.isolated = options["isolated"]
         self.schedule = schedule
-        self.mcp = mcp
-        self.declared_streams = tuple(streams)
+        self.mcp = options["mcp"]
+        self.declared_streams = tuple(options["streams"])
         self._stream_names: frozenset[str] = frozenset()
         parameters = list(inspect.signature(function).parameters.values())
         positional = [

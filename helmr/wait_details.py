@@ -33,11 +33,11 @@ class WaitOptions(TypedDict, total=False):
         subject: One line for the person who answers; beyond 200 characters it is shortened.
         body: Markdown for that person; beyond 1 MiB it is cut.
         initial: What a form starts with; need not be a whole answer.
-        on_decline: The answer of whoever declines; must fit the wait's schema.
+        on_decline: The answer of anyone who declines; must fit the wait's schema.
         priority: `low`, `normal` or `high`.
         tags: To find it by, at most 20 of 64 characters.
         assignee: Whom it concerns, at most 128 characters.
-        escalation: What is to happen while nobody answers: see `helmr.escalation`.
+        escalation: What is to happen while no one answers: see `helmr.escalation`.
         compare: False lets subject, body, schema and correlation id differ at a replay of the same code (S-126).
     """
 
@@ -64,7 +64,7 @@ class WaitDetails:
     Attributes:
         schema: JSON Schema that answers to this wait must fit; of a token wait, its completions from now on.
         shown_digest: Digest of the JSON Schema that people are shown, this one or the stream's.
-        on_decline: The answer of whoever declines.
+        on_decline: The answer of anyone who declines.
         escalation: Escalation steps as JSON (`helmr.escalation.escalation_json`).
         compare: A replay compares subject, body, schema and correlation id with what is recorded.
     """

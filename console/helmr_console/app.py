@@ -123,7 +123,7 @@ class ConsoleApp(App[int]):
         return look.default_variables()
 
     def get_theme(self, theme_name: str) -> Theme | None:
-        """A theme by its name; Textual looks for it with every line that it draws, in a list that it makes anew."""
+        """A theme by its name; Textual looks for it with every line that it draws, in a list that it makes again."""
         if theme_name not in self._themes:
             found = super().get_theme(theme_name)
             if found is None:

@@ -67,7 +67,7 @@ class Background:
         worker = self._app.run_worker(
             guarded, group=group, exclusive=exclusive, exit_on_error=False
         )
-        # Cancelled before it began, as by what replaces it in its group, it would be awaited by nobody.
+        # Cancelled before it began, as by what replaces it in its group, it would be awaited by no one.
         weakref.finalize(worker, _close, guarded, work).atexit = False
         if holds_keys:
             self._keys.hold(worker)

@@ -190,7 +190,7 @@ class Console:
         return frozenset(self.store.waits) - self.outbox.wait_ids
 
     def is_claimed_by_another(self, wait_id: str) -> bool:
-        """Whether somebody else is at it, as far as is known."""
+        """Whether someone else is at it, as far as is known."""
         wait = self.store.waits.get(wait_id)
         claim = wait.claim if wait is not None else None
         if claim is None or claim.until <= self.store.now():

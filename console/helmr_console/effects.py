@@ -151,7 +151,7 @@ def summary(retries: Sequence[SessionRetry]) -> AnswerOutcome:
 
 
 Line = tuple[str, str]
-"""A text and its role. Texts are as the session has them: whoever draws them makes them safe."""
+"""A text and its role. Texts are as the session has them: anyone who draws them makes them safe."""
 
 _DIFF_ROLES = {"~": "warning", "+": "success", "-": "error"}
 _KEYS_FROM = 18

@@ -79,7 +79,7 @@ class PendingAnswer:
             self._refused(said, "warning" if outcome.is_open else "error")
 
     async def _lost(self) -> str:
-        """Keep what another answered first, to be read beside this one, and say how; empty if nobody did."""
+        """Keep what another answered first, to be read beside this one, and say how; empty if no one did."""
         console, wait = self._console, await self._now_wait()
         if wait is None or wait.status is not WaitStatus.FULFILLED:
             return ""

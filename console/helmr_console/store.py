@@ -89,7 +89,7 @@ class Store:
     """By name, as they were read last; None until then."""
     feed_offset: int | None = None
     resolved: OrderedDict[str, datetime] = field(default_factory=OrderedDict)
-    """Runs whose wait is over and which nobody has taken up since: since when."""
+    """Runs whose wait is over and which no one has taken up since: since when."""
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=50))
     answered_on: tuple[date, int] | None = None
     """The newest day (UTC) on which people answered, and how many of its answers the feed told of."""

@@ -39,7 +39,7 @@ class Meant:
 
     Attributes:
         lead: The id of a wait that all of them are like; without it all that the filter finds must be alike.
-        wanted: What the filter says; times in it are those of `frozen_at` however long somebody reads.
+        wanted: What the filter says; times in it are those of `frozen_at` however long someone reads.
         me: On whose behalf it is looked.
         only: Ids of waits that were shown before; None if all are meant.
         snoozed: Ids of what this person snoozed.

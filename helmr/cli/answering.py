@@ -488,7 +488,7 @@ class Outgoing:
             printing.note(f"the answer can't be kept for the next time: {error.strerror or error}")
 
     def _refused(self, answer: GivenAnswer, error: HelmrError) -> None:
-        """Nothing was stored, or nobody knows: say so, and keep what was entered."""
+        """Nothing was stored, or no one knows: say so, and keep what was entered."""
         word = "outcome unknown" if isinstance(error, OutcomeUnknown) else "not accepted"
         self._say(f"{word}: {question.about(answer.wait)} · {printing.error_text(error)}")
         came = outcome.of_error(error)
@@ -553,7 +553,7 @@ class WaitKeys:
             printing.write(f"  claimed by {one_line(said, 200)}; c releases it")
 
     def delegate(self, asking: Asking) -> bool:
-        """Give the wait to somebody; whether it was."""
+        """Give the wait to someone; whether it was."""
         name = self._line(f"give it to ({NOBODY} for no one, an empty line goes back): ")
         if not name:
             return False

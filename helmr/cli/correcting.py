@@ -74,7 +74,7 @@ def confirmed(seen: RewindPreview, *, yes: bool, json: bool) -> bool:
     """Show the preview on a terminal and ask; with `yes` nothing is shown.
 
     Raises:
-        UsageError: There is nobody to ask.
+        UsageError: There is no one to ask.
     """
     if yes:
         return True
@@ -149,7 +149,7 @@ def run(
     """Find what the batch has answered, show what each amendment would do, ask, amend those that would still do that.
 
     Raises:
-        UsageError: Nobody can be asked.
+        UsageError: No one can be asked.
     """
     waits = many.first(
         lambda after, count: client.waits.page(

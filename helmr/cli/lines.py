@@ -19,7 +19,7 @@ from helmr.safe_text import typed
 LINE_BYTES_MAX = 4_095
 """A terminal that edits lines cuts longer ones without a word (N_TTY of Linux)."""
 LOOK_EVERY_S = 0.25
-"""How often what time does is looked after while nobody types."""
+"""How often what time does is looked after while no one types."""
 
 
 class EndOfInput(Exception):
@@ -48,7 +48,7 @@ class Lines:
         Raises:
             EndOfInput: Ctrl-D on an empty line.
             LineTooLong: It was over `LINE_BYTES_MAX` bytes.
-            ReaderGone: Nobody reads the prompt.
+            ReaderGone: No one reads the prompt.
         """
         self._meanwhile()
         _prompt(prompt)

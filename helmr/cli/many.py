@@ -30,7 +30,7 @@ T = TypeVar("T")
 M = TypeVar("M", bound="BaseModel")
 
 MANY_MAX = 200
-"""So many at a time: somebody is to read them."""
+"""So many at a time: someone is to read them."""
 
 
 def first(fetch: listing.Fetch[M], passes: Callable[[M], bool] | None = None) -> list[M]:
@@ -98,7 +98,7 @@ def do(
         verb: What is done, as in `retry 3 runs`.
 
     Raises:
-        UsageError: There is nobody to ask.
+        UsageError: There is no one to ask.
         KeyboardInterrupt: Ctrl-C; what is not done yet is not done.
     """
     if not targets:
@@ -146,10 +146,10 @@ def _do_all(targets: Sequence[Target[T]], act: Callable[[T], Done], *, json: boo
 
 
 def _confirmed(count: int, show: Callable[[], None], verb: str, *, json: bool) -> bool:
-    """Show them and have their number typed, as nobody does by mistake.
+    """Show them and have their number typed, as no one does by mistake.
 
     Raises:
-        UsageError: There is nobody to ask.
+        UsageError: There is no one to ask.
     """
     if json or not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(
@@ -185,7 +185,7 @@ def retry_every(client: Client, words: str | None, asked: BulkAsked) -> ExitCode
 
     Raises:
         BadFilter: The filter can't be read.
-        UsageError: Nobody can be asked.
+        UsageError: No one can be asked.
     """
     wanted = filters.parse(words or FAILED, filters.SESSION_FIELDS)
 

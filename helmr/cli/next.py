@@ -194,7 +194,7 @@ def require_terminal() -> None:
     """Return if a person can be asked here.
 
     Raises:
-        UsageError: Nobody can.
+        UsageError: No one can.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(

@@ -134,7 +134,7 @@ def rewind(
     yes: correcting.Yes = False,
     json: Json = False,
 ) -> None:
-    """Take a session's newest run back to an op or a wait; what came after is done anew, answers are kept."""
+    """Take a session's newest run back to an op or a wait; what came after is done again, answers are kept."""
     correcting.require_place(to_op, to_wait)
     with cli.client() as client:
         run_id = finding.run(client, run)

@@ -1,4 +1,4 @@
-"""Many answers on their way: each wait is shown with its answer, somebody confirms, and each is sent and told.
+"""Many answers on their way: each wait is shown with its answer, someone confirms, and each is sent and told.
 
 What has changed between being shown and being answered is left alone and said.
 """
@@ -74,7 +74,7 @@ class Sending:
         """Show, ask, hold as one, send.
 
         Raises:
-            UsageError: There is nobody to ask.
+            UsageError: There is no one to ask.
             KeyboardInterrupt: Ctrl-C; while they are held, nothing was sent.
         """
         if preview:
@@ -124,10 +124,10 @@ class Sending:
         return worst([*self._codes, *([ExitCode.CONFLICT] if left else [])])
 
     def _confirmed(self) -> bool:
-        """Show it and have its number typed, as nobody does by mistake.
+        """Show it and have its number typed, as no one does by mistake.
 
         Raises:
-            UsageError: There is nobody to ask.
+            UsageError: There is no one to ask.
         """
         if self._json or not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise UsageError("no one can be asked whether to send them", hint=NOT_ASKED)

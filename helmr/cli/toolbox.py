@@ -30,7 +30,7 @@ from helmr.version import needed, version
 
 if TYPE_CHECKING:
     from helmr.client import Client
-    from helmr_runtime.ledger.log.rebuild import Keys
+    from helmr_runtime.ledger.log.rebuild import LedgerKeys
     from helmr_runtime.ledger.tools.audit import Audit
     from helmr_runtime.ledger.tools.followed import FollowedLedger
 
@@ -193,7 +193,7 @@ def repair(
     keys: KeysFile = None,
     json: Json = False,
 ) -> None:
-    """Write a stopped runtime's ledger anew from its entries, if `verify` finds it bad; the old file is kept.
+    """Write a stopped runtime's ledger again from its entries, if `verify` finds it bad; the old file is kept.
 
     Tables are folded again, checkpoints that do not fit are left out. Entries are never made up, and dropped only
     with --drop-from.
@@ -275,17 +275,17 @@ def _existing(source: Path) -> Path:
     return source
 
 
-def keys_of(named: Path | None, data_dir: Path | None) -> Keys:
+def keys_of(named: Path | None, data_dir: Path | None) -> LedgerKeys:
     """The master keys of a file, of the environment or of the data directory; none of them is no error yet."""
-    from helmr_runtime.ledger.log.rebuild import Keys
+    from helmr_runtime.ledger.log.rebuild import LedgerKeys
     from helmr_runtime.security.keys import ENVIRONMENT_NAME, read_key_ring
 
     if named is not None:
         read_keys(named)
-        return Keys(read_key_ring(named, {}))
+        return LedgerKeys(read_key_ring(named, {}))
     if data_dir is None and not os.environ.get(ENVIRONMENT_NAME):
-        return Keys(None)
-    return Keys(read_key_ring((data_dir or Path()) / RING_NAME, os.environ))
+        return LedgerKeys(None)
+    return LedgerKeys(read_key_ring((data_dir or Path()) / RING_NAME, os.environ))
 
 
 def _keys_to_copy(cli: Cli) -> bytes:
@@ -373,7 +373,7 @@ def follow(
         follower = _Follower(followed, name or _machine_name(), ended, json=json)
         while not ended.is_set():
             try:
-                with cli.client() as client:  # found anew: it may have another port since
+                with cli.client() as client:  # found again: it may have another port since
                     follower.follow(client, once=once)
             except Unavailable as error:
                 if once or not follower.has_met:
@@ -439,7 +439,7 @@ def promote(
 # --- parts ----------------------------------------------------------------------------------------
 
 
-def _ring_keeper(data_dir: Path, keys: Keys) -> Callable[[], None]:
+def _ring_keeper(data_dir: Path, keys: LedgerKeys) -> Callable[[], None]:
     """Writes the master keys that were given into the data directory, unless it has them.
 
     Raises:

@@ -47,7 +47,7 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
-class Check(StrEnum):
+class CheckMode(StrEnum):
     """What `--check` takes."""
 
     NO = "no"
@@ -186,12 +186,12 @@ def up(
         ),
     ] = None,
     check: Annotated[
-        Check,
+        CheckMode,
         typer.Option(
             help="Before the start, replay every run that has not ended: `refuse` to start, or only "
             "`warn`, if this code would block any."
         ),
-    ] = Check.NO,
+    ] = CheckMode.NO,
 ) -> None:
     """Run a runtime in the foreground, until Ctrl-C or `helmr down`."""
     shared: Cli = ctx.find_root().obj
@@ -224,13 +224,13 @@ def up(
     from helmr_runtime.notices.targets import read_targets
     from helmr_runtime.process.spec import Ensured
 
-    if check is not Check.NO:
+    if check is not CheckMode.NO:
         if address is not None:
             raise UsageError(
                 "--check looks at a runtime that is stopped, and --address may find it running",
                 hint="Run `helmr check` against it first.",
             )
-        _check(named, place, is_strict=check is Check.REFUSE)
+        _check(named, place, is_strict=check is CheckMode.REFUSE)
     sends_traces, sends_metrics = otel_of(config, place)
     options = UpOptions(
         tasks=tuple(named),

@@ -161,7 +161,7 @@ def replacing(path: Path, *, is_private: bool = False) -> Iterator[BinaryIO]:
 
 
 def _opener(is_private: bool) -> Callable[[str, int], int]:
-    """Makes a file that is not there yet: nobody has laid a link under its name."""
+    """Makes a file that is not there yet: no one has laid a link under its name."""
     mode = 0o600 if is_private else 0o666
 
     def opened(path: str, flags: int) -> int:

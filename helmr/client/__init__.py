@@ -1,6 +1,6 @@
 """How programs reach a runtime: `Client` blocks, `AsyncClient` is awaited; both do the same.
 
-What is first used is imported, never ray or duckdb: whoever needs one module of this package does not load httpx.
+What is first used is imported, never ray or duckdb: anyone who needs one module of this package does not load httpx.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ class AsyncClient(ClientPart):
 
     @classmethod
     def _over(cls, transport: AsyncHttpTransport) -> Self:
-        """A client over a transport that somebody else has made."""
+        """A client over a transport that someone else has made."""
         client = cls.__new__(cls)
         client._bind(transport)
         return client

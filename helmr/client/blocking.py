@@ -41,7 +41,7 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
 
 
 def every(items: AsyncIterator[T]) -> Generator[T, None, None]:
-    """The items of an async iterator that never waits for an event loop; it is closed when nobody reads on."""
+    """The items of an async iterator that never waits for an event loop; it is closed when no one reads on."""
     try:
         while True:
             try:

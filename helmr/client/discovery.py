@@ -66,7 +66,7 @@ def find_runtime(
         RuntimeNotFound: None is running where this looked.
         NotReady: The one on that data directory is starting or stopping.
         AmbiguousRuntime: Several are, and nothing says which one.
-        NotAllowed: The credentials could have been written by somebody else.
+        NotAllowed: The credentials could have been written by someone else.
         UsageError: The URL is none.
     """
     environ = os.environ if environ is None else environ
@@ -129,7 +129,7 @@ def read_credentials(path: Path) -> Credentials | None:
     """The credentials in a file, None if it is gone, unreadable or its runtime does not run.
 
     Raises:
-        NotAllowed: It is a link, or somebody else owns the file or may write it.
+        NotAllowed: It is a link, or someone else owns the file or may write it.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -34,9 +34,9 @@ POOL_TIMEOUT_S = 30.0
 CONNECTIONS_MAX = 200
 CONNECTIONS_IDLE_MAX = 20
 FEED_SILENCE_S = 45.0
-"""A feed that says nothing so long is dead: the gateway comments every 15 s."""
+"""A feed that says nothing that long is dead: the gateway comments every 15 s."""
 FEED_STEADY_S = 5.0
-"""A connection that held so long counts as an answer, also without items."""
+"""A connection that held that long counts as an answer, also without items."""
 REOPEN_EARLY_S = 1.0
 """With a deadline, how much later than wanted a silent feed may return."""
 

@@ -96,7 +96,7 @@ class _Exchange(httpx.AsyncByteStream):
             ) from self._broken
 
     async def aclose(self) -> None:
-        """Tell the app that nobody reads on, and wait for its end."""
+        """Tell the app that no one reads on, and wait for its end."""
         self._on_end(self)
         self._left.set()
         if self._running is not None and not self._running.done():

@@ -23,7 +23,7 @@ from helmr.errors import (
 from helmr.models import Problem
 
 RETRY_AFTER_MAX_S = 300.0
-"""A longer Retry-After is taken as this; nobody waits longer inside a call."""
+"""A longer Retry-After is taken as this; no one waits longer inside a call."""
 
 _CONSTRUCTOR_WORDS = frozenset(("self", "message", "hint", "errors", "retry_after_s"))
 

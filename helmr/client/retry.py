@@ -28,7 +28,7 @@ class Retry:
         tries_max: Tries of one call in all, at least 1; while following, tries in a row without an answer. None: time
             alone bounds them.
         total_s: No new try begins later than this after the first one. It bounds a follower's first connection too.
-        follow_s: A follower that was connected gives up so long after its connection broke. None: never, so that it
+        follow_s: A follower that was connected gives up that long after its connection broke. None: never, so that it
             outlasts every restart and deploy.
         pause_s: The first pause.
         pause_max_s: The longest pause.
@@ -75,7 +75,7 @@ class Tries:
         return pause_s
 
     def answered(self) -> None:
-        """A try went well: the count begins anew, the time with the next failure, hours later maybe."""
+        """A try went well: the count begins again, the time with the next failure, hours later maybe."""
         self._failed = 0
         self._began = None
 

@@ -28,7 +28,7 @@ RESULT_TIMEOUT_MAX_S = 60.0
 """Longest that one start request stays open for the run's result."""
 
 Until = Literal["ended", "stopped"]
-"""`ended`: succeeded, failed or cancelled. `stopped`: also waiting or blocked, when somebody must act."""
+"""`ended`: succeeded, failed or cancelled. `stopped`: also waiting or blocked, when someone must act."""
 
 _STOPPED = frozenset((RunStatus.WAITING, RunStatus.BLOCKED))
 
@@ -133,7 +133,7 @@ class AsyncRuns(ClientPart):
 
         Args:
             run_id: A session's newest run.
-            to_op: The first op that is asked anew, as the transcript numbers them.
+            to_op: The first op that is asked again, as the transcript numbers them.
             wait_id: Or a wait of the run.
             keep_answers: False asks every question behind that op again.
             keep_children: True lets the child sessions go on that were started behind it.
@@ -153,7 +153,7 @@ class AsyncRuns(ClientPart):
 
         Args:
             run_id: The preview's run.
-            preview: What somebody looked at.
+            preview: What someone looked at.
             reason: Why, 1 to 500 characters; it stands in the transcript.
             operation_id: Makes the call repeatable by a later process.
 
@@ -171,7 +171,7 @@ class AsyncRuns(ClientPart):
         Args:
             run_id: The run.
             timeout: None waits for ever.
-            until: `ended`, or `stopped`: also when it waits or is blocked, so that somebody must act.
+            until: `ended`, or `stopped`: also when it waits or is blocked, so that someone must act.
         """
         ends_at_s = deadline_s(timeout)
         run = await self.get(run_id)
@@ -205,7 +205,7 @@ def kept(keep_answers: bool, keep_children: bool) -> dict[str, Any]:
 
 
 def seen(preview: RewindPreview) -> dict[str, Any]:
-    """Names the preview that somebody looked at."""
+    """Names the preview that someone looked at."""
     return {"preview_hash": preview.hash, **kept(preview.keep_answers, preview.keep_children)}
 
 

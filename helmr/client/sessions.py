@@ -167,7 +167,7 @@ class AsyncSessions(ClientPart):
         idempotency_key: str | None = None,
         operation_id: str | None = None,
     ) -> AsyncStartedSession:
-        """Start as `start` does; return when the run has ended or needs somebody, or after `timeout`.
+        """Start as `start` does; return when the run has ended or needs someone, or after `timeout`.
 
         Returns:
             The session with its newest run: `.started_run.status` says how far it came, `.result` what it gave.
@@ -361,7 +361,7 @@ class AsyncSessionHandle(ClientPart):
     ) -> AsyncStartedSession:
         """Start a session that begins with this one's past up to an op; this one is not touched (S-86).
 
-        Steps before the op have run and do not run again; the op itself is asked anew.
+        Steps before the op have run and do not run again; the op itself is asked again.
 
         Args:
             to_op: An op of the newest run, as the transcript numbers them.

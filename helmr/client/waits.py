@@ -46,7 +46,7 @@ from helmr.operations import (
 from helmr.tasks import AnyTask
 
 DRY_RUN_S = 20.0
-"""A dry run is answered after at most so long."""
+"""A dry run is answered after at most that long."""
 
 
 class AsyncWaits(ClientPart):
@@ -246,7 +246,7 @@ class AsyncWaits(ClientPart):
         Args:
             wait_id: The wait.
             data: The answer that it should have had.
-            preview: What somebody looked at.
+            preview: What someone looked at.
             reason: Why, 1 to 500 characters; it stands in the transcript.
             operation_id: Makes the call repeatable by a later process.
 

@@ -37,7 +37,7 @@ class Reply(BaseModel):
 
 
 class Ended(BaseModel):
-    """The result of a conversation that somebody ended."""
+    """The result of a conversation that someone ended."""
 
     messages: int
     summary: str = Field(description="What was talked about, oldest first.")

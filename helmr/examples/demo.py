@@ -308,7 +308,7 @@ class Demo:
         began_at_s = time.monotonic()
         with self._log.open("ab") as log:
             self._up = subprocess.Popen(
-                # One host to kill and one to take over; what nobody needs here only costs time.
+                # One host to kill and one to take over; what no one needs here only costs time.
                 [sys.executable, "-m", "helmr.cli", *arguments, "--hosts", "2"],
                 cwd=self._folder,
                 env=self._environ,

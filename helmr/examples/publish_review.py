@@ -170,7 +170,7 @@ async def publish_review(event: PullRequest, ctx: TaskContext) -> dict[str, str]
         answer = await approval.wait(
             timeout="30m", correlation_id=key, subject=f"Publish the review of {key}?", body=review
         )
-        if answer.value is None:  # nobody answered in time, or the input ended
+        if answer.value is None:  # no one answered in time, or the input ended
             await progress.append("No one answered; not published")
             return {"status": "skipped"}
         decision = answer.value

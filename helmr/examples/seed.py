@@ -131,7 +131,7 @@ class Seeder:
     # --- reviews --------------------------------------------------------------------------------
 
     def review_waits(self) -> None:
-        """A review that nobody has looked at."""
+        """A review that no one has looked at."""
         session, _ = self._review()
         self.seeded.add("waiting", session)
 
@@ -313,7 +313,7 @@ class Seeder:
         return started
 
     def _answer(self, wait: WaitInfo, data: Any) -> None:
-        """Answer in somebody's name."""
+        """Answer in someone's name."""
         person = PEOPLE[self._number % len(PEOPLE)]
         endpoint = self._client.endpoint
         with Client(url=endpoint.url, key=endpoint.key, on_behalf_of=person) as client:

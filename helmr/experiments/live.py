@@ -21,7 +21,7 @@ from helmr.client import AsyncClient
 from helmr.durations import seconds
 from helmr.errors import TokenCompleted, Unavailable, UsageError, WaitResolved, WaitTimedOut
 from helmr.experiments.progress import Tell
-from helmr.experiments.simulation import Experiment, Reply, Simulation, Start
+from helmr.experiments.simulation import Experiment, OperatorReply, Simulation, Start
 from helmr.models import EntryInfo
 from helmr.tasks import Task
 from helmr.testing import Harness, HarnessSession
@@ -127,11 +127,11 @@ class _LiveBench:
     def _saw(self, entry: EntryInfo) -> None:
         self._course.saw(entry.session_id, entry.kind, entry.body, recorded_at=entry.recorded_at)
 
-    async def _call(self, one: Start | Reply) -> None:
+    async def _call(self, one: Start | OperatorReply) -> None:
         async with self._calls:
             await self._do(one)
 
-    async def _do(self, one: Start | Reply) -> None:
+    async def _do(self, one: Start | OperatorReply) -> None:
         if isinstance(one, Start):
             started = await self._client.sessions.start(self._experiment.task_id, one.payload)
             self._course.started(one.session, started.id)
@@ -142,7 +142,7 @@ class _LiveBench:
             if not self._starting:
                 self._early.clear()
             return
-        # Somebody else was faster, or the deadline; its entry says who.
+        # Someone else was faster, or the deadline; its entry says who.
         with contextlib.suppress(WaitResolved, WaitTimedOut, TokenCompleted):
             await self._people[one.operator].waits.answer(one.wait_id, one.data)
 
@@ -193,7 +193,7 @@ class _FakeBench:
             self._tell(course.over)
         return course
 
-    async def _do(self, one: Start | Reply) -> None:
+    async def _do(self, one: Start | OperatorReply) -> None:
         if isinstance(one, Start):
             session = await self._harness.start(self._experiment.task, one.payload)
             self._sessions[session.id] = session

@@ -34,7 +34,7 @@ def draws(seed: int, *name: str | int) -> Random:
 
 @dataclass(frozen=True)
 class Delay:
-    """How long something takes, drawn anew each time.
+    """How long something takes, drawn again each time.
 
     Args:
         quantile: Seconds for a number between 0 and 1: the inverse of the distribution function.
@@ -161,11 +161,11 @@ class WorkingHours:
         object.__setattr__(self, "_weekdays", frozenset(DAYS.index(day) for day in self.days))
 
     def is_open(self, moment: datetime) -> bool:
-        """True if somebody is at work then."""
+        """True if someone is at work then."""
         return self.next_open(moment) <= moment
 
     def next_open(self, moment: datetime) -> datetime:
-        """`moment` if somebody is at work then, else when work begins next; UTC."""
+        """`moment` if someone is at work then, else when work begins next; UTC."""
         return max(moment, next(self._shifts(moment))[0])
 
     def after(self, moment: datetime, worked_s: float) -> datetime:

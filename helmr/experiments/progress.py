@@ -1,4 +1,4 @@
-"""A progress bar where somebody looks: rich's on a terminal, a line of HTML in a notebook, else none."""
+"""A progress bar where someone looks: rich's on a terminal, a line of HTML in a notebook, else none."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def replay(
         sessions: Names of session files, or sessions of a blocking client (`client.sessions.open(id)`).
         task: The code.
         answers: `keep`: a question that was asked then, word for word, gets the answer that it got, as long after.
-            `ask`: everything is asked anew.
+            `ask`: everything is asked again.
         operators: Who answers what is not kept. Without any it is not answered.
         steps: By a step's name, a function that takes the step's arguments and gives what the step would: for new
             steps, and instead of what was recorded.

@@ -45,7 +45,7 @@ class Experiment:
         task: The task; its id is enough for a live runtime, the harness needs the task itself.
         sessions: How many.
         operators: Who answers. A wait goes to one who is at work and has a hand free, by lot if there are
-            several; one whose policy gives None leaves it to the others. With nobody free it queues, oldest first.
+            several; one whose policy gives None leaves it to the others. With no one free it queues, oldest first.
         payload: JSON, a model, or a function of a `Case` that gives one.
         gap: From one session's start to the next one's.
         until: The experiment ends so long after it began, whatever still waits; None: when all have ended or
@@ -136,7 +136,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Reply:
+class OperatorReply:
     """An operator is to answer a wait."""
 
     session: int
@@ -166,7 +166,7 @@ class SimulatedSession:
 
     @property
     def is_over(self) -> bool:
-        """Nothing more comes unless somebody acts."""
+        """Nothing more comes unless someone acts."""
         return self.status in ("succeeded", "failed", "cancelled", "blocked")
 
 
@@ -272,11 +272,11 @@ class Simulation:
         return alive == for_ever
 
     def _is_stale(self, item: tuple[datetime, int, int, int, Any]) -> bool:
-        return isinstance(item[4], Reply) and item[4].wait_id not in self._open
+        return isinstance(item[4], OperatorReply) and item[4].wait_id not in self._open
 
-    def due(self, now: datetime) -> list[Start | Reply]:
+    def due(self, now: datetime) -> list[Start | OperatorReply]:
         """What is to be done by now, in order."""
-        found: list[Start | Reply] = []
+        found: list[Start | OperatorReply] = []
         while (next_at := self.next_at) is not None and next_at <= now:
             _, kind, number, _, item = heapq.heappop(self._due)
             if kind == 0:
@@ -302,7 +302,7 @@ class Simulation:
         return session_id in self._numbers
 
     def has_ended(self, session_id: str) -> bool:
-        """True if nothing more comes of that session unless somebody acts."""
+        """True if nothing more comes of that session unless someone acts."""
         return self.sessions[self._numbers[session_id]].is_over
 
     def saw(
@@ -440,7 +440,7 @@ class Simulation:
             self._wake_for_the_next_shift(free, now)
 
     def _may_be_taken(self, opened: _Open) -> bool:
-        """There is somebody who is asked of it and was not yet."""
+        """There is someone who is asked of it and was not yet."""
         return any(
             one.is_asked(opened.row.assignee) and one.name not in opened.asked_of
             for one in self._experiment.operators
@@ -485,7 +485,7 @@ class Simulation:
             ends_at = _later(now, delay_s, operator.delay)
             if hours is not None:
                 ends_at = hours.after(now, delay_s)
-            reply = Reply(
+            reply = OperatorReply(
                 row.session, opened.session_id, opened.wait_id, opened.token_id, operator.name, data
             )
             heapq.heappush(self._due, (ends_at, 1, row.session, row.number, reply))
@@ -495,7 +495,7 @@ class Simulation:
             return
 
     def _wake_for_the_next_shift(self, free: list[Operator], now: datetime) -> None:
-        """The first shift of somebody who was not at work now."""
+        """The first shift of someone who was not at work now."""
         opens = [one.hours.next_open(now) for one in free if one.hours is not None]
         later = min((one for one in opens if one > now), default=None)
         if later is not None and later not in self._wakes:

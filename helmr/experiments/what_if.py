@@ -51,7 +51,7 @@ StandIn = Callable[..., Any]
 
 
 class NothingRecorded(RunParked):
-    """The code calls a step whose outcome nobody knows: its run can't go on."""
+    """The code calls a step whose outcome no one knows: its run can't go on."""
 
 
 class Direction:
@@ -242,7 +242,7 @@ class ReplayRow:
     error: str | None = None
     duration_s: float | None = None
     changed: bool | None = None
-    """None where it was still under way, or nobody knows what would have become of it."""
+    """None where it was still under way, or no one knows what would have become of it."""
     waits: int = 0
     kept: int = 0
     asked: int = 0
@@ -347,7 +347,7 @@ class WhatIf:
         )
 
     async def _question(self, session: HarnessSession, state: SessionState) -> Entry | None:
-        """The pending wait's opening, if somebody can answer it."""
+        """The pending wait's opening, if someone can answer it."""
         wait = state.wait
         if wait is None or wait.kind not in ("input", "token"):
             return None
@@ -459,7 +459,7 @@ class WhatIf:
 
 
 def check_operators(operators: Sequence[Operator]) -> None:
-    """Sessions are replayed one by one, so nobody has several of them in hand.
+    """Sessions are replayed one by one, so no one has several of them in hand.
 
     Raises:
         UsageError: One of them can do only so much at once, or two have one name.

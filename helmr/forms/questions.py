@@ -31,7 +31,7 @@ CHOSEN = (Kind.CHOICE, Kind.BOOL, Kind.UNION)
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Fields that may be left out, asked for only if somebody wants them. `group` has a cell only if it is filled."""
+    """Fields that may be left out, asked for only if someone wants them. `group` has a cell only if it is filled."""
 
     label: str
     fields: tuple[Field, ...]

@@ -98,7 +98,7 @@ class _TooMany(Exception):
 
 _PLAIN = ("string", "integer", "number", "boolean")
 _LIST = "[]"
-"""Among references: from here on it goes on in a row, which is there only if somebody adds it."""
+"""Among references: from here on it goes on in a row, which is there only if someone adds it."""
 
 _ANNOTATIONS = frozenset(
     {

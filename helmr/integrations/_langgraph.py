@@ -167,7 +167,7 @@ def durable_model(
 
     Args:
         model: The model.
-        on_chunk: Told each piece of a message as it comes, in the step; a request that is tried again begins anew.
+        on_chunk: Told each piece of a message as it comes, in the step; a request that is tried again begins again.
             Nothing comes twice because the run was resumed.
         options: As of `step`; up to four tries if they say nothing, and one where an HTTP status says that the request
             is wrong.

@@ -89,7 +89,7 @@ async def run(
         timeout: Of each approval; then the call is rejected.
         options: What a wait says besides, for a call.
         on_event: Told each event of a model's response as it comes, in the step; a request that is tried again begins
-            anew. Nothing comes twice because the run was resumed. Outside a run it is not called.
+            again. Nothing comes twice because the run was resumed. Outside a run it is not called.
         model: Options of model requests; up to four tries if nothing is said, one where an HTTP status says that the
             request is wrong.
         tool: Options of tool calls and of what MCP servers are asked; one try if nothing is said.

@@ -202,7 +202,7 @@ class WaitKind(StrEnum):
 
     @property
     def asks_people(self) -> bool:
-        """Somebody answers such a wait; another ends by time, or by other sessions."""
+        """Someone answers such a wait; another ends by time, or by other sessions."""
         return self in (WaitKind.INPUT, WaitKind.TOKEN)
 
 

@@ -80,7 +80,7 @@ class ClaimRequest(Request):
 
 
 class AssignRequest(Request):
-    """POST /v1/waits/{id}/assign. `assignee` is required; null assigns it to nobody."""
+    """POST /v1/waits/{id}/assign. `assignee` is required; null assigns it to no one."""
 
     assignee: str | None = Field(min_length=1, max_length=ASSIGNEE_MAX)
 

@@ -64,7 +64,7 @@ class CheckVerdict(StrEnum):
     MISSING = "missing"
     """It has no such task: the run would be blocked."""
     UNSURE = "unsure"
-    """It awaited something that is no durable call for so long that nobody can tell."""
+    """It awaited something that is no durable call for so long that no one can tell."""
 
 
 class RunCheck(Wire):
@@ -175,7 +175,7 @@ class KeptAnswer(Wire):
 
 
 class AskedAgain(Wire):
-    """A wait whose question is asked anew."""
+    """A wait whose question is asked again."""
 
     op: int
     wait_id: str

@@ -66,12 +66,12 @@ class WaitInfo(Wire):
     """A decline is answered with `on_decline`."""
     on_decline: Any = None
     escalation: list[dict[str, Any]] = Field(default_factory=list)
-    """Escalation steps `{do, after_s, from, to?, value?}`: what is to happen while nobody answers."""
+    """Escalation steps `{do, after_s, from, to?, value?}`: what is to happen while no one answers."""
     next_escalation: int | None = None
     """The place in `escalation`, from 0, of the escalation step that comes next; None if nothing comes."""
     next_escalation_at: datetime | None = None
     default_at: datetime | None = None
-    """When the escalation's default answers: nobody can then, or later."""
+    """When the escalation's default answers: no one can then, or later."""
     question_hash: str | None = None
     """Names what the person is shown: equal for waits that ask the same."""
     problem: str | None = None
@@ -80,7 +80,7 @@ class WaitInfo(Wire):
     @computed_field  # type: ignore[prop-decorator] # as pydantic has it
     @property
     def ends_at(self) -> datetime | None:
-        """When time ends it, if nobody does: its escalation's default answers, else the deadline passes."""
+        """When time ends it, if no one does: its escalation's default answers, else the deadline passes."""
         return self.default_at or self.deadline_at
 
     def _repr_html_(self) -> str:

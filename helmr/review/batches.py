@@ -1,6 +1,6 @@
 """Answering many waits with one answer: who is in, who is left out and why, and what became of each. Pure.
 
-A batch is the waits that somebody has seen, never "all that match by then". What is unlike the others comes first,
+A batch is the waits that someone has seen, never "all that match by then". What is unlike the others comes first,
 then the soonest deadline; it is sent one by one, each with an operation id of its own, to waits that are still what
 was seen. The console and `helmr wait answer --all` have this in common.
 

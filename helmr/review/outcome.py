@@ -145,7 +145,7 @@ def of_receipt(receipt: SendReceipt | TokenAnswerReceipt) -> AnswerOutcome:
 
 
 def of_error(error: HelmrError, *, now_wait: WaitInfo | None = None) -> AnswerOutcome:
-    """The gateway did not take it, or nobody knows.
+    """The gateway did not take it, or no one knows.
 
     Args:
         now_wait: The wait as it is now, if it could be asked for.
@@ -243,7 +243,7 @@ def against(form: Form, theirs: Any, yours: Any) -> list[str]:
 
 
 def told(form: Form, wait: WaitInfo, theirs: Any, yours: Any) -> list[str]:
-    """All there is to say to somebody whose answer lost.
+    """All there is to say to someone whose answer lost.
 
     Args:
         form: Of the wait; it knows which fields are secret.

@@ -95,7 +95,7 @@ class Asking:
     raw: str | None = None
     """What was written as JSON and does not fit the fields."""
     operation_id: str | None = None
-    """Of a send whose outcome nobody knows."""
+    """Of a send whose outcome no one knows."""
     is_claimed: bool = False
     """By the person who is asked."""
     was_told: bool = False
@@ -163,7 +163,7 @@ class Asking:
         built = self.built()
         decision = self.form.decision
         if decision is not None and decision.path and list(built.problems) == [decision.key]:
-            # Not one of the choices: nobody made one yet.
+            # Not one of the choices: no one made one yet.
             return pretty({decision.name: self.offered(), **built.data}), ".json"
         schema = self.form.schema if isinstance(self.form.schema, dict) else {}
         return pretty(template(schema, schema) if built.problems else built.data), ".json"

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from helmr.review.outcome import AnswerOutcome
 
 READS_S = 0.3
-"""Nobody reads a review in less: a key typed sooner was typed for something else."""
+"""No one reads a review in less: a key typed sooner was typed for something else."""
 
 
 class SendPhase(StrEnum):
@@ -56,7 +56,7 @@ class Submission:
     left_out: Sequence[tuple[str, str]] = ()
     """What is not sent because the task has a default for it: label and default."""
     tried: bool = False
-    """A try may have been accepted, and nobody knows."""
+    """A try may have been accepted, and no one knows."""
     outcome: AnswerOutcome | None = None
     drawn_s: float | None = None
     """Since when what is sent can be read, by the monotonic clock; None while it is not drawn."""
@@ -102,7 +102,7 @@ class Submission:
         self.phase = SendPhase.REVIEW if outcome.is_open else SendPhase.FORM
 
     def broke(self) -> None:
-        """The console failed while it was sent: nobody knows."""
+        """The console failed while it was sent: no one knows."""
         self.phase, self.tried = SendPhase.REVIEW, True
 
 

@@ -44,7 +44,7 @@ def escalation_text(step: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NextEnd:
-    """What ends a pending wait if nobody does, and when. `then` is what is said by that, one line, safe."""
+    """What ends a pending wait if no one does, and when. `then` is what is said by that, one line, safe."""
 
     at: datetime
     then: str
@@ -251,7 +251,7 @@ def initial_of(wait: WaitInfo) -> Any:
 
 
 def presence(claim: ClaimInfo | None, now: datetime) -> str:
-    """Who is at a wait and for how long yet, `mia, 12m`; empty if nobody is. Safe."""
+    """Who is at a wait and for how long yet, `mia, 12m`; empty if no one is. Safe."""
     if claim is None or claim.until <= now:
         return ""
     return f"{one_line(claim.label, 40)}, {span((claim.until - now).total_seconds())}"

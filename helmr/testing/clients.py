@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from types import ModuleType
-from typing import Any
 
 from helmr.client.aio import AsyncClient
 from helmr.client.endpoint import BY_HARNESS, HARNESS_URL, Endpoint, add_here
@@ -19,13 +18,11 @@ from helmr.client.inprocess import (
 )
 from helmr.client.sync import Client
 from helmr.errors import MissingExtra, UsageError
-from helmr.testing.session import TESTER
+from helmr.testing.session import TESTER, ClientCalls
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.commands import AnswerWait, SessionCommand, TokenEnded
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports.ledger import ANEW, WorkItem
-from helmr_runtime.session.host import HostActor
 
 HARNESS = Endpoint(url=HARNESS_URL, key=None, found_by=BY_HARNESS)
 
@@ -40,11 +37,9 @@ class HarnessClients:
         ledger: What is read, and where sessions start.
         clock: The harness's.
         registry: Gives its tasks.
-        command: Has a command decided.
-        dry_run: Says what an answer would set off.
+        calls: What of the harness clients set off.
         settle: Returns when all code waits or has ended.
         wake: Adopts and delivers what the ledger has made ready.
-        host_of: The host that holds a session.
         base_url: What the links of tokens begin with.
     """
 
@@ -54,21 +49,17 @@ class HarnessClients:
         clock: Clock,
         registry: Callable[[], Registry],
         *,
-        command: Callable[[str, SessionCommand], Awaitable[Mapping[str, Any]]],
-        dry_run: Callable[[str, AnswerWait | TokenEnded], Awaitable[Mapping[str, Any]]],
+        calls: ClientCalls,
         settle: Callable[[], Awaitable[None]],
         wake: Callable[[Sequence[WorkItem]], Awaitable[None]],
-        host_of: Callable[[str], HostActor | None],
         base_url: str,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._registry = registry
-        self._command = command
-        self._dry_run = dry_run
+        self._calls = calls
         self._settle = settle
         self._wake = wake
-        self._host_of = host_of
         self._base_url = base_url
         self._looking: asyncio.Task[None] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -117,19 +108,17 @@ class HarnessClients:
             self._ledger,
             self._clock,
             self._registry(),
-            self._command,
-            self._dry_run,
+            self._calls,
             principal=TESTER,
             base_url=self._base_url,
             settle=settle,
-            host_of=self._host_of,
         )
         return gateway
 
     # --- going on by itself ---------------------------------------------------------------------
 
     def look_after(self) -> None:
-        """From now on, adopt and deliver by itself: a client may wait for what nobody settles."""
+        """From now on, adopt and deliver by itself: a client may wait for what no one settles."""
         if self._looking is None:
             self._looking = asyncio.get_running_loop().create_task(self._look(), name="harness")
 

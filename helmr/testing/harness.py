@@ -25,7 +25,14 @@ from helmr.steps import Step
 from helmr.tasks import Task
 from helmr.testing.clients import HarnessClients
 from helmr.testing.recorded import Recording, check_recorded, read
-from helmr.testing.session import BASE_URL, TESTER, HarnessSession, HarnessTokens, check_stored
+from helmr.testing.session import (
+    BASE_URL,
+    TESTER,
+    ClientCalls,
+    HarnessSession,
+    HarnessTokens,
+    check_stored,
+)
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core import jsontext
@@ -34,7 +41,7 @@ from helmr_runtime.core.commands import AnswerWait, Resume, SessionCommand, Toke
 from helmr_runtime.core.entries import RUNTIME, Entry
 from helmr_runtime.directory.work import delivery
 from helmr_runtime.ledger.memory import MemoryLedger
-from helmr_runtime.ports import Busy, Crash, Released, StartSession
+from helmr_runtime.ports import Busy, Crash, SessionReleased, StartSession
 from helmr_runtime.ports.ledger import WorkItem
 from helmr_runtime.replay.outside_steps import watching
 from helmr_runtime.session.host import HostActor, HostSettings
@@ -129,11 +136,9 @@ class Harness(HarnessTokens):
             self.ledger,
             self.clock,
             lambda: self._registry,
-            command=self.command,
-            dry_run=self.dry_run,
+            calls=ClientCalls(self.command, self.dry_run, self._hosts.get),
             settle=self.settle,
             wake=self._wake,
-            host_of=self._hosts.get,
             base_url=BASE_URL,
         )
 
@@ -427,7 +432,7 @@ class Harness(HarnessTokens):
         answer = await host.release(session_id, "linger")
         if isinstance(answer, Busy):
             raise UsageError(f"{session_id} can't park: {answer.reason}")
-        assert isinstance(answer, Released)
+        assert isinstance(answer, SessionReleased)
         self._hosts.pop(session_id)
 
     async def _drop(self, session_id: str) -> None:

@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 from helmr.client.inprocess import App, Message
+from helmr.testing.session import ClientCalls
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.claims import WaitClaims
-from helmr_runtime.core.commands import AnswerWait, SessionCommand, TokenEnded
+from helmr_runtime.core.commands import SessionCommand
 from helmr_runtime.core.entries import RUNTIME, Principal
 from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.settings import NO_KEY_HASH, UNLIMITED, HttpSettings
@@ -22,13 +23,9 @@ from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import Host, Routed
 from helmr_runtime.service import Service
 from helmr_runtime.service.health import Introduction
-from helmr_runtime.session.host import HostActor
 
 VERSION = "test"
 READS = ("GET", "HEAD", "OPTIONS")
-
-Decide = Callable[[str, SessionCommand], Awaitable[Mapping[str, Any]]]
-DryRunCall = Callable[[str, AnswerWait | TokenEnded], Awaitable[Mapping[str, Any]]]
 
 
 class HarnessGateway:
@@ -38,11 +35,9 @@ class HarnessGateway:
         ledger: What is read, and where sessions start.
         clock: The harness's.
         registry: Its tasks.
-        decide: Has a command decided.
-        dry_run: Says what an answer would set off.
+        calls: What of the harness the routes set off.
         principal: Who acts in calls without a secret.
         base_url: What callback URLs begin with.
-        host_of: The host that holds a session.
         settle: Awaited before a call that may have changed something is answered; None answers at once.
     """
 
@@ -51,20 +46,18 @@ class HarnessGateway:
         ledger: MemoryLedger,
         clock: Clock,
         registry: Registry,
-        decide: Decide,
-        dry_run: DryRunCall,
+        calls: ClientCalls,
         *,
         principal: Principal,
         base_url: str,
         settle: Callable[[], Awaitable[None]] | None,
-        host_of: Callable[[str], HostActor | None],
     ) -> None:
         self._ledger = ledger
         self._registry = registry
         self._settle = settle
         self._opening = asyncio.Lock()
         self._is_open = False
-        directory, by_name = _Directory(decide, host_of), _HostByName(dry_run, host_of)
+        directory, by_name = _Directory(calls), _HostByName(calls)
         self._service = Service(
             ledger=ledger,
             directory=directory,
@@ -109,17 +102,16 @@ class HarnessGateway:
 class _Directory:
     """`helmr_runtime.ports.Directory` of a harness: it adopts whatever is asked for."""
 
-    def __init__(self, decide: Decide, host_of: Callable[[str], HostActor | None]) -> None:
-        self._decide = decide
-        self._host_of = host_of
+    def __init__(self, calls: ClientCalls) -> None:
+        self._calls = calls
         self.hosts: dict[str, Host] = {}
         """Those that were located; one that has ended still answers what it had to tell."""
 
     async def route(self, session_id: str, command: SessionCommand) -> Routed:
-        return Routed(reply=await self._decide(session_id, command), host=None)
+        return Routed(reply=await self._calls.command(session_id, command), host=None)
 
     async def locate(self, session_id: str) -> str | None:
-        host = self._host_of(session_id)
+        host = self._calls.host_of(session_id)
         if host is None:
             return None
         self.hosts[host.name] = host
@@ -136,9 +128,9 @@ class _Directory:
 class _HostByName:
     """What of `helmr_runtime.ports.Host` is called by name here: routed commands name no host."""
 
-    def __init__(self, dry_run: DryRunCall, host_of: Callable[[str], HostActor | None]) -> None:
-        self.dry_run = dry_run
-        self._host_of = host_of
+    def __init__(self, calls: ClientCalls) -> None:
+        self.dry_run = calls.dry_run
+        self._host_of = calls.host_of
 
     async def note_claims(self, session_id: str, claims: WaitClaims) -> None:
         host = self._host_of(session_id)

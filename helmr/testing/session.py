@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from helmr import ids
@@ -50,11 +50,27 @@ from helmr_runtime.security.schemas import complete
 from helmr_runtime.security.secrets import secret_hash
 from helmr_runtime.security.task_secrets import CALLBACK_PATH, TaskSecrets
 from helmr_runtime.session.dry_run import read_snapshot
+from helmr_runtime.session.host import HostActor
 
 TESTER = Principal("api_key", name="test")
-"""Who acts in a test that names nobody."""
+"""Who acts in a test that names no one."""
 
 _UNDONE = (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.BLOCKED)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCalls:
+    """What of a harness its clients set off.
+
+    Attributes:
+        command: Has a command decided.
+        dry_run: Says what an answer would set off.
+        host_of: The host that holds a session.
+    """
+
+    command: Callable[[str, SessionCommand], Awaitable[Mapping[str, Any]]]
+    dry_run: Callable[[str, AnswerWait | TokenEnded], Awaitable[Mapping[str, Any]]]
+    host_of: Callable[[str], HostActor | None]
 
 
 class RunNotEnded(UsageError):
@@ -255,7 +271,7 @@ class HarnessSession:
         ]
 
     async def chunks(self, stream: str) -> list[Any]:
-        """The data of all chunks that the code has emitted to an output stream, in order; nobody need have followed."""
+        """The data of all chunks that the code has emitted to an output stream, in order; no one need have followed."""
         emitted = tuple(self._harness.emitted(self.id))
         return [
             json.loads(one.data)

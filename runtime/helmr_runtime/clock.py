@@ -41,7 +41,7 @@ class Clock(Protocol):
         ...
 
     def elapsed_s(self) -> float:
-        """Seconds since some moment, by a clock that nobody sets; sleep of the machine counts."""
+        """Seconds since some moment, by a clock that no one sets; sleep of the machine counts."""
         ...
 
 
@@ -49,7 +49,7 @@ LOOK_EVERY_S = 1.0
 """Between two looks whether the machine's clock was set, while a call waits for its time."""
 
 STEP_S = 0.05
-"""So far the machine's clock and the loop's may part before calls are armed anew; slewing takes minutes for it."""
+"""So far the machine's clock and the loop's may part before calls are armed again; slewing takes minutes for it."""
 
 
 class SystemClock:
@@ -65,7 +65,7 @@ class SystemClock:
         return asyncio.get_running_loop().call_later(delay_s, call)
 
     def call_when(self, when: datetime, call: Callable[[], None]) -> Timer:
-        """Arm a timer of the running loop that is armed anew when the machine's clock is set."""
+        """Arm a timer of the running loop that is armed again when the machine's clock is set."""
         return call_by_wall(self, when, call)
 
     def elapsed_s(self) -> float:
@@ -104,7 +104,7 @@ class _WallTimer:
         self._timer = self.clock.call_at(self._when, self._on_time)
 
     def look(self, apart_s: float) -> None:
-        """Arm anew if the clock was set since."""
+        """Arm again if the clock was set since."""
         if abs(apart_s - self._apart_s) > STEP_S:
             self.arm()
 
@@ -143,7 +143,7 @@ class _WallTimers:
         self._timers.pop(timer, None)
 
     def apart_s(self, clock: Clock) -> float:
-        """How far the wall clock is from the loop's, which nobody sets."""
+        """How far the wall clock is from the loop's, which no one sets."""
         return clock.now().timestamp() - self._now_s()
 
     def _look_later(self) -> None:
@@ -192,11 +192,11 @@ class FakeClock:
         return timer
 
     def call_when(self, when: datetime, call: Callable[[], None]) -> Timer:
-        """As `call_at`: nobody sets it but by letting time pass."""
+        """As `call_at`: no one sets it but by letting time pass."""
         return self.call_at(when, call)
 
     def elapsed_s(self) -> float:
-        """Seconds since it began: nobody sets it but by letting time pass."""
+        """Seconds since it began: no one sets it but by letting time pass."""
         return (self._now - self._start).total_seconds()
 
     @property

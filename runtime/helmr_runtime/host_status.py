@@ -1,5 +1,5 @@
 """A small file beside each host that says, slot by slot, which session is there and whether its code executes, for
-whoever finds the host dead.
+anyone who finds the host dead.
 
 A kill leaves no time for last words. The file is mapped into the host's memory: to note something is to set a byte,
 with no system call, and what was set outlives the process. So a crash is laid at the door of the code that executed
@@ -39,7 +39,7 @@ RECENT_AT = FLAGS_AT + len(Executing)
 """A byte that is set when anything of the code executes, until the host says that what was is over."""
 
 OWN_THREADS_AT = RECENT_AT + 1
-"""A byte that is set while a thread lives that the code has started itself: what it does, nobody knows."""
+"""A byte that is set while a thread lives that the code has started itself: what it does, no one knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class StatusFile:
     """The records of one host.
 
     Args:
-        path: Of the file; made anew.
+        path: Of the file; made again.
         slots: How many records it has; a slot above that is noted nowhere.
     """
 

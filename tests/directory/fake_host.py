@@ -19,7 +19,7 @@ from helmr_runtime.ports import (
     Lease,
     Occupancy,
     Pulse,
-    Released,
+    SessionReleased,
     SlotReport,
     SlotState,
 )
@@ -205,7 +205,7 @@ class FakeHost:
     async def command(self, session_id: str, command: SessionCommand) -> Mapping[str, Any]:
         return await self._decide(self._loaded(session_id), command) or {}
 
-    async def release(self, session_id: str, reason: str) -> Released | Busy:
+    async def release(self, session_id: str, reason: str) -> SessionReleased | Busy:
         one = self._loaded(session_id)
         self.releases.append((session_id, reason))
         if one.state is not SlotState.PARKABLE or one.is_parking:
@@ -219,7 +219,7 @@ class FakeHost:
             raise Moved(f"{session_id} left {self.name}")
         self._remove(one)
         await self.release_gate.wait()
-        return Released()
+        return SessionReleased()
 
     async def watch(self, known: int) -> HostReport:
         async with self._changed:

@@ -10,7 +10,7 @@ import pytest
 from helmr.errors import StoreUnavailable
 from helmr_runtime.core.commands import SessionCommand
 from helmr_runtime.directory.work import WorkQueue
-from helmr_runtime.ports import Busy, Released
+from helmr_runtime.ports import Busy, SessionReleased
 from helmr_runtime.ports.ledger import WorkItem
 from tests.directory.clock import settle, until
 from tests.directory.fakes import World, note
@@ -117,7 +117,7 @@ async def test_what_a_host_says_while_it_is_asked_for_a_session_counts(
     await world.clock.advance(29.0, step_s=1.0)
     release = host.release
 
-    async def waits_again(session_id: str, reason: str) -> Released | Busy:
+    async def waits_again(session_id: str, reason: str) -> SessionReleased | Busy:
         await host.goes_on(session_id)
         reply = await release(session_id, reason)
         await host.waits(session_id)

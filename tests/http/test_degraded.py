@@ -18,7 +18,7 @@ from helmr import step, task
 from helmr.errors import StoreUnavailable
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import SystemClock
-from helmr_runtime.ports import Pulse, Released
+from helmr_runtime.ports import Pulse, SessionReleased
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.replay import steps
 from helmr_runtime.service import health
@@ -145,7 +145,7 @@ async def parked(stack: Stack, session_id: str) -> None:
     async def is_released() -> bool:
         if session_id not in host.slots:
             return True
-        return isinstance(await host.release(session_id, "evict"), Released)
+        return isinstance(await host.release(session_id, "evict"), SessionReleased)
 
     await until(is_released)
 

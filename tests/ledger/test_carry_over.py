@@ -20,7 +20,7 @@ from helmr.errors import LedgerDamaged, MasterKeyMissing, StoreUnavailable
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.ledger import EPOCHS_PER_OPENING, DuckLedger
 from helmr_runtime.ledger.log import carry_over
-from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.log.stored import stored_ledger
 from helmr_runtime.ledger.open import FOLLOWS, open_ledger
 from helmr_runtime.ledger.tables.recovery import SUPERSEDED
@@ -84,11 +84,11 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def keys(path: Path) -> Keys:
-    return Keys(read_key_ring(path.parent / RING, {}))
+def keys(path: Path) -> LedgerKeys:
+    return LedgerKeys(read_key_ring(path.parent / RING, {}))
 
 
-async def opened(path: Path, keys: Keys, now: datetime) -> DuckLedger:
+async def opened(path: Path, keys: LedgerKeys, now: datetime) -> DuckLedger:
     return await open_ledger(path, clock=FakeClock(now), settings=SMALL, ring=keys.ring)
 
 
@@ -114,7 +114,7 @@ def beside(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("schema", SCHEMAS)
 async def test_a_ledger_of_each_edition_opens_and_its_tables_are_the_fold_of_its_entries(
-    path: Path, keys: Keys, now: datetime, schema: int
+    path: Path, keys: LedgerKeys, now: datetime, schema: int
 ) -> None:
     bring_to(path, schema)
     before = entries_of(path)
@@ -130,7 +130,7 @@ async def test_a_ledger_of_each_edition_opens_and_its_tables_are_the_fold_of_its
 
 
 async def test_epochs_go_on_above_those_of_every_opening_before(
-    path: Path, keys: Keys, now: datetime
+    path: Path, keys: LedgerKeys, now: datetime
 ) -> None:
     openings = numbers(path)["openings"]
     with duckdb.connect(str(path)) as connection:
@@ -144,7 +144,9 @@ async def test_epochs_go_on_above_those_of_every_opening_before(
     await ledger.close()
 
 
-async def test_a_ledger_that_was_superseded_stays_so(path: Path, keys: Keys, now: datetime) -> None:
+async def test_a_ledger_that_was_superseded_stays_so(
+    path: Path, keys: LedgerKeys, now: datetime
+) -> None:
     set_number(path, SUPERSEDED, 2)
     ledger = await opened(path, keys, now)
     with pytest.raises(Exception, match="superseded"):
@@ -153,7 +155,7 @@ async def test_a_ledger_that_was_superseded_stays_so(path: Path, keys: Keys, now
 
 
 async def test_the_log_says_how_long_it_takes(
-    path: Path, keys: Keys, now: datetime, caplog: pytest.LogCaptureFixture
+    path: Path, keys: LedgerKeys, now: datetime, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger=carry_over.__name__)
     count = len(entries_of(path))
@@ -172,14 +174,14 @@ async def test_without_its_keys_an_encrypted_ledger_stays_as_it_is(
 ) -> None:
     before = entries_of(path)
     with pytest.raises(MasterKeyMissing):
-        await opened(path, Keys(None), now)
+        await opened(path, LedgerKeys(None), now)
     assert entries_of(path) == before
     assert numbers(path)["schema"] == OF_0_1_0
     assert not beside(path)
 
 
 async def test_a_bad_entry_is_named_and_the_file_stays(
-    path: Path, keys: Keys, now: datetime
+    path: Path, keys: LedgerKeys, now: datetime
 ) -> None:
     with duckdb.connect(str(path)) as connection:
         connection.execute("UPDATE entries SET principal = '{}' WHERE feed_offset = 50")
@@ -196,7 +198,7 @@ async def test_a_bad_entry_is_named_and_the_file_stays(
 
 
 async def test_it_asks_for_room_before_it_begins(
-    path: Path, keys: Keys, now: datetime, monkeypatch: pytest.MonkeyPatch
+    path: Path, keys: LedgerKeys, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     is_full = SimpleNamespace(free=100_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: is_full)
@@ -219,7 +221,7 @@ def run_killed(path: Path, now: datetime, where: str) -> subprocess.CompletedPro
 
 @pytest.mark.parametrize("where", ["entries", "tables", "mark", "name", "directory"])
 async def test_a_kill_on_the_way_leaves_a_ledger_that_opens(
-    path: Path, keys: Keys, now: datetime, where: str
+    path: Path, keys: LedgerKeys, now: datetime, where: str
 ) -> None:
     before = entries_of(path)
     killed = await asyncio.to_thread(run_killed, path, now, where)
@@ -234,7 +236,7 @@ async def test_a_kill_on_the_way_leaves_a_ledger_that_opens(
 
 
 async def test_a_followers_rows_are_carried_over_without_keys(
-    path: Path, keys: Keys, now: datetime
+    path: Path, keys: LedgerKeys, now: datetime
 ) -> None:
     for name, number in {FOLLOWS: 1, WHOLE_FROM: 7}.items():
         set_number(path, name, number)

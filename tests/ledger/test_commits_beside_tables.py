@@ -17,7 +17,7 @@ from helmr_runtime.ledger.index import ledger_index
 from helmr_runtime.ledger.index.projection import Projection
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log import projector
-from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.log.stored import stored_ledger
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tables import table_writer
@@ -53,7 +53,7 @@ async def assert_whole(path: Path, clock: Clock) -> None:
 
     def look() -> None:
         with stored_ledger(path) as stored:
-            audit(stored, Keys(None), clock.now())
+            audit(stored, LedgerKeys(None), clock.now())
 
     await asyncio.to_thread(look)
 

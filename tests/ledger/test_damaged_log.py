@@ -12,7 +12,7 @@ from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.log import commit_log
 from helmr_runtime.ledger.log.commit_log import HEADER, MARK, read_unmerged
 from helmr_runtime.ledger.log.files import LOG_SUFFIX, MARK_SUFFIX
-from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.log.stored import stored_ledger
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tools.repair import repair
@@ -137,7 +137,7 @@ async def test_after_a_loss_of_power_a_damaged_log_is_refused_by_all_and_repaire
     places = places_of(log)
     flip(log, places[-4] + 40, 0)
     before = {file.name: file.read_bytes() for file in copy.parent.iterdir()}
-    keys = Keys(None)
+    keys = LedgerKeys(None)
     with pytest.raises(LedgerDamaged, match="is damaged behind commit"):
         await open_ledger(copy, clock=clock, settings=SMALL)
     with (

@@ -13,7 +13,7 @@ import pytest
 from helmr.errors import DataError, LedgerBehind, LedgerDamaged, StoreUnavailable
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.log.files import LOG_SUFFIX, MARK_SUFFIX, WAL_SUFFIX
-from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.log.stored import stored_ledger
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tables.engine import unopened
@@ -26,7 +26,7 @@ from tests.ledger.test_restart import killed
 pytestmark = pytest.mark.allows_blocking
 
 SECTOR = 512
-KEYS = Keys(None)
+KEYS = LedgerKeys(None)
 
 
 class Made:

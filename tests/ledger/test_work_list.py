@@ -11,7 +11,7 @@ from helmr.ids import SESSION, new_id
 from helmr_runtime.core.children import Parent
 from helmr_runtime.ledger.index import work_list
 from helmr_runtime.ledger.index.heads import Head
-from helmr_runtime.ledger.index.tokens import Token, TokenIndex
+from helmr_runtime.ledger.index.tokens import TokenHead, TokenIndex
 from helmr_runtime.ledger.index.work_list import WorkList
 from helmr_runtime.ports.ledger import ANEW, WorkChanges, WorkItem
 from helmr_runtime.rpc.frames import FrameKind, encode
@@ -160,7 +160,7 @@ def test_the_work_of_a_child_names_the_session_that_it_descends_from() -> None:
     top, child, grandchild = (new_id(SESSION) for _ in range(3))
     for one, parent in ((child, top), (grandchild, child)):
         tokens.admit(
-            Token(
+            TokenHead(
                 id=one,
                 session_id=one,
                 created_offset=1,

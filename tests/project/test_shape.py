@@ -20,13 +20,11 @@ MODULES = sources()
 
 MODULE_LINES_MAX = 700
 """What is longer has two nouns in it."""
-MODULES_MAX = 760
-SMALL_MODULES_MAX = 149
+MODULES_MAX = 456
+SMALL_MODULES_MAX = 52
+"""They only shrink: packages' faces, lazily imported parts, and a few that would make a circle elsewhere."""
 ARGUMENTS_MAX = 7
-WIDE_MAX = 21
 ANCESTORS_MAX = 2
-DEEP_MAX = 22
-SHARED_NAMES_MAX = 90
 
 SCREENS = "helmr_console.screens"
 """A screen opens others and speaks to its app, which opens the first: Textual's way, and one thing to read."""
@@ -42,17 +40,16 @@ def test_a_module_is_one_noun() -> None:
 
 def test_a_constructor_takes_few_arguments() -> None:
     wide = {name: count for name, count in constructors(MODULES).items() if count > ARGUMENTS_MAX}
-    assert len(wide) <= WIDE_MAX, wide
+    assert wide == {}
 
 
 def test_a_class_has_few_ancestors_of_ours() -> None:
     deep = {name: count for name, count in ancestors(MODULES).items() if count > ANCESTORS_MAX}
-    assert len(deep) <= DEEP_MAX, deep
+    assert deep == {}
 
 
 def test_a_class_name_is_borne_by_one_class() -> None:
-    shared = shared_names(MODULES)
-    assert len(shared) <= SHARED_NAMES_MAX, shared
+    assert shared_names(MODULES) == {}
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:

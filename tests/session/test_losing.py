@@ -13,7 +13,7 @@ from helmr.errors import Moved, StreamNotFound
 from helmr.models import RunStatus
 from helmr.testing import TESTER, Harness
 from helmr_runtime.core.commands import CancelSession, Resume, StartRun
-from helmr_runtime.ports import Crash, Flush, Released, SlotState
+from helmr_runtime.ports import Crash, Flush, SessionReleased, SlotState
 from helmr_runtime.ports.ledger import ANEW
 from tests.session.adopting import (
     cancel,
@@ -152,7 +152,7 @@ async def test_what_is_to_run_beside_code_that_did_not_end_runs_elsewhere() -> N
         report = await host.watch(-1)
         assert report.retiring == host.retiring
         assert [one.state for one in report.slots] == [SlotState.PARKABLE]
-        assert isinstance(await host.release(held.id, "drain"), Released)
+        assert isinstance(await host.release(held.id, "drain"), SessionReleased)
         assert not host.slots
         [left] = [
             item for item in h.ledger.index.work.since(ANEW).added if item.session_id == held.id

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.security.keys import read_key_ring
 from tests.fixtures.earlier import Earlier
@@ -35,6 +35,6 @@ async def path(tmp_path: Path, now: datetime) -> Path:
 
 
 @pytest.fixture
-def keys(path: Path) -> Keys:
+def keys(path: Path) -> LedgerKeys:
     """Its master keys."""
-    return Keys(read_key_ring(path.parent / RING, {}))
+    return LedgerKeys(read_key_ring(path.parent / RING, {}))

@@ -12,7 +12,7 @@ import pytest
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log.database import Database
-from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ports.ledger import CopyPosition, LedgerClient
 from helmr_runtime.service.exports import Backups
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.allows_blocking
 
 
 async def test_no_commit_waits_for_a_page_that_the_database_has(
-    path: Path, keys: Keys, now: datetime, monkeypatch: pytest.MonkeyPatch
+    path: Path, keys: LedgerKeys, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     merged: list[int] = []
     merge = Database.merge

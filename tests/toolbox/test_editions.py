@@ -11,7 +11,7 @@ import pytest
 from helmr.errors import DataError, LedgerDamaged, UsageError
 from helmr.version import version
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.log.stored import stored_ledger
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tables.schema import SCHEMA
@@ -35,18 +35,18 @@ def older(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def older_keys(older: Path) -> Keys:
-    return Keys(read_key_ring(older.parent / RING, {}))
+def older_keys(older: Path) -> LedgerKeys:
+    return LedgerKeys(read_key_ring(older.parent / RING, {}))
 
 
-def verified(path: Path, keys: Keys, now: datetime) -> Audit:
+def verified(path: Path, keys: LedgerKeys, now: datetime) -> Audit:
     with stored_ledger(path) as ledger:
         return audit(ledger, keys, now)
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
 def test_an_older_ledger_is_verified_as_it_stands(
-    older: Path, older_keys: Keys, now: datetime, schema: int
+    older: Path, older_keys: LedgerKeys, now: datetime, schema: int
 ) -> None:
     bring_to(older, schema)
     before = digests(older.parent)
@@ -71,7 +71,7 @@ def test_an_older_ledger_is_verified_as_it_stands(
     ],
 )
 def test_damage_of_an_older_ledger_is_named(
-    older: Path, older_keys: Keys, now: datetime, change: str, says: str
+    older: Path, older_keys: LedgerKeys, now: datetime, change: str, says: str
 ) -> None:
     with duckdb.connect(str(older)) as connection:
         connection.execute(change)
@@ -89,7 +89,7 @@ def test_the_command_checks_an_older_ledger_and_says_what_it_did_not(older: Path
 
 
 async def test_a_newer_ledger_names_the_helmr_that_wrote_it(
-    path: Path, keys: Keys, now: datetime
+    path: Path, keys: LedgerKeys, now: datetime
 ) -> None:
     with duckdb.connect(str(path)) as connection:
         found = connection.execute("SELECT text FROM meta_texts WHERE name = 'helmr'").fetchall()

@@ -18,7 +18,7 @@ from helmr.models import CopyPage, CopyQuery
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.ledger_facts import Prune
 from helmr_runtime.ledger.ledger import DuckLedger
-from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.log.stored import stored_ledger
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tables import copying
@@ -44,7 +44,7 @@ MONTH = timedelta(days=30)
 
 
 @pytest.fixture
-async def primary(path: Path, keys: Keys, now: datetime) -> AsyncIterator[DuckLedger]:
+async def primary(path: Path, keys: LedgerKeys, now: datetime) -> AsyncIterator[DuckLedger]:
     """A real ledger, plain and sealed, at work."""
     ledger = await open_ledger(path, clock=FakeClock(now), settings=SMALL, ring=keys.ring)
     yield ledger
@@ -80,7 +80,7 @@ async def followed_to_the_end(primary: DuckLedger, copy: Path) -> None:
         await catch_up(primary, followed)
 
 
-def verified(path: Path, keys: Keys, now: datetime) -> Audit:
+def verified(path: Path, keys: LedgerKeys, now: datetime) -> Audit:
     with stored_ledger(path) as stored:
         return audit(stored, keys, now)
 
@@ -94,7 +94,7 @@ def entries_of(path: Path) -> list[Any]:
 
 
 async def test_a_follower_has_every_entry_as_it_is_stored(
-    primary: DuckLedger, path: Path, copy: Path, keys: Keys, now: datetime
+    primary: DuckLedger, path: Path, copy: Path, keys: LedgerKeys, now: datetime
 ) -> None:
     with followed_ledger(copy, makes=True) as followed:
         await catch_up(primary, followed)
@@ -110,7 +110,7 @@ async def test_a_follower_has_every_entry_as_it_is_stored(
 
 
 async def test_it_goes_on_from_any_offset_after_a_kill(
-    primary: DuckLedger, path: Path, copy: Path, keys: Keys, now: datetime, tmp_path: Path
+    primary: DuckLedger, path: Path, copy: Path, keys: LedgerKeys, now: datetime, tmp_path: Path
 ) -> None:
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patched:
@@ -181,7 +181,7 @@ async def test_another_ledger_is_not_followed(
 
 
 async def test_a_primary_that_lacks_what_it_had_is_not_followed(
-    primary: DuckLedger, path: Path, copy: Path, keys: Keys, now: datetime, tmp_path: Path
+    primary: DuckLedger, path: Path, copy: Path, keys: LedgerKeys, now: datetime, tmp_path: Path
 ) -> None:
     before = tmp_path / "before"
     shutil.copytree(path.parent, before)
@@ -196,7 +196,7 @@ async def test_a_primary_that_lacks_what_it_had_is_not_followed(
 
 
 async def test_only_a_followers_directory_is_followed_into(
-    primary: DuckLedger, path: Path, copy: Path, keys: Keys, now: datetime
+    primary: DuckLedger, path: Path, copy: Path, keys: LedgerKeys, now: datetime
 ) -> None:
     await followed_to_the_end(primary, copy)
     with followed_ledger(copy), pytest.raises(RuntimeHeld):
@@ -229,7 +229,7 @@ async def test_pruned_sessions_leave_a_follower_too(copy: Path, tmp_path: Path) 
         assert followed.is_whole
     there = {row[1] for row in entries_of(copy)}
     assert len(there) == 3, "the system stream and those that stay"
-    verified(copy, Keys(None), clock.now())
+    verified(copy, LedgerKeys(None), clock.now())
     # One that was away meanwhile has the beginning of what went, until it gets to the entry that says so.
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patched, followed_ledger(half / copy.name) as late:
@@ -237,7 +237,7 @@ async def test_pruned_sessions_leave_a_follower_too(copy: Path, tmp_path: Path) 
         late.apply(await next_page(primary, late))
         assert not late.is_whole
     with pytest.raises(UsageError, match="in the middle of sessions"):
-        await promote(half / copy.name, Keys(None), clock, None)
+        await promote(half / copy.name, LedgerKeys(None), clock, None)
     with followed_ledger(half / copy.name) as late:
         await catch_up(primary, late)
         assert late.is_whole
@@ -250,7 +250,7 @@ async def test_pruned_sessions_leave_a_follower_too(copy: Path, tmp_path: Path) 
 
 
 async def test_a_promoted_follower_goes_on_as_the_ledger(
-    primary: DuckLedger, path: Path, copy: Path, keys: Keys, now: datetime
+    primary: DuckLedger, path: Path, copy: Path, keys: LedgerKeys, now: datetime
 ) -> None:
     await followed_to_the_end(primary, copy)
     sessions = (await primary.list_sessions(limit=200))["items"]
@@ -272,7 +272,7 @@ async def test_a_promoted_follower_goes_on_as_the_ledger(
 
 
 async def test_a_promotion_that_was_ended_is_done_again(
-    primary: DuckLedger, copy: Path, keys: Keys, now: datetime
+    primary: DuckLedger, copy: Path, keys: LedgerKeys, now: datetime
 ) -> None:
     await followed_to_the_end(primary, copy)
     monkey = pytest.MonkeyPatch()
@@ -289,7 +289,7 @@ async def test_a_promotion_that_was_ended_is_done_again(
 
 
 async def test_a_changed_entry_is_not_promoted(
-    primary: DuckLedger, copy: Path, keys: Keys, now: datetime
+    primary: DuckLedger, copy: Path, keys: LedgerKeys, now: datetime
 ) -> None:
     await followed_to_the_end(primary, copy)
     with duckdb.connect(str(copy)) as connection:
@@ -299,7 +299,7 @@ async def test_a_changed_entry_is_not_promoted(
 
 
 async def test_the_old_primary_stops_when_it_meets_its_successor(
-    primary: DuckLedger, path: Path, copy: Path, keys: Keys, now: datetime
+    primary: DuckLedger, path: Path, copy: Path, keys: LedgerKeys, now: datetime
 ) -> None:
     await followed_to_the_end(primary, copy)
     await promote(copy, keys, FakeClock(now), None)
@@ -341,7 +341,7 @@ async def test_the_old_primary_stops_when_it_meets_its_successor(
 
 
 async def test_what_only_the_old_primary_has_is_named(
-    primary: DuckLedger, path: Path, copy: Path, keys: Keys, now: datetime
+    primary: DuckLedger, path: Path, copy: Path, keys: LedgerKeys, now: datetime
 ) -> None:
     await followed_to_the_end(primary, copy)
     after = primary.index.head_offset
@@ -414,7 +414,7 @@ def test_what_is_no_folder_is_not_followed_into(tmp_path: Path, place: str) -> N
 
 
 async def test_a_copy_that_never_got_an_entry_is_not_promoted(
-    tmp_path: Path, keys: Keys, now: datetime
+    tmp_path: Path, keys: LedgerKeys, now: datetime
 ) -> None:
     copy = tmp_path / "copy" / "ledger.duckdb"
     with followed_ledger(copy, makes=True):

@@ -31,7 +31,7 @@ from helmr_runtime.core.ledger_facts import Prune, Pruned, Retention
 from helmr_runtime.ledger import memory, pruning
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.ledger import DuckLedger
-from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.log.stored import stored_ledger
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ledger.open import open_ledger
@@ -97,15 +97,15 @@ async def offsets(ledger: DuckLedger, after: int = 0) -> list[int]:
     return [e.feed_offset or 0 for e in await ledger.entries_after(after, 100_000)]
 
 
-def verified(path: Path, now: datetime, keys: Keys | None = None) -> Audit:
+def verified(path: Path, now: datetime, keys: LedgerKeys | None = None) -> Audit:
     with stored_ledger(path) as stored:
-        return audit(stored, keys or Keys(None), now)
+        return audit(stored, keys or LedgerKeys(None), now)
 
 
 # --- what goes ------------------------------------------------------------------------------------
 
 
-async def test_a_real_ledger_is_whole_without_them(path: Path, keys: Keys) -> None:
+async def test_a_real_ledger_is_whole_without_them(path: Path, keys: LedgerKeys) -> None:
     clock = FakeClock(EARLIER.made_at + timedelta(days=100))
     ledger = await open_ledger(path, clock=clock, settings=SMALL, ring=keys.ring)
     while await ledger.changed(0.5):  # what fell due meanwhile is written
@@ -387,7 +387,7 @@ async def test_a_backup_that_sessions_were_taken_from_is_none(
     assert BackupReader(iter(whole.splitlines(keepends=True))).header.through == (
         ledger.index.head_offset
     )
-    made = build(tmp_path / "copy.duckdb", lines, Keys(None), clock.now())
+    made = build(tmp_path / "copy.duckdb", lines, LedgerKeys(None), clock.now())
     assert made.checked.through == ledger.index.head_offset
 
 
@@ -468,7 +468,7 @@ async def test_a_runtime_prunes_by_itself(
     await actor.close()
 
 
-async def test_a_ledger_at_rest_is_pruned(path: Path, keys: Keys) -> None:
+async def test_a_ledger_at_rest_is_pruned(path: Path, keys: LedgerKeys) -> None:
     clock = FakeClock(EARLIER.made_at + timedelta(days=100))
     pages = [page async for page in prune_stored(path, keys.ring, clock, OLD)]
     assert pages[-1].is_last

@@ -14,7 +14,7 @@ import pytest
 from helmr.errors import DataError, LedgerDamaged
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.log.files import HeadMark, HeadPosition
-from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tools.repair import KEPT, repair
 from helmr_runtime.ledger.tools.restore import stored_backup
@@ -30,7 +30,7 @@ def entries_of(path: Path) -> list[bytes]:
     return [line.rsplit(b",", 1)[0] for line in lines if line.startswith(b'["e"')]
 
 
-def test_a_whole_ledger_is_left_as_it_is(path: Path, keys: Keys, now: datetime) -> None:
+def test_a_whole_ledger_is_left_as_it_is(path: Path, keys: LedgerKeys, now: datetime) -> None:
     before = path.read_bytes()
     done = repair(path, keys, now)
     assert (done.damage, done.kept) == (None, None)
@@ -40,7 +40,9 @@ def test_a_whole_ledger_is_left_as_it_is(path: Path, keys: Keys, now: datetime) 
 @pytest.mark.parametrize(
     "table", ["sessions", "runs", "waits", "tokens", "api_keys", "checkpoints"]
 )
-def test_what_entries_say_is_made_again(path: Path, keys: Keys, now: datetime, table: str) -> None:
+def test_what_entries_say_is_made_again(
+    path: Path, keys: LedgerKeys, now: datetime, table: str
+) -> None:
     entries = entries_of(path)
     assert damage(path, random.Random(3), table) is not None
     bad = path.read_bytes()
@@ -55,7 +57,7 @@ def test_what_entries_say_is_made_again(path: Path, keys: Keys, now: datetime, t
     assert entries_of(path) == entries
 
 
-async def test_a_repaired_ledger_opens(path: Path, keys: Keys, now: datetime) -> None:
+async def test_a_repaired_ledger_opens(path: Path, keys: LedgerKeys, now: datetime) -> None:
     damage(path, random.Random(1), "waits")
     repair(path, keys, now)
     ledger = await open_ledger(path, clock=FakeClock(now), settings=SMALL, ring=keys.ring)
@@ -66,7 +68,7 @@ async def test_a_repaired_ledger_opens(path: Path, keys: Keys, now: datetime) ->
 
 
 async def test_what_only_the_log_has_is_kept_by_a_repair(
-    path: Path, keys: Keys, now: datetime
+    path: Path, keys: LedgerKeys, now: datetime
 ) -> None:
     ledger = await open_ledger(path, clock=FakeClock(now), settings=SMALL, ring=keys.ring)
     started = await ledger.start(start_of())
@@ -86,7 +88,7 @@ async def test_what_only_the_log_has_is_kept_by_a_repair(
     verified(killed, keys, now)
 
 
-def test_a_bad_entry_is_dropped_only_when_told(path: Path, keys: Keys, now: datetime) -> None:
+def test_a_bad_entry_is_dropped_only_when_told(path: Path, keys: LedgerKeys, now: datetime) -> None:
     entries = entries_of(path)
     with duckdb.connect(str(path)) as connection:
         connection.execute("UPDATE entries SET op = 77 WHERE feed_offset = 100")
@@ -103,7 +105,7 @@ def test_a_bad_entry_is_dropped_only_when_told(path: Path, keys: Keys, now: date
 
 
 def test_acknowledged_entries_that_are_gone_are_not_passed_over(
-    path: Path, keys: Keys, now: datetime
+    path: Path, keys: LedgerKeys, now: datetime
 ) -> None:
     last = verified(path, keys, now).through
     mark = HeadMark(path.with_name(path.name + ".head"))
@@ -118,7 +120,7 @@ def test_acknowledged_entries_that_are_gone_are_not_passed_over(
 
 
 def test_without_checkpoints_sessions_are_folded_from_entries(
-    path: Path, keys: Keys, now: datetime
+    path: Path, keys: LedgerKeys, now: datetime
 ) -> None:
     done = repair(path, keys, now, without_checkpoints=True)
     assert done.checked.checkpoints == 0
@@ -133,7 +135,7 @@ FIRST_BLOCK_AT = 12_288
 
 
 def test_blocks_whose_checksums_alone_are_wrong_cost_nothing(
-    path: Path, keys: Keys, now: datetime
+    path: Path, keys: LedgerKeys, now: datetime
 ) -> None:
     """As a loss of power leaves those that the engine wrote in place: what the file refers to is there."""
     entries = entries_of(path)
@@ -159,7 +161,7 @@ def test_blocks_whose_checksums_alone_are_wrong_cost_nothing(
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_changed_byte_in_a_block_is_never_taken_for_what_was_written(
-    path: Path, keys: Keys, now: datetime, seed: int
+    path: Path, keys: LedgerKeys, now: datetime, seed: int
 ) -> None:
     entries = entries_of(path)
     data, chance = bytearray(path.read_bytes()), random.Random(seed)

@@ -14,7 +14,7 @@ from helmr.errors import DataError, LedgerDamaged, StoreUnavailable, UsageError
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.backup_file import BackupHeader, BackupReader
 from helmr_runtime.ledger.actor import LedgerActor
-from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tables.schema import SCHEMA
 from helmr_runtime.ledger.tools.restore import Restored, restore, stored_backup
@@ -43,7 +43,7 @@ def backup(path: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def restored(backup: Path, keys: Keys, now: datetime) -> Restore:
+def restored(backup: Path, keys: LedgerKeys, now: datetime) -> Restore:
     """Restores the backup into that folder."""
 
     def into(folder: Path) -> Restored:
@@ -66,7 +66,7 @@ def test_a_copy_is_the_original_line_by_line(
 
 
 async def test_a_copy_opens_with_the_same_tables_and_states(
-    path: Path, restored: Restore, tmp_path: Path, keys: Keys, now: datetime
+    path: Path, restored: Restore, tmp_path: Path, keys: LedgerKeys, now: datetime
 ) -> None:
     folder = tmp_path / "copy"
     restored(folder)
@@ -91,7 +91,7 @@ async def test_a_copy_opens_with_the_same_tables_and_states(
 
 
 async def test_a_backup_of_a_ledger_at_work_ends_where_it_began(
-    path: Path, tmp_path: Path, keys: Keys, now: datetime
+    path: Path, tmp_path: Path, keys: LedgerKeys, now: datetime
 ) -> None:
     actor = LedgerActor(path, clock=FakeClock(now), settings=SMALL, ring=keys.ring)
     before = await actor.stats()
@@ -129,7 +129,7 @@ def test_a_folder_that_holds_something_is_left_alone(restored: Restore, tmp_path
 
 def test_without_its_keys_nothing_is_restored(backup: Path, tmp_path: Path, now: datetime) -> None:
     with pytest.raises((UsageError, DataError), match="key"):
-        restore(backup, tmp_path / "copy" / "ledger.duckdb", Keys(None), None, now)
+        restore(backup, tmp_path / "copy" / "ledger.duckdb", LedgerKeys(None), None, now)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["data", "some.backup"]
 
 
@@ -148,7 +148,7 @@ def test_a_damaged_backup_leaves_nothing(
 
 
 def test_a_full_disk_leaves_nothing(
-    backup: Path, keys: Keys, now: datetime, small_disk: Path
+    backup: Path, keys: LedgerKeys, now: datetime, small_disk: Path
 ) -> None:
     fill(small_disk / "ballast")
     with pytest.raises(StoreUnavailable, match="no room"):

@@ -16,7 +16,7 @@ import pytest
 from helmr.errors import DataError, LedgerDamaged, RuntimeHeld, UsageError
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.log.files import HeadMark, HeadPosition
-from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.log.stored import stored_ledger
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tools.audit import Audit, audit
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.allows_blocking
 PLACES = [20, pytest.param(200, marks=pytest.mark.soak)]
 
 
-def verified(path: Path, keys: Keys, now: datetime) -> Audit:
+def verified(path: Path, keys: LedgerKeys, now: datetime) -> Audit:
     with stored_ledger(path) as ledger:
         return audit(ledger, keys, now)
 
@@ -40,7 +40,9 @@ def digests(folder: Path) -> dict[str, str]:
     return {one.name: hashlib.sha256(one.read_bytes()).hexdigest() for one in files}
 
 
-def test_a_whole_ledger_passes_and_is_left_as_it_is(path: Path, keys: Keys, now: datetime) -> None:
+def test_a_whole_ledger_passes_and_is_left_as_it_is(
+    path: Path, keys: LedgerKeys, now: datetime
+) -> None:
     before = digests(path.parent)
     found = verified(path, keys, now)
     assert (found.entries, found.through) == (found.through, found.projected)
@@ -52,7 +54,7 @@ def test_a_whole_ledger_passes_and_is_left_as_it_is(path: Path, keys: Keys, now:
 
 
 async def test_what_only_the_log_has_is_read_and_left_there(
-    path: Path, keys: Keys, now: datetime
+    path: Path, keys: LedgerKeys, now: datetime
 ) -> None:
     ledger = await open_ledger(path, clock=FakeClock(now), settings=SMALL, ring=keys.ring)
     started = await ledger.start(start_of())
@@ -82,7 +84,9 @@ def rows_of(path: Path) -> list[bytes]:
 
 @pytest.mark.parametrize("places", PLACES)
 @pytest.mark.timeout(600)
-def test_each_changed_value_is_found(path: Path, keys: Keys, now: datetime, places: int) -> None:
+def test_each_changed_value_is_found(
+    path: Path, keys: LedgerKeys, now: datetime, places: int
+) -> None:
     chance = random.Random(places)
     tables = list(CHANGED)
     tried = 0
@@ -107,7 +111,7 @@ def test_each_changed_value_is_found(path: Path, keys: Keys, now: datetime, plac
 @pytest.mark.parametrize("places", PLACES)
 @pytest.mark.timeout(600)
 def test_a_changed_byte_of_the_file_is_found_or_was_nobodys(
-    path: Path, keys: Keys, now: datetime, places: int
+    path: Path, keys: LedgerKeys, now: datetime, places: int
 ) -> None:
     whole = list(stored_backup(path, "1"))
     data, chance = path.read_bytes(), random.Random(places)
@@ -126,7 +130,7 @@ def test_a_changed_byte_of_the_file_is_found_or_was_nobodys(
     assert found > 0
 
 
-def test_a_missing_entry_is_named(path: Path, keys: Keys, now: datetime) -> None:
+def test_a_missing_entry_is_named(path: Path, keys: LedgerKeys, now: datetime) -> None:
     with duckdb.connect(str(path)) as connection:
         session, seq = connection.execute(
             "SELECT session, seq FROM entries WHERE seq = 3 ORDER BY feed_offset LIMIT 1"
@@ -139,7 +143,7 @@ def test_a_missing_entry_is_named(path: Path, keys: Keys, now: datetime) -> None
 
 @pytest.mark.parametrize("table", ["sessions", "runs", "waits", "tokens", "chains", "send_keys"])
 def test_a_missing_row_of_a_table_is_named(
-    path: Path, keys: Keys, now: datetime, table: str
+    path: Path, keys: LedgerKeys, now: datetime, table: str
 ) -> None:
     with duckdb.connect(str(path)) as connection:
         connection.execute(f"DELETE FROM {table} WHERE rowid = (SELECT min(rowid) FROM {table})")
@@ -148,7 +152,7 @@ def test_a_missing_row_of_a_table_is_named(
     assert caught.value.facts["table"] == table
 
 
-def test_a_mark_ahead_of_the_entries_is_named(path: Path, keys: Keys, now: datetime) -> None:
+def test_a_mark_ahead_of_the_entries_is_named(path: Path, keys: LedgerKeys, now: datetime) -> None:
     mark = HeadMark(path.with_name(path.name + ".head"))
     mark.write(HeadPosition(10_000, b"\x01" * 32))
     mark.close()
@@ -156,7 +160,9 @@ def test_a_mark_ahead_of_the_entries_is_named(path: Path, keys: Keys, now: datet
         verified(path, keys, now)
 
 
-async def test_a_ledger_that_is_open_is_refused(path: Path, keys: Keys, now: datetime) -> None:
+async def test_a_ledger_that_is_open_is_refused(
+    path: Path, keys: LedgerKeys, now: datetime
+) -> None:
     ledger = await open_ledger(path, clock=FakeClock(now), settings=SMALL, ring=keys.ring)
     with pytest.raises(RuntimeHeld):
         await asyncio.to_thread(verified, path, keys, now)
@@ -165,20 +171,20 @@ async def test_a_ledger_that_is_open_is_refused(path: Path, keys: Keys, now: dat
 
 def test_without_the_keys_nothing_is_called_whole(path: Path, now: datetime) -> None:
     with pytest.raises((UsageError, DataError)):
-        verified(path, Keys(None), now)
+        verified(path, LedgerKeys(None), now)
 
 
 def test_a_ledger_of_an_older_schema_needs_its_keys_too(tmp_path: Path, now: datetime) -> None:
     path = EARLIER.unpack(tmp_path / "old")
     with pytest.raises(UsageError, match="master key 'k1', and there are no keys here") as caught:
-        verified(path, Keys(None), now)
+        verified(path, LedgerKeys(None), now)
     assert caught.value.hint is not None
     assert "--keys" in caught.value.hint
 
 
 def test_what_is_no_ledger_is_refused(tmp_path: Path, now: datetime) -> None:
     with pytest.raises(UsageError, match="holds no ledger"):
-        verified(tmp_path / "ledger.duckdb", Keys(None), now)
+        verified(tmp_path / "ledger.duckdb", LedgerKeys(None), now)
     (tmp_path / "ledger.duckdb").write_bytes(b"no database at all")
     with pytest.raises(DataError, match="no DuckDB database"):
-        verified(tmp_path / "ledger.duckdb", Keys(None), now)
+        verified(tmp_path / "ledger.duckdb", LedgerKeys(None), now)

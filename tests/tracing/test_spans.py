@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from helmr.ids import new_id
 from helmr_runtime import tracing
-from helmr_runtime.ports import Released
+from helmr_runtime.ports import SessionReleased
 from helmr_runtime.tracing.derived import Derived
 from helmr_runtime.tracing.otel import place_of
 from tests.service.stack import Stack, until
@@ -43,7 +43,7 @@ async def parked(stack: Stack, session_id: str) -> None:
     async def is_released() -> bool:
         if session_id not in host.slots:
             return True
-        return isinstance(await host.release(session_id, "evict"), Released)
+        return isinstance(await host.release(session_id, "evict"), SessionReleased)
 
     await until(is_released)
 

@@ -113,7 +113,7 @@ class AnswerScreen(SubmitScreen):
         self.reads_from_now()
 
     def is_drawn(self) -> None:
-        """Whoever reads the form is at the wait; the next one is read meanwhile."""
+        """Anyone who reads the form is at the wait; the next one is read meanwhile."""
         self.console.unsent.returned.discard(self.wait_id)
         self.claim.begin()
         if self.turns is not None:
@@ -415,7 +415,7 @@ class AnswerScreen(SubmitScreen):
         self.go_on()
 
     async def let_go_of_it(self) -> None:
-        """Nobody is at it any more."""
+        """No one is at it any more."""
         await self.claim.let_go()
 
     def wait_in_front(self) -> WaitInfo | None:

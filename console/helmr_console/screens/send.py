@@ -143,7 +143,7 @@ class SendScreen(SubmitScreen):
 
 
 class NoteScreen(SubmitScreen):
-    """A person's note in a transcript. It wakes nobody."""
+    """A person's note in a transcript. It wakes no one."""
 
     ACTION = "note"
     AREA = "sessions"

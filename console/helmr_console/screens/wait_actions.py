@@ -1,4 +1,4 @@
-"""What is done with a wait besides answering it: claim it, give it to somebody, put it off."""
+"""What is done with a wait besides answering it: claim it, give it to someone, put it off."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class WaitActions:
         self._page.console.say(f"Another is at it: {said}. c once more takes it over", "warning")
         self._page.store_changed()
 
-    # --- to somebody
+    # --- to someone
 
     def do_delegate(self) -> None:
         """To whom is asked on a page of its own."""
@@ -195,7 +195,7 @@ class FormClaim:
         self.state.opened(wait.claim)
 
     def begin(self) -> None:
-        """Whoever reads the form is at the wait."""
+        """Anyone who reads the form is at the wait."""
         if not self._is_begun:
             self._is_begun = True
             self._claim_soon()
@@ -233,7 +233,7 @@ class FormClaim:
         self.state.lost_to(claim)
 
     async def let_go(self) -> None:
-        """Nobody is at it any more, unless it was claimed for longer than the form is open."""
+        """No one is at it any more, unless it was claimed for longer than the form is open."""
         if self.state.is_released_on_leaving:
             with suppress(HelmrError, NotPermitted):
                 permit = self._page.permit(self._page.ACTION)
@@ -245,7 +245,7 @@ class DelegateScreen(SubmitScreen):
 
     Args:
         wait: The wait.
-        given: Called once it was given to somebody.
+        given: Called once it was given to someone.
     """
 
     ACTION = "delegate"

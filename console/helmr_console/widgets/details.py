@@ -21,7 +21,7 @@ ENTRY_CELLS = 64_000
 SAID = frozenset(("data", "value", "text"))
 """Parts of a body that are all it has to say."""
 UNSAID = frozenset(("asked", "operation", "question_hash", "schema"))
-"""Parts that nobody reads here; they are in the JSON."""
+"""Parts that no one reads here; they are in the JSON."""
 
 
 def entry_in_full(entry: EntryInfo, aside: Rewound | None = None) -> Content:

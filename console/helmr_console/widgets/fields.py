@@ -217,7 +217,7 @@ class SafeText(TextArea):
     """One of the fields of a row."""
 
     def on_blur(self) -> None:
-        """What is selected is what typing replaces: nothing, where nobody types."""
+        """What is selected is what typing replaces: nothing, where no one types."""
         self.move_cursor(self.cursor_location)
 
     @property

@@ -41,7 +41,7 @@ from helmr_console.widgets.markdown import markdown
 class StillText(Static):
     """Content that is said often: each second, at each key.
 
-    A `Static` lays the whole screen out anew with each update; this one only if its height changes.
+    A `Static` lays the whole screen out again with each update; this one only if its height changes.
     """
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:

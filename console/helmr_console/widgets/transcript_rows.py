@@ -183,7 +183,7 @@ class TranscriptRows:
         return self.rewinds.learn(entries) or joined
 
     def fold(self, held: Iterable[EntryInfo], *, folds_aside: bool) -> None:
-        """Say anew which entries share a row."""
+        """Say again which entries share a row."""
         self.aside = self.rewinds.stretches(held) if folds_aside else []
         steps = self.steps.rows()
         if self.aside:

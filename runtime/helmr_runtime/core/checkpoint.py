@@ -37,7 +37,7 @@ from helmr_runtime.core.entries import (
     iso,
     principal_text,
 )
-from helmr_runtime.core.run import KeptAnswer, Piece, Run
+from helmr_runtime.core.run import AnswerToKeep, Piece, Run
 from helmr_runtime.core.state import InputRecord, SessionState
 from helmr_runtime.core.waits import Escalation, Wait
 
@@ -362,7 +362,7 @@ RUN_CODEC = FieldCodec(
         ),
         "held": StoredForm(
             lambda held: [one.to_json() for one in held],
-            lambda saved: [KeptAnswer(**one) for one in saved],
+            lambda saved: [AnswerToKeep(**one) for one in saved],
         ),
     },
 )

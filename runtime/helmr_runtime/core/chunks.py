@@ -1,7 +1,7 @@
-"""Chunks: what code emits to whoever follows, on its way there. Nothing of it is an entry, and nothing is stored.
+"""Chunks: what code emits to anyone who follows, on its way there. Nothing of it is an entry, and nothing is stored.
 
 A live session keeps the newest in a ring, from which each reader takes what is behind its position; a reader that is
-too slow finds some gone. Every chunk has a number on its stream, so whoever reads last can tell how many it did not
+too slow finds some gone. Every chunk has a number on its stream, so anyone who reads last can tell how many it did not
 get, wherever they were dropped. Invariant: S-90.
 """
 

@@ -33,7 +33,7 @@ class ClaimedWait:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitClaim:
-    """Somebody is at a wait. `since` names it: no two claims of a session have the same."""
+    """Someone is at a wait. `since` names it: no two claims of a session have the same."""
 
     by: Principal
     since: datetime
@@ -100,7 +100,7 @@ class WaitClaims:
         return known._changed(at, WaitClaim(by=by, since=at, until=until), fact)
 
     def released(self, by: Principal, now: datetime) -> WaitClaims:
-        """That principal is no longer at the wait; without effect if nobody is.
+        """That principal is no longer at the wait; without effect if no one is.
 
         Raises:
             WaitClaimed: Another is.

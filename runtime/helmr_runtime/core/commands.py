@@ -160,7 +160,7 @@ class AmendWait(SessionCommand):
 class CancelSession(SessionCommand):
     """Cancel the session and all that is open in it (S-6). Idempotent.
 
-    `reason`: why its parent does, `parent_cancelled` or `rewound`; None if somebody asks.
+    `reason`: why its parent does, `parent_cancelled` or `rewound`; None if someone asks.
     """
 
     reason: str | None = None

@@ -22,7 +22,7 @@ from helmr.models import REASON_MAX, RewindPreview, SessionStatus
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.children import CHILD_STEP
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, iso
-from helmr_runtime.core.run import STEP_OUTCOMES, KeptAnswer, Run, step_key
+from helmr_runtime.core.run import STEP_OUTCOMES, AnswerToKeep, Run, step_key
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.waits import ASKS_PEOPLE
 
@@ -46,7 +46,7 @@ class Rewind:
 
     to_op: int
     set_aside: tuple[int, ...]
-    held: tuple[KeptAnswer, ...] = ()
+    held: tuple[AnswerToKeep, ...] = ()
     asked_again: tuple[Mapping[str, Any], ...] = ()
     steps: tuple[Mapping[str, Any], ...] = ()
     tokens: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class Rewind:
     children: tuple[str, ...] = ()
     outputs: tuple[Mapping[str, Any], ...] = ()
     amends: str | None = None
-    changed: KeptAnswer | None = field(default=None, compare=False)
+    changed: AnswerToKeep | None = field(default=None, compare=False)
     """The answer that an amendment takes the place of."""
 
     def to_json(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class Rewind:
 
     @property
     def hash(self) -> str:
-        """Names the list: the rewind carries it back, so that nobody rewinds what they did not see (S-76)."""
+        """Names the list: the rewind carries it back, so that no one rewinds what they did not see (S-76)."""
         return jsontext.same_data_hash(self.to_json())
 
 
@@ -202,7 +202,7 @@ def answer_for(
     record_id: str,
     data: Any,
     mode: str,
-) -> KeptAnswer:
+) -> AnswerToKeep:
     """An answer that is held for the wait that asks this question next.
 
     Args:
@@ -216,7 +216,7 @@ def answer_for(
     stream: str | None = question.get("stream")
     is_record = stream is not None
     seq = state.input_seqs.get(stream, 0) + 1 if stream is not None else None
-    return KeptAnswer(
+    return AnswerToKeep(
         question_hash=question.get("question_hash", ""),
         wait_id=question["wait_id"],
         stream=stream,
@@ -230,7 +230,7 @@ def answer_for(
 
 def accepted_for(
     question: Mapping[str, Any],
-    answer: KeptAnswer,
+    answer: AnswerToKeep,
     data: Any,
     amends: Mapping[str, Any],
     principal: Principal,
@@ -360,7 +360,7 @@ def _set_aside(run: Run, to_op: int, opened: Mapping[int, int]) -> set[int]:
     return gone
 
 
-def _answers(entries: list[Entry]) -> list[KeptAnswer]:
+def _answers(entries: list[Entry]) -> list[AnswerToKeep]:
     """The answers of these ops' waits, in the order in which they were taken (S-78).
 
     A token's completion is the token's and stays there; only an amended answer was this session's.
@@ -376,7 +376,7 @@ def _answers(entries: list[Entry]) -> list[KeptAnswer]:
         is_own = "record_seq" in body or "kept_from" in body
         if question is not None and is_own:
             found.append(
-                KeptAnswer(
+                AnswerToKeep(
                     question_hash=question,
                     wait_id=body["wait_id"],
                     stream=body.get("stream"),

@@ -3,7 +3,7 @@
 Copies keep their times and say what they are copied from. What belongs to one session only is left out: operations,
 secrets' hashes, public tokens that clients made, the external id, that it was closed; runs, waits and records get ids
 of their own. Tokens, public tokens and children that code made stay the origin's.
-An op that has no outcome at the cut is left out too: the fork asks for it anew, so no copied step runs again.
+An op that has no outcome at the cut is left out too: the fork asks for it again, so no copied step runs again.
 Answers that a rewind of the origin kept stay the origin's as well: the fork asks every question from the op on.
 """
 
@@ -33,7 +33,7 @@ from helmr_runtime.core.waits import mode_of
 
 NOT_COPIED = frozenset(
     {
-        EntryKind.SESSION_CLOSED,  # a run goes on after it, and nobody could answer its fork
+        EntryKind.SESSION_CLOSED,  # a run goes on after it, and no one could answer its fork
         EntryKind.PUBLIC_TOKEN_SPENT,
         EntryKind.PUBLIC_TOKEN_REVOKED,
         EntryKind.WAIT_CLAIMED,
@@ -81,9 +81,9 @@ class ForkSession:
     Attributes:
         origin_id: Whose entries.
         session_id: The fork's id.
-        to_op: The op of the origin's newest run that the fork asks for anew.
+        to_op: The op of the origin's newest run that the fork asks for again.
         reason: Why.
-        answer: What answers that op's wait in the fork, in a tuple of one; None asks anew.
+        answer: What answers that op's wait in the fork, in a tuple of one; None asks again.
         record_id: The id of that answer, if it is a record.
     """
 
@@ -107,7 +107,7 @@ def fork(
     key_id: str | None = None,
     cipher: BodyCipher | None = None,
 ) -> tuple[Entry, ...]:
-    """The entries with which a fork of these begins: all up to the newest run's op, which it asks for anew.
+    """The entries with which a fork of these begins: all up to the newest run's op, which it asks for again.
 
     Args:
         entries: The origin's, from its first on.

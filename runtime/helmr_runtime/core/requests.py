@@ -301,7 +301,7 @@ class AskedHashes:
     """How the ops of one run are hashed.
 
     Args:
-        code: Names the code; empty for code of which nobody knows whether it is the one that was recorded.
+        code: Names the code; empty for code of which no one knows whether it is the one that was recorded.
         keys: By their tags, the newest last.
     """
 

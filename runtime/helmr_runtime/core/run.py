@@ -52,7 +52,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptAnswer:
+class AnswerToKeep:
     """An answer that a rewind keeps for a wait that asks the same (S-78): a record, or a token wait's own data.
 
     Attributes:
@@ -111,7 +111,7 @@ class Run:
     """Op of a step → (failed tries, retry_at of the last); of the journal."""
     given_up: set[int] = field(default_factory=set)
     """Ops that the code cancelled; of the journal."""
-    held: list[KeptAnswer] = field(default_factory=list)
+    held: list[AnswerToKeep] = field(default_factory=list)
     """Answers that rewinds kept and no wait has taken again, in the order in which waits take them."""
     keys: dict[int, tuple[int, str | None]] = field(default_factory=dict)
     """Op → (how often a rewind set an outcome of it aside, name of the step that it set aside open)."""
@@ -166,7 +166,7 @@ class Run:
             self.given_up.add(entry.op)
 
     def forget(self, op: int) -> None:
-        """Take an op out of the journal: the next attempt asks for it anew.
+        """Take an op out of the journal: the next attempt asks for it again.
 
         Marks of patches stay: ops behind them may, and the code that asked for those took the patch's way.
         """
@@ -174,7 +174,7 @@ class Run:
         self.index()
 
     def outcome_seen(self) -> None:
-        """The run got somewhere: crashes are counted anew."""
+        """The run got somewhere: crashes are counted again."""
         self.crashes = 0
         self.is_cautious = False
 
@@ -183,7 +183,7 @@ class Run:
         count, open_as = self.keys.get(op, (0, None))
         return count if open_as in (None, step) else count + 1
 
-    def rewind(self, attempt: int, gone: set[int], held: Iterable[KeptAnswer]) -> None:
+    def rewind(self, attempt: int, gone: set[int], held: Iterable[AnswerToKeep]) -> None:
         """Take ops out of the journal and begin the next attempt."""
         done = {e.op for e in self.journal if e.kind in STEP_OUTCOMES}
         for entry in self.journal:
@@ -202,7 +202,7 @@ class Run:
         self.first_attempt = attempt
         self.next_attempt(attempt, None, has_failed=False)
 
-    def begin_fork(self, held: Iterable[KeptAnswer], unused: Container[str]) -> None:
+    def begin_fork(self, held: Iterable[AnswerToKeep], unused: Container[str]) -> None:
         """Go on by itself from here: what is open in the origin was not copied.
 
         `unused`: waits whose answers a rewind of the origin kept. Forks of 0.1.0 took them, and name none here.

@@ -109,7 +109,7 @@ class Schedule:
         return Principal("schedule", name=self.name)
 
     def next_due_at(self) -> datetime | None:
-        """When it is due next, or was due while nobody looked; None unless it is active."""
+        """When it is due next, or was due while no one looked; None unless it is active."""
         if self.status != "active":
             return None
         try:

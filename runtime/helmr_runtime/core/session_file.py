@@ -11,7 +11,7 @@ first) and of the line's own bytes up to there. It covers bytes, not values: a s
 chain of the last entry. The signature is made and checked in `helmr_runtime.security.signatures`; this module
 knows what it is over.
 
-The ledger's own hashes are no part of the file: with a master key they are HMACs, which nobody else can check.
+The ledger's own hashes are no part of the file: with a master key they are HMACs, which no one else can check.
 A session exported twice at the same `last_seq` is the same file.
 """
 

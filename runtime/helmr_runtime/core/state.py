@@ -19,7 +19,7 @@ from helmr.models import CORRELATION_ID_MAX, Activity, RunStatus, SessionStatus
 from helmr_runtime.core.commands import FirstReceipt, receipt_of
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, from_iso, iso
 from helmr_runtime.core.public_tokens import ScopedToken
-from helmr_runtime.core.run import KeptAnswer, Run
+from helmr_runtime.core.run import AnswerToKeep, Run
 from helmr_runtime.core.waits import Escalation, Wait, own_deadline
 
 OPERATIONS_KEPT_MAX = 10_000
@@ -161,7 +161,7 @@ def _session_cancelled(state: SessionState, entry: Entry) -> None:
 
 def _session_forked(state: SessionState, entry: Entry) -> None:
     run = state.the_run(entry)
-    held = [KeptAnswer(**one) for one in entry.body.get("held", ())]
+    held = [AnswerToKeep(**one) for one in entry.body.get("held", ())]
     unused = {one["wait_id"] for one in entry.body.get("kept_unused", ())}
     run.begin_fork(held, unused)
 
@@ -210,7 +210,7 @@ def _run_retried(state: SessionState, entry: Entry) -> None:
 
 def _run_rewound(state: SessionState, entry: Entry) -> None:
     run, body = state.the_run(entry), entry.body
-    held = [KeptAnswer(**one) for one in body["held"]]
+    held = [AnswerToKeep(**one) for one in body["held"]]
     run.rewind(body["attempt"], set(body["set_aside"]), held)
     if body.get("opens_session"):
         state.status, state.closed_by = SessionStatus.OPEN, None
@@ -263,7 +263,7 @@ def _step_abandoned(state: SessionState, entry: Entry) -> None:
     run.open_steps.discard(_op(entry))
     if entry.body["reason"] == "task":
         run.add(entry)
-    elif entry.body["reason"] == "run_end":  # the run's end: the next attempt asks for it anew
+    elif entry.body["reason"] == "run_end":  # the run's end: the next attempt asks for it again
         run.forget(_op(entry))
 
 

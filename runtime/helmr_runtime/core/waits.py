@@ -22,7 +22,7 @@ from helmr_runtime.core.requests import WaitRequest
 from helmr_runtime.core.tokens import TokenQuestion
 
 ASKS_PEOPLE = frozenset({"input", "token"})
-"""Kinds of waits that somebody can answer."""
+"""Kinds of waits that someone can answer."""
 
 QUESTION_HASH_CHARS = 32
 LINK = "link"
@@ -104,7 +104,7 @@ class Escalation:
         steps: As in the body of `wait.opened`; one that is named by number is `escalation_steps[number]`.
         opened_at: What escalation steps are counted from.
         assigned_at: What escalation steps from the newest assignment are counted from; None while the wait concerns
-            nobody.
+            no one.
         ends_at: The wait's deadline, its token's expiry too; what would come then or later never does.
         fired: The escalation steps that have fired, in that order.
     """
@@ -150,7 +150,7 @@ class Escalation:
 
     @property
     def default_at(self) -> datetime | None:
-        """When the default answers if every escalation step before it comes in time: nobody can then."""
+        """When the default answers if every escalation step before it comes in time: no one can then."""
         escalated = self
         while (found := escalated.next()) is not None:
             at, number = found
@@ -169,7 +169,7 @@ class Escalation:
         )
 
     def assigned(self, assignee: str | None, at: datetime) -> Escalation:
-        """The escalation once somebody has assigned the wait, or taken it from whom it concerned."""
+        """The escalation once someone has assigned the wait, or taken it from whom it concerned."""
         return replace(self, assigned_at=at if assignee is not None else None)
 
     def after(self, entry: Entry) -> Escalation:
@@ -239,7 +239,7 @@ class Wait:
     assignee: str | None = None
     """Whom it concerns, as it said or was told since (S-72)."""
     escalation: Escalation | None = None
-    """What is to happen while nobody answers, as far as it has not (S-82)."""
+    """What is to happen while no one answers, as far as it has not (S-82)."""
 
     @property
     def due_at(self) -> datetime | None:

@@ -146,10 +146,10 @@ class DirectoryActor:
         self._tasks.start(self._reconcile())
 
     async def _reconcile(self) -> None:
-        """Abandon what the ledger believes held and nobody holds.
+        """Abandon what the ledger believes held and no one holds.
 
         Its holder died while no directory watched, or the ledger forgot how an adoption ended, or the call by which a
-        host adopted was answered to nobody and ran all the same, however late.
+        host adopted was answered to no one and ran all the same, however late.
         """
         gone: dict[str, list[str]] = {}
         for head in await self._failover.held():

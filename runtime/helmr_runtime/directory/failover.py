@@ -67,7 +67,7 @@ class Suspects:
         return None
 
     def judge_threads(self, session_ids: Collection[str], *, is_alone: bool) -> str | None:
-        """A host died while nobody executed, but threads lived that the code of these had started and left.
+        """A host died while no one executed, but threads lived that the code of these had started and left.
 
         That a thread lives is no sign that it did anything, so that it counts only for a session whose host had no
         other; elsewhere it is suspicion, which a wait does not settle: the thread lives on.
@@ -99,7 +99,7 @@ class _Fencing:
 class Failover:
     """Sessions whose holder is gone.
 
-    While a session is in here nobody may adopt it: the adoption would not know of the crash.
+    While a session is in here no one may adopt it: the adoption would not know of the crash.
 
     Attributes:
         crashes: By session, the crash that the next adoption commits; only of sessions for which one counts, so each is
@@ -155,7 +155,7 @@ class Failover:
             session_ids: What it held, or was about to.
             cause: Of what it died.
             is_attributed: False for what the runtime ended itself on purpose.
-            is_for_memory: It died of what somebody had allocated, who may have awaited something at that moment:
+            is_for_memory: It died of what someone had allocated, who may have awaited something at that moment:
                 whoever has executed since the host's memory was in bounds is suspect.
         """
         for session_id in session_ids:

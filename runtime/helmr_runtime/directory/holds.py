@@ -99,14 +99,14 @@ class Holds:
         return slot if slot is not None and slot.stage in asked else None
 
     def is_free(self, session_id: str) -> bool:
-        """Nobody holds, adopts or fences the session."""
+        """No one holds, adopts or fences the session."""
         if not self.can_adopt(session_id):
             return False
         lock = self._locks.get(session_id)
         return lock is None or not lock.locked()
 
     def can_adopt(self, session_id: str) -> bool:
-        """Nobody holds or fences the session; for whoever has its lock."""
+        """No one holds or fences the session; for anyone who has its lock."""
         return session_id not in self._holders and session_id not in self._failover
 
     def lock(self, session_id: str) -> asyncio.Lock:
@@ -511,7 +511,7 @@ class Holds:
     async def _look_for(self, host: PoolHost, report: SlotReport) -> None:
         """A host tells of a session that it does not hold, as far as we know.
 
-        It does if an adoption reached it after it was given up for lost: nobody would have the session parked. Else
+        It does if an adoption reached it after it was given up for lost: no one would have the session parked. Else
         the report was on its way for longer than the session was there.
         """
         session_id = report.session_id

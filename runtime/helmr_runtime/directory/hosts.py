@@ -55,7 +55,7 @@ class HostLocation:
     """Where a host runs, or ran.
 
     Attributes:
-        node: Ray's id of its node; empty is the directory's own, also where nobody knows it.
+        node: Ray's id of its node; empty is the directory's own, also where no one knows it.
         pid: Of its process on that node's machine, once it has said so.
     """
 

@@ -18,7 +18,7 @@ class Limits:
     """The directory's times, all in seconds."""
 
     linger_s: float = 30.0
-    """A waiting session stays in its slot so long, unless others need the slot."""
+    """A waiting session stays in its slot that long, unless others need the slot."""
     ping_every_s: float = 1.0
     """A stopped host is replaced after 3 s at most."""
     silent_s: float = 2.0
@@ -28,19 +28,19 @@ class Limits:
     start_s: float = 60.0
     """A host that has not answered `who` so long after its creation is killed."""
     retire_s: float = 600.0
-    """A retiring host that does not say how long its steps may take is killed after so long, whatever still executes in
-    it; one that does, after that."""
+    """A retiring host that does not say how long its steps may take is killed after that long, whatever still executes
+    in it; one that does, after that."""
     retire_min_s: float = 10.0
     """No retiring host is killed earlier: what waits is being parked."""
     who_s: float = 2.0
     """A host has so long to say what it holds at a take-over, and how long its steps may take when it retires."""
     work_poll_s: float = 30.0
     reconcile_every_s: float = 30.0
-    """What the ledger believes held and nobody holds is looked for so often."""
+    """What the ledger believes held and no one holds is looked for so often."""
     decide_wait_s: float = 5.0
     """A command that finds no room for its session's code waits so long for a turn to be decided without."""
     route_s: float = 10.0
-    """A command is routed again and again for at most so long."""
+    """A command is routed again and again for at most that long."""
     retry_s: float = 0.25
     retry_max_s: float = 30.0
     """First and longest pause before what failed is tried again."""

@@ -1,7 +1,7 @@
 """What the ledger wants the directory to see to, in a fair order: runs to resume, ends of tokens to deliver.
 
 One call stays pending on the ledger, which tells what has changed on its list since the version that was told before.
-An item leaves the list when a commit clears it, not when somebody has looked at it; a directory that starts is told all
+An item leaves the list when a commit clears it, not when someone has looked at it; a directory that starts is told all
 of it.
 """
 

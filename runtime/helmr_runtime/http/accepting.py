@@ -51,7 +51,7 @@ class OpenFiles:
 
     Args:
         files_max: That it may open (RLIMIT_NOFILE).
-        now_s: A clock that nobody sets.
+        now_s: A clock that no one sets.
         count: How many it has open.
     """
 

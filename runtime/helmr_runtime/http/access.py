@@ -134,7 +134,7 @@ class Access:
 
 
 class Trusting:
-    """The authenticator of an app that nothing listens for: whoever has no secret is `principal`, and may do all.
+    """The authenticator of an app that nothing listens for: anyone who has no secret is `principal`, and may do all.
 
     A secret still counts for what it is: a public token sends as itself.
     """

@@ -56,7 +56,7 @@ class GatewayApp:
     Args:
         service: What the routes call.
         settings: Keys, hosts and times.
-        trusts: Who acts in requests without a secret. Only for an app that nothing listens for: whoever reaches it
+        trusts: Who acts in requests without a secret. Only for an app that nothing listens for: anyone who reaches it
             may do everything.
     """
 

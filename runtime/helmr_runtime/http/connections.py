@@ -4,8 +4,8 @@ The parser is httptools', driven by uvicorn, which waits for ever for what a cli
 as comes. Around it: a request's head and its body arrive in time, an answer is read in time, and a client that is
 still sending when it is refused gets to read why. What stands between two events of the parser is bounded. One
 request at a time: what a client sends behind a whole one that is still worked on is not looked at, and the connection
-ends with that one's answer. Where there are too many, the oldest that nobody works on makes room: a client that opens
-connections and sends nothing keeps nobody else out.
+ends with that one's answer. Where there are too many, the oldest that no one works on makes room: a client that opens
+connections and sends nothing keeps no one else out.
 
 uvicorn documents none of what is overridden here. It was seen on 0.54; `tests/http/test_inside_uvicorn.py` fails when a
 name goes or means something else, and docs/upstream/uvicorn.md says what would make this module needless.
@@ -92,7 +92,7 @@ class Connections:
         return type("BoundConnection", (BoundedProtocol,), {"registry": self})
 
     def add(self, one: BoundedProtocol, address: str) -> bool:
-        """Take a connection in, if need be in place of one that nobody works on."""
+        """Take a connection in, if need be in place of one that no one works on."""
         source = source_key(address)
         some = self._by_source.get(source, {})
         if len(some) >= self.bounds.per_source_max and not self._is_proxy(address):
@@ -409,7 +409,7 @@ class _Outgoing:
 
 
 def behind_proxies(app: ASGIApp, trusted: tuple[str, ...]) -> ASGIApp:
-    """The app; what these networks' proxies say of who asks is believed, and nobody else.
+    """The app; what these networks' proxies say of who asks is believed, and no one else.
 
     `Forwarded` is never read: proxies that write it pass on a client's own one more often than not.
     """

@@ -192,7 +192,7 @@ class EntryMetrics:
 
 
 def _is_due(kind: str, body: Mapping[str, Any]) -> bool:
-    """A session that a schedule has started at its time, not somebody by hand."""
+    """A session that a schedule has started at its time, not someone by hand."""
     return kind == "session.created" and "due_at" in body.get("schedule", {})
 
 

@@ -72,7 +72,7 @@ class MetricsSender:
         self._task = asyncio.create_task(self._run(), name="metrics for OpenTelemetry")
 
     async def stop(self) -> None:
-        """Send what was counted since, if somebody takes it soon, and no more."""
+        """Send what was counted since, if someone takes it soon, and no more."""
         if self._task is None or self._translation is None:
             return
         self._task.cancel()
@@ -99,7 +99,7 @@ class MetricsSender:
 
 
 def _loaded(process: str, began_at: datetime) -> Translation:
-    """OpenTelemetry is loaded for whoever has asked for it, and on no loop: that takes a while."""
+    """OpenTelemetry is loaded for anyone who has asked for it, and on no loop: that takes a while."""
     from helmr_runtime.http.otlp import Translation  # noqa: PLC0415
 
     return Translation(process, began_at)
@@ -188,7 +188,7 @@ def _histogram(family: Family, began_ns: int, now_ns: int) -> Iterable[Histogram
             sum=sums[labels],
             bucket_counts=[int(count) for count in counts],
             explicit_bounds=[bound for bound, _ in below if not math.isinf(bound)],
-            min=None,  # type: ignore[arg-type]  # nobody has noted it, and the wire has it optional
+            min=None,  # type: ignore[arg-type]  # no one has noted it, and the wire has it optional
             max=None,  # type: ignore[arg-type]
         )
 

@@ -70,7 +70,7 @@ class Callback:
 
     @property
     def _is_own(self) -> bool:
-        """Completed through the same secret: whoever holds it may see what was recorded."""
+        """Completed through the same secret: anyone who holds it may see what was recorded."""
         if self.public_token is not None:
             return bool(self.token["completed_by_public_token"] == self.public_token.id)
         return bool(self.token["ended_by"]["type"] == "callback")
@@ -218,7 +218,7 @@ class LinkedWait:
 
     @property
     def _is_own(self) -> bool:
-        """Answered through this same link: whoever holds it may see what was recorded."""
+        """Answered through this same link: anyone who holds it may see what was recorded."""
         by = self.wait.resolved_by
         return by is not None and by.id == self.link.id
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from helmr_runtime.security.limits import LimitConfig
 
 KEEP_ALIVE_S = 15.0
-"""A comment on an event stream that is silent for so long, so that proxies keep it open."""
+"""A comment on an event stream that is silent for that long, so that proxies keep it open."""
 
 UNLIMITED = LimitConfig(
     per_secret="1000000/second",
@@ -68,7 +68,7 @@ class HttpSettings:
         version: Of Helmr, for the OpenAPI document.
         allowed_hosts: Names under which the runtime may be asked, from
             `helmr_runtime.security.limits.allowed_hosts`. None allows every name.
-        limits: Of calls by whoever has no API key.
+        limits: Of calls by anyone who has no API key.
         keep_alive_s: Longest silence of an event stream.
         bounds: Of connections.
         trusted_proxies: Networks of the proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.

@@ -117,7 +117,7 @@ PAGE = 200
 
 
 class StoredJournals:
-    """The journals in a ledger that nobody else has open."""
+    """The journals in a ledger that no one else has open."""
 
     def __init__(self, ledger: LedgerClient) -> None:
         self._ledger = ledger

@@ -8,7 +8,7 @@ The only module that uses names that Ray does not document, each seen on Ray 2.6
 nothing public starts a node on loopback alone and ends it with this process; `canonicalize_bootstrap_address`, because
 `ray.init` waits two minutes for a cluster that has ended and then ends the process. docs/upstream/ray.md asks for both.
 
-Whoever reaches Ray's ports and has its token owns the host: loopback only, token authentication, the
+Anyone who reaches Ray's ports and has its token owns the host: loopback only, token authentication, the
 token in a file of its own that only this user may read.
 """
 
@@ -66,7 +66,7 @@ def prepare_environment(*, marker: str, run_dir: Path) -> None:
             # Despite its name: 0 makes Ray take 127.0.0.1 for the address of this node, on every
             # system, and so its servers listen there and nowhere else.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-            # Nobody reads them, and each call would report to them.
+            # No one reads them, and each call would report to them.
             "RAY_task_events_report_interval_ms": "0",
             "RAY_enable_metrics_collection": "0",
             # Ray starts workers at nice 15, where any busy program of the machine starves an answer.

@@ -1,6 +1,6 @@
 """A runtime in a Ray cluster that was there before: `helmr up --address` starts it and returns.
 
-Nobody watches over it: its actors are detached, Ray restarts those that exist once, on the node where the
+No one watches over it: its actors are detached, Ray restarts those that exist once, on the node where the
 data directory is, and the directory replaces the others. `up`, run again, puts right what is missing or has
 changed; `down` ends its actors and nothing else. A record in the data directory says which cluster has it.
 """

@@ -103,9 +103,9 @@ class InProcessSpawner:
         self.pace = HostPace()
         """Of all hosts: they share one loop."""
         self._unblamed: frozenset[str] = frozenset()
-        """Sessions one of which has ended the earlier process; nobody knows which, so it counts for none."""
+        """Sessions one of which has ended the earlier process; no one knows which, so it counts for none."""
         self.suspects: set[str] = set()
-        """Those of them that have not settled; whoever finds that one has takes it out."""
+        """Those of them that have not settled; anyone who finds that one has takes it out."""
 
     def judge(self, held: Collection[HeldLease]) -> None:
         """Find out whose code executed when an earlier process ended, of what the ledger believes held."""

@@ -140,7 +140,7 @@ class Launch:
             ) from error
 
     async def _start_in_order(self) -> None:
-        """Gateway and directory need nobody to be built, only to answer, and a host needs only the directory: they come
+        """Gateway and directory need no one to be built, only to answer, and a host needs only the directory: they come
         up while the ledger opens, which takes longest if much is parked, one after the other, to leave it a processor.
         """
         others = asyncio.ensure_future(self._build_others())

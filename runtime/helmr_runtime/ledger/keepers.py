@@ -88,7 +88,7 @@ class ClaimKeeper:
         return {**wait, "claim": claim.to_json() if claim is not None else None}
 
     def count(self) -> int:
-        """How many waits somebody is at now."""
+        """How many waits someone is at now."""
         now = self._now()
         return sum(
             head.claims is not None

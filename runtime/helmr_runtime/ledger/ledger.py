@@ -29,7 +29,7 @@ from helmr_runtime.ledger.index.authored import Chain, check_fork_size
 from helmr_runtime.ledger.index.commands import token_of
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
-from helmr_runtime.ledger.index.tokens import Token
+from helmr_runtime.ledger.index.tokens import TokenHead
 from helmr_runtime.ledger.index.views import iso_or_none
 from helmr_runtime.ledger.log.batches import AuthoredEntries
 from helmr_runtime.ledger.log.database import Database
@@ -118,7 +118,7 @@ class DuckLedger(ReadableLedger):
 
     @property
     def is_broken(self) -> bool:
-        """The writer has stopped for good; only opening anew helps."""
+        """The writer has stopped for good; only opening again helps."""
         return self._group.broken is not None
 
     @property
@@ -181,7 +181,7 @@ class DuckLedger(ReadableLedger):
         try:
             return await self._loaded(head, epoch, operation_id, key, known)
         except BaseException:
-            # Nobody learned this epoch, so nobody could abandon it.
+            # No one learned this epoch, so no one could abandon it.
             if self.index.abandon(head, epoch, self._clock.now()):
                 self._group.held_changed(head)
             raise
@@ -257,14 +257,14 @@ class DuckLedger(ReadableLedger):
         self._group.submit(job)
         return await job.future
 
-    async def token(self, token_id: str) -> Token | None:
+    async def token(self, token_id: str) -> TokenHead | None:
         token = self.index.tokens.get(token_id)
         if token is None:
             found = await self.read(read_token, token_id)
             token = self.index.tokens.admit(found) if found is not None else None
         return token
 
-    async def token_by_callback(self, callback_hash: str) -> Token | None:
+    async def token_by_callback(self, callback_hash: str) -> TokenHead | None:
         token = self.index.tokens.by_callback(callback_hash)
         if token is None:
             found = await self.read(read_by_callback, callback_hash)

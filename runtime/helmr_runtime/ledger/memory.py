@@ -57,7 +57,7 @@ from helmr_runtime.ledger.index.ledger_index import (
     NeedsLookup,
     OperationKnown,
 )
-from helmr_runtime.ledger.index.tokens import Token
+from helmr_runtime.ledger.index.tokens import TokenHead
 from helmr_runtime.ledger.index.views import iso_or_none
 from helmr_runtime.ledger.keepers import KeyKeeper
 from helmr_runtime.ledger.memory_rows import MemoryRows, Stored, prunable
@@ -81,7 +81,7 @@ DUE_MAX = 10_000
 """Timeouts written in one turn."""
 
 TEST_RING = KeyRing((MasterKey("test", b"\x00" * 32),))
-"""Nobody outside the process ever sees a secret derived from it."""
+"""No one outside the process ever sees a secret derived from it."""
 
 Hook = Callable[[Flush], Awaitable[None]]
 """Called around a commit; may wait, or raise what the caller shall see."""
@@ -139,10 +139,10 @@ class MemoryLedger(ReadableLedger):
     async def head(self, session_id: str) -> Head | None:
         return self.index.heads.get(session_id)
 
-    async def token(self, token_id: str) -> Token | None:
+    async def token(self, token_id: str) -> TokenHead | None:
         return self.index.tokens.get(token_id)
 
-    async def token_by_callback(self, callback_hash: str) -> Token | None:
+    async def token_by_callback(self, callback_hash: str) -> TokenHead | None:
         return self.index.tokens.by_callback(callback_hash)
 
     async def operation(self, operation_id: str) -> int | None:

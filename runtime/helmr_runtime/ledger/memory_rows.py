@@ -23,7 +23,7 @@ from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.projection import Projection
 from helmr_runtime.ledger.index.row_access import FAR_FUTURE_US, Wanted
 from helmr_runtime.ledger.index.token_views import api_key_json, public_token_json, token_json
-from helmr_runtime.ledger.index.tokens import Token
+from helmr_runtime.ledger.index.tokens import TokenHead
 
 
 class KeptEntries(list[Entry]):
@@ -186,7 +186,7 @@ class MemoryRows:
             if entry.body["record_id"] == resolved.body["record_id"]
         )
 
-    def _token(self, token: Token) -> Json:
+    def _token(self, token: TokenHead) -> Json:
         created, ended, pinned = (
             self._entry(o) for o in (token.created_offset, token.ended_offset, token.pin_offset)
         )

@@ -19,7 +19,7 @@ from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log import merging
 from helmr_runtime.ledger.log.carry_over import carry_over
 from helmr_runtime.ledger.log.database import Database, Settings
-from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.log.stored import attached, translated
 from helmr_runtime.ledger.tables.engine import ENGINE_ERROR, Connection, unopened
 from helmr_runtime.ledger.tables.known_keys import check_ring, remember
@@ -127,7 +127,7 @@ async def open_ledger(
         fingerprints.update(check_may_open(connection, ring, path, promotes=promotes))
 
     def open_and_restore() -> RestoredMemory:
-        database.open(check, lambda: carry_over(path, Keys(ring), now))
+        database.open(check, lambda: carry_over(path, LedgerKeys(ring), now))
         try:
             restored = restore(database.writers_reader, now)
             if encrypts is not None:

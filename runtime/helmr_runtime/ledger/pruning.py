@@ -77,7 +77,7 @@ _COUNT = _OLD.format(columns="count(*), sum(count)")
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class PrunedSessions:
     """Sessions that are to go.
 
     Attributes:
@@ -105,10 +105,10 @@ class Page:
         """How many they have."""
         return sum(one[3] for one in self.found)
 
-    def parts(self) -> Iterator[Page]:
+    def parts(self) -> Iterator[PrunedSessions]:
         """What goes in one transaction each, in order."""
         for at in range(0, len(self.found), AT_ONCE):
-            yield Page(self.found[at : at + AT_ONCE])
+            yield PrunedSessions(self.found[at : at + AT_ONCE])
 
 
 def count(reader: Reader, before: datetime) -> tuple[int, int]:
@@ -118,7 +118,7 @@ def count(reader: Reader, before: datetime) -> tuple[int, int]:
     return int(found[0]), int(found[1] or 0)
 
 
-def page(reader: Reader, before: datetime) -> Page | None:
+def page(reader: Reader, before: datetime) -> PrunedSessions | None:
     """The next ones that may go; None if there are none."""
     taken: list[Any] = []
     entries = 0
@@ -127,13 +127,15 @@ def page(reader: Reader, before: datetime) -> Page | None:
             break
         taken.append(row)
         entries += row[3]
-    return Page(tuple(taken)) if taken else None
+    return PrunedSessions(tuple(taken)) if taken else None
 
 
 class PruneJob(PendingJob[bool]):
     """Removes a page, unless one of its sessions has gone on since it was read: then the answer is False."""
 
-    def __init__(self, prune: Prune, found: Page, archived: str | None, group: GroupCommit) -> None:
+    def __init__(
+        self, prune: Prune, found: PrunedSessions, archived: str | None, group: GroupCommit
+    ) -> None:
         super().__init__()
         self.keys: frozenset[Hashable] = frozenset(found.removal.sessions)
         self._prune = prune
@@ -204,13 +206,13 @@ class Pruner:
             sessions, entries = await self._read(count, before)
             return Pruned(sessions=sessions, entries=entries, is_last=True)
         self._check_copies()
-        found: Page | None = await self._read(page, before)
+        found: PrunedSessions | None = await self._read(page, before)
         if found is None:
             return Pruned(sessions=0, entries=0, is_last=True)
         archived = None
         if prune.is_archived:
             archived = await self._read(write, self._folder, found.removal)
-        gone: list[Page] = []
+        gone: list[PrunedSessions] = []
         for part in found.parts():
             job = PruneJob(prune, part, archived, self._group)
             self._group.submit(job)

@@ -38,7 +38,7 @@ from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.row_access import Rows
 from helmr_runtime.ledger.index.token_views import api_key_json, public_token_json, token_json
-from helmr_runtime.ledger.index.tokens import Token
+from helmr_runtime.ledger.index.tokens import TokenHead
 from helmr_runtime.ledger.keepers import ClaimKeeper
 from helmr_runtime.ports import ClaimsKept, HeldLease, Loaded, Started, StartSession
 from helmr_runtime.ports.ledger import ANEW, WorkChanges, WorkPosition, restore
@@ -98,11 +98,11 @@ class ReadableLedger(ABC):
         """Create a session, unless operation, key or external id say that it exists (S-2)."""
 
     @abstractmethod
-    async def token(self, token_id: str) -> Token | None:
+    async def token(self, token_id: str) -> TokenHead | None:
         """The token, admitted to the index; None if there is none."""
 
     @abstractmethod
-    async def token_by_callback(self, callback_hash: str) -> Token | None:
+    async def token_by_callback(self, callback_hash: str) -> TokenHead | None:
         """The token with that callback secret."""
 
     @abstractmethod
@@ -161,7 +161,7 @@ class ReadableLedger(ABC):
         token = await self.token_by_callback(callback_hash)
         return await self._token_in_full(token) if token is not None else None
 
-    async def _token_in_full(self, token: Token) -> Json:
+    async def _token_in_full(self, token: TokenHead) -> Json:
         """The token with its texts, schemas and end."""
         while True:
             offsets = (token.created_offset, token.ended_offset, token.pin_offset)

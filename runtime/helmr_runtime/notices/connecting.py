@@ -1,7 +1,7 @@
 """Connections to targets: a name is resolved once, its addresses are looked at, and one of those is connected to.
 
 So nothing can change between the check and the use (DNS rebinding). Private addresses are refused: a target's name
-is configuration, but where it leads is up to whoever owns the name.
+is configuration, but where it leads is up to anyone who owns the name.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _SPECIAL_V6 = tuple(
         ),
     )
 )
-"""What is in `_UNICAST` and nobody's server.
+"""What is in `_UNICAST` and no one's server.
 
 Source: IANA's IPv4 and IPv6 Special-Purpose Address Registries, November 2026. `ipaddress` has its own, of another year
 with each Python.

@@ -176,7 +176,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimsKept:
-    """The claims of a wait as the ledger has them now; `holder`, if somebody holds the session, is to be told."""
+    """The claims of a wait as the ledger has them now; `holder`, if someone holds the session, is to be told."""
 
     claims: WaitClaims | None
     holder: str | None
@@ -220,7 +220,7 @@ class Adopted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Released:
+class SessionReleased:
     """The session is parked and its slot is free. `next_deadline_at`: of its wait, if any."""
 
     next_deadline_at: datetime | None = None
@@ -323,7 +323,7 @@ class Host(Protocol):
         """Decide a command; returns its receipt when durable."""
         ...
 
-    async def release(self, session_id: str, reason: str) -> Released | Busy:
+    async def release(self, session_id: str, reason: str) -> SessionReleased | Busy:
         """Park and give the session up. reason: linger, evict, drain, shutdown."""
         ...
 

@@ -69,7 +69,7 @@ class WorkItem:
 
 
 WorkPosition = tuple[int, int]
-"""Up to which change of the ledger's list somebody has been told what was added to it, and what has left it."""
+"""Up to which change of the ledger's list someone has been told what was added to it, and what has left it."""
 
 ANEW: WorkPosition = (-1, -1)
 """Told nothing."""
@@ -183,7 +183,7 @@ class LedgerClient(Protocol):
         ...
 
     async def snapshot(self, session_id: str) -> Loaded:
-        """A session as it is on disk now, with all that a replay of its newest run needs; nobody adopts it.
+        """A session as it is on disk now, with all that a replay of its newest run needs; no one adopts it.
 
         Raises:
             SessionNotFound: No session with that id.
@@ -201,12 +201,12 @@ class LedgerClient(Protocol):
     async def claim_wait(
         self, session_id: str, wait_id: str, by: Principal, *, for_s: float, override: bool
     ) -> ClaimsKept:
-        """Claim a pending wait, or renew a claim (S-81). In memory: writes nothing and wakes nobody.
+        """Claim a pending wait, or renew a claim (S-81). In memory: writes nothing and wakes no one.
 
         Raises:
             WaitClaimed: Another is at it, and is not overridden.
             WaitResolved, WaitTimedOut: It is over.
-            BadRequest: Nobody answers it.
+            BadRequest: No one answers it.
         """
         ...
 
@@ -433,7 +433,7 @@ class LedgerClient(Protocol):
         ...
 
     async def meet(self, stamps: Sequence[str]) -> None:
-        """Somebody has met ledgers with these stamps. If one is this ledger's, promoted, nothing is acknowledged here
+        """Someone has met ledgers with these stamps. If one is this ledger's, promoted, nothing is acknowledged here
         any more (S-68).
 
         Raises:

@@ -270,7 +270,7 @@ def _notice_targets(spec: RuntimeSpec) -> Sequence[tuple[Target, Sender]]:
     targets = read_targets(spec.notices, "helmr.toml")
     if not targets:
         return []
-    from helmr_runtime.notices.senders import sender_of  # noqa: PLC0415 - most runtimes tell nobody, and mail and HTTP clients take time
+    from helmr_runtime.notices.senders import sender_of  # noqa: PLC0415 - most runtimes tell no one, and mail and HTTP clients take time
 
     return [(one, sender_of(one, os.environ, SystemClock().now)) for one in targets]
 

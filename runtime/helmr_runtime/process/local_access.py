@@ -54,7 +54,7 @@ def publish(found: Credentials, pointers: Path) -> Path:
 
 
 def is_published(data_dir: Path) -> bool:
-    """Local programs can find the runtime; whoever starts one takes away what another had left."""
+    """Local programs can find the runtime; anyone who starts one takes away what another had left."""
     return (data_dir / CREDENTIALS_FILE).exists()
 
 

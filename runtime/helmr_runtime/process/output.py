@@ -59,7 +59,7 @@ class JsonFormatter(logging.Formatter):
         """One line."""
         message = record.getMessage()
         told = self._line(record, message)
-        # Whoever takes secrets out of a traceback has made its text already.
+        # Anyone who takes secrets out of a traceback has made its text already.
         exception = record.exc_text
         if exception is None and record.exc_info:
             exception = self.formatException(record.exc_info)
@@ -180,7 +180,7 @@ class SessionStream:
                 lines, rest = [*lines, *filter(None, [rest])], ""
             if rest:
                 self._pending[session_id] = rest
-        # Without the lock: a log file that can't be written to prints so, in the name of whoever logs.
+        # Without the lock: a log file that can't be written to prints so, in the name of anyone who logs.
         self._put_lines(session_id, lines)
         self._written()
         return len(text)
@@ -321,7 +321,7 @@ class LogFileHandler(RotatingFileHandler):
             return stream.write(text) if stream is not None else 0
 
     def look(self) -> None:
-        """Move the file aside if it is full: for whoever has written to it without logging."""
+        """Move the file aside if it is full: for anyone who has written to it without logging."""
         with self._open_stream() as stream:
             if stream is not None and stream.seek(0, os.SEEK_END) >= self.maxBytes:
                 self.doRollover()

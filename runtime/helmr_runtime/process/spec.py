@@ -99,7 +99,7 @@ class RuntimeSpec:
         host_memory_bytes: What one of them may allocate before another takes its place; None is a share of its
             machine's memory.
         version: Of Helmr.
-        is_joined: Ray was there before: its nodes may be other machines, and nobody watches over
+        is_joined: Ray was there before: its nodes may be other machines, and no one watches over
             this runtime but itself.
         pointer_dir: Where a joined runtime's gateway leaves its pointer.
         serves_http: Whether anything listens; if not, only programs in the cluster reach it.

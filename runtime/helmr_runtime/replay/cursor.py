@@ -291,7 +291,7 @@ def hashes_of(code_hash: str | None, keys: Mapping[str, bytes] | None) -> AskedH
     """Those of a run that this code executes.
 
     Args:
-        code_hash: None for code of which nobody knows whether it is the one that was recorded.
+        code_hash: None for code of which no one knows whether it is the one that was recorded.
         keys: Of the session, by their tags.
     """
     return AskedHashes(code_mark(code_hash) if code_hash is not None else "", keys or {})

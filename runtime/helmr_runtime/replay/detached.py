@@ -198,7 +198,7 @@ class DetachedRun:
         self._is_told.set()
 
     def emit(self, stream: str, op: int | None, data: str) -> None:
-        """Nobody follows. What is emitted outside of steps behind the journal is told, as an ask is."""
+        """No one follows. What is emitted outside of steps behind the journal is told, as an ask is."""
         if op is None:
             self._loop.call_soon_threadsafe(self._take, 0, EmitRequest(stream))
 
@@ -250,7 +250,7 @@ async def check_run(
         histories: Op → the records of each `history.read` in the journal.
         clock: Tells the code the time.
         silence_s: Real seconds after which code that does nothing is `unsure`.
-        hashes: Of what the code asks; those of code that nobody knows find drift, and nothing that differs.
+        hashes: Of what the code asks; those of code that no one knows find drift, and nothing that differs.
     """
     run = state.run
     assert run is not None

@@ -461,7 +461,7 @@ class DurableContext(DurableRun):
         )
 
     def _check_declared(self, stream: str, direction: str) -> None:
-        """Refuse a stream that nobody outside knows, where the journal does not know it either (S-20)."""
+        """Refuse a stream that no one outside knows, where the journal does not know it either (S-20)."""
         if not self._cursor.has_been_here and not self._task.has_stream(stream):
             raise BadDefinition(
                 f"{stream} is no stream of task {self._task.id}: no one can send to it or follow it",

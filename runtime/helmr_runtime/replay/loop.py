@@ -312,7 +312,7 @@ class LoopCalls:
         self._told += 1
         try:
             self.host_loop.call_soon_threadsafe(self._hear, call, *arguments)
-        except RuntimeError:  # the host's loop is closed: nobody is left to tell
+        except RuntimeError:  # the host's loop is closed: no one is left to tell
             log.debug("%s: the host has ended", self._run_id)
 
     def _hear(self, call: Callable[..., None], *arguments: Any) -> None:

@@ -1,6 +1,6 @@
 """Names the lines of task code that ask clock, chance or network outside of steps: a replay gets something else.
 
-For development only: while somebody watches, a few functions of Python's are wrapped, and a call that the watched
+For development only: while someone watches, a few functions of Python's are wrapped, and a call that the watched
 modules' own code makes in a run, outside of a step, is logged with its line, once. `datetime.now` is no function that
 could be wrapped; what it gives is found where an op asks for it (S-126).
 """
@@ -76,7 +76,7 @@ def _wrap() -> None:
 
 
 def _unwrap() -> None:
-    """Put back what nobody else has wrapped since."""
+    """Put back what no one else has wrapped since."""
     while _originals:
         owner, name, original, wrapped = _originals.pop()
         if getattr(owner, name) is wrapped:

@@ -132,7 +132,7 @@ class HandedOver(asyncio.Future[Any]):
         value, error = (None, asyncio.CancelledError()) if body.cancelled() else body.result()
         try:
             self.get_loop().call_soon_threadsafe(self._settle, value, error)
-        except RuntimeError:  # that loop is closed: nobody awaits the body
+        except RuntimeError:  # that loop is closed: no one awaits the body
             log.debug("a body ended after its run")
 
     def cancel(self, msg: Any | None = None) -> bool:

@@ -44,7 +44,7 @@ GREET_WITHIN_S = 10.0
 
 
 class NotSent(Exception):
-    """The call has not run: there is nobody at that socket, or nobody who can be spoken to."""
+    """The call has not run: there is no one at that socket, or no one who can be spoken to."""
 
 
 class ConnectionEnded(Exception):
@@ -167,7 +167,7 @@ class Sockets:
         self._waiting: dict[str, int] = {}
 
     async def peer(self, name: str) -> Peer | None:
-        """The connection to that process; None if there is nobody at its socket.
+        """The connection to that process; None if there is no one at its socket.
 
         Raises:
             ActorOverloaded: Too many wait for it to greet.
@@ -218,7 +218,7 @@ BY_RAY = frozenset({"build", "forever", "spec"})
 """What is asked of an actor's process, not of the actor; `forever` tells of a crash."""
 
 ONCE = frozenset({LEDGER, DIRECTORY, GATEWAY})
-"""Whoever started them has them built again when they have died: nobody who calls them need wake them."""
+"""Whoever started them has them built again when they have died: no one who calls them need wake them."""
 
 AWAY_S = 5.0
 """One of them that was here is not looked for at Ray for so long: it would know no more, and be asked by every try of
@@ -275,7 +275,7 @@ class SocketCalls(RayCalls):
         return answer
 
     def _is_coming_back(self, actor: str) -> bool:
-        """Nobody is at its socket now, but was a moment ago."""
+        """No one is at its socket now, but was a moment ago."""
         if actor not in self._here:
             return False
         now_s = asyncio.get_running_loop().time()

@@ -21,7 +21,7 @@ what the form was made from. So a blind POST, as link scanners send it, is refus
 a nonce of one token is nothing on another's page, and a form whose schema was changed meanwhile is
 shown again instead of being read with the wrong meaning.
 
-*One time*: its only use is the completion of a one-shot token. Whoever completes the token stores
+*One time*: its only use is the completion of a one-shot token. Anyone who completes the token stores
 `Nonce.id` with the completion; the same nonce afterwards is the same browser's second click (S-41:
 same data `already_completed`), never a second completion.
 """

@@ -28,7 +28,7 @@ OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a file that is nobody else's; if it is made, then for this user alone.
+    """Open a file that is no one else's; if it is made, then for this user alone.
 
     Raises:
         UsageError: It is a link, no file, another user's, or has another name too.
@@ -59,7 +59,7 @@ def write_private(path: Path, text: str) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.unlink(
         missing_ok=True
-    )  # of an earlier process with this pid, or a link that somebody left
+    )  # of an earlier process with this pid, or a link that someone left
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:

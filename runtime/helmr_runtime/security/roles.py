@@ -57,7 +57,7 @@ def check_delegation(role: Role | None, scope: ScopeType) -> None:
 
 
 def check_maker(role: Role | None, asking: Principal, made_by: Principal) -> None:
-    """Return if a key of that role may take back what was made by somebody.
+    """Return if a key of that role may take back what was made by someone.
 
     Raises:
         RoleDenied: It is another's, and the role is not admin.
@@ -72,7 +72,7 @@ def check_maker(role: Role | None, asking: Principal, made_by: Principal) -> Non
 
 
 def check_on_behalf_of(role: Role, name: str | None) -> str | None:
-    """The person that a call is made for (S-51), as recorded; None if it names nobody.
+    """The person that a call is made for (S-51), as recorded; None if it names no one.
 
     Raises:
         RoleDenied: Only an admin key, such as the local one of CLI and console, speaks for others.

@@ -200,7 +200,7 @@ def _count(limit: int, noun: str) -> str:
 
 
 CHECKS_MAX = 5
-"""A schema may be pinned while the data is checked; so often it is checked anew."""
+"""A schema may be pinned while the data is checked; so often it is checked again."""
 
 SCHEMAS_KEPT_MAX = 512
 

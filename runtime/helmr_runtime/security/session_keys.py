@@ -1,7 +1,7 @@
 """The keys of one session, as its actor and the ledger hold them: plain values, no cryptography.
 
 They are derived from a master key and the session's id (`helmr_runtime.security.keys`). An actor runs
-task code, so it gets these and never a master key: whoever reads its memory can make and open what
+task code, so it gets these and never a master key: anyone who reads its memory can make and open what
 belongs to that session and nothing else.
 """
 

@@ -27,7 +27,7 @@ CALLBACK_PATH = "/v1/callbacks/"
 LINK_PATH = "/v1/links/"
 
 MADE_UP = "made-up"
-"""The id of a key that nobody has."""
+"""The id of a key that no one has."""
 
 
 class TaskSecrets:

@@ -58,7 +58,7 @@ KEY_KNOWN_S = 300.0
 
 SECRETS_KEPT_MAX = 1_000
 SECRETS_KEPT_S = 600.0
-"""A key's secret is kept so long for whoever repeats its creation because the answer was lost."""
+"""A key's secret is kept so long for anyone who repeats its creation because the answer was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,7 @@ class ApiKeys:
         )
 
     async def create(self, caller: Caller, request: ApiKeyRequest) -> ApiKeyReceipt:
-        """Make a key; its secret is shown once, and to whoever repeats the operation soon.
+        """Make a key; its secret is shown once, and to anyone who repeats the operation soon.
 
         Raises:
             Conflict: The operation was done, and its secret is no longer kept.
@@ -318,7 +318,7 @@ class AnswerLinks:
         Raises:
             WaitNotFound: No wait with that id.
             WaitResolved: It is no longer pending.
-            BadRequest: Nobody answers it, or the person or the time can't be used.
+            BadRequest: No one answers it, or the person or the time can't be used.
         """
         ids.check_id(wait_id, ids.WAIT)
         person = person_name(request.person)

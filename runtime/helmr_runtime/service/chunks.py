@@ -1,7 +1,7 @@
-"""Chunks on their way to followers: one pending call to each host that holds a session which somebody follows (S-90).
+"""Chunks on their way to followers: one pending call to each host that holds a session which someone follows (S-90).
 
-Nobody polls a directory: a followed session is looked for when its follower comes, when its host has it no more, and
-when the feed tells of an entry of it while nobody is known to hold it. Where a session is not held, nothing is emitted.
+No one polls a directory: a followed session is looked for when its follower comes, when its host has it no more, and
+when the feed tells of an entry of it while no one is known to hold it. Where a session is not held, nothing is emitted.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ class ChunkHub:
                 self._changed[followed.host].set()
 
     def entry(self, session_id: str) -> None:
-        """The feed tells of an entry of that session: somebody holds it."""
+        """The feed tells of an entry of that session: someone holds it."""
         followed = self.followed.get(session_id)
         if followed is not None and followed.host is None:
             self._look(session_id, followed)
@@ -226,7 +226,7 @@ class ChunkHub:
         )
 
     async def _find(self, session_id: str, followed: _Followed, after_s: float) -> None:
-        """Ask for its host until there is one, or it seems that nobody holds it."""
+        """Ask for its host until there is one, or it seems that no one holds it."""
         try:
             await asyncio.sleep(after_s)
             while True:

@@ -44,7 +44,7 @@ class Backups:
     async def stream(self) -> AsyncIterator[bytes]:
         """The ledger at the feed offset that it has now, as pieces of a file, each of whole lines.
 
-        A page is asked for when the one before was taken: a slow reader slows nobody. What breaks off has no last
+        A page is asked for when the one before was taken: a slow reader slows no one. What breaks off has no last
         line, and so is no whole backup.
 
         Raises:

@@ -52,7 +52,7 @@ PAUSE_MAX_S = 1.0
 """Between polls while the ledger is away."""
 
 QUIET_S = 0.1
-"""Between polls while nobody follows: a busy ledger is not asked after each commit."""
+"""Between polls while no one follows: a busy ledger is not asked after each commit."""
 
 BEGIN_WITHIN_S = 1.0
 """Longest that a follower waits for the first poll."""
@@ -159,7 +159,7 @@ class FeedHub:
     Args:
         source: The ledger.
         on_entry: Called with each entry before any follower gets it.
-        idle_s: Poll only while somebody follows, and so long after; None polls from `start` to `stop`.
+        idle_s: Poll only while someone follows, and so long after; None polls from `start` to `stop`.
     """
 
     def __init__(
@@ -297,7 +297,7 @@ class FeedHub:
         self._forget()
 
     async def _pause(self) -> None:
-        """Until somebody follows, or a moment later."""
+        """Until someone follows, or a moment later."""
         self._joined.clear()
         if not self.followers:
             with suppress(TimeoutError):
@@ -305,7 +305,7 @@ class FeedHub:
                     await self._joined.wait()
 
     def _is_idle(self) -> bool:
-        """Nobody has followed for as long as polling may go on without followers."""
+        """No one has followed for as long as polling may go on without followers."""
         now_s = asyncio.get_running_loop().time()
         if self._idle_s is None or self.followers:
             self._followed_at_s = now_s

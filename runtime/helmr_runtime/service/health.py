@@ -185,7 +185,7 @@ def _code(blocked: Sequence[Mapping[str, Any]]) -> Trouble | None:
 
 
 class ClockWatch:
-    """Compares the wall clock with one that nobody sets, whenever it is asked.
+    """Compares the wall clock with one that no one sets, whenever it is asked.
 
     Deadlines are times of the wall clock: one that is set forward ends waits early, one that is set back holds them.
 

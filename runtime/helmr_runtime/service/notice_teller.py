@@ -1,7 +1,7 @@
 """Telling one notice target: follows the feed, looks ahead to deadlines, and sends (S-84).
 
 What is to be told and when is `helmr_runtime.core.notices`; this has the clock, the ledger and the sender. Whatever
-happens here, nobody who waits or answers waits for it.
+happens here, no one who waits or answers waits for it.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ class Teller:
         """Queue an event if this target is to be told of it.
 
         Raises:
-            Unavailable: The ledger does not answer: nobody knows.
+            Unavailable: The ledger does not answer: no one knows.
         """
         if event is None or event.name not in self.target.events:
             return
@@ -235,7 +235,7 @@ class Teller:
         self._wake.set()
 
     async def _about(self, event: NoticeEvent) -> Subject | None:
-        """What the event is about, as it is now; None if nobody is to be told of it.
+        """What the event is about, as it is now; None if no one is to be told of it.
 
         Raises:
             Unavailable: The ledger does not answer.
@@ -356,7 +356,7 @@ class Teller:
             return None
         named = hashlib.sha256(f"{self.target.name}|{wait.id}|{person}".encode()).digest()
         caller = Caller(RUNTIME, ids.from_uuid(ids.OPERATION, uuid.UUID(bytes=named[:16])))
-        with suppress(WaitResolved, WaitTimedOut, BadRequest):  # it is over, or nobody's
+        with suppress(WaitResolved, WaitTimedOut, BadRequest):  # it is over, or no one's
             made = await self._links.create(caller, wait.id, AnswerLinkRequest(person=person))
             return made.url
         return None

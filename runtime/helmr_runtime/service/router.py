@@ -1,4 +1,4 @@
-"""Brings a command to whoever holds its session, and the receipt back.
+"""Brings a command to anyone who holds its session, and the receipt back.
 
 Owns the map from session to host. A hot session costs one call from here; the directory is asked only when the host
 isn't known, does not hold the session any more, or has died. Every try of a command carries the same operation id, so
@@ -90,7 +90,7 @@ DRY_RUN_TIMEOUT_S = 20.0
 """Longest that a dry run takes with all that is around it; its code has ten seconds."""
 
 CLAIM_TOLD_S = 2.0
-"""Longest that whoever claims waits for the holder to know; a host that is stopped hears of it when it goes on."""
+"""Longest that anyone who claims waits for the holder to know; a host that is stopped hears of it when it goes on."""
 
 HOSTS_KNOWN_MAX = 10_000
 HOST_KNOWN_S = 30.0
@@ -178,7 +178,7 @@ class Router:
             ) from error
 
     async def tell_claims(self, session_id: str, kept: ClaimsKept) -> None:
-        """Tell whoever holds the session who is at its wait. If that one has died or given it up, the next holder
+        """Tell anyone who holds the session who is at its wait. If that one has died or given it up, the next holder
         hears it from the ledger.
         """
         if kept.claims is None or kept.holder is None:
@@ -206,7 +206,7 @@ class Router:
         return routed.reply
 
     async def _until_answered(self, ask: Callable[[], Awaitable[T]], what: str) -> T:
-        """Ask again while nobody answers; the first second try is at once: only the address was old."""
+        """Ask again while no one answers; the first second try is at once: only the address was old."""
         has_run = may_have_run = False
         failed = 0
         async with self._admitted():
@@ -238,7 +238,7 @@ class Router:
                 self._trying_again -= failed > 0
 
     def _pause_s(self, failed: int) -> float:
-        """Before the next try of a command that nobody has answered so often."""
+        """Before the next try of a command that no one has answered so often."""
         if failed == 1:
             self._trying_again += 1
             return 0.0

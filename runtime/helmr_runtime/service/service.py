@@ -31,10 +31,10 @@ from helmr_runtime.service.tokens import TokenOperations
 from helmr_runtime.service.waits import ClaimOperations, WaitOperations
 
 GUEST_FEED_IDLE_S = 10.0
-"""A program that follows now and then does not begin anew each time."""
+"""A program that follows now and then does not begin again each time."""
 
 GUEST_CATALOG_AGE_S = 2.0
-"""Nobody tells it of a new catalog."""
+"""No one tells it of a new catalog."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

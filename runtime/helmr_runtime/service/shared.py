@@ -82,7 +82,7 @@ class Deduplicator:
 
         Raises:
             OperationConflict: The id was used with another request.
-            Unavailable: The ledger does not answer: nobody knows.
+            Unavailable: The ledger does not answer: no one knows.
         """
         known = await self._ledger.known_operation(operation.id)
         return known.again(operation, caller.principal) if known is not None else None

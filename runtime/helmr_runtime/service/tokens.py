@@ -76,7 +76,7 @@ class TokenOperations:
                 escalation=_escalation(request, timeout_s),
             )
         )
-        # The provider's secret takes no part: even its hash would help somebody who guesses.
+        # The provider's secret takes no part: even its hash would help someone who guesses.
         asked = request.model_dump(mode="json", by_alias=True, exclude={"verify": {"secret"}})
         fact = CreateToken(
             principal=caller.principal, operation=caller.operation("tokens.create", asked), new=new
@@ -235,7 +235,7 @@ class TokenOperations:
 
 
 def _asker(principal: Json) -> str:
-    """Who asks, for a person to read; nobody, if it was the key of this machine, whose name says nothing."""
+    """Who asks, for a person to read; no one, if it was the key of this machine, whose name says nothing."""
     name = _name(principal)
     return "" if name == LOCAL_KEY and not principal.get("on_behalf_of") else name
 

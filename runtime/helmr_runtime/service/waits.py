@@ -56,7 +56,7 @@ from helmr_runtime.service.shared import Caller, Shared
 from helmr_runtime.service.tokens import TokenOperations
 
 ALL_WAITS = WaitsQuery()
-"""What the inbox shows unless asked: a timer waits for nobody."""
+"""What the inbox shows unless asked: a timer waits for no one."""
 
 
 WAITS_KNOWN_MAX = 50_000
@@ -77,7 +77,7 @@ class WaitOperations:
         self._token_of_wait: LruCache[str, str] = LruCache(WAITS_KNOWN_MAX)
 
     def opened(self, session_id: str, body: Json) -> None:
-        """A wait was opened: whoever answers it need not ask where it is."""
+        """A wait was opened: anyone who answers it need not ask where it is."""
         self._session_of_wait.put(body["wait_id"], session_id)
         if "token_id" in body:
             self._token_of_wait.put(body["wait_id"], body["token_id"])
@@ -383,13 +383,13 @@ class ClaimOperations:
         self._waits = waits
 
     async def claim(self, caller: Caller, wait_id: str, request: ClaimRequest) -> ClaimReceipt:
-        """Claim a wait, or renew a claim. Writes nothing and wakes nobody.
+        """Claim a wait, or renew a claim. Writes nothing and wakes no one.
 
         Raises:
             WaitNotFound: No wait with that id.
             WaitClaimed: Another is at it.
             WaitResolved, WaitTimedOut: It is over; says how.
-            BadRequest: Nobody answers it.
+            BadRequest: No one answers it.
             BadDuration: A claim is for no such time.
         """
         ids.check_id(wait_id, ids.WAIT)
@@ -425,7 +425,7 @@ class ClaimOperations:
         Raises:
             WaitNotFound: No wait with that id.
             WaitResolved, WaitTimedOut: It is over; says how.
-            BadRequest: It concerns nobody, or the name is no line of text.
+            BadRequest: It concerns no one, or the name is no line of text.
         """
         ids.check_id(wait_id, ids.WAIT)
         assignee = request.assignee

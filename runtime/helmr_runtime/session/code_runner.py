@@ -64,7 +64,7 @@ from helmr_runtime.session.events import (
 )
 
 ABORT_S = TREE_END_S + 1.0
-"""A thread that is silent for so long after its run was aborted is lost."""
+"""A thread that is silent for that long after its run was aborted is lost."""
 
 THREAD_POLL_S = 0.1
 

@@ -114,7 +114,7 @@ class RepeatedCommands:
         """The answer to an operation, or to a send's key, from before this adoption; None if both are new.
 
         Raises:
-            Unavailable: The ledger does not answer: nobody knows.
+            Unavailable: The ledger does not answer: no one knows.
         """
         if self._may_be_older(command.operation):
             first = await self.again(command)
@@ -134,7 +134,7 @@ class RepeatedCommands:
         """The first receipt if the ledger knows the operation, or its conflict; None if it is new.
 
         Raises:
-            Unavailable: The ledger does not answer: nobody knows.
+            Unavailable: The ledger does not answer: no one knows.
         """
         operation = command.operation
         assert operation is not None

@@ -28,7 +28,7 @@ COMMIT_WAIT_S = 10.0
 """A caller waits so long for its commit, then is told that the outcome is unknown."""
 
 UNSAVED_MAX = 64
-"""Entries behind the newest checkpoint of a session that was given up as soon as it was decided: whoever reads it
+"""Entries behind the newest checkpoint of a session that was given up as soon as it was decided: anyone who reads it
 reads them one by one. With a checkpoint for each, what a command costs would grow with what the session has done."""
 
 FLUSH_AFTER_S = 0.002

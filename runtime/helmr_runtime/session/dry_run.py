@@ -3,7 +3,7 @@
 Works on a copy of the session's state, by the same decisions that the live session would make. Entries are made and
 folded, and go nowhere.
 
-Reads a session as a replay beside its run needs it (S-87, S-89): the state on disk, adopted by nobody.
+Reads a session as a replay beside its run needs it (S-87, S-89): the state on disk, adopted by no one.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Emissions:
         self._is_watched = on_emitted is not None
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
-        """Held for a copy of what is kept at the longest, so that nobody who emits waits."""
+        """Held for a copy of what is kept at the longest, so that no one who emits waits."""
         self._emitted = SessionEmissions()
         self._readers = 0
         self._kept_until_s = self._loop.time() + KEPT_S
@@ -67,7 +67,7 @@ class Emissions:
     # --- on any thread ----------------------------------------------------------------------------
 
     def emit(self, stream: str, op: int | None, data: str) -> None:
-        """Keep a chunk for who follows, if somebody does; returns at once."""
+        """Keep a chunk for who follows, if someone does; returns at once."""
         is_kept = self._readers > 0 or self._loop.time() < self._kept_until_s
         with self._lock:
             chunk = self._emitted.emit(stream, op, data, is_kept=is_kept or self._is_watched)
@@ -77,7 +77,7 @@ class Emissions:
             self._has_told = True
             try:
                 self._loop.call_soon_threadsafe(self._on_news)
-            except RuntimeError:  # the host's loop is closed: nobody is left to read
+            except RuntimeError:  # the host's loop is closed: no one is left to read
                 return
 
     # --- on the host's loop -----------------------------------------------------------------------
@@ -140,7 +140,7 @@ class Emissions:
 
 
 PACE_S = 0.02
-"""Answers come no faster, so that a thousand chunks a second are fifty calls; nobody reads as fast as that."""
+"""Answers come no faster, so that a thousand chunks a second are fifty calls; no one reads as fast as that."""
 
 CHARS_MAX = 4 * 1024 * 1024
 """About so much in one answer; what is left comes with the next."""

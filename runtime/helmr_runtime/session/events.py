@@ -100,7 +100,7 @@ class Commanded:
     decided: asyncio.Future[tuple[Decided, int]]
 
     def answer(self, decision: Decided, seq: int) -> None:
-        """This was decided; whoever waits may have given up."""
+        """This was decided; anyone who waits may have given up."""
         if not self.decided.done():
             self.decided.set_result((decision, seq))
 

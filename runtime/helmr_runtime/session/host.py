@@ -34,7 +34,7 @@ from helmr_runtime.ports import (
     Lease,
     Occupancy,
     Pulse,
-    Released,
+    SessionReleased,
     SlotReport,
     SlotState,
 )
@@ -56,7 +56,7 @@ LOCAL_URL = "http://127.0.0.1:4356"
 """Where a runtime answers unless it was told otherwise."""
 
 WATCH_S = 3600.0
-"""A watch that nobody changes is answered after an hour, so that no call waits for ever."""
+"""A watch that no one changes is answered after an hour, so that no call waits for ever."""
 
 REPORT_EVERY_S = 0.1
 """Reports come no faster: a session that is called again and again is parkable in between each time."""
@@ -220,7 +220,7 @@ class HostActor:
         live = self._slot(session_id).live
         live.claims.note(claims, live.state.wait)
 
-    async def release(self, session_id: str, reason: str) -> Released | Busy:
+    async def release(self, session_id: str, reason: str) -> SessionReleased | Busy:
         """Park and give the session up.
 
         Raises:
@@ -243,7 +243,7 @@ class HostActor:
             return Busy(reason=f"{session_id} was called while it parked")
         self._remove(slot)
         log.debug("%s: parked %s (%s)", self.name, session_id, reason)
-        return Released(next_deadline_at=stored.next_deadline_at)
+        return SessionReleased(next_deadline_at=stored.next_deadline_at)
 
     async def dry_run(self, session_id: str, command: AnswerWait | TokenEnded) -> Mapping[str, Any]:
         """What that answer would set off, as `DryRun` in JSON; of the session as it is on disk, wherever it lives.

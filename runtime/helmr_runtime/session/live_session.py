@@ -594,7 +594,7 @@ class LiveSession:
         """Stamp, apply and buffer; the flush follows soon.
 
         Raises:
-            Moved: The session left this host; whoever has its state now writes it.
+            Moved: The session left this host; anyone who has its state now writes it.
         """
         if self.is_over:
             raise Moved(f"{self.id} left this host")

@@ -1,7 +1,7 @@
-"""How many sessions a process takes up at once on nobody's behalf: resumed runs, ends of children, what is parked.
+"""How many sessions a process takes up at once on no one's behalf: resumed runs, ends of children, what is parked.
 
 Each is a few milliseconds of a processor, and what is under way at once takes turns on one loop, so a caller's send
-that needs ten turns waits ten times for all of them. Where nobody calls, many at once share commits; beside a caller,
+that needs ten turns waits ten times for all of them. Where no one calls, many at once share commits; beside a caller,
 each family of sessions (`directory/work.py`) has one at a time, which does nearly as much. A turn lasts until the
 session's code waits again, or for as long as a quick one takes.
 """
@@ -20,7 +20,7 @@ TURNS_MAX = 16
 """Turns at once."""
 
 BESIDE_MAX = 1
-"""Of them those of one family, while somebody calls."""
+"""Of them those of one family, while someone calls."""
 
 CALLED_FOR_S = 1.0
 """How long after a call its caller may come again."""
@@ -173,7 +173,7 @@ class HostTurns:
 
     @asynccontextmanager
     async def of_park(self, reason: str) -> AsyncIterator[None]:
-        """Nobody waits for a session to park, unless its host is about to end."""
+        """No one waits for a session to park, unless its host is about to end."""
         if reason in URGENT:
             yield
             return

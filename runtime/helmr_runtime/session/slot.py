@@ -22,7 +22,7 @@ class SessionSlot:
 
     Args:
         session_id: Whose.
-        mark: Where it is noted what the code does, for whoever finds the host dead.
+        mark: Where it is noted what the code does, for anyone who finds the host dead.
         on_change: Called with this slot when its report has changed.
         on_retire: Called when parts of the session's code did not end.
     """
@@ -135,7 +135,7 @@ class SessionSlot:
         self._become(SlotState.PARKABLE if is_parkable else SlotState.BUSY)
 
     def tell(self) -> None:
-        """Whoever was told may have forgotten it: tell again."""
+        """Anyone who was told may have forgotten it: tell again."""
         self._is_told = False
         session = self._session
         if session is not None and not session.is_over:

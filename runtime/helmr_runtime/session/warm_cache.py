@@ -27,7 +27,7 @@ class WarmState:
     """What an adoption has left.
 
     Attributes:
-        state: Nobody else has it: the adoption is over, and the next takes it away from here.
+        state: No one else has it: the adoption is over, and the next takes it away from here.
         offsets: As `FlushQueue.offsets`.
         unsaved_count: Entries behind the newest checkpoint.
     """

@@ -56,7 +56,7 @@ def start(process: str) -> None:
     Args:
         process: Its name, which tells the processes of one runtime apart.
     """
-    from helmr_runtime.tracing import otel  # noqa: PLC0415 - nobody pays for it who has not asked for traces
+    from helmr_runtime.tracing import otel  # noqa: PLC0415 - no one pays for it who has not asked for traces
 
     use(otel.sending(process))
 

@@ -5,7 +5,7 @@ ended, and their ids are derived from the session's, run's and wait's own: any p
 yet, and nothing of a trace has to be stored. They are one trace, the session's.
 
 A turn is what a run executes between two waits. It hangs below whatever set it off, so it is in the trace of the caller
-that sent the answer, or in the session's where nobody said. Turns name by links the waits that they end at and go on
+that sent the answer, or in the session's where no one said. Turns name by links the waits that they end at and go on
 from.
 """
 

@@ -26,7 +26,7 @@ from helmr_runtime.core.entries import Draft, EntryKind, Principal, stamp
 from helmr_runtime.ledger.log import commit_log, files
 from helmr_runtime.ledger.log.commit_log import CommitLog, read_unmerged
 from helmr_runtime.ledger.log.files import HeadMark, HeadPosition
-from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tables.appends import Appends, Checkpoint, LeaseRow
 from helmr_runtime.ledger.tools.restore import build, stored_backup
@@ -199,18 +199,18 @@ def read_mark(path: Path) -> None:
 MARKS = [[12, "ab" * 32], [11, "00" * 32]]
 
 
-async def opened_once(path: Path, keys: Keys) -> None:
+async def opened_once(path: Path, keys: LedgerKeys) -> None:
     """Bring a ledger to today's schema."""
     clock = FakeClock(EARLIER.made_at + timedelta(minutes=1))
     await (await open_ledger(path, clock=clock, settings=SMALL, ring=keys.ring)).close()
 
 
 @cache
-def real_backup() -> tuple[list[bytes], Keys]:
+def real_backup() -> tuple[list[bytes], LedgerKeys]:
     """The lines of a backup of the earlier ledger, and its keys."""
     with tempfile.TemporaryDirectory() as folder:
         path = EARLIER.unpack(Path(folder) / "data")
-        keys = Keys(read_key_ring(path.parent / "master-keys.json", {}))
+        keys = LedgerKeys(read_key_ring(path.parent / "master-keys.json", {}))
         asyncio.run(opened_once(path, keys))
         data = b"".join(stored_backup(path, "1.0"))
     return data.splitlines(keepends=True), keys

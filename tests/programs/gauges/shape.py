@@ -16,6 +16,7 @@ from typing import TypeGuard
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = {"helmr": ".", "helmr_runtime": "runtime", "helmr_console": "console"}
+ROOT_ERROR = "HelmrError"
 SMALL_LINES = 60
 """A module below that many lines is rarely a noun of its own."""
 
@@ -107,14 +108,14 @@ def shared_names(modules: Sequence[Source]) -> dict[str, list[str]]:
 
 
 def ancestors(modules: Sequence[Source]) -> dict[str, int]:
-    """How many classes of ours stand above each class; by names, which are unique."""
+    """How many classes of ours stand above each class; by their names. The root of all errors is not one."""
     bases: dict[str, set[str]] = {}
     for module in modules:
         for node in module.classes:
             bases.setdefault(node.name, set()).update(map(_name_of, node.bases))
 
     def above(name: str, seen: frozenset[str]) -> frozenset[str]:
-        ours = {base for base in bases.get(name, ()) if base in bases} - seen
+        ours = {base for base in bases.get(name, ()) if base in bases} - seen - {ROOT_ERROR}
         return seen.union(ours, *(above(base, seen | ours) for base in ours))
 
     return {name: len(above(name, frozenset()) - {name}) for name in bases}

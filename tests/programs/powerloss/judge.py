@@ -14,7 +14,7 @@ from helmr.errors import DataError, HelmrError, UsageError
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.core.ledger_facts import sessions_of
-from helmr_runtime.ledger.log.rebuild import Keys
+from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.log.stored import stored_ledger
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tools.audit import audit
@@ -143,7 +143,7 @@ async def judge(
         if thorough and not verdict.is_broken:
             verdict = await _opened(path, truth, acknowledged, now)
             with stored_ledger(path) as stored:
-                audit(stored, Keys(None), now)
+                audit(stored, LedgerKeys(None), now)
     except DataError as error:
         if not error.hint:
             return Verdict(FAILED, error.message, error.code)
@@ -155,7 +155,7 @@ async def judge(
 
 
 async def _mended(path: Path, truth: Truth, acknowledged: int, now: datetime) -> str:
-    keys, result = Keys(None), REPAIRED
+    keys, result = LedgerKeys(None), REPAIRED
     try:
         repair(path, keys, now)
     except (DataError, UsageError) as error:

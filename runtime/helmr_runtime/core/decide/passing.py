@@ -92,7 +92,7 @@ def _assigned(
 def _default(state: SessionState, wait: Wait, value: Any, following: str) -> tuple[Draft, ...]:
     """The default answers this wait, as anybody's answer would: with a record, or a token's wait with its data.
 
-    The token stays as it is. Others may wait on it too, and whoever holds its secret may still complete it.
+    The token stays as it is. Others may wait on it too, and anyone who holds its secret may still complete it.
     """
     mode = AnswerMode.DEFAULT.value
     answered: dict[str, Any] = {"wait_id": wait.id}

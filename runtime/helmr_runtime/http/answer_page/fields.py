@@ -394,7 +394,7 @@ class Decoded:
 
 def decode_form(form: PageForm, values: Values) -> Decoded:
     """Read a submitted form."""
-    reader = _FormReader(form, values)
+    reader = _SubmissionReader(form, values)
     reader.read(form.root)
     built = build(form.model, reader.cells)
     without = ARGUMENTS if is_declined(form.model, reader.cells) else None
@@ -410,12 +410,12 @@ def decode_form(form: PageForm, values: Values) -> Decoded:
 
 def cells_of(form: PageForm, values: Values) -> Cells:
     """A submitted form as cells, whatever is wrong with it."""
-    reader = _FormReader(form, values)
+    reader = _SubmissionReader(form, values)
     reader.read(form.root)
     return reader.cells
 
 
-class _FormReader:
+class _SubmissionReader:
     """Reads one submission into cells; collects what is not to be read."""
 
     def __init__(self, form: PageForm, values: Values) -> None:

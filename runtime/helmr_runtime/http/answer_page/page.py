@@ -99,7 +99,7 @@ def arguments_of(form: PageForm) -> Question | None:
 def is_edited(
     form: PageForm, values: Mapping[str, Sequence[str]], problems: Mapping[str, str]
 ) -> bool:
-    """Whether somebody was at the arguments: what they typed must be in sight."""
+    """Whether someone was at the arguments: what they typed must be in sight."""
     asked = arguments_of(form)
     if asked is None:
         return False
@@ -111,7 +111,7 @@ def is_edited(
 
 
 def _name(question: Question) -> str:
-    """The control that tells whether somebody was at it."""
+    """The control that tells whether someone was at it."""
     if question.control == "rows":
         return question.rows_name
     return question.variant_name if question.control == "union" else question.name
@@ -141,7 +141,7 @@ class PageState(StrEnum):
     RECORDED = "recorded"
     """Completed through this same link: shows what was recorded."""
     OVERTAKEN = "overtaken"
-    """Completed by somebody else: shows who and when, not what."""
+    """Completed by someone else: shows who and when, not what."""
     EXPIRED = "expired"
     CANCELLED = "cancelled"
     UNKNOWN = "unknown"
@@ -158,8 +158,8 @@ class AnswerPage:
         subject: One line; without it the page asks for "an answer" (S-17).
         body: Markdown (S-17).
         asked_at, deadline_at: When the token was made, and until when it can be completed.
-        escalation: What happens while nobody answers, a line each (S-82).
-        claimed_by, claimed_until: Who else is about to answer, and until when; it is in nobody's way here (S-81).
+        escalation: What happens while no one answers, a line each (S-82).
+        claimed_by, claimed_until: Who else is about to answer, and until when; it is in no one's way here (S-81).
         form, nonce: For OPEN.
         values: What was submitted, to show it again beside its problems.
         problems: Why a submission was not taken; paths of the schema's data.

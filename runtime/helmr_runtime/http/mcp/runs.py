@@ -121,7 +121,7 @@ def form_schema(wait: WaitInfo) -> dict[str, Any] | None:
 
 
 def answer_of(wait: WaitInfo, content: Mapping[str, Any]) -> Any:
-    """The JSON that a form's content stands for. Whether it fits is said by whoever stores it."""
+    """The JSON that a form's content stands for. Whether it fits is said by anyone who stores it."""
     content = dict(content)
     fields = _fields(wait)
     if fields is None:
@@ -209,7 +209,7 @@ def _property(field: Field, given: Any) -> dict[str, Any]:
         if field.format in _FORMATS:
             told["format"] = field.format
     start = given if given is not None else field.default
-    # Clients send a default that nobody looked at: a decision has none.
+    # Clients send a default that no one looked at: a decision has none.
     if not field.is_decision and start is not MISSING and start is not None:
         if field.kind is Kind.CHOICE:
             spelt = {_text_of(value): label for label, value in _labels(field).items()}
@@ -310,7 +310,7 @@ class McpRuns:
         return View(await self._to_first_end(run), session)
 
     async def settled(self, view: View, timeout_s: float, *, passing: str | None = None) -> View:
-        """The run once it asks somebody, is blocked or has ended, at most `timeout_s` later.
+        """The run once it asks someone, is blocked or has ended, at most `timeout_s` later.
 
         Args:
             view: The run.
@@ -385,7 +385,7 @@ class McpRuns:
         except SchemaMismatch as error:
             await self._note(wait, f"{_DID_NOT_FIT}: {error.message[:NOTED_CHARACTERS_MAX]}")
         except (WaitResolved, WaitTimedOut):
-            pass  # somebody else was first
+            pass  # someone else was first
 
     async def _page(self, wait: WaitInfo) -> str | None:
         """Where the wait is answered, on behalf of this client; the same page for a day."""

@@ -45,7 +45,7 @@ from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.payloads import CHECKPOINT, PayloadCipher, is_sealed
 
 CIPHERS_CACHED = 4_096
-"""Sessions whose keys are kept ready; deriving them anew takes some ten microseconds."""
+"""Sessions whose keys are kept ready; deriving them again takes some ten microseconds."""
 
 
 class Bodies:
@@ -374,7 +374,7 @@ def escalated_entries(
     """The steps of the pending wait's escalation that have come, and its end, if time has ended it by now.
 
     Args:
-        head: Of a session that nobody holds.
+        head: Of a session that no one holds.
         state: The session's, as far as the head.
         now: The ledger's time.
         key: Of the session's hash chain.

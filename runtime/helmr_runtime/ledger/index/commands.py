@@ -9,7 +9,7 @@ Invariants: S-40, S-41 (the first completion wins, by the ledger's clock), S-45,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -31,7 +31,7 @@ from helmr.roles import ScopeType
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.claims import WaitClaim, overridden_by
 from helmr_runtime.core.commands import FirstReceipt, SessionCommand, TokenEnded, receipt
-from helmr_runtime.core.drafts import carrier
+from helmr_runtime.core.drafts import Decided, carrier
 from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, iso
 from helmr_runtime.core.ledger_facts import Promote
 from helmr_runtime.core.notices import MoveNotices
@@ -69,18 +69,10 @@ from helmr_runtime.core.tokens import (
 from helmr_runtime.core.waits import mode_of
 from helmr_runtime.ledger.index.keys import API_KEYS_MAX
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
-from helmr_runtime.ledger.index.tokens import Token
+from helmr_runtime.ledger.index.tokens import TokenHead
 
 SCHEDULES = "schedules"
 """What touches schedules is decided in turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """The entries to write and the answer; without entries nothing is written."""
-
-    drafts: tuple[Draft, ...] = ()
-    reply: Mapping[str, Any] = field(default_factory=dict)
 
 
 def token_of(fact: LedgerCommand) -> str | None:
@@ -117,7 +109,7 @@ def touched_by(fact: LedgerCommand) -> frozenset[str]:
             return frozenset({"generation"})
 
 
-def expired_end(token: Token, wait_id: str, at: datetime) -> TokenEnded:
+def expired_end(token: TokenHead, wait_id: str, at: datetime) -> TokenEnded:
     """How the expiry of a token reaches a wait on it."""
     return TokenEnded(
         principal=RUNTIME,
@@ -184,7 +176,7 @@ def decide(
             return Decided((fact.draft(generation),), {"generation": generation})
 
 
-def expired_drafts(tokens: Sequence[Token]) -> tuple[Draft, ...]:
+def expired_drafts(tokens: Sequence[TokenHead]) -> tuple[Draft, ...]:
     """The entries of tokens whose time is over."""
     return tuple(Draft(EntryKind.TOKEN_EXPIRED, {"token_id": token.id}) for token in tokens)
 
@@ -243,7 +235,7 @@ def _completing(index: LedgerIndex, fact: CompleteToken, now: datetime) -> Scope
     return public_token
 
 
-def _again(fact: CompleteToken, token: Token, ended_by: Entry | None) -> Decided:
+def _again(fact: CompleteToken, token: TokenHead, ended_by: Entry | None) -> Decided:
     """S-41: the same data again is fine, other data lost."""
     assert ended_by is not None
     completed_at = iso(ended_by.recorded_at)
@@ -294,7 +286,7 @@ def _overridden(
     return overridden_by(wait_id, claim, fact.principal, override=fact.override_claim)
 
 
-def _require_pending(token: Token, now: datetime, ended_by: Entry | None) -> None:
+def _require_pending(token: TokenHead, now: datetime, ended_by: Entry | None) -> None:
     if token.status is TokenStatus.CANCELLED:
         assert ended_by is not None
         raise TokenCancelled(
@@ -331,7 +323,7 @@ def _cancel(
     return cancelled
 
 
-def _token(index: LedgerIndex, token_id: str) -> Token:
+def _token(index: LedgerIndex, token_id: str) -> TokenHead:
     token = index.tokens.get(token_id)
     if token is None:
         raise TokenNotFound(f"there is no token {token_id}", token_id=token_id)

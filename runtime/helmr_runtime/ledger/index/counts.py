@@ -22,7 +22,7 @@ _KINDS: dict[Kind, Kind] = {
 
 
 class Census:
-    """Sessions by what they do, and whether somebody holds them."""
+    """Sessions by what they do, and whether someone holds them."""
 
     def __init__(self) -> None:
         self._counts: Counter[Kind] = Counter()
@@ -44,12 +44,12 @@ class Census:
 
     @property
     def held(self) -> int:
-        """Those that somebody holds."""
+        """Those that someone holds."""
         return sum(count for (_, is_held, _), count in self._counts.items() if is_held)
 
     @property
     def parked(self) -> int:
-        """Those that wait and that nobody holds."""
+        """Those that wait and that no one holds."""
         return self._counts[Activity.WAITING, False, False]
 
     @property

@@ -75,7 +75,7 @@ class Head:
         start_key: Digest of the idempotency key of its start.
         key_id: The master key that the session's hash chain began with; None for a plain chain (S-52).
         claims: Who is at the pending wait, and what of that no entry says yet. Forgotten at a restart.
-        unconsumed: How many records no wait has taken; None after a restart, until somebody has counted them.
+        unconsumed: How many records no wait has taken; None after a restart, until someone has counted them.
         counted_as: Under what the index's census counts it now.
     """
 
@@ -195,7 +195,7 @@ def checkpointed(head: Head) -> None:
 
 
 def is_ready(head: Head, now: datetime) -> bool:
-    """Nobody holds the session, and its run is to execute now."""
+    """No one holds the session, and its run is to execute now."""
     if head.is_held:
         return False
     match head.run_status:
@@ -229,7 +229,7 @@ def alarm_of(head: Head, now: datetime) -> datetime | None:
 
 
 def is_escalating(head: Head, now: datetime) -> bool:
-    """A step of its pending wait's escalation is due, and nobody holds the session."""
+    """A step of its pending wait's escalation is due, and no one holds the session."""
     escalates_at = head.wait.escalates_at if head.wait is not None else None
     return (
         not head.is_held
@@ -240,7 +240,7 @@ def is_escalating(head: Head, now: datetime) -> bool:
 
 
 def next_deadline(head: Head) -> datetime | None:
-    """When the session next needs somebody: its wait's next escalation step or deadline, or its run's next attempt."""
+    """When the session next needs someone: its wait's next escalation step or deadline, or its run's next attempt."""
     return head.wait.due_at if head.wait is not None else head.retry_at
 
 

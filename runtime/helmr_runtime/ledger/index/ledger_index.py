@@ -32,7 +32,7 @@ from helmr_runtime.ledger.index.heads import (
 from helmr_runtime.ledger.index.keys import KeyIndex
 from helmr_runtime.ledger.index.lookups import KnownOperations, OpenNames, Timers, digest
 from helmr_runtime.ledger.index.schedules import ScheduleIndex
-from helmr_runtime.ledger.index.tokens import Token, TokenIndex
+from helmr_runtime.ledger.index.tokens import TokenHead, TokenIndex
 from helmr_runtime.ledger.index.work_list import WorkList
 from helmr_runtime.ports import (
     Declined,
@@ -309,7 +309,7 @@ class LedgerIndex:
     ) -> int:
         """An actor adopts the session: the new epoch, higher than any given out before.
 
-        Within a term it is known here which holders were given up. What was sent before may be for one of which nobody
+        Within a term it is known here which holders were given up. What was sent before may be for one of which no one
         knows that any more.
 
         Raises:
@@ -327,7 +327,7 @@ class LedgerIndex:
     def end_holder(self, holder: str) -> None:
         """That holder is given up, and adopts nothing more, whatever of it is still on its way.
 
-        One that only was out of reach would else take a session that nobody looks for there.
+        One that only was out of reach would else take a session that no one looks for there.
         """
         self._ended_holders[holder] = None
         if len(self._ended_holders) > ENDED_HOLDERS_MAX:
@@ -419,7 +419,7 @@ class LedgerIndex:
         head = self.heads.get(session_id)
         return head is not None and head.has_active_run
 
-    def unheld_waits(self, token: Token) -> list[tuple[Head, str]]:
+    def unheld_waits(self, token: TokenHead) -> list[tuple[Head, str]]:
         """Unheld sessions and their waits on the token; to those that an escalation step came before, its end is
         delivered."""
         found = ((self.heads.get(session), wait) for wait, session in token.waits.items())
@@ -466,7 +466,7 @@ def _stored_or_refused(head: Head, flush: Flush) -> Verdict:
     return Refused(epoch=head.epoch, seq=head.next_seq)
 
 
-def _is_completed_before(token: Token, deadline_at: datetime) -> bool:
+def _is_completed_before(token: TokenHead, deadline_at: datetime) -> bool:
     return (
         token.status is TokenStatus.COMPLETED
         and token.ended_at is not None

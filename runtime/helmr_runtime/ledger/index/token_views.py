@@ -7,14 +7,14 @@ from typing import Any
 from helmr.ids import SYSTEM_STREAM
 from helmr_runtime.core.entries import Entry, EntryKind, iso
 from helmr_runtime.ledger.index.keys import ApiKey, OwnedPublicToken
-from helmr_runtime.ledger.index.tokens import Token
+from helmr_runtime.ledger.index.tokens import TokenHead
 from helmr_runtime.ledger.index.views import UNREADABLE
 
 Json = dict[str, Any]
 
 
 def token_json(
-    token: Token, created: Entry, ended: Entry | None, pinned: Entry | None, *, in_full: bool
+    token: TokenHead, created: Entry, ended: Entry | None, pinned: Entry | None, *, in_full: bool
 ) -> Json:
     """A `TokenInfo`; in full also what the service needs to complete it.
 
@@ -74,7 +74,7 @@ def token_json(
     return found
 
 
-def unreadable_token_json(token: Token, created: Entry, tags: list[str], problem: str) -> Json:
+def unreadable_token_json(token: TokenHead, created: Entry, tags: list[str], problem: str) -> Json:
     """A `TokenInfo` for a list, when the body of one of its entries can't be read."""
     return {
         "id": token.id,

@@ -42,7 +42,7 @@ WAIT_ENDS = frozenset(
 
 
 @dataclass(slots=True)
-class Token:
+class TokenHead:
     """One token.
 
     Attributes:
@@ -93,7 +93,7 @@ class TokenIndex:
     """The tokens that live, those that ended lately, and the pending waits on any of them."""
 
     def __init__(self) -> None:
-        self._tokens: dict[str, Token] = {}
+        self._tokens: dict[str, TokenHead] = {}
         self._by_callback: dict[str, str] = {}
         self._of_session: dict[str, set[str]] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
@@ -103,18 +103,19 @@ class TokenIndex:
         self.touched: set[str] = set()
         """Tokens whose numbers changed since the tables were last asked to follow."""
 
-    def get(self, token_id: str) -> Token | None:
+    def get(self, token_id: str) -> TokenHead | None:
         """The token, if it is in memory."""
         return self._tokens.get(token_id)
 
-    def first_ended(self, awaited: Iterable[str]) -> Token | None:
+    def first_ended(self, awaited: Iterable[str]) -> TokenHead | None:
         """Of these, the one that ended first."""
         found = (self._tokens.get(one) for one in awaited)
         ended = [token for token in found if token is not None and not token.is_pending]
         return min(ended, key=lambda token: token.ended_offset, default=None)
 
     def ended_facts(self, awaited: tuple[str, ...]) -> dict[str, Any]:
-        """The first of these that has ended, or that there is not, if any; whoever answers adds what its entry says."""
+        """The first of these that has ended, or that there is not, if any; anyone who answers adds what its entry
+        says."""
         ended = self.first_ended(awaited)
         if ended is not None:
             named = {"token_id": ended.id, "status": ended.status.value}
@@ -137,12 +138,12 @@ class TokenIndex:
         found, self._orphans = self._orphans, []
         return found
 
-    def by_callback(self, callback_hash: str) -> Token | None:
+    def by_callback(self, callback_hash: str) -> TokenHead | None:
         """The token whose callback secret has this hash, if it is in memory."""
         token_id = self._by_callback.get(callback_hash)
         return self._tokens[token_id] if token_id is not None else None
 
-    def __iter__(self) -> Iterator[Token]:
+    def __iter__(self) -> Iterator[TokenHead]:
         return iter(self._tokens.values())
 
     def __len__(self) -> int:
@@ -156,7 +157,7 @@ class TokenIndex:
         match entry.kind:
             case EntryKind.TOKEN_CREATED:
                 self.admit(
-                    Token(
+                    TokenHead(
                         id=entry.body["token_id"],
                         session_id=entry.session_id,
                         created_offset=entry.feed_offset,
@@ -199,7 +200,7 @@ class TokenIndex:
             self.touched.add(token_id)
         return [] if token.is_pending else [(entry.session_id, wait_id)]
 
-    def note_wait(self, token: Token, wait_id: str, session_id: str) -> None:
+    def note_wait(self, token: TokenHead, wait_id: str, session_id: str) -> None:
         """A pending wait on the token."""
         token.waits[wait_id] = session_id
         self._awaited[wait_id] = (*self._awaited.get(wait_id, ()), token.id)
@@ -213,7 +214,7 @@ class TokenIndex:
     def _child_created(self, entry: Entry, feed_offset: int) -> None:
         child_id = entry.session_id
         self.admit(
-            Token(
+            TokenHead(
                 id=child_id,
                 session_id=child_id,
                 created_offset=feed_offset,
@@ -260,7 +261,7 @@ class TokenIndex:
             and token.parent.op in gone
         ]
 
-    def _owned(self, session_id: str) -> list[Token]:
+    def _owned(self, session_id: str) -> list[TokenHead]:
         """What that session has made and has not ended, oldest first."""
         owned = [self._tokens[token_id] for token_id in self._of_session.get(session_id, ())]
         return sorted(owned, key=lambda token: token.created_offset)
@@ -287,7 +288,7 @@ class TokenIndex:
             for due in self._end(token_id, TokenStatus.CANCELLED, entry)
         ]
 
-    def _leave_session(self, token: Token) -> None:
+    def _leave_session(self, token: TokenHead) -> None:
         of_session = self._of_session.get(token.owner_id)
         if of_session is not None:
             of_session.discard(token.id)
@@ -296,7 +297,7 @@ class TokenIndex:
 
     # --- what tables bring and take ---------------------------------------------------------------
 
-    def admit(self, token: Token) -> Token:
+    def admit(self, token: TokenHead) -> TokenHead:
         """Take a token in; one that is here already wins."""
         known = self._tokens.get(token.id)
         if known is not None:
@@ -313,7 +314,7 @@ class TokenIndex:
         return token
 
     def evict(self) -> None:
-        """Forget the longest ended tokens beyond `ENDED_TOKENS_MAX` that nobody waits on."""
+        """Forget the longest ended tokens beyond `ENDED_TOKENS_MAX` that no one waits on."""
         for token_id in list(self._ended)[: max(0, len(self._ended) - ENDED_TOKENS_MAX)]:
             token = self._tokens[token_id]
             if not token.waits and token_id not in self.touched:
@@ -340,9 +341,9 @@ class TokenIndex:
             heapq.heappop(self._expiries)
         return None
 
-    def due(self, now: datetime, count_max: int) -> list[Token]:
+    def due(self, now: datetime, count_max: int) -> list[TokenHead]:
         """Pending tokens whose time is over, earliest first. They stay due until their end is folded."""
-        found: list[Token] = []
+        found: list[TokenHead] = []
         kept: list[tuple[datetime, str]] = []
         while self._expiries and self._expiries[0][0] <= now and len(found) < count_max:
             item = heapq.heappop(self._expiries)
@@ -355,7 +356,7 @@ class TokenIndex:
         return found
 
 
-def _ends(token: Token, run_id: str | None = None) -> bool:
+def _ends(token: TokenHead, run_id: str | None = None) -> bool:
     """A child that ends with its parent: with that run of it, if one is named."""
     parent = token.parent
     return parent is not None and not parent.leaves and run_id in (None, parent.run_id)

@@ -1,4 +1,4 @@
-"""What the directory must see to: ends of tokens on their way to waits, and runs that nobody holds. Pure, in memory."""
+"""What the directory must see to: ends of tokens on their way to waits, and runs that no one holds. Pure, in memory."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from helmr_runtime.ledger.index.authored import (
 from helmr_runtime.ledger.index.commands import SCHEDULES, expired_drafts, expired_end
 from helmr_runtime.ledger.index.heads import Head, is_escalating, placed_behind
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
-from helmr_runtime.ledger.index.tokens import Token
+from helmr_runtime.ledger.index.tokens import TokenHead
 from helmr_runtime.ledger.tables.appends import Removal
 from helmr_runtime.ledger.tables.engine import ENGINE_ERROR
 from helmr_runtime.ports import Flush, StartSession
@@ -225,8 +225,8 @@ class BatchBuilder:
         no room stay due: the alarm rings again.
         """
         room = current.room_for_due
-        expired: list[Token] = []
-        waits: list[tuple[Head, Token, str]] = []
+        expired: list[TokenHead] = []
+        waits: list[tuple[Head, TokenHead, str]] = []
         for token in self._index.tokens.due(now, room):
             if len(expired) + len(waits) >= room:
                 break

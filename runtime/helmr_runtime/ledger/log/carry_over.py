@@ -26,7 +26,14 @@ from helmr_runtime.ledger.log.files import (
     exists,
     sync_directory,
 )
-from helmr_runtime.ledger.log.rebuild import Keys, Page, insert_rows, made, rebuild, set_numbers
+from helmr_runtime.ledger.log.rebuild import (
+    LedgerKeys,
+    Page,
+    insert_rows,
+    made,
+    rebuild,
+    set_numbers,
+)
 from helmr_runtime.ledger.log.stored import StoredLedger, read_only, translated
 from helmr_runtime.ledger.tables.schema import SCHEMA
 
@@ -42,7 +49,7 @@ ROOM = 1.5
 """The new file's size by the old one's, at most: it holds the same rows, packed once."""
 
 
-def carry_over(path: Path, keys: Keys, now: datetime) -> None:
+def carry_over(path: Path, keys: LedgerKeys, now: datetime) -> None:
     """Return when the file, which this process holds and has closed, has today's tables.
 
     Args:

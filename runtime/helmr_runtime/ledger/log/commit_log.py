@@ -2,7 +2,7 @@
 
 A commit costs the database more than a millisecond of processor time, whatever it stores. So a commit is one record
 appended to this file and synced, and what the records hold is moved into the database many at a time, in one of its
-transactions, which also says up to which record (`meta`, `LOG_NUMBER`). From then on those records are nobody's, and
+transactions, which also says up to which record (`meta`, `LOG_NUMBER`). From then on those records are no one's, and
 the next ones are written over them from the file's beginning: a file that does not grow is synced faster.
 
 A record is a header (mark, log, number, length and checksum of the text) and a JSON text in ASCII, so that nothing that

@@ -217,7 +217,7 @@ class Database:
             self._merging.open_log(self.writer)
 
     def require_open(self) -> None:
-        """Connect anew if an earlier `heal` could not."""
+        """Connect again if an earlier `heal` could not."""
         if self._connection is None:
             self.heal()
 
@@ -314,7 +314,7 @@ class Database:
             logger.warning("the head mark can't be synced: %s", error)
 
     def heal(self) -> None:
-        """Connect anew if the engine became unusable; the lock is kept.
+        """Connect again if the engine became unusable; the lock is kept.
 
         Raises:
             LedgerBehind: What was acknowledged is not there any more.
@@ -388,7 +388,7 @@ class Database:
             return read(Reader(cursor, self._open_body))
 
     def querying(self, query: Callable[[Connection], T]) -> T:
-        """Run a query of somebody's own, for as long as it takes, on the connection that is kept for them.
+        """Run a query of someone's own, for as long as it takes, on the connection that is kept for them.
 
         One at a time. Its sorts and hash tables are limited apart from all others; `interrupt_query` ends it.
 
@@ -465,7 +465,7 @@ class Database:
         if self._connection is None:
             return
         connection, self._connection = self._connection, None
-        # One cursor that is left keeps the instance, and whoever connects again gets the same one: after a fatal
+        # One cursor that is left keeps the instance, and anyone who connects again gets the same one: after a fatal
         # error one that refuses everything.
         self._readers.close()
         self._left_open = connection
@@ -477,7 +477,7 @@ class Database:
     def _end_queries(self) -> bool:
         """Close the queries' connection, which holds the instance open as readers' cursors do; False if one is busy.
 
-        The engine closes nothing that is busy: whoever runs the query does it then.
+        The engine closes nothing that is busy: anyone who runs the query does it then.
         """
         self.interrupt_query()
         queries, self._query_connection = self._query_connection, None

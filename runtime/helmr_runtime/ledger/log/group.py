@@ -170,7 +170,7 @@ class GroupCommit:
             read: As `project`'s.
 
         Raises:
-            StoreUnavailable: Nobody can be shown it now.
+            StoreUnavailable: No one can be shown it now.
         """
         if not self.database.is_behind(of):
             return None

@@ -43,7 +43,7 @@ from helmr_runtime.ledger.index.ledger_index import (
     OperationKnown,
 )
 from helmr_runtime.ledger.index.lookups import digest
-from helmr_runtime.ledger.index.tokens import Token
+from helmr_runtime.ledger.index.tokens import TokenHead
 from helmr_runtime.ledger.log.batches import AuthoredEntries, Facts, Write
 from helmr_runtime.ledger.log.start_keys import Looked, StartKeys
 from helmr_runtime.ports import (
@@ -79,7 +79,7 @@ class Lookups(Protocol):
         """Feed offset and hash of a session's entry."""
         ...
 
-    async def token(self, token_id: str) -> Token | None:
+    async def token(self, token_id: str) -> TokenHead | None:
         """The token, admitted to the index; None if there is none."""
         ...
 
@@ -307,7 +307,7 @@ class ForkJob(PendingJob[Mapping[str, Any]]):
 
 
 class EscalationJob:
-    """Steps of the escalation of a session that nobody holds (S-82); nobody waits for it.
+    """Steps of the escalation of a session that no one holds (S-82); no one waits for it.
 
     Args:
         state: The session as it was read; if it has gone on since, there is nothing to do.

@@ -1,4 +1,4 @@
-"""When the tables are written: five seconds after a change, sooner after many, or before somebody reads them.
+"""When the tables are written: five seconds after a change, sooner after many, or before someone reads them.
 
 What is written is the index at one feed offset; commits go on meanwhile.
 
@@ -92,7 +92,7 @@ class Projector:
         self._forget_at = clock.now()
 
     async def asked(self) -> None:
-        """Return when somebody waits for the tables, or it is time; `run` follows."""
+        """Return when someone waits for the tables, or it is time; `run` follows."""
         await self._wake.wait()
 
     @property
@@ -180,7 +180,7 @@ class Projector:
                 self.tick_soon()
                 raise
             except BaseException:
-                # Whoever ends the writer for this tells them, in `stop`.
+                # Anyone who ends the writer for this tells them, in `stop`.
                 self._asked += asked
                 raise
         self._answer(asked)

@@ -80,7 +80,7 @@ ChainKeyOf = Callable[[str, str | None], bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class LedgerKeys:
     """What entries are opened with and chains are checked by.
 
     Args:
@@ -139,7 +139,7 @@ class Refold:
         now: Operations older than a day before it are not remembered (S-61).
     """
 
-    def __init__(self, keys: Keys, now: datetime) -> None:
+    def __init__(self, keys: LedgerKeys, now: datetime) -> None:
         self.index = LedgerIndex()
         self.entries = 0
         self._projection = Projection()
@@ -243,7 +243,7 @@ def _damaged(row: Any, what: str) -> LedgerDamaged:
 @uncollected()
 def fold(
     connection: Connection,
-    keys: Keys,
+    keys: LedgerKeys,
     now: datetime,
     pages: Iterable[tuple[Sequence[rows.Row], Covered]],
 ) -> Refold:
@@ -282,7 +282,7 @@ def _write_tables(connection: Connection, refold: Refold) -> None:
 def rebuild(
     path: Path,
     pages: Iterable[Page],
-    keys: Keys,
+    keys: LedgerKeys,
     now: datetime,
     known: Unsaid,
     *,
@@ -296,7 +296,7 @@ def rebuild(
         keys: Its master keys.
         now: The time.
         known: What entries do not say.
-        forgives_gaps: That entries lack which nobody has pruned is no damage, now and later.
+        forgives_gaps: That entries lack which no one has pruned is no damage, now and later.
 
     Raises:
         LedgerDamaged, PayloadDamaged, MasterKeyMissing, UsageError: As `Refold.add`, or the keys are another ledger's.

@@ -29,7 +29,14 @@ from helmr_runtime.ledger.log.files import (
     check_is_database,
     held,
 )
-from helmr_runtime.ledger.log.rebuild import ENGINE, KNOWN_GAPS, CheckpointRow, Keys, Page, Unsaid
+from helmr_runtime.ledger.log.rebuild import (
+    ENGINE,
+    KNOWN_GAPS,
+    CheckpointRow,
+    LedgerKeys,
+    Page,
+    Unsaid,
+)
 from helmr_runtime.ledger.tables import rows
 from helmr_runtime.ledger.tables.appends import (
     CHECKPOINT_COLUMNS,
@@ -102,7 +109,7 @@ class StoredLedger:
         """How many entries lack that no `sessions.pruned` names: an operator had that one dropped."""
         return self.meta.get(KNOWN_GAPS, 0)
 
-    def require_keys(self, keys: Keys) -> None:
+    def require_keys(self, keys: LedgerKeys) -> None:
         """Return unless these master keys are another ledger's; raises MasterKeyMissing."""
         if keys.ring is not None:
             check_ring(self.file, keys.ring, self.path)

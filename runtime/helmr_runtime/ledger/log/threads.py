@@ -51,7 +51,7 @@ class WriterThread:
         return ended
 
     def _end_with_process(self) -> None:
-        """Nobody has closed the ledger: what was asked for is done all the same."""
+        """No one has closed the ledger: what was asked for is done all the same."""
         self._jobs.put(None)
         self._thread.join()
 
@@ -61,9 +61,9 @@ class WriterThread:
             result, error = None, None
             try:
                 result = call(*args)
-            except BaseException as raised:  # noqa: BLE001 - whoever awaits the call is told
+            except BaseException as raised:  # noqa: BLE001 - anyone who awaits the call is told
                 error = raised
-            with suppress(RuntimeError):  # the loop is closed: nobody awaits it any more
+            with suppress(RuntimeError):  # the loop is closed: no one awaits it any more
                 self._loop.call_soon_threadsafe(_answer, future, result, error)
             del job, future, call, args, result, error
 

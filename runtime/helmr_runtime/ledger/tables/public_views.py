@@ -1,6 +1,6 @@
 """The views that SQL queries see: `sessions, runs, waits, records, entries, tokens` (docs/sql.md).
 
-They are temporary views of the query's own connection, made anew whenever the file is opened: their columns are
+They are temporary views of the query's own connection, made again whenever the file is opened: their columns are
 this code's, whatever release wrote the file, and they hide the tables of the same names. Hashes of secrets never
 stand in them: not as columns, and taken out of the bodies that hold them.
 

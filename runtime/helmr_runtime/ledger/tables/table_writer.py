@@ -45,7 +45,7 @@ class Tables:
         facts: Tokens, public tokens, API keys.
         meta: Names and numbers of `meta`.
         forgets_holdings: Rows of `holdings` go that are not their session's newest, or say only what its row in
-            `sessions` does: that nobody holds it under that epoch.
+            `sessions` does: that no one holds it under that epoch.
         forget_before: If given, operations accepted before this are deleted (S-61).
     """
 

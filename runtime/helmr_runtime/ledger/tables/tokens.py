@@ -31,7 +31,7 @@ from helmr_runtime.ledger.index.token_views import (
     token_json,
     unreadable_token_json,
 )
-from helmr_runtime.ledger.index.tokens import Token
+from helmr_runtime.ledger.index.tokens import TokenHead
 from helmr_runtime.ledger.tables import reads, rows
 from helmr_runtime.ledger.tables.engine import BatchStatement, Reader
 from helmr_runtime.ledger.tables.lists import tagged, wanted
@@ -240,7 +240,7 @@ def chain_keys(reader: Reader, sessions: Sequence[Any]) -> dict[str, str]:
     return {rows.id_of(ids.SESSION, session): intern(key_id) for session, key_id in found}
 
 
-def read_token(reader: Reader, token_id: str) -> Token | None:
+def read_token(reader: Reader, token_id: str) -> TokenHead | None:
     """A token, or a child session by its id, that memory has forgotten."""
     row = rows.first_row(
         reader.execute(
@@ -251,7 +251,7 @@ def read_token(reader: Reader, token_id: str) -> Token | None:
     return _token_of(row) if row is not None else None
 
 
-def read_by_callback(reader: Reader, callback_hash: str) -> Token | None:
+def read_by_callback(reader: Reader, callback_hash: str) -> TokenHead | None:
     """The token with this callback secret, if memory has forgotten it."""
     row = rows.first_row(
         reader.execute(
@@ -358,7 +358,7 @@ def _page(
 # --- rows -----------------------------------------------------------------------------------------
 
 
-def _token_row(token: Token, tags: str) -> rows.Row:
+def _token_row(token: TokenHead, tags: str) -> rows.Row:
     return (
         rows.uuid_of(token.id),
         rows.uuid_of(token.session_id),
@@ -383,7 +383,7 @@ def _parent_columns(parent: Parent | None) -> rows.Row:
     return (session, run, parent.op, parent.attempt, parent.leaves)
 
 
-def _token_of(row: Any) -> Token:
+def _token_of(row: Any) -> TokenHead:
     parent = None
     if row[12] is not None:
         parent = Parent(
@@ -393,7 +393,7 @@ def _token_of(row: Any) -> Token:
             attempt=row[15],
             leaves=row[16],
         )
-    return Token(
+    return TokenHead(
         id=rows.id_of(ids.TOKEN if parent is None else ids.SESSION, row[0]),
         parent=parent,
         session_id=rows.id_of(ids.SESSION, row[1]),

@@ -1,6 +1,6 @@
 """Whether a stored ledger is what its entries say: chains, tables, checkpoints, head mark (S-67). Reads only.
 
-The entries are folded anew into the scratch database beside the file, as far as the file's tables are written, and
+The entries are folded again into the scratch database beside the file, as far as the file's tables are written, and
 the engine compares table with table. What entries do not say is not compared: who holds a session, under which epoch.
 Checkpoints are compared state by state, with the core's fold of the same entries.
 """
@@ -22,7 +22,7 @@ from helmr_runtime.core.same_state import difference
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ledger.index.authored import Bodies
 from helmr_runtime.ledger.index.lookups import OPERATION_AGE
-from helmr_runtime.ledger.log.rebuild import CheckpointRow, Covered, Keys, fold
+from helmr_runtime.ledger.log.rebuild import CheckpointRow, Covered, LedgerKeys, fold
 from helmr_runtime.ledger.log.stored import StoredLedger
 from helmr_runtime.ledger.tables import rows
 from helmr_runtime.ledger.tables.recovery import uncollected
@@ -100,7 +100,7 @@ class Audit:
 
 
 @uncollected()
-def audit(ledger: StoredLedger, keys: Keys, now: datetime) -> Audit:
+def audit(ledger: StoredLedger, keys: LedgerKeys, now: datetime) -> Audit:
     """Check all of it; of a ledger with an older schema all but its tables.
 
     Raises:
@@ -200,7 +200,7 @@ def _first_bad(ledger: StoredLedger, table: str, key: str, query: str, *bounds: 
 
 
 def bad_checkpoints(
-    ledger: StoredLedger, keys: Keys, through: int
+    ledger: StoredLedger, keys: LedgerKeys, through: int
 ) -> Iterator[tuple[CheckpointRow, str | None]]:
     """Every checkpoint up to a feed offset, and what of it is not what the entries say, if anything is.
 

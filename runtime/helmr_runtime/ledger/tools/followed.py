@@ -36,7 +36,7 @@ from helmr_runtime.ledger.log.rebuild import (
     UNSAID,
     CheckpointRow,
     Covered,
-    Keys,
+    LedgerKeys,
     checkpoint_row_of,
     connected,
     entry_row_of,
@@ -135,8 +135,8 @@ class FollowedLedger:
             self._mark.write(HeadPosition(entries[-1][0], entries[-1][9]))
             self.position = self._read_position()
 
-    def fold(self, keys: Keys, now: datetime) -> Folded:
-        """Check every entry and write the tables that follow from them, anew.
+    def fold(self, keys: LedgerKeys, now: datetime) -> Folded:
+        """Check every entry and write the tables that follow from them, again.
 
         Raises:
             LedgerDamaged: Names the first entry that is not what was written.
@@ -300,7 +300,7 @@ class Promoted:
 
 async def promote(
     path: Path,
-    keys: Keys,
+    keys: LedgerKeys,
     clock: Clock,
     reason: str | None,
     *,
@@ -352,7 +352,7 @@ async def promote(
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class Divergence:
     """How two ledgers of one origin differ: one was promoted while the other may have gone on.
 
     Attributes:
@@ -366,7 +366,7 @@ class Difference:
     lost: int
 
 
-def difference(promoted: StoredLedger, old: StoredLedger) -> Difference:
+def difference(promoted: StoredLedger, old: StoredLedger) -> Divergence:
     """Compare a promoted ledger with the one that it followed.
 
     Raises:
@@ -381,7 +381,7 @@ def difference(promoted: StoredLedger, old: StoredLedger) -> Difference:
     )
     assert lost is not None
     is_same = after == 0 or (kept is not None and kept == other)
-    return Difference(after, is_same, int(lost[0]))
+    return Divergence(after, is_same, int(lost[0]))
 
 
 def lost_entries(old: StoredLedger, after: int) -> Iterator[dict[str, Any]]:

@@ -31,7 +31,7 @@ from helmr_runtime.ledger.log.files import (
     held,
     sync_directory,
 )
-from helmr_runtime.ledger.log.rebuild import CheckpointRow, Keys, Page, Refold, rebuild
+from helmr_runtime.ledger.log.rebuild import CheckpointRow, LedgerKeys, Page, Refold, rebuild
 from helmr_runtime.ledger.log.stored import StoredLedger, stored_ledger, translated
 from helmr_runtime.ledger.tables.recovery import uncollected
 from helmr_runtime.ledger.tools.audit import Audit, audit, bad_checkpoints
@@ -113,7 +113,7 @@ class Repaired:
 
 def repair(
     path: Path,
-    keys: Keys,
+    keys: LedgerKeys,
     now: datetime,
     *,
     drop_from: int | None = None,
@@ -156,7 +156,7 @@ class _Job:
     """What was asked for: the arguments of `repair`."""
 
     path: Path
-    keys: Keys
+    keys: LedgerKeys
     now: datetime
     drop_from: int | None
     without_checkpoints: bool
@@ -226,7 +226,7 @@ def _require_acknowledged(old: StoredLedger) -> None:
 
 
 @uncollected()
-def _prove_entries(old: StoredLedger, keys: Keys, now: datetime, through: int) -> None:
+def _prove_entries(old: StoredLedger, keys: LedgerKeys, now: datetime, through: int) -> None:
     refold = Refold(keys, now)
     for chunk in old.entries(through=through):
         try:
@@ -241,7 +241,9 @@ def _prove_entries(old: StoredLedger, keys: Keys, now: datetime, through: int) -
             ) from error
 
 
-def _bad(old: StoredLedger, keys: Keys, through: int, every: bool) -> set[tuple[UUID, int]] | None:
+def _bad(
+    old: StoredLedger, keys: LedgerKeys, through: int, every: bool
+) -> set[tuple[UUID, int]] | None:
     """Session and feed offset of the checkpoints that are left out; None leaves out all."""
     if every:
         return None
@@ -252,7 +254,7 @@ def _bad(old: StoredLedger, keys: Keys, through: int, every: bool) -> set[tuple[
 def _write(
     old: StoredLedger,
     fresh: Path,
-    keys: Keys,
+    keys: LedgerKeys,
     now: datetime,
     through: int,
     left_out: Collection[tuple[UUID, int]] | None,

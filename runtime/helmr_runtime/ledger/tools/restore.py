@@ -16,7 +16,7 @@ from helmr_runtime.core.backup_file import ENTRY, BackupHeader, BackupReader, Ba
 from helmr_runtime.ledger.log.files import sync_directory
 from helmr_runtime.ledger.log.rebuild import (
     CheckpointRow,
-    Keys,
+    LedgerKeys,
     Page,
     Unsaid,
     checkpoint_row_of,
@@ -41,7 +41,7 @@ class Restored:
 
 
 @uncollected()
-def build(path: Path, lines: Iterable[bytes], keys: Keys, now: datetime) -> Restored:
+def build(path: Path, lines: Iterable[bytes], keys: LedgerKeys, now: datetime) -> Restored:
     """Make a ledger's file of a backup, and check it as `verify` does.
 
     Raises:
@@ -58,7 +58,7 @@ def build(path: Path, lines: Iterable[bytes], keys: Keys, now: datetime) -> Rest
 
 
 def restore(
-    backup: Path, path: Path, keys: Keys, ring_file: tuple[str, bytes] | None, now: datetime
+    backup: Path, path: Path, keys: LedgerKeys, ring_file: tuple[str, bytes] | None, now: datetime
 ) -> Restored:
     """Make a data directory of a backup; it has its name only once all of it is checked and on disk.
 
