@@ -17,6 +17,7 @@
 #   make hour    an operator's hour at the console, before claims and review mode, and now; HOUR_ARGS="--waits 24", or --help
 #   make up      a runtime in the foreground with the example tasks
 #   make notebooks  execute the notebooks and render them into docs/notebooks
+#   make tables  the tables of docs/http.md and docs/security.md, from helmr/operations.py
 #   make animation  the moving picture of the README, drawn by the console
 #   make site    the docs as a site in build/site
 #   make gauges  the shape of the sources, and how many of their modules a call walks through
@@ -54,7 +55,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all test-long test-over-ray extras model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate perf gauges notebooks animation recordings site sbom lint format up lock clean
+.PHONY: help venv demo test test-all test-long test-over-ray extras model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate perf gauges notebooks tables animation recordings site sbom lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -169,6 +170,9 @@ perf: $(VENV)/.stamp-dev
 # Executed in fresh kernels; the notebooks stay as they are, without outputs.
 notebooks: $(VENV)/.stamp-dev
 	$(BIN)/python notebooks/build.py
+
+tables: $(VENV)/.stamp-dev
+	$(BIN)/python -m tests.docs.tables
 
 recordings: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.examples.record

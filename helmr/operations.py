@@ -93,14 +93,15 @@ ARROW = Media(ARROW_MEDIA_TYPE)
 START_SESSION = Operation(
     "sessions.start", "POST /v1/sessions", Need.START,
     "Start a session and its first run.",
-    description="The id of an open session, or an idempotency key, with the same task and payload returns "
-    "that session. With `result_timeout_s` the answer comes when the run waits, is blocked or "
-    "has ended.",
+    description="Answers 201 `{session, run, created}`, or 200 if the session existed: the `external_id` of an "
+    "open one, or an `idempotency_key`, with the same task and payload returns that session. With "
+    "`result_timeout_s` (≤ 60) the answer comes when the run waits, is blocked or has ended.",
     body=StartRequest, reply=StartReceipt, status=201, others={200: "It existed already"},
     problems=(404, 409, 422), repeat=Repeat.ONCE)
 LIST_SESSIONS = Operation(
     "sessions.list", "GET /v1/sessions", Need.READ,
     "List sessions, newest first.",
+    description="All filters that are given must hold. `run_status` is that of the newest run.",
     query=SessionsQuery, reply=Page[SessionInfo], leaves_out=("wait.body", "wait.json_schema"))
 GET_SESSION = Operation(
     "sessions.get", "GET /v1/sessions/{session_id}", Need.READ,
@@ -113,6 +114,7 @@ READ_TRANSCRIPT = Operation(
 EXPORT_SESSION: Operation[bytes] = Operation(
     "sessions.export", "GET /v1/sessions/{session_id}/export", Need.ADMINISTER,
     "Export a session with all payloads as a signed file.",
+    description="Answers `application/jsonl`.",
     service="session_files.export",
     reply=Media(JSONL, "A session file: JSON lines, the last a signature", "{session_id}.jsonl"),
     problems=(404,))
@@ -123,10 +125,12 @@ LIST_SESSION_RUNS = Operation(
 START_RUN = Operation(
     "sessions.run", "POST /v1/sessions/{session_id}/runs", Need.STEER,
     "Start the next run of an open, idle session; without a payload with the newest run's.",
+    description="409 `run_active` if one is active.",
     body=RunRequest, reply=RunInfo, status=201, problems=(404, 409, 422), repeat=Repeat.ONCE)
 CLOSE_SESSION = Operation(
     "sessions.close", "POST /v1/sessions/{session_id}/close", Need.STEER,
     "Close a session; with `end_input` also while its run waits for input.",
+    description="409 `run_active` if a run is active, unless that waits for input and `end_input` is true.",
     body=CloseRequest, reply=SessionInfo, problems=(404, 409), repeat=Repeat.ONCE)
 CANCEL_SESSION = Operation(
     "sessions.cancel", "POST /v1/sessions/{session_id}/cancel", Need.STEER,
@@ -139,6 +143,8 @@ ADD_NOTE = Operation(
 FORK_SESSION = Operation(
     "sessions.fork", "POST /v1/sessions/{session_id}/fork", Need.STEER,
     "Start a session that begins with another's past up to an op.",
+    description="The past is this session's, up to an op of its newest run: `to_op`, or that of `wait_id`. "
+    "Answers 201 `{session, run, created}`. `answer` (may be null) answers the wait there.",
     service="corrections.fork", body=ForkRequest, reply=StartReceipt, status=201,
     problems=(404, 409, 422), repeat=Repeat.ONCE)
 
@@ -147,6 +153,7 @@ FORK_SESSION = Operation(
 SEND_INPUT = Operation(
     "sessions.send", "POST /v1/sessions/{session_id}/inputs/{stream}", Need.SEND,
     "Send a record; the receipt says what it did.",
+    description="`data` may be null. Answers `{record_id, stream, seq, outcome, duplicate, wait_id, run_id}`.",
     tag="streams", scope=ScopeType.SESSION_INPUT_SEND, body=SendRequest, reply=SendReceipt,
     problems=(404, 409, 422), repeat=Repeat.ONCE)
 LIST_INPUTS = Operation(
@@ -166,10 +173,12 @@ READ_OUTPUTS = Operation(
 FOLLOW_SESSION: Operation[bytes] = Operation(
     "sessions.follow", "GET /v1/sessions/{session_id}/events", Need.READ,
     "Follow a session's entries.",
+    description="Server-sent events; without `after` and Last-Event-ID they begin now.",
     tag="streams", query=FollowQuery, reply=EVENTS, problems=(404,))
 FOLLOW_ALL: Operation[bytes] = Operation(
     "events.follow", "GET /v1/events", Need.READ,
     "Follow the entries of all sessions.",
+    description="Server-sent events; without `after` and Last-Event-ID they begin now.",
     tag="streams", query=FollowQuery, reply=EVENTS)
 
 # Waits: the inbox ---------------------------------------------------------------------------------
@@ -177,36 +186,53 @@ FOLLOW_ALL: Operation[bytes] = Operation(
 LIST_WAITS = Operation(
     "waits.list", "GET /v1/waits", Need.READ,
     "List waits: soonest end first, none last, then by id.",
-    description="Pending ones for input or a token, unless asked.",
+    description="Pending ones for input or a token, unless asked. The soonest end is `ends_at`: the escalation's "
+    "default, else the deadline. Without `body`, `schema`, `initial`, `on_decline` and `answer`. "
+    "`tag` is the wait's or its session's; `resolved_since` is a time with its zone: over then or "
+    "later. One whose stored entry can't be read says why in `problem`, as in the lists of sessions "
+    "(their `wait`), runs and tokens. A wait on a token that has ended is not among the pending ones, "
+    "although its session learns of that a moment later. A wait on a token has the token's `subject`, "
+    "`body` and expiry (as `deadline_at`) where it has none of its own.",
     query=WaitsQuery, reply=Page[WaitInfo],
     leaves_out=("body", "json_schema", "initial", "on_decline", "answer"))
 GET_WAIT = Operation(
     "waits.get", "GET /v1/waits/{wait_id}", Need.READ,
     "Get a wait in full, with the JSON Schema that its answer must fit.",
+    description="`body` has up to 1 MiB; `initial` is what a form starts with. Once the wait is fulfilled it has "
+    "the `answer`.",
     reply=WaitInfo, problems=(404,))
 ANSWER_WAIT: Operation[SendReceipt | TokenAnswerReceipt] = Operation(
     "waits.answer", "POST /v1/waits/{wait_id}/answer", Need.ANSWER,
     "Answer exactly this wait; if it is over, say who ended it, when and with what.",
+    description="`batch_id` names the many answers that it is one of: 1 to 128 letters, digits and `._:-`, the "
+    "first a letter or digit. 409 `wait_resolved` with who, when and what; 409 `wait_claimed` if "
+    "another is at it, unless the claim is overridden; 410 `wait_timed_out`; nothing is stored then.",
     body=AnswerRequest, reply=SendReceipt | TokenAnswerReceipt, problems=(404, 409, 410, 422),
     repeat=Repeat.ONCE)
 CLAIM_WAIT = Operation(
     "waits.claim", "POST /v1/waits/{wait_id}/claim", Need.ANSWER,
     "Say that the caller is at this wait, or renew that: others don't answer it meanwhile. Stores nothing.",
+    description="It lasts `expires_in`: 15 minutes unless given, at most 24 h. Answers `{wait_id, claim}`. 409 "
+    "`wait_claimed` if another is at the wait.",
     service="claims.claim", body=ClaimRequest, reply=ClaimReceipt, problems=(404, 409, 410),
     repeat=Repeat.AGAIN)
 RELEASE_WAIT = Operation(
     "waits.release", "POST /v1/waits/{wait_id}/release", Need.ANSWER,
     "End the caller's claim of this wait.",
+    description="Without one nothing changes. 409 `wait_claimed` if it is another's.",
     service="claims.release", reply=ClaimReceipt, problems=(404, 409, 410, 413, 415),
     repeat=Repeat.AGAIN)
 ASSIGN_WAIT = Operation(
     "waits.assign", "POST /v1/waits/{wait_id}/assign", Need.ANSWER,
     "Say whom this wait concerns from now on.",
+    description="`assignee` may be null: no one. Answers `{wait_id, assignee}`. Stores an entry, `wait.assigned`.",
     service="claims.assign", body=AssignRequest, reply=AssignReceipt, problems=(404, 409, 410),
     repeat=Repeat.ONCE)
 CREATE_LINK = Operation(
     "waits.link", "POST /v1/waits/{wait_id}/links", Need.ANSWER,
     "Make a link by which one person answers this wait. Its URL is shown here and never again.",
+    description="Answers 201 with `url`. Without `expires_in` it holds until the wait's deadline, at most 7 days; "
+    "a longer `expires_in` is 400, and the wait's deadline ends it all the same.",
     service="links.create", body=AnswerLinkRequest, reply=AnswerLinkReceipt, status=201,
     problems=(404, 409, 422), repeat=Repeat.ONCE)
 LIST_LINKS = Operation(
@@ -220,26 +246,34 @@ REVOKE_LINK = Operation(
 SHOW_LINK: Operation[bytes] = Operation(
     "", "GET /v1/links/{secret}", Need.SECRET,
     "Show what the wait asks. Changes nothing.",
+    description="The page is for the link's person.",
     tag="waits", reply=PAGE, problems=(404, 429, 503))
 ANSWER_BY_LINK: Operation[SendReceipt | TokenAnswerReceipt] = Operation(
     "", "POST /v1/links/{secret}", Need.SECRET,
     "Answer the wait on behalf of the link's person: `{\"data\": …}` as JSON, or the page's form.",
+    description="After the form 303, back to the page.",
     tag="waits", reply=SendReceipt | TokenAnswerReceipt,
     others={303: "A form was taken; the page says what was recorded"},
     problems=(400, 404, 409, 410, 413, 415, 422, 429, 503), repeat=Repeat.ONCE)
 DRY_RUN_ANSWER = Operation(
     "waits.dry_run", "POST /v1/waits/{wait_id}/dry-run", Need.ANSWER,
     "Say what an answer would set off: the ops that the code asks for, to the first that touches the world.",
-    description="Stores nothing and lets nothing out.",
+    description="Stores nothing and lets nothing out. Answers `{wait_id, session_id, run_id, ops[{run_id, op, "
+    "kind, name, data}], ended, result, message}`. The code runs from the journal beside the live "
+    "run, to the first step that is not `dry_run_safe`, wait, timer, token or its end, for ten "
+    "seconds and a thousand ops at most; `ended` says which. Errors as those of an answer; 429 while "
+    "too many are under way.",
     body=AnswerData, reply=DryRun, problems=(404, 409, 410, 422))
 PREVIEW_AMEND = Operation(
     "waits.preview_amend", "POST /v1/waits/{wait_id}/amend/preview", Need.READ,
     "Say what giving a resolved wait another answer would do. Changes nothing.",
+    description="Answers as a rewind's preview does.",
     service="corrections.preview_amend", body=AmendPreviewRequest, reply=RewindPreview,
     problems=(404, 409))
 AMEND_WAIT = Operation(
     "waits.amend", "POST /v1/waits/{wait_id}/amend", Need.STEER,
     "Give a resolved wait another answer: its run goes back to it and on with that.",
+    description="409 `session_changed` with fact `preview` if it would do something else than was shown.",
     service="corrections.amend", body=AmendRequest, reply=RunInfo, problems=(404, 409, 422),
     repeat=Repeat.ONCE)
 
@@ -252,14 +286,19 @@ LIST_RUNS = Operation(
 GET_RUN = Operation(
     "runs.get", "GET /v1/runs/{run_id}", Need.READ,
     "Get a run.",
+    description="With result, or error `{code, type, message, traceback}`.",
     reply=RunInfo, problems=(404,))
 GET_JOURNAL = Operation(
     "runs.journal", "GET /v1/runs/{run_id}/journal", Need.ADMINISTER,
     "Get all that a replay of a session's newest run follows, payloads in the clear.",
+    description="`entries {seq, recorded_at, kind, op, body}`, the input `records` that they name, `histories` by "
+    "op, the facts of session and run, and `asked_keys`, by which it is compared what steps were "
+    "called with. What `helmr check` reads. 409 `run_not_newest` for an earlier run.",
     reply=RunJournal, problems=(404, 409))
 CANCEL_RUN = Operation(
     "runs.cancel", "POST /v1/runs/{run_id}/cancel", Need.STEER,
     "Cancel a run. Cancelling one that has ended changes nothing.",
+    description="Its session stays open.",
     body=NoFields, reply=RunInfo, problems=(404, 409), repeat=Repeat.ONCE)
 RETRY_RUN = Operation(
     "runs.retry", "POST /v1/runs/{run_id}/retry", Need.STEER,
@@ -268,11 +307,16 @@ RETRY_RUN = Operation(
 PREVIEW_REWIND = Operation(
     "runs.preview_rewind", "POST /v1/runs/{run_id}/rewind/preview", Need.READ,
     "Say what taking a session's newest run back to an op would do. Changes nothing.",
+    description="Back to `to_op`, or to the op of `wait_id`. Answers `{session_id, run_id, keep_answers, "
+    "keep_children, hash, to_op, set_aside, steps[{op, name, step_key, new_key, state, at}], "
+    "kept[{wait_id, stream, record_seq}], asked_again[{op, wait_id, stream, subject}], tokens, "
+    "public_tokens, children, outputs[{op, stream, seq}], amends}`.",
     service="corrections.preview_rewind", body=RewindPreviewRequest, reply=RewindPreview,
     problems=(404, 409))
 REWIND_RUN = Operation(
     "runs.rewind", "POST /v1/runs/{run_id}/rewind", Need.STEER,
     "Take a session's newest run back to an op, as its preview said.",
+    description="409 `session_changed` with fact `preview` if it would do something else than was shown.",
     service="corrections.rewind", body=RewindRequest, reply=RunInfo, problems=(404, 409),
     repeat=Repeat.ONCE)
 
@@ -281,11 +325,13 @@ REWIND_RUN = Operation(
 CREATE_SCHEDULE = Operation(
     "schedules.create", "POST /v1/schedules", Need.ADMINISTER,
     "Make a schedule, which starts sessions of a task by the clock. Its due times count from now.",
+    description="`every` is seconds or `\"15m\"`.",
     body=ScheduleRequest, reply=ScheduleInfo, status=201, problems=(404, 409, 422),
     repeat=Repeat.ONCE)
 LIST_SCHEDULES = Operation(
     "schedules.list", "GET /v1/schedules", Need.READ,
     "List schedules by name, those of the code and those that were made.",
+    description="With `status` (`active`, `paused`, `gone`), `next_due_at`, `last_outcome`.",
     query=ListQuery, reply=Page[ScheduleInfo])
 GET_SCHEDULE = Operation(
     "schedules.get", "GET /v1/schedules/{schedule}", Need.READ,
@@ -302,10 +348,13 @@ RESUME_SCHEDULE = Operation(
 RUN_SCHEDULE = Operation(
     "schedules.run", "POST /v1/schedules/{schedule}/run", Need.STEER,
     "Start a session as the schedule does, now. Its due times stay as they are.",
+    description="Answers 201 `{session, run, created}`; 409 `run_active` beside one that is active unless it "
+    "allows overlap.",
     body=NoFields, reply=StartReceipt, status=201, problems=(404, 409, 422), repeat=Repeat.ONCE)
 DELETE_SCHEDULE = Operation(
     "schedules.delete", "DELETE /v1/schedules/{schedule}", Need.ADMINISTER,
     "Delete a schedule that no code declares; the sessions that it started stay.",
+    description="Answers `{name}`; 409 if code declares it.",
     reply=ScheduleReceipt, problems=(404, 409), repeat=Repeat.ONCE)
 
 # Notices ------------------------------------------------------------------------------------------
@@ -313,14 +362,18 @@ DELETE_SCHEDULE = Operation(
 LIST_NOTICE_TARGETS = Operation(
     "notices.list", "GET /v1/notices", Need.READ,
     "List the notice targets of the runtime's configuration, and how far each is. All are on one page.",
+    description="With `offset`, `behind`, `queued`, `late`, `given_up`, `failing_since`, `last_error`, "
+    "`last_taken_at`.",
     reply=Page[NoticeTargetInfo], problems=(400,))
 TELL_NOTICE_TARGET_A_TEST = Operation(
     "notices.test", "POST /v1/notices/{target}/test", Need.STEER,
     "Tell a notice target that this is a test, and say whether it took that. A repeated call tells again.",
+    description="Answers `{target, taken, error}`.",
     body=NoFields, reply=NoticeTestReceipt, problems=(404, 409), repeat=Repeat.AGAIN)
 RETRY_NOTICE_TARGET = Operation(
     "notices.retry", "POST /v1/notices/{target}/retry", Need.STEER,
     "Try now what a notice target has not taken, also what it was passed by.",
+    description="Answers `{target, count}`.",
     body=NoFields, reply=NoticeRetryReceipt, problems=(404, 409), repeat=Repeat.AGAIN)
 
 # Tokens -------------------------------------------------------------------------------------------
@@ -328,10 +381,14 @@ RETRY_NOTICE_TARGET = Operation(
 CREATE_TOKEN = Operation(
     "tokens.create", "POST /v1/tokens", Need.DELEGATE,
     "Make a token. Its callback URL and public token are shown here and never again.",
+    description="Answers 201 with `callback_url` and `public_access_token`. `timeout` is a duration, `\"7d\"`; "
+    "`verify` is `{scheme, secret, tolerance_s}`; `escalation` holds the escalation steps `{do, "
+    "after_s, from, to, value}` for waits on it.",
     body=TokenRequest, reply=TokenReceipt, status=201, problems=(409, 422), repeat=Repeat.ONCE)
 LIST_TOKENS = Operation(
     "tokens.list", "GET /v1/tokens", Need.READ,
     "List tokens, newest first.",
+    description="Without texts, schema and data.",
     query=TokensQuery, reply=Page[TokenInfo], leaves_out=("body", "json_schema", "initial", "data"))
 GET_TOKEN = Operation(
     "tokens.get", "GET /v1/tokens/{token_id}", Need.READ,
@@ -340,6 +397,8 @@ GET_TOKEN = Operation(
 COMPLETE_TOKEN = Operation(
     "tokens.complete", "POST /v1/tokens/{token_id}/complete", Need.COMPLETE,
     "Complete a token. The first completion wins; a later one gets 409 with the winner.",
+    description="`data` may be null. Answers `{token_id, outcome, completed_at}`; the same data again is "
+    "`already_completed`, other data 409 `token_completed` with the winner.",
     scope=ScopeType.TOKEN_COMPLETE, body=CompleteRequest, reply=CompleteReceipt,
     problems=(404, 409, 410, 422), repeat=Repeat.ONCE)
 CANCEL_TOKEN = Operation(
@@ -353,6 +412,8 @@ SHOW_CALLBACK: Operation[bytes] = Operation(
 COMPLETE_BY_CALLBACK = Operation(
     "", "POST /v1/callbacks/{secret}", Need.SECRET,
     "Complete the token: `{\"data\": …}` as JSON, `?raw=1` for raw tokens, or the page's form.",
+    description="With `?raw=1` any JSON or form completes it, if the token takes raw bodies. After the page's "
+    "form 303, back to the page.",
     tag="callbacks", reply=CompleteReceipt,
     others={303: "A form was taken; the page says what was recorded"},
     problems=(400, 404, 409, 410, 413, 415, 422, 429, 503), repeat=Repeat.ONCE)
@@ -362,11 +423,15 @@ COMPLETE_BY_CALLBACK = Operation(
 CREATE_PUBLIC_TOKEN = Operation(
     "auth.create_public_token", "POST /v1/public-tokens", Need.DELEGATE,
     "Make a public token for what the key may do itself. Its secret is shown here and never again.",
+    description="Answers 201 with `public_access_token`. `scope` is `{type, session, stream, token, "
+    "correlation_id}`; types are `session.input.send`, `session.output.read`, `token.complete`. "
+    "`expires_in` is a duration, `\"30d\"`.",
     service="public_tokens.create", body=PublicTokenRequest, reply=PublicTokenReceipt, status=201,
     problems=(404, 409), repeat=Repeat.ONCE)
 LIST_PUBLIC_TOKENS = Operation(
     "auth.list", "GET /v1/public-tokens", Need.READ,
     "List public tokens, newest first, with the uses they have left.",
+    description="With `uses_left` and `last_used_at`. Answer links are listed with them, as `wait.answer`.",
     service="public_tokens.list", query=ListQuery, reply=Page[PublicTokenInfo])
 REVOKE_PUBLIC_TOKEN = Operation(
     "auth.revoke", "DELETE /v1/public-tokens/{public_token_id}", Need.DELEGATE,
@@ -376,6 +441,7 @@ REVOKE_PUBLIC_TOKEN = Operation(
 CREATE_API_KEY = Operation(
     "keys.create", "POST /v1/api-keys", Need.ADMINISTER,
     "Make an API key. Its secret is shown here and never again.",
+    description="`role` is admin, operator, sender or viewer. Answers 201 with `secret`.",
     service="api_keys.create", body=ApiKeyRequest, reply=ApiKeyReceipt, status=201, problems=(409,),
     repeat=Repeat.ONCE)
 LIST_API_KEYS = Operation(
@@ -389,6 +455,7 @@ REVOKE_API_KEY = Operation(
 LIST_FILE_KEYS = Operation(
     "keys.public", "GET /v1/file-keys", Need.READ,
     "List the public keys by which session files of this runtime are verified, the newest first.",
+    description="Each is `{id, key}`.",
     service="session_files.keys", reply=Page[FileKeyInfo])
 
 # What the runtime knows ---------------------------------------------------------------------------
@@ -404,6 +471,7 @@ LIST_STREAMS = Operation(
 RUN_QUERY = Operation(
     "query", "POST /v1/query", Need.QUERY,
     "Run one SELECT over the views `sessions, runs, waits, records, entries, tokens`.",
+    description="Answers `{columns: [{name, type}], rows: [[…]], truncated, elapsed_s}`.",
     body=QueryRequest, reply=QueryAnswer, also=ARROW, problems=(422,))
 
 # The whole ledger ---------------------------------------------------------------------------------
@@ -411,15 +479,21 @@ RUN_QUERY = Operation(
 READ_BACKUP: Operation[bytes] = Operation(
     "backup", "GET /v1/backup", Need.ADMINISTER,
     "Copy the ledger at the feed offset that it has now, for `helmr restore`; the master keys are not in it.",
+    description="Answers `application/jsonl`.",
     service="backups.stream",
     reply=Media(JSONL, "A backup: JSON lines, the last a check of the whole", "helmr.backup"))
 READ_LEDGER_ENTRIES = Operation(
     "copy", "GET /v1/ledger/entries", Need.ADMINISTER,
     "Read what a follower of the ledger lacks: entries as they are stored, in feed order, and their checkpoints.",
+    description="Answers `{through, head, pruned_offset, openings, encrypts, generation, rows}`, rows as in a "
+    "backup without their checks. Waits at most `wait_s` (≤ 20) for the first. 409 `ledger_diverged` "
+    "if the follower's last entry is not this ledger's.",
     service="copies.page", query=CopyQuery, reply=CopyPage, problems=(409,))
 PRUNE_SESSIONS = Operation(
     "prune", "POST /v1/prune", Need.ADMINISTER,
     "Remove sessions that are over and old enough, a page of them; repeat it until `is_last`.",
+    description="Answers `{sessions, entries, is_last, archive}`. `dry_run` removes nothing and counts all. 503 "
+    "while a backup is being read.",
     service="copies.prune", body=PruneRequest, reply=PruneReceipt, repeat=Repeat.ONCE)
 
 # Other protocols, and probes ----------------------------------------------------------------------
@@ -427,6 +501,8 @@ PRUNE_SESSIONS = Operation(
 SPEAK_MCP = Operation(
     "", "POST /mcp", Need.TOOLS,
     "One message of the Model Context Protocol: a JSON-RPC request of revision 2026-07-28, or of an earlier one.",
+    description="Tasks are tools. Needs the extra `mcp`. A message that is not strict JSON is JSON-RPC's -32700; "
+    "the right of each tool is asked for when it is called.",
     tag="mcp", reply=dict[str, Any], problems=(400, 404, 413, 415), repeat=Repeat.AGAIN)
 OPENAPI_DOCUMENT = Operation(
     "", "GET /v1/openapi.json", Need.NOTHING,
@@ -439,6 +515,7 @@ HEALTHZ: Operation[bytes] = Operation(
 READYZ = Operation(
     "health", "GET /readyz", Need.NOTHING,
     "Whether sessions can be started and answered. With a key it tells more.",
+    description="200 when sessions can be started and answered, else 503 with the reasons.",
     reply=Health, others={503: "Not ready; says why"})
 READ_METRICS: Operation[bytes] = Operation(
     "", "GET /metrics", Need.READ,

@@ -10,9 +10,21 @@ from unittest.mock import MagicMock
 import pytest
 from pydantic import BaseModel
 
-from helmr.models import EntryInfo, PrincipalInfo, RecordInfo, RunInfo, SessionInfo, WaitInfo
+from helmr.models import (
+    EntryInfo,
+    NoteRequest,
+    PrincipalInfo,
+    RecordInfo,
+    RunInfo,
+    SessionInfo,
+    WaitInfo,
+)
+from helmr.operation import Operation
+from helmr.operations import OPERATIONS
+from helmr.roles import Need
 from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.settings import HttpSettings
+from tests.docs import tables
 
 METHODS = ("get", "post", "put", "patch", "delete")
 # Told once for all routes.
@@ -64,6 +76,25 @@ def taken(operation: dict[str, Any], document: dict[str, Any]) -> set[str]:
         schema = document["components"]["schemas"].get(name, content["schema"])
         names |= set(schema.get("properties", {}))
     return names
+
+
+@pytest.mark.parametrize("name", tables.PAGES)
+def test_tables_are_as_the_operations_say(name: str) -> None:
+    text = (tables.DOCS / name).read_text(encoding="utf-8")
+    assert tables.shown(text) == text, f"docs/{name} is older than its tables: {tables.COMMAND}"
+
+
+def test_a_new_operation_is_a_row_of_both_pages() -> None:
+    """And of no other table than that of its noun."""
+    row = Operation(
+        "runs.touch", "POST /v1/runs/{run_id}/touch", Need.STEER, "Touch a run.", body=NoteRequest,
+        reply=RunInfo,
+    )  # fmt: skip
+    for name in tables.PAGES:
+        text = (tables.DOCS / name).read_text(encoding="utf-8")
+        now = tables.shown(text, (*OPERATIONS, row)).splitlines()
+        new = [line for line in now if line not in text.splitlines()]
+        assert [line.split(" | ")[0] for line in new] == [f"| `{row.route}`"]
 
 
 def test_the_page_has_every_route_and_no_other(page: str, document: dict[str, Any]) -> None:

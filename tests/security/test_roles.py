@@ -1,7 +1,6 @@
 """Roles: each route's need stands in one table, and nobody gives away what he lacks."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,16 +8,13 @@ import pytest
 from helmr.errors import RoleDenied
 from helmr.operation import Operation
 from helmr.operations import OPERATIONS
-from helmr.roles import ROLE_NEEDS, ROLE_SUMMARIES, Need, Role, ScopeType
+from helmr.roles import ROLE_NEEDS, Need, Role, ScopeType
 from helmr_runtime.security.roles import (
     check_delegation,
     check_on_behalf_of,
     check_role,
     operation_at,
-    role_table,
 )
-
-DOCS = Path(__file__).parents[2] / "docs" / "security.md"
 
 
 def test_every_route_stands_once():
@@ -86,10 +82,3 @@ def test_only_an_admin_key_speaks_for_others():
     for role in set(Role) - {Role.ADMIN}:
         with pytest.raises(RoleDenied):
             check_on_behalf_of(role, "ana")
-
-
-def test_the_docs_show_the_table_and_the_roles():
-    text = DOCS.read_text()
-    assert role_table() in text
-    for role, summary in ROLE_SUMMARIES.items():
-        assert f"| `{role.value}` | {summary} |" in text

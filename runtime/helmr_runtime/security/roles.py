@@ -93,16 +93,3 @@ def person_name(name: str) -> str:
 
 def _name(role: Role | None) -> str:
     return role.value if role is not None else "none"
-
-
-def role_table() -> str:
-    """The table of docs/security.md: every route, which role may call it, and whose things it reaches (Markdown)."""
-    lines = ["| route | needs | admin | operator | sender | viewer | reaches | public token |"]
-    lines.append("|---|---|---|---|---|---|---|---|")
-    for row in OPERATIONS:
-        roles = ("✓" if may(role, row.need) else "" for role in Role)
-        scope = f"`{row.scope.value}`" if row.scope else ""
-        place = f"`{row.route}`"
-        ticks = " | ".join(roles)
-        lines.append(f"| {place} | {row.need.value} | {ticks} | {row.owner.value} | {scope} |")
-    return "\n".join(lines) + "\n"

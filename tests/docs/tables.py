@@ -1,0 +1,132 @@
+"""Tables of the docs that are made from the table of operations: `make tables` writes them.
+
+They stand between `<!-- table: NAME -->` and `<!-- end -->`: on the HTTP page the routes of the nouns that the name
+lists, on the security page the roles and what each may call. A row of `helmr.operations` is all that they need.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from helmr.operation import EVENTS, Operation
+from helmr.operations import OPERATIONS
+from helmr.roles import ROLE_SUMMARIES, Need, Role, may
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = ("http.md", "security.md")
+COMMAND = "make tables"
+
+_TABLE = re.compile(r"<!-- table: ([a-z, ]+) -->\n(?:(?!<!-- ).)*<!-- end -->", re.DOTALL)
+
+
+def noun(row: Operation[Any]) -> str:
+    """Where the page tells of an operation."""
+    return row.tag or row.call.partition(".")[0]
+
+
+def shown(page: str, rows: tuple[Operation[Any], ...] = OPERATIONS) -> str:
+    """The page with each table as it follows from the rows."""
+
+    def table(found: re.Match[str]) -> str:
+        return f"<!-- table: {found[1]} -->\n\n{_made(found[1], rows)}\n<!-- end -->"
+
+    return _TABLE.sub(table, page)
+
+
+def _made(name: str, rows: tuple[Operation[Any], ...]) -> str:
+    if name == "roles":
+        return role_table()
+    if name == "rights":
+        return rights_table(rows)
+    nouns = name.split(", ")
+    return route_table([row for row in rows if row.is_documented and noun(row) in nouns])
+
+
+def route_table(rows: list[Operation[Any]]) -> str:
+    """What each of these takes and does."""
+    assert rows
+    lines = ["| route | takes | does |", "|---|---|---|"]
+    for row in rows:
+        said = f"{row.summary} {row.description}".strip()
+        if row.need is Need.ADMINISTER:
+            said += " Needs the role `admin`."
+        lines.append(f"| `{row.route}` | {taken(row)} | {said} |")
+    return "\n".join(lines) + "\n"
+
+
+def taken(row: Operation[Any]) -> str:
+    """Fields of its body or query string, those that it needs in bold, and headers of its own."""
+    fields = [
+        _field(field.alias or name, field.is_required(), field.default)
+        for model in (row.query, row.body)
+        if model is not None
+        for name, field in _fields(model).items()
+    ]
+    if EVENTS in (row.reply, row.also):
+        fields.append("header `Last-Event-ID`")
+    elif row.also is not None:
+        fields.append("header `accept`")
+    return ", ".join(fields)
+
+
+def _fields(model: type[BaseModel]) -> Mapping[str, Any]:
+    """Those of lists come last: they say how much of the answer, not of what."""
+    own = dict(model.model_fields)
+    paging: dict[str, Any] = {name: own.pop(name) for name in ("limit", "cursor") if name in own}
+    return {**own, **paging}
+
+
+def _field(name: str, is_required: bool, default: Any) -> str:
+    if is_required:
+        return f"**`{name}`**"
+    plain = default.value if isinstance(default, Enum) else default
+    if isinstance(plain, bool | str):
+        return f"`{name}` ({json.dumps(plain)})"
+    return f"`{name}`"
+
+
+def role_table() -> str:
+    """What each role is for."""
+    lines = ["| role | may |", "|---|---|"]
+    lines += [f"| `{role.value}` | {summary} |" for role, summary in ROLE_SUMMARIES.items()]
+    return "\n".join(lines) + "\n"
+
+
+def rights_table(rows: tuple[Operation[Any], ...] = OPERATIONS) -> str:
+    """Every operation, which role may call it, and whose things it reaches."""
+    roles = " | ".join(role.value for role in Role)
+    lines = [f"| route | needs | {roles} | reaches | public token |"]
+    lines.append("|---" * (len(Role) + 4) + "|")
+    for row in rows:
+        ticks = " | ".join("✓" if may(role, row.need) else "" for role in Role)
+        scope = f"`{row.scope.value}`" if row.scope else ""
+        lines.append(
+            f"| `{row.route}` | {row.need.value} | {ticks} | {row.owner.value} | {scope} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Write the tables; 1 if an operation has no table to stand in."""
+    for name in PAGES:
+        page = DOCS / name
+        page.write_text(shown(page.read_text(encoding="utf-8")), encoding="utf-8")
+    text = (DOCS / "http.md").read_text(encoding="utf-8")
+    lacking = {
+        noun(row) for row in OPERATIONS if row.is_documented and f"`{row.route}`" not in text
+    }
+    for one in sorted(lacking):
+        sys.stderr.write(f"docs/http.md has no table of {one}: add '<!-- table: {one} -->'\n")
+    return 1 if lacking else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
