@@ -513,10 +513,6 @@ def _tail(log: Path) -> str:
         return ""
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
-
-
 RECORD = "processes.json"
 """What a running `helmr up` has started, in its data directory."""
 
@@ -601,3 +597,7 @@ def _stat(pid: int) -> list[str] | None:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (OSError, UnicodeDecodeError):
         return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
