@@ -177,7 +177,7 @@ async def runs_are_listed_and_waited_for(client: Any, way: Way) -> None:
     assert [one.kind for one in journal.entries][-1] == "wait.opened"
 
 
-async def an_answer_is_dry_run(client: Any, way: Way) -> None:
+async def an_answer_is_tried(client: Any, way: Way) -> None:
     started, wait = await reviewing(client)
     before = await all_of(client.sessions.open(started.id).transcript())
     found = await client.waits.dry_run(wait.id, APPROVE)
@@ -755,7 +755,7 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     who_acted_is_recorded,
     sessions_are_found_by_what_they_are,
     runs_are_listed_and_waited_for,
-    an_answer_is_dry_run,
+    an_answer_is_tried,
     a_wrong_answer_is_amended,
     a_run_goes_back,
     a_session_is_forked,

@@ -243,7 +243,7 @@ def test_a_link_is_made_for_a_pending_wait_that_people_answer():
     with pytest.raises(WaitResolved):
         link(story, "wait_none")
     story.open_wait(1, kind="timer", timeout_s=5.0)
-    with pytest.raises(BadRequest, match="nobody answers"):
+    with pytest.raises(BadRequest, match="no one answers"):
         link(story, story.wait.id)
 
 

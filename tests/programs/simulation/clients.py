@@ -300,7 +300,7 @@ class Clients:
         )
 
     async def ask(self, asked: Asked) -> Any:
-        """Ask again while nobody answers, under the same operation id.
+        """Ask again while no one answers, under the same operation id.
 
         Raises:
             HelmrError: It was refused, or nobody has answered at all.
