@@ -705,7 +705,7 @@ async def schedules_are_made_paused_run_and_deleted(client: Any, way: Way) -> No
         await client.schedules.get(name)
 
 
-async def notice_targets_are_told_by_the_gateway(client: Any, way: Way) -> None:
+async def the_gateway_sends_notices(client: Any, way: Way) -> None:
     refused = BadRequest if way.principal == "ray_job" else NoticeTargetNotFound
     if way.principal == "ray_job":
         with pytest.raises(BadRequest):
@@ -774,7 +774,7 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     public_tokens_open_one_thing,
     keys_are_made_and_revoked,
     schedules_are_made_paused_run_and_deleted,
-    notice_targets_are_told_by_the_gateway,
+    the_gateway_sends_notices,
     a_session_is_exported_and_verified,
     the_runtime_says_what_it_is,
     history_is_asked_in_sql,
