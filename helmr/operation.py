@@ -12,7 +12,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from types import UnionType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel
@@ -133,6 +133,24 @@ class Operation(Generic[T]):
     def path_names(self) -> tuple[str, ...]:
         """The parameters of the path, in order."""
         return tuple(_PARAMETER.findall(self.path))
+
+    @cached_property
+    def served_at(self) -> tuple[str, str]:
+        """The service's noun and its method."""
+        noun, _, method = (self.service or self.call).partition(".")
+        return noun, method
+
+    @cached_property
+    def excluded(self) -> dict[str, Any] | None:
+        """What pydantic leaves out of a list's items: `wait.body` is the body of an item's wait."""
+        tree: dict[str, Any] = {}
+        for name in self.leaves_out:
+            *above, leaf = name.split(".")
+            node = tree
+            for part in above:
+                node = node.setdefault(part, {})
+            node[leaf] = True
+        return {"items": {"__all__": tree}} if tree else None
 
     @cached_property
     def needs_key(self) -> bool:

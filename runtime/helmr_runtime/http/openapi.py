@@ -117,7 +117,7 @@ def _shapes(rows: Iterable[Operation[Any]]) -> tuple[dict[tuple[str, str], Schem
 def _operation(
     row: Operation[Any], shapes: Mapping[tuple[str, str], Schema], components: Schema
 ) -> Schema:
-    noun = (row.service or row.call).partition(".")[0]
+    noun = row.served_at[0]
     said: Schema = {
         "tags": [row.tag or CHAPTERS.get(noun, noun)],
         "summary": row.summary.removesuffix("."),

@@ -64,10 +64,9 @@ class ServedOperation:
         self._handler = handler
         self._authenticator = authenticator
         self._generations = generations
-        self._leaves_out = _tree(row.leaves_out)
         self._takes_caller = False
         if handler is None:
-            noun, _, self._verb = (row.service or row.call).partition(".")
+            noun, self._verb = row.served_at
             self._noun = getattr(service, noun)
             method = getattr(self._noun, self._verb)
             self._takes_caller = "caller" in inspect.signature(method).parameters
@@ -121,7 +120,7 @@ class ServedOperation:
         row = self.row
         if isinstance(reply, BaseModel):
             is_old = 200 in row.others and not getattr(reply, "created", True)
-            return json_response(reply, 200 if is_old else row.status, exclude=self._leaves_out)
+            return json_response(reply, 200 if is_old else row.status, exclude=row.excluded)
         if isinstance(row.reply, Media):
             named = dict(zip(row.path_names, exchange.parts, strict=True))
             filename = row.reply.filename.format_map(named)
@@ -235,18 +234,6 @@ def _next(node: _Node, part: str) -> _Node:
     if node.parameter is None:
         node.parameter = _Node()
     return node.parameter
-
-
-def _tree(names: Iterable[str]) -> dict[str, Any] | None:
-    """What pydantic leaves out of each item: `wait.body` is the body of its wait."""
-    tree: dict[str, Any] = {}
-    for name in names:
-        *above, leaf = name.split(".")
-        node = tree
-        for part in above:
-            node = node.setdefault(part, {})
-        node[leaf] = True
-    return {"items": {"__all__": tree}} if tree else None
 
 
 def _without_body(response: Response) -> Response:

@@ -26,6 +26,7 @@ from starlette.requests import Request
 
 from helmr.errors import RunNotFound
 from helmr.models import RunStatus, TaskInfo
+from helmr.operations import ANSWER_WAIT, CANCEL_RUN, GET_RUN
 from helmr.roles import Need
 from helmr_runtime.core.entries import iso
 from helmr_runtime.http.mcp.runs import McpRuns, Modes, View
@@ -214,18 +215,18 @@ def add_tasks(server: Server[Any], runs: McpRuns) -> None:
 
     async def get(ctx: Context, params: TaskParams) -> dict[str, Any]:
         ability = _declared(ctx, params)
-        view = await _found(runs, params, Need.READ)
+        view = await _found(runs, params, GET_RUN.need)
         return await task_of(runs, view, ability.modes)
 
     async def update(ctx: Context, params: UpdateParams) -> dict[str, Any]:
         _declared(ctx, params)
-        view = await _found(runs, params, Need.ANSWER)
+        view = await _found(runs, params, ANSWER_WAIT.need)
         await runs.respond(view, params.input_responses)
         return {}
 
     async def cancel(ctx: Context, params: TaskParams) -> dict[str, Any]:
         _declared(ctx, params)
-        await runs.cancel(await _found(runs, params, Need.STEER))
+        await runs.cancel(await _found(runs, params, CANCEL_RUN.need))
         return {}
 
     server.extensions[TASKS] = {}

@@ -42,6 +42,7 @@ from helmr.models import (
     WaitKind,
     WaitStatus,
 )
+from helmr.operations import GET_RUN
 from helmr.roles import Need, may
 from helmr_runtime.service import Caller, Service
 
@@ -291,7 +292,7 @@ class McpRuns:
         receipt = await self.service.sessions.start(self.own_caller, request)
         return View(receipt.run, receipt.session)
 
-    async def view(self, run_id: str, need: Need = Need.READ) -> View:
+    async def view(self, run_id: str, need: Need = GET_RUN.need) -> View:
         """The run, if this caller's key started it or its role may do that with any.
 
         Raises:

@@ -22,7 +22,7 @@ from starlette.types import Message, Scope
 
 from helmr import ids
 from helmr.errors import HelmrError
-from helmr.roles import Need
+from helmr.operations import START_SESSION
 from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.http.mcp.calls import TaskCalls, ability_of, add_tasks, told
 from helmr_runtime.http.mcp.runs import McpRuns
@@ -70,7 +70,7 @@ async def answer(exchange: Exchange, caller: Caller, body: bytes) -> Response:
 def make_server(runs: McpRuns, version: str) -> Server[Any]:
     """The SDK's server with the tools and tasks of one caller."""
     tools = {tool_name(task.id): task for task in runs.tasks.values()}
-    if not runs.may(Need.START):
+    if not runs.may(START_SESSION.need):
         tools = {}
     own = {tool.name: tool for tool in OWN_TOOLS if tool.is_for(runs)}
     listed = [*map(task_tool, tools.values()), *(tool.listed() for tool in own.values())]
@@ -86,7 +86,7 @@ def make_server(runs: McpRuns, version: str) -> Server[Any]:
             if params.name in own:
                 tool = own[params.name]
                 given = tool.arguments.model_validate(params.arguments or {})
-                return await tool.run(runs, given)
+                return await tool.call(runs, given)
             if params.name not in tools:
                 raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {params.name[:100]}")
             ability = ability_of(ctx.session.client_capabilities, ctx.protocol_version)

@@ -10,22 +10,25 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import mcp_types as types
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from helmr.forms.reader import find_reference
-from helmr.models import (
-    ASSIGNEE_MAX,
-    TOKEN_TAG_MAX,
-    AfterQuery,
-    AnswerRequest,
-    SendRequest,
-    TaskInfo,
-    WaitsQuery,
+from helmr.models import TaskInfo
+from helmr.operation import PATH_IDS, Operation, Repeat
+from helmr.operations import (
+    ANSWER_WAIT,
+    CANCEL_RUN,
+    GET_RUN,
+    GET_SESSION,
+    GET_WAIT,
+    LIST_WAITS,
+    READ_TRANSCRIPT,
+    SEND_INPUT,
+    START_SESSION,
 )
-from helmr.roles import Need
 from helmr_runtime.http.mcp.calls import HOLD_S, handle_of, result_of, told
 from helmr_runtime.http.mcp.runs import McpRuns
 
@@ -37,9 +40,10 @@ PAYLOAD = "payload"
 
 ENTRIES_SHOWN = 50
 
+STREAM_NAME_MAX = 128
+
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _NAME_CHARACTERS_MAX = 64
-_LISTED = {"body", "json_schema", "initial", "on_decline"}
 
 
 # --- tasks ------------------------------------------------------------------------------------------
@@ -97,96 +101,85 @@ def _resolved(schema: dict[str, Any]) -> dict[str, Any]:
 # --- the runtime's own ------------------------------------------------------------------------------
 
 
-class _Arguments(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+STRICT = ConfigDict(extra="forbid", strict=True)
+
+ID_MAX = 64
+"""No id is longer; what is, is none."""
 
 
-class _RunArguments(_Arguments):
-    run_id: str = Field(max_length=64, description="As the call that started it gave.")
+def taking(row: Operation[Any], *names: str, **more: Any) -> type[BaseModel]:
+    """What a tool takes for an operation: values of its path, and these fields of its body or query string.
 
-
-class _ResultArguments(_RunArguments):
-    wait_s: float = Field(
-        default=0, ge=0, le=HOLD_S, description="Seconds to hold the answer until there is news."
-    )
-
-
-class _WaitsArguments(_Arguments):
-    task: str | None = Field(default=None, min_length=1, max_length=200)
-    stream: str | None = Field(default=None, min_length=1, max_length=128)
-    tag: str | None = Field(default=None, min_length=1, max_length=TOKEN_TAG_MAX)
-    assignee: str | None = Field(default=None, min_length=1, max_length=ASSIGNEE_MAX)
-    limit: int = Field(default=20, ge=1, le=100)
-    cursor: str | None = Field(default=None, min_length=1, max_length=2_000)
-
-
-class _WaitArguments(_Arguments):
-    wait_id: str = Field(max_length=64)
-
-
-class _AnswerArguments(_WaitArguments):
-    data: Any = Field(description="JSON that fits the wait's schema.")
-
-
-class _SessionArguments(_Arguments):
-    session_id: str = Field(max_length=64)
-
-
-class _SendArguments(_SessionArguments):
-    stream: str = Field(max_length=128)
-    data: Any = Field(description="JSON that fits the stream's schema.")
-    correlation_id: str | None = None
-    idempotency_key: str | None = Field(
-        default=None, min_length=1, description="A second call with it sends nothing."
-    )
-
-
-async def _result(runs: McpRuns, given: _ResultArguments) -> types.CallToolResult:
-    view = await runs.view(given.run_id)
-    if given.wait_s:
-        passing = view.wait.id if view.wait is not None else None
-        view = await runs.settled(view, given.wait_s, passing=passing)
-    return result_of(view) if view.run.status.is_final else handle_of(view)
-
-
-async def _cancel(runs: McpRuns, given: _RunArguments) -> types.CallToolResult:
-    await runs.cancel(await runs.view(given.run_id, Need.STEER))
-    return told(f"{given.run_id} is cancelled, unless it had ended")
-
-
-async def _waits(runs: McpRuns, given: _WaitsArguments) -> types.CallToolResult:
-    page = await runs.service.waits.list(WaitsQuery(**given.model_dump(exclude_none=True)))
-    return _shown(page, exclude={"items": {"__all__": _LISTED}})
-
-
-async def _wait(runs: McpRuns, given: _WaitArguments) -> types.CallToolResult:
-    return _shown(await runs.service.waits.get(given.wait_id))
-
-
-async def _answer(runs: McpRuns, given: _AnswerArguments) -> types.CallToolResult:
-    request = AnswerRequest(data=given.data)
-    return _shown(await runs.service.waits.answer(runs.own_caller, given.wait_id, request))
-
-
-async def _session(runs: McpRuns, given: _SessionArguments) -> types.CallToolResult:
-    session = await runs.service.sessions.get(given.session_id)
-    page = await runs.service.sessions.transcript(
-        session.id,
-        AfterQuery(after=max(0, session.last_seq - ENTRIES_SHOWN), limit=ENTRIES_SHOWN),
-    )
-    shown = {
-        "session": session.model_dump(by_alias=True, mode="json"),
-        "newest_entries": [entry.model_dump(by_alias=True, mode="json") for entry in page.items],
+    Args:
+        row: The operation.
+        names: The fields.
+        more: What a field of those says besides, as a `Field`; or a field of the tool's own, with its type.
+    """
+    model = row.body or row.query
+    fields: dict[str, Any] = {
+        name: Annotated[str, Field(max_length=ID_MAX if name in PATH_IDS else STREAM_NAME_MAX)]
+        for name in row.path_names
     }
-    return told(f"{session.id} is {session.activity.value}", structured=shown)
+    for name in names:
+        assert model is not None
+        field = model.model_fields[name]
+        fields[name] = Annotated[field.annotation, field, more.pop(name, Field())]
+    for name, extra in more.items():
+        fields[name] = Annotated[fields[name], extra] if name in fields else extra
+    return create_model(row.name, __config__=STRICT, **fields)
 
 
-async def _send(runs: McpRuns, given: _SendArguments) -> types.CallToolResult:
-    request = SendRequest(**given.model_dump(exclude={"session_id", "stream"}))
-    receipt = await runs.service.sessions.send(
-        runs.own_caller, given.session_id, given.stream, request
-    )
-    return _shown(receipt)
+@dataclass(frozen=True, slots=True)
+class OwnTool:
+    """A tool of the runtime's own.
+
+    Attributes:
+        name: By which it is called.
+        description: For the model.
+        rows: The operations that it is. A caller has it whose role covers one of them.
+        arguments: What it takes.
+        run: Does it; without it the one operation is called as it is.
+    """
+
+    name: str
+    description: str
+    rows: tuple[Operation[Any], ...]
+    arguments: type[BaseModel]
+    run: Callable[[McpRuns, Any], Awaitable[types.CallToolResult]] | None = None
+
+    def is_for(self, runs: McpRuns) -> bool:
+        """True if the caller has it."""
+        return any(runs.may(row.need) for row in self.rows)
+
+    async def call(self, runs: McpRuns, given: Any) -> types.CallToolResult:
+        """What it says to these arguments."""
+        if self.run is not None:
+            return await self.run(runs, given)
+        (row,) = self.rows
+        reply = await called(runs, row, dict(given))
+        return _shown(reply, exclude=row.excluded)
+
+    def listed(self) -> types.Tool:
+        """As clients see it."""
+        reads = self.rows[-1].repeat is Repeat.READ
+        return types.Tool(
+            name=self.name,
+            description=self.description,
+            input_schema=self.arguments.model_json_schema(),
+            annotations=types.ToolAnnotations(read_only_hint=reads, open_world_hint=False),
+        )
+
+
+async def called(runs: McpRuns, row: Operation[Any], given: dict[str, Any]) -> Any:
+    """The service's reply to an operation with these values of its path, and of its body or query string."""
+    noun, verb = row.served_at
+    parts = [given.pop(name) for name in row.path_names]
+    model = row.body or row.query
+    if model is not None:
+        parts.append(model(**given))
+    if row.takes_operation_id:
+        parts.insert(0, runs.own_caller)
+    return await getattr(getattr(runs.service, noun), verb)(*parts)
 
 
 def _shown(model: BaseModel, *, exclude: Any = None) -> types.CallToolResult:
@@ -195,83 +188,89 @@ def _shown(model: BaseModel, *, exclude: Any = None) -> types.CallToolResult:
     return told(text, structured=structured)
 
 
-@dataclass(frozen=True, slots=True)
-class OwnTool:
-    """A tool of the runtime's own: who has it, what it takes and does. `needs`: one of them is enough."""
+async def _result(runs: McpRuns, given: Any) -> types.CallToolResult:
+    view = await runs.view(given.run_id)
+    if given.wait_s:
+        passing = view.wait.id if view.wait is not None else None
+        view = await runs.settled(view, given.wait_s, passing=passing)
+    return result_of(view) if view.run.status.is_final else handle_of(view)
 
-    name: str
-    description: str
-    needs: tuple[Need, ...]
-    arguments: type[BaseModel]
-    run: Callable[[McpRuns, Any], Awaitable[types.CallToolResult]]
-    is_read: bool = False
 
-    def is_for(self, runs: McpRuns) -> bool:
-        """True if the caller has it."""
-        return any(runs.may(need) for need in self.needs)
+async def _cancel(runs: McpRuns, given: Any) -> types.CallToolResult:
+    await runs.cancel(await runs.view(given.run_id, CANCEL_RUN.need))
+    return told(f"{given.run_id} is cancelled, unless it had ended")
 
-    def listed(self) -> types.Tool:
-        """As clients see it."""
-        return types.Tool(
-            name=self.name,
-            description=self.description,
-            input_schema=self.arguments.model_json_schema(),
-            annotations=types.ToolAnnotations(read_only_hint=self.is_read, open_world_hint=False),
-        )
 
+async def _session(runs: McpRuns, given: Any) -> types.CallToolResult:
+    session = await called(runs, GET_SESSION, {"session_id": given.session_id})
+    after = max(0, session.last_seq - ENTRIES_SHOWN)
+    newest = {"session_id": session.id, "after": after, "limit": ENTRIES_SHOWN}
+    page = await called(runs, READ_TRANSCRIPT, newest)
+    shown = {
+        "session": session.model_dump(by_alias=True, mode="json"),
+        "newest_entries": [entry.model_dump(by_alias=True, mode="json") for entry in page.items],
+    }
+    return told(f"{session.id} is {session.activity.value}", structured=shown)
+
+
+_RUN = Field(description="As the call that started it gave.")
+_HOLD = Field(
+    default=0, ge=0, le=HOLD_S, description="Seconds to hold the answer until there is news."
+)
 
 OWN_TOOLS = (
     OwnTool(
         "helmr_result",
         "What a run that was started by a task's tool came to, or where it stands.",
-        (Need.START, Need.READ),
-        _ResultArguments,
+        (START_SESSION, GET_RUN),
+        taking(GET_RUN, run_id=_RUN, wait_s=Annotated[float, _HOLD]),
         _result,
-        is_read=True,
     ),
     OwnTool(
         "helmr_cancel",
         "Cancel a run that was started by a task's tool.",
-        (Need.START, Need.STEER),
-        _RunArguments,
+        (START_SESSION, CANCEL_RUN),
+        taking(CANCEL_RUN, run_id=_RUN),
         _cancel,
     ),
     OwnTool(
         "helmr_waits",
         "What waits for people: soonest end first, without question and schema.",
-        (Need.READ,),
-        _WaitsArguments,
-        _waits,
-        is_read=True,
+        (LIST_WAITS,),
+        taking(
+            LIST_WAITS,
+            *("task", "stream", "tag", "assignee", "limit", "cursor"),
+            limit=Field(default=20, le=100),
+        ),
     ),
     OwnTool(
         "helmr_wait",
         "One wait in full: its question, and the JSON Schema that its answer must fit.",
-        (Need.READ,),
-        _WaitArguments,
-        _wait,
-        is_read=True,
+        (GET_WAIT,),
+        taking(GET_WAIT),
     ),
     OwnTool(
         "helmr_answer",
         "Answer exactly this wait. Only with what a person has decided.",
-        (Need.ANSWER,),
-        _AnswerArguments,
-        _answer,
+        (ANSWER_WAIT,),
+        taking(ANSWER_WAIT, "data", data=Field(description="JSON that fits the wait's schema.")),
     ),
     OwnTool(
         "helmr_session",
         f"A session: its state, and its newest {ENTRIES_SHOWN} entries.",
-        (Need.READ,),
-        _SessionArguments,
+        (GET_SESSION, READ_TRANSCRIPT),
+        taking(GET_SESSION),
         _session,
-        is_read=True,
     ),
     OwnTool(
         "helmr_send",
         "Append a record to a session's input stream.",
-        (Need.SEND,),
-        _SendArguments,
-        _send,
+        (SEND_INPUT,),
+        taking(
+            SEND_INPUT,
+            *("data", "correlation_id", "idempotency_key"),
+            data=Field(description="JSON that fits the stream's schema."),
+            idempotency_key=Field(description="A second call with it sends nothing."),
+        ),
     ),
 )
