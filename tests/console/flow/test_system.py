@@ -149,7 +149,7 @@ async def test_nothing_is_paused_read_only_or_without_a_row(bench: Bench) -> Non
     assert all("read-only" in text for text in bench.toasts()[-2:])
     await bench.press("escape", "n")
     await bench.on("NoticesScreen")
-    await bench.sees("Nobody is told")
+    await bench.sees("No notices are sent")
 
 
 async def test_a_target_that_fails_is_tried_again(told: Bench, hook: Endpoint) -> None:
