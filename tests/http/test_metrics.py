@@ -121,7 +121,7 @@ class Feed:
     def entry(self, kind: str, at_s: float = 0.0, /, *, run: str = "run_1", **body: Any) -> None:
         recorded_at = (NOW + timedelta(seconds=at_s)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         entry = {"kind": kind, "run_id": run, "recorded_at": recorded_at, "body": body}
-        self._metrics.seen(FeedItem(entry))
+        self._metrics.seen([FeedItem({"feed_offset": 1, "session_id": "ses_1", **entry})])
 
     @property
     def found(self) -> Scrape:

@@ -73,7 +73,7 @@ class Log:
 
 
 async def started(log: Log) -> FeedHub:
-    hub = FeedHub(log, on_entry=lambda item: None)
+    hub = FeedHub(log, on_entries=lambda items: None)
     hub.start()
     await until(lambda: hub._offset is not None)
     return hub
@@ -245,7 +245,7 @@ async def test_a_stopped_hub_closes_its_followers_and_takes_none() -> None:
 
 
 async def test_before_the_ledger_answers_nothing_is_followed() -> None:
-    hub = FeedHub(Log(), on_entry=lambda item: None)
+    hub = FeedHub(Log(), on_entries=lambda items: None)
     with pytest.raises(NotReady):
         hub.join(None)
 

@@ -343,7 +343,7 @@ async def test_a_follower_that_was_away_gets_all_that_is_there(
     ledger: DuckLedger, clock: FakeClock
 ) -> None:
     await with_gaps(ledger, clock)
-    hub = FeedHub(ledger, on_entry=lambda item: None)
+    hub = FeedHub(ledger, on_entries=lambda items: None)
     hub.start()
     await hub.ready()
 

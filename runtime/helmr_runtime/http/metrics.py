@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -146,8 +146,12 @@ class EntryMetrics:
         self._streams: set[str] = set()
         self._ended_at: OrderedDict[str, tuple[datetime, str]] = OrderedDict()
 
-    def seen(self, item: FeedItem) -> None:
-        """Count an entry."""
+    def seen(self, items: Sequence[FeedItem]) -> None:
+        """Count entries."""
+        for item in items:
+            self._seen(item)
+
+    def _seen(self, item: FeedItem) -> None:
         kind, body = item.kind, item.entry["body"]
         if "copied_from" in body:
             return

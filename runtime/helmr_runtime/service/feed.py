@@ -17,7 +17,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -70,26 +69,21 @@ class FeedSource(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
 class FeedItem:
-    """An entry on its way to followers. Its text is made once, however many take it."""
+    """An entry on its way to followers. Its text is made once, however many take it.
 
-    entry: Mapping[str, Any]
+    Attributes:
+        entry: As the ledger's feed has it.
+        offset: Its place in the feed.
+        session_id: Whose entry it is.
+        kind: What happened.
+    """
 
-    @property
-    def offset(self) -> int:
-        """Its place in the feed."""
-        return int(self.entry["feed_offset"])
-
-    @property
-    def session_id(self) -> str:
-        """Whose entry it is."""
-        return str(self.entry["session_id"])
-
-    @property
-    def kind(self) -> str:
-        """What happened."""
-        return str(self.entry["kind"])
+    def __init__(self, entry: Mapping[str, Any]) -> None:
+        self.entry = entry
+        self.offset: int = entry["feed_offset"]
+        self.session_id: str = entry["session_id"]
+        self.kind: str = entry["kind"]
 
     @cached_property
     def text(self) -> str:
@@ -158,7 +152,7 @@ class FeedHub:
 
     Args:
         source: The ledger.
-        on_entry: Called with each entry before any follower gets it.
+        on_entries: Called with what one poll brings, in order, before any follower gets it.
         idle_s: Poll only while someone follows, and so long after; None polls from `start` to `stop`.
     """
 
@@ -166,11 +160,11 @@ class FeedHub:
         self,
         source: FeedSource,
         *,
-        on_entry: Callable[[FeedItem], None],
+        on_entries: Callable[[Sequence[FeedItem]], None],
         idle_s: float | None = None,
     ) -> None:
         self._source = source
-        self._on_entry = on_entry
+        self._on_entries = on_entries
         self._idle_s = idle_s
         self._begun = asyncio.Event()
         self._joined = asyncio.Event()
@@ -290,8 +284,8 @@ class FeedHub:
                 pause_s = min(PAUSE_MAX_S, pause_s * 2)
                 continue
             pause_s = PAUSE_FIRST_S
-            for entry in entries:
-                self._hand_on(FeedItem(entry))
+            if entries:
+                self._hand_on([FeedItem(entry) for entry in entries])
             if len(entries) < PAGE_ENTRIES:
                 await self._pause()
         self._forget()
@@ -317,14 +311,16 @@ class FeedHub:
         self._kept.clear()
         self._begun.clear()
 
-    def _hand_on(self, item: FeedItem) -> None:
-        if len(self._kept) == KEPT_MAX:
-            self._complete_after = self._kept[0].offset
-        self._kept.append(item)
-        self._offset = item.offset
-        self._on_entry(item)
-        for follower in [*self._all, *self._by_session.get(item.session_id, ())]:
-            follower.offer(item)
+    def _hand_on(self, items: Sequence[FeedItem]) -> None:
+        for item in items:
+            if len(self._kept) == KEPT_MAX:
+                self._complete_after = self._kept[0].offset
+            self._kept.append(item)
+        self._offset = items[-1].offset
+        self._on_entries(items)
+        for item in items:
+            for follower in [*self._all, *self._by_session.get(item.session_id, ())]:
+                follower.offer(item)
 
 
 WAITING_MAX = 1_000
@@ -349,8 +345,12 @@ class SessionSpans:
         self.lost = 0
         """Ends without a span, because too many waited for theirs."""
 
-    def seen(self, item: FeedItem) -> None:
-        """An entry: it may be an end."""
+    def seen(self, items: Sequence[FeedItem]) -> None:
+        """Entries: some may be ends."""
+        for item in items:
+            self._seen(item)
+
+    def _seen(self, item: FeedItem) -> None:
         if item.kind not in WAIT_ENDS | RUN_ENDS | SESSION_ENDS:
             return
         if "copied_from" in item.entry["body"]:

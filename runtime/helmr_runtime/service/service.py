@@ -86,10 +86,10 @@ class Service:
         self._ledger = ledger
         self.now = clock.now
         self._session_spans: SessionSpans | None = None
-        self._watching: list[Callable[[FeedItem], None]] = []
+        self._watching: list[Callable[[Sequence[FeedItem]], None]] = []
         is_guest = options.is_guest
         self.hub = FeedHub(
-            ledger, on_entry=self._learn, idle_s=GUEST_FEED_IDLE_S if is_guest else None
+            ledger, on_entries=self._learn, idle_s=GUEST_FEED_IDLE_S if is_guest else None
         )
         self.catalog = CatalogView(ledger, age_max_s=GUEST_CATALOG_AGE_S if is_guest else None)
         self.router = Router(directory, host_named, commit_timeout_s=options.commit_timeout_s)
@@ -132,8 +132,8 @@ class Service:
             notices=self.notices,
         )
 
-    def watch(self, call: Callable[[FeedItem], None]) -> None:
-        """Have each entry told that the feed brings from now on, before followers get it."""
+    def watch(self, call: Callable[[Sequence[FeedItem]], None]) -> None:
+        """Have it called with the entries that the feed brings from now on, in order, before followers get them."""
         self._watching.append(call)
 
     def start(self) -> None:
@@ -152,17 +152,18 @@ class Service:
         if self._session_spans is not None:
             await self._session_spans.stop()
 
-    def _learn(self, item: FeedItem) -> None:
-        if item.session_id in self.chunks.followed:
-            self.chunks.entry(item.session_id)
+    def _learn(self, items: Sequence[FeedItem]) -> None:
         for call in self._watching:
-            call(item)
-        if item.kind == "wait.opened":
-            self.waits.opened(item.session_id, item.entry["body"])
-        elif item.kind == "api_key.revoked":
-            self.api_keys.forget()
-        elif item.kind == "catalog.written":
-            self.catalog.forget()
+            call(items)
+        for item in items:
+            if item.session_id in self.chunks.followed:
+                self.chunks.entry(item.session_id)
+            if item.kind == "wait.opened":
+                self.waits.opened(item.session_id, item.entry["body"])
+            elif item.kind == "api_key.revoked":
+                self.api_keys.forget()
+            elif item.kind == "catalog.written":
+                self.catalog.forget()
 
 
 def _keys_from(ring: KeyRing | None) -> KeysOf:

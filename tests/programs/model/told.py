@@ -30,7 +30,7 @@ class Told:
             {"all": {"type": "command", "command": ["true"], "events": sorted(NOTICES.values())}},
             "helmr.toml",
         )
-        self._hub = FeedHub(self._ledger, on_entry=lambda _: None)
+        self._hub = FeedHub(self._ledger, on_entries=lambda _: None)
         self._stored = Position(0, self._clock.now())
         self._teller: Teller | None = None
         self._telling: asyncio.Task[None] | None = None
