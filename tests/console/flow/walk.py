@@ -163,8 +163,8 @@ def _steps() -> list[Step]:
         ("paste", "NewScheduleScreen", "starts"),
         ("escape", "SchedulesScreen", "17 3 1 1 *"),
         ("escape", "SystemScreen", "Runtime"),
-        ("n", "NoticesScreen", "Nobody is told"),
-        ("slash paste escape", "NoticesScreen", "Nobody is told"),
+        ("n", "NoticesScreen", "No notices are sent"),
+        ("slash paste escape", "NoticesScreen", "No notices are sent"),
         ("escape", "SystemScreen", "Runtime"),
     ]
     return [Step(tuple(keys.split()), screen, sees) for keys, screen, sees in table]
