@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -123,11 +124,22 @@ async def test_idle_input_starts_one_run_per_record_and_the_end_starts_the_next(
 
 async def test_of_messages_that_come_while_a_run_is_at_one_each_is_taken(harness) -> None:
     """`helmr session get` says how many are left meanwhile."""
-    async with harness(tasks.per_message) as h:
-        session = await h.start("per_message")
+    are_sent = threading.Event()
+
+    @task(on_idle_input="run", streams=[tasks.messages])
+    async def slow_at_one(payload: Any) -> str:
+        text = await tasks.messages.wait().unwrap()
+        while not are_sent.is_set():
+            await asyncio.sleep(0.001)
+        return text
+
+    async with harness(slow_at_one) as h:
+        session = await h.start("slow_at_one")
         client = h.async_client()
         for text in ("a", "b", "c"):
             await session.send("messages", text, settle=False)
+        assert (await client.sessions.open(session.id).get()).unconsumed == 2
+        are_sent.set()
         assert await session.result() == "c"
         transcript = await session.transcript()
         results = [e.body["result"] for e in transcript if e.kind == "run.succeeded"]

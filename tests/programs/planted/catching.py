@@ -26,7 +26,9 @@ _FAILED = re.compile(r"^FAILED (\S+)(?: - (\w+))?", re.MULTILINE)
 _RULE = re.compile(r"^(S-\d+) after (\d+) steps", re.MULTILINE)
 _STEPS = re.compile(r"^\d+ seeds, (\d+) steps", re.MULTILINE)
 
-NOT_RUN = frozenset({"ImportError", "ModuleNotFoundError", "NameError", "SyntaxError"})
+NOT_RUN = frozenset(
+    {"AttributeError", "ImportError", "ModuleNotFoundError", "NameError", "SyntaxError"}
+)
 """A test that fails so has found that the patch does not fit, and no bug."""
 
 

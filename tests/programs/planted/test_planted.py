@@ -71,11 +71,12 @@ def test_a_header_that_says_something_else_is_refused(tmp_path: Path) -> None:
 def test_only_a_test_that_fails_of_itself_catches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # six runs that need none
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # seven runs that need none
     tests = {
         "fails": ("def test_it():\n    assert not 'wrong'\n", None),
         "passes": ("def test_it(): ...\n", "it succeeds"),
         "hides": ("def test_it():\n    import nowhere\n", "the patch does not fit"),
+        "strays": ("def test_it():\n    object().gone\n", "the patch does not fit"),
         "breaks": ("import nowhere\ndef test_it(): ...\n", "it ends with 2"),
         "lacks": ("def test_it(nothing): ...\n", "no test fails"),
         "empty": ("", "it ends with 5"),
