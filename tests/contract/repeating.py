@@ -6,11 +6,12 @@ that the first receipt fixes. What it leads to is such that the call would be re
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from helmr import auth
+from helmr import auth, ids, operations
+from helmr.operation import Operation
 
 BOUND_S = 30.0
 APPROVE = {"decision": "approve"}
@@ -49,9 +50,30 @@ async def _wait_of(session: Any) -> Any:
     return (await session.get()).wait
 
 
+Kind = Callable[[Any], Awaitable[Prepared]]
+
+KINDS: dict[str, Kind] = {}
+"""Each under its function's name."""
+
+REPEATED: set[Operation[Any]] = set()
+"""What they repeat."""
+
+
+def repeats(row: Operation[Any]) -> Callable[[Kind], Kind]:
+    """Make the function a kind of this operation."""
+
+    def named(kind: Kind) -> Kind:
+        KINDS[kind.__name__] = kind
+        REPEATED.add(row)
+        return kind
+
+    return named
+
+
 # --- kinds ------------------------------------------------------------------------------------------
 
 
+@repeats(operations.START_SESSION)
 async def start(client: Any) -> Prepared:
     async def call(operation_id: str) -> Receipt:
         found = await client.sessions.start("contract-echo", 0, operation_id=operation_id)
@@ -60,6 +82,7 @@ async def start(client: Any) -> Prepared:
     return Prepared(call)
 
 
+@repeats(operations.SEND_INPUT)
 async def send(client: Any) -> Prepared:
     session = await _session(client, "contract-echo", 0)
 
@@ -70,6 +93,7 @@ async def send(client: Any) -> Prepared:
     return Prepared(call, session.id)
 
 
+@repeats(operations.SEND_INPUT)
 async def send_and_close(client: Any) -> Prepared:
     session = await _session(client, "contract-review", {"title": "A"})
 
@@ -86,6 +110,7 @@ async def send_and_close(client: Any) -> Prepared:
     return Prepared(call, session.id, then)
 
 
+@repeats(operations.SEND_INPUT)
 async def send_with_key(client: Any) -> Prepared:
     session = await _session(client, "contract-echo", 0)
 
@@ -98,6 +123,7 @@ async def send_with_key(client: Any) -> Prepared:
     return Prepared(call, session.id)
 
 
+@repeats(operations.SEND_INPUT)
 async def send_by_the_last_use(client: Any) -> Prepared:
     session = await _session(client, "contract-echo", 0)
     token = await client.auth.create_public_token(
@@ -113,6 +139,7 @@ async def send_by_the_last_use(client: Any) -> Prepared:
     return Prepared(call, session.id)
 
 
+@repeats(operations.ANSWER_WAIT)
 async def answer(client: Any) -> Prepared:
     session = await _session(client, "contract-review", {"title": "A"})
     wait = await _wait_of(session)
@@ -124,6 +151,7 @@ async def answer(client: Any) -> Prepared:
     return Prepared(call, session.id)
 
 
+@repeats(operations.ASSIGN_WAIT)
 async def assign(client: Any) -> Prepared:
     session = await _session(client, "contract-review", {"title": "A"})
     wait = await _wait_of(session)
@@ -138,6 +166,7 @@ async def assign(client: Any) -> Prepared:
     return Prepared(call, session.id, then)
 
 
+@repeats(operations.ANSWER_WAIT)
 async def answer_for_a_token(client: Any) -> Prepared:
     token = await client.tokens.create(timeout="1h")
     session = await _session(client, "contract-token", token.id)
@@ -153,6 +182,7 @@ async def answer_for_a_token(client: Any) -> Prepared:
     return Prepared(call, session.id, then)
 
 
+@repeats(operations.START_RUN)
 async def next_run(client: Any) -> Prepared:
     session = await _session(client, "contract-echo", 0)
     await client.runs.cancel((await _newest_run(client, session)).id)
@@ -163,6 +193,7 @@ async def next_run(client: Any) -> Prepared:
     return Prepared(call, session.id)
 
 
+@repeats(operations.RETRY_RUN)
 async def retry(client: Any) -> Prepared:
     session = await _session(client, "contract-fails", "why")
     run = await _newest_run(client, session)
@@ -178,6 +209,7 @@ async def retry(client: Any) -> Prepared:
     return Prepared(call, session.id, then)
 
 
+@repeats(operations.REWIND_RUN)
 async def rewind(client: Any) -> Prepared:
     session = await _session(client, "contract-review", {"title": "A"})
     run = await _newest_run(client, session)
@@ -195,6 +227,7 @@ async def rewind(client: Any) -> Prepared:
     return Prepared(call, session.id, then)
 
 
+@repeats(operations.AMEND_WAIT)
 async def amend(client: Any) -> Prepared:
     session = await _session(client, "contract-review", {"title": "A"})
     run, wait = await _newest_run(client, session), await _wait_of(session)
@@ -215,6 +248,7 @@ async def amend(client: Any) -> Prepared:
     return Prepared(call, session.id, then)
 
 
+@repeats(operations.FORK_SESSION)
 async def fork(client: Any) -> Prepared:
     session = await _session(client, "contract-review", {"title": "A"})
     wait = await _wait_of(session)
@@ -229,6 +263,7 @@ async def fork(client: Any) -> Prepared:
     return Prepared(call, None, then)
 
 
+@repeats(operations.CANCEL_RUN)
 async def cancel_run(client: Any) -> Prepared:
     session = await _session(client, "contract-echo", 0)
     run = await _newest_run(client, session)
@@ -243,6 +278,7 @@ async def cancel_run(client: Any) -> Prepared:
     return Prepared(call, session.id, then)
 
 
+@repeats(operations.CLOSE_SESSION)
 async def close(client: Any) -> Prepared:
     session = await _session(client, "contract-echo", 0)
 
@@ -253,6 +289,7 @@ async def close(client: Any) -> Prepared:
     return Prepared(call, session.id)
 
 
+@repeats(operations.CANCEL_SESSION)
 async def cancel(client: Any) -> Prepared:
     session = await _session(client, "contract-echo", 0)
 
@@ -263,6 +300,7 @@ async def cancel(client: Any) -> Prepared:
     return Prepared(call, session.id)
 
 
+@repeats(operations.ADD_NOTE)
 async def note(client: Any) -> Prepared:
     session = await _session(client, "contract-echo", 0)
 
@@ -272,6 +310,7 @@ async def note(client: Any) -> Prepared:
     return Prepared(call, session.id)
 
 
+@repeats(operations.CREATE_TOKEN)
 async def make_token(client: Any) -> Prepared:
     async def call(operation_id: str) -> Receipt:
         made = await client.tokens.create(timeout="1h", operation_id=operation_id)
@@ -280,6 +319,7 @@ async def make_token(client: Any) -> Prepared:
     return Prepared(call)
 
 
+@repeats(operations.COMPLETE_TOKEN)
 async def complete(client: Any) -> Prepared:
     token = await client.tokens.create(timeout="1h")
 
@@ -290,6 +330,7 @@ async def complete(client: Any) -> Prepared:
     return Prepared(call)
 
 
+@repeats(operations.COMPLETE_TOKEN)
 async def complete_by_the_last_use(client: Any) -> Prepared:
     token = await client.tokens.create(timeout="1h")
     public = await client.auth.create_public_token(scope=auth.complete(token.id), max_uses=1)
@@ -306,6 +347,7 @@ async def complete_by_the_last_use(client: Any) -> Prepared:
     return Prepared(call)
 
 
+@repeats(operations.CANCEL_TOKEN)
 async def cancel_token(client: Any) -> Prepared:
     token = await client.tokens.create(timeout="1h")
 
@@ -316,6 +358,7 @@ async def cancel_token(client: Any) -> Prepared:
     return Prepared(call)
 
 
+@repeats(operations.CREATE_PUBLIC_TOKEN)
 async def make_public_token(client: Any) -> Prepared:
     session = await _session(client, "contract-echo", 0)
 
@@ -328,6 +371,7 @@ async def make_public_token(client: Any) -> Prepared:
     return Prepared(call, session.id)
 
 
+@repeats(operations.REVOKE_PUBLIC_TOKEN)
 async def revoke_public_token(client: Any) -> Prepared:
     session = await _session(client, "contract-echo", 0)
     made = await client.auth.create_public_token(scope=auth.send_to("words", session=session.id))
@@ -339,6 +383,7 @@ async def revoke_public_token(client: Any) -> Prepared:
     return Prepared(call, session.id)
 
 
+@repeats(operations.CREATE_API_KEY)
 async def make_key(client: Any) -> Prepared:
     async def call(operation_id: str) -> Receipt:
         made = await client.keys.create("viewer", name="looks", operation_id=operation_id)
@@ -347,6 +392,7 @@ async def make_key(client: Any) -> Prepared:
     return Prepared(call)
 
 
+@repeats(operations.REVOKE_API_KEY)
 async def revoke_key(client: Any) -> Prepared:
     key = await client.keys.create("viewer", name="looks")
 
@@ -357,35 +403,95 @@ async def revoke_key(client: Any) -> Prepared:
     return Prepared(call)
 
 
-Kind = Callable[[Any], Awaitable[Prepared]]
+@repeats(operations.CREATE_LINK)
+async def make_link(client: Any) -> Prepared:
+    session = await _session(client, "contract-review", {"title": "A"})
+    wait = await _wait_of(session)
 
-KINDS: Mapping[str, Kind] = {
-    kind.__name__: kind
-    for kind in (
-        start,
-        send,
-        send_and_close,
-        send_with_key,
-        send_by_the_last_use,
-        answer,
-        assign,
-        answer_for_a_token,
-        next_run,
-        retry,
-        rewind,
-        amend,
-        fork,
-        cancel_run,
-        close,
-        cancel,
-        note,
-        make_token,
-        complete,
-        complete_by_the_last_use,
-        cancel_token,
-        make_public_token,
-        revoke_public_token,
-        make_key,
-        revoke_key,
-    )
-}
+    async def call(operation_id: str) -> Receipt:
+        made = await client.waits.link(wait.id, person="ana", operation_id=operation_id)
+        return [made.id, made.url]
+
+    return Prepared(call, session.id)
+
+
+@repeats(operations.REVOKE_LINK)
+async def revoke_link(client: Any) -> Prepared:
+    session = await _session(client, "contract-review", {"title": "A"})
+    wait = await _wait_of(session)
+    made = await client.waits.link(wait.id, person="ana")
+
+    async def call(operation_id: str) -> Receipt:
+        found = await client.waits.unlink(wait.id, link_id=made.id, operation_id=operation_id)
+        return [found.id, found.revoked_at is not None]
+
+    return Prepared(call, session.id)
+
+
+async def _schedule(client: Any) -> str:
+    name = f"s-{ids.new_id(ids.OPERATION)[-20:]}"
+    await client.schedules.create(name, task="contract-echo", payload=0, cron="0 3 * * *")
+    return name
+
+
+@repeats(operations.CREATE_SCHEDULE)
+async def make_schedule(client: Any) -> Prepared:
+    name = f"s-{ids.new_id(ids.OPERATION)[-20:]}"
+
+    async def call(operation_id: str) -> Receipt:
+        made = await client.schedules.create(
+            name, task="contract-echo", payload=0, cron="0 3 * * *", operation_id=operation_id
+        )
+        return made.name
+
+    return Prepared(call)
+
+
+@repeats(operations.PAUSE_SCHEDULE)
+async def pause_schedule(client: Any) -> Prepared:
+    name = await _schedule(client)
+
+    async def call(operation_id: str) -> Receipt:
+        # What the schedule is like is of now; that it is not set again is what counts.
+        return (await client.schedules.pause(name, operation_id=operation_id)).name
+
+    async def then() -> None:
+        await client.schedules.resume(name)
+
+    return Prepared(call, then=then)
+
+
+@repeats(operations.RESUME_SCHEDULE)
+async def resume_schedule(client: Any) -> Prepared:
+    name = await _schedule(client)
+    await client.schedules.pause(name)
+
+    async def call(operation_id: str) -> Receipt:
+        # What the schedule is like is of now; that it is not set again is what counts.
+        return (await client.schedules.resume(name, operation_id=operation_id)).name
+
+    async def then() -> None:
+        await client.schedules.pause(name)
+
+    return Prepared(call, then=then)
+
+
+@repeats(operations.RUN_SCHEDULE)
+async def run_schedule(client: Any) -> Prepared:
+    name = await _schedule(client)
+
+    async def call(operation_id: str) -> Receipt:
+        found = await client.schedules.run(name, operation_id=operation_id)
+        return [found.session.id, found.run.id]
+
+    return Prepared(call)
+
+
+@repeats(operations.DELETE_SCHEDULE)
+async def delete_schedule(client: Any) -> Prepared:
+    name = await _schedule(client)
+
+    async def call(operation_id: str) -> Receipt:
+        return (await client.schedules.delete(name, operation_id=operation_id)).name
+
+    return Prepared(call)

@@ -18,6 +18,8 @@ from helmr.client import AsyncClient, Client
 from helmr.client import ray as ray_way
 from helmr.client.endpoint import RAY, Endpoint
 from helmr.client.inprocess import AppTransport, BlockingAppTransport
+from helmr.operation import Repeat
+from helmr.operations import OPERATIONS, PRUNE_SESSIONS
 from helmr.testing import Harness
 from helmr.version import version
 from helmr_runtime.catalog import Registry
@@ -30,6 +32,7 @@ from tests.contract import page
 from tests.contract.cases import CASES, PERSON, Way
 from tests.contract.contract_tasks import TASKS
 from tests.contract.faces import Awaited, operations, recorded
+from tests.contract.repeating import REPEATED
 from tests.service.stack import Stack
 
 JOB = Principal("ray_job", "0a000000")
@@ -146,3 +149,9 @@ async def test_the_page_says_what_was_seen_over_the_harness(
 def test_the_page_names_every_operation_and_every_case() -> None:
     assert list(page.rows()) == operations()
     assert page.cases() == [case.__name__ for case in CASES]
+
+
+def test_every_operation_that_acts_once_is_repeated() -> None:
+    once = {row for row in OPERATIONS if row.call and row.repeat is Repeat.ONCE}
+    # Clients prune a page after the other, under no operation id.
+    assert {row.name for row in once ^ REPEATED} == {PRUNE_SESSIONS.name}
