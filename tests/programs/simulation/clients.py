@@ -123,12 +123,7 @@ class Clients:
                 target = random.choice(urls).rpartition("/")[2]
                 parts = {"data": random.randrange(50)}
             case "revoke_link":
-                if not self._links:
-                    return None
-                asking = self._world.invariants.waits
-                alive = [one for one in self._links if asking[one[1]].status == "pending"]
-                link_id, target = random.choice(alive or self._links[-6:])
-                parts = {"link_id": link_id}
+                return await self._revocation(random)
             case "complete" | "cancel_token":
                 token_ids = self._tokens[-6:] + [
                     t for t, s in list(self._world.invariants.tokens.items())[-6:] if s == "pending"
@@ -177,6 +172,23 @@ class Clients:
             case _:
                 target = session_id
         return Asked(kind, principal, ids.new_id(ids.OPERATION), target, parts)
+
+    async def _revocation(self, random: Random) -> Asked | None:
+        """A link is taken back: mostly one whose wait is pending, and if there is none, one that is made for it."""
+        if not self._living_links() and random.random() < 0.8:
+            made = await self._asked("link", random)
+            if made is not None:
+                await self._tell(made)
+        links = self._living_links() or self._links[-6:]
+        if not links:
+            return None
+        link_id, wait_id = random.choice(links)
+        parts = {"link_id": link_id}
+        return Asked("revoke_link", ALICE, ids.new_id(ids.OPERATION), wait_id, parts)
+
+    def _living_links(self) -> list[tuple[str, str]]:
+        asking = self._world.invariants.waits
+        return [one for one in self._links if asking[one[1]].status == "pending"]
 
     async def _answer_batch(self, random: Random) -> None:
         """Several waits with one answer, one after another, under one name."""
