@@ -9,6 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,12 +18,15 @@ from types import SimpleNamespace
 import duckdb
 import pytest
 
-from helmr.errors import LedgerDamaged, MasterKeyMissing, StoreUnavailable
+from helmr.errors import LedgerDamaged, MasterKeyMissing, NotReady, StoreUnavailable
 from helmr_runtime.clock import FakeClock
+from helmr_runtime.ledger import actor as actors
+from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.ledger import EPOCHS_PER_OPENING, DuckLedger
-from helmr_runtime.ledger.log import carry_over
-from helmr_runtime.ledger.log.rebuild import LedgerKeys
-from helmr_runtime.ledger.log.stored import stored_ledger
+from helmr_runtime.ledger.log import carry_over, stored
+from helmr_runtime.ledger.log.carry_over import CarryProgress
+from helmr_runtime.ledger.log.rebuild import LedgerKeys, Page
+from helmr_runtime.ledger.log.stored import StoredLedger, stored_ledger
 from helmr_runtime.ledger.open import FOLLOWS, open_ledger
 from helmr_runtime.ledger.tables.recovery import SUPERSEDED
 from helmr_runtime.ledger.tables.schema import SCHEMA
@@ -247,3 +252,120 @@ async def test_a_followers_rows_are_carried_over_without_keys(
         assert followed.position.offset == before[-1][0]
         assert followed.fold(keys, now).entries == len(before)
     assert entries_of(path) == before
+
+
+# --- how far it is ----------------------------------------------------------------------------------
+
+
+def test_progress_says_what_is_left_by_the_speed_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr(carry_over, "time", SimpleNamespace(monotonic=lambda: now_s))
+    progress = CarryProgress()
+    assert (progress.lasts_s, progress.total) == (0.0, 0)
+    progress.begin(3_000_000)
+    assert "0 of 3,000,000 entries are done, about 3m 20s left" in str(progress)
+    now_s += 60
+    progress.advance(1_000_000)
+    assert progress.lasts_s == 60
+    assert "1,000,000 of 3,000,000 entries are done, about 2m left" in str(progress)
+    progress.end()
+    assert progress.lasts_s == 0
+
+
+class Pages:
+    """Small pages of a ledger, each of which waits for leave."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.leave = threading.Semaphore(0)
+        self.count = 0
+        given = StoredLedger.pages
+
+        def pages(ledger: StoredLedger) -> Iterator[Page]:
+            for page in given(ledger):
+                self.leave.acquire()
+                self.count += 1
+                yield page
+
+        monkeypatch.setattr(stored, "CHUNK", 10)
+        monkeypatch.setattr(StoredLedger, "pages", pages)
+        monkeypatch.setattr(actors, "CARRY_PATIENCE_S", 0.0)
+        monkeypatch.setattr(actors, "CARRY_LOOK_S", 0.01)
+
+    def let(self, count: int) -> None:
+        """Have so many more pages read."""
+        self.leave.release(count)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pages]:
+    pages = Pages(monkeypatch)
+    yield pages
+    pages.let(1_000)  # a thread that waits would hold up the end of the loop
+
+
+def carried(path: Path, keys: LedgerKeys, now: datetime) -> LedgerActor:
+    return LedgerActor(path, clock=FakeClock(now), settings=SMALL, ring=keys.ring)
+
+
+async def told(actor: LedgerActor) -> NotReady:
+    with pytest.raises(NotReady, match="a ledger of an earlier edition is carried over") as caught:
+        await actor.feed_head()
+    return caught.value
+
+
+async def test_callers_are_told_how_far_it_is_until_it_is_over(
+    path: Path, keys: LedgerKeys, now: datetime, slow: Pages
+) -> None:
+    actor = carried(path, keys, now)
+    total = len(entries_of(path))
+    error = await told(actor)
+    assert error.retryable
+    assert (error.facts["entries_done"], error.facts["entries"]) == (0, total)
+    slow.let(3)
+    async with asyncio.timeout(20):
+        while (await told(actor)).facts["entries_done"] < 20:
+            await asyncio.sleep(0.01)
+    waiting = asyncio.create_task(actor.open())
+    slow.let(1_000)
+    await asyncio.wait_for(waiting, 60)
+    assert await actor.feed_head() >= total
+    await actor.close()
+    assert numbers(path)["schema"] == SCHEMA
+
+
+async def test_a_close_ends_it_between_two_pages_and_the_file_stays(
+    path: Path, keys: LedgerKeys, now: datetime, slow: Pages
+) -> None:
+    before = entries_of(path)
+    actor = carried(path, keys, now)
+    await told(actor)
+    closing = asyncio.create_task(actor.close())
+    await asyncio.sleep(0.05)
+    slow.let(1_000)
+    await asyncio.wait_for(closing, 20)
+    assert slow.count <= 2, "not to the end"
+    with pytest.raises(NotReady, match="closed"):
+        await actor.feed_head()
+    assert numbers(path)["schema"] == OF_0_1_0
+    assert entries_of(path) == before
+    assert not beside(path)
+
+
+async def test_every_caller_hears_of_an_entry_that_is_damaged(
+    path: Path, keys: LedgerKeys, now: datetime, slow: Pages
+) -> None:
+    """It is not folded again and again: who is told that it goes on may hear of the end from the next call."""
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("UPDATE entries SET principal = '{}' WHERE feed_offset = 50")
+    actor = carried(path, keys, now)
+    await told(actor)
+    slow.let(1_000)
+    with pytest.raises(LedgerDamaged, match="feed offset 50"):
+        await asyncio.wait_for(actor.open(), 60)
+    count = slow.count
+    for _ in range(2):
+        assert (await actor.stats())["code"] == "ledger_damaged"
+        with pytest.raises(LedgerDamaged, match="feed offset 50"):
+            await actor.feed_head()
+    assert slow.count == count
+    await actor.close()

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from helmr.errors import Conflict, NotReady, StoreUnavailable
+from helmr.errors import Conflict, NotReady, StoreUnavailable, Unavailable
+from helmr_runtime.launchers import runtime
 from helmr_runtime.launchers.runtime import Launch
 from helmr_runtime.rpc.calls import DIRECTORY, GATEWAY, LEDGER
 from helmr_runtime.rpc.calls import Calls as AnyCalls
@@ -85,3 +86,52 @@ async def test_a_gateway_that_can_not_be_built_ends_the_start() -> None:
     spec = cast("Any", SimpleNamespace(hosts=1, sessions_per_host=1, ensured=None))
     with pytest.raises(Conflict):
         await Launch(spec, catalog, calls, on_up=lambda _: None, say=lambda _: None).until_ready()
+
+
+class Carrying:
+    """A ledger that is carried over: done after so many answers, of which every one says more, or the same."""
+
+    def __init__(self, answers: int, by: int) -> None:
+        self.left, self._by, self._done = answers, by, 0
+
+    async def call(self, actor: str, method: str, *_: Any) -> Any:
+        """Not ready, or the catalog is written."""
+        if method == "write_catalog" and self.left:
+            self.left -= 1
+            self._done += self._by
+            facts: Any = {"entries_done": self._done, "entries": 100}
+            raise NotReady(f"{self._done} of 100", retry_after_s=0.05, **facts)
+        return {"hosts": {"total": 1, "starting": 0}, "ready": True, "queue": 0, "warnings": []}
+
+
+def launch_over(calls: Any, heard: list[str]) -> Launch:
+    spec = cast("Any", SimpleNamespace(hosts=1, sessions_per_host=1, ensured=None, logs_dir="logs"))
+    catalog = cast("Any", SimpleNamespace(model_dump=lambda **_: {}))
+    return Launch(spec, catalog, calls, on_up=lambda _: None, say=heard.append)
+
+
+async def test_a_start_takes_as_long_as_its_ledger_gets_further(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runtime, "START_WITHIN_S", 0.5)
+    heard: list[str] = []
+    states: list[str] = []
+    monkeypatch.setattr(runtime, "tell_manager", states.append)
+    began_s = asyncio.get_running_loop().time()
+    await launch_over(Carrying(30, by=1), heard).until_ready()
+    assert asyncio.get_running_loop().time() - began_s > 3 * runtime.START_WITHIN_S
+    assert heard[:2] == ["1 of 100", "the ledger is open"], "once in ten seconds"
+    assert states == ["EXTEND_TIMEOUT_USEC=500000"] * 30
+
+
+@pytest.mark.parametrize("first", [0, 7])
+async def test_a_ledger_that_gets_no_further_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    monkeypatch.setattr(runtime, "START_WITHIN_S", 0.3)
+    calls = Carrying(10_000, by=0)
+    calls._done = first
+    with pytest.raises(Unavailable, match=rf"was not ready within 0 s: {first} of 100"):
+        async with asyncio.timeout(20):
+            await launch_over(calls, []).until_ready()
+    assert calls.left > 9_000

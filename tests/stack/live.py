@@ -126,6 +126,12 @@ class LiveRuntime:
 
     def start(self) -> LiveRuntime:
         """Start it and wait until it is ready."""
+        self.launch()
+        until(self._is_ready, within_s=START_S, what="ready")
+        return self
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start it and do not wait; its process."""
         (self.data_dir / "credentials.json").unlink(missing_ok=True)
         self._forget_client()  # of a runtime that has ended: it would ask that one's port for a minute
         environment = {
@@ -148,8 +154,7 @@ class LiveRuntime:
             stderr=log,
         )
         log.close()
-        until(self._is_ready, within_s=START_S, what="ready")
-        return self
+        return self._process
 
     def _is_ready(self) -> bool:
         assert self._process is not None

@@ -156,6 +156,7 @@ async def stored_journals(
         ring = read_key_ring(data_dir / RING_NAME, os.environ)
         ledger = LedgerActor(path, clock=SystemClock(), ring=ring)
         try:
+            await ledger.open()
             yield StoredJournals(ledger)
         finally:
             await ledger.close()

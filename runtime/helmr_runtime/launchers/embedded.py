@@ -29,6 +29,7 @@ from helmr_runtime.process.processes import OsProcess
 from helmr_runtime.process.spec import LOOPBACK, SOCKETS
 
 START_WITHIN_S = 150.0
+"""Longer than the process itself takes before it gives up, or says how far a ledger that is carried over is."""
 STOP_WITHIN_S = 20.0
 POLL_S = 0.02
 LOG_NAME = "up.log"
@@ -234,7 +235,12 @@ class RuntimeProcess:
 
     def _until_ready(self, reading: int) -> Credentials:
         assert self._process is not None
-        if select.select([reading], [], [], START_WITHIN_S)[0]:
+        said = ""
+        while not (is_over := select.select([reading], [], [], START_WITHIN_S)[0]):
+            before, said = said, self.output()
+            if said == before:
+                break
+        if is_over:
             line = os.read(reading, 65_536)
             if line:
                 return Credentials.model_validate_json(line)

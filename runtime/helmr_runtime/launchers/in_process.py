@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from helmr.errors import HelmrError, Overloaded, Unavailable
+from helmr.errors import HelmrError, Overloaded
 from helmr.ids import new_id
 from helmr.models import Catalog
 from helmr_runtime import host_status
@@ -26,7 +26,7 @@ from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.hosts import HostLocation, ProcessState
 from helmr_runtime.directory.timing import BackgroundTasks
 from helmr_runtime.host_status import SlotMark, SlotStatus, StatusFile
-from helmr_runtime.launchers.runtime import START_WITHIN_S, Launch, park_and_close
+from helmr_runtime.launchers.runtime import Launch, park_and_close
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ports import HeldLease, StartSession
 from helmr_runtime.process import gateway as gateway_builder
@@ -231,20 +231,17 @@ class InProcess:
             Conflict: The port is taken.
         """
         spec, calls, launch = self._spec, self._calls, self._launch
-        try:
-            async with asyncio.timeout(START_WITHIN_S):
-                self._ledger = await ledger_builder.build(LEDGER, spec, calls)
-                calls.register(LEDGER, _GuardedLedger(self._ledger, self._spawner))
-                await launch.open_ledger()
-                self._spawner.judge(await ledger_of(calls).held())
-                self._directory = make_directory(calls, spec, self._spawner)
-                calls.register(DIRECTORY, self._directory)
-                await self._look(self._directory)
-                await self._directory.start()
-                calls.register(GATEWAY, await gateway_builder.build(GATEWAY, spec, calls))
-                await launch.await_pool()
-        except TimeoutError as error:
-            raise Unavailable(f"the runtime was not ready in {START_WITHIN_S:.0f} s") from error
+        async with launch.in_time():
+            self._ledger = await ledger_builder.build(LEDGER, spec, calls)
+            calls.register(LEDGER, _GuardedLedger(self._ledger, self._spawner))
+            await launch.open_ledger()
+            self._spawner.judge(await ledger_of(calls).held())
+            self._directory = make_directory(calls, spec, self._spawner)
+            calls.register(DIRECTORY, self._directory)
+            await self._look(self._directory)
+            await self._directory.start()
+            calls.register(GATEWAY, await gateway_builder.build(GATEWAY, spec, calls))
+            await launch.await_pool()
         self._tasks.start(self._keep_looking(self._directory))
 
     @property

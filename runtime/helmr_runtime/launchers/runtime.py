@@ -13,13 +13,14 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from helmr.errors import DataError, HelmrError, NotReady, RuntimeHeld, StoreUnavailable, Unavailable
 from helmr.models import Catalog
 from helmr_runtime.core.entries import RUNTIME
+from helmr_runtime.ports.ledger import ENTRIES_DONE
 from helmr_runtime.process.spec import RuntimeSpec, ensure
 from helmr_runtime.rpc.calls import DIRECTORY, GATEWAY, LEDGER, Calls
 
@@ -28,6 +29,11 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 START_WITHIN_S = 90.0
+"""From one progress of a ledger that is carried over to the next, and from there, or the beginning, to the end."""
+
+SAYS_EVERY_S = 10.0
+"""Between two lines about such a ledger."""
+
 RETRY_S = 0.05
 PARK_WITHIN_S = 6.0
 CLOSE_WITHIN_S = 1.5
@@ -121,6 +127,10 @@ class Launch:
         self._on_up = on_up
         self._say = say
         self._not_ready = ""
+        self._limit: asyncio.Timeout | None = None
+        self._carried = -1
+        """The most entries that a ledger of an earlier edition was carried over by."""
+        self._says_at_s = 0.0
 
     async def until_ready(self) -> None:
         """Return when the ledger is open, the catalog written, the gateway up, a host live.
@@ -130,9 +140,20 @@ class Launch:
             DataError: The file can't be used.
             RuntimeHeld: Another runtime has it.
         """
+        async with self.in_time():
+            await self._start_in_order()
+
+    @contextlib.asynccontextmanager
+    async def in_time(self) -> AsyncIterator[None]:
+        """What is in the block has `START_WITHIN_S`, and as much again after each progress of a ledger that is carried
+        over.
+
+        Raises:
+            Unavailable: That took too long; says what was lacking.
+        """
         try:
-            async with asyncio.timeout(START_WITHIN_S):
-                await self._start_in_order()
+            async with asyncio.timeout(START_WITHIN_S) as self._limit:
+                yield
         except TimeoutError as error:
             raise Unavailable(
                 f"the runtime was not ready within {START_WITHIN_S:.0f} s: {self._not_ready}",
@@ -198,8 +219,24 @@ class Launch:
             except HelmrError as error:
                 if not error.retryable:
                     raise
+                if ENTRIES_DONE in error.facts:
+                    self._goes_on(int(error.facts[ENTRIES_DONE]), error.message)
+                    await asyncio.sleep(error.retry_after_s or RETRY_S)
+                    continue
                 self._is_not_ready(name, error)
             await asyncio.sleep(RETRY_S)
+
+    def _goes_on(self, done: int, progress: str) -> None:
+        """Wait for the ledger as long as it gets further than it has been; the person and the manager hear of it."""
+        now_s = asyncio.get_running_loop().time()
+        self._not_ready = progress
+        if done > self._carried and self._limit is not None and not self._limit.expired():
+            self._carried = done
+            self._limit.reschedule(now_s + START_WITHIN_S)
+            tell_manager(f"EXTEND_TIMEOUT_USEC={int(START_WITHIN_S * 1_000_000)}")
+        if now_s >= self._says_at_s:
+            self._says_at_s = now_s + SAYS_EVERY_S
+            self._say(progress)
 
     def _is_not_ready(self, name: str, error: HelmrError) -> None:
         """Log each reason once; the person hears of those that look wrong."""

@@ -2,7 +2,8 @@
 
 A plain class; the Ray actor around it adds nothing. The constructor does nothing that can fail: a failing open
 is answered to the caller and tried again at the next call, so that a restarted actor heals by itself; so is a
-writer that stopped.
+writer that stopped. Callers wait for an open, but not for a ledger of an earlier edition that takes long to be carried
+over: they are told how far it is.
 
 Invariants: S-63, S-65.
 """
@@ -10,6 +11,7 @@ Invariants: S-63, S-65.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,10 +23,11 @@ from helmr_runtime.core.ledger_facts import Retention
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.ledger.keepers import KeyKeeper
 from helmr_runtime.ledger.ledger import DuckLedger
+from helmr_runtime.ledger.log.carry_over import CarryProgress
 from helmr_runtime.ledger.log.database import Settings
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.pruning import Retainer
-from helmr_runtime.ports.ledger import Ledger, LedgerClient
+from helmr_runtime.ports.ledger import ENTRIES_DONE, Ledger, LedgerClient
 from helmr_runtime.rpc.calls import methods_of
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.session_keys import SessionKeys
@@ -36,6 +39,12 @@ LOCK_PATIENCE_S = 2.0
 
 LOCK_RETRY_S = 0.05
 """Between two tries meanwhile."""
+
+CARRY_PATIENCE_S = 2.0
+"""How long a call waits for a ledger that is carried over."""
+
+CARRY_LOOK_S = 0.25
+"""Between two looks whether one is; and at an open that lasts."""
 
 
 class LedgerActor:
@@ -72,7 +81,9 @@ class LedgerActor:
         self._encrypts = encrypts
         self._lock_patience_s = lock_patience_s
         self._ledger: DuckLedger | None = None
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Task[DuckLedger] | None = None
+        """Under way, or over and its outcome known to no caller."""
+        self._carrying = CarryProgress()
         self._is_closed = False
         self._retention = retention
         self._retaining: asyncio.Task[None] | None = None
@@ -104,32 +115,57 @@ class LedgerActor:
         """The id of each master key and the public key that its signatures are checked by, the newest first."""
         return await self._key_keeper.file_keys()
 
+    async def open(self) -> None:
+        """Return when the file is open, however long it takes to carry over one of an earlier edition.
+
+        Raises:
+            HelmrError: As any call does when it can't be opened.
+        """
+        await self._open(patience_s=math.inf)
+
     async def close(self) -> None:
         """Write what is queued and close the file. Later calls are refused."""
         if self._retaining is not None:
             self._retaining.cancel()
             await asyncio.wait([self._retaining])
-        async with self._opening:
-            self._is_closed = True
-            if self._ledger is not None:
-                await self._ledger.close()
-                self._ledger = None
+        self._is_closed = True
+        self._carrying.stop()
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
+        if self._ledger is not None:
+            ledger, self._ledger = self._ledger, None
+            await ledger.close()
 
     # --- inside ---------------------------------------------------------------------------------
 
-    async def _open(self) -> DuckLedger:
+    async def _open(self, patience_s: float = CARRY_PATIENCE_S) -> DuckLedger:
         if self._ledger is not None and not self._ledger.is_broken:
             return self._ledger
-        async with self._opening:
-            if self._is_closed:
-                raise NotReady("the ledger is closed")
-            if self._ledger is not None and self._ledger.is_broken:
-                broken, self._ledger = self._ledger, None
-                await broken.close()
-            if self._ledger is None:
-                self._ledger = await self._open_patiently()
-                self._begin_retaining()
-            return self._ledger
+        if self._is_closed:
+            raise NotReady("the ledger is closed")
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open_anew(), name="opening")
+            self._opening.add_done_callback(_look_at)
+        opening = self._opening
+        while not (await asyncio.wait([opening], timeout=CARRY_LOOK_S))[0]:
+            if self._carrying.lasts_s > patience_s:
+                raise _not_carried(self._carrying)
+        if self._opening is opening and not self._is_final(opening):
+            self._opening = None
+        return opening.result()
+
+    def _is_final(self, opening: asyncio.Task[DuckLedger]) -> bool:
+        """Every caller is to hear of it: its ledger was carried over as far as an entry that is damaged."""
+        return bool(self._carrying.total) and isinstance(opening.exception(), DataError)
+
+    async def _open_anew(self) -> DuckLedger:
+        if self._ledger is not None:
+            broken, self._ledger = self._ledger, None
+            await broken.close()
+        self._ledger = await self._open_patiently()
+        self._carrying = CarryProgress()
+        self._begin_retaining()
+        return self._ledger
 
     def _begin_retaining(self) -> None:
         if self._retention is not None and self._retaining is None:
@@ -146,6 +182,7 @@ class LedgerActor:
                     settings=self._settings,
                     ring=self.ring,
                     encrypts=self._encrypts,
+                    progress=self._carrying,
                 )
             except RuntimeHeld:
                 if _now_s() >= until:
@@ -164,6 +201,17 @@ def _forward(method: str) -> Callable[..., Coroutine[Any, Any, Any]]:
 for _method in methods_of(Ledger) | methods_of(LedgerClient) | {"verify_chain", "write_catalog"}:
     if _method not in vars(LedgerActor):
         setattr(LedgerActor, _method, _forward(_method))
+
+
+def _not_carried(progress: CarryProgress) -> NotReady:
+    facts: Json = {"entries": progress.total, ENTRIES_DONE: progress.done}
+    return NotReady(str(progress), retry_after_s=1.0, **facts)
+
+
+def _look_at(opening: asyncio.Task[DuckLedger]) -> None:
+    """Have asyncio not complain of an error that no caller has waited for."""
+    if not opening.cancelled():
+        opening.exception()
 
 
 def _now_s() -> float:

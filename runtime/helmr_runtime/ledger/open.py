@@ -17,7 +17,7 @@ from helmr_runtime.clock import Clock
 from helmr_runtime.ledger.index.authored import Bodies, Chain
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log import merging
-from helmr_runtime.ledger.log.carry_over import carry_over
+from helmr_runtime.ledger.log.carry_over import CarryProgress, carry_over
 from helmr_runtime.ledger.log.database import Database, Settings
 from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.log.stored import attached, translated
@@ -100,6 +100,7 @@ async def open_ledger(
     ring: KeyRing | None = None,
     encrypts: bool | None = None,
     promotes: bool = False,
+    progress: CarryProgress | None = None,
 ) -> DuckLedger:
     """Open the file, or make it, and restore the ledger's memory. One of an earlier edition is carried over first.
 
@@ -110,6 +111,7 @@ async def open_ledger(
         ring: The master keys.
         encrypts: Whether new entries' bodies are sealed from now on; None as the file remembers.
         promotes: Open a follower's file too.
+        progress: Is kept up to date while it is carried over, and can end that.
 
     Raises:
         MasterKeyMissing: It was written with other master keys, or bodies are to be sealed and there are none.
@@ -127,7 +129,9 @@ async def open_ledger(
         fingerprints.update(check_may_open(connection, ring, path, promotes=promotes))
 
     def open_and_restore() -> RestoredMemory:
-        database.open(check, lambda: carry_over(path, LedgerKeys(ring), now))
+        database.open(
+            check, lambda: carry_over(path, LedgerKeys(ring), now, progress or CarryProgress())
+        )
         try:
             restored = restore(database.writers_reader, now)
             if encrypts is not None:

@@ -38,6 +38,9 @@ from helmr_runtime.security.session_keys import SessionKeys
 
 Json = Mapping[str, Any]
 
+ENTRIES_DONE = "entries_done"
+"""The fact of a `NotReady` that says how far a ledger of an earlier edition is carried over; `entries` are all."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkItem:

@@ -3,7 +3,7 @@
 The one way from any earlier schema to today's. The new file is made beside the old one, and takes its name in one step
 when it is whole and on disk: whatever ends this before leaves the old file as it was, and the next open begins again.
 What stands in no entry restarts above a floor (`helmr_runtime.ledger.log.rebuild.UNSAID`). An encrypted ledger needs
-its keys.
+its keys. `CarryProgress` says how far it is, and ends it between two pages.
 
 Invariants: S-52, S-53, S-62, S-63.
 """
@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from helmr.durations import spell
 from helmr.errors import LedgerDamaged, StoreUnavailable
 from helmr_runtime.ledger.log.files import (
     LOG_SUFFIX,
@@ -49,21 +50,80 @@ ROOM = 1.5
 """The new file's size by the old one's, at most: it holds the same rows, packed once."""
 
 
-def carry_over(path: Path, keys: LedgerKeys, now: datetime) -> None:
+class CarryProgress:
+    """How far the carrying over of a ledger is: its thread tells, other threads ask, and say that it is to end.
+
+    Attributes:
+        total: Entries of the ledger; 0 before it has begun.
+        done: Those that are folded.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.done = 0
+        self._began_s = 0.0
+        self._is_under_way = False
+        self._is_stopped = False
+
+    @property
+    def lasts_s(self) -> float:
+        """How long it has been under way; 0 if it is not."""
+        return time.monotonic() - self._began_s if self._is_under_way else 0.0
+
+    @property
+    def left_s(self) -> float:
+        """About how long it still takes."""
+        speed = self.done / self.lasts_s if self.done and self.lasts_s else ENTRIES_A_SECOND
+        return (self.total - self.done) / speed
+
+    def __str__(self) -> str:
+        return (
+            f"a ledger of an earlier edition is carried over: {self.done:,} of {self.total:,} entries are done, "
+            f"about {spell(round(self.left_s))} left"
+        )
+
+    def begin(self, total: int) -> None:
+        """So many entries are to be folded."""
+        self.total, self.done, self._began_s = total, 0, time.monotonic()
+        self._is_under_way = True
+
+    def advance(self, entries: int) -> None:
+        """So many more are folded."""
+        self.done += entries
+
+    def end(self) -> None:
+        """It is over, well or badly."""
+        self._is_under_way = False
+
+    def stop(self) -> None:
+        """Have it end between two pages, now and whenever it begins."""
+        self._is_stopped = True
+
+    def check(self) -> None:
+        """Raise StoreUnavailable if it is to end."""
+        if self._is_stopped:
+            raise StoreUnavailable("the carrying over of the ledger was stopped; it is as it was")
+
+
+def carry_over(path: Path, keys: LedgerKeys, now: datetime, progress: CarryProgress) -> None:
     """Return when the file, which this process holds and has closed, has today's tables.
 
     Args:
         path: The file, of an earlier schema; its logs are empty.
         keys: Its master keys.
         now: The time.
+        progress: Is kept up to date.
 
     Raises:
         LedgerDamaged, PayloadDamaged: Names the first entry that is not what was written; the file is as it was.
         MasterKeyMissing, UsageError: A key is lacking.
-        StoreUnavailable: There is no room for a second file.
+        StoreUnavailable: There is no room for a second file, or it is to end.
     """
-    with _replaced(path) as (old, fresh):
-        rebuild(fresh, _told(old), keys, now, old.known)
+    try:
+        with _replaced(path) as (old, fresh):
+            rebuild(fresh, _told(old, progress), keys, now, old.known)
+    finally:
+        progress.end()
 
 
 def carry_rows(path: Path, names: Sequence[str]) -> None:
@@ -74,7 +134,7 @@ def carry_rows(path: Path, names: Sequence[str]) -> None:
         names: The rows of `meta` that it keeps.
     """
     with _replaced(path) as (old, fresh), made(fresh) as connection:
-        for entries, checkpoints in _told(old):
+        for entries, checkpoints in _told(old, CarryProgress()):
             insert_rows(connection, entries, checkpoints)
         set_numbers(connection, {name: old.meta[name] for name in names if name in old.meta})
 
@@ -99,9 +159,10 @@ def _replaced(path: Path) -> Iterator[tuple[StoredLedger, Path]]:
     logger.info("%s has schema %d now, after %.1f s", path, SCHEMA, time.monotonic() - started_s)
 
 
-def _told(old: StoredLedger) -> Iterator[Page]:
+def _told(old: StoredLedger, progress: CarryProgress) -> Iterator[Page]:
     """The old file's pages; the log says how far it is."""
-    total, done, said_s = old.count(), 0, time.monotonic()
+    total, said_s = old.count(), time.monotonic()
+    progress.begin(total)
     logger.info(
         "%s has schema %d: its %d entries are checked and folded into the tables of schema %d, in about %.0f s",
         old.path,
@@ -111,11 +172,12 @@ def _told(old: StoredLedger) -> Iterator[Page]:
         total / ENTRIES_A_SECOND,
     )
     for page in old.pages():
+        progress.check()
         yield page
-        done += len(page[0])
+        progress.advance(len(page[0]))
         if time.monotonic() - said_s >= SAYS_EVERY_S:
             said_s = time.monotonic()
-            logger.info("%s: %d of %d entries are folded", old.path, done, total)
+            logger.info("%s: %s", old.path, progress)
 
 
 def _check_room(path: Path) -> None:
