@@ -46,7 +46,7 @@ class BadJson(UsageError):
 
 
 class BadId(UsageError):
-    """An id that is not one of ours, or one of another kind."""
+    """An id that is not a Helmr id, or an id of another kind."""
 
 
 class BadDuration(UsageError):
@@ -60,11 +60,11 @@ class BadCursor(UsageError):
 
 
 class BadFilter(UsageError):
-    """A filter that can't be read; names the word."""
+    """A filter that can't be read; the message names the word."""
 
 
 class BadEscalation(UsageError):
-    """A wait's escalation that can't be run: too many escalation steps, or a default that comes too late (S-82)."""
+    """A wait's escalation that can't run: too many escalation steps, or a default that comes too late (S-82)."""
 
 
 class TooLarge(UsageError):
@@ -95,14 +95,14 @@ class BadSchema(UsageError):
 
 
 class BadQuery(UsageError):
-    """SQL that can't be read, or that asks for more than a query may: it says for what."""
+    """SQL that can't be read, or that asks for more than a query may; the message says what."""
 
     status = 422
     title = "Not a query"
 
 
 class QueryTimeout(UsageError):
-    """A query was ended at its time limit."""
+    """A query reached its time limit and was stopped."""
 
     status = 422
     title = "The query took too long"
@@ -112,7 +112,7 @@ class QueryTimeout(UsageError):
 
 
 class QueryTooLarge(UsageError):
-    """A query was ended because its result or its memory passed the limit."""
+    """A query was stopped because its result or its memory passed the limit."""
 
     status = 422
     title = "The query is too large"
@@ -128,17 +128,17 @@ class ConcurrentWaitError(UsageError):
 
 
 class NotInTask(UsageError):
-    """A durable call was made where no run executes, or inside a step."""
+    """The code made a durable call where no run executes, or inside a step."""
 
 
 class NotAwaited(UsageError):
-    """A durable call was made and never awaited: what it asks for would be skipped (S-125); facts `file`, `line`."""
+    """The code never awaited a durable call, so what it asks for would be skipped (S-125); facts `file`, `line`."""
 
     default_hint = "Write `await` before it."
 
 
 class BadDefinition(UsageError):
-    """A task, step or stream is declared in a way that can't work; names the place."""
+    """A task, step or stream is declared in a way that can't work; the message names the place."""
 
 
 class RunTooLong(UsageError):
@@ -216,7 +216,7 @@ class NoticeTargetNotFound(NotFound):
 
 
 class NotAllowed(HelmrError):
-    """Who asks may not do this."""
+    """The caller may not do this."""
 
     status = 403
     exit_code = 4
@@ -224,7 +224,7 @@ class NotAllowed(HelmrError):
 
 
 class Unauthenticated(NotAllowed):
-    """No key, or one that is unknown, malformed, revoked or expired: all say the same (S-46)."""
+    """No key, or one that is unknown, malformed, revoked or expired; the message is the same for all (S-46)."""
 
     status = 401
     title = "Not authenticated"
@@ -240,7 +240,7 @@ class ScopeDenied(NotAllowed):
 
 
 class OriginDenied(NotAllowed):
-    """A browser origin the public token does not allow."""
+    """A browser origin that the public token does not allow."""
 
 
 class SignatureRefused(NotAllowed):
@@ -252,7 +252,7 @@ class TokenExhausted(NotAllowed):
 
 
 class Conflict(HelmrError):
-    """The world is not as the caller believed."""
+    """The state is not what the caller expected."""
 
     status = 409
     exit_code = 5
@@ -271,7 +271,7 @@ class WaitTimedOut(Conflict):
 
 
 class WaitClaimed(Conflict):
-    """Another is at the wait; says who, until when (S-81)."""
+    """Someone else has claimed the wait; the message says who, and until when (S-81)."""
 
     default_hint = "Ask them, wait until then, or override the claim."
 
@@ -287,7 +287,7 @@ class RunActive(Conflict):
 
 
 class RunNotNewest(Conflict):
-    """Only of a session's newest run is there a journal to replay."""
+    """Only a session's newest run has a journal to replay."""
 
 
 class RunNotRetryable(Conflict):
@@ -295,23 +295,23 @@ class RunNotRetryable(Conflict):
 
 
 class RunNotRewindable(Conflict):
-    """Only a session's newest run can be taken back (S-75)."""
+    """Only a session's newest run can be rewound (S-75)."""
 
 
 class ForkRefused(Conflict):
-    """A session can't be forked there: it waits for a token, which stays its own (S-86)."""
+    """The session can't be forked there: it waits for a token, and the token stays with it (S-86)."""
 
 
 class SessionChanged(Conflict):
-    """A correction would do something else than what was shown; the facts say what (S-76)."""
+    """A correction would now do something other than what the caller saw; the facts say what (S-76)."""
 
 
 class WaitNotAmendable(Conflict):
-    """Only an answered or timed-out wait for input or a token, in the newest run's journal, is amended (S-79)."""
+    """Only an answered or timed-out wait for input or a token, in the newest run's journal, can be amended (S-79)."""
 
 
 class IdleInputRejected(Conflict):
-    """No run is active and the task rejects input then (S-7)."""
+    """No run is active, and the task rejects input while none is (S-7)."""
 
 
 class ExternalIdConflict(Conflict):
@@ -323,13 +323,15 @@ class IdempotencyConflict(Conflict):
 
 
 class LedgerDiverged(Conflict):
-    """A follower's ledger is no earlier state of its primary's: it is another one, or went another way (S-68)."""
+    """A follower's ledger is no earlier state of its primary's: it is another, or the two have diverged (S-68)."""
 
-    default_hint = "Follow into an empty directory; `helmr promote --compare` shows what two ledgers differ in."
+    default_hint = (
+        "Follow into an empty directory; `helmr promote --compare` shows how two ledgers differ."
+    )
 
 
 class LedgerSuperseded(Conflict):
-    """A follower of this ledger was promoted: nothing is acknowledged here any more (S-68)."""
+    """A follower of this ledger was promoted, so this runtime acknowledges nothing any more (S-68)."""
 
     default_hint = "Use the address of the promoted runtime, and stop this one."
 
@@ -390,7 +392,7 @@ class StoreUnavailable(Unavailable):
 
 
 class OutcomeUnknown(Unavailable):
-    """The commit was not answered in time; repeat with the same operation id to learn what happened."""
+    """The ledger did not confirm the commit in time; repeat with the same operation id to learn what happened."""
 
     default_hint = "Repeat the call with the same Operation-Id."
 
@@ -410,7 +412,7 @@ class QueryBusy(Unavailable):
 
 
 class DataError(HelmrError):
-    """Stored data is not what was written."""
+    """Stored data differs from what was written."""
 
     status = 500
     exit_code = 7
@@ -419,7 +421,7 @@ class DataError(HelmrError):
 
 
 class ChainBroken(DataError):
-    """The hash chain of a session does not hold; names the first bad seq (S-52)."""
+    """The hash chain of a session is broken; the message names the first bad seq (S-52)."""
 
 
 class LedgerDamaged(DataError):
@@ -431,13 +433,13 @@ class LedgerDamaged(DataError):
 
 
 class PayloadDamaged(DataError):
-    """An encrypted body does not open: a byte or its address changed; names the entry."""
+    """An encrypted body can't be decrypted: a byte or its address has changed; the message names the entry."""
 
 
 class MasterKeyMissing(DataError):
-    """The master keys here are not the ledger's, or lack one that something was made with; names the key."""
+    """The master keys here are not the ledger's, or one that is still needed is missing; the message names the key."""
 
-    default_hint = "Put the old key back into the key ring: it is needed while what it made lives."
+    default_hint = "Put the old key back into the key ring: it is needed as long as anything made with it exists."
 
 
 class LedgerBehind(DataError):
@@ -445,13 +447,13 @@ class LedgerBehind(DataError):
 
 
 class SessionFileDamaged(DataError):
-    """A line of a session file is not as it was written, or is not what was signed; `line` is its number."""
+    """A line of a session file differs from what was written or from what was signed; `line` is its number."""
 
     default_hint = "Get the file again from where it was exported."
 
 
 class OutcomeError(HelmrError):
-    """An outcome that a task awaits as an exception."""
+    """An outcome that reaches a task as an exception."""
 
     code = "outcome"
 
