@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-for size in ("COLUMNS", "LINES"):  # in a worker readline has set them; a terminal that a test makes has its own
+# In a worker readline has set them; a terminal that a test makes has its own.
+for size in ("COLUMNS", "LINES"):
     os.environ.pop(size, None)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As a shell has it of what it runs in the background: what tests start is to end by Ctrl-C all the same.
