@@ -14,7 +14,8 @@ from prometheus_client import Gauge as PrometheusGauge
 from prometheus_client import Histogram as PrometheusHistogram
 
 from helmr_runtime.http import otlp
-from helmr_runtime.http.otlp import INTERVAL, INTERVAL_MIN_S, INTERVAL_S, interval_s, points
+from helmr_runtime.http.otlp import INTERVAL, INTERVAL_MIN_S, INTERVAL_S, interval_s
+from helmr_runtime.http.otlp_points import points
 from helmr_runtime.process.gateway import GatewayActor
 from tests.http.scrape import Scrape, scrape
 from tests.service.stack import Stack, until

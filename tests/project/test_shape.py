@@ -20,7 +20,7 @@ MODULES = sources()
 
 MODULE_LINES_MAX = 700
 """What is longer has two nouns in it."""
-MODULES_MAX = 456
+MODULES_MAX = 457
 SMALL_MODULES_MAX = 52
 """They only shrink: packages' faces, lazily imported parts, and a few that would make a circle elsewhere."""
 ARGUMENTS_MAX = 7
