@@ -83,7 +83,7 @@ At = Annotated[
     typer.Option(
         "--at",
         metavar="NAME",
-        help="The runtime of that name, of `helmr context`. [env: HELMR_AT]",
+        help="The runtime with this name in `helmr context`. [env: HELMR_AT]",
         autocompletion=lambda incomplete: _context_names(incomplete),
     ),
 ]
@@ -97,7 +97,9 @@ KeyFile = Annotated[
 ]
 OnBehalfOf = Annotated[
     str | None,
-    typer.Option("--on-behalf-of", metavar="NAME", help="The person who acts; it is recorded."),
+    typer.Option(
+        "--on-behalf-of", metavar="NAME", help="The person who acts; Helmr records the name."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Limit = Annotated[
@@ -365,7 +367,11 @@ WaitsFilter = Annotated[
 ]
 Profile = Annotated[
     str | None,
-    typer.Option("--profile", metavar="NAME", help="Whose saved filters; see console.toml."),
+    typer.Option(
+        "--profile",
+        metavar="NAME",
+        help="The profile whose saved filters to use; see console.toml.",
+    ),
 ]
 
 

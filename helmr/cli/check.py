@@ -49,10 +49,10 @@ def check(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Replay every run that has not ended with this code, and say which it would block; changes nothing.
+    """Replay with this code every run that has not ended, and say which runs it would block; changes nothing.
 
-    The code runs here, up to where each run is, and no step of it. Without a running runtime the data directory is
-    read. Ends with 5 if any run does not fit.
+    The code runs here, up to where each run is, but none of its steps. Without a running runtime, it reads the data
+    directory. It ends with 5 if any run does not fit.
     """
     if (place := _data_dir(cli)) is not None:
         hash_seed.start_with_seed(place, makes_one=False)
@@ -163,7 +163,7 @@ def what_if(
 ) -> None:
     """Replay recorded sessions with this code and the answers that they got: what would have become of each?
 
-    Nothing acts: steps give what was recorded. Needs no runtime.
+    No step runs: each gives its recorded outcome. Needs no runtime.
     """
     from helmr.experiments import replay
     from helmr.testing.recorded import read

@@ -12,13 +12,13 @@ from helmr.review.sending import HOLD_S
 from helmr.version import check_extra, needed
 
 ReadOnly = Annotated[bool, typer.Option("--read-only", help="Look only; nothing can be sent.")]
-Ascii = Annotated[bool, typer.Option("--ascii", help="Signs that every terminal has.")]
+Ascii = Annotated[bool, typer.Option("--ascii", help="Draw frames and signs in ASCII.")]
 Theme = Annotated[
     str | None,
     typer.Option("--theme", metavar="NAME", help="Colours, e.g. helmr-light or helmr-contrast."),
 ]
 Check = Annotated[
-    bool, typer.Option("--check", help="Say what gateway and terminal there are, and end.")
+    bool, typer.Option("--check", help="Say which gateway and terminal it finds, and end.")
 ]
 
 
@@ -75,7 +75,7 @@ def demo(
         bool, typer.Option("--console", help="Seed sessions in every state and open the console.")
     ] = False,
 ) -> None:
-    """Show the main thing on a runtime of its own: stop for a person, survive a kill, go on."""
+    """Show what Helmr does, on a runtime of its own: stop for a person, survive a kill, go on."""
     check_extra("runtime")
     if console:
         check_extra("console")
@@ -90,7 +90,7 @@ def register_mcp(app: typer.Typer) -> None:
 
 
 def mcp(cli: Cli) -> None:
-    """Speak MCP on standard input and output, for the runtime that is meant; a client starts this."""
+    """Speak MCP on standard input and output, for the chosen runtime; an MCP client starts this."""
     import asyncio
     import sys
 

@@ -29,7 +29,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="What you call it.")]
 
 @command(context_app, "list", finds_runtime=False)
 def list_(cli: Cli, json: Json = False) -> None:
-    """List the runtimes that have a name; `*` marks the one that HELMR_AT names."""
+    """List the named runtimes; `*` marks the one that HELMR_AT names."""
     from helmr.profiles import read_contexts
 
     known = [one for _, one in sorted(read_contexts(os.environ).items())]
@@ -48,7 +48,7 @@ def list_(cli: Cli, json: Json = False) -> None:
     examples="helmr context add prod-eu --url https://helmr.eu.example.com --key-file prod-eu.key",
 )
 def add(cli: Cli, name: Name, json: Json = False) -> None:
-    """Name the runtime that --url and --key-file mean, and with --on-behalf-of who acts there; again, it is changed."""
+    """Name the runtime of --url, --key-file and --on-behalf-of; a name that exists is changed."""
     from helmr.profiles import Context, add_context
 
     if cli.url is None:
@@ -105,7 +105,7 @@ def _row(one: Context) -> tuple[object, ...]:
     return (mark, one.name, one.url, one.key_file, one.on_behalf_of)
 
 
-rule_app = group("Try rules that would answer waits on what people have answered.")
+rule_app = group("Test rules that would answer waits on what people have answered.")
 
 RULE_COLUMNS = ("WAIT", "SUBJECT", "PEOPLE SAID", "BY", "RULE SAYS")
 LISTED_MAX = 50
@@ -129,7 +129,7 @@ def hold(
     ],
     since: Annotated[
         str,
-        typer.Option(metavar="DURATION", help="Answered at most that long ago; 30d if not given."),
+        typer.Option(metavar="DURATION", help="Answers at most that old; 30d if not given."),
     ] = "30d",
     compare: Annotated[
         list[str] | None,
@@ -141,7 +141,7 @@ def hold(
     filter_: Filter = None,
     json: Json = False,
 ) -> None:
-    """Say how often a rule would have answered as people did, and where not. It answers nothing."""
+    """Say how often a rule would have answered as people did, and where it would not; answers nothing."""
     from helmr import rules
 
     with redirect_stdout(sys.stderr):  # what the rule prints is not the answer

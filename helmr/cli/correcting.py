@@ -27,14 +27,14 @@ ASKED_COLUMNS = ("OP", "ASKED AGAIN", "STREAM", "SUBJECT")
 
 Reason = Annotated[
     str | None,
-    typer.Option("--reason", metavar="TEXT", help="Why; it stands in the transcript. Required."),
+    typer.Option("--reason", metavar="TEXT", help="The reason, for the transcript. Required."),
 ]
 AskAgain = Annotated[
-    bool, typer.Option("--ask-again", help="Keep no answer: every question behind is asked again.")
+    bool, typer.Option("--ask-again", help="Keep no answer: ask every later question again.")
 ]
 KeepChildren = Annotated[
     bool,
-    typer.Option("--keep-children", help="Let child sessions go on that were started behind it."),
+    typer.Option("--keep-children", help="Let child sessions that were started after it go on."),
 ]
 Preview = Annotated[
     bool, typer.Option("--preview", help="Only show what it would do; needs no reason.")

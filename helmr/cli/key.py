@@ -22,11 +22,14 @@ def create(
     cli: Cli,
     role: Annotated[str, typer.Option(metavar="ROLE", help="admin, operator, sender or viewer")],
     name: Annotated[
-        str, typer.Option(metavar="NAME", help="Who uses it; it is recorded with all it does.")
+        str,
+        typer.Option(
+            metavar="NAME", help="Who uses the key; Helmr records the name with all it does."
+        ),
     ],
     json: Json = False,
 ) -> None:
-    """Make an API key; its secret is shown this once."""
+    """Make an API key; its secret is shown only once."""
     with cli.client() as client:
         receipt = client.keys.create(role, name=name)
     printing.show(receipt, describe.key_receipt_fields, json)
@@ -56,14 +59,14 @@ def revoke(
     key: Annotated[str, typer.Argument(metavar="KEY", help="Its id, or part of it, or `last`.")],
     json: Json = False,
 ) -> None:
-    """Revoke an API key; it opens nothing from now on."""
+    """Revoke an API key; it stops working."""
     with cli.client() as client:
         printing.show(client.keys.revoke(finding.key(client, key)), describe.key_fields, json)
 
 
 @command(app, "public", examples="helmr key public > helmr.pub")
 def public(cli: Cli, json: Json = False) -> None:
-    """Print the public keys by which session files of the runtime are verified, the newest first."""
+    """Print the public keys that verify the runtime's session files, newest first."""
     with cli.client() as client:
         found = client.keys.public()
     if json:

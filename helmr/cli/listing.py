@@ -45,12 +45,15 @@ class ListForm(StrEnum):
 
 Output = Annotated[
     ListForm,
-    typer.Option("--output", "-o", help="`table`; `name`: what names each, one a line; or `csv`."),
+    typer.Option(
+        "--output", "-o", help="`table`, `csv`, or `name`: only the ids or names, one per line."
+    ),
 ]
 Watch = Annotated[
     bool,
     typer.Option(
-        "--watch", help="Show it as it changes, until Ctrl-C; in a pipe a line for each change."
+        "--watch",
+        help="Show it as it changes, until Ctrl-C; in a pipe, print a line for each change.",
     ),
 ]
 

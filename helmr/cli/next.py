@@ -61,10 +61,12 @@ def next_(
     undo_for: Hold = None,
     override_claim: Annotated[
         bool,
-        typer.Option("--override-claim", help="Answer also where you see that another is at it."),
+        typer.Option(
+            "--override-claim", help="Answer even if you see that someone else has claimed it."
+        ),
     ] = False,
 ) -> None:
-    """Ask one wait after the other, soonest end first: answer, skip or edit each by a key."""
+    """Ask one wait after the other, soonest end first; a key answers, skips or edits each."""
     wanted = waits_filter(cli, filter_, profile)
     hold_s = hold_seconds(undo_for, otherwise=HOLD_S)
     require_terminal()

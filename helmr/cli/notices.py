@@ -27,7 +27,7 @@ COLUMNS = ("TARGET", "TYPE", "QUEUED", "LATE", "LAST TAKEN", "FAILING SINCE", "E
 
 @command(app, "list")
 def list_(cli: Cli, json: Json = False) -> None:
-    """List notice targets, and how far each is."""
+    """List notice targets, and how far each has got."""
     with cli.client() as client:
         targets = client.notices.list()
     if json:
@@ -40,7 +40,7 @@ def list_(cli: Cli, json: Json = False) -> None:
 
 @command(app, "test")
 def send_test(cli: Cli, target: Target, json: Json = False) -> None:
-    """Tell a target that this is a test; ends with 6 if it did not take that."""
+    """Send a test notice to a target; exit code 6 if the target does not take it."""
     with cli.client() as client:
         told = client.notices.test(target)
     printing.show(told, _test_fields, json)
@@ -50,7 +50,7 @@ def send_test(cli: Cli, target: Target, json: Json = False) -> None:
 
 @command(app, "retry")
 def retry(cli: Cli, target: Target, json: Json = False) -> None:
-    """Try now what a target has not taken."""
+    """Send again now what a target has not taken."""
     with cli.client() as client:
         printing.show(client.notices.retry(target), _retry_fields, json)
 
@@ -100,7 +100,7 @@ def listen(
     cli: Cli,
     event: Annotated[
         list[str] | None,
-        typer.Option(metavar="EVENT", help="Only this, e.g. wait.opened; may be given again."),
+        typer.Option(metavar="EVENT", help="Only this event, e.g. wait.opened; may be repeated."),
     ] = None,
     filter_: Filter = None,
     profile: Profile = None,
@@ -112,7 +112,7 @@ def listen(
         bool, typer.Option("--json", "--jsonl", help="A JSON object per line.")
     ] = False,
 ) -> None:
-    """Be told as lines what notice targets are told, until Ctrl-C."""
+    """Print the notices that notice targets get, as lines, until Ctrl-C."""
     wanted, names = waits_filter(cli, filter_, profile), _names(event or [])
     with cli.client(is_patient=True) as client:
         for entry in client.events(after=after):

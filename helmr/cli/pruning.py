@@ -48,7 +48,7 @@ def prune(
         bool,
         typer.Option(
             "--archive/--no-archive",
-            help="Write them to Parquet files in the data directory's folder `pruned` before.",
+            help="First write them to Parquet files in the data directory's folder `pruned`.",
         ),
     ] = True,
     dry_run: Annotated[
@@ -59,9 +59,9 @@ def prune(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Remove sessions that are over and old from the ledger, of a runtime or of a data directory; needs the role admin.
+    """Remove old sessions that are over from a runtime's or a data directory's ledger; needs the role admin.
 
-    Parents and children go together. What stays although it is old: docs/toolbox.md.
+    Parents and children go together. docs/toolbox.md says which old sessions stay.
     """
     age_s = durations.seconds(older_than)
     sessions = entries = 0

@@ -29,13 +29,13 @@ def create(
         str | None, typer.Option(metavar="TOKEN", help="It completes this token.")
     ] = None,
     correlation_id: Annotated[
-        str | None, typer.Option(metavar="ID", help="What it sends has this one.")
+        str | None, typer.Option(metavar="ID", help="The correlation id of what it sends.")
     ] = None,
     max_uses: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Accepted uses; unlimited if not given.")
     ] = None,
     expires_in: Annotated[
-        str, typer.Option(metavar="DURATION", help="Afterwards it is refused.")
+        str, typer.Option(metavar="DURATION", help="How long it is valid.")
     ] = "30d",
     allow_origin: Annotated[
         list[str] | None,
@@ -46,7 +46,7 @@ def create(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Make a public token; its secret is shown this once."""
+    """Make a public token; its secret is shown only once."""
     from helmr import auth
 
     if [input, output, token].count(None) != 2:
@@ -98,7 +98,7 @@ def revoke(
     ],
     json: Json = False,
 ) -> None:
-    """Revoke a public token; it is refused from now on."""
+    """Revoke a public token; it stops working."""
     with cli.client() as client:
         printing.show(
             client.auth.revoke(finding.public_token(client, public_token)),

@@ -99,12 +99,16 @@ def export(
         str, typer.Option("--view", metavar="VIEW", help="entries or records")
     ] = "entries",
     after: Annotated[
-        int, typer.Option("--after", min=0, metavar="OFFSET", help="Behind this feed offset.")
+        int,
+        typer.Option("--after", min=0, metavar="OFFSET", help="Entries after this feed offset."),
     ] = 0,
     through: Annotated[
         int | None,
         typer.Option(
-            "--through", min=0, metavar="OFFSET", help="To this feed offset; the end if not given."
+            "--through",
+            min=0,
+            metavar="OFFSET",
+            help="Entries up to this feed offset; the end if not given.",
         ),
     ] = None,
     since: Annotated[
@@ -126,7 +130,7 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Write a range of the feed to a Parquet file, in pieces, while the runtime works on."""
+    """Write a range of the feed to a Parquet file, in pieces, while the runtime keeps working."""
     if view not in EXPORT_VIEWS:
         raise BadRequest(f"{view!r} can't be exported", hint=f"Views: {', '.join(EXPORT_VIEWS)}.")
     parquet_module = _parquet()

@@ -78,14 +78,16 @@ def retry(
     ] = None,
     every: Annotated[
         bool,
-        typer.Option("--all", help="Those of all sessions that --filter finds, each shown first."),
+        typer.Option(
+            "--all", help="The runs of all sessions that --filter finds, each shown first."
+        ),
     ] = False,
     filter_: Annotated[
         str | None,
         typer.Option(
             "--filter",
             metavar="WORDS",
-            help="Of sessions, as `helmr session list` has it; is:failed if not given.",
+            help="A filter for sessions, as in `helmr session list`; is:failed if not given.",
         ),
     ] = None,
     preview: Annotated[
@@ -96,7 +98,7 @@ def retry(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Start the next attempt of a failed or blocked run, or of many; recorded steps are not done again."""
+    """Start the next attempt of a failed or blocked run, or of many; recorded steps do not run again."""
     if every == (run is not None):
         raise UsageError("name one run, or say --all", hint="helmr run retry RUN, or --all.")
     if not every and (filter_ is not None or preview or yes):

@@ -80,16 +80,16 @@ def create(
     ] = None,
     every: Annotated[
         str | None,
-        typer.Option(metavar="DURATION", help="At whole multiples of it, as in 15m."),
+        typer.Option(metavar="DURATION", help="Due at whole multiples of this time, as in 15m."),
     ] = None,
     zone: Annotated[
         str, typer.Option(metavar="ZONE", help="Time zone of --cron, as in Europe/Berlin.")
     ] = "UTC",
     missed: Annotated[
-        Missed, typer.Option(help="Due times that passed while no runtime was up.")
+        Missed, typer.Option(help="What to do with due times that passed while no runtime was up.")
     ] = Missed.LATEST,
     overlap: Annotated[
-        Overlap, typer.Option(help="At a due time at which the session before is still active.")
+        Overlap, typer.Option(help="What to do if the last session is still active at a due time.")
     ] = Overlap.SKIP,
     payload: Annotated[
         str, typer.Option(metavar="JSON|@FILE|-", help="What the task gets; null if not given.")
@@ -114,21 +114,21 @@ def create(
 
 @command(app, "pause")
 def pause(cli: Cli, name: Name, json: Json = False) -> None:
-    """Pause a schedule, over restarts too, until it is resumed."""
+    """Pause a schedule until it is resumed, also over restarts."""
     with cli.client() as client:
         printing.show(client.schedules.pause(name), describe.fields, json)
 
 
 @command(app, "resume")
 def resume(cli: Cli, name: Name, json: Json = False) -> None:
-    """Go on with a paused schedule; what was due meanwhile was not missed."""
+    """Resume a paused schedule; due times during the pause do not count as missed."""
     with cli.client() as client:
         printing.show(client.schedules.resume(name), describe.fields, json)
 
 
 @command(app, "run")
 def run(cli: Cli, name: Name, json: Json = False) -> None:
-    """Start a session as the schedule does, now; its due times stay as they are."""
+    """Start a session now, as the schedule would; its due times stay as they are."""
     with cli.client() as client:
         started = client.schedules.run(name)
         printing.show(started, lambda one: describe.session_fields(one.session), json)

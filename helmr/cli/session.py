@@ -80,11 +80,14 @@ def start(
         str, typer.Option(metavar="JSON|@FILE|-", help="A JSON object to keep with it.")
     ] = "{}",
     idempotency_key: Annotated[
-        str | None, typer.Option(metavar="KEY", help="A second start with it returns the first.")
+        str | None,
+        typer.Option(metavar="KEY", help="A second start with this key returns the first session."),
     ] = None,
     wait: Annotated[
         str | None,
-        typer.Option(metavar="DURATION", help="Return when the run waits or ends, at most after."),
+        typer.Option(
+            metavar="DURATION", help="Return when the run waits or ends, or after this time."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -284,7 +287,8 @@ def close(
     cli: Cli,
     session: Session,
     end_input: Annotated[
-        bool, typer.Option("--end-input", help="Tell a run that waits on input that it ends.")
+        bool,
+        typer.Option("--end-input", help="Tell a run that waits for input that no more will come."),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -335,7 +339,11 @@ def fork(
     reason: correcting.Reason = None,
     answer: Annotated[
         str | None,
-        typer.Option("--answer", metavar="JSON|@FILE|-", help="Answers the wait at that op there."),
+        typer.Option(
+            "--answer",
+            metavar="JSON|@FILE|-",
+            help="The answer to the wait at that op, in the fork.",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -405,7 +413,7 @@ def verify(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Check that a session file is as it was written and, with a key, who signed it. Needs no runtime."""
+    """Check that a session file is unchanged and, with a key, who signed it. Needs no runtime."""
     from helmr_runtime.core.session_file import FileReader
     from helmr_runtime.security.signatures import check_signature
 
@@ -453,7 +461,7 @@ def replay(
 ) -> None:
     """Replay a session file's newest run with this code; ends with 5 if it does not fit. Needs no runtime.
 
-    The code runs here, up to where the run has come, and no step of it.
+    The code runs here, up to where the run is, but none of its steps.
     """
     from helmr.testing.recorded import check_recorded
     from helmr_runtime.catalog import load_registry

@@ -257,16 +257,16 @@ def logs(
     cli: Cli,
     session: Annotated[
         str | None,
-        typer.Argument(metavar="[SESSION]", help="Only what this session's code says."),
+        typer.Argument(metavar="[SESSION]", help="Only the lines of this session's code."),
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Go on with what comes, until Ctrl-C.")
+        bool, typer.Option("--follow", help="Print new lines as they come, until Ctrl-C.")
     ] = False,
     lines: Annotated[
-        int, typer.Option(min=0, metavar="N", help="At most so many lines, the newest.")
+        int, typer.Option(min=0, metavar="N", help="The newest N lines, at most.")
     ] = 1_000,
 ) -> None:
-    """Show what tasks and their hosts have logged and printed, on this machine; a runtime need not run."""
+    """Show what tasks and their hosts logged and printed on this machine; needs no running runtime."""
     with closing(Logs(_data_dir(cli))) as found:
         session_id = _session_id(cli, session) if session is not None else None
         first = found.read(session_id)

@@ -73,10 +73,14 @@ def send(
         typer.Option("--data", metavar="JSON|@FILE|-", help="What to send; - is standard input."),
     ] = None,
     correlation_id: Annotated[
-        str | None, typer.Option(metavar="ID", help="Meets only waits for it, and waits for none.")
+        str | None,
+        typer.Option(
+            metavar="ID", help="Matches only waits with this id, and waits without an id."
+        ),
     ] = None,
     idempotency_key: Annotated[
-        str | None, typer.Option(metavar="KEY", help="A second send with it returns the first.")
+        str | None,
+        typer.Option(metavar="KEY", help="A second send with this key returns the first receipt."),
     ] = None,
     jsonl: Annotated[
         bool,
@@ -90,7 +94,7 @@ def send(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="With --jsonl: lines without idempotency key get NAME:LINE as theirs, so that "
+            help="With --jsonl: lines without an idempotency key get NAME:LINE, so that "
             "sending them again changes nothing.",
         ),
     ] = None,
@@ -188,7 +192,7 @@ def follow(
     stream: Stream,
     after: After = 0,
     chunks: Annotated[
-        bool, typer.Option("--chunks", help="Also what the code emits, which is not stored.")
+        bool, typer.Option("--chunks", help="Also show what the code emits, which is not stored.")
     ] = False,
     json: Json = False,
 ) -> None:

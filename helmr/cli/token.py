@@ -31,10 +31,12 @@ Token = Annotated[
 )
 def create(
     cli: Cli,
-    timeout: Annotated[str, typer.Option(metavar="DURATION", help="Afterwards it expires.")] = "7d",
+    timeout: Annotated[
+        str, typer.Option(metavar="DURATION", help="How long it can be completed.")
+    ] = "7d",
     tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="May be repeated.")] = None,
     metadata: Annotated[
-        str | None, typer.Option(metavar="JSON|@FILE|-", help="An object that travels with it.")
+        str | None, typer.Option(metavar="JSON|@FILE|-", help="An object to keep with it.")
     ] = None,
     schema: Annotated[
         str | None,
@@ -48,7 +50,7 @@ def create(
     ] = None,
     initial: Annotated[
         str | None,
-        typer.Option(metavar="JSON|@FILE|-", help="What the form behind its URL starts with."),
+        typer.Option(metavar="JSON|@FILE|-", help="What the form behind its URL begins with."),
     ] = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Its callback URL takes bodies as they are sent.")
@@ -61,11 +63,11 @@ def create(
     ] = None,
     verify_secret: Annotated[
         str | None,
-        typer.Option(metavar="@FILE|-", help="Where the provider's signing secret stands."),
+        typer.Option(metavar="@FILE|-", help="The provider's signing secret."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Make a token; its callback URL and public token are shown this once."""
+    """Make a token; its callback URL and public token are shown only once."""
     if (verify is None) != (verify_secret is None):
         raise UsageError("--verify and --verify-secret go together")
     with cli.client() as client:

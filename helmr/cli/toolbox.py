@@ -73,14 +73,14 @@ def backup(
         typer.Option(
             "--keys",
             metavar="FILE",
-            help="Write the master keys there too; from the data directory, so only on its machine.",
+            help="Also write the data directory's master keys there; works only on its machine.",
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write the whole ledger to a file while the runtime works, or of one that is stopped; needs the role admin.
+    """Write the whole ledger to a file, of a runtime that works or is stopped; needs the role admin.
 
-    The file has its name only once it is whole. The master keys are not in it: without them nothing can restore it.
+    The file gets its name only when it is whole. It does not hold the master keys, which a restore needs.
     """
     from helmr_runtime.core.backup_file import BackupReader
 
@@ -124,10 +124,10 @@ def restore(
     keys: KeysFile = None,
     json: Json = False,
 ) -> None:
-    """Make the data directory --data-dir of a backup, and check all of it; the folder is empty or not there.
+    """Make the data directory --data-dir from a backup and check it; the folder must be empty or missing.
 
-    A runtime that is started on it goes on from the backup: waits can be answered, deadlines fall due, runs execute.
-    Don't start one while the original works: both would do what is to be done once.
+    A runtime that you start on it goes on from the backup: waits can be answered, deadlines fall due, runs execute.
+    Don't start one while the original works: both would do what must be done only once.
     """
     if cli.data_dir is None:
         raise UsageError("restore into which folder?", hint="Name it: --data-dir DIR.")
@@ -144,16 +144,16 @@ def verify(
     cli: Cli,
     source: Annotated[
         Path | None,
-        typer.Argument(metavar="BACKUP", help="A backup; else the data directory is checked."),
+        typer.Argument(metavar="BACKUP", help="A backup; without it, checks the data directory."),
     ] = None,
     keys: KeysFile = None,
     json: Json = False,
 ) -> None:
     """Check a stopped runtime's data directory, or a backup, against its entries; changes nothing.
 
-    Chains, seqs, tables, checkpoints and the head mark are checked; of a ledger that an older Helmr wrote all but the
-    tables. Ends with 7 at the first bad place, and names it.
-    A backup is checked by restoring it into a temporary folder.
+    It checks chains, seqs, tables, checkpoints and the head mark; in a ledger that an older Helmr wrote, all but the
+    tables. It ends with 7 at the first bad place, and names it.
+    It checks a backup by restoring it into a temporary folder.
     """
     with needed("runtime"):
         from helmr_runtime.ledger.log.stored import stored_ledger
@@ -188,15 +188,17 @@ def repair(
     ] = None,
     without_checkpoints: Annotated[
         bool,
-        typer.Option("--without-checkpoints", help="Take over no checkpoint, read or not."),
+        typer.Option(
+            "--without-checkpoints", help="Copy no checkpoint, whether it can be read or not."
+        ),
     ] = False,
     keys: KeysFile = None,
     json: Json = False,
 ) -> None:
-    """Write a stopped runtime's ledger again from its entries, if `verify` finds it bad; the old file is kept.
+    """Rebuild a stopped runtime's ledger from its entries, if `verify` finds it bad; keeps the old file.
 
-    Tables are folded again, checkpoints that do not fit are left out. Entries are never made up, and dropped only
-    with --drop-from.
+    It computes the tables again and leaves out checkpoints that do not fit. It never makes up entries, and drops them
+    only with --drop-from.
     """
     with needed("runtime"):
         from helmr_runtime.ledger.tools.repair import repair as repair_ledger
@@ -348,21 +350,23 @@ def follow(
     into: Annotated[
         Path,
         typer.Option(
-            "--into", metavar="DIR", help="The directory to keep; made if it is not there."
+            "--into", metavar="DIR", help="The directory for the copy; made if it is missing."
         ),
     ],
     name: Annotated[
         str | None,
         typer.Option(
-            "--name", metavar="NAME", help="By which the primary tells of it; this machine's name."
+            "--name",
+            metavar="NAME",
+            help="How the primary names this follower; else this machine's name.",
         ),
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="End when it has all.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="End once the copy has everything.")] = False,
     json: Json = False,
 ) -> None:
     """Keep a copy of a runtime's ledger up to date, in another directory; needs the role admin.
 
-    What it has stored is on disk. It may be ended or killed at any time, and goes on where it was. It holds no keys:
+    What it has stored is on disk. You may end or kill it at any time; it goes on where it was. It holds no keys:
     `helmr promote` needs them.
     """
     with needed("runtime"):
@@ -388,7 +392,7 @@ def promote(
     cli: Cli,
     fenced: Annotated[
         bool,
-        typer.Option("--fenced", help="You know that the primary is stopped, and stays so."),
+        typer.Option("--fenced", help="Confirm that the primary is stopped and stays stopped."),
     ] = False,
     compare: Annotated[
         Path | None,
@@ -404,10 +408,10 @@ def promote(
     keys: KeysFile = None,
     json: Json = False,
 ) -> None:
-    """Make a follower's directory (--data-dir) the ledger: check all of it, and have it go on by itself.
+    """Make a follower's directory (--data-dir) the ledger: check all of it, and end its following.
 
-    The old primary acknowledges nothing more as soon as a client that has met the new one speaks to it. What it had
-    acknowledged that the follower had not got yet is not here: --compare prints it.
+    The old primary stops acknowledging as soon as a client that has met the new one speaks to it. Entries that the old
+    primary acknowledged and the follower did not get are missing here: --compare prints them.
     """
     data_dir = stopped_data_dir(cli)
     if compare is not None:

@@ -86,7 +86,7 @@ def up(
         typer.Option(
             min=1,
             metavar="N",
-            help="Processes that sessions live in; one for two cores if not given.",
+            help="Number of host processes; one for every two cores if not given.",
         ),
     ] = None,
     sessions_per_host: Annotated[
@@ -94,15 +94,15 @@ def up(
         typer.Option(
             min=1,
             metavar="N",
-            help="Sessions whose code one host may have at once; 500 if not given.",
+            help="Live sessions in one host, at most; 500 if not given.",
         ),
     ] = None,
     host_memory: Annotated[
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="Memory of a host, as in 4GB, above which another takes its place; a quarter of the "
-            "machine's if not given.",
+            help="Memory of a host, as in 4GB; above it, another host takes over. A quarter of the "
+            "machine's memory if not given.",
         ),
     ] = None,
     slots: Annotated[str | None, typer.Option(hidden=True)] = None,
@@ -112,7 +112,7 @@ def up(
     ] = "30s",
     external_url: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="What links to tokens begin with, behind a proxy."),
+        typer.Option(metavar="URL", help="What links to tokens begin with if there is a proxy."),
     ] = None,
     trusted_proxy: Annotated[
         list[str] | None,
@@ -125,34 +125,36 @@ def up(
         bool | None,
         typer.Option(
             "--encrypt/--no-encrypt",
-            help="Whether new entries' payloads are encrypted; the data directory remembers it.",
+            help="Encrypt the payloads of new entries; the data directory remembers it.",
         ),
     ] = None,
     address: Annotated[
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Start it in this Ray cluster and return; `auto` is the one of this machine. Run "
-            "again, it puts right what is missing or has changed.",
+            help="Start the runtime in this Ray cluster and return; `auto` is this machine's cluster. If you "
+            "run it again, it repairs what is missing or has changed.",
         ),
     ] = None,
     http: Annotated[
         bool,
         typer.Option(
-            "--http/--no-http", help="Whether it listens; without, only the cluster reaches it."
+            "--http/--no-http", help="Serve HTTP; without it, only the cluster reaches the runtime."
         ),
     ] = True,
     otel: Annotated[
         bool,
         typer.Option(
             "--otel",
-            help="Send OpenTelemetry traces and metrics where the OTEL_ variables say.",
+            help="Send OpenTelemetry traces and metrics to where the OTEL_ variables say.",
         ),
     ] = False,
     log_format: Annotated[
         LogFormat,
         typer.Option(
-            envvar="HELMR_LOG_FORMAT", help="What a line of its log files is.", show_default=True
+            envvar="HELMR_LOG_FORMAT",
+            help="Format of the lines in its log files.",
+            show_default=True,
         ),
     ] = LogFormat.TEXT,
     transport: Annotated[
@@ -169,27 +171,28 @@ def up(
     ensure: Annotated[
         str | None,
         typer.Option(
-            metavar="TASK", help="Start a session of it too, unless one is open as --external-id."
+            metavar="TASK",
+            help="Also start a session of this task, unless one is open as --external-id.",
         ),
     ] = None,
     external_id: Annotated[
-        str | None, typer.Option(metavar="ID", help="What the session of --ensure is found by.")
+        str | None, typer.Option(metavar="ID", help="The external id of the session of --ensure.")
     ] = None,
     payload: Annotated[
-        str, typer.Option(metavar="JSON|@FILE|-", help="What the task of --ensure gets.")
+        str, typer.Option(metavar="JSON|@FILE|-", help="The payload for the task of --ensure.")
     ] = "null",
     config: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Where notices go; helmr.toml beside the data directory if not given.",
+            help="The file that says where notices go; helmr.toml beside the data directory if not given.",
         ),
     ] = None,
     check: Annotated[
         CheckMode,
         typer.Option(
-            help="Before the start, replay every run that has not ended: `refuse` to start, or only "
-            "`warn`, if this code would block any."
+            help="Before the start, replay every run that has not ended; if this code would block any, "
+            "`refuse` to start or only `warn`."
         ),
     ] = CheckMode.NO,
 ) -> None:
@@ -361,7 +364,7 @@ def dev(
         Path, typer.Option(metavar="DIR", help="Where sessions are stored.")
     ] = DATA_DIR,
 ) -> None:
-    """Run tasks while you write them: in one process, and again whenever one of their files changes."""
+    """Run tasks while you write them: in one process, and start again when one of their files changes."""
     shared: Cli = ctx.find_root().obj
     named = named_tasks(tasks)
     check_extra("runtime")
@@ -395,7 +398,7 @@ def down(
         str, typer.Option(metavar="DURATION", help="How long to wait until it has ended.")
     ] = "30s",
 ) -> None:
-    """End the runtime: sessions are parked, nothing is lost. Waits until it has ended."""
+    """Stop the runtime and wait until it has ended: it parks its sessions and loses nothing."""
     timeout_s = durations.seconds(timeout)
     data_dir = _joined_data_dir(cli)
     if data_dir is not None:

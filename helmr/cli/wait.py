@@ -42,7 +42,9 @@ Wait = Annotated[
     ),
 ]
 
-OverrideClaim = Annotated[bool, typer.Option("--override-claim", help="Also if another is at it.")]
+OverrideClaim = Annotated[
+    bool, typer.Option("--override-claim", help="Even if someone else has claimed it.")
+]
 
 
 @command(app, "list", examples="helmr wait list --filter 'stream:approval due<1h'")
@@ -159,7 +161,7 @@ def answer(
         str | None,
         typer.Argument(
             metavar="WAIT",
-            help="Its id, or part of it, or `last`; without it a terminal asks all, as `helmr next`.",
+            help="Its id, or part of it, or `last`; without it, a terminal asks all, like `helmr next`.",
             autocompletion=finding.waits,
         ),
     ] = None,
@@ -169,7 +171,7 @@ def answer(
         typer.Option(
             "--data",
             metavar="JSON|@FILE|-",
-            help="The answer; a terminal asks for it if nothing says it.",
+            help="The answer; if none is given, a terminal asks for it.",
         ),
     ] = None,
     jsonl: Annotated[
@@ -177,7 +179,7 @@ def answer(
         typer.Option(
             "--jsonl",
             metavar="FILE|-",
-            help='Answers to many waits, one a line: {"wait": …, "data": …}.',
+            help='Answers to many waits, one per line: {"wait": …, "data": …}.',
         ),
     ] = None,
     csv: Annotated[
@@ -185,28 +187,28 @@ def answer(
         typer.Option(
             "--csv",
             metavar="FILE|-",
-            help="Answers to many waits, one a row: a column `wait` or `correlation_id`, then fields.",
+            help="Answers to many waits, one per row: a column `wait` or `correlation_id`, then fields.",
         ),
     ] = None,
     undo_for: Annotated[
         str | None,
         typer.Option(
             metavar="DURATION",
-            help="How long it can be taken back, 0 to 60s. Where the answer is given 0, by Ctrl-C; else 5s.",
+            help="How long you can take it back, 0 to 60s. If the answer is given: 0, by Ctrl-C; else 5s.",
         ),
     ] = None,
     override_claim: Annotated[
-        bool, typer.Option("--override-claim", help="Also if another is at it.")
+        bool, typer.Option("--override-claim", help="Even if someone else has claimed it.")
     ] = False,
     batch: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Names the many answers that this is one of."),
+        typer.Option(metavar="NAME", help="The batch of answers that this one belongs to."),
     ] = None,
     every: Annotated[
         bool,
         typer.Option(
             "--all",
-            help="All that --filter finds, 200 at most, each shown first; of several kinds, those like WAIT.",
+            help="All waits that --filter finds, 200 at most, each shown first; if kinds differ, those like WAIT.",
         ),
     ] = False,
     filter_: Filter = None,
@@ -216,18 +218,18 @@ def answer(
         typer.Option(
             "--seen",
             metavar="@FILE|-",
-            help="With --all: only waits that these lines of --preview --json name.",
+            help="With --all: only the waits in these lines from --preview --json.",
         ),
     ] = None,
     preview: Annotated[
-        bool, typer.Option("--preview", help="Of many: show the waits, and send nothing.")
+        bool, typer.Option("--preview", help="With many waits: show them, and send nothing.")
     ] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Of many: send without showing and asking.")
+        bool, typer.Option("--yes", help="With many waits: send without showing and asking.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """Answer exactly this wait, all that a filter finds, or those of a file; what is over is left alone."""
+    """Answer exactly this wait, all that a filter finds, or those in a file; skips waits that are over."""
     if seen == "-" and data == "-":
         raise UsageError("--seen and --data can't both be standard input", hint="--data @FILE")
     wait, said = said_to(wait, words, data)
@@ -367,7 +369,7 @@ def claim(
     override_claim: OverrideClaim = False,
     json: Json = False,
 ) -> None:
-    """Say that you are at this wait, so that no other answers it meanwhile; again, renew that."""
+    """Claim this wait, so that no one else answers it meanwhile; again, renew the claim."""
     with cli.client() as client:
         wait_id = finding.wait(client, wait)
         done = client.waits.claim(wait_id, expires_in=expires_in, override_claim=override_claim)
@@ -376,7 +378,7 @@ def claim(
 
 @command(app, "release", examples="helmr wait release wait_01… --on-behalf-of ada")
 def release(cli: Cli, wait: Wait, json: Json = False) -> None:
-    """End your claim of this wait; without one nothing changes."""
+    """End your claim of this wait; if you have none, nothing changes."""
     with cli.client() as client:
         done = client.waits.release(finding.wait(client, wait))
     printing.show(done, describe.claim_fields, json)
@@ -387,11 +389,11 @@ def assign(
     cli: Cli,
     wait: Wait,
     assignee: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="no one if not given")
+        str | None, typer.Argument(metavar="[NAME]", help="The new assignee; no one if not given.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Say whom this wait concerns from now on."""
+    """Assign this wait to someone, or to no one."""
     with cli.client() as client:
         done = client.waits.assign(finding.wait(client, wait), assignee=assignee)
     printing.show(
@@ -418,7 +420,7 @@ def link(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Make a link by which one person answers this wait, once; its URL is shown this once."""
+    """Make a link that lets one person answer this wait, once; its URL is shown only once."""
     with cli.client() as client:
         made = client.waits.link(finding.wait(client, wait), person=person, expires_in=expires_in)
     printing.show(made, describe.fields_of, json)
@@ -447,7 +449,7 @@ def unlink(
     link: Annotated[str, typer.Argument(metavar="LINK", help="The link's id.")],
     json: Json = False,
 ) -> None:
-    """Revoke a link; its URL opens nothing from now on."""
+    """Revoke a link; its URL stops working."""
     with cli.client() as client:
         revoked = client.waits.unlink(finding.wait(client, wait), link_id=link)
     printing.show(revoked, describe.fields_of, json)
@@ -463,7 +465,7 @@ def dry_run(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Say what an answer would set off, up to the first thing that touches the world; nothing of it happens."""
+    """Show what an answer would set off, up to the first thing that touches the world; does none of it."""
     said = Said(words, data)
     if not said:
         raise UsageError("a dry run needs the answer", hint="key=value, or --data JSON|@FILE|-")
@@ -503,7 +505,7 @@ def amend(
         ),
     ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="All that --batch has answered, each shown first.")
+        bool, typer.Option("--all", help="All waits that --batch answered, each shown first.")
     ] = False,
     batch: Annotated[
         str | None, typer.Option(metavar="NAME", help="With --all: which batch was wrong.")
@@ -512,7 +514,7 @@ def amend(
         str | None,
         typer.Option(
             metavar="DURATION",
-            help="With --all: how long it can be taken back, 0 to 60s; 5s if not given, 0 with --yes.",
+            help="With --all: how long you can take it back, 0 to 60s; 5s if not given, 0 with --yes.",
         ),
     ] = None,
     reason: correcting.Reason = None,
@@ -522,7 +524,7 @@ def amend(
     yes: correcting.Yes = False,
     json: Json = False,
 ) -> None:
-    """Give a wait that is over another answer, or all of a batch: its run goes back to it and on with that."""
+    """Give another answer to a wait that is over, or to a batch: the run goes back and on with the new answer."""
     wait, said = said_to(wait, words, data)
     if every != (batch is not None) or every == (wait is not None):
         raise UsageError(
