@@ -229,11 +229,11 @@ async def test_an_end_is_on_the_work_list_until_its_wait_is_resolved_also_over_r
     await hand.stored(checkpoint=True, release=True)
     await ledger.fact(completion(token_id, "x"))
     await ledger.close()
-    clock.move_to(clock.now() + timedelta(seconds=90))
     again = ledger_at(tmp_path, clock, None)
     hand.ledger = again
-    items = (await again.work()).added
+    items = (await again.work()).added  # before the deadline, at which it would be looked for
     assert [(item.kind, item.token_id) for item in items] == [("delivery", token_id)]
+    clock.move_to(clock.now() + timedelta(seconds=90))
     await hand.adopt()
     guard = TokenNotCompleted((token_id,), clock.now())
     timed_out = hand.flush(hand.fulfilled(wait), preconditions=(guard,))
