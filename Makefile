@@ -48,9 +48,9 @@ export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
 # uv installs no bytecode. Kept from writing it, each of a runtime's processes would compile Ray anew: 27 s of CPU for a
 # start, where 8.5 s are enough.
 unexport PYTHONDONTWRITEBYTECODE
-# A worker for each of two cores; each takes the next file when it has done one. The bound is five times what the longest
-# of these runs takes.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --session-timeout 5400
+# Four workers for two cores: half of their time they wait for processes and screens (two left the cores 48 % idle). Each
+# takes the next file when it has done one. The bound is for what hangs.
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --session-timeout 5400
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help

@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 SECONDS = Path(__file__).parent / "seconds.json"
-"""Seconds that each file takes, fixtures included, with two workers on two cores."""
+"""Seconds that each file takes, fixtures included, with four workers on two cores."""
 RECORDED_FROM_S = 1.0
+TOGETHER = ("tests/stack/",)
+"""Folders whose files one worker takes, one after the other: most share a runtime with Ray, which each worker would
+start and keep."""
 EXIT_CODE = "suite/exit-code"
 """Where pytest's cache has the exit code of the newest run; null while it runs."""
 
@@ -34,9 +37,29 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that take longest first; the tests of a file keep their order."""
+    """Put the files that take longest first, after those that stay together; the tests of a file keep their order."""
     seconds = json.loads(SECONDS.read_text(encoding="utf-8"))
-    items.sort(key=lambda item: -seconds.get(file_of(item.nodeid), 0.0))
+
+    def place(item: pytest.Item) -> tuple[bool, float]:
+        file = file_of(item.nodeid)
+        return unit_of(file) == file, -seconds.get(file, 0.0)
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Share out units: a file, or a folder that stays together."""
+    from xdist.scheduler import LoadFileScheduling  # only where workers run
+
+    by_unit = LoadFileScheduling(config, log)
+    by_unit._split_scope = lambda test: unit_of(file_of(test))  # as its documentation suggests
+    return by_unit
+
+
+def unit_of(file: str) -> str:
+    """What one worker takes with this file."""
+    return next((folder for folder in TOGETHER if file.startswith(folder)), file)
 
 
 def file_of(test: str) -> str:

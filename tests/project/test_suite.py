@@ -70,6 +70,18 @@ def test_workers_start_with_the_longest_file(checkout: Path) -> None:
     assert by["tests/test_early.py::test_a"] == by["tests/test_early.py::test_b"] == "[gw1]"
 
 
+def test_a_folder_that_stays_together_is_one_workers_and_comes_first(checkout: Path) -> None:
+    stack = checkout / "tests" / "stack"
+    stack.mkdir()
+    for name in ("test_one.py", "test_two.py", "test_three.py"):
+        (stack / name).write_text(SHORT)
+    done = run(checkout, "-v", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+    assert done.returncode == 0, done.stdout
+    lines = [line.split() for line in done.stdout.splitlines() if "PASSED" in line]
+    assert {line[0] for line in lines if "/stack/" in line[-1]} == {"[gw0]"}
+    assert {line[0] for line in lines if "test_slow" in line[-1]} == {"[gw1]"}
+
+
 @pytest.mark.parametrize("workers", [(), ("-n", "2", "--dist", "loadfile")], ids=["alone", "two"])
 def test_seconds_are_recorded_when_asked_for(checkout: Path, workers: tuple[str, ...]) -> None:
     seconds = checkout / "tests" / "seconds.json"
