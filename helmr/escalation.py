@@ -71,12 +71,12 @@ def escalation_json(
     defaults = [step for step in given if step.do == "default"]
     if len(defaults) > 1:
         raise BadEscalation(
-            "an escalation has one default", hint="The first would leave nothing to answer."
+            "an escalation has one default", hint="After the first one, nothing is left to answer."
         )
     if timeout_s is not None and any(step.after_s >= timeout_s for step in defaults):
         raise BadEscalation(
             "the default comes at or after the wait's timeout, which ends the wait first",
-            hint="Give it less time than the timeout, or the wait a longer one.",
+            hint="Give the default less time than the timeout, or the wait a longer timeout.",
         )
     return tuple(_step_json(step, codec) for step in given)
 

@@ -399,7 +399,7 @@ def _check_values(word: str, name: str, values: Sequence[str], fields: Fields) -
         guesses += [f"{name}:{one}" for one in difflib.get_close_matches(value.lower(), known, n=1)]
         guess = f"Did you mean {guesses[0]}? " if guesses else ""
         raise BadFilter(
-            f"{word!r}: {name} has other values", hint=f"{guess}One of {', '.join(known)}."
+            f"{word!r}: {name} can't have this value", hint=f"{guess}One of {', '.join(known)}."
         )
 
 

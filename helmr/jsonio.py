@@ -105,7 +105,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         counts = Counter(key for key, _ in pairs)
         twice = next(key for key, count in counts.items() if count > 1)
-        raise BadJson(f"the key {twice[:80]!r} stands twice in one object")
+        raise BadJson(f"the key {twice[:80]!r} appears twice in one object")
     return result
 
 

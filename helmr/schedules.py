@@ -53,7 +53,7 @@ def timing(
     """
     if (cron is None) == (every is None):
         raise BadDefinition(
-            "a schedule has a cron expression or an interval, one of the two",
+            "a schedule has either a cron expression or an interval",
             hint='Like "0 3 * * mon-fri", or every="15m".',
         )
     if missed not in ("skip", "latest", "all"):
@@ -62,7 +62,7 @@ def timing(
         raise BadDefinition(f"overlap={overlap!r} is none of skip, allow")
     if missed == "all" and overlap == "skip":
         raise BadDefinition(
-            'missed="all" starts sessions beside each other, which overlap="skip" does not let it',
+            'missed="all" starts sessions beside each other, and overlap="skip" forbids that',
             hint='Give overlap="allow" too, or leave missed at "latest".',
         )
     every_s = seconds(every) if every is not None else None

@@ -95,7 +95,7 @@ class Task(Generic[P, R]):
             len(self.id) <= SCHEDULE_NAME_MAX and re.match(SCHEDULE_NAME, self.id)
         ):
             raise BadDefinition(
-                f"task {where}: a schedule is named for its task, and {self.id!r} can't be its name",
+                f"task {where}: a schedule has the name of its task, and {self.id!r} can't be its name",
                 hint=f"Give the task an id of letters, digits and `._-`, at most {SCHEDULE_NAME_MAX}.",
             )
 
@@ -253,7 +253,7 @@ def task(
         planned = TaskSchedule(**when.model_dump(), payload=scheduled_payload)
     elif (zone, missed, overlap, scheduled_payload) != ("UTC", "latest", "skip", None):
         raise BadDefinition(
-            "zone, missed, overlap and scheduled_payload say how a schedule works, and there is none",
+            "zone, missed, overlap and scheduled_payload belong to a schedule, and there is none",
             hint="Give `schedule=` or `every=` too.",
         )
 

@@ -116,7 +116,7 @@ def _lead_of(listed: list[WaitInfo], lead: str | None) -> WaitInfo | None:
     if lead is not None and found is None:
         raise UsageError(
             f"{lead} is none of the {len(listed)} that are meant",
-            hint="WAIT says what the others are to be like; the filter has to find it, too.",
+            hint="WAIT says what the others must be like, so the filter has to find it, too.",
         )
     return found
 
@@ -181,7 +181,7 @@ def read_seen(source: str) -> frozenset[str]:
             if not isinstance(wait_id, str):
                 raise BadJson(
                     f"--seen: line {number} names no wait",
-                    hint="It takes what --preview --json has printed.",
+                    hint="Give it what --preview --json printed.",
                 )
             if parts.get("progress") != "left_out":
                 found.add(wait_id)

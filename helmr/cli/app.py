@@ -137,7 +137,7 @@ class Cli:
         says_which = self.url is not None or self.data_dir is not None
         if self.at is not None and says_which:
             raise UsageError(
-                "--at stands beside --url or --data-dir",
+                "--at can't go with --url or --data-dir",
                 hint="Each of them says which runtime is meant.",
             )
         name = self.at or ("" if says_which else environ.get("HELMR_AT", ""))

@@ -201,7 +201,7 @@ def up(
     named = named_tasks(tasks)
     if slots is not None or desks is not None:
         raise UsageError(
-            "there are no slots and desks to count any more: a host holds many sessions",
+            "--slots and --desks no longer exist: a host holds many sessions",
             hint="`--hosts N` processes with `--sessions-per-host N` each; without both, what fits the machine.",
         )
     if (ensure is None) != (external_id is None):
@@ -520,7 +520,7 @@ def otel_of(config: Path | None, data_dir: Path) -> tuple[bool, bool]:
     if not isinstance(table, dict) or not table.keys() <= known:
         raise UsageError(
             f"{path}: [otel] holds `traces` and `metrics`",
-            hint="`metrics = true`; where they are sent is said by the OTEL_ variables.",
+            hint="Write `metrics = true`; the OTEL_ variables say where they are sent.",
         )
     if not all(isinstance(value, bool) for value in table.values()):
         raise UsageError(f"{path}: `traces` and `metrics` of [otel] are true or false")

@@ -138,9 +138,7 @@ def replacing(path: Path, *, is_private: bool = False) -> Iterator[BinaryIO]:
         UsageError: It can't be written.
     """
     if is_private and path.is_symlink() and path.parent not in DEVICES:
-        raise UsageError(
-            f"{path} is a link", hint="Name the file that is to be written, or another."
-        )
+        raise UsageError(f"{path} is a link", hint="Name the file itself, or another.")
     is_file = not path.exists() or (path.is_file() and path.parent not in DEVICES)
     whole = path.resolve()
     beside = whole.with_name(f".{whole.name}.{os.getpid()}.part") if is_file else whole

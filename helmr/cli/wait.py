@@ -531,7 +531,9 @@ def amend(
             "name one wait, or a batch", hint="helmr wait amend WAIT …, or --all --batch NAME …"
         )
     if undo_for is not None and not every:
-        raise UsageError("--undo-for goes with --all", hint="One amendment is asked about instead.")
+        raise UsageError(
+            "--undo-for goes with --all", hint="Without --all, the command asks before it amends."
+        )
     if not said and (every or not preview):
         raise UsageError(
             "an amendment needs the new answer", hint="key=value, or --data JSON|@FILE|-"

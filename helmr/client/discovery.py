@@ -140,7 +140,8 @@ def read_credentials(path: Path) -> Credentials | None:
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise NotAllowed(
-                f"{path} is a link, which no runtime made", hint="Look at who put it there."
+                f"{path} is a link, and a runtime makes no links there",
+                hint="Look at who put it there.",
             ) from error
         return None
     except ValidationError:

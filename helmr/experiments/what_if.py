@@ -469,7 +469,7 @@ def check_operators(operators: Sequence[Operator]) -> None:
             raise UsageError(f"operators must be a sequence of Operator, not of {operator!r}")
         if operator.at_once is not None:
             raise UsageError(
-                f"at_once of {operator.name} says nothing here: each session is replayed alone",
+                f"at_once of {operator.name} has no effect here: each session is replayed alone",
                 hint="An Experiment has queues.",
             )
     names = [operator.name for operator in operators]

@@ -169,8 +169,8 @@ def back_at(wait: WaitInfo, snooze: timedelta, now: datetime) -> datetime:
     latest = wait.ends_at - BACK_BEFORE if wait.ends_at is not None else None
     if latest is not None and latest <= now:
         raise UsageError(
-            "it ends too soon to put it off",
-            hint=f"Snoozed waits are back {BACK_BEFORE.seconds // 60}m before they end.",
+            "it ends too soon to snooze it",
+            hint=f"Snoozed waits come back {BACK_BEFORE.seconds // 60}m before they end.",
         )
     return min(now + snooze, latest) if latest is not None else now + snooze
 

@@ -121,7 +121,7 @@ def test_a_key_that_others_can_read_is_told(settings: Path, helmr: Run, nowhere:
         (["context", "add", "a/b", "--url", "https://x.example"], "is no name of a context"),
         (["context", "add", "eu", "--url", "https://x.example", "--data-dir", "."], "by its URL"),
         (["context", "remove", "eu"], "there is no context 'eu'"),
-        (["status", "--at", "eu", "--url", "https://x.example"], "stands beside --url"),
+        (["status", "--at", "eu", "--url", "https://x.example"], "can't go with --url"),
     ],
 )
 def test_what_can_not_be_meant_is_refused(

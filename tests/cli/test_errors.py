@@ -101,7 +101,7 @@ def test_a_wrong_key(helmr, here: Gateway, monkeypatch) -> None:
     ("text", "why"),
     [
         ("{a:1}", "not JSON: Expecting property name"),
-        ('{"a":1,"a":2}', "the key 'a' stands twice"),
+        ('{"a":1,"a":2}', "the key 'a' appears twice"),
         ("NaN", "NaN is not JSON"),
         ('"\\ud800"', "a string holds a lone surrogate"),
         ("[" * 100 + "]" * 100, "the JSON text is nested deeper than 64"),

@@ -104,7 +104,7 @@ async def test_their_number_is_typed_on_a_terminal(stack: Stack, person: Person)
         (("run", "retry"), "name one run, or say --all"),
         (("run", "retry", "last", "--all"), "name one run, or say --all"),
         (("run", "retry", "last", "--yes"), "go with --all"),
-        (("run", "retry", "--all", "--filter", "status:failed"), "status has other values"),
+        (("run", "retry", "--all", "--filter", "status:failed"), "status can't have this value"),
         (("wait", "amend", "last", "--all", "--batch", "b", "decision=reject"), "name one wait, or a batch"),
         (("wait", "amend", "--all", "decision=reject"), "name one wait, or a batch"),
         (("wait", "amend", "--all", "--batch", "b"), "needs the new answer"),
@@ -145,5 +145,5 @@ async def test_a_batch_that_was_wrong_is_amended_as_one(stack: Stack, script: Sc
     assert results == ["reject", "reject", "approve"]
     again = await script.runs(*amend, "--reason", "wrong column", "--yes", "--json")
     assert {one["progress"] for one in again.lines} == {"skipped"}, (
-        "what asked again is another wait"
+        "a question asked again is another wait"
     )

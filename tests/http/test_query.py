@@ -133,7 +133,7 @@ REFUSED = {
     "bad cast": ("SELECT 'a'::INTEGER", "Could not convert"),
     # No result holds its values as they are.
     "unsigned 128 bits": ("SELECT 340282366920938463463374607431768211455::UHUGEINT", "UHUGEINT"),
-    "bits in a list": ("SELECT [{'a': '101'::BIT}] AS x", "column 'x' holds what no result can: BIT"),
+    "bits in a list": ("SELECT [{'a': '101'::BIT}] AS x", "column 'x' has a type that no result can hold: BIT"),
     "time with a zone": ("SELECT '12:30:00+02'::TIMETZ AS t", "TIME WITH TIME ZONE"),
     "variant": ("SELECT 5::VARIANT", "VARIANT"),
     "infinite time": ("SELECT 'infinity'::TIMESTAMPTZ", "the years 1 to 9999"),

@@ -25,11 +25,11 @@ QUICK_S = 5.0
         pytest.param(b"{", "not JSON", id="cut"),
         pytest.param(b'{"a": 1} x', "not JSON", id="trailing"),
         pytest.param(b"{'a': 1}", "not JSON", id="single-quotes"),
-        pytest.param(b'{"a": 1, "a": 2}', "'a' stands twice", id="key-twice"),
+        pytest.param(b'{"a": 1, "a": 2}', "'a' appears twice", id="key-twice"),
         pytest.param(
-            b'[{"x": {"a": 1, "b": 2, "a": 1}}]', "'a' stands twice", id="key-twice-inside"
+            b'[{"x": {"a": 1, "b": 2, "a": 1}}]', "'a' appears twice", id="key-twice-inside"
         ),
-        pytest.param(b'{"\\u0061": 1, "a": 2}', "'a' stands twice", id="key-twice-escaped"),
+        pytest.param(b'{"\\u0061": 1, "a": 2}', "'a' appears twice", id="key-twice-escaped"),
         pytest.param(b"NaN", "NaN", id="nan"),
         pytest.param(b"[Infinity]", "Infinity", id="infinity"),
         pytest.param(b"[-Infinity]", "-Infinity", id="minus-infinity"),

@@ -121,8 +121,8 @@ def test_names_are_plain(name: str) -> None:
     ("environ", "said"),
     [
         ({}, "environment variable S holds no line of text"),
-        ({"S": "short"}, "no key of Standard Webhooks"),
-        ({"S": "whsec_!!!"}, "no key of Standard Webhooks"),
+        ({"S": "short"}, "not a key of Standard Webhooks"),
+        ({"S": "whsec_!!!"}, "not a key of Standard Webhooks"),
         ({"S": "a\nb"}, "holds no line of text"),
     ],
 )

@@ -56,7 +56,7 @@ def test_the_environment_wins_over_the_file(ring_file):
 def test_a_file_that_others_can_read_is_refused(ring_file):
     ensure_key_ring(ring_file, {}, now=NOW)
     ring_file.chmod(0o640)
-    with pytest.raises(BadKeyRing, match="others than its owner"):
+    with pytest.raises(BadKeyRing, match="users other than its owner"):
         read_key_ring(ring_file, {})
 
 

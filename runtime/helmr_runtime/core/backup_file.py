@@ -119,7 +119,7 @@ class BackupReader:
         first = next(self._lines, b"")
         if not first.startswith(b'["helmr-backup/'):
             raise UsageError(
-                "this is no backup of a ledger", hint="Name a file that `helmr backup` wrote."
+                "this is not a backup of a ledger", hint="Name a file that `helmr backup` wrote."
             )
         name, facts, _ = self._array(first, width=3)
         if name != FORMAT:

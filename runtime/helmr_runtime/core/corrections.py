@@ -92,7 +92,7 @@ def rewindable(state: SessionState, run_id: str) -> Run:
     if run is None or run.id != run_id:
         raise RunNotRewindable(
             f"{run_id} is not the newest run of {state.id}",
-            hint="Only a session's newest run can be taken back.",
+            hint="Only a session's newest run can be rewound.",
             run_id=run_id,
         )
     is_closed_by_it = state.status is SessionStatus.CLOSED and state.closed_by == run.id
@@ -118,7 +118,7 @@ def plan_rewind(
     if to_op not in opened:
         raise OpNotFound(
             f"{run.id} has no op {to_op} to go back to",
-            hint="An op that was set aside, or given up, is there no more.",
+            hint="An op that was set aside or given up is no longer in the journal.",
             op=to_op,
         )
     gone = _set_aside(run, to_op, opened)
@@ -279,7 +279,7 @@ def wait_at(run: Run, op: int) -> Mapping[str, Any]:
     openings = (e for e in run.journal if e.op == op and e.kind is EntryKind.WAIT_OPENED)
     found = next((e for e in openings if _asks(e)), None)
     if found is None:
-        raise OpNotFound(f"op {op} of {run.id} is no wait that a person answers", op=op)
+        raise OpNotFound(f"op {op} of {run.id} is not a wait that a person answers", op=op)
     return found.body
 
 
@@ -328,7 +328,7 @@ def _opening(run: Run, wait_id: str) -> Entry:
     if found is None:
         raise OpNotFound(
             f"{wait_id} is not in the journal of {run.id}",
-            hint="A wait that was set aside is there no more; what asked again is another wait.",
+            hint="A wait that was set aside is no longer in the journal; a question asked again is another wait.",
             wait_id=wait_id,
         )
     return found

@@ -133,8 +133,8 @@ def fork(
         raise OpNotFound(f"{whole.id} has no op {to_op} in its newest run", op=to_op)
     if at.wait is not None and at.wait.awaits:
         raise ForkRefused(
-            f"at op {to_op} {whole.id} waits for {', '.join(at.wait.awaits[:3])}, which stays its own",
-            hint="Fork before that wait, or behind it.",
+            f"at op {to_op} {whole.id} waits for {', '.join(at.wait.awaits[:3])}, which stays with that session",
+            hint="Fork before that wait, or after it.",
             op=to_op,
         )
     unfinished = at.open_steps | ({at.wait.op} if at.wait is not None else set())

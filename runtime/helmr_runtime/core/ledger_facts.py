@@ -50,7 +50,7 @@ class Prune:
     def __post_init__(self) -> None:
         if self.age_s < PRUNE_AGE_MIN_S:
             raise BadRequest(
-                "sessions are kept for a day after they are over",
+                "a session stays for a day after it is over",
                 hint="An operation that is repeated within a day gets its first receipt.",
             )
         if self.reason is not None and len(self.reason) > REASON_MAX:

@@ -114,7 +114,7 @@ def check_correlation_id(parts: Mapping[str, Any]) -> None:
     if correlation_id is not None and not correlation_id.strip():
         raise BadRequest(
             "a scope with an empty correlation_id would send to any question",
-            hint="Find out why it is empty; for a token that may send to any, leave it out.",
+            hint="Find out why it is empty; if the token may send to any question, leave it out.",
         )
 
 

@@ -219,7 +219,7 @@ class DirectoryActor:
                 if routed is not None:
                     return routed
                 if self._clock.now() >= deadline:
-                    raise Unavailable(f"{session_id} is on the move", retry_after_s=1.0)
+                    raise Unavailable(f"{session_id} is moving between hosts", retry_after_s=1.0)
             await asyncio.sleep(pause_s)
 
     async def _until_ready(self) -> None:

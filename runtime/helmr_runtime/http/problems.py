@@ -87,7 +87,7 @@ def no_route(status: HTTPStatus, headers: Mapping[str, str]) -> Response:
         title=status.phrase,
         status=status.value,
         detail=NO_ROUTE[status],
-        hint="The routes stand in /v1/openapi.json, below the runtime's URL.",
+        hint="/v1/openapi.json, below the runtime's URL, lists the routes.",
         code=NotFound.code if status is HTTPStatus.NOT_FOUND else status.name.lower(),
     )
     return Response(

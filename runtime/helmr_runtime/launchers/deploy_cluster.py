@@ -283,6 +283,7 @@ def _until_let_go(data_dir: Path) -> None:
     while _is_held(data_dir):
         if time.monotonic() >= deadline:
             raise Unavailable(
-                f"a ledger still has {data_dir}", hint="Its process does not end; look for its pid."
+                f"a ledger process still holds {data_dir}",
+                hint="The process does not end; look for its pid.",
             )
         time.sleep(LOOK_EVERY_S)

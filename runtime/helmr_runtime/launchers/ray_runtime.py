@@ -155,7 +155,7 @@ class RayRuntime:
             if not self._is_cluster_alive():
                 self._can_park = False
                 raise Unavailable(
-                    "Ray has died, and the runtime with it",
+                    "Ray has crashed, and the runtime with it",
                     hint="Start it again: what was acknowledged is stored.",
                 )
             await asyncio.to_thread(self._end_stopped)

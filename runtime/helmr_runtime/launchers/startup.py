@@ -117,7 +117,7 @@ class UpOptions:
             tracing.check_installed()
         if self.notices and not self.serves_http:
             raise UsageError(
-                "notices are sent by the process that serves HTTP",
+                "the process that serves HTTP sends the notices",
                 hint="Leave out --no-http, or the notice targets.",
             )
         if self.external_url is not None:
@@ -126,7 +126,7 @@ class UpOptions:
             Secrets(os.environ).check(target)
         if self.in_process and self.host_memory_bytes is not None:
             raise UsageError(
-                "a runtime in one process can't bound the memory of its hosts: none of them can be ended alone",
+                "a runtime in one process can't limit the memory of its hosts: it can't end one of them alone",
                 hint="Leave out --host-memory or --in-process.",
             )
 
@@ -164,7 +164,7 @@ def _check_base_url(url: str) -> None:
         is_base = False
     if not is_base:
         raise UsageError(
-            f"--external-url {url[:200]!r} is not where links can begin",
+            f"--external-url {url[:200]!r} can't be the beginning of links",
             hint="Write scheme and host, like https://helmr.example.com or https://example.com/helmr.",
         )
 

@@ -69,7 +69,7 @@ def run_up(options: UpOptions) -> int:
         return join(options, TERMINAL)
     if not options.serves_http:
         raise UsageError(
-            "a runtime that serves no HTTP is reached only from its Ray cluster",
+            "only a Ray cluster can reach a runtime that serves no HTTP",
             hint="Name the cluster with --address.",
         )
     if options.in_process:

@@ -137,7 +137,7 @@ async def open_ledger(
             if encrypts is not None:
                 restored.encrypts = encrypts
             if restored.encrypts and ring is None:
-                raise MasterKeyMissing(f"{path}: bodies are to be encrypted without a master key")
+                raise MasterKeyMissing(f"{path}: bodies can't be encrypted without a master key")
             with database.transaction() as connection:
                 connection.execute("UPDATE meta SET number = number + 1 WHERE name = 'openings'")
                 connection.execute(

@@ -216,7 +216,7 @@ class _Execution:
             unfit = sorted(_UNFIT & set(_type_ids(kind)))
             if unfit:
                 raise BadQuery(
-                    f"column {name!r} holds what no result can: {unfit[0].upper()}",
+                    f"column {name!r} has a type that no result can hold: {unfit[0].upper()}",
                     hint="Cast it to VARCHAR.",
                 )
             columns.append({"name": name, "type": str(kind)})

@@ -238,7 +238,7 @@ def _read(name: str, parts: Any, place: str) -> Target:
         what = f"{path}: " if path else ""
         raise UsageError(
             f"{place}: [notices.{name}] {what}{_said(first)}",
-            hint="What a target may say stands in docs/notices.md.",
+            hint="docs/notices.md says what a target may hold.",
         ) from error
     except (BadFilter, BadDuration) as error:
         raise UsageError(f"{place}: [notices.{name}] {error.message}", hint=error.hint) from error
@@ -319,7 +319,7 @@ class Secrets:
             key = b""
         if not 24 <= len(key) <= 64:
             raise UsageError(
-                f"[notices.{target.name}] secret: it is no key of Standard Webhooks",
+                f"[notices.{target.name}] secret: it is not a key of Standard Webhooks",
                 hint="whsec_ and 24 to 64 random bytes in base64: `echo whsec_$(openssl rand -base64 32)`.",
             )
         return key

@@ -337,7 +337,7 @@ class DurableContext(DurableRun):
         if call.correlation_id == "" and not self._cursor.holds_next(ask):
             raise UsageError(
                 f"a wait on {call.stream} with an empty correlation id would take any record",
-                hint="Find out why the id is empty; for a wait that may take any record, pass none.",
+                hint="Find out why the id is empty; if the wait may take any record, pass none.",
             )
         outcome: WaitOutcome = await self._asking.perform(ask)
         return outcome

@@ -218,7 +218,7 @@ def can_replace(given: KeyRing, found: KeyRing | None) -> bool:
     if lost and brought:
         raise UsageError(
             "the data directory has other master keys than are given",
-            hint="Look whose they are, and move its master-keys.json away; or leave out --keys to go by them.",
+            hint="Find out whose they are and move its master-keys.json away; or leave out --keys to use them.",
         )
     return bool(brought)
 
@@ -277,7 +277,7 @@ def _from_file(path: Path) -> tuple[MasterKey, ...] | None:
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
-            raise BadKeyRing(f"{path} can be read by others than its owner", hint=_HINT)
+            raise BadKeyRing(f"{path} can be read by users other than its owner", hint=_HINT)
         raw = file.read(RING_FILE_BYTES_MAX + 1)
     try:
         if len(raw) > RING_FILE_BYTES_MAX:

@@ -117,7 +117,7 @@ def _is_ours(status: os.stat_result) -> bool:
 def _planted(path: Path, what: str) -> UsageError:
     return UsageError(
         f"{path} {what}, which the runtime never made",
-        hint="Look at who put it there, and take it away.",
+        hint="Find out who put it there, and remove it.",
     )
 
 

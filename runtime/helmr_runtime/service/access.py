@@ -323,7 +323,7 @@ class AnswerLinks:
         ids.check_id(wait_id, ids.WAIT)
         person = person_name(request.person)
         if not person:
-            raise BadRequest("a link is for a person with a name")
+            raise BadRequest("a link needs the name of a person")
         wait = await self._ledger.get_wait(wait_id)
         session_id, now = str(wait["session_id"]), self._clock.now()
         secrets = TaskSecrets(await self._keys(session_id), self._base_url)

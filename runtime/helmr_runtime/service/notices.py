@@ -136,7 +136,7 @@ class NoticeOperations:
     def _known(self) -> Mapping[str, tuple[Target, Sender]]:
         if self._targets is None:
             raise BadRequest(
-                "the gateway's process sends notices",
+                "only the gateway's process sends notices",
                 hint="Ask over HTTP: a client with the runtime's URL.",
             )
         return self._targets
@@ -145,7 +145,7 @@ class NoticeOperations:
         if name not in self._known():
             raise NoticeTargetNotFound(
                 f"there is no notice target {name!r}",
-                hint="`helmr notices list` shows them; they stand in helmr.toml.",
+                hint="`helmr notices list` shows them; helmr.toml declares them.",
                 name=name,
             )
         if name not in self._tellers:

@@ -258,7 +258,7 @@ def _escalation(request: TokenRequest, timeout_s: float) -> tuple[Mapping[str, A
         given = step.model_fields_set
         if ("to" in given) != (step.do == "assign") or ("value" in given) != (step.do == "default"):
             raise BadEscalation(
-                "an escalation step that assigns says to whom, one that is a default says a value, others say neither",
+                "an escalation step that assigns needs `to`, a default needs a value, and other steps take neither",
                 hint='{"do": "assign", "after_s": 3600, "to": "lead"}',
             )
         match step.do:

@@ -294,9 +294,9 @@ class WaitOperations:
         if wait.status is WaitStatus.CANCELLED and stored["outcome"].get("reason") == "rewound":
             because = stored["outcome"].get("because", "")
             return WaitResolved(
-                f"{wait_id} is no longer asked: {_who(wait)} took its run back at "
+                f"{wait_id} is no longer asked: {_who(wait)} rewound its run at "
                 f"{_second(wait.resolved_at)}: {because}",
-                hint="Nothing was stored. If the question still stands, it is asked again as another wait.",
+                hint="Nothing was stored. If the run still needs an answer, it asks again with another wait.",
                 reason="rewound",
                 because=because,
                 **_facts(wait),

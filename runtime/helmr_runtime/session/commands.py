@@ -213,7 +213,7 @@ def check_data(
         require_open(state)
         if registered is None and stream not in context.policy.inputs:
             raise StreamNotFound(
-                f"{state.id} has had nothing to do with an input stream {stream[:128]!r}, and its task "
+                f"{state.id} has never used an input stream {stream[:128]!r}, and its task "
                 f"{state.task} is not in the code of this runtime",
                 hint=_HINT,
                 streams=sorted(context.policy.inputs),

@@ -131,7 +131,7 @@ async def test_what_changed_since_it_was_looked_at_is_shown_and_asked_again(benc
     await bench.stack.run_until(asked["run"]["id"], "succeeded")
     await bench.press("ctrl+s")
     await bench.sees("chat #1")
-    await bench.sees("the run went on since")
+    await bench.sees("the run has gone on since")
     assert screen.typed.value == "", "who typed the number saw another list"
     await bench.press("1", "ctrl+s")
     await bench.on("SessionScreen")

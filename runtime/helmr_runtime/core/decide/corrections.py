@@ -81,7 +81,7 @@ def _check_seen(
     if plan.hash != command.seen:
         preview = preview_of(state, run, plan, **_kept(command))
         raise SessionChanged(
-            "the run went on since this rewind was looked at; it would now do something else",
+            "the run has gone on since you looked at this rewind, which would now do something else",
             hint="Look again, then decide.",
             preview=preview.model_dump(mode="json"),
         )

@@ -105,7 +105,7 @@ def answer(state: SessionState, command: AnswerWait, context: DecisionContext) -
         raise WaitResolved(f"{command.wait_id} is no longer pending", session_id=state.id)
     answering_link(state, command, context)
     if wait.kind != "input" or wait.stream is None:
-        raise BadRequest(f"{wait.id} waits for a {wait.kind}, which no data answers")
+        raise BadRequest(f"{wait.id} waits for a {wait.kind}, which data can't answer")
     before = passed(state, context)
     late = too_late(wait, before, context.now, state.id)
     if late is not None:
@@ -138,7 +138,7 @@ def assign(state: SessionState, command: AssignWait, context: DecisionContext) -
     if wait is None or wait.id != command.wait_id:
         raise WaitResolved(f"{command.wait_id} is no longer pending", session_id=state.id)
     if wait.kind not in ("input", "token"):
-        raise BadRequest(f"{wait.id} waits for a {wait.kind}, which concerns no one")
+        raise BadRequest(f"{wait.id} waits for a {wait.kind}, which can't be assigned to anyone")
     before, was, escalation = passed(state, context), wait.assignee, wait.escalation
     late = too_late(wait, before, context.now, state.id)
     if late is not None:

@@ -183,7 +183,7 @@ def check_parent(index: LedgerIndex, start: StartSession) -> None:
         and parent.has_active_run
     )
     if not is_asking:
-        raise Conflict(f"{asked.run_id} is over, and starts no session", run_id=asked.run_id)
+        raise Conflict(f"{asked.run_id} is over and can't start a session", run_id=asked.run_id)
 
 
 def repeated_start(start: StartSession, match: StartMatch, entry: Entry) -> Started:

@@ -361,9 +361,7 @@ def _revoke_public(index: LedgerIndex, fact: RevokeCompletionToken) -> Decided:
 
 def _create_key(index: LedgerIndex, fact: CreateApiKey) -> Decided:
     if len(index.keys.api_keys) >= API_KEYS_MAX:
-        raise Overloaded(
-            f"there are {API_KEYS_MAX} API keys", hint="That is as many as there may be."
-        )
+        raise Overloaded(f"there are {API_KEYS_MAX} API keys", hint="That is the limit.")
     body = {
         "key_id": fact.key_id,
         "role": fact.role,
@@ -389,9 +387,7 @@ def _write_schedule(index: LedgerIndex, fact: WriteSchedule) -> Decided:
             name=fact.name,
         )
     if len(index.schedules.by_name) >= SCHEDULES_MAX:
-        raise Overloaded(
-            f"there are {SCHEDULES_MAX} schedules", hint="That is as many as there may be."
-        )
+        raise Overloaded(f"there are {SCHEDULES_MAX} schedules", hint="That is the limit.")
     body = written_body(fact.name, fact.task, fact.payload, fact.timing, API)
     return _written(EntryKind.SCHEDULE_WRITTEN, body, fact)
 

@@ -164,7 +164,7 @@ class HeadMark:
         if not whole:
             raise LedgerBehind(
                 f"{self.path} is damaged, so the ledger's end can't be proven",
-                hint="If you know the ledger to be whole, remove that file and start again.",
+                hint="If you know that the ledger is whole, remove that file and start again.",
             )
         return max(whole, key=lambda found: found.feed_offset)
 

@@ -314,7 +314,7 @@ class GroupCommit:
                 # A fact of the same batch before it could not be stored.
                 if write.failed is not None:
                     write.failed(
-                        StoreUnavailable("what came before was not stored", retry_after_s=1)
+                        StoreUnavailable("an earlier commit was not stored", retry_after_s=1)
                     )
                 continue
             try:

@@ -148,8 +148,8 @@ def check_mark(path: Path, connection: Connection, mark: HeadPosition) -> None:
         )
     if row != mark.hash:
         raise LedgerBehind(
-            f"{path} has another entry {mark.feed_offset} than was acknowledged",
-            hint="This file is another ledger's, or a copy that was written to since.",
+            f"{path} has an entry {mark.feed_offset} other than the one that was acknowledged",
+            hint="This file belongs to another ledger, or is a copy that someone has written to since.",
             acknowledged_offset=mark.feed_offset,
         )
 

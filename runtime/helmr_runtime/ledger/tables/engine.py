@@ -93,7 +93,7 @@ def unopened(path: Path, error: Exception) -> HelmrError:
         return StoreUnavailable(f"{path} can't be opened: {said}")
     return DataError(
         f"{path} can't be opened: {said}",
-        hint="Trying again mends nothing. Keep a copy of the data directory as it is, then try `helmr repair`, which "
+        hint="Trying again does not help. Keep a copy of the data directory as it is, then try `helmr repair`, which "
         "keeps the old file too. Else go on with a backup, or with a copy that was made while the runtime was stopped.",
     )
 

@@ -279,7 +279,7 @@ def _rows_of(page: CopyPage) -> tuple[list[rows.Row], list[CheckpointRow]]:
             else:
                 checkpoints.append(checkpoint_row_of(row[1:]))
     except (ValueError, TypeError, AttributeError, IndexError) as error:
-        raise LedgerDamaged("the primary sent what is no row of a ledger") from error
+        raise LedgerDamaged("the primary sent something that is not a row of a ledger") from error
     return entries, checkpoints
 
 
@@ -325,7 +325,7 @@ async def promote(
     with followed_ledger(path) as followed:
         if not followed.position.offset:
             raise UsageError(
-                f"the copy in {path.parent} is empty: it has never got an entry of its primary",
+                f"the copy in {path.parent} is empty: it has never received an entry from its primary",
                 hint="Let `helmr follow` get what the primary has, or promote another copy, or restore a backup.",
             )
         if not followed.is_whole:

@@ -235,7 +235,7 @@ def _prove_entries(old: StoredLedger, keys: LedgerKeys, now: datetime, through: 
             offset = error.facts["feed_offset"]
             raise LedgerDamaged(
                 error.message,
-                hint="No entry is dropped without being told. Go back to a backup, or leave out all from there on: "
+                hint="Helmr drops no entry unless you say so. Go back to a backup, or leave out all from there on: "
                 f"`--drop-from {offset}`.",
                 **error.facts,
             ) from error
