@@ -369,7 +369,7 @@ def test_what_fails_is_told_on_the_terminal_with_its_place_in_the_code(
 SCRIPT = """
 import sys
 from helmr import embedded
-runtime = embedded.start("alone_tasks.py", data_dir="data", in_process=True)
+runtime = embedded.start("forgetful_tasks.py", data_dir="data", in_process=True)
 client = runtime.client()
 started = client.sessions.start_and_wait("ask", {"about": "?"}, timeout="10s")
 print(started.id, "ray" in sys.modules)
@@ -382,8 +382,7 @@ def test_a_script_that_forgets_it_leaves_everything_parked(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, TASKS.stem, raising=False)
-    (tmp_path / "alone_tasks.py").write_text(TASKS.read_text())
+    (tmp_path / "forgetful_tasks.py").write_text(TASKS.read_text())
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
@@ -396,7 +395,7 @@ def test_a_script_that_forgets_it_leaves_everything_parked(
     [session_id, has_ray] = done.stdout.splitlines()[-1].split()
     assert has_ray == "False"
     with (
-        embedded.start("alone_tasks.py", data_dir="data", in_process=True) as runtime,
+        embedded.start("forgetful_tasks.py", data_dir="data", in_process=True) as runtime,
         runtime.client() as client,
     ):
         session = client.sessions.open(session_id)
