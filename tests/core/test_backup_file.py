@@ -77,9 +77,9 @@ def test_a_backup_of_a_newer_format_is_told() -> None:
 
 
 def test_what_is_no_backup_is_told() -> None:
-    with pytest.raises(UsageError, match="no backup"):
+    with pytest.raises(UsageError, match="not a backup"):
         read(b'{"format": "helmr-session/1"}\n')
-    with pytest.raises(UsageError, match="no backup"):
+    with pytest.raises(UsageError, match="not a backup"):
         read(b"")
 
 
