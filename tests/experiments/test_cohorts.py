@@ -317,7 +317,7 @@ def test_code_that_asks_for_ever_comes_to_an_end(
     ("options", "told"),
     [
         ({"answers": "all"}, "not 'keep' or 'ask'"),
-        ({"operators": [Operator("a", ignore, at_once=1)]}, "at_once of a says nothing here"),
+        ({"operators": [Operator("a", ignore, at_once=1)]}, "at_once of a has no effect here"),
         ({"operators": [Operator("a", ignore), Operator("a", ignore)]}, "one name"),
         ({"operators": [3]}, "sequence of Operator"),
         ({"seed": "x"}, "the seed is an int"),
