@@ -378,11 +378,11 @@ def _field_term(word: str, name: str, op: str, rest: str, *, negated: bool, fiel
     values = tuple(_unquote(value) for value in values if value)
     if not values:
         raise BadFilter(f"{word!r} has no value", hint=f"Write {name}:value.")
-    _check_values(word, name, values, fields)
+    _check_values(name, values, fields)
     return Term(values, name, op, negated)
 
 
-def _check_values(word: str, name: str, values: Sequence[str], fields: Fields) -> None:
+def _check_values(name: str, values: Sequence[str], fields: Fields) -> None:
     """Return if each value is one that the field can have.
 
     Raises:
@@ -399,7 +399,7 @@ def _check_values(word: str, name: str, values: Sequence[str], fields: Fields) -
         guesses += [f"{name}:{one}" for one in difflib.get_close_matches(value.lower(), known, n=1)]
         guess = f"Did you mean {guesses[0]}? " if guesses else ""
         raise BadFilter(
-            f"{word!r}: {name} can't have this value", hint=f"{guess}One of {', '.join(known)}."
+            f"{value!r} is not a value of {name!r}", hint=f"{guess}One of {', '.join(known)}."
         )
 
 

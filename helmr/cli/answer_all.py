@@ -43,6 +43,7 @@ class Meant:
         me: On whose behalf it is looked.
         only: Ids of waits that were shown before; None if all are meant.
         snoozed: Ids of what this person snoozed.
+        begun: Ids of those to which an answer was begun on this machine.
     """
 
     lead: str | None
@@ -50,12 +51,15 @@ class Meant:
     me: str | None
     only: Collection[str] | None
     snoozed: Collection[str]
+    begun: Collection[str] = ()
     frozen_at: datetime = field(default_factory=now)
 
     def holds(self, wait: WaitInfo) -> bool:
         """Whether it is one of them."""
         is_snoozed = wait.id in self.snoozed
-        facts = filters.wait_facts(wait, self.frozen_at, self.me, snoozed=is_snoozed)
+        facts = filters.wait_facts(
+            wait, self.frozen_at, self.me, snoozed=is_snoozed, drafted=wait.id in self.begun
+        )
         return (
             (self.only is None or wait.id in self.only)
             and (not is_snoozed or self.wanted.says("snoozed"))

@@ -69,6 +69,25 @@ def wait(client: Client, text: str) -> str:
     return _found(text, ids.WAIT, "wait", [pages(one) for one in (None, *ENDED)])
 
 
+def only_wait(client: Client, text: str) -> str:
+    """The wait's id as `wait` finds it, for what can't be taken back: `last` is the one that waits, if only one does.
+
+    Raises:
+        UsageError: `last`, and several wait.
+    """
+    if text == LAST:
+        found = client.waits.page(limit=SHOWN_MAX + 1).items
+        if len(found) > 1:
+            shown = [f"{one.id} ({one_line(one.subject or one.stream, 40)})" for one in found]
+            more = " and more" if len(found) > SHOWN_MAX else ""
+            raise UsageError(
+                f"last: several waits are pending: {', '.join(shown[:SHOWN_MAX])}{more}",
+                hint="Name the one that you mean.",
+                matching=[one.id for one in found],
+            )
+    return wait(client, text)
+
+
 def token(client: Client, text: str) -> str:
     """The token's id."""
     return _found(text, ids.TOKEN, "token", [lambda c: client.tokens.page(limit=PAGE, cursor=c)])

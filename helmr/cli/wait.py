@@ -269,7 +269,7 @@ def answer(
         return
     hold_s = next.hold_seconds(undo_for, otherwise=0.0)
     with cli.client() as client:
-        wait_id = finding.wait(client, wait or "")
+        wait_id = finding.only_wait(client, wait or "")
         value = value_for(client, wait_id, said)
         if hold_s:
             printing.note(f"sends in {hold_s:g} s; Ctrl-C takes it back")
@@ -307,6 +307,7 @@ def _all(
             me=cli.on_behalf_of,
             only=only,
             snoozed=next.snoozes().read(now()),
+            begun=next.drafted(wanted),
         )
         code = answer_all.answer_every(
             client,

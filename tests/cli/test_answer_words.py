@@ -45,6 +45,29 @@ async def test_words_are_an_answer_of_the_waits_types(stack: Stack, script: Scri
     }
 
 
+async def test_last_is_no_answer_where_several_wait_and_all_knows_what_was_begun(
+    stack: Stack, script: Script
+) -> None:
+    receipts = await publishes(stack, 2)
+    waits = [one["wait"]["id"] for one in receipts]
+    ran = await script.runs("wait", "answer", "last", "decision=approve")
+    assert (ran.code, ran.out) == (2, "")
+    assert "last: several waits are pending" in ran.err
+    assert all(one in ran.err for one in waits)
+    assert "hint: Name the one that you mean." in ran.err
+    assert await statuses(stack, receipts) == ["pending"] * 2
+
+    drafts = script.folder / "state" / "helmr" / "console" / "drafts"
+    drafts.mkdir(parents=True)
+    (drafts / f"{waits[0]}.0.json").write_text("{}")
+    words = ("wait", "answer", "--all", "decision=approve", "--filter", "is:draft", "--yes")
+    ran = await script.runs(*words, "--json")
+    assert (ran.code, [one["wait_id"] for one in ran.lines]) == (0, waits[:1]), ran.err
+    ran = await script.runs("wait", "answer", "last", "decision=reject")
+    assert ran.code == 0, ran.err
+    assert await statuses(stack, receipts) == ["fulfilled"] * 2
+
+
 @pytest.mark.parametrize(
     ("words", "said", "hint"),
     [

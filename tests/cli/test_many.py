@@ -104,7 +104,7 @@ async def test_their_number_is_typed_on_a_terminal(stack: Stack, person: Person)
         (("run", "retry"), "name one run, or say --all"),
         (("run", "retry", "last", "--all"), "name one run, or say --all"),
         (("run", "retry", "last", "--yes"), "go with --all"),
-        (("run", "retry", "--all", "--filter", "status:failed"), "status can't have this value"),
+        (("run", "retry", "--all", "--filter", "status:failed"), "'failed' is not a value of 'status'"),
         (("wait", "amend", "last", "--all", "--batch", "b", "decision=reject"), "name one wait, or a batch"),
         (("wait", "amend", "--all", "decision=reject"), "name one wait, or a batch"),
         (("wait", "amend", "--all", "--batch", "b"), "needs the new answer"),

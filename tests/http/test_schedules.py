@@ -115,3 +115,23 @@ async def test_repeated_operations_act_once(stack: Stack) -> None:
     for _ in range(2):
         deleted = await stack.http.delete("/v1/schedules/hourly", headers=headers)
         assert deleted.status_code == 200, deleted.text
+
+
+async def test_a_repeated_pause_gets_its_first_receipt_whatever_came_since(stack: Stack) -> None:
+    made_one = await made(stack)
+    headers = {verb: {"Operation-Id": ids.new_id(ids.OPERATION)} for verb in ("pause", "resume")}
+
+    async def say(verb: str) -> dict[str, Any]:
+        response = await stack.http.post(f"/v1/schedules/hourly/{verb}", headers=headers[verb])
+        assert response.status_code == 200, response.text
+        found: dict[str, Any] = response.json()
+        return found
+
+    paused, resumed = await say("pause"), await say("resume")
+    assert paused == made_one | {"status": "paused", "next_due_at": None}
+    assert (resumed["status"], resumed["payload"]) == ("active", 1)
+    assert await say("pause") == paused
+    assert (await stack.http.post("/v1/schedules/hourly/pause")).status_code == 200
+    assert await say("resume") == resumed
+    assert (await stack.http.delete("/v1/schedules/hourly")).status_code == 200
+    assert await say("pause") == paused | {"payload": None}

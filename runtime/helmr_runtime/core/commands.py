@@ -320,7 +320,7 @@ def receipt(
             | EntryKind.SCHEDULE_RESUMED
             | EntryKind.SCHEDULE_DELETED
         ):
-            return {"name": body["name"]}
+            return {"name": body["name"], **body.get("receipt", {})}
         case EntryKind.API_KEY_REVOKED:
             return {"key_id": body["key_id"], "status": "revoked"}
         case _:

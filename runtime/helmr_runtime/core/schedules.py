@@ -8,8 +8,8 @@ Bodies of the entries (JSON keys; `?` may be absent):
 
 ```
 schedule.written   name task payload timing{cron? every_s? zone missed overlap} declared_in: code|api operation?
-schedule.paused    name by: person|code operation?
-schedule.resumed   name by: person|code operation?
+schedule.paused    name by: person|code operation? receipt?
+schedule.resumed   name by: person|code operation? receipt?
 schedule.skipped   name due_at reason: missed|overlap session_id?
 schedule.deleted   name operation?
 ```
@@ -117,6 +117,10 @@ class Schedule:
         except BadDefinition:  # a time zone that this machine does not know, or no longer
             return None
 
+    def set_paused(self, paused: bool, at: datetime) -> Schedule:
+        """It as a person pauses or resumes it at that time."""
+        return replace(self, paused=paused, settled_at=max(self.settled_at, at))
+
 
 def tag_of(name: str) -> str:
     """The tag by which its sessions are found."""
@@ -204,10 +208,10 @@ def changed(schedule: Schedule, entry: Entry) -> Schedule:
     match entry.kind:
         case EntryKind.SCHEDULE_PAUSED | EntryKind.SCHEDULE_RESUMED:
             stops = entry.kind is EntryKind.SCHEDULE_PAUSED
-            settled_at = max(schedule.settled_at, entry.recorded_at)
             if body["by"] == CODE:
+                settled_at = max(schedule.settled_at, entry.recorded_at)
                 return replace(schedule, gone=stops, settled_at=settled_at)
-            return replace(schedule, paused=stops, settled_at=settled_at)
+            return schedule.set_paused(stops, entry.recorded_at)
         case EntryKind.SCHEDULE_SKIPPED:
             return _settled(schedule, from_iso(body["due_at"]), body["reason"])
         case EntryKind.SESSION_CREATED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from helmr.errors import BadDefinition, BadRequest, RunActive
+from helmr.errors import BadDefinition, BadRequest, RunActive, ScheduleNotFound
 from helmr.models import (
     ListQuery,
     Page,
@@ -107,8 +107,14 @@ class ScheduleOperations:
         fact = PauseSchedule(
             principal=caller.principal, operation=operation, name=name, paused=paused
         )
-        await self._write(fact)
-        return await self.get(name)
+        receipt = await self._write(fact)
+        try:
+            now = await self.get(name)
+        except ScheduleNotFound:
+            if "status" not in receipt:  # the entry is older than receipts in full
+                raise
+            return ScheduleInfo.model_validate(receipt)
+        return ScheduleInfo.model_validate({**now.model_dump(), **receipt})
 
     async def run(self, caller: Caller, name: str) -> StartReceipt:
         """Start a session as the schedule does, now; also of a paused one. Its due times stay as they are.

@@ -142,7 +142,7 @@ def test_what_failed_is_asked_of_the_gateway_and_found_by_no_search_of_every_tex
         "run_status": "blocked",
     }
     assert not parse("failed", SESSION_FIELDS).matches({"is": ("failed",), "run": "failed"}, NOW)
-    with pytest.raises(BadFilter, match="is can.t have this value"):
+    with pytest.raises(BadFilter, match="'mine' is not a value of 'is'"):
         parse("is:mine", SESSION_FIELDS)
 
 

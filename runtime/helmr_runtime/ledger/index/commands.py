@@ -69,6 +69,7 @@ from helmr_runtime.core.tokens import (
 from helmr_runtime.core.waits import mode_of
 from helmr_runtime.ledger.index.keys import API_KEYS_MAX
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
+from helmr_runtime.ledger.index.schedules import schedule_json
 from helmr_runtime.ledger.index.tokens import TokenHead
 
 SCHEDULES = "schedules"
@@ -165,7 +166,7 @@ def decide(
         case WriteSchedule():
             return _write_schedule(index, fact)
         case PauseSchedule():
-            return _pause_schedule(index, fact)
+            return _pause_schedule(index, fact, now)
         case DeleteSchedule():
             return _delete_schedule(index, fact)
         case MoveNotices(positions=positions):
@@ -392,10 +393,14 @@ def _write_schedule(index: LedgerIndex, fact: WriteSchedule) -> Decided:
     return _written(EntryKind.SCHEDULE_WRITTEN, body, fact)
 
 
-def _pause_schedule(index: LedgerIndex, fact: PauseSchedule) -> Decided:
+def _pause_schedule(index: LedgerIndex, fact: PauseSchedule, now: datetime) -> Decided:
+    """The entry holds the schedule as the caller sees it then, but its payload, which `schedule.written` holds."""
     schedule = _schedule(index, fact.name)
     kind = EntryKind.SCHEDULE_PAUSED if fact.paused else EntryKind.SCHEDULE_RESUMED
-    done = _written(kind, {"name": fact.name, "by": PERSON}, fact)
+    settled = schedule if schedule.paused is fact.paused else schedule.set_paused(fact.paused, now)
+    said = schedule_json(settled)
+    del said["payload"]
+    done = _written(kind, {"name": fact.name, "by": PERSON, "receipt": said}, fact)
     return done if schedule.paused is not fact.paused else replace(done, drafts=())
 
 
