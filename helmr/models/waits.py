@@ -35,6 +35,8 @@ class WaitInfo(Wire):
     session_id: Annotated[str, Shown(find="session")]
     run_id: Annotated[str, Shown(find="run")]
     task: Annotated[str, Shown(find="task")]
+    parent_session_id: Annotated[str | None, Shown(find="parent")] = None
+    """The session that its session is a child of."""
     kind: Annotated[WaitKind, Shown(find="kind")]
     stream: Annotated[str | None, Shown(find="stream")] = None
     correlation_id: Annotated[str | None, Shown(find="correlation")] = None

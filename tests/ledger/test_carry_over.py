@@ -134,6 +134,18 @@ async def test_a_ledger_of_each_edition_opens_and_its_tables_are_the_fold_of_its
     assert not beside(path)
 
 
+async def test_a_ledger_of_schema_11_opens(path: Path, keys: LedgerKeys, now: datetime) -> None:
+    await (await opened(path, keys, now)).close()
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("DROP VIEW wait_rows")
+        connection.execute("ALTER TABLE waits DROP COLUMN parent")
+    set_number(path, "schema", 11)
+    ledger = await opened(path, keys, now)
+    assert await tables_of(ledger) == await folded(ledger, FakeClock(now))
+    await ledger.close()
+    assert numbers(path)["schema"] == SCHEMA
+
+
 async def test_epochs_go_on_above_those_of_every_opening_before(
     path: Path, keys: LedgerKeys, now: datetime
 ) -> None:

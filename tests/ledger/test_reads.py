@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,20 @@ import pytest
 from helmr import ids
 from helmr.errors import BadCursor, ChainBroken, RunNotFound, SessionNotFound, WaitNotFound
 from helmr.models import EntryInfo, Page, RecordInfo, RunInfo, SessionInfo, WaitInfo
+from helmr_runtime.core.children import Parent
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.ledger.open import open_ledger
 from tests.ledger.facts import complete_token, create_token
-from tests.ledger.sessions import ALICE, SMALL, begin, check_nothing_is_read, parked, running
+from tests.ledger.sessions import (
+    ALICE,
+    SMALL,
+    Hand,
+    begin,
+    check_nothing_is_read,
+    parked,
+    running,
+    start_of,
+)
 
 
 async def pages_of(ask: Callable[..., Awaitable[Any]], **filters: Any) -> list[list[Any]]:
@@ -185,6 +196,26 @@ async def test_an_external_id_finds_the_open_session_else_the_newest(ledger, clo
     opened = await begin(ledger, clock, external_id="pr-1")
     assert await found("pr-1") == [opened.session_id]
     assert await found("pr-2") == []
+
+
+async def test_a_wait_names_the_parent_of_its_session(ledger, clock):
+    hand = await running(ledger, clock)
+    await hand.stored(hand.step("sessions.start review"))
+    parent = Parent(session_id=hand.session_id, run_id=hand.run_id, op=hand.op, attempt=1)
+    start = replace(start_of(), parent=parent)
+    await ledger.start(start)
+    child = Hand(ledger, clock, start.session_id, start.run_id)
+    await child.adopt()
+    asked, own = child.wait(), hand.wait()
+    await child.stored(asked, release=True)
+    await hand.stored(own, release=True)
+    listed = (await ledger.list_waits())["items"]
+    assert {one["id"]: one["parent_session_id"] for one in listed} == {
+        asked.body["wait_id"]: hand.session_id,
+        own.body["wait_id"]: None,
+    }
+    found = await ledger.get_wait(asked.body["wait_id"])
+    assert found["parent_session_id"] == hand.session_id
 
 
 async def test_waits_are_listed_by_deadline_none_last_then_id(ledger, clock):

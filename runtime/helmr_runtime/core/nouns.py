@@ -209,6 +209,8 @@ class WaitRow:
     opened_offset: Annotated[int, INNER]
     opened_at: datetime
     task: str
+    parent_session_id: Annotated[str | None, NounColumn("parent", id_of=ids.SESSION)]
+    """The session that its session is a child of (S-91)."""
     is_backoff: Annotated[bool, INNER]
     kind: Annotated[str, NounColumn(words=("awaited_kind", WaitKind))]
     stream: str | None = None
@@ -237,8 +239,8 @@ class WaitRow:
     batch_id: Annotated[str | None, ENDS] = None
 
     @classmethod
-    def opened(cls, entry: Entry, task: str) -> WaitRow:
-        """The row that its `wait.opened` begins."""
+    def opened(cls, entry: Entry, task: str, parent_session_id: str | None) -> WaitRow:
+        """The row that its `wait.opened` begins, in a session of that task and parent."""
         body = entry.body
         assert entry.run_id is not None
         assert entry.op is not None
@@ -251,6 +253,7 @@ class WaitRow:
             entry.feed_offset,
             entry.recorded_at,
             task,
+            parent_session_id,
             bool(body.get("backoff")),
             **_told(body, _opening()),
         )
@@ -309,7 +312,7 @@ def _told(body: Mapping[str, Any], kinds: Mapping[str, NounField]) -> Changes:
 @cache
 def _opening() -> Mapping[str, NounField]:
     """The fields of a wait that its opening says, by name."""
-    return {one.name: one for one in fields_of(WaitRow)[8:] if not one.column.ends}
+    return {one.name: one for one in fields_of(WaitRow)[9:] if not one.column.ends}
 
 
 @cache

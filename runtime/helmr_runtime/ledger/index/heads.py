@@ -62,6 +62,7 @@ class Head:
     """One session as the ledger knows it.
 
     Attributes:
+        parent_session_id: The session that this is a child of, as its waits' rows say (S-91).
         next_seq: Seq of the entry that comes next.
         last_offset: Feed offset of the last entry, 0 before the first.
         held_by: Name of the host that holds the session; None when it is unheld.
@@ -88,6 +89,7 @@ class Head:
     created_offset: int = 0
     held_by: str | None = None
     task: str = ""
+    parent_session_id: str | None = None
     status: SessionStatus = SessionStatus.OPEN
     run_id: str | None = None
     run_status: RunStatus | None = None
@@ -262,6 +264,8 @@ def _ignore(head: Head, entry: Entry) -> None:
 
 def _session_created(head: Head, entry: Entry) -> None:
     head.task = intern(entry.body["task"])  # one text for all sessions of a task
+    parent = entry.body.get("parent")
+    head.parent_session_id = intern(parent["session_id"]) if parent is not None else None
     assert entry.feed_offset is not None
     head.created_offset = entry.feed_offset
 

@@ -94,7 +94,7 @@ class Projection:
                 row = RunRow.created(entry, head.task)
                 self.new_runs[row.run_id] = row
             case EntryKind.WAIT_OPENED:
-                opened = WaitRow.opened(entry, head.task)
+                opened = WaitRow.opened(entry, head.task, head.parent_session_id)
                 self.new_waits[opened.wait_id] = opened
             case EntryKind.TOKEN_CREATED if "copied_from" not in entry.body:
                 tags = jsontext.encode(entry.body["tags"])

@@ -59,6 +59,10 @@ _HEAD: Mapping[str, tuple[str, str]] = {
     "last_offset": ("s.last_offset", "{}"),
     "created_offset": ("s.created_offset", "{}"),
     "task": ("s.task", "intern({})"),
+    "parent_session_id": (
+        "s.parent::BLOB",
+        "intern(from_bytes(SESSION, {0})) if {0} is not None else None",
+    ),
     "status": ("s.status", "SESSION_STATUSES[{}]"),
     "run_id": ("s.run::BLOB", "from_bytes(RUN, {0}) if {0} is not None else None"),
     "run_status": ("r.status", "RUN_STATUSES[{0}] if {0} is not None else None"),

@@ -22,7 +22,7 @@ from helmr.version import version as helmr_version
 from helmr_runtime.ledger.tables import table as tables
 from helmr_runtime.ledger.tables.rows import first_row
 
-SCHEMA = 11
+SCHEMA = 12
 """The number of what `make` makes. A change of any table takes the next one, once the last has been in an edition."""
 
 WRITTEN_BY = "helmr"
