@@ -29,7 +29,7 @@ TOO_LARGE = (
     f"The tool was called, but its result is too large to be passed on: it has more than {VALUE_BYTES_MAX} bytes of "
     "JSON. Ask for less of it."
 )
-"""What the model is told of such a result."""
+"""What the model sees of such a result."""
 
 
 class Approval(BaseModel):

@@ -6,7 +6,7 @@ stream:approval             a field equal to a value; kind:input,token any of se
 -stream:chat                not
 due<10m  due>1h  age>2d     time left and time since
 is:mine  is:unassigned      of waits: assigned to oneself or claimed by oneself; assigned to no one
-is:claimed  claimed:mia     somebody is at it; mia is
+is:claimed  claimed:mia     someone has claimed it; mia has
 is:snoozed  is:draft        of waits: snoozed by oneself; an answer was begun on this machine
 is:failed  is:blocked       of sessions: open, and their newest run failed; is blocked
 run:failed                  of sessions: the newest run's status, also of those that are over
@@ -259,7 +259,7 @@ def wait_facts(
         wait: The wait.
         now: A claim that has lapsed by then is none.
         me: On whose behalf the waits are looked at.
-        snoozed: Whether that person put it off.
+        snoozed: Whether that person snoozed it.
         drafted: Whether an answer to it was begun here.
     """
     claim = wait.claim if wait.claim is not None and now < wait.claim.until else None

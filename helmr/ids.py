@@ -55,7 +55,7 @@ def from_bytes(prefix: str, value: bytes) -> str:
 
 
 def made_at(value: str) -> datetime | None:
-    """When an id was made, by the clock of whoever made it, to the millisecond; None if its UUID tells no time."""
+    """When an id was made, by its maker's clock, to the millisecond; None if its UUID tells no time."""
     try:
         found = to_uuid(value)
         return datetime.fromtimestamp((found.int >> 80) / 1000, UTC) if found.version == 7 else None

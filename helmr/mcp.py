@@ -39,7 +39,7 @@ HELD_S = 30.0
 """A call may be held that long by the runtime, and a little less."""
 
 ENDS_S = HELD_S + 5.0
-"""So long the answers of calls that are open when the client closes its end are waited for."""
+"""How long it waits for the answers of calls that are open when the client closes its end."""
 
 IN_FLIGHT_MAX = 100
 """Requests at a time; no more are read while so many are open."""

@@ -34,5 +34,5 @@ _TELLS: Mapping[str, EventName] = {
 
 
 def event_name(kind: str, body: Mapping[str, Any]) -> EventName | None:
-    """What an entry tells; None if nothing. What a fork has copied was told of its origin (S-86)."""
+    """The event of an entry, if it is one. A fork's copied entries are none: their originals were (S-86)."""
     return None if "copied_from" in body else _TELLS.get(kind)

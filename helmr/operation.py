@@ -93,7 +93,7 @@ class Operation(Generic[T]):
         problems: Statuses of refusal besides those that follow from the rest of the row.
         leaves_out: Fields that a list leaves out of its items, with a dot of a part of each.
         repeat: What a second call does.
-        is_documented: Whether the OpenAPI document tells of it.
+        is_documented: Whether the OpenAPI document has it.
         name: The operation's id, `answer_wait`: its constant's name in `helmr.operations`.
     """
 

@@ -206,14 +206,14 @@ ANSWER_WAIT: Operation[SendReceipt | TokenAnswerReceipt] = Operation(
     "Answer exactly this wait; if it is over, say who ended it, when and with what.",
     description="`batch_id` names the many answers that it is one of: 1 to 128 letters, digits and `._:-`, the "
     "first a letter or digit. 409 `wait_resolved` with who, when and what; 409 `wait_claimed` if "
-    "another is at it, unless the claim is overridden; 410 `wait_timed_out`; nothing is stored then.",
+    "someone else has claimed it, unless the claim is overridden; 410 `wait_timed_out`; nothing is stored then.",
     body=AnswerRequest, reply=SendReceipt | TokenAnswerReceipt, problems=(404, 409, 410, 422),
     repeat=Repeat.ONCE)
 CLAIM_WAIT = Operation(
     "waits.claim", "POST /v1/waits/{wait_id}/claim", Need.ANSWER,
-    "Say that the caller is at this wait, or renew that: others don't answer it meanwhile. Stores nothing.",
+    "Claim the wait, or renew the claim: no one else can answer it meanwhile. Stores nothing.",
     description="It lasts `expires_in`: 15 minutes unless given, at most 24 h. Answers `{wait_id, claim}`. 409 "
-    "`wait_claimed` if another is at the wait.",
+    "`wait_claimed` if someone else has claimed the wait.",
     service="claims.claim", body=ClaimRequest, reply=ClaimReceipt, problems=(404, 409, 410),
     repeat=Repeat.AGAIN)
 RELEASE_WAIT = Operation(
@@ -536,7 +536,7 @@ def _named(constants: dict[str, Any]) -> tuple[Operation[Any], ...]:
 
 
 OPERATIONS: Final = _named(dict(globals()))
-"""All of them, in the order in which they are told."""
+"""All of them, in the order of the docs."""
 
 _BY_NAME = {row.name: row for row in OPERATIONS}
 

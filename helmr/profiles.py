@@ -107,7 +107,7 @@ NAME_MAX = 40
 DEFAULT = "default"
 OSC_CODES = (9, 777)
 BUILT_IN: Mapping[str, str] = {"mine": "is:mine", "unassigned": "is:unassigned"}
-"""Filters that everybody has."""
+"""Filters that every profile has."""
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{NAME_MAX - 1}}}")
 
 
@@ -118,7 +118,7 @@ class TerminalNotices:
     Args:
         bell: Whether it rings.
         osc: The escape code of a notification, 9 or 777; None for none.
-        filter: The waits that it tells of; empty for all.
+        filter: The waits that it announces; empty for all.
     """
 
     bell: bool = False

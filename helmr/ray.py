@@ -217,7 +217,7 @@ async def _wait(
 
 
 def _plain(value: Any) -> Any:
-    """Durations as everybody writes them; all else is for JSON to say."""
+    """Durations as seconds; all else is JSON's to check."""
     return value.total_seconds() if isinstance(value, timedelta) else value
 
 

@@ -210,7 +210,7 @@ def back_test(
     Args:
         client: Of the runtime whose waits they are. Each wait that passes `filter` is read in full, one call each.
         rule: A rule, or its function.
-        since: Answered so long ago at most, or at this time or later.
+        since: Answered at most this long ago, or at this time or later.
         filter: Look at these waits only.
         programs: Count answers by programs too. Those by an escalation's default never count.
 

@@ -4,7 +4,7 @@ A cron expression that names its hours is due by the zone's wall clock. A time t
 right behind the gap, and one that comes twice is due the first time only. One whose hours begin with `*` follows the
 time that passes instead, as cron does: every quarter of an hour stays every quarter of an hour.
 
-An interval is due at whole multiples of itself since 1970-01-01T00:00Z, whoever asks and whenever it was declared.
+An interval is due at whole multiples of itself since 1970-01-01T00:00Z, no matter when it was declared.
 
 Invariants: S-93.
 """

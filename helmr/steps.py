@@ -50,7 +50,7 @@ class _Annotated:
 
 
 class StepOptions(TypedDict, total=False):
-    """How a step is executed; what they mean is said at `step`, whose defaults hold for what is left out."""
+    """How a step is executed; `step` says what each means and has the defaults."""
 
     formerly: Sequence[str]
     retries: int

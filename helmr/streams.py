@@ -188,7 +188,7 @@ class InputStream(Stream[T]):
             timeout: Afterwards the result has `WaitTimeout`. None waits for ever.
             correlation_id: At most 512 characters, compared exactly after trimming. An empty one is an error: it would
                 take any record.
-            options: What people are told: `WaitOptions`.
+            options: What people see: `WaitOptions`.
 
         Returns:
             A lazy awaitable: `await` gives a `WaitResult`, `.unwrap()` the value.

@@ -38,7 +38,7 @@ RETRIES_MAX = 1000
 
 
 class TaskOptions(TypedDict):
-    """How a task's runs go; what each means is said at `task`."""
+    """How a task's runs go; `task` says what each means."""
 
     retries: int
     backoff: Duration

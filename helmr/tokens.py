@@ -204,13 +204,13 @@ def wait(
     timeout: Duration | None = None,
     **options: Unpack[WaitOptions],
 ) -> PendingWait[Any]:
-    """Wait for a token's completion, whoever made it; several waits on one token all get it (S-40).
+    """Wait for a token's completion; the token may be another session's. Several waits on one token all get it (S-40).
 
     Args:
         token: The token, or its id. One that there is not gives `WaitCancelled` with reason `token_not_found`.
         schema: Pinned: later completions must fit it, and the value is decoded by it (S-43). The newest pin counts.
         timeout: Afterwards the result has `WaitTimeout`; without it the wait lasts as long as the token.
-        options: What people are told: `WaitOptions`.
+        options: What people see: `WaitOptions`.
 
     Returns:
         A lazy awaitable: `await` gives a `WaitResult`, `.unwrap()` the value. An expired token times the wait out,

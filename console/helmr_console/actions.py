@@ -24,7 +24,7 @@ class ActionScope(StrEnum):
     AREA = "In the list of an area"
     MARKS = "With marks"
     WAITS = "Inbox"
-    DESK = "With a wait"
+    ONE_WAIT = "With a wait"
     SESSIONS = "Sessions"
     SESSION = "In a session"
     TRANSCRIPT = "Transcript"
@@ -313,13 +313,13 @@ ACTIONS: tuple[Action, ...] = (
            "Keep the filter that holds under a name; without one, forget the one of a name."),
     Action("over", _W, ("e",), "Ended waits", "Show or hide waits that ended in the last hour."),
     # --- with a wait
-    Action("claim", ActionScope.DESK, ("c",), "Claim",
-           "Say that you are at this wait, for 15 minutes, or that you are no more. On your own answer: amend it.",
+    Action("claim", ActionScope.ONE_WAIT, ("c",), "Claim",
+           "Claim this wait for 15 minutes, or release it. On your own answer: amend it.",
            46, writes=True, reason=_needs_open_wait_or_own_answer),
-    Action("delegate", ActionScope.DESK, ("d",), "Delegate",
+    Action("delegate", ActionScope.ONE_WAIT, ("d",), "Delegate",
            "Assign this wait to someone from now on.", 47,
            writes=True, reason=_needs_open_wait),
-    Action("snooze", ActionScope.DESK, ("z",), "Snooze",
+    Action("snooze", ActionScope.ONE_WAIT, ("z",), "Snooze",
            "Snooze this wait for a while, for you alone; is:snoozed shows what you snoozed.", 48,
            reason=_needs_open_wait),
     # --- sessions

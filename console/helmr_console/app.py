@@ -109,7 +109,7 @@ class ConsoleApp(App[int]):
         self.options = options
         self._last_mode = "sessions"
         self._left_behind = 0
-        """So many that are held the operator was told of, and may leave."""
+        """How many pending answers the operator was warned about; with no more than those, the app may end."""
         self._guard = LineGuard()
         self._themes: dict[str, Theme] = {}
         super().__init__()

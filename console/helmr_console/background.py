@@ -1,4 +1,4 @@
-"""Work beside the screens: what fails is said, never the end of the app.
+"""Work beside the screens: a failure shows a message and never ends the app.
 
 When the console itself breaks, the operator gets one line, and the log the whole trace.
 """

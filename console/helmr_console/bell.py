@@ -1,4 +1,4 @@
-"""The terminal rings, or shows a notification, when a wait comes that the profile wants to be told of."""
+"""The terminal rings, or shows a notification, when a wait comes that the profile asks to hear of."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from helmr.safe_text import one_line
 from helmr_console.store import Store
 
 QUIET_S = 2.0
-"""Waits that come within this time of the last ring are not told of again: a burst rings once."""
+"""Waits that come within this time of the last ring don't ring again: a burst rings once."""
 TOLD = frozenset(("wait.opened", "wait.assigned", "wait.reminded"))
 TEXT_CHARS = 120
 
@@ -48,7 +48,7 @@ class Bell:
         self._quiet_until_s = 0.0
 
     def heard(self, entry: EntryInfo) -> None:
-        """An entry that is new: tell of its wait, if it is one of those and nothing was told just now."""
+        """An entry that is new: ring for its wait, if it is one of those and the bell has been quiet for a moment."""
         if not self._notices or entry.kind not in TOLD:
             return
         wait = self._store.waits.get(str(entry.body.get("wait_id")))

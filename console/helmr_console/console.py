@@ -62,7 +62,7 @@ class Options:
 
 @runtime_checkable
 class OpenScreen(Protocol):
-    """A screen, as far as it is told what happened."""
+    """A screen, as far as it hears what happened."""
 
     @property
     def is_attached(self) -> bool: ...
@@ -77,7 +77,7 @@ class Console:
     """One operator at one gateway; the same for all screens.
 
     Args:
-        app: Whose screens are told what happened.
+        app: Whose screens hear what happened.
         client: Talks to the gateway; closed by the app.
         options: How it was started.
         clock: Where time comes from.
@@ -131,7 +131,7 @@ class Console:
         else:
             self.background.start(self.link.reload(), group="reload", exclusive=True)
 
-    # --- what screens are told
+    # --- what screens hear
 
     def screens(self) -> list[OpenScreen]:
         """The screens of this area, the one on top last."""
@@ -190,7 +190,7 @@ class Console:
         return frozenset(self.store.waits) - self.outbox.wait_ids
 
     def is_claimed_by_another(self, wait_id: str) -> bool:
-        """Whether someone else is at it, as far as is known."""
+        """Whether someone else has claimed it, as far as is known."""
         wait = self.store.waits.get(wait_id)
         claim = wait.claim if wait is not None else None
         if claim is None or claim.until <= self.store.now():
@@ -207,7 +207,7 @@ class Console:
         """Something here changes what lists show."""
         self._show_change()
 
-    # --- what is said
+    # --- messages
 
     def say(self, text: str, severity: str) -> None:
         """Say this on the second line of whatever is in front, for a moment; see `MessageLine`."""

@@ -1,6 +1,6 @@
 """What an action will do, in lines to read before it is done, and what became of many retries. Pure.
 
-The gateway's receipt is the truth. Of a rewind or an amendment all is said that it would do (S-76).
+The gateway's receipt is the truth. A preview names everything that a rewind or an amendment would do (S-76).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What is said of a form's field, how its JSON is judged before it is sent, and which lists are drawn as tables. Pure.
+"""The texts of a form's field, how its JSON is checked before it is sent, and which lists become tables. Pure.
 
-Text out of the schema is session data. The server is the judge; judging here only spares a round trip. Patterns run in
+Text out of the schema is session data. The server decides; checking here only spares a round trip. Patterns run in
 pydantic's engine, which is linear; Python's can take seconds on a hostile one.
 """
 

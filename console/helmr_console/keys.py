@@ -42,7 +42,7 @@ that a screen which other things always keep busy does not hold keys back."""
 REPEAT_S = 0.15
 """A key that comes again so soon repeats because it is held down."""
 REPEATS_WITHIN_S = 0.7
-"""So long a key is held down before it repeats, as systems have it: until `REPEAT_S` later it may be such a one."""
+"""How long a key is held down before the system repeats it: until `REPEAT_S` later a key may be such a repeat."""
 ALONE_S = 3600.0
 LOOK_EVERY_S = 0.25
 """A part that ends with messages left never says that it has handled them."""

@@ -90,7 +90,7 @@ class MessageLine:
             self._front = None
 
     def clear(self) -> None:
-        """Nothing is said."""
+        """Show no message."""
         self._front = self._beside = None
 
     def front(self, now_s: float) -> LineMessage | None:

@@ -1,4 +1,4 @@
-"""A confirmed answer that can be taken back: sent when its form is long closed; what came of it is said at once."""
+"""A confirmed answer that can be taken back: it is sent after its form has closed, and its outcome shows at once."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class PendingAnswer:
         self._operation_id = operation_id
 
     async def send(self) -> None:
-        """Its time has passed: it leaves, and what came back is said."""
+        """Its time has passed: send it, and show the outcome."""
         try:
             given = self._permit()
         except NotPermitted as refusal:

@@ -43,7 +43,7 @@ async def whole(client: AsyncClient, session_id: str, count: int) -> list[EntryI
 
 
 async def answer_of(client: AsyncClient, wait: WaitInfo) -> Any:
-    """What a wait was answered with; None if that can't be told any more."""
+    """What a wait was answered with; None if that can no longer be read."""
     if wait.token_id is not None:
         # The token's own refusal says who and when; only the wait's, once its session has heard, says what.
         return (await client.tokens.get(wait.token_id)).data

@@ -1,7 +1,7 @@
 """One session as far as its screen has read it: summary, runs, waits, pages of its transcript, and what its code says.
 
 Entries are dense in seq from 1, so entry n is on page (n - 1) // PAGE. What the code of a session emits while it works
-grows as text, by step, for as long as the screen is open; it is said a few times a second, and nothing of it is stored.
+grows as text, by step, for as long as the screen is open; it is redrawn a few times a second and not stored.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ class CorrectionPlace:
 
     @property
     def named(self) -> PlaceName:
-        """How the gateway is told of it: by its op, or by its wait where the entry has no op."""
+        """How a request names it: by its op, or by its wait where the entry has no op."""
         if self.op is not None:
             return {"to_op": self.op, "wait_id": None}
         return {"to_op": None, "wait_id": self.wait_id}
@@ -136,7 +136,7 @@ def place_of(
     newest: RunInfo | None,
     wait_of: Callable[[str], WaitInfo | None],
 ) -> CorrectionPlace:
-    """What can be corrected at an entry, as far as can be told without asking; the gateway has the last word.
+    """What can be corrected at an entry, as far as is known without asking; the gateway has the last word.
 
     Args:
         aside: The rewind that has set it aside.

@@ -92,7 +92,7 @@ class Store:
     """Runs whose wait is over and which no one has taken up since: since when."""
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=50))
     answered_on: tuple[date, int] | None = None
-    """The newest day (UTC) on which people answered, and how many of its answers the feed told of."""
+    """The newest day (UTC) on which people answered, and how many of its answers the feed has brought."""
     first_seen_at: datetime | None = None
     """When the oldest entry that the feed brought was recorded; None if that is the first one of all."""
     _task_of: OrderedDict[str, str] = field(default_factory=OrderedDict)
@@ -117,7 +117,7 @@ class Store:
         self.waits_cut = cut
 
     def put_claims(self, waits: Iterable[WaitInfo]) -> None:
-        """Who is at these waits now: claims are in no entry that the feed would tell of."""
+        """Who has claimed these waits: claims are in no entry, so the feed does not bring them."""
         for wait in waits:
             known = self.waits.get(wait.id)
             if known is not None and known.claim != wait.claim:
@@ -332,7 +332,7 @@ FORM_FIELDS = frozenset({"initial", "on_decline", "json_schema"})
 
 
 def wait_from_entry(entry: EntryInfo, task: str) -> WaitInfo | None:
-    """The wait that a `wait.opened` entry tells of, without its schema; None if it can't be read."""
+    """The wait of a `wait.opened` entry, without its schema; None if it can't be read."""
     body = entry.body
     parts: dict[str, Any] = {
         "id": body.get("wait_id"),

@@ -199,7 +199,7 @@ def schema(task: TaskInfo) -> dict[str, Any]:
 
 
 def parts(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What the client is told of it: `when` as `cron` or `every`."""
+    """What the client gets of it: `when` as `cron` or `every`."""
     found = dict(data)
     when = str(found.pop("when", "")).strip()
     return {**found, "cron" if len(when.split()) == FIELDS else "every": when}

@@ -140,7 +140,7 @@ def answer_every(
     """Show, ask, hold as one, send.
 
     Args:
-        answer: What is said to the first of them, and so to all.
+        answer: The answer to the first of them, and so to all.
 
     Raises:
         UsageError: The waits ask for different things, or no one can be asked.

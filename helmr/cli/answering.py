@@ -42,9 +42,9 @@ from helmr.safe_text import one_line, typed
 if TYPE_CHECKING:
     from helmr.client import Client
 
-NOBODY = "-"
+NO_ONE = "-"
 SNOOZE = "1h"
-"""For so long if nothing else is said."""
+"""How long a snooze lasts unless the person gives a time."""
 
 
 List = Callable[[], Iterable[WaitInfo]]
@@ -67,8 +67,8 @@ class Answering:
         waits: The waits to ask, most urgent first; asked for again when all of them were.
         me: On whose behalf is answered.
         hold_s: How long an answer can be taken back.
-        override_claim: Whether a wait is answered of which the person was told that another is at it.
-        nothing: What is said if there is none.
+        override_claim: Whether to answer a wait that someone else has claimed, after the person saw that.
+        nothing: The line to print if there is none.
     """
 
     def __init__(
@@ -454,7 +454,7 @@ class Outgoing:
 
     @contextmanager
     def unheard(self) -> Iterator[None]:
-        """Another program has the terminal meanwhile; what is to be said is said after it."""
+        """Another program has the terminal meanwhile; messages wait until it has ended."""
         self._silent = []
         try:
             yield
@@ -549,15 +549,15 @@ class WaitKeys:
             printing.write(f"  {printing.error_text(error)}")
         else:
             asking.is_claimed = made.claim is not None
-            said = describe.claim_text(made.claim) if made.claim is not None else "nobody"
+            said = describe.claim_text(made.claim) if made.claim is not None else "no one"
             printing.write(f"  claimed by {one_line(said, 200)}; c releases it")
 
     def delegate(self, asking: Asking) -> bool:
         """Give the wait to someone; whether it was."""
-        name = self._line(f"give it to ({NOBODY} for no one, an empty line goes back): ")
+        name = self._line(f"give it to ({NO_ONE} for no one, an empty line goes back): ")
         if not name:
             return False
-        assignee = None if name == NOBODY else name
+        assignee = None if name == NO_ONE else name
         try:
             self._client.waits.assign(
                 asking.wait.id, assignee=assignee, operation_id=ids.new_id(ids.OPERATION)
@@ -567,7 +567,7 @@ class WaitKeys:
         except HelmrError as error:
             printing.write(f"  {printing.error_text(error)}")
             return False
-        printing.write(f"  given to {one_line(assignee or 'nobody', 100)}")
+        printing.write(f"  given to {one_line(assignee or 'no one', 100)}")
         return True
 
     def snooze(self, asking: Asking) -> bool:
@@ -590,7 +590,7 @@ class WaitKeys:
         return True
 
     def _line(self, prompt: str) -> str | None:
-        """What is said; None if the person goes back to the question."""
+        """The line typed; None if the person goes back to the question."""
         try:
             return self._ask(prompt).strip()
         except LineTooLong:

@@ -51,7 +51,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
     """Ctrl-C, as shells report it (128 + SIGINT)."""
     BROKEN_PIPE = 141
-    """Whoever read the output has gone, as shells report it (128 + SIGPIPE)."""
+    """The reader of the output has gone, as shells report it (128 + SIGPIPE)."""
 
 
 def exit_code(error: BaseException) -> ExitCode:
@@ -159,8 +159,8 @@ class Cli:
         """A client for the runtime that is meant.
 
         Args:
-            is_patient: Outlast a restart of the runtime, for what follows or sends for long. Otherwise the person who
-                waits is told within a second that a runtime refuses the connection.
+            is_patient: Outlast a restart of the runtime, for what follows or sends for long. Otherwise a
+                refused connection is reported within a second.
 
         Raises:
             RuntimeNotFound, AmbiguousRuntime: There is none, or nothing says which.

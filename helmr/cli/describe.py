@@ -275,13 +275,13 @@ def _labels(one: WaitInfo, *, at_end: bool = False) -> list[tuple[str, object]]:
 
 
 def claim_text(one: ClaimInfo) -> str:
-    """Who is at a wait, and until when."""
+    """Who has claimed a wait, and until when."""
     return f"{one.label}, until {time_and_distance(one.until)}"
 
 
 def claim_fields(one: ClaimReceipt) -> list[tuple[str, object]]:
-    """Who is at a wait now."""
-    return [("wait", one.wait_id), ("claimed by", claim_text(one.claim) if one.claim else "nobody")]
+    """Who has claimed a wait now."""
+    return [("wait", one.wait_id), ("claimed by", claim_text(one.claim) if one.claim else "no one")]
 
 
 def receipt_fields(one: SendReceipt | TokenAnswerReceipt) -> list[tuple[str, object]]:

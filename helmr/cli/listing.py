@@ -67,10 +67,10 @@ class ListTable(Generic[M]):
 
     Attributes:
         columns: Headings; ours.
-        row: Its cells; anybody's.
+        row: Its cells; text of sessions.
         name: What names one.
         narrow: Its lines on a terminal that has no room for the table.
-        nothing: What is said of an empty list.
+        nothing: The line to print for an empty list.
     """
 
     columns: Sequence[str]
@@ -200,7 +200,7 @@ def _watch(fetch: Fetch[M], table: ListTable[M], wanted: Wanted[M]) -> None:
 
 
 def changes(before: dict[str, M], after: dict[str, M]) -> list[tuple[str, M]]:
-    """What is to be told: `gone` with what was last seen, `changed` and `new` in the list's order."""
+    """The changes to report: `gone` with what was last seen, `changed` and `new` in the list's order."""
     gone = [("gone", one) for name, one in before.items() if name not in after]
     there = [
         ("changed" if name in before else "new", one)

@@ -34,7 +34,7 @@ MANY_MAX = 200
 
 
 def first(fetch: listing.Fetch[M], passes: Callable[[M], bool] | None = None) -> list[M]:
-    """The first `MANY_MAX` of a list; that there are more is said."""
+    """The first `MANY_MAX` of a list; a note says if there are more."""
     found, cursor = listing.read(fetch, listing.Wanted(limit=MANY_MAX, passes=passes))
     if cursor is not None:
         printing.note(
@@ -50,7 +50,7 @@ class Target(Generic[T]):
     Attributes:
         thing: What it is done to.
         ids: What names it in a JSON line.
-        text: What it is called in a line; anybody's.
+        text: What it is called in a line; text of a session.
         facts: More of a JSON line of the preview.
     """
 

@@ -177,7 +177,7 @@ def _passes(wanted: filters.Filter, wait: Any, cli: Cli) -> bool:
 def _told(
     client: Client, entry: EntryInfo, name: EventName, wanted: filters.Filter, cli: Cli
 ) -> dict[str, Any] | None:
-    """What is said of an entry; None if it does not pass."""
+    """What is printed for an entry; None if it does not pass."""
     told: dict[str, Any] = {
         "event": name.value,
         "feed_offset": entry.feed_offset,

@@ -39,7 +39,7 @@ FOLDED_CELLS_MIN = 8
 
 
 class ReaderGone(Exception):
-    """Whoever read stdout has closed it. Not an OSError, which Typer would end in a way of its own."""
+    """The reader of stdout has closed it. Not an OSError, which Typer would end in a way of its own."""
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -138,7 +138,7 @@ def table(
     *,
     narrow: Callable[[], Iterable[str]] | None = None,
 ) -> None:
-    """A table for people; headings are ours, cells are anybody's.
+    """A table for people; headings are ours, cells are text of sessions.
 
     `narrow` makes the lines for a terminal that has no room for the table, instead of a block for each row.
     """
@@ -180,7 +180,7 @@ def fields(pairs: Iterable[tuple[str, object]], *, indent: int = 0) -> None:
 
 
 def write_line(text: str) -> None:
-    """One line of anybody's text; on a terminal cut to its width, so that a line stays one."""
+    """One line of a session's text; on a terminal cut to its width, so that a line stays one."""
     width = None
     if is_terminal(sys.stdout):
         width = max(20, shutil.get_terminal_size().columns)

@@ -36,7 +36,7 @@ def _tell_version() -> NoReturn:
     try:
         sys.stdout.write(f"helmr {version()}\n")
         sys.stdout.flush()
-    except OSError:  # whoever asked is gone, or the disk is full
+    except OSError:  # the reader is gone, or the disk is full
         os._exit(1)
     os._exit(0)
 

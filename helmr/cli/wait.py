@@ -398,7 +398,7 @@ def assign(
     with cli.client() as client:
         done = client.waits.assign(finding.wait(client, wait), assignee=assignee)
     printing.show(
-        done, lambda one: [("wait", one.wait_id), ("assignee", one.assignee or "nobody")], json
+        done, lambda one: [("wait", one.wait_id), ("assignee", one.assignee or "no one")], json
     )
 
 

@@ -345,7 +345,7 @@ class AsyncSchedules(ClientPart):
 
 
 class AsyncNotices(ClientPart):
-    """Who is told that something waits (S-84). Which targets there are stands in the runtime's `helmr.toml`."""
+    """Notice targets: where notices that something waits go (S-84). The runtime's `helmr.toml` declares them."""
 
     async def list(self) -> list[NoticeTargetInfo]:
         """Every target, and how far it is."""
@@ -353,7 +353,7 @@ class AsyncNotices(ClientPart):
         return page.items
 
     async def test(self, name: str) -> NoticeTestReceipt:
-        """Have a target told that this is a test; says whether it took that.
+        """Send a target a test notice; the receipt says whether the target took it.
 
         Raises:
             NoticeTargetNotFound: There is none.

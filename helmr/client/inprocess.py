@@ -103,7 +103,7 @@ class _Exchange(httpx.AsyncByteStream):
             self._running.cancel()
             await asyncio.wait({self._running})
         if self._start.done() and not self._start.cancelled():
-            self._start.exception()  # known to whoever awaited it
+            self._start.exception()  # its awaiter has raised it
 
     async def _in_time(self, awaited: Awaitable[T]) -> T:
         try:

@@ -197,7 +197,7 @@ class AsyncSessions(ClientPart):
         return AsyncStartedSession(self._transport, receipt)
 
     def open(self, session_id: str) -> AsyncSessionHandle:
-        """A handle on the session with that id. Asks nothing: a wrong id is told by the first call."""
+        """A handle on the session with that id. Sends nothing: a wrong id shows at the first call."""
         return AsyncSessionHandle(self._transport, session_id)
 
     async def find(self, external_id: str) -> AsyncSessionHandle:
@@ -332,11 +332,11 @@ class AsyncSessionHandle(ClientPart):
         """Close the session; closing a closed one succeeds (S-6).
 
         Args:
-            end_input: A run that waits on input is told that no more comes, instead of refusing to close.
+            end_input: A run that waits for input learns that no more comes; without it, closing is refused.
             operation_id: Makes the call repeatable by a later process.
 
         Raises:
-            RunActive: A run is active and is not told that its input ends.
+            RunActive: A run is active, and `end_input` is not set.
         """
         return await self._ask(
             CLOSE_SESSION, self.id, body={"end_input": end_input}, operation_id=operation_id

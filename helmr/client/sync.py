@@ -197,7 +197,7 @@ class Sessions(BlockingPart[AsyncSessions]):
         return StartedSession(finish(self._awaited.start_and_wait(*args, **options)))
 
     def open(self, session_id: str) -> SessionHandle:
-        """A handle on the session with that id. Asks nothing: a wrong id is told by the first call."""
+        """A handle on the session with that id. Sends nothing: a wrong id shows at the first call."""
         return SessionHandle(self._awaited.open(session_id))
 
     find = blocking(AsyncSessions.find, gives=SessionHandle)

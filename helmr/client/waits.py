@@ -103,13 +103,13 @@ class AsyncWaits(ClientPart):
         Args:
             wait_id: The wait.
             data: The answer.
-            override_claim: Also if another is at it.
+            override_claim: Answer even if someone else has claimed it.
             batch_id: Names the many answers that this is one of: 1 to 128 letters, digits and `._:-`.
             operation_id: Makes the call repeatable by a later process.
 
         Raises:
             WaitNotFound: There is none with this id.
-            WaitClaimed: Another is at it; the facts say who, until when. Nothing is stored.
+            WaitClaimed: Someone else has claimed it; the facts say who, until when. Nothing is stored.
             WaitResolved: It is over; the facts say who ended it, when and how. Nothing is stored.
             WaitTimedOut: Its deadline passed before. Nothing is stored.
             SchemaMismatch: The data does not fit; `errors` names the paths. Nothing is stored.
@@ -121,16 +121,16 @@ class AsyncWaits(ClientPart):
     async def claim(
         self, wait_id: str, *, expires_in: Duration | None = None, override_claim: bool = False
     ) -> ClaimReceipt:
-        """Say that one is at this wait, so that no other answers it meanwhile; again, renew that (S-81).
+        """Claim the wait, so that no one else answers it meanwhile; again, renew the claim (S-81).
 
         Args:
             wait_id: A pending wait for input or a token.
             expires_in: Without it 15 minutes; at most a day.
-            override_claim: Also if another is at it, whose claim ends.
+            override_claim: Claim it even if someone else has; that claim ends.
 
         Raises:
             WaitNotFound: There is none with this id.
-            WaitClaimed: Another is at it; the facts say who, until when.
+            WaitClaimed: Someone else has claimed it; the facts say who, until when.
             WaitResolved, WaitTimedOut: It is over.
         """
         body = {"override_claim": override_claim or UNSET, "expires_in": _seconds(expires_in)}
@@ -140,7 +140,7 @@ class AsyncWaits(ClientPart):
         """End one's claim; without one nothing changes.
 
         Raises:
-            WaitClaimed: Another is at it.
+            WaitClaimed: Someone else has claimed it.
             WaitResolved, WaitTimedOut: It is over.
         """
         return await self._ask(RELEASE_WAIT, wait_id)

@@ -114,7 +114,7 @@ COMMAND_S = 60.0
 GONE_S = 15.0
 """From SIGKILL to the end of a process."""
 END_S = 3.0
-"""What a runtime has started may outlive it for so long: Ray's helpers notice late that they are alone."""
+"""How long processes of a runtime may outlive it: Ray's helpers notice late that it has ended."""
 STOP_S = 40.0
 RESULT_S = 60.0
 PAUSE_S = 0.1

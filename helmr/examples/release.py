@@ -1,7 +1,7 @@
 """A release in stages: checks side by side, a sign-off, a canary that soaks, a second sign-off, everyone.
 
 Shows concurrent steps, a step that fails and is tried again, a timer, and two approvals that share one stream and
-are told apart by correlation id. With `mail_dir` the second is asked for by an emailed link.
+differ by correlation id. With `mail_dir` the second is asked for by an emailed link.
 
 ```
 helmr session start release --payload '{"service": "web", "version": "1.4.0"}'

@@ -218,7 +218,7 @@ class Asked:
         deadline_at: None if it waits for ever.
         random: This operator's chance for this wait; draw from nothing else, or runs differ.
         assignee: Whom it concerns.
-        reminders: How often its escalation has reminded; each time everybody is asked again.
+        reminders: How often its escalation has reminded; each reminder asks all operators again.
     """
 
     session: int

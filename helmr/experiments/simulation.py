@@ -48,8 +48,8 @@ class Experiment:
             several; one whose policy gives None leaves it to the others. With no one free it queues, oldest first.
         payload: JSON, a model, or a function of a `Case` that gives one.
         gap: From one session's start to the next one's.
-        until: The experiment ends so long after it began, whatever still waits; None: when all have ended or
-            nothing can happen any more.
+        until: How long after its beginning the experiment ends, even if something still waits; None: when all have
+            ended or nothing can happen any more.
         also: Further tasks that the harness needs.
 
     Raises:
@@ -386,7 +386,7 @@ class Simulation:
         self._queue.sort(key=lambda one: one.order)
 
     def _told_again(self, opened: _Open, kind: str, body: Mapping[str, Any]) -> None:
-        """A reminder asks everybody again, an assignment whom it names; who has the wait in hand goes on."""
+        """A reminder asks all operators again, an assignment the one it names; one who works on the wait goes on."""
         row, opened.escalations = opened.row, _escalations(body)
         if kind == "wait.reminded":
             row.reminders += 1

@@ -197,7 +197,7 @@ def _as_it_is(name: str) -> StepCall:
 
 
 def _exception(error: Mapping[str, Any]) -> Exception:
-    """An exception that is told as the recorded one was."""
+    """An exception that reads as the recorded one did."""
     kind: type[Exception] = type(str(error["type"]) or "Exception", (Exception,), {})
     return kind(error["message"])
 

@@ -57,7 +57,7 @@ def _label(value: Any, labels: Mapping[str, str]) -> str:
 
 
 def choose_text(field: Field) -> str:
-    """What is said where a decision is still to be made: `choose approve or decline`."""
+    """The text where a decision is still to be made: `choose approve or decline`."""
     names = [choice.label for choice in field.choices]
     if len(names) > 4:
         return "choose one"

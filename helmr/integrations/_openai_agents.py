@@ -90,9 +90,9 @@ async def run(
         options: What a wait says besides, for a call.
         on_event: Told each event of a model's response as it comes, in the step; a request that is tried again begins
             again. Nothing comes twice because the run was resumed. Outside a run it is not called.
-        model: Options of model requests; up to four tries if nothing is said, one where an HTTP status says that the
+        model: Options of model requests; up to four tries if not given, one where an HTTP status says that the
             request is wrong.
-        tool: Options of tool calls and of what MCP servers are asked; one try if nothing is said.
+        tool: Options of tool calls and of what MCP servers are asked; one try if not given.
         inline: Names of tools that run in the task's code, so that they can call steps and wait.
         run_config: As of `Runner.run`. Without one a durable run is not traced: each resume would trace it again.
         runner: What else `Runner.run` takes.

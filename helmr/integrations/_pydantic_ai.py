@@ -113,9 +113,9 @@ class HelmrDurability(BaseDurabilityCapability[AgentDepsT]):
         models: More models than the agent's own, by the ids that `agent.run(model=…)` names them by.
         event_stream_handler: Gets the events of the run, in steps.
         name: Instead of the agent's, in the names of steps.
-        model: Options of model requests; up to four tries if nothing is said, one where an HTTP status says that the
+        model: Options of model requests; up to four tries if not given, one where an HTTP status says that the
             request is wrong.
-        tool: Options of tool calls; one try if nothing is said.
+        tool: Options of tool calls; one try if not given.
         mcp: Options of what is asked of MCP servers, as for tools.
     """
 

@@ -65,7 +65,7 @@ class PrincipalInfo(Wire):
 
 
 class ClaimInfo(Wire):
-    """Who is at a wait, and until when unless the claim is renewed (S-81)."""
+    """Who has claimed a wait, and until when unless the claim is renewed (S-81)."""
 
     principal: PrincipalInfo
     on_behalf_of: str | None = None
@@ -134,7 +134,7 @@ REASON_MAX = 500
 """Tags, metadata and names are for finding a thing again."""
 
 PRUNE_AGE_MIN_S = 86_400.0
-"""Youngest that a session which is over may be when it is pruned, in seconds: repeated operations are known so long."""
+"""How long a session must be over before it can be pruned, in seconds: until then its operations can be repeated."""
 
 PRUNE_AGE_MAX_S = 3_660 * 86_400.0
 """And oldest."""
@@ -216,7 +216,7 @@ class WaitStatus(StrEnum):
 
 
 class WaitPriority(StrEnum):
-    """How urgent a wait is to whoever asked (S-72)."""
+    """How urgent a wait is to the code that asks (S-72)."""
 
     LOW = "low"
     NORMAL = "normal"

@@ -59,7 +59,7 @@ class WaitInfo(Wire):
     priority: Annotated[WaitPriority, Shown("priority", find="priority")] = WaitPriority.NORMAL
     assignee: Annotated[str | None, Shown("assignee", find="assignee")] = None
     claim: Annotated[ClaimInfo | None, Shown("claimed by")] = None
-    """Who is at it now (S-81)."""
+    """Who has claimed it now (S-81)."""
     tags: Annotated[list[str], Shown("tags")] = Field(default_factory=list)
     session_tags: Annotated[list[str], Shown("session tags")] = Field(default_factory=list)
     initial: Any = None

@@ -4,7 +4,7 @@ Keys and events go in, what is to be shown and done comes out. The console, `hel
 answer draw it and do the reading and sending; nothing in here knows a terminal, a loop or the gateway.
 
 - `words`: time, people and waits as a person reads them.
-- `queue`: which wait is asked next, who is at it, and in which order a list stands still.
+- `queue`: which wait comes next, who has claimed it, and how a list keeps its order while it is read.
 - `sending`: one answer on its way: filled, reviewed, pending with undo, sent.
 - `outcome`: what became of it, and how another's answer differs.
 - `batch`: many waits with one answer.

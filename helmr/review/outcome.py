@@ -43,7 +43,7 @@ class Result(StrEnum):
     REPEATED = "Already accepted"
     RESOLVED = "Not sent: already answered"
     TIMED_OUT = "Not sent: the deadline passed"
-    CLAIMED = "Not sent: another is at it"
+    CLAIMED = "Not sent: someone else has claimed it"
     MISFIT = "Not sent: the data does not fit"
     DENIED = "Not sent: not allowed"
     GONE = "Not sent: not there any more"
@@ -251,7 +251,7 @@ def told(form: Form, wait: WaitInfo, theirs: Any, yours: Any) -> list[str]:
         theirs: What it was answered with.
         yours: What was not accepted.
     """
-    by = wait.resolved_by.label if wait.resolved_by is not None else "somebody"
+    by = wait.resolved_by.label if wait.resolved_by is not None else "someone"
     at = f" at {wait.resolved_at:%Y-%m-%d %H:%M:%S} UTC" if wait.resolved_at is not None else ""
     answer = plain(pretty(redacted(form, theirs)), TEXT_CELLS).splitlines()
     return [

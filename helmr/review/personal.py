@@ -98,7 +98,7 @@ class DraftStore:
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """What a form begins with, and what is said of it."""
+    """What a form begins with, and the text that says where that is from."""
 
     cells: Cells | None = None
     raw: str | None = None

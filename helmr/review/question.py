@@ -56,7 +56,7 @@ KEYS = (
     Key("e", "edit", "write the whole answer in $EDITOR"),
     Key("s", "skip", "go on; what was entered is kept as a draft"),
     Key("u", "undo", "take back the answer that was given last, as long as it is held"),
-    Key("c", "claim", "say that you are at this wait, or that you are no more"),
+    Key("c", "claim", "claim this wait, or release it"),
     Key("d", "delegate", "give this wait to someone"),
     Key("z", "snooze", "put this wait off: you are not asked before that time is over"),
     Key("m", "more", "all of the text of this wait"),
@@ -82,7 +82,7 @@ class GivenAnswer:
     draft: AnswerDraft
     operation_id: str
     override_claim: bool = False
-    """It is sent although another is at the wait, of which the person was told."""
+    """Send it although someone else has claimed the wait; the person has seen that."""
 
 
 @dataclass(slots=True)
@@ -115,7 +115,7 @@ class Asking:
 
     @property
     def sees_another(self) -> bool:
-        """Whether the person sees that another is at the wait."""
+        """Whether the person sees that someone else has claimed the wait."""
         return self.was_told or (self.wait.claim is not None and not self.is_claimed)
 
     def begin_again(self) -> None:

@@ -26,7 +26,7 @@ class ReviewQueue:
     Args:
         wait_ids: The first ones.
         listed: What the list has now; what comes into it is asked behind the rest.
-        is_claimed: Whether another is at this wait now; it is asked at the end.
+        is_claimed: Whether someone else has claimed this wait; it comes at the end.
         returned: Waits whose answer was not sent after all: they are asked again.
     """
 
@@ -151,7 +151,7 @@ class ClaimKey(StrEnum):
     RELEASE = "release"
     TAKE_OVER = "take over"
     WARN = "warn"
-    """Another has claimed it: this is said first, and the next press takes it over."""
+    """Someone else has claimed it: the first press warns, the next takes it over."""
 
 
 @dataclass(slots=True)
@@ -159,13 +159,13 @@ class ClaimState:
     """One wait, as far as this person's claim of it and another's go (S-81).
 
     An open form claims its wait, renews that, and releases it when it is left, unless the person claimed the wait
-    before or by a key. Another's claim is never overridden unless the person was told of it.
+    before or by a key. Another's claim is never overridden unless the person has seen it.
     """
 
     me: str | None
     own: ClaimInfo | None = None
     overrides: ClaimInfo | None = None
-    """Another's, of which the person was told: what is sent from then on overrides it."""
+    """Another's, which the person has seen: what is sent from then on overrides it."""
     told_of: str | None = None
     """Whose claim a press of the key was refused for: the next one takes it over."""
     _stays: bool = False
@@ -204,7 +204,7 @@ class ClaimState:
 
     @property
     def is_released_on_leaving(self) -> bool:
-        """Whether the person is at it only for as long as the form is open."""
+        """Whether the claim lasts only while the form is open."""
         return self.own is not None and not self._stays
 
     def press(self, claim: ClaimInfo | None, now: datetime) -> ClaimKey:

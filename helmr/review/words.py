@@ -1,8 +1,8 @@
 """Time, people, waits and values as a person reads them, the same in the console, on the command line, on the page.
 
-How long a wait has left and how urgent that is, what ends it, who is at it, who did something, and two JSON values side
-by side. Every urgency has a sign and a word, so that it reads without colour. Pure; what leaves here is safe to show
-unless it says otherwise.
+How long a wait has left and how urgent that is, what ends it, who has claimed it, who did something, and two JSON
+values side by side. Every urgency has a sign and a word, so that it reads without colour. Pure; what leaves here is
+safe to show unless it says otherwise.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def escalation_text(step: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NextEnd:
-    """What ends a pending wait if no one does, and when. `then` is what is said by that, one line, safe."""
+    """What ends a pending wait if no one does, and when. `then` is the answer that this gives, one line, safe."""
 
     at: datetime
     then: str
@@ -135,7 +135,7 @@ class TimeLeft:
     text: str
     urgency: Urgency
     then: str = ""
-    """What is said when it is over, if that is not nothing: `then reject`."""
+    """The answer that its end gives, if any: `then reject`."""
 
     @property
     def full_text(self) -> str:
@@ -251,7 +251,7 @@ def initial_of(wait: WaitInfo) -> Any:
 
 
 def presence(claim: ClaimInfo | None, now: datetime) -> str:
-    """Who is at a wait and for how long yet, `mia, 12m`; empty if no one is. Safe."""
+    """Who has claimed a wait and for how much longer, `mia, 12m`; empty if no one is. Safe."""
     if claim is None or claim.until <= now:
         return ""
     return f"{one_line(claim.label, 40)}, {span((claim.until - now).total_seconds())}"

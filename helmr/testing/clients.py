@@ -22,7 +22,7 @@ from helmr.testing.session import TESTER, ClientCalls
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import Clock
 from helmr_runtime.ledger.memory import MemoryLedger
-from helmr_runtime.ports.ledger import ANEW, WorkItem
+from helmr_runtime.ports.ledger import FROM_START, WorkItem
 
 HARNESS = Endpoint(url=HARNESS_URL, key=None, found_by=BY_HARNESS)
 
@@ -130,7 +130,7 @@ class HarnessClients:
                 await self._looking
 
     async def _look(self) -> None:
-        known = ANEW
+        known = FROM_START
         while True:
             changes = await self._ledger.work(known, LOOK_S)
             known = changes.position

@@ -87,7 +87,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 SETTLE_S = 30.0
-"""Code that neither waits nor ends for so long (real time) fails the test."""
+"""Code that neither waits nor ends within this (real) time fails the test."""
 
 
 class Harness(HarnessTokens):
@@ -283,7 +283,7 @@ class Harness(HarnessTokens):
         )
 
     def emitted(self, session_id: str) -> list[Emitted]:
-        """What the code of a session has emitted, and where that ended; told of by `HarnessSession.chunks`."""
+        """What the code of a session has emitted, and where that ended; `HarnessSession.chunks` shows it."""
         return self._emitted.setdefault(session_id, [])
 
     async def check(self, *tasks: Task[..., Any], silence_s: float = 1.0) -> list[RunCheck]:

@@ -84,7 +84,7 @@ def state_of(session_id: str, entries: Iterable[Entry]) -> SessionState:
     """The session's state, folded from its entries.
 
     Raises:
-        UsageError: One of them can't follow those before it; whoever wrote a file may have written anything.
+        UsageError: One of them can't follow those before it; a file may hold anything.
     """
     state = SessionState(session_id)
     for entry in entries:

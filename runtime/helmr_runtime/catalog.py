@@ -130,7 +130,7 @@ def load_modules(specs: Sequence[str], *, folder: Path) -> Registry:
 
 
 def load_registry(specs: Sequence[str], *, folder: Path) -> tuple[Registry, Catalog]:
-    """As `load_modules`, with what is in them; whatever the modules raise is told as their mistake.
+    """As `load_modules`, with what is in them; what the modules raise is reported as their mistake.
 
     Raises:
         BadDefinition: They can't be imported, or hold what can't be used.

@@ -2,8 +2,8 @@
 anyone who finds the host dead.
 
 A kill leaves no time for last words. The file is mapped into the host's memory: to note something is to set a byte,
-with no system call, and what was set outlives the process. So a crash is laid at the door of the code that executed
-and not of the sessions that merely lived beside it (S-3).
+with no system call, and what was set outlives the process. So a crash is attributed to the code that executed
+and not to the other sessions of the host (S-3).
 """
 
 from __future__ import annotations

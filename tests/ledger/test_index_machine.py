@@ -19,7 +19,7 @@ from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.entries import Draft
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import Committed, Refused
-from helmr_runtime.ports.ledger import ANEW
+from helmr_runtime.ports.ledger import FROM_START
 from tests.ledger.sessions import START_AT, Hand, start_of
 
 T = TypeVar("T")
@@ -232,7 +232,9 @@ class IndexMachine(RuleBasedStateMachine):
                 or (plain.status == "waiting" and plain.steps)
             )
         }
-        assert {item.session_id for item in self.ledger.index.work.since(ANEW).added} == expected
+        assert {
+            item.session_id for item in self.ledger.index.work.since(FROM_START).added
+        } == expected
 
     @invariant()
     def held_is_what_was_loaded_and_not_let_go(self):

@@ -30,7 +30,7 @@ from helmr_runtime.ports import (
     TokenNotCompleted,
     TokenOpen,
 )
-from helmr_runtime.ports.ledger import ANEW, WorkItem
+from helmr_runtime.ports.ledger import FROM_START, WorkItem
 from tests.ledger.facts import complete_token, create_token
 from tests.ledger.sessions import begin, parked, running, start_of
 
@@ -45,7 +45,7 @@ async def work(ledger: AnyLedger) -> list[WorkItem]:
 async def until_work(ledger: AnyLedger, count: int) -> list[WorkItem]:
     """The work list once it has that many items."""
     async with asyncio.timeout(5):
-        known, items = ANEW, dict[str, WorkItem]()
+        known, items = FROM_START, dict[str, WorkItem]()
         while len(items) < count:
             changes = await ledger.work(known, 1)
             known = changes.position

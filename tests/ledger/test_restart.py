@@ -27,7 +27,7 @@ from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tables import recovery, rows
 from helmr_runtime.ledger.tables import table as tables
 from helmr_runtime.ports import Committed, Refused
-from helmr_runtime.ports.ledger import ANEW
+from helmr_runtime.ports.ledger import FROM_START
 from tests.ledger.sessions import SMALL, START_AT, Hand, begin, facts_of, parked, running, start_of
 
 
@@ -102,7 +102,7 @@ def memory_of(ledger: DuckLedger) -> dict[str, object]:
         "offset": index.head_offset,
         "operations": dict(index.operations),
         "external_ids": dict(index.names.items()),
-        "work": {item.session_id for item in index.work.since(ANEW).added},
+        "work": {item.session_id for item in index.work.since(FROM_START).added},
         "next_due": index.next_due_at(),
         "counts": index.counts(),
         "catalog": index.catalog_offset,
@@ -237,7 +237,7 @@ async def test_everything_parked_is_there_after_a_kill(duck, path, clock, tmp_pa
     actor = LedgerActor(killed_path, clock=clock, settings=SMALL)
     found_ready = set[str]()
     async with asyncio.timeout(5):
-        known = ANEW
+        known = FROM_START
         while len(found_ready) < 2:
             changes = await actor.work(known, 1)
             known = changes.position

@@ -19,7 +19,7 @@ from helmr_runtime.core.waits import opening
 from helmr_runtime.ledger.index import lookups
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.open import open_ledger
-from helmr_runtime.ports.ledger import ANEW
+from helmr_runtime.ports.ledger import FROM_START
 from tests.ledger.conftest import Opener
 from tests.ledger.facts import complete_token, create_token
 from tests.ledger.sessions import SMALL, Hand, begin, facts_of, parked, running, start_of
@@ -105,8 +105,8 @@ async def memory_of(ledger: DuckLedger, sessions: Mapping[str, str]) -> dict[str
     """All that is known of these, in every index."""
     index = ledger.index
     found: dict[str, Any] = {
-        "work": [item for item in index.work.since(ANEW).added if item.kind != "run"],
-        "runs": [item for item in index.work.since(ANEW).added if item.kind == "run"],
+        "work": [item for item in index.work.since(FROM_START).added if item.kind != "run"],
+        "runs": [item for item in index.work.since(FROM_START).added if item.kind == "run"],
         "alarms": dict(index._timers._armed),
         "next": index.next_due_at(),
         "counts": index.counts(),

@@ -13,7 +13,7 @@ from helmr_runtime.ledger.index import work_list
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.tokens import TokenHead, TokenIndex
 from helmr_runtime.ledger.index.work_list import WorkList
-from helmr_runtime.ports.ledger import ANEW, WorkChanges, WorkItem
+from helmr_runtime.ports.ledger import FROM_START, WorkChanges, WorkItem
 from helmr_runtime.rpc.frames import FrameKind, encode
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -60,13 +60,13 @@ def listed() -> Listed:
 def test_who_knows_nothing_is_told_all(listed: Listed) -> None:
     listed.add(0, 1, 2)
     listed.take(1)
-    changes = listed.work.since(ANEW)
+    changes = listed.work.since(FROM_START)
     assert (listed.added(changes), changes.gone, changes.is_whole) == ([0, 2], (), True)
 
 
 def test_then_only_what_has_changed_is_told(listed: Listed) -> None:
     listed.add(*range(5))
-    known = listed.work.since(ANEW).position
+    known = listed.work.since(FROM_START).position
     assert not listed.work.has_news(known)
     listed.take(0, 3)
     assert not listed.work.has_news(known)  # nobody waits for what has left the list
@@ -85,7 +85,7 @@ def test_adding_to_a_long_list_costs_as_much_as_adding_to_an_empty_one(listed: L
     sizes = []
     for count in (0, 500, 5000):
         listed.add(*range(count))
-        known = listed.work.since(ANEW).position
+        known = listed.work.since(FROM_START).position
         while (more := listed.work.since(known)).has_more:
             known = more.position
         listed.add(count)
@@ -100,7 +100,7 @@ def test_adding_to_a_long_list_costs_as_much_as_adding_to_an_empty_one(listed: L
 def test_a_long_list_is_told_in_pieces(listed: Listed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work_list, "WORK_ITEMS_MAX", 3)
     listed.add(*range(7))
-    first = listed.work.since(ANEW)
+    first = listed.work.since(FROM_START)
     assert (listed.added(first), first.has_more) == ([0, 1, 2], True)
     listed.take(1, 4)
     second = listed.work.since(first.position)
@@ -113,7 +113,7 @@ def test_who_knows_what_is_forgotten_is_told_all(
 ) -> None:
     monkeypatch.setattr(work_list, "GONE_MAX", 3)
     listed.add(*range(6))
-    known = listed.work.since(ANEW).position
+    known = listed.work.since(FROM_START).position
     listed.take(0, 1, 2)
     assert not listed.work.since(known).is_whole
     listed.take(3)
@@ -133,7 +133,7 @@ def test_following_the_changes_gives_the_list(
 ) -> None:
     monkeypatch.setattr(work_list, "WORK_ITEMS_MAX", 4)
     monkeypatch.setattr(work_list, "GONE_MAX", 5)
-    known, seen = ANEW, dict[str, WorkItem]()
+    known, seen = FROM_START, dict[str, WorkItem]()
     state = 1
     listed.add(31)
     for _ in range(2000):
@@ -174,5 +174,5 @@ def test_the_work_of_a_child_names_the_session_that_it_descends_from() -> None:
     work = WorkList(heads, tokens)
     for head in heads.values():
         work.set_ready(head, is_ready=True)
-    found = {item.session_id: item.family for item in work.since(ANEW).added}
+    found = {item.session_id: item.family for item in work.since(FROM_START).added}
     assert found == {top: None, child: top, grandchild: top}

@@ -14,7 +14,7 @@ from helmr.models import RunStatus
 from helmr.testing import TESTER, Harness
 from helmr_runtime.core.commands import CancelSession, Resume, StartRun
 from helmr_runtime.ports import Crash, Flush, SessionReleased, SlotState
-from helmr_runtime.ports.ledger import ANEW
+from helmr_runtime.ports.ledger import FROM_START
 from tests.session.adopting import (
     cancel,
     go_on,
@@ -155,7 +155,9 @@ async def test_what_is_to_run_beside_code_that_did_not_end_runs_elsewhere() -> N
         assert isinstance(await host.release(held.id, "drain"), SessionReleased)
         assert not host.slots
         [left] = [
-            item for item in h.ledger.index.work.since(ANEW).added if item.session_id == held.id
+            item
+            for item in h.ledger.index.work.since(FROM_START).added
+            if item.session_id == held.id
         ]
         assert left.kind == "run"
 

@@ -45,12 +45,12 @@ from helmr_console.widgets.panes import (
     wait_ids,
 )
 
-REVIEW_SCOPES = (ActionScope.ONE_BY_ONE, ActionScope.DESK)
+REVIEW_SCOPES = (ActionScope.ONE_BY_ONE, ActionScope.ONE_WAIT)
 REVIEW_HELP = (
-    "Digits and first letters choose, ^s answers and goes on to the next wait. An answer is held for some "
-    "seconds before it leaves: u takes it back, F5 does so while you type. s or F8 skips, c claims or "
-    "releases, d gives it to somebody, z puts it off. A text has the focus at once; Esc goes from it to "
-    "the keys that are letters, and from there away. What was entered is kept as a draft."
+    "Digits and first letters choose, ^s answers and goes on to the next wait. An answer is sent after some "
+    "seconds: until then u takes it back, and F5 does while you type. s or F8 skips the wait, c claims or "
+    "releases it, d assigns it to someone, z snoozes it. A text field has the focus at once; Esc leaves it, "
+    "so that letters are keys again, and Esc once more leaves the form. What you entered is kept as a draft."
 )
 BODY_LINES = 8
 """A body of so many lines stands above the form; a longer one beside it."""
@@ -113,7 +113,7 @@ class AnswerScreen(SubmitScreen):
         self.reads_from_now()
 
     def is_drawn(self) -> None:
-        """Anyone who reads the form is at the wait; the next one is read meanwhile."""
+        """Anyone who reads the form is working on the wait; the next wait is read meanwhile."""
         self.console.unsent.returned.discard(self.wait_id)
         self.claim.begin()
         if self.turns is not None:
@@ -249,7 +249,7 @@ class AnswerScreen(SubmitScreen):
             self.turns.tick(is_drawn=self.submission.drawn_s is not None)
 
     def tick_behind(self) -> None:
-        """Who reads help beside the form is still at the wait."""
+        """Anyone who reads help beside the form is still working on the wait."""
         self.claim.renew_if_due()
 
     def _notice_end(self) -> None:
@@ -415,11 +415,11 @@ class AnswerScreen(SubmitScreen):
         self.go_on()
 
     async def let_go_of_it(self) -> None:
-        """No one is at it any more."""
+        """Release the claim."""
         await self.claim.let_go()
 
     def wait_in_front(self) -> WaitInfo | None:
-        """The one that is asked, and who is at it."""
+        """The wait on screen, and who has claimed it."""
         known = self.console.store.wait(self.wait_id)
         claim = self.claim.state.own or (known.claim if known is not None else None)
         return self.wait.model_copy(update={"claim": claim}) if self.wait is not None else None

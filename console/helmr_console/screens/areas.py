@@ -166,7 +166,7 @@ class SystemScreen(ConsoleScreen):
         self.app.push_screen(SchedulesScreen())
 
     def do_notices(self) -> None:
-        """Who is told that something waits."""
+        """Where notices go."""
         self.app.push_screen(NoticesScreen())
 
     def status(self) -> tuple[Pairs, Pairs]:

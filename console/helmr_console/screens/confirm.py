@@ -27,7 +27,7 @@ ID_END = 7
 """So much of an id is shown in lists, and is typed to confirm."""
 LISTED_MAX = 12
 Act = Callable[[Permit, str], Awaitable[Any]]
-"""Called with the permit and the operation id; an outcome that it returns is what is said."""
+"""Called with the permit and the operation id; an outcome that it returns becomes the message."""
 
 
 class ConfirmScreen(SubmitScreen):

@@ -197,9 +197,9 @@ class CorrectionScreen(SubmitScreen):
         if self._has_changed:
             self._has_changed = False
             self.typed.value = ""
-            self.console.background.start(self._look_anew(), group="load", holds_keys=True)
+            self.console.background.start(self._look_again(), group="load", holds_keys=True)
 
-    async def _look_anew(self) -> None:
+    async def _look_again(self) -> None:
         await self._look()
         if self.repeats and not self.typed.is_attached:
             await self.slot.mount(Static(head("Type how many steps may run again *")), self.typed)

@@ -30,7 +30,7 @@ from helmr_console.widgets.panes import TextPane, head, lines
 from helmr_console.widgets.session_tabs import SessionTabs, Tab
 
 ENTRIES_MAX = 5_000
-"""Newest entries of the session that attempts are told from."""
+"""Newest entries of the session, from which attempts are read."""
 COLUMNS_FROM = 100
 """Cells from which there is room for two columns."""
 GUTTER = 8

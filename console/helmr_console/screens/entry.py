@@ -73,7 +73,7 @@ class FormEntry:
         self.form: SchemaForm | None = None
         self.aside = TextPane("Context", id="context")
         self.state = ""
-        """What is said of the draft."""
+        """The draft's state, in words."""
         self.last_of: WaitInfo | None = None
         """The wait whose like can fill it as the last time."""
         self._discarded: tuple[Cells, str | None] | None = None
@@ -139,7 +139,7 @@ class FormEntry:
         self._page.console.background.start(self.keep(), group="draft")
 
     async def keep(self, *, sent: bool = False) -> None:
-        """Write the draft now; once it was accepted there is none, also for who was told of typing only then."""
+        """Write the draft now; after the answer was accepted there is none, even if typing is only reported then."""
         page = self._page
         name, outcome = page.draft_name(), page.submission.outcome
         if name is None or self.form is None or not (self.form.is_touched() or sent):

@@ -52,7 +52,7 @@ class InboxScreen(ListScreen[WaitInfo]):
         ActionScope.AREA,
         ActionScope.MARKS,
         ActionScope.WAITS,
-        ActionScope.DESK,
+        ActionScope.ONE_WAIT,
     )
     BINDINGS = bindings(*SCOPES)
     FIELDS = filters.WAIT_FIELDS
@@ -134,7 +134,7 @@ class InboxScreen(ListScreen[WaitInfo]):
         )
 
     def _snoozed_ids(self) -> frozenset[str]:
-        """What is not shown as the operator put it off; the filter may ask for it."""
+        """Waits that are hidden because the operator snoozed them; the filter may ask for them."""
         if self.filter.says("snoozed"):
             return frozenset()
         snoozed = self.console.snoozed

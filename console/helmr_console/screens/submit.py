@@ -166,7 +166,7 @@ class SubmitScreen(ConsoleScreen):
         self.dismiss()
 
     def after_refusal(self, outcome: AnswerOutcome) -> None:
-        """Something came back that is not acceptance: what does not fit is said at its field."""
+        """The answer was not accepted: each problem shows at its field."""
         if self.form is not None and outcome.problems:
             self.form.show_problems(outcome.problems)
 
@@ -185,7 +185,7 @@ class SubmitScreen(ConsoleScreen):
 
     @property
     def draft_state(self) -> str:
-        """What is said of the draft."""
+        """The draft's state, in words."""
         return self.entry.state if self.entry is not None else ""
 
     def preview(self) -> list[Content]:
@@ -236,7 +236,7 @@ class SubmitScreen(ConsoleScreen):
             self.focus_next()
 
     def checked(self) -> Built | None:
-        """The JSON of the form; None if it is not whole, and what is wrong is said."""
+        """The JSON of the form; None if it is not complete, after a message that says what is wrong."""
         assert self.form is not None, "a form is filled"
         built = self.result()
         rest = self.form.show_problems(built.problems)
@@ -295,7 +295,7 @@ class SubmitScreen(ConsoleScreen):
         return lines(parts)
 
     def tell(self, texts: Sequence[str], role: str) -> None:
-        """Say something above what is entered; it stays until something else is said."""
+        """Say something above what is entered; it stays until the next message."""
         self.banner.say(lines([safe.line(text, f"$c-{role}", limit=300) for text in texts]))
         self.set_class(bool(texts), "said")
 
@@ -450,7 +450,8 @@ class SubmitScreen(ConsoleScreen):
         self.let_go(permit)
 
     def permit_of_reader(self) -> Permit | None:
-        """The permit, if what is sent could be read when the key was pressed; else None, and why is said."""
+        """The permit, if what is sent could be read when the key was pressed; else None, after a message that says
+        why."""
         if not self.submission.is_readable(self.console.keys.typed_s):
             self.console.say(TOO_SOON, "warning")
             return None
@@ -468,7 +469,7 @@ class SubmitScreen(ConsoleScreen):
         )
 
     def sending_text(self) -> str:
-        """What is said while it is on its way."""
+        """The message while it is on its way."""
         return "sending…"
 
     async def _send(self, permit: Permit) -> None:

@@ -1,4 +1,4 @@
-"""What the System area opens: the schedules, and who is told that something waits; read while one looks at them."""
+"""What the System area opens: the schedules, and where notices go; both are read while they are on screen."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from helmr_console.widgets.lines import Column
 from helmr_console.widgets.panes import fact, head, lines
 
 READ_EVERY_S = 5.0
-"""Most of it is in no entry that the feed would tell of."""
+"""Most of it is in no entry, so the feed does not bring it."""
 SCHEDULES_MAX = 1_000
 """A ledger holds no more."""
 
@@ -120,11 +120,11 @@ class SystemReads:
 
 
 def _not_read(text: str) -> None:
-    """That the gateway is away is said by the header."""
+    """The header says that the gateway is away."""
 
 
 class NoticesScreen(ListScreen[NoticeTargetInfo]):
-    """Who is told that something waits."""
+    """Where notices go."""
 
     AREA = "system"
     SCOPES = (ActionScope.ANYWHERE, ActionScope.LIST, ActionScope.AREA, ActionScope.NOTICES)

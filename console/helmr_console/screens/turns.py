@@ -93,7 +93,7 @@ class ReviewTurns:
             wait = await console.client.waits.get(wait_id)
             console.store.put_wait(wait)
             if not console.is_claimed_by_another(wait_id):
-                break  # else another is at it by now, and it is asked later
+                break  # else someone has claimed it by now, and it comes later
         if wait is None:
             return
         entries = await tail(console.client, wait.session_id, CONTEXT_ENTRIES)

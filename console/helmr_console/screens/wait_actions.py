@@ -1,11 +1,11 @@
-"""What is done with a wait besides answering it: claim it, give it to someone, put it off."""
+"""What is done with a wait besides answering it: claim it, assign it to someone, snooze it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
@@ -69,7 +69,7 @@ class WaitActions:
     def __init__(self, page: WaitPage) -> None:
         self._page = page
         self._told: tuple[str, str] | None = None
-        """Wait and person of another's claim that the operator was told of: the next key takes it over."""
+        """Wait and person of another's claim that the operator was warned about: the next key takes it over."""
 
     # --- claims
 
@@ -89,7 +89,7 @@ class WaitActions:
         press = ClaimState(console.identity, told_of=told_of).press(wait.claim, now)
         try:
             if press is ClaimKey.WARN and wait.claim is not None:
-                self._tell_of(wait.id, wait.claim.label, words.presence(wait.claim, now))
+                self._warn(wait.claim, wait.id, now, otherwise="")
                 return
             if press is ClaimKey.RELEASE:
                 receipt = await waits.release(wait.id)
@@ -98,8 +98,7 @@ class WaitActions:
         except WaitClaimed as error:
             found = await console.client.waits.get(wait.id)
             console.store.put_claims([found])
-            label = found.claim.label if found.claim is not None else ""
-            self._tell_of(wait.id, label, one_line(error.message, 200))
+            self._warn(found.claim, wait.id, now, otherwise=one_line(error.message, 200))
             return
         self._told = None
         console.store.put_claims([wait.model_copy(update={"claim": receipt.claim})])
@@ -108,9 +107,13 @@ class WaitActions:
         console.say(f"Claimed: {said}; c releases it" if said else "Released", "information")
         self._page.store_changed()
 
-    def _tell_of(self, wait_id: str, label: str, said: str) -> None:
-        self._told = (wait_id, label)
-        self._page.console.say(f"Another is at it: {said}. c once more takes it over", "warning")
+    def _warn(
+        self, claim: ClaimInfo | None, wait_id: str, now: datetime, *, otherwise: str
+    ) -> None:
+        said = words.presence(claim, now)
+        self._told = (wait_id, claim.label if claim is not None else "")
+        text = f"Claimed by {said}" if said else otherwise
+        self._page.console.say(f"{text}. c once more takes it over", "warning")
         self._page.store_changed()
 
     # --- to someone
@@ -195,7 +198,7 @@ class FormClaim:
         self.state.opened(wait.claim)
 
     def begin(self) -> None:
-        """Anyone who reads the form is at the wait."""
+        """Anyone who reads the form is working on the wait."""
         if not self._is_begun:
             self._is_begun = True
             self._claim_soon()
@@ -221,19 +224,19 @@ class FormClaim:
             said = (one_line(error.message, 300), "what you type is kept")
             self._page.tell(said, "warning")
         except HelmrError:
-            return  # a gateway that is away is told of elsewhere; the answer needs no claim
+            return  # the header shows that the gateway is away; the answer needs no claim
         else:
             self.state.claimed(receipt.claim)
 
     def lost(self, error: WaitClaimed) -> None:
-        """Another has it, and the operator is told so."""
+        """Someone else has claimed it: show the operator who."""
         claim = None
         with suppress(ValidationError):
             claim = ClaimInfo.model_validate(error.facts.get("claim"))
         self.state.lost_to(claim)
 
     async def let_go(self) -> None:
-        """No one is at it any more, unless it was claimed for longer than the form is open."""
+        """Release the claim, unless it was made for longer than the form is open."""
         if self.state.is_released_on_leaving:
             with suppress(HelmrError, NotPermitted):
                 permit = self._page.permit(self._page.ACTION)
@@ -282,7 +285,7 @@ class DelegateScreen(SubmitScreen):
         now = self.wait.assignee
         parts = [
             safe.line(words.subject_of(self.wait), "bold"),
-            fact("assignee", safe.line(now or "nobody", limit=NAME_MAX)),
+            fact("assignee", safe.line(now or "no one", limit=NAME_MAX)),
         ]
         if self.names:
             known = ", ".join(self.names[:NAMES_SHOWN])
@@ -319,7 +322,7 @@ class DelegateScreen(SubmitScreen):
             self.wait.id, assignee=data, operation_id=self.submission.operation_id
         )
         self.console.store.assigned(self.wait.id, receipt.assignee)
-        return AnswerOutcome(Result.ACCEPTED, (f"given to {one_line(data or 'nobody', 60)}",))
+        return AnswerOutcome(Result.ACCEPTED, (f"given to {one_line(data or 'no one', 60)}",))
 
     def accepted(self, outcome: AnswerOutcome) -> None:
         """Closed; what was in front goes on."""

@@ -143,7 +143,7 @@ class StatusLine(Widget):
         said: LineMessage | None = None,
         receipt: LineMessage | None = None,
     ) -> None:
-        """Say this: (safe text, role) pairs, or instead what is said for a moment; and a receipt beside it."""
+        """Show this: (safe text, role) pairs, or instead a message for a moment; and a receipt beside it."""
         if (left, right, said, receipt) != (self.left, self.right, self.said, self.receipt):
             self.left, self.right, self.said, self.receipt = left, right, said, receipt
             self._be_as_high()

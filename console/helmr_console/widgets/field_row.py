@@ -112,7 +112,7 @@ class FieldRow(Vertical):
         """Show what is wrong with this field, or nothing.
 
         Args:
-            may_be_mended: By typing on: it is said quietly.
+            may_be_mended: By typing on: it shows quietly.
         """
         self.set_class(bool(problem) and not may_be_mended, "wrong")
         self.set_class(bool(problem) and may_be_mended, "begun")

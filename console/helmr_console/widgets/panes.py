@@ -39,7 +39,7 @@ from helmr_console.widgets.markdown import markdown
 
 
 class StillText(Static):
-    """Content that is said often: each second, at each key.
+    """Content that is set often: each second, at each key.
 
     A `Static` lays the whole screen out again with each update; this one only if its height changes.
     """

@@ -10,8 +10,8 @@
 Entries and checkpoints are as the ledger stores them, sealed bodies sealed. A line's `check` is the CRC-32, in hex, of
 all bytes of the file up to its comma: a reader names the first line that is not as it was written. `sha256` is that of
 all lines before the last. No line may follow it, and a file without it is none: whatever ended the backup, what it
-left is never taken for whole. Neither check is a secret's: who changes a file can make it fit. The entries' own chain
-(S-52) is what they are held to.
+left is never taken for whole. Neither check is a secret's: who changes a file can make it fit. The entries' own hash
+chain (S-52) is the stronger check.
 """
 
 from __future__ import annotations

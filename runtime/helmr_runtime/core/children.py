@@ -1,4 +1,4 @@
-"""Child sessions: what a session says of its parent, and what the parent is told of a child's end (S-91). Pure.
+"""Child sessions: what a session says of its parent, and what the parent learns of a child's end (S-91). Pure.
 
 A child is awaited as a token is: the end of its first run resolves the waits on it. It stands in the ledger's index of
 tokens under its own session id, so that end and wait meet there in either order.
@@ -18,7 +18,7 @@ CHILD_ENDS = {
     EntryKind.RUN_FAILED: "failed",
     EntryKind.RUN_CANCELLED: "cancelled",
 }
-"""What ends a run for good, and what its parent's run is told of it. A blocked run has not ended."""
+"""What ends a run for good, and the status that its parent's run sees. A blocked run has not ended."""
 
 
 CHILD_STEP = "sessions.start "
@@ -71,7 +71,7 @@ def is_child(awaited_id: str) -> bool:
 
 
 def outcome_of(entry: Entry) -> dict[str, Any]:
-    """What a wait on a child is told, from the entry that ended it: `{session_id, status, result? error?}`.
+    """What a wait on a child returns, from the entry that ended it: `{session_id, status, result? error?}`.
 
     That is the end of its first run, or what its parent did: then the child is as good as cancelled.
     """

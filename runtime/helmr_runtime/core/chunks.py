@@ -20,7 +20,7 @@ CHARS_MAX = 1024 * 1024
 """Of their JSON text."""
 
 ENDS_MAX = 1_000
-"""Ends that wait beside them; they are told also where chunks were dropped."""
+"""Ends that wait beside them; followers get them even where chunks were dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class SessionChunks:
 
 @dataclass(frozen=True, slots=True)
 class ChunkNews:
-    """What a host answers who reads chunks. `gone`: sessions that it does not hold, and has told all of."""
+    """What a host answers who reads chunks. `gone`: sessions that it does not hold, and has sent all of."""
 
     sessions: tuple[SessionChunks, ...] = ()
     gone: tuple[str, ...] = ()
@@ -140,7 +140,7 @@ class ChunkQueue:
 
 
 class OpenOps:
-    """Which ops have chunks whose end is still to be told, and the last chunk of each on a stream."""
+    """Which ops have chunks whose end is still to come, and the last chunk of each on a stream."""
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, int | None], int] = {}
@@ -183,7 +183,7 @@ class SessionEmissions:
         return bool(self._open)
 
     def emit(self, stream: str, op: int | None, data: str, *, is_kept: bool) -> Chunk:
-        """The code emits; without anybody to keep it for it is counted only."""
+        """The code emits; if no one follows, the chunk is only counted."""
         number = self._numbers[stream] = self._numbers.get(stream, 0) + 1
         chunk = Chunk(stream, op, number, data)
         if is_kept:

@@ -2,7 +2,7 @@
 
 A claim is no entry: to make one wakes no session and writes nothing. The ledger remembers it with what is to be said
 of it in the transcript (`WaitClaims.unwritten`), and the writer of the session's next entry writes that first: the host
-that holds the session, which is told of every change, or the ledger itself. A session has one pending wait at most, so
+that holds the session, which hears of every change, or the ledger itself. A session has one pending wait at most, so
 one claim.
 """
 
@@ -33,7 +33,7 @@ class ClaimedWait:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitClaim:
-    """Someone is at a wait. `since` names it: no two claims of a session have the same."""
+    """Someone works on a wait. `since` names the claim: no two claims of a session have the same."""
 
     by: Principal
     since: datetime
@@ -100,7 +100,7 @@ class WaitClaims:
         return known._changed(at, WaitClaim(by=by, since=at, until=until), fact)
 
     def released(self, by: Principal, now: datetime) -> WaitClaims:
-        """That principal is no longer at the wait; without effect if no one is.
+        """That principal's claim is over; without effect if there is none.
 
         Raises:
             WaitClaimed: Another is.
@@ -188,7 +188,7 @@ def overridden_by(
 
 
 def refuse_unless_overridden(wait_id: str, claim: WaitClaim, *, override: bool) -> None:
-    """Raise what is told to whom another's claim is in the way.
+    """Refuse an answer if someone else has claimed the wait, unless it overrides the claim.
 
     Raises:
         WaitClaimed: Unless it is overridden.

@@ -63,7 +63,7 @@ class AnswerWait(SessionCommand):
     link_id: str | None = None
     """The answer link that it came through (S-74)."""
     override_claim: bool = False
-    """Whoever else is at the wait is passed over (S-81)."""
+    """Answer even if someone else has claimed the wait (S-81)."""
     batch_id: str | None = None
     """Names the many answers that were given as one."""
 

@@ -157,8 +157,8 @@ class TaskPolicy:
 class DecisionContext:
     """The circumstances of a decision.
 
-    `now` is the latest of the actor's clock, the command's time and the last entry's time. `is_hot`: whoever
-    decides also runs the code, so a resolved wait makes the run `running`, else `queued`.
+    `now` is the latest of the actor's clock, the command's time and the last entry's time. `is_hot`: the
+    process that decides also runs the code, so a resolved wait makes the run `running`, else `queued`.
     """
 
     now: datetime
@@ -168,7 +168,7 @@ class DecisionContext:
     """Whether data (second) fits a wait's own JSON Schema (first), as who has a validator says (S-71)."""
 
     claims: WaitClaims | None = None
-    """Of the pending wait, as far as anybody claimed it (S-81)."""
+    """Claims of the pending wait (S-81)."""
 
     @property
     def entries_ahead(self) -> int:

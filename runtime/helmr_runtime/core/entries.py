@@ -25,7 +25,7 @@ run.rewound        to_op reason set_aside[] attempt held[]{question_hash wait_id
                    mode? op?} tokens[] public_tokens[] children[]? keep_children? opens_session? external_id?
                    amended?{wait_id record_id? amended_by} operation?
                    taken back; queued. held: all answers that waits may take again (S-75, S-78)
-run.succeeded      result continued_by? kept_unused[]?     kept_unused: held answers that no wait took
+run.succeeded      result continued_by? kept_unused[]?     kept_unused: kept answers that no wait took
 run.failed         error failed_op? kept_unused[]?
 run.cancelled      reason kept_unused[]? operation?
 run.blocked        code message op? recorded? met?       code: nondeterminism|actor_died|schema_mismatch|task_missing
@@ -51,7 +51,7 @@ wait.cancelled     wait_id reason: task|run_end|rewound|input_ended|token_cancel
                    session_not_found next? because?                              of a rewind: why
 wait.claimed       wait_id at until_at                   written with the session's next entry (S-81)
 wait.claim_ended   wait_id at reason: released|lapsed|overridden claimed_by{} since_at    the same; at: when it was
-wait.assigned      wait_id assignee? from_assignee? operation?    to nobody without assignee (S-72)
+wait.assigned      wait_id assignee? from_assignee? operation?    to no one without assignee (S-72)
                    escalation step? counted_at? next_escalation? next_escalation_at? default_at?    of a wait with an
                    escalation; escalation step: it did it
 wait.reminded      wait_id escalation step next_escalation? next_escalation_at? default_at?    (S-82)

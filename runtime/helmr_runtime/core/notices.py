@@ -1,8 +1,8 @@
 """Notices: which entries tell people of something, and how a target's outbox goes on (S-84). Pure.
 
 A target's position is all that is stored of it: the feed offset up to which everything is taken or passed by, the
-offsets that were passed by and are still tried, and the time up to which waits were told to be due soon. It is the body
-of `notices.moved`, a fact of the system stream that says the positions of all targets; the newest one counts.
+offsets that were passed by and are still tried, and the time up to which waits that are due soon were announced. It is
+the body of `notices.moved`, a fact of the system stream that says the positions of all targets; the newest one counts.
 
 An outbox has a lane for each session: one event of a session at a time, in order; sessions beside each other. An event
 that is passed by leaves its lane, which goes on only when that is stored: else a process that dies would forget that
@@ -76,7 +76,7 @@ def due_soon(
 ) -> NoticeEvent | None:
     """That a pending wait ends in `lead`, if that moment lies in `(after, until]`.
 
-    A wait that was opened with less time than that is not told of: its opening said so.
+    A wait that was opened with less time than that makes no such notice: its opening said so.
     """
     if wait["deadline_at"] is None:
         return None
@@ -241,7 +241,7 @@ class Outbox:
         self.last_taken_at = now
 
     def dropped(self, event: NoticeEvent) -> None:
-        """It is not to be told any more."""
+        """It is not to be sent any more."""
         self._remove(event)
 
     def failed(self, event: NoticeEvent, now: datetime, error: str) -> None:
@@ -356,7 +356,7 @@ class Outbox:
 def ranges(offsets: Sequence[int], most: int = RANGES_MAX) -> tuple[tuple[int, int], ...]:
     """Ranges that hold these offsets, which ascend; with more than `most`, the nearest are joined.
 
-    What lies between two that are joined is told again after a restart: at least once.
+    What lies between two that are joined is sent again after a restart: at least once.
     """
     if not offsets:
         return ()

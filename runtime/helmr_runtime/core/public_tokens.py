@@ -313,5 +313,5 @@ def _check_type(token: ScopedToken, needed: ScopeType) -> None:
 
 
 def _denied(token: ScopedToken, asked: str) -> ScopeDenied:
-    # Names what was asked wrongly, never what would be right: the holder may be anybody.
+    # Names what was asked wrongly, never what would be right: anyone may hold it.
     return ScopeDenied(f"{token.id} is not for {asked}")

@@ -7,7 +7,7 @@ CODE.HASH        of what the entry itself shows: a wait, an output, a token
 CODE.KEY.HASH    of a step's arguments, which are recorded nowhere: keyed, so that trying values finds none of them
 ```
 
-CODE names the code that asked, KEY the key. With a key that is not at hand, as in a fork or a session file, nothing can
+CODE names the code that asked, KEY the key. With a key that is missing, as in a fork or a session file, nothing can
 be said, and the op passes.
 """
 
@@ -35,7 +35,7 @@ class OpRequest:
     asked: str | None = field(default=None, kw_only=True, compare=False)
     """The hash of what is asked, of an op that has one (S-126)."""
     drift: tuple[int, ...] = field(default=(), kw_only=True, compare=False)
-    """Earlier ops of which this code asks something else than other code did, told for the first time."""
+    """Earlier ops of which this code asks something else than other code did, reported for the first time."""
 
     @property
     def name(self) -> str:
@@ -313,7 +313,7 @@ class AskedHashes:
         return f"{self.code}.{_hash(data_text(parts))}"
 
     def of_arguments(self, text: str, recorded: str | None) -> str | None:
-        """Of a step's arguments, by the key of the recorded hash; None if that is not at hand."""
+        """Of a step's arguments, by the key of the recorded hash; None if that is missing."""
         tag = _tag_in(recorded) or (tuple(self.keys)[-1] if self.keys else "")
         key = self.keys.get(tag)
         if key is None:

@@ -214,7 +214,7 @@ class FileReader:
 
     def _read_footer(self, values: Mapping[str, Any], count: int) -> Checked:
         if (values["entries"], count) != (count, self.header["last_seq"]):
-            raise self._damaged(f"{count} entries came before the footer, not all that it tells of")
+            raise self._damaged(f"{count} entries came before the footer, not all that it counts")
         if next(self._lines, None) is not None:
             self._number += 1
             raise self._damaged("something stands behind the footer")

@@ -152,7 +152,7 @@ class TokenQuestion:
 def own_public_token(entry: Entry, expires_at: datetime) -> ScopedToken:
     """The public token that comes with a token, from its `token.created`.
 
-    It outlives the token, so that who comes late is told what became of it (S-41).
+    It outlives the token, so that a late completion is refused with what became of the token (S-41).
     """
     body = entry.body
     return ScopedToken(
@@ -186,8 +186,8 @@ class CompleteToken(SessionCommand):
         nonce_id: Of the answer page's form, if it came from one.
         public_token_id: If a public token completes it; spent in the same commit (S-45).
         answers: Session and wait, if it is the answer to a wait: then it counts only while that is pending (S-18), and
-            no other is at it (S-81).
-        override_claim: Whoever else is at that wait is passed over.
+            no one else has claimed it (S-81).
+        override_claim: Complete even if someone else has claimed that wait.
         batch_id: Names the many answers that it is one of.
     """
 
@@ -277,7 +277,7 @@ def check_completion_size(data: Any) -> None:
 
 
 def end_facts(status: str, entry: Entry) -> dict[str, Any]:
-    """How a token or a child session ended, from the entry that ended it: what waits and deliveries are told.
+    """How a token or a child session ended, from the entry that ended it: what waits and deliveries get.
 
     Shape: `{status, ended_at, ended_by, data?, mode?, batch_id?, reason?}`; `reason` of what a rewind has ended.
     """

@@ -237,7 +237,7 @@ class Wait:
     session_ids: tuple[str, ...] = ()
     """The children of which it awaits the first to end (S-91)."""
     assignee: str | None = None
-    """Whom it concerns, as it said or was told since (S-72)."""
+    """Whom it concerns: as opened, or as assigned since (S-72)."""
     escalation: Escalation | None = None
     """What is to happen while no one answers, as far as it has not (S-82)."""
 

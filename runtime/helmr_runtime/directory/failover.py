@@ -148,15 +148,15 @@ class Failover:
         is_attributed: bool,
         is_for_memory: bool = False,
     ) -> None:
-        """The ledger is told, in the background, that a dead host holds nothing; its sessions count as fenced at once.
+        """Tell the ledger, in the background, that a dead host holds nothing; its sessions count as fenced at once.
 
         Args:
             host: Where it ran.
             session_ids: What it held, or was about to.
             cause: Of what it died.
             is_attributed: False for what the runtime ended itself on purpose.
-            is_for_memory: It died of what someone had allocated, who may have awaited something at that moment:
-                whoever has executed since the host's memory was in bounds is suspect.
+            is_for_memory: It died of memory that code had allocated, which may have awaited something at that moment:
+                each session that has executed since the host's memory was in bounds is suspect.
         """
         for session_id in session_ids:
             self._begin(session_id)
@@ -211,7 +211,7 @@ class Failover:
     # --- one session is lost ------------------------------------------------------------------------
 
     def start_one(self, session_id: str, epoch: int) -> None:
-        """The ledger is told, in the background, that the session is held no more; it counts as fenced at once."""
+        """Tell the ledger, in the background, that the host holds the session no more; it counts as fenced at once."""
         self._begin(session_id)
         self._tasks.start(self._fence_one(session_id, epoch))
 

@@ -252,7 +252,8 @@ class Holds:
             self._take(slot, slot.report)
 
     def _hold_for_now(self, slot: Slot, epoch: int) -> None:
-        """The host holds a session that it was to decide about and give up, and has not told what became of that."""
+        """The host holds a session that it was to decide about and give up, and has not reported what became of
+        that."""
         self._hold(slot, epoch)
         if not slot.executes:
             self._release_soon(slot, "decided")
@@ -306,7 +307,7 @@ class Holds:
             if slot.stage in (Stage.HOLDING, Stage.RELEASING):
                 self._lose_session(slot, report)
             if report.state is SlotState.GONE and slot.stage is Stage.ENDING:
-                self.give_back(slot)  # that it was lost may not have been told before
+                self.give_back(slot)  # its loss may not have been reported before
         elif slot.stage is not Stage.HOLDING:
             return
         elif report.state is SlotState.PARKABLE:
@@ -461,7 +462,7 @@ class Holds:
                 await sleep(self._clock, self._limits.retry_s)
         return [slot.session_id for slot in self._pool.slots()]
 
-    # --- what the pool tells of hosts -----------------------------------------------------------------
+    # --- what the pool reports of hosts ---------------------------------------------------------------
 
     def on_ready(self, host: PoolHost, found: Occupancy) -> None:
         """A host has started, or an earlier directory left it behind with sessions."""
@@ -509,7 +510,7 @@ class Holds:
         return known if known is not None and known.host is host and known.epoch is None else None
 
     async def _look_for(self, host: PoolHost, report: SlotReport) -> None:
-        """A host tells of a session that it does not hold, as far as we know.
+        """A host reports a session that it does not hold, as far as we know.
 
         It does if an adoption reached it after it was given up for lost: no one would have the session parked. Else
         the report was on its way for longer than the session was there.
@@ -550,7 +551,7 @@ def _disarm(slot: Slot) -> None:
 
 
 def check_repeatable(session_id: str, command: SessionCommand, error: CallError) -> None:
-    """Raise if a command that may have run can't be told apart when it is repeated (S-61)."""
+    """Raise if a command that may have run can't be recognized when it is repeated (S-61)."""
     if command.operation is not None or isinstance(command, Deadline | TokenEnded | Resume):
         return
     if not isinstance(error, ActorNotFound):

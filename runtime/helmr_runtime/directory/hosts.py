@@ -95,7 +95,7 @@ class Spawner(Protocol):
         ...
 
     async def names(self) -> Sequence[str]:
-        """The hosts there are, whoever created them."""
+        """The hosts that exist, even if another directory created them."""
         ...
 
     async def look(self, place: HostLocation) -> ProcessState:

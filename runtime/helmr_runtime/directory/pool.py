@@ -346,7 +346,7 @@ class Pool:
         self.fence(host, cause, is_attributed=is_attributed)
 
     def fence(self, host: PoolHost, cause: str, *, is_attributed: bool = True) -> None:
-        """Take a dead host out of the pool, tell of its crash, and have it replaced."""
+        """Take a dead host out of the pool, report its crash, and have it replaced."""
         if host.state is HostState.GONE:
             return
         if host.last_words is not None:
@@ -461,7 +461,7 @@ class Pool:
     # executed then is suspect, as in any crash.
 
     def _bound_memory(self, host: PoolHost) -> None:
-        """Do what the memory asks for that a host has just told."""
+        """Do what the memory asks for that a host has just reported."""
         if not host.is_alive or host.last_words is not None:
             return
         times = host.memory_times

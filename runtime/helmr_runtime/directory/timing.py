@@ -22,30 +22,30 @@ class Limits:
     ping_every_s: float = 1.0
     """A stopped host is replaced after 3 s at most."""
     silent_s: float = 2.0
-    """A host that has not answered for so long is looked up in /proc; stopped or gone: killed."""
+    """A host that has not answered for this long is looked up in /proc; if it is stopped or gone, it is killed."""
     silent_max_s: float = 30.0
-    """A host that runs and has not answered for so long is killed."""
+    """A host that runs and has not answered for this long is killed."""
     start_s: float = 60.0
-    """A host that has not answered `who` so long after its creation is killed."""
+    """A host that has not answered `who` this long after its creation is killed."""
     retire_s: float = 600.0
     """A retiring host that does not say how long its steps may take is killed after that long, whatever still executes
     in it; one that does, after that."""
     retire_min_s: float = 10.0
     """No retiring host is killed earlier: what waits is being parked."""
     who_s: float = 2.0
-    """A host has so long to say what it holds at a take-over, and how long its steps may take when it retires."""
+    """At a take-over, a host has this long to say what it holds, and how long its steps may take when it retires."""
     work_poll_s: float = 30.0
     reconcile_every_s: float = 30.0
     """What the ledger believes held and no one holds is looked for so often."""
     decide_wait_s: float = 5.0
-    """A command that finds no room for its session's code waits so long for a turn to be decided without."""
+    """A command that finds no room for its session's code is decided without it after this wait."""
     route_s: float = 10.0
     """A command is routed again and again for at most that long."""
     retry_s: float = 0.25
     retry_max_s: float = 30.0
     """First and longest pause before what failed is tried again."""
     shutdown_s: float = 5.0
-    """Running sessions get so long to reach a wait when the runtime stops."""
+    """Running sessions get this long to reach a wait when the runtime stops."""
 
     def backoff_s(self, failures: int) -> float:
         """The pause after that many failures in a row."""

@@ -1,8 +1,8 @@
 """What the ledger wants the directory to see to, in a fair order: runs to resume, ends of tokens to deliver.
 
-One call stays pending on the ledger, which tells what has changed on its list since the version that was told before.
-An item leaves the list when a commit clears it, not when someone has looked at it; a directory that starts is told all
-of it.
+One call stays pending on the ledger, which returns what has changed on its list since the version that it returned
+before. An item leaves the list when a commit clears it, not when someone has looked at it; a directory that starts gets
+all of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import CancelSession, SessionCommand, TokenEnded
 from helmr_runtime.core.entries import RUNTIME, Principal, from_iso
 from helmr_runtime.directory.timing import BackgroundTasks, Limits, sleep
-from helmr_runtime.ports.ledger import ANEW, Ledger, WorkChanges, WorkItem
+from helmr_runtime.ports.ledger import FROM_START, Ledger, WorkChanges, WorkItem
 
 logger = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ class WorkQueue:
             self._set_off.popitem(last=False)
 
     def trace_of(self, session_id: str) -> str | None:
-        """What has set off what the session waits for room with, as far as anybody remembers."""
+        """What has set off what the session waits for room with, as far as the ledger remembers."""
         item = self._runs.get(session_id)
         return self._set_off.pop(session_id, None) or (item.trace if item is not None else None)
 
@@ -235,20 +235,20 @@ class WorkQueue:
         self._on_change()
 
     async def _follow(self) -> None:
-        known, failures = ANEW, 0
+        known, failures = FROM_START, 0
         while True:
             try:
                 changes = await self._ledger.work(known, self._limits.work_poll_s)
             except HelmrError as error:
                 logger.info("the ledger gives no work: %s", error)
                 await sleep(self._clock, self._limits.backoff_s(failures))
-                known, failures = ANEW, failures + 1
+                known, failures = FROM_START, failures + 1
                 continue
             if failures:
                 self._on_return()
-            # When nothing has come for a while all is told again: whatever was overlooked is found then.
+            # After a while in which nothing has come, ask for the whole list again: it has what was overlooked.
             is_quiet = not changes.added and not changes.is_whole
-            known, failures = ANEW if is_quiet else changes.position, 0
+            known, failures = FROM_START if is_quiet else changes.position, 0
             self._take(changes)
             self._on_change()
             if changes.has_more:

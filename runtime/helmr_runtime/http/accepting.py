@@ -38,7 +38,7 @@ SHORT_COUNTED_FOR_S = 0.05
 meanwhile are reckoned."""
 
 SHORT_FOR_S = 60.0
-"""How long a shortage is told after it was last met, and the least time between two lines about it."""
+"""How long a shortage is reported after it was last seen, and the least time between two lines about it."""
 
 
 def open_files() -> int:

@@ -168,7 +168,7 @@ STAMP_WITHIN_S = 0.5
 
 
 class GenerationHeader:
-    """What this gateway's ledger is told, and what it says of itself."""
+    """The promotions that callers report to this gateway's ledger, and those that it reports."""
 
     def __init__(self, copies: Copies) -> None:
         self._copies = copies

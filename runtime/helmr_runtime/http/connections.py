@@ -10,7 +10,7 @@ connections and sends nothing keeps no one else out.
 uvicorn documents none of what is overridden here. It was seen on 0.54; `tests/http/test_inside_uvicorn.py` fails when a
 name goes or means something else, and docs/upstream/uvicorn.md says what would make this module needless.
 
-Invariants: S-64 (refused before any durable effect); what is told 400 here was handed to no route in full.
+Invariants: S-64 (refused before any durable effect); a request refused with 400 here never reached a route in full.
 """
 
 from __future__ import annotations

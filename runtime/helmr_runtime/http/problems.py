@@ -61,7 +61,7 @@ NO_ROUTE = {
 
 
 def unexpected(error_id: str) -> HelmrError:
-    """What a caller is told of a bug: the id under which the log tells it, nothing else."""
+    """What a caller sees of a bug: the id under which the log has it, nothing else."""
     return HelmrError(
         f"something went wrong in the runtime ({error_id})",
         hint="The runtime's log says more under that id.",

@@ -1,4 +1,4 @@
-"""What the HTTP face is told when it starts."""
+"""Settings of the HTTP server."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class ConnectionBounds:
         refusal_s: What the answer to a slower one may take, and its being read.
         idle_s: Between two requests: longer than clients keep theirs open, so that none sends a request into a
             connection that is just being closed.
-        unread_s: An answer, or a followed stream, of which nothing more is taken for so long.
-        read_on_s: A refused client that still sends is read on for so long, so that it sees the answer.
+        unread_s: For how long a caller may take nothing more of a response or a followed stream.
+        read_on_s: For how long a refused client that still sends is read on, so that it sees the response.
         read_on_silent_s: As long as it goes on sending.
         read_on_bytes_max: And not more than this.
         per_source_max: Connections of one source, if it is no trusted proxy.

@@ -182,7 +182,7 @@ class Cluster:
         try:
             ray.shutdown()
         except ImportError as error:  # it imports more of itself then; its folder may be gone
-            logger.warning("Ray is not told of the end: %s", error)
+            logger.warning("Ray does not hear of the end: %s", error)
             atexit.unregister(ray.shutdown)
         if self._node is not None:
             self._node.kill_all_processes(check_alive=False, allow_graceful=False)

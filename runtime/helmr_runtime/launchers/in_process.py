@@ -66,7 +66,7 @@ class Leftovers:
 
 
 class InProcessStatuses(StatusFile):
-    """A host's status file that tells of code which outlives its slot."""
+    """A host's status file that shows code which outlives its slot."""
 
     def __init__(self, path: Path, slots: int, leftovers: Leftovers) -> None:
         super().__init__(path, slots)

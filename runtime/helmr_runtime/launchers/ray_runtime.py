@@ -119,7 +119,7 @@ class RayRuntime:
                 await asyncio.sleep(RETRY_BUILD_S)
 
     async def _until_dead(self, name: str) -> None:
-        """Wait for the end of an actor's process, whoever knows of it first.
+        """Wait for the end of an actor's process, from the first of two sources that know.
 
         Raises:
             CallError: It has ended.

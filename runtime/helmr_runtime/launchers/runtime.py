@@ -305,11 +305,11 @@ class Stop:
         self.asked.set()
 
     async def before(self, work: Awaitable[None]) -> bool:
-        """Do the work; False if it was told to stop before it was done."""
+        """Do the work; False if a stop was asked for before it was done."""
         return await _done_before(work, self.asked)
 
     async def unless_hurried(self, work: Awaitable[None]) -> bool:
-        """Do what comes at the end; False if it was told to end at once meanwhile."""
+        """Do what comes at the end; False if an immediate end was asked for meanwhile."""
         return await _done_before(work, self.hurried)
 
 

@@ -53,7 +53,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpOptions:
-    """What `helmr up` was told.
+    """The options of `helmr up`.
 
     Attributes:
         tasks: Task modules, dotted or as files, looked up from `folder`.
@@ -77,7 +77,7 @@ class UpOptions:
         in_process: Without Ray, in this process alone.
         reloads: Start it again when a task file changes; only in one process.
         ensured: A session that is started with it unless it is open.
-        notices: Who is told that something waits; their secrets are looked for before it starts.
+        notices: Where notices go; their secrets are checked before it starts.
         retention: How long sessions that are over are kept; None keeps them.
     """
 
@@ -110,8 +110,8 @@ class UpOptions:
         """Refuse what can't be kept.
 
         Raises:
-            UsageError: It is to be bounded what can't be ended, traces are wanted that nothing here can make, or a
-                notice target could not be told.
+            UsageError: A bound is set on what can't be ended, traces are wanted that nothing here can make, or a
+                notice target lacks its secret.
         """
         if self.traces or self.metrics:
             tracing.check_installed()
@@ -171,7 +171,7 @@ def _check_base_url(url: str) -> None:
 
 @contextmanager
 def writing(data_dir: Path) -> Iterator[None]:
-    """What fails to be made or written here is told as the data directory's fault."""
+    """A failure to make or write something here is reported as the data directory's fault."""
     try:
         yield
     except OSError as error:
@@ -337,8 +337,8 @@ def load_catalog(tasks: tuple[str, ...], folder: Path, say: Callable[[str], None
 def hold_port(host: str, port: int) -> tuple[int, socket.socket]:
     """The port if it is free, or a free one for 0; known before anything is started.
 
-    The socket keeps the port from being given to anybody who asks for a free one, and does not listen: the
-    gateway may. Close it when the runtime has ended.
+    The socket keeps the system from giving the port to another program that asks for a free one, and does not listen:
+    the gateway may. Close it when the runtime has ended.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

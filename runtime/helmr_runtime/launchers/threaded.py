@@ -95,7 +95,7 @@ class ThreadedRuntime:
             self._ready.set_result(None)
             await runtime.until_lost()
         except asyncio.CancelledError:
-            task.uncancel()  # it is told to stop, which takes some waiting
+            task.uncancel()  # the task has to stop, which takes some waiting
         finally:
             await runtime.stop()
 

@@ -3,7 +3,7 @@
 A plain class; the Ray actor around it adds nothing. The constructor does nothing that can fail: a failing open
 is answered to the caller and tried again at the next call, so that a restarted actor heals by itself; so is a
 writer that stopped. Callers wait for an open, but not for a ledger of an earlier edition that takes long to be carried
-over: they are told how far it is.
+over: they learn how far it is.
 
 Invariants: S-63, S-65.
 """
@@ -144,7 +144,7 @@ class LedgerActor:
         if self._is_closed:
             raise NotReady("the ledger is closed")
         if self._opening is None:
-            self._opening = asyncio.create_task(self._open_anew(), name="opening")
+            self._opening = asyncio.create_task(self._open_again(), name="opening")
             self._opening.add_done_callback(_look_at)
         opening = self._opening
         while not (await asyncio.wait([opening], timeout=CARRY_LOOK_S))[0]:
@@ -158,7 +158,7 @@ class LedgerActor:
         """Every caller is to hear of it: its ledger was carried over as far as an entry that is damaged."""
         return bool(self._carrying.total) and isinstance(opening.exception(), DataError)
 
-    async def _open_anew(self) -> DuckLedger:
+    async def _open_again(self) -> DuckLedger:
         if self._ledger is not None:
             broken, self._ledger = self._ledger, None
             await broken.close()

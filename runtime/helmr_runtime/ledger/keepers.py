@@ -47,7 +47,7 @@ class ClaimKeeper:
     ) -> ClaimsKept:
         """As `helmr_runtime.ports.ledger.LedgerClient`."""
         head, now = await self._waiting(session_id, wait_id), self._now()
-        known = head.claims or _nobody(head, now)
+        known = head.claims or _no_claim(head, now)
         head.claims = known.claimed(by, now, for_s=for_s, override=override)
         return _kept(head)
 
@@ -81,7 +81,7 @@ class ClaimKeeper:
         return head
 
     def with_claim(self, wait: Mapping[str, Any]) -> dict[str, Any]:
-        """A `WaitInfo` with who is at it now."""
+        """A `WaitInfo` with who has claimed it now."""
         head = self._heads().get(wait["session_id"])
         claims = head.claims if head is not None else None
         claim = claims.live(wait["id"], self._now()) if claims is not None else None
@@ -98,7 +98,7 @@ class ClaimKeeper:
         )
 
 
-def _nobody(head: Head, now: datetime) -> WaitClaims:
+def _no_claim(head: Head, now: datetime) -> WaitClaims:
     assert head.wait is not None
     assert head.run_id is not None
     wait = ClaimedWait(wait_id=head.wait.id, run_id=head.run_id, op=head.wait.op)

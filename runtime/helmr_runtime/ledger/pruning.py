@@ -47,7 +47,7 @@ SHOWN_FOR_S = 5.0
 commits wait for that. What has gone on meanwhile is refused in memory, and new tables are asked for."""
 
 COPY_PATIENCE_S = 10.0
-"""A backup that has not asked for its next page for so long does not hold up pruning any more."""
+"""A backup that has not asked for its next page for this long no longer holds up pruning."""
 
 _OLD = """
 WITH RECURSIVE
@@ -303,7 +303,7 @@ def write(reader: Reader, folder: Path, removal: Removal) -> str:
 
 
 def _named(row: Row) -> Row:
-    """The row with ids as everybody else knows them."""
+    """The row with ids as they are written outside."""
     session, run = id_of(ids.SESSION, row[1]), id_or_none(ids.RUN, row[5])
     return (row[0], session, *row[2:5], run, *row[6:])
 

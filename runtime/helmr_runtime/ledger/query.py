@@ -105,7 +105,7 @@ class QueryRunner:
         try:
             await self._watch(running, execution, loop.time() + timeout_s, timeout_s)
         except BaseException:
-            # Whoever asked is gone.
+            # The caller is gone.
             execution.end(QueryTimeout("the query was given up"))
             self._database.interrupt_query()
             raise
@@ -262,7 +262,7 @@ class _Execution:
         return batches, False
 
     def translated(self, error: duckdb.Error) -> HelmrError:
-        """What the engine's error means to whoever asked."""
+        """What the engine's error means to the caller."""
         if self.ended_by is not None:
             return self.ended_by
         match error:

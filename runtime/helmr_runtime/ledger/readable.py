@@ -41,7 +41,7 @@ from helmr_runtime.ledger.index.token_views import api_key_json, public_token_js
 from helmr_runtime.ledger.index.tokens import TokenHead
 from helmr_runtime.ledger.keepers import ClaimKeeper
 from helmr_runtime.ports import ClaimsKept, HeldLease, Loaded, Started, StartSession
-from helmr_runtime.ports.ledger import ANEW, WorkChanges, WorkPosition, restore
+from helmr_runtime.ports.ledger import FROM_START, WorkChanges, WorkPosition, restore
 
 Json = dict[str, Any]
 Q = TypeVar("Q", bound=ListQuery)
@@ -127,7 +127,7 @@ class ReadableLedger(ABC):
         """As `start`; what is then known of session and run comes with it: `{created, session, run}`."""
         self.index.work.set_off(
             start.session_id, start.trace
-        )  # its run may be told before this goes on
+        )  # its run may be on the list before this goes on
         started = await self.start(start)
         return {
             "created": started.created,
@@ -261,7 +261,7 @@ class ReadableLedger(ABC):
         """Feed offset of the newest entry."""
         return self.index.head_offset
 
-    async def work(self, known: WorkPosition = ANEW, timeout_s: float = 0.0) -> WorkChanges:
+    async def work(self, known: WorkPosition = FROM_START, timeout_s: float = 0.0) -> WorkChanges:
         """What has changed on the work list behind `known`, once something was added; see `WorkList.since`."""
         work = self.index.work
         await self._until(lambda: work.has_news(known), min(timeout_s, POLL_MAX_S))

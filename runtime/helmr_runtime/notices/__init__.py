@@ -1,4 +1,4 @@
-"""Notices on their way out: targets as configured, what they are told, and how it gets there (S-84).
+"""Notices on their way out: targets as configured, what they get, and how it gets there (S-84).
 
-What is to be told, and when again, is decided in `helmr_runtime.core.notices`; `helmr_runtime.service.notices` does it.
+`helmr_runtime.core.notices` decides what is sent and when again; `helmr_runtime.service.notices` sends it.
 """

@@ -56,7 +56,7 @@ TEST = "test"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What an event is about, as it stands when it is told; nothing of a test."""
+    """What an event is about, as it is when the notice is sent; empty for a test."""
 
     wait: WaitInfo | None = None
     run: RunInfo | None = None
@@ -169,7 +169,7 @@ def _one_line(text: str) -> str:
 def notice(
     event: NoticeEvent, about: Subject, *, detail: str, source: str, link: str | None, late: bool
 ) -> Notice:
-    """What a target with that detail is told of an event."""
+    """The notice of an event for a target with that detail."""
     wait, run = about.wait, about.run
     data: dict[str, Any] = {
         "session_id": event.session_id,

@@ -1,4 +1,4 @@
-"""How each kind of target is told. A sender takes one notice at a time and says if it was not taken."""
+"""Senders: one for each kind of target. A sender takes one notice at a time and says if the target did not take it."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ class Command:
 
 
 def sender_of(target: Target, environ: Mapping[str, str], now: Callable[[], datetime]) -> Sender:
-    """How a target is told."""
+    """The sender for a target."""
     secrets = Secrets(environ)
     match target:
         case WebhookTarget():

@@ -46,7 +46,7 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 SECRET_BYTES_MAX = 4_096
 
 ASSIGNEE = "assignee"
-"""`links = "assignee"`: a link for whoever the wait is assigned to."""
+"""`links = "assignee"`: a link for the person to whom the wait is assigned."""
 
 Detail = Literal["none", "subject", "full"]
 Events = Annotated[tuple[EventName, ...], Field(min_length=1)]
@@ -56,9 +56,9 @@ class _Target(BaseModel):
     """What every target says.
 
     Attributes:
-        events: What it is told of.
+        events: The events that it gets.
         filter: Of waits, as `helmr wait list --filter` has it; all must hold.
-        detail: How much it is told: ids and times alone, what lists show too, or all.
+        detail: How much a notice says: ids and times alone, what lists show too, or all.
         links: For whom a wait that opens gets an answer link; None makes none.
         due_soon: How long before its deadline a wait is due soon.
         private_addresses: It may have an address that only this network knows.

@@ -120,7 +120,7 @@ class Loaded:
 
     `entries` follow the checkpoint's seq (all of them if there is no checkpoint), in seq order, with feed
     offsets. `referenced` holds the entries that the checkpoint and its pieces name by feed offset, `pieces` the
-    earlier checkpoints that it names; `checkpoint_offset` is its own. Of all this only that offset need be told if
+    earlier checkpoints that it names; `checkpoint_offset` is its own. Of all this only that offset need be given if
     the caller's own state `is_known` to be the newest.
     """
 
@@ -176,7 +176,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimsKept:
-    """The claims of a wait as the ledger has them now; `holder`, if someone holds the session, is to be told."""
+    """The claims of a wait as the ledger has them now; `holder`, if someone holds the session, has to hear of them."""
 
     claims: WaitClaims | None
     holder: str | None

@@ -72,10 +72,10 @@ class WorkItem:
 
 
 WorkPosition = tuple[int, int]
-"""Up to which change of the ledger's list someone has been told what was added to it, and what has left it."""
+"""Up to which change of the ledger's list a reader knows what was added to it, and what has left it."""
 
-ANEW: WorkPosition = (-1, -1)
-"""Told nothing."""
+FROM_START: WorkPosition = (-1, -1)
+"""The position of a reader that knows nothing yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +83,8 @@ class WorkChanges:
     """What has become of the ledger's list since a position.
 
     Attributes:
-        position: As far as this tells it; pass it to the next `work`.
-        added: What is on the list and was not told before, oldest first.
+        position: How far this goes; pass it to the next `work`.
+        added: What is on the list and did not come before, oldest first.
         gone: Keys of what is there no more.
         is_whole: `added` begins with the first of the list: what was known before is void.
         has_more: There is more behind; the next call returns at once.
@@ -207,7 +207,7 @@ class LedgerClient(Protocol):
         """Claim a pending wait, or renew a claim (S-81). In memory: writes nothing and wakes no one.
 
         Raises:
-            WaitClaimed: Another is at it, and is not overridden.
+            WaitClaimed: Someone else has claimed it, and that is not overridden.
             WaitResolved, WaitTimedOut: It is over.
             BadRequest: No one answers it.
         """
@@ -534,6 +534,6 @@ class Ledger(LedgerClient, Protocol):
         """How a token ended, None while it is pending: `{status, ended_at, ended_by, data?}`."""
         ...
 
-    async def work(self, known: WorkPosition = ANEW, timeout_s: float = 0.0) -> WorkChanges:
+    async def work(self, known: WorkPosition = FROM_START, timeout_s: float = 0.0) -> WorkChanges:
         """Wait until something is added to the list behind `known`, at most `timeout_s`."""
         ...

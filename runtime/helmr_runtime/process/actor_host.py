@@ -91,7 +91,7 @@ class ActorHost:
         return not is_one_of_many and self._spec.pid_path(self._name).exists()
 
     async def _wake(self) -> None:
-        """Build it before anybody asks: a call from elsewhere learns of a crash by Ray, which takes a second."""
+        """Build it before a call comes: a call from elsewhere learns of a crash by Ray, which takes a second."""
         while self._target is None:
             try:
                 await self._build()
@@ -143,7 +143,7 @@ class ActorHost:
         }
 
     def _set_up(self) -> None:
-        """Once per process: where its output goes, and its pid for whoever must end it."""
+        """Once per process: where its output goes, and its pid for the program that must end it."""
         if self._is_set_up:
             return
         self._is_set_up = True

@@ -92,7 +92,7 @@ class GatewayActor:
         config = uvicorn.Config(
             behind_proxies(app, proxies),
             http=self.connections.protocol(),
-            proxy_headers=False,  # it would believe whoever is on this machine
+            proxy_headers=False,  # it would believe any program on this machine
             access_log=False,  # paths hold secrets
             log_config=None,
             server_header=False,
@@ -156,7 +156,7 @@ def make_gateway(
         base_url: The external base URL; its name is one under which it may be asked.
         trusted_proxies: Networks of the proxies that may say for whom they ask.
         is_published: Whether local programs can find the runtime; it is not ready before.
-        notice_targets: Who is told that something waits, and how.
+        notice_targets: Where notices go, and how.
         sends_metrics: Whether an OpenTelemetry collector is sent its numbers.
     """
     clock = SystemClock()

@@ -1,7 +1,7 @@
 """The gateway's routes inside a Ray job's process, over its own actor calls: nothing listens, no key is needed.
 
-A job reaches ledger, directory and hosts by the same service as everybody else, one hop nearer.
-Whoever can call actors could call them without this; so a call without a secret may do everything, and is
+A job reaches ledger, directory and hosts by the same service as every other way in, one hop nearer.
+Code that can call actors could call them without this; so a call without a secret may do everything, and is
 recorded as the job's (`ray_job`, S-51). Master keys stay in the ledger: the job asks it for derived ones.
 """
 

@@ -167,7 +167,7 @@ class SessionStream:
         self._lock = threading.Lock()
 
     def write(self, text: str) -> int:
-        """Write, in the name of the calling code's session."""
+        """Write, under the calling code's session."""
         session_id = current_session()
         if session_id is None:
             self._put(text)
@@ -180,7 +180,7 @@ class SessionStream:
                 lines, rest = [*lines, *filter(None, [rest])], ""
             if rest:
                 self._pending[session_id] = rest
-        # Without the lock: a log file that can't be written to prints so, in the name of anyone who logs.
+        # Without the lock: a log file that can't be written to prints that, under the session of the code that logs.
         self._put_lines(session_id, lines)
         self._written()
         return len(text)

@@ -156,7 +156,7 @@ def end_all(
         mark: Of the runtime.
         recorded: Processes that belong to it too.
         spare: Pids to leave alone.
-        within_s: Give up after so long.
+        within_s: Give up after this time.
 
     Returns:
         What still runs.

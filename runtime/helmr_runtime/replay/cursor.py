@@ -152,7 +152,7 @@ class JournalCursor:
     # --- where code and journal differ ------------------------------------------------------------
 
     def hashed(self, op: int, ask: OpRequest) -> OpRequest:
-        """The ask with the hash of what it asks; a new op also tells of the drift before it."""
+        """The ask with the hash of what it asks; a new op also reports the drift before it."""
         opening = self._replay_log.openings.get(op, {})
         drift: tuple[int, ...] = ()
         if not self.is_recorded(op):

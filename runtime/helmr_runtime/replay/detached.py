@@ -37,7 +37,7 @@ from helmr_runtime.replay.replay_log import Outcome
 from helmr_runtime.security.task_secrets import MadeUpSecrets
 
 SILENCE_S = 1.0
-"""Code that does nothing for so long awaits something that is no durable call (S-89)."""
+"""Code that does nothing for this long awaits something that is no durable call (S-89)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ class DetachedRun:
         self._is_told.set()
 
     def emit(self, stream: str, op: int | None, data: str) -> None:
-        """No one follows. What is emitted outside of steps behind the journal is told, as an ask is."""
+        """No one follows. What is emitted outside of steps behind the journal is reported, as an ask is."""
         if op is None:
             self._loop.call_soon_threadsafe(self._take, 0, EmitRequest(stream))
 
@@ -267,7 +267,7 @@ async def check_run(
         RunCode.of(task, state, histories, hashes),
         Surroundings(clock, silence_s, MadeUpSecrets(state.id)),
     )
-    # Twice: the driver tells of a silence that nothing can end before this does.
+    # Twice: the driver reports a silence that nothing can end before this does.
     end = await detached.ended(patience_s=2 * silence_s)
     await detached.has_left_nothing()
     verdict = _verdict(end, is_exhausted=detached.is_exhausted)

@@ -153,7 +153,7 @@ def text_of(error: BaseException) -> str:
 def _text(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - the task's own exception may fail at this, and is told all the same
+    except Exception:  # noqa: BLE001 - the task's own exception may fail at this, and is reported all the same
         text = "(its text can't be read)"
     if isinstance(error, BaseExceptionGroup):
         text = f"{text}: {'; '.join(text_of(inner) for inner in error.exceptions)}"

@@ -283,7 +283,7 @@ class LoopCalls:
         self._run_loop = run_loop
         self.host_loop = asyncio.get_running_loop()
         self._given = self._taken = self._told = self._heard = 0
-        """Calls given to the run's loop, and taken up by it; told to the host's loop, and heard by it."""
+        """Calls given to the run's loop, and taken up by it; sent to the host's loop, and taken by it."""
 
     @property
     def are_taken(self) -> bool:
@@ -292,7 +292,7 @@ class LoopCalls:
 
     @property
     def are_heard(self) -> bool:
-        """The host's loop has heard all that it was told."""
+        """The host's loop has taken all that was sent to it."""
         return self._heard == self._told
 
     def give(self, call: Callable[[], None]) -> None:

@@ -215,14 +215,14 @@ class Sockets:
 
 
 BY_RAY = frozenset({"build", "forever", "spec"})
-"""What is asked of an actor's process, not of the actor; `forever` tells of a crash."""
+"""What is asked of an actor's process, not of the actor; `forever` ends at a crash."""
 
 ONCE = frozenset({LEDGER, DIRECTORY, GATEWAY})
-"""Whoever started them has them built again when they have died: no one who calls them need wake them."""
+"""Their starter has them built again when they have died: no caller need wake them."""
 
 AWAY_S = 5.0
-"""One of them that was here is not looked for at Ray for so long: it would know no more, and be asked by every try of
-everybody while that one restarts. Later it may be that its socket file can't be made."""
+"""For this long, one of them that was here is not looked up at Ray: Ray would know no more, and every try of every
+caller would ask it while that one restarts. Later the cause may be that its socket file can't be made."""
 
 FATE_WITHIN_S = 2.0
 FATE_PAUSE_S = 0.02

@@ -1,4 +1,4 @@
-"""Browsers: which origin may use a public token, and what a preflight is told.
+"""Browsers: which origin may use a public token, and what a preflight gets.
 
 A preflight carries no credentials, so it can't say whose token is meant: it is answered for any
 origin. The real request is refused unless its origin is one of the token's. No cookie and no other

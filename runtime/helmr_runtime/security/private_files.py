@@ -1,6 +1,6 @@
 """Files of the runtime's own: for its user alone, and what their name says, never a link to something else.
 
-Whoever could write into a data directory once, may have left a link there under the name of a file that the runtime
+Someone who could once write into a data directory may have left a link there under the name of a file that the runtime
 empties and writes: with the runtime's rights it would be the link's target. So links are not followed, and a file
 with a second name is not written.
 
@@ -77,7 +77,7 @@ def secure_folder(folder: Path, say: Callable[[str], None]) -> None:
 
     Args:
         folder: A data directory, or a folder in it.
-        say: Is told what was changed.
+        say: Gets a line for each change.
 
     Raises:
         UsageError: Others may write it, or it holds what is not the runtime's.

@@ -1,4 +1,4 @@
-"""Secrets: their text, how one is told from a typing error, and what of it is stored.
+"""Secrets: their text, how a typing error is recognized, and what of it is stored.
 
 A secret is `hlmr_<kind>_<43 base62><6 base62>`: 256 bits, then the CRC-32 of everything before it.
 The prefix lets scanners find a leaked one; the CRC tells a damaged one without a lookup. Only

@@ -58,7 +58,7 @@ KEY_KNOWN_S = 300.0
 
 SECRETS_KEPT_MAX = 1_000
 SECRETS_KEPT_S = 600.0
-"""A key's secret is kept so long for anyone who repeats its creation because the answer was lost."""
+"""A key's secret is kept this long for a caller who repeats its creation because the response was lost."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Chunks on their way to followers: one pending call to each host that holds a session which someone follows (S-90).
 
 No one polls a directory: a followed session is looked for when its follower comes, when its host has it no more, and
-when the feed tells of an entry of it while no one is known to hold it. Where a session is not held, nothing is emitted.
+when the feed brings an entry of it while no one is known to hold it. Where a session is not held, nothing is emitted.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ DRAIN_WITHIN_S = 1.0
 """Longest that the end of a followed session waits for the last of its chunks."""
 
 LOOK_PAUSES_S = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
-"""An entry may be told of before the directory has the answer of the host that wrote it."""
+"""The feed may bring an entry before the directory has the answer of the host that wrote it."""
 
 LOOK_AGAIN_S = 0.05
 """After a host has lost a session, or has died."""
@@ -131,7 +131,7 @@ class _Followed:
         self.looking: asyncio.Task[None] | None = None
         self.look_again = False
         self.draining: asyncio.Event | None = None
-        """Set when its host has told what there was."""
+        """Set when its host has sent what there was."""
 
 
 class ChunkHub:
@@ -150,7 +150,7 @@ class ChunkHub:
         self._locate = locate
         self._host_named = host_named
         self.followed: dict[str, _Followed] = {}
-        """What is followed of each session; of others nothing need be told."""
+        """What is followed of each session; of others nothing need come."""
         self._polls: dict[str, asyncio.Task[None]] = {}
         self._changed: dict[str, asyncio.Event] = {}
 
@@ -201,7 +201,7 @@ class ChunkHub:
                 self._changed[followed.host].set()
 
     def entry(self, session_id: str) -> None:
-        """The feed tells of an entry of that session: someone holds it."""
+        """The feed has brought an entry of that session: someone holds it."""
         followed = self.followed.get(session_id)
         if followed is not None and followed.host is None:
             self._look(session_id, followed)
@@ -291,7 +291,7 @@ class ChunkHub:
         except (ActorDied, ActorNotFound):
             return ChunkNews(gone=tuple(known))
         except HelmrError as error:
-            logger.info("%s tells of no chunks: %s", host, error)
+            logger.info("%s sends no chunks: %s", host, error)
             await asyncio.sleep(PAUSE_S)
             return ChunkNews()
 

@@ -5,8 +5,8 @@ handed on in offset order: a follower takes what is kept, and from that moment o
 with no await in between; older entries it reads from the ledger first. So none is skipped and none
 comes twice (S-54).
 
-`SessionSpans` makes the spans of sessions, runs and waits as the feed tells of their ends (`helmr_runtime.tracing`).
-The gateway hears of every entry once it is on disk, whoever wrote it: hosts, or the ledger for parked sessions. When
+`SessionSpans` makes the spans of sessions, runs and waits as the feed brings their ends (`helmr_runtime.tracing`).
+The gateway hears of every entry once it is on disk: those of hosts, and those of the ledger for parked sessions. When
 a thing began stands in its row, so that nothing has to be remembered while it lasts.
 """
 
@@ -40,7 +40,7 @@ FOLLOWERS_MAX = 2_000
 
 CATCHING_UP_AT_ONCE = 2
 """Followers that read older entries at a time. Each page holds the loop for milliseconds, so fifty of them in a row
-would be felt by everybody."""
+would delay every caller."""
 
 PAGE_ENTRIES = 500
 POLL_S = 20.0
@@ -153,7 +153,7 @@ class FeedHub:
     Args:
         source: The ledger.
         on_entries: Called with what one poll brings, in order, before any follower gets it.
-        idle_s: Poll only while someone follows, and so long after; None polls from `start` to `stop`.
+        idle_s: Poll only while someone follows, and for this time after; None polls from `start` to `stop`.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class FeedHub:
         self._joined = asyncio.Event()
         self._kept: deque[FeedItem] = deque(maxlen=KEPT_MAX)
         self._all: dict[Follower, None] = {}
-        """Those of the whole feed. Whoever came first is handed an entry first, as in each of the next."""
+        """Those of the whole feed, in the order in which they came and get each entry; the same holds below."""
         self._by_session: dict[str, dict[Follower, None]] = {}
         self._offset: int | None = None
         self._complete_after = 0

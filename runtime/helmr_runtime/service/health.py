@@ -93,7 +93,7 @@ OF_POOL = {
 
 
 class Trouble(NamedTuple):
-    """A state and what is said of it."""
+    """A state and its text."""
 
     state: DegradedState
     text: str
@@ -143,7 +143,7 @@ def _stall(ledger: Mapping[str, Any], pool: Mapping[str, Any], now: datetime) ->
     """Runs wait for room while hosts hold sessions that only wait: one of both sides is wrong.
 
     The two figures have two sources. The directory believes what hosts report; that a session only waits the ledger
-    knows from its entries, and so it shows also a host that has not told that a session can be parked.
+    knows from its entries, so it also shows a host that has not reported that a session can be parked.
     """
     oldest_s, since = pool.get("queue_oldest_s", 0.0), ledger.get("waiting_held_since")
     if oldest_s <= STALL_S or since is None or (now - from_iso(since)).total_seconds() <= STALL_S:
@@ -222,7 +222,7 @@ class ClockWatch:
 
 
 BEHIND_FOR = timedelta(seconds=60)
-"""A follower is behind that was not at the newest entry for so long, or was not heard of."""
+"""A follower is behind if, for this long, it has not been at the newest entry or has not been heard of."""
 
 FORGOTTEN_AFTER = timedelta(days=1)
 FOLLOWERS_MAX = 20

@@ -1,7 +1,7 @@
 """Telling one notice target: follows the feed, looks ahead to deadlines, and sends (S-84).
 
-What is to be told and when is `helmr_runtime.core.notices`; this has the clock, the ledger and the sender. Whatever
-happens here, no one who waits or answers waits for it.
+`helmr_runtime.core.notices` decides what is sent and when; this has the clock, the ledger and the sender. No call of
+a task or an operator waits for anything here.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class TellerMeans:
     """What the tellers of all targets share.
 
     Attributes:
-        ledger: Where what is told of is read.
+        ledger: Where waits and runs are read.
         events: The feed.
         links: Makes answer links.
         clock: Tells the time.
@@ -78,7 +78,7 @@ class Teller:
 
     Args:
         target: Which events, with how much detail.
-        sender: How it is told.
+        sender: Sends its notices.
         position: Where it goes on.
         ledger: Waits, runs, and entries that are late.
         events: The feed.
@@ -141,7 +141,7 @@ class Teller:
             self.outbox.stored(passed)
             self._wake.set()
 
-    # --- what is to be told ---------------------------------------------------------------------------
+    # --- what is to be sent ---------------------------------------------------------------------------
 
     async def _read(self) -> None:
         following: FollowedEntries | None = None
@@ -214,11 +214,13 @@ class Teller:
             cursor = page["next_cursor"]
             if cursor is None:
                 return found
-        logger.warning("notices %s: too many waits end at once to tell of all", self.target.name)
+        logger.warning(
+            "notices %s: too many waits end at once: not all are announced", self.target.name
+        )
         return found
 
     async def _consider(self, event: NoticeEvent | None, *, late: bool) -> None:
-        """Queue an event if this target is to be told of it.
+        """Queue an event if this target is to get it.
 
         Raises:
             Unavailable: The ledger does not answer: no one knows.
@@ -235,7 +237,7 @@ class Teller:
         self._wake.set()
 
     async def _about(self, event: NoticeEvent) -> Subject | None:
-        """What the event is about, as it is now; None if no one is to be told of it.
+        """What the event is about, as it is now; None if it is not to be sent.
 
         Raises:
             Unavailable: The ledger does not answer.
@@ -250,7 +252,7 @@ class Teller:
         except Unavailable:
             raise
         except HelmrError as error:
-            logger.warning("notices %s: %s is not told: %s", self.target.name, event.id, error)
+            logger.warning("notices %s: %s is not sent: %s", self.target.name, event.id, error)
             return None
 
     def _facts(self, event: NoticeEvent, about: Subject) -> filters.Facts:
@@ -325,7 +327,7 @@ class Teller:
         return None
 
     async def _notice(self, event: NoticeEvent) -> Notice | None:
-        """What is sent; None if it is not to be told any more.
+        """What is sent; None if it is not to be sent any more.
 
         Raises:
             HelmrError: Ledger or session do not answer.

@@ -1,7 +1,7 @@
-"""Notices: people are told that something waits (S-84). Targets, their positions, what operators ask of them.
+"""Notices that something waits (S-84): targets, their positions, and what operators ask of them.
 
-The gateway's process tells: it may die at any time, and the next goes on where the ledger says that this one was. The
-positions of all targets are one entry, written at most once a second and only when something was told.
+The gateway's process sends: it may die at any time, and the next goes on where the ledger says that this one was. The
+positions of all targets are one entry, written at most once a second and only when something was sent.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ logger = logging.getLogger(__name__)
 
 STORE_EVERY_S = 1.0
 STORE_ENTRIES = 1_000
-"""A position that has moved so far is stored though nothing was told."""
+"""A position that has moved this far is stored even if nothing was sent."""
 
 FAILING_FOR = timedelta(seconds=60)
-"""A target that has taken nothing for so long is told of; one that is being restarted is back by then."""
+"""A target that has taken nothing for this long is reported; one that is being restarted is back by then."""
 
 LAST_STORE_S = 2.0
 """Longest that the end of the gateway waits for it."""
@@ -40,7 +40,7 @@ class NoticeOperations:
 
     Args:
         means: What all tellers share; the ledger keeps positions.
-        targets: Who is told, and how; None where another process tells them.
+        targets: Where notices go, and how; None where another process sends them.
     """
 
     def __init__(self, means: TellerMeans, targets: Sequence[tuple[Target, Sender]] | None) -> None:
@@ -85,7 +85,7 @@ class NoticeOperations:
         return Page(items=[self._info(one, head) for one, _ in targets.values()])
 
     async def test(self, name: str) -> NoticeTestReceipt:
-        """Have a target told that this is a test, now.
+        """Send a target a test notice, now.
 
         Raises:
             NoticeTargetNotFound: None with that name.
@@ -194,7 +194,7 @@ class NoticeOperations:
                         await self._store()
 
     async def _begin(self) -> None:
-        """Each target goes on where it was; a new one is told of what happens from now on."""
+        """Each target goes on where it was; a new one gets what happens from now on."""
         targets, now = self._targets or {}, self._clock.now()
         stored, head = await self._ledger.notices(), await self._ledger.feed_head()
         positions = {

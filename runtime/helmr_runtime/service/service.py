@@ -44,10 +44,10 @@ class ServiceOptions:
     Attributes:
         commit_timeout_s: Longest that a command may take.
         keys: Asked instead of the ring, where master keys may not be.
-        is_guest: This process serves one program and not everybody: it follows the feed only while that program
+        is_guest: This process serves one program only: it follows the feed only while that program
             does, so what it remembers of others' doings is read again soon.
         is_published: Whether local programs can find the runtime; until then it is not ready.
-        notice_targets: Who is told that something waits, and how.
+        notice_targets: Where notices go, and how.
     """
 
     commit_timeout_s: float = COMMIT_TIMEOUT_S
@@ -137,7 +137,7 @@ class Service:
         self._watching.append(call)
 
     def start(self) -> None:
-        """Begin to follow the ledger's feed, and to tell of it; needs a running loop."""
+        """Begin to follow the ledger's feed and to send notices; needs a running loop."""
         if tracing.spans is not None:
             self._session_spans = SessionSpans(self._ledger)
             self.watch(self._session_spans.seen)

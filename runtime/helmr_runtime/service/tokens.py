@@ -125,12 +125,12 @@ class TokenOperations:
 
         Args:
             answers: Session and wait, if it is the answer to a wait.
-            override_claim: Whoever else is at that wait is passed over.
+            override_claim: Complete even if someone else has claimed that wait.
             batch_id: Names the many answers that it is one of.
 
         Raises:
             WaitResolved, WaitTimedOut: That wait is over.
-            WaitClaimed: Another is at it.
+            WaitClaimed: Someone else has claimed it.
             TokenNotFound: No token with that id.
             SchemaMismatch: The data does not fit; nothing happened and no use is spent.
             TokenCompleted, TokenExpired, TokenCancelled: It has ended.

@@ -142,7 +142,7 @@ class WaitOperations:
 
         Raises:
             WaitNotFound: No wait with that id.
-            WaitClaimed: Another is at it (S-81).
+            WaitClaimed: Someone else has claimed it (S-81).
             WaitResolved: It is no longer pending; says who ended it, when and with what.
             WaitTimedOut: Its deadline has passed; says when.
             SchemaMismatch: The data does not fit the stream (S-21).
@@ -367,7 +367,7 @@ def _iso(moment: datetime | None) -> str | None:
 
 
 def _second(moment: datetime | None) -> str | None:
-    """A time as people are told it."""
+    """A time as people read it."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment is not None else None
 
 
@@ -387,7 +387,7 @@ class ClaimOperations:
 
         Raises:
             WaitNotFound: No wait with that id.
-            WaitClaimed: Another is at it.
+            WaitClaimed: Someone else has claimed it.
             WaitResolved, WaitTimedOut: It is over; says how.
             BadRequest: No one answers it.
             BadDuration: A claim is for no such time.

@@ -1,4 +1,4 @@
-"""What a command is held against before it is decided: was it answered before, does its data fit, who is at the wait?
+"""The checks of a command before it is decided: was it answered before, does its data fit, who has claimed the wait?
 
 A repeated command gets its first receipt (S-61). What was answered during this adoption, and not too long ago, is in
 the session's state and `decide` finds it there. What lies further back the ledger knows. It is asked before a
@@ -10,8 +10,8 @@ by JSON Schema before; a pydantic validator may still refuse it. A session whose
 stream that it waits on, keeps what people send: it is checked by the JSON Schema that its wait was opened with, if
 there is one, and the run is then blocked (S-3) until code decodes it.
 
-The ledger decides who is at a wait (S-81): a host hears it with the adoption, then from the gateway. Here an answer is
-held against it, and what is to stand in the transcript is written with the session's next entry.
+The ledger decides who has claimed a wait (S-81): a host hears it with the adoption, then from the gateway. Here an
+answer is checked against it, and what is to stand in the transcript is written with the session's next entry.
 """
 
 from __future__ import annotations

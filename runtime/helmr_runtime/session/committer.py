@@ -1,7 +1,7 @@
 """One adoption's way to the disk: entries are sealed, buffered, and written as one flush at a time, in order.
 
 `FlushQueue` says what is to be sent next and learns what was stored; a `Committer` sends each flush until it is
-answered. Invariants: S-50 and S-52 (entries follow one another in seq and hash), S-60 (waiters are told only when the
+answered. Invariants: S-50 and S-52 (entries follow one another in seq and hash), S-60 (waiters hear only when the
 commit has returned), S-62 (a flush carries epoch, first seq and previous hash). While the store fails, the same flush
 is sent again until it is answered; nothing is thrown away.
 """
@@ -25,7 +25,7 @@ from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.security.payloads import CHECKPOINT, PayloadCipher
 
 COMMIT_WAIT_S = 10.0
-"""A caller waits so long for its commit, then is told that the outcome is unknown."""
+"""A caller waits this long for its commit, then gets `OutcomeUnknown`."""
 
 UNSAVED_MAX = 64
 """Entries behind the newest checkpoint of a session that was given up as soon as it was decided: anyone who reads it
@@ -314,7 +314,7 @@ class Committer:
 
 
 def unknown_outcome(session_id: str) -> OutcomeUnknown:
-    """What a caller is told whose commit is not answered in time."""
+    """What a caller gets whose commit is not answered in time."""
     return OutcomeUnknown(
         f"{session_id}: the commit was not answered within {COMMIT_WAIT_S:.0f} s", retry_after_s=1
     )

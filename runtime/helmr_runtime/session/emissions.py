@@ -23,11 +23,11 @@ from helmr_runtime.core.chunks import (
 from helmr_runtime.core.entries import Entry
 
 KEPT_S = 5.0
-"""So long after a session is adopted, and after a reader has gone, chunks are kept for one that is on its way: one call
-of it ends before the next comes, and it learns of an adoption a moment later."""
+"""For this long after a session is adopted, and after a reader has gone, chunks are kept for a reader on its way: one
+call of it ends before the next comes, and it learns of an adoption a moment later."""
 
 OnEmitted = Callable[[str, Emitted], None]
-"""Told of all that a session emits, on the code's threads too; for tests."""
+"""Gets all that a session emits, on the code's threads too; for tests."""
 
 
 class Emissions:
@@ -38,7 +38,7 @@ class Emissions:
         epoch: Of which adoption.
         on_news: Called on the host's loop when there is something for a reader that waits.
         on_close: Called when the adoption is over.
-        on_emitted: Told of everything.
+        on_emitted: Gets everything.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Emissions:
     # --- on the host's loop -----------------------------------------------------------------------
 
     def ended_by(self, entry: Entry) -> list[EndedChunks]:
-        """What an entry ends; to be told when it is on disk."""
+        """What an entry ends; to be sent when it is on disk."""
         if not self._emitted.has_open:
             return []
         with self._lock:
@@ -150,7 +150,7 @@ class ChunkPolls:
     """The polls of one host.
 
     Args:
-        on_emitted: Told of all that code emits, for tests.
+        on_emitted: Gets all that code emits, for tests.
     """
 
     def __init__(self, on_emitted: OnEmitted | None) -> None:

@@ -77,7 +77,7 @@ class SessionPlace(Protocol):
     mark: SlotMark
 
     def changed(self, is_parkable: bool, op_max: int | None) -> None:
-        """What can be told of the session may be another; `op_max` is the newest op of its run."""
+        """The session's report may have changed; `op_max` is the newest op of its run."""
         ...
 
     def lost(self, reason: str) -> None:
@@ -94,7 +94,7 @@ class SessionPlace(Protocol):
 
 @dataclass(slots=True)
 class Commanded:
-    """A command has come. `decided` gets its decision, and the seq that is to be on disk before it is told."""
+    """A command has come. `decided` gets its decision, and the seq that is to be on disk before its caller hears it."""
 
     command: SessionCommand
     decided: asyncio.Future[tuple[Decided, int]]
@@ -160,7 +160,7 @@ class OutcomeReady:
 
 @dataclass(frozen=True, slots=True)
 class ThreadsLookedAt:
-    """A while has passed since it was seen that threads of aborted code execute; they have so long left."""
+    """A while has passed since threads of aborted code were seen to execute; they have this much time left."""
 
     driver: RunDriver
     left_s: float

@@ -53,7 +53,7 @@ LINGER_S = 30.0
 """How long a waiting session stays hot unless others need its slot."""
 
 LOCAL_URL = "http://127.0.0.1:4356"
-"""Where a runtime answers unless it was told otherwise."""
+"""Where a runtime answers unless it is configured otherwise."""
 
 WATCH_S = 3600.0
 """A watch that no one changes is answered after an hour, so that no call waits for ever."""
@@ -78,7 +78,7 @@ class HostSettings:
         owns_process: It is alone in its process, whose memory is bounded then.
         memory_bytes: The bound; None is a share of the machine's.
         statuses: Makes the file that says what executes; called once. Without it that is noted nowhere.
-        on_emitted: Told of all that code emits, for tests.
+        on_emitted: Gets all that code emits, for tests.
     """
 
     is_exclusive: bool = False
@@ -132,7 +132,7 @@ class HostActor:
         self._ending: set[SessionSlot] = set()
         """Sessions that were lost, and whose code is being ended."""
         self._past: dict[tuple[str, int], tuple[int, SlotReport]] = {}
-        """What lost sessions have to tell, with the version that told it, until a watch has heard it."""
+        """Reports of lost sessions, with the version that has them, until a watch has heard it."""
         self.retiring: str | None = None
         self._dry_runs = DryRuns(ledger, clock, settings.base_url)
         self._version = 1
@@ -229,7 +229,7 @@ class HostActor:
         slot = self._slot(session_id)
         live = slot.live
         if not live.is_parkable:
-            # Whoever asked takes it for busy, so that "parkable" must be told again even if no call changes anything.
+            # The directory takes it for busy, so "parkable" must be reported again even if no call changes anything.
             slot.tell()
             return Busy(reason=f"{session_id} is not parkable")
         try:

@@ -458,7 +458,7 @@ class LiveSession:
 
     @contextlib.contextmanager
     def _under_way(self) -> Iterator[None]:
-        """A caller waits: the session can't be parked, and at the end what has become of it is told."""
+        """A caller waits: the session can't be parked, and at the end it reports what has become of it."""
         self._in_flight += 1
         try:
             yield

@@ -87,7 +87,7 @@ class SessionSlot:
 
     @property
     def report(self) -> SlotReport | None:
-        """What is to be told of it; None before it is loaded."""
+        """Its report; None before it is loaded."""
         session = self._session
         if session is None:
             return None
@@ -135,7 +135,7 @@ class SessionSlot:
         self._become(SlotState.PARKABLE if is_parkable else SlotState.BUSY)
 
     def tell(self) -> None:
-        """Anyone who was told may have forgotten it: tell again."""
+        """A watcher may have forgotten its report: send it again."""
         self._is_told = False
         session = self._session
         if session is not None and not session.is_over:

@@ -1,4 +1,4 @@
-"""What is told of a live session's entries once they are on disk (S-60): spans of its turns, failures, ends of chunks.
+"""What follows from a live session's entries once they are on disk (S-60): spans, failure logs, ends of chunks.
 
 The log has a line for code that fails: a developer sees it where the code prints, without asking for it. The
 transcript has the same and more; it is what counts.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from helmr_runtime.tracing.otel import Open, Spans
 
 log = logging.getLogger("helmr.failures")
-# A notebook that sets up no logging is not told of each of a thousand sessions.
+# A notebook that sets up no logging does not print each of a thousand sessions.
 log.addHandler(logging.NullHandler())
 
 LEVELS = {
@@ -32,7 +32,7 @@ LEVELS = {
     EntryKind.RUN_FAILED: logging.ERROR,
     EntryKind.RUN_BLOCKED: logging.ERROR,
 }
-"""The kinds of entries that are told, and how loud."""
+"""The kinds of entries that are logged, and at which level."""
 
 CONTINUED = "\n    "
 """Further lines of what an exception says: no line of a log file begins with them, as if it were another session's."""

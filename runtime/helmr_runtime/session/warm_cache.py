@@ -63,7 +63,7 @@ class WarmCache:
         self._bytes = 0
 
     def keep(self, kept: WarmState) -> None:
-        """Keep what was just given up, unless it is over: hardly anybody asks for that again."""
+        """Keep what was just given up, unless it is over: it is hardly ever asked for again."""
         self.take(kept.state.id)
         is_over = kept.state.status is not SessionStatus.OPEN and kept.state.active_run is None
         size_bytes = kept.size_bytes

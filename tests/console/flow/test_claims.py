@@ -88,7 +88,7 @@ async def test_a_claim_taken_over_meanwhile_refuses_the_answer_once(bench: Bench
     )
     assert response.status_code == 200
     await bench.press("space", "ctrl+s", "ctrl+s")
-    await bench.sees("Not sent: another is at it")
+    await bench.sees("Not sent: someone else has claimed it")
     assert screen.form.cells()["decision"] == 0, "what was entered is kept"
     assert (await bench.wait(wait["id"]))["status"] == "pending"
     await bench.press("ctrl+s")

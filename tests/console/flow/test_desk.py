@@ -56,7 +56,7 @@ async def test_anothers_claim_is_taken_over_by_the_second_key_only(bench: Bench)
     await bench.inbox(1)
     await claim(bench, wait["id"], person="mia")  # the list does not know it yet
     await bench.press("c")
-    await bench.sees("Another is at it")
+    await bench.sees("Claimed by mia")
     assert await who_is_at(bench, wait["id"]) == "mia"
     await bench.press("c")
     await is_at(bench, wait["id"], "ana")
@@ -70,13 +70,13 @@ async def test_who_takes_a_claim_over_was_told_of_that_one(bench: Bench) -> None
     await bench.inbox(1)
     await bench.sees("○ mia, 1")
     await bench.press("c")
-    await bench.sees("Another is at it: mia")
+    await bench.sees("Claimed by mia")
     await bench.stack.http.post(f"/v1/waits/{wait['id']}/release", headers={"On-Behalf-Of": "mia"})
     await claim(bench, wait["id"], person="tom")
     await bench.press("r")
     await bench.sees("○ tom, 1")
     await bench.press("c")
-    await bench.sees("Another is at it: tom")
+    await bench.sees("Claimed by tom")
     assert await who_is_at(bench, wait["id"]) == "tom"
 
 
@@ -100,7 +100,7 @@ async def test_a_row_is_given_to_somebody_and_to_nobody(bench: Bench) -> None:
     await bench.inbox(1)
     await bench.press("d")
     await bench.on("DelegateScreen")
-    await bench.sees("assignee    nobody")
+    await bench.sees("assignee    no one")
     await bench.press(*"tom")
     await bench.until(bench.may_send)
     await bench.press("enter")

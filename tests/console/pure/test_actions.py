@@ -24,7 +24,7 @@ TOGETHER = [
         ActionScope.AREA,
         ActionScope.MARKS,
         ActionScope.WAITS,
-        ActionScope.DESK,
+        ActionScope.ONE_WAIT,
     },
     {
         ActionScope.ANYWHERE,

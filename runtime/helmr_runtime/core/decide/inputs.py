@@ -161,7 +161,7 @@ def _override(wait: Wait, command: AnswerWait, context: DecisionContext) -> tupl
     """The entry of the claim that this answer overrides; links look at none (S-81).
 
     Raises:
-        WaitClaimed: Another is at the wait.
+        WaitClaimed: Someone else has claimed the wait.
     """
     claims = context.claims
     if claims is None or command.link_id is not None:

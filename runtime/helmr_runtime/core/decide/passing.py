@@ -61,7 +61,7 @@ def is_ended(drafts: Sequence[Draft]) -> bool:
 def too_late(
     wait: Wait, drafts: Sequence[Draft], now: datetime, session_id: str
 ) -> HelmrError | None:
-    """What an answer is told that comes when time has ended the wait, as `passed` says; None if it has not."""
+    """The refusal of an answer to a wait that time has ended, as `passed` says; None if it has not."""
     if not is_ended(drafts):
         return None
     hint = "Send the data as input if the session should have it anyway."
@@ -90,7 +90,7 @@ def _assigned(
 
 
 def _default(state: SessionState, wait: Wait, value: Any, following: str) -> tuple[Draft, ...]:
-    """The default answers this wait, as anybody's answer would: with a record, or a token's wait with its data.
+    """The default answers this wait, as any answer would: with a record, or a token's wait with its data.
 
     The token stays as it is. Others may wait on it too, and anyone who holds its secret may still complete it.
     """

@@ -1,7 +1,7 @@
 """What a call of a task's tool answers: the result, a task of the Tasks extension, a question, or a handle.
 
-No call is held longer than `HOLD_S`. Who declares the extension gets a task; who can be asked a question; anybody else,
-or after that time, a handle for the tool `helmr_result`.
+No call is held longer than `HOLD_S`. A client that declares the extension gets a task, one that can ask its user a
+question gets that; any other, and after that time, gets a handle for the tool `helmr_result`.
 
 The methods of the Tasks extension are `tasks/get`, `tasks/update`, `tasks/cancel`. The SDK has no runtime for them;
 they are added at its extension points. Source: SEP-2663, as of 2026-07-28.

@@ -47,7 +47,7 @@ def _loaded() -> Any:
 
 
 def _check_origin(exchange: Exchange) -> None:
-    """Return if no page sent the request, or one of this host: a page of another name could be anybody's.
+    """Return if no page sent the request, or one of this host: a page of another name could be anyone's.
 
     Raises:
         OriginDenied: It is another's.

@@ -122,7 +122,7 @@ def form_schema(wait: WaitInfo) -> dict[str, Any] | None:
 
 
 def answer_of(wait: WaitInfo, content: Mapping[str, Any]) -> Any:
-    """The JSON that a form's content stands for. Whether it fits is said by anyone who stores it."""
+    """The JSON that a form's content stands for. The service that stores it checks whether it fits."""
     content = dict(content)
     fields = _fields(wait)
     if fields is None:
@@ -237,7 +237,7 @@ _DID_NOT_FIT = "had an answer that does not fit"
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A run as MCP tells of it. `wait` is what it asks people, if it does."""
+    """A run as MCP shows it. `wait` is what it asks people, if it does."""
 
     run: RunInfo
     session: SessionInfo
@@ -442,7 +442,7 @@ class McpRuns:
         return (by.type, by.id) == (self.principal.type, self.principal.id)
 
     async def _to_first_end(self, run: RunInfo) -> RunInfo:
-        """The run as it first ended, if it did: what a client was told is not taken back."""
+        """The run as it first ended, if it did: a client's result does not change afterwards."""
         if run.attempt == 1:
             return run
         cursor: str | None = None
@@ -467,5 +467,5 @@ class McpRuns:
 
 
 def _noted(wait: WaitInfo) -> str:
-    """How a note begins that tells of a response to the wait."""
+    """How a note about a response to the wait begins."""
     return f"MCP: {wait.id}"

@@ -76,7 +76,7 @@ def session_json(
 
 
 def listed_session(session: Json) -> Json:
-    """As it stands in a list: a page of waits' bodies of a megabyte each is more than anybody reads."""
+    """As it stands in a list: a page of waits' bodies of a megabyte each is more than anyone reads."""
     wait = session["wait"]
     return session if wait is None else {**session, "wait": {**wait, "body": None}}
 

@@ -13,16 +13,16 @@ from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.tokens import end_facts
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.tokens import TokenIndex
-from helmr_runtime.ports.ledger import ANEW, WorkChanges, WorkItem, WorkPosition
+from helmr_runtime.ports.ledger import FROM_START, WorkChanges, WorkItem, WorkPosition
 
 WORK_ITEMS_MAX = 1_000
 """Most items of each kind that one look at the list shows, oldest first."""
 
 GONE_MAX = 10_000
-"""What has left the list is remembered for those who were told of it; when it is more, the oldest are forgotten."""
+"""How many that have left the list are remembered for readers that know them; of more, the oldest are forgotten."""
 
 TRACES_MAX = 1_000
-"""Calls whose trace context is remembered until what they have set off is told; of more the oldest is forgotten."""
+"""Calls whose trace context is remembered until a reader gets what they set off; of more, the oldest is forgotten."""
 
 ENDS_TEXT_MAX = 64 * 1024
 """Characters of tokens' ends that one look carries; those that do not fit are asked for one by one (`token_end`)."""
@@ -31,8 +31,8 @@ ENDS_TEXT_MAX = 64 * 1024
 class WorkList:
     """Items stand here until a commit clears them.
 
-    Each change of the list has a number. What is told of it is what has changed since a number, so that a list of
-    thousands costs nothing when one is added to it.
+    Each change of the list has a number. A reader gets what has changed since a number, so that adding one to a
+    list of thousands costs nothing.
 
     Args:
         heads: The index's, by session.
@@ -97,7 +97,7 @@ class WorkList:
         self._remove(wait_id)
 
     def resolving(self) -> tuple[str, ...]:
-        """Waits whose token has ended, which their sessions have yet to be told."""
+        """Waits whose token has ended and whose sessions have yet to hear of it."""
         items = self._deliveries.values()
         return tuple(
             item.wait_id
@@ -138,10 +138,10 @@ class WorkList:
         if len(self._gone) > GONE_MAX:
             self._forgotten = self._gone.pop(next(iter(self._gone)))
 
-    # --- what is told -----------------------------------------------------------------------------
+    # --- what readers get--------------------------------------------------------------------------
 
     def has_news(self, known: WorkPosition) -> bool:
-        """Something was added behind that; what only left the list is told with the next."""
+        """Something was added behind that; what only left the list comes with the next."""
         return self._is_void(known) or self._added > known[0]
 
     def _is_void(self, known: WorkPosition) -> bool:
@@ -154,11 +154,11 @@ class WorkList:
         """What has changed behind `known`; all of it if that is void; at most `WORK_ITEMS_MAX` items of each kind.
 
         Args:
-            known: What was told before.
-            recent: The entry at a feed offset, if it is in memory: what ends are told from.
+            known: The position that the reader has.
+            recent: The entry at a feed offset, if it is in memory: ends are read from it.
         """
         is_whole = self._is_void(known)
-        added, gone = ANEW if is_whole else known
+        added, gone = FROM_START if is_whole else known
         runs = _behind(self._ready, added)
         deliveries = _behind(self._ended, added)
         cut_at = [

@@ -470,7 +470,7 @@ class Database:
         self._readers.close()
         self._left_open = connection
         if self._end_queries():
-            with suppress(ENGINE_ERROR):  # a read that could not be ended; it was told
+            with suppress(ENGINE_ERROR):  # a read that could not be ended; its caller has the error
                 connection.close()
             self._left_open = None
 

@@ -37,7 +37,7 @@ from helmr_runtime.ports import Flush
 logger = logging.getLogger(__name__)
 
 QUEUE_MAX = 20_000
-"""Jobs that may wait; beyond, callers are told that the store is unavailable (S-64)."""
+"""Jobs that may wait; beyond that, callers get `StoreUnavailable` (S-64)."""
 
 RETRY_DUE_AFTER = timedelta(seconds=1)
 """How long timeouts wait after a failed commit."""
@@ -102,7 +102,7 @@ class GroupCommit:
     # --- for the ledger around it -----------------------------------------------------------------
 
     def submit(self, job: Job) -> None:
-        """Queue a job; it is answered when it is on disk, or told why not."""
+        """Queue a job; it is answered when it is on disk, or with the reason why not."""
         if self.broken is not None:
             job.fail(self.broken)
         elif self.superseded is not None:

@@ -155,7 +155,7 @@ class Projector:
             self._look_later()
 
     def stop(self, error: HelmrError) -> None:
-        """Write no more; those who wait are told why."""
+        """Write no more; calls that wait get the error."""
         if self._tick is not None:
             self._tick.cancel()
         self._answer(self._asked, error)

@@ -61,7 +61,7 @@ class WriterThread:
             result, error = None, None
             try:
                 result = call(*args)
-            except BaseException as raised:  # noqa: BLE001 - anyone who awaits the call is told
+            except BaseException as raised:  # noqa: BLE001 - anyone who awaits the call gets it
                 error = raised
             with suppress(RuntimeError):  # the loop is closed: no one awaits it any more
                 self._loop.call_soon_threadsafe(_answer, future, result, error)

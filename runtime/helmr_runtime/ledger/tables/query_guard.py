@@ -34,7 +34,7 @@ NAMELESS = frozenset(
 
 REFUSED = frozenset(
     (
-        # What the runtime is and was told.
+        # What the runtime is and how it is set up.
         "current_setting", "getvariable", "getenv", "in_search_path", "txid_current", "version",
         "parse_duckdb_log_message", "current_catalog", "current_database", "current_query", "current_role",
         "current_schema", "current_schemas", "current_user", "session_user", "user", "get_block_size",

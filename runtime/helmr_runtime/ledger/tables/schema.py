@@ -264,7 +264,7 @@ def written_by(connection: duckdb.DuckDBPyConnection) -> str | None:
 
 
 def too_new(schema: int, writer: str | None) -> str:
-    """What is said of a file with a schema of a newer Helmr."""
+    """The error text for a file with a schema of a newer Helmr."""
     by = f", written by Helmr {writer}" if writer is not None else ""
     return f"has schema {schema}{by}; this Helmr {helmr_version()} knows {SCHEMA}"
 

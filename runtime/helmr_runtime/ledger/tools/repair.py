@@ -132,7 +132,7 @@ def repair(
         without_checkpoints: No checkpoint is taken over, for a file whose checkpoints can't be read at all.
 
     Raises:
-        LedgerDamaged: An entry is bad, or lost, that was not told to be dropped; names it.
+        LedgerDamaged: An entry is bad or lost and was not named as one to drop; names it.
         MasterKeyMissing: The keys are another ledger's.
     """
     job = _Job(path, keys, now, drop_from, without_checkpoints)
