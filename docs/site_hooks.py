@@ -78,6 +78,6 @@ def _listed(path: str) -> str:
     first = next(
         (part for part in _texts[path].split("\n\n") if part[:1].isalpha() or part[:1] in "*`["), ""
     )
-    sentence = re.split(r"(?<=[.:]) ", " ".join(first.split()), maxsplit=1)[0]
+    sentence = re.split(r"(?<=\.) ", " ".join(first.split()), maxsplit=1)[0]
     sentence = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", sentence)
     return f"- [{title}]({path}): {sentence}"

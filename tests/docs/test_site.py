@@ -11,6 +11,17 @@ from pathlib import Path
 
 import pytest
 
+import helmr.client
+from helmr.client import sync
+from helmr.client.blocking import BlockingPart
+
+BLOCKING = [
+    part
+    for part in vars(sync).values()
+    if isinstance(part, type)
+    and issubclass(part, BlockingPart)
+    and part.__module__ == sync.__name__
+]
 PUBLIC = ("helmr", "helmr.client", "helmr.testing", "helmr.experiments", "helmr.errors")
 
 
@@ -51,6 +62,25 @@ def test_every_public_name_has_its_place(site: Path, module: str) -> None:
     assert names
     missing = [name for name in names if f"{module}.{name}" not in documented]
     assert missing == []
+
+
+@pytest.mark.timeout(150)
+def test_every_method_of_the_blocking_client_has_its_text(site: Path) -> None:
+    page = (site / "api" / "client.html").read_text(encoding="utf-8")
+    methods = [
+        f"{_home(part)}.{part.__name__}.{name}"
+        for part in BLOCKING
+        for name, method in vars(part).items()
+        if callable(method) and not name.startswith("_")
+    ]
+    assert len(methods) > 60
+    assert [name for name in methods if f'id="{name}"' not in page] == []
+
+
+def _home(part: type) -> str:
+    if part is sync.Client:
+        return "helmr"
+    return "helmr.client" if part.__name__ in helmr.client.__all__ else sync.__name__
 
 
 @pytest.mark.timeout(150)
