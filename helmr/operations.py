@@ -199,7 +199,9 @@ GET_WAIT = Operation(
     "waits.get", "GET /v1/waits/{wait_id}", Need.READ,
     "Get a wait in full, with the JSON Schema that its answer must fit.",
     description="`body` has up to 1 MiB; `initial` is what a form starts with. Once the wait is fulfilled it has "
-    "the `answer`.",
+    "the `answer`. Once its token has ended, `resolving` says how, and `resolved_at`, `resolved_by` and `answer` are "
+    "the token's. `status` follows when its session decides, perhaps otherwise: if the deadline came first, it is "
+    "`timed_out`.",
     reply=WaitInfo, problems=(404,))
 ANSWER_WAIT: Operation[SendReceipt | TokenAnswerReceipt] = Operation(
     "waits.answer", "POST /v1/waits/{wait_id}/answer", Need.ANSWER,

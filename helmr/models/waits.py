@@ -15,6 +15,7 @@ from helmr.models.common import (
     ClaimInfo,
     PrincipalInfo,
     Shown,
+    TokenStatus,
     WaitKind,
     WaitPriority,
     WaitStatus,
@@ -41,6 +42,9 @@ class WaitInfo(Wire):
     stream: Annotated[str | None, Shown(find="stream")] = None
     correlation_id: Annotated[str | None, Shown(find="correlation")] = None
     token_id: Annotated[str | None, Shown(find="token")] = None
+    resolving: Annotated[TokenStatus | None, Shown("token")] = None
+    """How its token has ended, while it is still `pending` because its session has yet to decide on that: it takes no
+    answer any more, and is in no list of pending waits."""
     session_ids: list[str] = Field(default_factory=list)
     subject: Annotated[str | None, Shown(find="subject")] = None
     body: str | None = None

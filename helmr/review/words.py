@@ -298,6 +298,9 @@ def wait_over(wait: WaitInfo, now: datetime) -> str:
     if wait.status is not WaitStatus.PENDING:
         by = f" by {name}" if (name := resolver(wait)) else ""
         return f"the wait is {wait.status.value.replace('_', ' ')}{by}"
+    if wait.resolving is not None:
+        by = f" by {name}" if (name := resolver(wait)) else ""
+        return f"its token is {wait.resolving.value}{by}"
     if wait.default_at is not None and wait.default_at <= now:
         return "its escalation's default answers it now"
     if wait.deadline_at is not None and wait.deadline_at <= now:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from helmr import ids
+from helmr_runtime.directory.work import WorkQueue
 from helmr_runtime.security.secrets import make_secret
 from tests.http.test_sessions import code_of
 from tests.service.stack import Stack
@@ -234,6 +237,47 @@ async def test_a_link_answers_a_wait_on_a_token_and_completes_it(stack: Stack) -
     assert (await stack.http.get(f"/v1/waits/{wait['id']}")).json()["mode"] == "link"
     ended = (await stack.http.get(f"/v1/tokens/{token['id']}")).json()["ended_by"]
     assert (ended["type"], ended["on_behalf_of"]) == ("link", "ada")
+
+
+async def test_a_wait_shows_how_its_token_ended_before_its_session_has_decided(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decides = asyncio.Event()
+
+    deliver = WorkQueue._run_delivery
+
+    async def later(self: WorkQueue, *delivery: Any) -> None:
+        await decides.wait()
+        await deliver(self, *delivery)
+
+    monkeypatch.setattr(WorkQueue, "_run_delivery", later)
+    token = (await stack.http.post("/v1/tokens", json={})).json()
+    started = await stack.started("by-token", token["id"])
+    session, wait_id = started["session"]["id"], started["session"]["wait"]["id"]
+    own, others = [path_of(await linked(stack, wait_id)) for _ in range(2)]
+
+    async def pending() -> int:
+        return int((await stack.http.get("/readyz")).json()["counts"]["waits_pending"])
+
+    assert await pending() == 1
+    async with anybody(stack) as http:
+        await http.post(own, json={"data": "done"})
+        wait = (await stack.http.get(f"/v1/waits/{wait_id}")).json()
+        assert (wait["status"], wait["resolving"], wait["answer"]) == (
+            "pending",
+            "completed",
+            "done",
+        )
+        assert (wait["resolved_by"]["on_behalf_of"], await pending()) == ("ada", 0)
+        of_session = (await stack.http.get(f"/v1/sessions/{session}")).json()["wait"]
+        assert (of_session["id"], of_session["resolving"]) == (wait_id, "completed")
+        assert "The answer is recorded" in (await http.get(own)).text
+        assert "answered it first" in (await http.get(others)).text
+        decides.set()
+        await stack.run_until(started["run"]["id"], "succeeded")
+    after = (await stack.http.get(f"/v1/waits/{wait_id}")).json()
+    assert (after["status"], after["resolving"]) == ("fulfilled", None)
+    assert (after["resolved_by"], after["answer"]) == (wait["resolved_by"], "done")
 
 
 async def test_links_and_their_waits_are_there_after_a_restart(tmp_path: Path) -> None:

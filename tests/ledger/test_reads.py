@@ -19,6 +19,7 @@ from helmr.models import EntryInfo, Page, RecordInfo, RunInfo, SessionInfo, Wait
 from helmr_runtime.core.children import Parent
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.ledger.open import open_ledger
+from helmr_runtime.service.health import counted
 from tests.ledger.facts import complete_token, create_token
 from tests.ledger.sessions import (
     ALICE,
@@ -270,6 +271,34 @@ async def test_a_wait_is_listed_as_pending_no_more_once_its_token_is_completed(l
     await hand.stored(hand.fulfilled(wait))
     assert (await ledger.list_waits())["items"] == []
     assert len((await ledger.list_waits(status="fulfilled"))["items"]) == 1
+
+
+async def test_a_wait_says_that_its_token_is_completed_before_its_session_has_decided(
+    ledger, clock
+):
+    new = create_token()
+    await ledger.fact(new)
+    hand = await running(ledger, clock)
+    wait = hand.wait(kind="token", token_id=new.new.token_id)
+    wait_id = wait.body["wait_id"]
+    await hand.stored(wait, checkpoint=True, release=True)
+
+    async def shown() -> set[tuple[str, str | None]]:
+        found = await ledger.get_wait(wait_id)
+        session = (await ledger.get_session(hand.session_id))["wait"]
+        [listed] = (await ledger.list_sessions())["items"]
+        waits = [one for one in (found, session, listed["wait"]) if one is not None]
+        return {(one["status"], one["resolving"]) for one in waits}
+
+    async def pending() -> int:
+        return counted((await ledger.stats())["counts"])["waits_pending"]
+
+    assert (await shown(), await pending()) == ({("pending", None)}, 1)
+    await ledger.fact(complete_token(new.new.token_id))
+    assert (await shown(), await pending()) == ({("pending", "completed")}, 0)
+    await hand.adopt()
+    await hand.stored(hand.fulfilled(wait))
+    assert (await shown(), await pending()) == ({("fulfilled", None)}, 0)
 
 
 @pytest.mark.parametrize(

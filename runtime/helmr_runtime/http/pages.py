@@ -12,7 +12,7 @@ from typing import Any
 from starlette.responses import Response
 
 from helmr.errors import NotFound, TokenNotFound
-from helmr.models import AnswerRequest, CompleteRequest, WaitInfo, WaitStatus
+from helmr.models import AnswerRequest, CompleteRequest, TokenStatus, WaitInfo, WaitStatus
 from helmr.review.words import escalation_texts, next_end
 from helmr.roles import ScopeType
 from helmr_runtime.core.entries import Principal, from_iso
@@ -29,7 +29,12 @@ from helmr_runtime.security.task_secrets import LINK_PATH
 from helmr_runtime.service import Caller, Service
 from helmr_runtime.service.access import LiveLink
 
-_TOKEN_ENDED = {"expired": PageState.EXPIRED, "cancelled": PageState.CANCELLED}
+_ENDED = {
+    WaitStatus.TIMED_OUT.value: PageState.EXPIRED,
+    TokenStatus.EXPIRED.value: PageState.EXPIRED,
+    TokenStatus.CANCELLED.value: PageState.CANCELLED,
+}
+"""What the page says of a wait or a token that ended without an answer; both are cancelled by the same word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,7 @@ class Callback:
         if token["status"] == "completed":
             return PageState.RECORDED if self._is_own else PageState.OVERTAKEN
         if token["status"] != "pending":
-            return _TOKEN_ENDED[token["status"]]
+            return _ENDED[token["status"]]
         if now >= from_iso(token["expires_at"]):
             return PageState.EXPIRED
         return PageState.SIGNED if token["verify"] is not None else PageState.OPEN
@@ -180,12 +185,6 @@ async def _find(exchange: Exchange, kind: SecretKind, hashed: str) -> Callback |
     return Callback(service, token, exchange.caller(principal), public_token)
 
 
-_WAIT_ENDED = {
-    WaitStatus.TIMED_OUT: PageState.EXPIRED,
-    WaitStatus.CANCELLED: PageState.CANCELLED,
-}
-
-
 @dataclass(frozen=True, slots=True)
 class LinkedWait:
     """A wait and the link by which it was reached; what the answer page asks for."""
@@ -209,22 +208,28 @@ class LinkedWait:
 
     def state(self, now: datetime) -> PageState:
         wait = self.wait
-        if wait.status is WaitStatus.FULFILLED:
+        if self._is_answered:
             return PageState.RECORDED if self._is_own else PageState.OVERTAKEN
-        if wait.status is not WaitStatus.PENDING:
-            return _WAIT_ENDED[wait.status]
+        status = (wait.resolving or wait.status).value
+        if status in _ENDED:
+            return _ENDED[status]
         ends_at = wait.default_at or wait.deadline_at
         return PageState.EXPIRED if ends_at is not None and now >= ends_at else PageState.OPEN
 
     @property
+    def _is_answered(self) -> bool:
+        wait = self.wait
+        return wait.status is WaitStatus.FULFILLED or wait.resolving is TokenStatus.COMPLETED
+
+    @property
     def _is_own(self) -> bool:
-        """Answered through this same link: anyone who holds it may see what was recorded."""
+        """Ended through this same link: anyone who holds it may see what was recorded."""
         by = self.wait.resolved_by
         return by is not None and by.id == self.link.id
 
     async def texts(self) -> dict[str, Any]:
         wait, by = self.wait, self.wait.resolved_by
-        is_own = wait.status is WaitStatus.FULFILLED and self._is_own
+        is_own = self._is_answered and self._is_own
         end = next_end(wait) if wait.status is WaitStatus.PENDING else None
         return {
             "asked_by": wait.task,

@@ -9,7 +9,7 @@ A session that is held stays, without holding up the others: in a test no host p
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -205,7 +205,7 @@ class MemoryRows:
 
     # --- lists ----------------------------------------------------------------------------------
 
-    async def page(self, wanted: Wanted, *, resolving: Sequence[str] = ()) -> Json:
+    async def page(self, wanted: Wanted, *, resolving: Collection[str] = ()) -> Json:
         rows = self._rows
         found: Iterable[tuple[tuple[int | str, ...], Json]]
         match wanted:
@@ -236,7 +236,7 @@ class MemoryRows:
         )
         return _page(type(wanted).__name__, fitting, dict, wanted.cursor, wanted.limit)
 
-    async def wait_totals(self, resolving: Sequence[str]) -> list[Json]:
+    async def wait_totals(self, resolving: Collection[str]) -> list[Json]:
         totals: dict[tuple[str, str | None], Json] = {}
         rows = self._rows
         for row in map(rows.wait, rows.new_waits):

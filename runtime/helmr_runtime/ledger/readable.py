@@ -27,7 +27,14 @@ from helmr.errors import (
     TokenNotFound,
     WaitNotFound,
 )
-from helmr.models import ListQuery, RunsQuery, SessionsQuery, TokensQuery, WaitsQuery
+from helmr.models import (
+    ListQuery,
+    RunsQuery,
+    SessionsQuery,
+    TokensQuery,
+    WaitsQuery,
+    WaitStatus,
+)
 from helmr_runtime.core.commands import FirstReceipt
 from helmr_runtime.core.entries import Entry, Principal
 from helmr_runtime.core.fork import ForkSession
@@ -279,15 +286,26 @@ class ReadableLedger(ABC):
 
     async def get_session(self, session_id: str) -> Json:
         """`SessionInfo`, with its active wait in full, and how many of its records no wait has taken."""
+        resolving = self.index.work.resolving()
         found = await self.rows.session(session_id)
         if found is None:
             raise SessionNotFound(f"there is no session {session_id}", session_id=session_id)
         head = await self._require_head(session_id)
-        return {**self._with_claim_of(found), "unconsumed": await self.unconsumed(head)}
+        return {**self._session_now(found, resolving), "unconsumed": await self.unconsumed(head)}
 
-    def _with_claim_of(self, session: Json) -> Json:
+    def _session_now(self, session: Json, resolving: Mapping[str, str]) -> Json:
         wait = session["wait"]
-        return {**session, "wait": self.claims.with_claim(wait)} if wait is not None else session
+        return {**session, "wait": self._wait_now(wait, resolving)} if wait is not None else session
+
+    def _wait_now(self, wait: Json, resolving: Mapping[str, str]) -> Json:
+        """The wait of a row, with what memory alone knows: who has claimed it, and how its token has ended.
+
+        Args:
+            wait: Which.
+            resolving: Taken before the row was read: what its session decides while it is read, the row has.
+        """
+        status = resolving.get(wait["id"]) if wait["status"] == WaitStatus.PENDING.value else None
+        return {**self.claims.with_claim(wait), "resolving": status}
 
     async def brief(self, session_id: str) -> Json:
         """`{task, is_over}` of a session. Known from memory: the tables are not written for it."""
@@ -296,8 +314,9 @@ class ReadableLedger(ABC):
 
     async def list_sessions(self, **wanted: Any) -> Json:
         """A page of `SessionInfo`, newest first; `wanted` is a `SessionsQuery`, as it gives itself."""
+        resolving = self.index.work.resolving()
         found = await self.rows.page(_query(SessionsQuery, wanted))
-        return {**found, "items": [self._with_claim_of(one) for one in found["items"]]}
+        return {**found, "items": [self._session_now(one, resolving) for one in found["items"]]}
 
     async def get_run(self, run_id: str) -> Json:
         """`RunInfo` with payload, result and error."""
@@ -312,17 +331,17 @@ class ReadableLedger(ABC):
 
     async def get_wait(self, wait_id: str) -> Json:
         """`WaitInfo` in full, but for its schema."""
+        status = self.index.work.token_ended(wait_id)
         found = await self.rows.wait(wait_id)
         if found is None:
             raise WaitNotFound(f"there is no wait {wait_id}", wait_id=wait_id)
-        return self.claims.with_claim(found)
+        return self._wait_now(found, {wait_id: status} if status is not None else {})
 
     async def list_waits(self, **wanted: Any) -> Json:
         """A page of `WaitInfo`: soonest end first, none last, then by id; `wanted` is a `WaitsQuery`, as above."""
-        found = await self.rows.page(
-            _query(WaitsQuery, wanted), resolving=self.index.work.resolving()
-        )
-        return {**found, "items": [self.claims.with_claim(one) for one in found["items"]]}
+        resolving = self.index.work.resolving()
+        found = await self.rows.page(_query(WaitsQuery, wanted), resolving=resolving)
+        return {**found, "items": [self._wait_now(one, {}) for one in found["items"]]}
 
     # --- transcripts and streams -----------------------------------------------------------------------
 

@@ -370,7 +370,7 @@ class HealthView:
             started_at=self._host.started_at,
             now=self._clock.now(),
             feed_offset=ledger.get("feed_offset"),
-            counts=_counts(ledger.get("counts", {})),
+            counts=counted(ledger.get("counts", {})),
             pool=dict(pool),
             ledger={**ledger, "followers": self._followers.to_json()} if ledger else {},
         )
@@ -405,11 +405,12 @@ async def _asked(name: str, asking: Awaitable[Any]) -> tuple[Mapping[str, Any], 
     return (answer if isinstance(answer, Mapping) else {}), []
 
 
-def _counts(counts: Mapping[str, int]) -> dict[str, int]:
-    """What there is, by the names of `Health`. Every waiting session has one pending wait (S-10)."""
+def counted(counts: Mapping[str, int]) -> dict[str, int]:
+    """What there is, by the names of `Health`. Every waiting session has one pending wait (S-10); one whose token has
+    ended is no one's to answer."""
     named = {f"sessions_{name}": counts[name] for name in SESSION_COUNTS if name in counts}
     if "waiting" in counts:
-        named["waits_pending"] = counts["waiting"]
+        named["waits_pending"] = counts["waiting"] - counts.get("resolving", 0)
     return named
 
 

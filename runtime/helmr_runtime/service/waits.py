@@ -41,6 +41,7 @@ from helmr.models import (
     Page,
     SendReceipt,
     TokenAnswerReceipt,
+    TokenInfo,
     WaitInfo,
     WaitKind,
     WaitsQuery,
@@ -94,6 +95,8 @@ class WaitOperations:
         if wait.kind not in ANSWERABLE or wait.problem is not None:
             return wait
         try:
+            if wait.resolving is not None:
+                return await self._with_end_of_token(wait)
             outcome = await self._outcome(wait, stored["outcome"])
         except (PayloadDamaged, MasterKeyMissing) as error:
             return wait.model_copy(update={"problem": error.message})
@@ -117,6 +120,16 @@ class WaitOperations:
                 problem = problem or error.message
         told = {name: value for name, value in wait.items() if name != "outcome"}
         return WaitInfo.model_validate({**told, "schema": schema, "problem": problem})
+
+    async def _with_end_of_token(self, wait: WaitInfo) -> WaitInfo:
+        """A wait whose token has ended, with how: its session has yet to decide on that."""
+        token = TokenInfo.model_validate(await self._tokens.in_full(wait.token_id or ""))
+        ended = {
+            "resolved_at": token.ended_at,
+            "resolved_by": token.ended_by,
+            "answer": token.data,
+        }
+        return wait.model_copy(update=ended)
 
     async def list(self, wanted: WaitsQuery = ALL_WAITS) -> Page[WaitInfo]:
         """Waits, soonest end first, none last, then by id; without body, schema and what a form needs."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 from helmr.errors import BadCursor
@@ -42,12 +42,12 @@ class Rows(Protocol):
     async def wait(self, wait_id: str) -> Json | None: ...
     async def public_token(self, public_token_id: str) -> Json | None: ...
 
-    async def page(self, wanted: Wanted, *, resolving: Sequence[str] = ()) -> Json:
+    async def page(self, wanted: Wanted, *, resolving: Collection[str] = ()) -> Json:
         """Of waits `resolving` are those whose token has ended: no longer pending to callers, though their sessions
         do not know it yet."""
         ...
 
-    async def wait_totals(self, resolving: Sequence[str]) -> list[Json]:
+    async def wait_totals(self, resolving: Collection[str]) -> list[Json]:
         """The pending waits by what they wait for: `{kind, stream, count, oldest_at}`; none of them is a backoff, nor
         one of those whose token has ended.
         """

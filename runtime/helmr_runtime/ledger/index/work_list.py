@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import takewhile
 
+from helmr.models import Activity
 from helmr_runtime.core.children import is_child
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.tokens import end_facts
@@ -96,14 +97,18 @@ class WorkList:
         """The wait is resolved."""
         self._remove(wait_id)
 
-    def resolving(self) -> tuple[str, ...]:
-        """Waits whose token has ended and whose sessions have yet to hear of it."""
-        items = self._deliveries.values()
-        return tuple(
-            item.wait_id
-            for item in items
-            if item.wait_id is not None and not is_child(item.token_id or "")
-        )
+    def resolving(self) -> dict[str, str]:
+        """How the token has ended of each wait whose session has yet to decide on that."""
+        found = ((wait_id, self.token_ended(wait_id)) for wait_id in self._deliveries)
+        return {wait_id: status for wait_id, status in found if status is not None}
+
+    def token_ended(self, wait_id: str) -> str | None:
+        """How the wait's token has ended, if its session has yet to decide on that."""
+        item = self._deliveries.get(wait_id)
+        if item is None or item.wait_id is None or is_child(item.token_id or ""):
+            return None
+        token = self._tokens.get(item.token_id or "")
+        return token.status.value if token is not None and not token.is_pending else None
 
     def end(self, head: Head, now: datetime) -> None:
         """The child's parent has ended it: have it cancelled until a commit ends it."""
@@ -210,8 +215,16 @@ class WorkList:
         )
 
     def counts(self) -> dict[str, int]:
-        """How many items there are of each kind."""
-        return {"ready": len(self._ready), "deliveries": len(self._deliveries)}
+        """How many items there are of each kind, and of the sessions that wait those whose token has ended."""
+        waiting = (
+            self._heads[self._deliveries[wait_id].session_id].activity
+            for wait_id in self.resolving()
+        )
+        return {
+            "ready": len(self._ready),
+            "deliveries": len(self._deliveries),
+            "resolving": sum(one is Activity.WAITING for one in waiting),
+        }
 
 
 def _behind(numbered: dict[str, int], known: int) -> list[tuple[str, int]]:

@@ -8,7 +8,7 @@ Invariants: S-53; everyone reads what was acknowledged.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from helmr.models import RunsQuery, SessionsQuery, TokensQuery, WaitsQuery
@@ -99,12 +99,12 @@ class DuckRows:
 
     # --- pages ----------------------------------------------------------------------------------
 
-    async def page(self, wanted: Wanted, *, resolving: Sequence[str] = ()) -> Json:
+    async def page(self, wanted: Wanted, *, resolving: Collection[str] = ()) -> Json:
         more = (resolving,) if isinstance(wanted, WaitsQuery) else ()
         found: Json = await self._read_tables(PAGES[type(wanted)], wanted, *more)
         return found
 
-    async def wait_totals(self, resolving: Sequence[str]) -> list[Json]:
+    async def wait_totals(self, resolving: Collection[str]) -> list[Json]:
         found: list[Json] = await self._read_tables(lists.wait_totals, resolving)
         return found
 

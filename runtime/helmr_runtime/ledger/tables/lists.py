@@ -6,7 +6,7 @@ changes between two pages is neither skipped nor shown twice unless its sort key
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -264,7 +264,7 @@ _WAITS: Mapping[str, How] = {
 }
 
 
-def waits(reader: Reader, query: WaitsQuery, resolving: Sequence[str]) -> Json:
+def waits(reader: Reader, query: WaitsQuery, resolving: Collection[str]) -> Json:
     """Waits: what time ends soonest first, what it never ends last, then by id."""
     where = wanted(query, _WAITS)
     key = row_access.decode("waits", query.cursor, (int, str))
@@ -292,7 +292,7 @@ def waits(reader: Reader, query: WaitsQuery, resolving: Sequence[str]) -> Json:
     return row_access.page(_waits(reader, shown, in_full=False, strict=False), following)
 
 
-def wait_totals(reader: Reader, resolving: Sequence[str]) -> list[Json]:
+def wait_totals(reader: Reader, resolving: Collection[str]) -> list[Json]:
     """The pending waits by what they wait for; see `Rows.wait_totals`."""
     found = reader.execute(
         "SELECT kind::VARCHAR, stream, count(*), epoch_us(min(opened_at)) FROM waits "
