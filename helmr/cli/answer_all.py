@@ -17,12 +17,12 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from helmr import filters, ids, jsonio
-from helmr.cli import finding, next, printing, values
+from helmr import ids, jsonio
+from helmr.cli import finding, printing, values
 from helmr.cli.app import ExitCode, exit_code, now, worst
+from helmr.cli.listing import MeantWaits, all_waits
 from helmr.cli.sending import BatchAnswers, Sending
 from helmr.errors import BadJson, HelmrError, NotFound, UsageError
-from helmr.filters import Filter
 from helmr.forms import assignments
 from helmr.models import HTTP_BODY_BYTES_MAX, WaitInfo, WaitStatus
 from helmr.review import batches
@@ -39,32 +39,19 @@ class Meant:
 
     Attributes:
         lead: The id of a wait that all of them are like; without it all that the filter finds must be alike.
-        wanted: What the filter says; times in it are those of `frozen_at` however long someone reads.
-        me: On whose behalf it is looked.
+        waits: What the filter means; times in it are those of `frozen_at` however long someone reads.
         only: Ids of waits that were shown before; None if all are meant.
-        snoozed: Ids of what this person snoozed.
-        begun: Ids of those to which an answer was begun on this machine.
     """
 
     lead: str | None
-    wanted: Filter
-    me: str | None
+    waits: MeantWaits
     only: Collection[str] | None
-    snoozed: Collection[str]
-    begun: Collection[str] = ()
     frozen_at: datetime = field(default_factory=now)
 
     def holds(self, wait: WaitInfo) -> bool:
         """Whether it is one of them."""
-        is_snoozed = wait.id in self.snoozed
-        facts = filters.wait_facts(
-            wait, self.frozen_at, self.me, snoozed=is_snoozed, drafted=wait.id in self.begun
-        )
-        return (
-            (self.only is None or wait.id in self.only)
-            and (not is_snoozed or self.wanted.says("snoozed"))
-            and self.wanted.matches(facts, self.frozen_at)
-        )
+        is_shown = self.only is None or wait.id in self.only
+        return is_shown and self.waits.asks(wait, self.frozen_at)
 
 
 def _read(client: Client, meant: Meant) -> AnswerBatch:
@@ -74,16 +61,10 @@ def _read(client: Client, meant: Meant) -> AnswerBatch:
         UsageError: They ask for different things, and none was named that decides; or the one that was named is not
             among them.
     """
-    pushed: dict[str, Any] = meant.wanted.pushed()
+    pushed: dict[str, Any] = meant.waits.wanted.pushed()
     if "session" in pushed:
         pushed["session_id"] = pushed.pop("session")
-    listed = [
-        one
-        for one in next.all_pages(
-            lambda cursor: client.waits.page(limit=200, cursor=cursor, **pushed)
-        )
-        if meant.holds(one)
-    ]
+    listed = [one for one in all_waits(client.waits.page, **pushed) if meant.holds(one)]
     lead = _lead_of(listed, meant.lead)
     waits: list[WaitInfo] = []
     more: list[WaitInfo] = []
@@ -380,7 +361,7 @@ class _Plan:
     def _by_correlation(self) -> dict[str, list[str]]:
         """Pending waits, read once."""
         found: dict[str, list[str]] = {}
-        for one in next.all_pages(lambda cursor: self._client.waits.page(limit=200, cursor=cursor)):
+        for one in all_waits(self._client.waits.page):
             if one.correlation_id is not None:
                 found.setdefault(one.correlation_id, []).append(one.id)
         return found

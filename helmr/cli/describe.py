@@ -4,41 +4,48 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from helmr.cli.printing import distance, is_terminal
-from helmr.models import ChunkInfo, ClaimInfo, shown_facts
+from pydantic import BaseModel
+
+from helmr.cli.printing import distance, fields, is_terminal, write_json
+from helmr.models import (
+    ApiKeyInfo,
+    ApiKeyReceipt,
+    AssignReceipt,
+    ChunkInfo,
+    ClaimInfo,
+    ClaimReceipt,
+    NoteReceipt,
+    NoticeRetryReceipt,
+    NoticeTestReceipt,
+    PublicTokenInfo,
+    PublicTokenReceipt,
+    RunCheck,
+    RunInfo,
+    ScheduleInfo,
+    ScheduleReceipt,
+    SessionInfo,
+    StartReceipt,
+    TokenInfo,
+    TokenReceipt,
+    WaitInfo,
+    shown_facts,
+)
 from helmr.review.words import escalation_texts, next_end
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from helmr.models import (
         AnswerLinkInfo,
-        ApiKeyInfo,
-        ApiKeyReceipt,
         ChunksEnd,
-        ClaimReceipt,
         DryRunOp,
         ForkOrigin,
         ParentInfo,
         PrincipalInfo,
-        PublicTokenInfo,
-        PublicTokenReceipt,
         PublicTokenScopeInfo,
         RecordInfo,
-        RunCheck,
-        RunInfo,
-        ScheduleInfo,
-        ScheduleReceipt,
-        SendReceipt,
-        SessionInfo,
-        TokenAnswerReceipt,
-        TokenInfo,
-        TokenReceipt,
-        WaitInfo,
     )
 
 
@@ -284,12 +291,6 @@ def claim_fields(one: ClaimReceipt) -> list[tuple[str, object]]:
     return [("wait", one.wait_id), ("claimed by", claim_text(one.claim) if one.claim else "no one")]
 
 
-def receipt_fields(one: SendReceipt | TokenAnswerReceipt) -> list[tuple[str, object]]:
-    """What a send or an answer did."""
-    parts = one.model_dump(mode="json", exclude_none=True)
-    return [(name.replace("_", " "), value_text(value).strip('"')) for name, value in parts.items()]
-
-
 def check_fields(one: RunCheck) -> list[tuple[str, object]]:
     """Whether code fits a run, and where not."""
     found: list[tuple[str, object]] = [
@@ -483,12 +484,6 @@ def key_receipt_fields(one: ApiKeyReceipt) -> Fields:
     return [("key", one.id), ("name", one.name), ("role", one.role), ("secret", one.secret)]
 
 
-def fields_of(one: BaseModel) -> Fields:
-    """Any receipt."""
-    parts: dict[str, Any] = one.model_dump(mode="json", exclude_none=True)
-    return [(name.replace("_", " "), value_text(value).strip('"')) for name, value in parts.items()]
-
-
 def _scope(scope: PublicTokenScopeInfo) -> str:
     what = scope.stream or scope.token or scope.wait or ""
     where = f" of {scope.session}" if scope.session is not None else ""
@@ -503,11 +498,11 @@ def _scope(scope: PublicTokenScopeInfo) -> str:
     return f"{verb} {what}{where}{for_}"
 
 
-COLUMNS = ("NAME", "STATUS", "WHEN", "NEXT DUE", "LAST DUE", "LAST", "TASK")
+SCHEDULE_COLUMNS = ("NAME", "STATUS", "WHEN", "NEXT DUE", "LAST DUE", "LAST", "TASK")
 
 
-def row(one: ScheduleInfo) -> tuple[object, ...]:
-    """Cells of `COLUMNS`."""
+def schedule_row(one: ScheduleInfo) -> tuple[object, ...]:
+    """Cells of `SCHEDULE_COLUMNS`."""
     return (
         one.name,
         one.status,
@@ -519,7 +514,7 @@ def row(one: ScheduleInfo) -> tuple[object, ...]:
     )
 
 
-def fields(one: ScheduleInfo) -> Fields:
+def schedule_fields(one: ScheduleInfo) -> Fields:
     """A schedule in full."""
     return [
         ("schedule", one.name),
@@ -538,6 +533,47 @@ def fields(one: ScheduleInfo) -> Fields:
     ]
 
 
-def deleted_fields(one: ScheduleReceipt) -> Fields:
-    """A schedule that is no more."""
-    return [("deleted", one.name)]
+# --- whatever an operation answers ------------------------------------------------------------------
+
+_FIELDS: dict[type[BaseModel], Callable[[Any], Fields]] = {
+    SessionInfo: session_fields,
+    StartReceipt: lambda one: session_fields(one.session),
+    RunInfo: run_fields,
+    RunCheck: check_fields,
+    WaitInfo: lambda one: [("session", one.session_id), ("task", one.task), *wait_fields(one)],
+    ClaimReceipt: claim_fields,
+    AssignReceipt: lambda one: [("wait", one.wait_id), ("assignee", one.assignee or "no one")],
+    NoteReceipt: lambda one: [("note", one.note_id), ("seq", one.seq)],
+    TokenInfo: token_fields,
+    TokenReceipt: token_receipt_fields,
+    PublicTokenInfo: public_token_fields,
+    PublicTokenReceipt: public_token_receipt_fields,
+    ApiKeyInfo: key_fields,
+    ApiKeyReceipt: key_receipt_fields,
+    ScheduleInfo: schedule_fields,
+    ScheduleReceipt: lambda one: [("deleted", one.name)],
+    NoticeTestReceipt: lambda one: [
+        ("target", one.target),
+        ("taken", "yes" if one.taken else "no"),
+        ("error", one.error),
+    ],
+    NoticeRetryReceipt: lambda one: [("target", one.target), ("tried now", one.count)],
+}
+"""How a person sees what is more than its fields by name."""
+
+
+def fields_of(one: BaseModel) -> Fields:
+    """What an operation answers, in full; of a receipt that is not in the table its fields by name."""
+    known = _FIELDS.get(type(one))
+    if known is not None:
+        return known(one)
+    parts: dict[str, Any] = one.model_dump(mode="json", exclude_none=True)
+    return [(name.replace("_", " "), value_text(value).strip('"')) for name, value in parts.items()]
+
+
+def show(one: BaseModel, as_json: bool) -> None:
+    """Print what an operation answers, as JSON or as fields."""
+    if as_json:
+        write_json(one)
+    else:
+        fields(fields_of(one))

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,11 +20,20 @@ from helmr import ids
 from helmr.cli import printing
 from helmr.cli.app import Cli
 from helmr.errors import HelmrError, NotFound, UsageError
+from helmr.operations import (
+    LIST_API_KEYS,
+    LIST_PUBLIC_TOKENS,
+    LIST_RUNS,
+    LIST_SESSIONS,
+    LIST_TOKENS,
+    LIST_WAITS,
+)
 from helmr.safe_text import one_line
 
 if TYPE_CHECKING:
     from helmr.client import Client
     from helmr.models import Page
+    from helmr.operation import Operation
 
 
 LAST = "last"
@@ -48,25 +57,28 @@ ENDED = ("fulfilled", "timed_out", "cancelled")
 Pages = Callable[[str | None], "Page[Any]"]
 
 
-def session(client: Client, text: str) -> str:
-    """The session's id."""
-    return _found(
-        text, ids.SESSION, "session", [lambda c: client.sessions.page(limit=PAGE, cursor=c)]
-    )
+def _pages(client: Client, row: Operation[Any], **query: Any) -> Pages:
+    from helmr.client.sync import ask
+
+    return lambda cursor: ask(client, row, query={**query, "limit": PAGE, "cursor": cursor})
 
 
-def run(client: Client, text: str) -> str:
-    """The run's id."""
-    return _found(text, ids.RUN, "run", [lambda c: client.runs.page(limit=PAGE, cursor=c)])
+def _finder(kind: str, noun: str, row: Operation[Any]) -> Callable[[Client, str], str]:
+    """Finds the id of a thing that an operation lists."""
+    return lambda client, text: _found(text, kind, noun, [_pages(client, row)])
+
+
+session = _finder(ids.SESSION, "session", LIST_SESSIONS)
+run = _finder(ids.RUN, "run", LIST_RUNS)
+token = _finder(ids.TOKEN, "token", LIST_TOKENS)
+public_token = _finder(ids.PUBLIC_TOKEN, "public-token", LIST_PUBLIC_TOKENS)
+key = _finder(ids.API_KEY, "key", LIST_API_KEYS)
 
 
 def wait(client: Client, text: str) -> str:
     """The wait's id; one that waits goes before those that are over."""
-
-    def pages(status: str | None) -> Pages:
-        return lambda cursor: client.waits.page(status=status, limit=PAGE, cursor=cursor)
-
-    return _found(text, ids.WAIT, "wait", [pages(one) for one in (None, *ENDED)])
+    pages = [_pages(client, LIST_WAITS, status=one) for one in (None, *ENDED)]
+    return _found(text, ids.WAIT, "wait", pages)
 
 
 def only_wait(client: Client, text: str) -> str:
@@ -86,23 +98,6 @@ def only_wait(client: Client, text: str) -> str:
                 matching=[one.id for one in found],
             )
     return wait(client, text)
-
-
-def token(client: Client, text: str) -> str:
-    """The token's id."""
-    return _found(text, ids.TOKEN, "token", [lambda c: client.tokens.page(limit=PAGE, cursor=c)])
-
-
-def public_token(client: Client, text: str) -> str:
-    """The public token's id."""
-    return _found(
-        text, ids.PUBLIC_TOKEN, "public-token", [lambda c: client.auth.page(limit=PAGE, cursor=c)]
-    )
-
-
-def key(client: Client, text: str) -> str:
-    """The API key's id."""
-    return _found(text, ids.API_KEY, "key", [lambda c: client.keys.page(limit=PAGE, cursor=c)])
 
 
 def _found(text: str, kind: str, noun: str, sources: list[Pages]) -> str:
@@ -184,26 +179,14 @@ def _client(ctx: typer.Context) -> Iterator[Client]:
         yield client
 
 
-sessions = _offers(
-    lambda client: (
-        (one.id, f"{one.task} {one.activity}") for one in client.sessions.page(limit=200).items
-    )
-)
-runs = _offers(
-    lambda client: (
-        (one.id, f"{one.task} {one.status}") for one in client.runs.page(limit=200).items
-    )
-)
-waits = _offers(
-    lambda client: (
-        (one.id, one.subject or one.stream) for one in client.waits.page(limit=200).items
-    )
-)
-tokens = _offers(
-    lambda client: (
-        (one.id, one.subject or one.status) for one in client.tokens.page(limit=200).items
-    )
-)
+def _offers_of(row: Operation[Any], says: Callable[[Any], str | None]) -> Complete:
+    return _offers(lambda client: ((one.id, says(one)) for one in _pages(client, row)(None).items))
+
+
+sessions = _offers_of(LIST_SESSIONS, lambda one: f"{one.task} {one.activity}")
+runs = _offers_of(LIST_RUNS, lambda one: f"{one.task} {one.status}")
+waits = _offers_of(LIST_WAITS, lambda one: one.subject or one.stream)
+tokens = _offers_of(LIST_TOKENS, lambda one: one.subject or one.status)
 tasks = _offers(lambda client: ((one.id, None) for one in client.tasks.list()))
 inputs = _offers(
     lambda client: {
@@ -215,3 +198,19 @@ outputs = _offers(
         one.name: (one.name, None) for one in client.streams.list() if one.direction == "output"
     }.values()
 )
+
+# --- arguments --------------------------------------------------------------------------------------
+
+
+def argument(metavar: str, complete: Complete | None = None) -> Any:
+    """What names a thing on the command line."""
+    help_text = "Its id, or part of it, or `last`."
+    return typer.Argument(metavar=metavar, help=help_text, autocompletion=complete)
+
+
+Session = Annotated[str, argument("SESSION", sessions)]
+Run = Annotated[str, argument("RUN", runs)]
+Wait = Annotated[str, argument("WAIT", waits)]
+Token = Annotated[str, argument("TOKEN", tokens)]
+PublicToken = Annotated[str, argument("PUBLIC_TOKEN")]
+Key = Annotated[str, argument("KEY")]

@@ -1,28 +1,33 @@
-"""Lists: one page or all, only what passes a filter, as a table, ids, CSV or JSON, once or as it changes."""
+"""Lists: one page or all, only what `--filter` means, as a table, ids, CSV or JSON, once or as it changes."""
 
 from __future__ import annotations
 
 import csv
 import io
 import itertools
+import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import typer
 
+from helmr import filters
 from helmr.cli import printing
-from helmr.cli.app import now
+from helmr.cli.app import Cli, now
 from helmr.errors import UsageError
 from helmr.safe_text import one_line
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from helmr.models import Page
+    from helmr.models import Page, SessionInfo, WaitInfo
+    from helmr.review.personal import Snoozes
 
 M = TypeVar("M", bound="BaseModel")
 
@@ -217,3 +222,115 @@ def _write_change(change: str, one: M, table: ListTable[M], *, json: bool) -> No
         return
     cells = [text for value in table.row(one) if (text := printing.cell(value))]
     printing.write_line(printing.GAP.join([f"{change:<7}", *cells]))
+
+
+# --- what --filter means ----------------------------------------------------------------------------
+
+
+def waits_filter(cli: Cli, text: str | None, profile: str | None) -> filters.Filter:
+    """The filter that these options say.
+
+    Raises:
+        BadFilter: It can't be read.
+        UsageError: There is no such profile, or the filter needs to know who looks, and nothing says it.
+    """
+    from helmr.profiles import read_profile
+
+    given = text or ""
+    if given or profile is not None:
+        given = read_profile(os.environ, profile).meant(given)
+    wanted = filters.parse(given, filters.WAIT_FIELDS)
+    if wanted.asks_who and cli.on_behalf_of is None:
+        raise UsageError("is:mine needs to know who you are", hint="--on-behalf-of NAME")
+    return wanted
+
+
+def pushing(
+    page: Callable[..., Page[M]], wanted: filters.Filter
+) -> Callable[[str | None, int], Page[M]]:
+    """Pages with what the filter says asked of the gateway.
+
+    The gateway finds texts only as they are spelt, and a filter whatever their case: where nothing is found, they are
+    looked for here.
+    """
+    pushed: dict[str, Any] = wanted.pushed()
+
+    def fetch(cursor: str | None, count: int) -> Page[M]:
+        nonlocal pushed
+        found = page(**pushed, cursor=cursor, limit=count)
+        exact = wanted.pushed(texts=False)
+        if cursor is None and not found.items and found.next_cursor is None and pushed != exact:
+            pushed = exact
+            return page(**pushed, cursor=cursor, limit=count)
+        return found
+
+    return fetch
+
+
+def session_passes(wanted: filters.Filter) -> Callable[[SessionInfo], bool]:
+    """Whether a filter of sessions means one, when it is asked."""
+    return lambda one: wanted.matches(filters.session_facts(one), now())
+
+
+class MeantWaits:
+    """Which waits a filter means to one person on this machine; what that person keeps there is read when it is needed.
+
+    Args:
+        cli: Says on whose behalf it is looked.
+        wanted: What the filter says.
+    """
+
+    def __init__(self, cli: Cli, wanted: filters.Filter) -> None:
+        self.wanted = wanted
+        self._me = cli.on_behalf_of
+
+    @cached_property
+    def _snoozed(self) -> Collection[str]:
+        return snoozes().read(now())
+
+    @cached_property
+    def _begun(self) -> Collection[str]:
+        from helmr.profiles import state_folder
+        from helmr.review.personal import DraftStore
+
+        return DraftStore(state_folder(os.environ) / "drafts").wait_ids()
+
+    def holds(self, wait: WaitInfo, at: datetime | None = None) -> bool:
+        """Whether the filter means it, now or at that time."""
+        at = at or now()
+        facts = filters.wait_facts(
+            wait,
+            at,
+            self._me,
+            snoozed=self.wanted.says("snoozed") and wait.id in self._snoozed,
+            drafted=self.wanted.says("draft") and wait.id in self._begun,
+        )
+        return self.wanted.matches(facts, at)
+
+    def asks(self, wait: WaitInfo, at: datetime | None = None) -> bool:
+        """Whether the filter means it and it is to be asked: what is snoozed only if the filter says so."""
+        is_hidden = not self.wanted.says("snoozed") and wait.id in self._snoozed
+        return not is_hidden and self.holds(wait, at)
+
+
+def snoozes() -> Snoozes:
+    """What this user snoozed, in the console too."""
+    from helmr.profiles import state_folder
+    from helmr.review.personal import Snoozes
+
+    return Snoozes(state_folder(os.environ) / "snoozed")
+
+
+WAIT_PAGES_MAX = 25
+"""So many pages of the inbox are read: 5,000 waits."""
+
+
+def all_waits(page: Callable[..., Page[WaitInfo]], **query: Any) -> Iterator[WaitInfo]:
+    """The waits of these pages, `WAIT_PAGES_MAX` at most."""
+    cursor = None
+    for _ in range(WAIT_PAGES_MAX):
+        found = page(limit=PAGE_MAX, cursor=cursor, **query)
+        yield from found.items
+        cursor = found.next_cursor
+        if cursor is None:
+            return

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from helmr import filters
 from helmr.cli import describe, listing, printing
-from helmr.cli.app import ExitCode, exit_code, now, pushing, worst
+from helmr.cli.app import ExitCode, exit_code, worst
 from helmr.errors import HelmrError, UsageError
 from helmr.models import RunStatus
 from helmr.review import batches
@@ -189,11 +189,12 @@ def retry_every(client: Client, words: str | None, asked: BulkAsked) -> ExitCode
     """
     wanted = filters.parse(words or FAILED, filters.SESSION_FIELDS)
 
-    def passes(one: SessionInfo) -> bool:
-        is_meant = wanted.matches(filters.session_facts(one), now())
-        return is_meant and one.run_status in RETRYABLE
+    is_meant = listing.session_passes(wanted)
 
-    sessions = first(pushing(client.sessions.page, wanted), passes)
+    def passes(one: SessionInfo) -> bool:
+        return is_meant(one) and one.run_status in RETRYABLE
+
+    sessions = first(listing.pushing(client.sessions.page, wanted), passes)
     runs = [run for one in sessions if (run := _newest(client, one.id)).status in RETRYABLE]
 
     def retry(seen: RunInfo) -> Done:

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from helmr import durations, filters
-from helmr.cli import finding
-from helmr.cli.app import Cli, Filter, Profile, command, now, waits_filter
+from helmr import durations
+from helmr.cli import finding, listing, nouns
+from helmr.cli.app import Cli, Filter, Profile, now
 from helmr.errors import UsageError
 from helmr.review.sending import HOLD_S, HOLD_S_MAX
 
 if TYPE_CHECKING:
     from helmr.cli.answering import List
     from helmr.client import Client
-    from helmr.models import Page, WaitInfo
-    from helmr.review.personal import Snoozes
-
-PAGES_MAX = 25
-"""So many pages of the list are read: 5,000 waits."""
+    from helmr.models import WaitInfo
 
 Hold = Annotated[
     str | None,
@@ -32,72 +28,60 @@ Hold = Annotated[
 ]
 
 
+OverrideClaim = Annotated[
+    bool,
+    typer.Option(
+        "--override-claim", help="Answer even if you see that someone else has claimed it."
+    ),
+]
+
+_FIELDS = nouns.filter_options(
+    nouns.WAIT.lists.query,
+    {**nouns.WAIT.helps, "kind": "input or token; may be repeated."},
+    {*nouns.WAIT.unasked, "status"},
+)
+
+
 def register_next(app: typer.Typer) -> None:
     """Add the command."""
-    command(
+    options = [
+        *_FIELDS.values(),
+        nouns.option("filter_", Filter),
+        nouns.option("profile", Profile),
+        nouns.option("undo_for", Hold),
+        nouns.option("override_claim", OverrideClaim, False),
+    ]
+    nouns.add(
         app,
         "next",
-        examples="helmr next --stream approval\nhelmr next --filter 'due<1h' --undo-for 10s\nhelmr next --filter mine",
-    )(next_)
+        next_,
+        "Ask one wait after the other, soonest end first; a key answers, skips or edits each.",
+        options,
+        "helmr next --stream approval\nhelmr next --filter 'due<1h' --undo-for 10s\nhelmr next --filter mine",
+    )
 
 
 def next_(
     cli: Cli,
-    kind: Annotated[
-        list[str] | None, typer.Option(metavar="KIND", help="input or token; may be repeated.")
-    ] = None,
-    task: Annotated[str | None, typer.Option(metavar="TASK")] = None,
-    stream: Annotated[str | None, typer.Option(metavar="STREAM")] = None,
-    session: Annotated[str | None, typer.Option(metavar="SESSION")] = None,
-    priority: Annotated[
-        str | None, typer.Option(metavar="PRIORITY", help="low, normal or high")
-    ] = None,
-    tag: Annotated[
-        str | None, typer.Option(metavar="TAG", help="Of the wait or of its session.")
-    ] = None,
-    assignee: Annotated[str | None, typer.Option(metavar="NAME")] = None,
-    filter_: Filter = None,
-    profile: Profile = None,
-    undo_for: Hold = None,
-    override_claim: Annotated[
-        bool,
-        typer.Option(
-            "--override-claim", help="Answer even if you see that someone else has claimed it."
-        ),
-    ] = False,
+    *,
+    filter_: str | None,
+    profile: str | None,
+    undo_for: str | None,
+    override_claim: bool,
+    **given: Any,
 ) -> None:
-    """Ask one wait after the other, soonest end first; a key answers, skips or edits each."""
-    wanted = waits_filter(cli, filter_, profile)
+    """Ask the waits that a list with these options would show, but those snoozed."""
+    wanted = listing.waits_filter(cli, filter_, profile)
     hold_s = hold_seconds(undo_for, otherwise=HOLD_S)
     require_terminal()
     with cli.client() as client:
-        pushed: dict[str, Any] = {
-            "kind": kind,
-            "task": task,
-            "stream": stream,
-            "session_id": finding.session(client, session) if session is not None else None,
-            "priority": priority,
-            "tag": tag,
-            "assignee": assignee,
-        }
+        query = nouns.meant(client, {name: given[one.name] for name, one in _FIELDS.items()})
 
         def waits() -> Iterable[WaitInfo]:
-            found = all_pages(lambda cursor: client.waits.page(limit=200, cursor=cursor, **pushed))
-            me, snoozed = cli.on_behalf_of, snoozes().read(now())
-            begun = drafted(wanted)
-            return (
-                one
-                for one in found
-                if (one.id not in snoozed or wanted.says("snoozed"))
-                and wanted.matches(
-                    filters.wait_facts(
-                        one, now(), me, snoozed=one.id in snoozed, drafted=one.id in begun
-                    ),
-                    now(),
-                )
-            )
+            meant = listing.MeantWaits(cli, wanted)
+            return filter(meant.asks, listing.all_waits(client.waits.page, **query))
 
-        is_narrowed = any(pushed.values()) or bool(wanted)
+        is_narrowed = bool(query) or bool(wanted)
         nothing = "no such wait" if is_narrowed else "nothing waits for people"
         ask(cli, client, waits, hold_s=hold_s, nothing=nothing, override_claim=override_claim)
 
@@ -114,8 +98,8 @@ def answer(cli: Cli, wait: str | None, undo_for: str | None, *, override_claim: 
         if wait is None:
 
             def waits() -> Iterable[WaitInfo]:
-                snoozed = snoozes().read(now())
-                found = all_pages(lambda cursor: client.waits.page(limit=200, cursor=cursor))
+                snoozed = listing.snoozes().read(now())
+                found = listing.all_waits(client.waits.page)
                 return (one for one in found if one.id not in snoozed)
         else:
             wait_id = finding.wait(client, wait)
@@ -125,34 +109,6 @@ def answer(cli: Cli, wait: str | None, undo_for: str | None, *, override_claim: 
 
         nothing = "nothing waits for people"
         ask(cli, client, waits, hold_s=hold_s, nothing=nothing, override_claim=override_claim)
-
-
-def snoozes() -> Snoozes:
-    """What this user snoozed, in the console too."""
-    from helmr.profiles import state_folder
-    from helmr.review.personal import Snoozes
-
-    return Snoozes(state_folder(os.environ) / "snoozed")
-
-
-def drafted(wanted: filters.Filter) -> frozenset[str]:
-    """The waits to which an answer was begun on this machine, if the filter asks for them."""
-    from helmr.profiles import state_folder
-    from helmr.review.personal import DraftStore
-
-    folder = state_folder(os.environ) / "drafts"
-    return DraftStore(folder).wait_ids() if wanted.says("draft") else frozenset()
-
-
-def all_pages(page: Callable[[str | None], Page[WaitInfo]]) -> Iterator[WaitInfo]:
-    """The waits of these pages, `PAGES_MAX` at most."""
-    cursor = None
-    for _ in range(PAGES_MAX):
-        found = page(cursor)
-        yield from found.items
-        cursor = found.next_cursor
-        if cursor is None:
-            return
 
 
 def ask(

@@ -8,14 +8,15 @@ import typer
 
 from helmr import filters
 from helmr.cli import describe, printing
-from helmr.cli.app import Cli, ExitCode, Filter, Json, Profile, command, group, now, waits_filter
+from helmr.cli.app import Cli, ExitCode, Filter, Json, Profile, command, group, now
+from helmr.cli.listing import MeantWaits, waits_filter
 from helmr.errors import UsageError
 from helmr.models import WaitKind
 from helmr.notice_events import EventName, event_name
 
 if TYPE_CHECKING:
     from helmr.client import Client
-    from helmr.models import EntryInfo, NoticeRetryReceipt, NoticeTargetInfo, NoticeTestReceipt
+    from helmr.models import EntryInfo, NoticeTargetInfo
 
 
 app = group("See where notices go; send a test, try again.")
@@ -43,7 +44,7 @@ def send_test(cli: Cli, target: Target, json: Json = False) -> None:
     """Send a test notice to a target; exit code 6 if the target does not take it."""
     with cli.client() as client:
         told = client.notices.test(target)
-    printing.show(told, _test_fields, json)
+    describe.show(told, json)
     if not told.taken:
         raise typer.Exit(ExitCode.UNAVAILABLE)
 
@@ -52,7 +53,7 @@ def send_test(cli: Cli, target: Target, json: Json = False) -> None:
 def retry(cli: Cli, target: Target, json: Json = False) -> None:
     """Send again now what a target has not taken."""
     with cli.client() as client:
-        printing.show(client.notices.retry(target), _retry_fields, json)
+        describe.show(client.notices.retry(target), json)
 
 
 def _row(one: NoticeTargetInfo) -> tuple[object, ...]:
@@ -65,15 +66,6 @@ def _row(one: NoticeTargetInfo) -> tuple[object, ...]:
         describe.time_text(one.failing_since),
         one.last_error,
     )
-
-
-def _test_fields(one: NoticeTestReceipt) -> list[tuple[str, object]]:
-    taken = "yes" if one.taken else "no"
-    return [("target", one.target), ("taken", taken), ("error", one.error)]
-
-
-def _retry_fields(one: NoticeRetryReceipt) -> list[tuple[str, object]]:
-    return [("target", one.target), ("tried now", one.count)]
 
 
 PEOPLE = (WaitKind.INPUT, WaitKind.TOKEN)
@@ -138,14 +130,14 @@ def waiting(
     ] = False,
 ) -> None:
     """Say in one line what waits for people."""
-    wanted = waits_filter(cli, filter_, profile)
+    meant = MeantWaits(cli, waits_filter(cli, filter_, profile))
     with cli.client() as client:
         found: list[Any] = []
         cursor, has_more = None, True
         while has_more and len(found) < COUNTED_MAX:
             kinds = [kind.value for kind in PEOPLE]
             page = client.waits.page(kind=kinds, limit=PAGE, cursor=cursor)
-            found += [one for one in page.items if _passes(wanted, one, cli)]
+            found += [one for one in page.items if meant.holds(one)]
             cursor = page.next_cursor
             has_more = cursor is not None
     number = f"{len(found)}{'+' if has_more else ''}"
@@ -170,10 +162,6 @@ def _names(given: list[str]) -> frozenset[EventName]:
     return frozenset(EventName(name) for name in given or known)
 
 
-def _passes(wanted: filters.Filter, wait: Any, cli: Cli) -> bool:
-    return wanted.matches(filters.wait_facts(wait, now(), cli.on_behalf_of), now())
-
-
 def _told(
     client: Client, entry: EntryInfo, name: EventName, wanted: filters.Filter, cli: Cli
 ) -> dict[str, Any] | None:
@@ -187,7 +175,7 @@ def _told(
     }
     if "wait_id" in entry.body:
         wait = client.waits.get(entry.body["wait_id"])
-        if wait.kind not in PEOPLE or not _passes(wanted, wait, cli):
+        if wait.kind not in PEOPLE or not MeantWaits(cli, wanted).holds(wait):
             return None
         shown = {"task", "kind", "status", "subject", "correlation_id", "priority", "assignee"}
         told["wait_id"] = wait.id

@@ -14,7 +14,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO
 
 from helmr.cli.app import now
 from helmr.durations import spell
@@ -23,8 +23,6 @@ from helmr.safe_text import cells, json_text, one_line, plain
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-
-M = TypeVar("M", bound="BaseModel")
 
 GAP = "  "
 NOTHING = "-"
@@ -185,16 +183,6 @@ def write_line(text: str) -> None:
     if is_terminal(sys.stdout):
         width = max(20, shutil.get_terminal_size().columns)
     write(one_line(text, width))
-
-
-def show(
-    found: M, describe: Callable[[M], list[tuple[str, object]]], as_json_document: bool
-) -> None:
-    """One thing, as JSON or as fields."""
-    if as_json_document:
-        write_json(found)
-    else:
-        fields(describe(found))
 
 
 def _field(value: object) -> str:

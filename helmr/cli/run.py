@@ -6,58 +6,17 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import correcting, describe, finding, listing, many, printing
-from helmr.cli.app import All, Cli, Cursor, Json, Limit, command, group
+from helmr.cli import correcting, describe, finding, many, nouns, printing
+from helmr.cli.app import Cli, Json, command, group
 from helmr.errors import UsageError
+from helmr.operations import CANCEL_RUN, GET_RUN
 
 app = group("Look at runs, retry and cancel them.")
 
-Run = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN", help="Its id, or part of it, or `last`.", autocompletion=finding.runs
-    ),
-]
-
-
-@command(app, "list")
-def list_(
-    cli: Cli,
-    session: Annotated[str | None, typer.Option(metavar="SESSION")] = None,
-    task: Annotated[str | None, typer.Option(metavar="TASK")] = None,
-    status: Annotated[
-        str | None,
-        typer.Option(
-            metavar="STATUS",
-            help="queued, running, waiting, succeeded, failed, cancelled or blocked",
-        ),
-    ] = None,
-    limit: Limit = 50,
-    cursor: Cursor = None,
-    every: All = False,
-    output: listing.Output = listing.ListForm.TABLE,
-    watch: listing.Watch = False,
-    json: Json = False,
-) -> None:
-    """List runs, newest first; those of one session with --session."""
-    with cli.client(is_patient=watch) as client:
-        session = finding.session(client, session) if session is not None else None
-        listing.show(
-            lambda after, count: client.runs.page(
-                session_id=session, task=task, status=status, limit=count, cursor=after
-            ),
-            listing.ListTable(columns=describe.RUN_COLUMNS, row=describe.run_row),
-            listing.Wanted(
-                limit=limit, cursor=cursor, every=every, json=json, output=output, watch=watch
-            ),
-        )
-
-
-@command(app, "get")
-def get(cli: Cli, run: Run, json: Json = False) -> None:
-    """Show a run with its result, or why it failed or is blocked."""
-    with cli.client() as client:
-        printing.show(client.runs.get(finding.run(client, run)), describe.run_fields, json)
+nouns.add_list(app, nouns.RUN, "List runs, newest first; those of one session with --session.")
+nouns.add_call(
+    app, nouns.RUN, "get", GET_RUN, "Show a run with its result, or why it failed or is blocked."
+)
 
 
 @command(
@@ -68,14 +27,7 @@ helmr run retry --all --filter 'is:failed task:pay*' --preview""",
 )
 def retry(
     cli: Cli,
-    run: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="RUN",
-            help="Its id, or part of it, or `last`.",
-            autocompletion=finding.runs,
-        ),
-    ] = None,
+    run: Annotated[str | None, finding.argument("RUN", finding.runs)] = None,
     every: Annotated[
         bool,
         typer.Option(
@@ -105,17 +57,13 @@ def retry(
         raise UsageError("--filter, --preview and --yes go with --all", hint="Say --all.")
     with cli.client(is_patient=every) as client:
         if run is not None:
-            printing.show(client.runs.retry(finding.run(client, run)), describe.run_fields, json)
+            describe.show(client.runs.retry(finding.run(client, run)), json)
             return
         asked = many.BulkAsked(preview=preview, yes=yes, json=json)
         raise typer.Exit(many.retry_every(client, filter_, asked))
 
 
-@command(app, "cancel")
-def cancel(cli: Cli, run: Run, json: Json = False) -> None:
-    """Cancel a run; its session stays open."""
-    with cli.client() as client:
-        printing.show(client.runs.cancel(finding.run(client, run)), describe.run_fields, json)
+nouns.add_call(app, nouns.RUN, "cancel", CANCEL_RUN, "Cancel a run; its session stays open.")
 
 
 @command(
@@ -126,7 +74,7 @@ helmr run rewind run_01… --to-wait wait_01… --reason "the price was wrong" -
 )
 def rewind(
     cli: Cli,
-    run: Run,
+    run: finding.Run,
     to_op: correcting.ToOp = None,
     to_wait: correcting.ToWait = None,
     reason: correcting.Reason = None,
@@ -154,4 +102,4 @@ def rewind(
         why = correcting.require_reason(reason)
         if correcting.confirmed(seen, yes=yes, json=json):
             done = client.runs.rewind(run_id, preview=seen, reason=why)
-            printing.show(done, describe.run_fields, json)
+            describe.show(done, json)

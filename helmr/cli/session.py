@@ -12,24 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from helmr import filters
-from helmr.cli import correcting, describe, finding, listing, printing, values
-from helmr.cli.app import (
-    All,
-    Cli,
-    Cursor,
-    ExitCode,
-    Filter,
-    Json,
-    Limit,
-    command,
-    group,
-    now,
-    pushing,
-)
+from helmr.cli import correcting, describe, finding, nouns, printing, values
+from helmr.cli.app import Cli, ExitCode, Json, command, group
 from helmr.cli.transcript import EntryTable
 from helmr.cli.values import open_source, replacing, source_name
 from helmr.errors import UsageError
+from helmr.operations import CANCEL_SESSION
 
 if TYPE_CHECKING:
     from helmr.client import Client
@@ -38,14 +26,6 @@ if TYPE_CHECKING:
 
 app = group("Start sessions, look at them, end them.")
 
-Session = Annotated[
-    str,
-    typer.Argument(
-        metavar="SESSION",
-        help="Its id, or part of it, or `last`.",
-        autocompletion=finding.sessions,
-    ),
-]
 Payload = Annotated[
     str,
     typer.Option(
@@ -122,66 +102,16 @@ def start(
         printing.fields(describe.wait_fields(started.session.wait))
 
 
-@command(app, "list", examples="helmr session list --filter 'activity:waiting quiet>1h'")
-def list_(
-    cli: Cli,
-    task: Annotated[str | None, typer.Option(metavar="TASK")] = None,
-    status: Annotated[
-        str | None, typer.Option(metavar="STATUS", help="open, closed or cancelled")
-    ] = None,
-    activity: Annotated[
-        str | None,
-        typer.Option(metavar="ACTIVITY", help="idle, queued, running, waiting or blocked"),
-    ] = None,
-    external_id: Annotated[str | None, typer.Option(metavar="ID")] = None,
-    tag: Annotated[str | None, typer.Option(metavar="TAG")] = None,
-    parent: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SESSION",
-            help="Only children of this session.",
-            autocompletion=finding.sessions,
-        ),
-    ] = None,
-    filter_: Filter = None,
-    limit: Limit = 50,
-    cursor: Cursor = None,
-    every: All = False,
-    output: listing.Output = listing.ListForm.TABLE,
-    watch: listing.Watch = False,
-    json: Json = False,
-) -> None:
-    """List sessions, newest first."""
-    wanted = filters.parse(filter_ or "", filters.SESSION_FIELDS)
-    given = {"task": task, "status": status, "activity": activity}
-    given |= {"external_id": external_id, "tag": tag}
-    asked: dict[str, Any] = {name: one for name, one in given.items() if one is not None}
-    with cli.client(is_patient=watch) as client:
-        parent_id = finding.session(client, parent) if parent is not None else None
-        listing.show(
-            pushing(
-                lambda **given: client.sessions.page(**{**given, **asked, "parent": parent_id}),
-                wanted,
-            ),
-            listing.ListTable(columns=describe.SESSION_COLUMNS, row=describe.session_row),
-            listing.Wanted(
-                limit=limit,
-                cursor=cursor,
-                every=every,
-                json=json,
-                output=output,
-                watch=watch,
-                passes=(
-                    (lambda one: wanted.matches(filters.session_facts(one), now()))
-                    if wanted
-                    else None
-                ),
-            ),
-        )
+nouns.add_list(
+    app,
+    nouns.SESSION,
+    "List sessions, newest first.",
+    examples="helmr session list --filter 'activity:waiting quiet>1h'",
+)
 
 
 @command(app, "get")
-def get(cli: Cli, session: Session, json: Json = False) -> None:
+def get(cli: Cli, session: finding.Session, json: Json = False) -> None:
     """Show a session, with its active wait in full."""
     with cli.client() as client:
         found = client.sessions.open(finding.session(client, session)).get()
@@ -204,7 +134,7 @@ def get(cli: Cli, session: Session, json: Json = False) -> None:
 
 
 @command(app, "tree", examples="helmr session tree last")
-def tree(cli: Cli, session: Session, json: Json = False) -> None:
+def tree(cli: Cli, session: finding.Session, json: Json = False) -> None:
     """Show a session with its children, and theirs, oldest first."""
     with cli.client() as client:
         root = client.sessions.open(finding.session(client, session)).get()
@@ -227,7 +157,7 @@ def _tree(client: Client, one: SessionInfo, depth: int) -> Iterator[tuple[int, S
 @command(app, "transcript")
 def transcript(
     cli: Cli,
-    session: Session,
+    session: finding.Session,
     after: Annotated[int, typer.Option(min=0, metavar="SEQ", help="Only entries after it.")] = 0,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Entries at most; all if not given.")
@@ -250,7 +180,7 @@ def transcript(
 @command(app, "follow")
 def follow(
     cli: Cli,
-    session: Session,
+    session: finding.Session,
     after: Annotated[
         int, typer.Option(min=0, metavar="OFFSET", help="Only entries after this feed offset.")
     ] = 0,
@@ -285,7 +215,7 @@ def _last_seq(session: SessionInfo) -> int | None:
 @command(app, "close")
 def close(
     cli: Cli,
-    session: Session,
+    session: finding.Session,
     end_input: Annotated[
         bool,
         typer.Option("--end-input", help="Tell a run that waits for input that no more will come."),
@@ -294,35 +224,30 @@ def close(
 ) -> None:
     """Close a session: it takes no more input."""
     with cli.client() as client:
-        printing.show(
-            client.sessions.open(finding.session(client, session)).close(end_input=end_input),
-            describe.session_fields,
-            json,
-        )
+        handle = client.sessions.open(finding.session(client, session))
+        describe.show(handle.close(end_input=end_input), json)
 
 
-@command(app, "cancel")
-def cancel(cli: Cli, session: Session, json: Json = False) -> None:
-    """Cancel a session with its run, waits and tokens."""
-    with cli.client() as client:
-        printing.show(
-            client.sessions.open(finding.session(client, session)).cancel(),
-            describe.session_fields,
-            json,
-        )
+nouns.add_call(
+    app,
+    nouns.SESSION,
+    "cancel",
+    CANCEL_SESSION,
+    "Cancel a session with its run, waits and tokens.",
+)
 
 
 @command(app, "note")
 def note(
     cli: Cli,
-    session: Session,
+    session: finding.Session,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="One argument; quote it.")],
     json: Json = False,
 ) -> None:
     """Write a note into a session's transcript."""
     with cli.client() as client:
         receipt = client.sessions.open(finding.session(client, session)).note(text)
-    printing.show(receipt, lambda one: [("note", one.note_id), ("seq", one.seq)], json)
+    describe.show(receipt, json)
 
 
 @command(
@@ -333,7 +258,7 @@ helmr session fork ses_01… --to-wait wait_01… --answer '{"decision": "reject
 )
 def fork(
     cli: Cli,
-    session: Session,
+    session: finding.Session,
     to_op: correcting.ToOp = None,
     to_wait: correcting.ToWait = None,
     reason: correcting.Reason = None,
@@ -359,7 +284,7 @@ def fork(
         started = client.sessions.open(session_id).fork(
             to_op=to_op, wait_id=wait_id, reason=why, **given
         )
-    printing.show(started.session, describe.session_fields, json)
+    describe.show(started.session, json)
 
 
 KEYS_FILE_BYTES_MAX = 64 * 1024
@@ -383,7 +308,7 @@ def register_session_file(app: typer.Typer) -> None:
 
 def export(
     cli: Cli,
-    session: Session,
+    session: finding.Session,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", metavar="FILE", help="Write there instead of stdout."),
@@ -475,7 +400,7 @@ def replay(
         known = registry.tasks.get(recorded.task)
         code = known.task if known is not None else None
         found = asyncio.run(check_recorded(recorded, code, clock=SystemClock()))
-    printing.show(found, describe.check_fields, json)
+    describe.show(found, json)
     if not found.fits:
         raise typer.Exit(ExitCode.CONFLICT)
 

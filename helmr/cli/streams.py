@@ -53,14 +53,7 @@ helmr input send SESSION messages --jsonl --data @lines.jsonl --batch monday""",
 )
 def send(
     cli: Cli,
-    session: Annotated[
-        str,
-        typer.Argument(
-            metavar="SESSION",
-            help="Its id, or part of it, or `last`.",
-            autocompletion=finding.sessions,
-        ),
-    ],
+    session: finding.Session,
     stream: Annotated[
         str,
         typer.Argument(
@@ -133,7 +126,7 @@ def send(
         receipt = handle.input(stream).send(
             value, correlation_id=correlation_id, idempotency_key=idempotency_key
         )
-    printing.show(receipt, describe.receipt_fields, json)
+    describe.show(receipt, json)
 
 
 def _schema(client: Client, task: str, stream: str) -> dict[str, Any] | bool:
@@ -146,14 +139,6 @@ def _schema(client: Client, task: str, stream: str) -> dict[str, Any] | bool:
 
 output_app = group("Read what a task writes to its output streams.")
 
-Session = Annotated[
-    str,
-    typer.Argument(
-        metavar="SESSION",
-        help="Its id, or part of it, or `last`.",
-        autocompletion=finding.sessions,
-    ),
-]
 Stream = Annotated[
     str,
     typer.Argument(
@@ -166,7 +151,7 @@ After = Annotated[int, typer.Option(min=0, metavar="SEQ", help="Only records aft
 @command(output_app, "read")
 def read(
     cli: Cli,
-    session: Session,
+    session: finding.Session,
     stream: Stream,
     after: After = 0,
     limit: Annotated[
@@ -188,7 +173,7 @@ def read(
 @command(output_app, "follow")
 def follow(
     cli: Cli,
-    session: Session,
+    session: finding.Session,
     stream: Stream,
     after: After = 0,
     chunks: Annotated[

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from helmr.cli import printing
+from helmr.cli.access import RING_NAME
 from helmr.cli.app import Cli, Json, command, now
-from helmr.cli.key import RING_NAME
 from helmr.cli.up import LEDGER_NAME
 from helmr.cli.values import replacing
 from helmr.errors import RuntimeNotFound, Unavailable, UsageError

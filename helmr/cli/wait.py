@@ -7,25 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from helmr import filters
-from helmr.cli import answer_all, correcting, describe, finding, listing, many, next, printing
-from helmr.cli.app import (
-    All,
-    Cli,
-    Cursor,
-    Filter,
-    Json,
-    Limit,
-    Profile,
-    command,
-    group,
-    now,
-    waits_filter,
+from helmr.cli import (
+    answer_all,
+    correcting,
+    describe,
+    finding,
+    listing,
+    many,
+    next,
+    nouns,
+    printing,
 )
+from helmr.cli.app import Cli, Filter, Json, Profile, command, group
 from helmr.cli.values import Said, Words
 from helmr.errors import UsageError
 from helmr.forms import assignments
-from helmr.models import AnswerLinkInfo, Page, WaitInfo
+from helmr.models import AnswerLinkInfo, Page
+from helmr.operations import GET_WAIT, RELEASE_WAIT
 from helmr.review.sending import HOLD_S
 from helmr.review.words import dry_run_end
 
@@ -35,103 +33,24 @@ if TYPE_CHECKING:
 
 app = group("See what waits for people, and answer it.")
 
-Wait = Annotated[
-    str,
-    typer.Argument(
-        metavar="WAIT", help="Its id, or part of it, or `last`.", autocompletion=finding.waits
-    ),
-]
-
 OverrideClaim = Annotated[
     bool, typer.Option("--override-claim", help="Even if someone else has claimed it.")
 ]
 
 
-@command(app, "list", examples="helmr wait list --filter 'stream:approval due<1h'")
-def list_(
-    cli: Cli,
-    status: Annotated[
-        str | None, typer.Option(metavar="STATUS", help="pending if not given")
-    ] = None,
-    kind: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KIND", help="input, token or timer; may be repeated."),
-    ] = None,
-    task: Annotated[str | None, typer.Option(metavar="TASK")] = None,
-    stream: Annotated[str | None, typer.Option(metavar="STREAM")] = None,
-    session: Annotated[str | None, typer.Option(metavar="SESSION")] = None,
-    priority: Annotated[
-        str | None, typer.Option(metavar="PRIORITY", help="low, normal or high")
-    ] = None,
-    tag: Annotated[
-        str | None, typer.Option(metavar="TAG", help="Of the wait or of its session.")
-    ] = None,
-    assignee: Annotated[str | None, typer.Option(metavar="NAME")] = None,
-    filter_: Filter = None,
-    profile: Profile = None,
-    limit: Limit = 50,
-    cursor: Cursor = None,
-    every: All = False,
-    output: listing.Output = listing.ListForm.TABLE,
-    watch: listing.Watch = False,
-    json: Json = False,
-) -> None:
-    """List waits, soonest end first."""
-    wanted = waits_filter(cli, filter_, profile)
-    me = cli.on_behalf_of
-    snoozed = next.snoozes().read(now()) if wanted.says("snoozed") else {}
-    begun = next.drafted(wanted)
-
-    def passes(one: WaitInfo) -> bool:
-        facts = filters.wait_facts(
-            one, now(), me, snoozed=one.id in snoozed, drafted=one.id in begun
-        )
-        return wanted.matches(facts, now())
-
-    with cli.client(is_patient=watch) as client:
-        session = finding.session(client, session) if session is not None else None
-        is_narrowed = any((status, kind, task, stream, session, priority, tag, assignee, wanted))
-        listing.show(
-            lambda after, count: client.waits.page(
-                status=status,
-                kind=kind,
-                task=task,
-                stream=stream,
-                session_id=session,
-                priority=priority,
-                tag=tag,
-                assignee=assignee,
-                limit=count,
-                cursor=after,
-            ),
-            listing.ListTable(
-                columns=describe.WAIT_COLUMNS,
-                row=describe.wait_row,
-                narrow=describe.wait_lines,
-                nothing="no such wait" if is_narrowed else "nothing waits for people",
-            ),
-            listing.Wanted(
-                limit=limit,
-                cursor=cursor,
-                every=every,
-                json=json,
-                output=output,
-                watch=watch,
-                passes=passes if wanted else None,
-            ),
-        )
-
-
-@command(app, "get")
-def get(cli: Cli, wait: Wait, json: Json = False) -> None:
-    """Show a wait with its text and what an answer must look like."""
-    with cli.client() as client:
-        found = client.waits.get(finding.wait(client, wait))
-    printing.show(
-        found,
-        lambda one: [("session", one.session_id), ("task", one.task), *describe.wait_fields(one)],
-        json,
-    )
+nouns.add_list(
+    app,
+    nouns.WAIT,
+    "List waits, soonest end first.",
+    examples="helmr wait list --filter 'stream:approval due<1h'",
+)
+nouns.add_call(
+    app,
+    nouns.WAIT,
+    "get",
+    GET_WAIT,
+    "Show a wait with its text and what an answer must look like.",
+)
 
 
 ANSWER_EXAMPLES = """\
@@ -275,7 +194,7 @@ def answer(
             printing.note(f"sends in {hold_s:g} s; Ctrl-C takes it back")
             time.sleep(hold_s)
         done = client.waits.answer(wait_id, value, override_claim=override_claim, batch_id=batch)
-    printing.show(done, describe.receipt_fields, json)
+    describe.show(done, json)
 
 
 def _all(
@@ -298,16 +217,13 @@ def _all(
     Raises:
         typer.Exit: Not every wait that was meant is answered.
     """
-    wanted = waits_filter(cli, filter_, profile)
+    wanted = listing.waits_filter(cli, filter_, profile)
     only = answer_all.read_seen(seen) if seen is not None else None
     with cli.client() as client:
         meant = answer_all.Meant(
             lead=finding.wait(client, wait) if wait is not None else None,
-            wanted=wanted,
-            me=cli.on_behalf_of,
+            waits=listing.MeantWaits(cli, wanted),
             only=only,
-            snoozed=next.snoozes().read(now()),
-            begun=next.drafted(wanted),
         )
         code = answer_all.answer_every(
             client,
@@ -363,7 +279,7 @@ def value_for(client: Client, wait_id: str, said: Said) -> Any:
 @command(app, "claim", examples="helmr wait claim wait_01… --expires-in 30m --on-behalf-of ada")
 def claim(
     cli: Cli,
-    wait: Wait,
+    wait: finding.Wait,
     expires_in: Annotated[
         str | None, typer.Option(metavar="DURATION", help="15m if not given, at most 24h")
     ] = None,
@@ -374,21 +290,23 @@ def claim(
     with cli.client() as client:
         wait_id = finding.wait(client, wait)
         done = client.waits.claim(wait_id, expires_in=expires_in, override_claim=override_claim)
-    printing.show(done, describe.claim_fields, json)
+    describe.show(done, json)
 
 
-@command(app, "release", examples="helmr wait release wait_01… --on-behalf-of ada")
-def release(cli: Cli, wait: Wait, json: Json = False) -> None:
-    """End your claim of this wait; if you have none, nothing changes."""
-    with cli.client() as client:
-        done = client.waits.release(finding.wait(client, wait))
-    printing.show(done, describe.claim_fields, json)
+nouns.add_call(
+    app,
+    nouns.WAIT,
+    "release",
+    RELEASE_WAIT,
+    "End your claim of this wait; if you have none, nothing changes.",
+    examples="helmr wait release wait_01… --on-behalf-of ada",
+)
 
 
 @command(app, "assign", examples="helmr wait assign wait_01… ada")
 def assign(
     cli: Cli,
-    wait: Wait,
+    wait: finding.Wait,
     assignee: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="The new assignee; no one if not given.")
     ] = None,
@@ -397,9 +315,7 @@ def assign(
     """Assign this wait to someone, or to no one."""
     with cli.client() as client:
         done = client.waits.assign(finding.wait(client, wait), assignee=assignee)
-    printing.show(
-        done, lambda one: [("wait", one.wait_id), ("assignee", one.assignee or "no one")], json
-    )
+    describe.show(done, json)
 
 
 @command(
@@ -409,7 +325,7 @@ def assign(
 )
 def link(
     cli: Cli,
-    wait: Wait,
+    wait: finding.Wait,
     person: Annotated[
         str, typer.Option(metavar="NAME", help="On whose behalf the answer is recorded.")
     ],
@@ -424,11 +340,11 @@ def link(
     """Make a link that lets one person answer this wait, once; its URL is shown only once."""
     with cli.client() as client:
         made = client.waits.link(finding.wait(client, wait), person=person, expires_in=expires_in)
-    printing.show(made, describe.fields_of, json)
+    describe.show(made, json)
 
 
 @command(app, "links")
-def links(cli: Cli, wait: Wait, json: Json = False) -> None:
+def links(cli: Cli, wait: finding.Wait, json: Json = False) -> None:
     """List the links of a wait, newest first; revoked and expired ones too."""
     with cli.client() as client:
         wait_id = finding.wait(client, wait)
@@ -446,20 +362,20 @@ def links(cli: Cli, wait: Wait, json: Json = False) -> None:
 @command(app, "unlink")
 def unlink(
     cli: Cli,
-    wait: Wait,
+    wait: finding.Wait,
     link: Annotated[str, typer.Argument(metavar="LINK", help="The link's id.")],
     json: Json = False,
 ) -> None:
     """Revoke a link; its URL stops working."""
     with cli.client() as client:
         revoked = client.waits.unlink(finding.wait(client, wait), link_id=link)
-    printing.show(revoked, describe.fields_of, json)
+    describe.show(revoked, json)
 
 
 @command(app, "dry-run", examples="helmr wait dry-run last decision=approve")
 def dry_run(
     cli: Cli,
-    wait: Wait,
+    wait: finding.Wait,
     words: Words = None,
     data: Annotated[
         str | None, typer.Option("--data", metavar="JSON|@FILE|-", help="The answer.")
@@ -490,14 +406,7 @@ helmr wait amend --all --batch monday decision=reject --reason "wrong column" --
 )
 def amend(
     cli: Cli,
-    wait: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="WAIT",
-            help="Its id, or part of it, or `last`.",
-            autocompletion=finding.waits,
-        ),
-    ] = None,
+    wait: Annotated[str | None, finding.argument("WAIT", finding.waits)] = None,
     words: Words = None,
     data: Annotated[
         str | None,
@@ -563,4 +472,4 @@ def amend(
         value = value_for(client, wait_id, said)
         if correcting.confirmed(seen, yes=yes, json=json):
             done = client.waits.amend(wait_id, value, preview=seen, reason=why or "")
-            printing.show(done, describe.run_fields, json)
+            describe.show(done, json)

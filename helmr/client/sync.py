@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from helmr.client.sessions import StartAndWaitOptions, StartOptions
+    from helmr.operation import Operation
     from helmr.tasks import Task
 
 T = TypeVar("T")
@@ -111,6 +112,11 @@ class Client(BlockingPart[AsyncClient]):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def ask(client: Client, operation: Operation[T], *ids: str, **parts: Any) -> T:
+    """What an operation of the table answers; takes what `helmr.client.calls.call` takes."""
+    return finish(client._awaited._ask(operation, *ids, **parts))
 
 
 class SessionHandle(BlockingPart[AsyncSessionHandle]):

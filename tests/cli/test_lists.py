@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import pytest
 
-from helmr.cli import listing
+from helmr.cli import listing, nouns
 from helmr.cli.listing import Wanted, changes, read
-from helmr.models import Page, SessionInfo
+from helmr.models import Page, SessionInfo, WaitPriority
+from helmr.models.queries import ListQuery
 from tests.cli.conftest import Said, spawn
 from tests.cli.test_terminal import screen
 from tests.client.gateway import Gateway
@@ -142,3 +143,37 @@ def test_a_watched_list_on_a_terminal_is_drawn_again(here: Gateway) -> None:
 
 def test_changes_tell_what_is_gone_first_then_the_lists_order() -> None:
     assert changes({"a": 1, "b": 2}, {"c": 3, "b": 4}) == [("gone", 1), ("new", 3), ("changed", 4)]  # type: ignore[type-var]  # any values
+
+
+class LettersQuery(ListQuery):
+    """Of a list that no runtime has."""
+
+    session_id: str | None = None
+    priority: WaitPriority | None = None
+    stamp: list[str] | None = None
+    hidden: str | None = None
+
+
+def test_a_field_of_a_query_is_an_option_of_its_list() -> None:
+    options = nouns.filter_options(LettersQuery, {"stamp": "May be repeated."}, {"hidden"})
+    shown = {name: (one.name, one.annotation) for name, one in options.items()}
+    assert {name: option for name, (option, _) in shown.items()} == {
+        "session_id": "session",
+        "priority": "priority",
+        "stamp": "stamp",
+    }
+    said = {name: annotation.__metadata__[0] for name, (_, annotation) in shown.items()}
+    assert (said["session_id"].metavar, said["session_id"].help) == ("SESSION", None)
+    assert said["priority"].help == "low, normal or high"
+    assert (said["stamp"].metavar, said["stamp"].help) == ("STAMP", "May be repeated.")
+    assert {name: str(one.annotation.__origin__) for name, one in options.items()} == {
+        "session_id": "str | None",
+        "priority": "str | None",
+        "stamp": "list[str] | None",
+    }
+
+
+def test_every_noun_leaves_out_only_fields_that_its_query_has() -> None:
+    for noun in (nouns.SESSION, nouns.RUN, nouns.WAIT, nouns.TOKEN, nouns.KEY, nouns.SCHEDULE):
+        assert noun.lists.query is not None
+        assert {*noun.unasked, *noun.helps} <= noun.lists.query.model_fields.keys()

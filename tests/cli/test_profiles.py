@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from helmr.cli.app import Cli, waits_filter
+from helmr.cli.app import Cli
+from helmr.cli.listing import waits_filter
 from helmr.errors import BadFilter, UsageError
 from helmr.profiles import (
     BUILT_IN,

@@ -1,0 +1,382 @@
+"""`helmr token …`, `helmr public-token …`, `helmr key …` and `helmr schedule …`: what lets others in, and the clock."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from helmr.cli import describe, finding, nouns, printing, values
+from helmr.cli.app import Cli, Json, command, group, now
+from helmr.cli.values import Said, Words
+from helmr.errors import NotFound, UsageError
+from helmr.operations import (
+    CANCEL_TOKEN,
+    DELETE_SCHEDULE,
+    GET_SCHEDULE,
+    GET_TOKEN,
+    PAUSE_SCHEDULE,
+    RESUME_SCHEDULE,
+    REVOKE_API_KEY,
+    REVOKE_PUBLIC_TOKEN,
+    RUN_SCHEDULE,
+)
+from helmr.version import needed
+
+if TYPE_CHECKING:
+    from helmr.tokens import Verify
+
+# --- tokens -----------------------------------------------------------------------------------------
+
+token_app = group("Make tokens, look at them, complete and cancel them.")
+
+
+@command(
+    token_app,
+    "create",
+    examples="""helmr token create --subject "Release 1.2?" --schema '{"enum": ["yes", "no"]}' --timeout 2d""",
+)
+def create_token(
+    cli: Cli,
+    timeout: Annotated[
+        str, typer.Option(metavar="DURATION", help="How long it can be completed.")
+    ] = "7d",
+    tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="May be repeated.")] = None,
+    metadata: Annotated[
+        str | None, typer.Option(metavar="JSON|@FILE|-", help="An object to keep with it.")
+    ] = None,
+    schema: Annotated[
+        str | None,
+        typer.Option(metavar="JSON|@FILE|-", help="The JSON Schema that completions must fit."),
+    ] = None,
+    subject: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="One line for the person who answers.")
+    ] = None,
+    body: Annotated[
+        str | None, typer.Option(metavar="TEXT|@FILE|-", help="Markdown for that person.")
+    ] = None,
+    initial: Annotated[
+        str | None,
+        typer.Option(metavar="JSON|@FILE|-", help="What the form behind its URL begins with."),
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Its callback URL takes bodies as they are sent.")
+    ] = False,
+    verify: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCHEME", help="github, slack or standard_webhooks; with --verify-secret."
+        ),
+    ] = None,
+    verify_secret: Annotated[
+        str | None,
+        typer.Option(metavar="@FILE|-", help="The provider's signing secret."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a token; its callback URL and public token are shown only once."""
+    if (verify is None) != (verify_secret is None):
+        raise UsageError("--verify and --verify-secret go together")
+    with cli.client() as client:
+        receipt = client.tokens.create(
+            timeout=timeout,
+            tags=tag or (),
+            metadata=(
+                values.json_object(metadata, option="--metadata") if metadata is not None else None
+            ),
+            schema=(
+                values.json_argument(schema, option="--schema") if schema is not None else None
+            ),
+            raw=raw,
+            verify=_verify(verify, verify_secret),
+            subject=subject,
+            body=values.read_source(body).decode("utf-8") if body is not None else None,
+            initial=(
+                values.json_argument(initial, option="--initial") if initial is not None else None
+            ),
+        )
+    describe.show(receipt, json)
+
+
+def _verify(scheme: str | None, source: str | None) -> Verify | None:
+    from helmr.tokens import Verify
+
+    if scheme is None or source is None:
+        return None
+    if source != "-" and not source.startswith("@"):
+        raise UsageError(
+            "--verify-secret takes @file or - for standard input",
+            hint="Other users of the machine can read arguments.",
+        )
+    secret = values.read_source(source).decode("utf-8").strip()
+    return Verify(scheme=cast(Any, scheme), secret=secret)
+
+
+nouns.add_list(token_app, nouns.TOKEN, "List tokens, newest first.")
+nouns.add_call(
+    token_app,
+    nouns.TOKEN,
+    "get",
+    GET_TOKEN,
+    "Show a token with what it asks, and its data once it is completed.",
+)
+
+
+@command(token_app, "complete")
+def complete(
+    cli: Cli,
+    token: finding.Token,
+    words: Words = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="JSON|@FILE|-", help="Its data, as JSON.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Complete a token; the first completion wins."""
+    said = Said(words, data)
+    if not said:
+        raise UsageError("a completion needs data", hint="key=value, or --data JSON|@FILE|-")
+    with cli.client() as client:
+        token_id = finding.token(client, token)
+        value = said.value
+        if said.needs_schema:
+            found = client.tokens.get(token_id)
+            value = said.to(found.json_schema, found.initial)
+        receipt = client.tokens.complete(token_id, value)
+    describe.show(receipt, json)
+
+
+nouns.add_call(
+    token_app, nouns.TOKEN, "cancel", CANCEL_TOKEN, "Cancel a token and the waits on it."
+)
+
+# --- public tokens ----------------------------------------------------------------------------------
+
+public_token_app = group("Make public tokens, look at them and revoke them.")
+
+
+@command(public_token_app, "create")
+def create_public_token(
+    cli: Cli,
+    session: Annotated[
+        str | None, typer.Option(metavar="SESSION", help="With --input or --output.")
+    ] = None,
+    input: Annotated[
+        str | None, typer.Option(metavar="STREAM", help="It sends to this input stream.")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option(metavar="STREAM", help="It reads this output stream.")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option(metavar="TOKEN", help="It completes this token.")
+    ] = None,
+    correlation_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="The correlation id of what it sends.")
+    ] = None,
+    max_uses: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Accepted uses; unlimited if not given.")
+    ] = None,
+    expires_in: Annotated[
+        str, typer.Option(metavar="DURATION", help="How long it is valid.")
+    ] = "30d",
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="A web page that may use it, https://app.example.com; may be repeated.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a public token; its secret is shown only once."""
+    from helmr import auth
+
+    if [input, output, token].count(None) != 2:
+        raise UsageError("exactly one of --input, --output and --token is wanted")
+    if (token is None) != (session is not None):
+        raise UsageError("--session goes with --input and --output, and with nothing else")
+    if correlation_id is not None and input is None:
+        raise UsageError("--correlation-id goes with --input")
+    with cli.client() as client:
+        session = finding.session(client, session) if session is not None else None
+        if input is not None:
+            scope = auth.send_to(input, session=session, correlation_id=correlation_id)
+        elif output is not None:
+            scope = auth.read_from(output, session=session)
+        else:
+            scope = auth.complete(finding.token(client, token or ""))
+        receipt = client.auth.create_public_token(
+            scope=scope,
+            max_uses=max_uses,
+            expires_in=expires_in,
+            allowed_origins=allow_origin or (),
+        )
+    describe.show(receipt, json)
+
+
+nouns.add_list(
+    public_token_app,
+    nouns.PUBLIC_TOKEN,
+    "List public tokens, newest first, with the uses they have left.",
+)
+nouns.add_call(
+    public_token_app,
+    nouns.PUBLIC_TOKEN,
+    "revoke",
+    REVOKE_PUBLIC_TOKEN,
+    "Revoke a public token; it stops working.",
+)
+
+# --- keys -------------------------------------------------------------------------------------------
+
+key_app = group("Make API keys, look at them and revoke them; print public keys; add a master key.")
+
+RING_NAME = "master-keys.json"
+
+
+@command(key_app, "create")
+def create_key(
+    cli: Cli,
+    role: Annotated[str, typer.Option(metavar="ROLE", help="admin, operator, sender or viewer")],
+    name: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Who uses the key; Helmr records the name with all it does."
+        ),
+    ],
+    json: Json = False,
+) -> None:
+    """Make an API key; its secret is shown only once."""
+    with cli.client() as client:
+        receipt = client.keys.create(role, name=name)
+    describe.show(receipt, json)
+
+
+nouns.add_list(key_app, nouns.KEY, "List API keys, newest first, revoked ones too.")
+nouns.add_call(key_app, nouns.KEY, "revoke", REVOKE_API_KEY, "Revoke an API key; it stops working.")
+
+
+@command(key_app, "public", examples="helmr key public > helmr.pub")
+def public(cli: Cli, json: Json = False) -> None:
+    """Print the public keys that verify the runtime's session files, newest first."""
+    with cli.client() as client:
+        found = client.keys.public()
+    if json:
+        printing.write_json_list(found.items, found.next_cursor)
+        return
+    for one in found.items:
+        printing.write_line(one.key)
+
+
+@command(key_app, "rotate-master")
+def rotate_master(cli: Cli) -> None:
+    """Add a master key to the data directory; the runtime takes it at its next start."""
+    with needed("runtime"):
+        from helmr_runtime.security.keys import add_master_key
+    path = (cli.data_dir or Path(".helmr")) / RING_NAME
+    if not path.is_file():
+        raise NotFound(
+            f"there are no master keys in {path}", hint="`helmr up` makes one; name --data-dir."
+        )
+    key_id = add_master_key(path, now=now())
+    printing.write(f"added master key {key_id} to {path}; restart the runtime to use it")
+
+
+# --- schedules --------------------------------------------------------------------------------------
+
+schedule_app = group(
+    "Start sessions by the clock: make schedules, look at them, pause, run and delete them."
+)
+
+
+class Missed(StrEnum):
+    """What `--missed` takes."""
+
+    SKIP = "skip"
+    LATEST = "latest"
+    ALL = "all"
+
+
+class Overlap(StrEnum):
+    """What `--overlap` takes."""
+
+    SKIP = "skip"
+    ALLOW = "allow"
+
+
+nouns.add_list(schedule_app, nouns.SCHEDULE, "List schedules by name, with when each is due next.")
+nouns.add_call(schedule_app, nouns.SCHEDULE, "get", GET_SCHEDULE, "Show a schedule in full.")
+
+
+@command(
+    schedule_app,
+    "create",
+    examples="""helmr schedule create nightly sweep --cron "0 3 * * mon-fri" --zone Europe/Berlin
+helmr schedule create poll fetch --every 15m --payload '{"source": "billing"}'""",
+)
+def create_schedule(
+    cli: Cli,
+    name: Annotated[str, nouns.SCHEDULE_NAME],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="The task whose sessions it starts.")],
+    cron: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXPRESSION",
+            help="Minute, hour, day of month, month and day of week, in one argument.",
+        ),
+    ] = None,
+    every: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="Due at whole multiples of this time, as in 15m."),
+    ] = None,
+    zone: Annotated[
+        str, typer.Option(metavar="ZONE", help="Time zone of --cron, as in Europe/Berlin.")
+    ] = "UTC",
+    missed: Annotated[
+        Missed, typer.Option(help="What to do with due times that passed while no runtime was up.")
+    ] = Missed.LATEST,
+    overlap: Annotated[
+        Overlap, typer.Option(help="What to do if the last session is still active at a due time.")
+    ] = Overlap.SKIP,
+    payload: Annotated[
+        str, typer.Option(metavar="JSON|@FILE|-", help="What the task gets; null if not given.")
+    ] = "null",
+    json: Json = False,
+) -> None:
+    """Make a schedule; its due times count from now."""
+    data = values.json_argument(payload, option="--payload")
+    with cli.client() as client:
+        made = client.schedules.create(
+            name,
+            task=task,
+            payload=data,
+            cron=cron,
+            every=every,
+            zone=zone,
+            missed=missed.value,
+            overlap=overlap.value,
+        )
+    describe.show(made, json)
+
+
+for _name, _row, _text in (
+    ("pause", PAUSE_SCHEDULE, "Pause a schedule until it is resumed, also over restarts."),
+    (
+        "resume",
+        RESUME_SCHEDULE,
+        "Resume a paused schedule; due times during the pause do not count as missed.",
+    ),
+    (
+        "run",
+        RUN_SCHEDULE,
+        "Start a session now, as the schedule would; its due times stay as they are.",
+    ),
+    (
+        "delete",
+        DELETE_SCHEDULE,
+        "Delete a schedule that no code declares; the sessions that it started stay.",
+    ),
+):
+    nouns.add_call(schedule_app, nouns.SCHEDULE, _name, _row, _text)
