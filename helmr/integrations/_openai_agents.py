@@ -50,6 +50,7 @@ from helmr.durable_calls import durable_call
 from helmr.durations import Duration
 from helmr.errors import BadJson, TooLarge, UsageError
 from helmr.integrations.model_retries import retried
+from helmr.integrations.tool_context import step_in_context
 from helmr.jsonio import loads
 from helmr.steps import StepOptions, step_call
 from helmr.streams import InputStream
@@ -178,7 +179,9 @@ class _Durable:
                 return await tool.on_invoke_tool(context, given)
             call = functools.partial(tool.on_invoke_tool, context, given)
             try:
-                return await step_call(f"tool.{tool.name}", call, **self._tool_options)
+                return await step_in_context(
+                    context.context, "context", f"tool.{tool.name}", call, **self._tool_options
+                )
             except TooLarge:
                 return TOO_LARGE
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 from pydantic import JsonValue
 from pydantic_ai import ToolApproved, ToolDenied
@@ -14,7 +15,9 @@ from pydantic_ai.capabilities import AbstractCapability, WrapRunHandler
 from pydantic_ai.durable_exec import (
     JSON_CODEC,
     BaseDurabilityCapability,
+    BoundDurableOperation,
     DurabilityEngineSpec,
+    DurableOperation,
     DurableOperationBackend,
     DurableOperationId,
     JournalCallableOperationBackend,
@@ -46,6 +49,7 @@ from helmr.durations import Duration
 from helmr.errors import TooLarge, WaitTimeout
 from helmr.forms.tool_call import call_body, call_subject
 from helmr.integrations.model_retries import retried
+from helmr.integrations.tool_context import step_in_context
 from helmr.steps import StepOptions, step_call
 from helmr.streams import InputStream, turn
 from helmr.wait_details import WaitOptions
@@ -56,8 +60,39 @@ TOKEN_LIFE = timedelta(days=365)
 """Of a wait for an outside event that has no limit of its own."""
 
 
+ParamsT = TypeVar("ParamsT")
+WireT = TypeVar("WireT")
+ResultT = TypeVar("ResultT")
+_deps: ContextVar[Any] = ContextVar("helmr_pydantic_ai_deps", default=None)
+"""Of the run that asks for an operation."""
+
+
+class _WithDeps(BoundDurableOperation[ParamsT, WireT, ResultT]):
+    """An operation that knows whose deps its body gets."""
+
+    def __init__(self, bound: BoundDurableOperation[ParamsT, WireT, ResultT]) -> None:
+        self._bound = bound
+
+    @property
+    def operation(self) -> DurableOperation[ParamsT, WireT, ResultT]:
+        return self._bound.operation
+
+    async def __call__(self, params: ParamsT, *, config: object | None = None) -> ResultT:
+        context = getattr(params, "ctx", None) or getattr(params, "run_context", None)
+        token = _deps.set(getattr(context, "deps", None))
+        try:
+            return await self._bound(params, config=config)
+        finally:
+            _deps.reset(token)
+
+
 class _Steps(JournalCallableOperationBackend[StepOptions]):
     """Executes each operation of an agent as a step, whose name is the one that Pydantic AI promises to keep."""
+
+    def bind(
+        self, operation: DurableOperation[ParamsT, WireT, ResultT]
+    ) -> BoundDurableOperation[ParamsT, WireT, ResultT]:
+        return _WithDeps(super().bind(operation))
 
     async def execute(
         self,
@@ -68,11 +103,8 @@ class _Steps(JournalCallableOperationBackend[StepOptions]):
         cache_key: tuple[object, ...],
         config: StepOptions,
     ) -> object:
-        async def call() -> object:
-            return await body()
-
         try:
-            return await step_call(name, call, **config)
+            return await step_in_context(_deps.get(), "deps", name, body, **config)
         except TooLarge as error:
             if not isinstance(operation_id, ToolsetCallToolId):
                 raise

@@ -1,23 +1,25 @@
 """One agent of each framework, killed as soon as each entry of its transcript is stored: it ends the same.
 
-What its model was asked and has answered is asked once, wherever the kill falls.
+What its model was asked and has answered is asked once, wherever the kill falls. Tools write to what the run gave them,
+and that is in what it comes to.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from agents import Agent as OpenAIAgent
 from agents import ModelResponse as OpenAIResponse
-from agents import Usage, function_tool, handoff
+from agents import RunContextWrapper, Usage, function_tool, handoff
 from agents.testing import assistant_message, function_call
 from langchain_core.language_models import FakeListChatModel
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
-from pydantic_ai import Agent, ModelMessage, ModelResponse, TextPart, ToolCallPart
+from pydantic_ai import Agent, ModelMessage, ModelResponse, RunContext, TextPart, ToolCallPart
 from pydantic_ai.messages import ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from typing_extensions import TypedDict
@@ -36,6 +38,23 @@ asked: Counter[str] = Counter()
 """How often each thing was executed: a model's request by what it had heard, a tool by its name."""
 
 
+@dataclass
+class Book:
+    """What tools write to."""
+
+    done: list[str] = field(default_factory=list)
+    count: int = 0
+
+    def note(self, what: str) -> None:
+        """One more."""
+        asked[what] += 1
+        self.done.append(what)
+        self.count += 1
+
+    def __str__(self) -> str:
+        return f"{self.count} of {', '.join(sorted(self.done))}"
+
+
 # --- Pydantic AI: tools at once, one of which needs leave
 
 
@@ -52,27 +71,30 @@ def script(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
 agent = Agent(
     FunctionModel(script),
     name="support",
+    deps_type=Book,
     capabilities=[HelmrDurability(), DeferredToolWaits(approvals)],
 )
 
 
-@agent.tool_plain
-async def look_up(who: str) -> str:
+@agent.tool
+async def look_up(ctx: RunContext[Book], who: str) -> str:
     """Looks somebody up."""
-    asked["look_up"] += 1
+    ctx.deps.note("look_up")
     return f"{who} is known"
 
 
-@agent.tool_plain(requires_approval=True)
-async def refund(who: str) -> str:
+@agent.tool(requires_approval=True)
+async def refund(ctx: RunContext[Book], who: str) -> str:
     """Pays back."""
-    asked["refund"] += 1
+    ctx.deps.note("refund")
     return f"refunded {who}"
 
 
 @task(id="pydantic")
 async def pydantic_task(prompt: str) -> str:
-    return (await agent.run(prompt)).output
+    book = Book()
+    said = (await agent.run(prompt, deps=book)).output
+    return f"{said}; {book}"
 
 
 # --- LangGraph: two interrupts, a model between them
@@ -152,9 +174,9 @@ class Counted(Calls):
 
 
 @function_tool(needs_approval=True)
-async def pay_back(who: str) -> str:
+async def pay_back(ctx: RunContextWrapper[Book], who: str) -> str:
     """Pays back."""
-    asked["pay_back"] += 1
+    ctx.context.note("pay_back")
     return f"paid {who} back"
 
 
@@ -164,21 +186,26 @@ front = OpenAIAgent(name="front", model=Counted(("transfer_to_desk", {})), hando
 
 @task(id="openai")
 async def openai_task(prompt: str) -> str:
-    result = await run(front, prompt, approvals=approvals)
-    return f"{result.last_agent.name}: {result.final_output}"
+    book = Book()
+    result = await run(front, prompt, context=book, approvals=approvals)
+    return f"{result.last_agent.name}: {result.final_output}; {book}"
 
 
 # --- killed
 
 
 AGENTS: dict[str, tuple[Any, list[Any], str]] = {
-    "pydantic": (pydantic_task, [APPROVE], "ada is known; ada is known; refunded ada"),
+    "pydantic": (
+        pydantic_task,
+        [APPROVE],
+        "ada is known; ada is known; refunded ada; 3 of look_up, look_up, refund",
+    ),
     "langgraph": (
         langgraph_task,
         ["otters", "Yours, Ada"],
         "sent 'Dear all, otters. Yours, Ada'",
     ),
-    "openai": (openai_task, [APPROVE], "desk: paid ada back"),
+    "openai": (openai_task, [APPROVE], "desk: paid ada back; 1 of pay_back"),
 }
 """Task, answers in order, and what it comes to."""
 
@@ -232,6 +259,23 @@ async def test_an_agent_that_is_killed_ends_the_same_and_repeats_nothing_recorde
         # What was under way when it was killed may be executed once more; nothing else is.
         assert not once - asked, killed_at
         assert (asked - once).total() <= 3, (killed_at, asked)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.allows_blocking
+async def test_an_agent_that_is_parked_at_each_await_ends_the_same(name: str) -> None:
+    found, given, expected = AGENTS[name]
+    asked.clear()
+    await story(name)
+    once = asked.copy()
+    asked.clear()
+    async with Harness(found) as harness:
+        session = await harness.start(name, "hello")
+        for answer in given:
+            await session.park()
+            await session.answer(answer)
+        assert await session.result() == expected
+    assert asked == once
 
 
 def outcomes(entries: Entries) -> list[int]:
