@@ -20,7 +20,7 @@ from helmr import ids
 from helmr.client import AsyncClient
 from helmr.durations import seconds
 from helmr.errors import TokenCompleted, Unavailable, UsageError, WaitResolved, WaitTimedOut
-from helmr.experiments.progress import Tell
+from helmr.experiments.results import Tell
 from helmr.experiments.simulation import Experiment, OperatorReply, Simulation, Start
 from helmr.models import EntryInfo
 from helmr.tasks import Task

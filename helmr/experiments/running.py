@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from helmr.errors import UsageError
 from helmr.experiments.operators import Operator
-from helmr.experiments.progress import Tell, progress
-from helmr.experiments.results import Results, Scalar, check_parameters
+from helmr.experiments.results import Results, Scalar, Tell, check_parameters, progress
 from helmr.experiments.simulation import Experiment
 from helmr.tasks import Task
 

@@ -20,8 +20,7 @@ from helmr import ids
 from helmr.current import DurableRun, StepCall, current_run
 from helmr.errors import RunParked, SchemaMismatch, UsageError
 from helmr.experiments.operators import Answer, Asked, Operator, draws
-from helmr.experiments.progress import Tell
-from helmr.experiments.results import frame
+from helmr.experiments.results import Tell, frame
 from helmr.experiments.simulation import text_of, to_json
 from helmr.models import RunStatus
 from helmr.streams import Stream

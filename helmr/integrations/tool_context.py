@@ -397,11 +397,11 @@ def copied(value: Any, known: dict[int, Any] | None = None) -> Any:
         elif isinstance(made, dict):
             made.update({key: copied(one, known) for key, one in made.items()})
         return made
-    parts = _parts(value)
-    if parts is None:
+    fields = _parts(value)
+    if fields is None:
         return value
     made = known[id(value)] = copy.copy(value)
-    for name, one in parts.items():
+    for name, one in fields.items():
         if type(one) not in PLAIN and (part := copied(one, known)) is not one:
             _set(made, name, part)
     return made
