@@ -22,10 +22,12 @@ from helmr import ids
 from helmr.errors import HelmrError, OriginDenied
 from helmr.models import NoFields
 from helmr.operation import PAGE, Media, Operation
+from helmr.roles import Owner
 from helmr_runtime.http.access import Authenticator, GenerationHeader
 from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.http.problems import problem_response, unexpected
 from helmr_runtime.security.origins import REFUSAL_HEADERS, answer_headers
+from helmr_runtime.security.roles import check_owner, reaches_all
 from helmr_runtime.service import Caller, Service
 
 logger = logging.getLogger(__name__)
@@ -64,6 +66,7 @@ class ServedOperation:
         self._handler = handler
         self._authenticator = authenticator
         self._generations = generations
+        self._maker = service.maker_of(row) if row.owner is Owner.OWN else None
         self._takes_caller = False
         if handler is None:
             noun, self._verb = row.served_at
@@ -98,6 +101,9 @@ class ServedOperation:
                 exchange, row.need, row.scope
             )
             await self._generations.meet(exchange)
+            if self._maker is not None and not reaches_all(row, exchange.role):
+                made_by = await self._maker(exchange.parts[-1])
+                check_owner(exchange.role, exchange.principal, made_by)
         given: tuple[Any, ...] = exchange.parts
         if row.body is not None:
             body = await exchange.body_as(row.body)

@@ -11,7 +11,7 @@ from helmr.errors import RoleDenied
 from helmr.models import PERSON_MAX
 from helmr.operation import Operation
 from helmr.operations import OPERATIONS
-from helmr.roles import SCOPE_NEEDS, Need, Role, ScopeType, may
+from helmr.roles import SCOPE_NEEDS, Need, Owner, Role, ScopeType, may
 from helmr_runtime.core.entries import Principal
 
 ON_BEHALF_OF_HEADER = "On-Behalf-Of"
@@ -56,16 +56,20 @@ def check_delegation(role: Role | None, scope: ScopeType) -> None:
     check_role(role, SCOPE_NEEDS[scope])
 
 
-def check_maker(role: Role | None, asking: Principal, made_by: Principal) -> None:
-    """Return if a key of that role may take back what was made by someone.
+def reaches_all(row: Operation[Any], role: Role | None) -> bool:
+    """True if a caller whose role covers the operation's need reaches everything by it, not only what it has made."""
+    return row.owner is Owner.ALL or role is Role.ADMIN
+
+
+def check_owner(role: Role | None, asking: Principal, made_by: Principal) -> None:
+    """Return if the caller of an operation that reaches the caller's own things has made this one.
 
     Raises:
-        RoleDenied: It is another's, and the role is not admin.
+        RoleDenied: Another has made it.
     """
-    is_own = (asking.type, asking.id) == (made_by.type, made_by.id)
-    if not is_own and role is not Role.ADMIN:
+    if (asking.type, asking.id) != (made_by.type, made_by.id):
         raise RoleDenied(
-            f"a key with role {_name(role)} may revoke only public tokens that it has made",
+            f"a key with role {_name(role)} may do this only to what it has made",
             hint="Use the key that made it, or one with the role admin.",
             role=_name(role),
         )

@@ -44,7 +44,7 @@ from helmr_runtime.core.tokens import (
 )
 from helmr_runtime.core.waits import LINK
 from helmr_runtime.ports.ledger import Json
-from helmr_runtime.security.roles import check_delegation, check_maker, person_name
+from helmr_runtime.security.roles import check_delegation, person_name
 from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash
 from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.service.router import LruCache
@@ -149,12 +149,8 @@ class AccessTokens:
 
         Raises:
             KeyNotFound: No public token with that id.
-            RoleDenied: Another has made it, and the role is not admin.
         """
         ids.check_id(public_token_id, ids.PUBLIC_TOKEN)
-        if caller.role is not Role.ADMIN:
-            made_by = Principal.from_json(await self._ledger.public_token_maker(public_token_id))
-            check_maker(caller.role, caller.principal, made_by)
         info = await self._ledger.get_public_token(public_token_id)
         operation = caller.operation("public_tokens.revoke", public_token_id)
         session_id = info["scope"].get("session")
@@ -172,6 +168,15 @@ class AccessTokens:
             )
             await self._router.command(session_id, command)
         return PublicTokenInfo.model_validate(await self._ledger.get_public_token(public_token_id))
+
+    async def maker(self, public_token_id: str) -> Principal:
+        """Who has made one.
+
+        Raises:
+            KeyNotFound: No public token with that id.
+        """
+        ids.check_id(public_token_id, ids.PUBLIC_TOKEN)
+        return Principal.from_json(await self._ledger.public_token_maker(public_token_id))
 
     async def find(self, hashed: str) -> ScopedToken | None:
         """The public token with this secret, dead or alive. Asked each time: a revocation counts at once."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from helmr.operation import Operation
 from helmr_runtime import tracing
 from helmr_runtime.clock import Clock
+from helmr_runtime.core.entries import Principal
 from helmr_runtime.notices.sending import Sender
 from helmr_runtime.notices.targets import Target
 from helmr_runtime.ports import Directory, Host
@@ -131,6 +134,14 @@ class Service:
             followers=self.copies.followers,
             notices=self.notices,
         )
+
+    def maker_of(self, row: Operation[Any]) -> Callable[[str], Awaitable[Principal]]:
+        """Tells who has made the thing that the last parameter of an operation's path names.
+
+        Raises:
+            KeyError: No one knows that of such things.
+        """
+        return {"public_token_id": self.public_tokens.maker}[row.path_names[-1]]
 
     def watch(self, call: Callable[[Sequence[FeedItem]], None]) -> None:
         """Have it called with the entries that the feed brings from now on, in order, before followers get them."""
