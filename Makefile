@@ -109,7 +109,7 @@ test-long: $(VENV)/.stamp-dev
 
 # The tests of faults and of the contract again, with calls through Ray.
 test-over-ray: $(VENV)/.stamp-dev
-	HELMR_TEST_TRANSPORT=ray $(PYTEST) -m "transports and not soak and not perf and not long and not extras" $(PYTEST_ARGS)
+	HELMR_TEST_TRANSPORT=ray $(PYTEST) -m "transports and not soak and not perf and not extras" $(PYTEST_ARGS)
 
 # Figures of one run are to be compared with one another only; docs/performance.md says how to read them.
 bench: $(VENV)/.stamp-bench

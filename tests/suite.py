@@ -15,9 +15,22 @@ import pytest
 SECONDS = Path(__file__).parent / "seconds.json"
 """Seconds that each file takes, fixtures included, with four workers on two cores."""
 RECORDED_FROM_S = 1.0
-TOGETHER = ("tests/stack/",)
-"""Folders whose files one worker takes, one after the other: most share a runtime with Ray, which each worker would
-start and keep."""
+SHARING = (
+    "attack",
+    "call_ways",
+    "chunks",
+    "contract",
+    "environment",
+    "folder",
+    "hostile_code",
+    "ray_handles",
+    "ray_steps",
+    "safety",
+    "survival",
+)
+TOGETHER = frozenset(f"tests/stack/test_{name}.py" for name in SHARING)
+"""Files that one worker takes, one after the other: they share a runtime with Ray, which each worker would start and
+keep."""
 EXIT_CODE = "suite/exit-code"
 """Where pytest's cache has the exit code of the newest run; null while it runs."""
 
@@ -59,7 +72,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 def unit_of(file: str) -> str:
     """What one worker takes with this file."""
-    return next((folder for folder in TOGETHER if file.startswith(folder)), file)
+    return "together" if file in TOGETHER else file
 
 
 def file_of(test: str) -> str:

@@ -81,6 +81,7 @@ def hosts(client: Client) -> list[dict[str, Any]]:
     return list(client.health().pool["host_list"])
 
 
+@pytest.mark.long
 def test_a_cluster_without_room_for_hosts_is_refused(tmp_path: Path) -> None:
     shutil.copy(TASKS, tmp_path / "tasks.py")
     cluster = RayCluster(hosts=0, more_nodes=0)
@@ -251,6 +252,7 @@ def parked_entries(client: Client, session_id: str) -> list[Any]:
     return list(client.sessions.open(session_id).transcript())
 
 
+@pytest.mark.long
 def test_a_job_fans_documents_out_and_nothing_listens(cluster: RayCluster, folder: Path) -> None:
     said = cluster.up(folder, "--hosts=3", "--linger=1s", "--no-http", "helmr.examples.fan_out")
     assert "no port" in said

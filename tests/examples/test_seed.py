@@ -58,6 +58,7 @@ def _connected(folder: Path, up: subprocess.Popen[bytes]) -> Client:
     raise AssertionError((folder / "log").read_text())
 
 
+@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(400)

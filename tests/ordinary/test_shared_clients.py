@@ -1,4 +1,4 @@
-"""Sessions whose async steps share one client of a module's globals end well, fifty and two hundred, over parks."""
+"""Sessions whose async steps share one client of a module's globals end well, few and two hundred, over parks."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ REQUESTS = 4
 
 
 @pytest.mark.parametrize(
-    ("task", "answer"),
+    ("task", "answer", "count"),
     [
-        ("share-httpx", "hello"),
-        pytest.param("share-openai", "hello yourself", marks=pytest.mark.long),
+        ("share-httpx", "hello", 16),
+        pytest.param("share-httpx", "hello", 50, marks=pytest.mark.long),
+        pytest.param("share-openai", "hello yourself", 50, marks=pytest.mark.long),
     ],
 )
-def test_fifty_sessions_share_a_client_over_parks_in_three_rounds(
-    stand: Stand, task: str, answer: str
+def test_sessions_share_a_client_over_parks_in_three_rounds(
+    stand: Stand, task: str, answer: str, count: int
 ) -> None:
-    share(stand.live, stand.places, 50, task, answer)
+    share(stand.live, stand.places, count, task, answer)
 
 
 @pytest.mark.long

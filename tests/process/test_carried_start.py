@@ -145,7 +145,9 @@ def schema_after(live: LiveRuntime) -> int:
     return schema(live)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM]
+)
 @pytest.mark.parametrize("in_process", [IN_PROCESS, IN_RAY])
 def test_a_signal_ends_it_and_the_ledger_is_as_it_was(
     make: Make, in_process: bool, number: signal.Signals

@@ -91,7 +91,7 @@ def test_what_tasks_say_has_their_session_in_front(live: LiveRuntime) -> None:
     assert f" INFO {session_id} helmr.task.ask: asks me\n" in log
 
 
-@pytest.mark.parametrize("way", ["Ctrl-C", "helmr down"])
+@pytest.mark.parametrize("way", ["Ctrl-C", pytest.param("helmr down", marks=pytest.mark.long)])
 def test_a_signal_parks_and_ends_it(live: LiveRuntime, way: str) -> None:
     live.start()
     session_id = asking(live)
@@ -145,6 +145,7 @@ def test_after_a_kill_everything_goes_on(live: LiveRuntime) -> None:
     assert not any(e.kind == "run.actor_died" for e in live.transcript(waiting))
 
 
+@pytest.mark.long  # with a process for each host: tests/stack/test_hostile_code.py
 def test_code_that_ends_the_process_is_blocked_at_its_third_crash(live: LiveRuntime) -> None:
     live.start()
     session_id = live.begin("deadly")
@@ -217,6 +218,7 @@ def test_code_that_does_not_end_is_shown_and_the_others_go_on(live: LiveRuntime)
     until(lambda: not live.client.health().warnings, within_s=WAITS_S, what="it has ended")
 
 
+@pytest.mark.long
 def test_no_new_run_starts_while_too_much_of_cut_off_code_executes(live: LiveRuntime) -> None:
     live.start()
     sessions = [live.begin("spins") for _ in range(LEFTOVERS_MAX)]
@@ -243,6 +245,7 @@ def test_no_new_run_starts_while_too_much_of_cut_off_code_executes(live: LiveRun
     asking(live)
 
 
+@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(180)

@@ -92,11 +92,16 @@ def test_the_session_to_ensure_is_started_once_over_restarts(live: LiveRuntime) 
     ("options", "said"),
     [
         (["--ensure=nobody", "--external-id=x"], "no such task"),
-        (["--ensure=assistant", "--external-id=x"], "--payload that fits"),
         (["--ensure=assistant"], "belong together"),
-        (["--external-id=x"], "belong together"),
-        (["--ensure=assistant", "--external-id=x", "--payload={"], "--payload"),
-        (["--ensure=assistant", "--external-id=x", "--address=auto"], "in the foreground"),
+        *(
+            pytest.param(options, said, marks=pytest.mark.long)
+            for options, said in [
+                (["--ensure=assistant", "--external-id=x"], "--payload that fits"),
+                (["--external-id=x"], "belong together"),
+                (["--ensure=assistant", "--external-id=x", "--payload={"], "--payload"),
+                (["--ensure=assistant", "--external-id=x", "--address=auto"], "in the foreground"),
+            ]
+        ),
     ],
 )
 def test_what_can_not_be_ensured_is_refused_before_anything_starts(

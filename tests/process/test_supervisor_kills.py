@@ -89,7 +89,11 @@ def holder_pid(client: Client, session: SessionHandle) -> int:
     return int(next(one["pid"] for one in hosts if session.id in one["session_ids"]))
 
 
-@pytest.mark.parametrize("name", ["helmr-ledger", "helmr-directory", "helmr-gateway"])
+SHARED = ["helmr-ledger", "helmr-directory", "helmr-gateway"]
+ONE_FIRST = [SHARED[0], *(pytest.param(name, marks=pytest.mark.long) for name in SHARED[1:])]
+
+
+@pytest.mark.parametrize("name", SHARED)
 def test_a_shared_actor_is_killed(runtime: RuntimeProcess, client: Client, name: str) -> None:
     session = asked(client)
     os.kill(runtime.pids()[name], signal.SIGKILL)
@@ -98,7 +102,7 @@ def test_a_shared_actor_is_killed(runtime: RuntimeProcess, client: Client, name:
     until(lambda: f"the {name.removeprefix('helmr-')} died and is back" in runtime.output())
 
 
-@pytest.mark.parametrize("name", ["helmr-ledger", "helmr-directory", "helmr-gateway"])
+@pytest.mark.parametrize("name", ONE_FIRST)
 def test_a_shared_actor_is_back_before_anybody_asks_for_it(
     runtime: RuntimeProcess, client: Client, name: str
 ) -> None:
@@ -113,7 +117,7 @@ def test_a_shared_actor_is_back_before_anybody_asks_for_it(
         os.kill(supervisor, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("name", ["helmr-ledger", "helmr-directory", "helmr-gateway"])
+@pytest.mark.parametrize("name", ONE_FIRST)
 def test_a_shared_actor_that_is_stopped_is_replaced(
     runtime: RuntimeProcess, client: Client, name: str
 ) -> None:
@@ -160,6 +164,7 @@ def test_a_stopped_host_is_replaced_within_five_seconds(client: Client) -> None:
     assert_succeeds(session)
 
 
+@pytest.mark.long  # tests/stack/test_hostile_code.py has such a task too
 def test_a_task_that_ends_its_process_is_blocked_at_the_third_crash(client: Client) -> None:
     session = client.sessions.start("vanish", None)
     (run,) = until(lambda: [r for r in session.runs() if r.status is RunStatus.BLOCKED])

@@ -200,6 +200,7 @@ def listening_elsewhere(runtime: RuntimeProcess) -> list[str]:
     return found
 
 
+@pytest.mark.long
 def test_readyz_is_200_only_when_the_credentials_are_written(
     start: Callable[..., RuntimeProcess], tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,17 +72,23 @@ def test_workers_start_with_the_longest_file(checkout: Path) -> None:
     assert by["tests/test_slow.py::test_slow"] != early, "the first two units go to a worker each"
 
 
-def test_a_folder_that_stays_together_is_one_workers_and_comes_first(checkout: Path) -> None:
-    stack = checkout / "tests" / "stack"
-    stack.mkdir()
-    for name in ("test_one.py", "test_two.py", "test_three.py"):
-        (stack / name).write_text(SHORT)
+def test_files_that_stay_together_are_one_workers_and_come_first(checkout: Path) -> None:
+    (checkout / "tests" / "stack").mkdir()
+    for name in sorted(suite.TOGETHER)[:3]:
+        (checkout / name).write_text(SHORT)
     done = run(checkout, "-v", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
     assert done.returncode == 0, done.stdout
     lines = [line.split() for line in done.stdout.splitlines() if "PASSED" in line]
     [together] = {line[0] for line in lines if "/stack/" in line[-1]}
     [slow] = {line[0] for line in lines if "test_slow" in line[-1]}
-    assert slow != together, "the folder is the first unit, the longest file the second"
+    assert slow != together, "they are the first unit, the longest file the second"
+
+
+def test_files_that_share_the_runtime_of_the_stack_stay_together(project_root: Path) -> None:
+    files = (project_root / "tests" / "stack").glob("test_*.py")
+    asks = re.compile(r"\bshared: LiveRuntime|getfixturevalue")
+    sharing = {one for one in files if asks.search(one.read_text())}
+    assert {one.relative_to(project_root).as_posix() for one in sharing} == suite.TOGETHER
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2", "--dist", "loadfile")], ids=["alone", "two"])

@@ -121,6 +121,7 @@ async def test_forwarded_headers_of_this_machine_are_not_believed(shared: LiveRu
     assert statuses[429] > 0
 
 
+@pytest.mark.long  # with shorter bounds: tests/http/test_connections.py
 async def test_five_hundred_half_open_requests_are_gone_after_their_bounds(
     shared: LiveRuntime,
 ) -> None:
@@ -166,6 +167,7 @@ def has_ended(one: socket.socket, is_trickled: bool) -> bool:
     return True
 
 
+@pytest.mark.long  # beside a gateway of the tests: tests/http/test_connections.py
 async def test_a_body_of_twenty_megabytes_is_told_that_it_is_too_large(
     shared: LiveRuntime,
 ) -> None:

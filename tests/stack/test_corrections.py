@@ -18,7 +18,10 @@ from tests.stack.live import LiveRuntime, until
 pytestmark = [pytest.mark.timeout(180), pytest.mark.allows_blocking]
 
 YES, NO = {"decision": "approve"}, {"decision": "reject"}
-ALONE = (Point.LEDGER_BEFORE_WRITE, Point.LEDGER_WRITTEN)
+ALONE = (
+    pytest.param(Point.LEDGER_BEFORE_WRITE, marks=pytest.mark.long, id="before_write"),
+    pytest.param(Point.LEDGER_WRITTEN, id="written"),
+)
 """Where one process that is everything dies, with an amendment not stored yet, or just stored."""
 PASSED = tuple(
     point for point in Point if point not in (Point.LEDGER_TIMING_OUT, Point.SESSION_CHILD_STARTED)
@@ -80,7 +83,7 @@ def amended(live: LiveRuntime, session_id: str, name: str) -> None:
     )  # the step before, and the one behind under two keys, however often it was tried
 
 
-@pytest.mark.parametrize("point", ALONE, ids=lambda point: point.value)
+@pytest.mark.parametrize("point", ALONE)
 def test_a_process_that_dies_over_an_amendment_has_done_it_or_not(
     alone: LiveRuntime, point: Point
 ) -> None:

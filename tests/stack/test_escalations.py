@@ -98,7 +98,7 @@ def second_question(live: LiveRuntime, session_id: str) -> Any:
 
 @pytest.mark.timeout(300)
 def test_escalation_steps_fire_once_each_over_kills_around_their_writes(alone: LiveRuntime) -> None:
-    escalation_steps = {"remind": 2.0, "assign": 3.0, "again": 4.0, "default": 15.0}
+    escalation_steps = {"remind": 2.0, "assign": 3.0, "again": 4.0, "default": 8.0}
     for point in (Point.LEDGER_BEFORE_WRITE, Point.LEDGER_WRITTEN):
         session_id = begin(alone, **escalation_steps)
         alone.waiting(session_id)
@@ -113,7 +113,7 @@ def test_a_runtime_that_was_down_over_two_escalation_steps_fires_both_once(
     live: LiveRuntime,
 ) -> None:
     live.start()
-    escalation_steps = {"remind": 1.0, "assign": 6.0, "again": 7.0, "default": 15.0}
+    escalation_steps = {"remind": 1.0, "assign": 6.0, "again": 7.0, "default": 8.0}
     session_id = begin(live, **escalation_steps)
     fired(live, session_id, 1)
     opened_at = live.waiting(session_id).opened_at
@@ -138,7 +138,7 @@ def test_a_runtime_that_was_down_over_two_escalation_steps_fires_both_once(
 def test_an_answer_that_was_accepted_before_the_default_stands_over_a_kill(
     alone: LiveRuntime,
 ) -> None:
-    escalation_steps = {"remind": 600.0, "assign": 600.0, "again": 600.0, "default": 20.0}
+    escalation_steps = {"remind": 600.0, "assign": 600.0, "again": 600.0, "default": 10.0}
     session_id = begin(alone, **escalation_steps)
     wait = alone.waiting(session_id)
     assert wait.default_at is not None

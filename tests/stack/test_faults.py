@@ -44,11 +44,27 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRuntime]:
         runtime.stop()
 
 
-ANSWERED = [point for point in Point if point is not Point.SESSION_CHILD_STARTED]
+FIRST = frozenset(
+    {
+        Point.SESSION_DECIDED,
+        Point.SESSION_COMMITTED,
+        Point.LEDGER_BEFORE_WRITE,
+        Point.LEDGER_WRITTEN,
+        Point.LEDGER_TIMING_OUT,
+        Point.DIRECTORY_ADOPTED,
+        Point.GATEWAY_AFTER_CALL,
+    }
+)
+"""Each process, before and behind what it does; the long run has all points."""
+ANSWERED = [
+    pytest.param(point, marks=[pytest.mark.long] * (point not in FIRST), id=point.value)
+    for point in Point
+    if point is not Point.SESSION_CHILD_STARTED
+]
 """What an answer passes; the other a start of a child does (`test_children.py`)."""
 
 
-@pytest.mark.parametrize("point", ANSWERED, ids=lambda p: p.value)
+@pytest.mark.parametrize("point", ANSWERED)
 def test_killed_at_a_point_nothing_is_lost_and_nothing_happens_twice(
     live: LiveRuntime, point: Point
 ) -> None:

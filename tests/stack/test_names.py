@@ -72,6 +72,7 @@ def test_a_script_with_modules_of_these_names_tests_and_embeds(
     assert done.stdout.strip() == "my runtime my console"
 
 
+@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.timeout(180)
 def test_helmr_up_runs_tasks_beside_modules_of_these_names(folder: Path, tmp_path: Path) -> None:

@@ -15,7 +15,10 @@ TASKS = Path(__file__).with_name("safety_tasks.py")
 
 
 @pytest.fixture(
-    params=["in_process", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.transports])]
+    params=[
+        "in_process",
+        pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.transports, pytest.mark.long]),
+    ]
 )
 def live(request: pytest.FixtureRequest) -> LiveRuntime:
     """A runtime of either form; both serve several tests."""

@@ -48,6 +48,7 @@ def test_ledger_killed_while_a_step_runs_and_the_step_runs_once(shared: LiveRunt
     assert live.marked("once-began") == 1
 
 
+@pytest.mark.long  # one at a time: tests/process/test_supervisor_kills.py
 def test_directory_and_gateway_killed_and_sends_go_on(shared: LiveRuntime) -> None:
     live = shared
     session_id = live.begin("echo")
@@ -78,6 +79,7 @@ def test_stopped_host_is_replaced_and_its_late_write_is_refused(shared: LiveRunt
     assert kinds.count("wait.fulfilled") == 1
 
 
+@pytest.mark.long  # tests/process/test_supervisor_life.py starts a second one too
 def test_second_runtime_on_the_same_data_is_refused_and_names_the_holder(
     shared: LiveRuntime,
 ) -> None:

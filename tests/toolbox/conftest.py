@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -11,27 +14,38 @@ from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.security.keys import read_key_ring
-from tests.fixtures.earlier import Earlier
+from tests.fixtures.earlier import LEDGER, Earlier
 from tests.ledger.sessions import SMALL
 
 EARLIER = Earlier("ledger_0_1_0")
 RING = "master-keys.json"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def now() -> datetime:
     """A minute after the ledger was made: operations are remembered, and nothing is due."""
     return EARLIER.made_at + timedelta(minutes=1)
 
 
+@pytest.fixture(scope="session")
+def carried(tmp_path_factory: pytest.TempPathFactory, now: datetime) -> Path:
+    """A data directory that today's runtime has had open once."""
+    path = EARLIER.unpack(tmp_path_factory.mktemp("carried") / "data")
+
+    async def opened_once() -> None:
+        ring = read_key_ring(path.parent / RING, {})
+        ledger = await open_ledger(path, clock=FakeClock(now), settings=SMALL, ring=ring)
+        await ledger.close()
+
+    with ThreadPoolExecutor(1) as beside:  # where no event loop is
+        beside.submit(asyncio.run, opened_once()).result()
+    return path.parent
+
+
 @pytest.fixture
-async def path(tmp_path: Path, now: datetime) -> Path:
-    """The ledger's file in a data directory that today's runtime has had open once."""
-    path = EARLIER.unpack(tmp_path / "data")
-    ring = read_key_ring(path.parent / RING, {})
-    ledger = await open_ledger(path, clock=FakeClock(now), settings=SMALL, ring=ring)
-    await ledger.close()
-    return path
+def path(tmp_path: Path, carried: Path) -> Path:
+    """The ledger's file in a copy of it."""
+    return Path(shutil.copytree(carried, tmp_path / "data")) / LEDGER
 
 
 @pytest.fixture

@@ -38,7 +38,15 @@ def test_a_whole_ledger_is_left_as_it_is(path: Path, keys: LedgerKeys, now: date
 
 
 @pytest.mark.parametrize(
-    "table", ["sessions", "runs", "waits", "tokens", "api_keys", "checkpoints"]
+    "table",
+    [
+        "waits",
+        "checkpoints",
+        *(
+            pytest.param(table, marks=pytest.mark.long)
+            for table in ("sessions", "runs", "tokens", "api_keys")
+        ),
+    ],
 )
 def test_what_entries_say_is_made_again(
     path: Path, keys: LedgerKeys, now: datetime, table: str
@@ -159,7 +167,9 @@ def test_blocks_whose_checksums_alone_are_wrong_cost_nothing(
     verified(path, keys, now)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 6))]
+)
 def test_a_changed_byte_in_a_block_is_never_taken_for_what_was_written(
     path: Path, keys: LedgerKeys, now: datetime, seed: int
 ) -> None:

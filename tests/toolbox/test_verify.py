@@ -27,7 +27,11 @@ from tests.toolbox.damage import CHANGED, damage
 
 pytestmark = pytest.mark.allows_blocking
 
-PLACES = [20, pytest.param(200, marks=pytest.mark.soak)]
+PLACES = [
+    8,
+    pytest.param(20, marks=pytest.mark.long),
+    pytest.param(200, marks=pytest.mark.soak),
+]
 
 
 def verified(path: Path, keys: LedgerKeys, now: datetime) -> Audit:
@@ -141,7 +145,17 @@ def test_a_missing_entry_is_named(path: Path, keys: LedgerKeys, now: datetime) -
     assert caught.value.facts["seq"] == 4
 
 
-@pytest.mark.parametrize("table", ["sessions", "runs", "waits", "tokens", "chains", "send_keys"])
+@pytest.mark.parametrize(
+    "table",
+    [
+        "waits",
+        "chains",
+        *(
+            pytest.param(table, marks=pytest.mark.long)
+            for table in ("sessions", "runs", "tokens", "send_keys")
+        ),
+    ],
+)
 def test_a_missing_row_of_a_table_is_named(
     path: Path, keys: LedgerKeys, now: datetime, table: str
 ) -> None:
