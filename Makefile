@@ -3,7 +3,7 @@
 #   make demo    install what the demo needs and run it
 #   make test    install everything and run the tests
 #   make extras  build the wheel and try each extra alone in a fresh environment
-#   make test-all  also the tests that take minutes or install things: test-long, test-over-ray, extras
+#   make test-all  also the tests that take minutes or install things: test-long, test-examples, test-over-ray, extras
 #   make model   100,000 random sequences, the core against a naive model; MODEL_ARGS="--first 100000"
 #   make histories  calls to a real runtime under faults, judged; HISTORY_ARGS="run --seconds 600", "campaign", or "check FILE…"
 #   make fuzz    damaged bytes and values for every parser of what comes from outside; FUZZ_ARGS="--seconds 60"
@@ -55,7 +55,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all test-long test-over-ray extras model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate perf gauges notebooks tables animation recordings site sbom lint format up lock clean
+.PHONY: help venv demo test test-all test-long test-examples test-over-ray extras model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate perf gauges notebooks tables animation recordings site sbom lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -102,10 +102,14 @@ extras: $(VENV)/.stamp-dev
 
 # Goes on behind what failed, and fails at its end.
 test-all: $(VENV)/.stamp-dev
-	@$(MAKE) --keep-going --no-print-directory test test-long test-over-ray extras
+	@$(MAKE) --keep-going --no-print-directory test test-long test-examples test-over-ray extras
 
 test-long: $(VENV)/.stamp-dev
 	$(PYTEST) -m "long and not soak and not perf" $(PYTEST_ARGS)
+
+# The tests of properties again, with all their examples.
+test-examples: $(VENV)/.stamp-dev
+	HELMR_TEST_EXAMPLES=all $(PYTEST) -m "hypothesis and not soak and not perf and not long and not extras" $(PYTEST_ARGS)
 
 # The tests of faults and of the contract again, with calls through Ray.
 test-over-ray: $(VENV)/.stamp-dev

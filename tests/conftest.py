@@ -13,6 +13,8 @@ import pytest
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 
+from tests.budget import examples
+
 # Also for tests that start Ray without make; the Makefile says why.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -26,7 +28,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # No deadline: two shared cores make single examples slow for reasons that are not ours.
 settings.register_profile(
-    "helmr", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+    "helmr",
+    deadline=None,
+    print_blob=True,
+    max_examples=examples(100),
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("helmr")
 

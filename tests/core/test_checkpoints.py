@@ -14,6 +14,7 @@ from helmr_runtime.core import checkpoint, jsontext
 from helmr_runtime.core.checkpoint import INLINE_BYTES_MAX
 from helmr_runtime.core.commands import AddNote, Deadline
 from helmr_runtime.replay.replay_log import make_replay_log
+from tests.budget import examples
 from tests.core.builder import ALICE, Story, picture, seconds
 
 BIG = "x" * (INLINE_BYTES_MAX + 1)
@@ -65,7 +66,7 @@ def _act(story: Story, draw: Callable[[int], int]) -> None:
         return
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.data())
 def test_saving_and_restoring_at_any_point_changes_nothing(data: st.DataObject):
     policy: dict[str, Any] = data.draw(
@@ -108,7 +109,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     _make_pieces_small(monkeypatch)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.data())
 def test_a_journal_in_pieces_is_the_journal(data: st.DataObject):
     with pytest.MonkeyPatch.context() as patch:

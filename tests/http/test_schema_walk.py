@@ -37,7 +37,10 @@ EXAMPLES = [3, pytest.param(6, marks=pytest.mark.long), pytest.param(48, marks=p
 
 
 @pytest.mark.parametrize("examples", EXAMPLES)
-@pytest.mark.parametrize("has_key", [True, False], ids=["key", "no_key"])
+@pytest.mark.parametrize(
+    "has_key",
+    [pytest.param(True, id="key"), pytest.param(False, marks=pytest.mark.long, id="no_key")],
+)
 async def test_no_route_answers_what_its_document_does_not_say(
     tmp_path: Path, has_key: bool, examples: int
 ) -> None:

@@ -236,7 +236,14 @@ def run_killed(path: Path, now: datetime, where: str) -> subprocess.CompletedPro
     )
 
 
-@pytest.mark.parametrize("where", ["entries", "tables", "mark", "name", "directory"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "entries",
+        "name",
+        *(pytest.param(where, marks=pytest.mark.long) for where in ("tables", "mark", "directory")),
+    ],
+)
 async def test_a_kill_on_the_way_leaves_a_ledger_that_opens(
     path: Path, keys: LedgerKeys, now: datetime, where: str
 ) -> None:

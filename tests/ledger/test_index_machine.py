@@ -20,6 +20,7 @@ from helmr_runtime.core.entries import Draft
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ports import Committed, Refused
 from helmr_runtime.ports.ledger import FROM_START
+from tests.budget import examples
 from tests.ledger.sessions import START_AT, Hand, start_of
 
 T = TypeVar("T")
@@ -265,7 +266,7 @@ class IndexMachine(RuleBasedStateMachine):
 
 
 IndexMachine.TestCase.settings = settings(
-    max_examples=200,
+    max_examples=examples(200),
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -28,6 +28,7 @@ from helmr_runtime.ledger.tables import recovery, rows
 from helmr_runtime.ledger.tables import table as tables
 from helmr_runtime.ports import Committed, Refused
 from helmr_runtime.ports.ledger import FROM_START
+from tests.budget import examples
 from tests.ledger.sessions import SMALL, START_AT, Hand, begin, facts_of, parked, running, start_of
 
 
@@ -189,7 +190,7 @@ class History:
 
 @pytest.mark.slow
 @settings(
-    max_examples=8,
+    max_examples=examples(8),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

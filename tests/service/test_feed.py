@@ -15,6 +15,7 @@ from helmr_runtime.rpc.calls import ActorUnavailable
 from helmr_runtime.service import feed, following
 from helmr_runtime.service.feed import FeedHub, FeedItem, Follower
 from helmr_runtime.service.following import Followed, FollowedEntries, FollowedRecords
+from tests.budget import examples
 from tests.service.stack import BOUND_S, until
 
 
@@ -109,7 +110,7 @@ async def take_until(source: FollowedEntries, last: int) -> list[int]:
     return seen
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     before=st.integers(0, 60),
     after=st.integers(0, 70),

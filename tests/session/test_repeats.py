@@ -73,7 +73,14 @@ async def at_once(prepared: Prepared, operation: str) -> list[Receipt]:
     return list(await asyncio.gather(*(prepared.call(operation) for _ in range(3))))
 
 
-@pytest.mark.parametrize("becomes", [hot, parked, killed, parked_and_woken, killed_and_woken])
+@pytest.mark.parametrize(
+    "becomes",
+    [
+        *(pytest.param(one, marks=pytest.mark.long) for one in (hot, parked, killed)),
+        parked_and_woken,
+        killed_and_woken,
+    ],
+)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_repeated_operation_gets_its_first_receipt(
     kind: str, becomes: Callable[[Harness, Any, str], Awaitable[None]]

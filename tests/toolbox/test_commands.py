@@ -10,11 +10,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from helmr.cli.main import invoke
 from helmr_runtime.core.backup_file import BackupReader
 from tests.cli.conftest import Said, process, spawn
 from tests.ledger.test_disk_full import fill, small_disk
@@ -39,6 +40,18 @@ def live(tmp_path: Path) -> Iterator[LiveRuntime]:
 
 def run(*arguments: object) -> Said:
     return process(*map(str, arguments))
+
+
+@pytest.fixture
+def typed(capsysbinary: pytest.CaptureFixture[bytes]) -> Callable[..., Said]:
+    """Run a command in this process."""
+
+    def run(*arguments: object) -> Said:
+        code = invoke(tuple(map(str, arguments)))
+        said = capsysbinary.readouterr()
+        return Said(code, said.out.decode(), said.err.decode())
+
+    return run
 
 
 def is_whole(file: Path) -> bool:
@@ -107,37 +120,39 @@ def test_a_runtime_at_work_is_not_verified_or_repaired(live: LiveRuntime) -> Non
         assert "is in use by the runtime" in said.err
 
 
-def test_commands_say_what_they_lack(path: Path, tmp_path: Path) -> None:
+def test_commands_say_what_they_lack(
+    path: Path, tmp_path: Path, typed: Callable[..., Said]
+) -> None:
     data_dir, backup = path.parent, tmp_path / "a.backup"
     assert run("backup", backup, "--data-dir", data_dir).code == 0
     assert "not in it" in run("backup", backup, "--data-dir", data_dir).err
-    said = run("restore", backup)
+    said = typed("restore", backup)
     assert (said.code, "--data-dir" in said.err) == (2, True)
-    said = run("restore", backup, "--data-dir", tmp_path / "copy")
+    said = typed("restore", backup, "--data-dir", tmp_path / "copy")
     assert (said.code, "key" in said.err) == (7, True) or said.code == 2
     assert not (tmp_path / "copy").exists()
-    said = run("restore", tmp_path / "none", "--data-dir", tmp_path / "copy")
+    said = typed("restore", tmp_path / "none", "--data-dir", tmp_path / "copy")
     assert (said.code, "no file" in said.err) == (2, True)
-    said = run("verify", "--data-dir", tmp_path)
+    said = typed("verify", "--data-dir", tmp_path)
     assert (said.code, "no ledger" in said.err) == (2, True)
     data = bytearray(backup.read_bytes())
     data[len(data) // 2] ^= 1
     backup.write_bytes(data)
-    said = run("verify", backup, "--keys", data_dir / RING)
+    said = typed("verify", backup, "--keys", data_dir / RING)
     assert said.code == 7
     line = bytes(data[: len(data) // 2]).count(b"\n") + 1
     assert f"line {line}:" in said.err
 
 
-def test_a_ledger_is_repaired(path: Path) -> None:
+def test_a_ledger_is_repaired(path: Path, typed: Callable[..., Said]) -> None:
     from tests.toolbox.damage import damage
 
     damage(path, random.Random(2), "runs")
-    said = run("verify", "--data-dir", path.parent)
+    said = typed("verify", "--data-dir", path.parent)
     assert (said.code, "table runs" in said.err) == (7, True)
-    said = run("repair", "--data-dir", path.parent, "--json")
+    said = typed("repair", "--data-dir", path.parent, "--json")
     assert "table runs" in json.loads(said.out)["damage"]
-    assert run("verify", "--data-dir", path.parent).code == 0
+    assert typed("verify", "--data-dir", path.parent).code == 0
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from helmr_runtime.http.answer_page import (
 )
 from helmr_runtime.http.answer_page.fields import Question
 from helmr_runtime.security.schemas import DataSchema
+from tests.budget import examples
 from tests.http.answer_page.pages import NOW
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=12)
@@ -194,7 +195,7 @@ def expected(question: Question, value: Any) -> Any:
     return [] if is_list and value is None else value
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_a_filled_form_is_the_value_and_fits_the_schema(data):
     schema, values = data.draw(SCHEMAS)
@@ -210,7 +211,7 @@ def test_a_filled_form_is_the_value_and_fits_the_schema(data):
     assert DataSchema(schema).problems(decoded.value) == []
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(SCHEMAS)
 def test_every_field_that_is_read_stands_on_the_page(made):
     form = build_form(made[0])
@@ -225,7 +226,7 @@ def test_every_field_that_is_read_stands_on_the_page(made):
             assert each.name in names
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(SCHEMAS, st.data())
 def test_any_submission_is_read_or_refused_by_a_sentence(made, data):
     form = build_form(made[0])
@@ -272,7 +273,7 @@ WILD = st.recursive(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(st.one_of(st.booleans(), st.dictionaries(KEYWORDS, WILD, max_size=6)))
 def test_no_schema_breaks_the_page(schema):
     """Also one that is no JSON Schema at all: the form is the place of last resort."""
@@ -343,7 +344,7 @@ def test_a_schema_that_changed_gives_another_binding():
 
 
 @given(st.data())
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_a_form_that_starts_with_a_value_and_is_sent_as_it_is_says_that_value(data):
     schema, values = data.draw(SCHEMAS)
     value = data.draw(values)

@@ -21,6 +21,7 @@ from helmr_runtime.http.answer_page import (
     render_page,
     with_action,
 )
+from tests.budget import examples
 from tests.http.answer_page.pages import NOW
 from tests.http.answer_page.test_page import Document
 
@@ -141,7 +142,7 @@ LINES = st.fixed_dictionaries(
 
 
 @given(st.lists(LINES, min_size=1, max_size=3))
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 def test_a_page_that_starts_with_rows_and_is_sent_as_it_is_says_them(lines: list[Any]) -> None:
     value = {"lines": lines}
     values = first_values(build_form(SCHEMA, initial=value))

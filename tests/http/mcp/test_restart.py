@@ -133,6 +133,7 @@ async def test_a_client_over_stdio_answers_what_is_asked(shared: LiveRuntime) ->
         assert result.content[0].text == "Hello, Ada!"  # type: ignore[union-attr]  # a text
 
 
+@pytest.mark.long
 async def test_a_task_over_stdio_goes_on_when_the_runtime_does(live: LiveRuntime) -> None:
     async with Client(
         stdio(live), extensions=[TasksExtension()], elicitation_callback=elicited
