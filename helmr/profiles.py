@@ -155,6 +155,17 @@ def read_settings(environ: Mapping[str, str]) -> tuple[dict[str, Any], Path]:
         return {}, path
 
 
+def person(environ: Mapping[str, str], named: str | None) -> str:
+    """Who answers at this machine: who is named, else the settings' `identity`, else `$USER`.
+
+    Raises:
+        UsageError: The settings can't be read.
+    """
+    if named:
+        return named
+    return str(read_settings(environ)[0].get("identity", "")) or environ.get("USER") or "operator"
+
+
 def read_profile(environ: Mapping[str, str], name: str | None = None) -> Profile:
     """A profile.
 

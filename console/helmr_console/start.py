@@ -33,7 +33,7 @@ from helmr.client.aio import AsyncClient
 from helmr.client.endpoint import Endpoint
 from helmr.client.retry import Retry
 from helmr.errors import HelmrError, UsageError
-from helmr.profiles import Profile, read_profile, read_settings, state_folder, texts
+from helmr.profiles import Profile, person, read_profile, read_settings, state_folder, texts
 from helmr.review.sending import HOLD_S
 from helmr.safe_text import one_line
 from helmr_console.actions import BY_ID
@@ -49,7 +49,6 @@ class Config:
 
     name: str = ""
     theme: str = DEFAULT_THEME
-    identity: str = ""
     keys: Mapping[str, str] = field(default_factory=dict)
     profile: Profile = field(default_factory=Profile)
 
@@ -74,7 +73,6 @@ def read_config(environ: Mapping[str, str], profile: str | None = None) -> Confi
     return Config(
         name=str(found.get("name", "")),
         theme=check_theme(str(found.get("theme", DEFAULT_THEME))),
-        identity=str(found.get("identity", "")),
         keys=keys,
         profile=read_profile(environ, profile),
     )
@@ -129,7 +127,6 @@ def main(
     environ = dict(os.environ)
     config = read_config(environ, profile)
     chosen = check_theme(theme) if theme is not None else config.theme
-    identity = on_behalf_of or config.identity or environ.get("USER") or "operator"
     if check:
         sys.stdout.write(asyncio.run(report(endpoint, environ)) + "\n")
         return asyncio.run(_reachable(endpoint))
@@ -144,7 +141,7 @@ def main(
         ascii_only=ascii_only,
         theme=chosen,
         name=name or config.name,
-        identity=identity,
+        identity=person(environ, on_behalf_of),
         keys=config.keys,
         profile=config.profile,
         state_folder=state_folder(environ),

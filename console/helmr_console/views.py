@@ -56,10 +56,11 @@ _ACTIVITY = {
 
 
 def labelled(wait: WaitInfo) -> str:
-    """What a wait is about, with what it says of itself: `Refund? @ada #money`; safe."""
+    """What a wait is about, with what it says of itself: `Refund? @ada #money  of ses…0hx3tmz`; safe."""
     assignee = f"  @{one_line(wait.assignee, 40)}" if wait.assignee else ""
     tags = "".join(f" #{one_line(tag, 24)}" for tag in wait.tags)
-    return f"{subject_of(wait)}{assignee}{tags and ' ' + tags}"
+    parent = f"  of {short_id(wait.parent_session_id)}" if wait.parent_session_id else ""
+    return f"{subject_of(wait)}{assignee}{tags and ' ' + tags}{parent}"
 
 
 def wait_row(

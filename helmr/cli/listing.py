@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from helmr.models import Page, SessionInfo, WaitInfo
-    from helmr.review.personal import Snoozes
+    from helmr.review.personal import PersonalFiles
 
 M = TypeVar("M", bound="BaseModel")
 
@@ -282,18 +282,15 @@ class MeantWaits:
 
     def __init__(self, cli: Cli, wanted: filters.Filter) -> None:
         self.wanted = wanted
-        self._me = cli.on_behalf_of
+        self._cli = cli
 
     @cached_property
     def _snoozed(self) -> Collection[str]:
-        return snoozes().read(now())
+        return own_files(self._cli).snoozes.read(now())
 
     @cached_property
     def _begun(self) -> Collection[str]:
-        from helmr.profiles import state_folder
-        from helmr.review.personal import DraftStore
-
-        return DraftStore(state_folder(os.environ) / "drafts").wait_ids()
+        return own_files(self._cli).drafts.wait_ids()
 
     def holds(self, wait: WaitInfo, at: datetime | None = None) -> bool:
         """Whether the filter means it, now or at that time."""
@@ -301,7 +298,7 @@ class MeantWaits:
         facts = filters.wait_facts(
             wait,
             at,
-            self._me,
+            self._cli.on_behalf_of,
             snoozed=self.wanted.says("snoozed") and wait.id in self._snoozed,
             drafted=self.wanted.says("draft") and wait.id in self._begun,
         )
@@ -313,12 +310,16 @@ class MeantWaits:
         return not is_hidden and self.holds(wait, at)
 
 
-def snoozes() -> Snoozes:
-    """What this user snoozed, in the console too."""
-    from helmr.profiles import state_folder
-    from helmr.review.personal import Snoozes
+def own_files(cli: Cli) -> PersonalFiles:
+    """What this person keeps on this machine, in the console too.
 
-    return Snoozes(state_folder(os.environ) / "snoozed")
+    Raises:
+        UsageError: The console's settings, which may name the person, can't be read.
+    """
+    from helmr.profiles import person, state_folder
+    from helmr.review.personal import PersonalFiles
+
+    return PersonalFiles.within(state_folder(os.environ), person(os.environ, cli.on_behalf_of))
 
 
 WAIT_PAGES_MAX = 25

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -98,7 +97,7 @@ def answer(cli: Cli, wait: str | None, undo_for: str | None, *, override_claim: 
         if wait is None:
 
             def waits() -> Iterable[WaitInfo]:
-                snoozed = listing.snoozes().read(now())
+                snoozed = listing.own_files(cli).snoozes.read(now())
                 found = listing.all_waits(client.waits.page)
                 return (one for one in found if one.id not in snoozed)
         else:
@@ -116,13 +115,10 @@ def ask(
 ) -> None:
     """Ask these waits on the terminal, with the drafts that the console keeps too."""
     from helmr.cli.answering import Answering
-    from helmr.profiles import state_folder
-    from helmr.review.personal import PersonalFiles
 
-    person = cli.on_behalf_of or os.environ.get("USER") or ""
     Answering(
         client,
-        PersonalFiles.within(state_folder(os.environ), person),
+        listing.own_files(cli),
         waits,
         me=cli.on_behalf_of,
         hold_s=hold_s,

@@ -239,12 +239,10 @@ class LastAnswers:
 
     Args:
         folder: Where they are; made when the first answer is kept.
-        person: Whose answers.
     """
 
-    def __init__(self, folder: Path, person: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self._store = DraftStore(folder)
-        self._person = person
 
     def keep(self, wait: WaitInfo, draft: AnswerDraft) -> None:
         """This was accepted: it takes the place of the one before.
@@ -264,7 +262,7 @@ class LastAnswers:
         return carry(form_of(found.schema), found.cells, form)[0]
 
     def _name(self, wait: WaitInfo) -> str:
-        what = (self._person, wait.task, wait.stream or wait.kind.value, prefix(wait))
+        what = (wait.task, wait.stream or wait.kind.value, prefix(wait))
         return hashlib.sha256("\n".join(what).encode()).hexdigest()[:32]
 
 
@@ -275,7 +273,7 @@ def prefix(wait: WaitInfo) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PersonalFiles:
-    """Where all of it is kept."""
+    """Where all of it is kept: in a folder for each person, as colleagues may share a machine's user."""
 
     drafts: DraftStore
     snoozes: Snoozes
@@ -283,9 +281,16 @@ class PersonalFiles:
 
     @classmethod
     def within(cls, folder: Path, person: str) -> PersonalFiles:
-        """Those in this folder; last answers are this person's."""
+        """This person's, in the folder of everyone's."""
+        own = folder / "people" / _folder_of(person)
         return cls(
-            DraftStore(folder / "drafts"),
-            Snoozes(folder / "snoozed"),
-            LastAnswers(folder / "answers", person),
+            DraftStore(own / "drafts"), Snoozes(own / "snoozed"), LastAnswers(own / "answers")
         )
+
+
+def _folder_of(person: str) -> str:
+    """A name as a folder: as it is if it can be one, else with a hash, so that no two people share one."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", person)[:40]
+    if plain == person and plain:
+        return plain
+    return f"{plain}.{hashlib.sha256(person.encode()).hexdigest()[:12]}"

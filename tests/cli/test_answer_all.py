@@ -272,7 +272,7 @@ async def test_what_is_put_off_is_not_in_it_unless_it_is_asked_for(
     stack: Stack, script: Script
 ) -> None:
     receipts = await publishes(stack, 2)
-    folder = script.folder / "state" / "helmr" / "console" / "snoozed"
+    folder = script.folder / "state" / "helmr" / "console" / "people" / "ana" / "snoozed"
     snooze = receipts[0]["wait"]["id"]
     Snoozes(folder).snooze(snooze, datetime.now(UTC) + timedelta(days=1))
     assert len((await script.runs(*ALL, "--preview", "--json")).lines) == 1

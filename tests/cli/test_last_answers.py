@@ -9,7 +9,7 @@ import pytest
 
 from helmr.forms import Form, form_of
 from helmr.models import WaitInfo, WaitKind, WaitStatus
-from helmr.review.personal import AnswerDraft, LastAnswers, prefix
+from helmr.review.personal import AnswerDraft, LastAnswers, PersonalFiles, prefix
 
 FORM = form_of(
     {
@@ -58,24 +58,27 @@ def test_correlation_ids_alike_begin_alike(correlation: str | None, common: str)
 
 
 def test_the_last_one_is_found_by_a_wait_alike_and_by_nobody_else(tmp_path: Path) -> None:
-    ana, mia = LastAnswers(tmp_path, "ana"), LastAnswers(tmp_path, "mia")
+    ana, mia = (PersonalFiles.within(tmp_path, name).last for name in ("ana", "mia"))
     assert ana.cells(wait(), FORM) is None
     ana.keep(wait(), draft("first"))
     ana.keep(wait("github:acme/api#8"), draft("second"))
     assert ana.cells(wait("github:acme/api#99"), FORM) == {"decision": 1, "note": "second"}
     assert mia.cells(wait(), FORM) is None
+    odd = {PersonalFiles.within(tmp_path, name).drafts.folder for name in ("a/b", "a_b", "..", "")}
+    assert len(odd) == 4
+    assert {folder.parents[1] for folder in odd} == {tmp_path / "people"}
     for other in (
         wait("github:acme/web#7"),
         wait(task="other"),
         wait(stream="chat"),
     ):
         assert ana.cells(other, FORM) is None
-    assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.glob("*.json"))
-    assert len([*tmp_path.glob("*.json")]) == 1
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.rglob("*.json"))
+    assert len([*tmp_path.rglob("*.json")]) == 1
 
 
 def test_of_an_answer_to_an_earlier_schema_what_fits_is_taken(tmp_path: Path) -> None:
-    last = LastAnswers(tmp_path, "ana")
+    last = LastAnswers(tmp_path)
     last.keep(wait(), draft("kept"))
     newer = form_of({"type": "object", "properties": {"note": {"type": "string"}, "n": {}}})
     found = last.cells(wait(), newer)
@@ -84,6 +87,6 @@ def test_of_an_answer_to_an_earlier_schema_what_fits_is_taken(tmp_path: Path) ->
 
 
 def test_an_answer_typed_as_json_fills_nothing(tmp_path: Path) -> None:
-    last = LastAnswers(tmp_path, "ana")
+    last = LastAnswers(tmp_path)
     last.keep(wait(), AnswerDraft("wait_1", FORM.schema_hash, {}, "{}", schema=FORM.schema))
     assert last.cells(wait(), FORM) is None

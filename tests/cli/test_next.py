@@ -71,7 +71,7 @@ class Person:
     @property
     def drafts(self) -> DraftStore:
         """The drafts on disk."""
-        return DraftStore(self.folder / "state" / "helmr" / "console" / "drafts")
+        return DraftStore(self.folder / "state" / "helmr" / "console" / "people" / "ana" / "drafts")
 
 
 @pytest.fixture

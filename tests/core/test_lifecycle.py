@@ -9,7 +9,7 @@ import pytest
 from helmr.errors import RunActive, RunNotFound, SessionTerminal
 from helmr.models import Activity, RunStatus, SessionStatus
 from helmr_runtime.core.decide import lifecycle
-from helmr_runtime.core.entries import EntryKind
+from helmr_runtime.core.entries import RUNTIME, EntryKind
 from tests.core.builder import ALICE, Story, of_kind, seconds
 
 
@@ -146,6 +146,7 @@ def test_cancelling_a_run_cancels_its_wait_and_abandons_its_steps():
     assert not story.run.open_steps
     assert story.state.status is SessionStatus.OPEN
     assert story.entries[-1].principal == ALICE
+    assert story.entries[before].principal == ALICE, "she ended the wait"
 
 
 @pytest.mark.parametrize("end", ["cancel_run", "succeed", "fail"])
@@ -180,6 +181,15 @@ def test_cancelling_a_session_cancels_all_that_is_open_in_it():
     assert story.run.status is RunStatus.CANCELLED
     assert story.state.status is SessionStatus.CANCELLED
     assert story.state.wait is None
+
+
+@pytest.mark.parametrize("end", ["succeed", "fail"])
+def test_a_wait_that_a_runs_own_end_cancels_was_ended_by_the_runtime(end: str):
+    story = running()
+    story.open_wait(1)
+    getattr(story, end)()
+    [cancelled] = [e for e in story.entries if e.kind is EntryKind.WAIT_CANCELLED]
+    assert cancelled.principal == RUNTIME
 
 
 def test_cancelling_a_final_session_changes_nothing():

@@ -206,6 +206,7 @@ def wait(*, opened: timedelta, deadline: timedelta | None) -> dict[str, str | No
         "run_id": "run_1",
         "opened_at": iso(T0 + opened),
         "deadline_at": iso(T0 + deadline) if deadline is not None else None,
+        "default_at": None,
     }
 
 
@@ -229,6 +230,16 @@ def test_a_wait_is_due_soon_once(opened: int, deadline: int | None, is_told: boo
     assert (found is not None) is is_told
     if found is not None:
         assert (found.id, found.at) == ("wait_1-due", T0 + 30 * SECOND)
+
+
+@pytest.mark.parametrize("deadline", [None, 3600 * SECOND], ids=["none", "later"])
+def test_a_wait_is_due_soon_before_its_escalations_default_answers(
+    deadline: timedelta | None,
+) -> None:
+    asked = wait(opened=-MINUTE, deadline=deadline) | {"default_at": iso(T0 + 90 * SECOND)}
+    found = due_soon(asked, lead=MINUTE, after=T0, until=T0 + MINUTE)
+    assert found is not None
+    assert found.at == T0 + 30 * SECOND
 
 
 def test_a_wait_that_is_due_soon_is_told_again_after_a_restart_until_it_is_taken() -> None:

@@ -117,6 +117,9 @@ async def test_escalation_steps_fire_each_at_its_time_and_are_seen(
         answered = await waits.get(wait_id)
         assert (answered.status, answered.mode) == (WaitStatus.FULFILLED, AnswerMode.DEFAULT)
         assert (answered.next_escalation, answered.default_at) == (None, None)
+        by = answered.resolved_by
+        assert by is not None
+        assert (by.type, by.name) == ("runtime", "escalation")
         with pytest.raises(WaitResolved):
             await waits.answer(wait_id, True)
         await h.advance("1h")

@@ -71,6 +71,12 @@ def event_of(entry: Mapping[str, Any]) -> NoticeEvent | None:
     )
 
 
+def ends_at_of(wait: Mapping[str, Any]) -> datetime | None:
+    """When time ends a listed wait: its escalation's default answers, else the deadline passes."""
+    found = wait["default_at"] or wait["deadline_at"]
+    return from_iso(found) if found is not None else None
+
+
 def due_soon(
     wait: Mapping[str, Any], *, lead: timedelta, after: datetime, until: datetime
 ) -> NoticeEvent | None:
@@ -78,9 +84,10 @@ def due_soon(
 
     A wait that was opened with less time than that makes no such notice: its opening said so.
     """
-    if wait["deadline_at"] is None:
+    ends_at = ends_at_of(wait)
+    if ends_at is None:
         return None
-    moment = from_iso(wait["deadline_at"]) - lead
+    moment = ends_at - lead
     if not after < moment <= until or moment <= from_iso(wait["opened_at"]):
         return None
     return NoticeEvent(

@@ -108,6 +108,7 @@ class Notice:
                 ("Priority", "priority"),
                 ("Assigned to", "assignee"),
                 ("Tags", "tags"),
+                ("Default answers", "default_at"),
                 ("Deadline", "deadline_at"),
                 ("Error", "error"),
                 ("Session", "session_id"),
@@ -184,6 +185,7 @@ def notice(
             "status": wait.status.value,
             "priority": wait.priority.value,
             "deadline_at": iso(wait.deadline_at) if wait.deadline_at is not None else None,
+            "default_at": iso(wait.default_at) if wait.default_at is not None else None,
         }
     if run is not None:
         data |= {"task": run.task, "status": run.status.value}

@@ -60,7 +60,7 @@ class _Target(BaseModel):
         filter: Of waits, as `helmr wait list --filter` has it; all must hold.
         detail: How much a notice says: ids and times alone, what lists show too, or all.
         links: For whom a wait that opens gets an answer link; None makes none.
-        due_soon: How long before its deadline a wait is due soon.
+        due_soon: How long before time ends it a wait is due soon.
         private_addresses: It may have an address that only this network knows.
         longest_pause: Between two tries.
     """

@@ -22,7 +22,15 @@ from helmr.models import AnswerLinkRequest, RunInfo, WaitInfo, WaitKind, WaitsQu
 from helmr.notice_events import EventName
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import RUNTIME
-from helmr_runtime.core.notices import NoticeEvent, NoticePace, Outbox, Position, due_soon, event_of
+from helmr_runtime.core.notices import (
+    NoticeEvent,
+    NoticePace,
+    Outbox,
+    Position,
+    due_soon,
+    ends_at_of,
+    event_of,
+)
 from helmr_runtime.notices.content import TEST, Notice, Subject, notice
 from helmr_runtime.notices.sending import NotTaken, Sender
 from helmr_runtime.notices.targets import ASSIGNEE, Target
@@ -205,10 +213,8 @@ class Teller:
                 **WaitsQuery(kind=list(ASKED), cursor=cursor, limit=PAGE_ITEMS).given()
             )
             for wait in page["items"]:
-                if (
-                    wait["deadline_at"] is None
-                    or datetime.fromisoformat(wait["deadline_at"]) > until
-                ):
+                ends_at = ends_at_of(wait)
+                if ends_at is None or ends_at > until:
                     return found
                 found.append(wait)
             cursor = page["next_cursor"]

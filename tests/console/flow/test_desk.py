@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-from helmr.review.personal import Snoozes
+from helmr.review.personal import PersonalFiles
 from tests.console.flow.bench import Bench
 from tests.console.flow.test_claims import claim, who_is_at
 
@@ -193,9 +193,12 @@ async def test_what_another_program_put_off_is_gone_here_too(bench: Bench) -> No
     wait = await bench.ask(subject="Publish?", timeout="8h")
     await bench.open()
     await bench.inbox(1)
-    folder = bench.folder / "state" / "snoozed"
+    files = [PersonalFiles.within(bench.folder / "state", name) for name in ("eve", "ana")]
     until = bench.clock.now() + timedelta(hours=1)
-    await asyncio.to_thread(Snoozes(folder).snooze, wait["id"], until)
+    await asyncio.to_thread(files[0].snoozes.snooze, wait["id"], until)
+    await bench.advance(15)
+    await bench.inbox(1)  # eve's, on the same machine
+    await asyncio.to_thread(files[1].snoozes.snooze, wait["id"], until)
     await bench.advance(15)
     await bench.inbox(0)
 

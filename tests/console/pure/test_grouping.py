@@ -32,6 +32,13 @@ def wait(number: int = 1, *, age_m: float = 0.0, **given: Any) -> WaitInfo:
     )
 
 
+def test_a_childs_question_says_whose_child_its_session_is() -> None:
+    one = wait(subject="Child 0: sign?", tags=["legal"])
+    assert views.labelled(one) == "Child 0: sign?  #legal"
+    child = one.model_copy(update={"parent_session_id": "ses_01kb0000000000000000hx3tmz"})
+    assert views.labelled(child) == "Child 0: sign?  #legal  of ses…0hx3tmz"
+
+
 def test_by_goes_round() -> None:
     by, seen = By.NOTHING, []
     for _ in By:

@@ -510,7 +510,7 @@ class Model:
         session, one = self.run_named(run)
         if not one.is_active:
             return {"run": run, "status": one.status}
-        self.end_ops(session)
+        self.end_ops(session, self.who)
         self.end(session, "cancelled", self.who)
         self.go_on(session)
         return {"run": run, "status": "cancelled"}
@@ -667,7 +667,7 @@ class Model:
     def cancel(self, one: Session, who: Who) -> None:
         """S-6: with its run, its wait, its children, the tokens that its code made and its public tokens."""
         if one.run.is_active:
-            self.end_ops(one)
+            self.end_ops(one, who)
             one.run.status = "cancelled"
             self.log(one, "run.cancelled", who=who, run=one.run)
             self.end_for_others(one, End(self.now, who, ["WaitCancelled"]))
@@ -1010,11 +1010,11 @@ class Model:
         wait.answer = record
         self.resolve(session, wait, "fulfilled", what, who=who, gives=record.data)
 
-    def end_ops(self, session: Session) -> None:
-        """A run's end cancels its wait (S-10)."""
+    def end_ops(self, session: Session, who: Who = RUNTIME) -> None:
+        """A run's end cancels its wait (S-10); who cancels the run, cancels it."""
         wait = session.wait
         if wait is not None:
-            self.resolve(session, wait, "cancelled", "run_end", who=RUNTIME)
+            self.resolve(session, wait, "cancelled", "run_end", who=who)
             session.run.opened.remove(wait.op)  # to be asked for anew
             del session.run.outcomes[wait.op]
 

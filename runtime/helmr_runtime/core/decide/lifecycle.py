@@ -20,7 +20,7 @@ from helmr_runtime.core.commands import (
 )
 from helmr_runtime.core.decide.inputs import next_run_draft, require_open
 from helmr_runtime.core.drafts import Decided, DecisionContext, carrier
-from helmr_runtime.core.entries import Draft, EntryKind, iso, task_principal
+from helmr_runtime.core.entries import RUNTIME, Draft, EntryKind, Principal, iso, task_principal
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.state import SessionState
 
@@ -74,7 +74,7 @@ def cancel_session(
     drafts: list[Draft] = []
     run = state.active_run
     if run is not None:
-        drafts += close_ops(run)
+        drafts += close_ops(run, command.principal)
         drafts.append(
             Draft(
                 EntryKind.RUN_CANCELLED,
@@ -273,7 +273,8 @@ def end_run(
             record_id = _record_without_run(state)
             if record_id is not None:
                 following = (next_run_draft(state, next_run_id, record_id),)
-    return (*close_ops(run), _with_unused(run, end), *following)
+    by = end.principal if end.kind is EntryKind.RUN_CANCELLED else RUNTIME
+    return (*close_ops(run, by), _with_unused(run, end), *following)
 
 
 def _with_unused(run: Run, end: Draft) -> Draft:
@@ -284,8 +285,13 @@ def _with_unused(run: Run, end: Draft) -> Draft:
     return replace(end, body={**end.body, "kept_unused": unused})
 
 
-def close_ops(run: Run) -> tuple[Draft, ...]:
-    """Cancel the pending wait and abandon the running steps of a run that ends or fails."""
+def close_ops(run: Run, by: Principal = RUNTIME) -> tuple[Draft, ...]:
+    """Cancel the pending wait and abandon the running steps of a run that ends or fails.
+
+    Args:
+        run: The run.
+        by: Who cancelled it; the runtime does what a run's own end brings with it.
+    """
     drafts: list[Draft] = []
     if run.wait is not None:
         drafts.append(
@@ -294,6 +300,7 @@ def close_ops(run: Run) -> tuple[Draft, ...]:
                 {"wait_id": run.wait.id, "reason": "run_end"},
                 run_id=run.id,
                 op=run.wait.op,
+                principal=by,
             )
         )
     drafts += [

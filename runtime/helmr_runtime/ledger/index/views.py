@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from helmr.models import RunStatus
+from helmr.models import AnswerMode, RunStatus
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, iso
 from helmr_runtime.core.nouns import RunRow, SessionRow, WaitRow, fields_of
@@ -152,7 +152,7 @@ def wait_json(
         "id": row.wait_id,
         "subject": opened.get("subject") if problem is None else UNREADABLE,
         "problem": problem,
-        "resolved_by": dict(resolved_by) if resolved_by is not None else None,
+        "resolved_by": _resolver(row, resolved_by),
         "escalation": opened.get("escalation", []),
         "can_decline": "on_decline" in opened,
         "question_hash": opened.get("question_hash"),
@@ -165,6 +165,14 @@ def wait_json(
         if "schema" in opened:
             found["schema"] = opened["schema"]
     return found
+
+
+def _resolver(row: WaitRow, ended_by: Mapping[str, Any] | None) -> Json | None:
+    """Who ended the wait; of what the runtime wrote for it, its escalation is named."""
+    if ended_by is None:
+        return None
+    named = {"name": "escalation"} if row.mode == AnswerMode.DEFAULT.value else {}
+    return {**ended_by, **named}
 
 
 def needs_run(row: SessionRow) -> bool:
