@@ -521,9 +521,9 @@ async def test_a_try_that_begins_before_the_last_one_is_gone_is_still_known_to_e
 
     def ended(op: int, end: StepEnd) -> None:
         ends.append(end)
-        loop.call_soon(steps.start, op, "key", 1)
+        loop.call_soon(steps.start, op, "key", 1, ended)
 
-    steps = StepRunner(loop, ended, SlotMark(), "run", lambda: None)
+    steps = StepRunner(loop, SlotMark(), "run", lambda: None)
     call = StepCall(
         name="body",
         call=body,
@@ -537,7 +537,7 @@ async def test_a_try_that_begins_before_the_last_one_is_gone_is_still_known_to_e
         loop="run",
     )
     steps.expect(1, call)
-    steps.start(1, "key", 0)
+    steps.start(1, "key", 0, ended)
     for _ in range(20):
         await asyncio.sleep(0)
     assert len(ends) == 1

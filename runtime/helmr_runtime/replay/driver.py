@@ -168,15 +168,18 @@ class RunDriver:
         self._unfinished: set[asyncio.Task[Any]] = set()
         """What did not end: kept, so that no finalizer of it runs before the process ends."""
         self._cut: asyncio.Future[None] = self._loop.create_future()
-        self._steps = StepRunner(self._loop, self._step_ended, self._mark, self.run.id, around.turn)
-        self._code = DurableContext(
+        self._steps = StepRunner(self._loop, self._mark, self.run.id, around.turn)
+        self._made = MadeCalls()
+        self._code: DurableContext | None = DurableContext(
             code,
             around,
             cursor=self.cursor,
             asking=self,
+            made=self._made,
             is_trying=self._steps.is_trying,
             is_tried=on_quiet is not None,
         )
+        """Until it begins: it refers to the driver, and both leave memory at once if that is not mutual."""
         self._thread = threading.Thread(
             target=self._main_thread, name=f"helmr-{self.run.id}", daemon=True
         )
@@ -230,6 +233,8 @@ class RunDriver:
             is_clean = self._run_tree()
         finally:
             self._loop.close()
+            if self._aborted is not None:  # it was raised in frames that know the driver
+                self._aborted.__traceback__ = None
             self._mark.executes(Executing.RUN, is_so=False)
             self._tell(CodeClosed(self, is_clean))
 
@@ -250,13 +255,15 @@ class RunDriver:
         return False
 
     async def _main(self) -> bool:
+        code, self._code = self._code, None
+        assert code is not None
         context = contextvars.copy_context()
-        context.run(current_run.set, self._code)
+        context.run(current_run.set, code)
         context.run(code_mark.set, self._mark)
-        root = self._loop.create_task(self._code.execute(), name=self._name, context=context)
+        root = self._loop.create_task(code.execute(), name=self._name, context=context)
         await asyncio.wait({root, self._cut}, return_when=asyncio.FIRST_COMPLETED)
         if root.done() and self._aborted is None:
-            self._finish(self._end or _end_of(root, self.cursor, self._code.made))
+            self._finish(self._end or _end_of(root, self.cursor, self._made))
         return await self._end_tree()
 
     def _finish(self, end: RunEnd) -> None:
@@ -405,7 +412,7 @@ class RunDriver:
 
     def continued(self, payload: Any) -> HelmrSignal:
         """End this run, and begin the next with that payload."""
-        self._check_awaited(self._code.made.unawaited())
+        self._check_awaited(self._made.unawaited())
         unasked = self.cursor.unasked(str(ContinueRequest(None, "")))
         if unasked is not None:
             return self._differs(unasked)
@@ -427,7 +434,7 @@ class RunDriver:
 
     def _next_op(self) -> int:
         self.check_aborted()
-        self._check_awaited(self._code.made.forgotten())
+        self._check_awaited(self._made.forgotten())
         if self.cursor.op >= OPS_MAX:
             error = RunTooLong(f"{self.run.id} asked for more than {OPS_MAX} ops")
             self._fail(Raised(error_of(error), None, may_retry=False))
@@ -464,7 +471,7 @@ class RunDriver:
 
     def _start_step(self, op: int, key: str, tries: int) -> None:
         if self._aborted is None and op not in self.cursor.given_up:
-            self._steps.start(op, key, tries)
+            self._steps.start(op, key, tries, self._step_ended)
 
     def _step_ended(self, op: int, end: StepEnd) -> None:
         if self._aborted is None:

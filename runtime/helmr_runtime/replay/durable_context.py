@@ -245,12 +245,13 @@ class DurableContext(DurableRun):
         *,
         cursor: JournalCursor,
         asking: OpRequests,
+        made: MadeCalls,
         is_trying: Callable[[StepRef], bool],
         is_tried: bool,
     ) -> None:
         self.session = code.session
         self.run = code.run
-        self.made = MadeCalls()
+        self.made = made
         self._task = code.task
         self._payload = code.payload
         self._cursor = cursor

@@ -22,7 +22,7 @@ import selectors
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from functools import partial, wraps
 from itertools import count
 from queue import Empty, SimpleQueue
@@ -119,11 +119,19 @@ class TaskLoop(asyncio.SelectorEventLoop):
     @property
     def is_expecting(self) -> bool:
         """Something can wake the loop that it knows of: a timer, a socket, a thread."""
-        return self.has_threads or (self.idle is not None and self.idle.is_expecting)
+        idle = self.idle  # the loop's own thread takes it away
+        return self.has_threads or (idle is not None and idle.is_expecting)
+
+    def close(self) -> None:
+        """As the base class; and what the loop called can leave memory, also if something still holds the loop."""
+        super().close()
+        self.idle = None
+        self.set_exception_handler(None)
 
     def _write_to_self(self) -> None:
         """Have the loop look at what it was given from another thread; `call_soon_threadsafe` ends here."""
-        if self.idle is None or self.idle.wake():
+        idle = self.idle
+        if idle is None or idle.wake():
             super()._write_to_self()  # type: ignore[misc]  # no stub knows it
 
     def run_in_executor(
@@ -282,6 +290,7 @@ class LoopCalls:
         self._run_id = run_id
         self._run_loop = run_loop
         self.host_loop = asyncio.get_running_loop()
+        self._host_context = Context()  # what the host does about the run is not the run's own
         self._given = self._taken = self._told = self._heard = 0
         """Calls given to the run's loop, and taken up by it; sent to the host's loop, and taken by it."""
 
@@ -311,7 +320,9 @@ class LoopCalls:
         """Have it called on the host's loop."""
         self._told += 1
         try:
-            self.host_loop.call_soon_threadsafe(self._hear, call, *arguments)
+            self.host_loop.call_soon_threadsafe(
+                self._hear, call, *arguments, context=self._host_context
+            )
         except RuntimeError:  # the host's loop is closed: no one is left to tell
             log.debug("%s: the host has ended", self._run_id)
 

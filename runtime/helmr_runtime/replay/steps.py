@@ -160,7 +160,8 @@ class StepLoop:
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self.loop = TaskLoop()
+        context = contextvars.Context()  # no session's, whichever needs it first
+        self.loop = context.run(TaskLoop)
         self.loop.set_task_factory(_make_task)
         self.loop.set_default_executor(ThreadPoolExecutor(THREADS_MAX, "helmr-steps"))
         self._bodies: set[asyncio.Task[Outcome]] = set()
@@ -171,7 +172,7 @@ class StepLoop:
         self._thread = threading.Thread(target=self._main_thread, name="helmr-steps", daemon=True)
         watching = threading.Thread(target=self._watch, name="helmr-steps-watch", daemon=True)
         for thread in (self._thread, watching):
-            contextvars.Context().run(thread.start)  # no session's, whichever needed it first
+            context.run(thread.start)
         self._ident = self._thread.ident or 0
         atexit.register(self._stop)
 
@@ -302,7 +303,6 @@ class StepRunner:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        on_end: Callable[[int, StepEnd], None],
         mark: SlotMark,
         run_id: str,
         turn: Callable[[], str | None],
@@ -310,7 +310,6 @@ class StepRunner:
         self._loop = loop
         self._run_id = run_id
         self._turn = turn
-        self._on_end = on_end
         self._mark = mark
         self._calls: dict[int, tuple[StepCall, contextvars.Context]] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -335,8 +334,8 @@ class StepRunner:
         """Keep what this op will execute, with the caller's context variables."""
         self._calls[op] = (call, contextvars.copy_context())
 
-    def start(self, op: int, key: str, tries: int) -> None:
-        """Execute one try of the step."""
+    def start(self, op: int, key: str, tries: int, on_end: Callable[[int, StepEnd], None]) -> None:
+        """Execute one try of the step; `on_end` gets its end."""
         known = self._calls.get(op)
         if known is None or op in self._tasks:
             return
@@ -349,7 +348,7 @@ class StepRunner:
             span = tracing.spans.step(self._turn(), call.name, self._run_id, op=op, tries=tries)
             span.make_current(context)
         task = self._loop.create_task(
-            self._try(op, call, context, span), name=f"step {call.name}", context=context
+            self._try(op, call, span, on_end), name=f"step {call.name}", context=context
         )
         self._tasks[op] = task
         task.add_done_callback(lambda done: self._over(op, done, span))
@@ -367,10 +366,10 @@ class StepRunner:
             task.cancel()
 
     async def _try(
-        self, op: int, call: StepCall, context: contextvars.Context, span: Open | None
+        self, op: int, call: StepCall, span: Open | None, on_end: Callable[[int, StepEnd], None]
     ) -> None:
         try:
-            end = StepEnd(value=await self._value(call, context))
+            end = StepEnd(value=await self._value(call))
         except (asyncio.CancelledError, HelmrSignal):
             if not _was_cancelled():
                 end = StepEnd(error=error_of(asyncio.CancelledError("the step cancelled itself")))
@@ -383,7 +382,7 @@ class StepRunner:
         self._trying.pop(op, None)
         if span is not None:
             span.end(end.error["type"] if end.error is not None else None)
-        self._on_end(op, end)
+        on_end(op, end)
         self._tasks.pop(op, None)
 
     def _over(self, op: int, task: asyncio.Task[None], span: Open | None) -> None:
@@ -394,11 +393,11 @@ class StepRunner:
             del self._tasks[op]
             self._trying.pop(op, None)
 
-    async def _value(self, call: StepCall, context: contextvars.Context) -> Any:
+    async def _value(self, call: StepCall) -> Any:
         bound = asyncio.timeout(call.timeout_s)
         try:
             async with bound:
-                value = await self._body(call, context)
+                value = await self._body(call)
         except TimeoutError as error:
             if call.timeout_s is None or not bound.expired():
                 raise
@@ -410,17 +409,19 @@ class StepRunner:
         call.decode(encoded)
         return encoded
 
-    def _body(self, call: StepCall, context: contextvars.Context) -> Awaitable[Any]:
+    def _body(self, call: StepCall) -> Awaitable[Any]:
         if not call.is_async:
-            return self._in_thread(call, context)
+            return self._in_thread(call)
         if call.loop == "run":
             body: Awaitable[Any] = call.call()
             return body
         # A copy: this try's own task is inside its context, maybe at the same moment.
-        return step_loop().hand_over(call.call, name=f"step {call.name}", context=context.copy())
+        context = contextvars.copy_context()
+        return step_loop().hand_over(call.call, name=f"step {call.name}", context=context)
 
-    def _in_thread(self, call: StepCall, context: contextvars.Context) -> asyncio.Future[Any]:
+    def _in_thread(self, call: StepCall) -> asyncio.Future[Any]:
         """Run a sync body in a daemon thread; a late result is dropped."""
+        context = contextvars.copy_context()
         future: asyncio.Future[Any] = self._loop.create_future()
 
         def settle(value: Any, error: BaseException | None) -> None:
@@ -434,7 +435,7 @@ class StepRunner:
         def body() -> None:
             value, error = None, None
             try:
-                value = context.copy().run(call.call)
+                value = context.run(call.call)
             except BaseException as raised:  # noqa: BLE001 - carried to the loop, which makes it the outcome
                 error = raised
             self._threads.discard(threading.current_thread())

@@ -92,6 +92,7 @@ class CodeRunner:
         self.driver: RunDriver | None = None
         self._starting: asyncio.Task[None] | None = None
         self._aborted: list[RunDriver] = []
+        self._overdue: asyncio.TimerHandle | None = None
         self._closed = asyncio.Event()
         self._out: deque[PendingOutcome] = deque()
         self._steps: dict[int, StepRequest] = {}
@@ -145,8 +146,10 @@ class CodeRunner:
 
     def run_of(self, driver: RunDriver) -> Run | None:
         """The active run, if this driver is the one that runs it."""
+        if driver is not self.driver or not self._session.hears_code:
+            return None
         run = self._session.state.active_run
-        if not self._session.hears_code or driver is not self.driver or not is_of(driver, run):
+        if not is_of(driver, run):
             return None
         return None if run is None or run.status is RunStatus.BLOCKED else run
 
@@ -400,12 +403,14 @@ class CodeRunner:
         self._timers.clear()
         if self.driver is not None:
             self.driver.abort(signal)
-            self._take_later(ABORT_S, AbortOverdue(self.driver))
+            self._cancel_overdue()
+            self._overdue = self._take_later(ABORT_S, AbortOverdue(self.driver))
 
     def _code_closed(self, driver: RunDriver, is_clean: bool) -> Effects:
         if driver is not self.driver:
             return NOTHING
         self.driver = None
+        self._cancel_overdue()
         longest_s = self._longest_step_s()
         self._steps.clear()
         self._closed.set()
@@ -455,8 +460,18 @@ class CodeRunner:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _take_later(self, delay_s: float, event: CodeEvent) -> None:
-        asyncio.get_running_loop().call_later(delay_s, self._session.take, event)
+    def _take_later(self, delay_s: float, event: CodeEvent) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(delay_s, self._session.take, event)
+
+    def _cancel_overdue(self) -> None:
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
+
+    def free(self) -> None:
+        """No event comes any more: the session can leave memory. If code may still come to its end, it stays."""
+        if not self.has_code and not self._aborted and not self._tasks:
+            del self._session
 
 
 def is_of(driver: RunDriver, run: Run | None) -> bool:

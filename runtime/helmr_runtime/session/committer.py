@@ -254,7 +254,9 @@ class Committer:
             self._sending = asyncio.get_running_loop().create_task(sending)
 
     async def _send_next(self, flush: Flush) -> None:
-        self._on_flushed(flush, await self.send(flush))
+        reply = await self.send(flush)
+        self._sending = None
+        self._on_flushed(flush, reply)
 
     async def send(self, flush: Flush) -> CommitReply:
         """Send one flush until it is answered: its name makes a repetition harmless."""
@@ -302,6 +304,11 @@ class Committer:
             raise unknown_outcome(self._flushes.session_id)
         if not durable.result():
             raise Moved(f"{self._flushes.session_id} left this host")
+
+    def free(self) -> None:
+        """No one asks any more: the session can leave memory. One whose flush is under way stays."""
+        if not self._flushes.is_sending:
+            del self._on_flushed
 
     def stop(self) -> None:
         """This adoption is over; nothing more is sent."""

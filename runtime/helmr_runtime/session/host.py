@@ -396,6 +396,7 @@ class HostActor:
             del self.slots[slot.session_id]
         if slot.left is not None:
             self._kept.keep(slot.left)
+        slot.empty()
         if self._statuses is not None:
             self._statuses.give_back(slot.mark)
 

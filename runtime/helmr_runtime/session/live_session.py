@@ -19,32 +19,16 @@ from datetime import datetime
 from typing import Any
 
 from helmr.current import StepRef
-from helmr.errors import (
-    HelmrError,
-    Moved,
-    RunParked,
-    StoreUnavailable,
-)
+from helmr.errors import HelmrError, Moved, RunParked, StoreUnavailable
 from helmr.models import RunStatus
 from helmr_runtime.clock import Timer
 from helmr_runtime.core.claims import WaitClaims
-from helmr_runtime.core.commands import (
-    Deadline,
-    OperationKey,
-    SessionCommand,
-)
+from helmr_runtime.core.commands import Deadline, OperationKey, SessionCommand
 from helmr_runtime.core.decide import Decided, DecisionContext, decide, lifecycle
 from helmr_runtime.core.entries import RUNTIME, Draft, Entry
 from helmr_runtime.core.run import Run
 from helmr_runtime.faults import Point, reach
-from helmr_runtime.ports import (
-    CommitReply,
-    Committed,
-    Crash,
-    Declined,
-    Loaded,
-    Precondition,
-)
+from helmr_runtime.ports import CommitReply, Committed, Crash, Declined, Loaded, Precondition
 from helmr_runtime.replay import RunDriver
 from helmr_runtime.replay.driver import OpAsked, StepEnded
 from helmr_runtime.replay.durable_context import Surroundings
@@ -145,13 +129,14 @@ class LiveSession:
             emissions(self.epoch),
             is_sealed=keys is not None and keys.encrypts_payloads,
         )
+        turns = self._telling.turns
         around = Surroundings(
             self._clock,
             parts.settings.silence_s,
             TaskSecrets(keys, parts.base_url) if keys is not None else None,
             place.mark,
             self._telling.emissions,
-            lambda: self._telling.turns.current,
+            lambda: turns.current,
         )
         self.execution = CodeRunner(self, parts, around)
         self._events: deque[Event] = deque()
@@ -431,6 +416,11 @@ class LiveSession:
         self._disarm()
         self._telling.close()
         self.execution.abort(RunParked("the session left this host"))
+
+    def free(self) -> None:
+        """It is over, and no one holds it: it leaves memory now, and waits for no walk of the garbage collector."""
+        self.execution.free()
+        self._committer.free()
 
     # --- commands -------------------------------------------------------------------------------
 

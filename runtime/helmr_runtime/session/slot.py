@@ -124,6 +124,12 @@ class SessionSlot:
         self._session = session
         self.mark.hold(self.session_id, session.epoch)
 
+    def empty(self) -> None:
+        """The session is not held here any more."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.free()
+
     # --- what becomes of it -----------------------------------------------------------------------
 
     def changed(self, is_parkable: bool, op_max: int | None) -> None:
