@@ -41,6 +41,13 @@ ERROR_CODES: Mapping[str, str] = {"bad_ladder": "bad_escalation"}
 OPTIONS: Mapping[str, str] = {"--hold": "--undo-for"}
 """Options of the command line."""
 
+GONE_OPTIONS: Mapping[str, str] = dict.fromkeys(
+    ("--slots", "--desks"),
+    "A host holds many sessions: `--hosts N` processes with `--sessions-per-host N` each; without both, what fits the "
+    "machine.",
+)
+"""Options of the command line that nothing stands for any more, and what to say instead."""
+
 COMMANDS: Mapping[tuple[str, str], str] = {("wait", "rehearse"): "dry-run"}
 """Commands, behind the group they are in."""
 

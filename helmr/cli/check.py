@@ -16,7 +16,7 @@ import typer
 from helmr import hash_seed
 from helmr.cli import printing
 from helmr.cli.app import Cli, ExitCode, Json, command
-from helmr.cli.up import LEDGER_NAME, named_tasks
+from helmr.cli.up import LEDGER_NAME, Tasks, named_tasks
 from helmr.errors import RuntimeNotFound, TaskNotFound, UsageError
 from helmr.version import needed
 
@@ -40,13 +40,7 @@ def register_check(app: typer.Typer) -> None:
 
 def check(
     cli: Cli,
-    tasks: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="TASKS…",
-            help="Files or dotted modules with tasks; else `[tool.helmr] tasks` of pyproject.toml.",
-        ),
-    ] = None,
+    tasks: Tasks = None,
     json: Json = False,
 ) -> None:
     """Replay with this code every run that has not ended, and say which runs it would block; changes nothing.

@@ -50,7 +50,7 @@ from helmr.cli.app import (
     exit_code,
 )
 from helmr.errors import HelmrError
-from helmr.old_names import arguments_of_today
+from helmr.old_names import GONE_OPTIONS, arguments_of_today
 from helmr.safe_text import one_line
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -164,7 +164,9 @@ def invoke(arguments: Sequence[str]) -> int:
         return exit_code(error)
     except TyperException as error:
         command = getattr(getattr(error, "ctx", None), "command_path", "helmr")
-        printing.error_lines(error.format_message(), f"`{command} --help` says what it takes.")
+        gone = GONE_OPTIONS.get(getattr(error, "option_name", ""))
+        hint = gone or f"`{command} --help` says what it takes."
+        printing.error_lines(error.format_message(), hint)
         return ExitCode.USAGE
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED

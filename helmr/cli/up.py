@@ -10,7 +10,7 @@ import subprocess
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -55,6 +55,17 @@ class CheckMode(StrEnum):
     REFUSE = "refuse"
 
 
+Tasks = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="TASKS…",
+        help="Files or dotted modules with tasks; else `[tool.helmr] tasks` of pyproject.toml.",
+    ),
+]
+Host = Annotated[str, typer.Option(metavar="HOST", help="Where HTTP listens.")]
+Port = Annotated[int, typer.Option(min=0, max=65_535, metavar="PORT", help="0 takes a free one.")]
+Folder = Annotated[Path, typer.Option(metavar="DIR", help="Where sessions are stored.")]
+
 UP_EXAMPLES = """\
 helmr up tasks.py
 helmr up billing.tasks review.tasks --port 4400 --data-dir /var/lib/helmr"""
@@ -67,20 +78,10 @@ def register_up(app: typer.Typer) -> None:
 
 def up(
     ctx: typer.Context,
-    tasks: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="TASKS…",
-            help="Files or dotted modules with tasks; else `[tool.helmr] tasks` of pyproject.toml.",
-        ),
-    ] = None,
-    host: Annotated[str, typer.Option(metavar="HOST", help="Where HTTP listens.")] = HOST,
-    port: Annotated[
-        int, typer.Option(min=0, max=65_535, metavar="PORT", help="0 takes a free one.")
-    ] = PORT,
-    data_dir: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where sessions are stored.")
-    ] = Path(".helmr"),
+    tasks: Tasks = None,
+    host: Host = HOST,
+    port: Port = PORT,
+    data_dir: Folder = DATA_DIR,
     hosts: Annotated[
         int | None,
         typer.Option(
@@ -105,8 +106,6 @@ def up(
             "machine's memory if not given.",
         ),
     ] = None,
-    slots: Annotated[str | None, typer.Option(hidden=True)] = None,
-    desks: Annotated[str | None, typer.Option(hidden=True)] = None,
     linger: Annotated[
         str, typer.Option(metavar="DURATION", help="How long a waiting session stays in memory.")
     ] = "30s",
@@ -199,11 +198,6 @@ def up(
     """Run a runtime in the foreground, until Ctrl-C or `helmr down`."""
     shared: Cli = ctx.find_root().obj
     named = named_tasks(tasks)
-    if slots is not None or desks is not None:
-        raise UsageError(
-            "--slots and --desks no longer exist: a host holds many sessions",
-            hint="`--hosts N` processes with `--sessions-per-host N` each; without both, what fits the machine.",
-        )
     if (ensure is None) != (external_id is None):
         raise UsageError(
             "--ensure and --external-id belong together",
@@ -222,9 +216,6 @@ def up(
     if in_process:
         hash_seed.start_with_seed(place)
     from helmr_runtime import tracing
-    from helmr_runtime.launchers.startup import UpOptions
-    from helmr_runtime.launchers.supervisor import run_up
-    from helmr_runtime.notices.targets import read_targets
     from helmr_runtime.process.spec import Ensured
 
     if check is not CheckMode.NO:
@@ -235,11 +226,12 @@ def up(
             )
         _check(named, place, is_strict=check is CheckMode.REFUSE)
     sends_traces, sends_metrics = otel_of(config, place)
-    options = UpOptions(
-        tasks=tuple(named),
+    _run(
+        named,
+        place,
+        config,
         host=host,
         port=port,
-        data_dir=place,
         hosts=hosts,
         sessions_per_host=sessions_per_host,
         host_memory_bytes=durations.size_bytes(host_memory) if host_memory is not None else None,
@@ -259,10 +251,27 @@ def up(
             if ensure is not None and external_id is not None
             else None
         ),
-        notices=read_targets(*notices_table(config, place)),
-        retention=retention_of(config, place),
     )
-    raise typer.Exit(run_up(options))
+
+
+def _run(tasks: list[str], data_dir: Path, config: Path | None, **options: Any) -> NoReturn:
+    """Run a runtime with these options of `UpOptions`, and what `helmr.toml` says.
+
+    Raises:
+        typer.Exit: It has ended.
+    """
+    from helmr_runtime.launchers.startup import UpOptions
+    from helmr_runtime.launchers.supervisor import run_up
+    from helmr_runtime.notices.targets import read_targets
+
+    asked = UpOptions(
+        tasks=tuple(tasks),
+        data_dir=data_dir,
+        notices=read_targets(*notices_table(config, data_dir)),
+        retention=retention_of(config, data_dir),
+        **options,
+    )
+    raise typer.Exit(run_up(asked))
 
 
 def _check(tasks: list[str], data_dir: Path, *, is_strict: bool) -> None:
@@ -349,20 +358,10 @@ def register_dev(app: typer.Typer) -> None:
 
 def dev(
     ctx: typer.Context,
-    tasks: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="TASKS…",
-            help="Files or dotted modules with tasks; else `[tool.helmr] tasks` of pyproject.toml.",
-        ),
-    ] = None,
-    host: Annotated[str, typer.Option(metavar="HOST", help="Where HTTP listens.")] = HOST,
-    port: Annotated[
-        int, typer.Option(min=0, max=65_535, metavar="PORT", help="0 takes a free one.")
-    ] = PORT,
-    data_dir: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where sessions are stored.")
-    ] = DATA_DIR,
+    tasks: Tasks = None,
+    host: Host = HOST,
+    port: Port = PORT,
+    data_dir: Folder = DATA_DIR,
 ) -> None:
     """Run tasks while you write them: in one process, and start again when one of their files changes."""
     shared: Cli = ctx.find_root().obj
@@ -370,21 +369,7 @@ def dev(
     check_extra("runtime")
     place = shared.data_dir or data_dir
     hash_seed.start_with_seed(place)
-    from helmr_runtime.launchers.startup import UpOptions
-    from helmr_runtime.launchers.supervisor import run_up
-    from helmr_runtime.notices.targets import read_targets
-
-    options = UpOptions(
-        tasks=tuple(named),
-        host=host,
-        port=port,
-        data_dir=place,
-        in_process=True,
-        reloads=True,
-        notices=read_targets(*notices_table(None, place)),
-        retention=retention_of(None, place),
-    )
-    raise typer.Exit(run_up(options))
+    _run(named, place, None, host=host, port=port, in_process=True, reloads=True)
 
 
 def register_down(app: typer.Typer) -> None:

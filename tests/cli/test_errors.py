@@ -223,3 +223,11 @@ def test_prune_refuses_a_data_directory_that_is_not_the_runtimes_of_the_environm
     assert (said.code, said.out) == (2, "")
     assert "HELMR_URL name two runtimes" in said.err
     assert [one.path for one in here.seen if one.path == "/v1/prune"] == []
+
+
+@pytest.mark.parametrize("option", ["--slots", "--desks=3"])
+def test_an_option_that_is_gone_says_what_stands_for_it(helmr, option: str) -> None:
+    said = helmr("up", "tasks.py", option)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(f"helmr: No such option: {option.partition('=')[0]}")
+    assert "hint: A host holds many sessions: `--hosts N` processes" in said.err

@@ -35,13 +35,11 @@ from helmr_runtime.launchers.startup import (
     trim_logs,
 )
 from helmr_runtime.ledger.log.files import LOCK_SUFFIX, FileLock, check_is_database
-from helmr_runtime.notices.targets import to_json
 from helmr_runtime.process import local_access
 from helmr_runtime.process.local_access import local_key
 from helmr_runtime.process.output import Terminal
 from helmr_runtime.process.spec import LEDGER_NAME, RuntimeSpec
 from helmr_runtime.security.private_files import write_private
-from helmr_runtime.security.secrets import secret_hash
 
 if TYPE_CHECKING:
     from helmr_runtime.launchers.cluster_deployment import ClusterDeployment
@@ -149,33 +147,16 @@ def leave(data_dir: Path, terminal: Terminal) -> str:
 def _spec(
     options: UpOptions, folder: Path, data_dir: Path, *, catalog_hash: str, key: str
 ) -> RuntimeSpec:
-    """What the actors are to be built from; the same from the same options, so that it can be compared."""
-    return RuntimeSpec(
-        data_dir=str(data_dir),
-        run_dir=str(data_dir / RUN_NAME),
-        tasks=options.tasks,
-        folder=str(folder),
+    """What the actors are to be built from."""
+    return options.spec(
+        folder,
+        data_dir,
+        data_dir / RUN_NAME,
         catalog_hash=catalog_hash,
-        hosts=options.hosts_count,
-        sessions_per_host=options.host_room,
-        host_memory_bytes=options.host_memory_bytes,
-        linger_s=options.linger_s,
-        host=options.host,
-        port=options.port,
-        admin_key_hash=secret_hash(key),
-        version=version(),
+        key=key,
         is_joined=True,
         pointer_dir=str(pointer_dir(os.environ)),
-        serves_http=options.serves_http,
-        encrypts=options.encrypts,
-        external_url=options.external_url,
-        trusted_proxies=options.trusted_proxies,
-        transport=options.transport,
-        traces=options.traces,
-        metrics=options.metrics,
-        json_logs=options.json_logs,
-        notices=to_json(options.notices),
-        retention=options.retention,
+        ensured=None,
     )
 
 

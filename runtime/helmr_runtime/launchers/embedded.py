@@ -23,10 +23,9 @@ from helmr.errors import Conflict, DataError, HelmrError, Unavailable, UsageErro
 from helmr.models import Credentials
 from helmr_runtime.launchers import watchdog
 from helmr_runtime.launchers.cluster import import_roots
-from helmr_runtime.launchers.startup import DEFAULT_LINGER_S
 from helmr_runtime.process import processes
 from helmr_runtime.process.processes import OsProcess
-from helmr_runtime.process.spec import LOOPBACK, SOCKETS
+from helmr_runtime.process.spec import DEFAULT_LINGER_S, LOOPBACK, SOCKETS
 
 START_WITHIN_S = 150.0
 """Longer than the process itself takes before it gives up, or says how far a ledger that is carried over is."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from helmr.client.discovery import CREDENTIALS_FILE, LOCK_FILE, pointer_dir, read_credentials
@@ -21,7 +22,6 @@ from helmr.version import version
 from helmr_runtime import tracing
 from helmr_runtime.catalog import Registry, load_registry
 from helmr_runtime.clock import SystemClock
-from helmr_runtime.core.ledger_facts import Retention
 from helmr_runtime.launchers import watchdog
 from helmr_runtime.ledger.log.files import check_is_database
 from helmr_runtime.notices.targets import Secrets, Target, to_json
@@ -29,10 +29,8 @@ from helmr_runtime.process import local_access
 from helmr_runtime.process.local_access import KEY_NAME, stored_key
 from helmr_runtime.process.spec import (
     LEDGER_NAME,
-    LOOPBACK,
     RING_NAME,
-    SOCKETS,
-    Ensured,
+    RuntimeSettings,
     RuntimeSpec,
 )
 from helmr_runtime.rpc import sockets
@@ -40,8 +38,6 @@ from helmr_runtime.security.keys import ensure_key_ring, read_key_ring
 from helmr_runtime.security.private_files import open_private, secure_folder, write_private
 from helmr_runtime.security.secrets import secret_hash
 
-DEFAULT_PORT = 4356
-DEFAULT_LINGER_S = 30.0
 SESSIONS_PER_HOST_MAX = 500
 """The default: a thread with a loop costs a session tens of kilobytes, and what its code holds comes on top."""
 
@@ -52,59 +48,30 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UpOptions:
+class UpOptions(RuntimeSettings):
     """The options of `helmr up`.
 
     Attributes:
-        tasks: Task modules, dotted or as files, looked up from `folder`.
-        port: 0 takes a free one.
         hosts: Processes that sessions live in; None: one for two cores, since what they run mostly waits.
         sessions_per_host: Sessions whose code one of them may have at once; None: 500, or fewer if this user may open
             fewer files.
-        host_memory_bytes: What one of them may allocate before another takes its place; None: a quarter of the
-            memory of its machine, or of what its control group may have.
         address: Join this Ray cluster instead of starting one; the runtime goes on in it.
-        serves_http: Whether anything listens; only a joined runtime can do without.
-        folder: None is the current folder.
-        encrypts: Whether bodies of new entries are sealed; None as the data directory remembers.
-        external_url: What the links of tokens begin with, if not with host and port.
-        trusted_proxies: Networks, like `10.0.0.0/8`, of proxies that may say for whom they ask.
-        transport: How actors on one machine call each other: `sockets` or `ray`.
-        traces: Make spans, and send them where the OTEL_ variables say.
-        metrics: Send what is counted there too.
-        json_logs: Log files hold a JSON object a line.
+        folder: Tasks are looked up from it; None is the current folder.
         ready_fd: A line of JSON (`Credentials`) is written there when the runtime is ready.
         in_process: Without Ray, in this process alone.
         reloads: Start it again when a task file changes; only in one process.
-        ensured: A session that is started with it unless it is open.
         notices: Where notices go; their secrets are checked before it starts.
-        retention: How long sessions that are over are kept; None keeps them.
     """
 
-    tasks: tuple[str, ...]
-    host: str = LOOPBACK
-    port: int = DEFAULT_PORT
     data_dir: Path = Path(".helmr")
     hosts: int | None = None
     sessions_per_host: int | None = None
-    host_memory_bytes: int | None = None
-    linger_s: float = DEFAULT_LINGER_S
     address: str | None = None
     folder: Path | None = None
     ready_fd: int | None = None
-    external_url: str | None = None
-    encrypts: bool | None = None
-    serves_http: bool = True
-    trusted_proxies: tuple[str, ...] = ()
-    transport: str = SOCKETS
-    traces: bool = False
-    metrics: bool = False
-    json_logs: bool = False
     in_process: bool = False
     reloads: bool = False
-    ensured: Ensured | None = None
     notices: tuple[Target, ...] = ()
-    retention: Retention | None = None
 
     def __post_init__(self) -> None:
         """Refuse what can't be kept.
@@ -143,6 +110,43 @@ class UpOptions:
             files //= self.hosts_count  # they share them
         return self.sessions_per_host or max(
             1, min(SESSIONS_PER_HOST_MAX, files // FILES_PER_SESSION)
+        )
+
+    def spec(
+        self,
+        folder: Path,
+        data_dir: Path,
+        run_dir: Path,
+        *,
+        catalog_hash: str,
+        key: str,
+        **more: Any,
+    ) -> RuntimeSpec:
+        """What every actor of the runtime is built from; the same from the same options, so that it can be compared.
+
+        Args:
+            folder: Tasks are looked up from it.
+            data_dir: Holds the ledger's file and the logs.
+            run_dir: Holds statuses and pids.
+            catalog_hash: The code that hosts must have loaded.
+            key: The local admin key.
+            more: What else is said of the runtime, or said otherwise than by the options.
+        """
+        found = {
+            **self.settings(),
+            "hosts": self.hosts_count,
+            "sessions_per_host": self.host_room,
+            "notices": to_json(self.notices),
+            **more,
+        }
+        return RuntimeSpec(
+            data_dir=str(data_dir),
+            run_dir=str(run_dir),
+            folder=str(folder),
+            catalog_hash=catalog_hash,
+            admin_key_hash=secret_hash(key),
+            version=version(),
+            **found,
         )
 
     def folders(self) -> tuple[Path, Path]:
@@ -265,30 +269,14 @@ def make_spec(
     """
     if options.ensured is not None:
         options.ensured.check(catalog)
-    return RuntimeSpec(
-        data_dir=str(claimed.data_dir),
-        run_dir=str(run_dir),
-        tasks=options.tasks,
-        folder=str(claimed.folder),
+    return options.spec(
+        claimed.folder,
+        claimed.data_dir,
+        run_dir,
         catalog_hash=catalog.code_hash,
-        hosts=options.hosts_count,
-        sessions_per_host=options.host_room,
-        host_memory_bytes=options.host_memory_bytes,
-        linger_s=options.linger_s,
-        host=options.host,
+        key=key,
         port=claimed.port,
-        admin_key_hash=secret_hash(key),
-        version=version(),
-        encrypts=options.encrypts,
-        external_url=options.external_url,
-        trusted_proxies=options.trusted_proxies,
-        transport=options.transport,
-        traces=options.traces,
-        metrics=options.metrics,
-        json_logs=options.json_logs,
-        ensured=options.ensured,
-        notices=to_json(options.notices),
-        retention=options.retention,
+        serves_http=True,
     )
 
 

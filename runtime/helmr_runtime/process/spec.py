@@ -1,9 +1,9 @@
-"""What the actors of a runtime need to build themselves, as one frozen value; and what `up --ensure` asks for."""
+"""What a runtime is asked for and what its actors build themselves by, as frozen values."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -84,52 +84,37 @@ SOCKETS = "sockets"
 """The transport that is not `ray`."""
 
 
+DEFAULT_PORT = 4356
+DEFAULT_LINGER_S = 30.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RuntimeSpec:
-    """Crosses to every actor's process when it is created.
+class RuntimeSettings:
+    """What a runtime is asked for and its actors go by.
 
     Attributes:
-        data_dir: Holds the ledger's file and the logs.
-        run_dir: Temporary folder of this runtime; holds statuses and pids.
-        tasks: Task modules, as given to `up`; looked up from `folder`.
-        catalog_hash: The code that hosts must have loaded.
-        admin_key_hash: Hex SHA-256 of the local admin key.
-        hosts: Processes that sessions live in.
-        sessions_per_host: Sessions whose code one of them may have at once.
-        host_memory_bytes: What one of them may allocate before another takes its place; None is a share of its
-            machine's memory.
-        version: Of Helmr.
-        is_joined: Ray was there before: its nodes may be other machines, and no one watches over
-            this runtime but itself.
-        pointer_dir: Where a joined runtime's gateway leaves its pointer.
+        tasks: Task modules, dotted or as files, looked up from a folder.
+        port: 0 takes a free one.
+        linger_s: How long a waiting session stays in memory.
+        host_memory_bytes: What a host may allocate before another takes its place; None: a quarter of the memory of its
+            machine, or of what its control group may have.
         serves_http: Whether anything listens; if not, only programs in the cluster reach it.
         encrypts: Whether bodies of new entries are sealed; None as the data directory remembers.
-        external_url: Under which people and providers reach the gateway, if not under host and port.
-        trusted_proxies: Networks of the proxies that may say for whom they ask.
+        external_url: What the links of tokens begin with, if not with host and port.
+        trusted_proxies: Networks, like `10.0.0.0/8`, of proxies that may say for whom they ask.
         transport: How actors on one machine call each other: `sockets` or `ray`.
-        traces: Its processes make spans.
-        metrics: Its gateway sends an OpenTelemetry collector what it counts.
-        json_logs: Their log files hold a JSON object a line.
+        traces: Make spans, and send them where the OTEL_ variables say.
+        metrics: Send what is counted there too.
+        json_logs: Log files hold a JSON object a line.
         ensured: A session that is started with the runtime unless it is open.
-        notices: The notice targets, as `helmr_runtime.notices.targets` reads them.
         retention: How long sessions that are over are kept; None keeps them.
     """
 
-    data_dir: str
-    run_dir: str
     tasks: tuple[str, ...]
-    folder: str
-    catalog_hash: str
-    hosts: int
-    sessions_per_host: int
-    linger_s: float
-    host: str
-    port: int
-    admin_key_hash: str
-    version: str
+    host: str = LOOPBACK
+    port: int = DEFAULT_PORT
+    linger_s: float = DEFAULT_LINGER_S
     host_memory_bytes: int | None = None
-    is_joined: bool = False
-    pointer_dir: str | None = None
     serves_http: bool = True
     encrypts: bool | None = None
     external_url: str | None = None
@@ -139,8 +124,43 @@ class RuntimeSpec:
     metrics: bool = False
     json_logs: bool = False
     ensured: Ensured | None = None
-    notices: Mapping[str, Any] = field(default_factory=dict)
     retention: Retention | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Their values by name."""
+        return {one.name: getattr(self, one.name) for one in fields(RuntimeSettings)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeSpec(RuntimeSettings):
+    """Crosses to every actor's process when it is created.
+
+    Attributes:
+        data_dir: Holds the ledger's file and the logs.
+        run_dir: Temporary folder of this runtime; holds statuses and pids.
+        folder: Tasks are looked up from it.
+        catalog_hash: The code that hosts must have loaded.
+        admin_key_hash: Hex SHA-256 of the local admin key.
+        hosts: Processes that sessions live in.
+        sessions_per_host: Sessions whose code one of them may have at once.
+        version: Of Helmr.
+        is_joined: Ray was there before: its nodes may be other machines, and no one watches over
+            this runtime but itself.
+        pointer_dir: Where a joined runtime's gateway leaves its pointer.
+        notices: The notice targets, as `helmr_runtime.notices.targets` reads them.
+    """
+
+    data_dir: str
+    run_dir: str
+    folder: str
+    catalog_hash: str
+    hosts: int
+    sessions_per_host: int
+    admin_key_hash: str
+    version: str
+    is_joined: bool = False
+    pointer_dir: str | None = None
+    notices: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> Mapping[str, Any]:
         """All of it; what two processes with other versions of this class can compare."""
