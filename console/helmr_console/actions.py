@@ -175,10 +175,12 @@ _needs_field = _needs("field", "no field has the focus")
 _needs_list = _needs("in_list", "no list of rows has the focus")
 _needs_list_below = _needs("list_below", "there is no list of rows here or below")
 _needs_typed = _needs("discardable", "nothing has been typed")
-_needs_held = _needs("held", "nothing is held: what was confirmed has been sent")
+_needs_held = _needs("held", "nothing is pending: every confirmed answer was sent")
 _needs_batch = _needs("batch_running", "nothing is being sent")
 _needs_unsent = _needs("unsent", "the batch was sent")
-_needs_looked_at = _needs("looked_at", "^t shows a text first; in the review nothing is left out")
+_needs_looked_at = _needs(
+    "looked_at", "^t first shows a wait's text, and then this leaves it out; not in the review"
+)
 
 
 def _needs_open_wait(context: ActionContext) -> str:
@@ -215,8 +217,8 @@ def _needs_retryable(context: ActionContext) -> str:
 
 
 def _needs_failed(context: ActionContext) -> str:
-    which = "of those marked none" if context.marked else "it is not one that"
-    return "" if context.retryable else f"{which} has failed or is blocked"
+    which = "none of the marked" if context.marked else "it is not one that"
+    return "" if context.retryable else f"{which} failed or is blocked"
 
 
 def _needs_schedule(context: ActionContext) -> str:
@@ -224,12 +226,12 @@ def _needs_schedule(context: ActionContext) -> str:
 
 
 def _needs_schedule_with_code(context: ActionContext) -> str:
-    gone = "its code or task is not there: nothing can be started"
+    gone = "its code or task is gone: it can start nothing"
     return gone if context.schedule == "gone" else _needs_schedule(context)
 
 
 def _needs_schedule_of_its_own(context: ActionContext) -> str:
-    in_code = "the code declares it: it goes when its task has no schedule= any more; P pauses it"
+    in_code = "the code declares it: remove schedule= from its task to delete it; P pauses it"
     return in_code if context.schedule_of_code else _needs_schedule(context)
 
 
@@ -249,7 +251,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("help", _A, ("question_mark", "f1"), "Help",
            "Help for what has the focus, and all keys.", 80),
     Action("back", _A, ("escape",), "Back",
-           "Close; else clear marks; else clear the filter.", 15,
+           "Close what is open; else clear the marks; else clear the filter.", 15,
            shown_when=lambda context: context.composing),
     Action("last", _A, ("minus",), "Last view", "Go back to the area before this one."),
     Action("merge", _A, ("full_stop",), "Merge",
@@ -266,11 +268,11 @@ ACTIONS: tuple[Action, ...] = (
            "Copy an id, the JSON or the CLI command that does the same.", 55,
            shown_when=lambda context: not context.composing),
     Action("undo", _A, ("u", "f5"), "Take back",
-           "Take back what was confirmed last, as long as it is held: nothing of it is sent; it is a draft.", 12,
+           "Undo the last confirmed answer while it is pending: nothing of it is sent, and it becomes a draft.", 12,
            reason=_needs_held, shown_when=lambda context: bool(context.held)),
     Action("lost", _A, ("L",), "Lost answers",
-           "Pending answers that another's was faster than: who answered what, beside yours.", 13,
-           reason=_needs("lost", "no answer of yours has lost against another's"),
+           "Your pending answers to waits that someone else answered first: their answer beside yours.", 13,
+           reason=_needs("lost", "no one else was faster than an answer of yours"),
            shown_when=lambda context: bool(context.lost) and not context.composing),
     Action("theme", _A, (), "Next theme", "Change the colours."),
     Action("quit", _A, ("q", "ctrl+q"), "Quit", "Leave. Drafts are kept."),
@@ -282,12 +284,12 @@ ACTIONS: tuple[Action, ...] = (
     Action("open", _L, ("enter",), "Open", "Open what is under the cursor.", 10, reason=_needs_row),
     Action("filter", _L, ("slash",), "Filter", "Filter the list; in a transcript, search.", 40),
     Action("sort", _L, ("s",), "Sort", "Sort by the next column."),
-    Action("sort.reverse", _L, ("S",), "Reverse", "Turn the order round."),
+    Action("sort.reverse", _L, ("S",), "Reverse", "Reverse the order."),
     Action("layout", ActionScope.AREA, ("W",), "Layout",
            "The pane beside the list, wider, below it, or not at all."),
     # --- marks
     Action("mark", ActionScope.MARKS, ("space",), "Mark",
-           "Mark or unmark this row and go on to the next. Marks outlive the filter.", 30,
+           "Mark or unmark this row and go to the next. Marks stay when the filter changes.", 30,
            reason=_needs_row),
     Action("mark.range", ActionScope.MARKS, ("V",), "Mark to here",
            "Mark from the last mark to here.", reason=_needs_row),
@@ -308,9 +310,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("session", _W, ("o",), "Session",
            "Open the session of this wait.", 50, reason=_needs_row),
     Action("filter.pick", _W, ("f",), "Filters",
-           "Pick a filter by its name: mine, unassigned, and those that were saved."),
+           "Pick a filter by its name: mine, unassigned, and the saved ones."),
     Action("filter.save", _W, ("F",), "Save filter",
-           "Keep the filter that holds under a name; without one, forget the one of a name."),
+           "Save the filter under a name; if there is no filter, delete a saved one by its name."),
     Action("over", _W, ("e",), "Ended waits", "Show or hide waits that ended in the last hour."),
     # --- with a wait
     Action("claim", ActionScope.ONE_WAIT, ("c",), "Claim",
@@ -333,13 +335,13 @@ ACTIONS: tuple[Action, ...] = (
     Action("session.answer", _S, ("a",), "Answer",
            "Answer the session's active wait.", 20, writes=True, reason=_needs_open_wait),
     Action("correct", _S, ("c",), "Correct",
-           "What can be put right at this entry: amend the answer, rewind to here, fork here.", 30,
+           "Correct something at this entry: amend the answer, rewind to here, or fork here.", 30,
            reason=_needs_session),
     Action("amend", _S, (), "Amend answer",
-           "Give this answered wait another answer; shows first what is repeated.", writes=True,
+           "Give this answered wait another answer; first shows what runs again.", writes=True,
            dangerous=True, reason=_says("not_amendable")),
     Action("rewind", _S, (), "Rewind to here",
-           "Take the run back to before this; shows first what is repeated.", writes=True,
+           "Take the run back to before this; first shows what runs again.", writes=True,
            dangerous=True, reason=_says("not_rewindable")),
     Action("fork", _S, (), "Fork here",
            "Start a session that begins with this one's past up to here.", writes=True,
@@ -348,9 +350,9 @@ ACTIONS: tuple[Action, ...] = (
            "Its parent, its children, the origin of a fork, its forks. On a line that names a session: that one.",
            reason=_needs_session),
     Action("attempts", _S, ("D",), "Attempts",
-           "Two attempts of the run beside each other, op by op.", reason=_needs_session),
+           "Two attempts of the run side by side, op by op.", reason=_needs_session),
     Action("send", _S, ("i",), "Input",
-           "Send input to a stream of this session, waited for or not.", 32, writes=True,
+           "Send input to a stream of this session, even if no wait asks for it.", 32, writes=True,
            reason=_needs_open_session),
     Action("note", _S, ("m",), "Note",
            "Write a note into the transcript.", 35, writes=True, reason=_needs_session),
@@ -365,14 +367,14 @@ ACTIONS: tuple[Action, ...] = (
     Action("times", _T, ("t",), "Times", "Clock, age, or time since the entry before."),
     Action("wrap", _T, ("w",), "Wrap", "Wrap long lines of unfolded entries, or cut them."),
     Action("aside", _T, ("e",), "Set aside", "Fold or show what rewinds have set aside."),
-    Action("match.next", _T, ("n",), "Next match", "Next entry that holds the searched text."),
+    Action("match.next", _T, ("n",), "Next match", "Next entry with the searched text."),
     Action("match.previous", _T, ("N",), "Previous match", "The match before."),
     Action("entry.mark", _T, ("space",), "Mark", "Mark this entry to compare it with another."),
     Action("diff", _T, ("d",), "Diff",
            "Compare this entry with the marked one.", 40, reason=_needs_row),
     # --- runs
     Action("run.retry", _R, ("R",), "Retry run",
-           "Start the next attempt of a failed or blocked run; shows what is set aside first.", 25,
+           "Start the next attempt of a failed or blocked run; first shows what is set aside.", 25,
            writes=True, dangerous=True, reason=_needs_retryable),
     # --- system
     Action("schedules", ActionScope.SYSTEM, ("s",), "Schedules",
@@ -380,51 +382,53 @@ ACTIONS: tuple[Action, ...] = (
     Action("notices", ActionScope.SYSTEM, ("n",), "Notices",
            "Where notices go, and how far each target is.", 21),
     Action("schedule.pause", ActionScope.SCHEDULES, ("P",), "Pause or resume",
-           "Pause the schedule, over restarts too, or go on with it; asks first.", 20, writes=True,
+           "Pause the schedule, across restarts too, or resume it; asks first.", 20, writes=True,
            reason=_needs_schedule),
     Action("schedule.run", ActionScope.SCHEDULES, ("R",), "Run now",
            "Start a session as the schedule does, now; asks first.", 25, writes=True,
            reason=_needs_schedule_with_code),
     Action("schedule.new", ActionScope.SCHEDULES, ("n",), "New",
-           "Make a schedule: pick the task, then its form says when it is due.", 30, writes=True),
+           "Make a schedule: pick the task, then fill in when it is due.", 30, writes=True),
     Action("schedule.delete", ActionScope.SCHEDULES, ("X",), "Delete",
-           "Delete the schedule; asks for its name. The sessions that it started stay.", 35, writes=True,
+           "Delete the schedule; asks for its name. Sessions that it has started stay.", 35, writes=True,
            dangerous=True, reason=_needs_schedule_of_its_own),
     Action("notice.retry", ActionScope.NOTICES, ("R",), "Try again",
-           "Try now what the target has not taken; asks first.", 20, writes=True, reason=_needs_row),
+           "Send again now what the target has not taken; asks first.", 20, writes=True, reason=_needs_row),
     # --- forms
     Action("review", _F, ("ctrl+s",), "Review",
-           "Show the exact JSON and what it causes; again sends. Without free text: hold it at once.", 10, writes=True),
-    Action("raw", _F, ("f2",), "JSON", "The answer as JSON, or as a form again; of what is reviewed as text.", 20,
+           "Show the exact JSON and what it causes; pressed again, send it. Without free text: send it, with undo.", 10,
+           writes=True),
+    Action("raw", _F, ("f2",), "JSON", "The answer as JSON, or as a form again; in the review, its values as text.", 20,
            shown_when=lambda context: context.has_form),
     Action("context", _F, ("f3",), "Transcript", "Show or hide the last entries.", 30,
            shown_when=lambda context: context.has_form and context.is_narrow),
     Action("editor", _F, ("f4",), "Editor", "Edit this text in $EDITOR.", 40, reason=_needs_field,
            shown_when=_is_filled),
     Action("blank", _F, ("ctrl+n",), "Not sent",
-           "For an optional field: not sent, empty, null, three different answers. For JSON also an example to change.",
+           "For an optional field: not sent, empty or null, three different answers. For JSON, an example to change.",
            50, reason=_needs_field, shown_when=_is_filled),
     Action("reset", _F, ("ctrl+r",), "Reset",
-           "Put back what the field was before anything was typed, in this form or its draft.", 60,
+           "Give the field the value that it had before anything was typed, in this form or its draft.", 60,
            reason=_needs_field, shown_when=_is_filled),
     Action("row.add", _F, ("ctrl+o",), "Add row",
-           "One more row behind this one; above a list, one at its end.", 22, reason=_needs_list_below,
+           "Add a row after this one; above a list, at its end.", 22, reason=_needs_list_below,
            shown_when=lambda context: context.list_below),
     Action("row.remove", _F, ("ctrl+g",), "Remove row",
-           "In a list of rows: take this one away; on the line below them, the last one.", 23,
+           "In a list of rows: remove this one; on the line below the rows, the last one.", 23,
            reason=_needs_list, shown_when=lambda context: context.in_list),
     Action("row.up", _F, ("ctrl+up", "alt+up"), "Row up",
-           "In a list of rows: this one a place up.", reason=_needs_list),
+           "In a list of rows: move this one up.", reason=_needs_list),
     Action("row.down", _F, ("ctrl+down", "alt+down"), "Row down",
-           "In a list of rows: this one a place down.", reason=_needs_list),
+           "In a list of rows: move this one down.", reason=_needs_list),
     Action("discard", _F, ("f9",), "Discard",
            "Throw the draft away and begin with an empty form; once more brings it back.", 65,
            reason=_needs_typed, shown_when=_is_filled),
     Action("as.last", ActionScope.ANSWER, ("ctrl+l",), "As last time",
-           "Fill the form as you answered a wait alike last; shows what that changes, and sends nothing.", 49,
+           "Fill the form with your last answer to a wait like this one; shows what that changes, and sends nothing.",
+           49,
            shown_when=lambda context: not context.reviewing),
     Action("dry_run", ActionScope.ANSWER, ("ctrl+t",), "What if",
-           "What this answer would set off, up to the next step, wait or token; nothing is sent or stored.", 35,
+           "What the run would do with this answer, up to the next step, wait or token; nothing is sent or stored.", 35,
            shown_when=lambda context: not context.reviewing),
     # --- attempts
     Action("pair.older", ActionScope.ATTEMPTS, ("left_square_bracket",), "Older",
@@ -433,11 +437,11 @@ ACTIONS: tuple[Action, ...] = (
            "The two attempts after these.", 21),
     # --- one by one
     Action("skip", ActionScope.ONE_BY_ONE, ("s", "f8"), "Skip",
-           "Go on to the next wait; what was entered is kept as a draft.", 12),
+           "Go to the next wait; what you entered is kept as a draft.", 12),
     # --- batch
     Action("look", ActionScope.BATCH, ("ctrl+t",), "Text",
-           "The question and text of the next wait of the batch, those that are unlike the others first; "
-           "behind the last one the list again.", 15, reason=_needs_unsent),
+           "Show the question and text of the next wait of the batch, unusual ones first; after the last one, "
+           "the list again.", 15, reason=_needs_unsent),
     Action("leave.out", ActionScope.BATCH, ("ctrl+l",), "Leave out",
            "Leave the wait whose text is shown out of the batch.", 16, reason=_needs_looked_at,
            shown_when=lambda context: context.looked_at),

@@ -264,7 +264,7 @@ class ConsoleApp(App[int]):
         if len(self.shared.outbox) > self._left_behind:
             self._left_behind = len(self.shared.outbox)
             self.shared.say(
-                f"{self._left_behind} held: wait until sent, or leave once more and keep it as a draft",
+                f"{self._left_behind} pending: wait until sent, or leave once more and keep it as a draft",
                 "warning",
             )
             return

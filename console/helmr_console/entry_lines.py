@@ -210,7 +210,7 @@ def _fulfilled(body: Mapping[str, Any]) -> str:
     if body.get("mode") == "default":
         by = " by its escalation's default"
     said = f": {json_words(body['data'])}" if "data" in body and not n else ""
-    kept = ", an answer held for it" if body.get("kept_from") else ""
+    kept = ", with a kept answer" if body.get("kept_from") else ""
     return f"fulfilled{by}{said}{kept}" + (
         f", one of batch {batch}" if (batch := body.get("batch_id")) else ""
     )

@@ -101,7 +101,7 @@ def _lead_of(listed: list[WaitInfo], lead: str | None) -> WaitInfo | None:
     if lead is not None and found is None:
         raise UsageError(
             f"{lead} is none of the {len(listed)} that are meant",
-            hint="WAIT says what the others must be like, so the filter has to find it, too.",
+            hint="The others must be like WAIT, so the filter has to find it, too.",
         )
     return found
 
@@ -335,7 +335,7 @@ class _Plan:
             else:
                 self._tell(row.number, "accepted", "before, in this batch", wait=wait)
         elif wait.id in self.answers:
-            raise UsageError(f"{wait.id} stands in an earlier row", wait_id=wait.id)
+            raise UsageError(f"{wait.id} is in an earlier row", wait_id=wait.id)
         elif wait.status is not WaitStatus.PENDING:
             why = f"no longer pending: {wait.status.value}"
             self.left_out.append(LeftOut(wait, why))

@@ -175,7 +175,7 @@ class Answering:
             else:
                 left_out += 1
         if left_out:
-            printing.write(f"{left_out} line(s) typed before this question was there were left out")
+            printing.write(f"{left_out} line(s) typed before this question appeared were ignored")
 
     # --- asking
 
@@ -201,14 +201,14 @@ class Answering:
         elif line.lower() == question.ANSWER:
             self._fields(asking)
         else:
-            printing.write("  a answers; ? says what else there is")
+            printing.write("  a answers; ? shows all keys")
 
     def _choose(self, asking: Asking, line: str) -> None:
         asked = asking.questions.current
         assert isinstance(asked, Field), "something is chosen"
         place = place_of(labels(asked), line, question.taken(asked))
         if place is None:
-            printing.write("  that is none of the choices; ? shows all keys")
+            printing.write("  that is not one of the choices; ? shows all keys")
         elif why := asking.questions.choose(place):
             printing.write(f"  {one_line(why, 300)}")
         else:
@@ -241,7 +241,7 @@ class Answering:
     def _keep(self, asking: Asking) -> None:
         """As the draft says, if that is an answer."""
         if not asking.has_draft:
-            printing.write("  there is no draft of this wait")
+            printing.write("  this wait has no draft")
         elif asking.raw is not None:
             self._parsed(asking, asking.raw)
         else:
@@ -251,11 +251,11 @@ class Answering:
         """As the last answer to a wait alike; `k` then answers so."""
         cells = self._files.last.cells(asking.wait, asking.form)
         if cells is None:
-            printing.write("  you answered nothing like this before on this machine")
+            printing.write("  you have answered no wait like this on this machine")
             return
         asking.questions = Questions(asking.form, cells)
         asking.raw = None
-        printing.write(f"  as last time: {asking.entered}; k answers so, a asks with it")
+        printing.write(f"  as last time: {asking.entered}; k sends it, a asks with it filled in")
 
     def _edit(self, asking: Asking) -> None:
         """The whole answer in the editor; what is held goes on leaving meanwhile."""
@@ -267,7 +267,7 @@ class Answering:
             printing.write(f"  {one_line(error, 300)}")
             edited = text
         if edited == text:
-            printing.write("  left as it was; nothing is answered")
+            printing.write("  unchanged; nothing is answered")
         elif suffix == ".json":
             self._parsed(asking, edited)
         else:
@@ -291,13 +291,13 @@ class Answering:
         except BadJson as error:
             asking.raw = text
             self._keep_entered(asking)
-            printing.write(f"  {one_line(error.message, 300)}; e opens it again")
+            printing.write(f"  {one_line(error.message, 300)}; e opens the editor again")
             return
         if asking.is_undecided(data):
             asking.raw = text
             self._keep_entered(asking)
             printing.write(
-                f"  {one_line(asking.offered(), 200)}: write one of them; e opens it again"
+                f"  {one_line(asking.offered(), 200)}: write one of them; e opens the editor again"
             )
             return
         cells = fill(asking.form, data)
@@ -318,7 +318,7 @@ class Answering:
 
     def _undo(self, asking: Asking) -> None:
         if not self._take_back():
-            printing.write("  nothing is held: what was answered has been sent")
+            printing.write("  nothing is pending: every answer was sent")
             return
         self._keep_entered(asking)
         self._queue.insert(1, asking.wait.id)
@@ -367,7 +367,7 @@ class Answering:
         if len(held):
             left_s = held.left_s(time.monotonic()) or 0.0
             printing.write(
-                f"{len(held)} held, sent within {left_s:.0f} s · u takes the last one back, q sends now"
+                f"{len(held)} pending, sent within {left_s:.0f} s · u takes the last one back, q sends now"
             )
         while len(held):
             line = self._lines.within(held.leaves_in_s(time.monotonic()) or 0.0)
@@ -554,7 +554,7 @@ class WaitKeys:
 
     def delegate(self, asking: Asking) -> bool:
         """Give the wait to someone; whether it was."""
-        name = self._line(f"give it to ({NO_ONE} for no one, an empty line goes back): ")
+        name = self._line(f"assign it to ({NO_ONE} for no one, an empty line goes back): ")
         if not name:
             return False
         assignee = None if name == NO_ONE else name
@@ -567,7 +567,7 @@ class WaitKeys:
         except HelmrError as error:
             printing.write(f"  {printing.error_text(error)}")
             return False
-        printing.write(f"  given to {one_line(assignee or 'no one', 100)}")
+        printing.write(f"  assigned to {one_line(assignee or 'no one', 100)}")
         return True
 
     def snooze(self, asking: Asking) -> bool:

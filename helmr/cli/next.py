@@ -139,7 +139,7 @@ def hold_seconds(text: str | None, *, otherwise: float) -> float:
     if found_s > HOLD_S_MAX:
         raise UsageError(
             f"--undo-for: {text} is more than {HOLD_S_MAX:g}s",
-            hint="Others see a wait as unanswered while its answer is held; s skips a wait.",
+            hint="Others see a wait as unanswered while its answer is pending; s skips a wait.",
         )
     return found_s
 

@@ -133,7 +133,7 @@ class Sending:
             raise UsageError("no one can be asked whether to send them", hint=NOT_ASKED)
         self.show()
         count = str(len(self.batch.items))
-        printing.write(f"Type {count} to send as many answers; anything else sends none.")
+        printing.write(f"Type {count} to send {count} answers; anything else sends none.")
         if sys.stdin.readline().strip() == count:
             return True
         printing.note("nothing was sent")

@@ -52,16 +52,16 @@ class Key:
 
 KEYS = (
     Key("k", "keep", "answer as the draft says"),
-    Key("l", "last", "fill in what you answered to a wait like this one last; k then answers so"),
+    Key("l", "last", "fill in your last answer to a wait like this one; k then sends it"),
     Key("e", "edit", "write the whole answer in $EDITOR"),
-    Key("s", "skip", "go on; what was entered is kept as a draft"),
-    Key("u", "undo", "take back the answer that was given last, as long as it is held"),
+    Key("s", "skip", "go to the next wait; what you entered is kept as a draft"),
+    Key("u", "undo", "undo your last answer while it is pending"),
     Key("c", "claim", "claim this wait, or release it"),
-    Key("d", "delegate", "give this wait to someone"),
-    Key("z", "snooze", "put this wait off: you are not asked before that time is over"),
+    Key("d", "delegate", "assign this wait to someone"),
+    Key("z", "snooze", "hide this wait from you until a time that you give"),
     Key("m", "more", "all of the text of this wait"),
     Key("?", "help", "these lines"),
-    Key("q", "quit", "leave when what is held has left; q again sends it now"),
+    Key("q", "quit", "leave after pending answers are sent; q again sends them now"),
 )
 """Every key of a question that is no choice, in the order of its help."""
 ANSWER = "a"
@@ -296,7 +296,7 @@ def help_lines(questions: Questions) -> list[str]:
     """Every key, a line each."""
     asked = questions.current
     letters = _TAKEN
-    found = ["  a  answer: asks one field after the other"]
+    found = ["  a  answer: asks for one field after the other"]
     if is_chosen(asked):
         letters = taken(asked)
         found = _choices(asked, letters)
@@ -307,7 +307,7 @@ def help_lines(questions: Questions) -> list[str]:
     return [
         *found,
         "  Each key is followed by Enter. Ctrl-D goes back from a field to the question.",
-        "  Ctrl-C leaves at once: what is held is not sent, and kept as a draft.",
+        "  Ctrl-C leaves at once: pending answers are not sent, and kept as drafts.",
     ]
 
 

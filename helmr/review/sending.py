@@ -151,7 +151,7 @@ class PendingSends(Generic[T]):
         left_s = self.left_s(now_s)
         if left_s is None:
             return ""
-        more = f"{len(self)} held, last " if len(self) > 1 else ""
+        more = f"{len(self)} pending, last " if len(self) > 1 else ""
         return f"{more}sends in {left_s:.0f} s · {key} takes it back"
 
     def let_go(self) -> None:

@@ -182,7 +182,7 @@ async def test_what_changed_while_somebody_read_is_left_out_and_what_came_is_not
         *ALL[2:], "--filter", "stream:approval is:unassigned", "--undo-for", "0s",
         command=("wait", "answer"),
     )  # fmt: skip
-    await person.reads("Type 4 to send as many answers; anything else sends none.")
+    await person.reads("Type 4 to send 4 answers; anything else sends none.")
     async with stack.client(**{"On-Behalf-Of": "bea"}) as bea:
         url = f"/v1/waits/{waits[0]['id']}"
         assert (

@@ -174,7 +174,7 @@ async def test_lines_answer_by_wait_or_correlation_id(stack: Stack, script: Scri
     refused = {one["row"]: one["detail"] for one in ran.lines if "row" in one}
     assert list(refused) == [2, 3, 4, 5, 6]
     assert refused[2] == "no pending wait has the correlation id none"
-    assert "stands in an earlier row" in refused[3]
+    assert "is in an earlier row" in refused[3]
     assert refused[4] == "the row names no wait"
     assert refused[5].startswith("a line is an object with")
     assert await statuses(stack, [one, two]) == ["fulfilled", "pending"]

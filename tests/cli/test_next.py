@@ -150,7 +150,7 @@ async def test_many_waits_of_every_kind_each_get_their_own_answer(
             await person.reads(prompt)
             await person.types(typed.format(n=number))
         await person.reads("sends in 1 s · u takes it back")
-    await person.reads("held, sent within")
+    await person.reads("pending, sent within")
     assert await person.terminal.ended() == 0
     assert person.rest().endswith(f"{many} accepted\n")
     assert b"\x1b" not in person.terminal.raw
@@ -180,7 +180,7 @@ async def test_an_answer_is_taken_back_and_given_anew(stack: Stack, person: Pers
     await person.reads("2 of 2  Second?")
     await person.reads("] ")
     await person.types("q")
-    await person.reads("1 held, sent within")
+    await person.reads("1 pending, sent within")
     assert (await wait_of(stack, first))["status"] == "pending"
     await person.types("q")
     await person.reads("accepted: First? · record 1 on approval, fulfilled")
@@ -201,7 +201,7 @@ async def test_who_dies_while_answers_are_held_has_sent_nothing_and_kept_all(
         await person.reads("a answer")
         await person.types("a", word)
         await person.reads("sends in 60 s")
-    await person.reads("2 held")
+    await person.reads("2 pending")
     person.terminal.process.send_signal(number)
     assert await person.terminal.ended() == (-9 if number == signal.SIGKILL else 130)
     if number == signal.SIGINT:
@@ -225,7 +225,7 @@ async def test_a_rival_within_the_grace_is_told_and_the_text_is_kept(
     await person.begins("--undo-for", "60s")
     await person.reads("a answer")
     await person.types("a", "mine")
-    await person.reads("1 held")
+    await person.reads("1 pending")
     wait = await wait_of(stack, receipt)
     async with stack.client(**{"On-Behalf-Of": "bea"}) as bea:
         said = await bea.post(f"/v1/waits/{wait['id']}/answer", json={"data": "theirs"})
@@ -249,10 +249,10 @@ async def test_what_is_typed_before_a_question_can_be_read_answers_nothing(
     await person.begins("--undo-for", "60s")
     await person.reads("] ")
     await person.types("a", "", "a", "", "r", "")
-    await person.reads("4 line(s) typed before this question was there were left out")
+    await person.reads("4 line(s) typed before this question appeared were ignored")
     await person.reads("] ")
     await person.types("q")
-    await person.reads("1 held")
+    await person.reads("1 pending")
     await person.types("u")
     await person.reads("taken back")
     assert await person.terminal.ended() == 0
@@ -333,7 +333,7 @@ async def test_a_secret_is_not_shown_not_kept_and_sent(stack: Stack, person: Per
     kept = next(person.drafts.folder.glob("*.json")).read_text()
     assert "ana" in kept
     assert "hunter2" not in kept
-    await person.reads("1 held")
+    await person.reads("1 pending")
     await person.types("q")
     await person.reads("accepted")
     assert b"hunter2" not in person.terminal.raw
@@ -450,7 +450,7 @@ async def test_a_form_with_nothing_to_enter_is_not_answered_by_an_empty_line(
     await person.begins("--undo-for", "0s")
     await person.reads("a answer")
     await person.types("")
-    await person.reads("a answers; ? says what else there is")
+    await person.reads("a answers; ? shows all keys")
     await person.types("a")
     await person.reads("accepted")
     assert await output(stack, receipt) == "yes"
@@ -555,7 +555,7 @@ async def test_a_wait_is_given_to_somebody_and_not_asked_again(
     await person.types("d")
     await person.reads("goes back): ")
     await person.types("tom")
-    await person.reads("given to tom")
+    await person.reads("assigned to tom")
     await person.reads("0 accepted")
     assert await person.terminal.ended() == 0
     assert (await wait_of(stack, receipt))["assignee"] == "tom"

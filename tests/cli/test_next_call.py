@@ -90,7 +90,7 @@ async def test_nothing_is_chosen_beforehand_and_declining_sends_no_arguments(
     assert "suggested" not in told, "a tool that asks leave suggests nothing"
     await person.reads("] ")
     await person.types("")
-    await person.reads("that is none of the choices")
+    await person.reads("that is not one of the choices")
     await person.reads("delegate, z")
     await person.reads("] ")
     await person.types("d")

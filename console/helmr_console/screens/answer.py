@@ -65,9 +65,9 @@ class AnswerScreen(SubmitScreen):
     SCOPES = (*SubmitScreen.SCOPES, ActionScope.ANSWER)
     BINDINGS = bindings(*SCOPES, *REVIEW_SCOPES)
     HELP_TEXT = (
-        "Fill the fields; `*` must be. Optional fields are not sent unless you type: ^n goes through not sent, "
-        "empty and null. ^s shows exactly what would be sent; ^s again sends it. Esc keeps a draft. "
-        "^t says what the answer would set off, and stores nothing."
+        "Fill in the fields; those with `*` are required. An optional field is not sent unless you type: ^n "
+        "changes it between not sent, empty and null. ^s shows exactly what would be sent; ^s again sends it. "
+        "Esc keeps a draft. ^t shows what the run would do with the answer, and stores nothing."
     )
 
     DEFAULT_CSS = """

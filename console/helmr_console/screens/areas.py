@@ -60,8 +60,8 @@ class ActivityScreen(ListScreen[EntryInfo]):
         Column("session", 11, from_width=90),
     )
     HELP_TEXT = (
-        "Everything that was not done by a task or the runtime itself: answers, input, notes, cancels, retries, "
-        "with who did it. It reaches back over the last 2,000 entries of the feed and goes on live."
+        "What people and programs did, with their names: answers, input, notes, cancels, retries. What tasks and the "
+        "runtime did is left out. The list covers the last 2,000 entries of the feed and goes on live."
     )
 
     def all_keys(self) -> Iterable[str]:
@@ -119,8 +119,8 @@ class SystemScreen(ConsoleScreen):
     SCOPES = (ActionScope.ANYWHERE, ActionScope.SYSTEM)
     BINDINGS = bindings(*SCOPES)
     HELP_TEXT = (
-        "What the gateway says about itself, the feed's age, limits, and errors this console met. "
-        "s opens the schedules, n where notices go."
+        "What the gateway reports about itself, the feed's age, limits, and errors that this console has seen. "
+        "s opens the schedules, n the notice targets."
     )
     DEFAULT_CSS = """
     SystemScreen #middle { layout: horizontal; height: 1fr; }

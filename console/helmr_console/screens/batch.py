@@ -49,9 +49,9 @@ class BatchScreen(SubmitScreen):
     TITLE_TEXT = "Answer marked waits"
     HOLDS_KEYS = False  # F8 stops it
     HELP_TEXT = (
-        "One answer for the marked waits that share stream and schema. ^t shows their texts, those that are unlike "
-        "the others first; ^l leaves the one that is shown out. They are sent one by one; F8 stops before the next, "
-        "and what was not sent stays marked. A wait that changed meanwhile is skipped, never overwritten."
+        "One answer for the marked waits that share stream and schema. ^t shows their texts, unusual ones first; ^l "
+        "leaves out the one on screen. The answers are sent one by one; F8 stops before the next, and waits without a "
+        "sent answer stay marked. A wait that has changed meanwhile is skipped, never overwritten."
     )
 
     def __init__(self, marked: Sequence[str], lead: str) -> None:
@@ -170,7 +170,7 @@ class BatchScreen(SubmitScreen):
         if not self.count.has_focus:
             return super().focus_help()
         return "The number of waits", (
-            f"type {len(self.plan.items)}: as many answers are sent, one for each wait on the right",
+            f"type {len(self.plan.items)}, the number of answers: one for each wait on the right",
         )
 
     def path(self) -> str:
@@ -263,7 +263,7 @@ class BatchScreen(SubmitScreen):
 
     def sending_text(self) -> str:
         """Held, nothing of it has left."""
-        return "held: nothing has been sent" if self._is_held else super().sending_text()
+        return "pending: nothing has been sent" if self._is_held else super().sending_text()
 
     async def _send(self, permit: Any) -> None:
         self._begun = True

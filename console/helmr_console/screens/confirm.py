@@ -42,7 +42,7 @@ class ConfirmScreen(SubmitScreen):
         listed: What it is done to, where that is more than one thing.
     """
 
-    HELP_TEXT = "What it will do stands above; ^s does it, esc leaves everything as it is."
+    HELP_TEXT = "The lines above say what it will do; ^s does it, esc leaves everything as it is."
     IS_REVIEW = True
 
     def __init__(
@@ -135,7 +135,7 @@ class ConfirmScreen(SubmitScreen):
             f"type {self.asked} and press ^s"
             if self.expect
             else "^s does it, esc leaves it undone",
-            "it stands in the facts above: what can't be taken back is not done by one key",
+            "the facts above show it: one key is not enough for what can't be undone",
         )
 
     def path(self) -> str:

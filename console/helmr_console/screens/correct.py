@@ -63,8 +63,8 @@ class CorrectionScreen(SubmitScreen):
     AREA = "sessions"
     IS_REVIEW = True
     HELP_TEXT = (
-        "What stands in red may happen a second time in the world outside: a step that ran runs again, under another "
-        "key. Nothing is deleted; what is set aside stays in the transcript. The reason does, too."
+        "Lines in red may happen a second time in the outside world: a step that ran runs again, with another step "
+        "key. Nothing is deleted: what is set aside stays in the transcript, and so does the reason."
     )
     BINDINGS = [
         *SubmitScreen.BINDINGS,
@@ -144,7 +144,7 @@ class CorrectionScreen(SubmitScreen):
     def focus_help(self) -> tuple[str, Sequence[str]] | None:
         """What is asked."""
         return self.TITLE_TEXT, (
-            "the reason and, where steps may run again, their number; then ^s does it",
+            "type the reason and, if steps may run again, their number; then ^s does it",
             "pgup and pgdn scroll what it does; esc leaves everything as it is",
         )
 
@@ -220,8 +220,8 @@ class AmendScreen(SubmitScreen):
     AREA = "sessions"
     TITLE_TEXT = "Amend answer"
     HELP_TEXT = (
-        "The form holds the answer that was given. Change it; ^s shows what the run does again if it had been "
-        "answered so. Nothing is sent from here."
+        "The form has the answer that was given. Change it; ^s then shows what the run would do again with the new "
+        "answer. Nothing is sent from here."
     )
 
     def __init__(self, wait_id: str) -> None:

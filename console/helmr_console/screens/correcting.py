@@ -45,8 +45,9 @@ class AttemptsScreen(ConsoleScreen):
     SCOPES = (ActionScope.ANYWHERE, ActionScope.ATTEMPTS)
     BINDINGS = bindings(*SCOPES, ActionScope.LIST)
     HELP_TEXT = (
-        "Each line is an op. A space: the later attempt took over what there was; `=` it was done again and came out "
-        "the same; `~` it came out otherwise; `-` and `+` only one of them has it. `[` and `]` show other attempts."
+        "Each line is an op. A space: the later attempt took over the outcome. `=`: it ran again, with the same "
+        "outcome. `~`: with another outcome. `-`, `+`: only the earlier or the later attempt has it. `[` and `]` show "
+        "other attempts."
     )
     DEFAULT_CSS = "AttemptsScreen TextPane { height: 1fr; border: round $c-accent; }"
 

@@ -294,7 +294,7 @@ class FormEntry:
             return
         cells = await asyncio.to_thread(page.console.files.last.cells, wait, form.form)
         if cells is None:
-            page.console.say("You answered nothing like this before on this machine", "information")
+            page.console.say("You have answered no wait like this on this machine", "information")
             return
         was, before = form.result().data, form.cells()
         form.begin({**cells, **_secrets(form)})

@@ -68,9 +68,9 @@ class InboxScreen(ListScreen[WaitInfo]):
         Column("reference", 24, from_width=110, both_ends=True),
     )
     HELP_TEXT = (
-        "Waits that a person can answer. `!` has under a minute, `▲` under ten, `·` more; `x` is over. New "
-        "rows wait above until `.` lets them in, so the list never moves under you. `a` opens the form for "
-        "exactly the wait under the cursor; nothing is sent before its review."
+        "Waits that a person can answer. `!` ends in less than a minute, `▲` in less than ten, `·` later; `x` has "
+        "ended. The list does not move while you read: `.` lets new rows in. `a` opens the form for exactly the "
+        "wait under the cursor; nothing is sent before its review."
     )
 
     def __init__(self) -> None:

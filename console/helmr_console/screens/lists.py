@@ -388,11 +388,11 @@ class ListScreen(ConsoleScreen, Generic[T]):
             return super().focus_help()
         fields = self.FIELDS
         return "The filter", (
-            'a word finds rows that hold it anywhere; "two words" and "a:b" in quotes; all words must hold',
+            'a word finds rows that contain it; quote "two words" and "a:b"; a row must match all words',
             f"a field equals a value: {', '.join(f'{name}:' for name in fields.texts)}",
-            "several values by comma (kind:input,token), a beginning by star (task:pub*), -field:value for all others",
+            "several values with commas (kind:input,token), a prefix with * (task:pub*), -field:value for all others",
             f"times: {', '.join(f'{name}<10m {name}>1h' for name in fields.times)}",
-            "enter keeps the filter, esc puts back the one before",
+            "enter keeps the filter, esc returns to the one before",
         )
 
     # --- status line
@@ -520,7 +520,7 @@ class SaveFilterScreen(ConsoleScreen):
         """What is typed here."""
         return "The name of a filter", (
             "f in the inbox picks it; `helmr next --filter NAME` and other commands use it too",
-            "saved again under the same name it takes the place of the one before",
+            "saving under a name that exists replaces that filter",
         )
 
     def status(self) -> tuple[Pairs, Pairs]:

@@ -217,9 +217,9 @@ class PickScreen(ConsoleScreen):
     def focus_help(self) -> tuple[str, Sequence[str]] | None:
         """What is typed here."""
         return self.title_text, (
-            "words find lines that hold all of them; arrows move, enter picks, esc closes",
+            "type words to find lines with all of them; arrows move, enter picks, esc closes",
             "ids, correlation ids and external ids can be pasted",
-            "in a list without that line j and k move, a digit picks, a letter or / begins to filter",
+            "in a menu without this line, j and k move, a digit picks, and a letter or / begins a filter",
         )
 
     def _find(self, text: str) -> None:

@@ -43,8 +43,8 @@ class SendScreen(SubmitScreen):
     AREA = "sessions"
     TITLE_TEXT = "Send input"
     HELP_TEXT = (
-        "A record on one of the session's input streams. The effect line says whether it answers the open "
-        "wait, lies in the stream until a wait takes it, or misses the open wait's correlation id."
+        "Sends a record to one of the session's input streams. The effect line says whether it answers the open "
+        "wait, stays in the stream until a wait takes it, or has another correlation id than the open wait."
     )
     DEFAULT_CSS = "SendScreen #where { height: auto; margin: 1 0 0 0; }"
 

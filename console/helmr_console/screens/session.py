@@ -145,8 +145,8 @@ class SessionScreen(CorrectingScreen):
     BINDINGS = bindings(*SCOPES)
     HELP_TEXT = (
         "`[` and `]` change the tab. In the transcript Enter shows an entry in full, `f` unfolds, `/` searches, "
-        "G follows the end. `c` says what can be put right at the entry under the cursor: amend the answer, rewind to "
-        "there, fork there. `i` sends input to any stream, `m` writes a note, R retries a failed or blocked run."
+        "G follows the end. `c` corrects something at the entry under the cursor: amend the answer, rewind to there, "
+        "fork there. `i` sends input to any stream, `m` writes a note, R retries a failed or blocked run."
     )
     DEFAULT_CSS = """
     SessionScreen #filter { display: none; }
@@ -331,8 +331,8 @@ class SessionScreen(CorrectingScreen):
         if not self.has_class("filtering"):
             return super().focus_help()
         return "The search", (
-            "finds entries that hold this text, in either case, from the cursor on",
-            "enter goes to the first; then n and N go to the next and the one before, esc ends the search",
+            "finds entries with this text, upper or lower case, from the cursor on",
+            "enter goes to the first; then n goes to the next, N to the one before; esc ends the search",
         )
 
     # --- actions

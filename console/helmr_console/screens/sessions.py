@@ -62,8 +62,9 @@ class SessionsScreen(ListScreen[SessionInfo]):
         Column("session", 11, from_width=80),
     )
     HELP_TEXT = (
-        "Sessions in pages, as far as you scroll. A filter with `task:`, `status:`, `activity:`, `tag:` or "
-        "`external:` is asked of the gateway; other words search what was read. Enter on a pasted id finds it."
+        "The console reads sessions page by page as you scroll. The gateway applies a filter with `task:`, `status:`, "
+        "`activity:`, `tag:` or `external:`; other words search the pages that were read. Paste an id and press "
+        "Enter to find its session."
     )
 
     def __init__(self) -> None:

@@ -146,8 +146,8 @@ class NoticesScreen(ListScreen[NoticeTargetInfo]):
         Column("error", 0),
     )
     HELP_TEXT = (
-        "The targets that helmr.toml names, and how far each is: events that wait for it, events that it was passed "
-        "by, when it took one last, since when it fails. R tries again now what it has not taken."
+        "The targets in helmr.toml, and how far each is: events that wait for it, events that it did not take and that "
+        "are tried again, when it last took one, since when it fails. R sends again now what it has not taken."
     )
 
     def __init__(self) -> None:
@@ -270,9 +270,9 @@ class SchedulesScreen(ListScreen[ScheduleInfo]):
         Column("ago", 8, right=True, from_width=90),
     )
     HELP_TEXT = (
-        "Each schedule with its next due time. `gone` is one whose code or task is not there. "
-        "Enter opens the session that it started last. P pauses or resumes, R starts a session now, "
-        "n makes a schedule, X deletes one."
+        "Each schedule with its next due time. `gone`: its code or its task no longer exists. "
+        "Enter opens the session that it started last. P pauses or resumes it, R starts a session now, "
+        "n makes a schedule, X deletes this one."
     )
 
     def __init__(self) -> None:
@@ -400,9 +400,9 @@ class NewScheduleScreen(SubmitScreen):
     AREA = "system"
     TITLE_TEXT = "New schedule"
     HELP_TEXT = (
-        "A name, when it is due, and what each session gets. When is a duration (15m, 1d), or the five fields of cron: "
-        "minute, hour, day of month, month, day of week (0 3 * * mon-fri). Beside the form stand the times at which it "
-        "is due next."
+        "A name, when it is due, and what each session gets. Write when as a duration (15m, 1d) or as five cron "
+        "fields: minute, hour, day of month, month, day of week (0 3 * * mon-fri). The next due times show beside the "
+        "form."
     )
 
     def __init__(self, task: TaskInfo) -> None:

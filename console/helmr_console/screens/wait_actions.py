@@ -255,7 +255,9 @@ class DelegateScreen(SubmitScreen):
     AREA = "inbox"
     TITLE_TEXT = "Delegate"
     IS_REVIEW = True
-    HELP_TEXT = "A name says whom the wait concerns from now on; without one it concerns no one in particular."
+    HELP_TEXT = (
+        "Assigns the wait to the person with this name from now on; without a name, to no one."
+    )
 
     def __init__(self, wait: WaitInfo, given: Callable[[], None]) -> None:
         super().__init__()
@@ -310,7 +312,7 @@ class DelegateScreen(SubmitScreen):
 
     def focus_help(self) -> tuple[str, Sequence[str]] | None:
         """What is typed."""
-        return self.TITLE_TEXT, ("a name as others filter by it: assignee:NAME, is:mine",)
+        return self.TITLE_TEXT, ("the name that filters use: assignee:NAME, is:mine",)
 
     def path(self) -> str:
         """Inbox > subject > Delegate."""
@@ -322,7 +324,7 @@ class DelegateScreen(SubmitScreen):
             self.wait.id, assignee=data, operation_id=self.submission.operation_id
         )
         self.console.store.assigned(self.wait.id, receipt.assignee)
-        return AnswerOutcome(Result.ACCEPTED, (f"given to {one_line(data or 'no one', 60)}",))
+        return AnswerOutcome(Result.ACCEPTED, (f"assigned to {one_line(data or 'no one', 60)}",))
 
     def accepted(self, outcome: AnswerOutcome) -> None:
         """Closed; what was in front goes on."""

@@ -296,8 +296,8 @@ class SchemaForm(RowActions):
     def focus_help(self) -> tuple[str, Sequence[str]]:
         """The JSON view; fields speak for themselves."""
         return "The answer as JSON", (
-            "judged against the schema as you type; what is wrong stands below it",
-            "F2 goes back to the fields if they can show it; what they can't is sent as it stands here",
+            "checked against the schema as you type; problems show below",
+            "F2 goes back to the fields if they can show this JSON; else it is sent as written here",
         )
 
     # --- actions
@@ -307,7 +307,7 @@ class SchemaForm(RowActions):
         if not self.is_raw:
             secret = next((r for r in self.rows.values() if r.field.kind is Kind.SECRET), None)
             if secret is not None and isinstance(secret.cell, str) and secret.cell:
-                return f"{secret.field.label} is a secret; as JSON it would be shown"
+                return f"{secret.field.label} is a secret, and the JSON would show it"
             self._open_raw(forms.pretty(forms.build(self.form, self.cells()).data))
             return ""
         try:

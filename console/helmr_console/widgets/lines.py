@@ -153,8 +153,8 @@ class LineList(ScrollView, can_focus=True):
         """How one moves in a list."""
         return "The list", (
             "j k and the arrows move by rows, pgup pgdn by screens, g G to the ends",
-            "a click selects, a second one opens",
-            "the cursor stays on its row, whatever comes and goes around it",
+            "a click selects a row, a second click opens it",
+            "the cursor stays on its row while other rows come and go",
         )
 
     def _keep_in_view(self) -> None:

@@ -217,11 +217,11 @@ class TranscriptView(ScrollView, can_focus=True):
     def focus_help(self) -> tuple[str, Sequence[str]]:
         """How one reads a transcript."""
         return "The transcript", (
-            "one line per entry, oldest first: number, time, what it is, what it says, by whom",
-            "j k move, g goes to the first entry, G to the last and follows what comes",
+            "one line per entry, oldest first: number, time, kind, text, and who did it",
+            "j k move; g goes to the first entry; G goes to the last and follows new ones",
             "enter shows the entry in full; f unfolds those on screen, w wraps or cuts their long lines",
-            "~ is what a rewind has set aside; e folds it, c says what can be put right here",
-            "/ searches, n N go through what it found; space marks an entry, d compares another with it",
+            "~ marks what a rewind has set aside; e folds it; c corrects something here",
+            "/ searches, n N go through the matches; space marks an entry, d compares another with it",
             "drag the mouse to choose text, ^c copies it",
         )
 

@@ -118,7 +118,7 @@ async def test_one_by_one_a_burst_answers_the_wait_that_could_be_read_and_no_oth
     await holding.sees("typed before this could be read")
     await holding.sees("2 of 3 > Form choice")
     await holding.sees("sends in")
-    assert "held, last" not in holding.text(), "one of them only"
+    assert "pending, last" not in holding.text(), "one of them only"
     await holding.press("u")
     await holding.sees("1 of 3 > Form choice")
     await holding.press("\x1b")

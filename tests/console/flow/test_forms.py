@@ -135,7 +135,7 @@ async def test_as_last_time_fills_the_form_shows_what_changed_and_sends_nothing(
     await bench.press("a")
     await bench.form()
     await bench.press("ctrl+l")
-    await bench.sees("You answered nothing like this before")
+    await bench.sees("You have answered no wait like this")
     await bench.press("E", "l", "m", "tab", "B", "e", "r", "n", "ctrl+s", "ctrl+s")
     await bench.on("InboxScreen")
     await bench.stack.run_until(first["run"]["id"], "succeeded")

@@ -41,7 +41,7 @@ async def test_one_wait_after_the_other_by_one_letter_each(bench: Bench) -> None
         await bench.sees(f"{number + 1} of 3 > Publish {number}?")
         await bench.press(key, "ctrl+s")
     inbox = await bench.on("InboxScreen")
-    await bench.sees("3 held, last sends in 5 s · u takes it back")
+    await bench.sees("3 pending, last sends in 5 s · u takes it back")
     assert not inbox.list.keys, "what is held is not offered again"
     for wait in waits:
         assert (await bench.wait(wait["id"]))["status"] == "pending", (
@@ -113,7 +113,7 @@ async def test_who_leaves_while_an_answer_is_held_is_asked_and_has_sent_nothing(
     await bench.press("a", "ctrl+s")
     await bench.on("InboxScreen")
     await bench.press("q")
-    assert any("1 held: wait until sent" in text for text in bench.toasts())
+    assert any("1 pending: wait until sent" in text for text in bench.toasts())
     assert bench.app.is_running
     await bench.close()
     assert drafts(bench)[wait["id"]]["operation_id"] is None, "it never left"
@@ -214,7 +214,7 @@ async def test_a_batch_is_held_as_one_and_leaves_as_one(bench: Bench) -> None:
     await bench.press("a", "tab", "tab", "3", "ctrl+s")
     await bench.sees("^s sends it.")
     await bench.press("ctrl+s")
-    await bench.sees("Held: nothing has been sent")
+    await bench.sees("Pending: nothing has been sent")
     await bench.until(lambda: len(bench.app.shared.outbox) == 1)
     await bench.advance(3)
     assert set(drafts(bench)) == {wait["id"] for wait in waits}

@@ -133,7 +133,7 @@ def _steps() -> list[Step]:
         ("escape", session, "[Transcript]"),
         ("g e j j", session, "+"),
         ("e", session, "~"),
-        ("G k k k k k k", session, "held for it"),
+        ("G k k k k k k", session, "with a kept answer"),
         ("c", pick, "Amend answer"),
         ("enter", amend, "(•) approve"),
         ("f2 f2 r tab paste", amend, "control characters"),
