@@ -117,8 +117,8 @@ def _stored(
 ) -> list[PruneReceipt]:
     with needed("runtime"):
         from helmr_runtime.clock import SystemClock
+        from helmr_runtime.core.commands import Prune
         from helmr_runtime.core.entries import Principal
-        from helmr_runtime.core.ledger_facts import Prune
         from helmr_runtime.ledger.tools.prune import prune_stored
 
     wanted = Prune(

@@ -23,7 +23,7 @@ from helmr.profiles import read_toml
 from helmr.version import check_extra
 
 if TYPE_CHECKING:
-    from helmr_runtime.core.ledger_facts import Retention
+    from helmr_runtime.core.commands import Retention
 
 
 PORT = 4356
@@ -467,7 +467,7 @@ def retention_of(config: Path | None, data_dir: Path) -> Retention | None:
     Raises:
         UsageError: As `notices_table`; or it can't be kept to.
     """
-    from helmr_runtime.core.ledger_facts import Retention
+    from helmr_runtime.core.commands import Retention
 
     found, path = _read(config, data_dir)
     table = found.get("retention")

@@ -26,9 +26,8 @@ from helmr_runtime.core.decide import Decided, DecisionContext, TaskPolicy, deci
 from helmr_runtime.core.drafts import start_drafts
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, stamp
 from helmr_runtime.core.requests import OutputRequest, PeekRequest, StepRequest, WaitRequest
-from helmr_runtime.core.run import Run
+from helmr_runtime.core.run import Run, Wait
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.core.waits import Wait
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
 ALICE = Principal("api_key", "key_alice", "alice")

@@ -13,10 +13,10 @@ from helmr.errors import WaitResolved, WaitTimedOut
 from helmr.escalation import escalation_json
 from helmr.wait_details import WaitDetails
 from helmr.wait_options import JSON
+from helmr_runtime.core.checkpoint import difference
 from helmr_runtime.core.commands import AssignWait
 from helmr_runtime.core.entries import RUNTIME, Entry, EntryKind
-from helmr_runtime.core.same_state import difference
-from helmr_runtime.core.waits import Escalation
+from helmr_runtime.core.run import Escalation
 from tests.core.builder import ALICE, T0, Story, of_kind, seconds
 
 HOUR = 3600.0

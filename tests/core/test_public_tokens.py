@@ -25,7 +25,7 @@ from helmr_runtime.core.commands import (
     RevokePublicToken,
     receipt_of,
 )
-from helmr_runtime.core.decide.public_tokens import PUBLIC_TOKENS_MAX
+from helmr_runtime.core.decide.inputs import PUBLIC_TOKENS_MAX
 from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.core.public_tokens import Scope, ScopedToken
 from tests.core.builder import ALICE, Story, of_kind, picture, seconds

@@ -16,7 +16,7 @@ from helmr_runtime.core.commands import AnswerWait, CreatePublicToken, RevokePub
 from helmr_runtime.core.drafts import DecisionContext
 from helmr_runtime.core.entries import EntryKind, Principal
 from helmr_runtime.core.public_tokens import Scope, ScopedToken, scope_of_request
-from helmr_runtime.core.waits import mode_of
+from helmr_runtime.core.run import mode_of
 from tests.core.builder import ALICE, Story, of_kind, seconds
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from helmr import ids
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.ledger.index.tail import FeedTail
+from helmr_runtime.ledger.index.projection import FeedTail
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tables import rows

@@ -17,7 +17,7 @@ from helmr.models import WaitInfo
 from helmr.wait_options import JSON
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.entries import Entry, EntryKind, iso
-from helmr_runtime.core.waits import opening
+from helmr_runtime.core.run import opening
 from tests.ledger.conftest import Opener
 from tests.ledger.facts import complete_token, create_token
 from tests.ledger.sessions import ALICE, Hand, running

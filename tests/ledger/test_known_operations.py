@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from helmr_runtime.ledger.index import lookups
-from helmr_runtime.ledger.index.lookups import OPERATION_AGE, KnownOperations
+from helmr_runtime.ledger.index import ledger_index
+from helmr_runtime.ledger.index.ledger_index import OPERATION_AGE, KnownOperations
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -16,8 +16,8 @@ SECOND = timedelta(seconds=1)
 
 @pytest.fixture(autouse=True)
 def small_groups(monkeypatch):
-    monkeypatch.setattr(lookups, "GROUP_MAX", 3)
-    monkeypatch.setattr(lookups, "GROUPS_MAX", 2)
+    monkeypatch.setattr(ledger_index, "GROUP_MAX", 3)
+    monkeypatch.setattr(ledger_index, "GROUPS_MAX", 2)
 
 
 def known(*numbers: int) -> KnownOperations:
@@ -78,7 +78,7 @@ def test_of_too_many_the_oldest_go_and_that_is_told_until_they_are_a_day_old():
 
 
 def test_an_operation_takes_less_than_150_bytes(monkeypatch):
-    monkeypatch.setattr(lookups, "GROUP_MAX", 43_690)
+    monkeypatch.setattr(ledger_index, "GROUP_MAX", 43_690)
     count = 43_690
     tracemalloc.start()
     try:

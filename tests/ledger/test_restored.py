@@ -12,11 +12,11 @@ from helmr import escalation
 from helmr.escalation import escalation_json
 from helmr.wait_options import JSON
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.core.children import Parent
 from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.entries import EntryKind
-from helmr_runtime.core.waits import opening
-from helmr_runtime.ledger.index import lookups
+from helmr_runtime.core.run import opening
+from helmr_runtime.core.tokens import Parent
+from helmr_runtime.ledger.index import ledger_index
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ports.ledger import FROM_START
@@ -161,8 +161,8 @@ def _same(after: dict[str, Any], before: dict[str, Any]) -> None:
 async def test_of_more_operations_than_memory_keeps_the_newest_are_restored(
     opener, monkeypatch
 ) -> None:
-    monkeypatch.setattr(lookups, "GROUP_MAX", 3)
-    monkeypatch.setattr(lookups, "GROUPS_MAX", 2)
+    monkeypatch.setattr(ledger_index, "GROUP_MAX", 3)
+    monkeypatch.setattr(ledger_index, "GROUPS_MAX", 2)
     ledger = await opener()
     for number in range(9):
         await ledger.start(start_of(operation=OperationKey(id=f"op-{number}", request_hash="h")))

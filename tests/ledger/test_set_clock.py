@@ -14,7 +14,7 @@ import pytest
 
 from helmr_runtime.clock import LOOK_EVERY_S, SystemClock
 from helmr_runtime.core.entries import RUNTIME, EntryKind
-from helmr_runtime.ledger.log.threads import Alarm
+from helmr_runtime.ledger.log.group import Alarm
 from helmr_runtime.ledger.open import open_ledger
 from tests.ledger.sessions import SMALL, Hand, parked
 from tests.ledger.test_schedules import write

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from helmr_runtime.ledger.log.threads import WriterThread
+from helmr_runtime.ledger.log.group import WriterThread
 
 
 async def test_calls_are_made_in_order_and_in_one_thread():
@@ -69,7 +69,7 @@ def test_what_ends_after_its_loop_is_told_to_nobody():
 
 NEVER_CLOSED = """
 import asyncio, time
-from helmr_runtime.ledger.log.threads import WriterThread
+from helmr_runtime.ledger.log.group import WriterThread
 
 async def begin():
     thread = WriterThread("writer-of-the-test")

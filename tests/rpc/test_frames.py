@@ -27,10 +27,8 @@ from helmr.models import AnswerRequest
 from helmr_runtime import ports
 from helmr_runtime.core import (
     backup_file,
-    children,
     claims,
     commands,
-    ledger_facts,
     notices,
     schedules,
     session_file,
@@ -40,7 +38,7 @@ from helmr_runtime.core.entries import Entry, EntryKind, Principal
 from helmr_runtime.directory.hosts import HostLocation
 from helmr_runtime.rpc import calls, frames
 from helmr_runtime.rpc.frames import Frame, FrameError, FrameKind, FrameReader, FrameTooLarge
-from helmr_runtime.security import session_keys
+from helmr_runtime.security import secrets
 
 scalars = (
     st.none()
@@ -117,15 +115,13 @@ def test_a_time_of_another_zone_is_the_same_moment() -> None:
 MODULES = (
     backup_file,
     calls,
-    children,
     claims,
     commands,
     notices,
     ports,
-    ledger_facts,
     schedules,
     session_file,
-    session_keys,
+    secrets,
     tokens,
 )
 NEVER_CROSS = (BaseModel, timedelta, PurePath)

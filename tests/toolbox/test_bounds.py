@@ -37,7 +37,7 @@ async def test_no_commit_waits_for_a_page_that_the_database_has(
         merge(self)
 
     ledger = await open_ledger(path, clock=FakeClock(now), settings=SMALL, ring=keys.ring)
-    monkeypatch.setattr("helmr_runtime.ledger.tables.copying.PAGE_ENTRIES", 40)
+    monkeypatch.setattr("helmr_runtime.ledger.tables.reads.PAGE_ENTRIES", 40)
     monkeypatch.setattr("helmr_runtime.ledger.copied_ledger.PAGE_ENTRIES", 40)
     monkeypatch.setattr(Database, "merge", counted)
     await _read(ledger)

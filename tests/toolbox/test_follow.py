@@ -16,12 +16,12 @@ import pytest
 from helmr.errors import LedgerDamaged, LedgerDiverged, LedgerSuperseded, RuntimeHeld, UsageError
 from helmr.models import CopyPage, CopyQuery
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.core.ledger_facts import Prune
+from helmr_runtime.core.commands import Prune
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.log.stored import stored_ledger
 from helmr_runtime.ledger.open import open_ledger
-from helmr_runtime.ledger.tables import copying
+from helmr_runtime.ledger.tables import reads
 from helmr_runtime.ledger.tools.audit import Audit, audit
 from helmr_runtime.ledger.tools.followed import (
     FollowedLedger,
@@ -114,7 +114,7 @@ async def test_it_goes_on_from_any_offset_after_a_kill(
 ) -> None:
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patched:
-        patched.setattr(copying, "PAGE_ENTRIES", 37)
+        patched.setattr(reads, "PAGE_ENTRIES", 37)
         with followed_ledger(copy, makes=True) as followed:
             count = 0
             while (page := await next_page(primary, followed)).rows:
@@ -142,7 +142,7 @@ async def test_no_page_ends_within_what_was_written_into_a_session_at_once(
         hand = chance.choice(hands)
         await hand.stored(*(hand.output(n, hand.seq) for n in range(chance.randint(1, 9))))
         ends.append(ledger.index.head_offset)
-    monkeypatch.setattr(copying, "PAGE_ENTRIES", page_entries)
+    monkeypatch.setattr(reads, "PAGE_ENTRIES", page_entries)
     reached, head = ends[0], ends[-1]
     while reached < head:
         page = await ledger.copied_rows(reached, head)
@@ -233,7 +233,7 @@ async def test_pruned_sessions_leave_a_follower_too(copy: Path, tmp_path: Path) 
     # One that was away meanwhile has the beginning of what went, until it gets to the entry that says so.
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patched, followed_ledger(half / copy.name) as late:
-        patched.setattr(copying, "PAGE_ENTRIES", 1)
+        patched.setattr(reads, "PAGE_ENTRIES", 1)
         late.apply(await next_page(primary, late))
         assert not late.is_whole
     with pytest.raises(UsageError, match="in the middle of sessions"):

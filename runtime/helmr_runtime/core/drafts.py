@@ -12,11 +12,11 @@ from typing import Any
 
 from helmr.errors import HelmrError
 from helmr.models import RunStatus
-from helmr_runtime.core.children import Parent, is_child
 from helmr_runtime.core.claims import WaitClaims
 from helmr_runtime.core.commands import OperationKey, SessionCommand, TokenEnded
 from helmr_runtime.core.entries import RUNTIME, Draft, EntryKind, Principal, iso
 from helmr_runtime.core.run import Run
+from helmr_runtime.core.tokens import Parent, is_child
 
 
 def start_drafts(

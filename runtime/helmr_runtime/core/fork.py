@@ -28,8 +28,8 @@ from helmr_runtime.core.entries import (
     Principal,
     stamp,
 )
+from helmr_runtime.core.run import mode_of
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.core.waits import mode_of
 
 NOT_COPIED = frozenset(
     {

@@ -19,8 +19,7 @@ from helmr.models import CORRELATION_ID_MAX, Activity, RunStatus, SessionStatus
 from helmr_runtime.core.commands import FirstReceipt, receipt_of
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, from_iso, iso
 from helmr_runtime.core.public_tokens import ScopedToken
-from helmr_runtime.core.run import AnswerToKeep, Run
-from helmr_runtime.core.waits import Escalation, Wait, own_deadline
+from helmr_runtime.core.run import AnswerToKeep, Escalation, Run, Wait, own_deadline
 
 OPERATIONS_KEPT_MAX = 10_000
 SEND_KEYS_KEPT_MAX = 10_000

@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING, Any
 
 from helmr.errors import DataError, NotReady, RuntimeHeld, StoreUnavailable
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.ledger_facts import Retention
+from helmr_runtime.core.commands import Retention
 from helmr_runtime.core.session_file import FileSignature
-from helmr_runtime.ledger.keepers import KeyKeeper
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log.carry_over import CarryProgress
 from helmr_runtime.ledger.log.database import Settings
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.pruning import Retainer
+from helmr_runtime.ledger.readable import KeyKeeper
 from helmr_runtime.ports.ledger import ENTRIES_DONE, Ledger, LedgerClient
 from helmr_runtime.rpc.calls import methods_of
 from helmr_runtime.security.keys import KeyRing
-from helmr_runtime.security.session_keys import SessionKeys
+from helmr_runtime.security.secrets import SessionKeys
 
 Json = dict[str, Any]
 

@@ -11,14 +11,14 @@ from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.ledger.index.authored import Chain
 from helmr_runtime.ledger.log.database import Database
 from helmr_runtime.ledger.log.group import GroupCommit
-from helmr_runtime.ledger.tables.copying import (
+from helmr_runtime.ledger.tables.engine import Reader
+from helmr_runtime.ledger.tables.reads import (
     PAGE_ENTRIES,
     copied_page,
     copied_rows,
+    hash_at,
     pruned_behind,
 )
-from helmr_runtime.ledger.tables.engine import Reader
-from helmr_runtime.ledger.tables.reads import hash_at
 from helmr_runtime.ledger.tables.recovery import SUPERSEDED
 from helmr_runtime.ledger.tables.schema import SCHEMA
 from helmr_runtime.ports.ledger import CopiedPage, CopiedRows, CopyPosition

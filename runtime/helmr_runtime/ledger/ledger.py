@@ -19,9 +19,9 @@ from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
 from helmr.schedules import load_zones
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.backup_file import BackupHeader
+from helmr_runtime.core.commands import Prune, Pruned
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
 from helmr_runtime.core.fork import ForkSession
-from helmr_runtime.core.ledger_facts import Prune, Pruned
 from helmr_runtime.core.schedules import WriteSchedule, zones_of
 from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.ledger.copied_ledger import LedgerCopies
@@ -33,11 +33,11 @@ from helmr_runtime.ledger.index.tokens import TokenHead
 from helmr_runtime.ledger.index.views import iso_or_none
 from helmr_runtime.ledger.log.batches import AuthoredEntries
 from helmr_runtime.ledger.log.database import Database
-from helmr_runtime.ledger.log.escalations import Escalations
 from helmr_runtime.ledger.log.files import room
 from helmr_runtime.ledger.log.group import GroupCommit
 from helmr_runtime.ledger.log.jobs import (
     CatalogJob,
+    Escalations,
     FlushJob,
     ForkJob,
     LeasesJob,

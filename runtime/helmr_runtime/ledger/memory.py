@@ -15,9 +15,9 @@ from helmr.errors import BadQuery, BadRequest, SessionNotFound, StoreUnavailable
 from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.checkpoint import pieces, refs
+from helmr_runtime.core.commands import AT_ONCE, Prune, Pruned, pruned_draft
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal
 from helmr_runtime.core.fork import ForkSession
-from helmr_runtime.core.ledger_facts import AT_ONCE, Prune, Pruned, pruned_draft
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.core.tokens import LedgerCommand, end_facts
 from helmr_runtime.ledger.index.authored import (
@@ -59,9 +59,8 @@ from helmr_runtime.ledger.index.ledger_index import (
 )
 from helmr_runtime.ledger.index.tokens import TokenHead
 from helmr_runtime.ledger.index.views import iso_or_none
-from helmr_runtime.ledger.keepers import KeyKeeper
 from helmr_runtime.ledger.memory_rows import MemoryRows, Stored, prunable
-from helmr_runtime.ledger.readable import ReadableLedger
+from helmr_runtime.ledger.readable import KeyKeeper, ReadableLedger
 from helmr_runtime.ports import (
     CommitReply,
     Committed,
@@ -75,7 +74,7 @@ from helmr_runtime.ports import (
 )
 from helmr_runtime.ports.ledger import CopiedPage, CopiedRows, CopyPosition, restore
 from helmr_runtime.security.keys import KeyRing, MasterKey
-from helmr_runtime.security.session_keys import SessionKeys
+from helmr_runtime.security.secrets import SessionKeys
 
 DUE_MAX = 10_000
 """Timeouts written in one turn."""

@@ -22,8 +22,7 @@ from helmr_runtime.ledger.index.heads import Head, fold
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.projection import Projection
 from helmr_runtime.ledger.index.row_access import FAR_FUTURE_US, Wanted
-from helmr_runtime.ledger.index.token_views import api_key_json, public_token_json, token_json
-from helmr_runtime.ledger.index.tokens import TokenHead
+from helmr_runtime.ledger.index.tokens import TokenHead, api_key_json, public_token_json, token_json
 
 
 class KeptEntries(list[Entry]):

@@ -23,8 +23,7 @@ import duckdb
 from helmr import ids
 from helmr.errors import HelmrError, StoreUnavailable
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.entries import RUNTIME
-from helmr_runtime.core.ledger_facts import (
+from helmr_runtime.core.commands import (
     AT_ONCE,
     ENTRIES_MAX,
     SESSIONS_MAX,
@@ -33,6 +32,7 @@ from helmr_runtime.core.ledger_facts import (
     Retention,
     pruned_draft,
 )
+from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.ledger.log.batches import Facts
 from helmr_runtime.ledger.log.files import sync_directory
 from helmr_runtime.ledger.log.group import GroupCommit

@@ -35,8 +35,7 @@ from helmr.models import QUERY_BYTES_MAX, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
 from helmr.query import METADATA_KEY
 from helmr_runtime.ledger.log.database import Database
 from helmr_runtime.ledger.tables.engine import Connection
-from helmr_runtime.ledger.tables.public_views import make_views
-from helmr_runtime.ledger.tables.query_guard import Guard, refused_by_engine
+from helmr_runtime.ledger.tables.public_views import Guard, make_views, refused_by_engine
 from helmr_runtime.ledger.tables.rows import first_row
 
 logger = logging.getLogger(__name__)

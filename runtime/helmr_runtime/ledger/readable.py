@@ -1,16 +1,18 @@
-"""What both ledgers answer alike: every read of the service, and what index and entries alone say.
+"""What both ledgers answer alike: every read of the service, claims, and what follows from the master keys.
 
 Reads return JSON-typed dicts that fit `helmr.models`; waits come without their stream's schema, which stands in the
 catalog.
 
-Invariants: S-54; everyone reads what was acknowledged.
+Claims stay in a ledger's memory: made, renewed and released there, shown with their waits, never written alone.
+
+Invariants: S-54, S-81; everyone reads what was acknowledged.
 """
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
@@ -26,8 +28,11 @@ from helmr.errors import (
     SessionNotFound,
     TokenNotFound,
     WaitNotFound,
+    WaitResolved,
+    WaitTimedOut,
 )
 from helmr.models import (
+    ANSWERABLE,
     ListQuery,
     RunsQuery,
     SessionsQuery,
@@ -35,20 +40,135 @@ from helmr.models import (
     WaitsQuery,
     WaitStatus,
 )
+from helmr_runtime.core.claims import ClaimedWait, WaitClaims
 from helmr_runtime.core.commands import FirstReceipt
-from helmr_runtime.core.entries import Entry, Principal
+from helmr_runtime.core.entries import Entry, Principal, iso
 from helmr_runtime.core.fork import ForkSession
+from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.core.tokens import end_facts
 from helmr_runtime.ledger.index import row_access, views
-from helmr_runtime.ledger.index.counts import Latency
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.row_access import Rows
-from helmr_runtime.ledger.index.token_views import api_key_json, public_token_json, token_json
-from helmr_runtime.ledger.index.tokens import TokenHead
-from helmr_runtime.ledger.keepers import ClaimKeeper
+from helmr_runtime.ledger.index.tokens import TokenHead, api_key_json, public_token_json, token_json
+from helmr_runtime.ledger.log.group import Latency
 from helmr_runtime.ports import ClaimsKept, HeldLease, Loaded, Started, StartSession
 from helmr_runtime.ports.ledger import FROM_START, WorkChanges, WorkPosition, restore
+from helmr_runtime.security.keys import KeyRing
+from helmr_runtime.security.secrets import SessionKeys
+from helmr_runtime.security.signatures import public_keys, sign
+
+
+class ClaimKeeper:
+    """The claims of one ledger.
+
+    Args:
+        now: The ledger's time.
+        head: A session's head, admitted to the index; None if there is no such session.
+        heads: Those in memory.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], datetime],
+        head: Callable[[str], Awaitable[Head | None]],
+        heads: Callable[[], Mapping[str, Head]],
+    ) -> None:
+        self._now = now
+        self._head = head
+        self._heads = heads
+
+    async def claim_wait(
+        self, session_id: str, wait_id: str, by: Principal, *, for_s: float, override: bool
+    ) -> ClaimsKept:
+        """As `helmr_runtime.ports.ledger.LedgerClient`."""
+        head, now = await self._waiting(session_id, wait_id), self._now()
+        known = head.claims or _no_claim(head, now)
+        head.claims = known.claimed(by, now, for_s=for_s, override=override)
+        return _kept(head)
+
+    async def release_wait(self, session_id: str, wait_id: str, by: Principal) -> ClaimsKept:
+        """As `helmr_runtime.ports.ledger.LedgerClient`."""
+        head = await self._waiting(session_id, wait_id)
+        if head.claims is not None:
+            head.claims = head.claims.released(by, self._now())
+        return _kept(head)
+
+    async def _waiting(self, session_id: str, wait_id: str) -> Head:
+        head = await self._head(session_id)
+        wait = head.wait if head is not None else None
+        if head is None or wait is None or wait.id != wait_id:
+            raise WaitResolved(f"{wait_id} is no longer pending", wait_id=wait_id)
+        if wait.kind not in ANSWERABLE:
+            raise BadRequest(f"{wait_id} waits for a {wait.kind}, which no one answers")
+        # The time counts, whether or not the entry that says so is written yet.
+        if wait.default_at is not None and self._now() >= wait.default_at:
+            raise WaitResolved(
+                f"{wait_id} was answered by its escalation's default at {iso(wait.default_at)}",
+                wait_id=wait_id,
+            )
+        if wait.deadline_at is not None and self._now() >= wait.deadline_at:
+            raise WaitTimedOut(
+                f"{wait_id} timed out at {iso(wait.deadline_at)}",
+                hint="No one can answer it any more.",
+                wait_id=wait_id,
+                deadline_at=iso(wait.deadline_at),
+            )
+        return head
+
+    def with_claim(self, wait: Mapping[str, Any]) -> dict[str, Any]:
+        """A `WaitInfo` with who has claimed it now."""
+        head = self._heads().get(wait["session_id"])
+        claims = head.claims if head is not None else None
+        claim = claims.live(wait["id"], self._now()) if claims is not None else None
+        return {**wait, "claim": claim.to_json() if claim is not None else None}
+
+    def count(self) -> int:
+        """How many waits someone is at now."""
+        now = self._now()
+        return sum(
+            head.claims is not None
+            and head.wait is not None
+            and head.claims.live(head.wait.id, now) is not None
+            for head in self._heads().values()
+        )
+
+
+def _no_claim(head: Head, now: datetime) -> WaitClaims:
+    assert head.wait is not None
+    assert head.run_id is not None
+    wait = ClaimedWait(wait_id=head.wait.id, run_id=head.run_id, op=head.wait.op)
+    # What was written of earlier claims of this wait is older than its session's last entry.
+    as_of = now if head.last_at is None else max(now, head.last_at)
+    return WaitClaims(wait=wait, as_of=as_of)
+
+
+def _kept(head: Head) -> ClaimsKept:
+    return ClaimsKept(claims=head.claims, holder=head.held_by)
+
+
+class KeyKeeper:
+    """What a ledger derives of its key ring.
+
+    Args:
+        ring: The master keys; None if there are none.
+    """
+
+    def __init__(self, ring: KeyRing | None) -> None:
+        self.ring = ring
+
+    async def session_keys(self, session_id: str) -> SessionKeys | None:
+        """A session's keys; None without master keys."""
+        return self.ring.session_keys(session_id) if self.ring is not None else None
+
+    async def sign_file(self, signed: bytes) -> FileSignature | None:
+        """The signature of a session file, by the newest master key; None without master keys."""
+        return sign(self.ring, signed) if self.ring is not None else None
+
+    async def file_keys(self) -> Sequence[tuple[str, str]]:
+        """The id of each master key and the public key that its signatures are checked by, the newest first."""
+        return public_keys(self.ring) if self.ring is not None else ()
+
 
 Json = dict[str, Any]
 Q = TypeVar("Q", bound=ListQuery)
@@ -157,7 +277,7 @@ class ReadableLedger(ABC):
     # --- tokens and keys -------------------------------------------------------------------------------
 
     async def get_token(self, token_id: str) -> Json:
-        """`TokenInfo` in full, and what a completion needs (`helmr_runtime.ledger.index.token_views`)."""
+        """`TokenInfo` in full, and what a completion needs (`helmr_runtime.ledger.index.tokens`)."""
         token = await self.token(token_id)
         if token is None:
             raise TokenNotFound(f"there is no token {token_id}", token_id=token_id)

@@ -17,10 +17,9 @@ from typing import Any, Protocol
 
 from helmr_runtime.core import checkpoint as checkpoints
 from helmr_runtime.core.backup_file import BackupHeader
-from helmr_runtime.core.commands import FirstReceipt
+from helmr_runtime.core.commands import FirstReceipt, Prune, Pruned
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.fork import ForkSession
-from helmr_runtime.core.ledger_facts import Prune, Pruned
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.tokens import LedgerCommand
@@ -34,7 +33,7 @@ from helmr_runtime.ports import (
     Started,
     StartSession,
 )
-from helmr_runtime.security.session_keys import SessionKeys
+from helmr_runtime.security.secrets import SessionKeys
 
 Json = Mapping[str, Any]
 
@@ -470,7 +469,7 @@ class LedgerClient(Protocol):
 
     async def numbers(self) -> Json:
         """What only `/metrics` shows: `{waits[]{kind stream count oldest_at}, claims, schedules{active paused},
-        commit_seconds?, commit_jobs?}`; the last two as `ledger.latency.Distribution.to_json`, where there is a disk.
+        commit_seconds?, commit_jobs?}`; the last two as `ledger.log.group.Distribution.to_json`, where there is a disk.
         """
         ...
 

@@ -11,8 +11,8 @@ from helmr import ids
 from helmr.errors import ExternalIdConflict, SchemaMismatch, TaskNotFound, UsageError
 from helmr.models import Catalog
 from helmr_runtime.core import jsontext
+from helmr_runtime.core.commands import Retention
 from helmr_runtime.core.entries import RUNTIME
-from helmr_runtime.core.ledger_facts import Retention
 from helmr_runtime.ports import StartSession
 from helmr_runtime.rpc.calls import LEDGER, Calls
 from helmr_runtime.security.schemas import DataSchema

@@ -45,8 +45,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from helmr.errors import BadKeyRing, MasterKeyMissing, UsageError
-from helmr_runtime.security.secrets import SecretKind, secret_from_bytes
-from helmr_runtime.security.session_keys import SessionKey, SessionKeys
+from helmr_runtime.security.secrets import SecretKind, SessionKey, SessionKeys, secret_from_bytes
 
 KEY_BYTES = 32
 KEYS_MAX = 64

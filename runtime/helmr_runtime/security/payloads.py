@@ -44,8 +44,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from helmr.errors import MasterKeyMissing, PayloadDamaged
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import SEALED_MARK
-from helmr_runtime.security.secrets import parse_secret
-from helmr_runtime.security.session_keys import SessionKeys
+from helmr_runtime.security.secrets import SessionKeys, parse_secret
 
 _SETTING_MARK = "enc1."
 _FIELD = '"sealed":"'

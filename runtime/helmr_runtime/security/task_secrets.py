@@ -19,8 +19,7 @@ from helmr_runtime.security.keys import derive, derive_secret
 from helmr_runtime.security.origins import check_allowed_origin
 from helmr_runtime.security.payloads import PayloadCipher
 from helmr_runtime.security.schemas import DataSchema
-from helmr_runtime.security.secrets import SecretKind, secret_hash
-from helmr_runtime.security.session_keys import SessionKey, SessionKeys
+from helmr_runtime.security.secrets import SecretKind, SessionKey, SessionKeys, secret_hash
 from helmr_runtime.security.signatures import Verification
 
 CALLBACK_PATH = "/v1/callbacks/"

@@ -36,13 +36,13 @@ from helmr_runtime.core.public_tokens import (
     check_correlation_id,
     scope_of_request,
 )
+from helmr_runtime.core.run import LINK
 from helmr_runtime.core.tokens import (
     CreateApiKey,
     CreateCompletionToken,
     RevokeApiKey,
     RevokeCompletionToken,
 )
-from helmr_runtime.core.waits import LINK
 from helmr_runtime.ports.ledger import Json
 from helmr_runtime.security.roles import check_delegation, person_name
 from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash

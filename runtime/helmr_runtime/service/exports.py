@@ -26,7 +26,7 @@ from helmr.query import QueryResult
 from helmr_runtime.clock import Clock
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.backup_file import BackupHeader, BackupWriter
-from helmr_runtime.core.ledger_facts import Prune
+from helmr_runtime.core.commands import Prune
 from helmr_runtime.core.session_file import FileWriter
 from helmr_runtime.ports.ledger import CopyPosition, LedgerClient
 from helmr_runtime.service.catalog import CatalogView

@@ -15,7 +15,7 @@ from helmr_runtime.notices.targets import Target
 from helmr_runtime.ports import Directory, Host
 from helmr_runtime.ports.ledger import LedgerClient
 from helmr_runtime.security.keys import KeyRing
-from helmr_runtime.security.session_keys import SessionKeys
+from helmr_runtime.security.secrets import SessionKeys
 from helmr_runtime.service.access import AccessTokens, AnswerLinks, ApiKeys
 from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.chunks import ChunkHub

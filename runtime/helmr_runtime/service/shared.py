@@ -22,7 +22,7 @@ from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.public_tokens import ScopedToken
 from helmr_runtime.ports.ledger import Json, LedgerClient
-from helmr_runtime.security.session_keys import SessionKeys
+from helmr_runtime.security.secrets import SessionKeys
 from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.router import Router
 

@@ -23,9 +23,8 @@ from helmr_runtime.clock import Timer
 from helmr_runtime.core.decide import DecisionContext, lifecycle, ops
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, from_iso
 from helmr_runtime.core.requests import OpRequest, StepRequest
-from helmr_runtime.core.run import WAIT_OUTCOMES, Run
+from helmr_runtime.core.run import WAIT_OUTCOMES, Run, Wait
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.core.waits import Wait
 from helmr_runtime.replay import (
     Mismatch,
     Outcome,

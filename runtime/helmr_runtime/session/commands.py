@@ -48,8 +48,8 @@ from helmr_runtime.core.corrections import question_of_wait
 from helmr_runtime.core.decide import Decided, DecisionContext, TaskPolicy
 from helmr_runtime.core.decide.inputs import key_hash, repeated, require_open, require_stream
 from helmr_runtime.core.entries import Entry, EntryKind, from_iso
+from helmr_runtime.core.run import Wait
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.core.waits import Wait
 from helmr_runtime.ports import KnownKey, Loaded, OperationUnused, Precondition
 from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.security.schemas import DataSchema, data_schema

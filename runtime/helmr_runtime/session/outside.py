@@ -19,14 +19,13 @@ from helmr.current import StepRef
 from helmr.errors import BadRequest, HelmrError, Moved, Unavailable
 from helmr.models import Page, TokenInfo
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.children import Parent
 from helmr_runtime.core.commands import OperationKey, SessionCommand, TokenEnded
 from helmr_runtime.core.decide import Decided, decide, ops
-from helmr_runtime.core.decide.passing import is_ended
+from helmr_runtime.core.decide.inputs import is_ended
 from helmr_runtime.core.entries import RUNTIME, EntryKind, Principal, from_iso, task_principal
 from helmr_runtime.core.requests import WaitRequest
 from helmr_runtime.core.run import Run
-from helmr_runtime.core.tokens import CancelToken, CompleteToken, TokenQuestion
+from helmr_runtime.core.tokens import CancelToken, CompleteToken, Parent, TokenQuestion
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.ports import Declined, Precondition, StartSession, TokenNotCompleted, TokenOpen
 from helmr_runtime.ports.ledger import Ledger

@@ -11,7 +11,7 @@ from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
-from helmr_runtime.ledger.keepers import ClaimKeeper
+from helmr_runtime.ledger.readable import ClaimKeeper
 from helmr_runtime.ports import ClaimsKept
 
 

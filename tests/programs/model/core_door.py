@@ -36,7 +36,6 @@ from helmr.notice_events import event_name
 from helmr.roles import ScopeType
 from helmr_runtime.catalog import Registry
 from helmr_runtime.core import checkpoint
-from helmr_runtime.core.children import Parent
 from helmr_runtime.core.commands import (
     AddNote,
     AmendWait,
@@ -49,6 +48,7 @@ from helmr_runtime.core.commands import (
     Deadline,
     FirstReceipt,
     OperationKey,
+    Prune,
     RetryRun,
     RevokePublicToken,
     RewindRun,
@@ -56,13 +56,13 @@ from helmr_runtime.core.commands import (
     SessionCommand,
     StartRun,
     TokenEnded,
+    pruned_draft,
 )
 from helmr_runtime.core.corrections import plan_amendment, plan_rewind, rewindable, wait_at
 from helmr_runtime.core.decide import DecisionContext, decide
 from helmr_runtime.core.decide.inputs import key_hash, require_stream
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, from_iso, stamp
 from helmr_runtime.core.fork import ForkSession, begin, fork
-from helmr_runtime.core.ledger_facts import Prune, pruned_draft
 from helmr_runtime.core.public_tokens import (
     Scope,
     ScopedToken,
@@ -70,6 +70,7 @@ from helmr_runtime.core.public_tokens import (
     check_live,
     check_send,
 )
+from helmr_runtime.core.run import LINK
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.tokens import (
     CancelToken,
@@ -78,10 +79,10 @@ from helmr_runtime.core.tokens import (
     CreateToken,
     LedgerCommand,
     NewToken,
+    Parent,
     RevokeCompletionToken,
     end_facts,
 )
-from helmr_runtime.core.waits import LINK
 from helmr_runtime.ledger.index import commands as ledger
 from helmr_runtime.ledger.index.authored import find_start, repeated_start, start_entries
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex

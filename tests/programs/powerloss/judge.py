@@ -12,8 +12,8 @@ from pathlib import Path
 
 from helmr.errors import DataError, HelmrError, UsageError
 from helmr_runtime.clock import FakeClock
+from helmr_runtime.core.commands import sessions_of
 from helmr_runtime.core.entries import Entry, EntryKind
-from helmr_runtime.core.ledger_facts import sessions_of
 from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.log.stored import stored_ledger
 from helmr_runtime.ledger.open import open_ledger

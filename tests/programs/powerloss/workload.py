@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.core.ledger_facts import Prune
+from helmr_runtime.core.commands import Prune
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.open import open_ledger
 from tests.ledger.facts import create_token

@@ -13,8 +13,8 @@ from random import Random
 
 from helmr.errors import DataError, StoreUnavailable
 from helmr_runtime.clock import Clock
+from helmr_runtime.core.commands import sessions_of
 from helmr_runtime.core.entries import Entry, EntryKind
-from helmr_runtime.core.ledger_facts import sessions_of
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.ledger.index.heads import Head, head_after
 from helmr_runtime.ledger.ledger import EPOCHS_PER_OPENING

@@ -17,8 +17,8 @@ from starlette.requests import Request
 from helmr.errors import HelmrError
 from helmr.errors.base import HelmrSignal
 from helmr_runtime.core import fork
+from helmr_runtime.core.decide import inputs as deciding
 from helmr_runtime.core.decide import ops
-from helmr_runtime.core.decide import public_tokens as deciding
 from helmr_runtime.core.entries import Draft, Entry, EntryKind
 from helmr_runtime.core.notices import Outbox, Position
 from helmr_runtime.core.requests import WaitRequest
@@ -32,8 +32,7 @@ from helmr_runtime.ledger.index import commands
 from helmr_runtime.ledger.index.authored import find_start
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.keys import KeyIndex
-from helmr_runtime.ledger.index.ledger_index import LedgerIndex
-from helmr_runtime.ledger.index.lookups import Timers
+from helmr_runtime.ledger.index.ledger_index import LedgerIndex, Timers
 from helmr_runtime.ledger.index.schedules import ScheduleIndex
 from helmr_runtime.ledger.index.tokens import TokenIndex
 from helmr_runtime.ledger.index.work_list import WorkList

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 from helmr import ids
 from helmr.client.headers import KnownGenerations
 from helmr.errors import HelmrError, LedgerSuperseded
+from helmr_runtime.core.commands import Promote
 from helmr_runtime.core.entries import RUNTIME, Entry, EntryKind, Principal
-from helmr_runtime.core.ledger_facts import Promote
 from helmr_runtime.ledger.memory import TEST_RING
 from helmr_runtime.rpc.calls import (
     DIRECTORY,

@@ -23,9 +23,9 @@ from typeid import TypeID
 
 from helmr import ids
 from helmr_runtime import faults
-from helmr_runtime.core import ledger_facts
+from helmr_runtime.core import commands
 from helmr_runtime.core.notices import NoticePace
-from helmr_runtime.ledger.index import lookups
+from helmr_runtime.ledger.index import ledger_index
 from helmr_runtime.ports import SlotState
 from helmr_runtime.service import notice_teller
 from helmr_runtime.session.slot import SessionSlot
@@ -195,8 +195,8 @@ def _told_of_rest(tell: Callable[[str], None]) -> AbstractContextManager[object]
 def _days_of(day_s: float) -> Iterator[None]:
     """Meanwhile operations are known, and sessions kept, for so long."""
     with (
-        mock.patch.object(ledger_facts, "PRUNE_AGE_MIN_S", day_s),
-        mock.patch.object(lookups, "OPERATION_AGE", timedelta(seconds=day_s)),
+        mock.patch.object(commands, "PRUNE_AGE_MIN_S", day_s),
+        mock.patch.object(ledger_index, "OPERATION_AGE", timedelta(seconds=day_s)),
     ):
         yield
 

@@ -19,7 +19,7 @@ from typing import cast
 
 from helmr.errors import StoreUnavailable
 from helmr_runtime.clock import SystemClock
-from helmr_runtime.core.ledger_facts import Prune
+from helmr_runtime.core.commands import Prune
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ports.ledger import LedgerClient

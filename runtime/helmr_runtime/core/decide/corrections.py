@@ -23,9 +23,8 @@ from helmr_runtime.core.corrections import (
 from helmr_runtime.core.decide.inputs import checked_size
 from helmr_runtime.core.drafts import Decided, DecisionContext, carrier
 from helmr_runtime.core.entries import Draft, EntryKind
-from helmr_runtime.core.run import Run
+from helmr_runtime.core.run import Run, mode_of
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.core.waits import mode_of
 
 
 def rewind(state: SessionState, command: RewindRun, context: DecisionContext) -> Decided:

@@ -1,39 +1,266 @@
-"""Sends, answers and their receipts (S-18, S-20…S-28)."""
+"""Sends, answers and their receipts; what time has done to the pending wait; a session's public tokens.
+
+Steps of a wait's escalation and its end come by time (S-14, S-82): whatever is decided of the wait at or after such a
+time is decided behind it, whether or not the timer has come first. Making, revoking and spending public tokens is
+decided here, one after another (S-44, S-45).
+
+Invariants: S-14, S-18, S-20…S-28, S-44, S-45, S-82.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
+from helmr import ids
 from helmr.errors import (
     BadRequest,
+    HelmrError,
     IdempotencyConflict,
     IdleInputRejected,
+    KeyNotFound,
     Overloaded,
     SessionTerminal,
     StreamNotFound,
     TooLarge,
     WaitResolved,
+    WaitTimedOut,
 )
 from helmr.models import (
     RECORD_BYTES_MAX,
     UNCONSUMED_BYTES_MAX,
     UNCONSUMED_RECORDS_MAX,
+    AnswerMode,
     SendOutcome,
     SessionStatus,
 )
+from helmr.roles import ScopeType
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.claims import claim_ended, overridden_by
-from helmr_runtime.core.commands import AnswerWait, AssignWait, Send, SessionCommand, receipt
-from helmr_runtime.core.decide.passing import is_ended, passed, too_late
-from helmr_runtime.core.decide.public_tokens import answering_link, sending_token, spend_draft
-from helmr_runtime.core.drafts import Decided, DecisionContext, carrier
-from helmr_runtime.core.entries import Draft, EntryKind, iso
-from helmr_runtime.core.public_tokens import check_send
-from helmr_runtime.core.run import Run
+from helmr_runtime.core.commands import (
+    AnswerWait,
+    AssignWait,
+    CreatePublicToken,
+    RevokePublicToken,
+    Send,
+    SessionCommand,
+    receipt,
+)
+from helmr_runtime.core.drafts import Decided, DecisionContext, carrier, due_draft
+from helmr_runtime.core.entries import RUNTIME, Draft, EntryKind, Principal, iso
+from helmr_runtime.core.public_tokens import (
+    ScopedToken,
+    check_answer,
+    check_live,
+    check_send,
+    spend,
+)
+from helmr_runtime.core.run import ASKS_PEOPLE, WAIT_OUTCOMES, Escalation, Run, Wait, mode_of
 from helmr_runtime.core.state import SessionState, normal_correlation_id, takes
-from helmr_runtime.core.waits import Wait, mode_of
+
+
+def passed(state: SessionState, context: DecisionContext) -> tuple[Draft, ...]:
+    """The entries of what has come by now, in order; a wait that it ends is ended by the last of them."""
+    wait, run = state.wait, state.run
+    if wait is None or run is None:
+        return ()
+    following = context.status_after_wait(run)
+    drafts: list[Draft] = []
+    assignee = wait.assignee
+    for number, escalation in (
+        wait.escalation.due(context.now) if wait.escalation is not None else ()
+    ):
+        step = escalation.steps[number]
+        match step["do"]:
+            case "default":
+                return (*drafts, *_default(state, wait, step["value"], following))
+            case "assign":
+                drafts.append(_assigned(wait, number, assignee, escalation, context.now))
+                assignee = step["to"]
+            case _:
+                body = {"wait_id": wait.id, "escalation_step": number, **escalation.times()}
+                drafts.append(_of(wait, EntryKind.WAIT_REMINDED, body))
+    if wait.is_over(context.now):
+        drafts.append(
+            due_draft(
+                wait_id=wait.id,
+                kind=wait.kind,
+                run_id=run.id,
+                op=wait.op,
+                next_status=following,
+            )
+        )
+    return tuple(drafts)
+
+
+def is_ended(drafts: Sequence[Draft]) -> bool:
+    """The wait has ended with these."""
+    return bool(drafts) and drafts[-1].kind in WAIT_OUTCOMES
+
+
+def too_late(
+    wait: Wait, drafts: Sequence[Draft], now: datetime, session_id: str
+) -> HelmrError | None:
+    """The refusal of an answer to a wait that time has ended, as `passed` says; None if it has not."""
+    if not is_ended(drafts):
+        return None
+    hint = "Send the data as input if the session should have it anyway."
+    if drafts[-1].kind is EntryKind.WAIT_TIMED_OUT:
+        assert wait.deadline_at is not None
+        return WaitTimedOut(
+            f"{wait.id} timed out at {iso(wait.deadline_at)}; the answer was not stored",
+            hint=hint,
+            session_id=session_id,
+        )
+    return WaitResolved(
+        f"{wait.id} was answered by its escalation's default at {iso(wait.default_at or now)}; nothing was stored",
+        hint=hint,
+        session_id=session_id,
+    )
+
+
+def _assigned(
+    wait: Wait, number: int, from_assignee: str | None, escalation: Escalation, now: datetime
+) -> Draft:
+    body: dict[str, Any] = {"wait_id": wait.id, "assignee": escalation.steps[number]["to"]}
+    if from_assignee is not None:
+        body["from_assignee"] = from_assignee
+    body |= {"escalation_step": number, "counted_at": iso(now), **escalation.times()}
+    return _of(wait, EntryKind.WAIT_ASSIGNED, body)
+
+
+def _default(state: SessionState, wait: Wait, value: Any, following: str) -> tuple[Draft, ...]:
+    """The default answers this wait, as any answer would: with a record, or a token's wait with its data.
+
+    The token stays as it is. Others may wait on it too, and anyone who holds its secret may still complete it.
+    """
+    mode = AnswerMode.DEFAULT.value
+    answered: dict[str, Any] = {"wait_id": wait.id}
+    if wait.stream is None:
+        answered |= {"token_id": wait.token_id, "data": value, "mode": mode, "next": following}
+        return (_of(wait, EntryKind.WAIT_FULFILLED, answered),)
+    # Of the wait's own id: what is decided twice, by a host and by the one after it, is the same record.
+    record_id = ids.RECORD + wait.id[len(ids.WAIT) :]
+    seq = state.input_seqs.get(wait.stream, 0) + 1
+    record: dict[str, Any] = {
+        "record_id": record_id,
+        "stream": wait.stream,
+        "stream_seq": seq,
+        "data": value,
+        "outcome": SendOutcome.FULFILLED.value,
+        "mode": mode,
+        "wait_id": wait.id,
+        "run_id": wait.run_id,
+    }
+    if wait.correlation_id is not None:
+        record["correlation_id"] = wait.correlation_id
+    answered |= {
+        "record_id": record_id,
+        "record_seq": seq,
+        "stream": wait.stream,
+        "answer": True,
+        "mode": mode,
+        "next": following,
+    }
+    accepted = Draft(EntryKind.INPUT_ACCEPTED, record, principal=RUNTIME)
+    return (accepted, _of(wait, EntryKind.WAIT_FULFILLED, answered))
+
+
+def _of(wait: Wait, kind: EntryKind, body: dict[str, Any]) -> Draft:
+    return Draft(kind, body, run_id=wait.run_id, op=wait.op, principal=RUNTIME)
+
+
+PUBLIC_TOKENS_MAX = 1_000
+"""Live ones of one session: they stand in each of its checkpoints."""
+
+
+def create(state: SessionState, command: CreatePublicToken, context: DecisionContext) -> Decided:
+    """Make a public token for one of the session's streams, or an answer link for its wait.
+
+    Raises:
+        Overloaded: The session has `PUBLIC_TOKENS_MAX` that live.
+        WaitResolved: The link's wait is no longer pending.
+    """
+    scope = command.token["scope"]
+    if scope["type"] == ScopeType.WAIT_ANSWER.value:
+        _require_pending(state, scope["wait_id"])
+    live = sum(_is_live(known, context) for known in state.public_tokens.values())
+    if live >= PUBLIC_TOKENS_MAX:
+        raise Overloaded(
+            f"{state.id} has {live} public tokens", hint="Revoke some that are not needed."
+        )
+    draft = carrier(EntryKind.PUBLIC_TOKEN_CREATED, dict(command.token), command)
+    return Decided((draft,), receipt(draft, state.id))
+
+
+def revoke(state: SessionState, command: RevokePublicToken, context: DecisionContext) -> Decided:
+    """Revoke one; revoking again changes nothing.
+
+    Raises:
+        KeyNotFound: The session has none with that id.
+    """
+    known = state.public_tokens.get(command.public_token_id)
+    if known is None and command.is_link:
+        # It died with its wait.
+        return Decided(reply={"public_token_id": command.public_token_id, "status": "revoked"})
+    if known is None:
+        raise KeyNotFound(f"{state.id} has no public token {command.public_token_id}")
+    body = {"public_token_id": command.public_token_id}
+    draft = carrier(EntryKind.PUBLIC_TOKEN_REVOKED, body, command)
+    return Decided(() if "revoked_at" in known else (draft,), receipt(draft, state.id))
+
+
+def answering_link(state: SessionState, command: AnswerWait, context: DecisionContext) -> None:
+    """Return if the answer came with a key, or through a link that lives and is for this wait (S-74).
+
+    Raises:
+        Unauthenticated: The link is unknown, revoked or expired by now (S-46).
+        ScopeDenied: It is for another wait.
+    """
+    if command.link_id is None:
+        return
+    known = state.public_tokens.get(command.link_id)
+    link = check_live(ScopedToken.from_json(known) if known is not None else None, context.now)
+    check_answer(link, command.wait_id)
+
+
+def _require_pending(state: SessionState, wait_id: str) -> None:
+    wait = state.wait
+    if wait is None or wait.id != wait_id:
+        raise WaitResolved(f"{wait_id} is no longer pending", session_id=state.id)
+    if wait.kind not in ASKS_PEOPLE:
+        raise BadRequest(f"{wait.id} waits for a {wait.kind}, which no one answers")
+
+
+def sending_token(
+    state: SessionState, command: Send, context: DecisionContext
+) -> ScopedToken | None:
+    """The public token that a send came with, None if it came with a key.
+
+    Raises:
+        Unauthenticated: It is unknown, revoked or expired by now (S-46).
+    """
+    if command.public_token_id is None:
+        return None
+    known = state.public_tokens.get(command.public_token_id)
+    return check_live(ScopedToken.from_json(known) if known is not None else None, context.now)
+
+
+def spend_draft(token: ScopedToken, principal: Principal, context: DecisionContext) -> Draft:
+    """One use, in the commit of what it accepts.
+
+    Raises:
+        TokenExhausted: None is left.
+    """
+    body = {"public_token_id": token.id, "uses": spend(token, context.now).uses}
+    return Draft(EntryKind.PUBLIC_TOKEN_SPENT, body, principal=principal)
+
+
+def _is_live(known: dict[str, Any], context: DecisionContext) -> bool:
+    return "revoked_at" not in known and known["expires_at"] > iso(context.now)
 
 
 def key_hash(key: str) -> str:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from helmr_runtime.core.commands import TokenEnded
-from helmr_runtime.core.decide.passing import is_ended, passed
+from helmr_runtime.core.decide.inputs import is_ended, passed
 from helmr_runtime.core.drafts import DecisionContext, due_draft, token_end_draft
 from helmr_runtime.core.entries import Draft, EntryKind, iso, task_principal
 from helmr_runtime.core.public_tokens import ScopedToken
@@ -23,10 +23,9 @@ from helmr_runtime.core.requests import (
     TokenOp,
     WaitRequest,
 )
-from helmr_runtime.core.run import Run, step_key
+from helmr_runtime.core.run import Run, opening, record_parts, step_key
 from helmr_runtime.core.state import SessionState, first_match
 from helmr_runtime.core.tokens import TokenQuestion
-from helmr_runtime.core.waits import opening, record_parts
 
 STEP_BACKOFF_MAX_S = 3600.0
 """As a run's retry."""

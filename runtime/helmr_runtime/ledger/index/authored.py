@@ -21,8 +21,7 @@ from helmr.errors import (
 )
 from helmr_runtime.core.commands import FirstReceipt, TokenEnded, receipt_of
 from helmr_runtime.core.decide import DecisionContext, TaskPolicy
-from helmr_runtime.core.decide.inputs import key_hash
-from helmr_runtime.core.decide.passing import passed
+from helmr_runtime.core.decide.inputs import key_hash, passed
 from helmr_runtime.core.drafts import due_draft, start_drafts, token_end_draft
 from helmr_runtime.core.entries import (
     GENESIS,
@@ -38,8 +37,7 @@ from helmr_runtime.core.fork import fork as copied
 from helmr_runtime.core.schedules import reconcile
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ledger.index.heads import Head
-from helmr_runtime.ledger.index.ledger_index import LedgerIndex
-from helmr_runtime.ledger.index.lookups import digest
+from helmr_runtime.ledger.index.ledger_index import LedgerIndex, digest
 from helmr_runtime.ports import Started, StartSession
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.payloads import CHECKPOINT, PayloadCipher, is_sealed

@@ -30,10 +30,9 @@ from helmr.models import TokenStatus
 from helmr.roles import ScopeType
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.claims import WaitClaim, overridden_by
-from helmr_runtime.core.commands import FirstReceipt, SessionCommand, TokenEnded, receipt
+from helmr_runtime.core.commands import FirstReceipt, Promote, SessionCommand, TokenEnded, receipt
 from helmr_runtime.core.drafts import Decided, carrier
 from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, iso
-from helmr_runtime.core.ledger_facts import Promote
 from helmr_runtime.core.notices import MoveNotices
 from helmr_runtime.core.public_tokens import (
     Scope,
@@ -43,6 +42,7 @@ from helmr_runtime.core.public_tokens import (
     spend,
     unauthenticated,
 )
+from helmr_runtime.core.run import mode_of
 from helmr_runtime.core.schedules import (
     API,
     CODE,
@@ -66,7 +66,6 @@ from helmr_runtime.core.tokens import (
     check_completion_size,
     who,
 )
-from helmr_runtime.core.waits import mode_of
 from helmr_runtime.ledger.index.keys import API_KEYS_MAX
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.schedules import schedule_json

@@ -10,6 +10,7 @@ Invariants: S-53 (a head is a function of the entries), S-3 (run status), S-11 (
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,8 +21,7 @@ from helmr.errors import DataError
 from helmr.models import Activity, RunStatus, SessionStatus
 from helmr_runtime.core.claims import WaitClaims
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, from_iso
-from helmr_runtime.core.run import ACTIVE
-from helmr_runtime.core.waits import own_deadline
+from helmr_runtime.core.run import ACTIVE, own_deadline
 
 _ACTIVITIES: Mapping[RunStatus | None, Activity] = {one: Activity(one.value) for one in ACTIVE}
 
@@ -31,7 +31,7 @@ class HeadWait:
     """The run's pending wait.
 
     Attributes:
-        deadline_at: Its own (`helmr_runtime.core.waits.own_deadline`).
+        deadline_at: Its own (`helmr_runtime.core.run.own_deadline`).
         escalates_at: When the next step of its escalation fires, which is before the deadline (S-82).
         default_at: When its escalation's default answers it.
     """
@@ -431,3 +431,58 @@ _HANDLERS: Mapping[EntryKind, Handler] = {
     EntryKind.INPUT_ACCEPTED: _input_accepted,
     EntryKind.INPUT_RETURNED: _input_returned,
 }
+
+
+Kind = tuple[Activity, bool, bool]
+
+_KINDS: dict[Kind, Kind] = {
+    (one, is_held, has_failed): (one, is_held, has_failed)
+    for one in Activity
+    for is_held in (False, True)
+    for has_failed in (False, True)
+}
+"""One triple for all sessions that are counted under it: what they do, held, their newest run has failed."""
+
+
+class Census:
+    """Sessions by what they do, and whether someone holds them."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[Kind] = Counter()
+
+    def recount(self, head: Head) -> None:
+        """The head has changed."""
+        counted = (
+            _KINDS[head.activity, head.is_held, head.run_status is RunStatus.FAILED]
+            if head.status is SessionStatus.OPEN or head.has_active_run
+            else None
+        )
+        if counted == head.counted_as:
+            return
+        if head.counted_as is not None:
+            self._counts[head.counted_as] -= 1
+        if counted is not None:
+            self._counts[counted] += 1
+        head.counted_as = counted
+
+    @property
+    def held(self) -> int:
+        """Those that someone holds."""
+        return sum(count for (_, is_held, _), count in self._counts.items() if is_held)
+
+    @property
+    def parked(self) -> int:
+        """Those that wait and that no one holds."""
+        return self._counts[Activity.WAITING, False, False]
+
+    @property
+    def failed(self) -> int:
+        """Those whose newest run has failed."""
+        return sum(count for (_, _, has_failed), count in self._counts.items() if has_failed)
+
+    def by_activity(self) -> dict[str, int]:
+        """By the names of activities."""
+        found = dict.fromkeys((one.value for one in Activity), 0)
+        for (activity, _, _), count in self._counts.items():
+            found[activity.value] += count
+        return found

@@ -22,7 +22,6 @@ import duckdb
 from helmr.errors import DataError, StoreUnavailable
 from helmr_runtime.ledger.log import merging
 from helmr_runtime.ledger.log.commit_log import CommitLog
-from helmr_runtime.ledger.log.engine_log import EngineLog
 from helmr_runtime.ledger.log.files import (
     LOCK_SUFFIX,
     LOG_SUFFIX,
@@ -32,7 +31,7 @@ from helmr_runtime.ledger.log.files import (
     HeadPosition,
     check_is_database,
 )
-from helmr_runtime.ledger.log.merging import Merging, check_mark, entry_hash
+from helmr_runtime.ledger.log.merging import EngineLog, Merging, check_mark, entry_hash
 from helmr_runtime.ledger.tables.appends import Appends, append
 from helmr_runtime.ledger.tables.engine import ENGINE_ERROR, Connection, Reader, in_the_clear
 from helmr_runtime.ledger.tables.rows import OpenBody, first_row

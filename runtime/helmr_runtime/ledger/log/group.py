@@ -2,37 +2,176 @@
 
 The index is touched on the event loop only; the log is written in one thread, and the database in another, so that
 commits go on while the tables are written. Storing comes first, applying after: a failed commit leaves the index as it
-was. What shares a batch is decided by `batch_builder`.
+was. `BatchBuilder` decides what shares a batch.
 
-Invariants: S-60 (answers follow the commit), S-62, S-65.
+The head mark is brought to disk a second after a commit, beside the commits that follow. What it lacks on disk is at
+most what was committed in that second, so that after a loss of power it still shows the loss of everything before.
+
+Invariants: S-52, S-60 (answers follow the commit), S-62, S-65.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
+import threading
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from queue import SimpleQueue
 from typing import Any
 
 from helmr.errors import DataError, HelmrError, LedgerSuperseded, StoreUnavailable
-from helmr_runtime.clock import Clock
+from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.faults import Point, reach
-from helmr_runtime.ledger.index.counts import Latency
 from helmr_runtime.ledger.index.heads import Head, head_after
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
-from helmr_runtime.ledger.index.tail import FeedTail
+from helmr_runtime.ledger.index.projection import FeedTail
 from helmr_runtime.ledger.log.batches import AuthoredEntries, Batch, BatchBuilder, Job, Write
 from helmr_runtime.ledger.log.database import Database
 from helmr_runtime.ledger.log.projector import Projector, Read, ReadUnwritten
-from helmr_runtime.ledger.log.threads import Alarm, MarkTimer, WriterThread
 from helmr_runtime.ledger.tables.appends import Appends, Checkpoint, LeaseRow
 from helmr_runtime.ledger.tables.engine import STORE_ERRORS
 from helmr_runtime.ledger.tables.reads import RecentCheckpoints
 from helmr_runtime.ledger.tables.recovery import RestoredMemory
 from helmr_runtime.ports import Flush
+
+ThreadCall = tuple[asyncio.Future[Any], Callable[..., Any], tuple[Any, ...]]
+
+
+class WriterThread:
+    """Runs blocking calls one after the other, in the order in which they were asked for.
+
+    An executor does the same for half as much processor time again: it makes two futures for each call, of which one
+    tells the other, and a commit is such a call.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._jobs: SimpleQueue[ThreadCall | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+        self._thread.start()
+        # A thread that the interpreter ends within the database's engine takes the process down with it.
+        atexit.register(self._end_with_process)
+
+    def run(self, call: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        """What the call returns, or raises."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._jobs.put((future, call, args))
+        return future
+
+    def end(self) -> asyncio.Future[None]:
+        """End; done when everything asked for is."""
+        atexit.unregister(self._end_with_process)
+        ended: asyncio.Future[None] = self.run(lambda: None)
+        self._jobs.put(None)
+        return ended
+
+    def _end_with_process(self) -> None:
+        """No one has closed the ledger: what was asked for is done all the same."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _main(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            future, call, args = job
+            result, error = None, None
+            try:
+                result = call(*args)
+            except BaseException as raised:  # noqa: BLE001 - anyone who awaits the call gets it
+                error = raised
+            with suppress(RuntimeError):  # the loop is closed: no one awaits it any more
+                self._loop.call_soon_threadsafe(_answer, future, result, error)
+            del job, future, call, args, result, error
+
+
+def _answer(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.cancelled():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+SYNC_AFTER_S = 1.0
+
+
+class MarkTimer:
+    """One ledger's.
+
+    Args:
+        sync: Begins to bring the mark to disk, in another thread; raises nothing, now or later.
+    """
+
+    def __init__(self, sync: Callable[[], asyncio.Future[Any]]) -> None:
+        self._sync = sync
+        self._timer: asyncio.TimerHandle | None = None
+
+    def committed(self) -> None:
+        """Have the mark on disk within a second, unless the disk is slower."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(SYNC_AFTER_S, self._begin)
+
+    def cancel(self) -> None:
+        """Begin no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _begin(self) -> None:
+        self._sync().add_done_callback(self._ended)
+
+    def _ended(self, synced: asyncio.Future[Any]) -> None:
+        self._timer = None
+
+
+RECHECK_EVERY = timedelta(seconds=60)
+"""Longest time between two looks at the deadlines, whatever the clock says."""
+
+
+class Alarm:
+    """Rings once after it was armed.
+
+    Args:
+        clock: Tells when.
+        ring: Called then.
+    """
+
+    def __init__(self, clock: Clock, ring: Callable[[], None]) -> None:
+        self._clock = clock
+        self._ring = ring
+        self._timer: Timer | None = None
+        self._recheck: Timer | None = None
+        self._rings_at = clock.now()
+
+    def arm(self, due_at: datetime) -> None:
+        """Ring at that time by the wall clock, as it will be set then, or sooner."""
+        if self._recheck is None:
+            at = self._clock.now() + RECHECK_EVERY
+            self._recheck = self._clock.call_at(at, self._on_time)
+        if self._timer is not None:
+            # One that rings sooner looks and arms again: cheaper than a new timer after every commit.
+            if self._rings_at <= due_at:
+                return
+            self._timer.cancel()
+        self._rings_at = due_at
+        self._timer = self._clock.call_when(due_at, self._on_time)
+
+    def cancel(self) -> None:
+        """Don't ring."""
+        for timer in (self._timer, self._recheck):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._recheck = None
+
+    def _on_time(self) -> None:
+        self.cancel()
+        self._ring()
+
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +180,68 @@ QUEUE_MAX = 20_000
 
 RETRY_DUE_AFTER = timedelta(seconds=1)
 """How long timeouts wait after a failed commit."""
+
+
+TIMES_KEPT = 1_000
+"""Commits whose time is kept."""
+
+COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+"""Around the few milliseconds of a commit on a good disk."""
+
+COMMIT_JOBS = (1, 2, 5, 10, 20, 50, 100, 200, 512)
+"""Up to the most that one transaction takes."""
+
+
+class Distribution:
+    """How many values fell between which bounds; counts only rise.
+
+    Args:
+        bounds: The upper bounds, rising; one more bucket has no bound.
+    """
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def add(self, value: float) -> None:
+        """Count one; a value on a bound belongs below it."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def to_json(self) -> dict[str, Any]:
+        """`{bounds[], counts[], sum}`; `counts` has one more, and none holds those before it."""
+        return {"bounds": list(self._bounds), "counts": list(self._counts), "sum": self._sum}
+
+
+class Latency:
+    """Times and sizes of commits."""
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque(maxlen=TIMES_KEPT)
+        self.seconds = Distribution(COMMIT_SECONDS)
+        self.jobs = Distribution(COMMIT_JOBS)
+
+    def add(self, duration_s: float, jobs: int) -> None:
+        """Note one commit and how many writes shared it."""
+        self._times.append(duration_s)
+        self.seconds.add(duration_s)
+        self.jobs.add(jobs)
+
+    def to_json(self) -> dict[str, Any]:
+        """`{commit_seconds, commit_jobs}`, each as `Distribution.to_json`."""
+        return {"commit_seconds": self.seconds.to_json(), "commit_jobs": self.jobs.to_json()}
+
+    def percentiles(self) -> dict[str, float | None]:
+        """What half of the last commits and 99 of 100 stayed under."""
+        return {"commit_p50_ms": self.percentile_ms(0.5), "commit_p99_ms": self.percentile_ms(0.99)}
+
+    def percentile_ms(self, share: float) -> float | None:
+        """The time that this share of the kept commits stayed under, None before the first."""
+        if not self._times:
+            return None
+        ordered = sorted(self._times)
+        return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000, 3)
 
 
 class GroupCommit:

@@ -1,7 +1,16 @@
-"""How a ledger's files begin, and how the log of commits gets into the database: within the writer's transactions.
+"""How a ledger's files begin, how the log of commits gets into the database, how the engine's torn log is cut.
 
 A file beside the database says that it is being made, from before there is any other until all of it is on disk. While
 it is there nothing can have been acknowledged, and what a kill or a loss of power leaves is made again.
+
+A loss of power can tear the tail of the database engine's own log, `ledger.duckdb.wal`. The engine appends a
+transaction and syncs it before the next. Lost power may leave any part of the last one: cut off at any byte the
+engine takes it for the end, with a hole in it it refuses the file, for ever. What such a transaction held was not
+acknowledged by the database, and stands in the log of commits.
+
+So the log is cut where the engine says that it is bad, on three conditions: at most one transaction begins there (with
+another one behind it, it was synced, and is damaged); the log of commits goes on where the database then ends; and the
+entry that the head mark names is there. The log as it was is kept beside it.
 
 Invariants: S-52, S-53, S-60 (nothing is written over before what replaces it is on disk, by name too), S-63.
 """
@@ -10,19 +19,22 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 
-from helmr.errors import LedgerBehind
+from helmr.errors import DataError, LedgerBehind, LedgerDamaged
 from helmr_runtime.core.entries import GENESIS
-from helmr_runtime.ledger.log.commit_log import LOG_ID, LOG_NUMBER, CommitLog
+from helmr_runtime.ledger.log.commit_log import LOG_ID, LOG_NUMBER, CommitLog, read_to_damage
 from helmr_runtime.ledger.log.files import (
     LOG_SUFFIX,
     WAL_SUFFIX,
     HeadPosition,
+    RemadeFile,
     exists,
     sync_directory,
 )
@@ -198,3 +210,157 @@ def end(path: Path) -> None:
     """What was made is on disk, but for its names: afterwards these are too."""
     path.with_name(path.name + SUFFIX).unlink(missing_ok=True)
     sync_directory(path.parent)
+
+
+KEPT_SUFFIX = ".cut"
+"""Of the log as it was before it was cut last."""
+
+_ASIDE_SUFFIX = ".aside"
+"""Of the log as it is while it is tried without its tail; found by an open, it is put back."""
+
+FOLLOWED = "other transactions follow, so that what stood there was on disk"
+
+_READING = "while replaying WAL file"
+_PLACE = re.compile(r"at byte position (\d+)")
+_ROUNDS = re.compile(r"File checkpoint iteration: (\d+), WAL checkpoint iteration: (\d+)")
+"""What the engine says of its log; it has no class for that."""
+
+_COMMITTED = re.compile(rb"\x05\0{7}.{8}\x64\0\x64\xff\xff", re.DOTALL)
+"""The entry that ends a transaction there: its size, its checksum, and what it is."""
+
+
+class EngineLog:
+    """One ledger's.
+
+    Args:
+        database: Its database file, which this process holds and has not open.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self.path = database.with_name(database.name + WAL_SUFFIX)
+        self.kept = self.path.with_name(self.path.name + KEPT_SUFFIX)
+        self._database = database
+        self._name = RemadeFile(self.path)
+        self._aside = self.path.with_name(self.path.name + _ASIDE_SUFFIX)
+
+    def sync_name(self) -> None:
+        """Return when the log that the engine writes now has its name on disk: it makes one after each checkpoint."""
+        self._name.sync_name()
+
+    def committed(self) -> None:
+        """As `sync_name`, after each transaction; if it fails the next one tries again."""
+        try:
+            self.sync_name()
+        except OSError as error:
+            logger.warning("the name of %s can't be synced: %s", self.path, error)
+
+    def bad_place(self, error: duckdb.Error) -> int | None:
+        """Where the log is bad, by an error of the engine; None if that is about something else."""
+        said = str(error)
+        if _READING not in said or not self.path.exists():
+            return None
+        place = _PLACE.search(said)
+        return int(place[1]) if place is not None else 0
+
+    def is_torn(self, place: int, error: duckdb.Error) -> bool:
+        """What is behind that place can be one transaction that was not synced: no other one ends there.
+
+        Or all of it stands in the file since: the log that was made after that lost its name.
+        """
+        rounds = _ROUNDS.search(str(error))
+        if rounds is not None and int(rounds[2]) < int(rounds[1]):
+            return True
+        file_path = self._aside if self._aside.exists() else self.path
+        with os.fdopen(open_private(file_path, os.O_RDONLY), "rb") as file:
+            file.seek(place)
+            return sum(1 for _ in _COMMITTED.finditer(file.read())) <= 1
+
+    def damaged(self, place: int, why: str) -> LedgerDamaged:
+        """The error that says so."""
+        return LedgerDamaged(
+            f"{self.path} is damaged at byte {place}: {why}",
+            hint="Put back that file as it was, or a backup; `helmr repair` says what would be lost without it.",
+            byte=place,
+        )
+
+    def put_back(self) -> None:
+        """Undo a `without_tail` that a kill has ended."""
+        if self._aside.exists():
+            self._aside.replace(self.path)
+            sync_directory(self.path.parent)
+
+    @contextmanager
+    def without_tail(self, place: int) -> Iterator[None]:
+        """Meanwhile the log ends at that place; afterwards it is as it was, unless `keep_cut` was called."""
+        with os.fdopen(open_private(self.path, os.O_RDONLY), "rb") as file:
+            head = file.read(place)
+        self.path.rename(self._aside)
+        try:
+            fd = open_private(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            with os.fdopen(fd, "wb") as file:
+                file.write(head)
+                file.flush()
+                os.fsync(fd)
+            sync_directory(self.path.parent)
+            yield
+        finally:
+            self.put_back()
+
+    def keep_cut(self) -> None:
+        """The log stays without its tail; as it was it is kept beside it."""
+        self._aside.replace(self.kept)
+        sync_directory(self.path.parent)
+
+    def mend(self, error: duckdb.Error, mark: HeadPosition) -> bool:
+        """Cut a torn tail off, if nothing that was acknowledged lacks without it.
+
+        Args:
+            error: By which the engine refused the file.
+            mark: What the head mark says.
+
+        Returns:
+            Whether it was cut; False if the error is about something else.
+
+        Raises:
+            LedgerDamaged: The log is bad, and may not be cut.
+        """
+        place = self.bad_place(error)
+        if place is None:
+            return False
+        if not self.is_torn(place, error):
+            raise self.damaged(place, FOLLOWED) from error
+        size = self.path.stat().st_size
+        with self.without_tail(place):
+            try:
+                with duckdb.connect(str(self._database), read_only=True) as connection:
+                    why = _lacking(connection, self._database, mark)
+            except duckdb.Error as other:
+                why = str(other).splitlines()[0]
+            if why is not None:
+                raise self.damaged(place, why) from error
+            self.keep_cut()
+        logger.warning(
+            "%s was torn by a loss of power: %d bytes from byte %d on are cut off, and kept in %s. The log of commits "
+            "has what they held",
+            *(self.path, size - place, place, self.kept),
+        )
+        return True
+
+
+def _lacking(
+    connection: duckdb.DuckDBPyConnection, database: Path, mark: HeadPosition
+) -> str | None:
+    """What of the acknowledged neither that database nor its log of commits has; None if nothing lacks."""
+    numbers = log_numbers(connection)
+    log = database.with_name(database.name + LOG_SUFFIX)
+    try:
+        appends, damage = read_to_damage(log, numbers.get(LOG_ID, 0), numbers.get(LOG_NUMBER, 0))
+    except DataError as error:
+        return error.message
+    if damage is not None:
+        return damage.message
+    logged = {entry.feed_offset: entry.hash for entry in appends.entries}
+    found = logged.get(mark.feed_offset) or entry_hash(connection, mark.feed_offset)
+    if mark.feed_offset and found != mark.hash:
+        return f"without what is there the ledger lacks entry {mark.feed_offset}, which was acknowledged"
+    return None

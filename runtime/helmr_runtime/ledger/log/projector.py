@@ -17,10 +17,8 @@ from helmr.errors import HelmrError, StoreUnavailable
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.ledger.index.heads import Head
-from helmr_runtime.ledger.index.ledger_index import LedgerIndex
-from helmr_runtime.ledger.index.lookups import OPERATION_AGE
-from helmr_runtime.ledger.index.projection import Projection, session_changes
-from helmr_runtime.ledger.index.tail import Unwritten
+from helmr_runtime.ledger.index.ledger_index import OPERATION_AGE, LedgerIndex
+from helmr_runtime.ledger.index.projection import Projection, Unwritten, session_changes
 from helmr_runtime.ledger.log.database import Database
 from helmr_runtime.ledger.tables.appends import LeaseRow
 from helmr_runtime.ledger.tables.engine import ENGINE_ERROR, STORE_ERRORS, Reader

@@ -25,8 +25,7 @@ from helmr.errors import DataError, LedgerDamaged, UsageError
 from helmr_runtime.core.entries import GENESIS, Entry
 from helmr_runtime.ledger.index.authored import Bodies
 from helmr_runtime.ledger.index.heads import checkpointed
-from helmr_runtime.ledger.index.ledger_index import LedgerIndex
-from helmr_runtime.ledger.index.lookups import OPERATION_AGE
+from helmr_runtime.ledger.index.ledger_index import OPERATION_AGE, LedgerIndex
 from helmr_runtime.ledger.index.projection import Projection, session_changes
 from helmr_runtime.ledger.log.files import MARK_SUFFIX, HeadMark, HeadPosition, sync_directory
 from helmr_runtime.ledger.tables import rows

@@ -19,7 +19,6 @@ import duckdb
 from helmr.errors import DataError, LedgerDamaged, StoreUnavailable, UsageError
 from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.ledger.log.commit_log import LOG_ID, LOG_NUMBER, read_to_damage
-from helmr_runtime.ledger.log.engine_log import FOLLOWED, EngineLog
 from helmr_runtime.ledger.log.files import (
     LOCK_SUFFIX,
     LOG_SUFFIX,
@@ -29,6 +28,7 @@ from helmr_runtime.ledger.log.files import (
     check_is_database,
     held,
 )
+from helmr_runtime.ledger.log.merging import FOLLOWED, EngineLog
 from helmr_runtime.ledger.log.rebuild import (
     ENGINE,
     KNOWN_GAPS,
@@ -46,9 +46,9 @@ from helmr_runtime.ledger.tables.appends import (
     checkpoint_rows,
     entry_rows,
 )
-from helmr_runtime.ledger.tables.copying import copied_rows
 from helmr_runtime.ledger.tables.engine import Connection, Reader, in_the_clear
 from helmr_runtime.ledger.tables.known_keys import check_ring, known_keys
+from helmr_runtime.ledger.tables.reads import copied_rows
 from helmr_runtime.ledger.tables.recovery import CHUNK, ENCRYPTS
 from helmr_runtime.ledger.tables.schema import SCHEMA, make, too_new, use_newer, written_by
 from helmr_runtime.ports.ledger import CopiedRows

@@ -16,8 +16,8 @@ from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.nouns import WaitRow
 from helmr_runtime.ledger.index import views
 from helmr_runtime.ledger.index.heads import Head
+from helmr_runtime.ledger.index.projection import FeedTail, Known, Unwritten
 from helmr_runtime.ledger.index.row_access import Wanted
-from helmr_runtime.ledger.index.tail import FeedTail, Known, Unwritten
 from helmr_runtime.ledger.tables import lists, reads, tokens
 
 Json = dict[str, Any]

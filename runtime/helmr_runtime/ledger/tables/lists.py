@@ -18,8 +18,8 @@ from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry, iso
 from helmr_runtime.core.nouns import RunRow, SessionRow, WaitRow
 from helmr_runtime.ledger.index import row_access, views
+from helmr_runtime.ledger.index.projection import Known
 from helmr_runtime.ledger.index.row_access import FAR_FUTURE_US
-from helmr_runtime.ledger.index.tail import Known
 from helmr_runtime.ledger.tables import reads, rows
 from helmr_runtime.ledger.tables.engine import Reader
 from helmr_runtime.ledger.tables.table import RUNS, SESSIONS, WAITS

@@ -20,10 +20,13 @@ from helmr.models import RunStatus, SessionStatus
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.ledger.index.heads import Head, HeadWait, checkpointed
-from helmr_runtime.ledger.index.ledger_index import MARKS, LedgerIndex
-from helmr_runtime.ledger.index.lookups import OPERATION_AGE, operations_max
-from helmr_runtime.ledger.index.projection import Projection
-from helmr_runtime.ledger.index.tail import FeedTail
+from helmr_runtime.ledger.index.ledger_index import (
+    MARKS,
+    OPERATION_AGE,
+    LedgerIndex,
+    operations_max,
+)
+from helmr_runtime.ledger.index.projection import FeedTail, Projection
 from helmr_runtime.ledger.tables import rows
 from helmr_runtime.ledger.tables.engine import Connection, Reader
 from helmr_runtime.ledger.tables.tokens import chain_keys, restore_facts
@@ -99,7 +102,7 @@ _WAIT: Mapping[str, tuple[str, str]] = {
     "default_at": ("w.default_us", "time_or_none({})"),
 }
 """The same of its pending wait. A deadline that is the token's expiry is not the wait's own
-(`helmr_runtime.core.waits.own_deadline`)."""
+(`helmr_runtime.core.run.own_deadline`)."""
 
 _BESIDE = ("s.external_id", "s.start_key", "s.open_steps", "s.tail_count")
 """What else an admission needs: the last columns."""

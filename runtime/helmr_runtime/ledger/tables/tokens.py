@@ -18,20 +18,20 @@ import duckdb
 from helmr import ids
 from helmr.models import TokensQuery, TokenStatus
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.children import Parent, is_child
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.public_tokens import Scope, ScopedToken
 from helmr_runtime.core.schedules import Schedule, restored
+from helmr_runtime.core.tokens import Parent, is_child
 from helmr_runtime.ledger.index import row_access
 from helmr_runtime.ledger.index.keys import ApiKey, OwnedPublicToken
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
-from helmr_runtime.ledger.index.token_views import (
+from helmr_runtime.ledger.index.tokens import (
+    TokenHead,
     api_key_json,
     public_token_json,
     token_json,
     unreadable_token_json,
 )
-from helmr_runtime.ledger.index.tokens import TokenHead
 from helmr_runtime.ledger.tables import reads, rows
 from helmr_runtime.ledger.tables.engine import BatchStatement, Reader
 from helmr_runtime.ledger.tables.lists import tagged, wanted

@@ -17,11 +17,11 @@ from uuid import UUID
 from helmr import ids
 from helmr.errors import DataError, LedgerDamaged
 from helmr_runtime.core import checkpoint as checkpoints
+from helmr_runtime.core.checkpoint import difference
 from helmr_runtime.core.entries import Entry
-from helmr_runtime.core.same_state import difference
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.ledger.index.authored import Bodies
-from helmr_runtime.ledger.index.lookups import OPERATION_AGE
+from helmr_runtime.ledger.index.ledger_index import OPERATION_AGE
 from helmr_runtime.ledger.log.rebuild import CheckpointRow, Covered, LedgerKeys, fold
 from helmr_runtime.ledger.log.stored import StoredLedger
 from helmr_runtime.ledger.tables import rows

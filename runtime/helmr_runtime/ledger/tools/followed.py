@@ -20,8 +20,8 @@ from helmr.errors import LedgerDamaged, UsageError
 from helmr.models import CopyPage
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.backup_file import ENTRY
+from helmr_runtime.core.commands import Promote, sessions_of
 from helmr_runtime.core.entries import EntryKind, Principal, iso
-from helmr_runtime.core.ledger_facts import Promote, sessions_of
 from helmr_runtime.ledger.log.carry_over import carry_rows
 from helmr_runtime.ledger.log.files import (
     LOCK_SUFFIX,

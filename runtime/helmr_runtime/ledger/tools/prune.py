@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.ledger_facts import Prune, Pruned
+from helmr_runtime.core.commands import Prune, Pruned
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.security.keys import KeyRing
 
