@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -51,7 +51,6 @@ from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.row_access import Rows
 from helmr_runtime.ledger.index.tokens import TokenHead, api_key_json, public_token_json, token_json
-from helmr_runtime.ledger.log.group import Latency
 from helmr_runtime.ports import ClaimsKept, HeldLease, Loaded, Started, StartSession
 from helmr_runtime.ports.ledger import FROM_START, WorkChanges, WorkPosition, restore
 from helmr_runtime.security.keys import KeyRing
@@ -168,6 +167,12 @@ class KeyKeeper:
     async def file_keys(self) -> Sequence[tuple[str, str]]:
         """The id of each master key and the public key that its signatures are checked by, the newest first."""
         return public_keys(self.ring) if self.ring is not None else ()
+
+
+if TYPE_CHECKING:
+    from helmr_runtime.ledger.log.group import (
+        Latency,  # over the engine, which the memory ledger lacks
+    )
 
 
 Json = dict[str, Any]
