@@ -12,8 +12,9 @@ HelmrError                code (stable, snake_case) · hint (what to do) · retr
 HelmrSignal(BaseException)   control flow that task code cannot swallow
 ```
 
-A leaf's code is its name in snake case (`wait_resolved`); status and hint are its class's where it says no others. The
-code is the wire name: `error_from_code` finds the class again on the client's side.
+The classes are the table: HTTP answers, exit codes and the tables of docs/errors.md (`make tables`) follow from them.
+A leaf's code is its name in snake case (`wait_resolved`); status, hint and advice are its class's where it says no
+others. The code is the wire name: `error_from_code` finds the class again on the client's side.
 """
 
 from __future__ import annotations
@@ -35,22 +36,31 @@ class UsageError(HelmrError):
     status = 400
     exit_code = 2
     title = "Bad request"
+    advice = "Read the message; `--help` or the reference says what the call takes."
 
 
 class BadRequest(UsageError):
     """The request can't be read: not JSON, unknown fields, a missing field."""
 
+    advice = "Compare the body with the [HTTP reference](http.md)."
+
 
 class BadJson(UsageError):
     """Text that is not the strict JSON Helmr takes (duplicate keys, NaN, depth, surrogates)."""
+
+    advice = "Send strict JSON: no duplicate keys, no NaN, at most 64 levels."
 
 
 class BadId(UsageError):
     """An id that is not a Helmr id, or an id of another kind."""
 
+    advice = "Ids look like `ses_…`, `run_…`, `wait_…`, `tok_…`."
+
 
 class BadDuration(UsageError):
     """A duration that can't be read or is out of range."""
+
+    advice = 'Write `"90s"`, `"30m"`, `"1h30m"`, `"7d"`, a number of seconds or a timedelta.'
 
 
 class BadCursor(UsageError):
@@ -62,9 +72,13 @@ class BadCursor(UsageError):
 class BadFilter(UsageError):
     """A filter that can't be read; the message names the word."""
 
+    advice = "The message names the word that can't be read."
+
 
 class BadEscalation(UsageError):
     """A wait's escalation that can't run: too many escalation steps, or a default that comes too late (S-82)."""
+
+    advice = "Give the default less time than the timeout; at most 20 escalation steps."
 
 
 class TooLarge(UsageError):
@@ -72,6 +86,7 @@ class TooLarge(UsageError):
 
     status = 413
     title = "Too large"
+    advice = "Keep large things elsewhere and send a link. [Limits](operations.md#limits)."
 
 
 class UnsupportedMedia(UsageError):
@@ -79,6 +94,7 @@ class UnsupportedMedia(UsageError):
 
     status = 415
     title = "Unsupported media type"
+    advice = "Send `application/json`."
 
 
 class SchemaMismatch(UsageError):
@@ -86,12 +102,14 @@ class SchemaMismatch(UsageError):
 
     status = 422
     title = "Data does not fit the schema"
+    advice = "`errors` holds path and message of each place; `helmr wait get` shows the schema."
 
 
 class BadSchema(UsageError):
     """A JSON Schema that can't be used: not one, too large, or with references elsewhere."""
 
     status = 422
+    advice = "Use JSON Schema 2020-12 without references to other documents."
 
 
 class BadQuery(UsageError):
@@ -99,6 +117,10 @@ class BadQuery(UsageError):
 
     status = 422
     title = "Not a query"
+    advice = (
+        "One SELECT over the [views](sql.md#the-views); [what a query may "
+        "be](sql.md#what-a-query-may-be)."
+    )
 
 
 class QueryTimeout(UsageError):
@@ -108,6 +130,9 @@ class QueryTimeout(UsageError):
     title = "The query took too long"
     default_hint = (
         "Ask for a shorter range of `feed_offset` or of times, or group by a `…_key` column."
+    )
+    advice = (
+        "Ask for a shorter range of `feed_offset` or of times; join and group by `…_key` columns."
     )
 
 
@@ -130,15 +155,23 @@ class ConcurrentWaitError(UsageError):
 class NotInTask(UsageError):
     """The code made a durable call where no run executes, or inside a step."""
 
+    advice = "Move the call into the task; a step only touches the world."
+
 
 class NotAwaited(UsageError):
-    """The code never awaited a durable call, so what it asks for would be skipped (S-125); facts `file`, `line`."""
+    """The code made a durable call and never awaited it, or gave it to a step, which would skip it (S-125).
+
+    The run failed; the message names the file and line, as do the facts `file` and `line`.
+    """
 
     default_hint = "Write `await` before it."
+    advice = "Write `await` before it, and start the session again."
 
 
 class BadDefinition(UsageError):
     """A task, step or stream is declared in a way that can't work; the message names the place."""
+
+    advice = "The message names the declaration."
 
 
 class RunTooLong(UsageError):
@@ -156,9 +189,16 @@ class AmbiguousRuntime(UsageError):
 class BadKeyRing(UsageError):
     """Master keys that can't be read, or that other users of the machine could read."""
 
+    advice = (
+        "The message names the file or variable; a key file belongs to its owner alone "
+        "(`chmod 600`)."
+    )
+
 
 class MissingExtra(UsageError):
     """A part of Helmr is not installed; names the extra."""
+
+    advice = "Install the extra that the message names."
 
 
 class NotFound(HelmrError):
@@ -167,6 +207,7 @@ class NotFound(HelmrError):
     status = 404
     exit_code = 3
     title = "Not found"
+    advice = "Check the id."
 
 
 class SessionNotFound(NotFound):
@@ -188,11 +229,21 @@ class WaitNotFound(NotFound):
 
 
 class StreamNotFound(NotFound):
-    """The session's task has no such stream; lists those there are (S-20)."""
+    """The session's task has no such stream, or is gone from the code and the session never used it (S-20).
+
+    The message lists those there are.
+    """
+
+    advice = "Use one of the streams that the message lists."
 
 
 class TaskNotFound(NotFound):
     """No task registered under that id; lists those there are."""
+
+    advice = (
+        "Use one of the tasks that the message lists, or start the runtime with the module "
+        "that has it."
+    )
 
 
 class TokenNotFound(NotFound):
@@ -202,6 +253,8 @@ class TokenNotFound(NotFound):
 class OpNotFound(NotFound):
     """The run's journal has no such op."""
 
+    advice = "An op that was set aside is no longer in the journal."
+
 
 class KeyNotFound(NotFound):
     """No API key or public token with that id."""
@@ -210,9 +263,13 @@ class KeyNotFound(NotFound):
 class ScheduleNotFound(NotFound):
     """No schedule with that name."""
 
+    advice = "Check the name."
+
 
 class NoticeTargetNotFound(NotFound):
     """No notice target with that name."""
+
+    advice = "`helmr notices list` shows them; `helmr.toml` declares them."
 
 
 class NotAllowed(HelmrError):
@@ -221,10 +278,11 @@ class NotAllowed(HelmrError):
     status = 403
     exit_code = 4
     title = "Not allowed"
+    advice = "Ask the person who runs the runtime."
 
 
 class Unauthenticated(NotAllowed):
-    """No key, or one that is unknown, malformed, revoked or expired; the message is the same for all (S-46)."""
+    """No key, or one that is unknown, malformed, revoked or expired; the message is the same for each (S-46)."""
 
     status = 401
     title = "Not authenticated"
@@ -234,21 +292,31 @@ class Unauthenticated(NotAllowed):
 class RoleDenied(NotAllowed):
     """The key's role does not cover this route."""
 
+    advice = "Use a key whose role covers it."
+
 
 class ScopeDenied(NotAllowed):
     """A public token used outside its one scope (S-44)."""
+
+    advice = "A public token does one thing: use it there."
 
 
 class OriginDenied(NotAllowed):
     """A browser origin that the public token does not allow."""
 
+    advice = "Make the token with this origin among its allowed origins."
+
 
 class SignatureRefused(NotAllowed):
     """A callback without the provider's valid signature over its raw body (S-42)."""
 
+    advice = "Check the shared secret at the provider."
+
 
 class TokenExhausted(NotAllowed):
     """A public token whose uses are spent (S-45)."""
+
+    advice = "Make another token."
 
 
 class Conflict(HelmrError):
@@ -257,10 +325,13 @@ class Conflict(HelmrError):
     status = 409
     exit_code = 5
     title = "Conflict"
+    advice = "Read the present state, then decide."
 
 
 class WaitResolved(Conflict):
-    """The wait is over; says who ended it, when and how (S-18)."""
+    """The wait is over; the message says who ended it, when and how (S-18)."""
+
+    advice = "Nothing of your answer was stored. The facts say who answered, when and what."
 
 
 class WaitTimedOut(Conflict):
@@ -268,6 +339,7 @@ class WaitTimedOut(Conflict):
 
     status = 410
     title = "Deadline passed"
+    advice = "Nothing of your answer was stored. Look at what the run did instead."
 
 
 class WaitClaimed(Conflict):
@@ -285,45 +357,65 @@ class SessionTerminal(Conflict):
 class RunActive(Conflict):
     """The session has an active run (S-2, S-6)."""
 
+    advice = "Wait for its end, cancel it, or close with `end_input`."
+
 
 class RunNotNewest(Conflict):
     """Only a session's newest run has a journal to replay."""
+
+    advice = "Ask for the session's newest run."
 
 
 class RunNotRetryable(Conflict):
     """Only the newest run, failed or blocked, can be retried (S-5)."""
 
+    advice = "Look at the session's newest run."
+
 
 class RunNotRewindable(Conflict):
     """Only a session's newest run can be rewound (S-75)."""
+
+    advice = "Look at the session's newest run."
 
 
 class ForkRefused(Conflict):
     """The session can't be forked there: it waits for a token, and the token stays with it (S-86)."""
 
+    advice = "Fork before that wait, or after it."
+
 
 class SessionChanged(Conflict):
-    """A correction would now do something other than what the caller saw; the facts say what (S-76)."""
+    """A correction would now do something other than what you saw; the facts say what (S-76)."""
+
+    advice = "Look again, then decide."
 
 
 class WaitNotAmendable(Conflict):
     """Only an answered or timed-out wait for input or a token, in the newest run's journal, can be amended (S-79)."""
 
+    advice = "Answer it, if it is pending."
+
 
 class IdleInputRejected(Conflict):
     """No run is active, and the task rejects input while none is (S-7)."""
+
+    advice = "Start a run first."
 
 
 class ExternalIdConflict(Conflict):
     """The external id names an open session with other parameters (S-2)."""
 
+    advice = "Close the open session, or use another external id."
+
 
 class IdempotencyConflict(Conflict):
     """The idempotency key was used with other data (S-26)."""
 
+    advice = "Use a new key for new data."
+
 
 class LedgerDiverged(Conflict):
-    """A follower's ledger is no earlier state of its primary's: it is another, or the two have diverged (S-68)."""
+    """A follower's ledger is not an earlier state of its primary's: it is another, or the two have diverged (S-68)."""
 
     default_hint = (
         "Follow into an empty directory; `helmr promote --compare` shows how two ledgers differ."
@@ -339,33 +431,45 @@ class LedgerSuperseded(Conflict):
 class OperationConflict(Conflict):
     """The operation id was used with another request (S-61)."""
 
+    advice = "Use a new operation id for a new request."
+
 
 class TokenCompleted(Conflict):
     """Another completion won; says when and by whom (S-41)."""
+
+    advice = "The first completion counts; the facts say when and by whom."
 
 
 class TokenExpired(Conflict):
     """The token's deadline passed (S-41)."""
 
     status = 410
+    advice = "Ask the task's owner to start again."
 
 
 class TokenCancelled(Conflict):
     """The token was cancelled (S-41)."""
 
+    advice = "Nothing: no one needs the completion any more."
+
 
 class RuntimeHeld(Conflict):
     """Another runtime holds this data directory; names it."""
 
+    advice = "Use that runtime, end it with `helmr down`, or take another `--data-dir`."
+
 
 class StaleEpoch(Conflict):
     """A write by an actor that no longer holds its session (S-62)."""
+
+    advice = "Nothing: another actor has taken the session over. Seen in logs only."
 
 
 class Moved(Conflict):
     """The called actor does not hold that session; nothing happened. Never leaves the runtime."""
 
     retryable = True
+    advice = "Nothing: the caller asks again. Never leaves the runtime."
 
 
 class Unavailable(HelmrError):
@@ -375,6 +479,7 @@ class Unavailable(HelmrError):
     exit_code = 6
     title = "Unavailable"
     retryable = True
+    advice = "Try again."
 
 
 class RuntimeNotFound(Unavailable):
@@ -386,9 +491,13 @@ class RuntimeNotFound(Unavailable):
 class NotReady(Unavailable):
     """The runtime is starting or stopping."""
 
+    advice = "Try again in a moment; `helmr status` says what is missing."
+
 
 class StoreUnavailable(Unavailable):
     """The ledger can't commit now (disk full, restarting); nothing of this call is kept (S-65)."""
+
+    advice = "Look at `helmr status`; free disk space. Nothing acknowledged is lost."
 
 
 class OutcomeUnknown(Unavailable):
@@ -402,6 +511,7 @@ class Overloaded(Unavailable):
 
     status = 429
     title = "Too many"
+    advice = "Wait as long as `Retry-After` says."
 
 
 class QueryBusy(Unavailable):
@@ -409,6 +519,7 @@ class QueryBusy(Unavailable):
 
     status = 429
     title = "Another query runs"
+    advice = "Wait as long as `Retry-After` says; the clients do."
 
 
 class DataError(HelmrError):
@@ -425,10 +536,19 @@ class ChainBroken(DataError):
 
 
 class LedgerDamaged(DataError):
-    """A ledger, or a backup of one, is not what was written; names the first bad place (S-67)."""
+    """A ledger, or a backup of one, is not what was written; names the first bad place (S-67).
+
+    That is `line` of a backup, `feed_offset`, `session_id` and `seq` of an entry, `table` and `row`, or of a log of
+    commits `commit` and `next_commit`, the last whole one before the damage and the first behind it, or of the
+    database's log `byte`.
+    """
 
     default_hint = (
         "Keep it as it is; `helmr verify` says what is damaged, docs/toolbox.md what can be mended."
+    )
+    advice = (
+        "Keep it as it is; `helmr verify` says what is damaged, [what can be "
+        "mended](toolbox.md#repair)."
     )
 
 
@@ -437,9 +557,16 @@ class PayloadDamaged(DataError):
 
 
 class MasterKeyMissing(DataError):
-    """The master keys here are not the ledger's, or one that is still needed is missing; the message names the key."""
+    """The master keys here are not those that the ledger was written with, or one that is still needed is missing; the
+    message names the key.
+    """
 
     default_hint = "Put the old key back into the key ring: it is needed as long as anything made with it exists."
+    advice = (
+        "Put the right key ring back (`master-keys.json`, `HELMR_MASTER_KEYS`, `--keys "
+        "FILE`): a key is needed as long as anything made with it exists, and a new ring "
+        "can't replace an old one."
+    )
 
 
 class LedgerBehind(DataError):
@@ -456,10 +583,15 @@ class OutcomeError(HelmrError):
     """An outcome that reaches a task as an exception."""
 
     code = "outcome"
+    advice = "Handle it in the task."
 
 
 class StepFailed(OutcomeError):
     """A step's last try failed; `type` and `text` are those of its exception (S-33)."""
+
+    advice = (
+        "Catch it, let the task's retry policy act, or `helmr run retry` after the cause is gone."
+    )
 
     @property
     def type(self) -> str:
@@ -475,6 +607,8 @@ class StepFailed(OutcomeError):
 class ChildFailed(OutcomeError):
     """The run of a child session failed; `type` and `text` are those of its exception (S-91)."""
 
+    advice = "Catch it; `helmr session transcript CHILD` has the traceback."
+
     @property
     def type(self) -> str:
         """The failing exception's type name."""
@@ -489,6 +623,10 @@ class ChildFailed(OutcomeError):
 class WaitTimeout(OutcomeError):
     """A wait's deadline passed (S-15)."""
 
+    advice = "Look at `result.error`, or catch it around `.unwrap()`."
+
 
 class WaitCancelled(OutcomeError):
     """A wait ended without an answer: its input ended, its token or child was cancelled (S-6, S-40, S-91)."""
+
+    advice = "The facts give the reason: input ended or token cancelled."

@@ -26,6 +26,8 @@ class HelmrError(Exception):
     title: ClassVar[str] = "Internal error"
     retryable: ClassVar[bool] = False
     default_hint: ClassVar[str | None] = None
+    advice: ClassVar[str] = ""
+    """What the page of errors says to do about it, unless that is its default hint."""
     op: int | None = None
     """The op whose outcome this is, if a run's code got it from one; a retry sets that op aside (S-5)."""
 

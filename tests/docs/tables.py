@@ -1,7 +1,8 @@
-"""Tables of the docs that are made from the table of operations: `make tables` writes them.
+"""Tables of the docs that are made from the table of operations and the classes of errors: `make tables` writes them.
 
 They stand between `<!-- table: NAME -->` and `<!-- end -->`: on the HTTP page the routes of the nouns that the name
-lists, on the security page the roles and what each may call. A row of `helmr.operations` is all that they need.
+lists, on the security page the roles and what each may call, on the page of errors those of the class with that code. A
+row of `helmr.operations` or a class of `helmr.errors` is all that they need.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from helmr import errors
 from helmr.operation import EVENTS, Operation
 from helmr.operations import OPERATIONS
 from helmr.roles import ROLE_SUMMARIES, Need, Role, may
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("http.md", "security.md")
+PAGES = ("errors.md", "http.md", "security.md")
 COMMAND = "make tables"
+ERRORS = "errors of "
 
-_TABLE = re.compile(r"<!-- table: ([a-z, ]+) -->\n(?:(?!<!-- ).)*<!-- end -->", re.DOTALL)
+_TABLE = re.compile(r"<!-- table: ([a-z_, ]+) -->\n(?:(?!<!-- ).)*<!-- end -->", re.DOTALL)
 
 
 def noun(row: Operation[Any]) -> str:
@@ -46,6 +49,8 @@ def _made(name: str, rows: tuple[Operation[Any], ...]) -> str:
         return role_table()
     if name == "rights":
         return rights_table(rows)
+    if name.startswith(ERRORS):
+        return error_table(errors.all_codes()[name.removeprefix(ERRORS)])
     nouns = name.split(", ")
     return route_table([row for row in rows if row.is_documented and noun(row) in nouns])
 
@@ -112,6 +117,29 @@ def rights_table(rows: tuple[Operation[Any], ...] = OPERATIONS) -> str:
             f"| `{row.route}` | {row.need.value} | {ticks} | {row.owner.value} | {scope} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def error_table(family: type[errors.HelmrError]) -> str:
+    """A class of errors and those below it; what only a task sees has no status of HTTP."""
+    is_sent = family is not errors.OutcomeError
+    heads = ["code", "class", *(["HTTP"] if is_sent else []), "what it means", "what to do"]
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    for code, one in errors.all_codes().items():
+        if issubclass(one, family) and getattr(errors, one.__name__, None) is one:
+            cells = [f"`{code}`", f"`{one.__name__}`", *([str(one.status)] if is_sent else [])]
+            lines.append(f"| {' | '.join([*cells, _meant(one), _advised(one)])} |")
+    return "\n".join(lines) + "\n"
+
+
+def _meant(one: type[errors.HelmrError]) -> str:
+    """Its docstring, without the numbers of invariants."""
+    return re.sub(r" \(S-[0-9, S-]+\)", "", " ".join((one.__doc__ or "").split()))
+
+
+def _advised(one: type[errors.HelmrError]) -> str:
+    """Of the class itself, or of the nearest above it that says something."""
+    said = [vars(each).get(name) for each in one.__mro__ for name in ("advice", "default_hint")]
+    return next(str(text) for text in said if text)
 
 
 def main() -> int:

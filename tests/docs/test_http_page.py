@@ -90,7 +90,7 @@ def test_a_new_operation_is_a_row_of_both_pages() -> None:
         "runs.touch", "POST /v1/runs/{run_id}/touch", Need.STEER, "Touch a run.", body=NoteRequest,
         reply=RunInfo,
     )  # fmt: skip
-    for name in tables.PAGES:
+    for name in ("http.md", "security.md"):
         text = (tables.DOCS / name).read_text(encoding="utf-8")
         now = tables.shown(text, (*OPERATIONS, row)).splitlines()
         new = [line for line in now if line not in text.splitlines()]
