@@ -13,7 +13,8 @@ from typing import Any, Final
 from helmr.forms.model import MISSING, ROW, Field, Form, Kind, Path, Schema, plain
 from helmr.models.common import BODY_SHOWN_BYTES, SUBJECT_MAX
 
-APPROVE, DECLINE = "approve", "decline"
+APPROVE, RESPOND, DECLINE = "approve", "respond", "decline"
+"""Decisions: to respond is to give the tool's result in its place, which some agents let people do."""
 DECISION, ARGUMENTS, REASON = "decision", "arguments", "reason"
 """Properties of the answer."""
 _TITLE: Final = "Arguments of "
@@ -39,6 +40,7 @@ class ToolCall:
 
     tool: str
     asked: Mapping[str, Any]
+    decisions: tuple[str, ...] = (APPROVE, DECLINE)
     hidden: frozenset[Path] = frozenset()
 
     def arguments(self, answer: Any = MISSING) -> tuple[Argument, ...]:
@@ -61,16 +63,21 @@ class ToolCall:
 
     def outcomes(self) -> tuple[tuple[str, str], ...]:
         """Each decision, and what it does."""
-        return (
-            (APPROVE, f"{self.tool} is called with these arguments"),
-            (DECLINE, f"{self.tool} is not called; the agent sees the reason"),
-        )
+        does = {
+            APPROVE: f"{self.tool} is called with these arguments",
+            RESPOND: f"{self.tool} is not called; the agent gets the reason as its result",
+            DECLINE: f"{self.tool} is not called; the agent sees the reason",
+        }
+        return tuple((decision, does[decision]) for decision in self.decisions)
 
     def effect(self, answer: Any) -> str:
         """What this answer does; empty as long as nothing is decided."""
         decision = answer.get(DECISION) if isinstance(answer, Mapping) else None
         if decision == DECLINE:
             return f"{self.tool} is not called; the agent sees{_why(answer)}"
+        if decision == RESPOND:
+            result = _why(answer).replace(" no reason", " an empty result")
+            return f"{self.tool} is not called; the agent gets{result}"
         if decision != APPROVE:
             return ""
         count = len(self.changed(answer))
@@ -105,9 +112,10 @@ def tool_call(form: Form) -> ToolCall | None:
     found = _read(form.schema, form.initial)
     if found is None:
         return None
+    tool, asked, decisions = found
     secrets = (one.path for one in form.leaves(templates=True) if one.kind is Kind.SECRET)
     hidden = frozenset(path[1:] for path in secrets if path[:1] == (ARGUMENTS,))
-    return ToolCall(*found, hidden)
+    return ToolCall(tool, asked, decisions, hidden)
 
 
 def is_call(schema: Schema | bool, initial: Any) -> bool:
@@ -116,12 +124,12 @@ def is_call(schema: Schema | bool, initial: Any) -> bool:
 
 
 def is_declined(form: Form, cells: Mapping[str, Any]) -> bool:
-    """Whether these cells decline a tool's call: its arguments are then neither asked for nor sent."""
+    """Whether a tool is not called by these cells: its arguments are then neither asked for nor sent."""
     decision = form.decision
     if decision is None or not is_call(form.schema, form.initial):
         return False
     chosen = cells.get(decision.key)
-    declines = [n for n, one in enumerate(decision.choices) if one.value == DECLINE]
+    declines = [n for n, one in enumerate(decision.choices) if one.value in (DECLINE, RESPOND)]
     may_go = any(one.path == (ARGUMENTS,) and not one.required for one in form.root.children)
     return may_go and chosen in declines
 
@@ -175,8 +183,10 @@ def _opening(tool: str) -> str:
     return f"**{tool}** is to be called with\n\n```json\n"
 
 
-def _read(schema: Schema | bool, initial: Any) -> tuple[str, dict[str, Any]] | None:
-    """The tool, and the arguments that were asked for."""
+def _read(
+    schema: Schema | bool, initial: Any
+) -> tuple[str, dict[str, Any], tuple[str, ...]] | None:
+    """The tool, the arguments that were asked for, and what may be decided."""
     properties = schema.get("properties") if isinstance(schema, Mapping) else None
     asked = initial.get(ARGUMENTS) if isinstance(initial, dict) else None
     if not isinstance(properties, Mapping) or not isinstance(asked, dict):
@@ -184,11 +194,13 @@ def _read(schema: Schema | bool, initial: Any) -> tuple[str, dict[str, Any]] | N
     decision, arguments = properties.get(DECISION), properties.get(ARGUMENTS)
     if not isinstance(decision, Mapping) or not isinstance(arguments, Mapping):
         return None
-    title = arguments.get("title")
-    if decision.get("enum") != [APPROVE, DECLINE] or not isinstance(title, str):
+    title, decisions = arguments.get("title"), decision.get("enum")
+    if not isinstance(title, str) or not isinstance(decisions, list) or not decisions:
+        return None
+    if decisions != [one for one in (APPROVE, RESPOND, DECLINE) if one in decisions]:
         return None
     tool = title.removeprefix(_TITLE)
-    return (tool, asked) if tool and tool != title else None
+    return (tool, asked, tuple(decisions)) if tool and tool != title else None
 
 
 def _says_nothing(schema: Any) -> bool:

@@ -1,4 +1,4 @@
-"""LangGraph: a graph whose interrupts are waits, with nodes and chat models that are steps.
+"""LangGraph and LangChain: graphs whose interrupts are waits, with nodes, tools and chat models that are steps.
 
 ```python
 answers = streams.input("answers")
@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from helmr.integrations import load
 
 if TYPE_CHECKING:
-    from helmr.integrations._langgraph import durable, durable_model, run_graph
+    from helmr.integrations._langgraph import durable, durable_model, durable_tools, run_graph
 
-__all__ = ["durable", "durable_model", "run_graph"]
+__all__ = ["durable", "durable_model", "durable_tools", "run_graph"]
 
 
 def __getattr__(name: str) -> Any:

@@ -32,6 +32,12 @@ class Fresh:
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         }
 
+    def installs(self, *packages: str) -> None:
+        """These too, as new as they are."""
+        there = ["--quiet", "--python", str(self.python)]
+        command = [*UV, "pip", "install", *there, *packages]
+        subprocess.run(command, check=True, timeout=RUN_WITHIN_S)
+
     def begin(self, *arguments: str) -> subprocess.Popen[str]:
         """Its Python with these arguments, talked to through pipes."""
         return subprocess.Popen(

@@ -93,6 +93,13 @@ def test_what_a_page_shows_runs_where_only_its_extra_is(
     fresh(extra).does("alone_page.py", str(project_root / "docs" / page), *absent)
 
 
+def test_an_agent_of_langchain_is_reviewed(fresh: Make) -> None:
+    """Newer ones than the environment of the other tests can have, whose UUIDs are of another release."""
+    agent = fresh("runtime,langgraph")
+    agent.installs("langchain>=1.5,<2", "langgraph>=1.2,<2")
+    agent.does("alone_langchain.py")
+
+
 def test_all_has_the_extras_and_not_the_tools(fresh: Make) -> None:
     everything = fresh("all")
     done = everything.run(

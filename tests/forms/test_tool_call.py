@@ -13,7 +13,7 @@ from pydantic import BaseModel, SecretStr
 from helmr import Approval
 from helmr.approvals import approval_schema
 from helmr.forms import Form, build, first_cells, form_of, tool_call
-from helmr.forms.tool_call import Argument, ToolCall, call_body
+from helmr.forms.tool_call import Argument, ToolCall, call_body, is_declined
 
 
 class Money(BaseModel):
@@ -85,6 +85,22 @@ def test_what_was_changed_added_and_taken_out() -> None:
 )
 def test_what_an_answer_does(answer: Any, effect: str) -> None:
     assert card(ASKED).effect(answer) == effect
+
+
+def test_some_agents_let_people_respond_for_the_tool() -> None:
+    schema = approval_schema("refund")
+    decisions = ["approve", "respond", "decline"]
+    schema["properties"]["decision"]["enum"] = decisions
+    form = form_of(schema, initial={"arguments": ASKED})
+    found = tool_call(form)
+    assert found is not None
+    assert [decision for decision, _ in found.outcomes()] == decisions
+    given = {"decision": "respond", "reason": "paid by hand"}
+    assert found.effect(given) == "refund is not called; the agent gets: paid by hand"
+    assert found.effect({"decision": "respond"}).endswith("the agent gets an empty result")
+    assert form.decision is not None
+    assert is_declined(form, {form.decision.key: 1}), "its arguments are not asked for"
+    assert not is_declined(form, {form.decision.key: 0})
 
 
 def test_values_are_read_as_people_read_them() -> None:

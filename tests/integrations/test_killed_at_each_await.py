@@ -17,6 +17,7 @@ from agents import ModelResponse as OpenAIResponse
 from agents import RunContextWrapper, Usage, function_tool, handoff
 from agents.testing import assistant_message, function_call
 from langchain_core.language_models import FakeListChatModel
+from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
 from pydantic_ai import Agent, ModelMessage, ModelResponse, RunContext, TextPart, ToolCallPart
@@ -29,6 +30,7 @@ from helmr.integrations.langgraph import durable, durable_model, run_graph
 from helmr.integrations.openai_agents import run
 from helmr.integrations.pydantic_ai import DeferredToolWaits, HelmrDurability
 from helmr.testing import Harness
+from tests.integrations.test_langgraph import ALL, reviewing
 from tests.integrations.test_openai_agents import Calls
 
 approvals = streams.input("approvals", schema=Approval)
@@ -154,6 +156,33 @@ async def langgraph_task(prompt: str) -> str:
     return str(found["sent"])
 
 
+# --- LangChain: tools at once, two of which people review
+
+
+@tool
+async def ship(item: str) -> str:
+    """Ships it."""
+    asked[f"ship {item}"] += 1
+    return f"shipped {item}"
+
+
+@tool
+def stock(item: str) -> str:
+    """How many there are."""
+    asked["stock"] += 1
+    return f"{item}: 3"
+
+
+CALLS = [("ship", {"item": "pen"}), ("ship", {"item": "book"}), ("stock", {"item": "pen"})]
+reviewed = reviewing({"ship": ALL}, *CALLS, tools=[ship, stock])
+
+
+@task(id="langchain")
+async def langchain_task(prompt: str) -> str:
+    found = await run_graph(reviewed, {"messages": []}, answers=answers)
+    return "; ".join(sorted(str(m.content) for m in found["messages"] if m.content))
+
+
 # --- OpenAI Agents SDK: a hand-off, then a tool that needs leave
 
 
@@ -204,6 +233,11 @@ AGENTS: dict[str, tuple[Any, list[Any], str]] = {
         langgraph_task,
         ["otters", "Yours, Ada"],
         "sent 'Dear all, otters. Yours, Ada'",
+    ),
+    "langchain": (
+        langchain_task,
+        [APPROVE, {"decision": "approve", "arguments": {"item": "ink"}}],
+        "pen: 3; shipped ink; shipped pen",
     ),
     "openai": (openai_task, [APPROVE], "desk: paid ada back; 1 of pay_back"),
 }

@@ -4,26 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import operator
-from collections.abc import AsyncIterator
-from typing import Annotated, Any
+import warnings
+from collections.abc import AsyncIterator, Sequence
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal, cast
 
 import pytest
 from langchain_core.language_models.fake_chat_models import (
     FakeListChatModel,
     FakeMessagesListChatModel,
 )
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    ToolMessage,
+)
 from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import ToolException, tool
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
-from langgraph.types import interrupt
+from langgraph.types import Command, Interrupt, Send, interrupt
 from typing_extensions import TypedDict
 
 from helmr import streams, task
 from helmr.errors import SchemaMismatch, UsageError
 from helmr.examples import langgraph_letter
-from helmr.integrations.langgraph import durable, durable_model, run_graph
+from helmr.integrations import _langgraph
+from helmr.integrations.langgraph import durable, durable_model, durable_tools, run_graph
 from helmr.testing import Harness, HarnessSession, RunFailed
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it says of its own names that they have moved
+    from langgraph.prebuilt import ToolNode
 
 answers = streams.input("answers")
 go = streams.input("go", schema=bool)
@@ -207,6 +222,314 @@ async def blocking(prompt: str) -> str:
 async def test_a_model_that_is_not_awaited_in_a_run_is_refused() -> None:
     async with Harness(blocking) as harness:
         assert "ainvoke" in await (await harness.start("blocking", "x")).result()
+
+
+# --- what a node may be, and what it may give
+
+
+class Counted(TypedDict, total=False):
+    n: int
+    got: Annotated[list[str], operator.add]
+
+
+class Called:
+    """An object that is called."""
+
+    async def __call__(self, state: Counted) -> Counted:
+        return {"got": [f"called with {state['n']}"]}
+
+
+async def jump(state: Counted) -> Command[Literal["b", "c"]]:
+    return Command(goto=[Send("c", {"n": 10}), "b"], update={"n": 5})
+
+
+def add_one(state: Counted) -> Counted:
+    return {"n": state["n"] + 1}
+
+
+def says_n(state: Counted) -> Counted:
+    return {"got": [f"sent {state['n']}"]}
+
+
+inner = StateGraph(Counted)
+inner.add_node("inside", says_n)
+inner.add_edge(START, "inside")
+
+nodes = StateGraph(Counted)
+nodes.add_node("jump", durable(jump))
+nodes.add_node("b", durable(add_one))
+nodes.add_node("c", durable(RunnableLambda(says_n), name="c"))
+nodes.add_node("called", durable(Called()))
+nodes.add_node("graph", durable(inner.compile(), name="graph"))
+nodes.add_edge(START, "jump")
+nodes.add_edge("b", "called")
+nodes.add_edge("called", "graph")
+
+
+@task(id="nodes")
+async def run_nodes(prompt: str) -> list[Any]:
+    state = await run_graph(nodes, {"n": 0}, answers=answers)
+    await go.wait()
+    return [state["n"], state["got"]]
+
+
+@both
+async def test_any_runnable_is_a_step_and_a_command_stays_one(replay_always: bool) -> None:
+    async with Harness(run_nodes, replay_always=replay_always) as harness:
+        session = await harness.start("nodes", "x")
+        await session.kill()
+        await session.send("go", True)
+        result = await session.result()
+        steps = await steps_of(session)
+        assert steps[0] == "node.jump"
+        assert sorted(steps) == ["node.Called", "node.add_one", "node.c", "node.graph", "node.jump"]
+    plain = await nodes.compile().ainvoke({"n": 0})
+    assert result == [plain["n"], plain["got"]]
+    assert result[0] == 6
+
+
+async def streams_updates(state: Counted) -> AsyncIterator[Counted]:
+    yield {"n": 1}
+
+
+@pytest.mark.parametrize(
+    ("node", "says"),
+    [
+        (streams_updates, "node streams_updates can't be made durable: it yields"),
+        (7, "node int can't be made durable: a int can't be called"),
+    ],
+)
+def test_what_cannot_be_a_step_is_refused_by_name(node: Any, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        durable(node)
+
+
+asks_inside = StateGraph(Counted)
+asks_inside.add_node("ask", durable(lambda state: {"got": [interrupt("Well?")]}, name="ask"))
+asks_inside.add_edge(START, "ask")
+
+
+@task(id="asks-inside")
+async def run_asks_inside(how: str) -> Any:
+    if how == "inside":
+        return await run_graph(asks_inside, {"n": 1}, answers=answers)
+    return await run_graph(nodes.compile(interrupt_before=["b"]), {"n": 1}, answers=answers)
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("inside", "node ask is a step, and an interrupt"),
+        ("before", r"the graph stops before node b \(interrupt_before\)"),
+    ],
+)
+async def test_a_graph_that_would_stop_without_a_question_is_refused(how: str, says: str) -> None:
+    async with Harness(run_asks_inside) as harness:
+        with pytest.raises(RunFailed, match=says):
+            await (await harness.start("asks-inside", how)).result()
+
+
+# --- an agent as LangChain makes it, with tools that people review
+
+paid: list[int] = []
+
+
+@tool
+async def refund(cents: int) -> str:
+    """Pay back."""
+    paid.append(cents)
+    if cents == 13:
+        raise ToolException("not thirteen")
+    return f"paid {cents}" if cents < 1000 else "x" * 2_000_000
+
+
+@tool(response_format="content_and_artifact")
+def look_up(who: str) -> tuple[str, dict[str, str]]:
+    """Look a customer up."""
+    paid.append(0)
+    return f"{who} is known", {"id": who}
+
+
+def calling(*calls: tuple[str, dict[str, Any]]) -> AIMessage:
+    return AIMessage(
+        "",
+        tool_calls=[
+            {"name": name, "args": arguments, "id": f"call-{n}", "type": "tool_call"}
+            for n, (name, arguments) in enumerate(calls)
+        ],
+    )
+
+
+def reviewing(
+    allowed: dict[str, list[str]],
+    *calls: tuple[str, dict[str, Any]],
+    tools: Sequence[Any] = (refund, look_up),
+) -> Any:
+    """A graph that calls these tools as `HumanInTheLoopMiddleware` has them reviewed."""
+
+    def model(state: Chat) -> Chat:
+        return {"messages": [calling(*calls)]}
+
+    def review(state: Chat) -> Any:
+        last = state["messages"][-1]
+        assert isinstance(last, AIMessage)
+        asked = [call for call in last.tool_calls if call["name"] in allowed]
+        requests = [
+            {
+                "name": call["name"],
+                "args": call["args"],
+                "description": f"Leave, please\n\nTool: {call['name']}\nArgs: {call['args']}",
+            }
+            for call in asked
+        ]
+        configs = [
+            {"action_name": name, "allowed_decisions": words} for name, words in allowed.items()
+        ]
+        shown = {"action_requests": requests, "review_configs": configs}
+        decisions = interrupt(shown)["decisions"]
+        rejected: list[BaseMessage] = []
+        kept = [call for call in last.tool_calls if call["name"] not in allowed]
+        for call, decision in zip(asked, decisions, strict=True):
+            if decision["type"] == "approve":
+                kept.append(call)
+            elif decision["type"] == "edit":
+                kept.append({**call, "args": decision["edited_action"]["args"]})
+            else:
+                said = f"{decision['type']}: {decision.get('message')}"
+                rejected.append(ToolMessage(said, tool_call_id=call["id"]))
+        changed = AIMessage("", tool_calls=kept, id=last.id)
+        return {"messages": [*rejected, changed]}
+
+    agent = StateGraph(Chat)
+    agent.add_node("model", model)
+    agent.add_node("review", review)
+    agent.add_node("tools", ToolNode(durable_tools(tools), handle_tool_errors=True))
+    agent.add_edge(START, "model")
+    agent.add_edge("model", "review")
+    agent.add_edge("review", "tools")
+    return agent
+
+
+ALL = ["approve", "edit", "reject", "respond"]
+
+
+@task(id="reviewed")
+async def run_reviewed(how: str) -> list[str]:
+    allowed, *calls = HOW[how]
+    state = await run_graph(
+        reviewing(allowed, *calls), {"messages": []}, answers=answers, timeout="1h"
+    )
+    await go.wait()
+    said = [m for m in state["messages"] if isinstance(m, ToolMessage)]
+    return [f"{str(m.content)[:80]}{m.artifact or ''}" for m in said]
+
+
+HOW: dict[str, Any] = {
+    "all": ({"refund": ALL}, ("refund", {"cents": 5}), ("look_up", {"who": "ada"})),
+    "two": ({"refund": ALL}, ("refund", {"cents": 5}), ("refund", {"cents": 7})),
+    "no edit": ({"refund": ["approve", "reject"]}, ("refund", {"cents": 5})),
+    "wrong": ({"refund": ALL}, ("refund", {"cents": 13})),
+    "large": ({"refund": ALL}, ("refund", {"cents": 5000})),
+}
+
+
+@both
+@pytest.mark.parametrize(
+    ("answer", "said", "cost"),
+    [
+        ({"decision": "approve"}, ["paid 5"], [5]),
+        ({"decision": "approve", "arguments": {"cents": 3}}, ["paid 3"], [3]),
+        ({"decision": "decline", "reason": "no"}, ["reject: no"], []),
+        ({"decision": "respond", "reason": "done by hand"}, ["respond: done by hand"], []),
+    ],
+    ids=["approved", "edited", "declined", "responded"],
+)
+async def test_a_reviewed_call_is_an_approval_and_its_tool_a_step(
+    answer: dict[str, Any], said: list[str], cost: list[int], replay_always: bool
+) -> None:
+    paid.clear()
+    async with Harness(run_reviewed, replay_always=replay_always) as harness:
+        session = await harness.start("reviewed", "all")
+        wait = await session.wait()
+        assert wait["subject"] == "Call refund?"
+        assert wait["initial"] == {"arguments": {"cents": 5}}
+        assert wait["correlation_id"] == "interrupt-1"
+        properties = wait["schema"]["properties"]
+        assert properties["decision"]["enum"] == ["approve", "respond", "decline"]
+        assert properties["arguments"]["anyOf"][0]["properties"]["cents"]["type"] == "integer"
+        with pytest.raises(SchemaMismatch):
+            await session.answer("yes, do it")
+        with pytest.raises(SchemaMismatch):
+            await session.answer({"decision": "approve", "arguments": {"cents": "many"}})
+        await session.park()
+        await session.answer(answer)
+        await session.park()
+        await session.send("go", True)
+        assert sorted(await session.result()) == sorted([*said, "ada is known{'id': 'ada'}"])
+    assert sorted(paid) == sorted([0, *cost])
+
+
+async def test_calls_are_reviewed_one_after_the_other_and_rejected_in_time() -> None:
+    async with Harness(run_reviewed) as harness:
+        session = await harness.start("reviewed", "two")
+        await session.answer({"decision": "approve"})
+        assert (await session.wait())["correlation_id"] == "interrupt-1-2"
+        await harness.advance("2h")
+        await session.send("go", True)
+        assert sorted(await session.result()) == ["paid 5", "reject: No one answered in time."]
+
+
+async def test_only_what_is_allowed_is_taken() -> None:
+    async with Harness(run_reviewed) as harness:
+        session = await harness.start("reviewed", "no edit")
+        schema = (await session.wait())["schema"]
+        assert schema["properties"]["decision"]["enum"] == ["approve", "decline"]
+        for refused in (
+            {"decision": "respond", "reason": "x"},
+            {"decision": "approve", "arguments": {"cents": 1}},
+        ):
+            with pytest.raises(SchemaMismatch):
+                await session.answer(refused)
+        await session.answer({"decision": "approve", "arguments": {"cents": 5}})
+        await session.send("go", True)
+        assert await session.result() == ["paid 5"]
+
+
+@both
+@pytest.mark.parametrize(
+    ("how", "says"), [("wrong", "not thirteen"), ("large", "too large to be passed on")]
+)
+async def test_the_model_sees_what_went_wrong_in_a_tool(
+    how: str, says: str, replay_always: bool
+) -> None:
+    async with Harness(run_reviewed, replay_always=replay_always) as harness:
+        session = await harness.start("reviewed", how)
+        await session.answer({"decision": "approve"})
+        await session.send("go", True)
+        assert says in (await session.result())[0]
+
+
+def test_a_review_of_one_call_gets_one_decision() -> None:
+    """As `HumanInTheLoopMiddleware(interrupt_mode="per_call")` asks."""
+    mapping = {"approve": "#/$defs/A", "reject": "#/$defs/R"}
+    request = {"type": "tool_approval", "name": "refund", "args": {"cents": 5}}
+    asked = SimpleNamespace(value=request, response_schema={"discriminator": {"mapping": mapping}})
+    [one] = _langgraph._reviews(cast("Interrupt", asked))
+    assert (one.is_alone, one.allowed) == (True, ("approve", "reject"))
+    assert one.decision({"decision": "approve"}) == {"type": "approve"}
+
+
+plain_tools = StateGraph(Chat)
+plain_tools.add_node("hands", ToolNode([refund]))
+plain_tools.add_edge(START, "hands")
+
+
+async def test_a_tool_that_is_no_step_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        await run_graph(plain_tools, {"messages": [AIMessage("")]}, answers=answers)
+    said = [one.getMessage() for one in caplog.records if one.name == "helmr.langgraph"]
+    assert len(said) == 1
+    assert said[0].startswith("node hands: tool refund is no step")
 
 
 # --- words as they come
