@@ -452,7 +452,7 @@ def _is_left(tool: Any) -> bool:
 def _durable_tool(tool: Any, options: StepOptions) -> BaseTool:
     if not isinstance(tool, BaseTool):
         tool = make_tool(tool)
-    function: Any = getattr(tool, "coroutine", None) or getattr(tool, "func", None) or tool._arun
+    function = getattr(tool, "coroutine", None) or getattr(tool, "func", None) or _whole(tool)
 
     @functools.wraps(function)
     async def call(*args: Any, **kwargs: Any) -> Any:
@@ -485,6 +485,19 @@ def _durable_tool(tool: Any, options: StepOptions) -> BaseTool:
         response_format=tool.response_format,
         **{name: getattr(tool, name) for name in kept},
     )
+
+
+def _whole(tool: BaseTool) -> Callable[..., Awaitable[Any]]:
+    """A tool that is a class of its own, by its arguments."""
+
+    async def call(**arguments: Any) -> Any:
+        if tool.response_format == "content":
+            return await tool.ainvoke(arguments)
+        asked = {"type": "tool_call", "id": tool.name, "name": tool.name, "args": arguments}
+        message = await tool.ainvoke(asked)
+        return message.content, message.artifact
+
+    return call
 
 
 async def _tool_value(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

@@ -23,7 +23,7 @@ from langchain_core.messages import (
 )
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.runnables import RunnableLambda
-from langchain_core.tools import ToolException, tool
+from langchain_core.tools import BaseTool, ToolException, tool
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.types import Command, Interrupt, Send, interrupt
@@ -467,6 +467,54 @@ async def test_a_reviewed_call_is_an_approval_and_its_tool_a_step(
         await session.send("go", True)
         assert sorted(await session.result()) == sorted([*said, "ada is known{'id': 'ada'}"])
     assert sorted(paid) == sorted([0, *cost])
+
+
+class Weighs(BaseTool):
+    """A tool that is a class of its own."""
+
+    name: str = "weigh"
+    description: str = "Weigh a parcel."
+    response_format: Literal["content", "content_and_artifact"] = "content"
+
+    def _run(self, parcel: str) -> Any:
+        paid.append(len(parcel))
+        said = f"{parcel} weighs {len(parcel)}"
+        return said if self.response_format == "content" else (said, {"grams": len(parcel)})
+
+
+async def doubles(n: int) -> int:
+    """Double a number."""
+    return 2 * n
+
+
+@task(id="own-tools")
+async def run_own_tools(prompt: str) -> list[Any]:
+    server_side = {"type": "web_search"}
+    mine = tool(doubles, infer_schema=True)
+    mine.metadata = {"helmr": False}
+    weigh, with_artifact, double, left, same = durable_tools(
+        [Weighs(), Weighs(response_format="content_and_artifact"), doubles, mine, server_side]
+    )
+    asked = {"type": "tool_call", "id": "1", "name": "weigh", "args": {"parcel": "box"}}
+    message = await with_artifact.ainvoke(asked)
+    return [
+        await weigh.ainvoke({"parcel": "box"}),
+        [message.content, message.artifact],
+        await double.ainvoke({"n": 4}),
+        left is mine,
+        same is server_side,
+    ]
+
+
+@both
+async def test_any_tool_is_a_step_and_stays_what_it_is(replay_always: bool) -> None:
+    paid.clear()
+    async with Harness(run_own_tools, replay_always=replay_always) as harness:
+        session = await harness.start("own-tools", "x")
+        said = "box weighs 3"
+        assert await session.result() == [said, [said, {"grams": 3}], 8, True, True]
+        assert await steps_of(session) == ["tool.weigh", "tool.weigh", "tool.doubles"]
+    assert paid == [3, 3]
 
 
 async def test_calls_are_reviewed_one_after_the_other_and_rejected_in_time() -> None:
