@@ -11,9 +11,8 @@ import pytest
 
 from helmr import ids
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.core.entries import Entry
+from helmr_runtime.core.entries import Entry, entry_json
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.ledger.index.views import entry_json
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ports.ledger import restore

@@ -349,3 +349,18 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def _micros(moment: datetime) -> int:
     delta = moment - _EPOCH
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+def entry_json(entry: Entry) -> dict[str, Any]:
+    """An `EntryInfo`."""
+    return {
+        "session_id": entry.session_id,
+        "seq": entry.seq,
+        "feed_offset": entry.feed_offset,
+        "recorded_at": iso(entry.recorded_at),
+        "kind": entry.kind.value,
+        "run_id": entry.run_id,
+        "op": entry.op,
+        "principal": entry.principal.to_json(),
+        "body": dict(entry.body),
+    }

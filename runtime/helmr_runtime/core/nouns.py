@@ -266,8 +266,12 @@ WAIT_OUTCOMES: Mapping[EntryKind, WaitStatus] = {
 }
 
 
+CHANGE_WAITS = frozenset({*WAIT_OUTCOMES, EntryKind.WAIT_ASSIGNED, EntryKind.WAIT_REMINDED})
+"""The entries that `wait_changes` is asked about."""
+
+
 def wait_changes(entry: Entry) -> Changes:
-    """What an entry about an open wait makes of its row; nothing of an entry that changes none of it."""
+    """What an entry about an open wait makes of its row."""
     body = entry.body
     match entry.kind:
         case EntryKind.WAIT_FULFILLED | EntryKind.WAIT_TIMED_OUT | EntryKind.WAIT_CANCELLED:

@@ -19,7 +19,7 @@ from helmr.models import CORRELATION_ID_MAX, Activity, RunStatus, SessionStatus
 from helmr_runtime.core.commands import FirstReceipt, receipt_of
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, from_iso, iso
 from helmr_runtime.core.public_tokens import ScopedToken
-from helmr_runtime.core.run import AnswerToKeep, Escalation, Run, Wait, own_deadline
+from helmr_runtime.core.run import ACTIVE, AnswerToKeep, Escalation, Run, Wait, own_deadline
 
 OPERATIONS_KEPT_MAX = 10_000
 SEND_KEYS_KEPT_MAX = 10_000
@@ -86,7 +86,7 @@ class SessionState:
     @property
     def active_run(self) -> Run | None:
         """The newest run if it has not ended."""
-        return self.run if self.run is not None and self.run.is_active else None
+        return self.run if self.run is not None and self.run.status in ACTIVE else None
 
     @property
     def wait(self) -> Wait | None:
@@ -116,7 +116,7 @@ class SessionState:
         self.seq = entry.seq
         self.last_hash = entry.hash
         self.last_at = entry.recorded_at
-        first = FirstReceipt.of(entry)
+        first = FirstReceipt.of(entry) if "operation" in entry.body else None
         if first is not None:
             self.operations[first.operation.id] = first
             if len(self.operations) > OPERATIONS_KEPT_MAX:

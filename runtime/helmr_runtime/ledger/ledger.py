@@ -43,7 +43,6 @@ from helmr_runtime.ledger.log.jobs import (
     LeasesJob,
     LedgerCommandJob,
     StartJob,
-    unplaced,
 )
 from helmr_runtime.ledger.log.start_keys import StartKeys
 from helmr_runtime.ledger.pruning import Pruner
@@ -138,7 +137,7 @@ class DuckLedger(ReadableLedger):
     async def commit(self, flush: Flush) -> CommitReply:
         """Store one flush; on disk when it returns (S-60)."""
         _check_shape(flush)
-        job = FlushJob(unplaced(flush), self.index, self)
+        job = FlushJob(flush, self.index, self)
         self._group.submit(job)
         return await job.future
 

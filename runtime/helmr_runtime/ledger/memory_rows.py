@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from helmr.models import Activity, RunsQuery, SessionsQuery, SessionStatus, TokensQuery, WaitsQuery
-from helmr_runtime.core.entries import Entry, EntryKind, from_iso
+from helmr_runtime.core.entries import Entry, EntryKind, entry_json, from_iso
 from helmr_runtime.core.nouns import RunRow, WaitRow
 from helmr_runtime.ledger.index import row_access, views
 from helmr_runtime.ledger.index.heads import Head, fold
@@ -264,7 +264,7 @@ class MemoryRows:
     ) -> Json:
         start = (after or 0) if cursor is None else 0  # a cursor wins over `after`
         found = (((e.seq,), e) for e in self._of(head.session_id) if e.seq > start)
-        return _page(f"transcript:{head.session_id}", found, views.entry_json, cursor, limit)
+        return _page(f"transcript:{head.session_id}", found, entry_json, cursor, limit)
 
     async def records(
         self,

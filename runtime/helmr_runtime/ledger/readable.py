@@ -42,11 +42,11 @@ from helmr.models import (
 )
 from helmr_runtime.core.claims import ClaimedWait, WaitClaims
 from helmr_runtime.core.commands import FirstReceipt
-from helmr_runtime.core.entries import Entry, Principal, iso
+from helmr_runtime.core.entries import Entry, Principal, entry_json, iso
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.core.tokens import end_facts
-from helmr_runtime.ledger.index import row_access, views
+from helmr_runtime.ledger.index import row_access
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.row_access import Rows
@@ -387,7 +387,7 @@ class ReadableLedger(ABC):
         """Entries behind a feed offset, as `EntryInfo` (S-54); waits for the first of them."""
         await self._until(lambda: self.index.head_offset > after, min(timeout_s, POLL_MAX_S))
         found = await self.entries_after(after, max(1, min(limit, FEED_LIMIT_MAX)))
-        return [views.entry_json(entry) for entry in found]
+        return [entry_json(entry) for entry in found]
 
     async def feed_head(self) -> int:
         """Feed offset of the newest entry."""

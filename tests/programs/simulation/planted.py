@@ -101,7 +101,7 @@ def _delivery_taken_off_when_sent() -> AbstractContextManager[object]:
 
     def shows_once(self: WorkList, *args: Any) -> Any:
         found = since(self, *args)
-        for wait_id in tuple(self._deliveries):
+        for wait_id in tuple(self.deliveries):
             self.delivered(wait_id)
         return found
 

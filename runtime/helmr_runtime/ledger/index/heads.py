@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from sys import intern
-from typing import Any
+from typing import Any, NamedTuple
 
 from helmr.errors import DataError
 from helmr.models import Activity, RunStatus, SessionStatus
@@ -228,6 +228,26 @@ def alarm_of(head: Head, now: datetime) -> datetime | None:
     if head.run_status is RunStatus.QUEUED and head.retry_at is not None and head.retry_at > now:
         return head.retry_at
     return None
+
+
+class Standing(NamedTuple):
+    """What the index must do for a session as its head is now.
+
+    Attributes:
+        is_ready: As `is_ready`.
+        rings_at: As `alarm_of`.
+        only_waits: An actor holds it, and it does nothing but wait.
+    """
+
+    is_ready: bool
+    rings_at: datetime | None
+    only_waits: bool
+
+
+def standing_of(head: Head, now: datetime) -> Standing:
+    """All of it at once: it is asked after every write."""
+    only_waits = head.held_by is not None and head.wait is not None and not lost_steps(head)
+    return Standing(is_ready(head, now), alarm_of(head, now), only_waits)
 
 
 def is_escalating(head: Head, now: datetime) -> bool:

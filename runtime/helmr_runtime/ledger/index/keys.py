@@ -22,6 +22,20 @@ PUBLIC_TOKENS_MAX = 100_000
 
 API_KEYS_MAX = 10_000
 
+OF_KEYS = frozenset(
+    {
+        EntryKind.TOKEN_CREATED,
+        EntryKind.PUBLIC_TOKEN_CREATED,
+        EntryKind.PUBLIC_TOKEN_SPENT,
+        EntryKind.PUBLIC_TOKEN_REVOKED,
+        EntryKind.SESSION_CANCELLED,
+        EntryKind.RUN_REWOUND,
+        EntryKind.API_KEY_CREATED,
+        EntryKind.API_KEY_REVOKED,
+    }
+)
+"""What changes something here."""
+
 
 @dataclass(frozen=True, slots=True)
 class OwnedPublicToken:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -33,12 +33,12 @@ from helmr_runtime.ledger.index.heads import (
     alarm_of,
     checkpointed,
     fold,
-    is_ready,
-    lost_steps,
+    standing_of,
 )
-from helmr_runtime.ledger.index.keys import KeyIndex
-from helmr_runtime.ledger.index.schedules import ScheduleIndex
-from helmr_runtime.ledger.index.tokens import TokenHead, TokenIndex
+from helmr_runtime.ledger.index.keys import OF_KEYS, KeyIndex
+from helmr_runtime.ledger.index.projection import FeedTail, Projection
+from helmr_runtime.ledger.index.schedules import OF_SCHEDULES, ScheduleIndex
+from helmr_runtime.ledger.index.tokens import OF_TOKENS, TokenHead, TokenIndex
 from helmr_runtime.ledger.index.work_list import WorkList
 from helmr_runtime.ports import (
     Declined,
@@ -239,7 +239,9 @@ ENDED_HOLDERS_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The flush may be stored."""
+    """The flush may be stored; if not `is_sure`, unless an operation of the day that memory has forgotten is its."""
+
+    is_sure: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +333,7 @@ class LedgerIndex:
             declined = self._declines(precondition)
             if declined is not None:
                 return declined
-        return Accepted()
+        return Accepted(is_sure=self.operations.is_complete)
 
     def _declines(self, precondition: Precondition) -> OperationKnown | Declined | None:
         match precondition:
@@ -386,20 +388,34 @@ class LedgerIndex:
             self.generation = entry.body["generation"]
         elif entry.kind is EntryKind.SESSIONS_PRUNED:
             self._prune(entry, entry.feed_offset, now)
-        elif "wait_id" in entry.body and entry.kind not in _OF_PENDING_WAITS:
+        elif (
+            entry.body.get("wait_id") in self.work.deliveries
+            and entry.kind not in _OF_PENDING_WAITS
+        ):
             self.work.delivered(entry.body["wait_id"])
         if "copied_from" not in entry.body:  # tokens and keys stay the origin's (S-86)
-            self.keys.apply(entry)
-            self.schedules.apply(entry)
-            for session_id, wait_id in self.tokens.apply(entry):
-                self.deliver(session_id, wait_id, now)
-            for child_id in self.tokens.take_orphans():
-                self.end_child(child_id, now)
+            if entry.kind in OF_KEYS:
+                self.keys.apply(entry)
+            if entry.kind in OF_SCHEDULES:
+                self.schedules.apply(entry)
+            if entry.kind in OF_TOKENS:
+                for session_id, wait_id in self.tokens.apply(entry):
+                    self.deliver(session_id, wait_id, now)
+                while self.tokens.orphans:
+                    self.end_child(self.tokens.orphans.pop(0), now)
         operation = entry.body.get("operation")
         if operation is not None:
             self.operations.remember(operation["id"], entry.feed_offset, entry.recorded_at)
             self.operations.forget_old(now)
         return head
+
+    def take(
+        self, entries: Sequence[Entry], now: datetime, rows: Projection, tail: FeedTail
+    ) -> None:
+        """Fold what a write has stored, in one pass: into its head and the indexes, the rows, the newest entries."""
+        for entry in entries:
+            rows.fold(entry, self.apply(entry, now))
+        tail.extend(entries)
 
     def settle(self, head: Head, now: datetime, *, flush: Flush | None = None) -> None:
         """What a write means beside its entries: the checkpoint, the epoch, the holder, the indexes.
@@ -539,16 +555,17 @@ class LedgerIndex:
 
     def reindex(self, head: Head, now: datetime) -> None:
         """Put the session on the work list, off it, or arm its timer, as its head now says."""
-        self.work.set_ready(head, is_ready(head, now))
-        self._timers.arm(head, alarm_of(head, now))
-        self._note_holding(head, now)
+        standing = standing_of(head, now)
+        self.work.set_ready(head, standing.is_ready)
+        self._timers.arm(head, standing.rings_at)
+        self._note_holding(head, standing.only_waits, now)
         if head is not self.system:
             self._census.recount(head)
 
-    def _note_holding(self, head: Head, now: datetime) -> None:
+    def _note_holding(self, head: Head, only_waits: bool, now: datetime) -> None:
         """Remember since when an actor holds a session that only waits."""
         wait = head.wait
-        if wait is None or not head.is_held or lost_steps(head):
+        if wait is None or not only_waits:
             self._waiting_held.pop(head.session_id, None)
         elif self._waiting_held.get(head.session_id, ("",))[0] != wait.id:
             self._waiting_held[head.session_id] = (wait.id, now)
@@ -571,7 +588,11 @@ class LedgerIndex:
 
     def next_due_at(self) -> datetime | None:
         """When the earliest timer of an unheld session rings, a token's time is over, or a schedule is due."""
-        times = (self._timers.next_at(), self.tokens.next_expiry_at(), self.schedules.next_at())
+        times = (
+            self._timers.next_at(),
+            self.tokens.next_expiry_at() if self.tokens.expiries else None,
+            self.schedules.next_at() if self.schedules.by_name else None,
+        )
         return min((at for at in times if at is not None), default=None)
 
     def take_due(self, now: datetime, count_max: int, busy: Iterable[str] = ()) -> list[Head]:

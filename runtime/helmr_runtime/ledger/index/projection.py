@@ -18,7 +18,15 @@ from helmr.ids import SYSTEM_STREAM
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import sessions_of
 from helmr_runtime.core.entries import Entry, EntryKind
-from helmr_runtime.core.nouns import Changes, RunRow, SessionRow, WaitRow, changed, wait_changes
+from helmr_runtime.core.nouns import (
+    CHANGE_WAITS,
+    Changes,
+    RunRow,
+    SessionRow,
+    WaitRow,
+    changed,
+    wait_changes,
+)
 from helmr_runtime.ledger.index.heads import Head
 
 
@@ -109,9 +117,9 @@ class Projection:
                 self._input_accepted(entry, entry.feed_offset)
             case EntryKind.SESSIONS_PRUNED:
                 self.pruned += sessions_of(entry.body)
-            case _ if changes := wait_changes(entry):
+            case kind if kind in CHANGE_WAITS:
                 wait_id = entry.body["wait_id"]
-                self.waits[wait_id] = {**self.waits.get(wait_id, {}), **changes}
+                self.waits[wait_id] = {**self.waits.get(wait_id, {}), **wait_changes(entry)}
             case _:
                 pass
         if entry.seq == 1 and head.key_id is not None:
@@ -275,6 +283,11 @@ class FeedTail:
         ):
             _, dropped = self._entries.popitem(last=False)
             self._text -= len(dropped.body_json)
+
+    def extend(self, entries: Iterable[Entry]) -> None:
+        """Keep stored entries."""
+        for entry in entries:
+            self.add(entry)
 
     def get(self, feed_offset: int) -> Entry | None:
         """The entry at that offset, if it is still here."""

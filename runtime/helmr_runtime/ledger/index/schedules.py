@@ -26,6 +26,9 @@ _ABOUT_ONE = frozenset(
     }
 )
 
+OF_SCHEDULES = _ABOUT_ONE | {EntryKind.SCHEDULE_WRITTEN, EntryKind.SCHEDULE_DELETED}
+"""What changes something here."""
+
 
 class ScheduleIndex:
     """All schedules by name.

@@ -34,6 +34,22 @@ ENDS = {
     EntryKind.TOKEN_EXPIRED: TokenStatus.EXPIRED,
     EntryKind.TOKEN_CANCELLED: TokenStatus.CANCELLED,
 }
+OF_TOKENS = frozenset(
+    {
+        EntryKind.TOKEN_CREATED,
+        EntryKind.SESSION_CREATED,
+        EntryKind.SESSION_CANCELLED,
+        EntryKind.RUN_REWOUND,
+        EntryKind.WAIT_OPENED,
+        EntryKind.WAIT_FULFILLED,
+        EntryKind.WAIT_TIMED_OUT,
+        EntryKind.WAIT_CANCELLED,
+        *CHILD_ENDS,
+        *ENDS,
+    }
+)
+"""What changes something here."""
+
 GENERATIONS_MAX = 100
 """How far a session's ancestors are followed."""
 
@@ -101,9 +117,11 @@ class TokenIndex:
         self._by_callback: dict[str, str] = {}
         self._of_session: dict[str, set[str]] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
-        self._expiries: list[tuple[datetime, str]] = []
+        self.expiries: list[tuple[datetime, str]] = []
+        """A heap; what has ended meanwhile is skipped."""
         self._awaited: dict[str, tuple[str, ...]] = {}
-        self._orphans: list[str] = []
+        self.orphans: list[str] = []
+        """Children that their parents have ended and that no one has been asked to end; the reader takes them."""
         self.touched: set[str] = set()
         """Tokens whose numbers changed since the tables were last asked to follow."""
 
@@ -136,11 +154,6 @@ class TokenIndex:
                 break
             top = child.parent.session_id
         return top if top != session_id else None
-
-    def take_orphans(self) -> list[str]:
-        """The children that became orphans since this was asked."""
-        found, self._orphans = self._orphans, []
-        return found
 
     def by_callback(self, callback_hash: str) -> TokenHead | None:
         """The token whose callback secret has this hash, if it is in memory."""
@@ -282,7 +295,7 @@ class TokenIndex:
         self._ended[token.id] = None
         self.touched.add(token.id)
         if token.is_orphan:
-            self._orphans.append(token.id)
+            self.orphans.append(token.id)
         return [(session_id, wait_id) for wait_id, session_id in token.waits.items()]
 
     def _cancel(self, token_ids: Iterable[str], entry: Entry) -> list[tuple[str, str]]:
@@ -312,7 +325,7 @@ class TokenIndex:
         if token.is_pending:
             self._of_session.setdefault(token.owner_id, set()).add(token.id)
             if token.parent is None:
-                heapq.heappush(self._expiries, (token.expires_at, token.id))
+                heapq.heappush(self.expiries, (token.expires_at, token.id))
         else:
             self._ended[token.id] = None
         return token
@@ -337,26 +350,26 @@ class TokenIndex:
 
     def next_expiry_at(self) -> datetime | None:
         """When the next pending token's time is over."""
-        while self._expiries:
-            at, token_id = self._expiries[0]
+        while self.expiries:
+            at, token_id = self.expiries[0]
             token = self._tokens.get(token_id)
             if token is not None and token.is_pending:
                 return at
-            heapq.heappop(self._expiries)
+            heapq.heappop(self.expiries)
         return None
 
     def due(self, now: datetime, count_max: int) -> list[TokenHead]:
         """Pending tokens whose time is over, earliest first. They stay due until their end is folded."""
         found: list[TokenHead] = []
         kept: list[tuple[datetime, str]] = []
-        while self._expiries and self._expiries[0][0] <= now and len(found) < count_max:
-            item = heapq.heappop(self._expiries)
+        while self.expiries and self.expiries[0][0] <= now and len(found) < count_max:
+            item = heapq.heappop(self.expiries)
             token = self._tokens.get(item[1])
             if token is not None and token.is_pending:
                 found.append(token)
                 kept.append(item)
         for item in kept:
-            heapq.heappush(self._expiries, item)
+            heapq.heappush(self.expiries, item)
         return found
 
 

@@ -190,21 +190,6 @@ def was_at_once(resolved: Entry) -> bool:
     return "record_id" in resolved.body and resolved.principal.type == "runtime"
 
 
-def entry_json(entry: Entry) -> Json:
-    """An `EntryInfo`."""
-    return {
-        "session_id": entry.session_id,
-        "seq": entry.seq,
-        "feed_offset": entry.feed_offset,
-        "recorded_at": iso(entry.recorded_at),
-        "kind": entry.kind.value,
-        "run_id": entry.run_id,
-        "op": entry.op,
-        "principal": entry.principal.to_json(),
-        "body": dict(entry.body),
-    }
-
-
 def record_json(entry: Entry, consumed_by: str | None) -> Json:
     """A `RecordInfo` of an `input.accepted` or `output.appended`."""
     body = entry.body

@@ -42,7 +42,8 @@ class WorkList:
     def __init__(self, heads: Mapping[str, Head], tokens: TokenIndex) -> None:
         self._heads = heads
         self._tokens = tokens
-        self._deliveries: dict[str, WorkItem] = {}
+        self.deliveries: dict[str, WorkItem] = {}
+        """By wait, or by what ends a child."""
         self._ended: dict[str, int] = {}
         """By item, the number of the change that added its delivery; as the next two in the order of the numbers."""
         self._ready: dict[str, int] = {}
@@ -76,7 +77,7 @@ class WorkList:
         """What the session's pending wait awaits has ended: have that delivered until a commit resolves the wait."""
         wait = head.wait
         assert wait is not None
-        if wait.id in self._deliveries:
+        if wait.id in self.deliveries:
             return
         ended = self._tokens.first_ended(wait.awaits)
         self._add(
@@ -98,12 +99,12 @@ class WorkList:
 
     def resolving(self) -> dict[str, str]:
         """How the token has ended of each wait whose session has yet to decide on that."""
-        found = ((wait_id, self.token_ended(wait_id)) for wait_id in self._deliveries)
+        found = ((wait_id, self.token_ended(wait_id)) for wait_id in self.deliveries)
         return {wait_id: status for wait_id, status in found if status is not None}
 
     def token_ended(self, wait_id: str) -> str | None:
         """How the wait's token has ended, if its session has yet to decide on that."""
-        item = self._deliveries.get(wait_id)
+        item = self.deliveries.get(wait_id)
         if item is None or item.wait_id is None or is_child(item.token_id or ""):
             return None
         token = self._tokens.get(item.token_id or "")
@@ -114,7 +115,7 @@ class WorkList:
         child = head.session_id
         family = self._tokens.family_of(child)
         item = WorkItem(kind="end", session_id=child, queued_at=now, token_id=child, family=family)
-        if item.key not in self._deliveries:
+        if item.key not in self.deliveries:
             self._add(item)
 
     def ended(self, head: Head) -> None:
@@ -123,10 +124,10 @@ class WorkList:
 
     def _add(self, item: WorkItem) -> None:
         self._ended[item.key] = self._comes(item.key)
-        self._deliveries[item.key] = item
+        self.deliveries[item.key] = item
 
     def _remove(self, key: str) -> None:
-        if self._deliveries.pop(key, None) is not None:
+        if self.deliveries.pop(key, None) is not None:
             del self._ended[key]
             self._leaves(key)
 
@@ -173,7 +174,7 @@ class WorkList:
             position=(until, self._version),
             added=(
                 *self._ends(
-                    [self._deliveries[key] for key, at in deliveries if at <= until], recent
+                    [self.deliveries[key] for key, at in deliveries if at <= until], recent
                 ),
                 *sorted(
                     (self._run_item(self._heads[key]) for key, at in runs if at <= until),
@@ -216,12 +217,12 @@ class WorkList:
     def counts(self) -> dict[str, int]:
         """How many items there are of each kind, and of the sessions that wait those whose token has ended."""
         waiting = (
-            self._heads[self._deliveries[wait_id].session_id].activity
+            self._heads[self.deliveries[wait_id].session_id].activity
             for wait_id in self.resolving()
         )
         return {
             "ready": len(self._ready),
-            "deliveries": len(self._deliveries),
+            "deliveries": len(self.deliveries),
             "resolving": sum(one is Activity.WAITING for one in waiting),
         }
 

@@ -249,8 +249,9 @@ class Database:
             OSError: It is not on disk.
         """
         self._log.append(appends)
-        if appends.head is not None:
-            self._write_mark(HeadPosition(*appends.head))
+        head = appends.head
+        if head is not None:
+            self._write_mark(HeadPosition(*head))
 
     def store(self, appends: Appends) -> None:
         """Bring it to disk, in the database, while nothing else commits.

@@ -546,8 +546,10 @@ class GroupCommit:
                 await self.run_in_writer(self.database.merge)
             await self._log_thread.run(self.database.commit, appends)
             self._mark_timer.committed()
-        self.checkpoints.add(appends.checkpoints)
-        self.projector.holdings_written(saved, len(appends.holdings))
+        if appends.checkpoints:
+            self.checkpoints.add(appends.checkpoints)
+        if appends.holdings:
+            self.projector.holdings_written(saved, len(appends.holdings))
         self._no_trouble()
 
     def _fail(self, writes: list[Write], error: Exception) -> None:
@@ -574,15 +576,11 @@ class GroupCommit:
     def _apply(self, writes: list[Write]) -> None:
         now = self._clock.now()
         for write in writes:
-            head = self.index.heads.get(write.session_id)
-            for entry in write.entries:
-                head = self.index.apply(entry, now)
-                self.projector.add(entry, head)
-                self.recent.add(entry)
-            assert head is not None
+            self.index.take(write.entries, now, self.projector.projection, self.recent)
+            head = self.index.heads[write.session_id]
             self.index.settle(head, now, flush=write.flush)
             if head is not self.index.system:
-                self.projector.touch(head)
+                self.projector.projection.touched.add(head.session_id)
             if write.removal is not None:
                 self.recent.forget_through(write.removal.last_offset)
             if write.stored is not None:

@@ -132,20 +132,20 @@ class FlushJob(PendingJob[CommitReply]):
             for awaited_id in precondition.awaits
         }
         self.keys = frozenset({flush.session_id, *operations, *self._tokens})
-        self._flush = flush
+        self._flush = unplaced(flush)
         self._index = index
         self._lookups = lookups
 
     async def prepare(self) -> Write | None:
         """Check the flush; answered at once unless it fits."""
         flush = self._flush
-        head = await self._lookups.head(flush.session_id)
+        head = self._index.heads.get(flush.session_id) or await self._lookups.head(flush.session_id)
         if head is None:
             raise SessionNotFound(f"there is no session {flush.session_id}")
         for token_id in self._tokens:
             await self._lookups.token(token_id)
         verdict = self._index.check(flush)
-        if isinstance(verdict, Accepted):
+        if isinstance(verdict, Accepted) and not verdict.is_sure:
             verdict = await self._forgotten_operation() or verdict
         match verdict:
             case Accepted():

@@ -15,7 +15,6 @@ from typing import Any
 
 from helmr.errors import HelmrError, StoreUnavailable
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.entries import Entry
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.ledger_index import OPERATION_AGE, LedgerIndex
 from helmr_runtime.ledger.index.projection import Projection, Unwritten, session_changes
@@ -114,10 +113,6 @@ class Projector:
     def is_touched(self, session_id: str) -> bool:
         """The tables lack something of that session."""
         return any(session_id in layer.touched for layer in self._layers)
-
-    def add(self, entry: Entry, head: Head) -> None:
-        """Take in a stored entry, after its session's head."""
-        self.projection.fold(entry, head)
 
     def touch(self, head: Head) -> None:
         """A session's row is to be written again."""

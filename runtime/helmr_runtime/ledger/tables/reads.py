@@ -16,7 +16,7 @@ from typing import Any
 from helmr import ids
 from helmr.errors import ChainBroken, DataError, LedgerDiverged, MasterKeyMissing, PayloadDamaged
 from helmr_runtime.core.checkpoint import is_whole, pieces, refs
-from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, link
+from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, entry_json, link
 from helmr_runtime.ledger.index import row_access, views
 from helmr_runtime.ledger.index.authored import Bodies
 from helmr_runtime.ledger.index.heads import Head
@@ -297,7 +297,7 @@ def transcript(
     more = len(found) > limit
     shown = found[:limit]
     following = row_access.encode(name, [shown[-1].seq]) if more else None
-    return row_access.page([views.entry_json(entry) for entry in shown], following)
+    return row_access.page([entry_json(entry) for entry in shown], following)
 
 
 def records(

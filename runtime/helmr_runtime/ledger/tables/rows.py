@@ -25,8 +25,8 @@ Row = Sequence[Any]
 IDS_CACHED = 16_384
 """Ids converted again and again: those of the sessions, runs and waits at work."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 
 
 def first_row(found: duckdb.DuckDBPyConnection) -> tuple[Any, ...] | None:
@@ -70,17 +70,17 @@ def id_or_none(prefix: str, value: UUID | None) -> str | None:
 
 def time_of(micros: int) -> datetime:
     """The time that `epoch_us` gave."""
-    return _EPOCH + micros * _MICROSECOND
+    return EPOCH + micros * MICROSECOND
 
 
 def micros_of(moment: datetime) -> int:
     """What `time_of` makes the time of again."""
-    return (moment - _EPOCH) // _MICROSECOND
+    return (moment - EPOCH) // MICROSECOND
 
 
 def time_or_none(micros: int | None) -> datetime | None:
     """The time that `epoch_us` gave, if any."""
-    return _EPOCH + micros * _MICROSECOND if micros is not None else None
+    return EPOCH + micros * MICROSECOND if micros is not None else None
 
 
 def micros_or_none(moment: datetime | None) -> int | None:
