@@ -186,10 +186,11 @@ class AnswerScreen(SubmitScreen):
 
     def focus_form(self, form: SchemaForm) -> None:
         """A call is read from its beginning, however far below it is decided."""
-        super().focus_form(form)
+        is_call = self.tool_call() is not None
+        form.focus_first(scrolls=not is_call)
         is_long = self.wait is not None and not self._is_short(self.wait)
         self.set_class(is_long and form.is_short, "reading")
-        if self.tool_call() is not None:
+        if is_call:
             self.call_after_refresh(self.query_one("#left").scroll_home, animate=False)
 
     def context_content(self) -> Content:

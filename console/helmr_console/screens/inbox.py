@@ -264,13 +264,15 @@ class InboxScreen(ListScreen[WaitInfo]):
             self.console.background.start(self._load_preview(key), group="preview", exclusive=True)
 
     async def _load_preview(self, key: str) -> None:
-        client = self.console.client
+        client, store = self.console.client, self.console.store
+        known = store.waits.get(key)
         wait = await client.waits.get(key)
         entries = await tail(client, wait.session_id, LAST_ENTRIES)
         self._previews[key] = Preview(wait, tuple(entries))
         while len(self._previews) > PREVIEWS_MAX:
             self._previews.popitem(last=False)
-        self.console.store.put_wait(wait)
+        if store.waits.get(key) is known:  # else what came meanwhile is newer
+            store.put_wait(wait)
         self.draw_pane()
         self.refresh_bars()
 

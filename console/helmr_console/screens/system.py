@@ -69,6 +69,8 @@ class SystemReads:
         self._page = page
         self._read_at_s = 0.0
         self._is_reading = False
+        self._again = False
+        """What is being read was asked for before the last thing that was done."""
         self.has_changed = False
         """Something was done from here: what comes of it is not shown as what others did."""
 
@@ -89,7 +91,10 @@ class SystemReads:
 
     def _read(self) -> None:
         console = self._page.console
-        if self._is_reading or console.store.freshness.failing:
+        if console.store.freshness.failing:
+            return
+        self._again = True
+        if self._is_reading:
             return
         self._is_reading, self._read_at_s = True, console.store.mono()
         console.background.start(self._load(), group="system", on_error=_not_read)
@@ -97,8 +102,12 @@ class SystemReads:
     async def _load(self) -> None:
         client, store = self._page.console.client, self._page.console.store
         try:
-            schedules = await first(client.schedules.list(), SCHEDULES_MAX)
-            targets = await client.notices.list()
+            while True:
+                self._again = False
+                schedules = await first(client.schedules.list(), SCHEDULES_MAX)
+                targets = await client.notices.list()
+                if not self._again:
+                    break
         finally:
             self._is_reading = False
         store.schedules = {one.name: one for one in schedules}

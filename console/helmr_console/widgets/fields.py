@@ -19,9 +19,9 @@ SHORT_MAX = 120
 """Characters of what a key that leads to it selects; a longer text is gone on with."""
 
 
-def enter(field: Widget) -> None:
+def enter(field: Widget, *, scrolls: bool = True) -> None:
     """Focus a field as a key leads to it: what is short is selected, typing replaces it, an arrow keeps it."""
-    field.focus()
+    field.focus(scroll_visible=scrolls)
     select_short(field)
 
 

@@ -351,11 +351,11 @@ class SchemaForm(RowActions):
         self.post_message(self.FormChanged())
         return dropped
 
-    def focus_first(self) -> None:
-        """Focus what is to be entered first."""
+    def focus_first(self, *, scrolls: bool = True) -> None:
+        """Focus what is to be entered first, and bring it into sight unless `scrolls` says no."""
         first = self.first_editor()
         if first is not None:
-            enter(first)
+            enter(first, scrolls=scrolls)
 
     def first_editor(self) -> Widget | None:
         """What is entered first."""

@@ -3,27 +3,57 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import pytest
+from textual._wait import wait_for_idle
 from textual.pilot import Pilot
 
 from helmr.client.aio import AsyncClient
 from helmr.client.retry import Retry
 from helmr_console.app import ConsoleApp
 from helmr_console.console import Options
-from helmr_console.keys import REPEAT_S, REPEATS_WITHIN_S
-from helmr_console.screens.answer import AnswerScreen
 from helmr_console.screens.base import ConsoleScreen
 from helmr_console.screens.submit import SubmitScreen
 from helmr_runtime.clock import FakeClock
+from tests.console.flow.spared import TURNS, spare
 from tests.console.flow.wire import Wire
+from tests.service import stack as service_stack
 from tests.service.stack import Stack, until
+
+
+@asynccontextmanager
+async def benched(
+    make: Callable[[Path], Stack], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Bench]:
+    """A runtime at two o'clock, whose console is opened later; Textual is spared what no test sees.
+
+    Args:
+        make: Makes the runtime, with its data in this folder.
+        folder: For all files.
+        monkeypatch: Of the test.
+    """
+    clock = FakeClock(datetime(2026, 11, 24, 14, 0, tzinfo=UTC))
+    monkeypatch.setattr(service_stack, "SystemClock", lambda: clock)
+    # The gateway's comments follow the fake clock: on a busy machine a long walk would find its feed dead.
+    monkeypatch.setattr("helmr.client.http.FEED_SILENCE_S", 600.0)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    spare(monkeypatch)
+    (folder / "data").mkdir()
+    stack = make(folder / "data")
+    found = Bench(stack, clock, folder)
+    try:
+        await stack.start(sessions_per_host=4)
+        yield found
+    finally:
+        await found.close()
+        await stack.stop()
 
 
 class Hands:
@@ -103,24 +133,27 @@ class Bench:
         for key in keys:
             if key == "ctrl+s":
                 await self.until(self.may_send)
-                await self.until(self.is_let_go)
+                self.app.shared.keys._read = None  # as when some time has passed since the last key
             began_s = monotonic()
-            await self.pilot.press(key)
+            await self.app._press_keys([key])
             await self.until(partial(self.is_done, began_s))
-            await self.pilot.pause()
+            await self.settle()
+
+    async def settle(self) -> None:
+        """Return when everything has happened, and stands where it belongs."""
+        for _ in range(2):
+            await self.until(lambda: self.app.shared.keys.is_still)
+            await self.app._animator.wait_until_complete()  # what scrolls does so at its next tick
+            self.app.screen._on_timer_update()
+
+    async def rest(self) -> None:
+        """Return when the processor has nothing to do any more: what was asked of the gateway has come, too."""
+        await wait_for_idle(0)
+        await self.settle()
 
     def is_done(self, began_s: float) -> bool:
         """Whether a key pressed since then was given, and everything it set off has happened."""
         return self.app.shared.keys.typed_s >= began_s and self.app.shared.keys.is_still
-
-    def is_let_go(self) -> bool:
-        """Whether the next key is no repeat of the one before: nobody presses one twice so quickly."""
-        read = self.app.shared.keys._read
-        if read is None or read.key != "ctrl+s":
-            return True
-        screen = self.app.screen
-        is_quick = not isinstance(screen, AnswerScreen) or screen.turns is None
-        return monotonic() - read.time >= (REPEAT_S if is_quick else REPEATS_WITHIN_S)
 
     def may_send(self) -> bool:
         """False while a review has just been drawn: nobody presses the key so soon who has read it."""
@@ -135,12 +168,18 @@ class Bench:
         while left > 0:
             self.clock.move_to(self.clock.now() + timedelta(seconds=min(step, left)))
             left -= step
-            for _ in range(3):
-                await asyncio.sleep(0)
-            await self.pilot.pause()
+            await self.rest()
 
     async def until(self, holds: Callable[[], Any]) -> None:
-        """Return when the condition holds."""
+        """Return when the condition holds; most do within some turns of the loop."""
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+            held = holds()
+            if held is True:
+                return
+            if asyncio.iscoroutine(held):
+                held.close()
+                break
         await until(holds)
 
     async def answer(self, wait_id: str, data: Any, *, person: str = "ben") -> None:
@@ -198,14 +237,14 @@ class Bench:
     async def form(self) -> Any:
         """The compose screen on top, once its form is there."""
         await self.until(lambda: getattr(self.app.screen, "form", None) is not None)
-        await self.pilot.pause()
+        await self.settle()
         return self.app.screen
 
     async def inbox(self, count: int) -> Any:
         """The inbox, once it shows so many waits."""
         screen = await self.on("InboxScreen")
         await self.until(lambda: len(screen.list.keys) == count)
-        await self.pilot.pause()
+        await self.settle()
         return screen
 
     def text(self) -> str:

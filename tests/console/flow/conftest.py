@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from helmr_runtime.clock import FakeClock
+from helmr_runtime.catalog import Registry
 from tests.console.flow import tasks
-from tests.console.flow.bench import Bench
-from tests.service import stack as service_stack
+from tests.console.flow.bench import Bench, benched
+from tests.service.stack import Stack
 
 
 @pytest.fixture
-async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+def registry() -> Registry:
+    """The tasks that the runtime has; a module may have others."""
+    return tasks.REGISTRY
+
+
+@pytest.fixture
+async def bench(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Bench]:
     """A runtime with the console's tasks; the console is opened by the test."""
-    clock = FakeClock(datetime(2026, 11, 24, 14, 0, tzinfo=UTC))
-    monkeypatch.setattr(service_stack, "SystemClock", lambda: clock)
-    # The gateway's comments follow the fake clock: on a busy machine a long walk would find its feed dead.
-    monkeypatch.setattr("helmr.client.http.FEED_SILENCE_S", 600.0)
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    stack = service_stack.Stack(tmp_path / "data", registry=tasks.REGISTRY)
-    (tmp_path / "data").mkdir()
-    found = Bench(stack, clock, tmp_path)
-    try:
-        await stack.start(sessions_per_host=4)
+    async with benched(
+        lambda folder: Stack(folder, registry=registry), tmp_path, monkeypatch
+    ) as found:
         yield found
-    finally:
-        await found.close()
-        await stack.stop()

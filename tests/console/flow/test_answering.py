@@ -74,6 +74,7 @@ async def test_a_closed_form_keeps_nothing_of_what_it_has_drawn(bench: Bench) ->
     await bench.inbox(1)
     await bench.press("a")
     form = await bench.form()
+    assert "Publish A?" in bench.text()
     parts = [form, *form.walk_children(Widget)]
     drawn = sum(len(part._styles_cache._cache) for part in parts)
     await bench.press("escape")

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-from pathlib import Path
-
 import pytest
 
-from helmr_runtime.clock import FakeClock
+from helmr_runtime.catalog import Registry
 from tests.console.flow import kinds
 from tests.console.flow.bench import Bench
-from tests.service import stack as service_stack
 
 
 @pytest.fixture
-async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
-    """A runtime with a form of each kind."""
-    clock = FakeClock(datetime(2026, 11, 24, 14, 0, tzinfo=UTC))
-    monkeypatch.setattr(service_stack, "SystemClock", lambda: clock)
-    monkeypatch.setattr("helmr.client.http.FEED_SILENCE_S", 600.0)
-    stack = service_stack.Stack(tmp_path / "data", registry=kinds.REGISTRY)
-    (tmp_path / "data").mkdir()
-    found = Bench(stack, clock, tmp_path)
-    try:
-        await stack.start(sessions_per_host=4)
-        yield found
-    finally:
-        await found.close()
-        await stack.stop()
+def registry() -> Registry:
+    """A form of each kind."""
+    return kinds.REGISTRY
 
 
 async def test_rows_come_go_and_move_by_keys_and_nothing_of_the_others_changes(

@@ -11,7 +11,7 @@ import pytest
 from tests.console import golden
 from tests.console.flow.bench import Bench
 
-SIZES = [(120, 36), (80, 24)]
+SIZES = [(120, 36), pytest.param((80, 24), marks=pytest.mark.long)]
 BODY = """## Findings
 - lease is not renewed while the run is parked
 - deadline is read in local time
@@ -52,7 +52,7 @@ async def seeded(bench: Bench) -> None:
     ("size", "colour"),
     [
         pytest.param((120, 36), "colour", id="120x36-colour"),
-        pytest.param((80, 24), "colour", id="80x24-colour"),
+        pytest.param((80, 24), "colour", id="80x24-colour", marks=pytest.mark.long),
         pytest.param((80, 24), "no-colour", id="80x24-no-colour"),
         pytest.param((120, 36), "no-colour", id="120x36-no-colour", marks=pytest.mark.long),
     ],
@@ -69,6 +69,7 @@ async def test_screens(
     await bench.until(lambda: inbox._previews)
     await look(bench, f"inbox-{tail}")
     await bench.press("space", "space")
+    await bench.until(lambda: inbox.list.cursor in inbox._previews)
     await look(bench, f"marked-{tail}")
     await bench.press("escape", "g", "a")
     screen = await bench.form()
@@ -115,7 +116,7 @@ async def look(bench: Bench, name: str) -> None:
     bench.screen.refresh_bars()
     drawn = ""
     while drawn != (drawn := golden.screen_text(bench.app)):
-        await bench.pilot.pause(0.15)
+        await bench.rest()
     golden.check(bench.app, name)
 
 
@@ -152,5 +153,4 @@ async def test_one_by_one_with_an_answer_held(bench: Bench, size: tuple[int, int
     await bench.sees("2 of 6 > ")
     screen = await bench.form()
     await bench.until(lambda: screen.entries)
-    await bench.pilot.pause()
     await look(bench, f"one-by-one-{size[0]}x{size[1]}")

@@ -51,15 +51,14 @@ async def refund(given: Given) -> dict[str, Any]:
     return found.model_dump()
 
 
-@pytest.fixture(autouse=True)
-def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def registry() -> Registry:
     """Also the tasks of this module."""
-    known = Registry(
+    return Registry(
         [tasks.publish, tasks.talk, call, refund],
         modules=["tests.console.flow.test_hurried"],
         code_hash="hurried-1",
     )
-    monkeypatch.setattr(tasks, "REGISTRY", known)
 
 
 FILLED = {
@@ -156,6 +155,7 @@ async def test_a_key_held_down_confirms_once(bench: Bench, first_s: float) -> No
     assert await result(bench, wait) == FILLED
 
 
+@pytest.mark.long
 async def test_held_down_over_ten_calls_it_approves_only_what_was_confirmed(bench: Bench) -> None:
     """One is chosen; the key that confirms it stays down for seconds."""
     waits = [await bench.ask("call") for _ in range(10)]
@@ -174,6 +174,7 @@ async def test_held_down_over_ten_calls_it_approves_only_what_was_confirmed(benc
     assert sorted(states) == ["fulfilled", *["pending"] * 9]
 
 
+@pytest.mark.long
 async def test_held_down_over_forms_that_are_whole_it_sends_one(bench: Bench) -> None:
     for _ in range(4):
         await bench.ask("refund", initial=FILLED)

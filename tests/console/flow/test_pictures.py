@@ -14,7 +14,7 @@ from tests.console.flow.test_corrections import at_entry, filled, picked, posted
 from tests.console.flow.test_goldens import seeded
 from tests.console.golden import steady
 
-SIZES = [(80, 24), (120, 36)]
+SIZES = [(80, 24), pytest.param((120, 36), marks=pytest.mark.long)]
 DRAWS_MAX = 30
 """A busy machine may still be drawing what the last key set off."""
 
@@ -73,6 +73,7 @@ async def test_the_guides_pictures_are_those_of_the_console(
     await picture(bench, folder, f"console-one-by-one-{tail}")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="pictures are of Python 3.11")
 async def test_the_picture_of_a_wrong_approval_that_is_amended(
     bench: Bench, project_root: Path
@@ -101,7 +102,7 @@ async def picture(bench: Bench, folder: Path, name: str) -> None:
     for _ in range(DRAWS_MAX):
         bench.app.shared.line.clear()
         bench.screen.refresh_bars()
-        await bench.pilot.pause(0.15)
+        await bench.rest()
         drawn = steady(bench.app.export_screenshot(title="helmr console", simplify=True))
         drawn = re.sub(r"terminal-\d+", "terminal-console", drawn) + "\n"
         if os.environ.get("HELMR_UPDATE_GOLDENS"):
