@@ -48,7 +48,7 @@ SESSION_IDS = frozenset({"session_id", "forked_from", "parent"})
 class Query(BaseModel):
     """Base of query strings."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class ListQuery(Query):

@@ -32,7 +32,7 @@ from helmr.models.common import (
 class Request(BaseModel):
     """Base of request bodies."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class NoFields(Request):

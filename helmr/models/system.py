@@ -105,7 +105,7 @@ class Timing(BaseModel):
     Either `cron`, five fields read in `zone`, or `every_s`: at whole multiples of so many seconds since 1970.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     cron: str | None = None
     every_s: float | None = None
