@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 
 from helmr.review.personal import DraftStore
 from tests.cli import next_tasks
-from tests.cli.conftest import process
+from tests.cli.conftest import Said
 from tests.console.flow.terminal import Terminal
 from tests.service.stack import Stack, until
 
@@ -129,7 +129,7 @@ KINDS: dict[str, tuple[str, list[tuple[str, str]], str]] = {
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("many", [20, pytest.param(100, marks=pytest.mark.long)])
+@pytest.mark.parametrize("many", [len(KINDS), pytest.param(100, marks=pytest.mark.long)])
 async def test_many_waits_of_every_kind_each_get_their_own_answer(
     stack: Stack, person: Person, many: int
 ) -> None:
@@ -191,7 +191,9 @@ async def test_an_answer_is_taken_back_and_given_anew(stack: Stack, person: Pers
     assert len((await stack.http.get(path)).json()["items"]) == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGKILL, marks=pytest.mark.long), signal.SIGINT]
+)
 async def test_who_dies_while_answers_are_held_has_sent_nothing_and_kept_all(
     stack: Stack, person: Person, number: signal.Signals
 ) -> None:
@@ -456,17 +458,20 @@ async def test_a_form_with_nothing_to_enter_is_not_answered_by_an_empty_line(
     assert await output(stack, receipt) == "yes"
 
 
-def test_without_a_terminal_nobody_is_asked(nowhere: Path) -> None:
+def test_without_a_terminal_nobody_is_asked(
+    helmr: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HELMR_API_KEY", "k")
     for words in (["next"], ["wait", "answer"]):
-        said = process(*words, "--url", "http://127.0.0.1:9", env={"HELMR_API_KEY": "k"})
+        said = helmr(*words, "--url", "http://127.0.0.1:9")
         assert said.code == 2
         assert "there is no terminal" in said.err
         assert "helmr wait answer WAIT --data JSON" in said.err
 
 
-def test_a_hold_that_is_no_time_or_too_long_is_refused(nowhere: Path) -> None:
+def test_a_hold_that_is_no_time_or_too_long_is_refused(helmr: Callable[..., Said]) -> None:
     for text, why in (("soon", "soon"), ("2m", "more than 60s")):
-        said = process("next", "--undo-for", text, "--url", "http://127.0.0.1:9")
+        said = helmr("next", "--undo-for", text, "--url", "http://127.0.0.1:9")
         assert said.code == 2
         assert why in said.err
 
@@ -523,6 +528,7 @@ async def test_anothers_claim_refuses_an_answer_and_the_second_key_takes_it_over
     assert await output(stack, receipt) == "approve None"
 
 
+@pytest.mark.long
 async def test_override_claim_answers_where_the_claim_was_seen_and_nowhere_else(
     stack: Stack, person: Person
 ) -> None:

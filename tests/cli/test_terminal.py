@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import process, spawn
-from tests.cli.test_reads import EVIL, READS, _filled
+from tests.cli.test_reads import _filled
 from tests.client.gateway import Gateway
 
 pytestmark = pytest.mark.pty
@@ -28,8 +28,6 @@ pytestmark = pytest.mark.pty
 BOUND_S = 30.0
 SGR = re.compile(r"\x1b\[[0-9;]*m")
 """Colour and weight: the only commands that a table needs."""
-
-
 COMMAND = ("-m", "helmr.cli")
 
 
@@ -86,16 +84,6 @@ def screen(
         if process is not None:
             process.kill()
             process.wait(BOUND_S)
-
-
-@pytest.mark.parametrize("words", READS)
-def test_nothing_of_a_session_reaches_the_terminal_as_a_command(here: Gateway, words: str) -> None:
-    names = _filled(here)
-    code, seen = screen(*(names.get(word, word) for word in words.split()))
-    assert code == 0
-    left = SGR.sub("", seen)
-    assert not set("\x1b\x07\u202e\u009b\x7f") & set(left)
-    assert EVIL not in seen
 
 
 def test_a_table_has_weight_on_a_terminal_and_keeps_ids_whole(here: Gateway) -> None:
@@ -235,7 +223,11 @@ def test_an_odd_locale_loses_nothing_and_ends_nothing(
 
 @pytest.mark.parametrize(
     "words",
-    ["--help", "session list", "session list --json", "input send SESSION approval --jsonl"],
+    [
+        *(pytest.param(one, marks=pytest.mark.long) for one in ("--help", "session list --json")),
+        "session list",
+        "input send SESSION approval --jsonl",
+    ],
 )
 def test_a_full_disk_behind_the_output_is_one_line(here: Gateway, words: str) -> None:
     names = {"SESSION": here.session()}

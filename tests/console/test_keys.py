@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from textual import events
 from textual.app import App, ComposeResult
 from textual.message import Message
@@ -164,3 +166,51 @@ async def test_a_screen_that_others_keep_busy_does_not_hold_keys_back() -> None:
         await until(lambda: "b done" in app.seen)
         busy = False
     assert app.left_out == 0
+
+
+# --- a key that is held down
+
+CONFIRMS = "ctrl+s"
+HELD_EVERY_S = 0.033
+
+
+def read(line: KeyLine, *at_s: float, key: str = CONFIRMS) -> list[events.Key]:
+    """A key that comes at these times; what of it is in the line."""
+    for time_s in at_s:
+        pressed = events.Key(key, None)
+        pressed.time = time_s
+        line.takes(pressed)
+    return [event for event in line._line if isinstance(event, events.Key)]
+
+
+def confirming() -> KeyLine:
+    line = KeyLine(App[None](), left_out=lambda count: None)
+    line.confirming = frozenset({CONFIRMS})
+    return line
+
+
+@given(
+    first_s=st.sampled_from([HELD_EVERY_S, 0.25, 0.5, keys.REPEATS_WITHIN_S - 0.01]),
+    count=st.integers(2, 60),
+)
+def test_however_long_a_confirming_key_is_held_down_it_comes_once(
+    first_s: float, count: int
+) -> None:
+    repeats = [100 + first_s + number * HELD_EVERY_S for number in range(count)]
+    assert [one.time for one in read(confirming(), 100.0, *repeats)] == [100.0]
+
+
+def test_two_presses_come_twice_and_any_other_key_as_often_as_it_is_read() -> None:
+    apart_s = keys.REPEATS_WITHIN_S
+    assert len(read(confirming(), 100.0, 100 + apart_s, 100 + 2 * apart_s)) == 3
+    assert len(read(confirming(), *(100 + n * HELD_EVERY_S for n in range(9)), key="j")) == 9
+
+
+def test_how_long_before_a_key_the_same_one_came_is_known_while_it_has_its_turn() -> None:
+    """Repeats that a slow line brings apart are no repeats, yet too quick to confirm what was not there before."""
+    line = confirming()
+    first, second = read(line, 100.0, 100.3)
+    line._give(first)
+    assert line.again_s > keys.REPEATS_WITHIN_S
+    line._give(second)
+    assert line.again_s == pytest.approx(0.3)

@@ -102,6 +102,7 @@ def test_it_shows_what_it_promises_and_leaves_nothing() -> None:
         assert not list(watched.out.parent.glob("helmr-demo-*"))
 
 
+@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(300)
@@ -116,22 +117,15 @@ def test_ctrl_c_ends_everything() -> None:
 
 
 @pytest.mark.slow
-def test_a_runtime_that_does_not_start_is_one_clear_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(demo, "TASKS", "no_such_tasks")
-    assert demo.main([]) == 1
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("helmr demo: the runtime ended with code 2")
-    assert "no_such_tasks" in "\n".join(lines[1:])
-
-
-@pytest.mark.slow
-def test_keep_leaves_the_data_and_says_where(
+def test_a_runtime_that_does_not_start_is_one_clear_line_and_keep_leaves_its_data(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(demo, "TASKS", "no_such_tasks")
     monkeypatch.setattr("tempfile.mkdtemp", lambda prefix: str(tmp_path))
     assert demo.main(["--keep"]) == 1
-    assert str(tmp_path / "data") in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert lines[0].startswith("helmr demo: the runtime ended with code 2")
+    assert "no_such_tasks" in "\n".join(lines[1:])
+    assert str(tmp_path / "data") in out
     assert tmp_path.exists()

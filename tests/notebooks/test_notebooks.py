@@ -82,6 +82,7 @@ def test_the_experiment_runs_and_repeats_itself(build: ModuleType) -> None:
     assert len(pictures) == 2
 
 
+@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(240)

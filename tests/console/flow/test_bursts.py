@@ -66,6 +66,7 @@ async def test_a_form_filled_in_one_burst_sends_what_was_typed(
         assert sent == KINDS[kind].sent, kind
 
 
+@pytest.mark.long
 async def test_a_second_review_key_in_the_burst_is_nothing(
     stack: Stack, terminal: Terminal
 ) -> None:
@@ -81,6 +82,7 @@ async def test_a_second_review_key_in_the_burst_is_nothing(
     await terminal.sees("Accepted")
 
 
+@pytest.mark.long
 async def test_answers_to_several_waits_typed_ahead_reach_each_its_own(
     stack: Stack, terminal: Terminal
 ) -> None:
@@ -128,6 +130,7 @@ async def test_one_by_one_a_burst_answers_the_wait_that_could_be_read_and_no_oth
         assert (await stack.http.get(path)).json()["items"] == []
 
 
+@pytest.mark.long
 async def test_a_held_form_in_one_burst_is_not_sent_before_it_could_be_read(
     stack: Stack, holding: Terminal
 ) -> None:

@@ -31,7 +31,13 @@ async def opened(bench: Bench, **asked: Any) -> tuple[dict[str, Any], Any]:
     return wait, await bench.form()
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["schema of the tool", "any object"])
+@pytest.mark.parametrize(
+    "known",
+    [
+        pytest.param(True, id="schema of the tool"),
+        pytest.param(False, id="any object", marks=pytest.mark.long),
+    ],
+)
 async def test_an_argument_is_changed_in_its_own_field(bench: Bench, known: bool) -> None:
     wait, screen = await opened(bench, known=known)
     for row in ("tool             refund", "amount.cents     4200", "amount.currency  EUR"):
@@ -77,6 +83,7 @@ async def test_the_pane_shows_the_call_and_a_text_of_its_own_beside_it(bench: Be
     assert "decline  refund is not called; the agent" in bench.text()
 
 
+@pytest.mark.long
 async def test_the_pane_counts_arguments_that_it_has_no_room_for(bench: Bench) -> None:
     asked = {f"n{number:02}": number for number in range(30)}
     await bench.ask("call", known=False, tool="count", arguments=asked)
@@ -86,7 +93,7 @@ async def test_the_pane_counts_arguments_that_it_has_no_room_for(bench: Bench) -
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
-@pytest.mark.parametrize("key", ["a", "n"])
+@pytest.mark.parametrize("key", ["a", pytest.param("n", marks=pytest.mark.long)])
 async def test_no_argument_is_left_out_above_the_decision(
     bench: Bench, size: tuple[int, int], key: str
 ) -> None:

@@ -12,7 +12,7 @@ from helmr_console.screens.session import SessionScreen
 from tests.console.flow.bench import Bench
 from tests.console.flow.walk import waits_on
 
-SIZES = [(120, 36), (80, 24)]
+SIZES = [(120, 36), pytest.param((80, 24), marks=pytest.mark.long)]
 
 
 async def posted(bench: Bench, subject: str = "v3") -> dict[str, Any]:
@@ -228,6 +228,7 @@ async def test_a_wait_that_nobody_has_answered_is_no_place_to_amend(bench: Bench
     await bench.sees(asked["id"])
 
 
+@pytest.mark.long
 async def test_keys_of_a_whole_correction_may_be_typed_ahead(bench: Bench) -> None:
     """From the menu to the number in one burst; only the sending key waits for a reader."""
     asked = await posted(bench)

@@ -6,6 +6,8 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from helmr.review.personal import PersonalFiles
 from tests.console.flow.bench import Bench
 from tests.console.flow.test_claims import claim, who_is_at
@@ -39,17 +41,6 @@ async def test_a_key_claims_a_row_and_releases_it(bench: Bench) -> None:
     await bench.sees("Released")
 
 
-async def test_a_claim_made_by_a_key_outlives_the_form(bench: Bench) -> None:
-    wait = await bench.ask(subject="Publish?", timeout="8h")
-    await bench.open()
-    await bench.inbox(1)
-    await bench.press("c", "a")
-    await bench.form()
-    await bench.press("escape")
-    await bench.on("InboxScreen")
-    assert await who_is_at(bench, wait["id"]) == "ana"
-
-
 async def test_anothers_claim_is_taken_over_by_the_second_key_only(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish?", timeout="8h")
     await bench.open()
@@ -60,35 +51,6 @@ async def test_anothers_claim_is_taken_over_by_the_second_key_only(bench: Bench)
     assert await who_is_at(bench, wait["id"]) == "mia"
     await bench.press("c")
     await is_at(bench, wait["id"], "ana")
-
-
-async def test_who_takes_a_claim_over_was_told_of_that_one(bench: Bench) -> None:
-    """Mia's claim was shown; it is Tom's by now: that is told first."""
-    wait = await bench.ask(subject="Publish?", timeout="8h")
-    await claim(bench, wait["id"], person="mia")
-    await bench.open()
-    await bench.inbox(1)
-    await bench.sees("○ mia, 1")
-    await bench.press("c")
-    await bench.sees("Claimed by mia")
-    await bench.stack.http.post(f"/v1/waits/{wait['id']}/release", headers={"On-Behalf-Of": "mia"})
-    await claim(bench, wait["id"], person="tom")
-    await bench.press("r")
-    await bench.sees("○ tom, 1")
-    await bench.press("c")
-    await bench.sees("Claimed by tom")
-    assert await who_is_at(bench, wait["id"]) == "tom"
-
-
-async def test_read_only_claims_and_delegates_nothing(bench: Bench) -> None:
-    wait = await bench.ask(subject="Publish?", timeout="8h")
-    await bench.open(read_only=True)
-    await bench.inbox(1)
-    await bench.press("c")
-    await bench.sees("Claim: read-only")
-    await bench.press("d")
-    await bench.sees("Delegate: read-only")
-    assert await who_is_at(bench, wait["id"]) is None
 
 
 # --- given to somebody
@@ -118,6 +80,7 @@ async def test_a_row_is_given_to_somebody_and_to_nobody(bench: Bench) -> None:
     assert kinds.count("wait.assigned") == 2
 
 
+@pytest.mark.long
 async def test_a_wait_that_is_over_meanwhile_is_given_to_nobody(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish?", timeout="8h")
     await bench.open()
@@ -160,6 +123,7 @@ async def test_a_row_that_is_put_off_is_gone_until_its_time_is_over(bench: Bench
     assert "snoozed" not in bench.text()
 
 
+@pytest.mark.long
 async def test_a_wait_is_woken_before_its_time(bench: Bench) -> None:
     await bench.ask(subject="Publish?", timeout="8h")
     await bench.open()
@@ -176,6 +140,7 @@ async def test_a_wait_is_woken_before_its_time(bench: Bench) -> None:
     await bench.inbox(1)
 
 
+@pytest.mark.long
 async def test_no_deadline_passes_while_a_wait_is_put_off(bench: Bench) -> None:
     await bench.ask(subject="Near?", timeout="9m")
     await bench.ask(subject="Far?", timeout="30m")

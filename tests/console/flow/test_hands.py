@@ -32,18 +32,6 @@ async def test_a_digit_or_a_first_letter_chooses_and_no_digit_leaves_the_form(be
         assert bench.app.screen is screen
 
 
-async def test_a_number_complains_while_it_is_typed(bench: Bench) -> None:
-    await bench.ask("order", subject="Order")
-    await bench.open()
-    await bench.inbox(1)
-    await bench.press("a")
-    await bench.form()
-    await bench.press(*"99")
-    await bench.sees("! at most 10")
-    await bench.press("backspace")
-    await bench.until(lambda: "! at most 10" not in bench.text())
-
-
 async def test_a_long_list_of_choices_is_searched_by_typing(bench: Bench) -> None:
     await bench.ask("order", subject="Order")
     await bench.open()
@@ -70,7 +58,11 @@ async def test_a_json_field_offers_an_example_to_change(bench: Bench) -> None:
     assert row.cell == '{\n  "a": [\n    1\n  ]\n}'
 
 
-@pytest.mark.parametrize("line_break", ["\r", "\r\n", "\n"], ids=ascii)
+@pytest.mark.parametrize(
+    "line_break",
+    ["\r", *(pytest.param(other, marks=pytest.mark.long) for other in ("\r\n", "\n"))],
+    ids=ascii,
+)
 async def test_pasted_lines_stay_lines(bench: Bench, line_break: str) -> None:
     """Terminals paste breaks as carriage returns."""
     await bench.ask("talk", subject="-")
@@ -145,6 +137,7 @@ async def test_own_answered_rows_leave_at_once(bench: Bench) -> None:
     await bench.until(lambda: bench.app.shared.store.ended[first["id"]].resolved_by is not None)
 
 
+@pytest.mark.long
 async def test_afterwards_a_batch_says_what_was_sent(bench: Bench) -> None:
     for number in (1, 2):
         await bench.ask(subject=f"Publish {number}?", timeout=f"{number}0m")
@@ -162,6 +155,7 @@ async def test_afterwards_a_batch_says_what_was_sent(bench: Bench) -> None:
     assert inbox.list.keys == []
 
 
+@pytest.mark.long
 async def test_a_rival_noticed_early_is_shown_with_what_was_answered(bench: Bench) -> None:
     wait, screen = await opened(bench, timeout="5m")
     await bench.press("space", "tab", *"mine")
@@ -173,6 +167,7 @@ async def test_a_rival_noticed_early_is_shown_with_what_was_answered(bench: Benc
     assert screen.form.cells()["note"] == "mine"
 
 
+@pytest.mark.long
 async def test_the_review_of_a_wait_that_is_over_promises_nothing(bench: Bench) -> None:
     wait, _ = await opened(bench, timeout="5m")
     await bench.press("space", "ctrl+s")
@@ -226,6 +221,7 @@ async def test_an_empty_filter_result_says_how_rows_come_back(bench: Bench) -> N
         await bench.sees("esc clears")
 
 
+@pytest.mark.long
 async def test_one_thing_is_said_at_a_time_and_never_over_the_list_or_the_footer(
     bench: Bench,
 ) -> None:

@@ -152,6 +152,7 @@ async def test_a_rival_during_the_grace_is_told_and_the_text_is_kept(bench: Benc
     assert [one["data"] for one in await bench.records(wait["session"]["id"])] == [APPROVE]
 
 
+@pytest.mark.long
 async def test_a_rival_of_whom_the_feed_has_not_told_yet(bench: Bench) -> None:
     """The refusal is the gateway's."""
     wait = await bench.ask(subject="First?", timeout="5m")
@@ -191,6 +192,7 @@ async def test_no_answer_leaves_while_the_gateway_is_away_and_its_draft_stays(be
     assert (await bench.wait(wait["id"]))["status"] == "pending"
 
 
+@pytest.mark.long
 async def test_a_form_with_free_text_keeps_its_review_and_one_without_is_held(bench: Bench) -> None:
     first = await bench.ask(subject="First?", timeout="5m")
     await bench.open(hold_s=HOLD_S)
@@ -236,6 +238,7 @@ async def test_a_batch_is_held_as_one_and_leaves_as_one(bench: Bench) -> None:
     assert not inbox.list.keys
 
 
+@pytest.mark.long
 async def test_esc_and_stop_take_a_held_batch_back(bench: Bench) -> None:
     waits = [await bench.ask(subject=f"Publish {n}?", timeout=f"{n + 5}m") for n in range(2)]
     await bench.open(hold_s=HOLD_S)
@@ -254,6 +257,7 @@ async def test_esc_and_stop_take_a_held_batch_back(bench: Bench) -> None:
         assert (await bench.wait(wait["id"]))["status"] == "pending"
 
 
+@pytest.mark.long
 async def test_without_a_grace_time_everything_is_reviewed_also_one_by_one(bench: Bench) -> None:
     waits = [await bench.ask(subject=f"Publish {n}?", timeout=f"{n + 5}m") for n in range(2)]
     await bench.open(hold_s=0.0)
@@ -331,6 +335,7 @@ async def test_the_next_wait_is_read_while_this_one_is_on_screen(
     assert wait["status"] == "pending"
 
 
+@pytest.mark.long
 async def test_what_was_read_ahead_and_is_over_is_not_asked(bench: Bench) -> None:
     waits = [await bench.ask(subject=f"Publish {n}?", timeout=f"{n + 5}m") for n in range(3)]
     await bench.open(hold_s=HOLD_S)
@@ -344,6 +349,7 @@ async def test_what_was_read_ahead_and_is_over_is_not_asked(bench: Bench) -> Non
     await form_on(bench, waits[2])
 
 
+@pytest.mark.long
 async def test_who_is_at_the_next_wait_is_read_again_before_it_is_old(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

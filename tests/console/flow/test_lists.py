@@ -113,6 +113,7 @@ async def test_a_batch_goes_one_by_one_and_reports_each(bench: Bench) -> None:
     assert accepted == sorted(accepted), "soonest end first"
 
 
+@pytest.mark.long
 async def test_a_batch_stops_before_the_next(bench: Bench) -> None:
     waits = [await bench.ask(subject=f"Publish {n}?", timeout=f"{10 + n}m") for n in range(3)]
     await bench.open(size=(120, 40))
@@ -135,7 +136,7 @@ async def test_a_batch_stops_before_the_next(bench: Bench) -> None:
     assert statuses == ["fulfilled", "pending", "pending"]
 
 
-@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("listed", [False, pytest.param(True, marks=pytest.mark.long)])
 async def test_a_pasted_id_of_any_kind_finds_its_session(bench: Bench, listed: bool) -> None:
     await bench.ask(subject="Other?")
     receipt = await bench.stack.started(
@@ -367,7 +368,9 @@ async def test_the_head_line_has_the_figures(bench: Bench) -> None:
     await bench.sees("oldest 2m · median 2m")
 
 
-@pytest.mark.parametrize("size", [(80, 24), (110, 50), (200, 50)], ids=str)
+@pytest.mark.parametrize(
+    "size", [(80, 24), pytest.param((110, 50), marks=pytest.mark.long), (200, 50)], ids=str
+)
 async def test_list_and_pane_share_the_screen_as_they_are_told(
     bench: Bench, size: tuple[int, int]
 ) -> None:

@@ -71,6 +71,7 @@ async def test_a_text_is_one_line_that_grows_with_it(bench: Bench) -> None:
     assert screen.form.cells()["letter"] == "Dear Ada,\nb\nc"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
 async def test_the_facts_of_a_form_are_one_line_at_every_width(
     bench: Bench, size: tuple[int, int]

@@ -142,6 +142,7 @@ async def test_a_resize_while_it_starts_is_followed(
     assert await terminal.ended() == 0
 
 
+@pytest.mark.long
 async def test_a_resize_is_followed(bench: Bench, terminal: Terminal, tmp_path: Path) -> None:
     await bench.ask(subject="Publish A?")
     await terminal.start(bench.stack.url, bench.stack.key, tmp_path)
@@ -154,6 +155,7 @@ async def test_a_resize_is_followed(bench: Bench, terminal: Terminal, tmp_path: 
     assert await terminal.ended() == 0
 
 
+@pytest.mark.long
 async def test_a_killed_gateway_is_shown_and_the_console_stays(
     bench: Bench, terminal: Terminal, tmp_path: Path
 ) -> None:

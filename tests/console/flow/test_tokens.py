@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.console.flow.bench import Bench
 
 
@@ -119,6 +121,7 @@ async def test_somebody_is_first_by_a_blink_and_both_completions_are_shown(bench
     assert (await token_of(bench, wait["token_id"]))["data"]["decision"] == "reject"
 
 
+@pytest.mark.long
 async def test_somebody_is_first_and_the_session_knows_and_both_completions_are_shown(
     bench: Bench,
 ) -> None:
@@ -157,6 +160,7 @@ async def test_the_token_expires_while_the_form_is_open(bench: Bench) -> None:
     assert run["result"] == "WaitTimeout"
 
 
+@pytest.mark.long
 async def test_the_token_is_cancelled_while_the_form_is_open(bench: Bench) -> None:
     wait = await bench.ask("sign", subject="Sign here?")
     await bench.open()

@@ -248,6 +248,7 @@ async def test_a_short_hour_at_the_console(stack: Stack, tmp_path: Path) -> None
     assert sum(operator.tally.handled[one.number].keys for one in mine) <= 3 * len(mine) + 1
 
 
+@pytest.mark.long
 @pytest.mark.pty
 @pytest.mark.allows_blocking
 async def test_a_hurried_hand_says_nothing_that_it_did_not_mean(
