@@ -57,7 +57,7 @@ async def test_last_is_no_answer_where_several_wait_and_all_knows_what_was_begun
     assert "hint: Name the one that you mean." in ran.err
     assert await statuses(stack, receipts) == ["pending"] * 2
 
-    drafts = script.folder / "state" / "helmr" / "console" / "drafts"
+    drafts = script.folder / "state" / "helmr" / "console" / "people" / "ana" / "drafts"
     drafts.mkdir(parents=True)
     (drafts / f"{waits[0]}.0.json").write_text("{}")
     words = ("wait", "answer", "--all", "decision=approve", "--filter", "is:draft", "--yes")

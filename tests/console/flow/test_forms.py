@@ -123,7 +123,7 @@ async def test_as_last_time_fills_the_form_shows_what_changed_and_sends_nothing(
     await bench.press("E", "l", "m", "tab", "B", "e", "r", "n", "ctrl+s", "ctrl+s")
     await bench.on("InboxScreen")
     await bench.stack.run_until(first["run"]["id"], "succeeded")
-    kept = bench.folder / "state" / "answers"
+    kept = bench.folder / "state" / "people" / "ana" / "answers"
     await bench.until(lambda: any(kept.glob("*.json")))
     second = await bench.ask("fill", kind="text", name="2")
     await bench.inbox(1)

@@ -139,7 +139,7 @@ async def test_nothing_is_changed_read_only_or_without_a_row(bench: Bench) -> No
     await schedules(bench, 1, read_only=True)
     await bench.press("P", "R", "n", "X")
     await bench.on("SchedulesScreen")
-    assert [text.count("read-only") for text in bench.toasts()] == [1] * 4
+    assert ["read-only" in text for text in bench.toasts()] == [True] * 4
     await bench.press("escape", "n")
     await bench.on("NoticesScreen")
     await bench.sees("No notices are sent")
