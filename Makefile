@@ -30,6 +30,7 @@
 PYTHON ?= python3
 TASKS ?= helmr.examples.publish_review helmr.examples.chat helmr.examples.release
 PYTEST_ARGS ?=
+WORKERS ?= 4
 MODEL_ARGS ?=
 BENCH_ARGS ?=
 SCALE_ARGS ?=
@@ -50,7 +51,7 @@ export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
 unexport PYTHONDONTWRITEBYTECODE
 # Four workers for two cores: half of their time they wait for processes and screens (two left the cores 48 % idle). Each
 # takes the next file when it has done one. The bound is for what hangs.
-PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --session-timeout 5400
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --session-timeout 5400
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help

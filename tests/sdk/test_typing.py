@@ -25,6 +25,7 @@ def test_the_package_says_that_it_is_typed(project_root: Path):
     assert (project_root / "helmr" / "py.typed").exists()
 
 
+@pytest.mark.long  # `make lint` reads the same files
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_user_code_has_the_types_and_the_type_errors_it_should(

@@ -19,7 +19,7 @@ from helmr.errors import (
 from tests.fixtures.earlier import Earlier
 from tests.stack.live import LiveRuntime, until
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(240), pytest.mark.allows_blocking]
+pytestmark = [pytest.mark.timeout(240), pytest.mark.allows_blocking]
 
 YES = {"decision": "approve"}
 
@@ -59,11 +59,20 @@ def earlier() -> Earlier:
     return Earlier("ledger_0_1_0")
 
 
-@pytest.fixture(scope="module")
-def live(earlier: Earlier, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRuntime]:
+@pytest.fixture(
+    scope="module",
+    params=["in-process", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.long])],
+)
+def live(
+    request: pytest.FixtureRequest, earlier: Earlier, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveRuntime]:
     """A runtime over a copy of it, started once."""
     runtime = LiveRuntime(
-        tmp_path_factory.mktemp("earlier"), tasks=earlier.tasks, sessions_per_host=3, linger="300ms"
+        tmp_path_factory.mktemp("earlier"),
+        tasks=earlier.tasks,
+        sessions_per_host=3,
+        linger="300ms",
+        in_process=request.param == "in-process",
     )
     earlier.unpack(runtime.data_dir)
     try:

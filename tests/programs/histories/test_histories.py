@@ -33,7 +33,7 @@ def acknowledged(calls: list[Call]) -> Counter[Kind]:
 
 @pytest.mark.timeout(240)
 def test_a_runtime_in_one_process_keeps_its_promises_under_faults() -> None:
-    found = taken(Plan(seconds=15, clients=8, sessions=12, in_process=True))
+    found = taken(Plan(seconds=8, clients=8, sessions=12, in_process=True))
     assert checker.check(found.calls) == []
     assert found.unfinished == 0
     assert found.faults.total() > 0

@@ -23,7 +23,7 @@ from tests.programs.powerloss.recording import NoCompiler, Recording, record
 
 pytestmark = pytest.mark.allows_blocking
 
-IMAGES, SPOILT = 50, 16
+IMAGES, SPOILT = 50, 8
 LONG_IMAGES, LONG_COMMITS = 1_000, 40
 FOLDER = Path("/f")
 

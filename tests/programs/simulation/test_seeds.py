@@ -30,7 +30,9 @@ def digests(root: Path, hash_seed: str, *arguments: str) -> dict[str, str]:
     return told(ran.stdout)
 
 
-@pytest.mark.parametrize("feed_pause_s", ["0.05", "0.2", "1.0"])
+@pytest.mark.parametrize(
+    "feed_pause_s", ["0.2", *(pytest.param(s, marks=pytest.mark.long) for s in ("0.05", "1.0"))]
+)
 def test_a_seed_is_the_same_events_each_time(project_root: Path, feed_pause_s: str) -> None:
     arguments = ("--steps", "2500", "--feed-pause", feed_pause_s)
     first = digests(project_root, "1", *arguments)
@@ -52,7 +54,7 @@ def test_a_seed_is_the_same_events_wherever_the_sources_stand(
     for name in ("code.py", "world.py"):  # what fails there does so in another line
         (moved / name).write_text("# moved\n\n" + (moved / name).read_text())
     paths = os.pathsep.join(str(tmp_path / "elsewhere" / part) for part in ("", "runtime"))
-    arguments = (*CHOSEN, "--digests", "--no-shrink", "--steps", "4000")
+    arguments = (*CHOSEN, "--digests", "--no-shrink", "--steps", "2000")
     there = simulate(tmp_path / "elsewhere", *arguments, environment={"PYTHONPATH": paths})
     here = simulate(project_root, *arguments)
     assert here.returncode == there.returncode == 0, here.stdout + there.stdout + there.stderr
