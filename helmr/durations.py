@@ -99,13 +99,13 @@ def size_bytes(value: Size) -> int:
     """The size in bytes.
 
     Raises:
-        UsageError: It is no size, or not positive.
+        UsageError: It is not a size, or not positive.
     """
     found = _SIZE.fullmatch(str(value).strip()) if not isinstance(value, bool) else None
     result = int(float(found[1]) * _UNITS[found[2].lower()]) if found is not None else 0
     if not 0 < result <= _BYTES_MAX:
         raise UsageError(
-            f"{str(value)[:80]!r} is no size of memory",
+            f"{str(value)[:80]!r} is not a size of memory",
             hint='Write it like "512MB", "4GB" or "1.5GiB", or as a number of bytes.',
         )
     return result

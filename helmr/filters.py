@@ -350,12 +350,12 @@ def _term(word: str, fields: Fields) -> Term:
 
 
 def _unknown_field(text: str, name: str, op: str, fields: Fields) -> BadFilter:
-    """The refusal of a name that is no field; it says how a pasted text with a colon is searched for."""
+    """The refusal of a name that is not a field; it says how a pasted text with a colon is searched for."""
     close = difflib.get_close_matches(name.lower(), fields.names, n=1, cutoff=0.75)
     guess = f"Did you mean {close[0]}{op}? " if close else ""
     text = text.replace('"', "")
     return BadFilter(
-        f"{name}{op} is no field of a {fields.noun}",
+        f"{name}{op} is not a field of a {fields.noun}",
         hint=f'{guess}As text: "{text}". Fields: {", ".join(fields.names)}.',
         field=name,
         fields=list(fields.names),

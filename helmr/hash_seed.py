@@ -37,8 +37,8 @@ def kept_seed(data_dir: Path) -> str | None:
 def start_with_seed(data_dir: Path, *, makes_one: bool = True) -> None:
     """Become a process of the same command with the seed: only a fresh interpreter takes it.
 
-    Nothing happens in a process that has one, in one that is no program of its own, and, unless `makes_one`, where the
-    data directory has none.
+    Nothing happens in a process that has one, in one that is not a program of its own, and, unless `makes_one`, where
+    the data directory has none.
     """
     seed = kept_seed(data_dir) or (fresh_seed() if makes_one else None)
     if os.environ.get(VARIABLE) or seed is None or not is_own_program:
@@ -55,7 +55,7 @@ def fresh_seed() -> str:
 
 
 def is_seed(text: str) -> bool:
-    """Python takes it, and it is no word for another in each process."""
+    """Python takes it, and it is not a word for another in each process."""
     return text.isascii() and text.isdigit() and int(text) < 256**SEED_BYTES
 
 

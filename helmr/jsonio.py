@@ -97,7 +97,7 @@ def _check_surrogates(value: Any) -> None:
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
-        raise BadJson("a string holds a lone surrogate, which is no character") from None
+        raise BadJson("a string holds a lone surrogate, which is not a character") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Tags and metadata as callers give them: a text is no list of tags, and a list no object."""
+"""Tags and metadata as callers give them: a text is not a list of tags, and a list no object."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def metadata_object(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     """The metadata, empty if there is none.
 
     Raises:
-        UsageError: It is no object.
+        UsageError: It is not an object.
     """
     if metadata is None:
         return {}

@@ -49,7 +49,7 @@ class Repeat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """An answer that is no JSON.
+    """An answer that is not JSON.
 
     Attributes:
         content_type: What the answer's header says.
@@ -185,7 +185,7 @@ class Operation(Generic[T]):
         """The path with these values of its parameters.
 
         Raises:
-            BadId: A value is no id of the kind that its parameter asks for.
+            BadId: A value is not an id of the kind that its parameter asks for.
         """
         parts = dict(zip(self.path_names, values, strict=True))
         for name, value in parts.items():

@@ -43,7 +43,7 @@ def read_toml(path: Path, *, bytes_max: int) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: There is none.
-        UsageError: It can't be read, is no TOML, or has more than `bytes_max`.
+        UsageError: It can't be read, is not TOML, or has more than `bytes_max`.
     """
     try:
         with path.open("rb") as file:
@@ -204,7 +204,7 @@ def save_filter(path: Path, name: str, text: str) -> None:
 
     Raises:
         UsageError: The name can't be one, is built in, or there are too many.
-        BadFilter: The text is no filter.
+        BadFilter: The text is not a filter.
         OSError: It can't be written.
     """
     if not _NAME.fullmatch(name):
@@ -296,7 +296,7 @@ def read_contexts(environ: Mapping[str, str]) -> dict[str, Context]:
     """All of them, by name.
 
     Raises:
-        UsageError: The file can't be read, or something in it is no context.
+        UsageError: The file can't be read, or something in it is not a context.
     """
     path = contexts_path(environ)
     try:
@@ -373,10 +373,10 @@ def _write(environ: Mapping[str, str], contexts: Mapping[str, Context]) -> None:
 def _context(name: str, parts: Any, what: str) -> Context:
     if not NAME.fullmatch(name):
         raise UsageError(
-            f"{name[:80]!r} is no name of a context", hint="Letters, digits, . _ - : 40 at most."
+            f"{name[:80]!r} is not a name of a context", hint="Letters, digits, . _ - : 40 at most."
         )
     if not isinstance(parts, dict) or not PARTS.issuperset(parts):
-        raise UsageError(f"{what} has url, and if wanted key_file and on_behalf_of")
+        raise UsageError(f"{what} takes url, and optionally key_file and on_behalf_of")
     if not all(isinstance(part, str) and part and part.isprintable() for part in parts.values()):
         raise UsageError(f"{what}: each is a text")
     url = urlsplit(parts.get("url", ""))

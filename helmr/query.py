@@ -186,7 +186,8 @@ def with_durations(table: pyarrow.Table) -> pyarrow.Table:
         values = column.to_pylist() if column.type == interval else None
         if values is None or any(value.months for value in values if value is not None):
             raise BadQuery(
-                f"column {name!r} has intervals that are no durations: of months, or in others",
+                f"column {name!r} has intervals that are not durations: "
+                "they count months, or are part of another value",
                 hint="Cast it to VARCHAR.",
             )
         lengths = [

@@ -177,7 +177,7 @@ async def _answer(
     wait = await client.waits.get(wait_id)
     if wait.session_id != session_id:
         raise WaitNotFound(
-            f"{wait_id} is no wait of {session_id}", hint=f"It is one of {wait.session_id}."
+            f"{wait_id} is not a wait of {session_id}", hint=f"It belongs to {wait.session_id}."
         )
     return await client.waits.answer(
         wait_id, data, override_claim=override_claim, operation_id=operation_id

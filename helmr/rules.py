@@ -153,7 +153,7 @@ def rule(filter: str, answer: Any, *, compare: Iterable[str] = (), name: str = "
     wanted = filters.parse(filter, filters.WAIT_FIELDS)
     if any(term.field in ("is", "claimed", "batch") for term in wanted.terms):
         raise UsageError(
-            "a rule can't ask is:, claimed: or batch:",
+            "a rule's filter can't use is:, claimed: or batch:",
             hint="They say what was done with a wait, not what it asks.",
         )
     if answer is None:
@@ -191,7 +191,7 @@ def read_rule(text: str, *, compare: Iterable[str] = (), folder: Path | None = N
     module, colon, function = text.rpartition(":")
     if not colon or not module or not function.isidentifier():
         raise UsageError(
-            f"{text[:80]!r} is no rule",
+            f"{text[:80]!r} is not a rule",
             hint='{"filter": …, "answer": …}, a .json or .toml file of that, or module:function.',
         )
     return Rule(text, _function(module, function, folder), compare)
@@ -322,7 +322,7 @@ def _as_json(value: Any) -> Any:
         found = to_jsonable_python(value, by_alias=True, inf_nan_mode="constants")
         return jsonio.loads(json.dumps(found, ensure_ascii=False))
     except (PydanticSerializationError, BadJson, ValueError, RecursionError) as error:
-        raise UsageError(f"the answer is no JSON: {error}") from error
+        raise UsageError(f"the answer is not JSON: {error}") from error
 
 
 def _names(compare: Iterable[str]) -> tuple[str, ...]:
@@ -352,21 +352,21 @@ def _parsed(raw: bytes, suffix: str, what: str) -> Any:
     try:
         return jsonio.loads(raw) if suffix == ".json" else parse_toml(raw, what)
     except BadJson as error:
-        raise UsageError(f"{what} is no JSON: {error.message}") from error
+        raise UsageError(f"{what} is not JSON: {error.message}") from error
 
 
 def _rule_of(parts: Any, what: str, compare: tuple[str, ...]) -> Rule:
     if not isinstance(parts, dict):
-        raise UsageError(f"{what} is no object", hint='{"filter": …, "answer": …}')
+        raise UsageError(f"{what} is not an object", hint='{"filter": …, "answer": …}')
     unknown = sorted(parts.keys() - {"filter", "answer", "compare"})
     if unknown:
         raise UsageError(
-            f"{what} has {unknown[0]!r}, which is no part of a rule",
+            f"{what} has {unknown[0]!r}, which is not part of a rule",
             hint="A rule has filter, answer and compare.",
         )
     named = parts.get("compare", [])
     if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
-        raise UsageError(f"{what}: compare is a list of field names")
+        raise UsageError(f"{what}: compare must be a list of field names")
     if not isinstance(parts.get("filter"), str) or parts.get("answer") is None:
         raise UsageError(f"{what} needs a filter, which is a text, and an answer other than null")
     name = "" if what == "the rule" else what
@@ -380,7 +380,7 @@ def _function(module: str, name: str, folder: Path) -> Callable[[WaitInfo], Any]
     if not callable(found) or inspect.iscoroutinefunction(found):
         is_what = "async" if callable(found) else "no function"
         raise UsageError(
-            f"{module}:{name} is no rule: it is {is_what}",
+            f"{module}:{name} is not a rule: it is {is_what}",
             hint="A rule is a function that takes a wait and gives an answer, or None.",
         )
     checked: Callable[[WaitInfo], Any] = found

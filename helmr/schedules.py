@@ -49,7 +49,7 @@ def timing(
     Raises:
         BadDefinition: Both or neither is given, one can't be read or is never due, there is no such zone, or `missed`
             and `overlap` don't go together.
-        BadDuration: `every` is no duration.
+        BadDuration: `every` is not a duration.
     """
     if (cron is None) == (every is None):
         raise BadDefinition(
@@ -57,9 +57,9 @@ def timing(
             hint='Like "0 3 * * mon-fri", or every="15m".',
         )
     if missed not in ("skip", "latest", "all"):
-        raise BadDefinition(f"missed={missed!r} is none of skip, latest, all")
+        raise BadDefinition(f"missed must be skip, latest or all, not {missed!r}")
     if overlap not in ("skip", "allow"):
-        raise BadDefinition(f"overlap={overlap!r} is none of skip, allow")
+        raise BadDefinition(f"overlap must be skip or allow, not {overlap!r}")
     if missed == "all" and overlap == "skip":
         raise BadDefinition(
             'missed="all" starts sessions beside each other, and overlap="skip" forbids that',
@@ -170,17 +170,17 @@ def _offset(at: datetime, zone: ZoneInfo) -> timedelta:
 def _check_cron(cron: str, zone: str) -> None:
     hint = "Five fields: minute, hour, day of month, month, day of week."
     if len(cron) > SCHEDULE_TEXT_MAX or len(cron.split()) != FIELDS:
-        raise BadDefinition(f"{cron[:80]!r} is no cron expression", hint=hint)
+        raise BadDefinition(f"{cron[:80]!r} is not a cron expression", hint=hint)
     try:
         found = next(_cron_dues(cron, _zone(zone), datetime(2024, 1, 1, tzinfo=UTC)), None)
     except (CronSimError, ValueError, IndexError, AssertionError) as error:
-        raise BadDefinition(f"{cron!r} is no cron expression: {error}", hint=hint) from error
+        raise BadDefinition(f"{cron!r} is not a cron expression: {error}", hint=hint) from error
     if found is None:
         raise BadDefinition(f"{cron!r} is never due", hint="No such day is in the calendar.")
 
 
 def load_zones(names: Iterable[str]) -> None:
-    """Read the files of time zones: from then on this module reads none. A name that is no zone's is passed over."""
+    """Read the files of time zones: from then on this module reads none. A name that is not a zone's is passed over."""
     for name in names:
         with suppress(BadDefinition):
             _zone(name)
@@ -197,5 +197,5 @@ def _zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise BadDefinition(
-            f"{name[:80]!r} is no time zone", hint='Like "Europe/Berlin" or "UTC".'
+            f"{name[:80]!r} is not a time zone", hint='Like "Europe/Berlin" or "UTC".'
         ) from error

@@ -146,7 +146,7 @@ def _priority(value: str) -> str:
         return Priority(value).value
     except ValueError:
         known = ", ".join(Priority)
-        raise UsageError(f"{value!r} is no priority", hint=f"There are {known}.") from None
+        raise UsageError(f"{value!r} is not a priority", hint=f"There are {known}.") from None
 
 
 def _lines(options: WaitOptions) -> dict[str, Any]:

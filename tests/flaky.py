@@ -4,8 +4,8 @@
 `report` print the closing table. A test that passed the second time is flaky: it stops no landing, but it is shown, and
 loudly if `tests/flaky.txt` does not know it. That file may only shrink (`tests/project/test_flaky.py`).
 
-A failure that is no test's (a secret in a log, a module that can't be imported, a run that was killed) is forgiven by
-no second run.
+A failure that is not a test's (a secret in a log, a module that can't be imported, a run that was killed) is forgiven
+by no second run.
 """
 
 from __future__ import annotations

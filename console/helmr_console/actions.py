@@ -44,7 +44,7 @@ class ActionContext:
     """What the operator has in front of them, as far as actions depend on it.
 
     `wait_over` says why the wait can't be answered any more, empty if it can; `not_rewindable` and those beside it why
-    the entry under the cursor is no place for that correction.
+    the entry under the cursor is not a place for that correction.
     """
 
     live: bool = True

@@ -188,7 +188,7 @@ class ConsoleApp(App[int]):
             await super().on_event(event)
 
     def _no_more_keys(self, giving: asyncio.Task[None]) -> None:
-        """A console without keys is no console: it ends, in one line."""
+        """A console without keys is not a console: it ends, in one line."""
         error = None if giving.cancelled() else giving.exception()
         if isinstance(error, Exception):
             self._handle_exception(error)

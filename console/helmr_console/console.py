@@ -233,7 +233,7 @@ class Console:
         """Keep a filter of the inbox under this name, in the profile's file; an empty one forgets it.
 
         Raises:
-            UsageError, BadFilter: It can't be kept under this name, or is no filter.
+            UsageError, BadFilter: It can't be kept under this name, or is not a filter.
             OSError: It can't be written.
         """
         path = saved_path(self.options.state_folder, self.profile.name)

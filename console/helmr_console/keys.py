@@ -114,7 +114,7 @@ class KeyLine:
         return True
 
     async def _is_beyond_doubt(self) -> None:
-        """Return when the key that is next is no first repeat; one that is leaves the line meanwhile."""
+        """Return when the key that is next is not a first repeat; one that is leaves the line meanwhile."""
         while self._line and self._line[0] is self._doubtful:
             left_s = self._line[0].time + REPEAT_S - monotonic()
             if left_s <= 0:

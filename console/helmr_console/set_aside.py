@@ -180,7 +180,7 @@ def _not_here(
     if aside is not None:
         return f"entry {entry.seq} was set aside by entry {aside.seq}"
     if op is None and wait_id is None:
-        return "this entry is no step, wait, output or answer of a run"
+        return "this entry is not a step, wait, output or answer of a run"
     if newest is not None and entry.run_id is not None and entry.run_id != newest.id:
         return "only the newest run of a session can be corrected"
     return ""
@@ -188,7 +188,7 @@ def _not_here(
 
 def _not_amendable(entry: EntryInfo, wait_id: str | None, wait: WaitInfo | None) -> str:
     if wait_id is None:
-        return "this entry is no answer"
+        return "this entry is not an answer"
     return _why_no_answer(wait.kind.value if wait is not None else entry.body.get("kind"), wait)
 
 

@@ -122,7 +122,7 @@ def main(
         profile: Instead of the config's.
 
     Raises:
-        UsageError: The config can't be read, there is no such theme or profile, or this is no terminal.
+        UsageError: The config can't be read, there is no such theme or profile, or this is not a terminal.
     """
     environ = dict(os.environ)
     config = read_config(environ, profile)

@@ -147,7 +147,7 @@ def _age(moment: datetime | None, now: datetime) -> str:
 SHOWN = 3
 """Times that are shown."""
 LINE_MAX = 80
-"""Of times and zone: what is longer is no line of a form, and none was seen."""
+"""Of times and zone: what is longer is not a line of a form, and none was seen."""
 
 
 def schema(task: TaskInfo) -> dict[str, Any]:

@@ -194,9 +194,9 @@ def create_public_token(
     from helmr import auth
 
     if [input, output, token].count(None) != 2:
-        raise UsageError("exactly one of --input, --output and --token is wanted")
+        raise UsageError("give exactly one of --input, --output and --token")
     if (token is None) != (session is not None):
-        raise UsageError("--session goes with --input and --output, and with nothing else")
+        raise UsageError("--session goes only with --input and --output")
     if correlation_id is not None and input is None:
         raise UsageError("--correlation-id goes with --input")
     with cli.client() as client:

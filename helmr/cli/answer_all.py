@@ -264,7 +264,7 @@ def _rows_of_csv(source: Source) -> Iterator[Row | tuple[int, HelmrError]]:
             if any(cell.strip() for cell in cells):
                 yield _row_of_cells(table.line_num, heading, cells)
     except csv.Error as error:
-        raise UsageError(f"line {table.line_num} is no CSV: {error}") from error
+        raise UsageError(f"line {table.line_num} is not CSV: {error}") from error
 
 
 def next_row(table: Iterator[list[str]]) -> list[str]:

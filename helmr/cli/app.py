@@ -211,7 +211,7 @@ def _context_names(incomplete: str) -> list[str]:
 
     try:
         return [name for name in read_contexts(os.environ) if name.startswith(incomplete)]
-    except HelmrError:  # a prompt is no place for errors
+    except HelmrError:  # a prompt is not a place for errors
         return []
 
 

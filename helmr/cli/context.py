@@ -75,7 +75,7 @@ def remove(cli: Cli, name: Name, json: Json = False) -> None:
     if json:
         printing.write_json(_parts(gone))
     else:
-        printing.write_line(f"{name} is no context any more")
+        printing.write_line(f"{name} is not a context any more")
 
 
 def _warn(key_file: Path | None) -> None:

@@ -136,8 +136,8 @@ def _ambiguous(text: str, noun: str, matching: list[str]) -> UsageError:
     shown = ", ".join(matching[:SHOWN_MAX])
     more = f" and {len(matching) - SHOWN_MAX} more" if len(matching) > SHOWN_MAX else ""
     return UsageError(
-        f"{text!r} fits {len(matching)} {noun}s: {shown}{more}",
-        hint="Give more of the id, or its last characters, which differ.",
+        f"{text!r} matches {len(matching)} {noun}s: {shown}{more}",
+        hint="Give more characters of the id; the last ones differ.",
         matching=matching,
     )
 
@@ -158,7 +158,7 @@ def _offers(found: Callable[[Client], Iterable[tuple[str, str | None]]]) -> Comp
                     (one_line(value, None), one_line(text or "", 60))
                     for value, text in itertools.islice(fitting, OFFERED_MAX)
                 ]
-        except (HelmrError, OSError):  # a prompt is no place for errors
+        except (HelmrError, OSError):  # a prompt is not a place for errors
             return []
 
     return complete

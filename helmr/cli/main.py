@@ -201,7 +201,7 @@ def _prepare() -> None:
         if getattr(sys, name) is None:  # the caller has closed it
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process
     for stream in (sys.stdout, sys.stderr):
-        # An odd locale is no reason to end in the middle of a list.
+        # An odd locale is not a reason to end in the middle of a list.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     logger = logging.getLogger("helmr")

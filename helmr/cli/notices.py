@@ -158,7 +158,7 @@ def _names(given: list[str]) -> frozenset[EventName]:
     known = [one.value for one in EventName if one is not EventName.WAIT_DUE_SOON]
     for name in given:
         if name not in known:
-            raise UsageError(f"{name[:80]!r} is no event", hint=f"One of {', '.join(known)}.")
+            raise UsageError(f"{name[:80]!r} is not an event", hint=f"One of {', '.join(known)}.")
     return frozenset(EventName(name) for name in given or known)
 
 

@@ -76,7 +76,7 @@ def query(
     if form is Format.PARQUET:
         _parquet()
         if out is None and sys.stdout.isatty():
-            raise UsageError("Parquet is no text for a terminal", hint="Give --out FILE.")
+            raise UsageError("Parquet can't be shown on a terminal", hint="Give --out FILE.")
     with cli.client() as client:
         result = client.query(_text(sql), limit=limit)
     if out is None:

@@ -42,5 +42,5 @@ def _tell_version() -> NoReturn:
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """Nothing is written yet that would have to be flushed, and an import is no place for an exception."""
+    """Nothing is written yet that would have to be flushed, and an import is not a place for an exception."""
     os._exit(INTERRUPTED)

@@ -299,7 +299,7 @@ def _data_dir(cli: Cli) -> Path:
     endpoint = with_process(cli.endpoint())
     if endpoint.data_dir is None:
         raise UsageError(
-            f"{endpoint.url} is no runtime of this machine: its logs are where it runs",
+            f"{endpoint.url} is not a runtime of this machine: its logs are where it runs",
             hint="Name a data directory with --data-dir.",
         )
     return Path(endpoint.data_dir)

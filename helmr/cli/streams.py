@@ -269,7 +269,7 @@ def _send_one(target: Input, line: bytes, *, key: str) -> dict[str, Any]:
     parts = jsonio.loads(line)
     if not isinstance(parts, dict) or "data" not in parts or not LINE_WORDS.issuperset(parts):
         raise BadJson(
-            'a line is an object with "data", and if wanted "correlation_id" and "idempotency_key"'
+            'a line is an object with "data", and optionally "correlation_id" and "idempotency_key"'
         )
     for word in ("correlation_id", "idempotency_key"):
         if not isinstance(parts.get(word), str | None):

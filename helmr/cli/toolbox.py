@@ -273,12 +273,12 @@ def stopped_data_dir(cli: Cli) -> Path:
 
 def _existing(source: Path) -> Path:
     if not source.is_file():
-        raise UsageError(f"{source} is no file", hint="Name a file that `helmr backup` wrote.")
+        raise UsageError(f"{source} is not a file", hint="Name a file that `helmr backup` wrote.")
     return source
 
 
 def keys_of(named: Path | None, data_dir: Path | None) -> LedgerKeys:
-    """The master keys of a file, of the environment or of the data directory; none of them is no error yet."""
+    """The master keys of a file, of the environment or of the data directory; none of them is not an error yet."""
     from helmr_runtime.ledger.log.rebuild import LedgerKeys
     from helmr_runtime.security.keys import ENVIRONMENT_NAME, read_key_ring
 

@@ -322,7 +322,7 @@ def network(text: str) -> str:
         return str(ipaddress.ip_network(text.strip()))
     except ValueError as error:
         raise UsageError(
-            f"--trusted-proxy {text!r} is no address or network: {error}",
+            f"--trusted-proxy {text!r} is not an address or network: {error}",
             hint="Give it as 10.1.2.3 or 10.1.2.0/24.",
         ) from error
 
@@ -339,8 +339,8 @@ def tasks_of_project(folder: Path) -> list[str]:
         tasks = found.get("tool", {}).get("helmr", {}).get("tasks", [])
     except FileNotFoundError:
         return []
-    except AttributeError as error:  # [tool] or [tool.helmr] is no table
-        raise UsageError(f"{path}: [tool.helmr] is no table") from error
+    except AttributeError as error:  # [tool] or [tool.helmr] is not a table
+        raise UsageError(f"{path}: [tool.helmr] is not a table") from error
     if not isinstance(tasks, list) or not all(isinstance(one, str) and one for one in tasks):
         raise UsageError(f'{path}: [tool.helmr] tasks is a list of texts, like ["tasks.py"]')
     return tasks
@@ -421,7 +421,7 @@ def _end_process(cli: Cli, timeout_s: float) -> None:
     endpoint = with_process(cli.endpoint())
     if endpoint.pid is None:
         raise UsageError(
-            f"{endpoint.url} is no runtime that this user started on this machine",
+            f"{endpoint.url} is not a runtime that this user started on this machine",
             hint="End it where it runs.",
         )
     try:
@@ -476,7 +476,7 @@ def retention_of(config: Path | None, data_dir: Path) -> Retention | None:
     known = {"closed_after", "archive"}
     if not isinstance(table, dict) or not {"closed_after"} <= table.keys() <= known:
         raise UsageError(
-            f"{path}: [retention] holds `closed_after` and maybe `archive`",
+            f"{path}: [retention] takes `closed_after` and optionally `archive`",
             hint='`closed_after = "90d"`, `archive = false` to write no Parquet files.',
         )
     closed_after, archive = table["closed_after"], table.get("archive", True)
@@ -504,7 +504,7 @@ def otel_of(config: Path | None, data_dir: Path) -> tuple[bool, bool]:
     known = {"traces", "metrics"}
     if not isinstance(table, dict) or not table.keys() <= known:
         raise UsageError(
-            f"{path}: [otel] holds `traces` and `metrics`",
+            f"{path}: [otel] takes `traces` and `metrics`",
             hint="Write `metrics = true`; the OTEL_ variables say where they are sent.",
         )
     if not all(isinstance(value, bool) for value in table.values()):
@@ -523,7 +523,7 @@ def _read(config: Path | None, data_dir: Path) -> tuple[dict[str, Any], str]:
     unknown = sorted(found.keys() - {"notices", "otel", "retention"})
     if unknown:
         raise UsageError(
-            f"{path}: {unknown[0]!r} is nothing that Helmr knows",
+            f"{path}: {unknown[0]!r} is not a key of this file",
             hint="Notice targets stand in tables [notices.NAME], retention in [retention], what "
             "OpenTelemetry is sent in [otel].",
         )

@@ -38,7 +38,7 @@ def json_object(text: str, *, option: str) -> dict[str, Any]:
     """As `json_argument`, when only an object will do."""
     value = json_argument(text, option=option)
     if not isinstance(value, dict):
-        raise UsageError(f"{option}: a JSON object is wanted, not {type(value).__name__}")
+        raise UsageError(f"{option}: expected a JSON object, not {type(value).__name__}")
     return value
 
 
@@ -127,8 +127,8 @@ DEVICES = (Path("/dev"), Path("/dev/fd"))
 def replacing(path: Path, *, is_private: bool = False) -> Iterator[BinaryIO]:
     """A file that takes its name when it is whole; a failed command leaves what was there.
 
-    What is no file (a device, a pipe, `/dev/stdout` wherever that leads) is written into. A link stays one; where the
-    file is to be this user's alone it is refused, for it may be another's who waits for that.
+    What is not a file (a device, a pipe, `/dev/stdout` wherever that leads) is written into. A link stays one; where
+    the file is to be this user's alone it is refused, for it may be another's who waits for that.
 
     Args:
         path: Its name.

@@ -65,7 +65,7 @@ def said_to(wait: str | None, words: list[str] | None, data: str | None) -> tupl
     """The wait, if one is named before the words, and the answer.
 
     Raises:
-        UsageError: The answer is given twice, or a word is no key=value.
+        UsageError: The answer is given twice, or a word is not key=value.
     """
     fields = words or []
     if wait is not None and assignments.is_assignment(wait):

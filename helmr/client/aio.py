@@ -112,7 +112,7 @@ class AsyncClient(ClientPart):
         return self._transport.endpoint
 
     async def health(self) -> Health:
-        """What the runtime says about itself; `ready` False comes with the reasons and is no error."""
+        """What the runtime says about itself; `ready` False comes with the reasons and is not an error."""
         return await self._transport.call(replace(call(READYZ), also_ok=(503,)))
 
     async def query(self, sql: str, *, limit: int | None = None) -> QueryResult:

@@ -180,7 +180,7 @@ def path_of(operation: Operation[Any], *ids: str) -> str:
     """The path of an operation with these ids and names in it, quoted.
 
     Raises:
-        BadId, BadDefinition, UsageError: One is no id of its kind, or no name.
+        BadId, BadDefinition, UsageError: One is not an id of its kind, or not a name.
     """
     for name, value in zip(operation.path_names, ids, strict=True):
         _check_name(name, value)
@@ -207,7 +207,7 @@ def _check_name(name: str, value: str) -> None:
         check_schedule_name(value)
     if name == "target" and not _is_name(value, NOTICE_TARGET_NAME, NOTICE_TARGET_NAME_MAX):
         raise UsageError(
-            f"{value[:80]!r} is no name of a notice target",
+            f"{value[:80]!r} is not a name of a notice target",
             hint=f"Letters, digits, `_` and `-`, at most {NOTICE_TARGET_NAME_MAX}.",
         )
     if value in ("", ".", ".."):
@@ -222,7 +222,7 @@ def check_schedule_name(value: str) -> None:
     """
     if not _is_name(value, SCHEDULE_NAME, SCHEDULE_NAME_MAX):
         raise BadDefinition(
-            f"{value[:80]!r} is no name of a schedule",
+            f"{value[:80]!r} is not a name of a schedule",
             hint=f"Letters, digits and `._-`, at most {SCHEDULE_NAME_MAX}.",
         )
 

@@ -28,7 +28,7 @@ BY_HARNESS = "the harness"
 class Endpoint:
     """A runtime: where it answers, the key for it, and its process if it is of this machine.
 
-    The URL `ray` is no address: this process calls the runtime's actors. Nor is that of a test's harness, which is
+    The URL `ray` is not an address: this process calls the runtime's actors. Nor is that of a test's harness, which is
     `here`.
     """
 

@@ -477,7 +477,9 @@ def _request(call: Call[Any]) -> dict[str, Any]:
 
 def _checked(secret: str) -> str:
     if not secret.isascii() or not secret.isprintable() or " " in secret:
-        raise UsageError("the key holds characters that no key has", hint="Copy it again, whole.")
+        raise UsageError(
+            "the key contains characters that no key has", hint="Copy it again, whole."
+        )
     return secret
 
 

@@ -288,7 +288,7 @@ class AsyncSessionHandle(ClientPart):
     def export(self) -> AsyncGenerator[bytes, None]:
         """The session as a signed file, with all payloads in the clear, in pieces; for an admin (S-95).
 
-        `helmr session verify` says of the whole file whether it is as it was written, and by whom.
+        `helmr session verify` says of the whole file whether it is unchanged written, and by whom.
 
         Raises:
             SessionNotFound: There is none with this id.
@@ -444,7 +444,7 @@ class AsyncInput(ClientPart):
             SessionNotFound, StreamNotFound: There is none; the latter lists those there are.
             SchemaMismatch: The data does not fit; `errors` names the paths. Nothing is stored.
             SessionTerminal: The session is closed or cancelled.
-            IdleInputRejected: No run is active and the task rejects input then.
+            IdleInputRejected: No run is active and the task rejects input while none is active.
             IdempotencyConflict: The key was used with other data.
             ScopeDenied, TokenExhausted: What the public token does not allow.
         """

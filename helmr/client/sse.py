@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from helmr.errors import Unavailable
 
 EVENT_CHARS_MAX = 8 * 1024 * 1024
-"""Most characters of one event: a 1 MiB value, escaped, with room. A longer one is no event of ours."""
+"""Most characters of one event: a 1 MiB value, escaped, with room. A longer one is not an event of ours."""
 
 
 @dataclass(frozen=True, slots=True)

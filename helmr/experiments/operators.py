@@ -48,7 +48,7 @@ class Delay:
         """Draw one, in seconds, ≥ 0. Takes exactly one number from `random`.
 
         Raises:
-            UsageError: The quantile function gave what is no time.
+            UsageError: The quantile function gave what is not a time.
         """
         value: Any = self.quantile(min(max(random.random(), _EDGE), 1 - _EDGE))
         if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
@@ -204,7 +204,7 @@ def _of_day(text: str, name: str) -> timedelta:
         found = timedelta(hours=int(hours), minutes=int(minutes))
         if int(minutes) < 60 and found <= timedelta(days=1):
             return found
-    raise UsageError(f"{name} of working hours: {text!r} is no time of day like 09:00")
+    raise UsageError(f"{name} of working hours: {text!r} is not a time of day like 09:00")
 
 
 @dataclass(frozen=True)
@@ -309,12 +309,12 @@ class Operator:
         if not self.name or not self.name.isprintable() or len(self.name) > 100:
             raise UsageError(f"an operator needs a name of 1 to 100 characters, not {self.name!r}")
         if not callable(self.policy):
-            raise UsageError(f"the policy of {self.name} is no function: {self.policy!r}")
+            raise UsageError(f"the policy of {self.name} is not a function: {self.policy!r}")
         if inspect.iscoroutinefunction(self.policy):
             raise UsageError(f"the policy of {self.name} is an `async def`, not a plain function")
         if not isinstance(self.delay, Delay):
             raise UsageError(
-                f"the delay of {self.name} is no Delay: {self.delay!r}",
+                f"the delay of {self.name} is not a Delay: {self.delay!r}",
                 hint='Delay.fixed("5m"), Delay.lognormal("20m"), …',
             )
         if self.at_once is not None and (type(self.at_once) is not int or self.at_once < 1):

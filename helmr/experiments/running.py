@@ -50,7 +50,7 @@ def run(
         shows_progress: None: on a terminal or in a notebook.
 
     Raises:
-        UsageError: The seed is no int, or a policy or payload gave what is not JSON.
+        UsageError: The seed is not an int, or a policy or payload gave what is not JSON.
         SchemaMismatch: A payload or an answer does not fit; the experiment ends there.
     """
     with progress(experiment.sessions, shows=shows_progress) as tell:
@@ -91,7 +91,7 @@ def sweep(
     made = [make(**dict(zip(axes, (value for _, value in cell), strict=True))) for cell in cells]
     for one in made:
         if not isinstance(one, Experiment):
-            raise UsageError(f"the function gave no Experiment but {one!r}")
+            raise UsageError(f"the function returned {one!r}, not an Experiment")
     parts = []
     done = 0
     with progress(sum(one.sessions for one in made), shows=shows_progress) as tell:
@@ -191,7 +191,7 @@ def _run_one(
         course = _in_thread(simulate(experiment, seed=seed, tell=tell))
     elif not callable(client):
         raise UsageError(
-            f"client is {client!r}, which makes no clients",
+            f"client={client!r} does not make clients",
             hint="client=AsyncClient, or a partial of it.",
         )
     else:

@@ -76,10 +76,14 @@ class Experiment:
         names = [one.name for one in self.operators]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise UsageError(f"two operators are called {twice[0]}", hint="Chance goes by name.")
+            raise UsageError(
+                f"two operators are called {twice[0]}",
+                hint="Random draws depend on the name: give each its own.",
+            )
         if not isinstance(self.gap, Delay):
             raise UsageError(
-                f"gap is no Delay: {self.gap!r}", hint='Delay.fixed("1m"), Delay.exponential("5m")'
+                f"gap is not a Delay: {self.gap!r}",
+                hint='Delay.fixed("1m"), Delay.exponential("5m")',
             )
         if self.until is not None:
             seconds(self.until)

@@ -473,7 +473,10 @@ def check_operators(operators: Sequence[Operator]) -> None:
             )
     names = [operator.name for operator in operators]
     if len(set(names)) < len(names):
-        raise UsageError("two operators have one name", hint="Chance goes by name.")
+        raise UsageError(
+            "two operators have one name",
+            hint="Random draws depend on the name: give each its own.",
+        )
 
 
 def _told(outcome: RunOutcome) -> tuple[str, str | None, str | None]:

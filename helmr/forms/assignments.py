@@ -60,7 +60,7 @@ def _read(word: str) -> Assignment:
     found = _WORD.fullmatch(word)
     if found is None:
         raise UsageError(
-            f"{word!r} is no key=value", hint="Quote a text with spaces: note='as agreed'."
+            f"{word!r} is not key=value", hint="Quote a text with spaces: note='as agreed'."
         )
     key, sign, text = found.groups()
     return Assignment(key, text, sign == ":=")
@@ -123,7 +123,7 @@ class _Made:
             part = _PART.match(rest)
             if part is None:
                 raise UsageError(
-                    f"{key!r} is no key", hint="As in address.city, items[0].qty, tags[]."
+                    f"{key!r} is not a key", hint="As in address.city, items[0].qty, tags[]."
                 )
             rest = rest[part.end() :]
             said = part[1] if part[1] is not None else part[2]
@@ -159,7 +159,7 @@ class _Made:
         close = difflib.get_close_matches(name, names, n=1)
         guess = f"Did you mean {_spelt([*steps, close[0]])}? " if close else ""
         fields = ", ".join(_spelt([*steps, one]) for one in names)
-        raise UsageError(f"{key} is no field of the answer", hint=f"{guess}Fields: {fields}.")
+        raise UsageError(f"{key} is not a field of the answer", hint=f"{guess}Fields: {fields}.")
 
     def _value(self, one: Assignment, schema: Schema) -> Any:
         if not one.is_json:
@@ -181,7 +181,7 @@ class _Made:
             wanted.append(_wanted(shape))
         kinds = " or ".join(dict.fromkeys(filter(None, wanted))) or "JSON"
         raise UsageError(
-            f"{one.key}: {text!r} is not {kinds}", hint=f"JSON as it stands: {one.key}:=…"
+            f"{one.key}: {text!r} is not {kinds}", hint=f"To give JSON, write {one.key}:=…"
         )
 
     def _set(self, into: Any, begun: Any, steps: tuple[Step, ...], value: Any, key: str) -> Any:

@@ -50,7 +50,7 @@ def form_of(
     """The form for a schema; None and True take any JSON.
 
     Args:
-        schema: Any JSON at all: what is no schema is entered as JSON too.
+        schema: Any JSON at all: what is not a schema is entered as JSON too.
         initial: JSON that the form starts with; `MISSING` for a fresh form.
         is_answered: `initial` is an answer that a person gave, so its decision is one that was made.
     """
@@ -363,7 +363,7 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _choices(values: Any, labels: list[str] | None = None) -> tuple[Choice, ...]:
-    """The choices without repeats; none if there are too many or it is no list."""
+    """The choices without repeats; none if there are too many or it is not a list."""
     if not isinstance(values, list) or len(values) > CHOICES_MAX:
         return ()
     spelt = labels or [""] * len(values)

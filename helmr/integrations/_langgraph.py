@@ -135,7 +135,7 @@ def _check_tools(graph: CompiledStateGraph[Any, Any, Any, Any]) -> None:
             continue
         _named.add((node, tool.name))
         log.warning(
-            "node %s: tool %s is no step, so it is called again each time the run comes back. "
+            "node %s: tool %s is not a step, so it is called again each time the run comes back. "
             'durable_tools([…]) makes it one; metadata={"helmr": False} says that it calls steps of its own.',
             node,
             tool.name,

@@ -249,7 +249,7 @@ def _attributes(context: Any) -> dict[str, Any] | None:
     parts = _parts(context)
     if parts is None and hasattr(context, "__dict__") and not isinstance(context, type):
         kind = type(context)
-        # What a descriptor keeps there, `cached_property` for one, is no state of the object's own.
+        # What a descriptor keeps there, `cached_property` for one, is not a state of the object's own.
         parts = {
             n: v for n, v in vars(context).items() if not hasattr(getattr(kind, n, None), "__get__")
         }

@@ -64,7 +64,7 @@ class CheckVerdict(StrEnum):
     MISSING = "missing"
     """It has no such task: the run would be blocked."""
     UNSURE = "unsure"
-    """It awaited something that is no durable call for longer than the check waits."""
+    """It awaited something that is not a durable call for longer than the check waits."""
 
 
 class RunCheck(Wire):

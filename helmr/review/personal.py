@@ -86,7 +86,7 @@ class DraftStore:
         return self.folder / f"{_safe(wait_id)}.{_safe(schema_hash)}.json"
 
     def _read(self, path: Path) -> AnswerDraft | None:
-        """A file that can't be read is no draft; it is left where it is."""
+        """A file that can't be read is not a draft; it is left where it is."""
         try:
             if path.stat().st_size > DRAFT_BYTES_MAX:
                 return None

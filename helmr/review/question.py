@@ -63,9 +63,9 @@ KEYS = (
     Key("?", "help", "these lines"),
     Key("q", "quit", "leave after pending answers are sent; q again sends them now"),
 )
-"""Every key of a question that is no choice, in the order of its help."""
+"""Every key of a question that is not a choice, in the order of its help."""
 ANSWER = "a"
-"""Begins to ask where the first thing to enter is no choice."""
+"""Begins to ask where the first thing to enter is not a choice."""
 _TAKEN = frozenset(key.letter for key in KEYS)
 DELEGATE = "delegate"
 """Does what `d` does, also where `d` declines."""

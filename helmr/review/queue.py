@@ -111,7 +111,7 @@ class KeyedList:
         return self.pending()
 
     def pending(self) -> Pending:
-        """What a merge would change now; order alone is no change."""
+        """What a merge would change now; order alone is not a change."""
         shown, target = set(self.shown), set(self.target)
         return Pending(len(target - shown), len(shown - target))
 

@@ -74,7 +74,7 @@ class Patience:
             since = now
         elif since >= 0 and now - since > PATIENCE_S:
             log.warning(
-                "%s: the code has awaited a thread, a socket or a timer that is no durable call for %g s",
+                "%s: the code has awaited a thread, a socket or a timer that is not a durable call for %g s",
                 live.state.id,
                 PATIENCE_S,
             )

@@ -40,7 +40,7 @@ def read(recording: Recording) -> RecordedSession:
     """The session, its lines checked; whose signature it bears is not.
 
     Raises:
-        UsageError: The file can't be read, or is no session file.
+        UsageError: The file can't be read, or is not a session file.
         SessionFileDamaged: Something in it is not as it was written.
     """
     if isinstance(recording, RecordedSession):

@@ -48,7 +48,7 @@ def bound_bytes(asked: int | None, *, at_start: int, machine: int) -> int:
 
 
 def _limits(proc: Path, cgroups: Path) -> Iterator[int]:
-    """Of the group and those around it, of either version; what is no number is no limit."""
+    """Of the group and those around it, of either version; what is not a number is not a limit."""
     try:
         lines = (proc / "self/cgroup").read_text().splitlines()
     except OSError:

@@ -71,7 +71,7 @@ async def test_last_is_no_answer_where_several_wait_and_all_knows_what_was_begun
 @pytest.mark.parametrize(
     ("words", "said", "hint"),
     [
-        (["decison=approve"], "decison is no field of the answer", "Did you mean decision? Fields: decision, note."),
+        (["decison=approve"], "decison is not a field of the answer", "Did you mean decision? Fields: decision, note."),
         (["decision=maybe"], "'maybe' is not one of approve, reject, edit", "decision:=…"),
         (["decision=approve", "--data", "{}"], "given twice", "Give one of them."),
         (["decision=approve", "--csv", "x.csv"], "the file names the waits", "Give the file alone."),
@@ -86,7 +86,7 @@ async def test_what_fits_no_field_is_one_error_and_nothing_is_sent(
     ran = await script.runs("wait", "answer", "last", *words)
     assert (ran.code, ran.out) == (2, "")
     assert said in ran.err
-    assert f"hint: {hint}" in ran.err.replace("JSON as it stands: ", "")
+    assert f"hint: {hint}" in ran.err.replace("To give JSON, write ", "")
     assert await statuses(stack, receipts) == ["pending"]
 
 
@@ -187,7 +187,7 @@ async def test_a_table_that_names_no_wait_is_refused(
     for text, said in (
         ("decision\napprove\n", "no column names the wait"),
         ("", "no column"),
-        ('id\n"a\n', "no CSV"),
+        ('id\n"a\n', "is not CSV"),
     ):
         sheet.write_text(text)
         ran = await script.runs("wait", "answer", "--csv", str(sheet), "--yes")

@@ -34,10 +34,10 @@ def test_each_signal_is_sent_if_it_is_wanted(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("otel = true", "holds `traces` and `metrics`"),
-        ("[otel]\nendpoint = 'http://collector'", "holds `traces` and `metrics`"),
+        ("otel = true", "takes `traces` and `metrics`"),
+        ("[otel]\nendpoint = 'http://collector'", "takes `traces` and `metrics`"),
         ("[otel]\ntraces = 'yes'", "true or false"),
-        ("[telemetry]", "'telemetry' is nothing that Helmr knows"),
+        ("[telemetry]", "'telemetry' is not a key of this file"),
     ],
 )
 def test_nonsense_is_refused_with_the_file_it_stands_in(config: Path, text: str, said: str) -> None:

@@ -118,7 +118,7 @@ def test_a_key_that_others_can_read_is_told(settings: Path, helmr: Run, nowhere:
         (["context", "add", "eu"], "needs the runtime's URL"),
         (["context", "add", "eu", "--url", "x.example"], "the URL is none of a runtime"),
         (["context", "add", "eu", "--url", "https://a:b@x.example"], "a user or password in it"),
-        (["context", "add", "a/b", "--url", "https://x.example"], "is no name of a context"),
+        (["context", "add", "a/b", "--url", "https://x.example"], "is not a name of a context"),
         (["context", "add", "eu", "--url", "https://x.example", "--data-dir", "."], "by its URL"),
         (["context", "remove", "eu"], "there is no context 'eu'"),
         (["status", "--at", "eu", "--url", "https://x.example"], "can't go with --url"),

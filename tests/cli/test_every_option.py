@@ -45,7 +45,7 @@ class Line:
         words: As in a shell.
         says: A pattern of what stands on stdout, with and without --json.
         code: How it ends.
-        has_form: It has a form of its own, which is no JSON.
+        has_form: It has a form of its own, which is not JSON.
         stdin: What it reads.
     """
 

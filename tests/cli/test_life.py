@@ -70,7 +70,7 @@ def test_up_with_options_that_make_no_sense(helmr, words: list[str]) -> None:
 def test_one_process_joins_no_cluster(helmr, nowhere: Path) -> None:
     said = helmr("up", "x.py", "--in-process", "--address", "auto")
     assert said.code == 2
-    assert said.err.startswith("helmr: a runtime in one process joins no cluster")
+    assert said.err.startswith("helmr: a runtime in one process can't join a cluster")
 
 
 NO_MODULE = """
@@ -157,7 +157,7 @@ def test_down_says_when_it_takes_too_long(helmr, nowhere: Path) -> None:
 def test_down_of_a_runtime_elsewhere_is_refused(helmr, nowhere: Path) -> None:
     said = helmr("down", "--url", "http://192.0.2.1:4356")
     assert said.code == 2
-    assert "no runtime that this user started" in said.err
+    assert "not a runtime that this user started" in said.err
 
 
 def test_down_without_a_runtime(helmr, nowhere: Path) -> None:

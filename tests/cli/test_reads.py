@@ -170,7 +170,7 @@ def test_an_unknown_field_of_a_filter_is_an_error_never_an_empty_list(helmr, her
     ):
         said = helmr(*words)
         assert (said.code, said.out) == (2, "")
-        assert "is no field of a" in said.err.splitlines()[0]
+        assert "is not a field of a" in said.err.splitlines()[0]
         assert "Fields: id, " in said.err.splitlines()[1]
     said = helmr("wait", "list", "--filter", "github:acme/api#7")
     assert said.err.splitlines()[1].startswith('hint: As text: "github:acme/api#7".')
@@ -256,7 +256,7 @@ def test_writes_say_what_they_did(helmr, here: Gateway, nowhere) -> None:
 
 def test_metadata_is_an_object(helmr, here: Gateway) -> None:
     said = helmr("session", "start", "review", "--metadata", "[1]")
-    assert (said.code, said.err) == (2, "helmr: --metadata: a JSON object is wanted, not list\n")
+    assert (said.code, said.err) == (2, "helmr: --metadata: expected a JSON object, not list\n")
 
 
 def test_status_is_three_lines_and_what_is_wrong(helmr, here: Gateway) -> None:

@@ -107,7 +107,7 @@ def test_another_ones_signature_is_exit_code_7(helmr, file: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["FILE", "--key", "k1"], "is no public key"),
+        (["FILE", "--key", "k1"], "is not a public key"),
         (["FILE", "--key", "@missing"], "can't be read"),
         (["FILE", "--key", "@empty"], "holds no key"),
         (["missing"], "can't be read"),

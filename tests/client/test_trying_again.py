@@ -33,7 +33,7 @@ FAULTS = [
     pytest.param(Fault("drop"), id="reset before it was handled"),
     pytest.param(Fault("drop_after"), id="reset after it was handled"),
     pytest.param(Fault("cut"), id="answer cut off"),
-    pytest.param(Fault("answer", 200, body=b"<html>"), id="answer is no JSON"),
+    pytest.param(Fault("answer", 200, body=b"<html>"), id="answer is not JSON"),
     pytest.param(Fault("answer", 200, body=b'{"seq":"x"}'), id="answer of another shape"),
     pytest.param(Fault("answer", 503, body=BUSY), id="store unavailable"),
     pytest.param(Fault("answer", 503, {"retry-after": "0"}, UNKNOWN), id="outcome unknown"),

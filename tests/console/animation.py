@@ -41,7 +41,7 @@ class _Shared:
         """The names of the lines that the screenshot is made of."""
         styles = dict(_STYLE.findall(svg))
         matrix = _MATRIX.search(svg)
-        assert matrix is not None, "this is no screenshot of Textual"
+        assert matrix is not None, "this is not a screenshot of Textual"
         rows: dict[int, list[str]] = {}
         for piece in _PIECE.findall(matrix[3]):
             place = _PLACE.search(piece)

@@ -359,7 +359,7 @@ def _record(record: Any) -> tuple[Any, ...]:
 
 
 def _run(run: Run) -> dict[str, Any]:
-    # Where the journal is stored is no part of what it says.
+    # Where the journal is stored is not a part of what it says.
     values = {f.name: getattr(run, f.name) for f in fields(run) if f.name != "pieces"}
     values["journal"] = [
         (e.seq, e.kind, e.op, e.principal, e.body, e.body_json, e.recorded_at, e.run_id)

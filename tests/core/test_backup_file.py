@@ -90,5 +90,5 @@ def test_what_is_no_backup_is_told() -> None:
 )
 def test_a_header_that_somebody_made_is_told(facts: Any) -> None:
     line = BackupWriter()._line(json.dumps(["helmr-backup/1", facts]).encode())
-    with pytest.raises(LedgerDamaged, match="line 1: it is no header"):
+    with pytest.raises(LedgerDamaged, match="line 1: it is not a header"):
         read(line)

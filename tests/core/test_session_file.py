@@ -190,9 +190,9 @@ ENTRY = {
     ("values", "told"),
     [
         ([{**HEADER, "format": "helmr-session/9"}], "not of the format"),
-        ([{"format": FORMAT}], "line 1: it is no header"),
-        ([{**HEADER, "session_id": 1}], "line 1: it is no header"),
-        ([{**HEADER, "last_seq": True}], "line 1: it is no header"),
+        ([{"format": FORMAT}], "line 1: it is not a header"),
+        ([{**HEADER, "session_id": 1}], "line 1: it is not a header"),
+        ([{**HEADER, "last_seq": True}], "line 1: it is not a header"),
         ([HEADER, {**ENTRY, "seq": True}], "line 2: entry 1 is missing"),
         ([HEADER, {"seq": 1}], "line 2: it is neither an entry nor a footer"),
         (

@@ -261,13 +261,13 @@ BAD: list[tuple[Any, str]] = [
     (lambda: Experiment(orders, 1, Operator("a", ignore)), "sequence of Operator"),  # type: ignore[arg-type]
     (lambda: Experiment(orders, 1, [], also=[print]), "sequence of tasks"),  # type: ignore[list-item]
     (lambda: Experiment(orders, 1, [], until="soon"), "soon"),
-    (lambda: Experiment(orders, 1, [], gap="1m"), "gap is no Delay"),  # type: ignore[arg-type]
+    (lambda: Experiment(orders, 1, [], gap="1m"), "gap is not a Delay"),  # type: ignore[arg-type]
     (lambda: Experiment(orders, 1, [Operator("a", ignore)] * 2), "two operators are called a"),
     (lambda: Operator("", ignore), "name"),
     (lambda: Operator("a\x1bb", ignore), "name"),
-    (lambda: Operator("a", {"x": 1}), "policy of a is no function"),  # type: ignore[arg-type]
+    (lambda: Operator("a", {"x": 1}), "policy of a is not a function"),  # type: ignore[arg-type]
     (lambda: Operator("a", answers_later), "policy of a is an `async def`"),
-    (lambda: Operator("a", ignore, "5m"), "delay of a is no Delay"),  # type: ignore[arg-type]
+    (lambda: Operator("a", ignore, "5m"), "delay of a is not a Delay"),  # type: ignore[arg-type]
     (lambda: Operator("a", ignore, at_once=0), "at_once of a"),
     (lambda: choose({}), "weights > 0"),
     (lambda: choose({"a": -1}), "weights > 0"),

@@ -91,9 +91,9 @@ def test_words_become_data_of_the_schemas_types(words: list[str], made: Any) -> 
 @pytest.mark.parametrize(
     ("words", "message", "hint"),
     [
-        (["decison=approve"], "decison is no field", "Did you mean decision? Fields: decision, note,"),
-        (["address.town=Rom"], "address.town is no field", "Fields: address.city, address.zip."),
-        (["rows[0].size=1"], "rows[0].size is no field", "Fields: rows[0].sku, rows[0].qty,"),
+        (["decison=approve"], "decison is not a field", "Did you mean decision? Fields: decision, note,"),
+        (["address.town=Rom"], "address.town is not a field", "Fields: address.city, address.zip."),
+        (["rows[0].size=1"], "rows[0].size is not a field", "Fields: rows[0].sku, rows[0].qty,"),
         (["decision=maybe"], "'maybe' is not one of approve, reject", "decision:="),
         (["count=three"], "'three' is not a whole number", "count:="),
         (["count=1.5"], "'1.5' is not a whole number", "count:="),
@@ -105,8 +105,8 @@ def test_words_become_data_of_the_schemas_types(words: list[str], made: Any) -> 
         (["rows[2].sku=a"], "the list has 0 rows", "The next one is [0]."),
         (["note.deep=a"], "note has no fields", "note=VALUE"),
         (["rows[x].sku=a"], "rows[x].sku", ""),
-        (["note"], "is no key=value", "Quote"),
-        (["rows[0=a"], "is no key", "items[0].qty"),
+        (["note"], "is not key=value", "Quote"),
+        (["rows[0=a"], "is not a key", "items[0].qty"),
     ],
 )  # fmt: skip
 def test_what_fits_nowhere_is_one_error_that_says_what_there_is(
@@ -127,7 +127,7 @@ def test_json_that_is_none_says_how_a_text_is_written() -> None:
 
 def test_fields_of_all_variants_are_known() -> None:
     assert data("kind=transfer", "iban=DE1", schema=PAYMENT) == {"kind": "transfer", "iban": "DE1"}
-    with pytest.raises(UsageError, match="bic is no field"):
+    with pytest.raises(UsageError, match="bic is not a field"):
         data("bic=x", schema=PAYMENT)
 
 

@@ -53,7 +53,7 @@ def test_a_decision_that_came_with_the_form_is_suggested_and_not_chosen(
     assert cells[form.decision.key] is Blank.NOT_SENT
     assert list(build(form, cells).problems) == [form.decision.key]
     if "amount" in cells:
-        assert cells["amount"] == "3", "what is no decision is kept"
+        assert cells["amount"] == "3", "what is not a decision is kept"
 
 
 def test_what_a_person_answered_is_a_choice_that_was_made() -> None:

@@ -77,7 +77,7 @@ async def test_data_is_needed_and_may_be_null(stack: Stack) -> None:
     session_id = (await stack.started("echo", 0))["session"]["id"]
     assert code_of(await send(stack, session_id, "words", {})) == "bad_request"
     null = await send(stack, session_id, "words", {"data": None})
-    assert code_of(null) == "schema_mismatch"  # it was given, and is no text
+    assert code_of(null) == "schema_mismatch"  # it was given, and is not a text
 
 
 async def test_an_idempotency_key_sends_once(stack: Stack) -> None:

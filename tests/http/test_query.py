@@ -114,8 +114,8 @@ REFUSED = {
     "the past of a table": ("SELECT * FROM entries AT (VERSION => 1)", "AT is refused"),
     "qualified function": ("SELECT system.main.abs(1)", "'abs' is not for queries"),
     # It is not one statement, or none.
-    "two statements": ("SELECT 1; SELECT 2", "one statement is taken, not 2"),
-    "second one behind a comment": ("SELECT 1 /* ; */; DROP TABLE entries", "one statement is taken"),
+    "two statements": ("SELECT 1; SELECT 2", "give one statement, not 2"),
+    "second one behind a comment": ("SELECT 1 /* ; */; DROP TABLE entries", "give one statement"),
     "no statement": ("-- nothing", "empty"),
     "no SQL": ("selec 1", "syntax error"),
     "parameter": ("SELECT $1", "parameter"),

@@ -577,7 +577,7 @@ async def test_a_tool_that_is_no_step_is_named_once(caplog: pytest.LogCaptureFix
         await run_graph(plain_tools, {"messages": [AIMessage("")]}, answers=answers)
     said = [one.getMessage() for one in caplog.records if one.name == "helmr.langgraph"]
     assert len(said) == 1
-    assert said[0].startswith("node hands: tool refund is no step")
+    assert said[0].startswith("node hands: tool refund is not a step")
 
 
 # --- words as they come

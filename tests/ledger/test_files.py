@@ -318,6 +318,6 @@ async def test_a_writer_that_stopped_is_opened_anew(actor, clock, monkeypatch):
 async def test_a_file_that_is_no_database_is_refused_as_such_and_left_alone(path, clock, content):
     path.write_bytes(content)
     for _ in range(2):
-        with pytest.raises(DataError, match="is no DuckDB database"):
+        with pytest.raises(DataError, match="is not a DuckDB database"):
             await open_ledger(path, clock=clock, settings=SMALL)
     assert path.read_bytes() == content

@@ -82,7 +82,7 @@ MAIL = 'type = "email"\nhost = "h"\nfrom = "a@b"\nto = ["c@d"]\n'
     [
         ('type = "pigeon"', "pigeon"),
         ("", "type"),
-        (HOOK + 'filter = "colour:red"', "colour: is no field"),
+        (HOOK + 'filter = "colour:red"', "colour: is not a field"),
         (HOOK + 'filter = "is:mine"', "is:mine"),
         (HOOK + 'events = ["wait.open"]', "events"),
         (HOOK + "events = []", "events"),
@@ -93,11 +93,11 @@ MAIL = 'type = "email"\nhost = "h"\nfrom = "a@b"\nto = ["c@d"]\n'
         (HOOK.replace('secret_env = "S"', ""), "exactly one of secret_env, secret_file"),
         (HOOK + 'url_env = "U"', "exactly one of url"),
         ('type = "slack"\nurl_env = "U"\ntext = "$colour"', "colour"),
-        ('type = "slack"\nurl_env = "U"\ntext = "100$"', "is no word of a template"),
+        ('type = "slack"\nurl_env = "U"\ntext = "100$"', "is not a word of a template"),
         ('type = "slack"\nurl = "https://hooks"', "url"),
         (MAIL + 'user = "u"', "password_env"),
         (MAIL + 'user = "u"\npassword_env = "P"\nsecurity = "none"', "in the clear"),
-        (MAIL.replace("c@d", "nobody"), "is no address"),
+        (MAIL.replace("c@d", "nobody"), "is not an address"),
         ('type = "command"\ncommand = []', "command"),
         ('type = "command"\ncommand = "notify-send Helmr"', "command: it should be a list"),
     ],
@@ -113,7 +113,7 @@ def test_what_can_not_be_meant_is_refused_by_name(text: str, said: str) -> None:
 
 @pytest.mark.parametrize("name", ["a b", "", "x" * 65, "ü"])
 def test_names_are_plain(name: str) -> None:
-    with pytest.raises(UsageError, match="is no name of a notice target"):
+    with pytest.raises(UsageError, match="is not a name of a notice target"):
         read_targets({name: {}}, "helmr.toml")
 
 
@@ -145,7 +145,7 @@ def test_the_file_beside_the_data_directory_is_read_unless_another_is_named(tmp_
     with pytest.raises(UsageError, match="there is no such file"):
         notices_table(other, data_dir)
     other.write_text("[notice.one]\n")
-    with pytest.raises(UsageError, match="'notice' is nothing that Helmr knows"):
+    with pytest.raises(UsageError, match="'notice' is not a key of this file"):
         notices_table(other, data_dir)
     other.write_text("[notices")
     with pytest.raises(UsageError, match="can't be read"):

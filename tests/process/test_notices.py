@@ -224,7 +224,7 @@ def test_commands_say_what_waits_and_who_is_told(live: LiveRuntime, receivers: R
     assert (told["event"], told["subject"], told["task"]) == ("wait.opened", "question 7", "ask")
     assert told["feed_offset"] > 0
     refused = helmr(live, "listen", "--event=wait.open")
-    assert (refused.returncode, "is no event" in refused.stderr) == (2, True)
+    assert (refused.returncode, "is not an event" in refused.stderr) == (2, True)
     listed = json.loads(helmr(live, "notices", "list", "--json").stdout)["items"]
     assert [one["name"] for one in listed] == ["hook", "slack", "mail", "program"]
     assert helmr(live, "notices", "list").stdout.split()[:2] == ["TARGET", "TYPE"]

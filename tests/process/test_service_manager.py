@@ -1,4 +1,4 @@
-"""A manager of services is told what it listens for, and one that does not listen is no trouble."""
+"""A manager of services is told what it listens for, and one that does not listen is not a trouble."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def test_what_is_wrong_is_said_before_ray_starts(
     cases: list[tuple[dict[str, object], type[HelmrError], str]] = [
         ({"tasks": ["nowhere.py"]}, UsageError, "no such file"),
         ({"tasks": ["broken.py"], "folder": tmp_path}, UsageError, "ZeroDivisionError"),
-        ({}, DataError, "is no DuckDB database"),
+        ({}, DataError, "is not a DuckDB database"),
         ({"port": 1}, Conflict, "can't listen"),
     ]
     (tmp_path / "broken.py").write_text("1 / 0\n")

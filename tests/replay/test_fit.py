@@ -154,7 +154,7 @@ async def one_check(body: Task[..., Any], **more: Any) -> RunCheck:
 async def test_code_that_awaits_what_is_not_durable_is_unsure(body: Any):
     found = await one_check(as_pay(body), silence_s=0.1)
     assert found.verdict is CheckVerdict.UNSURE
-    assert "awaits what is no durable call, such as asyncio.sleep" in str(found.message)
+    assert "awaits what is not a durable call, such as asyncio.sleep" in str(found.message)
 
 
 async def test_code_that_nothing_can_wake_differs_as_the_live_run_would():

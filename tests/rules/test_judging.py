@@ -116,7 +116,7 @@ def test_a_rule_that_fails_is_told_with_its_wait_and_the_others_go_on() -> None:
     assert tried.same == 1
     assert [one.wait_id for one in tried.failures] == [one.id for one in waits[:3]]
     assert tried.failures[0].error == "KeyError: 'amount'"
-    assert all("no JSON" in one.error for one in tried.failures[1:])
+    assert all("not JSON" in one.error for one in tried.failures[1:])
 
 
 def test_a_share_is_never_rounded_up_to_all() -> None:
@@ -170,14 +170,14 @@ def test_a_rule_is_read_from_text_file_or_function(tmp_path: Path, given: str) -
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("{", "no JSON"),
-        ('{"filter": "", "filter": "x", "answer": 1}', "no JSON"),
-        ("[1]", "is no rule"),
+        ("{", "not JSON"),
+        ('{"filter": "", "filter": "x", "answer": 1}', "not JSON"),
+        ("[1]", "is not a rule"),
         ('{"filter": "stream:a"}', "an answer other than null"),
         ('{"filter": 1, "answer": 1}', "needs a filter"),
         ('{"filter": "", "answer": 1, "then": 2}', "'then'"),
         ('{"filter": "", "answer": 1, "compare": "a"}', "list of field names"),
-        ('{"filter": "is:mine", "answer": 1}', "can't ask is:"),
+        ('{"filter": "is:mine", "answer": 1}', "can't use is:"),
         ("missing.json", "can't be read"),
         ("bad.toml", "can.t be read"),
         ("missing.py:f", "there is no file"),
@@ -185,9 +185,9 @@ def test_a_rule_is_read_from_text_file_or_function(tmp_path: Path, given: str) -
         ("nowhere_at_all:f", "can't be imported: ModuleNotFoundError"),
         ("own.py:gone", "has no function gone"),
         ("own.py:later", "it is async"),
-        ("own.py:", "is no rule"),
-        (":f", "is no rule"),
-        ("", "is no rule"),
+        ("own.py:", "is not a rule"),
+        (":f", "is not a rule"),
+        ("", "is not a rule"),
     ],
 )
 def test_what_is_no_rule_says_why(tmp_path: Path, given: str, said: str) -> None:

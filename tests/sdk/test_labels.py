@@ -1,4 +1,4 @@
-"""A text is no list of tags and a list no metadata, wherever they are given."""
+"""A text is not a list of tags and a list no metadata, wherever they are given."""
 
 from __future__ import annotations
 

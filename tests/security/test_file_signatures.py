@@ -82,5 +82,5 @@ def test_a_signature_that_is_none_is_refused(signature: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "ed25519:", "ed25519:QUJD", "rsa:QUJD", "ed25519:é"])
 def test_what_is_no_public_key_is_told(text: str) -> None:
-    with pytest.raises(UsageError, match="is no public key"):
+    with pytest.raises(UsageError, match="is not a public key"):
         check_signature(checked(file_of(RING)), [text])

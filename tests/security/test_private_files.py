@@ -81,7 +81,7 @@ def test_a_link_to_nothing_makes_no_file(data_dir: Path, tmp_path: Path) -> None
 
 def test_a_planted_pipe_is_refused_and_not_waited_for(data_dir: Path) -> None:
     os.mkfifo(data_dir / LOCK_FILE)
-    with pytest.raises(UsageError, match="is no file"):
+    with pytest.raises(UsageError, match="is not a file"):
         hold(data_dir)
 
 

@@ -327,7 +327,7 @@ async def test_operators_test_a_target_and_hear_why_it_takes_nothing(
     told = (await stack.http.post("/v1/notices/oncall/test")).json()
     assert told == {"target": "oncall", "taken": False, "error": "it answered 403"}
     (shown,) = await stack.listed()
-    assert shown["failing_since"] is None, "a test is no event"
+    assert shown["failing_since"] is None, "a test is not an event"
     missing = await stack.http.post("/v1/notices/nobody/test")
     assert (missing.status_code, missing.json()["code"]) == (404, "notice_target_not_found")
     listed = (await stack.http.get("/v1/notices")).text

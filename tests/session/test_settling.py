@@ -72,5 +72,5 @@ async def test_code_that_goes_on_by_nothing_is_left_after_a_while_and_said(
             assert (await session.state()).run.status == "running"  # type: ignore[union-attr]
             await harness.settle()
     assert [one.getMessage() for one in caplog.records] == [
-        f"{session.id}: the code has awaited a thread, a socket or a timer that is no durable call for 0.1 s"
+        f"{session.id}: the code has awaited a thread, a socket or a timer that is not a durable call for 0.1 s"
     ]

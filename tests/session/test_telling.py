@@ -109,11 +109,11 @@ def test_no_line_of_a_message_looks_like_another_sessions(tmp_path: Path, end: s
 def test_what_is_sealed_in_the_transcript_is_not_told() -> None:
     line = telling.line(None, failed(EntryKind.STEP_FAILED, error=ERROR), is_sealed=True)
     assert line == f"run_1: step ? (op 3) failed: ValueError: {telling.WITHHELD}\n  File x"
-    blocked = failed(EntryKind.RUN_BLOCKED, code="schema_mismatch", message="7 is no text")
+    blocked = failed(EntryKind.RUN_BLOCKED, code="schema_mismatch", message="7 is not a text")
     line = telling.line(None, blocked, is_sealed=True)
     assert line == f"run_1 is blocked, schema_mismatch: {telling.WITHHELD}"
     line = telling.line(None, blocked, is_sealed=False)
-    assert line == "run_1 is blocked, schema_mismatch: 7 is no text"
+    assert line == "run_1 is blocked, schema_mismatch: 7 is not a text"
 
 
 def test_a_record_of_the_runtime_keeps_the_session_that_it_names() -> None:

@@ -35,7 +35,9 @@ async def test_a_stream_that_is_declared_in_the_function_is_refused_where_it_is_
         error = await error_of(body)
         assert error is not None
         assert error["code"] == "bad_definition"
-        assert error["message"].startswith("local is no stream of task body: no one can send to it")
+        assert error["message"].startswith(
+            "local is not a stream of task body: no one can send to it"
+        )
 
 
 async def test_a_stream_that_the_function_closes_over_is_the_tasks():

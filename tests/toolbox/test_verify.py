@@ -68,7 +68,7 @@ async def test_what_only_the_log_has_is_read_and_left_there(
     before = digests(aside)
     assert (aside / f"{path.name}.commits").read_bytes().strip(b"\0")
     found = verified(aside / path.name, keys, now)
-    assert found.through > found.projected, "the tables are behind, and that is no damage"
+    assert found.through > found.projected, "the tables are behind, and that is not damage"
     assert started.created
     rows = rows_of(aside / path.name)
     assert digests(aside) == before
@@ -200,5 +200,5 @@ def test_what_is_no_ledger_is_refused(tmp_path: Path, now: datetime) -> None:
     with pytest.raises(UsageError, match="holds no ledger"):
         verified(tmp_path / "ledger.duckdb", LedgerKeys(None), now)
     (tmp_path / "ledger.duckdb").write_bytes(b"no database at all")
-    with pytest.raises(DataError, match="no DuckDB database"):
+    with pytest.raises(DataError, match="not a DuckDB database"):
         verified(tmp_path / "ledger.duckdb", LedgerKeys(None), now)

@@ -301,7 +301,7 @@ class CorrectingScreen(ConsoleScreen):
                 found.append((name, one.id, f"{about}{one.task}  {state.value}"))
         if not found:
             self.console.say(
-                "It has no parent, no children and no forks, and is no fork", "information"
+                "It has no parent, no children and no forks, and is not a fork", "information"
             )
             return
         if len(found) == 1:

@@ -105,7 +105,7 @@ class BackupReader:
         lines: The file's lines, with their line feeds.
 
     Raises:
-        UsageError: It is no backup, or one of a newer Helmr.
+        UsageError: It is not a backup, or one of a newer Helmr.
         LedgerDamaged: The first line is not as it was written.
     """
 
@@ -127,7 +127,7 @@ class BackupReader:
                 f"this backup has the format {name}", hint="Use the newer Helmr that wrote it."
             )
         if not isinstance(facts, dict) or _types(facts) != _HEADER:
-            raise self.damage("it is no header of a backup")
+            raise self.damage("it is not a header of a backup")
         self.header = BackupHeader(**facts)
 
     def rows(self) -> Iterator[list[Any]]:
@@ -179,7 +179,7 @@ class BackupReader:
             array: list[Any] = json.loads(line)
             wanted = width or _WIDTHS[array[0]]
         except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-            raise self.damage("it is no line of a backup") from error
+            raise self.damage("it is not a line of a backup") from error
         if len(array) != wanted:
             raise self.damage(f"it has {len(array)} values, not {wanted}")
         return array

@@ -264,7 +264,7 @@ class _Refs:
 
 @dataclass(frozen=True, slots=True)
 class StoredForm:
-    """How a value that is no JSON stands in a checkpoint, and back."""
+    """How a value that is not JSON stands in a checkpoint, and back."""
 
     save: Callable[[Any], Any]
     restore: Callable[[Any], Any]
@@ -460,7 +460,7 @@ def _referenced(session_id: str, offset: int, referenced: Mapping[int, Entry]) -
 def difference(folded: SessionState, restored: SessionState) -> str | None:
     """The name of the first thing that the two states disagree about; None if deciding and replaying can't tell them.
 
-    Where something is stored is no part of what it says: feed offsets, pieces and the spelling of a body's text are
+    Where something is stored is not a part of what it says: feed offsets, pieces and the spelling of a body's text are
     left out, and so are the receipts that only a live session remembers, and what checkpoints of release 0.1.0 did
     not say.
 

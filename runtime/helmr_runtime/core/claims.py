@@ -1,9 +1,9 @@
 """Claims: who is at a pending wait, until when, and who may answer it meanwhile (S-81). Pure.
 
-A claim is no entry: to make one wakes no session and writes nothing. The ledger remembers it with what is to be said
-of it in the transcript (`WaitClaims.unwritten`), and the writer of the session's next entry writes that first: the host
-that holds the session, which hears of every change, or the ledger itself. A session has one pending wait at most, so
-one claim.
+A claim is not an entry: to make one wakes no session and writes nothing. The ledger remembers it with what is to be
+said of it in the transcript (`WaitClaims.unwritten`), and the writer of the session's next entry writes that first: the
+host that holds the session, which hears of every change, or the ledger itself. A session has one pending wait at most,
+so one claim.
 """
 
 from __future__ import annotations

@@ -368,7 +368,7 @@ class Prune:
     def __post_init__(self) -> None:
         if self.age_s < PRUNE_AGE_MIN_S:
             raise BadRequest(
-                "a session stays for a day after it is over",
+                "a session must stay for a day after it has ended",
                 hint="An operation that is repeated within a day gets its first receipt.",
             )
         if self.reason is not None and len(self.reason) > REASON_MAX:

@@ -273,7 +273,7 @@ def wait_at(run: Run, op: int) -> Mapping[str, Any]:
     """The body of the opening of the wait that this op is.
 
     Raises:
-        OpNotFound: There is no such op, or it is no wait that a person answers.
+        OpNotFound: There is no such op, or it is not a wait that a person answers.
     """
     openings = (e for e in run.journal if e.op == op and e.kind is EntryKind.WAIT_OPENED)
     found = next((e for e in openings if _asks(e)), None)

@@ -163,7 +163,7 @@ def begin(
 
     Raises:
         BadRequest: The reason is empty or too long.
-        OpNotFound: There is an answer, and the op is no wait that a person answers.
+        OpNotFound: There is an answer, and the op is not a wait that a person answers.
     """
     state = _folded(copies)
     run, whole = state.run, _folded(origin).run

@@ -209,7 +209,7 @@ class FileReader:
                 hint="Use the version of Helmr that wrote it.",
             )
         if values.keys() != _HEADER or not _has_types(values, _HEADER_TYPES):
-            raise self._damaged("it is no header")
+            raise self._damaged("it is not a header")
         return values
 
     def _read_footer(self, values: Mapping[str, Any], count: int) -> Checked:
@@ -252,7 +252,7 @@ class FileReader:
         except BadJson as error:
             raise self._damaged(error.message) from error
         if not isinstance(values, dict):
-            raise self._damaged("it is no JSON object")
+            raise self._damaged("it is not a JSON object")
         return values
 
     def _damaged(self, what: str) -> SessionFileDamaged:
@@ -318,7 +318,7 @@ def read_session(lines: Iterable[bytes]) -> RecordedSession:
     """The session of a file, its lines checked; whose signature it bears is not.
 
     Raises:
-        UsageError: It is no session file, or a newer Helmr wrote it.
+        UsageError: It is not a session file, or a newer Helmr wrote it.
         SessionFileDamaged: Something is not as it was written; `line` is the first such line.
     """
     reader = FileReader(lines)
@@ -328,7 +328,7 @@ def read_session(lines: Iterable[bytes]) -> RecordedSession:
 
 
 def _has_types(values: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> bool:
-    """Exactly: true is no number."""
+    """Exactly: true is not a number."""
     return all(type(values[name]) in kinds for name, kinds in types.items())
 
 

@@ -69,7 +69,7 @@ class Suspects:
     def judge_threads(self, session_ids: Collection[str], *, is_alone: bool) -> str | None:
         """A host died while no one executed, but threads lived that the code of these had started and left.
 
-        That a thread lives is no sign that it did anything, so that it counts only for a session whose host had no
+        That a thread lives is not a sign that it did anything, so that it counts only for a session whose host had no
         other; elsewhere it is suspicion, which a wait does not settle: the thread lives on.
         """
         if is_alone and len(session_ids) == 1:

@@ -197,7 +197,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.parser = HttpRequestParser(self)
             self._feed(b"\r\n".join((*lines, b"", b"")) + data[end.args[0] :])
         except HttpParserError:
-            self.send_400_response("this is no HTTP request that can be read")
+            self.send_400_response("this is not an HTTP request that can be read")
 
     # --- what the parser tells ----------------------------------------------------------------------
 
@@ -215,7 +215,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """See httptools. What stands behind a body is no header of its request."""
+        """See httptools. What stands behind a body is not a header of its request."""
         if self._arriving is Phase.HEAD:
             self._take_head(len(name) + len(value) + _AROUND_HEADER_BYTES)
             super().on_header(name, value)
@@ -228,7 +228,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """See httptools."""
         if TARGET.fullmatch(self.url) is None:
-            raise ValueError("the target is no path")
+            raise ValueError("the target is not a path")
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts != 1 and (hosts > 1 or self.parser.get_http_version() != "1.0"):
             raise ValueError("not one Host header")
@@ -415,5 +415,5 @@ def behind_proxies(app: ASGIApp, trusted: tuple[str, ...]) -> ASGIApp:
     """
     if not trusted:
         return app
-    # Of X-Forwarded-For the last address that is no trusted proxy's counts: a client can write what stands before.
+    # Of X-Forwarded-For the last address that is not a trusted proxy's counts: a client can write what stands before.
     return ProxyHeadersMiddleware(app, list(trusted))  # type: ignore[arg-type, return-value]

@@ -114,7 +114,8 @@ class Exchange(Request):
         encoding = self.headers.get("content-encoding", "identity").strip().lower()
         if encoding != "identity":
             raise UnsupportedMedia(
-                f"Content-Encoding {encoding[:40]!r} is not taken", hint="Send the body as it is."
+                f"Content-Encoding {encoding[:40]!r} is not accepted",
+                hint="Send the body as it is.",
             )
         declared = self.headers.get("content-length", "")
         if declared.isascii() and declared.isdecimal() and int(declared[:20]) > HTTP_BODY_BYTES_MAX:
@@ -157,7 +158,7 @@ class Exchange(Request):
         elif any(part.is_required() for part in model.model_fields.values()):
             raise BadRequest("a JSON body is needed", hint="Send Content-Type: application/json.")
         try:
-            # Strict: "1" is no number and 1 is no boolean.
+            # Strict: "1" is not a number and 1 is not a boolean.
             return model.model_validate(value, strict=True)
         except ValidationError as error:
             raise from_validation(error) from error
@@ -207,6 +208,6 @@ def _check_content_type(header: str | None) -> None:
     is_json = media == "application/json" or _JSON_SUFFIX.fullmatch(media) is not None
     if not is_json or not is_utf8:
         raise UnsupportedMedia(
-            f"Content-Type {(header or '')[:100]!r} is not taken",
+            f"Content-Type {(header or '')[:100]!r} is not accepted",
             hint="Send Content-Type: application/json, in UTF-8.",
         )

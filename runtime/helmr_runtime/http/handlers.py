@@ -215,7 +215,7 @@ def start_of(last_event_id: str | None, after: int | None) -> int | None:
     """Where to go on: the Last-Event-ID wins.
 
     Raises:
-        BadRequest: It is no id that a stream gave out.
+        BadRequest: It is not an id that a stream gave out.
     """
     if last_event_id is None or not last_event_id.strip():
         return after

@@ -92,5 +92,7 @@ def interval_s(environ: Mapping[str, str]) -> float:
     try:
         return max(INTERVAL_MIN_S, float(told) / 1000) if told else INTERVAL_S
     except ValueError:
-        logger.warning("%s=%r is no number of milliseconds: sending every minute", INTERVAL, told)
+        logger.warning(
+            "%s=%r is not a number of milliseconds: sending every minute", INTERVAL, told
+        )
         return INTERVAL_S

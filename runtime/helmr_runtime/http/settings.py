@@ -36,7 +36,7 @@ class ConnectionBounds:
         read_on_s: For how long a refused client that still sends is read on, so that it sees the response.
         read_on_silent_s: As long as it goes on sending.
         read_on_bytes_max: And not more than this.
-        per_source_max: Connections of one source, if it is no trusted proxy.
+        per_source_max: Connections of one source, if it is not a trusted proxy.
         connections_max: Of all together.
     """
 

@@ -148,7 +148,7 @@ async def stored_journals(
 
     Raises:
         RuntimeHeld: A runtime has it.
-        DataError: The ledger's file is no database.
+        DataError: The ledger's file is not a database.
     """
     with lock(data_dir, say):
         path = data_dir / LEDGER_NAME

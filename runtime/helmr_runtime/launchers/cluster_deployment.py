@@ -133,7 +133,7 @@ class ClusterDeployment:
             if not await end_actors(self._calls):
                 return
             await asyncio.sleep(RETRY_S)
-        raise Unavailable("actors of the runtime do not end", hint="Ask again.")
+        raise Unavailable("actors of the runtime have not ended", hint="Ask again.")
 
 
 WORDS = {

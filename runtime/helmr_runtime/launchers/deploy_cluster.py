@@ -82,7 +82,7 @@ def join(options: UpOptions, terminal: Terminal) -> int:
         RuntimeHeld: The data directory, or the cluster, has another runtime.
         BadDefinition: A task module can't be used.
         Conflict: The port is taken.
-        DataError: The ledger's file is no database.
+        DataError: The ledger's file is not a database.
         UsageError: The cluster has no room for a host.
         Unavailable: The cluster can't be reached, or the runtime did not get ready.
     """
@@ -265,6 +265,6 @@ def _until_let_go(data_dir: Path) -> None:
         if time.monotonic() >= deadline:
             raise Unavailable(
                 f"a ledger process still holds {data_dir}",
-                hint="The process does not end; look for its pid.",
+                hint="Find that process by its pid and end it.",
             )
         time.sleep(LOOK_EVERY_S)

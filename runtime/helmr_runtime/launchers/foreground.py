@@ -64,7 +64,7 @@ def run_in_process(options: UpOptions, terminal: Terminal) -> int:
         RuntimeHeld: Another runtime has the data directory; names it.
         BadDefinition: A task module can't be used.
         Conflict: The port is taken.
-        DataError: The ledger's file is no database.
+        DataError: The ledger's file is not a database.
     """
     with claim(options, terminal.say) as claimed:
         run = _Foreground(options, claimed, terminal)

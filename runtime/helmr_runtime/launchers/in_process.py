@@ -335,7 +335,7 @@ class _GuardedLedger:
         """
         if len(self._spawner.leftovers) >= LEFTOVERS_MAX:
             raise Overloaded(
-                "too much code that was cut off still executes; only a restart ends it",
+                "too much aborted code still executes; only a restart ends it",
                 retry_after_s=5.0,
             )
         return await self._ledger.start_session(start)

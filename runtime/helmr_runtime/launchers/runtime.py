@@ -203,14 +203,14 @@ class Launch:
             trouble = next(iter(status["warnings"]), None)
             raise NotReady(trouble or "no host is ready yet", is_trouble=trouble is not None)
         if not status["ready"]:
-            raise NotReady("the directory takes over")
+            raise NotReady("the directory is taking over")
         self._say(
             f"hosts {self._spec.hosts}, with room for {self._spec.sessions_per_host} sessions each; "
             f"{status['queue']} runs wait for room"
         )
 
     async def _until_answered(self, name: str, ask: Callable[[], Awaitable[T]]) -> T:
-        """The answer of an actor that is starting; a wrong file or port is no matter of time."""
+        """The answer of an actor that is starting; a wrong file or port is not a matter of time."""
         while True:
             try:
                 return await ask()
@@ -330,7 +330,7 @@ STOPPING = "STOPPING=1"
 
 
 def tell_manager(state: str) -> None:
-    """Say so. A manager that does not listen is no reason to stop."""
+    """Say so. A manager that does not listen is not a reason to stop."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address[:1] not in ("/", "@"):
         return

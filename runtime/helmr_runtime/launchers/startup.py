@@ -241,7 +241,7 @@ def claim(options: UpOptions, say: Callable[[str], None]) -> Iterator[StartClaim
     Raises:
         RuntimeHeld: Another runtime has the data directory; names it.
         Conflict: The port is taken.
-        DataError: The ledger's file is no database.
+        DataError: The ledger's file is not a database.
         UsageError, MasterKeyMissing: The ledger is not to be gone on with as things are.
     """
     folder, data_dir = options.folders()
@@ -350,7 +350,7 @@ def hold_port(host: str, port: int) -> tuple[int, socket.socket]:
 
 
 def _no_address(host: str) -> UsageError:
-    return UsageError(f"{host!r} is no address of this machine", hint="Check --host.")
+    return UsageError(f"{host!r} is not an address of this machine", hint="Check --host.")
 
 
 def look_at_ledger(data_dir: Path) -> None:

@@ -52,7 +52,7 @@ def run_up(options: UpOptions) -> int:
         RuntimeHeld: Another runtime has the data directory; names it.
         BadDefinition: A task module can't be used.
         Conflict: The port is taken.
-        DataError: The ledger's file is no database.
+        DataError: The ledger's file is not a database.
         Unavailable: Ray or the ledger can't be started.
     """
     if not options.tasks:
@@ -63,7 +63,7 @@ def run_up(options: UpOptions) -> int:
     if options.address is not None:
         if options.in_process:
             raise UsageError(
-                "a runtime in one process joins no cluster",
+                "a runtime in one process can't join a cluster",
                 hint="Leave out --address or --in-process.",
             )
         return join(options, TERMINAL)

@@ -208,7 +208,7 @@ class _Execution:
         guard.check(self._sql)
         relation = connection.sql(self._sql)
         if relation is None:
-            raise BadQuery("the query gives no rows")
+            raise BadQuery("the statement returns no rows")
         names = _apart(relation.columns)
         columns = []
         for name, kind in zip(names, relation.types, strict=True):

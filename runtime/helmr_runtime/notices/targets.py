@@ -114,7 +114,7 @@ class _Told(_Target):
             unknown += [one for one in found.get_identifiers() if one not in TEMPLATE_WORDS]
             if unknown:
                 words = ", ".join(f"${word}" for word in TEMPLATE_WORDS)
-                raise ValueError(f"{unknown[0]!r} is no word of a template; there are {words}")
+                raise ValueError(f"{unknown[0]!r} is not a word of a template; there are {words}")
         return self
 
 
@@ -178,7 +178,7 @@ class EmailTarget(_Told):
                 raise ValueError('a password is not sent in the clear: security = "starttls"')
         for address in (self.sender, *self.to):
             if "@" not in address or not address.isprintable():
-                raise ValueError(f"{address!r} is no address")
+                raise ValueError(f"{address!r} is not an address")
         return self
 
 
@@ -209,7 +209,7 @@ def read_targets(table: Any, place: str) -> tuple[Target, ...]:
         UsageError: Names the target and what is wrong with it.
     """
     if not isinstance(table, Mapping):
-        raise UsageError(f"{place}: notices is no table", hint="Targets are [notices.NAME].")
+        raise UsageError(f"{place}: notices is not a table", hint="Targets are [notices.NAME].")
     if len(table) > TARGETS_MAX:
         raise UsageError(f"{place}: there may be {TARGETS_MAX} notice targets, not {len(table)}")
     return tuple(_read(name, parts, place) for name, parts in table.items())
@@ -218,11 +218,11 @@ def read_targets(table: Any, place: str) -> tuple[Target, ...]:
 def _read(name: str, parts: Any, place: str) -> Target:
     if not NAME.fullmatch(name):
         raise UsageError(
-            f"{place}: {name[:80]!r} is no name of a notice target",
+            f"{place}: {name[:80]!r} is not a name of a notice target",
             hint="Letters, digits, `_` and `-`, at most 64.",
         )
     if not isinstance(parts, Mapping):
-        raise UsageError(f"{place}: [notices.{name}] is no table")
+        raise UsageError(f"{place}: [notices.{name}] is not a table")
     if parts.get("type") == "command":
         parts = {"folder": ".", **parts}
     files = {
@@ -353,9 +353,9 @@ def check_url(url: str) -> str:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise ValueError("it is no URL") from None
+        raise ValueError("it is not a URL") from None
     if parts.scheme not in ("https", "http") or not parts.hostname or port == 0:
-        raise ValueError("it is no URL of http or https")
+        raise ValueError("it is not a URL of http or https")
     if parts.username is not None or parts.password is not None:
         raise ValueError("it holds a user or a password")
     if not url.isascii() or not url.isprintable() or " " in url:

@@ -225,7 +225,9 @@ async def _listen(host: str, port: int) -> socket.socket:
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
-        raise UsageError(f"{host!r} is no address of this machine", hint="Check --host.") from error
+        raise UsageError(
+            f"{host!r} is not an address of this machine", hint="Check --host."
+        ) from error
     family, kind, protocol, _, address = found[0]
     listener = socket.socket(family, kind, protocol)
     try:

@@ -37,7 +37,7 @@ from helmr_runtime.replay.replay_log import Outcome
 from helmr_runtime.security.task_secrets import MadeUpSecrets
 
 SILENCE_S = 1.0
-"""Code that does nothing for this long awaits something that is no durable call (S-89)."""
+"""Code that does nothing for this long awaits something that is not a durable call (S-89)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +228,8 @@ class DetachedRun:
 
 
 UNSURE = (
-    "up to here it fits; then the code computes, or awaits what is no durable call, such as asyncio.sleep, a lock or a "
-    "thread, and its journal goes on"
+    "up to here it fits; then the code computes, or awaits what is not a durable call, such as asyncio.sleep, a lock "
+    "or a thread, and its journal goes on"
 )
 
 

@@ -464,7 +464,7 @@ class DurableContext(DurableRun):
         """Refuse a stream that no one outside knows, where the journal does not know it either (S-20)."""
         if not self._cursor.has_been_here and not self._task.has_stream(stream):
             raise BadDefinition(
-                f"{stream} is no stream of task {self._task.id}: no one can send to it or follow it",
+                f"{stream} is not a stream of task {self._task.id}: no one can send to it or follow it",
                 hint=f"Declare streams.{direction}({stream!r}) in the task's module, outside of functions, "
                 f"or name the stream in @task(streams=[…]).",
             )

@@ -70,7 +70,7 @@ class TriesStep:
 
 @dataclass(slots=True)
 class AsksOutside:
-    """A wait on a token or on child sessions, whose end is no fact of this session."""
+    """A wait on a token or on child sessions, whose end is not a fact of this session."""
 
     ask: WaitRequest
 

@@ -1,8 +1,8 @@
 """Names the lines of task code that ask clock, chance or network outside of steps: a replay gets something else.
 
 For development only: while someone watches, a few functions of Python's are wrapped, and a call that the watched
-modules' own code makes in a run, outside of a step, is logged with its line, once. `datetime.now` is no function that
-could be wrapped; what it gives is found where an op asks for it (S-126).
+modules' own code makes in a run, outside of a step, is logged with its line, once. `datetime.now` is not a function
+that could be wrapped; what it gives is found where an op asks for it (S-126).
 """
 
 from __future__ import annotations

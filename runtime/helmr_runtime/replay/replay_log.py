@@ -271,7 +271,7 @@ def _payload(state: SessionState, entry: Entry, op: int, history: Sequence[Any])
                 op=op, wait_id=body["wait_id"], status="cancelled", reason=body.get("reason")
             )
         case _:
-            raise DataError(f"{state.id}: entry {entry.seq} ({entry.kind}) is no outcome")
+            raise DataError(f"{state.id}: entry {entry.seq} ({entry.kind}) is not an outcome")
 
 
 def _record(record: InputRecord) -> Record:

@@ -164,7 +164,7 @@ def kind_of(actor: str) -> str:
 async def serve(target: object, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run a call inside its actor: its value, or the `CallFailure` that stands for its error."""
     if method.startswith("_"):
-        return CallFailure.of(HelmrError(f"{method} is no method that others may call"))
+        return CallFailure.of(HelmrError(f"{method} is not a method that others may call"))
     try:
         return await getattr(target, method)(*args, **kwargs)
     except HelmrError as error:

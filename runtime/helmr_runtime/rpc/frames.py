@@ -167,7 +167,7 @@ def _find_maker(module: str, name: str) -> Callable[..., Any]:
         raise FrameError(f"{module}.{name} can't cross between processes")
     found = vars(sys.modules.get(module) or importlib.import_module(module)).get(name)
     if not isinstance(found, type):
-        raise FrameError(f"{module}.{name} is no class")
+        raise FrameError(f"{module}.{name} is not a class")
     maker = _MAKERS[module, name] = _model(found)
     return maker
 
@@ -246,7 +246,7 @@ class FrameReader:
         """The frames that are complete with `data`, in order.
 
         Raises:
-            FrameError: What comes is no frame; nothing after it can be read.
+            FrameError: What comes is not a frame; nothing after it can be read.
         """
         self._rest += data
         start, rest = 0, self._rest

@@ -81,7 +81,7 @@ class Peer(Connection):
             NotSent: The connection had ended; or the call is too large.
             ActorOverloaded: Too much is under way; nothing was sent.
             ConnectionEnded: It may have run.
-            FrameError: An argument, or the answer, is no value that may cross.
+            FrameError: An argument, or the answer, is not a value that may cross.
         """
         if self.transport is None or self.transport.is_closing():
             raise NotSent

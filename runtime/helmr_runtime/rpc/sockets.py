@@ -262,7 +262,7 @@ class _Served(Connection):
         elif frame.incarnation != self._server.incarnation:
             self._refuse(frame, "it is meant for an earlier process")
         elif frame.kind is not FrameKind.CALL or frame.request in self._running:
-            self._refuse(frame, "it is no call")
+            self._refuse(frame, "it is not a call")
         elif len(self._running) >= SERVED_MAX:
             self._refuse(frame, "too many calls are open")
         else:

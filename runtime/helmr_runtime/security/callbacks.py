@@ -118,13 +118,13 @@ def _media_type(header: str | None) -> str:
     media, is_utf8 = media_type(header)
     if media not in (_JSON, _FORM) or not is_utf8:
         shown = (header or "none")[:80]
-        raise UnsupportedMedia(f"content type {shown!r} is not taken here", hint=_HINT)
+        raise UnsupportedMedia(f"content type {shown!r} is not accepted here", hint=_HINT)
     return media
 
 
 def _form_values(body: bytes) -> dict[str, list[str]]:
     if body.count(b"&") >= FORM_FIELDS_MAX:
-        raise TooLarge(f"a form may have {FORM_FIELDS_MAX} fields")
+        raise TooLarge(f"a form may have at most {FORM_FIELDS_MAX} fields")
     try:
         pairs = parse_qsl(
             body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict"

@@ -228,7 +228,7 @@ def allowed_hosts(
     """The names under which a runtime may be asked, lower case, without ports.
 
     Args:
-        bind_host: `--host`; a wildcard address is no name and adds nothing.
+        bind_host: `--host`; a wildcard address is not a name and adds nothing.
         base_urls: The external base URL, if configured.
         extra: Further names of the configuration.
     """

@@ -71,7 +71,7 @@ def check_origin(token: ScopedToken, origin: str | None) -> None:
 def preflight_headers(
     origin: str | None, requested_method: str | None, methods: tuple[str, ...]
 ) -> dict[str, str]:
-    """The CORS headers of an OPTIONS answer on a public route; empty if it is no preflight.
+    """The CORS headers of an OPTIONS answer on a public route; empty if it is not a preflight.
 
     Args:
         origin: Its Origin header.

@@ -48,7 +48,7 @@ def open_private(path: Path, flags: int) -> int:
         return descriptor
     os.close(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        raise _planted(path, "is no file")
+        raise _planted(path, "is not a file")
     if not _is_ours(status):
         raise _planted(path, f"belongs to another user (uid {status.st_uid})")
     raise _planted(path, "has another name too")

@@ -55,7 +55,7 @@ class DataSchema:
         if not isinstance(schema, dict | bool):
             raise BadSchema("a schema is an object, true or false")
         if len(json.dumps(schema)) > SCHEMA_BYTES_MAX:
-            raise BadSchema(f"a schema may have {SCHEMA_BYTES_MAX} bytes")
+            raise BadSchema(f"a schema may have at most {SCHEMA_BYTES_MAX} bytes")
         try:
             self._validator = Draft202012Validator(
                 schema,

@@ -208,7 +208,7 @@ def check_signature(checked: Checked, keys: Sequence[str]) -> str:
     """Which of these public keys has signed the file.
 
     Raises:
-        UsageError: One of them is no public key.
+        UsageError: One of them is not a public key.
         SessionFileDamaged: None has; the line is the footer's.
     """
     known = {key.strip(): _public(key) for key in keys}
@@ -248,6 +248,6 @@ def _public(text: str) -> Ed25519PublicKey:
         return Ed25519PublicKey.from_public_bytes(raw)
     except (binascii.Error, ValueError) as error:
         raise UsageError(
-            f"{encoded[:80]!r} is no public key",
+            f"{encoded[:80]!r} is not a public key",
             hint=f"It begins with {SCHEME}, as `helmr key public` prints it.",
         ) from error

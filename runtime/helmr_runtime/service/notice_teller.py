@@ -327,7 +327,7 @@ class Teller:
                 if isinstance(error, NotTaken) and error.hint
                 else error.message
             )
-        except Exception as error:  # noqa: BLE001 - a fault in a sender is no end of the others' notices
+        except Exception as error:  # noqa: BLE001 - a fault in a sender is not an end of the others' notices
             # No traceback: what it shows may hold a secret.
             return f"it could not be sent: {type(error).__name__}"
         return None

@@ -438,7 +438,7 @@ class ClaimOperations:
         Raises:
             WaitNotFound: No wait with that id.
             WaitResolved, WaitTimedOut: It is over; says how.
-            BadRequest: It concerns no one, or the name is no line of text.
+            BadRequest: It concerns no one, or the name is not a line of text.
         """
         ids.check_id(wait_id, ids.WAIT)
         assignee = request.assignee

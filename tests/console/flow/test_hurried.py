@@ -226,7 +226,7 @@ async def test_a_needed_text_left_empty_is_refused_and_sent_empty_only_by_its_ke
     await bench.sees("! needed")
     assert not screen.submission.is_reviewing
     await bench.press("space", "ctrl+s")
-    assert not screen.submission.is_reviewing, "a space is no text"
+    assert not screen.submission.is_reviewing, "a space is not a text"
     await bench.press("ctrl+n")
     assert screen.form.cells()["letter"] is Blank.EMPTY
     await bench.sees("sent empty")

@@ -78,7 +78,7 @@ def test_refusal_says_what_to_write(text: str, says: str) -> None:
 def test_a_field_that_there_is_not_is_refused_with_those_there_are(text: str) -> None:
     with pytest.raises(BadFilter) as caught:
         parse(text, WAIT_FIELDS)
-    assert "is no field of a wait" in caught.value.message
+    assert "is not a field of a wait" in caught.value.message
     assert all(name in (caught.value.hint or "") for name in WAIT_FIELDS.names)
 
 

@@ -638,7 +638,7 @@ def test_no_decision_is_chosen_beforehand() -> None:
     }
     form = build_form(schema, initial={"decision": "approve", "sure": True})
     html = render_page(page(form=form, values=first_values(form)))
-    assert html.count(" checked") == 1, "what is no decision is kept"
+    assert html.count(" checked") == 1, "what is not a decision is kept"
     assert "Suggested: approve." in html
     assert " checked" not in render_page(call_page())
     assert "Suggested" not in render_page(call_page())

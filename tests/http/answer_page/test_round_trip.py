@@ -276,7 +276,7 @@ WILD = st.recursive(
 @settings(max_examples=examples(500), deadline=None)
 @given(st.one_of(st.booleans(), st.dictionaries(KEYWORDS, WILD, max_size=6)))
 def test_no_schema_breaks_the_page(schema):
-    """Also one that is no JSON Schema at all: the form is the place of last resort."""
+    """Also one that is not JSON Schema at all: the form is the place of last resort."""
     form = build_form(schema)
     html = render_page(AnswerPage(state=PageState.OPEN, now=NOW, form=form, nonce="n"))
     assert "</html>" in html

@@ -1,4 +1,4 @@
-"""Tasks that clients of MCP call: some end at once, some ask, one fails, one is no tool."""
+"""Tasks that clients of MCP call: some end at once, some ask, one fails, one is not a tool."""
 
 from __future__ import annotations
 
@@ -114,5 +114,5 @@ async def hidden(payload: dict[str, object]) -> str:
 
 @task(id="ns/odd name")
 async def odd(payload: dict[str, object]) -> str:
-    """Has an id that is no tool's name."""
+    """Has an id that is not a tool's name."""
     return "odd"

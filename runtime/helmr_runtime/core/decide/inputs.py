@@ -287,7 +287,7 @@ def send(state: SessionState, command: Send, context: DecisionContext) -> Decide
     size = checked_size(command.data)
     if state.active_run is None and context.policy.on_idle_input == "reject":
         raise IdleInputRejected(
-            f"{state.id} has no active run, and {state.task} rejects input then",
+            f"{state.id} has no active run, and {state.task} rejects input while none is active",
             hint="Start the next run first.",
         )
     before = _passed(state, context)

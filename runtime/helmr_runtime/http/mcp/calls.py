@@ -38,7 +38,7 @@ HOLD_S = 25.0
 """Longest that a call is held: below the 60 s after which clients give up on one, with room for slow networks."""
 
 QUICK_S = 0.5
-"""A run that ends so soon is no task: its result needs no second call."""
+"""A run that ends so soon is not a task: its result needs no second call."""
 
 POLL_MS = 1_000
 """How often a client is asked to poll."""

@@ -47,7 +47,7 @@ from helmr.roles import Need, may
 from helmr_runtime.service import Caller, Service
 
 VALUE = "value"
-"""The property that a form has for an answer that is no object."""
+"""The property that a form has for an answer that is not an object."""
 
 MESSAGE_CHARACTERS_MAX = 8_000
 """Of a wait's question; a longer one ends with a mark."""

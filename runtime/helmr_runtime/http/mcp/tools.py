@@ -36,7 +36,7 @@ PREFIX = "helmr_"
 """Of the runtime's own tools; a task whose id begins so has another name as a tool."""
 
 PAYLOAD = "payload"
-"""The argument of a task whose payload is no object."""
+"""The argument of a task whose payload is not an object."""
 
 ENTRIES_SHOWN = 50
 

@@ -102,7 +102,7 @@ class CarryProgress:
     def check(self) -> None:
         """Raise StoreUnavailable if it is to end."""
         if self._is_stopped:
-            raise StoreUnavailable("the carrying over of the ledger was stopped; it is as it was")
+            raise StoreUnavailable("the carrying over of the ledger was stopped; it is unchanged")
 
 
 def carry_over(path: Path, keys: LedgerKeys, now: datetime, progress: CarryProgress) -> None:

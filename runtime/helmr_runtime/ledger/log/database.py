@@ -171,7 +171,7 @@ class Database:
 
         Raises:
             RuntimeHeld: Another runtime holds the file.
-            DataError: The file is no database, or a newer Helmr's, or an earlier one's and nothing carries it over.
+            DataError: The file is not a database, or a newer Helmr's, or an earlier one's and nothing carries it over.
             LedgerBehind: The file holds less than the head mark says, or its log belongs to another.
             LedgerDamaged: The log of commits is damaged, or the engine's own.
         """

@@ -57,13 +57,13 @@ def check_is_database(path: Path) -> None:
         return
     if head and head[MAGIC_AT:] != MAGIC:
         raise DataError(
-            f"{path} is no DuckDB database, so it is no ledger",
+            f"{path} is not a DuckDB database, so it is not a ledger",
             hint="Put the ledger's own file back, or name another --data-dir.",
         )
 
 
 def exists(path: Path) -> bool:
-    """Whether there is a file with something in it, or what is no file."""
+    """Whether there is a file with something in it, or what is not a file."""
     try:
         found = path.stat()
     except FileNotFoundError:

@@ -309,7 +309,7 @@ class GroupCommit:
         elif self.superseded is not None:
             job.fail(self.superseded)
         elif self._closing or len(self._queue) >= QUEUE_MAX:
-            job.fail(StoreUnavailable("the ledger takes no more commits now", retry_after_s=1))
+            job.fail(StoreUnavailable("the ledger accepts no more commits now", retry_after_s=1))
         else:
             self._queue.append(job)
             self._wake.set()

@@ -291,7 +291,7 @@ class EngineLog:
 
     @contextmanager
     def without_tail(self, place: int) -> Iterator[None]:
-        """Meanwhile the log ends at that place; afterwards it is as it was, unless `keep_cut` was called."""
+        """Meanwhile the log ends at that place; afterwards it is unchanged, unless `keep_cut` was called."""
         with os.fdopen(open_private(self.path, os.O_RDONLY), "rb") as file:
             head = file.read(place)
         self.path.rename(self._aside)

@@ -295,7 +295,7 @@ def rebuild(
         keys: Its master keys.
         now: The time.
         known: What entries do not say.
-        forgives_gaps: That entries lack which no one has pruned is no damage, now and later.
+        forgives_gaps: That entries lack which no one has pruned is not damage, now and later.
 
     Raises:
         LedgerDamaged, PayloadDamaged, MasterKeyMissing, UsageError: As `Refold.add`, or the keys are another ledger's.

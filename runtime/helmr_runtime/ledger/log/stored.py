@@ -191,7 +191,7 @@ def stored_ledger(path: Path, *, to_damage: bool = False) -> Iterator[StoredLedg
         UsageError: There is none, or a newer Helmr wrote it.
         LedgerDamaged: The engine can't read it, here or later, or one of its logs is damaged.
         LedgerBehind: Its log of commits is not its own, or of a later state of it.
-        DataError: It is no database.
+        DataError: It is not a database.
     """
     if not path.is_file():
         raise UsageError(f"{path.parent} holds no ledger", hint="Name its --data-dir.")

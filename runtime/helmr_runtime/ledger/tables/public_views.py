@@ -270,7 +270,7 @@ class Guard:
         if not statements:
             raise BadQuery("the query is empty", hint=FORMS_HINT)
         if len(statements) > 1:
-            raise BadQuery(f"one statement is taken, not {len(statements)}", hint=FORMS_HINT)
+            raise BadQuery(f"give one statement, not {len(statements)}", hint=FORMS_HINT)
         try:
             kind = statements[0].type
         except ValueError as error:  # a kind that the engine's Python does not know

@@ -208,7 +208,7 @@ def followed_ledger(path: Path, *, makes: bool = False) -> Iterator[FollowedLedg
     Raises:
         RuntimeHeld: Another process has it.
         UsageError: There is none, it is another ledger's than a follower's, or its folder can't be used.
-        DataError: It is no database.
+        DataError: It is not a database.
     """
     if not makes and not path.is_file():
         raise UsageError(f"{path.parent} holds no ledger", hint="Name its --data-dir.")
@@ -318,7 +318,7 @@ async def promote(
         on_checked: Called when all of it was checked, and nothing was written but tables.
 
     Raises:
-        UsageError: It is no follower's, not whole at the offset where it ends, or empty.
+        UsageError: It is not a follower's, not whole at the offset where it ends, or empty.
         LedgerDamaged: An entry is not what was written.
         MasterKeyMissing: The keys are another ledger's, or one is lacking.
     """

@@ -45,7 +45,7 @@ def build(path: Path, lines: Iterable[bytes], keys: LedgerKeys, now: datetime) -
     """Make a ledger's file of a backup, and check it as `verify` does.
 
     Raises:
-        UsageError: It is no backup, or there is no key for it.
+        UsageError: It is not a backup, or there is no key for it.
         LedgerDamaged: The backup is not what was written; names the line or the entry.
     """
     reader = BackupReader(lines)
@@ -105,7 +105,7 @@ def _pages(reader: BackupReader) -> Iterator[Page]:
             else:
                 checkpoints.append(checkpoint_row_of(row[1:]))
         except (ValueError, TypeError, AttributeError, OverflowError) as error:
-            raise reader.damage("it is no line of a backup") from error
+            raise reader.damage("it is not a line of a backup") from error
     yield entries, checkpoints
     if through != reader.header.through:
         raise reader.damage(
@@ -115,7 +115,7 @@ def _pages(reader: BackupReader) -> Iterator[Page]:
 
 def _require_empty(folder: Path) -> None:
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise UsageError(f"{folder} is no folder", hint="Name a folder that is not there yet.")
+        raise UsageError(f"{folder} is not a folder", hint="Name a folder that is not there yet.")
     if folder.is_dir() and any(folder.iterdir()):
         raise UsageError(
             f"{folder} is not empty", hint="Restore into a folder that is empty or not there yet."
