@@ -1,7 +1,7 @@
 """Rules that would answer waits, tried on what people have answered: how often they say the same, and where not.
 
 A rule is a filter with an answer, or a Python function that is given a wait and gives an answer, or None to leave it
-alone. Nothing here answers anything: a rule is only ever held against the past.
+alone. Nothing here answers anything: a rule is only ever compared with past answers.
 
 ```python
 from helmr import Client, rules

@@ -1,9 +1,8 @@
 """A pydantic-compatible type as the codec of JSON values: decode, encode, JSON Schema.
 
-The codec of values that no one but the code reads again, the results of steps: any bytes come back as they were.
-
-JSON has text and no bytes. Bytes that are UTF-8 stand in it as that text, as pydantic writes them. Where a value holds
-others, they stand in it as Base64, and the value in an envelope that says where:
+JSON has text and no bytes. Bytes that are UTF-8 stand in it as that text, as pydantic writes them. Results of steps,
+which only the code reads again, have a codec of their own: other bytes stand in them as Base64, and the value in an
+envelope that says where, so that any bytes come back as they were:
 
 ```
 {

@@ -1,4 +1,4 @@
-"""`helmr context …` names runtimes for `--at NAME` and `HELMR_AT`; `helmr rule …` holds rules against the past."""
+"""`helmr context …` names runtimes for `--at NAME` and `HELMR_AT`; `helmr rule …` compares rules with past answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`helmr prune`: old sessions that are over leave the ledger."""
+"""`helmr prune`: remove old sessions that have ended from the ledger."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""A JSON Schema as a form, for anyone who draws one: `model` says what a form is, `reader` makes one of a schema,
-`values` turns what was entered into JSON and back. Pure, and light: the console and the answer page draw the same
-model.
+"""A JSON Schema as a form. Pure, and light: the console and the answer page draw the same model.
+
+`model` says what a form is, `reader` makes one of a schema, `values` turns what was entered into JSON and back.
 
 Every schema gives a form: what can't be asked as fields is one field for JSON, so no wait is unanswerable.
-Texts out of a schema are session data; who shows them makes them safe.
+Texts out of a schema are session data; the code that shows them makes them safe.
 """
 
 from helmr.forms.model import (

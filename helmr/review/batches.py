@@ -4,9 +4,8 @@ A batch is the waits that someone has seen, never "all that match by then". What
 then the soonest deadline; it is sent one by one, each with an operation id of its own, to waits that are still what
 was seen. The console and `helmr wait answer --all` have this in common.
 
-Which waits of a batch are unlike the others, and in what: they are looked at first. Pure.
-
-Arithmetic over what is on screen, each time with its reason in words. It decides nothing.
+A wait is unlike the others by arithmetic over what is on screen, and the reason stands beside it in words. It decides
+nothing: those waits are only looked at first.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""A small file beside each host that says, slot by slot, which session is there and whether its code executes, for
-anyone who finds the host dead.
+"""A small file beside each host: which session is in each slot, and whether its code executes.
 
-A kill leaves no time for last words. The file is mapped into the host's memory: to note something is to set a byte,
-with no system call, and what was set outlives the process. So a crash is attributed to the code that executed
-and not to the other sessions of the host (S-3).
+It is read after the host has crashed: a kill leaves no time to say anything. The file is mapped into the host's memory:
+to note something is to set a byte, with no system call, and what was set outlives the process. So a crash is attributed
+to the code that executed and not to the other sessions of the host (S-3).
 """
 
 from __future__ import annotations

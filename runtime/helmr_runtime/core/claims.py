@@ -1,4 +1,4 @@
-"""Claims: who is at a pending wait, until when, and who may answer it meanwhile (S-81). Pure.
+"""Claims: who works on a pending wait, until when, and who may answer it meanwhile (S-81). Pure.
 
 A claim is not an entry: to make one wakes no session and writes nothing. The ledger remembers it with what is to be
 said of it in the transcript (`WaitClaims.unwritten`), and the writer of the session's next entry writes that first: the

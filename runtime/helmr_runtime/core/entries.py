@@ -67,8 +67,8 @@ token.*, public_token.*, api_key.*, catalog.written, schedule.*, notices.*, sess
                    see the modules that own them
 ```
 
-The opening of an op may also have asked, the hash of what it asked (`core/asked.py`), and drift[], earlier ops in which
-the code asks something else than other code did (S-126).
+The opening of an op may also have asked, the hash of what it asked (`core/requests.py`), and drift[], earlier ops in
+which the code asks something else than other code did (S-126).
 
 `error` is `{code, type, message, traceback}`. The op number and run id are columns of the entry, not of its body.
 

@@ -1,8 +1,8 @@
 """The newest run of a session, its journal and its wait from question to end, as entries leave them (S-53). Pure.
 
 What is in the journal is what a replay walks: entries are added as they are folded, and what the next attempt is to
-repeat is set aside (S-5). Only `SessionState.apply` changes a run, and `checkpoint` restores it. Outside systems know a
-step of a run again by its step key.
+repeat is set aside (S-5). Only `SessionState.apply` changes a run, and `checkpoint` restores it. By its step key
+an outside system recognizes a step that runs again.
 
 Of a wait:
 

@@ -1,5 +1,7 @@
-"""What follows a host's crash: its sessions are abandoned in the ledger, and of what one of them died is kept for its
-next adoption, which commits it before any task code runs (S-3).
+"""What follows a host's crash (S-3).
+
+The ledger abandons the host's sessions. If the crash is attributed to one of them, its next adoption commits the cause
+before any task code runs.
 """
 
 from __future__ import annotations

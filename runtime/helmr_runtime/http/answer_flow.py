@@ -1,4 +1,4 @@
-"""What the answer page does, whatever it was reached by: show what is asked, take a form, say what became of it.
+"""What the answer page does behind every kind of link: show what is asked, take a form, say what became of it.
 
 GET shows and never acts; a form counts only with the nonce of a page that was shown (S-42).
 """

@@ -1,4 +1,4 @@
-"""Operations that are no plain call of the service: followed streams, Arrow, probes, the API's own document.
+"""Operations that are not a plain call of the service: followed streams, Arrow, probes, the API's own document.
 
 A followed stream is sent as server-sent events, and ends when either side does. Source: WHATWG HTML, "Server-sent
 events".

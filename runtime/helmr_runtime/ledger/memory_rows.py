@@ -2,7 +2,7 @@
 
 Rows are folded from the entries by the projection that the tables are made of, when they are asked for. So a client of
 the test harness is answered as a client of a runtime; there is no SQL here. What was pruned leaves gaps. The rule of
-pruning is that of the tables (`helmr_runtime.ledger.pruning`), said over the index; a test holds one against the other.
+pruning is that of the tables (`helmr_runtime.ledger.pruning`), written again over the index; a test compares the two.
 A session that is held stays, without holding up the others: in a test no host parks it by and by.
 """
 

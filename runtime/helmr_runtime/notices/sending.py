@@ -1,4 +1,4 @@
-"""What telling a target means, whatever it is."""
+"""What all senders have in common: a notice goes out, and the target takes it or not."""
 
 from __future__ import annotations
 

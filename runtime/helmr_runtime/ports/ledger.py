@@ -5,7 +5,7 @@ A store is a class that has these methods: `helmr_runtime.ledger.ledger.DuckLedg
 call on; all methods are calls to that actor. Reads return JSON types that fit the models of `helmr.models`; lists are
 `{items, next_cursor}`.
 
-`tests/ledger/test_port.py` holds each store to it.
+`tests/ledger/test_port.py` tests each store against it.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ the session's id in front; what they start without it, threads of their own abov
 
 As JSON each line is an object: `time`, `level`, `logger`, `message`, `process`, `session`, `run`, `op`, `wait`,
 `trace`; `exception` where there is one. Ids are those of the code that logs; of a line of the runtime itself, those
-that its message names, or in whose name it was logged; else null. `trace` is that of the span below which it was
+that its message names, or under which it was logged; else null. `trace` is that of the span below which it was
 logged, where spans are made.
 
 A log file is for its owner alone, and is moved aside when it is full, so that two of them hold all that is kept. The

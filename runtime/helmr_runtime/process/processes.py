@@ -1,7 +1,7 @@
 """The processes of this machine, as /proc shows them, and how those of a runtime are found and ended.
 
 A process is named by pid and start time, never by its pid alone: pids are used again. What belongs
-to a runtime is found anyone who its parent is by now: everything that `up` starts inherits a random
+to a runtime is found even after its parent has ended: everything that `up` starts inherits a random
 marker in its environment, and Ray's agents, which write their title over their environment, hold
 files open in the runtime's own folder. Standard library only: the watchdog runs it.
 

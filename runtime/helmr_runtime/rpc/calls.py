@@ -1,5 +1,4 @@
-"""Calls between actors: what a call is, its errors, the way within one process, and actors as the ports they
-implement.
+"""Calls between actors: what a call is, its errors, the way within one process, and typed clients of actors.
 
 An actor answers a call with a value, also when it fails: `serve` turns errors into a `CallFailure`, and the caller's
 side raises it again. So an error that an actor met while it called another one can't be taken for the loss of the

@@ -1,5 +1,4 @@
-"""Calls as frames on unix sockets, between processes of one machine and one user: what both ends
-have in common, and the end that answers.
+"""Calls as frames on unix sockets of one machine and one user: what both ends share, and the end that answers.
 
 One socket file for each process that is called, `<run_dir>/sockets/<name>.sock`; a connection for each caller, which
 greets first: version, name, and in return the incarnation, random for each process. Answers come in any order. What is

@@ -1,4 +1,4 @@
-"""Files of the runtime's own: for its user alone, and what their name says, never a link to something else.
+"""The runtime's private files, for its user alone and never links; and the stamp of a ledger's generation.
 
 Someone who could once write into a data directory may have left a link there under the name of a file that the runtime
 empties and writes: with the runtime's rights it would be the link's target. So links are not followed, and a file

@@ -4,9 +4,9 @@ The schema is untrusted: it may refer to files and hosts, hold patterns that tak
 engine for ever, or refer to itself. So references are never fetched, patterns run in a linear
 engine (look-around and back-references are refused), and size and depth are bounded.
 
-Source: JSON Schema 2020-12; jsonschema-rs fetches http and file references unless told not to.
-
 `complete` checks a token's data against the schemas it must fit, then asks the ledger (S-41, S-43).
+
+Source: JSON Schema 2020-12; jsonschema-rs fetches http and file references unless configured not to.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The catalog as the service knows it: tasks, streams, and what data they take.
 
-The catalog is written at `up` by anyone who imports the task modules; user code never runs here, so a
+The process that imports the task modules at `up` writes the catalog; user code never runs here, so a
 payload is checked against its JSON Schema. What a task's own validators refuse beyond that fails the
 run when it begins, as `schema_mismatch`.
 """

@@ -1,4 +1,4 @@
-"""Brings a command to anyone who holds its session, and the receipt back.
+"""Brings a command to the host that holds its session, and the receipt back.
 
 Owns the map from session to host. A hot session costs one call from here; the directory is asked only when the host
 isn't known, does not hold the session any more, or has died. Every try of a command carries the same operation id, so
@@ -178,7 +178,7 @@ class Router:
             ) from error
 
     async def tell_claims(self, session_id: str, kept: ClaimsKept) -> None:
-        """Tell anyone who holds the session who is at its wait. If that one has died or given it up, the next holder
+        """Tell the holder of the session who has claimed its wait. If that one has died or given it up, the next holder
         hears it from the ledger.
         """
         if kept.claims is None or kept.holder is None:

@@ -1,9 +1,7 @@
 """What an answer would set off (S-87): the code runs from the journal with it, and what it asks for happens in memory.
 
-Works on a copy of the session's state, by the same decisions that the live session would make. Entries are made and
-folded, and go nowhere.
-
-Reads a session as a replay beside its run needs it (S-87, S-89): the state on disk, adopted by no one.
+Works on a copy of the session's state as it is on disk, which no one adopts for that (S-87, S-89), by the same
+decisions that the live session would make. Entries are made and folded, and go nowhere.
 """
 
 from __future__ import annotations

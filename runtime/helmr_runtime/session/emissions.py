@@ -1,7 +1,5 @@
-"""What the code of one live session emits, on its way from the code's threads to the host's loop (S-90).
-
-Who reads the chunks of a host's sessions: long polls, each for some of them (S-90).
-"""
+"""What the code of live sessions emits, from the code's threads over the host's loop to the long polls that read it
+(S-90)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What a live session takes, and what that sets off: the events of its queue, their effects, and what it has around
-it.
+"""What a live session takes and what follows: the events of its queue, their effects, and the session's surroundings.
 
 Values and protocols only. `LiveSession` takes the events; those about code it gives to its `CodeRunner`, which answers
 with `Effects`.

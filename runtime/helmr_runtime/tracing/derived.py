@@ -1,4 +1,4 @@
-"""What names a span that is made later, or elsewhere."""
+"""Ids of spans, derived so that a span can be named before it is made, or in another process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The answer page: what is shown to who opens a callback URL or a public token's page (S-42).
+"""The answer page: what a person sees who opens a callback URL or a public token's page (S-42).
 
 `AnswerPage` is everything a page shows; `render_page` makes HTML of it, `page_headers` the headers
 that go with it. Nothing here looks anything up or changes anything.

@@ -1,5 +1,4 @@
-"""The open database with its log of commits: one writer connection, cursors for readers, and how it is opened,
-reopened and closed.
+"""The open database with its log of commits: one writer connection and cursors for readers, opened and closed here.
 
 Every method blocks; the writer's are called in one thread (the ledger's writer), `reading` in any.
 

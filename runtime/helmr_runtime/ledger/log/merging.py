@@ -1,4 +1,4 @@
-"""How a ledger's files begin, how the log of commits gets into the database, how the engine's torn log is cut.
+"""What happens to a ledger's files before it serves: they are made, the engine's torn log is cut, commits are merged.
 
 A file beside the database says that it is being made, from before there is any other until all of it is on disk. While
 it is there nothing can have been acknowledged, and what a kill or a loss of power leaves is made again.
