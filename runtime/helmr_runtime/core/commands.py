@@ -20,7 +20,7 @@ two ledgers is the later one, generations say: the higher one is.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -65,6 +65,34 @@ class Send(SessionCommand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerDetails:
+    """What comes with an answer beside its data: one value from the request to the entry that ends the wait.
+
+    The entry records each field under its name. A new one is declared here, and under the same name as a field of
+    `helmr.models.AnswerRequest` and of `helmr_runtime.core.nouns.WaitRow`, or is decided, as `mode` is.
+    """
+
+    mode: str | None = None
+    """How it came (S-73)."""
+    batch_id: str | None = None
+    """Names the many answers, given as one, that it is one of."""
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> AnswerDetails:
+        """What a request, an entry's body or the facts of a token's end say of an answer."""
+        return cls(**{name: said[name] for name in _ANSWER_DETAILS if name in said})
+
+    def recorded(self) -> dict[str, Any]:
+        """As entries say it: what is there, by name."""
+        found = ((name, getattr(self, name)) for name in _ANSWER_DETAILS)
+        return {name: value for name, value in found if value is not None}
+
+
+_ANSWER_DETAILS = tuple(one.name for one in fields(AnswerDetails))
+NO_DETAILS = AnswerDetails()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerWait(SessionCommand):
     """Answer exactly this input wait (S-18). Receipt: as `Send`."""
 
@@ -75,8 +103,7 @@ class AnswerWait(SessionCommand):
     """The answer link that it came through (S-74)."""
     override_claim: bool = False
     """Answer even if someone else has claimed the wait (S-81)."""
-    batch_id: str | None = None
-    """Names the many answers that were given as one."""
+    details: AnswerDetails = NO_DETAILS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,10 +134,8 @@ class TokenEnded(SessionCommand):
     data: Any = None
     ended_at: datetime
     ended_by: Principal
-    mode: str | None = None
-    """How its completion came (S-73)."""
-    batch_id: str | None = None
-    """The batch that its completion was one of."""
+    details: AnswerDetails = NO_DETAILS
+    """Of its completion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

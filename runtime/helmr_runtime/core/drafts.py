@@ -115,10 +115,7 @@ def token_end_draft(
     if ended.status == "completed":
         kind = EntryKind.WAIT_FULFILLED
         body["data"] = ended.data
-        if ended.mode is not None:
-            body["mode"] = ended.mode
-        if ended.batch_id is not None:
-            body["batch_id"] = ended.batch_id
+        body |= ended.details.recorded()
         body["completed_at"] = iso(ended.ended_at)
     elif ended.status == "expired":
         kind = EntryKind.WAIT_TIMED_OUT

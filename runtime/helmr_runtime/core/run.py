@@ -234,11 +234,11 @@ class Wait:
     run_id: str
     op: int
     kind: str
-    stream: str | None
-    correlation_id: str | None
-    token_id: str | None
     deadline_at: datetime | None
     is_backoff: bool
+    stream: str | None = None
+    correlation_id: str | None = None
+    token_id: str | None = None
     has_schema: bool = False
     """It has a JSON Schema of its own, which stands in its `wait.opened` (S-71)."""
     session_ids: tuple[str, ...] = ()
@@ -247,6 +247,24 @@ class Wait:
     """Whom it concerns: as opened, or as assigned since (S-72)."""
     escalation: Escalation | None = None
     """What is to happen while no one answers, as far as it has not (S-82)."""
+
+    @classmethod
+    def opened(cls, entry: Entry, op: int) -> Wait:
+        """The wait that a `wait.opened` begins: what it says under the name of a field, the field is."""
+        body = entry.body
+        said: dict[str, Any] = {name: body[name] for name in _SAID_OF_WAITS if name in body}
+        lists = {name: tuple(one) for name, one in said.items() if isinstance(one, list)}
+        assert entry.run_id is not None
+        return cls(
+            id=body["wait_id"],
+            run_id=entry.run_id,
+            op=op,
+            deadline_at=own_deadline(body),
+            is_backoff=bool(body.get("backoff")),
+            has_schema=body["kind"] == "input" and "schema" in body,
+            escalation=Escalation.of(body),
+            **{**said, **lists},
+        )
 
     @property
     def due_at(self) -> datetime | None:
@@ -274,6 +292,18 @@ class Wait:
     def has_own_op(self) -> bool:
         """False for a step's backoff, which the code did not ask for."""
         return not self.is_backoff
+
+
+_SAID_OF_WAITS = frozenset(one.name for one in fields(Wait)) - {
+    "id",
+    "run_id",
+    "op",
+    "deadline_at",
+    "is_backoff",
+    "has_schema",
+    "escalation",
+}
+"""The fields that `wait.opened` says under their names; of the others it says something else."""
 
 
 def own_deadline(opened: Mapping[str, Any]) -> datetime | None:

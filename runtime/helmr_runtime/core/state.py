@@ -19,7 +19,7 @@ from helmr.models import CORRELATION_ID_MAX, Activity, RunStatus, SessionStatus
 from helmr_runtime.core.commands import FirstReceipt, receipt_of
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, from_iso, iso
 from helmr_runtime.core.public_tokens import ScopedToken
-from helmr_runtime.core.run import ACTIVE, AnswerToKeep, Escalation, Run, Wait, own_deadline
+from helmr_runtime.core.run import ACTIVE, AnswerToKeep, Run, Wait
 
 OPERATIONS_KEPT_MAX = 10_000
 SEND_KEYS_KEPT_MAX = 10_000
@@ -302,22 +302,7 @@ def _public_token_changed(state: SessionState, entry: Entry) -> None:
 
 def _wait_opened(state: SessionState, entry: Entry) -> None:
     run = state.the_run(entry)
-    body = entry.body
-    run.wait = Wait(
-        id=body["wait_id"],
-        run_id=run.id,
-        op=_op(entry),
-        kind=body["kind"],
-        stream=body.get("stream"),
-        correlation_id=body.get("correlation_id"),
-        token_id=body.get("token_id"),
-        deadline_at=own_deadline(body),
-        is_backoff=bool(body.get("backoff")),
-        has_schema=body["kind"] == "input" and "schema" in body,
-        session_ids=tuple(body.get("session_ids", ())),
-        assignee=body.get("assignee"),
-        escalation=Escalation.of(body),
-    )
+    run.wait = Wait.opened(entry, _op(entry))
     run.status = RunStatus.WAITING
     if run.wait.has_own_op:
         run.add(entry)

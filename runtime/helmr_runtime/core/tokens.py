@@ -38,7 +38,7 @@ from helmr.models import (
 )
 from helmr.roles import ScopeType
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.commands import Promote, SessionCommand
+from helmr_runtime.core.commands import NO_DETAILS, AnswerDetails, Promote, SessionCommand
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, from_iso, iso
 from helmr_runtime.core.notices import MoveNotices
 from helmr_runtime.core.public_tokens import EXPIRES_IN_DEFAULT, Scope, ScopedToken
@@ -260,7 +260,6 @@ class CompleteToken(SessionCommand):
         answers: Session and wait, if it is the answer to a wait: then it counts only while that is pending (S-18), and
             no one else has claimed it (S-81).
         override_claim: Complete even if someone else has claimed that wait.
-        batch_id: Names the many answers that it is one of.
     """
 
     token_id: str
@@ -270,7 +269,7 @@ class CompleteToken(SessionCommand):
     public_token_id: str | None = None
     answers: tuple[str, str] | None = None
     override_claim: bool = False
-    batch_id: str | None = None
+    details: AnswerDetails = NO_DETAILS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -351,7 +350,7 @@ def check_completion_size(data: Any) -> None:
 def end_facts(status: str, entry: Entry) -> dict[str, Any]:
     """How a token or a child session ended, from the entry that ended it: what waits and deliveries get.
 
-    Shape: `{status, ended_at, ended_by, data?, mode?, batch_id?, reason?}`; `reason` of what a rewind has ended.
+    Shape: `{status, ended_at, ended_by, data?, reason?}` and `AnswerDetails`; `reason` of what a rewind has ended.
     """
     facts: dict[str, Any] = {
         "status": status,
@@ -360,7 +359,7 @@ def end_facts(status: str, entry: Entry) -> dict[str, Any]:
     }
     if entry.kind is EntryKind.TOKEN_COMPLETED:
         facts["data"] = entry.body["data"]
-        facts |= {name: entry.body[name] for name in ("mode", "batch_id") if name in entry.body}
+        facts |= AnswerDetails.of(entry.body).recorded()
     elif entry.kind in CHILD_ENDS:
         facts["data"] = outcome_of(entry)
     elif entry.kind is EntryKind.RUN_REWOUND:

@@ -16,7 +16,7 @@ from typing import Any
 
 from helmr.errors import HelmrError
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.commands import CancelSession, SessionCommand, TokenEnded
+from helmr_runtime.core.commands import AnswerDetails, CancelSession, SessionCommand, TokenEnded
 from helmr_runtime.core.entries import RUNTIME, Principal, from_iso
 from helmr_runtime.directory.timing import BackgroundTasks, Limits, sleep
 from helmr_runtime.ports.ledger import FROM_START, Ledger, WorkChanges, WorkItem
@@ -327,6 +327,5 @@ async def delivery(ledger: Ledger, item: WorkItem) -> SessionCommand | None:
         data=end.get("data"),
         ended_at=from_iso(end["ended_at"]),
         ended_by=ended_by,
-        mode=end.get("mode"),
-        batch_id=end.get("batch_id"),
+        details=AnswerDetails.of(end),
     )

@@ -20,7 +20,7 @@ from helmr.models import (
 )
 from helmr.wait_options import JSON
 from helmr_runtime import tracing
-from helmr_runtime.core.commands import OperationKey
+from helmr_runtime.core.commands import NO_DETAILS, AnswerDetails, OperationKey
 from helmr_runtime.core.public_tokens import check_complete
 from helmr_runtime.core.tokens import CancelToken, CompleteToken, CreateToken
 from helmr_runtime.ports.ledger import Json
@@ -119,14 +119,14 @@ class TokenOperations:
         public_token_id: str | None = None,
         answers: tuple[str, str] | None = None,
         override_claim: bool = False,
-        batch_id: str | None = None,
+        details: AnswerDetails = NO_DETAILS,
     ) -> CompleteReceipt:
         """Complete a token; the first one wins (S-41).
 
         Args:
             answers: Session and wait, if it is the answer to a wait.
             override_claim: Complete even if someone else has claimed that wait.
-            batch_id: Names the many answers that it is one of.
+            details: What comes with it.
 
         Raises:
             WaitResolved, WaitTimedOut: That wait is over.
@@ -154,7 +154,7 @@ class TokenOperations:
                 public_token_id=public_token_id,
                 answers=answers,
                 override_claim=override_claim,
-                batch_id=batch_id,
+                details=details,
                 trace=tracing.current() if tracing.is_on else None,
             )
 

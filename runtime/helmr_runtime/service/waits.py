@@ -47,7 +47,13 @@ from helmr.models import (
     WaitsQuery,
     WaitStatus,
 )
-from helmr_runtime.core.commands import AnswerWait, AssignWait, SessionCommand, TokenEnded
+from helmr_runtime.core.commands import (
+    AnswerDetails,
+    AnswerWait,
+    AssignWait,
+    SessionCommand,
+    TokenEnded,
+)
 from helmr_runtime.core.entries import iso
 from helmr_runtime.ports import ClaimsKept
 from helmr_runtime.ports.ledger import Json
@@ -174,7 +180,7 @@ class WaitOperations:
             data=request.data,
             link_id=link_id,
             override_claim=request.override_claim,
-            batch_id=request.batch_id,
+            details=AnswerDetails.of(dict(request)),
         )
         try:
             receipt = await self.command(wait_id, command)
@@ -269,7 +275,7 @@ class WaitOperations:
                     public_token_id=link_id,
                     answers=(wait.session_id, wait_id),
                     override_claim=request.override_claim,
-                    batch_id=request.batch_id,
+                    details=AnswerDetails.of(dict(request)),
                 )
             except (WaitResolved, WaitTimedOut) as error:
                 raise await self.told(error, wait_id) from error

@@ -19,7 +19,7 @@ from helmr.current import StepRef
 from helmr.errors import BadRequest, HelmrError, Moved, Unavailable
 from helmr.models import Page, TokenInfo
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.commands import OperationKey, SessionCommand, TokenEnded
+from helmr_runtime.core.commands import AnswerDetails, OperationKey, SessionCommand, TokenEnded
 from helmr_runtime.core.decide import Decided, decide, ops
 from helmr_runtime.core.decide.inputs import is_ended
 from helmr_runtime.core.entries import RUNTIME, EntryKind, Principal, from_iso, task_principal
@@ -243,6 +243,5 @@ def _token_end(facts: Mapping[str, Any], ask: WaitRequest, now: datetime) -> Tok
         data=facts.get("data"),
         ended_at=from_iso(facts["ended_at"]) if "ended_at" in facts else now,
         ended_by=Principal.from_json(facts["ended_by"]) if "ended_by" in facts else RUNTIME,
-        mode=facts.get("mode"),
-        batch_id=facts.get("batch_id"),
+        details=AnswerDetails.of(facts),
     )

@@ -41,6 +41,8 @@ from helmr.roles import ScopeType
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.claims import claim_ended, overridden_by
 from helmr_runtime.core.commands import (
+    NO_DETAILS,
+    AnswerDetails,
     AnswerWait,
     AssignWait,
     CreatePublicToken,
@@ -354,7 +356,7 @@ def answer(state: SessionState, command: AnswerWait, context: DecisionContext) -
         wait,
         SendOutcome.FULFILLED,
         is_answer=True,
-        batch_id=command.batch_id,
+        details=command.details,
     )
     return Decided((*before, *overridden, *drafts), reply)
 
@@ -459,7 +461,7 @@ def _accept(
     outcome: SendOutcome,
     *,
     is_answer: bool = False,
-    batch_id: str | None = None,
+    details: AnswerDetails = NO_DETAILS,
     ahead: int = 0,
 ) -> tuple[tuple[Draft, ...], dict[str, Any]]:
     """The record's entry, and that of the wait that takes it, if one does.
@@ -497,8 +499,7 @@ def _accept(
                     "record_seq": seq,
                     "stream": accepted.stream,
                     **({"answer": True} if is_answer else {}),
-                    "mode": mode,
-                    **({"batch_id": batch_id} if batch_id is not None else {}),
+                    **replace(details, mode=mode).recorded(),
                     "next": context.status_after_wait(run),
                 },
                 run_id=run.id,

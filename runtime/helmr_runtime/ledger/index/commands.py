@@ -200,9 +200,8 @@ def _complete(
         return Decided(reply={"token_id": token.id, "outcome": "recheck"})
     check_completion_size(fact.data)
     mode = mode_of(fact.principal, is_page=fact.nonce_id is not None)
-    body: dict[str, Any] = {"token_id": token.id, "data": fact.data, "mode": mode}
-    if fact.batch_id is not None:
-        body["batch_id"] = fact.batch_id
+    details = replace(fact.details, mode=mode).recorded()
+    body: dict[str, Any] = {"token_id": token.id, "data": fact.data, **details}
     if fact.nonce_id is not None:
         body["nonce_id"] = fact.nonce_id
     if overridden is not None:
