@@ -127,7 +127,7 @@ ROWS = (
     Row("operations called more than once", "histories", total("repeated")),
     Row("acknowledged and lost, moved or doubled", "histories", broken("log", "creations")),
     Row("waits and tokens resolved twice", "histories", broken("waits", "tokens")),
-    Row("repeated operations told something else", "histories", broken("repeats")),
+    Row("repeated operations answered with something else", "histories", broken("repeats")),
     Row("recorded steps run again", "histories", broken("steps")),
     Row("runs that took something else than their waits", "histories", broken("runs")),
     Row("uses of public tokens over their bound", "histories", broken("uses")),
