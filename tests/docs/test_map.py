@@ -44,6 +44,21 @@ def test_the_map_is_short(project_root: Path) -> None:
     assert len(re.findall(r"^\| (?!word \|)", glossary, flags=re.M)) <= WORDS_MAX
 
 
+def test_each_word_of_the_glossary_is_used_on_another_page(project_root: Path) -> None:
+    text = (project_root / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    before, glossary = text.split("## Glossary")
+    pages = [project_root / "README.md", *(project_root / "docs").glob("*.md")]
+    used = "\n".join([before, *(page.read_text(encoding="utf-8") for page in pages)]).lower()
+    words = [
+        word
+        for row in re.findall(r"^\| (.+?) \|", glossary, flags=re.M)
+        for word in row.split(", ")
+        if row != "word"
+    ]
+    assert len(words) >= 40
+    assert [word for word in words if not re.search(rf"\b{word.removesuffix('e')}", used)] == []
+
+
 def test_a_release_is_a_screen_in_the_changelog(project_root: Path) -> None:
     text = (project_root / "CHANGELOG.md").read_text(encoding="utf-8")
     releases = text.split("\n## [")[1:]
