@@ -1,4 +1,4 @@
-"""The texts of a form's field, how its JSON is checked before it is sent, and which lists become tables. Pure.
+"""The texts of a form's field, and how its JSON is checked before it is sent. Pure.
 
 Text out of the schema is session data. The server decides; checking here only spares a round trip. Patterns run in
 pydantic's engine, which is linear; Python's can take seconds on a hostile one.
@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from jsonschema import Draft202012Validator, ValidationError, validators
 from jsonschema.exceptions import SchemaError, best_match
@@ -18,15 +17,12 @@ from pydantic_core import SchemaError as CoreSchemaError
 from pydantic_core import SchemaValidator, core_schema
 from pydantic_core import ValidationError as CoreValidationError
 from referencing.exceptions import Unresolvable
-from rich.cells import cell_len
 
 from helmr.forms import MISSING, Blank, Cell, Field, Kind, Schema, alone, example, takes_empty
 from helmr.forms.model import LISTS
-from helmr.safe_text import one_line
+from helmr.forms.tables import is_picked
 
 CHOICES_SHOWN = 12
-RADIO_MAX = 5
-"""Choices that stand side by side; more become a list to pick from."""
 
 _PICKED = "enter opens the list, typing finds in it, enter picks"
 _TAKES = {
@@ -50,16 +46,13 @@ _TAKES = {
 }
 
 
-def is_picked(field: Field) -> bool:
-    """Whether a value is picked from a list that opens."""
-    return field.kind is Kind.CHOICE and len(field.choices) > RADIO_MAX
-
-
 def about(field: Field) -> Iterator[str]:
     """What an operator asks of a field, a line each."""
     if field.description:
         yield field.description
     yield _PICKED if is_picked(field) else _TAKES.get(field.kind, field.kind.value)
+    if field.is_table:
+        yield "tab goes from cell to cell, up and down to the row above or below"
     if field.reason:
         yield f"JSON because {field.reason}"
     if example(field.kind):
@@ -222,61 +215,3 @@ def _sentence(error: ValidationError) -> str:
     if error.validator == "additionalProperties":
         return "holds a field that is not in the schema"
     return str(error.message)[:200]
-
-
-CELLS_MAX: Final = 62
-"""Of a form's width at 80 and at 120 columns: what needs more stands in boxes, one field below the other."""
-TEXT_MIN = 10
-LABEL_MAX = 16
-_WIDTHS = {
-    Kind.INTEGER: 10,
-    Kind.NUMBER: 12,
-    Kind.DATE: 13,
-    Kind.TIME: 11,
-    Kind.DATETIME: 23,
-    Kind.DURATION: 11,
-}
-_TEXTS = (Kind.TEXT, Kind.LONG, Kind.SECRET)
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """The columns of a table: a label and a width each, in cells or as a share of what is left."""
-
-    heads: tuple[tuple[str, int | str], ...]
-
-    @property
-    def widths(self) -> tuple[int | str, ...]:
-        """Of each column."""
-        return tuple(width for _, width in self.heads)
-
-
-def columns_of(field: Field) -> Columns | None:
-    """The columns of a list of objects whose fields each take one line; None for any other list."""
-    row = field.item
-    if row is None or row.kind is not Kind.GROUP or row.may_be_left_out or not row.children:
-        return None
-    needed, heads = 0, []
-    for child in row.children:
-        width = _width(child)
-        if width is None:
-            return None
-        label = f"{one_line(child.label, LABEL_MAX)}{' *' if child.required else ''}"
-        least = TEXT_MIN if isinstance(width, str) else width
-        needed += max(least, cell_len(label) + 2) + 1
-        heads.append((label, width if isinstance(width, str) else max(width, cell_len(label) + 2)))
-    return Columns(tuple(heads)) if needed <= CELLS_MAX else None
-
-
-def _width(field: Field) -> int | str | None:
-    if field.kind in _TEXTS:
-        return "1fr"
-    if field.kind in (Kind.CHOICE, Kind.BOOL):
-        if is_picked(field):
-            return 18
-        return (
-            2
-            + sum(cell_len(one_line(one.label, 60)) + 5 for one in field.choices)
-            + 3 * (len(field.choices) - 1)
-        )
-    return _WIDTHS.get(field.kind)

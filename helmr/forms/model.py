@@ -38,9 +38,11 @@ class Kind(StrEnum):
 ROW: Final = -1
 """Stands in paths for the row of a list that is not any certain one: that of its template."""
 FIELDS_MAX = 150
-"""Fields of a form, those of its rows counted. A console takes 1.3 s of CPU to draw as many."""
+"""Fields of a form, those of its rows counted, cells of tables not. A console takes 1.3 s of CPU to draw as many."""
 ROWS_MAX = 50
-"""Rows of one list."""
+"""Rows of one list that is no table."""
+TABLE_CELLS_MAX = 1_000
+"""Cells of one table. An answer page's form takes twice as many fields."""
 
 Path = tuple[str | int, ...]
 """Where a value goes: names of properties and, in a list, the ids of rows, which stay theirs when rows move."""
@@ -95,8 +97,9 @@ class Field:
 
     `length_min` and `length_max` count characters of a text, items of a list. `choices` of a fixed field hold its
     value. `item` is what each line of `Kind.LINES` is, and of `Kind.ROWS` the template of each row: `row` makes one
-    of it. `branch` names the variants around it. `reason` says of `Kind.JSON` why it is that: a clause about "it".
-    Of a decision nothing is chosen beforehand: `suggested` spells the choice that came with the form.
+    of it; `is_table` if rows are lines of cells (`helmr.forms.tables`). `branch` names the variants around it. `reason`
+    says of `Kind.JSON` why it is that: a clause about "it". Of a decision nothing is chosen beforehand: `suggested`
+    spells the choice that came with the form.
     """
 
     path: Path
@@ -117,6 +120,7 @@ class Field:
     item: Field | None = None
     children: tuple[Field, ...] = ()
     variants: tuple[Variant, ...] = ()
+    is_table: bool = False
     branch: str = ""
     reason: str = ""
     is_decision: bool = False
@@ -159,6 +163,13 @@ class Field:
         text = f"{low} to {high}" if low and high else f"at least {low}" if low else ""
         text = text or (f"at most {high}" if high else "")
         return f"{text} {what}".strip()
+
+    @property
+    def rows_max(self) -> int:
+        """The most rows that a list of rows has in a form."""
+        if not self.is_table or self.item is None:
+            return ROWS_MAX
+        return TABLE_CELLS_MAX // len(self.item.children)
 
     def row(self, number: int) -> Field:
         """The row of this id in a list of rows: its template, there."""

@@ -29,6 +29,7 @@ from helmr.forms.model import (
     json_text,
     plain,
 )
+from helmr.forms.tables import columns_of
 from helmr.forms.tool_call import is_call, with_fields
 from helmr.forms.values import fitted
 
@@ -223,7 +224,7 @@ class _FormReader:
             kind, item = Kind.ROWS, self._row(base, schema.get("items"), depth, refs)
         if item is not None and item.kind is Kind.JSON:
             return replace(base, reason=f"of its items: {item.reason}")
-        return replace(
+        made = replace(
             base,
             kind=kind,
             choices=choices,
@@ -231,6 +232,7 @@ class _FormReader:
             length_min=_int(schema.get("minItems")),
             length_max=_int(schema.get("maxItems")),
         )
+        return replace(made, is_table=kind is Kind.ROWS and columns_of(made) is not None)
 
     def _row(self, base: Field, items: Any, depth: int, refs: tuple[str, ...]) -> Field:
         """The template of a list's rows; JSON if they would be too many fields."""

@@ -22,7 +22,7 @@ from typing import Any
 from helmr import durations
 from helmr.errors import BadDuration, BadJson
 from helmr.forms.decision import choose_text
-from helmr.forms.model import FIELDS_MAX, MISSING, ROW, ROWS_MAX, Field, Form, Kind, Path, json_text
+from helmr.forms.model import FIELDS_MAX, MISSING, ROW, Field, Form, Kind, Path, json_text
 from helmr.forms.tool_call import root_asked
 from helmr.jsonio import loads
 
@@ -77,7 +77,7 @@ def row_ids(item: Field, cell: Cell | None) -> tuple[int, ...]:
     """The rows of a list, each once; of a cell that holds none, none."""
     if item.kind is not Kind.ROWS or not isinstance(cell, tuple):
         return ()
-    return tuple(dict.fromkeys(one for one in cell if one >= 0))[:ROWS_MAX]
+    return tuple(dict.fromkeys(one for one in cell if one >= 0))[: item.rows_max]
 
 
 def present(item: Field, cells: Mapping[str, Cell]) -> Iterator[Field]:
@@ -93,12 +93,23 @@ def room(form: Form, item: Field, cells: Mapping[str, Cell]) -> str:
     count = len(row_ids(item, _cell_of(item, cells)))
     if item.length_max is not None and count >= item.length_max:
         return f"at most {item.length_max}"
-    if count >= ROWS_MAX:
-        return f"a form shows {ROWS_MAX} rows of a list"
-    row = sum(1 for _ in item.row(0).leaves())
-    if sum(1 for _ in present(form.root, cells)) + row > FIELDS_MAX:
+    if count >= item.rows_max:
+        return f"a form shows {item.rows_max} rows of this list"
+    row = 0 if item.is_table else sum(1 for _ in item.row(0).leaves())
+    if fields_shown(form.root, cells) + row > FIELDS_MAX:
         return f"a form shows {FIELDS_MAX} fields"
     return ""
+
+
+def fields_shown(item: Field, cells: Mapping[str, Cell]) -> int:
+    """How many fields it is made of, a table counting as one however many cells it has."""
+    count = 0
+    for leaf in item.leaves():
+        count += 1
+        if not leaf.is_table:
+            rows = row_ids(leaf, _cell_of(leaf, cells))
+            count += sum(fields_shown(leaf.row(number), cells) for number in rows)
+    return count
 
 
 def places(form: Form, cells: Mapping[str, Cell]) -> dict[Path, Field]:
@@ -149,13 +160,21 @@ def fill(form: Form, data: Any) -> Cells | None:
     if problems.keys() & cells.keys() or built is MISSING or json_text(built) != json_text(data):
         return None
     found = with_rows(form, cells)
-    return found if len(found) <= FIELDS_MAX else None
+    return found if fields_shown(form.root, found) <= FIELDS_MAX else None
 
 
 def shows(item: Field, data: Any) -> bool:
     """Whether the field can show exactly this JSON."""
     cells: Cells = {}
-    return _pour(item, data, cells) and _says(item, cells, data) and len(cells) <= FIELDS_MAX
+    if not _pour(item, data, cells) or not _says(item, cells, data):
+        return False
+    tables = [one for one in present(item, cells) if one.is_table and one.item is not None]
+    inside = sum(
+        len(row_ids(one, cells.get(one.key))) * len(one.item.children)
+        for one in tables
+        if one.item is not None
+    )
+    return len(cells) - inside <= FIELDS_MAX
 
 
 def fitted(field: Field, initial: Any) -> Field:
@@ -387,7 +406,7 @@ def _pour(item: Field, data: Any, cells: Cells) -> bool:
         cells[item.key] = Blank.NULL
         return True
     if item.kind is Kind.ROWS:
-        if not isinstance(data, list) or len(data) > ROWS_MAX:
+        if not isinstance(data, list) or len(data) > item.rows_max:
             return False
         cells[item.key] = tuple(range(len(data)))
         return all(_pour(item.row(number), part, cells) for number, part in enumerate(data))

@@ -27,7 +27,7 @@ from helmr.forms import (
     room,
     with_rows,
 )
-from helmr.forms.model import json_text
+from helmr.forms.model import TABLE_CELLS_MAX, json_text
 from helmr.forms.reader import READS_MAX
 
 
@@ -131,13 +131,17 @@ def test_what_is_wrong_is_said_at_the_row_or_at_the_list(rows: Any, key: str, wh
 
 
 def test_a_list_has_room_for_its_own_most_and_for_the_forms() -> None:
-    order, tree = form(Order), form(list[Part])
+    order, table = form(Order), form(list[Part])
     begun = first_cells(order)
     row = next(leaf for leaf in order.leaves() if leaf.key == "lines")
     assert room(order, row, begun) == ""
     assert room(order, row, {**begun, "lines": (0, 1, 2, 3)}) == "at most 4"
+    assert table.root.rows_max == TABLE_CELLS_MAX // 2, "a table of two columns"
+    assert room(table, table.root, {"$": tuple(range(table.root.rows_max - 1))}) == ""
+    assert "500 rows" in room(table, table.root, {"$": tuple(range(table.root.rows_max))})
     many = tuple(range(ROWS_MAX))
-    assert f"{ROWS_MAX} rows" in room(tree, tree.root, {"$": many})
+    flags = form(list[bool])
+    assert f"{ROWS_MAX} rows" in room(flags, flags.root, {"$": many})
     wide = form_of({"type": "array", "items": {"properties": {f"p{n}": {} for n in range(70)}}})
     assert room(wide, wide.root, {"$": (0,)}) == ""
     assert f"{FIELDS_MAX} fields" in room(wide, wide.root, {"$": (0, 1)})
@@ -149,10 +153,24 @@ def test_a_list_that_rows_can_not_show_stays_json_and_keeps_what_it_begins_with(
     kept = next(leaf for leaf in begun.leaves() if leaf.key == "lines")
     assert (kept.kind, kept.reason) == (Kind.JSON, "rows can't show what it begins with")
     assert build(begun, first_cells(begun)).data["lines"] == odd["lines"]
-    long = form(list[Part], initial=[{"name": "a"}] * (ROWS_MAX + 1))
+    long = form(list[bool], initial=[True] * (ROWS_MAX + 1))
     assert long.root.kind is Kind.JSON
     fits = form(Order, initial={"lines": [{"sku": "A1", "quantity": 1}]})
     assert build(fits, first_cells(fits)).data["lines"] == [{"sku": "A1", "quantity": 1}]
+
+
+def test_a_table_has_two_hundred_rows_whatever_else_the_form_asks() -> None:
+    rows = [{"name": f"part {number}", "count": number} for number in range(200)]
+    table = form(list[Part], initial=rows)
+    assert (table.root.kind, table.root.is_table) == (Kind.ROWS, True)
+    assert build(table, first_cells(table)).data == rows
+    assert fill(table, rows) == first_cells(table)
+    order = form(Order)
+    assert not next(one for one in order.leaves() if one.key == "lines").is_table
+    parts = next(one for one in order.leaves(templates=True) if one.name == "parts")
+    assert parts.is_table
+    kept, dropped = carry(table, first_cells(table), table)
+    assert (build(table, kept).data, dropped) == (rows, [])
 
 
 def test_a_type_that_holds_itself_in_a_list_has_rows_to_a_depth_and_then_json() -> None:

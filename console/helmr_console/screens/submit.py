@@ -218,12 +218,16 @@ class SubmitScreen(ConsoleScreen):
             return super().focus_next(selector)
         if self.form.declining.is_there_already():
             return self.focused
+        if self.form.step(1):
+            return self.focused
         found = super().focus_next(selector)
         select_short(found)
         return found
 
     def focus_previous(self, selector: str | type[Widget] = "*") -> Widget | None:
         """As `focus_next`."""
+        if self.form is not None and self.form.step(-1):
+            return self.focused
         found = super().focus_previous(selector)
         if self.form is not None:
             select_short(found)

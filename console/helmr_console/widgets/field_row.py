@@ -15,10 +15,11 @@ from textual.widgets import Input, Select, TextArea
 
 from helmr import forms
 from helmr.forms import Blank, Cell, Field, Kind
+from helmr.forms.tables import is_picked
 from helmr.jsonio import loads
 from helmr.safe_text import one_line, typed
 from helmr_console import safe
-from helmr_console.form_fields import about, complaint, default_text, is_picked
+from helmr_console.form_fields import about, complaint, default_text
 from helmr_console.widgets.fields import ChoiceField, SafeInput, SafeText
 from helmr_console.widgets.panes import StillText
 

@@ -28,6 +28,7 @@ from helmr_console.widgets.field_row import FieldRow
 from helmr_console.widgets.fields import SafeText, enter
 from helmr_console.widgets.list_field import AddRow, ListField, RowBox
 from helmr_console.widgets.panes import StillText
+from helmr_console.widgets.table_field import TableField
 
 
 class Declining:
@@ -252,11 +253,14 @@ class SchemaForm(RowActions):
 
     def cells(self) -> Cells:
         """What the fields hold."""
-        return {key: row.cell for key, row in self.rows.items()}
+        found = {key: cell for table in self._tables() for key, cell in table.inside.items()}
+        return {**found, **{key: row.cell for key, row in self.rows.items()}}
 
     def drafted(self) -> Cells:
         """What may be kept on disk: everything but secrets."""
-        return {k: row.cell for k, row in self.rows.items() if row.field.kind is not Kind.SECRET}
+        cells = self.cells()
+        secrets = {key for key, _ in self._secrets(cells)}
+        return {key: cell for key, cell in cells.items() if key not in secrets}
 
     def is_touched(self) -> bool:
         """Whether anything differs from an empty form."""
@@ -278,12 +282,15 @@ class SchemaForm(RowActions):
     def show_problems(self, problems: Mapping[str, str]) -> str:
         """Put each at its field; what belongs to none is returned as text. The first field gets the focus."""
         by_key = self._by_key(problems)
+        if not self.is_raw:
+            self._show_row_of(by_key)
         for key, row in self.rows.items():
             row.say(by_key.get(key, ""))
+        known = self.cells().keys()
         rest = [
             f"{k}: {v}" if k != "$" else v
             for k, v in by_key.items()
-            if k not in self.rows or self.is_raw
+            if k not in known or self.is_raw
         ]
         text = "; ".join(rest)
         self._raw_problem.say(safe.line(f"! {text}" if text else "", "$c-error", limit=300))
@@ -305,9 +312,10 @@ class SchemaForm(RowActions):
     def toggle_raw(self) -> str:
         """Show the JSON or the fields; returns why not, if not."""
         if not self.is_raw:
-            secret = next((r for r in self.rows.values() if r.field.kind is Kind.SECRET), None)
-            if secret is not None and isinstance(secret.cell, str) and secret.cell:
-                return f"{secret.field.label} is a secret, and the JSON would show it"
+            typed_in = self.cells()
+            for key, label in self._secrets(typed_in):
+                if isinstance(typed_in[key], str) and typed_in[key]:
+                    return f"{label} is a secret, and the JSON would show it"
             self._open_raw(forms.pretty(forms.build(self.form, self.cells()).data))
             return ""
         try:
@@ -415,6 +423,41 @@ class SchemaForm(RowActions):
         self._raw.focus()
         self.post_message(self.FormChanged())
 
+    def _tables(self) -> list[TableField]:
+        return [row for row in self.rows.values() if isinstance(row, TableField)]
+
+    def _secrets(self, cells: Cells) -> list[tuple[str, str]]:
+        """Keys and labels of what is hidden while it is typed."""
+        if not self.form.has_secret:
+            return []
+        found = forms.present(self.form.root, cells)
+        return [(one.key, one.label) for one in found if one.kind is Kind.SECRET]
+
+    def _show_row_of(self, problems: Mapping[str, str]) -> None:
+        """Mark the rows of tables that have problems; the row of the first problem is made of fields."""
+        tables = self._tables()
+        for table in tables:
+            table.say_wrong(problems)
+        if not problems or not tables:
+            return
+        fields = forms.present(self.form.root, self.cells())
+        first = next((one.key for one in fields if one.key in problems), None)
+        if first is None or first in self.rows:
+            return
+        for table in tables:
+            number = table.number_of(first)
+            if number is not None:
+                table.go(number)
+
+    def step(self, by: int) -> bool:
+        """Tab (1) or back (-1) within a table whose row ends there; False anywhere else."""
+        found = self.focused_list()
+        return (
+            found is not None
+            and isinstance(found[0], TableField)
+            and found[0].step(self.screen.focused, by)
+        )
+
     def _in_order(self) -> list[FieldRow]:
         """The fields from top to bottom."""
         found = forms.present(self.form.root, self.cells())
@@ -422,6 +465,8 @@ class SchemaForm(RowActions):
 
     def _show(self, cells: Cells) -> None:
         self._begun = forms.with_rows(self.form, cells)
+        for table in self._tables():
+            table.inside.clear()
         for key, row in list(self.rows.items()):
             if self.rows.get(key) is row:  # and not gone with the row of a list
                 row.put(self._begun.get(key, row.first))
@@ -457,11 +502,24 @@ class SchemaForm(RowActions):
         first = self._first.get(field.key, forms.first_cell(field))
         cell = self._begun.get(field.key, first)
         if field.kind is Kind.ROWS:
-            return ListField(field, cell, first=first, judge=self._judge, maker=self)
+            made = TableField if field.is_table else ListField
+            return made(field, cell, first=first, judge=self._judge, maker=self)
         like = ""
         if field.kind is Kind.JSON and isinstance(self.form.schema, Mapping):
             like = template_text(field.schema, self.form.schema)
         return FieldRow(field, cell, first=first, judge=self._judge, like=like)
+
+    def begun_with(self, field: Field) -> Cell:
+        """What a field of this form begins with."""
+        return self._begun.get(field.key, self._first.get(field.key, forms.first_cell(field)))
+
+    def becomes(self, row: FieldRow, field: Field, cell: Cell) -> None:
+        """The widgets of one field are those of another from now on: that of another row."""
+        self.rows.pop(row.field.key, None)
+        row.field, row.first = field, self._first.get(field.key, forms.first_cell(field))
+        self.rows[field.key] = row
+        row.put(cell)
+        row.say("")
 
     def forget(self, field: Field) -> None:
         """The row of a list and what is in it are no longer there."""
@@ -484,16 +542,20 @@ class SchemaForm(RowActions):
 
     def _by_key(self, problems: Mapping[str, str]) -> dict[str, str]:
         """Problems by path, at the keys of the fields; fields of a variant not chosen have none."""
-        return {self._key_of(path): text for path, text in problems.items()}
-
-    def _key_of(self, path: str) -> str:
-        if path in self.rows:
-            return path
+        if not problems:
+            return {}
+        cells = self.cells()
         found = {
             ".".join(str(part) for part in where): field.key
-            for where, field in forms.places(self.form, self.cells()).items()
-            if field.key in self.rows
+            for where, field in forms.places(self.form, cells).items()
+            if field.key in cells
         }
+        return {self._key_of(path, cells, found): text for path, text in problems.items()}
+
+    @staticmethod
+    def _key_of(path: str, cells: Cells, found: Mapping[str, str]) -> str:
+        if path in cells:
+            return path
         while path:
             if path in found:
                 return found[path]

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Horizontal, Vertical
+from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
@@ -15,15 +15,16 @@ from textual.widgets import Static
 
 from helmr.forms import Blank, Cell, Field, row_ids
 from helmr_console import safe
-from helmr_console.form_fields import Columns, columns_of
 from helmr_console.widgets.field_row import FieldRow, Judge
 
 
 class RowMaker(Protocol):
-    """Makes what a row consists of, and forgets it."""
+    """Makes what a row consists of, and forgets it; knows what its fields began with."""
 
     def widgets_of(self, field: Field) -> Iterable[Widget]: ...
     def forget(self, field: Field) -> None: ...
+    def begun_with(self, field: Field) -> Cell: ...
+    def becomes(self, row: FieldRow, field: Field, cell: Cell) -> None: ...
 
 
 class AddRow(Widget, can_focus=True):
@@ -58,28 +59,17 @@ class RowBox(Vertical):
     RowBox { height: auto; border-left: solid $c-border; padding: 0 0 0 1; }
     RowBox > .place { height: 1; color: $c-muted; }
     RowBox FieldRow { margin: 0; }
-    RowBox.flat { layout: horizontal; border-left: none; padding: 0; }
-    RowBox.flat > .place { width: 5; padding: 0 1 0 0; text-align: right; }
-    RowBox.flat > FieldRow { margin: 0 1 0 0; }
     """
 
-    def __init__(self, number: int, widgets: Iterable[Widget], columns: Columns | None) -> None:
+    def __init__(self, number: int, widgets: Iterable[Widget]) -> None:
         self.place = Static(classes="place", markup=False)
-        parts = list(widgets)
-        super().__init__(self.place, *parts)
+        super().__init__(self.place, *widgets)
         self.number = number
         """Its id in the list, which stays when it moves."""
-        self._is_flat = columns is not None
-        if columns is not None:
-            self.add_class("flat")
-            for width, cell in zip(columns.widths, parts, strict=True):
-                cell.styles.width = width
-                cell.add_class("cell")
 
     def say_place(self, label: str, at: int, count: int) -> None:
         """Which one of how many it is."""
-        said = f"{at + 1}" if self._is_flat else f"{label} {at + 1} of {count}"
-        self.place.update(safe.line(said, limit=80))
+        self.place.update(safe.line(f"{label} {at + 1} of {count}", limit=80))
 
     def editors(self) -> list[Widget]:
         """What can be entered in it, from its first field on."""
@@ -96,9 +86,6 @@ class ListField(FieldRow):
 
     DEFAULT_CSS = """
     ListField > .rows { height: auto; }
-    ListField > .heads { height: 1; display: none; padding: 0 0 0 5; }
-    ListField > .heads.some { display: block; }
-    ListField > .heads > Static { height: 1; color: $c-muted; margin: 0 1 0 0; padding: 0 1; }
     """
 
     def __init__(
@@ -106,11 +93,14 @@ class ListField(FieldRow):
     ) -> None:
         super().__init__(field, cell, first=first, judge=judge)
         self._maker = maker
-        self._columns = columns_of(field)
-        self._heads = Horizontal(*self._head_cells(), classes="heads")
-        self._boxes = {number: self._made(number) for number in row_ids(field, cell)}
-        self._rows = Vertical(*self._boxes.values(), classes="rows")
-        self._next = max(self._boxes, default=-1) + 1
+        self._boxes: dict[int, RowBox] = {}
+        self._next = max(row_ids(field, cell), default=-1) + 1
+        self._rows = self.first_rows()
+
+    def first_rows(self) -> Vertical:
+        """The rows that there are to begin with."""
+        self._boxes = {number: self._made(number) for number in self.numbers}
+        return Vertical(*self._boxes.values(), classes="rows")
 
     def make_editor(self) -> Widget | None:
         """The line that adds a row."""
@@ -120,7 +110,6 @@ class ListField(FieldRow):
         """Label, rows, the line that adds one, problem."""
         label, *rest = super().compose()
         yield label
-        yield self._heads
         yield self._rows
         yield from rest
 
@@ -194,13 +183,7 @@ class ListField(FieldRow):
         self._number()
 
     def _made(self, number: int) -> RowBox:
-        return RowBox(number, self._maker.widgets_of(self.field.row(number)), self._columns)
-
-    def _head_cells(self) -> Iterable[Static]:
-        for label, width in self._columns.heads if self._columns is not None else ():
-            made = Static(safe.line(label, limit=60), markup=False)
-            made.styles.width = width
-            yield made
+        return RowBox(number, self._maker.widgets_of(self.field.row(number)))
 
     def _drop(self, number: int) -> RowBox:
         self._maker.forget(self.field.row(number))
@@ -212,7 +195,6 @@ class ListField(FieldRow):
 
     def _number(self) -> None:
         count = len(self._boxes)
-        self._heads.set_class(self._columns is not None and count > 0, "some")
         for at, number in enumerate(self.numbers):
             self._boxes[number].say_place(self.field.label, at, count)
 

@@ -6,7 +6,9 @@ import re
 
 import pytest
 
+from helmr_console.widgets.field_row import FieldRow
 from tests.console.flow.bench import Bench
+from tests.console.flow.test_calls import result
 from tests.console.flow.test_goldens import SIZES
 from tests.console.flow.test_hurried import FILLED, opened, registry
 
@@ -60,6 +62,53 @@ async def test_cells_are_typed_over_and_rows_come_go_and_move_in_a_table(bench: 
     await bench.press("ctrl+g", "tab", *"x")
     await bench.sees("! not a")
     assert screen.form.cells()["lines.#0.qty"] == "x"
+
+
+MANY = [{"sku": f"S{number}", "qty": number} for number in range(200)]
+
+
+async def test_two_hundred_rows_are_a_table_in_which_one_row_is_made_of_fields(
+    bench: Bench,
+) -> None:
+    _, screen = await opened(bench, initial={**FILLED, "lines": MANY})
+    table = screen.form.rows["lines"]
+    assert len(list(table.query(FieldRow))) == 2
+    assert table.region.height == 200 + 3  # its label, the heads, the line that adds one
+    await bench.press("tab", "tab", "tab", "tab", *"7", "tab", *"T1", "down", *"T2")
+    assert table.live.number == 2
+    await bench.press("shift+tab", *"8", "shift+tab", *"U1")
+    await bench.press("pagedown", "pagedown", "tab", "x", "down")
+    await bench.sees("! 22")  # what is wrong stays marked in the row that was left
+    await bench.press("up", "backspace", *"9")
+    built = screen.form.result()
+    wanted = [dict(line) for line in MANY]
+    wanted[0]["qty"], wanted[1]["sku"], wanted[1]["qty"] = 7, "U1", 8
+    wanted[2]["sku"], wanted[21]["qty"] = "T2", 9
+    assert built.problems == {}
+    assert built.data["lines"] == wanted
+
+
+async def test_rows_of_a_table_come_go_and_move_and_its_mistakes_are_led_to(bench: Bench) -> None:
+    wait, screen = await opened(bench, initial={**FILLED, "lines": MANY[:60]})
+    table = screen.form.rows["lines"]
+    table.editor.focus()
+    await bench.press("up", "tab", "ctrl+u", "ctrl+home", "up")
+    table.go(30)
+    await bench.press("ctrl+s")
+    await bench.sees("needed")
+    assert table.live.number == 59, "the row of the first mistake has the fields"
+    await bench.press(*"5", "ctrl+g", "ctrl+g", "ctrl+up", "ctrl+o", *"new", "tab", *"1")
+    assert [row["sku"] for row in screen.form.result().data["lines"]][-4:] == [
+        "S55",
+        "S57",
+        "new",
+        "S56",
+    ]
+    await bench.press("f2", "f2", "ctrl+s", "ctrl+s")
+    await bench.on("InboxScreen")
+    sent = await result(bench, wait)
+    assert [row["sku"] for row in sent["lines"]][-2:] == ["new", "S56"]
+    assert len(sent["lines"]) == 59
 
 
 async def test_a_text_is_one_line_that_grows_with_it(bench: Bench) -> None:

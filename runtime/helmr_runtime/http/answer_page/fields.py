@@ -22,7 +22,6 @@ from typing import Any
 from helmr import forms
 from helmr.forms import (
     MISSING,
-    ROWS_MAX,
     Blank,
     Cell,
     Cells,
@@ -39,7 +38,7 @@ from helmr.forms import (
     row_ids,
     tool_call,
 )
-from helmr.forms.model import Path, escaped, json_text
+from helmr.forms.model import TABLE_CELLS_MAX, Path, escaped, json_text
 from helmr.forms.tool_call import ARGUMENTS, is_declined
 from helmr_runtime.http.answer_page.texts import clean, clean_block
 from helmr_runtime.security.schemas import SchemaProblem
@@ -289,7 +288,8 @@ class _Asker:
 
 def rows_of(text: str) -> tuple[int, ...]:
     """The ids in `0,3,4`; nothing of a text that is something else."""
-    parts = [part for part in text.split(",")[: ROWS_MAX + 1] if part.isascii() and part.isdigit()]
+    parts = text.split(",")[: TABLE_CELLS_MAX + 1]
+    parts = [part for part in parts if part.isascii() and part.isdigit()]
     return tuple(int(part) for part in parts if len(part) <= 6)
 
 
