@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, TypeVar, cast
 from pydantic import JsonValue
 from pydantic_ai import ToolApproved, ToolDenied
 from pydantic_ai.agent import AgentRunResult, EventStreamHandler
-from pydantic_ai.capabilities import AbstractCapability, WrapRunHandler
+from pydantic_ai.capabilities import AbstractCapability, WrapModelRequestHandler, WrapRunHandler
 from pydantic_ai.durable_exec import (
     JSON_CODEC,
     BaseDurabilityCapability,
@@ -31,8 +31,9 @@ from pydantic_ai.external_events import (
     ExternalEventWaiter,
     external_event_scope,
 )
-from pydantic_ai.messages import ToolCallPart
-from pydantic_ai.models import Model
+from pydantic_ai.messages import ModelResponse, ToolCallPart
+from pydantic_ai.models import Model, ModelRequestContext, ModelResolutionContext
+from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.tools import (
     AgentDepsT,
     DeferredToolApprovalResult,
@@ -65,6 +66,12 @@ WireT = TypeVar("WireT")
 ResultT = TypeVar("ResultT")
 _deps: ContextVar[Any] = ContextVar("helmr_pydantic_ai_deps", default=None)
 """Of the run that asks for an operation."""
+
+
+DEFAULT = "default"
+"""What Pydantic AI calls an agent's own model; the names of its steps are without it."""
+_model: ContextVar[Model | None] = ContextVar("helmr_pydantic_ai_model", default=None)
+"""What a request asks that is neither the agent's own nor one of `models`: given by `override`, say."""
 
 
 class _WithDeps(BoundDurableOperation[ParamsT, WireT, ResultT]):
@@ -177,6 +184,7 @@ class HelmrDurability(BaseDurabilityCapability[AgentDepsT]):
         mcp: StepOptions = NOTHING_SAID,
     ) -> None:
         super().__init__(models=models, event_stream_handler=event_stream_handler, name=name)
+        self._named_models = tuple((models or {}).values())
         self._model_options = retried(model)
         self._tool_options, self._mcp_options = tool, mcp
 
@@ -219,6 +227,45 @@ class HelmrDurability(BaseDurabilityCapability[AgentDepsT]):
                 resolve_tool=of_tool,
             ),
         )
+
+    async def wrap_model_request(
+        self,
+        ctx: RunContext[AgentDepsT],
+        *,
+        request_context: ModelRequestContext,
+        handler: WrapModelRequestHandler,
+    ) -> ModelResponse:
+        """Any model will do: a step has the very object that the run has, and a replay makes it again."""
+        is_given = in_run() and request_context.model_id is None
+        if not is_given or self._is_named(request_context.model):
+            return await super().wrap_model_request(
+                ctx, request_context=request_context, handler=handler
+            )
+        request_context.model_id = DEFAULT
+        token = _model.set(request_context.model)
+        try:
+            return await super().wrap_model_request(
+                ctx, request_context=request_context, handler=handler
+            )
+        finally:
+            _model.reset(token)
+
+    def _is_named(self, model: Model) -> bool:
+        """It is one of `models`, whose names are part of the names of their steps."""
+        while model not in self._named_models:
+            if not isinstance(model, WrapperModel):
+                return False
+            model = model.wrapped
+        return True
+
+    async def resolve_model_id(
+        self, ctx: ModelResolutionContext[AgentDepsT], *, model_id: str
+    ) -> Model | None:
+        """The very model that was given."""
+        given = _model.get()
+        if model_id == DEFAULT and given is not None:
+            return given
+        return await super().resolve_model_id(ctx, model_id=model_id)
 
     async def wrap_run(
         self, ctx: RunContext[AgentDepsT], *, handler: WrapRunHandler

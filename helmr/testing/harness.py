@@ -1,6 +1,7 @@
 """The harness: sessions of some tasks over the engine of a runtime, in memory, on a fake clock.
 
-It waits for code that awaits a thread, a socket or a timer of its own, for a bounded time.
+It waits for code that awaits a thread, a socket or a timer of its own, for a bounded time. Context variables have in
+the code the values that they had in the test where its session was started.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
+from contextvars import Context, copy_context
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
@@ -132,6 +134,9 @@ class Harness(HarnessTokens):
         self._binding: dict[str, asyncio.Lock] = {}
         self._emitted: dict[str, list[Emitted]] = {}
         self._undo = ExitStack()
+        self._context = copy_context()
+        self._contexts: dict[str, Context] = {}
+        """Of the tests that have started sessions."""
         self._clients = HarnessClients(
             self.ledger,
             self.clock,
@@ -143,6 +148,7 @@ class Harness(HarnessTokens):
         )
 
     async def __aenter__(self) -> Harness:
+        self._context = copy_context()
         self._undo.enter_context(watching(self._registry.written_in))
         self._clients.loop = asyncio.get_running_loop()
         if self._schedules:
@@ -178,6 +184,27 @@ class Harness(HarnessTokens):
             )
         self._undo.callback(setattr, step, "function", step.function)
         step.function = function
+
+    def model(self, agent: Any, model: Any) -> None:
+        """Let an agent ask another model until this harness ends.
+
+        Args:
+            agent: An agent of Pydantic AI or the OpenAI Agents SDK, or a `durable_model` of LangGraph: what has a
+                `model`. Agents that it hands off to have their own.
+            model: A model of its framework, one for tests for example.
+
+        Raises:
+            UsageError: It has no model that could be another.
+        """
+        what = f"{type(agent).__name__} {getattr(agent, 'name', None) or ''}".strip()
+        try:
+            before, agent.model = agent.model, model
+        except AttributeError as error:
+            raise UsageError(
+                f"{what} has no model that could be replaced: {error}",
+                hint="Give an agent, or what durable_model() has made.",
+            ) from error
+        self._undo.callback(setattr, agent, "model", before)
 
     # --- sessions -------------------------------------------------------------------------------
 
@@ -228,6 +255,8 @@ class Harness(HarnessTokens):
             )
         )
         session = HarnessSession(self, started.session_id)
+        self._context = copy_context()
+        self._contexts.setdefault(session.id, self._context)
         await self.command(session.id, Resume(principal=TESTER))
         await self.settle_if(settle)
         return session
@@ -247,14 +276,14 @@ class Harness(HarnessTokens):
 
     async def dry_run(self, session_id: str, command: AnswerWait | TokenEnded) -> Mapping[str, Any]:
         """What an answer would set off; as a host says it."""
-        host = self._host("dry_run")
+        host = self._host("dry_run", session_id)
         self._dry_run_hosts.append(host)
         return await host.dry_run(session_id, command)
 
     async def _adopt(self, session_id: str, command: SessionCommand) -> Mapping[str, Any]:
         self._names += 1
         self._clients.loop = asyncio.get_running_loop()
-        host = self._hosts[session_id] = self._host(f"harness-{self._names}")
+        host = self._hosts[session_id] = self._host(f"harness-{self._names}", session_id)
         try:
             adopted = await host.adopt(
                 session_id,
@@ -267,7 +296,8 @@ class Harness(HarnessTokens):
             raise
         return adopted.reply or {}
 
-    def _host(self, name: str) -> HostActor:
+    def _host(self, name: str, session_id: str) -> HostActor:
+        context = self._contexts.setdefault(session_id, self._context)
         return HostActor(
             name,
             self.ledger,
@@ -279,6 +309,7 @@ class Harness(HarnessTokens):
                 replay_always=self._replay_always,
                 silence_s=self._silence_s,
                 on_emitted=lambda session_id, item: self.emitted(session_id).append(item),
+                context=context.copy,
             ),
         )
 

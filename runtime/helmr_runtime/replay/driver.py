@@ -11,7 +11,6 @@ loop).
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -146,7 +145,7 @@ class RunDriver:
         *,
         on_quiet: Callable[[], None] | None = None,
     ) -> None:
-        self._mark = around.mark
+        self._mark, self._context = around.mark, around.context
         self.run, self._name = code.run, code.task.id
         self._replay_log = replay_log = code.replay_log
         self._host = host
@@ -257,7 +256,7 @@ class RunDriver:
     async def _main(self) -> bool:
         code, self._code = self._code, None
         assert code is not None
-        context = contextvars.copy_context()
+        context = self._context()
         context.run(current_run.set, code)
         context.run(code_mark.set, self._mark)
         root = self._loop.create_task(code.execute(), name=self._name, context=context)

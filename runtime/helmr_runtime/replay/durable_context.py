@@ -7,6 +7,7 @@ S-16 (a timer's bounds), S-21 (recorded data that no longer fits blocks the run)
 
 from __future__ import annotations
 
+import contextvars
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -224,6 +225,7 @@ class Surroundings:
         mark: Where it is noted what the code does.
         emissions: What takes the chunks that the code emits.
         turn: Names the span above those of the run's steps; called on the run's own thread.
+        context: Makes the context that the code begins with; called on the run's own thread.
     """
 
     clock: Clock
@@ -232,6 +234,7 @@ class Surroundings:
     mark: SlotMark = field(default_factory=SlotMark)
     emissions: EmissionSink | None = None
     turn: Callable[[], str | None] = _no_turn
+    context: Callable[[], contextvars.Context] = contextvars.copy_context
 
 
 class DurableContext(DurableRun):

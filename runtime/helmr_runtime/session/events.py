@@ -7,7 +7,8 @@ with `Effects`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -51,12 +52,14 @@ class CodeSettings:
         linger_s: A step's longer backoff parks.
         replay_always: Replay at every await, for tests.
         silence_s: How long a replay may be silent before it counts as different from the journal.
+        context: Makes the context that code begins with.
     """
 
     code_hash: str
     linger_s: float
     replay_always: bool
     silence_s: float
+    context: Callable[[], Context]
 
 
 @dataclass(frozen=True, slots=True)

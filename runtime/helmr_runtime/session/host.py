@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -79,6 +80,7 @@ class HostSettings:
         memory_bytes: The bound; None is a share of the machine's.
         statuses: Makes the file that says what executes; called once. Without it that is noted nowhere.
         on_emitted: Gets all that code emits, for tests.
+        context: Makes the context that code begins with.
     """
 
     is_exclusive: bool = False
@@ -91,6 +93,7 @@ class HostSettings:
     memory_bytes: int | None = None
     statuses: Callable[[], StatusFile] | None = None
     on_emitted: OnEmitted | None = None
+    context: Callable[[], Context] = copy_context
 
 
 class HostActor:
@@ -365,7 +368,11 @@ class HostActor:
     def _parts(self, registry: Registry) -> HostParts:
         settings = self._settings
         code = CodeSettings(
-            registry.code_hash, settings.linger_s, settings.replay_always, settings.silence_s
+            registry.code_hash,
+            settings.linger_s,
+            settings.replay_always,
+            settings.silence_s,
+            settings.context,
         )
         return HostParts(self._ledger, self._clock, registry, code, settings.base_url)
 

@@ -137,6 +137,7 @@ class LiveSession:
             place.mark,
             self._telling.emissions,
             lambda: turns.current,
+            parts.settings.context,
         )
         self.execution = CodeRunner(self, parts, around)
         self._events: deque[Event] = deque()
