@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from helmr.cli.main import invoke
 from helmr.review.personal import Snoozes
 from tests.cli import next_tasks, test_next
 from tests.cli.test_next import Person, output
@@ -62,29 +66,53 @@ class Ran:
 
 @dataclass
 class Script:
-    """A program: no terminal anywhere."""
+    """A program that runs commands: no terminal anywhere."""
 
     stack: Stack
     folder: Path
 
-    async def runs(self, *words: str, given: str = "", interrupt_at: str = "") -> Ran:
-        """Run a command to its end, or interrupt it when it has said this."""
+    async def runs(self, *words: str, given: str = "") -> Ran:
+        """Run a command to its end, in a thread of this process: one of its own would take half a second of CPU."""
+        return await asyncio.to_thread(self._run, words, given)
+
+    def _run(self, words: tuple[str, ...], given: str) -> Ran:
+        out, err, stdin = io.StringIO(), io.StringIO(), io.TextIOWrapper(io.BytesIO(given.encode()))
+        with (
+            mock.patch.dict("os.environ", self._places),
+            mock.patch.object(sys, "stdin", stdin),
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            code = invoke(self._command(words))
+        return Ran(code, out.getvalue(), err.getvalue())
+
+    async def is_interrupted(self, *words: str, at: str) -> Ran:
+        """Run a command in a process of its own, and interrupt it when it has said this."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "helmr.cli", *words, "--url", self.stack.url, "--on-behalf-of", "ana",
+            sys.executable, "-m", "helmr.cli", *self._command(words),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            env=os.environ | {"HELMR_API_KEY": self.stack.key, "XDG_STATE_HOME": str(self.folder / "state"),
-                              "PYTHONPATH": ROOT},
+            env=os.environ | self._places | {"PYTHONPATH": ROOT},
         )  # fmt: skip
+        assert process.stderr is not None
         err = b""
-        if interrupt_at:
-            assert process.stderr is not None
-            while interrupt_at not in err.decode():
-                line = await asyncio.wait_for(process.stderr.readline(), 20)
-                assert line, err
-                err += line
-            process.send_signal(signal.SIGINT)
-        out, rest = await asyncio.wait_for(process.communicate(given.encode()), 60)
+        while at not in err.decode():
+            line = await asyncio.wait_for(process.stderr.readline(), 20)
+            assert line, err
+            err += line
+        process.send_signal(signal.SIGINT)
+        out, rest = await asyncio.wait_for(process.communicate(), 60)
         return Ran(process.returncode, out.decode(), (err + rest).decode())
+
+    def _command(self, words: tuple[str, ...]) -> list[str]:
+        return [*words, "--url", self.stack.url, "--on-behalf-of", "ana"]
+
+    @property
+    def _places(self) -> dict[str, str]:
+        return {
+            "HELMR_API_KEY": self.stack.key,
+            "XDG_STATE_HOME": str(self.folder / "state"),
+            "XDG_CONFIG_HOME": str(self.folder / "config"),
+        }
 
 
 @pytest.fixture
@@ -264,7 +292,7 @@ async def test_only_what_a_preview_has_shown(stack: Stack, script: Script) -> No
 
 async def test_an_interrupted_hold_of_a_script_sends_nothing(stack: Stack, script: Script) -> None:
     receipts = await publishes(stack, 1)
-    ran = await script.runs(*ALL, "--yes", "--undo-for", "60s", interrupt_at="sends in 60 s")
+    ran = await script.is_interrupted(*ALL, "--yes", "--undo-for", "60s", at="sends in 60 s")
     assert ran.code == 130
     assert "taken back, nothing was sent" in ran.err
     assert await statuses(stack, receipts) == ["pending"]

@@ -9,7 +9,6 @@ import pytest
 
 from tests.cli.test_answer_all import Script, asks, now, publishes, stack, statuses
 from tests.cli.test_next import output
-from tests.cli.typed import Typed
 from tests.service.stack import Stack
 
 __all__ = ["stack"]
@@ -19,7 +18,7 @@ pytestmark = [pytest.mark.pty, pytest.mark.allows_blocking]
 
 @pytest.fixture
 def script(stack: Stack, tmp_path: Path) -> Script:
-    return Typed(stack, tmp_path)
+    return Script(stack, tmp_path)
 
 
 async def test_words_are_an_answer_of_the_waits_types(stack: Stack, script: Script) -> None:

@@ -12,7 +12,6 @@ from helmr_runtime.catalog import Registry
 from tests.cli import option_tasks
 from tests.cli.test_answer_all import Script, asks
 from tests.cli.test_next import Person, person
-from tests.cli.typed import Typed
 from tests.service.stack import Stack
 
 __all__ = ["person"]
@@ -38,7 +37,7 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
 
 @pytest.fixture
 def script(stack: Stack, tmp_path: Path) -> Script:
-    return Typed(stack, tmp_path)
+    return Script(stack, tmp_path)
 
 
 async def failed(stack: Stack, why: str, **about: Any) -> dict[str, Any]:

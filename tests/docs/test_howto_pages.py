@@ -27,8 +27,7 @@ import pytest
 from helmr import AsyncClient, Client, Task, embedded
 from helmr.models import WaitInfo
 from helmr_runtime.catalog import Registry
-from tests.cli.test_answer_all import Ran
-from tests.cli.typed import Typed
+from tests.cli.test_answer_all import Ran, Script
 from tests.docs.stand_ins import mail_server, service
 from tests.docs.test_python_blocks import ROOT, load
 from tests.service.stack import Stack
@@ -313,7 +312,7 @@ async def test_a_sheet_is_filled_in_and_sent_twice(tmp_path: Path) -> None:
     stack = Stack(
         tmp_path / "data", registry=Registry([page.moderate], modules=["x"], code_hash="x")
     )
-    script = Typed(stack, tmp_path)
+    script = Script(stack, tmp_path)
     sheet = tmp_path / "spring.csv"
 
     async def runs(command: str, *more: str) -> Ran:
