@@ -72,6 +72,7 @@ class Terminal:
         self.arrived_s = 0.0
         """When the last of it came, by the monotonic clock."""
         self.raw = bytearray()  # a console writes megabytes; bytes would be copied for each read
+        self._text: str | None = ""
         self._python = python
         self.master, self.slave = pty.openpty()
         self._size(columns, lines)
@@ -123,10 +124,13 @@ class Terminal:
         self.raw += data
         # pyte 0.8 takes some private modes for others; what is on screen does not depend on them.
         self._stream.feed(data)
+        self._text = None
 
     def text(self) -> str:
         """What is on the screen."""
-        return "\n".join(line.rstrip() for line in self.screen.display)
+        if self._text is None:  # put together once for all looks in between
+            self._text = "\n".join(line.rstrip() for line in self.screen.display)
+        return self._text
 
     async def sees(self, text: str) -> None:
         """Return when this is on the screen."""
@@ -178,6 +182,7 @@ class Terminal:
     def resize(self, columns: int, lines: int) -> None:
         """Another window size."""
         self.screen.resize(lines, columns)
+        self._text = None
         self._size(columns, lines)
         os.killpg(self.process.pid, signal.SIGWINCH)
 
