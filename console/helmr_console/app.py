@@ -254,7 +254,7 @@ class ConsoleApp(App[int]):
 
     def do_lost(self) -> None:
         """What others answered first, beside what was held here; the newest first."""
-        self.push_screen(TextScreen("Answers that lost", lines(list(self.shared.lost))))
+        self.push_screen(TextScreen("Conflicts", lines(list(self.shared.lost))))
 
     def do_quit(self) -> None:
         """Leave; not while something is being sent, and not unasked while something is held."""

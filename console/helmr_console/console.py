@@ -104,7 +104,7 @@ class Console:
         }
         self.line = MessageLine()
         self.lost: deque[Content] = deque(maxlen=LOST_MAX)
-        """Pending answers that another's was faster than, the newest first."""
+        """Pending answers to waits that someone else answered first, the newest first."""
         self.sending = 0
         self.unsent = Unsent(self.files.drafts, self.store)
         self.outbox = UndoOutbox(options.hold_s, self.clock, self.lists_changed)

@@ -91,7 +91,7 @@ async def one_lost(stack: Stack, write: Write, sees: Sees) -> str:
         return response.text
     await sees("L shows theirs beside yours")
     await write("41L")
-    await sees("Answers that lost")
+    await sees("─ Conflicts ─")
     await sees(f"{name}?")
     await sees(f'"note": "{name}"')
     await write("\x1b")

@@ -112,6 +112,10 @@ async def test_screens(
 
 async def look(bench: Bench, name: str) -> None:
     """Compare with the golden, once toasts are gone and the screen is at rest."""
+    store = bench.app.shared.store
+    assert store.health is not None
+    head = store.health.feed_offset or 0
+    await bench.until(lambda: (store.feed_offset or 0) >= head)
     bench.app.shared.line.clear()
     bench.screen.refresh_bars()
     drawn = ""
@@ -128,7 +132,7 @@ async def test_stale(bench: Bench) -> None:
     await bench.advance(6)
     await bench.sees("STALE")
     text = bench.text()
-    assert "r Ask again" in text
+    assert "r Refresh" in text
     await bench.press("4")
     await bench.sees("no runtime answers")
 

@@ -135,7 +135,7 @@ async def test_a_rival_during_the_grace_is_told_and_the_text_is_kept(bench: Benc
     told = bench.toasts()[-1]
     assert "L shows theirs beside yours" in told
     assert "mine" in told
-    await bench.sees("L Lost answers")
+    await bench.sees("L Conflicts")
     await bench.press("L")
     await bench.on("TextScreen")
     for said in (

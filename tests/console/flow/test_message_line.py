@@ -63,10 +63,10 @@ async def test_that_nothing_is_new_is_no_error(bench: Bench) -> None:
     assert "Merge: nothing is new" in line
     assert "!" not in line
     await bench.press("L")
-    assert "Lost answers: no answer of yours" in second_line(bench)
+    assert "Conflicts: no answer of yours" in second_line(bench)
     assert "!" not in second_line(bench)
     await bench.press("j")
-    assert "Lost answers" not in second_line(bench)
+    assert "Conflicts" not in second_line(bench)
 
 
 async def test_what_a_form_lacks_is_not_said_over_the_review_of_the_mended_form(
