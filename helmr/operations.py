@@ -189,7 +189,7 @@ LIST_WAITS = Operation(
     description="Pending ones for input or a token, unless asked. The soonest end is `ends_at`: the escalation's "
     "default, else the deadline. Without `body`, `schema`, `initial`, `on_decline` and `answer`. "
     "`tag` is the wait's or its session's; `resolved_since` is a time with its zone: over then or "
-    "later. One whose stored entry can't be read says why in `problem`, as in the lists of sessions "
+    "later. A wait whose stored entry can't be read says why in `problem`, as in the lists of sessions "
     "(their `wait`), runs and tokens. A wait on a token that has ended is not among the pending ones, "
     "although its session learns of that a moment later. A wait on a token has the token's `subject`, "
     "`body` and expiry (as `deadline_at`) where it has none of its own.",
@@ -206,7 +206,7 @@ GET_WAIT = Operation(
 ANSWER_WAIT: Operation[SendReceipt | TokenAnswerReceipt] = Operation(
     "waits.answer", "POST /v1/waits/{wait_id}/answer", Need.ANSWER,
     "Answer exactly this wait; if it is over, say who ended it, when and with what.",
-    description="`batch_id` names the many answers that it is one of: 1 to 128 letters, digits and `._:-`, the "
+    description="`batch_id` names the batch of answers that it belongs to: 1 to 128 letters, digits and `._:-`, the "
     "first a letter or digit. 409 `wait_resolved` with who, when and what; 409 `wait_claimed` if "
     "someone else has claimed it, unless the claim is overridden; 410 `wait_timed_out`; nothing is stored then.",
     body=AnswerRequest, reply=SendReceipt | TokenAnswerReceipt, problems=(404, 409, 410, 422),
@@ -226,8 +226,8 @@ RELEASE_WAIT = Operation(
     repeat=Repeat.AGAIN)
 ASSIGN_WAIT = Operation(
     "waits.assign", "POST /v1/waits/{wait_id}/assign", Need.ANSWER,
-    "Say whom this wait concerns from now on.",
-    description="`assignee` may be null: no one. Answers `{wait_id, assignee}`. Stores an entry, `wait.assigned`.",
+    "Assign this wait to someone, or to no one.",
+    description="`assignee` null: to no one. Answers `{wait_id, assignee}`. Stores an entry, `wait.assigned`.",
     service="claims.assign", body=AssignRequest, reply=AssignReceipt, problems=(404, 409, 410),
     repeat=Repeat.ONCE)
 CREATE_LINK = Operation(
@@ -259,7 +259,7 @@ ANSWER_BY_LINK: Operation[SendReceipt | TokenAnswerReceipt] = Operation(
     problems=(400, 404, 409, 410, 413, 415, 422, 429, 503), repeat=Repeat.ONCE)
 DRY_RUN_ANSWER = Operation(
     "waits.dry_run", "POST /v1/waits/{wait_id}/dry-run", Need.ANSWER,
-    "Say what an answer would set off: the ops that the code asks for, to the first that touches the world.",
+    "Say what an answer would set off: the ops that the code asks for, up to the first with outside effects.",
     description="Stores nothing and lets nothing out. Answers `{wait_id, session_id, run_id, ops[{run_id, op, "
     "kind, name, data}], ended, result, message}`. The code runs from the journal beside the live "
     "run, to the first step that is not `dry_run_safe`, wait, timer, token or its end, for ten "
@@ -294,8 +294,8 @@ GET_JOURNAL = Operation(
     "runs.journal", "GET /v1/runs/{run_id}/journal", Need.ADMINISTER,
     "Get all that a replay of a session's newest run follows, payloads in the clear.",
     description="`entries {seq, recorded_at, kind, op, body}`, the input `records` that they name, `histories` by "
-    "op, the facts of session and run, and `asked_keys`, by which it is compared what steps were "
-    "called with. What `helmr check` reads. 409 `run_not_newest` for an earlier run.",
+    "op, the facts of session and run, and `asked_keys`, with which a check compares the arguments of "
+    "steps. `helmr check` reads this. 409 `run_not_newest` for an earlier run.",
     reply=RunJournal, problems=(404, 409))
 CANCEL_RUN = Operation(
     "runs.cancel", "POST /v1/runs/{run_id}/cancel", Need.STEER,

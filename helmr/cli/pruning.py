@@ -59,7 +59,7 @@ def prune(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Remove old sessions that are over from a runtime's or a data directory's ledger; needs the role admin.
+    """Remove old sessions that have ended from a runtime's or a data directory's ledger; needs the role admin.
 
     Parents and children go together. docs/toolbox.md says which old sessions stay.
     """

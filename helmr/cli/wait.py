@@ -382,7 +382,7 @@ def dry_run(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show what an answer would set off, up to the first thing that touches the world; does none of it."""
+    """Show what an answer would set off, up to the first op with outside effects; does none of it."""
     said = Said(words, data)
     if not said:
         raise UsageError("a dry run needs the answer", hint="key=value, or --data JSON|@FILE|-")

@@ -148,7 +148,7 @@ class AsyncWaits(ClientPart):
     async def assign(
         self, wait_id: str, *, assignee: str | None, operation_id: str | None = None
     ) -> AssignReceipt:
-        """Say whom this wait concerns from now on; None: no one in particular (S-72).
+        """Assign this wait to someone; None assigns it to no one (S-72).
 
         Raises:
             WaitNotFound: There is none with this id.
