@@ -26,6 +26,7 @@ from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tables import recovery, rows
 from helmr_runtime.ledger.tables import table as tables
+from helmr_runtime.ledger.tables.tokens import Touched
 from helmr_runtime.ports import Committed, Refused
 from helmr_runtime.ports.ledger import FROM_START
 from tests.budget import examples
@@ -78,6 +79,7 @@ async def folded(ledger: DuckLedger, clock: FakeClock) -> dict[str, set[object]]
             known.tail,
         )
         sessions.append(changed(projection.new_sessions[session_id], session_changes(head)))
+    facts = Touched(index).rows(projection.token_tags, projection.chains)
     return {
         "sessions": set(sessions),
         "runs": {projection.run(run_id) for run_id in projection.new_runs},
@@ -87,6 +89,10 @@ async def folded(ledger: DuckLedger, clock: FakeClock) -> dict[str, set[object]]
             for k in projection.send_keys.values()
         },
         "operations": {(o.operation_id, o.feed_offset) for o in projection.operations},
+        "tokens": set(facts.tokens),
+        "public_tokens": set(facts.public_tokens),
+        "api_keys": set(facts.api_keys),
+        "schedules": set(facts.schedules),
     }
 
 

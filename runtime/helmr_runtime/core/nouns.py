@@ -1,9 +1,10 @@
-"""The nouns that lists show: a session, a run, a wait, each declared once. Pure.
+"""The nouns: a session, a run, a wait, a token, a public token, a schedule, each declared once. Pure.
 
 A field here is a column of the noun's table; DDL, reading, writing, the lists' views and the test ledger's rows follow
 from it (`helmr_runtime.ledger.tables.table`). What a plain type does not say of the column stands beside it as a
 `NounColumn`. A row begins with `opened` or `created`, and changes by what `wait_changes` says of an entry: no other
-code knows which entry sets which field.
+code knows which entry sets which field. Rows of tokens and schedules are made of what the ledger's index has of them;
+an API key is a noun as it is there (`helmr_runtime.ledger.index.keys`).
 
 Fields that change are numbers, times, ids and short words; long text that a view shows is read from the entry that an
 `…_offset` names.
@@ -19,6 +20,7 @@ from datetime import datetime
 from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_type_hints
+from uuid import UUID
 
 from helmr import ids
 from helmr.models import (
@@ -26,6 +28,7 @@ from helmr.models import (
     AnswerMode,
     RunStatus,
     SessionStatus,
+    TokenStatus,
     WaitKind,
     WaitPriority,
     WaitStatus,
@@ -257,6 +260,67 @@ class WaitRow:
             bool(body.get("backoff")),
             **_told(body, _opening()),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """A token, or a child session, which is awaited as one (S-91); texts and schemas stand in entries."""
+
+    token: Annotated[UUID, NounColumn(is_key=True)]
+    """Of a child that of its session."""
+    session_id: Annotated[str, NounColumn("session", id_of=ids.SESSION)]
+    created_offset: int
+    created_at: datetime
+    expires_at: datetime
+    callback_hash: str
+    tags: Annotated[str, JSON]
+    has_schema: bool
+    status: Annotated[str, NounColumn(words=("token_status", TokenStatus), changes=True)]
+    ended_offset: Annotated[int, CHANGES]
+    ended_at: Annotated[datetime | None, CHANGES]
+    pin_offset: Annotated[int, CHANGES]
+    parent_id: Annotated[str | None, NounColumn("parent", id_of=ids.SESSION)] = None
+    parent_run_id: Annotated[str | None, NounColumn("parent_run", id_of=ids.RUN)] = None
+    parent_op: Annotated[int | None, SMALL] = None
+    parent_attempt: Annotated[int | None, SMALL] = None
+    leaves: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PublicTokenRow:
+    """A public token and the session that decides it."""
+
+    id: Annotated[str, NounColumn("public_token", id_of=ids.PUBLIC_TOKEN, is_key=True)]
+    session_id: Annotated[str, NounColumn("session", id_of=ids.SESSION)]
+    created_offset: int
+    created_at: datetime
+    secret_hash: str
+    scope: Annotated[str, JSON]
+    allowed_origins: Annotated[str, JSON]
+    key_id: str | None
+    max_uses: int | None
+    expires_at: datetime
+    uses: Annotated[int, CHANGES]
+    last_used_at: Annotated[datetime | None, CHANGES]
+    revoked_at: Annotated[datetime | None, CHANGES]
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRow:
+    """What became of a schedule since the entry at `written_offset`, which says what it is (S-93).
+
+    It is written again as a whole: the table has no key.
+    """
+
+    name: str
+    written_offset: int
+    created_at: datetime
+    settled_at: datetime
+    paused: bool
+    gone: bool
+    session_id: Annotated[str | None, NounColumn("session", id_of=ids.SESSION)]
+    last_due_at: datetime | None
+    outcome: str | None
 
 
 WAIT_OUTCOMES: Mapping[EntryKind, WaitStatus] = {

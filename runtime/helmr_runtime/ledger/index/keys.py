@@ -11,9 +11,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Annotated
 
+from helmr import ids
 from helmr.ids import SYSTEM_STREAM
 from helmr_runtime.core.entries import Entry, EntryKind, from_iso, iso
+from helmr_runtime.core.nouns import CHANGES, NounColumn
 from helmr_runtime.core.public_tokens import ScopedToken
 from helmr_runtime.core.tokens import own_public_token
 
@@ -50,13 +53,13 @@ class OwnedPublicToken:
 class ApiKey:
     """An API key."""
 
-    id: str
-    role: str
-    name: str
-    secret_hash: str
+    id: Annotated[str, NounColumn("api_key", id_of=ids.API_KEY, is_key=True)]
     created_offset: int
     created_at: datetime
-    revoked_at: datetime | None = None
+    secret_hash: str
+    role: str
+    name: str
+    revoked_at: Annotated[datetime | None, CHANGES] = None
 
 
 class KeyIndex:

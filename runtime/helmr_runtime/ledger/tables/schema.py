@@ -28,10 +28,7 @@ SCHEMA = 12
 WRITTEN_BY = "helmr"
 """The row of `meta_texts` with the version of Helmr that has opened the file last."""
 
-TYPES: Sequence[str] = (
-    *tables.word_types(),
-    "CREATE TYPE token_status AS ENUM ('pending', 'completed', 'expired', 'cancelled')",
-)
+TYPES: Sequence[str] = tuple(tables.word_types())
 
 TABLES: Sequence[str] = (
     """
@@ -94,76 +91,14 @@ TABLES: Sequence[str] = (
     )
     """,
     """
-    CREATE TABLE tokens (
-        token UUID PRIMARY KEY,
-        session UUID NOT NULL,
-        created_offset BIGINT NOT NULL,
-        created_at TIMESTAMPTZ NOT NULL,
-        expires_at TIMESTAMPTZ NOT NULL,
-        callback_hash VARCHAR NOT NULL,
-        tags VARCHAR NOT NULL,
-        has_schema BOOLEAN NOT NULL,
-        status token_status NOT NULL,
-        ended_offset BIGINT NOT NULL,
-        ended_at TIMESTAMPTZ,
-        pin_offset BIGINT NOT NULL,
-        parent UUID,
-        parent_run UUID,
-        parent_op INTEGER,
-        parent_attempt INTEGER,
-        leaves BOOLEAN
-    )
-    """,
-    """
-    CREATE TABLE public_tokens (
-        public_token UUID PRIMARY KEY,
-        session UUID NOT NULL,
-        created_offset BIGINT NOT NULL,
-        created_at TIMESTAMPTZ NOT NULL,
-        secret_hash VARCHAR NOT NULL,
-        scope VARCHAR NOT NULL,
-        allowed_origins VARCHAR NOT NULL,
-        key_id VARCHAR,
-        max_uses BIGINT,
-        expires_at TIMESTAMPTZ NOT NULL,
-        uses BIGINT NOT NULL,
-        last_used_at TIMESTAMPTZ,
-        revoked_at TIMESTAMPTZ
-    )
-    """,
-    """
-    CREATE TABLE api_keys (
-        api_key UUID PRIMARY KEY,
-        created_offset BIGINT NOT NULL,
-        created_at TIMESTAMPTZ NOT NULL,
-        secret_hash VARCHAR NOT NULL,
-        role VARCHAR NOT NULL,
-        name VARCHAR NOT NULL,
-        revoked_at TIMESTAMPTZ
-    )
-    """,
-    """
     CREATE TABLE chains (
         session UUID NOT NULL,
         key_id VARCHAR NOT NULL
     )
     """,
-    """
-    CREATE TABLE schedules (
-        name VARCHAR NOT NULL,
-        written_offset BIGINT NOT NULL,
-        created_at TIMESTAMPTZ NOT NULL,
-        settled_at TIMESTAMPTZ NOT NULL,
-        paused BOOLEAN NOT NULL,
-        gone BOOLEAN NOT NULL,
-        session UUID,
-        last_due_at TIMESTAMPTZ,
-        outcome VARCHAR
-    )
-    """,
 )
-"""Of a child, `tokens` has a row under its session's UUID; what a schedule is stands in its entry at `written_offset`;
-`chains` says which master key each hash chain began with."""
+"""Beside those of the nouns (`helmr_runtime.ledger.tables.table`). `chains` says which master key each hash chain began
+with."""
 
 VIEWS: Sequence[str] = (
     """
@@ -171,32 +106,6 @@ VIEWS: Sequence[str] = (
     SELECT feed_offset, session, seq, epoch_us(recorded_at) AS recorded_us, kind, run, op, principal,
         body, hash
     FROM entries
-    """,
-    """
-    CREATE VIEW token_rows AS
-    SELECT token, session, created_offset, epoch_us(created_at) AS created_us,
-        epoch_us(expires_at) AS expires_us, callback_hash, tags, has_schema, status, ended_offset,
-        epoch_us(ended_at) AS ended_us, pin_offset, parent, parent_run, parent_op, parent_attempt, leaves
-    FROM tokens
-    """,
-    """
-    CREATE VIEW public_token_rows AS
-    SELECT public_token, session, created_offset, epoch_us(created_at) AS created_us, secret_hash, scope,
-        allowed_origins, key_id, max_uses, epoch_us(expires_at) AS expires_us, uses,
-        epoch_us(last_used_at) AS last_used_us, epoch_us(revoked_at) AS revoked_us
-    FROM public_tokens
-    """,
-    """
-    CREATE VIEW api_key_rows AS
-    SELECT api_key, created_offset, epoch_us(created_at) AS created_us, secret_hash, role, name,
-        epoch_us(revoked_at) AS revoked_us
-    FROM api_keys
-    """,
-    """
-    CREATE VIEW schedule_rows AS
-    SELECT name, written_offset, epoch_us(created_at) AS created_us, epoch_us(settled_at) AS settled_us,
-        paused, gone, session, epoch_us(last_due_at) AS last_due_us, outcome
-    FROM schedules
     """,
 )
 

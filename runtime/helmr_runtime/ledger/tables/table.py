@@ -10,10 +10,22 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Generic, TypeVar
+from uuid import UUID
 
 import duckdb
 
-from helmr_runtime.core.nouns import Changes, NounField, RunRow, SessionRow, WaitRow, fields_of
+from helmr_runtime.core.nouns import (
+    Changes,
+    NounField,
+    PublicTokenRow,
+    RunRow,
+    ScheduleRow,
+    SessionRow,
+    TokenRow,
+    WaitRow,
+    fields_of,
+)
+from helmr_runtime.ledger.index.keys import ApiKey
 from helmr_runtime.ledger.tables import rows
 from helmr_runtime.ledger.tables.engine import BatchStatement
 
@@ -23,6 +35,7 @@ _TYPES: Mapping[type, str] = {
     str: "VARCHAR",
     int: "BIGINT",
     bool: "BOOLEAN",
+    UUID: "UUID",
     datetime: "TIMESTAMPTZ",
 }
 
@@ -56,7 +69,7 @@ class NounTable(Generic[R]):
         self.noun = noun
         self.view = view
         self.fields = fields_of(noun)
-        self.key = next(field for field in self.fields if field.column.is_key)
+        self.key = next((field for field in self.fields if field.column.is_key), None)
         self.row: Callable[[R], rows.Row] = self._compiled("row: ({})", self._written)
         """A row as it goes in."""
         self.read: Callable[[rows.Row], R] = self._compiled("row: noun({})", self._read)
@@ -81,6 +94,10 @@ class NounTable(Generic[R]):
         """Add rows, in the open transaction."""
         self._insert.execute(connection, [self.row(one) for one in found])
 
+    def put(self, connection: duckdb.DuckDBPyConnection, found: Iterable[R]) -> None:
+        """Add rows, in the open transaction; of those that are there what changes is written again."""
+        self._put.execute(connection, [self.row(one) for one in found])
+
     def update(self, connection: duckdb.DuckDBPyConnection, changes: Mapping[str, Changes]) -> None:
         """Change rows by id, in the open transaction: a statement for all that change in the same fields."""
         groups: dict[tuple[str, ...], list[rows.Row]] = {}
@@ -100,14 +117,25 @@ class NounTable(Generic[R]):
 
     @cached_property
     def _insert(self) -> BatchStatement:
+        return self._inserting("")
+
+    @cached_property
+    def _put(self) -> BatchStatement:
+        assert self.key is not None
+        changed = [column_of(one) for one in self.fields if one.column.changes]
+        sets = ", ".join(f"{name} = excluded.{name}" for name in changed)
+        return self._inserting(f" ON CONFLICT ({column_of(self.key)}) DO UPDATE SET {sets}")
+
+    def _inserting(self, conflict: str) -> BatchStatement:
         names = ", ".join(column_of(one) for one in self.fields)
         declared = ", ".join(f"{column_of(one)} {type_of(one)}" for one in self.fields)
-        return BatchStatement(f"INSERT INTO {self.name} ({names}) {{rows}}", declared)
+        return BatchStatement(f"INSERT INTO {self.name} ({names}) {{rows}}{conflict}", declared)
 
     def _update_of(self, names: tuple[str, ...]) -> BatchStatement:
         if names not in self._updates:
             by_name = {one.name: one for one in self.fields}
             changed = [by_name[name] for name in names]
+            assert self.key is not None
             assert all(one.column.changes for one in changed), names
             sets = ", ".join(f"{column_of(one)} = u.{column_of(one)}" for one in changed)
             key = column_of(self.key)
@@ -151,7 +179,19 @@ def _shown(field: NounField) -> str:
 SESSIONS = NounTable("sessions", SessionRow, "session_rows")
 RUNS = NounTable("runs", RunRow, "run_rows")
 WAITS = NounTable("waits", WaitRow, "wait_rows")
-NOUNS: tuple[NounTable[Any], ...] = (SESSIONS, RUNS, WAITS)
+TOKENS = NounTable("tokens", TokenRow, "token_rows")
+PUBLIC_TOKENS = NounTable("public_tokens", PublicTokenRow, "public_token_rows")
+API_KEYS = NounTable("api_keys", ApiKey, "api_key_rows")
+SCHEDULES = NounTable("schedules", ScheduleRow, "schedule_rows")
+NOUNS: tuple[NounTable[Any], ...] = (
+    SESSIONS,
+    RUNS,
+    WAITS,
+    TOKENS,
+    PUBLIC_TOKENS,
+    API_KEYS,
+    SCHEDULES,
+)
 
 
 def word_types() -> Iterable[str]:

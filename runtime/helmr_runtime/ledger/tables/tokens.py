@@ -19,6 +19,7 @@ from helmr import ids
 from helmr.models import TokensQuery, TokenStatus
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry
+from helmr_runtime.core.nouns import PublicTokenRow, ScheduleRow, TokenRow
 from helmr_runtime.core.public_tokens import Scope, ScopedToken
 from helmr_runtime.core.schedules import Schedule, restored
 from helmr_runtime.core.tokens import Parent, is_child
@@ -35,39 +36,15 @@ from helmr_runtime.ledger.index.tokens import (
 from helmr_runtime.ledger.tables import reads, rows
 from helmr_runtime.ledger.tables.engine import BatchStatement, Reader
 from helmr_runtime.ledger.tables.lists import tagged, wanted
+from helmr_runtime.ledger.tables.table import API_KEYS, PUBLIC_TOKENS, SCHEDULES, TOKENS
 
 logger = logging.getLogger(__name__)
 
 _DELETE = "DELETE FROM schedules WHERE name IN (SELECT unnest($1::VARCHAR[]))"
-_INSERT = BatchStatement(
-    "INSERT INTO schedules {rows}",
-    "name VARCHAR, written_offset BIGINT, created_at TIMESTAMPTZ, settled_at TIMESTAMPTZ, paused BOOLEAN, "
-    "gone BOOLEAN, session UUID, last_due_at TIMESTAMPTZ, outcome VARCHAR",
-)
 
 
-def project_schedules(
-    connection: duckdb.DuckDBPyConnection, touched: tuple[str, ...], made: tuple[rows.Row, ...]
-) -> None:
-    """Write inside the open transaction: the rows of those that are there, none of those that are not."""
-    if touched:
-        connection.execute(_DELETE, [list(touched)])
-    _INSERT.execute(connection, made)
-
-
-def schedule_row(schedule: Schedule) -> rows.Row:
-    """As the statement takes it."""
-    return (
-        schedule.name,
-        schedule.written_offset,
-        schedule.created_at,
-        schedule.settled_at,
-        schedule.paused,
-        schedule.gone,
-        rows.uuid_or_none(schedule.session_id),
-        schedule.last_due_at,
-        schedule.outcome,
-    )
+def _schedule_row(schedule: Schedule) -> ScheduleRow:
+    return ScheduleRow(**{one.name: getattr(schedule, one.name) for one in SCHEDULES.fields})
 
 
 def restore_schedules(reader: Reader, index: LedgerIndex) -> None:
@@ -75,54 +52,24 @@ def restore_schedules(reader: Reader, index: LedgerIndex) -> None:
     found = reader.execute("SELECT * FROM schedule_rows").fetchall()
     if not found:
         return
-    entries, problems = reads.listed_entries(reader, {row[1] for row in found})
-    for row in found:
-        problem = reads.problem_of(problems, row[1])
+    shown = [SCHEDULES.read(row) for row in found]
+    entries, problems = reads.listed_entries(reader, {one.written_offset for one in shown})
+    for row in shown:
+        problem = reads.problem_of(problems, row.written_offset)
         if problem is None:
-            index.schedules.admit(_schedule_of(row, entries[row[1]]))
+            index.schedules.admit(_schedule_of(row, entries[row.written_offset]))
         else:
-            logger.error("schedule %s can't be read and is never due: %s", row[0], problem)
+            logger.error("schedule %s can't be read and is never due: %s", row.name, problem)
 
 
-def _schedule_of(row: Any, entry: Entry) -> Schedule:
-    return restored(
-        entry,
-        created_at=rows.time_of(row[2]),
-        settled_at=rows.time_of(row[3]),
-        paused=row[4],
-        gone=row[5],
-        session_id=rows.id_or_none(ids.SESSION, row[6]),
-        last_due_at=rows.time_or_none(row[7]),
-        outcome=row[8],
-    )
+def _schedule_of(row: ScheduleRow, entry: Entry) -> Schedule:
+    said = ("name", "written_offset")
+    since = {one.name: getattr(row, one.name) for one in SCHEDULES.fields if one.name not in said}
+    return restored(entry, **since)
 
 
 Json = dict[str, Any]
 
-_UPSERT_TOKENS = BatchStatement(
-    """
-    INSERT INTO tokens {rows} ON CONFLICT (token) DO UPDATE SET status = excluded.status,
-        ended_offset = excluded.ended_offset, ended_at = excluded.ended_at, pin_offset = excluded.pin_offset
-    """,
-    "token UUID, session UUID, created_offset BIGINT, created_at TIMESTAMPTZ, expires_at TIMESTAMPTZ, "
-    "callback_hash VARCHAR, tags VARCHAR, has_schema BOOLEAN, status token_status, ended_offset BIGINT, "
-    "ended_at TIMESTAMPTZ, pin_offset BIGINT, parent UUID, parent_run UUID, parent_op INTEGER, "
-    "parent_attempt INTEGER, leaves BOOLEAN",
-)
-_UPSERT_PUBLIC_TOKENS = BatchStatement(
-    """
-    INSERT INTO public_tokens {rows} ON CONFLICT (public_token) DO UPDATE SET uses = excluded.uses,
-        last_used_at = excluded.last_used_at, revoked_at = excluded.revoked_at
-    """,
-    "public_token UUID, session UUID, created_offset BIGINT, created_at TIMESTAMPTZ, secret_hash VARCHAR, "
-    "scope VARCHAR, allowed_origins VARCHAR, key_id VARCHAR, max_uses BIGINT, expires_at TIMESTAMPTZ, "
-    "uses BIGINT, last_used_at TIMESTAMPTZ, revoked_at TIMESTAMPTZ",
-)
-_UPSERT_API_KEYS = BatchStatement(
-    "INSERT INTO api_keys {rows} ON CONFLICT (api_key) DO UPDATE SET revoked_at = excluded.revoked_at",
-    "api_key UUID, created_offset BIGINT, created_at TIMESTAMPTZ, secret_hash VARCHAR, role VARCHAR, "
-    "name VARCHAR, revoked_at TIMESTAMPTZ",
-)
 _LIVE_TOKENS = """
 SELECT * FROM token_rows WHERE status = 'pending' OR token IN (SELECT unnest($1::UUID[]))
     OR (status = 'cancelled' AND parent IS NOT NULL
@@ -134,14 +81,14 @@ _INSERT_CHAINS = BatchStatement("INSERT INTO chains {rows}", "session UUID, key_
 
 @dataclass(frozen=True, slots=True)
 class FactRows:
-    """Rows to write: columns as the statements take them."""
+    """Rows to write; of the schedules touched that have none the row goes."""
 
-    tokens: tuple[rows.Row, ...] = ()
-    public_tokens: tuple[rows.Row, ...] = ()
-    api_keys: tuple[rows.Row, ...] = ()
+    tokens: tuple[TokenRow, ...] = ()
+    public_tokens: tuple[PublicTokenRow, ...] = ()
+    api_keys: tuple[ApiKey, ...] = ()
     chains: tuple[rows.Row, ...] = ()
     schedules_touched: tuple[str, ...] = ()
-    schedules: tuple[rows.Row, ...] = ()
+    schedules: tuple[ScheduleRow, ...] = ()
 
 
 class Touched:
@@ -178,11 +125,11 @@ class Touched:
                 for one in sorted(self.public_tokens)
                 if one in keys.public_tokens
             ),
-            api_keys=tuple(_api_key_row(keys.api_keys[one]) for one in sorted(self.api_keys)),
+            api_keys=tuple(keys.api_keys[one] for one in sorted(self.api_keys)),
             chains=tuple((rows.uuid_of(session), key_id) for session, key_id in chains.items()),
             schedules_touched=tuple(sorted(self.schedules)),
             schedules=tuple(
-                schedule_row(schedules[name])
+                _schedule_row(schedules[name])
                 for name in sorted(self.schedules)
                 if name in schedules
             ),
@@ -191,11 +138,13 @@ class Touched:
 
 def project_facts(connection: duckdb.DuckDBPyConnection, facts: FactRows) -> None:
     """Write inside the open transaction."""
-    _UPSERT_TOKENS.execute(connection, facts.tokens)
-    _UPSERT_PUBLIC_TOKENS.execute(connection, facts.public_tokens)
-    _UPSERT_API_KEYS.execute(connection, facts.api_keys)
+    TOKENS.put(connection, facts.tokens)
+    PUBLIC_TOKENS.put(connection, facts.public_tokens)
+    API_KEYS.put(connection, facts.api_keys)
     _INSERT_CHAINS.execute(connection, facts.chains)
-    project_schedules(connection, facts.schedules_touched, facts.schedules)
+    if facts.schedules_touched:
+        connection.execute(_DELETE, [list(facts.schedules_touched)])
+    SCHEDULES.insert(connection, facts.schedules)
 
 
 # --- restoring ------------------------------------------------------------------------------------
@@ -225,7 +174,7 @@ def restore_facts(reader: Reader, index: LedgerIndex) -> None:
     ).fetchall():
         index.keys.admit_public_token(_public_token_of(row))
     for row in reader.execute("SELECT * FROM api_key_rows ORDER BY created_offset").fetchall():
-        index.keys.admit_api_key(_api_key_of(row))
+        index.keys.admit_api_key(API_KEYS.read(row))
     restore_schedules(reader, index)
 
 
@@ -290,7 +239,8 @@ def token_page(reader: Reader, query: TokensQuery) -> Json:
         if problem is None:
             items.append(token_json(token, created, ended, pinned, in_full=False))
         else:
-            items.append(unreadable_token_json(token, created, jsontext.decode(row[6]), problem))
+            tags = jsontext.decode(TOKENS.read(row).tags)
+            items.append(unreadable_token_json(token, created, tags, problem))
     following = (
         row_access.encode("tokens", [shown[-1].created_offset]) if len(found) > limit else None
     )
@@ -329,7 +279,7 @@ def api_key_page(reader: Reader, cursor: str | None, limit: int) -> Json:
         "api-keys",
         "SELECT * FROM api_key_rows WHERE ($1::BIGINT IS NULL OR created_offset < $1) "
         "ORDER BY created_offset DESC LIMIT $2",
-        lambda row: api_key_json(_api_key_of(row)),
+        lambda row: api_key_json(API_KEYS.read(row)),
         cursor,
         limit,
         offset_at=1,
@@ -358,112 +308,89 @@ def _page(
 # --- rows -----------------------------------------------------------------------------------------
 
 
-def _token_row(token: TokenHead, tags: str) -> rows.Row:
-    return (
-        rows.uuid_of(token.id),
-        rows.uuid_of(token.session_id),
-        token.created_offset,
-        token.created_at,
-        token.expires_at,
-        token.callback_hash,
-        tags,
-        token.has_schema,
-        token.status.value,
-        token.ended_offset,
-        token.ended_at,
-        token.pin_offset,
-        *_parent_columns(token.parent),
+def _token_row(token: TokenHead, tags: str) -> TokenRow:
+    parent = token.parent
+    of_child: dict[str, Any] = (
+        {}
+        if parent is None
+        else {
+            "parent_id": parent.session_id,
+            "parent_run_id": parent.run_id,
+            "parent_op": parent.op,
+            "parent_attempt": parent.attempt,
+            "leaves": parent.leaves,
+        }
+    )
+    return TokenRow(
+        token=rows.uuid_of(token.id),
+        session_id=token.session_id,
+        created_offset=token.created_offset,
+        created_at=token.created_at,
+        expires_at=token.expires_at,
+        callback_hash=token.callback_hash,
+        tags=tags,
+        has_schema=token.has_schema,
+        status=token.status.value,
+        ended_offset=token.ended_offset,
+        ended_at=token.ended_at,
+        pin_offset=token.pin_offset,
+        **of_child,
     )
 
 
-def _parent_columns(parent: Parent | None) -> rows.Row:
-    if parent is None:
-        return (None,) * 5
-    session, run = rows.uuid_of(parent.session_id), rows.uuid_of(parent.run_id)
-    return (session, run, parent.op, parent.attempt, parent.leaves)
-
-
-def _token_of(row: Any) -> TokenHead:
-    parent = None
-    if row[12] is not None:
+def _token_of(found: rows.Row) -> TokenHead:
+    row, parent = TOKENS.read(found), None
+    if row.parent_id is not None:
+        assert row.parent_run_id is not None
+        assert row.parent_op is not None
+        assert row.parent_attempt is not None
         parent = Parent(
-            session_id=rows.id_of(ids.SESSION, row[12]),
-            run_id=rows.id_of(ids.RUN, row[13]),
-            op=row[14],
-            attempt=row[15],
-            leaves=row[16],
+            session_id=row.parent_id,
+            run_id=row.parent_run_id,
+            op=row.parent_op,
+            attempt=row.parent_attempt,
+            leaves=bool(row.leaves),
         )
     return TokenHead(
-        id=rows.id_of(ids.TOKEN if parent is None else ids.SESSION, row[0]),
+        id=rows.id_of(ids.TOKEN if parent is None else ids.SESSION, row.token),
         parent=parent,
-        session_id=rows.id_of(ids.SESSION, row[1]),
-        created_offset=row[2],
-        created_at=rows.time_of(row[3]),
-        expires_at=rows.time_of(row[4]),
-        callback_hash=row[5],
-        has_schema=row[7],
-        status=TokenStatus(row[8]),
-        ended_offset=row[9],
-        ended_at=rows.time_or_none(row[10]),
-        pin_offset=row[11],
+        session_id=row.session_id,
+        created_offset=row.created_offset,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        callback_hash=row.callback_hash,
+        has_schema=row.has_schema,
+        status=TokenStatus(row.status),
+        ended_offset=row.ended_offset,
+        ended_at=row.ended_at,
+        pin_offset=row.pin_offset,
     )
 
 
-def _public_token_row(owned: OwnedPublicToken) -> rows.Row:
+_AS_THEY_ARE = tuple(
+    one.name
+    for one in PUBLIC_TOKENS.fields
+    if one.name not in ("session_id", "created_offset", "scope", "allowed_origins")
+)
+"""The fields of a public token that its row has as it has them."""
+
+
+def _public_token_row(owned: OwnedPublicToken) -> PublicTokenRow:
     token = owned.token
-    return (
-        rows.uuid_of(token.id),
-        rows.uuid_of(owned.session_id),
-        owned.created_offset,
-        token.created_at,
-        token.secret_hash,
-        jsontext.encode(token.scope.to_json()),
-        jsontext.encode(list(token.allowed_origins)),
-        token.key_id,
-        token.max_uses,
-        token.expires_at,
-        token.uses,
-        token.last_used_at,
-        token.revoked_at,
+    return PublicTokenRow(
+        session_id=owned.session_id,
+        created_offset=owned.created_offset,
+        scope=jsontext.encode(token.scope.to_json()),
+        allowed_origins=jsontext.encode(list(token.allowed_origins)),
+        **{name: getattr(token, name) for name in _AS_THEY_ARE},
     )
 
 
-def _public_token_of(row: Any) -> OwnedPublicToken:
+def _public_token_of(found: rows.Row) -> OwnedPublicToken:
+    row = PUBLIC_TOKENS.read(found)
     token = ScopedToken(
-        id=rows.id_of(ids.PUBLIC_TOKEN, row[0]),
-        created_at=rows.time_of(row[3]),
-        secret_hash=row[4],
-        scope=Scope.from_json(jsontext.decode(row[5])),
-        allowed_origins=tuple(jsontext.decode(row[6])),
-        key_id=row[7],
-        max_uses=row[8],
-        expires_at=rows.time_of(row[9]),
-        uses=row[10],
-        last_used_at=rows.time_or_none(row[11]),
-        revoked_at=rows.time_or_none(row[12]),
+        scope=Scope.from_json(jsontext.decode(row.scope)),
+        allowed_origins=tuple(jsontext.decode(row.allowed_origins)),
+        **{name: getattr(row, name) for name in _AS_THEY_ARE},
     )
-    return OwnedPublicToken(token, rows.id_of(ids.SESSION, row[1]), row[2])
-
-
-def _api_key_row(key: ApiKey) -> rows.Row:
-    return (
-        rows.uuid_of(key.id),
-        key.created_offset,
-        key.created_at,
-        key.secret_hash,
-        key.role,
-        key.name,
-        key.revoked_at,
-    )
-
-
-def _api_key_of(row: Any) -> ApiKey:
-    return ApiKey(
-        id=rows.id_of(ids.API_KEY, row[0]),
-        created_offset=row[1],
-        created_at=rows.time_of(row[2]),
-        secret_hash=row[3],
-        role=row[4],
-        name=row[5],
-        revoked_at=rows.time_or_none(row[6]),
-    )
+    return OwnedPublicToken(token, row.session_id, row.created_offset)
