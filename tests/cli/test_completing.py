@@ -28,7 +28,9 @@ def test_commands_are_completed_without_a_runtime(nowhere: Path) -> None:
     assert (said.code, said.out.split(), said.err) == (0, ["answer"], "")
 
 
-@pytest.mark.parametrize("command", ["wait get", "wait answer"])
+@pytest.mark.parametrize(
+    "command", ["wait get", pytest.param("wait answer", marks=pytest.mark.long)]
+)
 def test_ids_are_what_the_runtime_has(here: Gateway, command: str) -> None:
     first, second = (here.wait(here.session(), subject="Mine?")["id"] for _ in range(2))
     assert offered(f"helmr {command} wait_").out.split() == [first, second]

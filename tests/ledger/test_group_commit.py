@@ -29,15 +29,15 @@ from tests.ledger.sessions import ALICE, SMALL, begin, parked, running, start_of
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-async def test_ten_thousand_deadlines_at_once_are_on_disk_within_five_seconds(duck, clock):
-    count = 10_000
+@pytest.mark.parametrize("count", [2_000, pytest.param(10_000, marks=pytest.mark.long)])
+async def test_deadlines_at_once_are_on_disk_at_two_thousand_a_second(duck, clock, count):
     await _park_many(duck, clock, count)
     began = OwnTime()
     clock.move_to(clock.now() + timedelta(seconds=60))
     async with asyncio.timeout(40):
         while duck.index.work.counts()["ready"] < count:
             await duck.changed(1)
-    assert began.seconds() < 5
+    assert began.seconds() < count / 2_000
     outcomes = await duck.read_tables(
         lambda connection: connection.execute(
             "SELECT status, count(*) FROM waits GROUP BY status"

@@ -272,6 +272,7 @@ def test_a_gateway_killed_right_after_a_completion_changes_nothing(
     assert ended(session).result == APPROVE
 
 
+@pytest.mark.long  # each command by itself: tests/cli/test_every_option.py
 def test_the_command_line_makes_lists_uses_and_revokes(
     runtime: RuntimeProcess, client: Client
 ) -> None:
