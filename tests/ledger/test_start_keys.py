@@ -11,7 +11,7 @@ from helmr.errors import StoreUnavailable
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.ledger import DuckLedger
-from helmr_runtime.ledger.log.start_keys import Looked, StartKeys
+from helmr_runtime.ledger.log.jobs import Looked, StartKeys
 from tests.ledger.sessions import start_of
 
 

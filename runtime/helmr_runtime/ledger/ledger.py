@@ -43,8 +43,8 @@ from helmr_runtime.ledger.log.jobs import (
     LeasesJob,
     LedgerCommandJob,
     StartJob,
+    StartKeys,
 )
-from helmr_runtime.ledger.log.start_keys import StartKeys
 from helmr_runtime.ledger.pruning import Pruner
 from helmr_runtime.ledger.query import QueryRunner
 from helmr_runtime.ledger.readable import ReadableLedger

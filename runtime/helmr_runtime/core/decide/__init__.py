@@ -29,7 +29,7 @@ from helmr_runtime.core.commands import (
     StartRun,
     TokenEnded,
 )
-from helmr_runtime.core.decide import corrections, inputs, lifecycle, ops
+from helmr_runtime.core.decide import inputs, lifecycle, ops
 from helmr_runtime.core.decide.inputs import is_ended, passed
 from helmr_runtime.core.drafts import Decided, DecisionContext, TaskPolicy
 from helmr_runtime.core.entries import EntryKind, iso
@@ -84,8 +84,8 @@ _BY_KIND: Mapping[type[SessionCommand], Callable[[SessionState, Any, DecisionCon
     CancelSession: lifecycle.cancel_session,
     CloseSession: lifecycle.close_session,
     RetryRun: lifecycle.retry_run,
-    RewindRun: corrections.rewind,
-    AmendWait: corrections.amend,
+    RewindRun: lifecycle.rewind,
+    AmendWait: lifecycle.amend,
     AddNote: lifecycle.add_note,
     CreatePublicToken: inputs.create,
     RevokePublicToken: inputs.revoke,
