@@ -32,7 +32,7 @@ from helmr.errors import (
 )
 from helmr.forms import MISSING, Field, Kind, ToolCall, fill, form_of, redacted, tool_call
 from helmr.forms.questions import Questions, labels, place_of
-from helmr.models import SendReceipt, TokenAnswerReceipt, WaitInfo, WaitStatus
+from helmr.models import SendReceipt, TokenAnswerReceipt, WaitInfo
 from helmr.review import outcome, question
 from helmr.review.personal import AnswerDraft, PersonalFiles, Snoozes, back_at, beginning
 from helmr.review.question import Asking, GivenAnswer
@@ -141,7 +141,7 @@ class Answering:
 
     def _one(self, wait_id: str) -> None:
         wait = self._client.waits.get(wait_id)
-        if wait.status is not WaitStatus.PENDING:
+        if not wait.takes_answers:
             printing.write(f"over meanwhile: {question.about(wait)}")
             return
         self._asked += 1

@@ -89,6 +89,12 @@ class WaitInfo(Wire):
         """When time ends it, if no one does: its escalation's default answers, else the deadline passes."""
         return self.default_at or self.deadline_at
 
+    @property
+    def takes_answers(self) -> bool:
+        """A person can answer it: it is pending, of a kind that people answer, and its token has not ended."""
+        is_open = self.status is WaitStatus.PENDING and self.resolving is None
+        return is_open and self.kind.asks_people
+
     def _repr_html_(self) -> str:
         facts = {
             "wait": self.id,

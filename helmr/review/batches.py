@@ -265,9 +265,9 @@ def changed(seen: WaitInfo, now: WaitInfo) -> str:
         seen: As it was shown.
         now: As it is when its answer would leave.
     """
-    if now.status is not WaitStatus.PENDING:
+    if not now.takes_answers:
         by = f" by {now.resolved_by.label}" if now.resolved_by is not None else ""
-        return f"{now.status.value.replace('_', ' ')} meanwhile{by}"
+        return f"{(now.resolving or now.status).value.replace('_', ' ')} meanwhile{by}"
     if now.assignee != seen.assignee:
         return f"given to {now.assignee or 'no one in particular'} meanwhile"
     return ""

@@ -203,7 +203,7 @@ def test_d_declines_a_call_and_delegate_is_written_out() -> None:
         ["2", "d"],
     ]
     assert ", delegate, " in prompt(one)
-    assert "  delegate  give this wait to someone" in help_lines(one.questions)
+    assert "  delegate  assign this wait to someone" in help_lines(one.questions)
 
 
 @pytest.mark.parametrize("shape", [Decision, str, bool, Order])

@@ -18,7 +18,7 @@ from typing import Any
 
 from helmr import filters, ids
 from helmr.errors import BadRequest, HelmrError, Unavailable, WaitResolved, WaitTimedOut
-from helmr.models import AnswerLinkRequest, RunInfo, WaitInfo, WaitKind, WaitsQuery, WaitStatus
+from helmr.models import AnswerLinkRequest, RunInfo, WaitInfo, WaitKind, WaitsQuery
 from helmr.notice_events import EventName
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import RUNTIME
@@ -342,7 +342,7 @@ class Teller:
         if about is None:
             return None
         wait = about.wait
-        is_pending = wait is not None and wait.status is WaitStatus.PENDING
+        is_pending = wait is not None and wait.takes_answers
         if event.name is EventName.WAIT_DUE_SOON and not is_pending:
             return None
         link = None

@@ -226,7 +226,7 @@ class WaitOperations:
             Unavailable: No host could.
         """
         wait = await self.get(wait_id)
-        if wait.status is not WaitStatus.PENDING or wait.kind not in ANSWERABLE:
+        if not wait.takes_answers:
             raise await self.told(WaitResolved(f"{wait_id} can't be answered"), wait_id)
         command: AnswerWait | TokenEnded
         if wait.token_id is not None:

@@ -39,8 +39,6 @@ from helmr.models import (
     StartRequest,
     TaskInfo,
     WaitInfo,
-    WaitKind,
-    WaitStatus,
 )
 from helmr.operations import GET_RUN
 from helmr.roles import Need, may
@@ -86,15 +84,6 @@ class Unanswered:
     """A response that leaves its wait open. `why` is a clause about it; empty if the client only opens the page."""
 
     why: str
-
-
-def is_asked(wait: WaitInfo | None) -> bool:
-    """True for a wait that a person can answer."""
-    return (
-        wait is not None
-        and wait.status is WaitStatus.PENDING
-        and wait.kind in (WaitKind.INPUT, WaitKind.TOKEN)
-    )
 
 
 def key_of(wait: WaitInfo, responses: int) -> str:
@@ -248,7 +237,7 @@ class View:
         wait = self.session.wait
         if self.run.status.is_final or wait is None or wait.run_id != self.run.id:
             return None
-        return wait if is_asked(wait) else None
+        return wait if wait.takes_answers else None
 
 
 class McpRuns:
