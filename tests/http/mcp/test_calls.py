@@ -8,7 +8,7 @@ import pytest
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, ElicitResult, InputRequiredResult, TextContent
 
-from helmr_runtime.http.mcp import calls
+from helmr_runtime.http.mcp import calls, tools
 from tests.http.mcp.clients import connected
 from tests.http.mcp.conftest import McpStack
 from tests.service.stack import BASE_URL
@@ -23,6 +23,12 @@ OWN = {
     "helmr_send",
 }
 TASKS = {"greet", "total", "release", "ask_name", "ask_order", "ask_password", "fail", "slow"}
+
+
+def hold_shortly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls are held for 0.2 s; what they may ask for, which is read when the tools are imported, stays as it is."""
+    assert tools.OWN_TOOLS
+    monkeypatch.setattr(calls, "HOLD_S", 0.2)
 
 
 def text_of(result: Any) -> str:
@@ -161,7 +167,7 @@ async def test_a_decline_gives_what_the_wait_says(stack: McpStack) -> None:
 async def test_a_wait_that_is_passed_by_stays_open_and_the_call_ends_with_a_handle(
     stack: McpStack, action: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "HOLD_S", 0.2)
+    hold_shortly(monkeypatch)
 
     async def elicited(context: Any, params: Any) -> ElicitResult:
         return ElicitResult(action=action)
@@ -181,7 +187,7 @@ async def test_a_wait_that_is_passed_by_stays_open_and_the_call_ends_with_a_hand
 async def test_who_cant_be_asked_gets_a_handle_and_the_result_later(
     stack: McpStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "HOLD_S", 0.2)
+    hold_shortly(monkeypatch)
     for mode in ("2026-07-28", "legacy"):
         async with connected(stack.url, await stack.key_of("sender"), mode=mode) as client:
             handle = await client.call_tool("release", {})
@@ -212,7 +218,7 @@ async def test_who_cant_be_asked_gets_a_handle_and_the_result_later(
 async def test_a_call_is_not_held_longer_than_its_bound(
     stack: McpStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "HOLD_S", 0.2)
+    hold_shortly(monkeypatch)
     async with connected(stack.url, await stack.key_of("sender")) as client:
         handle = await client.call_tool("slow", {"seconds": 30})
         assert handle.structured_content is not None
