@@ -160,8 +160,8 @@ def _recorded(call: StepCall, outcome: StepOutcome) -> StepCall:
 
 
 def _standing_in(call: StepCall, stand_in: StandIn) -> StepCall:
-    made = call.call
-    arguments = (made.args, made.keywords) if isinstance(made, partial) else ((), {})
+    takes_any = bool(inspect.signature(stand_in).parameters)
+    arguments = _arguments(call.call) if takes_any else ((), {})
 
     async def body() -> Any:
         args, keywords = arguments
@@ -170,6 +170,14 @@ def _standing_in(call: StepCall, stand_in: StandIn) -> StepCall:
         return await asyncio.to_thread(stand_in, *args, **keywords)
 
     return _acting(call, body, encode=call.encode)
+
+
+def _arguments(made: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Of a call, and of what it calls if that has some already."""
+    if not isinstance(made, partial):
+        return (), {}
+    args, keywords = _arguments(made.func)
+    return (*args, *made.args), {**keywords, **made.keywords}
 
 
 def _acting(

@@ -19,6 +19,7 @@ from typing import Any, Unpack, cast
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import (
+    AIMessage,
     BaseMessage,
     BaseMessageChunk,
     message_chunk_to_message,
@@ -356,7 +357,8 @@ def durable(
     @functools.wraps(function)
     async def durable_node(*args: Any, **kwargs: Any) -> Any:
         call = functools.partial(function, *args, **kwargs)
-        packing = _packing(call, what) if is_async else functools.partial(_packed_now, call, what)
+        packing = _packing(call, what) if is_async else _packing_now(call, what)
+        packing = functools.partial(packing, *args, **kwargs)
         return unpacked(await step_call(f"node.{step_name}", packing, **options))
 
     durable_node.__name__ = called
@@ -372,7 +374,7 @@ def _unwrapped(function: Any) -> Any:
 def _durable_runnable(node: Any, step_name: str, options: StepOptions) -> Callable[..., Any]:
     async def durable_node(state: Any, config: RunnableConfig) -> Any:
         call = functools.partial(_invoked, node, state, config)
-        packing = _packing(call, f"node {step_name}")
+        packing = functools.partial(_packing(call, f"node {step_name}"), state)
         return unpacked(await step_call(f"node.{step_name}", packing, **options))
 
     durable_node.__name__ = durable_node.__qualname__ = step_name
@@ -397,25 +399,29 @@ def _is_inner(key: str) -> bool:
     return key.startswith(("__pregel", "checkpoint"))
 
 
-def _packing(call: Callable[[], Awaitable[Any]], what: str) -> Callable[[], Awaitable[Any]]:
-    """The call, whose value is packed where it was made."""
+def _packing(call: Callable[[], Awaitable[Any]], what: str) -> Callable[..., Any]:
+    """The call, whose value is packed where it was made. It ignores its arguments: a stand-in gets them."""
 
-    async def packing() -> Any:
+    async def packing(*_args: Any, **_kwargs: Any) -> Any:
         with _staying_inside(what):
             return packed(await call())
 
     return packing
 
 
-def _packed_now(call: Callable[[], Any], what: str) -> Any:
+def _packing_now(call: Callable[[], Any], what: str) -> Callable[..., Any]:
     """The same of a sync call."""
-    with _staying_inside(what):
-        value = call()
-    if inspect.isawaitable(value):
-        if inspect.iscoroutine(value):
-            value.close()
-        raise UsageError(f"{what} gave a coroutine", hint="Write it with `async def`.")
-    return packed(value)
+
+    def packing(*_args: Any, **_kwargs: Any) -> Any:
+        with _staying_inside(what):
+            value = call()
+        if inspect.isawaitable(value):
+            if inspect.iscoroutine(value):
+                value.close()
+            raise UsageError(f"{what} gave a coroutine", hint="Write it with `async def`.")
+        return packed(value)
+
+    return packing
 
 
 @contextlib.contextmanager
@@ -459,7 +465,8 @@ def _durable_tool(tool: Any, options: StepOptions) -> BaseTool:
         if not in_run():
             value = function(*args, **kwargs)
             return await value if inspect.isawaitable(value) else value
-        body = _packing(functools.partial(_tool_value, function, args, kwargs), f"tool {tool.name}")
+        whole = functools.partial(_tool_value, function, args, kwargs)
+        body = functools.partial(_packing(whole, f"tool {tool.name}"), *args, **kwargs)
         context = getattr(kwargs.get("runtime"), "context", None)
         try:
             value = await step_in_context(
@@ -571,13 +578,14 @@ class _DurableChat(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        async def request() -> Any:
+        async def request(_messages: list[BaseMessage]) -> Any:
             if self.on_chunk is None:
                 return packed(await self.model.ainvoke(messages, stop=stop, **kwargs))
             return packed(await _streamed(self.model, self.on_chunk, messages, stop=stop, **kwargs))
 
         options = cast("StepOptions", self.step_options)
-        return _result(unpacked(await step_call("model.request", request, **options)))
+        asking = functools.partial(request, messages)  # which a stand-in gets
+        return _result(_message(unpacked(await step_call("model.request", asking, **options))))
 
 
 async def _streamed(
@@ -589,6 +597,13 @@ async def _streamed(
         on_chunk(chunk)
         chunks.append(chunk)
     return message_chunk_to_message(functools.reduce(operator.add, chunks))
+
+
+def _message(value: Any) -> BaseMessage:
+    """What a model has answered, or a stand-in, which may say a text."""
+    if isinstance(value, BaseMessage):
+        return value
+    return AIMessage(value) if isinstance(value, str) else AIMessage.model_validate(value)
 
 
 def _result(message: BaseMessage) -> ChatResult:

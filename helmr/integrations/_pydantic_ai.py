@@ -21,6 +21,8 @@ from pydantic_ai.durable_exec import (
     DurableOperationBackend,
     DurableOperationId,
     JournalCallableOperationBackend,
+    ModelRequestId,
+    ModelRequestParams,
     RoleBasedOperationConfig,
     ToolsetCallToolId,
     conversation_id_from_run_id,
@@ -50,7 +52,7 @@ from helmr.durations import Duration
 from helmr.errors import TooLarge, WaitTimeout
 from helmr.forms.tool_call import call_body, call_subject
 from helmr.integrations.model_retries import retried
-from helmr.integrations.tool_context import step_in_context
+from helmr.integrations.tool_context import step_in_context, with_arguments
 from helmr.steps import StepOptions, step_call
 from helmr.streams import InputStream, turn
 from helmr.wait_details import WaitOptions
@@ -64,8 +66,8 @@ TOKEN_LIFE = timedelta(days=365)
 ParamsT = TypeVar("ParamsT")
 WireT = TypeVar("WireT")
 ResultT = TypeVar("ResultT")
-_deps: ContextVar[Any] = ContextVar("helmr_pydantic_ai_deps", default=None)
-"""Of the run that asks for an operation."""
+_params: ContextVar[Any] = ContextVar("helmr_pydantic_ai_params", default=None)
+"""Of the operation that is asked for."""
 
 
 DEFAULT = "default"
@@ -75,7 +77,7 @@ _model: ContextVar[Model | None] = ContextVar("helmr_pydantic_ai_model", default
 
 
 class _WithDeps(BoundDurableOperation[ParamsT, WireT, ResultT]):
-    """An operation that knows whose deps its body gets."""
+    """An operation whose step knows what its body gets."""
 
     def __init__(self, bound: BoundDurableOperation[ParamsT, WireT, ResultT]) -> None:
         self._bound = bound
@@ -85,12 +87,32 @@ class _WithDeps(BoundDurableOperation[ParamsT, WireT, ResultT]):
         return self._bound.operation
 
     async def __call__(self, params: ParamsT, *, config: object | None = None) -> ResultT:
-        context = getattr(params, "ctx", None) or getattr(params, "run_context", None)
-        token = _deps.set(getattr(context, "deps", None))
+        token = _params.set(params)
         try:
             return await self._bound(params, config=config)
         finally:
-            _deps.reset(token)
+            _params.reset(token)
+
+
+def _shown(params: Any, body: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:
+    """The body, with what its stand-in in a `replay` gets: a model's messages, a tool's arguments."""
+    if isinstance(params, ModelRequestParams):
+        return with_arguments(body, params.messages, params.model_request_parameters)
+    if isinstance(arguments := getattr(params, "tool_args", None), dict):
+        return with_arguments(body, **arguments)
+    return with_arguments(body)
+
+
+def _payload(operation_id: DurableOperationId, value: object) -> object:
+    """A recorded value, or what a stand-in gave, as Pydantic AI has it recorded."""
+    if isinstance(operation_id, ModelRequestId) and isinstance(value, str):
+        part = {"part_kind": "text", "content": value}
+        return {"kind": "response", "parts": [part]}
+    if isinstance(operation_id, ToolsetCallToolId) and not (
+        isinstance(value, dict) and "kind" in value
+    ):
+        return {"kind": "tool_return", "result": value}
+    return value
 
 
 class _Steps(JournalCallableOperationBackend[StepOptions]):
@@ -110,8 +132,13 @@ class _Steps(JournalCallableOperationBackend[StepOptions]):
         cache_key: tuple[object, ...],
         config: StepOptions,
     ) -> object:
+        params = _params.get()
+        context = getattr(params, "ctx", None) or getattr(params, "run_context", None)
+        deps = getattr(context, "deps", None)
+        shown = _shown(params, body)
         try:
-            return await step_in_context(_deps.get(), "deps", name, body, **config)
+            value = await step_in_context(deps, "deps", name, shown, **config)
+            return _payload(operation_id, value)
         except TooLarge as error:
             if not isinstance(operation_id, ToolsetCallToolId):
                 raise

@@ -46,7 +46,7 @@ async def step_in_context(
         context: What the function may change.
         what: What people call it: `deps`, say.
         name: Of the step.
-        function: Its value has a JSON form.
+        function: Its value has a JSON form. A stand-in gets the arguments of a `functools.partial`.
         options: As of `step`.
 
     Raises:
@@ -59,10 +59,24 @@ async def step_in_context(
     call = _Call(watch, f"step {name}", what)
     watch.begin(call)
     try:
-        recorded = await step_call(name, functools.partial(call.body, function), **options)
+        body = functools.partial(call.body, function)
+        if isinstance(function, functools.partial):
+            body = with_arguments(body, *function.args, **function.keywords)
+        recorded = await step_call(name, body, **options)
     finally:
         watch.calls.discard(call)
     return call.delivered(recorded)
+
+
+def with_arguments(
+    body: Callable[[], Awaitable[Any]], *args: Any, **kwargs: Any
+) -> functools.partial[Any]:
+    """A step's body, which needs none, with the arguments that its stand-in in a `replay` gets."""
+
+    async def call(*_args: Any, **_kwargs: Any) -> Any:
+        return await body()
+
+    return functools.partial(call, *args, **kwargs)
 
 
 class _Watch:
