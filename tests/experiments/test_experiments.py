@@ -276,22 +276,22 @@ BAD: list[tuple[Any, str]] = [
     (lambda: Delay.lognormal("2m", spread=0.5), "spread"),
     (lambda: Delay.exponential(0), "duration"),
     (lambda: Delay.like([]), "no measured delay"),
-    (lambda: WorkingHours("9", "17:00"), "no time of day"),
-    (lambda: WorkingHours("25:00", "26:00"), "no time of day"),
+    (lambda: WorkingHours("9", "17:00"), "is not a time of day"),
+    (lambda: WorkingHours("25:00", "26:00"), "is not a time of day"),
     (lambda: WorkingHours("17:00", "09:00"), "not after they begin"),
     (lambda: WorkingHours(days=("fun",)), "fun"),
     (lambda: WorkingHours(days=()), "are missing"),
     (lambda: WorkingHours(zone="Atlantis/Centre"), "no time zone 'Atlantis/Centre'"),
     (lambda: run(Experiment("orders", 1, [])), "only a task's id"),
     (lambda: run(Experiment(orders, 1, [], Order()), seed="x"), "the seed"),  # type: ignore[arg-type]
-    (lambda: run(Experiment(orders, 1, [], Order()), client=7), "makes no clients"),  # type: ignore[arg-type]
+    (lambda: run(Experiment(orders, 1, [], Order()), client=7), "does not make clients"),  # type: ignore[arg-type]
     (lambda: sweep(busy, over={}), "combinations"),
     (lambda: sweep(busy, over={"timeout": []}), "one or more values"),
     (lambda: sweep(busy, over={"timeout": "1h"}), "not over a list"),
     (lambda: sweep(busy, over={"timeout": ["1h", 5]}), "of one type"),
     (lambda: sweep(busy, over={"timeout": ["1h", "1h"]}), "twice"),
     (lambda: sweep(busy, over={"status": ["1h"]}), "can't be called status"),
-    (lambda: sweep(lambda x: None, over={"x": [1]}), "gave no Experiment"),  # type: ignore[arg-type, return-value]
+    (lambda: sweep(lambda x: None, over={"x": [1]}), "not an Experiment"),  # type: ignore[arg-type, return-value]
     (lambda: Delay(lambda u: -1.0).sample_s(draws(1)), "not a number of seconds"),
     (lambda: Delay(lambda u: float("nan")).sample_s(draws(1)), "not a number of seconds"),
     (lambda: Delay(lambda u: "1h").sample_s(draws(1)), "not a number of seconds"),  # type: ignore[arg-type, return-value]
