@@ -14,9 +14,8 @@ import sys
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from helmr.current import current_run, current_step
+from helmr.current import MadeCalls, current_run, current_step
 from helmr.errors import NotAwaited
-from helmr.made_calls import MadeCalls
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from helmr import markup
+from helmr import safe_text
 from helmr.models import EntryInfo
 from helmr.safe_text import plain
 
@@ -34,13 +34,13 @@ class Transcript(Sequence[EntryInfo]):
         return f"<Transcript of {len(self)} entries>"
 
     def _repr_html_(self) -> str:
-        shown = self._entries[: markup.ROWS_MAX]
+        shown = self._entries[: safe_text.ROWS_MAX]
         rows = [
             (e.seq, e.recorded_at, e.kind, e.op, e.principal.label, _one_line(e.body))
             for e in shown
         ]
         columns = ("seq", "at", "kind", "op", "who", "what")
-        return markup.table(columns, rows, more=len(self) - len(shown))
+        return safe_text.table(columns, rows, more=len(self) - len(shown))
 
 
 def _one_line(body: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from helmr import markup
+from helmr import safe_text
 from helmr.errors import BadQuery, MissingExtra, Unavailable
 from helmr.models import QueryAnswer, QueryColumn
 
@@ -105,8 +105,8 @@ class QueryResult:
         return f"<QueryResult {len(self)} rows of {', '.join(c.name for c in self.columns)}{more}>"
 
     def _repr_html_(self) -> str:
-        shown = self.values()[: markup.ROWS_MAX]
-        return markup.table([c.name for c in self.columns], shown, more=len(self) - len(shown))
+        shown = self.values()[: safe_text.ROWS_MAX]
+        return safe_text.table([c.name for c in self.columns], shown, more=len(self) - len(shown))
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows as dicts of JSON values, the same however they came: times are ISO 8601 texts, intervals the texts

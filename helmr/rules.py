@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from helmr import durations, filters, jsonio, markup
+from helmr import durations, filters, jsonio, safe_text
 from helmr.durations import Duration
 from helmr.errors import BadDefinition, BadJson, UsageError
 from helmr.models import AnswerMode, WaitInfo, WaitStatus, shown_fields
@@ -129,12 +129,12 @@ class BackTest(Wire):
         }
         shown = self.differences[:SHOWN_MAX]
         rows = [(one.wait_id, one.subject, one.said, one.said_by, one.rule_says) for one in shown]
-        table = markup.table(
+        table = safe_text.table(
             ("wait", "subject", "people said", "by", "rule says"),
             rows,
             more=len(self.differences) - len(shown),
         )
-        return markup.card(f"{self.rule}: {self.verdict()}", facts) + (table if rows else "")
+        return safe_text.card(f"{self.rule}: {self.verdict()}", facts) + (table if rows else "")
 
 
 def rule(filter: str, answer: Any, *, compare: Iterable[str] = (), name: str = "") -> Rule:

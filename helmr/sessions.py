@@ -25,10 +25,10 @@ from helmr.current import ChildCall, WaitCall, WaitOutcome, require_run
 from helmr.durable_calls import durable_call
 from helmr.durations import Duration, seconds
 from helmr.errors import ChildFailed, SchemaMismatch, UsageError, WaitCancelled
-from helmr.labels import metadata_object, tag_list
 from helmr.models import CHILDREN_AWAITED_MAX
 from helmr.streams import Fulfilled, PendingWait, Unfulfilled, WaitResult, unfulfilled
 from helmr.tasks import Task
+from helmr.wait_details import metadata_object, tag_list
 from helmr.wait_options import JSON
 
 A = TypeVar("A")

@@ -23,11 +23,10 @@ from helmr.durable_calls import durable_call
 from helmr.durations import Duration, seconds
 from helmr.errors import SchemaMismatch
 from helmr.escalation import EscalationStep, escalation_json
-from helmr.labels import metadata_object, tag_list
 from helmr.models import CompleteReceipt, TokenInfo
 from helmr.schema import codec_of, json_schema, schema_digest
 from helmr.streams import Fulfilled, PendingWait, WaitResult, unfulfilled
-from helmr.wait_details import WaitOptions
+from helmr.wait_details import WaitOptions, metadata_object, tag_list
 from helmr.wait_options import JSON, details, fitted_body, fitted_subject
 
 if TYPE_CHECKING:

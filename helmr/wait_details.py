@@ -1,6 +1,7 @@
 """What a wait says to people and about itself: as code gives it (`WaitOptions`), and as the runtime has it.
 
 An option is a field of both. It goes as one value from the call to `wait.opened` (`recorded`), and under its own name.
+Tags and metadata are as callers give them: a text is not a list of tags, and a list no object.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, Final, Literal, TypedDict
 
+from helmr.errors import UsageError
 from helmr.escalation import EscalationStep
 from helmr.models import ASSIGNEE_MAX
 
@@ -104,3 +106,30 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [dict(one) if isinstance(one, Mapping) else one for one in value]
     return value
+
+
+def tag_list(tags: Iterable[str]) -> tuple[str, ...]:
+    """The tags.
+
+    Raises:
+        UsageError: It is one text, whose letters would be the tags.
+    """
+    if isinstance(tags, str):
+        raise UsageError("tags are a list of texts", hint=f"Write tags=[{tags[:64]!r}].")
+    return tuple(tags)
+
+
+def metadata_object(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The metadata, empty if there is none.
+
+    Raises:
+        UsageError: It is not an object.
+    """
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise UsageError(
+            f"metadata is an object of JSON, not {type(metadata).__name__}",
+            hint='Write metadata={"key": …}.',
+        )
+    return dict(metadata)

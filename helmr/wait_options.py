@@ -19,11 +19,10 @@ from helmr.current import current_run
 from helmr.durations import spell_bytes
 from helmr.errors import UsageError
 from helmr.escalation import escalation_json
-from helmr.labels import tag_list
 from helmr.models import BODY_MAX_BYTES, SUBJECT_MAX, WAIT_TAG_MAX, WAIT_TAGS_MAX
 from helmr.models import WaitPriority as Priority
 from helmr.schema import Codec
-from helmr.wait_details import UNSET, WaitDetails, WaitOptions
+from helmr.wait_details import UNSET, WaitDetails, WaitOptions, tag_list
 
 logger = logging.getLogger("helmr.task")
 

@@ -30,8 +30,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from helmr.client.aio import AsyncClient
+from helmr.client.calls import Retry
 from helmr.client.endpoint import Endpoint
-from helmr.client.retry import Retry
 from helmr.errors import HelmrError, UsageError
 from helmr.profiles import Profile, person, read_profile, read_settings, state_folder, texts
 from helmr.review.sending import HOLD_S

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from helmr.cli import describe, finding, nouns, printing, values
+from helmr.cli import arguments, describe, nouns, printing
 from helmr.cli.app import Cli, Json, command, group, now
-from helmr.cli.values import Said, Words
+from helmr.cli.arguments import Said, Words
 from helmr.errors import NotFound, UsageError
 from helmr.operations import (
     CANCEL_TOKEN,
@@ -84,17 +84,21 @@ def create_token(
             timeout=timeout,
             tags=tag or (),
             metadata=(
-                values.json_object(metadata, option="--metadata") if metadata is not None else None
+                arguments.json_object(metadata, option="--metadata")
+                if metadata is not None
+                else None
             ),
             schema=(
-                values.json_argument(schema, option="--schema") if schema is not None else None
+                arguments.json_argument(schema, option="--schema") if schema is not None else None
             ),
             raw=raw,
             verify=_verify(verify, verify_secret),
             subject=subject,
-            body=values.read_source(body).decode("utf-8") if body is not None else None,
+            body=arguments.read_source(body).decode("utf-8") if body is not None else None,
             initial=(
-                values.json_argument(initial, option="--initial") if initial is not None else None
+                arguments.json_argument(initial, option="--initial")
+                if initial is not None
+                else None
             ),
         )
     describe.show(receipt, json)
@@ -110,7 +114,7 @@ def _verify(scheme: str | None, source: str | None) -> Verify | None:
             "--verify-secret takes @file or - for standard input",
             hint="Other users of the machine can read arguments.",
         )
-    secret = values.read_source(source).decode("utf-8").strip()
+    secret = arguments.read_source(source).decode("utf-8").strip()
     return Verify(scheme=cast(Any, scheme), secret=secret)
 
 
@@ -127,7 +131,7 @@ nouns.add_call(
 @command(token_app, "complete")
 def complete(
     cli: Cli,
-    token: finding.Token,
+    token: arguments.Token,
     words: Words = None,
     data: Annotated[
         str | None, typer.Option("--data", metavar="JSON|@FILE|-", help="Its data, as JSON.")
@@ -139,7 +143,7 @@ def complete(
     if not said:
         raise UsageError("a completion needs data", hint="key=value, or --data JSON|@FILE|-")
     with cli.client() as client:
-        token_id = finding.token(client, token)
+        token_id = arguments.token(client, token)
         value = said.value
         if said.needs_schema:
             found = client.tokens.get(token_id)
@@ -200,13 +204,13 @@ def create_public_token(
     if correlation_id is not None and input is None:
         raise UsageError("--correlation-id goes with --input")
     with cli.client() as client:
-        session = finding.session(client, session) if session is not None else None
+        session = arguments.session(client, session) if session is not None else None
         if input is not None:
             scope = auth.send_to(input, session=session, correlation_id=correlation_id)
         elif output is not None:
             scope = auth.read_from(output, session=session)
         else:
-            scope = auth.complete(finding.token(client, token or ""))
+            scope = auth.complete(arguments.token(client, token or ""))
         receipt = client.auth.create_public_token(
             scope=scope,
             max_uses=max_uses,
@@ -346,7 +350,7 @@ def create_schedule(
     json: Json = False,
 ) -> None:
     """Make a schedule; its due times count from now."""
-    data = values.json_argument(payload, option="--payload")
+    data = arguments.json_argument(payload, option="--payload")
     with cli.client() as client:
         made = client.schedules.create(
             name,

@@ -18,10 +18,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from helmr import ids, jsonio
-from helmr.cli import finding, printing, values
+from helmr.cli import arguments, printing
 from helmr.cli.app import ExitCode, exit_code, now, worst
 from helmr.cli.listing import MeantWaits, all_waits
-from helmr.cli.sending import BatchAnswers, Sending
+from helmr.cli.many import BatchAnswers, Sending
 from helmr.errors import BadJson, HelmrError, NotFound, UsageError
 from helmr.forms import assignments
 from helmr.models import HTTP_BODY_BYTES_MAX, WaitInfo, WaitStatus
@@ -157,7 +157,7 @@ def read_seen(source: str) -> frozenset[str]:
         UsageError: The source can't be read.
     """
     found: set[str] = set()
-    with values.open_source(source) as file:
+    with arguments.open_source(source) as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
@@ -192,7 +192,7 @@ class Source:
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """Its lines with their numbers."""
         source = self.name if self.name == "-" or self.name.startswith("@") else f"@{self.name}"
-        with values.open_source(source) as file:
+        with arguments.open_source(source) as file:
             yield from enumerate(iter(lambda: file.readline(HTTP_BODY_BYTES_MAX + 1), b""), 1)
 
 
@@ -250,7 +250,7 @@ def _rows_of_csv(source: Source) -> Iterator[Row | tuple[int, HelmrError]]:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{values.source_name(source.name)} is not UTF-8: {error}") from error
+        raise UsageError(f"{arguments.source_name(source.name)} is not UTF-8: {error}") from error
     table = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         heading = [name.strip() for name in next_row(table)]
@@ -347,7 +347,9 @@ class _Plan:
 
     def _id_of(self, row: Row) -> str:
         if row.wait:
-            return finding.wait(self._client, row.wait) if row.wait != finding.LAST else row.wait
+            return (
+                arguments.wait(self._client, row.wait) if row.wait != arguments.LAST else row.wait
+            )
         if not row.correlation_id:
             raise UsageError("the row names no wait")
         found = self._by_correlation.get(row.correlation_id, [])

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from helmr import durations, ids, jsonio
 from helmr.cli import describe, printing
 from helmr.cli.app import now
-from helmr.cli.lines import EndOfInput, Lines, LineTooLong
+from helmr.cli.printing import EndOfInput, Lines, LineTooLong
 from helmr.editor import EditorFailed, edit
 from helmr.errors import (
     BadJson,

@@ -1,6 +1,7 @@
 """Doing the same to many things: they are shown, the person confirms, and each is done and reported.
 
 `helmr run retry --all` is one: the next attempt of each run that failed or is blocked, of sessions that a filter finds.
+Many answers on their way are the other: what has changed between being shown and being answered is left alone and said.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from helmr import filters
 from helmr.cli import describe, listing, printing
+from helmr.cli.answering import receipt_text, wait_lines
 from helmr.cli.app import ExitCode, exit_code, worst
 from helmr.errors import HelmrError, UsageError
-from helmr.models import RunStatus
-from helmr.review import batches
-from helmr.review.batches import Progress
+from helmr.models import RunStatus, WaitInfo
+from helmr.review import batches, question
+from helmr.review.batches import AnswerBatch, Item, Progress
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -221,3 +223,187 @@ def _target(one: RunInfo) -> Target[RunInfo]:
         f"{one.id} {one.task}",
         {"task": one.task, "status": one.status.value, "attempt": one.attempt, "why": why},
     )
+
+
+NOT_ASKED = "Look with --preview, then say --yes."
+
+
+@dataclass(frozen=True, slots=True)
+class BatchAnswers:
+    """What the waits of a batch are answered with.
+
+    Attributes:
+        of: The answer to a wait.
+        is_one: All get the same, which is shown once.
+        refused: Why a wait is not meant any more, although it has not changed; empty if it is.
+    """
+
+    of: Callable[[WaitInfo], Any]
+    is_one: bool
+    refused: Callable[[WaitInfo], str] = lambda wait: ""
+
+
+class Sending:
+    """One batch on its way.
+
+    Args:
+        client: Reads waits and sends answers.
+        batch: The waits.
+        answers: Has one for each that is in.
+        batch_id: Names the batch.
+        override_claim: Whether waits are answered that another is at.
+        json: Whether each wait is a JSON line on stdout.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        batch: AnswerBatch,
+        answers: BatchAnswers,
+        *,
+        batch_id: str,
+        override_claim: bool,
+        json: bool,
+    ) -> None:
+        self._client = client
+        self.batch = batch
+        self._answers = answers
+        self._batch_id = batch_id
+        self._override_claim = override_claim
+        self._json = json
+        self._codes: set[ExitCode] = set()
+
+    def run(self, *, hold_s: float, preview: bool, yes: bool) -> ExitCode:
+        """Show, ask, hold as one, send.
+
+        Raises:
+            UsageError: There is no one to ask.
+            KeyboardInterrupt: Ctrl-C; while they are held, nothing was sent.
+        """
+        if preview:
+            self.show()
+            return ExitCode.OK
+        if not yes and not self._confirmed():
+            return ExitCode.OK
+        if hold_s:
+            try:
+                printing.note(f"sends in {hold_s:g} s; Ctrl-C takes all of it back")
+                time.sleep(hold_s)
+            except KeyboardInterrupt:
+                printing.note("taken back, nothing was sent")
+                raise
+        printing.note(f"batch {self._batch_id}")
+        if yes and not self._answers.is_one:
+            self.tell_left_out()
+        self._send()
+        return self.code()
+
+    def show(self) -> None:
+        """Every wait with all of its text and its answer, what is unlike the others first; who is left out."""
+        if self._json:
+            for item in self.batch.items:
+                more = {} if self._answers.is_one else {"answer": self._answers.of(item.wait)}
+                self._line(item, {"subject": item.wait.subject, "body": item.wait.body, **more})
+            self.tell_left_out()
+            return
+        for place, item in enumerate(self.batch.items, 1):
+            bare = item.wait.model_copy(update={"body": None})
+            printing.write("\n".join(wait_lines(bare, f"{place} of {len(self.batch.items)}")))
+            if item.unlike:
+                printing.write_line(f"  unlike the others: {item.unlike}")
+            if item.wait.body:
+                printing.write("\n".join(question.body_lines(item.wait)))
+            if not self._answers.is_one:
+                printing.write(f"  answer: {question.answer_text(self._answers.of(item.wait))}")
+        printing.write("")
+        self.tell_left_out()
+        if self._answers.is_one and self.batch.items:
+            answer = self._answers.of(self.batch.items[0].wait)
+            printing.write(f"answer to each: {question.answer_text(answer)}")
+
+    def code(self) -> ExitCode:
+        """OK if every wait that was meant is answered, else the worst of what happened."""
+        left = [out for out in self.batch.left_out if not out.is_unlike]
+        return worst([*self._codes, *([ExitCode.CONFLICT] if left else [])])
+
+    def _confirmed(self) -> bool:
+        """Show it and have its number typed, as no one does by mistake.
+
+        Raises:
+            UsageError: There is no one to ask.
+        """
+        if self._json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+            raise UsageError("no one can be asked whether to send them", hint=NOT_ASKED)
+        self.show()
+        count = str(len(self.batch.items))
+        printing.write(f"Type {count} to send {count} answers; anything else sends none.")
+        if sys.stdin.readline().strip() == count:
+            return True
+        printing.note("nothing was sent")
+        return False
+
+    def _send(self) -> None:
+        """Send them one by one, and say of each what came of it."""
+        try:
+            while (index := self.batch.stopped_at) is not None:
+                self.batch = self.batch.mark(index, Progress.SENDING)
+                self._send_one(index)
+        except BaseException:
+            self.batch = self.batch.stop()
+            raise
+        finally:
+            self._summary()
+
+    def _send_one(self, index: int) -> None:
+        seen = self.batch.items[index].wait
+        receipt: dict[str, Any] = {}
+        try:
+            wait = self._client.waits.get(seen.id)
+            why = batches.changed(seen, wait) or self._answers.refused(wait)
+            if why:
+                self._codes.add(ExitCode.CONFLICT)
+                self.batch = self.batch.mark(index, Progress.SKIPPED, why)
+            else:
+                done = self._client.waits.answer(
+                    seen.id,
+                    self._answers.of(seen),
+                    override_claim=self._override_claim,
+                    batch_id=self._batch_id,
+                )
+                receipt = {"receipt": done.model_dump(mode="json", exclude_none=True)}
+                said = receipt_text(done)
+                self.batch = self.batch.mark(index, Progress.ACCEPTED, said)
+        except HelmrError as error:
+            self._codes.add(exit_code(error))
+            receipt = {"error": error.code}
+            text = printing.error_text(error)
+            self.batch = self.batch.mark(index, batches.came_of(error), text)
+            if self._answers.is_one and batches.meets_all(error):
+                self.batch = self.batch.stop()
+        self._line(self.batch.items[index], receipt)
+
+    def _line(self, item: Item, more: dict[str, Any]) -> None:
+        if self._json:
+            said = {"wait_id": item.wait.id, "progress": item.progress.name.lower()}
+            parts = {"detail": item.detail, "unlike": item.unlike, **more}
+            given = {name: part for name, part in parts.items() if part}
+            printing.write_json({**said, "batch_id": self._batch_id, **given})
+        else:
+            detail = f" · {item.detail}" if item.detail else ""
+            printing.write_line(f"{item.progress.value}: {question.about(item.wait)}{detail}")
+
+    def tell_left_out(self) -> None:
+        for out in self.batch.left_out:
+            if self._json:
+                said = {"wait_id": out.wait.id, "progress": "left_out"}
+                printing.write_json({**said, "batch_id": self._batch_id, "detail": out.why})
+            else:
+                printing.write_line(f"left out: {question.about(out.wait)} · {out.why}")
+
+    def _summary(self) -> None:
+        printing.note(f"{self.batch.summary()}; batch {self._batch_id}")
+        rest = (Progress.STOPPED, Progress.FAILED, Progress.UNKNOWN)
+        if any(item.progress in rest for item in self.batch.items):
+            printing.note(
+                f"The same command with --batch {self._batch_id} goes on with those that still wait."
+            )

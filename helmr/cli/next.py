@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from helmr import durations
-from helmr.cli import finding, listing, nouns
+from helmr.cli import arguments, listing, nouns
 from helmr.cli.app import Cli, Filter, Profile, now
 from helmr.errors import UsageError
 from helmr.review.sending import HOLD_S, HOLD_S_MAX
@@ -101,7 +101,7 @@ def answer(cli: Cli, wait: str | None, undo_for: str | None, *, override_claim: 
                 found = listing.all_waits(client.waits.page)
                 return (one for one in found if one.id not in snoozed)
         else:
-            wait_id = finding.wait(client, wait)
+            wait_id = arguments.wait(client, wait)
 
             def waits() -> Iterable[WaitInfo]:
                 return [client.waits.get(wait_id)]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_args, ge
 import typer
 
 from helmr import filters
-from helmr.cli import describe, finding, listing
+from helmr.cli import arguments, describe, listing
 from helmr.cli.app import (
     All,
     Cli,
@@ -208,7 +208,7 @@ def _filter_option(name: str, shape: Any, help_text: str | None) -> inspect.Para
     said = typer.Option(
         metavar=METAVARS.get(name, name.upper()),
         help=help_text,
-        autocompletion=finding.sessions if name in SESSION_IDS else None,
+        autocompletion=arguments.sessions if name in SESSION_IDS else None,
     )
     is_list = list in (get_origin(shape), *map(get_origin, kinds))
     shown: Any = list[str] if is_list else str
@@ -224,7 +224,7 @@ def meant(client: Client, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What the options of a list that were given ask for; a part of a session's id stands for the whole."""
     query = {name: value for name, value in asked.items() if value is not None}
     for name in SESSION_IDS & query.keys():
-        query[name] = finding.session(client, query[name])
+        query[name] = arguments.session(client, query[name])
     return query
 
 
@@ -244,8 +244,8 @@ def _waits_narrowed(cli: Cli, words: str | None, profile: str | None) -> ListFil
 SESSION = Noun(
     lists=LIST_SESSIONS,
     table=listing.ListTable(columns=describe.SESSION_COLUMNS, row=describe.session_row),
-    argument=finding.Session,
-    find=finding.session,
+    argument=arguments.Session,
+    find=arguments.session,
     narrow=_sessions_narrowed,
     watches=True,
     helps={"parent": "Only children of this session."},
@@ -254,8 +254,8 @@ SESSION = Noun(
 RUN = Noun(
     lists=LIST_RUNS,
     table=listing.ListTable(columns=describe.RUN_COLUMNS, row=describe.run_row),
-    argument=finding.Run,
-    find=finding.run,
+    argument=arguments.Run,
+    find=arguments.run,
     watches=True,
 )
 WAIT = Noun(
@@ -267,8 +267,8 @@ WAIT = Noun(
         nothing="nothing waits for people",
     ),
     none_such="no such wait",
-    argument=finding.Wait,
-    find=finding.wait,
+    argument=arguments.Wait,
+    find=arguments.wait,
     narrow=_waits_narrowed,
     profiles=True,
     watches=True,
@@ -282,20 +282,20 @@ WAIT = Noun(
 TOKEN = Noun(
     lists=LIST_TOKENS,
     table=listing.ListTable(columns=describe.TOKEN_COLUMNS, row=describe.token_row),
-    argument=finding.Token,
-    find=finding.token,
+    argument=arguments.Token,
+    find=arguments.token,
 )
 PUBLIC_TOKEN = Noun(
     lists=LIST_PUBLIC_TOKENS,
     table=listing.ListTable(columns=describe.PUBLIC_TOKEN_COLUMNS, row=describe.public_token_row),
-    argument=finding.PublicToken,
-    find=finding.public_token,
+    argument=arguments.PublicToken,
+    find=arguments.public_token,
 )
 KEY = Noun(
     lists=LIST_API_KEYS,
     table=listing.ListTable(columns=describe.KEY_COLUMNS, row=describe.key_row),
-    argument=finding.Key,
-    find=finding.key,
+    argument=arguments.Key,
+    find=arguments.key,
 )
 SCHEDULE_NAME = typer.Argument(metavar="NAME", help="The schedule's name.")
 SCHEDULE = Noun(

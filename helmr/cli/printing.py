@@ -1,8 +1,12 @@
-"""Writes to stdout and stderr. Whatever a session supplied goes through `safe_text` here and nowhere else.
+"""The terminal and its pipes: writes to stdout and stderr, and reads lines. Whatever a session supplied goes through
+`safe_text` here and nowhere else.
 
 To a terminal: tables and colour, by rich, or a block per row where a table has no room.
 Otherwise: plain aligned columns, no colour, nothing cut, one line per row. With `--json`: one document, or one line per
 item when following.
+
+A line is read while time goes on. The terminal's own line editing is left as it is: so it works where TERM is dumb,
+over a slow link and with a screen reader, and what is typed ahead is kept whole.
 """
 
 from __future__ import annotations
@@ -10,19 +14,23 @@ from __future__ import annotations
 import json as json_module
 import os
 import re
+import select
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import termios
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 from helmr.cli.app import now
 from helmr.durations import spell
 from helmr.errors import HelmrError
-from helmr.safe_text import cells, json_text, one_line, plain
+from helmr.safe_text import cells, json_text, one_line, plain, typed
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
 
 GAP = "  "
 NOTHING = "-"
@@ -221,3 +229,113 @@ def _rich_table(columns: Sequence[str], rows: list[list[str]]) -> None:
     for row in rows:
         shown.add_row(*(Text(text) for text in row))
     Console(highlight=False, emoji=False, markup=False).print(shown)
+
+
+LINE_BYTES_MAX = 4_095
+"""A terminal that edits lines cuts longer ones without a word (N_TTY of Linux)."""
+LOOK_EVERY_S = 0.25
+"""How often what time does is looked after while no one types."""
+
+
+class EndOfInput(Exception):
+    """Ctrl-D, or the terminal is gone."""
+
+
+class LineTooLong(Exception):
+    """The terminal cut the line: what is left of it is not what was typed."""
+
+
+class Lines:
+    """Reads lines of the terminal that is standard input.
+
+    Args:
+        meanwhile: Called while a line is waited for; gives True if it wrote something, so that the prompt is repeated.
+    """
+
+    def __init__(self, meanwhile: Callable[[], bool]) -> None:
+        self._fd = sys.stdin.fileno()
+        self._meanwhile = meanwhile
+        self._begun = b""
+
+    def ask(self, prompt: str) -> str:
+        """The next line, without what can't be seen in it.
+
+        Raises:
+            EndOfInput: Ctrl-D on an empty line.
+            LineTooLong: It was over `LINE_BYTES_MAX` bytes.
+            ReaderGone: No one reads the prompt.
+        """
+        self._meanwhile()
+        _prompt(prompt)
+        while (line := self._look(LOOK_EVERY_S)) is None:
+            if self._meanwhile():
+                _prompt(prompt)
+        return line
+
+    def ask_hidden(self, prompt: str) -> str:
+        """As `ask`, and what is typed is not shown.
+
+        Raises:
+            EndOfInput, LineTooLong, ReaderGone: As `ask`.
+        """
+        with self._without_echo():
+            line = self.ask(prompt)
+        write("")
+        return line
+
+    def ready(self) -> Iterator[str]:
+        """Lines that were typed already; one that was cut is empty.
+
+        Raises:
+            EndOfInput: The terminal is gone.
+        """
+        while (line := self.within(0.0)) is not None:
+            yield line
+
+    def within(self, within_s: float) -> str | None:
+        """The next line if one comes within this time; one that was cut is empty.
+
+        Raises:
+            EndOfInput: Ctrl-D on an empty line.
+        """
+        try:
+            return self._look(within_s)
+        except LineTooLong:
+            return ""
+
+    def _look(self, within_s: float) -> str | None:
+        """A line if one is whole within this time."""
+        if not select.select([self._fd], [], [], within_s)[0]:
+            return None
+        try:
+            raw = os.read(self._fd, LINE_BYTES_MAX + 1)
+        except OSError as error:  # the terminal was hung up
+            raise EndOfInput from error
+        if not raw and not self._begun:
+            raise EndOfInput
+        self._begun += raw
+        if not self._begun.endswith(b"\n"):
+            return None  # Ctrl-D behind something typed
+        raw, self._begun = self._begun, b""
+        if len(raw) > LINE_BYTES_MAX:
+            raise LineTooLong
+        return typed(raw.decode("utf-8", "replace").removesuffix("\n"))[0]
+
+    @contextmanager
+    def _without_echo(self) -> Iterator[None]:
+        before = termios.tcgetattr(self._fd)
+        hidden = [*before]
+        hidden[3] &= ~termios.ECHO
+        termios.tcsetattr(self._fd, termios.TCSADRAIN, hidden)
+        try:
+            yield
+        finally:
+            termios.tcsetattr(self._fd, termios.TCSADRAIN, before)
+
+
+def _prompt(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise ReaderGone from error

@@ -16,7 +16,7 @@ import typer
 
 from helmr.cli import printing
 from helmr.cli.app import Cli, Json, command
-from helmr.cli.values import read_source, replacing
+from helmr.cli.arguments import read_source, replacing
 from helmr.errors import BadRequest, MissingExtra, QueryTooLarge, UsageError
 from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX
 from helmr.safe_text import one_line

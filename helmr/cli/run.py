@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from helmr.cli import correcting, describe, finding, many, nouns, printing
+from helmr.cli import arguments, correcting, describe, many, nouns, printing
 from helmr.cli.app import Cli, Json, command, group
 from helmr.errors import UsageError
 from helmr.operations import CANCEL_RUN, GET_RUN
@@ -27,7 +27,7 @@ helmr run retry --all --filter 'is:failed task:pay*' --preview""",
 )
 def retry(
     cli: Cli,
-    run: Annotated[str | None, finding.argument("RUN", finding.runs)] = None,
+    run: Annotated[str | None, arguments.argument("RUN", arguments.runs)] = None,
     every: Annotated[
         bool,
         typer.Option(
@@ -57,7 +57,7 @@ def retry(
         raise UsageError("--filter, --preview and --yes go with --all", hint="Say --all.")
     with cli.client(is_patient=every) as client:
         if run is not None:
-            describe.show(client.runs.retry(finding.run(client, run)), json)
+            describe.show(client.runs.retry(arguments.run(client, run)), json)
             return
         asked = many.BulkAsked(preview=preview, yes=yes, json=json)
         raise typer.Exit(many.retry_every(client, filter_, asked))
@@ -74,7 +74,7 @@ helmr run rewind run_01… --to-wait wait_01… --reason "the price was wrong" -
 )
 def rewind(
     cli: Cli,
-    run: finding.Run,
+    run: arguments.Run,
     to_op: correcting.ToOp = None,
     to_wait: correcting.ToWait = None,
     reason: correcting.Reason = None,
@@ -87,8 +87,8 @@ def rewind(
     """Take a session's newest run back to an op or a wait; what came after is done again, answers are kept."""
     correcting.require_place(to_op, to_wait)
     with cli.client() as client:
-        run_id = finding.run(client, run)
-        wait_id = finding.wait(client, to_wait) if to_wait is not None else None
+        run_id = arguments.run(client, run)
+        wait_id = arguments.wait(client, to_wait) if to_wait is not None else None
         seen = client.runs.preview_rewind(
             run_id,
             to_op=to_op,

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from helmr.cli import correcting, describe, finding, nouns, printing, values
+from helmr.cli import arguments, correcting, describe, nouns, printing
 from helmr.cli.app import Cli, ExitCode, Json, command, group
-from helmr.cli.transcript import EntryTable
-from helmr.cli.values import open_source, replacing, source_name
+from helmr.cli.arguments import open_source, replacing, source_name
+from helmr.cli.describe import EntryTable
 from helmr.errors import UsageError
 from helmr.operations import CANCEL_SESSION
 
@@ -49,7 +49,7 @@ helmr session start publish-review --payload @pull_request.opened.json --externa
 def start(
     cli: Cli,
     task: Annotated[
-        str, typer.Argument(metavar="TASK", help="The task's id.", autocompletion=finding.tasks)
+        str, typer.Argument(metavar="TASK", help="The task's id.", autocompletion=arguments.tasks)
     ],
     payload: Payload = "null",
     external_id: Annotated[
@@ -72,8 +72,8 @@ def start(
     json: Json = False,
 ) -> None:
     """Start a session and its first run, or return the open one with that external id."""
-    data = values.json_argument(payload, option="--payload")
-    kept = values.json_object(metadata, option="--metadata")
+    data = arguments.json_argument(payload, option="--payload")
+    kept = arguments.json_object(metadata, option="--metadata")
     with cli.client() as client:
         given: dict[str, Any] = {
             "external_id": external_id,
@@ -111,10 +111,10 @@ nouns.add_list(
 
 
 @command(app, "get")
-def get(cli: Cli, session: finding.Session, json: Json = False) -> None:
+def get(cli: Cli, session: arguments.Session, json: Json = False) -> None:
     """Show a session, with its active wait in full."""
     with cli.client() as client:
-        found = client.sessions.open(finding.session(client, session)).get()
+        found = client.sessions.open(arguments.session(client, session)).get()
     if json:
         printing.write_json(found)
         return
@@ -134,10 +134,10 @@ def get(cli: Cli, session: finding.Session, json: Json = False) -> None:
 
 
 @command(app, "tree", examples="helmr session tree last")
-def tree(cli: Cli, session: finding.Session, json: Json = False) -> None:
+def tree(cli: Cli, session: arguments.Session, json: Json = False) -> None:
     """Show a session with its children, and theirs, oldest first."""
     with cli.client() as client:
-        root = client.sessions.open(finding.session(client, session)).get()
+        root = client.sessions.open(arguments.session(client, session)).get()
         found = itertools.islice(_tree(client, root, 0), TREE_MAX)
         if json:
             printing.write_json_list((one for _, one in found), None)
@@ -157,7 +157,7 @@ def _tree(client: Client, one: SessionInfo, depth: int) -> Iterator[tuple[int, S
 @command(app, "transcript")
 def transcript(
     cli: Cli,
-    session: finding.Session,
+    session: arguments.Session,
     after: Annotated[int, typer.Option(min=0, metavar="SEQ", help="Only entries after it.")] = 0,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Entries at most; all if not given.")
@@ -167,7 +167,7 @@ def transcript(
     """Show everything that happened in a session."""
     with cli.client() as client:
         entries = itertools.islice(
-            client.sessions.open(finding.session(client, session)).transcript(after=after), limit
+            client.sessions.open(arguments.session(client, session)).transcript(after=after), limit
         )
         if json:
             printing.write_json_list(entries, None)
@@ -180,7 +180,7 @@ def transcript(
 @command(app, "follow")
 def follow(
     cli: Cli,
-    session: finding.Session,
+    session: arguments.Session,
     after: Annotated[
         int, typer.Option(min=0, metavar="OFFSET", help="Only entries after this feed offset.")
     ] = 0,
@@ -188,7 +188,7 @@ def follow(
 ) -> None:
     """Show entries as they happen, from the beginning, until the session is over or Ctrl-C."""
     with cli.client(is_patient=True) as client:
-        handle = client.sessions.open(finding.session(client, session))
+        handle = client.sessions.open(arguments.session(client, session))
         shown = EntryTable()
         last_seq = _last_seq(handle.get())
         if last_seq is None:
@@ -215,7 +215,7 @@ def _last_seq(session: SessionInfo) -> int | None:
 @command(app, "close")
 def close(
     cli: Cli,
-    session: finding.Session,
+    session: arguments.Session,
     end_input: Annotated[
         bool,
         typer.Option("--end-input", help="Tell a run that waits for input that no more will come."),
@@ -224,7 +224,7 @@ def close(
 ) -> None:
     """Close a session: it takes no more input."""
     with cli.client() as client:
-        handle = client.sessions.open(finding.session(client, session))
+        handle = client.sessions.open(arguments.session(client, session))
         describe.show(handle.close(end_input=end_input), json)
 
 
@@ -240,13 +240,13 @@ nouns.add_call(
 @command(app, "note")
 def note(
     cli: Cli,
-    session: finding.Session,
+    session: arguments.Session,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="One argument; quote it.")],
     json: Json = False,
 ) -> None:
     """Write a note into a session's transcript."""
     with cli.client() as client:
-        receipt = client.sessions.open(finding.session(client, session)).note(text)
+        receipt = client.sessions.open(arguments.session(client, session)).note(text)
     describe.show(receipt, json)
 
 
@@ -258,7 +258,7 @@ helmr session fork ses_01… --to-wait wait_01… --answer '{"decision": "reject
 )
 def fork(
     cli: Cli,
-    session: finding.Session,
+    session: arguments.Session,
     to_op: correcting.ToOp = None,
     to_wait: correcting.ToWait = None,
     reason: correcting.Reason = None,
@@ -277,10 +277,10 @@ def fork(
     why = correcting.require_reason(reason)
     given: dict[str, Any] = {}
     if answer is not None:
-        given["answer"] = values.json_argument(answer, option="--answer")
+        given["answer"] = arguments.json_argument(answer, option="--answer")
     with cli.client() as client:
-        session_id = finding.session(client, session)
-        wait_id = finding.wait(client, to_wait) if to_wait is not None else None
+        session_id = arguments.session(client, session)
+        wait_id = arguments.wait(client, to_wait) if to_wait is not None else None
         started = client.sessions.open(session_id).fork(
             to_op=to_op, wait_id=wait_id, reason=why, **given
         )
@@ -308,7 +308,7 @@ def register_session_file(app: typer.Typer) -> None:
 
 def export(
     cli: Cli,
-    session: finding.Session,
+    session: arguments.Session,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", metavar="FILE", help="Write there instead of stdout."),
@@ -316,7 +316,7 @@ def export(
 ) -> None:
     """Write a session with all its payloads to a signed file; needs the role admin."""
     with cli.client(is_patient=True) as client:
-        handle = client.sessions.open(finding.session(client, session))
+        handle = client.sessions.open(arguments.session(client, session))
         if out is None:
             _copy(handle.export(), sys.stdout.buffer)
             return

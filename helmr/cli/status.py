@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from helmr.cli import describe, finding, printing
+from helmr.cli import arguments, describe, printing
 from helmr.cli.app import Cli, ExitCode, Json, command
 from helmr.durations import spell
 from helmr.errors import UsageError
@@ -286,7 +286,7 @@ def _session_id(cli: Cli, text: str) -> str:
     if WHOLE.fullmatch(text):
         return text
     with cli.client() as client:
-        return finding.session(client, text)
+        return arguments.session(client, text)
 
 
 def _data_dir(cli: Cli) -> Path:

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from helmr import ids, jsonio
-from helmr.cli import describe, finding, printing, values
+from helmr.cli import arguments, describe, printing
 from helmr.cli.app import Cli, ExitCode, Json, command, exit_code, group, worst
-from helmr.cli.values import Said, Words
+from helmr.cli.arguments import Said, Words
 from helmr.errors import (
     BadJson,
     HelmrError,
@@ -53,11 +53,11 @@ helmr input send SESSION messages --jsonl --data @lines.jsonl --batch monday""",
 )
 def send(
     cli: Cli,
-    session: finding.Session,
+    session: arguments.Session,
     stream: Annotated[
         str,
         typer.Argument(
-            metavar="STREAM", help="The input stream's name.", autocompletion=finding.inputs
+            metavar="STREAM", help="The input stream's name.", autocompletion=arguments.inputs
         ),
     ],
     words: Words = None,
@@ -119,7 +119,7 @@ def send(
             "--data is missing", hint="Give key=value, JSON, @file, or - for standard input."
         )
     with cli.client() as client:
-        handle = client.sessions.open(finding.session(client, session))
+        handle = client.sessions.open(arguments.session(client, session))
         value = said.value
         if said.needs_schema:
             value = said.to(_schema(client, handle.get().task, stream))
@@ -142,7 +142,7 @@ output_app = group("Read what a task writes to its output streams.")
 Stream = Annotated[
     str,
     typer.Argument(
-        metavar="STREAM", help="The output stream's name.", autocompletion=finding.outputs
+        metavar="STREAM", help="The output stream's name.", autocompletion=arguments.outputs
     ),
 ]
 After = Annotated[int, typer.Option(min=0, metavar="SEQ", help="Only records after it.")]
@@ -151,7 +151,7 @@ After = Annotated[int, typer.Option(min=0, metavar="SEQ", help="Only records aft
 @command(output_app, "read")
 def read(
     cli: Cli,
-    session: finding.Session,
+    session: arguments.Session,
     stream: Stream,
     after: After = 0,
     limit: Annotated[
@@ -161,7 +161,7 @@ def read(
 ) -> None:
     """Show the records of an output stream."""
     with cli.client() as client:
-        output = client.sessions.open(finding.session(client, session)).output(stream)
+        output = client.sessions.open(arguments.session(client, session)).output(stream)
         records = itertools.islice(output.read(after=after), limit)
         if json:
             printing.write_json_list(records, None)
@@ -173,7 +173,7 @@ def read(
 @command(output_app, "follow")
 def follow(
     cli: Cli,
-    session: finding.Session,
+    session: arguments.Session,
     stream: Stream,
     after: After = 0,
     chunks: Annotated[
@@ -183,7 +183,7 @@ def follow(
 ) -> None:
     """Show records as they are written, from the beginning, until the session is over or Ctrl-C."""
     with cli.client(is_patient=True) as client:
-        output = client.sessions.open(finding.session(client, session)).output(stream)
+        output = client.sessions.open(arguments.session(client, session)).output(stream)
         for one in output.follow_chunks(after=after) if chunks else output.follow(after=after):
             if json:
                 printing.write_json(one)
@@ -225,8 +225,8 @@ def send_lines(
     """
     batch = batch or ids.new_id("batch")
     tally = Tally(next_line=from_line)
-    with values.open_source(source) as file, cli.client(is_patient=True) as client:
-        session = finding.session(client, session)
+    with arguments.open_source(source) as file, cli.client(is_patient=True) as client:
+        session = arguments.session(client, session)
         target = client.sessions.open(session).input(stream)
         printing.note(f"batch {batch}")
         try:

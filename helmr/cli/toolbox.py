@@ -23,8 +23,8 @@ import typer
 from helmr.cli import printing
 from helmr.cli.access import RING_NAME
 from helmr.cli.app import Cli, Json, command, now
+from helmr.cli.arguments import replacing
 from helmr.cli.up import LEDGER_NAME
-from helmr.cli.values import replacing
 from helmr.errors import RuntimeNotFound, Unavailable, UsageError
 from helmr.version import needed, version
 

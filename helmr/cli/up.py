@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from helmr import durations, hash_seed
-from helmr.cli import printing, values
+from helmr.cli import arguments, printing
 from helmr.cli.app import Cli, CommandWithExamples, ExitCode, command
 from helmr.errors import BadDuration, NotAllowed, RuntimeNotFound, Unavailable, UsageError
 from helmr.models import PRUNE_AGE_MAX_S, PRUNE_AGE_MIN_S
@@ -208,7 +208,7 @@ def up(
             "--ensure is for a runtime in the foreground",
             hint="`helmr session start TASK --external-id ID` does the same for one in a cluster.",
         )
-    data = values.json_argument(payload, option="--payload")
+    data = arguments.json_argument(payload, option="--payload")
     linger_s = durations.seconds(linger, allow_zero=True)
     proxies = tuple(network(text) for text in trusted_proxy or ())
     check_extra("runtime")

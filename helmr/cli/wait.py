@@ -9,9 +9,9 @@ import typer
 
 from helmr.cli import (
     answer_all,
+    arguments,
     correcting,
     describe,
-    finding,
     listing,
     many,
     next,
@@ -19,7 +19,7 @@ from helmr.cli import (
     printing,
 )
 from helmr.cli.app import Cli, Filter, Json, Profile, command, group
-from helmr.cli.values import Said, Words
+from helmr.cli.arguments import Said, Words
 from helmr.errors import UsageError
 from helmr.forms import assignments
 from helmr.models import AnswerLinkInfo, Page
@@ -81,7 +81,7 @@ def answer(
         typer.Argument(
             metavar="WAIT",
             help="Its id, or part of it, or `last`; without it, a terminal asks all, like `helmr next`.",
-            autocompletion=finding.waits,
+            autocompletion=arguments.waits,
         ),
     ] = None,
     words: Words = None,
@@ -188,7 +188,7 @@ def answer(
         return
     hold_s = next.hold_seconds(undo_for, otherwise=0.0)
     with cli.client() as client:
-        wait_id = finding.only_wait(client, wait or "")
+        wait_id = arguments.only_wait(client, wait or "")
         value = value_for(client, wait_id, said)
         if hold_s:
             printing.note(f"sends in {hold_s:g} s; Ctrl-C takes it back")
@@ -221,7 +221,7 @@ def _all(
     only = answer_all.read_seen(seen) if seen is not None else None
     with cli.client() as client:
         meant = answer_all.Meant(
-            lead=finding.wait(client, wait) if wait is not None else None,
+            lead=arguments.wait(client, wait) if wait is not None else None,
             waits=listing.MeantWaits(cli, wanted),
             only=only,
         )
@@ -279,7 +279,7 @@ def value_for(client: Client, wait_id: str, said: Said) -> Any:
 @command(app, "claim", examples="helmr wait claim wait_01… --expires-in 30m --on-behalf-of ada")
 def claim(
     cli: Cli,
-    wait: finding.Wait,
+    wait: arguments.Wait,
     expires_in: Annotated[
         str | None, typer.Option(metavar="DURATION", help="15m if not given, at most 24h")
     ] = None,
@@ -288,7 +288,7 @@ def claim(
 ) -> None:
     """Claim this wait, so that no one else answers it meanwhile; again, renew the claim."""
     with cli.client() as client:
-        wait_id = finding.wait(client, wait)
+        wait_id = arguments.wait(client, wait)
         done = client.waits.claim(wait_id, expires_in=expires_in, override_claim=override_claim)
     describe.show(done, json)
 
@@ -306,7 +306,7 @@ nouns.add_call(
 @command(app, "assign", examples="helmr wait assign wait_01… ada")
 def assign(
     cli: Cli,
-    wait: finding.Wait,
+    wait: arguments.Wait,
     assignee: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="The new assignee; no one if not given.")
     ] = None,
@@ -314,7 +314,7 @@ def assign(
 ) -> None:
     """Assign this wait to someone, or to no one."""
     with cli.client() as client:
-        done = client.waits.assign(finding.wait(client, wait), assignee=assignee)
+        done = client.waits.assign(arguments.wait(client, wait), assignee=assignee)
     describe.show(done, json)
 
 
@@ -325,7 +325,7 @@ def assign(
 )
 def link(
     cli: Cli,
-    wait: finding.Wait,
+    wait: arguments.Wait,
     person: Annotated[
         str, typer.Option(metavar="NAME", help="On whose behalf the answer is recorded.")
     ],
@@ -339,15 +339,15 @@ def link(
 ) -> None:
     """Make a link that lets one person answer this wait, once; its URL is shown only once."""
     with cli.client() as client:
-        made = client.waits.link(finding.wait(client, wait), person=person, expires_in=expires_in)
+        made = client.waits.link(arguments.wait(client, wait), person=person, expires_in=expires_in)
     describe.show(made, json)
 
 
 @command(app, "links")
-def links(cli: Cli, wait: finding.Wait, json: Json = False) -> None:
+def links(cli: Cli, wait: arguments.Wait, json: Json = False) -> None:
     """List the links of a wait, newest first; revoked and expired ones too."""
     with cli.client() as client:
-        wait_id = finding.wait(client, wait)
+        wait_id = arguments.wait(client, wait)
         listing.show(
             lambda after, count: Page[AnswerLinkInfo](items=list(client.waits.links(wait_id))),
             listing.ListTable(
@@ -362,20 +362,20 @@ def links(cli: Cli, wait: finding.Wait, json: Json = False) -> None:
 @command(app, "unlink")
 def unlink(
     cli: Cli,
-    wait: finding.Wait,
+    wait: arguments.Wait,
     link: Annotated[str, typer.Argument(metavar="LINK", help="The link's id.")],
     json: Json = False,
 ) -> None:
     """Revoke a link; its URL stops working."""
     with cli.client() as client:
-        revoked = client.waits.unlink(finding.wait(client, wait), link_id=link)
+        revoked = client.waits.unlink(arguments.wait(client, wait), link_id=link)
     describe.show(revoked, json)
 
 
 @command(app, "dry-run", examples="helmr wait dry-run last decision=approve")
 def dry_run(
     cli: Cli,
-    wait: finding.Wait,
+    wait: arguments.Wait,
     words: Words = None,
     data: Annotated[
         str | None, typer.Option("--data", metavar="JSON|@FILE|-", help="The answer.")
@@ -387,7 +387,7 @@ def dry_run(
     if not said:
         raise UsageError("a dry run needs the answer", hint="key=value, or --data JSON|@FILE|-")
     with cli.client() as client:
-        wait_id = finding.wait(client, wait)
+        wait_id = arguments.wait(client, wait)
         value = value_for(client, wait_id, said)
         found = client.waits.dry_run(wait_id, value)
     if json:
@@ -406,7 +406,7 @@ helmr wait amend --all --batch monday decision=reject --reason "wrong column" --
 )
 def amend(
     cli: Cli,
-    wait: Annotated[str | None, finding.argument("WAIT", finding.waits)] = None,
+    wait: Annotated[str | None, arguments.argument("WAIT", arguments.waits)] = None,
     words: Words = None,
     data: Annotated[
         str | None,
@@ -462,7 +462,7 @@ def amend(
                 asked=many.BulkAsked(preview=preview, yes=yes, json=json, hold_s=hold_s),
             )
             raise typer.Exit(code)
-        wait_id = finding.wait(client, wait or "")
+        wait_id = arguments.wait(client, wait or "")
         seen = client.waits.preview_amend(
             wait_id, keep_answers=not ask_again, keep_children=keep_children
         )

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from helmr.client.aio import AsyncClient
+    from helmr.client.calls import Retry
     from helmr.client.discovery import find_runtime
     from helmr.client.endpoint import Endpoint
-    from helmr.client.retry import Retry
     from helmr.client.sessions import (
         AsyncInput,
         AsyncOutput,
@@ -50,7 +50,7 @@ _HOMES = {
     "Input": "sync",
     "Output": "sync",
     "QueryResult": "query",
-    "Retry": "retry",
+    "Retry": "calls",
     "SessionHandle": "sync",
     "StartedSession": "sync",
     "find_runtime": "discovery",

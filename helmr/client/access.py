@@ -9,7 +9,6 @@ from helmr.client.calls import check_schedule_name, given, task_id
 from helmr.client.http import ClientPart, all_pages
 from helmr.durations import Duration, seconds
 from helmr.escalation import EscalationStep, escalation_json
-from helmr.labels import metadata_object, tag_list
 from helmr.models import (
     ApiKeyInfo,
     ApiKeyReceipt,
@@ -56,6 +55,7 @@ from helmr.operations import (
 from helmr.schema import codec_of, json_schema
 from helmr.tasks import AnyTask, Task
 from helmr.tokens import Verify
+from helmr.wait_details import metadata_object, tag_list
 
 
 class AsyncTokens(ClientPart):

@@ -24,13 +24,13 @@ from helmr.client.calls import (
     Call,
     Download,
     Feed,
+    Retry,
     call,
     reads,
 )
 from helmr.client.discovery import find_runtime
 from helmr.client.endpoint import Endpoint
 from helmr.client.http import AsyncHttpTransport, ClientPart, all_pages
-from helmr.client.retry import Retry
 from helmr.client.runs import AsyncRuns
 from helmr.client.sessions import AsyncSessions
 from helmr.client.waits import AsyncWaits

@@ -1,12 +1,20 @@
-"""One call to the gateway as a value: what to send and what answer to expect.
+"""One call to the gateway as a value: what to send, what answer to expect, how often it is made again.
 
-Which route it takes and what answers it stands in the table of operations; a transport carries it out.
+Which route it takes and what answers it stands in the table of operations; a transport carries it out. Every mutating
+call carries an operation id that stays the same over its tries, so that repeating one whose outcome is unknown is safe
+(S-61). What the caller got wrong is never tried again.
+
+`EventReader` reads a server-sent event stream, fed with text as it comes. Lines end at CR, LF or CRLF only
+(str.splitlines also splits at U+2028, which JSON may hold), and an event that was cut off before its empty line is
+none. Source: WHATWG HTML, "Interpreting an event stream".
 """
 
 from __future__ import annotations
 
 import json
 import re
+import secrets
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,7 +25,14 @@ from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from helmr import ids, wait_details
-from helmr.errors import BadDefinition, SchemaMismatch, UsageError
+from helmr.errors import (
+    BadDefinition,
+    HelmrError,
+    RuntimeNotFound,
+    SchemaMismatch,
+    Unavailable,
+    UsageError,
+)
 from helmr.models import (
     LIST_LIMIT_MAX,
     NOTICE_TARGET_NAME,
@@ -251,3 +266,146 @@ def _params(operation: Operation[Any], query: Mapping[str, Any]) -> tuple[tuple[
 
 def _param(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+DOUBLINGS_MAX = 30
+"""Of a pause: a follower may have failed for days."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Bounds of trying again.
+
+    The pause before try n+1 is random between half and all of `pause_s * 2**(n-1)`, at most `pause_max_s`; an
+    answer's Retry-After is kept to when it is longer.
+
+    Args:
+        tries_max: Tries of one call in all, at least 1; while following, tries in a row without an answer. None: time
+            alone bounds them.
+        total_s: No new try begins later than this after the first one. It bounds a follower's first connection too.
+        follow_s: A follower that was connected gives up that long after its connection broke. None: never, so that it
+            outlasts every restart and deploy.
+        pause_s: The first pause.
+        pause_max_s: The longest pause.
+    """
+
+    tries_max: int | None = None
+    total_s: float = 60.0
+    follow_s: float | None = None
+    pause_s: float = 0.1
+    pause_max_s: float = 2.0
+
+
+class Tries:
+    """The tries of one call: says after each failure how long to pause, or raises what failed."""
+
+    def __init__(self, retry: Retry, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._retry = retry
+        self._clock = clock
+        self._began: float | None = clock()
+        self._failed = 0
+        self._total_s: float | None = retry.total_s
+
+    def failed(self, error: HelmrError, *, repeatable: bool = True) -> float:
+        """Seconds to pause before the next try.
+
+        Raises:
+            HelmrError: `error` itself: trying again can't help, or the bounds are reached.
+        """
+        self._failed += 1
+        tries_max = self._retry.tries_max
+        is_last = tries_max is not None and self._failed >= tries_max
+        if is_last or not (repeatable and may_pass(error)):
+            raise error
+        doublings = min(self._failed - 1, DOUBLINGS_MAX)
+        ceiling = min(self._retry.pause_max_s, self._retry.pause_s * 2.0**doublings)
+        # Jitter: callers that failed together come back apart.
+        pause_s: float = ceiling * (0.5 + secrets.randbelow(501) / 1000)
+        if error.retry_after_s is not None:
+            pause_s = max(pause_s, error.retry_after_s)
+        if self._began is None:
+            self._began = self._clock()
+        if self._total_s is not None and self._clock() - self._began + pause_s > self._total_s:
+            raise error
+        return pause_s
+
+    def answered(self) -> None:
+        """A try went well: the count begins again, the time with the next failure, hours later maybe."""
+        self._failed = 0
+        self._began = None
+
+    def connected(self) -> None:
+        """A follower has its connection: from now on its own bound of time counts."""
+        self._total_s = self._retry.follow_s
+
+
+def may_pass(error: HelmrError) -> bool:
+    """True if the same call may go through later: the runtime is away, busy or did not say what happened."""
+    if isinstance(
+        error, RuntimeNotFound
+    ):  # what answers as something else does so in a minute, too
+        return bool(error.facts.get("connecting"))
+    return error.retryable
+
+
+EVENT_CHARS_MAX = 8 * 1024 * 1024
+"""Most characters of one event: a 1 MiB value, escaped, with room. A longer one is not an event of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event; `id` is the last id that the stream gave."""
+
+    type: str
+    data: str
+    id: str
+
+
+class EventReader:
+    """Turns the text of a stream into events."""
+
+    def __init__(self) -> None:
+        self._rest = ""
+        self._skip_newline = False
+        self._type = ""
+        self._data: list[str] = []
+        self._id = ""
+        self.last_id = ""
+        """The id of the last event that was whole, also of one without data: where to go on."""
+
+    def feed(self, text: str) -> list[Event]:
+        """The events that this piece of text completes.
+
+        Raises:
+            Unavailable: An event is longer than `EVENT_CHARS_MAX`.
+        """
+        if self._skip_newline and text:
+            # A CR ended the last piece; its LF may stand in this one.
+            text = text.removeprefix("\n")
+            self._skip_newline = False
+        if text.endswith("\r"):
+            self._skip_newline = True
+        pieces = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        pieces[0] = self._rest + pieces[0]
+        self._rest = pieces.pop()
+        events = [event for line in pieces if (event := self._line(line)) is not None]
+        if len(self._rest) + sum(map(len, self._data)) > EVENT_CHARS_MAX:
+            raise Unavailable(f"an event of the feed is longer than {EVENT_CHARS_MAX} characters")
+        return events
+
+    def _line(self, line: str) -> Event | None:
+        if not line:
+            event = Event(self._type or "message", "\n".join(self._data), self._id)
+            empty = not self._data
+            self.last_id = self._id
+            self._type, self._data = "", []
+            return None if empty else event
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "data":
+            self._data.append(value)
+        elif name == "event":
+            self._type = value
+        elif name == "id" and "\0" not in value:
+            self._id = value
+        return None

@@ -13,7 +13,7 @@ from weakref import ref
 from helmr.current import current_run
 
 if TYPE_CHECKING:
-    from helmr.client._httpx import httpx
+    from helmr.client.problems import httpx
 
 
 RAY = "ray"

@@ -19,11 +19,20 @@ from urllib.parse import quote, urlsplit
 from pydantic import TypeAdapter, ValidationError
 
 from helmr.client import headers, problems, ray
-from helmr.client._httpx import httpx
-from helmr.client.calls import READ_TIMEOUT_S, Call, Download, Feed, T, call
+from helmr.client.calls import (
+    READ_TIMEOUT_S,
+    Call,
+    Download,
+    Event,
+    EventReader,
+    Feed,
+    Retry,
+    T,
+    Tries,
+    call,
+)
 from helmr.client.endpoint import Endpoint
-from helmr.client.retry import Retry, Tries
-from helmr.client.sse import Event, EventReader
+from helmr.client.problems import httpx
 from helmr.errors import HelmrError, Unavailable, UsageError
 from helmr.models import Page
 from helmr.operation import Operation

@@ -12,7 +12,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, MutableMapping
 from typing import Any, Protocol, TypeVar
 
-from helmr.client._httpx import httpx
+from helmr.client.problems import httpx
 from helmr.errors import UsageError
 
 T = TypeVar("T")

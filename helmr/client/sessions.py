@@ -32,7 +32,6 @@ from helmr.client.runs import (
 )
 from helmr.durations import Duration, seconds
 from helmr.errors import SessionNotFound
-from helmr.labels import metadata_object, tag_list
 from helmr.models import (
     ChunkInfo,
     ChunksEnd,
@@ -65,6 +64,7 @@ from helmr.operations import (
     START_SESSION,
 )
 from helmr.tasks import AnyTask, Task
+from helmr.wait_details import metadata_object, tag_list
 
 T = TypeVar("T")
 P = ParamSpec("P")

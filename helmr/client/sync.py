@@ -1,22 +1,24 @@
 """`Client`: what a program does with sessions, runs and waits, blocking.
 
 Each method is the awaited one's (`helmr.client.aio` and what that holds), which says what it does, takes and may raise.
-Lists and follows are iterators.
+Lists and follows are iterators. Over connections that block, no coroutine of the client ever waits for an event loop,
+so each runs to its end in one go (`blocking`).
 """
 
 from __future__ import annotations
 
+import inspect
 import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from helmr.client.access import AsyncAuth, AsyncKeys, AsyncNotices, AsyncSchedules, AsyncTokens
 from helmr.client.aio import AsyncClient, AsyncStreams, AsyncTasks
-from helmr.client.blocking import BlockingPart, blocking, described, finish
+from helmr.client.calls import Retry
 from helmr.client.discovery import find_runtime
 from helmr.client.endpoint import Endpoint
 from helmr.client.http import HttpTransport
-from helmr.client.retry import Retry
 from helmr.client.runs import AsyncRuns
 from helmr.client.sessions import (
     AsyncInput,
@@ -34,6 +36,110 @@ if TYPE_CHECKING:
     from helmr.client.sessions import StartAndWaitOptions, StartOptions
     from helmr.operation import Operation
     from helmr.tasks import Task
+
+
+U = TypeVar("U")
+A = TypeVar("A")
+
+
+class BlockingPart(Generic[A]):
+    """A part of the blocking client: `blocking` methods call those of the same part of the awaited one."""
+
+    def __init__(self, awaited: A) -> None:
+        self._awaited = awaited
+
+
+def finish(work: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine returns that never waits for an event loop."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    work.close()
+    raise AssertionError(f"{work!r} waits for an event loop")
+
+
+def every(items: AsyncIterator[T]) -> Generator[T, None, None]:
+    """The items of an async iterator that never waits for an event loop; it is closed when no one reads on."""
+    try:
+        while True:
+            try:
+                item = finish(_next(items))
+            except StopAsyncIteration:
+                return
+            yield item
+    finally:
+        if isinstance(items, AsyncGenerator):
+            finish(_closed(items))
+
+
+@overload
+def blocking(
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]], *, gives: Callable[[T], U]
+) -> Callable[Concatenate[Any, P], U]: ...
+@overload
+def blocking(
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Any, P], T]: ...
+@overload
+def blocking(
+    method: Callable[Concatenate[Any, P], AsyncGenerator[T, None]],
+) -> Callable[Concatenate[Any, P], Generator[T, None, None]]: ...
+@overload
+def blocking(
+    method: Callable[Concatenate[Any, P], AsyncIterator[T]],
+) -> Callable[Concatenate[Any, P], Iterator[T]]: ...
+def blocking(method: Any, *, gives: Any = None) -> Any:
+    """The method of a `BlockingPart` part that does what this one of its awaited part does.
+
+    Args:
+        method: Awaited, or gives an async iterator.
+        gives: Makes what is returned of what is awaited: of a handle a blocking one.
+    """
+    if not inspect.iscoroutinefunction(method):
+
+        def iterated(self: BlockingPart[Any], *args: Any, **options: Any) -> Any:
+            return every(method(self._awaited, *args, **options))
+
+        return described(method)(iterated)
+
+    def finished(self: BlockingPart[Any], *args: Any, **options: Any) -> Any:
+        found = finish(method(self._awaited, *args, **options))
+        return found if gives is None else gives(found)
+
+    return described(method)(finished)
+
+
+def described(method: Callable[..., Any]) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Gives a function the name, the arguments and the words of an awaited method, and says what it returns itself."""
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        signature = inspect.signature(method)
+        returned = _blocking_name(str(signature.return_annotation))
+        function.__name__ = method.__name__
+        function.__qualname__ = method.__qualname__.removeprefix("Async")
+        function.__doc__ = method.__doc__
+        function.__annotations__ = {**method.__annotations__, "return": returned}
+        function.__signature__ = signature.replace(return_annotation=returned)  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+def _blocking_name(annotation: str) -> str:
+    """Of what the awaited method returns: `AsyncGenerator[X, None]` is `Generator[X, None, None]`."""
+    name = annotation.removeprefix("Async")
+    return name.replace(", None]", ", None, None]") if name.startswith("Generator") else name
+
+
+async def _next(items: AsyncIterator[T]) -> T:
+    return await anext(items)
+
+
+async def _closed(items: AsyncGenerator[Any, None]) -> None:
+    await items.aclose()
+
 
 T = TypeVar("T")
 P = ParamSpec("P")

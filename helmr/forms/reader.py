@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from helmr.forms.decision import undecided
 from helmr.forms.model import (
     ANYTHING,
     FIELDS_MAX,
@@ -28,6 +27,7 @@ from helmr.forms.model import (
     escaped,
     json_text,
     plain,
+    undecided,
 )
 from helmr.forms.tables import columns_of
 from helmr.forms.tool_call import is_call, with_fields

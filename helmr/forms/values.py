@@ -21,8 +21,17 @@ from typing import Any
 
 from helmr import durations
 from helmr.errors import BadDuration, BadJson
-from helmr.forms.decision import choose_text
-from helmr.forms.model import FIELDS_MAX, MISSING, ROW, Field, Form, Kind, Path, json_text
+from helmr.forms.model import (
+    FIELDS_MAX,
+    MISSING,
+    ROW,
+    Field,
+    Form,
+    Kind,
+    Path,
+    choose_text,
+    json_text,
+)
 from helmr.forms.tool_call import root_asked
 from helmr.jsonio import loads
 

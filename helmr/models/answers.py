@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import ConfigDict, Field
 
-from helmr import markup
+from helmr import safe_text
 from helmr.models.common import (
     Activity,
     CompletionOutcome,
@@ -102,7 +102,7 @@ class SessionInfo(Wire):
             "unconsumed": self.unconsumed or None,
             "warnings": self.warnings,
         }
-        return markup.card(self.task, facts) + (self.wait._repr_html_() if self.wait else "")
+        return safe_text.card(self.task, facts) + (self.wait._repr_html_() if self.wait else "")
 
 
 class RunInfo(Wire):
@@ -137,7 +137,7 @@ class RunInfo(Wire):
             "created": self.created_at,
             "ended": self.ended_at,
         }
-        return markup.card(self.task, facts)
+        return safe_text.card(self.task, facts)
 
 
 class EntryInfo(Wire):

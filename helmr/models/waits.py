@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, computed_field
 
-from helmr import markup
+from helmr import safe_text
 from helmr.durations import cut_text
 from helmr.models.common import (
     BODY_SHOWN_BYTES,
@@ -110,11 +110,11 @@ class WaitInfo(Wire):
             "ended": self.resolved_at,
             "by": self.resolved_by.label if self.resolved_by is not None else None,
             **_labelled(self, at_end=True),
-            "answer": markup.shape(self.json_schema),
+            "answer": safe_text.shape(self.json_schema),
         }
         title = self.subject or f"{self.task}: {self.stream or self.kind}"
         body = cut_text(self.body, BODY_SHOWN_BYTES) if self.body is not None else None
-        return markup.card(title, facts, body=body)
+        return safe_text.card(title, facts, body=body)
 
 
 def _labelled(wait: WaitInfo, *, at_end: bool = False) -> dict[str, Any]:

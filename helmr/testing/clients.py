@@ -31,7 +31,7 @@ LOOK_S = 60.0
 
 
 class HarnessClients:
-    """Makes clients, and is where code under test finds its runtime (`helmr.client.endpoint.Here`).
+    """Makes clients, and is where code under test finds its runtime (`helmr.client.discovery.Here`).
 
     Args:
         ledger: What is read, and where sessions start.

@@ -21,7 +21,6 @@ from helmr.client.aio import AsyncClient
 from helmr.client.sync import Client
 from helmr.durations import Duration, seconds
 from helmr.errors import Moved, SessionNotFound, TaskNotFound, UsageError
-from helmr.labels import metadata_object, tag_list
 from helmr.models import RunCheck
 from helmr.steps import Step
 from helmr.tasks import Task
@@ -35,6 +34,7 @@ from helmr.testing.session import (
     HarnessTokens,
     check_stored,
 )
+from helmr.wait_details import metadata_object, tag_list
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core import jsontext

@@ -117,7 +117,7 @@ async def test_what_is_no_file_is_written_into_and_a_link_stays_one(
 def test_dev_stdout_is_written_into_also_if_it_is_a_file(tmp_path: Path) -> None:
     written = tmp_path / "out"
     program = (
-        "from pathlib import Path; from helmr.cli.values import replacing\n"
+        "from pathlib import Path; from helmr.cli.arguments import replacing\n"
         "with replacing(Path('/dev/stdout')) as file: file.write(b'rows')"
     )
     with written.open("wb") as out:

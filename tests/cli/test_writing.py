@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helmr.cli.values import replacing
+from helmr.cli.arguments import replacing
 from helmr.errors import UsageError
 
 

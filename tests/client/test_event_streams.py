@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helmr.client import sse
-from helmr.client.sse import Event, EventReader
+from helmr.client import calls
+from helmr.client.calls import Event, EventReader
 from helmr.errors import Unavailable
 
 STREAM = (
@@ -52,7 +52,7 @@ def test_an_id_alone_is_remembered_when_it_is_whole() -> None:
 
 @pytest.mark.parametrize("piece", ["data: " + "x" * 50 + "\n", "x" * 50])
 def test_an_event_has_a_bound(monkeypatch, piece: str) -> None:
-    monkeypatch.setattr(sse, "EVENT_CHARS_MAX", 1000)
+    monkeypatch.setattr(calls, "EVENT_CHARS_MAX", 1000)
     reader = EventReader()
 
     def feed_on() -> None:
@@ -64,7 +64,7 @@ def test_an_event_has_a_bound(monkeypatch, piece: str) -> None:
 
 
 def test_many_short_events_are_no_long_one(monkeypatch) -> None:
-    monkeypatch.setattr(sse, "EVENT_CHARS_MAX", 100)
+    monkeypatch.setattr(calls, "EVENT_CHARS_MAX", 100)
     reader = EventReader()
     for _ in range(100):
         assert len(reader.feed("data: " + "x" * 50 + "\n\n")) == 1

@@ -18,7 +18,7 @@ from tests.client.gateway import KEY, Gateway
 PAIRS = [
     (one, getattr(sync, f"Async{name}"))
     for name, one in sorted(vars(sync).items())
-    if inspect.isclass(one) and one.__module__ == sync.__name__
+    if inspect.isclass(one) and issubclass(one, sync.BlockingPart) and one is not sync.BlockingPart
 ]
 BLOCKING_KINDS = {AsyncIterator: Iterator, AsyncGenerator: Generator}
 

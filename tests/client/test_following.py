@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from helmr.client import AsyncClient, Client, Retry
-from helmr.client.retry import Tries
+from helmr.client.calls import Tries
 from helmr.errors import RuntimeNotFound, SessionNotFound, StoreUnavailable, Unavailable, UsageError
 from tests.client.gateway import KEY, Fault, Gateway, running
 from tests.client.test_trying_again import BUSY

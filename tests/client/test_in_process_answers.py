@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from helmr.client._httpx import httpx
 from helmr.client.inprocess import App, AppTransport, BlockingAppTransport
+from helmr.client.problems import httpx
 
 
 async def breaks(scope: Any, receive: Any, send: Any) -> None:

@@ -15,7 +15,7 @@ import helmr_console.start
 from helmr_console.app import ConsoleApp
 from helmr_console.console import Options
 from helmr.client.aio import AsyncClient
-from helmr.client.retry import Retry
+from helmr.client.calls import Retry
 
 loaded = sorted({"ray", "duckdb", "fastapi", "uvicorn", "runtime"} & set(sys.modules))
 if loaded:

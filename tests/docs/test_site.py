@@ -13,7 +13,7 @@ import pytest
 
 import helmr.client
 from helmr.client import sync
-from helmr.client.blocking import BlockingPart
+from helmr.client.sync import BlockingPart
 
 BLOCKING = [
     part

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from helmr.client.sse import Event
+from helmr.client.calls import Event
 from helmr_runtime.catalog import Registry
 from helmr_runtime.rpc.calls import LEDGER
 from tests.service import emit_tasks

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from helmr.client.sse import Event, EventReader
+from helmr.client.calls import Event, EventReader
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.entries import RUNTIME

@@ -19,8 +19,8 @@ from textual.widget import Widget
 from helmr import ids
 from helmr.errors import HelmrError
 from helmr.forms import Built, ToolCall, pretty, redacted, tool_call
-from helmr.forms.decision import choose_text
-from helmr.forms.spelling import spelled
+from helmr.forms.model import choose_text
+from helmr.forms.template import spelled
 from helmr.models import SendReceipt, TokenAnswerReceipt, WaitInfo
 from helmr.review.outcome import AnswerOutcome, Result, of_error, of_receipt
 from helmr.review.personal import AnswerDraft

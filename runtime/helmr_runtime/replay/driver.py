@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from helmr.current import StepCall, StepRef, current_run
+from helmr.current import Made, MadeCalls, StepCall, StepRef, code_place, current_run
 from helmr.errors import HelmrSignal, NondeterminismError, RunContinued, RunParked, RunTooLong
 from helmr.ids import RUN, new_id
-from helmr.made_calls import Made, MadeCalls, code_place
 from helmr_runtime.core.requests import (
     ClockRequest,
     ContinueRequest,

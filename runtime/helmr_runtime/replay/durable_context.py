@@ -19,6 +19,7 @@ from helmr.context import TaskContext
 from helmr.current import (
     ChildCall,
     DurableRun,
+    MadeCalls,
     PublicTokenCall,
     PublicTokenMade,
     Record,
@@ -46,7 +47,6 @@ from helmr.errors import (
     UsageError,
 )
 from helmr.ids import RECORD, WAIT, new_id
-from helmr.made_calls import MadeCalls
 from helmr.models import CHUNK_BYTES_MAX, RECORD_BYTES_MAX, VALUE_BYTES_MAX
 from helmr.tasks import Task
 from helmr.wait_details import UNSET, WaitDetails

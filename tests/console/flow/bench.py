@@ -16,7 +16,7 @@ from textual._wait import wait_for_idle
 from textual.pilot import Pilot
 
 from helmr.client.aio import AsyncClient
-from helmr.client.retry import Retry
+from helmr.client.calls import Retry
 from helmr_console.app import ConsoleApp
 from helmr_console.console import Options
 from helmr_console.screens.base import ConsoleScreen

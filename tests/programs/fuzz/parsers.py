@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from helmr import durations, filters, forms, ids, jsonio, schedules
-from helmr.client.sse import EventReader
+from helmr.client.calls import EventReader
 from helmr.errors import (
     BadCursor,
     BadDefinition,
