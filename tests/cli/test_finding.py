@@ -34,7 +34,7 @@ def test_an_ambiguous_part_lists_what_it_fits_and_nothing_is_done(helmr, here: G
     assert said.code == 2
     line, hint = said.err.splitlines()
     assert line == f"helmr: '{first[:9]}' matches 2 sessions: {first}, {second}"
-    assert hint.startswith("hint: Give more of the id")
+    assert hint.startswith("hint: Give more characters of the id")
     assert not here.requests("POST", f"/v1/sessions/{first}/cancel")
 
 
