@@ -16,7 +16,8 @@ import functools
 import json
 import threading
 from collections.abc import Awaitable, Callable, MutableSet
-from typing import Annotated, Any, Unpack, cast, get_type_hints
+from types import ModuleType
+from typing import Annotated, Any, TypeVar, Unpack, cast, get_type_hints
 from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel
@@ -118,7 +119,7 @@ class _Call:
     async def body(self, function: Callable[[], Awaitable[Any]]) -> Any:
         """The function's value, with what it changed."""
         context = self._watch.context
-        before = copied(_attributes(context) or {})
+        before = undisturbed(lambda: copied(_attributes(context) or {}))
         try:
             value = await function()
         except BaseException:
@@ -127,7 +128,7 @@ class _Call:
             raise
         with self._watch.lock:
             self._watch.count += 1
-            found = self._found(before)
+            found = undisturbed(lambda: self._found(before))
             found["count"] = self._watch.count
         self._was_executed = True
         if len(found) > 1:
@@ -231,6 +232,22 @@ class _Call:
         return f"{self._what}.{name}" if name else self._what
 
 
+def undisturbed(look: Callable[[], T]) -> T:
+    """What a look at the context gives, although code beside it may change what it iterates over."""
+    for _ in range(LOOKS_MAX):
+        try:
+            return look()
+        except RecursionError:
+            raise
+        except RuntimeError:  # "dictionary changed size during iteration"
+            continue
+    return look()
+
+
+T = TypeVar("T")
+LOOKS_MAX = 20
+
+
 def _has_changes(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() == {CHANGED, VALUE}
 
@@ -256,12 +273,14 @@ def _applied(codec: Codec[Any], change: dict[str, Any], old: Any) -> Any:
 
 def _attributes(context: Any) -> dict[str, Any] | None:
     """What of a context is watched; a list is its own only attribute. None if nothing of it can change."""
+    if isinstance(context, type | ModuleType) or type(context).__module__ == "unittest.mock":
+        return None  # a mock notes all that is asked of it
     if isinstance(context, dict):
         return dict(context) if all(isinstance(key, str) for key in context) else {"": context}
     if isinstance(context, list | MutableSet):
         return {"": context}
     parts = _parts(context)
-    if parts is None and hasattr(context, "__dict__") and not isinstance(context, type):
+    if parts is None and hasattr(context, "__dict__"):
         kind = type(context)
         # What a descriptor keeps there, `cached_property` for one, is not a state of the object's own.
         parts = {
@@ -272,13 +291,11 @@ def _attributes(context: Any) -> dict[str, Any] | None:
 
 def _parts(value: Any) -> dict[str, Any] | None:
     """The fields of a data object; None of anything else."""
-    if isinstance(value, type):
-        return None
-    if isinstance(value, BaseModel):
-        kind = type(value).__pydantic_fields__
-        fields = {name: one for name, one in vars(value).items() if name in kind}
+    kind = type(value)
+    if issubclass(kind, BaseModel):
+        fields = {n: one for n, one in vars(value).items() if n in kind.__pydantic_fields__}
         return {**fields, **value.__pydantic_extra__} if value.__pydantic_extra__ else fields
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(kind) and not isinstance(value, type):
         names = (field.name for field in dataclasses.fields(value))
         return {name: getattr(value, name) for name in names if hasattr(value, name)}
     return None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from typing import Any, NamedTuple
+from unittest.mock import MagicMock
 
 import pytest
 from agents import Agent as OpenAIAgent
@@ -23,7 +24,14 @@ from helmr import streams, task
 from helmr.errors import TooLarge, UsageError
 from helmr.integrations.openai_agents import run
 from helmr.integrations.pydantic_ai import HelmrDurability
-from helmr.integrations.tool_context import CHANGED, copied, merged, same, step_in_context
+from helmr.integrations.tool_context import (
+    CHANGED,
+    copied,
+    merged,
+    same,
+    step_in_context,
+    undisturbed,
+)
 from helmr.testing import Harness, RunFailed
 from tests.integrations.test_openai_agents import Calls
 
@@ -50,6 +58,16 @@ class Cart:
 class Model(BaseModel):
     lines: list[Line] = []
     total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    lines: list[str] = field(default_factory=list)
+    inner: Line = field(default_factory=lambda: Line(what="inner"))
+
+
+class Open(BaseModel, extra="allow"):
+    lines: list[str] = []
 
 
 class Plain:
@@ -93,12 +111,24 @@ def fills_list(context: list[Any], number: int) -> None:
     context.append({"number": number})
 
 
+def fills_frozen(context: Frozen, number: int) -> None:
+    context.lines.append(str(number))
+    context.inner.price += number
+
+
+def fills_open(context: Any, number: int) -> None:
+    context.lines.append(str(number))
+    context.more = {"number": number}
+
+
 KINDS: dict[str, tuple[Callable[[], Any], Callable[[Any, int], None]]] = {
     "dataclass": (Cart, fills_cart),
     "model": (Model, fills_model),
     "object": (Plain, fills_plain),
     "dict": (lambda: {"start": True}, fills_dict),
     "list": (list, fills_list),
+    "frozen": (Frozen, fills_frozen),
+    "open": (Open, fills_open),
 }
 
 
@@ -241,6 +271,37 @@ async def test_a_client_that_stays_what_it_is_may_do_what_it_likes() -> None:
 
     async with Harness(uses) as harness:
         assert await (await harness.start("client", "x")).result() is True
+
+
+async def test_a_mock_may_note_what_is_asked_of_it() -> None:
+    @task(id="mocked")
+    async def uses(prompt: str) -> int:
+        deps = MagicMock()
+
+        async def body() -> None:
+            deps.client.post("x")
+            deps.total = 3
+
+        await step_in_context(deps, "deps", "body", body)
+        return len(deps.method_calls)
+
+    async with Harness(uses) as harness:
+        assert await (await harness.start("mocked", "x")).result() == 1
+
+
+def test_a_look_is_taken_again_when_code_beside_it_disturbs_it() -> None:
+    numbers = {1: 1, 2: 2}
+    looks: list[int] = []
+
+    def look() -> list[int]:
+        looks.append(1)
+        for number in numbers:
+            if len(looks) < 3:
+                numbers[len(numbers) + 1] = number  # as another thread would
+        return list(numbers)
+
+    assert undisturbed(look) == [1, 2, 3, 4]
+    assert len(looks) == 3
 
 
 @task(id="large")
