@@ -12,7 +12,7 @@ from helmr.errors import MasterKeyMissing
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.open import look_before_start, open_ledger
-from helmr_runtime.ledger.tables.known_keys import known_keys
+from helmr_runtime.ledger.tables.schema import known_keys
 from helmr_runtime.security.keys import KEY_BYTES, KeyRing, MasterKey, fingerprint, read_key_ring
 from tests.fixtures.earlier import Earlier
 from tests.ledger.sessions import SMALL, START_AT, start_of

@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 from helmr.models import Activity, RunsQuery, SessionsQuery, SessionStatus, TokensQuery, WaitsQuery
 from helmr_runtime.core.entries import Entry, EntryKind, entry_json, from_iso
 from helmr_runtime.core.nouns import RunRow, WaitRow
-from helmr_runtime.ledger.index import row_access, views
+from helmr_runtime.ledger.index import views
 from helmr_runtime.ledger.index.heads import Head, fold
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.projection import Projection
-from helmr_runtime.ledger.index.row_access import FAR_FUTURE_US, Wanted
 from helmr_runtime.ledger.index.tokens import TokenHead, api_key_json, public_token_json, token_json
+from helmr_runtime.ledger.index.views import FAR_FUTURE_US, Wanted
 
 
 class KeptEntries(list[Entry]):
@@ -113,7 +113,7 @@ Json = dict[str, Any]
 
 
 class MemoryRows:
-    """Implements `helmr_runtime.ledger.index.row_access.Rows`.
+    """Implements `helmr_runtime.ledger.index.views.Rows`.
 
     Args:
         entries: All that is stored, in feed order; grows.
@@ -333,8 +333,8 @@ def _page(
     """A page of what is behind the cursor, by key."""
     rows = sorted(found, key=lambda row: row[0])
     types = [type(part) for part in rows[0][0]] if rows else [int]
-    last = row_access.decode(name, cursor, types)
+    last = views.decode_cursor(name, cursor, types)
     if last is not None:
         rows = [row for row in rows if row[0] > tuple(last)]
-    following = row_access.encode(name, rows[limit - 1][0]) if len(rows) > limit else None
-    return row_access.page([view(row) for _, row in rows[:limit]], following)
+    following = views.encode_cursor(name, rows[limit - 1][0]) if len(rows) > limit else None
+    return views.page([view(row) for _, row in rows[:limit]], following)

@@ -46,11 +46,11 @@ from helmr_runtime.core.entries import Entry, Principal, entry_json, iso
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.core.tokens import end_facts
-from helmr_runtime.ledger.index import row_access
+from helmr_runtime.ledger.index import views
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
-from helmr_runtime.ledger.index.row_access import Rows
 from helmr_runtime.ledger.index.tokens import TokenHead, api_key_json, public_token_json, token_json
+from helmr_runtime.ledger.index.views import Rows
 from helmr_runtime.ports import ClaimsKept, HeldLease, Loaded, Started, StartSession
 from helmr_runtime.ports.ledger import FROM_START, WorkChanges, WorkPosition, restore
 from helmr_runtime.security.keys import KeyRing
@@ -343,7 +343,7 @@ class ReadableLedger(ABC):
         self, *, cursor: str | None = None, limit: int | None = None
     ) -> Json:
         """A page of `PublicTokenInfo`, newest first."""
-        return await self.rows.public_tokens(cursor, row_access.limit_of(limit))
+        return await self.rows.public_tokens(cursor, views.limit_of(limit))
 
     async def find_api_key(self, secret_hash: str) -> Json | None:
         """`ApiKeyInfo` by its secret's hash, also of a revoked key."""
@@ -359,7 +359,7 @@ class ReadableLedger(ABC):
 
     async def list_api_keys(self, *, cursor: str | None = None, limit: int | None = None) -> Json:
         """A page of `ApiKeyInfo`, newest first."""
-        return await self.rows.api_keys(cursor, row_access.limit_of(limit))
+        return await self.rows.api_keys(cursor, views.limit_of(limit))
 
     # --- followers -------------------------------------------------------------------------------------
 
@@ -480,7 +480,7 @@ class ReadableLedger(ABC):
     ) -> Json:
         """A page of `EntryInfo` behind a seq."""
         head = await self._require_head(session_id)
-        return await self.rows.transcript(head, after, cursor, row_access.limit_of(limit))
+        return await self.rows.transcript(head, after, cursor, views.limit_of(limit))
 
     async def inputs(
         self,
@@ -493,7 +493,7 @@ class ReadableLedger(ABC):
     ) -> Json:
         """A page of the `RecordInfo` of an input stream, with who consumed each."""
         head = await self._require_head(session_id)
-        limit = row_access.limit_of(limit)
+        limit = views.limit_of(limit)
         return await self.rows.records(head, "input", stream, after, cursor, limit)
 
     async def outputs(
@@ -507,7 +507,7 @@ class ReadableLedger(ABC):
     ) -> Json:
         """A page of the `RecordInfo` of an output stream."""
         head = await self._require_head(session_id)
-        limit = row_access.limit_of(limit)
+        limit = views.limit_of(limit)
         return await self.rows.records(head, "output", stream, after, cursor, limit)
 
     # --- facts of the system, and numbers ---------------------------------------------------------------
@@ -523,7 +523,7 @@ class ReadableLedger(ABC):
 
     async def list_schedules(self, *, cursor: str | None = None, limit: int | None = None) -> Json:
         """A page of `ScheduleInfo`, by name."""
-        return self.index.schedules.page(cursor, row_access.limit_of(limit))
+        return self.index.schedules.page(cursor, views.limit_of(limit))
 
     def _schedule_counts(self) -> Json:
         """How many there are: `{active, paused}`."""
@@ -576,7 +576,7 @@ class ReadableLedger(ABC):
 
 def _query(kind: type[Q], wanted: Mapping[str, Any]) -> Q:
     try:
-        return kind(**{**wanted, "limit": row_access.limit_of(wanted.get("limit"))})
+        return kind(**{**wanted, "limit": views.limit_of(wanted.get("limit"))})
     except ValidationError as error:
         first = error.errors()[0]
         if first["loc"] == ("cursor",):

@@ -40,7 +40,7 @@ from helmr.testing.recorded import state_of
 from helmr_runtime.core.backup_file import BackupHeader, BackupReader, BackupWriter
 from helmr_runtime.core.session_file import FileSignature, FileWriter, read_session
 from helmr_runtime.http.answer_page import build_form, decode_form
-from helmr_runtime.ledger.index import row_access
+from helmr_runtime.ledger.index import views
 from helmr_runtime.rpc import frames
 from helmr_runtime.rpc.frames import FrameError, FrameKind, FrameReader
 from helmr_runtime.security.callbacks import (
@@ -153,7 +153,7 @@ def cursors() -> SearchStrategy[tuple[int, str]]:
 
 def read_cursor(given: tuple[int, str]) -> None:
     name, types, _ = CURSORS[given[0]]
-    key = row_access.decode(name, given[1], types)
+    key = views.decode_cursor(name, given[1], types)
     assert key is not None
     for part, kind in zip(key, types, strict=True):
         assert type(part) is kind

@@ -13,7 +13,7 @@ from helmr.errors import ScheduleNotFound
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, iso
 from helmr_runtime.core.schedules import Schedule, changed, decide_due, tag_of, written
-from helmr_runtime.ledger.index import row_access
+from helmr_runtime.ledger.index import views
 from helmr_runtime.ledger.index.views import Json, iso_or_none
 from helmr_runtime.ports import StartSession
 
@@ -106,12 +106,12 @@ class ScheduleIndex:
 
     def page(self, cursor: str | None, limit: int) -> Json:
         """A page of `ScheduleInfo`, by name."""
-        key = row_access.decode("schedules", cursor, (str,))
+        key = views.decode_cursor("schedules", cursor, (str,))
         left = [name for name in sorted(self.by_name) if key is None or name > str(key[0])]
-        following = row_access.encode("schedules", [left[limit - 1]]) if len(left) > limit else None
-        return row_access.page(
-            [schedule_json(self.by_name[name]) for name in left[:limit]], following
+        following = (
+            views.encode_cursor("schedules", [left[limit - 1]]) if len(left) > limit else None
         )
+        return views.page([schedule_json(self.by_name[name]) for name in left[:limit]], following)
 
     def _set(self, schedule: Schedule) -> None:
         self.by_name[schedule.name] = schedule

@@ -31,10 +31,9 @@ from helmr_runtime.ledger.log.files import MARK_SUFFIX, HeadMark, HeadPosition, 
 from helmr_runtime.ledger.tables import rows
 from helmr_runtime.ledger.tables.appends import CHECKPOINTS, ENTRY_COLUMNS
 from helmr_runtime.ledger.tables.engine import BatchStatement, Connection
-from helmr_runtime.ledger.tables.known_keys import check_ring, remember
 from helmr_runtime.ledger.tables.reads import linked
 from helmr_runtime.ledger.tables.recovery import ENCRYPTS, SUPERSEDED, uncollected
-from helmr_runtime.ledger.tables.schema import make, sign
+from helmr_runtime.ledger.tables.schema import check_ring, make, remember, sign
 from helmr_runtime.ledger.tables.table_writer import Tables, project
 from helmr_runtime.ledger.tables.tokens import Touched
 from helmr_runtime.security.keys import KeyRing

@@ -47,10 +47,17 @@ from helmr_runtime.ledger.tables.appends import (
     entry_rows,
 )
 from helmr_runtime.ledger.tables.engine import Connection, Reader, in_the_clear
-from helmr_runtime.ledger.tables.known_keys import check_ring, known_keys
 from helmr_runtime.ledger.tables.reads import copied_rows
 from helmr_runtime.ledger.tables.recovery import CHUNK, ENCRYPTS
-from helmr_runtime.ledger.tables.schema import SCHEMA, make, too_new, use_newer, written_by
+from helmr_runtime.ledger.tables.schema import (
+    SCHEMA,
+    check_ring,
+    known_keys,
+    make,
+    too_new,
+    use_newer,
+    written_by,
+)
 from helmr_runtime.ports.ledger import CopiedRows
 
 _ENTRIES = """

@@ -17,7 +17,7 @@ from helmr_runtime.core.nouns import WaitRow
 from helmr_runtime.ledger.index import views
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.projection import FeedTail, Known, Unwritten
-from helmr_runtime.ledger.index.row_access import Wanted
+from helmr_runtime.ledger.index.views import Wanted
 from helmr_runtime.ledger.tables import lists, reads, tokens
 
 Json = dict[str, Any]
@@ -34,7 +34,7 @@ TRIES = 3
 
 
 class DuckRows:
-    """Implements `helmr_runtime.ledger.index.row_access.Rows`.
+    """Implements `helmr_runtime.ledger.index.views.Rows`.
 
     Args:
         unwritten: What the tables lack at the moment.

@@ -17,9 +17,9 @@ from helmr.models.queries import SESSION_IDS
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry, iso
 from helmr_runtime.core.nouns import RunRow, SessionRow, WaitRow
-from helmr_runtime.ledger.index import row_access, views
+from helmr_runtime.ledger.index import views
 from helmr_runtime.ledger.index.projection import Known
-from helmr_runtime.ledger.index.row_access import FAR_FUTURE_US
+from helmr_runtime.ledger.index.views import FAR_FUTURE_US
 from helmr_runtime.ledger.tables import reads, rows
 from helmr_runtime.ledger.tables.engine import Reader
 from helmr_runtime.ledger.tables.table import RUNS, SESSIONS, WAITS
@@ -119,7 +119,7 @@ _SESSIONS: Mapping[str, How] = {
 def sessions(reader: Reader, query: SessionsQuery) -> Json:
     """Sessions, newest first."""
     where = wanted(query, _SESSIONS)
-    key = row_access.decode("sessions", query.cursor, (int,))
+    key = views.decode_cursor("sessions", query.cursor, (int,))
     if key is not None:
         where.add("created_offset < {0}", key[0])
     found = reader.execute(
@@ -131,8 +131,8 @@ def sessions(reader: Reader, query: SessionsQuery) -> Json:
     ).fetchall()
     more = len(found) > query.limit
     found = found[: query.limit]
-    following = row_access.encode("sessions", [found[-1][1]]) if more else None
-    return row_access.page(_sessions(reader, found), following)
+    following = views.encode_cursor("sessions", [found[-1][1]]) if more else None
+    return views.page(_sessions(reader, found), following)
 
 
 def _sessions(reader: Reader, found: Sequence[Any]) -> list[Json]:
@@ -207,7 +207,7 @@ def run(reader: Reader, run_id: str, known: Known[RunRow]) -> Json | None:
 def runs(reader: Reader, query: RunsQuery) -> Json:
     """Runs, newest first."""
     where = wanted(query, {})
-    key = row_access.decode("runs", query.cursor, (int,))
+    key = views.decode_cursor("runs", query.cursor, (int,))
     if key is not None:
         where.add("created_offset < {0}", key[0])
     found = reader.execute(
@@ -217,10 +217,8 @@ def runs(reader: Reader, query: RunsQuery) -> Json:
     ).fetchall()
     more = len(found) > query.limit
     found = found[: query.limit]
-    following = row_access.encode("runs", [found[-1][2]]) if more else None
-    return row_access.page(
-        _runs(reader, [RUNS.read(row) for row in found], strict=False), following
-    )
+    following = views.encode_cursor("runs", [found[-1][2]]) if more else None
+    return views.page(_runs(reader, [RUNS.read(row) for row in found], strict=False), following)
 
 
 def _runs(reader: Reader, shown: Sequence[RunRow], *, strict: bool) -> list[Json]:
@@ -267,7 +265,7 @@ _WAITS: Mapping[str, How] = {
 def waits(reader: Reader, query: WaitsQuery, resolving: Collection[str]) -> Json:
     """Waits: what time ends soonest first, what it never ends last, then by id."""
     where = wanted(query, _WAITS)
-    key = row_access.decode("waits", query.cursor, (int, str))
+    key = views.decode_cursor("waits", query.cursor, (int, str))
     if key is not None:
         last_us, last_id = where.value(key[0]), where.value(_cursor_wait(key[1]))
         where.terms.append(
@@ -288,8 +286,8 @@ def waits(reader: Reader, query: WaitsQuery, resolving: Collection[str]) -> Json
         last = shown[-1]
         ends_us = rows.micros_or_none(last.default_at or last.deadline_at)
         sort_us = ends_us if ends_us is not None else FAR_FUTURE_US
-        following = row_access.encode("waits", [sort_us, last.wait_id])
-    return row_access.page(_waits(reader, shown, in_full=False, strict=False), following)
+        following = views.encode_cursor("waits", [sort_us, last.wait_id])
+    return views.page(_waits(reader, shown, in_full=False, strict=False), following)
 
 
 def wait_totals(reader: Reader, resolving: Collection[str]) -> list[Json]:

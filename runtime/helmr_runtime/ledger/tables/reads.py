@@ -17,7 +17,7 @@ from helmr import ids
 from helmr.errors import ChainBroken, DataError, LedgerDiverged, MasterKeyMissing, PayloadDamaged
 from helmr_runtime.core.checkpoint import is_whole, pieces, refs
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, entry_json, link
-from helmr_runtime.ledger.index import row_access, views
+from helmr_runtime.ledger.index import views
 from helmr_runtime.ledger.index.authored import Bodies
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.tables.appends import Checkpoint
@@ -296,8 +296,8 @@ def transcript(
     found = session_entries(reader, session_id, since_offset, start, limit + 1)
     more = len(found) > limit
     shown = found[:limit]
-    following = row_access.encode(name, [shown[-1].seq]) if more else None
-    return row_access.page([entry_json(entry) for entry in shown], following)
+    following = views.encode_cursor(name, [shown[-1].seq]) if more else None
+    return views.page([entry_json(entry) for entry in shown], following)
 
 
 def records(
@@ -328,12 +328,12 @@ def records(
         record_ids = [entry.body["record_id"] for entry in shown]
         takers = consumers(reader, session_id, since_offset, record_ids)
     items = [views.record_json(entry, takers.get(entry.body["record_id"])) for entry in shown]
-    following = row_access.encode(name, [items[-1]["seq"]]) if more else None
-    return row_access.page(items, following)
+    following = views.encode_cursor(name, [items[-1]["seq"]]) if more else None
+    return views.page(items, following)
 
 
 def _start(name: str, after: int | None, cursor: str | None) -> int:
-    key = row_access.decode(name, cursor, (int,))
+    key = views.decode_cursor(name, cursor, (int,))
     return int(key[0]) if key is not None else (after or 0)
 
 

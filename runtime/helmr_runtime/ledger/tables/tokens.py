@@ -23,7 +23,7 @@ from helmr_runtime.core.nouns import PublicTokenRow, ScheduleRow, TokenRow
 from helmr_runtime.core.public_tokens import Scope, ScopedToken
 from helmr_runtime.core.schedules import Schedule, restored
 from helmr_runtime.core.tokens import Parent, is_child
-from helmr_runtime.ledger.index import row_access
+from helmr_runtime.ledger.index import views
 from helmr_runtime.ledger.index.keys import ApiKey, OwnedPublicToken
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.tokens import (
@@ -216,7 +216,7 @@ def read_by_callback(reader: Reader, callback_hash: str) -> TokenHead | None:
 def token_page(reader: Reader, query: TokensQuery) -> Json:
     """Tokens, newest first."""
     limit, where = query.limit, wanted(query, {"tag": tagged("tags")})
-    key = row_access.decode("tokens", query.cursor, (int,))
+    key = views.decode_cursor("tokens", query.cursor, (int,))
     if key is not None:
         where.add("created_offset < {0}", key[0])
     found = reader.execute(
@@ -242,9 +242,9 @@ def token_page(reader: Reader, query: TokensQuery) -> Json:
             tags = jsontext.decode(TOKENS.read(row).tags)
             items.append(unreadable_token_json(token, created, tags, problem))
     following = (
-        row_access.encode("tokens", [shown[-1].created_offset]) if len(found) > limit else None
+        views.encode_cursor("tokens", [shown[-1].created_offset]) if len(found) > limit else None
     )
-    return row_access.page(items, following)
+    return views.page(items, following)
 
 
 def public_token_page(reader: Reader, cursor: str | None, limit: int) -> Json:
@@ -296,13 +296,13 @@ def _page(
     *,
     offset_at: int,
 ) -> Json:
-    key = row_access.decode(name, cursor, (int,))
+    key = views.decode_cursor(name, cursor, (int,))
     found = reader.execute(query, [key[0] if key is not None else None, limit + 1]).fetchall()
     shown: Iterable[Any] = found[:limit]
     following = (
-        row_access.encode(name, [found[limit - 1][offset_at]]) if len(found) > limit else None
+        views.encode_cursor(name, [found[limit - 1][offset_at]]) if len(found) > limit else None
     )
-    return row_access.page([view(row) for row in shown], following)
+    return views.page([view(row) for row in shown], following)
 
 
 # --- rows -----------------------------------------------------------------------------------------

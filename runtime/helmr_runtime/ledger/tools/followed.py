@@ -49,9 +49,8 @@ from helmr_runtime.ledger.open import FOLLOWS, open_ledger
 from helmr_runtime.ledger.tables import rows
 from helmr_runtime.ledger.tables.appends import Removal, remove
 from helmr_runtime.ledger.tables.engine import Connection
-from helmr_runtime.ledger.tables.known_keys import check_ring
 from helmr_runtime.ledger.tables.recovery import CHUNK, ENCRYPTS
-from helmr_runtime.ledger.tables.schema import SCHEMA, make, schema_of, sign
+from helmr_runtime.ledger.tables.schema import SCHEMA, check_ring, make, schema_of, sign
 from helmr_runtime.ports.ledger import CopyPosition
 
 WHOLE_FROM = "whole_from"
