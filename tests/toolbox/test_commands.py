@@ -132,7 +132,7 @@ def test_commands_say_what_they_lack(
     assert (said.code, "key" in said.err) == (7, True) or said.code == 2
     assert not (tmp_path / "copy").exists()
     said = typed("restore", tmp_path / "none", "--data-dir", tmp_path / "copy")
-    assert (said.code, "no file" in said.err) == (2, True)
+    assert (said.code, "is not a file" in said.err) == (2, True)
     said = typed("verify", "--data-dir", tmp_path)
     assert (said.code, "no ledger" in said.err) == (2, True)
     data = bytearray(backup.read_bytes())
