@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from helmr.client import Client, Retry
 from helmr.client.discovery import read_credentials
 from helmr.errors import HelmrError
+from helmr.hash_seed import VARIABLE as SEED
 from helmr.models import Credentials
 from helmr_runtime.faults import VARIABLE
 
@@ -68,7 +69,8 @@ class LiveRuntime:
         also: More task files.
         beside: Modules that they import.
         modules: More task modules, of this checkout, by their dotted names.
-        environ: Of its processes, besides this one's.
+        environ: Of its processes, besides this one's. One in a process of its own gets a hash seed, so that it need not
+            start a second time with that of its data directory; an empty one takes that back.
         python: The interpreter that it runs in, if not this one.
         arguments: More of `helmr up`.
     """
@@ -93,7 +95,7 @@ class LiveRuntime:
     ) -> None:
         self.folder = folder
         self._python = python
-        self._environ = dict(environ or {})
+        self._environ = {**({SEED: "1"} if in_process else {}), **(environ or {})}
         self.data_dir = folder / ".helmr"
         self.faults = folder / "faults"
         self.faults.mkdir(exist_ok=True)

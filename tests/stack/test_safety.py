@@ -31,7 +31,13 @@ def live(request: pytest.FixtureRequest) -> LiveRuntime:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRuntime]:
     """One in a process of its own."""
-    one = LiveRuntime(tmp_path_factory.mktemp("alone"), tasks=TASKS, in_process=True, linger="0.1s")
+    one = LiveRuntime(
+        tmp_path_factory.mktemp("alone"),
+        tasks=TASKS,
+        in_process=True,
+        linger="0.1s",
+        environ={"PYTHONHASHSEED": ""},
+    )
     try:
         yield one.start()
     finally:
