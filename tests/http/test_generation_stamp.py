@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from helmr.errors import Unavailable
-from helmr_runtime.http import access as module
-from helmr_runtime.http.access import GenerationHeader
+from helmr_runtime.http import exchange as module
+from helmr_runtime.http.exchange import GenerationHeader
 from helmr_runtime.service.exports import Copies
 
 

@@ -23,12 +23,17 @@ from helmr.operations import OPERATIONS
 from helmr_runtime import tracing
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.http import handlers, openapi, pages
-from helmr_runtime.http.access import Access, Authenticator, GenerationHeader, Trusting
-from helmr_runtime.http.exchange import Exchange
+from helmr_runtime.http.exchange import (
+    Access,
+    Authenticator,
+    Exchange,
+    GenerationHeader,
+    Trusting,
+    served,
+)
 from helmr_runtime.http.mcp import endpoint as mcp
 from helmr_runtime.http.metrics import Metrics
 from helmr_runtime.http.problems import no_route, problem_response
-from helmr_runtime.http.routing import served
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.security.limits import RateLimiter, check_host
 from helmr_runtime.security.origins import preflight_headers

@@ -1,32 +1,71 @@
-"""One request, read: who sent it, its query string, and its body, bounded before it is read and strict when it is.
+"""One request of an operation: read, its sender authenticated, served by the service, and answered.
 
-Invariants: S-28 (1.25 MiB), no undocumented content type or encoding, unknown fields refused.
+A row of `helmr.operations` is served by the method of the service at its place, which takes the caller if it asks for
+one, the values of the path's parameters, and the body or the query string as the row's model; what is no such call has
+a handler of its own. A body is bounded before it is read, and strict when it is. Who asks is checked once, by the row:
+the local admin key is known by its hash, other API keys and public tokens are asked of the service; whatever is wrong
+with a secret, the answer is the same.
+
+The gateway's edge: here, and nowhere else, an unexpected exception becomes an answer.
+
+Invariants: S-28 (1.25 MiB), S-46 and S-51 (what a secret may do), S-68 (`GenerationHeader`: clients carry the
+generation of a promoted ledger to the one that it has left behind); no undocumented content type or encoding, unknown
+fields refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
+import logging
 import re
-from collections.abc import Mapping
-from typing import Any, TypeVar, cast, get_origin
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Protocol, TypeVar, cast, get_origin
+from urllib.parse import unquote
 
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
 
 from helmr import ids, jsonio
-from helmr.errors import BadId, BadRequest, TooLarge, UnsupportedMedia
-from helmr.models import HTTP_BODY_BYTES_MAX
+from helmr.client.headers import HEADER, LEDGERS_MAX, STAMP_CHARS_MAX
+from helmr.errors import (
+    BadId,
+    BadRequest,
+    HelmrError,
+    LedgerSuperseded,
+    OriginDenied,
+    ScopeDenied,
+    TooLarge,
+    UnsupportedMedia,
+)
+from helmr.models import HTTP_BODY_BYTES_MAX, NoFields
 from helmr.old_names import request_of_today
-from helmr.roles import Role
+from helmr.operation import PAGE, Media, Operation
+from helmr.roles import Need, Owner, Role, ScopeType
 from helmr_runtime.core.entries import Principal
-from helmr_runtime.core.public_tokens import ScopedToken
-from helmr_runtime.http.problems import from_validation
+from helmr_runtime.core.public_tokens import ScopedToken, unauthenticated
+from helmr_runtime.http.problems import from_validation, problem_response, unexpected
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.security.callbacks import media_type
 from helmr_runtime.security.limits import RateLimiter
+from helmr_runtime.security.origins import REFUSAL_HEADERS, answer_headers, check_origin
+from helmr_runtime.security.roles import (
+    ON_BEHALF_OF_HEADER,
+    check_on_behalf_of,
+    check_owner,
+    check_role,
+    reaches_all,
+)
+from helmr_runtime.security.secrets import SecretKind, is_same_secret, parse_secret, secret_hash
 from helmr_runtime.service import Caller, Service
+from helmr_runtime.service.access import AccessTokens, ApiKeys
+from helmr_runtime.service.exports import Copies
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -211,3 +250,408 @@ def _check_content_type(header: str | None) -> None:
             f"Content-Type {(header or '')[:100]!r} is not accepted",
             hint="Send Content-Type: application/json, in UTF-8.",
         )
+
+
+LOCAL_KEY_NAME = "local"
+
+
+class Authenticator(Protocol):
+    """Tells who sent a request."""
+
+    async def authenticate(
+        self, exchange: Exchange, need: Need, scope: ScopeType | None = None
+    ) -> Principal:
+        """The caller, if it may do what the route needs.
+
+        Args:
+            exchange: Gets the key's `role`, or the `public_token`.
+            need: What the route asks of a key.
+            scope: Which public token may use it instead.
+
+        Raises:
+            NotAllowed: 401 without a good secret, 403 if it does not cover the route.
+            Overloaded: Too many calls or wrong secrets.
+        """
+        ...
+
+
+class Access:
+    """The authenticator of a gateway.
+
+    Args:
+        admin_key_hash: Hex SHA-256 of the local admin key; the key itself is not kept.
+        api_keys: Other API keys.
+        public_tokens: Public tokens.
+        limiter: The limits.
+        now: Tells the time.
+    """
+
+    def __init__(
+        self,
+        admin_key_hash: str,
+        *,
+        api_keys: ApiKeys,
+        public_tokens: AccessTokens,
+        limiter: RateLimiter,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._admin_key_hash = admin_key_hash
+        self._api_keys = api_keys
+        self._public_tokens = public_tokens
+        self._now = now
+        self.limiter = limiter
+
+    async def authenticate(
+        self, exchange: Exchange, need: Need, scope: ScopeType | None = None
+    ) -> Principal:
+        text = exchange.bearer
+        if text is None:
+            self.limiter.admit_source(exchange.address)
+            raise unauthenticated()
+        match parse_secret(text):
+            case SecretKind.API_KEY:
+                return await self._by_key(exchange, secret_hash(text), need)
+            case SecretKind.PUBLIC_TOKEN:
+                return await self._by_public_token(exchange, secret_hash(text), scope)
+            case _:
+                self.limiter.count_malformed(exchange.address)
+                raise unauthenticated()
+
+    async def _by_key(self, exchange: Exchange, hashed: str, need: Need) -> Principal:
+        if is_same_secret(hashed, self._admin_key_hash):
+            key_id, role, name = None, Role.ADMIN, LOCAL_KEY_NAME
+        else:
+            key = self._api_keys.known(hashed)
+            if key is None:
+                async with self.limiter.lookup(hashed):
+                    key = await self._api_keys.find(hashed)
+            if key is None:
+                self.limiter.count_failure(exchange.address, hashed)
+                raise unauthenticated()
+            self.limiter.passed(hashed)
+            key_id, role, name = key.id, key.role, key.name
+        exchange.role = role
+        check_role(role, need)
+        return Principal("api_key", key_id, name, _person(exchange, role))
+
+    async def _by_public_token(
+        self, exchange: Exchange, hashed: str, scope: ScopeType | None
+    ) -> Principal:
+        async with self.limiter.lookup(hashed):
+            token = await self._public_tokens.find(hashed)
+        if token is None or not _is_live(token, self._now()):
+            self.limiter.count_failure(exchange.address, hashed)
+            raise unauthenticated()
+        self.limiter.passed(hashed)
+        self.limiter.admit_secret(hashed)
+        # Known from here on, so that also a refusal may be read by an allowed page.
+        exchange.public_token = token
+        check_origin(token, exchange.headers.get("origin"))
+        if scope is None or token.scope.type is not scope:
+            raise ScopeDenied(f"{token.id} is for {token.scope.type.value}, not for this")
+        return Principal("public_token", token.id)
+
+
+class Trusting:
+    """The authenticator of an app that nothing listens for: anyone who has no secret is `principal`, and may do all.
+
+    A secret still counts for what it is: a public token sends as itself.
+    """
+
+    def __init__(self, access: Access, principal: Principal) -> None:
+        self._access = access
+        self._principal = principal
+
+    async def authenticate(
+        self, exchange: Exchange, need: Need, scope: ScopeType | None = None
+    ) -> Principal:
+        if exchange.bearer is not None:
+            return await self._access.authenticate(exchange, need, scope)
+        exchange.role = Role.ADMIN
+        return replace(self._principal, on_behalf_of=_person(exchange, Role.ADMIN))
+
+
+def _person(exchange: Exchange, role: Role) -> str | None:
+    """Whom the call is made for."""
+    name = exchange.headers.get(ON_BEHALF_OF_HEADER)
+    return check_on_behalf_of(role, unquote(name, errors="replace") if name is not None else None)
+
+
+def _is_live(token: ScopedToken, now: datetime) -> bool:
+    return token.revoked_at is None and now < token.expires_at
+
+
+logger = logging.getLogger(__name__)
+
+STAMP_WITHIN_S = 0.5
+
+
+class GenerationHeader:
+    """The promotions that callers report to this gateway's ledger, and those that it reports."""
+
+    def __init__(self, copies: Copies) -> None:
+        self._copies = copies
+        self._stamp: str | None = None
+        self._is_known = False
+        self._asking: asyncio.Task[None] | None = None
+        self._is_first = True
+        self._superseded: LedgerSuperseded | None = None
+
+    async def meet(self, exchange: Exchange) -> None:
+        """Tell the ledger what an authenticated client has met, if it says anything.
+
+        Raises:
+            Unavailable: The ledger does not answer; the client tries again.
+            LedgerSuperseded: It has a successor, and this request may change something.
+        """
+        try:
+            if self._superseded is None:
+                await self._meet(exchange)
+        except LedgerSuperseded as error:
+            self._superseded = error
+        if self._superseded is not None and exchange.method not in ("GET", "HEAD"):
+            raise self._superseded
+
+    async def _meet(self, exchange: Exchange) -> None:
+        said = exchange.headers.get(HEADER)
+        if said is not None and len(said) <= (STAMP_CHARS_MAX + 1) * LEDGERS_MAX:
+            await self._copies.meet([stamp.strip() for stamp in said.split(",")])
+        if not self._is_known:
+            await self._know_stamp()
+
+    async def _know_stamp(self) -> None:
+        """Have the ledger asked, once for all requests of that time.
+
+        Only the first question is waited for: a ledger that is away holds up nothing that can do without it.
+        """
+        is_first = self._asking is None
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask_stamp(), name="stamp")
+            self._is_first = is_first
+        if self._is_first:
+            await asyncio.shield(self._asking)
+
+    async def _ask_stamp(self) -> None:
+        with suppress(HelmrError, TimeoutError):
+            async with asyncio.timeout(STAMP_WITHIN_S):
+                self._stamp = await self._copies.stamp()
+            self._is_known = True
+
+    def tell(self, response: Response) -> None:
+        """Have an answer say which generation this ledger is of."""
+        if self._stamp is not None:
+            response.headers[HEADER] = self._stamp
+
+
+Handler = Callable[..., Awaitable[Response]]
+"""Takes the exchange, the path's values, and the body or the query string if the row has a model for it."""
+
+CLIENT_LEFT = 499
+"""Status of an answer that is never sent: the client went away while it sent its body."""
+
+
+class ServedOperation:
+    """A row as it is served: authenticate, read, call, and answer, also what went wrong.
+
+    Args:
+        row: The operation.
+        service: What is called.
+        handler: Called instead, if there is one.
+        authenticator: Tells who sends a request.
+        generations: What clients have met of promoted ledgers.
+        is_head: Serves HEAD: the same answer without its body.
+    """
+
+    def __init__(
+        self,
+        row: Operation[Any],
+        service: Service,
+        handler: Handler | None,
+        authenticator: Authenticator,
+        generations: GenerationHeader,
+        *,
+        is_head: bool = False,
+    ) -> None:
+        self.row = row
+        self.method = "HEAD" if is_head else row.method
+        self._handler = handler
+        self._authenticator = authenticator
+        self._generations = generations
+        self._maker = service.maker_of(row) if row.owner is Owner.OWN else None
+        self._takes_caller = False
+        if handler is None:
+            noun, self._verb = row.served_at
+            self._noun = getattr(service, noun)
+            method = getattr(self._noun, self._verb)
+            self._takes_caller = "caller" in inspect.signature(method).parameters
+
+    async def answer(self, exchange: Exchange) -> Response:
+        """The answer to a request whose path and method are this row's, also when it is refused or fails."""
+        row = self.row
+        try:
+            response = await self._answer(exchange)
+        except HelmrError as error:
+            response = self._refusal(error)
+        except ClientDisconnect:
+            response = Response(status_code=CLIENT_LEFT)
+        except Exception:
+            # The gateway's edge: the log says what happened, the caller learns under which id.
+            error_id = ids.new_id("err")
+            logger.exception("%s: %s %s failed", error_id, self.method, row.path)
+            response = problem_response(unexpected(error_id))
+        self._generations.tell(response)
+        if row.scope is not None:
+            origin = exchange.headers.get("origin")
+            response.headers.update(answer_headers(exchange.public_token, origin))
+        return response
+
+    async def _answer(self, exchange: Exchange) -> Response:
+        row = self.row
+        if row.needs_key:
+            exchange.principal = await self._authenticator.authenticate(
+                exchange, row.need, row.scope
+            )
+            await self._generations.meet(exchange)
+            if self._maker is not None and not reaches_all(row, exchange.role):
+                made_by = await self._maker(exchange.parts[-1])
+                check_owner(exchange.role, exchange.principal, made_by)
+        given: tuple[Any, ...] = exchange.parts
+        if row.body is not None:
+            body = await exchange.body_as(row.body)
+            given = given if row.body is NoFields else (*given, body)
+        elif row.query is not None:
+            given = (*given, exchange.query_as(row.query))
+        if self._handler is not None:
+            response = await self._handler(exchange, *given)
+            return response if self.method == row.method else _without_body(response)
+        if self._takes_caller:
+            given = (self._caller(exchange), *given)
+        return self._shaped(await getattr(self._noun, self._verb)(*given), exchange)
+
+    def _caller(self, exchange: Exchange) -> Caller:
+        if self.row.takes_operation_id:
+            return exchange.caller()
+        return Caller(exchange.principal, role=exchange.role)
+
+    def _shaped(self, reply: Any, exchange: Exchange) -> Response:
+        row = self.row
+        if isinstance(reply, BaseModel):
+            is_old = 200 in row.others and not getattr(reply, "created", True)
+            return json_response(reply, 200 if is_old else row.status, exclude=row.excluded)
+        if isinstance(row.reply, Media):
+            named = dict(zip(row.path_names, exchange.parts, strict=True))
+            filename = row.reply.filename.format_map(named)
+            headers = {"Content-Disposition": f'attachment; filename="{filename}"'}
+            return StreamingResponse(reply, media_type=row.reply.content_type, headers=headers)
+        return Response(reply, media_type="application/json")
+
+    def _refusal(self, error: HelmrError) -> Response:
+        if error.code == HelmrError.code:
+            # A bug in the actor that was called; its text is for the log.
+            error_id = ids.new_id("err")
+            logger.error("%s: %s %s: %s", error_id, self.method, self.row.path, error.message)
+            return problem_response(unexpected(error_id))
+        response = problem_response(error)
+        if isinstance(error, OriginDenied) and self.row.scope is not None:
+            response.headers.update(REFUSAL_HEADERS)
+        return response
+
+
+def json_response(model: BaseModel, status_code: int = 200, *, exclude: Any = None) -> Response:
+    """The model as JSON, by its wire names."""
+    text = model.model_dump_json(by_alias=True, exclude=exclude)
+    return Response(text, status_code=status_code, media_type="application/json")
+
+
+def served(
+    rows: Iterable[Operation[Any]],
+    service: Service,
+    handlers: Mapping[str, Handler],
+    authenticator: Authenticator,
+    generations: GenerationHeader,
+) -> Paths:
+    """All rows as they are served."""
+    paths = Paths()
+    for row in rows:
+        handler = handlers.get(row.name)
+        paths.add(ServedOperation(row, service, handler, authenticator, generations))
+        if row.reply is PAGE:
+            head = ServedOperation(row, service, handler, authenticator, generations, is_head=True)
+            paths.add(head)
+    return paths
+
+
+# --- paths ------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class PathPlace:
+    """A path and what is served there.
+
+    Attributes:
+        path: As declared, `/v1/waits/{wait_id}`.
+        by_method: The operations.
+        public_methods: Those that public tokens may call.
+    """
+
+    path: str
+    by_method: dict[str, ServedOperation] = field(default_factory=dict)
+    public_methods: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Node:
+    """Where a path has got to; a part behind it is one of `fixed`, or the value of a parameter."""
+
+    fixed: dict[str, _Node] = field(default_factory=dict)
+    parameter: _Node | None = None
+    place: PathPlace | None = None
+
+
+class Paths:
+    """Which operation a path names, part by part."""
+
+    def __init__(self) -> None:
+        self._root = _Node()
+
+    def add(self, operation: ServedOperation) -> None:
+        """Serve this one too."""
+        row, node = operation.row, self._root
+        for part in _parts(row.path):
+            node = _next(node, part)
+        if node.place is None:
+            node.place = PathPlace(row.path)
+        assert node.place.path == row.path
+        node.place.by_method[operation.method] = operation
+        if row.scope is not None:
+            node.place.public_methods += (row.method,)
+
+    def find(self, path: str) -> tuple[PathPlace, tuple[str, ...]] | None:
+        """The place that a decoded path names, and the values of its parameters; None if it names none."""
+        node = self._root
+        values: list[str] = []
+        for part in _parts(path):
+            after = node.fixed.get(part)
+            if after is None:
+                if node.parameter is None or not part:
+                    return None
+                after = node.parameter
+                values.append(part)
+            node = after
+        return (node.place, tuple(values)) if node.place is not None else None
+
+
+def _parts(path: str) -> list[str]:
+    return path.split("/")[1:]
+
+
+def _next(node: _Node, part: str) -> _Node:
+    if not part.startswith("{"):
+        return node.fixed.setdefault(part, _Node())
+    if node.parameter is None:
+        node.parameter = _Node()
+    return node.parameter
+
+
+def _without_body(response: Response) -> Response:
+    return Response(status_code=response.status_code, headers=dict(response.headers))

@@ -20,10 +20,8 @@ from helmr.models import SEQ_MAX, FollowQuery, OutputQuery, QueryRequest
 from helmr.query import ARROW_MEDIA_TYPE
 from helmr.roles import Need
 from helmr_runtime.core.public_tokens import check_read
-from helmr_runtime.http.access import Authenticator
-from helmr_runtime.http.exchange import Exchange
+from helmr_runtime.http.exchange import Authenticator, Exchange, Handler, json_response
 from helmr_runtime.http.metrics import Metrics
-from helmr_runtime.http.routing import Handler, json_response
 from helmr_runtime.service.following import Followed, FollowedEvents
 
 WITHOUT_KEY = {"ready", "reasons", "version", "now"}

@@ -19,8 +19,7 @@ from helmr_runtime.core.entries import Principal, from_iso
 from helmr_runtime.core.public_tokens import ScopedToken
 from helmr_runtime.http.answer_flow import opened, show, submit, who_answered
 from helmr_runtime.http.answer_page import PageState
-from helmr_runtime.http.exchange import Exchange
-from helmr_runtime.http.routing import Handler, json_response
+from helmr_runtime.http.exchange import Exchange, Handler, json_response
 from helmr_runtime.ports.ledger import Json
 from helmr_runtime.security.callbacks import CallbackForm, read_callback
 from helmr_runtime.security.origins import check_origin

@@ -34,7 +34,7 @@ from helmr.models import (
 from helmr.roles import Role, ScopeType
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.public_tokens import Scope, ScopedToken
-from helmr_runtime.http.access import GenerationHeader
+from helmr_runtime.http.exchange import GenerationHeader
 from helmr_runtime.ports.ledger import CopyPosition
 from helmr_runtime.security.secrets import secret_hash
 from helmr_runtime.service import Service

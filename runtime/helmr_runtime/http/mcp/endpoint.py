@@ -13,8 +13,7 @@ from starlette.responses import Response
 
 from helmr import jsonio
 from helmr.errors import BadJson, MissingExtra, OriginDenied
-from helmr_runtime.http.exchange import Exchange
-from helmr_runtime.http.routing import Handler
+from helmr_runtime.http.exchange import Exchange, Handler
 
 SERVER = "helmr_runtime.http.mcp.server"
 PARSE_ERROR = -32700
