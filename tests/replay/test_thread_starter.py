@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from helmr_runtime.replay import loop
-from helmr_runtime.replay.loop import ThreadStarter
+from helmr_runtime.replay import driver
+from helmr_runtime.replay.driver import ThreadStarter
 
 WITHIN_S = 10.0
 
@@ -61,7 +61,7 @@ def test_threads_start_in_the_order_in_which_they_were_asked_for() -> None:
 def test_a_thread_that_there_is_no_room_for_starts_when_there_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(loop, "RETRY_S", 0.01)
+    monkeypatch.setattr(driver, "RETRY_S", 0.01)
     ran, behind = threading.Event(), threading.Event()
     starter = ThreadStarter()
     starter.start(Refused(3, ran.set))
@@ -85,7 +85,7 @@ def test_where_there_is_no_room_for_the_starting_thread_nothing_starts_later(
     """Whoever is told that a run's thread did not start may start another one for it."""
     starter, refused, ran = ThreadStarter(), threading.Event(), threading.Event()
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "Thread", lambda **given: Refused(1, given["target"]))
+        patch.setattr(driver, "Thread", lambda **given: Refused(1, given["target"]))
         with pytest.raises(RuntimeError, match="can't start new thread"):
             starter.start(threading.Thread(target=refused.set, daemon=True))
     starter.start(threading.Thread(target=ran.set, daemon=True))

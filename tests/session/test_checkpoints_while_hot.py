@@ -42,7 +42,7 @@ async def test_checkpoints_are_taken_when_entries_have_doubled(
     for number in range(10 * FIRST):
         note = Draft(EntryKind.NOTE_ADDED, {"note_id": f"note_{number}"}, principal=ALICE)
         [entry] = writer.entries(state, [note], clock.now())
-        queue.add(entry)
+        queue.buffer.append(entry)
         state.apply(entry)
         if state.run is not None:
             state.run.journal.append(entry)  # the longer it is, the more a checkpoint holds

@@ -10,7 +10,7 @@ import pytest
 from helmr_runtime.core.commands import CancelSession, OperationKey, Resume, Send, TokenEnded
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.session import pace as pace_module
-from helmr_runtime.session.pace import BESIDE_MAX, TURNS_MAX, HostPace, HostTurns, is_paced
+from helmr_runtime.session.pace import BESIDE_MAX, TURNS_MAX, HostPace, is_paced
 
 
 class Work:
@@ -139,22 +139,27 @@ def test_what_the_directory_sends_from_its_list_is_paced_and_no_callers_command(
 
 
 async def test_a_callers_command_waits_for_no_turn_and_narrows_those_of_others() -> None:
-    turns, order = HostTurns(HostPace(), {}), list[str]()
+    turns, order = HostPace(), list[str]()
     going_on = asyncio.Event()
 
+    async def rests(session_id: str) -> None:
+        """At once."""
+
     async def resumed(number: int) -> None:
-        async with turns.of(f"ses_{number}", Resume(principal=RUNTIME, family="ses_tree")):
+        resume = Resume(principal=RUNTIME, family="ses_tree")
+        async with turns.of(f"ses_{number}", resume, rests):
             order.append(f"child {number}")
             await going_on.wait()
 
     send = Send(principal=RUNTIME, record_id="rec_1", stream="go", data=1, next_run_id="run_1")
-    async with turns.of("ses_other", send):
+    async with turns.of("ses_other", send, rests):
         order.append("sent")
     children = [asyncio.create_task(resumed(number)) for number in range(3)]
     await asyncio.sleep(0)
-    async with turns.of("ses_other", send):
+    async with turns.of("ses_other", send, rests):
         order.append("sent again")
-    async with turns.of("ses_own", Resume(principal=RUNTIME)), turns.of_park("shutdown"):
+    resume = Resume(principal=RUNTIME)
+    async with turns.of("ses_own", resume, rests), turns.of_park("shutdown"):
         order.append("another's run")
     assert order == ["sent", "child 0", "sent again", "another's run"]
     going_on.set()

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
+import time
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, Protocol
 
 from helmr.current import Made, MadeCalls, StepCall, StepRef, code_place, current_run
@@ -43,7 +46,7 @@ from helmr_runtime.replay.ends import (
     failed_op,
     met_text,
 )
-from helmr_runtime.replay.loop import LoopCalls, ThreadStarter, code_mark, make_loop
+from helmr_runtime.replay.loop import code_mark, make_loop
 from helmr_runtime.replay.replay_log import Outcome, StepError, StepValue
 from helmr_runtime.replay.steps import StepRunner
 
@@ -127,6 +130,94 @@ class RunHost(Protocol):
         ...
 
 
+class LoopCalls:
+    """The calls of one run. `give` belongs to the host's loop, `tell` to the run's; made on the host's."""
+
+    def __init__(self, run_id: str, run_loop: asyncio.AbstractEventLoop) -> None:
+        self._run_id = run_id
+        self._run_loop = run_loop
+        self.host_loop = asyncio.get_running_loop()
+        self._host_context = Context()  # what the host does about the run is not the run's own
+        self._given = self._taken = self._told = self._heard = 0
+        """Calls given to the run's loop, and taken up by it; sent to the host's loop, and taken by it."""
+
+    @property
+    def are_taken(self) -> bool:
+        """The run's loop has taken up all that it was given."""
+        return self._taken == self._given
+
+    @property
+    def are_heard(self) -> bool:
+        """The host's loop has taken all that was sent to it."""
+        return self._heard == self._told
+
+    def give(self, call: Callable[[], None]) -> None:
+        """Have it called on the run's loop, which wakes up."""
+        self._given += 1
+        try:
+            self._run_loop.call_soon_threadsafe(self._take, call)
+        except RuntimeError:  # the loop is closed: the tree has ended
+            log.debug("%s: the tree has ended", self._run_id)
+
+    def _take(self, call: Callable[[], None]) -> None:
+        call()
+        self._taken += 1
+
+    def tell(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Have it called on the host's loop."""
+        self._told += 1
+        try:
+            self.host_loop.call_soon_threadsafe(
+                self._hear, call, *arguments, context=self._host_context
+            )
+        except RuntimeError:  # the host's loop is closed: no one is left to tell
+            log.debug("%s: the host has ended", self._run_id)
+
+    def _hear(self, call: Callable[..., None], *arguments: Any) -> None:
+        self._heard += 1
+        call(*arguments)
+
+
+RETRY_S = 0.1
+
+
+class ThreadStarter:
+    """Starts threads in the order in which they are asked for, from a thread of its own."""
+
+    def __init__(self) -> None:
+        self._asked: SimpleQueue[Thread] = SimpleQueue()
+        self._thread: Thread | None = None
+
+    def start(self, thread: Thread) -> None:
+        """Have it started. If the system has no room for another thread, as soon as it has.
+
+        Raises `RuntimeError`, and starts nothing later, if there is no room for the thread that starts others.
+        """
+        if self._thread is None or not self._thread.is_alive():  # it does not live in a fork
+            own = Thread(target=self._main, name="helmr-starts", daemon=True)
+            own.start()
+            self._thread = own
+        self._asked.put(thread)
+
+    def _main(self) -> None:
+        while True:
+            thread = self._asked.get()
+            is_told = False
+            while not _has_started(thread):
+                if not is_told:
+                    log.warning("%s waits: the system has no room for another thread", thread.name)
+                    is_told = True
+                time.sleep(RETRY_S)
+
+
+def _has_started(thread: Thread) -> bool:
+    try:
+        thread.start()
+    except RuntimeError:
+        return thread.ident is not None  # it was started before
+    return True
+
+
 _starter = ThreadStarter()
 
 
@@ -178,9 +269,7 @@ class RunDriver:
             is_tried=on_quiet is not None,
         )
         """Until it begins: it refers to the driver, and both leave memory at once if that is not mutual."""
-        self._thread = threading.Thread(
-            target=self._main_thread, name=f"helmr-{self.run.id}", daemon=True
-        )
+        self._thread = Thread(target=self._main_thread, name=f"helmr-{self.run.id}", daemon=True)
 
     # --- called by the host -------------------------------------------------------------------
 

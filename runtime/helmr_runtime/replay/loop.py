@@ -1,4 +1,4 @@
-"""The event loops that task code runs on, calls between a run's loop and its host's, and the start of a run's thread.
+"""The event loops that task code runs on.
 
 There is one loop for each run, and one that all async steps of a process share. What asyncio leaves to chance has a
 fixed order on the loops of runs (S-30):
@@ -17,17 +17,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import selectors
-import time
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextvars import Context, ContextVar
+from contextvars import ContextVar
 from functools import partial, wraps
 from itertools import count
 from queue import Empty, SimpleQueue
 from selectors import SelectorKey
-from threading import Thread
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from helmr_runtime.host_status import SlotMark
@@ -278,94 +275,3 @@ def make_loop(
     loop.idle = selector
     loop.set_task_factory(OrderedTasks(run_id))
     return loop
-
-
-log = logging.getLogger("helmr.run")
-
-
-class LoopCalls:
-    """The calls of one run. `give` belongs to the host's loop, `tell` to the run's; made on the host's."""
-
-    def __init__(self, run_id: str, run_loop: asyncio.AbstractEventLoop) -> None:
-        self._run_id = run_id
-        self._run_loop = run_loop
-        self.host_loop = asyncio.get_running_loop()
-        self._host_context = Context()  # what the host does about the run is not the run's own
-        self._given = self._taken = self._told = self._heard = 0
-        """Calls given to the run's loop, and taken up by it; sent to the host's loop, and taken by it."""
-
-    @property
-    def are_taken(self) -> bool:
-        """The run's loop has taken up all that it was given."""
-        return self._taken == self._given
-
-    @property
-    def are_heard(self) -> bool:
-        """The host's loop has taken all that was sent to it."""
-        return self._heard == self._told
-
-    def give(self, call: Callable[[], None]) -> None:
-        """Have it called on the run's loop, which wakes up."""
-        self._given += 1
-        try:
-            self._run_loop.call_soon_threadsafe(self._take, call)
-        except RuntimeError:  # the loop is closed: the tree has ended
-            log.debug("%s: the tree has ended", self._run_id)
-
-    def _take(self, call: Callable[[], None]) -> None:
-        call()
-        self._taken += 1
-
-    def tell(self, call: Callable[..., None], *arguments: Any) -> None:
-        """Have it called on the host's loop."""
-        self._told += 1
-        try:
-            self.host_loop.call_soon_threadsafe(
-                self._hear, call, *arguments, context=self._host_context
-            )
-        except RuntimeError:  # the host's loop is closed: no one is left to tell
-            log.debug("%s: the host has ended", self._run_id)
-
-    def _hear(self, call: Callable[..., None], *arguments: Any) -> None:
-        self._heard += 1
-        call(*arguments)
-
-
-RETRY_S = 0.1
-
-
-class ThreadStarter:
-    """Starts threads in the order in which they are asked for, from a thread of its own."""
-
-    def __init__(self) -> None:
-        self._asked: SimpleQueue[Thread] = SimpleQueue()
-        self._thread: Thread | None = None
-
-    def start(self, thread: Thread) -> None:
-        """Have it started. If the system has no room for another thread, as soon as it has.
-
-        Raises `RuntimeError`, and starts nothing later, if there is no room for the thread that starts others.
-        """
-        if self._thread is None or not self._thread.is_alive():  # it does not live in a fork
-            own = Thread(target=self._main, name="helmr-starts", daemon=True)
-            own.start()
-            self._thread = own
-        self._asked.put(thread)
-
-    def _main(self) -> None:
-        while True:
-            thread = self._asked.get()
-            is_told = False
-            while not _has_started(thread):
-                if not is_told:
-                    log.warning("%s waits: the system has no room for another thread", thread.name)
-                    is_told = True
-                time.sleep(RETRY_S)
-
-
-def _has_started(thread: Thread) -> bool:
-    try:
-        thread.start()
-    except RuntimeError:
-        return thread.ident is not None  # it was started before
-    return True

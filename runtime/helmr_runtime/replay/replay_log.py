@@ -161,17 +161,13 @@ def make_replay_log(state: SessionState, histories: Mapping[int, Sequence[Any]])
     )
 
 
+OUTCOMES = (STEP_OUTCOMES | WAIT_OUTCOMES | INSTANT) - {EntryKind.CLOCK_READ}
+"""Kinds of entries of which one may give an op's outcome to the code."""
+
+
 def is_outcome(entry: Entry) -> bool:
     """The entry gives an op's outcome to the code."""
-    return (
-        entry.kind in STEP_OUTCOMES
-        or entry.kind in WAIT_OUTCOMES
-        or (
-            entry.op is not None
-            and entry.kind in INSTANT
-            and entry.kind is not EntryKind.CLOCK_READ
-        )
-    )
+    return entry.kind in OUTCOMES and (entry.op is not None or entry.kind not in INSTANT)
 
 
 def opened_text(entry: Entry) -> str | None:

@@ -23,7 +23,7 @@ from helmr_runtime.clock import Timer
 from helmr_runtime.core.decide import DecisionContext, lifecycle, ops
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, from_iso
 from helmr_runtime.core.requests import OpRequest, StepRequest
-from helmr_runtime.core.run import WAIT_OUTCOMES, Run, Wait
+from helmr_runtime.core.run import INSTANT, WAIT_OUTCOMES, Run, Wait
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.replay import (
     Mismatch,
@@ -47,8 +47,9 @@ from helmr_runtime.replay.driver import (
 )
 from helmr_runtime.replay.durable_context import RunCode, Surroundings
 from helmr_runtime.replay.effects import AsksOutside, Policy, TriesStep, Writes, effect_of
-from helmr_runtime.replay.replay_log import is_outcome, outcome_of
+from helmr_runtime.replay.replay_log import outcome_of
 from helmr_runtime.session.events import (
+    HEARING,
     NOTHING,
     AbortOverdue,
     CodeEvent,
@@ -57,6 +58,7 @@ from helmr_runtime.session.events import (
     OutcomeReady,
     PendingOutcome,
     Prepared,
+    SessionPhase,
     SessionView,
     ThreadsLookedAt,
     TryDue,
@@ -145,7 +147,7 @@ class CodeRunner:
 
     def run_of(self, driver: RunDriver) -> Run | None:
         """The active run, if this driver is the one that runs it."""
-        if driver is not self.driver or not self._session.hears_code:
+        if driver is not self.driver or self._session.phase not in HEARING:
             return None
         run = self._session.state.active_run
         if not is_of(driver, run):
@@ -181,7 +183,7 @@ class CodeRunner:
                 return self._presume_lost(driver)
 
     def applied(self, entry: Entry, before: Wait | None, *, is_cautious: bool) -> Effects:
-        """An entry was added: hand over the outcome that it holds, if there is code.
+        """An entry of one of the kinds `OUTCOMES` was added: hand over the outcome that it holds, if there is code.
 
         Args:
             before: The wait that was open before it.
@@ -210,7 +212,9 @@ class CodeRunner:
         return self._hand_over(pending, outcome)
 
     def _is_for_code(self, entry: Entry) -> bool:
-        if not is_outcome(entry) or entry.body.get("reason") in ("task", "run_end", "rewound"):
+        if entry.op is None and entry.kind in INSTANT:
+            return False
+        if entry.body.get("reason") in ("task", "run_end", "rewound"):
             return False
         is_of_backoff = entry.kind in WAIT_OUTCOMES and entry.op in self._steps
         return not is_of_backoff
@@ -225,7 +229,12 @@ class CodeRunner:
     def run_if_ready(self) -> Effects:
         """Start the code if the run is to execute and none does."""
         session, run = self._session, self._session.state.active_run
-        if run is None or self.has_code or not session.is_live or session.registered is None:
+        if (
+            run is None
+            or self.has_code
+            or session.phase is not SessionPhase.LIVE
+            or session.registered is None
+        ):
             return NOTHING
         if self._aborted or not _is_ready(run, self._clock.now()):
             return NOTHING
@@ -253,7 +262,9 @@ class CodeRunner:
         self._starting = None
         state, registered, run = self._session.state, self._session.registered, ready.run
         is_same = state.run is run and run.attempt == ready.attempt
-        if not (ready.is_held and self._session.is_live and run.is_active and is_same):
+        if not (
+            ready.is_held and self._session.phase is SessionPhase.LIVE and run.is_active and is_same
+        ):
             self._closed.set()
             return NOTHING
         assert registered is not None
@@ -385,7 +396,7 @@ class CodeRunner:
 
     async def _records(self, entry: Entry) -> Sequence[Any]:
         stream, through_seq = entry.body["stream"], entry.body["through_seq"]
-        while self._session.hears_code:
+        while self._session.phase in HEARING:
             try:
                 return await self._ledger.records(entry.session_id, stream, through_seq)
             except Unavailable:

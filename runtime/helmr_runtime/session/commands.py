@@ -50,7 +50,7 @@ from helmr_runtime.core.decide.inputs import key_hash, repeated, require_open, r
 from helmr_runtime.core.entries import Entry, EntryKind, from_iso
 from helmr_runtime.core.run import Wait
 from helmr_runtime.core.state import SessionState
-from helmr_runtime.ports import KnownKey, Loaded, OperationUnused, Precondition
+from helmr_runtime.ports import KnownKey, Loaded
 from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.security.schemas import DataSchema, data_schema
 
@@ -292,20 +292,15 @@ def _usable(schema: Any) -> DataSchema | None:
 CLAIM_KINDS = frozenset({EntryKind.WAIT_CLAIMED, EntryKind.WAIT_CLAIM_ENDED})
 
 
-def cut_signal(command: SessionCommand, session_id: str) -> HelmrSignal | None:
+Cutting = CancelRun | CancelSession | RewindRun | AmendWait
+"""Commands that end a run or take it back."""
+
+
+def cut_signal(command: Cutting, session_id: str) -> HelmrSignal:
     """What code is cut off with whose run the command has ended or taken back (S-6, S-75)."""
-    match command:
-        case CancelRun() | CancelSession():
-            return RunCancelled(f"{session_id}: the run was cancelled")
-        case RewindRun() | AmendWait():
-            return RunParked(f"{session_id}: the run was taken back")
-        case _:
-            return None
-
-
-def preconditions_of(command: SessionCommand) -> tuple[Precondition, ...]:
-    """What must hold outside of the session for the command's entries to be stored."""
-    return (OperationUnused(command.operation),) if command.operation is not None else ()
+    if isinstance(command, CancelRun | CancelSession):
+        return RunCancelled(f"{session_id}: the run was cancelled")
+    return RunParked(f"{session_id}: the run was taken back")
 
 
 class SessionClaims:

@@ -45,7 +45,8 @@ class EntryWriter:
 
     def __init__(self, loaded: Loaded) -> None:
         self._chain_key = loaded.chain_key
-        self._cipher = PayloadCipher(loaded.keys) if loaded.keys is not None else None
+        keys = loaded.keys if loaded.keys is not None and loaded.keys.encrypts_payloads else None
+        self._cipher = PayloadCipher(keys) if keys is not None else None
 
     def entries(self, state: SessionState, drafts: Sequence[Draft], now: datetime) -> list[Entry]:
         """The entries that follow the state's last one."""
@@ -102,8 +103,10 @@ class FlushQueue:
         self._state = state
         self._epoch = epoch
         self._writer = writer
-        self._buffer: list[Entry] = []
-        self._preconditions: list[Precondition] = []
+        self.buffer: list[Entry] = []
+        """Entries that are not sent yet; each is put here as it is applied to the state."""
+        self.preconditions: list[Precondition] = []
+        """Of what is in the buffer."""
         self._stored_hash = state.last_hash
         self._unsaved_count = unsaved_count
         self._unsaved_max = self.CHECKPOINT_ENTRIES
@@ -125,7 +128,7 @@ class FlushQueue:
     @property
     def can_send(self) -> bool:
         """There is something to send, and it may be sent now."""
-        return bool(self._buffer) and not self.is_sending and not self.is_holding
+        return bool(self.buffer) and not self.is_sending and not self.is_holding
 
     @property
     def is_stored(self) -> bool:
@@ -135,12 +138,7 @@ class FlushQueue:
     @property
     def unsaved_count(self) -> int:
         """Entries that the newest checkpoint does not cover, with those that are buffered."""
-        return self._unsaved_count + len(self._buffer)
-
-    def add(self, entry: Entry, preconditions: tuple[Precondition, ...] = ()) -> None:
-        """Take an entry whose seq follows the last one's."""
-        self._buffer.append(entry)
-        self._preconditions.extend(preconditions)
+        return self._unsaved_count + len(self.buffer)
 
     def next(self) -> Flush:
         """What is buffered, as the flush that is sent now: `can_send`."""
@@ -155,7 +153,7 @@ class FlushQueue:
 
     def alone(self, entries: Sequence[Entry], preconditions: tuple[Precondition, ...]) -> Flush:
         """A flush of entries that are not applied yet, because a fact outside the session decides."""
-        assert not self._buffer
+        assert not self.buffer
         assert not self.is_sending
         return self._flush(tuple(entries), preconditions)
 
@@ -170,9 +168,9 @@ class FlushQueue:
         return self._take_buffer(checkpoint, release=True)
 
     def _take_buffer(self, checkpoint: str | None, *, release: bool = False) -> Flush:
-        entries, preconditions = tuple(self._buffer), tuple(self._preconditions)
-        self._buffer.clear()
-        self._preconditions.clear()
+        entries, preconditions = tuple(self.buffer), tuple(self.preconditions)
+        self.buffer.clear()
+        self.preconditions.clear()
         self.is_sending = True
         return self._flush(entries, preconditions, checkpoint=checkpoint, release=release)
 

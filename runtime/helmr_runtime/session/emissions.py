@@ -58,6 +58,8 @@ class Emissions:
         self._lock = threading.Lock()
         """Held for a copy of what is kept at the longest, so that no one who emits waits."""
         self._emitted = SessionEmissions()
+        self.has_emitted = False
+        """There may be something that an entry ends."""
         self._readers = 0
         self._kept_until_s = self._loop.time() + KEPT_S
         self._has_told = False
@@ -66,6 +68,7 @@ class Emissions:
 
     def emit(self, stream: str, op: int | None, data: str) -> None:
         """Keep a chunk for who follows, if someone does; returns at once."""
+        self.has_emitted = True
         is_kept = self._readers > 0 or self._loop.time() < self._kept_until_s
         with self._lock:
             chunk = self._emitted.emit(stream, op, data, is_kept=is_kept or self._is_watched)
@@ -173,8 +176,10 @@ class ChunkPolls:
 
     def _left(self, emissions: Emissions) -> None:
         if self._live.get(emissions.session_id) is emissions:
-            self._past[emissions.session_id] = self._live.pop(emissions.session_id)
-            asyncio.get_running_loop().call_later(KEPT_S, self._forget, emissions)
+            del self._live[emissions.session_id]
+            if emissions.has_emitted:
+                self._past[emissions.session_id] = emissions
+                asyncio.get_running_loop().call_later(KEPT_S, self._forget, emissions)
             self._changed.set()
 
     def _forget(self, emissions: Emissions) -> None:

@@ -32,7 +32,7 @@ class SessionPhase(Enum):
     """How a live session stands to its host: `LIVE ⇄ PARKING`, `LIVE → LEAVING`, and `OVER` after any."""
 
     LIVE = "live"
-    """Its code runs here."""
+    """Its code runs, or may begin, here."""
     RETIRING = "retiring"
     """Parts of earlier code did not end: it is decided here, and what is to run runs elsewhere."""
     PARKING = "parking"
@@ -41,6 +41,10 @@ class SessionPhase(Enum):
     """One command is decided and the session given up in the same commit; no code runs."""
     OVER = "over"
     """Given up or lost; nothing more is written."""
+
+
+HEARING = (SessionPhase.LIVE, SessionPhase.RETIRING)
+"""In these what the session's code asks for counts (S-34)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,22 +212,13 @@ class SessionView(RunHost, Protocol):
     """What decides for a session sees of it."""
 
     state: SessionState
+    phase: SessionPhase
     registered: Registered | None
     hold_seq: int
 
     @property
-    def is_live(self) -> bool:
-        """Code may begin here."""
-        ...
-
-    @property
     def is_over(self) -> bool:
         """Given up or lost."""
-        ...
-
-    @property
-    def hears_code(self) -> bool:
-        """What the session's code asks for counts (S-34)."""
         ...
 
     def context(self, carried: datetime | None = None) -> DecisionContext:

@@ -3,6 +3,9 @@
 Plain Python; `process.host` makes a Ray actor of it. Every call names its session. A host does not place or
 park by itself: the directory does. The constructor does nothing that can fail: the task modules are loaded at the
 first call.
+
+A `SessionSlot` is the place of one live session in its host: from the moment it is loaded until nothing of its code is
+left.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -44,11 +48,178 @@ from helmr_runtime.replay.durable_context import SILENCE_S
 from helmr_runtime.replay.steps import blocked_by
 from helmr_runtime.session.dry_run import DryRuns
 from helmr_runtime.session.emissions import ChunkPolls, OnEmitted
-from helmr_runtime.session.events import CodeSettings, HostParts
+from helmr_runtime.session.events import CodeSettings, HostParts, SessionPhase
 from helmr_runtime.session.live_session import LiveSession
-from helmr_runtime.session.pace import HostPace, HostTurns
-from helmr_runtime.session.slot import SessionSlot
-from helmr_runtime.session.warm_cache import WarmCache
+from helmr_runtime.session.pace import HostPace, is_paced
+from helmr_runtime.session.warm_cache import WarmCache, WarmState
+
+
+class SessionSlot:
+    """One session's place.
+
+    Args:
+        session_id: Whose.
+        mark: Where it is noted what the code does, for anyone who finds the host dead.
+        on_change: Called with this slot when its report has changed.
+        on_retire: Called when parts of the session's code did not end.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        mark: SlotMark,
+        clock: Clock,
+        *,
+        on_change: Callable[[SessionSlot], None],
+        on_retire: Callable[[str], None],
+    ) -> None:
+        self.session_id = session_id
+        self.mark = mark
+        self._clock = clock
+        self._on_change = on_change
+        self._on_retire = on_retire
+        self._session: LiveSession | None = None
+        self._state = SlotState.BUSY
+        self._since: datetime = clock.now()
+        self._detail: str | None = None
+        self._is_told = False
+        self._ending: asyncio.Task[None] | None = None
+        self._loaded = asyncio.Event()
+        self._rested = asyncio.Event()
+        self.told_version = 0
+        """Of the host's report that this slot last changed; for the host."""
+
+    # --- what it holds --------------------------------------------------------------------------
+
+    @property
+    def live(self) -> LiveSession:
+        """The session.
+
+        Raises:
+            Moved: It is not loaded yet, or lost.
+        """
+        session = self._session
+        if session is None or session.phase is SessionPhase.OVER:
+            raise Moved(f"{self.session_id} is not held here")
+        return session
+
+    @property
+    def lease(self) -> Lease | None:
+        """What it holds; None while it is loading, and when the session is lost."""
+        session = self._session
+        if session is None or session.phase is SessionPhase.OVER:
+            return None
+        return Lease(session_id=self.session_id, epoch=session.epoch)
+
+    @property
+    def left(self) -> WarmState | None:
+        """What of the session the next adoption here may go on from, once it was given up."""
+        return self._session.left if self._session is not None else None
+
+    @property
+    def is_settled(self) -> bool:
+        """All code waits or has ended, and everything decided is stored; for tests."""
+        session = self._session
+        return self._ending is None and session is not None and session.is_settled
+
+    @property
+    def report(self) -> SlotReport | None:
+        """Its report; None before it is loaded."""
+        session = self._session
+        if session is None:
+            return None
+        return SlotReport(
+            session_id=self.session_id,
+            epoch=session.epoch,
+            state=self._state,
+            since=self._since,
+            detail=self._detail,
+        )
+
+    @property
+    def longest_s(self) -> float:
+        """How long a step of its code may take; 0 if none of it executes."""
+        session = self._session
+        if session is None or self._state is SlotState.PARKABLE:
+            return 0.0
+        return session.execution.longest_s
+
+    async def wait_loaded(self) -> None:
+        """Return when the session is loaded, or could not be."""
+        await self._loaded.wait()
+
+    async def wait_rested(self) -> None:
+        """Return when its code waits, or is no longer here."""
+        await self._rested.wait()
+
+    def fill(self, session: LiveSession | None) -> None:
+        """The session is loaded; None if it could not be."""
+        self._loaded.set()
+        if session is None:
+            self._rested.set()
+            return
+        self._session = session
+        self.mark.hold(self.session_id, session.epoch)
+
+    def empty(self) -> None:
+        """The session is not held here any more."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.free()
+
+    # --- what becomes of it -----------------------------------------------------------------------
+
+    def changed(self, is_parkable: bool, op_max: int | None) -> None:
+        """Something happened to the session: tell what it is now, if that is news."""
+        if self._session is None:
+            return
+        if op_max is not None:
+            self.mark.asked(op_max)
+        self._become(SlotState.PARKABLE if is_parkable else SlotState.BUSY)
+
+    def tell(self) -> None:
+        """A watcher may have forgotten its report: send it again."""
+        self._is_told = False
+        session = self._session
+        if session is not None and session.phase is not SessionPhase.OVER:
+            self._become(SlotState.PARKABLE if session.is_parkable else SlotState.BUSY)
+
+    def lost(self, reason: str) -> None:
+        """The ledger refused it: its code is ended, and then the slot is empty."""
+        self._become(SlotState.LOST, reason)
+        self._ending = asyncio.get_running_loop().create_task(self._end())
+
+    def retire(self, reason: str) -> None:
+        """Parts of the session's code did not end."""
+        self._on_retire(reason)
+
+    async def _end(self) -> None:
+        assert self._session is not None
+        try:
+            await self._session.execution.wait_ended()
+        finally:
+            self._ending = None
+            self._become(SlotState.GONE)
+
+    async def crash(self) -> None:
+        """Drop the session without a word to the ledger, as a kill does; for in-process tests."""
+        if self._session is not None:
+            self._session.drop()
+            await self._session.execution.wait_closed()
+
+    def _become(self, state: SlotState, detail: str | None = None) -> None:
+        if state is self._state and self._is_told:
+            return
+        self._state = state
+        if state is SlotState.BUSY:
+            self._rested.clear()
+        else:
+            self._rested.set()
+        self._since = self._clock.now()
+        self._detail = detail
+        self._is_told = True
+        self._on_change(self)
+
 
 LINGER_S = 30.0
 """How long a waiting session stays hot unless others need its slot."""
@@ -131,7 +302,7 @@ class HostActor:
         self._kept = kept if kept is not None else WarmCache()
         self._registry: Registry | None = None
         self.slots: dict[str, SessionSlot] = {}
-        self._turns = HostTurns(pace or HostPace(), self.slots)
+        self._pace = pace or HostPace()
         self._ending: set[SessionSlot] = set()
         """Sessions that were lost, and whose code is being ended."""
         self._past: dict[tuple[str, int], tuple[int, SlotReport]] = {}
@@ -162,7 +333,7 @@ class HostActor:
             NotReady: Its code is not the catalog's; fact `code_hash`.
             HelmrError: What the command raises; the host holds the session then, unless `executes` is false.
         """
-        async with self._turns.of(session_id, command):
+        async with self._pace.of(session_id, command, self._rests):
             registry = self._code()
             _check_code(self.name, registry, catalog_hash)
             if self.retiring is not None:
@@ -212,8 +383,11 @@ class HostActor:
 
     async def command(self, session_id: str, command: SessionCommand) -> Mapping[str, Any]:
         """Decide a command; returns its receipt when durable."""
-        async with self._turns.of(session_id, command):
-            return await self._slot(session_id).live.command(command)
+        if is_paced(command):
+            async with self._pace.of(session_id, command, self._rests):
+                return await self._slot(session_id).live.command(command)
+        self._pace.called()
+        return await self._slot(session_id).live.command(command)
 
     async def note_claims(self, session_id: str, claims: WaitClaims) -> None:
         """Who is at the session's pending wait; one that is being loaded is waited for."""
@@ -236,7 +410,7 @@ class HostActor:
             slot.tell()
             return Busy(reason=f"{session_id} is not parkable")
         try:
-            async with self._turns.of_park(reason):
+            async with self._pace.of_park(reason):
                 stored = await live.park()
         except Moved:
             self._remove(slot)
@@ -337,6 +511,12 @@ class HostActor:
         await self._dry_runs.ended()
 
     # --- parts ----------------------------------------------------------------------------------
+
+    async def _rests(self, session_id: str) -> None:
+        """Return when the session's code waits, or is no longer here."""
+        slot = self.slots.get(session_id)
+        if slot is not None:
+            await slot.wait_rested()
 
     async def _load_session(
         self,

@@ -21,6 +21,7 @@ from typing import Any
 from helmr.current import StepRef
 from helmr.errors import HelmrError, Moved, RunParked, StoreUnavailable
 from helmr.models import RunStatus
+from helmr_runtime import tracing
 from helmr_runtime.clock import Timer
 from helmr_runtime.core.claims import WaitClaims
 from helmr_runtime.core.commands import Deadline, OperationKey, SessionCommand
@@ -28,21 +29,30 @@ from helmr_runtime.core.decide import Decided, DecisionContext, decide, lifecycl
 from helmr_runtime.core.entries import RUNTIME, Draft, Entry
 from helmr_runtime.core.run import Run
 from helmr_runtime.faults import Point, reach
-from helmr_runtime.ports import CommitReply, Committed, Crash, Declined, Loaded, Precondition
+from helmr_runtime.ports import (
+    CommitReply,
+    Committed,
+    Crash,
+    Declined,
+    Loaded,
+    OperationUnused,
+    Precondition,
+)
 from helmr_runtime.replay import RunDriver
 from helmr_runtime.replay.driver import OpAsked, StepEnded
 from helmr_runtime.replay.durable_context import Surroundings
+from helmr_runtime.replay.replay_log import OUTCOMES
 from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.session.code_runner import CodeRunner, is_of
 from helmr_runtime.session.commands import (
     CLAIM_KINDS,
+    Cutting,
     RepeatedCommands,
     SessionClaims,
     check_data,
     cut_signal,
     fits_schema,
     policy_of,
-    preconditions_of,
 )
 from helmr_runtime.session.committer import (
     COMMIT_WAIT_S,
@@ -67,11 +77,13 @@ from helmr_runtime.session.events import (
     TryDue,
 )
 from helmr_runtime.session.outside import open_outside, task_call, time_out_outside
-from helmr_runtime.session.telling import Telling
+from helmr_runtime.session.telling import LEVELS, Telling
 from helmr_runtime.session.warm_cache import WarmState, begun
 
 DECIDING = (Commanded, Flushed, OpAsked, StepEnded, TryDue, OutcomeReady)
 """Events of which nothing follows but what they have written."""
+
+GIVING_UP = (SessionPhase.LEAVING, SessionPhase.OVER)
 
 DEADLINE_AGAIN_S = 0.5
 """A deadline that the failing store did not take is tried again after this."""
@@ -147,6 +159,8 @@ class LiveSession:
         self._in_flight = 0
         """Callers whose command is being decided or awaits its commit."""
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._has_changed = False
+        """Its host hears what has become of it, and its timer is set, when this turn of the loop is over."""
         self._timer: Timer | None = None
         self._due_at: datetime | None = None
 
@@ -208,7 +222,7 @@ class LiveSession:
         if effects is NOTHING:
             return
         if effects.drafts:
-            self.write(effects.drafts)
+            self.write(effects.drafts, is_flushed=effects.flush)
         if effects.then is not None:
             then = effects.then
             self.when_durable(self.state.seq, lambda: self.take(then))
@@ -233,9 +247,9 @@ class LiveSession:
             return
         if self.phase is not SessionPhase.LEAVING and self._asking is None:
             self._block_if_missing()
-            if not self.execution.has_code:
+            if self.execution.driver is None and not self.execution.has_code:
                 self._perform(self.execution.run_if_ready())
-        self._changed()
+        self._changed_soon()
 
     def _block_if_missing(self) -> None:
         """A run that is to execute, whose task this runtime's code does not have, is blocked (S-3)."""
@@ -246,8 +260,14 @@ class LiveSession:
             message = f"task {self.state.task} is not in the code of this runtime"
             self.write([lifecycle.run_blocked(run, "task_missing", message)])
 
+    def _changed_soon(self) -> None:
+        if not self._has_changed:
+            self._has_changed = True
+            asyncio.get_running_loop().call_soon(self._changed)
+
     def _changed(self) -> None:
-        if self.phase is not SessionPhase.LEAVING:  # its time is the ledger's again in a moment
+        self._has_changed = False
+        if self.phase not in GIVING_UP:  # there its time is the ledger's again in a moment
             run, active = self.state.run, self.state.active_run
             self._arm(active)
             op_max = run.op_max if run is not None else None
@@ -261,19 +281,9 @@ class LiveSession:
             self._changed()
 
     @property
-    def is_live(self) -> bool:
-        """Code may begin here."""
-        return self.phase is SessionPhase.LIVE
-
-    @property
     def is_over(self) -> bool:
         """Given up or lost: it is not held here any more."""
         return self.phase is SessionPhase.OVER
-
-    @property
-    def hears_code(self) -> bool:
-        """What the session's code asks for counts (S-34)."""
-        return self.phase in (SessionPhase.LIVE, SessionPhase.RETIRING)
 
     @property
     def _is_deciding(self) -> bool:
@@ -301,7 +311,8 @@ class LiveSession:
     @property
     def is_settled(self) -> bool:
         """All code waits or has ended, and everything decided is stored."""
-        return self._is_stored and not self._is_deciding and self.execution.is_quiet
+        is_calm = self._is_stored and not self._is_deciding and not self._has_changed
+        return is_calm and self.execution.is_quiet
 
     # --- adopting and releasing -----------------------------------------------------------------
 
@@ -317,13 +328,8 @@ class LiveSession:
 
     def _record(self, crash: Crash | None) -> None:
         if crash is not None:
-            self.write(
-                [
-                    *lifecycle.actor_died(
-                        self.state, crash.cause, crash.op, executing=crash.executing
-                    )
-                ]
-            )
+            cause, op = crash.cause, crash.op
+            self.write([*lifecycle.actor_died(self.state, cause, op, executing=crash.executing)])
             self._committer.flush_now()
 
     async def decide_and_release(
@@ -385,18 +391,14 @@ class LiveSession:
         self._disarm()
         reach(Point.SESSION_PARKING)
         self.phase = SessionPhase.OVER
-        reply = await self._write_release(unsaved_max)
-        self._telling.close()
-        reach(Point.SESSION_PARKED)
-        return reply
-
-    async def _write_release(self, unsaved_max: int) -> CommitReply:
         flush = self._flushes.last(unsaved_max)
         reply = await self._committer.send(flush)
         if isinstance(reply, Committed):
             self._flushes.stored(flush, reply)
             self.left = WarmState(self.state, self._flushes.offsets, self._flushes.unsaved_count)
         self._committer.stop()
+        self._telling.close()
+        reach(Point.SESSION_PARKED)
         return reply
 
     def drop(self) -> None:
@@ -455,8 +457,7 @@ class LiveSession:
             yield
         finally:
             self._in_flight -= 1
-            if not self.is_over:
-                self._changed()
+            self._changed_soon()
 
     async def _decided(self, command: SessionCommand) -> tuple[Decided, int]:
         """What is decided when it is the command's turn, and the seq that this is stored with."""
@@ -469,8 +470,9 @@ class LiveSession:
         if self.is_over:
             event.refuse(Moved(f"{self.id} left this host"))
             return
-        self._telling.turns.sent(command.trace)
-        if isinstance(command, Deadline) and self._waits_outside(command.wait_id):
+        self._telling.turns.sent = command.trace
+        wait = self.state.wait if isinstance(command, Deadline) else None
+        if isinstance(command, Deadline) and wait and wait.id == command.wait_id and wait.awaits:
             self._hold_up(self._answering(event, time_out_outside(self, command)))
             return
         try:
@@ -481,10 +483,6 @@ class LiveSession:
                 event.answer(self._settle(command, decision), self.state.seq)
         except Exception as error:  # noqa: BLE001 - carried to the caller
             event.refuse(error)
-
-    def _waits_outside(self, wait_id: str) -> bool:
-        wait = self.state.wait
-        return wait is not None and wait.id == wait_id and bool(wait.awaits)
 
     async def _answering(self, event: Commanded, deciding: Coroutine[Any, Any, Decided]) -> None:
         try:
@@ -513,22 +511,24 @@ class LiveSession:
     def _settle(self, command: SessionCommand, decision: Decided) -> Decided:
         """Write what was decided."""
         if decision.drafts:
-            self.write(decision.drafts, preconditions_of(command))
-            self._cut_off(command)
+            operation = command.operation
+            unused = (OperationUnused(operation),) if operation is not None else ()
+            self.write(decision.drafts, unused)
+            if isinstance(command, Cutting):
+                self._cut_off(command)
             # Code that has been handed something will bring the flush with its next op.
             goes_on = any(draft.body.get("next") for draft in decision.drafts)
-            if not (self.execution.has_code and goes_on):
+            has_code = self.execution.driver is not None or self.execution.has_code
+            if not (has_code and goes_on):
                 self._committer.flush_now()
         return decision
 
-    def _cut_off(self, command: SessionCommand) -> None:
+    def _cut_off(self, command: Cutting) -> None:
         """Code whose run was cancelled or taken back is aborted once that is on disk (S-6, S-75)."""
-        signal = cut_signal(command, self.id)
-        if signal is None:
-            return
         driver = self.execution.driver
         if driver is None or is_of(driver, self.state.active_run):
             return
+        signal = cut_signal(command, self.id)
 
         def cut() -> None:
             if self.execution.driver is driver:
@@ -581,8 +581,14 @@ class LiveSession:
         """Of the pending wait."""
         return self.claims.of(self.state.wait) if self.claims.known is not None else None
 
-    def write(self, drafts: Sequence[Draft], preconditions: tuple[Precondition, ...] = ()) -> None:
-        """Stamp, apply and buffer; the flush follows soon.
+    def write(
+        self,
+        drafts: Sequence[Draft],
+        preconditions: tuple[Precondition, ...] = (),
+        *,
+        is_flushed: bool = False,
+    ) -> None:
+        """Stamp, apply and buffer; the flush follows soon, unless the caller sees to it.
 
         Raises:
             Moved: The session left this host; anyone who has its state now writes it.
@@ -594,10 +600,13 @@ class LiveSession:
         entries = self._stamp(drafts)
         if is_cautious and entries:
             self.hold_seq = entries[-1].seq
-        for position, entry in enumerate(entries):
-            self._flushes.add(entry, preconditions if position == 0 else ())
+        if entries:
+            self._flushes.preconditions.extend(preconditions)
+        for entry in entries:
+            self._flushes.buffer.append(entry)
             self._apply(entry, is_cautious=is_cautious)
-        self._committer.flush_soon()
+        if not is_flushed:
+            self._committer.flush_soon()
 
     def _stamp(self, drafts: Sequence[Draft]) -> list[Entry]:
         """Their entries, behind those of claims that are not in the transcript yet."""
@@ -607,13 +616,16 @@ class LiveSession:
         return self._writer.entries(self.state, (*ahead, *drafts), now)
 
     def _apply(self, entry: Entry, *, is_cautious: bool) -> None:
-        before = self.state.wait
+        kind, has_code = entry.kind, self.execution.driver is not None
+        before = self.state.wait if has_code and kind in OUTCOMES else None
         self.state.apply(entry)
-        if entry.kind in CLAIM_KINDS:
+        if kind in CLAIM_KINDS:
             self.claims.applied(entry)
-        for telling in self._telling.applied(entry):
-            self.when_durable(entry.seq, telling)
-        self._perform(self.execution.applied(entry, before, is_cautious=is_cautious))
+        if kind in LEVELS or self._telling.emissions.has_emitted or tracing.spans is not None:
+            for telling in self._telling.applied(entry):
+                self.when_durable(entry.seq, telling)
+        if has_code and kind in OUTCOMES:
+            self._perform(self.execution.applied(entry, before, is_cautious=is_cautious))
 
     @property
     def _is_stored(self) -> bool:

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 from helmr_runtime.core.commands import CancelSession, Resume, SessionCommand, TokenEnded
-from helmr_runtime.session.slot import SessionSlot
 
 TURNS_MAX = 16
 """Turns at once."""
@@ -81,6 +80,37 @@ class HostPace:
         self._keeping.add(keeping)
         keeping.add_done_callback(self._keeping.discard)
 
+    @asynccontextmanager
+    async def of(
+        self,
+        session_id: str,
+        command: SessionCommand | None,
+        rests: Callable[[str], Awaitable[None]],
+    ) -> AsyncIterator[None]:
+        """What no caller waits for takes its turn; what one waits for goes on at once.
+
+        Args:
+            session_id: What the command is for.
+            command: None adopts the session only.
+            rests: Returns when that session's code waits again.
+        """
+        if not is_paced(command):
+            self.called()
+            yield
+            return
+        family = command.family if command is not None else None
+        async with self.turn(family or session_id, lambda: rests(session_id)):
+            yield
+
+    @asynccontextmanager
+    async def of_park(self, reason: str) -> AsyncIterator[None]:
+        """No one waits for a session to park, unless its host is about to end."""
+        if reason in URGENT:
+            yield
+            return
+        async with self.turn(PARKS):
+            yield
+
     async def _take(self, family: str) -> _Turn:
         if not self._has_room(family) or any(one == family for one, _ in self._waiting):
             asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -140,42 +170,3 @@ async def _keep(turn: _Turn, rests: Callable[[], Awaitable[object]]) -> None:
                 await rests()
     finally:
         turn.end()
-
-
-class HostTurns:
-    """Who takes turns in a host.
-
-    Args:
-        pace: The process's.
-        slots: The host's, by session.
-    """
-
-    def __init__(self, pace: HostPace, slots: Mapping[str, SessionSlot]) -> None:
-        self._pace = pace
-        self._slots = slots
-
-    @asynccontextmanager
-    async def of(self, session_id: str, command: SessionCommand | None) -> AsyncIterator[None]:
-        """What no caller waits for takes its turn; what one waits for goes on at once."""
-        if not is_paced(command):
-            self._pace.called()
-            yield
-            return
-
-        async def rests() -> None:
-            slot = self._slots.get(session_id)
-            if slot is not None:
-                await slot.wait_rested()
-
-        family = command.family if command is not None else None
-        async with self._pace.turn(family or session_id, rests):
-            yield
-
-    @asynccontextmanager
-    async def of_park(self, reason: str) -> AsyncIterator[None]:
-        """No one waits for a session to park, unless its host is about to end."""
-        if reason in URGENT:
-            yield
-            return
-        async with self._pace.turn(PARKS):
-            yield

@@ -109,13 +109,10 @@ class Turns:
     def __init__(self, state: SessionState) -> None:
         self._state = state
         self._turn: Open | None = None
-        self._sent: str | None = None
+        self.sent: str | None = None
+        """The trace in which the last command came, if any: what goes on because of it belongs there."""
         self.current: str | None = None
         """What names the turn that goes on; read by the run's own thread."""
-
-    def sent(self, trace: str | None) -> None:
-        """A command came, within that trace if any: what goes on because of it belongs there."""
-        self._sent = trace
 
     def applied(self, entry: Entry) -> Callable[[], None] | None:
         """An entry was added; what is to be called once it is on disk."""
@@ -140,10 +137,10 @@ class Turns:
             self._state.task,
             self._state.id,
             run.id,
-            sent=self._sent,
+            sent=self.sent,
             goes_on=str(last.body["wait_id"]) if last is not None else None,
         )
-        self._sent, self.current = None, self._turn.traceparent
+        self.sent, self.current = None, self._turn.traceparent
 
     def _end(self, entry: Entry, *, waits: str | None = None) -> Callable[[], None] | None:
         turn, self._turn, self.current = self._turn, None, None

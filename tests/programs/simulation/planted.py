@@ -26,7 +26,7 @@ from helmr_runtime.core.run import Run
 from helmr_runtime.directory import failover
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.failover import Failover
-from helmr_runtime.http.access import GenerationHeader
+from helmr_runtime.http.exchange import GenerationHeader
 from helmr_runtime.ledger import memory
 from helmr_runtime.ledger.index import commands
 from helmr_runtime.ledger.index.authored import find_start
@@ -43,9 +43,8 @@ from helmr_runtime.rpc.calls import CallFailure
 from helmr_runtime.service import access
 from helmr_runtime.session.code_runner import CodeRunner
 from helmr_runtime.session.committer import Committer
-from helmr_runtime.session.host import HostActor
+from helmr_runtime.session.host import HostActor, SessionSlot
 from helmr_runtime.session.live_session import LiveSession
-from helmr_runtime.session.slot import SessionSlot
 from tests.programs.simulation import ledger as simulated_ledger
 from tests.programs.simulation.copied import CopiedMemory
 from tests.programs.simulation.disk import SimulatedDisk

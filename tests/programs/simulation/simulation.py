@@ -28,7 +28,7 @@ from helmr_runtime.core.notices import NoticePace
 from helmr_runtime.ledger.index import ledger_index
 from helmr_runtime.ports import SlotState
 from helmr_runtime.service import notice_teller
-from helmr_runtime.session.slot import SessionSlot
+from helmr_runtime.session.host import SessionSlot
 from tests.programs.simulation.clients import Clients
 from tests.programs.simulation.code import code_on_lanes
 from tests.programs.simulation.disk import below_the_log
