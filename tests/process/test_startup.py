@@ -105,7 +105,7 @@ def test_what_was_found_is_counted_in_words(
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "nowhere.invalid"])
 def test_a_host_of_another_machine_is_a_usage_error(host: str) -> None:
-    with pytest.raises(UsageError, match="no address of this machine"):
+    with pytest.raises(UsageError, match="not an address of this machine"):
         hold_port(host, 0)
 
 

@@ -110,7 +110,7 @@ async def test_an_unknown_name_says_that_nothing_ran(calls: LocalCalls) -> None:
 
 
 async def test_private_methods_are_not_called(calls: LocalCalls) -> None:
-    with pytest.raises(HelmrError, match="no method"):
+    with pytest.raises(HelmrError, match="not a method"):
         await calls.call("helmr-host-a", "_hidden")
 
 

@@ -40,9 +40,9 @@ def test_the_payload_is_asked_as_its_task_takes_it_also_by_definitions() -> None
         ({"when": "0 3 * *"}, "when", "neither a duration"),
         ({"when": "soon"}, "when", "neither a duration"),
         ({"when": "0.5s"}, "when", "less than a second"),
-        ({"when": "0 0 30 2 *"}, "when", "no cron expression"),
-        ({"when": "0 3 * * *", "zone": "Mars"}, "zone", "no time zone"),
-        ({"when": "1h", "zone": "Europe/Berlin"}, "zone", "no time zone"),
+        ({"when": "0 0 30 2 *"}, "when", "not a cron expression"),
+        ({"when": "0 3 * * *", "zone": "Mars"}, "zone", "time zone"),
+        ({"when": "1h", "zone": "Europe/Berlin"}, "zone", "time zone"),
         ({"when": "1h", "missed": "all", "overlap": "skip"}, "overlap", "beside each other"),
     ],
 )

@@ -112,15 +112,15 @@ def session_info(status: str = "open") -> SessionInfo:
 @pytest.mark.parametrize(
     ("seq", "wait", "rewind", "amend"),
     [
-        (1, {}, "no step, wait, output or answer", "no answer"),
-        (4, {}, "", "no answer"),
+        (1, {}, "not a step, wait, output or answer", "not an answer"),
+        (4, {}, "", "not an answer"),
         (6, {"status": "pending"}, "", "a answers it"),
         (6, {"status": "cancelled"}, "", "the wait is cancelled"),
         (6, {"kind": "timer", "stream": None}, "", "a timer wait has no answer"),
         (6, {"status": "timed_out"}, "", ""),
         (7, {}, "", ""),
         (8, {}, "", ""),
-        (12, {}, "no step, wait, output or answer", "no answer"),
+        (12, {}, "not a step, wait, output or answer", "not an answer"),
     ],
 )
 def test_what_an_entry_is_no_place_for_is_said(
