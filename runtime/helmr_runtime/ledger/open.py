@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 
 from helmr.errors import LedgerBehind, LedgerDamaged, MasterKeyMissing, UsageError
+from helmr.models import ListQuery
 from helmr_runtime.clock import Clock
 from helmr_runtime.ledger.index.authored import Bodies, Chain
 from helmr_runtime.ledger.ledger import DuckLedger
@@ -132,6 +133,10 @@ async def open_ledger(
         database.open(
             check, lambda: carry_over(path, LedgerKeys(ring), now, progress or CarryProgress())
         )
+        for (
+            query
+        ) in ListQuery.__subclasses__():  # built at first use, which reads files: not on the loop
+            query.model_rebuild()
         try:
             restored = restore(database.writers_reader, now)
             if encrypts is not None:
