@@ -131,6 +131,10 @@ class Field:
     is_decision: bool = False
     suggested: str = ""
     schema: Schema = field(default_factory=dict, compare=False, hash=False)
+    _rows: dict[int, Field] = field(
+        default_factory=dict, init=False, repr=False, compare=False, hash=False
+    )
+    """Rows that were made of the template: each key asks for them."""
 
     @property
     def name(self) -> str:
@@ -179,7 +183,9 @@ class Field:
     def row(self, number: int) -> Field:
         """The row of this id in a list of rows: its template, there."""
         assert self.item is not None, "a list of rows has a template"
-        return _placed(self.item, len(self.path), number)
+        if number not in self._rows:
+            self._rows[number] = _placed(self.item, len(self.path), number)
+        return self._rows[number]
 
     def leaves(self, *, templates: bool = False) -> Iterator[Field]:
         """Every field in it that takes a value, also those of variants not chosen.

@@ -39,7 +39,7 @@ class LiveRow(RowBox):
 
     DEFAULT_CSS = """
     LiveRow { layout: horizontal; border-left: none; padding: 0; }
-    LiveRow > .place { width: 5; padding: 0 1 0 0; text-align: right; }
+    LiveRow > .place { width: 5; padding: 0 1 0 0; text-align: right; color: $c-accent; }
     LiveRow > FieldRow { margin: 0 1 0 0; }
     """
 
@@ -135,7 +135,6 @@ class TableField(ListField):
         self.wrong: frozenset[int] = frozenset()
         """Rows in which something is wrong."""
         self.inside: Cells = {}
-        self._known: dict[int, tuple[Field, ...]] = {}
         self._take_in(self.numbers)
         live = [self._live_of(number) for number in self.numbers[:1]]
         return Vertical(self._heads, self._above, *live, self._below, classes="rows")
@@ -325,9 +324,7 @@ class TableField(ListField):
 
     def _fields(self, number: int) -> tuple[Field, ...]:
         """The fields of a row, in the order of the columns."""
-        if number not in self._known:
-            self._known[number] = self.field.row(number).children
-        return self._known[number]
+        return self.field.row(number).children
 
     def _number(self) -> None:
         live, numbers = self.live, self.numbers
