@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from typing import Any
 
 from textual.content import Content
 
@@ -18,6 +19,8 @@ from helmr_console.widgets.panes import fact, head, lines
 
 ENTRY_CELLS = 64_000
 """Longest that an entry is shown; what is longer says so and is copied whole."""
+LINE_CHARS = 40
+"""JSON of so many characters is not spread over lines."""
 SAID = frozenset(("data", "value", "text"))
 """Parts of a body that are all it has to say."""
 UNSAID = frozenset(("asked", "operation", "question_hash", "schema"))
@@ -64,10 +67,18 @@ def _body(entry: EntryInfo) -> list[Content]:
         if name.endswith("_at") and isinstance(part, str):
             part = _time_text(part, entry.recorded_at)
         is_texts = isinstance(part, list) and all(isinstance(one, str) for one in part)
-        shown = ", ".join(part) if is_texts else part if isinstance(part, str) else pretty(part)
+        shown = ", ".join(part) if is_texts else part if isinstance(part, str) else _json(part)
+        value = safe.text(shown, limit=ENTRY_CELLS)
         label = safe.line(f"{name.replace('_', ' '):<14} ", "$c-muted", limit=80)
-        parts.append(Content.assemble(label, safe.text(shown, limit=ENTRY_CELLS)))
+        # A text of several lines begins below its label, so that its lines stand below each other.
+        parts += [label, value] if "\n" in shown else [Content.assemble(label, value)]
     return parts
+
+
+def _json(value: Any) -> str:
+    """A value as JSON, on one line if it is short."""
+    short = json.dumps(value, ensure_ascii=False)
+    return short if len(short) <= LINE_CHARS else pretty(value)
 
 
 def _time_text(text: str, since: datetime) -> str:

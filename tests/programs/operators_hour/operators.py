@@ -42,7 +42,8 @@ REVIEWED = "^s sends it."
 ROW = re.compile(r"^│(▌?) +[*]? *([!▲·x])[+-]? ", re.MULTILINE)
 """A row of the list: whether it has the cursor, and the sign of its urgency, or that it is over."""
 URGENCY = "!▲·"
-TOO_SOON = "typed before this could be read"
+REFUSED = "Not sent: "
+"""It was typed before it could be read, or over a picture that was stale: the same key once more sends it."""
 AGAIN_S = 3.0
 """What a key did is on the screen by then."""
 WAITS_S = 1.0
@@ -227,7 +228,7 @@ class ConsoleOperator(Operator):
                 return None
             if int(found["number"]) != after and FORM_READY in self.text():
                 return int(found["number"])
-            if TOO_SOON in self.text() and time.monotonic() > again_s:
+            if REFUSED in self.text() and time.monotonic() > again_s:
                 await asyncio.sleep(READS_S)
                 await self.key(CTRL_S)
                 again_s = time.monotonic() + AGAIN_S
