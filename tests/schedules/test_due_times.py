@@ -268,7 +268,7 @@ def test_what_can_never_be_due_or_read_is_refused_with_what_to_do() -> None:
         timing(cron="0 3 * * *", every="1h")
     with pytest.raises(BadDefinition, match="less than a second"):
         timing(every="500ms")
-    with pytest.raises(BadDefinition, match="not a time zone"):
+    with pytest.raises(BadDefinition, match="no time zone"):
         timing(every="1h", zone="Europe/Berlin")
     with pytest.raises(BadDefinition, match="overlap"):
         timing(every="1h", missed="all")
