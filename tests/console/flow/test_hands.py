@@ -286,8 +286,8 @@ async def test_with_ascii_every_sign_on_the_screens_is_ascii(
                 await bench.press(*typed[key])
             else:
                 await bench.press(key)
-            await bench.until(lambda: bench.app.shared.keys.is_still)
-            await bench.pilot.pause()
+            await bench.settle()
             text = "\n".join(strip.text for strip in strips(bench.app))
             assert text.isascii(), (step, [char for char in text if ord(char) > 127], text)
         await bench.on(step.screen)
+        await bench.rest()

@@ -16,7 +16,7 @@ from tests.hostile import BIDI, HOSTILE, hidden
 
 async def walked(bench: Bench) -> None:
     """Every line on the terminal is clean, and the console is alive."""
-    await bench.pilot.pause()
+    await bench.rest()
     found = hidden("".join(strip.text for strip in strips(bench.app)))
     assert found == [], bench.text()
     assert bench.app.is_running
