@@ -26,6 +26,7 @@ from helmr_console.screens.base import bindings
 from helmr_console.screens.submit import SubmitScreen
 from helmr_console.unsent import PendingSend
 from helmr_console.widgets.fields import SafeInput
+from helmr_console.widgets.form import SchemaForm
 from helmr_console.widgets.panes import asked, head, lines
 
 _SIGN = {
@@ -92,6 +93,10 @@ class BatchScreen(SubmitScreen):
             )
         )
         self._say_count()
+
+    def focus_form(self, form: SchemaForm) -> None:
+        """Who is in and who is left out is read first."""
+        form.focus_first(scrolls=False)
 
     def _say_count(self) -> None:
         self.to_type.update(Content(f"type {len(self.plan.items)} to confirm"))

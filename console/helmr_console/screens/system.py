@@ -121,10 +121,15 @@ class SystemReads:
         self, action_id: str, title: str, act: Act, texts: Sequence[str], *, expect: str = ""
     ) -> None:
         """Say what it does, and do it if that is confirmed."""
-        self.has_changed = True
+
+        async def acts(permit: Permit, operation_id: str) -> Any:
+            done = await act(permit, operation_id)
+            self.has_changed = True
+            return done
+
         given = self._page.context()
         self._page.app.push_screen(
-            ConfirmScreen(action_id, title, act, expect=expect, texts=texts, given=given)
+            ConfirmScreen(action_id, title, acts, expect=expect, texts=texts, given=given)
         )
 
 

@@ -67,4 +67,4 @@ async def test_what_has_not_failed_is_not_retried(bench: Bench) -> None:
     screen = await bench.on("SessionsScreen")
     await bench.until(lambda: len(screen.list.keys) == 1)
     await bench.press("R")
-    await bench.sees("it is not one that has failed or is blocked")
+    await bench.sees("it is not one that failed or is blocked")

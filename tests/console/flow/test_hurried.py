@@ -195,8 +195,11 @@ async def test_repeats_that_come_apart_on_a_slow_line_answer_no_further_wait(ben
     await bench.press("n")
     screen = await bench.form()
     await bench.until(lambda: screen.submission.is_readable(monotonic()))
-    for _ in range(6):
-        bench.app.post_message(_key(bench, "ctrl+s"))
+    began_s = monotonic()
+    for number in range(6):
+        came = _key(bench, "ctrl+s")
+        came.time = began_s + number * 0.3
+        bench.app.post_message(came)
         await asyncio.sleep(0.3)
     await bench.until(lambda: bench.app.shared.keys.is_still)
     assert len(bench.app.shared.outbox) == 1
