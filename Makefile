@@ -25,7 +25,8 @@
 #   make recordings  sessions of the examples, which their code has to fit
 #   make lint    ruff, mypy --strict, import contracts
 #
-# Another interpreter: make test PYTHON=python3.12. More pytest options: make test PYTEST_ARGS="-k wait -x".
+# Another interpreter: make test PYTHON=python3.12. More pytest options: make test PYTEST_ARGS="-k wait -x". Six workers:
+# make test WORKERS=6.
 
 PYTHON ?= python3
 TASKS ?= helmr.examples.publish_review helmr.examples.chat helmr.examples.release
