@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from helmr.forms.model import MISSING, Field, Form, Kind
+from helmr.forms.model import MISSING, ROWS_MAX, Field, Form, Kind
 from helmr.forms.tool_call import ARGUMENTS, DECISION, DECLINE, tool_call
 from helmr.forms.values import (
     Blank,
@@ -195,7 +195,10 @@ class Questions:
             elif one.kind is Kind.GROUP:
                 found += self._ordered(one.children)
             elif one.kind is Kind.ROWS and (rows := row_ids(one, self.cells.get(one.key))):
-                found += [asked for number in rows for asked in self._of_row(one, number)]
+                if len(rows) > ROWS_MAX:
+                    found.append(_many_rows(one, rows))
+                else:
+                    found += [asked for number in rows for asked in self._of_row(one, number)]
                 found.append(one)
             elif may_wait and one.kind is not Kind.CONST:
                 rest.append(one)
@@ -213,6 +216,16 @@ def _without_arguments(asked: Question) -> Question | None:
         return None if asked.group.path == (ARGUMENTS,) else asked
     left = tuple(one for one in asked.fields if one.path != (ARGUMENTS,))
     return left[0] if len(left) == 1 else replace(asked, fields=left)
+
+
+def _many_rows(table: Field, rows: tuple[int, ...]) -> Offer:
+    """The rows of a long table, which are gone through only if someone wants to."""
+    named = (
+        _named(table.row(number), f"{table.label} {place}")
+        for place, number in enumerate(rows, start=1)
+    )
+    cells = tuple(cell for row in named for cell in row.children)
+    return Offer(f"The {len(rows)} rows of {table.label}", cells)
 
 
 def _named(field: Field, name: str) -> Field:

@@ -322,7 +322,7 @@ def field_lines(asked: Question) -> list[str]:
 def field_prompt(asked: Question, questions: Questions) -> str:
     """The field's name, how it is written, and what an empty line says."""
     if isinstance(asked, Offer):
-        is_begun = asked.group is not None and questions.is_begun(asked)
+        is_begun = questions.is_begun(asked)
         how = (
             "y changes what is there, Enter leaves it" if is_begun else "y fills, Enter leaves out"
         )

@@ -96,6 +96,20 @@ def test_a_nested_order_with_lists_a_union_and_what_is_left_out() -> None:
     }
 
 
+def test_the_rows_of_a_long_table_are_gone_through_only_if_someone_wants_to() -> None:
+    rows = [{"sku": f"S{number}", "qty": number} for number in range(1, 61)]
+    form = form_of(TypeAdapter(list[Line]).json_schema(), initial=rows)
+    one = Questions(form)
+    assert isinstance(one.current, Offer)
+    assert one.current.label == "The 60 rows of answer"
+    assert one.is_begun(one.current)
+    assert asked(one, "", "") == ["", ""]
+    assert (one.current, one.built().data) == (None, rows)
+    one = Questions(form)
+    assert asked(one, "y", "", "7") == ["", "", ""]
+    assert one.built().data == [{"sku": "S1", "qty": 7}, *rows[1:]]
+
+
 class Pair(BaseModel):
     lines: list[Line] = Field(min_length=1, max_length=2)
     flags: list[bool] | None = None
