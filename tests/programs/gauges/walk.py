@@ -175,6 +175,24 @@ class Profiler:
             turn.entered.append(module)
 
 
+class WholeRequests(HTTPConnection):
+    """Sends a request's head and body at once: else it would be a matter of chance whether one turn reads both."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(host, timeout=10)
+        self._parts: list[bytes] = []
+
+    def send(self, data: Any) -> None:
+        """Keep a part."""
+        self._parts.append(data.encode() if isinstance(data, str) else bytes(data))
+
+    def send_whole(self) -> None:
+        """Send what was kept."""
+        whole = b"".join(self._parts)
+        self._parts.clear()
+        super().send(whole)
+
+
 class Caller:
     """Raw HTTP on one connection.
 
@@ -185,7 +203,7 @@ class Caller:
     """
 
     def __init__(self, url: str, key: str, profiler: Profiler) -> None:
-        self._connection = HTTPConnection(str(urlsplit(url).netloc), timeout=10)
+        self._connection = WholeRequests(str(urlsplit(url).netloc))
         self._head = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         self._profiler = profiler
 
@@ -198,6 +216,7 @@ class Caller:
         data = None if body is None else json.dumps(body)
         with self._profiler.count() as walk:
             self._connection.request(method, path, data, self._head)
+            self._connection.send_whole()
             response = self._connection.getresponse()
         text = response.read()
         assert response.status < 300, text
