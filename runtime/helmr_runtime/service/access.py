@@ -47,8 +47,7 @@ from helmr_runtime.ports.ledger import Json
 from helmr_runtime.security.roles import check_delegation, person_name
 from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash
 from helmr_runtime.security.task_secrets import TaskSecrets
-from helmr_runtime.service.router import LruCache
-from helmr_runtime.service.shared import Caller, Shared
+from helmr_runtime.service.shared import Caller, LruCache, Shared
 
 KEYS_KNOWN_MAX = 1_000
 """API keys known without asking the ledger (authentication is cached)."""

@@ -29,9 +29,8 @@ from helmr_runtime.core.backup_file import BackupHeader, BackupWriter
 from helmr_runtime.core.commands import Prune
 from helmr_runtime.core.session_file import FileWriter
 from helmr_runtime.ports.ledger import CopyPosition, LedgerClient
-from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.health import Followers
-from helmr_runtime.service.shared import Caller
+from helmr_runtime.service.shared import Caller, CatalogView
 
 
 class Backups:

@@ -17,7 +17,6 @@ from helmr_runtime.ports.ledger import LedgerClient
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.secrets import SessionKeys
 from helmr_runtime.service.access import AccessTokens, AnswerLinks, ApiKeys
-from helmr_runtime.service.catalog import CatalogView
 from helmr_runtime.service.chunks import ChunkHub
 from helmr_runtime.service.corrections import Corrections
 from helmr_runtime.service.exports import Backups, Copies, Queries, SessionFiles
@@ -26,10 +25,16 @@ from helmr_runtime.service.following import Events
 from helmr_runtime.service.health import HealthView, Introduction
 from helmr_runtime.service.notice_teller import TellerMeans
 from helmr_runtime.service.notices import NoticeOperations
-from helmr_runtime.service.router import COMMIT_TIMEOUT_S, Router
 from helmr_runtime.service.schedules import ScheduleOperations
 from helmr_runtime.service.sessions import RunOperations, SessionOperations
-from helmr_runtime.service.shared import Deduplicator, KeysOf, Shared
+from helmr_runtime.service.shared import (
+    COMMIT_TIMEOUT_S,
+    CatalogView,
+    Deduplicator,
+    KeysOf,
+    Router,
+    Shared,
+)
 from helmr_runtime.service.tokens import TokenOperations
 from helmr_runtime.service.waits import ClaimOperations, WaitOperations
 

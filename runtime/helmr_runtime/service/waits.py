@@ -58,8 +58,7 @@ from helmr_runtime.core.entries import iso
 from helmr_runtime.ports import ClaimsKept
 from helmr_runtime.ports.ledger import Json
 from helmr_runtime.security.schemas import check
-from helmr_runtime.service.router import LruCache
-from helmr_runtime.service.shared import Caller, Shared
+from helmr_runtime.service.shared import Caller, LruCache, Shared
 from helmr_runtime.service.tokens import TokenOperations
 
 ALL_WAITS = WaitsQuery()

@@ -50,7 +50,7 @@ from helmr_runtime.session.dry_run import DryRuns
 from helmr_runtime.session.emissions import ChunkPolls, OnEmitted
 from helmr_runtime.session.events import CodeSettings, HostParts, SessionPhase
 from helmr_runtime.session.live_session import LiveSession
-from helmr_runtime.session.pace import HostPace, is_paced
+from helmr_runtime.session.pace import HostPace
 from helmr_runtime.session.warm_cache import WarmCache, WarmState
 
 
@@ -383,11 +383,10 @@ class HostActor:
 
     async def command(self, session_id: str, command: SessionCommand) -> Mapping[str, Any]:
         """Decide a command; returns its receipt when durable."""
-        if is_paced(command):
-            async with self._pace.of(session_id, command, self._rests):
-                return await self._slot(session_id).live.command(command)
-        self._pace.called()
-        return await self._slot(session_id).live.command(command)
+        if self._pace.is_called(command):
+            return await self._slot(session_id).live.command(command)
+        async with self._pace.of(session_id, command, self._rests):
+            return await self._slot(session_id).live.command(command)
 
     async def note_claims(self, session_id: str, claims: WaitClaims) -> None:
         """Who is at the session's pending wait; one that is being loaded is waited for."""

@@ -57,6 +57,13 @@ class HostPace:
         """A caller waits for something of this process."""
         self._called_s = asyncio.get_running_loop().time()
 
+    def is_called(self, command: SessionCommand | None) -> bool:
+        """Whether a caller waits for what this sets off: it needs no turn, and narrows those of others."""
+        if is_paced(command):
+            return False
+        self.called()
+        return True
+
     @asynccontextmanager
     async def turn(
         self, family: str, rests: Callable[[], Awaitable[object]] | None = None
@@ -94,8 +101,7 @@ class HostPace:
             command: None adopts the session only.
             rests: Returns when that session's code waits again.
         """
-        if not is_paced(command):
-            self.called()
+        if self.is_called(command):
             yield
             return
         family = command.family if command is not None else None
