@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from pydantic import BaseModel
 
 from helmr.errors import Conflict, UsageError
+from helmr.models import Query, Request, Wire
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.http.accepting import Accepting, OpenFiles
 from helmr_runtime.http.app import GatewayApp
@@ -32,6 +34,16 @@ from helmr_runtime.security.keys import KeyRing, read_key_ring
 from helmr_runtime.security.limits import allowed_hosts
 from helmr_runtime.service import Service, ServiceOptions
 from helmr_runtime.service.health import Introduction
+
+
+def _build(*bases: type[BaseModel]) -> None:
+    """Build all models of these bases, which are else built at their first use: on the loop, and from files."""
+    for base in bases:
+        base.model_rebuild()
+        _build(*base.__subclasses__())
+
+
+_build(Wire, Request, Query)
 
 BACKLOG = 2_048
 UNSENT_BYTES = 128 * 1024
