@@ -198,12 +198,17 @@ def _show_what_if(rows: list[dict[str, Any]]) -> None:
     printing.table(
         CHANGED_COLUMNS,
         [
-            (row["session_id"], _told(row, "old_"), _told(row, ""), row["problem"])
+            (row["session_id"], _told(row, "old_"), _told(row, ""), _unknown(row))
             for row in others[:CHANGED_MAX]
         ],
     )
     if len(others) > CHANGED_MAX:
         printing.note(f"{len(others) - CHANGED_MAX} more are not the same: --json has all")
+
+
+def _unknown(row: dict[str, Any]) -> str | None:
+    is_unasked = row["changed"] is None and row["not_asked"] > 0
+    return row["problem"] or ("its model was not asked" if is_unasked else None)
 
 
 def _told(row: dict[str, Any], prefix: str) -> str:

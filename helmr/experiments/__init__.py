@@ -25,6 +25,7 @@ rows. With `client=AsyncClient` the same experiment runs against a live runtime,
 harness and the frames come when they are needed (extra `experiments`).
 """
 
+from helmr.experiments.direction import Budget, Price
 from helmr.experiments.operators import (
     Answer,
     Asked,
@@ -43,11 +44,13 @@ from helmr.experiments.simulation import Case, Experiment
 __all__ = [
     "Answer",
     "Asked",
+    "Budget",
     "Case",
     "Delay",
     "Experiment",
     "Operator",
     "Policy",
+    "Price",
     "Results",
     "WorkingHours",
     "always",

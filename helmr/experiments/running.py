@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from helmr.errors import UsageError
+from helmr.experiments.direction import Budget, StandIn, check_steps
 from helmr.experiments.operators import Operator
 from helmr.experiments.results import Results, Scalar, Tell, check_parameters, progress
 from helmr.experiments.simulation import Experiment
@@ -21,7 +22,7 @@ from helmr.tasks import Task
 
 if TYPE_CHECKING:
     from helmr.client import AsyncClient
-    from helmr.experiments.what_if import Replays
+    from helmr.experiments.replays import Replays
     from helmr.testing.recorded import Recording
 
 
@@ -107,25 +108,30 @@ def replay(
     sessions: Iterable[Recording],
     *,
     task: Task[..., Any],
-    answers: Literal["keep", "ask"] = "keep",
+    answers: Literal["keep", "ask", "compare"] = "keep",
     operators: Sequence[Operator] = (),
-    steps: Mapping[str, Callable[..., Any]] | None = None,
+    agree: Callable[[Any, Any], bool] | None = None,
+    steps: Mapping[str, StandIn] | None = None,
+    budget: Budget | None = None,
     also: Sequence[Task[..., Any]] = (),
     seed: int = 0,
     shows_progress: bool | None = None,
 ) -> Replays:
     """What would have become of recorded sessions with other code, or other answers; each session's newest run.
 
-    Nothing acts: a step gives what was recorded for its call with that name and number, whatever its arguments are now.
+    Nothing acts but what is to execute: a step gives what was recorded for its call with that name and number, whatever
+    its arguments are now.
 
     Args:
         sessions: Names of session files, or sessions of a blocking client (`client.sessions.open(id)`).
         task: The code.
         answers: `keep`: a question that was asked then, word for word, gets the answer that it got, as long after.
-            `ask`: everything is asked again.
+            `ask`: everything is asked again. `compare`: as `keep`, and operators say besides what they would answer.
         operators: Who answers what is not kept. Without any it is not answered.
+        agree: Whether a person's answer and a proposed one, both JSON, say the same; None: they are equal.
         steps: By a step's name, a function that takes the step's arguments and gives what the step would: for new
-            steps, and instead of what was recorded.
+            steps, and instead of what was recorded. `"execute"`: the step does what it does, within the budget.
+        budget: How much steps that execute may ask. When it ends the replay stops, and keeps the sessions that it has.
         also: Further tasks that the code needs.
         seed: What all chance comes from; the same gives the same rows.
         shows_progress: None: on a terminal or in a notebook.
@@ -136,21 +142,17 @@ def replay(
         SchemaMismatch: An operator's answer does not fit.
     """
     # Here, so that the harness and what it loads come only when it runs.
-    from helmr.experiments.what_if import (
-        Change,
-        Replays,
-        check_operators,
-        recorded_runs,
-        replay_all,
-    )
+    from helmr.experiments.what_if import Change, check_operators, recorded_runs, replay_all
 
-    if answers not in ("keep", "ask"):
-        raise UsageError(f"answers is {answers!r}, not 'keep' or 'ask'")
+    if answers not in ("keep", "ask", "compare"):
+        raise UsageError(f"answers is {answers!r}, not 'keep', 'ask' or 'compare'")
     check_operators(operators)
+    steps = steps or {}
+    check_steps(steps, budget)
     runs = recorded_runs(sessions, task.id)
-    change = Change(task, also, answers == "keep", operators, steps or {}, _seed(seed))
+    change = Change(task, also, answers, operators, steps, _seed(seed), budget, agree)
     with progress(len(runs), shows=shows_progress) as tell:
-        return Replays(_in_thread(replay_all(runs, change, tell=tell)))
+        return _in_thread(replay_all(runs, change, tell=tell))
 
 
 def _counted_on(tell: Tell, before: int) -> Tell:

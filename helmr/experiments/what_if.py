@@ -7,23 +7,28 @@ was recorded for it, or what a stand-in makes of its arguments.
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 from helmr import ids
-from helmr.current import DurableRun, StepCall, current_run
-from helmr.errors import RunParked, SchemaMismatch, UsageError
+from helmr.errors import SchemaMismatch, UsageError
+from helmr.experiments.direction import (
+    EXECUTE,
+    Budget,
+    Direction,
+    Spending,
+    StandIn,
+    is_models,
+    said,
+)
 from helmr.experiments.operators import Answer, Asked, Operator, draws
-from helmr.experiments.results import Tell, frame
+from helmr.experiments.replays import QuestionRow, ReplayRow, Replays, StepRow
+from helmr.experiments.results import Tell
 from helmr.experiments.simulation import text_of, to_json
 from helmr.models import RunStatus
-from helmr.streams import Stream
 from helmr.tasks import Task
 from helmr.testing import Harness, HarnessSession
 from helmr.testing.recorded import (
@@ -39,175 +44,14 @@ from helmr.testing.recorded import (
     question_keys,
     read,
     state_of,
+    steps_of,
 )
 
-if TYPE_CHECKING:
-    import polars
+KEPT, INITIAL, TOKEN = "kept", "initial", "token"
+"""Whose an answer is, besides operators; where a token is asked for."""
 
-
-StandIn = Callable[..., Any]
-"""Takes a step's arguments, and gives what the step would; sync or async."""
-
-
-class NothingRecorded(RunParked):
-    """The code calls a step whose outcome no one knows: its run can't go on."""
-
-
-class Direction:
-    """What the steps of one run give.
-
-    Args:
-        steps: The recorded outcomes by the step's name, in the order asked.
-        stand_ins: By the step's name, instead of what is recorded.
-    """
-
-    def __init__(
-        self, steps: Mapping[str, Sequence[StepOutcome]], stand_ins: Mapping[str, StandIn]
-    ) -> None:
-        self._steps = steps
-        self._stand_ins = stand_ins
-        self.problem: str | None = None
-        """Why the run could not go on."""
-
-    def over(self, task: Task[..., Any]) -> Task[..., Any]:
-        """The task, so directed."""
-        return _Directed(task, self)
-
-    def outcome(self, name: str, number: int) -> StepOutcome | None:
-        """Of the step's call with that number, from 0."""
-        known = self._steps.get(name, ())
-        return known[number] if number < len(known) else None
-
-    def stand_in(self, name: str) -> StandIn | None:
-        """What acts for the step."""
-        return self._stand_ins.get(name)
-
-    def unknown(self, name: str, number: int) -> NothingRecorded:
-        """Raise what this returns where a step has no outcome; code that catches it changes nothing."""
-        problem = f"no outcome of step {name} is recorded for call {number + 1}"
-        self.problem = self.problem or problem
-        return NothingRecorded(problem)
-
-
-class _Directed(Task[..., Any]):
-    """A task whose steps are directed. Types and streams are those of the task."""
-
-    def __init__(self, task: Task[..., Any], direction: Direction) -> None:
-        _ = task.payload_codec, task.result_codec  # from here on they are among its attributes
-        vars(self).update(vars(task))
-        self._original = task
-
-        async def function(*arguments: Any) -> Any:
-            inner = current_run.get()
-            assert inner is not None
-            current_run.set(_DirectedRun(inner, direction))
-            return await task.function(*arguments)
-
-        self.function = function
-
-    def _in_reach(self) -> Iterator[Stream[Any]]:
-        return self._original._in_reach()
-
-
-class _DirectedRun:
-    """A run as its code sees it, in which steps do not act."""
-
-    def __init__(self, inner: DurableRun, direction: Direction) -> None:
-        self._inner = inner
-        self._direction = direction
-        self._calls: Counter[str] = Counter()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    async def step(self, call: StepCall) -> Any:
-        """A step that gives what it is directed to."""
-        return await self._inner.step(self._directed(call))
-
-    async def token_call(
-        self, method: str, token_id: str | None, arguments: Mapping[str, Any]
-    ) -> Any:
-        """What was recorded; else the harness is asked, which knows the tokens that this run has made."""
-        name = f"tokens.{method}"
-        number = self._calls[name]
-        self._calls[name] += 1
-        outcome = self._direction.outcome(name, number)
-        if outcome is None:
-            return await self._inner.token_call(method, token_id, arguments)
-        return await self._inner.step(_recorded(_as_it_is(name), outcome))
-
-    def _directed(self, call: StepCall) -> StepCall:
-        number = self._calls[call.name]
-        self._calls[call.name] += 1
-        stand_in = self._direction.stand_in(call.name)
-        if stand_in is not None:
-            return _standing_in(call, stand_in)
-        outcome = self._direction.outcome(call.name, number)
-        if outcome is None:
-            raise self._direction.unknown(call.name, number)
-        return _recorded(call, outcome)
-
-
-def _recorded(call: StepCall, outcome: StepOutcome) -> StepCall:
-    """The call with its recorded outcome as its body. A value is JSON already, and is read by the type declared now."""
-
-    async def body() -> Any:
-        if outcome.error is not None:
-            raise _exception(outcome.error)
-        return outcome.value
-
-    return _acting(call, body, encode=lambda value: value)
-
-
-def _standing_in(call: StepCall, stand_in: StandIn) -> StepCall:
-    takes_any = bool(inspect.signature(stand_in).parameters)
-    arguments = _arguments(call.call) if takes_any else ((), {})
-
-    async def body() -> Any:
-        args, keywords = arguments
-        if inspect.iscoroutinefunction(stand_in):
-            return await stand_in(*args, **keywords)
-        return await asyncio.to_thread(stand_in, *args, **keywords)
-
-    return _acting(call, body, encode=call.encode)
-
-
-def _arguments(made: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Of a call, and of what it calls if that has some already."""
-    if not isinstance(made, partial):
-        return (), {}
-    args, keywords = _arguments(made.func)
-    return (*args, *made.args), {**keywords, **made.keywords}
-
-
-def _acting(
-    call: StepCall, body: Callable[[], Awaitable[Any]], *, encode: Callable[[Any], Any]
-) -> StepCall:
-    return replace(
-        call, call=body, encode=encode, is_async=True, retries=0, timeout_s=None, loop="run"
-    )
-
-
-def _as_it_is(name: str) -> StepCall:
-    return StepCall(
-        name=name,
-        call=lambda: None,
-        is_async=True,
-        encode=lambda value: value,
-        decode=lambda value: value,
-        retries=0,
-        backoff_s=0.0,
-        retry_on=(),
-        timeout_s=None,
-        loop="run",
-    )
-
-
-def _exception(error: Mapping[str, Any]) -> Exception:
-    """An exception that reads as the recorded one did."""
-    kind: type[Exception] = type(str(error["type"]) or "Exception", (Exception,), {})
-    return kind(error["message"])
-
+ASKING_S = 3_600.0
+"""Steps that ask for real have this long, all of them from one wait to the next."""
 
 WAITS_MAX = 1_000
 """Code that has asked so often is answered no more: its operators may send it round for ever."""
@@ -220,48 +64,43 @@ class Change:
     Attributes:
         task: The code.
         also: Further tasks.
-        keeps: Questions that were answered then get that answer.
+        answers: `keep`: questions that were answered then get that answer; `compare`: the operators are asked besides.
         operators: Who answers the others.
         steps: Stand-ins for steps, by their names.
         seed: What all chance comes from.
+        budget: Of steps that execute.
+        agree: Whether a recorded answer and a proposed one say the same.
     """
 
     task: Task[..., Any]
     also: Sequence[Task[..., Any]]
-    keeps: bool
+    answers: Literal["keep", "ask", "compare"]
     operators: Sequence[Operator]
     steps: Mapping[str, StandIn]
     seed: int
-
-
-@dataclass(slots=True)
-class ReplayRow:
-    """What became of one session then and now."""
-
-    session: int
-    session_id: str
-    old_status: str
-    old_result: str | None
-    old_error: str | None
-    old_duration_s: float | None
-    status: str = "unknown"
-    result: str | None = None
-    error: str | None = None
-    duration_s: float | None = None
-    changed: bool | None = None
-    """None where it was still under way, or no one knows what would have become of it."""
-    waits: int = 0
-    kept: int = 0
-    asked: int = 0
-    timed_out: int = 0
-    problem: str | None = None
+    budget: Budget | None = None
+    agree: Callable[[Any, Any], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
     at: datetime
     data: Any
-    is_kept: bool
+    by: str | None
+    """An operator's name; None if it was kept."""
+
+
+@dataclass(slots=True)
+class _Question:
+    """A wait for a person, in the replay; its row says what is known of it so far."""
+
+    keys: frozenset[str]
+    row: QuestionRow
+    proposed: Any = None
+
+    def propose(self, data: Any, by: str | None) -> None:
+        """What the new code, or an operator, would have answered."""
+        self.proposed, self.row.proposed, self.row.proposed_by = data, text_of(data), by
 
 
 class WhatIf:
@@ -271,14 +110,20 @@ class WhatIf:
         number: Its number, from 0.
         recorded: What was recorded of it.
         change: What is changed.
+        spending: Of the steps that execute.
     """
 
-    def __init__(self, number: int, recorded: RecordedRun, change: Change) -> None:
+    def __init__(
+        self, number: int, recorded: RecordedRun, change: Change, spending: Spending
+    ) -> None:
         self._recorded = recorded
         self._change = change
-        self._direction = Direction(recorded.steps, change.steps)
+        self._direction = Direction(number, recorded.steps, change.steps, spending)
         self._left = list(recorded.answers)
         self._names: Counter[str] = Counter()
+        self._asked_of: dict[str, _Question] = {}
+        """Questions by their waits."""
+        self.steps: list[StepRow] = []
         status, result, error = _told(recorded.outcome)
         self.row = ReplayRow(
             session=number,
@@ -289,11 +134,13 @@ class WhatIf:
             old_duration_s=_between_s(recorded.run.created_at, recorded.outcome.ended_at),
         )
 
-    async def replay(self) -> ReplayRow:
-        """Run it to its end, or to where nothing comes any more."""
+    async def replay(self) -> bool:
+        """Run it to its end, or to where nothing comes any more; false if it came to the end of the budget."""
         run, state = self._recorded.run, self._recorded.state
         task = self._direction.over(self._change.task)
         harness = Harness(task, *self._change.also, start_at=run.created_at, new_id=self._new_id)
+        if EXECUTE in self._change.steps.values():
+            harness.settle_s = ASKING_S
         async with harness:
             try:
                 session = await harness.start(
@@ -305,10 +152,28 @@ class WhatIf:
                 )
             except SchemaMismatch as error:
                 self.row.problem = f"the payload no longer fits: {error.message}"
-                return self.row
+                return True
             await self._to_the_end(harness, session)
+            if self._direction.is_over_budget:
+                return False
             self._tell(await session.transcript())
-        return self.row
+        return True
+
+    @property
+    def questions(self) -> list[QuestionRow]:
+        """What was asked, beside what was answered to it then."""
+        asked = list(self._asked_of.values())
+        found = references(
+            [one.keys for one in asked], [one.row.stream for one in asked], self._recorded.answers
+        )
+        for one, (reference, is_same) in zip(asked, found, strict=True):
+            if reference is None:
+                continue
+            one.row.old_answer, one.row.same_question = text_of(reference.data), is_same
+            if one.row.proposed is not None:
+                agree = self._change.agree or _is_equal
+                one.row.agrees = bool(agree(reference.data, one.proposed))
+        return [one.row for one in asked]
 
     def _new_id(self, prefix: str) -> str:
         """The recorded ids for the session and its run, then ones that follow from them."""
@@ -367,18 +232,32 @@ class WhatIf:
 
     def _reply_to(self, opened: Entry) -> _Reply | None:
         self.row.waits += 1
-        held = self._held(opened)
-        if held is not None:
-            return _Reply(opened.recorded_at + timedelta(seconds=held.after_s), held.data, True)
-        return self._asked(opened)
-
-    def _held(self, opened: Entry) -> HeldAnswer | None:
-        if not self._change.keeps:
-            return None
-        stream = self._change.task.streams().get(str(opened.body.get("stream")))
+        body = opened.body
+        stream = self._change.task.streams().get(str(body.get("stream")))
         schema = stream.codec.json_schema() if stream is not None else None
-        keys = question_keys(self._change.task.id, opened.body, schema)
-        held = next((one for one in self._left if one.keys & keys), None)
+        question = _Question(
+            question_keys(self._change.task.id, body, schema),
+            QuestionRow(
+                session=self.row.session,
+                session_id=self.row.session_id,
+                number=self.row.waits,
+                stream=body.get("stream") if body.get("token_id") is None else TOKEN,
+                subject=body.get("subject"),
+            ),
+        )
+        self._asked_of[body["wait_id"]] = question
+        held = self._held(question) if self._change.answers != "ask" else None
+        reply = self._asked(opened) if held is None or self._change.answers == "compare" else None
+        if reply is not None:
+            question.propose(reply.data, reply.by)
+        elif body.get("initial") is not None:
+            question.propose(body["initial"], INITIAL)
+        if held is None:
+            return reply
+        return _Reply(opened.recorded_at + timedelta(seconds=held.after_s), held.data, None)
+
+    def _held(self, question: _Question) -> HeldAnswer | None:
+        held = next((one for one in self._left if one.keys & question.keys), None)
         if held is not None:
             self._left.remove(held)
         return held
@@ -420,7 +299,7 @@ class WhatIf:
             at = (
                 hours.after(now, delay_s) if hours is not None else now + timedelta(seconds=delay_s)
             )
-            return _Reply(at, data, False)
+            return _Reply(at, data, operator.name)
         return None
 
     async def _give(
@@ -434,11 +313,13 @@ class WhatIf:
             else:
                 await session.answer(reply.data, wait_id=opened.body["wait_id"])
         except SchemaMismatch:
-            if not reply.is_kept:
+            if reply.by is not None:
                 raise
             return False
-        self.row.kept += reply.is_kept
-        self.row.asked += not reply.is_kept
+        self.row.kept += reply.by is None
+        self.row.asked += reply.by is not None
+        row = self._asked_of[opened.body["wait_id"]].row
+        row.answer, row.by = text_of(reply.data), reply.by or KEPT
         return True
 
     # --- what became of it ----------------------------------------------------------------------------
@@ -451,18 +332,89 @@ class WhatIf:
             e.body for e in own if e.kind == "wait.opened" and e.body["kind"] in ("input", "token")
         ]
         row.timed_out = sum(body["wait_id"] in timed_out for body in opened)
+        run = state_of(self._recorded.session.id, entries[: own[-1].seq]).run
+        assert run is not None
+        self.steps = self._step_rows(steps_of(run))
+        row.executed = len(self._direction.costs)
+        row.cost = self._direction.cost
         row.problem = self._direction.problem
         if row.waits >= WAITS_MAX:
             row.problem = f"it has asked {WAITS_MAX} times"
         if row.problem is not None:
             return
-        run = state_of(self._recorded.session.id, entries[: own[-1].seq]).run
-        assert run is not None
         outcome = outcome_of(run.status, own)
         row.status, row.result, row.error = _told(outcome)
         row.duration_s = _between_s(self._recorded.run.created_at, outcome.ended_at)
         if self._recorded.outcome.ended_at is not None:
             row.changed = (row.old_status, row.old_result) != (row.status, row.result)
+            row.changed = row.changed or (None if row.not_asked else False)
+
+    def _step_rows(self, found: Mapping[str, Sequence[StepOutcome]]) -> list[StepRow]:
+        """Each call then and now; those that were not made any more come last."""
+        old, sources = self._recorded.steps, self._direction.sources
+        calls = dict.fromkeys([*sources, *((n, i) for n in old for i in range(len(old[n])))])
+        rows = []
+        for name, number in calls:
+            was, now = (_at(one.get(name, ()), number) for one in (old, found))
+            source = sources.get((name, number))
+            row = StepRow(
+                session=self.row.session,
+                session_id=self.row.session_id,
+                step=name,
+                number=number + 1,
+                source=source,
+            )
+            (row.old_answer, row.old_error), (row.answer, row.error) = _said(was), _said(now)
+            if source == "recorded":
+                self.row.not_asked += was is not None and is_models(name, was)
+            elif was is not None and now is not None:
+                row.changed = (row.old_answer, row.old_error) != (row.answer, row.error)
+            rows.append(row)
+        return rows
+
+
+def references(
+    asked: Sequence[frozenset[str]],
+    streams: Sequence[str | None],
+    answers: Sequence[HeldAnswer],
+) -> list[tuple[HeldAnswer | None, bool | None]]:
+    """For each question what a person answered to it: to the same words, or else next on the same stream.
+
+    Args:
+        asked: The questions' keys.
+        streams: Where each was asked.
+        answers: What was answered then, in the order asked.
+    """
+    left = list(answers)
+    found: list[tuple[HeldAnswer | None, bool | None]] = [(None, None)] * len(asked)
+    for is_same in (True, False):
+        for place, (keys, stream) in enumerate(zip(asked, streams, strict=True)):
+            if found[place][0] is not None:
+                continue
+            fits = (one for one in left if (one.keys & keys if is_same else one.stream == stream))
+            one = next(fits, None)
+            if one is not None:
+                left.remove(one)
+                if not one.is_default:
+                    found[place] = one, is_same
+    return found
+
+
+def _is_equal(human: Any, proposed: Any) -> bool:
+    return text_of(human) == text_of(proposed)
+
+
+def _at(outcomes: Sequence[StepOutcome], number: int) -> StepOutcome | None:
+    return outcomes[number] if number < len(outcomes) else None
+
+
+def _said(outcome: StepOutcome | None) -> tuple[str | None, str | None]:
+    """A step's answer and its error, as they stand in a row."""
+    if outcome is None:
+        return None, None
+    if outcome.error is not None:
+        return None, f"{outcome.error.get('type')}: {outcome.error.get('message', '')}"
+    return text_of(said(outcome.value)), None
 
 
 def check_operators(operators: Sequence[Operator]) -> None:
@@ -503,57 +455,6 @@ def _between_s(start: datetime | None, end: datetime | None) -> float | None:
     return (end - start).total_seconds() if start is not None and end is not None else None
 
 
-REPLAY_TYPES = {
-    "session": "Int64",
-    "session_id": "String",
-    "old_status": "String",
-    "old_result": "String",
-    "old_error": "String",
-    "old_duration_s": "Float64",
-    "status": "String",
-    "result": "String",
-    "error": "String",
-    "duration_s": "Float64",
-    "changed": "Boolean",
-    "waits": "Int64",
-    "kept": "Int64",
-    "asked": "Int64",
-    "timed_out": "Int64",
-    "problem": "String",
-}
-"""Columns of `Replays.sessions()`, with polars types."""
-
-
-class Replays:
-    """What became of each session then and now.
-
-    Args:
-        rows: A row per session.
-    """
-
-    def __init__(self, rows: Iterable[ReplayRow]) -> None:
-        self._rows = [asdict(row) for row in rows]
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __repr__(self) -> str:
-        changed = sum(row["changed"] is True for row in self._rows)
-        return f"<Replays {len(self._rows)} sessions, {changed} changed>"
-
-    def session_rows(self) -> list[dict[str, Any]]:
-        """A dict per session, in the order given; needs no extra."""
-        return [dict(row) for row in self._rows]
-
-    def sessions(self) -> polars.DataFrame:
-        """A row per session: `REPLAY_TYPES`. Results are JSON, spans seconds.
-
-        Raises:
-            MissingExtra: polars is not installed.
-        """
-        return frame(self._rows, REPLAY_TYPES)
-
-
 def recorded_runs(sessions: Iterable[Recording], task_id: str) -> list[RecordedRun]:
     """The newest runs of these sessions.
 
@@ -570,10 +471,26 @@ def recorded_runs(sessions: Iterable[Recording], task_id: str) -> list[RecordedR
     return runs
 
 
-async def replay_all(runs: Sequence[RecordedRun], change: Change, *, tell: Tell) -> list[ReplayRow]:
-    """Replay one after the other."""
-    rows = []
+async def replay_all(runs: Sequence[RecordedRun], change: Change, *, tell: Tell) -> Replays:
+    """Replay one after the other, as far as the budget goes; a session that it cuts short is left out."""
+    spending = Spending(change.budget)
+    told: list[WhatIf] = []
+    stopped = None
     for number, recorded in enumerate(runs):
-        rows.append(await WhatIf(number, recorded, change).replay())
+        one = WhatIf(number, recorded, change, spending)
+        is_whole = await one.replay()
+        if is_whole:
+            told.append(one)
         tell(number + 1)
-    return rows
+        if not is_whole or number + 1 < len(runs):
+            stopped = spending.over(is_new=is_whole)
+        if stopped is not None:
+            stopped = f"stopped after {len(told)} of {len(runs)} sessions: {stopped}"
+            break
+    return Replays(
+        [one.row for one in told],
+        [row for one in told for row in one.steps],
+        [row for one in told for row in one.questions],
+        stopped=stopped,
+        spent=spending.money,
+    )

@@ -131,6 +131,8 @@ class Harness(HarnessTokens):
         self._names = 0
         self._settling = asyncio.Lock()
         self._patience = Patience()
+        self.settle_s = SETTLE_S
+        """Real seconds that `settle` takes at most."""
         self._binding: dict[str, asyncio.Lock] = {}
         self._emitted: dict[str, list[Emitted]] = {}
         self._undo = ExitStack()
@@ -405,10 +407,10 @@ class Harness(HarnessTokens):
         Code that awaits a thread, a socket or `asyncio.sleep` does neither; it is given ten real seconds.
 
         Raises:
-            TimeoutError: Code ran for `SETTLE_S` real seconds.
+            TimeoutError: Code ran for `settle_s` real seconds.
         """
         # One at a time: a hundred callers that look at once would take the processor from the code they wait for.
-        async with self._settling, asyncio.timeout(SETTLE_S):
+        async with self._settling, asyncio.timeout(self.settle_s):
             calm = 0
             while calm < 2:
                 await self._wake_due()

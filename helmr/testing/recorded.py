@@ -129,11 +129,18 @@ def question_keys(task: str, opened: Mapping[str, Any], schema: Any) -> frozense
 
 @dataclass(frozen=True, slots=True)
 class HeldAnswer:
-    """What was answered to a question, by its `question_keys`, and how long after it was asked."""
+    """What was answered to a question, by its `question_keys`, and how long after it was asked.
+
+    Attributes:
+        stream: Where; `token` for a token.
+        is_default: An escalation gave it, not a person.
+    """
 
     keys: frozenset[str]
     data: Any
     after_s: float
+    stream: str | None = None
+    is_default: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +206,7 @@ def newest_run(session: RecordedSession) -> RecordedRun:
         run=run,
         outcome=outcome_of(run.status, own),
         answers=_answers(session, own),
-        steps=_steps(run),
+        steps=steps_of(run),
     )
 
 
@@ -233,12 +240,14 @@ def _answers(session: RecordedSession, own: Iterable[Entry]) -> list[HeldAnswer]
             keys = question_keys(session.task, asked.body, inputs.get(asked.body.get("stream")))
             data = records.get(entry.body.get("record_id"), entry.body.get("data"))
             after_s = (entry.recorded_at - asked.recorded_at).total_seconds()
-            held.append(HeldAnswer(keys, data, after_s))
+            stream = TOKEN if asked.body["kind"] == TOKEN else asked.body.get("stream")
+            is_default = entry.body.get("mode") == "default"
+            held.append(HeldAnswer(keys, data, after_s, stream, is_default))
     return held
 
 
-def _steps(run: Run) -> dict[str, list[StepOutcome]]:
-    """Of what the next attempt would be given: what earlier ones have repeated is set aside."""
+def steps_of(run: Run) -> dict[str, list[StepOutcome]]:
+    """The outcomes that its next attempt would be given: what earlier ones have repeated is set aside."""
     outcomes = {
         entry.op: StepOutcome(entry.body.get("value"), entry.body.get("error"))
         for entry in run.journal

@@ -316,7 +316,7 @@ def test_code_that_asks_for_ever_comes_to_an_end(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"answers": "all"}, "not 'keep' or 'ask'"),
+        ({"answers": "all"}, "not 'keep', 'ask' or 'compare'"),
         ({"operators": [Operator("a", ignore, at_once=1)]}, "at_once of a has no effect here"),
         ({"operators": [Operator("a", ignore), Operator("a", ignore)]}, "one name"),
         ({"operators": [3]}, "sequence of Operator"),

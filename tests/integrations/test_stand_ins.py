@@ -175,4 +175,6 @@ def test_a_stand_in_that_takes_nothing_gets_nothing(tmp_path: Path) -> None:
     path = asyncio.run(recorded(with_langgraph, tmp_path))
     steps = {"tool.known": lambda: "nothing"}
     [row] = replay([path], task=with_langgraph, steps=steps).sessions().to_dicts()
-    assert (row["problem"], row["changed"]) == (None, False)
+    assert (row["problem"], row["result"]) == (None, row["old_result"])
+    # The model was not asked, and could say something else.
+    assert (row["changed"], row["not_asked"]) == (None, 1)

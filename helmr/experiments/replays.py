@@ -1,0 +1,249 @@
+"""What a replay of recorded sessions gave: a row per session, per call of a step, and per question, then and now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from helmr.experiments.results import frame
+
+if TYPE_CHECKING:
+    import polars
+
+
+@dataclass(slots=True)
+class ReplayRow:
+    """What became of one session then and now."""
+
+    session: int
+    session_id: str
+    old_status: str
+    old_result: str | None
+    old_error: str | None
+    old_duration_s: float | None
+    status: str = "unknown"
+    result: str | None = None
+    error: str | None = None
+    duration_s: float | None = None
+    changed: bool | None = None
+    """None where it was still under way, where no one knows what would have become of it, and where it came to the same
+    with a model that was `not_asked`."""
+    waits: int = 0
+    kept: int = 0
+    asked: int = 0
+    timed_out: int = 0
+    not_asked: int = 0
+    """Requests to a model that were not made: it is taken to have said what it said then."""
+    executed: int = 0
+    """Answers of steps that executed."""
+    cost: float | None = None
+    """Of those, if there is a price."""
+    problem: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class StepRow:
+    """A call of a step then and now."""
+
+    session: int
+    session_id: str
+    step: str
+    number: int
+    """Of the step's calls in its run, from 1."""
+    source: str | None
+    """Where its answer comes from: recorded, stand-in or executed; None: it was not called now."""
+    old_answer: str | None = None
+    old_error: str | None = None
+    answer: str | None = None
+    error: str | None = None
+    changed: bool | None = None
+    """None where it was not asked, or was not called both times."""
+
+
+@dataclass(slots=True, kw_only=True)
+class QuestionRow:
+    """A question to a person, in the replay, with what was answered then."""
+
+    session: int
+    session_id: str
+    number: int
+    """Of the session's questions, from 1."""
+    stream: str | None
+    """`token` for a token."""
+    subject: str | None
+    same_question: bool | None = None
+    """False: another question on the same stream was answered then; None: none was, by a person."""
+    old_answer: str | None = None
+    answer: str | None = None
+    by: str | None = None
+    """Whose the answer was: kept, or an operator's."""
+    proposed: str | None = None
+    proposed_by: str | None = None
+    """An operator, or `initial`: what the code proposed itself."""
+    agrees: bool | None = None
+    """The proposal says what the person said; None where one of them is missing."""
+
+
+REPLAY_TYPES = {
+    "session": "Int64",
+    "session_id": "String",
+    "old_status": "String",
+    "old_result": "String",
+    "old_error": "String",
+    "old_duration_s": "Float64",
+    "status": "String",
+    "result": "String",
+    "error": "String",
+    "duration_s": "Float64",
+    "changed": "Boolean",
+    "waits": "Int64",
+    "kept": "Int64",
+    "asked": "Int64",
+    "timed_out": "Int64",
+    "not_asked": "Int64",
+    "executed": "Int64",
+    "cost": "Float64",
+    "problem": "String",
+}
+"""Columns of `Replays.sessions()`, with polars types."""
+
+STEP_TYPES = {
+    "session": "Int64",
+    "session_id": "String",
+    "step": "String",
+    "number": "Int64",
+    "source": "String",
+    "old_answer": "String",
+    "old_error": "String",
+    "answer": "String",
+    "error": "String",
+    "changed": "Boolean",
+}
+"""Columns of `Replays.steps()`."""
+
+QUESTION_TYPES = {
+    "session": "Int64",
+    "session_id": "String",
+    "number": "Int64",
+    "stream": "String",
+    "subject": "String",
+    "same_question": "Boolean",
+    "old_answer": "String",
+    "answer": "String",
+    "by": "String",
+    "proposed": "String",
+    "proposed_by": "String",
+    "agrees": "Boolean",
+}
+"""Columns of `Replays.questions()`."""
+
+AGREEMENT_TYPES = {
+    "stream": "String",
+    "questions": "Int64",
+    "answered_then": "Int64",
+    "compared": "Int64",
+    "agreed": "Int64",
+    "share": "Float64",
+}
+"""Columns of `Replays.agreement()`."""
+
+
+class Replays:
+    """What became of each session then and now.
+
+    Args:
+        rows: A row per session.
+        steps: A row per call of a step.
+        questions: A row per question to a person.
+        stopped: Why sessions are missing, if the budget ended.
+        spent: What the answers of steps that executed cost, those of a session that is missing too.
+    """
+
+    def __init__(
+        self,
+        rows: Iterable[ReplayRow],
+        steps: Iterable[StepRow] = (),
+        questions: Iterable[QuestionRow] = (),
+        *,
+        stopped: str | None = None,
+        spent: float = 0.0,
+    ) -> None:
+        self._rows = [asdict(row) for row in rows]
+        self._steps = [asdict(row) for row in steps]
+        self._questions = [asdict(row) for row in questions]
+        self.stopped = stopped
+        self.spent = spent
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        changed = sum(row["changed"] is True for row in self._rows)
+        told = f"{len(self._rows)} sessions, {changed} changed"
+        unasked = sum(row["changed"] is None and row["not_asked"] > 0 for row in self._rows)
+        if unasked:
+            told += f", {unasked} with a model that was not asked"
+        return f"<Replays {told}; {self.stopped}>" if self.stopped else f"<Replays {told}>"
+
+    def session_rows(self) -> list[dict[str, Any]]:
+        """A dict per session, in the order given; needs no extra."""
+        return [dict(row) for row in self._rows]
+
+    def step_rows(self) -> list[dict[str, Any]]:
+        """A dict per call of a step, by session; those that were not made any more end each; needs no extra."""
+        return [dict(row) for row in self._steps]
+
+    def question_rows(self) -> list[dict[str, Any]]:
+        """A dict per question to a person, in the order asked; needs no extra."""
+        return [dict(row) for row in self._questions]
+
+    def agreement_rows(self) -> list[dict[str, Any]]:
+        """A dict per stream: how many of the answers that people gave were proposed now; needs no extra."""
+        rows = []
+        for stream in sorted({row["stream"] for row in self._questions}):
+            asked = [row for row in self._questions if row["stream"] == stream]
+            compared = [row["agrees"] for row in asked if row["agrees"] is not None]
+            rows.append(
+                {
+                    "stream": stream,
+                    "questions": len(asked),
+                    "answered_then": sum(row["old_answer"] is not None for row in asked),
+                    "compared": len(compared),
+                    "agreed": sum(compared),
+                    "share": sum(compared) / len(compared) if compared else None,
+                }
+            )
+        return rows
+
+    def sessions(self) -> polars.DataFrame:
+        """A row per session: `REPLAY_TYPES`. Results are JSON, spans seconds.
+
+        Raises:
+            MissingExtra: polars is not installed.
+        """
+        return frame(self._rows, REPLAY_TYPES)
+
+    def steps(self) -> polars.DataFrame:
+        """A row per call of a step, with what it gave then and gives now: `STEP_TYPES`. Answers are JSON.
+
+        Raises:
+            MissingExtra: polars is not installed.
+        """
+        return frame(self._steps, STEP_TYPES)
+
+    def questions(self) -> polars.DataFrame:
+        """A row per question, with what a person answered and what is proposed now: `QUESTION_TYPES`. Answers are JSON.
+
+        Raises:
+            MissingExtra: polars is not installed.
+        """
+        return frame(self._questions, QUESTION_TYPES)
+
+    def agreement(self) -> polars.DataFrame:
+        """A row per stream: `AGREEMENT_TYPES`.
+
+        Raises:
+            MissingExtra: polars is not installed.
+        """
+        return frame(self.agreement_rows(), AGREEMENT_TYPES)
