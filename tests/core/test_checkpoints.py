@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helmr.errors import DataError, HelmrError
+from helmr.errors import DataError, HelmrError, LedgerDamaged
 from helmr_runtime.core import checkpoint, jsontext
 from helmr_runtime.core.checkpoint import INLINE_BYTES_MAX
 from helmr_runtime.core.commands import AddNote, Deadline
@@ -222,6 +222,56 @@ def test_a_checkpoint_of_another_version_is_refused():
     content = {**jsontext.decode(text), "v": 99}
     with pytest.raises(DataError):
         checkpoint.restore("ses_1", jsontext.encode(content), {})
+
+
+def _rich() -> str:
+    """A checkpoint with a run, a wait, a taken and an unconsumed record."""
+    story = Story().execute()
+    story.open_wait(1)
+    story.answer("first")
+    story.send("later", stream="chat")
+    story.open_wait(2, timeout_s=60)
+    return checkpoint.save(story.state, {})
+
+
+PARTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "checkpoint": lambda content: content,
+    "session": lambda content: content["session"],
+    "run": lambda content: content["run"],
+    "wait": lambda content: content["run"]["wait"],
+    "entry": lambda content: content["run"]["journal"][0],
+    "taken": lambda content: content["taken"][0],
+    "unconsumed": lambda content: content["unconsumed"][0],
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_changed_name_is_refused_and_never_read_as_a_default(part: str):
+    text = _rich()
+    for name in PARTS[part](jsontext.decode(text)):
+        content = jsontext.decode(text)
+        changed = PARTS[part](content)
+        changed["x" + name[1:]] = changed.pop(name)
+        with pytest.raises(LedgerDamaged) as caught:
+            checkpoint.restore("ses_1", jsontext.encode(content), {})
+        assert caught.value.facts == {"session_id": "ses_1", "table": "checkpoints"}
+
+
+def test_a_checkpoint_in_the_names_of_release_0_1_0_is_read():
+    content = jsontext.decode(_rich())
+    content["run"]["deaths"] = content["run"].pop("crashes") + 2
+    content["run"]["wait"]["ladder"] = content["run"]["wait"].pop("escalation")
+    del content["session"]["closed_by"], content["run"]["created_at"], content["taken"][0]["mode"]
+    restored = checkpoint.restore("ses_1", jsontext.encode(content), {})
+    assert restored.run is not None
+    assert restored.run.crashes == 2
+
+
+def test_text_that_is_no_checkpoint_is_damage_and_says_what_is_wrong():
+    with pytest.raises(LedgerDamaged, match="can't be read: it lacks 'v'"):
+        checkpoint.restore("ses_1", "{}", {})
+    with pytest.raises(LedgerDamaged, match="can't be read: "):
+        checkpoint.restore("ses_1", '{"v": 2', {})
 
 
 def test_a_checkpoint_keeps_that_a_record_has_started_a_run():

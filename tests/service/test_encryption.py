@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from helmr import TaskContext, ids, step, streams, task, tokens
 from helmr.errors import MasterKeyMissing, PayloadDamaged
 from helmr_runtime.catalog import Registry
 from helmr_runtime.core import checkpoint
+from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.tables.public_views import VIEWS
+from helmr_runtime.ledger.tools.repair import repair
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.security.payloads import is_sealed
 from tests.service.stack import RING, Stack, until
@@ -425,6 +428,37 @@ async def test_a_damaged_or_moved_checkpoint_is_refused_and_named(tmp_path: Path
             await stack.ledger.load(one, "slot-x")
         await answer(stack, other)
         assert (await result(stack, other))["first"] == {"text": MARK}
+
+
+async def test_a_checkpoint_that_cannot_be_read_loses_nothing_and_repair_goes_on_without_it(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, encrypts=False) as stack:
+        one, other = await start(stack), await start(stack)
+        await parked(stack)
+    before = stored(tmp_path, "SELECT * FROM entries WHERE session = $1", ids.to_uuid(one))
+    stored(
+        tmp_path,
+        "UPDATE checkpoints SET body = replace(body, 'crashes', 'crashex') WHERE session = $1",
+        ids.to_uuid(one),
+    )
+    async with running(tmp_path) as stack:
+        path = f"/v1/sessions/{one}/inputs/said"
+        refused = await stack.http.post(path, json={"data": {"text": MARK}})
+        assert (refused.status_code, refused.json()["code"]) == (500, "ledger_damaged")
+        assert f"{one}: the checkpoint can't be read: its Run has 'crashex'" in refused.text
+        assert "helmr verify" in refused.json()["hint"]
+        await answer(stack, other)
+        assert (await result(stack, other))["first"] == {"text": MARK}
+    assert stored(tmp_path, "SELECT * FROM entries WHERE session = $1", ids.to_uuid(one)) == before
+    file, keys, now = tmp_path / "helmr.duckdb", LedgerKeys(RING), datetime.now(UTC)
+    done = await asyncio.to_thread(repair, file, keys, now)
+    assert done.damage is not None
+    assert "crashex" in done.damage
+    assert (done.dropped_entries, done.dropped_checkpoints) == (0, 1)
+    async with running(tmp_path) as stack:
+        await answer(stack, one)
+        assert (await result(stack, one))["first"] == {"text": MARK}
 
 
 async def test_a_long_journal_in_sealed_pieces_goes_on_over_restarts_and_a_new_key(

@@ -19,14 +19,14 @@ Invariant: `restore(save(state), referenced)` decides and replays as `state` doe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from enum import Enum
 from types import MappingProxyType, UnionType
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
-from helmr.errors import DataError
+from helmr.errors import DataError, LedgerDamaged
 from helmr.models import SessionStatus
 from helmr.old_names import body_of_today, state_of_today
 from helmr_runtime.core import jsontext
@@ -62,6 +62,9 @@ _SESSION = (
     *("input_seqs", "output_seqs", "public_tokens"),
 )
 """What of the state beside run, records and status a checkpoint holds."""
+_PARTS = frozenset(
+    {"v", "seq", "hash", "at", "session", "unconsumed", "taken", "pieces", "refs", "run"}
+)
 
 
 def save(state: SessionState, offsets: Mapping[int, int]) -> str:
@@ -141,13 +144,34 @@ def restore(
 
     Raises:
         DataError: Another version, or something that it names is missing.
+        LedgerDamaged: It is not what a Helmr wrote.
     """
+    try:
+        return _restored(session_id, text, referenced, earlier or {}, offset)
+    except (LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise LedgerDamaged(
+            f"{session_id}: the checkpoint can't be read: {reason}",
+            session_id=session_id,
+            table="checkpoints",
+        ) from error
+
+
+def _restored(
+    session_id: str,
+    text: str,
+    referenced: Mapping[int, Entry],
+    earlier: Mapping[int, str],
+    offset: int | None,
+) -> SessionState:
     content = _content(session_id, text)
+    _require_known("checkpoint", content, _PARTS)
     state = SessionState(session_id)
     state.seq = content["seq"]
     state.last_hash = bytes.fromhex(content["hash"])
     state.last_at = from_iso(content["at"]) if content["at"] is not None else None
     session = content["session"]
+    _require_known("session", session, {*_SESSION, "status"})
     for name in _SESSION:
         if name in session:
             setattr(state, name, session[name])
@@ -158,7 +182,7 @@ def restore(
             entry
             for piece in pieces
             for entry in _piece_journal(
-                session_id, content["run"]["id"], piece, earlier or {}, referenced
+                session_id, content["run"]["id"], piece, earlier, referenced
             )
         ]
         state.run = _restore_run(session_id, content["run"], journal, referenced)
@@ -195,6 +219,12 @@ def _content(session_id: str, text: str) -> dict[str, Any]:
             f"{session_id}: checkpoint has version {content['v']}, this runtime reads {VERSION}"
         )
     return content
+
+
+def _require_known(what: str, saved: Mapping[str, Any], known: Set[str]) -> None:
+    """Raise ValueError for a name that isn't known: read as a field that is not there, it would have its default."""
+    if unknown := saved.keys() - known:
+        raise ValueError(f"its {what} has '{min(unknown)}', which no {what} has")
 
 
 def _bytes(entries: Sequence[Entry]) -> int:
@@ -300,7 +330,12 @@ class FieldCodec(Generic[T]):
         }
 
     def restore(self, saved: Mapping[str, Any], **others: Any) -> T:
-        """The dataclass of that object; `others` are the fields that were left out."""
+        """The dataclass of that object; `others` are the fields that were left out, whatever the object says of them.
+
+        Raises:
+            ValueError: The object has a name that is no field's.
+        """
+        _require_known(self._kind.__name__, saved, self._forms.keys() | others.keys())
         found = {
             name: saved[name] if form is None or saved[name] is None else form.restore(saved[name])
             for name, form in self._forms.items()
@@ -442,7 +477,7 @@ def _restore_record(
     offset = saved["feed_offset"]
     data = (
         saved["data"]
-        if "data" in saved
+        if "data" in saved or offset is None
         else _referenced(session_id, offset, referenced).body["data"]
     )
     return RECORD_CODEC.restore(saved, data=data, feed_offset=offset)
