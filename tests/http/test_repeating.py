@@ -131,6 +131,41 @@ async def test_a_start_whose_task_is_gone_meanwhile_gets_its_first_receipt(stack
     assert (other.status_code, code_of(other)) == (409, "operation_conflict")
 
 
+async def test_a_repeated_call_acts_once_and_shows_what_it_made_as_it_is_by_then(
+    stack: Stack,
+) -> None:
+    hourly = {"name": "hourly", "task": "echo", "payload": 1, "every": "1h"}
+    calls: dict[str, dict[str, Any]] = {
+        "/v1/sessions": {"task": "echo", "payload": 0},
+        "/v1/tokens": {},
+        "/v1/schedules": hourly,
+    }
+    headers = {route: named() for route in calls}
+
+    async def say(route: str) -> httpx.Response:
+        return await stack.http.post(route, json=calls[route], headers=headers[route])
+
+    first = {route: (await say(route)).json() for route in calls}
+    session, token = first["/v1/sessions"]["session"]["id"], first["/v1/tokens"]["id"]
+    for ends in (
+        f"/v1/sessions/{session}/cancel",
+        f"/v1/tokens/{token}/cancel",
+        "/v1/schedules/hourly/pause",
+    ):
+        assert (await stack.http.post(ends)).status_code == 200, ends
+    again = {route: (await say(route)).json() for route in calls}
+    started, made = again["/v1/sessions"], again["/v1/tokens"]
+    assert (started["session"]["id"], started["created"]) == (session, True)
+    assert started["run"]["status"] == made["status"] == "cancelled"
+    for secret in ("id", "callback_url", "public_access_token"):
+        assert made[secret] == first["/v1/tokens"][secret]
+    assert again["/v1/schedules"]["status"] == "paused"
+    await stack.http.delete("/v1/schedules/hourly")
+    gone = await say("/v1/schedules")
+    assert (gone.status_code, code_of(gone)) == (404, "schedule_not_found")
+    assert (await stack.http.get("/v1/schedules")).json()["items"] == []
+
+
 async def test_an_operation_id_that_was_used_is_a_conflict_where_nothing_would_change(
     stack: Stack,
 ) -> None:

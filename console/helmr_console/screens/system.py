@@ -392,8 +392,7 @@ class SchedulesScreen(ListScreen[ScheduleInfo]):
         self.app.push_screen(PickScreen("Whose sessions are to be started?", choices, typed=True))
 
     def _make(self, task: TaskInfo) -> None:
-        self.reads.has_changed = True
-        self.app.push_screen(NewScheduleScreen(task))
+        self.app.push_screen(NewScheduleScreen(task, self.reads))
 
     def do_schedule_delete(self) -> None:
         """Delete it, once its name is typed."""
@@ -419,10 +418,11 @@ class NewScheduleScreen(SubmitScreen):
         "form."
     )
 
-    def __init__(self, task: TaskInfo) -> None:
+    def __init__(self, task: TaskInfo, reads: SystemReads) -> None:
         super().__init__()
         self.fields = self.composes()
         self.task_info = task
+        self._reads = reads
         self._looked = LookedAt()
 
     async def load(self) -> None:
@@ -491,6 +491,7 @@ class NewScheduleScreen(SubmitScreen):
             task=self.task_info.id,
             operation_id=self.submission.operation_id,
         )
+        self._reads.has_changed = True
         at = words.stamp(made.next_due_at) if made.next_due_at is not None else "never"
         return AnswerOutcome(Result.ACCEPTED, (f"{one_line(made.name, 100)} is due next {at}",))
 
