@@ -16,7 +16,7 @@ from typing import Any, Literal, Unpack
 
 from pydantic import BaseModel, Field
 
-from helmr.durable_calls import durable_call
+from helmr.current import durable_call
 from helmr.durations import Duration
 from helmr.errors import WaitTimeout
 from helmr.forms.tool_call import call_body, call_schema, call_subject

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from helmr.current import PublicTokenCall, PublicTokenMade, require_run
-from helmr.durable_calls import durable_call
+from helmr.current import PublicTokenCall, PublicTokenMade, durable_call, require_run
 from helmr.durations import Duration, seconds
 from helmr.streams import InputStream, OutputStream
 

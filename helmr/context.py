@@ -10,8 +10,7 @@ from datetime import datetime
 from random import Random  # noqa: TID251 - seeded by the place in the run
 from typing import Any, NoReturn
 
-from helmr.current import DurableRun, RunRef, SessionRef, require_run
-from helmr.durable_calls import durable_call
+from helmr.current import DurableRun, RunRef, SessionRef, durable_call, require_run
 from helmr.errors import BadDefinition
 
 PATCH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")

@@ -3,25 +3,28 @@
 The SDK knows the protocol `DurableRun` only; the runtime's replay driver implements it. A durable call outside a run,
 or inside a step, has no run to ask and raises `NotInTask`.
 
-`MadeCalls` has the place of each call (S-125). A call that was dropped without an `await` fails the run at its next
-durable op, before anything of that op leaves; one that is kept, which the code may still await, fails it at its end. A
-call that the code has tested for truth counts as dropped unless it is the next to be awaited.
+A durable call is a value: made where it is written, performed where it is awaited. In a run it is a `DurableCall`, of
+which `MadeCalls` has the place until then (S-125); elsewhere it is a coroutine as any other. One that was dropped
+without an `await` fails the run at its next durable op, before anything of that op leaves; one that is kept, which the
+code may still await, fails it at its end. A call that the code has tested for truth counts as dropped unless it is the
+next to be awaited: `if approval.wait():` is true whatever the person would have said.
 """
 
 from __future__ import annotations
 
+import functools
 import linecache
 import os
 import sys
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from opcode import opmap
 from random import Random  # noqa: TID251 - seeded by the place in the run
 from types import FrameType
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar
 
 from helmr.errors import NotAwaited, NotInTask, SchemaMismatch
 from helmr.wait_details import NOTHING_SAID, WaitDetails
@@ -443,3 +446,121 @@ def require_run(
             hint="Call it from a @task that a runtime or helmr.testing executes.",
         )
     return run
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class DurableCall(Coroutine[Any, Any, T], Generic[T]):
+    """A coroutine that a run knows of until it is awaited.
+
+    Args:
+        what: As the code would write it.
+        calls: Of the run; None outside of one.
+        coroutine: What awaiting it does; None if `_make` makes it then.
+    """
+
+    __slots__ = ("__weakref__", "_calls", "_coroutine", "_number")
+
+    def __init__(
+        self,
+        what: str,
+        calls: MadeCalls | None,
+        coroutine: Coroutine[Any, Any, T] | None = None,
+    ) -> None:
+        self._coroutine = coroutine
+        self._calls = calls
+        self._number = calls.add(what) if calls is not None else 0
+
+    def _make(self) -> Coroutine[Any, Any, T]:
+        raise NotImplementedError
+
+    def _begin(self) -> Coroutine[Any, Any, T]:
+        self._release()
+        if self._coroutine is None:
+            self._coroutine = self._make()
+        return self._coroutine
+
+    def _release(self) -> None:
+        """It is awaited, or something else answers for it."""
+        if self._calls is not None:
+            self._calls.begin(self._number)
+            self._calls = None
+
+    def forgotten(self, taker: str) -> NotAwaited:
+        """The error of a call that was given to a step, which can't await it."""
+        what = self._calls.what(self._number) if self._calls is not None else "a durable call"
+        self.close()
+        return NotAwaited(f"{taker} was given {what} itself, not its value")
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """As of a coroutine."""
+        return self._begin().__await__()
+
+    def send(self, value: Any, /) -> Any:
+        """As of a coroutine."""
+        return self._begin().send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """As of a coroutine."""
+        return self._begin().throw(*error)
+
+    def close(self) -> None:
+        """As of a coroutine."""
+        self._release()
+        if self._coroutine is not None:
+            self._coroutine.close()
+
+    def __bool__(self) -> bool:
+        """True as any coroutine is, whatever its value would be."""
+        if self._calls is not None:
+            self._calls.test(self._number)
+        return True
+
+    def __eq__(self, other: object) -> bool:
+        """Itself only."""
+        return self is other
+
+    def __hash__(self) -> int:
+        """The same at each replay, and with it the order of a set of calls."""
+        return self._number or object.__hash__(self)
+
+    def __del__(self) -> None:
+        if self._calls is not None:
+            if self._coroutine is not None:
+                self._coroutine.close()  # Python does not warn of it too
+            self._calls.lose(self._number, sys._getframe(1))
+
+
+def made_calls() -> MadeCalls | None:
+    """Those of the run that the calling code belongs to; None outside of a run, and inside a step."""
+    run = current_run.get()
+    return None if run is None or current_step.get() is not None else run.made
+
+
+def durable_call(
+    what: str,
+) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, Coroutine[Any, Any, T]]]:
+    """Make an async function's calls durable calls.
+
+    Args:
+        what: As the code would write it; what begins with a dot stands behind the id of the first argument.
+    """
+
+    def declare(
+        function: Callable[P, Coroutine[Any, Any, T]],
+    ) -> Callable[P, Coroutine[Any, Any, T]]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+            coroutine = function(*args, **kwargs)
+            calls = made_calls()
+            if calls is None:
+                return coroutine
+            owner: Any = args[0] if what.startswith(".") else None
+            said = what if owner is None else f"{owner.id}{what}"
+            return DurableCall(said, calls, coroutine)
+
+        return call
+
+    return declare

@@ -21,8 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 
 from helmr.context import TaskContext
-from helmr.current import ChildCall, WaitCall, WaitOutcome, require_run
-from helmr.durable_calls import durable_call
+from helmr.current import ChildCall, WaitCall, WaitOutcome, durable_call, require_run
 from helmr.durations import Duration, seconds
 from helmr.errors import ChildFailed, SchemaMismatch, UsageError, WaitCancelled
 from helmr.models import CHILDREN_AWAITED_MAX

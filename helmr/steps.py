@@ -26,8 +26,7 @@ from typing import (
     overload,
 )
 
-from helmr.current import StepCall, current_run, current_step
-from helmr.durable_calls import DurableCall, made_calls
+from helmr.current import DurableCall, StepCall, current_run, current_step, made_calls
 from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition, NotInTask
 from helmr.schema import Codec, StoredCodec

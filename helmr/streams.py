@@ -18,8 +18,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, Unpack, overload
 from weakref import WeakKeyDictionary
 
-from helmr.current import DurableRun, Record, WaitCall, WaitOutcome, current_run, require_run
-from helmr.durable_calls import DurableCall, durable_call, made_calls
+from helmr.current import (
+    DurableCall,
+    DurableRun,
+    Record,
+    WaitCall,
+    WaitOutcome,
+    current_run,
+    durable_call,
+    made_calls,
+    require_run,
+)
 from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition, SchemaMismatch, UsageError, WaitCancelled, WaitTimeout
 from helmr.models import CORRELATION_ID_MAX

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from helmr.current import WaitCall, require_run
-from helmr.durable_calls import durable_call
+from helmr.current import WaitCall, durable_call, require_run
 from helmr.durations import Duration, seconds
 from helmr.errors import BadDuration
 

@@ -18,8 +18,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from helmr import ids
-from helmr.current import TokenCall, TokenMade, WaitCall, require_run
-from helmr.durable_calls import durable_call
+from helmr.current import TokenCall, TokenMade, WaitCall, durable_call, require_run
 from helmr.durations import Duration, seconds
 from helmr.errors import SchemaMismatch
 from helmr.escalation import EscalationStep, escalation_json

@@ -20,7 +20,7 @@ from referencing.exceptions import Unresolvable
 
 from helmr.forms import MISSING, Blank, Cell, Field, Kind, Schema, alone, example, takes_empty
 from helmr.forms.model import LISTS
-from helmr.forms.tables import is_picked
+from helmr.forms.questions import is_picked
 
 CHOICES_SHOWN = 12
 

@@ -16,8 +16,8 @@ from helmr.review.personal import AnswerDraft
 from helmr.safe_text import one_line
 from helmr_console.actions import NotPermitted, Permit, permit
 from helmr_console.console import Console
-from helmr_console.reads import answer_of
-from helmr_console.widgets import review
+from helmr_console.link import answer_of
+from helmr_console.widgets import details
 
 
 class PendingAnswer:
@@ -88,7 +88,7 @@ class PendingAnswer:
             if theirs is None:
                 theirs = await answer_of(console.client, wait)
             theirs_told = told(form_of(self._wait.json_schema), wait, theirs, self._data)
-            console.lost.appendleft(review.lost(self.title, theirs_told, console.store.now()))
+            console.lost.appendleft(details.lost(self.title, theirs_told, console.store.now()))
             return f"; {console.key_of('lost')} shows theirs beside yours"
         return ""
 

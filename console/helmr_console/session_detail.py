@@ -29,8 +29,8 @@ from helmr.models import (
     WaitStatus,
 )
 from helmr.safe_text import one_line, plain
-from helmr_console.reads import first
-from helmr_console.steps import OUTCOMES
+from helmr_console.attempts import OUTCOMES
+from helmr_console.link import first
 
 RUNS_MAX = 1_000
 

@@ -28,7 +28,6 @@ from helmr.cli import (
     printing,
     pruning,
     query,
-    run,
     session,
     status,
     streams,
@@ -115,7 +114,7 @@ for _register in (session.register_session_file, check.register_what_if):
     _register(session.app)
 for _name, _group in (
     ("session", session.app),
-    ("run", run.app),
+    ("run", session.run_app),
     ("wait", wait.app),
     ("input", streams.input_app),
     ("output", streams.output_app),

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
-from helmr.client import headers, problems, ray
+from helmr.client import calls, problems, ray
 from helmr.client.calls import (
     READ_TIMEOUT_S,
     Call,
@@ -282,7 +282,7 @@ class AsyncHttpTransport:
         http = self._open()
         with _translated(self.endpoint.url, call.name, mutates=call.operation_id is not None):
             response = await http.request(call)
-        headers.KNOWN.met(response.headers)
+        calls.KNOWN.met(response.headers)
         return problems.answer(call, response, url=self.endpoint.url)
 
     def _open(self) -> _Connections:
@@ -467,7 +467,7 @@ def _check_file(response: httpx.Response, wanted: Download, url: str) -> None:
 
 
 def _request(call: Call[Any]) -> dict[str, Any]:
-    said = {**headers.KNOWN.headers(), **headers.trace_headers(), **dict(call.headers)}
+    said = {**calls.KNOWN.headers(), **calls.trace_headers(), **dict(call.headers)}
     if call.body is not None:
         said["Content-Type"] = "application/json"
     if call.accept is not None:

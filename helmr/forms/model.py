@@ -102,9 +102,9 @@ class Field:
 
     `length_min` and `length_max` count characters of a text, items of a list. `choices` of a fixed field hold its
     value. `item` is what each line of `Kind.LINES` is, and of `Kind.ROWS` the template of each row: `row` makes one
-    of it; `is_table` if rows are lines of cells (`helmr.forms.tables`). `branch` names the variants around it. `reason`
-    says of `Kind.JSON` why it is that: a clause about "it". Of a decision nothing is chosen beforehand: `suggested`
-    spells the choice that came with the form.
+    of it; `is_table` if rows are lines of cells (`helmr.forms.questions`). `branch` names the variants around it.
+    `reason` says of `Kind.JSON` why it is that: a clause about "it". Of a decision nothing is chosen beforehand:
+    `suggested` spells the choice that came with the form.
     """
 
     path: Path

@@ -3,12 +3,16 @@
 What a line says becomes a cell, and what a cell says is judged by `helmr.forms.values`: forms are read in one place.
 Needed fields come first; of fields that may be left out one is asked for, several are offered as a whole. The rows of
 a list are asked one after the other, and then whether there is one more.
+
+A list whose rows are objects of one-line fields is a table (`is_table`), and may have more rows than others: it is
+drawn or offered as a whole. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from helmr.forms.model import MISSING, ROWS_MAX, Field, Form, Kind
 from helmr.forms.tool_call import ARGUMENTS, DECISION, DECLINE, tool_call
@@ -24,6 +28,7 @@ from helmr.forms.values import (
     row_ids,
     with_rows,
 )
+from helmr.safe_text import cells, one_line
 
 CHOSEN = (Kind.CHOICE, Kind.BOOL, Kind.UNION)
 """Kinds of which one of several is chosen, by a key."""
@@ -305,3 +310,68 @@ def kept_text(field: Field, cell: Cell) -> str:
     if isinstance(cell, int):
         return labels(field)[cell] if cell < len(labels(field)) else ""
     return cell
+
+
+RADIO_MAX = 5
+"""Choices that stand side by side; more become a list to pick from."""
+CELLS_MAX: Final = 62
+"""Of a form's width at 80 and at 120 columns: what needs more stands in boxes, one field below the other."""
+TEXT_MIN = 10
+LABEL_MAX = 16
+_WIDTHS = {
+    Kind.INTEGER: 10,
+    Kind.NUMBER: 12,
+    Kind.DATE: 13,
+    Kind.TIME: 11,
+    Kind.DATETIME: 23,
+    Kind.DURATION: 11,
+}
+_TEXTS = (Kind.TEXT, Kind.LONG, Kind.SECRET)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of a table: a label and a width each, in cells or as a share of what is left."""
+
+    heads: tuple[tuple[str, int | str], ...]
+
+    @property
+    def widths(self) -> tuple[int | str, ...]:
+        """Of each column."""
+        return tuple(width for _, width in self.heads)
+
+
+def is_picked(field: Field) -> bool:
+    """Whether a value is picked from a list that opens."""
+    return field.kind is Kind.CHOICE and len(field.choices) > RADIO_MAX
+
+
+def columns_of(field: Field) -> Columns | None:
+    """The columns of a list of objects whose fields each take one line; None for any other list."""
+    row = field.item
+    if row is None or row.kind is not Kind.GROUP or row.may_be_left_out or not row.children:
+        return None
+    needed, heads = 0, []
+    for child in row.children:
+        width = _width(child)
+        if width is None:
+            return None
+        label = f"{one_line(child.label, LABEL_MAX)}{' *' if child.required else ''}"
+        least = TEXT_MIN if isinstance(width, str) else width
+        needed += max(least, cells(label) + 2) + 1
+        heads.append((label, width if isinstance(width, str) else max(width, cells(label) + 2)))
+    return Columns(tuple(heads)) if needed <= CELLS_MAX else None
+
+
+def _width(field: Field) -> int | str | None:
+    if field.kind in _TEXTS:
+        return "1fr"
+    if field.kind in (Kind.CHOICE, Kind.BOOL):
+        if is_picked(field):
+            return 18
+        return (
+            2
+            + sum(cells(one_line(one.label, 60)) + 5 for one in field.choices)
+            + 3 * (len(field.choices) - 1)
+        )
+    return _WIDTHS.get(field.kind)

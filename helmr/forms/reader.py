@@ -29,7 +29,7 @@ from helmr.forms.model import (
     plain,
     undecided,
 )
-from helmr.forms.tables import columns_of
+from helmr.forms.questions import columns_of
 from helmr.forms.tool_call import is_call, with_fields
 from helmr.forms.values import fitted
 

@@ -37,8 +37,7 @@ from langgraph.pregel import Pregel
 from langgraph.types import Command, Interrupt, Send
 
 from helmr.approvals import TOO_LARGE, UNANSWERED, approval_schema
-from helmr.current import in_run
-from helmr.durable_calls import durable_call
+from helmr.current import durable_call, in_run
 from helmr.durations import Duration
 from helmr.errors import TooLarge, UsageError, WaitTimeout
 from helmr.forms.tool_call import APPROVE, DECLINE, RESPOND, call_body, call_subject

@@ -45,8 +45,7 @@ from openai.types.responses import (
 )
 
 from helmr.approvals import TOO_LARGE, Approval, ask_approval
-from helmr.current import in_run
-from helmr.durable_calls import durable_call
+from helmr.current import durable_call, in_run
 from helmr.durations import Duration
 from helmr.errors import BadJson, TooLarge, UsageError
 from helmr.integrations.model_retries import retried

@@ -10,4 +10,3 @@ from helmr.models.queries import *
 from helmr.models.requests import *
 from helmr.models.runs import *
 from helmr.models.system import *
-from helmr.models.waits import *

@@ -11,8 +11,7 @@ from helmr.errors import HelmrError
 from helmr_runtime.core.commands import AddNote, OperationKey
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.directory.actor import DirectoryActor
-from helmr_runtime.directory.hosts import HostLocation, PoolPlan, ProcessState
-from helmr_runtime.directory.timing import Limits
+from helmr_runtime.directory.hosts import HostLocation, Limits, PoolPlan, ProcessState
 from helmr_runtime.host_status import SlotStatus
 from helmr_runtime.rpc.calls import (
     HOST_PREFIX,

@@ -10,7 +10,7 @@ import pytest
 from helmr.errors import OutcomeUnknown
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.holds import UNREACHABLE_TRIES
-from helmr_runtime.directory.timing import Limits
+from helmr_runtime.directory.hosts import Limits
 from helmr_runtime.ports import SlotReport, SlotState
 from tests.directory.clock import BOUND_S, settle, until
 from tests.directory.fakes import World, note

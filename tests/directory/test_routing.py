@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from helmr.errors import NotReady, Overloaded, SessionNotFound, StoreUnavailable, UsageError
-from helmr_runtime.directory.placement import DECIDING_MAX
+from helmr_runtime.directory.pool import DECIDING_MAX
 from helmr_runtime.rpc.calls import LEDGER
 from tests.directory.clock import settle, until
 from tests.directory.fakes import World, note

@@ -14,7 +14,7 @@ from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.index.projection import FeedTail
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.open import open_ledger
-from helmr_runtime.ledger.tables import rows
+from helmr_runtime.ledger.tables import engine
 from helmr_runtime.ledger.tables.reads import RecentCheckpoints
 from tests.ledger.sessions import SMALL, START_AT, Hand, begin
 
@@ -98,7 +98,7 @@ async def test_adoption_among_three_million_costs_at_most_twice(tmp_path, capsys
         )
     assert await large.read(count) >= 3_000_000
     assert ratio <= 2
-    assert rows.id_of(ids.SESSION, rows.uuid_of(many[0].session_id)) == many[0].session_id
+    assert engine.id_of(ids.SESSION, engine.uuid_of(many[0].session_id)) == many[0].session_id
     await small.close()
     await large.close()
 

@@ -21,7 +21,7 @@ from helmr_runtime.ledger.log.files import LOG_SUFFIX
 from helmr_runtime.ledger.log.merging import Merging
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tables.appends import Appends, Checkpoint, LeaseRow
-from helmr_runtime.ledger.tables.rows import entry_row
+from helmr_runtime.ledger.tables.engine import entry_row
 from tests.ledger.sessions import ALICE, SMALL, START_AT, begin, parked, running, start_of
 from tests.ledger.test_restart import killed
 

@@ -21,7 +21,7 @@ from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.log.stored import stored_ledger
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tables import table_writer
-from helmr_runtime.ledger.tables.rows import uuid_of
+from helmr_runtime.ledger.tables.engine import uuid_of
 from helmr_runtime.ledger.tables.table_writer import Tables
 from helmr_runtime.ledger.tools.audit import audit
 from tests.ledger.sessions import SMALL, Hand, begin, running

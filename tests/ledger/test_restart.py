@@ -24,7 +24,7 @@ from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.projection import Projection, session_changes
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.open import open_ledger
-from helmr_runtime.ledger.tables import recovery, rows
+from helmr_runtime.ledger.tables import engine, recovery
 from helmr_runtime.ledger.tables import table as tables
 from helmr_runtime.ledger.tables.tokens import Touched
 from helmr_runtime.ports import Committed, Refused
@@ -85,7 +85,7 @@ async def folded(ledger: DuckLedger, clock: FakeClock) -> dict[str, set[object]]
         "runs": {projection.run(run_id) for run_id in projection.new_runs},
         "waits": {projection.wait(wait_id) for wait_id in projection.new_waits},
         "send_keys": {
-            (rows.uuid_of(k.session_id), k.stream, k.key_hash, k.record_offset)
+            (engine.uuid_of(k.session_id), k.stream, k.key_hash, k.record_offset)
             for k in projection.send_keys.values()
         },
         "operations": {(o.operation_id, o.feed_offset) for o in projection.operations},

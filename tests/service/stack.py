@@ -16,8 +16,7 @@ from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.directory.actor import DirectoryActor
-from helmr_runtime.directory.hosts import HostLocation, PoolPlan, ProcessState
-from helmr_runtime.directory.timing import Limits
+from helmr_runtime.directory.hosts import HostLocation, Limits, PoolPlan, ProcessState
 from helmr_runtime.directory.work import delivery
 from helmr_runtime.host_status import SlotStatus
 from helmr_runtime.http.settings import HttpSettings

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from helmr.client import headers
-from helmr.client.headers import HEADER, KnownGenerations
+from helmr.client import calls
+from helmr.client.calls import HEADER, KnownGenerations
 from helmr.errors import LedgerSuperseded
 from tests.cli.conftest import Said, process, spawn
 from tests.process.test_in_process import TASKS, answered, asking
@@ -31,8 +31,8 @@ WITHIN_S = 60.0
 def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KnownGenerations:
     """What this process has met is not of this user."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    met = KnownGenerations(tmp_path / "state" / "helmr" / headers.FILE)
-    monkeypatch.setattr(headers, "KNOWN", met)
+    met = KnownGenerations(tmp_path / "state" / "helmr" / calls.FILE)
+    monkeypatch.setattr(calls, "KNOWN", met)
     return met
 
 

@@ -18,8 +18,8 @@ import pytest
 
 from helmr import Client
 from helmr.cli.main import invoke
-from helmr.client import headers
-from helmr.client.headers import KnownGenerations
+from helmr.client import calls
+from helmr.client.calls import KnownGenerations
 from helmr_runtime.launchers.startup import UpOptions
 from helmr_runtime.launchers.threaded import ThreadedRuntime
 from helmr_runtime.process.local_access import KEY_NAME
@@ -115,7 +115,7 @@ def left(made: Left, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Left:
     """Copies of it."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(headers, "KNOWN", KnownGenerations(tmp_path / headers.FILE))
+    monkeypatch.setattr(calls, "KNOWN", KnownGenerations(tmp_path / calls.FILE))
     for name in ("data_dir", "copy"):
         shutil.copytree(
             getattr(made, name), tmp_path / name, ignore=shutil.ignore_patterns("*.lock")

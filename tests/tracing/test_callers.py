@@ -12,8 +12,8 @@ from opentelemetry import context as otel_context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from helmr.client import AsyncClient, Client
+from helmr.client.calls import trace_headers
 from helmr.client.endpoint import Endpoint
-from helmr.client.headers import trace_headers
 from helmr.client.http import AsyncHttpTransport
 from helmr.client.inprocess import AppTransport
 from helmr_runtime import tracing

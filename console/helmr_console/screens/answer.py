@@ -20,8 +20,8 @@ from helmr.safe_text import one_line
 from helmr_console import effects, entry_lines, safe, views
 from helmr_console.actions import ActionScope, Permit
 from helmr_console.keys import REPEATS_WITHIN_S
+from helmr_console.link import answer_of, tail
 from helmr_console.pending_answer import PendingAnswer
-from helmr_console.reads import answer_of, tail
 from helmr_console.screens.base import Pairs, bindings
 from helmr_console.screens.entry import FormEntry
 from helmr_console.screens.overlays import TextScreen
@@ -29,7 +29,7 @@ from helmr_console.screens.submit import TOO_SOON, SubmitScreen
 from helmr_console.screens.turns import CONTEXT_ENTRIES, Ahead, ReviewTurns, form_for
 from helmr_console.screens.wait_actions import FormClaim, WaitActions
 from helmr_console.unsent import PendingSend
-from helmr_console.widgets import review
+from helmr_console.widgets import details
 from helmr_console.widgets.details import dry_run_lines
 from helmr_console.widgets.form import SchemaForm
 from helmr_console.widgets.markdown import markdown
@@ -315,8 +315,8 @@ class AnswerScreen(SubmitScreen):
         if theirs is None or self.form is None:
             return
         form = self.form
-        self._theirs = review.whole(form.form, theirs)
-        self.tell((*said, *review.compared(form.form, theirs, form.result())), role)
+        self._theirs = details.whole(form.form, theirs)
+        self.tell((*said, *details.compared(form.form, theirs, form.result())), role)
         self.redraw()
 
     # --- pending with undo in place of reviewed

@@ -24,7 +24,7 @@ from helmr.review.words import DiffLine, diff
 from helmr_console import safe
 from helmr_console.actions import Permit
 from helmr_console.effects import Line, preview_lines, repeated
-from helmr_console.reads import answer_of
+from helmr_console.link import answer_of
 from helmr_console.screens.submit import SubmitScreen
 from helmr_console.set_aside import CorrectionPlace
 from helmr_console.widgets.fields import SafeInput

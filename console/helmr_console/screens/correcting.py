@@ -19,7 +19,7 @@ from helmr_console import safe
 from helmr_console.actions import BY_ID, ActionScope
 from helmr_console.attempts import Attempt, OpPair, attempts, beside, summary
 from helmr_console.entry_lines import session_named_in
-from helmr_console.reads import whole
+from helmr_console.link import whole
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
 from helmr_console.screens.correct import AmendScreen, CorrectionScreen, forking, rewinding
 from helmr_console.screens.overlays import MenuItem, PickScreen

@@ -18,9 +18,9 @@ from helmr.review.personal import AnswerDraft, Beginning, beginning
 from helmr.review.sending import SendPhase, Submission
 from helmr.review.words import diff, summary
 from helmr_console.console import Console
+from helmr_console.widgets.details import preview
 from helmr_console.widgets.form import SchemaForm
 from helmr_console.widgets.panes import TextPane
-from helmr_console.widgets.review import preview
 
 DRAFT_DELAY_S = 0.4
 """A draft is written when typing rests this long."""

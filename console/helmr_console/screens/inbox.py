@@ -15,7 +15,7 @@ from helmr.models import ClaimInfo, EntryInfo, WaitInfo
 from helmr.review import words
 from helmr_console import safe, views
 from helmr_console.actions import ActionContext, ActionScope
-from helmr_console.reads import tail
+from helmr_console.link import tail
 from helmr_console.screens.answer import AnswerScreen
 from helmr_console.screens.base import Pairs, bindings
 from helmr_console.screens.batch import BatchScreen

@@ -30,10 +30,10 @@ from helmr_console import safe
 from helmr_console.actions import ActionContext, ActionScope, NotPermitted, Permit
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
 from helmr_console.screens.entry import FormEntry
+from helmr_console.widgets.details import review
 from helmr_console.widgets.fields import PasteCut, SafeInput, select_short
 from helmr_console.widgets.form import SchemaForm
 from helmr_console.widgets.panes import StillText, lines
-from helmr_console.widgets.review import review
 
 TOO_SOON = "Not sent: the key was typed before this could be read; ^s once more sends it"
 

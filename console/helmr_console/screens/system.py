@@ -21,7 +21,7 @@ from helmr.safe_text import one_line
 from helmr_console import safe, system_views
 from helmr_console.actions import ActionContext, ActionScope, Permit
 from helmr_console.console import Console
-from helmr_console.reads import first
+from helmr_console.link import first
 from helmr_console.screens.base import bindings
 from helmr_console.screens.confirm import Act, ConfirmScreen
 from helmr_console.screens.lists import ListScreen

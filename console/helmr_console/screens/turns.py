@@ -11,7 +11,7 @@ from helmr.review import words
 from helmr.review.personal import Beginning
 from helmr.review.queue import ReviewQueue
 from helmr_console.console import Console
-from helmr_console.reads import tail
+from helmr_console.link import tail
 from helmr_console.screens.entry import begun_with
 
 LOOKED_AHEAD_MAX = 8

@@ -15,7 +15,7 @@ from textual.widgets import Input, Select, TextArea
 
 from helmr import forms
 from helmr.forms import Blank, Cell, Field, Kind
-from helmr.forms.tables import is_picked
+from helmr.forms.questions import is_picked
 from helmr.jsonio import loads
 from helmr.safe_text import one_line, typed
 from helmr_console import safe

@@ -20,7 +20,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from helmr.forms import Blank, Cell, Cells, Field, Kind, row_ids
-from helmr.forms.tables import columns_of
+from helmr.forms.questions import columns_of
 from helmr.safe_text import one_line
 from helmr_console import look, safe
 from helmr_console.widgets.field_row import FieldRow

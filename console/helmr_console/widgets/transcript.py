@@ -20,10 +20,10 @@ from textual.strip import Strip
 
 from helmr.models import EntryInfo
 from helmr_console import look
+from helmr_console.attempts import step_line
 from helmr_console.entry_lines import EntryLine, entry_full, set_aside_line
 from helmr_console.session_detail import PAGE, EntryPages
 from helmr_console.set_aside import Rewound
-from helmr_console.steps import step_line
 from helmr_console.widgets.lines import chosen_text, fit, highlighted, wrapped
 from helmr_console.widgets.transcript_rows import Marks, Times, TranscriptRows, row, time_text
 

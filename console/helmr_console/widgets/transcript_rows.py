@@ -17,9 +17,9 @@ from rich.cells import cell_len
 
 from helmr.models import EntryInfo
 from helmr.review import words
+from helmr_console.attempts import Steps
 from helmr_console.entry_lines import EntryLine
 from helmr_console.set_aside import Rewinds
-from helmr_console.steps import Steps
 from helmr_console.widgets.lines import fit
 
 Parts = list[tuple[str, str]]

@@ -19,11 +19,19 @@ from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import SessionCommand
 from helmr_runtime.directory.failover import Failover
 from helmr_runtime.directory.holds import Holds, check_repeatable
-from helmr_runtime.directory.hosts import HostLocation, PoolHost, PoolPlan, Slot, Spawner
-from helmr_runtime.directory.placement import Placement
-from helmr_runtime.directory.pool import Pool
+from helmr_runtime.directory.hosts import (
+    BackgroundTasks,
+    HostLocation,
+    Limits,
+    PoolHost,
+    PoolPlan,
+    Slot,
+    Spawner,
+    sleep,
+    within,
+)
+from helmr_runtime.directory.pool import Placement, Pool
 from helmr_runtime.directory.resumption import Resumption
-from helmr_runtime.directory.timing import BackgroundTasks, Limits, sleep, within
 from helmr_runtime.directory.work import Deliver, WorkQueue
 from helmr_runtime.ports import Host, Routed
 from helmr_runtime.ports.ledger import Ledger

@@ -16,8 +16,7 @@ from typing import TypeVar
 from helmr.errors import HelmrError, NotFound
 from helmr.ids import new_id
 from helmr_runtime.clock import Clock
-from helmr_runtime.directory.hosts import HostLocation, Spawner
-from helmr_runtime.directory.timing import BackgroundTasks, Limits, sleep
+from helmr_runtime.directory.hosts import BackgroundTasks, HostLocation, Limits, Spawner, sleep
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.host_status import SlotStatus
 from helmr_runtime.ports import Crash, HeldLease

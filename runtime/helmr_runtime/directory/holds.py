@@ -20,9 +20,8 @@ from helmr.errors import HelmrError, Moved, NotReady, OutcomeUnknown, Unavailabl
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import Deadline, Resume, SessionCommand, TokenEnded
 from helmr_runtime.directory.failover import Failover
-from helmr_runtime.directory.hosts import PoolHost, Slot, Stage
+from helmr_runtime.directory.hosts import BackgroundTasks, Limits, PoolHost, Slot, Stage, sleep
 from helmr_runtime.directory.pool import Pool
-from helmr_runtime.directory.timing import BackgroundTasks, Limits, sleep
 from helmr_runtime.directory.work import WorkQueue
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.ports import (

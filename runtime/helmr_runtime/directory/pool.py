@@ -2,7 +2,8 @@
 
 Owns each host's life: started in the background, watched (a kill is known at once), pinged (a stopped or hanging
 process is not known otherwise), ended, replaced. What becomes of the sessions in its slots is the directory's
-matter; the pool tells it of reports and crashes.
+matter; the pool tells it of reports and crashes. `Placement` chooses which host gets a session, and which session makes
+room for another; it holds nothing (`Holds` does).
 """
 
 from __future__ import annotations
@@ -10,17 +11,28 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from helmr.durations import spell, spell_bytes
-from helmr.errors import HelmrError
+from helmr.errors import HelmrError, Overloaded
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import iso
-from helmr_runtime.directory.hosts import HostState, PoolHost, PoolPlan, ProcessState, Slot, Spawner
-from helmr_runtime.directory.timing import BackgroundTasks, Limits, sleep, within
+from helmr_runtime.directory.hosts import (
+    BackgroundTasks,
+    HostState,
+    Limits,
+    PoolHost,
+    PoolPlan,
+    ProcessState,
+    Slot,
+    Spawner,
+    Stage,
+    sleep,
+    within,
+)
 from helmr_runtime.ports import Host, HostReport, Occupancy
 from helmr_runtime.rpc.calls import OWN_HOST_PREFIX, ActorDied, ActorNotFound, CallError
 
@@ -511,3 +523,64 @@ class Pool:
 def _of_memory(host: PoolHost) -> str:
     taken, bound = host.memory_bytes or 0, host.memory_max_bytes or 0
     return f"it has {spell_bytes(taken)} of memory and may have {spell_bytes(bound)}"
+
+
+DECIDING_MAX = 64
+"""Commands that are decided at once without room for code: each reads a session and writes it back."""
+
+
+class Placement:
+    """Chooses among the hosts of a pool and the sessions in them."""
+
+    def __init__(self, pool: Pool, *, clock: Clock, limits: Limits) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._limits = limits
+        self._deciding = asyncio.Semaphore(DECIDING_MAX)
+
+    def host_with_room(self) -> PoolHost | None:
+        """The host that has room for the code of most sessions; None if none has any."""
+        host = max(self._pool.shared(), key=lambda host: host.free, default=None)
+        return host if host is not None and host.free > 0 else None
+
+    @asynccontextmanager
+    async def deciding(self) -> AsyncIterator[PoolHost]:
+        """A turn to decide without room for code: in the host with the fewest sessions.
+
+        Raises:
+            Overloaded: None came in time.
+        """
+        wait_s = self._limits.decide_wait_s
+        try:
+            await within(self._clock, wait_s, self._deciding.acquire())
+        except TimeoutError:
+            raise Overloaded("too many commands wait to be decided", retry_after_s=1.0) from None
+        try:
+            try:
+                host = await within(self._clock, wait_s, self._pool.any_host())
+            except TimeoutError:
+                raise Overloaded("no host is ready", retry_after_s=1.0) from None
+            yield host
+        finally:
+            self._deciding.release()
+
+    def making_room(self, count: int) -> Sequence[Slot]:
+        """Whose sessions make room for so many: those that only wait, the longest-waiting first.
+
+        Some may be on their way already.
+        """
+        slots = self._pool.slots()
+        count -= sum(1 for slot in slots if slot.stage is Stage.RELEASING)
+        lingering = [slot for slot in slots if slot.is_lingering and not slot.host.is_exclusive]
+        return sorted(lingering, key=_waits_since)[: max(0, count)]
+
+    def ending_own_host(self, hosts: Sequence[PoolHost]) -> Slot | None:
+        """Whose session ends one of these hosts, which have one session each: the longest-waiting; None if one ends."""
+        slots = [slot for host in hosts for slot in host.slots]
+        if any(slot.stage is Stage.RELEASING for slot in slots):
+            return None
+        return min((slot for slot in slots if slot.is_lingering), key=_waits_since, default=None)
+
+
+def _waits_since(slot: Slot) -> datetime:
+    return slot.parkable_at or slot.since

@@ -15,10 +15,8 @@ from helmr.errors import HelmrError, Overloaded, Unavailable
 from helmr_runtime.core.commands import Resume
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.directory.holds import Holds
-from helmr_runtime.directory.hosts import Slot
-from helmr_runtime.directory.placement import Placement
-from helmr_runtime.directory.pool import Pool
-from helmr_runtime.directory.timing import BackgroundTasks
+from helmr_runtime.directory.hosts import BackgroundTasks, Slot
+from helmr_runtime.directory.pool import Placement, Pool
 from helmr_runtime.directory.work import WorkQueue
 
 RESUMES_PER_HOST = 16

@@ -18,7 +18,7 @@ from helmr.errors import HelmrError
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import AnswerDetails, CancelSession, SessionCommand, TokenEnded
 from helmr_runtime.core.entries import RUNTIME, Principal, from_iso
-from helmr_runtime.directory.timing import BackgroundTasks, Limits, sleep
+from helmr_runtime.directory.hosts import BackgroundTasks, Limits, sleep
 from helmr_runtime.ports.ledger import FROM_START, Ledger, WorkChanges, WorkItem
 
 logger = logging.getLogger(__name__)

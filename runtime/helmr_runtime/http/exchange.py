@@ -33,7 +33,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from helmr import ids, jsonio
-from helmr.client.headers import HEADER, LEDGERS_MAX, STAMP_CHARS_MAX
+from helmr.client.calls import HEADER, LEDGERS_MAX, STAMP_CHARS_MAX
 from helmr.errors import (
     BadId,
     BadRequest,
@@ -53,15 +53,15 @@ from helmr_runtime.core.public_tokens import ScopedToken, unauthenticated
 from helmr_runtime.http.problems import from_validation, problem_response, unexpected
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.security.callbacks import media_type
-from helmr_runtime.security.limits import RateLimiter
-from helmr_runtime.security.origins import REFUSAL_HEADERS, answer_headers, check_origin
-from helmr_runtime.security.roles import (
+from helmr_runtime.security.limits import (
     ON_BEHALF_OF_HEADER,
+    RateLimiter,
     check_on_behalf_of,
     check_owner,
     check_role,
     reaches_all,
 )
+from helmr_runtime.security.origins import REFUSAL_HEADERS, answer_headers, check_origin
 from helmr_runtime.security.secrets import SecretKind, is_same_secret, parse_secret, secret_hash
 from helmr_runtime.service import Caller, Service
 from helmr_runtime.service.access import AccessTokens, ApiKeys

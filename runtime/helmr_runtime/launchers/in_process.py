@@ -23,8 +23,7 @@ from helmr.models import Catalog
 from helmr_runtime import host_status
 from helmr_runtime.catalog import Registry
 from helmr_runtime.directory.actor import DirectoryActor
-from helmr_runtime.directory.hosts import HostLocation, ProcessState
-from helmr_runtime.directory.timing import BackgroundTasks
+from helmr_runtime.directory.hosts import BackgroundTasks, HostLocation, ProcessState
 from helmr_runtime.host_status import SlotMark, SlotStatus, StatusFile
 from helmr_runtime.launchers.runtime import Launch, park_and_close
 from helmr_runtime.ledger.actor import LedgerActor

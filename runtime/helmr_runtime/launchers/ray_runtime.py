@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from helmr.errors import HelmrError, Unavailable
 from helmr.models import Catalog
-from helmr_runtime.directory.timing import BackgroundTasks
+from helmr_runtime.directory.hosts import BackgroundTasks
 from helmr_runtime.launchers.runtime import RETRY_S, SHARED, Launch, park_and_close
 from helmr_runtime.process import processes
 from helmr_runtime.process.processes import OsProcess

@@ -22,9 +22,8 @@ from helmr_runtime.ledger.log.carry_over import CarryProgress, carry_over
 from helmr_runtime.ledger.log.database import Database, Settings
 from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.log.stored import attached, translated
-from helmr_runtime.ledger.tables.engine import ENGINE_ERROR, Connection, unopened
+from helmr_runtime.ledger.tables.engine import ENGINE_ERROR, Connection, OpenBody, unopened
 from helmr_runtime.ledger.tables.recovery import ENCRYPTS, RestoredMemory, restore
-from helmr_runtime.ledger.tables.rows import OpenBody
 from helmr_runtime.ledger.tables.schema import check_ring, remember
 from helmr_runtime.security.keys import KeyRing
 

@@ -37,10 +37,16 @@ from helmr_runtime.ledger.log.batches import Facts
 from helmr_runtime.ledger.log.files import sync_directory
 from helmr_runtime.ledger.log.group import GroupCommit
 from helmr_runtime.ledger.log.jobs import PendingJob
-from helmr_runtime.ledger.tables import rows
+from helmr_runtime.ledger.tables import engine
 from helmr_runtime.ledger.tables.appends import Removal
-from helmr_runtime.ledger.tables.engine import BatchStatement, Reader
-from helmr_runtime.ledger.tables.rows import Row, id_of, id_or_none, uuid_of
+from helmr_runtime.ledger.tables.engine import (
+    BatchStatement,
+    Reader,
+    Row,
+    id_of,
+    id_or_none,
+    uuid_of,
+)
 
 SHOWN_FOR_S = 5.0
 """How far behind the tables may be that a page is chosen from: what is removed waits while they are written, and
@@ -90,7 +96,7 @@ class PrunedSessions:
     def removal(self) -> Removal:
         """What is to be done."""
         return Removal(
-            sessions=tuple(rows.id_of(ids.SESSION, one[0]) for one in self.found),
+            sessions=tuple(engine.id_of(ids.SESSION, one[0]) for one in self.found),
             first_offset=min(one[1] for one in self.found),
             last_offset=max(one[2] for one in self.found),
         )
@@ -113,7 +119,7 @@ class PrunedSessions:
 
 def count(reader: Reader, before: datetime) -> tuple[int, int]:
     """How many sessions may go whose last entry is older, and how many entries they have."""
-    found = rows.first_row(reader.execute(_COUNT, [before]))
+    found = engine.first_row(reader.execute(_COUNT, [before]))
     assert found is not None
     return int(found[0]), int(found[1] or 0)
 

@@ -34,9 +34,8 @@ from helmr.errors import (
 from helmr.models import QUERY_BYTES_MAX, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
 from helmr.query import METADATA_KEY
 from helmr_runtime.ledger.log.database import Database
-from helmr_runtime.ledger.tables.engine import Connection
+from helmr_runtime.ledger.tables.engine import Connection, first_row
 from helmr_runtime.ledger.tables.public_views import Guard, make_views, refused_by_engine
-from helmr_runtime.ledger.tables.rows import first_row
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,8 @@
 """Connections to targets: a name is resolved once, its addresses are looked at, and one of those is connected to.
 
 So nothing can change between the check and the use (DNS rebinding). Private addresses are refused: a target's name
-is configuration, but where it leads is up to anyone who owns the name.
+is configuration, but where it leads is up to anyone who owns the name. A target takes a notice, or `NotTaken` says why
+it did not.
 """
 
 from __future__ import annotations
@@ -11,11 +12,30 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import httpcore
 
-from helmr_runtime.notices.sending import NotTaken
+from helmr.errors import HelmrError
+from helmr_runtime.notices.content import Notice
+
+
+class NotTaken(HelmrError):
+    """A target has not taken a notice. The message may be shown: it says nothing secret."""
+
+
+class Sender(Protocol):
+    """Tells one target."""
+
+    async def send(self, notice: Notice) -> None:
+        """Return when the target has taken it.
+
+        Raises:
+            NotTaken: It has not, and why.
+            UsageError: What it names of the environment or of files is not there.
+        """
+        ...
+
 
 CONNECT_S = 10.0
 SEND_S = 20.0

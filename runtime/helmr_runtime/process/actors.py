@@ -8,8 +8,7 @@ from functools import partial
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.directory.actor import DirectoryActor
-from helmr_runtime.directory.hosts import PoolPlan, Spawner
-from helmr_runtime.directory.timing import Limits
+from helmr_runtime.directory.hosts import Limits, PoolPlan, Spawner
 from helmr_runtime.directory.work import delivery
 from helmr_runtime.host_status import StatusFile
 from helmr_runtime.process.spec import RuntimeSpec

@@ -8,7 +8,7 @@ fixed order on the loops of runs (S-30):
 - `asyncio.as_completed` puts what it is given into a set before it starts any of it. No loop sees in which order it was
   given, so the function is replaced, in this one place, for loops of runs: it starts what it gets in the order given,
   and goes on as before. Code that has imported the function itself before Helmr's runtime was imported has the old one;
-  there only durable calls have an order (`helmr.durable_calls`).
+  there only durable calls have an order (`helmr.current`).
 
 Source: CPython 3.11 to 3.14, asyncio/tasks.py, `as_completed`; run with 3.11.
 """

@@ -1,6 +1,6 @@
-"""Rate limits of the gateway: calls per secret and per source, failures, and the Host header.
+"""What a caller may do, and how often: roles against the table of operations, rate limits, and the Host header.
 
-Who has a good secret is let by, whatever others did from the same address: a secret is looked up first, and only
+A good secret is let by, whatever others did from the same address: it is looked up first, and only
 what fails spends a budget. What that costs the ledger is bounded by the lookups at once, not by refusing them.
 
 Counting is the `limits` package's fixed window: a caller may spend two windows' worth around a
@@ -8,7 +8,7 @@ boundary, which these limits allow for. Its own memory storage reads the wall cl
 threads, so the storage here takes the clock and a bound instead. Used on one event loop.
 
 Invariants: S-64 (refused before any durable effect, with Retry-After), S-46 (a spent budget tells unknown, revoked
-and expired secrets the same).
+and expired secrets the same), S-51 (`on_behalf_of` comes only from a key that may speak for others).
 """
 
 from __future__ import annotations
@@ -21,12 +21,18 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from limits import RateLimitItem, parse
 from limits.storage import Storage
 from limits.strategies import FixedWindowRateLimiter
 
-from helmr.errors import NotAllowed, Overloaded
+from helmr.errors import NotAllowed, Overloaded, RoleDenied
+from helmr.models import PERSON_MAX
+from helmr.operation import Operation
+from helmr.operations import OPERATIONS
+from helmr.roles import SCOPE_NEEDS, Need, Owner, Role, ScopeType, may
+from helmr_runtime.core.entries import Principal
 
 KEYS_MAX = 50_000
 """Counters kept; the oldest window goes first. A flood of sources is met by the global budget."""
@@ -271,3 +277,88 @@ def _host_of(authority: str) -> str:
     if port and not port.isdecimal():
         return ""
     return host.rstrip(".")
+
+
+ON_BEHALF_OF_HEADER = "On-Behalf-Of"
+ON_BEHALF_OF_MAX = PERSON_MAX
+
+_BY_PLACE = {(row.method, row.path): row for row in OPERATIONS}
+
+
+def operation_at(method: str, path_template: str) -> Operation[Any]:
+    """The operation of a route; HEAD is GET.
+
+    Raises:
+        KeyError: There is none.
+    """
+    return _BY_PLACE["GET" if method == "HEAD" else method, path_template]
+
+
+def check_role(role: Role | None, need: Need) -> None:
+    """Return if a key of that role may do it.
+
+    Raises:
+        RoleDenied: Names the role and the roles that would do.
+    """
+    if role is not None and may(role, need):
+        return
+    enough = ", ".join(each.value for each in Role if may(each, need))
+    raise RoleDenied(
+        f"a key with role {_name(role)} may not {need.value}",
+        hint=f"Use a key with one of the roles {enough}.",
+        role=_name(role),
+        need=need.value,
+    )
+
+
+def check_delegation(role: Role | None, scope: ScopeType) -> None:
+    """Return if a key of that role may make a public token of that scope: none gives what it lacks.
+
+    Raises:
+        RoleDenied: The role does not cover what the public token would do.
+    """
+    check_role(role, Need.DELEGATE)
+    check_role(role, SCOPE_NEEDS[scope])
+
+
+def reaches_all(row: Operation[Any], role: Role | None) -> bool:
+    """True if a caller whose role covers the operation's need reaches everything by it, not only what it has made."""
+    return row.owner is Owner.ALL or role is Role.ADMIN
+
+
+def check_owner(role: Role | None, asking: Principal, made_by: Principal) -> None:
+    """Return if the caller of an operation that reaches the caller's own things has made this one.
+
+    Raises:
+        RoleDenied: Another has made it.
+    """
+    if (asking.type, asking.id) != (made_by.type, made_by.id):
+        raise RoleDenied(
+            f"a key with role {_name(role)} may do this only to what it has made",
+            hint="Use the key that made it, or one with the role admin.",
+            role=_name(role),
+        )
+
+
+def check_on_behalf_of(role: Role, name: str | None) -> str | None:
+    """The person that a call is made for (S-51), as recorded; None if it names no one.
+
+    Raises:
+        RoleDenied: Only an admin key, such as the local one of CLI and console, speaks for others.
+    """
+    if name is None or not name.strip():
+        return None
+    if role is not Role.ADMIN:
+        raise RoleDenied(
+            f"a key with role {_name(role)} may not set {ON_BEHALF_OF_HEADER}", role=_name(role)
+        )
+    return person_name(name)
+
+
+def person_name(name: str) -> str:
+    """A person's name as it is recorded."""
+    return "".join(char for char in name.strip() if char.isprintable())[:ON_BEHALF_OF_MAX]
+
+
+def _name(role: Role | None) -> str:
+    return role.value if role is not None else "none"

@@ -44,7 +44,7 @@ from helmr_runtime.core.tokens import (
     RevokeCompletionToken,
 )
 from helmr_runtime.ports.ledger import Json
-from helmr_runtime.security.roles import check_delegation, person_name
+from helmr_runtime.security.limits import check_delegation, person_name
 from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash
 from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.service.shared import Caller, LruCache, Shared

@@ -29,8 +29,13 @@ from helmr_runtime.core.claims import WaitClaims
 from helmr_runtime.core.commands import AnswerWait, Send, SessionCommand, TokenEnded
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.faults import Point, reach
-from helmr_runtime.host_memory import anonymous_bytes, bound_bytes, machine_bytes
-from helmr_runtime.host_status import SlotMark, StatusFile
+from helmr_runtime.host_status import (
+    SlotMark,
+    StatusFile,
+    anonymous_bytes,
+    bound_bytes,
+    machine_bytes,
+)
 from helmr_runtime.ports import (
     Adopted,
     Busy,

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr.models import ChunkInfo, ChunksEnd, EntryInfo, PrincipalInfo
+from helmr_console.attempts import Steps, step_line, took_text
 from helmr_console.session_detail import KEPT_CHARS, LiveText, spoken
-from helmr_console.steps import Steps, step_line, took_text
 from helmr_console.widgets.transcript_rows import Marks, TranscriptRows, row
 
 AT = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)

@@ -15,7 +15,7 @@ from helmr_runtime.core import jsontext
 from helmr_runtime.core.backup_file import CHECKPOINT, ENTRY
 from helmr_runtime.core.entries import Entry, principal_text
 from helmr_runtime.ledger.memory import MemoryLedger
-from helmr_runtime.ledger.tables.rows import uuid_of
+from helmr_runtime.ledger.tables.engine import uuid_of
 from helmr_runtime.ports.ledger import CopiedPage, CopiedRows, CopyPosition
 from helmr_runtime.security.private_files import LEDGER_CHARS, make_stamp, proven_generation
 from tests.programs.simulation.disk import SimulatedDisk

@@ -14,8 +14,7 @@ from helmr_runtime.core.commands import sessions_of
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.ledger.log.rebuild import checkpoint_row_of, entry_row_of
 from helmr_runtime.ledger.memory_rows import KeptEntries, Stored
-from helmr_runtime.ledger.tables.engine import in_the_clear
-from helmr_runtime.ledger.tables.rows import entry_of, id_of
+from helmr_runtime.ledger.tables.engine import entry_of, id_of, in_the_clear
 from helmr_runtime.ports.ledger import CopyPosition
 from helmr_runtime.rpc.calls import GATEWAY
 from tests.programs.simulation.network import SimulatedCalls

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from helmr import ids
-from helmr.client.headers import KnownGenerations
+from helmr.client.calls import KnownGenerations
 from helmr.errors import HelmrError, LedgerSuperseded
 from helmr_runtime.core.commands import Promote
 from helmr_runtime.core.entries import RUNTIME, Entry, EntryKind, Principal

@@ -17,8 +17,7 @@ from helmr.ids import new_id
 from helmr_runtime import host_status
 from helmr_runtime.core.entries import RUNTIME, Entry
 from helmr_runtime.directory.actor import DirectoryActor
-from helmr_runtime.directory.hosts import PoolPlan
-from helmr_runtime.directory.timing import Limits
+from helmr_runtime.directory.hosts import Limits, PoolPlan
 from helmr_runtime.directory.work import delivery
 from helmr_runtime.faults import Point
 from helmr_runtime.host_status import StatusFile

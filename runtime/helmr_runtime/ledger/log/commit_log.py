@@ -33,7 +33,7 @@ from typing import Any
 from helmr.errors import DataError, LedgerBehind, LedgerDamaged
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, principal_text
 from helmr_runtime.ledger.tables.appends import Appends, Checkpoint, LeaseRow, joined
-from helmr_runtime.ledger.tables.rows import EPOCH, MICROSECOND, time_of
+from helmr_runtime.ledger.tables.engine import EPOCH, MICROSECOND, time_of
 from helmr_runtime.security.private_files import open_private
 
 logger = logging.getLogger(__name__)

@@ -32,8 +32,14 @@ from helmr_runtime.ledger.log.files import (
 )
 from helmr_runtime.ledger.log.merging import EngineLog, Merging, check_mark, entry_hash
 from helmr_runtime.ledger.tables.appends import Appends, append
-from helmr_runtime.ledger.tables.engine import ENGINE_ERROR, Connection, Reader, in_the_clear
-from helmr_runtime.ledger.tables.rows import OpenBody, first_row
+from helmr_runtime.ledger.tables.engine import (
+    ENGINE_ERROR,
+    Connection,
+    OpenBody,
+    Reader,
+    first_row,
+    in_the_clear,
+)
 from helmr_runtime.ledger.tables.schema import SCHEMA, make, schema_of, sign
 
 CLOSE_TIMEOUT_S = 5.0

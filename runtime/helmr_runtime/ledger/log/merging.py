@@ -39,7 +39,7 @@ from helmr_runtime.ledger.log.files import (
     sync_directory,
 )
 from helmr_runtime.ledger.tables.appends import append
-from helmr_runtime.ledger.tables.rows import first_row
+from helmr_runtime.ledger.tables.engine import first_row
 from helmr_runtime.security.private_files import open_private
 
 Connection = duckdb.DuckDBPyConnection

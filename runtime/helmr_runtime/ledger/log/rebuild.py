@@ -28,7 +28,7 @@ from helmr_runtime.ledger.index.heads import checkpointed
 from helmr_runtime.ledger.index.ledger_index import OPERATION_AGE, LedgerIndex
 from helmr_runtime.ledger.index.projection import Projection, session_changes
 from helmr_runtime.ledger.log.files import MARK_SUFFIX, HeadMark, HeadPosition, sync_directory
-from helmr_runtime.ledger.tables import rows
+from helmr_runtime.ledger.tables import engine
 from helmr_runtime.ledger.tables.appends import CHECKPOINTS, ENTRY_COLUMNS
 from helmr_runtime.ledger.tables.engine import BatchStatement, Connection
 from helmr_runtime.ledger.tables.reads import linked
@@ -67,7 +67,7 @@ _SET = "INSERT INTO meta VALUES ($1, $2) ON CONFLICT DO UPDATE SET number = excl
 CheckpointRow = tuple[int, UUID, int, str]
 """Feed offset, session, seq, stored text."""
 
-Page = tuple[Sequence[rows.Row], Sequence[CheckpointRow]]
+Page = tuple[Sequence[engine.Row], Sequence[CheckpointRow]]
 """Rows of `entry_rows` in feed order, and the checkpoints that cover them."""
 
 Covered = Collection[tuple[UUID, int]]
@@ -92,7 +92,7 @@ class LedgerKeys:
         """Opens sealed bodies."""
         return Bodies(self.ring)
 
-    def open_body(self) -> rows.OpenBody:
+    def open_body(self) -> engine.OpenBody:
         """Opens the bodies of entries."""
         bodies = self.bodies
 
@@ -166,7 +166,7 @@ class Refold:
         """How many entries lack that no `sessions.pruned` names."""
         return self.index.head_offset - self.entries - self.index.pruned_entries
 
-    def add(self, found: Sequence[rows.Row], checkpoints: Covered = ()) -> list[Entry]:
+    def add(self, found: Sequence[engine.Row], checkpoints: Covered = ()) -> list[Entry]:
         """Fold these rows, which follow those before in the feed.
 
         Args:
@@ -197,9 +197,9 @@ class Refold:
             facts=touched.rows(written.token_tags, written.chains),
         )
 
-    def _one(self, row: rows.Row, is_checkpointed: bool) -> Entry:
+    def _one(self, row: engine.Row, is_checkpointed: bool) -> Entry:
         offset, session, seq = row[0], row[1], row[2]
-        session_id = rows.id_of(ids.SESSION, session)
+        session_id = engine.id_of(ids.SESSION, session)
         head = self.index.heads.get(session_id)
         expected = head.next_seq if head is not None else 1
         if offset <= self.index.head_offset:
@@ -209,7 +209,7 @@ class Refold:
         if seq < expected:
             raise _damaged(row, f"entry {seq} comes twice")
         try:
-            entry = rows.entry_of(row, self._open_body)
+            entry = engine.entry_of(row, self._open_body)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _damaged(row, f"entry {seq} is not what was written") from error
         if head is None or seq == 1:
@@ -229,7 +229,7 @@ class Refold:
 
 
 def _damaged(row: Any, what: str) -> LedgerDamaged:
-    session_id = rows.id_of(ids.SESSION, row[1])
+    session_id = engine.id_of(ids.SESSION, row[1])
     return LedgerDamaged(
         f"{session_id}, feed offset {row[0]}: {what}",
         session_id=session_id,
@@ -243,7 +243,7 @@ def fold(
     connection: Connection,
     keys: LedgerKeys,
     now: datetime,
-    pages: Iterable[tuple[Sequence[rows.Row], Covered]],
+    pages: Iterable[tuple[Sequence[engine.Row], Covered]],
 ) -> Refold:
     """Check entries and write the tables that follow from them, which are empty so far.
 
@@ -302,7 +302,7 @@ def rebuild(
     """
     fingerprints = dict(known.keys)
 
-    def stored(connection: Connection) -> Iterator[tuple[Sequence[rows.Row], Covered]]:
+    def stored(connection: Connection) -> Iterator[tuple[Sequence[engine.Row], Covered]]:
         is_first = True
         for entries, checkpoints in pages:
             insert_rows(connection, entries, checkpoints)
@@ -359,7 +359,7 @@ def write_mark(path: Path, last: HeadPosition) -> None:
 
 
 def insert_rows(
-    connection: Connection, entries: Sequence[rows.Row], checkpoints: Sequence[CheckpointRow]
+    connection: Connection, entries: Sequence[engine.Row], checkpoints: Sequence[CheckpointRow]
 ) -> None:
     """Append entries and checkpoints, in the open transaction if there is one."""
     _INSERT_ENTRIES.execute(connection, entries)
@@ -369,7 +369,7 @@ def insert_rows(
 # --- rows of a backup ------------------------------------------------------------------------------
 
 
-def entry_row_of(values: Sequence[Any]) -> rows.Row:
+def entry_row_of(values: Sequence[Any]) -> engine.Row:
     """A row of `entry_rows` from a backup's line, without its first value.
 
     Raises:

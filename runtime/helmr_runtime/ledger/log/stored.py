@@ -37,7 +37,7 @@ from helmr_runtime.ledger.log.rebuild import (
     Page,
     Unsaid,
 )
-from helmr_runtime.ledger.tables import rows
+from helmr_runtime.ledger.tables import engine
 from helmr_runtime.ledger.tables.appends import (
     CHECKPOINT_COLUMNS,
     ENTRY_COLUMNS,
@@ -90,7 +90,7 @@ class StoredLedger:
         """What is wrong with the log of commits, or the engine's: all that it has from there on lacks here."""
         meta = connection.execute("SELECT name, number FROM stored.meta").fetchall()
         self.meta: dict[str, int] = dict(meta)
-        found = rows.first_row(connection.execute("SELECT max(feed_offset) FROM stored.entries"))
+        found = engine.first_row(connection.execute("SELECT max(feed_offset) FROM stored.entries"))
         self.head_offset = int(found[0]) if found is not None and found[0] is not None else 0
         self.file = connection.cursor()
         """Names without a database mean the file's, on this one."""
@@ -145,7 +145,7 @@ class StoredLedger:
         for chunk in self.entries():
             yield chunk, self.checkpoints(chunk[0][0] - 1, chunk[-1][0])
 
-    def entries(self, *, after: int = 0, through: int | None = None) -> Iterator[list[rows.Row]]:
+    def entries(self, *, after: int = 0, through: int | None = None) -> Iterator[list[engine.Row]]:
         """The rows of the entries behind a feed offset, up to another, in order, some at a time."""
         end = self.head_offset if through is None else through
         while after < end:
@@ -174,7 +174,7 @@ class StoredLedger:
 
     def hash_at(self, feed_offset: int) -> bytes | None:
         """The hash of the entry at a feed offset."""
-        found = rows.first_row(
+        found = engine.first_row(
             self.connection.execute(
                 "SELECT hash FROM stored.entries WHERE feed_offset = $1", [feed_offset]
             )

@@ -14,8 +14,7 @@ from uuid import UUID
 import duckdb
 
 from helmr_runtime.core.entries import Entry
-from helmr_runtime.ledger.tables.engine import BatchStatement
-from helmr_runtime.ledger.tables.rows import Row, entry_row, uuid_of
+from helmr_runtime.ledger.tables.engine import BatchStatement, Row, entry_row, uuid_of
 
 _PROJECTED = (
     *("sessions", "runs", "waits", "tokens", "public_tokens"),

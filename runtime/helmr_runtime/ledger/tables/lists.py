@@ -20,7 +20,7 @@ from helmr_runtime.core.nouns import RunRow, SessionRow, WaitRow
 from helmr_runtime.ledger.index import views
 from helmr_runtime.ledger.index.projection import Known
 from helmr_runtime.ledger.index.views import FAR_FUTURE_US
-from helmr_runtime.ledger.tables import reads, rows
+from helmr_runtime.ledger.tables import engine, reads
 from helmr_runtime.ledger.tables.engine import Reader
 from helmr_runtime.ledger.tables.table import RUNS, SESSIONS, WAITS
 
@@ -60,7 +60,7 @@ def wanted(query: ListQuery, special: Mapping[str, How]) -> Conditions:
             term, made = special[name]
             found.add(term, made(value))
         elif name in SESSION_IDS:
-            found.add(f"{COLUMNS.get(name, name)} = {{0}}::UUID", rows.uuid_of(value))
+            found.add(f"{COLUMNS.get(name, name)} = {{0}}::UUID", engine.uuid_of(value))
         else:
             found.add(f"{name}::VARCHAR = {{0}}", value)
     return found
@@ -91,7 +91,7 @@ def session(
 ) -> Json | None:
     """One session with its active wait in full; what memory knows of it goes before the tables."""
     found = reader.execute(
-        "SELECT * FROM session_rows WHERE session = $1", [rows.uuid_of(session_id)]
+        "SELECT * FROM session_rows WHERE session = $1", [engine.uuid_of(session_id)]
     ).fetchall()
     row = known.over(SESSIONS.read(found[0]) if found else None)
     if row is None:
@@ -175,7 +175,7 @@ def _session(
 
 def _newest_run(reader: Reader, session: SessionRow) -> RunRow | None:
     found = reader.execute(
-        "SELECT * FROM run_rows WHERE run = $1", [rows.uuid_or_none(session.run_id)]
+        "SELECT * FROM run_rows WHERE run = $1", [engine.uuid_or_none(session.run_id)]
     ).fetchall()
     return RUNS.read(found[0]) if found else None
 
@@ -198,7 +198,7 @@ def _outcomes(
 def run(reader: Reader, run_id: str, known: Known[RunRow]) -> Json | None:
     """One run with payload and result; what memory knows of it goes before the table."""
     found = reader.execute(
-        "SELECT * FROM run_rows WHERE run = $1", [rows.uuid_of(run_id)]
+        "SELECT * FROM run_rows WHERE run = $1", [engine.uuid_of(run_id)]
     ).fetchall()
     row = known.over(RUNS.read(found[0]) if found else None)
     return _runs(reader, [row], strict=True)[0] if row is not None else None
@@ -248,7 +248,7 @@ def _wait(
     reader: Reader, wait_id: str, known: Known[WaitRow] | None, *, strict: bool
 ) -> Json | None:
     found = reader.execute(
-        "SELECT * FROM wait_rows WHERE wait = $1", [rows.uuid_of(wait_id)]
+        "SELECT * FROM wait_rows WHERE wait = $1", [engine.uuid_of(wait_id)]
     ).fetchall()
     row = WAITS.read(found[0]) if found else None
     row = known.over(row) if known is not None else row
@@ -258,7 +258,7 @@ def _wait(
 _WAITS: Mapping[str, How] = {
     "kind": ("list_contains({0}::VARCHAR[], kind::VARCHAR)", list),
     "tag": tagged("tags", "session_tags"),
-    "resolved_since": ("resolved_us >= {0}", rows.micros_of),
+    "resolved_since": ("resolved_us >= {0}", engine.micros_of),
 }
 
 
@@ -272,7 +272,9 @@ def waits(reader: Reader, query: WaitsQuery, resolving: Collection[str]) -> Json
             f"(sort_us > {last_us} OR (sort_us = {last_us} AND wait > {last_id}::UUID))"
         )
     if query.status is WaitStatus.PENDING:
-        where.add("NOT list_contains({0}::UUID[], wait)", [rows.uuid_of(one) for one in resolving])
+        where.add(
+            "NOT list_contains({0}::UUID[], wait)", [engine.uuid_of(one) for one in resolving]
+        )
     found = reader.execute(
         "SELECT * EXCLUDE (sort_us) FROM "  # noqa: S608 - terms of our own
         f"(SELECT *, coalesce(default_us, deadline_us, {FAR_FUTURE_US}) AS sort_us FROM wait_rows) "
@@ -284,7 +286,7 @@ def waits(reader: Reader, query: WaitsQuery, resolving: Collection[str]) -> Json
     following = None
     if more:
         last = shown[-1]
-        ends_us = rows.micros_or_none(last.default_at or last.deadline_at)
+        ends_us = engine.micros_or_none(last.default_at or last.deadline_at)
         sort_us = ends_us if ends_us is not None else FAR_FUTURE_US
         following = views.encode_cursor("waits", [sort_us, last.wait_id])
     return views.page(_waits(reader, shown, in_full=False, strict=False), following)
@@ -295,17 +297,22 @@ def wait_totals(reader: Reader, resolving: Collection[str]) -> list[Json]:
     found = reader.execute(
         "SELECT kind::VARCHAR, stream, count(*), epoch_us(min(opened_at)) FROM waits "
         "WHERE status = 'pending' AND NOT is_backoff AND NOT list_contains($1::UUID[], wait) GROUP BY ALL",
-        [[rows.uuid_of(wait_id) for wait_id in resolving]],
+        [[engine.uuid_of(wait_id) for wait_id in resolving]],
     ).fetchall()
     return [
-        {"kind": kind, "stream": stream, "count": count, "oldest_at": iso(rows.time_of(oldest_us))}
+        {
+            "kind": kind,
+            "stream": stream,
+            "count": count,
+            "oldest_at": iso(engine.time_of(oldest_us)),
+        }
         for kind, stream, count, oldest_us in found
     ]
 
 
 def _cursor_wait(wait_id: str) -> UUID:
     try:
-        return rows.uuid_of(wait_id)
+        return engine.uuid_of(wait_id)
     except BadId as error:
         raise BadCursor("the cursor can't be read") from error
 
@@ -315,7 +322,7 @@ def _waits_by_id(reader: Reader, wait_ids: Sequence[str], *, strict: bool) -> li
         return []
     found = reader.execute(
         "SELECT * FROM wait_rows WHERE wait IN (SELECT unnest($1::UUID[]))",
-        [[rows.uuid_of(wait_id) for wait_id in wait_ids]],
+        [[engine.uuid_of(wait_id) for wait_id in wait_ids]],
     ).fetchall()
     return _waits(reader, [WAITS.read(row) for row in found], in_full=True, strict=strict)
 
@@ -371,7 +378,7 @@ def _senders(reader: Reader, resolved: Mapping[str, Entry]) -> dict[str, Json]:
             "AS record, principal FROM entries "
             "WHERE session IN (SELECT unnest($1::UUID[])) AND kind = 'input.accepted' "
             "AND record IN (SELECT unnest($2::VARCHAR[]))",
-            [[rows.uuid_of(s) for s in sessions_of], list(at_once)],
+            [[engine.uuid_of(s) for s in sessions_of], list(at_once)],
         ).fetchall()
         for record_id, principal in records:
             found[at_once[record_id]] = jsontext.decode(principal)

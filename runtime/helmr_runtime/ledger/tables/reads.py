@@ -21,8 +21,7 @@ from helmr_runtime.ledger.index import views
 from helmr_runtime.ledger.index.authored import Bodies
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.tables.appends import Checkpoint
-from helmr_runtime.ledger.tables.engine import Reader
-from helmr_runtime.ledger.tables.rows import first_row, id_of, time_of, uuid_of
+from helmr_runtime.ledger.tables.engine import Reader, first_row, id_of, time_of, uuid_of
 from helmr_runtime.ports.ledger import CopiedRows, CopyPosition
 
 FEED_WIDTH_MAX = 20_000

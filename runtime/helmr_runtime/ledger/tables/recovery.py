@@ -27,7 +27,7 @@ from helmr_runtime.ledger.index.ledger_index import (
     operations_max,
 )
 from helmr_runtime.ledger.index.projection import FeedTail, Projection
-from helmr_runtime.ledger.tables import rows
+from helmr_runtime.ledger.tables import engine
 from helmr_runtime.ledger.tables.engine import Connection, Reader
 from helmr_runtime.ledger.tables.tokens import chain_keys, restore_facts
 
@@ -197,7 +197,7 @@ def restore(reader: Reader, now: datetime) -> RestoredMemory:
     index.head_offset = meta["projected_offset"]
     _system_head(reader, index, meta["system_offset"])
     holdings = {
-        rows.id_of(ids.SESSION, session): (int(epoch), holder or None)
+        engine.id_of(ids.SESSION, session): (int(epoch), holder or None)
         for session, epoch, holder in reader.execute(_HOLDINGS).fetchall()
     }
     _admit(reader, index, now, _OPEN, holdings=holdings)
@@ -206,7 +206,7 @@ def restore(reader: Reader, now: datetime) -> RestoredMemory:
         _OPERATIONS,
         [now - OPERATION_AGE, operations_max() + 1],  # one more, and not all are known
     ).fetchall():
-        index.operations.remember(operation_id, offset, rows.time_of(recorded_us))
+        index.operations.remember(operation_id, offset, engine.time_of(recorded_us))
     index.operations.forget_old(now)
     restored = RestoredMemory(
         index=index,
@@ -236,7 +236,7 @@ def read_head(reader: Reader, index: LedgerIndex, session_id: str, now: datetime
 
     Everything that is not projected yet is in memory, so the tables are up to date for it.
     """
-    _admit(reader, index, now, _ONE, [rows.uuid_of(session_id)])
+    _admit(reader, index, now, _ONE, [engine.uuid_of(session_id)])
     return index.heads.get(session_id)
 
 
@@ -308,8 +308,8 @@ _NAMES: dict[str, Any] = {
     "RUN_STATUSES": _RUN_STATUSES,
     "NO_STEPS": _NO_STEPS,
     "from_bytes": ids.from_bytes,
-    "time_of": rows.time_of,
-    "time_or_none": rows.time_or_none,
+    "time_of": engine.time_of,
+    "time_or_none": engine.time_or_none,
     "intern": intern,
     "decode": jsontext.decode,
 }
@@ -319,7 +319,7 @@ _head_of = _by_position(Head, _HEAD, 0)
 
 
 def _system_head(reader: Reader, index: LedgerIndex, system_offset: int) -> None:
-    row = rows.first_row(
+    row = engine.first_row(
         reader.execute(
             "SELECT seq, hash, recorded_us FROM entry_rows WHERE feed_offset = $1", [system_offset]
         )
@@ -327,9 +327,9 @@ def _system_head(reader: Reader, index: LedgerIndex, system_offset: int) -> None
     if row is not None:
         index.system.next_seq = row[0] + 1
         index.system.last_hash = bytes(row[1])
-        index.system.last_at = rows.time_of(row[2])
+        index.system.last_at = engine.time_of(row[2])
         index.system.last_offset = system_offset
-        index.system.key_id = chain_keys(reader, [rows.uuid_of(ids.SYSTEM_STREAM)]).get(
+        index.system.key_id = chain_keys(reader, [engine.uuid_of(ids.SYSTEM_STREAM)]).get(
             ids.SYSTEM_STREAM
         )
 
@@ -346,7 +346,7 @@ def _deliver(index: LedgerIndex, now: datetime) -> None:
 
 def _saved_since(reader: Reader, restored: RestoredMemory) -> None:
     for (session,) in reader.execute(_SAVED_SINCE).fetchall():
-        session_id = rows.id_of(ids.SESSION, session)
+        session_id = engine.id_of(ids.SESSION, session)
         head = restored.index.heads.get(session_id)
         if head is not None:
             checkpointed(head)
@@ -363,7 +363,7 @@ def _fold_rest(reader: Reader, restored: RestoredMemory, now: datetime) -> None:
     for entry in _entries_after(reader, restored.projected_offset):
         fold_stored(reader, restored.index, entry, now)
         head = restored.index.heads[entry.session_id]
-        if (rows.uuid_of(entry.session_id), entry.feed_offset) in checkpoints:
+        if (engine.uuid_of(entry.session_id), entry.feed_offset) in checkpoints:
             checkpointed(head)
         restored.projection.fold(entry, head)
         restored.recent.add(entry)

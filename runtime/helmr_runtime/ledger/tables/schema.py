@@ -27,10 +27,10 @@ from helmr import ids
 from helmr.errors import DataError
 from helmr.version import version as helmr_version
 from helmr_runtime.core.entries import GENESIS
-from helmr_runtime.ledger.tables import rows
+from helmr_runtime.ledger.tables import engine
 from helmr_runtime.ledger.tables import table as tables
+from helmr_runtime.ledger.tables.engine import first_row
 from helmr_runtime.ledger.tables.reads import linked
-from helmr_runtime.ledger.tables.rows import first_row
 from helmr_runtime.security.keys import KeyRing, held_against
 
 SCHEMA = 12
@@ -267,14 +267,14 @@ def _proven(connection: Connection, ring: KeyRing | None) -> dict[str, bool]:
     projected = connection.execute(
         "SELECT number FROM meta WHERE name = 'projected_offset'"
     ).fetchall()
-    bounds = [rows.uuid_of(ids.SYSTEM_STREAM), projected[0][0], SAMPLES_MAX]
+    bounds = [engine.uuid_of(ids.SYSTEM_STREAM), projected[0][0], SAMPLES_MAX]
     by_id = {key.id for key in ring.keys} if ring is not None else set()
     found: dict[str, bool] = defaultdict(bool)
     for row in connection.execute(_FIRST, bounds).fetchall():
         key_id = _chain_key_id(row[8])
         if key_id is None:
             continue
-        session_id = rows.id_of(ids.SESSION, row[1])
+        session_id = engine.id_of(ids.SESSION, row[1])
         key = ring.chain_key(session_id, key_id) if ring is not None and key_id in by_id else None
         is_right = key is not None and linked(session_id, row, GENESIS, key) == bytes(row[9])
         found[key_id] = found[key_id] or is_right

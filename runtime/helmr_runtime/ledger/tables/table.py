@@ -26,7 +26,7 @@ from helmr_runtime.core.nouns import (
     fields_of,
 )
 from helmr_runtime.ledger.index.keys import ApiKey
-from helmr_runtime.ledger.tables import rows
+from helmr_runtime.ledger.tables import engine
 from helmr_runtime.ledger.tables.engine import BatchStatement
 
 R = TypeVar("R")
@@ -70,9 +70,9 @@ class NounTable(Generic[R]):
         self.view = view
         self.fields = fields_of(noun)
         self.key = next((field for field in self.fields if field.column.is_key), None)
-        self.row: Callable[[R], rows.Row] = self._compiled("row: ({})", self._written)
+        self.row: Callable[[R], engine.Row] = self._compiled("row: ({})", self._written)
         """A row as it goes in."""
-        self.read: Callable[[rows.Row], R] = self._compiled("row: noun({})", self._read)
+        self.read: Callable[[engine.Row], R] = self._compiled("row: noun({})", self._read)
         """A row of the view as the noun."""
         self._updates: dict[tuple[str, ...], BatchStatement] = {}
 
@@ -100,16 +100,16 @@ class NounTable(Generic[R]):
 
     def update(self, connection: duckdb.DuckDBPyConnection, changes: Mapping[str, Changes]) -> None:
         """Change rows by id, in the open transaction: a statement for all that change in the same fields."""
-        groups: dict[tuple[str, ...], list[rows.Row]] = {}
+        groups: dict[tuple[str, ...], list[engine.Row]] = {}
         for identity, change in changes.items():
             group = groups.setdefault(tuple(change), [])
-            group.append((rows.uuid_of(identity), *self._values(change)))
+            group.append((engine.uuid_of(identity), *self._values(change)))
         for names, group in groups.items():
             self._update_of(names).execute(connection, group)
 
     def _values(self, change: Changes) -> Iterable[Any]:
         for name, value in change.items():
-            yield rows.uuid_or_none(value) if name in self._ids else value
+            yield engine.uuid_or_none(value) if name in self._ids else value
 
     @cached_property
     def _ids(self) -> frozenset[str]:
@@ -147,7 +147,7 @@ class NounTable(Generic[R]):
 
     def _compiled(self, form: str, part: Callable[[int, NounField], str]) -> Any:
         body = form.format(", ".join(part(at, one) for at, one in enumerate(self.fields)))
-        names = {"noun": self.noun, **vars(rows)}
+        names = {"noun": self.noun, **vars(engine)}
         return eval(f"lambda {body}", names)  # noqa: S307 - made of the declarations above and nothing else
 
     @staticmethod

@@ -10,7 +10,7 @@ import duckdb
 
 from helmr_runtime.core.nouns import Changes, changed
 from helmr_runtime.ledger.index.projection import Projection
-from helmr_runtime.ledger.tables import rows
+from helmr_runtime.ledger.tables import engine
 from helmr_runtime.ledger.tables.appends import remove_rows
 from helmr_runtime.ledger.tables.engine import BatchStatement
 from helmr_runtime.ledger.tables.table import RUNS, SESSIONS, WAITS
@@ -65,7 +65,7 @@ def project(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
     _keys(connection, tables)
     project_facts(connection, tables.facts)
     if tables.projection.pruned:
-        remove_rows(connection, [rows.uuid_of(one) for one in tables.projection.pruned])
+        remove_rows(connection, [engine.uuid_of(one) for one in tables.projection.pruned])
     connection.execute(_UPDATE_META, [list(tables.meta), list(tables.meta.values())])
     if tables.forgets_holdings:
         connection.execute(_FORGET_HOLDINGS)
@@ -98,12 +98,12 @@ def _keys(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
     if tables.forget_before is not None:
         connection.execute("DELETE FROM operations WHERE recorded_at < $1", [tables.forget_before])
     operations = [
-        (o.operation_id, rows.uuid_of(o.session_id), o.feed_offset, o.request_hash, o.recorded_at)
+        (o.operation_id, engine.uuid_of(o.session_id), o.feed_offset, o.request_hash, o.recorded_at)
         for o in projection.operations
     ]
     _INSERT_OPERATIONS.execute(connection, operations)
     keys = [
-        (rows.uuid_of(k.session_id), k.stream, k.key_hash, k.data_hash, k.record_offset)
+        (engine.uuid_of(k.session_id), k.stream, k.key_hash, k.data_hash, k.record_offset)
         for k in projection.send_keys.values()
     ]
     _INSERT_SEND_KEYS.execute(connection, keys)

@@ -33,7 +33,7 @@ from helmr_runtime.ledger.index.tokens import (
     token_json,
     unreadable_token_json,
 )
-from helmr_runtime.ledger.tables import reads, rows
+from helmr_runtime.ledger.tables import engine, reads
 from helmr_runtime.ledger.tables.engine import BatchStatement, Reader
 from helmr_runtime.ledger.tables.lists import tagged, wanted
 from helmr_runtime.ledger.tables.table import API_KEYS, PUBLIC_TOKENS, SCHEDULES, TOKENS
@@ -86,7 +86,7 @@ class FactRows:
     tokens: tuple[TokenRow, ...] = ()
     public_tokens: tuple[PublicTokenRow, ...] = ()
     api_keys: tuple[ApiKey, ...] = ()
-    chains: tuple[rows.Row, ...] = ()
+    chains: tuple[engine.Row, ...] = ()
     schedules_touched: tuple[str, ...] = ()
     schedules: tuple[ScheduleRow, ...] = ()
 
@@ -126,7 +126,7 @@ class Touched:
                 if one in keys.public_tokens
             ),
             api_keys=tuple(keys.api_keys[one] for one in sorted(self.api_keys)),
-            chains=tuple((rows.uuid_of(session), key_id) for session, key_id in chains.items()),
+            chains=tuple((engine.uuid_of(session), key_id) for session, key_id in chains.items()),
             schedules_touched=tuple(sorted(self.schedules)),
             schedules=tuple(
                 _schedule_row(schedules[name])
@@ -162,7 +162,7 @@ def restore_facts(reader: Reader, index: LedgerIndex) -> None:
         for awaited_id in head.wait.awaits
     ]
     waited = {awaited_id for awaited_id, _, _ in waits}
-    found = reader.execute(_LIVE_TOKENS, [[rows.uuid_of(one) for one in waited]]).fetchall()
+    found = reader.execute(_LIVE_TOKENS, [[engine.uuid_of(one) for one in waited]]).fetchall()
     for row in found:
         index.tokens.admit(_token_of(row))
     for awaited_id, wait_id, session_id in waits:
@@ -186,15 +186,15 @@ def chain_keys(reader: Reader, sessions: Sequence[Any]) -> dict[str, str]:
         "SELECT session, key_id FROM chains WHERE session IN (SELECT unnest($1::UUID[]))",
         [list(sessions)],
     ).fetchall()
-    return {rows.id_of(ids.SESSION, session): intern(key_id) for session, key_id in found}
+    return {engine.id_of(ids.SESSION, session): intern(key_id) for session, key_id in found}
 
 
 def read_token(reader: Reader, token_id: str) -> TokenHead | None:
     """A token, or a child session by its id, that memory has forgotten."""
-    row = rows.first_row(
+    row = engine.first_row(
         reader.execute(
             "SELECT * FROM token_rows WHERE token = $1 AND (parent IS NOT NULL) = $2",
-            [rows.uuid_of(token_id), is_child(token_id)],
+            [engine.uuid_of(token_id), is_child(token_id)],
         )
     )
     return _token_of(row) if row is not None else None
@@ -202,7 +202,7 @@ def read_token(reader: Reader, token_id: str) -> TokenHead | None:
 
 def read_by_callback(reader: Reader, callback_hash: str) -> TokenHead | None:
     """The token with this callback secret, if memory has forgotten it."""
-    row = rows.first_row(
+    row = engine.first_row(
         reader.execute(
             "SELECT * FROM token_rows WHERE callback_hash = $1 AND parent IS NULL", [callback_hash]
         )
@@ -263,10 +263,10 @@ def public_token_page(reader: Reader, cursor: str | None, limit: int) -> Json:
 
 def public_token(reader: Reader, public_token_id: str) -> Json | None:
     """One public token."""
-    row = rows.first_row(
+    row = engine.first_row(
         reader.execute(
             "SELECT * FROM public_token_rows WHERE public_token = $1",
-            [rows.uuid_of(public_token_id)],
+            [engine.uuid_of(public_token_id)],
         )
     )
     return public_token_json(_public_token_of(row)) if row is not None else None
@@ -322,7 +322,7 @@ def _token_row(token: TokenHead, tags: str) -> TokenRow:
         }
     )
     return TokenRow(
-        token=rows.uuid_of(token.id),
+        token=engine.uuid_of(token.id),
         session_id=token.session_id,
         created_offset=token.created_offset,
         created_at=token.created_at,
@@ -338,7 +338,7 @@ def _token_row(token: TokenHead, tags: str) -> TokenRow:
     )
 
 
-def _token_of(found: rows.Row) -> TokenHead:
+def _token_of(found: engine.Row) -> TokenHead:
     row, parent = TOKENS.read(found), None
     if row.parent_id is not None:
         assert row.parent_run_id is not None
@@ -352,7 +352,7 @@ def _token_of(found: rows.Row) -> TokenHead:
             leaves=bool(row.leaves),
         )
     return TokenHead(
-        id=rows.id_of(ids.TOKEN if parent is None else ids.SESSION, row.token),
+        id=engine.id_of(ids.TOKEN if parent is None else ids.SESSION, row.token),
         parent=parent,
         session_id=row.session_id,
         created_offset=row.created_offset,
@@ -386,7 +386,7 @@ def _public_token_row(owned: OwnedPublicToken) -> PublicTokenRow:
     )
 
 
-def _public_token_of(found: rows.Row) -> OwnedPublicToken:
+def _public_token_of(found: engine.Row) -> OwnedPublicToken:
     row = PUBLIC_TOKENS.read(found)
     token = ScopedToken(
         scope=Scope.from_json(jsontext.decode(row.scope)),

@@ -24,7 +24,7 @@ from helmr_runtime.ledger.index.authored import Bodies
 from helmr_runtime.ledger.index.ledger_index import OPERATION_AGE
 from helmr_runtime.ledger.log.rebuild import CheckpointRow, Covered, LedgerKeys, fold
 from helmr_runtime.ledger.log.stored import StoredLedger
-from helmr_runtime.ledger.tables import rows
+from helmr_runtime.ledger.tables import engine
 from helmr_runtime.ledger.tables.recovery import uncollected
 from helmr_runtime.ledger.tables.schema import SCHEMA
 
@@ -123,7 +123,7 @@ def audit(ledger: StoredLedger, keys: LedgerKeys, now: datetime) -> Audit:
         found.checkpoints += 1
         if what is None:
             continue
-        session_id = rows.id_of(ids.SESSION, session)
+        session_id = engine.id_of(ids.SESSION, session)
         raise LedgerDamaged(
             f"{session_id}, checkpoint at feed offset {offset}: {what}",
             session_id=session_id,
@@ -139,7 +139,7 @@ def audit(ledger: StoredLedger, keys: LedgerKeys, now: datetime) -> Audit:
 
 def _pages(
     ledger: StoredLedger, after: int, through: int
-) -> Iterator[tuple[list[rows.Row], Covered]]:
+) -> Iterator[tuple[list[engine.Row], Covered]]:
     for chunk in ledger.entries(after=after, through=through):
         yield chunk, ledger.checkpointed(chunk[0][0] - 1, chunk[-1][0])
 
@@ -187,10 +187,10 @@ def _compare(ledger: StoredLedger, table: str, key: str) -> None:
 
 
 def _first_bad(ledger: StoredLedger, table: str, key: str, query: str, *bounds: Any) -> None:
-    found = rows.first_row(ledger.connection.execute(query, list(bounds)))
+    found = engine.first_row(ledger.connection.execute(query, list(bounds)))
     if found is None:
         return
-    value = rows.id_of(_PREFIXES[key], found[0]) if key in _PREFIXES else str(found[0])
+    value = engine.id_of(_PREFIXES[key], found[0]) if key in _PREFIXES else str(found[0])
     raise LedgerDamaged(
         f"table {table}, row {value}: not what the entries say", table=table, row=value
     )
@@ -211,7 +211,7 @@ def bad_checkpoints(
         stored = ledger.connection.execute(_BATCH, [batch, through]).fetchall()
         entries: dict[UUID, list[Entry]] = defaultdict(list)
         for row in stored:
-            entries[row[1]].append(rows.entry_of(row, open_body))
+            entries[row[1]].append(engine.entry_of(row, open_body))
         texts: dict[UUID, list[CheckpointRow]] = defaultdict(list)
         for row in ledger.connection.execute(_BATCH_CHECKPOINTS, [batch, through]).fetchall():
             texts[row[1]].append(row)
@@ -240,7 +240,7 @@ def _batches(ledger: StoredLedger, through: int) -> Iterator[list[UUID]]:
 def _checked(
     session: UUID, stored: Sequence[CheckpointRow], entries: Sequence[Entry], bodies: Bodies
 ) -> Iterator[tuple[CheckpointRow, str | None]]:
-    session_id = rows.id_of(ids.SESSION, session)
+    session_id = engine.id_of(ids.SESSION, session)
     by_offset = {entry.feed_offset: entry for entry in entries if entry.feed_offset is not None}
     state, folded = SessionState(session_id), iter(entries)
     texts: dict[int, str] = {}

@@ -46,7 +46,7 @@ from helmr_runtime.ledger.log.rebuild import (
 )
 from helmr_runtime.ledger.log.stored import StoredLedger, translated
 from helmr_runtime.ledger.open import FOLLOWS, open_ledger
-from helmr_runtime.ledger.tables import rows
+from helmr_runtime.ledger.tables import engine
 from helmr_runtime.ledger.tables.appends import Removal, remove
 from helmr_runtime.ledger.tables.engine import Connection
 from helmr_runtime.ledger.tables.recovery import CHUNK, ENCRYPTS
@@ -129,7 +129,7 @@ class FollowedLedger:
             self._next_seq[row[1]] = row[2] + 1
             if row[4] == EntryKind.SESSIONS_PRUNED.value:
                 for gone in sessions_of(json.loads(row[8])):
-                    self._next_seq.pop(rows.uuid_of(gone), None)
+                    self._next_seq.pop(engine.uuid_of(gone), None)
         if entries:
             self._mark.write(HeadPosition(entries[-1][0], entries[-1][9]))
             self.position = self._read_position()
@@ -154,14 +154,14 @@ class FollowedLedger:
             self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
         set_numbers(self._connection, {"projected_offset": 0})
 
-    def _pages(self) -> Iterator[tuple[Sequence[rows.Row], Covered]]:
+    def _pages(self) -> Iterator[tuple[Sequence[engine.Row], Covered]]:
         after = 0
         while found := self._connection.execute(_ROWS, [after, CHUNK]).fetchall():
             bounds = [found[0][0], found[-1][0]]
             yield found, set(self._connection.execute(_CHECKPOINTED, bounds).fetchall())
             after = found[-1][0]
 
-    def _check(self, entries: Sequence[rows.Row]) -> None:
+    def _check(self, entries: Sequence[engine.Row]) -> None:
         last, next_seq = self.position.offset, dict[UUID, int]()
         for row in entries:
             expected = next_seq.get(row[1]) or self._next_seq.get(row[1], 1)
@@ -171,7 +171,7 @@ class FollowedLedger:
                 )
             last, next_seq[row[1]] = row[0], row[2] + 1
 
-    def _prune(self, pruned: rows.Row) -> None:
+    def _prune(self, pruned: engine.Row) -> None:
         gone = sessions_of(json.loads(pruned[8]))
         remove(self._connection, Removal(gone, first_offset=0, last_offset=pruned[0]))
 
@@ -187,11 +187,11 @@ class FollowedLedger:
         self.meta |= changed
 
     def _read_position(self) -> CopyPosition:
-        last = rows.first_row(self._connection.execute(_LAST))
+        last = engine.first_row(self._connection.execute(_LAST))
         if last is None:
             return CopyPosition()
-        system = rows.first_row(
-            self._connection.execute(_LAST_SYSTEM, [rows.uuid_of(ids.SYSTEM_STREAM)])
+        system = engine.first_row(
+            self._connection.execute(_LAST_SYSTEM, [engine.uuid_of(ids.SYSTEM_STREAM)])
         )
         return CopyPosition(*last, *(system or (0, None)))
 
@@ -259,7 +259,7 @@ def _check_follows(path: Path, connection: Connection, *, makes: bool) -> None:
     meta = dict(connection.execute("SELECT name, number FROM meta").fetchall())
     if meta.get(FOLLOWS):
         return
-    is_new = not meta["openings"] and rows.first_row(connection.execute(_LAST)) is None
+    is_new = not meta["openings"] and engine.first_row(connection.execute(_LAST)) is None
     if not (makes and is_new):
         raise UsageError(
             f"the ledger in {path.parent} follows no other",
@@ -268,8 +268,8 @@ def _check_follows(path: Path, connection: Connection, *, makes: bool) -> None:
     set_numbers(connection, {FOLLOWS: 1})
 
 
-def _rows_of(page: CopyPage) -> tuple[list[rows.Row], list[CheckpointRow]]:
-    entries: list[rows.Row] = []
+def _rows_of(page: CopyPage) -> tuple[list[engine.Row], list[CheckpointRow]]:
+    entries: list[engine.Row] = []
     checkpoints: list[CheckpointRow] = []
     try:
         for row in page.rows:
@@ -373,7 +373,7 @@ def difference(promoted: StoredLedger, old: StoredLedger) -> Divergence:
     """
     after = _promoted_after(promoted)
     kept, other = promoted.hash_at(after), old.hash_at(after)
-    lost = rows.first_row(
+    lost = engine.first_row(
         old.connection.execute(
             "SELECT count(*) FROM stored.entries WHERE feed_offset > $1", [after]
         )
@@ -389,18 +389,18 @@ def lost_entries(old: StoredLedger, after: int) -> Iterator[dict[str, Any]]:
         for offset, session, seq, recorded_us, kind, run, op, principal, *_ in chunk:
             yield {
                 "feed_offset": offset,
-                "session_id": rows.id_of(ids.SESSION, session),
+                "session_id": engine.id_of(ids.SESSION, session),
                 "seq": seq,
-                "recorded_at": iso(rows.time_of(recorded_us)),
+                "recorded_at": iso(engine.time_of(recorded_us)),
                 "kind": kind,
-                "run_id": rows.id_or_none(ids.RUN, run),
+                "run_id": engine.id_or_none(ids.RUN, run),
                 "op": op,
                 "principal": principal,
             }
 
 
 def _promoted_after(ledger: StoredLedger) -> int:
-    found = rows.first_row(
+    found = engine.first_row(
         ledger.connection.execute(
             "SELECT CAST(json_extract(body, '$.after') AS BIGINT) FROM stored.entries WHERE kind = $1 "
             "ORDER BY feed_offset DESC LIMIT 1",

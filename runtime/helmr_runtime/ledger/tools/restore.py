@@ -24,8 +24,8 @@ from helmr_runtime.ledger.log.rebuild import (
     rebuild,
 )
 from helmr_runtime.ledger.log.stored import stored_ledger, translated
+from helmr_runtime.ledger.tables.engine import Row
 from helmr_runtime.ledger.tables.recovery import ENCRYPTS, uncollected
-from helmr_runtime.ledger.tables.rows import Row
 from helmr_runtime.ledger.tools.audit import Audit, audit
 
 LINES_AT_A_TIME = 10_000
