@@ -17,6 +17,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+DATA_DIR = Path(".helmr")
+"""A runtime's, if none is named."""
+
 VARIABLE = "PYTHONHASHSEED"
 FILE = "hash-seed"
 SEED_BYTES = 4
@@ -45,7 +48,8 @@ def start_with_seed(data_dir: Path, *, makes_one: bool = True) -> None:
         return
     os.environ[VARIABLE] = seed
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        if stream is not None:  # the caller has closed it
+            stream.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

@@ -17,7 +17,6 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from helmr import hash_seed
 from helmr.cli import (
     access,
     check,
@@ -132,7 +131,6 @@ for _name, _group in (
 def main() -> NoReturn:
     """Run the command of this process, then exit with its code; see `helmr.cli.start` for what comes before."""
     _prepare()
-    hash_seed.is_own_program = True
     code: int = ExitCode.INTERRUPTED
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)

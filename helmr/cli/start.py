@@ -24,9 +24,43 @@ def main() -> NoReturn:
     _signal.signal(_signal.SIGINT, _end)
     if sys.argv[1:] == ["--version"] and sys.stdout is not None:
         _tell_version()
+    _start_with_seed(sys.argv[1:])
     from helmr.cli.main import main as run
 
     run()
+
+
+def _start_with_seed(arguments: list[str]) -> None:
+    """Have the process that a runtime runs in start with its hash seed now, so that the rest is imported once.
+
+    Only where the arguments plainly say that it runs here, and on which data directory; the command itself sees to the
+    others, once it has read them.
+    """
+    from pathlib import Path
+
+    from helmr import hash_seed
+
+    hash_seed.is_own_program = True
+    command, options = arguments[:1], arguments[1:]
+    if command == ["dev"] or (command == ["up"] and "--in-process" in options):
+        data_dir = data_dir_of(options)
+        if data_dir is not None:
+            hash_seed.start_with_seed(Path(data_dir))
+
+
+def data_dir_of(options: list[str]) -> str | None:
+    """What `--data-dir` says, or its default; None where that takes a parser to tell."""
+    from helmr.hash_seed import DATA_DIR
+
+    places = [at for at, one in enumerate(options) if one.startswith("--data-dir")]
+    if "--" in options or len(places) > 1:
+        return None
+    if not places:
+        return str(DATA_DIR)
+    name, equals, value = options[places[0]].partition("=")
+    if not equals:
+        value = "".join(options[places[0] + 1 : places[0] + 2])
+    return value if name == "--data-dir" and value else None
 
 
 def _tell_version() -> NoReturn:

@@ -18,6 +18,7 @@ from helmr import durations, hash_seed
 from helmr.cli import arguments, printing
 from helmr.cli.app import Cli, CommandWithExamples, ExitCode, command
 from helmr.errors import BadDuration, NotAllowed, RuntimeNotFound, Unavailable, UsageError
+from helmr.hash_seed import DATA_DIR
 from helmr.models import PRUNE_AGE_MAX_S, PRUNE_AGE_MIN_S
 from helmr.profiles import read_toml
 from helmr.version import check_extra
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 PORT = 4356
 HOST = "127.0.0.1"
-DATA_DIR = Path(".helmr")
 LEDGER_NAME = "ledger.duckdb"
 PYPROJECT_BYTES_MAX = 4 * 1024 * 1024
 

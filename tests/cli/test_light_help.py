@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from helmr.cli.main import app
+from helmr.cli.start import data_dir_of
 
 HEAVY = (
     "ray",
@@ -98,6 +100,69 @@ def test_ctrl_c_is_heeded_before_anything_that_takes_time(nowhere: Path) -> None
     )
     ours = {"helmr", "helmr.cli", "helmr.cli.start", "__future__", "_signal"}
     assert set(done.stdout.split()) <= ours
+
+
+@pytest.mark.parametrize(
+    ("options", "data_dir"),
+    [
+        ("", ".helmr"),
+        ("--in-process tasks.py", ".helmr"),
+        ("--data-dir d --port 0", "d"),
+        ("tasks.py --data-dir=a=b", "a=b"),
+        ("--data-dir", None),
+        ("--data-dir=", None),
+        ("--data-dirs d", None),
+        ("--data-dir a --data-dir b", None),
+        ("--data-dir a -- tasks.py", None),
+    ],
+)
+def test_the_data_directory_is_told_where_it_takes_no_parser(
+    options: str, data_dir: str | None
+) -> None:
+    assert data_dir_of(options.split()) == data_dir
+
+
+STARTS = """
+import os, sys
+
+class Tells:
+    def find_spec(self, name, path=None, target=None):
+        if name == "helmr.cli.main":
+            print("imports it with", os.environ.get("PYTHONHASHSEED"), flush=True)
+
+sys.meta_path.insert(0, Tells())
+from helmr.cli.start import main
+sys.argv = ["helmr", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "seeds"),
+    [
+        ("up --in-process --data-dir d", ["7"]),
+        ("dev --data-dir=d", ["7"]),
+        ("up", ["None"]),  # over Ray the processes that it starts have the seed
+        ("--data-dir d dev", ["None", "7"]),
+    ],
+)
+def test_a_runtime_in_one_process_imports_the_command_line_once(
+    nowhere: Path, command: str, seeds: list[str]
+) -> None:
+    """Python takes a hash seed at its start only, so the program starts again with it."""
+    (nowhere / "d").mkdir(mode=0o700)
+    (nowhere / "d" / "hash-seed").write_text("7")
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
+    done = subprocess.run(
+        [sys.executable, "-c", STARTS, *command.split(), "tasks.py", "--host", "203.0.113.1"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    told = [line.split()[-1] for line in done.stdout.splitlines() if line.startswith("imports")]
+    assert (told, done.returncode) == (seeds, 2)
+    assert "'203.0.113.1' is not an address of this machine" in done.stderr
 
 
 def test_the_commands_are_these() -> None:

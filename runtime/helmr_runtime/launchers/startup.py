@@ -360,12 +360,12 @@ def look_at_ledger(data_dir: Path) -> None:
         UsageError: It follows another.
         MasterKeyMissing: It was written with other master keys than are here, or there are none here.
     """
-    ring = read_key_ring(data_dir / RING_NAME, os.environ)
-    if ring is None or not (data_dir / KEY_NAME).is_file():
+    ring, path = read_key_ring(data_dir / RING_NAME, os.environ), data_dir / LEDGER_NAME
+    if path.is_file() and (ring is None or not (data_dir / KEY_NAME).is_file()):
         # Loads the engine, which a supervisor does not carry for nothing.
         from helmr_runtime.ledger.open import look_before_start  # noqa: PLC0415
 
-        look_before_start(data_dir / LEDGER_NAME, ring)
+        look_before_start(path, ring)
 
 
 def keep_keys(spec: RuntimeSpec, key: str) -> None:

@@ -19,9 +19,12 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helmr.errors import UsageError
-from helmr_runtime.security.keys import KeyRing
+
+if TYPE_CHECKING:  # the watchdog writes private files, and carries no cryptography for it
+    from helmr_runtime.security.keys import KeyRing
 
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
