@@ -206,6 +206,15 @@ def test_two_presses_come_twice_and_any_other_key_as_often_as_it_is_read() -> No
     assert len(read(confirming(), *(100 + n * HELD_EVERY_S for n in range(9)), key="j")) == 9
 
 
+def test_a_press_right_after_repeats_is_taken_for_one_of_them_and_the_next_is_not() -> None:
+    """Nothing is said of it: it can't be told from them, and nothing could be read since."""
+    repeats = [100.3 + number * HELD_EVERY_S for number in range(9)]
+    at_once = repeats[-1] + keys.REPEAT_S / 2
+    then = at_once + keys.REPEATS_WITHIN_S
+    assert [one.time for one in read(confirming(), 100.0, *repeats, at_once)] == [100.0]
+    assert [one.time for one in read(confirming(), 100.0, *repeats, at_once, then)] == [100.0, then]
+
+
 def test_how_long_before_a_key_the_same_one_came_is_known_while_it_has_its_turn() -> None:
     """Repeats that a slow line brings apart are no repeats, yet too quick to confirm what was not there before."""
     line = confirming()

@@ -221,29 +221,32 @@ class ConsoleOperator(Operator):
         """
         pattern = QUESTION.format(title=self.TITLE)
         patterns = (pattern,) if after is None else (pattern, INBOX)
-        ending_s, again_s = time.monotonic() + SEES_WITHIN_S, 0.0
+        ending_s = time.monotonic() + SEES_WITHIN_S
+        told_s, again_s = 0.0, time.monotonic() + AGAIN_S
         while time.monotonic() < ending_s:
             found = await self.sees(*patterns)
             if "number" not in found.re.groupindex:
                 return None
             if int(found["number"]) != after and FORM_READY in self.text():
                 return int(found["number"])
-            if REFUSED in self.text() and time.monotonic() > again_s:
+            if time.monotonic() > (told_s if self._is_told_to_press() else again_s):
                 await asyncio.sleep(READS_S)
-                await self.key(CTRL_S)
-                again_s = time.monotonic() + AGAIN_S
-            if REVIEWED in self.text():
-                await self._sends_reviewed()
+                if self._may_press_again(after):
+                    await self.key(CTRL_S)
+                told_s = again_s = time.monotonic() + AGAIN_S
             await asyncio.sleep(LOOK_EVERY_S)
         raise AssertionError(f"no question but #{after} is on:\n{self.text()}")
 
-    async def _sends_reviewed(self) -> None:
-        """What was tried before, when the runtime died over it, is reviewed once more."""
-        await asyncio.sleep(READS_S)
-        await self.key(CTRL_S)
-        async with asyncio.timeout(SEES_WITHIN_S):
-            while REVIEWED in self.text():
-                await asyncio.sleep(LOOK_EVERY_S)
+    def _is_told_to_press(self) -> bool:
+        """The screen says what the key does now: it was refused, or what was tried before is reviewed once more."""
+        return REFUSED in self.text() or REVIEWED in self.text()
+
+    def _may_press_again(self, number: int | None) -> bool:
+        """Whether this question still stands there, answered: the key did nothing, as where it came so soon after its
+        repeats that it was taken for one of them."""
+        found = re.search(QUESTION.format(title=self.TITLE), self.text())
+        is_there = found is not None and int(found["number"]) == number
+        return is_there and number is not None and self.plan[number].fate is Fate.OPERATOR
 
     # --- the list
 

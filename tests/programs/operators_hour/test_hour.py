@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from helmr_runtime.catalog import Registry
-from tests.programs.operators_hour import hour_tasks, hurried_tasks
+from tests.console.flow.terminal import Terminal
+from tests.programs.operators_hour import hour_tasks, hurried_tasks, operators
 from tests.programs.operators_hour.hour import Hour, one_hour
 from tests.programs.operators_hour.operators import Handled, Hurried, Lines, Now, Operator, Tally
 from tests.programs.operators_hour.plan import (
@@ -208,6 +210,91 @@ def test_the_bounds_say_what_they_are_broken_by() -> None:
         "handling time: 100% of before, more than 60%",
     ]
     assert "| **keys that are not text** | **100** | **60** |" in table({"before": old, "now": new})
+
+
+# --- what a hand does when nothing comes of its key
+
+
+class Played:
+    """A terminal that shows one screen after the other, the next with each key."""
+
+    is_running = True
+
+    def __init__(self, *screens: str) -> None:
+        self._screens = screens
+        self.raw = bytearray(b"\n")
+
+    def text(self) -> str:
+        """The screen."""
+        return self._screens[len(self.raw) - 1]
+
+    async def press(self, keys: str) -> None:
+        """On to the next."""
+        self.raw += keys.encode()
+
+
+class Alone:
+    """A world in which nothing else goes on."""
+
+    async def opened(self, number: int) -> None: ...
+    async def confirmed(self, number: int) -> None: ...
+    async def is_finished(self) -> bool:
+        """It is."""
+        return True
+
+
+def form(number: int, below: str = operators.FORM_READY) -> str:
+    """A question and what stands below it."""
+    return f"╭─ One by one ─────╮\n│ Is refund #{number:03d} right?\n{below}"
+
+
+REVIEW = f"This is sent, exactly\n{operators.REVIEWED}"
+
+
+@pytest.mark.parametrize(
+    ("screens", "keys"),
+    [
+        pytest.param([form(1), form(2)], 1, id="taken for a repeat"),
+        pytest.param([f"{form(1)}\n{operators.REFUSED}typed", form(2)], 1, id="refused"),
+        pytest.param([form(1, REVIEW), form(2)], 1, id="reviewed"),
+        pytest.param(
+            [form(1, REVIEW), f"{form(1, REVIEW)}\n{operators.REFUSED}typed", form(2)],
+            2,
+            id="reviewed, and refused there",
+        ),
+        pytest.param(
+            [form(1), form(1, REVIEW), form(2)], 2, id="taken for a repeat, then reviewed"
+        ),
+        pytest.param([form(2)], 0, id="the next is there"),
+    ],
+)
+async def test_a_hand_presses_again_until_the_question_that_it_answered_goes(
+    monkeypatch: pytest.MonkeyPatch, screens: list[str], keys: int
+) -> None:
+    monkeypatch.setattr(operators, "READS_S", 0.0)
+    monkeypatch.setattr(operators, "AGAIN_S", 0.05)
+    monkeypatch.setattr(operators, "SEES_WITHIN_S", 5.0)
+    monkeypatch.setattr(operators, "KEY_EVERY_S", (0.0, 0.0))
+    mine, other = one_of(Fate.OPERATOR), one_of(Fate.RACED)
+    plan = {1: replace(mine, number=1), 2: replace(other, number=2)}
+    played = Played(*screens)
+    hand = Hurried(cast(Terminal, played), plan, Alone())
+    assert await hand.asked(after=1) == 2
+    assert played.raw.decode() == "\n" + operators.CTRL_S * keys
+    assert hand.tally.keys == keys
+
+
+async def test_a_hand_confirms_nothing_that_another_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(operators, "READS_S", 0.0)
+    monkeypatch.setattr(operators, "AGAIN_S", 0.0)
+    monkeypatch.setattr(operators, "SEES_WITHIN_S", 0.2)
+    played = Played(f"{form(1)}\n{operators.REFUSED}it is over")
+    plan = {1: replace(one_of(Fate.RACED), number=1)}
+    with pytest.raises(AssertionError, match="no question but #1"):
+        await Hurried(cast(Terminal, played), plan, Alone()).asked(after=1)
+    assert played.raw == b"\n"
 
 
 # --- hours
