@@ -1,13 +1,16 @@
-"""`helmr check` and `helmr session what-if`: what code would do to runs, and would have done to recorded sessions."""
+"""What code would do: to runs, `helmr check`; to sessions, `helmr session what-if` and `helmr experiment`."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +20,7 @@ from helmr import hash_seed
 from helmr.cli import printing
 from helmr.cli.app import Cli, ExitCode, Json, command
 from helmr.cli.up import LEDGER_NAME, Tasks, named_tasks
-from helmr.errors import RuntimeNotFound, TaskNotFound, UsageError
+from helmr.errors import BadDefinition, HelmrError, RuntimeNotFound, TaskNotFound, UsageError
 from helmr.version import needed
 
 if TYPE_CHECKING:
@@ -214,3 +217,135 @@ def _unknown(row: dict[str, Any]) -> str | None:
 def _told(row: dict[str, Any], prefix: str) -> str:
     what = row[f"{prefix}result"] or row[f"{prefix}error"]
     return f"{row[f'{prefix}status']} {what}" if what else str(row[f"{prefix}status"])
+
+
+EXPERIMENT_EXAMPLES = """\
+helmr experiment evals.py
+helmr experiment evals.py new_prompt --rows questions
+helmr experiment evals.py --rows steps --json"""
+
+
+class RowsOf(StrEnum):
+    """What a row is of."""
+
+    SESSIONS = "sessions"
+    STEPS = "steps"
+    QUESTIONS = "questions"
+    AGREEMENT = "agreement"
+    WAITS = "waits"
+
+
+def register_experiment(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "experiment", examples=EXPERIMENT_EXAMPLES, finds_runtime=False)(experiment)
+
+
+def experiment(
+    cli: Cli,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file or dotted module.")],
+    function: Annotated[
+        str, typer.Argument(metavar="FUNCTION", help="Takes nothing and gives the results.")
+    ] = "experiment",
+    rows: Annotated[
+        RowsOf | None,
+        typer.Option("--rows", help="Print these rows instead of the summary."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Call a function that runs an experiment or replays recorded sessions, and print what it gives.
+
+    The function takes nothing, and gives the results of `run`, `sweep` or `replay`, or an Experiment, which is run.
+    """
+    with redirect_stdout(sys.stderr):  # what the code prints is not the answer
+        results = _results(file, function)
+    found = _rows_of(results, rows or RowsOf.SESSIONS)
+    stopped = getattr(results, "stopped", None)
+    if json:
+        items = [{name: _plain(value) for name, value in row.items()} for row in found]
+        more = {"stopped": stopped, "spent": results.spent} if hasattr(results, "spent") else {}
+        printing.write_json({"items": items, "next_cursor": None, **more})
+        return
+    if rows is not None:
+        columns = list(found[0]) if found else []
+        printing.table([name.upper() for name in columns], [list(row.values()) for row in found])
+    elif hasattr(results, "agreement_rows"):
+        _show_what_if(found)
+        compared = [row for row in results.agreement_rows() if row["compared"]]
+        if compared:
+            printing.write("")
+            printing.table(AGREEMENT_COLUMNS, [_agreement(row) for row in compared])
+        if results.spent:
+            printing.note(f"The answers of models cost {results.spent:.4g}.")
+    else:
+        _show_simulated(found)
+    if stopped is not None:
+        printing.note(stopped[0].upper() + stopped[1:] + ".")
+
+
+AGREEMENT_COLUMNS = ("STREAM", "PEOPLE DECIDED", "COMPARED", "AGREED", "SHARE")
+
+
+def _agreement(row: dict[str, Any]) -> tuple[object, ...]:
+    numbers = (row["answered_then"], row["compared"], row["agreed"])
+    return row["stream"], *numbers, f"{row['share']:.0%}"
+
+
+def _results(file: str, function: str) -> Any:
+    """What the file's function gives.
+
+    Raises:
+        BadDefinition: The file can't be imported.
+        UsageError: It has no such function, or that gives something else.
+    """
+    from helmr.experiments import Experiment, Results, run
+    from helmr.experiments.replays import Replays
+    from helmr_runtime.catalog import load_module
+
+    try:
+        module = load_module(file, folder=Path.cwd())
+    except HelmrError:
+        raise
+    except (Exception, SystemExit) as error:  # the user's code: whatever it raises is its own
+        raise BadDefinition(f"{file} can't be imported: {type(error).__name__}: {error}") from error
+    made = getattr(module, function, None)
+    if not callable(made):
+        raise UsageError(
+            f"{file} has no function {function}",
+            hint="Name one that takes nothing: helmr experiment FILE FUNCTION.",
+        )
+    try:
+        inspect.signature(made).bind()
+    except TypeError as error:
+        raise UsageError(f"{function} of {file} takes arguments: {error}") from error
+    given = made()
+    if isinstance(given, Experiment):
+        given = run(given)
+    if not isinstance(given, Results | Replays):
+        raise UsageError(
+            f"{function} of {file} gives {type(given).__name__}, not the results of an experiment",
+            hint="Return what run(), sweep() or replay() gives, not its frame.",
+        )
+    return given
+
+
+def _rows_of(results: Any, rows: RowsOf) -> list[dict[str, Any]]:
+    names = {RowsOf.SESSIONS: "session", RowsOf.STEPS: "step", RowsOf.QUESTIONS: "question"}
+    names |= {RowsOf.WAITS: "wait", RowsOf.AGREEMENT: "agreement"}
+    read = getattr(results, f"{names[rows]}_rows", None)
+    if read is None:
+        there = ", ".join(one for one in RowsOf if hasattr(results, f"{names[one]}_rows"))
+        raise UsageError(f"these results have no {rows}", hint=f"They have {there}.")
+    found: list[dict[str, Any]] = read()
+    return found
+
+
+def _show_simulated(rows: Sequence[dict[str, Any]]) -> None:
+    """How many of each setting came to what."""
+    settings = list(rows[0])[: list(rows[0]).index("session")] if rows else []
+    counts = Counter((*(row[name] for name in settings), _told(row, "")) for row in rows)
+    columns = [*(name.upper() for name in settings), "CAME TO", "SESSIONS"]
+    printing.table(columns, [(*key, count) for key, count in counts.items()])
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value

@@ -96,6 +96,7 @@ for _register in (
     up.register_dev,
     up.register_down,
     check.register_check,
+    check.register_experiment,
     status.register_status,
     status.register_logs,
     console.register_demo,

@@ -119,7 +119,7 @@ def load_modules(specs: Sequence[str], *, folder: Path) -> Registry:
     Raises:
         BadDefinition: The file or module is missing, its name is taken, or it has no task.
     """
-    modules = [_load(spec, folder) for spec in specs]
+    modules = [load_module(spec, folder=folder) for spec in specs]
     registry = Registry.of_modules(modules)
     if not registry.tasks:
         raise BadDefinition(
@@ -147,7 +147,12 @@ def load_registry(specs: Sequence[str], *, folder: Path) -> tuple[Registry, Cata
         ) from error
 
 
-def _load(spec: str, folder: Path) -> ModuleType:
+def load_module(spec: str, *, folder: Path) -> ModuleType:
+    """Import one module, named as for `load_modules`.
+
+    Raises:
+        BadDefinition: It is missing, or its name is taken.
+    """
     if not spec.endswith(".py"):
         return _load_dotted(spec, folder)
     path = (folder / spec).resolve()

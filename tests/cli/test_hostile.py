@@ -111,6 +111,7 @@ NOT_WALKED = {
     "session export": "writes a file for programs: JSON, in which controls are escaped",
     "session replay": "as session verify",
     "session what-if": "as session verify",
+    "experiment": "as session verify",
     "session verify": "reads a file: tests/cli/test_session_file.py",
     "key public": "says only public keys",
     "context list": "reads settings of this user's own; prints through `table`",

@@ -34,8 +34,8 @@ print(sorted(loaded & set(sys.argv[1].split())), file=sys.stderr)
 """
 
 COMMANDS = {
-    "": "up check dev down status logs demo console mcp next listen waiting query export backup restore verify repair "
-    "prune follow promote "
+    "": "up check experiment dev down status logs demo console mcp next listen waiting query export backup "
+    "restore verify repair prune follow promote "
     "session run wait input output token public-token key schedule rule notices context",
     "session": "start list get tree transcript follow close cancel note fork export verify replay what-if",
     "run": "list get retry cancel rewind",
