@@ -110,6 +110,6 @@ def test_the_history_runs(build: ModuleType) -> None:
 def test_what_if_runs(build: ModuleType) -> None:
     page, pictures = build.render(build.execute(NOTEBOOKS[3]), NAMES[3])
     assert "<Replays 100 sessions, 0 changed>" in page
-    assert len(pictures) == 2
+    assert len(pictures) == 3
     rendered = (ROOT / "docs/notebooks" / f"{NAMES[3]}.md").read_text(encoding="utf-8")
     assert page == rendered  # the same sessions, by the same chance
