@@ -22,7 +22,7 @@ from pydantic_ai.messages import ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from helmr import streams, task
-from helmr.experiments import replay
+from helmr.experiments import Budget, replay
 from helmr.integrations.langgraph import durable, durable_model, durable_tools, run_graph
 from helmr.integrations.openai_agents import run
 from helmr.integrations.pydantic_ai import HelmrDurability
@@ -178,3 +178,16 @@ def test_a_stand_in_that_takes_nothing_gets_nothing(tmp_path: Path) -> None:
     assert (row["problem"], row["result"]) == (None, row["old_result"])
     # The model was not asked, and could say something else.
     assert (row["changed"], row["not_asked"]) == (None, 1)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_model_is_asked_for_real(name: str, tmp_path: Path) -> None:
+    found, stand_ins, _, _ = CASES[name]
+    path = asyncio.run(recorded(found, tmp_path))
+    [request] = [one for one in stand_ins if one.endswith("model.request")]
+    results = replay([path], task=found, steps={request: "execute"}, budget=Budget(sessions=1))
+    [row] = results.session_rows()
+    assert (row["problem"], row["not_asked"]) == (None, 0)
+    assert row["executed"] == len([r for r in results.step_rows() if r["source"] == "executed"]) > 0
+    assert (row["result"], row["changed"]) == (row["old_result"], False)
+    assert all(r["changed"] is False for r in results.step_rows() if r["source"] == "executed")
