@@ -43,6 +43,9 @@ from helmr.errors import (
     UsageError,
 )
 from helmr.models import (
+    GENERATION_CHARS_MAX,
+    GENERATION_HEADER,
+    GENERATION_LEDGERS_MAX,
     LIST_LIMIT_MAX,
     NOTICE_TARGET_NAME,
     NOTICE_TARGET_NAME_MAX,
@@ -421,13 +424,8 @@ class EventReader:
         return None
 
 
-HEADER = "Helmr-Generation"
-STAMP_CHARS_MAX = 200
-LEDGERS_MAX = 8
-"""Ledgers remembered; the one met longest ago is forgotten."""
-
 FILE = "generations"
-FILE_BYTES_MAX = STAMP_CHARS_MAX * LEDGERS_MAX * 2
+FILE_BYTES_MAX = GENERATION_CHARS_MAX * GENERATION_LEDGERS_MAX * 2
 
 
 class KnownGenerations:
@@ -442,11 +440,11 @@ class KnownGenerations:
         """What a request says of them."""
         with self._lock:
             known = self._read()
-            return {HEADER: ",".join(known.values())} if known else {}
+            return {GENERATION_HEADER: ",".join(known.values())} if known else {}
 
     def met(self, headers: Mapping[str, str]) -> None:
         """An answer came with these headers."""
-        stamp = headers.get(HEADER)
+        stamp = headers.get(GENERATION_HEADER)
         if stamp is None or not _is_stamp(stamp):
             return
         with self._lock:
@@ -456,7 +454,7 @@ class KnownGenerations:
                 return
             known.pop(ledger, None)
             known[ledger] = stamp
-            while len(known) > LEDGERS_MAX:
+            while len(known) > GENERATION_LEDGERS_MAX:
                 del known[next(iter(known))]
             with suppress(OSError):  # this process knows it; others meet it themselves
                 write_private(self._path, "\n".join(known.values()) + "\n")
@@ -474,7 +472,7 @@ class KnownGenerations:
 def _is_stamp(text: str) -> bool:
     parts = text.split(".")
     return (
-        len(text) <= STAMP_CHARS_MAX
+        len(text) <= GENERATION_CHARS_MAX
         and len(parts) == 4
         and parts[1].isdecimal()
         and all(

@@ -23,8 +23,8 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from helmr.errors import HelmrError
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.notices import senders
-from helmr_runtime.notices.connecting import NotTaken, Sender, is_public
-from helmr_runtime.notices.content import Notice
+from helmr_runtime.notices.connecting import is_public
+from helmr_runtime.notices.content import Notice, NotTaken, Sender
 from helmr_runtime.notices.senders import sender_of
 from helmr_runtime.notices.targets import read_targets
 from tests.notices.receivers import Endpoint, Mailbox, certificate, endpoint, mailbox

@@ -90,6 +90,21 @@ def test_the_harness_needs_neither_ray_nor_duckdb(project_root: Path) -> None:
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.parametrize(
+    ("module", "banned"),
+    [
+        ("helmr_runtime.process.gateway", "duckdb,httpcore,httpx,helmr.client.calls"),
+        ("helmr_runtime.process.ledger", "httpcore,httpx,starlette,uvicorn"),
+        ("helmr_runtime.launchers.supervisor", "duckdb,httpcore,httpx,ray,starlette,uvicorn"),
+        ("helmr_runtime.launchers.watchdog", "cryptography,duckdb,pydantic,ray"),
+    ],
+)
+def test_a_process_loads_nothing_of_another(project_root: Path, module: str, banned: str) -> None:
+    """Each module that only another needs costs every idle runtime memory and a part of its start."""
+    result = run(project_root, IMPORT_EACH, banned, module)
+    assert result.returncode == 0, result.stderr
+
+
 def test_the_core_loads_no_engine(project_root: Path) -> None:
     result = run(
         project_root,

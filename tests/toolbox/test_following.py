@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from helmr.client import calls
-from helmr.client.calls import HEADER, KnownGenerations
+from helmr.client.calls import KnownGenerations
 from helmr.errors import LedgerSuperseded
+from helmr.models import GENERATION_HEADER
 from tests.cli.conftest import Said, process, spawn
 from tests.process.test_in_process import TASKS, answered, asking
 from tests.stack.live import LiveRuntime, until
@@ -133,7 +134,7 @@ def test_a_follower_takes_the_place_of_a_primary_that_is_gone(
     for one, entries in transcripts.items():
         assert new.transcript(one)[: len(entries)] == entries
     assert answered(new, parked).result["answer"] is True
-    assert HEADER in known.headers()
+    assert GENERATION_HEADER in known.headers()
     new.stop()
 
     old.start()  # it has met nobody yet

@@ -33,7 +33,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from helmr import ids, jsonio
-from helmr.client.calls import HEADER, LEDGERS_MAX, STAMP_CHARS_MAX
 from helmr.errors import (
     BadId,
     BadRequest,
@@ -44,7 +43,13 @@ from helmr.errors import (
     TooLarge,
     UnsupportedMedia,
 )
-from helmr.models import HTTP_BODY_BYTES_MAX, NoFields
+from helmr.models import (
+    GENERATION_CHARS_MAX,
+    GENERATION_HEADER,
+    GENERATION_LEDGERS_MAX,
+    HTTP_BODY_BYTES_MAX,
+    NoFields,
+)
 from helmr.old_names import request_of_today
 from helmr.operation import PAGE, Media, Operation
 from helmr.roles import Need, Owner, Role, ScopeType
@@ -413,8 +418,8 @@ class GenerationHeader:
             raise self._superseded
 
     async def _meet(self, exchange: Exchange) -> None:
-        said = exchange.headers.get(HEADER)
-        if said is not None and len(said) <= (STAMP_CHARS_MAX + 1) * LEDGERS_MAX:
+        said = exchange.headers.get(GENERATION_HEADER)
+        if said is not None and len(said) <= (GENERATION_CHARS_MAX + 1) * GENERATION_LEDGERS_MAX:
             await self._copies.meet([stamp.strip() for stamp in said.split(",")])
         if not self._is_known:
             await self._know_stamp()
@@ -440,7 +445,7 @@ class GenerationHeader:
     def tell(self, response: Response) -> None:
         """Have an answer say which generation this ledger is of."""
         if self._stamp is not None:
-            response.headers[HEADER] = self._stamp
+            response.headers[GENERATION_HEADER] = self._stamp
 
 
 Handler = Callable[..., Awaitable[Response]]

@@ -12,30 +12,11 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import httpcore
 
-from helmr.errors import HelmrError
-from helmr_runtime.notices.content import Notice
-
-
-class NotTaken(HelmrError):
-    """A target has not taken a notice. The message may be shown: it says nothing secret."""
-
-
-class Sender(Protocol):
-    """Tells one target."""
-
-    async def send(self, notice: Notice) -> None:
-        """Return when the target has taken it.
-
-        Raises:
-            NotTaken: It has not, and why.
-            UsageError: What it names of the environment or of files is not there.
-        """
-        ...
-
+from helmr_runtime.notices.content import NotTaken
 
 CONNECT_S = 10.0
 SEND_S = 20.0

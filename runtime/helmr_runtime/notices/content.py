@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from string import Template
-from typing import Any
+from typing import Any, Protocol
 
 from helmr.durations import cut_text
+from helmr.errors import HelmrError
 from helmr.models import BODY_SHOWN_BYTES, RunInfo, WaitInfo
 from helmr_runtime.core.entries import iso
 from helmr_runtime.core.notices import NoticeEvent
@@ -228,3 +229,20 @@ def _full(about: Subject) -> dict[str, Any]:
     if error is None:
         return {}
     return {"error": error.text}
+
+
+class NotTaken(HelmrError):
+    """A target has not taken a notice. The message may be shown: it says nothing secret."""
+
+
+class Sender(Protocol):
+    """Tells one target."""
+
+    async def send(self, notice: Notice) -> None:
+        """Return when the target has taken it.
+
+        Raises:
+            NotTaken: It has not, and why.
+            UsageError: What it names of the environment or of files is not there.
+        """
+        ...

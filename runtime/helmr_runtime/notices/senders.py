@@ -17,8 +17,8 @@ from email.utils import format_datetime
 
 import aiosmtplib
 
-from helmr_runtime.notices.connecting import SEND_S, NotTaken, Poster, Sender, connect
-from helmr_runtime.notices.content import Notice
+from helmr_runtime.notices.connecting import SEND_S, Poster, connect
+from helmr_runtime.notices.content import Notice, NotTaken, Sender
 from helmr_runtime.notices.targets import (
     CommandTarget,
     EmailTarget,

@@ -23,7 +23,7 @@ from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.connections import Connections, behind_proxies
 from helmr_runtime.http.otlp import MetricsSender
 from helmr_runtime.http.settings import HttpSettings
-from helmr_runtime.notices.connecting import Sender
+from helmr_runtime.notices.content import Sender
 from helmr_runtime.notices.targets import Target, read_targets
 from helmr_runtime.process import local_access
 from helmr_runtime.process.local_access import local_key

@@ -31,8 +31,7 @@ from helmr_runtime.core.notices import (
     ends_at_of,
     event_of,
 )
-from helmr_runtime.notices.connecting import NotTaken, Sender
-from helmr_runtime.notices.content import TEST, Notice, Subject, notice
+from helmr_runtime.notices.content import TEST, Notice, NotTaken, Sender, Subject, notice
 from helmr_runtime.notices.targets import ASSIGNEE, Target
 from helmr_runtime.ports.ledger import LedgerClient
 from helmr_runtime.service.access import AnswerLinks

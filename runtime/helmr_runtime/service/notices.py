@@ -17,7 +17,7 @@ from helmr.errors import BadRequest, HelmrError, NoticeTargetNotFound, NotReady
 from helmr.models import NoticeRetryReceipt, NoticeTargetInfo, NoticeTestReceipt, Page
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.core.notices import MoveNotices, Position
-from helmr_runtime.notices.connecting import Sender
+from helmr_runtime.notices.content import Sender
 from helmr_runtime.notices.targets import Target
 from helmr_runtime.service.health import DegradedState, Trouble
 from helmr_runtime.service.notice_teller import Teller, TellerMeans

@@ -10,7 +10,7 @@ from helmr.operation import Operation
 from helmr_runtime import tracing
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import Principal
-from helmr_runtime.notices.connecting import Sender
+from helmr_runtime.notices.content import Sender
 from helmr_runtime.notices.targets import Target
 from helmr_runtime.ports import Directory, Host
 from helmr_runtime.ports.ledger import LedgerClient

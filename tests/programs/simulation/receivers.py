@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from helmr_runtime.notices.connecting import NotTaken, Sender
-from helmr_runtime.notices.content import Notice
+from helmr_runtime.notices.content import Notice, NotTaken, Sender
 from helmr_runtime.notices.targets import Target, read_targets
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ TOLD_ALL = ("oncall", "archive")
 
 
 class SimulatedReceiver:
-    """One target's `helmr_runtime.notices.connecting.Sender`, as the world has it."""
+    """One target's `helmr_runtime.notices.content.Sender`, as the world has it."""
 
     def __init__(self, world: World, name: str) -> None:
         self._world = world
