@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -55,9 +56,8 @@ STEP_S = 0.05
 class SystemClock:
     """The machine's clock."""
 
-    def now(self) -> datetime:
-        """The time, aware, UTC."""
-        return datetime.now(UTC)
+    now = staticmethod(partial(datetime.now, UTC))
+    """The time, aware, UTC. Asked ten times an answer, so without a frame of Python's own."""
 
     def call_at(self, when: datetime, call: Callable[[], None]) -> Timer:
         """Arm a timer of the running loop."""

@@ -1,8 +1,8 @@
 """Named points in production code where a test can kill, stop or fail a process, once.
 
 Armed by files: with `HELMR_FAULTS=<folder>` set, `<folder>/<point>` holding `kill`, `stop` or `fail` acts the next time
-any process passes that point, and is gone. Within one process `passing` decides. Else a point costs one look at a
-global.
+any process passes that point, and is gone. Within one process `passing` decides. Else a point costs a call and a look
+at `on_point`; on the way of an answer, which passes six, the look only.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ def reach(point: Point) -> None:
     Raises:
         StoreUnavailable: The point is armed with `fail`.
     """
-    if _on_point is not None:
-        _on_point(point)
+    if on_point is not None:
+        on_point(point)
 
 
 @contextmanager
 def passing(call: Callable[[Point], None]) -> Iterator[None]:
     """Have `call` decide what happens at each point meanwhile: for tests with several parts in one process."""
-    global _on_point
-    before, _on_point = _on_point, call
+    global on_point
+    before, on_point = on_point, call
     try:
         yield
     finally:
-        _on_point = before
+        on_point = before
 
 
 def _act(folder: Path, point: Point) -> None:
@@ -85,6 +85,7 @@ def arm(folder: Path, point: Point, action: str = "kill") -> None:
 
 
 _folder = os.environ.get(VARIABLE)
-_on_point: Callable[[Point], None] | None = (
+on_point: Callable[[Point], None] | None = (
     partial(_act, Path(_folder)) if _folder is not None else None
 )
+"""What decides at each point; None where nothing is armed."""

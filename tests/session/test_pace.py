@@ -7,10 +7,17 @@ from datetime import UTC, datetime
 
 import pytest
 
-from helmr_runtime.core.commands import CancelSession, OperationKey, Resume, Send, TokenEnded
+from helmr_runtime.core.commands import (
+    CancelSession,
+    OperationKey,
+    Resume,
+    Send,
+    TokenEnded,
+    is_paced,
+)
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.session import pace as pace_module
-from helmr_runtime.session.pace import BESIDE_MAX, TURNS_MAX, HostPace, is_paced
+from helmr_runtime.session.pace import BESIDE_MAX, TURNS_MAX, HostPace
 
 
 class Work:

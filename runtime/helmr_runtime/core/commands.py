@@ -241,6 +241,13 @@ class Resume(SessionCommand):
     """Do nothing but have the session adopted; the directory's way to resume a queued run."""
 
 
+def is_paced(command: SessionCommand | None) -> bool:
+    """Whether no caller waits for what this sets off: the directory sends it from its list of work."""
+    if isinstance(command, CancelSession):
+        return command.operation is None
+    return isinstance(command, Resume | TokenEnded)
+
+
 @dataclass(frozen=True, slots=True)
 class FirstReceipt:
     """An operation that was accepted: who asked, what for, and the receipt they got."""

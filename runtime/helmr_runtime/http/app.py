@@ -101,7 +101,8 @@ class GatewayApp:
         present = {name for name, _ in response.raw_headers}
         response.raw_headers += [header for header in HEADERS if header[0] not in present]
         seconds = loop.time() - began_at_s
-        self.metrics.answered(scope["method"], path, response.status_code, seconds)
+        # Counted when this turn of the loop is over, before any later request: no response waits for it.
+        loop.call_soon(self.metrics.answered, scope["method"], path, response.status_code, seconds)
         await response(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[str, Response]:
@@ -112,7 +113,8 @@ class GatewayApp:
             _check_slashes(scope.get("raw_path") or b"")
         except HelmrError as error:
             return NO_ROUTE, problem_response(error)
-        found = self._paths.find(path_of_today(scope["path"]))
+        path = scope["path"]
+        found = self._paths.find(path) or self._paths.find(path_of_today(path))
         if found is None:
             return NO_ROUTE, no_route(HTTPStatus.NOT_FOUND, {})
         place, values = found

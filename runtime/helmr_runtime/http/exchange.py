@@ -24,6 +24,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cache
 from typing import Any, Protocol, TypeVar, cast, get_origin
 from urllib.parse import unquote
 
@@ -50,7 +51,7 @@ from helmr.models import (
     HTTP_BODY_BYTES_MAX,
     NoFields,
 )
-from helmr.old_names import request_of_today
+from helmr.old_names import REQUEST_FIELDS, request_of_today
 from helmr.operation import PAGE, Media, Operation
 from helmr.roles import Need, Owner, Role, ScopeType
 from helmr_runtime.core.entries import Principal
@@ -67,7 +68,7 @@ from helmr_runtime.security.limits import (
     reaches_all,
 )
 from helmr_runtime.security.origins import REFUSAL_HEADERS, answer_headers, check_origin
-from helmr_runtime.security.secrets import SecretKind, is_same_secret, parse_secret, secret_hash
+from helmr_runtime.security.secrets import SecretKind, is_same_secret, read_secret
 from helmr_runtime.service import Caller, Service
 from helmr_runtime.service.access import AccessTokens, ApiKeys
 from helmr_runtime.service.exports import Copies
@@ -198,7 +199,9 @@ class Exchange(Request):
         value: Any = {}
         if raw:
             _check_content_type(self.headers.get("content-type"))
-            value = request_of_today(_parsed(raw), model.model_fields)
+            value = _parsed(raw)
+            if _had_other_names(model):
+                value = request_of_today(value, model.model_fields)
         elif any(part.is_required() for part in model.model_fields.values()):
             raise BadRequest("a JSON body is needed", hint="Send Content-Type: application/json.")
         try:
@@ -218,6 +221,11 @@ class Exchange(Request):
             return model.model_validate(_given(model, self.query_params))
         except ValidationError as error:
             raise from_validation(error, is_query=True) from error
+
+
+@cache
+def _had_other_names(model: type[BaseModel]) -> bool:
+    return not model.model_fields.keys().isdisjoint(REQUEST_FIELDS.values())
 
 
 def _given(model: type[BaseModel], query: QueryParams) -> Mapping[str, Any]:
@@ -313,11 +321,11 @@ class Access:
         if text is None:
             self.limiter.admit_source(exchange.address)
             raise unauthenticated()
-        match parse_secret(text):
-            case SecretKind.API_KEY:
-                return await self._by_key(exchange, secret_hash(text), need)
-            case SecretKind.PUBLIC_TOKEN:
-                return await self._by_public_token(exchange, secret_hash(text), scope)
+        match read_secret(text):
+            case SecretKind.API_KEY, hashed:
+                return await self._by_key(exchange, hashed, need)
+            case SecretKind.PUBLIC_TOKEN, hashed:
+                return await self._by_public_token(exchange, hashed, scope)
             case _:
                 self.limiter.count_malformed(exchange.address)
                 raise unauthenticated()
@@ -379,7 +387,7 @@ class Trusting:
 def _person(exchange: Exchange, role: Role) -> str | None:
     """Whom the call is made for."""
     name = exchange.headers.get(ON_BEHALF_OF_HEADER)
-    return check_on_behalf_of(role, unquote(name, errors="replace") if name is not None else None)
+    return check_on_behalf_of(role, unquote(name, errors="replace")) if name is not None else None
 
 
 def _is_live(token: ScopedToken, now: datetime) -> bool:

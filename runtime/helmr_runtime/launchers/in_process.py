@@ -324,7 +324,9 @@ class _GuardedLedger:
         self._spawner = spawner
 
     def __getattr__(self, method: str) -> Any:
-        return getattr(self._ledger, method)
+        """As the ledger's; from the second call on it is an attribute."""
+        call = self.__dict__[method] = getattr(self._ledger, method)
+        return call
 
     async def start_session(self, start: StartSession) -> Any:
         """As the ledger's.

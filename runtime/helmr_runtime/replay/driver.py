@@ -411,7 +411,8 @@ class RunDriver:
         self._is_quiet = False
 
     def _hand_over(self, outcome: Outcome) -> bool:
-        self._steps.forget(outcome.op)
+        if isinstance(outcome.payload, StepValue | StepError):
+            self._steps.forget(outcome.op)
         if outcome.op in self._replay_log.given_up:
             return False
         future = self._pending.pop(outcome.op, None)

@@ -274,8 +274,8 @@ def proxy_class(port: type) -> type[Proxy]:
 
 def _calling(name: str, declared: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(declared)
-    def method(self: Proxy, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
-        return self.call(name, *args, **kwargs)
+    async def method(self: Proxy, /, *args: Any, **kwargs: Any) -> Any:
+        return await self.call(name, *args, **kwargs)
 
     return method
 

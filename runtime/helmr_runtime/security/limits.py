@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache, lru_cache
 from typing import Any
 
 from limits import RateLimitItem, parse
@@ -249,6 +250,7 @@ def allowed_hosts(
     return frozenset(names - {""}) | _LOCAL_HOSTS
 
 
+@lru_cache(64)
 def check_host(host_header: str | None, allowed: frozenset[str]) -> None:
     """Return if the Host header names this runtime.
 
@@ -294,6 +296,7 @@ def operation_at(method: str, path_template: str) -> Operation[Any]:
     return _BY_PLACE["GET" if method == "HEAD" else method, path_template]
 
 
+@cache
 def check_role(role: Role | None, need: Need) -> None:
     """Return if a key of that role may do it.
 

@@ -72,6 +72,12 @@ def parse_secret(text: str) -> SecretKind | None:
     return SecretKind(found[1])
 
 
+def read_secret(text: str) -> tuple[SecretKind, str] | None:
+    """Kind and hash of a well-formed secret, None for anything else."""
+    kind = parse_secret(text)
+    return (kind, secret_hash(text)) if kind is not None else None
+
+
 def secret_hash(text: str) -> str:
     """Hex SHA-256 of a secret: what is stored and looked up."""
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()

@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
@@ -42,13 +43,13 @@ from helmr.errors import (
 )
 from helmr.models import Catalog, ListQuery, Page, StreamInfo, TaskInfo
 from helmr.roles import Role
-from helmr_runtime import tracing
+from helmr_runtime import faults, tracing
 from helmr_runtime.clock import Clock
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import AnswerWait, OperationKey, SessionCommand, TokenEnded
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.public_tokens import ScopedToken
-from helmr_runtime.faults import Point, reach
+from helmr_runtime.faults import Point
 from helmr_runtime.ports import ClaimsKept, Directory, Host
 from helmr_runtime.ports.ledger import Json, LedgerClient
 from helmr_runtime.rpc.calls import ActorNotFound, ActorOverloaded, CallError
@@ -178,7 +179,8 @@ class Router:
             command = replace(command, trace=tracing.current())
 
         async def ask() -> Mapping[str, Any]:
-            reach(Point.GATEWAY_BEFORE_CALL)
+            if faults.on_point is not None:
+                faults.reach(Point.GATEWAY_BEFORE_CALL)
             host = self._hosts.get(session_id)
             if host is None:
                 return await self._route(session_id, command)
@@ -189,7 +191,8 @@ class Router:
                 raise
 
         reply = await self._until_answered(ask, f"{session_id}: {type(command).__name__}")
-        reach(Point.GATEWAY_AFTER_CALL)
+        if faults.on_point is not None:
+            faults.reach(Point.GATEWAY_AFTER_CALL)
         return reply
 
     async def dry_run(self, session_id: str, command: AnswerWait | TokenEnded) -> Mapping[str, Any]:
@@ -457,10 +460,6 @@ def _hint(name: str, known: Iterable[str], *, empty: str | None = None) -> str |
     return empty if not known else None
 
 
-def _fresh_operation_id() -> str:
-    return ids.new_id(ids.OPERATION)
-
-
 @dataclass(frozen=True, slots=True)
 class Caller:
     """One call's principal and operation id, and what its secret lets it do.
@@ -476,7 +475,7 @@ class Caller:
     """
 
     principal: Principal
-    operation_id: str = field(default_factory=_fresh_operation_id)
+    operation_id: str = field(default_factory=partial(ids.new_id, ids.OPERATION))
     role: Role | None = None
     public_token: ScopedToken | None = None
 

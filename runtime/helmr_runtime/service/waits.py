@@ -79,14 +79,12 @@ class WaitOperations:
         self._repeats = shared.repeats
         self._now = shared.now
         self._tokens = tokens
-        self._session_of_wait: LruCache[str, str] = LruCache(WAITS_KNOWN_MAX)
-        self._token_of_wait: LruCache[str, str] = LruCache(WAITS_KNOWN_MAX)
+        self._places: LruCache[str, tuple[str, str | None]] = LruCache(WAITS_KNOWN_MAX)
+        """By wait, the session that waits, and the token that it waits on, if it does."""
 
     def opened(self, session_id: str, body: Json) -> None:
         """A wait was opened: anyone who answers it need not ask where it is."""
-        self._session_of_wait.put(body["wait_id"], session_id)
-        if "token_id" in body:
-            self._token_of_wait.put(body["wait_id"], body["token_id"])
+        self._places.put(body["wait_id"], (session_id, body.get("token_id")))
 
     async def get(self, wait_id: str) -> WaitInfo:
         """A wait in full, with the JSON Schema that its answer must fit, and what it was answered with.
@@ -167,8 +165,7 @@ class WaitOperations:
         """
         ids.check_id(wait_id, ids.WAIT)
         operation = caller.operation("waits.answer", wait_id, request.data)
-        await self.session_of(wait_id)
-        token_id = self._token_of_wait.get(wait_id)
+        session_id, token_id = await self._place_of(wait_id)
         if token_id is not None:
             return await self._complete(caller, wait_id, token_id, request, link_id, nonce_id)
         command = AnswerWait(
@@ -182,7 +179,7 @@ class WaitOperations:
             details=AnswerDetails.of(dict(request)),
         )
         try:
-            receipt = await self.command(wait_id, command)
+            receipt = await self._command(session_id, wait_id, command)
         except (WaitResolved, WaitTimedOut) as error:
             raise await self.told(error, wait_id) from error
         return SendReceipt.model_validate(receipt)
@@ -193,11 +190,13 @@ class WaitOperations:
         Raises:
             WaitNotFound: No wait with that id, or none any more: its session was pruned (S-69).
         """
-        session_id = await self.session_of(wait_id)
+        return await self._command(await self.session_of(wait_id), wait_id, command)
+
+    async def _command(self, session_id: str, wait_id: str, command: SessionCommand) -> Json:
         try:
             return await self._router.command(session_id, command)
         except SessionNotFound as error:
-            self._session_of_wait.drop(wait_id)
+            self._places.drop(wait_id)
             raise WaitNotFound(f"there is no wait {wait_id}", wait_id=wait_id) from error
 
     async def session_of(self, wait_id: str) -> str:
@@ -206,14 +205,16 @@ class WaitOperations:
         Raises:
             WaitNotFound: No wait with that id.
         """
-        session_id = self._session_of_wait.get(wait_id)
-        if session_id is None:
+        return (await self._place_of(wait_id))[0]
+
+    async def _place_of(self, wait_id: str) -> tuple[str, str | None]:
+        place = self._places.get(wait_id)
+        if place is None:
             wait = await self._ledger.get_wait(wait_id)
-            session_id = str(wait["session_id"])
-            self._session_of_wait.put(wait_id, session_id)
-            if wait["token_id"] is not None:
-                self._token_of_wait.put(wait_id, str(wait["token_id"]))
-        return session_id
+            token_id = wait["token_id"]
+            place = str(wait["session_id"]), str(token_id) if token_id is not None else None
+            self._places.put(wait_id, place)
+        return place
 
     async def dry_run(self, caller: Caller, wait_id: str, request: AnswerData) -> DryRun:
         """What this answer would set off (S-87). Nothing is stored, and nothing leaves.

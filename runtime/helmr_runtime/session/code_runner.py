@@ -23,7 +23,7 @@ from helmr_runtime.clock import Timer
 from helmr_runtime.core.decide import DecisionContext, lifecycle, ops
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, from_iso
 from helmr_runtime.core.requests import OpRequest, StepRequest
-from helmr_runtime.core.run import INSTANT, WAIT_OUTCOMES, Run, Wait
+from helmr_runtime.core.run import ACTIVE, INSTANT, WAIT_OUTCOMES, Run, Wait
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.replay import (
     Mismatch,
@@ -70,6 +70,8 @@ ABORT_S = TREE_END_S + 1.0
 THREAD_POLL_S = 0.1
 
 RETRY_LOAD_S = 0.2
+
+UNBLOCKED = ACTIVE - {RunStatus.BLOCKED}
 
 STEP_TIMEOUT_S = 600.0
 """How long an aborted actor is held for a sync step without a timeout (S-32)."""
@@ -149,10 +151,10 @@ class CodeRunner:
         """The active run, if this driver is the one that runs it."""
         if driver is not self.driver or self._session.phase not in HEARING:
             return None
-        run = self._session.state.active_run
-        if not is_of(driver, run):
+        run = self._session.state.run
+        if run is None or run.status not in UNBLOCKED or not is_of(driver, run):
             return None
-        return None if run is None or run.status is RunStatus.BLOCKED else run
+        return run
 
     # --- events -------------------------------------------------------------------------------
 

@@ -202,7 +202,7 @@ def check_data(
         return
     if not isinstance(command, Send | AnswerWait):
         return
-    wait = state.wait
+    wait = state.run.wait if state.run is not None else None
     is_answer = isinstance(command, AnswerWait) and wait is not None and wait.id == command.wait_id
     stream = command.stream if isinstance(command, Send) else None
     if is_answer and wait is not None:

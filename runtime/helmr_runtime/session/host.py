@@ -26,7 +26,7 @@ from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.chunks import ChunkNews, ChunkPlace
 from helmr_runtime.core.claims import WaitClaims
-from helmr_runtime.core.commands import AnswerWait, Send, SessionCommand, TokenEnded
+from helmr_runtime.core.commands import AnswerWait, Send, SessionCommand, TokenEnded, is_paced
 from helmr_runtime.core.decide.inputs import key_hash
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.host_status import (
@@ -388,7 +388,8 @@ class HostActor:
 
     async def command(self, session_id: str, command: SessionCommand) -> Mapping[str, Any]:
         """Decide a command; returns its receipt when durable."""
-        if self._pace.is_called(command):
+        if not is_paced(command):
+            self._pace.called_s = asyncio.get_running_loop().time()
             return await self._slot(session_id).live.command(command)
         async with self._pace.of(session_id, command, self._rests):
             return await self._slot(session_id).live.command(command)

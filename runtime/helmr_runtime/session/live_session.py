@@ -21,7 +21,7 @@ from typing import Any
 from helmr.current import StepRef
 from helmr.errors import HelmrError, Moved, RunParked, StoreUnavailable
 from helmr.models import RunStatus
-from helmr_runtime import tracing
+from helmr_runtime import faults, tracing
 from helmr_runtime.clock import Timer
 from helmr_runtime.core.claims import WaitClaims
 from helmr_runtime.core.commands import Deadline, OperationKey, SessionCommand
@@ -223,8 +223,7 @@ class LiveSession:
             return
         if effects.drafts:
             self.write(effects.drafts, is_flushed=effects.flush)
-        if effects.then is not None:
-            then = effects.then
+        if (then := effects.then) is not None:
             self.when_durable(self.state.seq, lambda: self.take(then))
         if effects.flush:
             self._committer.flush_now()
@@ -305,8 +304,7 @@ class LiveSession:
         if self.execution.has_code:
             return False
         is_later = run.retry_at is not None and run.retry_at > self._clock.now()
-        is_retiring = self.phase is SessionPhase.RETIRING
-        return is_retiring or (run.status is RunStatus.QUEUED and is_later)
+        return self.phase is SessionPhase.RETIRING or (run.status is RunStatus.QUEUED and is_later)
 
     @property
     def is_settled(self) -> bool:
@@ -442,9 +440,11 @@ class LiveSession:
             raise StoreUnavailable(f"{self.id}: the ledger can't commit now", retry_after_s=1)
         with self._under_way():
             decision, seq = await self._decided(command)
-            reach(Point.SESSION_DECIDED)
+            if faults.on_point is not None:
+                reach(Point.SESSION_DECIDED)
             await self._committer.until_durable(seq)
-            reach(Point.SESSION_COMMITTED)
+            if faults.on_point is not None:
+                reach(Point.SESSION_COMMITTED)
             if decision.error is not None:
                 raise decision.error
             return decision.reply
@@ -617,7 +617,8 @@ class LiveSession:
 
     def _apply(self, entry: Entry, *, is_cautious: bool) -> None:
         kind, has_code = entry.kind, self.execution.driver is not None
-        before = self.state.wait if has_code and kind in OUTCOMES else None
+        run = self.state.run
+        before = run.wait if run is not None and has_code and kind in OUTCOMES else None
         self.state.apply(entry)
         if kind in CLAIM_KINDS:
             self.claims.applied(entry)

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
-from helmr_runtime.core.commands import CancelSession, Resume, SessionCommand, TokenEnded
+from helmr_runtime.core.commands import SessionCommand, is_paced
 
 TURNS_MAX = 16
 """Turns at once."""
@@ -37,32 +37,19 @@ URGENT = frozenset({"shutdown", "drain"})
 """Reasons to park at once."""
 
 
-def is_paced(command: SessionCommand | None) -> bool:
-    """Whether no caller waits for what this sets off: the directory sends it from its list of work."""
-    if isinstance(command, CancelSession):
-        return command.operation is None
-    return isinstance(command, Resume | TokenEnded)
-
-
 class HostPace:
     """The turns of one process; all its hosts share them."""
 
     def __init__(self) -> None:
         self._taken: Counter[str] = Counter()
         self._waiting: deque[tuple[str, asyncio.Future[None]]] = deque()
-        self._called_s: float | None = None
+        self.called_s: float | None = None
+        """When a caller came last."""
         self._keeping: set[asyncio.Task[None]] = set()
 
     def called(self) -> None:
         """A caller waits for something of this process."""
-        self._called_s = asyncio.get_running_loop().time()
-
-    def is_called(self, command: SessionCommand | None) -> bool:
-        """Whether a caller waits for what this sets off: it needs no turn, and narrows those of others."""
-        if is_paced(command):
-            return False
-        self.called()
-        return True
+        self.called_s = asyncio.get_running_loop().time()
 
     @asynccontextmanager
     async def turn(
@@ -101,7 +88,8 @@ class HostPace:
             command: None adopts the session only.
             rests: Returns when that session's code waits again.
         """
-        if self.is_called(command):
+        if not is_paced(command):
+            self.called()
             yield
             return
         family = command.family if command is not None else None
@@ -133,7 +121,7 @@ class HostPace:
 
     def _has_room(self, family: str) -> bool:
         now_s = asyncio.get_running_loop().time()
-        is_called = self._called_s is not None and now_s - self._called_s < CALLED_FOR_S
+        is_called = self.called_s is not None and now_s - self.called_s < CALLED_FOR_S
         most = BESIDE_MAX if is_called else TURNS_MAX
         return self._taken.total() < TURNS_MAX and self._taken[family] < most
 

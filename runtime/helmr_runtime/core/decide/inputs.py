@@ -66,8 +66,9 @@ from helmr_runtime.core.state import SessionState, normal_correlation_id, takes
 
 def passed(state: SessionState, context: DecisionContext) -> tuple[Draft, ...]:
     """The entries of what has come by now, in order; a wait that it ends is ended by the last of them."""
-    wait, run = state.wait, state.run
-    if wait is None or run is None:
+    run = state.run
+    wait = run.wait if run is not None else None
+    if wait is None or run is None or (wait.deadline_at is None and wait.escalation is None):
         return ()
     following = context.status_after_wait(run)
     drafts: list[Draft] = []
@@ -329,7 +330,7 @@ def send(state: SessionState, command: Send, context: DecisionContext) -> Decide
 
 def answer(state: SessionState, command: AnswerWait, context: DecisionContext) -> Decided:
     """Answer exactly the pending input wait (S-18)."""
-    wait = state.wait
+    wait = state.run.wait if state.run is not None else None
     if wait is None or wait.id != command.wait_id:
         raise WaitResolved(f"{command.wait_id} is no longer pending", session_id=state.id)
     answering_link(state, command, context)
@@ -468,7 +469,7 @@ def _accept(
 
     `ahead` records of the stream are accepted in the same decision, before it.
     """
-    run = state.active_run if taker is not None else None
+    run = state.run if taker is not None else None  # active: a wait of it is pending
     seq = state.input_seqs.get(accepted.stream, 0) + ahead + 1
     mode = mode_of(command.principal)
     body: dict[str, Any] = {

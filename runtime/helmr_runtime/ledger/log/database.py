@@ -29,6 +29,7 @@ from helmr_runtime.ledger.log.files import (
     HeadMark,
     HeadPosition,
     check_is_database,
+    position_of,
 )
 from helmr_runtime.ledger.log.merging import EngineLog, Merging, check_mark, entry_hash
 from helmr_runtime.ledger.tables.appends import Appends, append
@@ -254,9 +255,8 @@ class Database:
             OSError: It is not on disk.
         """
         self._log.append(appends)
-        head = appends.head
-        if head is not None:
-            self._write_mark(HeadPosition(*head))
+        if appends.entries:
+            self._write_mark(position_of(appends.entries[-1]))
 
     def store(self, appends: Appends) -> None:
         """Bring it to disk, in the database, while nothing else commits.
@@ -266,8 +266,7 @@ class Database:
         Raises:
             duckdb.Error, OSError, StoreUnavailable: It is not on disk.
         """
-        assert appends.head is not None, "the entry that says what was removed"
-        head = HeadPosition(*appends.head)
+        head = position_of(appends.entries[-1])  # the entry that says what was removed
         self.require_open()
         try:
             with self.transaction() as connection:

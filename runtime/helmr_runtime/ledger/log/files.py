@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helmr.errors import DataError, LedgerBehind, RuntimeHeld
-from helmr_runtime.core.entries import GENESIS
+from helmr_runtime.core.entries import GENESIS, Entry
 from helmr_runtime.rpc import sockets
 from helmr_runtime.security.private_files import open_private
 
@@ -127,6 +127,12 @@ class HeadPosition:
 
     feed_offset: int
     hash: bytes
+
+
+def position_of(last: Entry) -> HeadPosition:
+    """Where a ledger stands whose last entry is this."""
+    assert last.feed_offset is not None
+    return HeadPosition(last.feed_offset, last.hash)
 
 
 class HeadMark:

@@ -26,6 +26,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from helmr.errors import DataError, HelmrError, LedgerSuperseded, StoreUnavailable
+from helmr_runtime import faults
 from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.ledger.index.heads import Head, head_after
@@ -421,7 +422,8 @@ class GroupCommit:
             self._wake.clear()
             while self._queue or self._due_asked:
                 await self._one_batch()
-                self.projector.evict()
+                if self.projector.has_written:
+                    self.projector.evict()
 
     async def _project(self) -> None:
         while True:
@@ -488,13 +490,15 @@ class GroupCommit:
         started = asyncio.get_running_loop().time()
         stamped = self._stamp(current.writes)
         try:
-            reach(Point.LEDGER_BEFORE_WRITE)
+            if faults.on_point is not None:
+                reach(Point.LEDGER_BEFORE_WRITE)
             await self._commit(stamped)
         except STORE_ERRORS as error:
             self._fail(stamped, error)
         else:
             self._apply(stamped)
-            reach(Point.LEDGER_WRITTEN)
+            if faults.on_point is not None:
+                reach(Point.LEDGER_WRITTEN)
         self.latency.add(asyncio.get_running_loop().time() - started, len(current.writes))
         now = self._clock.now()
         for head in current.due:

@@ -36,6 +36,7 @@ from helmr_runtime.ledger.log.files import (
     HeadPosition,
     RemadeFile,
     exists,
+    position_of,
     sync_directory,
 )
 from helmr_runtime.ledger.tables.appends import append
@@ -98,8 +99,8 @@ class Merging:
             return
         append(connection, appends)
         connection.execute("UPDATE meta SET number = $1 WHERE name = $2", [number, LOG_NUMBER])
-        if appends.head is not None:
-            self._moved = (number, HeadPosition(*appends.head))
+        if appends.entries:
+            self._moved = (number, position_of(appends.entries[-1]))
 
     def moved(self) -> None:
         """That transaction is on disk."""

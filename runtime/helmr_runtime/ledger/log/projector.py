@@ -85,7 +85,7 @@ class Projector:
         self._due_s = 0.0
         # Those that earlier lives of the ledger left go at the first occasion.
         self._holdings_rows = HOLDINGS_MAX + 1
-        self._has_written = False
+        self.has_written = False
         self._forget_at = clock.now()
 
     async def asked(self) -> None:
@@ -193,7 +193,7 @@ class Projector:
         if tables.forgets_holdings:
             self._holdings_rows = 0
         self.projected_offset = written.through
-        self._has_written = True
+        self.has_written = True
 
     def _take(self) -> Projection:
         """What the tables lack; it stays as it is, for another thread reads it, and what is committed is kept apart."""
@@ -207,8 +207,8 @@ class Projector:
 
     def evict(self) -> None:
         """Forget what the tables show by now and memory has too much of; to be called while nothing is being stored."""
-        if self._has_written and self._writing is None:
-            self._has_written = False
+        if self.has_written and self._writing is None:
+            self.has_written = False
             self._index.tokens.evict()
             self._index.keys.evict(self._clock.now())
             self._index.evict(self.is_touched)

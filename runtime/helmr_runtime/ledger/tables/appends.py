@@ -120,15 +120,6 @@ class Appends:
     removals: list[Removal] = field(default_factory=list)
 
     @property
-    def head(self) -> tuple[int, bytes] | None:
-        """Feed offset and hash of the last entry, if there is one."""
-        if not self.entries:
-            return None
-        last = self.entries[-1]
-        assert last.feed_offset is not None
-        return last.feed_offset, last.hash
-
-    @property
     def is_empty(self) -> bool:
         """Nothing."""
         return not (self.entries or self.checkpoints or self.holdings or self.removals)
