@@ -12,7 +12,7 @@ from helmr.cli.app import Cli, ExitCode, Filter, Json, Profile, command, group, 
 from helmr.cli.listing import MeantWaits, waits_filter
 from helmr.errors import UsageError
 from helmr.models import WaitKind
-from helmr.notice_events import EventName, event_name
+from helmr.models.system import EventName, event_name
 
 if TYPE_CHECKING:
     from helmr.client import Client

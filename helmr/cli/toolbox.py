@@ -82,7 +82,7 @@ def backup(
 
     The file gets its name only when it is whole. It does not hold the master keys, which a restore needs.
     """
-    from helmr_runtime.core.backup_file import BackupReader
+    from helmr_runtime.core.session_file import BackupReader
 
     ring = _keys_to_copy(cli) if keys is not None else None
     with replacing(dest, is_private=True) as file:

@@ -51,8 +51,7 @@ from helmr.errors import (
     WaitTimedOut,
 )
 from helmr.models import ChunkInfo, ChunksEnd, RecordInfo
-from helmr_runtime.core.backup_file import BackupReader
-from helmr_runtime.core.session_file import FileReader, read_session
+from helmr_runtime.core.session_file import BackupReader, FileReader, read_session
 from helmr_runtime.security.signatures import check_signature
 from tests.contract.repeating import KINDS
 

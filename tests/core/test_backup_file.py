@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from helmr.errors import LedgerDamaged, UsageError
-from helmr_runtime.core.backup_file import BackupHeader, BackupReader, BackupWriter
+from helmr_runtime.core.session_file import BackupHeader, BackupReader, BackupWriter
 
 HEADER = BackupHeader(helmr="1.0", schema=4, through=3, openings=2, encrypts=False)
 FACTS = asdict(HEADER)

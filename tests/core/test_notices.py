@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from helmr.notice_events import EventName
+from helmr.models.system import EventName
 from helmr_runtime.core import notices
 from helmr_runtime.core.entries import iso
 from helmr_runtime.core.notices import (

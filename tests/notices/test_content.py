@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from helmr.models import BODY_SHOWN_BYTES, WaitInfo
-from helmr.notice_events import EventName
+from helmr.models.system import EventName
 from helmr_runtime.core.notices import NoticeEvent
 from helmr_runtime.notices.content import Subject, notice
 

@@ -25,15 +25,7 @@ from pydantic import BaseModel
 
 from helmr.models import AnswerRequest
 from helmr_runtime import ports
-from helmr_runtime.core import (
-    backup_file,
-    claims,
-    commands,
-    notices,
-    schedules,
-    session_file,
-    tokens,
-)
+from helmr_runtime.core import claims, commands, notices, schedules, session_file, tokens
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
 from helmr_runtime.directory.hosts import HostLocation
 from helmr_runtime.rpc import calls, frames
@@ -113,7 +105,6 @@ def test_a_time_of_another_zone_is_the_same_moment() -> None:
 
 
 MODULES = (
-    backup_file,
     calls,
     claims,
     commands,

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from helmr.cli.main import invoke
-from helmr_runtime.core.backup_file import BackupReader
+from helmr_runtime.core.session_file import BackupReader
 from tests.cli.conftest import Said, process, spawn
 from tests.ledger.test_disk_full import fill, small_disk
 from tests.process.test_in_process import TASKS, answered, asking

@@ -24,9 +24,9 @@ from helmr.errors import (
 )
 from helmr.ids import SYSTEM_STREAM
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.core.backup_file import BackupReader
 from helmr_runtime.core.commands import Prune, Pruned, Retention
 from helmr_runtime.core.entries import Draft, EntryKind
+from helmr_runtime.core.session_file import BackupReader
 from helmr_runtime.core.tokens import Parent
 from helmr_runtime.ledger import memory, pruning
 from helmr_runtime.ledger.actor import LedgerActor

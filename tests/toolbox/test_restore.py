@@ -12,7 +12,7 @@ import pytest
 
 from helmr.errors import DataError, LedgerDamaged, StoreUnavailable, UsageError
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.core.backup_file import BackupHeader, BackupReader
+from helmr_runtime.core.session_file import BackupHeader, BackupReader
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.open import open_ledger

@@ -25,7 +25,7 @@ from helmr_console.actions import ActionContext, ActionScope, NotPermitted, Perm
 from helmr_console.screens.base import bindings
 from helmr_console.screens.submit import SubmitScreen
 from helmr_console.unsent import PendingSend
-from helmr_console.widgets.fields import SafeInput
+from helmr_console.widgets.field_row import SafeInput
 from helmr_console.widgets.form import SchemaForm
 from helmr_console.widgets.panes import asked, head, lines
 

@@ -20,7 +20,7 @@ from helmr_console import effects, safe, views
 from helmr_console.actions import BY_ID, ActionContext, ActionScope, Permit
 from helmr_console.effects import SessionRetry, summary
 from helmr_console.screens.submit import SubmitScreen
-from helmr_console.widgets.fields import SafeInput
+from helmr_console.widgets.field_row import SafeInput
 from helmr_console.widgets.panes import head
 
 ID_END = 7

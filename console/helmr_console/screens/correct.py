@@ -27,7 +27,7 @@ from helmr_console.effects import Line, preview_lines, repeated
 from helmr_console.link import answer_of
 from helmr_console.screens.submit import SubmitScreen
 from helmr_console.set_aside import CorrectionPlace
-from helmr_console.widgets.fields import SafeInput
+from helmr_console.widgets.field_row import SafeInput
 from helmr_console.widgets.panes import TextPane, asked, fact, head, lines
 
 LINE_CELLS = 400

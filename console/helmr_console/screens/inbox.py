@@ -16,13 +16,12 @@ from helmr.review import words
 from helmr_console import safe, views
 from helmr_console.actions import ActionContext, ActionScope
 from helmr_console.link import tail
-from helmr_console.screens.answer import AnswerScreen
+from helmr_console.screens.answer import AnswerScreen, ReviewTurns
 from helmr_console.screens.base import Pairs, bindings
 from helmr_console.screens.batch import BatchScreen
 from helmr_console.screens.lists import ListScreen, NamedFilters
 from helmr_console.screens.overlays import copy_menu
 from helmr_console.screens.session import SessionScreen
-from helmr_console.screens.turns import ReviewTurns
 from helmr_console.screens.wait_actions import WaitActions
 from helmr_console.views import By, Cell, Row
 from helmr_console.widgets.lines import Column

@@ -24,7 +24,7 @@ from helmr_console.actions import ActionContext, ActionScope
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
 from helmr_console.screens.overlays import MenuItem, PickScreen
 from helmr_console.views import Row
-from helmr_console.widgets.fields import PasteCut, SafeInput
+from helmr_console.widgets.field_row import PasteCut, SafeInput
 from helmr_console.widgets.lines import Column, LineList
 from helmr_console.widgets.panes import TextPane, nothing_here
 

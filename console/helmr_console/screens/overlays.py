@@ -18,7 +18,7 @@ from helmr_console import safe
 from helmr_console.actions import ActionScope, in_scopes, key_name
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
 from helmr_console.views import Cell, Row
-from helmr_console.widgets.fields import SafeInput
+from helmr_console.widgets.field_row import SafeInput
 from helmr_console.widgets.lines import Column, LineList
 from helmr_console.widgets.panes import TextPane, lines
 

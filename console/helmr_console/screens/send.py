@@ -25,7 +25,7 @@ from helmr.safe_text import one_line
 from helmr_console import effects, safe
 from helmr_console.actions import ActionContext, Permit
 from helmr_console.screens.submit import SubmitScreen
-from helmr_console.widgets.fields import ChoiceField, SafeInput
+from helmr_console.widgets.field_row import ChoiceField, SafeInput
 from helmr_console.widgets.panes import fact, head, lines
 
 NOTE_SCHEMA = {

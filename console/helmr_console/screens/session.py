@@ -26,7 +26,7 @@ from helmr_console.screens.overlays import TextScreen, copy_menu
 from helmr_console.screens.send import NoteScreen, SendScreen
 from helmr_console.session_detail import PAGE, ChunkFeed, SessionDetail, streams_to_follow
 from helmr_console.widgets.details import ENTRY_CELLS, difference
-from helmr_console.widgets.fields import SafeInput
+from helmr_console.widgets.field_row import SafeInput
 from helmr_console.widgets.panes import TextPane
 from helmr_console.widgets.session_tabs import SessionTabs, Tab
 from helmr_console.widgets.transcript import TranscriptView

@@ -31,7 +31,7 @@ from helmr_console.actions import ActionContext, ActionScope, NotPermitted, Perm
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
 from helmr_console.screens.entry import FormEntry
 from helmr_console.widgets.details import review
-from helmr_console.widgets.fields import PasteCut, SafeInput, select_short
+from helmr_console.widgets.field_row import PasteCut, SafeInput, select_short
 from helmr_console.widgets.form import SchemaForm
 from helmr_console.widgets.panes import StillText, lines
 

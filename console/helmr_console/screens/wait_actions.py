@@ -31,7 +31,7 @@ from helmr_console.console import Console
 from helmr_console.screens.correct import AmendScreen
 from helmr_console.screens.overlays import MenuItem, PickScreen
 from helmr_console.screens.submit import SubmitScreen
-from helmr_console.widgets.fields import SafeInput
+from helmr_console.widgets.field_row import SafeInput
 from helmr_console.widgets.panes import fact, head
 
 SNOOZES = ("10m", "30m", "1h", "4h", "1d", "7d")

@@ -24,8 +24,7 @@ from helmr.jsonio import loads
 from helmr.safe_text import typed
 from helmr_console import form_fields, safe
 from helmr_console.form_fields import default_text
-from helmr_console.widgets.field_row import FieldRow
-from helmr_console.widgets.fields import SafeText, enter
+from helmr_console.widgets.field_row import FieldRow, SafeText, enter
 from helmr_console.widgets.list_field import AddRow, ListField, RowBox
 from helmr_console.widgets.panes import StillText
 from helmr_console.widgets.table_field import TableField

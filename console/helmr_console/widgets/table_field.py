@@ -23,8 +23,7 @@ from helmr.forms import Blank, Cell, Cells, Field, Kind, row_ids
 from helmr.forms.questions import columns_of
 from helmr.safe_text import one_line
 from helmr_console import look, safe
-from helmr_console.widgets.field_row import FieldRow
-from helmr_console.widgets.fields import SafeText, enter
+from helmr_console.widgets.field_row import FieldRow, SafeText, enter
 from helmr_console.widgets.lines import fit
 from helmr_console.widgets.list_field import ListField, RowBox
 

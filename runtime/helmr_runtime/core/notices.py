@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from helmr.notice_events import EventName, event_name
+from helmr.models.system import EventName, event_name
 from helmr_runtime.core.commands import SessionCommand
 from helmr_runtime.core.entries import from_iso, iso
 

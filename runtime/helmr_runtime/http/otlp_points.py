@@ -28,7 +28,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client import Metric as Family
 from prometheus_client.samples import Sample
 
-from helmr_runtime.tracing.resource import resource_of
+from helmr_runtime.tracing.otel import resource_of
 
 CUMULATIVE = AggregationTemporality.CUMULATIVE
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from helmr.ids import SYSTEM_STREAM
-from helmr_runtime.core.backup_file import BackupHeader
+from helmr_runtime.core.session_file import BackupHeader
 from helmr_runtime.ledger.index.authored import Chain
 from helmr_runtime.ledger.log.database import Database
 from helmr_runtime.ledger.log.group import GroupCommit

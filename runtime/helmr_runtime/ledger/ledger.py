@@ -18,11 +18,11 @@ from helmr.errors import ChainBroken, DataError, StoreUnavailable
 from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
 from helmr.schedules import load_zones
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.commands import Prune, Pruned
 from helmr_runtime.core.entries import Entry, EntryKind, Principal
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.schedules import WriteSchedule, zones_of
+from helmr_runtime.core.session_file import BackupHeader
 from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.ledger.copied_ledger import LedgerCopies
 from helmr_runtime.ledger.index.authored import Chain, check_fork_size

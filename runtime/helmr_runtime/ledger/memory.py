@@ -13,12 +13,11 @@ from typing import Any
 
 from helmr.errors import BadQuery, BadRequest, SessionNotFound, StoreUnavailable
 from helmr_runtime.clock import Clock, Timer
-from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.checkpoint import pieces, refs
 from helmr_runtime.core.commands import AT_ONCE, Prune, Pruned, pruned_draft
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal
 from helmr_runtime.core.fork import ForkSession
-from helmr_runtime.core.session_file import FileSignature
+from helmr_runtime.core.session_file import BackupHeader, FileSignature
 from helmr_runtime.core.tokens import LedgerCommand, end_facts
 from helmr_runtime.ledger.index.authored import (
     Bodies,

@@ -38,7 +38,7 @@ from pydantic_core import ErrorDetails
 
 from helmr import durations, filters
 from helmr.errors import BadDuration, BadFilter, UsageError
-from helmr.notice_events import EventName
+from helmr.models.system import EventName
 from helmr_runtime.notices.content import TEMPLATE_WORDS
 
 TARGETS_MAX = 20

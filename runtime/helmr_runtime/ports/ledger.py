@@ -16,11 +16,10 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from helmr_runtime.core import checkpoint as checkpoints
-from helmr_runtime.core.backup_file import BackupHeader
 from helmr_runtime.core.commands import FirstReceipt, Prune, Pruned
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.fork import ForkSession
-from helmr_runtime.core.session_file import FileSignature
+from helmr_runtime.core.session_file import BackupHeader, FileSignature
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.ports import (
@@ -98,7 +97,7 @@ class WorkChanges:
 
 @dataclass(frozen=True, slots=True)
 class CopiedRows:
-    """A page of a backup: rows as JSON arrays (`helmr_runtime.core.backup_file`), and where in the feed it ends.
+    """A page of a backup: rows as JSON arrays (`helmr_runtime.core.session_file`), and where in the feed it ends.
 
     Attributes:
         pruned_offset: Feed offset of the newest `sessions.pruned` when it was read, 0 before the first. What was copied

@@ -25,9 +25,8 @@ from helmr.models import (
 from helmr.query import QueryResult
 from helmr_runtime.clock import Clock
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.backup_file import BackupHeader, BackupWriter
 from helmr_runtime.core.commands import Prune
-from helmr_runtime.core.session_file import FileWriter
+from helmr_runtime.core.session_file import BackupHeader, BackupWriter, FileWriter
 from helmr_runtime.ports.ledger import CopyPosition, LedgerClient
 from helmr_runtime.service.health import Followers
 from helmr_runtime.service.shared import Caller, CatalogView

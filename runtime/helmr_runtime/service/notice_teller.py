@@ -19,7 +19,7 @@ from typing import Any
 from helmr import filters, ids
 from helmr.errors import BadRequest, HelmrError, Unavailable, WaitResolved, WaitTimedOut
 from helmr.models import AnswerLinkRequest, RunInfo, WaitInfo, WaitKind, WaitsQuery
-from helmr.notice_events import EventName
+from helmr.models.system import EventName
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.core.notices import (

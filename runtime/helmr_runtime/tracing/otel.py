@@ -6,13 +6,15 @@ yet, and nothing of a trace has to be stored. They are one trace, the session's.
 
 A turn is what a run executes between two waits. It hangs below whatever set it off, so it is in the trace of the caller
 that sent the answer, or in the session's where no one said. Turns name by links the waits that they end at and go on
-from.
+from. Each span and number that is sent
+says of which process it comes (`resource_of`).
 """
 
 from __future__ import annotations
 
 import contextvars
 import hashlib
+import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ from typing import Any
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
@@ -40,7 +43,17 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from helmr_runtime.tracing.derived import Derived
-from helmr_runtime.tracing.resource import resource_of
+
+
+def resource_of(process: str) -> Resource:
+    """The service, and this process of it; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say more.
+
+    Args:
+        process: Its name, which tells the processes of one runtime apart.
+    """
+    name = os.environ.get("OTEL_SERVICE_NAME", "helmr")
+    return Resource.create({"service.name": name, "service.instance.id": process})
+
 
 W3C = TraceContextTextMapPropagator()
 

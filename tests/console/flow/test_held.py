@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from helmr.forms import Blank
+from helmr_console.screens.answer import FRESH_S
 from helmr_console.screens.submit import TOO_SOON
-from helmr_console.screens.turns import FRESH_S
-from helmr_console.widgets.fields import ChoiceField
+from helmr_console.widgets.field_row import ChoiceField
 from tests.console.flow.bench import Bench
 
 HOLD_S = 5.0

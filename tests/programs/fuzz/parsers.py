@@ -37,8 +37,14 @@ from helmr.errors import (
     UsageError,
 )
 from helmr.testing.recorded import state_of
-from helmr_runtime.core.backup_file import BackupHeader, BackupReader, BackupWriter
-from helmr_runtime.core.session_file import FileSignature, FileWriter, read_session
+from helmr_runtime.core.session_file import (
+    BackupHeader,
+    BackupReader,
+    BackupWriter,
+    FileSignature,
+    FileWriter,
+    read_session,
+)
 from helmr_runtime.http.answer_page import build_form, decode_form
 from helmr_runtime.ledger.index import views
 from helmr_runtime.rpc import frames

@@ -32,7 +32,7 @@ from helmr.errors import (
     WaitTimedOut,
 )
 from helmr.models import SessionStatus
-from helmr.notice_events import event_name
+from helmr.models.system import event_name
 from helmr.roles import ScopeType
 from helmr_runtime.catalog import Registry
 from helmr_runtime.core import checkpoint

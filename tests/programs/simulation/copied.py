@@ -12,8 +12,8 @@ from typing import Any
 
 from helmr.errors import LedgerDiverged, LedgerSuperseded
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.backup_file import CHECKPOINT, ENTRY
 from helmr_runtime.core.entries import Entry, principal_text
+from helmr_runtime.core.session_file import CHECKPOINT, ENTRY
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ledger.tables.engine import uuid_of
 from helmr_runtime.ports.ledger import CopiedPage, CopiedRows, CopyPosition

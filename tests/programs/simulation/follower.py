@@ -9,9 +9,9 @@ from random import Random
 from helmr.errors import HelmrError, LedgerDiverged
 from helmr.ids import SYSTEM_STREAM
 from helmr.models import CopyPage
-from helmr_runtime.core.backup_file import ENTRY
 from helmr_runtime.core.commands import sessions_of
 from helmr_runtime.core.entries import Entry, EntryKind
+from helmr_runtime.core.session_file import ENTRY
 from helmr_runtime.ledger.log.rebuild import checkpoint_row_of, entry_row_of
 from helmr_runtime.ledger.memory_rows import KeptEntries, Stored
 from helmr_runtime.ledger.tables.engine import entry_of, id_of, in_the_clear

@@ -19,9 +19,9 @@ from helmr import ids
 from helmr.errors import LedgerDamaged, UsageError
 from helmr.models import CopyPage
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.backup_file import ENTRY
 from helmr_runtime.core.commands import Promote, sessions_of
 from helmr_runtime.core.entries import EntryKind, Principal, iso
+from helmr_runtime.core.session_file import ENTRY
 from helmr_runtime.ledger.log.carry_over import carry_rows
 from helmr_runtime.ledger.log.files import (
     LOCK_SUFFIX,

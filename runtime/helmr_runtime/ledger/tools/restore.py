@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from helmr.errors import StoreUnavailable, UsageError
-from helmr_runtime.core.backup_file import ENTRY, BackupHeader, BackupReader, BackupWriter
+from helmr_runtime.core.session_file import ENTRY, BackupHeader, BackupReader, BackupWriter
 from helmr_runtime.ledger.log.files import sync_directory
 from helmr_runtime.ledger.log.rebuild import (
     CheckpointRow,
