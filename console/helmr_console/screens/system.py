@@ -21,7 +21,7 @@ from helmr.safe_text import one_line
 from helmr_console import safe, system_views
 from helmr_console.actions import ActionContext, ActionScope, Permit
 from helmr_console.console import Console
-from helmr_console.link import first
+from helmr_console.link import CATALOG_MAX, first
 from helmr_console.screens.base import bindings
 from helmr_console.screens.confirm import Act, ConfirmScreen
 from helmr_console.screens.lists import ListScreen
@@ -382,9 +382,9 @@ class SchedulesScreen(ListScreen[ScheduleInfo]):
                 "schedule.run", f"Run {one.name} now", act, system_views.running_now(one)
             )
 
-    def do_schedule_new(self) -> None:
-        """Pick the task; then the form."""
-        tasks = self.console.store.tasks
+    async def do_schedule_new(self) -> None:
+        """Pick the task, of those that there are now; then the form."""
+        tasks = await first(self.console.client.tasks.list(), CATALOG_MAX)
         choices = [
             MenuItem(one.id, (one.doc or "").partition("\n")[0], partial(self._make, one))
             for one in sorted(tasks, key=lambda one: one.id)

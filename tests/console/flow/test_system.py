@@ -219,6 +219,16 @@ async def test_a_schedule_is_made_by_its_form_which_says_when_it_is_due(bench: B
     assert made["payload"]["subject"] == "Hi?"
 
 
+async def test_a_schedule_is_made_of_a_task_that_the_console_has_not_heard_of_yet(
+    bench: Bench,
+) -> None:
+    await schedules(bench, 0)
+    bench.app.shared.store.tasks = []  # as right after the start
+    await bench.press("n", *"talk", "enter")
+    screen = await bench.form()
+    assert screen.task_info.id == "talk"
+
+
 async def test_a_schedule_of_a_name_that_is_taken_is_refused_and_what_was_typed_stays(
     bench: Bench,
 ) -> None:
