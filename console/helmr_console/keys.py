@@ -77,7 +77,7 @@ class KeyLine:
         self._read: events.Key | None = None
         """The key that was read last, a repeat too."""
         self._doubtful: Message | None = None
-        """Such a key that may be the first repeat of one that is held down, read late if this machine was busy."""
+        """Such a key that may be the first repeat of one that is held down."""
 
     def takes(self, event: Message) -> bool:
         """Put an event into the line; False if it is none of the keyboard or mouse, or has had its turn."""
@@ -105,7 +105,7 @@ class KeyLine:
         since_s = event.time - before.time if before and is_again else ALONE_S
         if since_s >= REPEAT_S:
             self._gaps[event] = since_s
-            self._doubtful = event if is_again else None
+            self._doubtful = event if since_s < REPEATS_WITHIN_S else None
             return False
         if self._doubtful is not None and self._doubtful in self._line:
             self._gaps.pop(self._doubtful, None)

@@ -206,13 +206,6 @@ def test_two_presses_come_twice_and_any_other_key_as_often_as_it_is_read() -> No
     assert len(read(confirming(), *(100 + n * HELD_EVERY_S for n in range(9)), key="j")) == 9
 
 
-@pytest.mark.parametrize("stalled_s", [0.5, keys.REPEATS_WITHIN_S, 3.0])
-def test_repeats_that_are_read_late_and_at_once_are_repeats(stalled_s: float) -> None:
-    """However long a busy machine leaves them unread: what is pressed anew is not followed by another so soon."""
-    late = [100 + stalled_s + number * 0.001 for number in range(9)]
-    assert [one.time for one in read(confirming(), 100.0, *late)] == [100.0]
-
-
 def test_a_press_right_after_repeats_is_taken_for_one_of_them_and_the_next_is_not() -> None:
     """Nothing is said of it: it can't be told from them, and nothing could be read since."""
     repeats = [100.3 + number * HELD_EVERY_S for number in range(9)]
