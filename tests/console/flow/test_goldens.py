@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -110,6 +111,9 @@ async def test_screens(
     await look(bench, f"help-{tail}")
 
 
+SCROLLBARS_S = 0.15
+
+
 async def look(bench: Bench, name: str) -> None:
     """Compare with the golden, once toasts are gone and the screen is at rest."""
     store = bench.app.shared.store
@@ -121,6 +125,7 @@ async def look(bench: Bench, name: str) -> None:
     drawn = ""
     while drawn != (drawn := golden.screen_text(bench.app)):
         await bench.rest()
+        await asyncio.sleep(SCROLLBARS_S)  # whether one is needed shows a layout later
     golden.check(bench.app, name)
 
 
