@@ -40,6 +40,7 @@ from urllib.parse import parse_qsl
 
 from helmr.errors import BadRequest, SchemaMismatch, TooLarge, UnsupportedMedia
 from helmr.jsonio import loads
+from helmr_runtime.security.secrets import is_same_secret
 
 FORM_FIELDS_MAX = 2_000
 """Fields of one form; the answer page makes at most a few hundred."""
@@ -181,9 +182,9 @@ def read_nonce(
     if nonce is None or len(nonce) > _NONCE_CHARS_MAX or len(parts) != 4:
         return Nonce(NonceState.UNKNOWN)
     head = f"{parts[0]}.{parts[1]}"
-    if not _is_equal(parts[2], _mac(key, head, token_id)):
+    if not is_same_secret(parts[2], _mac(key, head, token_id)):
         return Nonce(NonceState.UNKNOWN)
-    is_current = _is_equal(parts[3], _mac(key, head, token_id, binding)[:22])
+    is_current = is_same_secret(parts[3], _mac(key, head, token_id, binding)[:22])
     # The MAC holds, so the head is one that we wrote.
     expires_at = datetime.fromtimestamp(int(parts[0]), UTC)
     state = NonceState.VALID if is_current and now < expires_at else NonceState.STALE
@@ -200,7 +201,3 @@ def _mac(key: bytes, *parts: str) -> str:
 
 def _text(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
-
-
-def _is_equal(left: str, right: str) -> bool:
-    return hmac.compare_digest(left.encode(errors="replace"), right.encode())

@@ -43,6 +43,7 @@ from helmr.errors import BadRequest, SessionFileDamaged, SignatureRefused, Usage
 from helmr_runtime.core.session_file import Checked, FileSignature
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.payloads import PayloadCipher
+from helmr_runtime.security.secrets import is_same_secret
 
 TOLERANCE_S = 300
 """How far a signed time may lie from ours; what Slack and Standard Webhooks recommend."""
@@ -145,13 +146,13 @@ class Verification:
 
     def _is_github(self, headers: Mapping[str, str], body: bytes) -> bool:
         given = headers.get("x-hub-signature-256", "")
-        return _is_equal(given, "sha256=" + self._mac(body).hex())
+        return is_same_secret(given, "sha256=" + self._mac(body).hex())
 
     def _is_slack(self, headers: Mapping[str, str], body: bytes, now: datetime) -> bool:
         signed_at = headers.get("x-slack-request-timestamp", "")
         given = headers.get("x-slack-signature", "")
         signature = "v0=" + self._mac(b"v0:" + signed_at.encode() + b":" + body).hex()
-        return self._is_recent(signed_at, now) and _is_equal(given, signature)
+        return self._is_recent(signed_at, now) and is_same_secret(given, signature)
 
     def _is_standard(self, headers: Mapping[str, str], body: bytes, now: datetime) -> bool:
         message_id = headers.get("webhook-id", "")
@@ -159,7 +160,7 @@ class Verification:
         given = headers.get("webhook-signature", "").split(" ", _SIGNATURES_MAX)[:_SIGNATURES_MAX]
         signed = message_id.encode() + b"." + signed_at.encode() + b"." + body
         signature = "v1," + base64.b64encode(self._mac(signed)).decode()
-        has_one = sum(_is_equal(each, signature) for each in given) > 0  # compares them all
+        has_one = sum(is_same_secret(each, signature) for each in given) > 0  # compares them all
         return bool(message_id) and self._is_recent(signed_at, now) and has_one
 
     def _is_recent(self, signed_at: str, now: datetime) -> bool:
@@ -182,10 +183,6 @@ class Verification:
             # Not from the decoder's error: a traceback would show the secret.
             raise BadRequest("verify: a Standard Webhooks secret is whsec_ and base64") from None
         return key
-
-
-def _is_equal(given: str, expected: str) -> bool:
-    return hmac.compare_digest(given.encode(errors="replace"), expected.encode())
 
 
 PURPOSE = "session-file"
