@@ -2,6 +2,7 @@
 
 Each framework has a module here and an extra of its name. A module imports its framework when something of it is first
 used, so that `helmr` needs none and a task file costs what it uses.
+A model's failures are worth another try, unless its server says that the request is wrong.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import importlib
 from typing import Any
 
 from helmr.errors import MissingExtra
+from helmr.steps import StepOptions
 
 
 def load(name: str, *, of: str, module: str, extra: str, framework: str) -> Any:
@@ -37,3 +39,42 @@ def load(name: str, *, of: str, module: str, extra: str, framework: str) -> Any:
             extra=extra,
         ) from error
     return found
+
+
+PASSING = frozenset((408, 409, 425, 429))
+"""Statuses from 400 to 499 that another try may not meet: a timeout, a conflict, too early, too many."""
+CAUSES_MAX = 10
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the same request may go through later.
+
+    It may unless the exception, or one that caused it, has an HTTP status from 400 to 499 that is none of `PASSING`: a
+    wrong key, an unknown model, a prompt that is too long.
+    """
+    if isinstance(error, ExceptionGroup):  # of several models, one after the other
+        return any(may_pass(one) for one in error.exceptions)
+    status = _status(error)
+    return status is None or not 400 <= status < 500 or status in PASSING
+
+
+def retried(options: StepOptions) -> StepOptions:
+    """Options of model requests: `may_pass` decides if they do not say what is retried."""
+    return {"retry_on": may_pass, **options}
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status that an exception or its cause bears, by whatever name its library has for it."""
+    cause: BaseException | None = error
+    for _ in range(CAUSES_MAX):
+        if cause is None:
+            return None
+        holders = (cause, getattr(cause, "response", None))
+        for found in (getattr(one, name, None) for one in holders for name in NAMES):
+            if isinstance(found, int) and not isinstance(found, bool) and 100 <= found < 600:
+                return found
+        cause = cause.__cause__
+    return None
+
+
+NAMES = ("status_code", "status", "code")

@@ -41,7 +41,7 @@ from helmr.current import durable_call, in_run
 from helmr.durations import Duration
 from helmr.errors import TooLarge, UsageError, WaitTimeout
 from helmr.forms.tool_call import APPROVE, DECLINE, RESPOND, call_body, call_subject
-from helmr.integrations.model_retries import retried
+from helmr.integrations import retried
 from helmr.integrations.tool_context import step_in_context
 from helmr.steps import StepOptions, step_call
 from helmr.streams import InputStream, turn

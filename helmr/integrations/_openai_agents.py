@@ -48,7 +48,7 @@ from helmr.approvals import TOO_LARGE, Approval, ask_approval
 from helmr.current import durable_call, in_run
 from helmr.durations import Duration
 from helmr.errors import BadJson, TooLarge, UsageError
-from helmr.integrations.model_retries import retried
+from helmr.integrations import retried
 from helmr.integrations.tool_context import step_in_context
 from helmr.jsonio import loads
 from helmr.steps import StepOptions, step_call

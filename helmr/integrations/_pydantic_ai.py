@@ -51,7 +51,7 @@ from helmr.current import in_run, require_run
 from helmr.durations import Duration
 from helmr.errors import TooLarge, WaitTimeout
 from helmr.forms.tool_call import call_body, call_subject
-from helmr.integrations.model_retries import retried
+from helmr.integrations import retried
 from helmr.integrations.tool_context import step_in_context, with_arguments
 from helmr.steps import StepOptions, step_call
 from helmr.streams import InputStream, turn

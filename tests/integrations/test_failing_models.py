@@ -7,7 +7,7 @@ from types import ModuleType
 import httpx
 import pytest
 
-from helmr.integrations.model_retries import may_pass, retried
+from helmr.integrations import may_pass, retried
 from helmr.testing import Harness
 from tests.integrations.chat_server import ChatServer
 from tests.integrations.test_chat_agents import TASKS, agents, pytestmark, server
