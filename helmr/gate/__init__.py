@@ -1,0 +1,342 @@
+"""The gate: permission prompts of the agents that people already have, answered where every other wait is.
+
+Here is a call that an agent wants to make, what names it, and the rules that may decide it before a person is asked.
+
+They stand in `helmr.toml`; the first that matches decides, and a call that none matches is asked about:
+
+```toml
+[[gate.rule]]
+name = "pushes"
+tool = "Bash"
+matches = {command = "git push*"}
+action = "ask"
+```
+
+Invariants: S-103 (what names a call), S-109 (first match; a rule that can't be read refuses the start).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from glob import escape
+from typing import Any
+
+from helmr.errors import UsageError
+
+CALL_TASK = "helmr.gate.call"
+"""The built-in task: one call, one wait."""
+
+AGENT_TASK = "helmr.gate.agent"
+"""The built-in task of an agent's session: what rules have decided of it."""
+
+TASKS_MODULE = "helmr.gate.tasks"
+"""Where both are; a runtime whose `helmr.toml` has a table `[gate]` loads it."""
+
+RULES_MAX = 500
+GLOB_MAX = 1_000
+NAME_MAX = 128
+
+
+@dataclass(frozen=True, slots=True)
+class GatedCall:
+    """A call that an agent wants to make.
+
+    Attributes:
+        client: Which program asks, `claude-code`.
+        agent: The agent's session, as the client names it.
+        tool: The tool's name.
+        input: What it is to be called with.
+        call_id: The client's id of the call; empty where it has none.
+        folder: Where the agent works.
+        model: Which model it uses, if the client says so.
+    """
+
+    client: str
+    agent: str
+    tool: str
+    input: Mapping[str, Any]
+    call_id: str = ""
+    folder: str = ""
+    model: str = ""
+
+    @property
+    def tag(self) -> str:
+        """Of the sessions of all calls of one agent's session."""
+        return agent_tag(self.client, self.agent)
+
+    @property
+    def input_hash(self) -> str:
+        """Of tool and input, by which a report without an id of its own finds the call."""
+        return input_hash(self.tool, self.input)
+
+    def external_id(self, turn: int = 0) -> str:
+        """Names the call's session. `turn` counts the same call asked again by a client that has no ids of calls."""
+        named = [self.client, self.agent, self.call_id, self.tool, self.input]
+        return f"gate:{_hash(named)}" + (f".{turn}" if turn else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """The payload of the call's session."""
+        return {**asdict(self), "input": dict(self.input)}
+
+
+def call_of(payload: Mapping[str, Any]) -> GatedCall:
+    """The call of such a payload."""
+    names = GatedCall.__dataclass_fields__
+    return GatedCall(**{name: value for name, value in payload.items() if name in names})
+
+
+def agent_tag(client: str, agent: str) -> str:
+    """The tag of an agent's session: short enough for any name of one."""
+    tag = f"{client}:{agent}"
+    if len(tag) <= NAME_MAX and tag.isprintable():
+        return tag
+    return f"{client[:40]}:{hashlib.sha256(agent.encode()).hexdigest()}"
+
+
+def input_hash(tool: str, given: Mapping[str, Any]) -> str:
+    """Of a tool and what it is called with; numbers count by value, as in JSON."""
+    return _hash([tool, given])
+
+
+def _hash(value: Any) -> str:
+    text = json.dumps(
+        _by_value(value), ensure_ascii=False, separators=(",", ":"), sort_keys=True, default=str
+    )
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _by_value(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
+        return int(value)
+    if isinstance(value, Mapping):
+        return {str(name): _by_value(one) for name, one in value.items()}
+    return [_by_value(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+# --- rules ------------------------------------------------------------------------------------------
+
+
+class GateAction(StrEnum):
+    """What a rule does with a call."""
+
+    ALLOW = "allow"
+    ASK = "ask"
+    DENY = "deny"
+
+
+SHELL_ARGUMENT = "command"
+"""The argument that a shell reads. What joins commands there is looked at: see `GateRule.matches_call`."""
+
+FOLDER = "{folder}"
+"""In a glob of an argument: the agent's folder. A path with `..` in it is in no folder."""
+
+_JOINS = re.compile(r"&&|\|\||[;&|\n\r]")
+_OPERATORS = re.compile(r"[;&|\n\r<>`]|\$\(|<\(|>\(")
+
+
+@dataclass(frozen=True, slots=True)
+class GateRule:
+    """One rule; all that it says must hold of a call.
+
+    Attributes:
+        name: What entries and reports call it; its place if it was given none.
+        action: What it does.
+        tool: Globs of tools' names, one of which matches.
+        client: A glob of the client's name.
+        folder: A folder, with all that is below it, or a glob; empty for all.
+        matches: A glob for each of these arguments; an empty one is for an argument that is missing or empty.
+        reason: What the agent sees of a denial.
+    """
+
+    name: str
+    action: GateAction
+    tool: tuple[str, ...] = ("*",)
+    client: str = "*"
+    folder: str = ""
+    matches: Mapping[str, str] = field(default_factory=dict)
+    reason: str = ""
+
+    def matches_call(self, call: GatedCall) -> bool:
+        """Whether it decides this call.
+
+        Of a shell's command `allow` matches a single one only: `git status; rm -r .` begins as `git status*` does, and
+        is more than that. `ask` and `deny` match if one of several joined commands does.
+        """
+        if not any(fnmatchcase(call.tool, glob) for glob in self.tool):
+            return False
+        if not fnmatchcase(call.client, self.client) or not self._is_in_folder(call.folder):
+            return False
+        return all(self._matches(call, name, glob) for name, glob in self.matches.items())
+
+    def _is_in_folder(self, folder: str) -> bool:
+        if not self.folder:
+            return True
+        wanted = self.folder.rstrip("/") or "/"
+        is_below = folder == wanted or folder.startswith(wanted.rstrip("/") + "/")
+        return is_below or fnmatchcase(folder, self.folder)
+
+    def _matches(self, call: GatedCall, name: str, glob: str) -> bool:
+        value = call.input.get(name, "")
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        if not glob or name not in call.input:
+            return not glob and not text
+        if FOLDER in glob:
+            if not call.folder or ".." in text.split("/"):
+                return False
+            glob = glob.replace(FOLDER, escape(call.folder.rstrip("/")))
+        if name != SHELL_ARGUMENT:
+            return fnmatchcase(text, glob)
+        if self.action is GateAction.ALLOW:
+            spelt = set(_OPERATORS.findall(glob))
+            has_more = any(one not in spelt for one in _OPERATORS.findall(text.strip()))
+            return not has_more and fnmatchcase(text.strip(), glob)
+        parts = (text, *(part.strip() for part in _JOINS.split(text)))
+        return any(fnmatchcase(part, glob) for part in parts)
+
+
+@dataclass(frozen=True, slots=True)
+class GateRules:
+    """The rules of a runtime, in order, and the hash of what they were read from."""
+
+    rules: tuple[GateRule, ...] = ()
+    hash: str = ""
+
+    def first(self, call: GatedCall) -> GateRule | None:
+        """The rule that decides this call, if one does."""
+        return next((rule for rule in self.rules if rule.matches_call(call)), None)
+
+
+NO_RULES = GateRules()
+KEYS = ("name", "action", "tool", "client", "folder", "matches", "reason")
+"""Of a rule's table."""
+
+
+def read_rules(table: Any, path: str) -> GateRules:
+    """What the table `[gate]` of a file says.
+
+    Raises:
+        UsageError: A rule can't be read; says which, and what is wrong with it.
+    """
+    if not isinstance(table, dict) or set(table) - {"rule"}:
+        unknown = sorted(set(table) - {"rule"}) if isinstance(table, dict) else []
+        what = f"has {unknown[0]!r}, which it does not know" if unknown else "is no table"
+        raise UsageError(f"{path}: [gate] {what}", hint="Rules stand in tables [[gate.rule]].")
+    found = table.get("rule", [])
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise UsageError(f"{path}: rules of the gate are tables", hint="Write [[gate.rule]].")
+    if len(found) > RULES_MAX:
+        raise UsageError(f"{path}: {len(found)} rules of the gate; at most {RULES_MAX}")
+    rules = tuple(_rule(one, number, path) for number, one in enumerate(found, start=1))
+    names = [rule.name for rule in rules]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(
+            f"{path}: two rules of the gate are named {twice!r}", hint="Give each its own name."
+        )
+    return GateRules(rules, _hash(found)[:16])
+
+
+def _rule(found: Mapping[str, Any], number: int, path: str) -> GateRule:
+    place = f"{path}: rule {number} of the gate"
+    unknown = sorted(set(found) - set(KEYS))
+    if unknown:
+        raise UsageError(f"{place} has {unknown[0]!r}", hint=f"It takes {', '.join(KEYS)}.")
+    try:
+        action = GateAction(str(found.get("action")))
+    except ValueError as error:
+        actions = ", ".join(GateAction)
+        raise UsageError(f"{place} needs an action", hint=f"It is one of {actions}.") from error
+    tool = found.get("tool", "*")
+    tools = [tool] if isinstance(tool, str) else tool
+    matches = found.get("matches", {})
+    if not isinstance(matches, dict):
+        raise UsageError(
+            f"{place}: matches is a table", hint='Write matches = {command = "git push*"}.'
+        )
+    texts = {name: found.get(name, "") for name in ("name", "folder", "reason")}
+    texts |= {f"matches.{name}": glob for name, glob in matches.items()}
+    texts["client"] = found.get("client", "*")
+    _check_texts(texts, place)
+    if not isinstance(tools, list) or not tools:
+        raise UsageError(f"{place}: tool is a text, or a list of some")
+    for one in tools:
+        _check_texts({"tool": one}, place)
+    return GateRule(
+        texts["name"] or f"rule {number}",
+        action,
+        tuple(tools),
+        texts["client"],
+        texts["folder"],
+        dict(matches),
+        texts["reason"],
+    )
+
+
+def _check_texts(texts: Mapping[str, Any], place: str) -> None:
+    for name, text in texts.items():
+        if not isinstance(text, str) or len(text) > GLOB_MAX:
+            raise UsageError(f"{place}: {name} is a text of at most {GLOB_MAX} characters")
+
+
+def rules_toml(rules: Iterable[GateRule]) -> str:
+    """The rules as a part of `helmr.toml`."""
+    return "\n".join(_rule_toml(rule) for rule in rules)
+
+
+def _rule_toml(rule: GateRule) -> str:
+    lines = ["[[gate.rule]]", f"name = {json.dumps(rule.name)}"]
+    if rule.client != "*":
+        lines.append(f"client = {json.dumps(rule.client)}")
+    if rule.tool != ("*",):
+        one: str | Sequence[str] = rule.tool[0] if len(rule.tool) == 1 else list(rule.tool)
+        lines.append(f"tool = {json.dumps(one)}")
+    if rule.folder:
+        lines.append(f"folder = {json.dumps(rule.folder)}")
+    if rule.matches:
+        parts = (f"{json.dumps(name)} = {json.dumps(glob)}" for name, glob in rule.matches.items())
+        lines.append(f"matches = {{{', '.join(parts)}}}")
+    lines.append(f"action = {json.dumps(rule.action.value)}")
+    if rule.reason:
+        lines.append(f"reason = {json.dumps(rule.reason)}")
+    return "\n".join(lines) + "\n"
+
+
+_LEAVES_MACHINE = """
+git push* | gh * | curl * | wget * | ssh * | scp * | rsync * | npm publish* | twine * | docker push* | kubectl * |
+terraform * | aws * | gcloud * | az *
+"""
+_NOT_UNDONE = "rm * | sudo * | git reset --hard* | git clean* | dd * | mkfs* | shred *"
+_ONLY_LOOKS = (
+    "ls | ls * | pwd | git status | git status -s | git diff | git log | git log --oneline | wc *"
+)
+
+
+def _shell(name: str, globs: str, action: GateAction) -> list[GateRule]:
+    return [
+        GateRule(f"{name}: {glob}", action, ("Bash",), matches={SHELL_ARGUMENT: glob})
+        for glob in (one.strip() for one in globs.split("|"))
+    ]
+
+
+_INSIDE = f"{FOLDER}/*"
+STARTER_RULES: tuple[GateRule, ...] = (
+    *_shell("leaves the machine", _LEAVES_MACHINE, GateAction.ASK),
+    *_shell("can't be undone", _NOT_UNDONE, GateAction.ASK),
+    *_shell("only looks", _ONLY_LOOKS, GateAction.ALLOW),
+    GateRule(
+        "reads a file of the folder", GateAction.ALLOW, ("Read",), matches={"file_path": _INSIDE}
+    ),
+    GateRule("searches the folder", GateAction.ALLOW, ("Glob", "Grep"), matches={"path": ""}),
+    GateRule(
+        "searches below the folder", GateAction.ALLOW, ("Glob", "Grep"), matches={"path": _INSIDE}
+    ),
+    GateRule("keeps its list", GateAction.ALLOW, ("TodoWrite",)),
+)
+"""What `helmr gate install` writes: what only looks is allowed; people are asked for what leaves the machine or can't
+be undone, and for all that no rule knows."""

@@ -1,0 +1,294 @@
+"""Claude Code's hooks: what they post, what they take as a decision, and the settings that put them there.
+
+The interactive client asks by `PermissionRequest`, which names no call: it is known by session, tool and input. The
+headless one (`claude -p`) asks by `PreToolUse`, which does; there "no decision" would let the client decide alone, so
+there always is one.
+
+Source: code.claude.com/docs/en/hooks; tried with 2.1.197.   Invariants: S-104, S-105, S-106.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from helmr.errors import BadRequest
+from helmr.gate import GatedCall
+from helmr.gate.tasks import APPROVE, answer_key, labels_of, other_key, questions_of
+
+CLIENT = "claude-code"
+MARGIN_S = 10.0
+"""So much before the client's time is up it is answered: a hook that is killed at its timeout lets the tool run."""
+
+TIMEOUT_S = 600
+"""Of the hook that asks, as `install` writes it."""
+
+REPORT_TIMEOUT_S = 10
+"""Of the hooks that only tell."""
+
+
+class Mode(StrEnum):
+    """How the client runs."""
+
+    INTERACTIVE = "interactive"
+    HEADLESS = "headless"
+
+
+class HookEvent(StrEnum):
+    """What hooks post that concerns the gate."""
+
+    PERMISSION_REQUEST = "PermissionRequest"
+    PRE_TOOL_USE = "PreToolUse"
+    POST_TOOL_USE = "PostToolUse"
+    POST_TOOL_USE_FAILURE = "PostToolUseFailure"
+    PERMISSION_DENIED = "PermissionDenied"
+    STOP = "Stop"
+    SESSION_END = "SessionEnd"
+
+
+ASKS = frozenset({HookEvent.PERMISSION_REQUEST, HookEvent.PRE_TOOL_USE})
+"""Events that want a decision."""
+
+
+class GateVerdict(StrEnum):
+    """What the client is answered."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+    DEFER = "defer"
+    """The client ends and asks again when it is resumed; only for a headless one."""
+    NONE = "none"
+    """No decision: the client's own prompt shows; only for an interactive one."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateDecision:
+    """What is answered, and why; `input` is what the tool is called with, if something else than was asked for."""
+
+    verdict: GateVerdict
+    reason: str = ""
+    input: Mapping[str, Any] | None = None
+
+
+WAITS = "This call waits for a person. Call it again, alone, without other calls beside it."
+DECLINED = "A person declined this call."
+
+
+def call_of_event(event: Mapping[str, Any]) -> GatedCall:
+    """The call that an event is about.
+
+    Raises:
+        BadRequest: It lacks what names one.
+    """
+    session, tool, given = (event.get(one) for one in ("session_id", "tool_name", "tool_input"))
+    if not isinstance(session, str) or not session:
+        raise BadRequest("the event has no session_id", hint="Post what Claude Code gives a hook.")
+    if not isinstance(tool, str) or not tool or not isinstance(given, dict):
+        raise BadRequest("the event has no tool_name and tool_input")
+    return GatedCall(
+        client=CLIENT,
+        agent=session,
+        tool=tool,
+        input=given,
+        call_id=_text(event, "tool_use_id"),
+        folder=_text(event, "cwd"),
+        model=_text(event, "model"),
+    )
+
+
+def _text(event: Mapping[str, Any], name: str) -> str:
+    value = event.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def decision_of(call: GatedCall, answer: Any) -> GateDecision:
+    """What a person's answer means to the client."""
+    said = answer if isinstance(answer, Mapping) else {}
+    reason = said.get("reason")
+    why = reason.strip() if isinstance(reason, str) else ""
+    questions = questions_of(call)
+    if questions:
+        answers = _answers(questions, said)
+        if not answers:
+            return GateDecision(GateVerdict.DENY, why or DECLINED)
+        return GateDecision(GateVerdict.ALLOW, why, {**call.input, "answers": answers})
+    if said.get("decision") != APPROVE:
+        return GateDecision(GateVerdict.DENY, why or DECLINED)
+    edited = said.get("arguments")
+    changed = edited if isinstance(edited, dict) and edited != dict(call.input) else None
+    return GateDecision(GateVerdict.ALLOW, why, changed)
+
+
+def _answers(questions: list[dict[str, Any]], said: Mapping[str, Any]) -> dict[str, str]:
+    """By question the label that was chosen; several are joined, as the client does it."""
+    answers = {}
+    for number, question in enumerate(questions):
+        chosen = said.get(answer_key(number))
+        parts = list(chosen) if isinstance(chosen, list) else [chosen]
+        parts.append(said.get(other_key(number)) if labels_of(question) else None)
+        texts = [part.strip() for part in parts if isinstance(part, str) and part.strip()]
+        if texts:
+            answers[question["question"]] = ", ".join(texts)
+    return answers
+
+
+def without_answer(mode: Mode, *, can_defer: bool = True) -> GateDecision:
+    """What is answered when the time is nearly up (S-105)."""
+    if mode is Mode.INTERACTIVE:
+        return GateDecision(GateVerdict.NONE)
+    return (
+        GateDecision(GateVerdict.DEFER, WAITS)
+        if can_defer
+        else GateDecision(GateVerdict.DENY, WAITS)
+    )
+
+
+def unasked(mode: Mode, why: str) -> GateDecision:
+    """What is answered when no one can be asked (S-106): never to go on."""
+    if mode is Mode.INTERACTIVE:
+        return GateDecision(GateVerdict.NONE)
+    return GateDecision(GateVerdict.DENY, f"Helmr can't ask a person about this call: {why}")
+
+
+def reply(event: str, decision: GateDecision) -> dict[str, Any]:
+    """The decision in the client's own form."""
+    if decision.verdict is GateVerdict.NONE:
+        return {}
+    if event == HookEvent.PERMISSION_REQUEST:
+        return _said(event, decision=_behavior(decision))
+    said: dict[str, Any] = {"permissionDecision": decision.verdict.value}
+    if decision.reason:
+        said["permissionDecisionReason"] = decision.reason
+    if decision.input is not None and decision.verdict is GateVerdict.ALLOW:
+        said["updatedInput"] = dict(decision.input)
+    return _said(event, **said)
+
+
+def _behavior(decision: GateDecision) -> dict[str, Any]:
+    if decision.verdict is not GateVerdict.ALLOW:
+        return {"behavior": "deny", "message": decision.reason or DECLINED}
+    changed = {"updatedInput": dict(decision.input)} if decision.input is not None else {}
+    return {"behavior": "allow", **changed}
+
+
+def _said(event: str, **said: Any) -> dict[str, Any]:
+    return {"hookSpecificOutput": {"hookEventName": event, **said}}
+
+
+# --- settings ---------------------------------------------------------------------------------------
+
+KEY_VARIABLE = "HELMR_GATE_KEY"
+"""Environment variable that holds the key by which hooks ask."""
+
+PATH = "/v1/gate/claude-code"
+COMMAND = "gate hook claude-code"
+"""By which our command hooks are known again in a file of settings."""
+
+_INTERACTIVE = {
+    HookEvent.PERMISSION_REQUEST: TIMEOUT_S,
+    HookEvent.POST_TOOL_USE: REPORT_TIMEOUT_S,
+    HookEvent.POST_TOOL_USE_FAILURE: REPORT_TIMEOUT_S,
+    HookEvent.PERMISSION_DENIED: REPORT_TIMEOUT_S,
+    HookEvent.STOP: REPORT_TIMEOUT_S,
+    HookEvent.SESSION_END: REPORT_TIMEOUT_S,
+}
+_HEADLESS = {
+    HookEvent.PRE_TOOL_USE: TIMEOUT_S,
+    HookEvent.POST_TOOL_USE: REPORT_TIMEOUT_S,
+    HookEvent.POST_TOOL_USE_FAILURE: REPORT_TIMEOUT_S,
+    HookEvent.SESSION_END: REPORT_TIMEOUT_S,
+}
+_WITH_MATCHER = frozenset(HookEvent) - {HookEvent.STOP, HookEvent.SESSION_END}
+
+
+def hooks_block(mode: Mode, where: str, *, program: str = "helmr") -> dict[str, Any]:
+    """The hooks that ask the gate.
+
+    Args:
+        mode: How the client runs.
+        where: Of an interactive one the runtime's URL, of a headless one the options by which the hook finds it.
+        program: How the client calls `helmr`.
+    """
+    is_headless = mode is Mode.HEADLESS
+    block = {}
+    for event, timeout_s in (_HEADLESS if is_headless else _INTERACTIVE).items():
+        hook: dict[str, Any]
+        if is_headless:
+            options = f" {where}" if where else ""
+            command = f"{program} {COMMAND} --timeout {timeout_s}{options}"
+            hook = {"type": "command", "command": command, "timeout": timeout_s}
+        else:
+            hook = {
+                "type": "http",
+                "url": f"{where.rstrip('/')}{PATH}?timeout_s={timeout_s}",
+                "timeout": timeout_s,
+                "headers": {"Authorization": f"Bearer ${KEY_VARIABLE}"},
+                "allowedEnvVars": [KEY_VARIABLE],
+            }
+        matcher = {"matcher": "*"} if event in _WITH_MATCHER else {}
+        block[event.value] = [{**matcher, "hooks": [hook]}]
+    return block
+
+
+def is_ours(hook: Any) -> bool:
+    """Whether a hook of a file of settings asks the gate."""
+    if not isinstance(hook, dict):
+        return False
+    url, command = hook.get("url"), hook.get("command")
+    by_url = isinstance(url, str) and url.partition("?")[0].endswith(PATH)
+    return by_url or (isinstance(command, str) and COMMAND in command)
+
+
+def without_hooks(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without our hooks; everything else as it is."""
+    hooks = settings.get("hooks")
+    if not isinstance(hooks, dict):
+        return dict(settings)
+    kept: dict[str, Any] = {}
+    for event, groups in hooks.items():
+        if not isinstance(groups, list):
+            kept[event] = groups
+            continue
+        left = [group for group in map(_without_ours, groups) if group is not None]
+        if left or not groups:
+            kept[event] = left
+    rest = {name: value for name, value in settings.items() if name != "hooks"}
+    return {**rest, "hooks": kept} if kept or not hooks else rest
+
+
+def _without_ours(group: Any) -> Any:
+    found = group.get("hooks") if isinstance(group, dict) else None
+    if not isinstance(found, list) or not any(map(is_ours, found)):
+        return group
+    left = [one for one in found if not is_ours(one)]
+    return {**group, "hooks": left} if left else None
+
+
+def with_hooks(settings: Mapping[str, Any], block: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with these hooks instead of ours that they have, behind everyone else's."""
+    cleared = without_hooks(settings)
+    hooks = dict(cleared.get("hooks") or {})
+    for event, groups in block.items():
+        hooks[event] = [*(hooks.get(event) or []), *groups]
+    return {**cleared, "hooks": hooks}
+
+
+def installed(settings: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Our hooks in the settings, by event."""
+    hooks = settings.get("hooks")
+    found: dict[str, list[dict[str, Any]]] = {}
+    for event, groups in hooks.items() if isinstance(hooks, dict) else ():
+        for group in groups if isinstance(groups, list) else ():
+            inside = group.get("hooks") if isinstance(group, dict) else None
+            ours = [one for one in inside or () if is_ours(one)]
+            if ours:
+                found.setdefault(event, []).extend(ours)
+    return found
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """As the client writes them."""
+    return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,292 @@
+"""The built-in tasks of the gate, and what a person sees of an agent's call.
+
+A call of a tool is shown as the tool-call card, with a shell's command as a command and an edit as a diff. Two of
+Claude Code's tools ask something themselves: `AskUserQuestion` gets a form with a field for each of its questions,
+`ExitPlanMode` its plan to approve.
+
+Invariants: S-103 (one run, one wait), S-104 (a form offers what the client takes).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from helmr import streams
+from helmr.approvals import approval_schema
+from helmr.forms.tool_call import call_body, call_subject
+from helmr.gate import AGENT_TASK, CALL_TASK, GatedCall, call_of
+from helmr.models import SUBJECT_MAX
+from helmr.tasks import task
+
+decisions = streams.input("decisions", schema=Any)
+"""What people say to calls."""
+
+outcomes = streams.input("outcomes", schema=dict[str, Any])
+"""What became of a call, and that its decision was taken."""
+
+ruled = streams.input("ruled", schema=dict[str, Any])
+"""What rules have decided in an agent's session."""
+
+FLOOD = "flood"
+"""Key of a payload that is about an agent that asks too much, and holds how often it may ask."""
+
+SHOWN_CHARS_MAX = 100_000
+"""Of a file in a diff; the form has all of it."""
+
+APPROVE, DECLINE = "approve", "decline"
+
+
+@dataclass(frozen=True, slots=True)
+class GateQuestion:
+    """What a person is asked about a call.
+
+    Attributes:
+        subject: One line.
+        body: Markdown.
+        schema: JSON Schema of the answer.
+        initial: What its form starts with.
+        on_decline: What declining the wait says; None if it can't be declined.
+    """
+
+    subject: str
+    body: str
+    schema: Mapping[str, Any]
+    initial: Any = None
+    on_decline: Any = None
+
+
+@task(id=CALL_TASK, mcp=False)
+async def gate_call(call: dict[str, Any]) -> Any:
+    """Ask a person about one call of an agent; the result is the answer, or null if it was ended."""
+    given = asked_of_flood(call) if FLOOD in call else asked(call_of(call))
+    result = await decisions.wait(
+        schema=given.schema,
+        correlation_id=call.get("call_id") or None,
+        subject=given.subject,
+        body=given.body,
+        initial=given.initial,
+        on_decline=given.on_decline,
+        tags=["gate"],
+    )
+    return result.value if result.ok else None
+
+
+@task(id=AGENT_TASK, mcp=False)
+async def gate_agent(agent: dict[str, Any]) -> None:
+    """Stand for an agent's session, whose input says what rules have decided in it."""
+
+
+def asked(call: GatedCall) -> GateQuestion:
+    """What a person is asked about this call."""
+    questions = questions_of(call)
+    if questions:
+        return _asked_questions(call, questions)
+    if call.tool == "ExitPlanMode":
+        return _asked_plan(call)
+    return GateQuestion(
+        subject=_subject(call),
+        body=_body(call),
+        schema=approval_schema(call.tool),
+        initial={"arguments": dict(call.input)},
+        on_decline={"decision": DECLINE},
+    )
+
+
+def asked_of_flood(payload: Mapping[str, Any]) -> GateQuestion:
+    """The one line about an agent that asks too much."""
+    flood = payload[FLOOD]
+    return GateQuestion(
+        subject=f"The key {flood['key']} asks too much",
+        body=f"Its agent has asked more than {flood['per_minute']} times in a minute. What is beyond that is denied, "
+        "with this as the reason. It asks normally again as soon as it asks less.",
+        schema={"type": "object", "properties": {"seen": {"type": "boolean", "const": True}}},
+        initial={"seen": True},
+    )
+
+
+def questions_of(call: GatedCall) -> list[dict[str, Any]]:
+    """What the agent itself asks of a person; empty for any other call, and for one that is not as it should be."""
+    found = call.input.get("questions") if call.tool == "AskUserQuestion" else None
+    if not isinstance(found, list) or not found:
+        return []
+    texts = [one.get("question") if isinstance(one, dict) else None for one in found]
+    are_whole = all(isinstance(text, str) and text for text in texts)
+    return found if are_whole and len(set(texts)) == len(texts) else []
+
+
+def labels_of(question: Mapping[str, Any]) -> list[str]:
+    """The answers that a question offers."""
+    options = question.get("options")
+    found = [one.get("label") for one in options or () if isinstance(one, dict)]
+    return [label for label in found if isinstance(label, str) and label]
+
+
+def answer_key(number: int) -> str:
+    """The property of the answer to that question, counted from 0."""
+    return f"q{number + 1}"
+
+
+def other_key(number: int) -> str:
+    """The property of an answer that the question does not offer."""
+    return f"q{number + 1}_other"
+
+
+def _asked_questions(call: GatedCall, questions: list[dict[str, Any]]) -> GateQuestion:
+    properties: dict[str, Any] = {}
+    for number, question in enumerate(questions):
+        text, labels = question["question"], labels_of(question)
+        choice: dict[str, Any] = (
+            {"type": "string", "enum": labels} if labels else {"type": "string"}
+        )
+        if question.get("multiSelect"):
+            properties[answer_key(number)] = {
+                "type": "array",
+                "items": choice,
+                "uniqueItems": True,
+                "default": [],
+                "title": text,
+            }
+        else:
+            properties[answer_key(number)] = {
+                "anyOf": [choice, {"type": "null"}],
+                "default": None,
+                "title": text,
+            }
+        if labels:
+            properties[other_key(number)] = {
+                "anyOf": [{"type": "string"}, {"type": "null"}],
+                "default": None,
+                "title": f"Other: {question.get('header') or text}",
+                "description": "An answer that is not offered.",
+            }
+    properties["reason"] = {
+        "anyOf": [{"type": "string"}, {"type": "null"}],
+        "default": None,
+        "description": "Why none is answered. The agent sees it.",
+    }
+    return GateQuestion(
+        subject=_line(questions[0]["question"]),
+        body="\n\n".join([*map(_question_lines, questions), _place(call)]),
+        schema={"type": "object", "properties": properties},
+        on_decline={},
+    )
+
+
+def _question_lines(question: Mapping[str, Any]) -> str:
+    lines = [f"**{question['question']}**", ""]
+    for one in question.get("options") or ():
+        if isinstance(one, dict) and one.get("label"):
+            said = one.get("description")
+            lines.append(f"- {one['label']}" + (f": {said}" if said else ""))
+    return "\n".join(lines)
+
+
+def _asked_plan(call: GatedCall) -> GateQuestion:
+    plan = call.input.get("plan")
+    return GateQuestion(
+        subject="Go on with this plan?",
+        body=f"{plan if isinstance(plan, str) else call_body(call.tool, call.input)}\n\n{_place(call)}",
+        schema={
+            "type": "object",
+            "properties": {
+                "decision": {"type": "string", "enum": [APPROVE, DECLINE]},
+                "reason": {
+                    "anyOf": [{"type": "string"}, {"type": "null"}],
+                    "default": None,
+                    "description": "What is to be different. The agent sees it.",
+                },
+            },
+            "required": ["decision"],
+        },
+        on_decline={"decision": DECLINE},
+    )
+
+
+def _subject(call: GatedCall) -> str:
+    command, path = call.input.get("command"), call.input.get("file_path")
+    if isinstance(command, str) and command.strip():
+        return _line(f"Run {command.strip()}")
+    if isinstance(path, str) and path:
+        return _line(f"{call.tool} {_relative(path, call.folder)}")
+    return call_subject(call.tool)
+
+
+def _body(call: GatedCall) -> str:
+    shown = "\n\n".join(_shown(call)) or call_body(call.tool, call.input)
+    return f"{shown}\n\n{_place(call)}"
+
+
+def _shown(call: GatedCall) -> Iterator[str]:
+    """The command, the diff: whatever says more than the arguments do."""
+    given = call.input
+    command, path = given.get("command"), given.get("file_path") or given.get("notebook_path")
+    if isinstance(command, str):
+        if isinstance(given.get("description"), str):
+            yield given["description"]
+        yield fenced(command, "sh")
+    if not isinstance(path, str):
+        return
+    name = _relative(path, call.folder)
+    edits = given.get("edits")
+    for edit in edits if isinstance(edits, list) else [given]:
+        if not isinstance(edit, Mapping):
+            continue
+        old, new = edit.get("old_string"), edit.get("new_string")
+        if old is None and new is None:
+            old, new = "", edit.get("content", edit.get("new_source"))
+        if isinstance(old, str) and isinstance(new, str):
+            yield fenced(diff(name, old, new), "diff")
+
+
+def diff(name: str, old: str, new: str) -> str:
+    """A unified diff of two texts, cut where it is too long to be read."""
+    lines = difflib.unified_diff(
+        old[:SHOWN_CHARS_MAX].splitlines(),
+        new[:SHOWN_CHARS_MAX].splitlines(),
+        name if old else "/dev/null",
+        name,
+        lineterm="",
+    )
+    more = max(len(old), len(new)) > SHOWN_CHARS_MAX
+    return "\n".join([*lines, *(["… (the form has all of it)"] if more else [])])
+
+
+def fenced(text: str, language: str) -> str:
+    """The text as a block of Markdown that it can't end itself."""
+    longest = max((len(run) for run in _ticks(text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def _ticks(text: str) -> Iterator[str]:
+    run = ""
+    for sign in text:
+        if sign == "`":
+            run += sign
+        elif run:
+            yield run
+            run = ""
+    if run:
+        yield run
+
+
+def _place(call: GatedCall) -> str:
+    parts = [f"Asked by {call.client}"]
+    if call.folder:
+        parts.append(f"in `{call.folder.replace('`', '')}`")
+    if call.model:
+        parts.append(f"with {call.model}")
+    return " ".join(parts) + "."
+
+
+def _relative(path: str, folder: str) -> str:
+    start = folder.rstrip("/") + "/"
+    return path[len(start) :] if folder and path.startswith(start) else path
+
+
+def _line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= SUBJECT_MAX else f"{line[: SUBJECT_MAX - 1]}…"

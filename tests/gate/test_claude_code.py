@@ -1,0 +1,161 @@
+"""Claude Code's forms: what a decision is to it, and the settings that put our hooks there."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from helmr.errors import BadRequest
+from helmr.gate import GatedCall
+from helmr.gate.claude_code import (
+    TIMEOUT_S,
+    GateDecision,
+    Mode,
+    GateVerdict,
+    call_of_event,
+    decision_of,
+    hooks_block,
+    installed,
+    reply,
+    unasked,
+    with_hooks,
+    without_answer,
+    without_hooks,
+)
+
+EVENT = {
+    "session_id": "ec1dedd8-6977-4e1b-90e2-d7c1e6e071f2",
+    "cwd": "/work/shop",
+    "hook_event_name": "PreToolUse",
+    "tool_name": "Bash",
+    "tool_input": {"command": "touch one", "description": "x"},
+    "tool_use_id": "toolu_1",
+}
+CALL = call_of_event(EVENT)
+QUESTIONS: dict[str, Any] = {
+    "questions": [
+        {
+            "question": "Which color?",
+            "header": "Color",
+            "options": [{"label": "Red", "description": "r"}, {"label": "Blue"}],
+            "multiSelect": False,
+        },
+        {
+            "question": "Which fruits?",
+            "header": "Fruit",
+            "options": [{"label": "Apple"}, {"label": "Pear"}],
+            "multiSelect": True,
+        },
+    ]
+}
+ASKED = GatedCall("claude-code", "s", "AskUserQuestion", QUESTIONS)
+
+
+def test_an_event_names_its_call() -> None:
+    assert (CALL.client, CALL.tool, CALL.call_id) == ("claude-code", "Bash", "toolu_1")
+    assert CALL.folder == "/work/shop"
+    assert call_of_event({**EVENT, "tool_use_id": None}).call_id == ""
+    for name in ("session_id", "tool_name", "tool_input"):
+        with pytest.raises(BadRequest):
+            call_of_event({**EVENT, name: None})
+
+
+def test_an_approval_allows_and_a_denial_says_why() -> None:
+    assert decision_of(CALL, {"decision": "approve"}) == GateDecision(GateVerdict.ALLOW)
+    same = {"decision": "approve", "arguments": dict(CALL.input), "reason": None}
+    assert decision_of(CALL, same) == GateDecision(GateVerdict.ALLOW)
+    changed = decision_of(CALL, {"decision": "approve", "arguments": {"command": "ls"}})
+    assert changed == GateDecision(GateVerdict.ALLOW, "", {"command": "ls"})
+    denied = decision_of(CALL, {"decision": "decline", "reason": "not on Friday"})
+    assert denied == GateDecision(GateVerdict.DENY, "not on Friday")
+
+
+@pytest.mark.parametrize("answer", [None, {}, [], "approve", {"decision": "yes"}, True])
+def test_what_is_no_approval_denies(answer: Any) -> None:
+    assert decision_of(CALL, answer).verdict is GateVerdict.DENY
+
+
+def test_the_clients_form_of_each_decision() -> None:
+    def pre(decision: GateDecision) -> Any:
+        return reply("PreToolUse", decision).get("hookSpecificOutput")
+
+    def asked(decision: GateDecision) -> Any:
+        return reply("PermissionRequest", decision).get("hookSpecificOutput", {}).get("decision")
+
+    edited = GateDecision(GateVerdict.ALLOW, "", {"command": "ls"})
+    assert pre(edited) == {
+        "hookEventName": "PreToolUse",
+        "permissionDecision": "allow",
+        "updatedInput": {"command": "ls"},
+    }
+    assert asked(edited) == {"behavior": "allow", "updatedInput": {"command": "ls"}}
+    assert asked(GateDecision(GateVerdict.ALLOW)) == {"behavior": "allow"}
+    denied = GateDecision(GateVerdict.DENY, "no")
+    assert pre(denied) == {
+        "hookEventName": "PreToolUse",
+        "permissionDecision": "deny",
+        "permissionDecisionReason": "no",
+    }
+    assert asked(denied) == {"behavior": "deny", "message": "no"}
+    assert pre(GateDecision(GateVerdict.DEFER))["permissionDecision"] == "defer"
+    assert reply("PermissionRequest", GateDecision(GateVerdict.NONE)) == {}
+
+
+def test_without_an_answer_only_an_interactive_client_decides_itself() -> None:
+    assert without_answer(Mode.INTERACTIVE).verdict is GateVerdict.NONE
+    assert without_answer(Mode.HEADLESS).verdict is GateVerdict.DEFER
+    assert without_answer(Mode.HEADLESS, can_defer=False).verdict is GateVerdict.DENY
+    assert unasked(Mode.INTERACTIVE, "x").verdict is GateVerdict.NONE
+    assert unasked(Mode.HEADLESS, "x").verdict is GateVerdict.DENY
+
+
+def test_questions_are_answered_by_their_text() -> None:
+    chosen = decision_of(ASKED, {"q1": "Blue", "q2": ["Apple", "Pear"]})
+    assert chosen.input is not None
+    assert chosen.input["answers"] == {"Which color?": "Blue", "Which fruits?": "Apple, Pear"}
+    assert chosen.input["questions"] == QUESTIONS["questions"]
+    other = decision_of(ASKED, {"q1": None, "q1_other": "Green", "q2": []})
+    assert other.input is not None
+    assert other.input["answers"] == {"Which color?": "Green"}
+    assert decision_of(ASKED, {"reason": "ask later"}) == GateDecision(
+        GateVerdict.DENY, "ask later"
+    )
+
+
+MINE = {"matcher": "Edit", "hooks": [{"type": "command", "command": "./lint.sh"}]}
+SETTINGS = {"permissions": {"deny": ["Read(.env)"]}, "hooks": {"PreToolUse": [MINE], "Stop": []}}
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_installing_keeps_what_is_there_and_uninstalling_leaves_it(mode: Mode) -> None:
+    where = "http://127.0.0.1:4356/" if mode is Mode.INTERACTIVE else "--data-dir /x/.helmr"
+    block = hooks_block(mode, where)
+    put = with_hooks(SETTINGS, block)
+    assert put["permissions"] == SETTINGS["permissions"]
+    assert put["hooks"]["PreToolUse"][0] == MINE
+    assert installed(put).keys() == block.keys()
+    assert with_hooks(put, block) == put
+    assert without_hooks(put)["hooks"]["PreToolUse"] == [MINE]
+    assert installed(without_hooks(put)) == {}
+    assert without_hooks(with_hooks({}, block)) == {}
+
+
+def test_our_hook_is_taken_out_of_a_group_that_holds_another() -> None:
+    ours = hooks_block(Mode.HEADLESS, "")["PreToolUse"][0]["hooks"][0]
+    shared = {"hooks": {"PreToolUse": [{"matcher": "*", "hooks": [*MINE["hooks"], ours]}]}}
+    left = without_hooks(shared)["hooks"]["PreToolUse"]
+    assert left == [{"matcher": "*", "hooks": MINE["hooks"]}]
+
+
+def test_the_hooks_timeout_stands_where_the_gateway_reads_it() -> None:
+    asks = hooks_block(Mode.INTERACTIVE, "http://h:1")["PermissionRequest"][0]["hooks"][0]
+    assert asks["url"] == f"http://h:1/v1/gate/claude-code?timeout_s={TIMEOUT_S}"
+    assert asks["timeout"] == TIMEOUT_S
+    assert asks["allowedEnvVars"] == ["HELMR_GATE_KEY"]
+    headless = hooks_block(Mode.HEADLESS, "--url http://h:1")["PreToolUse"][0]["hooks"][0]
+    assert headless["type"] == "command"
+    command = f"helmr gate hook claude-code --timeout {TIMEOUT_S} --url http://h:1"
+    assert headless["command"] == command
+    json.dumps(headless)

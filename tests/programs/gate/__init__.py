@@ -1,0 +1,1 @@
+"""What the tests of the gate run its real clients with."""
