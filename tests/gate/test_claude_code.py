@@ -12,8 +12,8 @@ from helmr.gate import GatedCall
 from helmr.gate.claude_code import (
     TIMEOUT_S,
     GateDecision,
-    Mode,
     GateVerdict,
+    Mode,
     call_of_event,
     decision_of,
     hooks_block,
