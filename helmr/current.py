@@ -402,8 +402,10 @@ class DurableRun(Protocol):
         """The unconsumed records of an input stream."""
         ...
 
-    async def history(self, stream: str) -> list[Record]:
-        """All records of an input stream."""
+    async def history(
+        self, stream: str, *, direction: str, from_seq: int = 1, last: int | None = None
+    ) -> list[Record]:
+        """The records of a stream from a seq on, or the last of them."""
         ...
 
     async def continue_as(self, payload: Any) -> None:

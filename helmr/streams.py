@@ -137,6 +137,33 @@ class Stream(Generic[T]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.id!r})"
 
+    @durable_call(".history()")
+    async def history(self, *, from_seq: int = 1, last: int | None = None) -> list[T]:
+        """The values of this stream's records so far, oldest first; of inputs consumed or not, over all runs.
+
+        The journal gets the place up to which they were read, and none of them: a long history costs no more than a
+        short one. What a rewind or a retry has set aside of an output is left out (S-128).
+
+        Args:
+            from_seq: The first record, counted from 1 as `append` counts.
+            last: At most so many, the newest.
+
+        Raises:
+            UsageError: `from_seq` or `last` is less than 1.
+        """
+        if from_seq < 1 or (last is not None and last < 1):
+            raise UsageError(f"{self.id}.history(): from_seq and last count from 1")
+        run = require_run(f"{self.id}.history()")
+        records = await run.history(self.id, direction=self.direction, from_seq=from_seq, last=last)
+        return [self._must_decode(record) for record in records]
+
+    def _must_decode(self, record: Record, op: int = 0, codec: Codec[T] | None = None) -> T:
+        try:
+            return (codec or self.codec).decode(record.data)
+        except SchemaMismatch as error:
+            message = f"record {record.seq} of stream {self.id} no longer fits its schema: {error.message}"
+            raise require_run(self.id).unreadable(op, message, error) from error
+
 
 class InputStream(Stream[T]):
     """People → task."""
@@ -256,19 +283,6 @@ class InputStream(Stream[T]):
         """The values of the unconsumed records, oldest first; consumes nothing."""
         run = require_run(f"{self.id}.peek()")
         return [self._must_decode(record) for record in await run.peek(self.id)]
-
-    @durable_call(".history()")
-    async def history(self) -> list[T]:
-        """The values of all records of this stream so far, consumed or not, oldest first."""
-        run = require_run(f"{self.id}.history()")
-        return [self._must_decode(record) for record in await run.history(self.id)]
-
-    def _must_decode(self, record: Record, op: int = 0, codec: Codec[T] | None = None) -> T:
-        try:
-            return (codec or self.codec).decode(record.data)
-        except SchemaMismatch as error:
-            message = f"record {record.seq} of stream {self.id} no longer fits its schema: {error.message}"
-            raise require_run(self.id).unreadable(op, message, error) from error
 
 
 class OutputStream(Stream[T]):

@@ -15,7 +15,7 @@ from helmr.tasks import Task
 from helmr_runtime.clock import Clock
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry as Entry
-from helmr_runtime.core.entries import EntryKind
+from helmr_runtime.core.entries import EntryKind, Watermark
 from helmr_runtime.core.run import Run
 from helmr_runtime.core.session_file import RecordedSession, read_session
 from helmr_runtime.core.state import SessionState as SessionState
@@ -100,14 +100,8 @@ def state_of(session_id: str, entries: Iterable[Entry]) -> SessionState:
 
 def histories_of(session: RecordedSession, run: Run) -> dict[int, Sequence[Any]]:
     """What each `history.read` in the run's journal gave, by op."""
-    accepted = [e.body for e in session.entries if e.kind is EntryKind.INPUT_ACCEPTED]
     return {
-        entry.op: [
-            body
-            for body in accepted
-            if body["stream"] == entry.body["stream"]
-            and body["stream_seq"] <= entry.body["through_seq"]
-        ]
+        entry.op: Watermark.of(entry.body).picked(session.entries)
         for entry in run.journal
         if entry.kind is EntryKind.HISTORY_READ and entry.op is not None
     }

@@ -25,7 +25,13 @@ from helmr_runtime.core.commands import (
 from helmr_runtime.core.decide import Decided, DecisionContext, TaskPolicy, decide, lifecycle, ops
 from helmr_runtime.core.drafts import start_drafts
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, stamp
-from helmr_runtime.core.requests import OutputRequest, PeekRequest, StepRequest, WaitRequest
+from helmr_runtime.core.requests import (
+    HistoryRequest,
+    OutputRequest,
+    PeekRequest,
+    StepRequest,
+    WaitRequest,
+)
 from helmr_runtime.core.run import Run, Wait
 from helmr_runtime.core.state import SessionState
 
@@ -252,6 +258,11 @@ class Story:
         ask = OutputRequest(stream, self.new("rec"), data)
         return self.write(ops.append_output(self.state, self.run, op, ask))[0]
 
+    def history(self, op: int, stream: str = "progress", **asked: Any) -> Entry:
+        """The code reads an output's history."""
+        ask = HistoryRequest(stream, "output", **asked)
+        return self.write(ops.read_history(self.state, self.run, op, ask))[0]
+
     def peek(self, op: int, stream: str = "approval") -> Entry:
         """The code peeks."""
         return self.write(ops.read_peek(self.state, self.run, op, PeekRequest(stream)))[0]
@@ -336,7 +347,7 @@ def picture(state: SessionState) -> dict[str, Any]:
         "head": (state.seq, state.last_hash, state.last_at, state.status, state.input_ended),
         "closed_by": state.closed_by,
         "session": (state.task, state.external_id, state.tags, state.metadata, state.runs_count),
-        "seqs": (state.input_seqs, state.output_seqs),
+        "seqs": (state.input_seqs, state.output_seqs, state.outputs_set_aside),
         "unconsumed": {s: [_record(r) for r in rs] for s, rs in state.unconsumed.items() if rs},
         "room": (state.unconsumed_count, state.unconsumed_bytes),
         "taken": {key: _record(record) for key, record in state.taken.items()},

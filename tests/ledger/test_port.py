@@ -18,7 +18,7 @@ from helmr.errors import (
 )
 from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.decide.inputs import key_hash
-from helmr_runtime.core.entries import EntryKind
+from helmr_runtime.core.entries import EntryKind, Watermark
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.index.work_list import ENDS_TEXT_MAX
 from helmr_runtime.ledger.memory import MemoryLedger
@@ -483,8 +483,16 @@ async def test_records_gives_a_streams_history_in_order(ledger, clock):
     hand = await running(ledger, clock)
     for seq in range(1, 5):
         await hand.stored(hand.accepted(seq, stream_seq=seq), hand.accepted(0, stream="other"))
-    bodies = await ledger.records(hand.session_id, "approval", 3)
+    bodies = await ledger.records(hand.session_id, Watermark("approval", "input", 1, 3))
     assert [body["data"] for body in bodies] == [1, 2, 3]
+
+
+async def test_records_of_an_output_are_read_from_a_seq_without_those_set_aside(ledger, clock):
+    hand = await running(ledger, clock)
+    for seq in range(1, 6):
+        await hand.stored(hand.output(seq, seq, "said"), hand.accepted(0, stream="said"))
+    seen = Watermark("said", "output", 2, 4, frozenset({3}))
+    assert [body["data"] for body in await ledger.records(hand.session_id, seen)] == [2, 4]
 
 
 async def test_a_checkpoint_brings_the_entries_it_names(ledger, clock):

@@ -18,7 +18,7 @@ from helmr.errors import HelmrSignal, RunParked
 from helmr.tasks import Task
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.decide import lifecycle, ops
-from helmr_runtime.core.entries import Draft, Entry, EntryKind
+from helmr_runtime.core.entries import Draft, Entry, EntryKind, Watermark
 from helmr_runtime.core.requests import (
     ContinueRequest,
     OpRequest,
@@ -296,13 +296,7 @@ class Bench:
         self._note()
 
     def _records(self, entry: Entry) -> list[Any]:
-        return [
-            e.body
-            for e in self.story.entries
-            if e.kind is EntryKind.INPUT_ACCEPTED
-            and e.body["stream"] == entry.body["stream"]
-            and e.body["stream_seq"] <= entry.body["through_seq"]
-        ]
+        return Watermark.of(entry.body).picked(self.story.entries)
 
     def _note(self) -> None:
         self._changed.set()

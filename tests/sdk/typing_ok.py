@@ -157,6 +157,7 @@ async def review(payload: Decision, ctx: TaskContext) -> str:
         assert_type(message, Decision)
     assert_type(await approval.peek(), list[Decision])
     assert_type(await approval.history(), list[Decision])
+    assert_type(await progress.history(from_seq=3, last=2), list[str])
     assert_type(await progress.append("x"), int)
     assert_type(await bare("x", loud=True), int)
     assert_type(await bare_sync("x"), Decision)

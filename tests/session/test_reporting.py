@@ -13,6 +13,7 @@ from helmr import task
 from helmr.errors import Moved
 from helmr.testing import TESTER, Harness
 from helmr_runtime.core.commands import Resume
+from helmr_runtime.core.entries import Watermark
 from helmr_runtime.ports import Busy, HostReport, KnownKey, SlotState
 from helmr_runtime.session import host as host_module
 from helmr_runtime.session.host import HostActor
@@ -171,10 +172,10 @@ async def test_a_run_cancelled_while_it_starts_leaves_its_session_parkable(
         await session.park()
         records, asked, may_answer = h.ledger.records, asyncio.Event(), asyncio.Event()
 
-        async def slowly(session_id: str, stream: str, through_seq: int) -> Sequence[Any]:
+        async def slowly(session_id: str, watermark: Watermark) -> Sequence[Any]:
             asked.set()
             await may_answer.wait()
-            return await records(session_id, stream, through_seq)
+            return await records(session_id, watermark)
 
         monkeypatch.setattr(h.ledger, "records", slowly)
         host = host_of(h)

@@ -59,7 +59,7 @@ ENTRY_BYTES = 160
 
 _SESSION = (
     *("task", "external_id", "tags", "metadata", "input_ended", "closed_by", "runs_count"),
-    *("input_seqs", "output_seqs", "public_tokens"),
+    *("input_seqs", "output_seqs", "outputs_set_aside", "public_tokens"),
 )
 """What of the state beside run, records and status a checkpoint holds."""
 _PARTS = frozenset(
@@ -503,18 +503,25 @@ def difference(folded: SessionState, restored: SessionState) -> str | None:
         folded: From entries alone.
         restored: From a checkpoint.
     """
-    unsaid = _unsaid(restored)
+    unsaid = _unsaid(folded, restored)
     said, kept = _picture(folded, unsaid), _picture(restored, unsaid)
     return next((name for name, value in said.items() if kept[name] != value), None)
 
 
-def _unsaid(restored: SessionState) -> frozenset[str]:
-    """The fields that came after release 0.1.0 and have no value in what was restored."""
+def _unsaid(folded: SessionState, restored: SessionState) -> frozenset[str]:
+    """The fields that came after release 0.1.0 and have no value in what was restored.
+
+    What was set aside before checkpoints said so is missing in those that follow.
+    """
+    set_aside = restored.outputs_set_aside.items()
     records = [*restored.taken.values(), *(r for rs in restored.unconsumed.values() for r in rs)]
     unsaid = {
         "closed_by": restored.closed_by is None,
         "created_at": restored.run is not None and restored.run.created_at is None,
         "mode": any(record.mode is None for record in records),
+        "set_aside": all(
+            set(seqs) <= set(folded.outputs_set_aside.get(stream, ())) for stream, seqs in set_aside
+        ),
     }
     return frozenset(name for name, is_unsaid in unsaid.items() if is_unsaid)
 
@@ -532,6 +539,7 @@ def _picture(state: SessionState, unsaid: frozenset[str]) -> Mapping[str, Any]:
         "closing run": None if "closed_by" in unsaid else state.closed_by,
         "count of runs": state.runs_count,
         "stream seqs": (state.input_seqs, state.output_seqs),
+        "outputs set aside": {} if "set_aside" in unsaid else state.outputs_set_aside,
         "public tokens": state.public_tokens,
         "unconsumed records": [
             _record(record, unsaid)

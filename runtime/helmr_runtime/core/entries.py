@@ -61,7 +61,8 @@ input.returned     record_id record_seq stream wait_id reason=task    the code g
 output.appended    record_id stream stream_seq data      op, opened and outcome in one
 clock.read         now                                   op, opened and outcome in one
 peek.read          stream record_seqs[]                  op, opened and outcome in one
-history.read       stream through_seq                    op, opened and outcome in one
+history.read       stream through_seq direction? from_seq? without[]?    op, opened and outcome in one: a watermark,
+                   never a record. Entries without a direction are of inputs; without: records that were set aside
 patch.marked       name                                  no op: stands under the op asked last, 0 before the first
 token.*, public_token.*, api_key.*, catalog.written, schedule.*, notices.*, sessions.pruned, ledger.promoted
                    see the modules that own them
@@ -79,7 +80,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -223,6 +224,55 @@ class Entry:
         """The body's JSON text, whatever sealing made of it."""
         is_sealed = self.body_json.startswith(SEALED_MARK)
         return body_text(self.body) if is_sealed else self.body_json
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """Which records of a stream the code saw: what a `history.read` says, in place of the records (S-128)."""
+
+    stream: str
+    direction: str
+    from_seq: int
+    through_seq: int
+    without: frozenset[int] = frozenset()
+    """Records between that were set aside before it was read."""
+
+    @classmethod
+    def of(cls, read: Mapping[str, Any]) -> Watermark:
+        """Of the body of a `history.read`."""
+        return cls(
+            stream=read["stream"],
+            direction=read.get("direction", "input"),
+            from_seq=read.get("from_seq", 1),
+            through_seq=read["through_seq"],
+            without=frozenset(read.get("without", ())),
+        )
+
+    @property
+    def kind(self) -> EntryKind:
+        """Of the entries that hold the records."""
+        return EntryKind.OUTPUT_APPENDED if self.direction == "output" else EntryKind.INPUT_ACCEPTED
+
+    def picked(self, entries: Iterable[Entry]) -> list[Mapping[str, Any]]:
+        """The bodies of those entries of a session that hold them."""
+        return [entry.body for entry in entries if self.holds(entry)]
+
+    def holds(self, entry: Entry) -> bool:
+        """The entry holds a record that was seen."""
+        if entry.kind is not self.kind or entry.body["stream"] != self.stream:
+            return False
+        seq = entry.body["stream_seq"]
+        return self.from_seq <= seq <= self.through_seq and seq not in self.without
+
+    def lacks(self, records: Sequence[Mapping[str, Any]]) -> str | None:
+        """What of it is no longer there, for a message; None if these are all."""
+        missing = self.through_seq - self.from_seq + 1 - len(self.without) - len(records)
+        if missing <= 0:
+            return None
+        asked = f"records {self.from_seq} to {self.through_seq} of {self.direction} stream {self.stream}"
+        if not records:
+            return f"of {asked} none is left"
+        return f"of {asked} the first that is left is {records[0]['stream_seq']} ({missing} are missing)"
 
 
 SEALED_MARK = '{"enc":1,'

@@ -176,15 +176,23 @@ class PeekRequest(OpRequest):
 
 @dataclass(frozen=True, slots=True)
 class HistoryRequest(OpRequest):
-    """Read all records of an input stream up to now."""
+    """Read the records of a stream up to now, or the last of them."""
 
     kind: ClassVar[str] = "history"
     stream: str
+    direction: str = "input"
+    from_seq: int = 1
+    last: int | None = None
 
     @property
     def name(self) -> str:
         """The stream."""
         return self.stream
+
+    @property
+    def compared(self) -> Any:
+        """Which part of the stream."""
+        return [self.direction, self.from_seq, self.last]
 
 
 @dataclass(frozen=True, slots=True)

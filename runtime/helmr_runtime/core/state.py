@@ -9,7 +9,7 @@ A wait takes the first record in sequence whose correlation id is exactly its ow
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -77,6 +77,8 @@ class SessionState:
         self.taken: dict[tuple[str, int], InputRecord] = {}
         self.input_seqs: dict[str, int] = {}
         self.output_seqs: dict[str, int] = {}
+        self.outputs_set_aside: dict[str, list[int]] = {}
+        """Per stream, the records whose ops have left the journal: readers have them, no history does (S-128)."""
         self.operations: dict[str, FirstReceipt] = {}
         self.send_keys: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
         self.has_forgotten_keys = False
@@ -196,21 +198,35 @@ def _run_executes(state: SessionState, entry: Entry) -> None:
 
 def _run_attempt_failed(state: SessionState, entry: Entry) -> None:
     run = state.the_run(entry)
-    failed_op = entry.body.get("failed_op")
+    journal, failed_op = run.journal, entry.body.get("failed_op")
     run.next_attempt(entry.body["next_attempt"], failed_op, has_failed=True)
     run.retry_at = from_iso(entry.body["retry_at"])
+    _outputs_set_aside(state, run, journal)
 
 
 def _run_retried(state: SessionState, entry: Entry) -> None:
     run = state.the_run(entry)
-    has_failed = run.status is RunStatus.FAILED
+    journal, has_failed = run.journal, run.status is RunStatus.FAILED
     run.next_attempt(entry.body["attempt"], entry.body.get("failed_op"), has_failed=has_failed)
+    _outputs_set_aside(state, run, journal)
+
+
+def _outputs_set_aside(state: SessionState, run: Run, journal: Sequence[Entry]) -> None:
+    """Note which records of outputs have left the journal."""
+    if len(run.journal) == len(journal):
+        return
+    left = {entry.seq for entry in run.journal}
+    for entry in journal:
+        if entry.kind is EntryKind.OUTPUT_APPENDED and entry.seq not in left:
+            gone = state.outputs_set_aside.setdefault(entry.body["stream"], [])
+            gone.append(entry.body["stream_seq"])
 
 
 def _run_rewound(state: SessionState, entry: Entry) -> None:
     run, body = state.the_run(entry), entry.body
-    held = [AnswerToKeep(**one) for one in body["held"]]
+    held, journal = [AnswerToKeep(**one) for one in body["held"]], run.journal
     run.rewind(body["attempt"], set(body["set_aside"]), held)
+    _outputs_set_aside(state, run, journal)
     if body.get("opens_session"):
         state.status, state.closed_by = SessionStatus.OPEN, None
     for public_token_id in body["public_tokens"]:

@@ -19,7 +19,7 @@ from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
 from helmr.schedules import load_zones
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import Prune, Pruned
-from helmr_runtime.core.entries import Entry, EntryKind, Principal
+from helmr_runtime.core.entries import Entry, Principal, Watermark
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.schedules import WriteSchedule, zones_of
 from helmr_runtime.core.session_file import BackupHeader
@@ -222,21 +222,19 @@ class DuckLedger(ReadableLedger):
             return None
         return KnownKey(data_hash=found[0], entry=await self.entry(found[1]))
 
-    async def records(
-        self, session_id: str, stream: str, through_seq: int
-    ) -> Sequence[Mapping[str, Any]]:
-        """The `input.accepted` bodies of a stream up to a stream seq, in order."""
+    async def records(self, session_id: str, watermark: Watermark) -> Sequence[Mapping[str, Any]]:
+        """The bodies of the records that a read of a stream's history saw, in order."""
         head = await self._require_head(session_id)
         found = await self.read(
             reads.stream_entries,
             session_id,
-            EntryKind.INPUT_ACCEPTED,
-            stream,
+            watermark.kind,
+            watermark.stream,
             since_offset=head.created_offset,
-            after=0,
-            through=through_seq,
+            after=watermark.from_seq - 1,
+            through=watermark.through_seq,
         )
-        return [entry.body for entry in found]
+        return watermark.picked(found)
 
     async def write_catalog(self, catalog: Mapping[str, Any], principal: Principal) -> bool:
         """Write the catalog as a fact of the system stream, if its code hash is new."""

@@ -15,7 +15,7 @@ from helmr.errors import BadQuery, BadRequest, SessionNotFound, StoreUnavailable
 from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.core.checkpoint import pieces, refs
 from helmr_runtime.core.commands import AT_ONCE, Prune, Pruned, pruned_draft
-from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal
+from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, Watermark
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.session_file import BackupHeader, FileSignature
 from helmr_runtime.core.tokens import LedgerCommand, end_facts
@@ -224,15 +224,9 @@ class MemoryLedger(ReadableLedger):
         entry = self._keys.get((session_id, stream, key_hash))
         return KnownKey(data_hash=entry.body["data_hash"], entry=entry) if entry else None
 
-    async def records(self, session_id: str, stream: str, through_seq: int) -> Sequence[Any]:
+    async def records(self, session_id: str, watermark: Watermark) -> Sequence[Any]:
         self._require_alive()
-        return [
-            entry.body
-            for entry in self.entries_of(session_id)
-            if entry.kind is EntryKind.INPUT_ACCEPTED
-            and entry.body["stream"] == stream
-            and entry.body["stream_seq"] <= through_seq
-        ]
+        return watermark.picked(self.entries_of(session_id))
 
     async def start(self, start: StartSession) -> Started:
         if (match := find_start(self.index, start)) is not None:

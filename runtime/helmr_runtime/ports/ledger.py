@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from helmr_runtime.core import checkpoint as checkpoints
 from helmr_runtime.core.commands import FirstReceipt, Prune, Pruned
-from helmr_runtime.core.entries import Principal
+from helmr_runtime.core.entries import Principal, Watermark
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.session_file import BackupHeader, FileSignature
 from helmr_runtime.core.state import SessionState
@@ -191,8 +191,8 @@ class LedgerClient(Protocol):
         """
         ...
 
-    async def records(self, session_id: str, stream: str, through_seq: int) -> Sequence[Json]:
-        """The `input.accepted` bodies of a stream up to a stream seq, in order."""
+    async def records(self, session_id: str, watermark: Watermark) -> Sequence[Json]:
+        """The bodies of the records that a read of a stream's history saw, in order; fewer if some are gone."""
         ...
 
     async def known_operation(self, operation_id: str) -> FirstReceipt | None:

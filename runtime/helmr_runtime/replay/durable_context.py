@@ -72,6 +72,7 @@ from helmr_runtime.replay.cursor import JournalCursor, arguments_text
 from helmr_runtime.replay.ends import Unreadable
 from helmr_runtime.replay.replay_log import (
     MadeToken,
+    RecordsLost,
     ReplayLog,
     StepError,
     StepValue,
@@ -482,10 +483,15 @@ class DurableContext(DurableRun):
         records: list[Record] = await self._asking.perform(PeekRequest(stream))
         return records
 
-    async def history(self, stream: str) -> list[Record]:
-        """All records of an input stream."""
-        records: list[Record] = await self._asking.perform(HistoryRequest(stream))
-        return records
+    async def history(
+        self, stream: str, *, direction: str, from_seq: int = 1, last: int | None = None
+    ) -> list[Record]:
+        """The records of a stream from a seq on, or the last of them."""
+        ask = HistoryRequest(stream, direction, from_seq, last)
+        found: list[Record] | RecordsLost = await self._asking.perform(ask)
+        if isinstance(found, RecordsLost):
+            raise self._asking.blocked(Unreadable(found.op, found.message))
+        return found
 
     async def continue_as(self, payload: Any) -> None:
         """End this run and begin the next; does not return."""

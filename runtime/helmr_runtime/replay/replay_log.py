@@ -18,7 +18,7 @@ from helmr.current import Record, WaitOutcome
 from helmr.errors import DataError
 from helmr.models import JournalEntry, JournalRecord, RunJournal
 from helmr.old_names import body_of_today
-from helmr_runtime.core.entries import RUNTIME, Entry, EntryKind, from_iso
+from helmr_runtime.core.entries import RUNTIME, Entry, EntryKind, Watermark, from_iso
 from helmr_runtime.core.run import INSTANT, STEP_OUTCOMES, WAIT_OUTCOMES, Run
 from helmr_runtime.core.state import InputRecord, SessionState
 
@@ -67,7 +67,15 @@ class MadeToken:
     is_copied: bool = False
 
 
-Payload = WaitOutcome | StepValue | StepError | MadeToken | int | list[Record]
+@dataclass(frozen=True, slots=True)
+class RecordsLost:
+    """Not all records that a read of a stream's history saw are still there."""
+
+    op: int
+    message: str
+
+
+Payload = WaitOutcome | StepValue | StepError | MadeToken | RecordsLost | int | list[Record]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +122,7 @@ def make_replay_log(state: SessionState, histories: Mapping[int, Sequence[Any]])
 
     Args:
         state: The session.
-        histories: Op → the `input.accepted` bodies of each `history.read` in the journal.
+        histories: Op → the bodies of the records of each `history.read` in the journal.
     """
     run = state.run
     if run is None:
@@ -224,6 +232,9 @@ def _payload(state: SessionState, entry: Entry, op: int, history: Sequence[Any])
         case EntryKind.PEEK_READ:
             return [_record(state.record(body["stream"], seq)) for seq in body["record_seqs"]]
         case EntryKind.HISTORY_READ:
+            lost = Watermark.of(body).lacks(history)
+            if lost is not None:
+                return RecordsLost(op, lost)
             return [
                 Record(
                     id=item["record_id"],
@@ -281,7 +292,7 @@ def _record(record: InputRecord) -> Record:
 
 
 Histories = Mapping[int, Sequence[Mapping[str, Any]]]
-"""Op → the `input.accepted` bodies of each `history.read`."""
+"""Op → the bodies of the records of each `history.read`."""
 
 SECRET_KEYS = frozenset({"callback_hash", "public_token_hash", "secret_hash", "verify"})
 """Of the bodies of tokens; no replay reads them."""

@@ -21,7 +21,7 @@ from helmr.ids import RUN, WAIT, new_id
 from helmr.models import RunStatus
 from helmr_runtime.clock import Timer
 from helmr_runtime.core.decide import DecisionContext, lifecycle, ops
-from helmr_runtime.core.entries import Draft, Entry, EntryKind, from_iso
+from helmr_runtime.core.entries import Draft, Entry, EntryKind, Watermark, from_iso
 from helmr_runtime.core.requests import OpRequest, StepRequest
 from helmr_runtime.core.run import ACTIVE, INSTANT, WAIT_OUTCOMES, Run, Wait
 from helmr_runtime.core.state import SessionState
@@ -253,8 +253,9 @@ class CodeRunner:
         is_held = False
         try:
             for entry in run.journal:
-                if entry.kind is EntryKind.HISTORY_READ and entry.op is not None:
-                    histories[entry.op] = await self._records(entry)
+                is_read = entry.kind is EntryKind.HISTORY_READ and entry.op is not None
+                if is_read and await session.durable(entry.seq):
+                    histories[entry.op or 0] = await self._records(entry)
             seq = max(session.hold_seq, session.state.seq if run.is_cautious else 0)
             is_held = await session.durable(seq)
         finally:
@@ -393,14 +394,16 @@ class CodeRunner:
     async def _read_history(self, pending: PendingOutcome, entry: Entry) -> None:
         if await self._session.durable(entry.seq):
             records = await self._records(entry)
+            if self._session.phase not in HEARING:
+                return
             outcome = outcome_of(self._session.state, entry, records)
             self._session.take(OutcomeReady(pending, outcome))
 
     async def _records(self, entry: Entry) -> Sequence[Any]:
-        stream, through_seq = entry.body["stream"], entry.body["through_seq"]
+        watermark = Watermark.of(entry.body)
         while self._session.phase in HEARING:
             try:
-                return await self._ledger.records(entry.session_id, stream, through_seq)
+                return await self._ledger.records(entry.session_id, watermark)
             except Unavailable:
                 await asyncio.sleep(RETRY_LOAD_S)
         return ()

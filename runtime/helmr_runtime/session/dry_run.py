@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from helmr import ids
@@ -18,7 +18,7 @@ from helmr_runtime.catalog import Registered, Registry
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import AnswerWait, TokenEnded
 from helmr_runtime.core.decide import DecisionContext, decide, lifecycle, ops
-from helmr_runtime.core.entries import Draft, Entry, EntryKind, stamp
+from helmr_runtime.core.entries import Draft, Entry, EntryKind, Watermark, stamp
 from helmr_runtime.core.requests import (
     AskedHashes,
     ContinueRequest,
@@ -60,10 +60,8 @@ class Snapshots(Protocol):
         """A session as it is on disk now."""
         ...
 
-    async def records(
-        self, session_id: str, stream: str, through_seq: int
-    ) -> Sequence[Mapping[str, Any]]:
-        """The `input.accepted` bodies of a stream up to a stream seq."""
+    async def records(self, session_id: str, watermark: Watermark) -> Sequence[Mapping[str, Any]]:
+        """The bodies of the records that a read of a stream's history saw."""
         ...
 
 
@@ -87,8 +85,8 @@ async def read_snapshot(ledger: Snapshots, session_id: str) -> Snapshot:
     histories: dict[int, Sequence[Mapping[str, Any]]] = {}
     for entry in state.run.journal if state.run is not None else ():
         if entry.kind is EntryKind.HISTORY_READ and entry.op is not None:
-            stream, through_seq = entry.body["stream"], entry.body["through_seq"]
-            histories[entry.op] = await ledger.records(session_id, stream, through_seq)
+            watermark = Watermark.of(entry.body)
+            histories[entry.op] = await ledger.records(session_id, watermark)
     return Snapshot(loaded, state, histories)
 
 
@@ -201,7 +199,7 @@ class DryRunExecution:
         self._clock = clock
         self._secrets = secrets
         self._hashes = hashes
-        self._accepted: list[Mapping[str, Any]] = []
+        self._records: list[Entry] = []
         self._asks: dict[int, StepRequest] = {}
         self._met: list[DryRunOp] = []
         self._detached: list[DetachedRun] = []
@@ -282,8 +280,8 @@ class DryRunExecution:
                 return StartStep(key=ids.new_id(ids.OPERATION))
             case Writes([draft]):
                 self._meet(op, ask, ask.data if isinstance(ask, OutputRequest) else None)
-                history = await self._history(ask) if isinstance(ask, HistoryRequest) else ()
                 [entry] = self._write([draft])
+                history = await self._history(entry) if isinstance(ask, HistoryRequest) else ()
                 return outcome_of(state, entry, history) if is_outcome(entry) else None
             case _:
                 self._meet(op, ask, ask.payload if isinstance(ask, ContinueRequest) else None)
@@ -301,12 +299,17 @@ class DryRunExecution:
             return Stopped(op, ask)
         return self._outcome(draft)
 
-    async def _history(self, ask: HistoryRequest) -> Sequence[Mapping[str, Any]]:
+    async def _history(self, read: Entry) -> Sequence[Mapping[str, Any]]:
         """The stream's records, with those that are here only."""
-        stream = ask.stream
-        own = [body for body in self._accepted if body["stream"] == stream]
-        through = self._state.input_seqs.get(stream, 0) - len(own)
-        return [*await self._ledger.records(self._state.id, stream, through), *own]
+        watermark = Watermark.of(read.body)
+        of_stream = [
+            one
+            for one in self._records
+            if one.kind is watermark.kind and one.body["stream"] == watermark.stream
+        ]
+        stored = replace(watermark, through_seq=watermark.through_seq - len(of_stream))
+        own = watermark.picked(of_stream)
+        return [*await self._ledger.records(self._state.id, stored), *own]
 
     # --- in memory --------------------------------------------------------------------------------
 
@@ -339,8 +342,8 @@ class DryRunExecution:
             entry = _entry(self._state, draft, self._context())
             self._state.apply(entry)
             entries.append(entry)
-            if entry.kind is EntryKind.INPUT_ACCEPTED:
-                self._accepted.append(entry.body)
+            if entry.kind in (EntryKind.INPUT_ACCEPTED, EntryKind.OUTPUT_APPENDED):
+                self._records.append(entry)
         return entries
 
 

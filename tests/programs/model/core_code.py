@@ -9,10 +9,11 @@ from helmr.roles import ScopeType
 from helmr.schema import schema_digest
 from helmr.wait_details import WaitDetails
 from helmr_runtime.core.decide import DecisionContext, lifecycle, ops
-from helmr_runtime.core.entries import Draft, EntryKind, task_principal
+from helmr_runtime.core.entries import Draft, EntryKind, Watermark, task_principal
 from helmr_runtime.core.public_tokens import Scope
 from helmr_runtime.core.requests import (
     ClockRequest,
+    HistoryRequest,
     OutputRequest,
     PeekRequest,
     PublicTokenOp,
@@ -38,6 +39,7 @@ OUTCOMES = (
     EntryKind.PUBLIC_TOKEN_CREATED,
     EntryKind.OUTPUT_APPENDED,
     EntryKind.PEEK_READ,
+    EntryKind.HISTORY_READ,
     EntryKind.CLOCK_READ,
 )
 
@@ -190,6 +192,11 @@ class Code:
             case EntryKind.PEEK_READ:
                 seqs = body["record_seqs"]
                 return [self.state.record(body["stream"], seq).data for seq in seqs]
+            case EntryKind.HISTORY_READ:
+                records = Watermark.of(body).picked(
+                    e for e in self.door.feed if e.session_id == self.id
+                )
+                return [record["data"] for record in records]
             case _:
                 return "read"
 
@@ -221,6 +228,9 @@ class Code:
                 self.write(ops.append_output(state, run, op, ask))
             case "peek":
                 self.write(ops.read_peek(state, run, op, PeekRequest(rest[0])))
+            case "history":
+                asked = HistoryRequest("said", "output", last=rest[0])
+                self.write(ops.read_history(state, run, op, asked))
             case "clock":
                 self.write(ops.read_clock(run, op, ClockRequest(door.now).now))
             case _:

@@ -148,5 +148,6 @@ _TOLD: Mapping[str, Callable[[Lines, Body], list[Any]]] = {
     "input.accepted": Lines.accepted,
     "output.appended": lambda _, body: [body["stream_seq"], body["data"]],
     "peek.read": lambda _, body: [body["record_seqs"]],
+    "history.read": lambda _, body: [body["through_seq"]],
     "public_token.spent": lambda _, body: [body["uses"]],
 }

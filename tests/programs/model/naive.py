@@ -22,6 +22,7 @@ from tests.programs.model.things import (
     TASK,
     Claim,
     End,
+    Output,
     Parent,
     PublicToken,
     Receipt,
@@ -592,6 +593,8 @@ class Model:
                 one.is_set_aside = True
                 if one.answer is not None and one is not amended:
                     held.append((one.question, one.answer))
+        for said in session.outputs:
+            said.is_set_aside |= said.run == run.id and said.op in gone
         run.held = [*held, *run.held] if keep else []
         outcomes = [run.outcomes.pop(op, None) for op in gone]
         made = [self.tokens[one] for one in outcomes if isinstance(one, str) and one in self.tokens]
@@ -1176,7 +1179,7 @@ class Model:
             case "step":
                 run.outcomes[op] = self.step(session, run, op, *rest[:2])
             case "output":
-                session.outputs.append(rest[0])
+                session.outputs.append(Output(rest[0], run.id, op))
                 run.outcomes[op] = "appended"
                 seq = len(session.outputs)
                 self.log(session, "output.appended", seq, rest[0], who=TASK, run=run, op=op)
@@ -1184,6 +1187,11 @@ class Model:
                 there = [r for r in session.records if r.stream == rest[0] and not r.is_taken]
                 run.outcomes[op] = [r.data for r in there]
                 self.log(session, "peek.read", [r.seq for r in there], who=TASK, run=run, op=op)
+            case "history":
+                run.outcomes[op] = [o.data for o in session.outputs if not o.is_set_aside][
+                    -rest[0] :
+                ]
+                self.log(session, "history.read", len(session.outputs), who=TASK, run=run, op=op)
             case "clock":
                 run.outcomes[op] = "read"
                 self.log(session, "clock.read", who=TASK, run=run, op=op)

@@ -9,7 +9,7 @@
 ["join", index, timeout_ms?, caught]             its result; its failure raises, or is seen
 ["sleep", ms]                                    a timer
 ["step", bad_tries, bad_attempts, caught]        a step that is tried twice; it fails that often, or in those attempts
-["output", data]   ["peek", stream]   ["clock"]
+["output", data]   ["history", last]   ["peek", stream]   ["clock"]
 ["raise"]                                        an exception that no op raised
 ["continue", code]                               `continue_as`
 ```
@@ -96,6 +96,8 @@ async def perform(script: Script, ctx: TaskContext) -> list[Any]:
                 seen.append("appended")
             case "peek":
                 seen.append(await INPUTS[rest[0]].peek())
+            case "history":
+                seen.append(await said.history(last=rest[0]))
             case "clock":
                 ctx.now()
                 seen.append("read")

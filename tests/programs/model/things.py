@@ -145,6 +145,16 @@ class End:
 
 
 @dataclass
+class Output:
+    """A record of the stream that sessions write to."""
+
+    data: Any
+    run: str
+    op: int
+    is_set_aside: bool = False
+
+
+@dataclass
 class Session:
     id: str
     task: str
@@ -160,7 +170,7 @@ class Session:
     runs: list[Run] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
-    outputs: list[Any] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
     keys: dict[tuple[str, str], tuple[Any, Receipt]] = field(default_factory=dict)
     tokens_made: int = 0
     entries: list[Any] = field(default_factory=list)
@@ -260,6 +270,8 @@ def copied(origin: Session, name: str) -> Session:
     made.parent = made.end = None
     for run in made.runs:
         run.id = own(run.id)
+    for said in made.outputs:
+        said.run = own(said.run)
     for wait in made.waits:
         wait.id, wait.run = own(wait.id), own(wait.run)
     return made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -354,8 +354,31 @@ def read_peek(state: SessionState, run: Run, op: int, ask: PeekRequest) -> Draft
 
 
 def read_history(state: SessionState, run: Run, op: int, ask: HistoryRequest) -> Draft:
-    """Up to which record the code saw the stream's history."""
-    body = {"stream": ask.stream, "through_seq": state.input_seqs.get(ask.stream, 0)}
+    """Up to which record the code saw the stream's history: a watermark, and no record (S-128)."""
+    is_output = ask.direction == "output"
+    through = (state.output_seqs if is_output else state.input_seqs).get(ask.stream, 0)
+    gone = state.outputs_set_aside.get(ask.stream, ()) if is_output else ()
+    first = _first_of_last(ask.last, through, gone) if ask.last is not None else 1
+    first = max(ask.from_seq, first)
+    body = {
+        "stream": ask.stream,
+        "direction": ask.direction,
+        "from_seq": first,
+        "through_seq": through,
+        **_asked(ask),
+    }
+    without = [seq for seq in gone if seq >= first]
+    if without:
+        body["without"] = without
     return Draft(
         EntryKind.HISTORY_READ, body, run_id=run.id, op=op, principal=task_principal(run.id)
     )
+
+
+def _first_of_last(count: int, through: int, gone: Collection[int]) -> int:
+    """The seq of the first of so many records that were not set aside."""
+    seq = through + 1
+    while count > 0 and seq > 1:
+        seq -= 1
+        count -= seq not in gone
+    return seq
