@@ -109,7 +109,7 @@ class Task(Generic[P, R]):
         return Codec(self._hints.get(self._payload_name, Any), what=f"payload of task {self.id}")
 
     @functools.cached_property
-    def result_codec(self) -> Codec[Any]:
+    def result_codec(self) -> Codec[R]:
         """Of the return annotation."""
         return Codec(self._hints.get("return", Any), what=f"result of task {self.id}")
 

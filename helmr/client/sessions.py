@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Concatenate, ParamSpec, TypedDict, TypeVar, Unpack, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from helmr import ids
 from helmr.client.calls import (
@@ -31,7 +41,7 @@ from helmr.client.runs import (
     until_far_enough,
 )
 from helmr.durations import Duration, seconds
-from helmr.errors import SessionNotFound
+from helmr.errors import SessionNotFound, UsageError
 from helmr.models import (
     ChunkInfo,
     ChunksEnd,
@@ -40,6 +50,7 @@ from helmr.models import (
     Page,
     RecordInfo,
     RunInfo,
+    RunStatus,
     SendReceipt,
     SessionInfo,
     SessionStatus,
@@ -65,6 +76,13 @@ from helmr.operations import (
 )
 from helmr.tasks import AnyTask, Task
 from helmr.wait_details import metadata_object, tag_list
+
+if TYPE_CHECKING:
+    import typing_extensions
+
+    R = typing_extensions.TypeVar("R", default=Any)  # an annotation may leave it out
+else:
+    R = TypeVar("R")
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -95,12 +113,12 @@ class AsyncSessions(ClientPart):
 
     @overload
     async def start(
-        self, task: Task[Concatenate[T, P], Any], payload: T, **options: Unpack[StartOptions]
-    ) -> AsyncStartedSession: ...
+        self, task: Task[Concatenate[T, P], R], payload: T, **options: Unpack[StartOptions]
+    ) -> AsyncStartedSession[R]: ...
     @overload
     async def start(
         self, task: str, payload: Any = ..., **options: Unpack[StartOptions]
-    ) -> AsyncStartedSession: ...
+    ) -> AsyncStartedSession[Any]: ...
     async def start(
         self,
         task: str | AnyTask,
@@ -112,7 +130,7 @@ class AsyncSessions(ClientPart):
         idempotency_key: str | None = None,
         result_timeout: Duration | None = None,
         operation_id: str | None = None,
-    ) -> AsyncStartedSession:
+    ) -> AsyncStartedSession[Any]:
         """Start a session and its first run, or return the open one of that external id (S-2).
 
         Args:
@@ -145,16 +163,18 @@ class AsyncSessions(ClientPart):
         body = {"task": task_id(task), "payload": payload, **given(options)}
         made = call(START_SESSION, body=body, operation_id=operation_id)
         made = replace(made, read_timeout_s=READ_TIMEOUT_S + (held_s or 0.0))
-        return AsyncStartedSession(self._transport, await self._transport.call(made))
+        receipt = await self._transport.call(made)
+        declared = task if isinstance(task, Task) else None
+        return AsyncStartedSession(self._transport, receipt, declared)
 
     @overload
     async def start_and_wait(
-        self, task: Task[Concatenate[T, P], Any], payload: T, **options: Unpack[StartAndWaitOptions]
-    ) -> AsyncStartedSession: ...
+        self, task: Task[Concatenate[T, P], R], payload: T, **options: Unpack[StartAndWaitOptions]
+    ) -> AsyncStartedSession[R]: ...
     @overload
     async def start_and_wait(
         self, task: str, payload: Any = ..., **options: Unpack[StartAndWaitOptions]
-    ) -> AsyncStartedSession: ...
+    ) -> AsyncStartedSession[Any]: ...
     async def start_and_wait(
         self,
         task: str | AnyTask,
@@ -166,11 +186,12 @@ class AsyncSessions(ClientPart):
         metadata: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
         operation_id: str | None = None,
-    ) -> AsyncStartedSession:
+    ) -> AsyncStartedSession[Any]:
         """Start as `start` does; return when the run has ended or needs someone, or after `timeout`.
 
         Returns:
-            The session with its newest run: `.started_run.status` says how far it came, `.result` what it gave.
+            The session with its newest run: `.started_run.status` says how far it came, `.result` what it gave, as
+            the task's return annotation says.
 
         Raises:
             TaskNotFound, SchemaMismatch, ExternalIdConflict: As `start`.
@@ -194,7 +215,7 @@ class AsyncSessions(ClientPart):
             return started
         session = await started.get()
         receipt = StartReceipt(session=session, run=run, created=started.created)
-        return AsyncStartedSession(self._transport, receipt)
+        return AsyncStartedSession(self._transport, receipt, started.task)
 
     def open(self, session_id: str) -> AsyncSessionHandle:
         """A handle on the session with that id. Sends nothing: a wrong id shows at the first call."""
@@ -358,7 +379,7 @@ class AsyncSessionHandle(ClientPart):
         reason: str,
         answer: Any = UNSET,
         operation_id: str | None = None,
-    ) -> AsyncStartedSession:
+    ) -> AsyncStartedSession[Any]:
         """Start a session that begins with this one's past up to an op; this one is not touched (S-86).
 
         Steps before the op have run and do not run again; the op itself is asked again.
@@ -391,12 +412,19 @@ class AsyncSessionHandle(ClientPart):
         return f"{type(self).__name__}({self.id!r})"
 
 
-class AsyncStartedSession(AsyncSessionHandle):
+class AsyncStartedSession(AsyncSessionHandle, Generic[R]):
     """The session that a start made or found, with what the start said."""
 
-    def __init__(self, transport: AsyncHttpTransport, receipt: StartReceipt) -> None:
+    def __init__(
+        self,
+        transport: AsyncHttpTransport,
+        receipt: StartReceipt,
+        task: Task[..., R] | None = None,
+    ) -> None:
         super().__init__(transport, receipt.session.id)
         self.receipt = receipt
+        self.task = task
+        """What was started, if it was given itself and not by its id."""
 
     @property
     def session(self) -> SessionInfo:
@@ -412,6 +440,23 @@ class AsyncStartedSession(AsyncSessionHandle):
     def created(self) -> bool:
         """False if the session was there already."""
         return self.receipt.created
+
+    @property
+    def result(self) -> R:
+        """What the run returned, as the task's return annotation says; JSON if the task was given by its id.
+
+        Raises:
+            UsageError: The run had not succeeded when the start was answered.
+            SchemaMismatch: What is stored does not fit the annotation, or the run has continued as another.
+        """
+        run = self.started_run
+        if run.status is not RunStatus.SUCCEEDED:
+            raise UsageError(
+                f"{run.id} has no result: it is {run.status.value}",
+                hint="Look at `started_run.status` and `started_run.error` first.",
+            )
+        given: Any = run.result
+        return given if self.task is None else self.task.result_codec.decode(given)
 
 
 class AsyncInput(ClientPart):

@@ -26,6 +26,7 @@ from helmr.client.sessions import (
     AsyncSessionHandle,
     AsyncSessions,
     AsyncStartedSession,
+    R,
 )
 from helmr.client.waits import AsyncWaits
 from helmr.models import RunInfo, SessionInfo, StartReceipt
@@ -258,11 +259,12 @@ class SessionHandle(BlockingPart[AsyncSessionHandle]):
         return f"{type(self).__name__}({self.id!r})"
 
 
-class StartedSession(SessionHandle):
+class StartedSession(SessionHandle, Generic[R]):
     """The session that a start made or found, with what the start said."""
 
-    def __init__(self, awaited: AsyncStartedSession) -> None:
+    def __init__(self, awaited: AsyncStartedSession[R]) -> None:
         super().__init__(awaited)
+        self._started = awaited
         self.receipt: StartReceipt = awaited.receipt
 
     @property
@@ -280,32 +282,42 @@ class StartedSession(SessionHandle):
         """False if the session was there already."""
         return self.receipt.created
 
+    @property
+    def result(self) -> R:
+        """What the run returned, as the task's return annotation says; JSON if the task was given by its id.
+
+        Raises:
+            UsageError: The run had not succeeded when the start was answered.
+            SchemaMismatch: What is stored does not fit the annotation, or the run has continued as another.
+        """
+        return self._started.result
+
 
 class Sessions(BlockingPart[AsyncSessions]):
     """Start sessions and find them."""
 
     @overload
     def start(
-        self, task: Task[Concatenate[T, P], Any], payload: T, **options: Unpack[StartOptions]
-    ) -> StartedSession: ...
+        self, task: Task[Concatenate[T, P], R], payload: T, **options: Unpack[StartOptions]
+    ) -> StartedSession[R]: ...
     @overload
     def start(
         self, task: str, payload: Any = ..., **options: Unpack[StartOptions]
-    ) -> StartedSession: ...
+    ) -> StartedSession[Any]: ...
     @described(AsyncSessions.start)
-    def start(self, *args: Any, **options: Any) -> StartedSession:
+    def start(self, *args: Any, **options: Any) -> StartedSession[Any]:
         return StartedSession(finish(self._awaited.start(*args, **options)))
 
     @overload
     def start_and_wait(
-        self, task: Task[Concatenate[T, P], Any], payload: T, **options: Unpack[StartAndWaitOptions]
-    ) -> StartedSession: ...
+        self, task: Task[Concatenate[T, P], R], payload: T, **options: Unpack[StartAndWaitOptions]
+    ) -> StartedSession[R]: ...
     @overload
     def start_and_wait(
         self, task: str, payload: Any = ..., **options: Unpack[StartAndWaitOptions]
-    ) -> StartedSession: ...
+    ) -> StartedSession[Any]: ...
     @described(AsyncSessions.start_and_wait)
-    def start_and_wait(self, *args: Any, **options: Any) -> StartedSession:
+    def start_and_wait(self, *args: Any, **options: Any) -> StartedSession[Any]:
         return StartedSession(finish(self._awaited.start_and_wait(*args, **options)))
 
     def open(self, session_id: str) -> SessionHandle:

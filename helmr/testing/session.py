@@ -7,13 +7,14 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, overload
 
 from helmr import ids
 from helmr.current import TokenCall
 from helmr.durations import Duration, seconds
 from helmr.errors import HelmrError, TokenNotFound, UsageError
 from helmr.models import DryRun, RewindPreview, RunCheck, RunStatus, TokenInfo
+from helmr.tasks import Task
 from helmr.tokens import Token
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import Clock, FakeClock
@@ -51,6 +52,8 @@ from helmr_runtime.security.secrets import secret_hash
 from helmr_runtime.security.task_secrets import CALLBACK_PATH, TaskSecrets
 from helmr_runtime.session.dry_run import read_snapshot
 from helmr_runtime.session.host import HostActor
+
+R = TypeVar("R")
 
 TESTER = Principal("api_key", name="test")
 """Who acts in a test that names no one."""
@@ -209,8 +212,15 @@ class HarnessSession:
         opened = [e for e in await self.transcript() if e.kind == "wait.opened"]
         return dict(opened[-1].body)
 
-    async def result(self) -> Any:
+    @overload
+    async def result(self) -> Any: ...
+    @overload
+    async def result(self, task: Task[..., R]) -> R: ...
+    async def result(self, task: Task[..., Any] | None = None) -> Any:
         """The newest run's result. Time skips to timers and retries, but not past a wait that a person can answer.
+
+        Args:
+            task: Its task gives the result as its return annotation says; without it the result is JSON.
 
         Raises:
             RunFailed: The run failed, was cancelled or is blocked.
@@ -223,7 +233,8 @@ class HarnessSession:
             assert run is not None
             if run.status is RunStatus.SUCCEEDED:
                 ended = [e for e in await self.transcript() if e.kind == "run.succeeded"]
-                return ended[-1].body["result"]
+                given = ended[-1].body["result"]
+                return given if task is None else task.result_codec.decode(given)
             error = await self.error()
             if error is not None:
                 raise RunFailed(

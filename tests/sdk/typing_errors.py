@@ -92,6 +92,8 @@ async def calls_a_task(ctx: TaskContext) -> None:
 def starts(client: Client) -> None:
     client.sessions.start(body, 1)  # type: ignore[arg-type]
     client.sessions.start_and_wait(body, 1)  # type: ignore[arg-type]
+    result: str = client.sessions.start_and_wait(body, "x").result  # type: ignore[assignment]
+    del result
     client.sessions.start(body)  # type: ignore[call-overload]
     client.sessions.start("body", 1, timeout=3)  # type: ignore[call-overload]
 

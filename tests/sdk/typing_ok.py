@@ -37,6 +37,7 @@ from helmr import (
     tokens,
 )
 from helmr.client import AsyncStartedSession, StartedSession
+from helmr.testing import Harness
 
 T = TypeVar("T")
 
@@ -181,16 +182,40 @@ async def review(payload: Decision, ctx: TaskContext) -> str:
     return "posted"
 
 
+@task
+async def judge(payload: str) -> Decision:
+    return Decision(decision="approve", note=payload)
+
+
 def clients(client: Client) -> None:
-    assert_type(client.sessions.start(plain, "x", tags=["a"]), StartedSession)
-    assert_type(client.sessions.start(review, Decision(decision="approve")), StartedSession)
-    assert_type(client.sessions.start_and_wait("publish-review", {}, timeout=3), StartedSession)
+    started = client.sessions.start(plain, "x", tags=["a"])
+    assert_type(started, StartedSession[dict[str, int]])
+    assert_type(client.sessions.start(review, Decision(decision="approve")), StartedSession[str])
+    by_id = client.sessions.start_and_wait("publish-review", {}, timeout=3)
+    assert_type(by_id, StartedSession[Any])
+    assert_type(by_id.result, Any)
+    assert_type(client.sessions.start_and_wait(plain, "x").result, dict[str, int])
+    assert_type(client.sessions.start_and_wait(judge, "x").result, Decision)
+    assert_type(judge.result_codec.decode(client.runs.get("run_1").result), Decision)
+    assert_type(started.fork(reason="why"), StartedSession[Any])
+    left_out: StartedSession = client.sessions.start_and_wait(judge, "x")
+    assert_type(left_out.result, Any)
     client.waits.list(task=review)
 
 
 async def async_clients(client: AsyncClient) -> None:
     started = await client.sessions.start_and_wait(plain, "x", timeout="1m")
-    assert_type(started, AsyncStartedSession)
+    assert_type(started, AsyncStartedSession[dict[str, int]])
+    assert_type(started.result, dict[str, int])
+    assert_type((await client.sessions.start(judge, "x")).result, Decision)
+    left_out: AsyncStartedSession = await client.sessions.start("judge", "x")
+    assert_type(left_out.result, Any)
+
+
+async def harness(harness: Harness) -> None:
+    session = await harness.start(judge, "x")
+    assert_type(await session.result(judge), Decision)
+    assert_type(await session.result(), Any)
 
 
 def declarations() -> None:

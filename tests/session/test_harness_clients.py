@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from helmr import Client, step, streams, task
 from helmr.errors import SessionNotFound, UsageError, WaitNotFound
@@ -167,3 +168,31 @@ def test_what_the_clients_need(script: str, project_root: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+class Verdict(BaseModel):
+    score: int
+
+
+@task(id="judge")
+async def judge(score: int) -> Verdict:
+    return Verdict(score=score)
+
+
+async def test_a_start_gives_the_result_as_its_task_says_and_json_by_its_id() -> None:
+    async with Harness(judge, takes) as harness, harness.async_client() as client:
+        judged = await client.sessions.start_and_wait(judge, 3)
+        assert (judged.result, judged.started_run.result) == (Verdict(score=3), {"score": 3})
+        assert (await client.sessions.start_and_wait("judge", 4)).result == {"score": 4}
+        waiting = await client.sessions.start_and_wait(takes, 1)
+        with pytest.raises(UsageError, match=r"^run_\w+ has no result: it is waiting$"):
+            _ = waiting.result
+        session = await harness.start(judge, 5)
+        assert await session.result() == {"score": 5}
+        assert await session.result(judge) == Verdict(score=5)
+
+        def blocking() -> Verdict:
+            with harness.client() as client:
+                return client.sessions.start_and_wait(judge, 6).result
+
+        assert await asyncio.to_thread(blocking) == Verdict(score=6)
