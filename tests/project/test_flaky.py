@@ -129,11 +129,9 @@ def test_a_real_test_that_fails_once_is_remembered_and_reported(
         options = [
             "-q",
             "-p",
-            "xdist",
-            "-n",
-            "2",
-            "-p",
             "tests.suite",
+            "--workers",
+            "2",
             *arguments,
             "-o",
             f"cache_dir={cache}",
