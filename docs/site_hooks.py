@@ -12,7 +12,7 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
-OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./(?:\.\./)*(README\.md)?([^)]*)\)")
+UPWARDS = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+)(README\.md)?([^)]*)\)")
 FROM_README = re.compile(r"\]\(docs/")
 DIRECTIVE = re.compile(r"^::: ", flags=re.M)
 """What a page of the API reference is made of; such a page has no Markdown form."""
@@ -40,10 +40,12 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     up = "../" * page.file.src_uri.count("/")
 
     def told(link: re.Match[str]) -> str:
-        text, readme, rest = link.groups()
+        text, ups, readme, rest = link.groups()
+        if len(ups) <= len(up):  # it stays inside
+            return link[0]
         return f"[{text}]({up}index.md{rest})" if readme else text
 
-    text = OUTSIDE.sub(told, markdown)
+    text = UPWARDS.sub(told, markdown)
     if not DIRECTIVE.search(text):
         _texts[page.file.src_uri] = text
     return text
