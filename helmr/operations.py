@@ -34,6 +34,8 @@ from helmr.models import (
     FileKeyInfo,
     FollowQuery,
     ForkRequest,
+    GatedCallInfo,
+    GateQuery,
     Health,
     ListQuery,
     NoFields,
@@ -443,7 +445,7 @@ REVOKE_PUBLIC_TOKEN = Operation(
 CREATE_API_KEY = Operation(
     "keys.create", "POST /v1/api-keys", Need.ADMINISTER,
     "Make an API key. Its secret is shown here and never again.",
-    description="`role` is admin, operator, sender or viewer. Answers 201 with `secret`.",
+    description="`role` is admin, operator, sender, viewer or asker. Answers 201 with `secret`.",
     service="api_keys.create", body=ApiKeyRequest, reply=ApiKeyReceipt, status=201, problems=(409,),
     repeat=Repeat.ONCE)
 LIST_API_KEYS = Operation(
@@ -459,6 +461,25 @@ LIST_FILE_KEYS = Operation(
     "List the public keys by which session files of this runtime are verified, the newest first.",
     description="Each is `{id, key}`.",
     service="session_files.keys", reply=Page[FileKeyInfo])
+
+# The gate -----------------------------------------------------------------------------------------
+
+GATE_CLAUDE_CODE = Operation(
+    "", "POST /v1/gate/claude-code", Need.ASK,
+    "Take an event of a hook of Claude Code; of one that asks, answer the decision in its form.",
+    description="Held until a person or a rule has decided, at most until 10 s before `timeout_s`. `mode` headless "
+    "always gets a decision; interactive gets `{}` if there is none, and the client's own prompt shows.",
+    tag="gate", query=GateQuery, reply=dict[str, Any], problems=(400, 409, 413), repeat=Repeat.AGAIN)
+GET_GATED_CALL = Operation(
+    "", "GET /v1/gate/calls/{session_id}", Need.ASK,
+    "Get a call that the same key has asked about, any with the role admin.",
+    tag="gate", service="gate.get", owner=Owner.OWN, reply=GatedCallInfo, problems=(404,))
+WITHDRAW_GATED_CALL = Operation(
+    "", "POST /v1/gate/calls/{session_id}/withdraw", Need.ASK,
+    "Ask no more about a call that the same key has asked about, any with the role admin.",
+    description="A call that was decided stays as it is. Withdrawing again changes nothing.",
+    tag="gate", service="gate.withdraw", owner=Owner.OWN, body=NoFields, reply=GatedCallInfo, problems=(404,),
+    repeat=Repeat.AGAIN)
 
 # What the runtime knows ---------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ class Role(StrEnum):
     OPERATOR = "operator"
     SENDER = "sender"
     VIEWER = "viewer"
+    ASKER = "asker"
 
 
 class Need(StrEnum):
@@ -36,6 +37,8 @@ class Need(StrEnum):
     DELEGATE = "delegate"
     """Make tokens and public tokens: hand a part of one's own rights to an outside party."""
     QUERY = "query"
+    ASK = "ask"
+    """Ask for leave for an agent's call, and see or withdraw what one has asked (S-110)."""
     TOOLS = "tools"
     """Reach the endpoint of MCP; each tool there needs what its operation needs."""
     ADMINISTER = "administer"
@@ -76,14 +79,17 @@ ROLE_NEEDS: dict[Role, frozenset[Need]] = {
     ),
     Role.SENDER: frozenset({Need.START, Need.SEND, Need.COMPLETE, Need.DELEGATE, Need.TOOLS}),
     Role.VIEWER: frozenset({Need.READ, Need.TOOLS}),
+    Role.ASKER: frozenset({Need.ASK}),
 }
-"""An operator answers and steers what runs; a sender is an app server; a viewer only looks."""
+"""An operator answers and steers what runs; a sender is an app server; a viewer only looks; an asker
+is an agent's hook."""
 
 ROLE_SUMMARIES: dict[Role, str] = {
     Role.ADMIN: "everything, also API keys and speaking for others",
     Role.OPERATOR: "read, answer, send, complete, cancel, retry, query",
     Role.SENDER: "start sessions, send input, make and complete tokens; reads nothing",
     Role.VIEWER: "read",
+    Role.ASKER: "ask for leave for an agent's calls; sees only its own",
 }
 
 SCOPE_NEEDS: dict[ScopeType, Need] = {

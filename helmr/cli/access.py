@@ -243,7 +243,9 @@ RING_NAME = "master-keys.json"
 @command(key_app, "create")
 def create_key(
     cli: Cli,
-    role: Annotated[str, typer.Option(metavar="ROLE", help="admin, operator, sender or viewer")],
+    role: Annotated[
+        str, typer.Option(metavar="ROLE", help="admin, operator, sender, viewer or asker")
+    ],
     name: Annotated[
         str,
         typer.Option(

@@ -19,7 +19,7 @@ import typer
 from helmr import hash_seed
 from helmr.cli import printing
 from helmr.cli.app import Cli, ExitCode, Json, command
-from helmr.cli.up import LEDGER_NAME, Tasks, named_tasks
+from helmr.cli.up import LEDGER_NAME, Tasks, gate_table, named_tasks
 from helmr.errors import BadDefinition, HelmrError, RuntimeNotFound, TaskNotFound, UsageError
 from helmr.version import needed
 
@@ -56,7 +56,9 @@ def check(
     with contextlib.redirect_stdout(sys.stderr):  # what the code prints is not the answer
         from helmr_runtime.catalog import load_registry
 
-        registry, _ = load_registry(tuple(named_tasks(tasks)), folder=Path.cwd())
+        with_gate = gate_table(None, place or hash_seed.DATA_DIR) is not None
+        named = named_tasks(tasks, with_gate=with_gate)
+        registry, _ = load_registry(tuple(named), folder=Path.cwd())
         checks = asyncio.run(_checks(cli, registry))
     if json:
         printing.write_json_list(checks, None)

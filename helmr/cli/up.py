@@ -18,6 +18,7 @@ from helmr import durations, hash_seed
 from helmr.cli import arguments, printing
 from helmr.cli.app import Cli, CommandWithExamples, ExitCode, command
 from helmr.errors import BadDuration, NotAllowed, RuntimeNotFound, Unavailable, UsageError
+from helmr.gate import TASKS_MODULE, read_rules
 from helmr.hash_seed import DATA_DIR
 from helmr.models import PRUNE_AGE_MAX_S, PRUNE_AGE_MIN_S
 from helmr.profiles import read_toml
@@ -197,7 +198,6 @@ def up(
 ) -> None:
     """Run a runtime in the foreground, until Ctrl-C or `helmr down`."""
     shared: Cli = ctx.find_root().obj
-    named = named_tasks(tasks)
     if (ensure is None) != (external_id is None):
         raise UsageError(
             "--ensure and --external-id belong together",
@@ -213,6 +213,7 @@ def up(
     proxies = tuple(network(text) for text in trusted_proxy or ())
     check_extra("runtime")
     place = next(one for one in (data_dir, shared.data_dir, DATA_DIR) if one is not None)
+    named = named_tasks(tasks, with_gate=gate_table(config, place) is not None)
     if in_process:
         hash_seed.start_with_seed(place)
     from helmr_runtime import tracing
@@ -269,6 +270,7 @@ def _run(tasks: list[str], data_dir: Path, config: Path | None, **options: Any) 
         data_dir=data_dir,
         notices=read_targets(*notices_table(config, data_dir)),
         retention=retention_of(config, data_dir),
+        gate=gate_table(config, data_dir),
         **options,
     )
     raise typer.Exit(run_up(asked))
@@ -296,13 +298,15 @@ def _check(tasks: list[str], data_dir: Path, *, is_strict: bool) -> None:
         raise typer.Exit(code)
 
 
-def named_tasks(tasks: list[str] | None) -> list[str]:
-    """What was named on the command line, or else in the project.
+def named_tasks(tasks: list[str] | None, *, with_gate: bool) -> list[str]:
+    """What was named on the command line, or else in the project; with the gate its own tasks too.
 
     Raises:
         UsageError: Nothing was.
     """
     named = tasks or tasks_of_project(Path.cwd())
+    if with_gate and TASKS_MODULE not in named:
+        named = [*named, TASKS_MODULE]
     if not named:
         raise UsageError(
             "no tasks are named",
@@ -365,9 +369,9 @@ def dev(
 ) -> None:
     """Run tasks while you write them: in one process, and start again when one of their files changes."""
     shared: Cli = ctx.find_root().obj
-    named = named_tasks(tasks)
     check_extra("runtime")
     place = shared.data_dir or data_dir
+    named = named_tasks(tasks, with_gate=gate_table(None, place) is not None)
     hash_seed.start_with_seed(place)
     _run(named, place, None, host=host, port=port, in_process=True, reloads=True)
 
@@ -493,6 +497,19 @@ def retention_of(config: Path | None, data_dir: Path) -> Retention | None:
     return Retention(closed_after_s=closed_after_s, archive=archive)
 
 
+def gate_table(config: Path | None, data_dir: Path) -> dict[str, Any] | None:
+    """The table `[gate]`, whose rules can be read; None without one, which leaves the gate off.
+
+    Raises:
+        UsageError: As `notices_table`; or a rule can't be read.
+    """
+    found, path = _read(config, data_dir)
+    table: dict[str, Any] | None = found.get("gate")
+    if table is not None:
+        read_rules(table, path)
+    return table
+
+
 def otel_of(config: Path | None, data_dir: Path) -> tuple[bool, bool]:
     """Whether the table `[otel]` wants traces, and metrics, to be sent; neither without one.
 
@@ -520,11 +537,11 @@ def _read(config: Path | None, data_dir: Path) -> tuple[dict[str, Any], str]:
         if config is None:
             return {}, str(path)
         raise UsageError(f"--config {path}: there is no such file") from error
-    unknown = sorted(found.keys() - {"notices", "otel", "retention"})
+    unknown = sorted(found.keys() - {"gate", "notices", "otel", "retention"})
     if unknown:
         raise UsageError(
             f"{path}: {unknown[0]!r} is not a key of this file",
             hint="Notice targets stand in tables [notices.NAME], retention in [retention], what "
-            "OpenTelemetry is sent in [otel].",
+            "OpenTelemetry is sent in [otel], rules of the gate in [[gate.rule]].",
         )
     return found, str(path)

@@ -223,7 +223,7 @@ class AsyncKeys(ClientPart):
     async def create(
         self, role: str, *, name: str, operation_id: str | None = None
     ) -> ApiKeyReceipt:
-        """Make an API key of that role: admin, operator, sender or viewer. Its secret is shown here only."""
+        """Make an API key of that role: admin, operator, sender, viewer or asker. Its secret is shown here only."""
         body = {"role": role, "name": name}
         return await self._ask(CREATE_API_KEY, body=body, operation_id=operation_id)
 

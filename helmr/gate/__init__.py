@@ -38,6 +38,9 @@ AGENT_TASK = "helmr.gate.agent"
 TASKS_MODULE = "helmr.gate.tasks"
 """Where both are; a runtime whose `helmr.toml` has a table `[gate]` loads it."""
 
+FLOOD = "flood"
+"""Key of a payload that is about an agent that asks too much, and holds how often it may ask."""
+
 RULES_MAX = 500
 GLOB_MAX = 1_000
 NAME_MAX = 128
@@ -150,7 +153,8 @@ class GateRule:
         tool: Globs of tools' names, one of which matches.
         client: A glob of the client's name.
         folder: A folder, with all that is below it, or a glob; empty for all.
-        matches: A glob for each of these arguments; an empty one is for an argument that is missing or empty.
+        matches: Globs for each of these arguments, one of which matches; an empty one is for an argument that is
+            missing or empty.
         reason: What the agent sees of a denial.
     """
 
@@ -159,7 +163,7 @@ class GateRule:
     tool: tuple[str, ...] = ("*",)
     client: str = "*"
     folder: str = ""
-    matches: Mapping[str, str] = field(default_factory=dict)
+    matches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     reason: str = ""
 
     def matches_call(self, call: GatedCall) -> bool:
@@ -172,7 +176,10 @@ class GateRule:
             return False
         if not fnmatchcase(call.client, self.client) or not self._is_in_folder(call.folder):
             return False
-        return all(self._matches(call, name, glob) for name, glob in self.matches.items())
+        return all(
+            any(self._matches(call, name, glob) for glob in globs)
+            for name, globs in self.matches.items()
+        )
 
     def _is_in_folder(self, folder: str) -> bool:
         if not self.folder:
@@ -252,36 +259,38 @@ def _rule(found: Mapping[str, Any], number: int, path: str) -> GateRule:
     except ValueError as error:
         actions = ", ".join(GateAction)
         raise UsageError(f"{place} needs an action", hint=f"It is one of {actions}.") from error
-    tool = found.get("tool", "*")
-    tools = [tool] if isinstance(tool, str) else tool
     matches = found.get("matches", {})
     if not isinstance(matches, dict):
         raise UsageError(
             f"{place}: matches is a table", hint='Write matches = {command = "git push*"}.'
         )
     texts = {name: found.get(name, "") for name in ("name", "folder", "reason")}
-    texts |= {f"matches.{name}": glob for name, glob in matches.items()}
     texts["client"] = found.get("client", "*")
-    _check_texts(texts, place)
-    if not isinstance(tools, list) or not tools:
-        raise UsageError(f"{place}: tool is a text, or a list of some")
-    for one in tools:
-        _check_texts({"tool": one}, place)
+    for name, text in texts.items():
+        _check_text(text, f"{place}: {name}")
     return GateRule(
         texts["name"] or f"rule {number}",
         action,
-        tuple(tools),
+        _globs(found.get("tool", "*"), f"{place}: tool"),
         texts["client"],
         texts["folder"],
-        dict(matches),
+        {name: _globs(globs, f"{place}: matches.{name}") for name, globs in matches.items()},
         texts["reason"],
     )
 
 
-def _check_texts(texts: Mapping[str, Any], place: str) -> None:
-    for name, text in texts.items():
-        if not isinstance(text, str) or len(text) > GLOB_MAX:
-            raise UsageError(f"{place}: {name} is a text of at most {GLOB_MAX} characters")
+def _globs(found: Any, what: str) -> tuple[str, ...]:
+    globs = [found] if isinstance(found, str) else found
+    if not isinstance(globs, list) or not globs:
+        raise UsageError(f"{what} is a text, or a list of some")
+    for glob in globs:
+        _check_text(glob, what)
+    return tuple(globs)
+
+
+def _check_text(text: Any, what: str) -> None:
+    if not isinstance(text, str) or len(text) > GLOB_MAX:
+        raise UsageError(f"{what} is a text of at most {GLOB_MAX} characters")
 
 
 def rules_toml(rules: Iterable[GateRule]) -> str:
@@ -294,17 +303,25 @@ def _rule_toml(rule: GateRule) -> str:
     if rule.client != "*":
         lines.append(f"client = {json.dumps(rule.client)}")
     if rule.tool != ("*",):
-        one: str | Sequence[str] = rule.tool[0] if len(rule.tool) == 1 else list(rule.tool)
-        lines.append(f"tool = {json.dumps(one)}")
+        lines.append(f"tool = {_spelt(rule.tool)}")
     if rule.folder:
         lines.append(f"folder = {json.dumps(rule.folder)}")
-    if rule.matches:
-        parts = (f"{json.dumps(name)} = {json.dumps(glob)}" for name, glob in rule.matches.items())
-        lines.append(f"matches = {{{', '.join(parts)}}}")
+    for name, globs in rule.matches.items():
+        key = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
+        lines.append(f"matches.{key} = {_spelt(globs)}")
     lines.append(f"action = {json.dumps(rule.action.value)}")
     if rule.reason:
         lines.append(f"reason = {json.dumps(rule.reason)}")
     return "\n".join(lines) + "\n"
+
+
+def _spelt(globs: Sequence[str]) -> str:
+    return json.dumps(globs[0] if len(globs) == 1 else list(globs))
+
+
+def _shell(name: str, globs: str, action: GateAction) -> GateRule:
+    spelt = tuple(one.strip() for one in globs.split("|"))
+    return GateRule(name, action, ("Bash",), matches={SHELL_ARGUMENT: spelt})
 
 
 _LEAVES_MACHINE = """
@@ -315,27 +332,14 @@ _NOT_UNDONE = "rm * | sudo * | git reset --hard* | git clean* | dd * | mkfs* | s
 _ONLY_LOOKS = (
     "ls | ls * | pwd | git status | git status -s | git diff | git log | git log --oneline | wc *"
 )
-
-
-def _shell(name: str, globs: str, action: GateAction) -> list[GateRule]:
-    return [
-        GateRule(f"{name}: {glob}", action, ("Bash",), matches={SHELL_ARGUMENT: glob})
-        for glob in (one.strip() for one in globs.split("|"))
-    ]
-
-
 _INSIDE = f"{FOLDER}/*"
+
 STARTER_RULES: tuple[GateRule, ...] = (
-    *_shell("leaves the machine", _LEAVES_MACHINE, GateAction.ASK),
-    *_shell("can't be undone", _NOT_UNDONE, GateAction.ASK),
-    *_shell("only looks", _ONLY_LOOKS, GateAction.ALLOW),
-    GateRule(
-        "reads a file of the folder", GateAction.ALLOW, ("Read",), matches={"file_path": _INSIDE}
-    ),
-    GateRule("searches the folder", GateAction.ALLOW, ("Glob", "Grep"), matches={"path": ""}),
-    GateRule(
-        "searches below the folder", GateAction.ALLOW, ("Glob", "Grep"), matches={"path": _INSIDE}
-    ),
+    _shell("leaves the machine", _LEAVES_MACHINE, GateAction.ASK),
+    _shell("can't be undone", _NOT_UNDONE, GateAction.ASK),
+    _shell("only looks", _ONLY_LOOKS, GateAction.ALLOW),
+    GateRule("reads", GateAction.ALLOW, ("Read",), matches={"file_path": (_INSIDE,)}),
+    GateRule("searches", GateAction.ALLOW, ("Glob", "Grep"), matches={"path": ("", _INSIDE)}),
     GateRule("keeps its list", GateAction.ALLOW, ("TodoWrite",)),
 )
 """What `helmr gate install` writes: what only looks is allowed; people are asked for what leaves the machine or can't

@@ -17,9 +17,11 @@ from typing import Any
 
 from helmr.errors import BadRequest
 from helmr.gate import GatedCall
-from helmr.gate.tasks import APPROVE, answer_key, labels_of, other_key, questions_of
 
 CLIENT = "claude-code"
+APPROVE, DECLINE = "approve", "decline"
+"""Decisions of an answer, as of any call of a tool that a person approves."""
+
 MARGIN_S = 10.0
 """So much before the client's time is up it is answered: a hook that is killed at its timeout lets the tool run."""
 
@@ -133,6 +135,33 @@ def _answers(questions: list[dict[str, Any]], said: Mapping[str, Any]) -> dict[s
         if texts:
             answers[question["question"]] = ", ".join(texts)
     return answers
+
+
+def questions_of(call: GatedCall) -> list[dict[str, Any]]:
+    """What the agent itself asks of a person; empty for any other call, and for one that is not as it should be."""
+    found = call.input.get("questions") if call.tool == "AskUserQuestion" else None
+    if not isinstance(found, list) or not found:
+        return []
+    texts = [one.get("question") if isinstance(one, dict) else None for one in found]
+    are_whole = all(isinstance(text, str) and text for text in texts)
+    return found if are_whole and len(set(texts)) == len(texts) else []
+
+
+def labels_of(question: Mapping[str, Any]) -> list[str]:
+    """The answers that a question offers."""
+    options = question.get("options")
+    found = [one.get("label") for one in options or () if isinstance(one, dict)]
+    return [label for label in found if isinstance(label, str) and label]
+
+
+def answer_key(number: int) -> str:
+    """The property of the answer to that question, counted from 0."""
+    return f"q{number + 1}"
+
+
+def other_key(number: int) -> str:
+    """The property of an answer that the question does not offer."""
+    return f"q{number + 1}_other"
 
 
 def without_answer(mode: Mode, *, can_defer: bool = True) -> GateDecision:

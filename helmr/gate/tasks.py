@@ -11,13 +11,21 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from helmr import streams
 from helmr.approvals import approval_schema
 from helmr.forms.tool_call import call_body, call_subject
-from helmr.gate import AGENT_TASK, CALL_TASK, GatedCall, call_of
+from helmr.gate import AGENT_TASK, CALL_TASK, FLOOD, GatedCall, call_of
+from helmr.gate.claude_code import (
+    APPROVE,
+    DECLINE,
+    answer_key,
+    labels_of,
+    other_key,
+    questions_of,
+)
 from helmr.models import SUBJECT_MAX
 from helmr.tasks import task
 
@@ -30,13 +38,8 @@ outcomes = streams.input("outcomes", schema=dict[str, Any])
 ruled = streams.input("ruled", schema=dict[str, Any])
 """What rules have decided in an agent's session."""
 
-FLOOD = "flood"
-"""Key of a payload that is about an agent that asks too much, and holds how often it may ask."""
-
 SHOWN_CHARS_MAX = 100_000
 """Of a file in a diff; the form has all of it."""
-
-APPROVE, DECLINE = "approve", "decline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +50,15 @@ class GateQuestion:
         subject: One line.
         body: Markdown.
         schema: JSON Schema of the answer.
-        initial: What its form starts with.
-        on_decline: What declining the wait says; None if it can't be declined.
+        on_decline: What declining the wait says.
+        initial: What its form starts with; empty for a fresh one.
     """
 
     subject: str
     body: str
     schema: Mapping[str, Any]
-    initial: Any = None
-    on_decline: Any = None
+    on_decline: Mapping[str, Any]
+    initial: Mapping[str, Any] = field(default_factory=dict)
 
 
 @task(id=CALL_TASK, mcp=False)
@@ -67,8 +70,8 @@ async def gate_call(call: dict[str, Any]) -> Any:
         correlation_id=call.get("call_id") or None,
         subject=given.subject,
         body=given.body,
-        initial=given.initial,
-        on_decline=given.on_decline,
+        initial=dict(given.initial),
+        on_decline=dict(given.on_decline),
         tags=["gate"],
     )
     return result.value if result.ok else None
@@ -102,36 +105,10 @@ def asked_of_flood(payload: Mapping[str, Any]) -> GateQuestion:
         subject=f"The key {flood['key']} asks too much",
         body=f"Its agent has asked more than {flood['per_minute']} times in a minute. What is beyond that is denied, "
         "with this as the reason. It asks normally again as soon as it asks less.",
-        schema={"type": "object", "properties": {"seen": {"type": "boolean", "const": True}}},
+        schema={"type": "object", "properties": {"seen": {"type": "boolean"}}},
+        on_decline={"seen": False},
         initial={"seen": True},
     )
-
-
-def questions_of(call: GatedCall) -> list[dict[str, Any]]:
-    """What the agent itself asks of a person; empty for any other call, and for one that is not as it should be."""
-    found = call.input.get("questions") if call.tool == "AskUserQuestion" else None
-    if not isinstance(found, list) or not found:
-        return []
-    texts = [one.get("question") if isinstance(one, dict) else None for one in found]
-    are_whole = all(isinstance(text, str) and text for text in texts)
-    return found if are_whole and len(set(texts)) == len(texts) else []
-
-
-def labels_of(question: Mapping[str, Any]) -> list[str]:
-    """The answers that a question offers."""
-    options = question.get("options")
-    found = [one.get("label") for one in options or () if isinstance(one, dict)]
-    return [label for label in found if isinstance(label, str) and label]
-
-
-def answer_key(number: int) -> str:
-    """The property of the answer to that question, counted from 0."""
-    return f"q{number + 1}"
-
-
-def other_key(number: int) -> str:
-    """The property of an answer that the question does not offer."""
-    return f"q{number + 1}_other"
 
 
 def _asked_questions(call: GatedCall, questions: list[dict[str, Any]]) -> GateQuestion:

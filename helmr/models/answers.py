@@ -247,6 +247,25 @@ class RunInfo(Wire):
         return safe_text.card(self.task, facts)
 
 
+class GatedCallInfo(Wire):
+    """A call of an agent that a person was asked about.
+
+    `status` is `asked`, `decided` or `withdrawn`. Once it is decided, `verdict` is `allow` or `deny`, and `input` what
+    the tool is called with if a person has changed it; `outcome` is what became of it, `succeeded` or `failed`.
+    """
+
+    session_id: str
+    client: str
+    agent: str
+    call_id: str = ""
+    tool: str
+    status: str
+    verdict: str | None = None
+    reason: str | None = None
+    input: dict[str, Any] | None = None
+    outcome: str | None = None
+
+
 class EntryInfo(Wire):
     """One line of a transcript; `body` by kind."""
 
@@ -406,7 +425,7 @@ class ApiKeyInfo(Wire):
 
     id: str
     name: str
-    role: Literal["admin", "operator", "sender", "viewer"]
+    role: Literal["admin", "operator", "sender", "viewer", "asker"]
     created_at: datetime
     created_by: PrincipalInfo | None = None
     revoked_at: datetime | None = None

@@ -37,6 +37,9 @@ SEQ_MAX = 2**53
 COPY_WAIT_MAX_S = 20.0
 """Longest that a follower's call is held open."""
 
+GATE_TIMEOUT_MAX_S = 86_400.0
+"""Longest that an agent's hook may wait."""
+
 ANSWERABLE = (WaitKind.INPUT, WaitKind.TOKEN)
 """What the inbox shows unless asked: a timer waits for no person."""
 
@@ -197,6 +200,15 @@ class TokensQuery(ListQuery):
 
     status: TokenStatus | None = None
     tag: str | None = Field(default=None, min_length=1, max_length=TOKEN_TAG_MAX)
+
+
+class GateQuery(Query):
+    """How an agent's client asks."""
+
+    mode: str = Field(default="interactive", pattern="^(interactive|headless)$")
+    timeout_s: float = Field(
+        default=60.0, ge=0, le=GATE_TIMEOUT_MAX_S, description="Of its hook; answered 10 s before."
+    )
 
 
 class CopyQuery(Query):

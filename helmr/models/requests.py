@@ -246,5 +246,5 @@ class AnswerLinkRequest(Request):
 class ApiKeyRequest(Request):
     """POST /v1/api-keys."""
 
-    role: Literal["admin", "operator", "sender", "viewer"]
+    role: Literal["admin", "operator", "sender", "viewer", "asker"]
     name: str = Field(min_length=1, max_length=NAME_MAX)

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from helmr.errors import BadDefinition, HelmrError
+from helmr.gate import TASKS_MODULE
 from helmr.models import Catalog, StreamInfo, TaskInfo
 from helmr.streams import Stream
 from helmr.tasks import Task
@@ -186,7 +187,7 @@ def _load_dotted(name: str, folder: Path) -> ModuleType:
             f"{name!r} names no module",
             hint="Name a task module with dots, like app.tasks, or its file, like app/tasks.py.",
         )
-    if name != "helmr.examples" and not name.startswith("helmr.examples."):
+    if name != TASKS_MODULE and not f"{name}.".startswith("helmr.examples."):
         _refuse_reserved(root, name)
     _append(folder)
     return _import(name, name)
@@ -234,7 +235,10 @@ def _is_installed(filename: str) -> bool:
 def _code_hash(modules: Sequence[ModuleType]) -> str:
     """SHA-256 over the sources of the task modules and of what they imported from their own folders."""
     files = {Path(f) for m in modules if (f := getattr(m, "__file__", None)) is not None}
-    folders = {path.parent for path in files}
+    theirs = [
+        m for m in modules if m.__name__ != TASKS_MODULE
+    ]  # beside ours stands what not every process loads
+    folders = {Path(f).parent for m in theirs if (f := getattr(m, "__file__", None)) is not None}
     for module in tuple(sys.modules.values()):
         name = getattr(module, "__file__", None)
         if name is not None and Path(name).parent in folders:

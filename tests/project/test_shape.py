@@ -20,9 +20,9 @@ MODULES = sources()
 
 MODULE_LINES_MAX = 700
 """What is longer has two nouns in it."""
-MODULES_MAX = 403
+MODULES_MAX = 406
 """Four hundred, and those of the gate, a part of the product that came after: what an agent's call is, Claude Code's
-forms, the built-in tasks."""
+forms, the built-in tasks, the service, the hook's program, the commands."""
 SMALL_MODULES_MAX = 42
 """They only shrink: packages' faces, lazily imported parts, and a few that would make a circle elsewhere."""
 ARGUMENTS_MAX = 7

@@ -54,7 +54,7 @@ def test_what_each_role_is_for():
 def test_only_reading_and_nothing_is_done_by_get():
     for route in OPERATIONS:
         if route.method == "GET":
-            assert route.need in (Need.READ, Need.NOTHING, Need.SECRET, Need.ADMINISTER)
+            assert route.need in (Need.READ, Need.NOTHING, Need.SECRET, Need.ASK, Need.ADMINISTER)
 
 
 def test_a_public_tokens_scope_fits_one_route_each():

@@ -12,11 +12,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from helmr import jsonio
 from helmr.errors import BadRequest, NotAllowed
-from helmr.models import SEQ_MAX, FollowQuery, OutputQuery, QueryRequest
+from helmr.gate.claude_code import Mode
+from helmr.models import SEQ_MAX, FollowQuery, GateQuery, OutputQuery, QueryRequest
 from helmr.query import ARROW_MEDIA_TYPE
 from helmr.roles import Need
 from helmr_runtime.core.public_tokens import check_read
@@ -68,6 +71,31 @@ def _start(exchange: Exchange, after: int | None) -> int | None:
 
 def _followed(exchange: Exchange, following: FollowedEvents) -> Response:
     return EventStream(following, keep_alive_s=exchange.settings.keep_alive_s)
+
+
+# --- the gate ---------------------------------------------------------------------------------------
+
+
+async def gate_claude_code(exchange: Exchange, query: GateQuery) -> Response:
+    """The decision about an agent's call; a client that goes away meanwhile is waited for no longer."""
+    event = jsonio.loads(await exchange.raw())
+    if not isinstance(event, dict):
+        raise BadRequest("the event is not an object", hint="Post what the client gives its hook.")
+    gate, mode = exchange.service.gate, Mode(query.mode)
+    deciding = asyncio.ensure_future(
+        gate.claude_code(exchange.caller(), event, mode, query.timeout_s)
+    )
+    leaving = asyncio.ensure_future(_disconnected(exchange.receive))
+    try:
+        await asyncio.wait({deciding, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (deciding, leaving):
+            if not task.done():
+                task.cancel()
+        await asyncio.wait({deciding, leaving})
+    if deciding.cancelled():
+        raise ClientDisconnect
+    return JSONResponse(deciding.result())
 
 
 # --- queries ----------------------------------------------------------------------------------------
@@ -137,6 +165,7 @@ HANDLERS: dict[str, Handler] = {
         read_outputs,
         follow_session,
         follow_all,
+        gate_claude_code,
         run_query,
         healthz,
         readyz,

@@ -7,7 +7,7 @@ import fcntl
 import os
 import resource
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +61,7 @@ class UpOptions(RuntimeSettings):
         in_process: Without Ray, in this process alone.
         reloads: Start it again when a task file changes; only in one process.
         notices: Where notices go; their secrets are checked before it starts.
+        gate: The table `[gate]`, whose rules are checked before it starts; None leaves the gate off.
     """
 
     data_dir: Path = Path(".helmr")
@@ -72,6 +73,7 @@ class UpOptions(RuntimeSettings):
     in_process: bool = False
     reloads: bool = False
     notices: tuple[Target, ...] = ()
+    gate: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what can't be kept.
@@ -137,6 +139,7 @@ class UpOptions(RuntimeSettings):
             "hosts": self.hosts_count,
             "sessions_per_host": self.host_room,
             "notices": to_json(self.notices),
+            "gate": self.gate,
             **more,
         }
         return RuntimeSpec(

@@ -16,6 +16,7 @@ import uvicorn
 from pydantic import BaseModel
 
 from helmr.errors import Conflict, UsageError
+from helmr.gate import NO_RULES, GateRules, read_rules
 from helmr.models import Query, Request, Wire
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.http.accepting import Accepting, OpenFiles
@@ -154,6 +155,7 @@ def make_gateway(
     trusted_proxies: tuple[str, ...] = (),
     is_published: Callable[[], bool] = lambda: True,
     notice_targets: Sequence[tuple[Target, Sender]] = (),
+    gate_rules: GateRules = NO_RULES,
     sends_metrics: bool = False,
 ) -> GatewayActor:
     """A gateway over actor calls, to be started on `host`.
@@ -169,6 +171,7 @@ def make_gateway(
         trusted_proxies: Networks of the proxies that may say for whom they ask.
         is_published: Whether local programs can find the runtime; it is not ready before.
         notice_targets: Where notices go, and how.
+        gate_rules: What is decided of agents' calls without a person.
         sends_metrics: Whether an OpenTelemetry collector is sent its numbers.
     """
     clock = SystemClock()
@@ -182,7 +185,9 @@ def make_gateway(
         clock=clock,
         host=introduction,
         ring=ring,
-        options=ServiceOptions(is_published=is_published, notice_targets=notice_targets),
+        options=ServiceOptions(
+            is_published=is_published, notice_targets=notice_targets, gate_rules=gate_rules
+        ),
     )
     settings = HttpSettings(
         admin_key_hash=admin_key_hash,
@@ -271,6 +276,7 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> GatewayActor:
         trusted_proxies=spec.trusted_proxies,
         is_published=partial(_is_published, spec),
         notice_targets=_notice_targets(spec),
+        gate_rules=read_rules(spec.gate or {}, "helmr.toml"),
         sends_metrics=spec.metrics,
     )
     if spec.serves_http:

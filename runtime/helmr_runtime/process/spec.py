@@ -148,6 +148,7 @@ class RuntimeSpec(RuntimeSettings):
             this runtime but itself.
         pointer_dir: Where a joined runtime's gateway leaves its pointer.
         notices: The notice targets, as `helmr_runtime.notices.targets` reads them.
+        gate: The table `[gate]`, as `helmr.gate` reads it; None leaves the gate off.
     """
 
     data_dir: str
@@ -161,6 +162,7 @@ class RuntimeSpec(RuntimeSettings):
     is_joined: bool = False
     pointer_dir: str | None = None
     notices: Mapping[str, Any] = field(default_factory=dict)
+    gate: Mapping[str, Any] | None = None
 
     def to_json(self) -> Mapping[str, Any]:
         """All of it; what two processes with other versions of this class can compare."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from helmr.gate import NO_RULES, GateRules
 from helmr.operation import Operation
 from helmr_runtime import tracing
 from helmr_runtime.clock import Clock
@@ -22,6 +23,7 @@ from helmr_runtime.service.corrections import Corrections
 from helmr_runtime.service.exports import Backups, Copies, Queries, SessionFiles
 from helmr_runtime.service.feed import FeedHub, FeedItem, SessionSpans
 from helmr_runtime.service.following import Events
+from helmr_runtime.service.gate import Gate
 from helmr_runtime.service.health import HealthView, Introduction
 from helmr_runtime.service.notice_teller import TellerMeans
 from helmr_runtime.service.notices import NoticeOperations
@@ -56,6 +58,7 @@ class ServiceOptions:
             does, so what it remembers of others' doings is read again soon.
         is_published: Whether local programs can find the runtime; until then it is not ready.
         notice_targets: Where notices go, and how.
+        gate_rules: What is decided of agents' calls without a person.
     """
 
     commit_timeout_s: float = COMMIT_TIMEOUT_S
@@ -63,11 +66,13 @@ class ServiceOptions:
     is_guest: bool = False
     is_published: Callable[[], bool] = lambda: True
     notice_targets: Sequence[tuple[Target, Sender]] = ()
+    gate_rules: GateRules = NO_RULES
 
 
 class Service:
     """The operations by noun: `sessions`, `session_files`, `backups`, `copies`, `runs`, `waits`, `claims`, `links`,
-    `tokens`, `public_tokens`, `api_keys`, `schedules`, `events`, `notices`, `queries`, `catalog`, `health`.
+    `tokens`, `public_tokens`, `api_keys`, `schedules`, `events`, `notices`, `queries`, `catalog`, `health`,
+    `gate`.
 
     Args:
         ledger: Reads, and the start of sessions.
@@ -118,6 +123,7 @@ class Service:
         self.claims = ClaimOperations(shared, self.waits)
         self.links = AnswerLinks(shared)
         self.sessions = SessionOperations(shared, self.waits, self.runs, self.hub)
+        self.gate = Gate(shared, self.sessions, options.gate_rules)
         self.corrections = Corrections(shared, self.runs, self.sessions)
         self.schedules = ScheduleOperations(shared, self.sessions)
         self.session_files = SessionFiles(ledger, self.catalog, host.version)
@@ -146,7 +152,9 @@ class Service:
         Raises:
             KeyError: No one knows that of such things.
         """
-        return {"public_token_id": self.public_tokens.maker}[row.path_names[-1]]
+        return {"public_token_id": self.public_tokens.maker, "session_id": self.gate.maker}[
+            row.path_names[-1]
+        ]
 
     def watch(self, call: Callable[[Sequence[FeedItem]], None]) -> None:
         """Have it called with the entries that the feed brings from now on, in order, before followers get them."""

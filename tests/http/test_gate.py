@@ -1,0 +1,422 @@
+"""The gate's routes on a whole runtime: an agent asks, a person or a rule decides, the client reports what it did."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from helmr.gate import CALL_TASK, GateAction, GateRule, GateRules, tasks
+from helmr.models import GATE_TIMEOUT_MAX_S
+from helmr_runtime.catalog import Registry
+from helmr_runtime.process.gateway import GatewayActor
+from helmr_runtime.service import gate as service_gate
+from tests.http.test_access_tokens import bearing, key
+from tests.service.stack import Stack, until
+
+RULES = GateRules(
+    (
+        GateRule("looks", GateAction.ALLOW, ("Bash",), matches={"command": ("ls*",)}),
+        GateRule(
+            "never", GateAction.DENY, ("Bash",), matches={"command": ("rm *",)}, reason="never"
+        ),
+        GateRule("pushes", GateAction.ASK, ("Bash",), matches={"command": ("git push*",)}),
+    ),
+    "0123456789abcdef",
+)
+REGISTRY = Registry.of_modules([tasks])
+HEADLESS: dict[str, Any] = {"mode": "headless", "timeout_s": 60}
+NOW: dict[str, Any] = {"mode": "headless", "timeout_s": 0}
+
+
+@pytest.fixture
+async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    """A runtime with a gate and these rules."""
+    stack = Stack(tmp_path, registry=REGISTRY)
+    stack.service = stack.make_service(gate_rules=RULES)
+    stack.gateway = GatewayActor(stack.service, stack.settings())
+    try:
+        await stack.start(sessions_per_host=20)
+        yield stack
+    finally:
+        await stack.stop()
+
+
+def event(kind: str = "PreToolUse", call_id: str = "toolu_1", **changes: Any) -> dict[str, Any]:
+    """As Claude Code posts it; a permission request names no call."""
+    found = {
+        "session_id": "agent-1",
+        "cwd": "/work/shop",
+        "permission_mode": "default",
+        "hook_event_name": kind,
+        "tool_name": "Bash",
+        "tool_input": {"command": "touch one", "description": "x"},
+        **changes,
+    }
+    return found if kind == "PermissionRequest" else {**found, "tool_use_id": call_id}
+
+
+async def ask(http: httpx.AsyncClient, posted: dict[str, Any], **query: Any) -> Any:
+    response = await http.post("/v1/gate/claude-code", json=posted, params=query or HEADLESS)
+    assert response.status_code == 200, response.text
+    return response.json().get("hookSpecificOutput")
+
+
+def said(output: Any) -> tuple[str, str | None]:
+    """The verdict and the reason."""
+    if "decision" in output:
+        return output["decision"]["behavior"], output["decision"].get("message")
+    return output["permissionDecision"], output.get("permissionDecisionReason")
+
+
+async def calls(stack: Stack) -> list[dict[str, Any]]:
+    found = await stack.http.get("/v1/sessions", params={"task": CALL_TASK})
+    items: list[dict[str, Any]] = found.json()["items"]
+    return items
+
+
+async def waiting(stack: Stack, count: int = 1) -> list[dict[str, Any]]:
+    """The waits that people see, once there are so many."""
+    found: list[dict[str, Any]] = []
+
+    async def are_there() -> bool:
+        found[:] = (await stack.http.get("/v1/waits")).json()["items"]
+        return len(found) == count
+
+    await until(are_there)
+    return found
+
+
+async def answer(stack: Stack, **data: Any) -> dict[str, Any]:
+    """Answer the one wait that there is."""
+    wait = (await waiting(stack))[0]
+    response = await stack.http.post(f"/v1/waits/{wait['id']}/answer", json={"data": data})
+    assert response.status_code == 200, response.text
+    return wait
+
+
+async def is_closed(stack: Stack) -> bool:
+    return all(one["status"] != "open" for one in await calls(stack))
+
+
+@asynccontextmanager
+async def asker(stack: Stack, name: str = "laptop") -> AsyncIterator[httpx.AsyncClient]:
+    async with bearing(stack, await key(stack, "asker", name)) as http:
+        yield http
+
+
+async def test_a_call_is_asked_about_once_and_its_answer_goes_to_the_agent(stack: Stack) -> None:
+    async with asker(stack) as http:
+        asking = asyncio.ensure_future(ask(http, event()))
+        wait = await answer(stack, decision="approve")
+        assert said(await asking) == ("allow", None)
+        assert wait["subject"] == "Run touch one"
+        assert wait["task"] == CALL_TASK
+        assert (await calls(stack))[0]["tags"] == ["claude-code:agent-1"]
+        # The same call again gets the same decision, and no one is asked.
+        assert said(await ask(http, event(), **NOW)) == ("allow", None)
+        assert len(await calls(stack)) == 1
+        await ask(http, event("PostToolUse"))
+        assert await is_closed(stack)
+        # Also when it is closed; another call with the same input is another question.
+        assert said(await ask(http, event(), **NOW)) == ("allow", None)
+        assert said(await ask(http, event(call_id="toolu_2"), **NOW))[0] == "defer"
+        assert len(await calls(stack)) == 2
+
+
+async def test_a_denial_says_why_and_closes_the_call(stack: Stack) -> None:
+    async with asker(stack) as http:
+        asking = asyncio.ensure_future(ask(http, event()))
+        await answer(stack, decision="decline", reason="not on Friday")
+        assert said(await asking) == ("deny", "not on Friday")
+        assert await is_closed(stack)
+        assert said(await ask(http, event(), **NOW)) == ("deny", "not on Friday")
+
+
+async def test_what_a_person_has_changed_is_what_the_tool_gets(stack: Stack) -> None:
+    changed = {"command": "touch other"}
+    async with asker(stack) as http:
+        asking = asyncio.ensure_future(ask(http, event("PermissionRequest"), timeout_s=60))
+        await answer(stack, decision="approve", arguments=changed)
+        assert (await asking)["decision"] == {"behavior": "allow", "updatedInput": changed}
+        # The client reports what it has run, which is not what it had asked about.
+        await ask(http, event("PostToolUse", tool_input=changed))
+        assert await is_closed(stack)
+        one = (await calls(stack))[0]["id"]
+        info = (await http.get(f"/v1/gate/calls/{one}")).json()
+        assert (info["verdict"], info["input"], info["outcome"]) == ("allow", changed, "succeeded")
+
+
+QUESTION = {"question": "Which color?", "header": "Color", "options": [{"label": "Blue"}]}
+
+
+@pytest.mark.parametrize(
+    ("tool", "given", "answered", "output"),
+    [
+        (
+            "AskUserQuestion",
+            {"questions": [QUESTION]},
+            {"q1": "Blue"},
+            {"questions": [QUESTION], "answers": {"Which color?": "Blue"}},
+        ),
+        ("ExitPlanMode", {"plan": "# Plan"}, {"decision": "approve"}, None),
+    ],
+)
+async def test_what_the_agent_asks_itself_has_a_form(
+    stack: Stack, tool: str, given: Any, answered: Any, output: Any
+) -> None:
+    asked = event("PermissionRequest", tool_name=tool, tool_input=given)
+    async with asker(stack) as http:
+        asking = asyncio.ensure_future(ask(http, asked, timeout_s=60))
+        await answer(stack, **answered)
+        assert (await asking)["decision"].get("updatedInput") == output
+
+
+async def test_rules_decide_without_a_person_and_leave_an_entry(stack: Stack) -> None:
+    async with asker(stack) as http:
+        allowed = await ask(http, event(tool_input={"command": "ls -l"}), **NOW)
+        assert said(allowed) == ("allow", "The rule 'looks' allows it.")
+        denied = await ask(http, event(call_id="toolu_2", tool_input={"command": "rm x"}), **NOW)
+        assert said(denied) == ("deny", "never")
+    assert await calls(stack) == []
+    (agent,) = (await stack.http.get("/v1/sessions")).json()["items"]
+    records = (await stack.http.get(f"/v1/sessions/{agent['id']}/inputs/ruled")).json()["items"]
+    assert [(one["data"]["rule"], one["data"]["action"]) for one in records] == [
+        ("looks", "allow"),
+        ("never", "deny"),
+    ]
+    assert {one["data"]["rules_hash"] for one in records} == {RULES.hash}
+    assert records[0]["data"]["input"] == {"command": "ls -l"}
+
+
+async def test_a_rule_that_asks_is_named_by_the_call(stack: Stack) -> None:
+    async with asker(stack) as http:
+        await ask(http, event(tool_input={"command": "git push"}), **NOW)
+    metadata = (await calls(stack))[0]["metadata"]
+    assert (metadata["rule"], metadata["rules_hash"]) == ("pushes", RULES.hash)
+
+
+async def test_without_an_answer_a_headless_client_defers_and_an_interactive_one_decides(
+    stack: Stack,
+) -> None:
+    async with asker(stack) as http:
+        assert said(await ask(http, event(), **NOW))[0] == "defer"
+        assert await ask(http, event("PermissionRequest"), timeout_s=0) is None
+        await waiting(stack, 2)
+
+
+async def test_the_client_is_answered_ten_seconds_before_its_time(stack: Stack) -> None:
+    async with asker(stack) as http:
+        async with asyncio.timeout(8):
+            assert said(await ask(http, event(), mode="headless", timeout_s=10.5))[0] == "defer"
+
+
+async def test_a_deferred_call_is_asked_about_again_when_the_client_is_resumed(
+    stack: Stack,
+) -> None:
+    async with asker(stack) as http:
+        assert said(await ask(http, event(), **NOW))[0] == "defer"
+        # The client ends with the deferral: what it deferred is still to be decided.
+        await ask(http, event("SessionEnd"), **HEADLESS)
+        await answer(stack, decision="approve")
+        assert said(await ask(http, event())) == ("allow", None)
+        assert len(await calls(stack)) == 1
+
+
+async def test_of_two_calls_in_a_turn_the_second_is_to_be_called_again_alone(stack: Stack) -> None:
+    async with asker(stack) as http:
+        assert said(await ask(http, event(), **NOW))[0] == "defer"
+        verdict, reason = said(await ask(http, event(call_id="toolu_2"), **NOW))
+        assert verdict == "deny"
+        assert "Call it again, alone" in (reason or "")
+        assert len(await calls(stack)) == 1
+        await ask(http, event("SessionEnd"), **HEADLESS)
+        assert said(await ask(http, event(call_id="toolu_3"), **NOW))[0] == "defer"
+
+
+async def test_a_call_without_an_id_takes_a_decision_once(stack: Stack) -> None:
+    asked = event("PermissionRequest")
+    async with asker(stack) as http:
+        asking = asyncio.ensure_future(ask(http, asked, timeout_s=60))
+        await answer(stack, decision="approve")
+        assert said(await asking)[0] == "allow"
+        # The same request again is another call.
+        assert await ask(http, asked, timeout_s=0) is None
+        assert len(await calls(stack)) == 2
+        await answer(stack, decision="decline")
+        assert said(await ask(http, asked, timeout_s=60))[0] == "deny"
+        assert await ask(http, asked, timeout_s=0) is None
+        assert len(await calls(stack)) == 3
+
+
+async def test_a_late_decision_is_taken_within_an_hour(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = event("PermissionRequest")
+    async with asker(stack) as http:
+        assert await ask(http, asked, timeout_s=0) is None
+        wait = await answer(stack, decision="approve")
+        await stack.run_until(wait["run_id"], "succeeded")
+        monkeypatch.setattr(service_gate, "VALID_FOR", timedelta())
+        assert await ask(http, asked, timeout_s=0) is None
+        assert len(await calls(stack)) == 2
+        monkeypatch.undo()
+        await answer(stack, decision="approve")
+        assert said(await ask(http, asked, timeout_s=60))[0] == "allow"
+
+
+@pytest.mark.parametrize(
+    "report",
+    [event("PostToolUse"), event("PostToolUseFailure"), event("PermissionDenied"), event("Stop")],
+    ids=lambda one: one["hook_event_name"],
+)
+async def test_what_was_decided_at_the_client_is_not_asked_any_more(
+    stack: Stack, report: dict[str, Any]
+) -> None:
+    async with asker(stack) as http:
+        assert await ask(http, event("PermissionRequest"), timeout_s=0) is None
+        await waiting(stack)
+        assert await ask(http, report, timeout_s=10) is None
+        await waiting(stack, 0)
+    session = (await calls(stack))[0]
+    assert session["status"] == "cancelled"
+    entries = (await stack.http.get(f"/v1/sessions/{session['id']}/transcript")).json()["items"]
+    assert entries[-1]["body"]["reason"] == "decided_elsewhere"
+
+
+async def test_what_became_of_a_call_is_recorded_or_unknown(stack: Stack) -> None:
+    async with asker(stack) as http:
+        for call_id in ("toolu_1", "toolu_2", "toolu_3"):
+            asking = asyncio.ensure_future(ask(http, event(call_id=call_id)))
+            await answer(stack, decision="approve")
+            assert said(await asking)[0] == "allow"
+        await ask(http, event("PostToolUse", "toolu_1"))
+        await ask(http, event("PostToolUseFailure", "toolu_2"))
+        await ask(http, event("SessionEnd"))
+        found = {one["metadata"]["call_id"]: one for one in await calls(stack)}
+        assert {name: one["status"] for name, one in found.items()} == {
+            "toolu_1": "closed",
+            "toolu_2": "closed",
+            "toolu_3": "open",
+        }
+        outcomes = {}
+        for name, one in found.items():
+            read = await http.get(f"/v1/gate/calls/{one['id']}")
+            outcomes[name] = read.json()["outcome"]
+        assert outcomes == {"toolu_1": "succeeded", "toolu_2": "failed", "toolu_3": None}
+        path = f"/v1/sessions/{found['toolu_3']['id']}/inputs/outcomes"
+        (unknown,) = (await stack.http.get(path)).json()["items"]
+        assert unknown["data"]["unknown"] is True
+
+
+async def test_an_asker_sees_and_withdraws_its_own_calls_and_nothing_else(stack: Stack) -> None:
+    async with asker(stack) as http, asker(stack, "other") as other:
+        await ask(http, event(), **NOW)
+        one = (await calls(stack))[0]["id"]
+        path = f"/v1/gate/calls/{one}"
+        info = (await http.get(path)).json()
+        assert (info["status"], info["tool"], info["verdict"]) == ("asked", "Bash", None)
+        for refused in (
+            await other.get(path),
+            await other.post(f"{path}/withdraw"),
+            await http.get("/v1/waits"),
+            await http.get(f"/v1/sessions/{one}"),
+            await http.post("/v1/sessions", json={"task": CALL_TASK, "payload": {}}),
+            await http.post(f"/v1/sessions/{one}/inputs/decisions", json={"data": {}}),
+        ):
+            assert refused.status_code == 403, refused.text
+        # The same call by another key is no way to another's decision.
+        verdict, reason = said(await ask(other, event(), **NOW))
+        assert verdict == "deny"
+        assert "another key" in (reason or "")
+        assert (await http.post(f"{path}/withdraw")).json()["status"] == "withdrawn"
+        assert (await http.post(f"{path}/withdraw")).json()["status"] == "withdrawn"
+        await waiting(stack, 0)
+        assert said(await ask(http, event(), **NOW))[0] == "deny"
+        assert (await stack.http.get(path)).json()["status"] == "withdrawn"
+
+
+async def test_an_agent_that_asks_too_much_is_denied_and_people_see_one_line(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_gate, "PER_MINUTE", 2)
+    async with asker(stack) as http:
+        first = await ask(http, event("PermissionRequest"), timeout_s=0)
+        verdicts = [
+            said(await ask(http, event(call_id=f"toolu_{n}", session_id=f"a{n}"), **NOW))[0]
+            for n in range(4)
+        ]
+        assert first is None
+        assert verdicts == ["defer", "deny", "deny", "deny"]
+        found = await waiting(stack, 3)
+        lines = [one["subject"] for one in found if one["subject"].startswith("The key")]
+        assert lines == ["The key laptop asks too much"]
+        # What rules decide is not counted.
+        assert said(await ask(http, event(tool_input={"command": "ls"}), **NOW))[0] == "allow"
+
+
+async def test_what_can_not_be_asked_is_denied_or_left_to_the_clients_own_prompt(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_gate, "HELD_MAX", 0)
+    async with asker(stack) as http:
+        assert said(await ask(http, event()))[0] == "deny"
+        assert await ask(http, event("PermissionRequest"), timeout_s=60) is None
+    assert await calls(stack) == []
+
+
+async def test_a_question_that_a_person_cancels_is_no_approval(stack: Stack) -> None:
+    async with asker(stack) as http:
+        asking = asyncio.ensure_future(ask(http, event()))
+        wait = (await waiting(stack))[0]
+        await stack.http.post(f"/v1/sessions/{wait['session_id']}/cancel", json={})
+        assert said(await asking)[0] == "deny"
+
+
+async def test_a_client_that_goes_away_holds_nothing(stack: Stack) -> None:
+    async with asker(stack) as http:
+        asking = asyncio.ensure_future(ask(http, event()))
+        await waiting(stack)
+        assert stack.service.gate.held == 1
+        asking.cancel()
+        await until(lambda: stack.service.gate.held == 0)
+        # Its question stays: it may ask again.
+        await answer(stack, decision="approve")
+        assert said(await ask(http, event())) == ("allow", None)
+
+
+@pytest.mark.parametrize(
+    ("posted", "query", "status"),
+    [
+        ([], HEADLESS, 400),
+        ({"hook_event_name": "PreToolUse"}, HEADLESS, 400),
+        (event(tool_input=None), HEADLESS, 400),
+        (event(), {"mode": "silent"}, 400),
+        (event(), {"timeout_s": GATE_TIMEOUT_MAX_S + 1}, 400),
+        ({"hook_event_name": "SessionStart"}, HEADLESS, 200),
+    ],
+)
+async def test_what_is_no_event_is_refused(
+    stack: Stack, posted: Any, query: Any, status: int
+) -> None:
+    async with asker(stack) as http:
+        response = await http.post("/v1/gate/claude-code", json=posted, params=query)
+    assert response.status_code == status, response.text
+
+
+async def test_a_runtime_without_a_gate_says_so(tmp_path: Path) -> None:
+    stack = Stack(tmp_path)
+    try:
+        await stack.start()
+        async with asker(stack) as http:
+            verdict, reason = said(await ask(http, event()))
+        assert verdict == "deny"
+        assert "[gate] in helmr.toml" in (reason or "")
+    finally:
+        await stack.stop()
