@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 import typer
 
 from helmr.cli.main import app
 
-BLOCK = re.compile(r"^```\n(.*?)^```$", re.M | re.S)
+BLOCK = re.compile(r"^```(?:sh|console)?\n(.*?)^```$", re.M | re.S)
+OF_THE_SHELL = {"|", ">", "<", "&", "&&", ";"}
+SIGNED = "session file"
+"""What signatures of session files begin with, `helmr session file`, is no command."""
+
 COMMANDS: Any = typer.main.get_command(app)
 INLINE = re.compile(r"`(helmr [a-z][^`]*)`")
 
@@ -20,14 +25,16 @@ def lines_of(page: str) -> Iterator[list[str]]:
     """The words of each command line in the blocks of a page."""
     for block in BLOCK.findall(page):
         for line in block.replace("\\\n", " ").splitlines():
-            if line.startswith("helmr "):
-                yield shlex.split(line, comments=True)
+            if (typed := line.removeprefix("$ ")).startswith("helmr "):
+                words = shlex.split(typed, comments=True)
+                yield [*takewhile(lambda word: word not in OF_THE_SHELL, words)]
 
 
 def mentions_of(page: str) -> Iterator[list[str]]:
     """The words of each command that a sentence names, as far as it does."""
     for line in INLINE.findall(page):
-        yield shlex.split(line)
+        if line != f"helmr {SIGNED}":
+            yield shlex.split(line)
 
 
 def read(words: list[str]) -> None:
@@ -42,19 +49,19 @@ def read(words: list[str]) -> None:
 
 
 def read_mention(words: list[str]) -> None:
-    """Return if there is that command with these options; arguments may be left out.
+    """Return if there is that command with these options, or that group of commands; arguments may be left out.
 
     Raises:
         LookupError: There is not.
     """
-    command, rest = found(words)
+    command, rest = found(words, may_be_group=True)
     known = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
     unknown = {word for word in rest if word.startswith("-")} - known
     if unknown:
         raise LookupError(f"{shlex.join(words)}: there is no {min(unknown)}")
 
 
-def found(words: list[str]) -> tuple[Any, list[str]]:
+def found(words: list[str], *, may_be_group: bool = False) -> tuple[Any, list[str]]:
     """The command that words name, and the words behind its name.
 
     Raises:
@@ -63,6 +70,6 @@ def found(words: list[str]) -> tuple[Any, list[str]]:
     command, rest = COMMANDS, words[1:]
     while rest and (sub := getattr(command, "commands", {}).get(rest[0])) is not None:
         command, rest = sub, rest[1:]
-    if getattr(command, "commands", None):
+    if getattr(command, "commands", None) and (rest or not may_be_group):
         raise LookupError(f"{shlex.join(words)}: no such command")
     return command, rest

@@ -1,11 +1,10 @@
-"""What an operator copies out of these pages is taken by the command line; each alert and code has its place."""
+"""The runbook has commands to copy, and a place for each alert and code."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-import pytest
 import yaml  # type: ignore[import-untyped]  # its stubs are a package of their own
 
 from tests.docs import command_lines
@@ -13,28 +12,10 @@ from tests.docs.test_monitoring import RULES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 RUNBOOK = (DOCS / "runbook.md").read_text("utf-8")
-PAGES = ("runbook", "deployment", "operations", "security", "toolbox", "monitoring", "notices")
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_each_command_of_a_page_is_one(page: str) -> None:
-    text = (DOCS / f"{page}.md").read_text("utf-8")
-    for words in command_lines.lines_of(text):
-        command_lines.read(words)
-    for words in command_lines.mentions_of(text):
-        command_lines.read_mention(words)
 
 
 def test_there_are_commands_to_copy() -> None:
     assert len(list(command_lines.lines_of(RUNBOOK))) > 20
-
-
-def test_what_no_command_takes_is_found() -> None:
-    with pytest.raises(Exception, match="No such option"):
-        command_lines.read(["helmr", "status", "--every"])
-    for words in (["helmr", "wait", "lst"], ["helmr", "wait", "list", "--statuses"]):
-        with pytest.raises(LookupError):
-            command_lines.read_mention(words)
 
 
 def test_each_alert_stands_where_it_leads() -> None:

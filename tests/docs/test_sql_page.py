@@ -42,6 +42,19 @@ def test_the_page_has_a_query_for_each_question() -> None:
     assert len(QUERIES) >= 5
 
 
+async def test_the_queries_of_other_pages_run(tmp_path: Path) -> None:
+    pages = [path.read_text("utf-8") for path in PAGE.parent.rglob("*.md") if path != PAGE]
+    queries = [
+        sql for text in pages for sql in re.findall(r"^```sql\n(.*?)^```$", text, re.M | re.S)
+    ]
+    assert queries
+    actor = LedgerActor(tmp_path / "helmr.duckdb", clock=SystemClock(), settings=SMALL)
+    await parked(actor, SystemClock())
+    for sql in queries:
+        QueryResult.from_arrow(await actor.query(sql))
+    await actor.close()
+
+
 @pytest.mark.parametrize(("heading", "sql"), QUERIES, ids=[heading for heading, _ in QUERIES])
 async def test_a_query_of_the_page_runs_and_finds_something(
     tmp_path: Path, heading: str, sql: str
