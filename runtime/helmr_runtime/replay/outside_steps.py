@@ -1,4 +1,4 @@
-"""Names the lines of task code that ask clock, chance or network outside of steps: a replay gets something else.
+"""Names the lines of task code that ask clock, chance, network or an agent outside of steps: a replay differs there.
 
 For development only: while someone watches, a few functions of Python's are wrapped, and a call that the watched
 modules' own code makes in a run, outside of a step, is logged with its line, once. `datetime.now` is not a function
@@ -7,6 +7,7 @@ that could be wrapped; what it gives is found where an op asks for it (S-126).
 
 from __future__ import annotations
 
+import inspect
 import logging
 import random  # noqa: TID251 - wraps it, draws nothing
 import socket
@@ -40,6 +41,22 @@ WRAPPED: tuple[tuple[Any, str, str], ...] = (
     (socket.socket, "connect_ex", NETWORK),
 )
 
+AGENTS: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
+    (
+        "agents",
+        "Runner",
+        ("run", "run_sync", "run_streamed"),
+        "call `run` of helmr.integrations.openai_agents in its place",
+    ),
+    (
+        "pydantic_ai",
+        "Agent",
+        ("run", "run_sync", "run_stream", "run_stream_events", "iter"),
+        "give the agent the capability HelmrDurability",
+    ),
+)
+"""Of frameworks that are loaded: what runs an agent, whose model and tools a replay would ask again."""
+
 log = logging.getLogger("helmr.run")
 
 _watched: Counter[str] = Counter()
@@ -65,21 +82,37 @@ def watching(modules: Iterable[str]) -> Iterator[None]:
 
 
 _originals: list[tuple[Any, str, Any, Any]] = []
+_INHERITED = object()
+"""In place of an original that stands in a base class."""
 
 
 def _wrap() -> None:
     for owner, name, advice in WRAPPED:
         original = getattr(owner, name)
-        wrapped = _noticing(original, f"{owner.__name__}.{name}()", advice)
-        _originals.append((owner, name, original, wrapped))
-        setattr(owner, name, wrapped)
+        _put(owner, name, original, _noticing(original, f"{owner.__name__}.{name}()", advice))
+    for module, kind, names, advice in AGENTS:
+        owner = getattr(sys.modules.get(module), kind, None)
+        for name in names if isinstance(owner, type) else ():
+            found = inspect.getattr_static(owner, name, None)
+            if found is not None:
+                own = vars(owner).get(name, _INHERITED)
+                _put(owner, name, own, _noticing_agents(found, f"{kind}.{name}()", advice))
+
+
+def _put(owner: Any, name: str, original: Any, wrapped: Any) -> None:
+    _originals.append((owner, name, original, wrapped))
+    setattr(owner, name, wrapped)
 
 
 def _unwrap() -> None:
     """Put back what no one else has wrapped since."""
     while _originals:
         owner, name, original, wrapped = _originals.pop()
-        if getattr(owner, name) is wrapped:
+        if inspect.getattr_static(owner, name) is not wrapped:
+            continue
+        if original is _INHERITED:
+            delattr(owner, name)
+        else:
             setattr(owner, name, original)
 
 
@@ -99,6 +132,27 @@ def _noticing(original: Callable[..., Any], what: str, advice: str) -> Callable[
         return original(*args, **kwargs)
 
     return call
+
+
+def _noticing_agents(method: Any, what: str, advice: str) -> Any:
+    """The method of an agent or, as a class method, of what runs one."""
+    is_of_class = isinstance(method, classmethod)
+    original = method.__func__ if is_of_class else method
+
+    @wraps(original)
+    def call(owner: Any, *args: Any, **kwargs: Any) -> Any:
+        frame = sys._getframe(1)
+        if _is_watched(frame) and in_run() and not _is_durable(owner):
+            _name(frame, what, advice)
+        return original(owner, *args, **kwargs)
+
+    return classmethod(call) if is_of_class else call
+
+
+def _is_durable(owner: Any) -> bool:
+    """An engine for durable agents is among its capabilities: Helmr's, or another that its author has chosen."""
+    root = getattr(owner, "root_capability", None)
+    return any(hasattr(one, "engine_spec") for one in (root, *getattr(root, "capabilities", ())))
 
 
 def _is_watched(frame: FrameType) -> bool:
