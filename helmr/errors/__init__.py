@@ -301,6 +301,12 @@ class ScopeDenied(NotAllowed):
     advice = "A public token does one thing: use it there."
 
 
+class NotAnAnswerer(NotAllowed):
+    """The wait is answered by other people; the message says by whom (S-112)."""
+
+    advice = "Ask one of them. An admin can answer instead, with a reason: `override_reason`."
+
+
 class OriginDenied(NotAllowed):
     """A browser origin that the public token does not allow."""
 
@@ -492,6 +498,12 @@ class NotReady(Unavailable):
     """The runtime is starting or stopping."""
 
     advice = "Try again in a moment; `helmr status` says what is missing."
+
+
+class GroupsUnknown(Unavailable):
+    """Who may answer depends on groups that can't be told now; nothing is stored (S-114)."""
+
+    advice = "Try again; if it stays, sign in again."
 
 
 class StoreUnavailable(Unavailable):

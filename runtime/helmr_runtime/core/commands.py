@@ -26,6 +26,7 @@ from typing import Any
 
 from helmr.errors import BadRequest, DataError, OperationConflict
 from helmr.models import PRUNE_AGE_MIN_S, REASON_MAX
+from helmr_runtime.core.answerers import Identity
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, iso
 
 
@@ -42,6 +43,8 @@ class SessionCommand:
     """Base of all commands."""
 
     principal: Principal
+    identity: Identity | None = None
+    """The person who asks, if the gateway has proven who it is; the principal then names them."""
     operation: OperationKey | None = None
     sent_at: datetime | None = None
     """The time the command carries, if any; `now` is at least that."""

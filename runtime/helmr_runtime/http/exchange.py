@@ -54,6 +54,7 @@ from helmr.models import (
 from helmr.old_names import REQUEST_FIELDS, request_of_today
 from helmr.operation import PAGE, Media, Operation
 from helmr.roles import Need, Owner, Role, ScopeType
+from helmr_runtime.core.answerers import Identity
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.public_tokens import ScopedToken, unauthenticated
 from helmr_runtime.http.problems import from_validation, problem_response, unexpected
@@ -92,12 +93,14 @@ class Exchange(Request):
         principal: Who acts, once the sender is known.
         role: Of its key; None without one.
         public_token: That it came with, known before it is allowed anything.
+        identity: The person, if it is proven that it is one.
     """
 
     parts: tuple[str, ...] = ()
     principal: Principal
     role: Role | None = None
     public_token: ScopedToken | None = None
+    identity: Identity | None = None
 
     @property
     def service(self) -> Service:
@@ -138,7 +141,9 @@ class Exchange(Request):
         acting = principal if principal is not None else self.principal
         operation_id = self.headers.get("operation-id")
         if operation_id is None:
-            return Caller(acting, role=self.role, public_token=self.public_token)
+            return Caller(
+                acting, role=self.role, public_token=self.public_token, identity=self.identity
+            )
         try:
             ids.check_id(operation_id, ids.OPERATION)
         except BadId as error:
@@ -146,7 +151,7 @@ class Exchange(Request):
                 f"Operation-Id: {error.message}",
                 hint=f"It is a TypeID, {ids.pattern(ids.OPERATION)}; without the header a call can't be repeated.",
             ) from error
-        return Caller(acting, operation_id, self.role, self.public_token)
+        return Caller(acting, operation_id, self.role, self.public_token, self.identity)
 
     async def raw(self) -> bytes:
         """The body's bytes, within the limits of size and time.
@@ -544,7 +549,7 @@ class ServedOperation:
     def _caller(self, exchange: Exchange) -> Caller:
         if self.row.takes_operation_id:
             return exchange.caller()
-        return Caller(exchange.principal, role=exchange.role)
+        return Caller(exchange.principal, role=exchange.role, identity=exchange.identity)
 
     def _shaped(self, reply: Any, exchange: Exchange) -> Response:
         row = self.row

@@ -551,7 +551,7 @@ def _key_of(principal: Principal) -> str:
 
 def _fresh(caller: Caller) -> Caller:
     """The caller under an operation id of its own: one event may write several entries."""
-    return Caller(caller.principal, role=caller.role)
+    return Caller(caller.principal, role=caller.role, identity=caller.identity)
 
 
 def _status(session: SessionInfo) -> str:

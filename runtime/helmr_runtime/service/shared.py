@@ -46,6 +46,7 @@ from helmr.roles import Role
 from helmr_runtime import faults, tracing
 from helmr_runtime.clock import Clock
 from helmr_runtime.core import jsontext
+from helmr_runtime.core.answerers import Identity
 from helmr_runtime.core.commands import AnswerWait, OperationKey, SessionCommand, TokenEnded
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.public_tokens import ScopedToken
@@ -472,12 +473,14 @@ class Caller:
         operation_id: Under which the call acts once.
         role: Of its key; None without one.
         public_token: That it came with instead, which is for one thing only.
+        identity: The person, if it is proven that it is one.
     """
 
     principal: Principal
     operation_id: str = field(default_factory=partial(ids.new_id, ids.OPERATION))
     role: Role | None = None
     public_token: ScopedToken | None = None
+    identity: Identity | None = None
 
     def operation(self, name: str, *parts: Any) -> OperationKey:
         """The operation of this call; its hash covers what is asked, of what, and with what.

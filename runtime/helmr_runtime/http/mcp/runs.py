@@ -267,7 +267,8 @@ class McpRuns:
 
     def _caller(self) -> Caller:
         """The caller under a fresh operation id, for what follows from the request."""
-        return Caller(self.principal, role=self.own_caller.role)
+        own = self.own_caller
+        return Caller(self.principal, role=own.role, identity=own.identity)
 
     # --- start, see, cancel -----------------------------------------------------------------------
 

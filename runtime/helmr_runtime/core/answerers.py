@@ -1,0 +1,193 @@
+"""Who may answer a wait, and how many people must agree (S-111 to S-114). Pure.
+
+A person is known by an `Identity`, which the gateway proves and a command carries. A wait that says who may answer is
+*restricted*: only an answer by a person that it admits resolves it, and with `approvals` of n only once n people stand
+for the same data. A name that a service's key says (`On-Behalf-Of`) may exclude, it never admits.
+
+People and groups are written as `person_key` and `group_key` make them, here and in `wait.opened`, so that they are
+compared as texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from helmr.errors import GroupsUnknown, NotAnAnswerer
+from helmr.people import group_key, person_key
+from helmr_runtime.core import jsontext
+from helmr_runtime.core.entries import Principal
+
+GROUPS_AGE_MAX = timedelta(minutes=15)
+"""Groups that were resolved longer ago refuse an answer that depends on one (S-114)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """A person, as the gateway has proven them (S-111).
+
+    Attributes:
+        id: Of the person: one human has one, whatever they sign in with.
+        names: What else they are called, as a verified e-mail.
+        groups: Those that they are in; None if no one could say.
+        groups_at: When that was so.
+    """
+
+    id: str
+    names: tuple[str, ...] = ()
+    groups: tuple[str, ...] | None = ()
+    groups_at: datetime | None = None
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """What a list of people and groups may call them by."""
+        people = (person_key(name) for name in (self.id, *self.names))
+        return frozenset((*people, *map(group_key, self.groups or ())))
+
+    def to_json(self) -> dict[str, Any]:
+        """As entries say it."""
+        found: dict[str, Any] = {"id": self.id}
+        if self.names:
+            found["names"] = list(self.names)
+        if self.groups:
+            found["groups"] = list(self.groups)
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answerers:
+    """Who may answer a wait, as its `wait.opened` says it.
+
+    Attributes:
+        answerers: People and groups; empty admits every person.
+        not_by: People and groups that may not, whatever admits them.
+        approvals: How many people must stand for the same data.
+        refusals: Decisions that one person's vote for is enough (`is_refusal`).
+        comments: Fields of an answer in which people need not agree.
+    """
+
+    answerers: tuple[str, ...] = ()
+    not_by: tuple[str, ...] = ()
+    approvals: int = 1
+    refusals: tuple[Any, ...] = ()
+    comments: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, opened: Mapping[str, Any]) -> Answerers:
+        """What the body of a `wait.opened` says."""
+        return cls(
+            answerers=tuple(opened.get("answerers", ())),
+            not_by=tuple(opened.get("not_by", ())),
+            approvals=opened.get("approvals", 1),
+            refusals=tuple(opened.get("refusals", ())),
+            comments=tuple(opened.get("comments", ())),
+        )
+
+    @property
+    def is_restricted(self) -> bool:
+        """Only an answer by a person that this admits resolves the wait (S-112)."""
+        return bool(self.answerers or self.not_by or self.approvals > 1 or self.refusals)
+
+    def require(
+        self, wait_id: str, identity: Identity | None, principal: Principal, now: datetime
+    ) -> None:
+        """Return if this person may answer.
+
+        Args:
+            wait_id: Of the wait, for the message.
+            identity: Who it is, if that is proven.
+            principal: Who acts; a name that it says excludes.
+            now: The time.
+
+        Raises:
+            NotAnAnswerer: They may not; says who may.
+            GroupsUnknown: It depends on groups that no one could tell, or only longer ago.
+        """
+        said = principal.on_behalf_of
+        if said is not None and person_key(said) in self.not_by:
+            raise self._refusal(wait_id, said)
+        if identity is None:
+            raise self._refusal(wait_id, None)
+        own = frozenset(map(person_key, (identity.id, *identity.names)))
+        if own & frozenset(self.not_by):
+            raise self._refusal(wait_id, identity.id)
+        is_named = not self.answerers or bool(own & frozenset(self.answerers))
+        asks_groups = any(map(is_group, self.not_by))
+        if asks_groups or (not is_named and any(map(is_group, self.answerers))):
+            _require_groups(wait_id, identity, now)
+        keys = identity.keys
+        if keys & frozenset(self.not_by) or not (is_named or keys & frozenset(self.answerers)):
+            raise self._refusal(wait_id, identity.id)
+
+    def admitting(self, identity: Identity) -> tuple[str, ...]:
+        """Which of the people and groups named admit them."""
+        keys = identity.keys
+        return tuple(one for one in self.answerers if one in keys)
+
+    def is_refusal(self, data: Any) -> bool:
+        """This answer declines, which one person can.
+
+        A refusal is a whole answer, the value of its field `decision`, or an object, of which the answer has all
+        fields.
+        """
+        return any(_declines(data, refusal) for refusal in self.refusals)
+
+    def proposal(self, data: Any) -> str:
+        """Names what an answer says but for its comments: votes for the same are for one proposal."""
+        if isinstance(data, Mapping) and self.comments:
+            data = {name: value for name, value in data.items() if name not in self.comments}
+        return jsontext.same_data_hash(jsontext.by_value(data))[:PROPOSAL_CHARS]
+
+    @property
+    def words(self) -> str:
+        """Who may answer, for a sentence that begins with the wait."""
+        people = _joined(self.answerers, "or") if self.answerers else "any person who is signed in"
+        by = f"by {self.approvals} people: {people}" if self.approvals > 1 else f"by {people}"
+        return f"{by}, but not by {_joined(self.not_by, 'or')}" if self.not_by else by
+
+    def _refusal(self, wait_id: str, who: str | None) -> NotAnAnswerer:
+        by = who if who is not None else "a caller that has not signed in as a person"
+        return NotAnAnswerer(
+            f"{wait_id} can't be answered by {by}: it is answered {self.words}",
+            wait_id=wait_id,
+            answerers=list(self.answerers),
+            not_by=list(self.not_by),
+            approvals=self.approvals,
+        )
+
+
+PROPOSAL_CHARS = 32
+
+
+def is_group(key: str) -> bool:
+    """The name in a list of people and groups is a group's."""
+    return key.startswith("group:")
+
+
+def _require_groups(wait_id: str, identity: Identity, now: datetime) -> None:
+    at = identity.groups_at
+    if identity.groups is None or (at is not None and now - at > GROUPS_AGE_MAX):
+        raise GroupsUnknown(
+            f"{wait_id} depends on the groups of {identity.id}, which can't be told now",
+            wait_id=wait_id,
+        )
+
+
+def _declines(data: Any, refusal: Any) -> bool:
+    if jsontext.is_same_data(data, refusal):
+        return True
+    if not isinstance(data, Mapping):
+        return False
+    if isinstance(refusal, Mapping):
+        fields = refusal.items()
+        return bool(fields) and all(
+            name in data and jsontext.is_same_data(data[name], value) for name, value in fields
+        )
+    return "decision" in data and jsontext.is_same_data(data["decision"], refusal)
+
+
+def _joined(names: Iterable[str], word: str) -> str:
+    shown = [name.replace("group:", "group ") for name in names]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} {word} {shown[-1]}"
