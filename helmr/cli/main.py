@@ -22,6 +22,7 @@ from helmr.cli import (
     check,
     console,
     context,
+    gate,
     next,
     notices,
     printing,
@@ -125,6 +126,7 @@ for _name, _group in (
     ("rule", context.rule_app),
     ("notices", notices.app),
     ("context", context.context_app),
+    ("gate", gate.gate_app),
 ):
     app.add_typer(_group, name=_name)
 

@@ -216,6 +216,9 @@ PATH = "/v1/gate/claude-code"
 COMMAND = "gate hook claude-code"
 """By which our command hooks are known again in a file of settings."""
 
+OR_DENIED = " || exit 2"
+"""Behind the command that asks: a program that is missing or was killed denies too."""
+
 _INTERACTIVE = {
     HookEvent.PERMISSION_REQUEST: TIMEOUT_S,
     HookEvent.POST_TOOL_USE: REPORT_TIMEOUT_S,
@@ -248,6 +251,8 @@ def hooks_block(mode: Mode, where: str, *, program: str = "helmr") -> dict[str, 
         if is_headless:
             options = f" {where}" if where else ""
             command = f"{program} {COMMAND} --timeout {timeout_s}{options}"
+            if event in ASKS:
+                command += OR_DENIED
             hook = {"type": "command", "command": command, "timeout": timeout_s}
         else:
             hook = {

@@ -37,6 +37,11 @@ type = "webhook"
 url = "{hook.url}"
 secret_file = "{folder / "webhook.secret"}"
 private_addresses = true
+
+[[gate.rule]]
+name = "looks"
+matches.command = "ls"
+action = "allow"
 """
         )
         (folder / "webhook.secret").write_text(WEBHOOK_KEY)
@@ -56,7 +61,9 @@ private_addresses = true
     def end(self) -> None:
         """End it, and leave no key that works."""
         self.live.stop()
-        for path in (self.folder / "key", *self.folder.glob("*.keys")):
+        settings = self.folder / ".claude" / "settings.local.json"
+        hook_key = self.folder / "config" / "helmr" / "gate-claude-code.key"
+        for path in (self.folder / "key", settings, hook_key, *self.folder.glob("*.keys")):
             path.unlink(missing_ok=True)
 
     def words(self, text: str) -> list[str]:
@@ -159,6 +166,11 @@ private_addresses = true
     def make_key(self) -> str:
         return self.client.keys.create(role="viewer", name="of a test").id
 
+    def make_asker_key(self) -> str:
+        path = self.folder / "asker.keys"
+        path.write_text(self.client.keys.create(role="asker", name="of a hook").secret)
+        return str(path)
+
     def make_link(self) -> str:
         return self.client.waits.link(self.name("WAIT"), person="ada").id
 
@@ -231,4 +243,5 @@ private_addresses = true
             "HELMR_API_KEY": self.live.credentials.key or "",
             "XDG_STATE_HOME": str(self.folder / "state"),
             "XDG_CONFIG_HOME": str(self.folder / "config"),
+            "CLAUDE_CONFIG_DIR": str(self.folder / "claude"),
         }

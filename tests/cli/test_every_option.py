@@ -215,6 +215,18 @@ LINES = [
         --compare decision --programs --filter tag:vip""",
         "1|100",
     ),
+    # the gate
+    Line("gate init --config $FOLDER/rules-$ROUND.toml --yes", "is written|true"),
+    Line("gate install claude-code --headless --hook-key $ASKER_KEY --yes", "asks http|headless"),
+    Line("gate install claude-code --project --yes", "asks http|true"),
+    Line("gate status", "answers"),
+    Line("gate uninstall claude-code --project --yes", "asks the gate no more|true"),
+    Line(
+        """gate rules test Bash '{"command": "git push"}' --folder /shop --client claude-code
+        --config $FOLDER/rules-$ROUND.toml""",
+        "leaves the machine +ask +decides|ask",
+    ),
+    Line("gate rules test --last 5 --config $FOLDER/rules-$ROUND.toml", "0 calls|0"),
     # keys
     Line("key create --role viewer --name viewer-$ROUND", "hlmr_key_"),
     Line("key list --all", "viewer"),
@@ -250,6 +262,7 @@ PROCESSES = {
     "logs": "logs --follow --data-dir $DATA_DIR",
     "listen": "listen --after 0 --event wait.opened --filter priority:high --profile nights --jsonl --json",
     "mcp": "mcp",
+    "gate hook": "gate hook claude-code --timeout 20 --url $URL --key-file $ASKER_KEY",
     "check": "check option_tasks.py --json --data-dir $DATA_DIR",
     "next": """next --kind input --task ask --stream approval --session $NEW_ASKING --priority high --tag vip
         --assignee ada --filter due>1h --profile nights --undo-for 0s --override-claim --on-behalf-of ada""",
@@ -444,7 +457,7 @@ def test_lists_are_watched(shell: World) -> None:
     assert re.match(rb"new +wait_", told[2])
 
 
-def test_mcp_and_check_in_processes_of_their_own(shell: World) -> None:
+def test_mcp_the_hook_and_check_in_processes_of_their_own(shell: World) -> None:
     begin = {
         "jsonrpc": "2.0",
         "id": 1,
@@ -464,6 +477,12 @@ def test_mcp_and_check_in_processes_of_their_own(shell: World) -> None:
         mcp.stdin.close()
         assert mcp.wait(WITHIN_S) == 0
     assert said["result"]["serverInfo"]["name"] == "helmr"
+    event: dict[str, object]
+    event = {"session_id": "agent", "hook_event_name": "PreToolUse", "tool_use_id": "toolu_1"}
+    event |= {"tool_name": "Bash", "tool_input": {"command": "ls"}}
+    decided = process(*shell.words(PROCESSES["gate hook"]), input=json.dumps(event).encode())
+    assert decided.code == 0, decided
+    assert json.loads(decided.out)["hookSpecificOutput"]["permissionDecision"] == "allow"
     shell.name("NEW_ASKING")
     checked = process(*shell.words(PROCESSES["check"]))
     assert checked.code == 0, checked

@@ -36,7 +36,7 @@ print(sorted(loaded & set(sys.argv[1].split())), file=sys.stderr)
 COMMANDS = {
     "": "up check experiment dev down status logs demo console mcp next listen waiting query export backup "
     "restore verify repair prune follow promote "
-    "session run wait input output token public-token key schedule rule notices context",
+    "session run wait input output token public-token key schedule rule notices context gate",
     "session": "start list get tree transcript follow close cancel note fork export verify replay what-if",
     "run": "list get retry cancel rewind",
     "wait": "list get answer claim release assign link links unlink dry-run amend",
@@ -48,6 +48,8 @@ COMMANDS = {
     "notices": "list test retry",
     "rule": "test",
     "context": "list add remove",
+    "gate": "init install uninstall status hook",
+    "gate rules": "test",
     "schedule": "create list get pause resume run delete",
 }
 ALL = [f"{group} {name}".strip() for group, names in COMMANDS.items() for name in names.split()]
@@ -170,10 +172,13 @@ def test_the_commands_are_these() -> None:
         str(one.name) for one in app.registered_groups
     ]
     assert sorted(named) == sorted(COMMANDS[""].split())
-    for group in app.registered_groups:
+    groups = [("", one) for one in app.registered_groups]
+    for above, group in groups:
+        name = f"{above} {group.name}".strip()
         assert group.typer_instance is not None
+        groups += [(name, one) for one in group.typer_instance.registered_groups]
         found = [str(one.name) for one in group.typer_instance.registered_commands]
-        assert sorted(found) == sorted(COMMANDS[str(group.name)].split())
+        assert sorted(found) == sorted(COMMANDS[name].split())
 
 
 def test_alone_it_says_where_to_start(helmr) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from helmr import rules
-from helmr.cli.up import notices_table, otel_of, retention_of
+from helmr.cli.up import gate_table, notices_table, otel_of, retention_of
 from helmr.profiles import read_profile
 from helmr_console.start import read_config
 from helmr_runtime.notices.targets import read_targets
@@ -23,7 +23,7 @@ BLOCKS = [
     for path in sorted(ROOT.glob("docs/*.md"))
     for number, block in enumerate(BLOCK.findall(path.read_text("utf-8")))
 ]
-OF_A_RUNTIME = {"notices", "otel", "retention"}
+OF_A_RUNTIME = {"gate", "notices", "otel", "retention"}
 
 
 def of_a_runtime(block: str, folder: Path) -> None:
@@ -33,6 +33,7 @@ def of_a_runtime(block: str, folder: Path) -> None:
     read_targets(*notices_table(path, folder))
     retention_of(path, folder)
     otel_of(path, folder)
+    gate_table(path, folder)
 
 
 def of_the_console(block: str, folder: Path) -> None:

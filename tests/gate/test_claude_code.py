@@ -156,6 +156,6 @@ def test_the_hooks_timeout_stands_where_the_gateway_reads_it() -> None:
     assert asks["allowedEnvVars"] == ["HELMR_GATE_KEY"]
     headless = hooks_block(Mode.HEADLESS, "--url http://h:1")["PreToolUse"][0]["hooks"][0]
     assert headless["type"] == "command"
-    command = f"helmr gate hook claude-code --timeout {TIMEOUT_S} --url http://h:1"
+    command = f"helmr gate hook claude-code --timeout {TIMEOUT_S} --url http://h:1 || exit 2"
     assert headless["command"] == command
     json.dumps(headless)

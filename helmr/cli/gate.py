@@ -1,0 +1,558 @@
+"""`helmr gate …`: puts the gate's hooks into a client's settings, takes them out, and tries rules.
+
+The hook itself is `helmr.cli.hook`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import json as json_module
+import os
+import shlex
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from helmr.cli import arguments, printing
+from helmr.cli.app import Cli, Json, command, group
+from helmr.errors import NotAllowed, UsageError
+from helmr.gate import (
+    AGENT_TASK,
+    CALL_TASK,
+    FLOOD,
+    STARTER_RULES,
+    GateAction,
+    GatedCall,
+    GateRules,
+    call_of,
+    read_rules,
+    rules_toml,
+)
+from helmr.gate.claude_code import (
+    CLIENT,
+    KEY_VARIABLE,
+    TIMEOUT_S,
+    Mode,
+    hooks_block,
+    installed,
+    settings_text,
+    with_hooks,
+    without_hooks,
+)
+from helmr.hash_seed import DATA_DIR
+from helmr.profiles import config_folder, parse_toml, read_toml, write_private
+from helmr.safe_text import plain
+
+if TYPE_CHECKING:
+    from helmr.client import Client
+
+CONFIG_NAME = "helmr.toml"
+CONFIG_BYTES_MAX = 1024 * 1024
+SETTINGS_BYTES_MAX = 4 * 1024 * 1024
+PROBE_TIMEOUT_S = 5.0
+PROBE = b'{"hook_event_name": "Probe"}'
+"""An event that tells the gate nothing: the answer says whether the key is taken."""
+
+gate_app = group("Answer the permission prompts of agents where all other waits are answered.")
+rules_app = group("Try the rules that decide agents' calls without a person.")
+gate_app.add_typer(rules_app, name="rules")
+
+
+class GateClient(StrEnum):
+    """Programs that the gate knows."""
+
+    CLAUDE_CODE = CLIENT
+
+
+ClientName = Annotated[
+    GateClient, typer.Argument(metavar="CLIENT", help="The agent's program: claude-code.")
+]
+Project = Annotated[
+    bool,
+    typer.Option("--project", help="In the settings of this folder; else in those of the user."),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Write without asking.")]
+RulesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", help="The file with the rules; helmr.toml if not given."
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """A file as it is and as it is to be."""
+
+    path: Path
+    old: str
+    new: str
+    is_secret: bool = False
+    secret: str = ""
+
+    def diff(self) -> str:
+        """What changes, as a unified diff; a secret is not shown."""
+        lines = difflib.unified_diff(
+            self.old.splitlines(),
+            self.new.splitlines(),
+            str(self.path) if self.old else "/dev/null",
+            str(self.path),
+            lineterm="",
+        )
+        text = "\n".join(lines)
+        return text.replace(self.secret, "…") if self.secret else text
+
+    def write(self) -> None:
+        """Replace the file in one step; its mode stays, and where it is a link it stays one."""
+        path = self.path.resolve()
+        if self.is_secret:
+            write_private(path, self.new)
+            return
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(self.new)
+        Path(name).chmod(mode)
+        Path(name).replace(path)
+
+
+def _apply(changes: Sequence[FileChange], *, yes: bool, json: bool) -> bool:
+    """Show what would be written and write it, if that is wanted; False if there is nothing to write, or it is not.
+
+    Raises:
+        UsageError: There is no one to ask.
+    """
+    changed = [one for one in changes if one.new != one.old]
+    if not json:
+        for one in changed:
+            printing.write(plain(one.diff(), None))
+    if not changed:
+        return False
+    if not yes:
+        if json or not (sys.stdin.isatty() and printing.is_terminal(sys.stdout)):
+            raise UsageError("no one can be asked whether to write this", hint="Say --yes.")
+        if not typer.confirm("Write this?"):
+            return False
+    for one in changed:
+        one.write()
+    return True
+
+
+# --- init -------------------------------------------------------------------------------------------
+
+
+@command(gate_app, "init", finds_runtime=False, examples="helmr gate init")
+def init(cli: Cli, config: RulesFile = None, yes: Yes = False, json: Json = False) -> None:
+    """Write starter rules into helmr.toml, which turns the gate of the runtime on at its next start."""
+    path = _rules_path(cli, config)
+    old, table = _read_config(path)
+    if "gate" in table:
+        printing.note(f"{path} has rules of the gate already; they stay as they are")
+        changes = []
+    else:
+        begin = f"{old.rstrip()}\n\n" if old.strip() else ""
+        changes = [FileChange(path, old, f"{begin}{HEADING}{rules_toml(STARTER_RULES)}")]
+    is_written = _apply(changes, yes=yes, json=json)
+    if json:
+        printing.write_json({"file": str(path), "written": is_written})
+    elif is_written:
+        printing.write_line(f"{path} is written. Start the runtime, or start it again: helmr up")
+
+
+HEADING = """\
+# What agents may do without asking a person: the first rule that matches decides, and a call that none matches is
+# asked about. `helmr gate rules test` tries them.
+
+"""
+
+
+def _rules_path(cli: Cli, config: Path | None) -> Path:
+    return config or (cli.data_dir or DATA_DIR).absolute().parent / CONFIG_NAME
+
+
+def _read_config(path: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return "", {}
+    return raw.decode("utf-8", "replace"), parse_toml(raw, str(path))
+
+
+# --- install, uninstall, status -----------------------------------------------------------------------
+
+
+@command(
+    gate_app,
+    "install",
+    examples="helmr gate install claude-code\nhelmr gate install claude-code --headless --project",
+)
+def install(
+    cli: Cli,
+    client: ClientName,
+    project: Project = False,
+    headless: Annotated[
+        bool,
+        typer.Option(
+            "--headless", help="For `claude -p`: a hook that denies where no one can be asked."
+        ),
+    ] = False,
+    hook_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--hook-key",
+            metavar="FILE",
+            help="File with the key by which hooks ask, of the role asker; made if not given.",
+        ),
+    ] = None,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Have a client ask the gate: show the change of its settings, and write it. What is there stays."""
+    mode = Mode.HEADLESS if headless else Mode.INTERACTIVE
+    path = settings_path(os.environ, project=project)
+    old, settings = read_settings(path)
+    with cli.client() as runtime:
+        _check_gate(runtime)
+        url = runtime.endpoint.url
+        kept = hook_key or key_path(os.environ)
+        key = _working_key(url, kept) or _make_key(runtime, kept, is_given=hook_key is not None)
+    where = url
+    if mode is Mode.HEADLESS:
+        where = f"--url {shlex.quote(url)} --key-file {shlex.quote(str(kept.resolve()))}"
+    wanted = with_hooks(settings, hooks_block(mode, where, program=_program()))
+    if mode is Mode.INTERACTIVE:
+        wanted["env"] = {**(wanted.get("env") or {}), KEY_VARIABLE: key}
+    change = FileChange(path, old, settings_text(wanted), mode is Mode.INTERACTIVE, key)
+    is_written = _apply([change], yes=yes, json=json)
+    if json:
+        printing.write_json({"file": str(path), "mode": mode.value, "written": is_written})
+    elif is_written:
+        printing.write_line(f"{client.value} asks {url} from its next start ({path}).")
+    elif change.new == change.old:
+        printing.write_line(f"{client.value} asks {url} already ({path}).")
+
+
+@command(gate_app, "uninstall", finds_runtime=False, examples="helmr gate uninstall claude-code")
+def uninstall(
+    cli: Cli, client: ClientName, project: Project = False, yes: Yes = False, json: Json = False
+) -> None:
+    """Take the gate's hooks out of a client's settings; everything else stays."""
+    path = settings_path(os.environ, project=project)
+    old, settings = read_settings(path)
+    left = without_hooks(settings)
+    environ = dict(left.get("env") or {})
+    key = environ.pop(KEY_VARIABLE, None)
+    if key is not None:
+        left = {name: value for name, value in left.items() if name != "env"}
+        left |= {"env": environ} if environ else {}
+    new = settings_text(left) if left != settings else old
+    is_written = _apply(
+        [FileChange(path, old, new, secret=key if isinstance(key, str) else "")],
+        yes=yes,
+        json=json,
+    )
+    if json:
+        printing.write_json({"file": str(path), "written": is_written})
+    elif is_written:
+        printing.write_line(f"{client.value} asks the gate no more ({path}).")
+        printing.note("The key still works: `helmr key list` shows it, `helmr key revoke` ends it.")
+    elif new == old:
+        printing.write_line(f"{path} has no hooks of the gate.")
+
+
+STATUS_COLUMNS = ("FILE", "MODE", "TIMEOUT", "ASKS", "STATE")
+
+
+@command(gate_app, "status", finds_runtime=False)
+def status(cli: Cli, json: Json = False) -> None:
+    """Say which settings have the gate's hooks, whom they ask, and whether it answers them."""
+    found = list(_installations(os.environ))
+    if json:
+        printing.write_json({"items": found, "next_cursor": None})
+    elif found:
+        printing.table(STATUS_COLUMNS, [tuple(one.values()) for one in found])
+    else:
+        printing.note("no settings have hooks of the gate: helmr gate install claude-code")
+
+
+def _installations(environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    for is_project in (False, True):
+        path = settings_path(environ, project=is_project)
+        _, settings = read_settings(path)
+        hooks = installed(settings)
+        asking = [
+            one for event in ("PermissionRequest", "PreToolUse") for one in hooks.get(event, [])
+        ]
+        for one in asking:
+            url, key = _asks(one, settings, environ)
+            yield {
+                "file": str(path),
+                "mode": (Mode.INTERACTIVE if one.get("type") == "http" else Mode.HEADLESS).value,
+                "timeout_s": one.get("timeout"),
+                "url": url,
+                "state": _state(url, key),
+            }
+
+
+def _asks(
+    one: Mapping[str, Any], settings: Mapping[str, Any], environ: Mapping[str, str]
+) -> tuple[str, str]:
+    """The runtime that a hook asks, and its key."""
+    if one.get("type") == "http":
+        key = (settings.get("env") or {}).get(KEY_VARIABLE) or environ.get(KEY_VARIABLE, "")
+        return str(one.get("url")).partition("/v1/gate/")[0], str(key)
+    words = shlex.split(str(one.get("command")))
+    options = dict(itertools.pairwise(words))
+    try:
+        key = Path(options.get("--key-file", "")).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        key = ""
+    return options.get("--url", ""), key
+
+
+def _state(url: str, key: str) -> str:
+    from helmr.cli import hook
+
+    if not key:
+        return "has no key"
+    try:
+        hook.post(url, key, PROBE, PROBE_TIMEOUT_S)
+    except hook.Away:
+        return "does not answer"
+    except hook.Unasked:
+        return "refuses the key"
+    return "answers"
+
+
+def _check_gate(runtime: Client) -> None:
+    if not any(task.id == CALL_TASK for task in runtime.tasks.list()):
+        raise UsageError(
+            f"the runtime at {runtime.endpoint.url} has no gate",
+            hint="`helmr gate init` turns it on, from the runtime's next start.",
+        )
+
+
+def _working_key(url: str, path: Path) -> str | None:
+    from helmr.cli import hook
+
+    try:
+        key = path.read_text(encoding="ascii").strip()
+        hook.post(url, key, PROBE, PROBE_TIMEOUT_S)
+    except (OSError, UnicodeDecodeError, hook.Unasked):
+        return None
+    return key
+
+
+def _make_key(runtime: Client, path: Path, *, is_given: bool) -> str:
+    if is_given:
+        raise UsageError(f"the runtime does not take the key in {path}")
+    try:
+        made = runtime.keys.create("asker", name=f"{CLIENT}@{socket.gethostname()}"[:100])
+    except NotAllowed as error:
+        raise NotAllowed(
+            "your key may not make the key of a hook",
+            hint="Ask an admin for `helmr key create --role asker`, and name its file with --hook-key.",
+        ) from error
+    write_private(path, made.secret + "\n")
+    return made.secret
+
+
+def settings_path(environ: Mapping[str, str], *, project: bool) -> Path:
+    """Claude Code's settings: those of a person in this folder, which are not checked in, or of the user."""
+    if project:
+        return Path.cwd() / ".claude" / "settings.local.json"
+    folder = environ.get("CLAUDE_CONFIG_DIR")
+    return (Path(folder) if folder else Path.home() / ".claude") / "settings.json"
+
+
+def read_settings(path: Path) -> tuple[str, dict[str, Any]]:
+    """The text of the settings, and what it says.
+
+    Raises:
+        UsageError: It can't be read; the client would not read it either.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return "", {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} can't be read: {error}") from error
+    try:
+        found = json_module.loads(text) if text.strip() else {}
+    except ValueError as error:
+        raise UsageError(f"{path} is not JSON: {error}", hint="Mend it first.") from error
+    if not isinstance(found, dict) or not isinstance(found.get("hooks", {}), dict):
+        raise UsageError(f"{path} holds no settings", hint="Mend it first.")
+    return text, found
+
+
+def key_path(environ: Mapping[str, str]) -> Path:
+    """Where the key of this user's hooks is kept."""
+    return config_folder(environ) / f"gate-{CLIENT}.key"
+
+
+def _program() -> str:
+    """How another program runs `helmr`, wherever it is started."""
+    own = Path(sys.argv[0])
+    if own.name == "helmr" and own.is_file():
+        return shlex.quote(str(own.absolute()))
+    found = shutil.which("helmr")
+    return shlex.quote(found) if found else f"{shlex.quote(sys.executable)} -m helmr.cli"
+
+
+# --- the hook -----------------------------------------------------------------------------------------
+
+
+@command(gate_app, "hook", finds_runtime=False)
+def hook_(
+    cli: Cli,
+    client: ClientName,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", help="Of the hook, in the settings.")
+    ] = TIMEOUT_S,
+) -> None:
+    """What a client runs as its hook: an event on stdin, the decision on stdout; exit code 2 denies."""
+    from helmr.cli import hook
+
+    hook.run(cli.url, str(cli.key_file) if cli.key_file is not None else None, timeout)
+
+
+# --- rules --------------------------------------------------------------------------------------------
+
+RULE_COLUMNS = ("RULE", "ACTION", "CALL")
+COUNT_COLUMNS = ("RULE", "ACTION", "CALLS")
+NO_RULE = "(none matches)"
+LAST_MAX = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class PastCall:
+    """A call that was asked about or decided by a rule, and when."""
+
+    call: GatedCall
+    at: datetime
+    was_asked: bool
+
+
+@command(
+    rules_app,
+    "test",
+    examples="""helmr gate rules test Bash '{"command": "git push origin main"}'
+helmr gate rules test --last 500""",
+)
+def try_rules(
+    cli: Cli,
+    tool: Annotated[
+        str | None,
+        typer.Argument(metavar="TOOL", help="The tool of one call; else calls of the past."),
+    ] = None,
+    given: Annotated[
+        str, typer.Argument(metavar="JSON|@FILE|-", help="What it is called with.")
+    ] = "{}",
+    folder: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Where the agent works; this folder if not given."),
+    ] = None,
+    client: Annotated[str, typer.Option(metavar="NAME", help="The agent's program.")] = CLIENT,
+    last: Annotated[
+        int,
+        typer.Option(min=1, max=LAST_MAX, metavar="N", help="So many calls of the past, at most."),
+    ] = 200,
+    config: RulesFile = None,
+    json: Json = False,
+) -> None:
+    """Say which rule would decide a call, or the last calls, and how many questions a day are left."""
+    path = _rules_path(cli, config)
+    try:
+        rules = read_rules(read_toml(path, bytes_max=CONFIG_BYTES_MAX).get("gate", {}), str(path))
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no {path}", hint="`helmr gate init` writes one.") from error
+    if tool is None:
+        with cli.client() as runtime:
+            calls = past_calls(runtime, last)
+        _show_counts(rules, calls, json=json)
+        return
+    data = arguments.json_argument(given, option="JSON")
+    if not isinstance(data, dict):
+        raise UsageError("a tool is called with a JSON object")
+    place = folder if folder is not None else str(Path.cwd())
+    _show_call(rules, GatedCall(client, "", tool, data, folder=place), json=json)
+
+
+def _show_call(rules: GateRules, call: GatedCall, *, json: bool) -> None:
+    first = rules.first(call)
+    action = first.action if first is not None else GateAction.ASK
+    rows = [
+        (
+            one.name,
+            one.action.value,
+            "decides" if one is first else "matches" if one.matches_call(call) else "",
+        )
+        for one in rules.rules
+    ]
+    if json:
+        matching = [name for name, _, what in rows if what]
+        found = {
+            "action": action.value,
+            "rule": first.name if first else None,
+            "matching": matching,
+        }
+        printing.write_json(found)
+        return
+    printing.table(RULE_COLUMNS, [*rows, *([(NO_RULE, "ask", "decides")] if first is None else [])])
+
+
+def _show_counts(rules: GateRules, calls: Sequence[PastCall], *, json: bool) -> None:
+    decided = [rules.first(one.call) for one in calls]
+    names = [(one.name, one.action.value) for one in rules.rules]
+    found = [one.name if one is not None else NO_RULE for one in decided]
+    rows = [(*name, found.count(name[0])) for name in [*names, (NO_RULE, "ask")]]
+    asked = sum(one is None or one.action is GateAction.ASK for one in decided)
+    times = [one.at for one in calls]
+    days = max((max(times) - min(times)).total_seconds() / 86_400, 1.0) if times else 1.0
+    were_asked = sum(one.was_asked for one in calls)
+    if json:
+        printing.write_json(
+            {
+                "calls": len(calls),
+                "rules": [dict(zip(("rule", "action", "calls"), row, strict=True)) for row in rows],
+                "asked_a_day": round(were_asked / days, 1),
+                "would_ask_a_day": round(asked / days, 1),
+            }
+        )
+        return
+    printing.table(COUNT_COLUMNS, rows)
+    printing.write(
+        f"{len(calls)} calls. Questions a day: {were_asked / days:.1f} as it was, "
+        f"{asked / days:.1f} with these rules."
+    )
+
+
+def past_calls(runtime: Client, last: int) -> list[PastCall]:
+    """The newest calls that people were asked about, and those that rules have decided, newest first."""
+    found: list[PastCall] = []
+    for session in itertools.islice(runtime.sessions.list(task=CALL_TASK), last):
+        entries = runtime.sessions.open(session.id).transcript(limit=5)
+        payload = next((one.body["payload"] for one in entries if "payload" in one.body), None)
+        if isinstance(payload, dict) and FLOOD not in payload:
+            found.append(PastCall(call_of(payload), session.created_at, was_asked=True))
+    for agent in itertools.islice(runtime.sessions.list(task=AGENT_TASK), last):
+        named = {name: agent.metadata.get(name, "") for name in ("client", "agent")}
+        records = runtime.sessions.open(agent.id).input("ruled").list()
+        found += [
+            PastCall(call_of({**one.data, **named}), one.created_at, was_asked=False)
+            for one in records
+            if isinstance(one.data, dict) and "tool" in one.data
+        ]
+    return sorted(found, key=lambda one: one.at, reverse=True)[:last]

@@ -1,0 +1,199 @@
+"""`helmr gate hook claude-code`: the program that Claude Code runs as a hook, once for each call of a tool.
+
+It carries the event from stdin to the runtime and the decision to stdout. It runs very often, so it loads neither Typer
+nor the client: `helmr.cli.start` comes here before anything else is imported.
+
+- Exit code 2 denies the call, also where the client asks about nothing; what is on stderr is the reason that the model
+  sees. So every failure of an event that asks ends with 2 (S-106), and so does the time: a hook that the client kills
+  at its timeout lets the tool run (S-105).
+- While a runtime starts again the same call is asked again; the runtime knows it by its id (S-103).
+
+Source: code.claude.com/docs/en/hooks; tried with 2.1.197.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import sys
+import time
+
+TYPE_CHECKING = False  # `typing` takes long
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+    from typing import Any, NoReturn
+
+WORDS = ("gate", "hook", "claude-code")
+"""The command line of this program begins so; behind it stand options with their values."""
+
+DENIED, LEFT = 2, 0
+"""Exit codes: the call is denied; the client goes on."""
+
+TIMEOUT_S = 600.0
+MARGIN_S = 5.0
+"""So much before the client's time is up the program ends; the runtime has answered 5 s before, if it could."""
+
+PATIENCE_S = 10.0
+"""How long a runtime may be away: it starts again within that."""
+
+PAUSE_S = 0.25
+ASKS = ("PreToolUse", "PermissionRequest")
+KEY_VARIABLE = "HELMR_GATE_KEY"
+KEY_BYTES_MAX = 4096
+EVENT_BYTES_MAX = 64 * 1024 * 1024
+
+
+class Unasked(Exception):
+    """The runtime was not asked, or said nothing that decides; the text says why."""
+
+
+class Away(Unasked):
+    """It may be there in a moment."""
+
+
+def main(options: Sequence[str]) -> NoReturn:
+    """Run the hook of this process with these options, `--name value` or `--name=value`."""
+    try:
+        found = _read_options(options)
+        timeout_s = float(found.get("--timeout", TIMEOUT_S))
+    except (Unasked, ValueError) as error:
+        _end(DENIED, str(error))
+    run(found.get("--url"), found.get("--key-file"), timeout_s)
+
+
+def run(url: str | None, key_file: str | None, timeout_s: float) -> NoReturn:
+    """Ask the runtime about the event on stdin and end the process with what it says.
+
+    Args:
+        url: The runtime's.
+        key_file: Holds the key; else the environment variable HELMR_GATE_KEY does.
+        timeout_s: Of the hook, as the client has it.
+    """
+    ends_at = time.monotonic() + max(timeout_s, MARGIN_S + 1)
+    signal.signal(signal.SIGALRM, _out_of_time)
+    signal.setitimer(signal.ITIMER_REAL, ends_at - MARGIN_S - time.monotonic())
+    asks = True  # until it is known that it does not
+    try:
+        raw = sys.stdin.buffer.read(EVENT_BYTES_MAX)
+        asks = _asks(raw)
+        if not asks:
+            signal.signal(signal.SIGALRM, _report_out_of_time)
+        said = _patiently(url, _key(key_file), raw, ends_at)
+        if asks and "permissionDecision" not in said.get("hookSpecificOutput", {}):
+            raise Unasked("the runtime has decided nothing")
+    except Unasked as error:
+        _end(DENIED if asks else LEFT, str(error))
+    if said:
+        sys.stdout.write(json.dumps(said) + "\n")
+        sys.stdout.flush()
+    _end(LEFT)
+
+
+def _read_options(given: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    rest = list(given)
+    while rest:
+        name, equals, value = rest.pop(0).partition("=")
+        if name not in ("--url", "--key-file", "--timeout") or not (equals or rest):
+            raise Unasked(f"the hook does not take {name!r}")
+        found[name] = value if equals else rest.pop(0)
+    return found
+
+
+def _asks(raw: bytes) -> bool:
+    """Whether the event wants a decision. What can't be read is taken for one that does."""
+    try:
+        event = json.loads(raw)
+    except ValueError as error:
+        raise Unasked(f"the event on stdin is not JSON: {error}") from error
+    return not isinstance(event, dict) or event.get("hook_event_name") in (*ASKS, None)
+
+
+def _key(path: str | None) -> str:
+    if not path:
+        key = os.environ.get(KEY_VARIABLE, "")
+        if not key:
+            raise Unasked(f"neither --key-file nor {KEY_VARIABLE} names a key")
+        return key
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read(KEY_BYTES_MAX).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unasked(f"the key file {path} can't be read: {error}") from error
+
+
+def _patiently(url: str | None, key: str, raw: bytes, ends_at: float) -> dict[str, Any]:
+    """What the runtime says; asked again while it starts."""
+    if not url:
+        raise Unasked("--url does not say where the runtime is")
+    gone_at = time.monotonic()
+    while True:
+        began_at = time.monotonic()
+        try:
+            return post(url, key, raw, ends_at - began_at)
+        except Away as error:
+            now = time.monotonic()
+            if now - began_at > PATIENCE_S:  # it was there until now
+                gone_at = now
+            if now - gone_at > PATIENCE_S:
+                raise Unasked(f"{error}; is `helmr up` running?") from error
+            time.sleep(PAUSE_S)
+
+
+def post(url: str, key: str, raw: bytes, timeout_s: float) -> dict[str, Any]:
+    """What the runtime says to an event.
+
+    Raises:
+        Away: It can't be reached, or can't answer now.
+        Unasked: It refuses the event or the key.
+    """
+    scheme, _, rest = url.rstrip("/").partition("://")
+    place, slash, path = rest.partition("/")
+    secure = {"http": False, "https": True}.get(scheme)
+    if secure is None:
+        raise Unasked(f"{url!r} is not an http or https URL")
+    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    target = f"{slash}{path}/v1/gate/claude-code?mode=headless&timeout_s={timeout_s:.3f}"
+    try:
+        connection = kind(place, timeout=timeout_s)
+        try:
+            connection.request("POST", target, raw, headers)
+            reply = connection.getresponse()
+            body = reply.read()
+        finally:
+            connection.close()
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise Away(f"the runtime at {url} is not there ({error})") from error
+    try:
+        said = json.loads(body)
+    except ValueError:
+        said = None
+    if reply.status >= 500:
+        raise Away(f"the runtime at {url} can't answer ({_why(said, reply.status)})")
+    if reply.status != 200 or not isinstance(said, dict):
+        raise Unasked(f"the runtime at {url} refuses: {_why(said, reply.status)}")
+    return said
+
+
+def _why(said: Any, status: int) -> str:
+    detail = said.get("detail") if isinstance(said, dict) else None
+    return str(detail or f"HTTP {status}")
+
+
+def _out_of_time(number: int, frame: FrameType | None) -> NoReturn:
+    _end(DENIED, "the time is up, and no one has decided; call it again")
+
+
+def _report_out_of_time(number: int, frame: FrameType | None) -> NoReturn:
+    _end(LEFT, "the time is up")
+
+
+def _end(code: int, why: str = "") -> NoReturn:
+    """End the process at once: what the interpreter puts away at exit takes as long as all of the above."""
+    if why:
+        os.write(2, f"Helmr can't ask a person about this call: {why}\n".encode(errors="replace"))
+    os._exit(code)

@@ -1,0 +1,148 @@
+"""What `helmr gate` writes and takes out, and what it says about rules; the hook itself is in `test_gate_hook`."""
+
+from __future__ import annotations
+
+import json
+import stat
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helmr.cli.gate import FileChange, settings_path
+from helmr.gate import STARTER_RULES, read_rules
+from helmr.gate.claude_code import KEY_VARIABLE, Mode, hooks_block, settings_text, with_hooks
+
+MINE: dict[str, Any] = {
+    "permissions": {"deny": ["Read(.env)"]},
+    "env": {"EDITOR": "vi"},
+    "hooks": {"Stop": [{"hooks": [{"type": "command", "command": "./bell.sh"}]}]},
+}
+URL = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def settings(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's settings, with what is theirs."""
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(nowhere / "claude"))
+    path = nowhere / "claude" / "settings.json"
+    path.parent.mkdir()
+    path.write_text(settings_text(MINE))
+    return path
+
+
+def with_gate(mode: Mode) -> dict[str, Any]:
+    where = URL if mode is Mode.INTERACTIVE else f"--url {URL} --key-file /nowhere"
+    found = with_hooks(MINE, hooks_block(mode, where))
+    if mode is Mode.INTERACTIVE:
+        found["env"] = {**found["env"], KEY_VARIABLE: "hlmr_key_secret"}
+    return found
+
+
+def test_the_starter_rules_are_put_behind_what_the_file_says(helmr, nowhere: Path) -> None:
+    path = nowhere / "helmr.toml"
+    path.write_text("[retention]\nclosed_after = '90d'")
+    path.chmod(0o640)
+    said = helmr("gate", "init", "--yes")
+    assert said.code == 0, said.err
+    assert "+[[gate.rule]]" in said.out
+    found = tomllib.loads(path.read_text())
+    assert found["retention"] == {"closed_after": "90d"}
+    assert read_rules(found["gate"], "helmr.toml").rules == STARTER_RULES
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    # Again it changes nothing, whatever the rules are now.
+    before = path.read_text()
+    said = helmr("gate", "init", "--yes")
+    assert (said.code, said.out, path.read_text()) == (0, "", before)
+    assert "already" in said.err
+
+
+def test_nothing_is_written_where_no_one_can_be_asked(helmr, nowhere: Path) -> None:
+    said = helmr("gate", "init")
+    assert said.code == 2
+    assert "+[[gate.rule]]" in said.out
+    assert "--yes" in said.err
+    assert not (nowhere / "helmr.toml").exists()
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_uninstalling_leaves_the_settings_as_they_were(helmr, settings: Path, mode: Mode) -> None:
+    settings.write_text(settings_text(with_gate(mode)))
+    said = helmr("gate", "uninstall", "claude-code", "--yes")
+    assert said.code == 0, said.err
+    assert json.loads(settings.read_text()) == MINE
+    assert "hlmr_key_secret" not in said.out
+    said = helmr("gate", "uninstall", "claude-code", "--yes")
+    assert (said.code, "no hooks" in said.out) == (0, True)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"hooks": 1}'])
+@pytest.mark.parametrize("command", ["install", "uninstall"])
+def test_settings_that_can_not_be_read_stay(helmr, settings: Path, command: str, text: str) -> None:
+    settings.write_text(text)
+    said = helmr("gate", command, "claude-code", "--yes")
+    assert (said.code, settings.read_text()) == (2, text)
+    assert str(settings) in said.err
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_the_status_says_who_is_asked_and_that_no_one_answers(
+    helmr, settings: Path, mode: Mode
+) -> None:
+    settings.write_text(settings_text(with_gate(mode)))
+    (found,) = json.loads(helmr("gate", "status", "--json").out)["items"]
+    assert found == {
+        "file": str(settings),
+        "mode": mode.value,
+        "timeout_s": 600,
+        "url": URL,
+        "state": "does not answer" if mode is Mode.INTERACTIVE else "has no key",
+    }
+
+
+def test_a_file_is_replaced_where_a_link_points_and_its_key_is_not_shown(tmp_path: Path) -> None:
+    real = tmp_path / "dotfiles" / "settings.json"
+    real.parent.mkdir()
+    real.write_text("old\n")
+    link = tmp_path / "settings.json"
+    link.symlink_to(real)
+    change = FileChange(link, "old\n", "hlmr_key_x\n", is_secret=True, secret="hlmr_key_x")
+    assert "hlmr_key_x" not in change.diff()
+    assert "-old" in change.diff()
+    change.write()
+    assert link.is_symlink()
+    assert real.read_text() == "hlmr_key_x\n"
+    assert stat.S_IMODE(real.stat().st_mode) == 0o600
+
+
+def test_a_project_has_settings_that_are_not_checked_in(nowhere: Path) -> None:
+    assert settings_path({}, project=True) == nowhere / ".claude" / "settings.local.json"
+    assert settings_path({"CLAUDE_CONFIG_DIR": "/c"}, project=False) == Path("/c/settings.json")
+
+
+@pytest.mark.parametrize(
+    ("command", "rule", "action"),
+    [
+        ("git push origin", "leaves the machine", "ask"),
+        ("ls -l", "only looks", "allow"),
+        ("make", None, "ask"),
+    ],
+)
+def test_a_call_is_tried_on_the_rules(
+    helmr, nowhere: Path, command: str, rule: str | None, action: str
+) -> None:
+    helmr("gate", "init", "--yes")
+    call = ("gate", "rules", "test", "Bash", json.dumps({"command": command}))
+    said = helmr(*call, "--json")
+    found = json.loads(said.out)
+    assert (found["rule"], found["action"]) == (rule, action)
+    decides = [line for line in helmr(*call).out.splitlines() if line.endswith("decides")]
+    assert len(decides) == 1
+    assert (rule or "(none matches)") in decides[0]
+
+
+def test_without_rules_it_says_how_to_make_them(helmr, nowhere: Path) -> None:
+    said = helmr("gate", "rules", "test", "Bash")
+    assert said.code == 2
+    assert "helmr gate init" in said.err
