@@ -24,7 +24,7 @@ from helmr.gate import (
 from tests.budget import examples
 
 
-def call(tool: str = "Bash", folder: str = "/home/ada/shop", **given: Any) -> GatedCall:
+def call(tool: str = "Bash", folder: str = "/srv/ada/shop", **given: Any) -> GatedCall:
     return GatedCall("claude-code", "s1", tool, given, call_id="toolu_1", folder=folder)
 
 
@@ -86,14 +86,14 @@ def test_the_starter_rules_ask_for_what_leaves_the_machine_and_allow_what_only_l
 @pytest.mark.parametrize(
     ("tool", "given", "says"),
     [
-        ("Read", {"file_path": "/home/ada/shop/a.py"}, "allow"),
-        ("Read", {"file_path": "/home/ada/.ssh/id_ed25519"}, "none"),
-        ("Read", {"file_path": "/home/ada/shop/../.ssh/id_ed25519"}, "none"),
-        ("Read", {"file_path": "/home/ada/shopping/a"}, "none"),
+        ("Read", {"file_path": "/srv/ada/shop/a.py"}, "allow"),
+        ("Read", {"file_path": "/srv/ada/.ssh/id_ed25519"}, "none"),
+        ("Read", {"file_path": "/srv/ada/shop/../.ssh/id_ed25519"}, "none"),
+        ("Read", {"file_path": "/srv/ada/shopping/a"}, "none"),
         ("Grep", {"pattern": "x"}, "allow"),
-        ("Grep", {"pattern": "x", "path": "/home/ada/shop/src"}, "allow"),
+        ("Grep", {"pattern": "x", "path": "/srv/ada/shop/src"}, "allow"),
         ("Grep", {"pattern": "x", "path": "/etc"}, "none"),
-        ("Write", {"file_path": "/home/ada/shop/a.py", "content": ""}, "none"),
+        ("Write", {"file_path": "/srv/ada/shop/a.py", "content": ""}, "none"),
         ("WebFetch", {"url": "https://example.com"}, "none"),
     ],
 )
@@ -113,7 +113,7 @@ def test_the_first_rule_that_matches_decides() -> None:
     rules = GateRules(
         (
             GateRule("denied", GateAction.DENY, matches={"command": ("git push --force*",)}),
-            GateRule("shop", GateAction.ALLOW, ("Bash",), folder="/home/ada/shop"),
+            GateRule("shop", GateAction.ALLOW, ("Bash",), folder="/srv/ada/shop"),
             GateRule("rest", GateAction.ASK),
         )
     )
@@ -122,8 +122,8 @@ def test_the_first_rule_that_matches_decides() -> None:
         for one in (
             call(command="git push --force"),
             call(command="make"),
-            call(command="make", folder="/home/ada/shop/src"),
-            call(command="make", folder="/home/ada/shopping"),
+            call(command="make", folder="/srv/ada/shop/src"),
+            call(command="make", folder="/srv/ada/shopping"),
             call("Read"),
         )
     ] == ["denied", "shop", "shop", "rest", "rest"]
