@@ -25,6 +25,7 @@ from langchain_core.messages import (
     message_chunk_to_message,
     message_to_dict,
     messages_from_dict,
+    messages_to_dict,
 )
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig
@@ -42,9 +43,10 @@ from helmr.durations import Duration
 from helmr.errors import TooLarge, UsageError, WaitTimeout
 from helmr.forms.tool_call import APPROVE, DECLINE, RESPOND, call_body, call_subject
 from helmr.integrations import retried
+from helmr.integrations.conversation import KeptConversation
 from helmr.integrations.tool_context import step_in_context
 from helmr.steps import StepOptions, step_call
-from helmr.streams import InputStream, turn
+from helmr.streams import InputStream, OutputStream, turn
 from helmr.wait_details import WaitOptions
 
 OnChunk = Callable[[BaseMessageChunk], None]
@@ -64,6 +66,7 @@ async def run_graph(
     input: Any,
     *,
     answers: InputStream[Any],
+    history: OutputStream[Any] | None = None,
     timeout: Duration | None = None,
     options: Callable[[Any], WaitOptions] | None = None,
     config: Mapping[str, Any] | None = None,
@@ -80,6 +83,8 @@ async def run_graph(
         graph: A builder, or a compiled graph; a checkpointer that it has is not used.
         input: What it begins with.
         answers: Where people answer.
+        history: Keeps the conversation: the state's `messages` begin with what it holds, and it gets what the graph
+            made of them. It holds nothing else; anyone who may read it sees what the model sees.
         timeout: Of each wait; then a tool's call is rejected.
         options: What a wait says, for what an interrupt shows, instead of what would be read from it; for a tool's
             call, which has `name` and `args`, what it says besides.
@@ -89,7 +94,8 @@ async def run_graph(
     Raises:
         WaitTimeout: No one answered in time.
         NotInTask: There was an interrupt outside a run.
-        UsageError: The graph stops before or after a node without asking anything.
+        UsageError: The graph stops before or after a node without asking anything, or it has a history and no
+            `messages`.
     """
     compiled = graph.compile() if isinstance(graph, StateGraph) else graph
     _check_stops(compiled)
@@ -98,11 +104,17 @@ async def run_graph(
     own = compiled.copy({"checkpointer": InMemorySaver()})
     given = dict(config or {})
     given["configurable"] = {"thread_id": "run", **given.get("configurable", {})}
+    conversation = _conversation(history) if history is not None else None
+    if conversation is not None:
+        input = _behind(await conversation.items(), input, own)
     asked = 0
     while True:
         result = await own.ainvoke(input, cast("Any", given), **invoke)
         pending = await _pending(own, given)
         if not pending:
+            if conversation is not None:
+                state = await own.aget_state(cast("Any", given))
+                await conversation.become(state.values[MESSAGES], _is_same)
             return result
         resume: dict[str, Any] = {}
         for interrupt in pending:
@@ -112,6 +124,32 @@ async def run_graph(
                     interrupt, answers, f"interrupt-{asked}", timeout, options, compiled
                 )
         input = Command(resume=resume)
+
+
+MESSAGES = "messages"
+"""What LangGraph's own states and agents call a conversation."""
+
+
+@functools.cache
+def _conversation(stream: OutputStream[Any]) -> KeptConversation[BaseMessage]:
+    return KeptConversation(stream, read=messages_from_dict, write=messages_to_dict)
+
+
+def _behind(
+    past: list[BaseMessage], input: Any, graph: CompiledStateGraph[Any, Any, Any, Any]
+) -> dict[str, Any]:
+    """The input, with what was said before its messages."""
+    if MESSAGES not in graph.channels or not isinstance(input, Mapping):
+        raise UsageError(
+            f"run_graph(…, history=…) needs a state with `{MESSAGES}`, and a mapping as its input",
+            hint="Let the state be a MessagesState.",
+        )
+    said = input.get(MESSAGES, [])
+    return {**input, MESSAGES: [*past, *(said if isinstance(said, list) else [said])]}
+
+
+def _is_same(old: BaseMessage, new: BaseMessage) -> bool:
+    return old is new or (old.id == new.id and old == new)
 
 
 def _check_stops(graph: CompiledStateGraph[Any, Any, Any, Any]) -> None:

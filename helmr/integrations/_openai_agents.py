@@ -31,6 +31,7 @@ from agents import (
 from agents.exceptions import ModelBehaviorError
 from agents.items import ToolApprovalItem, TResponseInputItem, TResponseStreamEvent
 from agents.mcp import MCPServer
+from agents.memory import SessionABC
 from agents.models.interface import Model
 from agents.retry import ModelRetryAdvice, ModelRetryAdviceRequest
 from agents.tool import Tool
@@ -49,10 +50,11 @@ from helmr.current import durable_call, in_run
 from helmr.durations import Duration
 from helmr.errors import BadJson, TooLarge, UsageError
 from helmr.integrations import retried
+from helmr.integrations.conversation import KeptConversation
 from helmr.integrations.tool_context import step_in_context
 from helmr.jsonio import loads
 from helmr.steps import StepOptions, step_call
-from helmr.streams import InputStream
+from helmr.streams import InputStream, OutputStream
 from helmr.wait_details import WaitOptions
 
 T = TypeVar("T")
@@ -323,3 +325,55 @@ class _DurableProvider(ModelProvider):
 
     def get_model(self, model_name: str | None) -> Model:
         return self._durable(self._wrapped.get_model(model_name))
+
+
+class HelmrSession(SessionABC):
+    """A session of the SDK whose items an output stream keeps: `continue_as` needs no copy of them.
+
+    ```python
+    result = await run(agent, text, session=HelmrSession(turns))
+    ```
+
+    Args:
+        stream: Holds this conversation and nothing else: `streams.output("turns")`. Anyone who may read it reads all
+            that the model sees.
+    """
+
+    def __init__(self, stream: OutputStream[Any]) -> None:
+        self.session_id = stream.id
+        self._conversation = _conversation(stream)
+
+    async def get_items(self, limit: int | None = None) -> list[TResponseInputItem]:
+        """The items so far, or the newest of them.
+
+        Raises:
+            NotInTask: Outside a run's code.
+        """
+        items = await self._conversation.items()
+        return items if limit is None else items[len(items) - min(limit, len(items)) :]
+
+    async def add_items(self, items: list[TResponseInputItem]) -> None:
+        """Put items behind the others."""
+        await self._conversation.add(items)
+
+    async def pop_item(self) -> TResponseInputItem | None:
+        """Take the newest item away."""
+        items = await self._conversation.items()
+        if not items:
+            return None
+        await self._conversation.become(items[:-1], _is_same)
+        return items[-1]
+
+    async def clear_session(self) -> None:
+        """Take all items away."""
+        await self._conversation.become([], _is_same)
+
+
+@functools.cache
+def _conversation(stream: OutputStream[Any]) -> KeptConversation[TResponseInputItem]:
+    """Of a stream, which may have several session objects."""
+    return KeptConversation(stream, read=list, write=list)
+
+
+def _is_same(old: TResponseInputItem, new: TResponseInputItem) -> bool:
+    return old is new or old == new

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,7 +33,12 @@ from pydantic_ai.external_events import (
     ExternalEventWaiter,
     external_event_scope,
 )
-from pydantic_ai.messages import ModelResponse, ToolCallPart
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelMessagesTypeAdapter,
+    ModelResponse,
+    ToolCallPart,
+)
 from pydantic_ai.models import Model, ModelRequestContext, ModelResolutionContext
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.tools import (
@@ -47,14 +52,15 @@ from pydantic_ai.toolsets import ToolsetTool
 
 from helmr import tokens
 from helmr.approvals import TOO_LARGE, UNANSWERED, Approval, ask_approval
-from helmr.current import in_run, require_run
+from helmr.current import durable_call, in_run, require_run
 from helmr.durations import Duration
 from helmr.errors import TooLarge, WaitTimeout
 from helmr.forms.tool_call import call_body, call_subject
 from helmr.integrations import retried
+from helmr.integrations.conversation import KeptConversation
 from helmr.integrations.tool_context import step_in_context, with_arguments
 from helmr.steps import StepOptions, step_call
-from helmr.streams import InputStream, turn
+from helmr.streams import InputStream, OutputStream, turn
 from helmr.wait_details import WaitOptions
 
 NOTHING_SAID: StepOptions = {}
@@ -379,3 +385,48 @@ class DeferredToolWaits(AbstractCapability[AgentDepsT]):
 
     def _said(self, call: ToolCallPart) -> WaitOptions:
         return self.options(call) if self.options is not None else {}
+
+
+class HelmrHistory:
+    """The messages of a session's conversation, kept in an output stream: `continue_as` needs no copy of them.
+
+    ```python
+    result = await agent.run(text, message_history=await history.messages())
+    await history.add(result.new_messages())
+    ```
+
+    Args:
+        stream: Holds this conversation and nothing else: `streams.output("turns")`. Anyone who may read it reads all
+            that the model sees.
+    """
+
+    def __init__(self, stream: OutputStream[Any]) -> None:
+        self._conversation = KeptConversation(stream, read=_messages_of, write=_json_of)
+
+    @durable_call("HelmrHistory.messages()")
+    async def messages(self) -> list[ModelMessage]:
+        """The conversation so far.
+
+        Raises:
+            NotInTask: Outside a run's code.
+        """
+        return await self._conversation.items()
+
+    @durable_call("HelmrHistory.add()")
+    async def add(self, messages: Sequence[ModelMessage]) -> None:
+        """Put the messages of a turn behind the others. One turn at a time."""
+        await self._conversation.add(messages)
+
+    @durable_call("HelmrHistory.replace()")
+    async def replace(self, messages: Sequence[ModelMessage]) -> None:
+        """Make the conversation these messages, a summary for one; those that it has are not stored again."""
+        await self._conversation.become(messages, lambda old, new: old is new or old == new)
+
+
+def _messages_of(items: list[Any]) -> list[ModelMessage]:
+    return ModelMessagesTypeAdapter.validate_python(items)
+
+
+def _json_of(messages: Sequence[ModelMessage]) -> list[Any]:
+    found: list[Any] = ModelMessagesTypeAdapter.dump_python([*messages], mode="json")
+    return found

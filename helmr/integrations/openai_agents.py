@@ -9,7 +9,7 @@ async def support(prompt: str) -> str:
     return (await run(agent, prompt, approvals=approvals)).final_output
 ```
 
-Outside a run `run` is `Runner.run`.
+Outside a run `run` is `Runner.run`. `HelmrSession` is a session of the SDK that keeps a conversation in a stream.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from helmr.integrations import load
 
 if TYPE_CHECKING:
-    from helmr.integrations._openai_agents import run
+    from helmr.integrations._openai_agents import HelmrSession, run
 
-__all__ = ["run"]
+__all__ = ["HelmrSession", "run"]
 
 
 def __getattr__(name: str) -> Any:

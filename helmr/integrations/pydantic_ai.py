@@ -7,7 +7,7 @@ agent = Agent(
 )
 ```
 
-Outside a run the same agent works as it does without Helmr.
+Outside a run the same agent works as it does without Helmr. `HelmrHistory` keeps a conversation in a stream.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from helmr.integrations import load
 
 if TYPE_CHECKING:
-    from helmr.integrations._pydantic_ai import DeferredToolWaits, HelmrDurability
+    from helmr.integrations._pydantic_ai import DeferredToolWaits, HelmrDurability, HelmrHistory
 
-__all__ = ["DeferredToolWaits", "HelmrDurability"]
+__all__ = ["DeferredToolWaits", "HelmrDurability", "HelmrHistory"]
 
 
 def __getattr__(name: str) -> Any:
