@@ -9,6 +9,8 @@ the next is given only when
 - no work is under way that decides where keys belong, such as the reading of a form (`hold`).
 
 A key that confirms counts once however long it is held down (`confirming`): what its repeats would send was not read.
+Textual's thread stamps a key when it takes it from the terminal, which says when it was typed only if that thread had
+the processor. So nothing here trusts a stamp alone: `quiet_from` looks whether something typed is unread.
 
 Nothing can lock the keyboard: esc, ^c and ^q leave the line when the last key takes over `STUCK_S`, and after
 `SETTLES_WITHIN_S` what waits is left out, said, and not carried out late.
@@ -17,6 +19,8 @@ Nothing can lock the keyboard: esc, ^c and ^q leave the line when the last key t
 from __future__ import annotations
 
 import asyncio
+import select
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from time import monotonic
@@ -30,6 +34,7 @@ from textual.screen import Screen
 from textual.widgets import Input, TextArea
 from textual.worker import Worker
 
+from helmr.review.sending import REPEAT_S, ConfirmPress, HeldKey
 from helmr_console.inside_textual import is_idle, is_to_call
 
 INTERRUPTS = frozenset(("escape", "ctrl+c", "ctrl+q"))
@@ -39,11 +44,9 @@ SETTLES_WITHIN_S = 10.0
 ROUNDS_MAX = 64
 """A round lets every part handle the messages it has; longer than any chain of messages that one key sets off, so
 that a screen which other things always keep busy does not hold keys back."""
-REPEAT_S = 0.15
-"""A key that comes again so soon repeats because it is held down."""
-REPEATS_WITHIN_S = 0.7
-"""How long a key is held down before the system repeats it: until `REPEAT_S` later a key may be such a repeat."""
-ALONE_S = 3600.0
+UNREAD_EVERY_S = 0.02
+STAMPS_WITHIN_S = 0.01
+"""Textual's thread has stamped by then what it had taken from the terminal."""
 LOOK_EVERY_S = 0.25
 """A part that ends with messages left never says that it has handled them."""
 
@@ -70,12 +73,13 @@ class KeyLine:
         self._holding: set[Worker[None]] = set()
         self.confirming: frozenset[str] = frozenset()
         """Names of the keys that send something."""
-        self.again_s = ALONE_S
-        """How long before the key that had the last turn the same one was read, without another between; else much."""
-        self._gaps: dict[Message, float] = {}
-        """Of keys in the line that confirm."""
-        self._read: events.Key | None = None
-        """The key that was read last, a repeat too."""
+        self.press = ConfirmPress(0.0)
+        """The key that had the last turn, if it confirms."""
+        self._presses: dict[Message, ConfirmPress] = {}
+        """Keys in the line that confirm."""
+        self.held = HeldKey()
+        self._confirmed = asyncio.Event()
+        """A key that confirms was read, a repeat too."""
         self._doubtful: Message | None = None
         """Such a key that may be the first repeat of one that is held down."""
 
@@ -98,29 +102,58 @@ class KeyLine:
 
     def _repeats(self, event: events.Key) -> bool:
         """Whether it is nothing: its key confirms and is held down. The one before it may have been a repeat, too."""
-        before, self._read = self._read, event
-        if event.key not in self.confirming:
+        confirms = event.key in self.confirming
+        press = self.held.reads(event.key, event.time, confirms=confirms)
+        if not confirms:
             return False
-        is_again = before is not None and before.key == event.key
-        since_s = event.time - before.time if before and is_again else ALONE_S
-        if since_s >= REPEAT_S:
-            self._gaps[event] = since_s
-            self._doubtful = event if since_s < REPEATS_WITHIN_S else None
+        self._confirmed.set()
+        if press is not None:
+            self._presses[event] = press
+            self._doubtful = event if press.may_be_repeat else None
             return False
         if self._doubtful is not None and self._doubtful in self._line:
-            self._gaps.pop(self._doubtful, None)
+            self._presses.pop(self._doubtful, None)
             self._line.remove(self._doubtful)
         self._doubtful = None
         return True
 
+    async def _watch(self) -> None:
+        """Look when a key that confirms must have come up."""
+        while True:
+            await self._confirmed.wait()
+            self._confirmed.clear()
+            while (at_s := self.held.looks_at_s) is not None:
+                self.held.quiet(await self.quiet_from(at_s))
+
+    async def quiet_from(self, from_s: float) -> float:
+        """Return the first moment, not before this one, by which all that was typed has been read."""
+        await asyncio.sleep(from_s - monotonic())
+        while self._is_unread():  # noqa: ASYNC110 - a terminal can only be looked at
+            await asyncio.sleep(UNREAD_EVERY_S)
+        await asyncio.sleep(STAMPS_WITHIN_S)
+        quiet_s, taken = monotonic(), asyncio.Event()
+        if self._app.call_later(taken.set):  # behind what was read by then
+            await taken.wait()
+        return quiet_s
+
+    def _is_unread(self) -> bool:
+        """Whether the terminal has something that Textual has not taken."""
+        if self._app.is_headless or sys.__stdin__ is None:
+            return False
+        return bool(select.select([sys.__stdin__], [], [], 0)[0])
+
+    async def is_held(self) -> bool:
+        """Whether repeats follow the key that had the last turn; returns when that is certain."""
+        press = self.press
+        await self.quiet_from(press.read_s + REPEAT_S)
+        return self.held.was_held(press)
+
     async def _is_beyond_doubt(self) -> None:
         """Return when the key that is next is not a first repeat; one that is leaves the line meanwhile."""
-        while self._line and self._line[0] is self._doubtful:
-            left_s = self._line[0].time + REPEAT_S - monotonic()
-            if left_s <= 0:
+        while self._line and (first := self._line[0]) is self._doubtful:
+            await self.quiet_from(first.time + REPEAT_S)
+            if first is self._doubtful:
                 self._doubtful = None
-                return
-            await asyncio.sleep(left_s)
 
     def hold(self, work: Worker[None]) -> None:
         """Keys wait until this has ended: it decides where they belong."""
@@ -130,7 +163,7 @@ class KeyLine:
         """Leave out what waits: it was typed for something that did not come. How many keys that were."""
         count = sum(isinstance(event, events.Key | events.Paste) for event in self._line)
         self._line.clear()
-        self._gaps.clear()
+        self._presses.clear()
         return count
 
     @property
@@ -140,6 +173,11 @@ class KeyLine:
 
     async def run(self) -> None:
         """Give keys for as long as the app runs."""
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._watch())
+            both.create_task(self._give_all())
+
+    async def _give_all(self) -> None:
         while True:
             await self._came.wait()
             while self._line:
@@ -159,8 +197,8 @@ class KeyLine:
     def _give(self, event: Message) -> None:
         self._given = event
         self._turn.append(event)
-        self.again_s = self._gaps.pop(event, ALONE_S)
         self.typed_s = event.time  # before a widget changes it, as lists that are searched do
+        self.press = self._presses.pop(event, ConfirmPress(event.time))
         self._app.post_message(event)
 
     def _in_text(self) -> bool:

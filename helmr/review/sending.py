@@ -18,6 +18,68 @@ from helmr.review.outcome import AnswerOutcome
 
 READS_S = 0.3
 """No one reads a review in less: a key typed sooner was typed for something else."""
+REPEAT_S = 0.15
+"""A key that comes again so soon repeats because it is held down."""
+REPEATS_WITHIN_S = 0.7
+"""How long a key is held down before the system repeats it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmPress:
+    """One press of a key that confirms, by a monotonic clock.
+
+    Attributes:
+        read_s: When it was read. It was typed then or, on a busy machine, before.
+        is_again: The key that was read before it was the same.
+        may_be_repeat: The key was not seen to be up between.
+    """
+
+    read_s: float
+    is_again: bool = False
+    may_be_repeat: bool = False
+
+
+@dataclass(slots=True)
+class HeldKey:
+    """Which reads of a key that confirms are presses, and which are repeats because it is held down.
+
+    When a key was read says little about when it was typed: a busy machine reads the repeats of a key late, and all at
+    once. What is known is that a key was typed after any moment at which nothing that was typed was unread (`quiet`).
+    So a key is up once nothing is unread `REPEATS_WITHIN_S` after it was read, and not merely by that time.
+    """
+
+    key: str = ""
+    """Read last, be it a repeat."""
+    read_s: float = -math.inf
+    repeat_s: float = -math.inf
+    """When the last repeat was read."""
+    up_s: float = -math.inf
+    """A read from then on is a press; infinite while the key may be down."""
+
+    def reads(self, key: str, read_s: float, *, confirms: bool) -> ConfirmPress | None:
+        """This key was read; None if it confirms and is the repeat of one that is held down."""
+        is_again, since_s = key == self.key, read_s - self.read_s
+        may_be_repeat = is_again and read_s < self.up_s
+        self.key, self.read_s = key, read_s
+        self.up_s = math.inf if confirms else -math.inf
+        if confirms and is_again and since_s < REPEAT_S:
+            self.repeat_s = read_s
+            return None
+        return ConfirmPress(read_s, is_again, may_be_repeat)
+
+    @property
+    def looks_at_s(self) -> float | None:
+        """When to look whether something is unread; None where the key is known to be up."""
+        return self.read_s + REPEATS_WITHIN_S if math.isinf(self.up_s) and self.up_s > 0 else None
+
+    def quiet(self, now_s: float) -> None:
+        """All that was typed before now has been read."""
+        if self.looks_at_s is not None and now_s >= self.looks_at_s:
+            self.up_s = now_s
+
+    def was_held(self, press: ConfirmPress) -> bool:
+        """Whether repeats followed this press; certain from `REPEAT_S` after it on, once nothing is unread."""
+        return self.repeat_s > press.read_s
 
 
 class SendPhase(StrEnum):
@@ -60,6 +122,8 @@ class Submission:
     outcome: AnswerOutcome | None = None
     drawn_s: float | None = None
     """Since when what is sent can be read, by the monotonic clock; None while it is not drawn."""
+    quiet_s: float | None = None
+    """Since when a key that is read was typed by one who can have read it; None until then."""
 
     @property
     def is_reviewing(self) -> bool:
@@ -76,11 +140,34 @@ class Submission:
         """Show this before it is sent."""
         self.data, self.shown, self.left_out = data, shown, left_out
         self.spelled, self.is_json = spelled, False
-        self.phase, self.drawn_s = SendPhase.REVIEW, None
+        self.phase = SendPhase.REVIEW
+        self.is_to_draw()
 
-    def is_readable(self, typed_s: float) -> bool:
-        """Whether a key pressed then was pressed by one who can have read what it sends."""
-        return self.drawn_s is not None and typed_s - self.drawn_s >= READS_S
+    def is_to_draw(self) -> None:
+        """What is to be read before it is sent is not on the screen yet."""
+        self.drawn_s = self.quiet_s = None
+
+    def quiet(self, now_s: float) -> None:
+        """All that was typed before now has been read: if it could be read by now, what is read from now on counts."""
+        if self.quiet_s is None and self.drawn_s is not None and now_s - self.drawn_s >= READS_S:
+            self.quiet_s = now_s
+
+    def is_readable(self, read_s: float) -> bool:
+        """Whether a key that was read then was typed by one who can have read what it sends.
+
+        A busy machine reads keys late: that it was read `READS_S` after the drawing does not mean that it was typed
+        then.
+        """
+        return self.quiet_s is not None and read_s >= self.quiet_s
+
+    def takes(self, press: ConfirmPress, *, is_one_of_many: bool) -> bool:
+        """Whether this press may send it.
+
+        Args:
+            is_one_of_many: The key confirmed another form just before, so that no repeat of that press may confirm
+                this one.
+        """
+        return self.is_readable(press.read_s) and not (is_one_of_many and press.may_be_repeat)
 
     def press(self, *, has_undo: bool = False, is_review: bool = False) -> Press:
         """What the key that confirms does now.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.worker import Worker
 
+from helmr.review import sending
 from helmr_console import keys
 from helmr_console.keys import KeyLine
 
@@ -190,7 +192,7 @@ def confirming() -> KeyLine:
 
 
 @given(
-    first_s=st.sampled_from([HELD_EVERY_S, 0.25, 0.5, keys.REPEATS_WITHIN_S - 0.01]),
+    first_s=st.sampled_from([HELD_EVERY_S, 0.25, 0.5, sending.REPEATS_WITHIN_S - 0.01]),
     count=st.integers(2, 60),
 )
 def test_however_long_a_confirming_key_is_held_down_it_comes_once(
@@ -201,7 +203,7 @@ def test_however_long_a_confirming_key_is_held_down_it_comes_once(
 
 
 def test_two_presses_come_twice_and_any_other_key_as_often_as_it_is_read() -> None:
-    apart_s = keys.REPEATS_WITHIN_S
+    apart_s = sending.REPEATS_WITHIN_S
     assert len(read(confirming(), 100.0, 100 + apart_s, 100 + 2 * apart_s)) == 3
     assert len(read(confirming(), *(100 + n * HELD_EVERY_S for n in range(9)), key="j")) == 9
 
@@ -209,17 +211,81 @@ def test_two_presses_come_twice_and_any_other_key_as_often_as_it_is_read() -> No
 def test_a_press_right_after_repeats_is_taken_for_one_of_them_and_the_next_is_not() -> None:
     """Nothing is said of it: it can't be told from them, and nothing could be read since."""
     repeats = [100.3 + number * HELD_EVERY_S for number in range(9)]
-    at_once = repeats[-1] + keys.REPEAT_S / 2
-    then = at_once + keys.REPEATS_WITHIN_S
+    at_once = repeats[-1] + sending.REPEAT_S / 2
+    then = at_once + sending.REPEATS_WITHIN_S
     assert [one.time for one in read(confirming(), 100.0, *repeats, at_once)] == [100.0]
     assert [one.time for one in read(confirming(), 100.0, *repeats, at_once, then)] == [100.0, then]
 
 
-def test_how_long_before_a_key_the_same_one_came_is_known_while_it_has_its_turn() -> None:
+def test_what_is_known_of_a_press_is_known_while_it_has_its_turn() -> None:
     """Repeats that a slow line brings apart are no repeats, yet too quick to confirm what was not there before."""
     line = confirming()
     first, second = read(line, 100.0, 100.3)
     line._give(first)
-    assert line.again_s > keys.REPEATS_WITHIN_S
+    assert not line.press.is_again
     line._give(second)
-    assert line.again_s == pytest.approx(0.3)
+    assert line.press.is_again
+    assert line.press.may_be_repeat
+    other = events.Key("j", None)
+    line._give(other)
+    assert not line.press.is_again
+
+
+class Unread(KeyLine):
+    """A line at a terminal with something unread, until a test has it read."""
+
+    unread = False
+
+    def _is_unread(self) -> bool:
+        return self.unread
+
+
+class AtTerminal(Typed):
+    """`Typed`, at such a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys: Unread = Unread(self, left_out=self._left)
+        self.keys.confirming = frozenset({CONFIRMS})
+
+
+async def test_a_key_is_up_when_nothing_is_unread_and_not_merely_after_some_time() -> None:
+    """However late a busy machine reads what was typed: a repeat is never taken for a press."""
+    app = AtTerminal()
+    async with app.run_test():
+        app.keys.unread = True
+        app.burst(CONFIRMS)
+        await until(lambda: app.keys.held.read_s > 0)
+        up_s = app.keys.held.read_s + sending.REPEATS_WITHIN_S
+        await until(lambda: monotonic() > up_s + 0.1)
+        late = events.Key(CONFIRMS, None)
+        app.post_message(late)
+        await until(lambda: app.keys.held.read_s == late.time)
+        app.keys.unread = False
+        await until(lambda: app.keys.press.read_s == late.time)
+        assert app.keys.press.may_be_repeat
+        await until(lambda: app.keys.held.looks_at_s is None)
+        anew = events.Key(CONFIRMS, None)
+        app.post_message(anew)
+        await until(lambda: app.keys.press.read_s == anew.time)
+        assert app.keys.press.is_again
+        assert not app.keys.press.may_be_repeat
+
+
+@pytest.mark.parametrize("repeats", [0, 1])
+async def test_whether_a_key_is_held_is_known_once_nothing_is_unread(repeats: int) -> None:
+    app = AtTerminal()
+    async with app.run_test():
+        app.burst(CONFIRMS)
+        await until(lambda: app.keys.press.read_s > 0)
+        app.keys.unread = True
+        held = asyncio.create_task(app.keys.is_held())
+        late_s = app.keys.press.read_s + 2 * sending.REPEAT_S
+        await until(lambda: monotonic() > late_s)
+        assert not held.done()
+        for _ in range(repeats):
+            repeat = events.Key(CONFIRMS, None)
+            repeat.time = app.keys.press.read_s + HELD_EVERY_S
+            app.post_message(repeat)
+        app.keys.unread = False
+        assert await held is bool(repeats)

@@ -87,10 +87,14 @@ def test_what_may_have_arrived_is_reviewed_and_sent_again_as_the_same() -> None:
 def test_a_key_typed_before_a_review_could_be_read_sends_nothing() -> None:
     one = Submission("op_1", phase=SendPhase.FORM)
     one.review({}, "{}", ())
-    assert not one.is_readable(typed_s=100.0), "it is not drawn"
+    one.quiet(100.0)
+    assert not one.is_readable(100.0), "it is not drawn"
     one.drawn_s = 100.0
-    assert not one.is_readable(typed_s=100.0 + READS_S - 0.01)
-    assert one.is_readable(typed_s=100.01 + READS_S)
+    one.quiet(100.0 + READS_S - 0.01)
+    assert not one.is_readable(100.01 + READS_S)
+    one.quiet(100.01 + READS_S)
+    assert not one.is_readable(100.0 + READS_S)
+    assert one.is_readable(100.01 + READS_S)
 
 
 def test_what_is_pending_says_when_the_last_of_it_leaves_and_what_takes_it_back() -> None:

@@ -9,7 +9,7 @@ import pytest
 from helmr.forms import Form, form_of
 from helmr.review.outcome import AnswerOutcome, Result
 from helmr.review.personal import AnswerDraft, Beginning, beginning
-from helmr.review.sending import READS_S, SendPhase, Submission
+from helmr.review.sending import READS_S, ConfirmPress, SendPhase, Submission
 
 
 def reviewed() -> Submission:
@@ -20,11 +20,44 @@ def reviewed() -> Submission:
 
 def test_a_key_typed_before_the_review_could_be_read_is_for_something_else() -> None:
     submission = reviewed()
+    submission.quiet(1e9)
     assert not submission.is_readable(1e9), "it is not drawn"
     submission.drawn_s = 100.0
+    submission.quiet(100.0 + READS_S / 2)
+    assert not submission.is_readable(100.1 + READS_S), "nothing tells when it was typed"
+    submission.quiet(100.1 + READS_S)
     assert not submission.is_readable(99.0)
     assert not submission.is_readable(100.0 + READS_S / 2)
     assert submission.is_readable(100.1 + READS_S)
+
+
+def test_a_key_that_a_busy_machine_reads_late_may_have_been_typed_before_it_could_be_read() -> None:
+    """Read two seconds after the drawing, and typed a tenth of a second after it."""
+    submission = reviewed()
+    submission.drawn_s = 100.0
+    late = ConfirmPress(102.0)
+    assert not submission.takes(late, is_one_of_many=False)
+    submission.quiet(102.01)  # the first look that found nothing unread
+    assert not submission.takes(late, is_one_of_many=False)
+    assert submission.takes(ConfirmPress(102.02), is_one_of_many=False)
+
+
+def test_what_may_repeat_the_press_that_confirmed_another_form_confirms_none_after_it() -> None:
+    submission = reviewed()
+    submission.drawn_s = 100.0
+    submission.quiet(101.0)
+    again = ConfirmPress(101.5, is_again=True, may_be_repeat=True)
+    assert not submission.takes(again, is_one_of_many=True)
+    assert submission.takes(again, is_one_of_many=False), "its own form led to this review"
+    assert submission.takes(ConfirmPress(101.5, is_again=True), is_one_of_many=True)
+
+
+def test_what_is_drawn_anew_is_read_anew() -> None:
+    submission = reviewed()
+    submission.drawn_s = 100.0
+    submission.quiet(101.0)
+    submission.is_to_draw()
+    assert not submission.is_readable(102.0)
 
 
 @pytest.mark.parametrize("result", Result)

@@ -26,7 +26,6 @@ from helmr.safe_text import one_line
 from helmr_console import effects, entry_lines, safe, views
 from helmr_console.actions import ActionScope, Permit
 from helmr_console.console import Console
-from helmr_console.keys import REPEATS_WITHIN_S
 from helmr_console.link import answer_of, tail
 from helmr_console.pending_answer import PendingAnswer
 from helmr_console.screens.base import Pairs, bindings
@@ -188,6 +187,7 @@ class AnswerScreen(SubmitScreen):
         self._was_over = ""
         self._theirs: list[Content] = []
         """Another's answer that was first."""
+        self.is_one_of_many = turns is not None
         if turns is not None:
             self.SCOPES = (*type(self).SCOPES, *REVIEW_SCOPES)
             self.TITLE_TEXT = "One by one"
@@ -434,7 +434,17 @@ class AnswerScreen(SubmitScreen):
         self.console.background.start(self._pend(data), group="hold", holds_keys=True)
 
     async def _pend(self, data: Any) -> None:
-        """The draft first, then the outbox, then on."""
+        """The draft first, then the outbox, then on.
+
+        In a review no repeat of the press that answered the wait before answers this one, however late the repeats are.
+        """
+        if (
+            self.is_one_of_many
+            and self.console.keys.press.is_again
+            and await self.console.keys.is_held()
+        ):
+            self.console.say(TOO_SOON, "warning")
+            return
         wait, form = self.wait, self.form
         assert wait is not None, "a form was loaded"
         assert form is not None, "a form is filled"
@@ -454,16 +464,6 @@ class AnswerScreen(SubmitScreen):
             )
         )
         self.go_on()
-
-    def permit_of_reader(self) -> Permit | None:
-        """None, too, if the key may still be down from the wait before: no other was pressed since, and hardly a time.
-
-        Repeats come apart on a slow line, where each could be taken for a press of its own.
-        """
-        if self.turns is not None and self.console.keys.again_s < REPEATS_WITHIN_S:
-            self.console.say(TOO_SOON, "warning")
-            return None
-        return super().permit_of_reader()
 
     def taken_back(self, app: App[Any]) -> None:
         """Its form again, with what was entered; in a review in place of the one that is asked now."""

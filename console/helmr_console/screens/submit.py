@@ -35,7 +35,7 @@ from helmr_console.widgets.field_row import PasteCut, SafeInput, select_short
 from helmr_console.widgets.form import SchemaForm
 from helmr_console.widgets.panes import StillText, lines
 
-TOO_SOON = "Not sent: the key was typed before this could be read; ^s once more sends it"
+TOO_SOON = "Not sent: typed before this could be read; wait a second, then ^s sends it"
 
 Received = SendReceipt | TokenAnswerReceipt | AnswerOutcome
 """What comes back of sending."""
@@ -54,6 +54,8 @@ class SubmitScreen(ConsoleScreen):
     TITLE_TEXT = ""
     IS_REVIEW = False
     """What is entered is a review itself: the key that confirms sends it."""
+    is_one_of_many = False
+    """The key that confirms this confirmed another form just before."""
     HOLDS_KEYS = True
     """Keys wait for what comes back: it decides whether they are for the form or for what is below it."""
     deliver: Callable[[Permit, Any], Awaitable[Received]]
@@ -423,7 +425,7 @@ class SubmitScreen(ConsoleScreen):
 
     def reads_from_now(self) -> None:
         """What is to be read before it is sent is drawn next; it can be read from then on."""
-        self.submission.drawn_s = None
+        self.submission.is_to_draw()
         self._drawings += 1
         # What opens or changes its height is drawn with the layout, some time before all is quiet.
         drawn = partial(self._drawn, self._drawings)
@@ -437,9 +439,19 @@ class SubmitScreen(ConsoleScreen):
             return  # something else is to be read by now, or this was drawn already
         self.screen_layout_refresh_signal.unsubscribe(self.facts_text)
         self.submission.drawn_s = monotonic()
-        if self.submission.is_reviewing:
-            self.set_timer(READS_S, self.redraw)  # it says that it may be sent
+        self.console.background.start(
+            self._comes_to_be_read(self.submission.drawn_s), group="reads", exclusive=True
+        )
         self.is_drawn()
+
+    async def _comes_to_be_read(self, drawn_s: float) -> None:
+        """From then on a key that is read was typed by one who can have read it."""
+        quiet_s = await self.console.keys.quiet_from(drawn_s + READS_S)
+        if self.submission.drawn_s != drawn_s:
+            return
+        self.submission.quiet(quiet_s)
+        if self.submission.is_reviewing:
+            self.redraw()  # it says that it may be sent
 
     def is_drawn(self) -> None:
         """What is to be read is on screen."""
@@ -456,7 +468,8 @@ class SubmitScreen(ConsoleScreen):
     def permit_of_reader(self) -> Permit | None:
         """The permit, if what is sent could be read when the key was pressed; else None, after a message that says
         why."""
-        if not self.submission.is_readable(self.console.keys.typed_s):
+        press = self.console.keys.press
+        if not self.submission.takes(press, is_one_of_many=self.is_one_of_many):
             self.console.say(TOO_SOON, "warning")
             return None
         try:

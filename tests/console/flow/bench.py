@@ -17,6 +17,7 @@ from textual.pilot import Pilot
 
 from helmr.client.aio import AsyncClient
 from helmr.client.calls import Retry
+from helmr.review.sending import HeldKey
 from helmr_console.app import ConsoleApp
 from helmr_console.console import Options
 from helmr_console.screens.base import ConsoleScreen
@@ -133,7 +134,9 @@ class Bench:
         for key in keys:
             if key == "ctrl+s":
                 await self.until(self.may_send)
-                self.app.shared.keys._read = None  # as when some time has passed since the last key
+                self.app.shared.keys.held = (
+                    HeldKey()
+                )  # as when some time has passed since the last key
             began_s = monotonic()
             await self.app._press_keys([key])
             await self.until(partial(self.is_done, began_s))

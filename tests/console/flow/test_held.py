@@ -391,11 +391,11 @@ async def test_that_a_key_came_too_soon_is_said_of_its_own_form_only(bench: Benc
     await bench.inbox(2)
     await bench.press("n")
     await form_on(bench, waits[0])
-    bench.screen.submission.drawn_s = None
+    bench.screen.submission.is_to_draw()
     await bench.press("a")
     await bench.pilot.press("ctrl+s")
     await bench.sees(TOO_SOON)
-    bench.screen.submission.drawn_s = 0.0
+    bench.screen.submission.quiet_s = 0.0
     await bench.press("ctrl+s")
     await form_on(bench, waits[1])
     assert TOO_SOON not in bench.text()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -11,12 +13,14 @@ from pydantic import BaseModel, Field
 
 from helmr import streams, task
 from helmr.forms import Blank
-from helmr.review.sending import READS_S
-from helmr_console.keys import REPEAT_S, REPEATS_WITHIN_S
+from helmr.review.sending import READS_S, REPEAT_S, REPEATS_WITHIN_S
+from helmr_console.screens.submit import TOO_SOON
 from helmr_runtime.catalog import Registry
 from tests.call_tasks import call
 from tests.console.flow import tasks
 from tests.console.flow.bench import Bench
+from tests.console.flow.kinds import FIRST_ROW, REVIEW
+from tests.console.flow.terminal import Terminal
 from tests.console.flow.test_calls import result
 
 HELD_EVERY_S = 0.033
@@ -206,6 +210,126 @@ async def test_repeats_that_come_apart_on_a_slow_line_answer_no_further_wait(ben
     await asyncio.sleep(REPEATS_WITHIN_S)
     await bench.press("ctrl+s")
     assert len(bench.app.shared.outbox) == 2
+
+
+class LateReader:
+    """A terminal whose keys a busy machine reads late: `is_unread` meanwhile, and all at once when it gets to them."""
+
+    def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._bench = bench
+        self._typed = 0
+        monkeypatch.setattr(type(bench.app.shared.keys), "_is_unread", lambda _: self._typed > 0)
+
+    def types(self) -> None:
+        """A key that no one reads yet."""
+        self._typed += 1
+
+    def reads(self) -> None:
+        """All of them now, stamped as they are read."""
+        while self._typed:
+            self._typed -= 1
+            self._bench.app.post_message(_key(self._bench, "ctrl+s"))
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+@pytest.mark.parametrize("count", [1, 9])
+async def test_repeats_that_a_busy_machine_reads_late_answer_no_further_wait(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, count: int, is_read: bool
+) -> None:
+    """Stamped long after the key could repeat, and long after the next form, which is filled, was drawn.
+
+    Whether that form could be read before the machine stood still makes no difference.
+    """
+    for _ in range(3):
+        await bench.ask("refund", initial=FILLED)
+    await bench.open(hold_s=60.0)
+    await bench.inbox(3)
+    await bench.press("n")
+    screen = await bench.form()
+    await bench.until(lambda: screen.submission.is_readable(monotonic()))
+    terminal, keys = LateReader(bench, monkeypatch), bench.app.shared.keys
+    bench.app.post_message(_key(bench, "ctrl+s"))
+    for _ in range(count):
+        terminal.types()
+    await bench.until(lambda: bench.app.screen is not screen and keys.is_still)
+    late_s = keys.held.read_s + REPEATS_WITHIN_S
+    await bench.until(lambda: monotonic() > late_s)
+    if is_read:
+        bench.screen.submission.quiet_s = 0.0
+    terminal.reads()
+    if count == 1:
+        await bench.sees(TOO_SOON)
+    await bench.until(lambda: keys.held.looks_at_s is None and keys.is_still)
+    assert len(bench.app.shared.outbox) == 1
+    await bench.pilot.press("ctrl+s")
+    await bench.until(lambda: len(bench.app.shared.outbox) == 2)
+
+
+STANDS_STILL = """
+import ctypes, os, pathlib, signal
+libc = ctypes.PyDLL(None)  # its calls keep the interpreter's lock: no thread moves
+def stand_still(*_):
+    pathlib.Path(os.environ["STANDS_STILL"]).touch()
+    libc.sleep(2)
+signal.signal(signal.SIGUSR1, stand_still)
+from helmr.cli.main import main
+main()
+"""
+
+
+@pytest.mark.pty
+@pytest.mark.allows_blocking
+@pytest.mark.long
+async def test_a_console_that_stood_still_takes_what_was_typed_meanwhile_for_no_answer(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """The installed console on a terminal: neither its loop nor the thread that reads keys has a turn for two
+    seconds, and the one `^s` that is read then was typed right after the form came."""
+    for _ in range(3):
+        await bench.ask("refund", initial=FILLED)
+    mark, terminal = tmp_path / "still", Terminal(120, 36)
+    try:
+        await terminal.run(
+            "-c", STANDS_STILL, "console", "--url", bench.stack.url, "--undo-for", "60s",
+            HELMR_API_KEY=bench.stack.key, XDG_STATE_HOME=str(tmp_path), STANDS_STILL=str(mark),
+        )  # fmt: skip
+        await terminal.sees("3 waits")
+        await terminal.press(f"{FIRST_ROW}n")
+        await terminal.sees("1 of 3 > Refund?")
+        await terminal.sees("fits the schema")
+        await asyncio.sleep(2 * READS_S)
+        await terminal.press(REVIEW)
+        await terminal.sees("2 of 3 > Refund?")
+        terminal.process.send_signal(signal.SIGUSR1)
+        await bench.until(mark.exists)
+        await terminal.press(REVIEW)
+        await terminal.sees(TOO_SOON)
+        await terminal.sees("sends in")
+        assert "pending, last" not in terminal.text(), "one of them only"
+        await asyncio.sleep(2 * REPEATS_WITHIN_S)
+        await terminal.press(REVIEW)
+        await terminal.sees("3 of 3 > Refund?")
+    finally:
+        await terminal.close()
+
+
+async def test_repeats_that_begin_later_than_any_key_should_answer_no_further_wait(
+    bench: Bench,
+) -> None:
+    """As where the system is set so, or the line is slow; and a press without repeats answers."""
+    for _ in range(3):
+        await bench.ask("refund", initial=FILLED)
+    await bench.open(hold_s=60.0)
+    await bench.inbox(3)
+    await bench.press("n")
+    screen = await bench.form()
+    await bench.until(lambda: screen.submission.is_readable(monotonic()))
+    await held(bench, "ctrl+s", for_s=1.2, first_s=2 * REPEAT_S + REPEATS_WITHIN_S)
+    await bench.sees(TOO_SOON)
+    assert len(bench.app.shared.outbox) == 1
+    await bench.until(lambda: bench.app.shared.keys.held.looks_at_s is None)
+    await bench.pilot.press("ctrl+s")
+    await bench.until(lambda: len(bench.app.shared.outbox) == 2)
 
 
 async def test_two_presses_with_time_between_are_two(bench: Bench) -> None:

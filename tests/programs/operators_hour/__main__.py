@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -60,6 +61,9 @@ def main() -> int:
     parser.add_argument("--before", default=BEFORE_COMMIT, metavar="COMMIT")
     parser.add_argument("--only", choices=(BEFORE, NOW, LINES, HURRIED), action="append")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go, too")
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="where ledgers and all else stay"
+    )
     given = parser.parse_args()
     ways: dict[str, type[Operator]] = {
         BEFORE: Before,
@@ -86,11 +90,18 @@ def main() -> int:
             )
             for number, name in enumerate(names)
         ]
-        return await asyncio.gather(*hours, return_exceptions=True)
+        begun = asyncio.gather(*hours, return_exceptions=True)
+        # Without a word they would leave their runtimes and consoles behind.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, begun.cancel)
+        return await begun
 
     say(f"{given.waits} waits: {', '.join(names)}; load {load:.1f}")
     with tempfile.TemporaryDirectory(prefix="hour-") as folder:
-        ended = asyncio.run(all_hours(Path(folder)))
+        try:
+            ended = asyncio.run(all_hours(given.keep or Path(folder)))
+        except asyncio.CancelledError:
+            say("ended by SIGTERM")
+            return 128 + signal.SIGTERM
     for name, one in zip(names, ended, strict=True):
         if isinstance(one, BaseException):
             say(f"{name}: {type(one).__name__}: {one}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ FIRST_SHARE = 0.6
 """So much is there when the operator begins; the rest comes in waves."""
 WAVE = 10
 ENDS_WITHIN_S = LEGAL_S + 60.0
+HOUR_S = 1800.0
+"""No hour takes longer: what hangs, be it the gateway, the console or the operator, ends it."""
+TYPED = "typed.jsonl"
+"""When the operator typed what, in the hour's folder."""
 LOOKS_EVERY_S = 0.5
 """So often the list is read for what has come: oftener, it would take the processor from who is being timed."""
 
@@ -164,15 +169,16 @@ async def one_hour(
     """
     runtime = Runtime(checkout, folder, has_desk=has_desk, tasks=way.TASKS)
     terminal = WholeFrames(*way.SIZE, python=str(runtime.python))
-    try:
-        await runtime.start()
-        hour = Hour(runtime, asked, restart=runtime.restart)
-        operator = way(terminal, hour.plan, hour)
-        await hour.begins()
-        await operator.begins(runtime.url, runtime.key, folder / "operator")
-        await operator.works()
-        waits = await hour.ended()
+    async with AsyncExitStack() as ending:
+        ending.push_async_callback(runtime.stop)
+        ending.push_async_callback(terminal.close)
+        async with asyncio.timeout(HOUR_S):
+            await runtime.start()
+            hour = Hour(runtime, asked, restart=runtime.restart)
+            operator = way(terminal, hour.plan, hour)
+            ending.callback(lambda: operator.tally.write_typed(folder / TYPED))
+            await hour.begins()
+            await operator.begins(runtime.url, runtime.key, folder / "operator")
+            await operator.works()
+            waits = await hour.ended()
         return measured(hour.plan, operator.tally, waits, runtime.told(), outage=hour.outage)
-    finally:
-        await terminal.close()
-        await runtime.stop()

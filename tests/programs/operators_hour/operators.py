@@ -43,7 +43,7 @@ ROW = re.compile(r"^│(▌?) +[*]? *([!▲·x])[+-]? ", re.MULTILINE)
 """A row of the list: whether it has the cursor, and the sign of its urgency, or that it is over."""
 URGENCY = "!▲·"
 REFUSED = "Not sent: "
-"""It was typed before it could be read, or over a picture that was stale: the same key once more sends it."""
+"""It was typed before it could be read, or over a picture that was stale: the same key sends it later."""
 AGAIN_S = 3.0
 """What a key did is on the screen by then."""
 WAITS_S = 1.0
@@ -53,6 +53,10 @@ FIRST_REPEAT_S = (0.2, 0.5)
 REPEAT_EVERY_S = 0.033
 REPEATS = (5, 25)
 """A key that is held down: when it repeats first, how often, and how many times."""
+REPEATS_WITHIN_S = 0.66
+"""No system that people use lets a key wait for longer, unless they chose it (X.Org's `xset r rate`)."""
+RESTS_S = 1.0
+"""What the screen asks for before a key that was typed too soon is pressed once more."""
 LIVE = re.compile(r"live \d+s")
 
 
@@ -94,6 +98,14 @@ class Tally:
     shown: set[int] = field(default_factory=set)
     """Waits that were on any screen."""
     watch: Stopwatch = field(default_factory=Stopwatch)
+    typed: list[tuple[float, str]] = field(default_factory=list)
+    """Everything, repeats too, with `time.time`."""
+    let_go: int = 0
+    """Keys that were not held down, as this machine stood still for longer than any key needs to repeat."""
+
+    def write_typed(self, path: Path) -> None:
+        """What was typed, for who looks into a wrong answer."""
+        path.write_text("".join(f"{json.dumps(one)}\n" for one in self.typed))
 
 
 class Operator:
@@ -142,12 +154,16 @@ class Operator:
     async def key(self, code: str) -> None:
         """A key that is not typed text."""
         self.tally.keys += 1
-        await self.terminal.press(code)
+        await self._press(code)
 
     async def types(self, text: str) -> None:
         """Text into a field."""
         self.tally.text += len(text)
-        await self.terminal.press(text)
+        await self._press(text)
+
+    async def _press(self, codes: str) -> None:
+        self.tally.typed.append((time.time(), codes))
+        await self.terminal.press(codes)
 
     async def opened(self, number: int) -> None:
         """Others may act now."""
@@ -230,7 +246,7 @@ class ConsoleOperator(Operator):
             if int(found["number"]) != after and FORM_READY in self.text():
                 return int(found["number"])
             if time.monotonic() > (told_s if self._is_told_to_press() else again_s):
-                await asyncio.sleep(READS_S)
+                await asyncio.sleep(RESTS_S if REFUSED in self.text() else READS_S)
                 if self._may_press_again(after):
                     await self.key(CTRL_S)
                 told_s = again_s = time.monotonic() + AGAIN_S
@@ -499,9 +515,14 @@ class Hurried(Now):
     async def confirms_it(self) -> None:
         """The key goes down, repeats, and comes up again, by when the next question is there."""
         await super().confirms_it()
+        pressed_s = time.monotonic()
         await asyncio.sleep(self._dice.uniform(*FIRST_REPEAT_S))
-        for _ in range(self._dice.randrange(*REPEATS)):
-            await self.terminal.press(CTRL_S)
+        repeats = self._dice.randrange(*REPEATS)
+        if time.monotonic() - pressed_s > REPEATS_WITHIN_S:
+            self.tally.let_go += 1
+            return
+        for _ in range(repeats):
+            await self._press(CTRL_S)
             await asyncio.sleep(REPEAT_EVERY_S)
 
     async def fills(self, one: Asked) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import socket
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -9,11 +13,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
+import httpx
+import psutil
 import pytest
 
 from helmr_runtime.catalog import Registry
 from tests.console.flow.terminal import Terminal
-from tests.programs.operators_hour import hour_tasks, hurried_tasks, operators
+from tests.programs.operators_hour import hour as hours
+from tests.programs.operators_hour import hour_tasks, hurried_tasks, operators, runtime
 from tests.programs.operators_hour.hour import Hour, one_hour
 from tests.programs.operators_hour.operators import Handled, Hurried, Lines, Now, Operator, Tally
 from tests.programs.operators_hour.plan import (
@@ -272,6 +279,7 @@ async def test_a_hand_presses_again_until_the_question_that_it_answered_goes(
     monkeypatch: pytest.MonkeyPatch, screens: list[str], keys: int
 ) -> None:
     monkeypatch.setattr(operators, "READS_S", 0.0)
+    monkeypatch.setattr(operators, "RESTS_S", 0.0)
     monkeypatch.setattr(operators, "AGAIN_S", 0.05)
     monkeypatch.setattr(operators, "SEES_WITHIN_S", 5.0)
     monkeypatch.setattr(operators, "KEY_EVERY_S", (0.0, 0.0))
@@ -288,6 +296,7 @@ async def test_a_hand_confirms_nothing_that_another_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(operators, "READS_S", 0.0)
+    monkeypatch.setattr(operators, "RESTS_S", 0.0)
     monkeypatch.setattr(operators, "AGAIN_S", 0.0)
     monkeypatch.setattr(operators, "SEES_WITHIN_S", 0.2)
     played = Played(f"{form(1)}\n{operators.REFUSED}it is over")
@@ -295,6 +304,64 @@ async def test_a_hand_confirms_nothing_that_another_answered(
     with pytest.raises(AssertionError, match="no question but #1"):
         await Hurried(cast(Terminal, played), plan, Alone()).asked(after=1)
     assert played.raw == b"\n"
+
+
+# --- what hangs, and what is told to end
+
+
+async def test_an_hour_that_hangs_ends_and_leaves_nothing_running(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ended = []
+
+    class Hangs:
+        """A runtime whose gateway never answers."""
+
+        python = sys.executable
+
+        async def start(self) -> None:
+            """Never ready."""
+            await asyncio.Event().wait()
+
+        async def stop(self) -> None:
+            """It is ended."""
+            ended.append("runtime")
+
+    monkeypatch.setattr(hours, "Runtime", lambda *_, **__: Hangs())
+    monkeypatch.setattr(hours, "HOUR_S", 0.05)
+    with pytest.raises(TimeoutError):
+        await one_hour(Now, ROOT, tmp_path / "hour", hundred(9), has_desk=True)
+    assert ended == ["runtime"]
+
+
+async def test_a_call_to_a_gateway_that_hangs_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "CALL_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        calls = Calls(f"http://127.0.0.1:{server.getsockname()[1]}", "key", has_claims=True)
+        with pytest.raises(httpx.ReadTimeout):
+            await calls.ask(hundred(9)[0])
+
+
+@pytest.mark.long
+async def test_sigterm_ends_what_an_hour_has_started(tmp_path: Path) -> None:
+    options = ("--waits", "9", "--only", "hurried", "--keep", str(tmp_path))
+    hour = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.programs.operators_hour", *options, cwd=ROOT
+    )
+    try:
+        of_hour = psutil.Process(hour.pid)
+        async with asyncio.timeout(60):
+            while len(of_hour.children()) < 2:  # the runtime, then the console
+                await asyncio.sleep(0.1)
+        children = of_hour.children(recursive=True)
+        hour.terminate()
+        async with asyncio.timeout(60):
+            assert await hour.wait() == 128 + signal.SIGTERM
+        assert not [one for one in children if one.is_running()]
+    finally:
+        if hour.returncode is None:
+            hour.kill()
+            await hour.wait()
 
 
 # --- hours
