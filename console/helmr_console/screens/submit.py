@@ -440,7 +440,7 @@ class SubmitScreen(ConsoleScreen):
         self.screen_layout_refresh_signal.unsubscribe(self.facts_text)
         self.submission.drawn_s = monotonic()
         self.console.background.start(
-            self._comes_to_be_read(self.submission.drawn_s), group="reads", exclusive=True
+            self._comes_to_be_read(self.submission.drawn_s), group="reads"
         )
         self.is_drawn()
 

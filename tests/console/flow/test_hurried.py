@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from helmr import streams, task
 from helmr.forms import Blank
 from helmr.review.sending import READS_S, REPEAT_S, REPEATS_WITHIN_S
+from helmr_console.screens import submit
 from helmr_console.screens.submit import TOO_SOON
 from helmr_runtime.catalog import Registry
 from tests.call_tasks import call
@@ -330,6 +331,24 @@ async def test_repeats_that_begin_later_than_any_key_should_answer_no_further_wa
     await bench.until(lambda: bench.app.shared.keys.held.looks_at_s is None)
     await bench.pilot.press("ctrl+s")
     await bench.until(lambda: len(bench.app.shared.outbox) == 2)
+
+
+async def test_a_form_that_another_covered_before_it_could_be_read_is_sent_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit, "READS_S", 0.5)
+    await bench.ask(subject="Publish?")
+    await bench.open(hold_s=60.0)
+    await bench.inbox(1)
+    await bench.press("n")
+    screen = await bench.form()
+    await bench.press("d")
+    await bench.on("DelegateScreen")
+    await bench.until(lambda: bench.app.screen.submission.is_readable(monotonic()))
+    await bench.press("escape")
+    await bench.until(lambda: screen.submission.is_readable(monotonic()))
+    await bench.press("a", "ctrl+s")
+    assert len(bench.app.shared.outbox) == 1
 
 
 async def test_two_presses_with_time_between_are_two(bench: Bench) -> None:
