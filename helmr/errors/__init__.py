@@ -501,7 +501,7 @@ class NotReady(Unavailable):
 
 
 class GroupsUnknown(Unavailable):
-    """Who may answer depends on groups that can't be told now; nothing is stored (S-114)."""
+    """Who may answer depends on groups that are not known now; nothing is stored (S-114)."""
 
     advice = "Try again; if it stays, sign in again."
 

@@ -170,7 +170,7 @@ def _require_groups(wait_id: str, identity: Identity, now: datetime) -> None:
     at = identity.groups_at
     if identity.groups is None or (at is not None and now - at > GROUPS_AGE_MAX):
         raise GroupsUnknown(
-            f"{wait_id} depends on the groups of {identity.id}, which can't be told now",
+            f"{wait_id} depends on the groups of {identity.id}, which are not known now",
             wait_id=wait_id,
         )
 
