@@ -9,7 +9,9 @@ import pytest
 
 from helmr import TaskContext, streams, task
 from helmr.errors import UsageError
+from helmr.testing import Harness
 from helmr_runtime.core.entries import EntryKind
+from helmr_runtime.replay import driver
 
 messages = streams.input("messages", schema=str)
 replies = streams.output("replies", schema=dict[str, Any])
@@ -127,3 +129,19 @@ async def test_code_that_reads_another_part_is_not_the_same_code(harness) -> Non
 async def test_a_place_before_the_first_is_refused(asked: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="count from 1"):
         await replies.history(**asked)
+
+
+@pytest.mark.parametrize("bound_s", [0.0, 60.0])
+async def test_a_resume_that_takes_much_of_a_processor_is_logged_with_the_way_out(
+    bound_s: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(driver, "RESUME_LONG_S", bound_s)
+    async with Harness(chat) as h:
+        session = await h.start("chat", 0)
+        await session.send("messages", "hello")
+        assert "resume" not in caplog.text, "code that was not resumed"
+        await session.kill()
+        await session.send("messages", "there")
+    told = [one.getMessage() for one in caplog.records if "its resume took" in one.getMessage()]
+    assert len(told) == (bound_s == 0.0)
+    assert all("of CPU, for 4 ops: ctx.continue_as" in one for one in told), told

@@ -103,6 +103,15 @@ def mode_of(principal: Principal, *, is_page: bool = False) -> str:
     return AnswerMode.PROGRAM.value
 
 
+RESUME_LONG_S = 1.0
+"""What takes longer to resume is worth a word: a chat pays it for each message that comes after a park."""
+
+WAY_OUT = (
+    "ctx.continue_as begins a fresh journal, and a history reads back what was said (docs/chats.md)"
+)
+"""Of a run whose journal is too long."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Escalation:
     """An escalation that is being run.

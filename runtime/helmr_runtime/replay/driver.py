@@ -32,6 +32,7 @@ from helmr_runtime.core.requests import (
     StepRequest,
     WaitRequest,
 )
+from helmr_runtime.core.run import RESUME_LONG_S, WAY_OUT
 from helmr_runtime.host_status import Executing
 from helmr_runtime.replay.cursor import JournalCursor
 from helmr_runtime.replay.durable_context import DurableContext, RunCode, Surroundings
@@ -269,6 +270,9 @@ class RunDriver:
             is_tried=on_quiet is not None,
         )
         """Until it begins: it refers to the driver, and both leave memory at once if that is not mutual."""
+        self._resumed_ops = len(replay_log.opened) if on_quiet is None else 0
+        """Those that its code goes through before it asks for something new; 0 when it has."""
+        self._began_s = 0.0
         self._thread = Thread(target=self._main_thread, name=f"helmr-{self.run.id}", daemon=True)
 
     # --- called by the host -------------------------------------------------------------------
@@ -315,6 +319,7 @@ class RunDriver:
         asyncio.set_event_loop(self._loop)
         self._loop.set_exception_handler(self._stray_exception)
         self._mark.executes(Executing.RUN, is_so=True)
+        self._began_s = time.thread_time()
         is_clean = False
         try:
             is_clean = self._run_tree()
@@ -394,6 +399,8 @@ class RunDriver:
 
     def _deliver_next(self) -> bool:
         """Deliver the next outcome, if the replay log allows one now. Called when the loop has nothing ready."""
+        if self._resumed_ops and not self.cursor.is_replaying:
+            self._has_resumed()
         while self._aborted is None:
             outcome = self.cursor.next_outcome()
             if outcome is None:
@@ -405,6 +412,20 @@ class RunDriver:
         if self._on_quiet is not None:
             self._calls.tell(self._on_quiet)
         return False
+
+    def _has_resumed(self) -> None:
+        """The code has come to where it was."""
+        ops, self._resumed_ops = self._resumed_ops, 0
+        took_s = time.thread_time() - self._began_s
+        if took_s >= RESUME_LONG_S:
+            log.warning(
+                "%s of %s: its resume took %.1f s of CPU, for %d ops: %s",
+                self.run.id,
+                self._name,
+                took_s,
+                ops,
+                WAY_OUT,
+            )
 
     def _on_wake(self) -> None:
         self._mark.executes(Executing.RUN, is_so=True)

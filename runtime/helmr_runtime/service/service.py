@@ -21,7 +21,7 @@ from helmr_runtime.service.access import AccessTokens, AnswerLinks, ApiKeys
 from helmr_runtime.service.chunks import ChunkHub
 from helmr_runtime.service.corrections import Corrections
 from helmr_runtime.service.exports import Backups, Copies, Queries, SessionFiles
-from helmr_runtime.service.feed import FeedHub, FeedItem, SessionSpans
+from helmr_runtime.service.feed import FeedHub, FeedItem, ResumeTimes, SessionSpans
 from helmr_runtime.service.following import Events
 from helmr_runtime.service.gate import Gate
 from helmr_runtime.service.health import HealthView, Introduction
@@ -99,7 +99,8 @@ class Service:
         self._ledger = ledger
         self.now = clock.now
         self._session_spans: SessionSpans | None = None
-        self._watching: list[Callable[[Sequence[FeedItem]], None]] = []
+        self.resumes = ResumeTimes()
+        self._watching: list[Callable[[Sequence[FeedItem]], None]] = [self.resumes.seen]
         is_guest = options.is_guest
         self.hub = FeedHub(
             ledger, on_entries=self._learn, idle_s=GUEST_FEED_IDLE_S if is_guest else None
@@ -122,7 +123,7 @@ class Service:
         self.waits = WaitOperations(shared, self.tokens)
         self.claims = ClaimOperations(shared, self.waits)
         self.links = AnswerLinks(shared)
-        self.sessions = SessionOperations(shared, self.waits, self.runs, self.hub)
+        self.sessions = SessionOperations(shared, self.waits, self.runs, self.hub, self.resumes)
         self.gate = Gate(shared, self.sessions, options.gate_rules)
         self.corrections = Corrections(shared, self.runs, self.sessions)
         self.schedules = ScheduleOperations(shared, self.sessions)

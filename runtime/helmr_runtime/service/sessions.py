@@ -48,7 +48,7 @@ from helmr_runtime.ports import StartSession
 from helmr_runtime.ports.ledger import Json, LedgerClient
 from helmr_runtime.replay.replay_log import journal_of
 from helmr_runtime.security.task_secrets import TaskSecrets
-from helmr_runtime.service.feed import FeedHub
+from helmr_runtime.service.feed import FeedHub, ResumeTimes
 from helmr_runtime.service.shared import Caller, Shared
 from helmr_runtime.service.waits import WaitOperations
 from helmr_runtime.session.dry_run import read_snapshot
@@ -157,8 +157,14 @@ class SessionOperations:
     """Sessions: started, sent to, closed, cancelled, read."""
 
     def __init__(
-        self, shared: Shared, waits: WaitOperations, runs: RunOperations, hub: FeedHub
+        self,
+        shared: Shared,
+        waits: WaitOperations,
+        runs: RunOperations,
+        hub: FeedHub,
+        resumes: ResumeTimes,
     ) -> None:
+        self._resumes = resumes
         self._ledger = shared.ledger
         self._router = shared.router
         self._catalog = shared.catalog
@@ -248,7 +254,8 @@ class SessionOperations:
     async def _in_full(self, session: Json) -> SessionInfo:
         wait = session["wait"]
         full = await self._waits.in_full(wait) if wait is not None else None
-        return SessionInfo.model_validate({**session, "wait": full})
+        warnings = self._resumes.warnings(session["run_id"])
+        return SessionInfo.model_validate({**session, "wait": full, "warnings": warnings})
 
     async def list(self, wanted: SessionsQuery = ALL_SESSIONS) -> Page[SessionInfo]:
         """Sessions, newest first; their waits without body and schema."""
