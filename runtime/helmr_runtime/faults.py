@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
@@ -84,8 +84,11 @@ def arm(folder: Path, point: Point, action: str = "kill") -> None:
     fresh.rename(folder / point.value)
 
 
-_folder = os.environ.get(VARIABLE)
-on_point: Callable[[Point], None] | None = (
-    partial(_act, Path(_folder)) if _folder is not None else None
-)
+def armed_by(environ: Mapping[str, str]) -> Callable[[Point], None] | None:
+    """What decides at each point of a process with this environment."""
+    folder = environ.get(VARIABLE)
+    return partial(_act, Path(folder)) if folder is not None else None
+
+
+on_point = armed_by(os.environ)
 """What decides at each point; None where nothing is armed."""

@@ -22,6 +22,7 @@ import pytest
 from tests.cli.conftest import process, spawn
 from tests.cli.test_reads import _filled
 from tests.client.gateway import Gateway
+from tests.warm import Warm
 
 pytestmark = pytest.mark.pty
 
@@ -49,17 +50,21 @@ def screen(
         program: What Python runs, if not the installed command.
     """
     master, slave = pty.openpty()
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | Warm | None = None
     try:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
-        process = subprocess.Popen(
-            [sys.executable, *program, *arguments],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            env={**env, "TERM": "xterm-256color"},
-            start_new_session=True,
-        )
+        environ = {**env, "TERM": "xterm-256color"}
+        if program is COMMAND:
+            process = Warm(arguments, env=environ, files=[slave] * 3, has_session=True)
+        else:
+            process = subprocess.Popen(
+                [sys.executable, *program, *arguments],
+                stdin=slave,
+                stdout=slave,
+                stderr=slave,
+                env=environ,
+                start_new_session=True,
+            )
         os.close(slave)
         os.write(master, types.encode())
         seen = b""

@@ -70,8 +70,16 @@ def output(live: LiveRuntime) -> str:
     return (live.folder / "up.log").read_text()
 
 
-def test_a_session_is_answered_where_no_ray_is_loaded(live: LiveRuntime) -> None:
-    live.start()
+@pytest.fixture
+def cold(tmp_path: Path) -> Iterator[LiveRuntime]:
+    """One that Python starts, as a user's shell does."""
+    one = LiveRuntime(tmp_path, tasks=TASKS, in_process=True, is_cold=True)
+    yield one.start()
+    one.stop()
+
+
+def test_a_session_is_answered_where_no_ray_is_loaded(cold: LiveRuntime) -> None:
+    live = cold
     assert len(live.pids()) == 1
     session_id = asking(live)
     run = answered(live, session_id)

@@ -19,6 +19,8 @@ from helmr.errors import HelmrError
 from helmr.hash_seed import VARIABLE as SEED
 from helmr.models import Credentials
 from helmr_runtime.faults import VARIABLE
+from tests.preloaded import PRELOAD
+from tests.warm import Warm
 
 T = TypeVar("T")
 
@@ -72,6 +74,7 @@ class LiveRuntime:
         environ: Of its processes, besides this one's. One in a process of its own gets a hash seed, so that it need not
             start a second time with that of its data directory; an empty one takes that back.
         python: The interpreter that it runs in, if not this one.
+        is_cold: Python starts it, also in one process; else that is forked (`tests/warm.py`).
         arguments: More of `helmr up`.
     """
 
@@ -92,10 +95,13 @@ class LiveRuntime:
         environ: Mapping[str, str] | None = None,
         python: str = sys.executable,
         arguments: Sequence[str] = (),
+        is_cold: bool = False,
     ) -> None:
         self.folder = folder
         self._python = python
         self._environ = {**({SEED: "1"} if in_process else {}), **(environ or {})}
+        as_usual = python == sys.executable and self._environ.get(SEED) == "1"
+        self._is_warm = in_process and as_usual and PRELOAD not in self._environ and not is_cold
         self.data_dir = folder / ".helmr"
         self.faults = folder / "faults"
         self.faults.mkdir(exist_ok=True)
@@ -117,7 +123,7 @@ class LiveRuntime:
             *arguments,
         ]
         self._has_modules = bool(modules)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Warm | None = None
         self._client: Client | None = None
         self.marks = folder / "marks"
         self.marks.mkdir(exist_ok=True)
@@ -132,7 +138,7 @@ class LiveRuntime:
         until(self._is_ready, within_s=START_S, what="ready")
         return self
 
-    def launch(self) -> subprocess.Popen[bytes]:
+    def launch(self) -> subprocess.Popen[bytes] | Warm:
         """Start it and do not wait; its process."""
         (self.data_dir / "credentials.json").unlink(missing_ok=True)
         self._forget_client()  # of a runtime that has ended: it would ask that one's port for a minute
@@ -147,15 +153,19 @@ class LiveRuntime:
         if self._has_modules:
             paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
             environment["PYTHONPATH"] = os.pathsep.join(paths)
-        log = (self.folder / "up.log").open("ab")
-        self._process = subprocess.Popen(
-            [self._python, "-m", "helmr.cli", "up", *self._arguments],
-            cwd=self.folder,
-            env=environment,
-            stdout=log,
-            stderr=log,
-        )
-        log.close()
+        words = ["up", *self._arguments]
+        with (self.folder / "up.log").open("ab") as log, Path(os.devnull).open() as nothing:
+            if self._is_warm:
+                files = nothing.fileno(), log.fileno(), log.fileno()
+                self._process = Warm(words, env=environment, files=files, cwd=self.folder)
+            else:
+                self._process = subprocess.Popen(
+                    [self._python, "-m", "helmr.cli", *words],
+                    cwd=self.folder,
+                    env=environment,
+                    stdout=log,
+                    stderr=log,
+                )
         return self._process
 
     def _is_ready(self) -> bool:

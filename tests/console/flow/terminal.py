@@ -20,6 +20,7 @@ import pyte
 
 from tests.console.flow.walk import PASTE, PASTED
 from tests.service.stack import until
+from tests.warm import AwaitedWarm, Warm
 
 CODES = {
     "escape": "\x1b",
@@ -48,6 +49,7 @@ QUIET_LOOKS = 4
 """Without a change on the screen, and what a key set off has been drawn."""
 SETTLES_WITHIN_S = 20.0
 
+HELMR = ("-m", "helmr.cli")
 TAKE_TERMINAL = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -77,7 +79,7 @@ class Terminal:
         self.master, self.slave = pty.openpty()
         self._size(columns, lines)
         self.before = termios.tcgetattr(self.slave)
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.subprocess.Process | AwaitedWarm | None = None
 
     async def start(self, url: str, key: str, folder: Path, *options: str, **environ: str) -> None:
         """Run the installed `helmr console`."""
@@ -89,17 +91,27 @@ class Terminal:
         await self.run("-m", "helmr.cli", "console", "--url", url, *options, **places, **environ)
 
     async def run(self, *arguments: str, **environ: str) -> None:
-        """Run Python with these arguments; the terminal is its own."""
+        """Run Python with these arguments; the terminal is its own. A `helmr` is forked."""
         env = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **environ}
         env.pop("NO_COLOR", None)
-        self._process = await asyncio.create_subprocess_exec(
-            self._python, "-c", TAKE_TERMINAL, *arguments,
-            stdin=self.slave, stdout=self.slave, stderr=self.slave, env=env, start_new_session=True,
-        )  # fmt: skip
+        if arguments[:2] == HELMR and self._python == sys.executable:
+            one = Warm(
+                arguments[2:],
+                env=env,
+                files=[self.slave] * 3,
+                has_session=True,
+                has_terminal=True,
+            )
+            self._process = AwaitedWarm(one)
+        else:
+            self._process = await asyncio.create_subprocess_exec(
+                self._python, "-c", TAKE_TERMINAL, *arguments,
+                stdin=self.slave, stdout=self.slave, stderr=self.slave, env=env, start_new_session=True,
+            )  # fmt: skip
         asyncio.get_running_loop().add_reader(self.master, self._read)
 
     @property
-    def process(self) -> asyncio.subprocess.Process:
+    def process(self) -> asyncio.subprocess.Process | AwaitedWarm:
         """The command."""
         assert self._process is not None, "nothing was started"
         return self._process

@@ -1,0 +1,53 @@
+"""A forked `helmr` has what a started one has: streams, environment, folder, exit code, and an end by a signal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.warm import Warm
+
+BOUND_S = 60.0
+
+
+def said(tmp_path: Path, *words: str, **env: str) -> tuple[int, str, str]:
+    """How a command ended, and what it wrote."""
+    out, err = tmp_path / "out", tmp_path / "err"
+    with Path(os.devnull).open() as nothing, out.open("w") as stdout, err.open("w") as stderr:
+        files = [nothing.fileno(), stdout.fileno(), stderr.fileno()]
+        one = Warm(words, env={**os.environ, **env}, files=files, cwd=tmp_path)
+    return one.wait(BOUND_S), out.read_text(), err.read_text()
+
+
+def test_it_writes_and_ends_as_the_command_does(tmp_path: Path) -> None:
+    code, out, _ = said(tmp_path, "--version")
+    assert (code, out[:6]) == (0, "helmr ")
+    code, out, err = said(tmp_path, "session", "lost")
+    assert (code, out) == (2, "")
+    assert "No such command" in err
+
+
+def test_its_environment_and_folder_are_those_given(tmp_path: Path) -> None:
+    code, _, err = said(tmp_path, "session", "list", HELMR_URL="http://127.0.0.1:1")
+    assert code == 6
+    assert "no runtime answers at http://127.0.0.1:1" in err
+    (tmp_path / "data").mkdir()
+    _, _, err = said(tmp_path, "session", "list", "--data-dir=data")
+    assert "data" in err
+
+
+def test_a_signal_ends_it_and_its_exit_code_says_which(tmp_path: Path) -> None:
+    with Path(os.devnull).open("r+") as nothing:
+        files = [nothing.fileno()] * 3
+        words = ["--data-dir", str(tmp_path), "up", "--in-process", "--port=0", "nothing.py"]
+        one = Warm(words, env=os.environ, files=files, cwd=tmp_path)
+        os.kill(one.pid, signal.SIGSTOP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            one.wait(0.01)
+        assert one.poll() is None
+        one.kill()
+        assert one.wait(BOUND_S) == -signal.SIGKILL
