@@ -35,7 +35,10 @@ from helmr.models import (
     FollowQuery,
     ForkRequest,
     GatedCallInfo,
+    GatedCallRequest,
+    GatedOutcomeRequest,
     GateQuery,
+    GateReceipt,
     Health,
     ListQuery,
     NoFields,
@@ -470,6 +473,17 @@ GATE_CLAUDE_CODE = Operation(
     description="Held until a person or a rule has decided, at most until 10 s before `timeout_s`. `mode` headless "
     "always gets a decision; interactive gets `{}` if there is none, and the client's own prompt shows.",
     tag="gate", query=GateQuery, reply=dict[str, Any], problems=(400, 409, 413), repeat=Repeat.AGAIN)
+ASK_GATED_CALL = Operation(
+    "", "POST /v1/gate/calls", Need.ASK,
+    "Ask whether an agent may make a call that has no id.",
+    description="Held for `hold_s` at most, then `pending`: the same call asked again gets the decision, once, within "
+    "an hour.",
+    tag="gate", service="gate.ask", body=GatedCallRequest, reply=GateReceipt, repeat=Repeat.AGAIN)
+REPORT_GATED_CALL = Operation(
+    "", "POST /v1/gate/calls/{session_id}/outcome", Need.ASK,
+    "Say what became of an allowed call; the first report counts.",
+    tag="gate", service="gate.report", owner=Owner.OWN, body=GatedOutcomeRequest, reply=GatedCallInfo, problems=(404,),
+    repeat=Repeat.AGAIN)
 GET_GATED_CALL = Operation(
     "", "GET /v1/gate/calls/{session_id}", Need.ASK,
     "Get a call that the same key has asked about, any with the role admin.",

@@ -58,6 +58,8 @@ class GatedCall:
         call_id: The client's id of the call; empty where it has none.
         folder: Where the agent works.
         model: Which model it uses, if the client says so.
+        annotations: What the tool's server says of it (`destructiveHint`, `readOnlyHint`): a claim, and no part of what
+            names the call.
     """
 
     client: str
@@ -67,6 +69,7 @@ class GatedCall:
     call_id: str = ""
     folder: str = ""
     model: str = ""
+    annotations: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def tag(self) -> str:
@@ -85,7 +88,8 @@ class GatedCall:
 
     def to_json(self) -> dict[str, Any]:
         """The payload of the call's session."""
-        return {**asdict(self), "input": dict(self.input)}
+        found = {**asdict(self), "input": dict(self.input)}
+        return found if self.annotations else {k: v for k, v in found.items() if k != "annotations"}
 
 
 def call_of(payload: Mapping[str, Any]) -> GatedCall:
@@ -135,6 +139,9 @@ class GateAction(StrEnum):
 
 SHELL_ARGUMENT = "command"
 """The argument that a shell reads. What joins commands there is looked at: see `GateRule.matches_call`."""
+
+ANNOTATION = "@"
+"""What the name of an annotation begins with among the arguments that a rule matches: `"@readOnlyHint" = "true"`."""
 
 FOLDER = "{folder}"
 """In a glob of an argument: the agent's folder. A path with `..` in it is in no folder."""
@@ -189,9 +196,12 @@ class GateRule:
         return is_below or fnmatchcase(folder, self.folder)
 
     def _matches(self, call: GatedCall, name: str, glob: str) -> bool:
-        value = call.input.get(name, "")
+        given = call.input
+        if name.startswith(ANNOTATION):
+            given, name = call.annotations, name.removeprefix(ANNOTATION)
+        value = given.get(name, "")
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        if not glob or name not in call.input:
+        if not glob or name not in given:
             return not glob and not text
         if FOLDER in glob:
             if not call.folder or ".." in text.split("/"):
@@ -268,6 +278,12 @@ def _rule(found: Mapping[str, Any], number: int, path: str) -> GateRule:
     texts["client"] = found.get("client", "*")
     for name, text in texts.items():
         _check_text(text, f"{place}: {name}")
+    is_claim = bool(matches) and all(name.startswith(ANNOTATION) for name in matches)
+    if action is GateAction.ALLOW and is_claim and found.get("tool", "*") == "*":
+        raise UsageError(
+            f"{place} allows whatever calls itself harmless",
+            hint="Name the tools too: their server says what they claim.",
+        )
     return GateRule(
         texts["name"] or f"rule {number}",
         action,

@@ -68,11 +68,20 @@ class GateVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GateDecision:
-    """What is answered, and why; `input` is what the tool is called with, if something else than was asked for."""
+    """What is answered, and why; `input` is what the tool is called with, if something else than was asked for.
+
+    `session_id` is the call's session, if a person has decided.
+    """
 
     verdict: GateVerdict
     reason: str = ""
     input: Mapping[str, Any] | None = None
+    session_id: str = ""
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether the call may be made."""
+        return self.verdict is GateVerdict.ALLOW
 
 
 WAITS = "This call waits for a person. Call it again, alone, without other calls beside it."
@@ -175,7 +184,7 @@ def without_answer(mode: Mode, *, can_defer: bool = True) -> GateDecision:
     )
 
 
-def unasked(mode: Mode, why: str) -> GateDecision:
+def unasked(mode: Mode | None, why: str) -> GateDecision:
     """What is answered when no one can be asked (S-106): never to go on."""
     if mode is Mode.INTERACTIVE:
         return GateDecision(GateVerdict.NONE)

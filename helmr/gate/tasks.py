@@ -256,7 +256,9 @@ def _place(call: GatedCall) -> str:
         parts.append(f"in `{call.folder.replace('`', '')}`")
     if call.model:
         parts.append(f"with {call.model}")
-    return " ".join(parts) + "."
+    claims = ", ".join(f"{name}: {value}" for name, value in sorted(call.annotations.items()))
+    said = f" Its server says of the tool: {claims}." if claims else ""
+    return " ".join(parts) + f".{said}"
 
 
 def _relative(path: str, folder: str) -> str:

@@ -266,6 +266,19 @@ class GatedCallInfo(Wire):
     outcome: str | None = None
 
 
+class GateReceipt(Wire):
+    """Whether an agent's call may be made: `allow`, `deny`, or `pending` until a person has decided.
+
+    `input` is what the tool is to be called with, if a person has changed it. `session_id` is the call's, for its
+    outcome; none if a rule has decided.
+    """
+
+    verdict: Literal["allow", "deny", "pending"]
+    reason: str = ""
+    input: dict[str, Any] | None = None
+    session_id: str | None = None
+
+
 class EntryInfo(Wire):
     """One line of a transcript; `body` by kind."""
 

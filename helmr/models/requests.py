@@ -243,6 +243,24 @@ class AnswerLinkRequest(Request):
     expires_in: float | Annotated[str, Field(max_length=40)] | None = None
 
 
+class GatedCallRequest(Request):
+    """POST /v1/gate/calls."""
+
+    client: str = Field(min_length=1, max_length=NAME_MAX)
+    agent: str = Field(min_length=1, max_length=EXTERNAL_ID_MAX)
+    tool: str = Field(min_length=1, max_length=EXTERNAL_ID_MAX)
+    input: dict[str, Any] = Field(default_factory=dict)
+    folder: str = Field(default="", max_length=4096)
+    annotations: dict[str, Any] = Field(default_factory=dict)
+    hold_s: float = Field(default=45.0, ge=0, le=300)
+
+
+class GatedOutcomeRequest(Request):
+    """POST /v1/gate/calls/{session_id}/outcome."""
+
+    outcome: Literal["succeeded", "failed"]
+
+
 class ApiKeyRequest(Request):
     """POST /v1/api-keys."""
 

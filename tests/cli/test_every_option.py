@@ -282,6 +282,8 @@ ELSEWHERE = {
     "up --no-http": "tests/cluster/test_joined.py::test_a_job_fans_documents_out_and_nothing_listens",
     "up --host-memory": "tests/stack/live.py::__init__",
     "up --otel": "tests/stack/test_watching.py::watched",
+    "gate mcp --name": "tests/cli/test_gate_mcp.py::proxy",
+    "gate mcp --server-url": "tests/cli/test_gate_mcp.py::proxy",
     "demo --console": "tests/demo/test_demo_console.py::test_five_keys_from_the_demo_to_an_answer_at_both_sizes",
 }
 """What the tests of Ray run for real: an option, and the function in which it stands."""

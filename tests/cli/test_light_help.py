@@ -48,7 +48,7 @@ COMMANDS = {
     "notices": "list test retry",
     "rule": "test",
     "context": "list add remove",
-    "gate": "init install uninstall status hook",
+    "gate": "init install uninstall status hook mcp",
     "gate rules": "test",
     "schedule": "create list get pause resume run delete",
 }

@@ -72,6 +72,7 @@ NOT_EXECUTED = {
     ): "excerpts of helmr.examples.chat and of the page's server, which its test runs whole",
     ("http", "js", 1): "an excerpt of a page; tests/http sends the same request from its origin",
     ("fastapi", "js", 1): "executed in a browser by tests/integrations/test_fastapi.py",
+    ("gate-mcp", "json", 1): "the settings file of another program",
     ("mcp", "json", 1): "the settings file of another program",
     ("monitoring", "json", 1): "a line of a log",
 }

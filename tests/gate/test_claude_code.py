@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,6 +61,28 @@ def test_an_event_names_its_call() -> None:
     for name in ("session_id", "tool_name", "tool_input"):
         with pytest.raises(BadRequest):
             call_of_event({**EVENT, name: None})
+
+
+RECORDED = Path(__file__).parent / "recorded" / "claude_code.json"
+"""What the client's hooks have posted: `test_claude_code_itself` records it."""
+
+
+def test_what_the_client_posts_names_its_calls() -> None:
+    events = {one["hook_event_name"]: one for one in json.loads(RECORDED.read_text())["events"]}
+    with_call = {kind: one for kind, one in events.items() if "tool_name" in one}
+    assert with_call.keys() == {
+        "PermissionRequest",
+        "PreToolUse",
+        "PostToolUse",
+        "PostToolUseFailure",
+    }
+    assert {"Stop", "SessionEnd"} <= events.keys()
+    for kind, one in with_call.items():
+        call = call_of_event(one)
+        assert (call.tool, call.folder) == ("Bash", "/srv/ada/project")
+        assert bool(call.call_id) == (kind != "PermissionRequest")
+        assert call.tag == f"claude-code:{one['session_id']}"
+    assert call_of_event(events["PreToolUse"]) == call_of_event(events["PostToolUse"])
 
 
 def test_an_approval_allows_and_a_denial_says_why() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -183,3 +184,21 @@ def test_an_allowed_command_is_a_single_one(command: str, glob: str) -> None:
     if rule.matches_call(call(command=command)):
         assert not set(command.strip()) & set(";|&`>\n")
         assert "$(" not in command
+
+
+def test_what_a_server_claims_of_its_tool_is_matched_and_never_trusted_alone() -> None:
+    text = """
+[[gate.rule]]
+tool = "files.*"
+matches = {"@readOnlyHint" = "true"}
+action = "allow"
+"""
+    rules = read_rules(tomllib.loads(text)["gate"], "helmr.toml")
+    claims = {"readOnlyHint": True}
+    plain = GatedCall("mcp", "a", "files.read", {"readOnlyHint": "true"})
+    assert rules.first(plain) is None
+    assert rules.first(replace(plain, annotations=claims)) is not None
+    assert rules.first(replace(plain, tool="mail.read", annotations=claims)) is None
+    assert replace(plain, annotations=claims).external_id() == plain.external_id()
+    with pytest.raises(UsageError, match="harmless"):
+        read_rules(tomllib.loads(text.replace('tool = "files.*"', ""))["gate"], "helmr.toml")

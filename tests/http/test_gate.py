@@ -315,6 +315,50 @@ async def test_what_became_of_a_call_is_recorded_or_unknown(stack: Stack) -> Non
         assert unknown["data"]["unknown"] is True
 
 
+def nameless(**changes: Any) -> dict[str, Any]:
+    """A call as the proxy of MCP asks about it."""
+    found = {"client": "mcp", "agent": "shop", "tool": "shop.charge", "input": {"order": "a"}}
+    return {**found, **changes}
+
+
+async def test_a_call_without_an_id_is_pending_until_it_is_asked_again(stack: Stack) -> None:
+    async with asker(stack) as http:
+
+        async def decide(hold_s: float) -> dict[str, Any]:
+            answered = await http.post("/v1/gate/calls", json=nameless(hold_s=hold_s))
+            assert answered.status_code == 200, answered.text
+            found: dict[str, Any] = answered.json()
+            return found
+
+        first = await decide(0)
+        assert (first["verdict"], first["input"]) == ("pending", None)
+        assert (await decide(0))["session_id"] == first["session_id"]
+        await answer(stack, decision="approve", arguments={"order": "b"})
+        allowed = await decide(30)
+        assert (allowed["verdict"], allowed["input"]) == ("allow", {"order": "b"})
+        assert allowed["session_id"] == first["session_id"]
+        # It was taken; the next is another question.
+        second = await decide(0)
+        assert second["verdict"] == "pending"
+        assert second["session_id"] != first["session_id"]
+        await answer(stack, decision="decline", reason="no")
+        denied = await decide(30)
+        assert (denied["verdict"], denied["reason"]) == ("deny", "no")
+
+
+async def test_what_became_of_an_allowed_call_is_reported_once(stack: Stack) -> None:
+    async with asker(stack) as http, asker(stack, "other") as other:
+        asking = asyncio.ensure_future(http.post("/v1/gate/calls", json=nameless()))
+        await answer(stack, decision="approve")
+        path = f"/v1/gate/calls/{(await asking).json()['session_id']}/outcome"
+        assert (await other.post(path, json={"outcome": "failed"})).status_code == 403
+        assert (await http.post(path, json={"outcome": "lost"})).status_code == 400
+        for outcome in ("succeeded", "failed"):
+            said_so = await http.post(path, json={"outcome": outcome})
+            assert said_so.json()["outcome"] == "succeeded"
+        assert await is_closed(stack)
+
+
 async def test_an_asker_sees_and_withdraws_its_own_calls_and_nothing_else(stack: Stack) -> None:
     async with asker(stack) as http, asker(stack, "other") as other:
         await ask(http, event(), **NOW)

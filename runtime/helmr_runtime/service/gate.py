@@ -16,6 +16,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -62,6 +63,9 @@ from helmr.models import (
     AfterQuery,
     CloseRequest,
     GatedCallInfo,
+    GatedCallRequest,
+    GatedOutcomeRequest,
+    GateReceipt,
     ListQuery,
     RunInfo,
     RunStatus,
@@ -95,6 +99,9 @@ AGENTS_MAX = 10_000
 
 TURN_S = 60.0
 """Longest that an agent takes from one call of a turn to the next, once the first was deferred."""
+
+PENDING = "This call waits for a person. Call it again with the same arguments to get the decision."
+"""What a client that asks again sees until then."""
 
 DECISIONS, OUTCOMES, RULED = "decisions", "outcomes", "ruled"
 ELSEWHERE, WITHDRAWN, AGENT_ENDED = "decided_elsewhere", "withdrawn", "agent_ended"
@@ -161,9 +168,26 @@ class Gate:
             decision = unasked(mode, error.message)
         return reply(str(kind), decision)
 
+    async def ask(self, caller: Caller, request: GatedCallRequest) -> GateReceipt:
+        """Whether a call may be made, of a client that names no calls and asks again by itself.
+
+        Raises:
+            HelmrError: It was not asked about; the call is not to be made.
+        """
+        named = request.model_dump(exclude={"hold_s"})
+        decision = await self._decide(caller, GatedCall(**named), None, request.hold_s)
+        is_open = decision.verdict is GateVerdict.DEFER
+        return GateReceipt(
+            verdict="pending" if is_open else "allow" if decision.is_allowed else "deny",
+            reason=decision.reason,
+            input=dict(decision.input) if decision.input is not None else None,
+            session_id=decision.session_id or None,
+        )
+
     async def _decide(
-        self, caller: Caller, call: GatedCall, mode: Mode, timeout_s: float
+        self, caller: Caller, call: GatedCall, mode: Mode | None, timeout_s: float
     ) -> GateDecision:
+        """The decision; `mode` is None for a client that asks again by itself."""
         rule = self._rules.first(call)
         if rule is not None and rule.action is not GateAction.ASK:
             return await self._by_rule(caller, call, rule)
@@ -222,7 +246,7 @@ class Gate:
         caller: Caller,
         call: GatedCall,
         rule: GateRule | None,
-        mode: Mode,
+        mode: Mode | None,
         ends_at: float,
     ) -> GateDecision:
         """What a person says, or what is answered without one."""
@@ -294,8 +318,10 @@ class Gate:
         return run
 
     async def _unanswered(
-        self, caller: Caller, call: GatedCall, session: SessionInfo, mode: Mode
+        self, caller: Caller, call: GatedCall, session: SessionInfo, mode: Mode | None
     ) -> GateDecision:
+        if mode is None:
+            return GateDecision(GateVerdict.DEFER, PENDING, session_id=session.id)
         if mode is Mode.INTERACTIVE:
             return without_answer(mode)
         deferred = self._deferred.get(call.tag) or frozenset()
@@ -307,12 +333,12 @@ class Gate:
         return without_answer(mode, can_defer=can_defer)
 
     async def _delivered(
-        self, caller: Caller, call: GatedCall, session: SessionInfo, run: RunInfo, mode: Mode
+        self, caller: Caller, call: GatedCall, session: SessionInfo, run: RunInfo, mode: Mode | None
     ) -> GateDecision:
         if mode is Mode.HEADLESS:
             self._deferred.drop(call.tag)
-        decision = decision_of(call, run.result)
-        if decision.verdict is not GateVerdict.ALLOW and session.status is SessionStatus.OPEN:
+        decision = replace(decision_of(call, run.result), session_id=session.id)
+        if not decision.is_allowed and session.status is SessionStatus.OPEN:
             await self._quietly(self._sessions.close(_fresh(caller), session.id, CloseRequest()))
         return decision
 
@@ -481,6 +507,19 @@ class Gate:
             input=dict(decided.input) if decided is not None and decided.input else None,
             outcome=said[0] if said else None,
         )
+
+    async def report(
+        self, caller: Caller, session_id: str, request: GatedOutcomeRequest
+    ) -> GatedCallInfo:
+        """Record what became of a call; the first report counts.
+
+        Raises:
+            SessionNotFound: No call with that id.
+        """
+        session = await self._call_session(session_id)
+        if session.status is SessionStatus.OPEN:
+            await self._close_call(caller, session, request.outcome)
+        return await self.get(session_id)
 
     async def withdraw(self, caller: Caller, session_id: str) -> GatedCallInfo:
         """Ask about this call no more; one that was decided stays as it is.

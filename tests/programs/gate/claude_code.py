@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helmr.gate.claude_code import HookEvent
 from tests.programs.gate.model_api import ModelApi
+from tests.stack.live import until
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = ROOT / ".bench" / "node_modules" / ".bin" / "claude"
@@ -62,6 +64,15 @@ class ClaudeHome:
         }
         (self.folder / ".claude.json").write_text(json.dumps(known))
 
+    def record(self) -> Path:
+        """Have each hook write what it is given; the file, an event a line."""
+        log = self.folder / "events.jsonl"
+        write = {"type": "command", "command": f"tr -d '\\n' >> {log}; echo >> {log}"}
+        kinds = [kind.value for kind in HookEvent]
+        hooks = {kind: [{"matcher": "*", "hooks": [write]}] for kind in kinds}
+        self.settings.write_text(json.dumps({"hooks": hooks}))
+        return log
+
     @property
     def environ(self) -> dict[str, str]:
         """Of the client: its home, the model, and nothing that asks the internet."""
@@ -107,3 +118,47 @@ def bash(call_id: str, command: str) -> tuple[str, str, dict[str, Any]]:
 def made(project: Path) -> Sequence[str]:
     """What the calls have left: the files in the project."""
     return sorted(one.name for one in project.iterdir() if one.is_file())
+
+
+class Terminal:
+    """A real terminal, tmux, in which the interactive client runs.
+
+    Args:
+        folder: For the socket of its own server.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._socket = folder / "s"
+
+    def _tmux(self, *words: str) -> str:
+        done = subprocess.run(
+            ["tmux", "-S", str(self._socket), "-f", "/dev/null", *words],
+            capture_output=True,
+            text=True,
+            timeout=RUN_S,
+            check=False,
+        )
+        return done.stdout
+
+    def start(self, home: ClaudeHome, prompt: str = "go") -> None:
+        """Start the client with a prompt."""
+        given = [word for name, value in home.environ.items() for word in ("-e", f"{name}={value}")]
+        place = ["-x", "110", "-y", "40", "-c", str(home.project), *given]
+        self._tmux("new-session", "-d", *place, f"{PROGRAM} {prompt}")
+
+    def screen(self) -> str:
+        """What it shows."""
+        return self._tmux("capture-pane", "-p")
+
+    def shows(self, text: str) -> None:
+        """Wait until it shows this."""
+        until(lambda: text in self.screen(), within_s=RUN_S, what=text, seen=self.screen)
+
+    def types(self, *keys: str) -> None:
+        """Press these keys."""
+        self._tmux("send-keys", *keys)
+
+    def end(self) -> None:
+        """End it, and the client."""
+        self._tmux("kill-server")

@@ -1,0 +1,234 @@
+"""`helmr gate mcp` between the protocol's own client and a server whose effects are counted, on a real runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client, StdioServerParameters
+from mcp_types import CallToolResult, TextContent
+
+from helmr.gate import CALL_TASK
+from tests.programs.benchmarks.processes import free_port
+from tests.stack.live import ROOT, LiveRuntime, until
+
+pytestmark = [pytest.mark.allows_blocking]
+
+RULES = """
+[[gate.rule]]
+name = "looks"
+tool = "shop.look"
+matches = {"@readOnlyHint" = "true"}
+action = "allow"
+
+[[gate.rule]]
+name = "never"
+tool = "shop.charge"
+matches = {order = "gift*"}
+action = "deny"
+reason = "Gifts are free."
+"""
+PROXY = """
+import sys
+from helmr.cli import gate_mcp
+gate_mcp.HOLD_S, gate_mcp.AWAY_S = float(sys.argv[1]), 0.5
+from helmr.cli.main import invoke
+sys.exit(invoke(sys.argv[2:]))
+"""
+SERVER = [sys.executable, "-m", "tests.programs.gate.effects_server"]
+HELD_S, BRIEFLY_S = 30.0, 0.2
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRuntime]:
+    folder = tmp_path_factory.mktemp("proxy")
+    (folder / "helmr.toml").write_text(RULES)
+    one = LiveRuntime(folder, in_process=True)
+    try:
+        yield one.start()
+    finally:
+        one.stop()
+
+
+@pytest.fixture
+def effects(tmp_path: Path) -> Path:
+    return tmp_path / "effects"
+
+
+def proxy(
+    live: LiveRuntime, effects: Path, hold_s: float, *, url: str = "", remote: str = ""
+) -> StdioServerParameters:
+    """What a client starts in place of the server."""
+    server = [f"--server-url={remote}"] if remote else ["--", *SERVER]
+    where = ["gate", "mcp", f"--url={url or live.credentials.url}", "--name=shop", *server]
+    return StdioServerParameters(
+        command=sys.executable,
+        args=["-c", PROXY, str(hold_s), *where],
+        env={
+            "PYTHONPATH": str(ROOT),
+            "EFFECTS": str(effects),
+            "HELMR_API_KEY": live.credentials.key or "",
+        },
+        cwd=effects.parent,
+    )
+
+
+@asynccontextmanager
+async def client(parameters: StdioServerParameters) -> AsyncIterator[Client]:
+    async with Client(parameters) as found:
+        yield found
+
+
+def text(result: Any) -> str:
+    assert isinstance(result, CallToolResult)
+    (part,) = result.content
+    assert isinstance(part, TextContent)
+    return part.text
+
+
+def charged(effects: Path) -> list[str]:
+    return effects.read_text().split() if effects.exists() else []
+
+
+async def asked(live: LiveRuntime, order: str) -> Any:
+    """The wait about this order."""
+
+    def found() -> Any:
+        waits = (live.client.waits.get(one.id) for one in live.client.waits.list())
+        return next((one for one in waits if one.initial["arguments"]["order"] == order), None)
+
+    return await asyncio.to_thread(until, found, within_s=20, what=order)
+
+
+async def answer(live: LiveRuntime, order: str, **data: Any) -> Any:
+    wait = await asked(live, order)
+    await asyncio.to_thread(live.client.waits.answer, wait.id, data)
+    return wait
+
+
+def outcomes(live: LiveRuntime, wait: Any) -> list[Any]:
+    records = live.client.sessions.open(wait.session_id).input("outcomes").list()
+    return [one.data["outcome"] for one in records if "outcome" in one.data]
+
+
+async def test_everything_but_calls_passes_as_it_came(live: LiveRuntime, effects: Path) -> None:
+    plain = StdioServerParameters(
+        command=SERVER[0], args=SERVER[1:], env={"PYTHONPATH": str(ROOT)}, cwd=ROOT
+    )
+    seen = []
+    for parameters in (plain, proxy(live, effects, HELD_S)):
+        async with client(parameters) as one:
+            seen.append(
+                (
+                    await one.list_tools(),
+                    await one.list_resources(),
+                    await one.read_resource("shop://terms"),
+                    await one.list_prompts(),
+                    await one.get_prompt("apology", {"name": "Ada"}),
+                )
+            )
+    assert seen[0] == seen[1]
+
+
+async def test_rules_people_and_edits_decide_calls(live: LiveRuntime, effects: Path) -> None:
+    async with client(proxy(live, effects, HELD_S)) as one:
+        await one.list_tools()
+        assert text(await one.call_tool("look", {"order": "a"})) == "a: 3 shirts"
+        denied = await one.call_tool("charge", {"order": "gift-1"})
+        assert (denied.is_error, text(denied)) == (True, "Gifts are free.")
+        # A person allows, and changes what is charged.
+        asking = asyncio.ensure_future(one.call_tool("charge", {"order": "b"}))
+        wait = await answer(live, "b", decision="approve", arguments={"order": "c"})
+        assert "destructiveHint: True" in (wait.body or "")
+        assert text(await asking) == "charged c"
+        # One that fails, and one that a person declines.
+        asking = asyncio.ensure_future(one.call_tool("charge", {"order": "broken"}))
+        failed = await answer(live, "broken", decision="approve")
+        assert (await asking).is_error
+        asking = asyncio.ensure_future(one.call_tool("charge", {"order": "d"}))
+        await answer(live, "d", decision="decline", reason="too much")
+        refused = await asking
+        assert (refused.is_error, text(refused)) == (True, "too much")
+    assert charged(effects) == ["c", "broken"]
+    assert await asyncio.to_thread(outcomes, live, wait) == ["succeeded"]
+    assert await asyncio.to_thread(outcomes, live, failed) == ["failed"]
+
+
+@pytest.mark.long
+async def test_a_server_over_http_stands_behind_it_too(live: LiveRuntime, effects: Path) -> None:
+    port = free_port()
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "EFFECTS": str(effects)}
+    server = await asyncio.create_subprocess_exec(*SERVER, str(port), env=environ, cwd=ROOT)
+    try:
+        await asyncio.to_thread(until, lambda: listens(port), within_s=20, what="the server")
+        remote = f"http://127.0.0.1:{port}/mcp"
+        async with client(proxy(live, effects, HELD_S, remote=remote)) as one:
+            await one.list_tools()
+            assert text(await one.call_tool("look", {"order": "g"})) == "g: 3 shirts"
+            denied = await one.call_tool("charge", {"order": "gift-2"})
+            assert text(denied) == "Gifts are free."
+            asking = asyncio.ensure_future(one.call_tool("charge", {"order": "h"}))
+            await answer(live, "h", decision="approve")
+            assert text(await asking) == "charged h"
+    finally:
+        server.terminate()
+        await server.wait()
+    assert charged(effects) == ["h"]
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+async def test_a_call_that_waits_is_called_again_and_one_approval_counts_once(
+    live: LiveRuntime, effects: Path
+) -> None:
+    parameters = proxy(live, effects, BRIEFLY_S)
+    call = {"order": "later"}
+    async with client(parameters) as one:
+        pending = await one.call_tool("charge", call)
+        assert pending.is_error
+        assert "Call it again" in text(pending)
+    wait = await answer(live, "later", decision="approve")
+    # The client has started its server again; the call is the same.
+    async with client(parameters) as one:
+        await asyncio.to_thread(live.ended, wait.session_id)
+        assert text(await one.call_tool("charge", call)) == "charged later"
+        assert "Call it again" in text(await one.call_tool("charge", call))
+    assert charged(effects) == ["later"]
+
+
+async def test_without_a_runtime_no_call_is_made(live: LiveRuntime, effects: Path) -> None:
+    async with client(proxy(live, effects, HELD_S, url="http://127.0.0.1:9")) as one:
+        assert len((await one.list_tools()).tools) == 2
+        for tool in ("look", "charge"):
+            refused = await one.call_tool(tool, {"order": "e"})
+            assert refused.is_error
+            assert "Helmr can't ask a person about this call" in text(refused)
+    assert charged(effects) == []
+
+
+@pytest.mark.long
+async def test_a_call_that_the_client_gives_up_is_not_made(
+    live: LiveRuntime, effects: Path
+) -> None:
+    async with client(proxy(live, effects, HELD_S)) as one:
+        asking = asyncio.ensure_future(one.call_tool("charge", {"order": "f"}))
+        await asked(live, "f")
+        asking.cancel()
+        await asyncio.wait([asking])
+        await answer(live, "f", decision="approve")
+        assert text(await one.call_tool("look", {"order": "f"})) != ""
+    assert charged(effects) == []
+    assert all(
+        one.status == "open" or one.run_status == "succeeded"
+        for one in await asyncio.to_thread(lambda: list(live.client.sessions.list(task=CALL_TASK)))
+    )
