@@ -29,6 +29,7 @@ from helmr.models import (
     CompleteRequest,
     CopyPage,
     CopyQuery,
+    DisableRequest,
     DryRun,
     EntryInfo,
     FileKeyInfo,
@@ -49,6 +50,7 @@ from helmr.models import (
     NoticeTestReceipt,
     OutputQuery,
     Page,
+    PersonInfo,
     PruneReceipt,
     PruneRequest,
     PublicTokenInfo,
@@ -82,6 +84,7 @@ from helmr.models import (
     TokensQuery,
     WaitInfo,
     WaitsQuery,
+    WhoAmI,
 )
 from helmr.operation import EVENTS, PAGE, TEXT, Media, Operation, Repeat
 from helmr.query import ARROW_MEDIA_TYPE
@@ -448,8 +451,9 @@ REVOKE_PUBLIC_TOKEN = Operation(
 CREATE_API_KEY = Operation(
     "keys.create", "POST /v1/api-keys", Need.ADMINISTER,
     "Make an API key. Its secret is shown here and never again.",
-    description="`role` is admin, operator, sender, viewer or asker. Answers 201 with `secret`.",
-    service="api_keys.create", body=ApiKeyRequest, reply=ApiKeyReceipt, status=201, problems=(409,),
+    description="`role` is admin, operator, sender, viewer or asker. With `person` in its place the key is that "
+    "person's: they may do by it what they may. `expires_in` is a duration. Answers 201 with `secret`.",
+    service="api_keys.create", body=ApiKeyRequest, reply=ApiKeyReceipt, status=201, problems=(404, 409),
     repeat=Repeat.ONCE)
 LIST_API_KEYS = Operation(
     "keys.list", "GET /v1/api-keys", Need.ADMINISTER,
@@ -464,6 +468,35 @@ LIST_FILE_KEYS = Operation(
     "List the public keys by which session files of this runtime are verified, the newest first.",
     description="Each is `{id, key}`.",
     service="session_files.keys", reply=Page[FileKeyInfo])
+
+# People -------------------------------------------------------------------------------------------
+
+WHO_AM_I = Operation(
+    "people.whoami", "GET /v1/whoami", Need.IDENTIFY,
+    "Say who calls, and what they may do.",
+    description="Answers `{principal, role, person, groups_at, expires_at}`; `person` is null of a service's key.",
+    reply=WhoAmI)
+LIST_PEOPLE = Operation(
+    "people.list", "GET /v1/people", Need.READ,
+    "List people by id: those of the runtime's configuration, and others who have signed in or are disabled.",
+    query=ListQuery, reply=Page[PersonInfo])
+GET_PERSON = Operation(
+    "people.get", "GET /v1/people/{person}", Need.READ,
+    "Get a person, by id or e-mail.",
+    reply=PersonInfo, problems=(404,))
+DISABLE_PERSON = Operation(
+    "people.disable", "POST /v1/people/{person}/disable", Need.ADMINISTER,
+    "Let a person act no more. Their keys and answer links end at once, their claims and assignments are given back.",
+    description="Disabling again gives back what they have got meanwhile.",
+    body=DisableRequest, reply=PersonInfo, problems=(404, 409), repeat=Repeat.ONCE)
+ENABLE_PERSON = Operation(
+    "people.enable", "POST /v1/people/{person}/enable", Need.ADMINISTER,
+    "Let a person act again. What disabling has ended stays ended.",
+    body=NoFields, reply=PersonInfo, problems=(404, 409), repeat=Repeat.ONCE)
+UNBIND_PERSON = Operation(
+    "people.unbind", "POST /v1/people/{person}/unbind", Need.ADMINISTER,
+    "Forget what a person has signed in as; the next sign-in with their e-mail binds them.",
+    body=NoFields, reply=PersonInfo, problems=(404, 409), repeat=Repeat.ONCE)
 
 # The gate -----------------------------------------------------------------------------------------
 

@@ -41,6 +41,8 @@ class Need(StrEnum):
     """Ask for leave for an agent's call, and see or withdraw what one has asked (S-110)."""
     TOOLS = "tools"
     """Reach the endpoint of MCP; each tool there needs what its operation needs."""
+    IDENTIFY = "identify"
+    """Ask who one is."""
     ADMINISTER = "administer"
 
 
@@ -75,11 +77,21 @@ ROLE_NEEDS: dict[Role, frozenset[Need]] = {
             Need.DELEGATE,
             Need.QUERY,
             Need.TOOLS,
+            Need.IDENTIFY,
         }
     ),
-    Role.SENDER: frozenset({Need.START, Need.SEND, Need.COMPLETE, Need.DELEGATE, Need.TOOLS}),
-    Role.VIEWER: frozenset({Need.READ, Need.TOOLS}),
-    Role.ASKER: frozenset({Need.ASK}),
+    Role.SENDER: frozenset(
+        {
+            Need.START,
+            Need.SEND,
+            Need.COMPLETE,
+            Need.DELEGATE,
+            Need.TOOLS,
+            Need.IDENTIFY,
+        }
+    ),
+    Role.VIEWER: frozenset({Need.READ, Need.TOOLS, Need.IDENTIFY}),
+    Role.ASKER: frozenset({Need.ASK, Need.IDENTIFY}),
 }
 """An operator answers and steers what runs; a sender is an app server; a viewer only looks; an asker
 is an agent's hook."""

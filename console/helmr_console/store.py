@@ -45,7 +45,7 @@ _ENDINGS = {
     "wait.timed_out": WaitStatus.TIMED_OUT,
     "wait.cancelled": WaitStatus.CANCELLED,
 }
-_PEOPLE = ("api_key", "public_token", "callback", "ray_job")
+_PEOPLE = ("person", "api_key", "public_token", "callback", "ray_job")
 _ACTS = (
     "session.created",
     "session.closed",
@@ -63,6 +63,9 @@ _ACTS = (
     "public_token.revoked",
     "api_key.created",
     "api_key.revoked",
+    "person.unbound",
+    "person.disabled",
+    "person.enabled",
 )
 """What a principal did, without what followed from it."""
 

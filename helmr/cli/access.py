@@ -1,4 +1,4 @@
-"""`helmr token …`, `helmr public-token …`, `helmr key …` and `helmr schedule …`: what lets others in, and the clock."""
+"""Tokens, public tokens, keys and people, which let others in, and schedules: the clock."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from helmr.errors import NotFound, UsageError
 from helmr.operations import (
     CANCEL_TOKEN,
     DELETE_SCHEDULE,
+    ENABLE_PERSON,
+    GET_PERSON,
     GET_SCHEDULE,
     GET_TOKEN,
     PAUSE_SCHEDULE,
@@ -22,6 +24,7 @@ from helmr.operations import (
     REVOKE_API_KEY,
     REVOKE_PUBLIC_TOKEN,
     RUN_SCHEDULE,
+    UNBIND_PERSON,
 )
 from helmr.version import needed
 
@@ -240,23 +243,46 @@ key_app = group("Make API keys, look at them and revoke them; print public keys;
 RING_NAME = "master-keys.json"
 
 
-@command(key_app, "create")
+@command(
+    key_app,
+    "create",
+    examples="""helmr key create --role sender --name app-server
+helmr key create --person ada@example.com --expires 90d""",
+)
 def create_key(
     cli: Cli,
     role: Annotated[
-        str, typer.Option(metavar="ROLE", help="admin, operator, sender, viewer or asker")
-    ],
+        str | None,
+        typer.Option(metavar="ROLE", help="admin, operator, sender, viewer or asker"),
+    ] = None,
     name: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME", help="Who uses the key; Helmr records the name with all it does."
         ),
-    ],
+    ] = None,
+    person: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PERSON",
+            help="Whose key it is, by id or e-mail: it may do what they may, and all it does is theirs.",
+        ),
+    ] = None,
+    expires: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="How long it is valid.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Make an API key; its secret is shown only once."""
+    """Make an API key of a service, with --role and --name, or of a person; its secret is shown only once."""
+    if person is None and (role is None or name is None):
+        raise UsageError("a key needs --role and --name, or --person")
+    if person is not None and role is not None:
+        raise UsageError(
+            "--role can't go with --person: a person's key may do what the person may",
+            hint="Their role stands in the runtime's helmr.toml.",
+        )
     with cli.client() as client:
-        receipt = client.keys.create(role, name=name)
+        receipt = client.keys.create(role, name=name, person=person, expires_in=expires)
     describe.show(receipt, json)
 
 
@@ -288,6 +314,60 @@ def rotate_master(cli: Cli) -> None:
         )
     key_id = add_master_key(path, now=now())
     printing.write(f"added master key {key_id} to {path}; restart the runtime to use it")
+
+
+# --- people -----------------------------------------------------------------------------------------
+
+person_app = group("Look at people; let one act no more, or again.")
+
+nouns.add_list(person_app, nouns.PERSON, "List people by id.")
+nouns.add_call(person_app, nouns.PERSON, "show", GET_PERSON, "Show a person.")
+
+
+@command(person_app, "disable", examples='helmr person disable ada --reason "has left"')
+def disable(
+    cli: Cli,
+    person: Annotated[str, nouns.PERSON_NAME],
+    reason: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Why; Helmr records it.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Let a person act no more, from now on.
+
+    Their keys and answer links end at once, and their claims and assignments are given back.
+    """
+    with cli.client() as client:
+        found = client.people.disable(person, reason=reason)
+    describe.show(found, json)
+
+
+nouns.add_call(
+    person_app,
+    nouns.PERSON,
+    "enable",
+    ENABLE_PERSON,
+    "Let a person act again; what disabling has ended stays ended.",
+)
+nouns.add_call(
+    person_app,
+    nouns.PERSON,
+    "unbind",
+    UNBIND_PERSON,
+    "Forget what a person has signed in as; the next sign-in with their e-mail binds them.",
+)
+
+
+def register_whoami(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "whoami")(whoami)
+
+
+def whoami(cli: Cli, json: Json = False) -> None:
+    """Say who you are to the runtime, and what you may do."""
+    with cli.client() as client:
+        found = client.people.whoami()
+    describe.show(found, json)
 
 
 # --- schedules --------------------------------------------------------------------------------------

@@ -7,10 +7,9 @@ does not fit behind the rest stands below it. In a pipe an entry is one line and
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -27,6 +26,7 @@ from helmr.models import (
     NoteReceipt,
     NoticeRetryReceipt,
     NoticeTestReceipt,
+    PersonInfo,
     PublicTokenInfo,
     PublicTokenReceipt,
     RunCheck,
@@ -38,17 +38,16 @@ from helmr.models import (
     TokenInfo,
     TokenReceipt,
     WaitInfo,
+    WhoAmI,
     shown_facts,
 )
 from helmr.review.words import escalation_texts, next_end
-from helmr.safe_text import cells, one_line
 
 if TYPE_CHECKING:
     from helmr.models import (
         AnswerLinkInfo,
         ChunksEnd,
         DryRunOp,
-        EntryInfo,
         ForkOrigin,
         ParentInfo,
         PrincipalInfo,
@@ -83,10 +82,11 @@ def who(principal: PrincipalInfo | None) -> str | None:
     """A principal: its kind, its name or id, and for whom it acted."""
     if principal is None:
         return None
+    if principal.on_behalf_of or principal.person:
+        return principal.label
     # A task's id is its run, which stands elsewhere.
     name = None if principal.type == "task" else principal.name or principal.id
-    text = " ".join(part for part in (principal.type, name) if part)
-    return f"{text} for {principal.on_behalf_of}" if principal.on_behalf_of else text
+    return " ".join(part for part in (principal.type, name) if part)
 
 
 def value_text(value: Any) -> str:
@@ -380,7 +380,7 @@ def _joined(texts: Iterable[str]) -> str:
 TOKEN_COLUMNS = ("ID", "STATUS", "SUBJECT", "EXPIRES", "ENDED", "BY", "TAGS", "SESSION")
 PUBLIC_TOKEN_COLUMNS = ("ID", "MAY", "USES LEFT", "LAST USE", "EXPIRES", "REVOKED")
 LINK_COLUMNS = ("ID", "PERSON", "LIVE", "CREATED", "EXPIRES", "REVOKED")
-KEY_COLUMNS = ("ID", "NAME", "ROLE", "CREATED", "REVOKED")
+KEY_COLUMNS = ("ID", "NAME", "ROLE", "PERSON", "CREATED", "EXPIRES", "REVOKED")
 
 Fields = list[tuple[str, object]]
 
@@ -473,7 +473,8 @@ def link_row(one: AnswerLinkInfo) -> tuple[object, ...]:
 
 def key_row(one: ApiKeyInfo) -> tuple[object, ...]:
     """Cells of `KEY_COLUMNS`."""
-    return (one.id, one.name, one.role, time_text(one.created_at), time_text(one.revoked_at))
+    times = (time_text(at) for at in (one.created_at, one.expires_at, one.revoked_at))
+    return (one.id, one.name, one.role, one.person, *times)
 
 
 def key_fields(one: ApiKeyInfo) -> Fields:
@@ -482,14 +483,60 @@ def key_fields(one: ApiKeyInfo) -> Fields:
         ("key", one.id),
         ("name", one.name),
         ("role", one.role),
+        ("person", one.person),
         ("created", time_and_distance(one.created_at)),
+        ("expires", time_and_distance(one.expires_at)),
         ("revoked", time_and_distance(one.revoked_at)),
     ]
 
 
 def key_receipt_fields(one: ApiKeyReceipt) -> Fields:
     """An API key with its secret."""
-    return [("key", one.id), ("name", one.name), ("role", one.role), ("secret", one.secret)]
+    return [
+        ("key", one.id),
+        ("name", one.name),
+        ("role", one.role),
+        ("person", one.person),
+        ("expires", time_and_distance(one.expires_at)),
+        ("secret", one.secret),
+    ]
+
+
+PERSON_COLUMNS = ("ID", "EMAIL", "GROUPS", "ROLE", "STATUS", "SIGNED IN AS")
+
+
+def person_row(one: PersonInfo) -> tuple[object, ...]:
+    """Cells of `PERSON_COLUMNS`."""
+    return (one.id, one.email, " ".join(one.groups), one.role, one.status, one.subject)
+
+
+def person_fields(one: PersonInfo) -> Fields:
+    """A person."""
+    return [
+        ("person", one.id),
+        ("e-mail", one.email),
+        ("groups", ", ".join(one.groups)),
+        ("role", one.role),
+        ("status", one.status),
+        ("disabled", time_and_distance(one.disabled_at)),
+        ("reason", one.reason),
+        ("issuer", one.issuer),
+        ("subject", one.subject),
+        ("first sign-in", time_and_distance(one.bound_at)),
+    ]
+
+
+def whoami_fields(one: WhoAmI) -> Fields:
+    """Who calls."""
+    person = one.person
+    return [
+        ("you are", person.id if person is not None else who(one.principal)),
+        ("e-mail", person.email if person is not None else None),
+        ("groups", ", ".join(person.groups) if person is not None else None),
+        ("role", one.role),
+        ("by", one.principal.via),
+        ("expires", time_and_distance(one.expires_at)),
+    ]
 
 
 def _scope(scope: PublicTokenScopeInfo) -> str:
@@ -558,6 +605,8 @@ _FIELDS: dict[type[BaseModel], Callable[[Any], Fields]] = {
     PublicTokenReceipt: public_token_receipt_fields,
     ApiKeyInfo: key_fields,
     ApiKeyReceipt: key_receipt_fields,
+    PersonInfo: person_fields,
+    WhoAmI: whoami_fields,
     ScheduleInfo: schedule_fields,
     ScheduleReceipt: lambda one: [("deleted", one.name)],
     NoticeTestReceipt: lambda one: [
@@ -585,86 +634,3 @@ def show(one: BaseModel, as_json: bool) -> None:
         printing.write_json(one)
     else:
         fields(fields_of(one))
-
-
-WIDE_CELLS = 100
-"""A terminal from this width on has room for ops, and for milliseconds."""
-KIND_CELLS = 17
-WHO_CELLS = 14
-WHO_CELLS_MAX = 34
-INDENT = " " * 7
-UNTOLD = ("operation", "copied_from", "kind", "seq", "attempt")
-"""Of a body without a telling part: what says nothing either."""
-
-
-class EntryTable:
-    """Prints entries one after the other, to stdout."""
-
-    def __init__(self) -> None:
-        terminal = printing.is_terminal(sys.stdout)
-        self._width = max(20, shutil.get_terminal_size().columns) if terminal else None
-        self._day: date | None = None
-
-    def write(self, entry: EntryInfo) -> None:
-        """Print one."""
-        if self._width is None:
-            moment = entry.recorded_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            printing.write(
-                f"{_head(entry, moment, op=True)}{one_line(detail(entry), None)}".rstrip()
-            )
-            return
-        if entry.recorded_at.date() != self._day:
-            self._day = entry.recorded_at.date()
-            printing.write(f"{INDENT}{self._day.isoformat()} UTC")
-        for line in lines(entry, self._width):
-            printing.write(line)
-
-
-def lines(entry: EntryInfo, width: int) -> list[str]:
-    """An entry on a terminal of that width: one line, or two if what happened does not fit into the first."""
-    is_wide = width >= WIDE_CELLS
-    moment = entry.recorded_at.strftime("%H:%M:%S.%f")[:-3]
-    head = _head(entry, moment if is_wide else moment[:8], op=is_wide)
-    what = one_line(detail(entry), None)
-    if not what or cells(head) + cells(what) <= width:
-        return [one_line((head + what).rstrip(), width)]
-    return [one_line(head.rstrip(), width), INDENT + one_line(what, width - len(INDENT))]
-
-
-def acted(principal: PrincipalInfo) -> str:
-    """Who did it, and for whom."""
-    name = principal.type if principal.type == "task" else principal.name or principal.type
-    return f"{name} for {principal.on_behalf_of}" if principal.on_behalf_of else name
-
-
-def detail(entry: EntryInfo) -> str:
-    """The part of an entry that tells most."""
-    body = entry.body
-    error = body.get("error")
-    if isinstance(error, dict):
-        return f"{error.get('type') or error.get('code')}: {error.get('message')}"
-    for key in ("subject", "message", "text", "name", "task", "cause"):
-        if isinstance(body.get(key), str) and body[key]:
-            return str(body[key])
-    for key in ("data", "result", "value"):
-        if key in body:
-            return value_text(body[key])
-    if isinstance(body.get("stream"), str):
-        return " ".join(str(body[key]) for key in ("stream", "correlation_id") if body.get(key))
-    rest = {name: value for name, value in body.items() if _is_telling(name, value)}
-    return value_text(rest) if rest else ""
-
-
-def _is_telling(name: str, value: Any) -> bool:
-    return bool(value or value == 0) and not (
-        name in UNTOLD or name.endswith(("_id", "_hash", "_seq", "_offset"))
-    )
-
-
-def _head(entry: EntryInfo, moment: str, *, op: bool) -> str:
-    by = one_line(acted(entry.principal), WHO_CELLS_MAX)
-    parts = [f"{entry.seq:>5}", moment, entry.kind.ljust(KIND_CELLS)]
-    if op:
-        parts.append((f"op {entry.op}" if entry.op is not None else "").ljust(5))
-    parts.append(by + " " * (WHO_CELLS - cells(by)))
-    return "  ".join(parts) + "  "

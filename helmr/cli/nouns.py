@@ -30,6 +30,7 @@ from helmr.cli.listing import MeantWaits, pushing, session_passes, waits_filter
 from helmr.models.queries import SESSION_IDS, ListQuery
 from helmr.operations import (
     LIST_API_KEYS,
+    LIST_PEOPLE,
     LIST_PUBLIC_TOKENS,
     LIST_RUNS,
     LIST_SCHEDULES,
@@ -296,6 +297,16 @@ KEY = Noun(
     table=listing.ListTable(columns=describe.KEY_COLUMNS, row=describe.key_row),
     argument=arguments.Key,
     find=arguments.key,
+)
+PERSON_NAME = typer.Argument(metavar="PERSON", help="A person's id or e-mail.")
+PERSON = Noun(
+    lists=LIST_PEOPLE,
+    table=listing.ListTable(
+        columns=describe.PERSON_COLUMNS,
+        row=describe.person_row,
+        nothing="the runtime knows no people; [people.NAME] in its helmr.toml names them",
+    ),
+    argument=Annotated[str, PERSON_NAME],
 )
 SCHEDULE_NAME = typer.Argument(metavar="NAME", help="The schedule's name.")
 SCHEDULE = Noun(

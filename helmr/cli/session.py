@@ -15,7 +15,7 @@ import typer
 from helmr.cli import arguments, correcting, describe, many, nouns, printing
 from helmr.cli.app import Cli, ExitCode, Json, command, group
 from helmr.cli.arguments import open_source, replacing, source_name
-from helmr.cli.describe import EntryTable
+from helmr.cli.entry_lines import EntryTable
 from helmr.errors import UsageError
 from helmr.operations import CANCEL_RUN, CANCEL_SESSION, GET_RUN
 

@@ -271,6 +271,7 @@ def _run(tasks: list[str], data_dir: Path, config: Path | None, **options: Any) 
         notices=read_targets(*notices_table(config, data_dir)),
         retention=retention_of(config, data_dir),
         gate=gate_table(config, data_dir),
+        people=people_table(config, data_dir),
         **options,
     )
     raise typer.Exit(run_up(asked))
@@ -510,6 +511,20 @@ def gate_table(config: Path | None, data_dir: Path) -> dict[str, Any] | None:
     return table
 
 
+def people_table(config: Path | None, data_dir: Path) -> dict[str, Any] | None:
+    """The table `[people]`, which can be read; None without one: the runtime knows no people.
+
+    Raises:
+        UsageError: As `notices_table`; or what it says can't be.
+    """
+    from helmr_runtime.security.people import read_people
+
+    found, path = _read(config, data_dir)
+    table: dict[str, Any] | None = found.get("people")
+    read_people(table, path)
+    return table
+
+
 def otel_of(config: Path | None, data_dir: Path) -> tuple[bool, bool]:
     """Whether the table `[otel]` wants traces, and metrics, to be sent; neither without one.
 
@@ -537,11 +552,11 @@ def _read(config: Path | None, data_dir: Path) -> tuple[dict[str, Any], str]:
         if config is None:
             return {}, str(path)
         raise UsageError(f"--config {path}: there is no such file") from error
-    unknown = sorted(found.keys() - {"gate", "notices", "otel", "retention"})
+    unknown = sorted(found.keys() - {"gate", "notices", "otel", "people", "retention"})
     if unknown:
         raise UsageError(
             f"{path}: {unknown[0]!r} is not a key of this file",
             hint="Notice targets stand in tables [notices.NAME], retention in [retention], what "
-            "OpenTelemetry is sent in [otel], rules of the gate in [[gate.rule]].",
+            "OpenTelemetry is sent in [otel], rules of the gate in [[gate.rule]], people in [people.NAME].",
         )
     return found, str(path)

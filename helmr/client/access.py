@@ -1,4 +1,4 @@
-"""Of an `AsyncClient`: tokens, public tokens, API keys, schedules and notice targets."""
+"""Of an `AsyncClient`: tokens, public tokens, API keys, people, schedules and notice targets."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from helmr.models import (
     NoticeTestReceipt,
     Overlap,
     Page,
+    PersonInfo,
     PublicTokenInfo,
     PublicTokenReceipt,
     ScheduleInfo,
@@ -27,6 +28,7 @@ from helmr.models import (
     StartReceipt,
     TokenInfo,
     TokenReceipt,
+    WhoAmI,
 )
 from helmr.operations import (
     CANCEL_TOKEN,
@@ -36,11 +38,15 @@ from helmr.operations import (
     CREATE_SCHEDULE,
     CREATE_TOKEN,
     DELETE_SCHEDULE,
+    DISABLE_PERSON,
+    ENABLE_PERSON,
+    GET_PERSON,
     GET_SCHEDULE,
     GET_TOKEN,
     LIST_API_KEYS,
     LIST_FILE_KEYS,
     LIST_NOTICE_TARGETS,
+    LIST_PEOPLE,
     LIST_PUBLIC_TOKENS,
     LIST_SCHEDULES,
     LIST_TOKENS,
@@ -51,6 +57,8 @@ from helmr.operations import (
     REVOKE_PUBLIC_TOKEN,
     RUN_SCHEDULE,
     TELL_NOTICE_TARGET_A_TEST,
+    UNBIND_PERSON,
+    WHO_AM_I,
 )
 from helmr.schema import codec_of, json_schema
 from helmr.tasks import AnyTask, Task
@@ -221,10 +229,28 @@ class AsyncKeys(ClientPart):
     """API keys; for an admin."""
 
     async def create(
-        self, role: str, *, name: str, operation_id: str | None = None
+        self,
+        role: str | None = None,
+        *,
+        name: str | None = None,
+        person: str | None = None,
+        expires_in: Duration | None = None,
+        operation_id: str | None = None,
     ) -> ApiKeyReceipt:
-        """Make an API key of that role: admin, operator, sender, viewer or asker. Its secret is shown here only."""
-        body = {"role": role, "name": name}
+        """Make an API key, of a service or of a person. Its secret is shown here only.
+
+        Args:
+            role: Of a service's: admin, operator, sender, viewer or asker. A person's key may do what the person may.
+            name: Who uses it.
+            person: Whose it is, by id or e-mail.
+            expires_in: Afterwards it opens nothing.
+
+        Raises:
+            PersonNotFound: The runtime knows no such person.
+        """
+        body = given({"role": role, "name": name, "person": person})
+        if expires_in is not None:
+            body["expires_in"] = seconds(expires_in)
         return await self._ask(CREATE_API_KEY, body=body, operation_id=operation_id)
 
     def list(self, *, limit: int | None = None) -> AsyncIterator[ApiKeyInfo]:
@@ -248,6 +274,61 @@ class AsyncKeys(ClientPart):
     async def public(self) -> Page[FileKeyInfo]:
         """The public keys by which session files of this runtime are verified, the newest first; for a viewer too."""
         return await self._ask(LIST_FILE_KEYS)
+
+
+class AsyncPeople(ClientPart):
+    """People (S-111): who calls, who there is, who may act no more."""
+
+    async def whoami(self) -> WhoAmI:
+        """Who this client is to the runtime."""
+        return await self._ask(WHO_AM_I)
+
+    def list(self, *, limit: int | None = None) -> AsyncIterator[PersonInfo]:
+        """People by id."""
+        return all_pages(lambda cursor: self.page(limit=limit, cursor=cursor))
+
+    async def page(
+        self, *, limit: int | None = None, cursor: str | None = None
+    ) -> Page[PersonInfo]:
+        """One page of `list`."""
+        return await self._ask(LIST_PEOPLE, query={"limit": limit, "cursor": cursor})
+
+    async def get(self, person: str) -> PersonInfo:
+        """A person, by id or e-mail.
+
+        Raises:
+            PersonNotFound: The runtime knows no such person.
+        """
+        return await self._ask(GET_PERSON, person)
+
+    async def disable(
+        self, person: str, *, reason: str | None = None, operation_id: str | None = None
+    ) -> PersonInfo:
+        """Let a person act no more, from now on; for an admin.
+
+        Their keys and answer links end at once, their claims and assignments are given back.
+
+        Raises:
+            PersonNotFound: The runtime knows no such person.
+        """
+        body = given({"reason": reason})
+        return await self._ask(DISABLE_PERSON, person, body=body, operation_id=operation_id)
+
+    async def enable(self, person: str, *, operation_id: str | None = None) -> PersonInfo:
+        """Let a person act again; what disabling has ended stays ended.
+
+        Raises:
+            PersonNotFound: The runtime knows no such person.
+        """
+        return await self._ask(ENABLE_PERSON, person, operation_id=operation_id)
+
+    async def unbind(self, person: str, *, operation_id: str | None = None) -> PersonInfo:
+        """Forget what a person has signed in as; the next sign-in with their e-mail binds them.
+
+        Raises:
+            PersonNotFound: The runtime knows no such person.
+        """
+        return await self._ask(UNBIND_PERSON, person, operation_id=operation_id)
 
 
 class AsyncSchedules(ClientPart):

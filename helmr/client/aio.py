@@ -17,7 +17,14 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from helmr.client.access import AsyncAuth, AsyncKeys, AsyncNotices, AsyncSchedules, AsyncTokens
+from helmr.client.access import (
+    AsyncAuth,
+    AsyncKeys,
+    AsyncNotices,
+    AsyncPeople,
+    AsyncSchedules,
+    AsyncTokens,
+)
 from helmr.client.calls import (
     READ_TIMEOUT_S,
     UNSET,
@@ -101,6 +108,7 @@ class AsyncClient(ClientPart):
         self.tokens = AsyncTokens(self._transport)
         self.auth = AsyncAuth(self._transport)
         self.keys = AsyncKeys(self._transport)
+        self.people = AsyncPeople(self._transport)
         self.schedules = AsyncSchedules(self._transport)
         self.notices = AsyncNotices(self._transport)
         self.tasks = AsyncTasks(self._transport)

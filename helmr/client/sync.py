@@ -13,7 +13,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
-from helmr.client.access import AsyncAuth, AsyncKeys, AsyncNotices, AsyncSchedules, AsyncTokens
+from helmr.client.access import (
+    AsyncAuth,
+    AsyncKeys,
+    AsyncNotices,
+    AsyncPeople,
+    AsyncSchedules,
+    AsyncTokens,
+)
 from helmr.client.aio import AsyncClient, AsyncStreams, AsyncTasks
 from helmr.client.calls import Retry
 from helmr.client.discovery import find_runtime
@@ -191,6 +198,7 @@ class Client(BlockingPart[AsyncClient]):
         self.tokens = Tokens(awaited.tokens)
         self.auth = Auth(awaited.auth)
         self.keys = Keys(awaited.keys)
+        self.people = People(awaited.people)
         self.schedules = Schedules(awaited.schedules)
         self.notices = Notices(awaited.notices)
         self.tasks = Tasks(awaited.tasks)
@@ -426,6 +434,18 @@ class Keys(BlockingPart[AsyncKeys]):
     page = blocking(AsyncKeys.page)
     revoke = blocking(AsyncKeys.revoke)
     public = blocking(AsyncKeys.public)
+
+
+class People(BlockingPart[AsyncPeople]):
+    """People (S-111): who calls, who there is, who may act no more."""
+
+    whoami = blocking(AsyncPeople.whoami)
+    list = blocking(AsyncPeople.list)
+    page = blocking(AsyncPeople.page)
+    get = blocking(AsyncPeople.get)
+    disable = blocking(AsyncPeople.disable)
+    enable = blocking(AsyncPeople.enable)
+    unbind = blocking(AsyncPeople.unbind)
 
 
 class Schedules(BlockingPart[AsyncSchedules]):

@@ -266,6 +266,12 @@ class ScheduleNotFound(NotFound):
     advice = "Check the name."
 
 
+class PersonNotFound(NotFound):
+    """No person with that name: neither `helmr.toml` names them nor has anyone signed in so."""
+
+    advice = "`helmr person list` shows people; `[people.NAME]` in `helmr.toml` adds one."
+
+
 class NoticeTargetNotFound(NotFound):
     """No notice target with that name."""
 
@@ -293,6 +299,12 @@ class RoleDenied(NotAllowed):
     """The key's role does not cover this route."""
 
     advice = "Use a key whose role covers it."
+
+
+class PersonDisabled(NotAllowed):
+    """The person may act no more (S-117)."""
+
+    advice = "An admin lets them act again with `helmr person enable`."
 
 
 class ScopeDenied(NotAllowed):
@@ -352,6 +364,14 @@ class WaitClaimed(Conflict):
     """Someone else has claimed the wait; the message says who, and until when (S-81)."""
 
     default_hint = "Ask them, wait until then, or override the claim."
+
+
+class PersonBound(Conflict):
+    """An account of the issuer signs in as another person, or another account as this one (S-111)."""
+
+    advice = (
+        "If it is the same human, an admin runs `helmr person unbind`; the next sign-in binds them."
+    )
 
 
 class SessionTerminal(Conflict):

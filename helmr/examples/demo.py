@@ -25,7 +25,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO, TypeVar
 
-from helmr.cli import describe
+from helmr.cli import entry_lines
 from helmr.client import Client
 from helmr.client.discovery import find_runtime
 from helmr.errors import HelmrError, Unavailable, UsageError
@@ -398,13 +398,13 @@ class Demo:
         with self._client() as client:
             entries = list(client.sessions.open(session_id).transcript())
         self._tell.shown(
-            "\n".join(line for entry in entries for line in describe.lines(entry, WIDTH))
+            "\n".join(line for entry in entries for line in entry_lines.lines(entry, WIDTH))
         )
         answers = [e for e in entries if e.kind == "input.accepted"]
         if [a.principal.on_behalf_of for a in answers] != [PERSON]:
             raise DemoFailed("the transcript does not say who answered")
         self._tell.holds(
-            f"entry {answers[0].seq} is the answer, given by {describe.acted(answers[0].principal)}"
+            f"entry {answers[0].seq} is the answer, given by {entry_lines.acted(answers[0].principal)}"
         )
 
     def stop(self) -> None:

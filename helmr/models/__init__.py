@@ -6,6 +6,7 @@ and end in `_at`; durations end in `_s` (seconds) or are duration texts (`"30m"`
 
 from helmr.models.answers import *
 from helmr.models.common import *
+from helmr.models.people import *
 from helmr.models.queries import *
 from helmr.models.requests import *
 from helmr.models.runs import *

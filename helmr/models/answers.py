@@ -439,8 +439,11 @@ class ApiKeyInfo(Wire):
     id: str
     name: str
     role: Literal["admin", "operator", "sender", "viewer", "asker"]
+    person: str | None = None
+    """Whose it is, and what comes with it is theirs; None of a service's key."""
     created_at: datetime
     created_by: PrincipalInfo | None = None
+    expires_at: datetime | None = None
     revoked_at: datetime | None = None
 
 

@@ -50,18 +50,29 @@ def shown_facts(of: BaseModel, *, at_end: bool = False) -> Iterator[tuple[str, s
 
 
 class PrincipalInfo(Wire):
-    """Who acted (S-51)."""
+    """Who acted (S-51). A `person` is proven, and `via` says by what; `on_behalf_of` is only said."""
 
     type: str
     id: str | None = None
     name: str | None = None
     on_behalf_of: str | None = None
+    via: str | None = None
+
+    @property
+    def person(self) -> str | None:
+        """Who it stands for, proven or said."""
+        return self.id if self.type == "person" else self.on_behalf_of
 
     @property
     def label(self) -> str:
-        """The principal for people: `api_key local for ada`."""
-        name = f"{self.type} {self.name}" if self.name else self.type
-        return f"{name} for {self.on_behalf_of}" if self.on_behalf_of else name
+        """The principal for people: `ada`, `ada, said by key local`, `ada by link`, `api_key app-server`."""
+        if self.type == "person":
+            return self.id or self.type
+        if self.type == "link" and self.on_behalf_of:
+            return f"{self.on_behalf_of} by link"
+        kind = "key" if self.type == "api_key" and self.on_behalf_of else self.type
+        name = f"{kind} {self.name}" if self.name else kind
+        return f"{self.on_behalf_of}, said by {name}" if self.on_behalf_of else name
 
 
 class ClaimInfo(Wire):
@@ -75,7 +86,12 @@ class ClaimInfo(Wire):
     @property
     def label(self) -> str:
         """Who, for people: the person, else the key's name."""
-        return self.on_behalf_of or self.principal.name or self.principal.label
+        return (
+            self.on_behalf_of
+            or self.principal.person
+            or self.principal.name
+            or self.principal.label
+        )
 
 
 class ClaimReceipt(Wire):

@@ -262,7 +262,9 @@ class GatedOutcomeRequest(Request):
 
 
 class ApiKeyRequest(Request):
-    """POST /v1/api-keys."""
+    """POST /v1/api-keys: of a service, with its role and name, or of a person, who has a role already."""
 
-    role: Literal["admin", "operator", "sender", "viewer", "asker"]
-    name: str = Field(min_length=1, max_length=NAME_MAX)
+    role: Literal["admin", "operator", "sender", "viewer", "asker"] | None = None
+    name: str | None = Field(default=None, min_length=1, max_length=NAME_MAX)
+    person: str | None = Field(default=None, min_length=1, max_length=PERSON_MAX)
+    expires_in: float | Annotated[str, Field(max_length=40)] | None = None

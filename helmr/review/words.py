@@ -258,14 +258,12 @@ def presence(claim: ClaimInfo | None, now: datetime) -> str:
 
 
 def who(principal: PrincipalInfo | None) -> str:
-    """Who acted, in words: `ana (api_key on-call)`, `callback`, `task`."""
+    """Who acted, in words: `ana`, `ana, said by key on-call`, `app (api_key)`, `callback`, `task`."""
     if principal is None:
         return "unknown"
     name = principal.name or ""
-    if principal.on_behalf_of:
-        return one_line(
-            f"{principal.on_behalf_of} ({principal.type} {name})".replace(" )", ")"), 80
-        )
+    if principal.person:
+        return one_line(principal.label, 80)
     return one_line(f"{name} ({principal.type})" if name else principal.type, 80)
 
 
@@ -273,7 +271,7 @@ def person(principal: PrincipalInfo | None) -> str:
     """Who acted, in as few words as tell people apart: the person, else the key's name, else what it was."""
     if principal is None:
         return "unknown"
-    return one_line(principal.on_behalf_of or principal.name or principal.type, 80)
+    return one_line(principal.person or principal.name or principal.type, 80)
 
 
 def resolver(wait: WaitInfo) -> str:
@@ -286,7 +284,7 @@ def resolver(wait: WaitInfo) -> str:
 def is_by(wait: WaitInfo | None, name: str) -> bool:
     """Whether this person ended the wait."""
     by = wait.resolved_by if wait is not None else None
-    return by is not None and by.on_behalf_of == name
+    return by is not None and by.person == name
 
 
 def wait_over(wait: WaitInfo, now: datetime) -> str:

@@ -42,6 +42,10 @@ private_addresses = true
 name = "looks"
 matches.command = "ls"
 action = "allow"
+[people.ada-human]
+email = "ada-human@example.com"
+[people.ada-json]
+email = "ada-json@example.com"
 """
         )
         (folder / "webhook.secret").write_text(WEBHOOK_KEY)
@@ -216,6 +220,9 @@ action = "allow"
 
     def make_schedules_cursor(self) -> str:
         return self._cursor(self.client.schedules.page(limit=1))
+
+    def make_people_cursor(self) -> str:
+        return self._cursor(self.client.people.page(limit=1))
 
     def make_keys_cursor(self) -> str:
         return self._cursor(self.client.keys.page(limit=1))

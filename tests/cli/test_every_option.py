@@ -232,6 +232,16 @@ LINES = [
     Line("key list --all", "viewer"),
     Line("key list --limit 1 --cursor $KEYS_CURSOR", "key_"),
     Line("key revoke $NEW_KEY", "."),
+    Line("key create --person ada-$ROUND --expires 90d", "hlmr_key_"),
+    # people
+    Line("whoami", "local"),
+    Line("person list --all", "ada-human"),
+    Line("person list --output name", "ada-human", has_form=True),
+    Line("person list --limit 1 --cursor $PEOPLE_CURSOR", "ada-json"),
+    Line("person show ada-$ROUND@example.com", "ada-"),
+    Line("person disable ada-$ROUND --reason left", "left"),
+    Line("person enable ada-$ROUND", "ada-"),
+    Line("person unbind ada-$ROUND", "ada-"),
     Line("key public", "ed25519"),
     # the ledger, of a runtime that works and of copies
     Line("backup $FOLDER/$ROUND.backup --keys $FOLDER/$ROUND.keys --data-dir $DATA_DIR", "."),

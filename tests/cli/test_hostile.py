@@ -81,6 +81,12 @@ WALKED = {
     "notices retry": ["notices retry oncall", "notices retry HOSTILE"],
     "key create": ["key create --role viewer --name SHORT"],
     "key revoke": ["key revoke HOSTILE"],
+    "whoami": ["whoami"],
+    "person list": ["person list"],
+    "person show": ["person show HOSTILE"],
+    "person disable": ["person disable HOSTILE --reason HOSTILE"],
+    "person enable": ["person enable HOSTILE"],
+    "person unbind": ["person unbind HOSTILE"],
 }  # fmt: skip
 """A command and the lines it is tried with; each also with --json."""
 

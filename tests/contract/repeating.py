@@ -495,3 +495,46 @@ async def delete_schedule(client: Any) -> Prepared:
         return (await client.schedules.delete(name, operation_id=operation_id)).name
 
     return Prepared(call)
+
+
+def _person() -> str:
+    return f"p-{ids.new_id(ids.OPERATION)[-20:]}"
+
+
+@repeats(operations.DISABLE_PERSON)
+async def disable_person(client: Any) -> Prepared:
+    person = _person()
+
+    async def call(operation_id: str) -> Receipt:
+        # That the person is not disabled again is what counts.
+        return (await client.people.disable(person, operation_id=operation_id)).id
+
+    async def then() -> None:
+        await client.people.enable(person)
+
+    return Prepared(call, then=then)
+
+
+@repeats(operations.ENABLE_PERSON)
+async def enable_person(client: Any) -> Prepared:
+    person = _person()
+    await client.people.disable(person)
+
+    async def call(operation_id: str) -> Receipt:
+        return (await client.people.enable(person, operation_id=operation_id)).id
+
+    async def then() -> None:
+        await client.people.disable(person)
+
+    return Prepared(call, then=then)
+
+
+@repeats(operations.UNBIND_PERSON)
+async def unbind_person(client: Any) -> Prepared:
+    person = _person()
+    await client.people.disable(person)
+
+    async def call(operation_id: str) -> Receipt:
+        return (await client.people.unbind(person, operation_id=operation_id)).id
+
+    return Prepared(call)

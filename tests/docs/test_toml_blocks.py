@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from helmr import rules
-from helmr.cli.up import gate_table, notices_table, otel_of, retention_of
+from helmr.cli.up import gate_table, notices_table, otel_of, people_table, retention_of
 from helmr.profiles import read_profile
 from helmr_console.start import read_config
-from helmr_runtime.notices.targets import read_targets
+from helmr_runtime.notices.targets import for_people, read_targets
+from helmr_runtime.security.people import read_people
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```toml\n(.*?)^```$", flags=re.M | re.S)
@@ -23,14 +24,16 @@ BLOCKS = [
     for path in sorted(ROOT.glob("docs/*.md"))
     for number, block in enumerate(BLOCK.findall(path.read_text("utf-8")))
 ]
-OF_A_RUNTIME = {"gate", "notices", "otel", "retention"}
+OF_A_RUNTIME = {"gate", "notices", "otel", "people", "retention"}
 
 
 def of_a_runtime(block: str, folder: Path) -> None:
     """`helmr.toml`, beside a data directory."""
     path = folder / "helmr.toml"
     path.write_text(block)
-    read_targets(*notices_table(path, folder))
+    people = read_people(people_table(path, folder), "helmr.toml")
+    for target in read_targets(*notices_table(path, folder)):
+        for_people(target, people)
     retention_of(path, folder)
     otel_of(path, folder)
     gate_table(path, folder)

@@ -219,6 +219,7 @@ async def test_roles_and_names_of_keys_count_and_a_revoked_one_is_out_at_once(st
             "id": made["id"],
             "name": "on-call",
             "on_behalf_of": None,
+            "via": None,
         }
         await stack.http.delete(f"/v1/api-keys/{made['id']}")
         assert (await http.get("/v1/sessions")).status_code == 401

@@ -67,6 +67,7 @@ async def test_a_person_answers_on_the_page_and_sees_what_was_recorded(stack: St
         "id": link["id"],
         "name": None,
         "on_behalf_of": "ada",
+        "via": None,
     }
     run = await stack.run_until(started["run"]["id"], "succeeded")
     assert run["result"] == {"status": "approve"}

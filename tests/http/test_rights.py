@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from helmr import ids
 from helmr.models import NoFields
@@ -13,9 +16,17 @@ from helmr.operation import PATH_IDS, Operation
 from helmr.operations import OPERATIONS
 from helmr.roles import Owner, Role, ScopeType, may
 from helmr_runtime.http.mcp.tools import OWN_TOOLS
+from helmr_runtime.process.gateway import GatewayActor
+from helmr_runtime.security.people import read_people
 from tests.http.test_access_tokens import bearing, echo, key
 from tests.http.test_sessions import code_of
 from tests.service.stack import Stack
+
+PEOPLE = read_people(
+    {f"{role.value}-{number}": {"role": role.value} for role in Role for number in (1, 2)},
+    "helmr.toml",
+)
+"""Two people of each role."""
 
 GUARDED = [row for row in OPERATIONS if row.needs_key and not row.route.endswith("/mcp")]
 JUNK = {"no such field": 1}
@@ -26,6 +37,19 @@ INPUT, OUTPUT, TOKEN = (
     ScopeType.SESSION_OUTPUT_READ,
     ScopeType.TOKEN_COMPLETE,
 )
+
+
+@pytest.fixture
+async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    """A ready runtime that knows people."""
+    stack = Stack(tmp_path)
+    stack.service = stack.make_service(people=PEOPLE)
+    stack.gateway = GatewayActor(stack.service, stack.settings())
+    try:
+        await stack.start()
+        yield stack
+    finally:
+        await stack.stop()
 
 
 @dataclass(frozen=True)
@@ -61,6 +85,28 @@ async def things(stack: Stack) -> Things:
     return Things(session, token, secrets)
 
 
+async def personal(stack: Stack, person: str) -> str:
+    """The secret of a fresh key of that person."""
+    made = await stack.http.post("/v1/api-keys", json={"person": person})
+    assert made.status_code == 201, made.text
+    return str(made.json()["secret"])
+
+
+async def credentials(stack: Stack) -> list[tuple[Role, str]]:
+    """For each role the key of a service and that of a person."""
+    found = []
+    for role in Role:
+        found.append((role, await key(stack, role.value, role.value)))
+        found.append((role, await personal(stack, f"{role.value}-1")))
+    return found
+
+
+def other_of(name: str) -> str:
+    """Of two with the same role the other one."""
+    role, number, *kind = name.split("-")
+    return "-".join((role, str(3 - int(number)), *kind))
+
+
 async def call(http: httpx.AsyncClient, row: Operation[Any], path: str) -> httpx.Response:
     """One that is refused as malformed where it is not refused before."""
     return await http.request(
@@ -79,8 +125,8 @@ async def test_a_role_may_call_what_it_covers_and_no_other(stack: Stack) -> None
     found = await things(stack)
     rows = [row for row in GUARDED if row.owner is Owner.ALL]
     wrong = []
-    for role in Role:
-        async with bearing(stack, await key(stack, role.value, role.value)) as http:
+    for role, secret in await credentials(stack):
+        async with bearing(stack, secret) as http:
             for row in rows:
                 if may(role, row.need) and row.query is None and row.body is None:
                     continue  # nothing in it is malformed: `test_what_is_read_and_ended`
@@ -94,8 +140,8 @@ async def test_a_role_may_call_what_it_covers_and_no_other(stack: Stack) -> None
 
 async def test_what_is_read_and_ended(stack: Stack) -> None:
     found = await things(stack)
-    for role in Role:
-        async with bearing(stack, await key(stack, role.value, role.value)) as http:
+    for role, secret in await credentials(stack):
+        async with bearing(stack, secret) as http:
             for row in GUARDED:
                 is_plain = row.query is None and row.body is None and row.owner is Owner.ALL
                 if is_plain and may(role, row.need):
@@ -117,6 +163,11 @@ async def test_what_reaches_the_callers_own_reaches_no_others_but_for_an_admin(
         for role in Role
         for number in (1, 2)
     }
+    keys |= {
+        f"{role.value}-{number}-person": await personal(stack, f"{role.value}-{number}")
+        for role in Role
+        for number in (1, 2)
+    }
     for row in rows:
         for name, secret in keys.items():
             role = Role(name.partition("-")[0])
@@ -126,7 +177,7 @@ async def test_what_reaches_the_callers_own_reaches_no_others_but_for_an_admin(
                     (await http.post("/v1/public-tokens", json={"scope": scope})).json()["id"]
                     for _ in range(2)
                 ]
-            async with bearing(stack, keys[f"{role.value}-{3 - int(name[-1])}"]) as http:
+            async with bearing(stack, keys[other_of(name)]) as http:
                 response = await http.request(row.method, row.at(made[0]))
                 assert is_refused(response) is (role is not Role.ADMIN), (name, response.text)
             async with bearing(stack, secret) as http:

@@ -209,7 +209,7 @@ async def test_the_transcript_is_read_by_seq(stack: Stack) -> None:
     assert [entry["seq"] for entry in whole] == list(range(1, len(whole) + 1))
     assert whole[0]["kind"] == "session.created"
     assert whole[0]["principal"] == {
-        "type": "api_key", "id": None, "name": "local", "on_behalf_of": None
+        "type": "api_key", "id": None, "name": "local", "on_behalf_of": None, "via": None
     }  # fmt: skip
     page = (await stack.http.get(path, params={"after": 2, "limit": 1})).json()
     assert [entry["seq"] for entry in page["items"]] == [3]

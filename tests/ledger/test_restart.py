@@ -92,6 +92,7 @@ async def folded(ledger: DuckLedger, clock: FakeClock) -> dict[str, set[object]]
         "tokens": set(facts.tokens),
         "public_tokens": set(facts.public_tokens),
         "api_keys": set(facts.api_keys),
+        "people": set(facts.people),
         "schedules": set(facts.schedules),
     }
 

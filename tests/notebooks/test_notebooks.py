@@ -90,7 +90,7 @@ def test_the_quickstart_runs(build: ModuleType) -> None:
     page, _ = build.render(build.execute(NOTEBOOKS[0]), NAMES[0])
     assert "Send the newsletter about otters?" in shown(page)
     assert "Input should be 'send' or 'drop'" in page
-    assert "api_key local for ada@example.com" in shown(page)
+    assert "ada@example.com, said by key local" in shown(page)
     assert "run.succeeded" in shown(page)
 
 

@@ -125,7 +125,7 @@ def test_a_share_is_never_rounded_up_to_all() -> None:
     assert tried.verdict() == "2999 of 3000 answers as people gave them (99.9 %)"
     (one,) = tried.differences
     assert (one.wait_id, one.said, one.rule_says) == (waits[-1].id, False, True)
-    assert one.said_by == "api_key for mia"
+    assert one.said_by == "mia, said by key"
     assert one.wait_id in tried._repr_html_()
 
 

@@ -44,7 +44,7 @@ def test_a_role_may_call_what_it_covers(role: Role, route: Operation[Any]):
 
 def test_what_each_role_is_for():
     assert ROLE_NEEDS[Role.ADMIN] == set(Need)
-    assert ROLE_NEEDS[Role.VIEWER] == {Need.READ, Need.TOOLS}
+    assert ROLE_NEEDS[Role.VIEWER] == {Need.READ, Need.TOOLS, Need.IDENTIFY}
     assert Need.ANSWER in ROLE_NEEDS[Role.OPERATOR]
     assert not ROLE_NEEDS[Role.SENDER] & {Need.READ, Need.ANSWER, Need.STEER, Need.QUERY}
     only_admin = set(Need) - set().union(*(ROLE_NEEDS[r] for r in Role if r is not Role.ADMIN))
@@ -54,7 +54,8 @@ def test_what_each_role_is_for():
 def test_only_reading_and_nothing_is_done_by_get():
     for route in OPERATIONS:
         if route.method == "GET":
-            assert route.need in (Need.READ, Need.NOTHING, Need.SECRET, Need.ASK, Need.ADMINISTER)
+            others = (Need.NOTHING, Need.SECRET, Need.ASK, Need.IDENTIFY, Need.ADMINISTER)
+            assert route.need in (Need.READ, *others)
 
 
 def test_a_public_tokens_scope_fits_one_route_each():

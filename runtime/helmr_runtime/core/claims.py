@@ -47,7 +47,7 @@ class WaitClaim:
         """A `ClaimInfo`."""
         return {
             "principal": self.by.to_json(),
-            "on_behalf_of": self.by.on_behalf_of,
+            "on_behalf_of": self.by.person,
             "since": iso(self.since),
             "until": iso(self.until),
         }
@@ -116,6 +116,11 @@ class WaitClaims:
         """That principal has answered over the claim."""
         known = self._lapsed(at)
         return known if known.claim is None else known._ended("overridden", by, at)
+
+    def given_back(self, by: Principal, now: datetime) -> WaitClaims:
+        """That principal has ended another's claim: who claimed may act no more (S-117)."""
+        known = self._lapsed(now)
+        return known if known.claim is None else known._ended("released", by, now)
 
     def written(self, entry: Entry) -> WaitClaims:
         """What is left when that entry of a claim is on its way."""
@@ -196,7 +201,7 @@ def refuse_unless_overridden(wait_id: str, claim: WaitClaim, *, override: bool) 
     if override:
         return
     by = claim.by
-    who = by.on_behalf_of or by.name or by.id or by.type
+    who = by.person or by.name or by.id or by.type
     raise WaitClaimed(
         f"{wait_id} is claimed by {who} until {claim.until.strftime('%Y-%m-%dT%H:%M:%SZ')}",
         wait_id=wait_id,

@@ -369,6 +369,13 @@ def receipt(
             return {"name": body["name"], **body.get("receipt", {})}
         case EntryKind.API_KEY_REVOKED:
             return {"key_id": body["key_id"], "status": "revoked"}
+        case (
+            EntryKind.PERSON_BOUND
+            | EntryKind.PERSON_UNBOUND
+            | EntryKind.PERSON_DISABLED
+            | EntryKind.PERSON_ENABLED
+        ):
+            return {"person": body["person"]}
         case _:
             raise DataError(f"{session_id}: entry {seq} ({carrier.kind}) carries no receipt")
 

@@ -64,7 +64,7 @@ peek.read          stream record_seqs[]                  op, opened and outcome 
 history.read       stream through_seq direction? from_seq? without[]?    op, opened and outcome in one: a watermark,
                    never a record. Entries without a direction are of inputs; without: records that were set aside
 patch.marked       name                                  no op: stands under the op asked last, 0 before the first
-token.*, public_token.*, api_key.*, catalog.written, schedule.*, notices.*, sessions.pruned, ledger.promoted
+token.*, public_token.*, api_key.*, person.*, catalog.written, schedule.*, notices.*, sessions.pruned, ledger.promoted
                    see the modules that own them
 ```
 
@@ -138,6 +138,10 @@ class EntryKind(StrEnum):
     PUBLIC_TOKEN_REVOKED = "public_token.revoked"
     API_KEY_CREATED = "api_key.created"
     API_KEY_REVOKED = "api_key.revoked"
+    PERSON_BOUND = "person.bound"
+    PERSON_UNBOUND = "person.unbound"
+    PERSON_DISABLED = "person.disabled"
+    PERSON_ENABLED = "person.enabled"
     CATALOG_WRITTEN = "catalog.written"
     SCHEDULE_WRITTEN = "schedule.written"
     SCHEDULE_PAUSED = "schedule.paused"
@@ -151,13 +155,20 @@ class EntryKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who acted (S-51). `type` is one of api_key, public_token, callback, link, task, ray_job, schedule,
-    runtime."""
+    """Who acted (S-51). `type` is one of person, api_key, public_token, callback, link, task, ray_job, schedule,
+    runtime. A `person` is proven, and `via` says by what; `on_behalf_of` is what the one who acted said."""
 
     type: str
     id: str | None = None
     name: str | None = None
     on_behalf_of: str | None = None
+    via: str | None = None
+    """The credential of a person. Two of them are one person: compare `type` and `id`."""
+
+    @property
+    def person(self) -> str | None:
+        """Who it stands for, proven or said."""
+        return self.id if self.type == PERSON else self.on_behalf_of
 
     def to_json(self) -> dict[str, str]:
         """The parts that are known, as JSON."""
@@ -166,16 +177,24 @@ class Principal:
             "id": self.id,
             "name": self.name,
             "on_behalf_of": self.on_behalf_of,
+            "via": self.via,
         }
         return {key: value for key, value in parts.items() if value is not None}
 
     @classmethod
     def from_json(cls, parts: Mapping[str, str]) -> Principal:
         """The principal that `to_json` wrote."""
-        return cls(parts["type"], parts.get("id"), parts.get("name"), parts.get("on_behalf_of"))
+        said = (parts.get(name) for name in ("id", "name", "on_behalf_of", "via"))
+        return cls(parts["type"], *said)
 
 
 RUNTIME = Principal("runtime")
+
+PERSON = "person"
+"""The type of a principal that is a proven person (S-111)."""
+
+LINK = "link"
+"""The type of a principal that came by an answer link (S-74)."""
 
 
 def task_principal(run_id: str) -> Principal:

@@ -24,7 +24,7 @@ from helmr.models import AnswerMode, RunStatus
 from helmr.schema import schema_digest
 from helmr.wait_details import WaitDetails, recorded
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.entries import Entry, EntryKind, Principal, from_iso, iso
+from helmr_runtime.core.entries import LINK, Entry, EntryKind, Principal, from_iso, iso
 from helmr_runtime.core.requests import WaitRequest
 from helmr_runtime.core.tokens import TokenQuestion
 
@@ -32,8 +32,6 @@ ASKS_PEOPLE = frozenset({"input", "token"})
 """Kinds of waits that someone can answer."""
 
 QUESTION_HASH_CHARS = 32
-LINK = "link"
-"""The type of the principal that answered through an answer link."""
 
 
 def record_parts(
@@ -98,7 +96,7 @@ def mode_of(principal: Principal, *, is_page: bool = False) -> str:
     """
     if is_page or principal.type == LINK:
         return AnswerMode.LINK.value
-    if principal.on_behalf_of is not None:
+    if principal.person is not None:
         return AnswerMode.PERSON.value
     return AnswerMode.PROGRAM.value
 

@@ -41,6 +41,7 @@ from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import NO_DETAILS, AnswerDetails, Promote, SessionCommand
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, from_iso, iso
 from helmr_runtime.core.notices import MoveNotices
+from helmr_runtime.core.people import BindPerson, DisablePerson, EnablePerson, UnbindPerson
 from helmr_runtime.core.public_tokens import EXPIRES_IN_DEFAULT, Scope, ScopedToken
 from helmr_runtime.core.schedules import DeleteSchedule, PauseSchedule, WriteSchedule
 
@@ -307,6 +308,9 @@ class CreateApiKey(SessionCommand):
     role: str
     name: str
     secret_hash: str
+    person: str | None = None
+    """Whose it is: what comes with it is theirs (S-111)."""
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,6 +328,10 @@ LedgerCommand = (
     | RevokeCompletionToken
     | CreateApiKey
     | RevokeApiKey
+    | BindPerson
+    | UnbindPerson
+    | DisablePerson
+    | EnablePerson
     | WriteSchedule
     | PauseSchedule
     | DeleteSchedule
@@ -369,4 +377,4 @@ def end_facts(status: str, entry: Entry) -> dict[str, Any]:
 
 def who(principal: Principal) -> str:
     """A principal in a sentence."""
-    return principal.on_behalf_of or principal.name or principal.id or principal.type
+    return principal.person or principal.name or principal.id or principal.type

@@ -25,6 +25,7 @@ from helmr.errors import (
 )
 from helmr.forms import MISSING
 from helmr.forms.model import json_text
+from helmr_runtime.core.entries import Principal
 from helmr_runtime.http.answer_page import (
     AnswerPage,
     PageForm,
@@ -216,4 +217,5 @@ def who_answered(principal: Mapping[str, Any] | None) -> str | None:
     """The person or program, for a stranger to read; a secret's holder is no one in particular."""
     if principal is None or principal["type"] in ("callback", "public_token"):
         return None
-    return str(principal.get("on_behalf_of") or principal.get("name") or principal["type"])
+    acted = Principal.from_json(principal)
+    return acted.person or acted.name or acted.type

@@ -23,12 +23,11 @@ from helmr.operations import OPERATIONS
 from helmr_runtime import tracing
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.http import handlers, openapi, pages
+from helmr_runtime.http.access import Access, Trusting
 from helmr_runtime.http.exchange import (
-    Access,
     Authenticator,
     Exchange,
     GenerationHeader,
-    Trusting,
     served,
 )
 from helmr_runtime.http.mcp import endpoint as mcp
@@ -79,6 +78,7 @@ class GatewayApp:
             settings.admin_key_hash,
             api_keys=service.api_keys,
             public_tokens=service.public_tokens,
+            people=service.people_view,
             limiter=self.limiter,
             now=service.now,
         )

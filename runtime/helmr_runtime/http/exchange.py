@@ -22,11 +22,9 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol, TypeVar, cast, get_origin
-from urllib.parse import unquote
 
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import QueryParams
@@ -40,7 +38,6 @@ from helmr.errors import (
     HelmrError,
     LedgerSuperseded,
     OriginDenied,
-    ScopeDenied,
     TooLarge,
     UnsupportedMedia,
 )
@@ -56,22 +53,17 @@ from helmr.operation import PAGE, Media, Operation
 from helmr.roles import Need, Owner, Role, ScopeType
 from helmr_runtime.core.answerers import Identity
 from helmr_runtime.core.entries import Principal
-from helmr_runtime.core.public_tokens import ScopedToken, unauthenticated
+from helmr_runtime.core.public_tokens import ScopedToken
 from helmr_runtime.http.problems import from_validation, problem_response, unexpected
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.security.callbacks import media_type
 from helmr_runtime.security.limits import (
-    ON_BEHALF_OF_HEADER,
     RateLimiter,
-    check_on_behalf_of,
     check_owner,
-    check_role,
     reaches_all,
 )
-from helmr_runtime.security.origins import REFUSAL_HEADERS, answer_headers, check_origin
-from helmr_runtime.security.secrets import SecretKind, is_same_secret, read_secret
+from helmr_runtime.security.origins import REFUSAL_HEADERS, answer_headers
 from helmr_runtime.service import Caller, Service
-from helmr_runtime.service.access import AccessTokens, ApiKeys
 from helmr_runtime.service.exports import Copies
 
 M = TypeVar("M", bound=BaseModel)
@@ -270,9 +262,6 @@ def _check_content_type(header: str | None) -> None:
         )
 
 
-LOCAL_KEY_NAME = "local"
-
-
 class Authenticator(Protocol):
     """Tells who sent a request."""
 
@@ -291,112 +280,6 @@ class Authenticator(Protocol):
             Overloaded: Too many calls or wrong secrets.
         """
         ...
-
-
-class Access:
-    """The authenticator of a gateway.
-
-    Args:
-        admin_key_hash: Hex SHA-256 of the local admin key; the key itself is not kept.
-        api_keys: Other API keys.
-        public_tokens: Public tokens.
-        limiter: The limits.
-        now: Tells the time.
-    """
-
-    def __init__(
-        self,
-        admin_key_hash: str,
-        *,
-        api_keys: ApiKeys,
-        public_tokens: AccessTokens,
-        limiter: RateLimiter,
-        now: Callable[[], datetime],
-    ) -> None:
-        self._admin_key_hash = admin_key_hash
-        self._api_keys = api_keys
-        self._public_tokens = public_tokens
-        self._now = now
-        self.limiter = limiter
-
-    async def authenticate(
-        self, exchange: Exchange, need: Need, scope: ScopeType | None = None
-    ) -> Principal:
-        text = exchange.bearer
-        if text is None:
-            self.limiter.admit_source(exchange.address)
-            raise unauthenticated()
-        match read_secret(text):
-            case SecretKind.API_KEY, hashed:
-                return await self._by_key(exchange, hashed, need)
-            case SecretKind.PUBLIC_TOKEN, hashed:
-                return await self._by_public_token(exchange, hashed, scope)
-            case _:
-                self.limiter.count_malformed(exchange.address)
-                raise unauthenticated()
-
-    async def _by_key(self, exchange: Exchange, hashed: str, need: Need) -> Principal:
-        if is_same_secret(hashed, self._admin_key_hash):
-            key_id, role, name = None, Role.ADMIN, LOCAL_KEY_NAME
-        else:
-            key = self._api_keys.known(hashed)
-            if key is None:
-                async with self.limiter.lookup(hashed):
-                    key = await self._api_keys.find(hashed)
-            if key is None:
-                self.limiter.count_failure(exchange.address, hashed)
-                raise unauthenticated()
-            self.limiter.passed(hashed)
-            key_id, role, name = key.id, key.role, key.name
-        exchange.role = role
-        check_role(role, need)
-        return Principal("api_key", key_id, name, _person(exchange, role))
-
-    async def _by_public_token(
-        self, exchange: Exchange, hashed: str, scope: ScopeType | None
-    ) -> Principal:
-        async with self.limiter.lookup(hashed):
-            token = await self._public_tokens.find(hashed)
-        if token is None or not _is_live(token, self._now()):
-            self.limiter.count_failure(exchange.address, hashed)
-            raise unauthenticated()
-        self.limiter.passed(hashed)
-        self.limiter.admit_secret(hashed)
-        # Known from here on, so that also a refusal may be read by an allowed page.
-        exchange.public_token = token
-        check_origin(token, exchange.headers.get("origin"))
-        if scope is None or token.scope.type is not scope:
-            raise ScopeDenied(f"{token.id} is for {token.scope.type.value}, not for this")
-        return Principal("public_token", token.id)
-
-
-class Trusting:
-    """The authenticator of an app that nothing listens for: anyone who has no secret is `principal`, and may do all.
-
-    A secret still counts for what it is: a public token sends as itself.
-    """
-
-    def __init__(self, access: Access, principal: Principal) -> None:
-        self._access = access
-        self._principal = principal
-
-    async def authenticate(
-        self, exchange: Exchange, need: Need, scope: ScopeType | None = None
-    ) -> Principal:
-        if exchange.bearer is not None:
-            return await self._access.authenticate(exchange, need, scope)
-        exchange.role = Role.ADMIN
-        return replace(self._principal, on_behalf_of=_person(exchange, Role.ADMIN))
-
-
-def _person(exchange: Exchange, role: Role) -> str | None:
-    """Whom the call is made for."""
-    name = exchange.headers.get(ON_BEHALF_OF_HEADER)
-    return check_on_behalf_of(role, unquote(name, errors="replace")) if name is not None else None
-
-
-def _is_live(token: ScopedToken, now: datetime) -> bool:
-    return token.revoked_at is None and now < token.expires_at
 
 
 logger = logging.getLogger(__name__)

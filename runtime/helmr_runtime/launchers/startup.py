@@ -24,7 +24,7 @@ from helmr_runtime.catalog import Registry, load_registry
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.launchers import watchdog
 from helmr_runtime.ledger.log.files import check_is_database
-from helmr_runtime.notices.targets import Secrets, Target, to_json
+from helmr_runtime.notices.targets import Secrets, Target, for_people, to_json
 from helmr_runtime.process import local_access
 from helmr_runtime.process.local_access import KEY_NAME, stored_key
 from helmr_runtime.process.spec import (
@@ -35,6 +35,7 @@ from helmr_runtime.process.spec import (
 )
 from helmr_runtime.rpc import sockets
 from helmr_runtime.security.keys import ensure_key_ring, read_key_ring
+from helmr_runtime.security.people import read_people
 from helmr_runtime.security.private_files import open_private, secure_folder, write_private
 from helmr_runtime.security.secrets import secret_hash
 
@@ -62,6 +63,7 @@ class UpOptions(RuntimeSettings):
         reloads: Start it again when a task file changes; only in one process.
         notices: Where notices go; their secrets are checked before it starts.
         gate: The table `[gate]`, whose rules are checked before it starts; None leaves the gate off.
+        people: The table `[people]`; None: the runtime knows no people.
     """
 
     data_dir: Path = Path(".helmr")
@@ -74,6 +76,7 @@ class UpOptions(RuntimeSettings):
     reloads: bool = False
     notices: tuple[Target, ...] = ()
     gate: Mapping[str, Any] | None = None
+    people: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what can't be kept.
@@ -91,8 +94,9 @@ class UpOptions(RuntimeSettings):
             )
         if self.external_url is not None:
             _check_base_url(self.external_url)
+        people = read_people(self.people, "helmr.toml")
         for target in self.notices:
-            Secrets(os.environ).check(target)
+            Secrets(os.environ).check(for_people(target, people))
         if self.in_process and self.host_memory_bytes is not None:
             raise UsageError(
                 "a runtime in one process can't limit the memory of its hosts: it can't end one of them alone",
@@ -140,6 +144,7 @@ class UpOptions(RuntimeSettings):
             "sessions_per_host": self.host_room,
             "notices": to_json(self.notices),
             "gate": self.gate,
+            "people": self.people,
             **more,
         }
         return RuntimeSpec(

@@ -453,6 +453,7 @@ class DuckLedger(ReadableLedger):
             known_key=await self.known_key(session_id, *key) if key is not None else None,
             has_older_keys=head.has_keys,
             claims=head.claims,
+            disabled=self.index.people.disabled,
             is_known=is_known,
         )
 

@@ -195,6 +195,7 @@ class MemoryLedger(ReadableLedger):
             referenced={o: self.recent(o) for text in texts for o in refs(text)},
             has_older_keys=head.has_keys,
             claims=head.claims,
+            disabled=self.index.people.disabled,
         )
 
     async def commit(self, flush: Flush) -> CommitReply:
@@ -229,6 +230,7 @@ class MemoryLedger(ReadableLedger):
         return watermark.picked(self.entries_of(session_id))
 
     async def start(self, start: StartSession) -> Started:
+        self.index.people.disabled.check(start.principal)
         if (match := find_start(self.index, start)) is not None:
             return repeated_start(start, match, self.recent(match.feed_offset))
         check_parent(self.index, start)
@@ -236,6 +238,7 @@ class MemoryLedger(ReadableLedger):
         return Started(session_id=start.session_id, run_id=start.run_id, created=True)
 
     async def fork_session(self, fork: ForkSession) -> dict[str, Any]:
+        self.index.people.disabled.check(fork.principal)
         if known := self.index.operations.offset_of(fork.operation.id):
             return repeated_fork(fork, self.recent(known))
         check_fork_size(await self._require_head(fork.origin_id))

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -44,11 +45,13 @@ from helmr_runtime.core.claims import ClaimedWait, WaitClaims
 from helmr_runtime.core.commands import FirstReceipt
 from helmr_runtime.core.entries import Entry, Principal, entry_json, iso
 from helmr_runtime.core.fork import ForkSession
+from helmr_runtime.core.public_tokens import revoke
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.core.tokens import end_facts
 from helmr_runtime.ledger.index import views
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
+from helmr_runtime.ledger.index.people import person_json
 from helmr_runtime.ledger.index.tokens import TokenHead, api_key_json, public_token_json, token_json
 from helmr_runtime.ledger.index.views import Rows
 from helmr_runtime.ports import ClaimsKept, HeldLease, Loaded, Started, StartSession
@@ -65,6 +68,7 @@ class ClaimKeeper:
         now: The ledger's time.
         head: A session's head, admitted to the index; None if there is no such session.
         heads: Those in memory.
+        may_act: Refuses who is disabled.
     """
 
     def __init__(
@@ -72,7 +76,10 @@ class ClaimKeeper:
         now: Callable[[], datetime],
         head: Callable[[str], Awaitable[Head | None]],
         heads: Callable[[], Mapping[str, Head]],
+        *,
+        may_act: Callable[[Principal], None] = lambda by: None,
     ) -> None:
+        self._may_act = may_act
         self._now = now
         self._head = head
         self._heads = heads
@@ -81,6 +88,7 @@ class ClaimKeeper:
         self, session_id: str, wait_id: str, by: Principal, *, for_s: float, override: bool
     ) -> ClaimsKept:
         """As `helmr_runtime.ports.ledger.LedgerClient`."""
+        self._may_act(by)
         head, now = await self._waiting(session_id, wait_id), self._now()
         known = head.claims or _no_claim(head, now)
         head.claims = known.claimed(by, now, for_s=for_s, override=override)
@@ -92,6 +100,16 @@ class ClaimKeeper:
         if head.claims is not None:
             head.claims = head.claims.released(by, self._now())
         return _kept(head)
+
+    def give_back(self, names: Collection[str], by: Principal) -> dict[str, ClaimsKept]:
+        """End the claims of a person with these names; what is kept, by session."""
+        now, kept = self._now(), {}
+        for session_id, head in self._heads().items():
+            claim = head.claims.claim if head.claims is not None else None
+            if head.claims is not None and claim is not None and claim.by.person in names:
+                head.claims = head.claims.given_back(by, now)
+                kept[session_id] = _kept(head)
+        return kept
 
     async def _waiting(self, session_id: str, wait_id: str) -> Head:
         head = await self._head(session_id)
@@ -193,7 +211,12 @@ class ReadableLedger(ABC):
 
     def __init__(self) -> None:
         self._change = asyncio.Event()
-        self.claims = ClaimKeeper(self.now, self.head, lambda: self.index.heads)
+        self.claims = ClaimKeeper(
+            self.now,
+            self.head,
+            lambda: self.index.heads,
+            may_act=lambda by: self.index.people.disabled.check(by),
+        )
 
     @property
     @abstractmethod
@@ -317,6 +340,8 @@ class ReadableLedger(ABC):
     async def find_public_token(self, secret_hash: str) -> Json | None:
         """`PublicTokenInfo` with its state, by its secret's hash; dead ones may be forgotten."""
         owned = self.index.keys.public_by_hash(secret_hash)
+        if owned is not None and owned.token.scope.person in self.index.people.disabled.names:
+            owned = replace(owned, token=revoke(owned.token, self.now()))
         return public_token_json(owned) if owned is not None else None
 
     async def get_public_token(self, public_token_id: str) -> Json:
@@ -356,6 +381,11 @@ class ReadableLedger(ABC):
         if key is None:
             raise KeyNotFound(f"there is no API key {key_id}", key_id=key_id)
         return api_key_json(key)
+
+    async def people(self) -> Sequence[Json]:
+        """What the ledger knows of each person, by id."""
+        found = self.index.people.by_id
+        return [person_json(found[one]) for one in sorted(found)]
 
     async def list_api_keys(self, *, cursor: str | None = None, limit: int | None = None) -> Json:
         """A page of `ApiKeyInfo`, newest first."""
@@ -564,6 +594,21 @@ class ReadableLedger(ABC):
     async def release_wait(self, session_id: str, wait_id: str, by: Principal) -> ClaimsKept:
         """Release a claim; without effect if there is none."""
         return await self.claims.release_wait(session_id, wait_id, by)
+
+    async def give_back_claims(
+        self, names: Sequence[str], by: Principal
+    ) -> Mapping[str, ClaimsKept]:
+        """End the claims of a person with these names, who may act no more."""
+        return self.claims.give_back(names, by)
+
+    async def links_of_person(self, names: Sequence[str]) -> Sequence[Json]:
+        """The `PublicTokenInfo` of each answer link that lives and is for a person with these names."""
+        found = self.index.keys.public_tokens.values()
+        return [
+            public_token_json(one)
+            for one in found
+            if one.token.scope.person in names and one.token.revoked_at is None
+        ]
 
     # --- inside ---------------------------------------------------------------------------------
 

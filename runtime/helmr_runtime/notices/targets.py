@@ -39,7 +39,9 @@ from pydantic_core import ErrorDetails
 from helmr import durations, filters
 from helmr.errors import BadDuration, BadFilter, UsageError
 from helmr.models.system import EventName
+from helmr.people import PERSON
 from helmr_runtime.notices.content import TEMPLATE_WORDS
+from helmr_runtime.security.people import PeopleConfig
 
 TARGETS_MAX = 20
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
@@ -177,6 +179,8 @@ class EmailTarget(_Told):
             if self.security == "none":
                 raise ValueError('a password is not sent in the clear: security = "starttls"')
         for address in (self.sender, *self.to):
+            if address.startswith(PERSON) and address != self.sender:
+                continue
             if "@" not in address or not address.isprintable():
                 raise ValueError(f"{address!r} is not an address")
         return self
@@ -242,6 +246,30 @@ def _read(name: str, parts: Any, place: str) -> Target:
         ) from error
     except (BadFilter, BadDuration) as error:
         raise UsageError(f"{place}: [notices.{name}] {error.message}", hint=error.hint) from error
+
+
+def for_people(target: Target, people: PeopleConfig) -> Target:
+    """The target with the e-mail of each person that it names, `to = "person:ada"`.
+
+    Raises:
+        UsageError: It names a person that there is not, or who has none.
+    """
+    if not isinstance(target, EmailTarget):
+        return target
+    to = tuple(_address(one, people, target.name) for one in target.to)
+    return target.model_copy(update={"to": to})
+
+
+def _address(said: str, people: PeopleConfig, name: str) -> str:
+    if not said.startswith(PERSON):
+        return said
+    person = people.find(said)
+    if person is None or person.email is None:
+        raise UsageError(
+            f"[notices.{name}] to: {said} names no one with an e-mail",
+            hint="[people.NAME] with `email` in helmr.toml says where a person gets mail.",
+        )
+    return person.email
 
 
 def _said(error: ErrorDetails) -> str:

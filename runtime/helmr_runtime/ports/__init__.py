@@ -22,6 +22,7 @@ from helmr_runtime.core.commands import (
     TokenEnded,
 )
 from helmr_runtime.core.entries import Entry, Principal
+from helmr_runtime.core.people import NO_ONE_DISABLED, DisabledPeople
 from helmr_runtime.core.tokens import Parent
 from helmr_runtime.security.secrets import SessionKeys
 
@@ -138,6 +139,8 @@ class Loaded:
     """What the secrets of the session's tokens are derived from; None in a runtime without master keys."""
     claims: WaitClaims | None = None
     """Who is at its pending wait, and what of that the next entry is to say (S-81)."""
+    disabled: DisabledPeople = NO_ONE_DISABLED
+    """Whose commands are refused (S-117)."""
     is_known: bool = False
 
 

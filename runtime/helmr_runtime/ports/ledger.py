@@ -220,6 +220,16 @@ class LedgerClient(Protocol):
         """
         ...
 
+    async def give_back_claims(
+        self, names: Sequence[str], by: Principal
+    ) -> Mapping[str, ClaimsKept]:
+        """End the claims of a person with these names, who may act no more (S-117); what is kept, by session."""
+        ...
+
+    async def links_of_person(self, names: Sequence[str]) -> Sequence[Json]:
+        """A `PublicTokenInfo` for each answer link that lives and is for a person with these names."""
+        ...
+
     async def fact(self, fact: LedgerCommand) -> Json:
         """Write a fact of the system stream: tokens, their public tokens, API keys; on disk when it returns.
 
@@ -375,6 +385,10 @@ class LedgerClient(Protocol):
         Raises:
             KeyNotFound: No key with that id.
         """
+        ...
+
+    async def people(self) -> Sequence[Json]:
+        """What the ledger knows of each person, by id: `{id, issuer, subject, bound_at, disabled_at, reason}`."""
         ...
 
     async def list_api_keys(self, *, cursor: str | None = None, limit: int | None = None) -> Json:

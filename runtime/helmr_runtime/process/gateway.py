@@ -25,7 +25,7 @@ from helmr_runtime.http.connections import Connections, behind_proxies
 from helmr_runtime.http.otlp import MetricsSender
 from helmr_runtime.http.settings import HttpSettings
 from helmr_runtime.notices.content import Sender
-from helmr_runtime.notices.targets import Target, read_targets
+from helmr_runtime.notices.targets import Target, for_people, read_targets
 from helmr_runtime.process import local_access
 from helmr_runtime.process.local_access import local_key
 from helmr_runtime.process.spec import RuntimeSpec
@@ -33,6 +33,7 @@ from helmr_runtime.rpc import sockets
 from helmr_runtime.rpc.calls import GATEWAY, Calls, directory_of, host_of, ledger_client_of
 from helmr_runtime.security.keys import KeyRing, read_key_ring
 from helmr_runtime.security.limits import allowed_hosts
+from helmr_runtime.security.people import NO_PEOPLE, PeopleConfig, read_people
 from helmr_runtime.service import Service, ServiceOptions
 from helmr_runtime.service.health import Introduction
 
@@ -156,6 +157,7 @@ def make_gateway(
     is_published: Callable[[], bool] = lambda: True,
     notice_targets: Sequence[tuple[Target, Sender]] = (),
     gate_rules: GateRules = NO_RULES,
+    people: PeopleConfig = NO_PEOPLE,
     sends_metrics: bool = False,
 ) -> GatewayActor:
     """A gateway over actor calls, to be started on `host`.
@@ -172,6 +174,7 @@ def make_gateway(
         is_published: Whether local programs can find the runtime; it is not ready before.
         notice_targets: Where notices go, and how.
         gate_rules: What is decided of agents' calls without a person.
+        people: Who there may be.
         sends_metrics: Whether an OpenTelemetry collector is sent its numbers.
     """
     clock = SystemClock()
@@ -186,7 +189,10 @@ def make_gateway(
         host=introduction,
         ring=ring,
         options=ServiceOptions(
-            is_published=is_published, notice_targets=notice_targets, gate_rules=gate_rules
+            is_published=is_published,
+            notice_targets=notice_targets,
+            gate_rules=gate_rules,
+            people=people,
         ),
     )
     settings = HttpSettings(
@@ -275,8 +281,9 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> GatewayActor:
         base_url=spec.base_url,
         trusted_proxies=spec.trusted_proxies,
         is_published=partial(_is_published, spec),
-        notice_targets=_notice_targets(spec),
+        notice_targets=_notice_targets(spec, people := read_people(spec.people, "helmr.toml")),
         gate_rules=read_rules(spec.gate or {}, "helmr.toml"),
+        people=people,
         sends_metrics=spec.metrics,
     )
     if spec.serves_http:
@@ -286,8 +293,8 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> GatewayActor:
     return gateway
 
 
-def _notice_targets(spec: RuntimeSpec) -> Sequence[tuple[Target, Sender]]:
-    targets = read_targets(spec.notices, "helmr.toml")
+def _notice_targets(spec: RuntimeSpec, people: PeopleConfig) -> Sequence[tuple[Target, Sender]]:
+    targets = [for_people(one, people) for one in read_targets(spec.notices, "helmr.toml")]
     if not targets:
         return []
     from helmr_runtime.notices.senders import sender_of  # noqa: PLC0415 - most runtimes tell no one, and mail and HTTP clients take time

@@ -149,6 +149,7 @@ class RuntimeSpec(RuntimeSettings):
         pointer_dir: Where a joined runtime's gateway leaves its pointer.
         notices: The notice targets, as `helmr_runtime.notices.targets` reads them.
         gate: The table `[gate]`, as `helmr.gate` reads it; None leaves the gate off.
+        people: The table `[people]`, as `helmr_runtime.security.people` reads it; None: it knows no people.
     """
 
     data_dir: str
@@ -163,6 +164,7 @@ class RuntimeSpec(RuntimeSettings):
     pointer_dir: str | None = None
     notices: Mapping[str, Any] = field(default_factory=dict)
     gate: Mapping[str, Any] | None = None
+    people: Mapping[str, Any] | None = None
 
     def to_json(self) -> Mapping[str, Any]:
         """All of it; what two processes with other versions of this class can compare."""

@@ -14,6 +14,7 @@ from helmr import ids
 from helmr.durations import seconds
 from helmr.errors import BadRequest, Conflict, KeyNotFound
 from helmr.models import (
+    NAME_MAX,
     AnswerLinkInfo,
     AnswerLinkReceipt,
     AnswerLinkRequest,
@@ -29,14 +30,13 @@ from helmr.models import (
 )
 from helmr.roles import Role, ScopeType
 from helmr_runtime.core.commands import CreatePublicToken, OperationKey, RevokePublicToken
-from helmr_runtime.core.entries import Principal, from_iso
+from helmr_runtime.core.entries import LINK, Principal, from_iso
 from helmr_runtime.core.public_tokens import (
     Scope,
     ScopedToken,
     check_correlation_id,
     scope_of_request,
 )
-from helmr_runtime.core.run import LINK
 from helmr_runtime.core.tokens import (
     CreateApiKey,
     CreateCompletionToken,
@@ -45,6 +45,7 @@ from helmr_runtime.core.tokens import (
 )
 from helmr_runtime.ports.ledger import Json
 from helmr_runtime.security.limits import check_delegation, person_name
+from helmr_runtime.security.people import NO_PEOPLE, PeopleConfig
 from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash
 from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.service.shared import Caller, LruCache, Shared
@@ -67,6 +68,12 @@ class LiveKey:
     id: str
     role: Role
     name: str
+    person: str | None = None
+    expires_at: datetime | None = None
+
+    def is_good(self, now: datetime) -> bool:
+        """It has not expired."""
+        return self.expires_at is None or now < self.expires_at
 
 
 class AccessTokens:
@@ -186,9 +193,11 @@ class AccessTokens:
 class ApiKeys:
     """API keys, and a memory of those in use."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, people: PeopleConfig = NO_PEOPLE) -> None:
         self._ledger = shared.ledger
         self._router = shared.router
+        self._now = shared.now
+        self._people = people
         self._known: LruCache[str, LiveKey] = LruCache(
             KEYS_KNOWN_MAX, age_max_s=KEY_KNOWN_S, monotonic=_monotonic
         )
@@ -201,16 +210,24 @@ class ApiKeys:
         """Make a key; its secret is shown once, and to anyone who repeats the operation soon.
 
         Raises:
+            BadRequest: It is neither a person's nor has it a role and a name, or it would expire at no such time.
+            PersonNotFound: It is for a person that there is not.
             Conflict: The operation was done, and its secret is no longer kept.
         """
+        person, role, name = self._whose(request)
+        expires_at = None
+        if request.expires_in is not None:
+            expires_at = self._now() + timedelta(seconds=seconds(request.expires_in))
         secret = self._secrets.get(caller.operation_id) or make_secret(SecretKind.API_KEY)
         fact = CreateApiKey(
             principal=caller.principal,
             operation=caller.operation("api_keys.create", request.model_dump(mode="json")),
             key_id=ids.new_id(ids.API_KEY),
-            role=request.role,
-            name=request.name,
+            role=role,
+            name=name,
             secret_hash=secret_hash(secret),
+            person=person,
+            expires_at=expires_at,
         )
         self._secrets.put(caller.operation_id, secret)
         receipt = await self._router.write(lambda: self._ledger.fact(fact), what="an API key")
@@ -223,6 +240,20 @@ class ApiKeys:
                 key_id=info["id"],
             )
         return ApiKeyReceipt.model_validate({**info, "secret": secret})
+
+    def _whose(self, request: ApiKeyRequest) -> tuple[str | None, str, str]:
+        """The person whose key it is, if any, and its role and name."""
+        if request.person is None:
+            if request.role is None or request.name is None:
+                raise BadRequest("a key has a role and a name, or a person")
+            return None, request.role, request.name
+        if request.role is not None:
+            raise BadRequest(
+                "a person's key has no role of its own: it may do what the person may",
+                hint="Their role stands in helmr.toml.",
+            )
+        person = self._people.get(request.person)
+        return person.id, self._people.role_of(person).value, request.name or person.id[:NAME_MAX]
 
     async def list(self, query: ListQuery) -> Page[ApiKeyInfo]:
         """API keys, newest first, revoked ones too."""
@@ -255,7 +286,10 @@ class ApiKeys:
         found = await self._ledger.find_api_key(hashed)
         if found is None or found["revoked_at"] is not None:
             return None
-        key = LiveKey(str(found["id"]), Role(found["role"]), str(found["name"]))
+        expires_at = from_iso(found["expires_at"]) if found["expires_at"] is not None else None
+        key = LiveKey(
+            str(found["id"]), Role(found["role"]), str(found["name"]), found["person"], expires_at
+        )
         if revocations == self._revocations:  # else this answer may be older than a revocation
             self._known.put(hashed, key)
         return key
@@ -306,7 +340,8 @@ class LiveLink:
 class AnswerLinks:
     """Answer links: make, list, revoke, find by secret."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, people: PeopleConfig = NO_PEOPLE) -> None:
+        self._people = people
         self._ledger = shared.ledger
         self._router = shared.router
         self._keys = shared.keys
@@ -325,7 +360,7 @@ class AnswerLinks:
             BadRequest: No one answers it, or the person or the time can't be used.
         """
         ids.check_id(wait_id, ids.WAIT)
-        person = person_name(request.person)
+        person = self._people.canonical(person_name(request.person))
         if not person:
             raise BadRequest("a link needs the name of a person")
         wait = await self._ledger.get_wait(wait_id)

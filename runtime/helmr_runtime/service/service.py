@@ -16,6 +16,7 @@ from helmr_runtime.notices.targets import Target
 from helmr_runtime.ports import Directory, Host
 from helmr_runtime.ports.ledger import LedgerClient
 from helmr_runtime.security.keys import KeyRing
+from helmr_runtime.security.people import NO_PEOPLE, PeopleConfig
 from helmr_runtime.security.secrets import SessionKeys
 from helmr_runtime.service.access import AccessTokens, AnswerLinks, ApiKeys
 from helmr_runtime.service.chunks import ChunkHub
@@ -27,6 +28,7 @@ from helmr_runtime.service.gate import Gate
 from helmr_runtime.service.health import HealthView, Introduction
 from helmr_runtime.service.notice_teller import TellerMeans
 from helmr_runtime.service.notices import NoticeOperations
+from helmr_runtime.service.people import PeopleOperations, PeopleView
 from helmr_runtime.service.schedules import ScheduleOperations
 from helmr_runtime.service.sessions import RunOperations, SessionOperations
 from helmr_runtime.service.shared import (
@@ -59,6 +61,7 @@ class ServiceOptions:
         is_published: Whether local programs can find the runtime; until then it is not ready.
         notice_targets: Where notices go, and how.
         gate_rules: What is decided of agents' calls without a person.
+        people: Who there may be.
     """
 
     commit_timeout_s: float = COMMIT_TIMEOUT_S
@@ -67,11 +70,12 @@ class ServiceOptions:
     is_published: Callable[[], bool] = lambda: True
     notice_targets: Sequence[tuple[Target, Sender]] = ()
     gate_rules: GateRules = NO_RULES
+    people: PeopleConfig = NO_PEOPLE
 
 
 class Service:
     """The operations by noun: `sessions`, `session_files`, `backups`, `copies`, `runs`, `waits`, `claims`, `links`,
-    `tokens`, `public_tokens`, `api_keys`, `schedules`, `events`, `notices`, `queries`, `catalog`, `health`,
+    `tokens`, `public_tokens`, `api_keys`, `people`, `schedules`, `events`, `notices`, `queries`, `catalog`, `health`,
     `gate`.
 
     Args:
@@ -119,10 +123,12 @@ class Service:
         self.runs = RunOperations(shared)
         self.tokens = TokenOperations(shared, ring)
         self.public_tokens = AccessTokens(shared)
-        self.api_keys = ApiKeys(shared)
+        self.people_view = PeopleView(shared, options.people)
+        self.people = PeopleOperations(shared, self.people_view)
+        self.api_keys = ApiKeys(shared, options.people)
         self.waits = WaitOperations(shared, self.tokens)
-        self.claims = ClaimOperations(shared, self.waits)
-        self.links = AnswerLinks(shared)
+        self.claims = ClaimOperations(shared, self.waits, options.people)
+        self.links = AnswerLinks(shared, options.people)
         self.sessions = SessionOperations(shared, self.waits, self.runs, self.hub, self.resumes)
         self.gate = Gate(shared, self.sessions, options.gate_rules)
         self.corrections = Corrections(shared, self.runs, self.sessions)
@@ -187,6 +193,8 @@ class Service:
                 self.waits.opened(item.session_id, item.entry["body"])
             elif item.kind == "api_key.revoked":
                 self.api_keys.forget()
+            elif item.kind.startswith("person."):
+                self.people_view.forget()
             elif item.kind == "catalog.written":
                 self.catalog.forget()
 

@@ -26,8 +26,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel
-
 from helmr import ids
 from helmr.errors import (
     BadCursor,
@@ -343,13 +341,13 @@ class CatalogView:
     async def tasks(self, query: ListQuery) -> Page[TaskInfo]:
         """A page of the tasks, with the JSON Schemas of their payloads and results, by id."""
         found = sorted((await self.get()).tasks, key=lambda task: task.id)
-        return Page[TaskInfo].model_validate(_page(found, query))
+        return Page[TaskInfo].model_validate(page_of(found, query))
 
     async def streams(self, query: ListQuery) -> Page[StreamInfo]:
         """A page of the streams, with their JSON Schemas, by name."""
         found = (await self.get()).streams
         ordered = sorted(found, key=lambda stream: (stream.name, stream.direction, stream.tasks))
-        return Page[StreamInfo].model_validate(_page(ordered, query))
+        return Page[StreamInfo].model_validate(page_of(ordered, query))
 
     async def task(self, task_id: str) -> TaskInfo:
         """The task with that id.
@@ -407,7 +405,7 @@ class CatalogView:
         return found.json_schema if found is not None else None
 
 
-def _page(items: Sequence[BaseModel], query: ListQuery) -> dict[str, object]:
+def page_of(items: Sequence[Any], query: ListQuery) -> dict[str, Any]:
     """A page of a list that is whole in memory; its cursor is the number of items before it."""
     start = 0
     if query.cursor is not None:

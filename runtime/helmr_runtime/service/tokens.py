@@ -21,6 +21,7 @@ from helmr.models import (
 from helmr.wait_options import JSON
 from helmr_runtime import tracing
 from helmr_runtime.core.commands import NO_DETAILS, AnswerDetails, OperationKey
+from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.public_tokens import check_complete
 from helmr_runtime.core.tokens import CancelToken, CompleteToken, CreateToken
 from helmr_runtime.ports.ledger import Json
@@ -241,9 +242,8 @@ def _asker(principal: Json) -> str:
 
 
 def _name(principal: Json) -> str:
-    return str(
-        principal.get("on_behalf_of") or principal.get("name") or principal.get("type") or ""
-    )
+    acted = Principal.from_json(principal)
+    return acted.person or acted.name or acted.type
 
 
 def _escalation(request: TokenRequest, timeout_s: float) -> tuple[Mapping[str, Any], ...]:

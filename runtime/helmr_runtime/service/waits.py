@@ -57,6 +57,7 @@ from helmr_runtime.core.commands import (
 from helmr_runtime.core.entries import iso
 from helmr_runtime.ports import ClaimsKept
 from helmr_runtime.ports.ledger import Json
+from helmr_runtime.security.people import NO_PEOPLE, PeopleConfig
 from helmr_runtime.security.schemas import check
 from helmr_runtime.service.shared import Caller, LruCache, Shared
 from helmr_runtime.service.tokens import TokenOperations
@@ -378,7 +379,7 @@ def _who(wait: WaitInfo) -> str:
     by = wait.resolved_by
     if by is None:
         return "the runtime"
-    return by.on_behalf_of or by.name or by.id or by.type
+    return by.person or by.name or by.id or by.type
 
 
 def _iso(moment: datetime | None) -> str | None:
@@ -396,7 +397,10 @@ T = TypeVar("T")
 class ClaimOperations:
     """Claim, release and assign waits."""
 
-    def __init__(self, shared: Shared, waits: WaitOperations) -> None:
+    def __init__(
+        self, shared: Shared, waits: WaitOperations, people: PeopleConfig = NO_PEOPLE
+    ) -> None:
+        self._people = people
         self._ledger = shared.ledger
         self._router = shared.router
         self._waits = waits
@@ -450,6 +454,8 @@ class ClaimOperations:
         assignee = request.assignee
         if assignee is not None and not assignee.isprintable():
             raise BadRequest("an assignee is one line of text")
+        if assignee is not None:
+            assignee = self._people.canonical(assignee)
         command = AssignWait(
             principal=caller.principal,
             operation=caller.operation("waits.assign", wait_id, assignee),

@@ -124,7 +124,7 @@ class LiveSession:
         """What the next adoption by this host may go on from, once the session is given up."""
         self.hold_seq = 0
         """Code that is not here yet starts only when this seq is on disk (S-3, caution after a crash)."""
-        self.claims = SessionClaims(loaded.claims)
+        self.claims, self._disabled = SessionClaims(loaded.claims), loaded.disabled
         self._writer = EntryWriter(loaded)
         self._flushes = FlushQueue(
             self.state, self.epoch, self._writer, unsaved_count=unsaved_count, offsets=offsets
@@ -135,11 +135,10 @@ class LiveSession:
         self._repeated = RepeatedCommands(
             self.state, loaded, parts.ledger, asked=asked_operation, since=self._clock.now()
         )
-        keys = loaded.keys
         self._telling = Telling(
             self.state,
             emissions(self.epoch),
-            is_sealed=keys is not None and keys.encrypts_payloads,
+            is_sealed=(keys := loaded.keys) is not None and keys.encrypts_payloads,
         )
         turns = self._telling.turns
         around = Surroundings(
@@ -503,6 +502,7 @@ class LiveSession:
         try:
             context = self.context(command.sent_at)
             if not self._repeated.is_in_state(command):
+                self._disabled.check(command.principal)
                 check_data(command, self.state, self.registered, context)
             return decide(self.state, command, context)
         except HelmrError as error:

@@ -151,6 +151,7 @@ def test_what_the_words_say(kind: str, body: dict[str, Any], word: str, text: st
     ("principal", "by"),
     [
         ({"type": "api_key", "name": "local", "on_behalf_of": "ana"}, "ana"),
+        ({"type": "person", "id": "ana", "via": "key_1"}, "ana"),
         ({"type": "api_key", "name": "ci"}, "ci"),
         ({"type": "callback"}, "callback"),
         ({"type": "runtime"}, ""),

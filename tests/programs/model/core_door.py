@@ -61,7 +61,7 @@ from helmr_runtime.core.commands import (
 from helmr_runtime.core.corrections import plan_amendment, plan_rewind, rewindable, wait_at
 from helmr_runtime.core.decide import DecisionContext, decide
 from helmr_runtime.core.decide.inputs import key_hash, require_stream
-from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, from_iso, stamp
+from helmr_runtime.core.entries import LINK, Draft, Entry, EntryKind, Principal, from_iso, stamp
 from helmr_runtime.core.fork import ForkSession, begin, fork
 from helmr_runtime.core.public_tokens import (
     Scope,
@@ -70,7 +70,6 @@ from helmr_runtime.core.public_tokens import (
     check_live,
     check_send,
 )
-from helmr_runtime.core.run import LINK
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.tokens import (
     CancelToken,

@@ -381,7 +381,7 @@ class McpRuns:
     async def _page(self, wait: WaitInfo) -> str | None:
         """Where the wait is answered, on behalf of this client; the same page for a day."""
         principal = self.principal
-        person = principal.on_behalf_of or f"{principal.name or principal.id} over MCP"
+        person = principal.person or f"{principal.name or principal.id} over MCP"
         seed = f"{principal.id}|{person}|{wait.id}".encode()
         named = uuid.UUID(bytes=hashlib.sha256(seed).digest()[:16], version=5)
         caller = replace(self._caller(), operation_id=ids.from_uuid(ids.OPERATION, named))

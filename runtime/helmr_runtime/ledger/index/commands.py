@@ -34,6 +34,15 @@ from helmr_runtime.core.commands import FirstReceipt, Promote, SessionCommand, T
 from helmr_runtime.core.drafts import Decided, carrier
 from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, iso
 from helmr_runtime.core.notices import MoveNotices
+from helmr_runtime.core.people import (
+    PEOPLE_MAX,
+    BindPerson,
+    DisablePerson,
+    EnablePerson,
+    UnbindPerson,
+    bound_body,
+    disabled_body,
+)
 from helmr_runtime.core.public_tokens import (
     Scope,
     ScopedToken,
@@ -71,6 +80,9 @@ from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.schedules import schedule_json
 from helmr_runtime.ledger.index.tokens import TokenHead
 
+PEOPLE = "people"
+"""What touches people: in a batch nothing is decided behind it, since all that follows may be theirs."""
+
 SCHEDULES = "schedules"
 """What touches schedules is decided in turn."""
 
@@ -101,6 +113,8 @@ def touched_by(fact: LedgerCommand) -> frozenset[str]:
             return frozenset({fact.public_token_id})
         case CreateApiKey() | RevokeApiKey():
             return frozenset({"api keys"})
+        case BindPerson() | UnbindPerson() | DisablePerson() | EnablePerson():
+            return frozenset({PEOPLE, "api keys"})
         case WriteSchedule() | PauseSchedule() | DeleteSchedule():
             return frozenset({SCHEDULES})
         case MoveNotices():
@@ -147,6 +161,7 @@ def decide(
     Raises:
         HelmrError: It is refused and leaves nothing.
     """
+    index.people.disabled.check(fact.principal)
     match fact:
         case CreateToken(new=new):
             return _written(EntryKind.TOKEN_CREATED, new.to_body(now), fact)
@@ -162,6 +177,21 @@ def decide(
             return _create_key(index, fact)
         case RevokeApiKey():
             return _revoke_key(index, fact)
+        case BindPerson():
+            bound = _written(EntryKind.PERSON_BOUND, bound_body(fact), fact)
+            return bound if index.people.check_binding(fact) else replace(bound, drafts=())
+        case UnbindPerson():
+            person = index.people.by_id.get(fact.person)
+            return _person_changed(
+                EntryKind.PERSON_UNBOUND,
+                fact,
+                is_news=person is not None and person.subject is not None,
+            )
+        case DisablePerson():
+            return _disable(index, fact)
+        case EnablePerson():
+            is_disabled = fact.person in index.people.disabled.people
+            return _person_changed(EntryKind.PERSON_ENABLED, fact, is_news=is_disabled)
         case WriteSchedule():
             return _write_schedule(index, fact)
         case PauseSchedule():
@@ -367,6 +397,12 @@ def _create_key(index: LedgerIndex, fact: CreateApiKey) -> Decided:
         "name": fact.name,
         "secret_hash": fact.secret_hash,
     }
+    if fact.person is not None:
+        if fact.person in index.people.disabled.people:
+            raise Conflict(f"{fact.person} is disabled", hint="Enable them first.")
+        body["person"] = fact.person
+    if fact.expires_at is not None:
+        body["expires_at"] = iso(fact.expires_at)
     return _written(EntryKind.API_KEY_CREATED, body, fact)
 
 
@@ -376,6 +412,28 @@ def _revoke_key(index: LedgerIndex, fact: RevokeApiKey) -> Decided:
         raise KeyNotFound(f"there is no API key {fact.key_id}", key_id=fact.key_id)
     revoked = _written(EntryKind.API_KEY_REVOKED, {"key_id": key.id}, fact)
     return revoked if key.revoked_at is None else replace(revoked, drafts=())
+
+
+def _person_changed(
+    kind: EntryKind, fact: UnbindPerson | EnablePerson, *, is_news: bool
+) -> Decided:
+    changed = _written(kind, {"person": fact.person}, fact)
+    return changed if is_news else replace(changed, drafts=())
+
+
+def _disable(index: LedgerIndex, fact: DisablePerson) -> Decided:
+    """With the end of their keys, in one commit (S-117)."""
+    known = index.people.by_id.get(fact.person)
+    if known is None and len(index.people.by_id) >= PEOPLE_MAX:
+        raise Overloaded(f"there are {PEOPLE_MAX} people", hint="That is the limit.")
+    disabled = _written(EntryKind.PERSON_DISABLED, disabled_body(fact), fact)
+    if known is not None and known.disabled_at is not None:
+        return replace(disabled, drafts=())
+    ended = tuple(
+        Draft(EntryKind.API_KEY_REVOKED, {"key_id": key.id}, principal=fact.principal)
+        for key in index.keys.keys_of(fact.person)
+    )
+    return replace(disabled, drafts=(*disabled.drafts, *ended))
 
 
 def _write_schedule(index: LedgerIndex, fact: WriteSchedule) -> Decided:

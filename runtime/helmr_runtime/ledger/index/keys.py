@@ -59,6 +59,9 @@ class ApiKey:
     secret_hash: str
     role: str
     name: str
+    person: str | None = None
+    """Whose it is (S-111)."""
+    expires_at: datetime | None = None
     revoked_at: Annotated[datetime | None, CHANGES] = None
 
 
@@ -84,6 +87,11 @@ class KeyIndex:
         """The API key with this secret, also a revoked one."""
         found = self._api_by_hash.get(secret_hash)
         return self.api_keys[found] if found is not None else None
+
+    def keys_of(self, person: str) -> list[ApiKey]:
+        """A person's API keys that are not revoked."""
+        keys = self.api_keys.values()
+        return [one for one in keys if one.person == person and one.revoked_at is None]
 
     def links_of(self, wait_id: str) -> list[OwnedPublicToken]:
         """The answer links of a wait, newest first; revoked and expired ones too."""
@@ -121,6 +129,8 @@ class KeyIndex:
                         role=body["role"],
                         name=body["name"],
                         secret_hash=body["secret_hash"],
+                        person=body.get("person"),
+                        expires_at=from_iso(body["expires_at"]) if "expires_at" in body else None,
                         created_offset=entry.feed_offset,
                         created_at=entry.recorded_at,
                     )

@@ -36,6 +36,7 @@ from helmr_runtime.ledger.index.heads import (
     standing_of,
 )
 from helmr_runtime.ledger.index.keys import OF_KEYS, KeyIndex
+from helmr_runtime.ledger.index.people import OF_PEOPLE, PeopleIndex
 from helmr_runtime.ledger.index.projection import FeedTail, Projection
 from helmr_runtime.ledger.index.schedules import OF_SCHEDULES, ScheduleIndex
 from helmr_runtime.ledger.index.tokens import OF_TOKENS, TokenHead, TokenIndex
@@ -299,6 +300,7 @@ class LedgerIndex:
         """How many sessions are no longer in memory."""
         self.tokens = TokenIndex()
         self.keys = KeyIndex()
+        self.people = PeopleIndex()
         self.schedules = ScheduleIndex()
         self.open_count = self.catalog_offset = self.notices_offset = 0
         self.pruned_offset = self.pruned_entries = 0
@@ -333,6 +335,9 @@ class LedgerIndex:
             declined = self._declines(precondition)
             if declined is not None:
                 return declined
+        if self.people.disabled and self.people.disabled.acts_in(flush.entries):
+            # Its host reads the session again, and with it who is disabled: there the command is refused (S-117).
+            return Refused(epoch=head.epoch, seq=head.next_seq)
         return Accepted(is_sure=self.operations.is_complete)
 
     def _declines(self, precondition: Precondition) -> OperationKnown | Declined | None:
@@ -396,6 +401,8 @@ class LedgerIndex:
         if "copied_from" not in entry.body:  # tokens and keys stay the origin's (S-86)
             if entry.kind in OF_KEYS:
                 self.keys.apply(entry)
+            if entry.kind in OF_PEOPLE:
+                self.people.apply(entry)
             if entry.kind in OF_SCHEDULES:
                 self.schedules.apply(entry)
             if entry.kind in OF_TOKENS:

@@ -501,6 +501,8 @@ def api_key_json(key: ApiKey) -> Json:
         "id": key.id,
         "name": key.name,
         "role": key.role,
+        "person": key.person,
+        "expires_at": iso(key.expires_at) if key.expires_at is not None else None,
         "created_at": iso(key.created_at),
         "revoked_at": iso(key.revoked_at) if key.revoked_at is not None else None,
     }

@@ -30,7 +30,12 @@ from helmr_runtime.ledger.index.authored import (
     start_entries,
     token_end_entries,
 )
-from helmr_runtime.ledger.index.commands import SCHEDULES, expired_drafts, expired_end
+from helmr_runtime.ledger.index.commands import (
+    PEOPLE,
+    SCHEDULES,
+    expired_drafts,
+    expired_end,
+)
 from helmr_runtime.ledger.index.heads import Head, is_escalating, placed_behind
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.index.tokens import TokenHead
@@ -161,7 +166,8 @@ class BatchBuilder:
         for _ in range(min(len(queue), JOBS_MAX)):
             job = queue.popleft()
             # A job also waits behind one that waits: what was queued first is decided first.
-            if current.is_full or job.keys & (current.claimed | blocked):
+            is_ended = current.is_full or PEOPLE in current.claimed
+            if is_ended or job.keys & (current.claimed | blocked):
                 blocked |= job.keys
                 waiting.append(job)
                 continue

@@ -326,6 +326,7 @@ class StartJob(PendingJob[Started]):
     async def prepare(self) -> Write | None:
         """Answer a repeated start, else make the session's first entries."""
         start = self._start
+        self._index.people.disabled.check(start.principal)
         match = await self._match()
         if match is not None:
             entry = await self._lookups.entry(match.feed_offset)
@@ -387,6 +388,7 @@ class ForkJob(PendingJob[Mapping[str, Any]]):
     async def prepare(self) -> Write | None:
         """Answer a repeated fork, else copy."""
         fork = self._fork
+        self._index.people.disabled.check(fork.principal)
         offset = self._index.operations.offset_of(fork.operation.id)
         if offset is None:
             offset = await self._lookups.operation(fork.operation.id)

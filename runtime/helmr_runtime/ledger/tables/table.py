@@ -25,6 +25,7 @@ from helmr_runtime.core.nouns import (
     WaitRow,
     fields_of,
 )
+from helmr_runtime.core.people import Person
 from helmr_runtime.ledger.index.keys import ApiKey
 from helmr_runtime.ledger.tables import engine
 from helmr_runtime.ledger.tables.engine import BatchStatement
@@ -183,6 +184,7 @@ TOKENS = NounTable("tokens", TokenRow, "token_rows")
 PUBLIC_TOKENS = NounTable("public_tokens", PublicTokenRow, "public_token_rows")
 API_KEYS = NounTable("api_keys", ApiKey, "api_key_rows")
 SCHEDULES = NounTable("schedules", ScheduleRow, "schedule_rows")
+PEOPLE = NounTable("people", Person, "person_rows")
 NOUNS: tuple[NounTable[Any], ...] = (
     SESSIONS,
     RUNS,
@@ -191,6 +193,7 @@ NOUNS: tuple[NounTable[Any], ...] = (
     PUBLIC_TOKENS,
     API_KEYS,
     SCHEDULES,
+    PEOPLE,
 )
 
 

@@ -1,4 +1,4 @@
-"""Tokens, public tokens, API keys and schedules between the index and the tables.
+"""Tokens, public tokens, API keys, people and schedules between the index and the tables.
 
 Written with the projection, each row once in full and then only its numbers again; read back when the file is
 opened (what lives), and one by one when a caller asks for what memory has forgotten. A schedule's row holds where its
@@ -20,6 +20,7 @@ from helmr.models import TokensQuery, TokenStatus
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry
 from helmr_runtime.core.nouns import PublicTokenRow, ScheduleRow, TokenRow
+from helmr_runtime.core.people import Person
 from helmr_runtime.core.public_tokens import Scope, ScopedToken
 from helmr_runtime.core.schedules import Schedule, restored
 from helmr_runtime.core.tokens import Parent, is_child
@@ -36,7 +37,7 @@ from helmr_runtime.ledger.index.tokens import (
 from helmr_runtime.ledger.tables import engine, reads
 from helmr_runtime.ledger.tables.engine import BatchStatement, Reader
 from helmr_runtime.ledger.tables.lists import tagged, wanted
-from helmr_runtime.ledger.tables.table import API_KEYS, PUBLIC_TOKENS, SCHEDULES, TOKENS
+from helmr_runtime.ledger.tables.table import API_KEYS, PEOPLE, PUBLIC_TOKENS, SCHEDULES, TOKENS
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ class FactRows:
     tokens: tuple[TokenRow, ...] = ()
     public_tokens: tuple[PublicTokenRow, ...] = ()
     api_keys: tuple[ApiKey, ...] = ()
+    people: tuple[Person, ...] = ()
     chains: tuple[engine.Row, ...] = ()
     schedules_touched: tuple[str, ...] = ()
     schedules: tuple[ScheduleRow, ...] = ()
@@ -99,6 +101,7 @@ class Touched:
         self.tokens, index.tokens.touched = index.tokens.touched, set()
         self.public_tokens, index.keys.touched_public = index.keys.touched_public, set()
         self.api_keys, index.keys.touched_api = index.keys.touched_api, set()
+        self.people, index.people.touched = index.people.touched, set()
         self.schedules, index.schedules.touched = index.schedules.touched, set()
 
     def give_back(self) -> None:
@@ -106,6 +109,7 @@ class Touched:
         self._index.tokens.touched |= self.tokens
         self._index.keys.touched_public |= self.public_tokens
         self._index.keys.touched_api |= self.api_keys
+        self._index.people.touched |= self.people
         self._index.schedules.touched |= self.schedules
 
     def rows(self, tags: dict[str, str], chains: dict[str, str]) -> FactRows:
@@ -126,6 +130,7 @@ class Touched:
                 if one in keys.public_tokens
             ),
             api_keys=tuple(keys.api_keys[one] for one in sorted(self.api_keys)),
+            people=tuple(self._index.people.by_id[one] for one in sorted(self.people)),
             chains=tuple((engine.uuid_of(session), key_id) for session, key_id in chains.items()),
             schedules_touched=tuple(sorted(self.schedules)),
             schedules=tuple(
@@ -141,6 +146,7 @@ def project_facts(connection: duckdb.DuckDBPyConnection, facts: FactRows) -> Non
     TOKENS.put(connection, facts.tokens)
     PUBLIC_TOKENS.put(connection, facts.public_tokens)
     API_KEYS.put(connection, facts.api_keys)
+    PEOPLE.put(connection, facts.people)
     _INSERT_CHAINS.execute(connection, facts.chains)
     if facts.schedules_touched:
         connection.execute(_DELETE, [list(facts.schedules_touched)])
@@ -175,6 +181,8 @@ def restore_facts(reader: Reader, index: LedgerIndex) -> None:
         index.keys.admit_public_token(_public_token_of(row))
     for row in reader.execute("SELECT * FROM api_key_rows ORDER BY created_offset").fetchall():
         index.keys.admit_api_key(API_KEYS.read(row))
+    for row in reader.execute("SELECT * FROM person_rows ORDER BY created_offset").fetchall():
+        index.people.admit(PEOPLE.read(row))
     restore_schedules(reader, index)
 
 

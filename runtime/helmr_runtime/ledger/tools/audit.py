@@ -38,6 +38,7 @@ TABLES: Mapping[str, str] = {
     "chains": "session",
     "send_keys": "session",
     "schedules": "name",
+    "people": "person",
 }
 """The tables that entries alone decide, and the column that a bad row is named by."""
 

@@ -1,0 +1,68 @@
+"""People on the wire: who there is, who calls, and what an admin says of them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from helmr.models.common import REASON_MAX, PrincipalInfo, Wire
+from helmr.models.requests import Request
+
+RoleName = Literal["admin", "operator", "sender", "viewer", "asker"]
+
+
+class PersonInfo(Wire):
+    """A person (S-111).
+
+    Attributes:
+        id: The name of their table in `helmr.toml`, else their e-mail.
+        groups: Those that the file says.
+        role: What they may do; None of one whom the file does not know any more, who may do nothing.
+        issuer, subject: What they have signed in as.
+        bound_at: When they did that first.
+        disabled_at: Since when they may act no more.
+        reason: Why.
+    """
+
+    id: str
+    email: str | None = None
+    groups: list[str] = Field(default_factory=list)
+    role: RoleName | None = None
+    issuer: str | None = None
+    subject: str | None = None
+    bound_at: datetime | None = None
+    disabled_at: datetime | None = None
+    reason: str | None = None
+
+    @property
+    def status(self) -> str:
+        """In one word."""
+        if self.disabled_at is not None:
+            return "disabled"
+        return "active" if self.role is not None else "unknown"
+
+
+class WhoAmI(Wire):
+    """Who calls.
+
+    Attributes:
+        principal: As entries name them.
+        role: What they may do; None of a public token.
+        person: Whom the credential proves; None of a service's.
+        groups_at: When the person's groups were resolved.
+        expires_at: Of the credential.
+    """
+
+    principal: PrincipalInfo
+    role: RoleName | None = None
+    person: PersonInfo | None = None
+    groups_at: datetime | None = None
+    expires_at: datetime | None = None
+
+
+class DisableRequest(Request):
+    """POST /v1/people/{person}/disable."""
+
+    reason: str | None = Field(default=None, min_length=1, max_length=REASON_MAX)

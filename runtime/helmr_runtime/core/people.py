@@ -1,0 +1,148 @@
+"""People: who is bound to which sign-in, and who may act no more (S-111, S-117). Pure.
+
+A person's id is the name of their table `[people.NAME]`, else their verified e-mail in lower case. What an issuer
+calls them is bound to the id at their first sign-in; another subject with the same e-mail is refused until an admin
+unbinds the first. Facts of the system stream:
+
+```
+person.bound      person issuer subject operation?
+person.unbound    person operation?
+person.disabled   person names[] reason? operation?       names: by which tasks, links and others may call them
+person.enabled    person operation?
+```
+
+With `person.disabled` the ledger writes the end of each API key of theirs in one commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+
+from helmr.errors import PersonDisabled
+from helmr_runtime.core.commands import SessionCommand
+from helmr_runtime.core.entries import LINK, PERSON, Entry, Principal
+from helmr_runtime.core.nouns import CHANGES, NounColumn
+
+PEOPLE_MAX = 100_000
+"""People that have signed in or were disabled, all in the ledger's memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """What the ledger knows of a person."""
+
+    id: Annotated[str, NounColumn("person", is_key=True)]
+    created_offset: int
+    created_at: datetime
+    issuer: Annotated[str | None, CHANGES] = None
+    subject: Annotated[str | None, CHANGES] = None
+    bound_at: Annotated[datetime | None, CHANGES] = None
+    disabled_at: Annotated[datetime | None, CHANGES] = None
+    names: Annotated[str, NounColumn(is_json=True, changes=True)] = "[]"
+    """Of a disabled person, JSON."""
+    reason: Annotated[str | None, CHANGES] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BindPerson(SessionCommand):
+    """They have signed in as this subject. Receipt: `{person}`. Again with the same subject it changes nothing."""
+
+    person: str
+    issuer: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnbindPerson(SessionCommand):
+    """The next sign-in with their e-mail binds them. Idempotent. Receipt: `{person}`."""
+
+    person: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisablePerson(SessionCommand):
+    """They may act no more (S-117). Idempotent. Receipt: `{person}`."""
+
+    person: str
+    names: tuple[str, ...]
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnablePerson(SessionCommand):
+    """They may act again; what disabling has ended stays ended. Idempotent. Receipt: `{person}`."""
+
+    person: str
+
+
+PersonCommand = BindPerson | UnbindPerson | DisablePerson | EnablePerson
+
+
+@dataclass(frozen=True, slots=True)
+class DisabledPeople:
+    """Who may act no more.
+
+    Attributes:
+        people: Their ids.
+        names: By which answer links may name them.
+    """
+
+    people: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.people)
+
+    def has(self, principal: Principal) -> bool:
+        """That one is a disabled person, or a link of theirs."""
+        if principal.type == PERSON:
+            return principal.id in self.people
+        return principal.type == LINK and principal.on_behalf_of in self.names
+
+    def check(self, principal: Principal) -> None:
+        """Return if that one may act.
+
+        Raises:
+            PersonDisabled: They may not.
+        """
+        if self.has(principal):
+            raise PersonDisabled(
+                f"{principal.person} is disabled",
+                hint="Nothing was stored.",
+                person=principal.person,
+            )
+
+    def acts_in(self, entries: Collection[Entry]) -> bool:
+        """Whether an entry is of a command of theirs.
+
+        What only comes later of something they did before (a claim that is written with the next entry, the delivery of
+        a completed token) carries no operation, and stays.
+        """
+        return any("operation" in entry.body and self.has(entry.principal) for entry in entries)
+
+
+NO_ONE_DISABLED = DisabledPeople()
+
+
+def person_principal(person: str, via: str) -> Principal:
+    """A proven person.
+
+    Args:
+        person: Their id.
+        via: What proved it: the id of an API key, `issuer#subject`, or `proxy`.
+    """
+    return Principal(PERSON, person, via=via)
+
+
+def bound_body(command: BindPerson) -> dict[str, Any]:
+    """Of `person.bound`."""
+    return {"person": command.person, "issuer": command.issuer, "subject": command.subject}
+
+
+def disabled_body(command: DisablePerson) -> dict[str, Any]:
+    """Of `person.disabled`."""
+    body: dict[str, Any] = {"person": command.person, "names": list(command.names)}
+    return body if command.reason is None else {**body, "reason": command.reason}

@@ -1,0 +1,173 @@
+"""Who sent a request: by an API key of a service or a person, by a public token, or, where nothing listens, anyone.
+
+Invariants: S-46 and S-51 (what a secret may do), S-111 (a person is stamped here and nowhere else).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from urllib.parse import unquote
+
+from helmr.errors import NotAllowed, ScopeDenied
+from helmr.roles import Need, Role, ScopeType
+from helmr_runtime.core.entries import Principal
+from helmr_runtime.core.people import person_principal
+from helmr_runtime.core.public_tokens import ScopedToken, unauthenticated
+from helmr_runtime.http.exchange import Exchange
+from helmr_runtime.security.limits import (
+    ON_BEHALF_OF_HEADER,
+    RateLimiter,
+    check_on_behalf_of,
+    check_role,
+)
+from helmr_runtime.security.origins import check_origin
+from helmr_runtime.security.people import NamedPerson
+from helmr_runtime.security.secrets import SecretKind, is_same_secret, read_secret
+from helmr_runtime.service.access import AccessTokens, ApiKeys, LiveKey
+from helmr_runtime.service.people import PeopleView
+
+LOCAL_KEY_NAME = "local"
+
+
+class Access:
+    """The authenticator of a gateway.
+
+    Args:
+        admin_key_hash: Hex SHA-256 of the local admin key; the key itself is not kept.
+        api_keys: Other API keys.
+        public_tokens: Public tokens.
+        people: Who there is.
+        limiter: The limits.
+        now: Tells the time.
+    """
+
+    def __init__(
+        self,
+        admin_key_hash: str,
+        *,
+        api_keys: ApiKeys,
+        public_tokens: AccessTokens,
+        people: PeopleView,
+        limiter: RateLimiter,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._admin_key_hash = admin_key_hash
+        self._api_keys = api_keys
+        self._public_tokens = public_tokens
+        self._people = people
+        self._now = now
+        self.limiter = limiter
+
+    async def authenticate(
+        self, exchange: Exchange, need: Need, scope: ScopeType | None = None
+    ) -> Principal:
+        text = exchange.bearer
+        if text is None:
+            self.limiter.admit_source(exchange.address)
+            raise unauthenticated()
+        match read_secret(text):
+            case SecretKind.API_KEY, hashed:
+                return await self._by_key(exchange, hashed, need)
+            case SecretKind.PUBLIC_TOKEN, hashed:
+                return await self._by_public_token(exchange, hashed, scope)
+            case _:
+                self.limiter.count_malformed(exchange.address)
+                raise unauthenticated()
+
+    async def _by_key(self, exchange: Exchange, hashed: str, need: Need) -> Principal:
+        if is_same_secret(hashed, self._admin_key_hash):
+            key_id, role, name = None, Role.ADMIN, LOCAL_KEY_NAME
+        else:
+            key = self._api_keys.known(hashed)
+            if key is None:
+                async with self.limiter.lookup(hashed):
+                    key = await self._api_keys.find(hashed)
+            person = await self._person_of(key)
+            if key is None or not key.is_good(self._now()) or (key.person and person is None):
+                self.limiter.count_failure(exchange.address, hashed)
+                raise unauthenticated()
+            self.limiter.passed(hashed)
+            if person is not None:
+                return self._as_person(exchange, person, key.id, need)
+            key_id, role, name = key.id, key.role, key.name
+        exchange.role = role
+        check_role(role, need)
+        return Principal("api_key", key_id, name, self._said(exchange, role))
+
+    def _as_person(
+        self, exchange: Exchange, person: NamedPerson, via: str, need: Need
+    ) -> Principal:
+        """A proven person, whom no header makes another."""
+        exchange.role = role = self._people.named.role_of(person)
+        check_role(role, need)
+        said = _said_name(exchange)
+        if said is not None and said.strip() and self._people.named.canonical(said) != person.id:
+            raise NotAllowed(
+                f"this credential is {person.id}'s, who does not speak for {said[:80]}",
+                hint=f"Leave out {ON_BEHALF_OF_HEADER}.",
+            )
+        exchange.identity = self._people.identity(person)
+        return person_principal(person.id, via)
+
+    def _said(self, exchange: Exchange, role: Role) -> str | None:
+        name = _person(exchange, role)
+        return self._people.named.canonical(name) if name is not None else None
+
+    async def _person_of(self, key: LiveKey | None) -> NamedPerson | None:
+        """Whose key it is, if they may act."""
+        if key is None or key.person is None:
+            return None
+        return await self._people.acting(key.person)
+
+    async def _by_public_token(
+        self, exchange: Exchange, hashed: str, scope: ScopeType | None
+    ) -> Principal:
+        async with self.limiter.lookup(hashed):
+            token = await self._public_tokens.find(hashed)
+        if token is None or not _is_live(token, self._now()):
+            self.limiter.count_failure(exchange.address, hashed)
+            raise unauthenticated()
+        self.limiter.passed(hashed)
+        self.limiter.admit_secret(hashed)
+        # Known from here on, so that also a refusal may be read by an allowed page.
+        exchange.public_token = token
+        check_origin(token, exchange.headers.get("origin"))
+        if scope is None or token.scope.type is not scope:
+            raise ScopeDenied(f"{token.id} is for {token.scope.type.value}, not for this")
+        return Principal("public_token", token.id)
+
+
+class Trusting:
+    """The authenticator of an app that nothing listens for: anyone who has no secret is `principal`, and may do all.
+
+    A secret still counts for what it is: a public token sends as itself.
+    """
+
+    def __init__(self, access: Access, principal: Principal) -> None:
+        self._access = access
+        self._principal = principal
+
+    async def authenticate(
+        self, exchange: Exchange, need: Need, scope: ScopeType | None = None
+    ) -> Principal:
+        if exchange.bearer is not None:
+            return await self._access.authenticate(exchange, need, scope)
+        exchange.role = Role.ADMIN
+        return replace(self._principal, on_behalf_of=_person(exchange, Role.ADMIN))
+
+
+def _person(exchange: Exchange, role: Role) -> str | None:
+    """Whom the call is made for."""
+    name = _said_name(exchange)
+    return check_on_behalf_of(role, name) if name is not None else None
+
+
+def _said_name(exchange: Exchange) -> str | None:
+    name = exchange.headers.get(ON_BEHALF_OF_HEADER)
+    return unquote(name, errors="replace") if name is not None else None
+
+
+def _is_live(token: ScopedToken, now: datetime) -> bool:
+    return token.revoked_at is None and now < token.expires_at

@@ -1,0 +1,187 @@
+"""People as `helmr.toml` names them: who there may be, in which groups, and how they prove who they are.
+
+```toml
+[people]
+role = "operator"            # what people may do
+domains = ["example.com"]    # verified e-mails that need no table of their own
+
+[people.ada]
+email = "ada@example.com"
+groups = ["finance"]
+role = "admin"
+```
+
+A runtime without `[people]` knows none: then a name is what the holder of a key says.
+
+Invariants: S-111 (one id per person, whatever they prove it with), S-114 (groups of the file are as new as the file).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from helmr.errors import PersonNotFound, UsageError
+from helmr.models import ASSIGNEE_MAX
+from helmr.people import PERSON
+from helmr.roles import Role
+
+PEOPLE_NAMED_MAX = 5_000
+GROUPS_MAX = 200
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+_EMAIL = re.compile(r"[^\s@]{1,64}@[^\s@]{1,190}")
+_GROUP = re.compile(r"[^\s:,]([^:,]{0,126}[^\s:,])?")
+
+
+def _email(text: str) -> str:
+    if not _EMAIL.fullmatch(text) or not text.isprintable() or len(text) > ASSIGNEE_MAX:
+        raise ValueError(f"{text[:80]!r} is not an e-mail address")
+    return text.lower()
+
+
+def _group(text: str) -> str:
+    if not _GROUP.fullmatch(text) or not text.isprintable():
+        raise ValueError(f"{text[:80]!r} can't be the name of a group")
+    return text
+
+
+def _domain(text: str) -> str:
+    domain = text.lower().removeprefix("@")
+    if not re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)+", domain):
+        raise ValueError(f"{text[:80]!r} is not a domain")
+    return domain
+
+
+Email = Annotated[str, AfterValidator(_email)]
+Group = Annotated[str, AfterValidator(_group)]
+
+
+class NamedPerson(BaseModel):
+    """A person, as `[people.NAME]` or their e-mail has them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    email: Email | None = None
+    groups: Annotated[tuple[Group, ...], Field(max_length=GROUPS_MAX)] = ()
+    role: Role | None = None
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """By which they may be called."""
+        return frozenset(name for name in (self.id, self.email) if name is not None)
+
+
+class PeopleSettings(BaseModel):
+    """What `[people]` says beside people."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    role: Role = Role.OPERATOR
+    domains: tuple[Annotated[str, AfterValidator(_domain)], ...] = ()
+
+
+class PeopleConfig:
+    """Who there is.
+
+    Args:
+        named: Those with a table.
+        settings: What holds for all; None: the runtime knows no people.
+    """
+
+    def __init__(
+        self, named: Iterable[NamedPerson] = (), settings: PeopleSettings | None = None
+    ) -> None:
+        self.is_on = settings is not None
+        self.settings = settings or PeopleSettings()
+        self.named = {one.id: one for one in named}
+        self._by_email = {one.email: one for one in self.named.values() if one.email is not None}
+
+    def find(self, name: str) -> NamedPerson | None:
+        """The person that a name means: an id, an e-mail, with `person:` before it or without."""
+        name = name.strip().removeprefix(PERSON)
+        found = self.named.get(name) or self._by_email.get(name.lower())
+        if found is not None or not self.is_on or not _EMAIL.fullmatch(name):
+            return found
+        email = name.lower()
+        is_allowed = email.isprintable() and email.rpartition("@")[2] in self.settings.domains
+        return NamedPerson(id=email, email=email) if is_allowed else None
+
+    def get(self, name: str) -> NamedPerson:
+        """As `find`.
+
+        Raises:
+            PersonNotFound: It means no one.
+        """
+        found = self.find(name)
+        if found is not None:
+            return found
+        raise PersonNotFound(
+            f"there is no person {name[:80]!r}",
+            hint=(
+                "`helmr person list` shows who there is."
+                if self.is_on
+                else "This runtime knows no people: `[people.NAME]` in helmr.toml names them."
+            ),
+        )
+
+    def canonical(self, name: str) -> str:
+        """The id of the person that a name means; else the name as it is."""
+        found = self.find(name)
+        return found.id if found is not None else name
+
+    def role_of(self, person: NamedPerson) -> Role:
+        """What they may do, unless a key of theirs says less."""
+        return person.role or self.settings.role
+
+
+NO_PEOPLE = PeopleConfig()
+
+
+def read_people(table: Any, place: str) -> PeopleConfig:
+    """The people of a `[people]` table; None for no table.
+
+    Raises:
+        UsageError: Says what of it can't be.
+    """
+    if table is None:
+        return NO_PEOPLE
+    if not isinstance(table, Mapping):
+        raise UsageError(f"{place}: people is not a table", hint="People are [people.NAME].")
+    said = {name: part for name, part in table.items() if not isinstance(part, Mapping)}
+    people = {name: part for name, part in table.items() if isinstance(part, Mapping)}
+    if len(people) > PEOPLE_NAMED_MAX:
+        raise UsageError(f"{place}: [people] names at most {PEOPLE_NAMED_MAX}")
+    settings = _read(PeopleSettings, said, f"{place}: [people]")
+    named = []
+    for name, part in people.items():
+        if not _NAME.fullmatch(name):
+            raise UsageError(
+                f"{place}: {name[:80]!r} can't be a person's name",
+                hint="Letters, digits, `_` and `-`, at most 64; an e-mail goes into `email`.",
+            )
+        named.append(_read(NamedPerson, {**part, "id": name}, f"{place}: [people.{name}]"))
+    emails = [one.email for one in named if one.email is not None]
+    for email in emails:
+        if emails.count(email) > 1:
+            raise UsageError(f"{place}: two people have the e-mail {email}")
+    return PeopleConfig(named, settings)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def _read(model: type[M], parts: Mapping[str, Any], place: str) -> M:
+    try:
+        return model.model_validate(parts)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        path = ".".join(str(part) for part in first["loc"])
+        said = first["msg"].removeprefix("Value error, ")
+        raise UsageError(
+            f"{place} {path}: {said}", hint="docs/people.md says what it may hold."
+        ) from error

@@ -1,0 +1,227 @@
+"""People: who calls, who there is, and who may act no more (S-111, S-117).
+
+Who there may be stands in the runtime's configuration, who they have signed in as and whether they are disabled in the
+ledger. What the ledger says is remembered here until an entry of the feed says otherwise; the ledger itself refuses
+what a disabled person does, so nothing rests on this memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from helmr.models import (
+    ApiKeyInfo,
+    DisableRequest,
+    ListQuery,
+    Page,
+    PersonInfo,
+    PrincipalInfo,
+    WaitsQuery,
+    WhoAmI,
+)
+from helmr_runtime.core.answerers import Identity
+from helmr_runtime.core.commands import AssignWait, RevokePublicToken
+from helmr_runtime.core.entries import PERSON
+from helmr_runtime.core.people import DisablePerson, EnablePerson, UnbindPerson
+from helmr_runtime.ports.ledger import Json
+from helmr_runtime.security.limits import person_name
+from helmr_runtime.security.people import NO_PEOPLE, NamedPerson, PeopleConfig
+from helmr_runtime.service.shared import Caller, Shared, page_of
+
+Assigned = list[tuple[str, str]]
+"""Sessions and their waits."""
+
+
+class PeopleView:
+    """People as configuration and ledger together have them.
+
+    Args:
+        shared: Where the ledger is read.
+        named: Who there may be.
+    """
+
+    def __init__(self, shared: Shared, named: PeopleConfig = NO_PEOPLE) -> None:
+        self._ledger = shared.ledger
+        self.named = named
+        self._known: Mapping[str, Json] | None = None
+        self._forgotten = 0
+
+    def forget(self) -> None:
+        """Something about people has changed."""
+        self._known = None
+        self._forgotten += 1
+
+    async def known(self) -> Mapping[str, Json]:
+        """What the ledger knows of each person, by id."""
+        found = self._known
+        if found is None:
+            forgotten = self._forgotten
+            found = {str(one["id"]): one for one in await self._ledger.people()}
+            if forgotten == self._forgotten:  # else this may be older than what has changed
+                self._known = found
+        return found
+
+    def identity(self, person: NamedPerson) -> Identity:
+        """The person as commands carry them; the groups of the file are those of now."""
+        names = tuple(sorted(person.names - {person.id}))
+        return Identity(id=person.id, names=names, groups=person.groups)
+
+    async def acting(self, person_id: str) -> NamedPerson | None:
+        """The person, if there is one with this id who may act."""
+        person = self.named.find(person_id)
+        if person is None or person.id != person_id:
+            return None
+        known = (await self.known()).get(person_id)
+        return person if known is None or known["disabled_at"] is None else None
+
+    async def info(self, person_id: str) -> PersonInfo:
+        """The person with this id, whether or not the configuration still has them."""
+        person = self.named.find(person_id)
+        said = (await self.known()).get(person_id) or {"id": person_id}
+        if person is None:
+            return PersonInfo.model_validate(said)
+        of_file = {
+            "email": person.email,
+            "groups": list(person.groups),
+            "role": self.named.role_of(person),
+        }
+        return PersonInfo.model_validate({**said, **of_file, "id": person.id})
+
+
+class PeopleOperations:
+    """Who calls; list, show, disable, enable and unbind people."""
+
+    def __init__(self, shared: Shared, view: PeopleView) -> None:
+        self._ledger = shared.ledger
+        self._router = shared.router
+        self._now = shared.now
+        self.view = view
+
+    async def whoami(self, caller: Caller) -> WhoAmI:
+        """Who calls, and what they may do."""
+        principal = caller.principal
+        key_id = principal.via if principal.type == PERSON else principal.id
+        person, groups_at, expires_at = None, None, None
+        if principal.type == PERSON and principal.id is not None:
+            person, groups_at = await self.view.info(principal.id), self._now()
+        if key_id is not None and key_id.startswith("key_"):
+            key = ApiKeyInfo.model_validate(await self._ledger.get_api_key(key_id))
+            expires_at = key.expires_at
+        return WhoAmI(
+            principal=PrincipalInfo.model_validate(principal.to_json()),
+            role=caller.role.value if caller.role is not None else None,
+            person=person,
+            groups_at=groups_at,
+            expires_at=expires_at,
+        )
+
+    async def list(self, query: ListQuery) -> Page[PersonInfo]:
+        """People by id."""
+        ids = sorted({*self.view.named.named, *(await self.view.known())})
+        found = page_of(ids, query)
+        items = [await self.view.info(one) for one in found["items"]]
+        return Page[PersonInfo](items=items, next_cursor=found["next_cursor"])
+
+    async def get(self, person: str) -> PersonInfo:
+        """A person, by id or e-mail.
+
+        Raises:
+            PersonNotFound: It names no one.
+        """
+        return await self.view.info(await self._id_of(person))
+
+    async def disable(self, caller: Caller, person: str, request: DisableRequest) -> PersonInfo:
+        """Let a person act no more.
+
+        From the commit on, nothing of theirs is stored, and their keys and links open nothing. Then what they hold is
+        given back; if this is interrupted, disabling again goes on with that.
+
+        Raises:
+            PersonNotFound: It names no one.
+        """
+        person_id = await self._id_of(person, is_any=True)
+        found = self.view.named.find(person_id)
+        names = tuple(sorted(found.names)) if found is not None else (person_id,)
+        fact = DisablePerson(
+            principal=caller.principal,
+            operation=caller.operation("people.disable", person_id, request.reason),
+            person=person_id,
+            names=names,
+            reason=request.reason,
+        )
+        await self._router.write(lambda: self._ledger.fact(fact), what=f"disabling {person_id}")
+        self.view.forget()
+        await self._give_back(caller, names)
+        return await self.view.info(person_id)
+
+    async def _give_back(self, caller: Caller, names: tuple[str, ...]) -> None:
+        by = caller.principal
+        for session_id, kept in (await self._ledger.give_back_claims(names, by)).items():
+            await self._router.tell_claims(session_id, kept)
+        for link in await self._ledger.links_of_person(names):
+            revoke = RevokePublicToken(principal=by, public_token_id=link["id"], is_link=True)
+            await self._router.command(str(link["session_id"]), revoke)
+        for name in names:
+            for session_id, wait_id in await self._assigned(name):
+                back = AssignWait(principal=by, wait_id=wait_id, assignee=None)
+                await self._router.command(session_id, back)
+
+    async def _assigned(self, name: str) -> Sequence[tuple[str, str]]:
+        found: Assigned = []
+        cursor: str | None = None
+        while True:
+            query = WaitsQuery(assignee=name, limit=200, cursor=cursor)
+            page = await self._ledger.list_waits(**query.given())
+            found += [(str(one["session_id"]), str(one["id"])) for one in page["items"]]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return found
+
+    async def enable(self, caller: Caller, person: str) -> PersonInfo:
+        """Let a person act again; what disabling has ended stays ended.
+
+        Raises:
+            PersonNotFound: It names no one.
+        """
+        person_id = await self._id_of(person, is_any=True)
+        fact = EnablePerson(
+            principal=caller.principal,
+            operation=caller.operation("people.enable", person_id),
+            person=person_id,
+        )
+        await self._router.write(lambda: self._ledger.fact(fact), what=f"enabling {person_id}")
+        self.view.forget()
+        return await self.view.info(person_id)
+
+    async def unbind(self, caller: Caller, person: str) -> PersonInfo:
+        """Forget what a person has signed in as; the next sign-in with their e-mail binds them.
+
+        Raises:
+            PersonNotFound: It names no one.
+        """
+        person_id = await self._id_of(person, is_any=True)
+        fact = UnbindPerson(
+            principal=caller.principal,
+            operation=caller.operation("people.unbind", person_id),
+            person=person_id,
+        )
+        await self._router.write(lambda: self._ledger.fact(fact), what=f"unbinding {person_id}")
+        self.view.forget()
+        return await self.view.info(person_id)
+
+    async def _id_of(self, name: str, *, is_any: bool = False) -> str:
+        """The id of a person that configuration or ledger has.
+
+        Args:
+            name: Theirs.
+            is_any: Where the configuration names no people, any name that links and assignments may have will do.
+        """
+        found = self.view.named.find(name)
+        if found is not None:
+            return found.id
+        if name in await self.view.known():
+            return name
+        said = person_name(name)
+        if is_any and not self.view.named.is_on and said:
+            return said
+        return self.view.named.get(name).id

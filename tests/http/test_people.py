@@ -1,0 +1,247 @@
+"""People over HTTP: proven by keys of their own, recorded as themselves, disabled at once (S-111, S-117)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from helmr_runtime.core.entries import RUNTIME
+from helmr_runtime.core.people import DisablePerson
+from helmr_runtime.process.gateway import GatewayActor
+from helmr_runtime.security.people import read_people
+from helmr_runtime.security.secrets import SecretKind, make_secret
+from tests.http.test_access_tokens import bearing, key
+from tests.http.test_sessions import code_of
+from tests.service.stack import Stack, until
+
+PEOPLE = read_people(
+    {
+        "domains": ["example.com"],
+        "ada": {"email": "ada@example.com", "groups": ["finance"]},
+        "root": {"role": "admin"},
+        "eve": {"role": "viewer"},
+    },
+    "helmr.toml",
+)
+YES = {"data": {"decision": "approve"}}
+
+
+@pytest.fixture
+async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    """A runtime that knows people."""
+    stack = Stack(tmp_path, linger_s=0.05)
+    stack.service = stack.make_service(people=PEOPLE)
+    stack.gateway = GatewayActor(stack.service, stack.settings())
+    try:
+        await stack.start(sessions_per_host=20)
+        yield stack
+    finally:
+        await stack.stop()
+
+
+async def personal(stack: Stack, person: str, **parts: Any) -> dict[str, Any]:
+    response = await stack.http.post("/v1/api-keys", json={"person": person, **parts})
+    assert response.status_code == 201, response.text
+    made: dict[str, Any] = response.json()
+    return made
+
+
+async def as_person(stack: Stack, person: str) -> httpx.AsyncClient:
+    return bearing(stack, (await personal(stack, person))["secret"])
+
+
+async def waiting(stack: Stack) -> str:
+    return str((await stack.started())["session"]["wait"]["id"])
+
+
+async def post(http: httpx.AsyncClient, path: str, **body: Any) -> dict[str, Any]:
+    response = await http.post(path, json=body)
+    assert response.status_code < 300, response.text
+    found: dict[str, Any] = response.json()
+    return found
+
+
+async def test_whoever_answers_with_a_personal_key_is_that_person_in_the_transcript(
+    stack: Stack,
+) -> None:
+    made = await personal(stack, "ADA@example.com", expires_in="90d")
+    assert (made["person"], made["name"], made["role"]) == ("ada", "ada", "operator")
+    receipt = await stack.started()
+    async with bearing(stack, made["secret"]) as http:
+        me = (await http.get("/v1/whoami")).json()
+        await post(http, f"/v1/waits/{receipt['session']['wait']['id']}/answer", **YES)
+    who = {"type": "person", "id": "ada", "via": made["id"]}
+    assert me["principal"] == {**who, "name": None, "on_behalf_of": None}
+    assert (me["person"]["id"], me["person"]["groups"], me["role"]) == (
+        "ada",
+        ["finance"],
+        "operator",
+    )
+    assert me["expires_at"] == made["expires_at"]
+    path = f"/v1/sessions/{receipt['session']['id']}/transcript"
+    entries = (await stack.http.get(path)).json()["items"]
+    [accepted] = [one for one in entries if one["kind"] == "input.accepted"]
+    assert {name: accepted["principal"][name] for name in who} == who
+    assert accepted["body"]["mode"] == "person"
+
+
+async def test_a_key_of_a_service_is_no_person_and_what_it_says_is_said(stack: Stack) -> None:
+    async with bearing(stack, await key(stack, "sender", "app")) as http:
+        me = (await http.get("/v1/whoami")).json()
+        assert (me["person"], me["role"], me["principal"]["name"]) == (None, "sender", "app")
+    async with stack.client(**{"On-Behalf-Of": "ADA@example.com"}) as http:
+        me = (await http.get("/v1/whoami")).json()
+        assert (me["person"], me["principal"]["on_behalf_of"]) == (None, "ada")
+
+
+async def test_a_person_speaks_for_no_one_else_whatever_the_role(stack: Stack) -> None:
+    secret = (await personal(stack, "root"))["secret"]
+    for said, status in (("root", 200), ("%20", 200), ("ada", 403), ("local", 403)):
+        async with bearing(stack, secret, **{"On-Behalf-Of": said}) as http:
+            assert (await http.get("/v1/whoami")).status_code == status, said
+
+
+async def test_a_personal_key_is_for_a_person_that_there_is_and_has_no_role_of_its_own(
+    stack: Stack,
+) -> None:
+    for body, code in (
+        ({"person": "mallory"}, "person_not_found"),
+        ({"person": "mallory@example.org"}, "person_not_found"),
+        ({"person": "ada", "role": "admin"}, "bad_request"),
+        ({"role": "admin"}, "bad_request"),
+        ({"name": "x"}, "bad_request"),
+        ({"person": "ada", "expires_in": "soon"}, "bad_duration"),
+    ):
+        response = await stack.http.post("/v1/api-keys", json=body)
+        assert code_of(response) == code, body
+
+
+async def test_an_expired_key_opens_nothing_and_says_no_more_than_an_unknown_one(
+    stack: Stack,
+) -> None:
+    made = await personal(stack, "ada", expires_in=0.3)
+    unknown = make_secret(SecretKind.API_KEY)
+    async with bearing(stack, made["secret"]) as http, bearing(stack, unknown) as other:
+
+        async def is_over() -> bool:
+            return (await http.get("/v1/whoami")).status_code == 401
+
+        await until(is_over)
+        answers = [(await one.get("/v1/whoami")).json() for one in (http, other)]
+    assert answers[0] == answers[1]
+
+
+async def test_a_role_is_the_persons_of_today(stack: Stack) -> None:
+    async with await as_person(stack, "eve") as http:
+        assert (await http.get("/v1/waits")).status_code == 200
+        response = await http.post(f"/v1/waits/{await waiting(stack)}/answer", json=YES)
+        assert code_of(response) == "role_denied"
+    [listed] = (await stack.http.get("/v1/api-keys")).json()["items"]
+    assert (listed["person"], listed["role"]) == ("eve", "viewer")
+
+
+async def test_two_keys_of_a_person_are_one_person_at_a_claim(stack: Stack) -> None:
+    wait = await waiting(stack)
+    async with await as_person(stack, "ada") as one, await as_person(stack, "ada") as two:
+        first = await post(one, f"/v1/waits/{wait}/claim")
+        again = await post(two, f"/v1/waits/{wait}/claim")
+        assert first["claim"]["since"] == again["claim"]["since"]
+        assert again["claim"]["on_behalf_of"] == "ada"
+    async with await as_person(stack, "grace@example.com") as other:
+        response = await other.post(f"/v1/waits/{wait}/answer", json=YES)
+        assert code_of(response) == "wait_claimed"
+        assert "claimed by ada" in response.text
+
+
+async def test_people_are_listed_shown_disabled_and_enabled(stack: Stack) -> None:
+    listed = (await stack.http.get("/v1/people")).json()["items"]
+    assert [one["id"] for one in listed] == ["ada", "eve", "root"]
+    shown = (await stack.http.get("/v1/people/ada@example.com")).json()
+    assert (shown["id"], shown["role"], shown["disabled_at"]) == ("ada", "operator", None)
+    gone = await post(stack.http, "/v1/people/grace@example.com/disable", reason="left")
+    assert (gone["id"], gone["reason"]) == ("grace@example.com", "left")
+    listed = (await stack.http.get("/v1/people", params={"limit": 3})).json()
+    assert [one["id"] for one in listed["items"]] == ["ada", "eve", "grace@example.com"]
+    assert listed["next_cursor"] is not None
+    back = await post(stack.http, "/v1/people/grace@example.com/enable")
+    assert (back["disabled_at"], back["reason"]) == (None, None)
+    assert code_of(await stack.http.get("/v1/people/mallory")) == "person_not_found"
+    assert code_of(await stack.http.post("/v1/people/mallory/disable")) == "person_not_found"
+
+
+async def test_disabling_ends_keys_and_links_and_gives_back_claims_and_assignments(
+    stack: Stack,
+) -> None:
+    claimed, assigned, linked = [await waiting(stack) for _ in range(3)]
+    await post(stack.http, f"/v1/waits/{assigned}/assign", assignee="ADA@example.com")
+    url = (await post(stack.http, f"/v1/waits/{linked}/links", person="ada"))["url"]
+    path = httpx.URL(url).path
+    async with await as_person(stack, "ada") as http:
+        await post(http, f"/v1/waits/{claimed}/claim")
+        assert (await stack.http.get(path)).status_code == 200
+        await post(stack.http, "/v1/people/ada/disable")
+        assert (await http.get("/v1/whoami")).status_code == 401
+        assert (await stack.http.get(path)).status_code == 404
+        assert (await stack.http.post(path, json=YES)).status_code == 404
+    found = {one: (await stack.http.get(f"/v1/waits/{one}")).json() for one in (claimed, assigned)}
+    assert found[claimed]["claim"] is None
+    assert found[assigned]["assignee"] is None
+    await post(stack.http, "/v1/people/ada/enable")
+    async with bearing(stack, "x") as anyone:
+        assert (await anyone.get(path)).status_code == 404
+    response = await stack.http.post("/v1/api-keys", json={"person": "ada"})
+    assert response.status_code == 201
+
+
+async def test_of_a_person_disabled_in_the_middle_of_200_answers_none_counts_after_the_moment(
+    stack: Stack,
+) -> None:
+    waits = [await waiting(stack) for _ in range(40)]
+    secret = (await personal(stack, "ada"))["secret"]
+    async with AsyncExitStack() as open_:
+        https = [await open_.enter_async_context(bearing(stack, secret)) for _ in range(4)]
+
+        async def answer(number: int) -> int:
+            path = f"/v1/waits/{waits[number % len(waits)]}/answer"
+            return (await https[number % 4].post(path, json=YES)).status_code
+
+        async def disable() -> None:
+            await until(lambda: sum(one.done() for one in answers) >= 5)
+            await post(stack.http, "/v1/people/ada/disable")
+
+        answers = [asyncio.create_task(answer(number)) for number in range(200)]
+        disabling = asyncio.create_task(disable())
+        statuses = await asyncio.gather(*answers)
+        await disabling
+    assert {200, 401} <= set(statuses) <= {200, 401, 403, 409}
+    feed = await stack.reads.feed(0, 10_000, 0)
+    offset = next(one["feed_offset"] for one in feed if one["kind"] == "person.disabled")
+    theirs = [one["feed_offset"] for one in feed if one["principal"]["type"] == "person"]
+    assert theirs
+    assert max(theirs) < offset
+
+
+async def test_a_flush_that_was_decided_before_is_refused_after(stack: Stack) -> None:
+    """The ledger looks at each flush: a host that has not heard of it can store nothing of theirs."""
+    wait = await waiting(stack)
+    async with await as_person(stack, "ada") as http:
+        service = stack.service
+        assert (await http.get("/v1/whoami")).status_code == 200
+        known = await service.people_view.known()
+        fact = DisablePerson(principal=RUNTIME, person="ada", names=("ada",))
+        await stack.reads.fact(fact)
+        service.people_view._known = known  # a gateway that has not heard of it either
+        service.people_view.forget = lambda: None  # type: ignore[method-assign]
+        service.api_keys.forget = lambda: None  # type: ignore[method-assign]
+        response = await http.post(f"/v1/waits/{wait}/answer", json=YES)
+        claim = await http.post(f"/v1/waits/{wait}/claim", json={})
+        start = await http.post("/v1/tokens", json={})
+    assert code_of(response) in ("person_disabled", "unauthenticated")
+    assert {code_of(claim), code_of(start)} <= {"person_disabled", "unauthenticated"}
+    assert (await stack.http.get(f"/v1/waits/{wait}")).json()["status"] == "pending"

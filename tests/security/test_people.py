@@ -1,0 +1,77 @@
+"""What `[people]` may say, whom a name means, and what is refused with a message that says what to do."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from helmr.errors import PersonNotFound, UsageError
+from helmr.roles import Role
+from helmr_runtime.security.people import NO_PEOPLE, PeopleConfig, read_people
+
+TOML = """
+[people]
+role = "viewer"
+domains = ["Example.com"]
+[people.ada]
+email = "Ada@Example.com"
+groups = ["finance", "on call"]
+role = "admin"
+[people.bob]
+"""
+
+
+def people(text: str = TOML) -> PeopleConfig:
+    return read_people(tomllib.loads(text)["people"], "helmr.toml")
+
+
+@pytest.mark.parametrize("name", ["ada", "person:ada", "ada@example.com", " ADA@example.COM "])
+def test_a_person_has_one_id_whatever_they_are_called(name: str) -> None:
+    found = people().get(name)
+    assert (found.id, found.names) == ("ada", {"ada", "ada@example.com"})
+    assert found.groups == ("finance", "on call")
+
+
+def test_an_e_mail_of_an_allowed_domain_is_a_person_and_no_other_is() -> None:
+    found = people().get("Grace@example.com")
+    assert (found.id, found.groups) == ("grace@example.com", ())
+    for name in ("grace@example.org", "grace@sub.example.com", "x@y@example.com", "grace", ""):
+        with pytest.raises(PersonNotFound):
+            people().get(name)
+        assert people().canonical(name) == name
+
+
+def test_a_role_is_the_persons_own_or_that_of_all() -> None:
+    found = people()
+    assert found.role_of(found.get("ada")) is Role.ADMIN
+    assert found.role_of(found.get("bob")) is Role.VIEWER
+    without = people("[people.bob]")
+    assert without.role_of(without.get("bob")) is Role.OPERATOR
+
+
+def test_a_runtime_without_the_table_knows_no_one() -> None:
+    assert read_people(None, "helmr.toml") is NO_PEOPLE
+    with pytest.raises(PersonNotFound, match="no person") as raised:
+        NO_PEOPLE.get("ada@example.com")
+    assert "helmr.toml" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("people = 1", "not a table"),
+        ('[people]\nrole = "boss"', "role"),
+        ("[people]\ncolour = 1", "colour"),
+        ('[people]\ndomains = ["x"]', "'x' is not a domain"),
+        ('[people."a@b.c"]', "can't be a person's name"),
+        ('[people.ada]\nemail = "ada"', "'ada' is not an e-mail address"),
+        ('[people.ada]\ngroups = ["a:b"]', "name of a group"),
+        ('[people.ada]\ngroup = ["a"]', "group"),
+        ('[people.ada]\nemail = "a@b.c"\n[people.eve]\nemail = "A@B.c"', "two people"),
+    ],
+)
+def test_what_can_not_be_is_refused(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as raised:
+        people(text)
+    assert "helmr.toml" in raised.value.message
