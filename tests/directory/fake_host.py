@@ -93,6 +93,8 @@ class FakeHost:
         self.dies_in_adopt_of: str | None = None
         self.is_deaf = False
         self.memory_bytes = MEMORY_MAX // 2
+        self.resumes_s: tuple[float, ...] = ()
+        self.long_resume: str | None = None
         self.step_s = STEP_S
         self.node = ""
         self._past: list[tuple[int, SlotReport]] = []
@@ -256,7 +258,9 @@ class FakeHost:
     async def ping(self) -> Pulse:
         if self.is_deaf:
             await asyncio.Event().wait()
-        return Pulse(memory_bytes=self.memory_bytes)
+        resumes_s, self.resumes_s = self.resumes_s, ()
+        long_resume, self.long_resume = self.long_resume, None
+        return Pulse(memory_bytes=self.memory_bytes, resumes_s=resumes_s, long_resume=long_resume)
 
     async def longest_s(self) -> float:
         return self.step_s

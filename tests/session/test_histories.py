@@ -142,6 +142,6 @@ async def test_a_resume_that_takes_much_of_a_processor_is_logged_with_the_way_ou
         assert "resume" not in caplog.text, "code that was not resumed"
         await session.kill()
         await session.send("messages", "there")
-    told = [one.getMessage() for one in caplog.records if "its resume took" in one.getMessage()]
+    told = [one.getMessage() for one in caplog.records if "the resume of" in one.getMessage()]
     assert len(told) == (bound_s == 0.0)
     assert all("of CPU, for 4 ops: ctx.continue_as" in one for one in told), told

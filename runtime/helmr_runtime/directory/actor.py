@@ -201,8 +201,8 @@ class DirectoryActor:
         """Pool, queue and warnings, as JSON.
 
         Shape: `{ready, hosts{total, starting, retiring}, sessions{live, lingering, room}, queue, queue_oldest_s,
-        failing, routes, crashes, recent_crashes[], warnings[], states[], host_list[]}`; `states` are the kinds of the
-        warnings, the last as `PoolHost.to_json` has it.
+        failing, routes, crashes, recent_crashes[], resumes{bounds, counts, sum}, warnings[], states[],
+        host_list[]}`; `states` are the kinds of the warnings, the last as `PoolHost.to_json` has it.
         """
         pool, queue = self._pool.to_json(), self._work.to_json()
         if queue["failing"]:

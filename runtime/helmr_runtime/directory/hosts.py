@@ -128,6 +128,8 @@ class PoolHost:
     memory_bytes: int | None = None
     """What it has allocated, as it last said."""
     memory_max_bytes: int | None = None
+    long_resume_at: datetime | None = None
+    """When it last told of a resume that took long."""
     makes_way: bool = False
     """It has more memory than it may, and another takes its place."""
     slots: dict[Slot, None] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from bisect import bisect_left
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -33,7 +34,7 @@ from helmr_runtime.directory.hosts import (
     sleep,
     within,
 )
-from helmr_runtime.ports import Host, HostReport, Occupancy
+from helmr_runtime.ports import Host, HostReport, Occupancy, Pulse
 from helmr_runtime.rpc.calls import OWN_HOST_PREFIX, ActorDied, ActorNotFound, CallError
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,12 @@ END_AT = 1.5
 
 WARNINGS_KEPT = 50
 
-OF_A_HOST = ("blocked", "memory", "retire", "silent")
+RESUME_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""From a run of a few ops to what an agent's framework takes for hundreds of turns."""
+
+LONG_RESUME_SHOWN = timedelta(minutes=10)
+
+OF_A_HOST = ("blocked", "memory", "resume", "retire", "silent")
 """Kinds that are over when the host is gone."""
 
 
@@ -128,6 +134,9 @@ class Pool:
         self.room = plan.sessions_per_host
         self.catalog_hash = plan.catalog_hash
         self.warnings = Warnings()
+        self._resumes = [0] * (len(RESUME_BOUNDS_S) + 1)
+        """How many took at most so much CPU, each only where it first fits."""
+        self._resumed_s = 0.0
         self.crashes: deque[dict[str, Any]] = deque(maxlen=CRASHES_KEPT)
         self.crashes_count = 0
         self._spawner = spawner
@@ -447,7 +456,21 @@ class Pool:
             self.warnings.show(
                 blocked, f"{host.name}: the loop of all async steps is held by {pulse.blocked}"
             )
+        self._note_resumes(host, pulse)
         self._bound_memory(host)
+
+    def _note_resumes(self, host: PoolHost, pulse: Pulse) -> None:
+        """Count what resumes took, and show for a while that one took long."""
+        for took_s in pulse.resumes_s:
+            self._resumes[bisect_left(RESUME_BOUNDS_S, took_s)] += 1
+            self._resumed_s += took_s
+        now = self._clock.now()
+        if pulse.long_resume is not None and host.is_alive:
+            host.long_resume_at = now
+            self.warnings.show(f"resume:{host.name}", pulse.long_resume)
+        elif host.long_resume_at is not None and now - host.long_resume_at > LONG_RESUME_SHOWN:
+            host.long_resume_at = None
+            self.warnings.take_back(f"resume:{host.name}")
 
     async def _look(self, host: PoolHost, silent_s: float) -> None:
         """Decide about a host that has not answered."""
@@ -513,6 +536,11 @@ class Pool:
                 "room": sum(host.free for host in self.shared()),
             },
             "crashes": self.crashes_count,
+            "resumes": {
+                "bounds": RESUME_BOUNDS_S,
+                "counts": self._resumes,
+                "sum": self._resumed_s,
+            },
             "recent_crashes": list(self.crashes),
             "warnings": self.warnings.texts,
             "states": self.warnings.kinds,

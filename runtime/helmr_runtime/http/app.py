@@ -72,7 +72,6 @@ class GatewayApp:
         self.metrics = Metrics()
         self.generations = GenerationHeader(service.copies)
         service.watch(self.metrics.entries.seen)
-        service.resumes.measured = self.metrics.entries.resumed.observe
         self.limiter = RateLimiter(service.now, settings.limits)
         access = Access(
             settings.admin_key_hash,

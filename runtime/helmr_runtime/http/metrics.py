@@ -22,7 +22,7 @@ from prometheus_client.core import (
 from helmr.models import Activity, Health
 from helmr_runtime.core.entries import from_iso
 from helmr_runtime.service import Service
-from helmr_runtime.service.feed import BY_OTHERS, FeedItem
+from helmr_runtime.service.feed import FeedItem
 from helmr_runtime.service.health import DegradedState
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -39,6 +39,9 @@ ENDED_MAX = 10_000
 RUN_ENDS = {f"run.{status}": status for status in ("succeeded", "failed", "cancelled", "blocked")}
 WAIT_ENDS = {f"wait.{status}": status for status in ("fulfilled", "timed_out", "cancelled")}
 STEP_ENDS = {f"step.{status}": status for status in ("succeeded", "failed", "abandoned")}
+
+BY_OTHERS = frozenset({"wait.claimed", "wait.claim_ended", "wait.assigned", "input.accepted"})
+"""Entries of a run that do not say that its code has gone on."""
 
 
 class Metrics:
@@ -106,12 +109,6 @@ class EntryMetrics:
         )
         self._resumes = Counter(
             "helmr_run_resumes", "Runs that a host went on with", registry=registry
-        )
-        self.resumed = Histogram(
-            "helmr_resume_seconds",
-            "From the moment a host went on with a run until its code asked for something new",
-            buckets=BUCKETS_S,
-            registry=registry,
         )
         self._opened = Counter(
             "helmr_waits_opened", "Waits opened", ["kind", "stream"], registry=registry
@@ -269,6 +266,8 @@ def _of_pool(pool: Mapping[str, Any]) -> Iterator[Metric]:
     yield _gauge("helmr_queue_oldest_seconds", oldest, pool["queue_oldest_s"])
     yield _gauge("helmr_queue_failing_runs", "Those that can't be resumed", pool["failing"])
     yield CounterMetricFamily("helmr_host_crashes", "Hosts that died", value=pool["crashes"])
+    about = "CPU in which the code of a run came to where it had been"
+    yield _histogram("helmr_resume_seconds", about, pool["resumes"])
     for key, name, about in (
         ("sessions", "helmr_host_sessions", "Sessions of a host"),
         ("memory_bytes", "helmr_host_memory_bytes", "What a host has allocated"),

@@ -294,10 +294,15 @@ class Occupancy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulse:
-    """Reply to `ping`: what the host has allocated, if that is bounded, and what holds the loop of its async steps."""
+    """Reply to `ping`: what the host has allocated, if that is bounded, and what holds the loop of its async steps.
+
+    And what resumes have taken since the last one: CPU seconds, and what there is to say of a long one.
+    """
 
     memory_bytes: int | None = None
     blocked: str | None = None
+    resumes_s: tuple[float, ...] = ()
+    long_resume: str | None = None
 
 
 class Host(Protocol):

@@ -18,7 +18,7 @@ from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, Protocol
 
 from helmr.current import Made, MadeCalls, StepCall, StepRef, code_place, current_run
@@ -222,6 +222,40 @@ def _has_started(thread: Thread) -> bool:
 _starter = ThreadStarter()
 
 
+class Resumes:
+    """What resumes in this process have taken since it was last asked."""
+
+    KEPT_MAX = 1_000
+    """Of more, no one knows."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._took_s: list[float] = []
+        self._long: str | None = None
+
+    def note(self, took_s: float, run: str, ops: int) -> None:
+        """The code of a run has come to where it had been, through so many ops, in so much CPU."""
+        told = f"the resume of {run} took {took_s:.1f} s of CPU, for {ops:,} ops: {WAY_OUT}"
+        is_long = took_s >= RESUME_LONG_S
+        if is_long:
+            log.warning("%s", told)
+        with self._lock:
+            self._long = told if is_long else self._long
+            if len(self._took_s) < self.KEPT_MAX:
+                self._took_s.append(took_s)
+
+    def taken(self) -> tuple[tuple[float, ...], str | None]:
+        """CPU seconds of each, and what there is to say of the newest that took long."""
+        with self._lock:
+            took_s, long = tuple(self._took_s), self._long
+            self._took_s.clear()
+            self._long = None
+        return took_s, long
+
+
+resumes = Resumes()
+
+
 class RunDriver:
     """Runs one attempt of a run from its journal on.
 
@@ -416,16 +450,7 @@ class RunDriver:
     def _has_resumed(self) -> None:
         """The code has come to where it was."""
         ops, self._resumed_ops = self._resumed_ops, 0
-        took_s = time.thread_time() - self._began_s
-        if took_s >= RESUME_LONG_S:
-            log.warning(
-                "%s of %s: its resume took %.1f s of CPU, for %d ops: %s",
-                self.run.id,
-                self._name,
-                took_s,
-                ops,
-                WAY_OUT,
-            )
+        resumes.note(time.thread_time() - self._began_s, f"{self.run.id} of task {self._name}", ops)
 
     def _on_wake(self) -> None:
         self._mark.executes(Executing.RUN, is_so=True)

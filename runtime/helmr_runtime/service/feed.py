@@ -7,8 +7,8 @@ comes twice (S-54).
 
 `SessionSpans` makes the spans of sessions, runs and waits as the feed brings their ends (`helmr_runtime.tracing`).
 The gateway hears of every entry once it is on disk: those of hosts, and those of the ledger for parked sessions. When
-a thing began stands in its row, so that nothing has to be remembered while it lasts. `ResumeTimes` measures what each
-resume took.
+a thing began stands in its row, so that nothing has to be remembered while it lasts. `LongRuns` knows which runs
+have asked for many ops.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -26,7 +25,7 @@ from helmr.errors import HelmrError, NotReady, Overloaded
 from helmr_runtime import tracing
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import from_iso
-from helmr_runtime.core.run import RESUME_LONG_S, WAY_OUT
+from helmr_runtime.core.run import WAY_OUT
 from helmr_runtime.ports.ledger import LedgerClient
 from helmr_runtime.tracing.derived import Derived
 
@@ -416,67 +415,29 @@ class SessionSpans:
 OPS_MANY = 10_000
 """Half of what a run may ask for (S-8)."""
 
-RESUMES_MAX = 10_000
-"""Runs that are remembered, as they resume and as they took long; of more the oldest are not."""
-
-BY_OTHERS = frozenset({"wait.claimed", "wait.claim_ended", "wait.assigned", "input.accepted"})
-"""Entries of a run that do not say that its code has gone on."""
+LONG_MAX = 10_000
+"""Runs that are remembered; of more the oldest are not."""
 
 
-class ResumeTimes:
-    """How long each run took from the moment a host went on with it until its code asked for something new.
-
-    As both stand in the transcript: so with what the code computed and awaited outside of steps until then.
-    """
+class LongRuns:
+    """Which active runs have asked for many ops, as the feed has brought them."""
 
     def __init__(self) -> None:
-        self.measured: Callable[[float], None] = lambda took_s: None
-        """Called with each."""
-        self._began: OrderedDict[str, datetime] = OrderedDict()
-        self._heavy: OrderedDict[str, tuple[float, int]] = OrderedDict()
-        """What the newest resume took, and the newest op, of runs of which there is something to say."""
+        self._ops: OrderedDict[str, int] = OrderedDict()
 
     def seen(self, items: Sequence[FeedItem]) -> None:
         """Entries of any session."""
         for item in items:
-            self._seen(item)
-
-    def _seen(self, item: FeedItem) -> None:
-        entry, kind = item.entry, item.kind
-        run_id, op = entry["run_id"], entry.get("op") or 0
-        if run_id is None or "copied_from" in entry["body"]:
-            return
-        if kind == "run.resumed":
-            _put(self._began, run_id, from_iso(entry["recorded_at"]))
-        elif kind in RUN_ENDS:
-            self._began.pop(run_id, None)
-            self._heavy.pop(run_id, None)
-        elif run_id in self._began and kind not in BY_OTHERS:
-            took_s = (from_iso(entry["recorded_at"]) - self._began.pop(run_id)).total_seconds()
-            self.measured(took_s)
-            self._note(run_id, took_s, op)
-        elif op >= OPS_MANY:
-            self._note(run_id, self._heavy.get(run_id, (0.0, 0))[0], op)
-
-    def _note(self, run_id: str, took_s: float, op: int) -> None:
-        if took_s < RESUME_LONG_S and op < OPS_MANY:
-            self._heavy.pop(run_id, None)
-        else:
-            _put(self._heavy, run_id, (took_s, op))
+            run_id, op = item.entry["run_id"], item.entry.get("op") or 0
+            if item.kind in RUN_ENDS:
+                self._ops.pop(run_id, None)
+            elif op >= OPS_MANY and "copied_from" not in item.entry["body"]:
+                self._ops[run_id] = op
+                self._ops.move_to_end(run_id)
+                if len(self._ops) > LONG_MAX:
+                    self._ops.popitem(last=False)
 
     def warnings(self, run_id: str | None) -> list[str]:
-        """What there is to say of an active run, with the way out."""
-        took_s, op = self._heavy.get(run_id or "", (0.0, 0))
-        found = []
-        if took_s >= RESUME_LONG_S:
-            found.append(f"its newest resume took {took_s:.1f} s, for {op:,} ops: {WAY_OUT}")
-        if op >= OPS_MANY:
-            found.append(f"{op:,} ops, of at most 20,000: {WAY_OUT}")
-        return found
-
-
-def _put(pairs: OrderedDict[str, Any], key: str, value: Any) -> None:
-    pairs[key] = value
-    pairs.move_to_end(key)
-    if len(pairs) > RESUMES_MAX:
-        pairs.popitem(last=False)
+        """What there is to say of a run, with the way out."""
+        op = self._ops.get(run_id or "")
+        return [f"{op:,} ops, of at most 20,000: {WAY_OUT}"] if op is not None else []

@@ -22,7 +22,7 @@ from helmr_runtime.service.access import AccessTokens, AnswerLinks, ApiKeys
 from helmr_runtime.service.chunks import ChunkHub
 from helmr_runtime.service.corrections import Corrections
 from helmr_runtime.service.exports import Backups, Copies, Queries, SessionFiles
-from helmr_runtime.service.feed import FeedHub, FeedItem, ResumeTimes, SessionSpans
+from helmr_runtime.service.feed import FeedHub, FeedItem, LongRuns, SessionSpans
 from helmr_runtime.service.following import Events
 from helmr_runtime.service.gate import Gate
 from helmr_runtime.service.health import HealthView, Introduction
@@ -103,8 +103,8 @@ class Service:
         self._ledger = ledger
         self.now = clock.now
         self._session_spans: SessionSpans | None = None
-        self.resumes = ResumeTimes()
-        self._watching: list[Callable[[Sequence[FeedItem]], None]] = [self.resumes.seen]
+        self.long_runs = LongRuns()
+        self._watching: list[Callable[[Sequence[FeedItem]], None]] = [self.long_runs.seen]
         is_guest = options.is_guest
         self.hub = FeedHub(
             ledger, on_entries=self._learn, idle_s=GUEST_FEED_IDLE_S if is_guest else None
@@ -129,7 +129,7 @@ class Service:
         self.waits = WaitOperations(shared, self.tokens)
         self.claims = ClaimOperations(shared, self.waits, options.people)
         self.links = AnswerLinks(shared, options.people)
-        self.sessions = SessionOperations(shared, self.waits, self.runs, self.hub, self.resumes)
+        self.sessions = SessionOperations(shared, self.waits, self.runs, self.hub, self.long_runs)
         self.gate = Gate(shared, self.sessions, options.gate_rules)
         self.corrections = Corrections(shared, self.runs, self.sessions)
         self.schedules = ScheduleOperations(shared, self.sessions)

@@ -48,7 +48,7 @@ from helmr_runtime.ports import StartSession
 from helmr_runtime.ports.ledger import Json, LedgerClient
 from helmr_runtime.replay.replay_log import journal_of
 from helmr_runtime.security.task_secrets import TaskSecrets
-from helmr_runtime.service.feed import FeedHub, ResumeTimes
+from helmr_runtime.service.feed import FeedHub, LongRuns
 from helmr_runtime.service.shared import Caller, Shared
 from helmr_runtime.service.waits import WaitOperations
 from helmr_runtime.session.dry_run import read_snapshot
@@ -162,9 +162,9 @@ class SessionOperations:
         waits: WaitOperations,
         runs: RunOperations,
         hub: FeedHub,
-        resumes: ResumeTimes,
+        long_runs: LongRuns,
     ) -> None:
-        self._resumes = resumes
+        self._long_runs = long_runs
         self._ledger = shared.ledger
         self._router = shared.router
         self._catalog = shared.catalog
@@ -254,7 +254,7 @@ class SessionOperations:
     async def _in_full(self, session: Json) -> SessionInfo:
         wait = session["wait"]
         full = await self._waits.in_full(wait) if wait is not None else None
-        warnings = self._resumes.warnings(session["run_id"])
+        warnings = self._long_runs.warnings(session["run_id"])
         return SessionInfo.model_validate({**session, "wait": full, "warnings": warnings})
 
     async def list(self, wanted: SessionsQuery = ALL_SESSIONS) -> Page[SessionInfo]:

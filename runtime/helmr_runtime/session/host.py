@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import Context, copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -49,6 +49,7 @@ from helmr_runtime.ports import (
     SlotState,
 )
 from helmr_runtime.ports.ledger import Ledger
+from helmr_runtime.replay.driver import resumes
 from helmr_runtime.replay.durable_context import SILENCE_S
 from helmr_runtime.replay.steps import blocked_by
 from helmr_runtime.session.dry_run import DryRuns
@@ -486,14 +487,18 @@ class HostActor:
         return slot.lease
 
     async def ping(self) -> Pulse:
-        """Answered by the host's loop: what the process has allocated, if it is the host's own, and what blocks it."""
+        """Answered by the host's loop: what the process has allocated, if it is the host's own, what blocks it, and
+        what resumes have taken.
+        """
+        resumes_s, long_resume = resumes.taken()
+        pulse = Pulse(blocked=blocked_by(), resumes_s=resumes_s, long_resume=long_resume)
         if not self._settings.owns_process:
-            return Pulse(blocked=blocked_by())
+            return pulse
         taken_bytes = anonymous_bytes()
         is_in_bounds = taken_bytes <= (self._memory_max_bytes or taken_bytes)
         if is_in_bounds and self._statuses is not None:
             self._statuses.is_past()
-        return Pulse(memory_bytes=taken_bytes, blocked=blocked_by())
+        return replace(pulse, memory_bytes=taken_bytes)
 
     async def longest_s(self) -> float:
         """How long a step of what executes here may take."""
