@@ -62,7 +62,7 @@ def main() -> int:
     parser.add_argument("--only", choices=(BEFORE, NOW, LINES, HURRIED), action="append")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go, too")
     parser.add_argument(
-        "--keep", type=Path, metavar="FOLDER", help="where ledgers and all else stay"
+        "--keep", type=Path, metavar="FOLDER", help="a new one for ledgers and all else"
     )
     given = parser.parse_args()
     ways: dict[str, type[Operator]] = {
