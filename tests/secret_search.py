@@ -42,21 +42,13 @@ class SecretSearch:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
         self.removed = folder / "removed"
         self.home = folder / "home"
         self.current = "no test"
         self.found: list[str] = []
-        self.searched = dict.fromkeys(("log", "error", "entry", "output", "file", "run folder"), 0)
+        self.searched = {"log": 0, "error": 0, "entry": 0, "output": 0, "file": 0, "run folder": 0}
         self.foreign: set[bytes] = set()
         """Master keys and Ray's tokens that were met."""
-
-    def begin_worker(self, name: str) -> None:
-        """Search in a folder of its own, and count from zero, for a process that was forked."""
-        own = self._folder / name
-        self.removed, self.home = own / "removed", own / "home"
-        self.found.clear()
-        self.searched = dict.fromkeys(self.searched, 0)
 
     def look(self, kind: str, text: str, place: str = "") -> None:
         """Remember the secrets in a text."""
@@ -207,10 +199,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Search the files, and fail the run for what no test was failed for; a worker hands on what it found."""
     search = session.config.stash[SEARCH]
     search.current = "at the end"
-    handed_on: dict[str, object] | None = getattr(session.config, "workeroutput", None)
-    if handed_on is not None or not session.config.getoption("--workers", 0):
+    if not getattr(session.config.option, "numprocesses", None):
         factory = getattr(session.config, "_tmp_path_factory", None)
         search.look_into_what_is_left(factory._basetemp if factory is not None else None)
+    handed_on: dict[str, object] | None = getattr(session.config, "workeroutput", None)
     if handed_on is not None:
         handed_on.update(secrets=search.found, searched=search.searched)
     elif search.found:
@@ -218,19 +210,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_worker_begins(config: pytest.Config, name: str) -> None:
-    """Have a worker search for itself."""
-    search = config.stash[SEARCH]
-    search.begin_worker(name)
-    os.environ.update(_environment(search))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_worker_ended(config: pytest.Config, output: dict[str, Any]) -> None:
-    """Take what a worker found; one that died has handed on nothing, and its test has failed."""
-    search = config.stash[SEARCH]
-    search.found += output.get("secrets", [])
-    for kind, count in output.get("searched", {}).items():
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a worker found; one that crashed has handed on nothing, and its test has failed."""
+    search, found = node.config.stash[SEARCH], getattr(node, "workeroutput", {})
+    search.found += found.get("secrets", [])
+    for kind, count in found.get("searched", {}).items():
         search.searched[kind] += count
 
 

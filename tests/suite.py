@@ -1,19 +1,16 @@
 """How `make test` shares the files out to its workers, and what it leaves for `tests/flaky.py`; a pytest plugin.
 
-A worker (`tests/workers.py`) gets the next file when it has done one. The files that take longest come first, so that
-the workers end together. `--record-seconds` writes down what each took; new and short files need no line.
+pytest-xdist gives each worker the next file when it has done one. The files that take longest come first, so that the
+workers end together. `--record-seconds` writes down what each took; new and short files need no line.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from itertools import groupby
 from pathlib import Path
 
 import pytest
-
-from tests import workers
 
 SECONDS = Path(__file__).parent / "seconds.json"
 """Seconds that each file takes, fixtures included, with four workers on two cores."""
@@ -34,33 +31,21 @@ SHARING = (
 TOGETHER = frozenset(f"tests/stack/test_{name}.py" for name in SHARING)
 """Files that one worker takes, one after the other: they share a runtime with Ray, which each worker would start and
 keep."""
-RECORD = "helmr-record"
 EXIT_CODE = "suite/exit-code"
 """Where pytest's cache has the exit code of the newest run; null while it runs."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Workers, and a record of what the files take."""
-    parser.addoption("--workers", type=int, default=0, help="so many processes; 0: only this one")
+    """Record what the files take."""
     parser.addoption(
         "--record-seconds", action="store_true", help=f"write what each file took to {SECONDS.name}"
     )
 
 
-def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Let plugins hear of workers."""
-    pluginmanager.add_hookspecs(workers.Hooks)
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    """Leave what there is to leave."""
-    config.pluginmanager.register(Record(config), RECORD)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_worker_begins(config: pytest.Config) -> None:
-    """Leave the rest to the process that is told of all tests."""
-    config.pluginmanager.unregister(name=RECORD)
+    """Leave the rest to the process that is told of all tests: of several the one that shares them out."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Record(config))
 
 
 @pytest.hookimpl(trylast=True)
@@ -75,18 +60,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """Share the tests out, if workers are asked for and nothing stands against running them."""
-    count = session.config.getoption("--workers")
-    if not count or session.testsfailed or session.config.option.collectonly:
-        return None
-    terminal = session.config.pluginmanager.getplugin("terminalreporter")
-    if terminal is not None:
-        terminal.showfspath = False  # tests of several files run at once
-    units = groupby(session.items, key=lambda item: unit_of(file_of(item.nodeid)))
-    workers.Sharing(session, [list(unit) for _, unit in units], count).run()
-    return True
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Share out units: a file, or a folder that stays together."""
+    from xdist.scheduler import LoadFileScheduling  # only where workers run
+
+    by_unit = LoadFileScheduling(config, log)
+    by_unit._split_scope = lambda test: unit_of(file_of(test))  # as its documentation suggests
+    return by_unit
 
 
 def unit_of(file: str) -> str:

@@ -129,9 +129,11 @@ def test_a_real_test_that_fails_once_is_remembered_and_reported(
         options = [
             "-q",
             "-p",
-            "tests.suite",
-            "--workers",
+            "xdist",
+            "-n",
             "2",
+            "-p",
+            "tests.suite",
             *arguments,
             "-o",
             f"cache_dir={cache}",

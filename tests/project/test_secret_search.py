@@ -172,7 +172,7 @@ def test_that_leaves_a_file(tmp_path):
 def test_a_run_that_passed_fails_for_what_its_workers_left(folder: Path) -> None:
     for number in range(3):
         (folder / f"test_{number}.py").write_text(LEFT)
-    words = [*OPTIONS, "-p", "tests.suite", "--workers", "2", f"--rootdir={folder}", str(folder)]
+    words = [*OPTIONS, "-n", "2", "--dist", "loadfile", f"--rootdir={folder}", str(folder)]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *words],
         capture_output=True,

@@ -22,8 +22,7 @@ def checkout(tmp_path: Path, project_root: Path) -> Path:
     """A project of three files, with the plugin of this one."""
     tests = tmp_path / "tests"
     tests.mkdir()
-    for plugin in ("suite.py", "workers.py"):
-        (tests / plugin).write_text((project_root / "tests" / plugin).read_text())
+    (tests / "suite.py").write_text((project_root / "tests" / "suite.py").read_text())
     (tests / "__init__.py").touch()
     (tests / "conftest.py").write_text('pytest_plugins = ["tests.suite"]\n')
     (tests / "seconds.json").write_text('{"tests/test_slow.py": 3, "tests/test_gone.py": 9}')
@@ -40,8 +39,9 @@ def run(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
         "PYTHONPATH": str(checkout),
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }
+    options = ["-p", "xdist", *words]
     return subprocess.run(
-        [sys.executable, "-m", "pytest", *words],
+        [sys.executable, "-m", "pytest", *options],
         cwd=checkout,
         env=environ,
         capture_output=True,
@@ -63,7 +63,7 @@ def test_the_longest_file_comes_first_and_the_others_keep_their_order(checkout: 
 
 
 def test_workers_start_with_the_longest_file(checkout: Path) -> None:
-    done = run(checkout, "-v", "--workers", "2")
+    done = run(checkout, "-v", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
     assert done.returncode == 0, done.stdout
     lines = [line.split() for line in done.stdout.splitlines() if "PASSED" in line]
     by = {line[-1]: line[0] for line in lines}
@@ -76,7 +76,7 @@ def test_files_that_stay_together_are_one_workers_and_come_first(checkout: Path)
     (checkout / "tests" / "stack").mkdir()
     for name in sorted(suite.TOGETHER)[:3]:
         (checkout / name).write_text(SHORT)
-    done = run(checkout, "-v", "--workers", "2")
+    done = run(checkout, "-v", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
     assert done.returncode == 0, done.stdout
     lines = [line.split() for line in done.stdout.splitlines() if "PASSED" in line]
     [together] = {line[0] for line in lines if "/stack/" in line[-1]}
@@ -91,7 +91,7 @@ def test_files_that_share_the_runtime_of_the_stack_stay_together(project_root: P
     assert {one.relative_to(project_root).as_posix() for one in sharing} == suite.TOGETHER
 
 
-@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["alone", "two"])
+@pytest.mark.parametrize("workers", [(), ("-n", "2", "--dist", "loadfile")], ids=["alone", "two"])
 def test_seconds_are_recorded_when_asked_for(checkout: Path, workers: tuple[str, ...]) -> None:
     seconds = checkout / "tests" / "seconds.json"
     before = seconds.read_text()
@@ -106,7 +106,7 @@ def test_the_exit_code_is_left_and_none_while_a_run_lasts(checkout: Path) -> Non
     (checkout / "tests" / "test_early.py").write_text(
         f"def test_now():\n    assert open({str(code)!r}).read() != 'null'\n"
     )
-    assert run(checkout, "--workers", "2").returncode == 1
+    assert run(checkout, "-n", "2").returncode == 1
     assert json.loads(code.read_text()) == 1
     assert run(checkout, "tests/test_zero.py").returncode == 0
     assert json.loads(code.read_text()) == 0
@@ -115,63 +115,3 @@ def test_the_exit_code_is_left_and_none_while_a_run_lasts(checkout: Path) -> Non
 def test_recorded_files_are_there(project_root: Path) -> None:
     seconds = json.loads(suite.SECONDS.read_text(encoding="utf-8"))
     assert [file for file in seconds if not (project_root / file).is_file()] == []
-
-
-WAITS = "import time\n\ndef test_waits():\n    time.sleep(40)\n"
-DIES = """
-import os
-
-def test_before(): pass
-
-def test_dies(): os.kill(os.getpid(), 9)
-
-def test_after(): pass
-"""
-
-
-def test_a_worker_that_dies_fails_its_test_and_another_does_the_rest(checkout: Path) -> None:
-    (checkout / "tests" / "test_slow.py").write_text(DIES)
-    done = run(checkout, "-v", "-rf", "--workers", "1")
-    assert done.returncode == 1, done.stdout
-    assert "1 failed, 6 passed" in done.stdout
-    assert "worker w0 ended with -9 while it ran tests/test_slow.py::test_dies" in done.stdout
-    [after] = [line for line in done.stdout.splitlines() if "PASSED" in line and "after" in line]
-    assert after.startswith("[w1]")
-
-
-def test_enough_failures_end_the_run_and_interrupt_what_runs(checkout: Path) -> None:
-    (checkout / "tests" / "test_slow.py").write_text(WAITS)
-    (checkout / "tests" / "test_early.py").write_text("def test_fails():\n    assert False\n")
-    done = run(checkout, "-x", "--workers", "2")
-    assert done.returncode == 1, done.stdout
-    assert "1 failed" in done.stdout
-    assert "stopping after 1 failures" in done.stdout
-
-
-SCOPES = """
-import warnings
-import pytest
-
-@pytest.fixture(scope="session")
-def once():
-    yield
-    print("taken down")
-    raise OSError("at its end")
-
-def test_uses(once, tmp_path):
-    assert tmp_path.parent.name in ("w0", "w1")
-    warnings.warn("look here")
-"""
-
-
-def test_the_last_test_of_a_worker_takes_its_fixtures_down_and_warnings_are_told(
-    checkout: Path,
-) -> None:
-    (checkout / "tests" / "test_slow.py").write_text(SCOPES)
-    done = run(checkout, "--workers", "2")
-    assert done.returncode == 1, done.stdout
-    assert "5 passed" in done.stdout
-    assert "1 warning" in done.stdout
-    assert "1 error" in done.stdout
-    assert "taken down" in done.stdout
-    assert "UserWarning: look here" in done.stdout
