@@ -73,6 +73,7 @@ from helmr.models import (
     SendRequest,
     SessionInfo,
     SessionsQuery,
+    SignInInfo,
     StartReceipt,
     StartRequest,
     StreamInfo,
@@ -476,6 +477,11 @@ WHO_AM_I = Operation(
     "Say who calls, and what they may do.",
     description="Answers `{principal, role, person, groups_at, expires_at}`; `person` is null of a service's key.",
     reply=WhoAmI)
+HOW_TO_SIGN_IN = Operation(
+    "people.sign_in", "GET /v1/sign-in", Need.NOTHING,
+    "Say where people sign in: the issuer of OpenID Connect, and as which client.",
+    description="An ID token of that issuer is sent as a key is, `Authorization: Bearer …`.",
+    service="sign_ins.info", reply=SignInInfo)
 LIST_PEOPLE = Operation(
     "people.list", "GET /v1/people", Need.READ,
     "List people by id: those of the runtime's configuration, and others who have signed in or are disabled.",

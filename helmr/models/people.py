@@ -62,6 +62,14 @@ class WhoAmI(Wire):
     expires_at: datetime | None = None
 
 
+class SignInInfo(Wire):
+    """What a client needs to have its person sign in; all null of a runtime without an issuer."""
+
+    issuer: str | None = None
+    client_id: str | None = None
+    scopes: list[str] = Field(default_factory=list)
+
+
 class DisableRequest(Request):
     """POST /v1/people/{person}/disable."""
 

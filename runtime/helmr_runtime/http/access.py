@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
-from helmr.errors import NotAllowed, ScopeDenied
+from helmr.errors import NotAllowed, OriginDenied, ScopeDenied, Unauthenticated
 from helmr.roles import Need, Role, ScopeType
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.people import person_principal
@@ -24,11 +24,20 @@ from helmr_runtime.security.limits import (
 )
 from helmr_runtime.security.origins import check_origin
 from helmr_runtime.security.people import NamedPerson
-from helmr_runtime.security.secrets import SecretKind, is_same_secret, read_secret
+from helmr_runtime.security.secrets import (
+    SecretKind,
+    is_same_secret,
+    read_secret,
+    secret_hash,
+)
 from helmr_runtime.service.access import AccessTokens, ApiKeys, LiveKey
 from helmr_runtime.service.people import PeopleView
+from helmr_runtime.service.sign_in import SignIns
 
 LOCAL_KEY_NAME = "local"
+
+PROXY = "proxy"
+"""What proves a person whom a proxy's header names."""
 
 
 class Access:
@@ -39,6 +48,7 @@ class Access:
         api_keys: Other API keys.
         public_tokens: Public tokens.
         people: Who there is.
+        sign_ins: Whose an ID token is.
         limiter: The limits.
         now: Tells the time.
     """
@@ -50,6 +60,7 @@ class Access:
         api_keys: ApiKeys,
         public_tokens: AccessTokens,
         people: PeopleView,
+        sign_ins: SignIns,
         limiter: RateLimiter,
         now: Callable[[], datetime],
     ) -> None:
@@ -57,6 +68,7 @@ class Access:
         self._api_keys = api_keys
         self._public_tokens = public_tokens
         self._people = people
+        self._sign_ins = sign_ins
         self._now = now
         self.limiter = limiter
 
@@ -66,12 +78,14 @@ class Access:
         text = exchange.bearer
         if text is None:
             self.limiter.admit_source(exchange.address)
-            raise unauthenticated()
+            return await self._by_proxy(exchange, need)
         match read_secret(text):
             case SecretKind.API_KEY, hashed:
                 return await self._by_key(exchange, hashed, need)
             case SecretKind.PUBLIC_TOKEN, hashed:
                 return await self._by_public_token(exchange, hashed, scope)
+            case None if self._sign_ins.is_on and text.count(".") == 2:
+                return await self._by_id_token(exchange, text, need)
             case _:
                 self.limiter.count_malformed(exchange.address)
                 raise unauthenticated()
@@ -95,6 +109,32 @@ class Access:
         exchange.role = role
         check_role(role, need)
         return Principal("api_key", key_id, name, self._said(exchange, role))
+
+    async def _by_id_token(self, exchange: Exchange, token: str, need: Need) -> Principal:
+        hashed = secret_hash(token)
+        try:
+            # Not among the lookups of secrets: an issuer that is slow would hold up those.
+            person, identity, principal = await self._sign_ins.person(token, hashed)
+        except Unauthenticated:
+            self.limiter.count_failure(exchange.address, hashed)
+            raise
+        self.limiter.passed(hashed)
+        self._as_person(exchange, person, principal.via or "", need)
+        exchange.identity = identity
+        return principal
+
+    async def _by_proxy(self, exchange: Exchange, need: Need) -> Principal:
+        """A person whom a configured proxy's header names; the connection itself must be the proxy's."""
+        settings = self._people.named.settings
+        email = exchange.headers.getlist(settings.proxy_header) if settings.proxy_header else []
+        if len(email) != 1 or not settings.is_proxy(exchange.peer):
+            raise unauthenticated()
+        _check_same_origin(exchange)
+        named = self._people.named.find(email[0])
+        person = await self._people.acting(named.id) if named is not None else None
+        if person is None:
+            raise unauthenticated()
+        return self._as_person(exchange, person, PROXY, need)
 
     def _as_person(
         self, exchange: Exchange, person: NamedPerson, via: str, need: Need
@@ -156,6 +196,22 @@ class Trusting:
             return await self._access.authenticate(exchange, need, scope)
         exchange.role = Role.ADMIN
         return replace(self._principal, on_behalf_of=_person(exchange, Role.ADMIN))
+
+
+def _check_same_origin(exchange: Exchange) -> None:
+    """Return if no other site's page can have sent it: what a proxy adds, it adds to those requests too.
+
+    Raises:
+        OriginDenied: One can.
+    """
+    if exchange.method in ("GET", "HEAD"):
+        return
+    origin = exchange.headers.get("origin")
+    is_own = origin is None or urlsplit(origin).netloc == exchange.headers.get("host")
+    if exchange.headers.get("sec-fetch-site", "none") not in ("none", "same-origin") or not is_own:
+        raise OriginDenied(
+            "a page of another site can't act for a person", hint="Use the runtime's own pages."
+        )
 
 
 def _person(exchange: Exchange, role: Role) -> str | None:

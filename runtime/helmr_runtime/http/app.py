@@ -78,6 +78,7 @@ class GatewayApp:
             api_keys=service.api_keys,
             public_tokens=service.public_tokens,
             people=service.people_view,
+            sign_ins=service.sign_ins,
             limiter=self.limiter,
             now=service.now,
         )

@@ -23,13 +23,13 @@ from enum import IntEnum
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from helmr.errors import BadRequest
 from helmr_runtime.http.problems import problem_response
-from helmr_runtime.http.settings import ConnectionBounds
+from helmr_runtime.http.settings import PEER, ConnectionBounds
 from helmr_runtime.security.limits import source_key
 
 BUSY = (
@@ -416,4 +416,10 @@ def behind_proxies(app: ASGIApp, trusted: tuple[str, ...]) -> ASGIApp:
     if not trusted:
         return app
     # Of X-Forwarded-For the last address that is not a trusted proxy's counts: a client can write what stands before.
-    return ProxyHeadersMiddleware(app, list(trusted))  # type: ignore[arg-type, return-value]
+    proxied = ProxyHeadersMiddleware(app, list(trusted))  # type: ignore[arg-type]
+
+    async def keeping_peer(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[PEER] = scope.get("client")
+        await proxied(scope, receive, send)  # type: ignore[arg-type]
+
+    return keeping_peer

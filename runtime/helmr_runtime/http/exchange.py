@@ -55,7 +55,7 @@ from helmr_runtime.core.answerers import Identity
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.public_tokens import ScopedToken
 from helmr_runtime.http.problems import from_validation, problem_response, unexpected
-from helmr_runtime.http.settings import HttpSettings
+from helmr_runtime.http.settings import PEER, HttpSettings
 from helmr_runtime.security.callbacks import media_type
 from helmr_runtime.security.limits import (
     RateLimiter,
@@ -113,6 +113,12 @@ class Exchange(Request):
     def address(self) -> str:
         """Where the request comes from, as limits count."""
         return self.client.host if self.client is not None else NO_ADDRESS
+
+    @property
+    def peer(self) -> str:
+        """The other end of the connection, whatever headers say."""
+        found = self.scope.get(PEER, self.scope.get("client"))
+        return str(found[0]) if found is not None else NO_ADDRESS
 
     @property
     def bearer(self) -> str | None:

@@ -18,6 +18,9 @@ UNLIMITED = LimitConfig(
 )
 """Limits are for strangers at a port; an app that nothing listens for has none."""
 
+PEER = "helmr.peer"
+"""Of a request's scope: who is at the other end of its connection, whatever headers say."""
+
 NO_KEY_HASH = ""
 """Nor has it a local admin key: the hash of no secret."""
 

@@ -4,6 +4,11 @@
 [people]
 role = "operator"            # what people may do
 domains = ["example.com"]    # verified e-mails that need no table of their own
+issuer = "https://id.example.com"        # OpenID Connect, with `client_id`
+client_id = "helmr"
+groups_claim = "groups"
+proxy_header = "X-Forwarded-Email"       # what a proxy in front says, from these addresses only
+proxies = ["10.0.0.7/32"]
 
 [people.ada]
 email = "ada@example.com"
@@ -21,9 +26,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from helmr.errors import PersonNotFound, UsageError
 from helmr.models import ASSIGNEE_MAX
@@ -56,6 +70,26 @@ def _domain(text: str) -> str:
     return domain
 
 
+def _issuer(text: str) -> str:
+    parts = urlsplit(text)
+    is_local = parts.hostname in ("127.0.0.1", "localhost", "::1")
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_local):
+        raise ValueError("an issuer is an https URL")
+    if not parts.hostname or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError(f"{text[:80]!r} is not the URL of an issuer")
+    return text
+
+
+def _header(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,63}", text):
+        raise ValueError(f"{text[:80]!r} is not the name of a header")
+    return text.lower()
+
+
+def _network(text: str) -> str:
+    return str(ip_network(text))
+
+
 Email = Annotated[str, AfterValidator(_email)]
 Group = Annotated[str, AfterValidator(_group)]
 
@@ -83,6 +117,30 @@ class PeopleSettings(BaseModel):
 
     role: Role = Role.OPERATOR
     domains: tuple[Annotated[str, AfterValidator(_domain)], ...] = ()
+    issuer: Annotated[str, AfterValidator(_issuer)] | None = None
+    client_id: str | None = Field(default=None, min_length=1, max_length=255)
+    scopes: tuple[str, ...] = ("openid", "email", "profile", "offline_access")
+    groups_claim: str | None = Field(default=None, min_length=1, max_length=255)
+    proxy_header: Annotated[str, AfterValidator(_header)] | None = None
+    proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> PeopleSettings:
+        if (self.issuer is None) != (self.client_id is None):
+            raise ValueError("`issuer` and `client_id` go together")
+        if self.issuer is not None and "openid" not in self.scopes:
+            raise ValueError("`scopes` needs openid")
+        if (self.proxy_header is None) != (not self.proxies):
+            raise ValueError("`proxy_header` and `proxies` go together")
+        return self
+
+    def is_proxy(self, address: str) -> bool:
+        """Whether a connection from there is of a proxy whose header says who a person is."""
+        try:
+            peer = ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        return any(peer in ip_network(one) for one in self.proxies)
 
 
 class PeopleConfig:

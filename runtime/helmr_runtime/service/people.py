@@ -44,6 +44,7 @@ class PeopleView:
         self._ledger = shared.ledger
         self.named = named
         self._known: Mapping[str, Json] | None = None
+        self._accounts: Mapping[tuple[str, str], str] = {}
         self._forgotten = 0
 
     def forget(self) -> None:
@@ -59,7 +60,14 @@ class PeopleView:
             found = {str(one["id"]): one for one in await self._ledger.people()}
             if forgotten == self._forgotten:  # else this may be older than what has changed
                 self._known = found
+            accounts = {(one["issuer"], one["subject"]): name for name, one in found.items()}
+            self._accounts = accounts
         return found
+
+    async def bound(self, issuer: str, subject: str) -> str | None:
+        """The id of the person who has signed in as that."""
+        await self.known()
+        return self._accounts.get((issuer, subject))
 
     def identity(self, person: NamedPerson) -> Identity:
         """The person as commands carry them; the groups of the file are those of now."""

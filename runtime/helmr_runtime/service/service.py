@@ -39,6 +39,7 @@ from helmr_runtime.service.shared import (
     Router,
     Shared,
 )
+from helmr_runtime.service.sign_in import SignIns
 from helmr_runtime.service.tokens import TokenOperations
 from helmr_runtime.service.waits import ClaimOperations, WaitOperations
 
@@ -75,8 +76,8 @@ class ServiceOptions:
 
 class Service:
     """The operations by noun: `sessions`, `session_files`, `backups`, `copies`, `runs`, `waits`, `claims`, `links`,
-    `tokens`, `public_tokens`, `api_keys`, `people`, `schedules`, `events`, `notices`, `queries`, `catalog`, `health`,
-    `gate`.
+    `tokens`, `public_tokens`, `api_keys`, `people`, `sign_ins`, `schedules`, `events`, `notices`, `queries`,
+    `catalog`, `health`, `gate`.
 
     Args:
         ledger: Reads, and the start of sessions.
@@ -125,6 +126,7 @@ class Service:
         self.public_tokens = AccessTokens(shared)
         self.people_view = PeopleView(shared, options.people)
         self.people = PeopleOperations(shared, self.people_view)
+        self.sign_ins = SignIns(shared, self.people_view)
         self.api_keys = ApiKeys(shared, options.people)
         self.waits = WaitOperations(shared, self.tokens)
         self.claims = ClaimOperations(shared, self.waits, options.people)

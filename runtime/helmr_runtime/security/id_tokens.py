@@ -1,0 +1,144 @@
+"""ID tokens of OpenID Connect: what makes one good, and what it says of who signed in (S-111, S-114). No I/O, no clock.
+
+A token counts if its issuer's key has signed it with an algorithm of public keys, it is for this client, and it is of
+now. Everything else about it is refused in the same words, so that no one learns by trying which part was wrong.
+
+Source: OpenID Connect Core 1.0, 3.1.3.7; RFC 8725 (the algorithm is chosen here, never by the token).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+
+from helmr_runtime.core.public_tokens import unauthenticated
+
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA", "Ed25519")
+"""Public keys only: with `HS256` an issuer's public key would be a secret, and `none` is no signature."""
+
+LEEWAY = timedelta(seconds=60)
+"""How far the issuer's clock may lie from ours."""
+
+TOKEN_CHARS_MAX = 16_384
+SUBJECT_MAX = 255
+GROUPS_MAX = 200
+GROUP_CHARS_MAX = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignIn:
+    """What a good token says.
+
+    Attributes:
+        issuer, subject: Who it is to the issuer.
+        email: Theirs, in lower case, if the issuer has verified it.
+        groups: What the claim of groups says; None if there is no such claim.
+        issued_at: When all that was so.
+        expires_at: Of the token.
+    """
+
+    issuer: str
+    subject: str
+    email: str | None
+    groups: tuple[str, ...] | None
+    issued_at: datetime
+    expires_at: datetime
+
+
+def is_like(text: str) -> bool:
+    """Whether it could be such a token at all."""
+    return len(text) <= TOKEN_CHARS_MAX and text.count(".") == 2 and text.isascii()
+
+
+def key_id(token: str) -> str | None:
+    """The key that a token names, before anything of it is believed."""
+    try:
+        head = token.partition(".")[0]
+        found = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
+        named = found.get("kid")
+    except (ValueError, AttributeError, RecursionError, binascii.Error):
+        return None
+    return named if isinstance(named, str) else None
+
+
+def check_id_token(
+    token: str,
+    keys: KeySet,
+    *,
+    issuer: str,
+    client_id: str,
+    groups_claim: str | None,
+    now: datetime,
+) -> SignIn:
+    """What the token says, if it is good.
+
+    Raises:
+        Unauthenticated: In the same words for all that can be wrong.
+    """
+    try:
+        claims = jwt.decode(token, keys, algorithms=ALGORITHMS).claims
+    except (JoseError, ValueError, TypeError, RecursionError) as error:
+        raise unauthenticated() from error
+    issued_at, expires_at = _time(claims.get("iat")), _time(claims.get("exp"))
+    subject = claims.get("sub")
+    if (
+        claims.get("iss") != issuer
+        or not _is_for(claims, client_id)
+        or not isinstance(subject, str)
+        or not 1 <= len(subject) <= SUBJECT_MAX
+        or issued_at is None
+        or expires_at is None
+        or issued_at > now + LEEWAY
+        or expires_at <= now - LEEWAY
+        or (_time(claims.get("nbf")) or issued_at) > now + LEEWAY
+    ):
+        raise unauthenticated()
+    return SignIn(
+        issuer=issuer,
+        subject=subject,
+        email=_email(claims),
+        groups=_groups(claims, groups_claim),
+        issued_at=issued_at,
+        expires_at=expires_at,
+    )
+
+
+def _is_for(claims: Mapping[str, Any], client_id: str) -> bool:
+    said = claims.get("aud")
+    audiences: Collection[Any] = said if isinstance(said, list) else (said,)
+    if client_id not in audiences:
+        return False
+    party = claims.get("azp")
+    return party == client_id if party is not None or len(audiences) > 1 else True
+
+
+def _email(claims: Mapping[str, Any]) -> str | None:
+    email = claims.get("email")
+    is_verified = claims.get("email_verified") is True
+    return email.lower() if is_verified and isinstance(email, str) and email.isprintable() else None
+
+
+def _groups(claims: Mapping[str, Any], claim: str | None) -> tuple[str, ...] | None:
+    said = claims.get(claim) if claim is not None else None
+    if not isinstance(said, list):
+        return None
+    found = (one for one in said[:GROUPS_MAX] if isinstance(one, str) and one.isprintable())
+    return tuple(one[:GROUP_CHARS_MAX] for one in found)
+
+
+def _time(said: Any) -> datetime | None:
+    if not isinstance(said, int | float) or isinstance(said, bool) or not 0 <= said < 2**40:
+        return None
+    try:
+        return datetime.fromtimestamp(said, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
