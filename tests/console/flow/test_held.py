@@ -140,7 +140,7 @@ async def test_a_rival_during_the_grace_is_told_and_the_text_is_kept(bench: Benc
     await bench.on("TextScreen")
     for said in (
         "First?",
-        "for ben at 2026-11-24",
+        "answered by ben, said by key local at 2026-11-24",
         '"decision": "approve"',
         "[-approve-][+reject+]",
         '+ note  "mine"',
