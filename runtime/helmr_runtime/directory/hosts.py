@@ -129,7 +129,7 @@ class PoolHost:
     """What it has allocated, as it last said."""
     memory_max_bytes: int | None = None
     long_resume_at: datetime | None = None
-    """When it last told of a resume that took long."""
+    """When it last reported a resume that took long."""
     makes_way: bool = False
     """It has more memory than it may, and another takes its place."""
     slots: dict[Slot, None] = field(default_factory=dict)
