@@ -133,13 +133,13 @@ LIST_SESSION_RUNS = Operation(
     query=ListQuery, reply=Page[RunInfo], problems=(404,))
 START_RUN = Operation(
     "sessions.run", "POST /v1/sessions/{session_id}/runs", Need.STEER,
-    "Start the next run of an open, idle session; without a payload with the newest run's.",
+    "Start the next run of an open, idle session; without a payload, with that of the newest run.",
     description="409 `run_active` if one is active.",
     body=RunRequest, reply=RunInfo, status=201, problems=(404, 409, 422), repeat=Repeat.ONCE)
 CLOSE_SESSION = Operation(
     "sessions.close", "POST /v1/sessions/{session_id}/close", Need.STEER,
     "Close a session; with `end_input` also while its run waits for input.",
-    description="409 `run_active` if a run is active, unless that waits for input and `end_input` is true.",
+    description="409 `run_active` if a run is active, unless the run waits for input and `end_input` is true.",
     body=CloseRequest, reply=SessionInfo, problems=(404, 409), repeat=Repeat.ONCE)
 CANCEL_SESSION = Operation(
     "sessions.cancel", "POST /v1/sessions/{session_id}/cancel", Need.STEER,
@@ -151,8 +151,8 @@ ADD_NOTE = Operation(
     body=NoteRequest, reply=NoteReceipt, status=201, problems=(404, 409), repeat=Repeat.ONCE)
 FORK_SESSION = Operation(
     "sessions.fork", "POST /v1/sessions/{session_id}/fork", Need.STEER,
-    "Start a session that begins with another's past up to an op.",
-    description="The past is this session's, up to an op of its newest run: `to_op`, or that of `wait_id`. "
+    "Start a session that begins with this session's past up to an op.",
+    description="`to_op` is an op of the newest run; `wait_id` names the op by its wait. "
     "Answers 201 `{session, run, created}`. `answer` (may be null) answers the wait there.",
     service="corrections.fork", body=ForkRequest, reply=StartReceipt, status=201,
     problems=(404, 409, 422), repeat=Repeat.ONCE)
@@ -173,8 +173,8 @@ READ_OUTPUTS = Operation(
     "sessions.outputs", "GET /v1/sessions/{session_id}/outputs/{stream}", Need.READ,
     "Read an output stream's records by seq, or follow them with `Accept: text/event-stream`.",
     description="Following begins after `after` or the Last-Event-ID, with the first record if there is neither. "
-    "It ends when the session is over; a follower that comes back then gets 204 and stops. With `chunks=true` "
-    "the events `chunk` and `chunks.end` come beside the records: what the code emits from now on, which is not "
+    "It ends when the session is over; a follower that reconnects then gets 204 and stops. With `chunks=true` "
+    "the events `chunk` and `chunks.end` come with the records: what the code emits from now on, which is not "
     "stored.",
     tag="streams", scope=ScopeType.SESSION_OUTPUT_READ, query=OutputQuery, reply=Page[RecordInfo],
     also=EVENTS, others={204: "Of an event stream: the session is over, and no record follows"},
@@ -301,7 +301,7 @@ GET_RUN = Operation(
     reply=RunInfo, problems=(404,))
 GET_JOURNAL = Operation(
     "runs.journal", "GET /v1/runs/{run_id}/journal", Need.ADMINISTER,
-    "Get all that a replay of a session's newest run follows, payloads in the clear.",
+    "Get everything that a replay of a session's newest run needs, with payloads in the clear.",
     description="`entries {seq, recorded_at, kind, op, body}`, the input `records` that they name, `histories` by "
     "op, the facts of session and run, and `asked_keys`, with which a check compares the arguments of "
     "steps. `helmr check` reads this. 409 `run_not_newest` for an earlier run.",
@@ -327,7 +327,7 @@ PREVIEW_REWIND = Operation(
 REWIND_RUN = Operation(
     "runs.rewind", "POST /v1/runs/{run_id}/rewind", Need.STEER,
     "Take a session's newest run back to an op, as its preview said.",
-    description="409 `session_changed` with fact `preview` if it would do something else than was shown.",
+    description="409 `session_changed` with fact `preview` if it would do something else than the preview said.",
     service="corrections.rewind", body=RewindRequest, reply=RunInfo, problems=(404, 409),
     repeat=Repeat.ONCE)
 
@@ -341,7 +341,7 @@ CREATE_SCHEDULE = Operation(
     repeat=Repeat.ONCE)
 LIST_SCHEDULES = Operation(
     "schedules.list", "GET /v1/schedules", Need.READ,
-    "List schedules by name, those of the code and those that were made.",
+    "List schedules by name, those that code declares and those made by a call.",
     description="With `status` (`active`, `paused`, `gone`), `next_due_at`, `last_outcome`.",
     query=ListQuery, reply=Page[ScheduleInfo])
 GET_SCHEDULE = Operation(
@@ -354,13 +354,13 @@ PAUSE_SCHEDULE = Operation(
     body=NoFields, reply=ScheduleInfo, problems=(404, 409), repeat=Repeat.ONCE)
 RESUME_SCHEDULE = Operation(
     "schedules.resume", "POST /v1/schedules/{schedule}/resume", Need.STEER,
-    "Go on with a paused schedule; what was due meanwhile was not missed.",
+    "Resume a paused schedule; due times during the pause do not count as missed.",
     body=NoFields, reply=ScheduleInfo, problems=(404, 409), repeat=Repeat.ONCE)
 RUN_SCHEDULE = Operation(
     "schedules.run", "POST /v1/schedules/{schedule}/run", Need.STEER,
-    "Start a session as the schedule does, now. Its due times stay as they are.",
-    description="Answers 201 `{session, run, created}`; 409 `run_active` beside one that is active unless it "
-    "allows overlap.",
+    "Start a session now, as the schedule does. Its due times stay as they are.",
+    description="Answers 201 `{session, run, created}`; 409 `run_active` if its last session is still active, "
+    "unless the schedule allows overlap.",
     body=NoFields, reply=StartReceipt, status=201, problems=(404, 409, 422), repeat=Repeat.ONCE)
 DELETE_SCHEDULE = Operation(
     "schedules.delete", "DELETE /v1/schedules/{schedule}", Need.ADMINISTER,
@@ -378,12 +378,12 @@ LIST_NOTICE_TARGETS = Operation(
     reply=Page[NoticeTargetInfo], problems=(400,))
 TELL_NOTICE_TARGET_A_TEST = Operation(
     "notices.test", "POST /v1/notices/{target}/test", Need.STEER,
-    "Tell a notice target that this is a test, and say whether it took that. A repeated call tells again.",
+    "Send a test notice to a target, and say whether it took the notice. A repeated call sends another.",
     description="Answers `{target, taken, error}`.",
     body=NoFields, reply=NoticeTestReceipt, problems=(404, 409), repeat=Repeat.AGAIN)
 RETRY_NOTICE_TARGET = Operation(
     "notices.retry", "POST /v1/notices/{target}/retry", Need.STEER,
-    "Try now what a notice target has not taken, also what it was passed by.",
+    "Send now the notices that a target has not taken, late ones too.",
     description="Answers `{target, count}`.",
     body=NoFields, reply=NoticeRetryReceipt, problems=(404, 409), repeat=Repeat.AGAIN)
 
@@ -423,8 +423,8 @@ SHOW_CALLBACK: Operation[bytes] = Operation(
 COMPLETE_BY_CALLBACK = Operation(
     "", "POST /v1/callbacks/{secret}", Need.SECRET,
     "Complete the token: `{\"data\": …}` as JSON, `?raw=1` for raw tokens, or the page's form.",
-    description="With `?raw=1` any JSON or form completes it, if the token takes raw bodies. After the page's "
-    "form 303, back to the page.",
+    description="With `?raw=1` any JSON or form completes it, if the token takes raw bodies. The page's "
+    "form gets 303, back to the page.",
     tag="callbacks", reply=CompleteReceipt,
     others={303: "A form was taken; the page says what was recorded"},
     problems=(400, 404, 409, 410, 413, 415, 422, 429, 503), repeat=Repeat.ONCE)
@@ -446,7 +446,7 @@ LIST_PUBLIC_TOKENS = Operation(
     service="public_tokens.list", query=ListQuery, reply=Page[PublicTokenInfo])
 REVOKE_PUBLIC_TOKEN = Operation(
     "auth.revoke", "DELETE /v1/public-tokens/{public_token_id}", Need.DELEGATE,
-    "Revoke a public token that the same key has made, any with the role admin. Revoking again changes nothing.",
+    "Revoke a public token that the same key has made; the role admin revokes any. Revoking again changes nothing.",
     service="public_tokens.revoke", owner=Owner.OWN, reply=PublicTokenInfo, problems=(404, 409),
     repeat=Repeat.ONCE)
 CREATE_API_KEY = Operation(
@@ -466,7 +466,7 @@ REVOKE_API_KEY = Operation(
     service="api_keys.revoke", reply=ApiKeyInfo, problems=(404, 409), repeat=Repeat.ONCE)
 LIST_FILE_KEYS = Operation(
     "keys.public", "GET /v1/file-keys", Need.READ,
-    "List the public keys by which session files of this runtime are verified, the newest first.",
+    "List the public keys that verify this runtime's session files, the newest first.",
     description="Each is `{id, key}`.",
     service="session_files.keys", reply=Page[FileKeyInfo])
 
@@ -508,29 +508,29 @@ UNBIND_PERSON = Operation(
 
 GATE_CLAUDE_CODE = Operation(
     "", "POST /v1/gate/claude-code", Need.ASK,
-    "Take an event of a hook of Claude Code; of one that asks, answer the decision in its form.",
-    description="Held until a person or a rule has decided, at most until 10 s before `timeout_s`. `mode` headless "
-    "always gets a decision; interactive gets `{}` if there is none, and the client's own prompt shows.",
+    "Take an event of a Claude Code hook; if the hook asks, answer with the decision in its form.",
+    description="The call waits until a person or a rule has decided, at most until 10 s before `timeout_s`. `mode` "
+    "headless always gets a decision; interactive gets `{}` if there is none, and the client shows its own prompt.",
     tag="gate", query=GateQuery, reply=dict[str, Any], problems=(400, 409, 413), repeat=Repeat.AGAIN)
 ASK_GATED_CALL = Operation(
     "", "POST /v1/gate/calls", Need.ASK,
     "Ask whether an agent may make a call that has no id.",
-    description="Held for `hold_s` at most, then `pending`: the same call asked again gets the decision, once, within "
-    "an hour.",
+    description="The call waits for `hold_s` at most; then it answers `pending`. Ask about the same call again to "
+    "get the decision, once, within an hour.",
     tag="gate", service="gate.ask", body=GatedCallRequest, reply=GateReceipt, repeat=Repeat.AGAIN)
 REPORT_GATED_CALL = Operation(
     "", "POST /v1/gate/calls/{session_id}/outcome", Need.ASK,
-    "Say what became of an allowed call; the first report counts.",
+    "Report how an allowed call ended; the first report counts.",
     tag="gate", service="gate.report", owner=Owner.OWN, body=GatedOutcomeRequest, reply=GatedCallInfo, problems=(404,),
     repeat=Repeat.AGAIN)
 GET_GATED_CALL = Operation(
     "", "GET /v1/gate/calls/{session_id}", Need.ASK,
-    "Get a call that the same key has asked about, any with the role admin.",
+    "Get a call that the same key has asked about; the role admin gets any.",
     tag="gate", service="gate.get", owner=Owner.OWN, reply=GatedCallInfo, problems=(404,))
 WITHDRAW_GATED_CALL = Operation(
     "", "POST /v1/gate/calls/{session_id}/withdraw", Need.ASK,
-    "Ask no more about a call that the same key has asked about, any with the role admin.",
-    description="A call that was decided stays as it is. Withdrawing again changes nothing.",
+    "Stop asking about a call that the same key has asked about; the role admin may stop any.",
+    description="A decided call stays as it is. Withdrawing again changes nothing.",
     tag="gate", service="gate.withdraw", owner=Owner.OWN, body=NoFields, reply=GatedCallInfo, problems=(404,),
     repeat=Repeat.AGAIN)
 

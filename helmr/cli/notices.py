@@ -51,7 +51,7 @@ def send_test(cli: Cli, target: Target, json: Json = False) -> None:
 
 @command(app, "retry")
 def retry(cli: Cli, target: Target, json: Json = False) -> None:
-    """Send again now what a target has not taken."""
+    """Send now the notices that a target has not taken, late ones too."""
     with cli.client() as client:
         describe.show(client.notices.retry(target), json)
 

@@ -442,7 +442,7 @@ class AsyncNotices(ClientPart):
         return await self._ask(TELL_NOTICE_TARGET_A_TEST, name)
 
     async def retry(self, name: str) -> NoticeRetryReceipt:
-        """Try now what a target has not taken, also what it was passed by.
+        """Send now the notices that a target has not taken, late ones too.
 
         Raises:
             NoticeTargetNotFound: There is none.
