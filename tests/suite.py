@@ -28,9 +28,13 @@ SHARING = (
     "safety",
     "survival",
 )
-TOGETHER = frozenset(f"tests/stack/test_{name}.py" for name in SHARING)
-"""Files that one worker takes, one after the other: they share a runtime with Ray, which each worker would start and
-keep."""
+TOGETHER = {
+    **{f"tests/stack/test_{name}.py": "stack" for name in SHARING},
+    "tests/ordinary/test_habits.py": "ordinary",
+    "tests/ordinary/test_shared_clients.py": "ordinary",
+}
+"""Files that one worker takes, one after the other, and what they are called together: they share a runtime with Ray,
+which each worker would start and keep."""
 EXIT_CODE = "suite/exit-code"
 """Where pytest's cache has the exit code of the newest run; null while it runs."""
 
@@ -72,7 +76,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 def unit_of(file: str) -> str:
     """What one worker takes with this file."""
-    return "together" if file in TOGETHER else file
+    return TOGETHER.get(file, file)
 
 
 def file_of(test: str) -> str:

@@ -74,7 +74,7 @@ def test_workers_start_with_the_longest_file(checkout: Path) -> None:
 
 def test_files_that_stay_together_are_one_workers_and_come_first(checkout: Path) -> None:
     (checkout / "tests" / "stack").mkdir()
-    for name in sorted(suite.TOGETHER)[:3]:
+    for name in [one for one, unit in suite.TOGETHER.items() if unit == "stack"][:3]:
         (checkout / name).write_text(SHORT)
     done = run(checkout, "-v", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
     assert done.returncode == 0, done.stdout
@@ -84,11 +84,18 @@ def test_files_that_stay_together_are_one_workers_and_come_first(checkout: Path)
     assert slow != together, "they are the first unit, the longest file the second"
 
 
-def test_files_that_share_the_runtime_of_the_stack_stay_together(project_root: Path) -> None:
-    files = (project_root / "tests" / "stack").glob("test_*.py")
-    asks = re.compile(r"\bshared: LiveRuntime|getfixturevalue")
-    sharing = {one for one in files if asks.search(one.read_text())}
-    assert {one.relative_to(project_root).as_posix() for one in sharing} == suite.TOGETHER
+@pytest.mark.parametrize(
+    ("unit", "asks"),
+    [
+        ("stack", r"\bshared: LiveRuntime|getfixturevalue"),
+        ("ordinary", r"\b(stand|outcomes): (Stand|dict)"),
+    ],
+)
+def test_files_that_share_a_runtime_stay_together(project_root: Path, unit: str, asks: str) -> None:
+    files = (project_root / "tests" / unit).glob("test_*.py")
+    sharing = {one for one in files if re.search(asks, one.read_text())}
+    together = {one for one, name in suite.TOGETHER.items() if name == unit}
+    assert {one.relative_to(project_root).as_posix() for one in sharing} == together
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2", "--dist", "loadfile")], ids=["alone", "two"])
