@@ -100,6 +100,7 @@ class LiveRuntime:
         self.folder = folder
         self._python = python
         self._environ = {**({SEED: "1"} if in_process else {}), **(environ or {})}
+        self.is_in_process = in_process
         as_usual = python == sys.executable and self._environ.get(SEED) == "1"
         self._is_warm = in_process and as_usual and PRELOAD not in self._environ and not is_cold
         self.data_dir = folder / ".helmr"

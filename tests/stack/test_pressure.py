@@ -14,20 +14,36 @@ from tests.service import parking_tasks
 from tests.service.parking_tasks import WAYS
 from tests.stack.live import LiveRuntime, until
 
-pytestmark = [pytest.mark.ray, pytest.mark.allows_blocking]
+pytestmark = pytest.mark.allows_blocking
 Make = Callable[..., LiveRuntime]
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRuntime]:
+@pytest.fixture(
+    scope="module",
+    params=["in-process", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.long])],
+)
+def small(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveRuntime]:
     """A runtime of two hosts with room for three sessions each; each test leaves it empty."""
-    live = LiveRuntime(tmp_path_factory.mktemp("small"), hosts=2, sessions_per_host=3)
+    live = LiveRuntime(
+        tmp_path_factory.mktemp("small"),
+        hosts=2,
+        sessions_per_host=3,
+        in_process=request.param == "in-process",
+    )
     try:
         live.start()
-        until(lambda: all(one["pid"] for one in live.hosts()), within_s=60, what="a full pool")
+        until(lambda: has_whole_pool(live), within_s=60, what="a full pool")
         yield live
     finally:
         live.stop()
+
+
+def has_whole_pool(live: LiveRuntime) -> bool:
+    """Both hosts are there, each in its process."""
+    hosts = live.hosts()
+    return len(hosts) == 2 and (live.is_in_process or all(one["pid"] for one in hosts))
 
 
 @pytest.mark.timeout(600)
@@ -66,6 +82,7 @@ def test_many_sessions_park_in_little_room_and_all_complete(
     assert len(ended) == len(set(ended)) == sessions
 
 
+@pytest.mark.ray
 @pytest.mark.long  # tests/service/test_parking.py does so kind by kind, with all actors in one process
 @pytest.mark.timeout(240)
 def test_more_waits_of_every_kind_than_there_is_room_for_and_everything_goes_on(

@@ -20,7 +20,7 @@ from tests.contract import contract_tasks
 from tests.contract.repeating import KINDS, Prepared, Receipt
 from tests.stack.live import LiveRuntime, kill, until
 
-pytestmark = [pytest.mark.ray, pytest.mark.allows_blocking]
+pytestmark = pytest.mark.allows_blocking
 Make = Callable[..., LiveRuntime]
 AT_ONCE = 8
 SHOWN_ONCE = "make_key"
@@ -110,10 +110,11 @@ async def repeat_after_everything(live: LiveRuntime, count: int) -> dict[str, li
 
         found["parked and woken"] = [w for one in await each(done, wake_and_repeat) for w in one]
         await each(done[:AT_ONCE], lambda one: wake(client, one))
-        for host in live.hosts():
-            if host["pid"]:
-                kill(host["pid"])
-        found["hosts killed"] = await differing(done)
+        if not live.is_in_process:
+            for host in live.hosts():
+                if host["pid"]:
+                    kill(host["pid"])
+            found["hosts killed"] = await differing(done)
         await asyncio.to_thread(live.kill_all)
         await asyncio.to_thread(live.start)
         found["all killed, started again"] = await differing(done, has_new_gateway=True)
@@ -122,20 +123,27 @@ async def repeat_after_everything(live: LiveRuntime, count: int) -> dict[str, li
     return found
 
 
-def runtime_of(make_runtime: Make) -> LiveRuntime:
+def runtime_of(make_runtime: Make, **options: Any) -> LiveRuntime:
     """One that parks soon and keeps its address."""
-    tasks = Path(contract_tasks.__file__)
-    return make_runtime(tasks=tasks, sessions_per_host=3, linger="300ms", port=free_port())
+    tasks, port = Path(contract_tasks.__file__), free_port()
+    return make_runtime(tasks=tasks, sessions_per_host=3, linger="300ms", port=port, **options)
 
 
+@pytest.mark.parametrize(
+    "is_alone",
+    [True, pytest.param(False, marks=[pytest.mark.ray, pytest.mark.long])],
+    ids=["in-process", "ray"],
+)
 @pytest.mark.timeout(240)
 def test_each_kind_of_operation_gets_its_first_receipt_after_everything(
-    make_runtime: Make,
+    make_runtime: Make, is_alone: bool
 ) -> None:
-    found = asyncio.run(repeat_after_everything(runtime_of(make_runtime), 1))
+    live = runtime_of(make_runtime, in_process=is_alone)
+    found = asyncio.run(repeat_after_everything(live, 1))
     assert not any(found.values()), found
 
 
+@pytest.mark.ray
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_twenty_operations_of_each_kind_get_their_first_receipts_after_everything(
