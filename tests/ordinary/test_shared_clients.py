@@ -54,10 +54,12 @@ def test_two_hundred_sessions_share_a_client_at_once(tmp_path: Path) -> None:
 
 def share(live: LiveRuntime, places: dict[str, Any], count: int, task: str, answer: str) -> None:
     """All wait, park and go on together, in each round."""
+    processes = len(live.pids())
     ids = [live.begin(task, places) for _ in range(count)]
     for _ in range(ROUNDS):
         waiting = {live.waiting(session_id, within_s=WITHIN_S).id for session_id in ids}
         assert len(waiting) == count
+        assert len(live.pids()) <= processes + 2, "processes grow with sessions"
         until(
             lambda: not live.live_sessions(),
             within_s=WITHIN_S,
