@@ -474,13 +474,13 @@ LIST_FILE_KEYS = Operation(
 
 WHO_AM_I = Operation(
     "people.whoami", "GET /v1/whoami", Need.IDENTIFY,
-    "Say who calls, and what they may do.",
-    description="Answers `{principal, role, person, groups_at, expires_at}`; `person` is null of a service's key.",
+    "Say who the caller is, and what they may do.",
+    description="Answers `{principal, role, person, groups_at, expires_at}`; `person` is null for a service's key.",
     reply=WhoAmI)
 HOW_TO_SIGN_IN = Operation(
     "people.sign_in", "GET /v1/sign-in", Need.NOTHING,
-    "Say where people sign in: the issuer of OpenID Connect, and as which client.",
-    description="An ID token of that issuer is sent as a key is, `Authorization: Bearer …`.",
+    "Say where people sign in: the OpenID Connect issuer, and the client id.",
+    description="Send an ID token of that issuer as you send a key: `Authorization: Bearer …`.",
     service="sign_ins.info", reply=SignInInfo)
 LIST_PEOPLE = Operation(
     "people.list", "GET /v1/people", Need.READ,
@@ -497,11 +497,11 @@ DISABLE_PERSON = Operation(
     body=DisableRequest, reply=PersonInfo, problems=(404, 409), repeat=Repeat.ONCE)
 ENABLE_PERSON = Operation(
     "people.enable", "POST /v1/people/{person}/enable", Need.ADMINISTER,
-    "Let a person act again. What disabling has ended stays ended.",
+    "Let a person act again. What disabling ended stays ended.",
     body=NoFields, reply=PersonInfo, problems=(404, 409), repeat=Repeat.ONCE)
 UNBIND_PERSON = Operation(
     "people.unbind", "POST /v1/people/{person}/unbind", Need.ADMINISTER,
-    "Forget what a person has signed in as; the next sign-in with their e-mail binds them.",
+    "Forget the account with which a person has signed in; the next sign-in with their e-mail binds the new one.",
     body=NoFields, reply=PersonInfo, problems=(404, 409), repeat=Repeat.ONCE)
 
 # The gate -----------------------------------------------------------------------------------------
