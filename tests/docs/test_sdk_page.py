@@ -24,6 +24,14 @@ SURFACE = [
     Output,
     sync.Runs,
     Waits,
+    sync.Tasks,
+    sync.Streams,
+    sync.Tokens,
+    sync.Auth,
+    sync.Schedules,
+    sync.Notices,
+    sync.Keys,
+    sync.People,
 ]
 FUNCTIONS = [
     helmr.task,
