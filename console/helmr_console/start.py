@@ -25,7 +25,7 @@ import shutil
 import sys
 import termios
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -153,9 +153,25 @@ def main(
     return _run(endpoint, options)
 
 
+async def _proven(endpoint: Endpoint) -> str | None:
+    """The person that the credential proves; None of a service's, and while no one answers."""
+    try:
+        once = replace(RETRY, tries_max=1, total_s=1.0)
+        async with AsyncClient(url=endpoint.url, key=endpoint.key, retry=once) as client:
+            found = await client.people.whoami()
+    except HelmrError:
+        return None
+    return found.person.id if found.person is not None else None
+
+
 def _run(endpoint: Endpoint, options: Options) -> int:
+    proven = asyncio.run(_proven(endpoint))
+    options = replace(options, identity=proven or options.identity)
     client = AsyncClient(
-        url=endpoint.url, key=endpoint.key, on_behalf_of=options.identity, retry=RETRY
+        url=endpoint.url,
+        key=endpoint.key,
+        on_behalf_of=options.identity if proven is None else None,
+        retry=RETRY,
     )
     settle()
     draw_buffered()

@@ -187,6 +187,17 @@ class Cli:
             retry=Retry(tries_max=4),
         )
 
+    def me(self) -> str | None:
+        """Who acts: the person who was named, else the one that the credential proves; None if it is a service's."""
+        if self.on_behalf_of is not None:
+            return self.on_behalf_of
+        try:
+            with self.client() as client:
+                found = client.people.whoami()
+        except HelmrError:  # of an earlier edition, or away: what is asked next says so
+            return None
+        return found.person.id if found.person is not None else None
+
     def endpoint(self) -> Endpoint:
         """Where the runtime that is meant answers."""
         from helmr.client import find_runtime

@@ -240,7 +240,7 @@ def waits_filter(cli: Cli, text: str | None, profile: str | None) -> filters.Fil
     if given or profile is not None:
         given = read_profile(os.environ, profile).meant(given)
     wanted = filters.parse(given, filters.WAIT_FIELDS)
-    if wanted.asks_who and cli.on_behalf_of is None:
+    if wanted.asks_who and cli.me() is None:
         raise UsageError("is:mine needs to know who you are", hint="--on-behalf-of NAME")
     return wanted
 
@@ -292,13 +292,17 @@ class MeantWaits:
     def _begun(self) -> Collection[str]:
         return own_files(self._cli).drafts.wait_ids()
 
+    @cached_property
+    def _me(self) -> str | None:
+        return self._cli.me() if self.wanted.asks_who else None
+
     def holds(self, wait: WaitInfo, at: datetime | None = None) -> bool:
         """Whether the filter means it, now or at that time."""
         at = at or now()
         facts = filters.wait_facts(
             wait,
             at,
-            self._cli.on_behalf_of,
+            self._me,
             snoozed=self.wanted.says("snoozed") and wait.id in self._snoozed,
             drafted=self.wanted.says("draft") and wait.id in self._begun,
         )

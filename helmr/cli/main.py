@@ -105,7 +105,7 @@ for _register in (
     console.register_mcp,
     next.register_next,
     notices.register_listening,
-    access.register_whoami,
+    access.register_signing_in,
     query.register_query,
     toolbox.register_toolbox,
     pruning.register_pruning,

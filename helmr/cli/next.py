@@ -120,7 +120,7 @@ def ask(
         client,
         listing.own_files(cli),
         waits,
-        me=cli.on_behalf_of,
+        me=cli.me(),
         hold_s=hold_s,
         override_claim=override_claim,
         nothing=nothing,

@@ -25,6 +25,7 @@ from helmr.models import (
     PublicTokenReceipt,
     ScheduleInfo,
     ScheduleReceipt,
+    SignInInfo,
     StartReceipt,
     TokenInfo,
     TokenReceipt,
@@ -43,6 +44,7 @@ from helmr.operations import (
     GET_PERSON,
     GET_SCHEDULE,
     GET_TOKEN,
+    HOW_TO_SIGN_IN,
     LIST_API_KEYS,
     LIST_FILE_KEYS,
     LIST_NOTICE_TARGETS,
@@ -282,6 +284,10 @@ class AsyncPeople(ClientPart):
     async def whoami(self) -> WhoAmI:
         """Who this client is to the runtime."""
         return await self._ask(WHO_AM_I)
+
+    async def sign_in(self) -> SignInInfo:
+        """Where people sign in; all null of a runtime without an issuer. Needs no key."""
+        return await self._ask(HOW_TO_SIGN_IN)
 
     def list(self, *, limit: int | None = None) -> AsyncIterator[PersonInfo]:
         """People by id."""

@@ -70,6 +70,27 @@ def find_runtime(
         UsageError: The URL is none.
     """
     environ = os.environ if environ is None else environ
+    found = _find(url, key, data_dir, environ, cwd)
+    return found if key or environ.get("HELMR_API_KEY") else _signed_in(found, environ)
+
+
+def _signed_in(found: Endpoint, environ: Mapping[str, str]) -> Endpoint:
+    """The runtime for the person who has signed in at it, if someone has."""
+    if found.here is not None or found.is_ray or not sign_ins_folder(environ).is_dir():
+        return found
+    from helmr.client.sign_in import KeptSignIn
+
+    kept = KeptSignIn(environ, normal_url(found.url))
+    return replace(found, key=None, signed_in=kept) if kept.is_there else found
+
+
+def _find(
+    url: str | None,
+    key: str | None,
+    data_dir: str | os.PathLike[str] | None,
+    environ: Mapping[str, str],
+    cwd: Path | None,
+) -> Endpoint:
     if url:
         return _by_url(url, key=key, environ=environ, found_by="url")
     runtime = here_of_this_run() if data_dir is None else None
@@ -104,6 +125,11 @@ def pointer_dir(environ: Mapping[str, str]) -> Path:
         return Path(state) / "helmr" / "runtimes"
     home = environ.get("HOME")
     return (Path(home) if home else Path.home()) / ".local" / "state" / "helmr" / "runtimes"
+
+
+def sign_ins_folder(environ: Mapping[str, str]) -> Path:
+    """Where this user's sign-ins are kept, a file for each runtime."""
+    return pointer_dir(environ).parent / "sign-ins"
 
 
 def live_runtimes(environ: Mapping[str, str] | None = None) -> list[Credentials]:

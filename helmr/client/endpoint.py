@@ -38,11 +38,30 @@ class Endpoint:
     pid: int | None = None
     data_dir: str | None = None
     here: Here | None = field(default=None, repr=False, compare=False)
+    signed_in: SignedIn | None = field(default=None, repr=False, compare=False)
+    """In place of a key: the person who is signed in at it."""
 
     @property
     def is_ray(self) -> bool:
         """True if its actors are called, in the Ray cluster of this process."""
         return self.url == RAY
+
+
+class SignedIn(Protocol):
+    """A sign-in whose token is renewed as it ages; for several threads."""
+
+    def is_due(self) -> bool:
+        """`token` will take a while."""
+        ...
+
+    def token(self) -> str:
+        """To send now.
+
+        Raises:
+            NotAllowed: It is over.
+            Unavailable: The issuer does not answer.
+        """
+        ...
 
 
 class Here(Protocol):

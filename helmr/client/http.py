@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self
@@ -31,7 +31,7 @@ from helmr.client.calls import (
     Tries,
     call,
 )
-from helmr.client.endpoint import Endpoint
+from helmr.client.endpoint import Endpoint, SignedIn
 from helmr.client.problems import httpx
 from helmr.errors import HelmrError, Unavailable, UsageError
 from helmr.models import Page
@@ -431,8 +431,34 @@ def _number(event_id: str) -> int | None:
     return int(event_id) if event_id.isascii() and event_id.isdigit() else None
 
 
+class _Renewing(httpx.Auth):
+    """Sends the token of a sign-in, a fresh one when it is due."""
+
+    def __init__(self, signed_in: SignedIn) -> None:
+        self._signed_in = signed_in
+
+    def sync_auth_flow(
+        self, request: httpx.Request
+    ) -> Generator[httpx.Request, httpx.Response, None]:
+        """Before each request."""
+        request.headers["Authorization"] = f"Bearer {_checked(self._signed_in.token())}"
+        yield request
+
+    async def async_auth_flow(
+        self, request: httpx.Request
+    ) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        """The same; what takes a while holds up no loop."""
+        is_due = self._signed_in.is_due()
+        token = (
+            await asyncio.to_thread(self._signed_in.token) if is_due else self._signed_in.token()
+        )
+        request.headers["Authorization"] = f"Bearer {_checked(token)}"
+        yield request
+
+
 def _settings(endpoint: Endpoint, on_behalf_of: str | None) -> dict[str, Any]:
     headers = {"Accept": "application/json", "User-Agent": "helmr-python"}
+    signed_in = endpoint.signed_in
     if endpoint.key is not None:
         headers["Authorization"] = f"Bearer {_checked(endpoint.key)}"
     if on_behalf_of is not None:
@@ -442,6 +468,7 @@ def _settings(endpoint: Endpoint, on_behalf_of: str | None) -> dict[str, Any]:
     return {
         "base_url": "http://ray" if endpoint.is_ray else endpoint.url,
         "headers": headers,
+        "auth": _Renewing(signed_in) if signed_in is not None else None,
         "timeout": _timeout(None),
         "limits": httpx.Limits(
             max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_IDLE_MAX

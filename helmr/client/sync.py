@@ -440,6 +440,7 @@ class People(BlockingPart[AsyncPeople]):
     """People (S-111): who calls, who there is, who may act no more."""
 
     whoami = blocking(AsyncPeople.whoami)
+    sign_in = blocking(AsyncPeople.sign_in)
     list = blocking(AsyncPeople.list)
     page = blocking(AsyncPeople.page)
     get = blocking(AsyncPeople.get)

@@ -294,9 +294,11 @@ ELSEWHERE = {
     "up --otel": "tests/stack/test_watching.py::watched",
     "gate mcp --name": "tests/cli/test_gate_mcp.py::proxy",
     "gate mcp --server-url": "tests/cli/test_gate_mcp.py::proxy",
+    "login --device": "tests/http/test_login.py::test_who_logs_in_answers_as_themselves_and_is_out_after_logout",
+    "logout": "tests/http/test_login.py::test_who_logs_in_answers_as_themselves_and_is_out_after_logout",
     "demo --console": "tests/demo/test_demo_console.py::test_five_keys_from_the_demo_to_an_answer_at_both_sizes",
 }
-"""What the tests of Ray run for real: an option, and the function in which it stands."""
+"""What other tests run for real: an option, and the function in which it stands."""
 
 
 def options_of(words: str) -> tuple[str, set[str]]:

@@ -104,6 +104,8 @@ NOT_WALKED = {
     "down": "ends a runtime; says nothing of a session",
     "demo": "says only what its own sessions do",
     "next": "asks on a terminal: tests/cli/test_next.py",
+    "login": "asks an issuer: tests/http/test_login.py",
+    "logout": "as login",
     "console": "is the console: tests/console/flow/test_terminal.py",
     "mcp": "JSON for programs, in which controls are escaped: tests/http/mcp/test_restart.py",
     "export": "writes a file; says only how many rows and where",

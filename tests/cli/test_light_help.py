@@ -35,8 +35,8 @@ print(sorted(loaded & set(sys.argv[1].split())), file=sys.stderr)
 
 COMMANDS = {
     "": "up check experiment dev down status logs demo console mcp next listen waiting query export backup "
-    "restore verify repair prune follow promote "
-    "session run wait input output token public-token key schedule rule notices context gate",
+    "restore verify repair prune follow promote login logout whoami "
+    "session run wait input output token public-token key person schedule rule notices context gate",
     "session": "start list get tree transcript follow close cancel note fork export verify replay what-if",
     "run": "list get retry cancel rewind",
     "wait": "list get answer claim release assign link links unlink dry-run amend",
@@ -45,6 +45,7 @@ COMMANDS = {
     "token": "create list get complete cancel",
     "public-token": "create list revoke",
     "key": "create list revoke rotate-master public",
+    "person": "list show disable enable unbind",
     "notices": "list test retry",
     "rule": "test",
     "context": "list add remove",

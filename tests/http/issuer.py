@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
@@ -46,6 +47,14 @@ class Issuer:
             return {"keys": [one.as_dict(private=False) for one in self.published]}
         return None
 
+    def redirect(self, path: str) -> str | None:
+        """Where a browser is sent from there."""
+        return None
+
+    def post(self, path: str, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        """What a form gets there."""
+        return 404, {}
+
     def token(self, now_s: float, *, key: Any = None, header: Any = None, **claims: Any) -> str:
         """A token that is good but for what is said; a claim that is None is left out."""
         said = {
@@ -64,15 +73,31 @@ class Issuer:
         return jwt.encode(header, found, key, algorithms=["ES256", "RS256", "HS256"])
 
 
+Made = TypeVar("Made", bound=Issuer)
+
+
 @contextmanager
-def serving() -> Iterator[Issuer]:
+def serving(make: Callable[[str], Made]) -> Iterator[Made]:
     """An issuer that answers."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            to = issuer.redirect(self.path)
+            if to is not None:
+                self.send_response(302)
+                self.send_header("Location", to)
+                self.end_headers()
+                return
             found = issuer.document(self.path)
+            self._answer(200 if found is not None else 503, found)
+
+        def do_POST(self) -> None:
+            text = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            self._answer(*issuer.post(self.path, dict(parse_qsl(text))))
+
+        def _answer(self, status: int, found: Any) -> None:
             body = json.dumps(found).encode()
-            self.send_response(200 if found is not None else 503)
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -82,7 +107,7 @@ def serving() -> Iterator[Issuer]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    issuer = Issuer(f"http://127.0.0.1:{server.server_port}")
+    issuer = make(f"http://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

@@ -26,7 +26,7 @@ YES = {"data": {"decision": "approve"}}
 
 @pytest.fixture
 def issuer() -> Iterator[Issuer]:
-    with serving() as found:
+    with serving(Issuer) as found:
         yield found
 
 
