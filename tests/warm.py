@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import termios
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -126,6 +127,28 @@ class AwaitedWarm:
         return await asyncio.to_thread(self._process.wait)
 
 
+def run(
+    *words: str,
+    env: Mapping[str, str] = os.environ,
+    cwd: Path | None = None,
+    within_s: float = 60.0,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, as `subprocess.run` does; it reads nothing."""
+    with (
+        Path(os.devnull).open() as nothing,
+        tempfile.TemporaryFile("w+") as out,
+        tempfile.TemporaryFile("w+") as err,
+    ):
+        one = Warm(words, env=env, files=[nothing.fileno(), out.fileno(), err.fileno()], cwd=cwd)
+        try:
+            code = one.wait(within_s)
+        finally:
+            one.kill()
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(one.args, code, out.read(), err.read())
+
+
 def _become(
     argv: list[str],
     env: dict[str, str],
@@ -151,6 +174,12 @@ def _become(
     os.environ.clear()
     os.environ.update(env)
     paths = env.get("PYTHONPATH", "").split(os.pathsep)
+    sys.orig_argv[:] = [
+        sys.executable,
+        "-m",
+        "helmr.cli",
+        *argv[1:],
+    ]  # for what starts itself again
     sys.argv, sys.path[:] = argv, [str(cwd), *filter(None, [*paths, *sys.path])]
     # What modules read of the environment when they are imported.
     faults.on_point = faults.armed_by(env)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from standardwebhooks.webhooks import Webhook as Verifier
 
+from tests import warm
 from tests.notices.receivers import Endpoint, Mailbox, endpoint, mailbox
 from tests.stack.live import LiveRuntime, until
 
@@ -237,10 +238,4 @@ def test_commands_say_what_waits_and_who_is_told(live: LiveRuntime, receivers: R
 
 
 def helmr(live: LiveRuntime, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "helmr.cli", *arguments, f"--data-dir={live.data_dir}"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return warm.run(*arguments, f"--data-dir={live.data_dir}", within_s=120)

@@ -9,18 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from helmr.hash_seed import VARIABLE as SEED
+from tests import warm
 from tests.warm import Warm
 
 BOUND_S = 60.0
 
 
-def said(tmp_path: Path, *words: str, **env: str) -> tuple[int, str, str]:
+def said(folder: Path, *words: str, **env: str) -> tuple[int, str, str]:
     """How a command ended, and what it wrote."""
-    out, err = tmp_path / "out", tmp_path / "err"
-    with Path(os.devnull).open() as nothing, out.open("w") as stdout, err.open("w") as stderr:
-        files = [nothing.fileno(), stdout.fileno(), stderr.fileno()]
-        one = Warm(words, env={**os.environ, **env}, files=files, cwd=tmp_path)
-    return one.wait(BOUND_S), out.read_text(), err.read_text()
+    done = warm.run(*words, env={**os.environ, **env}, cwd=folder)
+    return done.returncode, done.stdout, done.stderr
 
 
 def test_it_writes_and_ends_as_the_command_does(tmp_path: Path) -> None:
@@ -51,3 +50,13 @@ def test_a_signal_ends_it_and_its_exit_code_says_which(tmp_path: Path) -> None:
         assert one.poll() is None
         one.kill()
         assert one.wait(BOUND_S) == -signal.SIGKILL
+
+
+def test_one_that_starts_itself_again_is_the_same_command(tmp_path: Path) -> None:
+    # Without a hash seed it takes that of its data directory, which only a fresh interpreter does.
+    environ = {name: value for name, value in os.environ.items() if name != SEED}
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "hash-seed").write_text("7")
+    up = warm.run("up", "nothing.py", "--in-process", "--data-dir=data", env=environ, cwd=tmp_path)
+    assert up.returncode == 2
+    assert "nothing.py" in up.stderr

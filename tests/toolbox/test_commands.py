@@ -17,7 +17,8 @@ import pytest
 
 from helmr.cli.main import invoke
 from helmr_runtime.core.session_file import BackupReader
-from tests.cli.conftest import Said, process, spawn
+from tests import warm
+from tests.cli.conftest import Said, spawn
 from tests.ledger.test_disk_full import fill, small_disk
 from tests.process.test_in_process import TASKS, answered, asking
 from tests.stack.live import LiveRuntime
@@ -39,7 +40,8 @@ def live(tmp_path: Path) -> Iterator[LiveRuntime]:
 
 
 def run(*arguments: object) -> Said:
-    return process(*map(str, arguments))
+    done = warm.run(*map(str, arguments))
+    return Said(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture

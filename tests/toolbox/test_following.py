@@ -18,7 +18,8 @@ from helmr.client import calls
 from helmr.client.calls import KnownGenerations
 from helmr.errors import LedgerSuperseded
 from helmr.models import GENERATION_HEADER
-from tests.cli.conftest import Said, process, spawn
+from tests import warm
+from tests.cli.conftest import Said, spawn
 from tests.process.test_in_process import TASKS, answered, asking
 from tests.stack.live import LiveRuntime, until
 from tests.toolbox.conftest import RING
@@ -54,7 +55,8 @@ def runtimes(tmp_path: Path) -> Iterator[Callable[[str], LiveRuntime]]:
 
 
 def run(*arguments: object) -> Said:
-    return process(*map(str, arguments))
+    done = warm.run(*map(str, arguments))
+    return Said(done.returncode, done.stdout, done.stderr)
 
 
 def follower(live: LiveRuntime, copy: Path, name: str) -> subprocess.Popen[bytes]:
