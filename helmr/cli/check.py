@@ -21,6 +21,7 @@ from helmr.cli import printing
 from helmr.cli.app import Cli, ExitCode, Json, command
 from helmr.cli.up import LEDGER_NAME, Tasks, gate_table, named_tasks
 from helmr.errors import BadDefinition, HelmrError, RuntimeNotFound, TaskNotFound, UsageError
+from helmr.gate import gate_modules
 from helmr.version import needed
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ def check(
     with contextlib.redirect_stdout(sys.stderr):  # what the code prints is not the answer
         from helmr_runtime.catalog import load_registry
 
-        with_gate = gate_table(None, place or hash_seed.DATA_DIR) is not None
-        named = named_tasks(tasks, with_gate=with_gate)
+        also = gate_modules(gate_table(None, place or hash_seed.DATA_DIR))
+        named = named_tasks(tasks, also=also)
         registry, _ = load_registry(tuple(named), folder=Path.cwd())
         checks = asyncio.run(_checks(cli, registry))
     if json:

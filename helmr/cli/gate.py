@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from helmr.cli import arguments, printing
+from helmr.cli import arguments, describe, printing
 from helmr.cli.app import Cli, Json, command, group
 from helmr.cli.gate_mcp import register_proxy
 from helmr.errors import NotAllowed, UsageError
@@ -31,6 +31,7 @@ from helmr.gate import (
     AGENT_TASK,
     CALL_TASK,
     FLOOD,
+    RUN_TASK,
     STARTER_RULES,
     GateAction,
     GatedCall,
@@ -82,6 +83,14 @@ ClientName = Annotated[
 Project = Annotated[
     bool,
     typer.Option("--project", help="In the settings of this folder; else in those of the user."),
+]
+HookKey = Annotated[
+    Path | None,
+    typer.Option(
+        "--hook-key",
+        metavar="FILE",
+        help="File with the key by which hooks ask, of the role asker; made if not given.",
+    ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Write without asking.")]
 RulesFile = Annotated[
@@ -209,14 +218,7 @@ def install(
             "--headless", help="For `claude -p`: a hook that denies where no one can be asked."
         ),
     ] = False,
-    hook_key: Annotated[
-        Path | None,
-        typer.Option(
-            "--hook-key",
-            metavar="FILE",
-            help="File with the key by which hooks ask, of the role asker; made if not given.",
-        ),
-    ] = None,
+    hook_key: HookKey = None,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
@@ -225,7 +227,7 @@ def install(
     path = settings_path(os.environ, project=project)
     old, settings = read_settings(path)
     with cli.client() as runtime:
-        _check_gate(runtime)
+        _check_task(runtime, CALL_TASK, "`helmr gate init` turns it on.")
         url = runtime.endpoint.url
         kept = hook_key or key_path(os.environ)
         key = _working_key(url, kept) or _make_key(runtime, kept, is_given=hook_key is not None)
@@ -337,11 +339,11 @@ def _state(url: str, key: str) -> str:
     return "answers"
 
 
-def _check_gate(runtime: Client) -> None:
-    if not any(task.id == CALL_TASK for task in runtime.tasks.list()):
+def _check_task(runtime: Client, task_id: str, turns_on: str) -> None:
+    if not any(task.id == task_id for task in runtime.tasks.list()):
         raise UsageError(
-            f"the runtime at {runtime.endpoint.url} has no gate",
-            hint="`helmr gate init` turns it on, from the runtime's next start.",
+            f"the runtime at {runtime.endpoint.url} does not have the task {task_id}",
+            hint=f"{turns_on} It counts from the runtime's next start.",
         )
 
 
@@ -428,6 +430,53 @@ def hook_(
     from helmr.cli import hook
 
     hook.run(cli.url, str(cli.key_file) if cli.key_file is not None else None, timeout)
+
+
+@command(
+    gate_app,
+    "run",
+    examples='helmr gate run -- claude -p "Mend the failing test"\n'
+    'helmr gate run --wait 1h -- claude -p "Publish the release" --model opus',
+)
+def run(
+    cli: Cli,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="ARGS", help="`claude -p PROMPT …`, behind `--`.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where it works; this folder if not given.")
+    ] = None,
+    hook_key: HookKey = None,
+    wait: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="Return when it has ended, or after this time."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Run Claude Code as a session: it parks while a call waits for a person, and outlives crashes."""
+    from helmr.gate.runs import read_command
+
+    prompt, options = read_command(words or [])
+    kept = hook_key or key_path(os.environ)
+    with cli.client() as runtime:
+        _check_task(
+            runtime, RUN_TASK, "`runs = true` in the table [gate] of helmr.toml turns it on."
+        )
+        url = runtime.endpoint.url
+        if _working_key(url, kept) is None:
+            _make_key(runtime, kept, is_given=hook_key is not None)
+        payload = {
+            "prompt": prompt,
+            "folder": str((folder or Path.cwd()).resolve()),
+            "url": url,
+            "key_file": str(kept.resolve()),
+            "options": options,
+        }
+        started = runtime.sessions.start(RUN_TASK, payload)
+        ended = started.started_run
+        if wait is not None:
+            ended = runtime.runs.wait(ended.id, timeout=wait)
+    describe.show(ended, json)
 
 
 # --- rules --------------------------------------------------------------------------------------------

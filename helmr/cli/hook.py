@@ -42,6 +42,9 @@ PATIENCE_S = 10.0
 PAUSE_S = 0.25
 ASKS = ("PreToolUse", "PermissionRequest")
 KEY_VARIABLE = "HELMR_GATE_KEY"
+RUN_VARIABLE = "HELMR_GATE_RUN"
+"""Set by `helmr.gate.runs`: the session in which the client runs."""
+
 KEY_BYTES_MAX = 4096
 EVENT_BYTES_MAX = 64 * 1024 * 1024
 
@@ -158,6 +161,9 @@ def post(url: str, key: str, raw: bytes, timeout_s: float) -> dict[str, Any]:
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     target = f"{slash}{path}/v1/gate/claude-code?mode=headless&timeout_s={timeout_s:.3f}"
+    run = os.environ.get(RUN_VARIABLE, "")
+    if run.replace("_", "").isalnum():
+        target += f"&run={run}"
     try:
         connection = kind(place, timeout=timeout_s)
         try:

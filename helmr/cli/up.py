@@ -18,7 +18,7 @@ from helmr import durations, hash_seed
 from helmr.cli import arguments, printing
 from helmr.cli.app import Cli, CommandWithExamples, ExitCode, command
 from helmr.errors import BadDuration, NotAllowed, RuntimeNotFound, Unavailable, UsageError
-from helmr.gate import TASKS_MODULE, read_rules
+from helmr.gate import gate_modules, read_rules
 from helmr.hash_seed import DATA_DIR
 from helmr.models import PRUNE_AGE_MAX_S, PRUNE_AGE_MIN_S
 from helmr.profiles import read_toml
@@ -213,7 +213,7 @@ def up(
     proxies = tuple(network(text) for text in trusted_proxy or ())
     check_extra("runtime")
     place = next(one for one in (data_dir, shared.data_dir, DATA_DIR) if one is not None)
-    named = named_tasks(tasks, with_gate=gate_table(config, place) is not None)
+    named = named_tasks(tasks, also=gate_modules(gate_table(config, place)))
     if in_process:
         hash_seed.start_with_seed(place)
     from helmr_runtime import tracing
@@ -299,15 +299,14 @@ def _check(tasks: list[str], data_dir: Path, *, is_strict: bool) -> None:
         raise typer.Exit(code)
 
 
-def named_tasks(tasks: list[str] | None, *, with_gate: bool) -> list[str]:
-    """What was named on the command line, or else in the project; with the gate its own tasks too.
+def named_tasks(tasks: list[str] | None, *, also: list[str]) -> list[str]:
+    """What was named on the command line, or else in the project, and the built-in modules that are on.
 
     Raises:
         UsageError: Nothing was.
     """
     named = tasks or tasks_of_project(Path.cwd())
-    if with_gate and TASKS_MODULE not in named:
-        named = [*named, TASKS_MODULE]
+    named = [*named, *(one for one in also if one not in named)]
     if not named:
         raise UsageError(
             "no tasks are named",
@@ -372,7 +371,7 @@ def dev(
     shared: Cli = ctx.find_root().obj
     check_extra("runtime")
     place = shared.data_dir or data_dir
-    named = named_tasks(tasks, with_gate=gate_table(None, place) is not None)
+    named = named_tasks(tasks, also=gate_modules(gate_table(None, place)))
     hash_seed.start_with_seed(place)
     _run(named, place, None, host=host, port=port, in_process=True, reloads=True)
 

@@ -38,6 +38,12 @@ AGENT_TASK = "helmr.gate.agent"
 TASKS_MODULE = "helmr.gate.tasks"
 """Where both are; a runtime whose `helmr.toml` has a table `[gate]` loads it."""
 
+RUN_TASK = "helmr.gate.run"
+"""The built-in task of a headless run."""
+
+RUNS_MODULE = "helmr.gate.runs"
+"""Where it is; loaded if the table says `runs = true`."""
+
 FLOOD = "flood"
 """Key of a payload that is about an agent that asks too much, and holds how often it may ask."""
 
@@ -90,6 +96,24 @@ class GatedCall:
         """The payload of the call's session."""
         found = {**asdict(self), "input": dict(self.input)}
         return found if self.annotations else {k: v for k, v in found.items() if k != "annotations"}
+
+
+def call_metadata(call: GatedCall) -> dict[str, Any]:
+    """The metadata of a call's session, by which reports find it."""
+    return {
+        "client": call.client,
+        "agent": call.agent,
+        "call_id": call.call_id,
+        "tool": call.tool,
+        "input_hash": call.input_hash,
+    }
+
+
+def gate_modules(table: Mapping[str, Any] | None) -> list[str]:
+    """The modules of built-in tasks that the table `[gate]` turns on."""
+    if table is None:
+        return []
+    return [TASKS_MODULE, *([RUNS_MODULE] if table.get("runs") else [])]
 
 
 def call_of(payload: Mapping[str, Any]) -> GatedCall:
@@ -240,10 +264,12 @@ def read_rules(table: Any, path: str) -> GateRules:
     Raises:
         UsageError: A rule can't be read; says which, and what is wrong with it.
     """
-    if not isinstance(table, dict) or set(table) - {"rule"}:
-        unknown = sorted(set(table) - {"rule"}) if isinstance(table, dict) else []
+    if not isinstance(table, dict) or set(table) - {"rule", "runs"}:
+        unknown = sorted(set(table) - {"rule", "runs"}) if isinstance(table, dict) else []
         what = f"has {unknown[0]!r}, which it does not know" if unknown else "is no table"
         raise UsageError(f"{path}: [gate] {what}", hint="Rules stand in tables [[gate.rule]].")
+    if not isinstance(table.get("runs", False), bool):
+        raise UsageError(f"{path}: `runs` of [gate] is true or false")
     found = table.get("rule", [])
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise UsageError(f"{path}: rules of the gate are tables", hint="Write [[gate.rule]].")

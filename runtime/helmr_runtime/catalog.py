@@ -20,11 +20,14 @@ from types import ModuleType
 from typing import Any
 
 from helmr.errors import BadDefinition, HelmrError
-from helmr.gate import TASKS_MODULE
+from helmr.gate import RUNS_MODULE, TASKS_MODULE
 from helmr.models import Catalog, StreamInfo, TaskInfo
 from helmr.streams import Stream
 from helmr.tasks import Task
 from helmr_runtime.core.decide import TaskPolicy
+
+BUILT_IN = (TASKS_MODULE, RUNS_MODULE)
+"""Modules of tasks that come with Helmr."""
 
 RESERVED = frozenset({"helmr", "helmr_runtime", "helmr_console"})
 """Import names of this product; a task module of that name would replace it."""
@@ -187,7 +190,7 @@ def _load_dotted(name: str, folder: Path) -> ModuleType:
             f"{name!r} names no module",
             hint="Name a task module with dots, like app.tasks, or its file, like app/tasks.py.",
         )
-    if name != TASKS_MODULE and not f"{name}.".startswith("helmr.examples."):
+    if name not in BUILT_IN and not f"{name}.".startswith("helmr.examples."):
         _refuse_reserved(root, name)
     _append(folder)
     return _import(name, name)
@@ -236,7 +239,7 @@ def _code_hash(modules: Sequence[ModuleType]) -> str:
     """SHA-256 over the sources of the task modules and of what they imported from their own folders."""
     files = {Path(f) for m in modules if (f := getattr(m, "__file__", None)) is not None}
     theirs = [
-        m for m in modules if m.__name__ != TASKS_MODULE
+        m for m in modules if m.__name__ not in BUILT_IN
     ]  # beside ours stands what not every process loads
     folders = {Path(f).parent for m in theirs if (f := getattr(m, "__file__", None)) is not None}
     for module in tuple(sys.modules.values()):

@@ -232,3 +232,38 @@ async def test_a_call_that_the_client_gives_up_is_not_made(
         one.status == "open" or one.run_status == "succeeded"
         for one in await asyncio.to_thread(lambda: list(live.client.sessions.list(task=CALL_TASK)))
     )
+
+
+EVERYTHING = ROOT / ".bench" / "node_modules" / ".bin" / "mcp-server-everything"
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not EVERYTHING.exists(), reason=f"{EVERYTHING} is missing: npm install")
+async def test_the_protocols_own_server_is_the_same_behind_it(
+    live: LiveRuntime, effects: Path
+) -> None:
+    """`npm install --prefix .bench @modelcontextprotocol/server-everything`."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    plain = StdioServerParameters(command=str(EVERYTHING), args=["stdio"], env=kept)
+    behind = proxy(live, effects, HELD_S)
+    behind.args = [one for one in behind.args if one not in SERVER]
+    behind.args += [str(EVERYTHING), "stdio"]
+    behind.env = {**(behind.env or {}), **kept}
+    seen = []
+    for parameters in (plain, behind):
+        async with client(parameters) as one:
+            resources = await one.list_resources()
+            read = await one.read_resource(str(resources.resources[0].uri))
+            lists = (await one.list_tools(), await one.list_prompts(), resources)
+            seen.append((lists, read))
+    assert seen[0] == seen[1]
+    async with client(behind) as one:
+        asking = asyncio.ensure_future(one.call_tool("echo", {"message": "hello"}))
+
+        def found() -> Any:
+            waits = live.client.waits.list(status="pending")
+            return next((wait for wait in waits if "echo" in (wait.subject or "")), None)
+
+        wait = await asyncio.to_thread(until, found, within_s=20, what="echo")
+        await asyncio.to_thread(live.client.waits.answer, wait.id, {"decision": "approve"})
+        assert "hello" in text(await asking)

@@ -49,7 +49,7 @@ COMMANDS = {
     "notices": "list test retry",
     "rule": "test",
     "context": "list add remove",
-    "gate": "init install uninstall status hook mcp",
+    "gate": "init install uninstall status hook mcp run",
     "gate rules": "test",
     "schedule": "create list get pause resume run delete",
 }

@@ -34,7 +34,7 @@ from tests.programs.gate.claude_code import (
     made,
 )
 from tests.programs.gate.model_api import ModelApi, model_api
-from tests.stack.live import LiveRuntime, descendants, until
+from tests.stack.live import ROOT, LiveRuntime, descendants, is_alive, until
 
 pytestmark = [
     pytest.mark.long,
@@ -263,6 +263,111 @@ def test_of_two_calls_in_a_turn_only_what_was_allowed_runs(
         first = result(client.start(*bypass))
         assert first["stop_reason"] == "tool_deferred", first
         assert made(client.project) == []
+
+
+# --- a durable run ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[tuple[LiveRuntime, ClaudeHome]]:
+    """A runtime that runs the client itself, in a user's home."""
+    with model_api() as api:
+        client = ClaudeHome(tmp_path / "home", api)
+        client.prepare()
+        (tmp_path / "helmr.toml").write_text(f"[gate]\nruns = true\n{RULES}")
+        path = f"{PROGRAM.parent}{os.pathsep}{os.environ['PATH']}"
+        environ = {**client.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+        live = LiveRuntime(
+            tmp_path, in_process=True, port=free_port(), linger="1s", environ=environ
+        )
+        try:
+            yield live.start(), client
+        finally:
+            live.stop()
+            for key in tmp_path.rglob("gate-claude-code.key"):
+                key.unlink()
+
+
+def start_run(runtime: LiveRuntime, client: ClaudeHome) -> str:
+    """`helmr gate run`; the session's id."""
+    environ = {
+        **os.environ,
+        "XDG_CONFIG_HOME": str(runtime.folder / "config"),
+        "HELMR_URL": runtime.credentials.url,
+        "HELMR_API_KEY": runtime.credentials.key or "",
+    }
+    helmr = Path(sys.executable).parent / "helmr"
+    key = runtime.folder / "gate-claude-code.key"
+    key.write_text(runtime.client.keys.create(role="asker", name="hooks").secret)
+    options = ["--json", "--wait", "10ms", "--folder", str(client.project), "--hook-key", str(key)]
+    words = [str(helmr), "gate", "run", *options, "--", "claude", "-p", "go"]
+    done = subprocess.run(words, env=environ, check=True, capture_output=True, timeout=RUN_S)
+    return str(json.loads(done.stdout)["session_id"])
+
+
+def test_a_run_parks_at_each_of_ten_calls_and_outlives_the_runtime(
+    running: tuple[LiveRuntime, ClaudeHome],
+) -> None:
+    runtime, client = running
+    client.api.turns[:] = [[bash(f"toolu_{n}", f"echo x >> f{n}")] for n in range(10)]
+    session_id = start_run(runtime, client)
+    for n in range(10):
+        find = partial(asked_to, runtime, f"Run echo x >> f{n}")
+        wait = until(
+            find,
+            within_s=WITHIN_S,
+            what=f"call {n}",
+            seen=lambda: (runtime.folder / "up.log").read_text()[-3000:],
+        )
+        if n in (2, 5):
+            runtime.kill_all()
+            runtime.start()
+        runtime.client.waits.answer(wait.id, {"decision": "approve"})
+    run = runtime.ended(session_id)
+    assert run.status == "succeeded", run
+    assert (run.result["result"], run.result["asked"]) == ("done", 10)
+    assert [(client.project / f"f{n}").read_text() for n in range(10)] == ["x\n"] * 10
+    children = list(runtime.client.sessions.list(task=CALL_TASK))
+    assert [str(one.status) for one in children] == ["closed"] * 10
+
+
+@pytest.mark.parametrize("survives", [False, True], ids=["killed", "survives"])
+def test_a_client_that_was_cut_off_is_resumed_and_never_started_again(
+    running: tuple[LiveRuntime, ClaudeHome], survives: bool
+) -> None:
+    runtime, client = running
+    pause = "sleep 8" if survives else "sleep 30"
+    client.api.turns[:] = [[bash("toolu_1", f"echo x >> begun && {pause}")], ["resumed"]]
+    (runtime.folder / "helmr.toml").write_text(f"[gate]\nruns = true\n{ALLOWS_ALL}")
+    runtime.stop()
+    runtime.start()
+    session_id = start_run(runtime, client)
+    until(lambda: made(client.project) == ["begun"], within_s=WITHIN_S, what="the call")
+    (pid,) = [pid for pid in runtime.pids() if is_client(pid)]
+    if survives:
+        main = runtime.pids()[0]
+        os.kill(main, signal.SIGKILL)
+        until(lambda: not is_alive(main), within_s=WITHIN_S, what="its end")
+    else:
+        runtime.kill_all()
+    runtime.start()
+    assert is_alive(pid) == survives
+    run = runtime.ended(session_id)
+    assert not is_alive(pid)
+    # Of a client that has outlived the runtime the last words are lost; the resumed one has others.
+    words = "done" if survives else "resumed"
+    assert (run.status, run.result["result"]) == ("succeeded", words)
+    assert (client.project / "begun").read_text() == "x\n"
+
+
+ALLOWS_ALL = """
+[[gate.rule]]
+action = "allow"
+"""
+
+
+def is_client(pid: int) -> bool:
+    return b"--session-id" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 # --- interactive ------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -12,8 +13,20 @@ from typing import Any
 import httpx
 import pytest
 
-from helmr.gate import CALL_TASK, GateAction, GateRule, GateRules, tasks
+from helmr import sessions
+from helmr.gate import (
+    CALL_TASK,
+    RUN_TASK,
+    GateAction,
+    GateRule,
+    GateRules,
+    call_metadata,
+    call_of,
+    tasks,
+)
+from helmr.gate.claude_code import call_of_event
 from helmr.models import GATE_TIMEOUT_MAX_S
+from helmr.tasks import task
 from helmr_runtime.catalog import Registry
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.service import gate as service_gate
@@ -30,7 +43,19 @@ RULES = GateRules(
     ),
     "0123456789abcdef",
 )
-REGISTRY = Registry.of_modules([tasks])
+
+
+@task(id=RUN_TASK, mcp=False)
+async def headless_run(call: dict[str, Any]) -> None:
+    """A headless run whose client has deferred this call."""
+    asked = call_of(call)
+    child = await sessions.start(
+        tasks.gate_call, call, tags=[asked.tag], metadata=call_metadata(asked)
+    )
+    await child.result()
+
+
+REGISTRY = Registry.of_modules([tasks, sys.modules[__name__]])
 HEADLESS: dict[str, Any] = {"mode": "headless", "timeout_s": 60}
 NOW: dict[str, Any] = {"mode": "headless", "timeout_s": 0}
 
@@ -313,6 +338,34 @@ async def test_what_became_of_a_call_is_recorded_or_unknown(stack: Stack) -> Non
         path = f"/v1/sessions/{found['toolu_3']['id']}/inputs/outcomes"
         (unknown,) = (await stack.http.get(path)).json()["items"]
         assert unknown["data"]["unknown"] is True
+
+
+async def test_a_run_asks_itself_and_its_client_gets_the_decision(stack: Stack) -> None:
+    call = call_of_event(event()).to_json()
+    async with asker(stack) as http:
+        none_yet = {"task": RUN_TASK, "payload": call_of_event(event(call_id="toolu_0")).to_json()}
+        other = (await stack.http.post("/v1/sessions", json=none_yet)).json()["session"]["id"]
+        await answer(stack, decision="approve")
+        run = {**HEADLESS, "run": other}
+        # Not asked about yet: deferred at once, and the second of the turn is to be called again.
+        assert said(await ask(http, event(), **run))[0] == "defer"
+        assert said(await ask(http, event(call_id="toolu_2"), **run))[0] == "deny"
+        begun = await stack.http.post("/v1/sessions", json={"task": RUN_TASK, "payload": call})
+        run["run"] = begun.json()["session"]["id"]
+        await waiting(stack)
+        assert said(await ask(http, event(), **run))[0] == "defer"
+        wait = await answer(stack, decision="approve")
+        await stack.run_until(wait["run_id"], "succeeded")
+        assert said(await ask(http, event(), **run)) == ("allow", None)
+        # Another input under its id is another call.
+        forged = event(tool_input={"command": "rm -r ."})
+        assert said(await ask(http, forged, **run))[0] == "deny"
+        await ask(http, event("PostToolUse"), **run)
+        found = await stack.http.get("/v1/sessions", params={"parent": run["run"]})
+        assert [one["status"] for one in found.json()["items"]] == ["closed"]
+        # What is no run decides nothing.
+        run["run"] = found.json()["items"][0]["id"]
+        assert said(await ask(http, event(call_id="toolu_9"), **run))[0] == "deny"
 
 
 def nameless(**changes: Any) -> dict[str, Any]:

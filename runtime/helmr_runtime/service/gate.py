@@ -37,11 +37,13 @@ from helmr.gate import (
     CALL_TASK,
     FLOOD,
     NO_RULES,
+    RUN_TASK,
     GateAction,
     GatedCall,
     GateRule,
     GateRules,
     agent_tag,
+    call_metadata,
     call_of,
     input_hash,
 )
@@ -139,7 +141,13 @@ class Gate:
     # --- what clients post ------------------------------------------------------------------------
 
     async def claude_code(
-        self, caller: Caller, event: Mapping[str, Any], mode: Mode, timeout_s: float
+        self,
+        caller: Caller,
+        event: Mapping[str, Any],
+        mode: Mode,
+        timeout_s: float,
+        *,
+        run: str | None = None,
     ) -> dict[str, Any]:
         """What a hook of Claude Code is to answer.
 
@@ -148,17 +156,19 @@ class Gate:
             event: What the client gave its hook.
             mode: How the client runs.
             timeout_s: The hook's time, of which so much is used that it answers before.
+            run: The session in which the client runs: its calls are asked about there, and deferred here.
 
         Raises:
             BadRequest: It is not an event of a hook.
         """
         kind = event.get("hook_event_name")
         if kind not in ASKS:
-            await self._report(caller, event, str(kind), mode)
+            await self._report(caller, event, str(kind), mode, run)
             return {}
         call = call_of_event(event)
         try:
-            decision = await self._decide(caller, call, mode, max(timeout_s - MARGIN_S, 0.0))
+            held_s = max(timeout_s - MARGIN_S, 0.0)
+            decision = await self._decide(caller, call, mode, held_s, run=run)
         except TaskNotFound:
             decision = unasked(mode, "its runtime has no gate; [gate] in helmr.toml turns it on")
         except NotAllowed:
@@ -185,7 +195,13 @@ class Gate:
         )
 
     async def _decide(
-        self, caller: Caller, call: GatedCall, mode: Mode | None, timeout_s: float
+        self,
+        caller: Caller,
+        call: GatedCall,
+        mode: Mode | None,
+        timeout_s: float,
+        *,
+        run: str | None = None,
     ) -> GateDecision:
         """The decision; `mode` is None for a client that asks again by itself."""
         rule = self._rules.first(call)
@@ -194,6 +210,8 @@ class Gate:
         deferred = self._deferred.get(call.tag) or frozenset()
         if mode is Mode.HEADLESS and deferred - {call.call_id}:
             return without_answer(mode, can_defer=False)
+        if run is not None and mode is Mode.HEADLESS:
+            return await self._in_run(caller, call, run)
         if not self._may_ask(caller):
             return await self._flooded(caller)
         if self.held >= HELD_MAX:
@@ -204,6 +222,27 @@ class Gate:
             return await self._by_person(caller, call, rule, mode, ends_at)
         finally:
             self.held -= 1
+
+    async def _in_run(self, caller: Caller, call: GatedCall, run: str) -> GateDecision:
+        """What a person has said to a call that its run asks about; else it is deferred, and the run asks."""
+        for session in await self._calls_of_run(run, call.tag):
+            known = session.metadata
+            if (known.get("call_id"), known.get("input_hash")) != (call.call_id, call.input_hash):
+                continue
+            asked = (await self._sessions.runs(session.id, ListQuery(limit=1))).items[0]
+            if asked.status is RunStatus.SUCCEEDED:
+                return await self._delivered(caller, call, session, asked, Mode.HEADLESS)
+            if asked.status.is_final:
+                raise Conflict(f"the question was {asked.status.value}, not answered")
+        self._deferred.put(call.tag, frozenset({call.call_id}))
+        return without_answer(Mode.HEADLESS, can_defer=bool(call.call_id))
+
+    async def _calls_of_run(self, run: str, tag: str) -> list[SessionInfo]:
+        """The calls that a headless run has asked about."""
+        if (await self._sessions.get(run)).task != RUN_TASK:
+            raise SessionNotFound(f"{run} is no headless run", session_id=run)
+        wanted = SessionsQuery(task=CALL_TASK, parent=run, tag=tag, limit=200)
+        return (await self._sessions.list(wanted)).items
 
     async def _by_rule(self, caller: Caller, call: GatedCall, rule: GateRule) -> GateDecision:
         """What a rule says, once it is recorded."""
@@ -280,13 +319,7 @@ class Gate:
     async def _start(
         self, caller: Caller, call: GatedCall, turn: int, rule: GateRule | None
     ) -> SessionInfo:
-        metadata = {
-            "client": call.client,
-            "agent": call.agent,
-            "call_id": call.call_id,
-            "tool": call.tool,
-            "input_hash": call.input_hash,
-        }
+        metadata = call_metadata(call)
         if rule is not None:
             metadata |= {"rule": rule.name, "rules_hash": self._rules.hash}
         request = StartRequest(
@@ -373,7 +406,7 @@ class Gate:
     # --- reports ----------------------------------------------------------------------------------
 
     async def _report(
-        self, caller: Caller, event: Mapping[str, Any], kind: str, mode: Mode
+        self, caller: Caller, event: Mapping[str, Any], kind: str, mode: Mode, run: str | None
     ) -> None:
         """What a client says of calls that it has decided, or made (S-105, S-108)."""
         agent = event.get("session_id")
@@ -386,7 +419,14 @@ class Gate:
         }
         if kind in made or kind == HookEvent.PERMISSION_DENIED:
             call = call_of_event(event)
-            for session in await self._open_calls(caller, tag):
+            calls = await self._open_calls(caller, tag)
+            if run is not None:
+                calls += [
+                    one
+                    for one in await self._calls_of_run(run, tag)
+                    if one.status is SessionStatus.OPEN
+                ]
+            for session in calls:
                 if await self._is_about(session, call):
                     await self._close_call(caller, session, made.get(HookEvent(kind)))
                     return
