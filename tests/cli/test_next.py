@@ -235,8 +235,8 @@ async def test_a_rival_within_the_grace_is_told_and_the_text_is_kept(
     await person.types("q")
     told = await person.reads('your answer is kept as a draft: "mine"')
     assert "not accepted: Word? · " in told
-    assert "  answered by api_key" in told
-    assert " for bea at 20" in told
+    assert "  answered by bea, said by key" in told
+    assert " at 20" in told
     assert '\n    "theirs"\n  theirs against yours: 1 changed, 0 added, 0 removed\n' in told
     assert "  ~ $  [-theirs-][+mine+]" in told
     assert await person.terminal.ended() == 0

@@ -9,7 +9,15 @@ import pytest
 
 from helmr.cli.up import notices_table
 from helmr.errors import UsageError
-from helmr_runtime.notices.targets import CommandTarget, Secrets, read_targets, to_json
+from helmr_runtime.notices.targets import (
+    CommandTarget,
+    EmailTarget,
+    Secrets,
+    for_people,
+    read_targets,
+    to_json,
+)
+from helmr_runtime.security.people import read_people
 
 KEY = "whsec_" + "A" * 40
 ALL = """
@@ -150,3 +158,17 @@ def test_the_file_beside_the_data_directory_is_read_unless_another_is_named(tmp_
     other.write_text("[notices")
     with pytest.raises(UsageError, match="can't be read"):
         notices_table(other, data_dir)
+
+
+def test_mail_to_a_person_goes_to_the_e_mail_of_their_table(tmp_path: Path) -> None:
+    people = read_people({"ada": {"email": "Ada@example.com"}, "bob": {}}, "helmr.toml")
+    parts = {"type": "email", "host": "mail.test", "from": "helmr@example.com", "security": "none"}
+    to = ["person:ada", "desk@example.com"]
+    [target] = read_targets({"mail": {**parts, "to": to}}, str(tmp_path / "helmr.toml"))
+    found = for_people(target, people)
+    assert isinstance(found, EmailTarget)
+    assert found.to == ("ada@example.com", "desk@example.com")
+    for name in ("person:bob", "person:eve"):
+        [target] = read_targets({"mail": {**parts, "to": name}}, str(tmp_path / "helmr.toml"))
+        with pytest.raises(UsageError, match=f"{name} names no one with an e-mail"):
+            for_people(target, people)
