@@ -51,6 +51,9 @@ from helmr.gate.claude_code import (
     with_hooks,
     without_hooks,
 )
+from helmr.gate.claude_code import (
+    CODEX as CODEX_CLIENT,
+)
 from helmr.hash_seed import DATA_DIR
 from helmr.profiles import config_folder, parse_toml, read_toml, write_private
 from helmr.safe_text import plain
@@ -75,10 +78,11 @@ class GateClient(StrEnum):
     """Programs that the gate knows."""
 
     CLAUDE_CODE = CLIENT
+    CODEX = CODEX_CLIENT
 
 
 ClientName = Annotated[
-    GateClient, typer.Argument(metavar="CLIENT", help="The agent's program: claude-code.")
+    GateClient, typer.Argument(metavar="CLIENT", help="The agent's program: claude-code or codex.")
 ]
 Project = Annotated[
     bool,
@@ -223,8 +227,9 @@ def install(
     json: Json = False,
 ) -> None:
     """Have a client ask the gate: show the change of its settings, and write it. What is there stays."""
-    mode = Mode.HEADLESS if headless else Mode.INTERACTIVE
-    path = settings_path(os.environ, project=project)
+    is_codex = client is GateClient.CODEX
+    mode = Mode.HEADLESS if headless or is_codex else Mode.INTERACTIVE
+    path = settings_path(os.environ, project=project, client=client)
     old, settings = read_settings(path)
     with cli.client() as runtime:
         _check_task(runtime, CALL_TASK, "`helmr gate init` turns it on.")
@@ -234,7 +239,7 @@ def install(
     where = url
     if mode is Mode.HEADLESS:
         where = f"--url {shlex.quote(url)} --key-file {shlex.quote(str(kept.resolve()))}"
-    wanted = with_hooks(settings, hooks_block(mode, where, program=_program()))
+    wanted = with_hooks(settings, hooks_block(mode, where, program=_program(), client=client.value))
     if mode is Mode.INTERACTIVE:
         wanted["env"] = {**(wanted.get("env") or {}), KEY_VARIABLE: key}
     change = FileChange(path, old, settings_text(wanted), mode is Mode.INTERACTIVE, key)
@@ -243,6 +248,10 @@ def install(
         printing.write_json({"file": str(path), "mode": mode.value, "written": is_written})
     elif is_written:
         printing.write_line(f"{client.value} asks {url} from its next start ({path}).")
+        if is_codex:
+            printing.note(
+                "Codex asks once whether to trust the hooks: until then it does not run them."
+            )
     elif change.new == change.old:
         printing.write_line(f"{client.value} asks {url} already ({path}).")
 
@@ -252,7 +261,7 @@ def uninstall(
     cli: Cli, client: ClientName, project: Project = False, yes: Yes = False, json: Json = False
 ) -> None:
     """Take the gate's hooks out of a client's settings; everything else stays."""
-    path = settings_path(os.environ, project=project)
+    path = settings_path(os.environ, project=project, client=client)
     old, settings = read_settings(path)
     left = without_hooks(settings)
     environ = dict(left.get("env") or {})
@@ -291,8 +300,8 @@ def status(cli: Cli, json: Json = False) -> None:
 
 
 def _installations(environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    for is_project in (False, True):
-        path = settings_path(environ, project=is_project)
+    for client, is_project in itertools.product(GateClient, (False, True)):
+        path = settings_path(environ, project=is_project, client=client)
         _, settings = read_settings(path)
         hooks = installed(settings)
         asking = [
@@ -372,8 +381,14 @@ def _make_key(runtime: Client, path: Path, *, is_given: bool) -> str:
     return made.secret
 
 
-def settings_path(environ: Mapping[str, str], *, project: bool) -> Path:
-    """Claude Code's settings: those of a person in this folder, which are not checked in, or of the user."""
+def settings_path(
+    environ: Mapping[str, str], *, project: bool, client: GateClient = GateClient.CLAUDE_CODE
+) -> Path:
+    """A client's hooks: of this folder, in Claude Code's settings that are not checked in, or of the user."""
+    if client is GateClient.CODEX:
+        folder = environ.get("CODEX_HOME")
+        home = Path(folder) if folder else Path.home() / ".codex"
+        return (Path.cwd() / ".codex" if project else home) / "hooks.json"
     if project:
         return Path.cwd() / ".claude" / "settings.local.json"
     folder = environ.get("CLAUDE_CONFIG_DIR")
@@ -429,7 +444,8 @@ def hook_(
     """What a client runs as its hook: an event on stdin, the decision on stdout; exit code 2 denies."""
     from helmr.cli import hook
 
-    hook.run(cli.url, str(cli.key_file) if cli.key_file is not None else None, timeout)
+    key_file = str(cli.key_file) if cli.key_file is not None else None
+    hook.run(cli.url, key_file, timeout, client.value)
 
 
 @command(

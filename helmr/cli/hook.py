@@ -1,4 +1,4 @@
-"""`helmr gate hook claude-code`: the program that Claude Code runs as a hook, once for each call of a tool.
+"""`helmr gate hook CLIENT`: the program that Claude Code and Codex run as a hook, once for each call of a tool.
 
 It carries the event from stdin to the runtime and the decision to stdout. It runs very often, so it loads neither Typer
 nor the client: `helmr.cli.start` comes here before anything else is imported.
@@ -8,7 +8,10 @@ nor the client: `helmr.cli.start` comes here before anything else is imported.
   at its timeout lets the tool run (S-105).
 - While a runtime starts again the same call is asked again; the runtime knows it by its id (S-103).
 
-Source: code.claude.com/docs/en/hooks; tried with 2.1.197.
+Codex takes the same events and denials. To it an `allow` is a mistake unless it changes the input, and a mistake lets
+the call run: it gets no output in its place.
+
+Source: code.claude.com/docs/en/hooks; tried with Claude Code 2.1.197 and Codex 0.171.0.
 """
 
 from __future__ import annotations
@@ -26,8 +29,9 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any, NoReturn
 
-WORDS = ("gate", "hook", "claude-code")
-"""The command line of this program begins so; behind it stand options with their values."""
+CLAUDE_CODE, CODEX = "claude-code", "codex"
+CLIENTS = (CLAUDE_CODE, CODEX)
+"""The command line of this program begins with `gate hook` and one of them; behind it stand options with values."""
 
 DENIED, LEFT = 2, 0
 """Exit codes: the call is denied; the client goes on."""
@@ -57,23 +61,26 @@ class Away(Unasked):
     """It may be there in a moment."""
 
 
-def main(options: Sequence[str]) -> NoReturn:
-    """Run the hook of this process with these options, `--name value` or `--name=value`."""
+def main(client: str, options: Sequence[str]) -> NoReturn:
+    """Run the hook of this process for a client with these options, `--name value` or `--name=value`."""
     try:
         found = _read_options(options)
         timeout_s = float(found.get("--timeout", TIMEOUT_S))
     except (Unasked, ValueError) as error:
         _end(DENIED, str(error))
-    run(found.get("--url"), found.get("--key-file"), timeout_s)
+    run(found.get("--url"), found.get("--key-file"), timeout_s, client)
 
 
-def run(url: str | None, key_file: str | None, timeout_s: float) -> NoReturn:
+def run(
+    url: str | None, key_file: str | None, timeout_s: float, client: str = CLAUDE_CODE
+) -> NoReturn:
     """Ask the runtime about the event on stdin and end the process with what it says.
 
     Args:
         url: The runtime's.
         key_file: Holds the key; else the environment variable HELMR_GATE_KEY does.
         timeout_s: Of the hook, as the client has it.
+        client: Whose hook it is.
     """
     ends_at = time.monotonic() + max(timeout_s, MARGIN_S + 1)
     signal.signal(signal.SIGALRM, _out_of_time)
@@ -84,15 +91,28 @@ def run(url: str | None, key_file: str | None, timeout_s: float) -> NoReturn:
         asks = _asks(raw)
         if not asks:
             signal.signal(signal.SIGALRM, _report_out_of_time)
-        said = _patiently(url, _key(key_file), raw, ends_at)
+        said = _patiently(url, _key(key_file), raw, ends_at, client)
         if asks and "permissionDecision" not in said.get("hookSpecificOutput", {}):
             raise Unasked("the runtime has decided nothing")
     except Unasked as error:
         _end(DENIED if asks else LEFT, str(error))
+    if client == CODEX:
+        said = _for_codex(said)
     if said:
         sys.stdout.write(json.dumps(said) + "\n")
         sys.stdout.flush()
     _end(LEFT)
+
+
+def _for_codex(said: dict[str, Any]) -> dict[str, Any]:
+    """The decision as Codex takes it: none for an allowed call whose input stays."""
+    found = said.get("hookSpecificOutput", {})
+    if found.get("permissionDecision") != "allow":
+        return said
+    if "updatedInput" not in found:
+        return {}
+    kept = {name: value for name, value in found.items() if name != "permissionDecisionReason"}
+    return {"hookSpecificOutput": kept}
 
 
 def _read_options(given: Sequence[str]) -> dict[str, str]:
@@ -128,7 +148,9 @@ def _key(path: str | None) -> str:
         raise Unasked(f"the key file {path} can't be read: {error}") from error
 
 
-def _patiently(url: str | None, key: str, raw: bytes, ends_at: float) -> dict[str, Any]:
+def _patiently(
+    url: str | None, key: str, raw: bytes, ends_at: float, client: str
+) -> dict[str, Any]:
     """What the runtime says; asked again while it starts."""
     if not url:
         raise Unasked("--url does not say where the runtime is")
@@ -136,7 +158,7 @@ def _patiently(url: str | None, key: str, raw: bytes, ends_at: float) -> dict[st
     while True:
         began_at = time.monotonic()
         try:
-            return post(url, key, raw, ends_at - began_at)
+            return post(url, key, raw, ends_at - began_at, client)
         except Away as error:
             now = time.monotonic()
             if now - began_at > PATIENCE_S:  # it was there until now
@@ -146,7 +168,9 @@ def _patiently(url: str | None, key: str, raw: bytes, ends_at: float) -> dict[st
             time.sleep(PAUSE_S)
 
 
-def post(url: str, key: str, raw: bytes, timeout_s: float) -> dict[str, Any]:
+def post(
+    url: str, key: str, raw: bytes, timeout_s: float, client: str = CLAUDE_CODE
+) -> dict[str, Any]:
     """What the runtime says to an event.
 
     Raises:
@@ -161,6 +185,8 @@ def post(url: str, key: str, raw: bytes, timeout_s: float) -> dict[str, Any]:
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     target = f"{slash}{path}/v1/gate/claude-code?mode=headless&timeout_s={timeout_s:.3f}"
+    if client != CLAUDE_CODE:
+        target += f"&client={client}"
     run = os.environ.get(RUN_VARIABLE, "")
     if run.replace("_", "").isalnum():
         target += f"&run={run}"

@@ -24,10 +24,11 @@ def main() -> NoReturn:
     _signal.signal(_signal.SIGINT, _end)
     if sys.argv[1:] == ["--version"] and sys.stdout is not None:
         _tell_version()
-    if sys.argv[1:4] == ["gate", "hook", "claude-code"] and not {"-h", "--help"} & {*sys.argv}:
+    if sys.argv[1:3] == ["gate", "hook"] and not {"-h", "--help"} & {*sys.argv}:
         from helmr.cli import hook
 
-        hook.main(sys.argv[4:])
+        if sys.argv[3:4] and sys.argv[3] in hook.CLIENTS:
+            hook.main(sys.argv[3], sys.argv[4:])
     _start_with_seed(sys.argv[1:])
     from helmr.cli.main import main as run
 

@@ -18,7 +18,7 @@ from typing import Any
 from helmr.errors import BadRequest
 from helmr.gate import GatedCall
 
-CLIENT = "claude-code"
+CLIENT, CODEX = "claude-code", "codex"
 APPROVE, DECLINE = "approve", "decline"
 """Decisions of an answer, as of any call of a tool that a person approves."""
 
@@ -88,8 +88,8 @@ WAITS = "This call waits for a person. Call it again, alone, without other calls
 DECLINED = "A person declined this call."
 
 
-def call_of_event(event: Mapping[str, Any]) -> GatedCall:
-    """The call that an event is about.
+def call_of_event(event: Mapping[str, Any], client: str = CLIENT) -> GatedCall:
+    """The call that an event of a client is about.
 
     Raises:
         BadRequest: It lacks what names one.
@@ -100,7 +100,7 @@ def call_of_event(event: Mapping[str, Any]) -> GatedCall:
     if not isinstance(tool, str) or not tool or not isinstance(given, dict):
         raise BadRequest("the event has no tool_name and tool_input")
     return GatedCall(
-        client=CLIENT,
+        client=client,
         agent=session,
         tool=tool,
         input=given,
@@ -222,7 +222,7 @@ KEY_VARIABLE = "HELMR_GATE_KEY"
 """Environment variable that holds the key by which hooks ask."""
 
 PATH = "/v1/gate/claude-code"
-COMMAND = "gate hook claude-code"
+COMMAND = "gate hook"
 """By which our command hooks are known again in a file of settings."""
 
 OR_DENIED = " || exit 2"
@@ -242,24 +242,30 @@ _HEADLESS = {
     HookEvent.POST_TOOL_USE_FAILURE: REPORT_TIMEOUT_S,
     HookEvent.SESSION_END: REPORT_TIMEOUT_S,
 }
+_OF_CODEX = frozenset({HookEvent.PRE_TOOL_USE, HookEvent.POST_TOOL_USE})
 _WITH_MATCHER = frozenset(HookEvent) - {HookEvent.STOP, HookEvent.SESSION_END}
 
 
-def hooks_block(mode: Mode, where: str, *, program: str = "helmr") -> dict[str, Any]:
+def hooks_block(
+    mode: Mode, where: str, *, program: str = "helmr", client: str = CLIENT
+) -> dict[str, Any]:
     """The hooks that ask the gate.
 
     Args:
         mode: How the client runs.
         where: Of an interactive one the runtime's URL, of a headless one the options by which the hook finds it.
         program: How the client calls `helmr`.
+        client: Whose hooks they are; Codex has the headless ones that are about a call.
     """
     is_headless = mode is Mode.HEADLESS
     block = {}
     for event, timeout_s in (_HEADLESS if is_headless else _INTERACTIVE).items():
+        if client == CODEX and event not in _OF_CODEX:
+            continue
         hook: dict[str, Any]
         if is_headless:
             options = f" {where}" if where else ""
-            command = f"{program} {COMMAND} --timeout {timeout_s}{options}"
+            command = f"{program} {COMMAND} {client} --timeout {timeout_s}{options}"
             if event in ASKS:
                 command += OR_DENIED
             hook = {"type": "command", "command": command, "timeout": timeout_s}

@@ -209,6 +209,7 @@ class GateQuery(Query):
     timeout_s: float = Field(
         default=60.0, ge=0, le=GATE_TIMEOUT_MAX_S, description="Of its hook; answered 10 s before."
     )
+    client: str = Field(default="claude-code", pattern="^(claude-code|codex)$")
     run: str | None = Field(
         default=None, min_length=1, max_length=64, description="The session in which it runs."
     )

@@ -219,7 +219,9 @@ LINES = [
     Line("gate init --config $FOLDER/rules-$ROUND.toml --yes", "is written|true"),
     Line("gate install claude-code --headless --hook-key $ASKER_KEY --yes", "asks http|headless"),
     Line("gate install claude-code --project --yes", "asks http|true"),
+    Line("gate install codex --project --yes", "asks http|headless"),
     Line("gate status", "answers"),
+    Line("gate uninstall codex --project --yes", "asks the gate no more|true"),
     Line("gate uninstall claude-code --project --yes", "asks the gate no more|true"),
     Line(
         """gate rules test Bash '{"command": "git push"}' --folder /shop --client claude-code

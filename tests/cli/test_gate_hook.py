@@ -24,7 +24,7 @@ HOOK = """
 import sys
 from helmr.cli import hook
 hook.PATIENCE_S, hook.PAUSE_S, hook.MARGIN_S = 1.0, 0.01, 1.0
-hook.main(sys.argv[1:])
+hook.main(sys.argv[1], sys.argv[2:])
 """
 
 
@@ -80,10 +80,10 @@ def key_file(tmp_path: Path) -> Path:
     return path
 
 
-def run(event: Any, *options: str) -> subprocess.CompletedProcess[str]:
+def run(event: Any, *options: str, client: str = "claude-code") -> subprocess.CompletedProcess[str]:
     given = event if isinstance(event, str) else json.dumps(event)
     return subprocess.run(
-        [sys.executable, "-c", HOOK, *options],
+        [sys.executable, "-c", HOOK, client, *options],
         input=given,
         capture_output=True,
         text=True,
@@ -105,6 +105,32 @@ def test_it_carries_the_event_there_and_the_decision_back(key_file: Path) -> Non
     assert path.startswith("/v1/gate/claude-code?mode=headless&timeout_s=")
     assert 15 < float(path.rpartition("=")[2]) <= 20
     assert (authorization, event) == ("Bearer hlmr_key_x", ASKS)
+
+
+@pytest.mark.parametrize(
+    ("decision", "printed"),
+    [
+        ({"permissionDecision": "allow", "permissionDecisionReason": "x"}, None),
+        (
+            {"permissionDecision": "allow", "updatedInput": {"command": "ls"}},
+            {"permissionDecision": "allow", "updatedInput": {"command": "ls"}},
+        ),
+        (
+            {"permissionDecision": "deny", "permissionDecisionReason": "no"},
+            {"permissionDecision": "deny", "permissionDecisionReason": "no"},
+        ),
+    ],
+    ids=["allowed", "changed", "denied"],
+)
+def test_codex_gets_what_it_takes(
+    key_file: Path, decision: dict[str, Any], printed: dict[str, Any] | None
+) -> None:
+    """What it does not take lets the call run, and `allow` alone is such."""
+    with gate((200, {"hookSpecificOutput": decision})) as stand_in:
+        done = run(ASKS, *named(stand_in.url, key_file), client="codex")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (json.loads(done.stdout)["hookSpecificOutput"] if done.stdout else None) == printed
+    assert stand_in.asked[0][0].endswith("&client=codex")
 
 
 def test_a_runtime_that_starts_again_is_asked_again(key_file: Path) -> None:

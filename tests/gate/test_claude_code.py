@@ -172,6 +172,14 @@ def test_our_hook_is_taken_out_of_a_group_that_holds_another() -> None:
     assert left == [{"matcher": "*", "hooks": MINE["hooks"]}]
 
 
+def test_codex_has_hooks_about_calls_only() -> None:
+    block = hooks_block(Mode.HEADLESS, "--url http://h:1", client="codex")
+    assert block.keys() == {"PreToolUse", "PostToolUse"}
+    asks = block["PreToolUse"][0]["hooks"][0]["command"]
+    assert asks == f"helmr gate hook codex --timeout {TIMEOUT_S} --url http://h:1 || exit 2"
+    assert without_hooks(with_hooks({}, block)) == {}
+
+
 def test_the_hooks_timeout_stands_where_the_gateway_reads_it() -> None:
     asks = hooks_block(Mode.INTERACTIVE, "http://h:1")["PermissionRequest"][0]["hooks"][0]
     assert asks["url"] == f"http://h:1/v1/gate/claude-code?timeout_s={TIMEOUT_S}"

@@ -242,6 +242,21 @@ async def test_the_client_is_answered_ten_seconds_before_its_time(stack: Stack) 
             assert said(await ask(http, event(), mode="headless", timeout_s=10.5))[0] == "defer"
 
 
+async def test_codex_defers_nothing_and_has_calls_of_its_own(stack: Stack) -> None:
+    codex = {"client": "codex", **NOW}
+    async with asker(stack) as http:
+        verdict, reason = said(await ask(http, event(), **codex))
+        assert verdict == "deny"
+        assert "Call it again" in (reason or "")
+        asking = asyncio.ensure_future(ask(http, event(call_id="toolu_2"), **{**codex, **HEADLESS}))
+        await answer(stack, decision="approve")
+        assert said(await asking) == ("allow", None)
+        await ask(http, event("PostToolUse", "toolu_2"), **codex)
+        found = await calls(stack)
+    assert {one["tags"][0] for one in found} == {"codex:agent-1"}
+    assert {one["status"] for one in found} == {"closed", "cancelled"}
+
+
 async def test_a_deferred_call_is_asked_about_again_when_the_client_is_resumed(
     stack: Stack,
 ) -> None:

@@ -83,7 +83,9 @@ async def gate_claude_code(exchange: Exchange, query: GateQuery) -> Response:
         raise BadRequest("the event is not an object", hint="Post what the client gives its hook.")
     gate, mode = exchange.service.gate, Mode(query.mode)
     deciding = asyncio.ensure_future(
-        gate.claude_code(exchange.caller(), event, mode, query.timeout_s, run=query.run)
+        gate.hook(
+            exchange.caller(), event, mode, query.timeout_s, run=query.run, client=query.client
+        )
     )
     leaving = asyncio.ensure_future(_disconnected(exchange.receive))
     try:

@@ -140,7 +140,7 @@ class Gate:
 
     # --- what clients post ------------------------------------------------------------------------
 
-    async def claude_code(
+    async def hook(
         self,
         caller: Caller,
         event: Mapping[str, Any],
@@ -148,8 +148,9 @@ class Gate:
         timeout_s: float,
         *,
         run: str | None = None,
+        client: str = CLIENT,
     ) -> dict[str, Any]:
-        """What a hook of Claude Code is to answer.
+        """What a hook of Claude Code is to answer, or one of Codex, which posts and takes the same.
 
         Args:
             caller: Whose key it is.
@@ -157,15 +158,16 @@ class Gate:
             mode: How the client runs.
             timeout_s: The hook's time, of which so much is used that it answers before.
             run: The session in which the client runs: its calls are asked about there, and deferred here.
+            client: Which of the two it is; Codex defers nothing.
 
         Raises:
             BadRequest: It is not an event of a hook.
         """
         kind = event.get("hook_event_name")
         if kind not in ASKS:
-            await self._report(caller, event, str(kind), mode, run)
+            await self._report(caller, event, str(kind), mode, run, client)
             return {}
-        call = call_of_event(event)
+        call = call_of_event(event, client)
         try:
             held_s = max(timeout_s - MARGIN_S, 0.0)
             decision = await self._decide(caller, call, mode, held_s, run=run)
@@ -358,7 +360,7 @@ class Gate:
         if mode is Mode.INTERACTIVE:
             return without_answer(mode)
         deferred = self._deferred.get(call.tag) or frozenset()
-        can_defer = bool(call.call_id) and not deferred - {call.call_id}
+        can_defer = call.client == CLIENT and bool(call.call_id) and not deferred - {call.call_id}
         if can_defer:
             self._deferred.put(call.tag, frozenset({call.call_id}))
         else:
@@ -406,19 +408,25 @@ class Gate:
     # --- reports ----------------------------------------------------------------------------------
 
     async def _report(
-        self, caller: Caller, event: Mapping[str, Any], kind: str, mode: Mode, run: str | None
+        self,
+        caller: Caller,
+        event: Mapping[str, Any],
+        kind: str,
+        mode: Mode,
+        run: str | None,
+        client: str,
     ) -> None:
         """What a client says of calls that it has decided, or made (S-105, S-108)."""
         agent = event.get("session_id")
         if not isinstance(agent, str) or not agent:
             return
-        tag = agent_tag(CLIENT, agent)
+        tag = agent_tag(client, agent)
         made = {
             HookEvent.POST_TOOL_USE: "succeeded",
             HookEvent.POST_TOOL_USE_FAILURE: "failed",
         }
         if kind in made or kind == HookEvent.PERMISSION_DENIED:
-            call = call_of_event(event)
+            call = call_of_event(event, client)
             calls = await self._open_calls(caller, tag)
             if run is not None:
                 calls += [
