@@ -11,17 +11,24 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from agents import Agent as OpenAIAgent
-from agents import Model, ModelResponse, Usage, function_tool
+from agents import Model, ModelResponse, RunConfig, Runner, Usage, function_tool
 from agents.testing import assistant_message, function_call
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    ToolMessage,
+    messages_from_dict,
+    messages_to_dict,
+)
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import interrupt
 from pydantic_ai import Agent, ModelMessage, TextPart, ToolCallPart
 from pydantic_ai import ModelResponse as PydanticResponse
-from pydantic_ai.messages import ToolReturnPart, UserPromptPart
+from pydantic_ai.messages import ModelMessagesTypeAdapter, ToolReturnPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from helmr import Approval, TaskContext, step, streams, task
@@ -235,3 +242,39 @@ async def chat_langgraph(every: int, ctx: TaskContext) -> None:
 
 
 CHATS = (chat_pydantic_ai, chat_openai_agents, chat_langgraph)
+
+
+# --- the frameworks alone, behind what they have said
+
+
+async def bare_pydantic_ai(items: list[Any]) -> None:
+    """One more turn: messages out of JSON, the agent, what is new as JSON."""
+    known = ModelMessagesTypeAdapter.validate_python(items)
+    result = await bare_agent.run("pen", message_history=known)
+    ModelMessagesTypeAdapter.dump_python(result.new_messages(), mode="json")
+
+
+bare_agent = Agent(FunctionModel(pydantic_script), name="bare")
+bare_agent.tool_plain(name="look_up")(look_up_for_pydantic_ai)
+
+
+async def bare_openai_agents(items: list[Any]) -> None:
+    """The same of the OpenAI Agents SDK, whose items are JSON."""
+    config = RunConfig(tracing_disabled=True)
+    told: Any = [*items, {"role": "user", "content": "pen"}]
+    (await Runner.run(desk, told, run_config=config)).to_input_list()
+
+
+async def bare_langgraph(items: list[Any]) -> None:
+    """The same of LangGraph, without a checkpointer."""
+    told: Any = {"messages": [*messages_from_dict(items), ("user", "pen")]}
+    found = await graph.compile().ainvoke(told)
+    messages_to_dict(found["messages"][-TURN_MESSAGES:])
+
+
+TURN_MESSAGES = 4
+BARE = {
+    chat_pydantic_ai.id: bare_pydantic_ai,
+    chat_openai_agents.id: bare_openai_agents,
+    chat_langgraph.id: bare_langgraph,
+}

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
+from typing import Any
 
 import pytest
 
+from helmr.integrations.conversation import folded
 from helmr.testing import Harness, HarnessSession
 from helmr_runtime.core.entries import Entry, EntryKind
-from tests.integrations.long_chats import CHATS, PAY, executed, reply, returned
+from helmr_runtime.replay.driver import resumes
+from tests.integrations.long_chats import BARE, CHATS, PAY, executed, reply, returned
 
 APPROVE = {"decision": "approve"}
 TASKS = {chat.id: chat for chat in CHATS}
@@ -132,3 +136,52 @@ async def test_a_late_turn_stores_and_asks_no_more_than_an_early_one(name: str) 
     assert kinds[1] == kinds[-1]
     assert kinds[1][EntryKind.HISTORY_READ] == 1
     assert max(sizes[1:]) <= 1.02 * min(sizes[1:]), sizes
+
+
+SIZES = (10, 50, 200, 400)
+TRIES = 5
+
+
+@each
+@pytest.mark.long
+@pytest.mark.timeout(900)
+async def test_turn_four_hundred_costs_what_turn_ten_costs(name: str) -> None:
+    """Bytes, the CPU of a resume, and Helmr's part of a turn's CPU; ratios of this process, the least of some tries."""
+    sizes, resumed_s, own_s = {}, {}, {}
+    async with Harness(TASKS[name]) as harness:
+        session = await harness.start(name, 1)
+        turn = 0
+
+        async def say() -> float:
+            nonlocal turn
+            turn += 1
+            began_s = time.process_time()
+            await session.send("messages", f"pen {turn:03}")
+            return time.process_time() - began_s
+
+        for size in SIZES:
+            while turn < size - 2 * TRIES:
+                await say()
+            before = (await session.state()).seq
+            hot_s = [await say() for _ in range(TRIES)]
+            entries = [entry for entry in await session.transcript() if entry.seq > before]
+            sizes[size] = sum(entry.size_bytes for entry in entries) / TRIES
+            taken_s: list[float] = []
+            for _ in range(TRIES):
+                await session.kill()
+                resumes.taken()
+                await say()
+                taken_s += resumes.taken()[0]
+            resumed_s[size] = min(taken_s)
+            items = folded(await session.outputs("turns"), "turns")
+            own_s[size] = min(hot_s) - min([await bare_s(name, items) for _ in range(TRIES)])
+    assert max(sizes.values()) <= 1.3 * min(sizes.values()), sizes
+    assert resumed_s[400] <= 3 * resumed_s[10], resumed_s
+    assert own_s[400] <= 1.5 * own_s[10], own_s
+
+
+async def bare_s(name: str, items: list[Any]) -> float:
+    """CPU of one turn of the framework alone."""
+    began_s = time.process_time()
+    await BARE[name](items)
+    return time.process_time() - began_s

@@ -280,7 +280,10 @@ class Watermark:
         """The entry holds a record that was seen."""
         if entry.kind is not self.kind or entry.body["stream"] != self.stream:
             return False
-        seq = entry.body["stream_seq"]
+        return self.sees(entry.body["stream_seq"])
+
+    def sees(self, seq: int) -> bool:
+        """The record of that seq was seen."""
         return self.from_seq <= seq <= self.through_seq and seq not in self.without
 
     def lacks(self, records: Sequence[Mapping[str, Any]]) -> str | None:

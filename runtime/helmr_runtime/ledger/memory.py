@@ -7,6 +7,7 @@ delay, fail or kill around the moment of truth. What is stored survives `restart
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -227,7 +228,8 @@ class MemoryLedger(ReadableLedger):
 
     async def records(self, session_id: str, watermark: Watermark) -> Sequence[Any]:
         self._require_alive()
-        return watermark.picked(self.entries_of(session_id))
+        # Code may change what it has read.
+        return deepcopy(watermark.picked(self.entries_of(session_id)))
 
     async def start(self, start: StartSession) -> Started:
         self.index.people.disabled.check(start.principal)

@@ -89,6 +89,7 @@ class CodeRunner:
     def __init__(self, session: SessionView, parts: HostParts, around: Surroundings) -> None:
         self._session = session
         self._ledger = parts.ledger
+        self._histories = parts.histories
         self._clock = parts.clock
         self._settings = parts.settings
         self._around = around
@@ -194,6 +195,8 @@ class CodeRunner:
         driver = self.driver
         if driver is None:
             return NOTHING
+        if entry.kind is EntryKind.OUTPUT_APPENDED:
+            self._histories.appended(entry)
         if before is not None and before.is_backoff and entry.kind is EntryKind.WAIT_FULFILLED:
             return self._start_step(driver, before.op)
         if before is not None and before.is_backoff and entry.kind is EntryKind.WAIT_CANCELLED:
@@ -205,10 +208,13 @@ class CodeRunner:
             return NOTHING
         pending = PendingOutcome(driver)
         self._out.append(pending)
+        records: Sequence[Any] | None = ()
         if entry.kind is EntryKind.HISTORY_READ:
+            records = self._histories.of(entry.session_id, Watermark.of(entry.body))
+        if records is None:
             self._spawn(self._read_history(pending, entry))
             return NOTHING
-        outcome = outcome_of(self._session.state, entry)
+        outcome = outcome_of(self._session.state, entry, records)
         if is_cautious:
             return Effects(flush=True, then=OutcomeReady(pending, outcome))
         return self._hand_over(pending, outcome)
@@ -401,11 +407,18 @@ class CodeRunner:
 
     async def _records(self, entry: Entry) -> Sequence[Any]:
         watermark = Watermark.of(entry.body)
+        held = self._histories.of(entry.session_id, watermark)
+        if held is not None:
+            return held
         while self._session.phase in HEARING:
             try:
-                return await self._ledger.records(entry.session_id, watermark)
+                found = await self._ledger.records(entry.session_id, watermark)
             except Unavailable:
                 await asyncio.sleep(RETRY_LOAD_S)
+                continue
+            if watermark.through_seq == self._session.state.output_seqs.get(watermark.stream, 0):
+                self._histories.keep(entry.session_id, watermark, found)
+            return found
         return ()
 
     # --- the code's end -----------------------------------------------------------------------

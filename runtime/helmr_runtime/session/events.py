@@ -26,6 +26,7 @@ from helmr_runtime.host_status import SlotMark
 from helmr_runtime.ports import CommitReply, Flush, Precondition
 from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.replay import Outcome, RunDriver, RunEvent, RunHost
+from helmr_runtime.session.histories import Histories
 
 
 class SessionPhase(Enum):
@@ -75,6 +76,7 @@ class HostParts:
     registry: Registry
     settings: CodeSettings
     base_url: str
+    histories: Histories
 
 
 class SessionPlace(Protocol):

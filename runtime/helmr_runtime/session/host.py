@@ -55,6 +55,7 @@ from helmr_runtime.replay.steps import blocked_by
 from helmr_runtime.session.dry_run import DryRuns
 from helmr_runtime.session.emissions import ChunkPolls, OnEmitted
 from helmr_runtime.session.events import CodeSettings, HostParts, SessionPhase
+from helmr_runtime.session.histories import Histories
 from helmr_runtime.session.live_session import LiveSession
 from helmr_runtime.session.pace import HostPace
 from helmr_runtime.session.warm_cache import WarmCache, WarmState
@@ -306,6 +307,7 @@ class HostActor:
         self._memory_max_bytes: int | None = None
         self._chunk_polls = ChunkPolls(settings.on_emitted)
         self._kept = kept if kept is not None else WarmCache()
+        self._histories = Histories()
         self._registry: Registry | None = None
         self.slots: dict[str, SessionSlot] = {}
         self._pace = pace or HostPace()
@@ -545,6 +547,8 @@ class HostActor:
             term=term,
             known=kept.known if kept is not None else None,
         )
+        if not loaded.is_known:
+            self._histories.forget(slot.session_id)
         return LiveSession(
             loaded,
             asked_operation=operation,
@@ -564,7 +568,9 @@ class HostActor:
             settings.silence_s,
             settings.context,
         )
-        return HostParts(self._ledger, self._clock, registry, code, settings.base_url)
+        return HostParts(
+            self._ledger, self._clock, registry, code, settings.base_url, self._histories
+        )
 
     def _code(self) -> Registry:
         if self._registry is None:
