@@ -102,6 +102,8 @@ async def run_graph(
     _check_tools(compiled)
     # Of this call only: a replay goes through the graph again and meets what is recorded.
     own = compiled.copy({"checkpointer": InMemorySaver()})
+    # Nor does anything read it before the call's end or an interrupt: each step would write the whole state.
+    invoke.setdefault("durability", "exit")
     given = dict(config or {})
     given["configurable"] = {"thread_id": "run", **given.get("configurable", {})}
     conversation = _conversation(history) if history is not None else None
@@ -113,8 +115,7 @@ async def run_graph(
         pending = await _pending(own, given)
         if not pending:
             if conversation is not None:
-                state = await own.aget_state(cast("Any", given))
-                await conversation.become(state.values[MESSAGES], _is_same)
+                await conversation.become(await _said_in(own, given, result), _is_same)
             return result
         resume: dict[str, Any] = {}
         for interrupt in pending:
@@ -146,6 +147,17 @@ def _behind(
         )
     said = input.get(MESSAGES, [])
     return {**input, MESSAGES: [*past, *(said if isinstance(said, list) else [said])]}
+
+
+async def _said_in(
+    graph: CompiledStateGraph[Any, Any, Any, Any], config: dict[str, Any], result: Any
+) -> list[BaseMessage]:
+    """The messages of a graph's state: those of its result, if it gives them."""
+    if isinstance(result, Mapping) and isinstance(said := result.get(MESSAGES), list):
+        return said
+    state = await graph.aget_state(cast("Any", config))
+    found: list[BaseMessage] = state.values[MESSAGES]
+    return found
 
 
 def _is_same(old: BaseMessage, new: BaseMessage) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from agents import Agent as OpenAIAgent
-from agents import Model, ModelResponse, RunConfig, Runner, Usage, function_tool
+from agents import Model, ModelResponse, RunConfig, Runner, SQLiteSession, Usage, function_tool
 from agents.testing import assistant_message, function_call
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_core.messages import (
@@ -20,10 +20,10 @@ from langchain_core.messages import (
     HumanMessage,
     ToolMessage,
     messages_from_dict,
-    messages_to_dict,
 )
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import interrupt
 from pydantic_ai import Agent, ModelMessage, TextPart, ToolCallPart
@@ -244,35 +244,43 @@ async def chat_langgraph(every: int, ctx: TaskContext) -> None:
 CHATS = (chat_pydantic_ai, chat_openai_agents, chat_langgraph)
 
 
-# --- the frameworks alone, behind what they have said
+# --- the frameworks alone, behind what they have said, each with what it keeps a conversation in
+
+Turn = Callable[[], Awaitable[object]]
 
 
-async def bare_pydantic_ai(items: list[Any]) -> None:
+async def bare_pydantic_ai(items: list[Any]) -> Turn:
     """One more turn: messages out of JSON, the agent, what is new as JSON."""
-    known = ModelMessagesTypeAdapter.validate_python(items)
-    result = await bare_agent.run("pen", message_history=known)
-    ModelMessagesTypeAdapter.dump_python(result.new_messages(), mode="json")
+
+    async def turn() -> None:
+        known = ModelMessagesTypeAdapter.validate_python(items)
+        result = await bare_agent.run("pen", message_history=known)
+        ModelMessagesTypeAdapter.dump_python(result.new_messages(), mode="json")
+
+    return turn
 
 
 bare_agent = Agent(FunctionModel(pydantic_script), name="bare")
 bare_agent.tool_plain(name="look_up")(look_up_for_pydantic_ai)
 
 
-async def bare_openai_agents(items: list[Any]) -> None:
-    """The same of the OpenAI Agents SDK, whose items are JSON."""
+async def bare_openai_agents(items: list[Any]) -> Turn:
+    """The same of the OpenAI Agents SDK, with its session in memory."""
+    kept = SQLiteSession("bare")
+    await kept.add_items(items)
     config = RunConfig(tracing_disabled=True)
-    told: Any = [*items, {"role": "user", "content": "pen"}]
-    (await Runner.run(desk, told, run_config=config)).to_input_list()
+    return lambda: Runner.run(desk, "pen", session=kept, run_config=config)
 
 
-async def bare_langgraph(items: list[Any]) -> None:
-    """The same of LangGraph, without a checkpointer."""
-    told: Any = {"messages": [*messages_from_dict(items), ("user", "pen")]}
-    found = await graph.compile().ainvoke(told)
-    messages_to_dict(found["messages"][-TURN_MESSAGES:])
+async def bare_langgraph(items: list[Any]) -> Turn:
+    """The same of LangGraph, with its checkpointer in memory."""
+    made = graph.compile(checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "bare"}}
+    await made.aupdate_state(config, {"messages": messages_from_dict(items)}, as_node="act")
+    told: Any = {"messages": [("user", "pen")]}
+    return lambda: made.ainvoke(told, config)
 
 
-TURN_MESSAGES = 4
 BARE = {
     chat_pydantic_ai.id: bare_pydantic_ai,
     chat_openai_agents.id: bare_openai_agents,
