@@ -599,6 +599,8 @@ class HostActor:
             del self.slots[slot.session_id]
         if slot.left is not None:
             self._kept.keep(slot.left)
+        else:
+            self._histories.forget(slot.session_id)
         slot.empty()
         if self._statuses is not None:
             self._statuses.give_back(slot.mark)
@@ -618,6 +620,7 @@ class HostActor:
         assert report is not None, "it has been loaded"
         is_over = report.state in (SlotState.LOST, SlotState.GONE)
         if is_over:
+            self._histories.forget(report.session_id)
             # Others may have the session by now, this host too: what is left of it is no longer found by its id.
             self._past[report.session_id, report.epoch] = (slot.told_version, report)
             if self.slots.get(slot.session_id) is slot:

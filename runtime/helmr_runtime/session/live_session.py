@@ -393,8 +393,6 @@ class LiveSession:
         if isinstance(reply, Committed):
             self._flushes.stored(flush, reply)
             self.left = WarmState(self.state, self._flushes.offsets, self._flushes.unsaved_count)
-        else:
-            self._parts.histories.forget(self.id)
         self._committer.stop()
         self._telling.close()
         reach(Point.SESSION_PARKED)
@@ -416,7 +414,6 @@ class LiveSession:
 
     def _end(self) -> None:
         self._disarm()
-        self._parts.histories.forget(self.id)
         self._telling.close()
         self.execution.abort(RunParked("the session left this host"))
 
