@@ -1,0 +1,118 @@
+"""What a turn of a long chat costs, live over HTTP: `python -m tests.programs.benchmarks.chats [TASK…] [--turns 10]`.
+
+Each chat of `tests/integrations/long_chats.py` in one process; a line for each size, in milliseconds: hot turns, turns
+after a park, and one more turn of the framework alone behind the same conversation. docs/chats.md shows its numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from helmr.integrations.conversation import folded
+from tests.integrations.long_chats import BARE
+from tests.programs.benchmarks.processes import cpu_by_process
+from tests.stack.live import LiveRuntime, until
+
+HOT, PARKED, ALONE = 8, 5, 7
+"""Turns of each kind that are measured."""
+
+Took = tuple[float, float]
+"""Wall and CPU milliseconds."""
+
+
+class Chat:
+    """One session of a runtime that parks what waits for 0.7 s."""
+
+    def __init__(self, live: LiveRuntime, task: str) -> None:
+        self._live = live
+        self._pids = live.pids()[:1]
+        started = live.client.sessions.start(task, 1)
+        self.session = live.client.sessions.open(started.session.id)
+        self.turns = 0
+
+    def say(self) -> Took:
+        """One turn, until its reply is seen and the code waits again."""
+        self.turns += 1
+        cpu_s, began_s = self._cpu_s(), time.perf_counter()
+        self.session.input("messages").send(f"pen {self.turns:04}")
+        following = self.session.output("replies").follow(after=self.turns - 1)
+        assert str(next(following).data).startswith(f"{self.turns}:")
+        following.close()
+        wall_s = time.perf_counter() - began_s
+        until(lambda: self.session.get().activity == "waiting", within_s=30, what="a wait")
+        return wall_s * 1000, (self._cpu_s() - cpu_s) * 1000
+
+    def say_parked(self) -> Took:
+        """One turn of a session that is on disk alone."""
+        until(lambda: self._live.live_sessions() == 0, within_s=60, what="a park")
+        return self.say()
+
+    def _cpu_s(self) -> float:
+        return sum(cpu_by_process(self._pids).values())
+
+    def measure(self, turns: int) -> dict[str, Any]:
+        """All numbers at that size."""
+        while self.turns < turns - HOT:
+            self.say()
+        before = self.session.get().last_seq
+        hot = [self.say() for _ in range(HOT)]
+        entries = list(self.session.transcript(after=before))
+        size = sum(len(json.dumps(one.body, separators=(",", ":"), default=str)) for one in entries)
+        parked = [self.say_parked() for _ in range(PARKED)]
+        return {"bytes": size // HOT, "hot": middle(hot), "parked": middle(parked)}
+
+
+def middle(taken: list[Took]) -> Took:
+    """The median wall time, and the mean of CPU, which is counted in ticks of 10 ms."""
+    walls, cpus = zip(*taken, strict=True)
+    return round(statistics.median(walls)), round(statistics.mean(cpus))
+
+
+async def alone(task: str, items: list[Any]) -> Took:
+    """One more turn of the framework."""
+    turn = await BARE[task](items)
+    taken = []
+    for _ in range(ALONE):
+        cpu_s, began_s = time.process_time(), time.perf_counter()
+        await turn()
+        wall_s = time.perf_counter() - began_s
+        taken.append((wall_s * 1000, (time.process_time() - cpu_s) * 1000))
+    return middle(taken)
+
+
+def main() -> None:
+    """Measure and show."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("tasks", nargs="*", default=list(BARE))
+    parser.add_argument("--turns", default="10,50,200,400")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        live = LiveRuntime(
+            Path(folder),
+            modules=["tests.integrations.long_chats"],
+            in_process=True,
+            linger="700ms",
+        ).start()
+        try:
+            for task in asked.tasks:
+                chat = Chat(live, task)
+                for turns in map(int, asked.turns.split(",")):
+                    found = chat.measure(turns)
+                    said = [record.data for record in chat.session.output("turns").read()]
+                    found["alone"] = asyncio.run(alone(task, folded(said, "turns")))
+                    sys.stdout.write(f"{task} at turn {turns}: {found}\n")
+                    sys.stdout.flush()
+        finally:
+            live.stop()
+
+
+if __name__ == "__main__":
+    main()
