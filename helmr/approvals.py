@@ -106,6 +106,8 @@ async def ask_approval(
         "body": call_body(tool, arguments),
         "initial": {"arguments": dict(arguments)},
         "on_decline": {"decision": "decline"},
+        "comments": ["reason"],
+        **stream.asks,
         **options,
     }
     async with turn("ask_approval()"):

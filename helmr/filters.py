@@ -6,6 +6,7 @@ stream:approval             a field equal to a value; kind:input,token any of se
 -stream:chat                not
 due<10m  due>1h  age>2d     time left and time since
 is:mine  is:unassigned      of waits: assigned to oneself or claimed by oneself; assigned to no one
+is:answerable               of waits: you may answer it, and have not, if you are signed in as a person
 is:claimed  claimed:mia     someone has claimed it; mia has
 is:snoozed  is:draft        of waits: snoozed by oneself; an answer was begun on this machine
 is:failed  is:blocked       of sessions: open, and their newest run failed; is blocked
@@ -40,6 +41,7 @@ from helmr.models import (
     WaitsQuery,
     shown_fields,
 )
+from helmr.people import person_key
 
 FILTER_TEXT_MAX = 1_000
 TERMS_MAX = 32
@@ -86,7 +88,7 @@ WAIT_FIELDS = Fields(
         "session": "session",
         "tag": "tag",
     },
-    words={"is": ("mine", "unassigned", "claimed", "snoozed", "draft")},
+    words={"is": ("mine", "unassigned", "answerable", "claimed", "snoozed", "draft")},
     values={
         "kind": tuple(kind.value for kind in WaitKind),
         "priority": tuple(priority.value for priority in WaitPriority),
@@ -263,10 +265,13 @@ def wait_facts(
         drafted: Whether an answer to it was begun here.
     """
     claim = wait.claim if wait.claim is not None and now < wait.claim.until else None
-    is_mine = me is not None and me in (wait.assignee, claim and claim.on_behalf_of)
+    is_mine = me is not None and (
+        me in (wait.assignee, claim and claim.on_behalf_of) or person_key(me) in wait.answerers
+    )
     said = {
         "mine": is_mine,
         "unassigned": wait.assignee is None,
+        "answerable": bool(wait.can_answer),
         "claimed": claim is not None,
         "snoozed": snoozed,
         "draft": drafted,

@@ -16,6 +16,7 @@ from helmr.models import (
     AnswerLinkInfo,
     AnswerLinkReceipt,
     AnswerLinkRequest,
+    AnswerReceipt,
     AnswerRequest,
     ApiKeyInfo,
     ApiKeyReceipt,
@@ -78,11 +79,11 @@ from helmr.models import (
     StartRequest,
     StreamInfo,
     TaskInfo,
-    TokenAnswerReceipt,
     TokenInfo,
     TokenReceipt,
     TokenRequest,
     TokensQuery,
+    VoteReceipt,
     WaitInfo,
     WaitsQuery,
     WhoAmI,
@@ -203,7 +204,7 @@ LIST_WAITS = Operation(
     "although its session learns of that a moment later. A wait on a token has the token's `subject`, "
     "`body` and expiry (as `deadline_at`) where it has none of its own.",
     query=WaitsQuery, reply=Page[WaitInfo],
-    leaves_out=("body", "json_schema", "initial", "on_decline", "answer"))
+    leaves_out=("body", "json_schema", "initial", "on_decline", "votes", "answer"))
 GET_WAIT = Operation(
     "waits.get", "GET /v1/waits/{wait_id}", Need.READ,
     "Get a wait in full, with the JSON Schema that its answer must fit.",
@@ -211,15 +212,24 @@ GET_WAIT = Operation(
     "the `answer`. Once its token has ended, `resolving` says how, and `resolved_at`, `resolved_by` and `answer` are "
     "the token's. `status` follows when its session decides, perhaps otherwise: if the deadline came first, it is "
     "`timed_out`.",
-    reply=WaitInfo, problems=(404,))
-ANSWER_WAIT: Operation[SendReceipt | TokenAnswerReceipt] = Operation(
+    service="waits.shown", reply=WaitInfo, problems=(404,))
+ANSWER_WAIT: Operation[AnswerReceipt] = Operation(
     "waits.answer", "POST /v1/waits/{wait_id}/answer", Need.ANSWER,
     "Answer exactly this wait; if it is over, say who ended it, when and with what.",
     description="`batch_id` names the batch of answers that it belongs to: 1 to 128 letters, digits and `._:-`, the "
     "first a letter or digit. 409 `wait_resolved` with who, when and what; 409 `wait_claimed` if "
-    "someone else has claimed it, unless the claim is overridden; 410 `wait_timed_out`; nothing is stored then.",
-    body=AnswerRequest, reply=SendReceipt | TokenAnswerReceipt, problems=(404, 409, 410, 422),
+    "someone else has claimed it, unless the claim is overridden; 410 `wait_timed_out`; 403 `not_an_answerer`, with "
+    "who may, unless an admin gives an `override_reason`; 503 `groups_unknown` if that depends on groups that are "
+    "not known; nothing is stored then. Where several people must agree, all but the last get "
+    "`{outcome: \"voted\", have, need}`.",
+    body=AnswerRequest, reply=AnswerReceipt, problems=(404, 409, 410, 422),
     repeat=Repeat.ONCE)
+WITHDRAW_VOTE = Operation(
+    "waits.withdraw", "POST /v1/waits/{wait_id}/withdraw", Need.ANSWER,
+    "Take one's vote on this wait back.",
+    description="Until enough people agree. Answers `{outcome: \"withdrawn\", have, need}`. Without a vote nothing "
+    "changes.",
+    reply=VoteReceipt, problems=(404, 409, 410, 413, 415), repeat=Repeat.AGAIN)
 CLAIM_WAIT = Operation(
     "waits.claim", "POST /v1/waits/{wait_id}/claim", Need.ANSWER,
     "Claim the wait, or renew the claim: no one else can answer it meanwhile. Stores nothing.",
@@ -259,11 +269,11 @@ SHOW_LINK: Operation[bytes] = Operation(
     "Show what the wait asks. Changes nothing.",
     description="The page is for the link's person.",
     tag="waits", reply=PAGE, problems=(404, 429, 503))
-ANSWER_BY_LINK: Operation[SendReceipt | TokenAnswerReceipt] = Operation(
+ANSWER_BY_LINK: Operation[AnswerReceipt] = Operation(
     "", "POST /v1/links/{secret}", Need.SECRET,
     "Answer the wait on behalf of the link's person: `{\"data\": …}` as JSON, or the page's form.",
     description="After the form 303, back to the page.",
-    tag="waits", reply=SendReceipt | TokenAnswerReceipt,
+    tag="waits", reply=AnswerReceipt,
     others={303: "A form was taken; the page says what was recorded"},
     problems=(400, 404, 409, 410, 413, 415, 422, 429, 503), repeat=Repeat.ONCE)
 DRY_RUN_ANSWER = Operation(

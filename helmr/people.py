@@ -10,10 +10,16 @@ from helmr.models import PERSON_MAX
 PERSON = "person:"
 GROUP = "group:"
 
+STARTER = "starter"
+"""In `not_by`: the person who started the session or its run."""
+
 PEOPLE_MAX = 50
 """Names that one list of a wait holds."""
 
 APPROVALS_MAX = 20
+"""People that must agree."""
+
+REFUSALS_MAX = 20
 
 
 def person_key(name: str) -> str:
@@ -24,6 +30,12 @@ def person_key(name: str) -> str:
 def group_key(name: str) -> str:
     """A group's name as lists write it."""
     return GROUP + name
+
+
+def list_key(name: str) -> str:
+    """A person's or group's name as it is compared."""
+    text = name.strip()
+    return text if text.startswith(GROUP) else person_key(text)
 
 
 def checked_people(names: Iterable[str], what: str) -> tuple[str, ...]:

@@ -29,12 +29,12 @@ from helmr.client.calls import json_body
 from helmr.durations import Duration
 from helmr.errors import RuntimeNotFound, SessionNotFound, UsageError, WaitNotFound
 from helmr.models import (
+    AnswerReceipt,
     CompleteReceipt,
     EntryInfo,
     RunInfo,
     SendReceipt,
     SessionInfo,
-    TokenAnswerReceipt,
 )
 from helmr.version import version
 
@@ -172,7 +172,7 @@ async def _answer(
     *,
     override_claim: bool = False,
     operation_id: str | None = None,
-) -> SendReceipt | TokenAnswerReceipt:
+) -> AnswerReceipt:
     """Answer exactly this wait of the session, as `AsyncWaits.answer` does."""
     wait = await client.waits.get(wait_id)
     if wait.session_id != session_id:

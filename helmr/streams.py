@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, Unpack, cast, overload
 from weakref import WeakKeyDictionary
 
 from helmr.current import (
@@ -33,8 +33,8 @@ from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition, SchemaMismatch, UsageError, WaitCancelled, WaitTimeout
 from helmr.models import CORRELATION_ID_MAX
 from helmr.schema import Codec, codec_of, json_schema, schema_digest
-from helmr.wait_details import WaitOptions
-from helmr.wait_options import details, has_surrogate
+from helmr.wait_details import AnswererOptions, WaitOptions
+from helmr.wait_options import JSON, details, has_surrogate
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
@@ -170,6 +170,14 @@ class InputStream(Stream[T]):
 
     direction = "input"
 
+    def __init__(
+        self, name: str, schema: Any, *, declared_in: str, asks: AnswererOptions | None = None
+    ) -> None:
+        super().__init__(name, schema, declared_in=declared_in)
+        self.asks: AnswererOptions = asks if asks is not None else {}
+        """Who may answer its waits, unless a wait says otherwise."""
+        details(cast("WaitOptions", self.asks), JSON)
+
     @overload
     def wait(
         self,
@@ -246,7 +254,7 @@ class InputStream(Stream[T]):
             correlation_id=_correlation_id(correlation_id),
             timeout_s=timeout_s,
             details=details(
-                options,
+                {**self.asks, **options},
                 codec,
                 schema=own,
                 shown_digest=self.codec.digest if own is None else schema_digest(own),
@@ -351,14 +359,20 @@ def _correlation_id(value: str | None) -> str | None:
 
 
 @overload
-def input(name: str, *, schema: type[T]) -> InputStream[T]: ...
+def input(name: str, *, schema: type[T], **asks: Unpack[AnswererOptions]) -> InputStream[T]: ...
 @overload
-def input(name: str, *, schema: TypeForm[T]) -> InputStream[T]: ...
+def input(name: str, *, schema: TypeForm[T], **asks: Unpack[AnswererOptions]) -> InputStream[T]: ...
 @overload
-def input(name: str, *, schema: Any = ...) -> InputStream[Any]: ...
-def input(name: str, *, schema: Any = Any) -> InputStream[Any]:
-    """Declare an input stream: people → task. `schema`: any pydantic-compatible type, default any JSON."""
-    return InputStream(name, schema, declared_in=_caller())
+def input(name: str, *, schema: Any = ..., **asks: Unpack[AnswererOptions]) -> InputStream[Any]: ...
+def input(name: str, *, schema: Any = Any, **asks: Unpack[AnswererOptions]) -> InputStream[Any]:
+    """Declare an input stream: people → task.
+
+    Args:
+        name: Unique among a task's streams.
+        schema: Any pydantic-compatible type, default any JSON.
+        asks: Who may answer its waits, and how many must agree, unless a wait says otherwise.
+    """
+    return InputStream(name, schema, declared_in=_caller(), asks=asks)
 
 
 @overload

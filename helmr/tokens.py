@@ -26,7 +26,13 @@ from helmr.models import CompleteReceipt, TokenInfo
 from helmr.schema import codec_of, json_schema, schema_digest
 from helmr.streams import Fulfilled, PendingWait, WaitResult, unfulfilled
 from helmr.wait_details import WaitOptions, metadata_object, tag_list
-from helmr.wait_options import JSON, details, fitted_body, fitted_subject
+from helmr.wait_options import (
+    JSON,
+    details,
+    fitted_body,
+    fitted_subject,
+    require_unrestricted,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
@@ -218,6 +224,7 @@ def wait(
     codec = codec_of(schema, what=f"token {token_id}")
     own = json_schema(schema)
     timeout_s = seconds(timeout) if timeout is not None else None
+    require_unrestricted(options, "a wait on a token")
     call = WaitCall(
         kind="token",
         token_id=token_id,

@@ -28,8 +28,27 @@ class _Unset(Enum):
 UNSET: Final = _Unset.UNSET
 
 
-class WaitOptions(TypedDict, total=False):
-    """How a wait is put to people (S-17, S-71, S-72, S-82). Nothing of it changes what answers the wait.
+class AnswererOptions(TypedDict, total=False):
+    """Who may answer a wait on a stream, and how many must agree (S-112, S-113); one that says any is restricted.
+
+    Attributes:
+        answerers: People and groups that may: `ada@example.com`, `group:finance`; none named admits every person.
+        not_by: People and groups that may not. `starter` is the person who started the session or its run.
+        approvals: So many different people must give the same answer.
+        refusals: Answers that one person is enough for; unless given, `on_decline`.
+        comments: Fields of the answer in which people need not agree.
+    """
+
+    answerers: Iterable[str]
+    not_by: Iterable[str]
+    approvals: int
+    refusals: Iterable[Any]
+    comments: Iterable[str]
+
+
+class WaitOptions(AnswererOptions, total=False):
+    """How a wait is put to people (S-17, S-71, S-72, S-82), and who may answer it. But for that, nothing of it changes
+    what answers the wait.
 
     Attributes:
         subject: One line for the person who answers; beyond 200 characters it is shortened.
@@ -69,6 +88,7 @@ class WaitDetails:
         on_decline: The answer of anyone who declines.
         escalation: Escalation steps as JSON (`helmr.escalation.escalation_json`).
         compare: A replay compares subject, body, schema and correlation id with what is recorded.
+        answerers: People and groups as `helmr.people` writes them, as `not_by`.
     """
 
     subject: str | None = None
@@ -82,7 +102,21 @@ class WaitDetails:
     assignee: str | None = line(ASSIGNEE_MAX, "an assignee")
     escalation: tuple[Mapping[str, Any], ...] = ()
     compare: bool = True
+    answerers: tuple[str, ...] = ()
+    not_by: tuple[str, ...] = ()
+    approvals: int = 1
+    refusals: tuple[Any, ...] = ()
+    comments: tuple[str, ...] = ()
 
+    @property
+    def restriction(self) -> dict[str, Any]:
+        """What of it says who may answer, by name; empty if anyone may."""
+        parts = {name: getattr(self, name) for name in RESTRICTING}
+        return {k: _plain(v) for k, v in parts.items() if v != getattr(NOTHING_SAID, k)}
+
+
+RESTRICTING = ("answerers", "not_by", "approvals", "refusals")
+"""Any of them makes a wait restricted (S-112)."""
 
 NOTHING_SAID: Final = WaitDetails()
 

@@ -21,8 +21,9 @@ from helmr.errors import UsageError
 from helmr.escalation import escalation_json
 from helmr.models import BODY_MAX_BYTES, SUBJECT_MAX, WAIT_TAG_MAX, WAIT_TAGS_MAX
 from helmr.models import WaitPriority as Priority
+from helmr.people import APPROVALS_MAX, GROUP, REFUSALS_MAX, checked_people
 from helmr.schema import Codec
-from helmr.wait_details import UNSET, WaitDetails, WaitOptions, tag_list
+from helmr.wait_details import RESTRICTING, UNSET, WaitDetails, WaitOptions, tag_list
 
 logger = logging.getLogger("helmr.task")
 
@@ -101,7 +102,7 @@ def details(
         timeout_s: The wait's.
 
     Raises:
-        UsageError: A tag, assignee, priority or escalation that can't be used.
+        UsageError: A tag, assignee, priority, escalation or list of people that can't be used, or an unknown option.
         SchemaMismatch: `on_decline` or the escalation's default does not fit.
     """
     on_decline = options.get("on_decline", UNSET)
@@ -118,7 +119,54 @@ def details(
         **_lines(options),
         escalation=escalation_json(options.get("escalation", ()), codec, timeout_s),
         compare=options.get("compare", True),
+        **_restriction(options, codec),
     )
+
+
+def require_unrestricted(options: WaitOptions, what: str) -> None:
+    """Return if nothing of the options says who may answer.
+
+    Raises:
+        UsageError: Something does, and a wait on this can't keep it (S-112).
+    """
+    found = [name for name in (*RESTRICTING, "comments") if name in options]
+    if found:
+        raise UsageError(
+            f"{found[0]} is for waits on a stream, not for {what}",
+            hint="Anyone who holds its secret completes a token; ask people on an input stream.",
+        )
+
+
+def _restriction(options: WaitOptions, codec: Codec[Any]) -> dict[str, Any]:
+    """Who may answer, and how many must agree, as the runtime takes it."""
+    unknown = sorted(set(options) - WaitOptions.__annotations__.keys())
+    if unknown:
+        raise UsageError(
+            f"a wait has no option {unknown[0]!r}",
+            hint=f"There are {', '.join(sorted(WaitOptions.__annotations__))}.",
+        )
+    answerers = checked_people(options.get("answerers", ()), "answerers")
+    approvals = options.get("approvals", 1)
+    if type(approvals) is not int or not 1 <= approvals <= APPROVALS_MAX:
+        raise UsageError(f"approvals is a number from 1 to {APPROVALS_MAX}")
+    are_people = answerers and not any(one.startswith(GROUP) for one in answerers)
+    if are_people and len(answerers) < approvals:
+        raise UsageError(
+            f"{approvals} people are to agree, and answerers names {len(answerers)}",
+            hint="Name more people, or a group.",
+        )
+    refusals = tuple(JSON.encode(one) for one in options.get("refusals", ()))
+    if "refusals" not in options and approvals > 1 and "on_decline" in options:
+        refusals = (codec.encode(options["on_decline"]),)
+    if len(refusals) > REFUSALS_MAX:
+        raise UsageError(f"a wait has at most {REFUSALS_MAX} refusals")
+    return {
+        "answerers": answerers,
+        "not_by": checked_people(options.get("not_by", ()), "not_by"),
+        "approvals": approvals,
+        "refusals": refusals,
+        "comments": tuple(options.get("comments", ())),
+    }
 
 
 def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ from helmr.errors import (
 )
 from helmr.forms import MISSING, Field, Kind, ToolCall, fill, form_of, redacted, tool_call
 from helmr.forms.questions import Questions, labels, place_of
-from helmr.models import SendReceipt, TokenAnswerReceipt, WaitInfo
+from helmr.models import AnswerReceipt, TokenAnswerReceipt, VoteReceipt, WaitInfo
 from helmr.review import outcome, question
 from helmr.review.personal import AnswerDraft, PersonalFiles, Snoozes, back_at, beginning
 from helmr.review.question import Asking, GivenAnswer
@@ -612,10 +612,12 @@ def wait_lines(wait: WaitInfo, place: str, call: ToolCall | None = None) -> list
     )
 
 
-def receipt_text(receipt: SendReceipt | TokenAnswerReceipt) -> str:
+def receipt_text(receipt: AnswerReceipt) -> str:
     """What an accepted answer did, in a line, safe."""
     if isinstance(receipt, TokenAnswerReceipt):
         return f"token {receipt.token_id} {receipt.outcome.replace('_', ' ')}"
+    if isinstance(receipt, VoteReceipt):
+        return f"{receipt.outcome.value}: {receipt.have} of {receipt.need} agree"
     again = ", already accepted before" if receipt.duplicate else ""
     where = one_line(receipt.stream, 60)
     return f"record {receipt.seq} on {where}, {receipt.outcome.value}{again}"

@@ -206,6 +206,9 @@ def _filter_option(name: str, shape: Any, help_text: str | None) -> inspect.Para
     if help_text is None and isinstance(kinds[0], type) and issubclass(kinds[0], Enum):
         *others, last = (str(one.value) for one in kinds[0])
         help_text = f"{', '.join(others)} or {last}"
+    if shape is bool:
+        flag = typer.Option(f"--{name.replace('_', '-')}", help=help_text)
+        return option(name, Annotated[bool, flag], False)
     said = typer.Option(
         metavar=METAVARS.get(name, name.upper()),
         help=help_text,
@@ -223,7 +226,7 @@ def option(name: str, annotation: Any, default: Any = None) -> inspect.Parameter
 
 def meant(client: Client, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What the options of a list that were given ask for; a part of a session's id stands for the whole."""
-    query = {name: value for name, value in asked.items() if value is not None}
+    query = {name: one for name, one in asked.items() if one is not None and one is not False}
     for name in SESSION_IDS & query.keys():
         query[name] = arguments.session(client, query[name])
     return query
@@ -277,8 +280,10 @@ WAIT = Noun(
         "status": "pending if not given",
         "kind": "input, token or timer; may be repeated.",
         "tag": "Of the wait or of its session.",
+        "mine": "Assigned to you or your groups, or answered by one of these.",
+        "can_answer": "You may answer it, and have not.",
     },
-    unasked=frozenset({"batch_id", "resolved_since"}),
+    unasked=frozenset({"batch_id", "resolved_since", "concerns", "answerable_by", "voter"}),
 )
 TOKEN = Noun(
     lists=LIST_TOKENS,

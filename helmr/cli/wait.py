@@ -23,7 +23,7 @@ from helmr.cli.arguments import Said, Words
 from helmr.errors import UsageError
 from helmr.forms import assignments
 from helmr.models import AnswerLinkInfo, Page
-from helmr.operations import GET_WAIT, RELEASE_WAIT
+from helmr.operations import GET_WAIT, RELEASE_WAIT, WITHDRAW_VOTE
 from helmr.review.sending import HOLD_S
 from helmr.review.words import dry_run_end
 
@@ -119,6 +119,12 @@ def answer(
     override_claim: Annotated[
         bool, typer.Option("--override-claim", help="Even if someone else has claimed it.")
     ] = False,
+    override_reason: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Why you, an admin, answer this one instead of those who may."
+        ),
+    ] = None,
     batch: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="The batch of answers that this one belongs to."),
@@ -155,6 +161,11 @@ def answer(
     with_all = {"--filter": filter_ is not None, "--profile": profile is not None}
     with_all["--seen"] = seen is not None
     with_many = {"--preview": preview, "--yes": yes}
+    if override_reason is not None and (every or jsonl or csv or not said):
+        raise UsageError(
+            "--override-reason is for one wait and one answer",
+            hint='helmr wait answer WAIT key=value --override-reason "…"',
+        )
     if jsonl is not None or csv is not None:
         _check_file(jsonl, csv, wait, said, {"--all": every, **with_all})
         code = answer_all.answer_from_file(
@@ -193,7 +204,13 @@ def answer(
         if hold_s:
             printing.note(f"sends in {hold_s:g} s; Ctrl-C takes it back")
             time.sleep(hold_s)
-        done = client.waits.answer(wait_id, value, override_claim=override_claim, batch_id=batch)
+        done = client.waits.answer(
+            wait_id,
+            value,
+            override_claim=override_claim,
+            override_reason=override_reason,
+            batch_id=batch,
+        )
     describe.show(done, json)
 
 
@@ -300,6 +317,16 @@ nouns.add_call(
     RELEASE_WAIT,
     "End your claim of this wait; if you have none, nothing changes.",
     examples="helmr wait release wait_01… --on-behalf-of ada",
+)
+
+
+nouns.add_call(
+    app,
+    nouns.WAIT,
+    "withdraw",
+    WITHDRAW_VOTE,
+    "Take your vote on this wait back; if you have none, nothing changes.",
+    examples="helmr wait withdraw wait_01…",
 )
 
 

@@ -378,6 +378,7 @@ class AsyncSessionHandle(ClientPart):
         wait_id: str | None = None,
         reason: str,
         answer: Any = UNSET,
+        override_reason: str | None = None,
         operation_id: str | None = None,
     ) -> AsyncStartedSession[Any]:
         """Start a session that begins with this one's past up to an op; this one is not touched (S-86).
@@ -389,19 +390,18 @@ class AsyncSessionHandle(ClientPart):
             wait_id: Or a wait of it.
             reason: Why, 1 to 500 characters; it stands in the new session's transcript.
             answer: What answers the wait at that op in the new session.
+            override_reason: Why an admin answers it instead of the people who may.
             operation_id: Makes the call repeatable by a later process.
 
         Raises:
             OpNotFound: The newest run's journal has no such op.
             ForkRefused: There it waits for a token, which stays its own.
             SchemaMismatch: The answer does not fit.
+            NotAnAnswerer, AskAnew: It is for other people to give.
         """
-        receipt = await self._ask(
-            FORK_SESSION,
-            self.id,
-            body={**place(to_op, wait_id), "reason": reason, "answer": answer},
-            operation_id=operation_id,
-        )
+        body = {**place(to_op, wait_id), "reason": reason, "answer": answer}
+        body["override_reason"] = override_reason if override_reason is not None else UNSET
+        receipt = await self._ask(FORK_SESSION, self.id, body=body, operation_id=operation_id)
         return AsyncStartedSession(self._transport, receipt)
 
     async def note(self, text: str, *, operation_id: str | None = None) -> NoteReceipt:

@@ -395,6 +395,7 @@ class Waits(BlockingPart[AsyncWaits]):
     list = blocking(AsyncWaits.list)
     page = blocking(AsyncWaits.page)
     answer = blocking(AsyncWaits.answer)
+    withdraw = blocking(AsyncWaits.withdraw)
     claim = blocking(AsyncWaits.claim)
     release = blocking(AsyncWaits.release)
     assign = blocking(AsyncWaits.assign)

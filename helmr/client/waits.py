@@ -18,14 +18,14 @@ from helmr.durations import Duration, seconds
 from helmr.models import (
     AnswerLinkInfo,
     AnswerLinkReceipt,
+    AnswerReceipt,
     AssignReceipt,
     ClaimReceipt,
     DryRun,
     Page,
     RewindPreview,
     RunInfo,
-    SendReceipt,
-    TokenAnswerReceipt,
+    VoteReceipt,
     WaitInfo,
 )
 from helmr.models.queries import WaitsWanted
@@ -42,6 +42,7 @@ from helmr.operations import (
     PREVIEW_AMEND,
     RELEASE_WAIT,
     REVOKE_LINK,
+    WITHDRAW_VOTE,
 )
 from helmr.tasks import AnyTask
 
@@ -95,20 +96,26 @@ class AsyncWaits(ClientPart):
         data: Any,
         *,
         override_claim: bool = False,
+        override_reason: str | None = None,
         batch_id: str | None = None,
         operation_id: str | None = None,
-    ) -> SendReceipt | TokenAnswerReceipt:
+    ) -> AnswerReceipt:
         """Answer exactly this wait (S-18).
 
         Args:
             wait_id: The wait.
             data: The answer.
             override_claim: Answer even if someone else has claimed it.
+            override_reason: Why an admin answers instead of the people who may.
             batch_id: Names the many answers that this is one of: 1 to 128 letters, digits and `._:-`.
             operation_id: Makes the call repeatable by a later process.
 
+        Returns:
+            The receipt; of a wait that several people must agree on a `VoteReceipt`, until they do.
+
         Raises:
             WaitNotFound: There is none with this id.
+            NotAnAnswerer: It is answered by other people; the message says by whom. Nothing is stored.
             WaitClaimed: Someone else has claimed it; the facts say who, until when. Nothing is stored.
             WaitResolved: It is over; the facts say who ended it, when and how. Nothing is stored.
             WaitTimedOut: Its deadline passed before. Nothing is stored.
@@ -116,7 +123,17 @@ class AsyncWaits(ClientPart):
         """
         body = {"data": data, "override_claim": override_claim or UNSET}
         body["batch_id"] = batch_id if batch_id is not None else UNSET
+        body["override_reason"] = override_reason if override_reason is not None else UNSET
         return await self._ask(ANSWER_WAIT, wait_id, body=body, operation_id=operation_id)
+
+    async def withdraw(self, wait_id: str) -> VoteReceipt:
+        """Take one's vote on this wait back, until enough people agree (S-113); without one nothing changes.
+
+        Raises:
+            WaitNotFound: There is none with this id.
+            WaitResolved, WaitTimedOut: It is over.
+        """
+        return await self._ask(WITHDRAW_VOTE, wait_id)
 
     async def claim(
         self, wait_id: str, *, expires_in: Duration | None = None, override_claim: bool = False
@@ -239,6 +256,7 @@ class AsyncWaits(ClientPart):
         *,
         preview: RewindPreview,
         reason: str,
+        override_reason: str | None = None,
         operation_id: str | None = None,
     ) -> RunInfo:
         """Give the wait another answer: the run goes back to it and on with that (S-79).
@@ -248,14 +266,18 @@ class AsyncWaits(ClientPart):
             data: The answer that it should have had.
             preview: What someone looked at.
             reason: Why, 1 to 500 characters; it stands in the transcript.
+            override_reason: Why an admin does instead of the people who may answer.
             operation_id: Makes the call repeatable by a later process.
 
         Raises:
+            NotAnAnswerer: It is answered by other people.
+            AskAnew: Several people gave the answer.
             SessionChanged: It would do something else by now; nothing has happened. Look again.
             WaitNotAmendable: As `preview_amend`.
             SchemaMismatch: The data does not fit; `errors` names the paths. Nothing is stored.
         """
         body = {"data": data, "reason": reason, **seen(preview)}
+        body["override_reason"] = override_reason if override_reason is not None else UNSET
         return await self._ask(AMEND_WAIT, wait_id, body=body, operation_id=operation_id)
 
 

@@ -374,6 +374,12 @@ class PersonBound(Conflict):
     )
 
 
+class AskAnew(Conflict):
+    """An answer that several people gave can't be amended by one (S-112)."""
+
+    default_hint = "Rewind to the wait: all of them are asked again."
+
+
 class SessionTerminal(Conflict):
     """The session is closed or cancelled (S-27)."""
 

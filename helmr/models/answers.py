@@ -26,6 +26,7 @@ from helmr.models.common import (
     SessionStatus,
     Shown,
     TokenStatus,
+    VoteOutcome,
     WaitKind,
     WaitPriority,
     WaitStatus,
@@ -35,10 +36,19 @@ from helmr.models.common import (
 from helmr.models.system import TaskSchedule
 
 
+class VoteInfo(Wire):
+    """What a person has said to a wait that several must agree on (S-113); equal `proposal`s agree."""
+
+    person: str
+    data: Any
+    proposal: str
+    voted_at: datetime
+
+
 class WaitInfo(Wire):
     """A wait; on the first of `session_ids` to end.
 
-    Lists leave out `body`, `schema`, `initial`, `on_decline` and `answer`.
+    Lists leave out `body`, `schema`, `initial`, `on_decline`, `votes` and `answer`.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
@@ -82,6 +92,24 @@ class WaitInfo(Wire):
     can_decline: bool = False
     """A decline is answered with `on_decline`."""
     on_decline: Any = None
+    answerers: Annotated[list[str], Shown("answered by")] = Field(default_factory=list)
+    """People and groups that may answer (S-112). None named: anyone who may answer at all, or any person if `not_by` or
+    `approvals` says something."""
+    not_by: Annotated[list[str], Shown("not answered by")] = Field(default_factory=list)
+    approvals: Annotated[int, Shown("approvals")] = 1
+    """So many people must give the same answer."""
+    have: Annotated[int, Shown("who agree")] = 0
+    """So many stand for what was said last (S-113)."""
+    voters: Annotated[list[str], Shown("voted")] = Field(default_factory=list)
+    """Who has said something: people's ids, the newest last."""
+    votes: list[VoteInfo] = Field(default_factory=list)
+    """What they have said; only where one wait is asked for, and pending."""
+    can_answer: bool | None = None
+    """The caller may answer it, and has not; null for a caller that is no person."""
+    refusals: list[Any] = Field(default_factory=list)
+    """Answers that one person is enough for."""
+    override_reason: Annotated[str | None, Shown("overridden because", at_end=True)] = None
+    """Why an admin answered instead of those who may."""
     escalation: list[dict[str, Any]] = Field(default_factory=list)
     """Escalation steps `{do, after_s, from, to?, value?}`: what is to happen while no one answers."""
     next_escalation: int | None = None
@@ -99,6 +127,12 @@ class WaitInfo(Wire):
     def ends_at(self) -> datetime | None:
         """When time ends it, if no one does: its escalation's default answers, else the deadline passes."""
         return self.default_at or self.deadline_at
+
+    @property
+    def is_restricted(self) -> bool:
+        """It says who may answer: only an answer by a person whom that admits resolves it (S-112)."""
+        says = self.answerers or self.not_by or self.refusals
+        return bool(says) or self.approvals > 1
 
     @property
     def takes_answers(self) -> bool:
@@ -326,6 +360,19 @@ class SendReceipt(Wire):
     run_id: str | None = None
 
 
+class VoteReceipt(Wire):
+    """Answer of a vote on a wait that several people must agree on, or of taking one back (S-113).
+
+    `have` of `need` people stand for what was said last.
+    """
+
+    wait_id: str
+    run_id: str
+    outcome: VoteOutcome
+    have: int
+    need: int
+
+
 class TokenAnswerReceipt(Wire):
     """Answer of answering a token wait."""
 
@@ -333,6 +380,10 @@ class TokenAnswerReceipt(Wire):
     outcome: CompletionOutcome
     wait_id: str
     run_id: str
+
+
+AnswerReceipt = SendReceipt | TokenAnswerReceipt | VoteReceipt
+"""What answering a wait is answered."""
 
 
 class TokenInfo(Wire):

@@ -266,6 +266,13 @@ class SendOutcome(StrEnum):
     UNMATCHED = "unmatched"
 
 
+class VoteOutcome(StrEnum):
+    """What an answer, or taking it back, did to a wait that several people must agree on (S-113)."""
+
+    VOTED = "voted"
+    WITHDRAWN = "withdrawn"
+
+
 class CompletionOutcome(StrEnum):
     """What a completion did (S-41)."""
 

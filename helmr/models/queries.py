@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from enum import Enum
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -20,6 +20,7 @@ from helmr.models.common import (
     EXTERNAL_ID_MAX,
     LIST_LIMIT_DEFAULT,
     LIST_LIMIT_MAX,
+    PERSON_MAX,
     TOKEN_TAG_MAX,
     Activity,
     RunStatus,
@@ -66,7 +67,7 @@ class ListQuery(Query):
         Raises:
             BadId: A filter by session holds no session's id.
         """
-        found = {name: value for name, value in self if value is not None}
+        found = {name: value for name, value in self if value is not None and value is not False}
         for name in SESSION_IDS & found.keys():
             ids.check_id(found[name], ids.SESSION)
         return {name: _plain(value) for name, value in found.items()}
@@ -152,6 +153,10 @@ class RunsQuery(ListQuery):
     status: RunStatus | None = None
 
 
+Name = Annotated[str, Field(min_length=1, max_length=PERSON_MAX)]
+NAMES_MAX = 200
+
+
 class WaitsQuery(ListQuery):
     """Filters of the inbox; all given ones must hold."""
 
@@ -167,6 +172,20 @@ class WaitsQuery(ListQuery):
     batch_id: str | None = Field(default=None, pattern=BATCH_ID_PATTERN)
     resolved_since: AwareDatetime | None = None
     """Over at that time or later."""
+    mine: bool = Field(
+        default=False,
+        description="Of the caller, who is a person: as `concerns` with their names and groups.",
+    )
+    can_answer: bool = Field(
+        default=False,
+        description="The caller, who is a person, may answer it, and has not: as `answerable_by`.",
+    )
+    concerns: list[Name] | None = Field(default=None, min_length=1, max_length=NAMES_MAX)
+    """Assigned to one of these people and groups, or its answerers name one (S-112)."""
+    answerable_by: list[Name] | None = Field(default=None, min_length=1, max_length=NAMES_MAX)
+    """A person with these names and groups may answer it, and has not (S-112)."""
+    voter: str | None = Field(default=None, min_length=1, max_length=PERSON_MAX)
+    """This person's vote is there (S-113)."""
 
 
 class WaitsWanted(TypedDict, total=False):
@@ -182,6 +201,11 @@ class WaitsWanted(TypedDict, total=False):
         assignee: Exactly this one.
         batch_id: Answered as one of this batch.
         resolved_since: Over at this time, which has a zone, or later.
+        mine: Assigned to the caller, who is a person, or to their groups; or its answerers name one of these.
+        can_answer: The caller, who is a person, may answer it, and has not.
+        concerns: As `mine`, of these people and groups.
+        answerable_by: As `can_answer`, of a person with these names and groups.
+        voter: This person's vote is there.
     """
 
     status: str | None
@@ -193,6 +217,11 @@ class WaitsWanted(TypedDict, total=False):
     assignee: str | None
     batch_id: str | None
     resolved_since: datetime | None
+    mine: bool
+    can_answer: bool
+    concerns: Iterable[str] | None
+    answerable_by: Iterable[str] | None
+    voter: str | None
 
 
 class TokensQuery(ListQuery):

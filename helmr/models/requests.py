@@ -65,10 +65,14 @@ class AnswerData(Request):
     data: Any
 
 
+Reason = Annotated[str, Field(min_length=1, max_length=REASON_MAX)]
+
+
 class AnswerRequest(AnswerData):
-    """POST /v1/waits/{id}/answer."""
+    """POST /v1/waits/{id}/answer. `override_reason`: why an admin answers instead of those who may."""
 
     override_claim: bool = False
+    override_reason: Reason | None = None
     batch_id: str | None = Field(default=None, pattern=BATCH_ID_PATTERN)
 
 
@@ -83,9 +87,6 @@ class AssignRequest(Request):
     """POST /v1/waits/{id}/assign. `assignee` is required; null assigns it to no one."""
 
     assignee: str | None = Field(min_length=1, max_length=ASSIGNEE_MAX)
-
-
-Reason = Annotated[str, Field(min_length=1, max_length=REASON_MAX)]
 
 
 class RewindPreviewRequest(Request):
@@ -119,6 +120,7 @@ class AmendRequest(Request):
 
     data: Any
     reason: Reason
+    override_reason: Reason | None = None
     preview_hash: str = Field(min_length=1, max_length=128)
     keep_answers: bool = True
     keep_children: bool = False
@@ -131,6 +133,7 @@ class ForkRequest(Request):
     wait_id: str | None = Field(default=None, min_length=1, max_length=64)
     reason: Reason
     answer: Any = None
+    override_reason: Reason | None = None
 
 
 class CloseRequest(Request):

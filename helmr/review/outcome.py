@@ -30,7 +30,14 @@ from helmr.errors import (
     WaitTimedOut,
 )
 from helmr.forms import Form, pretty, redacted
-from helmr.models import PrincipalInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitStatus
+from helmr.models import (
+    AnswerReceipt,
+    PrincipalInfo,
+    TokenAnswerReceipt,
+    VoteReceipt,
+    WaitInfo,
+    WaitStatus,
+)
 from helmr.review import words
 from helmr.review.words import diff, summary, who
 from helmr.safe_text import one_line, plain
@@ -41,6 +48,7 @@ class Result(StrEnum):
 
     ACCEPTED = "Accepted"
     REPEATED = "Already accepted"
+    VOTED = "Vote recorded"
     RESOLVED = "Not sent: already answered"
     TIMED_OUT = "Not sent: the deadline passed"
     CLAIMED = "Not sent: someone else has claimed it"
@@ -56,6 +64,7 @@ ASKED_NO_MORE = frozenset(
     (
         Result.ACCEPTED,
         Result.REPEATED,
+        Result.VOTED,
         Result.RESOLVED,
         Result.TIMED_OUT,
         Result.GONE,
@@ -95,7 +104,7 @@ class AnswerOutcome:
     @property
     def is_done(self) -> bool:
         """What was sent is in the ledger."""
-        return self.result in (Result.ACCEPTED, Result.REPEATED)
+        return self.result in (Result.ACCEPTED, Result.REPEATED, Result.VOTED)
 
     @property
     def is_final(self) -> bool:
@@ -125,13 +134,19 @@ class AnswerOutcome:
         return "warning" if self.is_open else "error"
 
 
-def of_receipt(receipt: SendReceipt | TokenAnswerReceipt) -> AnswerOutcome:
+def of_receipt(receipt: AnswerReceipt) -> AnswerOutcome:
     """The gateway took it."""
     if isinstance(receipt, TokenAnswerReceipt):
         repeated = receipt.outcome == "already_completed"
         return AnswerOutcome(
             Result.REPEATED if repeated else Result.ACCEPTED,
             (f"token {receipt.token_id} completed",),
+        )
+    if isinstance(receipt, VoteReceipt):
+        more = receipt.need - receipt.have
+        others = "1 more person must" if more == 1 else f"{more} more people must"
+        return AnswerOutcome(
+            Result.VOTED, (f"{receipt.have} of {receipt.need} agree; {others} answer the same",)
         )
     where = f"record {receipt.seq} on {one_line(receipt.stream, 60)}"
     effects = {

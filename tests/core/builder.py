@@ -53,7 +53,14 @@ class Story:
         is_hot: Whether a slot holds the session (else a desk).
     """
 
-    def __init__(self, *, is_hot: bool = True, chain_key: bytes | None = None, **policy: Any):
+    def __init__(
+        self,
+        *,
+        is_hot: bool = True,
+        chain_key: bytes | None = None,
+        starter: Principal = ALICE,
+        **policy: Any,
+    ):
         policy.setdefault("inputs", frozenset({"approval", "chat"}))
         self.policy = TaskPolicy(**policy)
         self.is_hot = is_hot
@@ -75,7 +82,7 @@ class Story:
                 idempotency_key_hash=None,
                 request_hash="start",
                 operation=OperationKey(id="op_start", request_hash="start"),
-                principal=ALICE,
+                principal=starter,
             )
         )
 

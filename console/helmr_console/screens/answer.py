@@ -16,7 +16,7 @@ from textual.content import Content
 from helmr.errors import HelmrError, WaitClaimed
 from helmr.forms import Form, form_of, redacted
 from helmr.forms.model import json_text
-from helmr.models import ClaimInfo, EntryInfo, SendReceipt, TokenAnswerReceipt, WaitInfo, WaitStatus
+from helmr.models import AnswerReceipt, ClaimInfo, EntryInfo, WaitInfo, WaitStatus
 from helmr.review import words
 from helmr.review.outcome import AnswerOutcome, Result
 from helmr.review.personal import Beginning
@@ -375,7 +375,7 @@ class AnswerScreen(SubmitScreen):
             "your text is kept; o in the inbox opens the session",
         )
 
-    async def deliver(self, permit: Permit, data: Any) -> SendReceipt | TokenAnswerReceipt:
+    async def deliver(self, permit: Permit, data: Any) -> AnswerReceipt:
         """Answer this wait and no other."""
         return await permit.client.waits.answer(
             self.wait_id,

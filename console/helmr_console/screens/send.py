@@ -13,11 +13,11 @@ from textual.widgets import Static
 from helmr.forms import form_of
 from helmr.models import (
     NOTE_MAX_BYTES,
+    AnswerReceipt,
     SendReceipt,
     SessionInfo,
     SessionStatus,
     StreamInfo,
-    TokenAnswerReceipt,
 )
 from helmr.review import words
 from helmr.review.outcome import AnswerOutcome, Result
@@ -182,9 +182,7 @@ class NoteScreen(SubmitScreen):
         """Sessions > id > Note."""
         return f"Sessions > {words.short_id(self.session_id)} > Note"
 
-    async def deliver(
-        self, permit: Permit, data: Any
-    ) -> SendReceipt | TokenAnswerReceipt | AnswerOutcome:
+    async def deliver(self, permit: Permit, data: Any) -> AnswerReceipt | AnswerOutcome:
         """Append it."""
         session = permit.client.sessions.open(self.session_id)
         receipt = await session.note(data, operation_id=self.submission.operation_id)

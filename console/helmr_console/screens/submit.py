@@ -21,7 +21,7 @@ from helmr.errors import HelmrError
 from helmr.forms import Built, ToolCall, pretty, redacted, tool_call
 from helmr.forms.model import choose_text
 from helmr.forms.template import spelled
-from helmr.models import SendReceipt, TokenAnswerReceipt, WaitInfo
+from helmr.models import AnswerReceipt, WaitInfo
 from helmr.review.outcome import AnswerOutcome, Result, of_error, of_receipt
 from helmr.review.personal import AnswerDraft
 from helmr.review.sending import READS_S, Press, SendPhase, Submission
@@ -37,7 +37,7 @@ from helmr_console.widgets.panes import StillText, lines
 
 TOO_SOON = "Not sent: typed before this could be read; wait a second, then ^s sends it"
 
-Received = SendReceipt | TokenAnswerReceipt | AnswerOutcome
+Received = AnswerReceipt | AnswerOutcome
 """What comes back of sending."""
 
 

@@ -1,4 +1,4 @@
-"""Who may answer a wait, and how many people must agree (S-111 to S-114). Pure.
+"""Who may answer a wait, and how many people must agree (S-112 to S-114). Pure.
 
 A person is known by an `Identity`, which the gateway proves and a command carries. A wait that says who may answer is
 *restricted*: only an answer by a person that it admits resolves it, and with `approvals` of n only once n people stand
@@ -10,15 +10,15 @@ compared as texts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from helmr.errors import GroupsUnknown, NotAnAnswerer
-from helmr.people import group_key, person_key
+from helmr.errors import AskAnew, BadRequest, GroupsUnknown, NotAnAnswerer
+from helmr.people import STARTER, group_key, person_key
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.entries import Principal
+from helmr_runtime.core.entries import PERSON, Principal
 
 GROUPS_AGE_MAX = timedelta(minutes=15)
 """Groups that were resolved longer ago refuse an answer that depends on one (S-114)."""
@@ -26,12 +26,12 @@ GROUPS_AGE_MAX = timedelta(minutes=15)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """A person, as the gateway has proven them (S-111).
+    """A person, as the gateway has proven them.
 
     Attributes:
         id: Of the person: one human has one, whatever they sign in with.
         names: What else they are called, as a verified e-mail.
-        groups: Those that they are in; None if no one could say.
+        groups: Those that they are in; None if they are not known.
         groups_at: When that was so.
     """
 
@@ -46,13 +46,14 @@ class Identity:
         people = (person_key(name) for name in (self.id, *self.names))
         return frozenset((*people, *map(group_key, self.groups or ())))
 
-    def to_json(self) -> dict[str, Any]:
-        """As entries say it."""
-        found: dict[str, Any] = {"id": self.id}
+    def recorded(self, named: Iterable[str]) -> dict[str, Any]:
+        """As entries say it: of their groups those that are among `named`."""
+        found: dict[str, Any] = {"id": person_key(self.id)}
         if self.names:
             found["names"] = list(self.names)
-        if self.groups:
-            found["groups"] = list(self.groups)
+        groups = [one for one in self.groups or () if group_key(one) in frozenset(named)]
+        if groups:
+            found["groups"] = groups
         return found
 
 
@@ -103,10 +104,10 @@ class Answerers:
 
         Raises:
             NotAnAnswerer: They may not; says who may.
-            GroupsUnknown: It depends on groups that no one could tell, or only longer ago.
+            GroupsUnknown: It depends on groups that are not known, or were known too long ago.
         """
-        said = principal.on_behalf_of
-        if said is not None and person_key(said) in self.not_by:
+        said = next((name for name in names_of(principal) if name in self.not_by), None)
+        if said is not None:
             raise self._refusal(wait_id, said)
         if identity is None:
             raise self._refusal(wait_id, None)
@@ -121,10 +122,48 @@ class Answerers:
         if keys & frozenset(self.not_by) or not (is_named or keys & frozenset(self.answerers)):
             raise self._refusal(wait_id, identity.id)
 
-    def admitting(self, identity: Identity) -> tuple[str, ...]:
-        """Which of the people and groups named admit them."""
-        keys = identity.keys
-        return tuple(one for one in self.answerers if one in keys)
+    def admit(
+        self,
+        wait_id: str,
+        identity: Identity | None,
+        principal: Principal,
+        now: datetime,
+        *,
+        override_reason: str | None = None,
+        may_override: bool = False,
+    ) -> dict[str, Any]:
+        """What the entry of this caller's answer says of who gave it; empty if anyone may answer.
+
+        Raises:
+            NotAnAnswerer: They may not, nor override it; says who may.
+            GroupsUnknown: As `require`.
+            BadRequest: There is nothing to override.
+        """
+        if override_reason is not None and not self.is_restricted:
+            raise BadRequest(
+                f"{wait_id} says nothing of who may answer", hint="Leave the reason out."
+            )
+        if override_reason is not None:
+            if may_override:
+                return {"override_reason": override_reason}
+            raise self._refusal(wait_id, "a caller that is no admin, whatever its reason")
+        if not self.is_restricted:
+            return {}
+        self.require(wait_id, identity, principal, now)
+        assert identity is not None
+        return {"person": identity.recorded((*self.answerers, *self.not_by))}
+
+    def require_one(self, wait_id: str) -> None:
+        """Return if one person's answer is enough.
+
+        Raises:
+            AskAnew: Several must agree.
+        """
+        if self.approvals > 1:
+            raise AskAnew(
+                f"{wait_id} was answered by {self.approvals} people, and one can't give it another answer",
+                wait_id=wait_id,
+            )
 
     def is_refusal(self, data: Any) -> bool:
         """This answer declines, which one person can.
@@ -159,6 +198,17 @@ class Answerers:
 
 
 PROPOSAL_CHARS = 32
+
+
+def names_of(principal: Principal) -> list[str]:
+    """The people whom a principal names: itself if it is one, and on whose behalf it says that it acts."""
+    own = principal.id if principal.type == PERSON else None
+    return [person_key(name) for name in (own, principal.on_behalf_of) if name is not None]
+
+
+def with_starters(not_by: Sequence[str], starters: Iterable[str]) -> list[str]:
+    """The list with those who started, if it speaks of them."""
+    return list(dict.fromkeys((*not_by, *starters))) if STARTER in not_by else list(not_by)
 
 
 def is_group(key: str) -> bool:

@@ -58,7 +58,16 @@ ENTRY_BYTES = 160
 
 
 _SESSION = (
-    *("task", "external_id", "tags", "metadata", "input_ended", "closed_by", "runs_count"),
+    *(
+        "task",
+        "external_id",
+        "tags",
+        "metadata",
+        "starters",
+        "input_ended",
+        "closed_by",
+        "runs_count",
+    ),
     *("input_seqs", "output_seqs", "outputs_set_aside", "public_tokens"),
 )
 """What of the state beside run, records and status a checkpoint holds."""
@@ -517,6 +526,7 @@ def _unsaid(folded: SessionState, restored: SessionState) -> frozenset[str]:
     records = [*restored.taken.values(), *(r for rs in restored.unconsumed.values() for r in rs)]
     unsaid = {
         "closed_by": restored.closed_by is None,
+        "starters": not restored.starters,
         "created_at": restored.run is not None and restored.run.created_at is None,
         "mode": any(record.mode is None for record in records),
         "set_aside": all(
@@ -535,6 +545,7 @@ def _picture(state: SessionState, unsaid: frozenset[str]) -> Mapping[str, Any]:
         "external id": state.external_id,
         "tags": state.tags,
         "metadata": state.metadata,
+        "starters": [] if "starters" in unsaid else state.starters,
         "status": (state.status, state.input_ended),
         "closing run": None if "closed_by" in unsaid else state.closed_by,
         "count of runs": state.runs_count,

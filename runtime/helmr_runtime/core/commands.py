@@ -25,7 +25,7 @@ from datetime import datetime
 from typing import Any
 
 from helmr.errors import BadRequest, DataError, OperationConflict
-from helmr.models import PRUNE_AGE_MIN_S, REASON_MAX
+from helmr.models import PRUNE_AGE_MIN_S, REASON_MAX, VoteOutcome
 from helmr_runtime.core.answerers import Identity
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, iso
 
@@ -79,6 +79,8 @@ class AnswerDetails:
     """How it came (S-73)."""
     batch_id: str | None = None
     """Names the many answers, given as one, that it is one of."""
+    override_reason: str | None = None
+    """Why an admin answers what others are to answer (S-112)."""
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> AnswerDetails:
@@ -106,7 +108,21 @@ class AnswerWait(SessionCommand):
     """The answer link that it came through (S-74)."""
     override_claim: bool = False
     """Answer even if someone else has claimed the wait (S-81)."""
+    may_override: bool = False
+    """An admin asks: `override_reason` counts."""
     details: AnswerDetails = NO_DETAILS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawVote(SessionCommand):
+    """Take a person's vote on a pending wait back (S-113). Idempotent. Receipt: `{wait_id, outcome, have, need}`.
+
+    `reason`: taken_back, by the person; disabled, of a person who is no one to answer any more.
+    """
+
+    wait_id: str
+    person: str
+    reason: str = "taken_back"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +207,9 @@ class AmendWait(SessionCommand):
     data: Any
     reason: str
     seen: str
+    override_reason: str | None = None
+    may_override: bool = False
+    """As of an answer."""
     keep_answers: bool = True
     keep_children: bool = False
 
@@ -341,6 +360,18 @@ def receipt(
             return {"session_id": session_id, "status": "closed"}
         case EntryKind.WAIT_ASSIGNED:
             return {"wait_id": body["wait_id"], "assignee": body.get("assignee")}
+        case EntryKind.WAIT_VOTED | EntryKind.WAIT_VOTE_WITHDRAWN:
+            return {
+                "wait_id": body["wait_id"],
+                "run_id": run_id,
+                "outcome": (
+                    VoteOutcome.VOTED
+                    if carrier.kind is EntryKind.WAIT_VOTED
+                    else VoteOutcome.WITHDRAWN
+                ).value,
+                "have": body["have"],
+                "need": body["need"],
+            }
         case EntryKind.NOTE_ADDED:
             return {"note_id": body["note_id"], "session_id": session_id, "seq": seq}
         case EntryKind.TOKEN_CREATED:

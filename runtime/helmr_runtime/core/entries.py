@@ -12,7 +12,7 @@ session.created    task external_id? tags[] metadata{} idempotency_key_hash? req
                    forked_from?{session_id seq hash}     each entry that a fork copied says copied_from: its seq there
 session.closed     end_input(bool) by_run? operation?
 session.cancelled  reason?: parent_cancelled|rewound operation?
-session.forked     origin{session_id seq hash} to_op reason held[]? operation?
+session.forked     origin{session_id seq hash} to_op reason held[]? person? override_reason? operation?
                    the copies end and the fork begins (S-86); queued. held: the answer that it was given
 note.added         note_id text operation?
 run.created        task payload started_by{type: start|operator|record|run, id?} attempt=1 draws_from? operation?
@@ -23,7 +23,7 @@ run.attempt_failed error failed_op? next_attempt retry_at    the policy retries;
 run.retried        attempt failed_op? outcome_seq? operation?   an operator retries; queued
 run.rewound        to_op reason set_aside[] attempt held[]{question_hash wait_id stream? record_id? record_seq? data?
                    mode? op?} tokens[] public_tokens[] children[]? keep_children? opens_session? external_id?
-                   amended?{wait_id record_id? amended_by} operation?
+                   amended?{wait_id record_id? amended_by} person? override_reason? operation?
                    taken back; queued. held: all answers that waits may take again (S-75, S-78)
 run.succeeded      result continued_by? kept_unused[]?     kept_unused: kept answers that no wait took
 run.failed         error failed_op? kept_unused[]?
@@ -39,10 +39,13 @@ wait.opened        wait_id kind stream? correlation_id? token_id? session_ids[]?
                    deadline_at? deadline_of=token? backoff?    deadline_of: the deadline is the token's expiry (S-16)
                    question_hash? initial? on_decline? priority?=normal tags[]? session_tags[]? assignee?
                    escalation[]?{do after_s from to? value?}    of waits that people answer (S-70…S-72, S-82)
+                   answerers[]? not_by[]? approvals?=1 refusals[]? comments[]?    who may answer (S-112, S-113)
                    counted_at? next_escalation? next_escalation_at? default_at?    of its escalation: since when it
                    counts; what comes when, as do the entries that change that. An escalation step is its number in the
                    escalation
 wait.fulfilled     wait_id record_id? record_seq? stream? token_id? answer(bool)? mode? batch_id? kept_from? next
+                   person? voters{}? have? override_reason?    of a wait that says who may answer: who did, who stood
+                   for it; override_reason: an admin did instead (S-112)
                    next: running|queued; kept_from: the wait, set aside, that had this answer (S-78)
                    answer: given to exactly this wait (S-18); mode: how it came (S-73); batch_id: one of many at once
                    data: of a token; of a child {session_id status: succeeded|failed|cancelled result? error?} (S-91)
@@ -54,6 +57,11 @@ wait.claim_ended   wait_id at reason: released|lapsed|overridden claimed_by{} si
 wait.assigned      wait_id assignee? from_assignee? operation?    to no one without assignee (S-72)
                    escalation step? counted_at? next_escalation? next_escalation_at? default_at?    of a wait with an
                    escalation; escalation step: it did it
+wait.voted         wait_id person{id names[]? groups[]?} data proposal mode have need voters{} operation?    of a wait
+                   that several people must agree on (S-113): proposal names the data but for comments, have of need
+                   people stand for it; voters: who else stands for something, and the seq of their vote; person: as
+                   proven, with those of their groups that the wait names
+wait.vote_withdrawn    wait_id person reason: taken_back|disabled have need voters{} operation?    person: their id
 wait.reminded      wait_id escalation step next_escalation? next_escalation_at? default_at?    (S-82)
 input.accepted     record_id stream stream_seq data outcome mode correlation_id? key_hash? data_hash? wait_id?
                    run_id? amends?{wait_id record_id?} operation?
@@ -122,6 +130,8 @@ class EntryKind(StrEnum):
     WAIT_CLAIM_ENDED = "wait.claim_ended"
     WAIT_ASSIGNED = "wait.assigned"
     WAIT_REMINDED = "wait.reminded"
+    WAIT_VOTED = "wait.voted"
+    WAIT_VOTE_WITHDRAWN = "wait.vote_withdrawn"
     INPUT_ACCEPTED = "input.accepted"
     INPUT_RETURNED = "input.returned"
     OUTPUT_APPENDED = "output.appended"

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from typing import Any
 
 from helmr import ids
 from helmr.errors import ForkRefused, OpNotFound
 from helmr.wait_details import WaitDetails
+from helmr_runtime.core.answerers import Answerers, Identity
 from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.corrections import accepted_for, answer_for, checked_reason, wait_at
 from helmr_runtime.core.drafts import operation_json
@@ -85,6 +87,9 @@ class ForkSession:
         reason: Why.
         answer: What answers that op's wait in the fork, in a tuple of one; None asks again.
         record_id: The id of that answer, if it is a record.
+        identity: The person who forks, if it is proven that it is one.
+        override_reason: Why an admin answers what others are to answer (S-112).
+        may_override: An admin asks.
     """
 
     origin_id: str
@@ -95,6 +100,9 @@ class ForkSession:
     record_id: str
     principal: Principal
     operation: OperationKey
+    identity: Identity | None = None
+    override_reason: str | None = None
+    may_override: bool = False
 
 
 def fork(
@@ -153,6 +161,7 @@ def begin(
     origin: Sequence[Entry],
     copies: Sequence[Entry],
     asked: ForkSession,
+    now: datetime,
 ) -> tuple[Draft, ...]:
     """What follows the copies: who forked, and why, and the answer to the wait at which the fork begins.
 
@@ -160,9 +169,12 @@ def begin(
         origin: The origin's entries.
         copies: What `fork` made of them.
         asked: What is asked.
+        now: The time.
 
     Raises:
         BadRequest: The reason is empty or too long.
+        NotAnAnswerer: There is an answer, and the wait is answered by others (S-112).
+        AskAnew: Likewise, and several people must agree.
         OpNotFound: There is an answer, and the op is not a wait that a person answers.
     """
     state = _folded(copies)
@@ -183,6 +195,18 @@ def begin(
         return (forked,)
     (data,) = asked.answer
     question = wait_at(whole, asked.to_op)
+    rule = Answerers.of(question)
+    told = rule.admit(
+        question["wait_id"],
+        asked.identity,
+        principal,
+        now,
+        override_reason=asked.override_reason,
+        may_override=asked.may_override,
+    )
+    if "override_reason" not in told:
+        rule.require_one(question["wait_id"])
+    body |= told
     given = answer_for(question, asked.to_op, state, asked.record_id, data, mode_of(principal))
     body["held"] = [given.to_json()]
     if given.stream is None:

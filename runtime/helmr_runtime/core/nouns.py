@@ -240,6 +240,15 @@ class WaitRow:
         str | None, NounColumn(words=("answer_mode", AnswerMode), changes=True, ends=True)
     ] = None
     batch_id: Annotated[str | None, ENDS] = None
+    answerers: Annotated[str, JSON] = "[]"
+    """People and groups that may answer; none: anyone, or any person if another of these says something (S-112)."""
+    not_by: Annotated[str, JSON] = "[]"
+    approvals: Annotated[int, SMALL] = 1
+    """So many people must agree, and so many stand for what was said last (S-113)."""
+    have: Annotated[int, NounColumn(is_small=True, changes=True)] = 0
+    votes: Annotated[str, NounColumn(is_json=True, changes=True, is_inner=True)] = "{}"
+    """By a person's id, the seq of their vote, the newest last."""
+    override_reason: Annotated[str | None, ENDS] = None
 
     @classmethod
     def opened(cls, entry: Entry, task: str, parent_session_id: str | None) -> WaitRow:
@@ -330,7 +339,15 @@ WAIT_OUTCOMES: Mapping[EntryKind, WaitStatus] = {
 }
 
 
-CHANGE_WAITS = frozenset({*WAIT_OUTCOMES, EntryKind.WAIT_ASSIGNED, EntryKind.WAIT_REMINDED})
+CHANGE_WAITS = frozenset(
+    {
+        *WAIT_OUTCOMES,
+        EntryKind.WAIT_ASSIGNED,
+        EntryKind.WAIT_REMINDED,
+        EntryKind.WAIT_VOTED,
+        EntryKind.WAIT_VOTE_WITHDRAWN,
+    }
+)
 """The entries that `wait_changes` is asked about."""
 
 
@@ -345,17 +362,31 @@ def wait_changes(entry: Entry) -> Changes:
                 "resolved_at": entry.recorded_at,
                 **{name: body.get(name) for name in _ending()},
                 **_NOTHING_DUE,
+                **_votes(entry),
             }
         case EntryKind.WAIT_ASSIGNED:
             escalated = _due(body) if "counted_at" in body else {}
             return {"assignee": body.get("assignee"), **escalated}
         case EntryKind.WAIT_REMINDED:
             return _due(body)
+        case EntryKind.WAIT_VOTED | EntryKind.WAIT_VOTE_WITHDRAWN:
+            return _votes(entry)
         case _:
             return {}
 
 
 _NOTHING_DUE: Changes = {"next_escalation": None, "next_escalation_at": None, "default_at": None}
+
+
+def _votes(entry: Entry) -> Changes:
+    """Who stands for something, as an entry says that has other people's votes, and may be one itself."""
+    body = entry.body
+    if "voters" not in body:
+        return {}
+    votes = dict(body["voters"])
+    if entry.kind is not EntryKind.WAIT_VOTE_WITHDRAWN:
+        votes[body["person"]["id"]] = entry.seq
+    return {"have": body["have"], "votes": jsontext.encode(votes)}
 
 
 def _due(body: Mapping[str, Any]) -> Changes:

@@ -24,6 +24,7 @@ from helmr.models import AnswerMode, RunStatus
 from helmr.schema import schema_digest
 from helmr.wait_details import WaitDetails, recorded
 from helmr_runtime.core import jsontext
+from helmr_runtime.core.answerers import Answerers, with_starters
 from helmr_runtime.core.entries import LINK, Entry, EntryKind, Principal, from_iso, iso
 from helmr_runtime.core.requests import WaitRequest
 from helmr_runtime.core.tokens import TokenQuestion
@@ -35,7 +36,11 @@ QUESTION_HASH_CHARS = 32
 
 
 def record_parts(
-    task: str, session_tags: Sequence[str], ask: WaitRequest, question: TokenQuestion | None
+    task: str,
+    session_tags: Sequence[str],
+    ask: WaitRequest,
+    question: TokenQuestion | None,
+    starters: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The keys of `wait.opened` that say what is asked, and whom it concerns; what is not said is left out.
 
@@ -44,11 +49,14 @@ def record_parts(
         session_tags: The session's, which never change: so no list of waits has to look at sessions.
         ask: What the code asked.
         question: What the awaited token says, for what the code did not say itself.
+        starters: Who started the session and its run.
     """
     if ask.wait_kind not in ASKS_PEOPLE:
         return {}
     said = _said(ask.details, question)
     found = recorded(said)
+    if said.not_by:
+        found["not_by"] = with_starters(said.not_by, starters)
     if session_tags:
         found["session_tags"] = list(session_tags)
     found["question_hash"] = question_hash(
@@ -82,8 +90,10 @@ def question_hash(
     details: WaitDetails,
     schema_digest: str | None,
 ) -> str:
-    """Names what the person was shown (S-70); not which token carries it."""
-    parts = [task, stream, correlation_id, details.subject, details.body, schema_digest]
+    """Names what the person was shown, and who may answer if that is said (S-70); not which token carries it."""
+    parts: list[Any] = [task, stream, correlation_id, details.subject, details.body, schema_digest]
+    if details.restriction:
+        parts.append(details.restriction)
     return jsontext.same_data_hash(parts)[:QUESTION_HASH_CHARS]
 
 
@@ -254,6 +264,29 @@ class Wait:
     """Whom it concerns: as opened, or as assigned since (S-72)."""
     escalation: Escalation | None = None
     """What is to happen while no one answers, as far as it has not (S-82)."""
+    answerers: tuple[str, ...] = ()
+    not_by: tuple[str, ...] = ()
+    approvals: int = 1
+    refusals: tuple[Any, ...] = ()
+    comments: tuple[str, ...] = ()
+    """Who may answer, as `Answerers` (S-112)."""
+    votes: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """By a person's id, the seq of their newest vote and its proposal; the newest last (S-113)."""
+
+    @property
+    def restriction(self) -> Answerers:
+        """Who may answer."""
+        return Answerers(**{one.name: getattr(self, one.name) for one in fields(Answerers)})
+
+    @property
+    def is_restricted(self) -> bool:
+        """Only an answer by a person that it admits resolves it."""
+        return self.restriction.is_restricted
+
+    def standing(self, proposal: str | None = None) -> int:
+        """How many people stand for that proposal; without one, for that of the newest vote."""
+        newest = next(reversed(self.votes.values()), (0, ""))[1]
+        return sum(one == (proposal or newest) for _, one in self.votes.values())
 
     @classmethod
     def opened(cls, entry: Entry, op: int) -> Wait:
@@ -309,6 +342,7 @@ _SAID_OF_WAITS = frozenset(one.name for one in fields(Wait)) - {
     "is_backoff",
     "has_schema",
     "escalation",
+    "votes",
 }
 """The fields that `wait.opened` says under their names; of the others it says something else."""
 
@@ -570,6 +604,8 @@ def _closed_waits(journal: Iterable[Entry]) -> dict[tuple[str, str | None], tupl
             opened[entry.op] = entry.body
         elif entry.kind in WAIT_OUTCOMES and opened.get(entry.op, {}).get("kind") == "input":
             question = opened[entry.op]
+            if Answerers.of(question).is_restricted:
+                continue
             key = question["stream"], question.get("correlation_id")
             found[key] = entry.seq, entry.kind is EntryKind.WAIT_TIMED_OUT
     return found

@@ -16,6 +16,7 @@ from typing import Any
 
 from helmr.errors import BadRequest, DataError
 from helmr.models import CORRELATION_ID_MAX, Activity, RunStatus, SessionStatus
+from helmr_runtime.core.answerers import names_of
 from helmr_runtime.core.commands import FirstReceipt, receipt_of
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, from_iso, iso
 from helmr_runtime.core.public_tokens import ScopedToken
@@ -65,6 +66,8 @@ class SessionState:
         self.external_id: str | None = None
         self.tags: list[str] = []
         self.metadata: dict[str, Any] = {}
+        self.starters: list[str] = []
+        """Who started the session and its newest run, as lists of people name them: proven, or said by a key."""
         self.status = SessionStatus.OPEN
         self.input_ended = False
         self.closed_by: str | None = None
@@ -146,6 +149,7 @@ def _session_created(state: SessionState, entry: Entry) -> None:
     state.external_id = body.get("external_id")
     state.tags = list(body.get("tags", ()))
     state.metadata = dict(body.get("metadata", {}))
+    state.starters = names_of(entry.principal)
 
 
 def _session_closed(state: SessionState, entry: Entry) -> None:
@@ -180,6 +184,7 @@ def _run_created(state: SessionState, entry: Entry) -> None:
         draws_from=body.get("draws_from"),
     )
     state.runs_count += 1
+    state.starters = list(dict.fromkeys((*state.starters, *names_of(entry.principal))))
     state.taken.clear()
     started_by = body.get("started_by", {})
     if started_by.get("type") == "record":
@@ -334,6 +339,19 @@ def _wait_changed(state: SessionState, entry: Entry) -> None:
         wait.escalation = wait.escalation.after(entry)
 
 
+def _wait_voted(state: SessionState, entry: Entry) -> None:
+    """A person's newest vote takes the place of their last one, or is withdrawn (S-113)."""
+    wait, body = state.wait, entry.body
+    if wait is None or wait.id != body["wait_id"]:
+        raise DataError(f"{state.id}: entry {entry.seq} votes on a wait that is not pending")
+    if entry.kind is EntryKind.WAIT_VOTED:
+        person = body["person"]["id"]
+        wait.votes.pop(person, None)
+        wait.votes[person] = (entry.seq, body["proposal"])
+    else:
+        wait.votes.pop(body["person"], None)
+
+
 def _wait_resolved(state: SessionState, entry: Entry) -> None:
     run = state.the_run(entry)
     wait = run.wait
@@ -341,7 +359,7 @@ def _wait_resolved(state: SessionState, entry: Entry) -> None:
         raise DataError(f"{state.id}: entry {entry.seq} resolves a wait that is not pending")
     run.wait = None
     _drop_links(state, wait.id)
-    if wait.kind == "input" and wait.stream is not None:
+    if wait.kind == "input" and wait.stream is not None and not wait.is_restricted:
         timed_out = entry.kind is EntryKind.WAIT_TIMED_OUT
         run.closed_waits[wait.stream, wait.correlation_id] = (entry.seq, timed_out)
     if "kept_from" in entry.body:
@@ -458,6 +476,8 @@ _HANDLERS: Mapping[EntryKind, Handler] = {
     EntryKind.WAIT_OPENED: _wait_opened,
     EntryKind.WAIT_ASSIGNED: _wait_changed,
     EntryKind.WAIT_REMINDED: _wait_changed,
+    EntryKind.WAIT_VOTED: _wait_voted,
+    EntryKind.WAIT_VOTE_WITHDRAWN: _wait_voted,
     EntryKind.WAIT_FULFILLED: _wait_resolved,
     EntryKind.WAIT_TIMED_OUT: _wait_resolved,
     EntryKind.WAIT_CANCELLED: _wait_resolved,
@@ -478,10 +498,11 @@ _HANDLERS: Mapping[EntryKind, Handler] = {
 def takes(wait: Wait, stream: str, correlation_id: str | None) -> bool:
     """True if this input wait takes a record of that stream and correlation id.
 
-    A wait without a correlation id takes any record.
+    A wait without a correlation id takes any record; one that says who may answer takes none (S-112).
     """
     return (
         wait.kind == "input"
+        and not wait.is_restricted
         and wait.stream == stream
         and wait.correlation_id in (None, correlation_id)
     )

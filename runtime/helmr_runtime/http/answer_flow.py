@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 from starlette.responses import Response
 
 from helmr.errors import (
+    NotAnAnswerer,
     NotFound,
     SchemaMismatch,
     TokenCancelled,
@@ -151,8 +152,8 @@ async def submit(
         ):
             latest = await _page(service, await asked.latest(), values=sent.values)
             return _html(_second(latest, sent), is_post=True)
-        except (SchemaMismatch, TooLarge) as error:
-            # An earlier schema than the one shown, or a limit that no schema says.
+        except (SchemaMismatch, TooLarge, NotAnAnswerer) as error:
+            # An earlier schema than the one shown, a limit that no schema says, or a link where people must sign in.
             problems = [SchemaProblem((), error.message)]
         else:
             return Response(status_code=SEE_OTHER, headers={**page_headers(), "Location": location})

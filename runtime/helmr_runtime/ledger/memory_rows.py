@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from helmr.models import Activity, RunsQuery, SessionsQuery, SessionStatus, TokensQuery, WaitsQuery
+from helmr.people import list_key, person_key
 from helmr_runtime.core.entries import Entry, EntryKind, entry_json, from_iso
 from helmr_runtime.core.nouns import RunRow, WaitRow
 from helmr_runtime.ledger.index import views
@@ -315,6 +316,15 @@ def _holds(name: str, value: Any, info: Json) -> bool:
             return info["resolved_at"] is not None and bool(from_iso(info["resolved_at"]) >= value)
         case "kind":
             return info["kind"] in value
+        case "concerns":
+            keys = {list_key(name) for name in value}
+            return info["assignee"] in keys or bool(keys & {*info["answerers"]})
+        case "answerable_by":
+            keys = {list_key(name) for name in value}
+            is_named = not info["answerers"] or bool(keys & {*info["answerers"]})
+            return is_named and not keys & {*info["not_by"], *info["voters"]}
+        case "voter":
+            return person_key(value) in info["voters"]
         case "forked_from" | "parent":
             return info[name] is not None and info[name]["session_id"] == value
         case "activity" if value == Activity.IDLE.value:

@@ -114,6 +114,8 @@ class Corrections:
         Raises:
             SchemaMismatch: The data does not fit the wait.
             SessionChanged: It would do something else than the preview said.
+            NotAnAnswerer: It is answered by others (S-112).
+            AskAnew: Several people gave the answer.
             As `preview_amend`.
         """
         operation = caller.operation("waits.amend", wait_id, request.model_dump())
@@ -129,6 +131,9 @@ class Corrections:
             seen=request.preview_hash,
             keep_answers=request.keep_answers,
             keep_children=request.keep_children,
+            override_reason=request.override_reason,
+            identity=caller.identity,
+            may_override=caller.may_override,
         )
 
         async def write() -> Json:
@@ -149,6 +154,7 @@ class Corrections:
             OpNotFound: Its newest run's journal has no such op or wait.
             ForkRefused: There it waits for a token.
             SchemaMismatch: The answer does not fit the wait.
+            NotAnAnswerer, AskAnew: There is an answer, and it is for others to give (S-112).
         """
         ids.check_id(session_id, ids.SESSION)
         is_answered = "answer" in request.model_fields_set
@@ -171,6 +177,9 @@ class Corrections:
                 record_id=ids.new_id(ids.RECORD),
                 principal=caller.principal,
                 operation=operation,
+                identity=caller.identity,
+                override_reason=request.override_reason,
+                may_override=caller.may_override,
             )
             return await self._router.write(
                 lambda: self._ledger.fork_session(fork), what=f"a fork of {session_id}"

@@ -8,8 +8,11 @@ what a disabled person does, so nothing rests on this memory.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
+from helmr.errors import WaitResolved, WaitTimedOut
 from helmr.models import (
+    LIST_LIMIT_MAX,
     ApiKeyInfo,
     DisableRequest,
     ListQuery,
@@ -20,7 +23,7 @@ from helmr.models import (
     WhoAmI,
 )
 from helmr_runtime.core.answerers import Identity
-from helmr_runtime.core.commands import AssignWait, RevokePublicToken
+from helmr_runtime.core.commands import AssignWait, RevokePublicToken, WithdrawVote
 from helmr_runtime.core.entries import PERSON
 from helmr_runtime.core.people import DisablePerson, EnablePerson, UnbindPerson
 from helmr_runtime.ports.ledger import Json
@@ -159,26 +162,30 @@ class PeopleOperations:
         )
         await self._router.write(lambda: self._ledger.fact(fact), what=f"disabling {person_id}")
         self.view.forget()
-        await self._give_back(caller, names)
+        await self._give_back(caller, person_id, names)
         return await self.view.info(person_id)
 
-    async def _give_back(self, caller: Caller, names: tuple[str, ...]) -> None:
+    async def _give_back(self, caller: Caller, person_id: str, names: tuple[str, ...]) -> None:
         by = caller.principal
+        for session_id, wait_id in await self._waits(voter=person_id):
+            vote = WithdrawVote(principal=by, wait_id=wait_id, person=person_id, reason="disabled")
+            with suppress(WaitResolved, WaitTimedOut):
+                await self._router.command(session_id, vote)
         for session_id, kept in (await self._ledger.give_back_claims(names, by)).items():
             await self._router.tell_claims(session_id, kept)
         for link in await self._ledger.links_of_person(names):
             revoke = RevokePublicToken(principal=by, public_token_id=link["id"], is_link=True)
             await self._router.command(str(link["session_id"]), revoke)
         for name in names:
-            for session_id, wait_id in await self._assigned(name):
+            for session_id, wait_id in await self._waits(assignee=name):
                 back = AssignWait(principal=by, wait_id=wait_id, assignee=None)
                 await self._router.command(session_id, back)
 
-    async def _assigned(self, name: str) -> Sequence[tuple[str, str]]:
+    async def _waits(self, **wanted: str) -> Sequence[tuple[str, str]]:
         found: Assigned = []
         cursor: str | None = None
         while True:
-            query = WaitsQuery(assignee=name, limit=200, cursor=cursor)
+            query = WaitsQuery(limit=LIST_LIMIT_MAX, cursor=cursor).model_copy(update=wanted)
             page = await self._ledger.list_waits(**query.given())
             found += [(str(one["session_id"]), str(one["id"])) for one in page["items"]]
             cursor = page["next_cursor"]

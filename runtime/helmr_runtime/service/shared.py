@@ -496,6 +496,11 @@ class Caller:
         )
 
     @property
+    def may_override(self) -> bool:
+        """The caller may answer what others are to answer, with a reason (S-112)."""
+        return self.role is Role.ADMIN
+
+    @property
     def public_token_id(self) -> str | None:
         """The public token that the call came with."""
         return self.public_token.id if self.public_token is not None else None

@@ -5,13 +5,14 @@ The ledger keeps claims in memory (S-81); assignments are entries (S-72).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
 from helmr import ids
 from helmr.durations import seconds
 from helmr.errors import (
+    BadFilter,
     BadRequest,
     MasterKeyMissing,
     NotReady,
@@ -31,6 +32,7 @@ from helmr.models import (
     CLAIM_S,
     AnswerData,
     AnswerMode,
+    AnswerReceipt,
     AnswerRequest,
     AssignReceipt,
     AssignRequest,
@@ -42,6 +44,9 @@ from helmr.models import (
     SendReceipt,
     TokenAnswerReceipt,
     TokenInfo,
+    VoteInfo,
+    VoteOutcome,
+    VoteReceipt,
     WaitInfo,
     WaitKind,
     WaitsQuery,
@@ -53,6 +58,7 @@ from helmr_runtime.core.commands import (
     AssignWait,
     SessionCommand,
     TokenEnded,
+    WithdrawVote,
 )
 from helmr_runtime.core.entries import iso
 from helmr_runtime.ports import ClaimsKept
@@ -87,6 +93,10 @@ class WaitOperations:
         """A wait was opened: anyone who answers it need not ask where it is."""
         self._places.put(body["wait_id"], (session_id, body.get("token_id")))
 
+    async def shown(self, caller: Caller, wait_id: str) -> WaitInfo:
+        """As `get`, with whether the caller may answer it."""
+        return _for(caller, await self.get(wait_id))
+
     async def get(self, wait_id: str) -> WaitInfo:
         """A wait in full, with the JSON Schema that its answer must fit, and what it was answered with.
 
@@ -99,6 +109,9 @@ class WaitOperations:
         if wait.kind not in ANSWERABLE or wait.problem is not None:
             return wait
         try:
+            if wait.voters and wait.status is WaitStatus.PENDING:
+                votes = await self._votes(wait.session_id, stored["vote_seqs"])
+                return wait.model_copy(update={"votes": votes})
             if wait.resolving is not None:
                 return await self._with_end_of_token(wait)
             outcome = await self._outcome(wait, stored["outcome"])
@@ -135,9 +148,23 @@ class WaitOperations:
         }
         return wait.model_copy(update=ended)
 
-    async def list(self, wanted: WaitsQuery = ALL_WAITS) -> Page[WaitInfo]:
-        """Waits, soonest end first, none last, then by id; without body, schema and what a form needs."""
-        return Page[WaitInfo].model_validate(await self._ledger.list_waits(**wanted.given()))
+    async def list(self, caller: Caller, wanted: WaitsQuery = ALL_WAITS) -> Page[WaitInfo]:
+        """Waits, soonest end first, none last, then by id; without body, schema and what a form needs.
+
+        Raises:
+            BadFilter: The caller's own waits are asked for, and it is no person.
+        """
+        given = wanted.given()
+        for name, meant in (("mine", "concerns"), ("can_answer", "answerable_by")):
+            if given.pop(name, False):
+                if caller.identity is None:
+                    raise BadFilter(
+                        f"{name} is for people, and the caller has not signed in as one",
+                        hint=f"{meant} takes names of people and groups.",
+                    )
+                given[meant] = sorted(caller.identity.keys)
+        page = Page[WaitInfo].model_validate(await self._ledger.list_waits(**given))
+        return page.model_copy(update={"items": [_for(caller, wait) for wait in page.items]})
 
     async def answer(
         self,
@@ -147,7 +174,7 @@ class WaitOperations:
         *,
         link_id: str | None = None,
         nonce_id: str | None = None,
-    ) -> SendReceipt | TokenAnswerReceipt:
+    ) -> AnswerReceipt:
         """Answer exactly this wait (S-18).
 
         Args:
@@ -162,6 +189,8 @@ class WaitOperations:
             WaitClaimed: Someone else has claimed it (S-81).
             WaitResolved: It is no longer pending; says who ended it, when and with what.
             WaitTimedOut: Its deadline has passed; says when.
+            NotAnAnswerer: It is answered by others; says by whom (S-112).
+            GroupsUnknown: That depends on groups of the caller's that are not known.
             SchemaMismatch: The data does not fit the stream (S-21).
         """
         ids.check_id(wait_id, ids.WAIT)
@@ -177,13 +206,36 @@ class WaitOperations:
             data=request.data,
             link_id=link_id,
             override_claim=request.override_claim,
+            identity=caller.identity,
+            may_override=caller.may_override,
             details=AnswerDetails.of(dict(request)),
         )
         try:
             receipt = await self._command(session_id, wait_id, command)
         except (WaitResolved, WaitTimedOut) as error:
             raise await self.told(error, wait_id) from error
-        return SendReceipt.model_validate(receipt)
+        model = VoteReceipt if receipt["outcome"] == VoteOutcome.VOTED else SendReceipt
+        return model.model_validate(receipt)
+
+    async def withdraw(self, caller: Caller, wait_id: str) -> VoteReceipt:
+        """Take the caller's vote on this wait back; without one nothing changes (S-113).
+
+        Raises:
+            WaitNotFound: No wait with that id.
+            WaitResolved, WaitTimedOut: It is over; says how.
+        """
+        ids.check_id(wait_id, ids.WAIT)
+        command = WithdrawVote(
+            principal=caller.principal,
+            identity=caller.identity,
+            wait_id=wait_id,
+            person=caller.identity.id if caller.identity is not None else "",
+        )
+        try:
+            receipt = await self.command(wait_id, command)
+        except (WaitResolved, WaitTimedOut) as error:
+            raise await self.told(error, wait_id) from error
+        return VoteReceipt.model_validate(receipt)
 
     async def command(self, wait_id: str, command: SessionCommand) -> Json:
         """Have the session decide that waits; the receipt.
@@ -248,6 +300,7 @@ class WaitOperations:
                 wait_id=wait_id,
                 record_id=ids.new_id(ids.RECORD),
                 data=request.data,
+                **_as_if_agreed(wait),
             )
         return DryRun.model_validate(await self._router.dry_run(wait.session_id, command))
 
@@ -261,6 +314,8 @@ class WaitOperations:
         nonce_id: str | None,
     ) -> TokenAnswerReceipt:
         """Answer a wait on a token: complete the token, if the wait is pending."""
+        if request.override_reason is not None:
+            raise BadRequest(f"{wait_id} waits for a token, which says nothing of who may answer")
         wait = await self.get(wait_id)
         completion = CompleteRequest(data=request.data)
 
@@ -335,6 +390,21 @@ class WaitOperations:
             **await self._outcome(wait, stored["outcome"]),
         )
 
+    async def _votes(self, session_id: str, seqs: Mapping[str, int]) -> Sequence[VoteInfo]:
+        """What each of these people has said, in the entry with that seq."""
+        found = []
+        for person, seq in seqs.items():
+            page = await self._ledger.transcript(session_id, after=seq - 1, limit=1)
+            for entry in page["items"]:
+                body = entry["body"]
+                at = entry["recorded_at"]
+                found.append(
+                    VoteInfo(
+                        person=person, data=body["data"], proposal=body["proposal"], voted_at=at
+                    )
+                )
+        return found
+
     async def _outcome(self, wait: WaitInfo, body: Json) -> dict[str, Any]:
         """What fulfilled the wait: the record and its data."""
         if wait.status is not WaitStatus.FULFILLED or wait.kind is WaitKind.TIMER:
@@ -347,6 +417,23 @@ class WaitOperations:
             "record_id": body["record_id"],
             "data": next((r["data"] for r in found["items"] if r["seq"] == seq), None),
         }
+
+
+def _for(caller: Caller, wait: WaitInfo) -> WaitInfo:
+    """The wait with whether this caller, if it is a person, may answer it and has not."""
+    if caller.identity is None:
+        return wait
+    keys = caller.identity.keys
+    is_named = not wait.answerers or bool(keys & {*wait.answerers})
+    may = wait.takes_answers and is_named and not keys & {*wait.not_by, *wait.voters}
+    return wait.model_copy(update={"can_answer": may})
+
+
+def _as_if_agreed(wait: WaitInfo) -> dict[str, Any]:
+    """What makes an answer in memory the wait's end, whether or not this caller may give it."""
+    if not wait.is_restricted:
+        return {}
+    return {"may_override": True, "details": AnswerDetails(override_reason="dry run")}
 
 
 def _with_question(wait: Json, token: Json) -> Json:

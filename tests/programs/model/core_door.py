@@ -711,7 +711,7 @@ class CoreDoor:
             return f"{prefix}_{name}.{prefix[0]}{numbers[prefix] - 1}"
 
         copies = fork(origin, op, session_id=made, new_id=own)
-        drafts = begin(origin, copies, asked)
+        drafts = begin(origin, copies, asked, self.now)
         self.states[made] = SessionState(made)
         for entry in copies:
             self.store(entry)

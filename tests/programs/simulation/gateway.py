@@ -148,7 +148,7 @@ class Gateway:
             case "run_schedule":
                 return await service.schedules.run(caller, target)
             case "waits":
-                return (await service.waits.list(WaitsQuery())).items
+                return (await service.waits.list(caller, WaitsQuery())).items
             case "runs":
                 return (await service.runs.list(RunsQuery())).items
             case _:

@@ -28,6 +28,7 @@ from helmr_runtime.core.commands import (
     SessionCommand,
     StartRun,
     TokenEnded,
+    WithdrawVote,
 )
 from helmr_runtime.core.decide import inputs, lifecycle, ops
 from helmr_runtime.core.decide.inputs import is_ended, passed
@@ -77,6 +78,7 @@ _BY_KIND: Mapping[type[SessionCommand], Callable[[SessionState, Any, DecisionCon
     Send: inputs.send,
     AnswerWait: inputs.answer,
     AssignWait: inputs.assign,
+    WithdrawVote: inputs.withdraw,
     Deadline: _deadline,
     TokenEnded: _token_ended,
     StartRun: lifecycle.start_run,

@@ -10,7 +10,7 @@ Invariants: S-14, S-18, S-20…S-28, S-44, S-45, S-82.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -37,6 +37,7 @@ from helmr.models import (
     SendOutcome,
     SessionStatus,
 )
+from helmr.people import person_key
 from helmr.roles import ScopeType
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.claims import claim_ended, overridden_by
@@ -49,8 +50,10 @@ from helmr_runtime.core.commands import (
     RevokePublicToken,
     Send,
     SessionCommand,
+    WithdrawVote,
     receipt,
 )
+from helmr_runtime.core.decide import votes
 from helmr_runtime.core.drafts import Decided, DecisionContext, carrier, due_draft
 from helmr_runtime.core.entries import RUNTIME, Draft, EntryKind, Principal, iso
 from helmr_runtime.core.public_tokens import (
@@ -342,7 +345,22 @@ def answer(state: SessionState, command: AnswerWait, context: DecisionContext) -
         return Decided(before, error=late)
     require_open(state)
     checked_size(command.data)
+    told = wait.restriction.admit(
+        wait.id,
+        command.identity,
+        command.principal,
+        context.now,
+        override_reason=command.details.override_reason,
+        may_override=command.may_override,
+    )
     overridden = _override(wait, command, context)
+    if "person" in told and votes.is_vote(wait, command.data):
+        tally = votes.tally(wait, told["person"]["id"], command.data)
+        if tally["have"] < tally["need"]:
+            voted = votes.voted(wait, command, {**told, **tally})
+            own = votes.claim_given_back(wait, command, context)
+            return Decided((*before, *overridden, *own, voted), receipt(voted, state.id))
+        told |= {"voters": tally["voters"], "have": tally["have"]}
     accepted = _Accepted(
         record_id=command.record_id,
         stream=wait.stream,
@@ -358,8 +376,24 @@ def answer(state: SessionState, command: AnswerWait, context: DecisionContext) -
         SendOutcome.FULFILLED,
         is_answer=True,
         details=command.details,
+        told=told,
     )
     return Decided((*before, *overridden, *drafts), reply)
+
+
+def withdraw(state: SessionState, command: WithdrawVote, context: DecisionContext) -> Decided:
+    """Take a person's vote on the pending wait back; without one nothing changes (S-113)."""
+    wait = state.wait
+    if wait is None or wait.id != command.wait_id:
+        raise WaitResolved(f"{command.wait_id} is no longer pending", session_id=state.id)
+    before = passed(state, context)
+    late = too_late(wait, before, context.now, state.id)
+    if late is not None:
+        return Decided(before, error=late)
+    draft = votes.withdrawn(wait, command)
+    has_voted = person_key(command.person) in wait.votes
+    drafts = (*before, draft) if has_voted else before
+    return Decided(drafts, receipt(draft, state.id))
 
 
 def assign(state: SessionState, command: AssignWait, context: DecisionContext) -> Decided:
@@ -432,6 +466,9 @@ def require_stream(state: SessionState, stream: str, context: DecisionContext) -
         )
 
 
+NOTHING_TOLD: Mapping[str, Any] = {}
+
+
 class _Accepted:
     """The parts of an `input.accepted` body that the caller gave."""
 
@@ -463,10 +500,12 @@ def _accept(
     *,
     is_answer: bool = False,
     details: AnswerDetails = NO_DETAILS,
+    told: Mapping[str, Any] = NOTHING_TOLD,
     ahead: int = 0,
 ) -> tuple[tuple[Draft, ...], dict[str, Any]]:
     """The record's entry, and that of the wait that takes it, if one does.
 
+    `told` is what the wait's end says of who answered (S-112).
     `ahead` records of the stream are accepted in the same decision, before it.
     """
     run = state.run if taker is not None else None  # active: a wait of it is pending
@@ -501,6 +540,7 @@ def _accept(
                     "stream": accepted.stream,
                     **({"answer": True} if is_answer else {}),
                     **replace(details, mode=mode).recorded(),
+                    **told,
                     "next": context.status_after_wait(run),
                 },
                 run_id=run.id,

@@ -9,6 +9,7 @@ from typing import Any
 
 from helmr.errors import RunActive, RunNotFound, RunNotRetryable, SessionChanged
 from helmr.models import RunStatus, SessionStatus
+from helmr_runtime.core.answerers import Answerers
 from helmr_runtime.core.commands import (
     AddNote,
     AmendWait,
@@ -355,6 +356,8 @@ def amend(state: SessionState, command: AmendWait, context: DecisionContext) -> 
 
     Raises:
         WaitNotAmendable: It has no answer or timeout to amend.
+        NotAnAnswerer: It is answered by others (S-112).
+        AskAnew: Several people gave the answer.
         As `rewind`.
     """
     run = rewindable(state, command.run_id)
@@ -362,6 +365,17 @@ def amend(state: SessionState, command: AmendWait, context: DecisionContext) -> 
     _check_seen(state, run, plan, command)
     checked_size(command.data)
     opened = question_of_wait(run, command.wait_id)
+    rule = Answerers.of(opened)
+    told = rule.admit(
+        command.wait_id,
+        command.identity,
+        command.principal,
+        context.now,
+        override_reason=command.override_reason,
+        may_override=command.may_override,
+    )
+    if "override_reason" not in told:
+        rule.require_one(command.wait_id)
     mode = mode_of(command.principal)
     answer = answer_for(opened, plan.to_op, state, command.record_id, command.data, mode)
     plan = replace(plan, held=(answer, *plan.held))
@@ -369,7 +383,7 @@ def amend(state: SessionState, command: AmendWait, context: DecisionContext) -> 
     if plan.changed is not None and plan.changed.record_id is not None:
         amends["record_id"] = plan.changed.record_id
     amended = {**amends, "amended_by": command.record_id}
-    drafts = _rewound(state, run, command, plan, command.reason, amended=amended)
+    drafts = _rewound(state, run, command, plan, command.reason, amended=amended, told=told)
     reply = receipt(drafts[-1], state.id)
     if answer.stream is not None:
         accepted = accepted_for(opened, answer, command.data, amends, command.principal)
@@ -401,6 +415,7 @@ def _rewound(
     reason: str,
     *,
     amended: Mapping[str, Any] | None = None,
+    told: Mapping[str, Any] | None = None,
 ) -> tuple[Draft, ...]:
     """What is open behind the op ends, then the run is taken back; the last entry carries the receipt."""
     reason = checked_reason(reason)
@@ -434,7 +449,7 @@ def _rewound(
     if command.keep_children:
         body["keep_children"] = True
     if amended is not None:
-        body["amended"] = dict(amended)
+        body |= {"amended": dict(amended), **(told or {})}
     if state.status is SessionStatus.CLOSED:
         body["opens_session"] = True
         if state.external_id is not None:

@@ -170,7 +170,7 @@ def open_wait(
         "deadline_of": "token" if ends_with_token else None,
     }
     body.update((key, value) for key, value in optional.items() if value is not None)
-    body.update(record_parts(state.task, state.tags, ask, question))
+    body.update(record_parts(state.task, state.tags, ask, question, state.starters))
     body.update(_asked(ask))
     body.update(opening(body, context.now))
     principal = task_principal(run.id)
@@ -222,11 +222,15 @@ def _resolved_at_once(
 ) -> Draft | None:
     if ask.wait_kind == "input" and ask.stream is not None:
         schema = ask.details.schema
-        record = first_match(
-            state,
-            ask.stream,
-            ask.correlation_id,
-            lambda data: schema is None or context.fits(schema, data),
+        record = (
+            first_match(
+                state,
+                ask.stream,
+                ask.correlation_id,
+                lambda data: schema is None or context.fits(schema, data),
+            )
+            if not ask.details.restriction
+            else None
         )
         if record is not None:
             body: dict[str, Any] = {

@@ -299,6 +299,7 @@ def fork_entries(
 
     Raises:
         OpNotFound, ForkRefused: As `helmr_runtime.core.fork.fork`.
+        NotAnAnswerer, AskAnew: As `helmr_runtime.core.fork.begin`.
     """
     copies = copied(
         origin,
@@ -308,7 +309,7 @@ def fork_entries(
         key_id=key_id,
         cipher=cipher,
     )
-    drafts = begin(origin, copies, fork)
+    drafts = begin(origin, copies, fork, now)
     own = stamp_all(
         drafts,
         session_id=fork.session_id,

@@ -279,6 +279,8 @@ _OF_PENDING_WAITS = frozenset(
         EntryKind.WAIT_CLAIM_ENDED,
         EntryKind.WAIT_ASSIGNED,
         EntryKind.WAIT_REMINDED,
+        EntryKind.WAIT_VOTED,
+        EntryKind.WAIT_VOTE_WITHDRAWN,
     }
 )
 """What names a wait that goes on."""

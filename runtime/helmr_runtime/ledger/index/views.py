@@ -162,10 +162,12 @@ def wait_json(
 ) -> Json:
     """A `WaitInfo` without its schema, which stands in the catalog; its body, and `outcome`, only `in_full`.
 
-    `outcome`, the body of the entry that resolved it, is for the service: it says what a refused answer lost to.
+    `vote_seqs` is for the service, which reads them; `outcome`, the body of the entry that resolved it, too: it says
+    what a refused answer lost to.
     `problem` says why the body of one of its entries can't be read, and is empty here.
     """
     found: Json = {name: made(getattr(row, name)) for name, made in _WAIT_PARTS}
+    votes = jsontext.decode(row.votes)
     found |= {
         "id": row.wait_id,
         "subject": opened.get("subject") if problem is None else UNREADABLE,
@@ -173,6 +175,9 @@ def wait_json(
         "resolved_by": _resolver(row, resolved_by),
         "escalation": opened.get("escalation", []),
         "can_decline": "on_decline" in opened,
+        "refusals": opened.get("refusals", []),
+        "voters": list(votes),
+        "vote_seqs": votes,
         "question_hash": opened.get("question_hash"),
     }
     if in_full:

@@ -14,6 +14,7 @@ from uuid import UUID
 from helmr.errors import BadCursor, BadId
 from helmr.models import ListQuery, RunsQuery, SessionsQuery, WaitsQuery, WaitStatus
 from helmr.models.queries import SESSION_IDS
+from helmr.people import list_key, person_key
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry, iso
 from helmr_runtime.core.nouns import RunRow, SessionRow, WaitRow
@@ -255,10 +256,26 @@ def _wait(
     return _waits(reader, [row], in_full=True, strict=strict)[0] if row is not None else None
 
 
+def _names(column: str) -> str:
+    """The list in that column names one of the values."""
+    return f"list_has_any(CAST({column}::JSON AS VARCHAR[]), {{0}}::VARCHAR[])"
+
+
+def _keys(names: Iterable[str]) -> list[str]:
+    return [list_key(name) for name in names]
+
+
 _WAITS: Mapping[str, How] = {
     "kind": ("list_contains({0}::VARCHAR[], kind::VARCHAR)", list),
     "tag": tagged("tags", "session_tags"),
     "resolved_since": ("resolved_us >= {0}", engine.micros_of),
+    "concerns": (f"(list_contains({{0}}::VARCHAR[], assignee) OR {_names('answerers')})", _keys),
+    "answerable_by": (
+        f"((answerers = '[]' OR {_names('answerers')}) AND NOT {_names('not_by')} "
+        "AND NOT list_has_any(json_keys(votes), {0}::VARCHAR[]))",
+        _keys,
+    ),
+    "voter": ("list_contains(json_keys(votes), {0}::VARCHAR)", person_key),
 }
 
 

@@ -1,0 +1,75 @@
+"""Votes: the answers to a wait that several people must agree on, while too few do (S-113).
+
+One person has one vote, their newest. The answer that makes enough of them stand for one proposal ends the wait as any
+answer does, in `inputs`; until then each is an entry of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from helmr.people import person_key
+from helmr_runtime.core.claims import claim_ended
+from helmr_runtime.core.commands import AnswerWait, WithdrawVote
+from helmr_runtime.core.drafts import DecisionContext, carrier
+from helmr_runtime.core.entries import Draft, EntryKind
+from helmr_runtime.core.run import Wait, mode_of
+
+
+def is_vote(wait: Wait, data: Any) -> bool:
+    """Several people must agree on this answer; a refusal needs one."""
+    return wait.approvals > 1 and not wait.restriction.is_refusal(data)
+
+
+def tally(wait: Wait, person: str, data: Any) -> dict[str, Any]:
+    """What a vote of this person makes of the votes: `{proposal, have, need, voters}`; voters are the others'."""
+    proposal = wait.restriction.proposal(data)
+    others = {one: vote for one, vote in wait.votes.items() if one != person}
+    same = sum(one == proposal for _, one in others.values())
+    return {
+        "proposal": proposal,
+        "have": same + 1,
+        "need": wait.approvals,
+        "voters": {one: seq for one, (seq, _) in others.items()},
+    }
+
+
+def voted(wait: Wait, command: AnswerWait, said: Mapping[str, Any]) -> Draft:
+    """The entry of a vote that does not end the wait; `said` is of the person and of the tally."""
+    mode = mode_of(command.principal)
+    body = {
+        "wait_id": wait.id,
+        "data": command.data,
+        **replace(command.details, mode=mode).recorded(),
+        **said,
+    }
+    return replace(carrier(EntryKind.WAIT_VOTED, body, command, run_id=wait.run_id), op=wait.op)
+
+
+def withdrawn(wait: Wait, command: WithdrawVote) -> Draft:
+    """The entry of a vote that is taken back."""
+    person = person_key(command.person)
+    left = replace(wait, votes={one: vote for one, vote in wait.votes.items() if one != person})
+    body = {
+        "wait_id": wait.id,
+        "person": person,
+        "reason": command.reason,
+        "have": left.standing(),
+        "need": wait.approvals,
+        "voters": {one: seq for one, (seq, _) in left.votes.items()},
+    }
+    draft = carrier(EntryKind.WAIT_VOTE_WITHDRAWN, body, command, run_id=wait.run_id)
+    return replace(draft, op=wait.op)
+
+
+def claim_given_back(
+    wait: Wait, command: AnswerWait, context: DecisionContext
+) -> tuple[Draft, ...]:
+    """The entry of the end of the voter's own claim: the next one is to answer (S-81)."""
+    claims = context.claims
+    claim = claims.live(wait.id, context.now) if claims is not None else None
+    if claims is None or claim is None or not claim.is_of(command.principal):
+        return ()
+    return (claim_ended(claims.wait, claim, "released", command.principal, context.now),)
