@@ -36,6 +36,8 @@ _WORDS = {
     "wait.claim_ended": ("wait", "muted"),
     "wait.assigned": ("wait", "accent"),
     "wait.reminded": ("wait", "warning"),
+    "wait.voted": ("wait", "accent"),
+    "wait.vote_withdrawn": ("wait", "muted"),
     "wait.fulfilled": ("wait", "success"),
     "wait.timed_out": ("wait", "warning"),
     "wait.cancelled": ("wait", "muted"),
@@ -201,6 +203,21 @@ def _assigned(at: datetime, body: Mapping[str, Any]) -> str:
     return f"{f'assigned to {to}' if to else 'assigned to none'}{before}{by}{_coming(at, body)}"
 
 
+def _voted(body: Mapping[str, Any]) -> str:
+    return f"voted: {json_words(body.get('data'))}{_agreed(body)}"
+
+
+def _vote_withdrawn(body: Mapping[str, Any]) -> str:
+    person = body.get("person")
+    why = ", who is disabled" if body.get("reason") == "disabled" else ""
+    return f"vote of {person or 'someone'}{why} taken back{_agreed(body)}"
+
+
+def _agreed(body: Mapping[str, Any]) -> str:
+    """How many people agree by then."""
+    return f", {body['have']} of {body['need']} agree" if {"have", "need"} <= body.keys() else ""
+
+
 def _accepted(body: Mapping[str, Any]) -> str:
     """The stream, what was said, and what became of it where that is not plain."""
     outcome = body.get("outcome")
@@ -270,6 +287,8 @@ _TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "step.succeeded": lambda body: _done(body.get("value")),
     "step.failed": lambda body: f"failed: {_error(body.get('error'))}",
     "step.abandoned": lambda body: f"abandoned: {body.get('reason')}",
+    "wait.voted": _voted,
+    "wait.vote_withdrawn": _vote_withdrawn,
     "wait.fulfilled": _fulfilled,
     "wait.claim_ended": lambda body: f"claim {body.get('reason')}",
     "wait.timed_out": lambda body: "timed out",
