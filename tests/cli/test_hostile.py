@@ -15,6 +15,7 @@ import pytest
 import typer.main
 
 from helmr.cli.main import app
+from helmr_runtime.security.people import read_people
 from tests.cli.test_terminal import SGR, screen
 from tests.console.flow import tasks
 from tests.hostile import HOSTILE, MARKUP, hidden
@@ -55,6 +56,7 @@ WALKED = {
     "wait amend": ["wait amend ANSWERED --preview", "wait amend ANSWERED --data HOSTILE_JSON --reason HOSTILE --yes"],
     "wait claim": ["wait claim WAIT", "wait claim ANSWERED"],
     "wait release": ["wait release WAIT", "wait release ANSWERED"],
+    "wait withdraw": ["wait withdraw WAIT", "wait withdraw HOSTILE"],
     "wait assign": ["wait assign WAIT HOSTILE", "wait assign ANSWERED ada"],
     "wait link": ["wait link WAIT --person HOSTILE"],
     "wait links": ["wait links WAIT"],
@@ -83,16 +85,16 @@ WALKED = {
     "key revoke": ["key revoke HOSTILE"],
     "whoami": ["whoami"],
     "person list": ["person list"],
-    "person show": ["person show HOSTILE"],
-    "person disable": ["person disable HOSTILE --reason HOSTILE"],
-    "person enable": ["person enable HOSTILE"],
-    "person unbind": ["person unbind HOSTILE"],
+    "person show": ["person show ada", "person show SHORT"],
+    "person disable": ["person disable ada --reason SHORT", "person disable SHORT --reason SHORT"],
+    "person enable": ["person enable SHORT"],
+    "person unbind": ["person unbind SHORT"],
 }  # fmt: skip
 """A command and the lines it is tried with; each also with --json."""
 
 SILENT = {
     "status", "token create", "session note", "session close", "wait unlink", "schedule list",
-    "notices list",
+    "notices list", "whoami", "person list",
 }  # fmt: skip
 """Walked too, but they say only ids and words of Helmr's own."""
 
@@ -121,6 +123,14 @@ NOT_WALKED = {
     "session what-if": "as session verify",
     "experiment": "as session verify",
     "session verify": "reads a file: tests/cli/test_session_file.py",
+    "gate init": "writes a file; says only where",
+    "gate install": "shows settings of this user's own: tests/cli/test_gate.py",
+    "gate uninstall": "as gate install",
+    "gate status": "as gate install",
+    "gate hook": "JSON for a client, in which controls are escaped: tests/cli/test_gate_hook.py",
+    "gate mcp": "as mcp: tests/cli/test_gate_mcp.py",
+    "gate run": "says what run get says, which is walked",
+    "gate rules test": "says names of rules of this user's own file, and numbers",
     "key public": "says only public keys",
     "context list": "reads settings of this user's own; prints through `table`",
     "context add": "says what was typed; prints through `write_line`",
@@ -243,7 +253,8 @@ async def test_no_command_lets_a_session_speak_to_the_terminal(tmp_path: Path) -
     (tmp_path / "data").mkdir()
     stack = Told(tmp_path / "data", registry=tasks.REGISTRY)
     with endpoint(is_up=False) as hook:
-        stack.with_targets(oncall=webhook(hook))
+        people = read_people({"ada": {"groups": ["finance"]}}, "helmr.toml")
+        stack.with_targets(people=people, oncall=webhook(hook))
     try:
         await stack.start(sessions_per_host=4)
         names = await filled(stack)

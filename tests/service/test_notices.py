@@ -17,6 +17,7 @@ from helmr_runtime.catalog import Registry
 from helmr_runtime.notices.senders import sender_of
 from helmr_runtime.notices.targets import read_targets
 from helmr_runtime.process.gateway import GatewayActor
+from helmr_runtime.security.people import NO_PEOPLE, PeopleConfig
 from helmr_runtime.service import notice_teller, notices
 from tests.http.scrape import scrape
 from tests.notices.receivers import Endpoint, endpoint
@@ -46,13 +47,14 @@ class Told(Stack):
 
     targets: dict[str, Any]
 
-    def with_targets(self, **targets: dict[str, Any]) -> None:
+    def with_targets(self, *, people: PeopleConfig = NO_PEOPLE, **targets: dict[str, Any]) -> None:
         self.targets = targets
         self.service = self.make_service(
             notice_targets=[
                 (one, sender_of(one, {"KEY": KEY}, self.clock.now))
                 for one in read_targets(targets, "helmr.toml")
-            ]
+            ],
+            people=people,
         )
         self.gateway = GatewayActor(self.service, self.settings())
 
