@@ -357,6 +357,11 @@ CLIENT_LEFT = 499
 """Status of an answer that is never sent: the client went away while it sent its body."""
 
 
+def takes_caller(method: Callable[..., Any]) -> bool:
+    """Whether a method of the service asks who calls: what acts, and what is shown to each as it concerns them."""
+    return "caller" in inspect.signature(method).parameters
+
+
 class ServedOperation:
     """A row as it is served: authenticate, read, call, and answer, also what went wrong.
 
@@ -390,7 +395,7 @@ class ServedOperation:
             noun, self._verb = row.served_at
             self._noun = getattr(service, noun)
             method = getattr(self._noun, self._verb)
-            self._takes_caller = "caller" in inspect.signature(method).parameters
+            self._takes_caller = takes_caller(method)
 
     async def answer(self, exchange: Exchange) -> Response:
         """The answer to a request whose path and method are this row's, also when it is refused or fails."""

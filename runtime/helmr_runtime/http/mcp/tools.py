@@ -29,6 +29,7 @@ from helmr.operations import (
     SEND_INPUT,
     START_SESSION,
 )
+from helmr_runtime.http.exchange import takes_caller
 from helmr_runtime.http.mcp.calls import HOLD_S, handle_of, result_of, told
 from helmr_runtime.http.mcp.runs import McpRuns
 
@@ -177,9 +178,10 @@ async def called(runs: McpRuns, row: Operation[Any], given: dict[str, Any]) -> A
     model = row.body or row.query
     if model is not None:
         parts.append(model(**given))
-    if row.takes_operation_id:
+    method = getattr(getattr(runs.service, noun), verb)
+    if takes_caller(method):
         parts.insert(0, runs.own_caller)
-    return await getattr(getattr(runs.service, noun), verb)(*parts)
+    return await method(*parts)
 
 
 def _shown(model: BaseModel, *, exclude: Any = None) -> types.CallToolResult:
