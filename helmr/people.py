@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from helmr.errors import UsageError
 from helmr.models import PERSON_MAX
@@ -38,6 +38,13 @@ def list_key(name: str) -> str:
     return text if text.startswith(GROUP) else person_key(text)
 
 
+def answered_by(answerers: Sequence[str], not_by: Sequence[str], approvals: int) -> str:
+    """Who may answer a wait: `by 2 people: group finance or ada, but not by starter`. The names are not made safe."""
+    people = _joined(answerers) if answerers else "any person who is signed in"
+    by = f"by {approvals} people: {people}" if approvals > 1 else f"by {people}"
+    return f"{by}, but not by {_joined(not_by)}" if not_by else by
+
+
 def checked_people(names: Iterable[str], what: str) -> tuple[str, ...]:
     """The people and groups of a list as they are compared, each once.
 
@@ -56,6 +63,11 @@ def checked_people(names: Iterable[str], what: str) -> tuple[str, ...]:
     if len(found) > PEOPLE_MAX:
         raise UsageError(f"{what} has at most {PEOPLE_MAX} names")
     return found
+
+
+def _joined(names: Sequence[str]) -> str:
+    shown = [name.replace(GROUP, "group ") for name in names]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} or {shown[-1]}"
 
 
 def _checked(name: str, what: str) -> str:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from helmr.errors import AskAnew, BadFilter, GroupsUnknown, HelmrError, NotAnAnswerer
@@ -168,6 +169,32 @@ async def test_groups_that_are_not_known_or_old_refuse_the_vote(stack: Stack) ->
         caller = Caller(Principal("person", "ada"), role=Role.OPERATOR, identity=identity)
         with pytest.raises(GroupsUnknown):
             await by_answer(service, wait, caller)
+
+
+async def test_the_page_of_a_link_says_who_may_answer_and_takes_no_form(stack: Stack) -> None:
+    service = stack.service
+    wait = await asked(service, 2)
+    said = {"cents": 5, "why": "its lens is cracked"}
+    await service.waits.answer(fresh(BO), wait.id, AnswerRequest(data=said))
+    link = await service.links.create(fresh(ADMIN), wait.id, AnswerLinkRequest(person="ada"))
+    path = f"/v1/links/{link.url.rpartition('/')[2]}"
+    before = await stored(service, wait)
+    async with httpx.AsyncClient(base_url=stack.url, headers={"Accept": "text/html"}) as anyone:
+        shown = await anyone.get(path)
+        assert shown.status_code == 200
+        assert "by 2 people: group finance, but not by starter or eve" in shown.text
+        assert "1 of 2 agree so far" in shown.text
+        assert "has to sign in" in shown.text
+        assert "<form" not in shown.text
+        assert "cracked" not in shown.text, "what a voter said"
+        form = await anyone.post(path, data={"f": "{}", "nonce": "any"})
+        assert (form.status_code, "has to sign in" in form.text) == (403, True)
+        by_json = await anyone.post(path, json={"data": YES})
+        assert (by_json.status_code, by_json.json()["code"]) == (403, "not_an_answerer")
+    assert await stored(service, wait) == before
+    await by_answer(service, wait, fresh(ADA))
+    async with httpx.AsyncClient(base_url=stack.url, headers={"Accept": "text/html"}) as anyone:
+        assert "already answered" in (await anyone.get(path)).text
 
 
 async def test_two_people_agree_and_the_wait_shows_who_stands_for_what(stack: Stack) -> None:

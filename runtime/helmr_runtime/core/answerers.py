@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from helmr.errors import AskAnew, BadRequest, GroupsUnknown, NotAnAnswerer
-from helmr.people import STARTER, group_key, person_key
+from helmr.people import STARTER, answered_by, group_key, person_key
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import PERSON, Principal
 
@@ -182,9 +182,7 @@ class Answerers:
     @property
     def words(self) -> str:
         """Who may answer, for a sentence that begins with the wait."""
-        people = _joined(self.answerers, "or") if self.answerers else "any person who is signed in"
-        by = f"by {self.approvals} people: {people}" if self.approvals > 1 else f"by {people}"
-        return f"{by}, but not by {_joined(self.not_by, 'or')}" if self.not_by else by
+        return answered_by(self.answerers, self.not_by, self.approvals)
 
     def _refusal(self, wait_id: str, who: str | None) -> NotAnAnswerer:
         by = who if who is not None else "a caller that has not signed in as a person"
@@ -236,8 +234,3 @@ def _declines(data: Any, refusal: Any) -> bool:
             name in data and jsontext.is_same_data(data[name], value) for name, value in fields
         )
     return "decision" in data and jsontext.is_same_data(data["decision"], refusal)
-
-
-def _joined(names: Iterable[str], word: str) -> str:
-    shown = [name.replace("group:", "group ") for name in names]
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} {word} {shown[-1]}"

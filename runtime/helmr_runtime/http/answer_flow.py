@@ -13,7 +13,6 @@ from typing import Any, Protocol, TypeVar
 from starlette.responses import Response
 
 from helmr.errors import (
-    NotAnAnswerer,
     NotFound,
     SchemaMismatch,
     TokenCancelled,
@@ -49,7 +48,8 @@ from helmr_runtime.service import Service
 NONCE_PURPOSE = "page-nonce"
 SEE_OTHER = 303
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
-_WITH_FORM = frozenset({PageState.OPEN, PageState.RECORDED})
+_WITH_FORM = frozenset({PageState.OPEN, PageState.SIGN_IN, PageState.RECORDED})
+"""States that know the fields: to ask, to show a tool's call, to name what was recorded."""
 
 
 _Found = TypeVar("_Found")
@@ -152,8 +152,8 @@ async def submit(
         ):
             latest = await _page(service, await asked.latest(), values=sent.values)
             return _html(_second(latest, sent), is_post=True)
-        except (SchemaMismatch, TooLarge, NotAnAnswerer) as error:
-            # An earlier schema than the one shown, a limit that no schema says, or a link where people must sign in.
+        except (SchemaMismatch, TooLarge) as error:
+            # An earlier schema than the one shown, or a limit that no schema says.
             problems = [SchemaProblem((), error.message)]
         else:
             return Response(status_code=SEE_OTHER, headers={**page_headers(), "Location": location})

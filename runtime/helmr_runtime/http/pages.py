@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from helmr.errors import NotFound, TokenNotFound
 from helmr.models import AnswerRequest, CompleteRequest, TokenStatus, WaitInfo, WaitStatus
+from helmr.people import answered_by
 from helmr.review.words import escalation_texts, next_end
 from helmr.roles import ScopeType
 from helmr_runtime.core.entries import Principal, from_iso
@@ -213,7 +214,9 @@ class LinkedWait:
         if status in _ENDED:
             return _ENDED[status]
         ends_at = wait.default_at or wait.deadline_at
-        return PageState.EXPIRED if ends_at is not None and now >= ends_at else PageState.OPEN
+        if ends_at is not None and now >= ends_at:
+            return PageState.EXPIRED
+        return PageState.SIGN_IN if wait.is_restricted else PageState.OPEN
 
     @property
     def _is_answered(self) -> bool:
@@ -233,6 +236,9 @@ class LinkedWait:
         return {
             "asked_by": wait.task,
             "answers_as": self.link.person,
+            "answered_by": answered_by(wait.answerers, wait.not_by, wait.approvals),
+            "have": wait.have,
+            "need": wait.approvals,
             "then": end.then if end is not None and end.is_default else "",
             "subject": wait.subject,
             "body": wait.body,

@@ -540,6 +540,23 @@ def test_headers_keep_the_page_to_its_reader():
     assert headers["X-Content-Type-Options"] == "nosniff"
 
 
+def test_a_page_that_no_link_answers_says_who_may_and_has_no_form():
+    who = "by 2 people: group <finance> or ada, but not by eve"
+    shown = call_page(
+        PageState.SIGN_IN, answered_by=who, answers_as="ada <b>", have=1, need=2, nonce=None
+    )
+    html = render_page(shown)
+    assert "by 2 people: group &lt;finance&gt; or ada, but not by eve" in html
+    assert "1 of 2 agree so far" in html
+    assert "ada &lt;b&gt;</bdi></b> has to sign in" in html
+    assert "<form" not in html
+    assert "<title>Call refund?</title>" in html
+    assert "4200" in html, "the card of the call"
+    assert "Answer by" in html
+    one = render_page(page(PageState.SIGN_IN, answered_by="by ada"))
+    assert "agree" not in one
+
+
 def test_the_status_of_a_page_follows_its_state():
     assert page_status(PageState.UNKNOWN, is_post=False) == 404
     assert {page_status(s, is_post=False) for s in PageState if s is not PageState.UNKNOWN} == {200}
@@ -547,6 +564,7 @@ def test_the_status_of_a_page_follows_its_state():
     assert posts == {
         PageState.OPEN: 422,
         PageState.SIGNED: 403,
+        PageState.SIGN_IN: 403,
         PageState.RECORDED: 200,
         PageState.OVERTAKEN: 409,
         PageState.EXPIRED: 410,

@@ -82,6 +82,12 @@ async def ask_password(payload: dict[str, object]) -> bool:
 
 
 @task
+async def ask_finance(payload: dict[str, object]) -> str:
+    """Ask what only some people may answer."""
+    return await name.wait(answerers=["group:finance"]).unwrap()
+
+
+@task
 async def fail(payload: dict[str, object]) -> None:
     """Fail."""
     raise ValueError("no")

@@ -19,6 +19,7 @@ REGISTRY = Registry(
         asking_tasks.ask_name,
         asking_tasks.ask_order,
         asking_tasks.ask_password,
+        asking_tasks.ask_finance,
         asking_tasks.fail,
         asking_tasks.slow,
         asking_tasks.hidden,

@@ -22,7 +22,17 @@ OWN = {
     "helmr_session",
     "helmr_send",
 }
-TASKS = {"greet", "total", "release", "ask_name", "ask_order", "ask_password", "fail", "slow"}
+TASKS = {
+    "greet",
+    "total",
+    "release",
+    "ask_name",
+    "ask_order",
+    "ask_password",
+    "ask_finance",
+    "fail",
+    "slow",
+}
 
 
 def hold_shortly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +241,7 @@ async def test_a_call_is_not_held_longer_than_its_bound(
 
 
 async def test_what_a_form_cant_show_is_answered_at_a_page(stack: McpStack) -> None:
-    for tool in ("ask_order", "ask_password"):
+    for tool in ("ask_order", "ask_password", "ask_finance"):
         async with connected(stack.url, await stack.key_of("sender"), elicited=_never) as client:
             first = await client.session.call_tool(tool, {}, allow_input_required=True)
             assert isinstance(first, InputRequiredResult)
@@ -243,6 +253,7 @@ async def test_what_a_form_cant_show_is_answered_at_a_page(stack: McpStack) -> N
             wait_id = next(iter(first.input_requests)).partition(".")[0]
             [link] = (await stack.http.get(f"/v1/waits/{wait_id}/links")).json()["items"]
             assert link["person"] == "sender's over MCP"
+            assert ("<form" in page.text) == (tool != "ask_finance"), "who may has to sign in"
 
 
 async def _never(context: Any, params: Any) -> ElicitResult:

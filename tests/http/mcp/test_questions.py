@@ -64,6 +64,25 @@ def test_an_object_of_plain_values_is_a_form() -> None:
 
 
 @pytest.mark.parametrize(
+    "restriction",
+    [
+        {"answerers": ["group:finance"]},
+        {"not_by": ["ada"]},
+        {"approvals": 2},
+        {"refusals": [False]},
+    ],
+)
+def test_a_wait_that_says_who_may_answer_is_no_form_and_no_response_answers_it(
+    restriction: dict[str, Any],
+) -> None:
+    wait = wait_for(bool, can_decline=True, on_decline=False, **restriction)
+    assert form_schema(wait) is None
+    for action in ("accept", "decline"):
+        response = {"action": action, "content": {"value": True}}
+        assert isinstance(meaning_of(wait, response), Unanswered)
+
+
+@pytest.mark.parametrize(
     ("shape", "content", "answer"),
     [
         (str, {"value": "x"}, "x"),

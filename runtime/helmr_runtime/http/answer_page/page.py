@@ -130,6 +130,8 @@ _ROWS_MAX = 200
 """Rows of a recorded answer; a longer one is shown as JSON."""
 _ANSWER_CHARS_MAX = 20_000
 _FEW_CHARS = 60
+ANSWERED_BY_CHARS_MAX = 4_000
+"""Of who may answer: two lists of people."""
 
 
 class PageState(StrEnum):
@@ -138,6 +140,8 @@ class PageState(StrEnum):
     OPEN = "open"
     SIGNED = "signed"
     """Open, but completed only by what a provider signs: nothing to fill in."""
+    SIGN_IN = "sign_in"
+    """Open, but answered only by people who are signed in, whom no link proves: nothing to fill in."""
     RECORDED = "recorded"
     """Completed through this same link: shows what was recorded."""
     OVERTAKEN = "overtaken"
@@ -167,6 +171,8 @@ class AnswerPage:
         focus: The id of the control that has the focus to begin with.
         then: What is answered for people at `deadline_at`, if something is.
         answers_as: Whose answer it will be: the person that a link was made for.
+        answered_by: Who may answer, for SIGN_IN: `by group finance`.
+        have, need: For SIGN_IN, so many of so many people agree.
         answer: The recorded data, for RECORDED.
         is_second: RECORDED, and another answer was sent after it: that one was not recorded.
         ended_at, ended_by: When and by whom it was completed or cancelled.
@@ -190,6 +196,9 @@ class AnswerPage:
     focus: str = ""
     then: str = ""
     answers_as: str = ""
+    answered_by: str = ""
+    have: int = 0
+    need: int = 1
     answer: Any = None
     is_second: bool = False
     ended_at: datetime | None = None
@@ -222,6 +231,7 @@ def render_page(page: AnswerPage) -> str:
         ended_by=texts.clean(page.ended_by, SUBJECT_MAX),
         then=texts.clean(page.then, SUBJECT_MAX),
         answers_as=texts.clean(page.answers_as, SUBJECT_MAX),
+        answered_by=texts.clean(page.answered_by, ANSWERED_BY_CHARS_MAX),
         first_answer=_in_few_words(page),
         claimed_by=texts.clean(page.claimed_by, SUBJECT_MAX),
         escalation=[texts.clean(line, SUBJECT_MAX) for line in page.escalation],
@@ -277,7 +287,7 @@ def page_status(state: PageState, *, is_post: bool, is_second: bool = False) -> 
     if not is_post:
         return 200
     by_state = {PageState.RECORDED: 200, PageState.EXPIRED: 410, PageState.OPEN: 422}
-    return by_state.get(state, 403 if state is PageState.SIGNED else 409)
+    return by_state.get(state, 403 if state in (PageState.SIGNED, PageState.SIGN_IN) else 409)
 
 
 def _in_few_words(page: AnswerPage) -> str:

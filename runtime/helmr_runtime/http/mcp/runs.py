@@ -5,7 +5,8 @@ operators to see; their number is part of the key under which the wait is asked 
 
 How a wait is asked of an MCP client, and what its response means, is pure. Invariants: S-94. A form asks for what a
 client can show: an object of texts, numbers, yes or no and choices, or one of them, wrapped as `value`. Everything
-else, and secrets, are answered at the wait's own page.
+else, and secrets, are answered at the wait's own page. A wait that says who may answer (S-112) is given by its page
+too, and no response of a client answers it: what a client says of its user proves no one.
 """
 
 from __future__ import annotations
@@ -101,8 +102,8 @@ def message_of(wait: WaitInfo) -> str:
 
 
 def form_schema(wait: WaitInfo) -> dict[str, Any] | None:
-    """The form for a wait's answer; None if a client can't show one, or must not see what is entered."""
-    fields = _fields(wait)
+    """The form for a wait's answer; None if a client can't show one, must not see what is entered, or proves no one."""
+    fields = _fields(wait) if not wait.is_restricted else None
     if fields is None:
         return None
     properties = {name: _property(field, given) for name, field, given in fields}
@@ -138,7 +139,7 @@ def meaning_of(wait: WaitInfo, response: Mapping[str, Any]) -> FormAnswer | Unan
             return FormAnswer(answer_of(wait, content))
         case "accept":
             return Unanswered("")
-        case "decline" if wait.can_decline:
+        case "decline" if wait.can_decline and not wait.is_restricted:
             return FormAnswer(wait.on_decline)
         case "decline":
             return Unanswered("was declined")
