@@ -17,6 +17,7 @@ from helmr.client.aio import AsyncClient
 from helmr.editor import EditorFailed, edit
 from helmr.models import EntryInfo, WaitInfo
 from helmr.profiles import Profile, save_filter, saved_path
+from helmr.review.outcome import AnswerOutcome, Result
 from helmr.review.personal import AnswerDraft, PersonalFiles
 from helmr.safe_text import one_line
 from helmr_console import views
@@ -175,6 +176,21 @@ class Console:
         """An answer of this console was accepted: its row leaves the inbox at once, which goes to the next wait."""
         self.store.answered(wait_id)
         self._show_change()
+
+    def voted(self, wait_id: str) -> None:
+        """A vote of this console was accepted: its wait stays, and says who stands for what now."""
+        self.background.start(self._read_again(wait_id), group="voted")
+
+    async def _read_again(self, wait_id: str) -> None:
+        self.store.put_wait(await self.client.waits.get(wait_id))
+        self.lists_changed()
+
+    def took(self, wait_id: str, outcome: AnswerOutcome) -> None:
+        """The gateway took an answer of this console."""
+        if outcome.result is Result.VOTED:
+            self.voted(wait_id)
+        else:
+            self.answered(wait_id)
 
     def keep_as_last(self, wait: WaitInfo, draft: AnswerDraft) -> None:
         """This answer was accepted: forms of waits alike can be filled with it."""

@@ -36,6 +36,11 @@ def of_answer(wait: WaitInfo) -> tuple[str, ...]:
             "completes the token; every wait on it is fulfilled",
             "the first completion wins and can't be taken back",
         )
+    if wait.approvals > 1:
+        return (
+            f"a vote: the wait is fulfilled once {wait.approvals} people have given the same answer",
+            f"until then it can be taken back: helmr wait withdraw {wait.id}",
+        )
     return (
         f"a record on {one_line(wait.stream or 'the stream', 60)} fulfils exactly this wait",
         "the run goes on; what its steps then do can't be taken back",

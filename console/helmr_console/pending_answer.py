@@ -72,7 +72,7 @@ class PendingAnswer:
             self._console.say(
                 f"{outcome.result.value}: {self.title}; {'; '.join(outcome.lines)}", "receipt"
             )
-            self._console.answered(self._wait.id)
+            self._console.took(self._wait.id, outcome)
             self._console.keep_as_last(self._wait, self._draft)
         else:
             said += await self._lost() if outcome.after.shows_theirs else ""

@@ -184,6 +184,8 @@ class Store:
             self._opened(entry)
         elif entry.kind in ("wait.assigned", "wait.reminded") and not replayed:
             self._changed(entry)
+        elif entry.kind in ("wait.voted", "wait.vote_withdrawn") and not replayed:
+            self._voted(entry)
         elif entry.kind in _ENDINGS:
             self._ended(entry)
         elif entry.kind in ("run.cancelled", "session.cancelled"):
@@ -265,6 +267,27 @@ class Store:
             self.waits[known.id] = WaitInfo.model_validate(parts)
             self._inbox = None
 
+    def _voted(self, entry: EntryInfo) -> None:
+        """Someone stands for something, or no longer does: the entry has the others, and what a voter says."""
+        body = entry.body
+        known = self.waits.get(str(body.get("wait_id")))
+        if known is None:
+            return
+        others = dict.fromkeys(body.get("voters", ()))
+        votes = [vote.model_dump() for vote in known.votes if vote.person in others]
+        voters = list(others)
+        if entry.kind == "wait.voted":
+            voter = body.get("person", {}).get("id")
+            voters.append(voter)
+            said = {name: body.get(name) for name in ("data", "proposal")}
+            votes.append({"person": voter, "voted_at": entry.recorded_at, **said})
+        parts = known.model_dump(by_alias=True)
+        with suppress(ValidationError):
+            self.waits[known.id] = WaitInfo.model_validate(
+                {**parts, "have": body.get("have"), "voters": voters, "votes": votes}
+            )
+            self._inbox = None
+
     def assigned(self, wait_id: str, assignee: str | None) -> None:
         """Whom this wait concerns from now on."""
         known = self.waits.get(wait_id)
@@ -322,7 +345,8 @@ class Store:
         known = self.waits.get(wait.id)
         if known is None or known.json_schema is None:
             return wait
-        return wait.model_copy(update={"body": known.body, "json_schema": known.json_schema})
+        kept = ("body", "json_schema", "initial", "on_decline", "votes")
+        return wait.model_copy(update={name: getattr(known, name) for name in kept})
 
     def _remember_task(self, session_id: str, task: str) -> None:
         self._task_of[session_id] = task

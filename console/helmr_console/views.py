@@ -27,6 +27,7 @@ from helmr.models import (
     WaitStatus,
 )
 from helmr.review import words
+from helmr.review.agreement import tally
 from helmr.review.words import SUBJECT_CELLS, Urgency, presence, short_id, subject_of
 from helmr.safe_text import one_line
 
@@ -97,6 +98,7 @@ def wait_row(
             subject = f"{word}, not gone on for {age}: {subject}"
     else:
         left = words.of_wait(wait, now)
+        subject += f"  {count}" if (count := tally(wait)) else ""
         subject += f"  {one_line(left.then, 40)}" if left.then else ""
         role = DUE_ROLE.get(left.urgency, "muted")
         sign, due = left.sign(), Cell(left.text, role)

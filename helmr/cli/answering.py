@@ -30,10 +30,10 @@ from helmr.errors import (
     WaitClaimed,
     WaitResolved,
 )
-from helmr.forms import MISSING, Field, Kind, ToolCall, fill, form_of, redacted, tool_call
+from helmr.forms import Field, Kind, ToolCall, fill, form_of, redacted, tool_call
 from helmr.forms.questions import Questions, labels, place_of
 from helmr.models import AnswerReceipt, TokenAnswerReceipt, VoteReceipt, WaitInfo
-from helmr.review import outcome, question
+from helmr.review import agreement, outcome, question
 from helmr.review.personal import AnswerDraft, PersonalFiles, Snoozes, back_at, beginning
 from helmr.review.question import Asking, GivenAnswer
 from helmr.review.sending import PendingSends
@@ -145,9 +145,7 @@ class Answering:
             printing.write(f"over meanwhile: {question.about(wait)}")
             return
         self._asked += 1
-        form = form_of(
-            wait.json_schema, initial=wait.initial if wait.initial is not None else MISSING
-        )
+        form = form_of(wait.json_schema, initial=agreement.initial_of(wait))
         begun = beginning(self._files.drafts.load(wait.id, form.schema_hash), form)
         asking = Asking(wait, form, Questions(form, begun.cells), begun.raw, begun.operation_id)
         claim = wait.claim if wait.claim is not None and now() < wait.claim.until else None
@@ -155,6 +153,10 @@ class Answering:
         self._leave_out_early()
         place = f"{self._asked} of {self._asked + len(self._queue)}"
         _show(wait_lines(wait, place, tool_call(form)))
+        _show(f"  {line}" for line in agreement.agreed(wait, form, self._me))
+        if why := agreement.why_not(wait, self._me):
+            printing.write(f"  {why}")
+            return
         if begun.note:
             printing.write(f"  {one_line(begun.note, None)}: {asking.entered}")
         _show(question.choice_lines(asking.questions))
@@ -610,6 +612,15 @@ def wait_lines(wait: WaitInfo, place: str, call: ToolCall | None = None) -> list
         claim=describe.claim_text(claim) if claim is not None else "",
         call=call,
     )
+
+
+def without_others(waits: Iterable[WaitInfo], left_out: set[str]) -> Iterator[WaitInfo]:
+    """These but for those that others answer, or that this person has voted on, whose ids go to `left_out`."""
+    for wait in waits:
+        if agreement.is_for_others(wait):
+            left_out.add(wait.id)
+        else:
+            yield wait
 
 
 def receipt_text(receipt: AnswerReceipt) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from helmr import durations
-from helmr.cli import arguments, listing, nouns
+from helmr.cli import arguments, listing, nouns, printing
 from helmr.cli.app import Cli, Filter, Profile, now
 from helmr.errors import UsageError
 from helmr.review.sending import HOLD_S, HOLD_S_MAX
@@ -106,25 +106,49 @@ def answer(cli: Cli, wait: str | None, undo_for: str | None, *, override_claim: 
             def waits() -> Iterable[WaitInfo]:
                 return [client.waits.get(wait_id)]
 
-        nothing = "nothing waits for people"
-        ask(cli, client, waits, hold_s=hold_s, nothing=nothing, override_claim=override_claim)
+        ask(
+            cli,
+            client,
+            waits,
+            hold_s=hold_s,
+            nothing="nothing waits for people",
+            override_claim=override_claim,
+            leaves_out=wait is None,
+        )
 
 
 def ask(
-    cli: Cli, client: Client, waits: List, *, hold_s: float, nothing: str, override_claim: bool
+    cli: Cli,
+    client: Client,
+    waits: List,
+    *,
+    hold_s: float,
+    nothing: str,
+    override_claim: bool,
+    leaves_out: bool = True,
 ) -> None:
-    """Ask these waits on the terminal, with the drafts that the console keeps too."""
-    from helmr.cli.answering import Answering
+    """Ask these waits on the terminal, with the drafts that the console keeps too.
+
+    Those that others answer are left out, unless `leaves_out` says no: then they are shown, with who may.
+    """
+    from helmr.cli.answering import Answering, without_others
+
+    left_out: set[str] = set()
+
+    def asked() -> Iterable[WaitInfo]:
+        return without_others(waits(), left_out) if leaves_out else waits()
 
     Answering(
         client,
         listing.own_files(cli),
-        waits,
+        asked,
         me=cli.me(),
         hold_s=hold_s,
         override_claim=override_claim,
         nothing=nothing,
     ).run()
+    if left_out:
+        printing.note(f"{len(left_out)} left out: for others to answer, or you have voted")
 
 
 def hold_seconds(text: str | None, *, otherwise: float) -> float:

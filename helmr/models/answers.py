@@ -108,6 +108,8 @@ class WaitInfo(Wire):
     """The caller may answer it, and has not; null for a caller that is no person."""
     refusals: list[Any] = Field(default_factory=list)
     """Answers that one person is enough for."""
+    comments: list[str] = Field(default_factory=list)
+    """Fields of an answer in which people need not agree."""
     override_reason: Annotated[str | None, Shown("overridden because", at_end=True)] = None
     """Why an admin answered instead of those who may."""
     escalation: list[dict[str, Any]] = Field(default_factory=list)

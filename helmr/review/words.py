@@ -16,7 +16,6 @@ from enum import StrEnum
 from typing import Any
 
 from helmr import durations
-from helmr.forms import MISSING
 from helmr.models import (
     AnswerMode,
     ClaimInfo,
@@ -243,11 +242,6 @@ def subject_of(wait: WaitInfo) -> str:
         return one_line(wait.correlation_id, SUBJECT_CELLS)
     where = wait.stream or wait.token_id or wait.kind.value
     return one_line(f"{wait.task} waits on {where}" if wait.task else where, SUBJECT_CELLS)
-
-
-def initial_of(wait: WaitInfo) -> Any:
-    """What the wait's form starts with."""
-    return wait.initial if wait.initial is not None else MISSING
 
 
 def presence(claim: ClaimInfo | None, now: datetime) -> str:

@@ -40,11 +40,13 @@ class Person:
         self.terminal = Terminal(80, 24)
         self._read = 0
 
-    async def begins(self, *options: str, command: tuple[str, ...] = ("next",), **env: str) -> None:
+    async def begins(
+        self, *options: str, command: tuple[str, ...] = ("next",), me: str = "ana", **env: str
+    ) -> None:
         """Start the command."""
         places = {"HELMR_API_KEY": self.stack.key, "XDG_STATE_HOME": str(self.folder / "state")}
         await self.terminal.run(
-            "-m", "helmr.cli", *command, "--url", self.stack.url, "--on-behalf-of", "ana", *options,
+            "-m", "helmr.cli", *command, "--url", self.stack.url, "--on-behalf-of", me, *options,
             **{"TERM": "dumb", "NO_COLOR": "1", **places, **env},
         )  # fmt: skip
 

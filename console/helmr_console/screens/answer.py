@@ -17,7 +17,7 @@ from helmr.errors import HelmrError, WaitClaimed
 from helmr.forms import Form, form_of, redacted
 from helmr.forms.model import json_text
 from helmr.models import AnswerReceipt, ClaimInfo, EntryInfo, WaitInfo, WaitStatus
-from helmr.review import words
+from helmr.review import agreement, words
 from helmr.review.outcome import AnswerOutcome, Result
 from helmr.review.personal import Beginning
 from helmr.review.queue import ReviewQueue
@@ -48,6 +48,7 @@ from helmr_console.widgets.panes import (
     own_text,
     wait_due,
     wait_ids,
+    who_may,
 )
 
 LOOKED_AHEAD_MAX = 8
@@ -59,7 +60,7 @@ CONTEXT_ENTRIES = 30
 
 def form_for(wait: WaitInfo) -> Form:
     """What is entered to answer it."""
-    return form_of(wait.json_schema, initial=words.initial_of(wait))
+    return form_of(wait.json_schema, initial=agreement.initial_of(wait))
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +208,7 @@ class AnswerScreen(SubmitScreen):
         changed = {"claim": known.claim, "assignee": known.assignee}
         self.take(self._read.wait.model_copy(update=changed))
         self.fields.stands(self._read.begun)
+        self._notice_end()
         self.reads_from_now()
 
     def is_drawn(self) -> None:
@@ -222,6 +224,7 @@ class AnswerScreen(SubmitScreen):
         self.console.store.put_wait(wait)
         self.take(wait)
         await self.fields.show(form_for(wait))
+        self._notice_end()
         self.reads_from_now()
         self.console.background.start(self._load_entries(wait.session_id), group="entries")
 
@@ -245,7 +248,10 @@ class AnswerScreen(SubmitScreen):
         known = self.console.store.wait(self.wait_id)
         if self.wait is None or known is None:
             return self.wait
-        changed = {name: getattr(known, name) for name in ("status", "resolved_at", "resolved_by")}
+        names = ["status", "resolved_at", "resolved_by", "have", "voters"]
+        if known.json_schema is not None:
+            names.append("votes")
+        changed = {name: getattr(known, name) for name in names}
         return self.wait.model_copy(update=changed)
 
     def over(self) -> str:
@@ -259,7 +265,13 @@ class AnswerScreen(SubmitScreen):
         wait, outcome = self.now_wait(), self.submission.outcome
         if outcome is not None and outcome.is_final:
             return outcome.result.value.removeprefix("Not sent: ")
-        return words.wait_over(wait, self.console.store.now()) if wait is not None else ""
+        if wait is None:
+            return ""
+        return words.wait_over(wait, self.console.store.now()) or self._why_not()
+
+    def _why_not(self) -> str:
+        """Why this person can only read it."""
+        return agreement.why_not(self.wait, self.console.identity) if self.wait is not None else ""
 
     def facts(self) -> Sequence[Content]:
         """Which wait, and how long it has."""
@@ -276,13 +288,17 @@ class AnswerScreen(SubmitScreen):
         else:
             brief = wait if self._is_short(wait) else wait.model_copy(update={"body": None})
             shown = asked(brief, call=call, answer=answer, is_whole=True)
-        return [*shown, *brief_facts(wait, due.full_text, role)]
+        agree = who_may(wait, self.form.form, self.console.identity) if self.form else []
+        return [*shown, *brief_facts(wait, due.full_text, role), *agree]
 
     def _is_short(self, wait: WaitInfo) -> bool:
         return len(markdown(own_text(wait, self.tool_call()))) <= BODY_LINES
 
     def focus_form(self, form: SchemaForm) -> None:
-        """A call is read from its beginning, however far below it is decided."""
+        """A call is read from its beginning, however far below it is decided; what one can't answer is only read."""
+        if self._why_not():
+            form.disabled = True
+            return
         is_call = self.tool_call() is not None
         form.focus_first(scrolls=not is_call)
         is_long = self.wait is not None and not self._is_short(self.wait)
@@ -368,6 +384,8 @@ class AnswerScreen(SubmitScreen):
                 )
 
     def _ended(self, over: str) -> tuple[str, ...]:
+        if over == self._why_not():
+            return ("To be read only: nothing can be sent from here",)
         wait = self.now_wait()
         at = f" at {words.clock(wait.resolved_at)} UTC" if wait and wait.resolved_at else ""
         return (
@@ -574,7 +592,7 @@ class AnswerScreen(SubmitScreen):
         self.console.say(f"{outcome.result.value}: {what}; {'; '.join(outcome.lines)}", "receipt")
         if self.turns is None:
             self.dismiss()
-            self.console.answered(self.wait_id)
+            self.console.took(self.wait_id, outcome)
         else:
-            self.console.answered(self.wait_id)
+            self.console.took(self.wait_id, outcome)
             self.go_on()

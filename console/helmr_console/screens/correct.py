@@ -18,6 +18,7 @@ from helmr.errors import HelmrError, SessionChanged
 from helmr.forms import form_of
 from helmr.models import REASON_MAX, RewindPreview, WaitInfo
 from helmr.review import words
+from helmr.review.agreement import initial_of
 from helmr.review.outcome import AnswerOutcome, Result
 from helmr.review.sending import SendPhase
 from helmr.review.words import DiffLine, diff
@@ -235,7 +236,7 @@ class AmendScreen(SubmitScreen):
         """The wait in full and what it was answered with."""
         self.wait = await self.console.client.waits.get(self.wait_id)
         self.before = await answer_of(self.console.client, self.wait)
-        first = self.before if self.before is not None else words.initial_of(self.wait)
+        first = self.before if self.before is not None else initial_of(self.wait)
         await self.fields.show(
             form_of(self.wait.json_schema, initial=first, is_answered=self.before is not None)
         )

@@ -13,6 +13,7 @@ from helmr import filters
 from helmr.filters import Facts
 from helmr.models import ClaimInfo, EntryInfo, WaitInfo
 from helmr.review import words
+from helmr.review.agreement import is_for_others
 from helmr_console import safe, views
 from helmr_console.actions import ActionContext, ActionScope
 from helmr_console.link import tail
@@ -219,6 +220,7 @@ class InboxScreen(ListScreen[WaitInfo]):
                     "body": full.body,
                     "json_schema": full.json_schema,
                     "initial": full.initial,
+                    "comments": full.comments,
                     "task": full.task,
                 }
             )
@@ -292,6 +294,7 @@ class InboxScreen(ListScreen[WaitInfo]):
             wait,
             preview.entries if preview is not None else (),
             now=self.console.store.now(),
+            me=self.console.identity,
             loaded=preview is not None or wait.json_schema is not None,
             width=self.pane.size.width - 2,
             narrow=self.has_class("-narrow") and not self.has_class("zoomed"),
@@ -344,9 +347,11 @@ class InboxScreen(ListScreen[WaitInfo]):
     def do_next(self) -> None:
         """One wait after the other, from the one under the cursor on."""
         cursor = self.list.cursor
-        keys = [key for key in self.list.keys if key in self.console.store.waits]
+        waits = self.console.store.waits
+        keys = [key for key in self.list.keys if key in waits]
         if cursor in keys:
             begun = keys[keys.index(cursor) :]
+            begun = [key for key in begun if key == cursor or not is_for_others(waits[key])]
             coming = ReviewTurns(self.console, begun, super().keys).take()
             if coming is not None:
                 self.app.push_screen(AnswerScreen(*coming))

@@ -28,8 +28,8 @@ from helmr.forms import (
 )
 from helmr.forms.template import template_text
 from helmr.models import BODY_DRAWN_CHARS, ClaimInfo, EntryInfo, WaitInfo, WaitStatus, shown_facts
-from helmr.review import words
-from helmr.review.words import escalation_texts, initial_of, resolver, short_id, subject_of
+from helmr.review import agreement, words
+from helmr.review.words import escalation_texts, resolver, short_id, subject_of
 from helmr.safe_text import one_line
 from helmr_console import safe
 from helmr_console.entry_lines import EntryLine, entry_line
@@ -194,6 +194,13 @@ def brief_facts(
     return [Content.assemble(*parts)]
 
 
+def who_may(wait: WaitInfo, form: Form, me: str) -> list[Content]:
+    """Who agrees with whom, and why this person can't answer, as far as a wait says who may."""
+    parts = [safe.line(text, "$c-accent", limit=600) for text in agreement.agreed(wait, form, me)]
+    why = agreement.why_not(wait, me)
+    return [*parts, safe.line(why, "$c-warning", limit=600)] if why else parts
+
+
 def asked(
     wait: WaitInfo,
     *,
@@ -269,6 +276,7 @@ def wait_content(
     entries: Sequence[EntryInfo],
     *,
     now: datetime,
+    me: str,
     loaded: bool,
     width: int,
     narrow: bool,
@@ -276,10 +284,10 @@ def wait_content(
     """Everything about one wait; on a narrow screen what matters first."""
     due = words.of_wait(wait, now)
     role = DUE_ROLE.get(due.urgency, "")
-    form = form_of(wait.json_schema, initial=initial_of(wait)) if loaded else None
+    form = form_of(wait.json_schema, initial=agreement.initial_of(wait)) if loaded else None
     what = asked(wait, call=tool_call(form) if form is not None else None)
     brief = brief_facts(wait, due.full_text, role, ids_below=not narrow)
-    told = [*brief, *(needs(form) if form else [])]
+    told = [*brief, *([*who_may(wait, form, me), *needs(form)] if form else [])]
     if narrow:
         return lines([*what, *told])
     parts = [*what, Content(""), *told, *last_entries(entries, width)]

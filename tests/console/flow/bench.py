@@ -93,13 +93,17 @@ class Bench:
         self.pilot: Pilot[Any]
 
     async def open(self, size: tuple[int, int] = (120, 36), **options: Any) -> ConsoleApp:
-        """Start the console; returns when it is live and has its list."""
+        """Start the console; returns when it is live and has its list.
+
+        With `key`, which is a person's own, it speaks for no one else.
+        """
+        own_key = options.pop("key", None)
         self.wire = Wire(int(self.stack.url.rpartition(":")[2]))
         await self.wire.start()
         client = AsyncClient(
             url=f"http://127.0.0.1:{self.wire.port}",
-            key=self.stack.key,
-            on_behalf_of=options.get("identity", "ana"),
+            key=own_key or self.stack.key,
+            on_behalf_of=options.get("identity", "ana") if own_key is None else None,
             retry=Retry(tries_max=1),
         )
         given = {

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helmr.filters import WAIT_FIELDS, parse, wait_facts
-from helmr.models import WaitInfo, WaitKind, WaitStatus
+from helmr.models import EntryInfo, WaitInfo, WaitKind, WaitStatus
 from helmr.review.queue import KeyedList, anchor
 from helmr.review.words import NextEnd, Urgency, due, next_end, of_wait, size, span, wait_over
 from helmr_console.clock import BACKOFF_S, Freshness, LinkState, ServerClock, backoff_s
@@ -185,6 +185,35 @@ def test_a_wait_counts_down_to_what_ends_it_first_and_says_what_is_then_said(
         NextEnd(NOW + timedelta(minutes=10), "no answer", is_default=False),
     )
     assert next_end(WaitInfo.model_validate(WAIT)) is None
+
+
+def test_votes_come_by_the_feed_and_the_row_says_how_many_agree() -> None:
+    store = Store(ServerClock(Hands()))
+    wait = WaitInfo.model_validate({**WAIT, "subject": "Refund?", "approvals": 2})
+    store.put_waits([wait], cut=False)
+
+    def row() -> str:
+        return wait_row(store.inbox()[0], NOW, gone=False)[3].text
+
+    def apply(kind: str, seq: int, **body: object) -> WaitInfo:
+        entry = {"session_id": "ses_1", "seq": seq, "feed_offset": seq, "kind": kind}
+        by = {"principal": {"type": "person", "id": "ada"}, "recorded_at": NOW}
+        told = {"wait_id": wait.id, "need": 2, **body}
+        store.apply(EntryInfo.model_validate({**entry, **by, "body": told}))
+        return store.inbox()[0]
+
+    assert row() == "Refund?  0 of 2"
+    apply("wait.voted", 7, person={"id": "ada"}, data=5, proposal="a", have=1, voters={})
+    bo = {"person": {"id": "bo"}, "data": 3, "proposal": "b"}
+    found = apply("wait.voted", 8, **bo, have=1, voters={"ada": 7})
+    assert row() == "Refund?  1 of 2"
+    assert [(one.person, one.data) for one in found.votes] == [("ada", 5), ("bo", 3)]
+    found = apply("wait.vote_withdrawn", 9, person="ada", have=1, voters={"bo": 8})
+    assert (found.voters, [one.person for one in found.votes]) == (["bo"], ["bo"])
+    apply("wait.vote_withdrawn", 10, person="bo", have=0, voters={})
+    assert row() == "Refund?  0 of 2"
+    apply("wait.voted", 11, person={}, have=1, voters={})
+    assert row() == "Refund?  0 of 2", "what can't be read changes nothing"
 
 
 def test_a_row_says_what_its_escalation_will_say_and_filters_and_order_go_by_it() -> None:

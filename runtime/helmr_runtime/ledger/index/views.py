@@ -176,6 +176,7 @@ def wait_json(
         "escalation": opened.get("escalation", []),
         "can_decline": "on_decline" in opened,
         "refusals": opened.get("refusals", []),
+        "comments": opened.get("comments", []),
         "voters": list(votes),
         "vote_seqs": votes,
         "question_hash": opened.get("question_hash"),

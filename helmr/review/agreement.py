@@ -1,0 +1,104 @@
+"""Who may answer a wait, and what those who voted stand for, in the words of every screen (S-112, S-113). Pure.
+
+A wait that says who may answer is for others something to read. Where several people must agree, the next one's form
+starts from what was said last.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from helmr.forms import MISSING, Form, redacted
+from helmr.models import VoteInfo, WaitInfo, WaitStatus
+from helmr.people import answered_by, person_key
+from helmr.safe_text import one_line
+
+NAME_CELLS = 80
+SAID_CELLS = 400
+"""Of what a voter said; `helmr wait get` has all of it."""
+WHO_CELLS = 4_000
+
+
+def tally(wait: WaitInfo) -> str:
+    """`1 of 2`: so many agree on a pending wait that takes several; empty for any other."""
+    if wait.approvals < 2 or wait.status is not WaitStatus.PENDING:
+        return ""
+    return f"{wait.have} of {wait.approvals}"
+
+
+def why_not(wait: WaitInfo, me: str | None) -> str:
+    """Why this person can't answer; empty if they can, and of a wait that takes no answers. Safe.
+
+    Args:
+        wait: As the gateway gave it to this person: an entry doesn't know who may.
+        me: Who they are, as the gateway names them.
+    """
+    if not (wait.is_restricted and wait.takes_answers) or wait.can_answer:
+        return ""
+    by = one_line(answered_by(wait.answerers, wait.not_by, wait.approvals), WHO_CELLS)
+    if wait.can_answer is None:
+        return f"you have not signed in as a person: it is answered {by}"
+    return "" if _has_voted(wait, me) else f"you may not answer: it is answered {by}"
+
+
+def is_for_others(wait: WaitInfo) -> bool:
+    """Whether a review leaves it out: this person may not answer it, or has and others must agree."""
+    return wait.is_restricted and wait.can_answer is False
+
+
+def agreed(wait: WaitInfo, form: Form, me: str | None) -> list[str]:
+    """How many agree and who stands for what, the newest first; then what an answer of this person does. Safe.
+
+    Nothing of a wait that one answer is enough for.
+    """
+    count = tally(wait)
+    if not count:
+        return []
+    said = _stances(wait, form)
+    if not said and wait.voters:
+        said = [f"{_joined(wait.voters)} voted"]
+    first = f"{count} agree: {said[0]}" if said else f"{count} agree"
+    more = ["you have voted: another answer replaces yours"] if _has_voted(wait, me) else []
+    return [first, *said[1:], *more]
+
+
+def initial_of(wait: WaitInfo) -> Any:
+    """What the wait's form starts with: the newest proposal, without the comments of its voter; `MISSING` for nothing.
+
+    A decision in it is not made thereby: a form leaves that open, whatever it starts with.
+    """
+    first = wait.initial if wait.initial is not None else MISSING
+    if not wait.votes:
+        return first
+    newest = wait.votes[-1].data
+    if not isinstance(newest, dict):
+        return newest
+    own = first if isinstance(first, dict) else {}
+    kept = {name: value for name, value in newest.items() if name not in wait.comments}
+    return kept | {name: own[name] for name in wait.comments if name in own}
+
+
+def _stances(wait: WaitInfo, form: Form) -> list[str]:
+    """`ada and bo stand for {"cents": 5}` for each proposal; nothing unless it is known what all voters said."""
+    if {vote.person for vote in wait.votes} != set(wait.voters):
+        return []
+    by_proposal: dict[str, list[VoteInfo]] = {}
+    for vote in reversed(wait.votes):
+        by_proposal.setdefault(vote.proposal, []).append(vote)
+    found = []
+    for votes in by_proposal.values():
+        people = _joined([vote.person for vote in reversed(votes)])
+        shown = json.dumps(redacted(form, votes[0].data), ensure_ascii=False)
+        verb = "stands" if len(votes) == 1 else "stand"
+        found.append(f"{people} {verb} for {one_line(shown, SAID_CELLS)}")
+    return found
+
+
+def _has_voted(wait: WaitInfo, me: str | None) -> bool:
+    return me is not None and person_key(me) in wait.voters
+
+
+def _joined(people: list[str]) -> str:
+    names = [one_line(name, NAME_CELLS) for name in people]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

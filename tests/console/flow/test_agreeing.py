@@ -1,0 +1,75 @@
+"""A wait that two people must agree on, in the console: who stands for what, whose turn it is, who may only read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.agreeing import FIVE, THREE, asks, key_of, stack_of_people, votes
+from tests.console.flow.bench import Bench, benched
+
+
+@pytest.fixture
+async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    async with benched(stack_of_people, tmp_path, monkeypatch) as found:
+        yield found
+
+
+async def test_the_second_person_sees_who_stands_for_what_and_agrees(bench: Bench) -> None:
+    wait_id, run_id = await asks(bench.stack)
+    await bench.open(key=await key_of(bench.stack, "ana"))
+    await bench.inbox(1)
+    await bench.sees("Refund Ada?  0 of 2")
+    await votes(bench.stack, "bo", wait_id, FIVE)
+    await bench.sees("Refund Ada?  1 of 2")
+    await bench.press("a")
+    screen = await bench.form()
+    await bench.sees('1 of 2 agree: bo stands for {"decision": "approve", "cents": 5')
+    assert screen.form.cells()["cents"] == "5", "the form starts from the newest proposal"
+    assert not screen.form.result().data.get("note"), "and not with the other's comment"
+    await bench.press("1", "ctrl+s")
+    await bench.sees("a vote: the wait is fulfilled once 2 people")
+    await bench.press("ctrl+s")
+    await bench.on("InboxScreen")
+    run = await bench.stack.run_until(run_id, "succeeded")
+    assert run["result"] == ["approve", 5, None]
+
+
+async def test_a_vote_leaves_its_wait_in_the_inbox_with_what_has_been_said(bench: Bench) -> None:
+    wait_id, _ = await asks(bench.stack)
+    await votes(bench.stack, "bo", wait_id, THREE)
+    await bench.open(key=await key_of(bench.stack, "ana"))
+    await bench.inbox(1)
+    await bench.press("a")
+    screen = await bench.form()
+    await bench.press("1", "tab")
+    screen.form.query("Input").first().value = "5"
+    await bench.press("ctrl+s", "ctrl+s")
+    await bench.inbox(1)
+    await bench.sees("Vote recorded")
+    await bench.sees("Refund Ada?  1 of 2")
+    await bench.press("a")
+    await bench.form()
+    await bench.sees('1 of 2 agree: ana stands for {"decision": "approve", "cents": 5')
+    await bench.sees('bo stands for {"decision": "approve", "cents": 3')
+    await bench.sees("you have voted: another answer replaces yours")
+    assert (await bench.wait(wait_id))["voters"] == ["bo", "ana"]
+
+
+async def test_who_may_not_answer_reads_why_before_typing(bench: Bench) -> None:
+    wait_id, _ = await asks(bench.stack)
+    await bench.open(key=await key_of(bench.stack, "cy"), identity="cy")
+    await bench.inbox(1)
+    await bench.sees("you may not answer: it is answered by 2")
+    await bench.press("a")
+    screen = await bench.form()
+    await bench.sees("To be read only: nothing can be sent from here")
+    await bench.press("1", "ctrl+s", "ctrl+s")
+    assert screen.form.disabled
+    assert not screen.form.is_touched()
+    found = await bench.wait(wait_id)
+    assert (found["status"], found["voters"], found["claim"]) == ("pending", [], None)
+    await bench.press("escape")
+    await bench.inbox(1)
