@@ -527,7 +527,8 @@ ASK_GATED_CALL = Operation(
     "Ask whether an agent may make a call that has no id.",
     description="The call waits for `hold_s` at most; then it answers `pending`. Ask about the same call again to "
     "get the decision, once, within an hour.",
-    tag="gate", service="gate.ask", body=GatedCallRequest, reply=GateReceipt, repeat=Repeat.AGAIN)
+    tag="gate", service="gate.ask", body=GatedCallRequest, reply=GateReceipt, problems=(404,),
+    repeat=Repeat.AGAIN)
 REPORT_GATED_CALL = Operation(
     "", "POST /v1/gate/calls/{session_id}/outcome", Need.ASK,
     "Report how an allowed call ended; the first report counts.",
