@@ -265,8 +265,11 @@ def wait_facts(
         drafted: Whether an answer to it was begun here.
     """
     claim = wait.claim if wait.claim is not None and now < wait.claim.until else None
-    is_mine = me is not None and (
-        me in (wait.assignee, claim and claim.on_behalf_of) or person_key(me) in wait.answerers
+    is_mine = bool(wait.is_mine) or (
+        me is not None
+        and (
+            me in (wait.assignee, claim and claim.on_behalf_of) or person_key(me) in wait.answerers
+        )
     )
     said = {
         "mine": is_mine,

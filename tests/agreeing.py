@@ -8,7 +8,7 @@ from typing import Any, Literal
 import httpx
 from pydantic import BaseModel
 
-from helmr import streams, task
+from helmr import escalation, streams, task
 from helmr_runtime.catalog import Registry
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.security.people import read_people
@@ -26,6 +26,7 @@ class Agreement(BaseModel):
 agreements = streams.input(
     "agreements", schema=Agreement, answerers=["group:finance"], comments=["note"]
 )
+leave = streams.input("leave", schema=bool)
 
 
 @task
@@ -35,7 +36,18 @@ async def agree(payload: dict[str, Any]) -> list[object]:
     return [said.decision, said.cents, said.note]
 
 
-REGISTRY = Registry([agree], modules=["tests.agreeing"], code_hash="code-agreeing")
+@task
+async def escalates(payload: dict[str, Any]) -> bool:
+    """Asks one person, and after two hours a group."""
+    return await leave.wait(
+        subject="Leave?",
+        assignee="Cy",
+        escalation=[escalation.assign("2h", to="group:finance")],
+        timeout="1d",
+    ).unwrap()
+
+
+REGISTRY = Registry([agree, escalates], modules=["tests.agreeing"], code_hash="code-agreeing")
 PEOPLE = read_people(
     {
         "domains": ["example.com"],

@@ -120,11 +120,12 @@ class Store:
         self.waits_cut = cut
 
     def put_claims(self, waits: Iterable[WaitInfo]) -> None:
-        """Who has claimed these waits: claims are in no entry, so the feed does not bring them."""
+        """Who has claimed these waits, and whose they are: no entry says that, so the feed does not bring it."""
         for wait in waits:
             known = self.waits.get(wait.id)
-            if known is not None and known.claim != wait.claim:
-                self.waits[wait.id] = known.model_copy(update={"claim": wait.claim})
+            found = {name: getattr(wait, name) for name in ("claim", "can_answer", "is_mine")}
+            if known is not None and any(getattr(known, name) != found[name] for name in found):
+                self.waits[wait.id] = known.model_copy(update=found)
                 self._inbox = None
 
     def put_wait(self, wait: WaitInfo) -> None:
@@ -262,7 +263,7 @@ class Store:
             name: body.get(name) for name in ("next_escalation", "next_escalation_at", "default_at")
         }
         if entry.kind == "wait.assigned":
-            parts["assignee"] = body.get("assignee")
+            parts |= {"assignee": body.get("assignee"), "is_mine": None}
         with suppress(ValidationError):
             self.waits[known.id] = WaitInfo.model_validate(parts)
             self._inbox = None

@@ -106,6 +106,8 @@ class WaitInfo(Wire):
     """What they have said; only where one wait is asked for, and pending."""
     can_answer: bool | None = None
     """The caller may answer it, and has not; null for a caller that is no person."""
+    is_mine: bool | None = None
+    """Assigned to the caller or a group of theirs, or its answerers name one of these; null as `can_answer`."""
     refusals: list[Any] = Field(default_factory=list)
     """Answers that one person is enough for."""
     comments: list[str] = Field(default_factory=list)

@@ -318,7 +318,7 @@ def _holds(name: str, value: Any, info: Json) -> bool:
             return info["kind"] in value
         case "concerns":
             keys = {list_key(name) for name in value}
-            return info["assignee"] in keys or bool(keys & {*info["answerers"]})
+            return list_key(info["assignee"] or "") in keys or bool(keys & {*info["answerers"]})
         case "answerable_by":
             keys = {list_key(name) for name in value}
             is_named = not info["answerers"] or bool(keys & {*info["answerers"]})

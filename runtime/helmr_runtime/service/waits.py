@@ -52,6 +52,7 @@ from helmr.models import (
     WaitsQuery,
     WaitStatus,
 )
+from helmr.people import list_key
 from helmr_runtime.core.commands import (
     AnswerDetails,
     AnswerWait,
@@ -420,13 +421,15 @@ class WaitOperations:
 
 
 def _for(caller: Caller, wait: WaitInfo) -> WaitInfo:
-    """The wait with whether this caller, if it is a person, may answer it and has not."""
+    """The wait with whether this caller, if it is a person, may answer it and has not, and whether it is theirs."""
     if caller.identity is None:
         return wait
     keys = caller.identity.keys
     is_named = not wait.answerers or bool(keys & {*wait.answerers})
     may = wait.takes_answers and is_named and not keys & {*wait.not_by, *wait.voters}
-    return wait.model_copy(update={"can_answer": may})
+    is_assigned = wait.assignee is not None and list_key(wait.assignee) in keys
+    is_mine = is_assigned or bool(keys & {*wait.answerers})
+    return wait.model_copy(update={"can_answer": may, "is_mine": is_mine})
 
 
 def _as_if_agreed(wait: WaitInfo) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.agreeing import FIVE, THREE, asks, key_of, stack_of_people, votes
@@ -56,6 +57,31 @@ async def test_a_vote_leaves_its_wait_in_the_inbox_with_what_has_been_said(bench
     await bench.sees('bo stands for {"decision": "approve", "cents": 3')
     await bench.sees("you have voted: another answer replaces yours")
     assert (await bench.wait(wait_id))["voters"] == ["bo", "ana"]
+
+
+async def mine(bench: Bench, person: str) -> list[str]:
+    """The ids of the waits that the gateway lists as this person's."""
+    headers = {"Authorization": f"Bearer {await key_of(bench.stack, person)}"}
+    async with httpx.AsyncClient(base_url=bench.stack.url, headers=headers) as http:
+        listed = (await http.get("/v1/waits", params={"mine": True})).json()["items"]
+        everything = (await http.get("/v1/waits")).json()["items"]
+    assert [one["id"] for one in everything if one["is_mine"]] == [one["id"] for one in listed]
+    return [one["id"] for one in listed]
+
+
+async def test_an_escalation_gives_a_wait_to_a_group_and_its_people_find_it(bench: Bench) -> None:
+    receipt = await bench.stack.started("escalates", {})
+    wait_id = receipt["session"]["wait"]["id"]
+    await bench.open(key=await key_of(bench.stack, "ana"))
+    await bench.inbox(1)
+    assert (await mine(bench, "cy"), await mine(bench, "ana")) == ([wait_id], [])
+    await bench.press("/", *"is", "colon", *"mine", "enter")
+    await bench.inbox(0)
+    await bench.advance(7_200, step=1_800)
+    await bench.advance(16)
+    assert (await mine(bench, "cy"), await mine(bench, "ana")) == ([], [wait_id])
+    await bench.inbox(1)
+    await bench.sees("@group:finance")
 
 
 async def test_who_may_not_answer_reads_why_before_typing(bench: Bench) -> None:

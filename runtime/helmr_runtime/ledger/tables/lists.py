@@ -265,11 +265,20 @@ def _keys(names: Iterable[str]) -> list[str]:
     return [list_key(name) for name in names]
 
 
+_ASSIGNED = (
+    "CASE WHEN starts_with(assignee, 'group:') THEN assignee "
+    "ELSE lower(regexp_replace(assignee, '^person:', '')) END"
+)
+"""As `list_key`: an assignment has the name as someone wrote it."""
+
 _WAITS: Mapping[str, How] = {
     "kind": ("list_contains({0}::VARCHAR[], kind::VARCHAR)", list),
     "tag": tagged("tags", "session_tags"),
     "resolved_since": ("resolved_us >= {0}", engine.micros_of),
-    "concerns": (f"(list_contains({{0}}::VARCHAR[], assignee) OR {_names('answerers')})", _keys),
+    "concerns": (
+        f"(list_contains({{0}}::VARCHAR[], {_ASSIGNED}) OR {_names('answerers')})",
+        _keys,
+    ),
     "answerable_by": (
         f"((answerers = '[]' OR {_names('answerers')}) AND NOT {_names('not_by')} "
         "AND NOT list_has_any(json_keys(votes), {0}::VARCHAR[]))",
