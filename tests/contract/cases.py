@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from helmr import auth, ids
+from helmr import auth, ids, operations
 from helmr.errors import (
     BadId,
     BadQuery,
@@ -25,9 +25,11 @@ from helmr.errors import (
     IdempotencyConflict,
     KeyNotFound,
     LedgerDiverged,
+    NotAnAnswerer,
     NoticeTargetNotFound,
     OperationConflict,
     OpNotFound,
+    PersonNotFound,
     RunActive,
     RunNotFound,
     RunNotRetryable,
@@ -53,6 +55,7 @@ from helmr.errors import (
 from helmr.models import ChunkInfo, ChunksEnd, RecordInfo
 from helmr_runtime.core.session_file import BackupReader, FileReader, read_session
 from helmr_runtime.security.signatures import check_signature
+from tests.contract.faces import as_an_agent
 from tests.contract.repeating import KINDS
 
 BOUND_S = 30.0
@@ -314,6 +317,25 @@ async def a_wait_is_claimed_assigned_and_released(client: Any, way: Way) -> None
     ]
 
 
+async def only_people_who_are_signed_in_vote(client: Any, way: Way) -> None:
+    """No client here is such a person: keys of people over HTTP are in tests/http/test_people.py."""
+    started = await client.sessions.start_and_wait("contract-votes", timeout=BOUND_S)
+    [wait] = await all_of(client.waits.list(session_id=started.id))
+    assert wait.approvals == 2
+    with pytest.raises(NotAnAnswerer):
+        await client.waits.answer(wait.id, APPROVE)
+    receipt = await client.waits.withdraw(wait.id)  # of a vote that there is not
+    assert (receipt.outcome, receipt.have, receipt.need) == ("withdrawn", 0, 2)
+    assert (await client.waits.get(wait.id)).status == "pending"
+    await client.waits.answer(wait.id, APPROVE, override_reason="both are ill")
+    assert (await client.runs.wait(started.started_run.id, timeout=BOUND_S)).result == "approve"
+    assert (await client.waits.get(wait.id)).override_reason == "both are ill"
+    with pytest.raises(WaitResolved):
+        await client.waits.withdraw(wait.id)
+    with pytest.raises(WaitNotFound):
+        await client.waits.withdraw(f"wait_{MISSING}")
+
+
 async def links_to_answer_by_are_made_listed_and_revoked(client: Any, way: Way) -> None:
     _, wait = await reviewing(client)
     made = await client.waits.link(wait.id, person="ada", expires_in="1h")
@@ -563,6 +585,126 @@ async def keys_are_made_and_revoked(client: Any, way: Way) -> None:
     assert key.id in [one.id for one in page.items if one.revoked_at is not None]
 
 
+async def the_runtime_says_who_calls(client: Any, way: Way) -> None:
+    found = await client.people.whoami()
+    assert (found.principal.type, found.principal.on_behalf_of) == (way.principal, PERSON)
+    assert (found.role, found.person, found.groups_at) == ("admin", None, None)
+    signed_in = await client.people.sign_in()
+    assert (signed_in.issuer, signed_in.client_id, signed_in.scopes) == (None, None, [])
+
+
+async def people_are_disabled_enabled_and_unbound(client: Any, way: Way) -> None:
+    person = fresh("person")
+    with pytest.raises(PersonNotFound):
+        await client.people.get(person)
+    for change in (client.people.disable, client.people.enable, client.people.unbind):
+        with pytest.raises(PersonNotFound):
+            await change("\u200b")  # which leaves no name
+    _, wait = await reviewing(client)
+    await client.waits.assign(wait.id, assignee=person)
+    link = await client.waits.link(wait.id, person=person)
+    disabled = await client.people.disable(person, reason="left")
+    assert (disabled.id, disabled.status, disabled.reason) == (person, "disabled", "left")
+    assert (await client.waits.get(wait.id)).assignee is None
+    assert [(one.id, one.is_live) for one in await client.waits.links(wait.id)] == [
+        (link.id, False)
+    ]
+    assert await client.people.get(person) == disabled
+    assert person in [one.id async for one in client.people.list(limit=200)]
+    page = await client.people.page(limit=1)
+    assert len(page.items) == 1
+    enabled = await client.people.enable(person)
+    assert (enabled.disabled_at, enabled.reason) == (None, None)
+    await client.waits.assign(wait.id, assignee=person)
+    unbound = await client.people.unbind(person)
+    assert (unbound.issuer, unbound.subject, unbound.bound_at) == (None, None, None)
+
+
+async def agents_ask_before_they_call(client: Any, way: Way) -> None:
+    call = {"client": "proxy", "agent": fresh("agent"), "tool": "mail", "input": {"to": "ana"}}
+
+    async def ask() -> Any:
+        body = {**call, "hold_s": 0}
+        return await as_an_agent(client, operations.ASK_GATED_CALL, body=body)
+
+    asked = await ask()
+    assert asked.verdict == "pending"
+    [wait] = await _asked(client, asked.session_id)
+    assert (await ask()).session_id == asked.session_id
+    await client.waits.answer(wait.id, {"decision": "approve"})
+    await _decided(client, asked.session_id)
+    taken = await ask()
+    assert (taken.verdict, taken.session_id) == ("allow", asked.session_id)
+    reported = await as_an_agent(
+        client, operations.REPORT_GATED_CALL, asked.session_id, body={"outcome": "succeeded"}
+    )
+    assert (reported.status, reported.verdict, reported.outcome) == (
+        "decided",
+        "allow",
+        "succeeded",
+    )
+    found = await as_an_agent(client, operations.GET_GATED_CALL, asked.session_id)
+    assert found == reported
+    again = await ask()  # the decision was for one call
+    assert again.verdict == "pending"
+    assert again.session_id != asked.session_id
+    await _asked(client, again.session_id)
+    for _ in range(2):
+        withdrawn = await as_an_agent(client, operations.WITHDRAW_GATED_CALL, again.session_id)
+        assert (withdrawn.status, withdrawn.verdict) == ("withdrawn", None)
+    other = await client.sessions.start("contract-echo", 0)
+    for row, parts in (
+        (operations.GET_GATED_CALL, {}),
+        (operations.WITHDRAW_GATED_CALL, {}),
+        (operations.REPORT_GATED_CALL, {"body": {"outcome": "failed"}}),
+    ):
+        for session_id in (f"ses_{MISSING}", other.id):
+            with pytest.raises(SessionNotFound):
+                await as_an_agent(client, row, session_id, **parts)
+    with pytest.raises(BadRequest):
+        await as_an_agent(client, operations.ASK_GATED_CALL, body={**call, "tool": ""})
+
+
+async def hooks_of_coding_agents_are_answered(client: Any, way: Way) -> None:
+    agent = fresh("agent")
+
+    async def hook(kind: str, **fields: Any) -> Any:
+        event = {"session_id": agent, "hook_event_name": kind, "cwd": "/work", **fields}
+        query = {"mode": "headless", "timeout_s": 0}
+        return await as_an_agent(client, operations.GATE_CLAUDE_CODE, body=event, query=query)
+
+    called = {"tool_name": "Bash", "tool_input": {"command": "ls"}, "tool_use_id": "toolu_1"}
+    deferred = await hook("PreToolUse", **called)
+    assert deferred["hookSpecificOutput"]["permissionDecision"] == "defer"
+    [session] = await all_of(client.sessions.list(tag=f"claude-code:{agent}"))
+    [wait] = await _asked(client, session.id)
+    assert wait.subject == "Run ls"
+    await client.waits.answer(wait.id, {"decision": "decline", "reason": "not on Friday"})
+    await _decided(client, session.id)
+    denied = (await hook("PreToolUse", **called))["hookSpecificOutput"]
+    assert denied["permissionDecision"] == "deny"
+    assert denied["permissionDecisionReason"] == "not on Friday"
+    assert (await client.sessions.open(session.id).get()).status == "closed"
+    assert await hook("SessionEnd") == {}
+    with pytest.raises(BadRequest):
+        await hook("PreToolUse")  # which names no tool
+
+
+async def _asked(client: Any, session_id: str) -> list[Any]:
+    """The waits of a session, once its run has stopped at them."""
+    await _run_of(client, session_id, until="stopped")
+    return await all_of(client.waits.list(session_id=session_id))
+
+
+async def _decided(client: Any, session_id: str) -> None:
+    await _run_of(client, session_id)
+
+
+async def _run_of(client: Any, session_id: str, **options: Any) -> None:
+    [run] = await all_of(client.runs.list(session_id=session_id))
+    await client.runs.wait(run.id, timeout=BOUND_S, **options)
+
+
 async def a_session_is_exported_and_verified(client: Any, way: Way) -> None:
     started, wait = await reviewing(client)
     await client.waits.answer(wait.id, APPROVE)
@@ -760,6 +902,7 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     a_session_is_forked,
     the_inbox_is_read_and_answered,
     a_wait_is_claimed_assigned_and_released,
+    only_people_who_are_signed_in_vote,
     links_to_answer_by_are_made_listed_and_revoked,
     sends_say_what_they_did,
     what_comes_after_a_deadline_is_late,
@@ -772,6 +915,10 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     tokens_are_completed_once,
     public_tokens_open_one_thing,
     keys_are_made_and_revoked,
+    the_runtime_says_who_calls,
+    people_are_disabled_enabled_and_unbound,
+    agents_ask_before_they_call,
+    hooks_of_coding_agents_are_answered,
     schedules_are_made_paused_run_and_deleted,
     the_gateway_sends_notices,
     a_session_is_exported_and_verified,

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from helmr import escalation, step, streams, task, tokens
+from helmr.gate.tasks import gate_agent, gate_call
 
 
 class Draft(BaseModel):
@@ -85,4 +86,10 @@ async def by_token(token_id: str) -> object:
     return result.value if result.ok else type(result.error).__name__
 
 
-TASKS = (review, deadline, echo, emits, fails, by_token)
+@task(id="contract-votes")
+async def votes(payload: None) -> str:
+    """Asks for a decision that two people must agree on."""
+    return (await approval.wait(approvals=2).unwrap()).decision
+
+
+TASKS = (review, deadline, echo, emits, fails, by_token, votes, gate_call, gate_agent)

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from helmr.client import aio, sync
+from helmr.operation import Operation
+from helmr.operations import OPERATIONS
 
 HERE = str(Path(__file__).parent)
 AT_ONCE = ("open", "input", "output")
@@ -32,8 +34,12 @@ NAMES = {
     "Tokens": "client.tokens",
     "Auth": "client.auth",
     "Keys": "client.keys",
+    "People": "client.people",
 }
 """How a program reaches the methods of each class. `StartedSession` is a session handle."""
+
+OF_AGENTS = {row: row.route for row in OPERATIONS if row.tag == "gate"}
+"""What programs of agents ask by its route: no method of the client does."""
 
 
 class Awaited:
@@ -97,8 +103,22 @@ def _wrapped(found: Any) -> Any:
 
 
 def operations() -> list[str]:
-    """Everything that a client can be asked, as a program writes it."""
-    return [f"{NAMES[cls.__name__]}.{name}" for cls in _classes(sync) for name in _methods(cls)]
+    """Everything that a client can be asked, as a program writes it, and the routes of `OF_AGENTS`."""
+    methods = [f"{NAMES[cls.__name__]}.{name}" for cls in _classes(sync) for name in _methods(cls)]
+    return [*methods, *OF_AGENTS.values()]
+
+
+async def as_an_agent(client: Any, row: Operation[Any], *ids: str, **parts: Any) -> Any:
+    """What a row of `OF_AGENTS` answers."""
+    for called in _recording:
+        called.add(OF_AGENTS[row])
+    if isinstance(client, Awaited):
+        asking = functools.partial(sync.ask, client._inner, row, *ids, **parts)
+        return await asyncio.to_thread(asking)
+    return await client._ask(row, *ids, **parts)
+
+
+_recording: list[set[str]] = []
 
 
 @contextmanager
@@ -112,9 +132,11 @@ def recorded() -> Iterator[set[str]]:
                 undo.append((cls, name, vars(cls)[name]))
                 shown = f"{NAMES[cls.__name__.removeprefix('Async')]}.{name}"
                 setattr(cls, name, _noting(vars(cls)[name], shown, called))
+    _recording.append(called)
     try:
         yield called
     finally:
+        _recording.remove(called)
         for cls, name, method in undo:
             setattr(cls, name, method)
 

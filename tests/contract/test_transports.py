@@ -18,6 +18,7 @@ from helmr.client import AsyncClient, Client
 from helmr.client import ray as ray_way
 from helmr.client.endpoint import RAY, Endpoint
 from helmr.client.inprocess import AppTransport, BlockingAppTransport
+from helmr.client.sync import BlockingPart
 from helmr.operation import Repeat
 from helmr.operations import OPERATIONS, PRUNE_SESSIONS
 from helmr.testing import Harness
@@ -31,7 +32,7 @@ from helmr_runtime.service.health import Introduction
 from tests.contract import page
 from tests.contract.cases import CASES, PERSON, Way
 from tests.contract.contract_tasks import TASKS
-from tests.contract.faces import Awaited, operations, recorded
+from tests.contract.faces import NAMES, Awaited, operations, recorded
 from tests.contract.repeating import REPEATED
 from tests.service.stack import Stack
 
@@ -149,6 +150,10 @@ async def test_the_page_says_what_was_seen_over_the_harness(
 def test_the_page_names_every_operation_and_every_case() -> None:
     assert list(page.rows()) == operations()
     assert page.cases() == [case.__name__ for case in CASES]
+
+
+def test_the_contract_knows_every_part_of_the_client() -> None:
+    assert {cls.__name__ for cls in BlockingPart.__subclasses__()} == set(NAMES)
 
 
 def test_every_operation_that_acts_once_is_repeated() -> None:

@@ -11,6 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
+from helmr.client import AsyncClient
+from helmr.errors import WaitResolved
+from helmr.models import SendReceipt, VoteReceipt
+from helmr_runtime.catalog import Registry
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.core.people import DisablePerson
 from helmr_runtime.process.gateway import GatewayActor
@@ -18,6 +22,7 @@ from helmr_runtime.security.people import read_people
 from helmr_runtime.security.secrets import SecretKind, make_secret
 from tests.http.test_access_tokens import bearing, key
 from tests.http.test_sessions import code_of
+from tests.service import vote_tasks
 from tests.service.stack import Stack, until
 
 PEOPLE = read_people(
@@ -29,6 +34,7 @@ PEOPLE = read_people(
     },
     "helmr.toml",
 )
+VOTERS = read_people({"ada": {"groups": ["finance"]}, "bo": {"groups": ["finance"]}}, "helmr.toml")
 YES = {"data": {"decision": "approve"}}
 
 
@@ -245,3 +251,33 @@ async def test_a_flush_that_was_decided_before_is_refused_after(stack: Stack) ->
     assert code_of(response) in ("person_disabled", "unauthenticated")
     assert {code_of(claim), code_of(start)} <= {"person_disabled", "unauthenticated"}
     assert (await stack.http.get(f"/v1/waits/{wait}")).json()["status"] == "pending"
+
+
+async def test_people_with_keys_of_their_own_vote_and_take_a_vote_back(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, registry=Registry([vote_tasks.refund], code_hash="votes"))
+    stack.service = stack.make_service(people=VOTERS)
+    stack.gateway = GatewayActor(stack.service, stack.settings())
+    async with AsyncExitStack() as ends:
+        ends.push_async_callback(stack.stop)
+        await stack.start()
+        keys = [stack.key, *[(await personal(stack, name))["secret"] for name in ("ada", "bo")]]
+        admin, ada, bo = [
+            await ends.enter_async_context(AsyncClient(url=stack.url, key=one)) for one in keys
+        ]
+        started = await admin.sessions.start_and_wait("refund", 2, timeout=20)
+        [wait] = [one async for one in ada.waits.list(session_id=started.id)]
+        counts = []
+        for doing in (
+            ada.waits.answer(wait.id, {"cents": 5}),
+            bo.waits.withdraw(wait.id),  # who has none
+            ada.waits.withdraw(wait.id),
+            bo.waits.answer(wait.id, {"cents": 5}),
+        ):
+            receipt = await doing
+            assert isinstance(receipt, VoteReceipt)
+            counts.append((receipt.have, receipt.need))
+        assert counts == [(1, 2), (1, 2), (0, 2), (1, 2)]
+        ended = await ada.waits.answer(wait.id, {"cents": 5})
+        assert isinstance(ended, SendReceipt)
+        with pytest.raises(WaitResolved):
+            await bo.waits.withdraw(wait.id)
