@@ -319,9 +319,10 @@ class BatchScreen(SubmitScreen):
             if progress is Progress.SKIPPED:
                 detail = f"{outcome.result.value.removeprefix('Not sent: ')}; {detail}"
             return progress, detail
-        self.console.answered(wait.id)
+        outcome = of_receipt(receipt)
+        self.console.took(wait.id, outcome)
         await asyncio.to_thread(self.console.files.drafts.discard, wait.id)
-        return Progress.ACCEPTED, of_receipt(receipt).lines[0]
+        return Progress.ACCEPTED, outcome.lines[0]
 
     def do_back(self) -> None:
         """After the batch was sent there is nothing to go back to but the list."""

@@ -59,6 +59,27 @@ async def test_a_vote_leaves_its_wait_in_the_inbox_with_what_has_been_said(bench
     assert (await bench.wait(wait_id))["voters"] == ["bo", "ana"]
 
 
+async def test_votes_of_a_batch_leave_their_waits_in_the_inbox(bench: Bench) -> None:
+    first, second = [(await asks(bench.stack))[0] for _ in range(2)]
+    await bench.open(size=(120, 40), key=await key_of(bench.stack, "ana"))
+    await bench.inbox(2)
+    await bench.press("asterisk", "B")
+    screen = await bench.form()
+    await bench.press("1", "tab")
+    screen.form.query("Input").first().value = "5"
+    screen.count.value = "2"
+    await bench.press("ctrl+s")
+    await bench.sees("^s sends it.")
+    await bench.press("ctrl+s")
+    await bench.sees("2 of 2 done, 2 accepted")
+    await bench.sees("accepted: 1 of 2 agree; 1 more")
+    await bench.press("escape")
+    await bench.inbox(2)
+    await bench.sees("Refund Ada?  1 of 2")
+    for wait_id in (first, second):
+        assert (await bench.wait(wait_id))["voters"] == ["ana"]
+
+
 async def mine(bench: Bench, person: str) -> list[str]:
     """The ids of the waits that the gateway lists as this person's."""
     headers = {"Authorization": f"Bearer {await key_of(bench.stack, person)}"}
