@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import sys
@@ -53,6 +54,21 @@ def pytest_collection_finish() -> None:
 def project_root() -> Path:
     """The checkout."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A test whose code takes the process's log for its own fails, instead of those after it in its process."""
+    root = logging.getLogger()
+    level, handlers = root.level, [*root.handlers]
+    yield
+    left = root.level, [*root.handlers]
+    root.setLevel(level)
+    for handler in {*root.handlers} - {*handlers}:
+        root.removeHandler(handler)
+        handler.close()
+    root.handlers[:] = handlers
+    assert left == (level, handlers), "the test leaves another log behind"
 
 
 @pytest.fixture(autouse=True)

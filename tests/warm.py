@@ -27,6 +27,9 @@ from helmr.hash_seed import VARIABLE as SEED
 from helmr.profiles import state_folder
 from helmr_runtime import faults
 
+AT_STARTS = "sitecustomize.py"
+"""What Python imports when it starts, wherever PYTHONPATH has it."""
+
 FORKS = get_context("forkserver")
 FORKS.set_forkserver_preload(["pytest", "tests.warm_modules"])
 
@@ -51,6 +54,7 @@ class Warm:
         has_session: bool = False,
         has_terminal: bool = False,
     ) -> None:
+        assert not starts_with_more(env), f"a fork would not import {AT_STARTS}: have Python start"
         self.args = ["helmr", *words]
         given = [Connection(os.dup(file)) for file in files]
         here, there = FORKS.Pipe(duplex=False)
@@ -125,6 +129,12 @@ class AwaitedWarm:
     async def wait(self) -> int:
         """Its exit code, once it has ended."""
         return await asyncio.to_thread(self._process.wait)
+
+
+def starts_with_more(env: Mapping[str, str]) -> bool:
+    """Python would import something of the test's before all else, so that a fork is not what a start is."""
+    paths = env.get("PYTHONPATH", "").split(os.pathsep)
+    return any(Path(path, AT_STARTS).exists() for path in paths if path)
 
 
 def run(

@@ -52,6 +52,13 @@ def test_a_signal_ends_it_and_its_exit_code_says_which(tmp_path: Path) -> None:
         assert one.wait(BOUND_S) == -signal.SIGKILL
 
 
+def test_what_python_imports_at_its_start_is_no_forks(tmp_path: Path) -> None:
+    (tmp_path / warm.AT_STARTS).write_text("")
+    paths = os.pathsep.join(["", str(tmp_path)])
+    with pytest.raises(AssertionError, match=warm.AT_STARTS):
+        said(tmp_path, "--version", PYTHONPATH=paths)
+
+
 def test_one_that_starts_itself_again_is_the_same_command(tmp_path: Path) -> None:
     # Without a hash seed it takes that of its data directory, which only a fresh interpreter does.
     environ = {name: value for name, value in os.environ.items() if name != SEED}

@@ -20,7 +20,7 @@ from helmr.hash_seed import VARIABLE as SEED
 from helmr.models import Credentials
 from helmr_runtime.faults import VARIABLE
 from tests.preloaded import PRELOAD
-from tests.warm import Warm
+from tests.warm import Warm, starts_with_more
 
 T = TypeVar("T")
 
@@ -74,7 +74,8 @@ class LiveRuntime:
         environ: Of its processes, besides this one's. One in a process of its own gets a hash seed, so that it need not
             start a second time with that of its data directory; an empty one takes that back.
         python: The interpreter that it runs in, if not this one.
-        is_cold: Python starts it, also in one process; else that is forked (`tests/warm.py`).
+        is_cold: Python starts it, also in one process; else that is forked (`tests/warm.py`), unless `environ` has
+            something loaded at the start.
         arguments: More of `helmr up`.
     """
 
@@ -102,7 +103,8 @@ class LiveRuntime:
         self._environ = {**({SEED: "1"} if in_process else {}), **(environ or {})}
         self.is_in_process = in_process
         as_usual = python == sys.executable and self._environ.get(SEED) == "1"
-        self._is_warm = in_process and as_usual and PRELOAD not in self._environ and not is_cold
+        at_start = PRELOAD in self._environ or starts_with_more(self._environ)
+        self._is_warm = in_process and as_usual and not at_start and not is_cold
         self.data_dir = folder / ".helmr"
         self.faults = folder / "faults"
         self.faults.mkdir(exist_ok=True)

@@ -10,7 +10,6 @@ import io
 import json
 import os
 import shutil
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +19,11 @@ from helmr import Client
 from helmr.cli.main import invoke
 from helmr.client import calls
 from helmr.client.calls import KnownGenerations
+from helmr.hash_seed import VARIABLE as SEED
 from helmr_runtime.launchers.startup import UpOptions
 from helmr_runtime.launchers.threaded import ThreadedRuntime
 from helmr_runtime.process.local_access import KEY_NAME
+from tests import warm
 from tests.cli.conftest import Said
 from tests.process.test_in_process import TASKS
 from tests.stack.live import until
@@ -60,15 +61,10 @@ def runtime(data_dir: Path, *, encrypts: bool | None = None) -> ThreadedRuntime:
 
 
 def up(data_dir: Path) -> Said:
-    """A start that is refused; one that is not would not return."""
-    umask = os.umask(0o077)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        return run("up", TASKS, "--in-process", "--port=0", "--data-dir", data_dir)
-    finally:
-        os.umask(umask)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    """A start that is refused; it takes the process that it runs in for its own."""
+    where = "--port=0", f"--data-dir={data_dir}"
+    done = warm.run("up", str(TASKS), "--in-process", *where, env={**os.environ, SEED: "1"})
+    return Said(done.returncode, done.stdout, done.stderr)
 
 
 def run(*arguments: object) -> Said:
