@@ -11,7 +11,7 @@ from helmr.gate.tasks import asked, asked_of_flood, fenced
 
 
 def call(tool: str, **given: Any) -> GatedCall:
-    return GatedCall("claude-code", "s1", tool, given, folder="/work/shop", model="opus")
+    return GatedCall("claude-code", "s1", tool, given, folder="/srv/shop", model="opus")
 
 
 def test_a_shells_command_is_shown_as_one_with_its_folder() -> None:
@@ -19,12 +19,12 @@ def test_a_shells_command_is_shown_as_one_with_its_folder() -> None:
     assert shown.subject == "Run git push"
     assert "```sh\ngit push\n\n```" in shown.body
     assert "Publish" in shown.body
-    assert shown.body.endswith("Asked by claude-code in `/work/shop` with opus.")
+    assert shown.body.endswith("Asked by claude-code in `/srv/shop` with opus.")
 
 
 def test_an_edit_is_shown_as_a_diff() -> None:
     shown = asked(
-        call("Edit", file_path="/work/shop/a.py", old_string="x = 1\ny\n", new_string="x = 2\ny\n")
+        call("Edit", file_path="/srv/shop/a.py", old_string="x = 1\ny\n", new_string="x = 2\ny\n")
     )
     assert shown.subject == "Edit a.py"
     assert "--- a.py\n+++ a.py\n" in shown.body
@@ -37,7 +37,7 @@ def test_a_new_file_and_several_edits_are_diffs_too() -> None:
     assert "--- /dev/null\n+++ /etc/motd" in written.body
     assert "+hello" in written.body
     edits = [{"old_string": "a", "new_string": "b"}, {"old_string": "c", "new_string": "d"}]
-    several = asked(call("MultiEdit", file_path="/work/shop/a.py", edits=edits))
+    several = asked(call("MultiEdit", file_path="/srv/shop/a.py", edits=edits))
     assert several.body.count("```diff") == 2
 
 

@@ -28,7 +28,7 @@ from helmr.gate.claude_code import (
 
 EVENT = {
     "session_id": "ec1dedd8-6977-4e1b-90e2-d7c1e6e071f2",
-    "cwd": "/work/shop",
+    "cwd": "/srv/shop",
     "hook_event_name": "PreToolUse",
     "tool_name": "Bash",
     "tool_input": {"command": "touch one", "description": "x"},
@@ -56,7 +56,7 @@ ASKED = GatedCall("claude-code", "s", "AskUserQuestion", QUESTIONS)
 
 def test_an_event_names_its_call() -> None:
     assert (CALL.client, CALL.tool, CALL.call_id) == ("claude-code", "Bash", "toolu_1")
-    assert CALL.folder == "/work/shop"
+    assert CALL.folder == "/srv/shop"
     assert call_of_event({**EVENT, "tool_use_id": None}).call_id == ""
     for name in ("session_id", "tool_name", "tool_input"):
         with pytest.raises(BadRequest):

@@ -77,7 +77,7 @@ def event(kind: str = "PreToolUse", call_id: str = "toolu_1", **changes: Any) ->
     """As Claude Code posts it; a permission request names no call."""
     found = {
         "session_id": "agent-1",
-        "cwd": "/work/shop",
+        "cwd": "/srv/shop",
         "permission_mode": "default",
         "hook_event_name": kind,
         "tool_name": "Bash",
