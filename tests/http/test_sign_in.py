@@ -89,6 +89,30 @@ async def test_groups_are_those_of_the_file_and_of_the_claim_as_old_as_the_token
     assert identity.groups_at.timestamp() == pytest.approx(issued, abs=1)
 
 
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"groups": [f"team-{number}" for number in range(201)]},
+        {"groups": ["finance" * 19]},
+        {"groups": "finance"},
+        {"_claim_names": {"groups": "src1"}},
+    ],
+)
+async def test_groups_that_a_token_does_not_list_whole_are_not_known(
+    stack: Stack, issuer: Issuer, claims: dict[str, Any]
+) -> None:
+    """Else a person in the group that a wait excludes could answer it."""
+    _, identity, _ = await stack.service.sign_ins.person(issuer.token(now_s(stack), **claims), "h")
+    assert identity.groups is None
+
+
+async def test_a_token_without_groups_is_of_one_in_none_but_those_of_the_file(
+    stack: Stack, issuer: Issuer
+) -> None:
+    _, identity, _ = await stack.service.sign_ins.person(issuer.token(now_s(stack)), "hash")
+    assert identity.groups == ("on-call",)
+
+
 def unsigned(claims: str) -> str:
     head = base64.urlsafe_b64encode(json.dumps({"alg": "none"}).encode()).decode().rstrip("=")
     return f"{head}.{claims.split('.')[1]}."

@@ -41,7 +41,7 @@ class SignIn:
     Attributes:
         issuer, subject: Who it is to the issuer.
         email: Theirs, in lower case, if the issuer has verified it.
-        groups: What the claim of groups says; None if there is no such claim.
+        groups: What the claim of groups says; None if it does not say all of them.
         issued_at: When all that was so.
         expires_at: Of the token.
     """
@@ -128,11 +128,21 @@ def _email(claims: Mapping[str, Any]) -> str | None:
 
 
 def _groups(claims: Mapping[str, Any], claim: str | None) -> tuple[str, ...] | None:
-    said = claims.get(claim) if claim is not None else None
-    if not isinstance(said, list):
+    """All groups, or None: a person whose groups are only partly known could pass by a `not_by`.
+
+    An issuer leaves the claim out for a person in no group, and for one in too many: then it names the claim in
+    `_claim_names` (OpenID Connect Core 1.0, 5.6.2).
+    """
+    if claim is None:
+        return ()
+    elsewhere = claims.get("_claim_names")
+    said = claims.get(claim, [])
+    if (isinstance(elsewhere, Mapping) and claim in elsewhere) or not isinstance(said, list):
         return None
-    found = (one for one in said[:GROUPS_MAX] if isinstance(one, str) and one.isprintable())
-    return tuple(one[:GROUP_CHARS_MAX] for one in found)
+    groups = tuple(one for one in said if isinstance(one, str) and one.isprintable())
+    if len(groups) > GROUPS_MAX or any(len(one) > GROUP_CHARS_MAX for one in groups):
+        return None
+    return groups
 
 
 def _time(said: Any) -> datetime | None:

@@ -155,12 +155,14 @@ class SignIns:
         """
         signed = await self._checked(token, hashed)
         person = await self._acting(signed)
-        claimed = signed.groups or ()
+        claimed = signed.groups
         is_of_claim = self.settings.groups_claim is not None
         identity = Identity(
             id=person.id,
             names=tuple(sorted(person.names - {person.id})),
-            groups=tuple(dict.fromkeys((*person.groups, *claimed))),
+            groups=(
+                tuple(dict.fromkeys((*person.groups, *claimed))) if claimed is not None else None
+            ),
             groups_at=signed.issued_at if is_of_claim else None,
         )
         return person, identity, person_principal(person.id, f"{signed.issuer}#{signed.subject}")
