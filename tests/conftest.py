@@ -37,7 +37,7 @@ settings.register_profile(
 )
 settings.load_profile("helmr")
 
-pytest_plugins = ["tests.secret_search", "tests.suite"]
+pytest_plugins = ["tests.secret_search", "tests.suite", "tests.reaper"]
 
 NEW_OBJECTS_MAX = 50_000
 """So many between two looks of the garbage collector, instead of 700: of what is collected here almost all lives on."""

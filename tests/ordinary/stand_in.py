@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests import reaper
+
 CHAT = {
     "id": "chatcmpl-1",
     "object": "chat.completion",
@@ -120,6 +122,7 @@ def postgres_server() -> Iterator[str | None]:
         yield None
         return
     folder = Path(tempfile.mkdtemp(prefix="helmr-pg-"))  # short, and open to that user
+    reaper.remove_later(folder)
     if user is not None:
         os.chown(folder, user.pw_uid, user.pw_gid)
     as_user: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid} if user else {}
