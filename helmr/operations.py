@@ -514,6 +514,34 @@ UNBIND_PERSON = Operation(
     "Forget the account with which a person has signed in; the next sign-in with their e-mail binds the new one.",
     body=NoFields, reply=PersonInfo, problems=(404, 409), repeat=Repeat.ONCE)
 
+# Pages for people ---------------------------------------------------------------------------------
+
+SHOW_SIGN_IN: Operation[bytes] = Operation(
+    "", "GET /sign-in", Need.NOTHING,
+    "Show the page where a person signs in, or who is signed in.",
+    description="`?next=` is a page of this runtime to come back to. 404 where the runtime knows no people.",
+    tag="pages", reply=PAGE, problems=(404, 429))
+SIGN_IN_AT_ISSUER: Operation[bytes] = Operation(
+    "", "GET /sign-in/issuer", Need.NOTHING,
+    "Send the browser to the issuer, with state, nonce and PKCE challenge.",
+    tag="pages", reply=PAGE, others={303: "To the issuer"}, problems=(404, 429, 503))
+FINISH_SIGN_IN: Operation[bytes] = Operation(
+    "", "GET /sign-in/callback", Need.NOTHING,
+    "Take the issuer's answer from the browser that asked, and set its cookie.",
+    description="`?code=`, `?state=`, `?iss=`. The redirect URI to register with the issuer.",
+    tag="pages", reply=PAGE, others={303: "Signed in; back to where the person came from"},
+    problems=(401, 404, 409, 429, 503))
+SIGN_IN_BY_KEY: Operation[bytes] = Operation(
+    "", "POST /sign-in", Need.NOTHING,
+    "Take the sign-in page's form with a personal key, and set a cookie.",
+    tag="pages", reply=PAGE, others={303: "Signed in; back to where the person came from"},
+    problems=(400, 401, 404, 409, 413, 415, 429, 503), repeat=Repeat.AGAIN)
+SIGN_OUT: Operation[bytes] = Operation(
+    "", "POST /sign-out", Need.NOTHING,
+    "Take a page's form that signs out: the cookie opens nothing from now on.",
+    tag="pages", reply=PAGE, others={303: "Signed out; to the page where people sign in"},
+    problems=(400, 413, 415, 429), repeat=Repeat.AGAIN)
+
 # The gate -----------------------------------------------------------------------------------------
 
 GATE_CLAUDE_CODE = Operation(

@@ -78,7 +78,8 @@ class Access:
         text = exchange.bearer
         if text is None:
             self.limiter.admit_source(exchange.address)
-            return await self._by_proxy(exchange, need)
+            principal, person = await self.by_proxy(exchange)
+            return self._as_person(exchange, person, principal.via or "", need)
         match read_secret(text):
             case SecretKind.API_KEY, hashed:
                 return await self._by_key(exchange, hashed, need)
@@ -123,18 +124,44 @@ class Access:
         exchange.identity = identity
         return principal
 
-    async def _by_proxy(self, exchange: Exchange, need: Need) -> Principal:
-        """A person whom a configured proxy's header names; the connection itself must be the proxy's."""
+    async def by_proxy(self, exchange: Exchange) -> tuple[Principal, NamedPerson]:
+        """A person whom a configured proxy's header names; the connection itself must be the proxy's.
+
+        Raises:
+            Unauthenticated: None does.
+            OriginDenied: Another site's page has sent the request.
+        """
         settings = self._people.named.settings
         email = exchange.headers.getlist(settings.proxy_header) if settings.proxy_header else []
         if len(email) != 1 or not settings.is_proxy(exchange.peer):
             raise unauthenticated()
-        _check_same_origin(exchange)
+        check_own_page(exchange)
         named = self._people.named.find(email[0])
         person = await self._people.acting(named.id) if named is not None else None
         if person is None:
             raise unauthenticated()
-        return self._as_person(exchange, person, PROXY, need)
+        return person_principal(person.id, PROXY), person
+
+    async def personal_key(self, exchange: Exchange, text: str) -> str:
+        """The hash of a personal key that someone typed.
+
+        Raises:
+            Unauthenticated: It is none that counts; the same for all that can be wrong with it.
+            Overloaded: Too many such.
+        """
+        match read_secret(text):
+            case SecretKind.API_KEY, hashed:
+                async with self.limiter.lookup(hashed):
+                    key = await self._api_keys.find(hashed)
+                person = await self._person_of(key)
+                if key is None or person is None or not key.is_good(self._now()):
+                    self.limiter.count_failure(exchange.address, hashed)
+                    raise unauthenticated()
+                self.limiter.passed(hashed)
+                return hashed
+            case _:
+                self.limiter.count_malformed(exchange.address)
+                raise unauthenticated()
 
     def _as_person(
         self, exchange: Exchange, person: NamedPerson, via: str, need: Need
@@ -198,17 +225,24 @@ class Trusting:
         return replace(self._principal, on_behalf_of=_person(exchange, Role.ADMIN))
 
 
-def _check_same_origin(exchange: Exchange) -> None:
-    """Return if no other site's page can have sent it: what a proxy adds, it adds to those requests too.
+def check_own_page(exchange: Exchange, *, has_nonce: bool = False) -> None:
+    """Return if no other site's page can have sent it: what a browser or a proxy adds, it adds to those requests too.
+
+    Our pages send no referrer, so their forms come with `Origin: null`; who else does is said by `Sec-Fetch-Site`.
+
+    Args:
+        exchange: The request.
+        has_nonce: It carries what only a page of ours was given, for browsers that do not say the latter.
 
     Raises:
         OriginDenied: One can.
     """
     if exchange.method in ("GET", "HEAD"):
         return
-    origin = exchange.headers.get("origin")
+    origin, site = exchange.headers.get("origin"), exchange.headers.get("sec-fetch-site")
     is_own = origin is None or urlsplit(origin).netloc == exchange.headers.get("host")
-    if exchange.headers.get("sec-fetch-site", "none") not in ("none", "same-origin") or not is_own:
+    is_hidden = origin == "null" and (site == "same-origin" or has_nonce)
+    if site not in (None, "none", "same-origin") or not (is_own or is_hidden):
         raise OriginDenied(
             "a page of another site can't act for a person", hint="Use the runtime's own pages."
         )

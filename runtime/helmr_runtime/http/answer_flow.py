@@ -13,6 +13,8 @@ from typing import Any, Protocol, TypeVar
 from starlette.responses import Response
 
 from helmr.errors import (
+    GroupsUnknown,
+    NotAnAnswerer,
     NotFound,
     SchemaMismatch,
     TokenCancelled,
@@ -20,6 +22,7 @@ from helmr.errors import (
     TokenExhausted,
     TokenExpired,
     TooLarge,
+    WaitClaimed,
     WaitResolved,
     WaitTimedOut,
 )
@@ -48,7 +51,7 @@ from helmr_runtime.service import Service
 NONCE_PURPOSE = "page-nonce"
 SEE_OTHER = 303
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
-_WITH_FORM = frozenset({PageState.OPEN, PageState.SIGN_IN, PageState.RECORDED})
+_WITH_FORM = frozenset({PageState.OPEN, PageState.SIGN_IN, PageState.OTHERS, PageState.RECORDED})
 """States that know the fields: to ask, to show a tool's call, to name what was recorded."""
 
 
@@ -155,6 +158,9 @@ async def submit(
         except (SchemaMismatch, TooLarge) as error:
             # An earlier schema than the one shown, or a limit that no schema says.
             problems = [SchemaProblem((), error.message)]
+        except (NotAnAnswerer, GroupsUnknown, WaitClaimed) as error:
+            refused = await _page(service, await asked.latest(), values=sent.values)
+            return _html(replace(refused, refusal=error.message), is_post=True, status=error.status)
         else:
             return Response(status_code=SEE_OTHER, headers={**page_headers(), "Location": location})
     again = await _page(service, asked, values=sent.values, problems=problems)
@@ -209,8 +215,9 @@ def _nonce_key(service: Service) -> bytes:
     return service.tokens.require_ring().purpose_key(NONCE_PURPOSE)
 
 
-def _html(page: AnswerPage, *, is_post: bool) -> Response:
-    status = page_status(page.state, is_post=is_post, is_second=page.is_second)
+def _html(page: AnswerPage, *, is_post: bool, status: int | None = None) -> Response:
+    if status is None:
+        status = page_status(page.state, is_post=is_post, is_second=page.is_second)
     return Response(render_page(page), status_code=status, headers=page_headers())
 
 

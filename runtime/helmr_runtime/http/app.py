@@ -22,8 +22,9 @@ from helmr.old_names import path_of_today
 from helmr.operations import OPERATIONS
 from helmr_runtime import tracing
 from helmr_runtime.core.entries import Principal
-from helmr_runtime.http import handlers, openapi, pages
+from helmr_runtime.http import handlers, openapi, pages, sign_in_pages
 from helmr_runtime.http.access import Access, Trusting
+from helmr_runtime.http.browser import Browser
 from helmr_runtime.http.exchange import (
     Authenticator,
     Exchange,
@@ -38,7 +39,7 @@ from helmr_runtime.security.limits import RateLimiter, check_host
 from helmr_runtime.security.origins import preflight_headers
 from helmr_runtime.service import Service
 
-SPECIAL = handlers.HANDLERS | pages.HANDLERS | mcp.HANDLERS
+SPECIAL = handlers.HANDLERS | pages.HANDLERS | sign_in_pages.HANDLERS | mcp.HANDLERS
 """What is served by a handler of its own; everything else is a method of the service."""
 
 HEADERS = (
@@ -73,7 +74,7 @@ class GatewayApp:
         self.generations = GenerationHeader(service.copies)
         service.watch(self.metrics.entries.seen)
         self.limiter = RateLimiter(service.now, settings.limits)
-        access = Access(
+        self.access = access = Access(
             settings.admin_key_hash,
             api_keys=service.api_keys,
             public_tokens=service.public_tokens,
@@ -82,6 +83,7 @@ class GatewayApp:
             limiter=self.limiter,
             now=service.now,
         )
+        self.browser = Browser(access, service)
         self.authenticator: Authenticator = (
             Trusting(access, trusts) if trusts is not None else access
         )

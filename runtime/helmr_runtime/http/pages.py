@@ -12,29 +12,22 @@ from typing import Any
 from starlette.responses import Response
 
 from helmr.errors import NotFound, TokenNotFound
-from helmr.models import AnswerRequest, CompleteRequest, TokenStatus, WaitInfo, WaitStatus
-from helmr.people import answered_by
-from helmr.review.words import escalation_texts, next_end
+from helmr.models import AnswerRequest, CompleteRequest
 from helmr.roles import ScopeType
 from helmr_runtime.core.entries import Principal, from_iso
 from helmr_runtime.core.public_tokens import ScopedToken
+from helmr_runtime.http.access import check_own_page
 from helmr_runtime.http.answer_flow import opened, show, submit, who_answered
 from helmr_runtime.http.answer_page import PageState
+from helmr_runtime.http.browser import Browser
 from helmr_runtime.http.exchange import Exchange, Handler, json_response
+from helmr_runtime.http.wait_page import ENDED, LinkedWait, PersonalWait
 from helmr_runtime.ports.ledger import Json
 from helmr_runtime.security.callbacks import CallbackForm, read_callback
 from helmr_runtime.security.origins import check_origin
 from helmr_runtime.security.secrets import SecretKind, parse_secret, secret_hash
 from helmr_runtime.security.task_secrets import LINK_PATH
 from helmr_runtime.service import Caller, Service
-from helmr_runtime.service.access import LiveLink
-
-_ENDED = {
-    WaitStatus.TIMED_OUT.value: PageState.EXPIRED,
-    TokenStatus.EXPIRED.value: PageState.EXPIRED,
-    TokenStatus.CANCELLED.value: PageState.CANCELLED,
-}
-"""What the page says of a wait or a token that ended without an answer; both are cancelled by the same word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +61,7 @@ class Callback:
         if token["status"] == "completed":
             return PageState.RECORDED if self._is_own else PageState.OVERTAKEN
         if token["status"] != "pending":
-            return _ENDED[token["status"]]
+            return ENDED[token["status"]]
         if now >= from_iso(token["expires_at"]):
             return PageState.EXPIRED
         return PageState.SIGNED if token["verify"] is not None else PageState.OPEN
@@ -185,94 +178,19 @@ async def _find(exchange: Exchange, kind: SecretKind, hashed: str) -> Callback |
     return Callback(service, token, exchange.caller(principal), public_token)
 
 
-@dataclass(frozen=True, slots=True)
-class LinkedWait:
-    """A wait and the link by which it was reached; what the answer page asks for."""
-
-    service: Service
-    wait: WaitInfo
-    link: LiveLink
-    caller: Caller
-
-    @property
-    def id(self) -> str:
-        return self.wait.id
-
-    @property
-    def schema(self) -> Any:
-        return self.wait.json_schema
-
-    @property
-    def initial(self) -> Any:
-        return self.wait.initial
-
-    def state(self, now: datetime) -> PageState:
-        wait = self.wait
-        if self._is_answered:
-            return PageState.RECORDED if self._is_own else PageState.OVERTAKEN
-        status = (wait.resolving or wait.status).value
-        if status in _ENDED:
-            return _ENDED[status]
-        ends_at = wait.default_at or wait.deadline_at
-        if ends_at is not None and now >= ends_at:
-            return PageState.EXPIRED
-        return PageState.SIGN_IN if wait.is_restricted else PageState.OPEN
-
-    @property
-    def _is_answered(self) -> bool:
-        wait = self.wait
-        return wait.status is WaitStatus.FULFILLED or wait.resolving is TokenStatus.COMPLETED
-
-    @property
-    def _is_own(self) -> bool:
-        """Ended through this same link: anyone who holds it may see what was recorded."""
-        by = self.wait.resolved_by
-        return by is not None and by.id == self.link.id
-
-    async def texts(self) -> dict[str, Any]:
-        wait, by = self.wait, self.wait.resolved_by
-        is_own = self._is_answered and self._is_own
-        end = next_end(wait) if wait.status is WaitStatus.PENDING else None
-        return {
-            "asked_by": wait.task,
-            "answers_as": self.link.person,
-            "answered_by": answered_by(wait.answerers, wait.not_by, wait.approvals),
-            "have": wait.have,
-            "need": wait.approvals,
-            "then": end.then if end is not None and end.is_default else "",
-            "subject": wait.subject,
-            "body": wait.body,
-            "asked_at": wait.opened_at,
-            "deadline_at": wait.default_at or wait.deadline_at,
-            "escalation": escalation_texts(wait, lambda at: at.strftime("%Y-%m-%d %H:%M UTC")),
-            "claimed_by": wait.claim.label if wait.claim is not None else None,
-            "claimed_until": wait.claim.until if wait.claim is not None else None,
-            "answer": wait.answer if is_own else None,
-            "ended_at": wait.resolved_at,
-            "ended_by": who_answered(by.model_dump()) if by is not None else None,
-        }
-
-    async def take(self, data: Any, nonce_id: str | None) -> None:
-        await self.answer(AnswerRequest(data=data), nonce_id)
-
-    async def answer(self, request: AnswerRequest, nonce_id: str | None = None) -> Any:
-        """Answer the wait on behalf of the link's person; the receipt."""
-        return await self.service.waits.answer(
-            self.caller, self.wait.id, request, link_id=self.link.id, nonce_id=nonce_id
-        )
-
-    async def latest(self) -> LinkedWait:
-        return replace(self, wait=await self.service.waits.get(self.wait.id))
-
-
 async def show_link(exchange: Exchange, secret: str) -> Response:
     """Show what the wait asks. Changes nothing."""
     linked = await opened(exchange, _linked(exchange, secret))
-    return linked if isinstance(linked, Response) else await show(exchange.service, linked)
+    if isinstance(linked, Response):
+        return linked
+    return await show(exchange.service, await _asked(exchange, linked, secret))
 
 
 async def answer_by_link(exchange: Exchange, secret: str) -> Response:
-    """Answer the wait on behalf of the link's person, by JSON or by the page's form."""
+    """Answer the wait on behalf of the link's person, by JSON or by the page's form.
+
+    The form of a restricted wait answers as the person who is signed in, even if the link was made for another.
+    """
     linked = await opened(exchange, _linked(exchange, secret))
     if isinstance(linked, Response):
         return linked
@@ -283,8 +201,27 @@ async def answer_by_link(exchange: Exchange, secret: str) -> Response:
         token_is_raw=False,
     )
     if isinstance(sent, CallbackForm):
-        return await submit(exchange.service, linked, sent, f"{LINK_PATH}{secret}")
+        asked = await _asked(exchange, linked, secret)
+        return await submit(exchange.service, asked, sent, f"{LINK_PATH}{secret}")
     return json_response(await linked.answer(AnswerRequest(data=sent.data)))
+
+
+async def _asked(exchange: Exchange, linked: LinkedWait, secret: str) -> LinkedWait | PersonalWait:
+    """Whom the page asks: of a restricted wait the person who is signed in, since a link proves no one."""
+    browser: Browser = exchange.app.browser
+    if not linked.wait.is_restricted or not browser.is_on:
+        return linked
+    who = await browser.person(exchange)
+    if who is None:
+        return replace(linked, return_to=f"{LINK_PATH}{secret}")
+    check_own_page(exchange, has_nonce=True)
+    return PersonalWait(
+        service=exchange.service,
+        wait=linked.wait,
+        who=who,
+        caller=exchange.caller(),
+        made_for=linked.link.person if linked.link.person not in who.proven.person.names else "",
+    )
 
 
 async def _linked(exchange: Exchange, secret: str) -> LinkedWait:

@@ -94,7 +94,7 @@ def read_callback(
     if not body.strip():
         raise SchemaMismatch("the body is empty", hint=_HINT)
     if media == _FORM:
-        values = _form_values(body)
+        values = form_values(body)
         if is_raw:
             single = {name: all_[0] if len(all_) == 1 else all_ for name, all_ in values.items()}
             return CallbackData(single)
@@ -123,7 +123,13 @@ def _media_type(header: str | None) -> str:
     return media
 
 
-def _form_values(body: bytes) -> dict[str, list[str]]:
+def form_values(body: bytes) -> dict[str, list[str]]:
+    """The fields of an urlencoded form, in the order they came.
+
+    Raises:
+        BadRequest: It is none.
+        TooLarge: It has more fields than any page of ours.
+    """
     if body.count(b"&") >= FORM_FIELDS_MAX:
         raise TooLarge(f"a form may have at most {FORM_FIELDS_MAX} fields")
     try:
@@ -170,8 +176,8 @@ def make_nonce(key: bytes, *, token_id: str, binding: str, now: datetime) -> str
         now: Our clock, aware.
     """
     expires = int((now + NONCE_LIFETIME).timestamp())
-    head = f"{expires}.{_text(secrets.token_bytes(16))}"
-    return f"{head}.{_mac(key, head, token_id)}.{_mac(key, head, token_id, binding)[:22]}"
+    head = f"{expires}.{url_text(secrets.token_bytes(16))}"
+    return f"{head}.{mac(key, head, token_id)}.{mac(key, head, token_id, binding)[:22]}"
 
 
 def read_nonce(
@@ -182,22 +188,24 @@ def read_nonce(
     if nonce is None or len(nonce) > _NONCE_CHARS_MAX or len(parts) != 4:
         return Nonce(NonceState.UNKNOWN)
     head = f"{parts[0]}.{parts[1]}"
-    if not is_same_secret(parts[2], _mac(key, head, token_id)):
+    if not is_same_secret(parts[2], mac(key, head, token_id)):
         return Nonce(NonceState.UNKNOWN)
-    is_current = is_same_secret(parts[3], _mac(key, head, token_id, binding)[:22])
+    is_current = is_same_secret(parts[3], mac(key, head, token_id, binding)[:22])
     # The MAC holds, so the head is one that we wrote.
     expires_at = datetime.fromtimestamp(int(parts[0]), UTC)
     state = NonceState.VALID if is_current and now < expires_at else NonceState.STALE
     return Nonce(state, parts[1])
 
 
-def _mac(key: bytes, *parts: str) -> str:
+def mac(key: bytes, *parts: str) -> str:
+    """HMAC-SHA256 of the parts, each with its length before it, in 43 characters."""
     digest = hmac.new(key, digestmod=hashlib.sha256)
     for part in parts:
         raw = part.encode(errors="replace")
         digest.update(len(raw).to_bytes(4, "big") + raw)
-    return _text(digest.digest())
+    return url_text(digest.digest())
 
 
-def _text(raw: bytes) -> str:
+def url_text(raw: bytes) -> str:
+    """The bytes as text that stands in a URL or a cookie: base64url without padding."""
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")

@@ -44,6 +44,7 @@ class SignIn:
         groups: What the claim of groups says; None if it does not say all of them.
         issued_at: When all that was so.
         expires_at: Of the token.
+        nonce: What the sign-in that it answers sent along, if anything.
     """
 
     issuer: str
@@ -52,6 +53,7 @@ class SignIn:
     groups: tuple[str, ...] | None
     issued_at: datetime
     expires_at: datetime
+    nonce: str | None = None
 
 
 def is_like(text: str) -> bool:
@@ -109,6 +111,7 @@ def check_id_token(
         groups=_groups(claims, groups_claim),
         issued_at=issued_at,
         expires_at=expires_at,
+        nonce=nonce if isinstance(nonce := claims.get("nonce"), str) else None,
     )
 
 

@@ -38,6 +38,8 @@ class SecretKind(StrEnum):
     PUBLIC_TOKEN = "pat"
     CALLBACK = "cb"
     LINK = "link"
+    BROWSER = "web"
+    """The cookie of a person's browser."""
 
 
 _KINDS = "|".join(kind.value for kind in SecretKind)

@@ -19,6 +19,7 @@ from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.people import NO_PEOPLE, PeopleConfig
 from helmr_runtime.security.secrets import SessionKeys
 from helmr_runtime.service.access import AccessTokens, AnswerLinks, ApiKeys
+from helmr_runtime.service.browser_sessions import BrowserSessions
 from helmr_runtime.service.chunks import ChunkHub
 from helmr_runtime.service.corrections import Corrections
 from helmr_runtime.service.exports import Backups, Copies, Queries, SessionFiles
@@ -76,8 +77,8 @@ class ServiceOptions:
 
 class Service:
     """The operations by noun: `sessions`, `session_files`, `backups`, `copies`, `runs`, `waits`, `claims`, `links`,
-    `tokens`, `public_tokens`, `api_keys`, `people`, `sign_ins`, `schedules`, `events`, `notices`, `queries`,
-    `catalog`, `health`, `gate`.
+    `tokens`, `public_tokens`, `api_keys`, `people`, `sign_ins`, `browser_sessions`, `schedules`, `events`, `notices`,
+    `queries`, `catalog`, `health`, `gate`.
 
     Args:
         ledger: Reads, and the start of sessions.
@@ -103,6 +104,7 @@ class Service:
         options = options or ServiceOptions()
         self._ledger = ledger
         self.now = clock.now
+        self.base_url = host.base_url
         self._session_spans: SessionSpans | None = None
         self.long_runs = LongRuns()
         self._watching: list[Callable[[Sequence[FeedItem]], None]] = [self.long_runs.seen]
@@ -128,6 +130,9 @@ class Service:
         self.people = PeopleOperations(shared, self.people_view)
         self.sign_ins = SignIns(shared, self.people_view)
         self.api_keys = ApiKeys(shared, options.people)
+        self.browser_sessions = BrowserSessions(
+            self.sign_ins, self.api_keys, self.people_view, clock.now
+        )
         self.waits = WaitOperations(shared, self.tokens)
         self.claims = ClaimOperations(shared, self.waits, options.people)
         self.links = AnswerLinks(shared, options.people)
@@ -197,6 +202,8 @@ class Service:
                 self.api_keys.forget()
             elif item.kind.startswith("person."):
                 self.people_view.forget()
+                if item.kind == "person.disabled":
+                    self.browser_sessions.end_of(item.entry["body"]["person"])
             elif item.kind == "catalog.written":
                 self.catalog.forget()
 

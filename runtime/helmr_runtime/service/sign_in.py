@@ -3,17 +3,21 @@
 The keys are read from the issuer's discovery document at the first sign-in and again when a token names one that is
 not among them, at most once in ten seconds: a key that was rotated is found, and made-up names cost no requests. While
 the issuer can't be reached, tokens by known keys go on to count.
+
+For a page the gateway is the issuer's client itself: it sends the browser there, and redeems the code that the browser
+brings (S-116). Of what it gets for that it keeps what the ID token says, and no token.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from helmr import ids
-from helmr.errors import Unavailable
+from helmr.errors import NotAllowed, Unavailable
 from helmr.models import SignInInfo
 from helmr_runtime.core.answerers import Identity
 from helmr_runtime.core.commands import OperationKey
@@ -21,6 +25,7 @@ from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.people import BindPerson, person_principal
 from helmr_runtime.core.public_tokens import unauthenticated
 from helmr_runtime.security.people import NamedPerson, PeopleSettings
+from helmr_runtime.security.secrets import is_same_secret, secret_hash
 from helmr_runtime.service.people import PeopleView
 from helmr_runtime.service.shared import LruCache, Shared
 
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
     import httpx
     from joserfc.jwk import KeySet
 
+    from helmr_runtime.security.browser_sign_in import PendingSignIn
     from helmr_runtime.security.id_tokens import SignIn
 
 DISCOVERY = "/.well-known/openid-configuration"
@@ -38,6 +44,10 @@ KEYS_AGE_MAX_S = 3_600.0
 ISSUER_TIMEOUT_S = 5.0
 DOCUMENT_BYTES_MAX = 256 * 1024
 TOKENS_KNOWN_MAX = 1_000
+ISSUER_IS_SAID = "authorization_response_iss_parameter_supported"
+"""An issuer whose document says so puts itself into each answer (RFC 9207)."""
+OFFLINE = "offline_access"
+"""A scope for what renews tokens: a page has no use for it."""
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +66,7 @@ class Issuer:
         self._keys: KeySet | None = None
         self._key_ids: frozenset[str | None] = frozenset()
         self._asked_at_s: float | None = None
+        self._document: Mapping[str, Any] = {}
         self._lock = asyncio.Lock()
 
     async def keys(self, key_id: str | None) -> KeySet:
@@ -71,7 +82,7 @@ class Issuer:
             if is_due or (is_unknown and (age_s is None or age_s >= KEYS_AGAIN_S)):
                 await self._read()
             if self._keys is None:
-                raise Unavailable(f"the issuer {self.url} can't be reached", hint="Try again.")
+                raise _unreachable(self.url)
             return self._keys
 
     async def _read(self) -> None:
@@ -86,10 +97,60 @@ class Issuer:
                 if found.get("issuer") != self.url:
                     raise ValueError(f"its document is of {str(found.get('issuer'))[:200]!r}")
                 keys = await _document(http, str(found["jwks_uri"]))
+            self._document = found
             self._keys = KeySet.import_key_set(keys)  # type: ignore[arg-type]  # checked by it
             self._key_ids = frozenset(one.kid for one in self._keys.keys)
         except (httpx.HTTPError, httpx.InvalidURL, JoseError, ValueError, KeyError) as error:
             logger.warning("the keys of the issuer %s can't be read: %s", self.url, error)
+
+    async def document(self) -> Mapping[str, Any]:
+        """What it says of itself.
+
+        Raises:
+            Unavailable: It can't be reached.
+        """
+        await self.keys(None)
+        return self._document
+
+    async def redeem(self, form: Mapping[str, str]) -> str:
+        """The ID token that it gives for a code.
+
+        Raises:
+            NotAllowed: It gives none.
+            Unavailable: It can't be reached.
+        """
+        import httpx  # noqa: PLC0415 - only where people sign in
+
+        url = endpoint(await self.document(), "token_endpoint")
+        try:
+            async with httpx.AsyncClient(timeout=ISSUER_TIMEOUT_S, follow_redirects=False) as http:
+                response = await http.post(url, data=dict(form))
+            found = response.json() if len(response.content) <= DOCUMENT_BYTES_MAX else None
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            logger.warning("the issuer %s redeems no code: %s", self.url, error)
+            raise _unreachable(self.url) from error
+        if response.status_code >= 500:
+            raise _unreachable(self.url)
+        token = found.get("id_token") if isinstance(found, dict) else None
+        if response.status_code != 200 or not isinstance(token, str):
+            raise NotAllowed(f"the issuer {self.url} gave no ID token for the code")
+        return token
+
+
+def endpoint(document: Mapping[str, Any], name: str) -> str:
+    """The URL under that name of an issuer's document.
+
+    Raises:
+        NotAllowed: It has none.
+    """
+    found = document.get(name)
+    if not isinstance(found, str) or not found.startswith(("https://", "http://")):
+        raise NotAllowed(f"the issuer has no {name}")
+    return found
+
+
+def _unreachable(url: str) -> Unavailable:
+    return Unavailable(f"the issuer {url} can't be reached", hint="Try again.")
 
 
 async def _document(http: httpx.AsyncClient, url: str) -> dict[str, Any]:
@@ -153,8 +214,21 @@ class SignIns:
             PersonBound: Another account of the issuer is theirs.
             Unavailable: The issuer's keys can't be read.
         """
-        signed = await self._checked(token, hashed)
-        person = await self._acting(signed)
+        return await self.proven(await self._checked(token, hashed))
+
+    async def proven(
+        self, signed: SignIn, person_id: str | None = None
+    ) -> tuple[NamedPerson, Identity, Principal]:
+        """Whose a sign-in is.
+
+        Args:
+            signed: What the issuer has said.
+            person_id: Whose it was before: it counts while that account is theirs, and binds no one again.
+
+        Raises:
+            As `person`.
+        """
+        person = await self._acting(signed, person_id)
         claimed = signed.groups
         is_of_claim = self.settings.groups_claim is not None
         identity = Identity(
@@ -191,11 +265,66 @@ class SignIns:
         self._known.put(hashed, signed)
         return signed
 
-    async def _acting(self, signed: SignIn) -> NamedPerson:
+    async def page_url(self, pending: PendingSignIn, redirect_uri: str) -> str:
+        """Where a browser signs in; it comes back to `redirect_uri` with a code.
+
+        Raises:
+            Unavailable: The issuer can't be reached.
+            NotAllowed: It has no such page.
+        """
+        assert self._issuer is not None
+        asked = {
+            "response_type": "code",
+            "client_id": self.settings.client_id or "",
+            "redirect_uri": redirect_uri,
+            "scope": " ".join(one for one in self.settings.scopes if one != OFFLINE),
+            "state": pending.state,
+            "nonce": pending.nonce,
+            "code_challenge": pending.challenge,
+            "code_challenge_method": "S256",
+        }
+        page = endpoint(await self._issuer.document(), "authorization_endpoint")
+        return f"{page}{'&' if '?' in page else '?'}{urlencode(asked)}"
+
+    async def redeemed(
+        self, code: str, issuer: str | None, pending: PendingSignIn, redirect_uri: str
+    ) -> SignIn:
+        """What the issuer says of who has come back with this code.
+
+        Args:
+            code: From the query string, where anyone may have put it.
+            issuer: From there too: who has answered, if that is said (RFC 9207).
+            pending: The sign-in that this browser has begun.
+            redirect_uri: As `page_url` had it.
+
+        Raises:
+            NotAllowed: It is no answer to this sign-in, or the issuer takes the code from no one.
+            Unavailable: The issuer can't be reached.
+        """
+        assert self._issuer is not None
+        must_say = (await self._issuer.document()).get(ISSUER_IS_SAID) is True
+        if issuer != self._issuer.url and (must_say or issuer is not None):
+            raise NotAllowed("another issuer has answered than was asked")
+        form = {
+            "grant_type": "authorization_code",
+            "client_id": self.settings.client_id or "",
+            "code": code,
+            "redirect_uri": redirect_uri,
+            "code_verifier": pending.verifier,
+        }
+        token = await self._issuer.redeem(form)
+        signed = await self._checked(token, secret_hash(token))
+        if signed.nonce is None or not is_same_secret(signed.nonce, pending.nonce):
+            raise NotAllowed("the issuer's token answers another sign-in than this one")
+        return signed
+
+    async def _acting(self, signed: SignIn, person_id: str | None) -> NamedPerson:
         bound = await self._view.bound(signed.issuer, signed.subject)
+        if person_id is not None and bound != person_id:
+            raise unauthenticated()
         named = self._view.named.find(signed.email) if bound is None and signed.email else None
-        person_id = named.id if named is not None else bound
-        person = await self._view.acting(person_id) if person_id is not None else None
+        found = named.id if named is not None else bound
+        person = await self._view.acting(found) if found is not None else None
         if person is None:
             raise unauthenticated()
         if bound is None:

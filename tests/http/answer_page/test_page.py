@@ -24,7 +24,7 @@ from helmr_runtime.http.answer_page import (
     page_status,
     render_page,
 )
-from helmr_runtime.http.answer_page.page import STYLE
+from helmr_runtime.http.answer_page.layout import STYLE
 from helmr_runtime.http.answer_page.texts import clean, distance, here, markdown_html, moment
 from helmr_runtime.security.schemas import DataSchema, SchemaProblem
 from helmr_runtime.service.tokens import _asker
@@ -565,6 +565,7 @@ def test_the_status_of_a_page_follows_its_state():
         PageState.OPEN: 422,
         PageState.SIGNED: 403,
         PageState.SIGN_IN: 403,
+        PageState.OTHERS: 403,
         PageState.RECORDED: 200,
         PageState.OVERTAKEN: 409,
         PageState.EXPIRED: 410,

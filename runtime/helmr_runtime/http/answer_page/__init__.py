@@ -5,7 +5,9 @@ the routes read the token, call these, and let the ledger decide.
 
 ```
 fields.py   form model → questions, filled in from JSON; submitted form → JSON; a row of a list more, or less
-page.py     page → HTML and headers
+page.py     page → HTML
+sign_in.py  the page on which people sign in → HTML
+layout.py   the frame around each page, its style and headers
 texts.py    untrusted texts made safe
 ```
 """
@@ -20,19 +22,22 @@ from helmr_runtime.http.answer_page.fields import (
     first_values,
     with_action,
 )
+from helmr_runtime.http.answer_page.layout import SignedInBar, page_headers
 from helmr_runtime.http.answer_page.page import (
     AnswerPage,
     PageState,
-    page_headers,
     page_status,
     render_page,
 )
+from helmr_runtime.http.answer_page.sign_in import SignInPage, render_sign_in
 
 __all__ = [
     "AnswerPage",
     "Decoded",
     "PageForm",
     "PageState",
+    "SignInPage",
+    "SignedInBar",
     "asks_for_rows",
     "build_form",
     "decode_form",
@@ -41,5 +46,6 @@ __all__ = [
     "page_headers",
     "page_status",
     "render_page",
+    "render_sign_in",
     "with_action",
 ]

@@ -1,25 +1,20 @@
 """The answer page: what a person sees who opens a callback URL or a public token's page (S-42).
 
-`AnswerPage` is everything a page shows; `render_page` makes HTML of it, `page_headers` the headers
-that go with it. Nothing here looks anything up or changes anything.
+`AnswerPage` is everything a page shows; `render_page` makes HTML of it. Nothing here looks anything up or changes
+anything.
 
 A page that asks leave for a tool's call has a card: the tool, a row for each argument, what an answer does.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from functools import cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
-
-from markupsafe import Markup
+from typing import Any
+from urllib.parse import urlencode
 
 from helmr.durations import spell_bytes
 from helmr.forms import MISSING, Argument, Kind, plain, redacted
@@ -37,13 +32,9 @@ from helmr_runtime.http.answer_page.fields import (
     first_values,
     label_of,
 )
+from helmr_runtime.http.answer_page.layout import SignedInBar, render
 from helmr_runtime.http.answer_page.texts import clean, clean_block
-from helmr_runtime.security.callbacks import NONCE_FIELD
 from helmr_runtime.security.schemas import SchemaProblem
-
-if TYPE_CHECKING:
-    from jinja2 import Template
-
 
 CALL_ROWS_MAX = 200
 VALUE_CHARS_MAX = 20_000
@@ -132,6 +123,8 @@ _ANSWER_CHARS_MAX = 20_000
 _FEW_CHARS = 60
 ANSWERED_BY_CHARS_MAX = 4_000
 """Of who may answer: two lists of people."""
+AGREED_CHARS_MAX = 2_000
+"""Of what people stand for, and who they are."""
 
 
 class PageState(StrEnum):
@@ -142,6 +135,8 @@ class PageState(StrEnum):
     """Open, but completed only by what a provider signs: nothing to fill in."""
     SIGN_IN = "sign_in"
     """Open, but answered only by people who are signed in, whom no link proves: nothing to fill in."""
+    OTHERS = "others"
+    """Open, and the person who is signed in is none of those who may answer."""
     RECORDED = "recorded"
     """Completed through this same link: shows what was recorded."""
     OVERTAKEN = "overtaken"
@@ -171,8 +166,13 @@ class AnswerPage:
         focus: The id of the control that has the focus to begin with.
         then: What is answered for people at `deadline_at`, if something is.
         answers_as: Whose answer it will be: the person that a link was made for.
-        answered_by: Who may answer, for SIGN_IN: `by group finance`.
-        have, need: For SIGN_IN, so many of so many people agree.
+        answered_by: Who may answer, for SIGN_IN and OTHERS: `by group finance`.
+        have, need: So many of so many people agree.
+        return_to: For SIGN_IN, the page to come back to; without it no one signs in on pages.
+        bar: Who is signed in, where that is who answers.
+        made_for: Whom the link was made for, where another who is signed in answers.
+        agreed: How many agree and who stands for what, a line each.
+        refusal: Why an answer was not taken, although its fields are right.
         answer: The recorded data, for RECORDED.
         is_second: RECORDED, and another answer was sent after it: that one was not recorded.
         ended_at, ended_by: When and by whom it was completed or cancelled.
@@ -199,6 +199,11 @@ class AnswerPage:
     answered_by: str = ""
     have: int = 0
     need: int = 1
+    return_to: str = ""
+    bar: SignedInBar | None = None
+    made_for: str = ""
+    agreed: Sequence[str] = ()
+    refusal: str = ""
     answer: Any = None
     is_second: bool = False
     ended_at: datetime | None = None
@@ -221,11 +226,13 @@ def render_page(page: AnswerPage) -> str:
     answer = page.answer if is_recorded else MISSING
     call = call_card(form, page.body, answer) if form is not None else None
     body = page.body if not (call is not None and call.is_whole) else None
-    return _template().render(
+    return render(
+        "page.html.jinja",
+        title=_title(page),
+        bar=page.bar,
         page=page,
         state=page.state.value,
-        style=Markup(STYLE),  # our own file
-        title=_title(page),
+        sign_in_query=urlencode({"next": page.return_to}) if page.return_to else "",
         subject=texts.clean(page.subject, SUBJECT_MAX),
         asked_by=texts.clean(page.asked_by, SUBJECT_MAX),
         ended_by=texts.clean(page.ended_by, SUBJECT_MAX),
@@ -234,6 +241,9 @@ def render_page(page: AnswerPage) -> str:
         answered_by=texts.clean(page.answered_by, ANSWERED_BY_CHARS_MAX),
         first_answer=_in_few_words(page),
         claimed_by=texts.clean(page.claimed_by, SUBJECT_MAX),
+        made_for=texts.clean(page.made_for, SUBJECT_MAX),
+        agreed=[texts.clean(line, AGREED_CHARS_MAX) for line in page.agreed],
+        refusal=texts.clean(page.refusal, ANSWERED_BY_CHARS_MAX),
         escalation=[texts.clean(line, SUBJECT_MAX) for line in page.escalation],
         call=call,
         arguments=arguments_of(form) if form is not None else None,
@@ -241,10 +251,6 @@ def render_page(page: AnswerPage) -> str:
         body=texts.markdown_html(body) if body else None,
         whole=texts.whole_text(body),
         whole_size=spell_bytes(len((body or "").encode())),
-        moment=texts.moment,
-        here=texts.here,
-        distance=texts.distance,
-        nonce_field=NONCE_FIELD,
         action_field=ACTION_FIELD,
         add=ADD,
         remove=REMOVE,
@@ -255,27 +261,7 @@ def render_page(page: AnswerPage) -> str:
     )
 
 
-def page_headers() -> dict[str, str]:
-    """The headers of every page: nothing runs, nothing is kept, nothing leaks to where links lead."""
-    policy = (
-        "default-src 'none'",
-        f"style-src 'sha256-{_STYLE_HASH}'",
-        "form-action 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-    )
-    return {
-        "Content-Type": "text/html; charset=utf-8",
-        "Content-Security-Policy": "; ".join(policy),
-        "Cache-Control": "no-store",
-        "Referrer-Policy": "no-referrer",
-        "X-Robots-Tag": "noindex, nofollow, noarchive",
-        "X-Content-Type-Options": "nosniff",
-        "X-Frame-Options": "DENY",
-        "Cross-Origin-Opener-Policy": "same-origin",
-        "Cross-Origin-Resource-Policy": "same-origin",
-        "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    }
+_NO_FORM = (PageState.SIGNED, PageState.SIGN_IN, PageState.OTHERS)
 
 
 def page_status(state: PageState, *, is_post: bool, is_second: bool = False) -> int:
@@ -287,7 +273,7 @@ def page_status(state: PageState, *, is_post: bool, is_second: bool = False) -> 
     if not is_post:
         return 200
     by_state = {PageState.RECORDED: 200, PageState.EXPIRED: 410, PageState.OPEN: 422}
-    return by_state.get(state, 403 if state in (PageState.SIGNED, PageState.SIGN_IN) else 409)
+    return by_state.get(state, 403 if state in _NO_FORM else 409)
 
 
 def _in_few_words(page: AnswerPage) -> str:
@@ -316,7 +302,7 @@ def _title(page: AnswerPage) -> str:
     if page.is_second:
         return "Not recorded: already answered"
     title = _TITLES.get(page.state) or texts.clean(page.subject, SUBJECT_MAX) or "Please answer"
-    return f"Error: {title}" if page.problems else title
+    return f"Error: {title}" if page.problems or page.refusal else title
 
 
 def _by_field(page: AnswerPage) -> dict[str, str]:
@@ -429,28 +415,3 @@ def _json_or_text(value: Any) -> str:
 
 def _count(rows: tuple[_Row, ...]) -> int:
     return sum(1 + _count(row.rows) for row in rows)
-
-
-_FILES = files(__package__).joinpath("templates")
-STYLE = _FILES.joinpath("style.css").read_text(encoding="utf-8")
-_STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-_PAGE = "page.html.jinja"
-# Here, so that no request reads a file; what is made of them is made for the first page.
-_SOURCES = {
-    name: _FILES.joinpath(name).read_text(encoding="utf-8") for name in (_PAGE, "fields.html.jinja")
-}
-
-
-@cache
-def _template() -> Template:
-    from jinja2 import DictLoader, Environment, StrictUndefined  # noqa: PLC0415 - with what is compiled, a tenth of a gateway's start
-
-    environment = Environment(
-        loader=DictLoader(_SOURCES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-    )
-    return environment.get_template(_PAGE)

@@ -1,0 +1,52 @@
+"""The page on which a person signs in: at the organisation's issuer, or with a key of their own (S-116)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
+
+from helmr.models import SUBJECT_MAX
+from helmr_runtime.http.answer_page import texts
+from helmr_runtime.http.answer_page.layout import SignedInBar, render
+
+KEY_FIELD = "key"
+STATE_FIELD = "state"
+RETURN_FIELD = "next"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignInPage:
+    """A page.
+
+    Attributes:
+        is_on: The runtime knows people; else there is nothing to sign in to.
+        issuer: Where people sign in, if not only with keys.
+        return_to: The page that they come from.
+        state: Ties the form to this browser.
+        problem: Why they are not signed in.
+        bar: Who is signed in already.
+    """
+
+    is_on: bool = True
+    issuer: str | None = None
+    return_to: str = ""
+    state: str = ""
+    problem: str = ""
+    bar: SignedInBar | None = None
+
+
+def render_sign_in(page: SignInPage) -> str:
+    """The whole HTML document."""
+    title = "You are signed in" if page.bar is not None else "Sign in"
+    host = urlsplit(page.issuer or "").netloc
+    return render(
+        "sign_in.html.jinja",
+        title=f"Error: {title}" if page.problem else title,
+        bar=page.bar,
+        page=page,
+        problem=texts.clean(page.problem, SUBJECT_MAX),
+        issuer=texts.clean(host, SUBJECT_MAX),
+        query=f"{RETURN_FIELD}={quote(page.return_to, safe='')}",
+        key_field=KEY_FIELD,
+        state_field=STATE_FIELD,
+    )

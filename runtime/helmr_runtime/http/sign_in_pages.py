@@ -1,0 +1,187 @@
+"""Pages on which people sign in and out: at the issuer by code and PKCE, or with a key of their own (S-116).
+
+The issuer's answer counts once, in the browser that asked, for the sign-in that it began: see
+`security/browser_sign_in.py`. Whatever is wrong with an answer, nothing is kept, and the page offers to try again.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from urllib.parse import quote, urlsplit
+
+from starlette.responses import Response
+
+from helmr.errors import HelmrError, NotAllowed, NotFound, PersonBound, Unauthenticated
+from helmr_runtime.core.public_tokens import unauthenticated
+from helmr_runtime.http.access import Access, check_own_page
+from helmr_runtime.http.answer_flow import wants_page
+from helmr_runtime.http.answer_page import SignInPage, page_headers, render_sign_in
+from helmr_runtime.http.answer_page.sign_in import KEY_FIELD, RETURN_FIELD, STATE_FIELD
+from helmr_runtime.http.browser import SIGN_OUT_PURPOSE, Browser, PagePerson, see_other
+from helmr_runtime.http.exchange import Exchange, Handler
+from helmr_runtime.security.browser_sign_in import CALLBACK_PATH, SIGN_IN_PATH, begun, own_page
+from helmr_runtime.security.callbacks import NONCE_FIELD, form_values, media_type
+
+FORM = "application/x-www-form-urlencoded"
+AGAIN = "Something went wrong on the way, or it took too long. Please sign in again."
+
+
+async def show_sign_in(exchange: Exchange) -> Response:
+    """Show where a person signs in, or who is signed in."""
+    browser: Browser = exchange.app.browser
+    if not browser.is_on:
+        return _page(SignInPage(is_on=False), HTTPStatus.NOT_FOUND)
+    who = await browser.person(exchange)
+    return _sign_in_page(exchange, exchange.query_params.get(RETURN_FIELD), who=who)
+
+
+async def sign_in_at_issuer(exchange: Exchange) -> Response:
+    """Send the browser to the issuer."""
+    browser: Browser = exchange.app.browser
+    sign_ins, base_url = exchange.service.sign_ins, exchange.service.base_url
+    if not sign_ins.is_on:
+        raise NotFound("this runtime has no issuer at which people sign in")
+    exchange.limiter.admit_source(exchange.address)
+    wanted = own_page(exchange.query_params.get(RETURN_FIELD))
+    if urlsplit(base_url).netloc != exchange.headers.get("host"):
+        # The issuer sends the browser back there, and it must find the cookie.
+        return see_other(f"{base_url}{SIGN_IN_PATH}/issuer?{RETURN_FIELD}={quote(wanted, safe='')}")
+    pending = begun(browser.key, wanted, exchange.service.now())
+    try:
+        to = await sign_ins.page_url(pending, f"{base_url}{CALLBACK_PATH}")
+    except HelmrError as error:
+        return _failed(exchange, error, wanted)
+    response = see_other(to)
+    browser.keep_pending(exchange, response, pending)
+    return response
+
+
+async def finish_sign_in(exchange: Exchange) -> Response:
+    """Take the issuer's answer, which the browser brings."""
+    browser: Browser = exchange.app.browser
+    sign_ins, given = exchange.service.sign_ins, exchange.query_params
+    if not sign_ins.is_on:
+        raise NotFound("this runtime has no issuer at which people sign in")
+    exchange.limiter.admit_source(exchange.address)
+    pending = browser.pending(exchange)
+    wanted = pending.return_to if pending is not None else None
+    try:
+        if pending is None or not pending.is_answered_by(given.get("state")):
+            raise NotAllowed("this is no answer to a sign-in that this browser has begun")
+        code = given.get("code")
+        if not code or len(given.getlist("code")) != 1:
+            raise NotAllowed(f"the issuer refused: {given.get('error', 'no code')[:100]}")
+        callback = f"{exchange.service.base_url}{CALLBACK_PATH}"
+        proof = await sign_ins.redeemed(code, given.get("iss"), pending, callback)
+        response = see_other(pending.return_to)
+        await browser.begin(exchange, response, proof)
+    except HelmrError as error:
+        return _failed(exchange, error, wanted)
+    return response
+
+
+async def sign_in_by_key(exchange: Exchange) -> Response:
+    """Take the form with a personal key."""
+    browser: Browser = exchange.app.browser
+    if not browser.is_on:
+        raise NotFound("this runtime knows no people")
+    access: Access = exchange.app.access
+    fields = await _fields(exchange)
+    pending = browser.pending(exchange)
+    wanted = pending.return_to if pending is not None else None
+    try:
+        check_own_page(exchange, has_nonce=True)
+        if pending is None or not pending.is_answered_by(fields.get(STATE_FIELD)):
+            raise NotAllowed("this form is of no page that this browser was shown")
+        hashed = await access.personal_key(exchange, fields.get(KEY_FIELD, "").strip())
+        response = see_other(pending.return_to)
+        await browser.begin(exchange, response, hashed)
+    except HelmrError as error:
+        return _failed(exchange, error, wanted)
+    return response
+
+
+async def sign_out(exchange: Exchange) -> Response:
+    """End the browser's session, here at once; the issuer's own goes on."""
+    browser: Browser = exchange.app.browser
+    who = await browser.person(exchange)
+    fields = await _fields(exchange)
+    if who is not None and who.proven.session is not None:
+        check_own_page(exchange, has_nonce=True)
+        if not browser.is_own_form(who.form_id, SIGN_OUT_PURPOSE, fields.get(NONCE_FIELD)):
+            raise NotAllowed("this form is of no page that this browser was shown lately")
+    response = see_other(SIGN_IN_PATH)
+    browser.end(exchange, response)
+    return response
+
+
+def to_sign_in(exchange: Exchange, return_to: str) -> Response:
+    """What a page answers to a browser in which no one is signed in.
+
+    Raises:
+        Unauthenticated: A program asks.
+    """
+    if not wants_page(exchange.headers.get("accept")):
+        raise unauthenticated()
+    return see_other(f"{SIGN_IN_PATH}?{RETURN_FIELD}={quote(own_page(return_to), safe='')}")
+
+
+async def _fields(exchange: Exchange) -> dict[str, str]:
+    """The form's fields that came once."""
+    media, is_utf8 = media_type(exchange.headers.get("content-type"))
+    raw = await exchange.raw()
+    if media != FORM or not is_utf8 or not raw:
+        return {}
+    return {name: found[0] for name, found in form_values(raw).items() if len(found) == 1}
+
+
+def _failed(exchange: Exchange, error: HelmrError, wanted: str | None) -> Response:
+    """The page with why no one is signed in now; for a program the error."""
+    if not wants_page(exchange.headers.get("accept"), exchange.headers.get("content-type")):
+        raise error
+    match error:
+        case Unauthenticated() if exchange.method == "POST":
+            problem = "This is no personal key, or one that does not count any more."
+        case Unauthenticated():
+            problem = "This account is of no person whom the runtime knows, or who may act."
+        case PersonBound():
+            problem = error.message
+        case _ if error.retryable:
+            problem = error.message
+        case _:
+            problem = AGAIN
+    return _sign_in_page(exchange, wanted, problem=problem, status=error.status)
+
+
+def _sign_in_page(
+    exchange: Exchange,
+    wanted: str | None,
+    *,
+    who: PagePerson | None = None,
+    problem: str = "",
+    status: int = HTTPStatus.OK,
+) -> Response:
+    browser: Browser = exchange.app.browser
+    pending = begun(browser.key, wanted, exchange.service.now())
+    page = SignInPage(
+        issuer=exchange.service.sign_ins.settings.issuer,
+        return_to=pending.return_to,
+        state=pending.state,
+        problem=problem,
+        bar=who.bar if who is not None else None,
+    )
+    response = _page(page, status)
+    if who is None:
+        browser.keep_pending(exchange, response, pending)
+    return response
+
+
+def _page(page: SignInPage, status: int) -> Response:
+    return Response(render_sign_in(page), status_code=status, headers=page_headers())
+
+
+HANDLERS: dict[str, Handler] = {
+    handler.__name__: handler
+    for handler in (show_sign_in, sign_in_at_issuer, finish_sign_in, sign_in_by_key, sign_out)
+}
+"""By the name of the operation."""

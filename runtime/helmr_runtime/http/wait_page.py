@@ -1,0 +1,193 @@
+"""A wait as the answer page asks for it: of anyone who holds a link, or of the person who is signed in.
+
+Invariants: S-74, S-112 (the core decides who may answer; a page shows what it would say), S-113.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from helmr.forms import MISSING, form_of
+from helmr.models import AnswerRequest, TokenStatus, WaitInfo, WaitStatus
+from helmr.people import answered_by, person_key
+from helmr.review import agreement
+from helmr.review.words import escalation_texts, next_end
+from helmr_runtime.core.entries import PERSON
+from helmr_runtime.http.answer_flow import who_answered
+from helmr_runtime.http.answer_page import PageState
+from helmr_runtime.http.browser import PagePerson
+from helmr_runtime.service import Caller, Service
+from helmr_runtime.service.access import LiveLink
+
+ENDED = {
+    WaitStatus.TIMED_OUT.value: PageState.EXPIRED,
+    TokenStatus.EXPIRED.value: PageState.EXPIRED,
+    TokenStatus.CANCELLED.value: PageState.CANCELLED,
+}
+"""What the page says of a wait or a token that ended without an answer; both are cancelled by the same word."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedWait:
+    """A wait and the link by which it was reached.
+
+    Attributes:
+        return_to: This page, where its person has to sign in; empty where no one signs in on pages.
+    """
+
+    service: Service
+    wait: WaitInfo
+    link: LiveLink
+    caller: Caller
+    return_to: str = ""
+
+    @property
+    def id(self) -> str:
+        return self.wait.id
+
+    @property
+    def schema(self) -> Any:
+        return self.wait.json_schema
+
+    @property
+    def initial(self) -> Any:
+        return self.wait.initial
+
+    def state(self, now: datetime) -> PageState:
+        ended = _ended_as(self.wait, now, is_own=self._is_own)
+        if ended is not None:
+            return ended
+        return PageState.SIGN_IN if self.wait.is_restricted else PageState.OPEN
+
+    @property
+    def _is_own(self) -> bool:
+        """Ended through this same link: anyone who holds it may see what was recorded."""
+        by = self.wait.resolved_by
+        return by is not None and by.id == self.link.id
+
+    async def texts(self) -> dict[str, Any]:
+        return {
+            **_texts(self.wait, is_own=self._is_own),
+            "answers_as": self.link.person,
+            "return_to": self.return_to,
+        }
+
+    async def take(self, data: Any, nonce_id: str | None) -> None:
+        await self.answer(AnswerRequest(data=data), nonce_id)
+
+    async def answer(self, request: AnswerRequest, nonce_id: str | None = None) -> Any:
+        """Answer the wait on behalf of the link's person; the receipt."""
+        return await self.service.waits.answer(
+            self.caller, self.wait.id, request, link_id=self.link.id, nonce_id=nonce_id
+        )
+
+    async def latest(self) -> LinkedWait:
+        return replace(self, wait=await self.service.waits.get(self.wait.id))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonalWait:
+    """A wait, and the person who is signed in at its page.
+
+    Attributes:
+        made_for: Of a page behind a link, whom that was made for.
+    """
+
+    service: Service
+    wait: WaitInfo
+    who: PagePerson
+    caller: Caller
+    made_for: str = ""
+
+    @property
+    def id(self) -> str:
+        """A form is good in this session, for this wait."""
+        return f"{self.who.form_id} {self.wait.id}"
+
+    @property
+    def schema(self) -> Any:
+        return self.wait.json_schema
+
+    @property
+    def initial(self) -> Any:
+        found = agreement.initial_of(self.wait)
+        return None if found is MISSING else found
+
+    def state(self, now: datetime) -> PageState:
+        ended = _ended_as(self.wait, now, is_own=self.is_own)
+        if ended is not None:
+            return ended
+        return PageState.OPEN if self.may_answer else PageState.OTHERS
+
+    @property
+    def may_answer(self) -> bool:
+        """Their role covers it, and the wait admits them as far as a page can tell."""
+        identity, wait = self.who.proven.identity, self.wait
+        keys = identity.keys
+        is_named = not wait.answerers or bool(keys & {*wait.answerers}) or identity.groups is None
+        return self.who.may_answer and is_named and not keys & {*wait.not_by}
+
+    @property
+    def is_own(self) -> bool:
+        """They have answered it, or were one of those who voted: they may see what was recorded."""
+        by, key = self.wait.resolved_by, person_key(self.who.proven.person.id)
+        is_resolver = by is not None and by.type == PERSON and person_key(by.id or "") == key
+        return is_resolver or (key in self.wait.voters and self.wait.status is WaitStatus.FULFILLED)
+
+    async def texts(self) -> dict[str, Any]:
+        wait, person = self.wait, self.who.proven.person
+        form = form_of(wait.json_schema, initial=agreement.initial_of(wait))
+        return {
+            **_texts(wait, is_own=self.is_own),
+            "answers_as": self.who.bar.name,
+            "made_for": self.made_for,
+            "bar": self.who.bar,
+            "agreed": agreement.agreed(wait, form, person.id),
+        }
+
+    async def take(self, data: Any, nonce_id: str | None) -> None:
+        await self.service.waits.answer(
+            self.caller, self.wait.id, AnswerRequest(data=data), nonce_id=nonce_id
+        )
+
+    async def latest(self) -> PersonalWait:
+        return replace(self, wait=await self.service.waits.get(self.wait.id))
+
+
+def _is_answered(wait: WaitInfo) -> bool:
+    return wait.status is WaitStatus.FULFILLED or wait.resolving is TokenStatus.COMPLETED
+
+
+def _ended_as(wait: WaitInfo, now: datetime, *, is_own: bool) -> PageState | None:
+    """How it has ended; None if it goes on."""
+    if _is_answered(wait):
+        return PageState.RECORDED if is_own else PageState.OVERTAKEN
+    status = (wait.resolving or wait.status).value
+    if status in ENDED:
+        return ENDED[status]
+    return PageState.EXPIRED if wait.ends_at is not None and now >= wait.ends_at else None
+
+
+def _texts(wait: WaitInfo, *, is_own: bool) -> dict[str, Any]:
+    """Who asks, what and until when, and how it ended: arguments of `AnswerPage`."""
+    by = wait.resolved_by
+    end = next_end(wait) if wait.status is WaitStatus.PENDING else None
+    return {
+        "asked_by": wait.task,
+        "answered_by": answered_by(wait.answerers, wait.not_by, wait.approvals),
+        "have": wait.have,
+        "need": wait.approvals,
+        "then": end.then if end is not None and end.is_default else "",
+        "subject": wait.subject,
+        "body": wait.body,
+        "asked_at": wait.opened_at,
+        "deadline_at": wait.ends_at,
+        "escalation": escalation_texts(wait, lambda at: at.strftime("%Y-%m-%d %H:%M UTC")),
+        "claimed_by": wait.claim.label if wait.claim is not None else None,
+        "claimed_until": wait.claim.until if wait.claim is not None else None,
+        "answer": wait.answer if _is_answered(wait) and is_own else None,
+        "ended_at": wait.resolved_at,
+        "ended_by": who_answered(by.model_dump()) if by is not None else None,
+    }
