@@ -611,6 +611,12 @@ class LedgerBehind(DataError):
     """The file holds less than was acknowledged: a lost WAL or an older copy (S-52)."""
 
 
+class LogNewer(DataError):
+    """A later Helmr writes to the log of commits that this one reads: it can't know what it would leave out (S-101)."""
+
+    default_hint = "Upgrade this runtime; of a pair the standby first."
+
+
 class SessionFileDamaged(DataError):
     """A line of a session file differs from what was written or from what was signed; `line` is its number."""
 

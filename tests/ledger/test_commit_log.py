@@ -15,8 +15,9 @@ import pytest
 
 from helmr.errors import LedgerBehind, LedgerDamaged, StoreUnavailable
 from helmr_runtime.core.entries import Draft, EntryKind, stamp
-from helmr_runtime.ledger.log import commit_log
-from helmr_runtime.ledger.log.commit_log import CommitLog, read_unmerged
+from helmr_runtime.ledger.log import file_store
+from helmr_runtime.ledger.log.commit_log import CommitLog
+from helmr_runtime.ledger.log.file_store import FileStore, file_log, read_unmerged
 from helmr_runtime.ledger.log.files import LOG_SUFFIX
 from helmr_runtime.ledger.log.merging import Merging
 from helmr_runtime.ledger.open import open_ledger
@@ -53,7 +54,7 @@ LEFT_OPEN: list[CommitLog] = []
 
 
 def opened(path: Path, number: int = 0, log_id: int = LOG_ID) -> CommitLog:
-    log = CommitLog(path)
+    log = file_log(path)
     log.open(log_id, number)
     LEFT_OPEN.append(log)
     return log
@@ -64,8 +65,9 @@ def none_left_open() -> Iterator[None]:
     """Closed as the end of a process does, which empties nothing."""
     yield
     for log in LEFT_OPEN:
-        if log._fd is not None:
-            os.close(log._fd)
+        assert isinstance(log._store, FileStore)
+        if log._store._fd is not None:
+            os.close(log._store._fd)
     LEFT_OPEN.clear()
 
 
@@ -149,7 +151,7 @@ def test_a_text_that_looks_like_a_record_is_none(path: Path) -> None:
     log.append(commit(1))
     forged = path.read_bytes().rstrip(b"\0").decode("latin-1")
     log.append(commit(2, forged))
-    assert path.read_bytes().count(commit_log.MARK) == 2
+    assert path.read_bytes().count(file_store.MARK) == 2
     log.merged(2)
     log.append(commit(3, "short"))
     assert [entry.seq for entry in read_unmerged(path, LOG_ID, 2).entries] == [3]
@@ -253,7 +255,7 @@ async def test_a_move_of_which_nobody_knows_is_done_once(database, clock, monkey
 
 
 async def test_a_full_log_is_moved_into_the_database_by_itself(database, clock, monkeypatch):
-    monkeypatch.setattr(commit_log, "FULL_BYTES", 20_000)
+    monkeypatch.setattr(file_store, "FULL_BYTES", 20_000)
     ledger = await open_ledger(database, clock=clock, settings=SMALL)
     hand = await running(ledger, clock)
     merges = 0
@@ -262,13 +264,13 @@ async def test_a_full_log_is_moved_into_the_database_by_itself(database, clock, 
         await hand.stored(hand.accepted("y" * 2_000, stream_seq=number))
         merges += len(ledger._database._log.unmerged().entries) < had
     assert merges > 3
-    assert database.with_name(database.name + LOG_SUFFIX).stat().st_size <= commit_log.GROWS_BYTES
+    assert database.with_name(database.name + LOG_SUFFIX).stat().st_size <= file_store.GROWS_BYTES
     assert await ledger.verify_chain(hand.session_id) == hand.seq
     await ledger.close()
 
 
 async def test_a_log_that_the_database_cannot_take_is_full_and_told(database, clock, monkeypatch):
-    monkeypatch.setattr(commit_log, "FULL_BYTES", 2_000)
+    monkeypatch.setattr(file_store, "FULL_BYTES", 2_000)
     ledger = await open_ledger(database, clock=clock, settings=SMALL)
     hand = await running(ledger, clock)
 
@@ -327,10 +329,10 @@ async def test_a_clean_stop_leaves_an_empty_log(database, clock):
 )
 def test_a_whole_record_that_no_ledger_wrote_is_told(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "made.commits"
-    checksum = commit_log._checksum(LOG_ID, 1, text)
-    header = commit_log.HEADER.pack(commit_log.MARK, LOG_ID, 1, len(text), checksum)
+    checksum = file_store._checksum(LOG_ID, 1, text)
+    header = file_store.HEADER.pack(file_store.MARK, LOG_ID, 1, len(text), checksum)
     path.write_bytes(header + text)
     with pytest.raises(LedgerDamaged, match="commit 1 is nothing"):
-        CommitLog(path).open(LOG_ID, 0)
+        file_log(path).open(LOG_ID, 0)
     with pytest.raises(LedgerDamaged, match="commit 1 is nothing"):
         read_unmerged(path, LOG_ID, 0)

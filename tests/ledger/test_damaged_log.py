@@ -9,8 +9,8 @@ import pytest
 
 from helmr.errors import LedgerDamaged
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.ledger.log import commit_log
-from helmr_runtime.ledger.log.commit_log import HEADER, MARK, read_unmerged
+from helmr_runtime.ledger.log import file_store
+from helmr_runtime.ledger.log.file_store import HEADER, MARK, read_unmerged
 from helmr_runtime.ledger.log.files import LOG_SUFFIX, MARK_SUFFIX
 from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.log.stored import stored_ledger
@@ -33,7 +33,7 @@ def places_of(path: Path) -> list[int]:
     """Where each record begins, and where the last one ends."""
     data = path.read_bytes()
     places = [0]
-    while (record := commit_log._record(data, places[-1])) is not None:
+    while (record := file_store._record(data, places[-1])) is not None:
         places.append(record[3])
     return places
 
@@ -107,13 +107,13 @@ def test_looking_on_reads_each_byte_a_few_times_at_most(
     ]
     log_path.write_bytes(bytes(40) + b"".join(headers))
     read: list[int] = []
-    checksum = commit_log._checksum
+    checksum = file_store._checksum
 
     def counted(log_id: int, number: int, text: bytes) -> int:
         read.append(len(text))
         return checksum(log_id, number, text)
 
-    monkeypatch.setattr(commit_log, "_checksum", counted)
+    monkeypatch.setattr(file_store, "_checksum", counted)
     assert read_unmerged(log_path, LOG_ID, 0).is_empty
     assert sum(read) < 4 * log_path.stat().st_size
 

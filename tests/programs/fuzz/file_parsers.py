@@ -23,10 +23,11 @@ from helmr.profiles import parse_toml, read_profile
 from helmr.review.personal import DraftStore
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.entries import Draft, EntryKind, Principal, stamp
-from helmr_runtime.ledger.log import commit_log, files
-from helmr_runtime.ledger.log.commit_log import CommitLog, read_unmerged
+from helmr_runtime.ledger.log import file_store, files
+from helmr_runtime.ledger.log.file_store import file_log, read_unmerged
 from helmr_runtime.ledger.log.files import HeadMark, HeadPosition
 from helmr_runtime.ledger.log.rebuild import LedgerKeys
+from helmr_runtime.ledger.log.records import text_of
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tables.appends import Appends, Checkpoint, LeaseRow
 from helmr_runtime.ledger.tools.restore import build, stored_backup
@@ -159,7 +160,7 @@ def commit_rows() -> list[Any]:
         [Checkpoint(1, SESSION, 1, "{}")],
         [LeaseRow(SESSION, 1, None)],
     )
-    return list(json.loads(commit_log._text(appends)))
+    return list(json.loads(text_of(appends)))
 
 
 def records(values: Sequence[Any]) -> bytes:
@@ -167,15 +168,15 @@ def records(values: Sequence[Any]) -> bytes:
     made = []
     for number, value in enumerate(values, 1):
         text = json.dumps(value).encode("ascii")
-        checksum = commit_log._checksum(LOG_ID, number, text)
+        checksum = file_store._checksum(LOG_ID, number, text)
         made.append(
-            commit_log.HEADER.pack(commit_log.MARK, LOG_ID, number, len(text), checksum) + text
+            file_store.HEADER.pack(file_store.MARK, LOG_ID, number, len(text), checksum) + text
         )
     return b"".join(made) + bytes(40)
 
 
 def read_log(path: Path) -> None:
-    log = CommitLog(path)
+    log = file_log(path)
     log.open(LOG_ID, 0)
     log.close()
     assert read_unmerged(path, LOG_ID, 0) == log.unmerged()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from random import Random
 
-from helmr_runtime.ledger.log import commit_log
+from helmr_runtime.ledger.log import file_store
 from helmr_runtime.ledger.log.files import LOG_SUFFIX, MARK_SUFFIX, WAL_SUFFIX
 from tests.programs.powerloss.disk import Change, Disk, File
 
@@ -151,7 +151,7 @@ def flipped(disk: Disk, chance: Random) -> Image | None:
     path = next((one for one in image if one.name.endswith(LOG_SUFFIX)), None)
     if path is None:
         return None
-    ends = [end for *_, end in commit_log._records(image[path], 0)]
+    ends = [end for *_, end in file_store._records(image[path], 0)]
     if len(ends) < 2:
         return None
     data = bytearray(image[path])

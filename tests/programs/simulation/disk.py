@@ -1,8 +1,8 @@
 """The ledger's disk: a database that is a list, and the log of commits beside it in a file that tears and forgets.
 
-What decides about the log is the real `CommitLog`; the file below it is simulated. A write is in the machine's memory
-until it is synced: a process that is killed loses none of it but what it had not written yet, a machine that loses
-power any part of it. A sync that fails may have brought it to disk or not.
+What decides about the log is the real `CommitLog` over the real `FileStore`; the file below them is simulated. A write
+is in the machine's memory until it is synced: a process that is killed loses none of it but what it had not written
+yet, a machine that loses power any part of it. A sync that fails may have brought it to disk or not.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from unittest import mock
 
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry
-from helmr_runtime.ledger.log import commit_log
+from helmr_runtime.ledger.log import file_store
 from helmr_runtime.ledger.log.commit_log import CommitLog
+from helmr_runtime.ledger.log.file_store import file_log
 from helmr_runtime.ledger.memory_rows import KeptEntries, Stored
 from helmr_runtime.ledger.tables.appends import Appends
 from tests.programs.simulation.counts import Counts
@@ -114,7 +115,7 @@ class SimulatedDisk:
         """What a ledger that starts finds, and its log, open."""
         database = self.database
         database.openings += 1
-        log = CommitLog(self.log_path)
+        log = file_log(self.log_path)
         log.open(LOG_ID, database.log_number)
         if log.has_unmerged:
             self._counts.reached("commits read from the log")
@@ -228,10 +229,10 @@ def below_the_log(disks: Callable[[], Mapping[int, SimulatedDisk]]) -> Iterator[
         fdatasync=lambda fd: disks()[fd].fdatasync(),
     )
     with (
-        mock.patch.object(commit_log, "os", system),
-        mock.patch.object(commit_log, "open_private", opened),
-        mock.patch.object(commit_log, "GROWS_BYTES", GROWS_BYTES),
-        mock.patch.object(commit_log, "FULL_BYTES", FULL_BYTES),
+        mock.patch.object(file_store, "os", system),
+        mock.patch.object(file_store, "open_private", opened),
+        mock.patch.object(file_store, "GROWS_BYTES", GROWS_BYTES),
+        mock.patch.object(file_store, "FULL_BYTES", FULL_BYTES),
     ):
         yield
 

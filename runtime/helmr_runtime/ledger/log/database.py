@@ -20,7 +20,7 @@ import duckdb
 
 from helmr.errors import DataError, StoreUnavailable
 from helmr_runtime.ledger.log import merging
-from helmr_runtime.ledger.log.commit_log import CommitLog
+from helmr_runtime.ledger.log.file_store import file_log
 from helmr_runtime.ledger.log.files import (
     LOCK_SUFFIX,
     LOG_SUFFIX,
@@ -138,7 +138,7 @@ class Database:
         self._open_body = open_body
         self._lock = FileLock(path.with_name(path.name + LOCK_SUFFIX))
         self.mark = HeadMark(path.with_name(path.name + MARK_SUFFIX))
-        self._log = CommitLog(path.with_name(path.name + LOG_SUFFIX))
+        self._log = file_log(path.with_name(path.name + LOG_SUFFIX))
         self._merging = Merging(self._log, self._settle)
         self._engine_log = EngineLog(path)
         self._connection: Connection | None = None

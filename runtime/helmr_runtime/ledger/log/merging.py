@@ -29,7 +29,8 @@ import duckdb
 
 from helmr.errors import DataError, LedgerBehind, LedgerDamaged
 from helmr_runtime.core.entries import GENESIS
-from helmr_runtime.ledger.log.commit_log import LOG_ID, LOG_NUMBER, CommitLog, read_to_damage
+from helmr_runtime.ledger.log.commit_log import LOG_ID, LOG_NUMBER, CommitLog
+from helmr_runtime.ledger.log.file_store import read_to_damage
 from helmr_runtime.ledger.log.files import (
     LOG_SUFFIX,
     WAL_SUFFIX,

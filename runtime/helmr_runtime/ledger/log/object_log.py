@@ -1,0 +1,306 @@
+"""The log of commits in a store that several machines reach: one object a record, created only if there is none.
+
+`core.shared_log` decides; this asks the store and waits. A record is stored when `append` returns. Until the store has
+said what became of it, or has shown it, the same bytes are tried again: there is one append in flight, and nothing that
+depends on it is answered. A record with the number by another writer ends this one: `LedgerSuperseded`.
+
+Names below the log's own: `log/NUMBER`, `root`, `lease`, `snapshots/NAME/PART`.
+
+Invariants: S-96, S-97.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+
+from helmr.errors import DataError, LedgerBehind, LedgerDamaged, LedgerSuperseded, StoreUnavailable
+from helmr_runtime.core.shared_log import (
+    Appended,
+    LogRecord,
+    LogRoot,
+    after_append,
+    deletable,
+    follows,
+    newest_of,
+    raised,
+    record_bytes,
+    record_of,
+    root_bytes,
+    root_of,
+)
+from helmr_runtime.ledger.log.objects import ObjectChanged, ObjectExists, Objects
+
+ROOT = "root"
+LOG = "log/"
+DIGITS = 16
+READ_MAX = 64
+"""Records that are asked for at once."""
+
+PROBE = "probe"
+AGAIN_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+"""Between tries; the last for ever."""
+
+
+def record_key(number: int) -> str:
+    """The name of a record; names are in the order of numbers."""
+    return f"{LOG}{number:0{DIGITS}}"
+
+
+class ObjectLog:
+    """One opening of a log. As `LogStore`.
+
+    Args:
+        objects: The store.
+        writer: Of this opening.
+        nonce: Makes one for a record.
+        wait: Waits so many seconds between two tries; True when it was ended.
+    """
+
+    is_full = False
+    """A store has room; the database takes records when it is read, and a second after a commit."""
+    held_bytes = 0
+
+    def __init__(
+        self,
+        objects: Objects,
+        *,
+        writer: str | None = None,
+        nonce: Callable[[], str] = lambda: secrets.token_hex(8),
+        wait: Callable[[float], bool] | None = None,
+    ) -> None:
+        self.objects = objects
+        self.writer = writer or secrets.token_hex(8)
+        self._nonce = nonce
+        self._newest = 0
+        self._opened_at: int | None = None
+        """The record that opened the log for this writer; behind it all are its own."""
+        self._openings: set[int] = set()
+        """Records below, of which it is known that they open the log."""
+        self._ends = threading.Event()
+        self._wait = wait or self._ends.wait
+
+    # --- the port ---------------------------------------------------------------------------------
+
+    def open(self, log_id: int) -> None:
+        """Look whose log it is.
+
+        Raises:
+            LedgerBehind: It is another ledger's, or none.
+        """
+        root = self.root()
+        if root is None:
+            raise LedgerBehind(f"{self.objects.name} holds no log")
+        if root.log_id != log_id:
+            raise LedgerBehind(
+                f"{self.objects.name} holds the log of another ledger than this one's",
+                hint="Name the store that belongs to this data directory, or another --data-dir.",
+            )
+
+    def belongs_to(self, log_id: int) -> None:
+        """Nothing: the root says so already."""
+
+    def newest(self) -> int:
+        """Number of the last record, by looking behind the last that a list shows."""
+        root = self._require_root()
+        listed = [_number_of(key) for key in self.objects.keys(LOG)]
+        number = newest_of(listed, root.floor)
+        while self.objects.get(record_key(number + 1)) is not None:
+            number += 1
+        return number
+
+    def read(self, after: int) -> Iterator[tuple[int, bytes]]:
+        """Number and text of each record behind that one.
+
+        Raises:
+            LedgerBehind: What follows is not there any more.
+            LedgerDamaged: A record is not what was written, or one lacks.
+            LogNewer: A later edition wrote one.
+        """
+        for record in self.records(after):
+            yield record.number, record.text
+
+    def append(self, number: int, record: bytes, *, opens: bool = False) -> None:
+        """Store a record, however long the store is away; durable when this returns.
+
+        Raises:
+            LedgerSuperseded: Another writer has the number.
+            StoreUnavailable: `close` was called meanwhile; it is not known whether it is stored.
+        """
+        made = LogRecord(number, self.writer, self._nonce(), opens, record)
+        data = record_bytes(made)
+        tries = 0
+        while (known := self._tried(number, data)) is Appended.UNKNOWN:
+            self._pause(tries)
+            tries += 1
+        if known is Appended.SUPERSEDED:
+            raise LedgerSuperseded(
+                f"another runtime has opened the log in {self.objects.name}",
+                hint="Speak to that runtime; this one acknowledges nothing any more.",
+            )
+        self._newest = number
+        if opens:
+            self._opened_at = number
+            self._openings.add(number)
+
+    def trim(self, up_to: int) -> None:
+        """Have the records up to that one go: first the floor is stored, then they are deleted."""
+        self.change_root(lambda root: raised(root, up_to))
+        self.sweep()
+
+    def close(self) -> None:
+        """End an append that waits for the store, and let go of it."""
+        self._ends.set()
+        self.objects.close()
+
+    # --- what snapshots and takeovers need ----------------------------------------------------------
+
+    def root(self) -> LogRoot | None:
+        """What the store says of the log now; None if it holds none."""
+        found = self.objects.get(ROOT)
+        return root_of(found[0]) if found is not None else None
+
+    def make(self, log_id: int) -> LogRoot:
+        """Begin a log, or find the one that is there; a store that does not keep its promises is refused.
+
+        Raises:
+            StoreUnavailable: The store does not answer, or lets an object be created twice.
+        """
+        self._prove()
+        made = LogRoot(log_id)
+        try:
+            self.objects.create(ROOT, root_bytes(made))
+        except ObjectExists:
+            return self._require_root()
+        return made
+
+    def change_root(self, change: Callable[[LogRoot], LogRoot]) -> LogRoot:
+        """Replace the root by what `change` makes of it; asked again if another has replaced it meanwhile."""
+        while True:
+            found = self.objects.get(ROOT)
+            if found is None:
+                raise LedgerBehind(f"{self.objects.name} holds no log any more")
+            root, tag = root_of(found[0]), found[1]
+            changed = change(root)
+            if changed == root:
+                return root
+            try:
+                self.objects.replace(ROOT, root_bytes(changed), tag)
+            except ObjectChanged:
+                # By another, or by a try of this call whose answer was lost: the next look says.
+                continue
+            return changed
+
+    def records(self, after: int) -> list[LogRecord]:
+        """The records behind that one; raises as `read`."""
+        found = list(self._found(after))
+        # Only then: the floor may pass what is being read, and garbage has taken its place.
+        root = self._require_root()
+        if not follows(after, root.floor):
+            raise LedgerBehind(
+                f"the log in {self.objects.name} begins behind commit {root.floor}, and this ledger ends with {after}",
+                hint="Start from a snapshot.",
+                trimmed=root.floor,
+            )
+        return [record_of(number, data) for number, data in found]
+
+    def sweep(self) -> int:
+        """Delete the garbage; returns how many records went. One that is ended in the middle is done by the next."""
+        floor = self._require_root().floor
+        listed = sorted(number for key in self.objects.keys(LOG) if (number := _number_of(key)))
+        below = [number for number in listed if number <= floor and number not in self._openings]
+        gone = 0
+        for begin in range(0, len(below), READ_MAX):
+            some = below[begin : begin + READ_MAX]
+            numbers = deletable(self._known(some), floor)
+            self.objects.delete([record_key(number) for number in numbers])
+            gone += len(numbers)
+        return gone
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _tried(self, number: int, data: bytes) -> Appended:
+        key = record_key(number)
+        try:
+            self.objects.create(key, data)
+        except (ObjectExists, StoreUnavailable):
+            try:
+                found = self.objects.get(key)
+            except StoreUnavailable:
+                return Appended.UNKNOWN
+            return after_append(data, found[0] if found is not None else None)
+        return Appended.DURABLE
+
+    def _pause(self, tries: int) -> None:
+        if self._wait(AGAIN_S[min(tries, len(AGAIN_S) - 1)]):
+            raise StoreUnavailable(f"{self.objects.name} has not said whether a commit is stored")
+
+    def _found(self, after: int) -> Iterator[tuple[int, bytes]]:
+        count = 1
+        while True:
+            numbers = range(after + 1, after + 1 + count)
+            found = self.objects.get_many([record_key(number) for number in numbers])
+            for number, data in zip(numbers, found, strict=True):
+                if data is None:
+                    self._check_end(number, found[number - after :])
+                    return
+                yield number, data
+            after, count = after + count, min(2 * count, READ_MAX)
+
+    def _check_end(self, number: int, behind: Sequence[bytes | None]) -> None:
+        """Return if no record is behind the one that lacks, or it has come since, or is garbage."""
+        if all(data is None for data in behind):
+            return
+        if self.objects.get(record_key(number)) is None and self._require_root().floor < number:
+            raise LedgerDamaged(
+                f"commit {number} lacks in {self.objects.name}, and one behind it is there",
+                commit=number - 1,
+                next_commit=number + 1,
+            )
+
+    def _known(self, numbers: Sequence[int]) -> Iterable[tuple[int, bool]]:
+        """Each number with whether its record opens the log; those that this writer stored are known without looking.
+
+        What is behind them may be another's, which has opened the log since: the floor is the whole log's.
+        """
+        first = self._opened_at if self._opened_at is not None else self._newest
+        looked = [one for one in numbers if not first < one <= self._newest]
+        stored = self.objects.get_many([record_key(one) for one in looked]) if looked else []
+        for number, data in zip(looked, stored, strict=True):
+            if data is None:
+                continue
+            try:
+                opens = record_of(number, data).opens
+            except DataError:
+                opens = True  # what can't be read is left
+            if opens:
+                self._openings.add(number)
+        return [(number, number in self._openings) for number in numbers]
+
+    def _require_root(self) -> LogRoot:
+        root = self.root()
+        if root is None:
+            raise LedgerBehind(f"{self.objects.name} holds no log any more")
+        return root
+
+    def _prove(self) -> None:
+        """Return if the store refuses to create an object a second time."""
+        key = f"{PROBE}/{self.writer}"
+        with suppress(ObjectExists):  # by a try whose answer was lost
+            self.objects.create(key, b"1")
+        try:
+            self.objects.create(key, b"2")
+        except ObjectExists:
+            self.objects.delete([key])
+            return
+        raise StoreUnavailable(
+            f"{self.objects.name} lets an object be created that is there already: a log can't stand in it",
+            hint="Use a store that takes `If-None-Match: *`.",
+        )
+
+
+def _number_of(key: str) -> int:
+    text = key.removeprefix(LOG)
+    return int(text) if text.isdecimal() else 0

@@ -1,0 +1,68 @@
+"""What a store of objects has to do, so that a log of commits can stand in it: five calls and two promises.
+
+The promises: an object is created only if there is none with its name, whatever others try; and one is replaced only if
+it is the one that was read. What a call has done whose answer was lost is not known. Reads see what was stored; lists
+may be late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+
+class ObjectExists(Exception):
+    """There is an object with that name, or the store says so; the caller's own may be it."""
+
+
+class ObjectChanged(Exception):
+    """The object is another than the one that was read."""
+
+
+class Objects(Protocol):
+    """A store of objects by name. Every method blocks, for a bounded time; all can be called from several threads.
+
+    Each raises StoreUnavailable if the store does not answer or refuses; of what changes something it is not known then
+    whether it did.
+    """
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages: its URL, without secrets."""
+        ...
+
+    def create(self, key: str, data: bytes) -> None:
+        """Store an object; durable when this returns.
+
+        Raises:
+            ObjectExists: There is one.
+        """
+        ...
+
+    def get(self, key: str) -> tuple[bytes, str] | None:
+        """An object and its tag, which changes with it; None if there is none."""
+        ...
+
+    def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Objects, None for each that is not there; in no order of time."""
+        ...
+
+    def replace(self, key: str, data: bytes, tag: str | None) -> None:
+        """Store an object in place of the one with that tag, or of whatever is there if it is None.
+
+        Raises:
+            ObjectChanged: There is another.
+        """
+        ...
+
+    def keys(self, prefix: str) -> Iterable[str]:
+        """The names that begin so, in any order; what was stored or deleted lately may lack or show."""
+        ...
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects; those that are not there are none."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections."""
+        ...

