@@ -554,8 +554,8 @@ ASK_GATED_CALL = Operation(
     "", "POST /v1/gate/calls", Need.ASK,
     "Ask whether an agent may make a call that has no id.",
     description="The call waits for `hold_s` at most; then it answers `pending`. Ask about the same call again to "
-    "get the decision, once, within an hour.",
-    tag="gate", service="gate.ask", body=GatedCallRequest, reply=GateReceipt, problems=(404,),
+    "get the decision, once, within an hour. A request repeated under its operation id gets the same decision.",
+    tag="gate", body=GatedCallRequest, reply=GateReceipt, problems=(404,),
     repeat=Repeat.AGAIN)
 REPORT_GATED_CALL = Operation(
     "", "POST /v1/gate/calls/{session_id}/outcome", Need.ASK,

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from helmr import sessions
+from helmr import ids, sessions
 from helmr.gate import (
     CALL_TASK,
     RUN_TASK,
@@ -412,6 +412,38 @@ async def test_a_call_without_an_id_is_pending_until_it_is_asked_again(stack: St
         await answer(stack, decision="decline", reason="no")
         denied = await decide(30)
         assert (denied["verdict"], denied["reason"]) == ("deny", "no")
+
+
+async def test_a_client_without_ids_that_goes_away_takes_no_approval(stack: Stack) -> None:
+    async with asker(stack) as http:
+        asking = asyncio.ensure_future(http.post("/v1/gate/calls", json=nameless()))
+        (wait,) = await waiting(stack)
+        asking.cancel()
+        await until(lambda: stack.service.gate.held == 0)
+        await answer(stack, decision="approve")
+        allowed = (await http.post("/v1/gate/calls", json=nameless())).json()
+        assert (allowed["verdict"], allowed["session_id"]) == ("allow", wait["session_id"])
+
+
+@pytest.mark.parametrize("decision", ["approve", "decline"])
+async def test_a_request_repeated_for_a_lost_answer_gets_the_same_decision(
+    stack: Stack, decision: str
+) -> None:
+    async with asker(stack) as http:
+        repeated = {"Operation-Id": ids.new_id(ids.OPERATION)}
+
+        async def decide(**headers: str) -> dict[str, Any]:
+            body = nameless(hold_s=30 if headers else 0)
+            found = await http.post("/v1/gate/calls", json=body, headers=headers)
+            return {name: found.json()[name] for name in ("verdict", "session_id")}
+
+        asking = asyncio.ensure_future(decide(**repeated))
+        wait = await answer(stack, decision=decision)
+        verdict = "allow" if decision == "approve" else "deny"
+        assert await asking == {"verdict": verdict, "session_id": wait["session_id"]}
+        assert await decide(**repeated) == await asking
+        # Any other request is another call.
+        assert (await decide())["verdict"] == "pending"
 
 
 async def test_what_became_of_an_allowed_call_is_reported_once(stack: Stack) -> None:

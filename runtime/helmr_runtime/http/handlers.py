@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import Any, TypeVar
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import ClientDisconnect
@@ -19,13 +19,22 @@ from starlette.types import Receive, Scope, Send
 from helmr import jsonio
 from helmr.errors import BadRequest, NotAllowed
 from helmr.gate.claude_code import Mode
-from helmr.models import SEQ_MAX, FollowQuery, GateQuery, OutputQuery, QueryRequest
+from helmr.models import (
+    SEQ_MAX,
+    FollowQuery,
+    GatedCallRequest,
+    GateQuery,
+    OutputQuery,
+    QueryRequest,
+)
 from helmr.query import ARROW_MEDIA_TYPE
 from helmr.roles import Need
 from helmr_runtime.core.public_tokens import check_read
 from helmr_runtime.http.exchange import Authenticator, Exchange, Handler, json_response
 from helmr_runtime.http.metrics import Metrics
 from helmr_runtime.service.following import Followed, FollowedEvents
+
+T = TypeVar("T")
 
 WITHOUT_KEY = {"ready", "reasons", "version", "now"}
 """What `/readyz` tells without a key: enough for a probe, nothing about the machine."""
@@ -82,22 +91,39 @@ async def gate_claude_code(exchange: Exchange, query: GateQuery) -> Response:
     if not isinstance(event, dict):
         raise BadRequest("the event is not an object", hint="Post what the client gives its hook.")
     gate, mode = exchange.service.gate, Mode(query.mode)
-    deciding = asyncio.ensure_future(
+    decision = await _while_connected(
+        exchange,
         gate.hook(
             exchange.caller(), event, mode, query.timeout_s, run=query.run, client=query.client
-        )
+        ),
     )
+    return JSONResponse(decision)
+
+
+async def ask_gated_call(exchange: Exchange, body: GatedCallRequest) -> Response:
+    """The decision about a call without an id: a client that goes away meanwhile takes no approval."""
+    asking = exchange.service.gate.ask(exchange.caller(), body)
+    return json_response(await _while_connected(exchange, asking))
+
+
+async def _while_connected(exchange: Exchange, doing: Coroutine[Any, Any, T]) -> T:
+    """What this returns; cancelled when the client goes away.
+
+    Raises:
+        ClientDisconnect: It has gone.
+    """
+    working = asyncio.ensure_future(doing)
     leaving = asyncio.ensure_future(_disconnected(exchange.receive))
     try:
-        await asyncio.wait({deciding, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (deciding, leaving):
+        for task in (working, leaving):
             if not task.done():
                 task.cancel()
-        await asyncio.wait({deciding, leaving})
-    if deciding.cancelled():
+        await asyncio.wait({working, leaving})
+    if working.cancelled():
         raise ClientDisconnect
-    return JSONResponse(deciding.result())
+    return working.result()
 
 
 # --- queries ----------------------------------------------------------------------------------------
@@ -168,6 +194,7 @@ HANDLERS: dict[str, Handler] = {
         follow_session,
         follow_all,
         gate_claude_code,
+        ask_gated_call,
         run_query,
         healthz,
         readyz,

@@ -20,7 +20,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from helmr import ids
 from helmr.errors import (
     Conflict,
     HelmrError,
@@ -381,8 +380,9 @@ class Gate:
 
     async def _is_over(self, caller: Caller, session: SessionInfo) -> bool:
         """Whether a call without an id that is asked again can't have this decision."""
-        if session.status is not SessionStatus.OPEN or await self._has(session.id, TAKEN):
-            return True
+        taken_by = await self._taken_by(session.id)
+        if taken_by is not None or session.status is not SessionStatus.OPEN:
+            return taken_by != caller.operation_id
         run = (await self._sessions.runs(session.id, ListQuery(limit=1))).items[0]
         if run.ended_at is None or self._now() - run.ended_at < VALID_FOR:
             return False
@@ -390,16 +390,21 @@ class Gate:
         return True
 
     async def _take(self, caller: Caller, session: SessionInfo) -> bool:
-        """Whether this request is the one that takes the decision."""
+        """Whether this request is the one that takes the decision. Repeated, it is the same request."""
         taking = SendRequest(
-            data={TAKEN: ids.new_id(ids.OPERATION), "at": self._now().isoformat()},
-            idempotency_key=TAKEN,
+            data={TAKEN: caller.operation_id, "at": self._now().isoformat()}, idempotency_key=TAKEN
         )
         try:
             await self._sessions.send(_fresh(caller), session.id, OUTCOMES, taking)
         except (IdempotencyConflict, SessionTerminal):
-            return False
+            return await self._taken_by(session.id) == caller.operation_id
         return True
+
+    async def _taken_by(self, session_id: str) -> str | None:
+        """The operation id of the request that has taken the decision."""
+        records = await self._sessions.inputs(session_id, OUTCOMES, AfterQuery(limit=10))
+        data = (one.data for one in records.items if isinstance(one.data, dict))
+        return next((str(one[TAKEN]) for one in data if TAKEN in one), None)
 
     async def _has(self, session_id: str, what: str) -> bool:
         records = await self._sessions.inputs(session_id, OUTCOMES, AfterQuery(limit=10))
