@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,9 @@ sys.dont_write_bytecode = False
 # In a worker readline has set them; a terminal that a test makes has its own.
 for size in ("COLUMNS", "LINES"):
     os.environ.pop(size, None)
+# What this user's runtimes and console have left in their home is no part of a test.
+home = tempfile.TemporaryDirectory(prefix="helmr-tests-home-")
+os.environ.update({name: home.name for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME")})
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As a shell has it of what it runs in the background: what tests start is to end by Ctrl-C all the same.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,6 +12,7 @@ from helmr import TaskContext, auth, sessions, step, step_call, streams, task, t
 from helmr.models import CheckVerdict
 from helmr.tasks import Task
 from helmr.testing import Harness, HarnessSession
+from helmr_runtime.security import task_secrets
 
 approval = streams.input("approval", schema=bool)
 go = streams.input("go", schema=bool)
@@ -22,6 +23,11 @@ drawn: Iterator[int] = itertools.count(1)
 @step
 async def send(text: str, *, to: str = "ada") -> str:
     return f"{text} {to}"
+
+
+@step
+async def mail(text: str, *, to: str = "ada") -> None:
+    """Records nothing of a secret that is in it."""
 
 
 @step(compare=False)
@@ -227,6 +233,15 @@ async def recorded_time_and_ids(ctx: TaskContext) -> Any:
     return (await approval.wait(subject=f"{ctx.session.id}?", correlation_id=token.id)).ok
 
 
+async def with_links(ctx: TaskContext) -> Any:
+    first, other = await tokens.create(), await tokens.create()
+    sender = await auth.create_public_token(scope=auth.send_to(go))
+    for link in (first, other):
+        await mail(f"Click {link.callback_url}", to=link.public_access_token)
+    await mail("Send", to=sender.public_access_token)
+    return (await approval.wait()).ok
+
+
 async def in_no_order(ctx: TaskContext) -> Any:
     await step_call("set", sorted, {"red", "blue", "green"})
     return (await approval.wait()).ok
@@ -257,6 +272,60 @@ async def test_a_fork_passes_although_its_session_has_another_id():
         twin = HarnessSession(harness, fork.session.id)
         await twin.answer(True)
         assert await twin.result() is True
+
+
+@pytest.mark.parametrize("replay_always", [False, True])
+async def test_a_link_may_lead_through_another_external_url(
+    replay_always: bool, monkeypatch: pytest.MonkeyPatch
+):
+    async with Harness(as_task(with_links), replay_always=replay_always) as harness:
+        session = await harness.start(as_task(with_links))
+        await session.park()
+        monkeypatch.setattr(task_secrets, "CALLBACK_PATH", "/behind/a/proxy/")
+        await session.answer(True)
+        assert await session.result() is True
+
+
+async def test_a_check_does_not_know_the_secrets_of_links_and_says_that_their_code_fits():
+    async with Harness(as_task(with_links)) as harness:
+        await harness.start(as_task(with_links))
+        [check] = await harness.check()
+        assert (check.verdict, check.drift) == (CheckVerdict.FITS, [])
+        [check] = await harness.check(as_task(with_links))
+        assert (check.verdict, check.drift) == (CheckVerdict.FITS, [])
+
+
+async def test_a_fork_has_other_links_and_passes():
+    async def body(ctx: TaskContext) -> Any:
+        first, other = await tokens.create(), await tokens.create()
+        for link in (first, other):
+            await mail(link.callback_url, to=link.public_access_token)
+        await go.wait()
+        await mail(other.callback_url, to=first.public_access_token)
+        return (await approval.wait()).ok
+
+    async with Harness(as_task(body)) as harness:
+        client = harness.async_client()
+        session = await harness.start("body")
+        await session.answer(True)
+        wait = await session.wait()
+        fork = await client.sessions.open(session.id).fork(wait_id=wait["wait_id"], reason="a test")
+        twin = HarnessSession(harness, fork.session.id)
+        await twin.answer(True)
+        assert await twin.result() is True
+
+
+async def test_one_link_in_place_of_another_is_stopped():
+    async def body(ctx: TaskContext) -> Any:
+        links = [await tokens.create(), await tokens.create()]
+        await mail(links[next(drawn) % 2].callback_url)
+        return (await approval.wait()).ok
+
+    async with Harness(as_task(body)) as harness:
+        session = await resumed(harness, as_task(body))
+        error = await session.error()
+    assert error is not None
+    assert (error["code"], error["met"]) == ("nondeterminism", "step mail with other arguments")
 
 
 # --- other code ------------------------------------------------------------------------------------------

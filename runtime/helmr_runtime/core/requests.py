@@ -316,9 +316,9 @@ class AskedHashes:
     code: str = ""
     keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
-    def of_data(self, parts: Any) -> str:
-        """Of JSON that the op's own entry shows."""
-        return f"{self.code}.{_hash(data_text(parts))}"
+    def of_text(self, text: str) -> str:
+        """Of `data_text` of what the op's own entry shows."""
+        return f"{self.code}.{_hash(text)}"
 
     def of_arguments(self, text: str, recorded: str | None) -> str | None:
         """Of a step's arguments, by the key of the recorded hash; None if that is missing."""

@@ -74,6 +74,7 @@ class JournalCursor:
         self._op_max = max(replay_log.opened, default=0)
         self._patches = set(replay_log.patches)
         self._hashes = hashes
+        self._names: dict[str, str] = {}
         self.knows_attempt = False
         self.drift: dict[int, tuple[str, str]] = {}
         self._drift_told = 0
@@ -151,6 +152,19 @@ class JournalCursor:
 
     # --- where code and journal differ ------------------------------------------------------------
 
+    def name(self, given: str) -> None:
+        """Hash this text under a name of its own wherever an op asks with it.
+
+        A link and a secret that Helmr gave the code are others in a fork, when the code is only tried, and behind
+        another external URL: what the code does with them is the same.
+        """
+        self._names.setdefault(given, f"<given {len(self._names) + 1}>")
+
+    def _named(self, text: str) -> str:
+        for given, name in self._names.items():
+            text = text.replace(given, name)
+        return text
+
     def hashed(self, op: int, ask: OpRequest) -> OpRequest:
         """The ask with the hash of what it asks; a new op also reports the drift before it."""
         opening = self._replay_log.openings.get(op, {})
@@ -160,9 +174,9 @@ class JournalCursor:
             self._drift_told = len(self.drift)
         asked = None
         if isinstance(ask, StepRequest) and ask.arguments is not None:
-            asked = self._hashes.of_arguments(ask.arguments, opening.get("asked"))
+            asked = self._hashes.of_arguments(self._named(ask.arguments), opening.get("asked"))
         elif (parts := ask.compared) is not None:
-            asked = self._hashes.of_data(parts)
+            asked = self._hashes.of_text(self._named(data_text(parts)))
         return replace(ask, asked=asked, drift=drift) if asked is not None or drift else ask
 
     def is_recorded(self, op: int) -> bool:

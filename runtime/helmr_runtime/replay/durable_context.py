@@ -394,18 +394,24 @@ class DurableContext(DurableRun):
         secrets = self._require_secrets()
         made: MadeToken = await self._asking.perform(TokenOp(secrets.new_token(call)))
         if made.is_copied:
-            return TokenMade(
-                id=made.id,
-                expires_at=made.expires_at,
-                callback_url=ORIGINS_URL,
-                public_access_token=ORIGINS_SECRET,
-            )
+            url = f"{ORIGINS_URL}/{made.id}"
+        else:
+            url = secrets.callback_url(made.id, made.key_id, is_raw=made.is_raw)
+        self._cursor.name(url)
         return TokenMade(
             id=made.id,
             expires_at=made.expires_at,
-            callback_url=secrets.callback_url(made.id, made.key_id, is_raw=made.is_raw),
-            public_access_token=secrets.secret("pat", made.id, made.key_id),
+            callback_url=url,
+            public_access_token=self._public_secret(made, secrets),
         )
+
+    def _public_secret(self, made: MadeToken, secrets: SessionSecrets) -> str:
+        if made.is_copied:
+            secret = f"{ORIGINS_SECRET}/{made.id}"
+        else:
+            secret = secrets.secret("pat", made.id, made.key_id)
+        self._cursor.name(secret)
+        return secret
 
     async def create_public_token(self, call: PublicTokenCall) -> PublicTokenMade:
         """Make a public token; a replay gets the same one with the same secret, a fork's none of its origin's."""
@@ -421,7 +427,7 @@ class DurableContext(DurableRun):
         if not self._cursor.holds_next(ask):
             check_correlation_id(call.scope)
         made: MadeToken = await self._asking.perform(ask)
-        secret = ORIGINS_SECRET if made.is_copied else secrets.secret("pat", made.id, made.key_id)
+        secret = self._public_secret(made, secrets)
         return PublicTokenMade(id=made.id, expires_at=made.expires_at, public_access_token=secret)
 
     async def token_call(

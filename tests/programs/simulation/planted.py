@@ -43,6 +43,7 @@ from helmr_runtime.rpc.calls import CallFailure
 from helmr_runtime.service import access
 from helmr_runtime.session.code_runner import CodeRunner
 from helmr_runtime.session.committer import Committer
+from helmr_runtime.session.events import SessionPhase
 from helmr_runtime.session.host import HostActor, SessionSlot
 from helmr_runtime.session.live_session import LiveSession
 from tests.programs.simulation import ledger as simulated_ledger
@@ -162,11 +163,14 @@ def _lost_session_not_abandoned() -> AbstractContextManager[object]:
 def _released_without_a_commit() -> AbstractContextManager[object]:
     """A host says that it has given a session up, and has not written it."""
 
-    async def says_so(self: LiveSession, unsaved_max: int) -> Committed:
+    async def says_so(self: LiveSession, unsaved_max: int = 0) -> Committed:
+        self._disarm()
+        self.phase = SessionPhase.OVER
         self._committer.stop()
+        self._telling.close()
         return Committed(first_feed_offset=0)
 
-    return mock.patch.object(LiveSession, "_write_release", says_so)
+    return mock.patch.object(LiveSession, "_release", says_so)
 
 
 def _slot_of_a_failed_load_kept() -> AbstractContextManager[object]:
