@@ -26,7 +26,7 @@ for size in ("COLUMNS", "LINES"):
     os.environ.pop(size, None)
 # What this user's runtimes and console have left in their home is no part of a test.
 home = tempfile.TemporaryDirectory(prefix="helmr-tests-home-")
-os.environ.update({name: home.name for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME")})
+os.environ.update(dict.fromkeys(("XDG_STATE_HOME", "XDG_CONFIG_HOME"), home.name))
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As a shell has it of what it runs in the background: what tests start is to end by Ctrl-C all the same.
     signal.signal(signal.SIGINT, signal.default_int_handler)
