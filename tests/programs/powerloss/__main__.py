@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 from tests.programs.figures.record import put
-from tests.programs.powerloss.campaign import ALL_WAYS, run, shares, table
+from tests.programs.powerloss.campaign import ALL_WAYS, Found, again, run, shares, table
 from tests.programs.powerloss.judge import BACKUP, BROKEN, DROPPED, LOST, REPAIRED, WHOLE
-from tests.programs.powerloss.recording import NoCompiler, record
+from tests.programs.powerloss.recording import NoCompiler, Recording, kept, record
 
 COMMITS = 40
 IMAGES = 1_000
@@ -25,14 +25,17 @@ def main(words: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="helmr-powerloss-") as name:
         folder = Path(name)
         try:
-            recording = record(folder, options.commits)
+            recording = _recording(options, folder)
         except NoCompiler:
             sys.stderr.write("powerloss: there is no C compiler here\n")
             return 2
+        if options.image is not None:
+            one = again(recording, options.image, folder, options.keep or options.kept)
+            sys.stdout.write(table(one))
+            return 1 if one.broken else 0
         said = f"{len(recording.events):,} events, {len(recording.truth.entries):,} entries\n"
         sys.stdout.write(said)
-        wanted = _wanted(options.ways, options.images)
-        found = run(recording, wanted, folder, seed=options.seed, keep=options.keep)
+        found = _found(options, recording, folder)
         sabotaged = run(recording, shares(SABOTAGED), folder, seed=options.seed, sabotages=True)
     sys.stdout.write(table(found))
     lost = sabotaged.verdicts.total(LOST)
@@ -65,6 +68,19 @@ def main(words: list[str] | None = None) -> int:
     return 1 if found.broken or lost == 0 else 0
 
 
+def _recording(options: argparse.Namespace, folder: Path) -> Recording:
+    if options.kept is not None:
+        return kept(options.kept)
+    if options.image is not None:
+        raise SystemExit("--image needs --kept: another recording has other events")
+    return record(folder, options.commits)
+
+
+def _found(options: argparse.Namespace, recording: Recording, folder: Path) -> Found:
+    wanted = _wanted(options.ways, options.images)
+    return run(recording, wanted, folder, seed=options.seed, keep=options.keep)
+
+
 def _wanted(ways: str | None, count: int) -> dict[str, int]:
     if ways is None:
         return shares(count)
@@ -85,7 +101,15 @@ def _options() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--commits", type=int, default=COMMITS, help="of each caller in each life")
-    parser.add_argument("--keep", type=Path, help="a folder for images that none may come to")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        help="a folder for the recording, and for images that do not open at once",
+    )
+    parser.add_argument("--kept", type=Path, help="a folder with a recording that --keep has left")
+    parser.add_argument(
+        "--image", help="one image of that recording, as it was said: WAY:EVENT:SEED"
+    )
     parser.add_argument(
         "--record", action="store_true", help="put it on record for docs/reliability.md"
     )

@@ -44,6 +44,11 @@ class Planned:
     slot: int
     seed: int
 
+    @property
+    def recipe(self) -> str:
+        """What makes it again of the same recording (`again`)."""
+        return f"{self.way}:{self.moment.number}:{self.seed}"
+
 
 @dataclass(slots=True)
 class Found:
@@ -52,12 +57,14 @@ class Found:
     Args:
         verdicts: How many came to what.
         said: Of those that were refused, how often each error.
-        broken: The bad ones, each with the folder that keeps it, if one does.
+        broken: The bad ones, each with its recipe.
+        refused: The others that did not open at once, each with its recipe.
     """
 
     verdicts: Verdicts = field(default_factory=Verdicts)
     said: Counter[str] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
 
 def shares(count: int, ways: Sequence[str] = ALL_WAYS) -> dict[str, int]:
@@ -82,10 +89,31 @@ def run(
         folder: For one image at a time.
         seed: Of all that is chosen.
         sabotages: Empty the log of commits and remove the head mark of each image before it is opened.
-        keep: Where bad images go; without it they are not kept.
+        keep: Where the recording and bad images go; without it they are not kept.
     """
-    found, done = Found(), set[tuple[str, int]]()
-    for planned, image in _built(recording, wanted, seed, done):
+    plan = _plan(recording, wanted, Random(seed))
+    return _all_judged(recording, plan, folder, sabotages=sabotages, keep=keep)
+
+
+def again(recording: Recording, recipe: str, folder: Path, keep: Path) -> Found:
+    """Build one image that an earlier campaign with this recording has said of, judge it as thoroughly, and keep it."""
+    way, number, seed = recipe.split(":")
+    [moment] = [one for one in recording.moments if one.number == int(number)]
+    return _all_judged(recording, [Planned(moment, way, 0, int(seed))], folder, keep=keep)
+
+
+def _all_judged(
+    recording: Recording,
+    plan: Sequence[Planned],
+    folder: Path,
+    *,
+    sabotages: bool = False,
+    keep: Path | None = None,
+) -> Found:
+    found = Found()
+    if keep is not None:
+        recording.keep(keep)
+    for planned, image in _built(recording, plan):
         target = folder / "image"
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(mode=0o700)
@@ -103,13 +131,11 @@ def run(
             said = re.sub(r"\d+", "N", verdict.said.replace(f"{target}/", ""))
             found.said[f"{planned.way}: {verdict.code}: {said}"] += 1
         if keep is not None and verdict.result != WHOLE:
-            kept = keep / f"{planned.way}-{planned.moment.number}-{verdict.result}".replace(
-                " ", "-"
-            )
+            kept = keep / f"{planned.recipe}-{verdict.result}".replace(" ", "-").replace(":", "-")
             shutil.copytree(folder / "before", kept, dirs_exist_ok=True)
-        if verdict.is_broken:
-            where = f"{planned.way}, event {planned.moment.number}"
-            found.broken.append(f"{where}: {verdict.result} {verdict.said}")
+        if verdict.result != WHOLE:
+            bad = found.broken if verdict.is_broken else found.refused
+            bad.append(f"{planned.recipe} {verdict.result}: {verdict.said}")
     return found
 
 
@@ -125,10 +151,8 @@ def _judged(path: Path, recording: Recording, planned: Planned) -> Verdict:
     )
 
 
-def _built(
-    recording: Recording, wanted: Mapping[str, int], seed: int, done: set[tuple[str, int]]
-) -> Iterator[tuple[Planned, images.Image]]:
-    plan = _plan(recording, wanted, Random(seed))
+def _built(recording: Recording, plan: Sequence[Planned]) -> Iterator[tuple[Planned, images.Image]]:
+    done = set[tuple[str, int]]()
     by_number: dict[int, list[Planned]] = {}
     for one in plan:
         by_number.setdefault(one.moment.number, []).append(one)
@@ -169,5 +193,6 @@ def table(found: Found) -> str:
         numbers.append(numbers[0] - sum(numbers[1:]))
         lines.append(f"{way:<28}" + "".join(f"{number:>10}" for number in numbers))
     lines += [f"  refused: {count} {said}" for said, count in sorted(found.said.items())]
+    lines += [f"  {one}" for one in found.refused]
     lines += [f"  BAD: {one}" for one in found.broken]
     return "\n".join(lines) + "\n"

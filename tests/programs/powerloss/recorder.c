@@ -1,7 +1,10 @@
 /* Loaded before the C library: writes down what a process writes, syncs, renames and removes below a folder.
 
    One call at a time, and each is on record before the next begins, so that the order is the true one; a process that
-   kills itself does so between two calls. The record is read by tests/powerloss/events.py. */
+   kills itself does so between two calls. The record is read by tests/powerloss/events.py.
+
+   HELMR_TEST_KILL_BEFORE_SYNC=N ends the process by SIGKILL in place of its Nth sync of a file whose name ends as
+   HELMR_TEST_KILL_AT_FILE says: what it wrote before is in the machine's memory, and not on disk. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -31,7 +34,9 @@ struct event {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char below[4096];
 static int record = -1;
-static char is_watched[DESCRIPTORS];
+static char is_watched[DESCRIPTORS], is_counted[DESCRIPTORS];
+static const char *kill_at;
+static long syncs_left;
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
@@ -39,6 +44,9 @@ __attribute__((constructor)) static void begin(void) {
   const char *folder = getenv("HELMR_TEST_RECORD_BELOW"), *file = getenv("HELMR_TEST_RECORD");
   if (folder == NULL || file == NULL || strlen(folder) >= sizeof below) return;
   strcpy(below, folder);
+  kill_at = getenv("HELMR_TEST_KILL_AT_FILE");
+  const char *number = getenv("HELMR_TEST_KILL_BEFORE_SYNC");
+  if (number != NULL) syncs_left = atol(number);
   record = (int)syscall(SYS_openat, AT_FDCWD, file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   struct event one = {BEGIN, getpid(), 0, 0, 0};
   if (record >= 0) syscall(SYS_write, record, &one, sizeof one);
@@ -58,6 +66,11 @@ static int is_known(int descriptor) {
   return record >= 0 && descriptor >= 0 && descriptor < DESCRIPTORS && is_watched[descriptor];
 }
 
+static int ends_so(const char *path, const char *end) {
+  size_t length = strlen(path), tail = end == NULL ? 0 : strlen(end);
+  return tail > 0 && length >= tail && strcmp(path + length - tail, end) == 0;
+}
+
 static int opened(const char *path, int flags, mode_t mode) {
   if (!is_below(path)) return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
   pthread_mutex_lock(&lock);
@@ -65,6 +78,7 @@ static int opened(const char *path, int flags, mode_t mode) {
   int descriptor = (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
   if (descriptor >= 0 && descriptor < DESCRIPTORS) {
     is_watched[descriptor] = 1;
+    is_counted[descriptor] = (char)ends_so(path, kill_at);
     note(is_new ? MAKE : OPEN, descriptor, 0, 0, path, strlen(path));
     if (flags & O_TRUNC && !is_new) note(TRUNCATE, descriptor, 0, 0, NULL, 0);
   }
@@ -150,6 +164,7 @@ int posix_fallocate64(int descriptor, off64_t place, off64_t length) {
 static int synced(int descriptor, long call) {
   if (!is_known(descriptor)) return (int)syscall(call, descriptor);
   pthread_mutex_lock(&lock);
+  if (is_counted[descriptor] && syncs_left > 0 && --syncs_left == 0) syscall(SYS_kill, getpid(), SIGKILL);
   int result = (int)syscall(call, descriptor);
   if (result == 0) note(SYNC, descriptor, 0, 0, NULL, 0);
   pthread_mutex_unlock(&lock);

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -19,10 +21,16 @@ from tests.programs.powerloss.judge import Truth
 from tests.programs.powerloss.workload import ACKNOWLEDGED, DATA, DAYS, TRUTH
 
 ROOT = Path(__file__).resolve().parents[3]
-LIVES = ("kill", "stop", "kill")
-"""How each ends."""
+End = str | int
+"""How a life ends: by a `kill` or a `stop` when all is done, or by a kill in place of that sync of the database."""
+
+LIVES: tuple[End, ...] = ("kill", "stop", 9, "kill", 10, "kill")
+"""The last one tells the truth. A checkpoint syncs twice, before its header is written and after it."""
 
 LIFE_TAKES_S = 120
+RECORD, TOLD = "record", "recording.json"
+DATABASE = "/ledger.duckdb"
+"""The end of its name, and of no other file's."""
 
 
 class NoCompiler(Exception):
@@ -51,19 +59,42 @@ class Recording:
         events: In order.
         moments: After each event that has to do with the ledger's files.
         truth: Every entry that there ever was.
-        now: A time after all of it.
+        lives: So many there were.
     """
 
     folder: Path
     events: Sequence[events.Event]
     moments: Sequence[Moment]
     truth: Truth
-    now: datetime
+    lives: int
+
+    @property
+    def now(self) -> datetime:
+        """A time after all of it."""
+        return START_AT + self.lives * DAYS
 
     @property
     def data(self) -> Path:
         """The folder with the ledger's files."""
         return self.folder / DATA
+
+    @property
+    def file(self) -> Path:
+        """The record itself."""
+        return self.folder.with_name(RECORD)
+
+    def beginning(self, life: int, moments: int) -> Recording:
+        """The same with so many moments, the first ones of a life."""
+        begins = [n for n, one in enumerate(self.events) if one.kind is events.Kind.BEGIN]
+        found = [one for one in self.moments if one.number > begins[life]]
+        return replace(self, moments=found[:moments])
+
+    def keep(self, folder: Path) -> None:
+        """Copy what `kept` reads of it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(self.file, folder / RECORD)
+        shutil.copy(self.folder / TRUTH, folder / TRUTH)
+        (folder / TOLD).write_text(json.dumps([str(self.folder), self.lives]))
 
     def disks(self, numbers: Sequence[int]) -> Iterator[tuple[int, Disk]]:
         """The disk right after each of these events, in order; it is the same one, which goes on."""
@@ -75,13 +106,13 @@ class Recording:
             yield number, disk
 
 
-def record(folder: Path, commits: int, lives: Sequence[str] = LIVES) -> Recording:
+def record(folder: Path, commits: int, lives: Sequence[End] = LIVES) -> Recording:
     """Let a ledger live that often.
 
     Args:
         folder: An empty one.
         commits: So many each of a life's callers makes.
-        lives: How each ends: `kill` or `stop`.
+        lives: How each ends.
 
     Raises:
         NoCompiler: There is no C compiler.
@@ -89,29 +120,40 @@ def record(folder: Path, commits: int, lives: Sequence[str] = LIVES) -> Recordin
     library = preloaded.library(Path(__file__).with_name("recorder.c"), folder)
     if library is None:
         raise NoCompiler
-    work, file = folder / "work", folder / "record"
+    work, file = folder / "work", folder / RECORD
     work.mkdir()
     environ = {
         **os.environ,
         preloaded.PRELOAD: str(library),
         "HELMR_TEST_RECORD_BELOW": str(work),
         "HELMR_TEST_RECORD": str(file),
+        "HELMR_TEST_KILL_AT_FILE": DATABASE,
     }
     for number, end in enumerate(lives):
+        word = end if isinstance(end, str) else "kill"
+        early = {} if isinstance(end, str) else {"HELMR_TEST_KILL_BEFORE_SYNC": str(end)}
         command = [sys.executable, "-m", "tests.programs.powerloss.workload", str(work)]
         done = subprocess.run(
-            [*command, str(number), str(commits), end], cwd=ROOT, env=environ, timeout=LIFE_TAKES_S
-        )  # fmt: skip
-        assert done.returncode == (-signal.SIGKILL if end == "kill" else 0), done.returncode
+            [*command, str(number), str(commits), word],
+            cwd=ROOT,
+            env={**environ, **early},
+            timeout=LIFE_TAKES_S,
+        )
+        assert done.returncode == (-signal.SIGKILL if word == "kill" else 0), done.returncode
     found = list(events.read(file))
     _check_nothing_escaped(found, work)
-    return Recording(
-        work,
-        found,
-        list(_moments(found, work)),
-        Truth.read(work / TRUTH),
-        START_AT + len(lives) * DAYS,
-    )
+    return _recording(work, found, Truth.read(work / TRUTH), len(lives))
+
+
+def kept(folder: Path) -> Recording:
+    """The recording that `Recording.keep` has copied there."""
+    work, lives = json.loads((folder / TOLD).read_text())
+    found = list(events.read(folder / RECORD))
+    return _recording(Path(work), found, Truth.read(folder / TRUTH), lives)
+
+
+def _recording(work: Path, found: Sequence[events.Event], truth: Truth, lives: int) -> Recording:
+    return Recording(work, found, list(_moments(found, work)), truth, lives)
 
 
 def _check_nothing_escaped(found: Sequence[events.Event], work: Path) -> None:

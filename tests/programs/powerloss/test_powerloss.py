@@ -6,6 +6,7 @@ Here some images of a short recording; `make powerloss` builds a thousand of a l
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -15,16 +16,35 @@ import pytest
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, stamp
 from tests.ledger.sessions import ALICE, START_AT
 from tests.programs.powerloss import images
-from tests.programs.powerloss.campaign import MADE, run, shares, table
+from tests.programs.powerloss.campaign import MADE, again, run, shares, table
 from tests.programs.powerloss.disk import Disk
 from tests.programs.powerloss.events import Event, Kind
-from tests.programs.powerloss.judge import BACKUP, GAP, INVENTED, LOST, WHOLE, Truth, judged
-from tests.programs.powerloss.recording import NoCompiler, Recording, record
+from tests.programs.powerloss.judge import (
+    BACKUP,
+    DROPPED,
+    GAP,
+    INVENTED,
+    LOST,
+    WHOLE,
+    Truth,
+    judged,
+)
+from tests.programs.powerloss.recording import (
+    LIVES,
+    ROOT,
+    End,
+    NoCompiler,
+    Recording,
+    kept,
+    record,
+)
+from tests.programs.powerloss.workload import LEDGER
 
 pytestmark = pytest.mark.allows_blocking
 
 IMAGES, SPOILT = 50, 8
 LONG_IMAGES, LONG_COMMITS = 1_000, 40
+KEPT = ROOT / ".bench" / "powerloss"
 FOLDER = Path("/f")
 
 
@@ -34,7 +54,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
     return recorded(tmp_path_factory.mktemp("recorded"), 5, ("kill", "stop"))
 
 
-def recorded(folder: Path, commits: int, lives: tuple[str, ...]) -> Recording:
+def recorded(folder: Path, commits: int, lives: Sequence[End]) -> Recording:
     try:
         return record(folder, commits, lives)
     except NoCompiler:
@@ -60,18 +80,46 @@ def test_the_judge_sees_a_loss_where_there_is_one(recording: Recording, tmp_path
     assert found.verdicts.total(LOST, WHOLE) == SPOILT, table(found)
 
 
+@pytest.mark.timeout(300)
+def test_what_a_killed_process_has_left_is_on_disk_before_the_next_one_builds_on_it(
+    tmp_path: Path,
+) -> None:
+    """It ended between a checkpoint's header and the sync of it. The engine goes on from that header: it removes its
+    log and writes over blocks that the header before names."""
+    cut = recorded(tmp_path, 10, (11, "kill"))
+    beginning = cut.beginning(1, 150)
+    [(_, disk)] = cut.disks([beginning.moments[0].number - 1])
+    unsynced = disk.names[cut.data / LEDGER].pending
+    assert [one.place for one in unsynced if one.data is not None] in ([4_096], [8_192])
+    found = run(beginning, {"nothing": 5, "some files": 5, "sectors": 5}, tmp_path)
+    assert found.verdicts.total(WHOLE) == found.verdicts.total(), table(found)
+
+
+def test_an_image_is_built_again_by_its_recipe(recording: Recording, tmp_path: Path) -> None:
+    first = run(recording, {"flipped bit": 3}, tmp_path, keep=tmp_path / "kept")
+    said = first.refused[0]
+    recipe = said.partition(f" {DROPPED}")[0]
+    found = again(kept(tmp_path / "kept"), recipe, tmp_path, tmp_path / "again")
+    assert found.refused == [said]
+    name = f"{recipe}-{DROPPED}".replace(" ", "-").replace(":", "-")
+    both = [tmp_path / which / name / LEDGER for which in ("kept", "again")]
+    assert both[0].read_bytes() == both[1].read_bytes()
+
+
 @pytest.mark.long
 @pytest.mark.timeout(3_600)
 def test_no_image_of_a_thousand_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    long = recorded(tmp_path, LONG_COMMITS, ("kill", "stop", "kill"))
+    long = recorded(tmp_path, LONG_COMMITS, LIVES)
     found = run(long, shares(LONG_IMAGES), tmp_path, seed=7)
     with capsys.disabled():
         sys.stdout.write(f"\n{table(found)}")
-    assert found.broken == []
     # Where a disk writes zeros or garbage over a block, nothing in the file makes up for it.
     spoil = ("zeros", "garbage", MADE)
     counts = found.verdicts.by_way.items()
-    assert [way for way, of in counts if of[BACKUP] and way not in spoil] == []
+    bad = [way for way, of in counts if of[BACKUP] and way not in spoil]
+    if bad or found.broken:
+        long.keep(KEPT)  # for `make powerloss POWERLOSS_ARGS="--kept … --image …"`
+    assert (bad, found.broken) == ([], []), f"{table(found)}the recording is in {KEPT}"
 
 
 # --- the disk ---------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from helmr_runtime.ledger.log.files import (
     HeadPosition,
     check_is_database,
     position_of,
+    sync_what_is_left,
 )
 from helmr_runtime.ledger.log.merging import EngineLog, Merging, check_mark, entry_hash
 from helmr_runtime.ledger.tables.appends import Appends, append
@@ -436,6 +437,7 @@ class Database:
     def _connect(self) -> None:
         """Connect; the engine's log may have to be cut before."""
         self._engine_log.put_back()
+        sync_what_is_left(self.path)
         try:
             self._connect_as_it_is()
         except ENGINE_ERROR as error:

@@ -27,7 +27,13 @@ from helmr_runtime.ledger.index.authored import Bodies
 from helmr_runtime.ledger.index.heads import checkpointed
 from helmr_runtime.ledger.index.ledger_index import OPERATION_AGE, LedgerIndex
 from helmr_runtime.ledger.index.projection import Projection, session_changes
-from helmr_runtime.ledger.log.files import MARK_SUFFIX, HeadMark, HeadPosition, sync_directory
+from helmr_runtime.ledger.log.files import (
+    MARK_SUFFIX,
+    HeadMark,
+    HeadPosition,
+    sync_directory,
+    sync_what_is_left,
+)
 from helmr_runtime.ledger.tables import engine
 from helmr_runtime.ledger.tables.appends import CHECKPOINTS, ENTRY_COLUMNS
 from helmr_runtime.ledger.tables.engine import BatchStatement, Connection
@@ -336,6 +342,7 @@ def made(path: Path) -> Iterator[Connection]:
 @contextmanager
 def connected(path: Path) -> Iterator[Connection]:
     """A file of the engine, to be written."""
+    sync_what_is_left(path)
     connection = duckdb.connect(str(path), config={**ENGINE, "enable_external_access": "false"})
     try:
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
