@@ -13,7 +13,6 @@ import os
 import secrets
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -39,13 +38,15 @@ class Watched:
         words = filter(None, [os.environ.get(VARIABLE), self.word])
         os.environ[VARIABLE] = " ".join(words)
         reading, self._pipe = os.pipe()
-        # Isolated; without that word, and with another one by which those of other processes leave it alone.
-        self._process = subprocess.Popen(
+        os.set_inheritable(reading, True)
+        # Isolated; without that word, and with another one by which those of other processes leave it alone. It
+        # outlives this process: `Popen` would warn of that.
+        os.posix_spawn(
+            sys.executable,
             [sys.executable, "-I", __file__, str(reading), self.word],
-            pass_fds=(reading,),
-            stdin=subprocess.DEVNULL,
-            env={WATCHES: "1"},
-            start_new_session=True,
+            {WATCHES: "1"},
+            file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
+            setsid=True,
         )
         os.close(reading)
 

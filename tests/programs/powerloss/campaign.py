@@ -96,10 +96,15 @@ def run(
 
 
 def again(recording: Recording, recipe: str, folder: Path, keep: Path) -> Found:
-    """Build one image that an earlier campaign with this recording has said of, judge it as thoroughly, and keep it."""
+    """Build one image that an earlier campaign with this recording has said of, judge it thoroughly, and keep it."""
+    return _all_judged(recording, [by_recipe(recording, recipe)], folder, keep=keep)
+
+
+def by_recipe(recording: Recording, recipe: str) -> Planned:
+    """The image of that recipe."""
     way, number, seed = recipe.split(":")
     [moment] = [one for one in recording.moments if one.number == int(number)]
-    return _all_judged(recording, [Planned(moment, way, 0, int(seed))], folder, keep=keep)
+    return Planned(moment, way, 0, int(seed))
 
 
 def _all_judged(
@@ -113,7 +118,7 @@ def _all_judged(
     found = Found()
     if keep is not None:
         recording.keep(keep)
-    for planned, image in _built(recording, plan):
+    for planned, image in built(recording, plan):
         target = folder / "image"
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(mode=0o700)
@@ -151,7 +156,8 @@ def _judged(path: Path, recording: Recording, planned: Planned) -> Verdict:
     )
 
 
-def _built(recording: Recording, plan: Sequence[Planned]) -> Iterator[tuple[Planned, images.Image]]:
+def built(recording: Recording, plan: Sequence[Planned]) -> Iterator[tuple[Planned, images.Image]]:
+    """The images of a plan, in the order of their moments."""
     done = set[tuple[str, int]]()
     by_number: dict[int, list[Planned]] = {}
     for one in plan:

@@ -16,15 +16,15 @@ import pytest
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, stamp
 from tests.ledger.sessions import ALICE, START_AT
 from tests.programs.powerloss import images
-from tests.programs.powerloss.campaign import MADE, again, run, shares, table
+from tests.programs.powerloss.campaign import MADE, Planned, built, by_recipe, run, shares, table
 from tests.programs.powerloss.disk import Disk
 from tests.programs.powerloss.events import Event, Kind
 from tests.programs.powerloss.judge import (
     BACKUP,
-    DROPPED,
     GAP,
     INVENTED,
     LOST,
+    REPAIRED,
     WHOLE,
     Truth,
     judged,
@@ -92,18 +92,21 @@ def test_what_a_killed_process_has_left_is_on_disk_before_the_next_one_builds_on
     unsynced = disk.names[cut.data / LEDGER].pending
     assert [one.place for one in unsynced if one.data is not None] in ([4_096], [8_192])
     found = run(beginning, {"nothing": 5, "some files": 5, "sectors": 5}, tmp_path)
-    assert found.verdicts.total(WHOLE) == found.verdicts.total(), table(found)
+    assert found.verdicts.total(WHOLE, REPAIRED) == found.verdicts.total(), table(found)
 
 
 def test_an_image_is_built_again_by_its_recipe(recording: Recording, tmp_path: Path) -> None:
-    first = run(recording, {"flipped bit": 3}, tmp_path, keep=tmp_path / "kept")
-    said = first.refused[0]
-    recipe = said.partition(f" {DROPPED}")[0]
-    found = again(kept(tmp_path / "kept"), recipe, tmp_path, tmp_path / "again")
-    assert found.refused == [said]
-    name = f"{recipe}-{DROPPED}".replace(" ", "-").replace(":", "-")
-    both = [tmp_path / which / name / LEDGER for which in ("kept", "again")]
-    assert both[0].read_bytes() == both[1].read_bytes()
+    recording.keep(tmp_path)
+    again = kept(tmp_path)
+    planned = [Planned(recording.moments[-40], way, 0, 11) for way in ("sectors", MADE)]
+    images = [image for _, image in built(recording, planned)]
+    assert images == [
+        image for one in planned for _, image in built(again, [by_recipe(again, one.recipe)])
+    ]
+    assert (again.moments, again.truth, again.now) == (
+        *(recording.moments, recording.truth),
+        recording.now,
+    )
 
 
 @pytest.mark.long
