@@ -154,8 +154,8 @@ class Operation(Generic[T]):
 
     @cached_property
     def needs_key(self) -> bool:
-        """True unless every caller may call it, or the secret in its path is the right."""
-        return self.need not in (Need.NOTHING, Need.SECRET)
+        """True unless every caller may call it, or the right is the secret in its path or a person's cookie."""
+        return self.need not in (Need.NOTHING, Need.SECRET, Need.PAGE)
 
     @cached_property
     def takes_operation_id(self) -> bool:

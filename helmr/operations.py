@@ -542,6 +542,27 @@ SIGN_OUT: Operation[bytes] = Operation(
     tag="pages", reply=PAGE, others={303: "Signed out; to the page where people sign in"},
     problems=(400, 413, 415, 429), repeat=Repeat.AGAIN)
 
+SHOW_INBOX: Operation[bytes] = Operation(
+    "", "GET /inbox", Need.PAGE,
+    "Show what waits for the person who is signed in, soonest end first.",
+    description="`?show=` is `open`, `mine`, `voted` or `answered`; `?task=`, `?priority=`, `?tag=` and `?cursor=` as "
+    "in the list of waits. Without a sign-in 303 to `/sign-in`.",
+    tag="pages", reply=PAGE, others={303: "To the page where people sign in"}, problems=(400, 401, 429, 503))
+FOLLOW_INBOX: Operation[bytes] = Operation(
+    "", "GET /inbox/events", Need.PAGE,
+    "Send word, `changed`, when something of the inbox may have changed. Says no more than that.",
+    tag="pages", reply=EVENTS, problems=(401, 429, 503))
+SHOW_INBOX_WAIT: Operation[bytes] = Operation(
+    "", "GET /inbox/{wait_id}", Need.PAGE,
+    "Show a wait that the person may answer or has answered, with its form or how it ended.",
+    tag="pages", reply=PAGE, others={303: "To the page where people sign in"}, problems=(401, 404, 429, 503))
+ANSWER_INBOX_WAIT: Operation[bytes] = Operation(
+    "", "POST /inbox/{wait_id}", Need.PAGE,
+    "Take the form of that page: the person's answer, or their vote taken back.",
+    description="After the form 303, back to the page.",
+    tag="pages", reply=PAGE, others={303: "A form was taken, or a sign-in is needed"},
+    problems=(400, 401, 404, 409, 410, 413, 415, 422, 429, 503), repeat=Repeat.AGAIN)
+
 # The gate -----------------------------------------------------------------------------------------
 
 GATE_CLAUDE_CODE = Operation(

@@ -41,6 +41,8 @@ class Need(StrEnum):
     """Ask for leave for an agent's call, and see or withdraw what one has asked (S-110)."""
     TOOLS = "tools"
     """Reach the endpoint of MCP; each tool there needs what its operation needs."""
+    PAGE = "page"
+    """Use the inbox in a browser: by the cookie of a person who is signed in, never by a key."""
     IDENTIFY = "identify"
     """Ask who one is."""
     ADMINISTER = "administer"
@@ -77,6 +79,7 @@ ROLE_NEEDS: dict[Role, frozenset[Need]] = {
             Need.DELEGATE,
             Need.QUERY,
             Need.TOOLS,
+            Need.PAGE,
             Need.IDENTIFY,
         }
     ),

@@ -283,7 +283,9 @@ WAIT = Noun(
         "mine": "Assigned to you or your groups, or answered by one of these.",
         "can_answer": "You may answer it, and have not.",
     },
-    unasked=frozenset({"batch_id", "resolved_since", "concerns", "answerable_by", "voter"}),
+    unasked=frozenset(
+        {"batch_id", "resolved_since", "concerns", "answerable_by", "voter", "answered_by"}
+    ),
 )
 TOKEN = Noun(
     lists=LIST_TOKENS,

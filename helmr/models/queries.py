@@ -186,6 +186,8 @@ class WaitsQuery(ListQuery):
     """A person with these names and groups may answer it, and has not (S-112)."""
     voter: str | None = Field(default=None, min_length=1, max_length=PERSON_MAX)
     """This person's vote is there (S-113)."""
+    answered_by: str | None = Field(default=None, min_length=1, max_length=PERSON_MAX)
+    """This person's answer ended it, or their vote is there."""
 
 
 class WaitsWanted(TypedDict, total=False):
@@ -206,6 +208,7 @@ class WaitsWanted(TypedDict, total=False):
         concerns: As `mine`, of these people and groups.
         answerable_by: As `can_answer`, of a person with these names and groups.
         voter: This person's vote is there.
+        answered_by: The answer of the person with this id ended it, or their vote is there.
     """
 
     status: str | None
@@ -222,6 +225,7 @@ class WaitsWanted(TypedDict, total=False):
     concerns: Iterable[str] | None
     answerable_by: Iterable[str] | None
     voter: str | None
+    answered_by: str | None
 
 
 class TokensQuery(ListQuery):

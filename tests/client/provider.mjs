@@ -11,7 +11,7 @@ server.listen(0, "127.0.0.1", () => {
       token_endpoint_auth_method: "none",
       application_type: "native",
       grant_types: ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
-      redirect_uris: ["http://127.0.0.1/callback"],
+      redirect_uris: ["http://127.0.0.1/callback", "http://127.0.0.1/sign-in/callback"],
       response_types: ["code"],
     }],
     claims: { openid: ["sub"], email: ["email", "email_verified"], profile: ["groups"] },
@@ -20,7 +20,7 @@ server.listen(0, "127.0.0.1", () => {
     features: { deviceFlow: { enabled: true }, revocation: { enabled: true }, devInteractions: { enabled: true } },
     findAccount: (_, id) => ({
       accountId: id,
-      claims: () => ({ sub: id, email: `${id}@example.com`, email_verified: id !== "eve", groups: ["finance"] }),
+      claims: () => ({ sub: id, email: `${id}@example.com`, email_verified: id !== "eve", groups: [id === "cy" ? "sales" : "finance"] }),
     }),
     rotateRefreshToken: true,
     issueRefreshToken: (_, client, code) => code.scopes.has("offline_access"),

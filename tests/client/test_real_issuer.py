@@ -6,8 +6,6 @@ Long: it needs Node and npm, which brings the package into `.bench` at the first
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -31,12 +29,11 @@ from helmr.errors import NotAllowed
 from helmr.models import SignInInfo
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.security.people import read_people
+from tests.client.npm import real_issuer
 from tests.http.test_access_tokens import bearing
 from tests.http.test_sessions import code_of
 from tests.service.stack import Stack, until
 
-PACKAGE = "oidc-provider@9.13.3"
-SCRIPT = Path(__file__).with_name("provider.mjs")
 STEPS_MAX = 20
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
@@ -45,25 +42,8 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 @pytest.fixture(scope="module")
 def issuer(project_root: Path) -> Iterator[str]:
     """Its URL."""
-    folder = project_root / ".bench"
-    folder.mkdir(exist_ok=True)
-    if not (folder / "node_modules" / "oidc-provider").is_dir():
-        install = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), PACKAGE]
-        subprocess.run(install, check=True, timeout=200, stdout=subprocess.DEVNULL)
-    script = shutil.copy(SCRIPT, folder)
-    started = subprocess.Popen(
-        ["node", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    try:
-        assert started.stdout is not None
-        url = started.stdout.readline().strip()
-        assert url.startswith("http://127.0.0.1:"), "the issuer did not start"
+    with real_issuer(project_root) as url:
         yield url
-    finally:
-        started.terminate()
-        started.wait()
-        assert started.stdout is not None
-        started.stdout.close()
 
 
 @pytest.fixture

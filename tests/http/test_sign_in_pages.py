@@ -172,7 +172,7 @@ async def test_a_link_asks_for_a_sign_in_and_after_it_its_form_stands_there(
     assert button is not None
     form = await tab.get(button[1])
     assert str(form.url) == f"{stack.url}{path}"
-    assert "Signed in as <b><bdi>ada@example.com</bdi></b>" in form.text
+    assert "Signed in as </span><b><bdi>ada@example.com</bdi></b>" in form.text
     sent = await tab.post(path, nonce=hidden(form, "nonce"), **CENTS)
     assert (sent.status_code, sent.headers["location"]) == (303, path), sent.text
     assert "The answer is recorded" in (await tab.get(path)).text
@@ -254,7 +254,7 @@ async def test_revoking_the_key_ends_what_it_signed_in(
     made = await personal(stack, "dan")
     tab = Tab(stack, opened)
     await tab.sign_in_with(made["secret"])
-    assert "Signed in as <b><bdi>dan</bdi></b>" in (await tab.get("/sign-in")).text
+    assert "Signed in as </span><b><bdi>dan</bdi></b>" in (await tab.get("/sign-in")).text
     await stack.http.delete(f"/v1/api-keys/{made['id']}")
     assert is_signed_out(await tab.get("/sign-in"))
 
@@ -707,11 +707,11 @@ async def test_a_sign_in_leads_to_no_other_site(
     for wanted in ("https://evil.example", "//evil.example", "/\\evil.example", "/v1/waits"):
         tab = Tab(stack, opened)
         page = await tab.sign_in(wanted)
-        assert str(page.url) == f"{stack.url}/sign-in"
+        assert str(page.url) == f"{stack.url}/inbox"
         sent = await Tab(stack, opened).sign_in_with(
             (await personal(stack, "dan"))["secret"], wanted
         )
-        assert sent.headers["location"] == "/sign-in"
+        assert sent.headers["location"] == "/inbox"
 
 
 async def test_no_page_stands_in_a_frame_or_runs_a_script(
@@ -737,7 +737,7 @@ async def test_a_sign_in_under_another_name_of_the_runtime_goes_to_the_one_that_
     other = await tab.http.get("/sign-in/issuer", headers={"Host": "localhost:1"})
     to = urlsplit(other.headers["location"])
     assert f"{to.scheme}://{to.netloc}{to.path}" == f"{stack.url}/sign-in/issuer"
-    assert parse_qs(to.query)["next"] == ["/sign-in"]
+    assert parse_qs(to.query)["next"] == ["/inbox"]
 
 
 async def test_a_program_that_asks_a_page_is_answered_as_programs_are(stack: Stack) -> None:

@@ -16,7 +16,7 @@ import pytest
 from helmr import ids
 from helmr.errors import BadCursor, ChainBroken, RunNotFound, SessionNotFound, WaitNotFound
 from helmr.models import EntryInfo, Page, RecordInfo, RunInfo, SessionInfo, WaitInfo
-from helmr_runtime.core.entries import EntryKind
+from helmr_runtime.core.entries import EntryKind, Principal
 from helmr_runtime.core.tokens import Parent
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.service.health import counted
@@ -230,6 +230,25 @@ async def test_waits_are_listed_by_deadline_none_last_then_id(ledger, clock):
     assert [wait["id"] for page in pages for wait in page] == expected
     assert all("body" not in wait for page in pages for wait in page)
     Page[WaitInfo].model_validate(await ledger.list_waits())
+
+
+async def test_waits_are_found_by_who_answered_or_was_one_of_those_who_voted(ledger, clock):
+    found = []
+    for answerer in (
+        Principal("person", "Ada", via="key_1"),
+        Principal("person", "bo", via="key_2"),
+        Principal("api_key", "ada", "ada"),
+        Principal("link", "pat_1", None, "ada"),
+    ):
+        hand = await running(ledger, clock)
+        wait = hand.wait()
+        await hand.stored(wait)
+        await hand.stored(replace(hand.fulfilled(wait), principal=answerer))
+        found.append(wait.body["wait_id"])
+    for person, expected in (("ada", found[:1]), ("person:BO", found[1:2]), ("eve", [])):
+        listed = await ledger.list_waits(status="fulfilled", answered_by=person)
+        assert [one["id"] for one in listed["items"]] == expected
+    assert (await ledger.list_waits(answered_by="ada"))["items"] == []
 
 
 async def test_waits_show_only_what_somebody_can_answer_unless_asked(ledger, clock):

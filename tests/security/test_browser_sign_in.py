@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from helmr.ids import WAIT, new_id
 from helmr_runtime.security.browser_sign_in import (
+    INBOX_PATH,
     PENDING_FOR,
-    SIGN_IN_PATH,
     begun,
     own_page,
     read,
@@ -89,9 +90,20 @@ def test_a_cookie_that_we_did_not_write_or_too_long_ago_is_none() -> None:
         "/v1/links/x",
         "/v1/waits",
         "/sign-out",
+        "/inboxes",
+        "/inbox/events",
+        "/inbox?a=//evil.example",
+        f"/inbox/{new_id(WAIT)}/..",
     ],
 )
 def test_no_link_leads_elsewhere(path: str | None) -> None:
-    assert own_page(path) == SIGN_IN_PATH
-    assert begun(KEY, path, NOW).return_to == SIGN_IN_PATH
-    assert own_page(LINK) == LINK
+    assert own_page(path) == INBOX_PATH
+    assert begun(KEY, path, NOW).return_to == INBOX_PATH
+
+
+@pytest.mark.parametrize(
+    "path",
+    [LINK, "/inbox", "/inbox?show=mine&tag=a%20b", f"/inbox/{new_id(WAIT)}"],
+)
+def test_a_person_comes_back_to_a_page_of_theirs(path: str) -> None:
+    assert own_page(path) == path

@@ -54,7 +54,14 @@ def test_what_each_role_is_for():
 def test_only_reading_and_nothing_is_done_by_get():
     for route in OPERATIONS:
         if route.method == "GET":
-            others = (Need.NOTHING, Need.SECRET, Need.ASK, Need.IDENTIFY, Need.ADMINISTER)
+            others = (
+                Need.NOTHING,
+                Need.SECRET,
+                Need.PAGE,
+                Need.ASK,
+                Need.IDENTIFY,
+                Need.ADMINISTER,
+            )
             assert route.need in (Need.READ, *others)
 
 

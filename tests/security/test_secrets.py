@@ -22,7 +22,7 @@ KINDS = st.sampled_from(list(SecretKind))
 @given(KINDS, RAW)
 def test_every_secret_is_read_back_as_its_kind(kind, raw):
     text = secret_from_bytes(kind, raw)
-    assert re.fullmatch(r"hlmr_(key|pat|cb|link)_[0-9A-Za-z]{49}", text)
+    assert re.fullmatch(r"hlmr_(key|pat|cb|link|web)_[0-9A-Za-z]{49}", text)
     assert parse_secret(text) is kind
 
 

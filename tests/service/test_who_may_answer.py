@@ -272,6 +272,7 @@ async def test_each_sees_what_waits_for_them(stack: Stack) -> None:
     assert await ids(service, ADA, mine=True) == both
     assert await ids(service, CY, mine=True) == set()
     assert await ids(service, KEY, voter="ada") == {voted.id}
+    assert await ids(service, KEY, answered_by="ada") == {voted.id}
     assert await ids(service, KEY, answerable_by=["bo", "group:finance"]) == both
     with pytest.raises(BadFilter):
         await ids(service, KEY, mine=True)

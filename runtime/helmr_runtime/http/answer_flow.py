@@ -160,7 +160,9 @@ async def submit(
             problems = [SchemaProblem((), error.message)]
         except (NotAnAnswerer, GroupsUnknown, WaitClaimed) as error:
             refused = await _page(service, await asked.latest(), values=sent.values)
-            return _html(replace(refused, refusal=error.message), is_post=True, status=error.status)
+            renew_at = refused.renew_at if isinstance(error, GroupsUnknown) else ""
+            refused = replace(refused, refusal=error.message, renew_at=renew_at)
+            return _html(refused, is_post=True, status=error.status)
         else:
             return Response(status_code=SEE_OTHER, headers={**page_headers(), "Location": location})
     again = await _page(service, asked, values=sent.values, problems=problems)

@@ -22,7 +22,7 @@ from helmr.old_names import path_of_today
 from helmr.operations import OPERATIONS
 from helmr_runtime import tracing
 from helmr_runtime.core.entries import Principal
-from helmr_runtime.http import handlers, openapi, pages, sign_in_pages
+from helmr_runtime.http import handlers, inbox, openapi, pages, sign_in_pages
 from helmr_runtime.http.access import Access, Trusting
 from helmr_runtime.http.browser import Browser
 from helmr_runtime.http.exchange import (
@@ -39,7 +39,9 @@ from helmr_runtime.security.limits import RateLimiter, check_host
 from helmr_runtime.security.origins import preflight_headers
 from helmr_runtime.service import Service
 
-SPECIAL = handlers.HANDLERS | pages.HANDLERS | sign_in_pages.HANDLERS | mcp.HANDLERS
+SPECIAL = (
+    handlers.HANDLERS | pages.HANDLERS | sign_in_pages.HANDLERS | inbox.HANDLERS | mcp.HANDLERS
+)
 """What is served by a handler of its own; everything else is a method of the service."""
 
 HEADERS = (

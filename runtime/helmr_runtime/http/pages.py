@@ -16,12 +16,12 @@ from helmr.models import AnswerRequest, CompleteRequest
 from helmr.roles import ScopeType
 from helmr_runtime.core.entries import Principal, from_iso
 from helmr_runtime.core.public_tokens import ScopedToken
-from helmr_runtime.http.access import check_own_page
 from helmr_runtime.http.answer_flow import opened, show, submit, who_answered
 from helmr_runtime.http.answer_page import PageState
 from helmr_runtime.http.browser import Browser
 from helmr_runtime.http.exchange import Exchange, Handler, json_response
-from helmr_runtime.http.wait_page import ENDED, LinkedWait, PersonalWait
+from helmr_runtime.http.sign_in_pages import renewed_groups
+from helmr_runtime.http.wait_page import ENDED, LinkedWait, PersonalWait, take_form
 from helmr_runtime.ports.ledger import Json
 from helmr_runtime.security.callbacks import CallbackForm, read_callback
 from helmr_runtime.security.origins import check_origin
@@ -183,7 +183,12 @@ async def show_link(exchange: Exchange, secret: str) -> Response:
     linked = await opened(exchange, _linked(exchange, secret))
     if isinstance(linked, Response):
         return linked
-    return await show(exchange.service, await _asked(exchange, linked, secret))
+    asked = await _asked(exchange, linked, secret)
+    if isinstance(asked, PersonalWait):
+        again = renewed_groups(exchange, asked.who)
+        if again is not None:
+            return again
+    return await show(exchange.service, asked)
 
 
 async def answer_by_link(exchange: Exchange, secret: str) -> Response:
@@ -202,6 +207,8 @@ async def answer_by_link(exchange: Exchange, secret: str) -> Response:
     )
     if isinstance(sent, CallbackForm):
         asked = await _asked(exchange, linked, secret)
+        if isinstance(asked, PersonalWait):
+            return await take_form(exchange, asked, sent, f"{LINK_PATH}{secret}")
         return await submit(exchange.service, asked, sent, f"{LINK_PATH}{secret}")
     return json_response(await linked.answer(AnswerRequest(data=sent.data)))
 
@@ -214,12 +221,12 @@ async def _asked(exchange: Exchange, linked: LinkedWait, secret: str) -> LinkedW
     who = await browser.person(exchange)
     if who is None:
         return replace(linked, return_to=f"{LINK_PATH}{secret}")
-    check_own_page(exchange, has_nonce=True)
     return PersonalWait(
         service=exchange.service,
         wait=linked.wait,
         who=who,
         caller=exchange.caller(),
+        browser=browser,
         made_for=linked.link.person if linked.link.person not in who.proven.person.names else "",
     )
 

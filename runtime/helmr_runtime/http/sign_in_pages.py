@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 from starlette.responses import Response
 
 from helmr.errors import HelmrError, NotAllowed, NotFound, PersonBound, Unauthenticated
+from helmr_runtime.core.answerers import GROUPS_AGE_MAX
 from helmr_runtime.core.public_tokens import unauthenticated
 from helmr_runtime.http.access import Access, check_own_page
 from helmr_runtime.http.answer_flow import wants_page
@@ -23,6 +24,8 @@ from helmr_runtime.security.browser_sign_in import CALLBACK_PATH, SIGN_IN_PATH, 
 from helmr_runtime.security.callbacks import NONCE_FIELD, form_values, media_type
 
 FORM = "application/x-www-form-urlencoded"
+GROUPS_FRESH = GROUPS_AGE_MAX / 3
+"""Older ones are asked for again when a page is shown."""
 AGAIN = "Something went wrong on the way, or it took too long. Please sign in again."
 
 
@@ -30,6 +33,8 @@ async def show_sign_in(exchange: Exchange) -> Response:
     """Show where a person signs in, or who is signed in."""
     browser: Browser = exchange.app.browser
     if not browser.is_on:
+        if not wants_page(exchange.headers.get("accept")):
+            raise NotFound("this runtime knows no people")
         return _page(SignInPage(is_on=False), HTTPStatus.NOT_FOUND)
     who = await browser.person(exchange)
     return _sign_in_page(exchange, exchange.query_params.get(RETURN_FIELD), who=who)
@@ -124,6 +129,29 @@ def to_sign_in(exchange: Exchange, return_to: str) -> Response:
     if not wants_page(exchange.headers.get("accept")):
         raise unauthenticated()
     return see_other(f"{SIGN_IN_PATH}?{RETURN_FIELD}={quote(own_page(return_to), safe='')}")
+
+
+def renewed_groups(exchange: Exchange, who: PagePerson) -> Response | None:
+    """Send a page by way of the issuer if the person's groups are getting old; None if they are not.
+
+    An answer that depends on a group takes none that are older than 15 minutes, and a form takes time to fill in.
+    """
+    identity, session = who.proven.identity, who.proven.session
+    now, asks_by_itself = exchange.service.now(), exchange.headers.get("sec-fetch-dest") == "empty"
+    if exchange.method == "POST" or asks_by_itself:
+        return None  # what is typed must not be lost
+    if identity.groups_at is None or session is None:
+        return None
+    if min(now - identity.groups_at, now - session.began_at) < GROUPS_FRESH:
+        return None
+    query = exchange.url.query
+    path = own_page(exchange.url.path + (f"?{query}" if query else ""))
+    return see_other(f"{SIGN_IN_PATH}/issuer?{RETURN_FIELD}={quote(path, safe='')}")
+
+
+def refused_page(who: PagePerson, why: str) -> Response:
+    """What a person sees who may not see a page."""
+    return _page(SignInPage(problem=why, bar=who.bar), HTTPStatus.FORBIDDEN)
 
 
 async def _fields(exchange: Exchange) -> dict[str, str]:

@@ -1,23 +1,32 @@
 """A wait as the answer page asks for it: of anyone who holds a link, or of the person who is signed in.
 
-Invariants: S-74, S-112 (the core decides who may answer; a page shows what it would say), S-113.
+Invariants: S-74, S-112 (the core decides who may answer; a page shows what it would say), S-113, S-118.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from starlette.responses import Response
+
+from helmr.errors import WaitResolved, WaitTimedOut
 from helmr.forms import MISSING, form_of
-from helmr.models import AnswerRequest, TokenStatus, WaitInfo, WaitStatus
+from helmr.models import AnswerRequest, ClaimInfo, TokenStatus, WaitInfo, WaitStatus
 from helmr.people import answered_by, person_key
 from helmr.review import agreement
 from helmr.review.words import escalation_texts, next_end
 from helmr_runtime.core.entries import PERSON
-from helmr_runtime.http.answer_flow import who_answered
+from helmr_runtime.http.access import check_own_page
+from helmr_runtime.http.answer_flow import show, submit, who_answered
 from helmr_runtime.http.answer_page import PageState
-from helmr_runtime.http.browser import PagePerson
+from helmr_runtime.http.answer_page.page import OVERRIDE_FIELD, WITHDRAW_FIELD
+from helmr_runtime.http.browser import Browser, PagePerson, see_other
+from helmr_runtime.http.exchange import Exchange
+from helmr_runtime.security.browser_sign_in import SIGN_IN_PATH
+from helmr_runtime.security.callbacks import CallbackForm
 from helmr_runtime.service import Caller, Service
 from helmr_runtime.service.access import LiveLink
 
@@ -93,13 +102,16 @@ class PersonalWait:
 
     Attributes:
         made_for: Of a page behind a link, whom that was made for.
+        overrides: They answer although someone else is working on it.
     """
 
     service: Service
     wait: WaitInfo
     who: PagePerson
     caller: Caller
+    browser: Browser
     made_for: str = ""
+    overrides: bool = False
 
     @property
     def id(self) -> str:
@@ -130,30 +142,79 @@ class PersonalWait:
         return self.who.may_answer and is_named and not keys & {*wait.not_by}
 
     @property
+    def may_see(self) -> bool:
+        """They may answer it, or have: of others' waits a page shows nothing."""
+        return self.may_answer or self.is_own or self.has_voted
+
+    @property
+    def has_voted(self) -> bool:
+        """They stand for something, and others must agree."""
+        return self.wait.takes_answers and self._key in self.wait.voters
+
+    @property
+    def _key(self) -> str:
+        return person_key(self.who.proven.person.id)
+
+    @property
     def is_own(self) -> bool:
         """They have answered it, or were one of those who voted: they may see what was recorded."""
-        by, key = self.wait.resolved_by, person_key(self.who.proven.person.id)
+        by, key = self.wait.resolved_by, self._key
         is_resolver = by is not None and by.type == PERSON and person_key(by.id or "") == key
         return is_resolver or (key in self.wait.voters and self.wait.status is WaitStatus.FULFILLED)
+
+    def is_withdrawal(self, nonce: str | None) -> bool:
+        """The form that takes their vote back comes from a page of this session."""
+        return self.browser.is_own_form(self.who.form_id, self._withdrawal, nonce)
+
+    @property
+    def _withdrawal(self) -> str:
+        return f"withdraw {self.wait.id}"
 
     async def texts(self) -> dict[str, Any]:
         wait, person = self.wait, self.who.proven.person
         form = form_of(wait.json_schema, initial=agreement.initial_of(wait))
+        claim = wait.claim
+        withdraw = self.browser.nonce(self.who.form_id, self._withdrawal) if self.has_voted else ""
         return {
             **_texts(wait, is_own=self.is_own),
             "answers_as": self.who.bar.name,
             "made_for": self.made_for,
             "bar": self.who.bar,
             "agreed": agreement.agreed(wait, form, person.id),
+            "may_override": claim is not None and _claimer(claim) != person.id,
+            "withdraw_nonce": withdraw,
+            "renew_at": f"{SIGN_IN_PATH}/issuer" if self.service.sign_ins.is_on else "",
         }
 
     async def take(self, data: Any, nonce_id: str | None) -> None:
-        await self.service.waits.answer(
-            self.caller, self.wait.id, AnswerRequest(data=data), nonce_id=nonce_id
-        )
+        request = AnswerRequest(data=data, override_claim=self.overrides)
+        await self.service.waits.answer(self.caller, self.wait.id, request, nonce_id=nonce_id)
 
     async def latest(self) -> PersonalWait:
         return replace(self, wait=await self.service.waits.get(self.wait.id))
+
+
+async def take_form(
+    exchange: Exchange, asked: PersonalWait, sent: CallbackForm, location: str
+) -> Response:
+    """Take a person's form: an answer, or their vote taken back.
+
+    Raises:
+        OriginDenied: Another site's page sent it.
+    """
+    check_own_page(exchange, has_nonce=True)
+    if not sent.values.pop(WITHDRAW_FIELD, None):
+        overrides = bool(sent.values.pop(OVERRIDE_FIELD, None))
+        return await submit(asked.service, replace(asked, overrides=overrides), sent, location)
+    if not asked.is_withdrawal(sent.nonce):
+        return await show(asked.service, asked)
+    with suppress(WaitResolved, WaitTimedOut):  # the page says how it ended
+        await asked.service.waits.withdraw(asked.caller, asked.wait.id)
+    return see_other(location)
+
+
+def _claimer(claim: ClaimInfo) -> str | None:
+    return claim.on_behalf_of or claim.principal.person
 
 
 def _is_answered(wait: WaitInfo) -> bool:

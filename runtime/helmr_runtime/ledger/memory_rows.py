@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from helmr.models import Activity, RunsQuery, SessionsQuery, SessionStatus, TokensQuery, WaitsQuery
 from helmr.people import list_key, person_key
-from helmr_runtime.core.entries import Entry, EntryKind, entry_json, from_iso
+from helmr_runtime.core.entries import PERSON, Entry, EntryKind, entry_json, from_iso
 from helmr_runtime.core.nouns import RunRow, WaitRow
 from helmr_runtime.ledger.index import views
 from helmr_runtime.ledger.index.heads import Head, fold
@@ -323,6 +323,10 @@ def _holds(name: str, value: Any, info: Json) -> bool:
             keys = {list_key(name) for name in value}
             is_named = not info["answerers"] or bool(keys & {*info["answerers"]})
             return is_named and not keys & {*info["not_by"], *info["voters"]}
+        case "answered_by":
+            by, key = info["resolved_by"] or {}, person_key(value)
+            is_own = by.get("type") == PERSON and person_key(by.get("id") or "") == key
+            return is_own or key in info["voters"]
         case "voter":
             return person_key(value) in info["voters"]
         case "forked_from" | "parent":

@@ -25,6 +25,7 @@ from helmr_runtime.security.task_secrets import LINK_PATH
 PURPOSE = "browser-sign-in"
 """Of the key that all this is made with."""
 
+INBOX_PATH = "/inbox"
 SIGN_IN_PATH = "/sign-in"
 CALLBACK_PATH = "/sign-in/callback"
 
@@ -32,7 +33,10 @@ PENDING_FOR = timedelta(minutes=10)
 """From the first page to the issuer's answer."""
 
 _COOKIE_CHARS_MAX = 2_000
-_RETURN = re.compile(rf"{LINK_PATH}hlmr_link_[0-9A-Za-z]{{49}}", re.ASCII)
+_RETURN = re.compile(
+    rf"{INBOX_PATH}(/wait_[0-9a-z]{{26}})?(\?[A-Za-z0-9_=&%.+-]{{0,800}})?|{LINK_PATH}hlmr_link_[0-9A-Za-z]{{49}}",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +98,8 @@ def read(key: bytes, cookie: str | None, now: datetime) -> PendingSignIn | None:
 
 
 def own_page(path: str | None) -> str:
-    """The path, if it is of a page here that people come back to; else that of the page where they sign in."""
-    return path if path is not None and _RETURN.fullmatch(path) else SIGN_IN_PATH
+    """The path, if it is of a page here that people come back to; else that of the inbox."""
+    return path if path is not None and _RETURN.fullmatch(path) else INBOX_PATH
 
 
 def _made(key: bytes, ends: int, id_: str, return_to: str) -> PendingSignIn:

@@ -7,6 +7,7 @@ the routes read the token, call these, and let the ledger decide.
 fields.py   form model → questions, filled in from JSON; submitted form → JSON; a row of a list more, or less
 page.py     page → HTML
 sign_in.py  the page on which people sign in → HTML
+inbox.py    the list of what waits for a person → HTML
 layout.py   the frame around each page, its style and headers
 texts.py    untrusted texts made safe
 ```
@@ -22,6 +23,7 @@ from helmr_runtime.http.answer_page.fields import (
     first_values,
     with_action,
 )
+from helmr_runtime.http.answer_page.inbox import InboxPage, InboxView, render_inbox
 from helmr_runtime.http.answer_page.layout import SignedInBar, page_headers
 from helmr_runtime.http.answer_page.page import (
     AnswerPage,
@@ -34,6 +36,8 @@ from helmr_runtime.http.answer_page.sign_in import SignInPage, render_sign_in
 __all__ = [
     "AnswerPage",
     "Decoded",
+    "InboxPage",
+    "InboxView",
     "PageForm",
     "PageState",
     "SignInPage",
@@ -45,6 +49,7 @@ __all__ = [
     "first_values",
     "page_headers",
     "page_status",
+    "render_inbox",
     "render_page",
     "render_sign_in",
     "with_action",

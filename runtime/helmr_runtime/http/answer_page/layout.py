@@ -23,9 +23,17 @@ if TYPE_CHECKING:
 
 _FILES = files(__package__).joinpath("templates")
 STYLE = _FILES.joinpath("style.css").read_text(encoding="utf-8")
-TEMPLATES = ("layout.html.jinja", "fields.html.jinja", "page.html.jinja", "sign_in.html.jinja")
+TEMPLATES = (
+    "layout.html.jinja",
+    "fields.html.jinja",
+    "page.html.jinja",
+    "sign_in.html.jinja",
+    "inbox.html.jinja",
+)
 # Here, so that no request reads a file; what is made of them is made for the first page.
 _SOURCES = {name: _FILES.joinpath(name).read_text(encoding="utf-8") for name in TEMPLATES}
+INBOX_SCRIPT = _FILES.joinpath("inbox.js").read_text(encoding="utf-8")
+"""Keeps the list live; a browser without scripts has the same list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,20 +49,24 @@ class SignedInBar:
     nonce: str = ""
 
 
-def render(template: str, *, title: str, bar: SignedInBar | None = None, **parts: Any) -> str:
+def render(
+    template: str, *, title: str, bar: SignedInBar | None = None, script: str = "", **parts: Any
+) -> str:
     """The whole HTML document.
 
     Args:
         template: One of `TEMPLATES`.
         title: Of the document.
         bar: Who is signed in, if that matters to the page.
+        script: What the page runs; `page_headers` must name it.
         parts: What the template reads beside.
     """
     return (
         _environment()
         .get_template(template)
         .render(
-            style=Markup(STYLE),  # our own file
+            style=Markup(STYLE),  # our own files
+            script=Markup(script),
             title=title,
             bar=bar,
             bar_name=texts.clean(bar.name, SUBJECT_MAX) if bar is not None else "",
@@ -67,11 +79,13 @@ def render(template: str, *, title: str, bar: SignedInBar | None = None, **parts
     )
 
 
-def page_headers() -> dict[str, str]:
-    """The headers of every page: nothing runs, nothing is kept, nothing leaks to where links lead."""
+def page_headers(script: str = "") -> dict[str, str]:
+    """The headers of every page: nothing else runs, nothing is kept, nothing leaks to where links lead."""
+    runs = (f"script-src 'sha256-{_hash(script)}'", "connect-src 'self'") if script else ()
     policy = (
         "default-src 'none'",
         f"style-src 'sha256-{_hash(STYLE)}'",
+        *runs,
         "form-action 'self'",
         "base-uri 'none'",
         "frame-ancestors 'none'",

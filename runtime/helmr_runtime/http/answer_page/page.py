@@ -36,6 +36,10 @@ from helmr_runtime.http.answer_page.layout import SignedInBar, render
 from helmr_runtime.http.answer_page.texts import clean, clean_block
 from helmr_runtime.security.schemas import SchemaProblem
 
+OVERRIDE_FIELD = "override_claim"
+WITHDRAW_FIELD = "withdraw"
+"""Beside the fields of an answer, whose names begin with a letter and a slash, or are one letter."""
+
 CALL_ROWS_MAX = 200
 VALUE_CHARS_MAX = 20_000
 
@@ -173,6 +177,9 @@ class AnswerPage:
         made_for: Whom the link was made for, where another who is signed in answers.
         agreed: How many agree and who stands for what, a line each.
         refusal: Why an answer was not taken, although its fields are right.
+        renew_at: Where the person signs in again, if that would help.
+        may_override: Someone else is working on it, and the person may answer all the same.
+        withdraw_nonce: Of the form that takes the person's vote back; empty if they have none.
         answer: The recorded data, for RECORDED.
         is_second: RECORDED, and another answer was sent after it: that one was not recorded.
         ended_at, ended_by: When and by whom it was completed or cancelled.
@@ -204,6 +211,9 @@ class AnswerPage:
     made_for: str = ""
     agreed: Sequence[str] = ()
     refusal: str = ""
+    renew_at: str = ""
+    may_override: bool = False
+    withdraw_nonce: str = ""
     answer: Any = None
     is_second: bool = False
     ended_at: datetime | None = None
@@ -243,6 +253,8 @@ def render_page(page: AnswerPage) -> str:
         claimed_by=texts.clean(page.claimed_by, SUBJECT_MAX),
         made_for=texts.clean(page.made_for, SUBJECT_MAX),
         agreed=[texts.clean(line, AGREED_CHARS_MAX) for line in page.agreed],
+        override_field=OVERRIDE_FIELD,
+        withdraw_field=WITHDRAW_FIELD,
         refusal=texts.clean(page.refusal, ANSWERED_BY_CHARS_MAX),
         escalation=[texts.clean(line, SUBJECT_MAX) for line in page.escalation],
         call=call,

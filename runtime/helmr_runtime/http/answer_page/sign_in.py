@@ -37,7 +37,7 @@ class SignInPage:
 
 def render_sign_in(page: SignInPage) -> str:
     """The whole HTML document."""
-    title = "You are signed in" if page.bar is not None else "Sign in"
+    title = "Sign in" if page.bar is None else "You are signed in"
     host = urlsplit(page.issuer or "").netloc
     return render(
         "sign_in.html.jinja",

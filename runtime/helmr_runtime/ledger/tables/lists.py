@@ -284,6 +284,12 @@ _WAITS: Mapping[str, How] = {
         "AND NOT list_has_any(json_keys(votes), {0}::VARCHAR[]))",
         _keys,
     ),
+    "answered_by": (
+        "(list_contains(json_keys(votes), {0}::VARCHAR) OR resolved_offset IN (SELECT feed_offset FROM entries "
+        "WHERE starts_with(kind, 'wait.') AND json_extract_string(principal, '$.type') = 'person' "
+        "AND lower(json_extract_string(principal, '$.id')) = {0}::VARCHAR))",
+        person_key,
+    ),
     "voter": ("list_contains(json_keys(votes), {0}::VARCHAR)", person_key),
 }
 

@@ -1,0 +1,133 @@
+"""The inbox: what waits for the person who is signed in, as a list that works without scripts and is live with them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from urllib.parse import urlencode
+
+from helmr.models import SUBJECT_MAX, WaitInfo, WaitPriority
+from helmr.review import agreement
+from helmr_runtime.http.answer_page import texts
+from helmr_runtime.http.answer_page.layout import INBOX_SCRIPT, SignedInBar, render
+
+STATE_CHARS = 12
+
+
+class InboxView(StrEnum):
+    """Which waits; the value stands in the URL."""
+
+    OPEN = "open"
+    """They may answer, and have not."""
+    MINE = "mine"
+    """Those of them that are assigned to them or a group of theirs, or name one of these."""
+    VOTED = "voted"
+    """They have answered, and others must agree."""
+    ANSWERED = "answered"
+    """Over, and answered by them."""
+
+
+VIEWS = {
+    InboxView.OPEN: ("For you", "Nothing waits for you."),
+    InboxView.MINE: ("Yours by name", "Nothing waits for you by name."),
+    InboxView.VOTED: ("Others must agree", "Nothing that you have answered waits for others."),
+    InboxView.ANSWERED: ("Answered by you", "You have answered nothing in the last days."),
+}
+"""What each is called, and what an empty one says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxPage:
+    """A page of the list.
+
+    Attributes:
+        now: The time of the view.
+        bar: Who is signed in.
+        view: Which waits.
+        filters: What else must hold, by the field's name: `task`, `priority`, `tag`.
+        waits: In order.
+        cursor: Of the next page; None at the end.
+        is_first: It is the first page.
+        problem: Why a filter can't be.
+    """
+
+    now: datetime
+    bar: SignedInBar
+    view: InboxView = InboxView.OPEN
+    filters: dict[str, str]
+    waits: Sequence[WaitInfo] = ()
+    cursor: str | None = None
+    is_first: bool = True
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxRow:
+    """One wait. `state` names what of it changes, but for the time."""
+
+    id: str
+    title: str
+    asked_by: str
+    facts: tuple[str, ...]
+    is_urgent: bool
+    at: datetime | None
+    word: str
+    state: str
+
+
+def render_inbox(page: InboxPage) -> str:
+    """The whole HTML document."""
+    heading, empty = VIEWS[page.view]
+    return render(
+        "inbox.html.jinja",
+        title=f"{heading} · Inbox",
+        bar=page.bar,
+        script=INBOX_SCRIPT,
+        page=page,
+        heading=heading,
+        empty=empty,
+        rows=[_row(one, page.view) for one in page.waits],
+        views=[
+            (view.value, label, view is page.view, _query(page, view))
+            for view, (label, _) in VIEWS.items()
+        ],
+        following=_query(page, page.view, cursor=page.cursor) if page.cursor else "",
+        first=_query(page, page.view),
+        priorities=[one.value for one in WaitPriority],
+        problem=texts.clean(page.problem, SUBJECT_MAX),
+    )
+
+
+def _query(page: InboxPage, view: InboxView, **more: str) -> str:
+    given = {"show": view.value, **page.filters, **more}
+    return urlencode({name: value for name, value in given.items() if value})
+
+
+def _row(wait: WaitInfo, view: InboxView) -> InboxRow:
+    is_over = view is InboxView.ANSWERED
+    facts = []
+    if wait.priority is not WaitPriority.NORMAL:
+        facts.append(f"{wait.priority.value} priority")
+    if tally := agreement.tally(wait):
+        facts.append(f"{tally} agree")
+    if wait.claim is not None:
+        facts.append(f"{wait.claim.label} is working on it")
+    if wait.assignee is not None:
+        facts.append(f"assigned to {wait.assignee}")
+    shown = tuple(texts.clean(one, SUBJECT_MAX) for one in facts)
+    title = texts.clean(wait.subject, SUBJECT_MAX) or texts.clean(wait.stream, SUBJECT_MAX)
+    at, word = (wait.resolved_at, "answered") if is_over else (wait.ends_at, "answer by")
+    state = hashlib.sha256("\0".join((title, *shown, str(at))).encode()).hexdigest()
+    return InboxRow(
+        id=wait.id,
+        title=title or "Please answer",
+        asked_by=texts.clean(wait.task, SUBJECT_MAX),
+        facts=shown,
+        is_urgent=wait.priority is WaitPriority.HIGH,
+        at=at,
+        word=word,
+        state=state[:STATE_CHARS],
+    )

@@ -1,0 +1,235 @@
+"""The inbox as a page: what waits for the person who is signed in, its forms, and word of what changes (S-118).
+
+A person sees waits that they may answer or have answered, and of a session only what the wait shows. Anything else is
+the same page as a wait that there is not. Word of a change says only that there is one: the page asks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from http import HTTPStatus
+
+from pydantic import ValidationError
+from starlette.responses import Response
+
+from helmr.errors import BadId, NotFound, UnsupportedMedia, UsageError
+from helmr.models import LIST_LIMIT_MAX, WaitsQuery, WaitStatus
+from helmr_runtime.core.public_tokens import unauthenticated
+from helmr_runtime.http.answer_flow import show
+from helmr_runtime.http.answer_page import (
+    AnswerPage,
+    InboxPage,
+    InboxView,
+    PageState,
+    page_headers,
+    render_inbox,
+    render_page,
+)
+from helmr_runtime.http.answer_page.layout import INBOX_SCRIPT
+from helmr_runtime.http.browser import Browser, PagePerson
+from helmr_runtime.http.exchange import Exchange, Handler
+from helmr_runtime.http.handlers import EventStream
+from helmr_runtime.http.problems import from_validation
+from helmr_runtime.http.sign_in_pages import refused_page, renewed_groups, to_sign_in
+from helmr_runtime.http.wait_page import PersonalWait, take_form
+from helmr_runtime.security.browser_sign_in import INBOX_PATH
+from helmr_runtime.security.callbacks import CallbackForm, read_callback
+from helmr_runtime.service.feed import FeedItem
+from helmr_runtime.service.following import Followed, FollowedEntries
+
+FILTERS = ("task", "priority", "tag")
+ROWS_MAX = 50
+ANSWERED_WITHIN = timedelta(days=7)
+CHANGES_EVERY_S = 2.0
+"""At most one word of a change in that time, to each page."""
+
+
+async def show_inbox(exchange: Exchange) -> Response:
+    """Show what waits for the person, soonest end first."""
+    who = await _person(exchange)
+    if isinstance(who, Response):
+        return who
+    given = exchange.query_params
+    view = InboxView(given["show"]) if given.get("show") in list(InboxView) else InboxView.OPEN
+    filters = {name: given[name].strip() for name in FILTERS if given.get(name, "").strip()}
+    page = InboxPage(
+        now=exchange.service.now(),
+        bar=who.bar,
+        view=view,
+        filters=filters,
+        is_first="cursor" not in given,
+    )
+    status = HTTPStatus.OK
+    try:
+        page = await _listed(exchange, who, page, given.get("cursor"))
+    except UsageError as error:
+        page, status = replace(page, problem=error.message), HTTPStatus.BAD_REQUEST
+    headers = page_headers(INBOX_SCRIPT)
+    return Response(render_inbox(page), status_code=status, headers=headers)
+
+
+async def _listed(
+    exchange: Exchange, who: PagePerson, page: InboxPage, cursor: str | None
+) -> InboxPage:
+    """The page with its waits.
+
+    Raises:
+        UsageError: A filter or the cursor can't be what it says.
+    """
+    service, person = exchange.service, who.proven.person.id
+    wanted: dict[str, object] = {**page.filters, "limit": ROWS_MAX, "cursor": cursor or None}
+    match page.view:
+        case InboxView.OPEN:
+            wanted["can_answer"] = True
+        case InboxView.MINE:
+            wanted |= {"can_answer": True, "mine": True}
+        case InboxView.VOTED:
+            wanted["voter"] = person
+        case InboxView.ANSWERED:
+            since = service.now() - ANSWERED_WITHIN
+            ended = {"status": WaitStatus.FULFILLED, "answered_by": person, "resolved_since": since}
+            wanted |= {**ended, "limit": LIST_LIMIT_MAX}
+    try:
+        query = WaitsQuery.model_validate(wanted)
+    except ValidationError as error:
+        raise from_validation(error, is_query=True) from error
+    found = await service.waits.list(exchange.caller(), query)
+    waits, following = list(found.items), found.next_cursor
+    if page.view is InboxView.ANSWERED:
+        waits.sort(key=lambda one: one.resolved_at or page.now, reverse=True)
+    return replace(page, waits=waits, cursor=following)
+
+
+async def show_inbox_wait(exchange: Exchange, wait_id: str) -> Response:
+    """Show one wait of theirs with its form, or how it ended."""
+    asked = await _wait(exchange, wait_id)
+    return asked if isinstance(asked, Response) else await show(exchange.service, asked)
+
+
+async def answer_inbox_wait(exchange: Exchange, wait_id: str) -> Response:
+    """Take the form of one wait of theirs: an answer, or their vote taken back."""
+    asked = await _wait(exchange, wait_id)
+    if isinstance(asked, Response):
+        return asked
+    sent = read_callback(
+        content_type=exchange.headers.get("content-type"),
+        body=await exchange.raw(),
+        is_raw=False,
+        token_is_raw=False,
+    )
+    if not isinstance(sent, CallbackForm):
+        raise UnsupportedMedia("a page's form is needed here", hint="Programs call the API.")
+    return await take_form(exchange, asked, sent, f"{INBOX_PATH}/{wait_id}")
+
+
+async def follow_inbox(exchange: Exchange) -> Response:
+    """Send word when something has changed; ends with the browser's session."""
+    who = await exchange.app.browser.person(exchange, is_used=False)
+    if who is None or not who.may_answer:
+        raise unauthenticated()
+    session, keys = who.proven.session, who.proven.identity.keys
+    entries = await exchange.service.events.follow_all(None)
+    changes = InboxChanges(
+        entries,
+        lambda item: concerns(item, keys),
+        lambda: session is not None and session.is_over(exchange.service.now()),
+    )
+    return EventStream(changes, keep_alive_s=exchange.settings.keep_alive_s)
+
+
+async def _person(exchange: Exchange) -> PagePerson | Response:
+    """Who asks, or what the browser gets instead."""
+    browser: Browser = exchange.app.browser
+    # What a page asks by itself keeps no session open.
+    by_itself = exchange.headers.get("sec-fetch-dest") == "empty"
+    who = await browser.person(exchange, is_used=not by_itself)
+    if who is None:
+        query = exchange.url.query
+        return to_sign_in(exchange, exchange.url.path + (f"?{query}" if query else ""))
+    if not who.may_answer:
+        return refused_page(who, f"Your role here, {who.role.value}, answers nothing.")
+    return renewed_groups(exchange, who) or who
+
+
+async def _wait(exchange: Exchange, wait_id: str) -> PersonalWait | Response:
+    who = await _person(exchange)
+    if isinstance(who, Response):
+        return who
+    service, browser = exchange.service, exchange.app.browser
+    with suppress(NotFound, BadId):
+        wait = await service.waits.get(wait_id)
+        asked = PersonalWait(
+            service=service, wait=wait, who=who, caller=exchange.caller(), browser=browser
+        )
+        if wait.kind.asks_people and asked.may_see:
+            return asked
+    nothing = AnswerPage(state=PageState.UNKNOWN, now=service.now(), bar=who.bar)
+    return Response(render_page(nothing), status_code=HTTPStatus.NOT_FOUND, headers=page_headers())
+
+
+# --- word of changes ------------------------------------------------------------------------------
+
+
+def concerns(item: FeedItem, keys: frozenset[str]) -> bool:
+    """Whether an entry may change the inbox of a person with these names and groups."""
+    if not item.kind.startswith("wait."):
+        return False
+    body = item.entry["body"]
+    answerers = frozenset(body.get("answerers", ()))
+    return not answerers or bool(answerers & keys)
+
+
+class InboxChanges:
+    """Word that something has changed, now and then; what a page follows.
+
+    Args:
+        entries: All that comes.
+        concerns: Whether an entry matters.
+        is_over: Whether the person is no longer signed in.
+    """
+
+    position: int | None = None
+
+    def __init__(
+        self,
+        entries: FollowedEntries,
+        concerns: Callable[[FeedItem], bool],
+        is_over: Callable[[], bool],
+    ) -> None:
+        self._entries = entries
+        self._concerns = concerns
+        self._is_over = is_over
+        self._has_changed = False
+        self._next_at_s = 0.0
+
+    @property
+    def is_closed(self) -> bool:
+        return self._entries.is_closed or self._is_over()
+
+    async def take(self, timeout_s: float) -> list[Followed]:
+        left_s = max(0.0, self._next_at_s - _now_s())
+        wait_s = min(timeout_s, left_s) if self._has_changed else timeout_s
+        for item in await self._entries.take_items(wait_s):
+            self._has_changed = self._has_changed or self._concerns(item)
+        if not self._has_changed or self._next_at_s > _now_s():
+            return []
+        self._has_changed, self._next_at_s = False, _now_s() + CHANGES_EVERY_S
+        return [Followed("changed", None, "{}")]
+
+    def close(self) -> None:
+        self._entries.close()
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
+HANDLERS: dict[str, Handler] = {
+    handler.__name__: handler
+    for handler in (show_inbox, show_inbox_wait, answer_inbox_wait, follow_inbox)
+}
+"""By the name of the operation."""

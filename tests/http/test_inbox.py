@@ -1,0 +1,394 @@
+"""The inbox as a page: what is listed for whom, answered there, taken back, and word of what changes (S-118)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+
+from helmr import ids
+from helmr.operation import PATH_IDS
+from helmr.operations import OPERATIONS
+from helmr.roles import Need, Role
+from helmr_runtime.catalog import Registry
+from helmr_runtime.core.answerers import GROUPS_AGE_MAX
+from helmr_runtime.http import inbox
+from helmr_runtime.http.sign_in_pages import GROUPS_FRESH
+from helmr_runtime.process.gateway import GatewayActor
+from helmr_runtime.security.people import read_people
+from tests.http.issuer import CLIENT, serving
+from tests.http.test_access_tokens import bearing, key
+from tests.http.test_links import linked, path_of
+from tests.http.test_people import personal
+from tests.http.test_sign_in_pages import ADA, CY, PageProvider, Tab, hidden
+from tests.service import inbox_tasks, vote_tasks
+from tests.service.stack import Events, Stack
+
+REGISTRY = Registry(
+    [inbox_tasks.ask, vote_tasks.refund],
+    modules=["tests.service.inbox_tasks", "tests.service.vote_tasks"],
+    code_hash="code-inbox",
+)
+FINANCE = ["group:finance"]
+APPROVE = {"f/decision": '"approve"', "f/note": ""}
+
+
+@pytest.fixture
+def provider() -> Iterator[PageProvider]:
+    with serving(PageProvider) as found:
+        yield found
+
+
+@pytest.fixture
+async def stack(tmp_path: Path, provider: PageProvider) -> AsyncIterator[Stack]:
+    people = {
+        "issuer": provider.url,
+        "client_id": CLIENT,
+        "groups_claim": "groups",
+        "domains": ["example.com"],
+        "ada": {"email": "ada@example.com"},
+        "bo": {"groups": ["finance"]},
+        "dan": {"groups": ["sales"]},
+        "eve": {"role": "viewer"},
+    }
+    stack = Stack(tmp_path, registry=REGISTRY, linger_s=5.0)
+    stack.service = stack.make_service(people=read_people(people, "helmr.toml"))
+    stack.gateway = GatewayActor(stack.service, stack.settings())
+    await stack.start(sessions_per_host=100)
+    stack.service.base_url = stack.url
+    yield stack
+    await stack.stop()
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as found:
+        yield found
+
+
+async def asked(stack: Stack, subject: str, **how: Any) -> str:
+    """The id of a new wait."""
+    return str((await stack.started("ask", {"subject": subject, **how}))["session"]["wait"]["id"])
+
+
+async def tab_of(stack: Stack, opened: AsyncExitStack, person: str) -> Tab:
+    """A browser in which that person is signed in, with a key."""
+    tab = Tab(stack, opened)
+    sent = await tab.sign_in_with((await personal(stack, person))["secret"])
+    assert sent.status_code == 303, sent.text
+    return tab
+
+
+def listed(page: httpx.Response) -> list[str]:
+    """The ids of the waits, in order."""
+    assert page.status_code == 200, page.text
+    return re.findall(r'<li id="(wait_\w+)"', page.text)
+
+
+async def test_what_waits_for_a_person_is_listed_soonest_first_and_nothing_of_others(
+    stack: Stack, opened: AsyncExitStack
+) -> None:
+    late = await asked(stack, "Late <b>?", timeout="2h")
+    never = await asked(stack, "Never")
+    soon = await asked(stack, "Soon", timeout="1h", priority="high", tags=["eu"])
+    finance = await asked(stack, "For finance", answerers=FINANCE, timeout="30m")
+    dan, bo = [await tab_of(stack, opened, one) for one in ("dan", "bo")]
+    page = await dan.get("/inbox")
+    assert listed(page) == [soon, late, never]
+    assert "Late &lt;b&gt;?" in page.text
+    assert "For finance" not in page.text
+    assert "in 59m" in page.text
+    assert listed(await bo.get("/inbox")) == [finance, soon, late, never]
+    assert listed(await bo.get("/inbox?show=mine")) == [finance]
+    for query, expected in (
+        ("tag=eu", [soon]),
+        ("priority=high", [soon]),
+        ("task=ask", [soon, late, never]),
+        ("task=refund", []),
+        ("show=nonsense", [soon, late, never]),
+    ):
+        assert listed(await dan.get(f"/inbox?{query}")) == expected, query
+    for query in ("priority=urgent", "cursor=x", f"task={'x' * 300}"):
+        refused = await dan.get(f"/inbox?{query}")
+        assert (refused.status_code, 'role="alert"' in refused.text) == (400, True), query
+    others = await dan.get(f"/inbox/{finance}")
+    assert (others.status_code, "For finance" in others.text) == (404, False)
+    for nothing in (ids.new_id(ids.WAIT), "x", ids.new_id(ids.SESSION)):
+        found = await dan.get(f"/inbox/{nothing}")
+        assert found.status_code == 404
+        assert found.text == _without_nonces(others.text, found.text)
+
+
+def _without_nonces(text: str, like: str) -> str:
+    """The text with the nonce that another page has: all else is to be equal."""
+    nonce = re.compile(r'name="nonce" value="([^"]*)"')
+    found = nonce.search(like)
+    assert found is not None
+    return nonce.sub(found[0], text)
+
+
+async def test_pages_follow_each_other(
+    stack: Stack, opened: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("helmr_runtime.http.inbox.ROWS_MAX", 2)
+    waits = [await asked(stack, f"Number {n}", timeout=f"{n + 1}h") for n in range(3)]
+    tab = await tab_of(stack, opened, "dan")
+    page = await tab.get("/inbox?task=ask")
+    assert listed(page) == waits[:2]
+    following = re.search(r'href="(/inbox\?[^"]+)" rel="next"', page.text)
+    assert following is not None
+    last = await tab.get(following[1].replace("&amp;", "&"))
+    assert listed(last) == waits[2:]
+    assert "First page" in last.text
+    assert 'rel="next"' not in last.text
+
+
+async def test_a_person_answers_on_the_page_and_sees_what_they_have_answered(
+    stack: Stack, opened: AsyncExitStack
+) -> None:
+    wait = await asked(stack, "Publish?", body="# Look\n\n*well*")
+    other = await asked(stack, "And this?")
+    tab, stranger = [await tab_of(stack, opened, one) for one in ("dan", "bo")]
+    form = await tab.get(f"/inbox/{wait}")
+    assert "<em>well</em>" in form.text
+    wrong = await tab.post(f"/inbox/{wait}", nonce=hidden(form, "nonce"), **{"f/decision": ""})
+    assert (wrong.status_code, "needs your attention" in wrong.text) == (422, True)
+    sent = await tab.post(f"/inbox/{wait}", nonce=hidden(form, "nonce"), **APPROVE)
+    assert (sent.status_code, sent.headers["location"]) == (303, f"/inbox/{wait}")
+    assert "The answer is recorded" in (await tab.get(f"/inbox/{wait}")).text
+    assert listed(await tab.get("/inbox")) == [other]
+    assert listed(await tab.get("/inbox?show=answered")) == [wait]
+    assert listed(await stranger.get("/inbox?show=answered")) == []
+    overtaken = await stranger.get(f"/inbox/{wait}")
+    assert "dan</bdi> answered it first" in overtaken.text
+    assert "approve" not in overtaken.text
+    late = await stranger.post(f"/inbox/{wait}", nonce="x", **APPROVE)
+    assert late.status_code == 409
+    found = (await stack.http.get(f"/v1/waits/{wait}")).json()
+    assert (found["mode"], found["resolved_by"]["id"]) == ("person", "dan")
+
+
+async def test_a_vote_is_shown_replaced_and_taken_back(
+    stack: Stack, provider: PageProvider, opened: AsyncExitStack
+) -> None:
+    wait = (await stack.started("refund", 2))["session"]["wait"]["id"]
+    bo, ada = await tab_of(stack, opened, "bo"), Tab(stack, opened)
+    path = f"/inbox/{wait}"
+    form = await ada.sign_in(path)
+    sent = await ada.post(path, nonce=hidden(form, "nonce"), f='{"cents": 7}')
+    assert sent.status_code == 303, sent.text
+    assert listed(await ada.get("/inbox")) == []
+    assert listed(await ada.get("/inbox?show=voted")) == [wait]
+    page = await bo.get("/inbox")
+    assert "1 of 2 agree" in page.text
+    form = await bo.get(path)
+    assert "ada stands for {&#34;cents&#34;: 7}" in form.text
+    assert "&#34;cents&#34;: 7" in form.text.partition("<textarea")[2]
+    voted = await ada.get(path)
+    assert "Take my answer back" in voted.text
+    withdraw = voted.text.rpartition('name="nonce" value="')[2].partition('"')[0]
+    for nonce, count in ((hidden(form, "nonce"), 1), ("x", 1), (withdraw, 0)):
+        await ada.post(path, nonce=nonce, withdraw="1")
+        assert (await stack.http.get(f"/v1/waits/{wait}")).json()["have"] == count
+    assert "Take my answer back" not in (await ada.get(path)).text
+    assert listed(await ada.get("/inbox")) == [wait]
+
+
+async def test_who_works_on_a_wait_is_said_and_answered_over_only_if_one_says_so(
+    stack: Stack, opened: AsyncExitStack
+) -> None:
+    wait = await asked(stack, "Publish?")
+    tab = await tab_of(stack, opened, "dan")
+    async with bearing(stack, (await personal(stack, "bo"))["secret"]) as http:
+        assert (await http.post(f"/v1/waits/{wait}/claim", json={})).status_code == 200
+    assert "bo is working on it" in (await tab.get("/inbox")).text
+    form = await tab.get(f"/inbox/{wait}")
+    assert "Answer although" in form.text
+    refused = await tab.post(f"/inbox/{wait}", nonce=hidden(form, "nonce"), **APPROVE)
+    assert (refused.status_code, "claimed by bo" in refused.text) == (409, True)
+    assert 'value="&#34;approve&#34;" checked' in refused.text
+    fields = {**APPROVE, "override_claim": "1", "nonce": hidden(refused, "nonce")}
+    assert (await tab.post(f"/inbox/{wait}", **fields)).status_code == 303
+
+
+async def test_groups_that_grow_old_are_asked_for_again_when_a_page_is_shown(
+    stack: Stack, provider: PageProvider, opened: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = await asked(stack, "For finance", answerers=FINANCE)
+    tab, path = Tab(stack, opened), f"/inbox/{wait}"
+    form = await tab.sign_in(path)
+    start, later = stack.service.now(), GROUPS_AGE_MAX + timedelta(minutes=1)
+    sessions = stack.service.browser_sessions
+    [session] = sessions._open.values()
+    session.began_at -= later
+    session.proof = _older(session.proof, later)
+    refused = await tab.post(path, nonce=hidden(form, "nonce"), **APPROVE)
+    assert refused.status_code == 503, refused.text
+    assert "Sign in again" in refused.text
+    assert (await stack.http.get(f"/v1/waits/{wait}")).json()["status"] == "pending"
+    by_script = await tab.http.get(path, headers={"Sec-Fetch-Dest": "empty"})
+    assert by_script.status_code == 200
+    provider.who = {**ADA, "groups": ["sales"]}
+    gone = await tab.get(path)  # by way of the issuer, who says other groups now
+    assert (gone.status_code, len(gone.history)) == (404, 4)
+    assert listed(await tab.get("/inbox")) == []
+    provider.who = ADA
+    [session] = sessions._open.values()
+    session.proof = _older(session.proof, GROUPS_FRESH)
+    session.began_at = start - GROUPS_FRESH
+    assert listed(await tab.get("/inbox?show=mine")) == [wait]
+
+
+def _older(proof: Any, by: timedelta) -> Any:
+    return replace(proof, issued_at=proof.issued_at - by)
+
+
+async def test_a_browser_without_a_sign_in_is_sent_there_and_a_program_refused(
+    stack: Stack, opened: AsyncExitStack
+) -> None:
+    wait = await asked(stack, "Publish?")
+    tab = Tab(stack, opened)
+    for path in ("/inbox", "/inbox?show=mine&tag=eu", f"/inbox/{wait}"):
+        page = await tab.get(path)
+        assert page.url.path == "/sign-in"
+        assert page.url.params["next"] == path
+    posted = await tab.post(f"/inbox/{wait}", **APPROVE)
+    assert posted.headers["location"].startswith("/sign-in?next=%2Finbox%2Fwait_")
+    assert (await tab.http.get("/inbox/events")).status_code == 401
+    eve = await tab_of(stack, opened, "eve")
+    refused = await eve.get("/inbox")
+    assert (refused.status_code, "viewer, answers nothing" in refused.text) == (403, True)
+    assert (await eve.http.get("/inbox/events")).status_code == 401
+
+
+async def test_no_key_opens_a_page_for_people_and_no_cookie_a_route_of_the_api(
+    stack: Stack, opened: AsyncExitStack
+) -> None:
+    """Each row by each credential of the other kind."""
+    wait = await asked(stack, "Publish?")
+    pages = [row for row in OPERATIONS if row.need is Need.PAGE]
+    assert len(pages) == 4
+    secrets = [stack.key, (await personal(stack, "dan"))["secret"]]
+    secrets += [await key(stack, role.value, role.value) for role in Role]
+    for secret in secrets:
+        async with bearing(stack, secret) as http:
+            for row in pages:
+                path = row.at(*[wait] * len(row.path_names))
+                response = await http.request(row.method, path)
+                assert response.status_code == 401, (row.route, response.text)
+    tab = await tab_of(stack, opened, "dan")
+    for row in OPERATIONS:
+        if row.needs_key:
+            path = row.at(*(_an_id(name) for name in row.path_names))
+            response = await tab.http.request(row.method, path)
+            assert response.status_code == 401, row.route
+
+
+def _an_id(name: str) -> str:
+    return ids.new_id(PATH_IDS[name]) if name in PATH_IDS else "x"
+
+
+async def test_word_of_a_change_comes_to_whom_it_concerns_and_ends_with_the_sign_in(
+    stack: Stack, opened: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("helmr_runtime.http.inbox.CHANGES_EVERY_S", 0.0)
+    dan, bo = [await tab_of(stack, opened, one) for one in ("dan", "bo")]
+    followers = []
+    for tab in (dan, bo):
+        response = await opened.enter_async_context(tab.http.stream("GET", "/inbox/events"))
+        assert response.headers["content-type"].startswith("text/event-stream")
+        followers.append(Events(response))
+        await followers[-1].first_bytes()
+    await asked(stack, "For finance", answerers=FINANCE)
+    [word] = await followers[1].take(1)
+    assert (word.type, word.data) == ("changed", "{}")
+    wait = await asked(stack, "For all")
+    for follower in followers:
+        await follower.take(1)
+    assert followers[0].text.count("event: changed") == 1
+    page = await dan.get(f"/inbox/{wait}")
+    await dan.post("/sign-out", nonce=hidden(page, "nonce", "/sign-out"))
+    await stack.http.post("/v1/people/bo/disable", json={})
+    await asked(stack, "Another")
+    for follower in followers:
+        await follower.end()
+
+
+class Entries:
+    """What a feed brings, a batch each time that it is asked."""
+
+    def __init__(self, *batches: list[str]) -> None:
+        self.batches = list(batches)
+        self.is_closed = False
+        self.waits: list[float] = []
+
+    async def take_items(self, timeout_s: float) -> list[Any]:
+        self.waits.append(timeout_s)
+        kinds = self.batches.pop(0) if self.batches else []
+        return [SimpleNamespace(kind=kind, entry={"body": {}}) for kind in kinds]
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+async def test_changes_come_at_most_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(inbox, "_now_s", lambda: now[0])
+    entries = Entries(["run.started"], ["wait.opened", "wait.opened"], ["wait.voted"], [], [])
+    changes = inbox.InboxChanges(
+        entries,  # type: ignore[arg-type]
+        lambda item: inbox.concerns(item, frozenset()),
+        lambda: False,
+    )
+    assert await changes.take(15.0) == []
+    assert len(await changes.take(15.0)) == 1
+    assert await changes.take(15.0) == []
+    assert await changes.take(15.0) == []
+    assert entries.waits[-1] == inbox.CHANGES_EVERY_S  # no longer than until it may say so
+    now[0] += inbox.CHANGES_EVERY_S
+    assert len(await changes.take(15.0)) == 1
+    changes.close()
+    assert changes.is_closed
+
+
+async def test_the_page_itself_runs_one_script_and_keeps_no_session_open(
+    stack: Stack, opened: AsyncExitStack
+) -> None:
+    tab = await tab_of(stack, opened, "dan")
+    page = await tab.get("/inbox")
+    policy = page.headers["content-security-policy"]
+    assert re.search(r"script-src 'sha256-[^']+';", policy)
+    assert "connect-src 'self'" in policy
+    assert "unsafe" not in policy
+    [session] = stack.service.browser_sessions._open.values()
+    before = session.seen_at
+    await tab.http.get("/inbox", headers={"Sec-Fetch-Dest": "empty"})
+    assert session.seen_at == before
+    await tab.get("/inbox")
+    assert session.seen_at > before
+
+
+async def test_a_link_of_a_restricted_wait_takes_a_vote_back_too(
+    stack: Stack, provider: PageProvider, opened: AsyncExitStack
+) -> None:
+    wait = (await stack.started("refund", 2))["session"]["wait"]["id"]
+    path = path_of(await linked(stack, wait, "cy@example.com"))
+    bo = await tab_of(stack, opened, "bo")
+    form = await bo.get(path)
+    await bo.post(path, nonce=hidden(form, "nonce"), f='{"cents": 7}')
+    voted = await bo.get(path)
+    withdraw = voted.text.rpartition('name="nonce" value="')[2].partition('"')[0]
+    assert (await bo.post(path, nonce=withdraw, withdraw="1")).headers["location"] == path
+    assert (await stack.http.get(f"/v1/waits/{wait}")).json()["have"] == 0
+    provider.who = CY
+    cy = Tab(stack, opened)
+    assert "Others answer this" in (await cy.sign_in(path)).text
+    assert (await cy.get(f"/inbox/{wait}")).status_code == 404

@@ -1,0 +1,233 @@
+"""The inbox in a real browser: without scripts, live with them, by keys, on a phone, and what axe-core finds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helmr_runtime.process.gateway import GatewayActor
+from helmr_runtime.security.people import read_people
+from tests.client.npm import installed
+from tests.http.browsing import MARKS, chromium, tab_of
+from tests.http.test_inbox import FINANCE, REGISTRY, asked
+from tests.http.test_people import personal
+from tests.service.stack import Stack
+
+AXE = "axe-core@4.10.3"
+PHONE = {"width": 360, "height": 740}
+pytestmark = MARKS
+long = pytest.mark.long
+
+
+@pytest.fixture
+async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    stack = Stack(tmp_path, registry=REGISTRY, linger_s=5.0)
+    people = {"bo": {"groups": ["finance"]}, "dan": {"groups": ["finance"]}}
+    stack.service = stack.make_service(people=read_people(people, "helmr.toml"))
+    stack.gateway = GatewayActor(stack.service, stack.settings())
+    await stack.start(sessions_per_host=100)
+    stack.service.base_url = stack.url
+    yield stack
+    await stack.stop()
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Any]:
+    async with chromium() as found:
+        yield found
+
+
+async def signed_in(stack: Stack, browser: Any, person: str, **options: Any) -> Any:
+    """A tab at that person's inbox, signed in as people do it with a key."""
+    tab = await tab_of(browser, stack.url, **options)
+    await tab.goto("/inbox")
+    await tab.get_by_label("Your personal key").fill((await personal(stack, person))["secret"])
+    await tab.get_by_role("button", name="Sign in with the key").click()
+    assert await tab.get_by_role("heading", name="For you").is_visible()
+    return tab
+
+
+async def test_a_person_signs_in_answers_and_signs_out_without_scripts_on_a_phone(
+    stack: Stack, browser: Any
+) -> None:
+    wait = await asked(stack, "Publish?", body="**Look**", timeout="1h")
+    await asked(stack, "Refund?", answerers=FINANCE)
+    tab = await signed_in(stack, browser, "dan", java_script_enabled=False, viewport=PHONE)
+    rows = tab.locator("#waits > li > a")
+    assert await rows.all_inner_texts() == ["Publish?", "Refund?"]
+    await _fits(tab, PHONE["width"])
+    await rows.first.click()
+    await _fits(tab, PHONE["width"])
+    await tab.get_by_role("group", name="Decision").get_by_label("approve").check()
+    await tab.get_by_role("button", name="Send answer").click()
+    assert await tab.get_by_role("heading", name="The answer is recorded").is_visible()
+    await tab.get_by_role("link", name="Inbox", exact=True).click()
+    assert await rows.all_inner_texts() == ["Refund?"]
+    await tab.get_by_role("link", name="Answered by you").click()
+    assert await rows.all_inner_texts() == ["Publish?"]
+    await tab.get_by_role("button", name="Sign out").click()
+    await tab.goto(f"/inbox/{wait}")
+    assert await tab.get_by_label("Your personal key").is_visible()
+
+
+async def _fits(tab: Any, width: int) -> None:
+    """Nothing is wider than the screen, and what is touched is big enough."""
+    for element in await tab.locator("body *:visible").all():
+        box = await element.bounding_box()
+        if box and box["width"] > 1:
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= width
+    for target in await tab.locator("button:not(.visually-hidden), select, label.option").all():
+        box = await target.bounding_box()
+        assert box is None or box["height"] >= 44
+
+
+@long
+async def test_the_list_is_live_and_the_keyboards_place_stays(stack: Stack, browser: Any) -> None:
+    first = await asked(stack, "First", timeout="2h")
+    tab = await signed_in(stack, browser, "dan")
+    rows = tab.locator("#waits > li > a")
+    await rows.first.focus()
+    second = await asked(stack, "Second <b>", timeout="1h")
+    await tab.locator(f"#{second}").wait_for()
+    assert await rows.all_inner_texts() == ["Second <b>", "First"]
+    assert await tab.get_by_role("status").inner_text() == "1 new"
+    assert await tab.evaluate("document.activeElement.textContent") == "First"
+    for wait in (first, second):
+        answer = {"data": {"decision": "approve"}}
+        assert (await stack.http.post(f"/v1/waits/{wait}/answer", json=answer)).status_code == 200
+    await tab.get_by_text("Nothing waits for you.").wait_for()
+    await stack.http.post("/v1/people/dan/disable", json={})
+    await asked(stack, "Third")
+    await tab.get_by_text("This list is no longer live.").wait_for()
+    assert await rows.count() == 0
+
+
+@long
+async def test_an_answer_is_given_by_keys_alone(stack: Stack, browser: Any) -> None:
+    await asked(stack, "Publish?")
+    tab = await signed_in(stack, browser, "dan")
+
+    async def to(text: str) -> None:
+        for _ in range(30):
+            await tab.keyboard.press("Tab")
+            here = await tab.evaluate(
+                "document.activeElement.innerText || document.activeElement.name"
+            )
+            if here == text:
+                return
+        raise AssertionError(f"no key leads to {text}")
+
+    await to("Publish?")
+    await tab.keyboard.press("Enter")
+    await tab.get_by_role("heading", name="Publish?").wait_for()
+    await to("f/decision")
+    await tab.keyboard.press("Space")
+    await to("f/note")
+    await tab.keyboard.type("Fine")
+    await to("Send answer")
+    await tab.keyboard.press("Enter")
+    await tab.get_by_role("heading", name="The answer is recorded").wait_for()
+    await to("Sign out")
+    await tab.keyboard.press("Enter")
+    await tab.get_by_label("Your personal key").wait_for()
+
+
+@long
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_axe_finds_nothing_serious(
+    stack: Stack, browser: Any, project_root: Path, scheme: str
+) -> None:
+    axe = (installed(project_root, AXE) / "axe.min.js").read_text(encoding="utf-8")
+    wait = await asked(
+        stack, "Refund?", body="# Look\n\n| a | b |\n|---|---|\n| 1 | 2 |", answerers=FINANCE,
+        approvals=2, timeout="1h", priority="high",
+    )  # fmt: skip
+    await asked(stack, "Publish?")
+    found: dict[str, list[str]] = {}
+
+    async def look(tab: Any, name: str) -> None:
+        await tab.evaluate(axe)
+        report = await tab.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        found[name] = [
+            f"{one['impact']} {one['id']}: {one['nodes'][0]['html'][:200]}"
+            for one in report["violations"]
+            if one["impact"] in ("serious", "critical", "moderate")
+        ]
+
+    bare = await tab_of(browser, stack.url, color_scheme=scheme)
+    await bare.goto("/sign-in")
+    await look(bare, "sign-in")
+    await bare.get_by_role("button", name="Sign in with the key").click()
+    await look(bare, "sign-in refused")
+    dan = await signed_in(stack, browser, "dan", color_scheme=scheme, viewport=PHONE)
+    await look(dan, "inbox")
+    await dan.goto("/inbox?priority=urgent")
+    await look(dan, "inbox with a problem")
+    await dan.goto(f"/inbox/{wait}")
+    await look(dan, "wait")
+    await dan.get_by_role("button", name="Send answer").click()
+    await look(dan, "wait with problems")
+    await dan.get_by_label("approve").check()
+    await dan.get_by_role("button", name="Send answer").click()
+    await look(dan, "voted")
+    bo = await signed_in(stack, browser, "bo", color_scheme=scheme)
+    await bo.goto(f"/inbox/{wait}")
+    await bo.get_by_label("approve").check()
+    await bo.get_by_role("button", name="Send answer").click()
+    await look(bo, "recorded")
+    await bo.goto("/inbox?show=answered")
+    await look(bo, "answered")
+    await bo.goto("/inbox/none")
+    await look(bo, "none")
+    assert {name: found for name, found in found.items() if found} == {}
+
+
+@long
+async def test_an_operators_hour_by_page(stack: Stack, browser: Any) -> None:
+    """Thirty mixed waits, answered as they come: nothing is left, nothing is answered twice, no page is an error."""
+    kinds: list[dict[str, Any]] = [
+        {"timeout": "1h"},
+        {"priority": "high", "timeout": "30m"},
+        {"answerers": FINANCE},
+        {"answerers": FINANCE, "approvals": 2, "timeout": "2h"},
+        {"body": "# Long\n\n" + "text " * 400},
+        {"initial": {"decision": "reject", "note": "draft"}},
+    ]
+    waits = [await asked(stack, f"Number {n}", **kinds[n % len(kinds)]) for n in range(20)]
+    people = {one: await signed_in(stack, browser, one) for one in ("dan", "bo")}
+    statuses: list[int] = []
+    for tab in people.values():
+        tab.on("response", lambda answer: statuses.append(answer.status))
+    answered = 0
+    waits += [await asked(stack, f"Number {n}", **kinds[n % len(kinds)]) for n in range(20, 30)]
+    for _ in range(60):
+        left = 0
+        for tab in people.values():
+            await tab.goto("/inbox")
+            rows = tab.locator("#waits > li > a")
+            left += await rows.count()
+            if not await rows.count():
+                continue
+            await rows.first.click()
+            decision = "reject" if answered % 7 == 6 else "approve"
+            await tab.get_by_label(
+                "approve" if "2 agree" in await tab.content() else decision
+            ).check()
+            await tab.get_by_role("button", name="Send answer").click()
+            answered += 1
+        if not left:
+            break
+    found = [(await stack.http.get(f"/v1/waits/{one}")).json() for one in waits]
+    assert {one["status"] for one in found} == {"fulfilled"}
+    assert {one["mode"] for one in found} == {"person"}
+    assert {one["resolved_by"]["id"] for one in found} == {"dan", "bo"}
+    votes = sum(one["approvals"] for one in found)
+    assert answered == votes
+    assert {status for status in statuses if status >= 400} == set()
+    listed = await people["dan"].goto("/inbox?show=answered")
+    assert len(re.findall(r'<li id="wait_', await listed.text())) > 10
