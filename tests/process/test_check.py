@@ -183,6 +183,7 @@ def reviewing(*, is_new: bool) -> Task[..., Any]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
 async def test_of_a_thousand_waiting_sessions_a_check_names_those_that_then_block() -> None:
     old, new = reviewing(is_new=False), reviewing(is_new=True)
     async with Harness(old) as harness:

@@ -73,6 +73,7 @@ def test_a_dry_run_names_what_the_answer_then_does_and_changes_nothing(made: lis
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
 @settings(max_examples=200, deadline=None)
 @given(programs)
 def test_two_hundred_dry_runs_name_what_the_answer_then_does(made: list[Item]):

@@ -88,6 +88,7 @@ def test_a_check_names_exactly_the_runs_that_then_block(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
 @settings(max_examples=1000, deadline=None)
 @given(pairs)
 def test_a_check_names_exactly_the_runs_that_then_block_at_length(
@@ -150,11 +151,24 @@ async def one_check(body: Task[..., Any], **more: Any) -> RunCheck:
         return found
 
 
-@pytest.mark.parametrize("body", [sleeps, waits_for_a_thread, computes])
-async def test_code_that_awaits_what_is_not_durable_is_unsure(body: Any):
-    found = await one_check(as_pay(body), silence_s=0.1)
+@pytest.mark.parametrize(
+    ("body", "silence_s"), [(sleeps, 0.1), (waits_for_a_thread, 0.1), (computes, 0.02)]
+)
+async def test_code_that_awaits_what_is_not_durable_is_unsure(body: Any, silence_s: float):
+    found = await one_check(as_pay(body), silence_s=silence_s)
     assert found.verdict is CheckVerdict.UNSURE
     assert "awaits what is not a durable call, such as asyncio.sleep" in str(found.message)
+
+
+async def test_code_that_has_not_come_to_rest_is_given_more_time():
+    """It computes, or gets no turn on a loaded machine."""
+
+    async def slow(ctx: TaskContext) -> int:
+        await computes(ctx)
+        return await pay.function(1, ctx)
+
+    found = await one_check(as_pay(slow), silence_s=0.1)
+    assert found.verdict is CheckVerdict.FITS
 
 
 async def test_code_that_nothing_can_wake_differs_as_the_live_run_would():

@@ -39,6 +39,9 @@ from helmr_runtime.security.task_secrets import MadeUpSecrets
 SILENCE_S = 1.0
 """Code that does nothing for this long awaits something that is not a durable call (S-89)."""
 
+BUSY_TIMES = 10
+"""On a loaded machine code may get no turn for seconds: it is not silent before it has come to rest."""
+
 
 @dataclass(frozen=True, slots=True)
 class Exhausted:
@@ -113,7 +116,8 @@ class DetachedRun:
         """Run the code until it has come to an end of its own or of its journal; how it ended.
 
         Args:
-            patience_s: Seconds without progress after which it is `Silent`.
+            patience_s: Seconds without progress after which code at rest is `Silent`. Code that computes, blocks its
+                thread, or gets no processor has `BUSY_TIMES` of them.
             within_s: Seconds after which it is `Silent`, whatever it does.
         """
         loop = asyncio.get_running_loop()
@@ -122,11 +126,15 @@ class DetachedRun:
         watched: set[asyncio.Future[Any]] = {self._end, answering}
         self._driver.start()
         try:
-            seen = -1
-            while not self._end.done() and self._driver.cursor.progress != seen:
-                seen = self._driver.cursor.progress
+            seen, silent_s = -1, 0.0
+            while not self._end.done():
+                if self._driver.cursor.progress != seen:
+                    seen, silent_s = self._driver.cursor.progress, 0.0
+                elif self._driver.is_quiet or silent_s >= BUSY_TIMES * patience_s:
+                    break
                 left_s = max(0.0, min(patience_s, until - loop.time()))
                 await asyncio.wait(watched, timeout=left_s, return_when=FIRST_COMPLETED)
+                silent_s += patience_s
                 if answering.done():
                     await answering
                 if loop.time() >= until:
