@@ -26,8 +26,9 @@ PUBLIC_TOKEN = "pat"
 API_KEY = "key"
 OPERATION = "op"
 NOTE = "note"
+GRANT = "grant"
 
-PREFIXES = (SESSION, RUN, RECORD, WAIT, TOKEN, PUBLIC_TOKEN, API_KEY, OPERATION, NOTE)
+PREFIXES = (SESSION, RUN, RECORD, WAIT, TOKEN, PUBLIC_TOKEN, API_KEY, OPERATION, NOTE, GRANT)
 
 SYSTEM_STREAM = "ses_00000000000000000000000000"
 """The reserved session whose entries are facts of no session: tokens made by clients, keys, the catalog."""

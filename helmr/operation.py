@@ -30,6 +30,7 @@ PATH_IDS = {
     "public_token_id": ids.PUBLIC_TOKEN,
     "link_id": ids.PUBLIC_TOKEN,
     "key_id": ids.API_KEY,
+    "grant_id": ids.GRANT,
 }
 """Parameters of paths that are ids, and the prefix of each."""
 

@@ -41,6 +41,8 @@ from helmr.models import (
     GatedOutcomeRequest,
     GateQuery,
     GateReceipt,
+    GrantInfo,
+    GrantRequest,
     Health,
     ListQuery,
     NoFields,
@@ -355,8 +357,7 @@ LIST_SCHEDULES = Operation(
     description="With `status` (`active`, `paused`, `gone`), `next_due_at`, `last_outcome`.",
     query=ListQuery, reply=Page[ScheduleInfo])
 GET_SCHEDULE = Operation(
-    "schedules.get", "GET /v1/schedules/{schedule}", Need.READ,
-    "Get a schedule.",
+    "schedules.get", "GET /v1/schedules/{schedule}", Need.READ, "Get a schedule.",
     reply=ScheduleInfo, problems=(404,))
 PAUSE_SCHEDULE = Operation(
     "schedules.pause", "POST /v1/schedules/{schedule}/pause", Need.STEER,
@@ -467,8 +468,7 @@ CREATE_API_KEY = Operation(
     service="api_keys.create", body=ApiKeyRequest, reply=ApiKeyReceipt, status=201, problems=(404, 409),
     repeat=Repeat.ONCE)
 LIST_API_KEYS = Operation(
-    "keys.list", "GET /v1/api-keys", Need.ADMINISTER,
-    "List API keys, newest first.",
+    "keys.list", "GET /v1/api-keys", Need.ADMINISTER, "List API keys, newest first.",
     service="api_keys.list", query=ListQuery, reply=Page[ApiKeyInfo])
 REVOKE_API_KEY = Operation(
     "keys.revoke", "DELETE /v1/api-keys/{key_id}", Need.ADMINISTER,
@@ -497,8 +497,7 @@ LIST_PEOPLE = Operation(
     "List people by id: those of the runtime's configuration, and others who have signed in or are disabled.",
     query=ListQuery, reply=Page[PersonInfo])
 GET_PERSON = Operation(
-    "people.get", "GET /v1/people/{person}", Need.READ,
-    "Get a person, by id or e-mail.",
+    "people.get", "GET /v1/people/{person}", Need.READ, "Get a person, by id or e-mail.",
     reply=PersonInfo, problems=(404,))
 DISABLE_PERSON = Operation(
     "people.disable", "POST /v1/people/{person}/disable", Need.ADMINISTER,
@@ -594,6 +593,23 @@ WITHDRAW_GATED_CALL = Operation(
     tag="gate", service="gate.withdraw", owner=Owner.OWN, body=NoFields, reply=GatedCallInfo, problems=(404,),
     repeat=Repeat.AGAIN)
 
+LIST_GRANTS = Operation(
+    "grants.list", "GET /v1/gate/grants", Need.READ, "List standing grants, newest first, those that are over too.",
+    tag="gate", query=ListQuery, reply=Page[GrantInfo])
+GET_GRANT = Operation(
+    "grants.get", "GET /v1/gate/grants/{grant_id}", Need.READ, "Get a standing grant.",
+    tag="gate", reply=GrantInfo, problems=(404,))
+CREATE_GRANT = Operation(
+    "grants.create", "POST /v1/gate/grants", Need.ANSWER,
+    "Allow an agent's calls of one tool for a while: those of the same session, client and key as the call named.",
+    description="`matches` narrows it by globs for arguments; null takes those of the call. An answer to the call is "
+    "another operation: a grant answers none. Rules that deny come first.",
+    tag="gate", body=GrantRequest, reply=GrantInfo, status=201, problems=(404, 409), repeat=Repeat.ONCE)
+REVOKE_GRANT = Operation(
+    "grants.revoke", "DELETE /v1/gate/grants/{grant_id}", Need.ANSWER,
+    "Revoke a standing grant; the agent's next call is asked about. Revoking again changes nothing.",
+    tag="gate", reply=GrantInfo, problems=(404, 409), repeat=Repeat.ONCE)
+
 # What the runtime knows ---------------------------------------------------------------------------
 
 LIST_TASKS = Operation(
@@ -641,12 +657,10 @@ SPEAK_MCP = Operation(
     "the right of each tool is asked for when it is called.",
     tag="mcp", reply=dict[str, Any], problems=(400, 404, 413, 415), repeat=Repeat.AGAIN)
 OPENAPI_DOCUMENT = Operation(
-    "", "GET /v1/openapi.json", Need.NOTHING,
-    "This API as an OpenAPI document.",
+    "", "GET /v1/openapi.json", Need.NOTHING, "This API as an OpenAPI document.",
     tag="health", reply=dict[str, Any], is_documented=False)
 HEALTHZ: Operation[bytes] = Operation(
-    "", "GET /healthz", Need.NOTHING,
-    "The gateway answers.",
+    "", "GET /healthz", Need.NOTHING, "The gateway answers.",
     tag="health", reply=TEXT)
 READYZ = Operation(
     "health", "GET /readyz", Need.NOTHING,
@@ -654,8 +668,7 @@ READYZ = Operation(
     description="200 when sessions can be started and answered, else 503 with the reasons.",
     reply=Health, others={503: "Not ready; says why"})
 READ_METRICS: Operation[bytes] = Operation(
-    "", "GET /metrics", Need.READ,
-    "Numbers in the Prometheus text format.",
+    "", "GET /metrics", Need.READ, "Numbers in the Prometheus text format.",
     tag="health", reply=TEXT)
 
 # fmt: on

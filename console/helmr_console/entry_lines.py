@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 
 from helmr import ids
 from helmr.forms import pretty
+from helmr.gate.grants import matches_text
 from helmr.models import EntryInfo, WaitKind
 from helmr.review import words
 from helmr.review.words import person, short_id
@@ -61,6 +62,8 @@ _WORDS = {
     "public_token.revoked": ("public", "warning"),
     "api_key.created": ("key", "accent"),
     "api_key.revoked": ("key", "warning"),
+    "grant.created": ("grant", "accent"),
+    "grant.revoked": ("grant", "warning"),
     "person.bound": ("person", "accent"),
     "person.unbound": ("person", "warning"),
     "person.disabled": ("person", "warning"),
@@ -253,6 +256,14 @@ def _ids(tasks: Any) -> str:
     return ", ".join(str(task.get("id")) for task in tasks if isinstance(task, Mapping))
 
 
+def _granted(body: Mapping[str, Any]) -> str:
+    scope = body.get("scope")
+    if not isinstance(scope, Mapping):
+        return "?"
+    allows = matches_text(scope.get("matches") or {})
+    return f"{scope.get('tool')} of {scope.get('client')}:{scope.get('agent')}, {allows}"
+
+
 def _error(error: Any) -> str:
     if not isinstance(error, Mapping):
         return ""
@@ -320,6 +331,8 @@ _TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
         f"{_short('key_id', body)} created: {body.get('name')}, {body.get('role')}"
     ),
     "api_key.revoked": lambda body: f"{_short('key_id', body)} revoked",
+    "grant.created": lambda body: f"{_short('grant_id', body)} allows {_granted(body)}",
+    "grant.revoked": lambda body: f"{_short('grant_id', body)} revoked",
     "person.bound": lambda body: f"{body.get('person')} signed in for the first time",
     "person.unbound": lambda body: f"{body.get('person')} may sign in with another account",
     "person.disabled": lambda body: f"{body.get('person')} disabled",

@@ -63,6 +63,8 @@ _ACTS = (
     "public_token.revoked",
     "api_key.created",
     "api_key.revoked",
+    "grant.created",
+    "grant.revoked",
     "person.unbound",
     "person.disabled",
     "person.enabled",

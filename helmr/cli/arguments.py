@@ -26,6 +26,7 @@ from helmr.forms import MISSING, assignments
 from helmr.models import HTTP_BODY_BYTES_MAX
 from helmr.operations import (
     LIST_API_KEYS,
+    LIST_GRANTS,
     LIST_PUBLIC_TOKENS,
     LIST_RUNS,
     LIST_SESSIONS,
@@ -77,6 +78,7 @@ run = _finder(ids.RUN, "run", LIST_RUNS)
 token = _finder(ids.TOKEN, "token", LIST_TOKENS)
 public_token = _finder(ids.PUBLIC_TOKEN, "public-token", LIST_PUBLIC_TOKENS)
 key = _finder(ids.API_KEY, "key", LIST_API_KEYS)
+grant = _finder(ids.GRANT, "grant", LIST_GRANTS)
 
 
 def wait(client: Client, text: str) -> str:
@@ -218,6 +220,7 @@ Wait = Annotated[str, argument("WAIT", waits)]
 Token = Annotated[str, argument("TOKEN", tokens)]
 PublicToken = Annotated[str, argument("PUBLIC_TOKEN")]
 Key = Annotated[str, argument("KEY")]
+Grant = Annotated[str, argument("GRANT")]
 
 
 def json_argument(text: str, *, option: str) -> Any:

@@ -25,6 +25,7 @@ import typer
 
 from helmr.cli import arguments, describe, printing
 from helmr.cli.app import Cli, Json, command, group
+from helmr.cli.gate_grants import grant_app
 from helmr.cli.gate_mcp import register_proxy
 from helmr.errors import NotAllowed, UsageError
 from helmr.gate import (
@@ -71,6 +72,7 @@ PROBE = b'{"hook_event_name": "Probe"}'
 gate_app = group("Answer the permission prompts of agents where all other waits are answered.")
 rules_app = group("Try the rules that decide agents' calls without a person.")
 gate_app.add_typer(rules_app, name="rules")
+gate_app.add_typer(grant_app, name="grant")
 register_proxy(gate_app)
 
 

@@ -30,6 +30,7 @@ from helmr.cli.listing import MeantWaits, pushing, session_passes, waits_filter
 from helmr.models.queries import SESSION_IDS, ListQuery
 from helmr.operations import (
     LIST_API_KEYS,
+    LIST_GRANTS,
     LIST_PEOPLE,
     LIST_PUBLIC_TOKENS,
     LIST_RUNS,
@@ -304,6 +305,14 @@ KEY = Noun(
     table=listing.ListTable(columns=describe.KEY_COLUMNS, row=describe.key_row),
     argument=arguments.Key,
     find=arguments.key,
+)
+GRANT = Noun(
+    lists=LIST_GRANTS,
+    table=listing.ListTable(
+        columns=describe.GRANT_COLUMNS, row=describe.grant_row, nothing="nothing is granted"
+    ),
+    argument=arguments.Grant,
+    find=arguments.grant,
 )
 PERSON_NAME = typer.Argument(metavar="PERSON", help="A person's id or e-mail.")
 PERSON = Noun(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 from helmr.client.calls import check_schedule_name, given, task_id
@@ -14,6 +14,7 @@ from helmr.models import (
     ApiKeyReceipt,
     CompleteReceipt,
     FileKeyInfo,
+    GrantInfo,
     Missed,
     NoticeRetryReceipt,
     NoticeTargetInfo,
@@ -35,18 +36,21 @@ from helmr.operations import (
     CANCEL_TOKEN,
     COMPLETE_TOKEN,
     CREATE_API_KEY,
+    CREATE_GRANT,
     CREATE_PUBLIC_TOKEN,
     CREATE_SCHEDULE,
     CREATE_TOKEN,
     DELETE_SCHEDULE,
     DISABLE_PERSON,
     ENABLE_PERSON,
+    GET_GRANT,
     GET_PERSON,
     GET_SCHEDULE,
     GET_TOKEN,
     HOW_TO_SIGN_IN,
     LIST_API_KEYS,
     LIST_FILE_KEYS,
+    LIST_GRANTS,
     LIST_NOTICE_TARGETS,
     LIST_PEOPLE,
     LIST_PUBLIC_TOKENS,
@@ -56,6 +60,7 @@ from helmr.operations import (
     RESUME_SCHEDULE,
     RETRY_NOTICE_TARGET,
     REVOKE_API_KEY,
+    REVOKE_GRANT,
     REVOKE_PUBLIC_TOKEN,
     RUN_SCHEDULE,
     TELL_NOTICE_TARGET_A_TEST,
@@ -335,6 +340,64 @@ class AsyncPeople(ClientPart):
             PersonNotFound: The runtime knows no such person.
         """
         return await self._ask(UNBIND_PERSON, person, operation_id=operation_id)
+
+
+class AsyncGrants(ClientPart):
+    """Standing grants: what a person has allowed for a while in one agent's session (S-107)."""
+
+    def list(self, *, limit: int | None = None) -> AsyncIterator[GrantInfo]:
+        """Grants, newest first, those that are over too."""
+        return all_pages(lambda cursor: self.page(limit=limit, cursor=cursor))
+
+    async def page(self, *, limit: int | None = None, cursor: str | None = None) -> Page[GrantInfo]:
+        """One page of `list`."""
+        return await self._ask(LIST_GRANTS, query={"limit": limit, "cursor": cursor})
+
+    async def get(self, grant_id: str) -> GrantInfo:
+        """A grant.
+
+        Raises:
+            GrantNotFound: There is none.
+        """
+        return await self._ask(GET_GRANT, grant_id)
+
+    async def create(
+        self,
+        session_id: str,
+        *,
+        matches: Mapping[str, str | Sequence[str]] | None = None,
+        expires_in: Duration | None = None,
+        operation_id: str | None = None,
+    ) -> GrantInfo:
+        """Allow an agent's calls of one tool for a while. It answers no wait.
+
+        Args:
+            session_id: The session of a call: the grant is for the same agent's session and tool.
+            matches: Globs for arguments, `{"command": "git push*"}`; empty: whatever they are; None: as in this call.
+            expires_in: How long it counts; 8 hours, at most 7 days.
+            operation_id: Names the call, to repeat it.
+
+        Raises:
+            SessionNotFound: It names no call of an agent.
+            Conflict: A person has denied the call, or the globs do not match it.
+            BadRequest: The globs or the time can't be used.
+        """
+        body: dict[str, Any] = {"session_id": session_id}
+        if matches is not None:
+            body["matches"] = {
+                name: one if isinstance(one, str) else [*one] for name, one in matches.items()
+            }
+        if expires_in is not None:
+            body["expires_in"] = seconds(expires_in)
+        return await self._ask(CREATE_GRANT, body=body, operation_id=operation_id)
+
+    async def revoke(self, grant_id: str, *, operation_id: str | None = None) -> GrantInfo:
+        """Revoke a grant: the agent's next call is asked about.
+
+        Raises:
+            GrantNotFound: There is none.
+        """
+        return await self._ask(REVOKE_GRANT, grant_id, operation_id=operation_id)
 
 
 class AsyncSchedules(ClientPart):

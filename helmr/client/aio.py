@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from helmr.client.access import (
     AsyncAuth,
+    AsyncGrants,
     AsyncKeys,
     AsyncNotices,
     AsyncPeople,
@@ -109,6 +110,7 @@ class AsyncClient(ClientPart):
         self.auth = AsyncAuth(self._transport)
         self.keys = AsyncKeys(self._transport)
         self.people = AsyncPeople(self._transport)
+        self.grants = AsyncGrants(self._transport)
         self.schedules = AsyncSchedules(self._transport)
         self.notices = AsyncNotices(self._transport)
         self.tasks = AsyncTasks(self._transport)

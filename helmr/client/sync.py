@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, Ty
 
 from helmr.client.access import (
     AsyncAuth,
+    AsyncGrants,
     AsyncKeys,
     AsyncNotices,
     AsyncPeople,
@@ -199,6 +200,7 @@ class Client(BlockingPart[AsyncClient]):
         self.auth = Auth(awaited.auth)
         self.keys = Keys(awaited.keys)
         self.people = People(awaited.people)
+        self.grants = Grants(awaited.grants)
         self.schedules = Schedules(awaited.schedules)
         self.notices = Notices(awaited.notices)
         self.tasks = Tasks(awaited.tasks)
@@ -448,6 +450,16 @@ class People(BlockingPart[AsyncPeople]):
     disable = blocking(AsyncPeople.disable)
     enable = blocking(AsyncPeople.enable)
     unbind = blocking(AsyncPeople.unbind)
+
+
+class Grants(BlockingPart[AsyncGrants]):
+    """Standing grants: what a person has allowed for a while in one agent's session (S-107)."""
+
+    list = blocking(AsyncGrants.list)
+    page = blocking(AsyncGrants.page)
+    get = blocking(AsyncGrants.get)
+    create = blocking(AsyncGrants.create)
+    revoke = blocking(AsyncGrants.revoke)
 
 
 class Schedules(BlockingPart[AsyncSchedules]):

@@ -266,6 +266,12 @@ class ScheduleNotFound(NotFound):
     advice = "Check the name."
 
 
+class GrantNotFound(NotFound):
+    """No grant with that id, or one that is long over."""
+
+    advice = "`helmr gate grant list` shows them."
+
+
 class PersonNotFound(NotFound):
     """No person with that name: neither `helmr.toml` names them nor has anyone signed in so."""
 

@@ -19,6 +19,7 @@ from helmr.errors import BadRequest
 from helmr.gate import GatedCall
 
 CLIENT, CODEX = "claude-code", "codex"
+PLAN = "ExitPlanMode"
 APPROVE, DECLINE = "approve", "decline"
 """Decisions of an answer, as of any call of a tool that a person approves."""
 
@@ -154,6 +155,11 @@ def questions_of(call: GatedCall) -> list[dict[str, Any]]:
     texts = [one.get("question") if isinstance(one, dict) else None for one in found]
     are_whole = all(isinstance(text, str) and text for text in texts)
     return found if are_whole and len(set(texts)) == len(texts) else []
+
+
+def asks_itself(call: GatedCall) -> bool:
+    """Whether the call is a question or a plan: each is another one, so no one can allow it for later."""
+    return call.tool == PLAN or bool(questions_of(call))
 
 
 def labels_of(question: Mapping[str, Any]) -> list[str]:

@@ -21,6 +21,7 @@ from helmr.gate import AGENT_TASK, CALL_TASK, FLOOD, GatedCall, call_of
 from helmr.gate.claude_code import (
     APPROVE,
     DECLINE,
+    PLAN,
     answer_key,
     labels_of,
     other_key,
@@ -87,7 +88,7 @@ def asked(call: GatedCall) -> GateQuestion:
     questions = questions_of(call)
     if questions:
         return _asked_questions(call, questions)
-    if call.tool == "ExitPlanMode":
+    if call.tool == PLAN:
         return _asked_plan(call)
     return GateQuestion(
         subject=_subject(call),

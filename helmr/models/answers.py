@@ -317,6 +317,32 @@ class GateReceipt(Wire):
     session_id: str | None = None
 
 
+class GrantInfo(Wire):
+    """A standing grant: what a person has allowed for a while in one agent's session (S-107).
+
+    Attributes:
+        asker: Who asks for the agent: a key, `api_key:key_…`, or the session of a headless run.
+        matches: Globs for arguments, one of which matches; none: whatever they are.
+        session_id: The call at which it was given.
+    """
+
+    id: str
+    client: str
+    agent: str
+    asker: str = ""
+    tool: str
+    matches: dict[str, list[str]] = Field(default_factory=dict)
+    session_id: str
+    created_by: PrincipalInfo
+    created_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None = None
+
+    def counts(self, now: datetime) -> bool:
+        """It allows calls now."""
+        return self.revoked_at is None and now < self.expires_at
+
+
 class EntryInfo(Wire):
     """One line of a transcript; `body` by kind."""
 

@@ -264,6 +264,18 @@ class GatedOutcomeRequest(Request):
     outcome: Literal["succeeded", "failed"]
 
 
+class GrantRequest(Request):
+    """POST /v1/gate/grants: allow an agent's calls of one tool for a while, as at the call of that session.
+
+    `matches` has globs for arguments, `{"command": "git push*"}`; empty: whatever they are; null: as in this call.
+    Without `expires_in` it counts for 8 hours, at most 7 days.
+    """
+
+    session_id: str = Field(min_length=1, max_length=64)
+    matches: dict[str, str | list[str]] | None = None
+    expires_in: float | Annotated[str, Field(max_length=40)] | None = None
+
+
 class ApiKeyRequest(Request):
     """POST /v1/api-keys: of a service, with its role and name, or of a person, who has a role already."""
 

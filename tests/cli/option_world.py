@@ -175,6 +175,15 @@ email = "ada-json@example.com"
         path.write_text(self.client.keys.create(role="asker", name="of a hook").secret)
         return str(path)
 
+    def make_call(self) -> str:
+        call = {"client": "own", "agent": self.round, "tool": "Shell", "input": {"command": "ls"}}
+        session_id = self._started("helmr.gate.call", call)
+        self.client.sessions.open(session_id).cancel()  # `check` is given no code of the gate
+        return session_id
+
+    def make_grant(self) -> str:
+        return self.client.grants.create(self.make_call()).id
+
     def make_link(self) -> str:
         return self.client.waits.link(self.name("WAIT"), person="ada").id
 
@@ -223,6 +232,9 @@ email = "ada-json@example.com"
 
     def make_people_cursor(self) -> str:
         return self._cursor(self.client.people.page(limit=1))
+
+    def make_grants_cursor(self) -> str:
+        return self._cursor(self.client.grants.page(limit=1))
 
     def make_keys_cursor(self) -> str:
         return self._cursor(self.client.keys.page(limit=1))

@@ -30,7 +30,6 @@ from tests.cli.test_terminal import screen
 from tests.docs.test_cli_page import COMMANDS, SHARED
 from tests.notices.receivers import endpoint
 from tests.stack.live import until
-from tests.warm import Piped
 
 pytestmark = [pytest.mark.pty, pytest.mark.allows_blocking]
 
@@ -234,6 +233,13 @@ LINES = [
         --config $FOLDER/rules-$ROUND.toml""",
         "leaves the machine +ask +decides|ask",
     ),
+    Line("gate grant create $CALL --match command=ls* --expires 2h", "grant_"),
+    Line("gate grant create $CALL --any", "grant_"),
+    Line("gate grant list --all", "ls*"),
+    Line("gate grant list --output name", "grant_", has_form=True),
+    Line("gate grant list --limit 1 --cursor $GRANTS_CURSOR", "grant_"),
+    Line("gate grant show $GRANT", "grant_"),
+    Line("gate grant revoke $GRANT", "grant_"),
     Line("gate rules test --last 5 --config $FOLDER/rules-$ROUND.toml", "0 calls|0"),
     # keys
     Line("key create --role viewer --name viewer-$ROUND", "hlmr_key_"),
@@ -417,7 +423,7 @@ def is_json(out: str) -> bool:
 
 
 @contextmanager
-def going(world: World, words: str) -> Iterator[Piped]:
+def going(world: World, words: str) -> Iterator[subprocess.Popen[bytes]]:
     """A command that goes on until it is ended, at the latest when this is left."""
     with spawn(*world.words(words), stdin=subprocess.PIPE) as one:
         try:

@@ -15,6 +15,8 @@ import pytest
 import typer.main
 
 from helmr.cli.main import app
+from helmr.gate import tasks as gate_tasks
+from helmr_runtime.catalog import Registry
 from helmr_runtime.security.people import read_people
 from tests.cli.test_terminal import SGR, screen
 from tests.console.flow import tasks
@@ -83,6 +85,10 @@ WALKED = {
     "notices retry": ["notices retry oncall", "notices retry HOSTILE"],
     "key create": ["key create --role viewer --name SHORT"],
     "key revoke": ["key revoke HOSTILE"],
+    "gate grant list": ["gate grant list"],
+    "gate grant show": ["gate grant show GRANT", "gate grant show HOSTILE"],
+    "gate grant create": ["gate grant create CALL --match HOSTILE_WORD", "gate grant create CALL --any"],
+    "gate grant revoke": ["gate grant revoke GRANT", "gate grant revoke HOSTILE"],
     "whoami": ["whoami"],
     "person list": ["person list"],
     "person show": ["person show ada", "person show SHORT"],
@@ -226,11 +232,22 @@ async def filled(stack: Stack) -> dict[str, str]:
     await post("/v1/api-keys", {"role": "viewer", "name": HOSTILE[:60]})
     nightly = {"name": "nightly", "task": "publish", "cron": "0 3 * * *", "payload": asked}
     await post("/v1/schedules", nightly)
+    called = {
+        "client": MARKUP,
+        "agent": HOSTILE[:60],
+        "tool": HOSTILE[:60],
+        "input": {"command": HOSTILE[:60]},
+    }
+    call = await stack.started("helmr.gate.call", called)
+    granting = {"session_id": call["session"]["id"]}
+    grant = await post("/v1/gate/grants", granting)
     return {
         "SESSION": session,
         "FAILED": failed["session"]["id"],
         "CLOSED": closed["session"]["id"],
         "RUN": one["run"]["id"],
+        "CALL": call["session"]["id"],
+        "GRANT": grant["id"],
         "FAILED_RUN": failed["run"]["id"],
         "ECHO_RUN": echo["run"]["id"],
         "WAIT": one["session"]["wait"]["id"],
@@ -251,7 +268,8 @@ async def filled(stack: Stack) -> dict[str, str]:
 @pytest.mark.timeout(240)
 async def test_no_command_lets_a_session_speak_to_the_terminal(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    stack = Told(tmp_path / "data", registry=tasks.REGISTRY)
+    registry = Registry.of_modules([tasks, gate_tasks])
+    stack = Told(tmp_path / "data", registry=registry)
     with endpoint(is_up=False) as hook:
         people = read_people({"ada": {"groups": ["finance"]}}, "helmr.toml")
         stack.with_targets(people=people, oncall=webhook(hook))

@@ -50,6 +50,7 @@ COMMANDS = {
     "rule": "test",
     "context": "list add remove",
     "gate": "init install uninstall status hook mcp run",
+    "gate grant": "list show revoke create",
     "gate rules": "test",
     "schedule": "create list get pause resume run delete",
 }

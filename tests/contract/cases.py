@@ -22,6 +22,7 @@ from helmr.errors import (
     BadRequest,
     Conflict,
     ExternalIdConflict,
+    GrantNotFound,
     IdempotencyConflict,
     KeyNotFound,
     LedgerDiverged,
@@ -819,6 +820,27 @@ async def every_refusal_is_its_own_error(client: Any, way: Way) -> None:
         await approval.send(APPROVE)
 
 
+async def agents_calls_are_granted_for_a_while(client: Any, way: Way) -> None:
+    call = {"client": "own", "agent": fresh("agent"), "tool": "Shell", "input": {"command": "ls"}}
+    started = await client.sessions.start_and_wait("helmr.gate.call", call, timeout=BOUND_S)
+    made = await client.grants.create(started.id, matches={"command": "ls*"}, expires_in="2h")
+    assert (made.agent, made.tool, made.matches) == (call["agent"], "Shell", {"command": ["ls*"]})
+    assert made.created_by.type == way.principal
+    assert await client.grants.get(made.id) == made
+    assert made.id in [one.id async for one in client.grants.list()]
+    with pytest.raises(Conflict):
+        await client.grants.create(started.id, matches={"command": "git*"})
+    with pytest.raises(BadRequest):
+        await client.grants.create(started.id, expires_in="30d")
+    with pytest.raises(SessionNotFound):
+        await client.grants.create(f"ses_{MISSING}")
+    assert (await client.grants.revoke(made.id)).revoked_at is not None
+    assert [one.id for one in (await client.grants.page(limit=1)).items] == [made.id]
+    with pytest.raises(GrantNotFound):
+        await client.grants.revoke(f"grant_{MISSING}")
+    await client.sessions.open(started.id).cancel()
+
+
 async def schedules_are_made_paused_run_and_deleted(client: Any, way: Way) -> None:
     name = fresh("schedule")
     made = await client.schedules.create(
@@ -919,6 +941,7 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     people_are_disabled_enabled_and_unbound,
     agents_ask_before_they_call,
     hooks_of_coding_agents_are_answered,
+    agents_calls_are_granted_for_a_while,
     schedules_are_made_paused_run_and_deleted,
     the_gateway_sends_notices,
     a_session_is_exported_and_verified,
@@ -931,20 +954,3 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     what_is_not_there_is_not_found,
     a_closed_client_says_so,
 )
-
-
-def on_faces() -> list[Any]:
-    """Face and case: all cases awaited, and the first blocking, which is the same client made of the awaited one.
-
-    The others are blocking in the long run, and in each over HTTP and over Ray (`tests/stack/test_contract.py`).
-    """
-    return [
-        pytest.param(
-            face,
-            case,
-            id=f"{face}-{case.__name__}",
-            marks=[pytest.mark.long] * (face == "blocking" and case is not CASES[0]),
-        )
-        for face in ("async", "blocking")
-        for case in CASES
-    ]

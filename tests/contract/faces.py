@@ -35,10 +35,11 @@ NAMES = {
     "Auth": "client.auth",
     "Keys": "client.keys",
     "People": "client.people",
+    "Grants": "client.grants",
 }
 """How a program reaches the methods of each class. `StartedSession` is a session handle."""
 
-OF_AGENTS = {row: row.route for row in OPERATIONS if row.tag == "gate"}
+OF_AGENTS = {row: row.route for row in OPERATIONS if row.tag == "gate" and not row.call}
 """What programs of agents ask by its route: no method of the client does."""
 
 

@@ -32,6 +32,7 @@ SURFACE = [
     sync.Notices,
     sync.Keys,
     sync.People,
+    sync.Grants,
 ]
 FUNCTIONS = [
     helmr.task,

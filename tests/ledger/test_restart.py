@@ -93,6 +93,7 @@ async def folded(ledger: DuckLedger, clock: FakeClock) -> dict[str, set[object]]
         "public_tokens": set(facts.public_tokens),
         "api_keys": set(facts.api_keys),
         "people": set(facts.people),
+        "grants": set(facts.grants),
         "schedules": set(facts.schedules),
     }
 

@@ -400,6 +400,8 @@ def receipt(
             return {"name": body["name"], **body.get("receipt", {})}
         case EntryKind.API_KEY_REVOKED:
             return {"key_id": body["key_id"], "status": "revoked"}
+        case EntryKind.GRANT_CREATED | EntryKind.GRANT_REVOKED:
+            return {"grant_id": body["grant_id"]}
         case (
             EntryKind.PERSON_BOUND
             | EntryKind.PERSON_UNBOUND

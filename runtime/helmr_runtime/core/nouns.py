@@ -315,6 +315,16 @@ class PublicTokenRow:
 
 
 @dataclass(frozen=True, slots=True)
+class GrantRow:
+    """Until when a grant counts; what it allows says the entry at `created_offset` (S-107)."""
+
+    id: Annotated[str, NounColumn("gate_grant", id_of=ids.GRANT, is_key=True)]
+    created_offset: int
+    expires_at: datetime
+    revoked_at: Annotated[datetime | None, CHANGES]
+
+
+@dataclass(frozen=True, slots=True)
 class ScheduleRow:
     """What became of a schedule since the entry at `written_offset`, which says what it is (S-93).
 

@@ -40,6 +40,7 @@ from helmr.roles import ScopeType
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import NO_DETAILS, AnswerDetails, Promote, SessionCommand
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, from_iso, iso
+from helmr_runtime.core.grants import CreateGrant, RevokeGrant
 from helmr_runtime.core.notices import MoveNotices
 from helmr_runtime.core.people import BindPerson, DisablePerson, EnablePerson, UnbindPerson
 from helmr_runtime.core.public_tokens import EXPIRES_IN_DEFAULT, Scope, ScopedToken
@@ -328,6 +329,8 @@ LedgerCommand = (
     | RevokeCompletionToken
     | CreateApiKey
     | RevokeApiKey
+    | CreateGrant
+    | RevokeGrant
     | BindPerson
     | UnbindPerson
     | DisablePerson

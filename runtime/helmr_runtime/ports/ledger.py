@@ -391,6 +391,22 @@ class LedgerClient(Protocol):
         """What the ledger knows of each person, by id: `{id, issuer, subject, bound_at, disabled_at, reason}`."""
         ...
 
+    async def grants_of(self, client: str, agent: str) -> Sequence[Json]:
+        """The `GrantInfo` of each grant that counts now in an agent's session (S-107)."""
+        ...
+
+    async def get_grant(self, grant_id: str) -> Json:
+        """A `GrantInfo`.
+
+        Raises:
+            GrantNotFound: No grant with that id.
+        """
+        ...
+
+    async def list_grants(self, *, cursor: str | None = None, limit: int | None = None) -> Json:
+        """The newest grants, those that are over too."""
+        ...
+
     async def list_api_keys(self, *, cursor: str | None = None, limit: int | None = None) -> Json:
         """API keys, newest first."""
         ...

@@ -4,8 +4,8 @@
   (S-105); what it waits for is its own tail of the feed, so that a waiting prompt costs no one anything.
 - A client that names its calls gets the same decision for the same one, always. One that doesn't takes a decision
   once, within an hour: a record with an idempotency key says that it was taken (S-107).
-- What rules decide is a record of the agent's own session (S-109); what became of a call that a person decided, one of
-  the call's (S-108).
+- What rules and grants decide is a record of the agent's own session (S-109); what became of a call that a person
+  decided, one of the call's (S-108).
 
 Nothing here lets a call go on because something failed: `unasked` is what is answered then (S-106).
 """
@@ -60,6 +60,7 @@ from helmr.gate.claude_code import (
     unasked,
     without_answer,
 )
+from helmr.gate.grants import GrantScope, asker_of
 from helmr.models import (
     AfterQuery,
     CloseRequest,
@@ -67,6 +68,7 @@ from helmr.models import (
     GatedCallRequest,
     GatedOutcomeRequest,
     GateReceipt,
+    GrantInfo,
     ListQuery,
     RunInfo,
     RunStatus,
@@ -230,11 +232,16 @@ class Gate:
             known = session.metadata
             if (known.get("call_id"), known.get("input_hash")) != (call.call_id, call.input_hash):
                 continue
-            asked = (await self._sessions.runs(session.id, ListQuery(limit=1))).items[0]
+            asked = await self.run_of(session.id)
             if asked.status is RunStatus.SUCCEEDED:
                 return await self._delivered(caller, call, session, asked, Mode.HEADLESS)
             if asked.status.is_final:
                 raise Conflict(f"the question was {asked.status.value}, not answered")
+            break
+        else:
+            granted = await self._by_grant(caller, call, run)
+            if granted is not None:
+                return granted
         self._deferred.put(call.tag, frozenset({call.call_id}))
         return without_answer(Mode.HEADLESS, can_defer=bool(call.call_id))
 
@@ -247,18 +254,41 @@ class Gate:
 
     async def _by_rule(self, caller: Caller, call: GatedCall, rule: GateRule) -> GateDecision:
         """What a rule says, once it is recorded."""
-        said = {
+        said = {"action": rule.action.value, "rule": rule.name, "rules_hash": self._rules.hash}
+        await self._ruled(caller, call, said)
+        if rule.action is GateAction.ALLOW:
+            return GateDecision(GateVerdict.ALLOW, f"The rule {rule.name!r} allows it.")
+        return GateDecision(GateVerdict.DENY, rule.reason or f"The rule {rule.name!r} denies it.")
+
+    async def _by_grant(
+        self, caller: Caller, call: GatedCall, asker: str | None = None
+    ) -> GateDecision | None:
+        """What a standing grant says, once it is recorded; None if none covers the call (S-107)."""
+        by = caller.principal
+        asker = asker or asker_of(by.type, by.id)
+        for found in await self._ledger.grants_of(call.client, call.agent):
+            if not GrantScope.from_json(found).covers(call, asker):
+                continue
+            grant = GrantInfo.model_validate(found)
+            who = grant.created_by.label
+            said = {"action": GateAction.ALLOW.value, "grant": grant.id, "granted_by": who}
+            await self._ruled(caller, call, said, about=grant.id)
+            return GateDecision(GateVerdict.ALLOW, f"{who} has allowed such calls ({grant.id}).")
+        return None
+
+    async def _ruled(
+        self, caller: Caller, call: GatedCall, said: Mapping[str, str], about: str = ""
+    ) -> None:
+        """Record in the agent's session what was decided without asking; of a call with an id once."""
+        data = {
             "call_id": call.call_id,
             "tool": call.tool,
             "input": dict(call.input),
             "folder": call.folder,
-            "action": rule.action.value,
-            "rule": rule.name,
-            "rules_hash": self._rules.hash,
+            **said,
         }
-        record = SendRequest(
-            data=said, idempotency_key=call.external_id() if call.call_id else None
-        )
+        key = f"{call.external_id()}{about}" if call.call_id else None
+        record = SendRequest(data=data, idempotency_key=key)
         session_id = await self._agent_session(caller, call)
         try:
             await self._sessions.send(_fresh(caller), session_id, RULED, record)
@@ -266,9 +296,6 @@ class Gate:
             await self._sessions.close(_fresh(caller), session_id, CloseRequest())
             session_id = await self._agent_session(caller, call)
             await self._sessions.send(_fresh(caller), session_id, RULED, record)
-        if rule.action is GateAction.ALLOW:
-            return GateDecision(GateVerdict.ALLOW, f"The rule {rule.name!r} allows it.")
-        return GateDecision(GateVerdict.DENY, rule.reason or f"The rule {rule.name!r} denies it.")
 
     async def _agent_session(self, caller: Caller, call: GatedCall) -> str:
         agent = {"client": call.client, "agent": call.agent}
@@ -293,6 +320,9 @@ class Gate:
         for turn in range(TURNS_MAX):
             session = await self._find(caller, call, turn)
             if session is None:
+                granted = await self._by_grant(caller, call)
+                if granted is not None:
+                    return granted
                 session = await self._start(caller, call, turn, rule)
             elif not call.call_id and await self._is_over(caller, session):
                 continue
@@ -383,7 +413,7 @@ class Gate:
         taken_by = await self._taken_by(session.id)
         if taken_by is not None or session.status is not SessionStatus.OPEN:
             return taken_by != caller.operation_id
-        run = (await self._sessions.runs(session.id, ListQuery(limit=1))).items[0]
+        run = await self.run_of(session.id)
         if run.ended_at is None or self._now() - run.ended_at < VALID_FOR:
             return False
         await self._quietly(self._sessions.close(_fresh(caller), session.id, CloseRequest()))
@@ -460,14 +490,14 @@ class Gate:
             return False
         if known.get("input_hash") == call.input_hash:
             return True
-        run = (await self._sessions.runs(session.id, ListQuery(limit=1))).items[0]
+        run = await self.run_of(session.id)
         if run.status is not RunStatus.SUCCEEDED:
             return False
-        payload = await self._payload(session.id)
+        payload = await self.payload(session.id)
         given = decision_of(payload, run.result).input if payload is not None else None
         return given is not None and input_hash(call.tool, given) == call.input_hash
 
-    async def _payload(self, session_id: str) -> GatedCall | None:
+    async def payload(self, session_id: str) -> GatedCall | None:
         """The call as it was asked about."""
         entries = (await self._sessions.transcript(session_id, AfterQuery(limit=5))).items
         found = next((one.body.get("payload") for one in entries if "payload" in one.body), None)
@@ -475,7 +505,7 @@ class Gate:
 
     async def _close_call(self, caller: Caller, session: SessionInfo, outcome: str | None) -> None:
         """Record what became of a call; one that no one had decided here was decided at the client."""
-        run = (await self._sessions.runs(session.id, ListQuery(limit=1))).items[0]
+        run = await self.run_of(session.id)
         if not run.status.is_final:
             await self._end(caller, session.id, ELSEWHERE)
             return
@@ -488,7 +518,7 @@ class Gate:
     async def _agent_rests(self, caller: Caller, tag: str, mode: Mode, *, has_ended: bool) -> None:
         """The agent makes no call now: what it has asked about was decided at the client, but for what it deferred."""
         for session in await self._open_calls(caller, tag):
-            run = (await self._sessions.runs(session.id, ListQuery(limit=1))).items[0]
+            run = await self.run_of(session.id)
             if not run.status.is_final:
                 if mode is Mode.INTERACTIVE:
                     await self._end(caller, session.id, AGENT_ENDED if has_ended else ELSEWHERE)
@@ -540,9 +570,9 @@ class Gate:
         Raises:
             SessionNotFound: No call with that id.
         """
-        session = await self._call_session(session_id)
-        run = (await self._sessions.runs(session_id, ListQuery(limit=1))).items[0]
-        call = await self._payload(session_id)
+        session = await self.call_session(session_id)
+        run = await self.run_of(session_id)
+        call = await self.payload(session_id)
         decided: GateDecision | None = None
         if run.status is RunStatus.SUCCEEDED and call is not None:
             decided = decision_of(call, run.result)
@@ -569,7 +599,7 @@ class Gate:
         Raises:
             SessionNotFound: No call with that id.
         """
-        session = await self._call_session(session_id)
+        session = await self.call_session(session_id)
         if session.status is SessionStatus.OPEN:
             await self._close_call(caller, session, request.outcome)
         return await self.get(session_id)
@@ -580,8 +610,8 @@ class Gate:
         Raises:
             SessionNotFound: No call with that id.
         """
-        await self._call_session(session_id)
-        run = (await self._sessions.runs(session_id, ListQuery(limit=1))).items[0]
+        await self.call_session(session_id)
+        run = await self.run_of(session_id)
         if not run.status.is_final:
             await self._end(caller, session_id, WITHDRAWN)
         return await self.get(session_id)
@@ -592,14 +622,23 @@ class Gate:
         Raises:
             SessionNotFound: No call with that id.
         """
-        await self._call_session(session_id)
+        await self.call_session(session_id)
         return await self._starter(session_id)
 
-    async def _call_session(self, session_id: str) -> SessionInfo:
+    async def call_session(self, session_id: str) -> SessionInfo:
+        """The session of a call.
+
+        Raises:
+            SessionNotFound: No call with that id.
+        """
         session = await self._sessions.get(session_id)
         if session.task != CALL_TASK:
             raise SessionNotFound(f"{session_id} is no call of an agent", session_id=session_id)
         return session
+
+    async def run_of(self, session_id: str) -> RunInfo:
+        """The run that asks about a call."""
+        return (await self._sessions.runs(session_id, ListQuery(limit=1))).items[0]
 
     async def _starter(self, session_id: str) -> Principal:
         found = await self._ledger.transcript(session_id, limit=1)

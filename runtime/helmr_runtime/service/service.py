@@ -26,6 +26,7 @@ from helmr_runtime.service.exports import Backups, Copies, Queries, SessionFiles
 from helmr_runtime.service.feed import FeedHub, FeedItem, LongRuns, SessionSpans
 from helmr_runtime.service.following import Events
 from helmr_runtime.service.gate import Gate
+from helmr_runtime.service.grants import GrantOperations
 from helmr_runtime.service.health import HealthView, Introduction
 from helmr_runtime.service.notice_teller import TellerMeans
 from helmr_runtime.service.notices import NoticeOperations
@@ -78,7 +79,7 @@ class ServiceOptions:
 class Service:
     """The operations by noun: `sessions`, `session_files`, `backups`, `copies`, `runs`, `waits`, `claims`, `links`,
     `tokens`, `public_tokens`, `api_keys`, `people`, `sign_ins`, `browser_sessions`, `schedules`, `events`, `notices`,
-    `queries`, `catalog`, `health`, `gate`.
+    `queries`, `catalog`, `health`, `gate`, `grants`.
 
     Args:
         ledger: Reads, and the start of sessions.
@@ -138,6 +139,7 @@ class Service:
         self.links = AnswerLinks(shared, options.people)
         self.sessions = SessionOperations(shared, self.waits, self.runs, self.hub, self.long_runs)
         self.gate = Gate(shared, self.sessions, options.gate_rules)
+        self.grants = GrantOperations(shared, self.gate)
         self.corrections = Corrections(shared, self.runs, self.sessions)
         self.schedules = ScheduleOperations(shared, self.sessions)
         self.session_files = SessionFiles(ledger, self.catalog, host.version)

@@ -33,6 +33,7 @@ from helmr_runtime.core.claims import WaitClaim, overridden_by
 from helmr_runtime.core.commands import FirstReceipt, Promote, SessionCommand, TokenEnded, receipt
 from helmr_runtime.core.drafts import Decided, carrier
 from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, iso
+from helmr_runtime.core.grants import CreateGrant, RevokeGrant, created_body
 from helmr_runtime.core.notices import MoveNotices
 from helmr_runtime.core.people import (
     PEOPLE_MAX,
@@ -83,6 +84,9 @@ from helmr_runtime.ledger.index.tokens import TokenHead
 PEOPLE = "people"
 """What touches people: in a batch nothing is decided behind it, since all that follows may be theirs."""
 
+GRANTS = "grants"
+"""What touches grants is decided in turn."""
+
 SCHEDULES = "schedules"
 """What touches schedules is decided in turn."""
 
@@ -113,8 +117,10 @@ def touched_by(fact: LedgerCommand) -> frozenset[str]:
             return frozenset({fact.public_token_id})
         case CreateApiKey() | RevokeApiKey():
             return frozenset({"api keys"})
+        case CreateGrant() | RevokeGrant():
+            return frozenset({GRANTS})
         case BindPerson() | UnbindPerson() | DisablePerson() | EnablePerson():
-            return frozenset({PEOPLE, "api keys"})
+            return frozenset({PEOPLE, GRANTS, "api keys"})
         case WriteSchedule() | PauseSchedule() | DeleteSchedule():
             return frozenset({SCHEDULES})
         case MoveNotices():
@@ -177,6 +183,12 @@ def decide(
             return _create_key(index, fact)
         case RevokeApiKey():
             return _revoke_key(index, fact)
+        case CreateGrant():
+            return _written(EntryKind.GRANT_CREATED, created_body(fact), fact)
+        case RevokeGrant():
+            grant = index.grants.get(fact.grant_id)
+            revoked = _written(EntryKind.GRANT_REVOKED, {"grant_id": grant.id}, fact)
+            return revoked if grant.revoked_at is None else replace(revoked, drafts=())
         case BindPerson():
             bound = _written(EntryKind.PERSON_BOUND, bound_body(fact), fact)
             return bound if index.people.check_binding(fact) else replace(bound, drafts=())
@@ -188,7 +200,7 @@ def decide(
                 is_news=person is not None and person.subject is not None,
             )
         case DisablePerson():
-            return _disable(index, fact)
+            return _disable(index, fact, now)
         case EnablePerson():
             is_disabled = fact.person in index.people.disabled.people
             return _person_changed(EntryKind.PERSON_ENABLED, fact, is_news=is_disabled)
@@ -421,8 +433,8 @@ def _person_changed(
     return changed if is_news else replace(changed, drafts=())
 
 
-def _disable(index: LedgerIndex, fact: DisablePerson) -> Decided:
-    """With the end of their keys, in one commit (S-117)."""
+def _disable(index: LedgerIndex, fact: DisablePerson, now: datetime) -> Decided:
+    """With the end of their keys and grants, in one commit (S-117)."""
     known = index.people.by_id.get(fact.person)
     if known is None and len(index.people.by_id) >= PEOPLE_MAX:
         raise Overloaded(f"there are {PEOPLE_MAX} people", hint="That is the limit.")
@@ -433,7 +445,12 @@ def _disable(index: LedgerIndex, fact: DisablePerson) -> Decided:
         Draft(EntryKind.API_KEY_REVOKED, {"key_id": key.id}, principal=fact.principal)
         for key in index.keys.keys_of(fact.person)
     )
-    return replace(disabled, drafts=(*disabled.drafts, *ended))
+    taken_back = tuple(
+        Draft(EntryKind.GRANT_REVOKED, {"grant_id": grant.id}, principal=fact.principal)
+        for name in fact.names
+        for grant in index.grants.given_by(name, now)
+    )
+    return replace(disabled, drafts=(*disabled.drafts, *ended, *taken_back))
 
 
 def _write_schedule(index: LedgerIndex, fact: WriteSchedule) -> Decided:

@@ -27,6 +27,7 @@ from helmr.ids import SYSTEM_STREAM, new_id
 from helmr.models import SessionStatus, TokenStatus
 from helmr_runtime.core.commands import sessions_of
 from helmr_runtime.core.entries import Entry, EntryKind
+from helmr_runtime.ledger.index.grants import OF_GRANTS, GrantIndex
 from helmr_runtime.ledger.index.heads import (
     Census,
     Head,
@@ -303,6 +304,7 @@ class LedgerIndex:
         self.tokens = TokenIndex()
         self.keys = KeyIndex()
         self.people = PeopleIndex()
+        self.grants = GrantIndex()
         self.schedules = ScheduleIndex()
         self.open_count = self.catalog_offset = self.notices_offset = 0
         self.pruned_offset = self.pruned_entries = 0
@@ -405,6 +407,8 @@ class LedgerIndex:
                 self.keys.apply(entry)
             if entry.kind in OF_PEOPLE:
                 self.people.apply(entry)
+            if entry.kind in OF_GRANTS:
+                self.grants.apply(entry)
             if entry.kind in OF_SCHEDULES:
                 self.schedules.apply(entry)
             if entry.kind in OF_TOKENS:

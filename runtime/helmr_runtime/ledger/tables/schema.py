@@ -33,7 +33,7 @@ from helmr_runtime.ledger.tables.engine import first_row
 from helmr_runtime.ledger.tables.reads import linked
 from helmr_runtime.security.keys import KeyRing, held_against
 
-SCHEMA = 13
+SCHEMA = 14
 """The number of what `make` makes. A change of any table takes the next one, once the last has been in an edition."""
 
 WRITTEN_BY = "helmr"

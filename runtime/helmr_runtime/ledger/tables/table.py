@@ -16,6 +16,7 @@ import duckdb
 
 from helmr_runtime.core.nouns import (
     Changes,
+    GrantRow,
     NounField,
     PublicTokenRow,
     RunRow,
@@ -185,6 +186,7 @@ PUBLIC_TOKENS = NounTable("public_tokens", PublicTokenRow, "public_token_rows")
 API_KEYS = NounTable("api_keys", ApiKey, "api_key_rows")
 SCHEDULES = NounTable("schedules", ScheduleRow, "schedule_rows")
 PEOPLE = NounTable("people", Person, "person_rows")
+GRANTS = NounTable("grants", GrantRow, "grant_rows")
 NOUNS: tuple[NounTable[Any], ...] = (
     SESSIONS,
     RUNS,
@@ -194,6 +196,7 @@ NOUNS: tuple[NounTable[Any], ...] = (
     API_KEYS,
     SCHEDULES,
     PEOPLE,
+    GRANTS,
 )
 
 

@@ -1,15 +1,15 @@
-"""Tokens, public tokens, API keys, people and schedules between the index and the tables.
+"""Tokens, public tokens, API keys, people, grants and schedules between the index and the tables.
 
 Written with the projection, each row once in full and then only its numbers again; read back when the file is
-opened (what lives), and one by one when a caller asks for what memory has forgotten. A schedule's row holds where its
-text stands in the entries, and what became of it since.
+opened (what lives), and one by one when a caller asks for what memory has forgotten. The row of a schedule or a grant
+holds where its text stands in the entries, and what became of it since.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from sys import intern
 from typing import Any
 
@@ -19,7 +19,8 @@ from helmr import ids
 from helmr.models import TokensQuery, TokenStatus
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry
-from helmr_runtime.core.nouns import PublicTokenRow, ScheduleRow, TokenRow
+from helmr_runtime.core.grants import GRANTS_MAX, Grant, created
+from helmr_runtime.core.nouns import GrantRow, PublicTokenRow, ScheduleRow, TokenRow
 from helmr_runtime.core.people import Person
 from helmr_runtime.core.public_tokens import Scope, ScopedToken
 from helmr_runtime.core.schedules import Schedule, restored
@@ -37,7 +38,14 @@ from helmr_runtime.ledger.index.tokens import (
 from helmr_runtime.ledger.tables import engine, reads
 from helmr_runtime.ledger.tables.engine import BatchStatement, Reader
 from helmr_runtime.ledger.tables.lists import tagged, wanted
-from helmr_runtime.ledger.tables.table import API_KEYS, PEOPLE, PUBLIC_TOKENS, SCHEDULES, TOKENS
+from helmr_runtime.ledger.tables.table import (
+    API_KEYS,
+    GRANTS,
+    PEOPLE,
+    PUBLIC_TOKENS,
+    SCHEDULES,
+    TOKENS,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +77,26 @@ def _schedule_of(row: ScheduleRow, entry: Entry) -> Schedule:
     return restored(entry, **since)
 
 
+def restore_grants(reader: Reader, index: LedgerIndex) -> None:
+    """Load the newest. One whose text can't be opened, for a master key that is gone, is left out and said so."""
+    found = reader.execute(
+        "SELECT * FROM grant_rows ORDER BY created_offset DESC LIMIT $1", [GRANTS_MAX]
+    ).fetchall()
+    shown = [GRANTS.read(row) for row in reversed(found)]
+    entries, problems = reads.listed_entries(reader, {one.created_offset for one in shown})
+    for row in shown:
+        problem = reads.problem_of(problems, row.created_offset)
+        if problem is None:
+            grant = created(entries[row.created_offset])
+            index.grants.admit(replace(grant, revoked_at=row.revoked_at))
+        else:
+            logger.error("grant %s can't be read and allows nothing: %s", row.id, problem)
+
+
+def _grant_row(grant: Grant) -> GrantRow:
+    return GrantRow(**{one.name: getattr(grant, one.name) for one in GRANTS.fields})
+
+
 Json = dict[str, Any]
 
 _LIVE_TOKENS = """
@@ -88,6 +116,7 @@ class FactRows:
     public_tokens: tuple[PublicTokenRow, ...] = ()
     api_keys: tuple[ApiKey, ...] = ()
     people: tuple[Person, ...] = ()
+    grants: tuple[GrantRow, ...] = ()
     chains: tuple[engine.Row, ...] = ()
     schedules_touched: tuple[str, ...] = ()
     schedules: tuple[ScheduleRow, ...] = ()
@@ -102,6 +131,7 @@ class Touched:
         self.public_tokens, index.keys.touched_public = index.keys.touched_public, set()
         self.api_keys, index.keys.touched_api = index.keys.touched_api, set()
         self.people, index.people.touched = index.people.touched, set()
+        self.grants, index.grants.touched = index.grants.touched, set()
         self.schedules, index.schedules.touched = index.schedules.touched, set()
 
     def give_back(self) -> None:
@@ -110,6 +140,7 @@ class Touched:
         self._index.keys.touched_public |= self.public_tokens
         self._index.keys.touched_api |= self.api_keys
         self._index.people.touched |= self.people
+        self._index.grants.touched |= self.grants
         self._index.schedules.touched |= self.schedules
 
     def rows(self, tags: dict[str, str], chains: dict[str, str]) -> FactRows:
@@ -119,7 +150,7 @@ class Touched:
             tags: JSON text of the tags of tokens that are new.
             chains: Sessions that are new, and the master key that their chain begins with.
         """
-        keys = self._index.keys
+        keys, grants = self._index.keys, self._index.grants.by_id
         schedules = self._index.schedules.by_name
         found = [self._index.tokens.get(token_id) for token_id in sorted(self.tokens)]
         return FactRows(
@@ -131,6 +162,7 @@ class Touched:
             ),
             api_keys=tuple(keys.api_keys[one] for one in sorted(self.api_keys)),
             people=tuple(self._index.people.by_id[one] for one in sorted(self.people)),
+            grants=tuple(_grant_row(grants[one]) for one in sorted(self.grants) if one in grants),
             chains=tuple((engine.uuid_of(session), key_id) for session, key_id in chains.items()),
             schedules_touched=tuple(sorted(self.schedules)),
             schedules=tuple(
@@ -147,6 +179,7 @@ def project_facts(connection: duckdb.DuckDBPyConnection, facts: FactRows) -> Non
     PUBLIC_TOKENS.put(connection, facts.public_tokens)
     API_KEYS.put(connection, facts.api_keys)
     PEOPLE.put(connection, facts.people)
+    GRANTS.put(connection, facts.grants)
     _INSERT_CHAINS.execute(connection, facts.chains)
     if facts.schedules_touched:
         connection.execute(_DELETE, [list(facts.schedules_touched)])
@@ -183,6 +216,7 @@ def restore_facts(reader: Reader, index: LedgerIndex) -> None:
         index.keys.admit_api_key(API_KEYS.read(row))
     for row in reader.execute("SELECT * FROM person_rows ORDER BY created_offset").fetchall():
         index.people.admit(PEOPLE.read(row))
+    restore_grants(reader, index)
     restore_schedules(reader, index)
 
 

@@ -39,6 +39,7 @@ TABLES: Mapping[str, str] = {
     "send_keys": "session",
     "schedules": "name",
     "people": "person",
+    "grants": "gate_grant",
 }
 """The tables that entries alone decide, and the column that a bad row is named by."""
 
@@ -52,6 +53,7 @@ _PREFIXES = {
     "token": ids.TOKEN,
     "public_token": ids.PUBLIC_TOKEN,
     "api_key": ids.API_KEY,
+    "gate_grant": ids.GRANT,
 }
 _META_UNSAID = {"pruned_offset": 0, "pruned_entries": 0, "generation": 1}
 """What a ledger means that was last written by a Helmr that did not know these."""

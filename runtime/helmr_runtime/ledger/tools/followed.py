@@ -60,7 +60,7 @@ PRIMARY = "primary_generation"
 """The row of `meta` with the generation of the ledger that is followed."""
 
 _TABLES = (
-    *("sessions", "runs", "waits", "tokens", "public_tokens", "api_keys", "people"),
+    *("sessions", "runs", "waits", "tokens", "public_tokens", "api_keys", "people", "grants"),
     *("chains", "send_keys", "operations", "schedules"),
 )
 _LAST = "SELECT feed_offset, lower(hex(hash)) FROM entries ORDER BY feed_offset DESC LIMIT 1"

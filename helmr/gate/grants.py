@@ -1,0 +1,114 @@
+"""Standing grants: what a person has allowed for a while in one agent's session, so that they are not asked again.
+
+A grant names the client, the agent's session, the key that asks for it, one tool, and globs for its arguments. It comes
+behind the rules: a rule that denies still denies, and one that asks asks only about what no grant covers.
+
+Invariants: S-107 (a grant is a thing of its own: no answer implies one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from glob import escape
+from typing import Any
+
+from helmr.errors import BadRequest
+from helmr.gate import GLOB_MAX, GateAction, GatedCall, GateRule
+
+Globs = tuple[str, ...]
+
+VALID_FOR = timedelta(hours=8)
+VALID_FOR_MAX = timedelta(days=7)
+"""A grant ends by itself: without a wish after a working day."""
+
+ARGUMENTS_MAX = 20
+"""Arguments that a grant may name."""
+
+TELLING = ("command", "file_path", "notebook_path", "path", "url")
+"""Arguments that say what a call touches; a grant names those of its call unless it says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class GrantScope:
+    """Which calls a grant allows.
+
+    Attributes:
+        client: Which program asks.
+        agent: The agent's session.
+        asker: Who asks for the agent, as `asker_of` names them.
+        tool: The tool's name.
+        matches: Globs for each of these arguments, one of which matches; none: whatever they are.
+    """
+
+    client: str
+    agent: str
+    asker: str
+    tool: str
+    matches: Mapping[str, Globs] = field(default_factory=dict)
+
+    def covers(self, call: GatedCall, asker: str) -> bool:
+        """Whether it allows this call. Of a shell's command it allows a single one, as a rule does."""
+        if (self.client, self.agent, self.asker) != (call.client, call.agent, asker):
+            return False
+        return self.tool == call.tool and _rule_of(self.matches).matches_call(call)
+
+    def to_json(self) -> dict[str, Any]:
+        """As an entry has it."""
+        matches = {name: list(globs) for name, globs in self.matches.items()}
+        return {
+            "client": self.client,
+            "agent": self.agent,
+            "asker": self.asker,
+            "tool": self.tool,
+            "matches": matches,
+        }
+
+    @classmethod
+    def from_json(cls, parts: Mapping[str, Any]) -> GrantScope:
+        """The scope that `to_json` wrote."""
+        matches = {name: tuple(globs) for name, globs in parts["matches"].items()}
+        return cls(parts["client"], parts["agent"], parts["asker"], parts["tool"], matches)
+
+
+def _rule_of(matches: Mapping[str, Globs]) -> GateRule:
+    return GateRule("", GateAction.ALLOW, matches=matches)
+
+
+def asker_of(principal_type: str, principal_id: str | None) -> str:
+    """Names who asks for an agent, `api_key:key_…`."""
+    return f"{principal_type}:{principal_id or ''}"
+
+
+def exact_matches(tool_input: Mapping[str, Any]) -> dict[str, Globs]:
+    """Globs that only these telling arguments match."""
+    return {
+        name: (escape(value.strip()),)
+        for name in TELLING
+        if isinstance(value := tool_input.get(name), str) and value.strip()
+    }
+
+
+def check_matches(found: Mapping[str, str | list[str]]) -> dict[str, Globs]:
+    """The globs that a request gives.
+
+    Raises:
+        BadRequest: One can't be used.
+    """
+    if len(found) > ARGUMENTS_MAX:
+        raise BadRequest(f"matches: a grant names at most {ARGUMENTS_MAX} arguments")
+    globs = {name: (one,) if isinstance(one, str) else tuple(one) for name, one in found.items()}
+    for name, some in globs.items():
+        if not name or not 1 <= len(some) <= ARGUMENTS_MAX:
+            raise BadRequest(f"matches.{name}: name an argument, and one to {ARGUMENTS_MAX} globs")
+        if any(len(one) > GLOB_MAX for one in some):
+            raise BadRequest(f"matches.{name}: a glob has at most {GLOB_MAX} characters")
+    return globs
+
+
+def matches_text(matches: Mapping[str, Globs | list[str]]) -> str:
+    """What a grant covers, for people: `command = git push*`."""
+    if not matches:
+        return "with any arguments"
+    return ", ".join(f"{name} = {' or '.join(globs)}" for name, globs in matches.items())

@@ -1,0 +1,135 @@
+"""Standing grants: given at a call of an agent, listed, revoked (S-107).
+
+The ledger is asked about each call that no rule decides, so a revocation counts from its commit on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from helmr import ids
+from helmr.durations import seconds
+from helmr.errors import BadRequest, Conflict
+from helmr.gate import GatedCall
+from helmr.gate.claude_code import asks_itself, decision_of
+from helmr.gate.grants import (
+    VALID_FOR,
+    VALID_FOR_MAX,
+    GrantScope,
+    asker_of,
+    check_matches,
+    exact_matches,
+)
+from helmr.models import GrantInfo, GrantRequest, ListQuery, Page, RunStatus
+from helmr_runtime.core.grants import CreateGrant, RevokeGrant
+from helmr_runtime.service.gate import Gate
+from helmr_runtime.service.shared import Caller, Shared
+
+
+class GrantOperations:
+    """Give, list and revoke grants.
+
+    Args:
+        shared: See there.
+        gate: Knows the calls.
+    """
+
+    def __init__(self, shared: Shared, gate: Gate) -> None:
+        self._ledger = shared.ledger
+        self._router = shared.router
+        self._now = shared.now
+        self._gate = gate
+
+    async def list(self, query: ListQuery) -> Page[GrantInfo]:
+        """Grants, newest first."""
+        found = await self._ledger.list_grants(**query.given())
+        return Page[GrantInfo].model_validate(found)
+
+    async def get(self, grant_id: str) -> GrantInfo:
+        """A grant.
+
+        Raises:
+            GrantNotFound: None with that id.
+        """
+        return GrantInfo.model_validate(await self._ledger.get_grant(grant_id))
+
+    async def create(self, caller: Caller, request: GrantRequest) -> GrantInfo:
+        """Allow an agent's calls as this one for a while.
+
+        Raises:
+            SessionNotFound: It names no call.
+            Conflict: A person has denied the call, or it is none that can be allowed.
+            BadRequest: The globs or the time can't be used.
+        """
+        ids.check_id(request.session_id, ids.SESSION)
+        expires_at = self._until(request)
+        call, asker = await self._grantable(request.session_id)
+        fact = CreateGrant(
+            principal=caller.principal,
+            operation=caller.operation("grants.create", request.model_dump(mode="json")),
+            grant_id=ids.new_id(ids.GRANT),
+            scope=_scope(call, asker, request).to_json(),
+            session_id=request.session_id,
+            expires_at=expires_at,
+        )
+        receipt = await self._router.write(lambda: self._ledger.fact(fact), what="a grant")
+        return await self.get(str(receipt["grant_id"]))
+
+    async def revoke(self, caller: Caller, grant_id: str) -> GrantInfo:
+        """Let a grant count no more; revoking again changes nothing.
+
+        Raises:
+            GrantNotFound: None with that id.
+        """
+        fact = RevokeGrant(
+            principal=caller.principal,
+            operation=caller.operation("grants.revoke", grant_id),
+            grant_id=grant_id,
+        )
+        await self._router.write(lambda: self._ledger.fact(fact), what="a revocation")
+        return await self.get(grant_id)
+
+    async def _grantable(self, session_id: str) -> tuple[GatedCall, str]:
+        """A call as it was decided, if it was, and who asks for its agent."""
+        session = await self._gate.call_session(session_id)
+        call = await self._gate.payload(session_id)
+        if call is None or asks_itself(call):
+            raise Conflict("this asks something that no one can allow for later")
+        run = await self._gate.run_of(session_id)
+        if run.status is RunStatus.SUCCEEDED:
+            decided = decision_of(call, run.result)
+            if not decided.is_allowed:
+                raise Conflict("a person has denied this call", session_id=session_id)
+            call = call if decided.input is None else replace(call, input=decided.input)
+        if session.parent is not None:
+            return call, session.parent.session_id
+        by = await self._gate.maker(session_id)
+        return call, asker_of(by.type, by.id)
+
+    def _until(self, request: GrantRequest) -> datetime:
+        now = self._now()
+        if request.expires_in is None:
+            return now + VALID_FOR
+        valid_s = seconds(request.expires_in)
+        if not 0 < valid_s <= VALID_FOR_MAX.total_seconds():
+            raise BadRequest(
+                f"expires_in: a grant counts for at most {VALID_FOR_MAX.days} days",
+                hint="A rule in helmr.toml has no end.",
+            )
+        return now + timedelta(seconds=valid_s)
+
+
+def _scope(call: GatedCall, asker: str, request: GrantRequest) -> GrantScope:
+    matches = (
+        check_matches(request.matches)
+        if request.matches is not None
+        else check_matches({name: list(one) for name, one in exact_matches(call.input).items()})
+    )
+    scope = GrantScope(call.client, call.agent, asker, call.tool, matches)
+    if not scope.covers(call, asker):
+        raise Conflict(
+            "the grant would not allow the call at which it is given",
+            hint="`*` in a glob stands for any text; name arguments as the call has them.",
+        )
+    return scope
