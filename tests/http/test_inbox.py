@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import statistics
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -29,6 +32,7 @@ from tests.http.test_access_tokens import bearing, key
 from tests.http.test_links import linked, path_of
 from tests.http.test_people import personal
 from tests.http.test_sign_in_pages import ADA, CY, PageProvider, Tab, hidden
+from tests.ledger.sessions import running
 from tests.service import inbox_tasks, vote_tasks
 from tests.service.stack import Events, Stack
 
@@ -392,3 +396,59 @@ async def test_a_link_of_a_restricted_wait_takes_a_vote_back_too(
     cy = Tab(stack, opened)
     assert "Others answer this" in (await cy.sign_in(path)).text
     assert (await cy.get(f"/inbox/{wait}")).status_code == 404
+
+
+# --- sizes ----------------------------------------------------------------------------------------
+
+ROUNDS = 25
+RATIO_MAX = 1.5
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_the_first_page_of_ten_thousand_takes_about_as_long_as_that_of_a_hundred(
+    tmp_path: Path, opened: AsyncExitStack
+) -> None:
+    """In turns, in one process, by its processor time: only their ratio is judged."""
+    people = read_people({"bo": {"groups": ["finance"]}}, "helmr.toml")
+    tabs = []
+    for count in (100, 10_000):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        stack = Stack(folder, registry=REGISTRY)
+        stack.service = stack.make_service(people=people)
+        stack.gateway = GatewayActor(stack.service, stack.settings())
+        opened.push_async_callback(stack.stop)
+        await _fill(stack, count)
+        await stack.start()
+        tabs.append(await tab_of(stack, opened, "bo"))
+    took: list[list[float]] = [[], []]
+    for _ in range(ROUNDS):
+        for tab, times in zip(tabs, took, strict=True):
+            began_at_s = time.process_time()
+            page = await tab.get("/inbox")
+            times.append(time.process_time() - began_at_s)
+            assert len(listed(page)) == inbox.ROWS_MAX
+    few, many = (statistics.median(times) for times in took)
+    assert many <= RATIO_MAX * few, f"{many * 1000:.1f} ms and {few * 1000:.1f} ms"
+
+
+async def _fill(stack: Stack, count: int) -> None:
+    """Waits of every kind, as sessions that wait and that no host holds."""
+    at_once = asyncio.Semaphore(64)
+
+    async def one(number: int) -> None:
+        async with at_once:
+            hand = await running(stack.ledger, stack.clock, task="ask")
+            ends_at = stack.clock.now() + timedelta(hours=1, seconds=number)
+            wait = hand.wait(
+                stream="verdicts",
+                subject=f"Number {number}",
+                body="text " * 50,
+                deadline_at=ends_at if number % 3 else None,
+                **({"answerers": FINANCE, "approvals": 2} if number % 2 else {}),
+            )
+            await hand.stored(wait)
+            await hand.stored(checkpoint=True, release=True)
+
+    await asyncio.gather(*(one(number) for number in range(count)))

@@ -280,8 +280,9 @@ _WAITS: Mapping[str, How] = {
         _keys,
     ),
     "answerable_by": (
-        f"((answerers = '[]' OR {_names('answerers')}) AND NOT {_names('not_by')} "
-        "AND NOT list_has_any(json_keys(votes), {0}::VARCHAR[]))",
+        # Most waits say nothing here: their JSON is not parsed.
+        f"((answerers = '[]' OR {_names('answerers')}) AND (not_by = '[]' OR NOT {_names('not_by')}) "
+        "AND (votes = '{{}}' OR NOT list_has_any(json_keys(votes), {0}::VARCHAR[])))",
         _keys,
     ),
     "answered_by": (
