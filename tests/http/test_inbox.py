@@ -441,12 +441,13 @@ async def _fill(stack: Stack, count: int) -> None:
         async with at_once:
             hand = await running(stack.ledger, stack.clock, task="ask")
             ends_at = stack.clock.now() + timedelta(hours=1, seconds=number)
+            more: dict[str, Any] = {"answerers": FINANCE, "approvals": 2} if number % 2 else {}
             wait = hand.wait(
                 stream="verdicts",
                 subject=f"Number {number}",
                 body="text " * 50,
                 deadline_at=ends_at if number % 3 else None,
-                **({"answerers": FINANCE, "approvals": 2} if number % 2 else {}),
+                **more,
             )
             await hand.stored(wait)
             await hand.stored(checkpoint=True, release=True)
