@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 HAS_ALL = os.environ.get("HELMR_TEST_EXAMPLES") == "all"
-PART = 4
+PART = 8
 
 
 def examples(count: int) -> int:

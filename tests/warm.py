@@ -14,12 +14,15 @@ import subprocess
 import sys
 import tempfile
 import termios
+import threading
+import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Self
 
 from helmr.cli.start import main
 from helmr.client import calls
@@ -29,6 +32,9 @@ from helmr_runtime import faults
 
 AT_STARTS = "sitecustomize.py"
 """What Python imports when it starts, wherever PYTHONPATH has it."""
+
+WITHIN_S = 60.0
+"""How long one that is to end by itself may take."""
 
 FORKS = get_context("forkserver")
 FORKS.set_forkserver_preload(["pytest", "tests.warm_modules"])
@@ -112,6 +118,95 @@ class Warm:
         self.send_signal(signal.SIGKILL)
 
 
+class Piped(Warm):
+    """One behind pipes, with what tests use of a `subprocess.Popen` whose streams are pipes.
+
+    Args:
+        stdin: `subprocess.PIPE`, or None for a stdin with nothing in it.
+        stdout: `subprocess.PIPE`, or an open file.
+        stderr: As `stdout`.
+    """
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        stdin: int | None = None,
+        stdout: int | IO[bytes] = subprocess.PIPE,
+        stderr: int | IO[bytes] = subprocess.PIPE,
+        cwd: Path | None = None,
+    ) -> None:
+        self.stdin: IO[bytes] | None = None
+        self.stdout: IO[bytes] | None = None
+        self.stderr: IO[bytes] | None = None
+        with ExitStack() as its_own:
+
+            def opened(file: int) -> int:
+                its_own.callback(os.close, file)
+                return file
+
+            def written(to: int | IO[bytes]) -> tuple[int, IO[bytes] | None]:
+                if not isinstance(to, int):
+                    return to.fileno(), None
+                assert to == subprocess.PIPE
+                here, there = os.pipe()
+                return opened(there), os.fdopen(here, "rb")
+
+            if stdin is None:
+                read = opened(os.open(os.devnull, os.O_RDONLY))
+            else:
+                assert stdin == subprocess.PIPE
+                there, here = os.pipe()
+                read, self.stdin = opened(there), os.fdopen(here, "wb")
+            out, self.stdout = written(stdout)
+            err, self.stderr = written(stderr)
+            super().__init__(words, env=env, files=[read, out, err], cwd=cwd)
+
+    def communicate(
+        self, sent: bytes | None = None, timeout: float | None = None
+    ) -> tuple[bytes, bytes]:
+        """What it wrote to its pipes until it ended; its stdin gets what is sent, and ends.
+
+        Raises:
+            subprocess.TimeoutExpired: It still runs.
+        """
+        ends_at_s = time.monotonic() + (WITHIN_S if timeout is None else timeout)
+        said: dict[str, bytes] = {}
+
+        def read(name: str, pipe: IO[bytes]) -> None:
+            with pipe:
+                said[name] = pipe.read()
+
+        def write(pipe: IO[bytes]) -> None:
+            with suppress(BrokenPipeError), pipe:
+                pipe.write(sent or b"")
+
+        work = [partial(write, self.stdin)] if self.stdin is not None else []
+        for name, pipe in (("out", self.stdout), ("err", self.stderr)):
+            if pipe is not None:
+                work.append(partial(read, name, pipe))
+        threads = [threading.Thread(target=one, daemon=True) for one in work]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, ends_at_s - time.monotonic()))
+            if thread.is_alive():
+                raise subprocess.TimeoutExpired(self.args, timeout or WITHIN_S)
+        self.wait(max(0.0, ends_at_s - time.monotonic()))
+        return said.get("out", b""), said.get("err", b"")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pipe in (self.stdout, self.stderr, self.stdin):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+        self.wait(WITHIN_S)
+
+
 class AwaitedWarm:
     """One, with what tests use of `asyncio.subprocess.Process`."""
 
@@ -131,6 +226,11 @@ class AwaitedWarm:
         return await asyncio.to_thread(self._process.wait)
 
 
+def seeded(env: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """With a hash seed, so that a runtime in one process need not start a second time with that of its folder."""
+    return {**env, SEED: "1"}
+
+
 def starts_with_more(env: Mapping[str, str]) -> bool:
     """Python would import something of the test's before all else, so that a fork is not what a start is."""
     paths = env.get("PYTHONPATH", "").split(os.pathsep)
@@ -141,7 +241,7 @@ def run(
     *words: str,
     env: Mapping[str, str] = os.environ,
     cwd: Path | None = None,
-    within_s: float = 60.0,
+    within_s: float = WITHIN_S,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, as `subprocess.run` does; it reads nothing."""
     with (

@@ -13,6 +13,7 @@ import pytest
 
 from helmr.cli.main import invoke
 from tests.client.gateway import KEY, Gateway, running
+from tests.warm import Piped
 
 PROCESS_BOUND_S = 30.0
 
@@ -63,20 +64,34 @@ def helmr(nowhere: Path, capsysbinary: pytest.CaptureFixture[bytes]):
     return run
 
 
-def spawn(*arguments: str, **given) -> subprocess.Popen[bytes]:
-    """Start a command in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "helmr.cli", *arguments],
-        stdout=given.pop("stdout", subprocess.PIPE),
-        stderr=given.pop("stderr", subprocess.PIPE),
-        env=os.environ | given.pop("env", {}),
-        **given,
-    )
+def spawn(*arguments: str, **given) -> Piped:
+    """Start a command in a process of its own, forked from one that has imported it."""
+    return Piped(arguments, env=os.environ | given.pop("env", {}), **given)
 
 
 def process(*arguments: str, **given) -> Said:
-    """Run a command in a process of its own."""
+    """Run a command in a process of its own, forked from one that has imported it."""
     stdin = given.pop("input", b"")
     with spawn(*arguments, stdin=subprocess.PIPE, **given) as one:
         out, err = one.communicate(stdin, timeout=PROCESS_BOUND_S)
-    return Said(one.returncode, (out or b"").decode(), err.decode())
+    return _said(one.returncode, out, err)
+
+
+def started(*arguments: str, **given) -> Said:
+    """Run a command in a Python that starts: what depends on how that opens and leaves its streams."""
+    done = subprocess.run(
+        [sys.executable, "-m", "helmr.cli", *arguments],
+        stdout=given.pop("stdout", subprocess.PIPE),
+        stderr=subprocess.PIPE,
+        input=given.pop("input", b""),
+        env=os.environ | given.pop("env", {}),
+        timeout=PROCESS_BOUND_S,
+        check=False,
+        **given,
+    )
+    return _said(done.returncode, done.stdout, done.stderr)
+
+
+def _said(code: int | None, out: bytes | None, err: bytes | None) -> Said:
+    assert code is not None
+    return Said(code, (out or b"").decode(), (err or b"").decode())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from tests.cli.conftest import process, spawn
 from tests.client.gateway import Fault, Gateway
+from tests.warm import Piped
 
 BUSY = b'{"title":"x","status":503,"detail":"away","code":"store_unavailable"}'
 
@@ -191,7 +191,7 @@ def test_options_that_do_not_go_together(helmr, here: Gateway, words: list[str])
     assert said.err.startswith("helmr: --")
 
 
-def _until(holds, process: subprocess.Popen[bytes]) -> None:
+def _until(holds, process: Piped) -> None:
     bound = time.monotonic() + 20
     while not holds():
         assert time.monotonic() < bound

@@ -12,7 +12,7 @@ import pytest
 from helmr.cli import printing
 from helmr.cli.app import ExitCode, exit_code, worst
 from helmr.errors import SchemaMismatch, WaitResolved, all_codes, error_from_code
-from tests.cli.conftest import process
+from tests.cli.conftest import started
 from tests.client.gateway import Fault, Gateway, running
 
 MISSING = "ses_01h455vb4pex5vsknk084sn02q"
@@ -192,7 +192,7 @@ def test_an_error_with_escape_codes_in_it_is_shown_not_obeyed(helmr, here: Gatew
 
 
 def test_an_environment_without_a_home_is_no_bug(nowhere: Path) -> None:
-    said = process("session", "list", env={"HELMR_URL": "http://127.0.0.1:1", "HOME": ""})
+    said = started("session", "list", env={"HELMR_URL": "http://127.0.0.1:1", "HOME": ""})
     assert said.code == 6
     assert "Traceback" not in said.err
 

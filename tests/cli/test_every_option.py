@@ -30,6 +30,7 @@ from tests.cli.test_terminal import screen
 from tests.docs.test_cli_page import COMMANDS, SHARED
 from tests.notices.receivers import endpoint
 from tests.stack.live import until
+from tests.warm import Piped
 
 pytestmark = [pytest.mark.pty, pytest.mark.allows_blocking]
 
@@ -423,7 +424,7 @@ def is_json(out: str) -> bool:
 
 
 @contextmanager
-def going(world: World, words: str) -> Iterator[subprocess.Popen[bytes]]:
+def going(world: World, words: str) -> Iterator[Piped]:
     """A command that goes on until it is ended, at the latest when this is left."""
     with spawn(*world.words(words), stdin=subprocess.PIPE) as one:
         try:

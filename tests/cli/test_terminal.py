@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import process, spawn
+from tests.cli.conftest import spawn, started
 from tests.cli.test_reads import _filled
 from tests.client.gateway import Gateway
 from tests.warm import Warm
@@ -220,10 +220,9 @@ def test_an_odd_locale_loses_nothing_and_ends_nothing(
     here: Gateway, locale: dict[str, str]
 ) -> None:
     here.session(external_id="日本")
-    with spawn("session", "list", env=locale) as one:
-        out, err = one.communicate(timeout=BOUND_S)
-    assert (one.returncode, err) == (0, b"")
-    assert b"\\u65e5\\u672c" in out
+    said = started("session", "list", env=locale)
+    assert (said.code, said.err) == (0, "")
+    assert "\\u65e5\\u672c" in said.out
 
 
 @pytest.mark.parametrize(
@@ -237,7 +236,7 @@ def test_an_odd_locale_loses_nothing_and_ends_nothing(
 def test_a_full_disk_behind_the_output_is_one_line(here: Gateway, words: str) -> None:
     names = {"SESSION": here.session()}
     with Path("/dev/full").open("wb") as full:
-        said = process(
+        said = started(
             *(names.get(word, word) for word in words.split()),
             stdout=full,
             input=b'{"data": 1}\n{"data": 2}\n',

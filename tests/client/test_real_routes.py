@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -33,6 +32,7 @@ from helmr.errors import (
     WaitResolved,
 )
 from helmr_runtime.process.gateway import GatewayActor
+from tests import warm
 from tests.service.stack import BOUND_S, Stack
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -261,17 +261,9 @@ async def test_the_blocking_client_does_the_same(stack: Stack) -> None:
 
 async def helmr(stack: Stack, *words: str) -> tuple[int, str, str]:
     """Run a command in a process of its own."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "helmr.cli", *words,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=PROJECT,
-        env=os.environ | {"HELMR_URL": stack.url, "HELMR_API_KEY": stack.key},
-    )  # fmt: skip
-    async with asyncio.timeout(BOUND_S):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+    env = os.environ | {"HELMR_URL": stack.url, "HELMR_API_KEY": stack.key}
+    done = await asyncio.to_thread(warm.run, *words, env=env, cwd=PROJECT)
+    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.mark.slow

@@ -954,3 +954,20 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     what_is_not_there_is_not_found,
     a_closed_client_says_so,
 )
+
+
+def on_faces() -> list[Any]:
+    """Face and case: all cases awaited, and the first blocking, which is the same client made of the awaited one.
+
+    The others are blocking in the long run, and in each over HTTP and over Ray (`tests/stack/test_contract.py`).
+    """
+    return [
+        pytest.param(
+            face,
+            case,
+            id=f"{face}-{case.__name__}",
+            marks=[pytest.mark.long] * (face == "blocking" and case is not CASES[0]),
+        )
+        for face in ("async", "blocking")
+        for case in CASES
+    ]

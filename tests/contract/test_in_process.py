@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from helmr import embedded
-from tests.contract.cases import CASES, PERSON, Way
+from tests.contract.cases import PERSON, Way, on_faces
 from tests.contract.faces import Awaited
 
 pytestmark = pytest.mark.allows_blocking
@@ -26,8 +26,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Embed
             yield one
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
-@pytest.mark.parametrize("face", ["async", "blocking"])
+@pytest.mark.parametrize(("face", "case"), on_faces())
 async def test_the_contract(face: str, case: Any, runtime: embedded.Embedded) -> None:
     way = Way(principal="api_key")
     if face == "async":

@@ -122,8 +122,9 @@ async def reached(
         pytest.param("http", "async", marks=pytest.mark.long),
         pytest.param("ray_job", "async", marks=pytest.mark.long),
         pytest.param("ray_job", "blocking", marks=pytest.mark.long),
-        ("harness", "async"),
-        ("harness", "blocking"),
+        # All cases one after the other: test_the_page_says_what_was_seen_over_the_harness.
+        pytest.param("harness", "async", marks=pytest.mark.long),
+        pytest.param("harness", "blocking", marks=pytest.mark.long),
     ],
 )
 async def test_the_contract(
@@ -133,7 +134,14 @@ async def test_the_contract(
         await case(client, way)
 
 
-@pytest.mark.parametrize("face", ["async", "blocking"])
+async def test_the_blocking_face_has_a_way_to_the_harness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with reached("harness", "blocking", tmp_path, monkeypatch) as (client, way):
+        await CASES[0](client, way)
+
+
+@pytest.mark.parametrize("face", ["async", pytest.param("blocking", marks=pytest.mark.long)])
 async def test_the_page_says_what_was_seen_over_the_harness(
     face: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,6 +124,7 @@ def shows(screens: list[str]) -> None:
             assert sign in seen, f"screen {number}"
 
 
+@pytest.mark.long  # what it consists of: test_demo.py, tests/examples/test_seed.py, tests/console/flow/test_terminal.py
 @pytest.mark.ray
 @pytest.mark.pty
 @pytest.mark.slow

@@ -161,16 +161,24 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_units_commands_run_and_end_as_systemd_asks_them_to(machine: Machine) -> None:
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param("--in-process"),
+        pytest.param("--hosts=1", id="ray", marks=[pytest.mark.ray, pytest.mark.long]),
+    ],
+)
+def test_the_units_commands_run_and_end_as_systemd_asks_them_to(
+    machine: Machine, form: str
+) -> None:
     """Start, ready, a backup, a follower beside it; and SIGTERM to each main process alone."""
     data_dir, copy = machine.folder / "state" / "data", machine.folder / "state" / "copy"
     manager = Manager(machine.folder / "notify")
     app = {"app.tasks": "app_tasks.py", "/etc/helmr/": f"{machine.folder}/"}
     with machine.running(
-        "helmr.service", app, "--port=0", NOTIFY_SOCKET=str(manager.path)
+        "helmr.service", app, "--port=0", form, NOTIFY_SOCKET=str(manager.path)
     ) as runtime:
         assert manager.next() == READY
         credentials = json.loads((data_dir / "credentials.json").read_text())

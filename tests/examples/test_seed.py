@@ -16,6 +16,8 @@ import pytest
 from helmr.client import Client
 from helmr.errors import Unavailable
 from helmr.examples.seed import Seeder
+from helmr.models import Activity
+from tests.stack.live import LiveRuntime
 
 MODULES = ("publish_review", "chat", "release", "troubled")
 READY_S = 120
@@ -58,38 +60,61 @@ def _connected(folder: Path, up: subprocess.Popen[bytes]) -> Client:
     raise AssertionError((folder / "log").read_text())
 
 
+ENDED_OR_WAITING = {
+    "waiting": 7,
+    "waiting for a timer": 1,
+    "succeeded": 3,
+    "cancelled": 1,
+    "timed out": 1,
+    "failed": 1,
+    "idle": 1,
+    "closed": 1,
+}
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[LiveRuntime]:
+    """A runtime in one process, without the tasks that end theirs."""
+    modules = [f"helmr.examples.{name}" for name in MODULES if name != "troubled"]
+    one = LiveRuntime(tmp_path, modules=modules, in_process=True)
+    yield one.start()
+    one.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.allows_blocking
+@pytest.mark.timeout(120)
+def test_there_is_a_session_in_every_state_that_code_in_order_leads_to(alone: LiveRuntime) -> None:
+    assert_seeded(alone.client, ENDED_OR_WAITING)
+
+
 @pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_there_is_a_session_in_every_state(client: Client) -> None:
     with client:
-        seeded = Seeder(client).seed(1)
-        assert seeded.counts == {
-            "waiting": 7,
-            "waiting for a timer": 1,
-            "succeeded": 3,
-            "cancelled": 1,
-            "timed out": 1,
-            "failed": 1,
-            "idle": 1,
-            "closed": 1,
-            "blocked": 1,
-            "running": 1,
-        }
-        sessions = {one.id: one for one in client.sessions.list()}
-        assert len(sessions) == sum(seeded.counts.values())
-        told = {s: {sessions[i].activity for i in ids} for s, ids in seeded.sessions.items()}
-        assert told["waiting"] == told["waiting for a timer"] == {"waiting"}
+        told = assert_seeded(client, {**ENDED_OR_WAITING, "blocked": 1, "running": 1})
         assert told["blocked"] == {"blocked"}
         assert told["running"] == {"running"}
-        assert told["idle"] == told["failed"] == told["timed out"] == told["succeeded"] == {"idle"}
-        assert {sessions[i].status for i in seeded.sessions["closed"]} == {"closed"}
-        assert {sessions[i].status for i in seeded.sessions["cancelled"]} == {"cancelled"}
-        failed = next(client.runs.list(session_id=seeded.sessions["failed"][0]))
-        assert failed.status == "failed"
-        waits = list(client.waits.list())
-        assert len(waits) == 7
-        assert len({wait.deadline_at is None for wait in waits}) == 2
-        assert Seeder(client).seed(1).counts == {}
-        assert len(list(client.sessions.list())) == len(sessions)
+
+
+def assert_seeded(client: Client, wanted: dict[str, int]) -> dict[str, set[Activity]]:
+    """Seed twice; what the sessions of each state do."""
+    seeded = Seeder(client).seed(1)
+    assert seeded.counts == wanted
+    sessions = {one.id: one for one in client.sessions.list()}
+    assert len(sessions) == sum(seeded.counts.values())
+    told = {s: {sessions[i].activity for i in ids} for s, ids in seeded.sessions.items()}
+    assert told["waiting"] == told["waiting for a timer"] == {"waiting"}
+    assert told["idle"] == told["failed"] == told["timed out"] == told["succeeded"] == {"idle"}
+    assert {sessions[i].status for i in seeded.sessions["closed"]} == {"closed"}
+    assert {sessions[i].status for i in seeded.sessions["cancelled"]} == {"cancelled"}
+    failed = next(client.runs.list(session_id=seeded.sessions["failed"][0]))
+    assert failed.status == "failed"
+    waits = list(client.waits.list())
+    assert len(waits) == wanted["waiting"]
+    assert len({wait.deadline_at is None for wait in waits}) == 2
+    assert Seeder(client).seed(1).counts == {}
+    assert len(list(client.sessions.list())) == len(sessions)
+    return told

@@ -161,7 +161,9 @@ async def test_what_is_shown_of_tables_that_can_not_be_written_stays_as_it_was_w
     await assert_whole(path, clock)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 3))]
+)
 async def test_a_storm_of_commits_and_of_tables_that_now_and_then_can_not_be_written(
     path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:

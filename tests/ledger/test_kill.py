@@ -62,7 +62,7 @@ def acknowledged_until_killed(
 @pytest.mark.allows_blocking
 @pytest.mark.parametrize("wal_size", ["16MB", "64KB"])
 @pytest.mark.parametrize(
-    "kills", [4, pytest.param(8, marks=pytest.mark.long), pytest.param(40, marks=pytest.mark.soak)]
+    "kills", [2, pytest.param(8, marks=pytest.mark.long), pytest.param(40, marks=pytest.mark.soak)]
 )
 async def test_nothing_acknowledged_is_lost_over_many_kills(path, kills, wal_size):
     """With a log of 16 MB for the engine no kill meets it when it is put into the file, with one of 64 kB many do."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,9 @@ from helmr.tasks import Task
 from helmr.testing import Harness
 from helmr_runtime.catalog import Registry
 from helmr_runtime.launchers.check import RemoteJournals, check_runs
+from tests import warm
 from tests.stack.live import LiveRuntime
+from tests.warm import Piped
 
 pytestmark = pytest.mark.allows_blocking
 
@@ -48,16 +48,13 @@ NEW = OLD.replace(
 
 
 def helmr(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {n: v for n, v in os.environ.items() if not n.startswith("HELMR_")}
-    return subprocess.run(
-        [sys.executable, "-m", "helmr.cli", *arguments],
-        cwd=folder,
-        env=environment | {"XDG_STATE_HOME": str(folder / "state")},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
+    return warm.run(*arguments, env=environment(folder), cwd=folder)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """This one without what is set of Helmr."""
+    kept = {n: v for n, v in os.environ.items() if not n.startswith("HELMR_")}
+    return warm.seeded(kept | {"XDG_STATE_HOME": str(folder / "state")})
 
 
 def test_a_runtime_and_then_its_data_directory_are_checked_and_up_refuses(tmp_path: Path) -> None:
@@ -98,20 +95,16 @@ def test_a_runtime_and_then_its_data_directory_are_checked_and_up_refuses(tmp_pa
 
 def starts(folder: Path, *arguments: str) -> bool:
     """Whether `helmr up` gets ready; it is ended again."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "helmr.cli", *arguments],
-        cwd=folder,
-        env={**os.environ, "XDG_STATE_HOME": str(folder / "state")},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    with process.stderr:
+    env = warm.seeded({**os.environ, "XDG_STATE_HOME": str(folder / "state")})
+    with (
+        Path(os.devnull).open("wb") as nothing,
+        Piped(arguments, env=env, stdout=nothing, cwd=folder) as process,
+    ):
+        assert process.stderr is not None
         try:
-            return any("ready on" in line for line in process.stderr)
+            return any(b"ready on" in line for line in process.stderr)
         finally:
-            process.send_signal(signal.SIGTERM)
+            process.terminate()
             process.wait(30)
 
 

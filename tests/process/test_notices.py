@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from standardwebhooks.webhooks import Webhook as Verifier
 from tests import warm
 from tests.notices.receivers import Endpoint, Mailbox, endpoint, mailbox
 from tests.stack.live import LiveRuntime, until
+from tests.warm import Piped
 
 pytestmark = pytest.mark.allows_blocking
 
@@ -192,13 +194,7 @@ def test_a_target_whose_secret_is_not_there_keeps_the_runtime_from_starting(
     live: LiveRuntime, tmp_path: Path
 ) -> None:
     (tmp_path / "hook.secret").unlink()
-    done = subprocess.run(
-        [sys.executable, "-m", "helmr.cli", "up", "asking.py", "--in-process", "--port=0"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=tmp_path,
-    )
+    done = warm.run("up", "asking.py", "--in-process", "--port=0", env=warm.seeded(), cwd=tmp_path)
     assert done.returncode == 2
     assert "[notices.hook] secret" in done.stderr
     assert not (tmp_path / ".helmr" / "ledger.duckdb").exists()
@@ -215,10 +211,8 @@ def test_commands_say_what_waits_and_who_is_told(live: LiveRuntime, receivers: R
     said = helmr(live, "waiting")
     assert said.stdout.startswith("1 waits for people, the oldest since ")
     assert helmr(live, "waiting", "--count", "--filter", "priority:high").stdout == "0\n"
-    command = [sys.executable, "-m", "helmr.cli", "listen", f"--data-dir={live.data_dir}"]
-    with subprocess.Popen(
-        [*command, "--jsonl", "--after=0", "--event=wait.opened"], stdout=subprocess.PIPE
-    ) as listening:
+    words = ["listen", f"--data-dir={live.data_dir}", "--jsonl", "--after=0", "--event=wait.opened"]
+    with Piped(words, env=os.environ) as listening:
         assert listening.stdout is not None
         told = json.loads(listening.stdout.readline())
         listening.kill()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from helmr_runtime.faults import Point, arm
+from tests import warm
 from tests.stack.live import LiveRuntime, until
 
 pytestmark = pytest.mark.allows_blocking
@@ -107,14 +106,8 @@ def test_the_session_to_ensure_is_started_once_over_restarts(live: LiveRuntime) 
 def test_what_can_not_be_ensured_is_refused_before_anything_starts(
     tmp_path: Path, options: list[str], said: str
 ) -> None:
-    command = [sys.executable, "-m", "helmr.cli", "up", str(TASKS), "--in-process", "--port=0"]
-    done = subprocess.run(
-        [*command, f"--data-dir={tmp_path / 'data'}", *options],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=tmp_path,
-    )
+    up = ["up", str(TASKS), "--in-process", "--port=0", f"--data-dir={tmp_path / 'data'}", *options]
+    done = warm.run(*up, env=warm.seeded(), cwd=tmp_path)
     assert done.returncode in (2, 3), done.stderr
     assert said in done.stderr
     assert not (tmp_path / "data" / "ledger.duckdb").exists()

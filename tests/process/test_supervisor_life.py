@@ -67,8 +67,16 @@ def start(tmp_path: Path, state_home: Path) -> Iterator[Callable[..., RuntimePro
         runtime.kill()
 
 
-def test_a_runtime_from_start_to_end_and_again(
-    start: Callable[..., RuntimeProcess], tmp_path: Path, state_home: Path
+@pytest.mark.parametrize(
+    "again",
+    [
+        False,
+        # `helmr demo` starts again too, behind a kill: tests/demo/test_demo.py.
+        pytest.param(True, marks=pytest.mark.long),
+    ],
+)
+def test_a_runtime_from_start_to_end(
+    start: Callable[..., RuntimeProcess], tmp_path: Path, state_home: Path, again: bool
 ) -> None:
     data_dir, began_at_s = tmp_path / "data", time.time()
     with start() as runtime:
@@ -103,12 +111,17 @@ def test_a_runtime_from_start_to_end_and_again(
     logs = Path(os.environ[KEEP_VARIABLE]).glob("helmr-*/r/session_*/logs/gcs_server.out")
     assert any(log.stat().st_mtime > began_at_s for log in logs)
     assert live_runtimes() == []
+    if again:
+        goes_on(start, key, session.id)
 
+
+def goes_on(start: Callable[..., RuntimeProcess], key: str, session_id: str) -> None:
+    """What was left by a runtime that has ended."""
     with start() as runtime:
         assert runtime.key == key
         assert "1 runs wait" not in runtime.output()
         with Client(url=runtime.url, key=key) as client:
-            wait = client.sessions.open(session.id).get().wait
+            wait = client.sessions.open(session_id).get().wait
             assert wait is not None
             client.waits.answer(wait.id, True)
         everything = runtime.processes()

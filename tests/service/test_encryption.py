@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from helmr_runtime.ledger.tables.public_views import VIEWS
 from helmr_runtime.ledger.tools.repair import repair
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.security.payloads import is_sealed
+from tests import warm
 from tests.service.stack import RING, Stack, until
 
 (K1,) = RING.keys
@@ -244,7 +244,13 @@ async def test_a_changed_byte_names_its_entry_and_other_sessions_go_on(tmp_path:
         assert (await start(stack)) != session_id
 
 
-@pytest.mark.parametrize("how", [flipped, lambda body: body[:-20]], ids=["flipped", "cut"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(flipped, id="flipped"),
+        pytest.param(lambda body: body[:-20], id="cut", marks=pytest.mark.long),
+    ],
+)
 async def test_one_damaged_entry_takes_no_list_down(
     tmp_path: Path, how: Callable[[str], str]
 ) -> None:
@@ -302,15 +308,10 @@ def token_seq(folder: Path) -> int:
     return int(seq)
 
 
-async def command_line(stack: Stack, *words: str) -> tuple[int | None, str]:
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "helmr.cli", *words),
-        env={**os.environ, "HELMR_URL": stack.url, "HELMR_API_KEY": stack.key},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, error = await child.communicate()
-    return child.returncode, error.decode()
+async def command_line(stack: Stack, *words: str) -> tuple[int, str]:
+    env = {**os.environ, "HELMR_URL": stack.url, "HELMR_API_KEY": stack.key}
+    done = await asyncio.to_thread(warm.run, *words, env=env)
+    return done.returncode, done.stderr
 
 
 async def test_queries_and_exports_show_what_stands_in_the_file_and_no_payload(

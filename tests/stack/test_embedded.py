@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from helmr import Client, embedded
-from helmr.errors import RuntimeNotFound
+from helmr.errors import Unavailable
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.allows_blocking]
 
 TASKS = """
 from helmr import streams, task
@@ -35,8 +35,15 @@ with embedded.start("asking.py", data_dir="data", join=True) as runtime, runtime
 """
 
 
+@pytest.mark.parametrize(
+    "in_process",
+    [
+        pytest.param(True, id="in-process"),
+        pytest.param(False, id="ray", marks=[pytest.mark.ray, pytest.mark.long]),
+    ],
+)
 async def test_an_app_runs_one_for_its_lifespan_and_its_other_workers_join_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_process: bool
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
@@ -59,7 +66,7 @@ async def test_an_app_runs_one_for_its_lifespan_and_its_other_workers_join_it(
 
     ticking = asyncio.create_task(tick())
     async with embedded.running(
-        module.ask, data_dir="data", sessions_per_host=1, join=True
+        module.ask, data_dir="data", sessions_per_host=1, join=True, in_process=in_process
     ) as runtime:
         assert ticks > 10, "the loop goes on while it starts"
         assert not runtime.is_joined
@@ -70,7 +77,7 @@ async def test_an_app_runs_one_for_its_lifespan_and_its_other_workers_join_it(
             run = await client.runs.wait(started.started_run.id, timeout="30s")
             assert run.result is True, "the worker's end has not ended the runtime"
     ticking.cancel()
-    with pytest.raises(RuntimeNotFound):
+    with pytest.raises(Unavailable):
         await asyncio.to_thread(Client, data_dir="data")
 
 

@@ -23,6 +23,7 @@ Make = Callable[..., LiveRuntime]
 YES = {"decision": "approve"}
 
 
+@pytest.mark.long  # `helmr demo` kills both too: tests/demo/test_demo.py; each process: test_supervisor_kills.py
 def test_host_then_everything_killed_and_the_wait_is_answered(make_runtime: Make) -> None:
     live = make_runtime()
     session_id = live.begin("approve", {"name": "all"})

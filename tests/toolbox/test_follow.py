@@ -129,7 +129,9 @@ async def test_it_goes_on_from_any_offset_after_a_kill(
     assert count > 5
 
 
-@pytest.mark.parametrize("page_entries", [2, 3, 7, 50])
+@pytest.mark.parametrize(
+    "page_entries", [2, 50, *(pytest.param(size, marks=pytest.mark.long) for size in (3, 7))]
+)
 async def test_no_page_ends_within_what_was_written_into_a_session_at_once(
     tmp_path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch, page_entries: int
 ) -> None:

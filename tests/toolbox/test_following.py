@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from tests.cli.conftest import Said, spawn
 from tests.process.test_in_process import TASKS, answered, asking
 from tests.stack.live import LiveRuntime, until
 from tests.toolbox.conftest import RING
+from tests.warm import Piped
 
 pytestmark = pytest.mark.allows_blocking
 
@@ -59,7 +59,7 @@ def run(*arguments: object) -> Said:
     return Said(done.returncode, done.stdout, done.stderr)
 
 
-def follower(live: LiveRuntime, copy: Path, name: str) -> subprocess.Popen[bytes]:
+def follower(live: LiveRuntime, copy: Path, name: str) -> Piped:
     """One that has been heard of."""
     data_dir = str(live.data_dir)
     one = spawn("follow", "--into", str(copy), "--data-dir", data_dir, "--name", name, "--json")

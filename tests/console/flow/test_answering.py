@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from textual import events
 from textual.widget import Widget
 
@@ -191,6 +192,7 @@ async def test_an_answer_whose_reply_is_lost_is_sent_again_as_the_same_operation
     assert len(await bench.records(wait["session"]["id"])) == 1, "sent twice, stored once"
 
 
+@pytest.mark.long  # a key held down sends once too: test_hurried.py
 async def test_sending_twice_sends_once(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish?", rounds=2)
     await bench.open()
@@ -263,6 +265,7 @@ async def test_any_answer_can_be_given_as_json(bench: Bench) -> None:
     assert record["data"]["extra"] == {"deep": [1, {"er": None}]}
 
 
+@pytest.mark.long  # what an empty field sends: tests/forms/test_forms.py
 async def test_not_sent_empty_and_null_are_three_answers(bench: Bench) -> None:
     waits = [await bench.ask(subject=f"Publish {n}?", timeout=f"{n}m") for n in (1, 2, 3)]
     await bench.open()
@@ -276,6 +279,7 @@ async def test_not_sent_empty_and_null_are_three_answers(bench: Bench) -> None:
     assert [data.get("note", "absent") for data in sent] == ["absent", "", None]
 
 
+@pytest.mark.long  # writing refused in words: tests/console/pure/test_actions.py
 async def test_a_viewer_key_is_told_so(bench: Bench) -> None:
     """A key that may not ask leaves the console up, saying what is wrong."""
     await bench.open()
@@ -288,6 +292,7 @@ async def test_a_viewer_key_is_told_so(bench: Bench) -> None:
     assert bench.app.is_running
 
 
+@pytest.mark.long  # joiners that join: tests/cli/test_safe_text.py
 async def test_joiners_are_typed_pasted_and_sent(bench: Bench) -> None:
     """Without them it is another word, and another picture."""
     word, family = "می\u200cگویم", "👩\u200d👩\u200d👧"

@@ -58,6 +58,7 @@ async def test_a_json_field_offers_an_example_to_change(bench: Bench) -> None:
     assert row.cell == '{\n  "a": [\n    1\n  ]\n}'
 
 
+@pytest.mark.long  # line breaks that are pasted: tests/console/pure/test_texts.py
 @pytest.mark.parametrize(
     "line_break",
     ["\r", *(pytest.param(other, marks=pytest.mark.long) for other in ("\r\n", "\n"))],
@@ -75,6 +76,7 @@ async def test_pasted_lines_stay_lines(bench: Bench, line_break: str) -> None:
     assert not any("Pasted" in text for text in bench.toasts()), "nothing was lost"
 
 
+@pytest.mark.long  # line breaks that are pasted: tests/console/pure/test_texts.py
 async def test_lines_pasted_into_one_line_become_spaces_and_that_is_said(bench: Bench) -> None:
     await bench.ask("order", subject="Order")
     await bench.open()
@@ -125,6 +127,7 @@ async def test_a_draft_can_be_thrown_away_and_brought_back(bench: Bench) -> None
     assert not screen.form.is_touched(), "it does not come back"
 
 
+@pytest.mark.long  # rows taken away leave at once: tests/console/pure/test_texts.py
 async def test_own_answered_rows_leave_at_once(bench: Bench) -> None:
     first = await bench.ask(subject="Publish A?", timeout="5m")
     second = await bench.ask(subject="Publish B?", timeout="6m")
@@ -239,6 +242,7 @@ async def test_one_thing_is_said_at_a_time_and_never_over_the_list_or_the_footer
     await bench.until(lambda: "number 4" not in bench.text())
 
 
+@pytest.mark.long  # the order of the footer: tests/console/pure/test_actions.py
 async def test_help_is_the_last_to_leave_the_footer(bench: Bench) -> None:
     await bench.ask(subject="Publish?")
     await bench.open(size=(60, 16))

@@ -207,6 +207,7 @@ async def test_a_form_with_free_text_keeps_its_review_and_one_without_is_held(be
     await bench.stack.run_until(first["run"]["id"], "succeeded")
 
 
+@pytest.mark.long  # each question one entry: tests/review/test_pending.py; batches go: test_lists.py
 async def test_a_batch_is_held_as_one_and_leaves_as_one(bench: Bench) -> None:
     waits = [await bench.ask(subject=f"Publish {n}?", timeout=f"{n + 5}m") for n in range(3)]
     await bench.open(hold_s=HOLD_S)
@@ -367,6 +368,7 @@ async def test_who_is_at_the_next_wait_is_read_again_before_it_is_old(
     await bench.until(lambda: waits[1]["id"] in read)
 
 
+@pytest.mark.long  # drafts come back: test_hands.py, tests/review/test_question.py
 async def test_a_draft_stands_in_the_form_that_was_read_ahead(bench: Bench) -> None:
     first = await bench.ask(subject="First?", timeout="5m")
     second = await bench.ask(subject="Second?", timeout="9m")
@@ -385,6 +387,7 @@ async def test_a_draft_stands_in_the_form_that_was_read_ahead(bench: Bench) -> N
     await bench.sees("draft restored; F9 discards it")
 
 
+@pytest.mark.long  # a key too soon: tests/review/test_submission.py
 async def test_that_a_key_came_too_soon_is_said_of_its_own_form_only(bench: Bench) -> None:
     waits = [await bench.ask(subject=f"Publish {n}?", timeout=f"{n + 5}m") for n in range(2)]
     await bench.open(hold_s=HOLD_S)

@@ -192,6 +192,7 @@ async def test_held_down_over_forms_that_are_whole_it_sends_one(bench: Bench) ->
     assert len(bench.app.shared.outbox) == 1
 
 
+@pytest.mark.long  # what may be a repeat: tests/review/test_held_keys.py and test_submission.py
 async def test_repeats_that_come_apart_on_a_slow_line_answer_no_further_wait(bench: Bench) -> None:
     for _ in range(3):
         await bench.ask("refund", initial=FILLED)
@@ -314,6 +315,7 @@ async def test_a_console_that_stood_still_takes_what_was_typed_meanwhile_for_no_
         await terminal.close()
 
 
+@pytest.mark.long  # what may be a repeat: tests/review/test_held_keys.py and test_submission.py
 async def test_repeats_that_begin_later_than_any_key_should_answer_no_further_wait(
     bench: Bench,
 ) -> None:
@@ -333,6 +335,7 @@ async def test_repeats_that_begin_later_than_any_key_should_answer_no_further_wa
     await bench.until(lambda: len(bench.app.shared.outbox) == 2)
 
 
+@pytest.mark.long  # what is drawn anew is read anew: tests/review/test_submission.py
 async def test_a_form_that_another_covered_before_it_could_be_read_is_sent_later(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,6 +354,7 @@ async def test_a_form_that_another_covered_before_it_could_be_read_is_sent_later
     assert len(bench.app.shared.outbox) == 1
 
 
+@pytest.mark.long  # what may be a repeat: tests/review/test_held_keys.py and test_submission.py
 async def test_two_presses_with_time_between_are_two(bench: Bench) -> None:
     wait, screen = await opened(bench, initial=FILLED)
     await bench.press("ctrl+s")

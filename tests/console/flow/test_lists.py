@@ -45,6 +45,7 @@ async def test_rows_come_in_by_themselves_when_the_cursor_has_rested(bench: Benc
     assert len(inbox.list.keys) == 2
 
 
+@pytest.mark.long  # rows that ended leave: tests/console/pure/test_lists_and_time.py
 async def test_a_wait_past_its_deadline_leaves_and_can_be_seen_again(bench: Bench) -> None:
     gone = await bench.ask(subject="Short?", timeout="30s")
     await bench.ask(subject="Long?", timeout="1h")
@@ -192,6 +193,7 @@ async def test_a_users_key_map_holds_and_is_shown(bench: Bench) -> None:
     assert (await bench.form()).wait_id == wait["id"]
 
 
+@pytest.mark.long  # what has help: tests/console/pure/test_actions.py
 async def test_the_palette_offers_what_can_be_done_now(bench: Bench) -> None:
     await bench.ask(subject="Publish?")
     await bench.open(read_only=True, profile=Profile(filters={"urgent": "due<10m"}))
@@ -216,6 +218,7 @@ async def test_help_is_about_what_is_in_front_and_complete(bench: Bench) -> None
     assert all(action.label in text for action in ACTIONS)
 
 
+@pytest.mark.long  # what has help: tests/console/pure/test_actions.py
 async def test_help_is_about_what_has_the_focus(bench: Bench) -> None:
     await bench.ask("order", subject="How many?")
     await bench.open(size=(120, 60))
@@ -328,6 +331,7 @@ async def test_a_broken_view_leaves_the_rest_working(bench: Bench) -> None:
     assert bench.app.is_running
 
 
+@pytest.mark.long  # groups: tests/console/pure/test_grouping.py; drawn: test_goldens.py
 async def test_waits_stand_in_groups_and_a_heading_marks_its_own(bench: Bench) -> None:
     await bench.ask("order", subject="Order pens?")
     await bench.ask(subject="Publish one?", timeout="8h")
@@ -357,6 +361,7 @@ async def test_waits_stand_in_groups_and_a_heading_marks_its_own(bench: Bench) -
     await bench.inbox(3)
 
 
+@pytest.mark.long  # groups: tests/console/pure/test_grouping.py; drawn: test_goldens.py
 async def test_the_head_line_has_the_figures(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish one?", timeout="8h")
     await bench.ask(subject="Publish two?", timeout="9h")
