@@ -13,6 +13,7 @@ next to be awaited: `if approval.wait():` is true whatever the person would have
 from __future__ import annotations
 
 import functools
+import json
 import linecache
 import os
 import sys
@@ -205,8 +206,22 @@ class StepRef:
 
 
 @dataclass(frozen=True, slots=True)
+class JsonText:
+    """A recorded value as its JSON: each reader decodes a value of its own, or none."""
+
+    text: str
+
+    def decoded(self) -> Any:
+        """The value."""
+        return json.loads(self.text)
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
-    """One item that people sent on an input stream; `data` is JSON as it was sent."""
+    """One item that people sent on an input stream; `data` is JSON as it was sent.
+
+    Of a history `data` may be a `JsonText`, which `Stream.history` decodes.
+    """
 
     id: str
     stream: str

@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 from helmr.current import (
     DurableCall,
     DurableRun,
+    JsonText,
     Record,
     WaitCall,
     WaitOutcome,
@@ -158,8 +159,9 @@ class Stream(Generic[T]):
         return [self._must_decode(record) for record in records]
 
     def _must_decode(self, record: Record, op: int = 0, codec: Codec[T] | None = None) -> T:
+        data = record.data.decoded() if isinstance(record.data, JsonText) else record.data
         try:
-            return (codec or self.codec).decode(record.data)
+            return (codec or self.codec).decode(data)
         except SchemaMismatch as error:
             message = f"record {record.seq} of stream {self.id} no longer fits its schema: {error.message}"
             raise require_run(self.id).unreadable(op, message, error) from error

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import json
 import logging
 import operator
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 from langchain_core.tools import tool as make_tool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.types import INTERRUPT
 from langgraph.errors import GraphBubbleUp
 from langgraph.graph.state import CompiledStateGraph, StateGraph
 from langgraph.pregel import Pregel
@@ -101,7 +103,8 @@ async def run_graph(
     _check_stops(compiled)
     _check_tools(compiled)
     # Of this call only: a replay goes through the graph again and meets what is recorded.
-    own = compiled.copy({"checkpointer": InMemorySaver()})
+    saver = _Saver()
+    own = compiled.copy({"checkpointer": saver})
     # Nor does anything read it before the call's end or an interrupt: each step would write the whole state.
     invoke.setdefault("durability", "exit")
     given = dict(config or {})
@@ -111,11 +114,13 @@ async def run_graph(
         input = _behind(await conversation.items(), input, own)
     asked = 0
     while True:
+        saver.has_interrupts = False
         result = await own.ainvoke(input, cast("Any", given), **invoke)
-        pending = await _pending(own, given)
+        is_cut_off = saver.has_interrupts or (isinstance(result, Mapping) and INTERRUPT in result)
+        pending = await _pending(own, given) if is_cut_off else ()
         if not pending:
             if conversation is not None:
-                await conversation.become(await _said_in(own, given, result), _is_same)
+                await conversation.become(await _said_in(own, given, result))
             return result
         resume: dict[str, Any] = {}
         for interrupt in pending:
@@ -133,7 +138,11 @@ MESSAGES = "messages"
 
 @functools.cache
 def _conversation(stream: OutputStream[Any]) -> KeptConversation[BaseMessage]:
-    return KeptConversation(stream, read=messages_from_dict, write=messages_to_dict)
+    return KeptConversation(stream, read=_messages_of, write=messages_to_dict)
+
+
+def _messages_of(text: str) -> list[BaseMessage]:
+    return messages_from_dict(json.loads(text))
 
 
 def _behind(
@@ -158,10 +167,6 @@ async def _said_in(
     state = await graph.aget_state(cast("Any", config))
     found: list[BaseMessage] = state.values[MESSAGES]
     return found
-
-
-def _is_same(old: BaseMessage, new: BaseMessage) -> bool:
-    return old is new or (old.id == new.id and old == new)
 
 
 def _check_stops(graph: CompiledStateGraph[Any, Any, Any, Any]) -> None:
@@ -190,6 +195,23 @@ def _check_tools(graph: CompiledStateGraph[Any, Any, Any, Any]) -> None:
             node,
             tool.name,
         )
+
+
+class _Saver(InMemorySaver):
+    """Knows whether an interrupt was saved, so that a state that has none need not be read back."""
+
+    has_interrupts = False
+
+    def put_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        """Save what tasks have written; an interrupt is one of these."""
+        self.has_interrupts |= any(channel == INTERRUPT for channel, _ in writes)
+        super().put_writes(config, writes, task_id, task_path)
 
 
 async def _pending(

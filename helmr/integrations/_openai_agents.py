@@ -361,19 +361,15 @@ class HelmrSession(SessionABC):
         items = await self._conversation.items()
         if not items:
             return None
-        await self._conversation.become(items[:-1], _is_same)
+        await self._conversation.become(items[:-1])
         return items[-1]
 
     async def clear_session(self) -> None:
         """Take all items away."""
-        await self._conversation.become([], _is_same)
+        await self._conversation.become([])
 
 
 @functools.cache
 def _conversation(stream: OutputStream[Any]) -> KeptConversation[TResponseInputItem]:
     """Of a stream, which may have several session objects."""
-    return KeptConversation(stream, read=list, write=list)
-
-
-def _is_same(old: TResponseInputItem, new: TResponseInputItem) -> bool:
-    return old is new or old == new
+    return KeptConversation(stream, read=json.loads, write=list)

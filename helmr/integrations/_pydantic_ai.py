@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -420,13 +421,28 @@ class HelmrHistory:
     @durable_call("HelmrHistory.replace()")
     async def replace(self, messages: Sequence[ModelMessage]) -> None:
         """Make the conversation these messages, a summary for one; those that it has are not stored again."""
-        await self._conversation.become(messages, lambda old, new: old is new or old == new)
+        await self._conversation.become(messages)
 
 
-def _messages_of(items: list[Any]) -> list[ModelMessage]:
-    return ModelMessagesTypeAdapter.validate_python(items)
+def _messages_of(text: str) -> list[ModelMessage]:
+    return ModelMessagesTypeAdapter.validate_json(text)
 
 
 def _json_of(messages: Sequence[ModelMessage]) -> list[Any]:
-    found: list[Any] = ModelMessagesTypeAdapter.dump_python([*messages], mode="json")
+    return [_json_of_one(message) for message in messages]
+
+
+def _json_of_one(message: ModelMessage) -> Any:
+    """Without the fields that are null, of which most have twenty, unless the message would come back otherwise."""
+    whole, bare = _dumped(message), _dumped(message, exclude_none=True)
+    try:
+        [read] = _messages_of(json.dumps([bare]))
+    except ValueError:
+        return whole
+    return bare if _dumped(read) == whole else whole
+
+
+def _dumped(message: ModelMessage, *, exclude_none: bool = False) -> Any:
+    dump = ModelMessagesTypeAdapter.dump_python
+    [found] = dump([message], mode="json", exclude_none=exclude_none)
     return found

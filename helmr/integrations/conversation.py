@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
-from helmr.current import DurableRun, require_run
+from helmr.current import DurableRun, JsonText, require_run
 from helmr.errors import DataError
 from helmr.models import RECORD_BYTES_MAX
 from helmr.streams import OutputStream
@@ -27,6 +27,8 @@ from helmr.streams import OutputStream
 T = TypeVar("T")
 
 ADD, PARTS, PIECE, TEXT = "add", "parts", "piece", "text"
+ADDS = f'{{"{ADD}":['
+"""How the JSON of a record begins that adds items."""
 PIECE_CHARS = RECORD_BYTES_MAX // 8
 """Of one piece: a character may take six bytes of JSON."""
 
@@ -34,84 +36,119 @@ PIECE_CHARS = RECORD_BYTES_MAX // 8
 class KeptConversation(Generic[T]):
     """The items of one session's conversation, as its framework has them.
 
+    What is kept of it is text. Each call for the items makes new objects: what code, tools or a framework
+    change in place is neither in what is stored nor in what the next one gets, live as in a replay.
+
     Args:
         stream: Keeps it, and nothing else; its schema is any JSON.
-        read: Items out of JSON.
-        write: The JSON of items.
+        read: Items out of the JSON of a list; it raises a ValueError if they are none.
+        write: The JSON of items, the same for items that were read and not changed.
     """
 
     def __init__(
         self,
         stream: OutputStream[Any],
         *,
-        read: Callable[[list[Any]], list[T]],
+        read: Callable[[str], list[T]],
         write: Callable[[Sequence[T]], list[Any]],
     ) -> None:
         self._stream, self._read, self._write = stream, read, write
-        self._by_run: WeakKeyDictionary[DurableRun, list[T]] = WeakKeyDictionary()
+        self._by_run: WeakKeyDictionary[DurableRun, list[str]] = WeakKeyDictionary()
+        """The JSON of each record, of the runs that have read them."""
 
     async def items(self) -> list[T]:
-        """All of it, oldest first; the caller's own list.
+        """All of it, oldest first; the caller's own.
 
         Raises:
             NotInTask: Outside a run's code.
             DataError: The stream holds something else.
         """
-        return [*await self._items()]
+        texts = await self._records()
+        joined = joined_additions(texts)
+        if joined is not None:
+            try:
+                return self._read(joined)
+            except ValueError:
+                pass  # what is read below says what is wrong
+        return self._read(_text(folded(map(json.loads, texts), self._stream.id)))
 
-    async def _items(self) -> list[T]:
-        run = require_run(f"the conversation in {self._stream.id}")
+    async def _records(self) -> list[str]:
+        stream = self._stream
+        run = require_run(f"the conversation in {stream.id}")
         known = self._by_run.get(run)
         if known is None:
-            records = await self._stream.history()
-            known = self._by_run[run] = self._read(folded(records, self._stream.id))
+            found = await run.history(stream.id, direction=stream.direction)
+            known = self._by_run[run] = [
+                one.data.text if isinstance(one.data, JsonText) else _text(one.data)
+                for one in found
+            ]
         return known
 
     async def add(self, items: Sequence[T]) -> None:
         """Put items behind the others."""
-        known = await self._items()
         if items:
             await self._append({ADD: self._write(items)})
-            known.extend(items)
 
-    async def become(self, items: Sequence[T], same: Callable[[T, T], bool]) -> None:
-        """Make it these items; of those that it had only their places are stored.
-
-        Args:
-            items: In order.
-            same: Whether an item is one that it had, unchanged.
-        """
-        known = await self._items()
-        match difference(known, items, same):
+    async def become(self, items: Sequence[T]) -> None:
+        """Make it these items; of those that are as they were stored only their places are."""
+        known, new = await self._json(), self._write(items)
+        match difference(known, new):
             case [[0, end]] if end == len(known):
                 return
             case [[0, end], New(more)] if end == len(known):
-                change: dict[str, Any] = {ADD: self._write(more)}
+                change: dict[str, Any] = {ADD: more}
             case [New(more)] if not known:
-                change = {ADD: self._write(more)}
+                change = {ADD: more}
             case parts:
-                change = {PARTS: [self._part(part) for part in parts]}
+                change = {
+                    PARTS: [{ADD: part.items} if isinstance(part, New) else part for part in parts]
+                }
         await self._append(change)
-        known[:] = items
 
-    def _part(self, part: list[int] | New[T]) -> Any:
-        return {ADD: self._write(part.items)} if isinstance(part, New) else part
+    async def _json(self) -> list[Any]:
+        texts = await self._records()
+        joined = joined_additions(texts)
+        if joined is not None:
+            try:
+                found: list[Any] = json.loads(joined)
+                return found
+            except ValueError:
+                pass
+        return folded(map(json.loads, texts), self._stream.id)
 
     async def _append(self, change: dict[str, Any]) -> None:
+        known = self._by_run.get(require_run(f"the conversation in {self._stream.id}"))
         # What a framework stamps with the time of a replay differs from what is recorded, which counts.
         for record in records_of(change):
             await self._stream.append(record, compare=False)
+            if known is not None:
+                known.append(_text(record))
+
+
+def joined_additions(texts: Sequence[str]) -> str | None:
+    """The JSON of the list of all items, if all records only add some: each is decoded once.
+
+    A record that begins and ends as ours do and is of something else makes no JSON of it: in what it has between,
+    the first bracket too many ends the list.
+    """
+    if not all(text.startswith(ADDS) and text.endswith("]}") for text in texts):
+        return None
+    return f"[{','.join(filter(None, (text[len(ADDS) : -2] for text in texts)))}]"
 
 
 def records_of(change: dict[str, Any]) -> list[dict[str, Any]]:
     """A change as records that a stream takes."""
-    text = json.dumps(change, ensure_ascii=False, separators=(",", ":"))
+    text = _text(change)
     if len(text.encode(errors="surrogatepass")) <= RECORD_BYTES_MAX * 3 // 4:
         return [change]
     pieces = [text[at : at + PIECE_CHARS] for at in range(0, len(text), PIECE_CHARS)]
     return [
         {PIECE: [number, len(pieces)], TEXT: piece} for number, piece in enumerate(pieces, start=1)
     ]
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def folded(records: Iterable[Any], stream: str) -> list[Any]:
@@ -153,23 +190,21 @@ def _picked(items: list[Any], part: Any) -> list[Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class New(Generic[T]):
-    """Items that were not there."""
+class New:
+    """Items that were not there, as JSON."""
 
-    items: list[T]
+    items: list[Any]
 
 
-def difference(
-    old: Sequence[T], new: Sequence[T], same: Callable[[T, T], bool]
-) -> list[list[int] | New[T]]:
-    """The new items by what they share with the old: ranges `[from, to]` of those, and what is new.
+def difference(old: Sequence[Any], new: Sequence[Any]) -> list[list[int] | New]:
+    """The new items by what they share with the old: ranges `[from, to]` of those, and what is new. Both are JSON.
 
     What is shared is found in the order of the old items; one that has moved before others counts as new.
     """
-    parts: list[list[int] | New[T]] = []
+    parts: list[list[int] | New] = []
     at = 0
     for item in new:
-        found = next((n for n in range(at, len(old)) if same(old[n], item)), None)
+        found = next((n for n in range(at, len(old)) if old[n] == item), None)
         last = parts[-1] if parts else None
         if found is None:
             if not isinstance(last, New):

@@ -23,25 +23,21 @@ from helmr.models import RECORD_BYTES_MAX
 lists = st.lists(st.integers(0, 6), max_size=12)
 
 
-def same(one: int, other: int) -> bool:
-    return one == other
-
-
 @given(old=lists, new=lists)
 def test_what_differs_makes_the_new_of_the_old(old: list[int], new: list[int]) -> None:
-    parts = difference(old, new, same)
+    parts = difference(old, new)
     stored = [{ADD: one.items} if isinstance(one, New) else one for one in parts]
     assert folded([{ADD: old}, {PARTS: stored}], "turns") == new
 
 
 def test_what_is_added_and_what_is_left_out_is_said_by_its_place() -> None:
     old = [1, 2, 3, 4, 5]
-    assert difference(old, [1, 2, 3, 4, 5], same) == [[0, 5]]
-    assert difference(old, [1, 2, 3, 4, 5, 6, 7], same) == [[0, 5], New([6, 7])]
-    assert difference(old, [9, 4, 5], same) == [New([9]), [3, 5]]
-    assert difference(old, [1, 2, 4, 5], same) == [[0, 2], [3, 5]]
-    assert difference(old, [1, 2, 3], same) == [[0, 3]]
-    assert difference(old, [], same) == []
+    assert difference(old, [1, 2, 3, 4, 5]) == [[0, 5]]
+    assert difference(old, [1, 2, 3, 4, 5, 6, 7]) == [[0, 5], New([6, 7])]
+    assert difference(old, [9, 4, 5]) == [New([9]), [3, 5]]
+    assert difference(old, [1, 2, 4, 5]) == [[0, 2], [3, 5]]
+    assert difference(old, [1, 2, 3]) == [[0, 3]]
+    assert difference(old, []) == []
 
 
 @pytest.mark.parametrize("text", ["a", '"', "\\", "ä", "\U0001f9a6", "\x01"])

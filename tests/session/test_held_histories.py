@@ -11,7 +11,7 @@ import pytest
 from helmr import TaskContext, streams, task
 from helmr.testing import Harness
 from helmr_runtime.core.entries import RUNTIME, Entry, EntryKind, Watermark, body_text
-from helmr_runtime.session.histories import Histories
+from helmr_runtime.session.histories import RECORD_CHARS, Histories
 
 messages = streams.input("messages", schema=str)
 turns = streams.output("turns")
@@ -104,7 +104,7 @@ def read(bytes_max: int = 1000, sessions: Sequence[str] = ("ses_1",)) -> Histori
 
 
 def said(found: Sequence[Any] | None) -> list[str] | None:
-    return None if found is None else [one["data"] for one in found]
+    return None if found is None else [one["data"].decoded() for one in found]
 
 
 def test_a_read_gets_what_its_watermark_names() -> None:
@@ -145,7 +145,7 @@ def test_a_part_of_a_stream_is_not_kept() -> None:
 
 
 def test_the_session_that_was_asked_longest_ago_makes_room() -> None:
-    size = sum(len(entry(seq, f"said {seq}").body_json) for seq in (1, 2))
+    size = sum(len(f'"said {seq}"') + RECORD_CHARS for seq in (1, 2))
     histories = read(2 * size, ("ses_1", "ses_2"))
     assert histories.of("ses_1", through(2)) is not None
     histories.appended(entry(3, "said 3", session_id="ses_1"))

@@ -418,6 +418,7 @@ class CodeRunner:
                 continue
             if watermark.through_seq == self._session.state.output_seqs.get(watermark.stream, 0):
                 self._histories.keep(entry.session_id, watermark, found)
+                return self._histories.of(entry.session_id, watermark) or found
             return found
         return ()
 

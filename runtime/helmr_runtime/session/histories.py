@@ -1,7 +1,8 @@
 """Records of output streams whose history a host's sessions have read, so that a chat's next run reads none again.
 
 A long conversation goes on in a new run at each turn (S-8) and reads its past back (S-128). What was read, and what
-the session has appended since, is here as long as there is room: as text, so that each reader gets values of its own.
+the session has appended since, is here as long as there is room: as text, which its reader decodes, so that each gets
+values of its own and this host's loop decodes none.
 A record is never changed and its seq never given to another, but for what was not stored when an adoption ended:
 `forget` comes when it ended so, and before an adoption that does not go on from what this host had.
 """
@@ -13,24 +14,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from helmr.current import JsonText
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry, EntryKind, Watermark
 
 HELD_BYTES_MAX = 16 * 1024 * 1024
 """Of all records here; those of the session that was asked last stay longest."""
+RECORD_CHARS = 200
+"""What a record counts besides its data."""
 
 
 @dataclass(slots=True)
 class HeldStream:
-    """The records of one stream, in order: the text of each body by its seq."""
+    """The records of one stream, in order: by its seq the id of each, and its data."""
 
-    texts: dict[int, str] = field(default_factory=dict)
+    records: dict[int, tuple[str, JsonText]] = field(default_factory=dict)
     chars: int = 0
 
-    def add(self, seq: int, text: str) -> None:
+    def add(self, body: Mapping[str, Any]) -> None:
         """One more."""
-        self.texts[seq] = text
-        self.chars += len(text)
+        data = JsonText(jsontext.encode(body["data"], depth_max=None))
+        self.records[body["stream_seq"]] = body["record_id"], data
+        self.chars += len(data.text) + RECORD_CHARS
 
 
 class Histories:
@@ -46,13 +51,16 @@ class Histories:
         self._bytes = 0
 
     def of(self, session_id: str, watermark: Watermark) -> Sequence[Mapping[str, Any]] | None:
-        """The bodies of the records that a read saw; None if they are not all here."""
+        """The bodies of the records that a read saw, with a `JsonText` for data; None if they are not all here."""
         held = self._by_session.get(session_id, {}).get(watermark.stream)
         if held is None or watermark.kind is not EntryKind.OUTPUT_APPENDED:
             return None
         self._by_session.move_to_end(session_id)
-        texts = [text for seq, text in held.texts.items() if watermark.sees(seq)]
-        found: Sequence[Mapping[str, Any]] = jsontext.decode(f"[{','.join(texts)}]")
+        found = [
+            {"record_id": record_id, "stream": watermark.stream, "stream_seq": seq, "data": data}
+            for seq, (record_id, data) in held.records.items()
+            if watermark.sees(seq)
+        ]
         return found if watermark.lacks(found) is None else None
 
     def keep(
@@ -64,7 +72,7 @@ class Histories:
             return
         held = HeldStream()
         for body in bodies:
-            held.add(body["stream_seq"], jsontext.encode(body, depth_max=None))
+            held.add(body)
         streams = self._by_session.setdefault(session_id, {})
         before = streams.pop(watermark.stream, None)
         streams[watermark.stream] = held
@@ -77,7 +85,7 @@ class Histories:
         held = self._by_session.get(entry.session_id, {}).get(entry.body["stream"])
         if held is not None:
             before = held.chars
-            held.add(entry.body["stream_seq"], entry.clear_json)
+            held.add(entry.body)
             self._bytes += held.chars - before
             self._make_room()
 
