@@ -72,3 +72,24 @@ async def test_the_way_out_is_where_people_look(
     found = await scrape(stack)
     assert found["helmr_resume_seconds_count"] >= 1
     assert found["helmr_resume_seconds_bucket", {"le": "+Inf"}] >= 1
+
+
+async def test_a_parked_session_that_gets_a_message_is_counted_although_no_entry_says_it(
+    stack: Stack,
+) -> None:
+    started = await stack.started("echo", 0, result_timeout_s=0)
+    session_id, run_id = started["session"]["id"], started["run"]["id"]
+    await stack.run_until(run_id, "waiting")
+    assert (await scrape(stack))["helmr_run_resumes_total"] == 0
+    (host,) = stack.hosts
+    stack.kill(host, "it is away")
+    path = f"/v1/sessions/{session_id}"
+    sent = await stack.http.post(f"{path}/inputs/words", json={"data": "hello"})
+    assert sent.status_code == 200, sent.text
+
+    async def is_counted() -> bool:
+        return (await scrape(stack))["helmr_run_resumes_total"] == 1
+
+    await until(is_counted)
+    entries = (await stack.http.get(f"{path}/transcript")).json()["items"]
+    assert "run.resumed" not in {entry["kind"] for entry in entries}

@@ -107,9 +107,6 @@ class EntryMetrics:
         self._runs = Counter(
             "helmr_runs", "Runs that ended or were blocked", ["status"], registry=registry
         )
-        self._resumes = Counter(
-            "helmr_run_resumes", "Runs that a host went on with", registry=registry
-        )
         self._opened = Counter(
             "helmr_waits_opened", "Waits opened", ["kind", "stream"], registry=registry
         )
@@ -158,9 +155,7 @@ class EntryMetrics:
         run_id = item.entry["run_id"]
         if run_id in self._ended_at and kind not in BY_OTHERS:
             self._goes_on(run_id, from_iso(item.entry["recorded_at"]))
-        if kind == "run.resumed":
-            self._resumes.inc()
-        elif kind == "step.try_failed":
+        if kind == "step.try_failed":
             self._tries.inc()
         elif kind == "wait.opened" and not body.get("backoff"):
             self._opened.labels(body["kind"], self._stream(body.get("stream"))).inc()
@@ -266,6 +261,9 @@ def _of_pool(pool: Mapping[str, Any]) -> Iterator[Metric]:
     yield _gauge("helmr_queue_oldest_seconds", oldest, pool["queue_oldest_s"])
     yield _gauge("helmr_queue_failing_runs", "Those that can't be resumed", pool["failing"])
     yield CounterMetricFamily("helmr_host_crashes", "Hosts that died", value=pool["crashes"])
+    # No entry says it: a parked session that is answered goes on without `run.resumed`.
+    about, count = "Runs that a host went on with", sum(pool["resumes"]["counts"])
+    yield CounterMetricFamily("helmr_run_resumes", about, value=count)
     about = "CPU in which the code of a run came to where it had been"
     yield _histogram("helmr_resume_seconds", about, pool["resumes"])
     for key, name, about in (
