@@ -35,6 +35,7 @@ from helmr_runtime.launchers.startup import (
     writing,
 )
 from helmr_runtime.process import local_access
+from helmr_runtime.process.garbage import look_through_less
 from helmr_runtime.process.local_access import local_key
 from helmr_runtime.process.output import (
     JsonFormatter,
@@ -125,6 +126,7 @@ class _Foreground:
         """Let local programs find it, and look at the task files if they are to start it again."""
         self._pointer = announce(self._options, self._claim, self._key, self._say)
         tell_manager(READY)
+        look_through_less()
         if self._options.reloads:
             self._watching = asyncio.create_task(self._watch())
             self._watching.add_done_callback(lambda _: stop.asked.set())

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from helmr.errors import HelmrError
 from helmr_runtime import tracing
+from helmr_runtime.process.garbage import look_through_less
 from helmr_runtime.process.output import json_formatter, log_to
 from helmr_runtime.process.spec import SOCKETS, RuntimeSpec
 from helmr_runtime.rpc.calls import HOST_PREFIX, CallFailure, kind_of, serve
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
     from helmr_runtime.process.ray_handles import HandleCalls
 
 logger = logging.getLogger(__name__)
-
-COLLECTS = (5_000, 10, 5)
-"""The collector's thresholds: by CPython's an answer, of sixteen at once, took a seventh more processor time; by higher
-ones a host kept 20 MB more of what sessions had left."""
 
 WAKE_PAUSE_S = 0.5
 
@@ -116,9 +113,7 @@ class ActorHost:
                 raise HelmrError(f"{self._name}: {type(error).__name__}: {error}") from error
             finally:
                 gc.enable()
-            # What there is now stays: looking through it for garbage took the gateway 0.14 s, and every call waited.
-            gc.freeze()
-            gc.set_threshold(*COLLECTS)
+            look_through_less()
             await self._listen()
             return self._target
 
