@@ -90,6 +90,8 @@ R = TypeVar("R")
 
 SETTLE_S = 30.0
 """Code that neither waits nor ends within this (real) time fails the test."""
+LOOK_AGAIN_S = 0.0005
+"""At first; ten times that for code that goes on and on, which gets the processor instead."""
 
 
 class Harness(HarnessTokens):
@@ -411,11 +413,12 @@ class Harness(HarnessTokens):
         """
         # One at a time: a hundred callers that look at once would take the processor from the code they wait for.
         async with self._settling, asyncio.timeout(self.settle_s):
-            calm = 0
+            calm, pause_s = 0, LOOK_AGAIN_S
             while calm < 2:
                 await self._wake_due()
                 calm = calm + 1 if all(map(self._patience.is_over, self._hosts.values())) else 0
-                await asyncio.sleep(0 if calm else 0.0005)
+                await asyncio.sleep(0 if calm else pause_s)
+                pause_s = min(1.2 * pause_s, 10 * LOOK_AGAIN_S)
 
     async def settle_if(self, settle: bool) -> None:
         """Settle, or else let the code go on by itself from now on."""
