@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import functools
 import inspect
-import json
 import logging
 import operator
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -26,13 +25,11 @@ from langchain_core.messages import (
     message_chunk_to_message,
     message_to_dict,
     messages_from_dict,
-    messages_to_dict,
 )
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 from langchain_core.tools import tool as make_tool
-from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.types import INTERRUPT
 from langgraph.errors import GraphBubbleUp
 from langgraph.graph.state import CompiledStateGraph, StateGraph
@@ -45,7 +42,7 @@ from helmr.durations import Duration
 from helmr.errors import TooLarge, UsageError, WaitTimeout
 from helmr.forms.tool_call import APPROVE, DECLINE, RESPOND, call_body, call_subject
 from helmr.integrations import retried
-from helmr.integrations.conversation import KeptConversation
+from helmr.integrations._langgraph_history import Saver, behind, conversation_in, said_in
 from helmr.integrations.tool_context import step_in_context
 from helmr.steps import StepOptions, step_call
 from helmr.streams import InputStream, OutputStream, turn
@@ -103,15 +100,15 @@ async def run_graph(
     _check_stops(compiled)
     _check_tools(compiled)
     # Of this call only: a replay goes through the graph again and meets what is recorded.
-    saver = _Saver()
+    saver = Saver()
     own = compiled.copy({"checkpointer": saver})
     # Nor does anything read it before the call's end or an interrupt: each step would write the whole state.
     invoke.setdefault("durability", "exit")
     given = dict(config or {})
     given["configurable"] = {"thread_id": "run", **given.get("configurable", {})}
-    conversation = _conversation(history) if history is not None else None
+    conversation = conversation_in(history) if history is not None else None
     if conversation is not None:
-        input = _behind(await conversation.items(), input, own)
+        input = behind(await conversation.items(), input, own)
     asked = 0
     while True:
         saver.has_interrupts = False
@@ -120,7 +117,7 @@ async def run_graph(
         pending = await _pending(own, given) if is_cut_off else ()
         if not pending:
             if conversation is not None:
-                await conversation.become(await _said_in(own, given, result))
+                await conversation.become(await said_in(own, given, result))
             return result
         resume: dict[str, Any] = {}
         for interrupt in pending:
@@ -130,43 +127,6 @@ async def run_graph(
                     interrupt, answers, f"interrupt-{asked}", timeout, options, compiled
                 )
         input = Command(resume=resume)
-
-
-MESSAGES = "messages"
-"""What LangGraph's own states and agents call a conversation."""
-
-
-@functools.cache
-def _conversation(stream: OutputStream[Any]) -> KeptConversation[BaseMessage]:
-    return KeptConversation(stream, read=_messages_of, write=messages_to_dict)
-
-
-def _messages_of(text: str) -> list[BaseMessage]:
-    return messages_from_dict(json.loads(text))
-
-
-def _behind(
-    past: list[BaseMessage], input: Any, graph: CompiledStateGraph[Any, Any, Any, Any]
-) -> dict[str, Any]:
-    """The input, with what was said before its messages."""
-    if MESSAGES not in graph.channels or not isinstance(input, Mapping):
-        raise UsageError(
-            f"run_graph(…, history=…) needs a state with `{MESSAGES}`, and a mapping as its input",
-            hint="Let the state be a MessagesState.",
-        )
-    said = input.get(MESSAGES, [])
-    return {**input, MESSAGES: [*past, *(said if isinstance(said, list) else [said])]}
-
-
-async def _said_in(
-    graph: CompiledStateGraph[Any, Any, Any, Any], config: dict[str, Any], result: Any
-) -> list[BaseMessage]:
-    """The messages of a graph's state: those of its result, if it gives them."""
-    if isinstance(result, Mapping) and isinstance(said := result.get(MESSAGES), list):
-        return said
-    state = await graph.aget_state(cast("Any", config))
-    found: list[BaseMessage] = state.values[MESSAGES]
-    return found
 
 
 def _check_stops(graph: CompiledStateGraph[Any, Any, Any, Any]) -> None:
@@ -195,23 +155,6 @@ def _check_tools(graph: CompiledStateGraph[Any, Any, Any, Any]) -> None:
             node,
             tool.name,
         )
-
-
-class _Saver(InMemorySaver):
-    """Knows whether an interrupt was saved, so that a state that has none need not be read back."""
-
-    has_interrupts = False
-
-    def put_writes(
-        self,
-        config: RunnableConfig,
-        writes: Sequence[tuple[str, Any]],
-        task_id: str,
-        task_path: str = "",
-    ) -> None:
-        """Save what tasks have written; an interrupt is one of these."""
-        self.has_interrupts |= any(channel == INTERRUPT for channel, _ in writes)
-        super().put_writes(config, writes, task_id, task_path)
 
 
 async def _pending(
