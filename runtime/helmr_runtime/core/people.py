@@ -93,9 +93,6 @@ class DisabledPeople:
     people: frozenset[str] = frozenset()
     names: frozenset[str] = frozenset()
 
-    def __bool__(self) -> bool:
-        return bool(self.people)
-
     def has(self, principal: Principal) -> bool:
         """That one is a disabled person, or a link of theirs."""
         if principal.type == PERSON:

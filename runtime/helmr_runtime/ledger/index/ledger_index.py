@@ -339,7 +339,8 @@ class LedgerIndex:
             declined = self._declines(precondition)
             if declined is not None:
                 return declined
-        if self.people.disabled and self.people.disabled.acts_in(flush.entries):
+        disabled = self.people.disabled
+        if disabled.people and disabled.acts_in(flush.entries):
             # Its host reads the session again, and with it who is disabled: there the command is refused (S-117).
             return Refused(epoch=head.epoch, seq=head.next_seq)
         return Accepted(is_sure=self.operations.is_complete)
