@@ -491,8 +491,7 @@ class LiveSession:
 
     async def _decide_asking(self, command: SessionCommand) -> Decided:
         """Decide a command of which the ledger may know something that the state does not say."""
-        known = await self._repeated.first(command)
-        decision = known or self._decide(command)
+        decision = await self._repeated.first(command) or self._decide(command)
         if self._repeated.is_open(command, decision):
             decision = await self._repeated.again(command) or decision
         return self._settle(command, decision)
