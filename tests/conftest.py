@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 
+from tests import reaper
 from tests.budget import examples
 
 # Also for tests that start Ray without make; the Makefile says why.
@@ -24,9 +24,10 @@ sys.dont_write_bytecode = False
 # In a worker readline has set them; a terminal that a test makes has its own.
 for size in ("COLUMNS", "LINES"):
     os.environ.pop(size, None)
-# What this user's runtimes and console have left in their home is no part of a test.
-home = tempfile.TemporaryDirectory(prefix="helmr-tests-home-")
-os.environ.update(dict.fromkeys(("XDG_STATE_HOME", "XDG_CONFIG_HOME"), home.name))
+# What this user's runtimes and console have left in their home is no part of a test. From here on this process is
+# watched: what it starts ends with it.
+home = reaper.folder("helmr-tests-home-")
+os.environ.update(dict.fromkeys(("XDG_STATE_HOME", "XDG_CONFIG_HOME"), str(home)))
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As a shell has it of what it runs in the background: what tests start is to end by Ctrl-C all the same.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -41,7 +42,7 @@ settings.register_profile(
 )
 settings.load_profile("helmr")
 
-pytest_plugins = ["tests.secret_search", "tests.suite", "tests.reaper"]
+pytest_plugins = ["tests.secret_search", "tests.suite"]
 
 NEW_OBJECTS_MAX = 50_000
 """So many between two looks of the garbage collector, instead of 700: of what is collected here almost all lives on."""

@@ -1,4 +1,4 @@
-"""The end of what a run of tests has started, once its process is gone, however it ended; a pytest plugin.
+"""The end of what a run of tests has started, once its process is gone, however it ended.
 
 Fixtures end what they start. But a run that is broken off has no time for that, and one that is killed runs nothing
 more. So each process of pytest, also each worker's, starts a process that watches it by a pipe: the kernel closes its
@@ -14,8 +14,10 @@ import secrets
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from helmr_runtime.process.processes import PROC, OsProcess, is_running, kill, process
@@ -55,18 +57,17 @@ class Watched:
         os.write(self._pipe, f"{folder}\n".encode())
 
 
-_watched: list[Watched] = []
+@cache
+def watched() -> Watched:
+    """This process, watched from the first call on."""
+    return Watched()
 
 
-def pytest_configure() -> None:
-    """Have this process watched."""
-    if not _watched:
-        _watched.append(Watched())
-
-
-def remove_later(folder: Path) -> None:
-    """As `Watched.remove_later`, of this process."""
-    _watched[0].remove_later(folder)
+def folder(prefix: str, *, within: str | None = None) -> Path:
+    """A new temporary folder, which is gone after the end of this process, whoever was to remove it."""
+    made = Path(tempfile.mkdtemp(prefix=prefix, dir=within))
+    watched().remove_later(made)
+    return made
 
 
 # --- the watching process ---------------------------------------------------------------------------

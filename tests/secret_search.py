@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from helmr.hash_seed import KEEP_VARIABLE
 from helmr_runtime.core import entries
 from helmr_runtime.launchers import watchdog
 from helmr_runtime.security.payloads import RedactingFilter, find_secrets
-from tests import secret_files
+from tests import reaper, secret_files
 
 SECRETS_LEFT = 9
 """The exit code of a run that left a secret for which no test could be blamed: none of pytest's own."""
@@ -108,7 +107,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "shows_secrets: the test puts a secret where none belongs, on purpose"
     )
-    folder = Path(tempfile.mkdtemp(prefix="helmr-searched-"))
+    folder = reaper.folder("helmr-searched-")
     search = config.stash[SEARCH] = SecretSearch(folder)
     handler = _Handler(search)
     logging.getLogger().addHandler(handler)

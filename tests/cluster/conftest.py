@@ -8,7 +8,6 @@ import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 
 from helmr.client import Client
 from helmr.client.discovery import read_credentials
+from tests import reaper
 
 TASKS = Path(__file__).parent.parent / "stack" / "stack_tasks.py"
 NODES = Path(__file__).with_name("nodes.py")
@@ -29,7 +29,7 @@ class RayCluster:
     def __init__(self, *, hosts: int = 3, more_nodes: int = 2) -> None:
         self._hosts = hosts
         # Ray's socket paths have 107 bytes.
-        self.folder = Path(tempfile.mkdtemp(prefix="hc-", dir="/tmp"))
+        self.folder = reaper.folder("hc-", within="/tmp")
         self.marks = self.folder / "marks"
         self.marks.mkdir()
         self.environment = {

@@ -14,7 +14,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from helmr.hash_seed import KEEP_VARIABLE
+from tests import reaper
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```(python|sh|text)\n(.*?)^```$", flags=re.M | re.S)
@@ -171,7 +171,7 @@ def _is_free(port: int) -> bool:
 @pytest.fixture
 def reader() -> Iterator[Reader]:
     # Ray's sockets need a short path, which pytest's own folders are not.
-    folder = Path(tempfile.mkdtemp(prefix="ht-"))
+    folder = reaper.folder("ht-")
     reader = Reader(folder)
     try:
         yield reader

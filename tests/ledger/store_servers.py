@@ -8,13 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from tests import reaper
 
 KEY, SECRET, BUCKET = "helmr", "helmr-secret", "logs"
 READY_S = 90.0
@@ -122,7 +123,7 @@ class Seaweed:
 @contextmanager
 def seaweed_server() -> Iterator[Seaweed]:
     """A server, started; ended and removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="helmr-weed-"))
+    folder = reaper.folder("helmr-weed-")
     server = Seaweed(folder)
     try:
         server.start()

@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -121,8 +120,7 @@ def postgres_server() -> Iterator[str | None]:
     if programs is None or (os.getuid() == 0 and user is None):
         yield None
         return
-    folder = Path(tempfile.mkdtemp(prefix="helmr-pg-"))  # short, and open to that user
-    reaper.remove_later(folder)
+    folder = reaper.folder("helmr-pg-")  # short, and open to that user
     if user is not None:
         os.chown(folder, user.pw_uid, user.pw_gid)
     as_user: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid} if user else {}

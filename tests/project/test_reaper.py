@@ -27,7 +27,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.reaper import remove_later
+from tests.reaper import folder
 
 PIDS = Path(__file__).parent.parent / "pids"
 SAYS = "import os, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(str(os.getpid()));"
@@ -43,9 +43,7 @@ def python(does, name, *words):
 @pytest.fixture(scope="session")
 def started():
     """What a runtime and a database are: daemons, what ignores signals, what has no environment of ours."""
-    folder = PIDS.with_name("left-behind")
-    folder.mkdir(exist_ok=True)
-    remove_later(folder)
+    (PIDS / "left-behind").write_text(str(folder("left-behind-", within=str(PIDS.parent))))
     begins = "import subprocess, sys; subprocess.Popen(sys.argv[1:], start_new_session=True)"
     daemon = [sys.executable, "-S", "-c", begins]
     subprocess.run([*daemon, *python(SAYS + WAITS, "daemon")], check=True)
@@ -72,7 +70,7 @@ def checkout(tmp_path: Path, project_root: Path) -> Path:
     assert sooner != source
     (tests / "reaper.py").write_text(sooner)
     (tests / "__init__.py").touch()
-    (tests / "conftest.py").write_text('pytest_plugins = ["tests.reaper"]\n')
+    (tests / "conftest.py").write_text("from tests.reaper import watched\n\nwatched()\n")
     (tests / "test_one.py").write_text(textwrap.dedent(STARTS))
     (tmp_path / "pytest.ini").write_text("[pytest]\ntestpaths = tests\n")
     (tmp_path / "pids").mkdir()
@@ -104,8 +102,9 @@ def running(checkout: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
 
 def pids(checkout: Path) -> dict[str, int]:
     """What has started, by name; none before all has."""
-    found = {path.name: path.read_text() for path in (checkout / "pids").iterdir()}
-    return {name: int(text) for name, text in found.items() if text}
+    found = {name: checkout / "pids" / name for name in STARTED}
+    texts = {name: path.read_text() for name, path in found.items() if path.exists()}
+    return {name: int(text) for name, text in texts.items() if text}
 
 
 @pytest.mark.parametrize(
@@ -131,6 +130,8 @@ def test_what_a_run_started_ends_with_it(
             seen=said.read_text,
         )
         started = pids(checkout)
+        left = Path((checkout / "pids" / "left-behind").read_text())
+        assert left.is_dir()
         assert all(map(is_alive, started.values()))
         ends = {"run": run.pid, "all": -run.pid, "worker": started["worker"]}
         os.kill(ends[whose], number)
@@ -140,7 +141,6 @@ def test_what_a_run_started_ends_with_it(
             what="nothing is left",
             seen=lambda: {name: pid for name, pid in started.items() if is_alive(pid)},
         )
-        left = checkout / "left-behind"
         until(lambda: not left.exists(), within_s=30, what="its folder is gone")
 
 
