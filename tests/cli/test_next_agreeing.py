@@ -56,13 +56,13 @@ async def test_one_who_has_voted_is_not_asked_again(stack: Stack, person: Person
     key = await key_of(stack, "ana")
     await votes(stack, "ana", wait_id, FIVE)
     await person.begins(HELMR_API_KEY=key)
-    await person.reads("nothing waits for people")
-    await person.reads("1 left out: for others to answer, or you have voted")
+    said = await person.reads("1 left out: for others to answer, or you have voted")
+    assert "nothing waits for people" in said
 
 
 async def test_others_read_who_may_and_are_asked_nothing(stack: Stack, person: Person) -> None:
     wait_id, _ = await asks(stack)
     key = await key_of(stack, "cy")
     await person.begins(command=("wait", "answer", wait_id), me="cy", HELMR_API_KEY=key)
-    await person.reads("Refund Ada?")
-    await person.reads("you may not answer: it is answered by 2 people: group finance")
+    said = await person.reads("you may not answer: it is answered by 2 people: group finance")
+    assert "Refund Ada?" in said

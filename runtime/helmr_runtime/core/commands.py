@@ -19,10 +19,10 @@ two ledgers is the later one, generations say: the higher one is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from helmr.errors import BadRequest, DataError, OperationConflict
 from helmr.models import PRUNE_AGE_MIN_S, REASON_MAX, VoteOutcome
@@ -332,85 +332,112 @@ def receipt(
     Raises:
         DataError: The kind carries no receipt.
     """
-    body, run_id = carrier.body, carrier.run_id
-    match carrier.kind:
-        case EntryKind.INPUT_ACCEPTED:
-            return {
-                "record_id": body["record_id"],
-                "stream": body["stream"],
-                "seq": body["stream_seq"],
-                "outcome": body["outcome"],
-                "duplicate": False,
-                "wait_id": body.get("wait_id"),
-                "run_id": body.get("run_id"),
-            }
-        case EntryKind.SESSION_CREATED:
-            return {"session_id": session_id, "run_id": body["run_id"], "created": True}
-        case EntryKind.SESSION_FORKED:
-            return {"session_id": session_id, "run_id": run_id, "created": True}
-        case EntryKind.RUN_CREATED:
-            return {"session_id": session_id, "run_id": run_id}
-        case EntryKind.RUN_CANCELLED:
-            return {"run_id": run_id, "status": "cancelled"}
-        case EntryKind.RUN_RETRIED | EntryKind.RUN_REWOUND:
-            return {"run_id": run_id, "attempt": body["attempt"]}
-        case EntryKind.SESSION_CANCELLED:
-            return {"session_id": session_id, "status": "cancelled"}
-        case EntryKind.SESSION_CLOSED:
-            return {"session_id": session_id, "status": "closed"}
-        case EntryKind.WAIT_ASSIGNED:
-            return {"wait_id": body["wait_id"], "assignee": body.get("assignee")}
-        case EntryKind.WAIT_VOTED | EntryKind.WAIT_VOTE_WITHDRAWN:
-            return {
-                "wait_id": body["wait_id"],
-                "run_id": run_id,
-                "outcome": (
-                    VoteOutcome.VOTED
-                    if carrier.kind is EntryKind.WAIT_VOTED
-                    else VoteOutcome.WITHDRAWN
-                ).value,
-                "have": body["have"],
-                "need": body["need"],
-            }
-        case EntryKind.NOTE_ADDED:
-            return {"note_id": body["note_id"], "session_id": session_id, "seq": seq}
-        case EntryKind.TOKEN_CREATED:
-            return {"token_id": body["token_id"], "key_id": body["key_id"]}
-        case EntryKind.TOKEN_COMPLETED:
-            assert at is not None
-            return {
-                "token_id": body["token_id"],
-                "outcome": "completed",
-                "completed_at": iso(at),
-            }
-        case EntryKind.TOKEN_CANCELLED:
-            return {"token_id": body["token_id"], "status": "cancelled"}
-        case EntryKind.PUBLIC_TOKEN_CREATED:
-            return {"public_token_id": body["public_token_id"], "key_id": body.get("key_id")}
-        case EntryKind.PUBLIC_TOKEN_REVOKED:
-            return {"public_token_id": body["public_token_id"], "status": "revoked"}
-        case EntryKind.API_KEY_CREATED:
-            return {"key_id": body["key_id"]}
-        case (
-            EntryKind.SCHEDULE_WRITTEN
-            | EntryKind.SCHEDULE_PAUSED
-            | EntryKind.SCHEDULE_RESUMED
-            | EntryKind.SCHEDULE_DELETED
-        ):
-            return {"name": body["name"], **body.get("receipt", {})}
-        case EntryKind.API_KEY_REVOKED:
-            return {"key_id": body["key_id"], "status": "revoked"}
-        case EntryKind.GRANT_CREATED | EntryKind.GRANT_REVOKED:
-            return {"grant_id": body["grant_id"]}
-        case (
-            EntryKind.PERSON_BOUND
-            | EntryKind.PERSON_UNBOUND
-            | EntryKind.PERSON_DISABLED
-            | EntryKind.PERSON_ENABLED
-        ):
-            return {"person": body["person"]}
-        case _:
-            raise DataError(f"{session_id}: entry {seq} ({carrier.kind}) carries no receipt")
+    makes = _RECEIPTS.get(carrier.kind)
+    if makes is None:
+        raise DataError(f"{session_id}: entry {seq} ({carrier.kind}) carries no receipt")
+    return makes(_Carried(carrier.body, carrier.run_id, session_id, seq, at))
+
+
+class _Carried(NamedTuple):
+    """What a receipt is made of: the entry's body and run, and its place."""
+
+    body: Mapping[str, Any]
+    run_id: str | None
+    session_id: str
+    seq: int
+    at: datetime | None
+
+
+_Makes = Callable[[_Carried], dict[str, Any]]
+
+
+def _says(*names: str, **also: str) -> _Makes:
+    """What the entry says under these names, and this as well."""
+    return lambda of: {**{name: of.body[name] for name in names}, **also}
+
+
+def _of_input(of: _Carried) -> dict[str, Any]:
+    body = of.body
+    return {
+        "record_id": body["record_id"],
+        "stream": body["stream"],
+        "seq": body["stream_seq"],
+        "outcome": body["outcome"],
+        "duplicate": False,
+        "wait_id": body.get("wait_id"),
+        "run_id": body.get("run_id"),
+    }
+
+
+def _of_vote(outcome: VoteOutcome) -> _Makes:
+    said = _says("wait_id", "have", "need", outcome=outcome.value)
+    return lambda of: {**said(of), "run_id": of.run_id}
+
+
+def _of_completion(of: _Carried) -> dict[str, Any]:
+    assert of.at is not None
+    return {"token_id": of.body["token_id"], "outcome": "completed", "completed_at": iso(of.at)}
+
+
+def _of_schedule(of: _Carried) -> dict[str, Any]:
+    return {"name": of.body["name"], **of.body.get("receipt", {})}
+
+
+def _of_attempt(of: _Carried) -> dict[str, Any]:
+    return {"run_id": of.run_id, "attempt": of.body["attempt"]}
+
+
+_RECEIPTS: Mapping[EntryKind, _Makes] = {
+    EntryKind.INPUT_ACCEPTED: _of_input,
+    EntryKind.SESSION_CREATED: lambda of: {
+        "session_id": of.session_id,
+        "run_id": of.body["run_id"],
+        "created": True,
+    },
+    EntryKind.SESSION_FORKED: lambda of: {
+        "session_id": of.session_id,
+        "run_id": of.run_id,
+        "created": True,
+    },
+    EntryKind.SESSION_CANCELLED: lambda of: {"session_id": of.session_id, "status": "cancelled"},
+    EntryKind.SESSION_CLOSED: lambda of: {"session_id": of.session_id, "status": "closed"},
+    EntryKind.RUN_CREATED: lambda of: {"session_id": of.session_id, "run_id": of.run_id},
+    EntryKind.RUN_CANCELLED: lambda of: {"run_id": of.run_id, "status": "cancelled"},
+    EntryKind.RUN_RETRIED: _of_attempt,
+    EntryKind.RUN_REWOUND: _of_attempt,
+    EntryKind.WAIT_ASSIGNED: lambda of: {
+        "wait_id": of.body["wait_id"],
+        "assignee": of.body.get("assignee"),
+    },
+    EntryKind.WAIT_VOTED: _of_vote(VoteOutcome.VOTED),
+    EntryKind.WAIT_VOTE_WITHDRAWN: _of_vote(VoteOutcome.WITHDRAWN),
+    EntryKind.NOTE_ADDED: lambda of: {
+        "note_id": of.body["note_id"],
+        "session_id": of.session_id,
+        "seq": of.seq,
+    },
+    EntryKind.TOKEN_CREATED: _says("token_id", "key_id"),
+    EntryKind.TOKEN_COMPLETED: _of_completion,
+    EntryKind.TOKEN_CANCELLED: _says("token_id", status="cancelled"),
+    EntryKind.PUBLIC_TOKEN_CREATED: lambda of: {
+        "public_token_id": of.body["public_token_id"],
+        "key_id": of.body.get("key_id"),
+    },
+    EntryKind.PUBLIC_TOKEN_REVOKED: _says("public_token_id", status="revoked"),
+    EntryKind.API_KEY_CREATED: _says("key_id"),
+    EntryKind.API_KEY_REVOKED: _says("key_id", status="revoked"),
+    EntryKind.SCHEDULE_WRITTEN: _of_schedule,
+    EntryKind.SCHEDULE_PAUSED: _of_schedule,
+    EntryKind.SCHEDULE_RESUMED: _of_schedule,
+    EntryKind.SCHEDULE_DELETED: _of_schedule,
+    EntryKind.GRANT_CREATED: _says("grant_id"),
+    EntryKind.GRANT_REVOKED: _says("grant_id"),
+    EntryKind.PERSON_BOUND: _says("person"),
+    EntryKind.PERSON_UNBOUND: _says("person"),
+    EntryKind.PERSON_DISABLED: _says("person"),
+    EntryKind.PERSON_ENABLED: _says("person"),
+}
+"""What each kind answers."""
 
 
 SESSIONS_MAX = 200

@@ -198,15 +198,7 @@ class PeopleOperations:
         Raises:
             PersonNotFound: It names no one.
         """
-        person_id = await self._id_of(person, is_any=True)
-        fact = EnablePerson(
-            principal=caller.principal,
-            operation=caller.operation("people.enable", person_id),
-            person=person_id,
-        )
-        await self._router.write(lambda: self._ledger.fact(fact), what=f"enabling {person_id}")
-        self.view.forget()
-        return await self.view.info(person_id)
+        return await self._changed(caller, EnablePerson, "enable", person)
 
     async def unbind(self, caller: Caller, person: str) -> PersonInfo:
         """Forget what a person has signed in as; the next sign-in with their e-mail binds them.
@@ -214,13 +206,20 @@ class PeopleOperations:
         Raises:
             PersonNotFound: It names no one.
         """
+        return await self._changed(caller, UnbindPerson, "unbind", person)
+
+    async def _changed(
+        self, caller: Caller, command: type[EnablePerson | UnbindPerson], verb: str, person: str
+    ) -> PersonInfo:
         person_id = await self._id_of(person, is_any=True)
-        fact = UnbindPerson(
+        fact = command(
             principal=caller.principal,
-            operation=caller.operation("people.unbind", person_id),
+            operation=caller.operation(f"people.{verb}", person_id),
             person=person_id,
         )
-        await self._router.write(lambda: self._ledger.fact(fact), what=f"unbinding {person_id}")
+        await self._router.write(
+            lambda: self._ledger.fact(fact), what=f"people.{verb} of {person_id}"
+        )
         self.view.forget()
         return await self.view.info(person_id)
 
