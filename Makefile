@@ -4,6 +4,7 @@
 #   make test    install everything and run the tests
 #   make extras  build the wheel and try each extra alone in a fresh environment
 #   make test-all  also the tests that take minutes or install things: test-long, test-examples, test-over-ray, extras
+#   make npm     agents and servers that the long tests run for real; test-long does it by itself
 #   make model   100,000 random sequences, the core against a naive model; MODEL_ARGS="--first 100000"
 #   make histories  calls to a real runtime under faults, judged; HISTORY_ARGS="run --seconds 600", "campaign", or "check FILE…"
 #   make fuzz    damaged bytes and values for every parser of what comes from outside; FUZZ_ARGS="--seconds 60"
@@ -57,7 +58,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all test-long test-examples test-over-ray extras model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate perf gauges notebooks tables animation recordings site sbom lint format up lock clean
+.PHONY: help venv demo test test-all test-long npm test-examples test-over-ray extras model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate perf gauges notebooks tables animation recordings site sbom lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -106,8 +107,18 @@ extras: $(VENV)/.stamp-dev
 test-all: $(VENV)/.stamp-dev
 	@$(MAKE) --keep-going --no-print-directory test test-long test-examples test-over-ray extras
 
-test-long: $(VENV)/.stamp-dev
+test-long: $(VENV)/.stamp-dev npm
 	$(PYTEST) -m "long and not soak and not perf" $(PYTEST_ARGS)
+
+# Agents and servers that long tests run for real. Where npm or its registry is missing these tests are skipped.
+npm:
+	@command -v npm >/dev/null || { echo "note: npm is missing; tests with real agents are skipped" >&2; exit 0; }; \
+	mkdir -p .bench && \
+	{ cmp -s tests/programs/gate/package.json .bench/.installed || \
+	  { cp tests/programs/gate/package.json .bench/package.json && \
+	    npm install --prefix .bench --no-audit --no-fund --loglevel=error && \
+	    cp tests/programs/gate/package.json .bench/.installed; } || \
+	  echo "note: npm could not install; tests with real agents are skipped" >&2; }
 
 # The tests of properties again, with all their examples.
 test-examples: $(VENV)/.stamp-dev

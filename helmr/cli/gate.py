@@ -31,6 +31,7 @@ from helmr.errors import NotAllowed, UsageError
 from helmr.gate import (
     AGENT_TASK,
     CALL_TASK,
+    CODEX,
     FLOOD,
     RUN_TASK,
     STARTER_RULES,
@@ -48,12 +49,10 @@ from helmr.gate.claude_code import (
     Mode,
     hooks_block,
     installed,
+    mode_of,
     settings_text,
     with_hooks,
     without_hooks,
-)
-from helmr.gate.claude_code import (
-    CODEX as CODEX_CLIENT,
 )
 from helmr.hash_seed import DATA_DIR
 from helmr.profiles import config_folder, parse_toml, read_toml, write_private
@@ -80,7 +79,7 @@ class GateClient(StrEnum):
     """Programs that the gate knows."""
 
     CLAUDE_CODE = CLIENT
-    CODEX = CODEX_CLIENT
+    CODEX = CODEX
 
 
 ClientName = Annotated[
@@ -221,7 +220,8 @@ def install(
     headless: Annotated[
         bool,
         typer.Option(
-            "--headless", help="For `claude -p`: a hook that denies where no one can be asked."
+            "--headless",
+            help="For `claude -p` and `codex exec`: a hook that denies where no one can be asked.",
         ),
     ] = False,
     hook_key: HookKey = None,
@@ -230,7 +230,8 @@ def install(
 ) -> None:
     """Have a client ask the gate: show the change of its settings, and write it. What is there stays."""
     is_codex = client is GateClient.CODEX
-    mode = Mode.HEADLESS if headless or is_codex else Mode.INTERACTIVE
+    mode = Mode.HEADLESS if headless else Mode.INTERACTIVE
+    is_over_http = mode is Mode.INTERACTIVE and not is_codex
     path = settings_path(os.environ, project=project, client=client)
     old, settings = read_settings(path)
     with cli.client() as runtime:
@@ -239,12 +240,12 @@ def install(
         kept = hook_key or key_path(os.environ)
         key = _working_key(url, kept) or _make_key(runtime, kept, is_given=hook_key is not None)
     where = url
-    if mode is Mode.HEADLESS:
+    if not is_over_http:
         where = f"--url {shlex.quote(url)} --key-file {shlex.quote(str(kept.resolve()))}"
     wanted = with_hooks(settings, hooks_block(mode, where, program=_program(), client=client.value))
-    if mode is Mode.INTERACTIVE:
+    if is_over_http:
         wanted["env"] = {**(wanted.get("env") or {}), KEY_VARIABLE: key}
-    change = FileChange(path, old, settings_text(wanted), mode is Mode.INTERACTIVE, key)
+    change = FileChange(path, old, settings_text(wanted), is_over_http, key)
     is_written = _apply([change], yes=yes, json=json)
     if json:
         printing.write_json({"file": str(path), "mode": mode.value, "written": is_written})
@@ -313,7 +314,7 @@ def _installations(environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
             url, key = _asks(one, settings, environ)
             yield {
                 "file": str(path),
-                "mode": (Mode.INTERACTIVE if one.get("type") == "http" else Mode.HEADLESS).value,
+                "mode": mode_of(one).value,
                 "timeout_s": one.get("timeout"),
                 "url": url,
                 "state": _state(url, key),
@@ -442,12 +443,15 @@ def hook_(
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", help="Of the hook, in the settings.")
     ] = TIMEOUT_S,
+    mode: Annotated[
+        Mode, typer.Option("--mode", help="Interactive where the client's own prompt may decide.")
+    ] = Mode.HEADLESS,
 ) -> None:
     """What a client runs as its hook: an event on stdin, the decision on stdout; exit code 2 denies."""
     from helmr.cli import hook
 
     key_file = str(cli.key_file) if cli.key_file is not None else None
-    hook.run(cli.url, key_file, timeout, client.value)
+    hook.run(cli.url, key_file, timeout, client.value, mode.value)
 
 
 @command(

@@ -8,8 +8,9 @@ nor the client: `helmr.cli.start` comes here before anything else is imported.
   at its timeout lets the tool run (S-105).
 - While a runtime starts again the same call is asked again; the runtime knows it by its id (S-103).
 
-Codex takes the same events and denials. To it an `allow` is a mistake unless it changes the input, and a mistake lets
-the call run: it gets no output in its place.
+Codex takes the same events and denials. Before a call an `allow` is a mistake to it unless it changes the input, and a
+mistake lets the call run: it gets no output in its place. Its hooks are commands also where it has a prompt of its own
+(`--mode interactive`): there a failure is no denial, it ends with 1, and the prompt shows.
 
 Source: code.claude.com/docs/en/hooks; tried with Claude Code 2.1.197 and Codex 0.171.0.
 """
@@ -33,8 +34,10 @@ CLAUDE_CODE, CODEX = "claude-code", "codex"
 CLIENTS = (CLAUDE_CODE, CODEX)
 """The command line of this program begins with `gate hook` and one of them; behind it stand options with values."""
 
-DENIED, LEFT = 2, 0
-"""Exit codes: the call is denied; the client goes on."""
+DENIED, FAILED, LEFT = 2, 1, 0
+"""Exit codes: the call is denied; the client's own prompt decides; the client goes on."""
+
+HEADLESS, INTERACTIVE = "headless", "interactive"
 
 TIMEOUT_S = 600.0
 MARGIN_S = 5.0
@@ -68,11 +71,16 @@ def main(client: str, options: Sequence[str]) -> NoReturn:
         timeout_s = float(found.get("--timeout", TIMEOUT_S))
     except (Unasked, ValueError) as error:
         _end(DENIED, str(error))
-    run(found.get("--url"), found.get("--key-file"), timeout_s, client)
+    mode = found.get("--mode", HEADLESS)
+    run(found.get("--url"), found.get("--key-file"), timeout_s, client, mode)
 
 
 def run(
-    url: str | None, key_file: str | None, timeout_s: float, client: str = CLAUDE_CODE
+    url: str | None,
+    key_file: str | None,
+    timeout_s: float,
+    client: str = CLAUDE_CODE,
+    mode: str = HEADLESS,
 ) -> NoReturn:
     """Ask the runtime about the event on stdin and end the process with what it says.
 
@@ -81,9 +89,12 @@ def run(
         key_file: Holds the key; else the environment variable HELMR_GATE_KEY does.
         timeout_s: Of the hook, as the client has it.
         client: Whose hook it is.
+        mode: Whether the client has a prompt of its own, which decides where no one else does.
     """
+    undecided = FAILED if mode == INTERACTIVE else DENIED
     ends_at = time.monotonic() + max(timeout_s, MARGIN_S + 1)
-    signal.signal(signal.SIGALRM, _out_of_time)
+    on_time = _report_out_of_time if mode == INTERACTIVE else _out_of_time
+    signal.signal(signal.SIGALRM, on_time)
     signal.setitimer(signal.ITIMER_REAL, ends_at - MARGIN_S - time.monotonic())
     asks = True  # until it is known that it does not
     try:
@@ -91,11 +102,12 @@ def run(
         asks = _asks(raw)
         if not asks:
             signal.signal(signal.SIGALRM, _report_out_of_time)
-        said = _patiently(url, _key(key_file), raw, ends_at, client)
-        if asks and "permissionDecision" not in said.get("hookSpecificOutput", {}):
+        said = _patiently(url, _key(key_file), raw, ends_at, client, mode)
+        is_decided = "permissionDecision" in said.get("hookSpecificOutput", {})
+        if asks and mode != INTERACTIVE and not is_decided:
             raise Unasked("the runtime has decided nothing")
     except Unasked as error:
-        _end(DENIED if asks else LEFT, str(error))
+        _end(undecided if asks else LEFT, str(error))
     if client == CODEX:
         said = _for_codex(said)
     if said:
@@ -120,7 +132,7 @@ def _read_options(given: Sequence[str]) -> dict[str, str]:
     rest = list(given)
     while rest:
         name, equals, value = rest.pop(0).partition("=")
-        if name not in ("--url", "--key-file", "--timeout") or not (equals or rest):
+        if name not in ("--url", "--key-file", "--timeout", "--mode") or not (equals or rest):
             raise Unasked(f"the hook does not take {name!r}")
         found[name] = value if equals else rest.pop(0)
     return found
@@ -149,7 +161,7 @@ def _key(path: str | None) -> str:
 
 
 def _patiently(
-    url: str | None, key: str, raw: bytes, ends_at: float, client: str
+    url: str | None, key: str, raw: bytes, ends_at: float, client: str, mode: str
 ) -> dict[str, Any]:
     """What the runtime says; asked again while it starts."""
     if not url:
@@ -158,7 +170,7 @@ def _patiently(
     while True:
         began_at = time.monotonic()
         try:
-            return post(url, key, raw, ends_at - began_at, client)
+            return post(url, key, raw, ends_at - began_at, client, mode)
         except Away as error:
             now = time.monotonic()
             if now - began_at > PATIENCE_S:  # it was there until now
@@ -169,7 +181,12 @@ def _patiently(
 
 
 def post(
-    url: str, key: str, raw: bytes, timeout_s: float, client: str = CLAUDE_CODE
+    url: str,
+    key: str,
+    raw: bytes,
+    timeout_s: float,
+    client: str = CLAUDE_CODE,
+    mode: str = HEADLESS,
 ) -> dict[str, Any]:
     """What the runtime says to an event.
 
@@ -184,7 +201,7 @@ def post(
         raise Unasked(f"{url!r} is not an http or https URL")
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-    target = f"{slash}{path}/v1/gate/claude-code?mode=headless&timeout_s={timeout_s:.3f}"
+    target = f"{slash}{path}/v1/gate/claude-code?mode={mode}&timeout_s={timeout_s:.3f}"
     if client != CLAUDE_CODE:
         target += f"&client={client}"
     run = os.environ.get(RUN_VARIABLE, "")

@@ -44,6 +44,9 @@ RUN_TASK = "helmr.gate.run"
 RUNS_MODULE = "helmr.gate.runs"
 """Where it is; loaded if the table says `runs = true`."""
 
+CODEX = "codex"
+"""The client that takes no changed input where it asks by its own prompt."""
+
 FLOOD = "flood"
 """Key of a payload that is about an agent that asks too much, and holds how often it may ask."""
 
@@ -83,9 +86,20 @@ class GatedCall:
         return agent_tag(self.client, self.agent)
 
     @property
+    def is_fixed(self) -> bool:
+        """The client takes no other input than it has asked about: Codex at its own prompt, which names no call."""
+        return self.client == CODEX and not self.call_id
+
+    @property
     def input_hash(self) -> str:
-        """Of tool and input, by which a report without an id of its own finds the call."""
-        return input_hash(self.tool, self.input)
+        """Of tool and input, by which a report without an id of its own finds the call.
+
+        Codex says only at its prompt why it makes the call, and not in the report.
+        """
+        given = {**self.input}
+        if self.is_fixed:
+            given.pop("description", None)
+        return input_hash(self.tool, given)
 
     def external_id(self, turn: int = 0) -> str:
         """Names the call's session. `turn` counts the same call asked again by a client that has no ids of calls."""

@@ -1,5 +1,7 @@
 """Claude Code's hooks: what they post, what they take as a decision, and the settings that put them there.
 
+Codex has the same events, but hooks are commands only; `CODEX_HOOKS` has those that it runs.
+
 The interactive client asks by `PermissionRequest`, which names no call: it is known by session, tool and input. The
 headless one (`claude -p`) asks by `PreToolUse`, which does; there "no decision" would let the client decide alone, so
 there always is one.
@@ -16,9 +18,9 @@ from enum import StrEnum
 from typing import Any
 
 from helmr.errors import BadRequest
-from helmr.gate import GatedCall
+from helmr.gate import CODEX, GatedCall
 
-CLIENT, CODEX = "claude-code", "codex"
+CLIENT = "claude-code"
 PLAN = "ExitPlanMode"
 APPROVE, DECLINE = "approve", "decline"
 """Decisions of an answer, as of any call of a tool that a person approves."""
@@ -231,6 +233,9 @@ PATH = "/v1/gate/claude-code"
 COMMAND = "gate hook"
 """By which our command hooks are known again in a file of settings."""
 
+AT_PROMPT = f"--mode {Mode.INTERACTIVE.value}"
+"""Option of a command hook that asks for a client with a prompt of its own."""
+
 OR_DENIED = " || exit 2"
 """Behind the command that asks: a program that is missing or was killed denies too."""
 
@@ -248,7 +253,24 @@ _HEADLESS = {
     HookEvent.POST_TOOL_USE_FAILURE: REPORT_TIMEOUT_S,
     HookEvent.SESSION_END: REPORT_TIMEOUT_S,
 }
-_OF_CODEX = frozenset({HookEvent.PRE_TOOL_USE, HookEvent.POST_TOOL_USE})
+CODEX_END_S = 3
+"""Longest that Codex lets a hook of its end run."""
+
+CODEX_HOOKS = {
+    Mode.INTERACTIVE: {
+        HookEvent.PERMISSION_REQUEST: TIMEOUT_S,
+        HookEvent.POST_TOOL_USE: REPORT_TIMEOUT_S,
+        HookEvent.STOP: REPORT_TIMEOUT_S,
+        HookEvent.SESSION_END: CODEX_END_S,
+    },
+    Mode.HEADLESS: {
+        HookEvent.PRE_TOOL_USE: TIMEOUT_S,
+        HookEvent.POST_TOOL_USE: REPORT_TIMEOUT_S,
+        HookEvent.SESSION_END: CODEX_END_S,
+    },
+}
+"""Of an interactive one none denies by its exit code: where it fails, the client's own prompt shows."""
+
 _WITH_MATCHER = frozenset(HookEvent) - {HookEvent.STOP, HookEvent.SESSION_END}
 
 
@@ -259,20 +281,21 @@ def hooks_block(
 
     Args:
         mode: How the client runs.
-        where: Of an interactive one the runtime's URL, of a headless one the options by which the hook finds it.
+        where: Of hooks over HTTP the runtime's URL, of commands the options by which they find it.
         program: How the client calls `helmr`.
-        client: Whose hooks they are; Codex has the headless ones that are about a call.
+        client: Whose hooks they are; those of Codex are commands.
     """
+    is_codex = client == CODEX
     is_headless = mode is Mode.HEADLESS
+    events = CODEX_HOOKS[mode] if is_codex else _HEADLESS if is_headless else _INTERACTIVE
     block = {}
-    for event, timeout_s in (_HEADLESS if is_headless else _INTERACTIVE).items():
-        if client == CODEX and event not in _OF_CODEX:
-            continue
+    for event, timeout_s in events.items():
         hook: dict[str, Any]
-        if is_headless:
-            options = f" {where}" if where else ""
+        if is_headless or is_codex:
+            options = "" if is_headless else f" {AT_PROMPT}"
+            options += f" {where}" if where else ""
             command = f"{program} {COMMAND} {client} --timeout {timeout_s}{options}"
-            if event in ASKS:
+            if is_headless and event in ASKS:
                 command += OR_DENIED
             hook = {"type": "command", "command": command, "timeout": timeout_s}
         else:
@@ -295,6 +318,12 @@ def is_ours(hook: Any) -> bool:
     url, command = hook.get("url"), hook.get("command")
     by_url = isinstance(url, str) and url.partition("?")[0].endswith(PATH)
     return by_url or (isinstance(command, str) and COMMAND in command)
+
+
+def mode_of(hook: Mapping[str, Any]) -> Mode:
+    """For which clients one of our hooks asks."""
+    at_prompt = hook.get("type") == "http" or AT_PROMPT in str(hook.get("command"))
+    return Mode.INTERACTIVE if at_prompt else Mode.HEADLESS
 
 
 def without_hooks(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -90,6 +90,9 @@ def asked(call: GatedCall) -> GateQuestion:
         return _asked_questions(call, questions)
     if call.tool == PLAN:
         return _asked_plan(call)
+    if call.is_fixed:
+        reason = "Why it is declined. The agent sees it."
+        return GateQuestion(_subject(call), _body(call), _decision(reason), {"decision": DECLINE})
     return GateQuestion(
         subject=_subject(call),
         body=_body(call),
@@ -167,20 +170,23 @@ def _asked_plan(call: GatedCall) -> GateQuestion:
     return GateQuestion(
         subject="Go on with this plan?",
         body=f"{plan if isinstance(plan, str) else call_body(call.tool, call.input)}\n\n{_place(call)}",
-        schema={
-            "type": "object",
-            "properties": {
-                "decision": {"type": "string", "enum": [APPROVE, DECLINE]},
-                "reason": {
-                    "anyOf": [{"type": "string"}, {"type": "null"}],
-                    "default": None,
-                    "description": "What is to be different. The agent sees it.",
-                },
-            },
-            "required": ["decision"],
-        },
+        schema=_decision("What is to be different. The agent sees it."),
         on_decline={"decision": DECLINE},
     )
+
+
+def _decision(reason: str) -> dict[str, Any]:
+    """The schema of an answer that changes nothing."""
+    text = {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None}
+    return {
+        "type": "object",
+        "properties": {
+            "decision": {"type": "string", "enum": [APPROVE, DECLINE]},
+            "reason": {**text, "description": reason},
+        },
+        "required": ["decision"],
+        "additionalProperties": False,
+    }
 
 
 def _subject(call: GatedCall) -> str:

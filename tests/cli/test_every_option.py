@@ -225,7 +225,7 @@ LINES = [
     Line("gate init --config $FOLDER/rules-$ROUND.toml --yes", "is written|true"),
     Line("gate install claude-code --headless --hook-key $ASKER_KEY --yes", "asks http|headless"),
     Line("gate install claude-code --project --yes", "asks http|true"),
-    Line("gate install codex --project --yes", "asks http|headless"),
+    Line("gate install codex --project --yes", "asks http|interactive"),
     Line("gate status", "answers"),
     Line("gate uninstall codex --project --yes", "asks the gate no more|true"),
     Line("gate uninstall claude-code --project --yes", "asks the gate no more|true"),
@@ -287,7 +287,7 @@ PROCESSES = {
     "logs": "logs --follow --data-dir $DATA_DIR",
     "listen": "listen --after 0 --event wait.opened --filter priority:high --profile nights --jsonl --json",
     "mcp": "mcp",
-    "gate hook": "gate hook claude-code --timeout 20 --url $URL --key-file $ASKER_KEY",
+    "gate hook": "gate hook claude-code --mode headless --timeout 20 --url $URL --key-file $ASKER_KEY",
     "check": "check option_tasks.py --json --data-dir $DATA_DIR",
     "next": """next --kind input --task ask --stream approval --session $NEW_ASKING --priority high --tag vip
         --assignee ada --filter due>1h --profile nights --undo-for 0s --override-claim --on-behalf-of ada""",

@@ -133,6 +133,42 @@ def test_codex_gets_what_it_takes(
     assert stand_in.asked[0][0].endswith("&client=codex")
 
 
+AT_PROMPT = {**ASKS, "hook_event_name": "PermissionRequest"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"hookSpecificOutput": {"decision": {"behavior": "allow"}}},
+        {"hookSpecificOutput": {"decision": {"behavior": "deny", "message": "no"}}},
+    ],
+    ids=["undecided", "allowed", "denied"],
+)
+def test_at_a_prompt_it_carries_the_decision_or_none(key_file: Path, said: dict[str, Any]) -> None:
+    with gate((200, said)) as stand_in:
+        options = (*named(stand_in.url, key_file), "--mode=interactive")
+        done = run(AT_PROMPT, *options, client="codex")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (json.loads(done.stdout) if done.stdout else {}) == said
+    assert stand_in.asked[0][0].startswith("/v1/gate/claude-code?mode=interactive&")
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [((503, {}), 1), ((403, {}), 1), (None, 0)],
+    ids=["away", "forbidden", "hung"],
+)
+def test_at_a_prompt_what_fails_neither_allows_nor_denies(
+    key_file: Path, reply: tuple[int, Any] | None, code: int
+) -> None:
+    with gate(reply) as stand_in:
+        options = (*named(stand_in.url, key_file, "2.5"), "--mode=interactive")
+        done = run(AT_PROMPT, *options, client="codex")
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr
+
+
 def test_a_runtime_that_starts_again_is_asked_again(key_file: Path) -> None:
     with gate((503, {"detail": "starting"}), (500, {}), (200, ALLOWED)) as stand_in:
         done = run(ASKS, *named(stand_in.url, key_file))

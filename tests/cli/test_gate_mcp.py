@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,10 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp_types import CallToolResult, TextContent
 
-from helmr.gate import CALL_TASK
+from helmr.gate import AGENT_TASK, CALL_TASK
 from tests.programs.benchmarks.processes import free_port
+from tests.programs.gate import conformance, kills, npm
+from tests.programs.gate.runtime import gated_runtime
 from tests.stack.live import ROOT, LiveRuntime, until
 
 pytestmark = [pytest.mark.allows_blocking]
@@ -234,15 +238,14 @@ async def test_a_call_that_the_client_gives_up_is_not_made(
     )
 
 
-EVERYTHING = ROOT / ".bench" / "node_modules" / ".bin" / "mcp-server-everything"
+EVERYTHING = npm.program("mcp-server-everything")
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not EVERYTHING.exists(), reason=f"{EVERYTHING} is missing: npm install")
+@npm.needs("mcp-server-everything")
 async def test_the_protocols_own_server_is_the_same_behind_it(
     live: LiveRuntime, effects: Path
 ) -> None:
-    """`npm install --prefix .bench @modelcontextprotocol/server-everything`."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     plain = StdioServerParameters(command=str(EVERYTHING), args=["stdio"], env=kept)
     behind = proxy(live, effects, HELD_S)
@@ -267,3 +270,56 @@ async def test_the_protocols_own_server_is_the_same_behind_it(
         wait = await asyncio.to_thread(until, found, within_s=20, what="echo")
         await asyncio.to_thread(live.client.waits.answer, wait.id, {"decision": "approve"})
         assert "hello" in text(await asking)
+
+
+ALLOWS_ALL = """
+[[gate.rule]]
+tool = "conformance.*"
+action = "allow"
+"""
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@npm.needs("conformance")
+def test_the_conformance_suite_says_the_same_with_and_without_it(tmp_path: Path) -> None:
+    server = [sys.executable, "-m", "tests.programs.gate.conformance_server"]
+    with gated_runtime(tmp_path, ALLOWS_ALL) as runtime:
+        where = [f"--url={runtime.credentials.url}", "--name=conformance", "--", *server]
+        behind = [sys.executable, "-m", "helmr.cli", "gate", "mcp", *where]
+        environ = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "HELMR_API_KEY": runtime.credentials.key or "",
+        }
+        said = []
+        for words in (server, behind):
+            port = free_port()
+            bridge = [sys.executable, "-m", "tests.programs.gate.conformance", str(port), *words]
+            with subprocess.Popen(bridge, env=environ, cwd=tmp_path) as serving:
+                try:
+                    until(partial(listens, port), within_s=20, what="the bridge")
+                    folder = tmp_path / f"said-{port}"
+                    said.append(conformance.verdicts(f"http://127.0.0.1:{port}/mcp", folder))
+                finally:
+                    serving.terminate()
+        rules = runtime.client.sessions.list(task=AGENT_TASK)
+        assert next(iter(rules), None) is not None  # its calls were asked about
+    assert said[0] == said[1]
+    passed = {name for name, checks in said[0].items() if {one for _, one in checks} == {"SUCCESS"}}
+    assert len(passed) >= PASSED_MIN, said[0]
+
+
+PASSED_MIN = 20
+"""Scenarios that pass without the proxy: what fails on both sides would prove little."""
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_what_is_killed_in_between_makes_no_call_without_an_approval(tmp_path: Path) -> None:
+    tally = kills.run(tmp_path, clients=4, calls=8, runtime_kills=1, seed=7)
+    assert tally.wrong == []
+    assert tally.calls == 32
+    assert (tally.runtime_kills, tally.connections_lost > 0) == (1, True)
+    assert tally.effects > 0
+    assert tally.unknown > 0

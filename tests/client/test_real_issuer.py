@@ -1,6 +1,6 @@
 """Signing in at a real issuer, the npm package `oidc-provider`: by a browser, by another device, renewed (S-111).
 
-Long: it needs Node and npm, which brings the package into `.bench` at the first run.
+Long: it needs Node, and npm, by which `make test-long` brings the package into `.bench`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,12 +18,15 @@ from helmr.gate.claude_code import (
     decision_of,
     hooks_block,
     installed,
+    mode_of,
     reply,
     unasked,
     with_hooks,
     without_answer,
     without_hooks,
 )
+from helmr.gate.tasks import asked
+from tests.programs.gate import recorded
 
 EVENT = {
     "session_id": "ec1dedd8-6977-4e1b-90e2-d7c1e6e071f2",
@@ -63,12 +65,8 @@ def test_an_event_names_its_call() -> None:
             call_of_event({**EVENT, name: None})
 
 
-RECORDED = Path(__file__).parent / "recorded" / "claude_code.json"
-"""What the client's hooks have posted: `test_claude_code_itself` records it."""
-
-
 def test_what_the_client_posts_names_its_calls() -> None:
-    events = {one["hook_event_name"]: one for one in json.loads(RECORDED.read_text())["events"]}
+    events = recorded.events_of("claude-code")
     with_call = {kind: one for kind, one in events.items() if "tool_name" in one}
     assert with_call.keys() == {
         "PermissionRequest",
@@ -83,6 +81,17 @@ def test_what_the_client_posts_names_its_calls() -> None:
         assert bool(call.call_id) == (kind != "PermissionRequest")
         assert call.tag == f"claude-code:{one['session_id']}"
     assert call_of_event(events["PreToolUse"]) == call_of_event(events["PostToolUse"])
+
+
+def test_what_codex_posts_names_its_calls() -> None:
+    events = recorded.events_of("codex")
+    assert {"PermissionRequest", "PreToolUse", "PostToolUse", "Stop", "SessionEnd"} == events.keys()
+    calls = {
+        kind: call_of_event(one, "codex") for kind, one in events.items() if "tool_name" in one
+    }
+    assert {call.tool for call in calls.values()} == {"Bash"}
+    assert [kind for kind, call in calls.items() if call.is_fixed] == ["PermissionRequest"]
+    assert calls["PreToolUse"] == calls["PostToolUse"]
 
 
 def test_an_approval_allows_and_a_denial_says_why() -> None:
@@ -172,12 +181,45 @@ def test_our_hook_is_taken_out_of_a_group_that_holds_another() -> None:
     assert left == [{"matcher": "*", "hooks": MINE["hooks"]}]
 
 
-def test_codex_has_hooks_about_calls_only() -> None:
-    block = hooks_block(Mode.HEADLESS, "--url http://h:1", client="codex")
-    assert block.keys() == {"PreToolUse", "PostToolUse"}
-    asks = block["PreToolUse"][0]["hooks"][0]["command"]
-    assert asks == f"helmr gate hook codex --timeout {TIMEOUT_S} --url http://h:1 || exit 2"
+@pytest.mark.parametrize(
+    ("mode", "asks", "also", "command"),
+    [
+        (
+            Mode.HEADLESS,
+            "PreToolUse",
+            {"PostToolUse", "SessionEnd"},
+            f"--timeout {TIMEOUT_S} --url http://h:1 || exit 2",
+        ),
+        (
+            Mode.INTERACTIVE,
+            "PermissionRequest",
+            {"PostToolUse", "Stop", "SessionEnd"},
+            f"--timeout {TIMEOUT_S} --mode interactive --url http://h:1",
+        ),
+    ],
+)
+def test_the_hooks_of_codex_are_commands(
+    mode: Mode, asks: str, also: set[str], command: str
+) -> None:
+    block = hooks_block(mode, "--url http://h:1", client="codex")
+    assert block.keys() == {asks} | also
+    (hook,) = block[asks][0]["hooks"]
+    assert hook["command"] == f"helmr gate hook codex {command}"
+    assert mode_of(hook) is mode
     assert without_hooks(with_hooks({}, block)) == {}
+
+
+def test_a_call_at_the_prompt_of_codex_is_taken_as_it_is() -> None:
+    posted = {**EVENT, "hook_event_name": "PermissionRequest", "tool_use_id": None}
+    at_prompt = call_of_event(posted, "codex")
+    made = {**EVENT, "tool_input": {"command": "touch one"}, "hook_event_name": "PostToolUse"}
+    assert at_prompt.is_fixed
+    assert at_prompt.input_hash == call_of_event(made, "codex").input_hash
+    assert not call_of_event(EVENT, "codex").is_fixed
+    assert not call_of_event(posted).is_fixed
+    properties = asked(at_prompt).schema["properties"]
+    assert properties.keys() == {"decision", "reason"}
+    assert decision_of(at_prompt, {"decision": "approve"}) == GateDecision(GateVerdict.ALLOW)
 
 
 def test_the_hooks_timeout_stands_where_the_gateway_reads_it() -> None:

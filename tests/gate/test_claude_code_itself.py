@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -24,93 +22,49 @@ import pytest
 
 from helmr.gate import CALL_TASK
 from tests.programs.benchmarks.processes import free_port
-from tests.programs.gate.claude_code import (
-    PROGRAM,
-    RUN_S,
-    VERSION,
-    ClaudeHome,
-    Terminal,
-    bash,
-    made,
-)
+from tests.programs.gate import npm, recorded
+from tests.programs.gate.claude_code import PROGRAM, VERSION, ClaudeHome, bash, made
 from tests.programs.gate.model_api import ModelApi, model_api
+from tests.programs.gate.runtime import (
+    HELMR,
+    LOOKS,
+    WITHIN_S,
+    answer,
+    asked,
+    asked_to,
+    environ_of,
+    gated_runtime,
+    install,
+    statuses,
+)
+from tests.programs.gate.tmux import RUN_S, TmuxTerminal
+from tests.programs.histories.stepped_clock import SteppedClock
 from tests.stack.live import ROOT, LiveRuntime, descendants, is_alive, until
 
 pytestmark = [
     pytest.mark.long,
     pytest.mark.allows_blocking,
     pytest.mark.timeout(240),
-    pytest.mark.skipif(not PROGRAM.exists(), reason=f"{PROGRAM} is missing: npm install"),
+    npm.needs("claude"),
 ]
 
-RULES = """
-[[gate.rule]]
-name = "looks"
-tool = "Bash"
-matches = {command = "ls*"}
-action = "allow"
-"""
-RECORDED = Path(__file__).parent / "recorded" / "claude_code.json"
-WITHIN_S = 30.0
 BYPASS = "--dangerously-skip-permissions"
+HOUR_S = 3600.0
 SHORT_S = 13
 """A hook's timeout of which 3 s are left to people: the runtime answers 10 s before."""
 
 
 @pytest.fixture
 def runtime(tmp_path: Path) -> Iterator[LiveRuntime]:
-    (tmp_path / "helmr.toml").write_text(RULES)
-    live = LiveRuntime(tmp_path, in_process=True, port=free_port())
-    try:
-        yield live.start()
-    finally:
-        live.stop()
-        for pattern in ("gate-claude-code.key", "settings.json"):
-            for path in tmp_path.rglob(pattern):  # they hold the key
-                path.unlink()
+    with gated_runtime(tmp_path) as live:
+        yield live
 
 
 def home(runtime: LiveRuntime, api: ModelApi, *options: str, timeout_s: int = 600) -> ClaudeHome:
     """A user's client, with the hooks that `helmr gate install` has put there."""
     found = ClaudeHome(runtime.folder / "home", api)
-    found.prepare()
-    helmr = Path(sys.executable).parent / "helmr"
-    environ = {
-        **os.environ,
-        **found.environ,
-        "XDG_CONFIG_HOME": str(runtime.folder / "config"),
-        "HELMR_URL": runtime.credentials.url,
-        "HELMR_API_KEY": runtime.credentials.key or "",
-    }
-    install = [str(helmr), "gate", "install", "claude-code", "--yes", *options]
-    subprocess.run(install, env=environ, cwd=found.project, check=True, timeout=RUN_S)
-    text = found.settings.read_text()
-    for was, now in (("--timeout 600", f"--timeout {timeout_s}"), ("_s=600", f"_s={timeout_s}")):
-        text = text.replace(was, now)
-    found.settings.write_text(text.replace('"timeout": 600', f'"timeout": {timeout_s}'))
+    install(runtime, found, "claude-code", *options, timeout_s=timeout_s)
     return found
-
-
-def asked(runtime: LiveRuntime, count: int = 1) -> list[Any]:
-    """What waits for people, once there are so many."""
-
-    def are_there() -> tuple[list[Any]] | None:
-        found = list(runtime.client.waits.list(status="pending"))
-        return (found,) if len(found) == count else None
-
-    return until(are_there, within_s=WITHIN_S, what=f"{count} questions")[0]
-
-
-def asked_to(runtime: LiveRuntime, subject: str) -> Any:
-    """The wait with this subject, if there is one."""
-    waits = runtime.client.waits.list(status="pending")
-    return next((one for one in waits if one.subject == subject), None)
-
-
-def answer(runtime: LiveRuntime, **data: Any) -> Any:
-    (wait,) = asked(runtime)
-    runtime.client.waits.answer(wait.id, data)
-    return wait
 
 
 def result(process: subprocess.Popen[str]) -> dict[str, Any]:
@@ -153,21 +107,33 @@ def test_a_call_is_made_as_a_person_decided(
 
 
 @pytest.mark.parametrize("bypass", [(), (BYPASS,)], ids=["", "bypass"])
-def test_a_deferred_call_outlives_the_runtime_and_is_made_once(
-    runtime: LiveRuntime, bypass: Sequence[str]
+def test_a_deferred_call_outlives_the_runtime_and_is_made_once_an_hour_later(
+    tmp_path: Path, bypass: Sequence[str]
 ) -> None:
-    with model_api([bash("toolu_1", "echo x >> one")]) as api:
+    (tmp_path / "clock").mkdir()
+    clock = SteppedClock.build(tmp_path / "clock")
+    if clock is None:
+        pytest.skip("needs a C compiler, for a clock that can be set")
+    with (
+        gated_runtime(tmp_path, environ=clock.environ) as runtime,
+        model_api([bash("toolu_1", "echo x >> one")]) as api,
+    ):
         client = home(runtime, api, "--headless", timeout_s=SHORT_S)
         first = result(client.start(*bypass))
         assert first["stop_reason"] == "tool_deferred"
         assert first["deferred_tool_use"]["id"] == "toolu_1"
         asked(runtime)
         runtime.kill_all()
+        clock.set(HOUR_S)
         runtime.start()
-        answer(runtime, decision="approve")
+        answered = answer(runtime, decision="approve")
+        clock.set(2 * HOUR_S)
         last = result(client.start(*bypass, "--resume", first["session_id"]))
         assert last["result"] == "done"
         assert (client.project / "one").read_text() == "x\n"
+        assert statuses(runtime) == ["closed"]
+        (call,) = runtime.client.sessions.list(task=CALL_TASK)
+        assert (call.updated_at - answered.opened_at).total_seconds() >= 2 * HOUR_S
 
 
 def test_ten_calls_one_after_the_other(runtime: LiveRuntime) -> None:
@@ -274,7 +240,7 @@ def running(tmp_path: Path) -> Iterator[tuple[LiveRuntime, ClaudeHome]]:
     with model_api() as api:
         client = ClaudeHome(tmp_path / "home", api)
         client.prepare()
-        (tmp_path / "helmr.toml").write_text(f"[gate]\nruns = true\n{RULES}")
+        (tmp_path / "helmr.toml").write_text(f"[gate]\nruns = true\n{LOOKS}")
         path = f"{PROGRAM.parent}{os.pathsep}{os.environ['PATH']}"
         environ = {**client.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
         live = LiveRuntime(
@@ -290,17 +256,11 @@ def running(tmp_path: Path) -> Iterator[tuple[LiveRuntime, ClaudeHome]]:
 
 def start_run(runtime: LiveRuntime, client: ClaudeHome) -> str:
     """`helmr gate run`; the session's id."""
-    environ = {
-        **os.environ,
-        "XDG_CONFIG_HOME": str(runtime.folder / "config"),
-        "HELMR_URL": runtime.credentials.url,
-        "HELMR_API_KEY": runtime.credentials.key or "",
-    }
-    helmr = Path(sys.executable).parent / "helmr"
+    environ = {**os.environ, **environ_of(runtime)}
     key = runtime.folder / "gate-claude-code.key"
     key.write_text(runtime.client.keys.create(role="asker", name="hooks").secret)
     options = ["--json", "--wait", "10ms", "--folder", str(client.project), "--hook-key", str(key)]
-    words = [str(helmr), "gate", "run", *options, "--", "claude", "-p", "go"]
+    words = [str(HELMR), "gate", "run", *options, "--", "claude", "-p", "go"]
     done = subprocess.run(words, env=environ, check=True, capture_output=True, timeout=RUN_S)
     return str(json.loads(done.stdout)["session_id"])
 
@@ -374,47 +334,51 @@ def is_client(pid: int) -> bool:
 
 
 @pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    found = Terminal(tmp_path / "tmux")
+def terminal(tmp_path: Path) -> Iterator[TmuxTerminal]:
+    found = TmuxTerminal(tmp_path / "tmux")
     try:
         yield found
     finally:
         found.end()
 
 
+def begin(terminal: TmuxTerminal, client: ClaudeHome) -> None:
+    """Start the interactive client with a prompt."""
+    terminal.start(f"{client.in_terminal} go", client.environ, client.project)
+
+
 def test_a_prompt_is_answered_in_the_inbox_and_the_client_goes_on(
-    runtime: LiveRuntime, terminal: Terminal
+    runtime: LiveRuntime, terminal: TmuxTerminal
 ) -> None:
     with model_api([bash("toolu_1", "touch one")]) as api:
         client = home(runtime, api)
-        terminal.start(client)
+        begin(terminal, client)
         answer(runtime, decision="approve")
         terminal.shows("Allowed by PermissionRequest hook")
         until(lambda: made(client.project) == ["one"], within_s=WITHIN_S, what="the file")
-        closed = until(lambda: calls_over(runtime), within_s=WITHIN_S, what="the report")
-        assert closed == ["closed"]
+        assert statuses(runtime) == ["closed"]
 
 
 def test_what_is_answered_in_the_terminal_is_decided_elsewhere(
-    runtime: LiveRuntime, terminal: Terminal
+    runtime: LiveRuntime, terminal: TmuxTerminal
 ) -> None:
     with model_api([bash("toolu_1", "touch one")]) as api:
         client = home(runtime, api)
-        terminal.start(client)
+        begin(terminal, client)
         asked(runtime)
         terminal.shows("Do you want to proceed?")
         terminal.types("1")
         until(lambda: made(client.project) == ["one"], within_s=WITHIN_S, what="the file")
-        assert until(lambda: calls_over(runtime), within_s=WITHIN_S, what="the end") == [
-            "cancelled"
-        ]
+        assert statuses(runtime) == ["cancelled"]
         asked(runtime, 0)
 
 
-def test_a_denial_in_the_inbox_reaches_the_model(runtime: LiveRuntime, terminal: Terminal) -> None:
+def test_a_denial_in_the_inbox_reaches_the_model(
+    runtime: LiveRuntime, terminal: TmuxTerminal
+) -> None:
     with model_api([bash("toolu_1", "touch one")]) as api:
         client = home(runtime, api)
-        terminal.start(client)
+        begin(terminal, client)
         answer(runtime, decision="decline", reason="not on Friday")
         text, is_error = until(
             lambda: api.tool_results().get("toolu_1"), within_s=WITHIN_S, what="the result"
@@ -425,53 +389,100 @@ def test_a_denial_in_the_inbox_reaches_the_model(runtime: LiveRuntime, terminal:
 
 
 def test_without_a_runtime_the_clients_own_prompt_decides(
-    runtime: LiveRuntime, terminal: Terminal
+    runtime: LiveRuntime, terminal: TmuxTerminal
 ) -> None:
     with model_api([bash("toolu_1", "touch one")]) as api:
         client = home(runtime, api)
         runtime.kill_all()
-        terminal.start(client)
+        begin(terminal, client)
         terminal.shows("Do you want to proceed?")
         assert made(client.project) == []
         terminal.types("1")
         until(lambda: made(client.project) == ["one"], within_s=WITHIN_S, what="the file")
 
 
-def test_questions_and_a_plan_are_answered(runtime: LiveRuntime, terminal: Terminal) -> None:
-    questions = {
-        "questions": [
-            {
-                "question": "Which color?",
-                "header": "Color",
-                "options": [
-                    {"label": "Red", "description": "r"},
-                    {"label": "Blue", "description": "b"},
-                ],
-                "multiSelect": False,
-            }
-        ]
-    }
-    with model_api([("toolu_1", "AskUserQuestion", questions)]) as api:
+QUESTIONS = {
+    "questions": [
+        {
+            "question": "Which color?",
+            "header": "Color",
+            "options": [
+                {"label": "Red", "description": "r"},
+                {"label": "Blue", "description": "b"},
+            ],
+            "multiSelect": False,
+        }
+    ]
+}
+PLAN = {"plan": "# Ship it\n\n1. Build\n2. Publish"}
+
+
+@pytest.fixture
+def console(tmp_path: Path) -> Iterator[TmuxTerminal]:
+    found = TmuxTerminal(tmp_path / "console")
+    try:
+        yield found
+    finally:
+        found.end()
+
+
+def open_console(console: TmuxTerminal, runtime: LiveRuntime, sees: str) -> None:
+    """Start the console of an operator, who opens the one question that is there."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    environ = {**kept, **environ_of(runtime), "HOME": str(runtime.folder / "operator")}
+    console.start(f"{HELMR} console", environ, runtime.folder)
+    console.shows("live", sees)
+    console.types("a")
+
+
+def test_what_the_agent_asks_itself_is_answered_in_the_console(
+    runtime: LiveRuntime, terminal: TmuxTerminal, console: TmuxTerminal
+) -> None:
+    with model_api([("toolu_1", "AskUserQuestion", QUESTIONS)]) as api:
         client = home(runtime, api)
-        terminal.start(client)
-        answer(runtime, q1="Blue")
+        begin(terminal, client)
+        open_console(console, runtime, "Which color?")
+        console.shows("( ) Blue")
+        console.types("Right", "Space")
+        console.shows("(•) Blue")
+        console.types("C-s")
+        console.shows("^s sends it.")
+        console.types("C-s")
         text, is_error = until(
             lambda: api.tool_results().get("toolu_1"), within_s=WITHIN_S, what="the answer"
         ) or ("", True)
-        assert not is_error
-        assert "Blue" in text
+        assert (is_error, "Blue" in text) == (False, True), text
 
 
-def calls_over(runtime: LiveRuntime) -> list[str] | None:
-    """The statuses of all calls, once none is open."""
-    found = [str(one.status) for one in runtime.client.sessions.list(task=CALL_TASK)]
-    return found if found and "open" not in found else None
+@pytest.mark.parametrize("approves", [True, False], ids=["approved", "sent back"])
+def test_a_plan_is_decided_in_the_console(
+    runtime: LiveRuntime, terminal: TmuxTerminal, console: TmuxTerminal, approves: bool
+) -> None:
+    with model_api([("toolu_1", "ExitPlanMode", PLAN)]) as api:
+        client = home(runtime, api)
+        terminal.start(
+            f"{client.in_terminal} --permission-mode plan go", client.environ, client.project
+        )
+        open_console(console, runtime, "Go on with this plan?")
+        console.shows("Ship it", "( ) approve")
+        console.types("1" if approves else "2")
+        if not approves:
+            console.types("Tab")
+            console.types(*"smaller")
+        console.types("C-s")
+        console.shows("^s sends it.")
+        console.types("C-s")
+        text, is_error = until(
+            lambda: api.tool_results().get("toolu_1"), within_s=WITHIN_S, what="the decision"
+        ) or ("", False)
+        assert is_error is not approves, text
+        assert approves or "smaller" in text
 
 
 # --- what its hooks post ------------------------------------------------------------------------------
 
 
-def test_its_hooks_post_what_was_recorded(tmp_path: Path, terminal: Terminal) -> None:
+def test_its_hooks_post_what_was_recorded(tmp_path: Path, terminal: TmuxTerminal) -> None:
     """The fixtures of the other tests are as this client posts them: the same events with the same fields."""
     with model_api([bash("toolu_1", "true")], [bash("toolu_2", "false")]) as api:
         client = ClaudeHome(tmp_path / "home", api)
@@ -479,32 +490,10 @@ def test_its_hooks_post_what_was_recorded(tmp_path: Path, terminal: Terminal) ->
         log = client.record()
         result(client.start(BYPASS))
         api.turns[:] = [[bash("toolu_3", "touch one")]]
-        terminal.start(client)
+        begin(terminal, client)
         terminal.shows("Do you want to proceed?")
         terminal.types("1")
         until(lambda: made(client.project) == ["one"], within_s=WITHIN_S, what="the file")
         terminal.shows("done")
         posted = [json.loads(line) for line in log.read_text().splitlines()]
-    if os.environ.get("HELMR_UPDATE_GOLDENS"):
-        found = {"client": VERSION, "events": scrubbed(posted, client)}
-        RECORDED.write_text(json.dumps(found, indent=1) + "\n")
-    recorded = json.loads(RECORDED.read_text())
-    assert (recorded["client"], fields_of(recorded["events"])) == (VERSION, fields_of(posted))
-
-
-def fields_of(events: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """The fields that events of each kind have, all together."""
-    found: dict[str, set[str]] = {}
-    for one in events:
-        found.setdefault(one["hook_event_name"], set()).update(one)
-    return {kind: sorted(names) for kind, names in sorted(found.items())}
-
-
-def scrubbed(events: list[dict[str, Any]], client: ClaudeHome) -> list[dict[str, Any]]:
-    """Without the machine's folders; of each kind of event the first."""
-    text = json.dumps(events).replace(str(client.folder), "/srv/ada")
-    text = re.sub(r"-[\w-]*-home-project", "-srv-ada-project", text)
-    first: dict[str, dict[str, Any]] = {}
-    for one in json.loads(text):
-        first.setdefault(one["hook_event_name"], one)
-    return list(first.values())
+    recorded.check("claude-code", VERSION, posted, client.folder)

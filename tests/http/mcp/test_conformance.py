@@ -1,13 +1,11 @@
 """The protocol's own conformance suite against `/mcp`, as far as a runtime of tasks has what a scenario asks for.
 
-It needs node 22 and the package `@modelcontextprotocol/conformance`: `HELMR_MCP_CONFORMANCE` names the folder where
-both are installed, as docs/mcp.md says.
+`make npm` installs it, and the Node that it needs.
 """
 
 from __future__ import annotations
 
 import http.client
-import os
 import re
 import subprocess
 import threading
@@ -18,14 +16,17 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.programs.gate import conformance, npm
 from tests.stack.live import LiveRuntime
 
-VARIABLE = "HELMR_MCP_CONFORMANCE"
-PACKAGE = Path("node_modules/@modelcontextprotocol/conformance/dist/index.js")
-NODE = Path("node_modules/node/bin/node")
 TASKS = Path(__file__).with_name("conformance_tasks.py")
 
-pytestmark = [pytest.mark.long, pytest.mark.allows_blocking, pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.allows_blocking,
+    pytest.mark.timeout(180),
+    npm.needs("conformance"),
+]
 
 CORE = (
     "server-stateless",
@@ -77,16 +78,6 @@ COLOURS = re.compile(r"\x1b\[\d*m")
 
 
 @pytest.fixture(scope="module")
-def suite() -> list[str]:
-    """The command of the suite."""
-    folder = os.environ.get(VARIABLE)
-    if folder is None or not (Path(folder) / PACKAGE).exists():
-        pytest.skip(f"{VARIABLE} names no folder with the conformance suite")
-    node = Path(folder) / NODE
-    return [str(node) if node.exists() else "node", str(Path(folder) / PACKAGE), "server"]
-
-
-@pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the suite, which has no key, reaches a runtime."""
     live = LiveRuntime(tmp_path_factory.mktemp("conformance"), tasks=TASKS, in_process=True)
@@ -135,9 +126,19 @@ def _adds(key: str, netloc: str) -> type[BaseHTTPRequestHandler]:
 
 
 @pytest.mark.parametrize("scenario", [*CORE, *EXTENSION])
-def test_a_scenario_passes(suite: list[str], url: str, scenario: str) -> None:
+def test_a_scenario_passes(url: str, scenario: str) -> None:
     done = subprocess.run(
-        [*suite, "--url", url, "--scenario", scenario, "--spec-version", "2026-07-28", "--force"],
+        [
+            *conformance.SUITE,
+            "server",
+            "--url",
+            url,
+            "--scenario",
+            scenario,
+            "--spec-version",
+            "2026-07-28",
+            "--force",
+        ],
         capture_output=True,
         text=True,
         timeout=120,

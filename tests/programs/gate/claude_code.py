@@ -1,7 +1,4 @@
-"""Claude Code itself, run against the stand-in of the model: from npm, in a home of its own.
-
-`npm install --prefix .bench @anthropic-ai/claude-code@2.1.197` puts it where this looks.
-"""
+"""Claude Code itself, run against the stand-in of the model: from npm, in a home of its own."""
 
 from __future__ import annotations
 
@@ -14,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from helmr.gate.claude_code import HookEvent
+from tests.programs.gate import npm
 from tests.programs.gate.model_api import ModelApi
-from tests.stack.live import until
+from tests.programs.gate.tmux import RUN_S
 
-ROOT = Path(__file__).parents[3]
-PROGRAM = ROOT / ".bench" / "node_modules" / ".bin" / "claude"
-VERSION = "2.1.197"
-RUN_S = 60.0
+PROGRAM = npm.program("claude")
+VERSION = npm.VERSIONS["@anthropic-ai/claude-code"]
 API_KEY = "sk-ant-stand-in-of-a-key-0123456789"
 
 
@@ -87,6 +83,11 @@ class ClaudeHome:
             "IS_SANDBOX": "1",
         }
 
+    @property
+    def in_terminal(self) -> str:
+        """The command that starts the interactive one, its prompt behind it."""
+        return str(PROGRAM)
+
     def start(
         self, *options: str, prompt: str = "go", environ: Mapping[str, str] | None = None
     ) -> subprocess.Popen[str]:
@@ -118,47 +119,3 @@ def bash(call_id: str, command: str) -> tuple[str, str, dict[str, Any]]:
 def made(project: Path) -> Sequence[str]:
     """What the calls have left: the files in the project."""
     return sorted(one.name for one in project.iterdir() if one.is_file())
-
-
-class Terminal:
-    """A real terminal, tmux, in which the interactive client runs.
-
-    Args:
-        folder: For the socket of its own server.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self._socket = folder / "s"
-
-    def _tmux(self, *words: str) -> str:
-        done = subprocess.run(
-            ["tmux", "-S", str(self._socket), "-f", "/dev/null", *words],
-            capture_output=True,
-            text=True,
-            timeout=RUN_S,
-            check=False,
-        )
-        return done.stdout
-
-    def start(self, home: ClaudeHome, prompt: str = "go") -> None:
-        """Start the client with a prompt."""
-        given = [word for name, value in home.environ.items() for word in ("-e", f"{name}={value}")]
-        place = ["-x", "110", "-y", "40", "-c", str(home.project), *given]
-        self._tmux("new-session", "-d", *place, f"{PROGRAM} {prompt}")
-
-    def screen(self) -> str:
-        """What it shows."""
-        return self._tmux("capture-pane", "-p")
-
-    def shows(self, text: str) -> None:
-        """Wait until it shows this."""
-        until(lambda: text in self.screen(), within_s=RUN_S, what=text, seen=self.screen)
-
-    def types(self, *keys: str) -> None:
-        """Press these keys."""
-        self._tmux("send-keys", *keys)
-
-    def end(self) -> None:
-        """End it, and the client."""
-        self._tmux("kill-server")

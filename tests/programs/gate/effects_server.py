@@ -1,13 +1,19 @@
-"""An MCP server, over stdio or on a port, that counts its effects: a line in the file `EFFECTS` for each charge."""
+"""An MCP server, over stdio or on a port, that counts its effects: a line in the file `EFFECTS` for each charge.
+
+An order whose name ends in a `Fate` has the process that serves it end there.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
 from mcp.server import MCPServer
 from mcp.types import ToolAnnotations
+
+from tests.programs.gate.fates import Fate
 
 server = MCPServer("shop")
 
@@ -15,9 +21,15 @@ server = MCPServer("shop")
 @server.tool(annotations=ToolAnnotations(destructive_hint=True))
 def charge(order: str) -> str:
     """Charge an order."""
+    if order.endswith(Fate.ENDS_BEFORE):
+        os.kill(os.getpid(), signal.SIGKILL)
     with Path(os.environ["EFFECTS"]).open("a") as file:
         file.write(f"{order}\n")
-    if order == "broken":
+    if order.endswith(Fate.ENDS_AFTER):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if order.endswith(Fate.LOSES_CLIENT):
+        os.kill(os.getppid(), signal.SIGKILL)
+    if order == "broken" or order.endswith(Fate.FAILS):
         raise ValueError("the card was refused")
     return f"charged {order}"
 

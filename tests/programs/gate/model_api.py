@@ -1,9 +1,10 @@
-"""A stand-in of the Messages API, by which Claude Code runs without a model: it says what a script says.
+"""A stand-in of a model by which Claude Code and Codex run without one: it says what a script says.
 
-A script is a list of turns, each a list of content blocks: a text, or a tool's call `(id, name, input)`. Requests that
-offer no tools are the client's own (titles, counts) and take no turn.
+It serves the Messages API to the first and the Responses API to the second. A script is a list of turns, each a list of
+content blocks: a text, or a tool's call `(id, name, input)`. Requests that offer no tools are the client's own (titles,
+counts) and take no turn.
 
-Source: docs.claude.com, "Streaming messages"; `@anthropic-ai/claude-code` 2.1.197.
+Source: docs.claude.com, "Streaming messages"; platform.openai.com, "Streaming API responses"; the clients themselves.
 """
 
 from __future__ import annotations
@@ -34,10 +35,13 @@ class ModelApi:
     url: str = ""
 
     def tool_results(self) -> dict[str, tuple[str, bool]]:
-        """What the client has said of each call: the text, and whether it was an error."""
+        """What the client has said of each call: the text, and whether it was an error, which Codex does not say."""
         found: dict[str, tuple[str, bool]] = {}
         for body in self.asked:
-            for message in body["messages"]:
+            for one in body.get("input", ()):
+                if one.get("type") == "function_call_output":
+                    found[one["call_id"]] = (_text(one["output"]), False)
+            for message in body.get("messages", ()):
                 if not isinstance(message["content"], list):
                     continue
                 for part in message["content"]:
@@ -63,9 +67,11 @@ def model_api(*turns: Sequence[Block]) -> Iterator[ModelApi]:
                 with lock:
                     api.asked.append(body)
                     blocks = api.turns.pop(0) if api.turns else blocks
+            if self.path.endswith("/responses"):
+                return self._events(_response_events(blocks))
             if not body.get("stream"):
                 return self._json(_message(body["model"], _content(blocks), _stop(blocks)))
-            return self._events(body["model"], blocks)
+            return self._events(_message_events(body["model"], blocks))
 
         def do_GET(self) -> None:
             self._json({})
@@ -84,10 +90,9 @@ def model_api(*turns: Sequence[Block]) -> Iterator[ModelApi]:
             self.end_headers()
             self.wfile.write(raw)
 
-        def _events(self, model: str, blocks: Sequence[Block]) -> None:
+        def _events(self, events: Iterator[dict[str, Any]]) -> None:
             raw = "".join(
-                f"event: {one['type']}\ndata: {json.dumps(one)}\n\n"
-                for one in _events(model, blocks)
+                f"event: {one['type']}\ndata: {json.dumps(one)}\n\n" for one in events
             ).encode()
             self.send_response(200)
             self.send_header("content-type", "text/event-stream")
@@ -134,7 +139,7 @@ def _message(model: str, content: list[dict[str, Any]], stop: str | None) -> dic
     }
 
 
-def _events(model: str, blocks: Sequence[Block]) -> Iterator[dict[str, Any]]:
+def _message_events(model: str, blocks: Sequence[Block]) -> Iterator[dict[str, Any]]:
     yield {"type": "message_start", "message": _message(model, [], None)}
     for index, block in enumerate(_content(blocks)):
         if block["type"] == "text":
@@ -148,6 +153,29 @@ def _events(model: str, blocks: Sequence[Block]) -> Iterator[dict[str, Any]]:
     ended = {"stop_reason": _stop(blocks), "stop_sequence": None}
     yield {"type": "message_delta", "delta": ended, "usage": {"output_tokens": 10}}
     yield {"type": "message_stop"}
+
+
+def _response_events(blocks: Sequence[Block]) -> Iterator[dict[str, Any]]:
+    response = {"id": "resp_standin"}
+    yield {"type": "response.created", "response": response}
+    for block in blocks:
+        item: dict[str, Any]
+        if isinstance(block, str):
+            said = [{"type": "output_text", "text": block}]
+            item = {"type": "message", "role": "assistant", "id": "msg_standin", "content": said}
+        else:
+            call_id, name, given = block
+            arguments = json.dumps(given)
+            item = {
+                "type": "function_call",
+                "call_id": call_id,
+                "name": name,
+                "arguments": arguments,
+            }
+        yield {"type": "response.output_item.done", "item": item}
+    usage = {"input_tokens": 10, "output_tokens": 10, "total_tokens": 20}
+    details = {"input_tokens_details": None, "output_tokens_details": None}
+    yield {"type": "response.completed", "response": {**response, "usage": {**usage, **details}}}
 
 
 def _text(content: Any) -> str:

@@ -1,0 +1,103 @@
+"""A newcomer's first minute: the page's commands, typed into terminals, until a prompt of the client is answered."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from helmr.cli.up import PORT
+from tests.programs.gate import npm
+from tests.programs.gate.claude_code import PROGRAM, ClaudeHome, bash, made
+from tests.programs.gate.model_api import model_api
+from tests.programs.gate.tmux import TmuxTerminal
+from tests.stack.live import until
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.allows_blocking,
+    pytest.mark.timeout(300),
+    npm.needs("claude"),
+]
+
+PAGE = Path(__file__).parents[2] / "docs" / "gate-claude-code.md"
+COMMANDS_MAX = 6
+WITHIN_S = 120.0
+
+
+def commands() -> list[str]:
+    """What the page has a newcomer type."""
+    found = re.search(r"^## Five commands\n.*?^```sh\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
+    assert found is not None
+    return found[1].splitlines()
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.fixture
+def terminals(tmp_path: Path) -> Iterator[list[TmuxTerminal]]:
+    found = [TmuxTerminal(tmp_path / f"tmux-{number}") for number in range(3)]
+    try:
+        yield found
+    finally:
+        found[2].end()
+        found[1].end()
+        found[0].types("C-c")  # `helmr up` ends what it has started
+        until(lambda: "$ " in found[0].screen().rstrip()[-3:] + " ", within_s=60, what="its end")
+        found[0].end()
+
+
+def test_the_first_prompt_is_answered_after_five_commands(
+    tmp_path: Path,
+    terminals: list[TmuxTerminal],
+    record_property: Callable[[str, object], None],
+) -> None:
+    first, second, third = terminals
+    init, up, install, claude, console = typed = commands()
+    assert len(typed) <= COMMANDS_MAX
+    with model_api([bash("toolu_1", "touch one")]) as api:
+        client = ClaudeHome(tmp_path / "home", api)
+        client.prepare()
+        programs = [str(Path(sys.executable).parent), str(PROGRAM.parent), os.environ["PATH"]]
+        environ = {**client.environ, "PATH": os.pathsep.join(programs), "PS1": "$ "}
+        for terminal in terminals:
+            terminal.start("bash --norc", environ, client.project)
+            terminal.shows("$ ")
+        began_at = time.monotonic()
+        first.enters(init)
+        first.shows("Write this?")
+        first.enters("y")
+        first.shows("is written")
+        first.enters(up if is_free(PORT) else f"{up} --port 0")
+        until(
+            lambda: (client.project / ".helmr" / "credentials.json").exists(),
+            within_s=WITHIN_S,
+            what="a runtime",
+            seen=first.screen,
+        )
+        first.shows("Ctrl-C", within_s=WITHIN_S)
+        second.enters(install)
+        second.shows("Write this?")
+        second.enters("y")
+        second.shows("from its next start")
+        second.enters(claude)
+        second.shows("? for shortcuts")
+        second.enters("go")
+        third.enters(console)
+        third.shows("live", "Run touch one")
+        third.types("a")
+        third.shows("( ) approve")
+        third.types("1", "C-s")
+        third.shows("^s sends it.")
+        third.types("C-s")
+        until(lambda: made(client.project) == ["one"], within_s=60, what="the file")
+        record_property("seconds", round(time.monotonic() - began_at, 1))
