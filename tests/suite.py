@@ -7,10 +7,13 @@ workers end together. `--record-seconds` writes down what each took; new and sho
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
+
+from helmr.ids import WAIT, new_id
 
 SECONDS = Path(__file__).parent / "seconds.json"
 """Seconds that each file takes, fixtures included, with four workers on two cores."""
@@ -35,6 +38,8 @@ TOGETHER = {
 }
 """Files that one worker takes, one after the other, and what they are called together: they share a runtime with Ray,
 which each worker would start and keep."""
+DRAWN = re.compile(rf"_{new_id(WAIT)[5:10]}[0-9a-hjkmnp-tv-z]{{21}}\b|hlmr_[a-z]+_\w{{20}}")
+"""In the name of a test: an id of these hours or a secret, drawn when its file was read, another one in each worker."""
 EXIT_CODE = "suite/exit-code"
 """Where pytest's cache has the exit code of the newest run; null while it runs."""
 
@@ -54,7 +59,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that take longest first, after those that stay together; the tests of a file keep their order."""
+    """Put the files that take longest first, after those that stay together; the tests of a file keep their order.
+
+    Raises:
+        pytest.UsageError: The name of a test is another one in each process.
+    """
+    drawn = [item.nodeid for item in items if DRAWN.search(item.nodeid)]
+    if drawn:
+        raise pytest.UsageError(f"workers can't agree on a name that is drawn anew: {drawn[0]}")
     seconds = json.loads(SECONDS.read_text(encoding="utf-8"))
 
     def place(item: pytest.Item) -> tuple[bool, float]:
