@@ -1,7 +1,8 @@
 """What a turn of a long chat costs, live over HTTP: `python -m tests.programs.benchmarks.chats [TASK…] [--turns 10]`.
 
 Each chat of `tests/integrations/long_chats.py` in one process; a line for each size, in milliseconds: hot turns, turns
-after a park, and one more turn of the framework alone behind the same conversation. docs/chats.md shows its numbers.
+after a park, and one more turn of the framework alone behind the same conversation. `--resumes` measures what a resume
+takes where a run has one turn, ten, or all of them. docs/chats.md shows its numbers.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from helmr.integrations.conversation import folded
 from tests.integrations.long_chats import BARE
@@ -31,29 +34,44 @@ Took = tuple[float, float]
 class Chat:
     """One session of a runtime that parks what waits for 0.7 s."""
 
-    def __init__(self, live: LiveRuntime, task: str) -> None:
+    def __init__(self, live: LiveRuntime, task: str, every: int = 1) -> None:
         self._live = live
         self._pids = live.pids()[:1]
-        started = live.client.sessions.start(task, 1)
+        started = live.client.sessions.start(task, every)
         self.session = live.client.sessions.open(started.session.id)
+        self._entries = self.session.follow()
         self.turns = 0
+        self._until("wait.opened")
 
     def say(self) -> Took:
         """One turn, until its reply is seen and the code waits again."""
         self.turns += 1
         cpu_s, began_s = self._cpu_s(), time.perf_counter()
         self.session.input("messages").send(f"pen {self.turns:04}")
-        following = self.session.output("replies").follow(after=self.turns - 1)
-        assert str(next(following).data).startswith(f"{self.turns}:")
-        following.close()
+        said = ""
+        while not said.startswith(f"{self.turns}:"):
+            said = str(self._until("output.appended").body["data"])
         wall_s = time.perf_counter() - began_s
-        until(lambda: self.session.get().activity == "waiting", within_s=30, what="a wait")
+        self._until("wait.opened")
         return wall_s * 1000, (self._cpu_s() - cpu_s) * 1000
+
+    def _until(self, kind: str) -> Any:
+        """The next entry of that kind, from one follower: to ask again and again would be measured too."""
+        return next(entry for entry in self._entries if entry.kind == kind)
 
     def say_parked(self) -> Took:
         """One turn of a session that is on disk alone."""
         until(lambda: self._live.live_sessions() == 0, within_s=60, what="a park")
         return self.say()
+
+    def resume_ms(self, turns: int) -> float:
+        """CPU of the resume for that turn, as the runtime measures it."""
+        while self.turns < turns - 1:
+            self.say()
+        before = resumed(self._live)
+        self.say_parked()
+        until(lambda: resumed(self._live)[0] > before[0], within_s=60, what="it is measured")
+        return 1000 * (resumed(self._live)[1] - before[1])
 
     def _cpu_s(self) -> float:
         return sum(cpu_by_process(self._pids).values())
@@ -68,6 +86,28 @@ class Chat:
         size = sum(len(json.dumps(one.body, separators=(",", ":"), default=str)) for one in entries)
         parked = [self.say_parked() for _ in range(PARKED)]
         return {"bytes": size // HOT, "hot": middle(hot), "parked": middle(parked)}
+
+
+def resumed(live: LiveRuntime) -> tuple[float, float]:
+    """How many resumes there were, and the seconds of CPU of all."""
+    found = live.credentials
+    headers = {"Authorization": f"Bearer {found.key}"}
+    lines = httpx.get(f"{found.url}/metrics", headers=headers).text.splitlines()
+    said = dict(line.rsplit(" ", 1) for line in lines if line.startswith("helmr_resume_seconds_"))
+    return float(said["helmr_resume_seconds_count"]), float(said["helmr_resume_seconds_sum"])
+
+
+EVERY = {"a run a turn": (1, 400), "a run for ten turns": (10, 100), "one run for all": (0, 200)}
+"""How long a run is, and up to which turn that is measured."""
+
+
+def show_resumes(live: LiveRuntime, turns: list[int]) -> None:
+    """Of the first chat."""
+    for name, (every, most) in EVERY.items():
+        chat = Chat(live, next(iter(BARE)), every)
+        for size in (size for size in turns if size <= most):
+            sys.stdout.write(f"{name}, resume at turn {size}: {chat.resume_ms(size):.1f} ms\n")
+            sys.stdout.flush()
 
 
 def middle(taken: list[Took]) -> Took:
@@ -93,6 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("tasks", nargs="*", default=list(BARE))
     parser.add_argument("--turns", default="10,50,200,400")
+    parser.add_argument("--resumes", action="store_true")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         live = LiveRuntime(
@@ -102,6 +143,9 @@ def main() -> None:
             linger="700ms",
         ).start()
         try:
+            if asked.resumes:
+                show_resumes(live, [int(size) for size in asked.turns.split(",")])
+                return
             for task in asked.tasks:
                 chat = Chat(live, task)
                 for turns in map(int, asked.turns.split(",")):
