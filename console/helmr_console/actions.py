@@ -52,6 +52,8 @@ class ActionContext:
     read_only: bool = False
     wait: bool = False
     wait_over: str = ""
+    call: bool = False
+    """The wait asks about a call of an agent that can be allowed for a while."""
     row: bool = False
     session_status: SessionStatus | None = None
     run_status: RunStatus | None = None
@@ -191,6 +193,11 @@ def _needs_open_wait_or_own_answer(context: ActionContext) -> str:
     return "" if context.own_answer else _needs_open_wait(context)
 
 
+def _needs_call(context: ActionContext) -> str:
+    no_call = "only a call that an agent asks about can be allowed for a while"
+    return _needs_open_wait(context) or ("" if context.call else no_call)
+
+
 def _is_filled(context: ActionContext) -> bool:
     return context.has_form and not context.reviewing
 
@@ -321,6 +328,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("delegate", ActionScope.ONE_WAIT, ("d",), "Delegate",
            "Assign this wait to someone from now on.", 47,
            writes=True, reason=_needs_open_wait),
+    Action("grant", ActionScope.ONE_WAIT, ("A",), "Allow for a while",
+           "Approve this call of an agent, and allow calls like it for a while.", 22,
+           writes=True, reason=_needs_call, shown_when=lambda context: context.call),
     Action("snooze", ActionScope.ONE_WAIT, ("z",), "Snooze",
            "Snooze this wait for a while, for you alone; is:snoozed shows what you snoozed.", 48,
            reason=_needs_open_wait),

@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any
 
 from helmr.filters import is_failed
+from helmr.gate import CALL_TASK
 from helmr.models import (
     Activity,
     RunInfo,
@@ -224,6 +225,8 @@ class By(StrEnum):
     TASK = "task"
     TAG = "tag"
     ASSIGNEE = "assignee"
+    AGENT = "agent"
+    """The session of an agent that asks about its calls."""
 
     @property
     def next(self) -> By:
@@ -249,6 +252,7 @@ def name_of(wait: WaitInfo, by: By) -> str:
         By.TASK: wait.task,
         By.TAG: next(iter((*wait.tags, *wait.session_tags)), ""),
         By.ASSIGNEE: wait.assignee or "",
+        By.AGENT: next(iter(wait.session_tags), "") if wait.task == CALL_TASK else "",
     }
     return found.get(by, "")
 

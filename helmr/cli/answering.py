@@ -32,8 +32,9 @@ from helmr.errors import (
 )
 from helmr.forms import Field, Kind, ToolCall, fill, form_of, redacted, tool_call
 from helmr.forms.questions import Questions, labels, place_of
+from helmr.gate.grants import matches_text
 from helmr.models import AnswerReceipt, TokenAnswerReceipt, VoteReceipt, WaitInfo
-from helmr.review import agreement, outcome, question
+from helmr.review import agreement, granting, outcome, question
 from helmr.review.personal import AnswerDraft, PersonalFiles, Snoozes, back_at, beginning
 from helmr.review.question import Asking, GivenAnswer
 from helmr.review.sending import PendingSends
@@ -105,7 +106,7 @@ class Answering:
             "z": lambda asking: self._go_on_if(self._actions.snooze, asking),
             "u": self._undo,
             "m": lambda asking: _show(question.body_lines(asking.wait)),
-            "?": lambda asking: _show(question.help_lines(asking.questions)),
+            "?": lambda asking: _show(question.help_lines(asking.questions, asking.wait)),
             "q": self._quit,
         }
 
@@ -196,6 +197,8 @@ class Answering:
         said, current = line.lower(), asking.questions.current
         is_choice = question.is_chosen(current) and said not in question.taken(current)
         act = None if said == "d" and is_choice else self._acts.get(said)
+        if said == question.GRANT.letter and granting.offered(asking.wait) is not None:
+            act = self._grant
         if act is not None:
             act(asking)
         elif question.is_chosen(current):
@@ -316,6 +319,13 @@ class Answering:
         """The next wait, if this one was seen to otherwise."""
         if act(asking):
             self._keep_entered(asking)
+            raise _Next
+
+    def _grant(self, asking: Asking) -> None:
+        """Sent at once: what is allowed is nothing to take back by `u`, but to revoke."""
+        if self._actions.grant(asking):
+            self._files.drafts.discard(asking.wait.id)
+            self._outgoing.accepted += 1
             raise _Next
 
     def _undo(self, asking: Asking) -> None:
@@ -521,10 +531,10 @@ class Outgoing:
 
 
 class WaitKeys:
-    """The keys `c`, `d` and `z` of one person.
+    """The keys `c`, `d`, `g` and `z` of one person.
 
     Args:
-        client: Claims and assigns.
+        client: Claims, assigns and grants.
         snoozes: Where it is kept what was snoozed.
         ask: The next line, after this prompt.
     """
@@ -570,6 +580,46 @@ class WaitKeys:
             printing.write(f"  {printing.error_text(error)}")
             return False
         printing.write(f"  assigned to {one_line(assignee or 'no one', 100)}")
+        return True
+
+    def grant(self, asking: Asking) -> bool:
+        """Approve the call and allow calls like it for a while; whether it was approved."""
+        offer = granting.offered(asking.wait)
+        assert offer is not None, "the key is offered"
+        printing.write(
+            f"  allows {one_line(offer.tool, 100)} in this agent's session; {granting.HINT}"
+        )
+        said: dict[str, str] = {}
+        for name, shown in offer.shown().items():
+            line = self._line(f"{one_line(name, 60)} (- goes back) [{shown}]: ")
+            if line in (None, NO_ONE):
+                return False
+            said[name] = line or shown
+        expires_in = self._line(f"for (- goes back) [{granting.VALID_FOR}]: ")
+        if expires_in in (None, NO_ONE):
+            return False
+        matches = offer.matches(said)
+        try:
+            valid_s = durations.seconds(expires_in or granting.VALID_FOR)
+            self._client.waits.answer(
+                asking.wait.id, granting.APPROVED, operation_id=ids.new_id(ids.OPERATION)
+            )
+        except HelmrError as error:
+            printing.write(f"  {printing.error_text(error)}")
+            return False
+        printing.write(f"accepted: {question.about(asking.wait)}")
+        try:
+            made = self._client.grants.create(
+                asking.wait.session_id, matches=matches, expires_in=valid_s
+            )
+        except HelmrError as error:
+            printing.write(f"not granted: {printing.error_text(error)}")
+        else:
+            allows = one_line(matches_text(made.matches), 200)
+            until = describe.time_and_distance(made.expires_at)
+            printing.write(
+                f"granted until {until}: {one_line(made.tool, 100)}, {allows} · {made.id}"
+            )
         return True
 
     def snooze(self, asking: Asking) -> bool:

@@ -32,6 +32,7 @@ from helmr.forms.questions import (
 )
 from helmr.forms.template import template, template_text
 from helmr.models import WaitInfo, WaitPriority
+from helmr.review import granting
 from helmr.review.personal import AnswerDraft
 from helmr.safe_text import json_text, one_line, plain
 
@@ -64,6 +65,8 @@ KEYS = (
     Key("q", "quit", "leave after pending answers are sent; q again sends them now"),
 )
 """Every key of a question that is not a choice, in the order of its help."""
+GRANT = Key("g", "grant", "approve this call, and allow calls like it for a while")
+"""Only of a call that an agent asks about."""
 ANSWER = "a"
 """Begins to ask where the first thing to enter is not a choice."""
 _TAKEN = frozenset(key.letter for key in KEYS)
@@ -289,10 +292,11 @@ def key_prompt(questions: Questions, wait: WaitInfo, *, has_draft: bool, holds: 
     useful = {"k": has_draft, "u": holds, "m": is_cut(wait), "e": True, "s": True}
     offered += [f"{key.letter} {key.label}" for key in KEYS if useful.get(key.letter)]
     delegate = DELEGATE if is_chosen(asked) and "d" not in taken(asked) else "d"
-    return f"[{', '.join([*offered, 'l', 'c', delegate, 'z', '?', 'q'])}] "
+    grant = [GRANT.letter] if granting.offered(wait) is not None else []
+    return f"[{', '.join([*offered, *grant, 'l', 'c', delegate, 'z', '?', 'q'])}] "
 
 
-def help_lines(questions: Questions) -> list[str]:
+def help_lines(questions: Questions, wait: WaitInfo) -> list[str]:
     """Every key, a line each."""
     asked = questions.current
     letters = _TAKEN
@@ -300,7 +304,7 @@ def help_lines(questions: Questions) -> list[str]:
     if is_chosen(asked):
         letters = taken(asked)
         found = _choices(asked, letters)
-    for key in KEYS:
+    for key in (*KEYS, *((GRANT,) if granting.offered(wait) is not None else ())):
         written = key.letter if key.letter in letters else key.label
         label = f"{key.label}: " if written == key.letter else ""
         found.append(f"  {written}  {label}{key.help}")

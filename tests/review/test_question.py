@@ -203,13 +203,13 @@ def test_d_declines_a_call_and_delegate_is_written_out() -> None:
         ["2", "d"],
     ]
     assert ", delegate, " in prompt(one)
-    assert "  delegate  assign this wait to someone" in help_lines(one.questions)
+    assert "  delegate  assign this wait to someone" in help_lines(one.questions, one.wait)
 
 
 @pytest.mark.parametrize("shape", [Decision, str, bool, Order])
 def test_help_names_every_key_once(shape: Any) -> None:
     one = asking(shape)
-    lines = help_lines(one.questions)
+    lines = help_lines(one.questions, one.wait)
     for key in KEYS:
         assert sum(line.endswith(key.help) for line in lines) == 1, key
     letters = [line.split()[0] for line in lines if line.startswith("  ") and line[3] == " "]

@@ -12,7 +12,7 @@ from textual.timer import Timer
 from helmr import filters
 from helmr.filters import Facts
 from helmr.models import ClaimInfo, EntryInfo, WaitInfo
-from helmr.review import words
+from helmr.review import granting, words
 from helmr.review.agreement import is_for_others
 from helmr_console import safe, views
 from helmr_console.actions import ActionContext, ActionScope
@@ -318,6 +318,7 @@ class InboxScreen(ListScreen[WaitInfo]):
             super().context(),
             wait=wait is not None,
             wait_over=over,
+            call=wait is not None and granting.is_call(wait),
             own_answer=bool(over) and words.is_by(ended, self.console.identity),
         )
 

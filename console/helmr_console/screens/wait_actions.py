@@ -1,4 +1,4 @@
-"""What is done with a wait besides answering it: claim it, assign it to someone, snooze it."""
+"""What is done with a wait besides answering it: claim it, assign it, snooze it, allow more calls like it."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from helmr_console import safe
 from helmr_console.actions import ActionContext, NotPermitted, Permit
 from helmr_console.console import Console
 from helmr_console.screens.correct import AmendScreen
+from helmr_console.screens.granting import GrantScreen
 from helmr_console.screens.overlays import MenuItem, PickScreen
 from helmr_console.screens.submit import SubmitScreen
 from helmr_console.widgets.field_row import SafeInput
@@ -123,6 +124,14 @@ class WaitActions:
         wait = self._page.wait_in_front()
         if wait is not None:
             self._page.app.push_screen(DelegateScreen(wait, self._page.seen_to))
+
+    # --- an agent's calls
+
+    def do_grant(self) -> None:
+        """What is allowed is said on a page of its own."""
+        wait = self._page.wait_in_front()
+        if wait is not None:
+            self._page.app.push_screen(GrantScreen(wait, self._page.seen_to))
 
     # --- snoozed
 

@@ -69,6 +69,7 @@ def test_no_chord_that_a_plain_terminal_or_a_text_field_lacks() -> None:
 def test_writing_is_refused_in_words(action: Action) -> None:
     fine = ActionContext(
         wait=True,
+        call=True,
         row=True,
         marked=1,
         field=True,

@@ -55,6 +55,7 @@ def test_by_goes_round() -> None:
         (By.TASK, ["pay", "Publish"]),
         (By.TAG, ["money", "vip", ""]),
         (By.ASSIGNEE, ["ana", ""]),
+        (By.AGENT, [""]),
     ],
 )
 def test_groups_stand_by_name_and_what_has_none_last(by: By, names: list[str]) -> None:
@@ -149,3 +150,16 @@ def test_a_count_of_which_the_beginning_was_not_read_says_so() -> None:
     assert older.answered_today() == ""
     older.apply(answered(NOW, 701))
     assert older.answered_today() == "1 answered today"
+
+
+def test_calls_of_one_session_of_an_agent_are_one_group() -> None:
+    asked = [
+        wait(number, task="helmr.gate.call", tags=["gate"], session_tags=[agent])
+        for number, agent in enumerate(("claude-code:a", "claude-code:b", "claude-code:a"))
+    ]
+    found = in_groups([*asked, wait(9, session_tags=["vip"])], By.AGENT)
+    assert {name: len(group) for name, group in found.items()} == {
+        "claude-code:a": 2,
+        "claude-code:b": 1,
+        "": 1,
+    }

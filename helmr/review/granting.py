@@ -1,0 +1,65 @@
+"""To approve an agent's call and allow calls like it for a while: what is offered, and what was typed. Pure.
+
+The answer and the grant are two operations, the answer first (S-107).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from helmr.forms import form_of, tool_call
+from helmr.gate import CALL_TASK
+from helmr.gate.claude_code import APPROVE, PLAN
+from helmr.gate.grants import exact_matches
+from helmr.models import WaitInfo
+from helmr.safe_text import one_line
+
+APPROVED = {"decision": APPROVE}
+"""The answer that goes with a grant."""
+
+VALID_FOR = "8h"
+"""How long a grant counts, unless the person says otherwise."""
+
+ANY = "*"
+HINT = "* stands for any text; of a shell's command a single one is allowed"
+SHOWN_CHARS_MAX = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class GrantOffer:
+    """What a grant at a call begins with: its tool, and globs for telling arguments that only this call matches."""
+
+    tool: str
+    globs: Mapping[str, str]
+
+    def shown(self) -> dict[str, str]:
+        """The globs, each on a safe line."""
+        return {name: one_line(glob, SHOWN_CHARS_MAX) for name, glob in self.globs.items()}
+
+    def matches(self, typed: Mapping[str, str]) -> dict[str, list[str]]:
+        """The globs of a grant, as they were typed; a line left as it was shown stands for what it showed."""
+        shown = self.shown()
+        found = {name: typed.get(name, shown[name]).strip() for name in shown}
+        return {
+            name: [self.globs[name] if text == shown[name] else text]
+            for name, text in found.items()
+            if text not in ("", ANY)
+        }
+
+
+def is_call(wait: WaitInfo) -> bool:
+    """It may be about a call that can be allowed for a while; `offered` knows it of a wait in full."""
+    return wait.task == CALL_TASK and not wait.is_restricted
+
+
+def offered(wait: WaitInfo) -> GrantOffer | None:
+    """What a grant would begin with; None if the wait, which is in full, is about no call that can be allowed."""
+    if not is_call(wait) or wait.json_schema is None:
+        return None
+    call = tool_call(form_of(wait.json_schema, initial=wait.initial))
+    if call is None or call.tool == PLAN:
+        return None
+    return GrantOffer(
+        call.tool, {name: globs[0] for name, globs in exact_matches(call.asked).items()}
+    )
