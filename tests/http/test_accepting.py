@@ -176,3 +176,9 @@ async def test_an_accept_that_fails_for_want_of_a_file_is_tried_once_in_a_pause(
         await until(lambda: len(crowd.served) == 5)
     finally:
         crowd.close()
+
+
+def test_bounds_leave_half_of_the_open_files_to_others() -> None:
+    bounds = ConnectionBounds().within(1_024)
+    assert (bounds.connections_max, bounds.per_source_max) == (512, 256)
+    assert ConnectionBounds().within(1_000_000) == ConnectionBounds()

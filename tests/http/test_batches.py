@@ -72,15 +72,16 @@ async def test_a_batch_answers_tokens_too_and_is_told_again_behind_a_restart(sta
     assert (found["status"], found["kind"]) == ("fulfilled", "token")
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("batch_id", ["", "a b", "-x", "é", "x" * 129, "a\n", 7])
 async def test_what_names_no_batch_is_refused_and_nothing_is_stored(
-    stack: Stack, batch_id: Any
+    shared_stack: Stack, batch_id: Any
 ) -> None:
-    wait_id = await wait_of(stack)
+    wait_id = await wait_of(shared_stack)
     parts = {"data": APPROVE, "batch_id": batch_id}
-    refused = await stack.http.post(f"/v1/waits/{wait_id}/answer", json=parts)
+    refused = await shared_stack.http.post(f"/v1/waits/{wait_id}/answer", json=parts)
     assert (refused.status_code, code_of(refused)) == (400, "bad_request")
-    assert (await stack.http.get(f"/v1/waits/{wait_id}")).json()["status"] == "pending"
+    assert (await shared_stack.http.get(f"/v1/waits/{wait_id}")).json()["status"] == "pending"
 
 
 async def test_lists_say_what_is_over_since_a_time(stack: Stack) -> None:

@@ -21,6 +21,7 @@ async def post(stack: Stack, content: object, **headers: str) -> httpx.Response:
     return await stack.http.post("/v1/sessions", content=content, headers=merged)  # type: ignore[arg-type]
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     ("text", "code"),
     [
@@ -40,8 +41,10 @@ async def post(stack: Stack, content: object, **headers: str) -> httpx.Response:
     ],
     ids=lambda part: repr(part)[:40],
 )
-async def test_a_body_that_is_no_request_is_refused(stack: Stack, text: bytes, code: str) -> None:
-    response = await post(stack, text)
+async def test_a_body_that_is_no_request_is_refused(
+    shared_stack: Stack, text: bytes, code: str
+) -> None:
+    response = await post(shared_stack, text)
     assert (response.status_code, code_of(response)) == (400, code)
 
 
@@ -50,6 +53,7 @@ async def test_an_unknown_field_is_named(stack: Stack) -> None:
     assert [error["path"] for error in response.json()["errors"]] == ["priority"]
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     "headers",
     [
@@ -63,8 +67,10 @@ async def test_an_unknown_field_is_named(stack: Stack) -> None:
     ],
     ids=lambda part: str(part)[:60],
 )
-async def test_other_media_and_encodings_are_refused(stack: Stack, headers: dict[str, str]) -> None:
-    response = await post(stack, b'{"task": "return", "payload": 1}', **headers)
+async def test_other_media_and_encodings_are_refused(
+    shared_stack: Stack, headers: dict[str, str]
+) -> None:
+    response = await post(shared_stack, b'{"task": "return", "payload": 1}', **headers)
     assert (response.status_code, code_of(response)) == (415, "unsupported_media")
 
 

@@ -127,10 +127,11 @@ async def test_an_unknown_output_is_404_and_lists_those_there_are(stack: Stack) 
         assert code_of(await stack.http.get(path, headers=EVENT_STREAM)) == "session_not_found"
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("last", ["x", "-1", "1.5", "9" * 30, "٣"])
-async def test_a_last_event_id_that_is_none_is_refused(stack: Stack, last: str) -> None:
+async def test_a_last_event_id_that_is_none_is_refused(shared_stack: Stack, last: str) -> None:
     headers = {"Last-Event-ID": last.encode()}
-    response = await stack.http.get("/v1/events", headers=headers)  # type: ignore[arg-type]
+    response = await shared_stack.http.get("/v1/events", headers=headers)  # type: ignore[arg-type]
     assert (response.status_code, code_of(response)) == (400, "bad_request")
 
 

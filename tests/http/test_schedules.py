@@ -36,6 +36,7 @@ async def test_a_schedule_is_made_read_and_listed(stack: Stack) -> None:
     assert (await stack.http.get("/v1/schedules/hourly")).json() == hourly
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     ("parts", "status", "code"),
     [
@@ -54,11 +55,11 @@ async def test_a_schedule_is_made_read_and_listed(stack: Stack) -> None:
     ],
 )
 async def test_a_schedule_that_can_not_be_is_refused_with_what_to_do(
-    stack: Stack, parts: dict[str, Any], status: int, code: str
+    shared_stack: Stack, parts: dict[str, Any], status: int, code: str
 ) -> None:
-    response = await stack.http.post("/v1/schedules", json={**HOURLY, **parts})
+    response = await shared_stack.http.post("/v1/schedules", json={**HOURLY, **parts})
     assert (response.status_code, code_of(response)) == (status, code), response.text
-    assert (await stack.http.get("/v1/schedules")).json()["items"] == []
+    assert (await shared_stack.http.get("/v1/schedules")).json()["items"] == []
 
 
 async def test_a_payload_that_does_not_fit_its_task_is_refused(stack: Stack) -> None:

@@ -121,6 +121,7 @@ async def test_an_unknown_task_names_those_there_are_and_the_nearest(stack: Stac
     assert problem["hint"] == "Did you mean review?"
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
@@ -137,9 +138,9 @@ async def test_an_unknown_task_names_those_there_are_and_the_nearest(stack: Stac
     ids=lambda part: str(part)[:30],
 )
 async def test_limits_of_a_start(
-    stack: Stack, body: dict[str, Any], status: int, code: str
+    shared_stack: Stack, body: dict[str, Any], status: int, code: str
 ) -> None:
-    response = await start(stack, **body)
+    response = await start(shared_stack, **body)
     assert response.status_code == status
     assert code_of(response) == code
 
@@ -185,6 +186,7 @@ async def test_the_list_filters_and_goes_on_at_its_cursor(stack: Stack) -> None:
         assert len(page["items"]) == count, filters
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     ("query", "code"),
     [
@@ -196,8 +198,8 @@ async def test_the_list_filters_and_goes_on_at_its_cursor(stack: Stack) -> None:
         ("cursor=nonsense", "bad_cursor"),
     ],
 )
-async def test_a_filter_that_is_none_is_refused(stack: Stack, query: str, code: str) -> None:
-    response = await stack.http.get(f"/v1/sessions?{query}")
+async def test_a_filter_that_is_none_is_refused(shared_stack: Stack, query: str, code: str) -> None:
+    response = await shared_stack.http.get(f"/v1/sessions?{query}")
     assert response.status_code == 400
     assert code_of(response) == code
 

@@ -72,6 +72,7 @@ async def test_a_completion_before_the_default_stands(stack: Stack) -> None:
         await until(is_over)
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     ("escalation_steps", "code"),
     [
@@ -91,13 +92,13 @@ async def test_a_completion_before_the_default_stands(stack: Stack) -> None:
     ],
 )
 async def test_an_escalation_that_cannot_be_run_makes_no_token(
-    stack: Stack, escalation_steps: Any, code: str
+    shared_stack: Stack, escalation_steps: Any, code: str
 ) -> None:
-    refused = await stack.http.post(
+    refused = await shared_stack.http.post(
         "/v1/tokens", json={"escalation": escalation_steps, "schema": DECISION}
     )
     assert (refused.status_code // 100, code_of(refused)) == (4, code), refused.text
-    assert (await stack.http.get("/v1/tokens")).json()["items"] == []
+    assert (await shared_stack.http.get("/v1/tokens")).json()["items"] == []
 
 
 async def test_the_client_refuses_before_it_asks(stack: Stack) -> None:

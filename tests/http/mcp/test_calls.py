@@ -205,8 +205,8 @@ async def test_who_cant_be_asked_gets_a_handle_and_the_result_later(
             assert handle.structured_content is not None
             wait_id = handle.structured_content["wait_id"]
             run_id = handle.structured_content["run_id"]
-            standing = await client.call_tool("helmr_result", {"run_id": run_id})
-            assert standing.structured_content == handle.structured_content
+            shared_stack = await client.call_tool("helmr_result", {"run_id": run_id})
+            assert shared_stack.structured_content == handle.structured_content
             async with connected(stack.url, await stack.key_of("operator")) as operator:
                 page = await operator.call_tool("helmr_waits", {})
                 assert page.structured_content is not None
