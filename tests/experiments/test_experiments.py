@@ -24,6 +24,7 @@ from helmr.experiments import (
     always,
     choose,
     ignore,
+    live,
     run,
     sweep,
 )
@@ -152,13 +153,16 @@ def test_settings_of_a_sweep_meet_the_same_people() -> None:
     assert parts[0].equals(parts[1])
 
 
-def test_more_sessions_than_stay_in_memory_come_back_by_replay() -> None:
+def test_more_sessions_than_stay_in_memory_come_back_by_replay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(live, "HOT_MAX", 20)
     many = Experiment(
-        orders, 260, [Operator("ada", always(APPROVE), Delay.fixed("5m"))], payload=Order()
+        orders, 30, [Operator("ada", always(APPROVE), Delay.fixed("5m"))], payload=Order()
     )
     frame = run(many).sessions()
-    assert frame["status"].to_list() == ["succeeded"] * 260
-    assert frame["waited_s"].to_list() == [300.0] * 260
+    assert frame["status"].to_list() == ["succeeded"] * 30
+    assert frame["waited_s"].to_list() == [300.0] * 30
 
 
 def test_an_answer_comes_after_the_delay_and_a_deadline_before_it() -> None:

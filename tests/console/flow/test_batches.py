@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.console.flow.bench import Bench
 
 
@@ -51,6 +53,7 @@ async def test_every_text_of_a_batch_can_be_read_and_taken_out_before_it_goes(be
     assert inbox.list.marks == {waits[0]["id"]}, "what did not go stays marked"
 
 
+@pytest.mark.long  # what leaves and what stays: tests/review/test_pending.py
 async def test_what_a_stop_left_stays_marked_and_goes_as_another_batch(bench: Bench) -> None:
     waits = [await bench.ask(subject=f"Publish {n}?", timeout=f"{10 + n}m") for n in range(3)]
     await bench.open(size=(120, 40))

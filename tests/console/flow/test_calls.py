@@ -115,6 +115,7 @@ async def test_no_argument_is_left_out_above_the_decision(
     assert "( ) decline" in seen
 
 
+@pytest.mark.long  # what is sent: tests/review/test_question.py, tests/forms/test_tool_call.py
 async def test_nothing_is_chosen_beforehand_and_so_nothing_is_sent(bench: Bench) -> None:
     wait, screen = await opened(bench)
     for _ in range(3):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.console.flow.bench import Bench
 
 
@@ -70,6 +72,7 @@ async def test_a_claim_of_another_is_seen_and_overridden_only_knowingly(bench: B
     assert [one["body"]["reason"] for one in ended] == ["overridden"]
 
 
+@pytest.mark.long  # tests/review/test_claims.py; over HTTP: tests/service/test_claims.py
 async def test_a_claim_taken_over_meanwhile_refuses_the_answer_once(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish?", timeout="8h")
     await bench.open()

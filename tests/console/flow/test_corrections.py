@@ -205,6 +205,7 @@ async def test_what_an_answer_would_set_off_is_said_and_nothing_is_stored(bench:
     assert (await bench.wait(asked["id"]))["status"] == "pending"
 
 
+@pytest.mark.long  # what is no place for it: tests/console/pure/test_set_aside.py
 async def test_the_menu_says_why_not_and_read_only_opens_nothing(bench: Bench) -> None:
     asked = await posted(bench)
     await bench.open(read_only=True)
@@ -216,6 +217,7 @@ async def test_the_menu_says_why_not_and_read_only_opens_nothing(bench: Bench) -
     await bench.until(lambda: any("Amend answer: read-only" in text for text in bench.toasts()))
 
 
+@pytest.mark.long  # what is no place for it: tests/console/pure/test_set_aside.py
 async def test_a_wait_that_nobody_has_answered_is_no_place_to_amend(bench: Bench) -> None:
     asked = await bench.ask("review", subject="v3")
     await bench.open()

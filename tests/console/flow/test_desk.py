@@ -41,6 +41,7 @@ async def test_a_key_claims_a_row_and_releases_it(bench: Bench) -> None:
     await bench.sees("Released")
 
 
+@pytest.mark.long  # pressed again: tests/review/test_claims.py
 async def test_anothers_claim_is_taken_over_by_the_second_key_only(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish?", timeout="8h")
     await bench.open()
@@ -192,6 +193,7 @@ async def test_one_by_one_goes_on_with_what_comes_meanwhile_and_not_with_what_st
     await bench.inbox(3)
 
 
+@pytest.mark.long  # what is asked next: tests/review/test_queue.py
 async def test_one_by_one_goes_on_from_what_was_seen_to_otherwise(bench: Bench) -> None:
     waits = [await bench.ask(subject=f"Publish {n}?", timeout=f"{n}h") for n in (1, 2, 3)]
     await bench.open(hold_s=5.0)

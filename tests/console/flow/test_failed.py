@@ -16,7 +16,10 @@ async def broken(bench: Bench, count: int) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize(("size", "shown"), [((120, 36), "3 failed"), ((80, 24), "!3")])
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [((80, 24), "!3"), pytest.param((120, 36), "3 failed", marks=pytest.mark.long)],
+)
 async def test_the_header_counts_them_and_leads_to_them(
     bench: Bench, size: tuple[int, int], shown: str
 ) -> None:
@@ -60,6 +63,7 @@ async def test_what_is_marked_is_retried_at_once_after_its_number_was_typed(benc
     assert sorted(attempts) == [1, 2, 2]
 
 
+@pytest.mark.long  # what has not failed: tests/console/pure/test_failed.py
 async def test_what_has_not_failed_is_not_retried(bench: Bench) -> None:
     await bench.ask(subject="Publish?")
     await bench.open()

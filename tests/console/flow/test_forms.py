@@ -62,6 +62,7 @@ async def test_a_draft_brings_rows_back_in_their_order(bench: Bench) -> None:
     assert screen.form.cells()["items.#1.sku"] == "A"
 
 
+@pytest.mark.long  # wrong rows: tests/forms/test_rows.py
 async def test_a_misfit_in_a_row_lands_on_its_field_wherever_the_row_stands(bench: Bench) -> None:
     await bench.ask("fill", kind="rows")
     await bench.open()
@@ -87,6 +88,7 @@ async def test_a_list_without_room_says_so(bench: Bench) -> None:
     assert screen.form.cells()["items.#0.checks"] == (0, 1)
 
 
+@pytest.mark.long  # what typing on can not mend: tests/console/pure/test_texts.py and test_fields.py
 async def test_a_field_says_what_is_wrong_as_it_is_typed_and_nothing_once_it_is_right(
     bench: Bench,
 ) -> None:

@@ -234,7 +234,7 @@ class LateReader:
 
 
 @pytest.mark.parametrize("is_read", [False, True])
-@pytest.mark.parametrize("count", [1, 9])
+@pytest.mark.parametrize("count", [9, pytest.param(1, marks=pytest.mark.long)])
 async def test_repeats_that_a_busy_machine_reads_late_answer_no_further_wait(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, count: int, is_read: bool
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from time import monotonic
 
+import pytest
+
 from helmr_console.screens.submit import TOO_SOON
 from tests.console.flow.bench import Bench
 from tests.console.flow.test_held import HOLD_S, form_on
@@ -54,6 +56,7 @@ async def test_a_refusal_stays_until_it_could_be_read_and_a_receipt_does_not_cov
     assert TOO_SOON not in second_line(bench)
 
 
+@pytest.mark.long  # what may stand there: tests/console/pure/test_message_line.py
 async def test_that_nothing_is_new_is_no_error(bench: Bench) -> None:
     await bench.ask(subject="First?", timeout="5m")
     await bench.open()
@@ -69,6 +72,7 @@ async def test_that_nothing_is_new_is_no_error(bench: Bench) -> None:
     assert "Conflicts" not in second_line(bench)
 
 
+@pytest.mark.long  # what may stand there: tests/console/pure/test_message_line.py
 async def test_what_a_form_lacks_is_not_said_over_the_review_of_the_mended_form(
     bench: Bench,
 ) -> None:

@@ -51,12 +51,15 @@ async def test_a_long_transcript_opens_at_its_end_without_reading_the_rest(bench
     ("stream", "correlation", "effect", "outcome"),
     [
         ("approval", None, "fulfilled", "fulfilled"),
-        ("approval", "KEY-1", "yours differs in case", "unmatched"),
-        pytest.param(
-            *("approval", "other", "unmatched: the open wait is for key-1", "unmatched"),
-            marks=pytest.mark.long,
+        # What it will do: tests/console/pure/test_effects.py.
+        *(
+            pytest.param(*one, marks=pytest.mark.long)
+            for one in [
+                ("approval", "KEY-1", "yours differs in case", "unmatched"),
+                ("approval", "other", "unmatched: the open wait is for key-1", "unmatched"),
+                ("chat", None, "buffered: no wait is open on chat", "buffered"),
+            ]
         ),
-        ("chat", None, "buffered: no wait is open on chat", "buffered"),
     ],
 )
 async def test_sending_input_says_before_what_it_will_do(
@@ -234,6 +237,7 @@ async def test_the_transcript_is_searched(bench: Bench) -> None:
     await bench.sees("not found")
 
 
+@pytest.mark.long  # the words: tests/console/pure/test_entries.py
 async def test_activity_tells_who_did_what(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish?")
     await bench.answer(wait["id"], {"decision": "edit", "note": "by hand"}, person="ben")

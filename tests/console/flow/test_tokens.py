@@ -103,6 +103,7 @@ async def test_somebody_completes_the_token_first(bench: Bench) -> None:
     assert (token["data"]["note"], token["ended_by"]["on_behalf_of"]) == ("theirs", "ben")
 
 
+@pytest.mark.long  # as a wait of input: test_answering.py
 async def test_somebody_is_first_by_a_blink_and_both_completions_are_shown(bench: Bench) -> None:
     """The 409 of the gateway, met because the feed had not told yet."""
     wait = await bench.ask("sign", subject="Sign here?")
@@ -142,6 +143,7 @@ async def test_somebody_is_first_and_the_session_knows_and_both_completions_are_
     assert (await token_of(bench, wait["token_id"]))["data"]["decision"] == "reject"
 
 
+@pytest.mark.long  # as a wait of input: test_answering.py
 async def test_the_token_expires_while_the_form_is_open(bench: Bench) -> None:
     wait = await bench.ask("sign", subject="Sign here?", timeout="30s")
     await bench.open()
