@@ -11,6 +11,7 @@ Source: RFC 8259; RFC 7493 (I-JSON) for unique keys and surrogates.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -123,3 +124,11 @@ def _no_constant(text: str) -> NoReturn:
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant
 )
+
+
+def same_data_hash(value: Any) -> str:
+    """Hex SHA-256 of the sorted-key text, in which 1.0 is not 1; `jsontext.by_value` makes one of them."""
+    text = json.dumps(
+        value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True
+    )
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()

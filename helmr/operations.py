@@ -62,6 +62,7 @@ from helmr.models import (
     QueryAnswer,
     QueryRequest,
     RecordInfo,
+    RevokeKeyRequest,
     RewindPreview,
     RewindPreviewRequest,
     RewindRequest,
@@ -76,6 +77,7 @@ from helmr.models import (
     SendRequest,
     SessionInfo,
     SessionsQuery,
+    SigningKeyRequest,
     SignInInfo,
     StartReceipt,
     StartRequest,
@@ -128,8 +130,7 @@ EXPORT_SESSION: Operation[bytes] = Operation(
     "Export a session with all payloads as a signed file.",
     description="Answers `application/jsonl`.",
     service="session_files.export",
-    reply=Media(JSONL, "A session file: JSON lines, the last a signature", "{session_id}.jsonl"),
-    problems=(404,))
+    reply=Media(JSONL, "A session file: JSON lines, the last a signature", "{session_id}.jsonl"), problems=(404,))
 LIST_SESSION_RUNS = Operation(
     "sessions.runs", "GET /v1/sessions/{session_id}/runs", Need.READ,
     "List a session's runs, newest first.",
@@ -180,8 +181,7 @@ READ_OUTPUTS = Operation(
     "the events `chunk` and `chunks.end` come with the records: what the code emits from now on, which is not "
     "stored.",
     tag="streams", scope=ScopeType.SESSION_OUTPUT_READ, query=OutputQuery, reply=Page[RecordInfo],
-    also=EVENTS, others={204: "Of an event stream: the session is over, and no record follows"},
-    problems=(404,))
+    also=EVENTS, others={204: "Of an event stream: the session is over, and no record follows"}, problems=(404,))
 FOLLOW_SESSION: Operation[bytes] = Operation(
     "sessions.follow", "GET /v1/sessions/{session_id}/events", Need.READ,
     "Follow a session's entries.",
@@ -223,9 +223,10 @@ ANSWER_WAIT: Operation[AnswerReceipt] = Operation(
     "someone else has claimed it, unless the claim is overridden; 410 `wait_timed_out`; 403 `not_an_answerer`, with "
     "who may, unless an admin gives an `override_reason`; 503 `groups_unknown` if that depends on groups that are "
     "not known; nothing is stored then. Where several people must agree, all but the last get "
-    "`{outcome: \"voted\", have, need}`.",
-    body=AnswerRequest, reply=AnswerReceipt, problems=(404, 409, 410, 422),
-    repeat=Repeat.ONCE)
+    "`{outcome: \"voted\", have, need}`. A wait with `signed` takes answers with a `signature` only, else 403 "
+    "`signature_needed` or `bad_signature`: an armored SSH signature in the namespace `helmr`, by a registered key of "
+    "the person, over RFC 8785 JSON of `data`, `person`, `question_hash` and `wait_id`.",
+    body=AnswerRequest, reply=AnswerReceipt, problems=(404, 409, 410, 422), repeat=Repeat.ONCE)
 WITHDRAW_VOTE = Operation(
     "waits.withdraw", "POST /v1/waits/{wait_id}/withdraw", Need.ANSWER,
     "Take one's vote on this wait back.",
@@ -237,20 +238,17 @@ CLAIM_WAIT = Operation(
     "Claim the wait, or renew the claim: no one else can answer it meanwhile. Stores nothing.",
     description="It lasts `expires_in`: 15 minutes unless given, at most 24 h. Answers `{wait_id, claim}`. 409 "
     "`wait_claimed` if someone else has claimed the wait.",
-    service="claims.claim", body=ClaimRequest, reply=ClaimReceipt, problems=(404, 409, 410),
-    repeat=Repeat.AGAIN)
+    service="claims.claim", body=ClaimRequest, reply=ClaimReceipt, problems=(404, 409, 410), repeat=Repeat.AGAIN)
 RELEASE_WAIT = Operation(
     "waits.release", "POST /v1/waits/{wait_id}/release", Need.ANSWER,
     "End the caller's claim of this wait.",
     description="Without one nothing changes. 409 `wait_claimed` if it is another's.",
-    service="claims.release", reply=ClaimReceipt, problems=(404, 409, 410, 413, 415),
-    repeat=Repeat.AGAIN)
+    service="claims.release", reply=ClaimReceipt, problems=(404, 409, 410, 413, 415), repeat=Repeat.AGAIN)
 ASSIGN_WAIT = Operation(
     "waits.assign", "POST /v1/waits/{wait_id}/assign", Need.ANSWER,
     "Assign this wait to someone, or to no one.",
     description="`assignee` null: to no one. Answers `{wait_id, assignee}`. Stores an entry, `wait.assigned`.",
-    service="claims.assign", body=AssignRequest, reply=AssignReceipt, problems=(404, 409, 410),
-    repeat=Repeat.ONCE)
+    service="claims.assign", body=AssignRequest, reply=AssignReceipt, problems=(404, 409, 410), repeat=Repeat.ONCE)
 CREATE_LINK = Operation(
     "waits.link", "POST /v1/waits/{wait_id}/links", Need.ANSWER,
     "Make a link by which one person answers this wait. Its URL is shown here and never again.",
@@ -275,8 +273,7 @@ ANSWER_BY_LINK: Operation[AnswerReceipt] = Operation(
     "", "POST /v1/links/{secret}", Need.SECRET,
     "Answer the wait on behalf of the link's person: `{\"data\": …}` as JSON, or the page's form.",
     description="After the form 303, back to the page.",
-    tag="waits", reply=AnswerReceipt,
-    others={303: "A form was taken; the page says what was recorded"},
+    tag="waits", reply=AnswerReceipt, others={303: "A form was taken; the page says what was recorded"},
     problems=(400, 404, 409, 410, 413, 415, 422, 429, 503), repeat=Repeat.ONCE)
 DRY_RUN_ANSWER = Operation(
     "waits.dry_run", "POST /v1/waits/{wait_id}/dry-run", Need.ANSWER,
@@ -291,14 +288,12 @@ PREVIEW_AMEND = Operation(
     "waits.preview_amend", "POST /v1/waits/{wait_id}/amend/preview", Need.READ,
     "Say what giving a resolved wait another answer would do. Changes nothing.",
     description="Answers as a rewind's preview does.",
-    service="corrections.preview_amend", body=AmendPreviewRequest, reply=RewindPreview,
-    problems=(404, 409))
+    service="corrections.preview_amend", body=AmendPreviewRequest, reply=RewindPreview, problems=(404, 409))
 AMEND_WAIT = Operation(
     "waits.amend", "POST /v1/waits/{wait_id}/amend", Need.STEER,
     "Give a resolved wait another answer: its run goes back to it and on with that.",
     description="409 `session_changed` with fact `preview` if it would do something else than was shown.",
-    service="corrections.amend", body=AmendRequest, reply=RunInfo, problems=(404, 409, 422),
-    repeat=Repeat.ONCE)
+    service="corrections.amend", body=AmendRequest, reply=RunInfo, problems=(404, 409, 422), repeat=Repeat.ONCE)
 
 # Runs ---------------------------------------------------------------------------------------------
 
@@ -334,14 +329,12 @@ PREVIEW_REWIND = Operation(
     "keep_children, hash, to_op, set_aside, steps[{op, name, step_key, new_key, state, at}], "
     "kept[{wait_id, stream, record_seq}], asked_again[{op, wait_id, stream, subject}], tokens, "
     "public_tokens, children, outputs[{op, stream, seq}], amends}`.",
-    service="corrections.preview_rewind", body=RewindPreviewRequest, reply=RewindPreview,
-    problems=(404, 409))
+    service="corrections.preview_rewind", body=RewindPreviewRequest, reply=RewindPreview, problems=(404, 409))
 REWIND_RUN = Operation(
     "runs.rewind", "POST /v1/runs/{run_id}/rewind", Need.STEER,
     "Take a session's newest run back to an op, as its preview said.",
     description="409 `session_changed` with fact `preview` if it would do something else than the preview said.",
-    service="corrections.rewind", body=RewindRequest, reply=RunInfo, problems=(404, 409),
-    repeat=Repeat.ONCE)
+    service="corrections.rewind", body=RewindRequest, reply=RunInfo, problems=(404, 409), repeat=Repeat.ONCE)
 
 # Schedules ----------------------------------------------------------------------------------------
 
@@ -349,8 +342,7 @@ CREATE_SCHEDULE = Operation(
     "schedules.create", "POST /v1/schedules", Need.ADMINISTER,
     "Make a schedule, which starts sessions of a task by the clock. Its due times count from now.",
     description="`every` is seconds or `\"15m\"`.",
-    body=ScheduleRequest, reply=ScheduleInfo, status=201, problems=(404, 409, 422),
-    repeat=Repeat.ONCE)
+    body=ScheduleRequest, reply=ScheduleInfo, status=201, problems=(404, 409, 422), repeat=Repeat.ONCE)
 LIST_SCHEDULES = Operation(
     "schedules.list", "GET /v1/schedules", Need.READ,
     "List schedules by name, those that code declares and those made by a call.",
@@ -436,8 +428,7 @@ COMPLETE_BY_CALLBACK = Operation(
     "Complete the token: `{\"data\": …}` as JSON, `?raw=1` for raw tokens, or the page's form.",
     description="With `?raw=1` any JSON or form completes it, if the token takes raw bodies. The page's "
     "form gets 303, back to the page.",
-    tag="callbacks", reply=CompleteReceipt,
-    others={303: "A form was taken; the page says what was recorded"},
+    tag="callbacks", reply=CompleteReceipt, others={303: "A form was taken; the page says what was recorded"},
     problems=(400, 404, 409, 410, 413, 415, 422, 429, 503), repeat=Repeat.ONCE)
 
 # Public tokens and keys ---------------------------------------------------------------------------
@@ -458,8 +449,7 @@ LIST_PUBLIC_TOKENS = Operation(
 REVOKE_PUBLIC_TOKEN = Operation(
     "auth.revoke", "DELETE /v1/public-tokens/{public_token_id}", Need.DELEGATE,
     "Revoke a public token that the same key has made; the role admin revokes any. Revoking again changes nothing.",
-    service="public_tokens.revoke", owner=Owner.OWN, reply=PublicTokenInfo, problems=(404, 409),
-    repeat=Repeat.ONCE)
+    service="public_tokens.revoke", owner=Owner.OWN, reply=PublicTokenInfo, problems=(404, 409), repeat=Repeat.ONCE)
 CREATE_API_KEY = Operation(
     "keys.create", "POST /v1/api-keys", Need.ADMINISTER,
     "Make an API key. Its secret is shown here and never again.",
@@ -512,6 +502,16 @@ UNBIND_PERSON = Operation(
     "people.unbind", "POST /v1/people/{person}/unbind", Need.ADMINISTER,
     "Forget the account with which a person has signed in; the next sign-in with their e-mail binds the new one.",
     body=NoFields, reply=PersonInfo, problems=(404, 409), repeat=Repeat.ONCE)
+
+ADD_SIGNING_KEY = Operation(
+    "people.add_key", "POST /v1/people/{person}/keys", Need.ADMINISTER,
+    "Register a public SSH key that signs a person's answers.",
+    description="`key` is the line of a `.pub` file. A key that is another person's, or was revoked, is 409.",
+    body=SigningKeyRequest, reply=PersonInfo, problems=(404, 409), repeat=Repeat.ONCE)
+REVOKE_SIGNING_KEY = Operation(
+    "people.revoke_key", "POST /v1/people/{person}/keys/revoke", Need.ADMINISTER,
+    "Revoke a key that signs a person's answers, by its fingerprint. What it has signed stays signed.",
+    body=RevokeKeyRequest, reply=PersonInfo, problems=(404, 409), repeat=Repeat.ONCE)
 
 # Pages for people ---------------------------------------------------------------------------------
 
@@ -575,8 +575,7 @@ ASK_GATED_CALL = Operation(
     "Ask whether an agent may make a call that has no id.",
     description="The call waits for `hold_s` at most; then it answers `pending`. Ask about the same call again to "
     "get the decision, once, within an hour. A request repeated under its operation id gets the same decision.",
-    tag="gate", body=GatedCallRequest, reply=GateReceipt, problems=(404,),
-    repeat=Repeat.AGAIN)
+    tag="gate", body=GatedCallRequest, reply=GateReceipt, problems=(404,), repeat=Repeat.AGAIN)
 REPORT_GATED_CALL = Operation(
     "", "POST /v1/gate/calls/{session_id}/outcome", Need.ASK,
     "Report how an allowed call ended; the first report counts.",

@@ -38,11 +38,14 @@ def list_key(name: str) -> str:
     return text if text.startswith(GROUP) else person_key(text)
 
 
-def answered_by(answerers: Sequence[str], not_by: Sequence[str], approvals: int) -> str:
+def answered_by(
+    answerers: Sequence[str], not_by: Sequence[str], approvals: int, *, signed: bool = False
+) -> str:
     """Who may answer a wait: `by 2 people: group finance or ada, but not by starter`. The names are not made safe."""
     people = _joined(answerers) if answerers else "any person who is signed in"
     by = f"by {approvals} people: {people}" if approvals > 1 else f"by {people}"
-    return f"{by}, but not by {_joined(not_by)}" if not_by else by
+    but = f", but not by {_joined(not_by)}" if not_by else ""
+    return f"{by}{but}{', signed by the person who gives it' if signed else ''}"
 
 
 def checked_people(names: Iterable[str], what: str) -> tuple[str, ...]:

@@ -7,13 +7,16 @@ Tags and metadata are as callers give them: a text is not a list of tags, and a 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import Any, Final, Literal, TypedDict
 
+from helmr import jsonio
 from helmr.errors import UsageError
 from helmr.escalation import EscalationStep
 from helmr.models import ASSIGNEE_MAX
+from helmr.people import STARTER
+from helmr.schema import schema_digest
 
 
 class _Unset(Enum):
@@ -37,6 +40,7 @@ class AnswererOptions(TypedDict, total=False):
         approvals: So many different people must give the same answer.
         refusals: Answers that one person is enough for; unless given, `on_decline`.
         comments: Fields of the answer in which people need not agree.
+        signed: Each answer carries the signature of the person who gives it (S-115).
     """
 
     answerers: Iterable[str]
@@ -44,6 +48,7 @@ class AnswererOptions(TypedDict, total=False):
     approvals: int
     refusals: Iterable[Any]
     comments: Iterable[str]
+    signed: bool
 
 
 class WaitOptions(AnswererOptions, total=False):
@@ -107,6 +112,7 @@ class WaitDetails:
     approvals: int = 1
     refusals: tuple[Any, ...] = ()
     comments: tuple[str, ...] = ()
+    signed: bool = False
 
     @property
     def restriction(self) -> dict[str, Any]:
@@ -115,7 +121,7 @@ class WaitDetails:
         return {k: _plain(v) for k, v in parts.items() if v != getattr(NOTHING_SAID, k)}
 
 
-RESTRICTING = ("answerers", "not_by", "approvals", "refusals")
+RESTRICTING = ("answerers", "not_by", "approvals", "refusals", "signed")
 """Any of them makes a wait restricted (S-112)."""
 
 NOTHING_SAID: Final = WaitDetails()
@@ -134,6 +140,52 @@ def recorded(said: WaitDetails) -> dict[str, Any]:
         for name, value in parts.items()
         if value is not UNSET and value != getattr(NOTHING_SAID, name)
     }
+
+
+QUESTION_HASH_CHARS = 32
+
+
+def question_hash(
+    task: str,
+    stream: str,
+    correlation_id: str | None,
+    details: WaitDetails,
+    schema_digest: str | None,
+) -> str:
+    """Names what the person was shown, and who may answer if that is said (S-70); not which token carries it."""
+    parts: list[Any] = [task, stream, correlation_id, details.subject, details.body, schema_digest]
+    if details.restriction:
+        parts.append(details.restriction)
+    return jsonio.same_data_hash(parts)[:QUESTION_HASH_CHARS]
+
+
+def asks(shown: Mapping[str, Any], hashed: str) -> bool:
+    """Whether this is what the hash of a question names (S-70).
+
+    Args:
+        shown: `task` and what `wait.opened` says, or a `WaitInfo`, by name; with the JSON Schema of its answers.
+        hashed: The question hash.
+    """
+    said = WaitDetails(
+        subject=shown.get("subject"),
+        body=shown.get("body"),
+        answerers=tuple(shown.get("answerers") or ()),
+        approvals=shown.get("approvals") or 1,
+        refusals=tuple(shown.get("refusals") or ()),
+        signed=bool(shown.get("signed")),
+    )
+    task, stream = shown["task"], shown.get("stream") or shown["kind"]
+    digest = schema_digest(shown["schema"]) if shown.get("schema") is not None else None
+    # Whom `starter` meant stands behind what the code said, and is no part of the question.
+    not_by = tuple(shown.get("not_by") or ())
+    first = not_by.index(STARTER) + 1 if STARTER in not_by else len(not_by)
+    return any(
+        hashed
+        == question_hash(
+            task, stream, shown.get("correlation_id"), replace(said, not_by=not_by[:end]), digest
+        )
+        for end in range(first, len(not_by) + 1)
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -107,6 +107,8 @@ def details(
     """
     on_decline = options.get("on_decline", UNSET)
     initial = options.get("initial")
+    if options.get("signed") and schema is None:
+        schema = codec.json_schema()  # what was signed is checked by the transcript alone
     return WaitDetails(
         subject=fitted_subject(options.get("subject")),
         body=fitted_body(options.get("body")),
@@ -160,12 +162,16 @@ def _restriction(options: WaitOptions, codec: Codec[Any]) -> dict[str, Any]:
         refusals = (codec.encode(options["on_decline"]),)
     if len(refusals) > REFUSALS_MAX:
         raise UsageError(f"a wait has at most {REFUSALS_MAX} refusals")
+    signed = options.get("signed", False)
+    if type(signed) is not bool:
+        raise UsageError("signed is True or False")
     return {
         "answerers": answerers,
         "not_by": checked_people(options.get("not_by", ()), "not_by"),
         "approvals": approvals,
         "refusals": refusals,
         "comments": tuple(options.get("comments", ())),
+        "signed": signed,
     }
 
 

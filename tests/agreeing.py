@@ -37,6 +37,15 @@ async def agree(payload: dict[str, Any]) -> list[object]:
 
 
 @task
+async def signs(payload: dict[str, Any]) -> list[object]:
+    """Asks one of finance for a signed answer."""
+    said = await agreements.wait(
+        subject="Refund Bo?", body="Its lens is **cracked**.", signed=True
+    ).unwrap()
+    return [said.decision, said.cents, said.note]
+
+
+@task
 async def escalates(payload: dict[str, Any]) -> bool:
     """Asks one person, and after two hours a group."""
     return await leave.wait(
@@ -47,7 +56,9 @@ async def escalates(payload: dict[str, Any]) -> bool:
     ).unwrap()
 
 
-REGISTRY = Registry([agree, escalates], modules=["tests.agreeing"], code_hash="code-agreeing")
+REGISTRY = Registry(
+    [agree, escalates, signs], modules=["tests.agreeing"], code_hash="code-agreeing"
+)
 PEOPLE = read_people(
     {
         "domains": ["example.com"],
@@ -76,9 +87,9 @@ async def key_of(stack: Stack, person: str) -> str:
     return str(response.json()["secret"])
 
 
-async def asks(stack: Stack) -> tuple[str, str]:
+async def asks(stack: Stack, task: str = "agree") -> tuple[str, str]:
     """A session whose wait two must agree on: the ids of the wait and of the run."""
-    receipt = await stack.started("agree", {})
+    receipt = await stack.started(task, {})
     return str(receipt["session"]["wait"]["id"]), str(receipt["run"]["id"])
 
 

@@ -68,6 +68,8 @@ _WORDS = {
     "person.unbound": ("person", "warning"),
     "person.disabled": ("person", "warning"),
     "person.enabled": ("person", "accent"),
+    "person.key_added": ("person", "accent"),
+    "person.key_revoked": ("person", "warning"),
     "catalog.written": ("catalog", ""),
     "schedule.written": ("schedule", "accent"),
     "schedule.paused": ("schedule", "warning"),
@@ -207,7 +209,7 @@ def _assigned(at: datetime, body: Mapping[str, Any]) -> str:
 
 
 def _voted(body: Mapping[str, Any]) -> str:
-    return f"voted: {json_words(body.get('data'))}{_agreed(body)}"
+    return f"voted: {json_words(body.get('data'))}{_agreed(body)}{_signed(body)}"
 
 
 def _vote_withdrawn(body: Mapping[str, Any]) -> str:
@@ -235,9 +237,14 @@ def _fulfilled(body: Mapping[str, Any]) -> str:
         by = " by its escalation's default"
     said = f": {json_words(body['data'])}" if "data" in body and not n else ""
     kept = ", with a kept answer" if body.get("kept_from") else ""
-    return f"fulfilled{by}{said}{kept}" + (
+    return f"fulfilled{by}{said}{kept}{_signed(body)}" + (
         f", one of batch {batch}" if (batch := body.get("batch_id")) else ""
     )
+
+
+def _signed(body: Mapping[str, Any]) -> str:
+    """Whether the answer bears its person's signature."""
+    return ", signed" if body.get("signature") else ""
 
 
 def _short(key: str, body: Mapping[str, Any]) -> str:
@@ -337,6 +344,10 @@ _TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "person.unbound": lambda body: f"{body.get('person')} may sign in with another account",
     "person.disabled": lambda body: f"{body.get('person')} disabled",
     "person.enabled": lambda body: f"{body.get('person')} enabled",
+    "person.key_added": lambda body: f"{body.get('person')} signs with {body.get('fingerprint')}",
+    "person.key_revoked": lambda body: (
+        f"{body.get('person')} signs no more with {body.get('fingerprint')}"
+    ),
     "catalog.written": lambda body: f"tasks {_ids(body.get('tasks'))}",
     "schedule.written": lambda body: f"{body.get('name')} starts {body.get('task')}",
     "schedule.paused": lambda body: f"{body.get('name')} paused",

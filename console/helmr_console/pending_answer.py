@@ -14,6 +14,7 @@ from helmr.review import words
 from helmr.review.outcome import AnswerOutcome, of_error, of_receipt, told
 from helmr.review.personal import AnswerDraft
 from helmr.safe_text import one_line
+from helmr.signing import SshSigner, as_shown, beside
 from helmr_console.actions import NotPermitted, Permit, permit
 from helmr_console.console import Console
 from helmr_console.link import answer_of
@@ -102,7 +103,10 @@ class PendingAnswer:
     async def _try(self, given: Permit) -> AnswerOutcome:
         try:
             receipt = await given.client.waits.answer(
-                self._wait.id, self._data, operation_id=self._operation_id
+                self._wait.id,
+                self._data,
+                sign=as_shown(self._wait, beside(SshSigner())),
+                operation_id=self._operation_id,
             )
         except HelmrError as error:
             return of_error(error, now_wait=await self._now_wait())

@@ -68,6 +68,8 @@ _ACTS = (
     "person.unbound",
     "person.disabled",
     "person.enabled",
+    "person.key_added",
+    "person.key_revoked",
 )
 """What a principal did, without what followed from it."""
 

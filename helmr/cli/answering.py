@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from helmr import durations, ids, jsonio
 from helmr.cli import describe, printing
 from helmr.cli.app import now
+from helmr.cli.arguments import signer
 from helmr.cli.printing import EndOfInput, Lines, LineTooLong
 from helmr.editor import EditorFailed, edit
 from helmr.errors import (
@@ -482,6 +483,7 @@ class Outgoing:
                 answer.wait.id,
                 answer.data,
                 override_claim=answer.override_claim,
+                sign=signer(answer.wait),
                 operation_id=answer.operation_id,
             )
         except HelmrError as error:

@@ -11,7 +11,7 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
@@ -23,7 +23,7 @@ from helmr.cli import printing
 from helmr.cli.app import Cli
 from helmr.errors import BadJson, HelmrError, NotFound, TooLarge, UsageError
 from helmr.forms import MISSING, assignments
-from helmr.models import HTTP_BODY_BYTES_MAX
+from helmr.models import HTTP_BODY_BYTES_MAX, WaitInfo
 from helmr.operations import (
     LIST_API_KEYS,
     LIST_GRANTS,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from helmr.client import Client
     from helmr.models import Page
     from helmr.operation import Operation
+    from helmr.signing import Sign, ToSign
 
 
 LAST = "last"
@@ -277,6 +278,23 @@ def open_source(text: str) -> BinaryIO:
 def source_name(text: str) -> str:
     """What a source is called in messages."""
     return "standard input" if text == "-" else text.removeprefix("@")
+
+
+def signer(shown: WaitInfo | None = None, *, may_ask: bool = False) -> Sign:
+    """Signs with the person's agent or key what a wait takes signed only.
+
+    Args:
+        shown: What the person was shown, if they were.
+        may_ask: A passphrase can be asked for on the terminal.
+    """
+
+    def sign(asked: ToSign) -> str | Awaitable[str]:
+        from helmr.signing import SshSigner, as_shown
+
+        made = SshSigner(may_ask=may_ask, say=printing.note)
+        return made(asked) if shown is None else as_shown(shown, made)(asked)
+
+    return sign
 
 
 Words = Annotated[

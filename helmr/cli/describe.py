@@ -36,6 +36,7 @@ from helmr.models import (
     ScheduleInfo,
     ScheduleReceipt,
     SessionInfo,
+    SigningKeyInfo,
     StartReceipt,
     TokenInfo,
     TokenReceipt,
@@ -552,16 +553,27 @@ def person_fields(one: PersonInfo) -> Fields:
         ("issuer", one.issuer),
         ("subject", one.subject),
         ("first sign-in", time_and_distance(one.bound_at)),
+        *(("signs with", _signing_key(key)) for key in one.signing_keys),
     ]
+
+
+def _signing_key(key: SigningKeyInfo) -> str:
+    parts = [key.fingerprint, key.key.partition(" ")[0], key.comment]
+    if key.revoked_at is not None:
+        parts.append(f"revoked {time_and_distance(key.revoked_at)}")
+    return " ".join(part for part in parts if part)
 
 
 def whoami_fields(one: WhoAmI) -> Fields:
     """Who calls."""
     person = one.person
+    groups = ", ".join(person.groups) if person is not None else None
+    if person is not None and one.groups_at is None:
+        groups = f"{groups or 'none'} by helmr.toml; those of the issuer after `helmr login`"
     return [
         ("you are", person.id if person is not None else who(one.principal)),
         ("e-mail", person.email if person is not None else None),
-        ("groups", ", ".join(person.groups) if person is not None else None),
+        ("groups", groups),
         ("role", one.role),
         ("by", one.principal.via),
         ("expires", time_and_distance(one.expires_at)),

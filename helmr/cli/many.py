@@ -16,6 +16,7 @@ from helmr import filters
 from helmr.cli import describe, listing, printing
 from helmr.cli.answering import receipt_text, wait_lines
 from helmr.cli.app import ExitCode, exit_code, worst
+from helmr.cli.arguments import signer
 from helmr.errors import HelmrError, UsageError
 from helmr.models import RunStatus, WaitInfo
 from helmr.review import batches, question
@@ -369,6 +370,7 @@ class Sending:
                     self._answers.of(seen),
                     override_claim=self._override_claim,
                     batch_id=self._batch_id,
+                    sign=signer(),
                 )
                 receipt = {"receipt": done.model_dump(mode="json", exclude_none=True)}
                 said = receipt_text(done)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -16,12 +17,14 @@ from helmr.cli import arguments, correcting, describe, many, nouns, printing
 from helmr.cli.app import Cli, ExitCode, Json, command, group
 from helmr.cli.arguments import open_source, replacing, source_name
 from helmr.cli.entry_lines import EntryTable
-from helmr.errors import UsageError
+from helmr.errors import SessionFileDamaged, UsageError
 from helmr.operations import CANCEL_RUN, CANCEL_SESSION, GET_RUN
 
 if TYPE_CHECKING:
     from helmr.client import Client
     from helmr.models import SessionInfo
+    from helmr_runtime.security.signed_answers import RecordedAnswer
+    from helmr_runtime.security.sshsig import AllowedSigner
 
 
 app = group("Start sessions, look at them, end them.")
@@ -288,6 +291,7 @@ def fork(
 
 
 KEYS_FILE_BYTES_MAX = 64 * 1024
+SIGNERS_FILE_BYTES_MAX = 16 * 1024 * 1024
 
 File = Annotated[
     str, typer.Argument(metavar="FILE|-", help="A session file, as `session export` writes it.")
@@ -296,7 +300,8 @@ File = Annotated[
 
 VERIFY_EXAMPLES = """\
 helmr key public > helmr.pub
-helmr session verify review.jsonl --key @helmr.pub"""
+helmr session verify review.jsonl --key @helmr.pub
+helmr session verify review.jsonl --key @helmr.pub --allowed-signers allowed_signers"""
 
 
 def register_session_file(app: typer.Typer) -> None:
@@ -336,17 +341,39 @@ def verify(
             help="A public key of the runtime, or a file of them; may be repeated.",
         ),
     ] = None,
+    allowed_signers: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Whose keys may sign answers: an allowed-signers file of OpenSSH.",
+        ),
+    ] = None,
+    write: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Write what was signed, and the signatures, for `ssh-keygen -Y verify`.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Check that a session file is unchanged and, with a key, who signed it. Needs no runtime."""
+    """Check that a session file is unchanged, who signed it, and who signed each answer. Needs no runtime."""
     from helmr_runtime.core.session_file import FileReader
     from helmr_runtime.security.signatures import check_signature
+    from helmr_runtime.security.signed_answers import recorded_answers
 
     keys = [text for given in key or () for text in _keys(given)]
+    allowed = _allowed(allowed_signers) if allowed_signers is not None else None
     with opened(file) as lines:
-        checked = FileReader(lines).checked
+        reader = FileReader(lines)
+        header = reader.header
+        answers = []
+        for one in recorded_answers(reader.entries(), str(header["session_id"]), allowed):
+            if write is not None:
+                _write_signed(one, write)
+            answers.append(replace(one, signed=None, sshsig=None))
+        checked = reader.checked
     signed_by = check_signature(checked, keys) if key else None
-    header = checked.header
     found: dict[str, Any] = {
         "session_id": header["session_id"],
         "task": header["task"],
@@ -354,17 +381,32 @@ def verify(
         "code_hash": header["code_hash"],
         "entries": checked.entries,
         "signed_by": signed_by,
+        "answers": [_answer_json(one) for one in answers],
     }
     if json:
         printing.write_json(found)
-        return
+    else:
+        _show_verified(found, answers, is_compared=allowed is not None)
+    wrong = [one for one in answers if one.problem is not None]
+    if wrong:
+        raise SessionFileDamaged(
+            f"{len(wrong)} of {len(answers)} answers are not as their people signed them: "
+            f"entry {wrong[0].seq}: {wrong[0].problem}",
+            hint="Keep the file as it is, and ask those people.",
+        )
+
+
+def _show_verified(
+    found: Mapping[str, Any], answers: Sequence[RecordedAnswer], *, is_compared: bool
+) -> None:
+    signed_by = found["signed_by"]
     printing.fields(
         [
-            ("session", header["session_id"]),
-            ("task", header["task"]),
-            ("helmr", header["helmr"]),
-            ("code hash", header["code_hash"]),
-            ("entries", checked.entries),
+            ("session", found["session_id"]),
+            ("task", found["task"]),
+            ("helmr", found["helmr"]),
+            ("code hash", found["code_hash"]),
+            ("entries", found["entries"]),
             (
                 "signature",
                 f"good, of {signed_by}"
@@ -373,6 +415,48 @@ def verify(
             ),
         ]
     )
+    if answers:
+        printing.write("")
+        printing.table(
+            ("ENTRY", "WAIT", "ASKED", "BY", "WHAT", "SIGNED"),
+            [_answer_row(one, is_compared=is_compared) for one in answers],
+        )
+
+
+def _answer_row(one: RecordedAnswer, *, is_compared: bool) -> tuple[object, ...]:
+    signed = "no"
+    if one.problem is not None:
+        signed = f"BAD: {one.problem}"
+    elif one.principal is not None:
+        signed = f"good, by {one.principal} with {one.key}"
+    elif one.key is not None:
+        signed = f"with {one.key}: no --allowed-signers say whose that is"
+    assert not is_compared or one.key is None or one.principal or one.problem
+    return (one.seq, one.wait_id, one.subject, one.person, one.said, signed)
+
+
+def _answer_json(one: RecordedAnswer) -> dict[str, Any]:
+    names = ("seq", "wait_id", "subject", "said", "person", "key", "principal", "problem")
+    return {name: getattr(one, name) for name in names}
+
+
+def _write_signed(one: RecordedAnswer, folder: Path) -> None:
+    """`SEQ.json` and `SEQ.sig` of a signed answer, in a folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if one.signed is not None and one.sshsig is not None:
+            (folder / f"{one.seq}.json").write_bytes(one.signed)
+            (folder / f"{one.seq}.sig").write_text(one.sshsig)
+    except OSError as error:
+        raise UsageError(f"{folder} can't be written: {error.strerror or error}") from error
+
+
+def _allowed(file: Path) -> list[AllowedSigner]:
+    from helmr_runtime.security.sshsig import read_allowed_signers
+
+    with open_source(f"@{file}") as found:
+        text = found.read(SIGNERS_FILE_BYTES_MAX).decode("utf-8", "replace")
+    return read_allowed_signers(text.splitlines())
 
 
 def replay(

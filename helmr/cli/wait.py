@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +20,7 @@ from helmr.cli import (
     printing,
 )
 from helmr.cli.app import Cli, Filter, Json, Profile, command, group
-from helmr.cli.arguments import Said, Words
+from helmr.cli.arguments import Said, Words, signer
 from helmr.errors import UsageError
 from helmr.forms import assignments
 from helmr.models import AnswerLinkInfo, Page
@@ -210,6 +211,7 @@ def answer(
             override_claim=override_claim,
             override_reason=override_reason,
             batch_id=batch,
+            sign=signer(may_ask=sys.stdin.isatty()),
         )
     describe.show(done, json)
 

@@ -33,6 +33,7 @@ from helmr.models import (
     WhoAmI,
 )
 from helmr.operations import (
+    ADD_SIGNING_KEY,
     CANCEL_TOKEN,
     COMPLETE_TOKEN,
     CREATE_API_KEY,
@@ -62,6 +63,7 @@ from helmr.operations import (
     REVOKE_API_KEY,
     REVOKE_GRANT,
     REVOKE_PUBLIC_TOKEN,
+    REVOKE_SIGNING_KEY,
     RUN_SCHEDULE,
     TELL_NOTICE_TARGET_A_TEST,
     UNBIND_PERSON,
@@ -332,6 +334,42 @@ class AsyncPeople(ClientPart):
             PersonNotFound: The runtime knows no such person.
         """
         return await self._ask(ENABLE_PERSON, person, operation_id=operation_id)
+
+    async def add_key(
+        self, person: str, key: str, *, operation_id: str | None = None
+    ) -> PersonInfo:
+        """Register a public SSH key that signs a person's answers (S-115); for an admin.
+
+        Args:
+            person: Whose, by id or e-mail.
+            key: The line of a `.pub` file.
+            operation_id: Makes the call repeatable by a later process.
+
+        Raises:
+            PersonNotFound: The runtime knows no such person.
+            BadRequest: It is not a key that signs answers.
+            Conflict: It is another person's, or was revoked.
+        """
+        return await self._ask(
+            ADD_SIGNING_KEY, person, body={"key": key}, operation_id=operation_id
+        )
+
+    async def revoke_key(
+        self,
+        person: str,
+        fingerprint: str,
+        *,
+        reason: str | None = None,
+        operation_id: str | None = None,
+    ) -> PersonInfo:
+        """Revoke a key of `add_key`: it signs nothing from now on. What it has signed stays signed; for an admin.
+
+        Raises:
+            PersonNotFound: The runtime knows no such person.
+            KeyNotFound: They have no key with this fingerprint, `SHA256:…`.
+        """
+        body = given({"fingerprint": fingerprint, "reason": reason})
+        return await self._ask(REVOKE_SIGNING_KEY, person, body=body, operation_id=operation_id)
 
     async def unbind(self, person: str, *, operation_id: str | None = None) -> PersonInfo:
         """Forget what a person has signed in as; the next sign-in with their e-mail binds them.

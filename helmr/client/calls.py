@@ -149,6 +149,11 @@ def _adapter(shape: Any) -> TypeAdapter[Any]:
     return TypeAdapter(shape)
 
 
+def to_json(value: Any) -> Any:
+    """The value as JSON types: models by their fields' aliases, dates and the like by their JSON forms."""
+    return to_jsonable_python(value, by_alias=True)
+
+
 def json_body(parts: Mapping[str, Any]) -> bytes:
     """The JSON text of a request.
 
@@ -159,7 +164,7 @@ def json_body(parts: Mapping[str, Any]) -> bytes:
             nested too deeply.
     """
     try:
-        value = to_jsonable_python(dict(parts), by_alias=True)
+        value = to_json(dict(parts))
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode("utf-8")
     except (ValueError, TypeError, RecursionError, PydanticSerializationError) as error:

@@ -450,6 +450,8 @@ class People(BlockingPart[AsyncPeople]):
     disable = blocking(AsyncPeople.disable)
     enable = blocking(AsyncPeople.enable)
     unbind = blocking(AsyncPeople.unbind)
+    add_key = blocking(AsyncPeople.add_key)
+    revoke_key = blocking(AsyncPeople.revoke_key)
 
 
 class Grants(BlockingPart[AsyncGrants]):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from helmr.client.calls import (
     READ_TIMEOUT_S,
     UNSET,
     call,
     task_id,
+    to_json,
 )
 from helmr.client.http import ClientPart, all_pages
 from helmr.client.runs import kept, seen
 from helmr.durations import Duration, seconds
+from helmr.errors import SignatureNeeded
 from helmr.models import (
     AnswerLinkInfo,
     AnswerLinkReceipt,
@@ -45,6 +47,9 @@ from helmr.operations import (
     WITHDRAW_VOTE,
 )
 from helmr.tasks import AnyTask
+
+if TYPE_CHECKING:
+    from helmr.signing import Sign
 
 DRY_RUN_S = 20.0
 """A dry run is answered after at most that long."""
@@ -98,6 +103,8 @@ class AsyncWaits(ClientPart):
         override_claim: bool = False,
         override_reason: str | None = None,
         batch_id: str | None = None,
+        sign: Sign | None = None,
+        signature: str | None = None,
         operation_id: str | None = None,
     ) -> AnswerReceipt:
         """Answer exactly this wait (S-18).
@@ -108,6 +115,8 @@ class AsyncWaits(ClientPart):
             override_claim: Answer even if someone else has claimed it.
             override_reason: Why an admin answers instead of the people who may.
             batch_id: Names the many answers that this is one of: 1 to 128 letters, digits and `._:-`.
+            sign: Signs the answer if the wait takes signed ones only: `helmr.signing.SshSigner()`.
+            signature: The signature itself, armored, of who has made it elsewhere.
             operation_id: Makes the call repeatable by a later process.
 
         Returns:
@@ -116,6 +125,8 @@ class AsyncWaits(ClientPart):
         Raises:
             WaitNotFound: There is none with this id.
             NotAnAnswerer: It is answered by other people; the message says by whom. Nothing is stored.
+            SignatureNeeded: It takes signed answers only, and nothing here signs. Nothing is stored.
+            BadSignature: The signature is not over this answer by a key of this person. Nothing is stored.
             WaitClaimed: Someone else has claimed it; the facts say who, until when. Nothing is stored.
             WaitResolved: It is over; the facts say who ended it, when and how. Nothing is stored.
             WaitTimedOut: Its deadline passed before. Nothing is stored.
@@ -124,7 +135,25 @@ class AsyncWaits(ClientPart):
         body = {"data": data, "override_claim": override_claim or UNSET}
         body["batch_id"] = batch_id if batch_id is not None else UNSET
         body["override_reason"] = override_reason if override_reason is not None else UNSET
+        body["signature"] = signature if signature is not None else UNSET
+        try:
+            return await self._ask(ANSWER_WAIT, wait_id, body=body, operation_id=operation_id)
+        except SignatureNeeded as error:
+            if sign is None:
+                raise
+            body["signature"] = await self._signed(wait_id, data, sign, error)
         return await self._ask(ANSWER_WAIT, wait_id, body=body, operation_id=operation_id)
+
+    async def _signed(self, wait_id: str, data: Any, sign: Sign, error: SignatureNeeded) -> str:
+        """The signature that the refusal asks for."""
+        from helmr.signing import ToSign
+
+        person, keys = error.facts.get("person"), error.facts.get("keys")
+        if not isinstance(person, str) or not isinstance(keys, list):
+            raise error
+        asked = ToSign(await self.get(wait_id), to_json(data), person, [str(key) for key in keys])
+        made = sign(asked)
+        return made if isinstance(made, str) else await made
 
     async def withdraw(self, wait_id: str) -> VoteReceipt:
         """Take one's vote on this wait back, until enough people agree (S-113); without one nothing changes.

@@ -257,7 +257,7 @@ class OpNotFound(NotFound):
 
 
 class KeyNotFound(NotFound):
-    """No API key or public token with that id."""
+    """No API key, public token or signing key with that id."""
 
 
 class ScheduleNotFound(NotFound):
@@ -323,6 +323,20 @@ class NotAnAnswerer(NotAllowed):
     """The wait is answered by other people; the message says by whom (S-112)."""
 
     advice = "Ask one of them. An admin can answer instead, with a reason: `override_reason`."
+
+
+class SignatureNeeded(NotAllowed):
+    """The wait takes signed answers only, and this one is not signed (S-115)."""
+
+    advice = (
+        "Answer in the console, with `helmr next` or `helmr wait answer`: they sign with your key."
+    )
+
+
+class BadSignature(NotAllowed):
+    """The signature is not by a key of this person over this answer (S-115)."""
+
+    advice = "An admin registers a key with `helmr person add-key`."
 
 
 class OriginDenied(NotAllowed):
@@ -535,7 +549,7 @@ class NotReady(Unavailable):
 class GroupsUnknown(Unavailable):
     """Who may answer depends on groups that are not known now; nothing is stored (S-114)."""
 
-    advice = "Try again; if it stays, sign in again."
+    advice = "Sign in (`helmr login`), also if you come with a personal key; then try again."
 
 
 class StoreUnavailable(Unavailable):

@@ -43,6 +43,8 @@ class VoteInfo(Wire):
     data: Any
     proposal: str
     voted_at: datetime
+    signed_by: str | None = None
+    """Fingerprint of the key that signed it."""
 
 
 class WaitInfo(Wire):
@@ -105,13 +107,19 @@ class WaitInfo(Wire):
     votes: list[VoteInfo] = Field(default_factory=list)
     """What they have said; only where one wait is asked for, and pending."""
     can_answer: bool | None = None
-    """The caller may answer it, and has not; null for a caller that is no person."""
+    """The caller may answer it, and has not; null for a caller that is no person, or whose groups decide that and are
+    not known now."""
     is_mine: bool | None = None
-    """Assigned to the caller or a group of theirs, or its answerers name one of these; null as `can_answer`."""
+    """Assigned to the caller or a group of theirs, or its answerers name one of these; null for a caller that is no
+    person."""
     refusals: list[Any] = Field(default_factory=list)
     """Answers that one person is enough for."""
     comments: list[str] = Field(default_factory=list)
     """Fields of an answer in which people need not agree."""
+    signed: Annotated[bool, Shown("takes signed answers only")] = False
+    """Each answer carries its person's signature (S-115)."""
+    signed_by: Annotated[str | None, Shown("signed by", at_end=True)] = None
+    """Fingerprint of the key that signed its answer; only where one wait is asked for."""
     override_reason: Annotated[str | None, Shown("overridden because", at_end=True)] = None
     """Why an admin answered instead of those who may."""
     escalation: list[dict[str, Any]] = Field(default_factory=list)
@@ -136,7 +144,7 @@ class WaitInfo(Wire):
     def is_restricted(self) -> bool:
         """It says who may answer: only an answer by a person whom that admits resolves it (S-112)."""
         says = self.answerers or self.not_by or self.refusals
-        return bool(says) or self.approvals > 1
+        return bool(says) or self.approvals > 1 or self.signed
 
     @property
     def takes_answers(self) -> bool:

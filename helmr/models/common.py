@@ -151,6 +151,8 @@ TOKEN_TAG_MAX = 128
 TOKEN_METADATA_BYTES_MAX = 16 * 1024
 NAME_MAX = 100
 PERSON_MAX = 200
+SIGNATURE_CHARS_MAX = 8_192
+"""An armored SSH signature; one by the longest RSA key has 3,600."""
 REASON_MAX = 500
 """Tags, metadata and names are for finding a thing again."""
 

@@ -13,6 +13,16 @@ from helmr.models.requests import Request
 RoleName = Literal["admin", "operator", "sender", "viewer", "asker"]
 
 
+class SigningKeyInfo(Wire):
+    """A public key that signs a person's answers (S-115), or did until `revoked_at`; `key` is `TYPE BASE64`."""
+
+    fingerprint: str
+    key: str
+    comment: str | None = None
+    added_at: datetime
+    revoked_at: datetime | None = None
+
+
 class PersonInfo(Wire):
     """A person (S-111).
 
@@ -24,6 +34,7 @@ class PersonInfo(Wire):
         bound_at: When they did that first.
         disabled_at: Since when they may act no more.
         reason: Why.
+        signing_keys: What signs their answers, the oldest first.
     """
 
     id: str
@@ -35,6 +46,7 @@ class PersonInfo(Wire):
     bound_at: datetime | None = None
     disabled_at: datetime | None = None
     reason: str | None = None
+    signing_keys: list[SigningKeyInfo] = Field(default_factory=list)
 
     @property
     def status(self) -> str:
@@ -50,8 +62,8 @@ class WhoAmI(Wire):
     Attributes:
         principal: As entries name them.
         role: What they may do; None of a public token.
-        person: Whom the credential proves; None of a service's.
-        groups_at: When the person's groups were resolved.
+        person: Whom the credential proves, with the groups that are known now; None of a service's.
+        groups_at: When those were all; None if the issuer may know of more.
         expires_at: Of the credential.
     """
 
@@ -73,4 +85,17 @@ class SignInInfo(Wire):
 class DisableRequest(Request):
     """POST /v1/people/{person}/disable."""
 
+    reason: str | None = Field(default=None, min_length=1, max_length=REASON_MAX)
+
+
+class SigningKeyRequest(Request):
+    """POST /v1/people/{person}/keys. `key` is the line of a `.pub` file."""
+
+    key: str = Field(min_length=1, max_length=8_192)
+
+
+class RevokeKeyRequest(Request):
+    """POST /v1/people/{person}/keys/revoke. `fingerprint` is `SHA256:…`."""
+
+    fingerprint: str = Field(min_length=1, max_length=128)
     reason: str | None = Field(default=None, min_length=1, max_length=REASON_MAX)

@@ -24,6 +24,7 @@ from helmr.models.common import (
     QUERY_ROWS_MAX,
     QUERY_TEXT_MAX,
     REASON_MAX,
+    SIGNATURE_CHARS_MAX,
     SUBJECT_MAX,
     TOKEN_TAGS_MAX,
 )
@@ -69,11 +70,16 @@ Reason = Annotated[str, Field(min_length=1, max_length=REASON_MAX)]
 
 
 class AnswerRequest(AnswerData):
-    """POST /v1/waits/{id}/answer. `override_reason`: why an admin answers instead of those who may."""
+    """POST /v1/waits/{id}/answer.
+
+    `override_reason`: why an admin answers instead of those who may; `signature`: an armored SSH signature of the
+    person, for a wait that takes signed answers only.
+    """
 
     override_claim: bool = False
     override_reason: Reason | None = None
     batch_id: str | None = Field(default=None, pattern=BATCH_ID_PATTERN)
+    signature: str | None = Field(default=None, min_length=1, max_length=SIGNATURE_CHARS_MAX)
 
 
 class ClaimRequest(Request):

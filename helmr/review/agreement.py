@@ -36,7 +36,10 @@ def why_not(wait: WaitInfo, me: str | None) -> str:
     """
     if not (wait.is_restricted and wait.takes_answers) or wait.can_answer:
         return ""
-    by = one_line(answered_by(wait.answerers, wait.not_by, wait.approvals), WHO_CELLS)
+    words = answered_by(wait.answerers, wait.not_by, wait.approvals, signed=wait.signed)
+    by = one_line(words, WHO_CELLS)
+    if wait.can_answer is None and wait.is_mine is not None:
+        return f"your groups are not known now, sign in with `helmr login`: it is answered {by}"
     if wait.can_answer is None:
         return f"you have not signed in as a person: it is answered {by}"
     return "" if _has_voted(wait, me) else f"you may not answer: it is answered {by}"
@@ -50,17 +53,18 @@ def is_for_others(wait: WaitInfo) -> bool:
 def agreed(wait: WaitInfo, form: Form, me: str | None) -> list[str]:
     """How many agree and who stands for what, the newest first; then what an answer of this person does. Safe.
 
-    Nothing of a wait that one answer is enough for.
+    Of a wait that one answer is enough for, only that it will be signed, if it will.
     """
+    signed = ["your answer is signed with your key"] if wait.signed and wait.takes_answers else []
     count = tally(wait)
     if not count:
-        return []
+        return signed
     said = _stances(wait, form)
     if not said and wait.voters:
         said = [f"{_joined(wait.voters)} voted"]
     first = f"{count} agree: {said[0]}" if said else f"{count} agree"
     more = ["you have voted: another answer replaces yours"] if _has_voted(wait, me) else []
-    return [first, *said[1:], *more]
+    return [first, *said[1:], *more, *signed]
 
 
 def initial_of(wait: WaitInfo) -> Any:

@@ -10,6 +10,8 @@ from typing import Any
 
 from helmr import auth
 from helmr.models import Page
+from helmr.signing import fingerprint
+from tests import signers
 from tests.notices.receivers import Endpoint
 from tests.stack.live import LiveRuntime
 
@@ -191,6 +193,22 @@ email = "ada-json@example.com"
         """A file that names a wait, as --preview --json does."""
         path = self.folder / "seen.jsonl"
         path.write_text(json.dumps({"wait_id": self.make_wait()}) + "\n")
+        return str(path)
+
+    def make_signing_key(self) -> str:
+        """The file of a public key."""
+        path = self.folder / "signing.pub"
+        path.write_text(signers.fresh_public() + "\n")
+        return str(path)
+
+    def make_fingerprint(self) -> str:
+        """Of that key."""
+        return fingerprint((self.folder / "signing.pub").read_text())
+
+    def make_signers(self) -> str:
+        """An allowed-signers file."""
+        path = self.folder / "allowed_signers"
+        path.write_text(f"ada {signers.fresh_public()}\n")
         return str(path)
 
     def make_sheet(self) -> str:

@@ -95,12 +95,15 @@ WALKED = {
     "person disable": ["person disable ada --reason SHORT", "person disable SHORT --reason SHORT"],
     "person enable": ["person enable SHORT"],
     "person unbind": ["person unbind SHORT"],
+    "person add-key": ["person add-key ada SHORT", "person add-key SHORT SHORT"],
+    "person revoke-key": ["person revoke-key ada SHORT", "person revoke-key SHORT SHORT"],
+    "person signers": ["person signers"],
 }  # fmt: skip
 """A command and the lines it is tried with; each also with --json."""
 
 SILENT = {
     "status", "token create", "session note", "session close", "wait unlink", "schedule list",
-    "notices list", "whoami", "person list",
+    "notices list", "whoami", "person list", "person add-key", "person signers",
 }  # fmt: skip
 """Walked too, but they say only ids and words of Helmr's own."""
 

@@ -45,7 +45,7 @@ COMMANDS = {
     "token": "create list get complete cancel",
     "public-token": "create list revoke",
     "key": "create list revoke rotate-master public",
-    "person": "list show disable enable unbind",
+    "person": "list show disable add-key revoke-key signers enable unbind",
     "notices": "list test retry",
     "rule": "test",
     "context": "list add remove",

@@ -87,6 +87,7 @@ def test_keys_may_come_from_a_file(helmr, file: Path, tmp_path: Path) -> None:
         "code_hash": "c0de",
         "entries": 1,
         "signed_by": PUBLIC,
+        "answers": [],
     }
 
 

@@ -54,8 +54,10 @@ from helmr.errors import (
     WaitTimedOut,
 )
 from helmr.models import ChunkInfo, ChunksEnd, RecordInfo
+from helmr.signing import fingerprint
 from helmr_runtime.core.session_file import BackupReader, FileReader, read_session
 from helmr_runtime.security.signatures import check_signature
+from tests import signers
 from tests.contract.faces import as_an_agent
 from tests.contract.repeating import KINDS
 
@@ -621,6 +623,28 @@ async def people_are_disabled_enabled_and_unbound(client: Any, way: Way) -> None
     assert (unbound.issuer, unbound.subject, unbound.bound_at) == (None, None, None)
 
 
+async def keys_that_sign_are_registered_and_revoked(client: Any, way: Way) -> None:
+    person, key = fresh("person"), signers.fresh_public()
+    with pytest.raises(PersonNotFound):
+        await client.people.add_key(person, key)
+    await client.people.disable(person)
+    await client.people.enable(person)
+    with pytest.raises(BadRequest):
+        await client.people.add_key(person, "ssh-rsa AAAA")
+    with pytest.raises(KeyNotFound):
+        await client.people.revoke_key(person, fingerprint(key))
+    added = await client.people.add_key(person, key)
+    [one] = added.signing_keys
+    assert (f"{one.key} {one.comment}", one.fingerprint) == (key, fingerprint(key))
+    assert one.revoked_at is None
+    again = await client.people.add_key(person, key)
+    assert again.signing_keys == added.signing_keys
+    revoked = await client.people.revoke_key(person, one.fingerprint, reason="lost")
+    assert revoked.signing_keys[0].revoked_at is not None
+    with pytest.raises(Conflict):
+        await client.people.add_key(person, key)
+
+
 async def agents_ask_before_they_call(client: Any, way: Way) -> None:
     call = {"client": "proxy", "agent": fresh("agent"), "tool": "mail", "input": {"to": "ana"}}
 
@@ -939,6 +963,7 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     keys_are_made_and_revoked,
     the_runtime_says_who_calls,
     people_are_disabled_enabled_and_unbound,
+    keys_that_sign_are_registered_and_revoked,
     agents_ask_before_they_call,
     hooks_of_coding_agents_are_answered,
     agents_calls_are_granted_for_a_while,

@@ -12,6 +12,8 @@ from typing import Any
 
 from helmr import auth, ids, operations
 from helmr.operation import Operation
+from helmr.signing import fingerprint
+from tests import signers
 
 BOUND_S = 30.0
 APPROVE = {"decision": "approve"}
@@ -527,6 +529,39 @@ async def enable_person(client: Any) -> Prepared:
         await client.people.disable(person)
 
     return Prepared(call, then=then)
+
+
+@repeats(operations.ADD_SIGNING_KEY)
+async def add_signing_key(client: Any) -> Prepared:
+    person, key = await _known_person(client), signers.fresh_public()
+
+    async def call(operation_id: str) -> Receipt:
+        # That a key revoked meanwhile is refused to all others and not to this one is what counts.
+        return (await client.people.add_key(person, key, operation_id=operation_id)).id
+
+    async def then() -> None:
+        await client.people.revoke_key(person, fingerprint(key))
+
+    return Prepared(call, then=then)
+
+
+@repeats(operations.REVOKE_SIGNING_KEY)
+async def revoke_signing_key(client: Any) -> Prepared:
+    person, key = await _known_person(client), signers.fresh_public()
+    await client.people.add_key(person, key)
+
+    async def call(operation_id: str) -> Receipt:
+        found = await client.people.revoke_key(person, fingerprint(key), operation_id=operation_id)
+        return found.id
+
+    return Prepared(call)
+
+
+async def _known_person(client: Any) -> str:
+    person = _person()
+    await client.people.disable(person)
+    await client.people.enable(person)
+    return person
 
 
 @repeats(operations.UNBIND_PERSON)

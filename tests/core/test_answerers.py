@@ -101,6 +101,34 @@ def test_groups_of_a_quarter_of_an_hour_ago_count() -> None:
     require(Answerers(answerers=("group:finance",)), identity)
 
 
+@pytest.mark.parametrize("groups", [None, ("sales",)])
+@pytest.mark.parametrize(
+    ("rule", "refusal"),
+    [
+        (Answerers(answerers=("group:on-call",)), None),
+        (Answerers(answerers=("group:on-call",), not_by=("bo",)), None),
+        (Answerers(not_by=("group:on-call",)), NotAnAnswerer),
+        (Answerers(answerers=("group:on-call",), not_by=("group:finance",)), GroupsUnknown),
+        (Answerers(answerers=("ada",), not_by=("group:finance",)), GroupsUnknown),
+        (Answerers(answerers=("group:finance",)), GroupsUnknown),
+        (Answerers(answerers=("group:sales",)), GroupsUnknown),
+    ],
+)
+def test_groups_of_the_file_count_whatever_is_known_of_the_issuers(
+    rule: Answerers, refusal: type[Exception] | None, groups: tuple[str, ...] | None
+) -> None:
+    """A person could pass by a `not_by` with what does not say their groups: a personal key."""
+    old = NOW - GROUPS_AGE_MAX - timedelta(microseconds=1)
+    identity = Identity(id="ada", groups=groups, groups_at=old, file_groups=("on-call",))
+    if refusal is None:
+        require(rule, identity)
+        recorded = identity.recorded(("group:on-call", "group:sales"), NOW)
+        assert recorded == {"id": "ada", "groups": ["on-call"]}
+        return
+    with pytest.raises(refusal):
+        require(rule, identity)
+
+
 @pytest.mark.parametrize(
     ("refusal", "data", "declines"),
     [

@@ -7,9 +7,17 @@ from typing import Any
 
 import pytest
 
-from helmr.errors import AskAnew, BadRequest, NotAnAnswerer, WaitClaimed, WaitResolved, WaitTimedOut
+from helmr.errors import (
+    AskAnew,
+    BadRequest,
+    NotAnAnswerer,
+    SignatureNeeded,
+    WaitClaimed,
+    WaitResolved,
+    WaitTimedOut,
+)
 from helmr.wait_details import WaitDetails
-from helmr_runtime.core.answerers import Identity
+from helmr_runtime.core.answerers import AnswerSignature, Identity
 from helmr_runtime.core.claims import ClaimedWait, WaitClaims
 from helmr_runtime.core.commands import AnswerDetails, AnswerWait, OperationKey, WithdrawVote
 from helmr_runtime.core.decide import decide
@@ -30,6 +38,7 @@ def person(name: str, *groups: str) -> dict[str, Any]:
 
 
 ADA, BO, CY = person("ada", "finance"), person("bo", "finance"), person("cy")
+SIGNED = WaitDetails(answerers=("ada", "bo"), schema={"type": "object"}, signed=True)
 TWO = WaitDetails(answerers=("group:finance",), approvals=2, refusals=("reject",))
 
 
@@ -54,6 +63,10 @@ def answer(story: Story, who: Mapping[str, Any], data: Any = None, **more: Any) 
         return story.do(command)
     finally:
         same_after_crash(story)
+
+
+def signature(story: Story, key: str = "SHA256:a") -> AnswerSignature:
+    return AnswerSignature(wait_id=story.wait.id, key=key, sshsig="-----BEGIN")
 
 
 def withdraw(story: Story, who: Mapping[str, Any], **more: Any) -> Any:
@@ -258,10 +271,11 @@ def test_a_question_with_other_answerers_is_another_question() -> None:
         WaitDetails(answerers=("ada",), approvals=2),
         WaitDetails(not_by=("ada",)),
         WaitDetails(refusals=("no",)),
+        WaitDetails(signed=True),
     ):
         story = asked(details)
         hashes.add(of_kind(story, EntryKind.WAIT_OPENED)[0].body["question_hash"])
-    assert len(hashes) == 5
+    assert len(hashes) == 6
 
 
 def test_amending_needs_the_people_who_may_answer() -> None:
@@ -314,6 +328,7 @@ def test_a_rewind_takes_open_votes_with_it() -> None:
         (WaitDetails(answerers=("ada",)), BO, NotAnAnswerer),
         (WaitDetails(answerers=("ada",)), {"principal": ALICE}, NotAnAnswerer),
         (TWO, ADA, AskAnew),
+        (SIGNED, ADA, AskAnew),
         (TWO, {"principal": ALICE, "override_reason": "a test", "may_override": True}, None),
     ],
 )
@@ -356,3 +371,64 @@ def test_a_voters_claim_is_given_back_and_anothers_is_in_the_way() -> None:
             AnswerWait(**BO, wait_id=story.wait.id, record_id="rec_2", data=YES),
             context,
         )
+
+
+def test_a_signed_answer_is_recorded_with_its_signature_and_an_unsigned_one_is_not() -> None:
+    story = asked(SIGNED)
+    seq = story.state.seq
+    with pytest.raises(SignatureNeeded):
+        answer(story, ADA)
+    with pytest.raises(NotAnAnswerer):
+        answer(story, CY, signature=signature(story))
+    assert story.state.seq == seq
+    given = signature(story)
+    answer(story, ADA, signature=given)
+    ended = of_kind(story, EntryKind.WAIT_FULFILLED)[0]
+    assert ended.body["signature"] == given.recorded()
+
+
+def test_each_vote_is_signed() -> None:
+    story = asked(WaitDetails(approvals=2, signed=True, refusals=("reject",)))
+    answer(story, ADA, signature=signature(story))
+    for data in (YES, NO):
+        with pytest.raises(SignatureNeeded):
+            answer(story, BO, data)
+    answer(story, BO, signature=signature(story, "SHA256:b"))
+    voted = of_kind(story, EntryKind.WAIT_VOTED)[0].body["signature"]["key"]
+    ended = of_kind(story, EntryKind.WAIT_FULFILLED)[0].body["signature"]["key"]
+    assert (voted, ended) == ("SHA256:a", "SHA256:b")
+
+
+def test_an_admin_overrides_without_a_signature_and_says_why() -> None:
+    story = asked(SIGNED)
+    said = AnswerDetails(override_reason="their key is lost")
+    answer(story, {"principal": ALICE}, details=said, may_override=True)
+    ended = of_kind(story, EntryKind.WAIT_FULFILLED)[0].body
+    assert (ended["override_reason"], "signature" in ended) == ("their key is lost", False)
+
+
+def test_a_signature_that_no_one_asks_for_is_refused() -> None:
+    for details in (WaitDetails(), WaitDetails(answerers=("ada",))):
+        story = asked(details)
+        with pytest.raises(BadRequest, match="asks for no signature"):
+            answer(story, ADA, signature=signature(story))
+
+
+def test_what_was_signed_is_asked_anew_and_not_amended() -> None:
+    story = asked(SIGNED)
+    wait_id = story.wait.id
+    answer(story, ADA, signature=signature(story))
+    with pytest.raises(AskAnew, match="signed"):
+        amend(story, wait_id, MORE, **ADA)
+    amend(story, wait_id, MORE, override_reason="a slip", may_override=True)
+
+
+def test_the_copy_of_a_fork_keeps_the_wait_that_was_signed() -> None:
+    story = asked(SIGNED)
+    wait_id = story.wait.id
+    answer(story, ADA, signature=signature(story))
+    story.open_wait(2)
+    copies = fork(story.entries, 2, session_id="ses_2", new_id=lambda prefix: f"{prefix}_f")
+    [ended] = [one for one in copies if one.kind is EntryKind.WAIT_FULFILLED]
+    assert ended.body["wait_id"] != wait_id
+    assert ended.body["signature"]["wait_id"] == wait_id

@@ -36,6 +36,7 @@ FILES = {
     "github": "docs/test_howto_pages.py",
     "slack": "docs/test_howto_pages.py",
     "fastapi": "integrations/test_fastapi.py",
+    "auditors": "cli/test_signing.py",
     "cookbook/coding-agent": "docs/test_cookbook.py",
     "cookbook/newsletter": "docs/test_cookbook.py",
     "cookbook/research": "docs/test_cookbook.py",

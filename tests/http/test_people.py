@@ -243,7 +243,7 @@ async def test_a_flush_that_was_decided_before_is_refused_after(stack: Stack) ->
         fact = DisablePerson(principal=RUNTIME, person="ada", names=("ada",))
         await stack.reads.fact(fact)
         service.people_view._known = known  # a gateway that has not heard of it either
-        service.people_view.forget = lambda: None  # type: ignore[method-assign]
+        service.people_view.forget = lambda **_: None  # type: ignore[method-assign]
         service.api_keys.forget = lambda: None  # type: ignore[method-assign]
         response = await http.post(f"/v1/waits/{wait}/answer", json=YES)
         claim = await http.post(f"/v1/waits/{wait}/claim", json={})

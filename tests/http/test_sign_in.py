@@ -13,12 +13,14 @@ from typing import Any
 import httpx
 import pytest
 
+from helmr_runtime.catalog import Registry
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.security.people import read_people
 from helmr_runtime.service import sign_in
 from tests.http.issuer import CLIENT, OTHER_RSA, Issuer, serving
 from tests.http.test_access_tokens import bearing
 from tests.http.test_sessions import code_of
+from tests.service import vote_tasks
 from tests.service.stack import NO_TLS, Stack
 
 YES = {"data": {"decision": "approve"}}
@@ -30,9 +32,7 @@ def issuer() -> Iterator[Issuer]:
         yield found
 
 
-@pytest.fixture
-async def stack(tmp_path: Path, issuer: Issuer) -> AsyncIterator[Stack]:
-    """A runtime whose people sign in there, or behind a proxy on this machine."""
+def made_stack(tmp_path: Path, issuer: Issuer, **parts: Any) -> Stack:
     people = {
         "issuer": issuer.url,
         "client_id": CLIENT,
@@ -42,9 +42,16 @@ async def stack(tmp_path: Path, issuer: Issuer) -> AsyncIterator[Stack]:
         "proxies": ["127.0.0.1/32"],
         "ada": {"email": "ada@example.com", "groups": ["on-call"]},
     }
-    stack = Stack(tmp_path)
+    stack = Stack(tmp_path, **parts)
     stack.service = stack.make_service(people=read_people(people, "helmr.toml"))
     stack.gateway = GatewayActor(stack.service, stack.settings())
+    return stack
+
+
+@pytest.fixture
+async def stack(tmp_path: Path, issuer: Issuer) -> AsyncIterator[Stack]:
+    """A runtime whose people sign in there, or behind a proxy on this machine."""
+    stack = made_stack(tmp_path, issuer)
     try:
         await stack.start()
         yield stack
@@ -111,6 +118,72 @@ async def test_a_token_without_groups_is_of_one_in_none_but_those_of_the_file(
 ) -> None:
     _, identity, _ = await stack.service.sign_ins.person(issuer.token(now_s(stack)), "hash")
     assert identity.groups == ("on-call",)
+
+
+async def test_groups_that_only_the_issuer_knows_are_known_of_a_key_by_a_recent_sign_in_only(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    """Else a person in the group that a wait excludes would answer it by a personal key, or behind the proxy."""
+    registry = Registry([vote_tasks.refund, vote_tasks.excluding], code_hash="votes")
+    async with AsyncExitStack() as ends:
+        stack = made_stack(tmp_path, issuer, registry=registry)
+        ends.push_async_callback(stack.stop)
+        await stack.start()
+        made = await stack.http.post("/v1/api-keys", json={"person": "ada"})
+        by_key = await ends.enter_async_context(bearing(stack, made.json()["secret"]))
+        headers = {"X-Forwarded-Email": "ada@example.com"}
+        by_proxy = await ends.enter_async_context(
+            httpx.AsyncClient(base_url=stack.url, headers=headers, verify=NO_TLS)
+        )
+
+        async def asked(task: str, payload: Any = None) -> str:
+            body = {"task": task, "payload": payload, "result_timeout_s": 20}
+            started = await stack.http.post("/v1/sessions", json=body)
+            return str(started.json()["session"]["wait"]["id"])
+
+        excluding, refund = await asked("excluding"), await asked("refund", 1)
+
+        async def signs_in(issued_s: float, *groups: str) -> None:
+            token = issuer.token(issued_s, groups=list(groups))
+            assert (await whoami(stack, token)).status_code == 200
+
+        async def refused(wait: str) -> list[str]:
+            path = f"/v1/waits/{wait}/answer"
+            sent = [await one.post(path, json={"data": {}}) for one in (by_key, by_proxy)]
+            return [code_of(one) for one in sent]
+
+        async def told() -> tuple[Any, Any, Any]:
+            me = (await by_key.get("/v1/whoami")).json()
+            wait = (await by_key.get(f"/v1/waits/{excluding}")).json()
+            return me["person"]["groups"], me["groups_at"] is not None, wait["can_answer"]
+
+        unknown = ["groups_unknown"] * 2
+        assert (await refused(excluding), await refused(refund)) == (unknown, unknown)
+        assert await told() == (["on-call"], False, None)
+        await signs_in(now_s(stack), "contractors")
+        assert await refused(excluding) == ["not_an_answerer"] * 2
+        assert await told() == (["on-call", "contractors"], True, False)
+        await signs_in(now_s(stack) - 300)  # an older token does not say what is so now
+        assert await refused(excluding) == ["not_an_answerer"] * 2
+        await signs_in(now_s(stack) + 1, "finance")
+        assert await told() == (["on-call", "finance"], True, True)
+        for http, wait in ((by_key, excluding), (by_proxy, refund)):
+            done = await http.post(f"/v1/waits/{wait}/answer", json={"data": {}})
+            assert done.status_code == 200, done.text
+        waiting = await asked("excluding")
+        assert (await stack.http.post("/v1/people/ada/unbind")).status_code == 200
+        assert await refused(waiting) == unknown, "of an account that is no longer theirs"
+
+
+async def test_a_sign_in_of_long_ago_says_no_more_of_groups(stack: Stack, issuer: Issuer) -> None:
+    view, at = stack.service.people_view, stack.service.now()
+    await whoami(stack, issuer.token(now_s(stack) - 960, groups=["finance"]))
+    ada = await view.acting("ada")
+    assert ada is not None
+    identity = view.identity(ada)
+    assert (identity.groups, identity.file_groups) == (("on-call", "finance"), ("on-call",))
+    assert not identity.knows_groups(at)
+    assert identity.groups_now(at) == ("on-call",)
 
 
 def unsigned(claims: str) -> str:

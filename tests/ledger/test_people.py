@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 
 from helmr import ids
-from helmr.errors import Conflict, PersonBound, PersonDisabled
+from helmr.errors import Conflict, KeyNotFound, Overloaded, PersonBound, PersonDisabled
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.people import (
+    SIGNING_KEYS_MAX,
+    AddSigningKey,
     BindPerson,
     DisablePerson,
     EnablePerson,
+    RevokeSigningKey,
     UnbindPerson,
     person_principal,
 )
@@ -119,3 +122,56 @@ async def test_a_disabled_person_writes_no_fact_also_after_a_restart(
     [ada] = await last.people()
     assert (ada["subject"], ada["disabled_at"]) == (None, None)
     await last.close()
+
+
+def add(person: str, key: str) -> AddSigningKey:
+    return AddSigningKey(
+        principal=ALICE,
+        operation=operation(),
+        person=person,
+        fingerprint=f"SHA256:{key}",
+        key=f"ssh-ed25519 {key}",
+        comment="desk",
+    )
+
+
+def revoke(person: str, key: str) -> RevokeSigningKey:
+    return RevokeSigningKey(
+        principal=ALICE, operation=operation(), person=person, fingerprint=f"SHA256:{key}"
+    )
+
+
+async def test_a_signing_key_is_one_persons_and_once_revoked_no_ones(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    ledger = ledger_at(tmp_path, clock)
+    for key in ("one", "two", "one"):  # the same again changes nothing
+        assert await ledger.fact(add("ada", key)) == {"person": "ada"}
+    with pytest.raises(Conflict, match="is a key of ada"):
+        await ledger.fact(add("bob", "one"))
+    for person, key in (("ada", "three"), ("bob", "one")):
+        with pytest.raises(KeyNotFound):
+            await ledger.fact(revoke(person, key))
+    before = await ledger.feed_head()
+    for _ in range(2):
+        await ledger.fact(revoke("ada", "one"))
+    assert await ledger.feed_head() == before + 1
+    await ledger.close()
+    again = ledger_at(tmp_path, clock)
+    [ada] = await again.people()
+    found = [(key["fingerprint"], key["revoked_at"] is not None) for key in ada["signing_keys"]]
+    assert found == [("SHA256:one", True), ("SHA256:two", False)]
+    for person in ("ada", "bob"):
+        with pytest.raises(Conflict):
+            await again.fact(add(person, "one"))
+    await again.fact(DisablePerson(principal=ALICE, person="ada", names=("ada",)))
+    with pytest.raises(Conflict, match="ada is disabled"):
+        await again.fact(add("ada", "new"))
+    await again.close()
+
+
+async def test_a_person_has_at_most_so_many_signing_keys(ledger: LedgerActor) -> None:
+    for number in range(SIGNING_KEYS_MAX):
+        await ledger.fact(add("ada", f"k{number}"))
+    with pytest.raises(Overloaded):
+        await ledger.fact(add("ada", "one more"))

@@ -10,7 +10,13 @@ from pydantic import BaseModel, SecretStr
 
 from helmr.forms import MISSING, Blank, first_cells, form_of
 from helmr.models import WaitInfo
-from helmr.review.agreement import agreed, initial_of, is_for_others, tally, why_not
+from helmr.review.agreement import (
+    agreed,
+    initial_of,
+    is_for_others,
+    tally,
+    why_not,
+)
 from tests.hostile import HOSTILE, hidden
 
 NOW = datetime(2026, 11, 30, 14, tzinfo=UTC)
@@ -141,3 +147,21 @@ def test_a_decision_of_another_is_not_made_for_the_next_one() -> None:
     cells = first_cells(form)
     assert cells.get("cents") == "3"
     assert cells[form.decision.key] is Blank.NOT_SENT
+
+
+def test_a_signed_answer_is_announced_where_it_can_be_given_and_explained_where_it_can_not() -> (
+    None
+):
+    signed = wait(signed=True, approvals=1)
+    assert agreed(signed, FORM, "ada") == ["your answer is signed with your key"]
+    assert agreed(wait(signed=True), FORM, "ada")[-1] == "your answer is signed with your key"
+    assert agreed(wait(signed=True, approvals=1, status="fulfilled"), FORM, "ada") == []
+    refused = why_not(wait(signed=True, can_answer=False), "dan")
+    assert refused.endswith(", signed by the person who gives it")
+
+
+def test_one_whose_groups_are_not_known_signs_in_and_is_asked_all_the_same() -> None:
+    unknown = wait(can_answer=None, is_mine=False)
+    assert "your groups are not known now, sign in" in why_not(unknown, "ada")
+    assert not is_for_others(unknown)
+    assert "you have not signed in as a person" in why_not(wait(can_answer=None), None)

@@ -9,8 +9,8 @@ from pydantic import BaseModel
 
 from helmr import escalation
 from helmr.errors import BadDuration, BadEscalation, SchemaMismatch, UsageError
-from helmr.schema import Codec
-from helmr.wait_details import UNSET, WaitOptions
+from helmr.schema import Codec, schema_digest
+from helmr.wait_details import UNSET, WaitOptions, asks, question_hash, recorded
 from helmr.wait_options import details
 
 
@@ -94,3 +94,36 @@ def test_an_escalation_that_can_not_be_run_is_refused():
         escalation.remind("0s")
     with pytest.raises(SchemaMismatch):
         said(escalation=[escalation.default("1h", "no")])
+
+
+def test_a_wait_for_signed_answers_records_the_schema_that_they_fit() -> None:
+    assert said(signed=True).schema == CODEC.json_schema()
+    assert said().schema is None
+    assert details(WaitOptions(signed=True), CODEC, schema={"const": 1}).schema == {"const": 1}
+    with pytest.raises(UsageError):
+        said(signed="yes")
+
+
+def test_a_question_is_known_by_what_its_hash_names_and_by_nothing_else() -> None:
+    asked = said(signed=True, subject="Refund?", body="A lens.", not_by=["starter", "eve"])
+    digest = schema_digest(asked.schema)
+    hashed = question_hash("refund", "refunds", "c-1", asked, digest)
+    opened = {**recorded(asked), "task": "refund", "stream": "refunds", "correlation_id": "c-1"}
+    opened["kind"] = "input"
+    assert asks(opened, hashed)
+    assert asks({**opened, "not_by": ["starter", "eve", "ada"]}, hashed), "who starter was"
+    for changed in (
+        {"task": "other"},
+        {"stream": "others"},
+        {"correlation_id": None},
+        {"subject": "Refund all?"},
+        {"body": None},
+        {"schema": True},
+        {"not_by": ["starter"]},
+        {"not_by": ["eve", "starter"]},
+        {"answerers": ["ada"]},
+        {"approvals": 2},
+        {"refusals": [False]},
+        {"signed": False},
+    ):
+        assert not asks({**opened, **changed}, hashed), changed

@@ -15,3 +15,23 @@ async def refund(approvals: int) -> list[object]:
         subject="Refund?", approvals=approvals, not_by=["starter"], initial={"cents": 5}
     ).unwrap()
     return [first, await refunds.wait(answerers=[], subject="And?").unwrap()]
+
+
+@task(id="excluding")
+async def excluding(_: None) -> object:
+    """Asks anyone but contractors."""
+    return await refunds.wait(
+        subject="Refund?", answerers=[], not_by=["group:contractors"]
+    ).unwrap()
+
+
+@task(id="signed_refund")
+async def signed_refund(approvals: int) -> object:
+    """Asks finance for signed answers."""
+    return await refunds.wait(
+        subject="Refund?",
+        body="A cracked **lens**.",
+        approvals=approvals,
+        not_by=["starter"],
+        signed=True,
+    ).unwrap()

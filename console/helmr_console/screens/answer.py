@@ -23,6 +23,7 @@ from helmr.review.personal import Beginning
 from helmr.review.queue import ReviewQueue
 from helmr.review.sending import SendPhase
 from helmr.safe_text import one_line
+from helmr.signing import SshSigner, as_shown, beside
 from helmr_console import effects, entry_lines, safe, views
 from helmr_console.actions import ActionScope, Permit
 from helmr_console.console import Console
@@ -399,6 +400,7 @@ class AnswerScreen(SubmitScreen):
             self.wait_id,
             data,
             override_claim=self.claim.state.overrides is not None,
+            sign=as_shown(self.wait, beside(SshSigner())) if self.wait is not None else None,
             operation_id=self.submission.operation_id,
         )
 

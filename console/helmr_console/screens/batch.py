@@ -20,6 +20,7 @@ from helmr.review import batches, words
 from helmr.review.batches import AnswerBatch, Progress
 from helmr.review.outcome import of_error, of_receipt
 from helmr.review.sending import SendPhase
+from helmr.signing import SshSigner, beside
 from helmr_console import safe
 from helmr_console.actions import ActionContext, ActionScope, NotPermitted, Permit
 from helmr_console.screens.base import bindings
@@ -309,6 +310,7 @@ class BatchScreen(SubmitScreen):
                 wait.id,
                 self.submission.data,
                 batch_id=self.batch_id,
+                sign=beside(SshSigner()),
                 operation_id=self.ids[wait.id],
             )
         except HelmrError as error:

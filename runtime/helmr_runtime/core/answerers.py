@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from helmr.errors import AskAnew, BadRequest, GroupsUnknown, NotAnAnswerer
+from helmr.errors import AskAnew, BadRequest, GroupsUnknown, NotAnAnswerer, SignatureNeeded
 from helmr.people import STARTER, answered_by, group_key, person_key
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import PERSON, Principal
@@ -31,30 +31,66 @@ class Identity:
     Attributes:
         id: Of the person: one human has one, whatever they sign in with.
         names: What else they are called, as a verified e-mail.
-        groups: Those that they are in; None if they are not known.
+        groups: Those that they are in; None if not all of them are known.
         groups_at: When that was so.
+        file_groups: Those that the configuration says, which hold whatever is known of the others.
     """
 
     id: str
     names: tuple[str, ...] = ()
     groups: tuple[str, ...] | None = ()
     groups_at: datetime | None = None
+    file_groups: tuple[str, ...] = ()
+
+    @property
+    def own_keys(self) -> frozenset[str]:
+        """What a list of people may call them by."""
+        return frozenset(person_key(name) for name in (self.id, *self.names))
 
     @property
     def keys(self) -> frozenset[str]:
-        """What a list of people and groups may call them by."""
-        people = (person_key(name) for name in (self.id, *self.names))
-        return frozenset((*people, *map(group_key, self.groups or ())))
+        """What a list of people and groups may call them by, as far as that is known."""
+        groups = (*self.file_groups, *(self.groups or ()))
+        return self.own_keys.union(map(group_key, groups))
 
-    def recorded(self, named: Iterable[str]) -> dict[str, Any]:
+    def knows_groups(self, now: datetime) -> bool:
+        """All their groups are known, and were lately."""
+        is_old = self.groups_at is not None and now - self.groups_at > GROUPS_AGE_MAX
+        return self.groups is not None and not is_old
+
+    def groups_now(self, now: datetime) -> tuple[str, ...]:
+        """The groups that they are certainly in."""
+        lately = self.groups or () if self.knows_groups(now) else ()
+        return tuple(dict.fromkeys((*self.file_groups, *lately)))
+
+    def recorded(self, named: Iterable[str], now: datetime) -> dict[str, Any]:
         """As entries say it: of their groups those that are among `named`."""
         found: dict[str, Any] = {"id": person_key(self.id)}
         if self.names:
             found["names"] = list(self.names)
-        groups = [one for one in self.groups or () if group_key(one) in frozenset(named)]
+        groups = [one for one in self.groups_now(now) if group_key(one) in frozenset(named)]
         if groups:
             found["groups"] = groups
         return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerSignature:
+    """A person's signature of an answer, which the gateway has checked (S-115).
+
+    Attributes:
+        wait_id: The wait that it says; a fork's copy of the answer has another one.
+        key: Fingerprint of the person's key.
+        sshsig: The signature, armored, over `helmr.signing.message`.
+    """
+
+    wait_id: str
+    key: str
+    sshsig: str
+
+    def recorded(self) -> dict[str, str]:
+        """As entries say it."""
+        return {"wait_id": self.wait_id, "key": self.key, "sshsig": self.sshsig}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +103,7 @@ class Answerers:
         approvals: How many people must stand for the same data.
         refusals: Decisions that one person's vote for is enough (`is_refusal`).
         comments: Fields of an answer in which people need not agree.
+        signed: Each answer carries its person's signature.
     """
 
     answerers: tuple[str, ...] = ()
@@ -74,6 +111,7 @@ class Answerers:
     approvals: int = 1
     refusals: tuple[Any, ...] = ()
     comments: tuple[str, ...] = ()
+    signed: bool = False
 
     @classmethod
     def of(cls, opened: Mapping[str, Any]) -> Answerers:
@@ -84,12 +122,14 @@ class Answerers:
             approvals=opened.get("approvals", 1),
             refusals=tuple(opened.get("refusals", ())),
             comments=tuple(opened.get("comments", ())),
+            signed=opened.get("signed", False),
         )
 
     @property
     def is_restricted(self) -> bool:
         """Only an answer by a person that this admits resolves the wait (S-112)."""
-        return bool(self.answerers or self.not_by or self.approvals > 1 or self.refusals)
+        says = self.answerers or self.not_by or self.approvals > 1 or self.refusals
+        return bool(says or self.signed)
 
     def require(
         self, wait_id: str, identity: Identity | None, principal: Principal, now: datetime
@@ -111,15 +151,14 @@ class Answerers:
             raise self._refusal(wait_id, said)
         if identity is None:
             raise self._refusal(wait_id, None)
-        own = frozenset(map(person_key, (identity.id, *identity.names)))
-        if own & frozenset(self.not_by):
+        keys = identity.own_keys.union(map(group_key, identity.groups_now(now)))
+        if keys & frozenset(self.not_by):
             raise self._refusal(wait_id, identity.id)
-        is_named = not self.answerers or bool(own & frozenset(self.answerers))
+        is_named = not self.answerers or bool(keys & frozenset(self.answerers))
         asks_groups = any(map(is_group, self.not_by))
         if asks_groups or (not is_named and any(map(is_group, self.answerers))):
             _require_groups(wait_id, identity, now)
-        keys = identity.keys
-        if keys & frozenset(self.not_by) or not (is_named or keys & frozenset(self.answerers)):
+        if not is_named:
             raise self._refusal(wait_id, identity.id)
 
     def admit(
@@ -151,14 +190,36 @@ class Answerers:
             return {}
         self.require(wait_id, identity, principal, now)
         assert identity is not None
-        return {"person": identity.recorded((*self.answerers, *self.not_by))}
+        return {"person": identity.recorded((*self.answerers, *self.not_by), now)}
 
-    def require_one(self, wait_id: str) -> None:
-        """Return if one person's answer is enough.
+    def with_signature(
+        self, wait_id: str, told: Mapping[str, Any], signature: AnswerSignature | None
+    ) -> dict[str, Any]:
+        """What `admit` says of an answer, with its signature; an admin who overrides gives none.
 
         Raises:
-            AskAnew: Several must agree.
+            SignatureNeeded: It has none, and the wait takes signed answers only.
+            BadRequest: It has one, and the wait asks for none.
         """
+        if not self.signed and signature is not None:
+            raise BadRequest(f"{wait_id} asks for no signature", hint="Answer it without.")
+        if not self.signed or "override_reason" in told:
+            return dict(told)
+        if signature is None:
+            raise SignatureNeeded(f"{wait_id} takes signed answers only", wait_id=wait_id)
+        return {**told, "signature": signature.recorded()}
+
+    def require_one(self, wait_id: str) -> None:
+        """Return if one person's answer is enough, and needs no signature.
+
+        Raises:
+            AskAnew: Several must agree, or sign it.
+        """
+        if self.signed:
+            raise AskAnew(
+                f"{wait_id} takes signed answers only, and what was signed is not amended",
+                wait_id=wait_id,
+            )
         if self.approvals > 1:
             raise AskAnew(
                 f"{wait_id} was answered by {self.approvals} people, and one can't give it another answer",
@@ -182,7 +243,7 @@ class Answerers:
     @property
     def words(self) -> str:
         """Who may answer, for a sentence that begins with the wait."""
-        return answered_by(self.answerers, self.not_by, self.approvals)
+        return answered_by(self.answerers, self.not_by, self.approvals, signed=self.signed)
 
     def _refusal(self, wait_id: str, who: str | None) -> NotAnAnswerer:
         by = who if who is not None else "a caller that has not signed in as a person"
@@ -215,8 +276,7 @@ def is_group(key: str) -> bool:
 
 
 def _require_groups(wait_id: str, identity: Identity, now: datetime) -> None:
-    at = identity.groups_at
-    if identity.groups is None or (at is not None and now - at > GROUPS_AGE_MAX):
+    if not identity.knows_groups(now):
         raise GroupsUnknown(
             f"{wait_id} depends on the groups of {identity.id}, which are not known now",
             wait_id=wait_id,

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from helmr.errors import BadRequest, DataError, OperationConflict
 from helmr.models import PRUNE_AGE_MIN_S, REASON_MAX, VoteOutcome
-from helmr_runtime.core.answerers import Identity
+from helmr_runtime.core.answerers import AnswerSignature, Identity
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, Principal, iso
 
 
@@ -110,6 +110,8 @@ class AnswerWait(SessionCommand):
     """Answer even if someone else has claimed the wait (S-81)."""
     may_override: bool = False
     """An admin asks: `override_reason` counts."""
+    signature: AnswerSignature | None = None
+    """Of the person who answers, over this answer (S-115)."""
     details: AnswerDetails = NO_DETAILS
 
 
@@ -436,6 +438,8 @@ _RECEIPTS: Mapping[EntryKind, _Makes] = {
     EntryKind.PERSON_UNBOUND: _says("person"),
     EntryKind.PERSON_DISABLED: _says("person"),
     EntryKind.PERSON_ENABLED: _says("person"),
+    EntryKind.PERSON_KEY_ADDED: _says("person"),
+    EntryKind.PERSON_KEY_REVOKED: _says("person"),
 }
 """What each kind answers."""
 

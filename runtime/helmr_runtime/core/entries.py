@@ -39,13 +39,15 @@ wait.opened        wait_id kind stream? correlation_id? token_id? session_ids[]?
                    deadline_at? deadline_of=token? backoff?    deadline_of: the deadline is the token's expiry (S-16)
                    question_hash? initial? on_decline? priority?=normal tags[]? session_tags[]? assignee?
                    escalation[]?{do after_s from to? value?}    of waits that people answer (S-70…S-72, S-82)
-                   answerers[]? not_by[]? approvals?=1 refusals[]? comments[]?    who may answer (S-112, S-113)
+                   answerers[]? not_by[]? approvals?=1 refusals[]? comments[]? signed?    who may answer (S-112, S-113)
                    counted_at? next_escalation? next_escalation_at? default_at?    of its escalation: since when it
                    counts; what comes when, as do the entries that change that. An escalation step is its number in the
                    escalation
 wait.fulfilled     wait_id record_id? record_seq? stream? token_id? answer(bool)? mode? batch_id? kept_from? next
                    person? voters{}? have? override_reason?    of a wait that says who may answer: who did, who stood
                    for it; override_reason: an admin did instead (S-112)
+                   signature?{wait_id key sshsig}    of a signed answer: the wait that was signed, the fingerprint of
+                   the key, the signature (S-115)
                    next: running|queued; kept_from: the wait, set aside, that had this answer (S-78)
                    answer: given to exactly this wait (S-18); mode: how it came (S-73); batch_id: one of many at once
                    data: of a token; of a child {session_id status: succeeded|failed|cancelled result? error?} (S-91)
@@ -57,7 +59,8 @@ wait.claim_ended   wait_id at reason: released|lapsed|overridden claimed_by{} si
 wait.assigned      wait_id assignee? from_assignee? operation?    to no one without assignee (S-72)
                    escalation step? counted_at? next_escalation? next_escalation_at? default_at?    of a wait with an
                    escalation; escalation step: it did it
-wait.voted         wait_id person{id names[]? groups[]?} data proposal mode have need voters{} operation?    of a wait
+wait.voted         wait_id person{id names[]? groups[]?} data proposal mode have need voters{} signature? operation?
+                   of a wait
                    that several people must agree on (S-113): proposal names the data but for comments, have of need
                    people stand for it; voters: who else stands for something, and the seq of their vote; person: as
                    proven, with those of their groups that the wait names
@@ -155,6 +158,8 @@ class EntryKind(StrEnum):
     PERSON_UNBOUND = "person.unbound"
     PERSON_DISABLED = "person.disabled"
     PERSON_ENABLED = "person.enabled"
+    PERSON_KEY_ADDED = "person.key_added"
+    PERSON_KEY_REVOKED = "person.key_revoked"
     CATALOG_WRITTEN = "catalog.written"
     SCHEDULE_WRITTEN = "schedule.written"
     SCHEDULE_PAUSED = "schedule.paused"

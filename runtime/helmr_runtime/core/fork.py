@@ -69,6 +69,7 @@ USERS_DATA = frozenset(
         "text",
         "reason",
         "correlation_id",
+        "signature",
     }
 )
 """Keys whose values are copied as they are, whatever they look like."""
@@ -174,7 +175,7 @@ def begin(
     Raises:
         BadRequest: The reason is empty or too long.
         NotAnAnswerer: There is an answer, and the wait is answered by others (S-112).
-        AskAnew: Likewise, and several people must agree.
+        AskAnew: Likewise, and several people must agree, or sign it.
         OpNotFound: There is an answer, and the op is not a wait that a person answers.
     """
     state = _folded(copies)

@@ -5,13 +5,13 @@ Source: RFC 8785 is not for stored values (it turns 1.0 into 1 and refuses 2**53
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from helmr.errors import SchemaMismatch
+from helmr.jsonio import same_data_hash as same_data_hash
 
 DEPTH_MAX = 64
 """Deepest nesting of any stored value; json's parser and every reader recurse."""
@@ -69,14 +69,6 @@ def by_value(value: Any) -> Any:
 def is_same_data(one: Any, other: Any) -> bool:
     """What S-41 calls the same data."""
     return same_data_hash(by_value(one)) == same_data_hash(by_value(other))
-
-
-def same_data_hash(value: Any) -> str:
-    """Hex SHA-256 of the sorted-key text, in which 1.0 is not 1; `by_value` makes one of them."""
-    text = json.dumps(
-        value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True
-    )
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')

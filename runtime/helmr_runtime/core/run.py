@@ -22,8 +22,7 @@ from typing import Any
 
 from helmr.models import AnswerMode, RunStatus
 from helmr.schema import schema_digest
-from helmr.wait_details import WaitDetails, recorded
-from helmr_runtime.core import jsontext
+from helmr.wait_details import WaitDetails, question_hash, recorded
 from helmr_runtime.core.answerers import Answerers, with_starters
 from helmr_runtime.core.entries import LINK, Entry, EntryKind, Principal, from_iso, iso
 from helmr_runtime.core.requests import WaitRequest
@@ -31,8 +30,6 @@ from helmr_runtime.core.tokens import TokenQuestion
 
 ASKS_PEOPLE = frozenset({"input", "token"})
 """Kinds of waits that someone can answer."""
-
-QUESTION_HASH_CHARS = 32
 
 
 def record_parts(
@@ -81,20 +78,6 @@ def _said(details: WaitDetails, question: TokenQuestion | None) -> WaitDetails:
         # A wait with a schema of its own takes other answers: the token's default may be none of them.
         escalation=details.escalation or (question.escalation if details.schema is None else ()),
     )
-
-
-def question_hash(
-    task: str,
-    stream: str,
-    correlation_id: str | None,
-    details: WaitDetails,
-    schema_digest: str | None,
-) -> str:
-    """Names what the person was shown, and who may answer if that is said (S-70); not which token carries it."""
-    parts: list[Any] = [task, stream, correlation_id, details.subject, details.body, schema_digest]
-    if details.restriction:
-        parts.append(details.restriction)
-    return jsontext.same_data_hash(parts)[:QUESTION_HASH_CHARS]
 
 
 def mode_of(principal: Principal, *, is_page: bool = False) -> str:
@@ -269,6 +252,7 @@ class Wait:
     approvals: int = 1
     refusals: tuple[Any, ...] = ()
     comments: tuple[str, ...] = ()
+    signed: bool = False
     """Who may answer, as `Answerers` (S-112)."""
     votes: dict[str, tuple[int, str]] = field(default_factory=dict)
     """By a person's id, the seq of their newest vote and its proposal; the newest last (S-113)."""

@@ -42,7 +42,7 @@ from helmr_runtime.core.commands import NO_DETAILS, AnswerDetails, Promote, Sess
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, from_iso, iso
 from helmr_runtime.core.grants import CreateGrant, RevokeGrant
 from helmr_runtime.core.notices import MoveNotices
-from helmr_runtime.core.people import BindPerson, DisablePerson, EnablePerson, UnbindPerson
+from helmr_runtime.core.people import PersonCommand
 from helmr_runtime.core.public_tokens import EXPIRES_IN_DEFAULT, Scope, ScopedToken
 from helmr_runtime.core.schedules import DeleteSchedule, PauseSchedule, WriteSchedule
 
@@ -331,10 +331,7 @@ LedgerCommand = (
     | RevokeApiKey
     | CreateGrant
     | RevokeGrant
-    | BindPerson
-    | UnbindPerson
-    | DisablePerson
-    | EnablePerson
+    | PersonCommand
     | WriteSchedule
     | PauseSchedule
     | DeleteSchedule

@@ -51,7 +51,15 @@ from helmr_runtime.service import Service
 NONCE_PURPOSE = "page-nonce"
 SEE_OTHER = 303
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
-_WITH_FORM = frozenset({PageState.OPEN, PageState.SIGN_IN, PageState.OTHERS, PageState.RECORDED})
+_WITH_FORM = frozenset(
+    {
+        PageState.OPEN,
+        PageState.SIGN_IN,
+        PageState.OTHERS,
+        PageState.OWN_KEY,
+        PageState.RECORDED,
+    }
+)
 """States that know the fields: to ask, to show a tool's call, to name what was recorded."""
 
 

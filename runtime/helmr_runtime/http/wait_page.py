@@ -68,6 +68,8 @@ class LinkedWait:
         ended = _ended_as(self.wait, now, is_own=self._is_own)
         if ended is not None:
             return ended
+        if self.wait.signed:
+            return PageState.OWN_KEY
         return PageState.SIGN_IN if self.wait.is_restricted else PageState.OPEN
 
     @property
@@ -131,7 +133,9 @@ class PersonalWait:
         ended = _ended_as(self.wait, now, is_own=self.is_own)
         if ended is not None:
             return ended
-        return PageState.OPEN if self.may_answer else PageState.OTHERS
+        if not self.may_answer:
+            return PageState.OTHERS
+        return PageState.OWN_KEY if self.wait.signed else PageState.OPEN
 
     @property
     def may_answer(self) -> bool:
@@ -237,7 +241,7 @@ def _texts(wait: WaitInfo, *, is_own: bool) -> dict[str, Any]:
     end = next_end(wait) if wait.status is WaitStatus.PENDING else None
     return {
         "asked_by": wait.task,
-        "answered_by": answered_by(wait.answerers, wait.not_by, wait.approvals),
+        "answered_by": answered_by(wait.answerers, wait.not_by, wait.approvals, signed=wait.signed),
         "have": wait.have,
         "need": wait.approvals,
         "then": end.then if end is not None and end.is_default else "",

@@ -134,6 +134,11 @@ class PeopleSettings(BaseModel):
             raise ValueError("`proxy_header` and `proxies` go together")
         return self
 
+    @property
+    def claims_groups(self) -> bool:
+        """People are in groups that their issuer alone knows."""
+        return self.issuer is not None and self.groups_claim is not None
+
     def is_proxy(self, address: str) -> bool:
         """Whether a connection from there is of a proxy whose header says who a person is."""
         try:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 
-from helmr.errors import WaitResolved, WaitTimedOut
+from helmr.errors import BadRequest, WaitResolved, WaitTimedOut
 from helmr.models import (
     LIST_LIMIT_MAX,
     ApiKeyInfo,
@@ -19,24 +21,48 @@ from helmr.models import (
     Page,
     PersonInfo,
     PrincipalInfo,
+    RevokeKeyRequest,
+    SigningKeyInfo,
+    SigningKeyRequest,
     WaitsQuery,
     WhoAmI,
 )
 from helmr_runtime.core.answerers import Identity
 from helmr_runtime.core.commands import AssignWait, RevokePublicToken, WithdrawVote
 from helmr_runtime.core.entries import PERSON
-from helmr_runtime.core.people import DisablePerson, EnablePerson, UnbindPerson
+from helmr_runtime.core.people import (
+    AddSigningKey,
+    DisablePerson,
+    EnablePerson,
+    RevokeSigningKey,
+    UnbindPerson,
+)
 from helmr_runtime.ports.ledger import Json
 from helmr_runtime.security.limits import person_name
 from helmr_runtime.security.people import NO_PEOPLE, NamedPerson, PeopleConfig
-from helmr_runtime.service.shared import Caller, Shared, page_of
+from helmr_runtime.service.shared import Caller, LruCache, Shared, page_of
 
 Assigned = list[tuple[str, str]]
 """Sessions and their waits."""
 
 
+CLAIMS_KNOWN_MAX = 10_000
+"""People of whom the issuer's word on groups is remembered; of others it is unknown until they sign in again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedGroups:
+    """What the issuer says of a person's groups; None if it does not say all of them."""
+
+    groups: tuple[str, ...] | None
+    said_at: datetime
+
+
 class PeopleView:
     """People as configuration and ledger together have them.
+
+    What an issuer says of groups comes with sign-ins only, and is remembered here for whatever else the same person
+    comes with: by a personal key or a proxy's header, no one could tell which groups of the issuer's they are in.
 
     Args:
         shared: Where the ledger is read.
@@ -48,12 +74,15 @@ class PeopleView:
         self.named = named
         self._known: Mapping[str, Json] | None = None
         self._accounts: Mapping[tuple[str, str], str] = {}
+        self._claims: LruCache[str, ClaimedGroups] = LruCache(CLAIMS_KNOWN_MAX)
         self._forgotten = 0
 
-    def forget(self) -> None:
-        """Something about people has changed."""
+    def forget(self, *, is_unbound: bool = False) -> None:
+        """Something about people has changed; `is_unbound`: the account of one is no longer theirs."""
         self._known = None
         self._forgotten += 1
+        if is_unbound:
+            self._claims.clear()
 
     async def known(self) -> Mapping[str, Json]:
         """What the ledger knows of each person, by id."""
@@ -72,10 +101,38 @@ class PeopleView:
         await self.known()
         return self._accounts.get((issuer, subject))
 
+    def signed_in(
+        self, person: NamedPerson, groups: tuple[str, ...] | None, said_at: datetime
+    ) -> Identity:
+        """The person as commands carry them, who has signed in with these groups; of two sign-ins the later counts."""
+        claimed = self._claims.get(person.id)
+        if claimed is None or claimed.said_at <= said_at:
+            self._claims.put(person.id, ClaimedGroups(groups, said_at))
+        return self.identity(person)
+
     def identity(self, person: NamedPerson) -> Identity:
-        """The person as commands carry them; the groups of the file are those of now."""
+        """The person as commands carry them.
+
+        The groups of the file are those of now; where the issuer says some too, all are known by a sign-in only.
+        """
         names = tuple(sorted(person.names - {person.id}))
-        return Identity(id=person.id, names=names, groups=person.groups)
+        if not self.named.settings.claims_groups:
+            return Identity(id=person.id, names=names, groups=person.groups)
+        claimed = self._claims.get(person.id)
+        groups = claimed.groups if claimed is not None else None
+        return Identity(
+            id=person.id,
+            names=names,
+            groups=tuple(dict.fromkeys((*person.groups, *groups))) if groups is not None else None,
+            groups_at=claimed.said_at if claimed is not None else None,
+            file_groups=person.groups,
+        )
+
+    async def signing_keys(self, person_id: str) -> list[SigningKeyInfo]:
+        """The keys that sign a person's answers now."""
+        known = (await self.known()).get(person_id, {"signing_keys": []})
+        keys = (SigningKeyInfo.model_validate(one) for one in known["signing_keys"])
+        return [one for one in keys if one.revoked_at is None]
 
     async def acting(self, person_id: str) -> NamedPerson | None:
         """The person, if there is one with this id who may act."""
@@ -114,7 +171,12 @@ class PeopleOperations:
         key_id = principal.via if principal.type == PERSON else principal.id
         person, groups_at, expires_at = None, None, None
         if principal.type == PERSON and principal.id is not None:
-            person, groups_at = await self.view.info(principal.id), self._now()
+            person = await self.view.info(principal.id)
+        if person is not None and caller.identity is not None:
+            identity, now = caller.identity, self._now()
+            if identity.knows_groups(now):
+                groups_at = identity.groups_at or now
+            person = person.model_copy(update={"groups": list(identity.groups_now(now))})
         if key_id is not None and key_id.startswith("key_"):
             key = ApiKeyInfo.model_validate(await self._ledger.get_api_key(key_id))
             expires_at = key.expires_at
@@ -220,6 +282,57 @@ class PeopleOperations:
         await self._router.write(
             lambda: self._ledger.fact(fact), what=f"people.{verb} of {person_id}"
         )
+        self.view.forget(is_unbound=command is UnbindPerson)
+        return await self.view.info(person_id)
+
+    async def add_key(self, caller: Caller, person: str, request: SigningKeyRequest) -> PersonInfo:
+        """Have this key sign a person's answers (S-115).
+
+        Raises:
+            PersonNotFound: It names no one.
+            BadRequest: It is not a key that signs answers, or the person's name can't stand in a list of signers.
+            Conflict: It is another person's, or was revoked.
+        """
+        from helmr_runtime.security.sshsig import NOT_IN_NAMES, read_key  # noqa: PLC0415 - few sign
+
+        key, person_id = read_key(request.key), await self._id_of(person)
+        if NOT_IN_NAMES & set(person_id):
+            raise BadRequest(
+                f"{person_id} can't have a key: in a list of signers its name is a pattern",
+                hint="Name them by a table of their own, [people.NAME].",
+            )
+        fact = AddSigningKey(
+            principal=caller.principal,
+            operation=caller.operation("people.add_key", person_id, request.key),
+            person=person_id,
+            fingerprint=key.fingerprint,
+            key=key.text,
+            comment=key.comment,
+        )
+        await self._router.write(lambda: self._ledger.fact(fact), what=f"a key of {person_id}")
+        self.view.forget()
+        return await self.view.info(person_id)
+
+    async def revoke_key(
+        self, caller: Caller, person: str, request: RevokeKeyRequest
+    ) -> PersonInfo:
+        """Have this key sign nothing from now on; what it has signed stays signed.
+
+        Raises:
+            PersonNotFound: It names no one.
+            KeyNotFound: They have no such key.
+        """
+        person_id = await self._id_of(person)
+        fact = RevokeSigningKey(
+            principal=caller.principal,
+            operation=caller.operation(
+                "people.revoke_key", person_id, request.fingerprint, request.reason
+            ),
+            person=person_id,
+            fingerprint=request.fingerprint,
+            reason=request.reason,
+        )
+        await self._router.write(lambda: self._ledger.fact(fact), what=f"a key of {person_id}")
         self.view.forget()
         return await self.view.info(person_id)
 

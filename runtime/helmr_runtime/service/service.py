@@ -134,7 +134,7 @@ class Service:
         self.browser_sessions = BrowserSessions(
             self.sign_ins, self.api_keys, self.people_view, clock.now
         )
-        self.waits = WaitOperations(shared, self.tokens)
+        self.waits = WaitOperations(shared, self.tokens, self.people_view)
         self.claims = ClaimOperations(shared, self.waits, options.people)
         self.links = AnswerLinks(shared, options.people)
         self.sessions = SessionOperations(shared, self.waits, self.runs, self.hub, self.long_runs)
@@ -203,7 +203,7 @@ class Service:
             elif item.kind == "api_key.revoked":
                 self.api_keys.forget()
             elif item.kind.startswith("person."):
-                self.people_view.forget()
+                self.people_view.forget(is_unbound=item.kind == "person.unbound")
                 if item.kind == "person.disabled":
                     self.browser_sessions.end_of(item.entry["body"]["person"])
             elif item.kind == "catalog.written":

@@ -229,16 +229,7 @@ class SignIns:
             As `person`.
         """
         person = await self._acting(signed, person_id)
-        claimed = signed.groups
-        is_of_claim = self.settings.groups_claim is not None
-        identity = Identity(
-            id=person.id,
-            names=tuple(sorted(person.names - {person.id})),
-            groups=(
-                tuple(dict.fromkeys((*person.groups, *claimed))) if claimed is not None else None
-            ),
-            groups_at=signed.issued_at if is_of_claim else None,
-        )
+        identity = self._view.signed_in(person, signed.groups, signed.issued_at)
         return person, identity, person_principal(person.id, f"{signed.issuer}#{signed.subject}")
 
     async def _checked(self, token: str, hashed: str) -> SignIn:

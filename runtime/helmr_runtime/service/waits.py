@@ -14,10 +14,12 @@ from helmr.durations import seconds
 from helmr.errors import (
     BadFilter,
     BadRequest,
+    BadSignature,
     MasterKeyMissing,
     NotReady,
     PayloadDamaged,
     SessionNotFound,
+    SignatureNeeded,
     TokenCancelled,
     TokenCompleted,
     TokenExpired,
@@ -53,10 +55,12 @@ from helmr.models import (
     WaitStatus,
 )
 from helmr.people import list_key
+from helmr_runtime.core.answerers import AnswerSignature, is_group
 from helmr_runtime.core.commands import (
     AnswerDetails,
     AnswerWait,
     AssignWait,
+    OperationKey,
     SessionCommand,
     TokenEnded,
     WithdrawVote,
@@ -66,6 +70,7 @@ from helmr_runtime.ports import ClaimsKept
 from helmr_runtime.ports.ledger import Json
 from helmr_runtime.security.people import NO_PEOPLE, PeopleConfig
 from helmr_runtime.security.schemas import check
+from helmr_runtime.service.people import PeopleView
 from helmr_runtime.service.shared import Caller, LruCache, Shared
 from helmr_runtime.service.tokens import TokenOperations
 
@@ -80,7 +85,8 @@ WAITS_KNOWN_MAX = 50_000
 class WaitOperations:
     """The inbox, and answering exactly one wait."""
 
-    def __init__(self, shared: Shared, tokens: TokenOperations) -> None:
+    def __init__(self, shared: Shared, tokens: TokenOperations, people: PeopleView) -> None:
+        self._people = people
         self._ledger = shared.ledger
         self._router = shared.router
         self._catalog = shared.catalog
@@ -96,7 +102,7 @@ class WaitOperations:
 
     async def shown(self, caller: Caller, wait_id: str) -> WaitInfo:
         """As `get`, with whether the caller may answer it."""
-        return _for(caller, await self.get(wait_id))
+        return _for(caller, await self.get(wait_id), self._now())
 
     async def get(self, wait_id: str) -> WaitInfo:
         """A wait in full, with the JSON Schema that its answer must fit, and what it was answered with.
@@ -118,7 +124,9 @@ class WaitOperations:
             outcome = await self._outcome(wait, stored["outcome"])
         except (PayloadDamaged, MasterKeyMissing) as error:
             return wait.model_copy(update={"problem": error.message})
-        return wait.model_copy(update={"answer": outcome.get("data")})
+        signature = (stored["outcome"] or {}).get("signature", {})
+        found = {"answer": outcome.get("data"), "signed_by": signature.get("key")}
+        return wait.model_copy(update=found)
 
     async def in_full(self, wait: Json) -> WaitInfo:
         """The wait with its stream's schema, which stands in the catalog."""
@@ -165,7 +173,9 @@ class WaitOperations:
                     )
                 given[meant] = sorted(caller.identity.keys)
         page = Page[WaitInfo].model_validate(await self._ledger.list_waits(**given))
-        return page.model_copy(update={"items": [_for(caller, wait) for wait in page.items]})
+        return page.model_copy(
+            update={"items": [_for(caller, wait, self._now()) for wait in page.items]}
+        )
 
     async def answer(
         self,
@@ -192,6 +202,8 @@ class WaitOperations:
             WaitTimedOut: Its deadline has passed; says when.
             NotAnAnswerer: It is answered by others; says by whom (S-112).
             GroupsUnknown: That depends on groups of the caller's that are not known.
+            SignatureNeeded: It takes signed answers only; says with which keys the caller can sign (S-115).
+            BadSignature: The signature is not the caller's over this answer.
             SchemaMismatch: The data does not fit the stream (S-21).
         """
         ids.check_id(wait_id, ids.WAIT)
@@ -199,6 +211,31 @@ class WaitOperations:
         session_id, token_id = await self._place_of(wait_id)
         if token_id is not None:
             return await self._complete(caller, wait_id, token_id, request, link_id, nonce_id)
+        try:
+            receipt = await self._decided(caller, session_id, wait_id, operation, request, link_id)
+        except (WaitResolved, WaitTimedOut) as error:
+            raise await self.told(error, wait_id) from error
+        except SignatureNeeded as error:
+            raise await self._with_keys(caller, error) from error
+        model = VoteReceipt if receipt["outcome"] == VoteOutcome.VOTED else SendReceipt
+        return model.model_validate(receipt)
+
+    async def _decided(
+        self,
+        caller: Caller,
+        session_id: str,
+        wait_id: str,
+        operation: OperationKey,
+        request: AnswerRequest,
+        link_id: str | None,
+    ) -> Json:
+        try:
+            signature = await self._signature(caller, wait_id, request)
+        except BadSignature:
+            first = await self._repeats.first(caller, operation)
+            if first is None:
+                raise
+            return first  # its key was good when it was given
         command = AnswerWait(
             principal=caller.principal,
             operation=operation,
@@ -209,14 +246,53 @@ class WaitOperations:
             override_claim=request.override_claim,
             identity=caller.identity,
             may_override=caller.may_override,
+            signature=signature,
             details=AnswerDetails.of(dict(request)),
         )
-        try:
-            receipt = await self._command(session_id, wait_id, command)
-        except (WaitResolved, WaitTimedOut) as error:
-            raise await self.told(error, wait_id) from error
-        model = VoteReceipt if receipt["outcome"] == VoteOutcome.VOTED else SendReceipt
-        return model.model_validate(receipt)
+        return await self._command(session_id, wait_id, command)
+
+    async def _signature(
+        self, caller: Caller, wait_id: str, request: AnswerRequest
+    ) -> AnswerSignature | None:
+        """The request's signature, checked; None if it has none.
+
+        Raises:
+            BadSignature: It is not the caller's over this answer.
+            BadRequest: The wait has no question to sign.
+        """
+        if request.signature is None:
+            return None
+        person = caller.identity
+        if person is None:
+            raise BadSignature(
+                "a caller that has not signed in as a person signs nothing", wait_id=wait_id
+            )
+        from helmr_runtime.security.signed_answers import check_given  # noqa: PLC0415 - few sign
+
+        wait = await self._ledger.get_wait(wait_id)
+        if wait["question_hash"] is None:
+            raise BadRequest(f"{wait_id} asks for no signature", hint="Answer it without.")
+        return check_given(
+            request.signature,
+            wait_id=wait_id,
+            question_hash=wait["question_hash"],
+            data=request.data,
+            person=person.id,
+            keys=[one.fingerprint for one in await self._people.signing_keys(person.id)],
+        )
+
+    async def _with_keys(self, caller: Caller, error: SignatureNeeded) -> SignatureNeeded:
+        """The refusal with who the caller is and what they can sign with."""
+        if caller.identity is None:
+            return error
+        keys = await self._people.signing_keys(caller.identity.id)
+        return SignatureNeeded(
+            error.message,
+            hint=None if keys else f"{caller.identity.id} has no key yet: {BadSignature.advice}",
+            **error.facts,
+            person=caller.identity.id,
+            keys=[one.key for one in keys],
+        )
 
     async def withdraw(self, caller: Caller, wait_id: str) -> VoteReceipt:
         """Take the caller's vote on this wait back; without one nothing changes (S-113).
@@ -315,7 +391,7 @@ class WaitOperations:
         nonce_id: str | None,
     ) -> TokenAnswerReceipt:
         """Answer a wait on a token: complete the token, if the wait is pending."""
-        if request.override_reason is not None:
+        if request.override_reason is not None or request.signature is not None:
             raise BadRequest(f"{wait_id} waits for a token, which says nothing of who may answer")
         wait = await self.get(wait_id)
         completion = CompleteRequest(data=request.data)
@@ -401,7 +477,11 @@ class WaitOperations:
                 at = entry["recorded_at"]
                 found.append(
                     VoteInfo(
-                        person=person, data=body["data"], proposal=body["proposal"], voted_at=at
+                        person=person,
+                        data=body["data"],
+                        proposal=body["proposal"],
+                        voted_at=at,
+                        signed_by=body.get("signature", {}).get("key"),
                     )
                 )
         return found
@@ -420,13 +500,18 @@ class WaitOperations:
         }
 
 
-def _for(caller: Caller, wait: WaitInfo) -> WaitInfo:
+def _for(caller: Caller, wait: WaitInfo, now: datetime) -> WaitInfo:
     """The wait with whether this caller, if it is a person, may answer it and has not, and whether it is theirs."""
-    if caller.identity is None:
+    person = caller.identity
+    if person is None:
         return wait
-    keys = caller.identity.keys
+    keys = person.keys
     is_named = not wait.answerers or bool(keys & {*wait.answerers})
-    may = wait.takes_answers and is_named and not keys & {*wait.not_by, *wait.voters}
+    is_kept_out = bool(keys & {*wait.not_by, *wait.voters})
+    by_group = (*wait.not_by, *(() if is_named else wait.answerers))
+    may: bool | None = wait.takes_answers and is_named and not is_kept_out
+    if any(map(is_group, by_group)) and not is_kept_out and not person.knows_groups(now):
+        may = None if wait.takes_answers else False
     is_assigned = wait.assignee is not None and list_key(wait.assignee) in keys
     is_mine = is_assigned or bool(keys & {*wait.answerers})
     return wait.model_copy(update={"can_answer": may, "is_mine": is_mine})

@@ -501,8 +501,8 @@ class LiveSession:
         try:
             context = self.context(command.sent_at)
             if not self._repeated.is_in_state(command):
-                if self._disabled.people:
-                    self._disabled.check(command.principal)
+                if self._disabled.people or self._disabled.keys:
+                    self._disabled.check_command(command)
                 check_data(command, self.state, self.registered, context)
             return decide(self.state, command, context)
         except HelmrError as error:

@@ -557,6 +557,15 @@ def test_a_page_that_no_link_answers_says_who_may_and_has_no_form():
     assert "agree" not in one
 
 
+def test_a_page_of_a_wait_for_signed_answers_says_where_they_are_given():
+    who = "by ada, signed by the person who gives it"
+    html = render_page(page(PageState.OWN_KEY, answered_by=who, have=1, need=2, nonce=None))
+    assert who in html
+    assert "1 of 2 agree so far" in html
+    assert "<code>helmr next</code>" in html
+    assert "<form" not in html
+
+
 def test_the_status_of_a_page_follows_its_state():
     assert page_status(PageState.UNKNOWN, is_post=False) == 404
     assert {page_status(s, is_post=False) for s in PageState if s is not PageState.UNKNOWN} == {200}
@@ -566,6 +575,7 @@ def test_the_status_of_a_page_follows_its_state():
         PageState.SIGNED: 403,
         PageState.SIGN_IN: 403,
         PageState.OTHERS: 403,
+        PageState.OWN_KEY: 403,
         PageState.RECORDED: 200,
         PageState.OVERTAKEN: 409,
         PageState.EXPIRED: 410,

@@ -353,6 +353,7 @@ def answer(state: SessionState, command: AnswerWait, context: DecisionContext) -
         override_reason=command.details.override_reason,
         may_override=command.may_override,
     )
+    told = wait.restriction.with_signature(wait.id, told, command.signature)
     overridden = _override(wait, command, context)
     if "person" in told and votes.is_vote(wait, command.data):
         tally = votes.tally(wait, told["person"]["id"], command.data)

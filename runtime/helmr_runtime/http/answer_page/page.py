@@ -141,6 +141,8 @@ class PageState(StrEnum):
     """Open, but answered only by people who are signed in, whom no link proves: nothing to fill in."""
     OTHERS = "others"
     """Open, and the person who is signed in is none of those who may answer."""
+    OWN_KEY = "own_key"
+    """Open, but each answer is signed with a key of the person, which a page does not have."""
     RECORDED = "recorded"
     """Completed through this same link: shows what was recorded."""
     OVERTAKEN = "overtaken"
@@ -170,7 +172,7 @@ class AnswerPage:
         focus: The id of the control that has the focus to begin with.
         then: What is answered for people at `deadline_at`, if something is.
         answers_as: Whose answer it will be: the person that a link was made for.
-        answered_by: Who may answer, for SIGN_IN and OTHERS: `by group finance`.
+        answered_by: Who may answer, for SIGN_IN, OTHERS and OWN_KEY: `by group finance`.
         have, need: So many of so many people agree.
         return_to: For SIGN_IN, the page to come back to; without it no one signs in on pages.
         bar: Who is signed in, where that is who answers.
@@ -273,7 +275,7 @@ def render_page(page: AnswerPage) -> str:
     )
 
 
-_NO_FORM = (PageState.SIGNED, PageState.SIGN_IN, PageState.OTHERS)
+_NO_FORM = (PageState.SIGNED, PageState.SIGN_IN, PageState.OTHERS, PageState.OWN_KEY)
 
 
 def page_status(state: PageState, *, is_post: bool, is_second: bool = False) -> int:

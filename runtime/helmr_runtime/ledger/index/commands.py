@@ -37,12 +37,16 @@ from helmr_runtime.core.grants import CreateGrant, RevokeGrant, created_body
 from helmr_runtime.core.notices import MoveNotices
 from helmr_runtime.core.people import (
     PEOPLE_MAX,
+    AddSigningKey,
     BindPerson,
     DisablePerson,
     EnablePerson,
+    RevokeSigningKey,
     UnbindPerson,
     bound_body,
     disabled_body,
+    key_added_body,
+    key_revoked_body,
 )
 from helmr_runtime.core.public_tokens import (
     Scope,
@@ -121,6 +125,8 @@ def touched_by(fact: LedgerCommand) -> frozenset[str]:
             return frozenset({GRANTS})
         case BindPerson() | UnbindPerson() | DisablePerson() | EnablePerson():
             return frozenset({PEOPLE, GRANTS, "api keys"})
+        case AddSigningKey() | RevokeSigningKey():
+            return frozenset({PEOPLE})
         case WriteSchedule() | PauseSchedule() | DeleteSchedule():
             return frozenset({SCHEDULES})
         case MoveNotices():
@@ -204,6 +210,12 @@ def decide(
         case EnablePerson():
             is_disabled = fact.person in index.people.disabled.people
             return _person_changed(EntryKind.PERSON_ENABLED, fact, is_news=is_disabled)
+        case AddSigningKey():
+            added = _written(EntryKind.PERSON_KEY_ADDED, key_added_body(fact), fact)
+            return added if index.people.check_new_key(fact) else replace(added, drafts=())
+        case RevokeSigningKey():
+            revoked = _written(EntryKind.PERSON_KEY_REVOKED, key_revoked_body(fact), fact)
+            return revoked if index.people.check_revocation(fact) else replace(revoked, drafts=())
         case WriteSchedule():
             return _write_schedule(index, fact)
         case PauseSchedule():

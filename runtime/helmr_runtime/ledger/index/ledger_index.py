@@ -340,7 +340,7 @@ class LedgerIndex:
             if declined is not None:
                 return declined
         disabled = self.people.disabled
-        if disabled.people and disabled.acts_in(flush.entries):
+        if (disabled.people or disabled.keys) and disabled.acts_in(flush.entries):
             # Its host reads the session again, and with it who is disabled: there the command is refused (S-117).
             return Refused(epoch=head.epoch, seq=head.next_seq)
         return Accepted(is_sure=self.operations.is_complete)

@@ -177,6 +177,7 @@ def wait_json(
         "can_decline": "on_decline" in opened,
         "refusals": opened.get("refusals", []),
         "comments": opened.get("comments", []),
+        "signed": opened.get("signed", False),
         "voters": list(votes),
         "vote_seqs": votes,
         "question_hash": opened.get("question_hash"),
