@@ -207,7 +207,9 @@ async def test_two_people_agree_by_one_link_and_a_third_is_told_who_may(
     assert "The link was made for <bdi>ada</bdi>" in form.text
     assert (await bo.post(path, nonce=hidden(form, "nonce"), **CENTS)).status_code == 303
     for tab in (ada, bo):
-        assert "The answer is recorded" in (await tab.get(path)).text
+        recorded = (await tab.get(path)).text
+        assert "The answer is recorded" in recorded
+        assert "Recorded by <bdi>bo@example.com</bdi>. Also answered: <bdi>ada</bdi>." in recorded
     assert "This was already answered" in (await cy.get(path)).text
     assert await status_of(stack, wait) == "fulfilled"
 

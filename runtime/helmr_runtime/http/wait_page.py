@@ -184,11 +184,19 @@ class PersonalWait:
             "answers_as": self.who.bar.name,
             "made_for": self.made_for,
             "bar": self.who.bar,
+            "also_answered": self._others(),
             "agreed": agreement.agreed(wait, form, person.id),
             "may_override": claim is not None and _claimer(claim) != person.id,
             "withdraw_nonce": withdraw,
             "renew_at": f"{SIGN_IN_PATH}/issuer" if self.service.sign_ins.is_on else "",
         }
+
+    def _others(self) -> list[str]:
+        """Who has voted, but for who gave the answer that ended it."""
+        by = self.wait.resolved_by
+        if not self.is_own or by is None:
+            return []
+        return [one for one in self.wait.voters if one != person_key(by.person or "")]
 
     async def take(self, data: Any, nonce_id: str | None) -> None:
         request = AnswerRequest(data=data, override_claim=self.overrides)

@@ -178,6 +178,7 @@ class AnswerPage:
         bar: Who is signed in, where that is who answers.
         made_for: Whom the link was made for, where another who is signed in answers.
         agreed: How many agree and who stands for what, a line each.
+        also_answered: Who else has said something, whatever it was, once it has ended.
         refusal: Why an answer was not taken, although its fields are right.
         renew_at: Where the person signs in again, if that would help.
         may_override: Someone else is working on it, and the person may answer all the same.
@@ -212,6 +213,7 @@ class AnswerPage:
     bar: SignedInBar | None = None
     made_for: str = ""
     agreed: Sequence[str] = ()
+    also_answered: Sequence[str] = ()
     refusal: str = ""
     renew_at: str = ""
     may_override: bool = False
@@ -255,6 +257,7 @@ def render_page(page: AnswerPage) -> str:
         claimed_by=texts.clean(page.claimed_by, SUBJECT_MAX),
         made_for=texts.clean(page.made_for, SUBJECT_MAX),
         agreed=[texts.clean(line, AGREED_CHARS_MAX) for line in page.agreed],
+        also_answered=texts.clean(", ".join(page.also_answered), ANSWERED_BY_CHARS_MAX),
         override_field=OVERRIDE_FIELD,
         withdraw_field=WITHDRAW_FIELD,
         refusal=texts.clean(page.refusal, ANSWERED_BY_CHARS_MAX),
