@@ -20,7 +20,11 @@ from tests.service.stack import Stack
 AXE = "axe-core@4.10.3"
 PHONE = {"width": 360, "height": 740}
 pytestmark = MARKS
-long = pytest.mark.long
+
+
+def long(test: Any) -> Any:
+    """Runs with the long tests, in their time."""
+    return pytest.mark.long(pytest.mark.timeout(300)(test))
 
 
 @pytest.fixture
