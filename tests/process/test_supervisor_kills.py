@@ -93,7 +93,9 @@ SHARED = ["helmr-ledger", "helmr-directory", "helmr-gateway"]
 ONE_FIRST = [SHARED[0], *(pytest.param(name, marks=pytest.mark.long) for name in SHARED[1:])]
 
 
-@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.parametrize(
+    "name", ONE_FIRST
+)  # each at a point of its own: tests/stack/test_faults.py
 def test_a_shared_actor_is_killed(runtime: RuntimeProcess, client: Client, name: str) -> None:
     session = asked(client)
     os.kill(runtime.pids()[name], signal.SIGKILL)
@@ -129,6 +131,7 @@ def test_a_shared_actor_that_is_stopped_is_replaced(
     assert_succeeds(session)
 
 
+@pytest.mark.long  # `helmr demo` kills it too: tests/demo/test_demo.py
 def test_the_host_of_a_waiting_session_is_killed(client: Client) -> None:
     session = asked(client)
     os.kill(holder_pid(client, session), signal.SIGKILL)
@@ -155,6 +158,7 @@ def executing_pid(client: Client, session: SessionHandle) -> int | None:
     return holder_pid(client, session) if "step.started" in kinds else None
 
 
+@pytest.mark.long  # tests/stack/test_survival.py stops one too
 def test_a_stopped_host_is_replaced_within_five_seconds(client: Client) -> None:
     session = asked(client)
     os.kill(holder_pid(client, session), signal.SIGSTOP)

@@ -50,6 +50,7 @@ def test_a_runtime_of_many_processes_keeps_its_promises_under_faults() -> None:
     assert all(acknowledged(found.calls)[kind] for kind in WRITES)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_one_that_a_shell_has_in_its_background_can_be_ended_and_ends_its_runtime(
     tmp_path: Path,

@@ -379,6 +379,7 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
         await found.stop()
 
 
+@pytest.mark.long  # a program for figures; its hands and its judge are tested above
 @pytest.mark.pty
 @pytest.mark.allows_blocking
 async def test_a_short_hour_at_the_console(stack: Stack, tmp_path: Path) -> None:
