@@ -14,7 +14,7 @@ import shlex
 import stat
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
@@ -35,7 +35,7 @@ from helmr.errors import (
     Unavailable,
     UsageError,
 )
-from helmr.models import HTTP_BODY_BYTES_MAX, RecordInfo
+from helmr.models import HTTP_BODY_BYTES_MAX, RecordInfo, SendReceipt
 
 if TYPE_CHECKING:
     from helmr.cli.app import Cli
@@ -97,14 +97,9 @@ def send(
     json: Json = False,
 ) -> None:
     """Send one record, or with --jsonl one per line, and say what each did."""
+    keys = {"correlation_id": correlation_id, "idempotency_key": idempotency_key}
     if jsonl:
-        if words:
-            raise UsageError("the lines have the data", hint="Leave key=value out.")
-        if correlation_id is not None or idempotency_key is not None:
-            raise UsageError(
-                "--correlation-id and --idempotency-key do not go with --jsonl",
-                hint="Put them into the lines.",
-            )
+        _check_lines(words, keys)
         code = send_lines(
             cli, session, stream, source=data or "-", batch=batch, from_line=from_line
         )
@@ -113,7 +108,22 @@ def send(
         return
     if batch is not None or from_line != 1:
         raise UsageError("--batch and --from-line go with --jsonl only")
-    said = Said(words, data)
+    describe.show(_send_record(cli, session, stream, Said(words, data), keys), json)
+
+
+def _check_lines(words: list[str] | None, keys: Mapping[str, str | None]) -> None:
+    if words:
+        raise UsageError("the lines have the data", hint="Leave key=value out.")
+    if any(key is not None for key in keys.values()):
+        raise UsageError(
+            "--correlation-id and --idempotency-key do not go with --jsonl",
+            hint="Put them into the lines.",
+        )
+
+
+def _send_record(
+    cli: Cli, session: str, stream: str, said: Said, keys: Mapping[str, str | None]
+) -> SendReceipt:
     if not said:
         raise UsageError(
             "--data is missing", hint="Give key=value, JSON, @file, or - for standard input."
@@ -123,10 +133,11 @@ def send(
         value = said.value
         if said.needs_schema:
             value = said.to(_schema(client, handle.get().task, stream))
-        receipt = handle.input(stream).send(
-            value, correlation_id=correlation_id, idempotency_key=idempotency_key
+        return handle.input(stream).send(
+            value,
+            correlation_id=keys["correlation_id"],
+            idempotency_key=keys["idempotency_key"],
         )
-    describe.show(receipt, json)
 
 
 def _schema(client: Client, task: str, stream: str) -> dict[str, Any] | bool:

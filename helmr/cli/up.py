@@ -198,16 +198,7 @@ def up(
 ) -> None:
     """Run a runtime in the foreground, until Ctrl-C or `helmr down`."""
     shared: Cli = ctx.find_root().obj
-    if (ensure is None) != (external_id is None):
-        raise UsageError(
-            "--ensure and --external-id belong together",
-            hint="`--ensure TASK --external-id ID` keeps one session of a task.",
-        )
-    if ensure is not None and address is not None:
-        raise UsageError(
-            "--ensure is for a runtime in the foreground",
-            hint="`helmr session start TASK --external-id ID` does the same for one in a cluster.",
-        )
+    _check_ensured(ensure, external_id, address)
     data = arguments.json_argument(payload, option="--payload")
     linger_s = durations.seconds(linger, allow_zero=True)
     proxies = tuple(network(text) for text in trusted_proxy or ())
@@ -253,6 +244,19 @@ def up(
             else None
         ),
     )
+
+
+def _check_ensured(task: str | None, external_id: str | None, address: str | None) -> None:
+    if (task is None) != (external_id is None):
+        raise UsageError(
+            "--ensure and --external-id belong together",
+            hint="`--ensure TASK --external-id ID` keeps one session of a task.",
+        )
+    if task is not None and address is not None:
+        raise UsageError(
+            "--ensure is for a runtime in the foreground",
+            hint="`helmr session start TASK --external-id ID` does the same for one in a cluster.",
+        )
 
 
 def _run(tasks: list[str], data_dir: Path, config: Path | None, **options: Any) -> NoReturn:

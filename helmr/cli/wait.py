@@ -198,22 +198,24 @@ def answer(
             override_claim=override_claim, preview=preview, yes=yes, json=json,
         )  # fmt: skip
         return
-    hold_s = next.hold_seconds(undo_for, otherwise=0.0)
+    done = _answer_one(
+        cli, wait or "", said, next.hold_seconds(undo_for, otherwise=0.0),
+        override_claim=override_claim, override_reason=override_reason, batch_id=batch,
+    )  # fmt: skip
+    describe.show(done, json)
+
+
+def _answer_one(cli: Cli, wait: str, said: Said, hold_s: float, **details: Any) -> Any:
+    """Answer it once it has been held for so long; the receipt."""
     with cli.client() as client:
-        wait_id = arguments.only_wait(client, wait or "")
+        wait_id = arguments.only_wait(client, wait)
         value = value_for(client, wait_id, said)
         if hold_s:
             printing.note(f"sends in {hold_s:g} s; Ctrl-C takes it back")
             time.sleep(hold_s)
-        done = client.waits.answer(
-            wait_id,
-            value,
-            override_claim=override_claim,
-            override_reason=override_reason,
-            batch_id=batch,
-            sign=signer(may_ask=sys.stdin.isatty()),
+        return client.waits.answer(
+            wait_id, value, sign=signer(may_ask=sys.stdin.isatty()), **details
         )
-    describe.show(done, json)
 
 
 def _all(

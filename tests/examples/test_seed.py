@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from helmr.client import Client
 from helmr.errors import Unavailable
 from helmr.examples.seed import Seeder
 from helmr.models import Activity
+from tests import reaper
 from tests.stack.live import LiveRuntime
 
 MODULES = ("publish_review", "chat", "release", "troubled")
@@ -27,7 +27,7 @@ READY_S = 120
 def client() -> Iterator[Client]:
     """Of a runtime with the examples."""
     # Ray's sockets need a short path, which pytest's own folders are not.
-    folder = Path(tempfile.mkdtemp(prefix="hs-"))
+    folder = reaper.folder("hs-")
     tasks = [f"helmr.examples.{name}" for name in MODULES]
     options = ["--data-dir", str(folder / "data"), "--port", "0", "--hosts", "1"]
     with (folder / "log").open("wb") as log:
