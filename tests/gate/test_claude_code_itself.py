@@ -127,13 +127,12 @@ def test_a_deferred_call_outlives_the_runtime_and_is_made_once_an_hour_later(
         clock.set(HOUR_S)
         runtime.start()
         answered = answer(runtime, decision="approve")
-        clock.set(2 * HOUR_S)
         last = result(client.start(*bypass, "--resume", first["session_id"]))
         assert last["result"] == "done"
         assert (client.project / "one").read_text() == "x\n"
         assert statuses(runtime) == ["closed"]
         (call,) = runtime.client.sessions.list(task=CALL_TASK)
-        assert (call.updated_at - answered.opened_at).total_seconds() >= 2 * HOUR_S
+        assert (call.updated_at - answered.opened_at).total_seconds() >= HOUR_S
 
 
 def test_ten_calls_one_after_the_other(runtime: LiveRuntime) -> None:

@@ -22,13 +22,15 @@ from tests.stack.live import until
 pytestmark = [
     pytest.mark.long,
     pytest.mark.allows_blocking,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
     npm.needs("claude"),
 ]
 
 PAGE = Path(__file__).parents[2] / "docs" / "gate-claude-code.md"
 COMMANDS_MAX = 6
-WITHIN_S = 120.0
+PROMPT = "bash-"
+WITHIN_S = 240.0
+"""A bound for what hangs; the figure of a quiet machine is in docs/gate-claude-code.md."""
 
 
 def commands() -> list[str]:
@@ -51,15 +53,16 @@ def terminals(tmp_path: Path) -> Iterator[list[TmuxTerminal]]:
     finally:
         found[2].end()
         found[1].end()
-        found[0].types("C-c")  # `helmr up` ends what it has started
-        until(lambda: "$ " in found[0].screen().rstrip()[-3:] + " ", within_s=60, what="its end")
-        found[0].end()
+        first = found[0]
+        first.types("C-c")  # `helmr up` ends what it has started
+        until(lambda: first.screen().rstrip()[-1:] in ("$", "#", ""), within_s=60, what="its end")
+        first.end()
 
 
 def test_the_first_prompt_is_answered_after_five_commands(
     tmp_path: Path,
     terminals: list[TmuxTerminal],
-    record_property: Callable[[str, object], None],
+    record_testsuite_property: Callable[[str, object], None],
 ) -> None:
     first, second, third = terminals
     init, up, install, claude, console = typed = commands()
@@ -68,10 +71,10 @@ def test_the_first_prompt_is_answered_after_five_commands(
         client = ClaudeHome(tmp_path / "home", api)
         client.prepare()
         programs = [str(Path(sys.executable).parent), str(PROGRAM.parent), os.environ["PATH"]]
-        environ = {**client.environ, "PATH": os.pathsep.join(programs), "PS1": "$ "}
+        shell = f"env PATH={os.pathsep.join(programs)} bash --norc"  # tmux gives it another
         for terminal in terminals:
-            terminal.start("bash --norc", environ, client.project)
-            terminal.shows("$ ")
+            terminal.start(shell, client.environ, client.project)
+            terminal.shows(PROMPT)
         began_at = time.monotonic()
         first.enters(init)
         first.shows("Write this?")
@@ -90,14 +93,15 @@ def test_the_first_prompt_is_answered_after_five_commands(
         second.enters("y")
         second.shows("from its next start")
         second.enters(claude)
-        second.shows("? for shortcuts")
+        second.shows("? for shortcuts", within_s=WITHIN_S)
         second.enters("go")
         third.enters(console)
-        third.shows("live", "Run touch one")
+        third.shows("live", "Run touch one", within_s=WITHIN_S)
         third.types("a")
         third.shows("( ) approve")
         third.types("1", "C-s")
         third.shows("^s sends it.")
         third.types("C-s")
         until(lambda: made(client.project) == ["one"], within_s=60, what="the file")
-        record_property("seconds", round(time.monotonic() - began_at, 1))
+        took_s = round(time.monotonic() - began_at, 1)
+        record_testsuite_property("seconds of a newcomer's first minute", took_s)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.stack.live import until
 
-RUN_S = 60.0
+RUN_S = 120.0
 COLUMNS, LINES = 110, 40
 
 
