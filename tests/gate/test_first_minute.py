@@ -14,8 +14,9 @@ import pytest
 
 from helmr.cli.up import PORT
 from tests.programs.gate import npm
-from tests.programs.gate.claude_code import PROGRAM, ClaudeHome, bash, made
+from tests.programs.gate.claude_code import PROGRAM, ClaudeHome, bash
 from tests.programs.gate.model_api import model_api
+from tests.programs.gate.runtime import forget_keys
 from tests.programs.gate.tmux import TmuxTerminal
 from tests.stack.live import until
 
@@ -57,6 +58,7 @@ def terminals(tmp_path: Path) -> Iterator[list[TmuxTerminal]]:
         first.types("C-c")  # `helmr up` ends what it has started
         until(lambda: first.screen().rstrip()[-1:] in ("$", "#", ""), within_s=60, what="its end")
         first.end()
+        forget_keys(tmp_path)
 
 
 def test_the_first_prompt_is_answered_after_five_commands(
@@ -73,7 +75,8 @@ def test_the_first_prompt_is_answered_after_five_commands(
         programs = [str(Path(sys.executable).parent), str(PROGRAM.parent), os.environ["PATH"]]
         shell = f"env PATH={os.pathsep.join(programs)} bash --norc"  # tmux gives it another
         for terminal in terminals:
-            terminal.start(shell, client.environ, client.project)
+            own = {f"XDG_{name}_HOME": str(tmp_path / name) for name in ("CONFIG", "STATE")}
+            terminal.start(shell, {**client.environ, **own}, client.project)
             terminal.shows(PROMPT)
         began_at = time.monotonic()
         first.enters(init)
@@ -102,6 +105,6 @@ def test_the_first_prompt_is_answered_after_five_commands(
         third.types("1", "C-s")
         third.shows("^s sends it.")
         third.types("C-s")
-        until(lambda: made(client.project) == ["one"], within_s=60, what="the file")
+        until((client.project / "one").exists, within_s=60, what="the file")
         took_s = round(time.monotonic() - began_at, 1)
         record_testsuite_property("seconds of a newcomer's first minute", took_s)

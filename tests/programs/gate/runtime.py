@@ -70,9 +70,14 @@ def gated_runtime(folder: Path, rules: str = LOOKS, **given: Any) -> Iterator[Li
         yield live.start()
     finally:
         live.stop()
-        for pattern in SECRETS:
-            for path in folder.rglob(pattern):
-                path.unlink()
+        forget_keys(folder)
+
+
+def forget_keys(folder: Path) -> None:
+    """Remove the files below it that hold keys."""
+    for pattern in SECRETS:
+        for path in folder.rglob(pattern):
+            path.unlink()
 
 
 def environ_of(runtime: LiveRuntime) -> dict[str, str]:
