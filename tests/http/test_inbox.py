@@ -234,6 +234,7 @@ async def test_groups_that_grow_old_are_asked_for_again_when_a_page_is_shown(
     [session] = sessions._open.values()
     session.began_at -= later
     session.proof = _older(session.proof, later)
+    stack.service.people_view._claims.clear()
     refused = await tab.post(path, nonce=hidden(form, "nonce"), **APPROVE)
     assert refused.status_code == 503, refused.text
     assert "Sign in again" in refused.text
@@ -247,6 +248,7 @@ async def test_groups_that_grow_old_are_asked_for_again_when_a_page_is_shown(
     provider.who = ADA
     [session] = sessions._open.values()
     session.proof = _older(session.proof, GROUPS_FRESH)
+    stack.service.people_view._claims.clear()
     session.began_at = start - GROUPS_FRESH
     assert listed(await tab.get("/inbox?show=mine")) == [wait]
 

@@ -139,16 +139,27 @@ class PersonalWait:
 
     @property
     def may_answer(self) -> bool:
-        """Their role covers it, and the wait admits them as far as a page can tell."""
-        identity, wait = self.who.proven.identity, self.wait
-        keys = identity.keys
-        is_named = not wait.answerers or bool(keys & {*wait.answerers}) or identity.groups is None
-        return self.who.may_answer and is_named and not keys & {*wait.not_by}
+        """Their role covers it, and the wait admits them, or would with groups of theirs that are not known."""
+        return self._is_admitted or (
+            self.who.may_answer
+            and self.who.proven.identity.groups is None
+            and not self._is_excluded
+        )
+
+    @property
+    def _is_admitted(self) -> bool:
+        answerers = frozenset(self.wait.answerers)
+        is_named = not answerers or bool(self.who.proven.identity.keys & answerers)
+        return self.who.may_answer and is_named and not self._is_excluded
+
+    @property
+    def _is_excluded(self) -> bool:
+        return bool(self.who.proven.identity.keys & {*self.wait.not_by})
 
     @property
     def may_see(self) -> bool:
         """They may answer it, or have: of others' waits a page shows nothing."""
-        return self.may_answer or self.is_own or self.has_voted
+        return self._is_admitted or self.is_own or self.has_voted
 
     @property
     def has_voted(self) -> bool:

@@ -7,7 +7,7 @@ what a disabled person does, so nothing rests on this memory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -76,6 +76,8 @@ class PeopleView:
         self._accounts: Mapping[tuple[str, str], str] = {}
         self._claims: LruCache[str, ClaimedGroups] = LruCache(CLAIMS_KNOWN_MAX)
         self._forgotten = 0
+        self.on_disabled: Callable[[str], None] = lambda person_id: None
+        """Told who is disabled, by this gateway at once and by another as the feed brings it."""
 
     def forget(self, *, is_unbound: bool = False) -> None:
         """Something about people has changed; `is_unbound`: the account of one is no longer theirs."""
@@ -224,6 +226,7 @@ class PeopleOperations:
         )
         await self._router.write(lambda: self._ledger.fact(fact), what=f"disabling {person_id}")
         self.view.forget()
+        self.view.on_disabled(person_id)
         await self._give_back(caller, person_id, names)
         return await self.view.info(person_id)
 

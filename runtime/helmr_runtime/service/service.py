@@ -134,6 +134,7 @@ class Service:
         self.browser_sessions = BrowserSessions(
             self.sign_ins, self.api_keys, self.people_view, clock.now
         )
+        self.people_view.on_disabled = self.browser_sessions.end_of
         self.waits = WaitOperations(shared, self.tokens, self.people_view)
         self.claims = ClaimOperations(shared, self.waits, options.people)
         self.links = AnswerLinks(shared, options.people)
@@ -205,7 +206,7 @@ class Service:
             elif item.kind.startswith("person."):
                 self.people_view.forget(is_unbound=item.kind == "person.unbound")
                 if item.kind == "person.disabled":
-                    self.browser_sessions.end_of(item.entry["body"]["person"])
+                    self.people_view.on_disabled(item.entry["body"]["person"])
             elif item.kind == "catalog.written":
                 self.catalog.forget()
 
