@@ -70,6 +70,7 @@ from helmr.models import (
     RunJournal,
     RunRequest,
     RunsQuery,
+    SaidOutcomeRequest,
     ScheduleInfo,
     ScheduleReceipt,
     ScheduleRequest,
@@ -451,8 +452,7 @@ REVOKE_PUBLIC_TOKEN = Operation(
     "Revoke a public token that the same key has made; the role admin revokes any. Revoking again changes nothing.",
     service="public_tokens.revoke", owner=Owner.OWN, reply=PublicTokenInfo, problems=(404, 409), repeat=Repeat.ONCE)
 CREATE_API_KEY = Operation(
-    "keys.create", "POST /v1/api-keys", Need.ADMINISTER,
-    "Make an API key. Its secret is shown here and never again.",
+    "keys.create", "POST /v1/api-keys", Need.ADMINISTER, "Make an API key. Its secret is shown here and never again.",
     description="`role` is admin, operator, sender, viewer or asker. With `person` in its place the key is that "
     "person's: they may do by it what they may. `expires_in` is a duration. Answers 201 with `secret`.",
     service="api_keys.create", body=ApiKeyRequest, reply=ApiKeyReceipt, status=201, problems=(404, 409),
@@ -473,8 +473,7 @@ LIST_FILE_KEYS = Operation(
 # People -------------------------------------------------------------------------------------------
 
 WHO_AM_I = Operation(
-    "people.whoami", "GET /v1/whoami", Need.IDENTIFY,
-    "Say who the caller is, and what they may do.",
+    "people.whoami", "GET /v1/whoami", Need.IDENTIFY, "Say who the caller is, and what they may do.",
     description="Answers `{principal, role, person, groups_at, expires_at}`; `person` is null for a service's key.",
     reply=WhoAmI)
 HOW_TO_SIGN_IN = Operation(
@@ -516,13 +515,11 @@ REVOKE_SIGNING_KEY = Operation(
 # Pages for people ---------------------------------------------------------------------------------
 
 SHOW_SIGN_IN: Operation[bytes] = Operation(
-    "", "GET /sign-in", Need.NOTHING,
-    "Show the page where a person signs in, or who is signed in.",
+    "", "GET /sign-in", Need.NOTHING, "Show the page where a person signs in, or who is signed in.",
     description="`?next=` is a page of this runtime to come back to. 404 where the runtime knows no people.",
     tag="pages", reply=PAGE, problems=(404, 429))
 SIGN_IN_AT_ISSUER: Operation[bytes] = Operation(
-    "", "GET /sign-in/issuer", Need.NOTHING,
-    "Send the browser to the issuer, with state, nonce and PKCE challenge.",
+    "", "GET /sign-in/issuer", Need.NOTHING, "Send the browser to the issuer, with state, nonce and PKCE challenge.",
     tag="pages", reply=PAGE, others={303: "To the issuer"}, problems=(404, 429, 503))
 FINISH_SIGN_IN: Operation[bytes] = Operation(
     "", "GET /sign-in/callback", Need.NOTHING,
@@ -531,19 +528,16 @@ FINISH_SIGN_IN: Operation[bytes] = Operation(
     tag="pages", reply=PAGE, others={303: "Signed in; back to where the person came from"},
     problems=(401, 404, 409, 429, 503))
 SIGN_IN_BY_KEY: Operation[bytes] = Operation(
-    "", "POST /sign-in", Need.NOTHING,
-    "Take the sign-in page's form with a personal key, and set a cookie.",
+    "", "POST /sign-in", Need.NOTHING, "Take the sign-in page's form with a personal key, and set a cookie.",
     tag="pages", reply=PAGE, others={303: "Signed in; back to where the person came from"},
     problems=(400, 401, 404, 409, 413, 415, 429, 503), repeat=Repeat.AGAIN)
 SIGN_OUT: Operation[bytes] = Operation(
-    "", "POST /sign-out", Need.NOTHING,
-    "Take a page's form that signs out: the cookie opens nothing from now on.",
+    "", "POST /sign-out", Need.NOTHING, "Take a page's form that signs out: the cookie opens nothing from now on.",
     tag="pages", reply=PAGE, others={303: "Signed out; to the page where people sign in"},
     problems=(400, 413, 415, 429), repeat=Repeat.AGAIN)
 
 SHOW_INBOX: Operation[bytes] = Operation(
-    "", "GET /inbox", Need.PAGE,
-    "Show what waits for the person who is signed in, soonest end first.",
+    "", "GET /inbox", Need.PAGE, "Show what waits for the person who is signed in, soonest end first.",
     description="`?show=` is `open`, `mine`, `voted` or `answered`; `?task=`, `?priority=`, `?tag=` and `?cursor=` as "
     "in the list of waits. Without a sign-in 303 to `/sign-in`.",
     tag="pages", reply=PAGE, others={303: "To the page where people sign in"}, problems=(400, 401, 429, 503))
@@ -571,8 +565,7 @@ GATE_CLAUDE_CODE = Operation(
     "headless always gets a decision; interactive gets `{}` if there is none, and the client shows its own prompt.",
     tag="gate", query=GateQuery, reply=dict[str, Any], problems=(400, 409, 413), repeat=Repeat.AGAIN)
 ASK_GATED_CALL = Operation(
-    "", "POST /v1/gate/calls", Need.ASK,
-    "Ask whether an agent may make a call that has no id.",
+    "", "POST /v1/gate/calls", Need.ASK, "Ask whether an agent may make a call that has no id.",
     description="The call waits for `hold_s` at most; then it answers `pending`. Ask about the same call again to "
     "get the decision, once, within an hour. A request repeated under its operation id gets the same decision.",
     tag="gate", body=GatedCallRequest, reply=GateReceipt, problems=(404,), repeat=Repeat.AGAIN)
@@ -592,6 +585,15 @@ WITHDRAW_GATED_CALL = Operation(
     tag="gate", service="gate.withdraw", owner=Owner.OWN, body=NoFields, reply=GatedCallInfo, problems=(404,),
     repeat=Repeat.AGAIN)
 
+LIST_UNKNOWN_OUTCOMES = Operation(
+    "", "GET /v1/gate/unknown", Need.READ, "List approved calls of agents of which no one knows what became.",
+    description="Newest first. A page may have fewer calls than asked for.",
+    tag="gate", service="outcomes.unknown", query=ListQuery, reply=Page[GatedCallInfo])
+SAY_OUTCOME = Operation(
+    "", "POST /v1/gate/calls/{session_id}/said-outcome", Need.ANSWER,
+    "Say what became of an approved call, as far as a person has found out; the first word counts.",
+    tag="gate", service="outcomes.say", body=SaidOutcomeRequest, reply=GatedCallInfo, problems=(404, 409),
+    repeat=Repeat.AGAIN)
 LIST_GRANTS = Operation(
     "grants.list", "GET /v1/gate/grants", Need.READ, "List standing grants, newest first, those that are over too.",
     tag="gate", query=ListQuery, reply=Page[GrantInfo])
@@ -616,8 +618,7 @@ LIST_TASKS = Operation(
     "List the tasks, with the JSON Schemas of their payloads and results, by id.",
     service="catalog.tasks", query=ListQuery, reply=Page[TaskInfo])
 LIST_STREAMS = Operation(
-    "streams.list", "GET /v1/streams", Need.READ,
-    "List the streams, with their JSON Schemas, by name.",
+    "streams.list", "GET /v1/streams", Need.READ, "List the streams, with their JSON Schemas, by name.",
     service="catalog.streams", query=ListQuery, reply=Page[StreamInfo])
 RUN_QUERY = Operation(
     "query", "POST /v1/query", Need.QUERY,
@@ -662,8 +663,7 @@ HEALTHZ: Operation[bytes] = Operation(
     "", "GET /healthz", Need.NOTHING, "The gateway answers.",
     tag="health", reply=TEXT)
 READYZ = Operation(
-    "health", "GET /readyz", Need.NOTHING,
-    "Whether sessions can be started and answered. With a key it tells more.",
+    "health", "GET /readyz", Need.NOTHING, "Whether sessions can be started and answered. With a key it tells more.",
     description="200 when sessions can be started and answered, else 503 with the reasons.",
     reply=Health, others={503: "Not ready; says why"})
 READ_METRICS: Operation[bytes] = Operation(

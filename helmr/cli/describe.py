@@ -24,6 +24,7 @@ from helmr.models import (
     ChunkInfo,
     ClaimInfo,
     ClaimReceipt,
+    GatedCallInfo,
     GrantInfo,
     NoteReceipt,
     NoticeRetryReceipt,
@@ -480,6 +481,26 @@ def key_row(one: ApiKeyInfo) -> tuple[object, ...]:
     return (one.id, one.name, one.role, one.person, *times)
 
 
+OUTCOME_COLUMNS = ("CALL", "AGENT", "TOOL", "APPROVED")
+
+
+def outcome_row(one: GatedCallInfo) -> tuple[object, ...]:
+    """Cells of `OUTCOME_COLUMNS`."""
+    return (one.session_id, f"{one.client}:{one.agent}", one.tool, time_text(one.decided_at))
+
+
+def gated_call_fields(one: GatedCallInfo) -> Fields:
+    """A call of an agent."""
+    return [
+        ("call", one.session_id),
+        ("agent", f"{one.client}:{one.agent}"),
+        ("tool", one.tool),
+        ("verdict", one.verdict),
+        ("decided", time_and_distance(one.decided_at)),
+        ("outcome", one.outcome),
+    ]
+
+
 GRANT_COLUMNS = ("ID", "AGENT", "TOOL", "ALLOWS", "BY", "CREATED", "EXPIRES", "REVOKED")
 
 
@@ -645,6 +666,7 @@ _FIELDS: dict[type[BaseModel], Callable[[Any], Fields]] = {
     PublicTokenInfo: public_token_fields,
     PublicTokenReceipt: public_token_receipt_fields,
     ApiKeyInfo: key_fields,
+    GatedCallInfo: gated_call_fields,
     GrantInfo: grant_fields,
     ApiKeyReceipt: key_receipt_fields,
     PersonInfo: person_fields,

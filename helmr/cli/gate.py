@@ -25,7 +25,7 @@ import typer
 
 from helmr.cli import arguments, describe, printing
 from helmr.cli.app import Cli, Json, command, group
-from helmr.cli.gate_grants import grant_app
+from helmr.cli.gate_grants import grant_app, outcome_app
 from helmr.cli.gate_mcp import register_proxy
 from helmr.errors import NotAllowed, UsageError
 from helmr.gate import (
@@ -72,6 +72,7 @@ gate_app = group("Answer the permission prompts of agents where all other waits 
 rules_app = group("Try the rules that decide agents' calls without a person.")
 gate_app.add_typer(rules_app, name="rules")
 gate_app.add_typer(grant_app, name="grant")
+gate_app.add_typer(outcome_app, name="outcome")
 register_proxy(gate_app)
 
 

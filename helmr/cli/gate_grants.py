@@ -1,7 +1,9 @@
-"""`helmr gate grant …`: what people have allowed for a while in agents' sessions, so that they are not asked again."""
+"""`helmr gate grant …`: what people have allowed for a while in agents' sessions, so that they are not asked again; and
+`helmr gate outcome …`: what became of approved calls, where clients have not said it."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -10,7 +12,7 @@ from helmr import ids
 from helmr.cli import arguments, describe, nouns
 from helmr.cli.app import Cli, Json, command, group
 from helmr.errors import UsageError
-from helmr.operations import GET_GRANT, REVOKE_GRANT
+from helmr.operations import GET_GRANT, REVOKE_GRANT, SAY_OUTCOME
 
 grant_app = group("Allow an agent's calls for a while; look at what is allowed, and revoke it.")
 
@@ -67,6 +69,39 @@ def create(
             session_id = client.waits.get(arguments.wait(client, call)).session_id
         made = client.grants.create(session_id, matches=matches, expires_in=expires)
     describe.show(made, json)
+
+
+outcome_app = group("Look at approved calls of which no one knows what became, and say it.")
+
+nouns.add_list(
+    outcome_app,
+    nouns.OUTCOME,
+    "List approved calls of which no one knows what became, newest first.",
+)
+
+
+class SaidOutcome(StrEnum):
+    """What may have become of a call."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    NOT_MADE = "not-made"
+
+
+@command(outcome_app, "say", examples="helmr gate outcome say ses_01kb… not-made")
+def say(
+    cli: Cli,
+    call: arguments.Session,
+    outcome: Annotated[
+        SaidOutcome, typer.Argument(metavar="OUTCOME", help="succeeded, failed or not-made")
+    ],
+    json: Json = False,
+) -> None:
+    """Say what became of an approved call, as far as you have found out; the first word counts."""
+    body = {"outcome": outcome.value.replace("-", "_")}
+    with cli.client() as client:
+        found = nouns.ask(client, SAY_OUTCOME, arguments.session(client, call), body=body)
+    describe.show(found, json)
 
 
 def _matches(said: list[str] | None) -> dict[str, list[str]] | None:

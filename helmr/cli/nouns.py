@@ -37,6 +37,7 @@ from helmr.operations import (
     LIST_SCHEDULES,
     LIST_SESSIONS,
     LIST_TOKENS,
+    LIST_UNKNOWN_OUTCOMES,
     LIST_WAITS,
 )
 
@@ -305,6 +306,17 @@ KEY = Noun(
     table=listing.ListTable(columns=describe.KEY_COLUMNS, row=describe.key_row),
     argument=arguments.Key,
     find=arguments.key,
+)
+OUTCOME = Noun(
+    lists=LIST_UNKNOWN_OUTCOMES,
+    table=listing.ListTable(
+        columns=describe.OUTCOME_COLUMNS,
+        row=describe.outcome_row,
+        name=lambda one: one.session_id,
+        nothing="of every approved call it is known what became",
+    ),
+    argument=arguments.Session,
+    find=arguments.session,
 )
 GRANT = Noun(
     lists=LIST_GRANTS,

@@ -297,7 +297,8 @@ class GatedCallInfo(Wire):
     """A call of an agent that a person was asked about.
 
     `status` is `asked`, `decided` or `withdrawn`. Once it is decided, `verdict` is `allow` or `deny`, and `input` what
-    the tool is called with if a person has changed it; `outcome` is what became of it, `succeeded` or `failed`.
+    the tool is called with if a person has changed it; `outcome` is what became of it, `succeeded` or `failed`, or
+    `not_made` if a person says so.
     """
 
     session_id: str
@@ -310,6 +311,7 @@ class GatedCallInfo(Wire):
     reason: str | None = None
     input: dict[str, Any] | None = None
     outcome: str | None = None
+    decided_at: datetime | None = None
 
 
 class GateReceipt(Wire):

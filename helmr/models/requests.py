@@ -270,6 +270,12 @@ class GatedOutcomeRequest(Request):
     outcome: Literal["succeeded", "failed"]
 
 
+class SaidOutcomeRequest(Request):
+    """POST /v1/gate/calls/{session_id}/said-outcome."""
+
+    outcome: Literal["succeeded", "failed", "not_made"]
+
+
 class GrantRequest(Request):
     """POST /v1/gate/grants: allow an agent's calls of one tool for a while, as at the call of that session.
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from helmr import auth
+from helmr.client.sync import ask
 from helmr.models import Page
+from helmr.operations import LIST_UNKNOWN_OUTCOMES
 from helmr.signing import fingerprint
 from tests import signers
 from tests.notices.receivers import Endpoint
@@ -182,6 +184,20 @@ email = "ada-json@example.com"
         session_id = self._started("helmr.gate.call", call)
         self.client.sessions.open(session_id).cancel()  # `check` is given no code of the gate
         return session_id
+
+    def make_unknown(self) -> str:
+        """A call that was approved, and whose client has ended without a word."""
+        call = {"client": "own", "agent": self.round, "tool": "Shell", "input": {"command": "ls"}}
+        session_id = self._started("helmr.gate.call", call)
+        self.client.waits.answer(self._wait_of(session_id), {"decision": "approve"})
+        self.client.runs.wait(self._run_of(session_id), timeout=WITHIN_S)
+        self.client.sessions.open(session_id).input("outcomes").send({"unknown": True})
+        return session_id
+
+    def make_outcomes_cursor(self) -> str:
+        for _ in range(2):
+            self.make_unknown()
+        return self._cursor(ask(self.client, LIST_UNKNOWN_OUTCOMES, query={"limit": 1}))
 
     def make_grant(self) -> str:
         return self.client.grants.create(self.make_call()).id

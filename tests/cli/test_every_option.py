@@ -242,6 +242,10 @@ LINES = [
     Line("gate grant list --limit 1 --cursor $GRANTS_CURSOR", "grant_"),
     Line("gate grant show $GRANT", "grant_"),
     Line("gate grant revoke $GRANT", "grant_"),
+    Line("gate outcome list --limit 1 --cursor $OUTCOMES_CURSOR", "ses_"),
+    Line("gate outcome list --all", "ses_"),
+    Line("gate outcome list --output name", "ses_", has_form=True),
+    Line("gate outcome say $UNKNOWN failed", "failed"),
     Line("gate rules test --last 5 --config $FOLDER/rules-$ROUND.toml", "0 calls|0"),
     # keys
     Line("key create --role viewer --name viewer-$ROUND", "hlmr_key_"),

@@ -139,6 +139,8 @@ NOT_WALKED = {
     "gate hook": "JSON for a client, in which controls are escaped: tests/cli/test_gate_hook.py",
     "gate mcp": "as mcp: tests/cli/test_gate_mcp.py",
     "gate run": "says what run get says, which is walked",
+    "gate outcome list": "shows through `table` what gate grant list shows",
+    "gate outcome say": "as gate outcome list",
     "gate rules test": "says names of rules of this user's own file, and numbers",
     "key public": "says only public keys",
     "context list": "reads settings of this user's own; prints through `table`",

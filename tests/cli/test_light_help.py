@@ -51,6 +51,7 @@ COMMANDS = {
     "context": "list add remove",
     "gate": "init install uninstall status hook mcp run",
     "gate grant": "list show revoke create",
+    "gate outcome": "list say",
     "gate rules": "test",
     "schedule": "create list get pause resume run delete",
 }

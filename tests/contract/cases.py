@@ -670,6 +670,14 @@ async def agents_ask_before_they_call(client: Any, way: Way) -> None:
     )
     found = await as_an_agent(client, operations.GET_GATED_CALL, asked.session_id)
     assert found == reported
+    assert (
+        await as_an_agent(
+            client, operations.SAY_OUTCOME, asked.session_id, body={"outcome": "not_made"}
+        )
+        == reported
+    )  # the first word counts
+    unknown = await as_an_agent(client, operations.LIST_UNKNOWN_OUTCOMES)
+    assert asked.session_id not in [one.session_id for one in unknown.items]
     again = await ask()  # the decision was for one call
     assert again.verdict == "pending"
     assert again.session_id != asked.session_id

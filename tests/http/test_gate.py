@@ -564,3 +564,35 @@ async def test_a_runtime_without_a_gate_says_so(tmp_path: Path) -> None:
         assert "[gate] in helmr.toml" in (reason or "")
     finally:
         await stack.stop()
+
+
+async def test_what_is_unknown_is_listed_until_a_person_says_it(stack: Stack) -> None:
+    async def listed() -> list[str]:
+        return [
+            one["call_id"] for one in (await stack.http.get("/v1/gate/unknown")).json()["items"]
+        ]
+
+    async with asker(stack) as http:
+        for call_id, decision in (
+            ("toolu_1", "approve"),
+            ("toolu_2", "approve"),
+            ("toolu_3", "decline"),
+        ):
+            asking = asyncio.ensure_future(ask(http, event(call_id=call_id)))
+            await answer(stack, decision=decision)
+            await asking
+        assert await listed() == []
+        await ask(http, event("PostToolUse", "toolu_1"))
+        await ask(http, event("SessionEnd"))
+        assert await listed() == ["toolu_2"]
+        (found,) = (await stack.http.get("/v1/gate/unknown")).json()["items"]
+        said = {"outcome": "not_made"}
+        path = f"/v1/gate/calls/{found['session_id']}/said-outcome"
+        assert (await http.post(path, json=said)).status_code == 403
+        assert (await stack.http.post(path, json=said)).json()["outcome"] == "not_made"
+        assert await listed() == []
+        again = await stack.http.post(path, json={"outcome": "succeeded"})
+        assert again.json()["outcome"] == "not_made"
+        denied = next(one for one in await calls(stack) if one["metadata"]["call_id"] == "toolu_3")
+        refused = await stack.http.post(f"/v1/gate/calls/{denied['id']}/said-outcome", json=said)
+        assert refused.status_code == 409

@@ -110,7 +110,7 @@ DECISIONS, OUTCOMES, RULED = "decisions", "outcomes", "ruled"
 ELSEWHERE, WITHDRAWN, AGENT_ENDED = "decided_elsewhere", "withdrawn", "agent_ended"
 """Why a call is not asked about any more."""
 
-TAKEN, OUTCOME = "taken", "outcome"
+TAKEN, OUTCOME, UNKNOWN = "taken", "outcome", "unknown"
 """Idempotency keys of records in `outcomes`: one of each for a call."""
 
 
@@ -436,7 +436,8 @@ class Gate:
         data = (one.data for one in records.items if isinstance(one.data, dict))
         return next((str(one[TAKEN]) for one in data if TAKEN in one), None)
 
-    async def _has(self, session_id: str, what: str) -> bool:
+    async def has(self, session_id: str, what: str) -> bool:
+        """Whether the outcomes of a call have such a record."""
         records = await self._sessions.inputs(session_id, OUTCOMES, AfterQuery(limit=10))
         return any(isinstance(one.data, dict) and what in one.data for one in records.items)
 
@@ -471,7 +472,7 @@ class Gate:
                 ]
             for session in calls:
                 if await self._is_about(session, call):
-                    await self._close_call(caller, session, made.get(HookEvent(kind)))
+                    await self.close_call(caller, session, made.get(HookEvent(kind)))
                     return
         elif kind in (HookEvent.STOP, HookEvent.SESSION_END):
             await self._agent_rests(caller, tag, mode, has_ended=kind == HookEvent.SESSION_END)
@@ -503,7 +504,7 @@ class Gate:
         found = next((one.body.get("payload") for one in entries if "payload" in one.body), None)
         return call_of(found) if isinstance(found, dict) and FLOOD not in found else None
 
-    async def _close_call(self, caller: Caller, session: SessionInfo, outcome: str | None) -> None:
+    async def close_call(self, caller: Caller, session: SessionInfo, outcome: str | None) -> None:
         """Record what became of a call; one that no one had decided here was decided at the client."""
         run = await self.run_of(session.id)
         if not run.status.is_final:
@@ -522,9 +523,9 @@ class Gate:
             if not run.status.is_final:
                 if mode is Mode.INTERACTIVE:
                     await self._end(caller, session.id, AGENT_ENDED if has_ended else ELSEWHERE)
-            elif session.metadata.get("call_id") or await self._has(session.id, TAKEN):
+            elif session.metadata.get("call_id") or await self.has(session.id, TAKEN):
                 is_deferred = session.metadata.get("call_id") in (self._deferred.get(tag) or ())
-                if has_ended and not is_deferred and not await self._has(session.id, OUTCOME):
+                if has_ended and not is_deferred and not await self.has(session.id, OUTCOME):
                     await self._unknown(caller, session.id)
             else:
                 await self._quietly(
@@ -541,8 +542,8 @@ class Gate:
 
     async def _unknown(self, caller: Caller, session_id: str) -> None:
         """An approved call whose client ended before it said what became of it: it stays open until a person says."""
-        said = {"unknown": True, "at": self._now().isoformat()}
-        record = SendRequest(data=said, idempotency_key="unknown")
+        said = {UNKNOWN: True, "at": self._now().isoformat()}
+        record = SendRequest(data=said, idempotency_key=UNKNOWN)
         await self._quietly(self._sessions.send(_fresh(caller), session_id, OUTCOMES, record))
 
     async def _end(self, caller: Caller, session_id: str, reason: str) -> None:
@@ -589,6 +590,7 @@ class Gate:
             reason=decided.reason if decided is not None else None,
             input=dict(decided.input) if decided is not None and decided.input else None,
             outcome=said[0] if said else None,
+            decided_at=run.ended_at if decided is not None else None,
         )
 
     async def report(
@@ -601,7 +603,7 @@ class Gate:
         """
         session = await self.call_session(session_id)
         if session.status is SessionStatus.OPEN:
-            await self._close_call(caller, session, request.outcome)
+            await self.close_call(caller, session, request.outcome)
         return await self.get(session_id)
 
     async def withdraw(self, caller: Caller, session_id: str) -> GatedCallInfo:

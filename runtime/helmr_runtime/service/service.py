@@ -30,6 +30,7 @@ from helmr_runtime.service.grants import GrantOperations
 from helmr_runtime.service.health import HealthView, Introduction
 from helmr_runtime.service.notice_teller import TellerMeans
 from helmr_runtime.service.notices import NoticeOperations
+from helmr_runtime.service.outcomes import GatedOutcomes
 from helmr_runtime.service.people import PeopleOperations, PeopleView
 from helmr_runtime.service.schedules import ScheduleOperations
 from helmr_runtime.service.sessions import RunOperations, SessionOperations
@@ -79,7 +80,8 @@ class ServiceOptions:
 class Service:
     """The operations by noun: `sessions`, `session_files`, `backups`, `copies`, `runs`, `waits`, `claims`, `links`,
     `tokens`, `public_tokens`, `api_keys`, `people`, `sign_ins`, `browser_sessions`, `schedules`, `events`, `notices`,
-    `queries`, `catalog`, `health`, `gate`, `grants`.
+    `queries`, `catalog`, `health`, `gate`, `grants`,
+    `outcomes`.
 
     Args:
         ledger: Reads, and the start of sessions.
@@ -141,6 +143,7 @@ class Service:
         self.sessions = SessionOperations(shared, self.waits, self.runs, self.hub, self.long_runs)
         self.gate = Gate(shared, self.sessions, options.gate_rules)
         self.grants = GrantOperations(shared, self.gate)
+        self.outcomes = GatedOutcomes(shared, self.sessions, self.gate)
         self.corrections = Corrections(shared, self.runs, self.sessions)
         self.schedules = ScheduleOperations(shared, self.sessions)
         self.session_files = SessionFiles(ledger, self.catalog, host.version)

@@ -1,0 +1,80 @@
+"""Approved calls of which no one knows what became: listed until a person has said it (S-108)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from helmr.errors import Conflict
+from helmr.gate import CALL_TASK
+from helmr.gate.claude_code import GateVerdict
+from helmr.models import (
+    GatedCallInfo,
+    ListQuery,
+    Page,
+    RunStatus,
+    SaidOutcomeRequest,
+    SessionsQuery,
+    SessionStatus,
+)
+from helmr_runtime.service.gate import TAKEN, UNKNOWN, VALID_FOR, Gate
+from helmr_runtime.service.sessions import SessionOperations
+from helmr_runtime.service.shared import Caller, Shared
+
+SILENT_FOR = timedelta(days=1)
+"""A client that names its calls may take up an approval late; after that time without a word it is unknown."""
+
+
+class GatedOutcomes:
+    """What became of calls, as far as clients have not said it.
+
+    Args:
+        shared: See there.
+        sessions: Where calls are kept.
+        gate: Knows each of them.
+    """
+
+    def __init__(self, shared: Shared, sessions: SessionOperations, gate: Gate) -> None:
+        self._now = shared.now
+        self._sessions = sessions
+        self._gate = gate
+
+    async def unknown(self, query: ListQuery) -> Page[GatedCallInfo]:
+        """Approved calls that may have been made and are not reported, newest first."""
+        wanted = SessionsQuery(
+            task=CALL_TASK,
+            status=SessionStatus.OPEN,
+            run_status=RunStatus.SUCCEEDED,
+            limit=query.limit,
+            cursor=query.cursor,
+        )
+        page = await self._sessions.list(wanted)
+        found = [await self._gate.get(one.id) for one in page.items]
+        items = [one for one in found if await self._is_unknown(one)]
+        return Page[GatedCallInfo](items=items, next_cursor=page.next_cursor)
+
+    async def _is_unknown(self, call: GatedCallInfo) -> bool:
+        if call.verdict != GateVerdict.ALLOW or call.outcome is not None:
+            return False
+        if call.decided_at is None or await self._gate.has(call.session_id, UNKNOWN):
+            return True
+        age = self._now() - call.decided_at
+        if call.call_id:
+            return age >= SILENT_FOR
+        return age >= VALID_FOR and await self._gate.has(call.session_id, TAKEN)
+
+    async def say(
+        self, caller: Caller, session_id: str, request: SaidOutcomeRequest
+    ) -> GatedCallInfo:
+        """Record what a person has found out of a call, and close it.
+
+        Raises:
+            SessionNotFound: No call with that id.
+            Conflict: It was not approved.
+        """
+        call = await self._gate.get(session_id)
+        if call.verdict != GateVerdict.ALLOW:
+            raise Conflict("no one has approved this call", session_id=session_id)
+        session = await self._gate.call_session(session_id)
+        if session.status is SessionStatus.OPEN:
+            await self._gate.close_call(caller, session, request.outcome)
+        return await self._gate.get(session_id)
