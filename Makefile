@@ -88,6 +88,10 @@ $(VENV)/.stamp-bench: $(VENV)/.stamp-uv pyproject.toml constraints.txt
 	$(UV) pip install --quiet --constraint constraints.txt --editable '.[runtime,bench]'
 	@touch $@
 
+$(VENV)/.stamp-servers: $(VENV)/.stamp-dev pyproject.toml constraints.txt
+	$(UV) pip install --quiet --constraint constraints.txt --editable '.[servers]'
+	@touch $@
+
 venv: $(VENV)/.stamp-dev
 
 demo: $(VENV)/.stamp-demo
@@ -107,7 +111,7 @@ extras: $(VENV)/.stamp-dev
 test-all: $(VENV)/.stamp-dev
 	@$(MAKE) --keep-going --no-print-directory test test-long test-examples test-over-ray extras
 
-test-long: $(VENV)/.stamp-dev npm
+test-long: $(VENV)/.stamp-servers npm
 	$(PYTEST) -m "long and not soak and not perf" $(PYTEST_ARGS)
 
 # Agents and servers that long tests run for real. Where npm or its registry is missing these tests are skipped.

@@ -26,6 +26,8 @@ def version() -> str:
 MODULES = {
     "runtime": ("duckdb", "ray", "starlette", "uvicorn", "uvloop"),
     "console": ("textual",),
+    "bucket": ("obstore",),
+    "postgres": ("psycopg", "psycopg_binary"),
 }
 """Each extra and the modules that only it brings."""
 

@@ -79,6 +79,7 @@ _WORDS = {
     "notices.moved": ("notices", "muted"),
     "sessions.pruned": ("ledger", "warning"),
     "ledger.promoted": ("ledger", "accent"),
+    "ledger.opened": ("ledger", "muted"),
 }
 
 
@@ -359,6 +360,7 @@ _TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "notices.moved": lambda body: "the positions of notice targets were stored",
     "sessions.pruned": lambda body: f"{len(body.get('sessions') or ())} old sessions were removed",
     "ledger.promoted": lambda body: f"a follower was promoted: generation {body.get('generation')}",
+    "ledger.opened": lambda body: f"a runtime opened the log: generation {body.get('generation')}",
 }
 """What an entry of a kind says, from its body. A kind without a line shows its body as JSON."""
 

@@ -23,6 +23,7 @@ from helmr.cli import (
     console,
     context,
     gate,
+    log,
     next,
     notices,
     printing,
@@ -129,6 +130,7 @@ for _name, _group in (
     ("notices", notices.app),
     ("context", context.context_app),
     ("gate", gate.gate_app),
+    ("log", log.log_app),
 ):
     app.add_typer(_group, name=_name)
 

@@ -146,14 +146,20 @@ def verify(
         Path | None,
         typer.Argument(metavar="BACKUP", help="A backup; without it, checks the data directory."),
     ] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Check the log of commits in this store, also beside its runtime."
+        ),
+    ] = None,
     keys: KeysFile = None,
     json: Json = False,
 ) -> None:
-    """Check a stopped runtime's data directory, or a backup, against its entries; changes nothing.
+    """Check a stopped runtime's data directory, a backup, or a log in a store, against its entries; changes nothing.
 
     It checks chains, seqs, tables, checkpoints and the head mark; in a ledger that an older Helmr wrote, all but the
     tables. It ends with 7 at the first bad place, and names it.
-    It checks a backup by restoring it into a temporary folder.
+    It checks a backup, or a log in a store, by making a ledger of it in a temporary folder.
     """
     with needed("runtime"):
         from helmr_runtime.ledger.log.stored import stored_ledger
@@ -161,6 +167,9 @@ def verify(
         from helmr_runtime.ledger.tools.restore import build
 
     at = now()
+    if log is not None:
+        _verify_log(log, source, keys, json=json)
+        return
     if source is not None:
         with (
             tempfile.TemporaryDirectory(prefix="helmr-verify-") as folder,
@@ -173,6 +182,19 @@ def verify(
     with locked(data_dir), stored_ledger(data_dir / LEDGER_NAME) as ledger:
         found = audit(ledger, keys_of(keys, data_dir), at)
     _show_audit(found, json, f"{data_dir} is whole")
+
+
+def _verify_log(url: str, source: Path | None, keys: Path | None, *, json: bool) -> None:
+    from helmr_runtime.ledger.log.stores import open_log
+    from helmr_runtime.ledger.tools.stored_log import check_log
+
+    if source is not None:
+        raise UsageError("--log checks a store, and a backup is a file", hint="Name one of them.")
+    log = open_log(url)
+    with tempfile.TemporaryDirectory(prefix="helmr-verify-") as folder:
+        found = check_log(log, Path(folder) / LEDGER_NAME, keys_of(keys, None), now())
+    name = f"{found.store} is whole up to commit {found.commit}"
+    _show_audit(found.checked, json, name)
 
 
 def repair(

@@ -181,6 +181,14 @@ def up(
     payload: Annotated[
         str, typer.Option(metavar="JSON|@FILE|-", help="The payload for the task of --ensure.")
     ] = "null",
+    log: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Store commits in this bucket or PostgreSQL instead of beside the database, as `url` below [log] in "
+            "helmr.toml does.",
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -210,7 +218,18 @@ def up(
     from helmr_runtime import tracing
     from helmr_runtime.process.spec import Ensured
 
+    log_url = log or log_url_of(config, place)
+    if log_url is not None and address is not None:
+        raise UsageError(
+            "--log is for a runtime in the foreground",
+            hint="Leave out --address, or keep the commits in the data directory.",
+        )
     if check is not CheckMode.NO:
+        if log_url is not None:
+            raise UsageError(
+                "--check looks at runs in the data directory, and this runtime's are in the store of its log",
+                hint="Leave out --check.",
+            )
         if address is not None:
             raise UsageError(
                 "--check looks at a runtime that is stopped, and --address may find it running",
@@ -238,6 +257,7 @@ def up(
         metrics=(otel or sends_metrics) and not tracing.is_off("metrics", os.environ),
         json_logs=log_format is LogFormat.JSON,
         in_process=in_process,
+        log_url=log_url,
         ensured=(
             Ensured(task=ensure, external_id=external_id, payload=data)
             if ensure is not None and external_id is not None
@@ -377,7 +397,16 @@ def dev(
     place = shared.data_dir or data_dir
     named = named_tasks(tasks, also=gate_modules(gate_table(None, place)))
     hash_seed.start_with_seed(place)
-    _run(named, place, None, host=host, port=port, in_process=True, reloads=True)
+    _run(
+        named,
+        place,
+        None,
+        host=host,
+        port=port,
+        in_process=True,
+        reloads=True,
+        log_url=log_url_of(None, place),
+    )
 
 
 def register_down(app: typer.Typer) -> None:
@@ -528,6 +557,22 @@ def people_table(config: Path | None, data_dir: Path) -> dict[str, Any] | None:
     return table
 
 
+def log_url_of(config: Path | None, data_dir: Path) -> str | None:
+    """The store that `url` below `[log]` names, or None without one: commits stand beside the database.
+
+    Raises:
+        UsageError: As `notices_table`; or it holds something else.
+    """
+    found, path = _read(config, data_dir)
+    table = found.get("log", {})
+    if not isinstance(table, dict) or not table.keys() <= {"url"}:
+        raise UsageError(f"{path}: [log] takes `url`", hint='`url = "s3://bucket/prefix"`.')
+    url = table.get("url")
+    if url is not None and not isinstance(url, str):
+        raise UsageError(f"{path}: `url` of [log] is a text", hint='`url = "s3://bucket/prefix"`.')
+    return url
+
+
 def otel_of(config: Path | None, data_dir: Path) -> tuple[bool, bool]:
     """Whether the table `[otel]` wants traces, and metrics, to be sent; neither without one.
 
@@ -555,11 +600,12 @@ def _read(config: Path | None, data_dir: Path) -> tuple[dict[str, Any], str]:
         if config is None:
             return {}, str(path)
         raise UsageError(f"--config {path}: there is no such file") from error
-    unknown = sorted(found.keys() - {"gate", "notices", "otel", "people", "retention"})
+    unknown = sorted(found.keys() - {"gate", "log", "notices", "otel", "people", "retention"})
     if unknown:
         raise UsageError(
             f"{path}: {unknown[0]!r} is not a key of this file",
             hint="Notice targets stand in tables [notices.NAME], retention in [retention], what "
-            "OpenTelemetry is sent in [otel], rules of the gate in [[gate.rule]], people in [people.NAME].",
+            "OpenTelemetry is sent in [otel], rules of the gate in [[gate.rule]], people in [people.NAME], the store "
+            "of commits in [log].",
         )
     return found, str(path)

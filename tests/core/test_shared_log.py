@@ -40,16 +40,17 @@ from helmr_runtime.core.shared_log import (
 RECORD = LogRecord(7, "one", "n1", False, b"[[],[],[]]")
 
 
-def place(number: int, size_bytes: int = 100, prunings: int = 0) -> SnapshotPlace:
-    return SnapshotPlace(number, f"{number}-one", 1, size_bytes, "ab" * 32, prunings)
+def place(number: int, size_bytes: int = 100, pruned_offset: int = 0) -> SnapshotPlace:
+    return SnapshotPlace(number, f"{number}-one", 1, size_bytes, "ab" * 32, pruned_offset)
 
 
 def test_records_roots_and_leases_come_back_as_they_were() -> None:
     for text in (b"", b"[]", b"[\n\n]", bytes(range(256))):
         record = LogRecord(2**40, "one", "n1", True, text)
         assert record_of(2**40, record_bytes(record)) == record
-    root = LogRoot(2**62, 5, (place(5), place(9, prunings=2)))
-    assert root_of(root_bytes(root)) == root
+    for moved in (False, True):
+        root = LogRoot(2**62, 5, (place(5), place(9, pruned_offset=2)), moved)
+        assert root_of(root_bytes(root)) == root
     lease = StoreLease("one", 3, 8, 12, True)
     assert lease_of(lease_bytes(lease)) == lease
 
@@ -134,8 +135,9 @@ def test_the_floor_only_rises_and_follows_the_older_of_two_snapshots() -> None:
 
 def test_a_snapshot_is_due_by_bytes_by_records_and_after_a_prune() -> None:
     assert not is_snapshot_due(0, 0, None, pruned_s=PRUNED_GONE_S)
-    assert not is_snapshot_due(1, SNAPSHOT_BYTES - 1, None)
-    assert is_snapshot_due(1, SNAPSHOT_BYTES, None)
+    assert is_snapshot_due(1, 1, None)
+    assert not is_snapshot_due(1, SNAPSHOT_BYTES - 1, place(1))
+    assert is_snapshot_due(1, SNAPSHOT_BYTES, place(1))
     large = place(1, size_bytes=4 * SNAPSHOT_BYTES)
     assert not is_snapshot_due(1, SNAPSHOT_BYTES, large)
     assert is_snapshot_due(1, 2 * SNAPSHOT_BYTES, large)

@@ -19,6 +19,10 @@ FAULTS = (
 that say nothing of what is stored; a list as it was."""
 
 
+RARE = 4
+"""Lists and replacements are few: as many times more of them go wrong."""
+
+
 class FakeObjects:
     """As `Objects`, in memory. Without `chance` nothing goes wrong.
 
@@ -73,7 +77,7 @@ class FakeObjects:
         self._step()
         self._maybe_silent()
         seen = [*self.stored]
-        if self._fails("late list"):
+        if self._fails("late list", RARE):
             seen = self._chance.choice(self._lists)
         self._lists = [*self._lists[-20:], [*self.stored]]
         found = [key for key in seen if key.startswith(prefix)]
@@ -84,6 +88,9 @@ class FakeObjects:
             self._step()
             self._maybe_silent()
             self.stored.pop(key, None)
+
+    def durability(self) -> str | None:
+        return None
 
     def close(self) -> None:
         pass
@@ -113,7 +120,7 @@ class FakeObjects:
         if self._fails("comes later"):
             self._later.append(write)
             raise StoreUnavailable("timed out")
-        if lie is not None and self._fails(lie):
+        if lie is not None and self._fails(lie, RARE if lie == "says that it changed" else 1):
             raise refusal
         write()
         if self._fails("silent after"):
@@ -132,8 +139,8 @@ class FakeObjects:
             except (ObjectExists, ObjectChanged):
                 continue
 
-    def _fails(self, fault: str) -> bool:
-        if self._chance.random() >= self.share:
+    def _fails(self, fault: str, times: int = 1) -> bool:
+        if self._chance.random() >= self.share * times:
             return False
         self.reached.add(fault)
         return True
@@ -169,8 +176,8 @@ class Race:
                 self._sleeps[runner] -= 1
                 continue
             runner.switch()
-            if self._chance.random() < 0.01:
-                self._sleeps[runner] = self._chance.randrange(200)
+            if self._chance.random() < 0.005:
+                self._sleeps[runner] = self._chance.randrange(1_500)
 
     def end(self) -> None:
         """Kill those that are left."""

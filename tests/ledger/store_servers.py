@@ -100,24 +100,23 @@ class Seaweed:
     def _until_ready(self) -> None:
         assert self._process is not None
         ends_s = time.monotonic() + READY_S
-        master = f"http://127.0.0.1:{self._ports['filer']}/buckets/{BUCKET}/"
-        while time.monotonic() < ends_s:
+        # A folder below /buckets is a bucket: made, or there already.
+        folder = f"http://127.0.0.1:{self._ports['filer']}/buckets/{BUCKET}/"
+        while not (self._answers(folder, "POST", 409) and self._answers(self.endpoint, "GET", 403)):
             assert self._process.poll() is None, (self.folder / "weed.log").read_text()[-2000:]
-            try:
-                # A folder below /buckets is a bucket.
-                with urllib.request.urlopen(
-                    urllib.request.Request(master, method="POST"), timeout=2
-                ):
-                    pass
-                with urllib.request.urlopen(self.endpoint, timeout=2):
-                    return
-            except urllib.error.HTTPError as error:
-                if error.code == 403:  # it listens, and asks who is there
-                    return
-            except OSError:
-                pass
+            assert time.monotonic() < ends_s, "SeaweedFS is not ready"
             time.sleep(0.2)
-        raise AssertionError("SeaweedFS is not ready")
+
+    @staticmethod
+    def _answers(url: str, method: str, code: int) -> bool:
+        """It does it, or refuses with that code."""
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=2):
+                return True
+        except urllib.error.HTTPError as error:
+            return error.code == code
+        except OSError:
+            return False
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,14 +13,23 @@ from pathlib import Path
 import obstore.store
 import pytest
 
-from helmr.errors import LedgerBehind, LedgerDamaged, LedgerSuperseded, StoreUnavailable, UsageError
+from helmr.errors import (
+    LedgerBehind,
+    LedgerDamaged,
+    LedgerSuperseded,
+    MissingExtra,
+    StoreUnavailable,
+    UsageError,
+)
 from helmr_runtime.core.shared_log import SnapshotPlace, with_snapshot
 from helmr_runtime.ledger.log.bucket import Bucket, open_bucket
 from helmr_runtime.ledger.log.commit_log import LogStore, RecordExists
 from helmr_runtime.ledger.log.file_store import FileStore
+from helmr_runtime.ledger.log.folder import open_folder
 from helmr_runtime.ledger.log.object_log import ROOT, ObjectLog, record_key
 from helmr_runtime.ledger.log.objects import ObjectChanged, ObjectExists, Objects
 from helmr_runtime.ledger.log.postgres import open_postgres
+from helmr_runtime.ledger.log.stores import open_objects
 from tests.ledger.shared_objects import FakeObjects
 from tests.ledger.store_servers import Seaweed, seaweed_program, seaweed_server
 from tests.ordinary.stand_in import postgres_server
@@ -30,7 +40,7 @@ LOG_ID = 77
 Opener = Callable[[], LogStore]
 _prefixes = itertools.count()
 
-STORES = ["fake", "memory", "postgres", pytest.param("seaweed", marks=pytest.mark.long)]
+STORES = ["fake", "memory", "folder", "postgres", pytest.param("seaweed", marks=pytest.mark.long)]
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +64,8 @@ def empty_store(kind: str, request: pytest.FixtureRequest) -> Objects:
         return FakeObjects()
     if kind == "memory":
         return Bucket(obstore.store.MemoryStore(), "memory://log")
+    if kind == "folder":
+        return open_folder(f"file://{request.getfixturevalue('tmp_path')}/{prefix}")
     if kind == "postgres":
         url = request.getfixturevalue("postgres")
         if url is None:
@@ -324,8 +336,25 @@ def test_a_paused_writer_can_not_lower_the_floor() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["s3://", "s3://bucket?no_such_setting=1", "postgresql://x?nothing=1"]
+    "url",
+    [
+        "/a/path",
+        "ftp://host/x",
+        "s3://",
+        "s3://bucket?no_such_setting=1",
+        "postgresql://x?nothing=1",
+    ],
 )
 def test_what_can_not_be_a_store_is_said_at_once(url: str) -> None:
     with pytest.raises(UsageError):
-        open_postgres(url) if url.startswith("postgres") else open_bucket(url)
+        open_objects(url)
+
+
+def test_a_store_whose_extra_is_missing_is_said_with_the_line_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.delitem(sys.modules, "helmr_runtime.ledger.log.postgres", raising=False)
+    with pytest.raises(MissingExtra) as raised:
+        open_objects("postgresql://helmr@/helmr")
+    assert raised.value.hint == "pip install 'helmr[postgres]'"

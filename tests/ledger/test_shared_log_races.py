@@ -12,7 +12,6 @@ from helmr_runtime.core.shared_log import (
     LogRecord,
     LogRoot,
     SnapshotPlace,
-    has_opened,
     record_of,
     with_snapshot,
 )
@@ -23,7 +22,7 @@ from tests.ledger.shared_objects import FakeObjects, Race, unreached
 pytestmark = pytest.mark.allows_blocking
 
 LOG_ID = 7
-STEPS = 3_000
+STEPS = 4_000
 
 
 class Truth:
@@ -85,13 +84,10 @@ class Racer:
             wait=lambda _: False,
         )
         log.make(LOG_ID)
-        texts, prunings = self._read(log), 0
+        texts = self._read(log)
         number = len(texts) + 1
+        self._sleep()
         log.append(number, f"opened by {writer}".encode(), opens=True)
-        root = log.root()
-        assert root is not None
-        if not has_opened(number, root.floor):
-            return
         self._truth.opened(number, writer, texts)
         texts.append(f"opened by {writer}")
         for _ in range(self._chance.randrange(60)):
@@ -101,7 +97,13 @@ class Racer:
             self._truth.acknowledge(number, writer, text.encode())
             texts.append(text)
             if self._chance.random() < 0.2:
-                self._snapshot(log, writer, texts, prunings)
+                self._snapshot(log, writer, texts)
+
+    def _sleep(self) -> None:
+        """Now and then it is stopped where it hurts: between what it has read and its own record."""
+        if self._chance.random() < 0.1:
+            for _ in range(self._chance.randrange(400)):
+                self._objects.pause()
 
     def _read(self, log: ObjectLog) -> list[str]:
         root = log.root()
@@ -114,11 +116,11 @@ class Racer:
             texts = json.loads(found[0])
         return texts + [one.text.decode() for one in log.records(len(texts))]
 
-    def _snapshot(self, log: ObjectLog, writer: str, texts: list[str], prunings: int) -> None:
+    def _snapshot(self, log: ObjectLog, writer: str, texts: list[str]) -> None:
         number = len(texts)
         name = f"{number}-{writer}"
         self._objects.replace(f"snapshots/{name}", json.dumps(texts).encode(), None)
-        place = SnapshotPlace(number, name, 1, 1, "", prunings)
+        place = SnapshotPlace(number, name, 1, 1, "")
         kept: list[tuple[SnapshotPlace, ...]] = []
 
         def change(root: LogRoot) -> LogRoot:
@@ -127,6 +129,7 @@ class Racer:
 
         root = log.change_root(change)
         self._truth.floors += root.floor > 0
+        assert log.newest() >= number, "a late list hides the end"
         log.sweep()
         names = {f"snapshots/{one.name}" for one in root.snapshots}
         gone = [one for one in (f"snapshots/{old.name}" for old in kept[-1]) if one not in names]
@@ -148,7 +151,8 @@ def race(seed: int, runtimes: int = 3) -> tuple[FakeObjects, Truth]:
 def test_whatever_the_store_does_one_log_is_acknowledged() -> None:
     met: list[FakeObjects] = []
     takeovers = acknowledged = floors = garbage = 0
-    for seed in range(examples(60)):
+    seeds = examples(400)
+    for seed in range(seeds):
         objects, truth = race(seed)
         met.append(objects)
         takeovers += truth.takeovers
@@ -162,7 +166,7 @@ def test_whatever_the_store_does_one_log_is_acknowledged() -> None:
             if record_key(number) in objects.stored
         )
     assert unreached(met) == set()
-    assert takeovers > 100
-    assert acknowledged > 1_000
-    assert floors
+    assert takeovers > 5 * seeds
+    assert acknowledged > 40 * seeds
+    assert floors > 5 * seeds
     assert garbage, "no paused writer took a number that was trimmed"

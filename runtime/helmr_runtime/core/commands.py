@@ -6,11 +6,13 @@ whatever holds the task's types, before deciding.
 
 The entry that carries a command's operation tells what is answered, at first and when repeated (S-61).
 
-Two facts of the whole ledger are entries of the system stream: sessions left it, or a follower became it (S-68, S-69).
+Facts of the whole ledger are entries of the system stream: sessions left it, a follower became it, or a runtime opened
+its log where other machines reach it (S-68, S-69, S-98).
 
 ```
 sessions.pruned    sessions[] entries archive? reason?     entries: how many they had; archive: the file that has them
 ledger.promoted    generation after reason?     after: feed offset of the last entry that the primary has sent
+ledger.opened      generation writer            writer: of the opening, as its records of the log name it
 ```
 
 These bodies are never sealed: a copy that is kept without keys removes the same sessions when it gets there. Which of
@@ -532,3 +534,20 @@ class Promote(SessionCommand):
         if self.reason is not None:
             body["reason"] = self.reason
         return Draft(EntryKind.LEDGER_PROMOTED, body, principal=self.principal)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenLedger(SessionCommand):
+    """A runtime opens the log that other machines reach, as the next generation. Receipt: `{generation}`.
+
+    Attributes:
+        above: The generation is higher than that, too.
+    """
+
+    writer: str
+    above: int = 0
+
+    def draft(self, generation: int) -> Draft:
+        """The entry."""
+        body = {"generation": generation, "writer": self.writer}
+        return Draft(EntryKind.LEDGER_OPENED, body, principal=self.principal)

@@ -76,7 +76,7 @@ history.read       stream through_seq direction? from_seq? without[]?    op, ope
                    never a record. Entries without a direction are of inputs; without: records that were set aside
 patch.marked       name                                  no op: stands under the op asked last, 0 before the first
 token.*, public_token.*, api_key.*, grant.*, person.*, catalog.written, schedule.*, notices.*, sessions.pruned,
-ledger.promoted
+ledger.*
                    see the modules that own them
 ```
 
@@ -169,6 +169,7 @@ class EntryKind(StrEnum):
     NOTICES_MOVED = "notices.moved"
     SESSIONS_PRUNED = "sessions.pruned"
     LEDGER_PROMOTED = "ledger.promoted"
+    LEDGER_OPENED = "ledger.opened"
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +333,9 @@ class BodyCipher(Protocol):
         ...
 
 
-NEVER_SEALED = frozenset({EntryKind.SESSIONS_PRUNED, EntryKind.LEDGER_PROMOTED})
+NEVER_SEALED = frozenset(
+    {EntryKind.SESSIONS_PRUNED, EntryKind.LEDGER_PROMOTED, EntryKind.LEDGER_OPENED}
+)
 """What a copy of the ledger acts on that is kept without keys; ids and numbers, and an operator's reason."""
 
 GENESIS = b"\x00" * 32

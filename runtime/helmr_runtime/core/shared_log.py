@@ -156,7 +156,7 @@ class SnapshotPlace:
         parts: How many there are.
         size_bytes: Of all of them.
         digest: SHA-256 of all of them, hex.
-        prunings: How many prunings it has seen.
+        pruned_offset: Feed offset of the last prune that it has seen.
     """
 
     number: int
@@ -164,7 +164,7 @@ class SnapshotPlace:
     parts: int
     size_bytes: int
     digest: str
-    prunings: int = 0
+    pruned_offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +175,13 @@ class LogRoot:
         log_id: Whose log it is; stands in the ledger's file too.
         floor: Records up to that number are garbage.
         snapshots: Those that are kept, the newest last.
+        moved: The ledger was taken from here to a machine's own disk; no runtime opens it here.
     """
 
     log_id: int
     floor: int = 0
     snapshots: tuple[SnapshotPlace, ...] = ()
+    moved: bool = False
 
     @property
     def newest(self) -> SnapshotPlace | None:
@@ -213,11 +215,11 @@ def deletable(found: Iterable[tuple[int, bool]], floor: int) -> list[int]:
 def root_bytes(root: LogRoot) -> bytes:
     """What is stored."""
     places = [
-        [one.number, one.name, one.parts, one.size_bytes, one.digest, one.prunings]
+        [one.number, one.name, one.parts, one.size_bytes, one.digest, one.pruned_offset]
         for one in root.snapshots
     ]
-    said = {"format": FORMAT, "log_id": root.log_id, "floor": root.floor, "snapshots": places}
-    return _line(said)
+    said: dict[str, Any] = {"format": FORMAT, "log_id": root.log_id, "floor": root.floor}
+    return _line({**said, "snapshots": places, "moved": root.moved})
 
 
 def root_of(data: bytes) -> LogRoot:
@@ -225,10 +227,12 @@ def root_of(data: bytes) -> LogRoot:
     found = _checked_format(data, "the root of the log")
     try:
         places = tuple(
-            SnapshotPlace(int(number), str(name), int(parts), int(size), str(digest), int(prunings))
-            for number, name, parts, size, digest, prunings in found["snapshots"]
+            SnapshotPlace(int(number), str(name), int(parts), int(size), str(digest), int(pruned))
+            for number, name, parts, size, digest, pruned in found["snapshots"]
         )
-        return LogRoot(int(found["log_id"]), int(found["floor"]), places)
+        return LogRoot(
+            int(found["log_id"]), int(found["floor"]), places, bool(found.get("moved", False))
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise LedgerDamaged("the root of the log is not one") from error
 
@@ -248,8 +252,9 @@ def is_snapshot_due(
 ) -> bool:
     """Whether what the log has behind the newest snapshot is worth another.
 
-    A snapshot of S bytes is written again when the log behind it has S / 2 bytes, so that what is uploaded is at most
-    three times what is committed, or 10,000 records, which a busy ledger has sooner.
+    The first is due at once: with it the store knows the ledger's schema and keys. A snapshot of S bytes is written
+    again when the log behind it has S / 2 bytes, so that what is uploaded is at most three times what is committed, or
+    10,000 records, which a busy ledger has sooner.
 
     Args:
         records: Behind the newest snapshot.
@@ -259,7 +264,9 @@ def is_snapshot_due(
     """
     if not records:
         return False
-    half = newest.size_bytes // 2 if newest is not None else 0
+    if newest is None:
+        return True
+    half = newest.size_bytes // 2
     is_worth_it = size_bytes >= max(SNAPSHOT_BYTES, half) or records >= SNAPSHOT_RECORDS
     return is_worth_it or (pruned_s is not None and pruned_s >= PRUNED_GONE_S / 2)
 

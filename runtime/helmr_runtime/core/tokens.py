@@ -38,7 +38,13 @@ from helmr.models import (
 )
 from helmr.roles import ScopeType
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.commands import NO_DETAILS, AnswerDetails, Promote, SessionCommand
+from helmr_runtime.core.commands import (
+    NO_DETAILS,
+    AnswerDetails,
+    OpenLedger,
+    Promote,
+    SessionCommand,
+)
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, from_iso, iso
 from helmr_runtime.core.grants import CreateGrant, RevokeGrant
 from helmr_runtime.core.notices import MoveNotices
@@ -336,6 +342,7 @@ LedgerCommand = (
     | PauseSchedule
     | DeleteSchedule
     | MoveNotices
+    | OpenLedger
     | Promote
 )
 """What the ledger may be asked to write into the system stream."""

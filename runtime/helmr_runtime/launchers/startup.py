@@ -255,13 +255,14 @@ def claim(options: UpOptions, say: Callable[[str], None]) -> Iterator[StartClaim
     folder, data_dir = options.folders()
     with lock(data_dir, say):
         say(f"Helmr {version()} on {data_dir}")
-        check_is_database(data_dir / LEDGER_NAME)
+        if options.log_url is None:  # else it is a cache, and made again
+            check_is_database(data_dir / LEDGER_NAME)
         local_access.withdraw(data_dir, None)  # of a runtime that was killed
         ended = watchdog.end_leftovers(data_dir)
         if ended:
             noun = "process" if ended == 1 else "processes"
             say(f"ended {ended} {noun} that an earlier runtime had left")
-        look_at_ledger(data_dir)
+        look_at_ledger(data_dir, options.log_url)
         port, held = hold_port(options.host, options.port)
         with held:
             yield StartClaim(folder=folder, data_dir=data_dir, port=port)
@@ -361,15 +362,25 @@ def _no_address(host: str) -> UsageError:
     return UsageError(f"{host!r} is not an address of this machine", hint="Check --host.")
 
 
-def look_at_ledger(data_dir: Path) -> None:
+def look_at_ledger(data_dir: Path, log_url: str | None = None) -> None:
     """Return if keys may be made beside the ledger, where any would be; what is there already is checked as it opens.
 
+    Args:
+        data_dir: Where it is, or will be.
+        log_url: The store of its log, if other machines reach it.
+
     Raises:
-        UsageError: It follows another.
+        UsageError: It follows another, or the log has entries and there are no keys here.
         MasterKeyMissing: It was written with other master keys than are here, or there are none here.
+        StoreUnavailable: The store does not answer.
     """
     ring, path = read_key_ring(data_dir / RING_NAME, os.environ), data_dir / LEDGER_NAME
-    if path.is_file() and (ring is None or not (data_dir / KEY_NAME).is_file()):
+    if log_url is not None:
+        from helmr_runtime.ledger.log.stores import require_new  # noqa: PLC0415 - as below
+
+        if ring is None:
+            require_new(log_url)
+    elif path.is_file() and (ring is None or not (data_dir / KEY_NAME).is_file()):
         # Loads the engine, which a supervisor does not carry for nothing.
         from helmr_runtime.ledger.open import look_before_start  # noqa: PLC0415
 

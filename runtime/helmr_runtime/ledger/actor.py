@@ -13,17 +13,19 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helmr.errors import DataError, NotReady, RuntimeHeld, StoreUnavailable
+from helmr.errors import DataError, LedgerSuperseded, NotReady, RuntimeHeld, StoreUnavailable
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import Retention
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log.carry_over import CarryProgress
 from helmr_runtime.ledger.log.database import Settings
+from helmr_runtime.ledger.log.object_log import ObjectLog
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.pruning import Retainer
 from helmr_runtime.ledger.readable import KeyKeeper
@@ -37,6 +39,9 @@ Json = dict[str, Any]
 LOCK_PATIENCE_S = 2.0
 """How long an open waits for a lock that a killed predecessor's process is about to lose."""
 
+OPENINGS_MAX = 5
+"""How often an opening of a log that other machines reach is tried again because another record was first."""
+
 LOCK_RETRY_S = 0.05
 """Between two tries meanwhile."""
 
@@ -47,13 +52,30 @@ CARRY_LOOK_S = 0.25
 """Between two looks whether one is; and at an open that lasts."""
 
 
+def _no_log() -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerPlace:
+    """Where a ledger is.
+
+    Attributes:
+        path: Of the database.
+        open_log: Opens the log that other machines reach, of which the file is a cache; None: its log stands beside it.
+    """
+
+    path: Path
+    open_log: Callable[[], ObjectLog | None] = _no_log
+
+
 class LedgerActor:
     """`helmr_runtime.ports.Ledger` and every read of the service, over one DuckDB file.
 
     A call opens the file if it is not open, and is then `DuckLedger`'s.
 
     Args:
-        path: The database file; its lock and head mark stand beside it.
+        place: The database file, beside which its lock and head mark stand; or such a file as the cache of a log.
         clock: Tells the time and rings deadlines.
         settings: What DuckDB may use.
         ring: The master keys: new chains and the secrets of tokens are derived from them.
@@ -64,7 +86,7 @@ class LedgerActor:
 
     def __init__(
         self,
-        path: Path,
+        place: Path | LedgerPlace,
         *,
         clock: Clock,
         settings: Settings | None = None,
@@ -75,7 +97,7 @@ class LedgerActor:
     ) -> None:
         self.ring = ring
         self._key_keeper = KeyKeeper(ring)
-        self._path = path
+        self._place = place if isinstance(place, LedgerPlace) else LedgerPlace(place)
         self._clock = clock
         self._settings = settings
         self._encrypts = encrypts
@@ -174,10 +196,12 @@ class LedgerActor:
 
     async def _open_patiently(self) -> DuckLedger:
         until = _now_s() + self._lock_patience_s
+        opened_before_us = 0
         while True:
             try:
                 return await open_ledger(
-                    self._path,
+                    self._place.path,
+                    log=self._place.open_log(),
                     clock=self._clock,
                     settings=self._settings,
                     ring=self.ring,
@@ -186,6 +210,11 @@ class LedgerActor:
                 )
             except RuntimeHeld:
                 if _now_s() >= until:
+                    raise
+            except LedgerSuperseded:
+                # A record of an earlier opening came late, or another opens the log at the same time: read it too.
+                opened_before_us += 1
+                if opened_before_us >= OPENINGS_MAX:
                     raise
             await asyncio.sleep(LOCK_RETRY_S)
 

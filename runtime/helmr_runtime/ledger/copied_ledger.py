@@ -55,7 +55,7 @@ class LedgerCopies:
         self._database = database
         self._group = group
         self._chain = chain
-        self._openings = openings
+        self.openings = openings
         self._reading = reading
         self._in_reader = in_reader
         self._on_copy = on_copy
@@ -93,7 +93,7 @@ class LedgerCopies:
     def backup_header(self, version: str) -> BackupHeader:
         """What a backup begins with: the ledger at the feed offset that it has now."""
         head = self._group.index.head_offset
-        return BackupHeader(version, SCHEMA, head, self._openings, self._chain.encrypts)
+        return BackupHeader(version, SCHEMA, head, self.openings, self._chain.encrypts)
 
     async def copied_rows(self, after: int, through: int) -> CopiedRows:
         """A page of a backup."""
@@ -109,7 +109,7 @@ class LedgerCopies:
                 position.offset, head, lambda reader, to: copied_page(reader, position, to)
             ),
             head=head,
-            openings=self._openings,
+            openings=self.openings,
             encrypts=self._chain.encrypts,
             generation=index.generation,
         )

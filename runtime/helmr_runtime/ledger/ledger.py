@@ -18,8 +18,8 @@ from helmr.errors import ChainBroken, DataError, StoreUnavailable
 from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
 from helmr.schedules import load_zones
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.commands import Prune, Pruned
-from helmr_runtime.core.entries import Entry, Principal, Watermark
+from helmr_runtime.core.commands import OpenLedger, Prune, Pruned
+from helmr_runtime.core.entries import RUNTIME, Entry, Principal, Watermark
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.schedules import WriteSchedule, zones_of
 from helmr_runtime.core.session_file import BackupHeader
@@ -48,6 +48,7 @@ from helmr_runtime.ledger.log.jobs import (
 from helmr_runtime.ledger.pruning import Pruner
 from helmr_runtime.ledger.query import QueryRunner
 from helmr_runtime.ledger.readable import ReadableLedger
+from helmr_runtime.ledger.snapshot_maker import SnapshotMaker
 from helmr_runtime.ledger.tables import reads
 from helmr_runtime.ledger.tables.duck_rows import DuckRows
 from helmr_runtime.ledger.tables.engine import ENGINE_ERROR, Reader
@@ -87,11 +88,13 @@ class DuckLedger(ReadableLedger):
         self._clock = clock
         self._chain = chain
         self.encrypts = chain.encrypts
-        self.openings = restored.openings
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger-reader")
         self._queries = QueryRunner(database)
         self._start_keys = StartKeys(self._in_reader, restored.index)
         self._is_closed = False
+        self.snapshots: SnapshotMaker | None = None
+        self._log_facts: dict[str, str | None] = {}
+        self._copying: asyncio.Task[None] | None = None
         own = AuthoredEntries(chain)
         self._escalations = Escalations(self.snapshot, lambda: self._group, own, clock)
         self._group = GroupCommit(
@@ -102,7 +105,7 @@ class DuckLedger(ReadableLedger):
             database,
             self._group,
             chain,
-            self.openings,
+            restored.openings,
             reading=self._reading,
             in_reader=self._in_reader,
             on_copy=self.pruner.copy_was_read,
@@ -131,6 +134,33 @@ class DuckLedger(ReadableLedger):
     @property
     def rows(self) -> DuckRows:
         return self._rows
+
+    @property
+    def openings(self) -> int:
+        """How often the ledger was opened; of one whose log other machines reach, its generation."""
+        return self._copies.openings
+
+    async def take_log(self, writer: str) -> None:
+        """Open the log that other machines reach: nothing was acknowledged or adopted here before (S-98).
+
+        Args:
+            writer: As the log's records name this opening.
+
+        Raises:
+            LedgerSuperseded: Another has opened it meanwhile.
+            StoreUnavailable: The store does not answer.
+        """
+        opening = OpenLedger(principal=RUNTIME, writer=writer, above=self.openings)
+        generation = (await self.fact(opening))["generation"]
+        self._copies.openings = generation
+        await self._group.run_in_writer(self._database.set_number, "openings", generation)
+        cache = self._database.cache
+        assert cache is not None
+        root = await asyncio.to_thread(cache.log.require_root)
+        said = await asyncio.to_thread(cache.log.objects.durability)
+        self._log_facts = {"log_store": cache.log.objects.name, "log_durability": said}
+        self.snapshots = SnapshotMaker(self._group, cache, root)
+        self._copying = asyncio.create_task(self.snapshots.run(), name="ledger-snapshots")
 
     # --- what hosts and the service ask ---------------------------------------------------------
 
@@ -340,13 +370,17 @@ class DuckLedger(ReadableLedger):
     async def stats(self) -> dict[str, Any]:
         """How the ledger does: offsets, size, commit latency, counts, and whether it is failing."""
         engine_bytes = await self._queries.engine_bytes()
-        return _stats(self._group, engine_bytes, await asyncio.to_thread(room, self._database.path))
+        sizes = await asyncio.to_thread(room, self._database.path)
+        return {**_stats(self._group, engine_bytes, sizes), **self._log_facts}
 
     async def close(self) -> None:
         """Store what is queued, write the tables, close the file and let go of its lock. Idempotent."""
         if self._is_closed:
             return
         self._is_closed = True
+        if self._copying is not None:
+            self._copying.cancel()
+            await asyncio.wait([self._copying])
         await self._escalations.close()
         await self._queries.close()
         await self._group.close()

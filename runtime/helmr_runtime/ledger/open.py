@@ -20,6 +20,7 @@ from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log import merging
 from helmr_runtime.ledger.log.carry_over import CarryProgress, carry_over
 from helmr_runtime.ledger.log.database import Database, Settings
+from helmr_runtime.ledger.log.object_log import ObjectLog
 from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.log.stored import attached, translated
 from helmr_runtime.ledger.tables.engine import ENGINE_ERROR, Connection, OpenBody, unopened
@@ -101,6 +102,7 @@ async def open_ledger(
     encrypts: bool | None = None,
     promotes: bool = False,
     progress: CarryProgress | None = None,
+    log: ObjectLog | None = None,
 ) -> DuckLedger:
     """Open the file, or make it, and restore the ledger's memory. One of an earlier edition is carried over first.
 
@@ -112,8 +114,10 @@ async def open_ledger(
         encrypts: Whether new entries' bodies are sealed from now on; None as the file remembers.
         promotes: Open a follower's file too.
         progress: Is kept up to date while it is carried over, and can end that.
+        log: Where commits are, if other machines reach them; the file is a cache then.
 
     Raises:
+        LedgerSuperseded: Another has opened that log meanwhile.
         MasterKeyMissing: It was written with other master keys, or bodies are to be sealed and there are none.
         RuntimeHeld: Another runtime holds it.
         LedgerBehind: It holds less than was acknowledged.
@@ -121,7 +125,7 @@ async def open_ledger(
         DataError: It is damaged; no later try opens it.
         StoreUnavailable: It can't be opened now.
     """
-    database = Database(path, settings or Settings(), _opens(Bodies(ring)))
+    database = Database(path, settings or Settings(), _opens(Bodies(ring)), log)
     now = clock.now()
     fingerprints: dict[str, str] = {}
 
@@ -162,7 +166,14 @@ async def open_ledger(
     restored.index.schedules.held_until = now + SCHEDULES_AFTER
     if ring is not None:
         ring = replace(ring, encrypts_payloads=restored.encrypts)
-    return DuckLedger(database, restored, clock, Chain(ring))
+    ledger = DuckLedger(database, restored, clock, Chain(ring))
+    if log is not None:
+        try:
+            await ledger.take_log(log.writer)
+        except BaseException:
+            await ledger.close()
+            raise
+    return ledger
 
 
 def _opens(bodies: Bodies) -> OpenBody:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from helmr_runtime.clock import SystemClock
-from helmr_runtime.ledger.actor import LedgerActor
+from helmr_runtime.ledger.actor import LedgerActor, LedgerPlace
+from helmr_runtime.ledger.log.stores import open_log
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc.calls import Calls
 from helmr_runtime.security.keys import read_key_ring
@@ -13,8 +15,11 @@ from helmr_runtime.security.keys import read_key_ring
 
 async def build(name: str, spec: RuntimeSpec, calls: Calls) -> LedgerActor:
     """The ledger; it opens its file at its first call."""
+    place = LedgerPlace(spec.ledger_path)
+    if spec.log_url is not None:
+        place = LedgerPlace(spec.ledger_path, partial(open_log, spec.log_url))
     return LedgerActor(
-        spec.ledger_path,
+        place,
         clock=SystemClock(),
         ring=read_key_ring(spec.ring_path, os.environ),
         encrypts=spec.encrypts,

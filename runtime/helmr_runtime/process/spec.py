@@ -108,6 +108,7 @@ class RuntimeSettings:
         json_logs: Log files hold a JSON object a line.
         ensured: A session that is started with the runtime unless it is open.
         retention: How long sessions that are over are kept; None keeps them.
+        log_url: The store of the log of commits; None: it stands beside the database.
     """
 
     tasks: tuple[str, ...]
@@ -125,6 +126,7 @@ class RuntimeSettings:
     json_logs: bool = False
     ensured: Ensured | None = None
     retention: Retention | None = None
+    log_url: str | None = None
 
     def settings(self) -> dict[str, Any]:
         """Their values by name."""

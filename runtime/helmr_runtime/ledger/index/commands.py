@@ -30,7 +30,14 @@ from helmr.models import TokenStatus
 from helmr.roles import ScopeType
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.claims import WaitClaim, overridden_by
-from helmr_runtime.core.commands import FirstReceipt, Promote, SessionCommand, TokenEnded, receipt
+from helmr_runtime.core.commands import (
+    FirstReceipt,
+    OpenLedger,
+    Promote,
+    SessionCommand,
+    TokenEnded,
+    receipt,
+)
 from helmr_runtime.core.drafts import Decided, carrier
 from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, iso
 from helmr_runtime.core.grants import CreateGrant, RevokeGrant, created_body
@@ -131,7 +138,7 @@ def touched_by(fact: LedgerCommand) -> frozenset[str]:
             return frozenset({SCHEDULES})
         case MoveNotices():
             return frozenset({"notices"})
-        case Promote():
+        case OpenLedger() | Promote():
             return frozenset({"generation"})
 
 
@@ -227,6 +234,9 @@ def decide(
             return Decided((Draft(EntryKind.NOTICES_MOVED, body, principal=fact.principal),))
         case Promote():
             generation = index.generation + 1
+            return Decided((fact.draft(generation),), {"generation": generation})
+        case OpenLedger():
+            generation = max(index.generation, fact.above) + 1
             return Decided((fact.draft(generation),), {"generation": generation})
 
 

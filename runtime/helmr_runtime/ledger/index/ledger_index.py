@@ -394,7 +394,7 @@ class LedgerIndex:
             self.catalog_offset = entry.feed_offset
         elif entry.kind is EntryKind.NOTICES_MOVED:
             self.notices_offset = entry.feed_offset
-        elif entry.kind is EntryKind.LEDGER_PROMOTED:
+        elif entry.kind in (EntryKind.LEDGER_PROMOTED, EntryKind.LEDGER_OPENED):
             self.generation = entry.body["generation"]
         elif entry.kind is EntryKind.SESSIONS_PRUNED:
             self._prune(entry, entry.feed_offset, now)

@@ -91,6 +91,9 @@ class Job(Protocol):
     keys: frozenset[Hashable]
     """What no two jobs of one batch may share."""
 
+    outlasts: bool
+    """It waits for a store that is away, however long: who has asked asks again, and does not hear of it."""
+
     def prepare(self) -> Awaitable[Write | Facts | None]:
         """Check against the index; None if the job was answered without a write."""
         ...

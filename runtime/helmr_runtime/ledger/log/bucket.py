@@ -99,6 +99,9 @@ class Bucket:
                 for key in keys if len(keys) > 1 else ():
                     self.delete([key])
 
+    def durability(self) -> str | None:
+        return None
+
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 

@@ -19,6 +19,7 @@ import threading
 from collections.abc import Iterable
 from typing import Protocol
 
+from helmr_runtime.core.entries import EntryKind
 from helmr_runtime.ledger.log.records import appends_of, text_of
 from helmr_runtime.ledger.tables.appends import Appends, joined
 
@@ -38,6 +39,16 @@ class LogStore(Protocol):
     """
 
     @property
+    def is_shared(self) -> bool:
+        """Other machines reach it, and the database is a cache: records stay until a snapshot has them."""
+        ...
+
+    @property
+    def log_id(self) -> int:
+        """Whose log it is; 0 if only the ledger can say that."""
+        ...
+
+    @property
     def is_full(self) -> bool:
         """What is there has to be trimmed before more can be written."""
         ...
@@ -55,8 +66,11 @@ class LogStore(Protocol):
         """From now on records are that ledger's."""
         ...
 
-    def append(self, number: int, record: bytes) -> None:
+    def append(self, number: int, record: bytes, *, opens: bool = False) -> None:
         """Store a record behind the last; durable when this returns.
+
+        Args:
+            opens: It holds the entry by which a runtime opens the log.
 
         Raises:
             RecordExists: There is one with that number.
@@ -154,8 +168,19 @@ class CommitLog:
                 self.number = found
                 self._keep(found, appends_of(text, self._where, found))
         except BaseException:
-            self._store.close()
+            if not self._store.is_shared:
+                self._store.close()
             raise
+
+    @property
+    def is_shared(self) -> bool:
+        """As `LogStore.is_shared`."""
+        return self._store.is_shared
+
+    @property
+    def log_id(self) -> int:
+        """As `LogStore.log_id`."""
+        return self._store.log_id
 
     def belongs_to(self, log_id: int) -> None:
         """From now on records are that ledger's."""
@@ -164,7 +189,10 @@ class CommitLog:
     def append(self, appends: Appends) -> None:
         """Write a record; durable when this returns. Raises as `LogStore.append`; the next one takes its place."""
         number = self.number + 1
-        self._store.append(number, text_of(appends))
+        opens = self._store.is_shared and any(
+            entry.kind is EntryKind.LEDGER_OPENED for entry in appends.entries
+        )
+        self._store.append(number, text_of(appends), opens=opens)
         with self._lock:
             self.number = number
             self._keep(number, appends)
@@ -179,7 +207,7 @@ class CommitLog:
             # Others look at these without the lock: each is replaced as a whole.
             self._unmerged = [one for one in self._unmerged if one[0] > number]
             self._sessions = set().union(*(_sessions_of(one) for _, one in self._unmerged))
-            if not self._unmerged:
+            if not (self._unmerged or self._store.is_shared):
                 self._store.trim(number)
 
     def close(self) -> None:
@@ -189,4 +217,5 @@ class CommitLog:
 
 def _sessions_of(appends: Appends) -> set[str]:
     written = {entry.session_id for entry in appends.entries}
-    return written | {checkpoint.session_id for checkpoint in appends.checkpoints}
+    written.update(checkpoint.session_id for checkpoint in appends.checkpoints)
+    return written.union(*(removal.sessions for removal in appends.removals))

@@ -18,8 +18,9 @@ from typing import TypeVar
 
 import duckdb
 
-from helmr.errors import DataError, StoreUnavailable
-from helmr_runtime.ledger.log import merging
+from helmr.errors import DataError, LedgerBehind, LedgerDamaged, LogNewer, StoreUnavailable
+from helmr_runtime.ledger.log import merging, snapshots
+from helmr_runtime.ledger.log.commit_log import CommitLog
 from helmr_runtime.ledger.log.file_store import file_log
 from helmr_runtime.ledger.log.files import (
     LOCK_SUFFIX,
@@ -29,10 +30,13 @@ from helmr_runtime.ledger.log.files import (
     HeadMark,
     HeadPosition,
     check_is_database,
+    exists,
     position_of,
     sync_what_is_left,
 )
 from helmr_runtime.ledger.log.merging import EngineLog, Merging, check_mark, entry_hash
+from helmr_runtime.ledger.log.object_log import ObjectLog
+from helmr_runtime.ledger.log.snapshots import Cache
 from helmr_runtime.ledger.tables.appends import Appends, append
 from helmr_runtime.ledger.tables.engine import (
     ENGINE_ERROR,
@@ -131,15 +135,26 @@ class Database:
         path: The file.
         settings: What the engine may use.
         open_body: Opens the stored bodies of what is read.
+        shared: The log, if other machines reach it: the file is a cache of it.
     """
 
-    def __init__(self, path: Path, settings: Settings, open_body: OpenBody = in_the_clear) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: Settings,
+        open_body: OpenBody = in_the_clear,
+        shared: ObjectLog | None = None,
+    ) -> None:
         self.path = path
         self._settings = settings
         self._open_body = open_body
         self._lock = FileLock(path.with_name(path.name + LOCK_SUFFIX))
         self.mark = HeadMark(path.with_name(path.name + MARK_SUFFIX))
-        self._log = file_log(path.with_name(path.name + LOG_SUFFIX))
+        self.cache = Cache(path, shared) if shared is not None else None
+        if shared is None:
+            self._log = file_log(path.with_name(path.name + LOG_SUFFIX))
+        else:
+            self._log = CommitLog(shared, shared.objects.name)
         self._merging = Merging(self._log, self._settle)
         self._engine_log = EngineLog(path)
         self._connection: Connection | None = None
@@ -186,13 +201,13 @@ class Database:
         self._lock.acquire()
         try:
             mark = self.mark.read()
-            merging.begin(self.path, mark)
-            check_is_database(self.path)
-            self._connect()
-            self._merging.open_log(self.writer)
+            if self.cache is None:
+                self._open_own(mark)
+            else:
+                self._open_cache(self.cache)
             if self._log.has_unmerged:
                 self.merge()
-            check_mark(self.path, self.writer, mark)
+            check_mark(self.path, self.writer, mark, may_lack=self.cache is not None)
             mark = max(mark, self._merging.head, key=lambda found: found.feed_offset)
             self._merging.head = mark
             check(self.writer)
@@ -202,10 +217,46 @@ class Database:
             # The mark exists from now on: writing it in place needs no room on a full disk.
             self.mark.write(mark)
             self.mark.sync()
-            merging.end(self.path)
+            if self.cache is None:
+                merging.end(self.path)
         except BaseException:
             self.close()
             raise
+
+    def _open_own(self, mark: HeadPosition) -> None:
+        snapshots.require_none(self.path)
+        merging.begin(self.path, mark)
+        check_is_database(self.path)
+        self._connect()
+        self._merging.open_log(self.writer)
+
+    def _open_cache(self, cache: Cache) -> None:
+        """Open the file, or else one that is made from the newest snapshot; what followed is read from the log."""
+        cache.claim()
+        if exists(self.path):
+            try:
+                check_is_database(self.path)
+                self._connect_cache()
+            except (ENGINE_ERROR, DataError) as error:
+                if isinstance(error, DataError) and not _is_stale(error):
+                    raise
+                said = str(error).splitlines()[0]
+                logger.warning(
+                    "%s is made again from %s: %s", self.path, cache.log.objects.name, said
+                )
+                self._disconnect()
+            else:
+                return
+        cache.fetch()
+        self._connect_cache()
+
+    def _connect_cache(self) -> None:
+        self._connect()
+        if schema_of(self.writer) == 0:
+            make(self.writer)
+        # Before anything is taken from the log: the file says from then on how far it has it.
+        self._merging.own_log(self.writer)
+        self._merging.open_log(self.writer)
 
     def _bring_to_schema(self, carry_over: Callable[[], None] | None) -> None:
         """Make today's tables, or have the file carried over to them; everything committed stands in it."""
@@ -217,7 +268,8 @@ class Database:
                 raise DataError(f"{self.path} has schema {schema}, and this opens {SCHEMA}")
             self.writer.execute("CHECKPOINT")
             self._disconnect()
-            self._log.close()
+            if self.cache is None:
+                self._log.close()
             carry_over()
             self._connect()
             self._merging.open_log(self.writer)
@@ -233,6 +285,25 @@ class Database:
     def is_behind(self, session_id: str | None = None) -> bool:
         """Readers don't see everything that was committed, of that session or any; to be asked from any thread."""
         return self._log.has_unmerged if session_id is None else self._log.lacks(session_id)
+
+    @property
+    def is_shared(self) -> bool:
+        """Other machines reach the log: what it takes may be long away."""
+        return self.cache is not None
+
+    def end_waiting(self) -> None:
+        """End a commit that waits for a store that is away: nothing is committed any more."""
+        if self.cache is not None:
+            self.cache.log.end()
+
+    def numbers(self) -> dict[str, int]:
+        """What `meta` says; in the writer's thread."""
+        return dict(self.writer.execute("SELECT name, number FROM meta").fetchall())
+
+    @property
+    def log_number(self) -> int:
+        """Of the last record; to be asked from any thread."""
+        return self._log.number
 
     @property
     def is_log_full(self) -> bool:
@@ -328,7 +399,7 @@ class Database:
             self._disconnect()
             self._connect()
         self._merging.look(self.writer)
-        check_mark(self.path, self.writer, self._merging.head)
+        check_mark(self.path, self.writer, self._merging.head, may_lack=self.cache is not None)
 
     def _answers(self) -> bool:
         try:
@@ -336,6 +407,23 @@ class Database:
         except ENGINE_ERROR:
             return False
         return True
+
+    def copy_aside(self) -> int:
+        """Copy the file beside it, for a snapshot; the number of the last record that the copy has.
+
+        In the writer's thread. Commits go on meanwhile; reads of what they store wait.
+
+        Raises:
+            duckdb.Error, StoreUnavailable, OSError: There is no copy.
+        """
+        assert self.cache is not None
+        self.require_open()
+        with self.transaction():
+            pass
+        number = self._merging.number
+        self.writer.execute("CHECKPOINT")
+        snapshots.copy_file(self.path, self.cache.aside)
+        return number
 
     def projected_offset(self) -> int:
         """Feed offset of the last entry that the tables show."""
@@ -436,6 +524,10 @@ class Database:
 
     def _connect(self) -> None:
         """Connect; the engine's log may have to be cut before."""
+        if self.cache is not None:
+            sync_what_is_left(self.path)
+            self._connect_as_it_is()
+            return
         self._engine_log.put_back()
         sync_what_is_left(self.path)
         try:
@@ -498,6 +590,13 @@ class Database:
         finally:
             self._query_lock.release()
         return True
+
+
+def _is_stale(error: DataError) -> bool:
+    """The file is no database, or the log was trimmed past its end: the store has what it lacks."""
+    return (
+        not isinstance(error, LedgerBehind | LedgerDamaged | LogNewer) or "trimmed" in error.facts
+    )
 
 
 def _rollback(connection: Connection) -> None:

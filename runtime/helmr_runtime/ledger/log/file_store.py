@@ -48,6 +48,9 @@ class FileStore:
         path: The file; `open` makes it.
     """
 
+    is_shared = False
+    log_id = 0
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd: int | None = None
@@ -106,7 +109,7 @@ class FileStore:
             yield found, text
         self._is_read = True
 
-    def append(self, number: int, record: bytes) -> None:
+    def append(self, number: int, record: bytes, *, opens: bool = False) -> None:
         """Write a record; on disk when this returns.
 
         Raises:

@@ -25,7 +25,13 @@ from datetime import datetime, timedelta
 from queue import SimpleQueue
 from typing import Any
 
-from helmr.errors import DataError, HelmrError, LedgerSuperseded, StoreUnavailable
+from helmr.errors import (
+    DataError,
+    HelmrError,
+    LedgerSuperseded,
+    OutcomeUnknown,
+    StoreUnavailable,
+)
 from helmr_runtime import faults
 from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.faults import Point, reach
@@ -183,6 +189,12 @@ RETRY_DUE_AFTER = timedelta(seconds=1)
 """How long timeouts wait after a failed commit."""
 
 
+AWAY_S = 10.0
+"""A store that other machines reach may take that long for a commit before callers hear of it (S-102)."""
+
+ENDS_AFTER_S = 1.0
+"""Closing waits that long for such a store. What became of the commit in flight, the next opening reads."""
+
 TIMES_KEPT = 1_000
 """Commits whose time is kept."""
 
@@ -279,6 +291,8 @@ class GroupCommit:
         self._changed = changed
         self._thread = WriterThread("ledger-writer")
         self._log_thread = WriterThread("ledger-log")
+        # Called before the threads are waited for: at an end no store is.
+        atexit.register(database.end_waiting)
         self._mark_timer = MarkTimer(lambda: self._thread.run(database.sync_mark))
         self._queue: deque[Job] = deque()
         self._wake = asyncio.Event()
@@ -288,6 +302,8 @@ class GroupCommit:
         self._due_not_before: datetime | None = None
         self.broken: HelmrError | None = None
         self.superseded: LedgerSuperseded | None = None
+        self._away: StoreUnavailable | None = None
+        """A store that other machines reach has not answered for long; what is in flight may still be stored."""
         if restored.superseded_by > self.index.generation:
             self.supersede(restored.superseded_by)
         self._closing = False
@@ -309,6 +325,8 @@ class GroupCommit:
             job.fail(self.broken)
         elif self.superseded is not None:
             job.fail(self.superseded)
+        elif self._away is not None and not job.outlasts:
+            job.fail(self._away)
         elif self._closing or len(self._queue) >= QUEUE_MAX:
             job.fail(StoreUnavailable("the ledger accepts no more commits now", retry_after_s=1))
         else:
@@ -317,11 +335,16 @@ class GroupCommit:
 
     def supersede(self, generation: int) -> None:
         """A follower was promoted: nothing is acknowledged any more, and nothing done when its time comes (S-68)."""
-        self.superseded = LedgerSuperseded(
-            f"this ledger was superseded by its generation {generation}", generation=generation
+        self._end_by(
+            LedgerSuperseded(
+                f"this ledger was superseded by its generation {generation}", generation=generation
+            )
         )
+
+    def _end_by(self, superseded: LedgerSuperseded) -> None:
+        self.superseded = superseded
         while self._queue:
-            self._queue.popleft().fail(self.superseded)
+            self._queue.popleft().fail(superseded)
 
     def facts_now(self) -> datetime:
         """The time of a fact decided now: not before that of the last one, stored or not yet (S-50)."""
@@ -393,6 +416,9 @@ class GroupCommit:
             except StoreUnavailable:
                 logger.warning("the tables could not be written at close; the next open does it")
         if self._batch_over is not None:
+            if self.database.is_shared:
+                await asyncio.wait([self._batch_over], timeout=ENDS_AFTER_S)
+                self.database.end_waiting()
             await asyncio.shield(self._batch_over)
         self._alarm.cancel()
         self._mark_timer.cancel()
@@ -401,6 +427,7 @@ class GroupCommit:
         await asyncio.wait(self._tasks)
         self._fail_all(StoreUnavailable("the ledger is closing"))
         await self._log_thread.end()
+        atexit.unregister(self.database.end_waiting)
         await self.run_in_writer(self.database.close)
         await self._thread.end()
 
@@ -495,6 +522,12 @@ class GroupCommit:
             await self._commit(stamped)
         except STORE_ERRORS as error:
             self._fail(stamped, error)
+        except LedgerSuperseded as error:
+            logger.error("%s", error.message)
+            for write in stamped:
+                if write.failed is not None:
+                    write.failed(error)
+            self._end_by(error)
         else:
             self._apply(stamped)
             if faults.on_point is not None:
@@ -543,7 +576,9 @@ class GroupCommit:
                 appends.removals.append(write.removal)
             if write.flush is not None:
                 append_flush(appends, write, write.flush, self.index.heads[write.session_id])
-        if appends.removals:
+        if self.database.is_shared:
+            await self._commit_far(appends)
+        elif appends.removals:
             await self.run_in_writer(self.database.store, appends)
         else:
             if self.database.is_log_full:
@@ -555,6 +590,38 @@ class GroupCommit:
         if appends.holdings:
             self.projector.holdings_written(saved, len(appends.holdings))
         self._no_trouble()
+
+    async def _commit_far(self, appends: Appends) -> None:
+        """Commit in a store that may be away for long. Its record is stored once, and what it removes with it.
+
+        After `AWAY_S` callers hear that its outcome is not known, and those behind that nothing of theirs is kept;
+        flushes of hosts wait, for who has sent them asks again.
+        """
+        storing = self._log_thread.run(self.database.commit, appends)
+        done, _ = await asyncio.wait([storing], timeout=AWAY_S)
+        if not done:
+            self._is_away()
+            await asyncio.wait([storing])
+            self._away = None
+        storing.result()
+        self._mark_timer.committed()
+        if appends.removals:
+            with suppress(*STORE_ERRORS):  # it stands in the log: the next transaction takes it
+                await self.run_in_writer(self.database.merge)
+
+    def _is_away(self) -> None:
+        name = self.database.path.parent
+        self._trouble(TimeoutError(f"the store of the log has not answered for {AWAY_S:.0f} s"))
+        unknown = OutcomeUnknown(f"{name}: the commit was not answered within {AWAY_S:.0f} s")
+        self._away = StoreUnavailable("the store of the log does not answer", retry_after_s=1)
+        for job in self._batch.jobs if self._batch is not None else ():
+            if not job.outlasts:
+                job.fail(unknown)
+        for job in [self._queue.popleft() for _ in range(len(self._queue))]:
+            if job.outlasts:
+                self._queue.append(job)
+            else:
+                job.fail(self._away)
 
     def _fail(self, writes: list[Write], error: Exception) -> None:
         self._trouble(error)

@@ -190,6 +190,7 @@ class PendingJob(Generic[T]):
     """A job with a caller who waits."""
 
     keys: frozenset[Hashable]
+    outlasts = False
 
     def __init__(self) -> None:
         self.future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -209,6 +210,8 @@ class PendingJob(Generic[T]):
 
 class FlushJob(PendingJob[CommitReply]):
     """A live session's flush."""
+
+    outlasts = True
 
     def __init__(self, flush: Flush, index: LedgerIndex, lookups: Lookups) -> None:
         super().__init__()
@@ -424,6 +427,7 @@ class EscalationJob:
         now: Callable[[], datetime],
     ) -> None:
         awaits = state.wait.awaits if state.wait is not None else ()
+        self.outlasts = True
         self.keys: frozenset[Hashable] = frozenset({state.id, *awaits})
         self._state = state
         self._index = index
@@ -539,6 +543,8 @@ class LedgerCommandJob(PendingJob[Mapping[str, Any]]):
 
 class LeasesJob(PendingJob[None]):
     """Nothing but the adoptions and releases that memory holds: on disk when answered."""
+
+    outlasts = True
 
     def __init__(self, head: Head) -> None:
         super().__init__()

@@ -80,7 +80,7 @@ class Merging:
         """Say whose the log is, if that has not been said."""
         log_id = log_numbers(connection).get(LOG_ID)
         if log_id is None:
-            log_id = secrets.randbelow(2**62) + 1
+            log_id = self._log.log_id or secrets.randbelow(2**62) + 1
             connection.execute(
                 "INSERT INTO meta VALUES ($1, $2), ($3, 0)", [LOG_ID, log_id, LOG_NUMBER]
             )
@@ -144,8 +144,13 @@ def entry_hash(connection: Connection, feed_offset: int) -> bytes | None:
     return bytes(found[0]) if found is not None else None
 
 
-def check_mark(path: Path, connection: Connection, mark: HeadPosition) -> None:
+def check_mark(
+    path: Path, connection: Connection, mark: HeadPosition, *, may_lack: bool = False
+) -> None:
     """Return if the database, which is that file's, has the entry that the head mark names.
+
+    Args:
+        may_lack: Another machine may have pruned the entry since: one behind it is enough.
 
     Raises:
         LedgerBehind: It has not.
@@ -153,6 +158,8 @@ def check_mark(path: Path, connection: Connection, mark: HeadPosition) -> None:
     if mark.feed_offset == 0:
         return
     row = entry_hash(connection, mark.feed_offset)
+    if row is None and may_lack and _goes_on(connection, mark.feed_offset):
+        return
     if row is None:
         raise LedgerBehind(
             f"{path} ends before entry {mark.feed_offset}, which was acknowledged",
@@ -166,6 +173,11 @@ def check_mark(path: Path, connection: Connection, mark: HeadPosition) -> None:
             hint="This file belongs to another ledger, or is a copy that someone has written to since.",
             acknowledged_offset=mark.feed_offset,
         )
+
+
+def _goes_on(connection: Connection, feed_offset: int) -> bool:
+    found = first_row(connection.execute("SELECT max(feed_offset) FROM entries"))
+    return found is not None and found[0] is not None and found[0] > feed_offset
 
 
 logger = logging.getLogger(__name__)

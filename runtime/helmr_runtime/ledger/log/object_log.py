@@ -16,7 +16,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
-from helmr.errors import DataError, LedgerBehind, LedgerDamaged, LedgerSuperseded, StoreUnavailable
+from helmr.errors import (
+    DataError,
+    LedgerBehind,
+    LedgerDamaged,
+    LedgerSuperseded,
+    StoreUnavailable,
+    UsageError,
+)
 from helmr_runtime.core.shared_log import (
     Appended,
     LogRecord,
@@ -24,6 +31,7 @@ from helmr_runtime.core.shared_log import (
     after_append,
     deletable,
     follows,
+    has_opened,
     newest_of,
     raised,
     record_bytes,
@@ -59,6 +67,7 @@ class ObjectLog:
         wait: Waits so many seconds between two tries; True when it was ended.
     """
 
+    is_shared = True
     is_full = False
     """A store has room; the database takes records when it is read, and a second after a commit."""
     held_bytes = 0
@@ -74,6 +83,9 @@ class ObjectLog:
         self.objects = objects
         self.writer = writer or secrets.token_hex(8)
         self._nonce = nonce
+        self.log_id = 0
+        self.passed_bytes = 0
+        """Of all records that this opening has read and stored; to be asked from any thread."""
         self._newest = 0
         self._opened_at: int | None = None
         """The record that opened the log for this writer; behind it all are its own."""
@@ -85,15 +97,22 @@ class ObjectLog:
     # --- the port ---------------------------------------------------------------------------------
 
     def open(self, log_id: int) -> None:
-        """Look whose log it is.
+        """Look whose log it is; 0 is a file that is new.
 
         Raises:
             LedgerBehind: It is another ledger's, or none.
+            UsageError: It was moved from here.
         """
         root = self.root()
         if root is None:
             raise LedgerBehind(f"{self.objects.name} holds no log")
-        if root.log_id != log_id:
+        if root.moved:
+            raise UsageError(
+                f"the ledger whose log stood in {self.objects.name} was moved to a machine's own disk",
+                hint="Use that machine's data directory without --log, or move it here again.",
+            )
+        self.log_id = root.log_id
+        if log_id not in (0, root.log_id):
             raise LedgerBehind(
                 f"{self.objects.name} holds the log of another ledger than this one's",
                 hint="Name the store that belongs to this data directory, or another --data-dir.",
@@ -104,7 +123,7 @@ class ObjectLog:
 
     def newest(self) -> int:
         """Number of the last record, by looking behind the last that a list shows."""
-        root = self._require_root()
+        root = self.require_root()
         listed = [_number_of(key) for key in self.objects.keys(LOG)]
         number = newest_of(listed, root.floor)
         while self.objects.get(record_key(number + 1)) is not None:
@@ -128,6 +147,8 @@ class ObjectLog:
         Raises:
             LedgerSuperseded: Another writer has the number.
             StoreUnavailable: `close` was called meanwhile; it is not known whether it is stored.
+
+        One that opens the log is garbage, and its writer superseded, if the log was trimmed past its number meanwhile.
         """
         made = LogRecord(number, self.writer, self._nonce(), opens, record)
         data = record_bytes(made)
@@ -135,12 +156,13 @@ class ObjectLog:
         while (known := self._tried(number, data)) is Appended.UNKNOWN:
             self._pause(tries)
             tries += 1
-        if known is Appended.SUPERSEDED:
+        if known is Appended.SUPERSEDED or (opens and not has_opened(number, self._floor_now())):
             raise LedgerSuperseded(
                 f"another runtime has opened the log in {self.objects.name}",
                 hint="Speak to that runtime; this one acknowledges nothing any more.",
             )
         self._newest = number
+        self.passed_bytes += len(data)
         if opens:
             self._opened_at = number
             self._openings.add(number)
@@ -150,9 +172,13 @@ class ObjectLog:
         self.change_root(lambda root: raised(root, up_to))
         self.sweep()
 
-    def close(self) -> None:
-        """End an append that waits for the store, and let go of it."""
+    def end(self) -> None:
+        """End an append that waits for the store; whether it is stored, the next opening reads."""
         self._ends.set()
+
+    def close(self) -> None:
+        """As `end`, and let go of the store."""
+        self.end()
         self.objects.close()
 
     # --- what snapshots and takeovers need ----------------------------------------------------------
@@ -162,18 +188,22 @@ class ObjectLog:
         found = self.objects.get(ROOT)
         return root_of(found[0]) if found is not None else None
 
-    def make(self, log_id: int) -> LogRoot:
+    def make(self, log_id: int, floor: int = 0) -> LogRoot:
         """Begin a log, or find the one that is there; a store that does not keep its promises is refused.
+
+        Args:
+            log_id: Whose.
+            floor: The last record that stood elsewhere.
 
         Raises:
             StoreUnavailable: The store does not answer, or lets an object be created twice.
         """
         self._prove()
-        made = LogRoot(log_id)
+        made = LogRoot(log_id, floor)
         try:
             self.objects.create(ROOT, root_bytes(made))
         except ObjectExists:
-            return self._require_root()
+            return self.require_root()
         return made
 
     def change_root(self, change: Callable[[LogRoot], LogRoot]) -> LogRoot:
@@ -196,19 +226,26 @@ class ObjectLog:
     def records(self, after: int) -> list[LogRecord]:
         """The records behind that one; raises as `read`."""
         found = list(self._found(after))
+        last = self.objects.get(record_key(after)) if after and not found else None
         # Only then: the floor may pass what is being read, and garbage has taken its place.
-        root = self._require_root()
+        root = self.require_root()
         if not follows(after, root.floor):
             raise LedgerBehind(
                 f"the log in {self.objects.name} begins behind commit {root.floor}, and this ledger ends with {after}",
                 hint="Start from a snapshot.",
                 trimmed=root.floor,
             )
+        if not found and last is None and after > root.floor:
+            raise LedgerBehind(
+                f"the log in {self.objects.name} ends before commit {after}, which this ledger's file has",
+                hint="Put back the store as it was; don't start on this one.",
+            )
+        self.passed_bytes += sum(len(data) for _, data in found)
         return [record_of(number, data) for number, data in found]
 
     def sweep(self) -> int:
         """Delete the garbage; returns how many records went. One that is ended in the middle is done by the next."""
-        floor = self._require_root().floor
+        floor = self.require_root().floor
         listed = sorted(number for key in self.objects.keys(LOG) if (number := _number_of(key)))
         below = [number for number in listed if number <= floor and number not in self._openings]
         gone = 0
@@ -233,6 +270,14 @@ class ObjectLog:
             return after_append(data, found[0] if found is not None else None)
         return Appended.DURABLE
 
+    def _floor_now(self) -> int:
+        tries = 0
+        while True:
+            with suppress(StoreUnavailable):
+                return self.require_root().floor
+            self._pause(tries)
+            tries += 1
+
     def _pause(self, tries: int) -> None:
         if self._wait(AGAIN_S[min(tries, len(AGAIN_S) - 1)]):
             raise StoreUnavailable(f"{self.objects.name} has not said whether a commit is stored")
@@ -253,7 +298,7 @@ class ObjectLog:
         """Return if no record is behind the one that lacks, or it has come since, or is garbage."""
         if all(data is None for data in behind):
             return
-        if self.objects.get(record_key(number)) is None and self._require_root().floor < number:
+        if self.objects.get(record_key(number)) is None and self.require_root().floor < number:
             raise LedgerDamaged(
                 f"commit {number} lacks in {self.objects.name}, and one behind it is there",
                 commit=number - 1,
@@ -279,7 +324,8 @@ class ObjectLog:
                 self._openings.add(number)
         return [(number, number in self._openings) for number in numbers]
 
-    def _require_root(self) -> LogRoot:
+    def require_root(self) -> LogRoot:
+        """As `root`; raises LedgerBehind if it holds none."""
         root = self.root()
         if root is None:
             raise LedgerBehind(f"{self.objects.name} holds no log any more")

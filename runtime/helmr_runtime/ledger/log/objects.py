@@ -63,6 +63,10 @@ class Objects(Protocol):
         """Delete objects; those that are not there are none."""
         ...
 
+    def durability(self) -> str | None:
+        """What the store says of how it keeps a commit; None if it says nothing."""
+        ...
+
     def close(self) -> None:
         """Let go of connections."""
         ...

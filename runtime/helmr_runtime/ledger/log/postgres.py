@@ -125,8 +125,8 @@ class PostgresObjects:
 
     def get(self, key: str) -> tuple[bytes, str] | None:
         def ask(connection: Postgres) -> tuple[bytes, str] | None:
-            row = connection.execute(_GET, [self._ledger, key], binary=True).fetchone()
-            return (bytes(row[0]), str(row[1])) if row is not None else None
+            rows = connection.execute(_GET, [self._ledger, key], binary=True).fetchall()
+            return next(((bytes(data), str(tag)) for data, tag in rows), None)
 
         return self._run(ask)
 
@@ -163,13 +163,10 @@ class PostgresObjects:
         while self._all:
             self._all.pop().close()
 
-    def durability(self) -> str:
-        """What the server says of its commits."""
-
+    def durability(self) -> str | None:
         def ask(connection: Postgres) -> str:
-            row = connection.execute(_DURABILITY).fetchone()
-            assert row is not None
-            return f"synchronous_commit {row[0]}, fsync {row[1]}"
+            ((commit, sync),) = connection.execute(_DURABILITY).fetchall()
+            return f"synchronous_commit {commit}, fsync {sync}"
 
         return self._run(ask)
 

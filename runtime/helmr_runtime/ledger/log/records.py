@@ -7,7 +7,7 @@ from typing import Any
 
 from helmr.errors import LedgerDamaged
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, principal_text
-from helmr_runtime.ledger.tables.appends import Appends, Checkpoint, LeaseRow
+from helmr_runtime.ledger.tables.appends import Appends, Checkpoint, LeaseRow, Removal
 from helmr_runtime.ledger.tables.engine import EPOCH, MICROSECOND, time_of
 
 Kinds = tuple[type, ...]
@@ -20,16 +20,19 @@ _ENTRY: tuple[Kinds, ...] = (
 )
 _CHECKPOINT: tuple[Kinds, ...] = (_INT, _TEXT, _INT, _TEXT)
 _LEASE: tuple[Kinds, ...] = (_TEXT, _INT, _TEXT_OR_NONE)
+_REMOVAL: tuple[Kinds, ...] = ((list,), _INT, _INT)
 """What the values of a record's rows are, in their order."""
 
 
 def text_of(appends: Appends) -> bytes:
     """The record's text: JSON in ASCII."""
-    rows = (
+    rows: list[Any] = [
         [_entry_row(entry) for entry in appends.entries],
         [(c.feed_offset, c.session_id, c.seq, c.body) for c in appends.checkpoints],
         [(h.session_id, h.epoch, h.holder) for h in appends.holdings],
-    )
+    ]
+    if appends.removals:  # an earlier edition reads three
+        rows.append([(r.sessions, r.first_offset, r.last_offset) for r in appends.removals])
     return json.dumps(rows, separators=(",", ":")).encode("ascii")
 
 
@@ -43,11 +46,13 @@ def appends_of(text: bytes, where: str, number: int) -> Appends:
         LedgerDamaged: It is nothing that a ledger writes.
     """
     try:
-        entries, checkpoints, holdings = json.loads(text)
+        entries, checkpoints, holdings, *more = json.loads(text)
+        (removals,) = more or ([],)
         return Appends(
             entries=[_entry_of(_typed(row, _ENTRY)) for row in entries],
             checkpoints=[Checkpoint(*_typed(row, _CHECKPOINT)) for row in checkpoints],
             holdings=[LeaseRow(*_typed(row, _LEASE)) for row in holdings],
+            removals=[_removal_of(*_typed(row, _REMOVAL)) for row in removals],
         )
     except (
         ValueError,
@@ -58,6 +63,12 @@ def appends_of(text: bytes, where: str, number: int) -> Appends:
         RecursionError,
     ) as error:
         raise LedgerDamaged(f"{where}: commit {number} is nothing that a ledger writes") from error
+
+
+def _removal_of(sessions: list[Any], first_offset: int, last_offset: int) -> Removal:
+    if not all(type(one) is str for one in sessions):
+        raise TypeError("a value of another type")
+    return Removal(tuple(sessions), first_offset, last_offset)
 
 
 def _typed(row: list[Any], types: tuple[Kinds, ...]) -> list[Any]:

@@ -38,6 +38,7 @@ from helmr_runtime.ledger.log.rebuild import (
     Page,
     Unsaid,
 )
+from helmr_runtime.ledger.log.snapshots import require_none
 from helmr_runtime.ledger.tables import engine
 from helmr_runtime.ledger.tables.appends import (
     CHECKPOINT_COLUMNS,
@@ -196,13 +197,14 @@ def stored_ledger(path: Path, *, to_damage: bool = False) -> Iterator[StoredLedg
 
     Raises:
         RuntimeHeld: A runtime has it open.
-        UsageError: There is none, or a newer Helmr wrote it.
+        UsageError: There is none, a newer Helmr wrote it, or it is a cache of a log in a store.
         LedgerDamaged: The engine can't read it, here or later, or one of its logs is damaged.
         LedgerBehind: Its log of commits is not its own, or of a later state of it.
         DataError: It is not a database.
     """
     if not path.is_file():
         raise UsageError(f"{path.parent} holds no ledger", hint="Name its --data-dir.")
+    require_none(path)
     check_is_database(path)
     with (
         held(path.with_name(path.name + LOCK_SUFFIX)),

@@ -132,6 +132,7 @@ def joined(parts: Iterable[Appends]) -> Appends:
         found.entries += part.entries
         found.checkpoints += part.checkpoints
         found.holdings += part.holdings
+        found.removals += part.removals
     return found
 
 
