@@ -272,6 +272,20 @@ def test_a_store_that_lets_an_object_be_created_twice_is_refused() -> None:
         ObjectLog(Forgetful()).make(LOG_ID)
 
 
+def test_garbage_under_a_number_that_was_trimmed_is_not_read() -> None:
+    """A writer that was paused has taken it; for a reader that stands before it there is a hole."""
+    objects = FakeObjects()
+    log, paused = ObjectLog(objects), ObjectLog(objects)
+    log.make(LOG_ID)
+    for number in range(1, 6):
+        log.append(number, b"[]")
+    log.trim(4)
+    paused.append(3, b"[]")
+    with pytest.raises(LedgerBehind, match="begins behind commit 4"):
+        log.records(2)
+    assert [one.number for one in log.records(4)] == [5]
+
+
 def test_an_empty_store_holds_no_log() -> None:
     with pytest.raises(LedgerBehind, match="holds no log"):
         ObjectLog(FakeObjects()).open(LOG_ID)
