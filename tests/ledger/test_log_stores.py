@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -258,6 +259,17 @@ def test_a_record_that_opens_the_log_is_never_deleted(objects: Objects) -> None:
     # So the number that the first would have taken next is still another's.
     with pytest.raises(LedgerSuperseded):
         first.append(4, b"[]")
+
+
+def test_an_object_whose_writer_was_killed_beside_it_is_read(tmp_path: Path) -> None:
+    """Between the link that gives it its name and the end of the part that it was written as."""
+    objects = open_folder(f"file://{tmp_path}/store")
+    objects.create("log/1", b"1")
+    os.link(tmp_path / "store" / "log" / "1", tmp_path / "store" / "log" / ".part-dead")
+    assert objects.get("log/1") is not None
+    assert list(objects.keys("log/")) == ["log/1"]
+    with pytest.raises(ObjectExists):
+        objects.create("log/1", b"2")
 
 
 # --- a log in a store of objects --------------------------------------------------------------------

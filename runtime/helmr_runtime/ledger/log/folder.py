@@ -46,7 +46,9 @@ class Folder:
     def get(self, key: str) -> tuple[bytes, str] | None:
         with self._translated():
             try:
-                descriptor = open_private(self._path / key, os.O_RDONLY)
+                # Not `open_private`: an object has two names for a moment, or for ever if its writer is killed there.
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+                descriptor = os.open(self._path / key, flags)
             except FileNotFoundError:
                 return None
             with os.fdopen(descriptor, "rb") as file:
