@@ -206,7 +206,7 @@ def answer(
 
 
 def _answer_one(cli: Cli, wait: str, said: Said, hold_s: float, **details: Any) -> Any:
-    """Answer it once it has been held for so long; the receipt."""
+    """Answer it once it has been held that long; the receipt."""
     with cli.client() as client:
         wait_id = arguments.only_wait(client, wait)
         value = value_for(client, wait_id, said)
