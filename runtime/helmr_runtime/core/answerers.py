@@ -256,6 +256,9 @@ class Answerers:
         )
 
 
+ANYONE = Answerers()
+"""Of a wait that says nothing of it: almost all."""
+
 PROPOSAL_CHARS = 32
 
 

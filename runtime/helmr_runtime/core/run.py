@@ -15,18 +15,23 @@ Of a wait:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 from helmr.models import AnswerMode, RunStatus
 from helmr.schema import schema_digest
 from helmr.wait_details import WaitDetails, question_hash, recorded
-from helmr_runtime.core.answerers import Answerers, with_starters
+from helmr_runtime.core.answerers import ANYONE, Answerers, with_starters
 from helmr_runtime.core.entries import LINK, Entry, EntryKind, Principal, from_iso, iso
 from helmr_runtime.core.requests import WaitRequest
 from helmr_runtime.core.tokens import TokenQuestion
+
+_WHO = tuple(one.name for one in fields(Answerers))
+_who_of: Callable[[object], tuple[Any, ...]] = attrgetter(*_WHO)
+_ANYONES = _who_of(ANYONE)
 
 ASKS_PEOPLE = frozenset({"input", "token"})
 """Kinds of waits that someone can answer."""
@@ -259,13 +264,15 @@ class Wait:
 
     @property
     def restriction(self) -> Answerers:
-        """Who may answer."""
-        return Answerers(**{one.name: getattr(self, one.name) for one in fields(Answerers)})
+        """Who may answer; `ANYONE` itself of a wait that says nothing of it."""
+        said = _who_of(self)
+        return ANYONE if said == _ANYONES else Answerers(**dict(zip(_WHO, said, strict=True)))
 
     @property
     def is_restricted(self) -> bool:
         """Only an answer by a person that it admits resolves it."""
-        return self.restriction.is_restricted
+        who = self.restriction
+        return who is not ANYONE and who.is_restricted
 
     def standing(self, proposal: str | None = None) -> int:
         """How many people stand for that proposal; without one, for that of the newest vote."""

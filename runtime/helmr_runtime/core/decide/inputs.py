@@ -40,6 +40,7 @@ from helmr.models import (
 from helmr.people import person_key
 from helmr.roles import ScopeType
 from helmr_runtime.core import jsontext
+from helmr_runtime.core.answerers import ANYONE
 from helmr_runtime.core.claims import claim_ended, overridden_by
 from helmr_runtime.core.commands import (
     NO_DETAILS,
@@ -331,6 +332,22 @@ def send(state: SessionState, command: Send, context: DecisionContext) -> Decide
     return Decided((*before, *drafts, *spent, *following), reply)
 
 
+def _admitted(wait: Wait, command: AnswerWait, context: DecisionContext) -> dict[str, Any]:
+    """What the entry says of who answered, which is nothing where anyone may."""
+    who, reason = wait.restriction, command.details.override_reason
+    if who is ANYONE and reason is None and command.signature is None:
+        return {}
+    told = who.admit(
+        wait.id,
+        command.identity,
+        command.principal,
+        context.now,
+        override_reason=reason,
+        may_override=command.may_override,
+    )
+    return who.with_signature(wait.id, told, command.signature)
+
+
 def answer(state: SessionState, command: AnswerWait, context: DecisionContext) -> Decided:
     """Answer exactly the pending input wait (S-18)."""
     wait = state.run.wait if state.run is not None else None
@@ -345,15 +362,7 @@ def answer(state: SessionState, command: AnswerWait, context: DecisionContext) -
         return Decided(before, error=late)
     require_open(state)
     checked_size(command.data)
-    told = wait.restriction.admit(
-        wait.id,
-        command.identity,
-        command.principal,
-        context.now,
-        override_reason=command.details.override_reason,
-        may_override=command.may_override,
-    )
-    told = wait.restriction.with_signature(wait.id, told, command.signature)
+    told = _admitted(wait, command, context)
     overridden = _override(wait, command, context)
     if "person" in told and votes.is_vote(wait, command.data):
         tally = votes.tally(wait, told["person"]["id"], command.data)
