@@ -125,6 +125,7 @@ NOT_WALKED = {
     "verify": "as restore",
     "repair": "as restore",
     "prune": "as restore",
+    "log move": "as restore: tests/stack/test_log_elsewhere.py",
     "follow": "says only offsets; errors are of Helmr's own words",
     "promote": "says only offsets, ids and kinds of entries",
     "session export": "writes a file for programs: JSON, in which controls are escaped",

@@ -35,7 +35,7 @@ print(sorted(loaded & set(sys.argv[1].split())), file=sys.stderr)
 
 COMMANDS = {
     "": "up check experiment dev down status logs demo console mcp next listen waiting query export backup "
-    "restore verify repair prune follow promote login logout whoami "
+    "restore verify repair prune log follow promote login logout whoami "
     "session run wait input output token public-token key person schedule rule notices context gate",
     "session": "start list get tree transcript follow close cancel note fork export verify replay what-if",
     "run": "list get retry cancel rewind",
@@ -53,6 +53,7 @@ COMMANDS = {
     "gate grant": "list show revoke create",
     "gate outcome": "list say",
     "gate rules": "test",
+    "log": "move",
     "schedule": "create list get pause resume run delete",
 }
 ALL = [f"{group} {name}".strip() for group, names in COMMANDS.items() for name in names.split()]
