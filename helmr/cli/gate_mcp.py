@@ -4,6 +4,9 @@ Everything else passes through as it came, in both directions. A call that a per
 or that could not be asked about, is answered here with an error of the tool, which the model reads; the server never
 sees it (S-106). An approved call is reported with its outcome (S-108).
 
+A server that ends answers nothing any more: the program says so to each request that is open, and ends too. Which
+calls were made is unknown then (S-108).
+
 A call has no id that outlasts it: the agent's session is the server's name and the folder, so that the same call finds
 its decision also when the client has started this program again (S-107).
 """
@@ -11,10 +14,11 @@ its decision also when the client has started this program again (S-107).
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
 import typer
 
@@ -37,6 +41,13 @@ AWAY_S = 10.0
 """How long a runtime may be away: it starts again within that."""
 
 IN_FLIGHT_MAX = 100
+SERVER_ENDED = -32000
+"""Code of the error by which a request is answered whose server has ended: the protocol's for a closed connection."""
+
+LAST_WORDS_S = 5.0
+"""Longest that a client may take to read that the server has ended."""
+
+ENDED_EXIT_CODE = 1
 
 Send = Callable[["JSONRPCMessage"], Awaitable[None]]
 
@@ -127,6 +138,8 @@ class GateProxy:
         """Requests for lists of tools that are open."""
         self._held: dict[Any, Any] = {}
         """Calls that are not decided yet, with the scope that ends their asking."""
+        self._open: set[Any] = set()
+        """Requests of the client that have no answer yet."""
         self._made: dict[Any, str] = {}
         """Calls that a person has allowed and the server has not answered, with their sessions."""
 
@@ -135,6 +148,7 @@ class GateProxy:
         from mcp.types import JSONRPCNotification, JSONRPCRequest
 
         if isinstance(message, JSONRPCRequest):
+            self._open.add(message.id)
             if message.method == "tools/call":
                 await self._call(message)
                 return
@@ -153,6 +167,7 @@ class GateProxy:
 
         if isinstance(message, JSONRPCResponse | JSONRPCError):
             result = message.result if isinstance(message, JSONRPCResponse) else {"isError": True}
+            self._open.discard(message.id)
             if message.id in self._lists:
                 self._lists.discard(message.id)
                 self._note(result.get("tools"))
@@ -160,6 +175,17 @@ class GateProxy:
             if session_id is not None:
                 await self._asker.report(session_id, succeeded=not result.get("isError"))
         await self._to_client(message)
+
+    async def server_ended(self) -> None:
+        """Answer what the client still waits for."""
+        from mcp.types import ErrorData, JSONRPCError
+
+        for request_id in sorted(self._open, key=str):
+            is_unknown = request_id not in self._held
+            said = "whether this was done is unknown" if is_unknown else "this call was not made"
+            error = ErrorData(code=SERVER_ENDED, message=f"The server has ended; {said}.")
+            await self._to_client(JSONRPCError(jsonrpc="2.0", id=request_id, error=error))
+        self._open.clear()
 
     def _note(self, tools: Any) -> None:
         for tool in tools if isinstance(tools, list) else ():
@@ -199,11 +225,54 @@ class GateProxy:
         result: dict[str, Any] = {"content": [{"type": "text", "text": reason}], "isError": True}
         if VERSION_KEY in ((message.params or {}).get("_meta") or {}):  # revision 2026-07-28 on
             result["resultType"] = "complete"
+        self._open.discard(message.id)
         await self._to_client(JSONRPCResponse(jsonrpc="2.0", id=message.id, result=result))
 
 
+class EndableLines:
+    """Lines of a file until it ends, or `end` is called: a read that still waits then is left to its thread."""
+
+    def __init__(self, file: TextIO) -> None:
+        import anyio
+
+        self._file = file
+        self._ended = anyio.Event()
+        self.is_reading = False
+        """A thread waits for a line; the interpreter would wait for the thread."""
+
+    def end(self) -> None:
+        """Give no more lines."""
+        self._ended.set()
+
+    def __aiter__(self) -> EndableLines:
+        return self
+
+    async def __anext__(self) -> str:
+        import anyio
+
+        found = ""
+
+        async def read() -> None:
+            nonlocal found
+            found = await anyio.to_thread.run_sync(self._file.readline, abandon_on_cancel=True)
+            self.is_reading = False
+            reading.cancel_scope.cancel()
+
+        self.is_reading = True
+        async with anyio.create_task_group() as reading:
+            reading.start_soon(read)
+            await self._ended.wait()
+            reading.cancel_scope.cancel()
+        if not found:
+            raise StopAsyncIteration
+        return found
+
+
 async def carry(asker: GateAsker, words: list[str], url: str | None) -> None:
-    """Stand between this process's standard input and output and a server, until one of them ends."""
+    """Stand between this process's standard input and output and a server, until one of them ends.
+
+    A server's end ends the process too: a thread that waits for the client's next line can't be ended otherwise.
+    """
     import anyio
     from mcp.client.stdio import StdioServerParameters, stdio_client
     from mcp.client.streamable_http import streamable_http_client
@@ -220,7 +289,10 @@ async def carry(asker: GateAsker, words: list[str], url: str | None) -> None:
             )
             streams = await stack.enter_async_context(stdio_client(program))
         server_in, server_out = streams[0], streams[1]
-        client_in, client_out = await stack.enter_async_context(stdio_server())
+        lines = EndableLines(sys.stdin)
+        client_in, client_out = await stack.enter_async_context(
+            stdio_server(stdin=cast("Any", lines))
+        )
         proxy = GateProxy(
             asker,
             lambda one: client_out.send(SessionMessage(one)),
@@ -230,13 +302,16 @@ async def carry(asker: GateAsker, words: list[str], url: str | None) -> None:
 
         async def forward(message: Any) -> None:
             async with room:
-                await proxy.from_client(message)
+                with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                    await proxy.from_client(message)  # else the server has ended
 
         async def answers() -> None:
             async for one in server_in:
                 if isinstance(one, SessionMessage):
                     await proxy.from_server(one.message)
-            group.cancel_scope.cancel()  # the server has ended
+            with anyio.move_on_after(LAST_WORDS_S):
+                await proxy.server_ended()
+            lines.end()
 
         async with anyio.create_task_group() as group:
             group.start_soon(answers)
@@ -246,8 +321,13 @@ async def carry(asker: GateAsker, words: list[str], url: str | None) -> None:
                 if getattr(one.message, "method", None) == "tools/call":
                     group.start_soon(forward, one.message)
                 else:  # in the order in which they came
-                    await proxy.from_client(one.message)
+                    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                        await proxy.from_client(one.message)  # else the server has ended
             group.cancel_scope.cancel()
+        await client_out.aclose()  # what writes there ends with it
+    if lines.is_reading:
+        sys.stdout.flush()
+        os._exit(ENDED_EXIT_CODE)
 
 
 def register_proxy(app: typer.Typer) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp import Client, StdioServerParameters
+from mcp import Client, MCPError, StdioServerParameters
 from mcp_types import CallToolResult, TextContent
 
 from helmr.gate import AGENT_TASK, CALL_TASK
@@ -38,6 +38,12 @@ tool = "shop.charge"
 matches = {order = "gift*"}
 action = "deny"
 reason = "Gifts are free."
+
+[[gate.rule]]
+name = "ends"
+tool = "shop.charge"
+matches = {order = "*.ends-*"}
+action = "allow"
 """
 PROXY = """
 import sys
@@ -218,6 +224,29 @@ async def test_without_a_runtime_no_call_is_made(live: LiveRuntime, effects: Pat
             assert refused.is_error
             assert "Helmr can't ask a person about this call" in text(refused)
     assert charged(effects) == []
+
+
+async def test_a_server_that_ends_in_a_call_is_said_to_have_ended(
+    live: LiveRuntime, effects: Path
+) -> None:
+    async with client(proxy(live, effects, HELD_S)) as one:
+        with pytest.raises(
+            MCPError, match="The server has ended; whether this was done is unknown"
+        ):
+            await one.call_tool("charge", {"order": "x.ends-after"})
+    assert charged(effects) == ["x.ends-after"]
+
+
+def test_it_ends_with_its_client(live: LiveRuntime, effects: Path) -> None:
+    given = proxy(live, effects, HELD_S)
+    environ = {**os.environ, **(given.env or {})}
+    words = [given.command, *given.args]
+    with subprocess.Popen(
+        words, env=environ, cwd=given.cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as proxying:
+        assert proxying.stdin is not None
+        proxying.stdin.close()
+        assert proxying.wait(timeout=30) == 0
 
 
 @pytest.mark.long
