@@ -362,7 +362,7 @@ def add_key(
     """Register a public SSH key that signs a person's answers."""
     line = arguments.read_source(key).decode("utf-8", "replace").strip()
     with cli.client() as client:
-        found = client.people.add_key(person, line)
+        found = client.people.add_key(person, key=line)
     describe.show(found, json)
 
 
@@ -384,7 +384,7 @@ def revoke_key(
 ) -> None:
     """Revoke a key that signs a person's answers; what it has signed stays signed."""
     with cli.client() as client:
-        found = client.people.revoke_key(person, fingerprint, reason=reason)
+        found = client.people.revoke_key(person, fingerprint=fingerprint, reason=reason)
     describe.show(found, json)
 
 

@@ -336,7 +336,7 @@ class AsyncPeople(ClientPart):
         return await self._ask(ENABLE_PERSON, person, operation_id=operation_id)
 
     async def add_key(
-        self, person: str, key: str, *, operation_id: str | None = None
+        self, person: str, *, key: str, operation_id: str | None = None
     ) -> PersonInfo:
         """Register a public SSH key that signs a person's answers (S-115); for an admin.
 
@@ -357,8 +357,8 @@ class AsyncPeople(ClientPart):
     async def revoke_key(
         self,
         person: str,
-        fingerprint: str,
         *,
+        fingerprint: str,
         reason: str | None = None,
         operation_id: str | None = None,
     ) -> PersonInfo:

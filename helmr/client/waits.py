@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from helmr.client.calls import (
     READ_TIMEOUT_S,
@@ -46,10 +46,8 @@ from helmr.operations import (
     REVOKE_LINK,
     WITHDRAW_VOTE,
 )
+from helmr.signing import Sign, ToSign
 from helmr.tasks import AnyTask
-
-if TYPE_CHECKING:
-    from helmr.signing import Sign
 
 DRY_RUN_S = 20.0
 """A dry run is answered after at most that long."""
@@ -146,8 +144,6 @@ class AsyncWaits(ClientPart):
 
     async def _signed(self, wait_id: str, data: Any, sign: Sign, error: SignatureNeeded) -> str:
         """The signature that the refusal asks for."""
-        from helmr.signing import ToSign
-
         person, keys = error.facts.get("person"), error.facts.get("keys")
         if not isinstance(person, str) or not isinstance(keys, list):
             raise error

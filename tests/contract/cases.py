@@ -626,23 +626,23 @@ async def people_are_disabled_enabled_and_unbound(client: Any, way: Way) -> None
 async def keys_that_sign_are_registered_and_revoked(client: Any, way: Way) -> None:
     person, key = fresh("person"), signers.fresh_public()
     with pytest.raises(PersonNotFound):
-        await client.people.add_key(person, key)
+        await client.people.add_key(person, key=key)
     await client.people.disable(person)
     await client.people.enable(person)
     with pytest.raises(BadRequest):
-        await client.people.add_key(person, "ssh-rsa AAAA")
+        await client.people.add_key(person, key="ssh-rsa AAAA")
     with pytest.raises(KeyNotFound):
-        await client.people.revoke_key(person, fingerprint(key))
-    added = await client.people.add_key(person, key)
+        await client.people.revoke_key(person, fingerprint=fingerprint(key))
+    added = await client.people.add_key(person, key=key)
     [one] = added.signing_keys
     assert (f"{one.key} {one.comment}", one.fingerprint) == (key, fingerprint(key))
     assert one.revoked_at is None
-    again = await client.people.add_key(person, key)
+    again = await client.people.add_key(person, key=key)
     assert again.signing_keys == added.signing_keys
-    revoked = await client.people.revoke_key(person, one.fingerprint, reason="lost")
+    revoked = await client.people.revoke_key(person, fingerprint=one.fingerprint, reason="lost")
     assert revoked.signing_keys[0].revoked_at is not None
     with pytest.raises(Conflict):
-        await client.people.add_key(person, key)
+        await client.people.add_key(person, key=key)
 
 
 async def agents_ask_before_they_call(client: Any, way: Way) -> None:

@@ -537,10 +537,10 @@ async def add_signing_key(client: Any) -> Prepared:
 
     async def call(operation_id: str) -> Receipt:
         # That a key revoked meanwhile is refused to all others and not to this one is what counts.
-        return (await client.people.add_key(person, key, operation_id=operation_id)).id
+        return (await client.people.add_key(person, key=key, operation_id=operation_id)).id
 
     async def then() -> None:
-        await client.people.revoke_key(person, fingerprint(key))
+        await client.people.revoke_key(person, fingerprint=fingerprint(key))
 
     return Prepared(call, then=then)
 
@@ -548,10 +548,12 @@ async def add_signing_key(client: Any) -> Prepared:
 @repeats(operations.REVOKE_SIGNING_KEY)
 async def revoke_signing_key(client: Any) -> Prepared:
     person, key = await _known_person(client), signers.fresh_public()
-    await client.people.add_key(person, key)
+    await client.people.add_key(person, key=key)
 
     async def call(operation_id: str) -> Receipt:
-        found = await client.people.revoke_key(person, fingerprint(key), operation_id=operation_id)
+        found = await client.people.revoke_key(
+            person, fingerprint=fingerprint(key), operation_id=operation_id
+        )
         return found.id
 
     return Prepared(call)

@@ -12,6 +12,8 @@ from helmr.gate import call_metadata, call_of, tasks
 from helmr_runtime.catalog import Registry
 from tests.console.flow import tasks as other_tasks
 from tests.console.flow.bench import Bench, benched
+from tests.console.flow.test_hostile import walked
+from tests.console.flow.walk import HOSTILE
 from tests.service.stack import Stack
 
 REGISTRY = Registry.of_modules([tasks, other_tasks])
@@ -45,6 +47,15 @@ async def asks(bench: Bench, agent: str = "a1", **given: Any) -> str:
 async def grants(bench: Bench) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = (await bench.stack.http.get("/v1/gate/grants")).json()["items"]
     return items
+
+
+async def test_hostile_text_of_a_call_is_shown_as_text(bench: Bench) -> None:
+    await asks(bench, command=HOSTILE)
+    await bench.open()
+    await bench.inbox(1)
+    await bench.press("A")
+    await bench.on("GrantScreen")
+    await walked(bench)
 
 
 async def test_a_call_is_approved_and_calls_like_it_allowed(bench: Bench) -> None:
