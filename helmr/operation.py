@@ -63,6 +63,7 @@ class Media:
     filename: str = ""
 
 
+JSONL = "application/jsonl"
 TEXT = Media("text/plain")
 PAGE = Media("text/html", "The answer page")
 EVENTS = Media(

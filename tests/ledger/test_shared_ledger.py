@@ -26,9 +26,9 @@ from helmr_runtime.core.shared_log import LogRecord, epoch_floor, record_bytes
 from helmr_runtime.ledger.actor import LedgerActor, LedgerPlace
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log import group, object_log
+from helmr_runtime.ledger.log.commit_log import text_of
 from helmr_runtime.ledger.log.object_log import ObjectLog, record_key
 from helmr_runtime.ledger.log.rebuild import LedgerKeys
-from helmr_runtime.ledger.log.records import text_of
 from helmr_runtime.ledger.log.snapshots import SNAPSHOTS, marker_of
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tables.appends import Appends

@@ -56,6 +56,20 @@ class SessionCommand:
     """Of what the directory sends: the session that this one descends from; decides nothing and is stored nowhere."""
 
 
+def operation_json(operation: OperationKey) -> dict[str, str]:
+    """An operation as it stands in the body of the entry that carries its receipt."""
+    return {"id": operation.id, "request_hash": operation.request_hash}
+
+
+def carrier(
+    kind: EntryKind, body: dict[str, Any], command: SessionCommand, *, run_id: str | None = None
+) -> Draft:
+    """The entry that carries a command's operation, and of which its receipt is made (`core.receipts`)."""
+    if command.operation is not None:
+        body["operation"] = operation_json(command.operation)
+    return Draft(kind, body, run_id=run_id, principal=command.principal)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Send(SessionCommand):
     """Append a record to an input stream (S-20…S-28). Receipt: `SendReceipt` as JSON."""

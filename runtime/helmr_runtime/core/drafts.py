@@ -11,11 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from helmr.errors import HelmrError
-from helmr.models import RunStatus
 from helmr_runtime.core.claims import WaitClaims
-from helmr_runtime.core.commands import OperationKey, SessionCommand, TokenEnded
+from helmr_runtime.core.commands import OperationKey, TokenEnded, operation_json
 from helmr_runtime.core.entries import RUNTIME, Draft, EntryKind, Principal, iso
-from helmr_runtime.core.run import Run
 from helmr_runtime.core.tokens import Parent, is_child
 
 
@@ -61,20 +59,6 @@ def start_drafts(
             principal=principal,
         ),
     )
-
-
-def operation_json(operation: OperationKey) -> dict[str, str]:
-    """An operation as it stands in the body of the entry that carries its receipt."""
-    return {"id": operation.id, "request_hash": operation.request_hash}
-
-
-def carrier(
-    kind: EntryKind, body: dict[str, Any], command: SessionCommand, *, run_id: str | None = None
-) -> Draft:
-    """The entry that carries a command's operation, and of which its receipt is made (`core.receipts`)."""
-    if command.operation is not None:
-        body["operation"] = operation_json(command.operation)
-    return Draft(kind, body, run_id=run_id, principal=command.principal)
 
 
 def due_draft(*, wait_id: str, kind: str, run_id: str, op: int, next_status: str) -> Draft:
@@ -155,7 +139,7 @@ class DecisionContext:
     """The circumstances of a decision.
 
     `now` is the latest of the actor's clock, the command's time and the last entry's time. `is_hot`: the
-    process that decides also runs the code, so a resolved wait makes the run `running`, else `queued`.
+    process that decides also runs the code.
     """
 
     now: datetime
@@ -171,12 +155,6 @@ class DecisionContext:
     def entries_ahead(self) -> int:
         """How many entries of claims are written before those of this decision."""
         return len(self.claims.pending(self.now)) if self.claims is not None else 0
-
-    def status_after_wait(self, run: Run) -> str:
-        """The run's status once its wait is resolved."""
-        if run.status is RunStatus.BLOCKED:
-            return RunStatus.BLOCKED.value
-        return (RunStatus.RUNNING if self.is_hot else RunStatus.QUEUED).value
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,8 @@ from helmr import ids
 from helmr.errors import ForkRefused, OpNotFound
 from helmr.wait_details import WaitDetails
 from helmr_runtime.core.answerers import Answerers, Identity
-from helmr_runtime.core.commands import OperationKey
+from helmr_runtime.core.commands import OperationKey, operation_json
 from helmr_runtime.core.corrections import accepted_for, answer_for, checked_reason, wait_at
-from helmr_runtime.core.drafts import operation_json
 from helmr_runtime.core.entries import (
     GENESIS,
     BodyCipher,

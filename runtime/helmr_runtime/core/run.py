@@ -454,6 +454,16 @@ class Run:
         """The run has not ended."""
         return self.status in ACTIVE
 
+    def status_after_wait(self, *, is_hot: bool) -> str:
+        """Its status once its wait is resolved.
+
+        Args:
+            is_hot: The process that decides also runs the code, which then goes on; else it is queued.
+        """
+        if self.status is RunStatus.BLOCKED:
+            return RunStatus.BLOCKED.value
+        return (RunStatus.RUNNING if is_hot else RunStatus.QUEUED).value
+
     @property
     def wait_schema(self) -> Any:
         """The pending wait's own JSON Schema (S-71); None if it has none."""

@@ -51,7 +51,7 @@ class LogRecord:
         writer: Of the opening that wrote it; no two openings have the same.
         nonce: Of this record, so that two with the same text differ.
         opens: It holds a `ledger.opened`, and is never deleted.
-        text: What was committed, as `ledger.log.records` has it.
+        text: What was committed, as `ledger.log.commit_log` has it.
     """
 
     number: int

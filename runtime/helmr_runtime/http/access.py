@@ -5,6 +5,7 @@ Invariants: S-46 and S-51 (what a secret may do), S-111 (a person is stamped her
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -26,7 +27,6 @@ from helmr_runtime.security.origins import check_origin
 from helmr_runtime.security.people import NamedPerson
 from helmr_runtime.security.secrets import (
     SecretKind,
-    is_same_secret,
     read_secret,
     secret_hash,
 )
@@ -92,7 +92,7 @@ class Access:
                 raise unauthenticated()
 
     async def _by_key(self, exchange: Exchange, hashed: str, need: Need) -> Principal:
-        if is_same_secret(hashed, self._admin_key_hash):
+        if hmac.compare_digest(hashed, self._admin_key_hash):
             key_id, role, name = None, Role.ADMIN, LOCAL_KEY_NAME
         else:
             key = self._api_keys.known(hashed)

@@ -468,7 +468,7 @@ class Caller:
 
     Attributes:
         principal: Who acts.
-        operation_id: Under which the call acts once.
+        operation_id: Under which the call acts once; well formed, as whatever has read it from a request has seen.
         role: Of its key; None without one.
         public_token: That it came with instead, which is for one thing only.
         identity: The person, if it is proven that it is one.
@@ -486,11 +486,7 @@ class Caller:
         Args:
             name: The operation's name in the service.
             parts: Ids of what it is about, then what the request holds, JSON types only.
-
-        Raises:
-            BadId: The operation id is none.
         """
-        ids.check_id(self.operation_id, ids.OPERATION)
         return OperationKey(
             id=self.operation_id, request_hash=jsontext.same_data_hash([name, *parts])
         )

@@ -16,6 +16,8 @@ answer is checked against it, and what is to stand in the transcript is written 
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -55,6 +57,24 @@ from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.security.schemas import DataSchema, data_schema
 
 _HINT = "Start the runtime with the module that declares it."
+
+
+@dataclass(slots=True)
+class Commanded:
+    """A command has come. `decided` gets its decision, and the seq that is to be on disk before its caller hears it."""
+
+    command: SessionCommand
+    decided: asyncio.Future[tuple[Decided, int]]
+
+    def answer(self, decision: Decided, seq: int) -> None:
+        """This was decided; anyone who waits may have given up."""
+        if not self.decided.done():
+            self.decided.set_result((decision, seq))
+
+    def refuse(self, error: Exception) -> None:
+        """It can't be decided."""
+        if not self.decided.done():
+            self.decided.set_exception(error)
 
 
 class RepeatedCommands:

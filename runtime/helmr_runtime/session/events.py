@@ -6,7 +6,6 @@ with `Effects`.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass
@@ -16,8 +15,7 @@ from typing import Any, Protocol
 
 from helmr_runtime.catalog import Registered, Registry
 from helmr_runtime.clock import Clock
-from helmr_runtime.core.commands import SessionCommand
-from helmr_runtime.core.decide import Decided, DecisionContext
+from helmr_runtime.core.decide import DecisionContext
 from helmr_runtime.core.entries import Draft
 from helmr_runtime.core.requests import WaitRequest
 from helmr_runtime.core.run import Run
@@ -26,6 +24,7 @@ from helmr_runtime.host_status import SlotMark
 from helmr_runtime.ports import CommitReply, Flush, Precondition
 from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.replay import Outcome, RunDriver, RunEvent, RunHost
+from helmr_runtime.session.commands import Commanded
 from helmr_runtime.session.histories import Histories
 
 
@@ -98,24 +97,6 @@ class SessionPlace(Protocol):
 
 
 # --- events ---------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Commanded:
-    """A command has come. `decided` gets its decision, and the seq that is to be on disk before its caller hears it."""
-
-    command: SessionCommand
-    decided: asyncio.Future[tuple[Decided, int]]
-
-    def answer(self, decision: Decided, seq: int) -> None:
-        """This was decided; anyone who waits may have given up."""
-        if not self.decided.done():
-            self.decided.set_result((decision, seq))
-
-    def refuse(self, error: Exception) -> None:
-        """It can't be decided."""
-        if not self.decided.done():
-            self.decided.set_exception(error)
 
 
 @dataclass(slots=True)

@@ -46,6 +46,7 @@ from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.session.code_runner import CodeRunner, is_of
 from helmr_runtime.session.commands import (
     CLAIM_KINDS,
+    Commanded,
     Cutting,
     RepeatedCommands,
     SessionClaims,
@@ -65,7 +66,6 @@ from helmr_runtime.session.committer import (
 from helmr_runtime.session.emissions import Emissions
 from helmr_runtime.session.events import (
     NOTHING,
-    Commanded,
     Effects,
     Event,
     Flushed,

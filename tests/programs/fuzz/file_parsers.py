@@ -24,10 +24,10 @@ from helmr.review.personal import DraftStore
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.entries import Draft, EntryKind, Principal, stamp
 from helmr_runtime.ledger.log import file_store, files
+from helmr_runtime.ledger.log.commit_log import text_of
 from helmr_runtime.ledger.log.file_store import file_log, read_unmerged
 from helmr_runtime.ledger.log.files import HeadMark, HeadPosition
 from helmr_runtime.ledger.log.rebuild import LedgerKeys
-from helmr_runtime.ledger.log.records import text_of
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tables.appends import Appends, Checkpoint, LeaseRow
 from helmr_runtime.ledger.tools.restore import build, stored_backup

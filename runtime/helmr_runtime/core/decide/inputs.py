@@ -52,10 +52,11 @@ from helmr_runtime.core.commands import (
     Send,
     SessionCommand,
     WithdrawVote,
+    carrier,
     receipt,
 )
 from helmr_runtime.core.decide import votes
-from helmr_runtime.core.drafts import Decided, DecisionContext, carrier, due_draft
+from helmr_runtime.core.drafts import Decided, DecisionContext, due_draft
 from helmr_runtime.core.entries import RUNTIME, Draft, EntryKind, Principal, iso
 from helmr_runtime.core.public_tokens import (
     ScopedToken,
@@ -74,7 +75,7 @@ def passed(state: SessionState, context: DecisionContext) -> tuple[Draft, ...]:
     wait = run.wait if run is not None else None
     if wait is None or run is None or (wait.deadline_at is None and wait.escalation is None):
         return ()
-    following = context.status_after_wait(run)
+    following = run.status_after_wait(is_hot=context.is_hot)
     drafts: list[Draft] = []
     assignee = wait.assignee
     for number, escalation in (
@@ -551,7 +552,7 @@ def _accept(
                     **({"answer": True} if is_answer else {}),
                     **replace(details, mode=mode).recorded(),
                     **told,
-                    "next": context.status_after_wait(run),
+                    "next": run.status_after_wait(is_hot=context.is_hot),
                 },
                 run_id=run.id,
                 op=taker.op,

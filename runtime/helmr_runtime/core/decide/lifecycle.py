@@ -19,6 +19,7 @@ from helmr_runtime.core.commands import (
     RetryRun,
     RewindRun,
     StartRun,
+    carrier,
     receipt,
 )
 from helmr_runtime.core.corrections import (
@@ -33,7 +34,7 @@ from helmr_runtime.core.corrections import (
     rewindable,
 )
 from helmr_runtime.core.decide.inputs import checked_size, next_run_draft, require_open
-from helmr_runtime.core.drafts import Decided, DecisionContext, carrier
+from helmr_runtime.core.drafts import Decided, DecisionContext
 from helmr_runtime.core.entries import RUNTIME, Draft, EntryKind, Principal, iso, task_principal
 from helmr_runtime.core.run import Run, mode_of
 from helmr_runtime.core.state import SessionState
@@ -127,7 +128,7 @@ def close_session(state: SessionState, command: CloseSession, context: DecisionC
                 {
                     "wait_id": wait.id,
                     "reason": "input_ended",
-                    "next": context.status_after_wait(run),
+                    "next": run.status_after_wait(is_hot=context.is_hot),
                 },
                 run_id=run.id,
                 op=wait.op,

@@ -285,7 +285,7 @@ def token_ended(
         op=wait.op,
         deadline_at=wait.deadline_at,
         ended=command,
-        next_status=context.status_after_wait(run),
+        next_status=run.status_after_wait(is_hot=context.is_hot),
     )
     return (*before, draft)
 

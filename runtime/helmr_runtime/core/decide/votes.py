@@ -12,8 +12,8 @@ from typing import Any
 
 from helmr.people import person_key
 from helmr_runtime.core.claims import claim_ended
-from helmr_runtime.core.commands import AnswerWait, WithdrawVote
-from helmr_runtime.core.drafts import DecisionContext, carrier
+from helmr_runtime.core.commands import AnswerWait, WithdrawVote, carrier
+from helmr_runtime.core.drafts import DecisionContext
 from helmr_runtime.core.entries import Draft, EntryKind
 from helmr_runtime.core.run import Wait, mode_of
 

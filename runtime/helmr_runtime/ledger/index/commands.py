@@ -36,9 +36,10 @@ from helmr_runtime.core.commands import (
     Promote,
     SessionCommand,
     TokenEnded,
+    carrier,
     receipt,
 )
-from helmr_runtime.core.drafts import Decided, carrier
+from helmr_runtime.core.drafts import Decided
 from helmr_runtime.core.entries import RUNTIME, Draft, Entry, EntryKind, iso
 from helmr_runtime.core.grants import CreateGrant, RevokeGrant, created_body
 from helmr_runtime.core.notices import MoveNotices

@@ -19,6 +19,7 @@ from typing import TypeVar
 import duckdb
 
 from helmr.errors import DataError, LedgerBehind, LedgerDamaged, LogNewer, StoreUnavailable
+from helmr_runtime.core.entries import Entry
 from helmr_runtime.ledger.log import merging, snapshots
 from helmr_runtime.ledger.log.commit_log import CommitLog
 from helmr_runtime.ledger.log.file_store import file_log
@@ -328,7 +329,7 @@ class Database:
         """
         self._log.append(appends)
         if appends.entries:
-            self._write_mark(position_of(appends.entries[-1]))
+            self._write_mark(appends.entries[-1])
 
     def store(self, appends: Appends) -> None:
         """Bring it to disk, in the database, while nothing else commits.
@@ -349,7 +350,7 @@ class Database:
             if entry_hash(self.writer, head.feed_offset) != head.hash:
                 raise
         self._merging.head = head
-        self._write_mark(head)
+        self._write_mark(appends.entries[-1])
 
     def merge(self) -> None:
         """Have readers see everything that was committed before the call.
@@ -370,10 +371,10 @@ class Database:
             if self._merging.number < number:
                 raise
 
-    def _write_mark(self, mark: HeadPosition) -> None:
+    def _write_mark(self, last: Entry) -> None:
         """Name the last durable entry. A mark that stays behind only notices less."""
         try:
-            self.mark.write(mark)
+            self.mark.note_last(last)
         except OSError as error:
             logger.warning("the head mark can't be written: %s", error)
 

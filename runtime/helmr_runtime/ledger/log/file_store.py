@@ -24,8 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from helmr.errors import DataError, LedgerBehind, LedgerDamaged
-from helmr_runtime.ledger.log.commit_log import CommitLog, RecordExists
-from helmr_runtime.ledger.log.records import appends_of
+from helmr_runtime.ledger.log.commit_log import CommitLog, RecordExists, appends_of
 from helmr_runtime.ledger.tables.appends import Appends, joined
 from helmr_runtime.security.private_files import open_private
 

@@ -174,6 +174,10 @@ class HeadMark:
             )
         return max(whole, key=lambda found: found.feed_offset)
 
+    def note_last(self, last: Entry) -> None:
+        """Write that this is the last entry. Raises as `write`."""
+        self.write(position_of(last))
+
     def write(self, mark: HeadPosition) -> None:
         """Name the last durable entry."""
         with self._lock:

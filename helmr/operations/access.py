@@ -1,0 +1,218 @@
+"""Who may do what: keys, people and their pages, and the calls of agents that ask first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from helmr.models import (
+    ApiKeyInfo,
+    ApiKeyReceipt,
+    ApiKeyRequest,
+    DisableRequest,
+    FileKeyInfo,
+    GatedCallInfo,
+    GatedCallRequest,
+    GatedOutcomeRequest,
+    GateQuery,
+    GateReceipt,
+    GrantInfo,
+    GrantRequest,
+    ListQuery,
+    NoFields,
+    Page,
+    PersonInfo,
+    PublicTokenInfo,
+    PublicTokenReceipt,
+    PublicTokenRequest,
+    RevokeKeyRequest,
+    SaidOutcomeRequest,
+    SigningKeyRequest,
+    SignInInfo,
+    WhoAmI,
+)
+from helmr.operation import EVENTS, PAGE, Operation, Repeat
+from helmr.roles import Need, Owner
+
+# A table is read row by row.
+# fmt: off
+
+# Public tokens and keys ---------------------------------------------------------------------------
+
+CREATE_PUBLIC_TOKEN = Operation(
+    "auth.create_public_token", "POST /v1/public-tokens", Need.DELEGATE,
+    "Make a public token for what the key may do itself. Its secret is shown here and never again.",
+    description="Answers 201 with `public_access_token`. `scope` is `{type, session, stream, token, "
+    "correlation_id}`; types are `session.input.send`, `session.output.read`, `token.complete`. "
+    "`expires_in` is a duration, `\"30d\"`.",
+    service="public_tokens.create", body=PublicTokenRequest, reply=PublicTokenReceipt, status=201,
+    problems=(404, 409), repeat=Repeat.ONCE)
+LIST_PUBLIC_TOKENS = Operation(
+    "auth.list", "GET /v1/public-tokens", Need.READ,
+    "List public tokens, newest first, with the uses they have left.",
+    description="With `uses_left` and `last_used_at`. Answer links are listed with them, as `wait.answer`.",
+    service="public_tokens.list", query=ListQuery, reply=Page[PublicTokenInfo])
+REVOKE_PUBLIC_TOKEN = Operation(
+    "auth.revoke", "DELETE /v1/public-tokens/{public_token_id}", Need.DELEGATE,
+    "Revoke a public token that the same key has made; the role admin revokes any. Revoking again changes nothing.",
+    service="public_tokens.revoke", owner=Owner.OWN, reply=PublicTokenInfo, problems=(404, 409), repeat=Repeat.ONCE)
+CREATE_API_KEY = Operation(
+    "keys.create", "POST /v1/api-keys", Need.ADMINISTER, "Make an API key. Its secret is shown here and never again.",
+    description="`role` is admin, operator, sender, viewer or asker. With `person` in its place the key is that "
+    "person's: they may do by it what they may. `expires_in` is a duration. Answers 201 with `secret`.",
+    service="api_keys.create", body=ApiKeyRequest, reply=ApiKeyReceipt, status=201, problems=(404, 409),
+    repeat=Repeat.ONCE)
+LIST_API_KEYS = Operation(
+    "keys.list", "GET /v1/api-keys", Need.ADMINISTER, "List API keys, newest first.",
+    service="api_keys.list", query=ListQuery, reply=Page[ApiKeyInfo])
+REVOKE_API_KEY = Operation(
+    "keys.revoke", "DELETE /v1/api-keys/{key_id}", Need.ADMINISTER,
+    "Revoke an API key. Revoking again changes nothing.",
+    service="api_keys.revoke", reply=ApiKeyInfo, problems=(404, 409), repeat=Repeat.ONCE)
+LIST_FILE_KEYS = Operation(
+    "keys.public", "GET /v1/file-keys", Need.READ,
+    "List the public keys that verify this runtime's session files, the newest first.",
+    description="Each is `{id, key}`.",
+    service="session_files.keys", reply=Page[FileKeyInfo])
+
+# People -------------------------------------------------------------------------------------------
+
+WHO_AM_I = Operation(
+    "people.whoami", "GET /v1/whoami", Need.IDENTIFY, "Say who the caller is, and what they may do.",
+    description="Answers `{principal, role, person, groups_at, expires_at}`; `person` is null for a service's key.",
+    reply=WhoAmI)
+HOW_TO_SIGN_IN = Operation(
+    "people.sign_in", "GET /v1/sign-in", Need.NOTHING,
+    "Say where people sign in: the OpenID Connect issuer, and the client id.",
+    description="Send an ID token of that issuer as you send a key: `Authorization: Bearer …`.",
+    service="sign_ins.info", reply=SignInInfo)
+LIST_PEOPLE = Operation(
+    "people.list", "GET /v1/people", Need.READ,
+    "List people by id: those of the runtime's configuration, and others who have signed in or are disabled.",
+    query=ListQuery, reply=Page[PersonInfo])
+GET_PERSON = Operation(
+    "people.get", "GET /v1/people/{person}", Need.READ, "Get a person, by id or e-mail.",
+    reply=PersonInfo, problems=(404,))
+DISABLE_PERSON = Operation(
+    "people.disable", "POST /v1/people/{person}/disable", Need.ADMINISTER,
+    "Let a person act no more. Their keys and answer links end at once, their claims and assignments are given back.",
+    description="Disabling again gives back what they have got meanwhile.",
+    body=DisableRequest, reply=PersonInfo, problems=(404, 409), repeat=Repeat.ONCE)
+ENABLE_PERSON = Operation(
+    "people.enable", "POST /v1/people/{person}/enable", Need.ADMINISTER,
+    "Let a person act again. What disabling ended stays ended.",
+    body=NoFields, reply=PersonInfo, problems=(404, 409), repeat=Repeat.ONCE)
+UNBIND_PERSON = Operation(
+    "people.unbind", "POST /v1/people/{person}/unbind", Need.ADMINISTER,
+    "Forget the account with which a person has signed in; the next sign-in with their e-mail binds the new one.",
+    body=NoFields, reply=PersonInfo, problems=(404, 409), repeat=Repeat.ONCE)
+
+ADD_SIGNING_KEY = Operation(
+    "people.add_key", "POST /v1/people/{person}/keys", Need.ADMINISTER,
+    "Register a public SSH key that signs a person's answers.",
+    description="`key` is the line of a `.pub` file. A key that is another person's, or was revoked, is 409.",
+    body=SigningKeyRequest, reply=PersonInfo, problems=(404, 409), repeat=Repeat.ONCE)
+REVOKE_SIGNING_KEY = Operation(
+    "people.revoke_key", "POST /v1/people/{person}/keys/revoke", Need.ADMINISTER,
+    "Revoke a key that signs a person's answers, by its fingerprint. What it has signed stays signed.",
+    body=RevokeKeyRequest, reply=PersonInfo, problems=(404, 409), repeat=Repeat.ONCE)
+
+# Pages for people ---------------------------------------------------------------------------------
+
+SHOW_SIGN_IN: Operation[bytes] = Operation(
+    "", "GET /sign-in", Need.NOTHING, "Show the page where a person signs in, or who is signed in.",
+    description="`?next=` is a page of this runtime to come back to. 404 where the runtime knows no people.",
+    tag="pages", reply=PAGE, problems=(404, 429))
+SIGN_IN_AT_ISSUER: Operation[bytes] = Operation(
+    "", "GET /sign-in/issuer", Need.NOTHING, "Send the browser to the issuer, with state, nonce and PKCE challenge.",
+    tag="pages", reply=PAGE, others={303: "To the issuer"}, problems=(404, 429, 503))
+FINISH_SIGN_IN: Operation[bytes] = Operation(
+    "", "GET /sign-in/callback", Need.NOTHING,
+    "Take the issuer's answer from the browser that asked, and set its cookie.",
+    description="`?code=`, `?state=`, `?iss=`. The redirect URI to register with the issuer.",
+    tag="pages", reply=PAGE, others={303: "Signed in; back to where the person came from"},
+    problems=(401, 404, 409, 429, 503))
+SIGN_IN_BY_KEY: Operation[bytes] = Operation(
+    "", "POST /sign-in", Need.NOTHING, "Take the sign-in page's form with a personal key, and set a cookie.",
+    tag="pages", reply=PAGE, others={303: "Signed in; back to where the person came from"},
+    problems=(400, 401, 404, 409, 413, 415, 429, 503), repeat=Repeat.AGAIN)
+SIGN_OUT: Operation[bytes] = Operation(
+    "", "POST /sign-out", Need.NOTHING, "Take a page's form that signs out: the cookie opens nothing from now on.",
+    tag="pages", reply=PAGE, others={303: "Signed out; to the page where people sign in"},
+    problems=(400, 413, 415, 429), repeat=Repeat.AGAIN)
+
+SHOW_INBOX: Operation[bytes] = Operation(
+    "", "GET /inbox", Need.PAGE, "Show what waits for the person who is signed in, soonest end first.",
+    description="`?show=` is `open`, `mine`, `voted` or `answered`; `?task=`, `?priority=`, `?tag=` and `?cursor=` as "
+    "in the list of waits. Without a sign-in 303 to `/sign-in`.",
+    tag="pages", reply=PAGE, others={303: "To the page where people sign in"}, problems=(400, 401, 429, 503))
+FOLLOW_INBOX: Operation[bytes] = Operation(
+    "", "GET /inbox/events", Need.PAGE,
+    "Send word, `changed`, when something of the inbox may have changed. Says no more than that.",
+    tag="pages", reply=EVENTS, problems=(401, 429, 503))
+SHOW_INBOX_WAIT: Operation[bytes] = Operation(
+    "", "GET /inbox/{wait_id}", Need.PAGE,
+    "Show a wait that the person may answer or has answered, with its form or how it ended.",
+    tag="pages", reply=PAGE, others={303: "To the page where people sign in"}, problems=(401, 404, 429, 503))
+ANSWER_INBOX_WAIT: Operation[bytes] = Operation(
+    "", "POST /inbox/{wait_id}", Need.PAGE,
+    "Take the form of that page: the person's answer, or their vote taken back.",
+    description="After the form 303, back to the page.",
+    tag="pages", reply=PAGE, others={303: "A form was taken, or a sign-in is needed"},
+    problems=(400, 401, 404, 409, 410, 413, 415, 422, 429, 503), repeat=Repeat.AGAIN)
+
+# The gate -----------------------------------------------------------------------------------------
+
+GATE_CLAUDE_CODE = Operation(
+    "", "POST /v1/gate/claude-code", Need.ASK,
+    "Take an event of a Claude Code hook; if the hook asks, answer with the decision in its form.",
+    description="The call waits until a person or a rule has decided, at most until 10 s before `timeout_s`. `mode` "
+    "headless always gets a decision; interactive gets `{}` if there is none, and the client shows its own prompt.",
+    tag="gate", query=GateQuery, reply=dict[str, Any], problems=(400, 409, 413), repeat=Repeat.AGAIN)
+ASK_GATED_CALL = Operation(
+    "", "POST /v1/gate/calls", Need.ASK, "Ask whether an agent may make a call that has no id.",
+    description="The call waits for `hold_s` at most; then it answers `pending`. Ask about the same call again to "
+    "get the decision, once, within an hour. A request repeated under its operation id gets the same decision.",
+    tag="gate", body=GatedCallRequest, reply=GateReceipt, problems=(404,), repeat=Repeat.AGAIN)
+REPORT_GATED_CALL = Operation(
+    "", "POST /v1/gate/calls/{session_id}/outcome", Need.ASK,
+    "Report how an allowed call ended; the first report counts.",
+    tag="gate", service="gate.report", owner=Owner.OWN, body=GatedOutcomeRequest, reply=GatedCallInfo, problems=(404,),
+    repeat=Repeat.AGAIN)
+GET_GATED_CALL = Operation(
+    "", "GET /v1/gate/calls/{session_id}", Need.ASK,
+    "Get a call that the same key has asked about; the role admin gets any.",
+    tag="gate", service="gate.get", owner=Owner.OWN, reply=GatedCallInfo, problems=(404,))
+WITHDRAW_GATED_CALL = Operation(
+    "", "POST /v1/gate/calls/{session_id}/withdraw", Need.ASK,
+    "Stop asking about a call that the same key has asked about; the role admin may stop any.",
+    description="A decided call stays as it is. Withdrawing again changes nothing.",
+    tag="gate", service="gate.withdraw", owner=Owner.OWN, body=NoFields, reply=GatedCallInfo, problems=(404,),
+    repeat=Repeat.AGAIN)
+
+LIST_UNKNOWN_OUTCOMES = Operation(
+    "", "GET /v1/gate/unknown", Need.READ, "List approved calls of agents of which no one knows what became.",
+    description="Newest first. A page may have fewer calls than asked for.",
+    tag="gate", service="outcomes.unknown", query=ListQuery, reply=Page[GatedCallInfo])
+SAY_OUTCOME = Operation(
+    "", "POST /v1/gate/calls/{session_id}/said-outcome", Need.ANSWER,
+    "Say what became of an approved call, as far as a person has found out; the first word counts.",
+    tag="gate", service="outcomes.say", body=SaidOutcomeRequest, reply=GatedCallInfo, problems=(404, 409),
+    repeat=Repeat.AGAIN)
+LIST_GRANTS = Operation(
+    "grants.list", "GET /v1/gate/grants", Need.READ, "List standing grants, newest first, those that are over too.",
+    tag="gate", query=ListQuery, reply=Page[GrantInfo])
+GET_GRANT = Operation(
+    "grants.get", "GET /v1/gate/grants/{grant_id}", Need.READ, "Get a standing grant.",
+    tag="gate", reply=GrantInfo, problems=(404,))
+CREATE_GRANT = Operation(
+    "grants.create", "POST /v1/gate/grants", Need.ANSWER,
+    "Allow an agent's calls of one tool for a while: those of the same session, client and key as the call named.",
+    description="`matches` narrows it by globs for arguments; null takes those of the call. An answer to the call is "
+    "another operation: a grant answers none. Rules that deny come first.",
+    tag="gate", body=GrantRequest, reply=GrantInfo, status=201, problems=(404, 409), repeat=Repeat.ONCE)
+REVOKE_GRANT = Operation(
+    "grants.revoke", "DELETE /v1/gate/grants/{grant_id}", Need.ANSWER,
+    "Revoke a standing grant; the agent's next call is asked about. Revoking again changes nothing.",
+    tag="gate", reply=GrantInfo, problems=(404, 409), repeat=Repeat.ONCE)
+
+# fmt: on
