@@ -33,6 +33,7 @@ from helmr.gate import (
     CALL_TASK,
     CODEX,
     FLOOD,
+    RULED,
     RUN_TASK,
     STARTER_RULES,
     GateAction,
@@ -623,10 +624,10 @@ def past_calls(runtime: Client, last: int) -> list[PastCall]:
             found.append(PastCall(call_of(payload), session.created_at, was_asked=True))
     for agent in itertools.islice(runtime.sessions.list(task=AGENT_TASK), last):
         named = {name: agent.metadata.get(name, "") for name in ("client", "agent")}
-        records = runtime.sessions.open(agent.id).input("ruled").list()
+        records = runtime.sessions.open(agent.id).input(RULED).list()
         found += [
             PastCall(call_of({**one.data, **named}), one.created_at, was_asked=False)
             for one in records
-            if isinstance(one.data, dict) and "tool" in one.data
+            if isinstance(one.data, dict) and "tool" in one.data and "session_id" not in one.data
         ]
     return sorted(found, key=lambda one: one.at, reverse=True)[:last]

@@ -6,7 +6,8 @@ nor the client: `helmr.cli.start` comes here before anything else is imported.
 - Exit code 2 denies the call, also where the client asks about nothing; what is on stderr is the reason that the model
   sees. So every failure of an event that asks ends with 2 (S-106), and so does the time: a hook that the client kills
   at its timeout lets the tool run (S-105).
-- While a runtime starts again the same call is asked again; the runtime knows it by its id (S-103).
+- While a runtime starts again the same call is asked again, in a request with the same operation id: a call that has no
+  id itself gets the decision that it has taken, if the answer was lost (S-103, S-107).
 
 Codex takes the same events and denials. Before a call an `allow` is a mistake to it unless it changes the input, and a
 mistake lets the call run: it gets no output in its place. Its hooks are commands also where it has a prompt of its own
@@ -47,6 +48,9 @@ PATIENCE_S = 10.0
 """How long a runtime may be away: it starts again within that."""
 
 PAUSE_S = 0.25
+BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
+"""Of operation ids, which `helmr.ids` makes elsewhere: it loads too much for here."""
+
 ASKS = ("PreToolUse", "PermissionRequest")
 KEY_VARIABLE = "HELMR_GATE_KEY"
 RUN_VARIABLE = "HELMR_GATE_RUN"
@@ -167,10 +171,11 @@ def _patiently(
     if not url:
         raise Unasked("--url does not say where the runtime is")
     gone_at = time.monotonic()
+    operation_id = new_operation_id()
     while True:
         began_at = time.monotonic()
         try:
-            return post(url, key, raw, ends_at - began_at, client, mode)
+            return post(url, key, raw, ends_at - began_at, client, mode, operation_id)
         except Away as error:
             now = time.monotonic()
             if now - began_at > PATIENCE_S:  # it was there until now
@@ -180,6 +185,13 @@ def _patiently(
             time.sleep(PAUSE_S)
 
 
+def new_operation_id() -> str:
+    """A TypeID of an operation: a random UUID in base32."""
+    number = int.from_bytes(os.urandom(16), "big")
+    number = number & ~(15 << 76 | 3 << 62) | 4 << 76 | 2 << 62
+    return "op_" + "".join(BASE32[number >> 5 * place & 31] for place in reversed(range(26)))
+
+
 def post(
     url: str,
     key: str,
@@ -187,8 +199,9 @@ def post(
     timeout_s: float,
     client: str = CLAUDE_CODE,
     mode: str = HEADLESS,
+    operation_id: str = "",
 ) -> dict[str, Any]:
-    """What the runtime says to an event.
+    """What the runtime says to an event; repeated under its operation id it is the same request.
 
     Raises:
         Away: It can't be reached, or can't answer now.
@@ -201,6 +214,8 @@ def post(
         raise Unasked(f"{url!r} is not an http or https URL")
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    if operation_id:
+        headers["Operation-Id"] = operation_id
     target = f"{slash}{path}/v1/gate/claude-code?mode={mode}&timeout_s={timeout_s:.3f}"
     if client != CLAUDE_CODE:
         target += f"&client={client}"

@@ -33,7 +33,10 @@ CALL_TASK = "helmr.gate.call"
 """The built-in task: one call, one wait."""
 
 AGENT_TASK = "helmr.gate.agent"
-"""The built-in task of an agent's session: what rules have decided of it."""
+"""The built-in task of an agent's session: what was decided about its calls."""
+
+RULED = "ruled"
+"""The stream of an agent's session: what was decided about its calls."""
 
 TASKS_MODULE = "helmr.gate.tasks"
 """Where both are; a runtime whose `helmr.toml` has a table `[gate]` loads it."""

@@ -17,7 +17,7 @@ from typing import Any
 from helmr import streams
 from helmr.approvals import approval_schema
 from helmr.forms.tool_call import call_body, call_subject
-from helmr.gate import AGENT_TASK, CALL_TASK, FLOOD, GatedCall, call_of
+from helmr.gate import AGENT_TASK, CALL_TASK, FLOOD, RULED, GatedCall, call_of
 from helmr.gate.claude_code import (
     APPROVE,
     DECLINE,
@@ -36,8 +36,8 @@ decisions = streams.input("decisions", schema=Any)
 outcomes = streams.input("outcomes", schema=dict[str, Any])
 """What became of a call, and that its decision was taken."""
 
-ruled = streams.input("ruled", schema=dict[str, Any])
-"""What rules have decided in an agent's session."""
+ruled = streams.input(RULED, schema=dict[str, Any])
+"""What was decided in an agent's session: by rules, by grants, by people."""
 
 SHOWN_CHARS_MAX = 100_000
 """Of a file in a diff; the form has all of it."""
@@ -80,7 +80,7 @@ async def gate_call(call: dict[str, Any]) -> Any:
 
 @task(id=AGENT_TASK, mcp=False)
 async def gate_agent(agent: dict[str, Any]) -> None:
-    """Stand for an agent's session, whose input says what rules have decided in it."""
+    """Stand for an agent's session, whose input says what was decided about its calls."""
 
 
 def asked(call: GatedCall) -> GateQuestion:

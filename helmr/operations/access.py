@@ -176,17 +176,17 @@ ASK_GATED_CALL = Operation(
 REPORT_GATED_CALL = Operation(
     "", "POST /v1/gate/calls/{session_id}/outcome", Need.ASK,
     "Report how an allowed call ended; the first report counts.",
-    tag="gate", service="gate.report", owner=Owner.OWN, body=GatedOutcomeRequest, reply=GatedCallInfo, problems=(404,),
-    repeat=Repeat.AGAIN)
+    tag="gate", service="gated_calls.report", owner=Owner.OWN, body=GatedOutcomeRequest, reply=GatedCallInfo,
+    problems=(404,), repeat=Repeat.AGAIN)
 GET_GATED_CALL = Operation(
     "", "GET /v1/gate/calls/{session_id}", Need.ASK,
     "Get a call that the same key has asked about; the role admin gets any.",
-    tag="gate", service="gate.get", owner=Owner.OWN, reply=GatedCallInfo, problems=(404,))
+    tag="gate", service="gated_calls.get", owner=Owner.OWN, reply=GatedCallInfo, problems=(404,))
 WITHDRAW_GATED_CALL = Operation(
     "", "POST /v1/gate/calls/{session_id}/withdraw", Need.ASK,
     "Stop asking about a call that the same key has asked about; the role admin may stop any.",
     description="A decided call stays as it is. Withdrawing again changes nothing.",
-    tag="gate", service="gate.withdraw", owner=Owner.OWN, body=NoFields, reply=GatedCallInfo, problems=(404,),
+    tag="gate", service="gated_calls.withdraw", owner=Owner.OWN, body=NoFields, reply=GatedCallInfo, problems=(404,),
     repeat=Repeat.AGAIN)
 
 LIST_UNKNOWN_OUTCOMES = Operation(

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from helmr import ids
+
 ALLOWED = {"hookSpecificOutput": {"hookEventName": "PreToolUse", "permissionDecision": "allow"}}
 ASKS = {"session_id": "s", "hook_event_name": "PreToolUse", "tool_name": "Bash", "tool_input": {}}
 TIMED = (sys.executable, "-X", "importtime", "-m", "helmr.cli", "gate", "hook", "claude-code")
@@ -34,6 +36,7 @@ class GateStandIn:
 
     replies: list[tuple[int, Any] | None]
     asked: list[tuple[str, str | None, Any]] = field(default_factory=list)
+    operations: list[str] = field(default_factory=list)
     url: str = ""
     left: threading.Event = field(default_factory=threading.Event)
 
@@ -46,6 +49,7 @@ def gate(*replies: tuple[int, Any] | None) -> Iterator[GateStandIn]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             stand_in.asked.append((self.path, self.headers["authorization"], json.loads(body)))
+            stand_in.operations.append(self.headers["operation-id"])
             several = len(stand_in.replies) > 1
             reply = stand_in.replies.pop(0) if several else stand_in.replies[0]
             if reply is None:
@@ -172,8 +176,15 @@ def test_at_a_prompt_what_fails_neither_allows_nor_denies(
 def test_a_runtime_that_starts_again_is_asked_again(key_file: Path) -> None:
     with gate((503, {"detail": "starting"}), (500, {}), (200, ALLOWED)) as stand_in:
         done = run(ASKS, *named(stand_in.url, key_file))
+        # The same request, since the answer to it may have been lost; the next is another one.
+        run(ASKS, *named(stand_in.url, key_file))
     assert (done.returncode, json.loads(done.stdout)) == (0, ALLOWED)
-    assert len(stand_in.asked) == 3
+    assert len(stand_in.asked) == 4
+    first, *_, last = stand_in.operations
+    assert stand_in.operations == [first, first, first, last]
+    assert first != last
+    assert [ids.check_id(one, ids.OPERATION) for one in (first, last)] == [first, last]
+    assert ids.to_uuid(first).version == 4
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 
 from helmr import ids, sessions
 from helmr.gate import (
+    AGENT_TASK,
     CALL_TASK,
     RUN_TASK,
     GateAction,
@@ -30,6 +31,7 @@ from helmr.tasks import task
 from helmr_runtime.catalog import Registry
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.service import gate as service_gate
+from helmr_runtime.service import gated_calls
 from tests.http.test_access_tokens import bearing, key
 from tests.service.stack import Stack, until
 
@@ -220,6 +222,31 @@ async def test_rules_decide_without_a_person_and_leave_an_entry(stack: Stack) ->
     assert records[0]["data"]["input"] == {"command": "ls -l"}
 
 
+async def test_an_agents_own_session_says_what_people_were_asked_and_have_said(
+    stack: Stack,
+) -> None:
+    async with asker(stack) as http:
+        await ask(http, event(tool_input={"command": "ls"}), **NOW)
+        asking = asyncio.ensure_future(ask(http, event(call_id="toolu_2")))
+        first = await answer(stack, decision="approve")
+        await asking
+        await ask(http, event(call_id="toolu_2"), **NOW)
+        asking = asyncio.ensure_future(ask(http, event("PermissionRequest"), timeout_s=60))
+        second = await answer(stack, decision="decline")
+        await asking
+    found = await stack.http.get("/v1/sessions", params={"task": AGENT_TASK})
+    (agent,) = found.json()["items"]
+    records = (await stack.http.get(f"/v1/sessions/{agent['id']}/inputs/ruled")).json()["items"]
+    decided = [(one["data"]["action"], one["data"].get("session_id")) for one in records]
+    assert decided == [
+        ("allow", None),
+        ("ask", first["session_id"]),
+        ("allow", first["session_id"]),
+        ("ask", second["session_id"]),
+        ("deny", second["session_id"]),
+    ]
+
+
 async def test_a_rule_that_asks_is_named_by_the_call(stack: Stack) -> None:
     async with asker(stack) as http:
         await ask(http, event(tool_input={"command": "git push"}), **NOW)
@@ -303,7 +330,7 @@ async def test_a_late_decision_is_taken_within_an_hour(
         assert await ask(http, asked, timeout_s=0) is None
         wait = await answer(stack, decision="approve")
         await stack.run_until(wait["run_id"], "succeeded")
-        monkeypatch.setattr(service_gate, "VALID_FOR", timedelta())
+        monkeypatch.setattr(gated_calls, "VALID_FOR", timedelta())
         assert await ask(http, asked, timeout_s=0) is None
         assert len(await calls(stack)) == 2
         monkeypatch.undo()
@@ -444,6 +471,29 @@ async def test_a_request_repeated_for_a_lost_answer_gets_the_same_decision(
         assert await decide(**repeated) == await asking
         # Any other request is another call.
         assert (await decide())["verdict"] == "pending"
+
+
+async def test_an_event_repeated_for_a_lost_answer_gets_the_same_decision(stack: Stack) -> None:
+    async with asker(stack) as http:
+        repeated = {"Operation-Id": ids.new_id(ids.OPERATION)}
+        query: dict[str, Any] = {"client": "codex", "timeout_s": 60}
+
+        async def decide(**headers: str) -> Any:
+            posted = event("PermissionRequest")
+            found = await http.post(
+                "/v1/gate/claude-code",
+                json=posted,
+                headers=headers,
+                params=query if headers else {**query, "timeout_s": 0},
+            )
+            return found.json()
+
+        asking = asyncio.ensure_future(decide(**repeated))
+        await answer(stack, decision="approve")
+        assert said((await asking)["hookSpecificOutput"])[0] == "allow"
+        assert await decide(**repeated) == await asking
+        assert await decide() == {}
+        assert len(await calls(stack)) == 2
 
 
 async def test_what_became_of_an_allowed_call_is_reported_once(stack: Stack) -> None:

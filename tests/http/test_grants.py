@@ -11,10 +11,23 @@ import httpx
 import pytest
 
 from helmr import ids
-from helmr.gate import GateAction, GateRule, GateRules
+from helmr.gate import RUN_TASK, GateAction, GateRule, GateRules
+from helmr.gate.claude_code import call_of_event
 from helmr_runtime.process.gateway import GatewayActor
+from helmr_runtime.service import gate
 from tests.http.test_access_tokens import bearing, key
-from tests.http.test_gate import REGISTRY, answer, ask, asker, calls, event, said, waiting
+from tests.http.test_gate import (
+    HEADLESS,
+    NOW,
+    REGISTRY,
+    answer,
+    ask,
+    asker,
+    calls,
+    event,
+    said,
+    waiting,
+)
 from tests.http.test_sessions import code_of
 from tests.service.stack import Stack
 
@@ -79,7 +92,8 @@ async def test_what_is_granted_is_allowed_and_recorded_until_it_is_revoked(stack
         agents = (await stack.http.get("/v1/sessions", params={"task": "helmr.gate.agent"})).json()
         (agent,) = agents["items"]
         records = (await stack.http.get(f"/v1/sessions/{agent['id']}/inputs/ruled")).json()["items"]
-        shown = [(one["data"]["call_id"], one["data"].get("grant")) for one in records]
+        data = [one["data"] for one in records if "session_id" not in one["data"]]
+        shown = [(one["call_id"], one.get("grant")) for one in data]
         assert shown == [("toolu_3", grant["id"]), ("toolu_4", None)]
         revoked = await stack.http.delete(f"/v1/gate/grants/{grant['id']}")
         assert revoked.json()["revoked_at"] is not None
@@ -121,6 +135,50 @@ async def test_a_call_that_waits_already_waits_on_and_can_be_granted(stack: Stac
         await give(stack.http, wait["session_id"])
         assert await verdict(http, "toolu_1") == "asked"
         await answer(stack, decision="approve")
+
+
+async def test_what_is_granted_is_allowed_also_beside_a_deferred_call(stack: Stack) -> None:
+    async with asker(stack) as http:
+        session_id = await approved(stack, http)
+        await give(stack.http, session_id, matches={"command": "touch*"})
+        assert await verdict(http, "toolu_2", tool_input=PUSH) == "asked"
+        # Deferred by a headless client: what is granted is allowed, what isn't is to be called again.
+        deferred = await ask(http, event(call_id="toolu_3", tool_input=PUSH), **NOW)
+        assert said(deferred)[0] == "defer"
+        assert said(await ask(http, event(call_id="toolu_4"), **NOW))[0] == "allow"
+        other = await ask(http, event(call_id="toolu_5", tool_name="Write"), **NOW)
+        assert said(other)[0] == "deny"
+
+
+async def test_what_is_granted_is_no_question(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "PER_MINUTE", 1)
+    async with asker(stack) as http:
+        await give(stack.http, await approved(stack, http))
+        assert await verdict(http, "toolu_2") == "allow"
+        assert await verdict(http, "toolu_3", tool_name="Write") == "deny"
+        assert await verdict(http, "toolu_4") == "allow"
+
+
+async def test_what_is_granted_in_a_run_is_not_deferred(stack: Stack) -> None:
+    call = call_of_event(event()).to_json()
+    async with asker(stack) as http:
+        begun = await stack.http.post("/v1/sessions", json={"task": RUN_TASK, "payload": call})
+        run = {**HEADLESS, "run": begun.json()["session"]["id"]}
+        wait = await answer(stack, decision="approve")
+        await stack.run_until(wait["run_id"], "succeeded")
+        await give(stack.http, wait["session_id"], matches={"command": "touch*"})
+        assert said(await ask(http, event(), **run)) == ("allow", None)
+        touched = event(call_id="toolu_2", tool_input={"command": "touch two"})
+        assert said(await ask(http, touched, **run))[0] == "allow"
+        pushed = event(call_id="toolu_3", tool_input=PUSH)
+        assert said(await ask(http, pushed, **run))[0] == "defer"
+        # Of the same turn: what is granted is allowed, what isn't is to be called again.
+        assert said(await ask(http, {**touched, "tool_use_id": "toolu_4"}, **run))[0] == "allow"
+        assert said(await ask(http, {**pushed, "tool_use_id": "toolu_5"}, **run))[0] == "deny"
+        # It is the run's: the same key outside of it is asked.
+        assert said(await ask(http, event(call_id="toolu_6"), **NOW))[0] != "allow"
 
 
 async def test_what_a_person_has_changed_is_what_is_granted(stack: Stack) -> None:

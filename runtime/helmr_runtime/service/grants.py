@@ -23,7 +23,7 @@ from helmr.gate.grants import (
 )
 from helmr.models import GrantInfo, GrantRequest, ListQuery, Page, RunStatus
 from helmr_runtime.core.grants import CreateGrant, RevokeGrant
-from helmr_runtime.service.gate import Gate
+from helmr_runtime.service.gated_calls import GatedCalls
 from helmr_runtime.service.shared import Caller, Shared
 
 
@@ -32,14 +32,14 @@ class GrantOperations:
 
     Args:
         shared: See there.
-        gate: Knows the calls.
+        calls: Those at which they are given.
     """
 
-    def __init__(self, shared: Shared, gate: Gate) -> None:
+    def __init__(self, shared: Shared, calls: GatedCalls) -> None:
         self._ledger = shared.ledger
         self._router = shared.router
         self._now = shared.now
-        self._gate = gate
+        self._calls = calls
 
     async def list(self, query: ListQuery) -> Page[GrantInfo]:
         """Grants, newest first."""
@@ -92,11 +92,11 @@ class GrantOperations:
 
     async def _grantable(self, session_id: str) -> tuple[GatedCall, str]:
         """A call as it was decided, if it was, and who asks for its agent."""
-        session = await self._gate.call_session(session_id)
-        call = await self._gate.payload(session_id)
+        session = await self._calls.session(session_id)
+        call = await self._calls.payload(session_id)
         if call is None or asks_itself(call):
             raise Conflict("this asks something that no one can allow for later")
-        run = await self._gate.run_of(session_id)
+        run = await self._calls.run_of(session_id)
         if run.status is RunStatus.SUCCEEDED:
             decided = decision_of(call, run.result)
             if not decided.is_allowed:
@@ -104,7 +104,7 @@ class GrantOperations:
             call = call if decided.input is None else replace(call, input=decided.input)
         if session.parent is not None:
             return call, session.parent.session_id
-        by = await self._gate.maker(session_id)
+        by = await self._calls.maker(session_id)
         return call, asker_of(by.type, by.id)
 
     def _until(self, request: GrantRequest) -> datetime:

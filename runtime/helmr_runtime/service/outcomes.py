@@ -16,7 +16,7 @@ from helmr.models import (
     SessionsQuery,
     SessionStatus,
 )
-from helmr_runtime.service.gate import TAKEN, UNKNOWN, VALID_FOR, Gate
+from helmr_runtime.service.gated_calls import TAKEN, UNKNOWN, VALID_FOR, GatedCalls
 from helmr_runtime.service.sessions import SessionOperations
 from helmr_runtime.service.shared import Caller, Shared
 
@@ -30,13 +30,13 @@ class GatedOutcomes:
     Args:
         shared: See there.
         sessions: Where calls are kept.
-        gate: Knows each of them.
+        calls: Knows each of them.
     """
 
-    def __init__(self, shared: Shared, sessions: SessionOperations, gate: Gate) -> None:
+    def __init__(self, shared: Shared, sessions: SessionOperations, calls: GatedCalls) -> None:
         self._now = shared.now
         self._sessions = sessions
-        self._gate = gate
+        self._calls = calls
 
     async def unknown(self, query: ListQuery) -> Page[GatedCallInfo]:
         """Approved calls that may have been made and are not reported, newest first."""
@@ -48,19 +48,19 @@ class GatedOutcomes:
             cursor=query.cursor,
         )
         page = await self._sessions.list(wanted)
-        found = [await self._gate.get(one.id) for one in page.items]
+        found = [await self._calls.get(one.id) for one in page.items]
         items = [one for one in found if await self._is_unknown(one)]
         return Page[GatedCallInfo](items=items, next_cursor=page.next_cursor)
 
     async def _is_unknown(self, call: GatedCallInfo) -> bool:
         if call.verdict != GateVerdict.ALLOW or call.outcome is not None:
             return False
-        if call.decided_at is None or await self._gate.has(call.session_id, UNKNOWN):
+        if call.decided_at is None or await self._calls.has(call.session_id, UNKNOWN):
             return True
         age = self._now() - call.decided_at
         if call.call_id:
             return age >= SILENT_FOR
-        return age >= VALID_FOR and await self._gate.has(call.session_id, TAKEN)
+        return age >= VALID_FOR and await self._calls.has(call.session_id, TAKEN)
 
     async def say(
         self, caller: Caller, session_id: str, request: SaidOutcomeRequest
@@ -71,10 +71,10 @@ class GatedOutcomes:
             SessionNotFound: No call with that id.
             Conflict: It was not approved.
         """
-        call = await self._gate.get(session_id)
+        call = await self._calls.get(session_id)
         if call.verdict != GateVerdict.ALLOW:
             raise Conflict("no one has approved this call", session_id=session_id)
-        session = await self._gate.call_session(session_id)
+        session = await self._calls.session(session_id)
         if session.status is SessionStatus.OPEN:
-            await self._gate.close_call(caller, session, request.outcome)
-        return await self._gate.get(session_id)
+            await self._calls.close(caller, session, request.outcome)
+        return await self._calls.get(session_id)

@@ -26,6 +26,7 @@ from helmr_runtime.service.exports import Backups, Copies, Queries, SessionFiles
 from helmr_runtime.service.feed import FeedHub, FeedItem, LongRuns, SessionSpans
 from helmr_runtime.service.following import Events
 from helmr_runtime.service.gate import Gate
+from helmr_runtime.service.gated_calls import GatedCalls
 from helmr_runtime.service.grants import GrantOperations
 from helmr_runtime.service.health import HealthView, Introduction
 from helmr_runtime.service.notice_teller import TellerMeans
@@ -141,9 +142,10 @@ class Service:
         self.claims = ClaimOperations(shared, self.waits, options.people)
         self.links = AnswerLinks(shared, options.people)
         self.sessions = SessionOperations(shared, self.waits, self.runs, self.hub, self.long_runs)
-        self.gate = Gate(shared, self.sessions, options.gate_rules)
-        self.grants = GrantOperations(shared, self.gate)
-        self.outcomes = GatedOutcomes(shared, self.sessions, self.gate)
+        self.gated_calls = GatedCalls(shared, self.sessions)
+        self.gate = Gate(shared, self.sessions, self.gated_calls, options.gate_rules)
+        self.grants = GrantOperations(shared, self.gated_calls)
+        self.outcomes = GatedOutcomes(shared, self.sessions, self.gated_calls)
         self.corrections = Corrections(shared, self.runs, self.sessions)
         self.schedules = ScheduleOperations(shared, self.sessions)
         self.session_files = SessionFiles(ledger, self.catalog, host.version)
@@ -172,7 +174,7 @@ class Service:
         Raises:
             KeyError: No one knows that of such things.
         """
-        return {"public_token_id": self.public_tokens.maker, "session_id": self.gate.maker}[
+        return {"public_token_id": self.public_tokens.maker, "session_id": self.gated_calls.maker}[
             row.path_names[-1]
         ]
 

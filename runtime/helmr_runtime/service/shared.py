@@ -491,6 +491,10 @@ class Caller:
             id=self.operation_id, request_hash=jsontext.same_data_hash([name, *parts])
         )
 
+    def fresh(self) -> Caller:
+        """The caller under an operation id of its own: one request may write several entries."""
+        return Caller(self.principal, role=self.role, identity=self.identity)
+
     @property
     def may_override(self) -> bool:
         """The caller may answer what others are to answer, with a reason (S-112)."""

@@ -1,0 +1,315 @@
+"""Calls of agents as sessions: one for each call, found again by what names it, closed when it is over (S-103).
+
+- A decision about a call without an id is taken once, within an hour: a record with an idempotency key says by which
+  request (S-107).
+- What became of a call that a person decided is a record of its session (S-108).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from datetime import timedelta
+from typing import Any
+
+from helmr.errors import (
+    Conflict,
+    IdempotencyConflict,
+    RunActive,
+    SessionNotFound,
+    SessionTerminal,
+)
+from helmr.gate import CALL_TASK, FLOOD, RUN_TASK, GatedCall, call_metadata, call_of, input_hash
+from helmr.gate.claude_code import GateDecision, decision_of
+from helmr.models import (
+    AfterQuery,
+    CloseRequest,
+    GatedCallInfo,
+    GatedOutcomeRequest,
+    ListQuery,
+    RunInfo,
+    RunStatus,
+    SendRequest,
+    SessionInfo,
+    SessionsQuery,
+    SessionStatus,
+    StartRequest,
+)
+from helmr_runtime.core.commands import CancelSession
+from helmr_runtime.core.entries import Principal
+from helmr_runtime.service.sessions import SessionOperations
+from helmr_runtime.service.shared import Caller, Shared
+
+logger = logging.getLogger(__name__)
+
+VALID_FOR = timedelta(hours=1)
+"""How long a decision may be taken by a call that has no id (S-107)."""
+
+OUTCOMES = "outcomes"
+"""The stream of what became of a call."""
+
+ELSEWHERE, WITHDRAWN, AGENT_ENDED = "decided_elsewhere", "withdrawn", "agent_ended"
+"""Why a call is not asked about any more."""
+
+TAKEN, OUTCOME, UNKNOWN = "taken", "outcome", "unknown"
+"""Idempotency keys of records in `outcomes`: one of each for a call."""
+
+
+class GatedCalls:
+    """The sessions of calls, whoever has decided them.
+
+    Args:
+        shared: See there.
+        sessions: Where they are kept.
+    """
+
+    def __init__(self, shared: Shared, sessions: SessionOperations) -> None:
+        self._ledger = shared.ledger
+        self._router = shared.router
+        self._now = shared.now
+        self._sessions = sessions
+
+    # --- one call ---------------------------------------------------------------------------------
+
+    async def session(self, session_id: str) -> SessionInfo:
+        """The session of a call.
+
+        Raises:
+            SessionNotFound: No call with that id.
+        """
+        session = await self._sessions.get(session_id)
+        if session.task != CALL_TASK:
+            raise SessionNotFound(f"{session_id} is no call of an agent", session_id=session_id)
+        return session
+
+    async def run_of(self, session_id: str) -> RunInfo:
+        """The run that asks about a call."""
+        return (await self._sessions.runs(session_id, ListQuery(limit=1))).items[0]
+
+    async def payload(self, session_id: str) -> GatedCall | None:
+        """The call as it was asked about."""
+        entries = (await self._sessions.transcript(session_id, AfterQuery(limit=5))).items
+        found = next((one.body.get("payload") for one in entries if "payload" in one.body), None)
+        return call_of(found) if isinstance(found, dict) and FLOOD not in found else None
+
+    async def maker(self, session_id: str) -> Principal:
+        """Who has asked about a call.
+
+        Raises:
+            SessionNotFound: No call with that id.
+        """
+        await self.session(session_id)
+        return await self._starter(session_id)
+
+    async def _starter(self, session_id: str) -> Principal:
+        found = await self._ledger.transcript(session_id, limit=1)
+        return Principal.from_json(found["items"][0]["principal"])
+
+    async def is_own(self, caller: Caller, session_id: str) -> bool:
+        """Whether the session was started by the same key."""
+        starter = await self._starter(session_id)
+        return (starter.type, starter.id) == (caller.principal.type, caller.principal.id)
+
+    async def get(self, session_id: str) -> GatedCallInfo:
+        """A call of an agent, and how it was decided.
+
+        Raises:
+            SessionNotFound: No call with that id.
+        """
+        session = await self.session(session_id)
+        run = await self.run_of(session_id)
+        call = await self.payload(session_id)
+        decided: GateDecision | None = None
+        if run.status is RunStatus.SUCCEEDED and call is not None:
+            decided = decision_of(call, run.result)
+        records = (await self._sessions.inputs(session_id, OUTCOMES, AfterQuery(limit=10))).items
+        said = [one.data[OUTCOME] for one in records if OUTCOME in one.data]
+        return GatedCallInfo(
+            session_id=session_id,
+            client=session.metadata.get("client", ""),
+            agent=session.metadata.get("agent", ""),
+            call_id=session.metadata.get("call_id", ""),
+            tool=session.metadata.get("tool", ""),
+            status=_status(session),
+            verdict=decided.verdict.value if decided is not None else None,
+            reason=decided.reason if decided is not None else None,
+            input=dict(decided.input) if decided is not None and decided.input else None,
+            outcome=said[0] if said else None,
+            decided_at=run.ended_at if decided is not None else None,
+        )
+
+    async def report(
+        self, caller: Caller, session_id: str, request: GatedOutcomeRequest
+    ) -> GatedCallInfo:
+        """Record what became of a call; the first report counts.
+
+        Raises:
+            SessionNotFound: No call with that id.
+        """
+        session = await self.session(session_id)
+        if session.status is SessionStatus.OPEN:
+            await self.close(caller, session, request.outcome)
+        return await self.get(session_id)
+
+    async def withdraw(self, caller: Caller, session_id: str) -> GatedCallInfo:
+        """Ask about this call no more; one that was decided stays as it is.
+
+        Raises:
+            SessionNotFound: No call with that id.
+        """
+        await self.session(session_id)
+        run = await self.run_of(session_id)
+        if not run.status.is_final:
+            await self.end(caller, session_id, WITHDRAWN)
+        return await self.get(session_id)
+
+    # --- asked, and found again -------------------------------------------------------------------
+
+    async def find(self, caller: Caller, call: GatedCall, turn: int) -> SessionInfo | None:
+        """The session of this call, if it was asked before, by the same key.
+
+        Raises:
+            Conflict: Another key has asked.
+        """
+        wanted = SessionsQuery(external_id=call.external_id(turn), limit=1)
+        found = (await self._sessions.list(wanted)).items
+        if not found:
+            return None
+        if found[0].task != CALL_TASK or not await self.is_own(caller, found[0].id):
+            raise Conflict("another key has asked about this call")
+        return found[0]
+
+    async def start(
+        self, caller: Caller, call: GatedCall, turn: int, more: dict[str, str]
+    ) -> SessionInfo:
+        """Ask about it; `more` stands in the session's metadata."""
+        request = StartRequest(
+            task=CALL_TASK,
+            payload=call.to_json(),
+            external_id=call.external_id(turn),
+            tags=[call.tag],
+            metadata=call_metadata(call) | more,
+        )
+        return (await self._sessions.start(caller.fresh(), request)).session
+
+    async def find_in_run(self, run: str, call: GatedCall) -> SessionInfo | None:
+        """The session of this call, if its headless run has asked about it."""
+        asked = (call.call_id, call.input_hash)
+        for session in await self.of_run(run, call.tag):
+            known = session.metadata
+            if (known.get("call_id"), known.get("input_hash")) == asked:
+                return session
+        return None
+
+    async def of_run(self, run: str, tag: str) -> list[SessionInfo]:
+        """The calls that a headless run has asked about."""
+        if (await self._sessions.get(run)).task != RUN_TASK:
+            raise SessionNotFound(f"{run} is no headless run", session_id=run)
+        wanted = SessionsQuery(task=CALL_TASK, parent=run, tag=tag, limit=200)
+        return (await self._sessions.list(wanted)).items
+
+    async def open_ones(self, caller: Caller, tag: str) -> list[SessionInfo]:
+        """The calls of an agent that this key has asked about and that are not over."""
+        wanted = SessionsQuery(task=CALL_TASK, status=SessionStatus.OPEN, tag=tag, limit=200)
+        found = (await self._sessions.list(wanted)).items
+        return [one for one in found if await self.is_own(caller, one.id)]
+
+    async def is_about(self, session: SessionInfo, call: GatedCall) -> bool:
+        """Whether a report is about the call of this session, perhaps with the input that a person gave it."""
+        known = session.metadata
+        if known.get("call_id"):
+            return bool(known["call_id"] == call.call_id)
+        if known.get("tool") != call.tool:
+            return False
+        if known.get("input_hash") == call.input_hash:
+            return True
+        run = await self.run_of(session.id)
+        if run.status is not RunStatus.SUCCEEDED:
+            return False
+        payload = await self.payload(session.id)
+        given = decision_of(payload, run.result).input if payload is not None else None
+        return given is not None and input_hash(call.tool, given) == call.input_hash
+
+    # --- decisions that are taken once ------------------------------------------------------------
+
+    async def is_over(self, caller: Caller, session: SessionInfo) -> bool:
+        """Whether a call without an id that is asked again can't have this decision."""
+        taken_by = await self._taken_by(session.id)
+        if taken_by is not None or session.status is not SessionStatus.OPEN:
+            return taken_by != caller.operation_id
+        run = await self.run_of(session.id)
+        if run.ended_at is None or self._now() - run.ended_at < VALID_FOR:
+            return False
+        await self.shut(caller, session.id)
+        return True
+
+    async def take(self, caller: Caller, session: SessionInfo) -> bool:
+        """Whether this request is the one that takes the decision. Repeated, it is the same request."""
+        taking = SendRequest(
+            data={TAKEN: caller.operation_id, "at": self._now().isoformat()}, idempotency_key=TAKEN
+        )
+        try:
+            await self._sessions.send(caller.fresh(), session.id, OUTCOMES, taking)
+        except (IdempotencyConflict, SessionTerminal):
+            return await self._taken_by(session.id) == caller.operation_id
+        return True
+
+    async def _taken_by(self, session_id: str) -> str | None:
+        """The operation id of the request that has taken the decision."""
+        records = await self._sessions.inputs(session_id, OUTCOMES, AfterQuery(limit=10))
+        data = (one.data for one in records.items if isinstance(one.data, dict))
+        return next((str(one[TAKEN]) for one in data if TAKEN in one), None)
+
+    # --- outcomes and the end ---------------------------------------------------------------------
+
+    async def has(self, session_id: str, what: str) -> bool:
+        """Whether the outcomes of a call have such a record."""
+        records = await self._sessions.inputs(session_id, OUTCOMES, AfterQuery(limit=10))
+        return any(isinstance(one.data, dict) and what in one.data for one in records.items)
+
+    async def close(self, caller: Caller, session: SessionInfo, outcome: str | None) -> None:
+        """Record what became of a call; one that no one had decided here was decided at the client."""
+        run = await self.run_of(session.id)
+        if not run.status.is_final:
+            await self.end(caller, session.id, ELSEWHERE)
+            return
+        if outcome is not None:
+            await self._record(caller, session.id, OUTCOME, outcome)
+        await self.shut(caller, session.id)
+
+    async def note_unknown(self, caller: Caller, session_id: str) -> None:
+        """An approved call whose client ended before it said what became of it: it stays open until a person says."""
+        await self._record(caller, session_id, UNKNOWN, True)
+
+    async def _record(self, caller: Caller, session_id: str, what: str, said: Any) -> None:
+        data = {what: said, "at": self._now().isoformat()}
+        record = SendRequest(data=data, idempotency_key=what)
+        await _quietly(self._sessions.send(caller.fresh(), session_id, OUTCOMES, record))
+
+    async def end(self, caller: Caller, session_id: str, reason: str) -> None:
+        """Ask about the call no more."""
+        command = CancelSession(
+            principal=caller.principal,
+            operation=caller.fresh().operation("gate.end", session_id, reason),
+            reason=reason,
+        )
+        await _quietly(self._router.command(session_id, command))
+
+    async def shut(self, caller: Caller, session_id: str) -> None:
+        """Close the session of a call, or of an agent."""
+        await _quietly(self._sessions.close(caller.fresh(), session_id, CloseRequest()))
+
+
+async def _quietly(doing: Awaitable[Any]) -> None:
+    """What is only kept in order: a call that has ended by itself meanwhile is no mistake."""
+    try:
+        await doing
+    except (SessionTerminal, IdempotencyConflict, RunActive, SessionNotFound) as error:
+        logger.info("a gated call was closed already: %s", error)
+
+
+def _status(session: SessionInfo) -> str:
+    """`asked` until it is decided; `withdrawn` if no one is to decide it any more."""
+    if session.run_status is RunStatus.SUCCEEDED:
+        return "decided"
+    return "asked" if session.status is SessionStatus.OPEN else "withdrawn"
