@@ -71,6 +71,7 @@ NOT_EXECUTED = {
         "py",
         2,
     ): "excerpts of helmr.examples.chat and of the page's server, which its test runs whole",
+    ("your-agent", "py", 4): "lines of other pages; tests/docs/test_your_agent compares them",
     ("http", "js", 1): "an excerpt of a page; tests/http sends the same request from its origin",
     ("fastapi", "js", 1): "executed in a browser by tests/integrations/test_fastapi.py",
     ("gate-mcp", "json", 1): "the settings file of another program",
