@@ -25,7 +25,7 @@ from helmr.cli.many import BatchAnswers, Sending
 from helmr.errors import BadJson, HelmrError, NotFound, UsageError
 from helmr.forms import assignments
 from helmr.models import HTTP_BODY_BYTES_MAX, WaitInfo, WaitStatus
-from helmr.review import batches
+from helmr.review import agreement, batches
 from helmr.review.batches import BATCH_MAX, AnswerBatch, Item, LeftOut
 
 if TYPE_CHECKING:
@@ -41,11 +41,13 @@ class Meant:
         lead: The id of a wait that all of them are like; without it all that the filter finds must be alike.
         waits: What the filter means; times in it are those of `frozen_at` however long someone reads.
         only: Ids of waits that were shown before; None if all are meant.
+        me: Who answers; asked where it matters.
     """
 
     lead: str | None
     waits: MeantWaits
     only: Collection[str] | None
+    me: Callable[[], str | None]
     frozen_at: datetime = field(default_factory=now)
 
     def holds(self, wait: WaitInfo) -> bool:
@@ -76,7 +78,8 @@ def _read(client: Client, meant: Meant) -> AnswerBatch:
         else:
             with suppress(NotFound):
                 waits.append(client.waits.get(one.id))
-    batch = batches.plan(waits, meant.lead)
+    me = meant.me() if any(one.voters for one in waits) else None
+    batch = batches.plan(waits, meant.lead, me=me)
     over = tuple(LeftOut(one, f"over the limit of {BATCH_MAX}") for one in more)
     batch = AnswerBatch(batch.items, (*batch.left_out, *over))
     unlike = [out for out in batch.left_out if out.is_unlike]
@@ -144,6 +147,7 @@ def answer_every(
         json=json,
     )
     if not batch.items:
+        sending.tell_left_out()
         printing.note("no wait to answer")
         return sending.code()
     return sending.run(hold_s=hold_s, preview=preview, yes=yes)
@@ -211,7 +215,12 @@ class Row:
         """What it says to the wait."""
         if not self.fields:
             return self.data
-        return assignments.assigned(self.fields, wait.json_schema, initial=wait.initial)
+        return assignments.assigned(
+            self.fields,
+            wait.json_schema,
+            initial=wait.initial,
+            base=agreement.proposal_of(wait),
+        )
 
 
 def rows_of(source: Source) -> Iterator[Row | tuple[int, HelmrError]]:
@@ -300,8 +309,11 @@ def _row_of_cells(
 class _Plan:
     """Which waits the rows mean, and what became of those rows that are not sent."""
 
-    def __init__(self, client: Client, batch_id: str, *, json: bool) -> None:
+    def __init__(
+        self, client: Client, batch_id: str, me: Callable[[], str | None], *, json: bool
+    ) -> None:
         self._client = client
+        self._ask_me = me
         self._batch_id = batch_id
         self._json = json
         self.items: list[Item] = []
@@ -339,11 +351,17 @@ class _Plan:
         elif wait.status is not WaitStatus.PENDING:
             why = f"no longer pending: {wait.status.value}"
             self.left_out.append(LeftOut(wait, why))
+        elif why := agreement.why_not(wait, self._me if wait.voters else None):
+            self.left_out.append(LeftOut(wait, why))
         elif len(self.items) == ROWS_MAX:
             self.left_out.append(LeftOut(wait, f"over the limit of {ROWS_MAX}"))
         else:
             self.items.append(Item(wait))
             self.answers[wait.id] = data
+
+    @cached_property
+    def _me(self) -> str | None:
+        return self._ask_me()
 
     def _id_of(self, row: Row) -> str:
         if row.wait:
@@ -411,7 +429,7 @@ def answer_from_file(
         )
     batch_id = batch_id or ids.new_id("batch")
     with cli.client(is_patient=True) as client:
-        plan = _Plan(client, batch_id, json=json)
+        plan = _Plan(client, batch_id, cli.me, json=json)
         for row in rows_of(source):
             plan.take(row)
         batch = AnswerBatch(tuple(plan.items), tuple(plan.left_out))
@@ -424,8 +442,7 @@ def answer_from_file(
             json=json,
         )
         if not batch.items:
-            if not preview:
-                sending.tell_left_out()
+            sending.tell_left_out()
             printing.note(f"no wait to answer; batch {batch_id}")
             return worst([*plan.codes, sending.code()])
         code = sending.run(hold_s=hold_s, preview=preview, yes=yes)

@@ -333,15 +333,21 @@ class Said:
         """Only the schema says what the words mean."""
         return bool(self._given)
 
-    def to(self, schema: Mapping[str, Any] | bool | None, initial: Any = MISSING) -> Any:
-        """The data, for what has this schema.
+    def to(
+        self,
+        schema: Mapping[str, Any] | bool | None,
+        initial: Any = MISSING,
+        *,
+        base: Any = MISSING,
+    ) -> Any:
+        """The data, for what has this schema; the words change `base`, if there is one.
 
         Raises:
             UsageError: A word names no field of it, or is not of the field's type.
         """
         if not self._given:
             return self.value
-        return assignments.assigned(self._given, schema, initial=initial)
+        return assignments.assigned(self._given, schema, initial=initial, base=base)
 
 
 DEVICES = (Path("/dev"), Path("/dev/fd"))

@@ -22,9 +22,10 @@ from helmr.cli import (
 from helmr.cli.app import Cli, Filter, Json, Profile, command, group
 from helmr.cli.arguments import Said, Words, signer
 from helmr.errors import UsageError
-from helmr.forms import assignments
+from helmr.forms import MISSING, assignments
 from helmr.models import AnswerLinkInfo, Page
 from helmr.operations import GET_WAIT, RELEASE_WAIT, WITHDRAW_VOTE
+from helmr.review import agreement
 from helmr.review.sending import HOLD_S
 from helmr.review.words import dry_run_end
 
@@ -245,6 +246,7 @@ def _all(
             lead=arguments.wait(client, wait) if wait is not None else None,
             waits=listing.MeantWaits(cli, wanted),
             only=only,
+            me=cli.me,
         )
         code = answer_all.answer_every(
             client,
@@ -290,11 +292,17 @@ def _refuse(given: dict[str, bool], why: str, hint: str) -> None:
 
 
 def value_for(client: Client, wait_id: str, said: Said) -> Any:
-    """The answer to a wait, which is read if the answer's words need its schema."""
+    """The answer to a wait, which is read if the answer's words need its schema.
+
+    Where others have voted the words change the newest proposal, and it is shown.
+    """
     if not said.needs_schema:
         return said.value
     wait = client.waits.get(wait_id)
-    return said.to(wait.json_schema, wait.initial)
+    base = agreement.proposal_of(wait)
+    if base is not MISSING:
+        printing.note(agreement.begun_from(wait))
+    return said.to(wait.json_schema, wait.initial, base=base)
 
 
 @command(app, "claim", examples="helmr wait claim wait_01… --expires-in 30m --on-behalf-of ada")

@@ -66,19 +66,26 @@ def _read(word: str) -> Assignment:
     return Assignment(key, text, sign == ":=")
 
 
-def assigned(given: Sequence[Assignment], schema: Schema | None, *, initial: Any = MISSING) -> Any:
+def assigned(
+    given: Sequence[Assignment],
+    schema: Schema | None,
+    *,
+    initial: Any = MISSING,
+    base: Any = MISSING,
+) -> Any:
     """The data that the words make.
 
     Args:
         given: In the order in which they were written.
         schema: What the data is for; None is any JSON.
         initial: What a form for it starts with: groups that the words name in part begin as there.
+        base: Data that the words change; without it, what they do not name is left out.
 
     Raises:
         UsageError: A key names no field, or a text is not of the field's type; the hint names the fields or values.
     """
     root: Schema = True if schema is None else schema
-    made = _Made(root, initial)
+    made = _Made(root, initial, base)
     for one in given:
         made.put(one)
     return made.data
@@ -87,11 +94,11 @@ def assigned(given: Sequence[Assignment], schema: Schema | None, *, initial: Any
 class _Made:
     """The data so far."""
 
-    def __init__(self, root: Schema, initial: Any) -> None:
+    def __init__(self, root: Schema, initial: Any, base: Any) -> None:
         self._root = root
         self._initial = initial
         self._put: set[tuple[Step, ...]] = set()
-        self.data: Any = MISSING
+        self.data: Any = copy.deepcopy(base)
 
     def put(self, one: Assignment) -> None:
         """Set one field."""

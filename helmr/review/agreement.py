@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from helmr.forms import MISSING, Form, redacted
+from helmr.forms import MISSING, Form, form_of, redacted
 from helmr.models import VoteInfo, WaitInfo, WaitStatus
 from helmr.people import answered_by, person_key
 from helmr.safe_text import one_line
@@ -81,6 +81,27 @@ def initial_of(wait: WaitInfo) -> Any:
     own = first if isinstance(first, dict) else {}
     kept = {name: value for name, value in newest.items() if name not in wait.comments}
     return kept | {name: own[name] for name in wait.comments if name in own}
+
+
+def proposal_of(wait: WaitInfo) -> Any:
+    """What words that say a part of an answer change: the newest proposal, if it is an object; else `MISSING`.
+
+    Without its voter's comments, and without the decision, which the words are to make.
+    """
+    found = initial_of(wait)
+    if not wait.votes or not isinstance(found, dict):
+        return MISSING
+    decision = form_of(wait.json_schema, initial=found).decision
+    return {
+        name: value for name, value in found.items() if decision is None or name != decision.name
+    }
+
+
+def begun_from(wait: WaitInfo) -> str:
+    """`from what bo stands for: {"cents": 5}`, of what `proposal_of` says. Safe."""
+    shown = json.dumps(redacted(form_of(wait.json_schema), proposal_of(wait)), ensure_ascii=False)
+    by = one_line(wait.votes[-1].person, NAME_CELLS)
+    return f"begun from what {by} stands for: {one_line(shown, SAID_CELLS)}"
 
 
 def _stances(wait: WaitInfo, form: Form) -> list[str]:

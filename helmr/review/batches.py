@@ -22,6 +22,7 @@ from typing import Any
 from helmr.errors import HelmrError, OutcomeUnknown, SchemaMismatch, Unavailable
 from helmr.forms import schema_hash
 from helmr.models import BODY_DRAWN_CHARS, WaitInfo, WaitStatus
+from helmr.review import agreement
 
 ALIKE_MIN = 3
 """Of fewer there is no common shape."""
@@ -232,14 +233,15 @@ class AnswerBatch:
         return ", ".join([f"{done} of {len(self.items)} done", *words])
 
 
-def plan(marked: Sequence[WaitInfo], lead: str | None) -> AnswerBatch:
-    """Who is answered: the waits that share kind, stream and schema with `lead`.
+def plan(marked: Sequence[WaitInfo], lead: str | None, *, me: str | None = None) -> AnswerBatch:
+    """Who is answered: the waits that share kind, stream and schema with `lead`, but for those that others answer.
 
     Those that are unlike the others come first, then the soonest deadline.
 
     Args:
         marked: Waits in full (with their schema).
         lead: The wait whose schema decides; without it the one with the soonest deadline.
+        me: Who answers, as the gateway names them.
     """
     ordered = sorted(marked, key=_order)
     first = next((wait for wait in ordered if wait.id == lead), ordered[0] if ordered else None)
@@ -248,7 +250,7 @@ def plan(marked: Sequence[WaitInfo], lead: str | None) -> AnswerBatch:
     for wait in ordered:
         if why := _why_unlike(wait, first):
             left_out.append(LeftOut(wait, why, is_unlike=True))
-        elif why := _why_not(wait, len(taken)):
+        elif why := _why_not(wait, len(taken), me):
             left_out.append(LeftOut(wait, why))
         else:
             taken.append(wait)
@@ -294,9 +296,11 @@ def _why_unlike(wait: WaitInfo, first: WaitInfo | None) -> str:
     return "another schema" if other else ""
 
 
-def _why_not(wait: WaitInfo, taken: int) -> str:
+def _why_not(wait: WaitInfo, taken: int, me: str | None) -> str:
     if wait.status is not WaitStatus.PENDING:
         return f"no longer pending: {wait.status.value}"
+    if why := agreement.why_not(wait, me):
+        return why
     return f"over the limit of {BATCH_MAX}" if taken >= BATCH_MAX else ""
 
 

@@ -59,6 +59,7 @@ class Story:
         is_hot: bool = True,
         chain_key: bytes | None = None,
         starter: Principal = ALICE,
+        starters: tuple[str, ...] = (),
         **policy: Any,
     ):
         policy.setdefault("inputs", frozenset({"approval", "chat"}))
@@ -83,6 +84,7 @@ class Story:
                 request_hash="start",
                 operation=OperationKey(id="op_start", request_hash="start"),
                 principal=starter,
+                starters=starters,
             )
         )
 
@@ -152,13 +154,13 @@ class Story:
 
     def send_command(self, data: Any = "yes", stream: str = "approval", **more: Any) -> Send:
         """The command of a send."""
+        about: dict[str, Any] = {"principal": ALICE, **more}
         return Send(
-            principal=ALICE,
             record_id=self.new("rec"),
             stream=stream,
             data=data,
             next_run_id=self.new("run"),
-            **more,
+            **about,
         )
 
     def answer(self, data: Any = "yes", wait_id: str | None = None, **more: Any) -> Any:

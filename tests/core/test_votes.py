@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,13 +18,21 @@ from helmr.errors import (
     WaitTimedOut,
 )
 from helmr.wait_details import WaitDetails
+from helmr_runtime.core import checkpoint
 from helmr_runtime.core.answerers import AnswerSignature, Identity
 from helmr_runtime.core.claims import ClaimedWait, WaitClaims
-from helmr_runtime.core.commands import AnswerDetails, AnswerWait, OperationKey, WithdrawVote
-from helmr_runtime.core.decide import decide
+from helmr_runtime.core.commands import (
+    AnswerDetails,
+    AnswerWait,
+    OperationKey,
+    StartRun,
+    WithdrawVote,
+)
+from helmr_runtime.core.decide import decide, lifecycle
 from helmr_runtime.core.drafts import DecisionContext
 from helmr_runtime.core.entries import EntryKind, Principal
 from helmr_runtime.core.fork import ForkSession, begin, fork
+from helmr_runtime.core.state import SessionState
 from tests.core.builder import ALICE, T0, Story, of_kind, seconds
 from tests.core.test_rewinds import amend, preview, rewind, same_after_crash
 
@@ -37,6 +46,7 @@ def person(name: str, *groups: str) -> dict[str, Any]:
     return {"principal": Principal("person", name), "identity": identity}
 
 
+TASK = Principal("task", "run_0")
 ADA, BO, CY = person("ada", "finance"), person("bo", "finance"), person("cy")
 SIGNED = WaitDetails(answerers=("ada", "bo"), schema={"type": "object"}, signed=True)
 TWO = WaitDetails(answerers=("group:finance",), approvals=2, refusals=("reject",))
@@ -261,6 +271,85 @@ def test_the_person_who_started_the_session_is_excluded(starter: Principal) -> N
     with pytest.raises(NotAnAnswerer):
         answer(story, ADA)
     assert answer(story, BO)["outcome"] == "fulfilled"
+
+
+def not_by_starter(story: Story, op: int) -> list[str]:
+    """Whom a wait leaves out that the newest run opens."""
+    story.execute().open_wait(op, details=WaitDetails(not_by=("starter",)))
+    same_after_crash(story)
+    return list(of_kind(story, EntryKind.WAIT_OPENED)[-1].body["not_by"])[1:]
+
+
+def test_in_a_child_the_starter_is_also_who_started_those_above_it() -> None:
+    story = asked(WaitDetails(not_by=("starter",)), starter=TASK, starters=("ada", "eve"))
+    for who in (ADA, person("eve")):
+        with pytest.raises(NotAnAnswerer):
+            answer(story, who)
+    assert answer(story, BO)["outcome"] == "fulfilled"
+    assert story.state.all_starters == ["ada", "eve"]
+
+
+def test_the_sender_of_the_record_that_starts_a_run_is_its_starter() -> None:
+    story = Story(starter=BO["principal"], on_idle_input="run").execute()
+    story.write(
+        *lifecycle.run_succeeded(story.state, story.run, None, story.context, next_run_id="run_2")
+    )
+    story.send(**ADA)
+    assert not_by_starter(story, 1) == ["bo", "ada"]
+    story.send("later", stream="chat", **CY)
+    story.write(
+        *lifecycle.run_succeeded(story.state, story.run, None, story.context, next_run_id="run_3")
+    )
+    assert not_by_starter(story, 1) == ["bo", "cy"], "of the newest run only"
+
+
+def test_a_run_that_goes_on_as_another_has_its_starter() -> None:
+    story = Story().execute()
+    story.write(
+        *lifecycle.run_succeeded(story.state, story.run, None, story.context, next_run_id="run_2")
+    )
+    story.do(StartRun(**ADA, run_id="run_3"))
+    story.execute().write(*lifecycle.run_continued(story.run, {}, "run_4"))
+    assert not_by_starter(story, 1) == ["ada"]
+
+
+def test_who_forks_a_session_is_a_starter_of_the_fork() -> None:
+    story = asked(WaitDetails(not_by=("starter",)), starter=BO["principal"])
+    command = ForkSession(
+        **ADA,
+        origin_id=story.state.id,
+        session_id="ses_2",
+        to_op=1,
+        reason="what if",
+        answer=None,
+        record_id="rec_9",
+        operation=OperationKey(id="op_f", request_hash="f"),
+    )
+    copies = fork(story.entries, 1, session_id="ses_2", new_id=lambda prefix: f"{prefix}_f")
+    forked = Story()
+    forked.state, forked.entries = SessionState("ses_2"), []
+    for entry in copies:
+        forked.state.apply(entry)
+        forked.entries.append(entry)
+    forked.write(*begin(story.entries, copies, command, T0))
+    assert not_by_starter(forked, 1) == ["bo", "ada"]
+
+
+def test_an_earlier_checkpoint_that_says_less_of_starters_is_no_damage() -> None:
+    story = Story(starter=BO["principal"]).execute()
+    story.write(
+        *lifecycle.run_succeeded(story.state, story.run, None, story.context, next_run_id="run_2")
+    )
+    story.do(StartRun(**ADA, run_id="run_3"))
+    content = json.loads(checkpoint.save(story.state, {}))
+    content["session"]["starters"] = ["bo", "ada"]
+    del content["run"]["starters"]
+    earlier = checkpoint.restore("ses_1", json.dumps(content), {})
+    assert checkpoint.difference(story.state, earlier) is None
+    assert earlier.all_starters == ["bo", "ada"]
+    content["session"]["starters"] = ["ada"]
+    lacks_one = checkpoint.restore("ses_1", json.dumps(content), {})
+    assert checkpoint.difference(story.state, lacks_one) == "starters"
 
 
 def test_a_question_with_other_answerers_is_another_question() -> None:

@@ -14,6 +14,7 @@ from helmr.review.agreement import (
     agreed,
     initial_of,
     is_for_others,
+    proposal_of,
     tally,
     why_not,
 )
@@ -165,3 +166,16 @@ def test_one_whose_groups_are_not_known_signs_in_and_is_asked_all_the_same() -> 
     assert "your groups are not known now, sign in" in why_not(unknown, "ada")
     assert not is_for_others(unknown)
     assert "you have not signed in as a person" in why_not(wait(can_answer=None), None)
+
+
+def test_words_change_the_newest_proposal_but_make_the_decision_and_comments() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"decision": {"enum": ["approve", "reject"]}, "cents": {"type": "integer"}},
+    }
+    said = {"decision": "approve", "cents": 4, "why": "late"}
+    shown = voted(vote("ada", "a", cents=5), vote("bo", "b", **said), schema=schema)
+    assert proposal_of(shown) == {"cents": 4}
+    assert proposal_of(wait(initial={"cents": 5})) is MISSING
+    text = {"person": "ada", "proposal": "a", "data": "yes", "voted_at": NOW}
+    assert proposal_of(voted(text)) is MISSING

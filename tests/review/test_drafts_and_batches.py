@@ -98,6 +98,23 @@ def test_a_batch_is_of_one_schema_and_goes_by_deadline() -> None:
     assert batch.summary() == "2 of 3 done, 1 accepted, 1 skipped, 1 stopped"
 
 
+def test_a_batch_leaves_out_what_others_answer_and_says_who() -> None:
+    finance: dict[str, Any] = {"answerers": ["group:finance"], "approvals": 2}
+    marked = [
+        wait("mine", minutes=5, **finance, can_answer=True),
+        wait("voted", minutes=5, **finance, can_answer=False, is_mine=True, voters=["ana"]),
+        wait("others", minutes=5, answerers=["cy"], can_answer=False, is_mine=False),
+        wait("unknown", minutes=5, **finance, can_answer=None, is_mine=False),
+    ]
+    batch = plan(marked, None, me="ana")
+    assert {item.wait.id for item in batch.items} == {"mine", "voted"}
+    assert {out.wait.id: out.why for out in batch.left_out} == {
+        "others": "you may not answer: it is answered by cy",
+        "unknown": "your groups are not known now, sign in with `helmr login`: it is answered by "
+        "2 people: group finance",
+    }
+
+
 def test_diffs_show_structure_for_json_and_words_for_text() -> None:
     lines = diff(
         {"a": 1, "b": [1, 2], "t": "two blocking findings", "gone": True},

@@ -36,7 +36,9 @@ from tests.service import vote_tasks
 from tests.service.stack import BOUND_S, Stack, until
 
 REGISTRY = Registry(
-    [vote_tasks.refund], modules=["tests.service.vote_tasks"], code_hash="code-votes"
+    [vote_tasks.refund, vote_tasks.refunds_of_a_day, vote_tasks.refunds_of_a_week],
+    modules=["tests.service.vote_tasks"],
+    code_hash="code-votes",
 )
 YES = {"cents": 5, "why": "late"}
 
@@ -303,3 +305,23 @@ async def test_votes_outlive_the_host(stack: Stack) -> None:
 
     async with asyncio.timeout(BOUND_S):
         await until(answered)
+
+
+async def test_who_started_the_parent_of_a_parent_does_not_answer_in_the_child(
+    stack: Stack,
+) -> None:
+    service = stack.service
+    await service.sessions.start(fresh(EVE), StartRequest(task="refunds_of_a_week", payload=None))
+
+    found: list[WaitInfo] = []
+
+    async def is_asked() -> bool:
+        found[:] = (await service.waits.list(fresh(ADA), WaitsQuery(task="refund"))).items
+        return bool(found)
+
+    await until(is_asked)
+    [wait] = found
+    assert wait.not_by == ["starter", "eve"]
+    with pytest.raises(NotAnAnswerer, match="can't be answered by eve"):
+        await by_answer(service, wait, fresh(EVE))
+    assert (await by_answer(service, wait, fresh(ADA))).outcome == "fulfilled"

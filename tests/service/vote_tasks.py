@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from helmr import streams, task
+from helmr import sessions, streams, task
 
 refunds = streams.input("refunds", schema=dict, answerers=["group:finance"], comments=["why"])
 """A stream whose waits are all restricted."""
@@ -35,3 +35,15 @@ async def signed_refund(approvals: int) -> object:
         not_by=["starter"],
         signed=True,
     ).unwrap()
+
+
+@task(id="refunds_of_a_day")
+async def refunds_of_a_day(_: None) -> object:
+    """Has a child ask."""
+    return await (await sessions.start(refund, 1)).result().unwrap()
+
+
+@task(id="refunds_of_a_week")
+async def refunds_of_a_week(_: None) -> object:
+    """Has a child of a child ask."""
+    return await (await sessions.start(refunds_of_a_day, None)).result().unwrap()

@@ -80,10 +80,16 @@ class BatchScreen(SubmitScreen):
                 waits.append(await self.console.client.waits.get(wait_id))
             except NotFound:
                 continue
-        self.plan = batches.plan(waits, self.lead)
+        self.plan = batches.plan(waits, self.lead, me=self.console.identity)
         self.ids = {item.wait.id: ids.new_id(ids.OPERATION) for item in self.plan.items}
         if not self.plan.items:
-            self.tell(("none of the marked waits can be answered any more",), "warning")
+            self.tell(
+                (
+                    "none of the marked waits can be answered",
+                    *(out.why for out in self.plan.left_out[:1]),
+                ),
+                "warning",
+            )
             return
         await self.fields.show(form_of(self.plan.items[0].wait.json_schema))
         await self.slot.mount(

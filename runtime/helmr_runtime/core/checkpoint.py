@@ -477,6 +477,8 @@ def _restore_entry(
 def _save_record(record: InputRecord, refs: _Refs) -> dict[str, Any]:
     offset = refs.offset(record.entry_seq, record.feed_offset, record.size_bytes)
     saved = {**RECORD_CODEC.save(record), "feed_offset": offset}
+    if not record.sent_by:
+        del saved["sent_by"]
     return saved if offset is not None else {**saved, "data": record.data}
 
 
@@ -526,7 +528,10 @@ def _unsaid(folded: SessionState, restored: SessionState) -> frozenset[str]:
     records = [*restored.taken.values(), *(r for rs in restored.unconsumed.values() for r in rs)]
     unsaid = {
         "closed_by": restored.closed_by is None,
-        "starters": not restored.starters,
+        # Those of earlier releases say who started any of the session's runs, and nothing of its run.
+        "starters": restored.run is not None and restored.run.starters is None,
+        "session_starters": set(folded.starters) <= set(restored.starters) or not restored.starters,
+        "sent_by": not all(record.sent_by for record in records),
         "created_at": restored.run is not None and restored.run.created_at is None,
         "mode": any(record.mode is None for record in records),
         "set_aside": all(
@@ -545,7 +550,7 @@ def _picture(state: SessionState, unsaid: frozenset[str]) -> Mapping[str, Any]:
         "external id": state.external_id,
         "tags": state.tags,
         "metadata": state.metadata,
-        "starters": [] if "starters" in unsaid else state.starters,
+        "starters": [] if "session_starters" in unsaid else state.starters,
         "status": (state.status, state.input_ended),
         "closing run": None if "closed_by" in unsaid else state.closed_by,
         "count of runs": state.runs_count,

@@ -30,6 +30,7 @@ def start_drafts(
     operation: OperationKey | None,
     principal: Principal,
     parent: Parent | None = None,
+    starters: tuple[str, ...] = (),
     schedule: Mapping[str, Any] | None = None,
 ) -> tuple[Draft, Draft]:
     """`session.created`, which carries the receipt, and the first `run.created`."""
@@ -50,6 +51,8 @@ def start_drafts(
         created["operation"] = operation_json(operation)
     if parent is not None:
         created["parent"] = parent.to_json()
+    if starters:
+        created["starters"] = list(starters)
     return (
         Draft(EntryKind.SESSION_CREATED, created, principal=principal),
         Draft(

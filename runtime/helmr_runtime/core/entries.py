@@ -7,15 +7,17 @@ command's receipt. Times in bodies are ISO 8601 UTC with microseconds and end in
 
 ```
 session.created    task external_id? tags[] metadata{} idempotency_key_hash? request_hash operation?
-                   parent?{session_id run_id op attempt on_parent_cancel}
+                   parent?{session_id run_id op attempt on_parent_cancel} starters[]?: who started those above it
                    schedule?{name due_at?}: what started it (S-93)
                    forked_from?{session_id seq hash}     each entry that a fork copied says copied_from: its seq there
 session.closed     end_input(bool) by_run? operation?
 session.cancelled  reason?: parent_cancelled|rewound operation?
-session.forked     origin{session_id seq hash} to_op reason held[]? person? override_reason? operation?
+session.forked     origin{session_id seq hash} to_op reason held[]? person? starters[]? override_reason? operation?
+                   starters: who forked, whom `starter` means too;
                    the copies end and the fork begins (S-86); queued. held: the answer that it was given
 note.added         note_id text operation?
-run.created        task payload started_by{type: start|operator|record|run, id?} attempt=1 draws_from? operation?
+run.created        task payload started_by{type: start|operator|record|run, id?} attempt=1 draws_from? starters[]?
+                   operation?    starters: who sent the record that starts it
                    draws_from: of a fork's run, the run of its origin (S-86)
 run.started        attempt code_hash                     an attempt's first execution begins; running
 run.resumed        attempt code_hash                     a host took a queued or lost run; running

@@ -17,7 +17,7 @@ from typing import Any
 from helmr import ids
 from helmr.errors import ForkRefused, OpNotFound
 from helmr.wait_details import WaitDetails
-from helmr_runtime.core.answerers import Answerers, Identity
+from helmr_runtime.core.answerers import Answerers, Identity, names_of
 from helmr_runtime.core.commands import OperationKey, operation_json
 from helmr_runtime.core.corrections import accepted_for, answer_for, checked_reason, wait_at
 from helmr_runtime.core.entries import (
@@ -190,6 +190,8 @@ def begin(
     if run.held:  # the origin's rewinds kept them; here everything is asked
         body["kept_unused"] = [one.to_json() for one in run.held]
     principal = asked.principal
+    if starters := names_of(principal):
+        body["starters"] = starters
     forked = Draft(EntryKind.SESSION_FORKED, body, run_id=run.id, principal=principal)
     if asked.answer is None:
         return (forked,)

@@ -51,7 +51,7 @@ def record_parts(
         session_tags: The session's, which never change: so no list of waits has to look at sessions.
         ask: What the code asked.
         question: What the awaited token says, for what the code did not say itself.
-        starters: Who started the session and its run.
+        starters: Who started the session, those above it, and its run.
     """
     if ask.wait_kind not in ASKS_PEOPLE:
         return {}
@@ -420,6 +420,8 @@ class Run:
     """None in a run whose checkpoint was written before it held this."""
     draws_from: str | None = None
     """The run of its origin, whose id ids and random numbers are drawn from, if its session is a fork (S-86)."""
+    starters: tuple[str, ...] | None = None
+    """Who started it, or sent the record that did; None before release 0.7.0, whose sessions say it."""
     attempt: int = 1
     first_attempt: int = 1
     """The first one since the newest rewind: the policy's retries count from it (S-75)."""

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from helmr.errors import BadRequest, DataError
-from helmr.models import CORRELATION_ID_MAX, Activity, RunStatus, SessionStatus
+from helmr.models import CORRELATION_ID_MAX, Activity, AnswerMode, RunStatus, SessionStatus
 from helmr_runtime.core.answerers import names_of
 from helmr_runtime.core.commands import FirstReceipt, receipt_of
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, from_iso, iso
@@ -42,6 +42,8 @@ class InputRecord:
     has_started_run: bool = False
     mode: str | None = None
     """How it came (S-73); None in a record of release 0.1.0."""
+    sent_by: tuple[str, ...] = ()
+    """The people whom its sender names, as lists of people do; empty before release 0.7.0."""
 
 
 class SessionState:
@@ -67,7 +69,8 @@ class SessionState:
         self.tags: list[str] = []
         self.metadata: dict[str, Any] = {}
         self.starters: list[str] = []
-        """Who started the session and its newest run, as lists of people name them: proven, or said by a key."""
+        """Who started the session, those above it and the fork that it is, as lists of people name them: proven, or
+        said by a key."""
         self.status = SessionStatus.OPEN
         self.input_ended = False
         self.closed_by: str | None = None
@@ -97,6 +100,12 @@ class SessionState:
     def wait(self) -> Wait | None:
         """The active run's pending wait."""
         return self.run.wait if self.run is not None else None
+
+    @property
+    def all_starters(self) -> list[str]:
+        """Whom `starter` means in a wait of the active run (S-112)."""
+        of_run = self.run.starters if self.run is not None else None
+        return list(dict.fromkeys((*self.starters, *(of_run or ()))))
 
     @property
     def activity(self) -> Activity:
@@ -149,7 +158,21 @@ def _session_created(state: SessionState, entry: Entry) -> None:
     state.external_id = body.get("external_id")
     state.tags = list(body.get("tags", ()))
     state.metadata = dict(body.get("metadata", {}))
-    state.starters = names_of(entry.principal)
+    state.starters = _started_by(entry)
+
+
+def _started_by(entry: Entry) -> list[str]:
+    """Who stands behind what this entry starts."""
+    return list(dict.fromkeys((*names_of(entry.principal), *entry.body.get("starters", ()))))
+
+
+def _run_starters(state: SessionState, entry: Entry) -> tuple[str, ...] | None:
+    """Who started this run; one that another goes on as has its starters."""
+    own = _started_by(entry)
+    if state.run is None or entry.body["started_by"]["type"] != "run":
+        return tuple(own)
+    before = state.run.starters
+    return tuple(dict.fromkeys((*before, *own))) if before is not None else None
 
 
 def _session_closed(state: SessionState, entry: Entry) -> None:
@@ -166,6 +189,7 @@ def _session_cancelled(state: SessionState, entry: Entry) -> None:
 
 def _session_forked(state: SessionState, entry: Entry) -> None:
     run = state.the_run(entry)
+    state.starters = list(dict.fromkeys((*state.starters, *entry.body.get("starters", ()))))
     held = [AnswerToKeep(**one) for one in entry.body.get("held", ())]
     unused = {one["wait_id"] for one in entry.body.get("kept_unused", ())}
     run.begin_fork(held, unused)
@@ -182,9 +206,9 @@ def _run_created(state: SessionState, entry: Entry) -> None:
         created_seq=entry.seq,
         created_at=entry.recorded_at,
         draws_from=body.get("draws_from"),
+        starters=_run_starters(state, entry),
     )
     state.runs_count += 1
-    state.starters = list(dict.fromkeys((*state.starters, *names_of(entry.principal))))
     state.taken.clear()
     started_by = body.get("started_by", {})
     if started_by.get("type") == "record":
@@ -432,6 +456,8 @@ def _input_accepted(state: SessionState, entry: Entry) -> None:
         feed_offset=entry.feed_offset,
         mode=body.get("mode"),
     )
+    if body.get("mode") == AnswerMode.PERSON:
+        record.sent_by = tuple(names_of(entry.principal))
     if "amends" in body:  # held for the wait that it was given to
         state.taken[stream, seq] = record
         return

@@ -162,6 +162,8 @@ class StartSession:
     """Over task and payload: what must be equal for `created: false`."""
     parent: Parent | None = None
     """Whose child it is; refused once that run is over, or in another attempt (S-91)."""
+    starters: tuple[str, ...] = ()
+    """Of a child: who started those above it, whom `starter` means in it too (S-112)."""
     schedule: Mapping[str, Any] | None = None
     """Name of the schedule that starts it, `due_at` if its time has come."""
     trace: str | None = None

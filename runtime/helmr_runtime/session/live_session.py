@@ -558,7 +558,7 @@ class LiveSession:
         run = self.state.run
         assert run is not None
         return await task_call(
-            self._parts.ledger, (self.id, run), call, token_id, arguments, step=step
+            self._parts.ledger, (self.state, run), call, token_id, arguments, step=step
         )
 
     def context(self, carried: datetime | None = None) -> DecisionContext:

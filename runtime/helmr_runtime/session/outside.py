@@ -25,6 +25,7 @@ from helmr_runtime.core.decide.inputs import is_ended
 from helmr_runtime.core.entries import RUNTIME, EntryKind, Principal, from_iso, task_principal
 from helmr_runtime.core.requests import WaitRequest
 from helmr_runtime.core.run import Run
+from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.tokens import CancelToken, CompleteToken, Parent, TokenQuestion
 from helmr_runtime.faults import Point, reach
 from helmr_runtime.ports import Declined, Precondition, StartSession, TokenNotCompleted, TokenOpen
@@ -40,7 +41,7 @@ QUESTION_PAUSE_S = 0.2
 
 async def task_call(
     ledger: Ledger,
-    asking: tuple[str, Run],
+    asking: tuple[SessionState, Run],
     call: str,
     token_id: str | None,
     arguments: Mapping[str, Any],
@@ -51,27 +52,27 @@ async def task_call(
 
     Args:
         ledger: Who is asked.
-        asking: The session's id, and its run, whose code asks.
+        asking: The session, and its run, whose code asks.
         call: What is asked.
         token_id: Of which token, if it is about one.
         arguments: As on the wire.
         step: Names the call, so that a repeated one acts once.
     """
-    session_id, run = asking
+    state, run = asking
     what, _, method = call.partition(".")
     if what == "sessions":
-        return await start_child(ledger, session_id, run, step.op, arguments, step.key)
+        return await start_child(ledger, state, run, step.op, arguments, step.key)
     return await task_token_call(ledger, run.id, method, token_id, arguments, step.key)
 
 
 async def start_child(
-    ledger: Ledger, session_id: str, run: Run, op: int, call: Mapping[str, Any], key: str
+    ledger: Ledger, state: SessionState, run: Run, op: int, call: Mapping[str, Any], key: str
 ) -> str:
     """The child that this op has started; it is started if there is none yet.
 
     Args:
         ledger: Who is asked.
-        session_id: The parent.
+        state: The parent.
         run: Its run, whose code asks.
         op: The op that asks.
         call: A `ChildCall`'s parts.
@@ -82,7 +83,7 @@ async def start_child(
         HelmrError: The ledger refuses it, as a run's that is over.
     """
     parent = Parent(
-        session_id=session_id, run_id=run.id, op=op, attempt=run.attempt, leaves=call["leaves"]
+        session_id=state.id, run_id=run.id, op=op, attempt=run.attempt, leaves=call["leaves"]
     )
     for number in count(1):
         started = await ledger.start(
@@ -99,6 +100,7 @@ async def start_child(
                 operation=None,
                 request_hash=jsontext.same_data_hash([call["task"], call["payload"]]),
                 parent=parent,
+                starters=tuple(state.all_starters),
             )
         )
         reach(Point.SESSION_CHILD_STARTED)

@@ -40,7 +40,7 @@ from helmr.models import (
 from helmr.people import person_key
 from helmr.roles import ScopeType
 from helmr_runtime.core import jsontext
-from helmr_runtime.core.answerers import ANYONE
+from helmr_runtime.core.answerers import ANYONE, names_of
 from helmr_runtime.core.claims import claim_ended, overridden_by
 from helmr_runtime.core.commands import (
     NO_DETAILS,
@@ -629,26 +629,28 @@ def _run_for_idle_input(
     """S-7: input without an active run starts one, if the task says so."""
     if not _starts_run(state, context):
         return ()
-    return (next_run_draft(state, command.next_run_id, command.record_id),)
+    starters = names_of(command.principal)
+    return (next_run_draft(state, command.next_run_id, command.record_id, starters),)
 
 
 def _starts_run(state: SessionState, context: DecisionContext) -> bool:
     return state.active_run is None and context.policy.on_idle_input == "run"
 
 
-def next_run_draft(state: SessionState, run_id: str, record_id: str) -> Draft:
+def next_run_draft(
+    state: SessionState, run_id: str, record_id: str, sent_by: Sequence[str]
+) -> Draft:
     """The run that an input record starts, with the newest run's payload (S-7)."""
     newest = _run_of(state)
-    return Draft(
-        EntryKind.RUN_CREATED,
-        {
-            "task": newest.task,
-            "payload": newest.payload,
-            "started_by": {"type": "record", "id": record_id},
-            "attempt": 1,
-        },
-        run_id=run_id,
-    )
+    body: dict[str, Any] = {
+        "task": newest.task,
+        "payload": newest.payload,
+        "started_by": {"type": "record", "id": record_id},
+        "attempt": 1,
+    }
+    if sent_by:
+        body["starters"] = list(sent_by)
+    return Draft(EntryKind.RUN_CREATED, body, run_id=run_id)
 
 
 def checked_size(data: Any) -> int:

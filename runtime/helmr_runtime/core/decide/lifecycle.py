@@ -37,7 +37,7 @@ from helmr_runtime.core.decide.inputs import checked_size, next_run_draft, requi
 from helmr_runtime.core.drafts import Decided, DecisionContext
 from helmr_runtime.core.entries import RUNTIME, Draft, EntryKind, Principal, iso, task_principal
 from helmr_runtime.core.run import Run, mode_of
-from helmr_runtime.core.state import SessionState
+from helmr_runtime.core.state import InputRecord, SessionState
 
 BACKOFF_MAX_S = 3600.0
 """A retry waits an hour at most: a day of outage then costs two dozen attempts, not a lost night."""
@@ -285,9 +285,9 @@ def end_run(
         if context.policy.after_run == "close":
             following = (Draft(EntryKind.SESSION_CLOSED, {"end_input": False, "by_run": run.id}),)
         elif context.policy.on_idle_input == "run":
-            record_id = _record_without_run(state)
-            if record_id is not None:
-                following = (next_run_draft(state, next_run_id, record_id),)
+            record = _record_without_run(state)
+            if record is not None:
+                following = (next_run_draft(state, next_run_id, record.id, record.sent_by),)
     by = end.principal if end.kind is EntryKind.RUN_CANCELLED else RUNTIME
     return (*close_ops(run, by), _with_unused(run, end), *following)
 
@@ -325,7 +325,7 @@ def close_ops(run: Run, by: Principal = RUNTIME) -> tuple[Draft, ...]:
     return tuple(drafts)
 
 
-def _record_without_run(state: SessionState) -> str | None:
+def _record_without_run(state: SessionState) -> InputRecord | None:
     """The oldest record that no wait has taken and that has started no run, whenever it was accepted (S-7)."""
     waiting = [
         record
@@ -333,7 +333,7 @@ def _record_without_run(state: SessionState) -> str | None:
         for record in records
         if not record.has_started_run
     ]
-    return min(waiting, key=lambda r: r.entry_seq).id if waiting else None
+    return min(waiting, key=lambda r: r.entry_seq, default=None)
 
 
 def rewind(state: SessionState, command: RewindRun, context: DecisionContext) -> Decided:

@@ -170,7 +170,7 @@ def open_wait(
         "deadline_of": "token" if ends_with_token else None,
     }
     body.update((key, value) for key, value in optional.items() if value is not None)
-    body.update(record_parts(state.task, state.tags, ask, question, state.starters))
+    body.update(record_parts(state.task, state.tags, ask, question, state.all_starters))
     body.update(_asked(ask))
     body.update(opening(body, context.now))
     principal = task_principal(run.id)

@@ -266,6 +266,7 @@ def start_entries(
         operation=start.operation,
         principal=start.principal,
         parent=start.parent,
+        starters=start.starters,
         schedule=start.schedule,
     )
     return stamp_all(
