@@ -78,7 +78,7 @@ def start(
         Conflict: Another runtime has the data directory.
         Unavailable: It was not ready in time.
     """
-    check_extra("runtime")
+    check_extra("local" if in_process else "runtime")
     modules = tuple(module_of(one) if isinstance(one, Task) else os.fspath(one) for one in tasks)
     options = {
         "tasks": modules,

@@ -24,18 +24,26 @@ def version() -> str:
 
 
 MODULES = {
-    "runtime": ("duckdb", "ray", "starlette", "uvicorn", "uvloop"),
+    "local": ("duckdb", "starlette", "uvicorn", "uvloop"),
+    "runtime": ("duckdb", "starlette", "uvicorn", "uvloop", "ray"),
     "console": ("textual",),
     "bucket": ("obstore",),
     "postgres": ("psycopg", "psycopg_binary"),
 }
-"""Each extra and the modules that only it brings."""
+"""Each extra and modules that it brings and the base does not."""
 
 REQUIRED = {
-    "runtime": ("duckdb", "ray", "starlette", "uvicorn"),
+    "local": ("duckdb", "starlette", "uvicorn"),
+    "runtime": ("duckdb", "starlette", "uvicorn", "ray"),
     "console": ("textual",),
 }
 """Those without which it can't start at all."""
+
+INSTEAD = {
+    "ray": ", or run it without Ray: `helmr up --in-process`, `embedded.start(…, in_process=True)`, or "
+    '`form = "in-process"` below [runtime] in helmr.toml'
+}
+"""What else can be done where a module is missing."""
 
 
 def check_extra(name: str) -> None:
@@ -65,7 +73,7 @@ def needed(*names: str) -> Iterator[None]:
             if missing in MODULES[name]:
                 raise MissingExtra(
                     f"this needs the extra `{name}`, which is not installed (no module {missing})",
-                    hint=f"pip install 'helmr[{name}]'",
+                    hint=f"pip install 'helmr[{name}]'{INSTEAD.get(missing, '')}",
                     extra=name,
                 ) from error
         raise

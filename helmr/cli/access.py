@@ -307,7 +307,7 @@ def public(cli: Cli, json: Json = False) -> None:
 @command(key_app, "rotate-master")
 def rotate_master(cli: Cli) -> None:
     """Add a master key to the data directory; the runtime takes it at its next start."""
-    with needed("runtime"):
+    with needed("local"):
         from helmr_runtime.security.keys import add_master_key
     path = (cli.data_dir or Path(".helmr")) / RING_NAME
     if not path.is_file():

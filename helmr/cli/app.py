@@ -244,6 +244,7 @@ Durable sessions of agent tasks that stop for people.
 
 Start here:
   helmr demo          See a session wait for a person, lose its runtime, and go on.
+  helmr init          Begin a folder of tasks: a task, a test, helmr.toml.
   helmr dev tasks.py  Write tasks: a runtime that starts again when they change.
   helmr up tasks.py   Run a runtime with your tasks.
   helmr console       See what waits for people, and answer it.

@@ -19,7 +19,8 @@ import typer
 from helmr import hash_seed
 from helmr.cli import printing
 from helmr.cli.app import Cli, ExitCode, Json, command
-from helmr.cli.up import LEDGER_NAME, Tasks, gate_table, named_tasks
+from helmr.cli.config import gate_table, named_tasks
+from helmr.cli.up import LEDGER_NAME, Tasks
 from helmr.errors import BadDefinition, HelmrError, RuntimeNotFound, TaskNotFound, UsageError
 from helmr.gate import gate_modules
 from helmr.version import needed
@@ -78,7 +79,7 @@ async def _checks(cli: Cli, registry: Registry) -> list[RunCheck]:
         data_dir = _stopped(cli)
         if data_dir is None:
             raise
-        with needed("runtime"):
+        with needed("local"):
             from helmr_runtime.launchers.check import stored_journals
         async with stored_journals(data_dir, printing.note) as journals:
             return await check_runs(journals, registry)

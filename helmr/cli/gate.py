@@ -25,6 +25,7 @@ import typer
 
 from helmr.cli import arguments, describe, printing
 from helmr.cli.app import Cli, Json, command, group
+from helmr.cli.config import CONFIG_BYTES_MAX, CONFIG_NAME
 from helmr.cli.gate_grants import grant_app, outcome_app
 from helmr.cli.gate_mcp import register_proxy
 from helmr.errors import NotAllowed, UsageError
@@ -62,8 +63,6 @@ from helmr.safe_text import plain
 if TYPE_CHECKING:
     from helmr.client import Client
 
-CONFIG_NAME = "helmr.toml"
-CONFIG_BYTES_MAX = 1024 * 1024
 SETTINGS_BYTES_MAX = 4 * 1024 * 1024
 PROBE_TIMEOUT_S = 5.0
 PROBE = b'{"hook_event_name": "Probe"}'

@@ -10,8 +10,9 @@ import typer
 
 from helmr.cli import printing
 from helmr.cli.app import Cli, Json, command, group
+from helmr.cli.config import log_url_of
 from helmr.cli.toolbox import KeysFile, keys_of, locked, stopped_data_dir
-from helmr.cli.up import LEDGER_NAME, log_url_of
+from helmr.cli.up import LEDGER_NAME
 from helmr.errors import UsageError
 from helmr.version import needed
 
@@ -48,7 +49,7 @@ def move(
     If it is ended in the middle, the ledger is still in one place, and the same command finishes it.
     """
     data_dir = cli.data_dir.absolute() if cli.data_dir is not None else stopped_data_dir(cli)
-    with needed("runtime"), locked(data_dir):
+    with needed("local"), locked(data_dir):
         if to == DISK:
             number = _to_disk(data_dir, log, keys)
         else:

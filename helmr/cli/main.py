@@ -22,7 +22,9 @@ from helmr.cli import (
     check,
     console,
     context,
+    doctor,
     gate,
+    init,
     log,
     next,
     notices,
@@ -94,6 +96,8 @@ def _shared(
 
 
 for _register in (
+    init.register_init,
+    doctor.register_doctor,
     up.register_up,
     up.register_dev,
     up.register_down,

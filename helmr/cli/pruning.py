@@ -115,7 +115,7 @@ def _pages(
 def _stored(
     cli: Cli, age_s: float, *, archive: bool, dry_run: bool, reason: str | None
 ) -> list[PruneReceipt]:
-    with needed("runtime"):
+    with needed("local"):
         from helmr_runtime.clock import SystemClock
         from helmr_runtime.core.commands import Prune
         from helmr_runtime.core.entries import Principal

@@ -12,6 +12,7 @@ import sys
 
 TYPE_CHECKING = False  # `typing` takes long
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import FrameType
     from typing import NoReturn
 
@@ -47,10 +48,26 @@ def _start_with_seed(arguments: list[str]) -> None:
 
     hash_seed.is_own_program = True
     command, options = arguments[:1], arguments[1:]
-    if command == ["dev"] or (command == ["up"] and "--in-process" in options):
-        data_dir = data_dir_of(options)
-        if data_dir is not None:
-            hash_seed.start_with_seed(Path(data_dir))
+    if command not in (["dev"], ["up"]):
+        return
+    data_dir = data_dir_of(options)
+    if data_dir is not None and (command == ["dev"] or is_in_process(options, Path(data_dir))):
+        hash_seed.start_with_seed(Path(data_dir))
+
+
+def is_in_process(options: list[str], data_dir: Path) -> bool:
+    """Whether the options of `up` plainly say so, or say nothing and `helmr.toml` does."""
+    if {"--in-process", "--ray"} & {*options}:
+        return "--ray" not in options
+    if any(one.startswith(("--address", "--config")) for one in options):
+        return False
+    import tomllib
+
+    try:
+        found = tomllib.loads((data_dir.absolute().parent / "helmr.toml").read_text("utf-8"))
+        return bool(found["runtime"]["form"] == "in-process")
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return False  # the command says what is wrong
 
 
 def data_dir_of(options: list[str]) -> str | None:

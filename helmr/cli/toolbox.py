@@ -131,7 +131,7 @@ def restore(
     """
     if cli.data_dir is None:
         raise UsageError("restore into which folder?", hint="Name it: --data-dir DIR.")
-    with needed("runtime"):
+    with needed("local"):
         from helmr_runtime.ledger.tools.restore import restore as restore_backup
 
     ring_file = (RING_NAME, read_keys(keys)) if keys is not None else None
@@ -161,7 +161,7 @@ def verify(
     tables. It ends with 7 at the first bad place, and names it.
     It checks a backup, or a log in a store, by making a ledger of it in a temporary folder.
     """
-    with needed("runtime"):
+    with needed("local"):
         from helmr_runtime.ledger.log.stored import stored_ledger
         from helmr_runtime.ledger.tools.audit import audit
         from helmr_runtime.ledger.tools.restore import build
@@ -222,7 +222,7 @@ def repair(
     It computes the tables again and leaves out checkpoints that do not fit. It never makes up entries, and drops them
     only with --drop-from.
     """
-    with needed("runtime"):
+    with needed("local"):
         from helmr_runtime.ledger.tools.repair import repair as repair_ledger
 
     data_dir = stopped_data_dir(cli)
@@ -264,7 +264,7 @@ def _backup_pieces(cli: Cli) -> Iterator[Iterable[bytes]]:
         with client:
             yield client.backup()
         return
-    with needed("runtime"):
+    with needed("local"):
         from helmr_runtime.ledger.tools.restore import stored_backup
     data_dir = stopped_data_dir(cli)
     with locked(data_dir):
@@ -391,7 +391,7 @@ def follow(
     What it has stored is on disk. You may end or kill it at any time; it goes on where it was. It holds no keys:
     `helmr promote` needs them.
     """
-    with needed("runtime"):
+    with needed("local"):
         from helmr_runtime.ledger.tools.followed import followed_ledger
 
     path = into.absolute() / LEDGER_NAME
@@ -444,7 +444,7 @@ def promote(
             "a ledger is promoted only where its primary can't acknowledge anything any more",
             hint="Stop the old runtime for good, then say so with --fenced.",
         )
-    with needed("runtime"):
+    with needed("local"):
         from helmr_runtime.clock import SystemClock
         from helmr_runtime.ledger.tools.followed import promote as promote_ledger
 
@@ -536,7 +536,7 @@ class _Follower:
 
 
 def _compare(data_dir: Path, old_dir: Path, json: bool) -> None:
-    with needed("runtime"):
+    with needed("local"):
         from helmr_runtime.ledger.log.stored import stored_ledger
         from helmr_runtime.ledger.tools.followed import difference, lost_entries
 

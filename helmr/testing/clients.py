@@ -142,8 +142,8 @@ def _routes() -> ModuleType:
         from helmr.testing import routes
     except ModuleNotFoundError as error:
         raise MissingExtra(
-            f"a client of the harness needs the extra `runtime` (no module {error.name})",
-            hint="pip install 'helmr[runtime]'; the harness's own methods need nothing.",
-            extra="runtime",
+            f"a client of the harness needs the extra `local` (no module {error.name})",
+            hint="pip install 'helmr[local]'; the harness's own methods need nothing.",
+            extra="local",
         ) from error
     return routes

@@ -1,4 +1,4 @@
-"""`helmr.toml`: what OpenTelemetry is sent."""
+"""`helmr.toml`: what OpenTelemetry is sent, and the form of the runtime."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from helmr.cli.up import otel_of
+from helmr.cli.config import RuntimeForm, form_of, otel_of
+from helmr.cli.start import is_in_process
 from helmr.errors import UsageError
 
 
@@ -45,3 +46,53 @@ def test_nonsense_is_refused_with_the_file_it_stands_in(config: Path, text: str,
     with pytest.raises(UsageError, match=said) as raised:
         otel_of(config, config.parent)
     assert str(config) in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("", None),
+        ("[runtime]", None),
+        ("[runtime]\nform = 'ray'", RuntimeForm.RAY),
+        ("[runtime]\nform = 'in-process'", RuntimeForm.IN_PROCESS),
+    ],
+)
+def test_the_form_is_what_the_file_says(config: Path, text: str, form: RuntimeForm | None) -> None:
+    config.write_text(text)
+    assert form_of(None, config.parent / ".helmr") is form
+
+
+@pytest.mark.parametrize(
+    "text", ["runtime = 1", "[runtime]\nform = 1", "[runtime]\nform = 'k8s'", "[runtime]\nray = 1"]
+)
+def test_a_form_that_there_is_not_is_refused(config: Path, text: str) -> None:
+    config.write_text(text)
+    with pytest.raises(UsageError, match=r"\[runtime\]") as raised:
+        form_of(None, config.parent / ".helmr")
+    assert "in-process" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("options", "is_so"),
+    [
+        ("", True),
+        ("tasks.py --port 0", True),
+        ("--ray", False),
+        ("--in-process", True),
+        ("--address auto", False),
+        ("--config=other.toml", False),
+    ],
+)
+def test_the_form_is_known_before_the_command_line_is(
+    config: Path, options: str, is_so: bool
+) -> None:
+    """Python takes a hash seed at its start only: what is known early is imported once."""
+    config.write_text("[runtime]\nform = 'in-process'")
+    assert is_in_process(options.split(), config.parent / ".helmr") is is_so
+
+
+@pytest.mark.parametrize("text", ["", "[", "runtime = 1", "[runtime]\nform = 'ray'"])
+def test_a_file_that_says_nothing_of_it_leaves_it_to_the_command(config: Path, text: str) -> None:
+    config.write_text(text)
+    assert not is_in_process(["tasks.py"], config.parent / ".helmr")
+    assert not is_in_process(["tasks.py"], config.parent / "gone" / ".helmr")

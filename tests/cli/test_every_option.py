@@ -59,6 +59,8 @@ class Line:
 
 LINES = [
     Line("--version", "^helmr "),
+    Line("init $FOLDER/begun-$ROUND", "tasks.py"),
+    Line("doctor", "ready"),
     Line("status", "ready"),
     Line("status --all --on-behalf-of ana", "hosts"),
     Line("status --url $URL --key-file $KEY_FILE", "ready"),
@@ -314,6 +316,7 @@ ELSEWHERE = {
     "up --address": "tests/cluster/conftest.py::up",
     "up --no-http": "tests/cluster/test_joined.py::test_a_job_fans_documents_out_and_nothing_listens",
     "up --host-memory": "tests/stack/live.py::__init__",
+    "up --ray": "tests/stack/test_watching.py::watched",
     "up --log": "tests/stack/test_log_elsewhere.py::machine",
     "log move --log": "tests/stack/test_log_elsewhere.py::test_a_runtime_moves_into_a_store_and_back",
     "log move --keys": "tests/stack/test_log_elsewhere.py::test_a_runtime_moves_into_a_store_and_back",

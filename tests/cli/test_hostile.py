@@ -108,6 +108,8 @@ SILENT = {
 """Walked too, but they say only ids and words of Helmr's own."""
 
 NOT_WALKED = {
+    "init": "writes files of Helmr's own words; says only where",
+    "doctor": "says what is here, each line through `one_line`; warnings of a runtime are of Helmr's own words",
     "up": "starts a runtime; says nothing of a session",
     "dev": "as up",
     "check": "loads code, whose text it shows: tests/process/test_check.py",

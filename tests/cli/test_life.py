@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from helmr.cli.up import tasks_of_project
+from helmr.cli.config import tasks_of_project
 from helmr.errors import MissingExtra, UsageError
 from helmr.version import needed
 from tests.cli.conftest import process
@@ -86,16 +86,19 @@ sys.exit(invoke(sys.argv[2:]))
 
 
 @pytest.mark.parametrize(
-    ("missing", "words", "extra"),
+    ("missing", "words", "extra", "instead"),
     [
-        ("ray,duckdb,starlette,uvicorn", ["up", "x.py"], "runtime"),
-        ("textual", ["console", "--url", "http://127.0.0.1:1"], "console"),
+        ("ray,duckdb,starlette,uvicorn", ["up", "x.py"], "local", ""),
+        ("ray", ["up", "x.py", "--ray"], "runtime", ", or run it without Ray"),
+        ("textual", ["console", "--url", "http://127.0.0.1:1"], "console", ""),
     ],
 )
-def test_a_missing_extra_is_named(
-    nowhere: Path, missing: str, words: list[str], extra: str
+def test_a_missing_extra_is_named_and_what_does_without_it(
+    nowhere: Path, missing: str, words: list[str], extra: str, instead: str
 ) -> None:
+    """What is missing follows from the form, which `helmr.toml` says unless the command does."""
     (nowhere / "x.py").write_text("")
+    (nowhere / "helmr.toml").write_text('[runtime]\nform = "in-process"\n')
     done = subprocess.run(
         [sys.executable, "-c", NO_MODULE, missing, *words],
         capture_output=True,
@@ -106,7 +109,7 @@ def test_a_missing_extra_is_named(
     assert done.returncode == 2
     first, hint = done.stderr.splitlines()[-2:]
     assert first.startswith(f"helmr: this needs the extra `{extra}`")
-    assert hint == f"hint: pip install 'helmr[{extra}]'"
+    assert hint.startswith(f"hint: pip install 'helmr[{extra}]'{instead}")
 
 
 def test_a_module_of_nobodys_extra_is_a_bug() -> None:

@@ -34,7 +34,7 @@ print(sorted(loaded & set(sys.argv[1].split())), file=sys.stderr)
 """
 
 COMMANDS = {
-    "": "up check experiment dev down status logs demo console mcp next listen waiting query export backup "
+    "": "init doctor up check experiment dev down status logs demo console mcp next listen waiting query export backup "
     "restore verify repair prune log follow promote login logout whoami "
     "session run wait input output token public-token key person schedule rule notices context gate",
     "session": "start list get tree transcript follow close cancel note fork export verify replay what-if",
@@ -189,7 +189,7 @@ def test_alone_it_says_where_to_start(helmr) -> None:
     said = helmr()
     assert said.code == 2
     starts = [line.split()[:2] for line in said.out.splitlines() if line.startswith("  helmr ")]
-    assert [word for _, word in starts] == ["demo", "dev", "up", "console"]
+    assert [word for _, word in starts] == ["demo", "init", "dev", "up", "console"]
 
 
 @pytest.mark.parametrize("words", ["", *ALL])

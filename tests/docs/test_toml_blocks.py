@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from helmr import rules
-from helmr.cli.up import gate_table, notices_table, otel_of, people_table, retention_of
+from helmr.cli.config import gate_table, notices_table, otel_of, people_table, retention_of
 from helmr.profiles import read_profile
 from helmr_console.start import read_config
 from helmr_runtime.notices.targets import for_people, read_targets

@@ -46,8 +46,8 @@ async def in_the_harness() -> None:
             raise AssertionError("the token's schema is not checked")
         await harness.complete_token(token, {"decision": "reject"})
         assert await session.result() == "reject"
-        refused(harness.client, "runtime")
-        refused(harness.async_client, "runtime")
+        refused(harness.client, "local")
+        refused(harness.async_client, "local")
 
 
 async def through_the_async_client() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helmr.cli.up import notices_table
+from helmr.cli.config import notices_table
 from helmr.errors import UsageError
 from helmr_runtime.notices.targets import (
     CommandTarget,

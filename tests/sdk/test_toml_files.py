@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from helmr.cli.up import notices_table, tasks_of_project
+from helmr.cli.config import notices_table, tasks_of_project
 from helmr.errors import UsageError
 from helmr.profiles import parse_toml, read_settings, read_toml
 from helmr.rules import read_rule

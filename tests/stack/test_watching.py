@@ -44,7 +44,7 @@ def watched(make_runtime: Callable[..., LiveRuntime], taken: Collector) -> LiveR
     return make_runtime(
         tasks=HERE / "watched_tasks.py",
         linger="0s",
-        arguments=["--otel"],
+        arguments=["--otel", "--ray"],
         environ={
             "HELMR_LOG_FORMAT": "json",
             "OTEL_EXPORTER_OTLP_ENDPOINT": taken.url,

@@ -56,7 +56,7 @@ TAKEN, OUTCOME, UNKNOWN = "taken", "outcome", "unknown"
 
 
 class GatedCalls:
-    """The sessions of calls, whoever has decided them.
+    """The sessions of calls, decided by anyone or by no one yet.
 
     Args:
         shared: See there.

@@ -16,7 +16,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from helmr import rules
-from helmr.cli.up import notices_table, retention_of, tasks_of_project
+from helmr.cli.config import notices_table, retention_of, tasks_of_project
 from helmr.client.discovery import read_credentials
 from helmr.errors import BadFilter, BadKeyRing, DataError, LedgerBehind, LedgerDamaged, UsageError
 from helmr.profiles import parse_toml, read_profile

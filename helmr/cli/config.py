@@ -1,0 +1,216 @@
+"""What files say to a runtime: `helmr.toml` beside its data directory, and `[tool.helmr]` of `pyproject.toml`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from helmr import durations
+from helmr.errors import BadDuration, UsageError
+from helmr.gate import read_rules
+from helmr.models import PRUNE_AGE_MAX_S, PRUNE_AGE_MIN_S
+from helmr.profiles import read_toml
+
+if TYPE_CHECKING:
+    from helmr_runtime.core.commands import Retention
+
+
+CONFIG_NAME = "helmr.toml"
+CONFIG_BYTES_MAX = 1024 * 1024
+PYPROJECT_BYTES_MAX = 4 * 1024 * 1024
+
+
+TABLES = {"gate", "log", "notices", "otel", "people", "retention", "runtime"}
+
+
+class RuntimeForm(StrEnum):
+    """Where the parts of a runtime live; the same data directory opens in either."""
+
+    RAY = "ray"
+    """Each in a process, sessions in actors of Ray: a crash of a task's code ends one host."""
+    IN_PROCESS = "in-process"
+    """All in one, without Ray: a second to start and a fraction of the memory, for code that is trusted."""
+
+
+def named_tasks(tasks: list[str] | None, *, also: list[str]) -> list[str]:
+    """What was named on the command line, or else in the project, and the built-in modules that are on.
+
+    Raises:
+        UsageError: Nothing was.
+    """
+    named = tasks or tasks_of_project(Path.cwd())
+    named = [*named, *(one for one in also if one not in named)]
+    if not named:
+        raise UsageError(
+            "no tasks are named",
+            hint="Name files or modules, `helmr up tasks.py`, or set `[tool.helmr] tasks` in "
+            "pyproject.toml.",
+        )
+    return named
+
+
+def tasks_of_project(folder: Path) -> list[str]:
+    """`[tool.helmr] tasks` of the folder's pyproject.toml; empty without one.
+
+    Raises:
+        UsageError: The file can't be read, or holds something else there.
+    """
+    path = folder / "pyproject.toml"
+    try:
+        found = read_toml(path, bytes_max=PYPROJECT_BYTES_MAX)
+        tasks = found.get("tool", {}).get("helmr", {}).get("tasks", [])
+    except FileNotFoundError:
+        return []
+    except AttributeError as error:  # [tool] or [tool.helmr] is not a table
+        raise UsageError(f"{path}: [tool.helmr] is not a table") from error
+    if not isinstance(tasks, list) or not all(isinstance(one, str) and one for one in tasks):
+        raise UsageError(f'{path}: [tool.helmr] tasks is a list of texts, like ["tasks.py"]')
+    return tasks
+
+
+def form_of(config: Path | None, data_dir: Path) -> RuntimeForm | None:
+    """What `form` below `[runtime]` says, or None without one.
+
+    Raises:
+        UsageError: As `notices_table`; or it holds something else.
+    """
+    found, path = _read(config, data_dir)
+    table = found.get("runtime", {})
+    if not isinstance(table, dict) or not table.keys() <= {"form"}:
+        raise UsageError(f"{path}: [runtime] takes `form`", hint=FORM_HINT)
+    form = table.get("form")
+    if form is None:
+        return None
+    if form not in [*RuntimeForm]:
+        raise UsageError(f"{path}: `form` of [runtime] is {form!r}", hint=FORM_HINT)
+    return RuntimeForm(form)
+
+
+FORM_HINT = '`form = "in-process"`, or "ray".'
+
+
+def notices_table(config: Path | None, data_dir: Path) -> tuple[dict[str, Any], str]:
+    """The table `[notices]` of the file that was named, or else of the one beside the data directory.
+
+    Returns:
+        The table, empty without a file, and the file.
+
+    Raises:
+        UsageError: The file was named and is not there, or it can't be read, or says something else.
+    """
+    found, path = _read(config, data_dir)
+    return found.get("notices", {}), path
+
+
+def retention_of(config: Path | None, data_dir: Path) -> Retention | None:
+    """What the table `[retention]` says, or None without one.
+
+    Raises:
+        UsageError: As `notices_table`; or it can't be kept to.
+    """
+    from helmr_runtime.core.commands import Retention
+
+    found, path = _read(config, data_dir)
+    table = found.get("retention")
+    if table is None:
+        return None
+    known = {"closed_after", "archive"}
+    if not isinstance(table, dict) or not {"closed_after"} <= table.keys() <= known:
+        raise UsageError(
+            f"{path}: [retention] takes `closed_after` and optionally `archive`",
+            hint='`closed_after = "90d"`, `archive = false` to write no Parquet files.',
+        )
+    closed_after, archive = table["closed_after"], table.get("archive", True)
+    if not isinstance(closed_after, str) or not isinstance(archive, bool):
+        raise UsageError(
+            f'{path}: `closed_after` is a duration like "90d", `archive` true or false'
+        )
+    try:
+        closed_after_s = durations.seconds(closed_after)
+    except BadDuration as error:
+        raise UsageError(f"{path}: closed_after: {error.message}") from error
+    if not PRUNE_AGE_MIN_S <= closed_after_s <= PRUNE_AGE_MAX_S:
+        raise UsageError(f"{path}: closed_after is at least 1d")
+    return Retention(closed_after_s=closed_after_s, archive=archive)
+
+
+def gate_table(config: Path | None, data_dir: Path) -> dict[str, Any] | None:
+    """The table `[gate]`, whose rules can be read; None without one, which leaves the gate off.
+
+    Raises:
+        UsageError: As `notices_table`; or a rule can't be read.
+    """
+    found, path = _read(config, data_dir)
+    table: dict[str, Any] | None = found.get("gate")
+    if table is not None:
+        read_rules(table, path)
+    return table
+
+
+def people_table(config: Path | None, data_dir: Path) -> dict[str, Any] | None:
+    """The table `[people]`, which can be read; None without one: the runtime knows no people.
+
+    Raises:
+        UsageError: As `notices_table`; or what it says can't be.
+    """
+    from helmr_runtime.security.people import read_people
+
+    found, path = _read(config, data_dir)
+    table: dict[str, Any] | None = found.get("people")
+    read_people(table, path)
+    return table
+
+
+def log_url_of(config: Path | None, data_dir: Path) -> str | None:
+    """The store that `url` below `[log]` names, or None without one: commits stand beside the database.
+
+    Raises:
+        UsageError: As `notices_table`; or it holds something else.
+    """
+    found, path = _read(config, data_dir)
+    table = found.get("log", {})
+    if not isinstance(table, dict) or not table.keys() <= {"url"}:
+        raise UsageError(f"{path}: [log] takes `url`", hint='`url = "s3://bucket/prefix"`.')
+    url = table.get("url")
+    if url is not None and not isinstance(url, str):
+        raise UsageError(f"{path}: `url` of [log] is a text", hint='`url = "s3://bucket/prefix"`.')
+    return url
+
+
+def otel_of(config: Path | None, data_dir: Path) -> tuple[bool, bool]:
+    """Whether the table `[otel]` wants traces, and metrics, to be sent; neither without one.
+
+    Raises:
+        UsageError: As `notices_table`; or it holds something else.
+    """
+    found, path = _read(config, data_dir)
+    table = found.get("otel", {})
+    known = {"traces", "metrics"}
+    if not isinstance(table, dict) or not table.keys() <= known:
+        raise UsageError(
+            f"{path}: [otel] takes `traces` and `metrics`",
+            hint="Write `metrics = true`; the OTEL_ variables say where they are sent.",
+        )
+    if not all(isinstance(value, bool) for value in table.values()):
+        raise UsageError(f"{path}: `traces` and `metrics` of [otel] are true or false")
+    return table.get("traces", False), table.get("metrics", False)
+
+
+def _read(config: Path | None, data_dir: Path) -> tuple[dict[str, Any], str]:
+    path = config if config is not None else data_dir.absolute().parent / CONFIG_NAME
+    try:
+        found = read_toml(path, bytes_max=CONFIG_BYTES_MAX)
+    except FileNotFoundError as error:
+        if config is None:
+            return {}, str(path)
+        raise UsageError(f"--config {path}: there is no such file") from error
+    unknown = sorted(found.keys() - TABLES)
+    if unknown:
+        raise UsageError(
+            f"{path}: {unknown[0]!r} is not a key of this file",
+            hint="Notice targets stand in tables [notices.NAME], retention in [retention], what "
+            "OpenTelemetry is sent in [otel], rules of the gate in [[gate.rule]], people in [people.NAME], the store "
+            "of commits in [log], the form of the runtime in [runtime].",
+        )
+    return found, str(path)
