@@ -18,8 +18,9 @@
 #   make hour    an operator's hour at the console, before claims and review mode, and now; HOUR_ARGS="--waits 24", or --help
 #   make up      a runtime in the foreground with the example tasks
 #   make notebooks  execute the notebooks and render them into docs/notebooks
-#   make tables  the tables of docs/http.md and docs/security.md, from helmr/operations.py
+#   make tables  the tables of docs/http.md and docs/security.md, from helmr/operations/
 #   make animation  the moving picture of the README, drawn by the console
+#   make typescript  the TypeScript client as a package in build/typescript; needs npm
 #   make site    the docs as a site in build/site
 #   make gauges  the shape of the sources, and how many of their modules a call walks through
 #   make sbom    what an installation consists of, as CycloneDX, in build/sbom.json
@@ -58,7 +59,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all test-long npm test-examples test-over-ray extras model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate perf gauges notebooks tables animation recordings site sbom lint format up lock clean
+.PHONY: help venv demo test test-all test-long npm test-examples test-over-ray extras model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate perf gauges notebooks tables animation recordings typescript site sbom lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -200,6 +201,10 @@ recordings: $(VENV)/.stamp-dev
 
 animation: $(VENV)/.stamp-dev
 	HELMR_UPDATE_GOLDENS=1 $(BIN)/python -m pytest -m long tests/console/flow/test_animation.py
+
+# The package for npm, in build/typescript; needs npm.
+typescript: $(VENV)/.stamp-dev
+	$(BIN)/python -m tests.programs.typescript
 
 site: $(VENV)/.stamp-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -53,6 +53,7 @@ READ_BY = {
     "sql": "docs/test_sql_page.py",
     "toml": "docs/test_toml_blocks.py",
     "yaml": "docs/test_monitoring.py",
+    "ts": "client/test_typescript.py",
 }
 
 NOT_EXECUTED = {

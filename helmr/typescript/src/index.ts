@@ -1,0 +1,116 @@
+/**
+ * A client of Helmr's HTTP API. Paths, parameters, bodies and answers have the types of the runtime's OpenAPI document.
+ *
+ * A call that fails because the runtime is away or busy is tried again, under one Operation-Id: it acts once.
+ */
+import createFetch, { type Client as FetchClient } from "openapi-fetch";
+
+import { events, type StreamEvent } from "./events.js";
+import { HelmrError, problemOf } from "./errors.js";
+import { newOperationId } from "./ids.js";
+import type { components, paths } from "./schema.js";
+
+export { HelmrError, type StreamEvent };
+
+/** The models of the API by their names: `Models["WaitInfo"]`. */
+export type Models = components["schemas"];
+
+export interface Options {
+  /** Where the runtime answers, `http://127.0.0.1:4356`. */
+  url: string;
+  /** An API key, a person's key or a public token; without one only what is open to all can be called. */
+  key?: string;
+  /** The person a service acts for; the transcript records the name. */
+  onBehalfOf?: string;
+  /** No new try begins later than this after the first one, in milliseconds. 60,000 if not given; 0: one try. */
+  tryForMs?: number;
+  /** In place of the global one. */
+  fetch?: (request: Request) => Promise<Response>;
+}
+
+/** Where to begin, and what to leave out, when following. */
+export interface FollowOptions {
+  /** Go on behind this record or entry; else an output stream begins with its first record, and events begin now. */
+  after?: number;
+  /** Of an output stream: also what the code emits from now on without storing it, as `chunk` and `chunks.end`. */
+  chunks?: boolean;
+  /** Ends it. */
+  signal?: AbortSignal;
+}
+
+export type Client = FetchClient<paths> & {
+  /** The records of an output stream, as they come, until the session is over. */
+  outputs(sessionId: string, stream: string, options?: FollowOptions): AsyncGenerator<StreamEvent>;
+  /** The entries of a session, or of all sessions without one. They end when you stop asking. */
+  entries(sessionId?: string, options?: FollowOptions): AsyncGenerator<StreamEvent>;
+};
+
+const PAUSE_MS = 100;
+const PAUSE_MAX_MS = 2_000;
+
+/**
+ * A client. Its methods `GET`, `POST`, `PUT` and `DELETE` take a path of the API and throw {@link HelmrError} where the
+ * runtime refuses.
+ *
+ * @example
+ * const helmr = createClient({ url: "http://127.0.0.1:4356", key: process.env.HELMR_API_KEY });
+ * const inbox = await done(helmr.GET("/v1/waits", { params: { query: { status: "pending" } } }));
+ */
+export function createClient(options: Options): Client {
+  const url = options.url.replace(/\/+$/, "");
+  const headers: Record<string, string> = {};
+  if (options.key !== undefined) headers["authorization"] = `Bearer ${options.key}`;
+  if (options.onBehalfOf !== undefined) headers["on-behalf-of"] = options.onBehalfOf;
+  const send = options.fetch ?? ((request: Request) => fetch(request));
+  const trying = (request: Request) => tried(request, send, options.tryForMs ?? 60_000);
+
+  const client = createFetch<paths>({ baseUrl: url, headers, fetch: trying });
+  client.use({
+    async onResponse({ response }) {
+      if (!response.ok) throw await problemOf(response);
+    },
+  });
+  const follow = (path: string, begin: FollowOptions) =>
+    events(new URL(url + path), headers, begin, trying);
+  return Object.assign(client, {
+    outputs: (sessionId: string, stream: string, begin: FollowOptions = {}) =>
+      follow(`/v1/sessions/${encodeURIComponent(sessionId)}/outputs/${encodeURIComponent(stream)}`, begin),
+    entries: (sessionId?: string, begin: FollowOptions = {}) =>
+      follow(sessionId === undefined ? "/v1/events" : `/v1/sessions/${encodeURIComponent(sessionId)}/events`, begin),
+  });
+}
+
+/** What a call answered: its data, which it has, since a refusal has thrown. */
+export async function done<Data>(call: Promise<{ data?: Data }>): Promise<NonNullable<Data>> {
+  const { data } = await call;
+  if (data === undefined || data === null) throw new TypeError("the runtime answered without a body");
+  return data;
+}
+
+/** Send a request until it is answered, or the time is over. Overload says how long to wait (Retry-After). */
+async function tried(
+  request: Request,
+  send: (request: Request) => Promise<Response>,
+  tryForMs: number,
+): Promise<Response> {
+  if (request.method !== "GET" && !request.headers.has("operation-id")) {
+    request.headers.set("operation-id", newOperationId());
+  }
+  const endsAt = Date.now() + tryForMs;
+  for (let pauseMs = PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, PAUSE_MAX_MS)) {
+    const jittered = pauseMs * (0.5 + Math.random() / 2);
+    let waitMs = jittered;
+    try {
+      const response = await send(request.clone());
+      const retryAfter = response.headers.get("retry-after");
+      if (response.ok || retryAfter === null) return response;
+      waitMs = Math.max(jittered, 1_000 * Number(retryAfter));
+      if (Date.now() + waitMs > endsAt) return response;
+      await response.body?.cancel();
+    } catch (error) {
+      if (request.signal.aborted) throw error;
+      if (Date.now() + waitMs > endsAt) throw HelmrError.away(request.url, error);
+    }
+    await new Promise((resolve) => setTimeout(resolve, waitMs));
+  }
+}
