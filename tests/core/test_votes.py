@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from helmr_runtime.core.decide import decide, lifecycle
 from helmr_runtime.core.drafts import DecisionContext
 from helmr_runtime.core.entries import EntryKind, Principal
 from helmr_runtime.core.fork import ForkSession, begin, fork
+from helmr_runtime.core.people import DisabledPeople
 from helmr_runtime.core.state import SessionState
 from tests.core.builder import ALICE, T0, Story, of_kind, seconds
 from tests.core.test_rewinds import amend, preview, rewind, same_after_crash
@@ -167,6 +169,20 @@ def test_a_disabled_persons_vote_counts_only_before(votes_first: bool) -> None:
     else:
         withdraw(story, ADA, principal=ALICE, reason="disabled")
         assert answer(story, BO)["have"] == 1
+
+
+def test_the_vote_of_one_who_is_disabled_counts_no_more_before_it_is_taken_back() -> None:
+    story = asked()
+    answer(story, ADA)
+    context = replace(story.context, disabled=frozenset({"Ada"}))  # as the configuration writes it
+    command = AnswerWait(**BO, wait_id=story.wait.id, record_id="rec_1", data=YES)
+    decided = decide(story.state, command, context)
+    assert (decided.reply["outcome"], decided.reply["have"]) == ("voted", 1)
+    decided = decide(story.state, command, story.context)
+    last = story.write(*decided.drafts)[-1]
+    assert last.body["voters"].keys() == {"ada"}
+    for people, acts in ((("ADA",), True), (("cy",), False)):
+        assert DisabledPeople(frozenset(people)).acts_in([last]) is acts
 
 
 def test_the_receipt_of_a_vote_stays_for_its_operation() -> None:

@@ -281,3 +281,82 @@ async def test_people_with_keys_of_their_own_vote_and_take_a_vote_back(tmp_path:
         assert isinstance(ended, SendReceipt)
         with pytest.raises(WaitResolved):
             await bo.waits.withdraw(wait.id)
+
+
+@pytest.fixture
+async def voting(tmp_path: Path) -> AsyncIterator[Stack]:
+    """A runtime whose people vote; its sessions stay in memory."""
+    stack = Stack(tmp_path, registry=Registry([vote_tasks.refund], code_hash="votes"), linger_s=5.0)
+    stack.service = stack.make_service(people=VOTERS)
+    stack.gateway = GatewayActor(stack.service, stack.settings())
+    try:
+        await stack.start(sessions_per_host=100)
+        yield stack
+    finally:
+        await stack.stop()
+
+
+async def refund(stack: Stack, approvals: int = 2) -> str:
+    return str((await stack.started("refund", approvals))["session"]["wait"]["id"])
+
+
+async def test_the_vote_of_one_who_is_disabled_counts_no_more_also_before_it_is_taken_back(
+    voting: Stack,
+) -> None:
+    """The gateway dies between the fact and what it takes back; no host has heard of it."""
+    wait, path = await refund(voting), "/v1/people/ada/disable"
+    answered = f"/v1/waits/{wait}/answer"
+    async with await as_person(voting, "ada") as ada, await as_person(voting, "bo") as bo:
+        assert (await post(ada, answered, data={"cents": 5}))["have"] == 1
+        await voting.reads.fact(DisablePerson(principal=RUNTIME, person="ada", names=("ada",)))
+        counted = await post(bo, answered, data={"cents": 5})
+        assert (counted["outcome"], counted["have"]) == ("voted", 1)
+        await post(voting.http, path)
+        shown = (await voting.http.get(f"/v1/waits/{wait}")).json()
+        assert (shown["status"], shown["voters"]) == ("pending", ["bo"])
+
+
+async def test_one_who_is_enabled_again_answers_where_a_host_remembers_that_they_were_not(
+    voting: Stack,
+) -> None:
+    await post(voting.http, "/v1/people/ada/disable")
+    wait = await refund(voting)  # adopted now
+    await post(voting.http, "/v1/people/ada/enable")
+    async with await as_person(voting, "ada") as ada:
+        receipt = await post(ada, f"/v1/waits/{wait}/answer", data={"cents": 5})
+    assert receipt["outcome"] == "voted"
+
+
+async def test_of_200_votes_of_one_who_is_disabled_in_the_middle_none_counts_after_the_moment(
+    voting: Stack,
+) -> None:
+    waits = [await refund(voting) for _ in range(50)]
+    async with AsyncExitStack() as open_:
+        ada = [await open_.enter_async_context(await as_person(voting, "ada")) for _ in range(4)]
+        bo = await open_.enter_async_context(await as_person(voting, "bo"))
+        five = {"data": {"cents": 5}}
+
+        async def vote(number: int) -> int:
+            path = f"/v1/waits/{waits[number % len(waits)]}/answer"
+            http = bo if number % 8 == 7 else ada[number % 4]
+            return (await http.post(path, json=five)).status_code
+
+        async def disable() -> None:
+            await until(lambda: sum(one.done() for one in votes) >= 20)
+            await post(voting.http, "/v1/people/ada/disable")
+
+        votes = [asyncio.create_task(vote(number)) for number in range(200)]
+        disabling = asyncio.create_task(disable())
+        statuses = await asyncio.gather(*votes)
+        await disabling
+        assert {200, 401} <= set(statuses) <= {200, 401, 403, 409}
+        # Whatever stands now is Bo's: one more vote of his resolves nothing.
+        for wait in waits:
+            await bo.post(f"/v1/waits/{wait}/answer", json=five)
+    feed = await voting.reads.feed(0, 10_000, 0)
+    offset = next(one["feed_offset"] for one in feed if one["kind"] == "person.disabled")
+    theirs = [one["feed_offset"] for one in feed if one["principal"].get("id") == "ada"]
+    assert theirs
+    assert max(theirs) < offset
+    ended = [one for one in feed if one["kind"] == "wait.fulfilled"]
+    assert all(one["feed_offset"] < offset for one in ended)

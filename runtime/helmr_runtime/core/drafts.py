@@ -154,6 +154,9 @@ class DecisionContext:
     claims: WaitClaims | None = None
     """Claims of the pending wait (S-81)."""
 
+    disabled: frozenset[str] = frozenset()
+    """People whose votes count no more (S-113)."""
+
     @property
     def entries_ahead(self) -> int:
         """How many entries of claims are written before those of this decision."""

@@ -24,8 +24,9 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from helmr.errors import BadSignature, PersonDisabled
+from helmr.people import person_key
 from helmr_runtime.core.commands import AnswerWait, SessionCommand
-from helmr_runtime.core.entries import LINK, PERSON, Entry, Principal
+from helmr_runtime.core.entries import LINK, PERSON, Entry, EntryKind, Principal
 from helmr_runtime.core.nouns import CHANGES, NounColumn
 
 PEOPLE_MAX = 100_000
@@ -162,7 +163,7 @@ class DisabledPeople:
             )
 
     def acts_in(self, entries: Collection[Entry]) -> bool:
-        """Whether an entry is of a command of theirs, or signed with such a key.
+        """Whether an entry is of a command of theirs, signed with such a key, or ends a wait with a vote of theirs.
 
         What only comes later of something they did before (a claim that is written with the next entry, the delivery of
         a completed token) carries no operation, and stays.
@@ -170,8 +171,19 @@ class DisabledPeople:
         return any(
             ("operation" in entry.body and self.has(entry.principal))
             or entry.body.get("signature", NO_SIGNATURE).get("key") in self.keys
+            or self._have_agreed(entry)
             for entry in entries
         )
+
+    def _have_agreed(self, entry: Entry) -> bool:
+        """A wait ends, and a vote of theirs may have counted for it (S-113)."""
+        is_end = entry.kind is EntryKind.WAIT_FULFILLED
+        return is_end and bool(self.voters.intersection(entry.body.get("voters", ())))
+
+    @property
+    def voters(self) -> frozenset[str]:
+        """Their ids as votes have them."""
+        return frozenset(map(person_key, self.people))
 
 
 NO_ONE_DISABLED = DisabledPeople()

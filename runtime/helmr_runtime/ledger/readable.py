@@ -45,6 +45,7 @@ from helmr_runtime.core.claims import ClaimedWait, WaitClaims
 from helmr_runtime.core.commands import FirstReceipt
 from helmr_runtime.core.entries import Entry, Principal, entry_json, iso
 from helmr_runtime.core.fork import ForkSession
+from helmr_runtime.core.people import DisabledPeople
 from helmr_runtime.core.public_tokens import revoke
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.core.tokens import end_facts
@@ -387,6 +388,10 @@ class ReadableLedger(ABC):
         """What the ledger knows of each person, by id."""
         found = self.index.people.by_id
         return [person_json(found[one]) for one in sorted(found)]
+
+    async def disabled(self) -> DisabledPeople:
+        """As `helmr_runtime.ports.ledger.Ledger`."""
+        return self.index.people.disabled
 
     async def grants_of(self, client: str, agent: str) -> Sequence[Json]:
         """The `GrantInfo` of each grant that counts now in an agent's session."""

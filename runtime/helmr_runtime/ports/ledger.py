@@ -19,6 +19,7 @@ from helmr_runtime.core import checkpoint as checkpoints
 from helmr_runtime.core.commands import FirstReceipt, Prune, Pruned
 from helmr_runtime.core.entries import Principal, Watermark
 from helmr_runtime.core.fork import ForkSession
+from helmr_runtime.core.people import DisabledPeople
 from helmr_runtime.core.session_file import BackupHeader, FileSignature
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.tokens import LedgerCommand
@@ -552,6 +553,10 @@ class Ledger(LedgerClient, Protocol):
 
     async def known_key(self, session_id: str, stream: str, key_hash: str) -> KnownKey | None:
         """Look an idempotency key up."""
+        ...
+
+    async def disabled(self) -> DisabledPeople:
+        """Who may act no more."""
         ...
 
     async def start(self, start: StartSession) -> Started:

@@ -244,7 +244,8 @@ class PeopleOperations:
         for name in names:
             for session_id, wait_id in await self._waits(assignee=name):
                 back = AssignWait(principal=by, wait_id=wait_id, assignee=None)
-                await self._router.command(session_id, back)
+                with suppress(WaitResolved, WaitTimedOut):
+                    await self._router.command(session_id, back)
 
     async def _waits(self, **wanted: str) -> Sequence[tuple[str, str]]:
         found: Assigned = []

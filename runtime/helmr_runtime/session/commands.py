@@ -103,6 +103,8 @@ class RepeatedCommands:
             (asked.id, loaded.known_operation) if asked is not None else None
         )
         """The operation that the ledger was asked for last, and what it said."""
+        self.disabled = loaded.disabled
+        """Who may act no more; before anyone is refused for it, the ledger is asked again."""
         self._key = loaded.known_key
         self._has_older_keys = loaded.has_older_keys
 
@@ -114,9 +116,26 @@ class RepeatedCommands:
             return False
         return (command.stream, key_hash(command.idempotency_key)) in self._state.send_keys
 
+    def is_new(self, command: SessionCommand) -> bool:
+        """The opposite.
+
+        Raises:
+            PersonDisabled: And its person may act no more.
+            BadSignature: And the key that has signed it was revoked.
+        """
+        if self.is_in_state(command):
+            return False
+        if self.disabled.people or self.disabled.keys:
+            self.disabled.check_command(command)
+        return True
+
     def is_unsure(self, command: SessionCommand) -> bool:
-        """The ledger may know the command from before this adoption, and has to be asked."""
-        return self._may_be_older(command.operation) or self._may_have_older_key(command)
+        """The ledger may know the command from before this adoption, or its person be enabled since: it is asked."""
+        is_older = self._may_be_older(command.operation) or self._may_have_older_key(command)
+        return is_older or self._may_be_enabled(command)
+
+    def _may_be_enabled(self, command: SessionCommand) -> bool:
+        return bool(self.disabled.people) and self.disabled.has(command.principal)
 
     def _may_be_older(self, operation: OperationKey | None) -> bool:
         """As far as the id's time shows that.
@@ -140,6 +159,8 @@ class RepeatedCommands:
             first = await self.again(command)
             if first is not None:
                 return first
+        if self._may_be_enabled(command):
+            self.disabled = await self._ledger.disabled()
         return await self.by_key(command)
 
     def is_open(self, command: SessionCommand, decision: Decided) -> bool:

@@ -124,7 +124,7 @@ class LiveSession:
         """What the next adoption by this host may go on from, once the session is given up."""
         self.hold_seq = 0
         """Code that is not here yet starts only when this seq is on disk (S-3, caution after a crash)."""
-        self.claims, self._disabled = SessionClaims(loaded.claims), loaded.disabled
+        self.claims = SessionClaims(loaded.claims)
         self._writer = EntryWriter(loaded)
         self._flushes = FlushQueue(
             self.state, self.epoch, self._writer, unsaved_count=unsaved_count, offsets=offsets
@@ -500,9 +500,7 @@ class LiveSession:
         """What the command does now, a refusal too."""
         try:
             context = self.context(command.sent_at)
-            if not self._repeated.is_in_state(command):
-                if self._disabled.people or self._disabled.keys:
-                    self._disabled.check_command(command)
+            if self._repeated.is_new(command):
                 check_data(command, self.state, self.registered, context)
             return decide(self.state, command, context)
         except HelmrError as error:
@@ -570,6 +568,7 @@ class LiveSession:
             is_hot=self.phase is not SessionPhase.LEAVING and registered is not None,
             fits=fits_schema,
             claims=self._claims(),
+            disabled=self._repeated.disabled.people,
         )
 
     def _now(self, carried: datetime | None = None) -> datetime:

@@ -18,7 +18,7 @@ from helmr import auth, ids
 from helmr.client import AsyncClient, calls
 from helmr.client.calls import UNSET, Call
 from helmr.errors import HelmrError, SessionNotFound, TokenNotFound
-from helmr.models import ClaimReceipt
+from helmr.models import ClaimReceipt, VoteReceipt
 from helmr.operations import ANSWER_BY_LINK, ANSWER_WAIT, CLAIM_WAIT, RELEASE_WAIT
 from tests.programs.model.compare import Reply, stored_difference
 from tests.programs.model.lines import Lines, principal_of
@@ -234,7 +234,10 @@ class ClientDoor:
         return self.sent(receipt)
 
     def sent(self, receipt: Any) -> Reply:
-        """A send's receipt."""
+        """A send's receipt, or a vote's."""
+        if isinstance(receipt, VoteReceipt):
+            told = {"outcome": receipt.outcome.value, "have": receipt.have, "need": receipt.need}
+            return {"wait": self.name(receipt.wait_id), **told}
         return {
             "record": f"{receipt.stream}#{receipt.seq}",
             "outcome": receipt.outcome.value,
@@ -250,10 +253,12 @@ class ClientDoor:
         data: Any,
         by: str | None = None,
         override: bool = False,
+        why: str | None = None,
         operation_id: str | None = None,
     ) -> Reply:
         """Answer."""
-        body = {"data": data, "override_claim": override or UNSET}
+        reason = why if why is not None else UNSET
+        body = {"data": data, "override_claim": override or UNSET, "override_reason": reason}
         call = calls.call(ANSWER_WAIT, self.real(wait), body=body, operation_id=operation_id)
         return self.answered(await self.call(call, by))
 
@@ -272,6 +277,18 @@ class ClientDoor:
             "wait": self.name(receipt.wait_id),
             "run": self.name(receipt.run_id),
         }
+
+    async def do_withdraw(self, *, wait: str) -> Reply:
+        """Take the caller's vote back."""
+        return self.sent(await self.client.waits.withdraw(self.real(wait)))
+
+    async def do_disable(self, *, person: str) -> Reply:
+        """Let somebody act no more."""
+        return {"person": (await self.client.people.disable(person)).id}
+
+    async def do_enable(self, *, person: str) -> Reply:
+        """Let them act again."""
+        return {"person": (await self.client.people.enable(person)).id}
 
     async def do_link(
         self, *, wait: str, person: str, expires_in: int | None = None, **more: Any
@@ -354,17 +371,27 @@ class ClientDoor:
         found = await self.client.runs.rewind(real, preview=seen, reason="wrong")
         return {"run": self.name(found.id)}
 
-    async def do_amend(self, *, wait: str, data: Any, keep: bool) -> Reply:
+    async def do_amend(self, *, wait: str, data: Any, keep: bool, why: str | None = None) -> Reply:
         """Look, and answer otherwise."""
         real = self.real(wait)
         seen = await self.client.waits.preview_amend(real, keep_answers=keep)
-        found = await self.client.waits.amend(real, data, preview=seen, reason="wrong")
+        found = await self.client.waits.amend(
+            real, data, preview=seen, reason="wrong", override_reason=why
+        )
         return {"run": self.name(found.id)}
 
     async def do_fork(
-        self, *, session: str, op: int, answer: tuple[Any, ...] = (), **more: Any
+        self,
+        *,
+        session: str,
+        op: int,
+        answer: tuple[Any, ...] = (),
+        why: str | None = None,
+        **more: Any,
     ) -> Reply:
         """What would have been, in a session of its own."""
+        if why is not None:
+            more["override_reason"] = why
         if answer:
             more["answer"] = answer[0]
         made = await self.session(session).fork(to_op=op, reason="what if", **more)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from tests.programs.model.naive import PEOPLE as THERE
 from tests.programs.model.naive import STREAMS, TASKS, Model, Unknown
 from tests.programs.model.random_code import CODE_MAX, PEOPLE, SHORT_MS, Scripts, Times
-from tests.programs.model.things import PublicToken, Session
+from tests.programs.model.things import PublicToken, Session, Wait
 
 SENTS = ("a", "b", " a ", None, None)
 PASSES_MS = 5_000
@@ -23,8 +24,30 @@ CLAIMS = (777, 40_777)
 """How long claims last. The product tells claims apart by microseconds: none ends just when something else is due."""
 
 COMMANDS = 25
-ONCE = ("advance", "delay", "nothing", "read", "rewind", "amend", "claim", "release", "prune")
-"""Not asked again: a correction begins with a look, which is refused then; claims have no operation."""
+ONCE = (
+    "advance",
+    "delay",
+    "nothing",
+    "read",
+    "rewind",
+    "amend",
+    "claim",
+    "release",
+    "prune",
+    "withdraw",
+    "disable",
+    "enable",
+    "regroup",
+)
+"""Not asked again: a correction begins with a look, which is refused then; the others have no operation."""
+
+GROUPS: tuple[list[str], ...] = (
+    ["finance"],
+    ["finance"],
+    ["finance", "contractors"],
+    ["legal"],
+    [],
+)
 
 DAY_MS = 86_400_000
 
@@ -115,7 +138,7 @@ class Generator:
             args["external_id"] = f"e{self.random.randrange(2)}"
         if self.chance(0.2):
             args["key"] = f"k{self.random.randrange(2)}"
-        return args
+        return {**args, **self.person()} if self.chance(0.3) else args
 
     def send(self) -> dict[str, Any]:
         """Rather what is waited for."""
@@ -155,13 +178,74 @@ class Generator:
         pending = [w for w in waits if w.status == "pending"]
         if not waits:
             return None
+        voted = [w for w in pending if w.votes]
         wait = self.random.choice(pending if pending and self.chance(0.8) else waits)
-        args = {"wait": wait.id, "data": self.data(), **self.somebody()}
+        if voted and self.chance(0.5):
+            wait = self.random.choice(voted)
+        args = {"wait": wait.id, "data": self.said(wait), **self.somebody(wait)}
+        if self.times.has_people and self.chance(0.1 if wait.who is not None else 0.01):
+            args["why"] = "on leave"
         return {**args, "override": True} if self.chance(0.1) else args
 
-    def somebody(self) -> dict[str, Any]:
-        """For whom a call is made, often for nobody."""
+    def said(self, wait: Wait) -> Any:
+        """An answer; where people must agree, rather what somebody stands for."""
+        if wait.who is None:
+            return self.data()
+        said = self.random.choice(wait.votes)[1] if wait.votes and self.chance(0.7) else self.data()
+        if wait.who.comments and (isinstance(said, dict) or self.chance(0.6)):
+            decision = "yes" if self.chance(0.7) else "no"
+            if isinstance(said, dict):
+                decision = said["decision"]
+            return {"decision": decision, "why": self.random.randrange(2)}
+        return said
+
+    def somebody(self, wait: Wait) -> dict[str, Any]:
+        """For whom a call is made, or by whom; often for nobody."""
+        if self.chance(0.8 if wait.who is not None else 0.2) and (person := self.person()):
+            return person
         return {"by": self.random.choice(PEOPLE)} if self.chance(0.5) else {}
+
+    def person(self) -> dict[str, Any]:
+        """Who is proven, by one of two keys; seldom with groups that are old or not known."""
+        if not self.times.has_people:
+            return {}
+        allowed = [one for one in THERE if one not in self.model.disabled]
+        me = self.random.choice(allowed if allowed and self.chance(0.8) else list(THERE))
+        args = {"me": me, "via": self.random.choice(["key_1", "key_2"])}
+        return (
+            {**args, "groups": self.random.choice(["old", "unknown"])} if self.chance(0.1) else args
+        )
+
+    def withdraw(self) -> dict[str, Any] | None:
+        """Rather a vote that is there."""
+        waits = [w for s in self.model.sessions.values() for w in s.waits]
+        voted = [w for w in waits if w.votes and w.status == "pending"]
+        if voted and self.chance(0.8):
+            wait = self.random.choice(voted)
+            person = self.person()
+            return {"wait": wait.id, **person, "me": wait.votes[-1][0]} if person else None
+        restricted = [w for w in waits if w.who is not None]
+        return {"wait": self.random.choice(restricted).id, **self.person()} if restricted else None
+
+    def disable(self) -> dict[str, Any] | None:
+        """Rather one who has voted, or holds something."""
+        if not self.times.has_people:
+            return None
+        waits = [s.wait for s in self.model.sessions.values() if s.wait is not None]
+        voters = [name for wait in waits for name, _ in wait.votes]
+        return {
+            "person": self.random.choice(voters if voters and self.chance(0.7) else list(THERE))
+        }
+
+    def enable(self) -> dict[str, Any] | None:
+        """Rather one who is disabled."""
+        return {"person": self.random.choice(self.model.disabled)} if self.model.disabled else None
+
+    def regroup(self) -> dict[str, Any] | None:
+        """Somebody changes places."""
+        if not self.times.has_people:
+            return None
+        return {"person": self.random.choice(list(THERE)), "names": self.random.choice(GROUPS)}
 
     def claim(self) -> dict[str, Any] | None:
         """Rather a wait that is pending."""
@@ -178,9 +262,13 @@ class Generator:
         waits = [w for s in self.model.sessions.values() for w in s.waits]
         claimed = [w for w in waits if w.claim is not None and w.status == "pending"]
         if claimed and self.chance(0.6):
-            return {"wait": self.random.choice(claimed).id, **self.somebody()}
+            wait = self.random.choice(claimed)
+            return {"wait": wait.id, **self.somebody(wait)}
         answered = self.answer()
-        return answered and {"wait": answered["wait"], **self.somebody()}
+        if answered is None:
+            return None
+        _, wait = self.model.wait_named(answered["wait"])
+        return {"wait": wait.id, **self.somebody(wait)}
 
     def link(self) -> dict[str, Any] | None:
         """Rather for a wait that is pending."""
@@ -218,11 +306,13 @@ class Generator:
         """The next run."""
         idle = [s.id for s in self.model.sessions.values() if not s.run.is_active]
         session = self.random.choice(idle) if idle and self.chance(0.8) else self.session()
+        who = self.person() if self.chance(0.2) else {}
         if self.chance(0.4):
-            return {"session": session}
+            return {"session": session, **who}
         return {
             "session": session,
             "code": "nonsense" if self.chance(0.1) else self.scripts.code(0),
+            **who,
         }
 
     def some_run(self, wanted: Callable[[Session], bool]) -> dict[str, Any]:
@@ -255,7 +345,16 @@ class Generator:
         if not waits:
             return None
         wait = self.random.choice(ended if ended and self.chance(0.9) else waits)
-        return {"wait": wait.id, "data": self.data(), "keep": self.chance(0.8)}
+        args = {"wait": wait.id, "data": self.said(wait), "keep": self.chance(0.8)}
+        return {**args, **self.answering(wait)}
+
+    def answering(self, wait: Wait | None) -> dict[str, Any]:
+        """Who answers otherwise than by answering."""
+        if wait is None or not self.times.has_people:
+            return {}
+        if wait.who is not None and self.chance(0.15):
+            return {"why": "a slip"}
+        return self.person() if self.chance(0.7 if wait.who is not None else 0.1) else {}
 
     def fork(self) -> dict[str, Any] | None:
         """Rather of a newest run, from an op that it has; mostly with an answer, if it is a wait."""
@@ -266,9 +365,12 @@ class Generator:
         origin = self.random.choice(begun if begun and self.chance(0.9) else sessions)
         opened = origin.run.opened
         op = self.random.choice(opened if opened and self.chance(0.9) else range(1, CODE_MAX + 1))
-        is_wait = any((w.run, w.op) == (origin.run.id, op) for w in origin.waits)
-        answer = (self.data(),) if self.chance(0.7 if is_wait else 0.1) else ()
-        return {"session": origin.id, "op": op, "answer": answer}
+        asked = [w for w in origin.waits if (w.run, w.op) == (origin.run.id, op)]
+        wait = asked[-1] if asked else None
+        args: dict[str, Any] = {"session": origin.id, "op": op, "answer": ()}
+        if self.chance(0.7 if asked else 0.1):
+            args["answer"] = (self.said(wait) if wait is not None else self.data(),)
+        return {**args, **self.answering(wait)}
 
     def note(self) -> dict[str, Any]:
         """A note."""
@@ -407,6 +509,10 @@ _WEIGHTS = {
     "nothing": 6,
     "advance": 9,
     "delay": 5,
+    "withdraw": 3,
+    "disable": 2,
+    "enable": 5,
+    "regroup": 2,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from helmr.roles import ScopeType
@@ -48,7 +49,7 @@ INTEGER = {"type": "integer"}
 MONTH_S = 30 * 86_400
 
 
-def details(*, pinned: bool, desk: Any) -> WaitDetails:
+def details(*, pinned: bool, desk: Any, who: Any = None) -> WaitDetails:
     """What a wait says besides."""
     schema = INTEGER if pinned else None
     shown = schema_digest(INTEGER) if pinned else None
@@ -58,7 +59,11 @@ def details(*, pinned: bool, desk: Any) -> WaitDetails:
         | ({_WHAT[do]: what} if do in _WHAT else {})
         for do, after, since, what in escalation_steps
     )
-    return WaitDetails(schema=schema, shown_digest=shown, assignee=assignee, escalation=escalation)
+    said = WaitDetails(schema=schema, shown_digest=shown, assignee=assignee, escalation=escalation)
+    may: dict[str, Any] = {
+        name: tuple(one) if type(one) is list else one for name, one in (who or {}).items()
+    }
+    return replace(said, **may)
 
 
 _WHAT = {"assign": "to", "default": "value"}
@@ -246,7 +251,7 @@ class Code:
         name = f"{self.name}c{len(mine)}"
         payload = {"code": code, "tokens": run.payload["tokens"]}
         start = door.start_of(name, task, payload, principal=task_principal(run.id), parent=of)
-        door.begin(start)
+        door.begin(replace(start, starters=tuple(self.state.all_starters)))
         self.write(ops.step_succeeded(run, op, start.session_id))
 
     def step(self, op: int, bad_tries: int, bad_attempts: int) -> None:
@@ -286,7 +291,7 @@ class Code:
                 stream=rest[0],
                 correlation_id=rest[1],
                 timeout_s=timeout_s,
-                details=details(pinned=False, desk=rest[3]),
+                details=details(pinned=False, desk=rest[3], who=rest[4] if rest[4:] else None),
             )
         else:
             ask = WaitRequest(

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from helmr import ids
 from helmr.errors import (
+    BadRequest,
     HelmrError,
     KeyNotFound,
     NotFound,
@@ -36,9 +37,11 @@ from helmr.models.system import event_name
 from helmr.roles import ScopeType
 from helmr_runtime.catalog import Registry
 from helmr_runtime.core import checkpoint
+from helmr_runtime.core.answerers import GROUPS_AGE_MAX, Identity
 from helmr_runtime.core.commands import (
     AddNote,
     AmendWait,
+    AnswerDetails,
     AnswerWait,
     AssignWait,
     CancelRun,
@@ -56,6 +59,7 @@ from helmr_runtime.core.commands import (
     SessionCommand,
     StartRun,
     TokenEnded,
+    WithdrawVote,
     pruned_draft,
 )
 from helmr_runtime.core.corrections import plan_amendment, plan_rewind, rewindable, wait_at
@@ -63,6 +67,7 @@ from helmr_runtime.core.decide import DecisionContext, decide
 from helmr_runtime.core.decide.inputs import key_hash, require_stream
 from helmr_runtime.core.entries import LINK, Draft, Entry, EntryKind, Principal, from_iso, stamp
 from helmr_runtime.core.fork import ForkSession, begin, fork
+from helmr_runtime.core.people import DisablePerson, EnablePerson, person_principal
 from helmr_runtime.core.public_tokens import (
     Scope,
     ScopedToken,
@@ -95,7 +100,7 @@ from tests.programs.model.core_code import Code
 from tests.programs.model.core_desk import Desk
 from tests.programs.model.core_keys import Keys
 from tests.programs.model.lines import Lines, principal_of
-from tests.programs.model.naive import Model
+from tests.programs.model.naive import NOT_ASKED, PEOPLE, Model
 from tests.programs.model.script import TASKS
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
@@ -125,6 +130,10 @@ class CoreDoor:
         self.made: Counter[str] = Counter()
         self.ended: set[str] = set()
         """Children whose end everybody has been told."""
+        self.groups: dict[str, tuple[str, ...]] = dict(PEOPLE)
+        self.principal = CALLER
+        self.identity: Identity | None = None
+        """Who calls, as the gateway has proven them."""
 
     def do(self, kind: str, args: dict[str, Any]) -> dict[str, Any] | str:
         """The receipt, or the code of the refusal."""
@@ -136,6 +145,9 @@ class CoreDoor:
             else None
         )
         try:
+            self.principal, self.identity = CALLER, None
+            if "me" in args:
+                self.signs_in(args)
             self.needs_there(kind, args)
             if "session" in args:
                 args["session"] = session_named(args["session"])
@@ -143,6 +155,18 @@ class CoreDoor:
         except HelmrError as error:
             return error.code
         return receipt
+
+    def signs_in(self, args: dict[str, Any]) -> None:
+        """As the gateway does: a person has one id, whatever they come with, and groups that may be old."""
+        me, groups = args.pop("me"), args.pop("groups", "now")
+        self.principal = person_principal(me, args.pop("via", "key_1"))
+        self.index.people.disabled.check(self.principal)
+        long_ago = self.now - GROUPS_AGE_MAX - ms(1)
+        self.identity = Identity(
+            id=me,
+            groups=self.groups[me] if groups != "unknown" else None,
+            groups_at=long_ago if groups == "old" else None,
+        )
 
     def needs_there(self, kind: str, args: dict[str, Any]) -> None:
         """As routes and services look up what is named: first the secret, then what it is for."""
@@ -208,7 +232,10 @@ class CoreDoor:
             self.registry.tasks[state.task].policy,
         )
         claims = self.desk.of(state)
-        return DecisionContext(now=now, policy=policy, is_hot=True, claims=claims)
+        disabled = self.index.people.disabled.people
+        return DecisionContext(
+            now=now, policy=policy, is_hot=True, claims=claims, disabled=disabled
+        )
 
     def write(self, session_id: str, drafts: tuple[Draft, ...]) -> None:
         """Stamp, store and fold."""
@@ -247,6 +274,10 @@ class CoreDoor:
             told = self.told.setdefault(self.lines.names[entry.session_id], [])
             told.append((name.value, about))
 
+    def caller(self, person: str | None) -> Principal:
+        """Who calls, and the person for whom a key speaks."""
+        return replace(self.principal, on_behalf_of=person)
+
     def known(self, operation: OperationKey | None, principal: Principal) -> dict[str, Any] | None:
         """The first receipt of a repeated operation."""
         offset = self.index.operations.offset_of(operation.id) if operation is not None else None
@@ -262,6 +293,7 @@ class CoreDoor:
         if first is not None:
             return first
         state = self.states[session_id]
+        self.index.people.disabled.check_command(command)
         if isinstance(command, Send):
             by_key = self.keys.repeated(command, session_id, self.now)
             if by_key is not None:
@@ -360,7 +392,9 @@ class CoreDoor:
     ) -> dict[str, Any]:
         """As the ledger starts a session."""
         start = replace(
-            self.start_of(self.own_name(), task, {"code": code, "tokens": tokens}),
+            self.start_of(
+                self.own_name(), task, {"code": code, "tokens": tokens}, principal=self.principal
+            ),
             external_id=external_id,
             idempotency_key=key,
             operation=operation,
@@ -458,10 +492,13 @@ class CoreDoor:
         data: Any,
         by: str | None = None,
         override: bool = False,
+        why: str | None = None,
         link: ScopedToken | None = None,
     ) -> dict[str, Any]:
         """As the service does: a token's wait is answered by completing it."""
-        who = caller(by) if link is None else Principal(LINK, link.id, None, link.scope.person)
+        who = self.caller(by)
+        if link is not None:
+            who = Principal(LINK, link.id, None, link.scope.person)
         link_id = link.id if link is not None else None
         name, wait = wait, wait_named(wait)
         about = self.lines.waits[wait]
@@ -476,6 +513,9 @@ class CoreDoor:
                     data=data,
                     link_id=link_id,
                     override_claim=override,
+                    identity=self.identity,
+                    may_override=self.identity is None,
+                    details=AnswerDetails(override_reason=why),
                 )
                 return sent(self.command(about["session"], command))
             if operation is not None:
@@ -483,6 +523,8 @@ class CoreDoor:
                 operation = OperationKey(id=operation.id, request_hash=repr(("complete", asked)))
             if about["status"] != "pending" and not self.known(operation, who):
                 raise WaitResolved(wait)
+            if why is not None:
+                raise BadRequest(wait)
             answers = (about["session"], wait)
             receipt = self.complete(
                 operation, token, data, link_id, by=who, answers=answers, override=override
@@ -533,7 +575,8 @@ class CoreDoor:
         found = self.index.keys.public_by_hash(f"hash {link}")
         if found is None or found.token.revoked_at is not None:
             raise NotFound(link)
-        if self.now >= found.token.expires_at:
+        is_out = found.token.scope.person in self.index.people.disabled.names
+        if is_out or self.now >= found.token.expires_at:
             raise NotFound(link)
         wait = named(found.token.scope.wait_id)
         assert wait is not None
@@ -561,7 +604,7 @@ class CoreDoor:
         about = self.lines.waits[wait_named(wait)]
         with explained(about):
             claim = self.desk.claim(
-                about["session"], wait_named(wait), caller(by), expires_in, override=override
+                about["session"], wait_named(wait), self.caller(by), expires_in, override=override
             )
         return {"wait": wait, "claim": claim and principal_of(claim.by)}
 
@@ -571,8 +614,56 @@ class CoreDoor:
         """The same."""
         about = self.lines.waits[wait_named(wait)]
         with explained(about):
-            claim = self.desk.release(about["session"], wait_named(wait), caller(by))
+            claim = self.desk.release(about["session"], wait_named(wait), self.caller(by))
         return {"wait": wait, "claim": claim and principal_of(claim.by)}
+
+    def do_withdraw(self, _: OperationKey | None, *, wait: str) -> dict[str, Any]:
+        """Take the caller's vote back."""
+        about = self.lines.waits[wait_named(wait)]
+        person = self.identity.id if self.identity is not None else ""
+        command = WithdrawVote(
+            principal=self.principal,
+            identity=self.identity,
+            wait_id=wait_named(wait),
+            person=person,
+        )
+        with explained(about):
+            return sent(self.command(about["session"], command))
+
+    def do_disable(self, operation: OperationKey | None, *, person: str) -> dict[str, Any]:
+        """As the service does: from the fact on nothing of theirs is stored; then what they hold is given back."""
+        self.fact(DisablePerson(principal=CALLER, person=person, names=(person,)))
+        waiting = [(one, state.wait) for one, state in self.states.items() if state.wait]
+        for session_id, wait in [(one, wait) for one, wait in waiting if person in wait.votes]:
+            vote = WithdrawVote(principal=CALLER, wait_id=wait.id, person=person, reason="disabled")
+            with suppress(WaitResolved, WaitTimedOut):
+                self.command(session_id, vote)
+        self.desk.give_back((person,), CALLER)
+        for owned in list(self.index.keys.public_tokens.values()):
+            is_theirs = owned.token.scope.person == person and owned.token.revoked_at is None
+            if is_theirs and owned.session_id in self.states:
+                revoke = RevokePublicToken(
+                    principal=CALLER, public_token_id=owned.token.id, is_link=True
+                )
+                self.command(owned.session_id, revoke)
+        waiting = [(one, state.wait) for one, state in self.states.items() if state.wait]
+        for session_id, wait in [(one, wait) for one, wait in waiting if wait.assignee == person]:
+            back = AssignWait(principal=CALLER, wait_id=wait.id, assignee=None)
+            with suppress(WaitResolved, WaitTimedOut):
+                self.command(session_id, back)
+        return {"person": person}
+
+    def do_enable(self, operation: OperationKey | None, *, person: str) -> dict[str, Any]:
+        """Let them act again."""
+        self.fact(EnablePerson(principal=CALLER, person=person))
+        return {"person": person}
+
+    def do_regroup(
+        self, operation: OperationKey | None, *, person: str, names: list[str]
+    ) -> dict[str, Any]:
+        """Change what the gateway knows of a person."""
+        self.groups[person] = tuple(names)
+        return {}
 
     def do_assign(
         self, operation: OperationKey | None, *, wait: str, assignee: str | None
@@ -592,7 +683,7 @@ class CoreDoor:
     ) -> dict[str, Any]:
         """The next run."""
         command = StartRun(
-            principal=CALLER,
+            principal=self.principal,
             operation=operation,
             run_id=self.next_run(session),
             payload={"code": code, "tokens": []},
@@ -646,7 +737,13 @@ class CoreDoor:
         return {"run": named(receipt["run_id"])}
 
     def do_amend(
-        self, operation: OperationKey | None, *, wait: str, data: Any, keep: bool
+        self,
+        operation: OperationKey | None,
+        *,
+        wait: str,
+        data: Any,
+        keep: bool,
+        why: str | None = None,
     ) -> dict[str, Any]:
         """As the service does: what completes a token is checked by the token."""
         wait = wait_named(wait)
@@ -656,7 +753,10 @@ class CoreDoor:
         seen = plan_amendment(state, run, wait, keep_answers=keep)
         self.check_token(about["token_id"], data)
         command = AmendWait(
-            principal=CALLER,
+            principal=self.principal,
+            identity=self.identity,
+            override_reason=why,
+            may_override=self.identity is None,
             operation=operation,
             run_id=run.id,
             wait_id=wait,
@@ -678,9 +778,10 @@ class CoreDoor:
         session: str,
         op: int,
         answer: tuple[Any, ...] = (),
+        why: str | None = None,
     ) -> dict[str, Any]:
         """As service and ledger do."""
-        first = self.known(operation, CALLER)
+        first = self.known(operation, self.principal)
         if first is not None:
             return {"session": named(first["session_id"]), "run": named(first["run_id"])}
         state = self.states[session]
@@ -700,7 +801,10 @@ class CoreDoor:
             reason="what if",
             answer=answer or None,
             record_id=f"rec_{self.feed.next_offset}",
-            principal=CALLER,
+            principal=self.principal,
+            identity=self.identity,
+            override_reason=why,
+            may_override=self.identity is None,
             operation=operation or OperationKey(id=f"fork {name}", request_hash=""),
         )
         origin = [entry for entry in self.feed if entry.session_id == session]
@@ -962,11 +1066,6 @@ def in_core(
         return Difference(-1, "an exception", "none", repr(error))
 
 
-def caller(person: str | None) -> Principal:
-    """A key, and the person for whom it speaks."""
-    return replace(CALLER, on_behalf_of=person)
-
-
 @contextmanager
 def explained(about: dict[str, Any]) -> Iterator[None]:
     """A refusal says how the wait ended."""
@@ -992,7 +1091,10 @@ def new_token(token_id: str, timeout: int, *, schema: Any = None) -> NewToken:
 
 
 def sent(receipt: dict[str, Any]) -> dict[str, Any]:
-    """A send's receipt in the model's names."""
+    """A send's receipt in the model's names, or a vote's."""
+    if "need" in receipt:
+        told = {one: receipt[one] for one in ("outcome", "have", "need")}
+        return {"wait": named(receipt["wait_id"]), **told}
     return {
         "record": f"{receipt['stream']}#{receipt['seq']}",
         "outcome": receipt["outcome"],
@@ -1030,7 +1132,7 @@ def named(identity: str | None) -> str | None:
 def _asked(args: dict[str, Any]) -> Any:
     trimmed = {"correlation": (args.get("correlation") or "").strip() or None}
     asked = {**args, **trimmed}
-    return sorted((name, asked[name]) for name in asked if name not in ("by", "override"))
+    return sorted((name, asked[name]) for name in asked if name not in NOT_ASKED)
 
 
 def _is_known(state: SessionState, command: Send) -> bool:

@@ -4,18 +4,71 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any, Self, cast
 
-from helmr.errors import UsageError
+from helmr.client import AsyncClient
+from helmr.client.http import AsyncHttpTransport
+from helmr.client.inprocess import AppTransport
+from helmr.errors import PersonDisabled, UsageError
+from helmr.roles import Need, Role, ScopeType
 from helmr.testing import Harness
+from helmr.testing.clients import HARNESS
+from helmr.testing.routes import HarnessGateway
+from helmr_runtime.core.answerers import GROUPS_AGE_MAX, Identity
+from helmr_runtime.core.entries import Principal
+from helmr_runtime.core.people import person_principal
+from helmr_runtime.http.app import GatewayApp
+from helmr_runtime.http.exchange import Exchange
 from tests.programs.model.client_door import ClientDoor
 from tests.programs.model.compare import Reply
-from tests.programs.model.naive import Model
+from tests.programs.model.naive import PEOPLE, Model
 from tests.programs.model.script import TASKS
 from tests.programs.model.told import Told
 
 TICK_S = 1e-6
+LATE_KEY = "key_2"
+"""The gateway has not heard that who comes with it is disabled: what decides refuses it."""
+
+
+@dataclass(frozen=True)
+class Proven:
+    """A person who calls."""
+
+    principal: Principal
+    identity: Identity
+    is_checked: bool
+    """The gateway knows whether they are disabled."""
+
+
+CALLING: ContextVar[Proven | None] = ContextVar("calling", default=None)
+
+
+class PeopleToo:
+    """The authenticator of the harness's app, for which who calls is proven as well.
+
+    Args:
+        app: It.
+    """
+
+    def __init__(self, app: GatewayApp) -> None:
+        self._authenticate = app.authenticator.authenticate
+        self._people = app.service.people_view
+
+    async def authenticate(
+        self, exchange: Exchange, need: Need, scope: ScopeType | None = None
+    ) -> Principal:
+        """Who calls."""
+        proven = CALLING.get()
+        if proven is None:
+            return await self._authenticate(exchange, need, scope)
+        known = (await self._people.known()).get(str(proven.principal.id), {})
+        if proven.is_checked and known.get("disabled_at") is not None:
+            raise PersonDisabled(f"{proven.principal.id} is disabled")
+        exchange.role, exchange.identity = Role.OPERATOR, proven.identity
+        return proven.principal
 
 
 class HarnessDoor(ClientDoor):
@@ -27,9 +80,12 @@ class HarnessDoor(ClientDoor):
     def __init__(self, runner: asyncio.Runner, harness: Harness) -> None:
         self.harness = harness
         self.told = Told(harness)
-        super().__init__(
-            runner, harness.async_client(), begin=harness.clock.now(), nothing=self._wrong
-        )
+        carrier = AppTransport(harness._clients._gateway(harness._clients._settle))
+        app = cast(GatewayApp, cast(HarnessGateway, carrier._gateway)._app)
+        app.authenticator.authenticate = PeopleToo(app).authenticate  # type: ignore[method-assign]
+        client = AsyncClient._over(AsyncHttpTransport(HARNESS, carrier=carrier))
+        super().__init__(runner, client, begin=harness.clock.now(), nothing=self._wrong)
+        self.groups = dict(PEOPLE)
 
     @classmethod
     def opened(cls, runner: asyncio.Runner) -> Self:
@@ -53,6 +109,32 @@ class HarnessDoor(ClientDoor):
             await self.harness.__aexit__(None, None, None)
 
         self.runner.run(leave())
+
+    async def _do(self, kind: str, args: dict[str, Any]) -> Reply:
+        """As whoever calls."""
+        me, groups, via = (args.pop(one, None) for one in ("me", "groups", "via"))
+        if me is None:
+            return await super()._do(kind, args)
+        wait = self.lines.waits.get(self.lines.ids.get(args.get("wait", ""), ""), {})
+        is_decided_there = (wait.get("kind"), wait.get("status")) == ("input", "pending")
+        is_late = kind == "answer" and is_decided_there and "operation" not in args
+        long_ago = self.harness.clock.now() - GROUPS_AGE_MAX - timedelta(milliseconds=1)
+        identity = Identity(
+            id=me,
+            groups=self.groups[me] if groups != "unknown" else None,
+            groups_at=long_ago if groups == "old" else None,
+        )
+        is_checked = via != LATE_KEY or not is_late
+        token = CALLING.set(Proven(person_principal(me, str(via)), identity, is_checked))
+        try:
+            return await super()._do(kind, args)
+        finally:
+            CALLING.reset(token)
+
+    async def do_regroup(self, *, person: str, names: list[str]) -> Reply:
+        """What the gateway knows of a person."""
+        self.groups[person] = tuple(names)
+        return {}
 
     async def _finish(self, model: Model) -> None:
         await self.told.settle()

@@ -114,23 +114,37 @@ class Lines:
 def principal_of(principal: Any) -> str:
     """Who acted, and for which person."""
     kind = PRINCIPALS.get(principal.type, str(principal.type))
+    if kind == "person":
+        return f"person {principal.id}"
     person = principal.on_behalf_of
     return kind if person is None else f"{kind} for {person}"
 
 
 def _fulfilled(lines: Lines, body: Body) -> list[Any]:
-    return [f"{body['stream']}#{body['record_seq']}"] if "record_seq" in body else [None]
+    taken = f"{body['stream']}#{body['record_seq']}" if "record_seq" in body else None
+    return [taken, *_answered(body), *([body["have"]] if "have" in body else [])]
+
+
+def _answered(body: Body) -> list[Any]:
+    """Who has answered, or why in place of those who may."""
+    person = [body["person"]["id"]] if "person" in body else []
+    return [*person, *([body["override_reason"]] if "override_reason" in body else [])]
+
+
+def _voted(lines: Lines, body: Body) -> list[Any]:
+    said = [body["data"], body["person"]["id"], body["have"], body["need"]]
+    return [*said, list(body["voters"])]
 
 
 _TOLD: Mapping[str, Callable[[Lines, Body], list[Any]]] = {
-    "session.forked": lambda _, body: [body["to_op"]],
+    "session.forked": lambda _, body: [body["to_op"], *_answered(body)],
     "session.closed": lambda _, body: [body["end_input"]],
     "note.added": lambda _, body: [body["text"]],
     "run.created": lambda _, body: [body["started_by"]["type"]],
     "run.started": lambda _, body: [body["attempt"]],
     "run.attempt_failed": lambda _, body: [body["error"]["type"], body["next_attempt"]],
     "run.retried": lambda _, body: [body["attempt"]],
-    "run.rewound": lambda _, body: [body["attempt"], body["to_op"]],
+    "run.rewound": lambda _, body: [body["attempt"], body["to_op"], *_answered(body)],
     "run.succeeded": lambda _, body: [body["result"]],
     "run.failed": lambda _, body: [body["error"]["type"]],
     "run.blocked": lambda _, body: [body["code"]],
@@ -143,6 +157,10 @@ _TOLD: Mapping[str, Callable[[Lines, Body], list[Any]]] = {
     ],
     "wait.claimed": lambda lines, body: [lines.since(body[one]) for one in ("at", "until_at")],
     "wait.claim_ended": lambda lines, body: [body["reason"], lines.since(body["at"])],
+    "wait.voted": _voted,
+    "wait.vote_withdrawn": lambda _, body: [
+        body[one] for one in ("person", "reason", "have", "need")
+    ],
     "wait.fulfilled": _fulfilled,
     "wait.cancelled": lambda _, body: [body["reason"]],
     "input.accepted": Lines.accepted,

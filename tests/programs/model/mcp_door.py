@@ -15,10 +15,10 @@ from pydantic import TypeAdapter
 
 from helmr.client.calls import Call
 from helmr.errors import TaskNotFound, error_from_code
-from helmr.models import SendReceipt, TokenAnswerReceipt
+from helmr.models import SendReceipt, TokenAnswerReceipt, VoteReceipt
 from helmr.testing import Harness
 from tests.programs.model.compare import Reply
-from tests.programs.model.harness_door import HarnessDoor
+from tests.programs.model.harness_door import CALLING, HarnessDoor
 
 VERSION = "2026-07-28"
 META = {
@@ -33,8 +33,8 @@ TOOLS = ("helmr_answer", "helmr_send", "helmr_cancel")
 """The runtime's own that do something."""
 
 OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
-ANSWERED: TypeAdapter[SendReceipt | TokenAnswerReceipt] = TypeAdapter(
-    SendReceipt | TokenAnswerReceipt
+ANSWERED: TypeAdapter[SendReceipt | TokenAnswerReceipt | VoteReceipt] = TypeAdapter(
+    SendReceipt | TokenAnswerReceipt | VoteReceipt
 )
 REFUSED = re.compile(r"([a-z_]+): ")
 """How a refusal begins; a run that failed begins with the name of its exception, or with its own."""
@@ -60,8 +60,8 @@ class McpDoor(HarnessDoor):
         key: str | None = None,
         **more: Any,
     ) -> Reply:
-        """By the task's tool, where the session needs no name."""
-        if external_id is not None or key is not None:
+        """By the task's tool, where the session needs no name and a key starts it: people's roles may not."""
+        if external_id is not None or key is not None or CALLING.get() is not None:
             return await super().do_start(
                 task=task,
                 code=code,
@@ -98,12 +98,13 @@ class McpDoor(HarnessDoor):
         data: Any,
         by: str | None = None,
         override: bool = False,
+        why: str | None = None,
         operation_id: str | None = None,
     ) -> Reply:
-        """By `helmr_answer`, which overrides no claim."""
-        if override:
+        """By `helmr_answer`, which overrides neither a claim nor who may answer."""
+        if override or why is not None:
             return await super().do_answer(
-                wait=wait, data=data, by=by, override=True, operation_id=operation_id
+                wait=wait, data=data, by=by, override=override, why=why, operation_id=operation_id
             )
         given = {"wait_id": self.real(wait), "data": data}
         result = await self.tool("helmr_answer", given, by=by, operation_id=operation_id)

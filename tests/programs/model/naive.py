@@ -14,16 +14,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from tests.programs.model.things import (
     CALLER,
     RUNTIME,
     TASK,
+    Answerers,
     Claim,
     End,
     Output,
     Parent,
+    Person,
     PublicToken,
     Receipt,
     Record,
@@ -51,6 +54,12 @@ OWN = {
     "link": "key_not_found",
 }
 """What commands name that may be a session's own, and how it is told that it is not there."""
+
+NOT_ASKED = ("by", "override", "me", "via", "groups", "why")
+"""How a call is made, and not what it asks for."""
+
+PEOPLE = {"ada": ("finance",), "bob": ("finance", "contractors"), "cy": ()}
+"""Who there is, and their groups at first."""
 
 ON_IDLE = {"runs": "run", "rejects": "reject"}
 NOTICES = {
@@ -90,6 +99,10 @@ class Model:
         """What was done is not remembered: it came to nothing."""
         self.before: dict[tuple[str, int], Session] = {}
         """Sessions as they were when a run asked for an op, for forks."""
+        self.groups: dict[str, tuple[str, ...]] = dict(PEOPLE)
+        self.disabled: list[str] = []
+        self.person: Person | None = None
+        """Who calls, if that is proven."""
 
     # --- commands ---------------------------------------------------------------------------------
 
@@ -108,7 +121,11 @@ class Model:
         public = self.one(self.public_tokens, secret) if secret is not None else None
         is_user = public is not None and kind not in ("revoke", "unlink")
         who: Who = public.who if public is not None and is_user else CALLER
-        request = {name: args[name] for name in args if name not in ("by", "override")}
+        me, groups = args.pop("me", None), args.pop("groups", "now")
+        args.pop("via", None)  # one person, whatever they come with
+        if me is not None:
+            who = (f"person {me}", me)
+        request = {name: args[name] for name in args if name not in NOT_ASKED}
         asked = (who, kind, sorted(request.items()))
         on_token: Receipt = {}
         if kind in ("answer", "answer_link"):  # of a wait on a token is the token's completion
@@ -117,6 +134,8 @@ class Model:
                 on_token = {"wait": wait.id, "run": wait.run}
                 asked = (who, "complete", [("data", args["data"]), ("token", wait.token)])
         try:
+            if me in self.disabled:  # the gateway lets nobody else in (S-117)
+                raise Refused("person_disabled")
             if public is not None and is_user:
                 self.let_in(public, kind, args)
             self.needs_there(kind, args)
@@ -130,6 +149,8 @@ class Model:
             before, self.is_forgotten = self.size(), False
             by = args.pop("by", None)
             self.who = who if by is None else (f"caller for {by}", by)
+            known = self.groups[me] if me is not None and groups == "now" else None
+            self.person = Person(me, known) if me is not None else None
             receipt = getattr(self, f"do_{kind}")(**args)
         except Refused as refused:
             return str(refused.args[0])
@@ -183,7 +204,8 @@ class Model:
 
     def let_in(self, public: PublicToken, kind: str, args: dict[str, Any]) -> None:
         """S-44, S-46: first whether it is good at all, then whether it is for this."""
-        if public.is_revoked or self.now >= public.expires_at or self.is_gone(public.id):
+        is_over = public.is_revoked or self.now >= public.expires_at or self.is_gone(public.id)
+        if is_over or public.person in self.disabled:
             raise Refused("not_found" if kind == "answer_link" else "unauthenticated")
         if kind == "answer_link":
             return
@@ -236,12 +258,17 @@ class Model:
         run = self.begin(session, code, tokens, self.who)
         return {"session": session.id, "run": run.id, "created": True}
 
+    def said(self, who: Who) -> list[str]:
+        """The person whom a caller is or speaks for."""
+        return [who[1]] if who[1] in self.groups else []
+
     def own(self) -> list[Session]:
         """The sessions that clients made."""
         return [one for one in self.sessions.values() if one.parent is None]
 
     def begin(self, session: Session, code: list[Any], tokens: list[str], who: Who) -> Run:
         self.sessions[session.id] = session
+        session.starters = [*session.starters, *self.said(who)]
         self.log(session, "session.created", who=who)
         run = self.new_run(session, code, tokens, "start", who)
         self.go_on(session)
@@ -292,15 +319,23 @@ class Model:
             raise Refused("idle_input_rejected")
 
     def accept(
-        self, to: Session, stream: str, data: Any, correlation: str | None, who: Who
+        self,
+        to: Session,
+        stream: str,
+        data: Any,
+        correlation: str | None,
+        who: Who,
+        *,
+        answers: Wait | None = None,
+        told: tuple[Any, ...] = (),
     ) -> Receipt:
-        """S-22 to S-25."""
+        """S-22 to S-25. `answers`: this wait takes it, whatever it is; `told` of who has answered."""
         seq = 1 + len([r for r in to.records if r.stream == stream])
         wait = to.wait
         starts_run = not to.run.is_active and ON_IDLE.get(to.task) == "run"
         there = [w for w in to.waits if w.run == to.run.id and not w.is_set_aside]
         mine = [w for w in there if w.takes(stream, correlation)]
-        if wait is not None and wait.takes(stream, correlation):
+        if wait is not None and (wait is answers or wait.takes(stream, correlation)):
             outcome = "fulfilled"
         elif not starts_run and mine and mine[-1].status == "timed_out":
             outcome = "late"
@@ -314,7 +349,7 @@ class Model:
         to.records.append(record)
         self.log(to, "input.accepted", stream, seq, data, correlation, outcome, name, who=who)
         if taken_by is not None:
-            self.take(to, taken_by, record, who)
+            self.take(to, taken_by, record, who, *told)
         return {
             "record": f"{stream}#{seq}",
             "outcome": outcome,
@@ -323,14 +358,22 @@ class Model:
             "run": taken_by.run if taken_by is not None else None,
         }
 
-    def do_answer(self, *, wait: str, data: Any, override: bool = False) -> Receipt:
+    def do_answer(
+        self, *, wait: str, data: Any, override: bool = False, why: str | None = None
+    ) -> Receipt:
         """S-18, S-81."""
-        return self.answer(wait, data, override=override)
+        return self.answer(wait, data, override=override, why=why)
 
     def answer(
-        self, wait: str, data: Any, *, override: bool = False, claims: bool = True
+        self,
+        wait: str,
+        data: Any,
+        *,
+        override: bool = False,
+        claims: bool = True,
+        why: str | None = None,
     ) -> Receipt:
-        """`claims`: another's claim is in the way."""
+        """`claims`: another's claim is in the way. `why`: an admin answers in place of those who may."""
         session, one = self.wait_named(wait)
         if one.status == "timed_out":
             raise Refused("wait_timed_out")
@@ -339,6 +382,8 @@ class Model:
         if one.kind in ("timer", "session"):
             raise Refused("bad_request")
         if one.token is not None:
+            if why is not None:
+                raise Refused("bad_request")
             token = self.tokens[one.token]
             if self.now >= token.expires_at:
                 raise Refused("wait_timed_out")
@@ -354,8 +399,11 @@ class Model:
         assert one.stream is not None
         if one.stream == "numbers" and not isinstance(data, int):
             raise Refused("schema_mismatch")
-        if claims and not self.is_over(one):
-            self.needs_unclaimed(one, override=override)
+        told: tuple[Any, ...] = ()
+        if not self.is_over(one):
+            told = self.admitted(one, why)
+            if claims:
+                self.needs_unclaimed(one, override=override)
         self.pass_time(session, one, self.now)
         if one.status != "pending":
             self.go_on(session)
@@ -363,9 +411,111 @@ class Model:
         if claims and self.is_anothers(one):
             self.say_claims(session)
             self.end_claim(one, "overridden", self.who, self.now)
-        receipt = self.accept(session, one.stream, data, one.correlation, self.who)
+        if self.person is not None and one.who is not None and one.who.approvals > 1:
+            have = self.vote(session, one, self.person, data)
+            if have < one.who.approvals and not one.who.refuses(data):
+                return {"wait": wait, "outcome": "voted", "have": have, "need": one.who.approvals}
+            told += (have,) if not one.who.refuses(data) else ()
+        receipt = self.accept(
+            session, one.stream, data, one.correlation, self.who, answers=one, told=told
+        )
         self.go_on(session)
         return receipt
+
+    def admitted(self, one: Wait, why: str | None) -> tuple[Any, ...]:
+        """What the wait's end says of who answers it (S-112)."""
+        if one.who is None:
+            if why is not None:
+                raise Refused("bad_request")
+            return ()
+        if why is not None:
+            if self.person is not None or self.who[0].startswith("link"):
+                raise Refused("not_an_answerer")
+            return (why,)
+        admits = one.who.admits(self.person, one.starters) if self.person is not None else False
+        if admits is None:
+            raise Refused("groups_unknown")
+        if not admits or self.person is None:
+            raise Refused("not_an_answerer")
+        return (self.person.name,)
+
+    def vote(self, session: Session, one: Wait, person: Person, data: Any) -> int:
+        """How many people stand for this with theirs; too few are a vote (S-113)."""
+        assert one.who is not None
+        proposal = one.who.proposal(data)
+        others = [(name, what) for name, what in one.votes if name != person.name]
+        have = 1 + len([what for _, what in others if what == proposal])
+        if have < one.who.approvals and not one.who.refuses(data):
+            if one.claim is not None and self.now < one.claim.until and one.claim.by == self.who:
+                self.say_claims(session)
+                self.end_claim(one, "released", self.who, self.now)
+            one.votes = [*others, (person.name, proposal)]
+            told = (data, person.name, have, one.who.approvals, [name for name, _ in others])
+            self.log(session, "wait.voted", *told, who=self.who, run=session.run, op=one.op)
+        return have
+
+    def do_withdraw(self, *, wait: str) -> Receipt:
+        """S-113: without a vote, or of nobody, nothing changes."""
+        session, one = self.wait_named(wait)
+        self.is_forgotten = True  # it has no operation
+        person = self.person.name if self.person is not None else ""
+        have = self.withdraw(session, one, person, "taken_back")
+        need = one.who.approvals if one.who is not None else 1
+        return {"wait": wait, "outcome": "withdrawn", "have": have, "need": need}
+
+    def withdraw(self, session: Session, one: Wait, person: str, reason: str) -> int:
+        """How many stand for the newest proposal then."""
+        if one.status == "timed_out":
+            raise Refused("wait_timed_out")
+        if one.status != "pending":
+            raise Refused("wait_resolved")
+        self.pass_time(session, one, self.now)
+        if one.status != "pending":
+            self.go_on(session)
+            raise Refused("wait_timed_out" if one.status == "timed_out" else "wait_resolved")
+        left = [(name, what) for name, what in one.votes if name != person]
+        have = len([what for _, what in left if what == left[-1][1]])
+        if left != one.votes:
+            assert one.who is not None
+            one.votes = left
+            told = (person, reason, have, one.who.approvals)
+            run = session.run
+            self.log(session, "wait.vote_withdrawn", *told, who=self.who, run=run, op=one.op)
+        return have
+
+    def do_disable(self, *, person: str) -> Receipt:
+        """S-117: nothing of theirs is stored any more, and what they hold is given back."""
+        if person not in self.disabled:
+            self.disabled.append(person)
+        waiting = [(session, session.wait) for session in self.sessions.values()]
+        pending = [(s, w) for s, w in waiting if w is not None and not s.is_gone]
+        for session, one in pending:
+            if any(name == person for name, _ in one.votes):
+                with suppress(Refused):  # it was over
+                    self.withdraw(session, one, person, "disabled")
+        for _, one in pending:
+            if one.claim is not None and one.claim.by[1] == person and one.status == "pending":
+                self.lapse(one)
+                if one.claim is not None:
+                    self.end_claim(one, "released", self.who, self.now)
+        for link in self.public_tokens.values():
+            if link.person == person and not self.is_gone(link.id):
+                self.do_unlink(link=link.id)
+        for _, one in pending:
+            if one.assignee == person and one.status == "pending":
+                with suppress(Refused):  # time has ended it
+                    self.do_assign(wait=one.id, assignee=None)
+        return {"person": person}
+
+    def do_enable(self, *, person: str) -> Receipt:
+        """S-117: what disabling has ended stays ended."""
+        self.disabled = [one for one in self.disabled if one != person]
+        return {"person": person}
+
+    def do_regroup(self, *, person: str, names: list[str]) -> Receipt:
+        """They are in these groups from now on; what was said of them stays said."""
+        self.groups[person] = tuple(names)
+        return {}
 
     def do_link(self, *, wait: str, person: str, expires_in: int | None = None) -> Receipt:
         """S-74; it is good until the wait's deadline, for seven days at most."""
@@ -540,7 +690,14 @@ class Model:
         self.go_on(session)
         return {"run": run}
 
-    def do_amend(self, *, wait: str, data: Any, keep: bool) -> Receipt:
+    def admitted_alone(self, one: Wait, why: str | None) -> tuple[Any, ...]:
+        """As of an answer that one person can give (S-112)."""
+        told = self.admitted(one, why)
+        if one.who is not None and why is None and one.who.approvals > 1:
+            raise Refused("ask_anew")
+        return told
+
+    def do_amend(self, *, wait: str, data: Any, keep: bool, why: str | None = None) -> Receipt:
         """S-79."""
         session, one = self.wait_named(wait)
         self.check_rewindable(session, next(r for r in session.runs if r.id == one.run))
@@ -552,7 +709,8 @@ class Model:
         is_typed = token is not None and (token.is_integer or one.pinned)
         if (is_typed or one.stream == "numbers") and not isinstance(data, int):
             raise Refused("schema_mismatch")
-        self.take_back(session, one.op, keep, amended=one)
+        told = self.admitted_alone(one, why)
+        self.take_back(session, one.op, keep, amended=one, told=told)
         self.hold(session, one, data)
         self.go_on(session)
         return {"run": one.run}
@@ -577,7 +735,12 @@ class Model:
             raise Refused("session_terminal")
 
     def take_back(
-        self, session: Session, to_op: int, keep: bool, amended: Wait | None = None
+        self,
+        session: Session,
+        to_op: int,
+        keep: bool,
+        amended: Wait | None = None,
+        told: tuple[Any, ...] = (),
     ) -> None:
         """The op and all behind it are set aside, and so is a wait that is open; answers are held."""
         self.say_claims(session)
@@ -608,13 +771,15 @@ class Model:
         run.first_attempt = run.attempt
         run.status, run.is_started, run.retry_at, run.failed_op = "queued", False, None, None
         session.status, session.closed_by = "open", None
-        self.log(session, "run.rewound", run.attempt, to_op, who=self.who, run=run)
+        self.log(session, "run.rewound", run.attempt, to_op, *told, who=self.who, run=run)
         for token in made:
             if token.status == "pending":
                 self.end_token(token, "cancelled", self.who)
         self.end_children(session, self.who, lambda of: of.run == run.id and of.op in gone)
 
-    def do_fork(self, *, session: str, op: int, answer: tuple[Any, ...] = ()) -> Receipt:
+    def do_fork(
+        self, *, session: str, op: int, answer: tuple[Any, ...] = (), why: str | None = None
+    ) -> Receipt:
         """S-86; the answer in a tuple of one, or none."""
         origin = self.one(self.sessions, session)
         if op not in origin.run.opened:
@@ -623,6 +788,7 @@ class Model:
         asked = next(
             (w for w in origin.waits if (w.run, w.op) == (run.id, op) and not w.is_set_aside), None
         )
+        told: tuple[Any, ...] = ()
         if answer:
             if asked is None or asked.kind not in ("input", "token"):
                 raise Refused("op_not_found")
@@ -630,10 +796,12 @@ class Model:
             is_typed = token is not None and (token.is_integer or asked.pinned)
             if (is_typed or asked.stream == "numbers") and not isinstance(answer[0], int):
                 raise Refused("schema_mismatch")
+            told = self.admitted_alone(asked, why)
         made = self.sessions[name] = copied(self.before[run.id, op], name)
         for known in made.run.opened:
             self.before[made.run.id, known] = copied(self.before[run.id, known], name)
-        self.log(made, "session.forked", op, who=self.who, run=made.run)
+        self.log(made, "session.forked", op, *told, who=self.who, run=made.run)
+        made.starters = [*made.starters, *self.said(self.who)]
         made.run.status = "running"
         made.run.held = []  # what rewinds kept is the origin's
         if answer and asked is not None:
@@ -956,7 +1124,7 @@ class Model:
         if wait.stream is None:
             self.resolve(session, wait, "fulfilled", None, who=RUNTIME, gives=value)
         else:
-            self.accept(session, wait.stream, value, wait.correlation, RUNTIME)
+            self.accept(session, wait.stream, value, wait.correlation, RUNTIME, answers=wait)
 
     def time_out(self, session: Session, wait: Wait) -> None:
         if wait.kind == "timer":
@@ -984,6 +1152,7 @@ class Model:
         self, session: Session, code: list[Any], tokens: list[str], by: str, who: Who
     ) -> Run:
         run = Run(f"{session.id}.r{len(session.runs)}", code, tokens)
+        run.starters = [*(session.run.starters if by == "run" else ()), *self.said(who)]
         session.runs.append(run)
         self.log(session, "run.created", by, who=who, run=run)
         return run
@@ -1005,13 +1174,13 @@ class Model:
         if run.status == "waiting":
             run.status = "running"
 
-    def take(self, session: Session, wait: Wait, record: Record, who: Who) -> None:
+    def take(self, session: Session, wait: Wait, record: Record, who: Who, *told: Any) -> None:
         """S-24."""
         assert not record.is_taken
         record.is_taken = True
         what = f"{record.stream}#{record.seq}"
         wait.answer = record
-        self.resolve(session, wait, "fulfilled", what, who=who, gives=record.data)
+        self.resolve(session, wait, "fulfilled", what, *told, who=who, gives=record.data)
 
     def end_ops(self, session: Session, who: Who = RUNTIME) -> None:
         """A run's end cancels its wait (S-10); who cancels the run, cancels it."""
@@ -1146,9 +1315,9 @@ class Model:
                 parent = Parent(session.id, run.id, op, rest[2])
                 run.outcomes[op] = child
                 self.log(session, "step.succeeded", child, who=TASK, run=run, op=op)
-                self.begin(
-                    Session(child, rest[0], None, None, asked, parent), rest[1], run.tokens, TASK
-                )
+                begun = Session(child, rest[0], None, None, asked, parent)
+                begun.starters = [*session.starters, *run.starters]
+                self.begin(begun, rest[1], run.tokens, TASK)
             case "create":
                 token = Token(
                     f"{session.id}.t{session.tokens_made}",
@@ -1242,8 +1411,11 @@ class Model:
             wait.pinned, wait.asks_for_one = rest[3], rest[3] or token.asks_for_one
             if rest[3] and token.status == "pending":
                 token.is_integer, token.pinned_by = True, session.id
-        if kind in ("wait", "await") and rest[-1] is not None:
-            wait.assignee, wait.escalation_steps = rest[-1]
+        desk = rest[3] if kind == "wait" else rest[-1] if kind == "await" else None
+        if desk is not None:
+            wait.assignee, wait.escalation_steps = desk
+        if kind == "wait" and rest[4:] and rest[4] is not None:
+            wait.who, wait.starters = Answerers(**rest[4]), [*session.starters, *run.starters]
         wait.opened_at = self.now
         wait.assigned_at = self.now if wait.assignee is not None else None
         wait.ends_at = wait.deadline

@@ -29,6 +29,7 @@ class Times:
         escalation_steps: When those of an escalation come.
         advances: How far the clock is moved; none where time passes by itself.
         is_late: The clock may also be late: time passes, and nothing rings.
+        has_people: Waits say who may answer, and people who are proven call.
     """
 
     name: str
@@ -36,13 +37,18 @@ class Times:
     escalation_steps: tuple[int, ...]
     advances: tuple[int, ...] = ()
     is_late: bool = False
+    has_people: bool = False
 
 
 STEPS = (500, 1_000, 1_000, 29_000, 30_000, HOUR_MS)
 FAKE = Times(
-    "fake", (1_000, 30_000, HOUR_MS), STEPS, (0, 50, 500, 999, 1_000, 29_000, 30_000, HOUR_MS)
+    "fake",
+    (1_000, 30_000, HOUR_MS),
+    STEPS,
+    (0, 50, 500, 999, 1_000, 29_000, 30_000, HOUR_MS),
+    has_people=True,
 )
-LATE = Times("late", FAKE.timeouts, STEPS, FAKE.advances, is_late=True)
+LATE = Times("late", FAKE.timeouts, STEPS, FAKE.advances, is_late=True, has_people=True)
 REAL = Times("real", (SHORT_MS, HOUR_MS, HOUR_MS), (10, 20, HOUR_MS, HOUR_MS + 1))
 """A real runtime's timeouts: one that has passed before the next command, one that never does."""
 
@@ -121,7 +127,8 @@ class Scripts:
             case "wait":
                 stream, ends = one(STREAMS), one([timeout(), None])
                 desk = self.desk(ends, is_number=stream == "numbers")
-                return [stream, one(["a", "b", None, None]), ends, desk]
+                who = [self.who(is_number=stream == "numbers")] if self.times.has_people else []
+                return [stream, one(["a", "b", None, None]), ends, desk, *who]
             case "await":
                 is_given = self.random.randrange(given + made) < given
                 index = self.random.randrange(given if is_given else made)
@@ -158,6 +165,24 @@ class Scripts:
             what = {"default": value, "assign": one(PEOPLE)}.get(do)
             escalation_steps.append([do, after, since, what])
         return [one([*PEOPLE, None]), escalation_steps]
+
+    def who(self, *, is_number: bool) -> Any:
+        """Who may answer, as `wait` takes it; mostly anyone."""
+        if self.random.random() < 0.5:
+            return None
+        one = self.random.choice
+        answerers = one(
+            [[], ["group:finance"], ["group:finance"], ["ada", "bob"], ["cy", "group:legal"]]
+        )
+        not_by = one([[], [], ["starter"], ["bob"], ["group:contractors"]])
+        approvals = one([1, 2, 2, 2, 3])
+        if answerers == ["ada", "bob"]:
+            approvals = min(approvals, 2)
+        who = {"answerers": answerers, "not_by": not_by, "approvals": approvals}
+        if not answerers and not not_by:
+            who["approvals"] = max(approvals, 2)
+        who["refusals"] = one([[], [0] if is_number else ["no"]])
+        return who | ({} if is_number else {"comments": ["why"]})
 
     def timeout(self) -> int:
         """Of a wait, a timer or a token."""

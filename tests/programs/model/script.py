@@ -1,7 +1,7 @@
 """Tasks whose payload is their code: a list of instructions, so that a few tasks cover what task code may ask for.
 
 ```
-["wait", stream, correlation_id?, timeout_ms?, desk?]   a wait on input
+["wait", stream, correlation_id?, timeout_ms?, desk?, who?]   a wait on input
 ["await", "given" | "own", index, timeout_ms?, pinned, desk?]   on a token of the payload, or one made before
 ["create", timeout_ms]                           a token
 ["public", stream]                               a public token for the session itself
@@ -15,7 +15,8 @@
 ```
 
 What the code saw of each op is its result. A desk is [assignee?, escalation steps], an escalation step
-[remind | assign | default, after_ms, opened | assigned, assignee or value].
+[remind | assign | default, after_ms, opened | assigned, assignee or value]. Who may answer is what `wait` takes, by
+name.
 """
 
 from __future__ import annotations
@@ -59,9 +60,12 @@ async def perform(script: Script, ctx: TaskContext) -> list[Any]:
     for name, *rest in script.code:
         match name:
             case "wait":
-                stream, correlation_id, timeout_ms, desk = rest
+                stream, correlation_id, timeout_ms, desk, *who = rest
                 result = await INPUTS[stream].wait(
-                    correlation_id=correlation_id, timeout=_seconds(timeout_ms), **_desk(desk)
+                    correlation_id=correlation_id,
+                    timeout=_seconds(timeout_ms),
+                    **_desk(desk),
+                    **(who[0] or {} if who else {}),
                 )
                 seen.append(_told(result))
             case "await":

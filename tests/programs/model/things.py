@@ -28,6 +28,58 @@ class Claim:
     until: int
 
 
+@dataclass(frozen=True)
+class Person:
+    """Who calls, proven.
+
+    Attributes:
+        name: Of the person, whatever they come with.
+        groups: Those that are known; None if not all of them are, or were known too long ago.
+    """
+
+    name: str
+    groups: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Answerers:
+    """Who may answer a wait, and how many people must say the same (S-112, S-113)."""
+
+    answerers: tuple[str, ...] = ()
+    not_by: tuple[str, ...] = ()
+    approvals: int = 1
+    refusals: tuple[Any, ...] = ()
+    comments: tuple[str, ...] = ()
+
+    @property
+    def question(self) -> Any:
+        """What of it people are shown (S-70)."""
+        return (self.answerers, self.not_by, self.approvals, self.refusals)
+
+    def admits(self, person: Person, starters: list[str]) -> bool | None:
+        """None if that depends on groups which are not known."""
+        not_by = [*self.not_by, *(starters if "starter" in self.not_by else ())]
+        known = [person.name, *(f"group:{one}" for one in person.groups or ())]
+        if any(one in not_by for one in known):
+            return False
+        is_named = not self.answerers or any(one in self.answerers for one in known)
+        asks_groups = any(one.startswith("group:") for one in not_by)
+        if not is_named:
+            asks_groups |= any(one.startswith("group:") for one in self.answerers)
+        return None if asks_groups and person.groups is None else is_named
+
+    def refuses(self, data: Any) -> bool:
+        """One person is enough for this answer."""
+        is_object = isinstance(data, dict) and "decision" in data
+        return data in self.refusals or (is_object and data["decision"] in self.refusals)
+
+    def proposal(self, data: Any) -> Any:
+        """What people must say alike."""
+        if not isinstance(data, dict):
+            return data
+        return {name: value for name, value in data.items() if name not in self.comments}
+
+
 @dataclass
 class Wait:
     id: str
@@ -56,6 +108,12 @@ class Wait:
     """Of claims: kind, who, what; the session's next entry brings it along."""
     ends_at: int | None = None
     """Escalation steps that come then or later never fire: its deadline, or its token's."""
+    who: Answerers | None = None
+    """Who may answer; None admits anyone."""
+    starters: list[str] = field(default_factory=list)
+    """Whom `starter` means."""
+    votes: list[tuple[str, Any]] = field(default_factory=list)
+    """Who stands for what, the newest last; one of each person (S-113)."""
 
     @property
     def next_escalation(self) -> tuple[int, int] | None:
@@ -98,11 +156,13 @@ class Wait:
     @property
     def question(self) -> Any:
         """What people are shown (S-70)."""
-        return (self.kind, self.stream, self.correlation, self.asks_for_one)
+        who = self.who.question if self.who is not None else None
+        return (self.kind, self.stream, self.correlation, self.asks_for_one, who)
 
     def takes(self, stream: str, correlation: str | None) -> bool:
-        """S-23."""
-        return self.stream == stream and self.correlation in (None, correlation)
+        """S-23; what is sent answers no wait that says who may (S-112)."""
+        is_its = self.stream == stream and self.correlation in (None, correlation)
+        return is_its and self.who is None
 
 
 @dataclass
@@ -120,6 +180,8 @@ class Run:
     outcomes: dict[int, Any] = field(default_factory=dict)
     opened: list[int] = field(default_factory=list)
     made_public: dict[int, str] = field(default_factory=dict)
+    starters: list[str] = field(default_factory=list)
+    """Who started it, or the one that it goes on for."""
     held: list[Any] = field(default_factory=list)
     """Answers that a rewind keeps, in order: what was asked, and the record, or a token wait's data in a list."""
 
@@ -173,6 +235,8 @@ class Session:
     outputs: list[Output] = field(default_factory=list)
     keys: dict[tuple[str, str], tuple[Any, Receipt]] = field(default_factory=dict)
     tokens_made: int = 0
+    starters: list[str] = field(default_factory=list)
+    """Who started it, those above it, or forked it, as far as that is said."""
     entries: list[Any] = field(default_factory=list)
     is_gone: bool = False
     """Pruned, with all that is its own (S-69)."""

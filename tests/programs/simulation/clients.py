@@ -21,10 +21,11 @@ from helmr.errors import (
     Unavailable,
 )
 from helmr_runtime.core.entries import Principal
+from helmr_runtime.core.people import person_principal
 from helmr_runtime.rpc.calls import GATEWAY
 from tests.programs.simulation import tasks
 from tests.programs.simulation.gateway import Asked
-from tests.programs.simulation.users import mix_of
+from tests.programs.simulation.users import PEOPLE, mix_of
 
 if TYPE_CHECKING:
     from tests.programs.simulation.world import World
@@ -107,6 +108,11 @@ class Clients:
                     await self._until_nearly(wait.deadline_at, random)
                 target, parts = wait.id, {"data": _data(wait.stream, random)}
                 principal = random.choice((ALICE, ALICE, BOB))
+            case "vote" | "withdraw":
+                return await self._vote(kind, random)
+            case "disable" | "enable":
+                disabled = sorted(self._world.invariants.votes.disabled)
+                target = random.choice(disabled if disabled and kind == "enable" else list(PEOPLE))
             case "claim" | "release" | "assign" | "link":
                 waits = await self._read("waits")
                 if not waits:
@@ -172,6 +178,31 @@ class Clients:
             case _:
                 target = session_id
         return Asked(kind, principal, ids.new_id(ids.OPERATION), target, parts)
+
+    async def _vote(self, kind: str, random: Random) -> Asked | None:
+        """A person answers a wait that says who may, rather with what another has said, or takes that back."""
+        known = self._world.invariants.votes.asked
+        waits = [w for w in await self._read("waits") if w.stream == "refunds"]
+        begun = [w for w in waits if w.voters]
+        if kind == "withdraw" or (begun and random.random() < 0.6):
+            waits = begun
+        if not waits:
+            return None
+        wait = random.choice(waits)
+        asked = known.get(wait.id)
+        standing = [what for what, _ in asked.standing.values()] if asked is not None else []
+        if random.random() < 0.3 and wait.deadline_at is not None:
+            await self._until_nearly(wait.deadline_at, random)
+        others = [one for one in PEOPLE if one not in wait.voters]
+        name = random.choice(others if others and random.random() < 0.8 else list(PEOPLE))
+        who = person_principal(name, random.choice(("key_1", "key_2")))
+        if kind == "withdraw":
+            who = person_principal(random.choice(wait.voters), "key_1")
+            return Asked(kind, who, ids.new_id(ids.OPERATION), wait.id, {})
+        data = _refund(random)
+        if standing and random.random() < 0.7:
+            data = {**random.choice(standing), "why": random.randrange(3)}
+        return Asked(kind, who, ids.new_id(ids.OPERATION), wait.id, {"data": data})
 
     async def _revocation(self, random: Random) -> Asked | None:
         """A link is taken back: mostly one whose wait is pending, and if there is none, one that is made for it."""
@@ -361,6 +392,10 @@ class Clients:
                 self._shared.append((receipt.id, asked.parts["scope"]["session"]))
             case "send" | "public_send":
                 self._world.invariants.sends.acknowledged(asked.target, asked.parts, receipt)
+            case "disable":
+                if recorded is not None:
+                    offset = recorded.feed_offset or 0
+                    self._world.invariants.votes.given_back(asked.target, offset)
             case "link":
                 self._links.append((receipt.id, asked.target))
                 self._world.told_link(receipt.url, asked.target)
@@ -410,19 +445,17 @@ class Clients:
         schedules = self._world.invariants.schedules
         while self.under_way or schedules.behind(self._world.clock.now()) is not None:
             await asyncio.sleep(0.1)  # a command that is under way may go on with a schedule
+        for name in PEOPLE:
+            await self._tell(Asked("enable", ALICE, ids.new_id(ids.OPERATION), name, {}))
         for name in schedules.by_name:
             await self._tell(Asked("pause", ALICE, ids.new_id(ids.OPERATION), name, {}))
         while self.under_way or self._world.check_quiet() is not None:
             waits = await self._read("waits")
             for wait in waits:
-                asked = Asked(
-                    "answer",
-                    ALICE,
-                    ids.new_id(ids.OPERATION),
-                    wait.id,
-                    {"data": _data(wait.stream, random), "override_claim": True},
-                )
-                await self._tell(asked)
+                parts = {"data": _data(wait.stream, random), "override_claim": True}
+                if wait.stream == "refunds":
+                    parts["override_reason"] = "the day is over"
+                await self._tell(Asked("answer", ALICE, ids.new_id(ids.OPERATION), wait.id, parts))
             await asyncio.sleep(1.0)
 
 
@@ -454,7 +487,14 @@ def _at_desk(kind: str, random: Random) -> dict[str, Any]:
 def _data(stream: str | None, random: Random) -> Any:
     if random.random() < 0.02:
         return {"fits": "nothing"}
+    if stream == "refunds":
+        return _refund(random)
     return random.choice(("a", "bc", "def")) if stream == "chat" else random.randrange(50)
+
+
+def _refund(random: Random) -> dict[str, Any]:
+    decision = "no" if random.random() < 0.1 else "yes"
+    return {"decision": decision, "cents": random.choice((1, 1, 2)), "why": random.randrange(3)}
 
 
 def _is_new(asked: Asked, receipt: Any) -> bool:
@@ -466,7 +506,17 @@ def _is_new(asked: Asked, receipt: Any) -> bool:
             return not receipt.duplicate
         case "answer" | "answer_batch" | "answer_link" | "complete":
             return getattr(receipt, "outcome", None) not in ("already_completed",)
-        case "note" | "make_token" | "share" | "start_run" | "rewind" | "amend" | "fork" | "link":
+        case (
+            "note"
+            | "make_token"
+            | "share"
+            | "start_run"
+            | "vote"
+            | "rewind"
+            | "amend"
+            | "fork"
+            | "link"
+        ):
             return True
         case "run_schedule":
             return bool(receipt.created)

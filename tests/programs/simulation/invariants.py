@@ -30,6 +30,7 @@ from tests.programs.simulation.notices import Notices
 from tests.programs.simulation.pruning import Pruning
 from tests.programs.simulation.schedules import Schedules
 from tests.programs.simulation.sends import Sends
+from tests.programs.simulation.votes import Votes
 
 WAIT_ENDS = {
     EntryKind.WAIT_FULFILLED: "fulfilled",
@@ -90,6 +91,7 @@ class Invariants:
         self.schedules = Schedules(counts, self.check)
         self.notices = Notices(told, counts, self.check)
         self.links = Links(counts, self.check)
+        self.votes = Votes(counts, self.check)
         self.sends = Sends(self.sessions, counts, self.check)
         self.token_owners: dict[str, str] = {}
         """By token, the session whose transcript it was made in."""
@@ -213,6 +215,7 @@ class Invariants:
         self.counts.reached(f"entry:{entry.kind.value}")
         self.schedules.entry(entry)
         self.links.entry(entry)
+        self.votes.entry(entry)
         self._session_entry(session, entry)
         if entry.run_id is not None:
             self._run_entry(session, session.runs.setdefault(entry.run_id, Run()), entry)

@@ -17,12 +17,14 @@ from starlette.requests import Request
 from helmr.errors import HelmrError
 from helmr.errors.base import HelmrSignal
 from helmr_runtime.core import fork
+from helmr_runtime.core.answerers import Answerers
 from helmr_runtime.core.decide import inputs as deciding
-from helmr_runtime.core.decide import ops
+from helmr_runtime.core.decide import ops, votes
 from helmr_runtime.core.entries import Draft, Entry, EntryKind
 from helmr_runtime.core.notices import Outbox, Position
+from helmr_runtime.core.people import DisabledPeople
 from helmr_runtime.core.requests import WaitRequest
-from helmr_runtime.core.run import Run
+from helmr_runtime.core.run import Run, Wait
 from helmr_runtime.directory import failover
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.failover import Failover
@@ -41,6 +43,7 @@ from helmr_runtime.ledger.memory_rows import KeptEntries, prunable
 from helmr_runtime.ports import Committed, Flush, KnownKey, StartSession
 from helmr_runtime.rpc.calls import CallFailure
 from helmr_runtime.service import access
+from helmr_runtime.service.people import PeopleOperations
 from helmr_runtime.session.code_runner import CodeRunner
 from helmr_runtime.session.committer import Committer
 from helmr_runtime.session.events import SessionPhase
@@ -238,6 +241,44 @@ def _key_of_any_stream() -> AbstractContextManager[object]:
         return bool(self.entry.body.get("key_hash") == key_hash)
 
     return mock.patch.object(KnownKey, "is_of", hashes_only)
+
+
+# --- what votes rely on ---------------------------------------------------------------------------------
+
+
+def _disabled_goes_on() -> AbstractContextManager[object]:
+    """The ledger does not look at a flush for who is disabled."""
+    return mock.patch.object(DisabledPeople, "acts_in", return_value=False)
+
+
+def _vote_of_the_disabled_counts() -> AbstractContextManager[object]:
+    """A vote of somebody who was disabled since counts until it is taken back."""
+    return mock.patch.object(DisabledPeople, "_have_agreed", return_value=False)
+
+
+def _votes_not_given_back() -> AbstractContextManager[object]:
+    """Who is disabled keeps the votes that they have."""
+    return mock.patch.object(PeopleOperations, "_give_back")
+
+
+def _vote_counted_twice() -> AbstractContextManager[object]:
+    """Who votes again counts beside their own earlier vote."""
+    tally = votes.tally
+
+    def twice(wait: Wait, person: str, data: Any, *more: Any) -> dict[str, Any]:
+        return tally(wait, f"{person} again", data, *more)
+
+    return mock.patch.object(votes, "tally", twice)
+
+
+def _left_out_votes() -> AbstractContextManager[object]:
+    """Who is left out by a list may vote if another list admits them."""
+    require = Answerers.require
+
+    def admits(self: Answerers, *args: Any) -> None:
+        require(replace(self, not_by=()), *args)
+
+    return mock.patch.object(Answerers, "require", admits)
 
 
 # --- what corrections rely on --------------------------------------------------------------------------
@@ -440,6 +481,11 @@ BUGS: dict[str, Bug] = {
     "default-over-completion": _default_over_a_completion,
     "errors-alike": _error_without_its_kind,
     "key-of-any-stream": _key_of_any_stream,
+    "disabled-goes-on": _disabled_goes_on,
+    "vote-of-the-disabled": _vote_of_the_disabled_counts,
+    "votes-not-given-back": _votes_not_given_back,
+    "vote-twice": _vote_counted_twice,
+    "left-out-votes": _left_out_votes,
     "key-kept": _key_kept_over_a_rewind,
     "kept-for-another": _kept_for_another_question,
     "rewound-goes-on": _rewound_code_not_aborted,

@@ -14,6 +14,7 @@ CODE_HASH = "simulated"
 orders = streams.input("orders", schema=int)
 chat = streams.input("chat", schema=str)
 remarks = streams.input("remarks", schema=int)
+refunds = streams.input("refunds", schema=dict, answerers=["group:finance"], comments=["why"])
 echoes = streams.output("echoes", schema=int)
 
 executed: Callable[[str, str, Any], None] = lambda key, name, payload: None  # noqa: E731 - the world sets it
@@ -245,6 +246,28 @@ async def thinks(payload: Any, ctx: TaskContext) -> int:
     return total
 
 
+@task
+async def pays(payload: Any, ctx: TaskContext) -> int:
+    """Asks two of those who may, then one of them but not of those who are left out."""
+    first = await refunds.wait(timeout="25s", approvals=2, refusals=["no"])
+    paid = await act(first.value.get("cents", 0) if first.ok else 0)
+    second = await refunds.wait(timeout="15s", not_by=["starter", "ada"])
+    return await act(paid + second.value.get("cents", 0) if second.ok else paid)
+
+
+@task
+async def agrees(payload: Any, ctx: TaskContext) -> bool:
+    """Asks three of anyone but those of a group, until the default answers."""
+    agreed = await refunds.wait(
+        answerers=[],
+        approvals=3,
+        not_by=["starter", "group:legal"],
+        refusals=["no"],
+        escalation=[escalation.default("30s", {"decision": "no"})],
+    )
+    return agreed.ok
+
+
 TASKS = (
     ask,
     follows,
@@ -262,5 +285,7 @@ TASKS = (
     alone,
     deadly,
     thinks,
+    pays,
+    agrees,
 )
 REGISTRY = Registry(TASKS, code_hash=CODE_HASH)

@@ -21,6 +21,7 @@ RULES = {
     "crash-not-heard": {"S-63"},
     "default-over-completion": {"S-18", "S-82"},
     "delivery-lost": {"S-63"},
+    "disabled-goes-on": {"S-113", "S-117"},
     "earlier-term": {"S-62", "S-63"},
     "epoch-unchecked": {"S-62"},
     "epochs-again": {"S-60", "S-62", "S-63"},
@@ -32,6 +33,7 @@ RULES = {
     "key-of-any-stream": {"S-26"},
     "lane-unstored": {"S-84"},
     "late-answer": {"S-18"},
+    "left-out-votes": {"S-112"},
     "loss-not-reported": {"S-63"},
     "lost-not-abandoned": {"S-63"},
     "notice-forgotten": {"S-84"},
@@ -48,6 +50,9 @@ RULES = {
     "successor-unheard": {"S-68"},
     "superseded-in-memory": {"S-68"},
     "suspects-together": {"S-3"},
+    "vote-of-the-disabled": {"S-113"},
+    "vote-twice": {"S-113"},
+    "votes-not-given-back": {"S-117"},
 }
 """Which rules may tell of it."""
 

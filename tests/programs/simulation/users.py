@@ -50,6 +50,10 @@ EVERYONE = Mix(
         "claim": 3,
         "release": 1,
         "assign": 2,
+        "vote": 14,
+        "withdraw": 1,
+        "disable": 1,
+        "enable": 2,
     }
 )
 MIXES: Mapping[str, Mix] = {
@@ -125,6 +129,24 @@ MIXES: Mapping[str, Mix] = {
         },
         {"goes_on": 2, "listens": 3, "thinks": 3, "take": 2, "token": 3, "agent": 2, "follows": 2},
     ),
+    "approver": Mix(
+        {
+            "start": 14,
+            "vote": 54,
+            "withdraw": 4,
+            "disable": 3,
+            "enable": 7,
+            "answer": 3,
+            "claim": 3,
+            "rewind": 3,
+            "amend": 2,
+            "fork": 2,
+            "cancel_run": 2,
+            "note": 2,
+            "again": 8,
+        },
+        {"pays": 5, "agrees": 3, "ask": 1},
+    ),
     "scheduler": Mix(
         {
             "pause": 4,
@@ -142,6 +164,14 @@ MIXES: Mapping[str, Mix] = {
     ),
 }
 """The days of those who use a part of it."""
+
+PEOPLE: Mapping[str, tuple[str, ...]] = {
+    "ada": ("finance",),
+    "bo": ("finance",),
+    "cy": ("finance", "legal"),
+    "dan": (),
+}
+"""Who there is, and their groups."""
 
 SPECIAL = 0.5
 """So many seeds are one such day."""

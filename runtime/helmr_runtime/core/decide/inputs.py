@@ -366,7 +366,7 @@ def answer(state: SessionState, command: AnswerWait, context: DecisionContext) -
     told = _admitted(wait, command, context)
     overridden = _override(wait, command, context)
     if "person" in told and votes.is_vote(wait, command.data):
-        tally = votes.tally(wait, told["person"]["id"], command.data)
+        tally = votes.tally(wait, told["person"]["id"], command.data, context.disabled)
         if tally["have"] < tally["need"]:
             voted = votes.voted(wait, command, {**told, **tally})
             own = votes.claim_given_back(wait, command, context)

@@ -23,10 +23,16 @@ def is_vote(wait: Wait, data: Any) -> bool:
     return wait.approvals > 1 and not wait.restriction.is_refusal(data)
 
 
-def tally(wait: Wait, person: str, data: Any) -> dict[str, Any]:
-    """What a vote of this person makes of the votes: `{proposal, have, need, voters}`; voters are the others'."""
+def tally(
+    wait: Wait, person: str, data: Any, disabled: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    """What a vote of this person makes of the votes: `{proposal, have, need, voters}`; voters are the others'.
+
+    Votes of the disabled count no more, whether or not they have been taken back.
+    """
     proposal = wait.restriction.proposal(data)
-    others = {one: vote for one, vote in wait.votes.items() if one != person}
+    out = {person, *map(person_key, disabled)}
+    others = {one: vote for one, vote in wait.votes.items() if one not in out}
     same = sum(one == proposal for _, one in others.values())
     return {
         "proposal": proposal,
