@@ -34,6 +34,8 @@ class ActionScope(StrEnum):
     SYSTEM = "System"
     SCHEDULES = "Schedules"
     NOTICES = "Notice targets"
+    GRANTS = "Grants"
+    OUTCOMES = "Unknown outcomes"
     ATTEMPTS = "Attempts"
     ONE_BY_ONE = "One by one"
     BATCH = "Batch"
@@ -84,6 +86,8 @@ class ActionContext:
     schedule: str = ""
     """Status of the schedule under the cursor."""
     schedule_of_code: bool = False
+    grant: bool | None = None
+    """Whether the grant under the cursor counts; None if there is none."""
 
 
 Reason = Callable[[ActionContext], str]
@@ -242,6 +246,12 @@ def _needs_schedule_of_its_own(context: ActionContext) -> str:
     return in_code if context.schedule_of_code else _needs_schedule(context)
 
 
+def _needs_grant(context: ActionContext) -> str:
+    if context.grant is None:
+        return "no grant is selected"
+    return "" if context.grant else "it allows nothing any more"
+
+
 _A, _L, _W, _S = ActionScope.ANYWHERE, ActionScope.LIST, ActionScope.WAITS, ActionScope.SESSION
 _T, _R, _F = ActionScope.TRANSCRIPT, ActionScope.RUNS, ActionScope.FORM
 
@@ -391,6 +401,10 @@ ACTIONS: tuple[Action, ...] = (
            "What starts sessions by the clock: next due, last outcome.", 20),
     Action("notices", ActionScope.SYSTEM, ("n",), "Notices",
            "Where notices go, and how far each target is.", 21),
+    Action("grants", ActionScope.SYSTEM, ("g",), "Grants",
+           "What people have allowed agents for a while.", 22),
+    Action("outcomes", ActionScope.SYSTEM, ("o",), "Unknown outcomes",
+           "Approved calls of agents of which no one knows what became.", 23),
     Action("schedule.pause", ActionScope.SCHEDULES, ("P",), "Pause or resume",
            "Pause the schedule, across restarts too, or resume it; asks first.", 20, writes=True,
            reason=_needs_schedule),
@@ -404,6 +418,12 @@ ACTIONS: tuple[Action, ...] = (
            dangerous=True, reason=_needs_schedule_of_its_own),
     Action("notice.retry", ActionScope.NOTICES, ("R",), "Retry",
            "Send again now what the target has not taken; asks first.", 20, writes=True, reason=_needs_row),
+    Action("grant.revoke", ActionScope.GRANTS, ("X",), "Revoke",
+           "Revoke the grant: the agent's next call is asked about; asks first.", 20, writes=True,
+           reason=_needs_grant),
+    Action("outcome.say", ActionScope.OUTCOMES, ("a",), "Say",
+           "Say what became of the call, as far as you have found out; asks first.", 20, writes=True,
+           reason=_needs_row),
     # --- forms
     Action("review", _F, ("ctrl+s",), "Review",
            "Show the exact JSON and what it causes; pressed again, send it. Without free text: send it, with undo.", 10,

@@ -13,7 +13,8 @@ from typing import Any, TypeGuard
 
 from helmr import ids
 from helmr.forms import pretty
-from helmr.gate.grants import matches_text
+from helmr.gate import RULED, GateAction
+from helmr.gate.grants import TELLING, matches_text
 from helmr.models import EntryInfo, WaitKind
 from helmr.review import words
 from helmr.review.words import person, short_id
@@ -123,6 +124,8 @@ def session_named_in(entry: EntryInfo) -> str | None:
     """The session that an entry is about besides its own: what a step came to, as that
     of a child's start, or the only one waited for."""
     value = entry.body.get("value") if entry.kind == "step.succeeded" else None
+    if entry.kind == "input.accepted":
+        value = (_decided(entry.body) or {}).get("session_id")
     if entry.kind == "wait.opened" and entry.body.get("kind") == WaitKind.SESSION.value:
         found = entry.body.get("session_ids")
         value = found[0] if isinstance(found, list) and len(found) == 1 else None
@@ -224,8 +227,35 @@ def _agreed(body: Mapping[str, Any]) -> str:
     return f", {body['have']} of {body['need']} agree" if {"have", "need"} <= body.keys() else ""
 
 
+def _decided(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What was decided about a call, if the record is one of an agent's session."""
+    data = body.get("data")
+    if body.get("stream") != RULED or not isinstance(data, Mapping):
+        return None
+    return data if all(name in data for name in ("action", "tool", "input")) else None
+
+
+def _call(decided: Mapping[str, Any]) -> str:
+    """`allowed by the rule looks: Bash ls -l`."""
+    given = decided["input"]
+    arguments = given if isinstance(given, Mapping) else {}
+    telling = (arguments[name] for name in TELLING if isinstance(arguments.get(name), str))
+    what = f"{decided['tool']} {next(telling, None) or json_words(given)}"
+    if decided["action"] == GateAction.ASK:
+        return f"people are asked: {what}, o opens it"
+    verb = "allowed" if decided["action"] == GateAction.ALLOW else "denied"
+    if decided.get("grant"):
+        return f"{verb} by {_short('grant', decided)} of {decided.get('granted_by')}: {what}"
+    if decided.get("rule"):
+        return f"{verb} by the rule {decided['rule']}: {what}"
+    return f"{verb} by people: {what}, o opens it"
+
+
 def _accepted(body: Mapping[str, Any]) -> str:
     """The stream, what was said, and what became of it where that is not plain."""
+    decided = _decided(body)
+    if decided is not None:
+        return _call(decided)
     outcome = body.get("outcome")
     became = "" if outcome == "fulfilled" else f" {outcome}"
     by = ", its escalation's default" if body.get("mode") == "default" else ""

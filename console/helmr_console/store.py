@@ -18,6 +18,8 @@ from pydantic import ValidationError
 from helmr.models import (
     AnswerMode,
     EntryInfo,
+    GatedCallInfo,
+    GrantInfo,
     Health,
     NoticeTargetInfo,
     ScheduleInfo,
@@ -94,6 +96,9 @@ class Store:
     schedules: dict[str, ScheduleInfo] | None = None
     targets: dict[str, NoticeTargetInfo] | None = None
     """By name, as they were read last; None until then."""
+    grants: dict[str, GrantInfo] | None = None
+    unknown: dict[str, GatedCallInfo] | None = None
+    """Calls of agents of which no one knows what became, by session. Both as they were read last; None until then."""
     feed_offset: int | None = None
     resolved: OrderedDict[str, datetime] = field(default_factory=OrderedDict)
     """Runs whose wait is over and which no one has taken up since: since when."""

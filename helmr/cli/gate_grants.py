@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,7 +13,7 @@ from helmr import ids
 from helmr.cli import arguments, describe, nouns
 from helmr.cli.app import Cli, Json, command, group
 from helmr.errors import UsageError
-from helmr.operations import GET_GRANT, REVOKE_GRANT, SAY_OUTCOME
+from helmr.operations import GET_GRANT, REVOKE_GRANT
 
 grant_app = group("Allow an agent's calls for a while; look at what is allowed, and revoke it.")
 
@@ -88,6 +89,14 @@ class SaidOutcome(StrEnum):
     NOT_MADE = "not-made"
 
 
+_SAID: Mapping[SaidOutcome, Literal["succeeded", "failed", "not_made"]] = {
+    SaidOutcome.SUCCEEDED: "succeeded",
+    SaidOutcome.FAILED: "failed",
+    SaidOutcome.NOT_MADE: "not_made",
+}
+"""As the API has them."""
+
+
 @command(outcome_app, "say", examples="helmr gate outcome say ses_01kb… not-made")
 def say(
     cli: Cli,
@@ -98,9 +107,8 @@ def say(
     json: Json = False,
 ) -> None:
     """Say what became of an approved call, as far as you have found out; the first word counts."""
-    body = {"outcome": outcome.value.replace("-", "_")}
     with cli.client() as client:
-        found = nouns.ask(client, SAY_OUTCOME, arguments.session(client, call), body=body)
+        found = client.outcomes.say(arguments.session(client, call), _SAID[outcome])
     describe.show(found, json)
 
 

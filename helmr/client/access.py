@@ -1,9 +1,9 @@
-"""Of an `AsyncClient`: tokens, public tokens, API keys, people, schedules and notice targets."""
+"""Of an `AsyncClient`: tokens, public tokens, API keys, people, grants, outcomes, schedules and notice targets."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from helmr.client.calls import check_schedule_name, given, task_id
 from helmr.client.http import ClientPart, all_pages
@@ -14,6 +14,7 @@ from helmr.models import (
     ApiKeyReceipt,
     CompleteReceipt,
     FileKeyInfo,
+    GatedCallInfo,
     GrantInfo,
     Missed,
     NoticeRetryReceipt,
@@ -57,6 +58,7 @@ from helmr.operations import (
     LIST_PUBLIC_TOKENS,
     LIST_SCHEDULES,
     LIST_TOKENS,
+    LIST_UNKNOWN_OUTCOMES,
     PAUSE_SCHEDULE,
     RESUME_SCHEDULE,
     RETRY_NOTICE_TARGET,
@@ -65,6 +67,7 @@ from helmr.operations import (
     REVOKE_PUBLIC_TOKEN,
     REVOKE_SIGNING_KEY,
     RUN_SCHEDULE,
+    SAY_OUTCOME,
     TELL_NOTICE_TARGET_A_TEST,
     UNBIND_PERSON,
     WHO_AM_I,
@@ -436,6 +439,35 @@ class AsyncGrants(ClientPart):
             GrantNotFound: There is none.
         """
         return await self._ask(REVOKE_GRANT, grant_id, operation_id=operation_id)
+
+
+class AsyncOutcomes(ClientPart):
+    """Approved calls of agents of which no one knows what became (S-108)."""
+
+    def list(self, *, limit: int | None = None) -> AsyncIterator[GatedCallInfo]:
+        """Approved calls that may have been made and are not reported, newest first."""
+        return all_pages(lambda cursor: self.page(limit=limit, cursor=cursor))
+
+    async def page(
+        self, *, limit: int | None = None, cursor: str | None = None
+    ) -> Page[GatedCallInfo]:
+        """One page of `list`; it may have fewer calls than asked for."""
+        return await self._ask(LIST_UNKNOWN_OUTCOMES, query={"limit": limit, "cursor": cursor})
+
+    async def say(
+        self, session_id: str, outcome: Literal["succeeded", "failed", "not_made"]
+    ) -> GatedCallInfo:
+        """Say what became of an approved call, as far as you have found out; the first word counts.
+
+        Args:
+            session_id: The session of the call.
+            outcome: What became of it; `not_made` if its effect is nowhere to be seen.
+
+        Raises:
+            SessionNotFound: It names no call of an agent.
+            Conflict: No one has approved the call.
+        """
+        return await self._ask(SAY_OUTCOME, session_id, body={"outcome": outcome})
 
 
 class AsyncSchedules(ClientPart):

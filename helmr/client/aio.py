@@ -22,6 +22,7 @@ from helmr.client.access import (
     AsyncGrants,
     AsyncKeys,
     AsyncNotices,
+    AsyncOutcomes,
     AsyncPeople,
     AsyncSchedules,
     AsyncTokens,
@@ -111,6 +112,7 @@ class AsyncClient(ClientPart):
         self.keys = AsyncKeys(self._transport)
         self.people = AsyncPeople(self._transport)
         self.grants = AsyncGrants(self._transport)
+        self.outcomes = AsyncOutcomes(self._transport)
         self.schedules = AsyncSchedules(self._transport)
         self.notices = AsyncNotices(self._transport)
         self.tasks = AsyncTasks(self._transport)

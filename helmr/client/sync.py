@@ -18,6 +18,7 @@ from helmr.client.access import (
     AsyncGrants,
     AsyncKeys,
     AsyncNotices,
+    AsyncOutcomes,
     AsyncPeople,
     AsyncSchedules,
     AsyncTokens,
@@ -201,6 +202,7 @@ class Client(BlockingPart[AsyncClient]):
         self.keys = Keys(awaited.keys)
         self.people = People(awaited.people)
         self.grants = Grants(awaited.grants)
+        self.outcomes = Outcomes(awaited.outcomes)
         self.schedules = Schedules(awaited.schedules)
         self.notices = Notices(awaited.notices)
         self.tasks = Tasks(awaited.tasks)
@@ -462,6 +464,14 @@ class Grants(BlockingPart[AsyncGrants]):
     get = blocking(AsyncGrants.get)
     create = blocking(AsyncGrants.create)
     revoke = blocking(AsyncGrants.revoke)
+
+
+class Outcomes(BlockingPart[AsyncOutcomes]):
+    """Approved calls of agents of which no one knows what became (S-108)."""
+
+    list = blocking(AsyncOutcomes.list)
+    page = blocking(AsyncOutcomes.page)
+    say = blocking(AsyncOutcomes.say)
 
 
 class Schedules(BlockingPart[AsyncSchedules]):

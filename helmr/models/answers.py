@@ -294,7 +294,7 @@ class RunInfo(Wire):
 
 
 class GatedCallInfo(Wire):
-    """A call of an agent that a person was asked about.
+    """A call of an agent that a person was asked about; `asked` is what it was to be called with.
 
     `status` is `asked`, `decided` or `withdrawn`. Once it is decided, `verdict` is `allow` or `deny`, and `input` what
     the tool is called with if a person has changed it; `outcome` is what became of it, `succeeded` or `failed`, or
@@ -307,6 +307,7 @@ class GatedCallInfo(Wire):
     call_id: str = ""
     tool: str
     status: str
+    asked: dict[str, Any] | None = None
     verdict: str | None = None
     reason: str | None = None
     input: dict[str, Any] | None = None

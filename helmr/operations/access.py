@@ -190,11 +190,12 @@ WITHDRAW_GATED_CALL = Operation(
     repeat=Repeat.AGAIN)
 
 LIST_UNKNOWN_OUTCOMES = Operation(
-    "", "GET /v1/gate/unknown", Need.READ, "List approved calls of agents of which no one knows what became.",
+    "outcomes.list", "GET /v1/gate/unknown", Need.READ,
+    "List approved calls of agents of which no one knows what became.",
     description="Newest first. A page may have fewer calls than asked for.",
     tag="gate", service="outcomes.unknown", query=ListQuery, reply=Page[GatedCallInfo])
 SAY_OUTCOME = Operation(
-    "", "POST /v1/gate/calls/{session_id}/said-outcome", Need.ANSWER,
+    "outcomes.say", "POST /v1/gate/calls/{session_id}/said-outcome", Need.ANSWER,
     "Say what became of an approved call, as far as a person has found out; the first word counts.",
     tag="gate", service="outcomes.say", body=SaidOutcomeRequest, reply=GatedCallInfo, problems=(404, 409),
     repeat=Repeat.AGAIN)

@@ -670,14 +670,10 @@ async def agents_ask_before_they_call(client: Any, way: Way) -> None:
     )
     found = await as_an_agent(client, operations.GET_GATED_CALL, asked.session_id)
     assert found == reported
-    assert (
-        await as_an_agent(
-            client, operations.SAY_OUTCOME, asked.session_id, body={"outcome": "not_made"}
-        )
-        == reported
-    )  # the first word counts
-    unknown = await as_an_agent(client, operations.LIST_UNKNOWN_OUTCOMES)
-    assert asked.session_id not in [one.session_id for one in unknown.items]
+    # The first word counts.
+    assert await client.outcomes.say(asked.session_id, "not_made") == reported
+    assert asked.session_id not in [one.session_id async for one in client.outcomes.list()]
+    assert asked.session_id not in [one.session_id for one in (await client.outcomes.page()).items]
     again = await ask()  # the decision was for one call
     assert again.verdict == "pending"
     assert again.session_id != asked.session_id
@@ -709,7 +705,9 @@ async def hooks_of_coding_agents_are_answered(client: Any, way: Way) -> None:
     called = {"tool_name": "Bash", "tool_input": {"command": "ls"}, "tool_use_id": "toolu_1"}
     deferred = await hook("PreToolUse", **called)
     assert deferred["hookSpecificOutput"]["permissionDecision"] == "defer"
-    [session] = await all_of(client.sessions.list(tag=f"claude-code:{agent}"))
+    [session] = await all_of(
+        client.sessions.list(task="helmr.gate.call", tag=f"claude-code:{agent}")
+    )
     [wait] = await _asked(client, session.id)
     assert wait.subject == "Run ls"
     await client.waits.answer(wait.id, {"decision": "decline", "reason": "not on Friday"})

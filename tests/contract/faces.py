@@ -36,6 +36,7 @@ NAMES = {
     "Keys": "client.keys",
     "People": "client.people",
     "Grants": "client.grants",
+    "Outcomes": "client.outcomes",
 }
 """How a program reaches the methods of each class. `StartedSession` is a session handle."""
 

@@ -33,6 +33,7 @@ SURFACE = [
     sync.Keys,
     sync.People,
     sync.Grants,
+    sync.Outcomes,
 ]
 FUNCTIONS = [
     helmr.task,

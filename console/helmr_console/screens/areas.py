@@ -15,10 +15,11 @@ from helmr.filters import Facts, Fields
 from helmr.models import EntryInfo
 from helmr.review import words
 from helmr.safe_text import one_line
-from helmr_console import entry_lines, safe, system_views, views
+from helmr_console import entry_lines, gate_views, safe, system_views, views
 from helmr_console.actions import ActionContext, ActionScope
 from helmr_console.clock import SKEW_SHOWN_S
 from helmr_console.screens.base import ConsoleScreen, Pairs, bindings
+from helmr_console.screens.gate import GrantsScreen, UnknownOutcomesScreen
 from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.overlays import copy_menu
 from helmr_console.screens.session import SessionScreen
@@ -120,7 +121,7 @@ class SystemScreen(ConsoleScreen):
     BINDINGS = bindings(*SCOPES)
     HELP_TEXT = (
         "What the gateway reports about itself, the feed's age, limits, and errors that this console has seen. "
-        "s opens the schedules, n the notice targets."
+        "s opens the schedules, n the notice targets, g what agents are granted, o their calls of unknown outcome."
     )
     DEFAULT_CSS = """
     SystemScreen #middle { layout: horizontal; height: 1fr; }
@@ -168,6 +169,14 @@ class SystemScreen(ConsoleScreen):
     def do_notices(self) -> None:
         """Where notices go."""
         self.app.push_screen(NoticesScreen())
+
+    def do_grants(self) -> None:
+        """What people have allowed agents for a while."""
+        self.app.push_screen(GrantsScreen())
+
+    def do_outcomes(self) -> None:
+        """Calls of which no one knows what became."""
+        self.app.push_screen(UnknownOutcomesScreen())
 
     def status(self) -> tuple[Pairs, Pairs]:
         """What is wrong, first."""
@@ -243,18 +252,21 @@ class SystemScreen(ConsoleScreen):
         return parts
 
     def _started_and_told(self) -> list[Content]:
-        """Schedules and notice targets, a line each."""
-        store = self.console.store
+        """Schedules, notice targets, and what agents are allowed and have left open, a line each."""
+        store, now = self.console.store, self.console.store.now()
         if store.schedules is None or store.targets is None:
             return []
+        granted, unknown = store.grants or {}, store.unknown or {}
         return [
             fact(
                 name,
                 Content.assemble((text, f"$c-{role}" if role else ""), (f"   {key}", "$c-muted")),
             )
             for name, (text, role), key in (
-                ("schedules", system_views.schedules_line(store.schedules, store.now()), "s lists"),
-                ("notices", system_views.targets_line(store.targets, store.now()), "n lists"),
+                ("schedules", system_views.schedules_line(store.schedules, now), "s lists"),
+                ("notices", system_views.targets_line(store.targets, now), "n lists"),
+                ("grants", gate_views.grants_line(granted, now), "g lists"),
+                ("outcomes", gate_views.unknown_line(unknown, now), "o lists"),
             )
         ]
 

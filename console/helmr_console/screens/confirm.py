@@ -38,7 +38,7 @@ class ConfirmScreen(SubmitScreen):
         act: Does it.
         expect: What must be typed; empty needs no typing.
         texts: What it will do.
-        given: What was in front when it was opened: session and run, or schedule.
+        given: What was in front when it was opened: session and run, schedule, or grant.
         listed: What it is done to, where that is more than one thing.
     """
 
@@ -124,6 +124,7 @@ class ConfirmScreen(SubmitScreen):
             retryable=given.retryable,
             schedule=given.schedule,
             schedule_of_code=given.schedule_of_code,
+            grant=given.grant,
             session_status=given.session_status,
             run_status=given.run_status,
             run_is_newest=given.run_is_newest,

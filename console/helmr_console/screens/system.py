@@ -1,4 +1,4 @@
-"""What the System area opens: the schedules, and where notices go; both are read while they are on screen."""
+"""What the System area reads while it is on screen; its schedules, and where notices go."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ READ_EVERY_S = 5.0
 """Most of it is in no entry, so the feed does not bring it."""
 SCHEDULES_MAX = 1_000
 """A ledger holds no more."""
+GRANTS_MAX = UNKNOWN_MAX = 200
+"""Of each the newest."""
 
 TARGET_FIELDS = Fields(
     noun="target",
@@ -47,7 +49,7 @@ TARGET_FIELDS = Fields(
 
 
 class SystemPage(Protocol):
-    """A screen over schedules and notice targets."""
+    """A screen over what is read here."""
 
     @property
     def console(self) -> Console: ...
@@ -63,7 +65,7 @@ class SystemPage(Protocol):
 
 
 class SystemReads:
-    """Schedules and notice targets are read while one looks at them; what was done from there is shown at once."""
+    """Schedules, notice targets, grants and unknown outcomes: what was done from there is shown at once."""
 
     def __init__(self, page: SystemPage) -> None:
         self._page = page
@@ -106,12 +108,16 @@ class SystemReads:
                 self._again = False
                 schedules = await first(client.schedules.list(), SCHEDULES_MAX)
                 targets = await client.notices.list()
+                grants = await first(client.grants.list(), GRANTS_MAX)
+                unknown = await first(client.outcomes.list(), UNKNOWN_MAX)
                 if not self._again:
                     break
         finally:
             self._is_reading = False
         store.schedules = {one.name: one for one in schedules}
         store.targets = {one.name: one for one in targets}
+        store.grants = {one.id: one for one in grants}
+        store.unknown = {one.session_id: one for one in unknown}
         self._page.store_changed()
         if self.has_changed and self._page.is_current:
             self.has_changed = False

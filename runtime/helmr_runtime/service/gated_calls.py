@@ -131,6 +131,7 @@ class GatedCalls:
             call_id=session.metadata.get("call_id", ""),
             tool=session.metadata.get("tool", ""),
             status=_status(session),
+            asked=dict(call.input) if call is not None else None,
             verdict=decided.verdict.value if decided is not None else None,
             reason=decided.reason if decided is not None else None,
             input=dict(decided.input) if decided is not None and decided.input else None,

@@ -166,6 +166,10 @@ def _steps() -> list[Step]:
         ("n", "NoticesScreen", "No notices are sent"),
         ("slash paste escape", "NoticesScreen", "No notices are sent"),
         ("escape", "SystemScreen", "Runtime"),
+        ("g", "GrantsScreen", "Nothing is granted"),
+        ("escape", "SystemScreen", "Runtime"),
+        ("o", "UnknownOutcomesScreen", "it is known what became"),
+        ("escape", "SystemScreen", "Runtime"),
     ]
     return [Step(tuple(keys.split()), screen, sees) for keys, screen, sees in table]
 

@@ -76,6 +76,7 @@ def test_writing_is_refused_in_words(action: Action) -> None:
         session_status=SessionStatus.OPEN,
         run_status=RunStatus.FAILED,
         schedule="active",
+        grant=True,
         retryable=1,
     )
     assert action.refusal(fine) == ""

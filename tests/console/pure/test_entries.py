@@ -9,6 +9,7 @@ import pytest
 
 from helmr import ids
 from helmr.models import EntryInfo, PrincipalInfo
+from helmr.review import words
 from helmr_console.entry_lines import entry_line
 from helmr_runtime.core.entries import EntryKind
 
@@ -16,6 +17,8 @@ AT = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)
 TOKEN = "tok_01m8jje98rey1904776gv4vqfe"
 PUBLIC = "pat_01m8jje98rey1904776pnz4m7j"
 KEY = "key_01m8jje98rey1904776vsz85bk"
+GRANT = "grant_01m8jje98rey1904776vsz85bk"
+CALL = "ses_01m8jje98rey1904776vsz85bk"
 
 
 def line(kind: str, body: dict[str, Any]) -> tuple[str, str]:
@@ -51,6 +54,47 @@ def test_a_kind_of_a_newer_runtime_is_shown_as_it_is() -> None:
             {"stream": "approval", "record_seq": 3, "reason": "task"},
             "input",
             "approval #3 given back: the code gave its wait up",
+        ),
+        *(
+            (
+                "input.accepted",
+                {"stream": "ruled", "stream_seq": 1, "data": {"tool": "Bash", **data}},
+                word,
+                text,
+            )
+            for data, word, text in (
+                (
+                    {"action": "allow", "input": {"command": "ls -l"}, "rule": "looks"},
+                    "input",
+                    "allowed by the rule looks: Bash ls -l",
+                ),
+                (
+                    {"action": "deny", "input": {"a": 1}, "rule": "never"},
+                    "input",
+                    'denied by the rule never: Bash {"a": 1}',
+                ),
+                (
+                    {"action": "allow", "input": {}, "grant": GRANT, "granted_by": "ada"},
+                    "input",
+                    f"allowed by {words.short_id(GRANT)} of ada: Bash {{}}",
+                ),
+                (
+                    {"action": "ask", "input": {"command": "rm x"}, "session_id": CALL},
+                    "session",
+                    "people are asked: Bash rm x, o opens it",
+                ),
+                (
+                    {"action": "deny", "input": {"command": "rm x"}, "session_id": CALL},
+                    "session",
+                    "denied by people: Bash rm x, o opens it",
+                ),
+            )
+        ),
+        (
+            "input.accepted",
+            {"stream": "ruled", "outcome": "buffered", "data": {"tool": 1}},
+            "input",
+            'ruled buffered  {"tool": 1}',
         ),
         (
             "input.accepted",
