@@ -12,6 +12,7 @@ from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ledger.open import open_ledger
+from tests.ledger.made import made
 from tests.ledger.sessions import SMALL, START_AT, check_nothing_is_read
 
 Opener = Callable[[], Awaitable[DuckLedger]]
@@ -70,7 +71,7 @@ async def ledger(
     if request.param == "memory":
         yield MemoryLedger(clock)
         return
-    actor = LedgerActor(path, clock=clock, settings=SMALL, lock_patience_s=0)
+    actor = LedgerActor(made(path), clock=clock, settings=SMALL, lock_patience_s=0)
     yield actor
     if actor._ledger is not None:
         await check_nothing_is_read(actor._ledger)

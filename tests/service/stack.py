@@ -38,6 +38,7 @@ from helmr_runtime.security.secrets import SecretKind, make_secret, secret_hash
 from helmr_runtime.service import Service, ServiceOptions
 from helmr_runtime.service.health import Introduction
 from helmr_runtime.session.host import HostActor, HostSettings
+from tests.ledger.made import made
 from tests.rpc.local_calls import LocalCalls
 from tests.service import tasks
 
@@ -135,7 +136,7 @@ class Stack:
         self.ring = ring
         self.registry = registry
         self.ledger = LedgerActor(
-            folder / "helmr.duckdb", clock=self.clock, ring=ring, encrypts=encrypts
+            made(folder / "helmr.duckdb"), clock=self.clock, ring=ring, encrypts=encrypts
         )
         self.calls.register(LEDGER, self.ledger)
         self.limits = Limits(**limits)

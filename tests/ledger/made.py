@@ -1,0 +1,35 @@
+"""The file of a ledger as `make` leaves it: its tables are there, and nothing stands in them.
+
+An open of it takes 20 ms of CPU less than one that makes the tables. It does all else for itself: it takes an id, signs
+and remembers its keys.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import duckdb
+
+from helmr_runtime.ledger.tables.schema import make
+
+
+def made(path: Path) -> Path:
+    """The path, where such a file is from now on unless one was there.
+
+    Not for a test of what the first open does.
+    """
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_file())
+    return path
+
+
+@cache
+def _file() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "made.duckdb")
+        with duckdb.connect(str(path)) as connection:
+            make(connection)
+        return path.read_bytes()
