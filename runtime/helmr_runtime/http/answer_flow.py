@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from helmr.errors import (
     GroupsUnknown,
+    HelmrError,
     NotAnAnswerer,
     NotFound,
     SchemaMismatch,
@@ -124,6 +125,12 @@ async def opened(exchange: Exchange, looking: Awaitable[_Found]) -> _Found | Res
 async def show(service: Service, asked: PageSubject) -> Response:
     """The page as it is now."""
     return _html(await _page(service, asked), is_post=False)
+
+
+async def show_refused(service: Service, asked: PageSubject, error: HelmrError) -> Response:
+    """The page as it is now, and why nothing of the form was recorded."""
+    page = replace(await _page(service, asked), refusal=error.message)
+    return _html(page, is_post=True, status=error.status)
 
 
 async def submit(

@@ -5,24 +5,41 @@ Invariants: S-74, S-112 (the core decides who may answer; a page shows what it w
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from starlette.responses import Response
 
-from helmr.errors import WaitResolved, WaitTimedOut
+from helmr.durations import seconds
+from helmr.errors import Conflict, NotAllowed, UsageError, WaitResolved, WaitTimedOut
 from helmr.forms import MISSING, form_of
-from helmr.models import AnswerRequest, ClaimInfo, TokenStatus, WaitInfo, WaitStatus
+from helmr.gate.grants import matches_text
+from helmr.models import (
+    AnswerRequest,
+    ClaimInfo,
+    GrantRequest,
+    TokenStatus,
+    WaitInfo,
+    WaitStatus,
+)
 from helmr.people import answered_by, person_key
-from helmr.review import agreement
+from helmr.review import agreement, granting
 from helmr.review.words import escalation_texts, next_end
 from helmr_runtime.core.entries import PERSON
 from helmr_runtime.http.access import check_own_page
-from helmr_runtime.http.answer_flow import show, submit, who_answered
+from helmr_runtime.http.answer_flow import show, show_refused, submit, who_answered
 from helmr_runtime.http.answer_page import PageState
-from helmr_runtime.http.answer_page.page import OVERRIDE_FIELD, WITHDRAW_FIELD
+from helmr_runtime.http.answer_page.page import (
+    GRANT_FIELD,
+    GRANT_FOR,
+    GRANT_LIKE,
+    OVERRIDE_FIELD,
+    WITHDRAW_FIELD,
+    GrantForm,
+)
 from helmr_runtime.http.browser import Browser, PagePerson, see_other
 from helmr_runtime.http.exchange import Exchange
 from helmr_runtime.security.browser_sign_in import SIGN_IN_PATH
@@ -105,6 +122,7 @@ class PersonalWait:
     Attributes:
         made_for: Of a page behind a link, whom that was made for.
         overrides: They answer although someone else is working on it.
+        typed: What the form holds by which they allow calls for a while, if it was sent.
     """
 
     service: Service
@@ -114,6 +132,7 @@ class PersonalWait:
     browser: Browser
     made_for: str = ""
     overrides: bool = False
+    typed: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -185,6 +204,62 @@ class PersonalWait:
     def _withdrawal(self) -> str:
         return f"withdraw {self.wait.id}"
 
+    @property
+    def offer(self) -> granting.GrantOffer | None:
+        """What a grant at this call begins with; None if they can give none here."""
+        claim = self.wait.claim
+        is_theirs = claim is None or _claimer(claim) == self.who.proven.person.id
+        is_open = self._is_admitted and self.wait.takes_answers and is_theirs
+        return granting.offered(self.wait) if is_open else None
+
+    def is_granting(self, nonce: str | None) -> bool:
+        """The form that allows calls for a while comes from a page of this session."""
+        return self.browser.is_own_form(self.who.form_id, self._granting, nonce)
+
+    @property
+    def _granting(self) -> str:
+        return f"grant {self.wait.id}"
+
+    def grant(self, offer: granting.GrantOffer) -> GrantRequest:
+        """What they have typed.
+
+        Raises:
+            BadRequest: The time is too long to be one.
+        """
+        typed = {name: self._typed(f"{GRANT_LIKE}{n}", "") for n, name in enumerate(offer.globs)}
+        valid_for = self._typed(GRANT_FOR, "") or granting.VALID_FOR
+        return GrantRequest(
+            session_id=self.wait.session_id,
+            matches={**offer.matches(typed)},
+            expires_in=seconds(valid_for),
+        )
+
+    def _typed(self, name: str, otherwise: str) -> str:
+        return next(iter(self.typed.get(name, ())), otherwise).strip()
+
+    def _grant_form(self) -> GrantForm | None:
+        offer = self.offer
+        if offer is None:
+            return None
+        return GrantForm(
+            nonce=self.browser.nonce(self.who.form_id, self._granting),
+            tool=offer.tool,
+            lines=tuple(
+                (name, self._typed(f"{GRANT_LIKE}{number}", glob))
+                for number, (name, glob) in enumerate(offer.shown().items())
+            ),
+            valid_for=self._typed(GRANT_FOR, granting.VALID_FOR),
+            is_open=bool(self.typed),
+        )
+
+    async def _granted(self) -> list[str]:
+        if not (self.is_own and granting.is_call(self.wait)):
+            return []
+        return [
+            f"{one.tool}, {matches_text(one.matches)}, until {one.expires_at:%Y-%m-%d %H:%M UTC}"
+            for one in await self.service.grants.given_at(self.wait.session_id)
+        ]
+
     async def texts(self) -> dict[str, Any]:
         wait, person = self.wait, self.who.proven.person
         form = form_of(wait.json_schema, initial=agreement.initial_of(wait))
@@ -199,6 +274,8 @@ class PersonalWait:
             "agreed": agreement.agreed(wait, form, person.id),
             "may_override": claim is not None and _claimer(claim) != person.id,
             "withdraw_nonce": withdraw,
+            "grant": self._grant_form(),
+            "granted": await self._granted(),
             "renew_at": f"{SIGN_IN_PATH}/issuer" if self.service.sign_ins.is_on else "",
         }
 
@@ -220,12 +297,14 @@ class PersonalWait:
 async def take_form(
     exchange: Exchange, asked: PersonalWait, sent: CallbackForm, location: str
 ) -> Response:
-    """Take a person's form: an answer, or their vote taken back.
+    """Take a person's form: an answer, their vote taken back, or an answer that allows more for a while.
 
     Raises:
         OriginDenied: Another site's page sent it.
     """
     check_own_page(exchange, has_nonce=True)
+    if sent.values.pop(GRANT_FIELD, None):
+        return await _take_grant(replace(asked, typed=sent.values), sent.nonce, location)
     if not sent.values.pop(WITHDRAW_FIELD, None):
         overrides = bool(sent.values.pop(OVERRIDE_FIELD, None))
         return await submit(asked.service, replace(asked, overrides=overrides), sent, location)
@@ -233,6 +312,24 @@ async def take_form(
         return await show(asked.service, asked)
     with suppress(WaitResolved, WaitTimedOut):  # the page says how it ended
         await asked.service.waits.withdraw(asked.caller, asked.wait.id)
+    return see_other(location)
+
+
+async def _take_grant(asked: PersonalWait, nonce: str | None, location: str) -> Response:
+    """Approve a call, then allow calls like it; what can't be granted is refused before anything is recorded."""
+    offer = asked.offer
+    if offer is None or not asked.is_granting(nonce):
+        return await show(asked.service, asked)
+    grants = asked.service.grants
+    try:
+        request = asked.grant(offer)
+        await grants.check(request)
+        await asked.take(granting.APPROVED, None)
+    except (WaitResolved, WaitTimedOut):  # the page says how it ended
+        return see_other(location)
+    except (UsageError, Conflict, NotAllowed) as error:
+        return await show_refused(asked.service, asked, error)
+    await grants.create(asked.caller.fresh(), request)
     return see_other(location)
 
 

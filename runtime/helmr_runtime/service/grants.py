@@ -62,19 +62,39 @@ class GrantOperations:
             Conflict: A person has denied the call, or it is none that can be allowed.
             BadRequest: The globs or the time can't be used.
         """
-        ids.check_id(request.session_id, ids.SESSION)
-        expires_at = self._until(request)
-        call, asker = await self._grantable(request.session_id)
+        scope, expires_at = await self._what(request)
         fact = CreateGrant(
             principal=caller.principal,
             operation=caller.operation("grants.create", request.model_dump(mode="json")),
             grant_id=ids.new_id(ids.GRANT),
-            scope=_scope(call, asker, request).to_json(),
+            scope=scope.to_json(),
             session_id=request.session_id,
             expires_at=expires_at,
         )
         receipt = await self._router.write(lambda: self._ledger.fact(fact), what="a grant")
         return await self.get(str(receipt["grant_id"]))
+
+    async def check(self, request: GrantRequest) -> None:
+        """Refuse what `create` would refuse: for a page that answers the call first.
+
+        Raises:
+            HelmrError: As `create` does.
+        """
+        await self._what(request)
+
+    async def _what(self, request: GrantRequest) -> tuple[GrantScope, datetime]:
+        """What is granted, until when."""
+        ids.check_id(request.session_id, ids.SESSION)
+        expires_at = self._until(request)
+        call, asker = await self._grantable(request.session_id)
+        return _scope(call, asker, request), expires_at
+
+    async def given_at(self, session_id: str) -> list[GrantInfo]:
+        """What counts of what was given at a call."""
+        session = await self._calls.session(session_id)
+        client, agent = (session.metadata.get(name, "") for name in ("client", "agent"))
+        found = map(GrantInfo.model_validate, await self._ledger.grants_of(client, agent))
+        return [one for one in found if one.session_id == session_id]
 
     async def revoke(self, caller: Caller, grant_id: str) -> GrantInfo:
         """Let a grant count no more; revoking again changes nothing.

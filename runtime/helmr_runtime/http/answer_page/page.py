@@ -121,6 +121,29 @@ def _row(one: Argument) -> CallRow:
     return CallRow(label, now, was)
 
 
+GRANT_FIELD, GRANT_FOR, GRANT_LIKE = "grant", "grant_for", "grant_like_"
+"""Of the form that approves a call and allows calls like it: that it is this one; how long; each telling argument."""
+
+
+@dataclass(frozen=True, slots=True)
+class GrantForm:
+    """A second form: approve the call, and allow calls like it for a while (S-107).
+
+    Attributes:
+        nonce: Of this form.
+        tool: Calls of which tool.
+        lines: Of each telling argument its name, and what such calls' must be like.
+        valid_for: How long, as it was typed.
+        is_open: Someone was at it.
+    """
+
+    nonce: str
+    tool: str
+    lines: tuple[tuple[str, str], ...]
+    valid_for: str
+    is_open: bool = False
+
+
 _ROWS_MAX = 200
 """Rows of a recorded answer; a longer one is shown as JSON."""
 _ANSWER_CHARS_MAX = 20_000
@@ -183,6 +206,8 @@ class AnswerPage:
         renew_at: Where the person signs in again, if that would help.
         may_override: Someone else is working on it, and the person may answer all the same.
         withdraw_nonce: Of the form that takes the person's vote back; empty if they have none.
+        grant: Of an agent's call that the person may allow for a while.
+        granted: For RECORDED, what counts of what was allowed with it, a line each.
         answer: The recorded data, for RECORDED.
         is_second: RECORDED, and another answer was sent after it: that one was not recorded.
         ended_at, ended_by: When and by whom it was completed or cancelled.
@@ -218,6 +243,8 @@ class AnswerPage:
     renew_at: str = ""
     may_override: bool = False
     withdraw_nonce: str = ""
+    grant: GrantForm | None = None
+    granted: Sequence[str] = ()
     answer: Any = None
     is_second: bool = False
     ended_at: datetime | None = None
@@ -260,6 +287,11 @@ def render_page(page: AnswerPage) -> str:
         also_answered=texts.clean(", ".join(page.also_answered), ANSWERED_BY_CHARS_MAX),
         override_field=OVERRIDE_FIELD,
         withdraw_field=WITHDRAW_FIELD,
+        grant_field=GRANT_FIELD,
+        grant_for=GRANT_FOR,
+        grant_like=GRANT_LIKE,
+        grant_tool=texts.clean(page.grant.tool, SUBJECT_MAX) if page.grant is not None else "",
+        granted=[texts.clean(line, ANSWERED_BY_CHARS_MAX) for line in page.granted],
         refusal=texts.clean(page.refusal, ANSWERED_BY_CHARS_MAX),
         escalation=[texts.clean(line, SUBJECT_MAX) for line in page.escalation],
         call=call,
