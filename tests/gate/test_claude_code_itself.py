@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from helmr.gate import CALL_TASK
+from helmr.gate import AGENT_TASK, CALL_TASK, RULED
 from tests.programs.benchmarks.processes import free_port
 from tests.programs.gate import npm, recorded
 from tests.programs.gate.claude_code import PROGRAM, VERSION, ClaudeHome, bash, made
@@ -288,6 +288,25 @@ def test_a_run_parks_at_each_of_ten_calls_and_outlives_the_runtime(
     assert [(client.project / f"f{n}").read_text() for n in range(10)] == ["x\n"] * 10
     children = list(runtime.client.sessions.list(task=CALL_TASK))
     assert [str(one.status) for one in children] == ["closed"] * 10
+
+
+def test_what_is_granted_in_a_run_is_made_without_asking(
+    running: tuple[LiveRuntime, ClaudeHome],
+) -> None:
+    runtime, client = running
+    client.api.turns[:] = [[bash(f"toolu_{n}", f"echo x >> f{n}")] for n in range(3)]
+    session_id = start_run(runtime, client)
+    find = partial(asked_to, runtime, "Run echo x >> f0")
+    wait = until(find, within_s=WITHIN_S, what="the call")
+    grant = runtime.client.grants.create(wait.session_id, matches={"command": "echo x >> f*"})
+    assert grant.asker == session_id
+    runtime.client.waits.answer(wait.id, {"decision": "approve"})
+    run = runtime.ended(session_id)
+    assert (run.status, run.result["asked"]) == ("succeeded", 1), run
+    assert [(client.project / f"f{n}").read_text() for n in range(3)] == ["x\n"] * 3
+    (agent,) = runtime.client.sessions.list(task=AGENT_TASK)
+    decided = [one.data for one in runtime.client.sessions.open(agent.id).input(RULED).list()]
+    assert [one.get("grant") for one in decided if "grant" in one] == [grant.id] * 2
 
 
 @pytest.mark.parametrize("survives", [False, True], ids=["killed", "survives"])

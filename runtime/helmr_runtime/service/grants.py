@@ -5,6 +5,7 @@ The ledger is asked about each call that no rule decides, so a revocation counts
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -89,7 +90,7 @@ class GrantOperations:
         call, asker = await self._grantable(request.session_id)
         return _scope(call, asker, request), expires_at
 
-    async def given_at(self, session_id: str) -> list[GrantInfo]:
+    async def given_at(self, session_id: str) -> Sequence[GrantInfo]:
         """What counts of what was given at a call."""
         session = await self._calls.session(session_id)
         client, agent = (session.metadata.get(name, "") for name in ("client", "agent"))

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -70,6 +71,7 @@ LOST_MAX = 1
 LOST = (MCPError, OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
 AGAIN = ("Call it again", "can't ask a person", "call it again later")
 LOOK_S = 0.1
+STARTS_MAX = 5
 
 
 @dataclass
@@ -130,13 +132,22 @@ class Operator:
         while not self._ended.wait(LOOK_S):
             if self._kills_at and self._tally.calls >= self._kills_at[0]:
                 self._kills_at.pop(0)
-                self._runtime.kill_all()
-                self._runtime.start()
+                self._restart()
                 self._tally.runtime_kills += 1
             try:
                 self._answer_all(self._runtime.client)
             except HelmrError:
                 continue
+
+    def _restart(self) -> None:
+        """Kill the runtime and start it; again if a busy machine lets it not become ready in time."""
+        for _ in range(STARTS_MAX - 1):
+            self._runtime.kill_all()
+            with contextlib.suppress(AssertionError):
+                self._runtime.start()
+                return
+        self._runtime.kill_all()
+        self._runtime.start()
 
     def _answer_all(self, client: RuntimeClient) -> None:
         for wait in client.waits.list(status="pending"):
