@@ -15,6 +15,7 @@ from helmr.client import AsyncClient
 from helmr.errors import WaitResolved
 from helmr.models import SendReceipt, VoteReceipt
 from helmr_runtime.catalog import Registry
+from helmr_runtime.core.commands import AssignWait, SessionCommand
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.core.people import DisablePerson
 from helmr_runtime.process.gateway import GatewayActor
@@ -281,6 +282,25 @@ async def test_people_with_keys_of_their_own_vote_and_take_a_vote_back(tmp_path:
         assert isinstance(ended, SendReceipt)
         with pytest.raises(WaitResolved):
             await bo.waits.withdraw(wait.id)
+
+
+async def test_disabling_goes_on_where_a_wait_of_theirs_ends_at_that_moment(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = [await waiting(stack) for _ in range(2)]
+    for wait in waits:
+        await post(stack.http, f"/v1/waits/{wait}/assign", assignee="ada")
+    command = stack.service.people._router.command
+
+    async def answered_before(session_id: str, asked: SessionCommand) -> Any:
+        if isinstance(asked, AssignWait):
+            await post(stack.http, f"/v1/waits/{asked.wait_id}/answer", **YES)
+        return await command(session_id, asked)
+
+    monkeypatch.setattr(stack.service.people._router, "command", answered_before)
+    assert (await post(stack.http, "/v1/people/ada/disable"))["id"] == "ada"
+    shown = [(await stack.http.get(f"/v1/waits/{wait}")).json()["status"] for wait in waits]
+    assert shown == ["fulfilled", "fulfilled"]
 
 
 @pytest.fixture

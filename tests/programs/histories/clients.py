@@ -16,8 +16,9 @@ from helmr import auth, ids
 from helmr.client import AsyncClient
 from helmr.client.endpoint import Endpoint
 from helmr.errors import HelmrError, TokenExhausted
-from helmr.models import LIST_LIMIT_MAX, Activity
+from helmr.models import LIST_LIMIT_MAX, Activity, VoteReceipt
 from tests.programs.histories.history import Call, Kind, Outcome
+from tests.programs.histories.history_tasks import APPROVALS
 from tests.programs.histories.transport import LeanTransport
 
 STREAM = "numbers"
@@ -33,6 +34,15 @@ AFTER_UNKNOWN_S = 0.05
 AFTER_UNKNOWN_MAX_S = 0.5
 SOME = 16
 """Of so many clients one asks again after a pause that doubles up to this."""
+PEOPLE = ("ada", "bo", "cy")
+AGREEING = 3
+"""Sessions in which they must agree."""
+AGREES = 0.12
+"""So much of what is done, people do."""
+AGREED = 500
+"""Waits of each; none comes to its end."""
+OUT_S = 1.0
+"""Within so long one who was disabled is enabled again."""
 PATIENCE_S = 5.0
 """The others wait until somebody's write is acknowledged, but no longer: what is down would fill the history."""
 LIST_TRIES = 3
@@ -89,6 +99,11 @@ class World:
     """Sessions that have ended, or were given up."""
     repeatable: list[tuple[Call, Do]] = field(default_factory=list)
     values: itertools.count[int] = field(default_factory=itertools.count)
+    keys: dict[str, str] = field(default_factory=dict)
+    """Of people; one who is disabled has none."""
+    agreeing: dict[str, str | None] = field(default_factory=dict)
+    """Sessions in which people must agree, each with the wait that was pending when it was last looked at."""
+    is_disabling: bool = False
     accepted_ns: int = 0
     """When the newest of the writes began that were acknowledged."""
     pausing: list[asyncio.Future[None]] = field(default_factory=list)
@@ -138,9 +153,13 @@ class HistoryClient:
         self._wall_ns = wall_ns
         self._pause_s = AFTER_UNKNOWN_S
         self._random = random.Random(f"{world.seed}-{number}")
+        self._url = url
+        self._people: dict[str, tuple[str, AsyncClient]] = {}
 
     async def close(self) -> None:
         """Close its connections."""
+        for _, client in self._people.values():
+            await client.close()
         await self._client.close()
 
     async def live(self, is_over: Callable[[], bool]) -> None:
@@ -148,6 +167,9 @@ class HistoryClient:
         while not is_over():
             if len(self._world.places) < self._world.sessions:
                 await self._begin()
+                continue
+            if self._random.random() < (AGREES if self._can_agree else 0.5):
+                await self._agree()
                 continue
             await self._act(self._random.choice(self._world.places))
 
@@ -308,6 +330,103 @@ class HistoryClient:
             known.append((call, do))
         else:
             known[self._random.randrange(REPEATED_MAX)] = (call, do)
+
+    # --- what people do -------------------------------------------------------------------------
+
+    @property
+    def _can_agree(self) -> bool:
+        world = self._world
+        has_keys = len(world.keys) == len(PEOPLE) or world.is_disabling
+        return has_keys and len(world.agreeing) == AGREEING
+
+    async def _agree(self) -> None:
+        """A person votes, or takes their vote back; seldom one of them is disabled for a moment."""
+        world, draw = self._world, self._random.random()
+        if len(world.agreeing) < AGREEING:
+            with contextlib.suppress(HelmrError, TimeoutError):
+                async with asyncio.timeout(CALL_S):
+                    world.agreeing[(await self._client.sessions.start("agrees", AGREED)).id] = None
+            return
+        missing = [one for one in PEOPLE if one not in world.keys]
+        if (missing or draw < 0.03) and not world.is_disabling:
+            world.is_disabling = True
+            try:
+                if missing:
+                    await self._give_key(missing[0])
+                else:
+                    await self._disable(self._random.choice(PEOPLE))
+            finally:
+                world.is_disabling = False
+            return
+        if not world.keys:
+            return
+        session_id, wait_id = self._random.choice(list(world.agreeing.items()))
+        if wait_id is None:
+            with contextlib.suppress(HelmrError, TimeoutError):
+                async with asyncio.timeout(CALL_S):
+                    info = await self._client.sessions.open(session_id).get()
+                    world.agreeing[session_id] = info.wait.id if info.wait is not None else None
+            return
+        person = self._random.choice(sorted(world.keys))
+        if draw < 0.12:
+            await self._withdraw(wait_id, person)
+        else:
+            await self._vote(session_id, wait_id, person)
+
+    def _as(self, person: str) -> AsyncClient:
+        """A client with their newest key."""
+        key = self._world.keys[person]
+        known = self._people.get(person)
+        if known is None or known[0] != key:
+            endpoint = Endpoint(url=self._url, key=key, found_by="the history")
+            known = self._people[person] = key, AsyncClient._over(LeanTransport(endpoint))
+        return known[1]
+
+    async def _vote(self, session_id: str, wait_id: str, person: str) -> None:
+        client, operation = self._as(person), ids.new_id(ids.OPERATION)
+        amount = 1 if self._random.random() < 0.8 else 2
+
+        async def do() -> Any:
+            receipt = await client.waits.answer(wait_id, amount, operation_id=operation)
+            have = receipt.have if isinstance(receipt, VoteReceipt) else APPROVALS
+            return {"outcome": receipt.outcome, "have": have, "need": APPROVALS}
+
+        told = await self._called(
+            do, Kind.VOTE, wait_id, operation=operation, value=amount, beside=person
+        )
+        if told.outcome is not Outcome.OK or told.told["outcome"] != "voted":
+            self._world.agreeing[session_id] = None
+
+    async def _withdraw(self, wait_id: str, person: str) -> None:
+        client = self._as(person)
+
+        async def do() -> Any:
+            receipt = await client.waits.withdraw(wait_id)
+            return {"have": receipt.have, "need": receipt.need}
+
+        operation = ids.new_id(ids.OPERATION)
+        await self._called(do, Kind.WITHDRAW, wait_id, operation=operation, beside=person)
+
+    async def _disable(self, person: str) -> None:
+        """They act no more, until they are enabled and given another key."""
+        for kind in (Kind.DISABLE, Kind.ENABLE):
+            operation = ids.new_id(ids.OPERATION)
+
+            async def do(kind: Kind = kind, operation: str = operation) -> Any:
+                people = self._client.people
+                changes = people.disable if kind is Kind.DISABLE else people.enable
+                return {"person": (await changes(person, operation_id=operation)).id}
+
+            told = await self._called(do, kind, person, operation=operation)
+            if kind is Kind.DISABLE and told.outcome is not Outcome.REFUSED:
+                await asyncio.sleep(self._random.random() * OUT_S)  # their key is tried meanwhile
+        self._world.keys.pop(person, None)
+
+    async def _give_key(self, person: str) -> None:
+        with contextlib.suppress(HelmrError, TimeoutError):
+            async with asyncio.timeout(CALL_S):
+                made = await self._client.keys.create(person=person)
+                self._world.keys[person] = made.secret
 
     # --- what is read ---------------------------------------------------------------------------
 

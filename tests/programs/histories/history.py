@@ -40,6 +40,11 @@ class Kind(StrEnum):
     COMPLETE = "complete"
     CREATE = "create"
     """A session, a token or a public token."""
+    VOTE = "vote"
+    """A person's answer to a wait that several must agree on."""
+    WITHDRAW = "withdraw"
+    DISABLE = "disable"
+    ENABLE = "enable"
     READ_LOG = "read_log"
     READ_SESSION = "read_session"
     READ_WAIT = "read_wait"
@@ -56,11 +61,11 @@ class Call:
     Args:
         client: Who made it; one client makes one call at a time.
         kind: What it does.
-        target: On what: a stream as `session/stream`, or the id of a wait, token, public token, session or run; of
-            what is created, which kind; of a fault, what it hit.
-        beside: Of an answer, the stream; of a use, the public token.
+        target: On what: a stream as `session/stream`, or the id of a wait, token, public token, session, run or
+            person; of what is created, which kind; of a fault, what it hit.
+        beside: Of an answer, the stream; of a use, the public token; of a vote and its withdrawal, the person.
         operation: The operation id; equal for a call that is repeated.
-        value: What it carries, unique to its operation.
+        value: What it carries, unique to its operation; of a vote, what its person stands for.
         began_ns: When it was sent, by one clock for all.
         ended_ns: When its reply was there; of an unknown one, when the caller gave up.
         outcome: What the caller knows.

@@ -15,6 +15,10 @@ notes = streams.input("notes", schema=int)
 """No run takes from it: a sender of webhooks delivers to both."""
 
 
+refunds = streams.input("refunds", schema=int, answerers=["group:finance"])
+APPROVALS = 2
+
+
 @step
 async def noted(number: int) -> int:
     """Says in a file that its body ran, and when by a clock that nobody sets: processes here die without a word."""
@@ -31,3 +35,11 @@ async def takes(count: int) -> list[int]:
         number = await numbers.wait(subject="A number?").unwrap()
         taken.append(await noted(number))
     return taken
+
+
+@task
+async def agrees(count: int) -> int:
+    """Has people agree so many times."""
+    for _ in range(count):
+        await refunds.wait(subject="Refund?", approvals=APPROVALS).unwrap()
+    return count

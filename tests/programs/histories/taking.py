@@ -16,7 +16,7 @@ import uvloop
 from tests import preloaded
 from tests.ledger import failing_sync
 from tests.programs.histories import history_tasks
-from tests.programs.histories.clients import STREAMS, HistoryClient, World
+from tests.programs.histories.clients import PEOPLE, STREAMS, HistoryClient, World
 from tests.programs.histories.history import Call, Kind
 from tests.programs.histories.nemesis import BETWEEN_S, Means, Nemesis, small_disk, whole
 from tests.programs.histories.stepped_clock import SteppedClock
@@ -83,10 +83,13 @@ def take(folder: Path, plan: Plan) -> Taken:
 async def _take(folder: Path, plan: Plan) -> Taken:
     syncing = failing_sync.library(folder) or {}
     clock = SteppedClock.build(folder)
+    people = folder / "helmr.toml"
+    people.write_text("".join(f'[people.{one}]\ngroups = ["finance"]\n' for one in PEOPLE))
     with small_disk() as disk:
         live = LiveRuntime(
             disk if disk is not None else folder,
             tasks=Path(history_tasks.__file__),
+            beside=[people] if disk is not None else [],
             hosts=2,
             sessions_per_host=max(2, plan.sessions // 2),
             linger="500ms",

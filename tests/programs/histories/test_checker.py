@@ -107,6 +107,33 @@ def create(name: str, operation: str, began: int, ended: int) -> Call:
     return call(Kind.CREATE, "token", began, ended, {"id": name}, operation=operation)
 
 
+def vote(person: str, what: int, began: int, ended: int, have: int | None, **parts: Any) -> Call:
+    """A vote of two that are asked for; without a count it has ended the wait, with -1 it is unknown."""
+    told: Any = {"outcome": "voted", "have": have, "need": 2}
+    if have is None:
+        told = {"outcome": "fulfilled", "have": 2, "need": 2}
+    if have == -1:
+        told = None
+        parts.setdefault("outcome", Outcome.UNKNOWN)
+    operation = parts.pop("operation", f"op-{person}-{began}")
+    return call(
+        Kind.VOTE, "wait", began, ended, told, value=what, beside=person, operation=operation, **parts
+    )  # fmt: skip
+
+
+def of_person(kind: Kind, person: str, began: int, ended: int, **parts: Any) -> Call:
+    """Disabled or enabled."""
+    return call(kind, person, began, ended, {}, operation=f"op-{kind}-{began}", **parts)
+
+
+def taken_back(person: str, began: int, ended: int) -> Call:
+    """A vote is taken back."""
+    told = {"have": 0, "need": 2}
+    return call(
+        Kind.WITHDRAW, "wait", began, ended, told, beside=person, operation=f"back-{began}"
+    )  # fmt: skip
+
+
 GOOD: dict[str, list[Call]] = {
     "nothing": [],
     "sends at once in either order": [send(1, 0, 9, 2), send(2, 0, 9, 1), log(10, 11, (2, None), (1, None))],
@@ -132,6 +159,22 @@ GOOD: dict[str, list[Call]] = {
     ],
     "uses": [use(1, 0, 1, 1), use(2, 2, 9, None), spent(3, 10, 11), uses(12, 13, 2)],
     "creations": [create("a", "one", 0, 1), create("b", "two", 0, 1), create("a", "one", 2, 3)],
+    "two agree": [vote("ada", 1, 0, 1, 1), vote("bo", 2, 2, 3, 1), vote("ada", 2, 4, 5, None)],
+    "two votes at once": [vote("ada", 1, 0, 9, 1), vote("bo", 1, 0, 9, None)],
+    "one agrees with a vote that nobody was told of": [vote("ada", 1, 0, 1, -1), vote("bo", 1, 5, 6, None)],
+    "a vote that nobody was told of comes late": [
+        vote("ada", 1, 0, 1, -1), taken_back("ada", 2, 3), vote("bo", 1, 5, 6, None),
+    ],
+    "a vote beside its withdrawal": [
+        vote("ada", 1, 0, 1, 1), taken_back("ada", 2, 9), vote("bo", 1, 3, 8, None),
+    ],
+    "one is disabled after they agreed": [
+        vote("ada", 1, 0, 1, 1), vote("bo", 1, 2, 3, None), of_person(Kind.DISABLE, "ada", 4, 5),
+    ],
+    "one votes who is enabled again": [
+        of_person(Kind.DISABLE, "ada", 0, 1), of_person(Kind.ENABLE, "ada", 2, 3), vote("ada", 1, 4, 5, 1),
+    ],
+    "one is disabled while they vote": [of_person(Kind.DISABLE, "ada", 0, 5), vote("ada", 1, 4, 6, 1)],
     "a session": [
         session(0, 5, "wait"), answer(1, 1, 6, 1), session(2, 7, None), session(8, 9, None, is_over=True),
         log(10, 11, (1, "wait")),
@@ -225,6 +268,29 @@ BAD: dict[str, tuple[str, list[Call]]] = {
         "steps",
         [send(1, 0, 1, 1), log(2, 3, (1, "wait")), run([1], ["wait"], ("k", 50, [10]), ("k", 60, [10]))],
     ),
+    "one person ended what two must agree on": (
+        "votes", [vote("ada", 1, 0, 1, 1), vote("ada", 1, 2, 3, None)],
+    ),
+    "a vote of another amount counted": ("votes", [vote("ada", 1, 0, 1, 1), vote("bo", 2, 2, 3, None)]),
+    "a vote counted that was taken back": (
+        "votes", [vote("ada", 1, 0, 1, 1), taken_back("ada", 2, 3), vote("bo", 1, 4, 5, None)],
+    ),
+    "a vote counted of one who is disabled": (
+        "votes",
+        [vote("ada", 1, 0, 1, 1), of_person(Kind.DISABLE, "ada", 2, 3), vote("bo", 1, 4, 5, None)],
+    ),
+    "one voted who is disabled": (
+        "votes", [of_person(Kind.DISABLE, "ada", 0, 1), vote("ada", 1, 2, 3, 1)],
+    ),
+    "a vote was forgotten": ("votes", [vote("ada", 1, 0, 1, 1), vote("bo", 1, 2, 3, 1)]),
+    "two votes ended one wait": (
+        "votes", [vote("ada", 1, 0, 9, None), vote("bo", 1, 0, 9, None)],
+    ),
+    "a vote after the end": (
+        "votes",
+        [vote("ada", 1, 0, 9, 1), vote("bo", 1, 0, 9, None), vote("cy", 2, 10, 11, 1)],
+    ),
+    "enough agreed and it went on": ("votes", [vote("ada", 1, 0, 1, 1), vote("bo", 1, 2, 3, 2)]),
     "two created one": ("creations", [create("a", "one", 0, 1), create("a", "two", 2, 3)]),
     "created another when it was repeated": (
         "repeats", [create("a", "one", 0, 1), create("b", "one", 2, 3)],

@@ -17,7 +17,7 @@ from tests.programs.histories.taking import Plan, Taken, take
 from tests.stack.live import START_S, descendants, is_alive, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.allows_blocking]
-WRITES = (Kind.SEND, Kind.ANSWER, Kind.USE, Kind.COMPLETE)
+WRITES = (Kind.SEND, Kind.ANSWER, Kind.USE, Kind.COMPLETE, Kind.VOTE)
 
 
 def taken(plan: Plan) -> Taken:
