@@ -3,6 +3,7 @@
 #   make demo    install what the demo needs and run it
 #   make test    install everything and run the tests
 #   make extras  build the wheel and try each extra alone in a fresh environment
+#   make packages  build sdist and wheel, check them, and try each by itself
 #   make test-all  also the tests that take minutes or install things: test-long, test-examples, test-over-ray, extras
 #   make npm     agents and servers that the long tests run for real; test-long does it by itself
 #   make model   100,000 random sequences, the core against a naive model; MODEL_ARGS="--first 100000"
@@ -59,7 +60,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all test-long npm test-examples test-over-ray extras model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate perf gauges notebooks tables animation recordings typescript site sbom lint format up lock clean
+.PHONY: help venv demo test test-all test-long npm test-examples test-over-ray extras packages model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate perf gauges notebooks tables animation recordings typescript site sbom lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -107,6 +108,9 @@ test: $(VENV)/.stamp-dev
 # Installs what it tries: needs the package index, or a filled cache of uv.
 extras: $(VENV)/.stamp-dev
 	$(BIN)/python -m pytest -m "extras and not long" $(PYTEST_ARGS)
+
+packages: $(VENV)/.stamp-dev
+	$(BIN)/python -m pytest -m extras tests/extras/test_packages.py $(PYTEST_ARGS)
 
 # Goes on behind what failed, and fails at its end.
 test-all: $(VENV)/.stamp-dev

@@ -25,6 +25,10 @@ def main() -> NoReturn:
     _signal.signal(_signal.SIGINT, _end)
     if sys.argv[1:] == ["--version"] and sys.stdout is not None:
         _tell_version()
+    if sys.argv[1:] == ["waiting", "--count"]:
+        from helmr.cli import count
+
+        count.main()
     if sys.argv[1:3] == ["gate", "hook"] and not {"-h", "--help"} & {*sys.argv}:
         from helmr.cli import hook
 

@@ -29,20 +29,22 @@ from pydantic import ValidationError
 from helmr.client.endpoint import BY_HARNESS, HARNESS_URL, RAY, Endpoint, here_of_this_run
 from helmr.errors import AmbiguousRuntime, NotAllowed, NotReady, RuntimeNotFound, UsageError
 from helmr.models import Credentials
+from helmr.whereabouts import CREDENTIALS_BYTES_MAX
+from helmr.whereabouts import CREDENTIALS_FILE as CREDENTIALS_FILE
+from helmr.whereabouts import DATA_DIR_NAME as DATA_DIR_NAME
+from helmr.whereabouts import is_live as is_live
+from helmr.whereabouts import nearest_data_dir as nearest_data_dir
+from helmr.whereabouts import pointer_dir as pointer_dir
+from helmr.whereabouts import sign_ins_folder as sign_ins_folder
 
 log = logging.getLogger("helmr.client")
 
-CREDENTIALS_FILE = "credentials.json"
 LOCK_FILE = "up.lock"
 """In the data directory: held by the `helmr up` whose pid it names, from before it is ready until it has ended."""
 
-DATA_DIR_NAME = ".helmr"
 JOINED_FILE = "joined.json"
 """In the data directory of a runtime that a Ray cluster has."""
-CREDENTIALS_BYTES_MAX = 64 * 1024
 POINTERS_MAX = 1000
-START_SLACK_S = 2.0
-"""Start times are known to a hundredth, the boot time only to a second."""
 
 
 def find_runtime(
@@ -112,26 +114,6 @@ def _find(
     return _only_live(key=key, environ=environ)
 
 
-def nearest_data_dir(start: Path) -> Path | None:
-    """The `.helmr/` that is nearest to `start`, there or above."""
-    folders = (folder / DATA_DIR_NAME for folder in (start, *start.parents))
-    return next((folder for folder in folders if folder.is_dir()), None)
-
-
-def pointer_dir(environ: Mapping[str, str]) -> Path:
-    """Where running runtimes of this user leave their pointers."""
-    state = environ.get("XDG_STATE_HOME")
-    if state and Path(state).is_absolute():  # the XDG standard: a relative path is to be ignored
-        return Path(state) / "helmr" / "runtimes"
-    home = environ.get("HOME")
-    return (Path(home) if home else Path.home()) / ".local" / "state" / "helmr" / "runtimes"
-
-
-def sign_ins_folder(environ: Mapping[str, str]) -> Path:
-    """Where this user's sign-ins are kept, a file for each runtime."""
-    return pointer_dir(environ).parent / "sign-ins"
-
-
 def live_runtimes(environ: Mapping[str, str] | None = None) -> list[Credentials]:
     """Every running runtime that this user's pointers name, by URL."""
     folder = pointer_dir(os.environ if environ is None else environ)
@@ -173,33 +155,6 @@ def read_credentials(path: Path) -> Credentials | None:
     except ValidationError:
         return None
     return credentials if is_live(credentials.pid, written_at_s=status.st_mtime) else None
-
-
-def is_live(pid: int, *, written_at_s: float) -> bool:
-    """True if the process that wrote its pid at that time still runs; a later process with its number is another."""
-    if pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    except OverflowError:
-        return False
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        boot = next(
-            line.split()[1]
-            for line in Path("/proc/stat").read_text().splitlines()
-            if line.startswith("btime ")
-        )
-    except (OSError, StopIteration):
-        return True  # no /proc to ask
-    if fields[0] == "Z":
-        return False
-    started_at_s = int(boot) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    return started_at_s <= written_at_s + START_SLACK_S
 
 
 def normal_url(url: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from helmr.cli import count
 from helmr.cli.init import FILES
 from helmr.client import Client
 from tests.cli.conftest import spawn
@@ -87,6 +88,8 @@ def test_the_written_task_runs_in_the_form_that_helmr_toml_says(helmr, nowhere: 
                 assert client.health().pid == json.loads(found.read_text())["pid"] == up.pid
                 session = client.sessions.start_and_wait("announcement", "otters", timeout=WITHIN_S)
                 [wait] = client.waits.page().items
+                state = {"XDG_STATE_HOME": str(nowhere / "state")}
+                assert count.count(state, nowhere) == 1
                 client.waits.answer(wait.id, {"decision": "approve"})
                 run = client.runs.page(session_id=session.id).items[0]
                 ended = client.runs.wait(run.id, timeout=WITHIN_S)

@@ -1,0 +1,66 @@
+"""Where a runtime leaves the files by which it is found, and whether the process lives that wrote one.
+
+Loads nothing that takes time: a status line asks every few seconds.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+TYPE_CHECKING = False  # `typing` takes long
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CREDENTIALS_FILE = "credentials.json"
+CREDENTIALS_BYTES_MAX = 64 * 1024
+DATA_DIR_NAME = ".helmr"
+START_SLACK_S = 2.0
+"""Start times are known to a hundredth, the boot time only to a second."""
+
+
+def nearest_data_dir(start: Path) -> Path | None:
+    """The `.helmr/` that is nearest to `start`, there or above."""
+    folders = (folder / DATA_DIR_NAME for folder in (start, *start.parents))
+    return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def pointer_dir(environ: Mapping[str, str]) -> Path:
+    """Where running runtimes of this user leave their pointers."""
+    state = environ.get("XDG_STATE_HOME")
+    if state and Path(state).is_absolute():  # the XDG standard: a relative path is to be ignored
+        return Path(state) / "helmr" / "runtimes"
+    home = environ.get("HOME")
+    return (Path(home) if home else Path.home()) / ".local" / "state" / "helmr" / "runtimes"
+
+
+def sign_ins_folder(environ: Mapping[str, str]) -> Path:
+    """Where this user's sign-ins are kept, a file for each runtime."""
+    return pointer_dir(environ).parent / "sign-ins"
+
+
+def is_live(pid: int, *, written_at_s: float) -> bool:
+    """True if the process that wrote its pid at that time still runs; a later process with its number is another."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    except OverflowError:
+        return False
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        boot = next(
+            line.split()[1]
+            for line in Path("/proc/stat").read_text().splitlines()
+            if line.startswith("btime ")
+        )
+    except (OSError, StopIteration):
+        return True  # no /proc to ask
+    if fields[0] == "Z":
+        return False
+    started_at_s = int(boot) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return started_at_s <= written_at_s + START_SLACK_S
