@@ -25,6 +25,7 @@
 #   make site    the docs as a site in build/site
 #   make gauges  the shape of the sources, and how many of their modules a call walks through
 #   make sbom    what an installation consists of, as CycloneDX, in build/sbom.json
+#   make surface  names, routes and options of this version, which later ones may not break; at a release
 #   make recordings  sessions of the examples, which their code has to fit
 #   make lint    ruff, mypy --strict, import contracts
 #
@@ -60,7 +61,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all test-long npm test-examples test-over-ray extras packages model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate perf gauges notebooks tables animation recordings typescript site sbom lint format up lock clean
+.PHONY: help venv demo test test-all test-long npm test-examples test-over-ray extras packages model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate perf gauges notebooks tables animation recordings surface typescript site sbom lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -199,6 +200,9 @@ notebooks: $(VENV)/.stamp-dev
 
 tables: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.docs.tables
+
+surface: $(VENV)/.stamp-dev
+	$(BIN)/python -m tests.programs.surface
 
 recordings: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.examples.record

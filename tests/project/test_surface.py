@@ -1,0 +1,67 @@
+"""What users build on is broken on purpose only: names, arguments, routes, fields, commands and options of the release.
+
+docs/versions.md says what is promised; `make surface` records a release.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.programs.surface.lines import SURFACES, breaks
+
+RELEASED = "0.6"
+"""The newest release that has a record."""
+
+ALLOWED = {
+    "python": {
+        # By keyword since: two texts that could be taken for one another.
+        "gone: helmr.client.sync.People.add_key 2:key required",
+        "asked for now: helmr.client.sync.People.add_key key required",
+        "gone: helmr.client.sync.People.revoke_key 2:fingerprint required",
+        "asked for now: helmr.client.sync.People.revoke_key fingerprint required",
+    },
+    "http": set[str](),
+    "cli": set[str](),
+}
+"""Breaks since then, each with its reason and a line in the changelog: before 1.0 a minor version may have some."""
+
+
+@pytest.mark.parametrize("name", SURFACES)
+def test_nothing_that_was_released_is_broken(name: str, project_root: Path) -> None:
+    path = project_root / "tests" / "programs" / "surface" / RELEASED / f"{name}.txt"
+    before = path.read_text(encoding="utf-8").splitlines()
+    assert len(before) > 100
+    assert {*breaks(before, SURFACES[name]())} == ALLOWED[name]
+
+
+BEFORE = ["f", "f 1:a required", "f b", "POST /x", "POST /x body n required", "helmr up --port"]
+
+
+@pytest.mark.parametrize(
+    ("gone", "come", "told"),
+    [
+        ("helmr up --port", "helmr up --listen", ["gone: helmr up --port"]),
+        ("f b", "f c", ["gone: f b"]),
+        ("f b", "f b required", ["asked for now: f b required"]),
+        ("", "f c required", ["asked for now: f c required"]),
+        ("", "POST /x body m required", ["asked for now: POST /x body m required"]),
+        ("f 1:a required", "f 2:a required", ["gone: f 1:a required", "asked for now: f 2:a required"]),
+        ("f 1:a required", "f 1:a", []),
+        ("", "f c", []),
+        ("", "g", []),
+        ("", "g a required", []),  # of a call that no one has yet
+        ("", "POST /y body m required", []),
+    ],
+)  # fmt: skip
+def test_a_break_is_told_and_an_addition_is_none(gone: str, come: str, told: list[str]) -> None:
+    after = [one for one in BEFORE if one != gone] + [come]
+    assert breaks(BEFORE, after) == told
+
+
+@pytest.mark.parametrize(("name", "count"), [("python", 5), ("http", 5), ("cli", 5)])
+def test_what_is_planted_in_the_real_surface_is_told(name: str, count: int) -> None:
+    now = SURFACES[name]()
+    for at in range(0, len(now), len(now) // count):
+        assert breaks(now, [*now[:at], *now[at + 1 :]]) == [f"gone: {now[at]}"]
