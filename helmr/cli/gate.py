@@ -39,6 +39,7 @@ from helmr.gate import (
     STARTER_RULES,
     GateAction,
     GatedCall,
+    GateRule,
     GateRules,
     call_of,
     read_rules,
@@ -49,6 +50,7 @@ from helmr.gate.claude_code import (
     KEY_VARIABLE,
     TIMEOUT_S,
     Mode,
+    decision_of,
     hooks_block,
     installed,
     mode_of,
@@ -62,6 +64,7 @@ from helmr.safe_text import plain
 
 if TYPE_CHECKING:
     from helmr.client import Client
+    from helmr.models import SessionInfo
 
 SETTINGS_BYTES_MAX = 4 * 1024 * 1024
 PROBE_TIMEOUT_S = 5.0
@@ -505,18 +508,24 @@ def run(
 # --- rules --------------------------------------------------------------------------------------------
 
 RULE_COLUMNS = ("RULE", "ACTION", "CALL")
-COUNT_COLUMNS = ("RULE", "ACTION", "CALLS")
+COUNT_COLUMNS = ("RULE", "ACTION", "CALLS", "PEOPLE SAID OTHERWISE")
+COUNT_KEYS = ("rule", "action", "calls", "otherwise")
 NO_RULE = "(none matches)"
 LAST_MAX = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class PastCall:
-    """A call that was asked about or decided by a rule, and when."""
+    """A call that was asked about or decided by a rule, and when; `said` is what people said, if they have."""
 
     call: GatedCall
     at: datetime
     was_asked: bool
+    said: GateAction | None = None
+
+    def is_otherwise(self, rule: GateRule) -> bool:
+        """People said otherwise than this rule would have."""
+        return rule.action is not GateAction.ASK and self.said not in (None, rule.action)
 
 
 @command(
@@ -587,12 +596,18 @@ def _show_call(rules: GateRules, call: GatedCall, *, json: bool) -> None:
     printing.table(RULE_COLUMNS, [*rows, *([(NO_RULE, "ask", "decides")] if first is None else [])])
 
 
+def counted(rules: GateRules, calls: Sequence[PastCall]) -> list[tuple[str, str, int, int]]:
+    """For each rule, and for none: how many of these calls it decides, and of how many people said otherwise."""
+    decided = [(one, rules.first(one.call)) for one in calls]
+    found = [rule.name if rule is not None else NO_RULE for _, rule in decided]
+    otherwise = [rule.name for one, rule in decided if rule is not None and one.is_otherwise(rule)]
+    names = [*((one.name, one.action.value) for one in rules.rules), (NO_RULE, "ask")]
+    return [(name, action, found.count(name), otherwise.count(name)) for name, action in names]
+
+
 def _show_counts(rules: GateRules, calls: Sequence[PastCall], *, json: bool) -> None:
-    decided = [rules.first(one.call) for one in calls]
-    names = [(one.name, one.action.value) for one in rules.rules]
-    found = [one.name if one is not None else NO_RULE for one in decided]
-    rows = [(*name, found.count(name[0])) for name in [*names, (NO_RULE, "ask")]]
-    asked = sum(one is None or one.action is GateAction.ASK for one in decided)
+    rows = counted(rules, calls)
+    asked = sum(count for _, action, count, _ in rows if action == GateAction.ASK)
     times = [one.at for one in calls]
     days = max((max(times) - min(times)).total_seconds() / 86_400, 1.0) if times else 1.0
     were_asked = sum(one.was_asked for one in calls)
@@ -600,7 +615,7 @@ def _show_counts(rules: GateRules, calls: Sequence[PastCall], *, json: bool) -> 
         printing.write_json(
             {
                 "calls": len(calls),
-                "rules": [dict(zip(("rule", "action", "calls"), row, strict=True)) for row in rows],
+                "rules": [dict(zip(COUNT_KEYS, row, strict=True)) for row in rows],
                 "asked_a_day": round(were_asked / days, 1),
                 "would_ask_a_day": round(asked / days, 1),
             }
@@ -613,6 +628,14 @@ def _show_counts(rules: GateRules, calls: Sequence[PastCall], *, json: bool) -> 
     )
 
 
+def _said(runtime: Client, session: SessionInfo, call: GatedCall) -> GateAction | None:
+    """What people have said to a call."""
+    if session.run_status != "succeeded":
+        return None
+    run = next(iter(runtime.runs.list(session_id=session.id, limit=1)))
+    return GateAction.ALLOW if decision_of(call, run.result).is_allowed else GateAction.DENY
+
+
 def past_calls(runtime: Client, last: int) -> list[PastCall]:
     """The newest calls that people were asked about, and those that rules have decided, newest first."""
     found: list[PastCall] = []
@@ -620,7 +643,9 @@ def past_calls(runtime: Client, last: int) -> list[PastCall]:
         entries = runtime.sessions.open(session.id).transcript(limit=5)
         payload = next((one.body["payload"] for one in entries if "payload" in one.body), None)
         if isinstance(payload, dict) and FLOOD not in payload:
-            found.append(PastCall(call_of(payload), session.created_at, was_asked=True))
+            call = call_of(payload)
+            said = _said(runtime, session, call)
+            found.append(PastCall(call, session.created_at, was_asked=True, said=said))
     for agent in itertools.islice(runtime.sessions.list(task=AGENT_TASK), last):
         named = {name: agent.metadata.get(name, "") for name in ("client", "agent")}
         records = runtime.sessions.open(agent.id).input(RULED).list()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import stat
 import tomllib
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from helmr.cli.gate import FileChange, settings_path
-from helmr.gate import STARTER_RULES, read_rules
+from helmr.cli.gate import FileChange, counted, past_calls, settings_path
+from helmr.gate import STARTER_RULES, GateAction, GatedCall, GateRule, GateRules, read_rules
 from helmr.gate.claude_code import KEY_VARIABLE, Mode, hooks_block, settings_text, with_hooks
+from helmr.gate.tasks import gate_call
+from helmr.testing import Harness
 
 MINE: dict[str, Any] = {
     "permissions": {"deny": ["Read(.env)"]},
@@ -140,6 +143,38 @@ def test_a_call_is_tried_on_the_rules(
     decides = [line for line in helmr(*call).out.splitlines() if line.endswith("decides")]
     assert len(decides) == 1
     assert (rule or "(none matches)") in decides[0]
+
+
+async def test_past_calls_are_held_against_the_rules_with_what_people_said() -> None:
+    rules = GateRules(
+        (
+            GateRule("looks", GateAction.ALLOW, ("Bash",), matches={"command": ("ls*",)}),
+            GateRule("never", GateAction.DENY, ("Bash",), matches={"command": ("rm *",)}),
+            GateRule("pushes", GateAction.ASK, ("Bash",), matches={"command": ("git push*",)}),
+        )
+    )
+    made = [
+        ("ls", "approve"),
+        ("ls -l", "decline"),
+        ("rm x", "approve"),
+        ("git push", "decline"),
+        ("make", None),
+    ]
+    async with Harness(gate_call) as harness:
+        for number, (command, decision) in enumerate(made):
+            call = GatedCall("claude-code", "a", "Bash", {"command": command}, f"toolu_{number}")
+            session = await harness.start(gate_call, call.to_json())
+            if decision is not None:
+                await session.answer({"decision": decision})
+                await session.result()
+        calls = await asyncio.to_thread(past_calls, harness.client(), 10)
+    assert len(calls) == 5
+    assert counted(rules, calls) == [
+        ("looks", "allow", 2, 1),
+        ("never", "deny", 1, 1),
+        ("pushes", "ask", 1, 0),
+        ("(none matches)", "ask", 1, 0),
+    ]
 
 
 def test_without_rules_it_says_how_to_make_them(helmr, nowhere: Path) -> None:
