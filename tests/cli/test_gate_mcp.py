@@ -277,10 +277,7 @@ async def test_the_protocols_own_server_is_the_same_behind_it(
 ) -> None:
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     plain = StdioServerParameters(command=str(EVERYTHING), args=["stdio"], env=kept)
-    behind = proxy(live, effects, HELD_S)
-    behind.args = [one for one in behind.args if one not in SERVER]
-    behind.args += [str(EVERYTHING), "stdio"]
-    behind.env = {**(behind.env or {}), **kept}
+    behind = before(live, effects, str(EVERYTHING), "stdio")
     seen = []
     for parameters in (plain, behind):
         async with client(parameters) as one:
@@ -291,14 +288,59 @@ async def test_the_protocols_own_server_is_the_same_behind_it(
     assert seen[0] == seen[1]
     async with client(behind) as one:
         asking = asyncio.ensure_future(one.call_tool("echo", {"message": "hello"}))
-
-        def found() -> Any:
-            waits = live.client.waits.list(status="pending")
-            return next((wait for wait in waits if "echo" in (wait.subject or "")), None)
-
-        wait = await asyncio.to_thread(until, found, within_s=20, what="echo")
-        await asyncio.to_thread(live.client.waits.answer, wait.id, {"decision": "approve"})
+        await decide(live, "echo", decision="approve")
         assert "hello" in text(await asking)
+
+
+FILES = npm.program("mcp-server-filesystem")
+
+
+@pytest.mark.long
+@npm.needs("mcp-server-filesystem")
+async def test_a_server_of_files_writes_what_was_approved(
+    live: LiveRuntime, effects: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    async with client(before(live, effects, str(FILES), str(folder))) as one:
+        tools = {tool.name: tool for tool in (await one.list_tools()).tools}
+        assert {"read_text_file", "write_file", "list_directory"} <= set(tools)
+
+        async def write(name: str, **said: Any) -> CallToolResult:
+            given = {"path": str(folder / name), "content": "written"}
+            asking = asyncio.ensure_future(one.call_tool("write_file", given))
+            await decide(live, "write_file", **said)
+            return await asking
+
+        assert not (await write("approved", decision="approve")).is_error
+        changed = {"path": str(folder / "elsewhere"), "content": "changed"}
+        assert not (await write("changed", decision="approve", arguments=changed)).is_error
+        denied = await write("denied", decision="decline", reason="not there")
+        assert (denied.is_error, text(denied)) == (True, "not there")
+    assert {one.name: one.read_text() for one in folder.iterdir()} == {
+        "approved": "written",
+        "elsewhere": "changed",
+    }
+
+
+def before(live: LiveRuntime, effects: Path, *words: str) -> StdioServerParameters:
+    """The proxy before that server."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    behind = proxy(live, effects, HELD_S)
+    behind.args = [*(one for one in behind.args if one not in SERVER), *words]
+    behind.env = {**(behind.env or {}), **kept}
+    return behind
+
+
+async def decide(live: LiveRuntime, tool: str, **said: Any) -> None:
+    """Answer the call of that tool once it waits."""
+
+    def found() -> Any:
+        waits = live.client.waits.list(status="pending")
+        return next((wait for wait in waits if tool in (wait.subject or "")), None)
+
+    wait = await asyncio.to_thread(until, found, within_s=20, what=tool)
+    await asyncio.to_thread(live.client.waits.answer, wait.id, said)
 
 
 ALLOWS_ALL = """
