@@ -44,6 +44,9 @@ TASKS_MODULE = "helmr.gate.tasks"
 RUN_TASK = "helmr.gate.run"
 """The built-in task of a headless run."""
 
+RESTRICTED = "restricted"
+"""Input stream of a headless run: who answers a call that it is to ask about."""
+
 RUNS_MODULE = "helmr.gate.runs"
 """Where it is; loaded if the table says `runs = true`."""
 
@@ -204,6 +207,7 @@ class GateRule:
         matches: Globs for each of these arguments, one of which matches; an empty one is for an argument that is
             missing or empty.
         reason: What the agent sees of a denial.
+        restriction: Who answers what it asks, by the names of a wait's options (`RESTRICTING`); empty if anyone may.
     """
 
     name: str
@@ -213,6 +217,7 @@ class GateRule:
     folder: str = ""
     matches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     reason: str = ""
+    restriction: Mapping[str, Any] = field(default_factory=dict)
 
     def matches_call(self, call: GatedCall) -> bool:
         """Whether it decides this call.
@@ -271,7 +276,16 @@ class GateRules:
 
 
 NO_RULES = GateRules()
-KEYS = ("name", "action", "tool", "client", "folder", "matches", "reason")
+RESTRICTING = ("answerers", "not_by", "approvals", "signed")
+"""Keys of a rule that say who answers, as a wait's options do."""
+
+RESTRICTION = "restriction"
+"""Key of a call's payload that holds those of the rule which asks."""
+
+PEOPLE_MAX, PERSON_CHARS_MAX, APPROVALS_MAX = 50, 200, 20
+"""As of a wait: `helmr.people`, which loads more than a hook may."""
+
+KEYS = ("name", "action", "tool", "client", "folder", "matches", "reason", *RESTRICTING)
 """Of a rule's table."""
 
 
@@ -335,7 +349,42 @@ def _rule(found: Mapping[str, Any], number: int, path: str) -> GateRule:
         texts["folder"],
         {name: _globs(globs, f"{place}: matches.{name}") for name, globs in matches.items()},
         texts["reason"],
+        _restriction(found, action, place),
     )
+
+
+def _restriction(found: Mapping[str, Any], action: GateAction, place: str) -> dict[str, Any]:
+    """Who answers, as far as the rule says it."""
+    said = {name: found[name] for name in RESTRICTING if name in found}
+    if said and action is not GateAction.ASK:
+        raise UsageError(
+            f"{place} asks no one", hint=f'{next(iter(said))} goes with action = "ask".'
+        )
+    for name in ("answerers", "not_by"):
+        people = said.get(name, ["any"])
+        if not isinstance(people, list) or not 1 <= len(people) <= PEOPLE_MAX:
+            raise UsageError(
+                f"{place}: {name} is a list of people and groups",
+                hint=f'Write {name} = ["group:finance", "ada@example.com"].',
+            )
+        if not all(isinstance(one, str) and _is_name(one) for one in people):
+            raise UsageError(f"{place}: {name} names what is no person or group")
+    approvals = said.get("approvals", 1)
+    if type(approvals) is not int or not 1 <= approvals <= APPROVALS_MAX:
+        raise UsageError(f"{place}: approvals is a number from 1 to {APPROVALS_MAX}")
+    people = said.get("answerers", ["group:"])
+    if len(set(people)) < approvals and not any(one.strip().startswith("group:") for one in people):
+        raise UsageError(
+            f"{place}: {approvals} people are to agree, and answerers names {len(set(people))}"
+        )
+    if not isinstance(said.get("signed", False), bool):
+        raise UsageError(f"{place}: signed is true or false")
+    return said
+
+
+def _is_name(text: str) -> bool:
+    bare = text.strip().removeprefix("group:").removeprefix("person:")
+    return 1 <= len(bare) <= PERSON_CHARS_MAX and bare.isprintable()
 
 
 def _globs(found: Any, what: str) -> tuple[str, ...]:
@@ -371,6 +420,7 @@ def _rule_toml(rule: GateRule) -> str:
     lines.append(f"action = {json.dumps(rule.action.value)}")
     if rule.reason:
         lines.append(f"reason = {json.dumps(rule.reason)}")
+    lines += [f"{name} = {json.dumps(said)}" for name, said in rule.restriction.items()]
     return "\n".join(lines) + "\n"
 
 

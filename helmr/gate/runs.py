@@ -23,10 +23,10 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from helmr import sessions
+from helmr import sessions, streams
 from helmr.context import TaskContext
 from helmr.errors import UsageError
-from helmr.gate import RUN_TASK, GatedCall, call_metadata
+from helmr.gate import RESTRICTED, RESTRICTION, RUN_TASK, GatedCall, call_metadata
 from helmr.gate.claude_code import CLIENT, Mode, hooks_block
 from helmr.gate.tasks import gate_call
 from helmr.profiles import state_folder
@@ -39,6 +39,9 @@ RUN_VARIABLE = "HELMR_GATE_RUN"
 
 GO_ON = "You were interrupted. Find out what was done already, and go on."
 """The prompt of a client that is resumed after a crash."""
+
+restricted = streams.input(RESTRICTED, schema=dict[str, Any])
+"""Of each deferred call that a rule has others answer, who."""
 
 DEFERRED = "tool_deferred"
 OUTPUT_CHARS_MAX = 10_000
@@ -87,8 +90,12 @@ async def gate_run(run: GateRun, ctx: TaskContext) -> GateRunResult:
         if ended["call"] is None:
             return GateRunResult(ended["result"], name, cost_usd, turns, asked)
         call = GatedCall(CLIENT, name, **ended["call"], folder=run.folder)
+        payload = call.to_json()
+        if ctx.patched("restricted-calls"):
+            said = [one for one in await restricted.peek() if one["call_id"] == call.call_id]
+            payload |= {RESTRICTION: said[-1][RESTRICTION]} if said else {}
         child = await sessions.start(
-            gate_call, call.to_json(), tags=[call.tag], metadata=call_metadata(call)
+            gate_call, payload, tags=[call.tag], metadata=call_metadata(call)
         )
         await child.result()
         asked += 1

@@ -12,12 +12,21 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from helmr import streams
 from helmr.approvals import approval_schema
 from helmr.forms.tool_call import call_body, call_subject
-from helmr.gate import AGENT_TASK, CALL_TASK, FLOOD, RULED, GatedCall, call_of
+from helmr.gate import (
+    AGENT_TASK,
+    CALL_TASK,
+    FLOOD,
+    RESTRICTING,
+    RESTRICTION,
+    RULED,
+    GatedCall,
+    call_of,
+)
 from helmr.gate.claude_code import (
     APPROVE,
     DECLINE,
@@ -29,6 +38,7 @@ from helmr.gate.claude_code import (
 )
 from helmr.models import SUBJECT_MAX
 from helmr.tasks import task
+from helmr.wait_details import AnswererOptions
 
 decisions = streams.input("decisions", schema=Any)
 """What people say to calls."""
@@ -74,8 +84,18 @@ async def gate_call(call: dict[str, Any]) -> Any:
         initial=dict(given.initial),
         on_decline=dict(given.on_decline),
         tags=["gate"],
+        **_restriction(call),
     )
     return result.value if result.ok else None
+
+
+def _restriction(payload: Mapping[str, Any]) -> AnswererOptions:
+    """Who answers, as the rule that asks says it; people who agree need not give the same reason."""
+    said = payload.get(RESTRICTION) or {}
+    found: dict[str, Any] = {name: said[name] for name in RESTRICTING if name in said}
+    if found:
+        found["comments"] = ["reason"]
+    return cast("AnswererOptions", found)
 
 
 @task(id=AGENT_TASK, mcp=False)

@@ -142,6 +142,7 @@ def test_rules_are_written_as_they_are_read() -> None:
     rules = (
         *STARTER_RULES,
         GateRule("all", GateAction.DENY, ("a", "b"), "c*", "/x", {"k y": ('a"b',)}, 'no, "never"'),
+        GateRule("two", GateAction.ASK, restriction={"answerers": ["group:ops"], "approvals": 2}),
     )
     found = read_rules(tomllib.loads(rules_toml(rules))["gate"], "helmr.toml")
     assert found.rules == rules
@@ -163,6 +164,15 @@ def test_rules_are_written_as_they_are_read() -> None:
         ("[[rule]]\naction = 'ask'\nmatches = 'x'", "matches is a table"),
         ("[[rule]]\naction = 'ask'\nmatches = {a = [1]}", "matches.a is a text"),
         ("[[rule]]\naction = 'ask'\nfolder = 1", "folder is a text"),
+        ("[[rule]]\naction = 'allow'\napprovals = 2", "asks no one"),
+        ("[[rule]]\naction = 'ask'\nanswerers = 'ada'", "answerers is a list"),
+        ("[[rule]]\naction = 'ask'\nnot_by = []", "not_by is a list"),
+        ("[[rule]]\naction = 'ask'\nanswerers = [1]", "names what is no person"),
+        ("[[rule]]\naction = 'ask'\nanswerers = ['group:']", "names what is no person"),
+        ("[[rule]]\naction = 'ask'\napprovals = 21", "a number from 1 to 20"),
+        ("[[rule]]\naction = 'ask'\napprovals = true", "a number from 1 to 20"),
+        ("[[rule]]\naction = 'ask'\napprovals = 2\nanswerers = ['ada']", "answerers names 1"),
+        ("[[rule]]\naction = 'ask'\nsigned = 1", "signed is true or false"),
         (
             "[[rule]]\naction = 'ask'\nname = 'a'\n[[rule]]\naction = 'ask'\nname = 'a'",
             "two rules of the gate are named 'a'",

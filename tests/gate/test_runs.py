@@ -54,6 +54,24 @@ async def test_a_run_asks_by_a_child_for_each_call_and_is_resumed() -> None:
     assert result["cost_usd"] == 1.0
 
 
+async def test_a_call_that_a_rule_has_others_answer_is_theirs_in_a_run_too() -> None:
+    said: list[dict[str, Any]] = [DEFERS, {**DEFERS, "call": {**CALL, "call_id": "toolu_2"}}, ENDS]
+    async with Harness(gate_run, gate_call) as harness:
+
+        def run(*given: Any) -> dict[str, Any]:
+            return said.pop(0)
+
+        harness.replace(run_client, run)
+        parent = await harness.start(gate_run, RUN)
+        restriction = {"answerers": ["group:ops"], "approvals": 2}
+        await parent.send("restricted", {"call_id": "toolu_2", "restriction": restriction})
+        [child] = await parent.children()
+        await child.answer({"decision": "approve"})
+        wait = await (await parent.children())[-1].wait()
+        assert (wait["answerers"], wait["approvals"]) == (["group:ops"], 2)
+        assert wait["refusals"] == [{"decision": "decline"}]
+
+
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A program that writes down how it was called; the folder where it works."""

@@ -200,7 +200,8 @@ class Gate:
             return await self._by_rule(caller, call, rule)
         run = run if mode is Mode.HEADLESS else None
         asked = await self._asked_before(caller, call, run)
-        if asked.session is None:
+        restriction = rule.restriction if rule is not None else {}
+        if asked.session is None and not restriction:
             granted = await self._by_grant(caller, call, run)
             if granted is not None:
                 return granted
@@ -208,7 +209,7 @@ class Gate:
         if mode is Mode.HEADLESS and deferred - {call.call_id}:
             return without_answer(mode, can_defer=False)
         if run is not None:
-            return await self._in_run(caller, call, asked.session)
+            return await self._in_run(caller, call, run, asked.session, restriction)
         if not self._may_ask(caller):
             return await self._flooded(caller)
         if self.held >= HELD_MAX:
@@ -261,10 +262,25 @@ class Gate:
         return None
 
     async def _in_run(
-        self, caller: Caller, call: GatedCall, session: SessionInfo | None
+        self,
+        caller: Caller,
+        call: GatedCall,
+        run: str,
+        session: SessionInfo | None,
+        restriction: Mapping[str, Any],
     ) -> GateDecision:
-        """What a person has said to a call that its run asks about; else it is deferred, and the run asks."""
+        """What a person has said to a call that its run asks about; else it is deferred, and the run asks.
+
+        Raises:
+            Conflict: It ended without saying anything, or others than the rule says could answer it.
+        """
+        if session is None and restriction:
+            await self._calls.restrict_in_run(caller, run, call, restriction)
         if session is not None:
+            if restriction and await self._calls.restriction(session.id) != restriction:
+                raise Conflict(
+                    "the rule says who answers this, and others could", session_id=session.id
+                )
             asked = await self._calls.run_of(session.id)
             if asked.status is RunStatus.SUCCEEDED:
                 decision = await self._answered(caller, call, session, asked)
@@ -293,7 +309,10 @@ class Gate:
             if call.call_id or await self._calls.take(caller, session):
                 return await self._delivered(caller, call, session, decision, mode)
             asked = await self._asked_before(caller, call, None, asked.turn + 1)
-            if asked.session is None:  # another has taken it, and perhaps allowed more
+            is_restricted = rule is not None and rule.restriction
+            if (
+                asked.session is None and not is_restricted
+            ):  # another has taken it, and perhaps allowed more
                 granted = await self._by_grant(caller, call, None)
                 if granted is not None:
                     return granted
@@ -302,7 +321,8 @@ class Gate:
         self, caller: Caller, call: GatedCall, rule: GateRule | None, turn: int
     ) -> SessionInfo:
         named = {"rule": rule.name, "rules_hash": self._rules.hash} if rule is not None else {}
-        session = await self._calls.start(caller, call, turn, named)
+        restriction = rule.restriction if rule is not None else {}
+        session = await self._calls.start(caller, call, turn, named, restriction)
         await self._agents.asked(caller, call, session.id)
         return session
 

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +19,17 @@ from helmr.errors import (
     SessionNotFound,
     SessionTerminal,
 )
-from helmr.gate import CALL_TASK, FLOOD, RUN_TASK, GatedCall, call_metadata, call_of, input_hash
+from helmr.gate import (
+    CALL_TASK,
+    FLOOD,
+    RESTRICTED,
+    RESTRICTION,
+    RUN_TASK,
+    GatedCall,
+    call_metadata,
+    call_of,
+    input_hash,
+)
 from helmr.gate.claude_code import GateDecision, decision_of
 from helmr.models import (
     AfterQuery,
@@ -88,9 +98,18 @@ class GatedCalls:
 
     async def payload(self, session_id: str) -> GatedCall | None:
         """The call as it was asked about."""
+        found = await self._payload(session_id)
+        return call_of(found) if found and FLOOD not in found else None
+
+    async def restriction(self, session_id: str) -> dict[str, Any]:
+        """Who answers it, as the rule said that asked; empty if anyone may."""
+        found: dict[str, Any] = (await self._payload(session_id)).get(RESTRICTION) or {}
+        return found
+
+    async def _payload(self, session_id: str) -> dict[str, Any]:
         entries = (await self._sessions.transcript(session_id, AfterQuery(limit=5))).items
         found = next((one.body.get("payload") for one in entries if "payload" in one.body), None)
-        return call_of(found) if isinstance(found, dict) and FLOOD not in found else None
+        return found if isinstance(found, dict) else {}
 
     async def maker(self, session_id: str) -> Principal:
         """Who has asked about a call.
@@ -181,12 +200,18 @@ class GatedCalls:
         return found[0]
 
     async def start(
-        self, caller: Caller, call: GatedCall, turn: int, more: dict[str, str]
+        self,
+        caller: Caller,
+        call: GatedCall,
+        turn: int,
+        more: dict[str, str],
+        restriction: Mapping[str, Any],
     ) -> SessionInfo:
-        """Ask about it; `more` stands in the session's metadata."""
+        """Ask about it; `more` stands in the session's metadata, and `restriction` says who answers."""
+        restricted = {RESTRICTION: dict(restriction)} if restriction else {}
         request = StartRequest(
             task=CALL_TASK,
-            payload=call.to_json(),
+            payload=call.to_json() | restricted,
             external_id=call.external_id(turn),
             tags=[call.tag],
             metadata=call_metadata(call) | more,
@@ -201,6 +226,14 @@ class GatedCalls:
             if (known.get("call_id"), known.get("input_hash")) == asked:
                 return session
         return None
+
+    async def restrict_in_run(
+        self, caller: Caller, run: str, call: GatedCall, restriction: Mapping[str, Any]
+    ) -> None:
+        """Say to a headless run who answers the call that it is to ask about."""
+        data = {"call_id": call.call_id, RESTRICTION: dict(restriction)}
+        record = SendRequest(data=data, idempotency_key=call.external_id())
+        await self._sessions.send(caller.fresh(), run, RESTRICTED, record)
 
     async def of_run(self, run: str, tag: str) -> list[SessionInfo]:
         """The calls that a headless run has asked about."""

@@ -117,6 +117,11 @@ class GrantOperations:
         call = await self._calls.payload(session_id)
         if call is None or asks_itself(call):
             raise Conflict("this asks something that no one can allow for later")
+        if await self._calls.restriction(session_id):
+            raise Conflict(
+                "a rule says who answers this call, and such calls are asked about one by one",
+                session_id=session_id,
+            )
         run = await self._calls.run_of(session_id)
         if run.status is RunStatus.SUCCEEDED:
             decided = decision_of(call, run.result)
