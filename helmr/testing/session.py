@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar, overload
 
@@ -19,6 +19,7 @@ from helmr.tokens import Token
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import Clock, FakeClock
 from helmr_runtime.core import jsontext
+from helmr_runtime.core.answerers import AnswerSignature, Identity
 from helmr_runtime.core.chunks import Chunk, Emitted
 from helmr_runtime.core.commands import (
     AmendWait,
@@ -41,7 +42,7 @@ from helmr_runtime.core.corrections import (
     preview_of,
     rewindable,
 )
-from helmr_runtime.core.entries import Entry, Principal
+from helmr_runtime.core.entries import PERSON, Entry, Principal
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.tokens import CancelToken, CompleteToken, CreateToken
 from helmr_runtime.ledger.memory import TEST_RING, MemoryLedger
@@ -57,6 +58,19 @@ R = TypeVar("R")
 
 TESTER = Principal("api_key", name="test")
 """Who acts in a test that names no one."""
+
+AS_IF_SIGNED = {"key": "SHA256:harness", "sshsig": "of the harness, which has no keys"}
+"""In place of a person's signature: no one checks it, and no key has made it."""
+
+
+def _answerer(
+    person: str | None, groups: Sequence[str], on_behalf_of: str | None
+) -> tuple[Principal, Identity | None]:
+    """Who answers: a person who is proven, or the test, which says for whom it acts."""
+    if person is None:
+        return replace(TESTER, on_behalf_of=on_behalf_of), None
+    return Principal(PERSON, person), Identity(id=person, groups=tuple(groups))
+
 
 _UNDONE = (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.BLOCKED)
 
@@ -151,19 +165,34 @@ class HarnessSession:
         *,
         wait_id: str | None = None,
         on_behalf_of: str | None = None,
+        person: str | None = None,
+        groups: Sequence[str] = (),
         override_claim: bool = False,
         settle: bool = True,
     ) -> dict[str, Any]:
-        """Answer the pending wait, or exactly the one named, for a person; `override_claim` over another's claim."""
-        target = wait_id or (await self.wait(settle=settle))["wait_id"]
+        """Answer the pending wait, or exactly the one named, for a person; `override_claim` over another's claim.
+
+        A wait that says who may answer takes an answer of a `person`, who is in these `groups`; one that takes signed
+        answers only has it as if they had signed it. Where several must agree, the reply's `outcome` is "voted".
+
+        Raises:
+            NotAnAnswerer: It is answered by others.
+        """
+        is_asked = wait_id is None or person is not None
+        opened = await self.wait(settle=settle) if is_asked else {}
+        target = wait_id or opened["wait_id"]
+        principal, identity = _answerer(person, groups, on_behalf_of)
+        is_signed = identity is not None and opened.get("signed", False)
         reply = await self._harness.command(
             self.id,
             AnswerWait(
-                principal=replace(TESTER, on_behalf_of=on_behalf_of),
+                principal=principal,
+                identity=identity,
                 wait_id=target,
                 record_id=ids.new_id(ids.RECORD),
                 data=data,
                 override_claim=override_claim,
+                signature=AnswerSignature(wait_id=target, **AS_IF_SIGNED) if is_signed else None,
             ),
         )
         await self._harness.settle_if(settle)

@@ -20,6 +20,7 @@ from tests import signers
 from tests.agreeing import asks, key_of, stack_of_people
 from tests.cli.conftest import Said, process
 from tests.cli.test_next import Person
+from tests.console.flow.terminal import Terminal
 from tests.service.stack import RING, Stack
 
 pytestmark = [pytest.mark.pty, pytest.mark.allows_blocking]
@@ -225,6 +226,35 @@ async def test_next_signs_what_was_shown(
     finally:
         await person.terminal.close()
     assert (await stack.run_until(run_id, "succeeded"))["result"] == ["approve", 5, None]
+
+
+async def test_the_console_signs_with_the_agent(
+    stack: Stack, key: Path, agent: dict[str, str], tmp_path: Path
+) -> None:
+    await registered(stack, key)
+    shutil.move(key, tmp_path / "hidden")  # the agent alone has it
+    wait_id, run_id = await asks(stack, "signs")
+    terminal = Terminal(120, 36)
+    try:
+        env = {name: agent[name] for name in ("SSH_AUTH_SOCK", "HOME")}
+        await terminal.start(stack.url, await key_of(stack, "ana"), tmp_path, **env)
+        await terminal.sees("Refund Bo?")
+        await terminal.sees("your answer is signed with your key")
+        await terminal.press("a")
+        await terminal.sees("( ) approve")
+        await terminal.press(" \t")
+        await terminal.sees("(•) approve")
+        await terminal.press("5\x13")
+        await terminal.sees("^s sends it.")
+        await terminal.press("\x13")
+        await terminal.sees("Accepted")
+        await terminal.press("q")
+        assert await terminal.ended() == 0
+    finally:
+        await terminal.close()
+    assert (await stack.run_until(run_id, "succeeded"))["result"] == ["approve", 5, None]
+    found = (await stack.http.get(f"/v1/waits/{wait_id}")).json()
+    assert found["signed_by"] == fingerprint(signers.public(key))
 
 
 async def test_without_a_key_at_hand_nothing_is_sent_and_it_is_said_what_to_do(

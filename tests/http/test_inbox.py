@@ -37,7 +37,7 @@ from tests.service import inbox_tasks, vote_tasks
 from tests.service.stack import Events, Stack
 
 REGISTRY = Registry(
-    [inbox_tasks.ask, vote_tasks.refund],
+    [inbox_tasks.ask, vote_tasks.refund, vote_tasks.signed_refund],
     modules=["tests.service.inbox_tasks", "tests.service.vote_tasks"],
     code_hash="code-inbox",
 )

@@ -112,6 +112,24 @@ async def test_the_list_is_live_and_the_keyboards_place_stays(stack: Stack, brow
 
 
 @long
+async def test_a_wait_for_signed_answers_is_read_and_the_page_says_where_it_is_signed(
+    stack: Stack, browser: Any
+) -> None:
+    wait = (await stack.started("signed_refund", 1))["session"]["wait"]["id"]
+    tab = await signed_in(stack, browser, "dan")
+    await tab.get_by_role("link", name="Refund?").click()
+    await tab.get_by_text("A cracked lens.").wait_for()
+    text = await tab.locator("main").inner_text()
+    assert "helmr wait answer" in text
+    assert "helmr next" in text
+    assert await tab.get_by_role("button", name="Send answer").count() == 0
+    headers = {"Origin": "null", "Sec-Fetch-Site": "same-origin"}
+    forged = await tab.request.post(f"/inbox/{wait}", form={"f/cents": "5"}, headers=headers)
+    assert not forged.ok
+    assert (await stack.http.get(f"/v1/waits/{wait}")).json()["status"] == "pending"
+
+
+@long
 async def test_an_answer_is_given_by_keys_alone(stack: Stack, browser: Any) -> None:
     await asked(stack, "Publish?")
     tab = await signed_in(stack, browser, "dan")
