@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from langchain_core.messages import BaseMessage, messages_from_dict, messages_to_dict
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, CheckpointTuple
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.types import INTERRUPT
 from langgraph.graph.state import CompiledStateGraph
@@ -55,10 +56,55 @@ async def said_in(
     return found
 
 
-class Saver(InMemorySaver):
-    """Knows whether an interrupt was saved, so that a state that has none need not be read back."""
+Put = tuple[RunnableConfig, Checkpoint, CheckpointMetadata, ChannelVersions]
 
-    has_interrupts = False
+
+class Saver(InMemorySaver):
+    """Of one call of a graph.
+
+    It knows whether an interrupt was saved, and copies a state only when something asks for one: a call that ends
+    without an interrupt never does, and would copy the whole conversation.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_interrupts = False
+        self._not_copied: list[Put] = []
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Keep a state; `durability="exit"` brings it when no code of the graph runs any more."""
+        self._not_copied.append((config, checkpoint, metadata, new_versions))
+        of = config["configurable"]
+        named = {name: of[name] for name in ("thread_id", "checkpoint_ns")}
+        return {"configurable": {**named, "checkpoint_id": checkpoint["id"]}}
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """A state."""
+        self._copy()
+        return super().get_tuple(config)
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """The states so far."""
+        self._copy()
+        return super().list(config, filter=filter, before=before, limit=limit)
+
+    def _copy(self) -> None:
+        puts, self._not_copied = self._not_copied, []
+        for put in puts:
+            super().put(*put)
 
     def put_writes(
         self,

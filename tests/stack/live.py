@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 TASKS = Path(__file__).with_name("stack_tasks.py")
 ROOT = Path(__file__).parents[2]
+CLI = "helmr.cli"
 START_S = 90.0
 STOP_S = 20.0
 TRANSPORT = os.environ.get("HELMR_TEST_TRANSPORT", "sockets")
@@ -76,6 +77,7 @@ class LiveRuntime:
         python: The interpreter that it runs in, if not this one.
         is_cold: Python starts it, also in one process; else that is forked (`tests/warm.py`), unless `environ` has
             something loaded at the start.
+        program: The module that is started as `helmr`, by Python if it is another one.
         arguments: More of `helmr up`.
     """
 
@@ -97,6 +99,7 @@ class LiveRuntime:
         python: str = sys.executable,
         arguments: Sequence[str] = (),
         is_cold: bool = False,
+        program: str = CLI,
     ) -> None:
         self.folder = folder
         self._python = python
@@ -104,6 +107,8 @@ class LiveRuntime:
         self.is_in_process = in_process
         as_usual = python == sys.executable and self._environ.get(SEED) == "1"
         at_start = PRELOAD in self._environ or starts_with_more(self._environ)
+        self._program = program
+        is_cold |= program != CLI
         self._is_warm = in_process and as_usual and not at_start and not is_cold
         self.data_dir = folder / ".helmr"
         self.faults = folder / "faults"
@@ -163,7 +168,7 @@ class LiveRuntime:
                 self._process = Warm(words, env=environment, files=files, cwd=self.folder)
             else:
                 self._process = subprocess.Popen(
-                    [self._python, "-m", "helmr.cli", *words],
+                    [self._python, "-m", self._program, *words],
                     cwd=self.folder,
                     env=environment,
                     stdout=log,
