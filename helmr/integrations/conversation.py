@@ -203,7 +203,10 @@ def difference(old: Sequence[Any], new: Sequence[Any]) -> list[list[int] | New]:
     """
     parts: list[list[int] | New] = []
     at = 0
-    for item in new:
+    if old and list(new[: len(old)]) == list(old):  # nearly always, and many times as fast
+        at = len(old)
+        parts.append([0, at])
+    for item in new[at:]:
         found = next((n for n in range(at, len(old)) if old[n] == item), None)
         last = parts[-1] if parts else None
         if found is None:

@@ -24,7 +24,7 @@ from langchain_core.messages import (
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import BaseTool, ToolException, tool
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.types import Command, Interrupt, Send, interrupt
 from typing_extensions import TypedDict
@@ -33,6 +33,7 @@ from helmr import streams, task
 from helmr.errors import SchemaMismatch, UsageError
 from helmr.examples import langgraph_letter
 from helmr.integrations import _langgraph
+from helmr.integrations._langgraph_history import Saver
 from helmr.integrations.langgraph import durable, durable_model, durable_tools, run_graph
 from helmr.testing import Harness, HarnessSession, RunFailed
 
@@ -617,3 +618,20 @@ async def test_a_message_that_breaks_off_is_asked_for_again(replay_always: bool)
         assert [c for c in await session.chunks("replies") if c] == ["well", "well", " said"]
         assert await steps_of(session) == ["model.request"]
     assert len(tries) == 2
+
+
+async def test_a_state_that_no_one_asks_for_is_not_copied() -> None:
+    def reply(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [AIMessage("Hello")]}
+
+    saver = Saver()
+    builder = StateGraph(MessagesState)
+    builder.add_node(reply)
+    builder.add_edge(START, "reply")
+    made = builder.compile(checkpointer=saver)
+    config: Any = {"configurable": {"thread_id": "one"}}
+    told: Any = {"messages": [("user", "pen")]}
+    result = await made.ainvoke(told, config, durability="exit")
+    assert not saver.blobs
+    assert (await made.aget_state(config)).values == result
+    assert saver.blobs

@@ -19,13 +19,18 @@ def restarted(words: list[str]) -> int:
     for word in words:
         if word.startswith("tests."):
             import_module(word)
+    pid = 0
+
+    def end_it(number: int, _: object) -> None:
+        os.kill(pid, number)
+
     while True:
         pid = os.fork()
         if pid == 0:
             sys.orig_argv[:] = [sys.executable, "-m", "helmr.cli", *words]
             sys.argv = ["helmr", *words]
             main()
-        signal.signal(signal.SIGTERM, lambda number, _, pid=pid: os.kill(pid, number))
+        signal.signal(signal.SIGTERM, end_it)
         _, status = os.waitpid(pid, 0)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         code = os.waitstatus_to_exitcode(status)

@@ -1,8 +1,9 @@
 """What a turn of a long chat costs, live over HTTP: `python -m tests.programs.benchmarks.chats [TASK…] [--turns 10]`.
 
 Each chat of `tests/integrations/long_chats.py` in one process; a line for each size, in milliseconds: hot turns, turns
-after a park, and one more turn of the framework alone behind the same conversation. `--resumes` measures what a resume
-takes where a run has one turn, ten, or all of them. docs/chats.md shows its numbers.
+after a park, and turns of the framework alone behind the same conversation, each after a hot one: in a loop of their
+own they would find all they need in the processor's caches. `--resumes` measures what a resume takes where a run has
+one turn, ten, or all of them. docs/chats.md shows its numbers.
 """
 
 from __future__ import annotations
@@ -20,11 +21,10 @@ from typing import Any
 import httpx
 
 from helmr.integrations.conversation import folded
-from tests.integrations.long_chats import BARE
-from tests.programs.benchmarks.processes import cpu_by_process
+from tests.integrations.long_chats import BARE, Turn
 from tests.stack.live import LiveRuntime, until
 
-HOT, PARKED, ALONE = 8, 5, 7
+HOT, PARKED = 9, 5
 """Turns of each kind that are measured."""
 
 Took = tuple[float, float]
@@ -36,7 +36,8 @@ class Chat:
 
     def __init__(self, live: LiveRuntime, task: str, every: int = 1) -> None:
         self._live = live
-        self._pids = live.pids()[:1]
+        self._task = task
+        self._cpu_clock = cpu_clock_of(live.pids()[0])
         started = live.client.sessions.start(task, every)
         self.session = live.client.sessions.open(started.session.id)
         self._entries = self.session.follow()
@@ -46,14 +47,14 @@ class Chat:
     def say(self) -> Took:
         """One turn, until its reply is seen and the code waits again."""
         self.turns += 1
-        cpu_s, began_s = self._cpu_s(), time.perf_counter()
+        cpu_s, began_s = time.clock_gettime(self._cpu_clock), time.perf_counter()
         self.session.input("messages").send(f"pen {self.turns:04}")
         said = ""
         while not said.startswith(f"{self.turns}:"):
             said = str(self._until("output.appended").body["data"])
         wall_s = time.perf_counter() - began_s
         self._until("wait.opened")
-        return wall_s * 1000, (self._cpu_s() - cpu_s) * 1000
+        return wall_s * 1000, (time.clock_gettime(self._cpu_clock) - cpu_s) * 1000
 
     def _until(self, kind: str) -> Any:
         """The next entry of that kind, from one follower: to ask again and again would be measured too."""
@@ -73,19 +74,35 @@ class Chat:
         until(lambda: resumed(self._live)[0] > before[0], within_s=60, what="it is measured")
         return 1000 * (resumed(self._live)[1] - before[1])
 
-    def _cpu_s(self) -> float:
-        return sum(cpu_by_process(self._pids).values())
-
     def measure(self, turns: int) -> dict[str, Any]:
         """All numbers at that size."""
         while self.turns < turns - HOT:
             self.say()
         before = self.session.get().last_seq
-        hot = [self.say() for _ in range(HOT)]
+        said = [record.data for record in self.session.output("turns").read()]
+        hot, alone = [], []
+        with asyncio.Runner() as runner:
+            turn = runner.run(BARE[self._task](folded(said, "turns")))
+            for _ in range(HOT):
+                hot.append(self.say())
+                alone.append(runner.run(took(turn)))
         entries = list(self.session.transcript(after=before))
         size = sum(len(json.dumps(one.body, separators=(",", ":"), default=str)) for one in entries)
-        parked = [self.say_parked() for _ in range(PARKED)]
-        return {"bytes": size // HOT, "hot": middle(hot), "parked": middle(parked)}
+        found = {"hot": hot, "parked": [self.say_parked() for _ in range(PARKED)], "alone": alone}
+        return {"bytes": size // HOT, **{name: middle(taken) for name, taken in found.items()}}
+
+
+async def took(turn: Turn) -> Took:
+    """One turn of the framework."""
+    cpu_s, began_s = time.process_time(), time.perf_counter()
+    await turn()
+    wall_s = time.perf_counter() - began_s
+    return wall_s * 1000, (time.process_time() - cpu_s) * 1000
+
+
+def cpu_clock_of(pid: int) -> int:
+    """Linux's clock of a process's CPU, in nanoseconds; psutil counts in ticks of 10 ms."""
+    return (~pid << 3) | 2
 
 
 def resumed(live: LiveRuntime) -> tuple[float, float]:
@@ -111,21 +128,9 @@ def show_resumes(live: LiveRuntime, turns: list[int]) -> None:
 
 
 def middle(taken: list[Took]) -> Took:
-    """The median wall time, and the mean of CPU, which is counted in ticks of 10 ms."""
+    """The medians: a turn in which all of memory is looked through for garbage counts no more than another."""
     walls, cpus = zip(*taken, strict=True)
-    return round(statistics.median(walls)), round(statistics.mean(cpus))
-
-
-async def alone(task: str, items: list[Any]) -> Took:
-    """One more turn of the framework."""
-    turn = await BARE[task](items)
-    taken = []
-    for _ in range(ALONE):
-        cpu_s, began_s = time.process_time(), time.perf_counter()
-        await turn()
-        wall_s = time.perf_counter() - began_s
-        taken.append((wall_s * 1000, (time.process_time() - cpu_s) * 1000))
-    return middle(taken)
+    return round(statistics.median(walls), 1), round(statistics.median(cpus), 1)
 
 
 def main() -> None:
@@ -149,10 +154,7 @@ def main() -> None:
             for task in asked.tasks:
                 chat = Chat(live, task)
                 for turns in map(int, asked.turns.split(",")):
-                    found = chat.measure(turns)
-                    said = [record.data for record in chat.session.output("turns").read()]
-                    found["alone"] = asyncio.run(alone(task, folded(said, "turns")))
-                    sys.stdout.write(f"{task} at turn {turns}: {found}\n")
+                    sys.stdout.write(f"{task} at turn {turns}: {chat.measure(turns)}\n")
                     sys.stdout.flush()
         finally:
             live.stop()
