@@ -3,6 +3,7 @@
 #   make demo    install what the demo needs and run it
 #   make test    install everything and run the tests
 #   make extras  build the wheel and try each extra alone in a fresh environment
+#   make test-lowest, make test-newest  the core's tests with the oldest and the newest dependencies that pyproject.toml allows
 #   make packages  build sdist and wheel, check them, and try each by itself
 #   make test-all  also the tests that take minutes or install things: test-long, test-examples, test-over-ray, extras
 #   make npm     agents and servers that the long tests run for real; test-long does it by itself
@@ -61,7 +62,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all test-long npm test-examples test-over-ray extras packages model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate perf gauges notebooks tables animation recordings surface typescript site sbom lint format up lock clean
+.PHONY: help venv demo test test-all test-long npm test-examples test-over-ray extras packages test-lowest test-newest model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate perf gauges notebooks tables animation recordings surface typescript site sbom lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -112,6 +113,21 @@ extras: $(VENV)/.stamp-dev
 
 packages: $(VENV)/.stamp-dev
 	$(BIN)/python -m pytest -m extras tests/extras/test_packages.py $(PYTEST_ARGS)
+
+# The product's own requirements at one end of their ranges; tools of the tests stay as they are pinned.
+RESOLUTION_lowest := lowest-direct
+RESOLUTION_newest := highest
+CORE := tests/core tests/sdk tests/replay tests/forms
+
+test-lowest test-newest: test-%: $(VENV)/.stamp-dev
+	mkdir -p .bench
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .bench/$*
+	VIRTUAL_ENV=$(CURDIR)/.bench/$* $(BIN)/uv pip install --quiet --constraint constraints.txt \
+	  --editable '.[runtime,console,experiments,notebooks,otel,sql,docs,dev]'
+	$(BIN)/uv pip compile --quiet pyproject.toml --extra runtime --extra console --extra otel --extra sql --extra experiments \
+	  --python $(BIN)/python --resolution $(RESOLUTION_$*) --no-annotate --no-header --output-file .bench/$*.txt
+	VIRTUAL_ENV=$(CURDIR)/.bench/$* $(BIN)/uv pip install --quiet --requirement .bench/$*.txt
+	.bench/$*/bin/python -m pytest $(CORE) $(PYTEST_ARGS)
 
 # Goes on behind what failed, and fails at its end.
 test-all: $(VENV)/.stamp-dev
