@@ -128,28 +128,28 @@ def outcomes(live: LiveRuntime, wait: Any) -> list[Any]:
     return [one.data["outcome"] for one in records if "outcome" in one.data]
 
 
-async def test_everything_but_calls_passes_as_it_came(live: LiveRuntime, effects: Path) -> None:
+async def listed(one: Client) -> tuple[Any, ...]:
+    """All that is not a call."""
+    return (
+        await one.list_tools(),
+        await one.list_resources(),
+        await one.read_resource("shop://terms"),
+        await one.list_prompts(),
+        await one.get_prompt("apology", {"name": "Ada"}),
+    )
+
+
+@pytest.mark.timeout(150)
+async def test_everything_but_calls_passes_and_rules_people_and_edits_decide_those(
+    live: LiveRuntime, effects: Path
+) -> None:
     plain = StdioServerParameters(
         command=SERVER[0], args=SERVER[1:], env={"PYTHONPATH": str(ROOT)}, cwd=ROOT
     )
-    seen = []
-    for parameters in (plain, proxy(live, effects, HELD_S)):
-        async with client(parameters) as one:
-            seen.append(
-                (
-                    await one.list_tools(),
-                    await one.list_resources(),
-                    await one.read_resource("shop://terms"),
-                    await one.list_prompts(),
-                    await one.get_prompt("apology", {"name": "Ada"}),
-                )
-            )
-    assert seen[0] == seen[1]
-
-
-async def test_rules_people_and_edits_decide_calls(live: LiveRuntime, effects: Path) -> None:
+    async with client(plain) as one:
+        as_it_is = await listed(one)
     async with client(proxy(live, effects, HELD_S)) as one:
-        await one.list_tools()
+        assert await listed(one) == as_it_is
         assert text(await one.call_tool("look", {"order": "a"})) == "a: 3 shirts"
         denied = await one.call_tool("charge", {"order": "gift-1"})
         assert (denied.is_error, text(denied)) == (True, "Gifts are free.")
@@ -166,7 +166,12 @@ async def test_rules_people_and_edits_decide_calls(live: LiveRuntime, effects: P
         await answer(live, "d", decision="decline", reason="too much")
         refused = await asking
         assert (refused.is_error, text(refused)) == (True, "too much")
-    assert charged(effects) == ["c", "broken"]
+        # The server ends in a call.
+        with pytest.raises(
+            MCPError, match="The server has ended; whether this was done is unknown"
+        ):
+            await one.call_tool("charge", {"order": "x.ends-after"})
+    assert charged(effects) == ["c", "broken", "x.ends-after"]
     assert await asyncio.to_thread(outcomes, live, wait) == ["succeeded"]
     assert await asyncio.to_thread(outcomes, live, failed) == ["failed"]
 
@@ -224,17 +229,6 @@ async def test_without_a_runtime_no_call_is_made(live: LiveRuntime, effects: Pat
             assert refused.is_error
             assert "Helmr can't ask a person about this call" in text(refused)
     assert charged(effects) == []
-
-
-async def test_a_server_that_ends_in_a_call_is_said_to_have_ended(
-    live: LiveRuntime, effects: Path
-) -> None:
-    async with client(proxy(live, effects, HELD_S)) as one:
-        with pytest.raises(
-            MCPError, match="The server has ended; whether this was done is unknown"
-        ):
-            await one.call_tool("charge", {"order": "x.ends-after"})
-    assert charged(effects) == ["x.ends-after"]
 
 
 def test_it_ends_with_its_client(live: LiveRuntime, effects: Path) -> None:

@@ -56,7 +56,7 @@ def died(live: LiveRuntime) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("many", [40, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("many", [20, pytest.param(200, marks=pytest.mark.long)])
 def test_many_children_are_collected_as_they_end(live: LiveRuntime, many: int) -> None:
     jobs = [{"name": f"job {n}", "asks": n < ASKING} for n in range(many)]
     parent = live.begin("fan_out", jobs)
