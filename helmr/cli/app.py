@@ -44,6 +44,8 @@ class ExitCode(IntEnum):
     """No runtime, or it can't do it now: try again later."""
     DATA = 7
     """Stored data is damaged: stop, and keep the data directory as it is."""
+    SUPERSEDED = 8
+    """Of `helmr up`: another runtime has taken the log over. Started again, this one stands by."""
     INTERRUPTED = 130
     """Ctrl-C, as shells report it (128 + SIGINT)."""
     BROKEN_PIPE = 141

@@ -101,6 +101,7 @@ for _register in (
     up.register_up,
     up.register_dev,
     up.register_down,
+    up.register_takeover,
     check.register_check,
     check.register_experiment,
     status.register_status,

@@ -1,4 +1,4 @@
-"""`helmr up`, `dev` and `down`: a runtime in the foreground, one that follows its files, its end."""
+"""`helmr up`, `dev`, `down` and `takeover`: a runtime in the foreground, one that follows its files, its end."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import select
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -28,10 +31,14 @@ from helmr.cli.config import (
     people_table,
     retention_of,
 )
-from helmr.errors import NotAllowed, RuntimeNotFound, Unavailable, UsageError
+from helmr.errors import Conflict, NotAllowed, RuntimeNotFound, Unavailable, UsageError
 from helmr.gate import gate_modules
 from helmr.hash_seed import DATA_DIR
 from helmr.version import check_extra
+
+if TYPE_CHECKING:
+    from helmr.client import Endpoint
+    from helmr.models import Health
 
 PORT = 4356
 HOST = "127.0.0.1"
@@ -424,29 +431,82 @@ def _leave(data_dir: Path) -> None:
 
 
 def _end_process(cli: Cli, timeout_s: float) -> None:
+    endpoint = _own_process(cli)
+    with _process_of(endpoint) as process:
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+        if not select.select([process], [], [], timeout_s)[0]:
+            raise Unavailable(
+                f"the runtime at {endpoint.url} (pid {endpoint.pid}) has not ended within "
+                f"{durations.spell(timeout_s)}",
+                hint="It may still be parking sessions; ask again.",
+            )
+    printing.write(f"{endpoint.url} has ended (pid {endpoint.pid}).")
+
+
+def _own_process(cli: Cli) -> Endpoint:
     from helmr.client.discovery import with_process
 
     endpoint = with_process(cli.endpoint())
     if endpoint.pid is None:
         raise UsageError(
             f"{endpoint.url} is not a runtime that this user started on this machine",
-            hint="End it where it runs.",
+            hint="Say that to the one on its own machine.",
         )
+    return endpoint
+
+
+@contextmanager
+def _process_of(endpoint: Endpoint) -> Iterator[int]:
+    """A descriptor, which names this very process, also when its number is used again."""
+    assert endpoint.pid is not None
     try:
-        # A descriptor names this very process, also when its number is used again.
         process = os.pidfd_open(endpoint.pid)
         try:
-            signal.pidfd_send_signal(process, signal.SIGTERM)
-            if not select.select([process], [], [], timeout_s)[0]:
-                raise Unavailable(
-                    f"the runtime at {endpoint.url} (pid {endpoint.pid}) has not ended within "
-                    f"{durations.spell(timeout_s)}",
-                    hint="It may still be parking sessions; ask again.",
-                )
+            yield process
         finally:
             os.close(process)
     except ProcessLookupError as error:
         raise RuntimeNotFound(f"the runtime at {endpoint.url} has just ended") from error
     except PermissionError as error:
         raise NotAllowed(f"pid {endpoint.pid} belongs to another user") from error
-    printing.write(f"{endpoint.url} has ended (pid {endpoint.pid}).")
+
+
+def register_takeover(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "takeover")(takeover)
+
+
+LOOK_S = 0.1
+
+
+def takeover(
+    cli: Cli,
+    timeout: Annotated[
+        str, typer.Option(metavar="DURATION", help="How long to wait until it has taken over.")
+    ] = "30s",
+) -> None:
+    """Have the runtime of this machine, which stands by, take over now; the other one acknowledges nothing more."""
+    timeout_s = durations.seconds(timeout)
+    endpoint = _own_process(cli)
+    with cli.client() as client, _process_of(endpoint) as process:
+        if not _stands_by(client.health()):
+            raise Conflict(
+                f"the runtime at {endpoint.url} does not stand by",
+                hint="`helmr status` says what it does.",
+            )
+        # The one that it is for may have ended a moment ago, and this one be at work: it takes no notice then.
+        signal.pidfd_send_signal(process, signal.SIGUSR1)
+        until_s = time.monotonic() + timeout_s
+        while not (health := client.health()).ready:
+            if time.monotonic() >= until_s:
+                raise Unavailable(
+                    f"{endpoint.url} has not taken over within {durations.spell(timeout_s)}: "
+                    f"{'; '.join(health.reasons)}",
+                    hint="It goes on trying; `helmr status` says how far it is.",
+                )
+            time.sleep(LOOK_S)
+    printing.write(f"{endpoint.url} has taken over.")
+
+
+def _stands_by(health: Health) -> bool:
+    return "standby" in health.degraded

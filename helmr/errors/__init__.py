@@ -475,9 +475,9 @@ class LedgerDiverged(Conflict):
 
 
 class LedgerSuperseded(Conflict):
-    """A follower of this ledger was promoted, so this runtime acknowledges nothing any more (S-68)."""
+    """Another runtime works on this ledger, so this one acknowledges nothing any more (S-68, S-97)."""
 
-    default_hint = "Use the address of the promoted runtime, and stop this one."
+    default_hint = "Use the address of the other runtime, and stop this one."
 
 
 class OperationConflict(Conflict):
@@ -544,6 +544,10 @@ class NotReady(Unavailable):
     """The runtime is starting or stopping."""
 
     advice = "Try again in a moment; `helmr status` says what is missing."
+
+
+class Standby(Unavailable):
+    """This runtime stands by: another one, to be asked instead, is at work on the same log (S-98)."""
 
 
 class GroupsUnknown(Unavailable):

@@ -321,6 +321,8 @@ ELSEWHERE = {
     "log move --log": "tests/stack/test_log_elsewhere.py::test_a_runtime_moves_into_a_store_and_back",
     "log move --keys": "tests/stack/test_log_elsewhere.py::test_a_runtime_moves_into_a_store_and_back",
     "log move --json": "tests/stack/test_log_elsewhere.py::test_a_runtime_moves_into_a_store_and_back",
+    "takeover": "tests/stack/test_pair.py::test_an_operator_has_the_standby_take_over",
+    "takeover --timeout": "tests/stack/test_pair.py::test_an_operator_has_the_standby_take_over",
     "verify --log": "tests/stack/test_log_elsewhere.py::test_an_empty_machine_goes_on_where_a_killed_one_has_answered",
     "up --otel": "tests/stack/test_watching.py::watched",
     "gate run --folder": "tests/gate/test_claude_code_itself.py::start_run",

@@ -115,6 +115,7 @@ NOT_WALKED = {
     "check": "loads code, whose text it shows: tests/process/test_check.py",
     "logs": "reads files, not the runtime: tests/cli/test_logs.py",
     "down": "ends a runtime; says nothing of a session",
+    "takeover": "signals a runtime; says nothing of a session",
     "demo": "says only what its own sessions do",
     "next": "asks on a terminal: tests/cli/test_next.py",
     "login": "asks an issuer: tests/http/test_login.py",

@@ -11,6 +11,7 @@ from helmr.errors import LedgerDamaged, LogNewer
 from helmr_runtime.core.shared_log import (
     LEASE_S,
     PRUNED_GONE_S,
+    RENEW_S,
     SNAPSHOT_BYTES,
     SNAPSHOT_RECORDS,
     Appended,
@@ -148,21 +149,51 @@ def test_a_snapshot_is_due_by_bytes_by_records_and_after_a_prune() -> None:
 
 def test_a_standby_tries_when_the_lease_stands_still_by_its_own_clock() -> None:
     lease = StoreLease("one", 1)
-    seen = LeaseSeen(None, since_s=100.0)
+    seen = LeaseSeen(lease, since_s=100.0)
     assert not seen.may_try(100.0 + LEASE_S - 0.1)
     assert seen.may_try(100.0 + LEASE_S)
-    seen = seen.seen(lease, 103.0)
+    seen = seen.seen(lease.renewed(newest=3), 103.0)
     assert not seen.may_try(103.0 + LEASE_S - 0.1)
-    seen = seen.seen(lease, 108.0)
+    seen = seen.seen(lease.renewed(newest=3), 108.0)
     assert seen.may_try(109.0)
-    seen = seen.seen(lease.renewed(newest=4), 109.0)
+    seen = seen.seen(lease.renewed(newest=3).renewed(newest=4), 109.0)
     assert not seen.may_try(109.0)
-    assert seen.lease == StoreLease("one", 1, counter=1, newest=4)
+    assert seen.lease == StoreLease("one", 1, counter=2, newest=4)
+
+
+def test_a_lease_that_is_gone_is_one_that_is_not_renewed() -> None:
+    seen = LeaseSeen(StoreLease("one", 1), 100.0).seen(None, 105.0)
+    assert not seen.may_try(105.0)
+    assert seen.may_try(106.0)
 
 
 def test_a_goodbye_is_followed_at_once() -> None:
-    goodbye = StoreLease("one", 1, released=True)
-    assert LeaseSeen(None, 0.0).seen(goodbye, 1.0).may_try(1.0)
+    lease = StoreLease("one", 1)
+    assert LeaseSeen(lease, 0.0).seen(lease.goodbye(7), 1.0).may_try(1.0)
+    assert lease.goodbye(7) == StoreLease("one", 1, counter=1, newest=7, released=True)
+
+
+def test_no_one_is_waited_for_who_never_was_at_work_or_is_known_to_have_ended() -> None:
+    assert LeaseSeen(None, 0.0).may_try(0.0)
+    lease = StoreLease("one", 1)
+    assert LeaseSeen(lease, 0.0, own_writer="one").may_try(0.0)
+    assert not LeaseSeen(lease, 0.0, own_writer="two").may_try(0.0)
+
+
+def test_a_standby_looks_when_the_lease_may_have_lapsed_and_else_no_more_often_than_it_may() -> (
+    None
+):
+    seen = LeaseSeen(StoreLease("one", 1), 100.0)
+    assert seen.next_look_s(100.0) == RENEW_S
+    assert seen.next_look_s(100.0 + LEASE_S - 0.5) == 0.5
+    assert seen.next_look_s(100.0 + 2 * LEASE_S) == RENEW_S
+
+
+def test_only_a_later_opening_supersedes() -> None:
+    lease = StoreLease("one", 2)
+    assert lease.is_superseded_by(StoreLease("two", 3))
+    for found in (None, StoreLease("two", 2), StoreLease("zero", 1), lease.renewed(1)):
+        assert not lease.is_superseded_by(found)
 
 
 def test_a_primary_knows_when_its_own_lease_has_run_out() -> None:

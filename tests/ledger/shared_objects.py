@@ -45,6 +45,9 @@ class FakeObjects:
         self.pause = pause
         self.reached: set[str] = set()
         self.share = share
+        self.calls = 0
+        self.replaces = True
+        """Or else is silent to who would."""
         self.on_create: Callable[[str, bytes], None] = lambda key, data: None
         self._chance = chance or Random(0)
         self._tag = 0
@@ -69,9 +72,12 @@ class FakeObjects:
             found[key] = one[0] if one is not None else None
         return [found[key] for key in keys]
 
-    def replace(self, key: str, data: bytes, tag: str | None) -> None:
+    def replace(self, key: str, data: bytes, tag: str | None) -> str:
+        if not self.replaces:
+            raise StoreUnavailable("timed out")
         lie = "says that it changed" if tag is not None else None
         self._write(lambda: self._replace(key, data, tag), ObjectChanged(key), lie)
+        return str(self.stored[key][1])
 
     def keys(self, prefix: str) -> Iterable[str]:
         self._step()
@@ -131,6 +137,7 @@ class FakeObjects:
             raise StoreUnavailable("timed out")
 
     def _step(self) -> None:
+        self.calls += 1
         self.pause()
         while self._later and self._chance.random() < 0.1:
             write = self._later.pop(self._chance.randrange(len(self._later)))

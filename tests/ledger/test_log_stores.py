@@ -176,14 +176,16 @@ def test_an_object_is_created_once_and_replaced_only_as_it_was_read(objects: Obj
     found = objects.get("a")
     assert found is not None
     assert found[0] == b"1"
-    objects.replace("a", b"3", found[1])
+    tag = objects.replace("a", b"3", found[1])
+    assert objects.get("a") == (b"3", tag)
     with pytest.raises(ObjectChanged):
         objects.replace("a", b"4", found[1])
     with pytest.raises(ObjectChanged):
         objects.replace("b", b"4", found[1])
-    objects.replace("a", b"5", None)
+    tag = objects.replace("a", b"5", None)
+    objects.replace("a", b"6", tag)
     objects.replace("c", b"", None)
-    assert objects.get_many(["a", "b", "c"]) == [b"5", None, b""]
+    assert objects.get_many(["a", "b", "c"]) == [b"6", None, b""]
 
 
 def test_names_below_a_prefix_are_listed_and_deleted(objects: Objects) -> None:

@@ -132,19 +132,6 @@ def test_an_empty_machine_goes_on_where_a_killed_one_has_answered(
     assert json.loads(done.stdout)["sessions"] >= len(sessions)
 
 
-def test_the_machine_that_starts_last_is_the_only_one_that_acknowledges(machine: Make) -> None:
-    first = machine("first").start()
-    session_id = asking(first)
-    second = machine("second")
-    copy_keys(first, second)
-    second.start()
-    with pytest.raises(HelmrError) as raised:
-        first.begin("approve", {"name": "two"})
-    assert raised.value.code == "ledger_superseded"
-    answered(second, session_id)
-    second.ended(session_id)
-
-
 def test_without_the_keys_of_its_log_no_machine_starts(machine: Make) -> None:
     first = machine("first").start()
     first.stop()

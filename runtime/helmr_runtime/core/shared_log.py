@@ -37,7 +37,8 @@ LEASE_S = 6.0
 """A lease that has not changed for that many seconds, by the clock of the runtime that looks, has lapsed."""
 
 RENEW_S = 2.0
-"""How often a primary renews its lease, and how often a standby looks at it: one request in two seconds each."""
+"""How often a primary renews its lease, and how often a standby looks at it: one request in two seconds each, which an
+idle pair sends and no more."""
 
 
 # --- records --------------------------------------------------------------------------------------
@@ -296,6 +297,14 @@ class StoreLease:
         """The next one."""
         return replace(self, counter=self.counter + 1, newest=newest)
 
+    def goodbye(self, newest: int) -> StoreLease:
+        """The last one: a standby takes over at once."""
+        return replace(self.renewed(newest), released=True)
+
+    def is_superseded_by(self, found: StoreLease | None) -> bool:
+        """Whether what stands in its place is a later opening's: that one was durable before its lease was."""
+        return found is not None and found.generation > self.generation
+
 
 def lease_bytes(lease: StoreLease) -> bytes:
     """What is stored."""
@@ -315,25 +324,37 @@ def lease_of(data: bytes) -> StoreLease:
 
 @dataclass(frozen=True, slots=True)
 class LeaseSeen:
-    """What a standby has seen of the lease.
+    """What a runtime that would open the log has seen of the lease.
 
     Attributes:
-        lease: As it was last; None if there was none.
-        since_s: Since when it is that, by the standby's own monotonic clock.
+        lease: As it was last; None if there never was one.
+        since_s: Since when it is that, by that runtime's own monotonic clock.
+        own_writer: Of the last opening by the same data directory, which no other process holds; None if there was
+            none. That opening has ended.
     """
 
     lease: StoreLease | None
     since_s: float
+    own_writer: str | None = None
 
     def seen(self, lease: StoreLease | None, now_s: float) -> LeaseSeen:
-        """After another look."""
-        return self if lease == self.lease else LeaseSeen(lease, now_s)
+        """After another look. A lease that is gone counts as one that is not renewed."""
+        if lease is None or lease == self.lease:
+            return self
+        return replace(self, lease=lease, since_s=now_s)
 
     def may_try(self, now_s: float) -> bool:
-        """Whether the standby takes over: the primary said goodbye, or has not renewed for `LEASE_S`."""
-        if self.lease is not None and self.lease.released:
+        """Whether it takes over: no one is at work, or the primary said goodbye, or has not renewed for `LEASE_S`."""
+        lease = self.lease
+        if lease is None or lease.released or lease.writer == self.own_writer:
             return True
         return now_s - self.since_s >= LEASE_S
+
+    def next_look_s(self, now_s: float) -> float:
+        """Seconds until the lease is looked at again: so that it is when it may have lapsed, and no more often than
+        `RENEW_S` allows before."""
+        left_s = self.since_s + LEASE_S - now_s
+        return min(RENEW_S, left_s) if left_s > 0 else RENEW_S
 
 
 def is_stale(renewal_began_s: float, now_s: float) -> bool:

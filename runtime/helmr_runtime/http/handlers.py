@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from helmr import jsonio
-from helmr.errors import BadRequest, NotAllowed
+from helmr.errors import BadRequest, NotAllowed, Standby
 from helmr.gate.claude_code import Mode
 from helmr.models import (
     SEQ_MAX,
@@ -182,7 +182,7 @@ async def _has_key(exchange: Exchange) -> bool:
     authenticator: Authenticator = exchange.app.authenticator
     try:
         await authenticator.authenticate(exchange, Need.READ)
-    except NotAllowed:
+    except (NotAllowed, Standby):  # one that stands by knows only the key of its own machine
         return False
     return True
 

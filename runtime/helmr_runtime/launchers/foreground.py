@@ -16,11 +16,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from helmr.errors import BadDefinition
+from helmr.errors import BadDefinition, LedgerSuperseded
 from helmr.safe_text import plain
 from helmr_runtime import tracing
 from helmr_runtime.launchers.in_process import InProcess
-from helmr_runtime.launchers.runtime import READY, Stop, serve, tell_manager
+from helmr_runtime.launchers.runtime import (
+    READY,
+    SUPERSEDED,
+    Stop,
+    serve,
+    tell_manager,
+)
 from helmr_runtime.launchers.startup import (
     LOGS,
     StartClaim,
@@ -69,14 +75,18 @@ def run_in_process(options: UpOptions, terminal: Terminal) -> int:
     """
     with claim(options, terminal.say) as claimed:
         run = _Foreground(options, claimed, terminal)
+        is_over, code = True, 0
         try:
             is_over = run.run()
         except KeyboardInterrupt:
             terminal.say("stopped before it was ready")
             return 0
+        except LedgerSuperseded as error:
+            terminal.say(f"{error.message}; started again, this one stands by")
+            code = SUPERSEDED
         finally:
             run.clean_up()
-    return _end() if is_over else _start_again(options, claimed.port)
+    return _end(code) if is_over else _start_again(options, claimed.port)
 
 
 class _Foreground:
@@ -115,12 +125,18 @@ class _Foreground:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         watched = registry.written_in if options.reloads else ()
         with outside_steps.watching(watched):
-            return asyncio.run(self._serve(InProcess(spec, registry, catalog, self._say)))
+            runtime = InProcess(spec, registry, catalog, self._say, self._stands_by)
+            return asyncio.run(self._serve(runtime))
 
     async def _serve(self, runtime: InProcess) -> bool:
         stop = await serve(runtime, self._say, self._ready)
         is_over = stop.hurried.is_set() or self._watching is None
         return is_over or (self._watching is not None and self._watching.cancel())
+
+    def _stands_by(self) -> None:
+        """Let local programs find it: they end it, or have it take over."""
+        self._pointer = announce(self._options, self._claim, self._key, self._say, "stands by")
+        tell_manager(READY)
 
     def _ready(self, stop: Stop) -> None:
         """Let local programs find it, and look at the task files if they are to start it again."""
@@ -194,10 +210,10 @@ def _start_again(options: UpOptions, port: int) -> NoReturn:
     os.execv(sys.executable, [sys.executable, *given, *known])
 
 
-def _end() -> NoReturn:
+def _end(code: int) -> NoReturn:
     """End the process, whatever threads of tasks still do."""
     _flush()
-    os._exit(0)
+    os._exit(code)
 
 
 def _flush() -> None:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from helmr.errors import HelmrError, Overloaded
+from helmr.errors import HelmrError, LedgerSuperseded, Overloaded
 from helmr.ids import new_id
 from helmr.models import Catalog
 from helmr_runtime import host_status
@@ -203,15 +203,28 @@ class InProcess:
         registry: What is in the task modules.
         catalog: The same, written to the ledger before anything runs.
         say: One line for the person at the terminal.
+        on_standby: Called once if another runtime is at work on its log.
     """
 
     def __init__(
-        self, spec: RuntimeSpec, registry: Registry, catalog: Catalog, say: Callable[[str], None]
+        self,
+        spec: RuntimeSpec,
+        registry: Registry,
+        catalog: Catalog,
+        say: Callable[[str], None],
+        on_standby: Callable[[], None] = lambda: None,
     ) -> None:
         self._spec = spec
         self._say = say
         self._calls = InProcessCalls()
-        self._launch = Launch(spec, catalog, self._calls, on_up=lambda name: None, say=say)
+        self._launch = Launch(
+            spec,
+            catalog,
+            self._calls,
+            on_up=lambda name: None,
+            say=say,
+            on_standby=on_standby,
+        )
         self._tasks = BackgroundTasks()
         self._ledger: LedgerActor | None = None
         self._directory: DirectoryActor | None = None
@@ -233,13 +246,16 @@ class InProcess:
         async with launch.in_time():
             self._ledger = await ledger_builder.build(LEDGER, spec, calls)
             calls.register(LEDGER, _GuardedLedger(self._ledger, self._spawner))
+            if spec.log_url is not None:  # it answers while this stands by
+                await self._build_gateway()
             await launch.open_ledger()
             self._spawner.judge(await ledger_of(calls).held())
             self._directory = make_directory(calls, spec, self._spawner)
             calls.register(DIRECTORY, self._directory)
             await self._look(self._directory)
             await self._directory.start()
-            calls.register(GATEWAY, await gateway_builder.build(GATEWAY, spec, calls))
+            if GATEWAY not in calls.names():
+                await self._build_gateway()
             await launch.await_pool()
         self._tasks.start(self._keep_looking(self._directory))
 
@@ -248,14 +264,34 @@ class InProcess:
         """Its URL."""
         return self._spec.base_url
 
+    async def _build_gateway(self) -> None:
+        built = await gateway_builder.build(GATEWAY, self._spec, self._calls)
+        self._calls.register(GATEWAY, built)
+
     async def until_lost(self) -> None:
-        """Never returns: what it lives in is this process."""
-        await asyncio.Event().wait()
+        """Run until another runtime has opened the log: what it lives in is this process.
+
+        Raises:
+            LedgerSuperseded: One has.
+        """
+        assert self._ledger is not None
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            said = await self._ledger.superseded()
+            if said is not None:
+                raise LedgerSuperseded(said)
+
+    async def take_over(self) -> None:
+        """As `Runtime`."""
+        if self._ledger is not None:
+            await self._ledger.take_over()
 
     async def stop(self) -> None:
         """Park what waits, close the file; idempotent. Then nothing of it is on disk but what it stored."""
         await self._tasks.stop()
-        if GATEWAY in self._calls.names():
+        if self._directory is None and GATEWAY in self._calls.names():  # it stood by
+            await self._calls.call(GATEWAY, "stop")
+        elif GATEWAY in self._calls.names():
             await park_and_close(self._calls, self._say)
         if self._ledger is not None:
             await (

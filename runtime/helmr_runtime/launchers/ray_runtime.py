@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from helmr.errors import HelmrError, Unavailable
+from helmr.errors import HelmrError, LedgerSuperseded, Unavailable
 from helmr.models import Catalog
 from helmr_runtime.directory.hosts import BackgroundTasks
 from helmr_runtime.launchers.runtime import RETRY_S, SHARED, Launch, park_and_close
@@ -21,7 +21,7 @@ from helmr_runtime.process import processes
 from helmr_runtime.process.processes import OsProcess
 from helmr_runtime.process.spawn import create_host, create_shared
 from helmr_runtime.process.spec import RuntimeSpec
-from helmr_runtime.rpc.calls import ActorDied, ActorNotFound, ActorUnavailable, CallError
+from helmr_runtime.rpc.calls import LEDGER, ActorDied, ActorNotFound, ActorUnavailable, CallError
 from helmr_runtime.rpc.ray import RayCalls
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ class RayRuntime:
         is_cluster_alive: Ray's own processes run.
         look_after: Called now and then, in a thread, while the runtime serves.
         say: One line for the person at the terminal.
+        on_standby: Called once if another runtime is at work on its log.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class RayRuntime:
         is_cluster_alive: Callable[[], bool],
         look_after: Callable[[], None],
         say: Callable[[str], None],
+        on_standby: Callable[[], None] = lambda: None,
     ) -> None:
         self._spec = spec
         self._catalog = catalog
         self._is_cluster_alive = is_cluster_alive
         self._look_after = look_after
         self._say = say
+        self._on_standby = on_standby
         self._calls = RayCalls()
         self._tasks = BackgroundTasks()
         self._can_park = False
@@ -84,6 +87,7 @@ class RayRuntime:
             self._calls,
             on_up=self._keep_up,
             say=self._say,
+            on_standby=self._on_standby,
         )
         await launch.until_ready()
         self._can_park = True
@@ -149,9 +153,11 @@ class RayRuntime:
 
         Raises:
             Unavailable: It has.
+            LedgerSuperseded: Another runtime has opened the log.
         """
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
+            await self._check_log()
             if not self._is_cluster_alive():
                 self._can_park = False
                 raise Unavailable(
@@ -163,6 +169,20 @@ class RayRuntime:
                 await asyncio.to_thread(self._look_after)
             except OSError as error:
                 logger.warning("the record of processes can't be written: %s", error)
+
+    async def _check_log(self) -> None:
+        """Return unless another runtime has opened the log of this one."""
+        if self._spec.log_url is None:
+            return
+        said: str | None = None
+        try:
+            async with asyncio.timeout(LOOK_EVERY_S):
+                said = await self._calls.call(LEDGER, "superseded")
+        except (TimeoutError, HelmrError) as error:
+            logger.info("the ledger does not say whether it is superseded: %s", error)
+        if said is not None:
+            self._can_park = False
+            raise LedgerSuperseded(said)
 
     def _end_stopped(self) -> None:
         """Kill what exists once and was stopped at the last look too: it is started again, and goes on at its disk."""
@@ -181,6 +201,10 @@ class RayRuntime:
             return processes.process(int(self._spec.pid_path(name).read_text()))
         except (OSError, ValueError):
             return None
+
+    async def take_over(self) -> None:
+        """As `Runtime`."""
+        await self._calls.call(LEDGER, "take_over")
 
     # --- stop -------------------------------------------------------------------------------------
 

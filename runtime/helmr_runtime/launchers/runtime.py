@@ -13,11 +13,20 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from helmr.errors import DataError, HelmrError, NotReady, RuntimeHeld, StoreUnavailable, Unavailable
+from helmr.errors import (
+    DataError,
+    HelmrError,
+    LedgerSuperseded,
+    NotReady,
+    RuntimeHeld,
+    Standby,
+    StoreUnavailable,
+    Unavailable,
+)
 from helmr.models import Catalog
 from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.ports.ledger import ENTRIES_DONE
@@ -35,6 +44,9 @@ SAYS_EVERY_S = 10.0
 """Between two lines about such a ledger."""
 
 RETRY_S = 0.05
+STANDBY_LOOK_S = 0.1
+"""Between two looks whether the ledger is open by now, and not another runtime's any more."""
+
 PARK_WITHIN_S = 6.0
 CLOSE_WITHIN_S = 1.5
 SHARED = (LEDGER, DIRECTORY, GATEWAY)
@@ -64,7 +76,12 @@ class Runtime(Protocol):
 
         Raises:
             Unavailable: It has.
+            LedgerSuperseded: Another runtime has opened its log.
         """
+        ...
+
+    async def take_over(self) -> None:
+        """Open its log although another runtime is at work on it; nothing if none is, or if it is open."""
         ...
 
     async def stop(self) -> None:
@@ -88,15 +105,22 @@ async def serve(
 
     Returns:
         What asked it to stop.
+
+    Raises:
+        LedgerSuperseded: Another runtime has opened its log: nothing of it goes on here.
     """
     stop = Stop(say)
     stop.on_signals()
+    on_takeover(runtime.take_over)
     try:
         if await stop.before(runtime.start()):
             on_ready(stop)
             await stop.before(runtime.until_lost())
+    except LedgerSuperseded:
+        stop.hurried.set()  # nothing can be parked
+        raise
     finally:
-        if not await stop.unless_hurried(runtime.stop()):
+        if stop.hurried.is_set() or not await stop.unless_hurried(runtime.stop()):
             await runtime.abandon()
     return stop
 
@@ -110,6 +134,7 @@ class Launch:
         calls: How actors are called.
         on_up: Called with the name of each shared actor that has answered, in order.
         say: One line for the person at the terminal.
+        on_standby: Called once if another runtime is at work on the log.
     """
 
     def __init__(
@@ -120,12 +145,14 @@ class Launch:
         *,
         on_up: Callable[[str], None],
         say: Callable[[str], None],
+        on_standby: Callable[[], None] = lambda: None,
     ) -> None:
         self._spec = spec
         self._catalog = catalog
         self._calls = calls
         self._on_up = on_up
         self._say = say
+        self._on_standby: Callable[[], None] | None = on_standby
         self._not_ready = ""
         self._limit: asyncio.Timeout | None = None
         self._carried = -1
@@ -219,12 +246,25 @@ class Launch:
             except HelmrError as error:
                 if not error.retryable:
                     raise
+                if isinstance(error, Standby):
+                    await self._stands_by(error)
+                    continue
                 if ENTRIES_DONE in error.facts:
                     self._goes_on(int(error.facts[ENTRIES_DONE]), error.message)
                     await asyncio.sleep(error.retry_after_s or RETRY_S)
                     continue
                 self._is_not_ready(name, error)
             await asyncio.sleep(RETRY_S)
+
+    async def _stands_by(self, standby: Standby) -> None:
+        """Wait for as long as it takes; who watches over this process hears that it is up."""
+        if self._on_standby is not None:
+            self._say(standby.message)
+            self._on_standby()
+            self._on_standby = None
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(asyncio.get_running_loop().time() + START_WITHIN_S)
+        await asyncio.sleep(STANDBY_LOOK_S)
 
     def _goes_on(self, done: int, progress: str) -> None:
         """Wait for the ledger as long as it gets further than it has been; the person and the manager hear of it."""
@@ -268,6 +308,25 @@ async def _asked(calls: Calls, name: str, method: str, within_s: float) -> Any:
     except (TimeoutError, HelmrError) as error:
         logger.warning("%s.%s: %s", name, method, error)
         return None
+
+
+SUPERSEDED = 8
+"""The exit code of a runtime whose log another has opened; started again it stands by."""
+
+TAKEOVER_SIGNAL = signal.SIGUSR1
+"""What `helmr takeover` sends to a runtime that stands by."""
+
+
+def on_takeover(take_over: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Call this at that signal from now on; in the main thread, inside its loop."""
+    loop, tasks = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+
+    def begin() -> None:
+        task = loop.create_task(take_over())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    loop.add_signal_handler(TAKEOVER_SIGNAL, begin)
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

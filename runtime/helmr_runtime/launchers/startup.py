@@ -289,14 +289,20 @@ def make_spec(
     )
 
 
-def announce(options: UpOptions, claimed: StartClaim, key: str, say: Callable[[str], None]) -> Path:
-    """Let local programs find the runtime, which is ready; says where its pointer is."""
+def announce(
+    options: UpOptions,
+    claimed: StartClaim,
+    key: str,
+    say: Callable[[str], None],
+    state: str = "ready",
+) -> Path:
+    """Let local programs find the runtime, which is ready or stands by; says where its pointer is."""
     credentials = local_access.credentials(
         options.host, claimed.port, key=key, data_dir=claimed.data_dir
     )
     pointer = local_access.publish(credentials, pointer_dir(os.environ))
-    say(f"ready on {credentials.url} (Ctrl-C ends it)")
-    if options.ready_fd is not None:
+    say(f"{state} on {credentials.url} (Ctrl-C ends it)")
+    if options.ready_fd is not None and state == "ready":
         os.write(options.ready_fd, credentials.model_dump_json().encode() + b"\n")
         os.close(options.ready_fd)
     return pointer

@@ -15,11 +15,11 @@ import signal
 import sys
 from pathlib import Path
 
-from helmr.errors import HelmrError, UsageError
+from helmr.errors import HelmrError, LedgerSuperseded, UsageError
 from helmr_runtime.launchers import watchdog
 from helmr_runtime.launchers.cluster import Cluster, make_run_dir, prepare_environment
 from helmr_runtime.launchers.deploy_cluster import join
-from helmr_runtime.launchers.runtime import READY, Stop, serve, tell_manager
+from helmr_runtime.launchers.runtime import READY, SUPERSEDED, Stop, serve, tell_manager
 from helmr_runtime.launchers.startup import (
     StartClaim,
     UpOptions,
@@ -85,6 +85,9 @@ def run_up(options: UpOptions) -> int:
         except KeyboardInterrupt:
             TERMINAL.say("stopped before it was ready")
             return 0
+        except LedgerSuperseded as error:
+            TERMINAL.say(f"{error.message}; started again, this one stands by")
+            return SUPERSEDED
         finally:
             run.clean_up()
 
@@ -134,6 +137,7 @@ class _Run:
             is_cluster_alive=lambda: not self._cluster.dead_processes(),
             look_after=self._look_after,
             say=TERMINAL.say,
+            on_standby=self._stands_by,
         )
         asyncio.run(serve(runtime, TERMINAL.say, self._ready))
         return 0
@@ -153,6 +157,11 @@ class _Run:
         if found != self._recorded:
             self._recorded = found
             self._record(found)
+
+    def _stands_by(self) -> None:
+        """Let local programs find it: they end it, or have it take over."""
+        self._pointer = announce(self._options, self._claim, self._key, TERMINAL.say, "stands by")
+        tell_manager(READY)
 
     def _ready(self, stop: Stop) -> None:
         """Let local programs find this runtime."""

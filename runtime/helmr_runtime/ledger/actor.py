@@ -18,17 +18,27 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helmr.errors import DataError, LedgerSuperseded, NotReady, RuntimeHeld, StoreUnavailable
+from helmr.errors import (
+    DataError,
+    LedgerSuperseded,
+    NotReady,
+    RuntimeHeld,
+    Standby,
+    StoreUnavailable,
+)
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import Retention
 from helmr_runtime.core.session_file import FileSignature
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log.carry_over import CarryProgress
 from helmr_runtime.ledger.log.database import Settings
-from helmr_runtime.ledger.log.object_log import ObjectLog
+from helmr_runtime.ledger.log.group import WriterThread
+from helmr_runtime.ledger.log.object_log import ObjectLog, superseded_in
+from helmr_runtime.ledger.log.snapshots import writer_of
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.pruning import Retainer
 from helmr_runtime.ledger.readable import KeyKeeper
+from helmr_runtime.ledger.standby import LeaseWatch
 from helmr_runtime.ports.ledger import ENTRIES_DONE, Ledger, LedgerClient
 from helmr_runtime.rpc.calls import methods_of
 from helmr_runtime.security.keys import KeyRing
@@ -107,6 +117,11 @@ class LedgerActor:
         """Under way, or over and its outcome known to no caller."""
         self._carrying = CarryProgress()
         self._is_closed = False
+        self._watch: LeaseWatch | None = None
+        """Of an opening that waits, or may have to, for another runtime's end."""
+        self._has_led = False
+        """It has opened a log that other machines reach."""
+        self._superseded: LedgerSuperseded | None = None
         self._retention = retention
         self._retaining: asyncio.Task[None] | None = None
 
@@ -121,8 +136,8 @@ class LedgerActor:
         """Offsets, size, commit latency, counts; `open` is False, with `failure`, while it can't be opened."""
         try:
             ledger = await self._open()
-        except (StoreUnavailable, RuntimeHeld, DataError) as error:
-            return {"open": False, "failure": error.message, "code": error.code}
+        except (StoreUnavailable, RuntimeHeld, DataError, Standby) as error:
+            return {"open": False, "failure": error.message, "code": error.code, **error.facts}
         return {"open": True, **await ledger.stats()}
 
     async def session_keys(self, session_id: str) -> SessionKeys | None:
@@ -145,6 +160,17 @@ class LedgerActor:
         """
         await self._open(patience_s=math.inf)
 
+    async def take_over(self) -> None:
+        """Open the log although another runtime is at work on it; nothing if none is."""
+        if self._watch is not None:
+            self._watch.take_over()
+
+    async def superseded(self) -> str | None:
+        """What to say if another runtime has opened the log that this one had opened (S-97): this one is to end."""
+        if self._superseded is None and self._ledger is not None:
+            self._superseded = self._ledger.superseded
+        return self._superseded.message if self._superseded is not None else None
+
     async def close(self) -> None:
         """Write what is queued and close the file. Later calls are refused."""
         if self._retaining is not None:
@@ -153,6 +179,8 @@ class LedgerActor:
         self._is_closed = True
         self._carrying.stop()
         if self._opening is not None:
+            if self._watch is not None and self._watch.is_waiting:
+                self._opening.cancel()
             await asyncio.wait([self._opening])
         if self._ledger is not None:
             ledger, self._ledger = self._ledger, None
@@ -165,11 +193,15 @@ class LedgerActor:
             return self._ledger
         if self._is_closed:
             raise NotReady("the ledger is closed")
+        if self._watch is not None and self._watch.is_waiting:
+            raise self._watch.refusal()
         if self._opening is None:
             self._opening = asyncio.create_task(self._open_again(), name="opening")
             self._opening.add_done_callback(_look_at)
         opening = self._opening
         while not (await asyncio.wait([opening], timeout=CARRY_LOOK_S))[0]:
+            if self._watch is not None and self._watch.is_waiting:
+                raise self._watch.refusal()
             if self._carrying.lasts_s > patience_s:
                 raise _not_carried(self._carrying)
         if self._opening is opening and not self._is_final(opening):
@@ -199,24 +231,48 @@ class LedgerActor:
         opened_before_us = 0
         while True:
             try:
-                return await open_ledger(
-                    self._place.path,
-                    log=self._place.open_log(),
-                    clock=self._clock,
-                    settings=self._settings,
-                    ring=self.ring,
-                    encrypts=self._encrypts,
-                    progress=self._carrying,
-                )
+                return await self._open_once()
             except RuntimeHeld:
                 if _now_s() >= until:
                     raise
             except LedgerSuperseded:
                 # A record of an earlier opening came late, or another opens the log at the same time: read it too.
                 opened_before_us += 1
-                if opened_before_us >= OPENINGS_MAX:
+                if opened_before_us >= OPENINGS_MAX or self._has_led:
                     raise
             await asyncio.sleep(LOCK_RETRY_S)
+
+    async def _open_once(self) -> DuckLedger:
+        log = self._place.open_log()
+        if log is None:
+            return await self._open_ledger()
+        thread = WriterThread("lease-watch")
+        watch = LeaseWatch(log, writer_of(self._place.path), thread.run)
+        try:
+            if self._has_led and not await watch.look():
+                self._superseded = superseded_in(log.objects.name)  # while its writer was broken
+                raise self._superseded
+            self._watch = watch
+            ledger = await self._open_ledger(log, watch)
+        finally:
+            self._watch = None
+            thread.end()
+        self._has_led = True
+        return ledger
+
+    async def _open_ledger(
+        self, log: ObjectLog | None = None, watch: LeaseWatch | None = None
+    ) -> DuckLedger:
+        return await open_ledger(
+            self._place.path,
+            log=log,
+            watch=watch,
+            clock=self._clock,
+            settings=self._settings,
+            ring=self.ring,
+            encrypts=self._encrypts,
+            progress=self._carrying,
+        )
 
 
 def _forward(method: str) -> Callable[..., Coroutine[Any, Any, Any]]:

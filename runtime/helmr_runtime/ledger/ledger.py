@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from helmr.errors import ChainBroken, DataError, StoreUnavailable
+from helmr.errors import ChainBroken, DataError, LedgerSuperseded, StoreUnavailable
 from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
 from helmr.schedules import load_zones
 from helmr_runtime.clock import Clock
@@ -34,7 +34,7 @@ from helmr_runtime.ledger.index.views import iso_or_none
 from helmr_runtime.ledger.log.batches import AuthoredEntries
 from helmr_runtime.ledger.log.database import Database
 from helmr_runtime.ledger.log.files import room
-from helmr_runtime.ledger.log.group import GroupCommit
+from helmr_runtime.ledger.log.group import GroupCommit, WriterThread
 from helmr_runtime.ledger.log.jobs import (
     CatalogJob,
     Escalations,
@@ -45,10 +45,13 @@ from helmr_runtime.ledger.log.jobs import (
     StartJob,
     StartKeys,
 )
+from helmr_runtime.ledger.log.lease import LeaseKeeper
+from helmr_runtime.ledger.log.object_log import ObjectLog
 from helmr_runtime.ledger.pruning import Pruner
 from helmr_runtime.ledger.query import QueryRunner
 from helmr_runtime.ledger.readable import ReadableLedger
 from helmr_runtime.ledger.snapshot_maker import SnapshotMaker
+from helmr_runtime.ledger.standby import StandbyMemory
 from helmr_runtime.ledger.tables import reads
 from helmr_runtime.ledger.tables.duck_rows import DuckRows
 from helmr_runtime.ledger.tables.engine import ENGINE_ERROR, Reader
@@ -95,6 +98,9 @@ class DuckLedger(ReadableLedger):
         self.snapshots: SnapshotMaker | None = None
         self._log_facts: dict[str, str | None] = {}
         self._copying: asyncio.Task[None] | None = None
+        self._lease: LeaseKeeper | None = None
+        self._lease_thread: WriterThread | None = None
+        self._leasing: asyncio.Task[LedgerSuperseded] | None = None
         own = AuthoredEntries(chain)
         self._escalations = Escalations(self.snapshot, lambda: self._group, own, clock)
         self._group = GroupCommit(
@@ -140,6 +146,10 @@ class DuckLedger(ReadableLedger):
         """How often the ledger was opened; of one whose log other machines reach, its generation."""
         return self._copies.openings
 
+    def standby(self) -> StandbyMemory:
+        """Takes in what another runtime commits, before `take_log`."""
+        return StandbyMemory(self._group, self._clock)
+
     async def take_log(self, writer: str) -> None:
         """Open the log that other machines reach: nothing was acknowledged or adopted here before (S-98).
 
@@ -152,15 +162,33 @@ class DuckLedger(ReadableLedger):
         """
         opening = OpenLedger(principal=RUNTIME, writer=writer, above=self.openings)
         generation = (await self.fact(opening))["generation"]
+        self._group.lead()
         self._copies.openings = generation
         await self._group.run_in_writer(self._database.set_number, "openings", generation)
         cache = self._database.cache
         assert cache is not None
+        await self._group.run_in_writer(cache.remember_writer, writer)
+        self._begin_lease(cache.log, generation)
         root = await asyncio.to_thread(cache.log.require_root)
         said = await asyncio.to_thread(cache.log.objects.durability)
         self._log_facts = {"log_store": cache.log.objects.name, "log_durability": said}
         self.snapshots = SnapshotMaker(self._group, cache, root)
         self._copying = asyncio.create_task(self.snapshots.run(), name="ledger-snapshots")
+
+    def _begin_lease(self, log: ObjectLog, generation: int) -> None:
+        self._lease_thread = thread = WriterThread("ledger-lease")
+        self._lease = LeaseKeeper(log, generation, lambda: self._database.log_number, thread.run)
+        self._leasing = asyncio.create_task(self._lease.keep(), name="ledger-lease")
+        self._leasing.add_done_callback(self._lost_lease)
+
+    def _lost_lease(self, leasing: asyncio.Task[LedgerSuperseded]) -> None:
+        if not leasing.cancelled() and self._group.superseded is None:
+            self._group.end_by(leasing.result())
+
+    @property
+    def superseded(self) -> LedgerSuperseded | None:
+        """Another runtime has opened the log that other machines reach (S-97)."""
+        return self._group.superseded if self._database.is_shared else None
 
     # --- what hosts and the service ask ---------------------------------------------------------
 
@@ -381,9 +409,14 @@ class DuckLedger(ReadableLedger):
         if self._copying is not None:
             self._copying.cancel()
             await asyncio.wait([self._copying])
+        if self._leasing is not None:
+            self._leasing.cancel()
+            await asyncio.wait([self._leasing])
         await self._escalations.close()
         await self._queries.close()
-        await self._group.close()
+        await self._group.close(self._lease.say_goodbye if self._lease is not None else None)
+        if self._lease_thread is not None:
+            await self._lease_thread.end()
         self._readers.shutdown(wait=False)
         self._changed()
 

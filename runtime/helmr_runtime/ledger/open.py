@@ -23,6 +23,7 @@ from helmr_runtime.ledger.log.database import Database, Settings
 from helmr_runtime.ledger.log.object_log import ObjectLog
 from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.log.stored import attached, translated
+from helmr_runtime.ledger.standby import LeaseWatch
 from helmr_runtime.ledger.tables.engine import ENGINE_ERROR, Connection, OpenBody, unopened
 from helmr_runtime.ledger.tables.recovery import ENCRYPTS, RestoredMemory, restore
 from helmr_runtime.ledger.tables.schema import check_ring, remember
@@ -103,6 +104,7 @@ async def open_ledger(
     promotes: bool = False,
     progress: CarryProgress | None = None,
     log: ObjectLog | None = None,
+    watch: LeaseWatch | None = None,
 ) -> DuckLedger:
     """Open the file, or make it, and restore the ledger's memory. One of an earlier edition is carried over first.
 
@@ -115,6 +117,7 @@ async def open_ledger(
         promotes: Open a follower's file too.
         progress: Is kept up to date while it is carried over, and can end that.
         log: Where commits are, if other machines reach them; the file is a cache then.
+        watch: Says when that log may be opened; until then it is followed. None: at once.
 
     Raises:
         LedgerSuperseded: Another has opened that log meanwhile.
@@ -169,6 +172,9 @@ async def open_ledger(
     ledger = DuckLedger(database, restored, clock, Chain(ring))
     if log is not None:
         try:
+            if watch is not None:
+                await watch.until_due(ledger.standby())
+            ledger.index.schedules.held_until = clock.now() + SCHEDULES_AFTER
             await ledger.take_log(log.writer)
         except BaseException:
             await ledger.close()

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from helmr.durations import spell, spell_bytes
-from helmr.errors import HelmrError
+from helmr.errors import HelmrError, Standby
 from helmr.models import Activity, Health, RunStatus
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.entries import from_iso, iso
@@ -78,6 +78,7 @@ class DegradedState(StrEnum):
     CLOCK_STEPPED = "clock_stepped"
     FOLLOWER_BEHIND = "follower_behind"
     NOTICES_FAILING = "notices_failing"
+    STANDBY = "standby"
 
 
 OF_POOL = {
@@ -347,7 +348,10 @@ class HealthView:
             _asked("directory", self._directory.status()),
             _asked("catalog", self._catalog.get()),
         )
+        stands_by = ledger.get("code") == Standby.code
         reasons = [*ledger_trouble, *pool_trouble, *catalog_trouble, *_lacks(ledger, pool)]
+        if stands_by:  # the rest is not started before it takes over
+            reasons = [f"standby: {ledger['failure']}"]
         self._was_published = self._was_published or self._is_published()
         if not self._was_published:
             reasons.append("starting: local programs can't find it yet")
@@ -359,6 +363,8 @@ class HealthView:
         states |= (
             {DegradedState.LEDGER_FAILING} if ledger.get("failure") or ledger_trouble else set()
         )
+        if stands_by:
+            states = {DegradedState.STANDBY}
         return Health(
             ready=not reasons,
             reasons=reasons,

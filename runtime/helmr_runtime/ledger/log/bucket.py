@@ -69,11 +69,12 @@ class Bucket:
             return [_data(self.get(keys[0]))]
         return [_data(found) for found in self._threads.map(self.get, keys)]
 
-    def replace(self, key: str, data: bytes, tag: str | None) -> None:
+    def replace(self, key: str, data: bytes, tag: str | None) -> str:
         mode: Any = "overwrite" if tag is None else {"e_tag": tag}
         with self._translated():
             try:
-                obstore.put(self._store, key, data, mode=mode, use_multipart=False)
+                made = obstore.put(self._store, key, data, mode=mode, use_multipart=False)
+                return made["e_tag"] or ""
             except (
                 PreconditionError,
                 AlreadyExistsError,

@@ -203,6 +203,20 @@ class CommitLog:
         """From now on records are that ledger's."""
         self._store.belongs_to(log_id)
 
+    def read_on(self) -> list[tuple[int, Appends]]:
+        """The records that another writer has stored behind the last one here; raises as `open`."""
+        return [
+            (number, appends_of(text, self._where, number))
+            for number, text in self._store.read(self.number)
+        ]
+
+    def take_in(self, records: Iterable[tuple[int, Appends]]) -> None:
+        """Have records that were read on: the database takes them next."""
+        with self._lock:
+            for number, appends in records:
+                self.number = number
+                self._keep(number, appends)
+
     def append(self, appends: Appends) -> None:
         """Write a record; durable when this returns. Raises as `LogStore.append`; the next one takes its place."""
         number = self.number + 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,7 @@ from helmr_runtime.ledger.tables.engine import (
     first_row,
     in_the_clear,
 )
+from helmr_runtime.ledger.tables.reads import entries_at
 from helmr_runtime.ledger.tables.schema import SCHEMA, make, schema_of, sign
 
 CLOSE_TIMEOUT_S = 5.0
@@ -320,6 +321,27 @@ class Database:
     def log_bytes(self) -> int:
         """What the log of commits has for the database; to be asked from any thread."""
         return self._log.unmerged_bytes
+
+    def read_on(self) -> list[tuple[int, Appends]]:
+        """What another runtime has committed behind the last record that this one has; in the writer's thread.
+
+        Raises:
+            LedgerBehind: That is not in the log any more; `trimmed` is among its facts.
+            LedgerDamaged, LogNewer, StoreUnavailable: It can't be read.
+        """
+        return self._log.read_on()
+
+    def take_in(self, records: Sequence[tuple[int, Appends]]) -> dict[int, Entry]:
+        """Take such records into the database; their entries by feed offset, opened. In the writer's thread."""
+        self._log.take_in(records)
+        self.merge()
+        offsets = [
+            entry.feed_offset
+            for _, appends in records
+            for entry in appends.entries
+            if entry.feed_offset is not None
+        ]
+        return entries_at(self.writers_reader, offsets)
 
     def commit(self, appends: Appends) -> None:
         """Bring it to disk, in the log; readers see it after the next transaction or `merge`.

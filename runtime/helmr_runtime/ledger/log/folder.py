@@ -58,7 +58,7 @@ class Folder:
         found = [self.get(key) for key in keys]
         return [one[0] if one is not None else None for one in found]
 
-    def replace(self, key: str, data: bytes, tag: str | None) -> None:
+    def replace(self, key: str, data: bytes, tag: str | None) -> str:
         with self._translated(), self._locked(), self._part(key, data) as part:
             if tag is not None:
                 try:
@@ -67,8 +67,10 @@ class Folder:
                     found = ""
                 if found != tag:
                     raise ObjectChanged(key)
+            made = _tag(part.stat())
             part.replace(self._path / key)
             sync_directory(part.parent)
+            return made
 
     def keys(self, prefix: str) -> Iterable[str]:
         with self._translated():

@@ -18,7 +18,7 @@ import logging
 import threading
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -302,6 +302,8 @@ class GroupCommit:
         self._due_not_before: datetime | None = None
         self.broken: HelmrError | None = None
         self.superseded: LedgerSuperseded | None = None
+        self._stands_by = database.is_shared
+        """Another may be at work on the log: nothing that is due is done."""
         self._away: StoreUnavailable | None = None
         """A store that other machines reach has not answered for long; what is in flight may still be stored."""
         if restored.superseded_by > self.index.generation:
@@ -335,13 +337,19 @@ class GroupCommit:
 
     def supersede(self, generation: int) -> None:
         """A follower was promoted: nothing is acknowledged any more, and nothing done when its time comes (S-68)."""
-        self._end_by(
+        self.end_by(
             LedgerSuperseded(
                 f"this ledger was superseded by its generation {generation}", generation=generation
             )
         )
 
-    def _end_by(self, superseded: LedgerSuperseded) -> None:
+    def lead(self) -> None:
+        """The log is this one's: what is due is done from now on."""
+        self._stands_by = False
+        self._arm()
+
+    def end_by(self, superseded: LedgerSuperseded) -> None:
+        """Another has opened the log: nothing is acknowledged any more (S-97)."""
         self.superseded = superseded
         while self._queue:
             self._queue.popleft().fail(superseded)
@@ -407,8 +415,12 @@ class GroupCommit:
             return await self.project(read)
         return None
 
-    async def close(self) -> None:
-        """Store what is queued, bring the tables up to date and close the file."""
+    async def close(self, goodbye: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Store what is queued, bring the tables up to date and close the file.
+
+        Args:
+            goodbye: Called when nothing more is committed.
+        """
         self._closing = True
         if self.broken is None and self.failing_since is None:
             try:
@@ -427,13 +439,15 @@ class GroupCommit:
         await asyncio.wait(self._tasks)
         self._fail_all(StoreUnavailable("the ledger is closing"))
         await self._log_thread.end()
+        if goodbye is not None and self.superseded is None:
+            await goodbye()
         atexit.unregister(self.database.end_waiting)
         await self.run_in_writer(self.database.close)
         await self._thread.end()
 
     def _arm(self) -> None:
         due_at = self.index.next_due_at()
-        if due_at is None or self._closing or self.superseded is not None:
+        if due_at is None or self._closing or self.superseded is not None or self._stands_by:
             return
         self._alarm.arm(max(due_at, self._due_not_before or due_at))
 
@@ -503,7 +517,7 @@ class GroupCommit:
 
     async def _gather(self, current: Batch) -> None:
         blocked = await self._builder.jobs(current, self._queue)
-        if not self._due_asked or self.superseded is not None:
+        if not self._due_asked or self.superseded is not None or self._stands_by:
             self._due_asked = False
             return
         now = self._clock.now()
@@ -527,7 +541,7 @@ class GroupCommit:
             for write in stamped:
                 if write.failed is not None:
                     write.failed(error)
-            self._end_by(error)
+            self.end_by(error)
         else:
             self._apply(stamped)
             if faults.on_point is not None:

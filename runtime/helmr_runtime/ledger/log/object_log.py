@@ -28,10 +28,13 @@ from helmr_runtime.core.shared_log import (
     Appended,
     LogRecord,
     LogRoot,
+    StoreLease,
     after_append,
     deletable,
     follows,
     has_opened,
+    lease_bytes,
+    lease_of,
     newest_of,
     raised,
     record_bytes,
@@ -42,6 +45,7 @@ from helmr_runtime.core.shared_log import (
 from helmr_runtime.ledger.log.objects import ObjectChanged, ObjectExists, Objects
 
 ROOT = "root"
+LEASE = "lease"
 LOG = "log/"
 DIGITS = 16
 READ_MAX = 64
@@ -157,10 +161,7 @@ class ObjectLog:
             self._pause(tries)
             tries += 1
         if known is Appended.SUPERSEDED or (opens and not has_opened(number, self._floor_now())):
-            raise LedgerSuperseded(
-                f"another runtime has opened the log in {self.objects.name}",
-                hint="Speak to that runtime; this one acknowledges nothing any more.",
-            )
+            raise superseded_in(self.objects.name)
         self._newest = number
         self.passed_bytes += len(data)
         if opens:
@@ -242,6 +243,20 @@ class ObjectLog:
             )
         self.passed_bytes += sum(len(data) for _, data in found)
         return [record_of(number, data) for number, data in found]
+
+    def lease(self) -> tuple[StoreLease, str] | None:
+        """What the runtime at work says of itself, and its tag; None if none ever did."""
+        found = self.objects.get(LEASE)
+        return (lease_of(found[0]), found[1]) if found is not None else None
+
+    def write_lease(self, lease: StoreLease, tag: str | None) -> str:
+        """Say so in place of what has that tag, or of whatever is there if it is None; the new tag.
+
+        Raises:
+            ObjectChanged: Another says something, or an earlier try of this writer whose answer was lost.
+            StoreUnavailable: It is not known whether it stands there.
+        """
+        return self.objects.replace(LEASE, lease_bytes(lease), tag)
 
     def sweep(self) -> int:
         """Delete the garbage; returns how many records went. One that is ended in the middle is done by the next."""
@@ -345,6 +360,14 @@ class ObjectLog:
             f"{self.objects.name} lets an object be created that is there already: a log can't stand in it",
             hint="Use a store that takes `If-None-Match: *`.",
         )
+
+
+def superseded_in(name: str) -> LedgerSuperseded:
+    """What a primary says whose log another has opened."""
+    return LedgerSuperseded(
+        f"another runtime has opened the log in {name}",
+        hint="Speak to that runtime; this one acknowledges nothing any more.",
+    )
 
 
 def _number_of(key: str) -> int:

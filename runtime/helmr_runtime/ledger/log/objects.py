@@ -47,8 +47,8 @@ class Objects(Protocol):
         """Objects, None for each that is not there; in no order of time."""
         ...
 
-    def replace(self, key: str, data: bytes, tag: str | None) -> None:
-        """Store an object in place of the one with that tag, or of whatever is there if it is None.
+    def replace(self, key: str, data: bytes, tag: str | None) -> str:
+        """Store an object in place of the one with that tag, or of whatever is there if it is None; its own tag.
 
         Raises:
             ObjectChanged: There is another.

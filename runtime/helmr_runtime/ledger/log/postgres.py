@@ -40,12 +40,10 @@ CREATE TABLE IF NOT EXISTS helmr_log (
 _CREATE = "INSERT INTO helmr_log (ledger, key, data) VALUES (%s, %s, %s)"
 _GET = "SELECT data, tag FROM helmr_log WHERE ledger = %s AND key = %s"
 _GET_MANY = "SELECT key, data FROM helmr_log WHERE ledger = %s AND key = ANY(%s)"
-_REPLACE = (
-    "UPDATE helmr_log SET data = %s, tag = tag + 1 WHERE ledger = %s AND key = %s AND tag = %s"
-)
+_REPLACE = "UPDATE helmr_log SET data = %s, tag = tag + 1 WHERE ledger = %s AND key = %s AND tag = %s RETURNING tag"
 _PUT = (
     _CREATE
-    + " ON CONFLICT (ledger, key) DO UPDATE SET data = excluded.data, tag = helmr_log.tag + 1"
+    + " ON CONFLICT (ledger, key) DO UPDATE SET data = excluded.data, tag = helmr_log.tag + 1 RETURNING tag"
 )
 _KEYS = "SELECT key FROM helmr_log WHERE ledger = %s AND key LIKE %s ORDER BY key"
 _DELETE = "DELETE FROM helmr_log WHERE ledger = %s AND key = ANY(%s)"
@@ -138,14 +136,16 @@ class PostgresObjects:
 
         return self._run(ask)
 
-    def replace(self, key: str, data: bytes, tag: str | None) -> None:
-        def put(connection: Postgres) -> int:
+    def replace(self, key: str, data: bytes, tag: str | None) -> str:
+        def put(connection: Postgres) -> list[tuple[Any, ...]]:
             if tag is None:
-                return connection.execute(_PUT, [self._ledger, key, data]).rowcount
-            return connection.execute(_REPLACE, [data, self._ledger, key, int(tag)]).rowcount
+                return connection.execute(_PUT, [self._ledger, key, data]).fetchall()
+            return connection.execute(_REPLACE, [data, self._ledger, key, int(tag)]).fetchall()
 
-        if not self._run(put):
+        made = self._run(put)
+        if not made:
             raise ObjectChanged(key)
+        return str(made[0][0])
 
     def keys(self, prefix: str) -> Iterable[str]:
         def ask(connection: Postgres) -> list[str]:

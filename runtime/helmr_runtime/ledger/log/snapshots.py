@@ -209,7 +209,11 @@ class Cache:
                 hint="Name the store that belongs to this data directory, or another --data-dir.",
             )
         self.log.log_id = root.log_id
-        mark(self.path, self.log.objects.name, root.log_id)
+        mark(self.path, self.log.objects.name, root.log_id, writer_of(self.path))
+
+    def remember_writer(self, writer: str) -> None:
+        """Say which opening of the log was the last by this data directory."""
+        mark(self.path, self.log.objects.name, self.log.log_id, writer)
 
     def fetch(self) -> None:
         """Make the file from the newest snapshot; without one there is no file. What is there goes.
@@ -251,14 +255,14 @@ def marker_of(path: Path) -> Path:
     return path.with_name(path.name + CACHE_SUFFIX)
 
 
-def mark(path: Path, store: str, log_id: int) -> None:
-    """Say that the database is a cache; on disk when this returns."""
-    if marked(path) == (store, log_id):
+def mark(path: Path, store: str, log_id: int, writer: str | None = None) -> None:
+    """Say that the database is a cache, and who has opened its log here; on disk when this returns."""
+    if marked(path) == (store, log_id) and writer_of(path) == writer:
         return
     marker = marker_of(path)
     part = marker.with_name(f".{marker.name}.part")
     with os.fdopen(open_private(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w") as file:
-        json.dump({"store": store, "log_id": log_id}, file)
+        json.dump({"store": store, "log_id": log_id, "writer": writer}, file)
         file.flush()
         os.fsync(file.fileno())
     part.replace(marker)
@@ -276,6 +280,14 @@ def marked(path: Path) -> tuple[str, int] | None:
     with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
         found = json.loads(marker_of(path).read_bytes())
         return str(found["store"]), int(found["log_id"])
+    return None
+
+
+def writer_of(path: Path) -> str | None:
+    """The last opening of the log by that data directory; None if it is not known."""
+    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+        found = json.loads(marker_of(path).read_bytes())["writer"]
+        return found if isinstance(found, str) else None
     return None
 
 

@@ -1,0 +1,80 @@
+"""The lease of a log that several machines reach, as its primary keeps it (`ledger.standby` watches it).
+
+It decides who tries, and never who may write. A primary that finds a later opening's in the place of its own has been
+superseded, also if it has nothing to commit; one whose store is away goes on trying, for nothing of it is acknowledged
+meanwhile.
+
+Invariants: S-97, S-98; at most one request in two seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+from helmr.errors import HelmrError, LedgerSuperseded
+from helmr_runtime.core.shared_log import RENEW_S, StoreLease
+from helmr_runtime.ledger.log.object_log import ObjectLog, superseded_in
+from helmr_runtime.ledger.log.objects import ObjectChanged
+
+logger = logging.getLogger(__name__)
+
+Run = Callable[..., Awaitable[Any]]
+"""Runs a blocking call in a thread that waits for nothing else."""
+
+
+class LeaseKeeper:
+    """Says that a primary is at work, until it says goodbye.
+
+    Args:
+        log: The log that it has opened.
+        generation: Of that opening.
+        newest: The last record that it knows to be stored.
+        run: Where it speaks to the store.
+    """
+
+    def __init__(
+        self, log: ObjectLog, generation: int, newest: Callable[[], int], run: Run
+    ) -> None:
+        self._log = log
+        self._lease = StoreLease(log.writer, generation, newest=newest())
+        self._newest = newest
+        self._run = run
+        self._tag: str | None = None
+
+    async def keep(self) -> LedgerSuperseded:
+        """Renew it for as long as it is this one's; returns what to say when it is another's."""
+        while True:
+            try:
+                if not await self._renew():
+                    return superseded_in(self._log.objects.name)
+            except HelmrError as error:
+                # Also one of a later format: then a commit will say what that means.
+                logger.warning("the lease was not renewed: %s", error.message)
+            await asyncio.sleep(RENEW_S)
+
+    async def say_goodbye(self) -> None:
+        """Have a standby take over at once. If that can't be said, it does when the lease has lapsed."""
+        if self._tag is None:  # it stands nowhere, or another's does
+            return
+        with suppress(HelmrError, ObjectChanged):
+            self._lease = self._lease.goodbye(self._newest())
+            await self._run(self._log.write_lease, self._lease, self._tag)
+
+    async def _renew(self) -> bool:
+        """Write it once more; False if a later opening's stands there."""
+        lease = self._lease.renewed(self._newest())
+        try:
+            self._tag = await self._run(self._log.write_lease, lease, self._tag)
+        except ObjectChanged:
+            found = await self._run(self._log.lease)
+            if found is not None and lease.is_superseded_by(found[0]):
+                return False
+            # An earlier opening's that came late, or an earlier try of this one: the next renewal takes its place.
+            self._tag = found[1] if found is not None else None
+            return True
+        self._lease = lease
+        return True

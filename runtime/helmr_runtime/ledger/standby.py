@@ -1,0 +1,213 @@
+"""A runtime that stands by: it follows the log of the one at work into its own database and memory until it takes over.
+
+What it takes in is folded as at an opening, record by record, with the tables written beside it, so that taking over
+costs no fold. It appends nothing, runs nothing that is due and refuses every call.
+
+Invariants: S-98.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from helmr.errors import Standby, StoreUnavailable
+from helmr_runtime.clock import Clock
+from helmr_runtime.core.entries import Entry
+from helmr_runtime.core.shared_log import RENEW_S, LeaseSeen
+from helmr_runtime.ledger.index.heads import Head, checkpointed
+from helmr_runtime.ledger.log.group import GroupCommit
+from helmr_runtime.ledger.log.object_log import ObjectLog
+from helmr_runtime.ledger.tables.appends import Appends
+from helmr_runtime.ledger.tables.engine import STORE_ERRORS
+from helmr_runtime.ledger.tables.recovery import read_head
+
+logger = logging.getLogger(__name__)
+
+Records = Sequence[tuple[int, Appends]]
+Run = Callable[..., Awaitable[Any]]
+"""Runs a blocking call in a thread that waits for nothing else."""
+
+PART = 200
+"""Records that go into the database at once; between two of them the loop does other things."""
+
+
+class StandbyMemory:
+    """What a ledger takes in that another one has committed.
+
+    Args:
+        group: Its writer, which appends nothing meanwhile.
+        clock: Tells the time.
+    """
+
+    def __init__(self, group: GroupCommit, clock: Clock) -> None:
+        self._group = group
+        self._clock = clock
+
+    @property
+    def number(self) -> int:
+        """Of the last record that was taken in."""
+        return self._group.database.log_number
+
+    async def read(self) -> Records:
+        """What has been committed behind that one.
+
+        Raises:
+            LedgerBehind: It is not in the log any more, or the log ends before.
+            LedgerDamaged, LogNewer, StoreUnavailable: It can't be read.
+        """
+        found: Records = await self._group.run_in_writer(self._group.database.read_on)
+        return found
+
+    async def fold(self, records: Records) -> None:
+        """Take them into the database, the index and the tables.
+
+        Raises:
+            StoreUnavailable: The database can't be written; memory may lack some of them, and is to be restored.
+        """
+        for some in _parts(records):
+            try:
+                if any(appends.removals for _, appends in some):
+                    await (
+                        self._group.project()
+                    )  # rows of what is removed are written before, as at the primary
+                entries = await self._group.run_in_writer(self._group.database.take_in, some)
+                for _, appends in some:
+                    await self._fold(appends, entries)
+            except STORE_ERRORS as error:
+                said = str(error).splitlines()[0]
+                raise StoreUnavailable(f"the database can't follow the log: {said}") from error
+            await asyncio.sleep(0)
+
+    async def _fold(self, appends: Appends, entries: Mapping[int, Entry]) -> None:
+        """One record: its entries, then what it says beside them, as `GroupCommit` does with its own."""
+        group, index, now = self._group, self._group.index, self._clock.now()
+        changed: dict[str, Head] = {}
+        for stored in appends.entries:
+            assert stored.feed_offset is not None
+            if stored.session_id not in index.heads and stored.seq > 1:
+                reader = group.database.writers_reader
+                await group.run_in_writer(read_head, reader, index, stored.session_id, now)
+            entry = entries[stored.feed_offset]
+            index.take((entry,), now, group.projector.projection, group.recent)
+            changed[entry.session_id] = index.heads[entry.session_id]
+        for checkpoint in appends.checkpoints:
+            head = index.heads.get(checkpoint.session_id)
+            if head is not None and head.last_offset == checkpoint.feed_offset:
+                checkpointed(head)
+                changed[head.session_id] = head
+        group.checkpoints.add(appends.checkpoints)
+        for row in appends.holdings:
+            head = index.heads.get(row.session_id)
+            if head is not None:
+                head.epoch, head.held_by = max(head.epoch, row.epoch), row.holder
+                changed[head.session_id] = head
+        for removal in appends.removals:
+            group.recent.forget_through(removal.last_offset)
+        for head in changed.values():
+            index.reindex(head, now)
+            if head is not index.system:
+                group.projector.projection.touched.add(head.session_id)
+        group.projector.tick_soon()
+
+
+def _parts(records: Records) -> Iterator[Records]:
+    """Some at a time; what removes sessions goes by itself, behind what it removes."""
+    some: list[tuple[int, Appends]] = []
+    for one in records:
+        if some and (one[1].removals or some[-1][1].removals or len(some) >= PART):
+            yield some
+            some = []
+        some.append(one)
+    if some:
+        yield some
+
+
+class LeaseWatch:
+    """Waits until a runtime may open the log.
+
+    Args:
+        log: The log, which it opens then.
+        own_writer: Of the last opening by the same data directory.
+        run: Where it speaks to the store.
+    """
+
+    def __init__(self, log: ObjectLog, own_writer: str | None, run: Run) -> None:
+        self._log = log
+        self._own_writer = own_writer
+        self._run = run
+        self._seen: LeaseSeen | None = None
+        self._asked = asyncio.Event()
+        self._applied = 0
+        self.is_waiting = False
+        """Another runtime is at work."""
+
+    def take_over(self) -> None:
+        """Wait no longer: an operator says so."""
+        self._asked.set()
+
+    async def look(self) -> bool:
+        """Look at the lease: whether the log may be opened now.
+
+        Raises:
+            StoreUnavailable: The store does not answer. A lease that can't be looked at has not lapsed.
+            LogNewer, LedgerDamaged: It can't be read.
+        """
+        loop = asyncio.get_running_loop()
+        found = await self._run(self._log.lease)
+        lease, now_s = found[0] if found is not None else None, loop.time()
+        seen = self._seen or LeaseSeen(lease, now_s, self._own_writer)
+        self._seen = seen.seen(lease, now_s)
+        self.is_waiting = not (self._asked.is_set() or self._seen.may_try(now_s))
+        return not self.is_waiting
+
+    async def until_due(self, memory: StandbyMemory) -> None:
+        """Return when the log may be opened, and everything that stood there has been taken in.
+
+        Raises:
+            HelmrError: The log can't be followed from where the memory is, or the memory is to be restored.
+            StoreUnavailable: The store went away in that moment.
+        """
+        self._applied = memory.number
+        while True:
+            may_try = False
+            records: Records = ()
+            try:
+                may_try = await self.look()
+                if not may_try and self._newest > memory.number:
+                    records = await memory.read()
+            except StoreUnavailable as error:
+                logger.warning("the log can't be followed: %s", error.message)
+            if may_try:
+                break
+            await memory.fold(records)
+            self._applied = memory.number
+            await self._pause()
+        await memory.fold(await memory.read())
+
+    def refusal(self) -> Standby:
+        """What callers get meanwhile."""
+        behind = max(0, self._newest - self._applied)
+        said = f"{behind} commits behind it" if behind else "level with it"
+        return Standby(
+            f"another runtime is at work on the log in {self._log.objects.name}; this one stands by, {said}",
+            hint="Use the address of the other runtime.",
+            retry_after_s=1.0,
+            commit=self._applied,
+            behind=behind,
+        )
+
+    @property
+    def _newest(self) -> int:
+        lease = self._seen.lease if self._seen is not None else None
+        return lease.newest if lease is not None else 0
+
+    async def _pause(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        pause_s = self._seen.next_look_s(now_s) if self._seen is not None else RENEW_S
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._asked.wait()

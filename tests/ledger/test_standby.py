@@ -1,0 +1,295 @@
+"""A ledger that stands by: it follows another's log, and goes on where that one has ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helmr.errors import LedgerSuperseded, Standby, Unavailable
+from helmr.models import SessionStatus
+from helmr_runtime.clock import FakeClock
+from helmr_runtime.core import shared_log
+from helmr_runtime.core.commands import OperationKey, Prune
+from helmr_runtime.core.entries import EntryKind
+from helmr_runtime.ledger import standby
+from helmr_runtime.ledger.actor import LedgerActor, LedgerPlace
+from helmr_runtime.ledger.index.heads import Head
+from helmr_runtime.ledger.index.ledger_index import LedgerIndex
+from helmr_runtime.ledger.log import lease
+from helmr_runtime.ledger.log.object_log import ObjectLog
+from helmr_runtime.ledger.open import open_ledger
+from helmr_runtime.ledger.standby import LeaseWatch, StandbyMemory
+from tests.ledger.sessions import ALICE, SMALL, begin, parked, running
+from tests.ledger.shared_objects import FakeObjects
+
+pytestmark = pytest.mark.allows_blocking
+
+LEASE_S = 0.6
+DAY_S = 86_400.0
+KEY = OperationKey(id="op-1", request_hash="ab" * 32)
+Machine = Callable[[str], LedgerActor]
+
+
+@pytest.fixture(autouse=True)
+def quick_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of its time, so that no test waits for long."""
+    monkeypatch.setattr(shared_log, "LEASE_S", LEASE_S)
+    for module in (shared_log, lease, standby):
+        monkeypatch.setattr(module, "RENEW_S", LEASE_S / 3)
+
+
+@pytest.fixture
+def objects() -> FakeObjects:
+    """The store."""
+    return FakeObjects()
+
+
+@pytest.fixture
+async def machine(tmp_path: Path, clock: FakeClock, objects: FakeObjects) -> AsyncIterator[Machine]:
+    """A ledger on a machine, by its name; all are closed at the end."""
+    made: list[LedgerActor] = []
+
+    def make(name: str) -> LedgerActor:
+        place = LedgerPlace(tmp_path / name / "ledger.duckdb", lambda: ObjectLog(objects))
+        made.append(LedgerActor(place, clock=clock, settings=SMALL))
+        return made[-1]
+
+    yield make
+    for one in made:
+        await one.close()
+
+
+async def until(ask: Callable[[], Awaitable[bool]]) -> None:
+    """Return when that holds."""
+    async with asyncio.timeout(60):
+        while not await ask():
+            await asyncio.sleep(0.02)
+
+
+async def level(ledger: LedgerActor) -> None:
+    """It stands by, and has all that the lease names."""
+
+    async def is_level() -> bool:
+        stats = await ledger.stats()
+        assert not stats["open"], stats
+        return bool(stats["code"] == "standby" and stats["behind"] == 0)
+
+    await until(is_level)
+
+
+async def works(ledger: LedgerActor) -> None:
+    """It has taken over."""
+
+    async def is_open() -> bool:
+        return bool((await ledger.stats())["open"])
+
+    await until(is_open)
+
+
+def in_memory(memory: StandbyMemory) -> dict[str, Any]:
+    """All that decides, in a form that can be compared; of sessions that are over only what an opening would read."""
+    index: LedgerIndex = memory._group.index
+
+    def shown(head: Head) -> dict[str, Any]:
+        found = {one.name: getattr(head, one.name) for one in fields(Head)}
+        return found | {"tail": list(head.tail), "open_steps": frozenset(head.open_steps)}
+
+    return {
+        "heads": {
+            name: shown(head)
+            for name, head in index.heads.items()
+            if head.status is SessionStatus.OPEN or head.is_held
+        },
+        "offset": index.head_offset,
+        "operations": dict(index.operations),
+        "names": {key: list(found) for key, found in index.names.items()},
+        "keys": dict(index.start_keys),
+        "counts": index.counts(),
+        "due": index.next_due_at(),
+        "marks": index.marks(),
+        "held": sorted(index.holdings(), key=lambda one: one.session_id),
+    }
+
+
+class Held(LeaseWatch):
+    """Holds an opening before it takes the log, and ends it when a test has looked at what it has."""
+
+    def __init__(self) -> None:
+        self.memory: asyncio.Future[StandbyMemory] = asyncio.get_running_loop().create_future()
+        self.over = asyncio.Event()
+
+    async def until_due(self, memory: StandbyMemory) -> None:
+        self.memory.set_result(memory)
+        await self.over.wait()
+        raise Unavailable("looked at")
+
+
+@asynccontextmanager
+async def standing_by(
+    folder: Path, clock: FakeClock, objects: FakeObjects
+) -> AsyncIterator[StandbyMemory]:
+    """The memory of a ledger that has opened its file and not the log."""
+    watch = Held()
+    opening = asyncio.create_task(
+        open_ledger(
+            folder / "ledger.duckdb",
+            clock=clock,
+            settings=SMALL,
+            log=ObjectLog(objects),
+            watch=watch,
+        )
+    )
+    try:
+        yield await watch.memory
+    finally:
+        watch.over.set()
+        with pytest.raises(Unavailable, match="looked at"):
+            await opening
+
+
+# --- what it follows --------------------------------------------------------------------------------
+
+
+async def test_what_a_standby_has_in_memory_is_what_an_opening_would_restore(
+    machine: Machine, clock: FakeClock, tmp_path: Path, objects: FakeObjects
+) -> None:
+    first = machine("a")
+    await first.open()
+    hands = [await running(first, clock) for _ in range(3)]
+    async with standing_by(tmp_path / "b", clock, objects) as memory:
+        for hand in hands:
+            await hand.stored(hand.step())
+            clock.move_to(clock.now() + timedelta(seconds=1))
+        await hands[0].stored(hands[0].step_done(), checkpoint=True)
+        await memory.fold(await memory.read())
+        await hands[1].stored(hands[1].step_done())
+        await hands[1].stored(checkpoint=True, release=True)
+        await hands[2].stored(hands[2].step_done(), hands[2].accepted("yes", operation=KEY))
+        await parked(first, clock, timeout_s=60, external_id="named", idempotency_key="once")
+        await memory.fold(await memory.read())
+        await hands[0].stored(hands[0].step())
+        done = await running(first, clock)
+        await done.stored(done.succeeded(), done.closed())
+        await begin(first, clock)
+        await memory.fold(await memory.read())
+        await memory.fold(await memory.read())
+        async with standing_by(tmp_path / "c", clock, objects) as restored:
+            assert in_memory(memory) == in_memory(restored)
+
+
+async def test_sessions_that_the_primary_prunes_are_gone_here_too(
+    machine: Machine, clock: FakeClock, tmp_path: Path, objects: FakeObjects
+) -> None:
+    first = machine("a")
+    await first.open()
+    async with standing_by(tmp_path / "b", clock, objects) as memory:
+        done, kept = await running(first, clock), await running(first, clock)
+        await done.stored(done.succeeded(), done.closed(), checkpoint=True, release=True)
+        clock.move_to(clock.now() + timedelta(days=2))
+        pruned = await first.prune(Prune(principal=ALICE, age_s=DAY_S, is_archived=False))
+        assert pruned.sessions == 1
+        await kept.stored(kept.step())
+        await memory.fold(await memory.read())
+        found = in_memory(memory)
+        assert done.session_id not in found["heads"]
+        assert found["heads"][kept.session_id]["next_seq"] == kept.seq + 1
+        assert found["marks"]["pruned_offset"]
+
+
+# --- when it takes over -----------------------------------------------------------------------------
+
+
+async def test_a_goodbye_is_taken_at_once_and_a_silence_when_the_lease_has_lapsed(
+    machine: Machine, clock: FakeClock, objects: FakeObjects
+) -> None:
+    first, second, third = machine("a"), machine("b"), machine("c")
+    await first.open()
+    hand = await running(first, clock)
+    await level(second)
+    with pytest.raises(Standby, match="stands by, level with it"):
+        await second.load(hand.session_id, "slot-2")
+    await first.close()
+    await works(second)
+    # Silent from here on: its lease is not written any more.
+    await level(third)
+    objects.replaces = False
+    before_s = asyncio.get_running_loop().time()
+    await works(third)
+    assert asyncio.get_running_loop().time() - before_s >= LEASE_S / 2
+    objects.replaces = True
+    hand.ledger = third
+    await hand.adopt()
+    await hand.stored(hand.step())
+    with pytest.raises(LedgerSuperseded):
+        await begin(second, clock)
+
+
+async def test_a_primary_that_commits_nothing_finds_out_that_it_is_superseded(
+    machine: Machine, clock: FakeClock
+) -> None:
+    first, second = machine("a"), machine("b")
+    await first.open()
+    await level(second)
+    assert await first.superseded() is None
+    await second.take_over()
+    await works(second)
+
+    async def is_superseded() -> bool:
+        return await first.superseded() is not None
+
+    await until(is_superseded)
+    with pytest.raises(LedgerSuperseded):
+        await begin(first, clock)
+    assert await second.superseded() is None
+    await begin(second, clock)
+
+
+async def test_what_is_due_is_done_by_the_one_that_has_taken_over(
+    machine: Machine, clock: FakeClock
+) -> None:
+    first, second = machine("a"), machine("b")
+    await first.open()
+    await parked(first, clock, timeout_s=60)
+    await level(second)
+    await first.close()
+    await works(second)
+    clock.move_to(clock.now() + timedelta(seconds=61))
+
+    opened = second._ledger
+    assert opened is not None
+
+    async def is_timed_out() -> bool:
+        kinds = [entry.kind for entry in await opened.entries_after(0, 100)]
+        return EntryKind.WAIT_TIMED_OUT in kinds
+
+    await until(is_timed_out)
+
+
+async def test_an_idle_pair_asks_the_store_no_more_than_it_may(
+    machine: Machine, objects: FakeObjects
+) -> None:
+    first, second = machine("a"), machine("b")
+    await first.open()
+    await level(second)
+
+    async def has_snapshot() -> bool:  # the first is made at once
+        return bool(ObjectLog(objects).require_root().snapshots)
+
+    await until(has_snapshot)
+    calls = objects.calls
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+
+    async def has_passed() -> bool:
+        return loop.time() - began_s > 3 * LEASE_S
+
+    await until(has_passed)
+    looks = (loop.time() - began_s) / (LEASE_S / 3)
+    assert looks < objects.calls - calls <= 2 * (looks + 1)

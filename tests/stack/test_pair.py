@@ -1,0 +1,203 @@
+"""Two runtimes with one log: one is at work, the other stands by and takes over, whatever ends or stops the first."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from helmr.client import Client, Retry
+from helmr.errors import HelmrError
+from helmr.models import Health
+from helmr_runtime.launchers.runtime import SUPERSEDED
+from helmr_runtime.process.spec import RING_NAME
+from tests.ledger.store_servers import seaweed_program, seaweed_server
+from tests.ordinary.stand_in import postgres_server
+from tests.stack.live import LiveRuntime, until
+
+pytestmark = [pytest.mark.allows_blocking, pytest.mark.timeout(300)]
+
+ONCE = Retry(total_s=0.0)
+YES = {"decision": "approve"}
+STORES = [
+    pytest.param("folder"),
+    pytest.param("postgres", marks=pytest.mark.long),
+    pytest.param("seaweed", marks=pytest.mark.long),
+]
+
+
+class Pair:
+    """Two machines, by name; the second has the keys of the first."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self._folder = folder
+        self._url = url
+        self._made: list[LiveRuntime] = []
+        self.first = self._machine("first").start()
+        self.second = self._machine("second")
+        self.second.data_dir.mkdir(mode=0o700)
+        shutil.copy(self.first.data_dir / RING_NAME, self.second.data_dir / RING_NAME)
+
+    def _machine(self, name: str) -> LiveRuntime:
+        folder = self._folder / name
+        folder.mkdir()
+        arguments = [f"--log={self._url}"]
+        self._made.append(LiveRuntime(folder, in_process=True, arguments=arguments))
+        return self._made[-1]
+
+    def stand_by(self, live: LiveRuntime) -> None:
+        """Start it beside the other one, and return when it has all that there is."""
+        live.launch()
+        until(lambda: is_level(live), within_s=60, what="level", seen=lambda: log_of(live))
+
+    def close(self) -> None:
+        """End both, also one that is paused."""
+        for one in self._made:
+            if one._process is not None and one._process.poll() is None:
+                os.kill(one._process.pid, signal.SIGCONT)
+            one.stop()
+
+
+@pytest.fixture(params=STORES)
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
+    """The first is at work."""
+    with ExitStack() as stack:
+        url = f"file://{tmp_path}/store"
+        if request.param == "postgres":
+            found = stack.enter_context(postgres_server())
+            if found is None:
+                pytest.skip("PostgreSQL is not installed")
+            url = found
+        elif request.param == "seaweed":
+            if seaweed_program() is None:
+                pytest.skip("SeaweedFS is not installed")
+            url = stack.enter_context(seaweed_server()).url("log")
+        made = Pair(tmp_path, url)
+        stack.callback(made.close)
+        yield made
+
+
+def log_of(live: LiveRuntime) -> str:
+    return (live.folder / "up.log").read_text()
+
+
+def health_of(live: LiveRuntime) -> Health | None:
+    try:
+        return live.client.health()
+    except (HelmrError, OSError):
+        live._forget_client()
+        return None
+
+
+def is_level(live: LiveRuntime) -> bool:
+    health = health_of(live)
+    return health is not None and health.degraded == ["standby"] and health.ledger["behind"] == 0
+
+
+def asking(live: LiveRuntime, name: str = "one") -> str:
+    session_id = live.begin("approve", {"name": name})
+    live.waiting(session_id)
+    return session_id
+
+
+def answered(live: LiveRuntime, session_id: str) -> None:
+    live.client.waits.answer(live.waiting(session_id).id, YES)
+    live.ended(session_id)
+
+
+def is_at_work(live: LiveRuntime) -> None:
+    """Return when it has taken over."""
+    until(
+        lambda: (found := health_of(live)) is not None and found.ready,
+        within_s=60,
+        what="taken over",
+        seen=lambda: log_of(live),
+    )
+
+
+def test_a_standby_says_that_it_is_one_and_refuses_what_it_is_asked(pair: Pair) -> None:
+    session_id = asking(pair.first)
+    pair.stand_by(pair.second)
+    found = pair.second.credentials
+    with (
+        Client(url=found.url, key=found.key, retry=ONCE) as client,
+        pytest.raises(HelmrError) as raised,
+    ):
+        client.sessions.open(session_id).get()
+    assert raised.value.code == "standby"
+    assert "stands by" in pair.second.client.health().reasons[0]
+    answered(pair.first, session_id)
+    pair.second.stop()
+    answered(pair.first, asking(pair.first, "two"))
+
+
+def test_a_standby_goes_on_with_every_answer_when_the_primary_was_killed(pair: Pair) -> None:
+    sessions = [asking(pair.first, f"n{number}") for number in range(4)]
+    answered(pair.first, sessions[0])
+    pair.stand_by(pair.second)
+    answered(pair.first, sessions[1])
+    pair.first.kill_all()
+    is_at_work(pair.second)
+    for one in sessions[:2]:
+        assert pair.second.newest_run(one).status == "succeeded"
+    answered(pair.second, sessions[2])
+    # The killed one is the next standby, and has what it has missed.
+    pair.stand_by(pair.first)
+    pair.second.kill_all()
+    is_at_work(pair.first)
+    answered(pair.first, sessions[3])
+
+
+def test_a_goodbye_has_the_standby_take_over_at_once(pair: Pair) -> None:
+    session_id = asking(pair.first)
+    pair.stand_by(pair.second)
+    pair.first.stop()
+    is_at_work(pair.second)
+    answered(pair.second, session_id)
+
+
+def test_a_primary_that_was_paused_ends_and_a_restart_stands_by(pair: Pair) -> None:
+    session_id = asking(pair.first)
+    pair.stand_by(pair.second)
+    assert pair.first._process is not None
+    os.kill(pair.first._process.pid, signal.SIGSTOP)
+    is_at_work(pair.second)
+    answered(pair.second, session_id)
+    os.kill(pair.first._process.pid, signal.SIGCONT)
+    assert pair.first._process.wait(30) == SUPERSEDED, log_of(pair.first)
+    assert "stands by" in log_of(pair.first)
+    pair.first._process = None
+    pair.stand_by(pair.first)
+
+
+def test_an_operator_has_the_standby_take_over(pair: Pair) -> None:
+    session_id = asking(pair.first)
+    pair.stand_by(pair.second)
+    command = [sys.executable, "-m", "helmr.cli", "takeover", "--timeout", "20s"]
+    place = f"--data-dir={pair.second.data_dir}"
+    done = subprocess.run([*command, place], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr + log_of(pair.second)
+    assert "has taken over" in done.stdout
+    assert pair.first._process is not None
+    assert pair.first._process.wait(30) == SUPERSEDED, log_of(pair.first)
+    pair.first._process = None
+    answered(pair.second, session_id)
+    done = subprocess.run([*command, place], check=False, capture_output=True, text=True)
+    assert done.returncode == 5, done.stderr
+
+
+def test_a_primary_that_was_killed_goes_on_at_once_where_it_was(pair: Pair) -> None:
+    """No one else is there: its own lease is no reason to wait."""
+    session_id = asking(pair.first)
+    pair.first.kill_all()
+    pair.first.launch()
+    is_at_work(pair.first)
+    assert "stands by" not in log_of(pair.first)
+    answered(pair.first, session_id)
