@@ -113,6 +113,11 @@ class Clients:
             case "disable" | "enable":
                 disabled = sorted(self._world.invariants.votes.disabled)
                 target = random.choice(disabled if disabled and kind == "enable" else list(PEOPLE))
+                voted = self._world.invariants.votes.voters()
+                if kind == "disable" and voted and random.random() < 0.6:
+                    target = random.choice(voted)
+                if kind == "disable" and random.random() < 0.5:
+                    parts = {"alone": True}
             case "claim" | "release" | "assign" | "link":
                 waits = await self._read("waits")
                 if not waits:
@@ -393,7 +398,7 @@ class Clients:
             case "send" | "public_send":
                 self._world.invariants.sends.acknowledged(asked.target, asked.parts, receipt)
             case "disable":
-                if recorded is not None:
+                if recorded is not None and not asked.parts:
                     offset = recorded.feed_offset or 0
                     self._world.invariants.votes.given_back(asked.target, offset)
             case "link":

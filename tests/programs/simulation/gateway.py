@@ -35,6 +35,7 @@ from helmr.models import (
 from helmr.roles import Role, ScopeType
 from helmr_runtime.core.answerers import Identity
 from helmr_runtime.core.entries import Principal
+from helmr_runtime.core.people import DisablePerson
 from helmr_runtime.core.public_tokens import Scope, ScopedToken
 from helmr_runtime.http.exchange import GenerationHeader
 from helmr_runtime.ports.ledger import CopyPosition
@@ -97,6 +98,15 @@ class Gateway:
                 return await service.sessions.send(caller, target, stream, SendRequest(**parts))
             case "withdraw":
                 return await service.waits.withdraw(caller, target)
+            case "disable" if parts:  # and ends before it takes anything back
+                return await service.people._ledger.fact(
+                    DisablePerson(
+                        principal=caller.principal,
+                        operation=caller.operation("people.disable", target, None),
+                        person=target,
+                        names=(target,),
+                    )
+                )
             case "disable":
                 return await service.people.disable(caller, target, DisableRequest())
             case "enable":

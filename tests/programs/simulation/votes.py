@@ -136,6 +136,11 @@ class Votes:
         self._check(is_admitted, "S-112", f"{where}: {person} may not answer it")
         return person
 
+    def voters(self) -> list[str]:
+        """Who has a vote that stands."""
+        pending = (one for one in self.asked.values() if one.is_open)
+        return sorted({person for one in pending for person in one.standing})
+
     def given_back(self, person: str, offset: int) -> None:
         """A client was told that they are disabled since that place: what they said before stands nowhere any more."""
         for wait_id, asked in self.asked.items():
