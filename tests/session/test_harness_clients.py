@@ -36,7 +36,7 @@ async def main():
             try:
                 make()
             except MissingExtra as error:
-                assert error.facts["extra"] == "runtime", error.facts
+                assert error.facts["extra"] == "local", error.facts
             else:
                 sys.exit("no refusal")
 
