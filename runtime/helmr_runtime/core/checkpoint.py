@@ -529,7 +529,7 @@ def _unsaid(folded: SessionState, restored: SessionState) -> frozenset[str]:
     unsaid = {
         "closed_by": restored.closed_by is None,
         # Those of earlier releases say who started any of the session's runs, and nothing of its run.
-        "starters": restored.run is not None and restored.run.starters is None,
+        "starters": restored.run is not None and not restored.run.starters,
         "session_starters": set(folded.starters) <= set(restored.starters) or not restored.starters,
         "sent_by": not all(record.sent_by for record in records),
         "created_at": restored.run is not None and restored.run.created_at is None,

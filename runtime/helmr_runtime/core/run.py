@@ -420,8 +420,8 @@ class Run:
     """None in a run whose checkpoint was written before it held this."""
     draws_from: str | None = None
     """The run of its origin, whose id ids and random numbers are drawn from, if its session is a fork (S-86)."""
-    starters: tuple[str, ...] | None = None
-    """Who started it, or sent the record that did; None before release 0.7.0, whose sessions say it."""
+    starters: tuple[str, ...] = ()
+    """Who started it, or sent the record that did; empty before release 0.7.0, whose sessions say it."""
     attempt: int = 1
     first_attempt: int = 1
     """The first one since the newest rewind: the policy's retries count from it (S-75)."""

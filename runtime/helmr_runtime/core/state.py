@@ -104,8 +104,8 @@ class SessionState:
     @property
     def all_starters(self) -> list[str]:
         """Whom `starter` means in a wait of the active run (S-112)."""
-        of_run = self.run.starters if self.run is not None else None
-        return list(dict.fromkeys((*self.starters, *(of_run or ()))))
+        of_run = self.run.starters if self.run is not None else ()
+        return list(dict.fromkeys((*self.starters, *of_run)))
 
     @property
     def activity(self) -> Activity:
@@ -166,13 +166,12 @@ def _started_by(entry: Entry) -> list[str]:
     return list(dict.fromkeys((*names_of(entry.principal), *entry.body.get("starters", ()))))
 
 
-def _run_starters(state: SessionState, entry: Entry) -> tuple[str, ...] | None:
+def _run_starters(state: SessionState, entry: Entry) -> tuple[str, ...]:
     """Who started this run; one that another goes on as has its starters."""
     own = _started_by(entry)
-    if state.run is None or entry.body["started_by"]["type"] != "run":
-        return tuple(own)
-    before = state.run.starters
-    return tuple(dict.fromkeys((*before, *own))) if before is not None else None
+    goes_on = state.run is not None and entry.body["started_by"]["type"] == "run"
+    before = state.run.starters if goes_on and state.run is not None else ()
+    return tuple(dict.fromkeys((*before, *own)))
 
 
 def _session_closed(state: SessionState, entry: Entry) -> None:
