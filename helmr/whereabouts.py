@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from helmr import platform
+
 TYPE_CHECKING = False  # `typing` takes long
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,16 +53,5 @@ def is_live(pid: int, *, written_at_s: float) -> bool:
         pass
     except OverflowError:
         return False
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        boot = next(
-            line.split()[1]
-            for line in Path("/proc/stat").read_text().splitlines()
-            if line.startswith("btime ")
-        )
-    except (OSError, StopIteration):
-        return True  # no /proc to ask
-    if fields[0] == "Z":
-        return False
-    started_at_s = int(boot) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    return started_at_s <= written_at_s + START_SLACK_S
+    started_at_s = platform.started_at_s(pid)
+    return started_at_s is not None and started_at_s <= written_at_s + START_SLACK_S

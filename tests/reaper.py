@@ -20,7 +20,8 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-from helmr_runtime.process.processes import PROC, OsProcess, is_running, kill, process
+from helmr.platform import PROC
+from helmr_runtime.process.processes import OsProcess, is_running, kill, process
 
 VARIABLE = "HELMR_TEST_RUNS"
 """The words of all processes of pytest above; a worker's has that of the one that shares out the files before it."""

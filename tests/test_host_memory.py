@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from helmr_runtime.host_status import anonymous_bytes, bound_bytes, machine_bytes
+from helmr.platform import anonymous_bytes, machine_bytes
+from helmr_runtime.host_status import bound_bytes
 
 MIB = 1024 * 1024
 MACHINE = 8 * 1024 * MIB

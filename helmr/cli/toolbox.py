@@ -26,6 +26,7 @@ from helmr.cli.app import Cli, Json, command, now
 from helmr.cli.arguments import replacing
 from helmr.cli.up import LEDGER_NAME
 from helmr.errors import RuntimeNotFound, Unavailable, UsageError
+from helmr.platform import sync
 from helmr.version import needed, version
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def backup(
             for piece in pieces:
                 file.write(piece)
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
         with open(file.name, "rb") as written:  # what is on disk is what is checked
             reader = BackupReader(written)
             for _ in reader.rows():
@@ -99,7 +100,7 @@ def backup(
         with replacing(keys, is_private=True) as file:
             file.write(ring)
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
     found = {
         "file": str(dest),
         "through": reader.header.through,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from helmr import durations, hash_seed
+from helmr import durations, hash_seed, platform
 from helmr.cli import arguments, printing
 from helmr.cli.app import Cli, CommandWithExamples, ExitCode, command
 from helmr.cli.config import (
@@ -432,14 +431,14 @@ def _leave(data_dir: Path) -> None:
 
 def _end_process(cli: Cli, timeout_s: float) -> None:
     endpoint = _own_process(cli)
-    with _process_of(endpoint) as process:
-        signal.pidfd_send_signal(process, signal.SIGTERM)
-        if not select.select([process], [], [], timeout_s)[0]:
-            raise Unavailable(
-                f"the runtime at {endpoint.url} (pid {endpoint.pid}) has not ended within "
-                f"{durations.spell(timeout_s)}",
-                hint="It may still be parking sessions; ask again.",
-            )
+    started = _signal(endpoint, signal.SIGTERM)
+    assert endpoint.pid is not None
+    if not platform.await_end(endpoint.pid, started=started, within_s=timeout_s):
+        raise Unavailable(
+            f"the runtime at {endpoint.url} (pid {endpoint.pid}) has not ended within "
+            f"{durations.spell(timeout_s)}",
+            hint="It may still be parking sessions; ask again.",
+        )
     printing.write(f"{endpoint.url} has ended (pid {endpoint.pid}).")
 
 
@@ -455,20 +454,17 @@ def _own_process(cli: Cli) -> Endpoint:
     return endpoint
 
 
-@contextmanager
-def _process_of(endpoint: Endpoint) -> Iterator[int]:
-    """A descriptor, which names this very process, also when its number is used again."""
+def _signal(endpoint: Endpoint, number: int) -> int:
+    """Send it to the runtime's process; when that began, as `helmr.platform.look` says it."""
     assert endpoint.pid is not None
+    found = platform.look(endpoint.pid)
     try:
-        process = os.pidfd_open(endpoint.pid)
-        try:
-            yield process
-        finally:
-            os.close(process)
-    except ProcessLookupError as error:
-        raise RuntimeNotFound(f"the runtime at {endpoint.url} has just ended") from error
+        is_sent = platform.send_signal(endpoint.pid, number)
     except PermissionError as error:
         raise NotAllowed(f"pid {endpoint.pid} belongs to another user") from error
+    if found is None or not is_sent:
+        raise RuntimeNotFound(f"the runtime at {endpoint.url} has just ended")
+    return found[1]
 
 
 def register_takeover(app: typer.Typer) -> None:
@@ -488,14 +484,14 @@ def takeover(
     """Have the runtime of this machine, which stands by, take over now; the other one acknowledges nothing more."""
     timeout_s = durations.seconds(timeout)
     endpoint = _own_process(cli)
-    with cli.client() as client, _process_of(endpoint) as process:
+    with cli.client() as client:
         if not _stands_by(client.health()):
             raise Conflict(
                 f"the runtime at {endpoint.url} does not stand by",
                 hint="`helmr status` says what it does.",
             )
         # The one that it is for may have ended a moment ago, and this one be at work: it takes no notice then.
-        signal.pidfd_send_signal(process, signal.SIGUSR1)
+        _signal(endpoint, signal.SIGUSR1)
         until_s = time.monotonic() + timeout_s
         while not (health := client.health()).ready:
             if time.monotonic() >= until_s:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import select
 import shlex
 import signal
 import subprocess
@@ -25,6 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO, TypeVar
 
+from helmr import platform
 from helmr.cli import entry_lines
 from helmr.client import Client
 from helmr.client.discovery import find_runtime
@@ -519,7 +519,7 @@ RECORD = "processes.json"
 
 @dataclass(frozen=True, slots=True)
 class DemoProcess:
-    """A process; `started` is its start in clock ticks since boot, so a later one of that pid differs."""
+    """A process; `started` tells it from a later one of that pid (`helmr.platform.look`)."""
 
     pid: int
     started: int
@@ -537,10 +537,7 @@ def recorded(data_dir: Path) -> list[DemoProcess]:
 
 def family(pid: int) -> list[DemoProcess]:
     """The process and all its descendants, as they are now."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and (fields := _stat(int(entry.name))) is not None:
-            parents[int(entry.name)] = int(fields[1])
+    parents = platform.parents()
     members = {pid} if pid in parents else set()
     while more := {child for child, parent in parents.items() if parent in members} - members:
         members |= more
@@ -550,8 +547,8 @@ def family(pid: int) -> list[DemoProcess]:
 
 def started_at(pid: int) -> int | None:
     """When the process started; None if there is none, or only its remains."""
-    fields = _stat(pid)
-    return int(fields[19]) if fields is not None and fields[0] not in "ZX" else None
+    found = platform.look(pid)
+    return found[1] if found is not None and found[0] not in platform.ENDED else None
 
 
 def alive(processes: Iterable[DemoProcess]) -> list[DemoProcess]:
@@ -561,42 +558,14 @@ def alive(processes: Iterable[DemoProcess]) -> list[DemoProcess]:
 
 def kill(processes: Iterable[DemoProcess], *, within_s: float) -> list[DemoProcess]:
     """kill -9 each of them, all before the first is waited for; returns those that are left after that time."""
-    handles: list[int] = []
     everyone = list(processes)
-    try:
-        for one in everyone:
-            try:
-                handle = os.pidfd_open(one.pid)
-            except ProcessLookupError:
-                continue
-            handles.append(handle)
-            if started_at(one.pid) == one.started:  # the handle can't become another process
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
-        _await_end(handles, within_s=within_s)
-    finally:
-        for handle in handles:
-            os.close(handle)
-    return alive(everyone)
-
-
-def _await_end(handles: list[int], *, within_s: float) -> None:
+    for one in everyone:
+        platform.send_signal(one.pid, signal.SIGKILL, started=one.started)
     ends_at_s = time.monotonic() + within_s
-    poll = select.poll()
-    waiting = set(handles)
-    for handle in waiting:
-        poll.register(handle, select.POLLIN)
-    while waiting and (left_s := ends_at_s - time.monotonic()) > 0:
-        for handle, _ in poll.poll(left_s * 1000):
-            poll.unregister(handle)
-            waiting.discard(handle)
-
-
-def _stat(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat from the state on. Source: proc_pid_stat(5); a name may hold anything."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (OSError, UnicodeDecodeError):
-        return None
+    for one in everyone:
+        left_s = max(0.0, ends_at_s - time.monotonic())
+        platform.await_end(one.pid, started=one.started, within_s=left_s)
+    return alive(everyone)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from typing import Protocol
 from weakref import WeakKeyDictionary
+
+from helmr import platform
 
 
 class Timer(Protocol):
@@ -70,8 +70,7 @@ class SystemClock:
 
     def elapsed_s(self) -> float:
         """Seconds since the machine began."""
-        has_boottime = sys.platform == "linux"
-        return time.clock_gettime(time.CLOCK_BOOTTIME if has_boottime else time.CLOCK_MONOTONIC)
+        return platform.elapsed_s()
 
 
 def call_by_wall(clock: Clock, when: datetime, call: Callable[[], None]) -> Timer:

@@ -16,7 +16,7 @@ import mmap
 import os
 import struct
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
@@ -215,28 +215,11 @@ def read(path: Path) -> Mapping[str, SlotStatus]:
     return found
 
 
-PROC = Path("/proc")
-CGROUPS = Path("/sys/fs/cgroup")
-
 SHARE = 4
 """A host may have that part of the machine's memory if nothing else was said."""
 
 AT_START = 2
 """A host whose task modules alone take more than its bound may have that many times what they take."""
-
-COUNTED = (b"RssAnon:", b"VmSwap:")
-
-
-def anonymous_bytes(proc: Path = PROC) -> int:
-    """What this process has allocated; costs some 40 microseconds."""
-    lines = (proc / "self/status").read_bytes().splitlines()
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(COUNTED))
-
-
-def machine_bytes(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
-    """The machine's memory, or what the control group of this process may have of it."""
-    first, *_ = (proc / "meminfo").read_text().splitlines()
-    return min([int(first.split()[1]) * 1024, *_limits(proc, cgroups)])
 
 
 def bound_bytes(asked: int | None, *, at_start: int, machine: int) -> int:
@@ -249,29 +232,3 @@ def bound_bytes(asked: int | None, *, at_start: int, machine: int) -> int:
     """
     bound = asked if asked is not None else machine // SHARE
     return bound if at_start < bound else AT_START * at_start
-
-
-def _limits(proc: Path, cgroups: Path) -> Iterator[int]:
-    """Of the group and those around it, of either version; what is not a number is not a limit."""
-    try:
-        lines = (proc / "self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        root = cgroups / "memory" if controllers else cgroups
-        name = "memory.limit_in_bytes" if controllers else "memory.max"
-        group = root / path.lstrip("/")
-        # In a container the path may be the host's, which is not there: its own group is the root.
-        for folder in (group, *group.parents):
-            if folder.is_relative_to(root):
-                yield from _number(folder / name)
-
-
-def _number(path: Path) -> Iterator[int]:
-    try:
-        yield int(path.read_text())
-    except (OSError, ValueError):
-        return

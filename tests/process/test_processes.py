@@ -1,4 +1,4 @@
-"""Processes are found, judged and ended by what /proc says of them, never by a pid alone."""
+"""Processes are found, judged and ended by what the system says of them, never by a pid alone."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from helmr import platform
 from helmr.errors import Unavailable
 from helmr_runtime.launchers import watchdog
 from helmr_runtime.launchers.watchdog import ProcessRecord, Watchdog
@@ -126,6 +127,7 @@ def test_who_ends_a_runtime_spares_itself(start: Start) -> None:
     assert process.wait(BOUND_S) == -signal.SIGKILL
 
 
+@pytest.mark.skipif(not platform.IS_LINUX, reason="the form on Ray is for Linux")
 def test_an_agent_without_its_environment_is_known_by_its_files(
     tmp_path: Path, start: Start
 ) -> None:

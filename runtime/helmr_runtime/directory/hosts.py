@@ -46,7 +46,7 @@ class Stage(StrEnum):
 
 
 class ProcessState(StrEnum):
-    """What /proc says."""
+    """What the system says."""
 
     RUNNING = "running"
     STOPPED = "stopped"
@@ -264,7 +264,7 @@ class Limits:
     ping_every_s: float = 1.0
     """A stopped host is replaced after 3 s at most."""
     silent_s: float = 2.0
-    """A host that has not answered for this long is looked up in /proc; if it is stopped or gone, it is killed."""
+    """The system is asked about a host that has not answered for this long; if it is stopped or gone, it is killed."""
     silent_max_s: float = 30.0
     """A host that runs and has not answered for this long is killed."""
     start_s: float = 60.0

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,6 +21,7 @@ import duckdb
 
 from helmr import ids
 from helmr.errors import HelmrError, StoreUnavailable
+from helmr.platform import sync
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import (
     AT_ONCE,
@@ -299,7 +299,7 @@ def write(reader: Reader, folder: Path, removal: Removal) -> str:
             scratch.execute(f"COPY archived TO '{quoted}' (FORMAT parquet, COMPRESSION zstd)")
         part.chmod(0o600)
         with part.open("rb") as file:
-            os.fsync(file.fileno())
+            sync(file.fileno())
         part.replace(folder / name)
         sync_directory(folder)
     except (OSError, duckdb.Error) as error:

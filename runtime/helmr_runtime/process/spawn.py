@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from helmr import platform
 from helmr.errors import RuntimeHeld, Unavailable
 from helmr.ids import new_id
 from helmr_runtime import host_status
@@ -131,15 +132,15 @@ class RaySpawner:
         return [name for name in await self._calls.names() if name.startswith(HOST_PREFIX)]
 
     async def look(self, place: HostLocation) -> ProcessState:
-        """What /proc says of a process."""
+        """What the system says of a process."""
         assert place.pid is not None, "it has started"
         try:
             found = await self._there(place, processes.look, place.pid)
         except NodeGone:
             return ProcessState.GONE
-        if found is None or found[0] in "ZX":
+        if found is None or found[0] in platform.ENDED:
             return ProcessState.GONE
-        is_stopped = found[0] == processes.STOPPED
+        is_stopped = found[0] == platform.STOPPED
         return ProcessState.STOPPED if is_stopped else ProcessState.RUNNING
 
     async def statuses(self, place: HostLocation) -> Mapping[str, SlotStatus]:
@@ -180,8 +181,5 @@ def _take_statuses(path: Path) -> Mapping[str, SlotStatus]:
 
 def _is_ray_worker(pid: int) -> bool:
     """A Ray worker has this pid, not a process that got it later."""
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-    return command.startswith(b"ray::") or b"default_worker.py" in command
+    command = platform.command(pid)
+    return command.startswith("ray::") or "default_worker.py" in command

@@ -16,13 +16,13 @@ import logging
 import os
 import secrets
 import socket
-import struct
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from helmr.errors import HelmrError, Unavailable
+from helmr.platform import peer_uid
 from helmr_runtime.rpc.calls import LONG_POLLS, CallFailure
 from helmr_runtime.rpc.frames import (
     Frame,
@@ -44,9 +44,6 @@ PATH_BYTES_MAX = 100
 OPEN_MAX = 1_000
 """Calls of one caller that one process has not answered."""
 
-CREDENTIALS = struct.Struct("3i")
-"""pid, uid, gid of a peer."""
-
 
 def socket_path(run_dir: str | Path, name: str) -> Path | None:
     """Where the process of that name listens; None if the kernel takes no path that long."""
@@ -59,13 +56,6 @@ def socket_path(run_dir: str | Path, name: str) -> Path | None:
 def is_own_user(uid: int) -> bool:
     """Whether a peer with this user id may be spoken to."""
     return uid == os.getuid()
-
-
-def peer_uid(connection: socket.socket) -> int:
-    """The user id of the process at the other end, as it was when it connected or listened."""
-    packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-    uid: int = CREDENTIALS.unpack(packed)[1]
-    return uid
 
 
 def hold_open(connection: socket.socket) -> int:

@@ -45,6 +45,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from helmr.errors import BadKeyRing, MasterKeyMissing, UsageError
+from helmr.platform import sync
 from helmr_runtime.security.secrets import SecretKind, SessionKey, SessionKeys, secret_from_bytes
 
 KEY_BYTES = 32
@@ -303,7 +304,7 @@ def _write(path: Path, keys: list[dict[str, str]], *, must_be_new: bool) -> None
         with os.fdopen(descriptor, "w") as file:
             file.write(json.dumps({"keys": keys}, indent=2) + "\n")
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         if must_be_new:
             os.link(scratch, path)  # fails if another process made one meanwhile
         else:
@@ -314,7 +315,7 @@ def _write(path: Path, keys: list[dict[str, str]], *, must_be_new: bool) -> None
         scratch.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(folder)
+        sync(folder)
     finally:
         os.close(folder)
 

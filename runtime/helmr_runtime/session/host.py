@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any
 
 from helmr.errors import Moved, NotReady
+from helmr.platform import anonymous_bytes, machine_bytes
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.chunks import ChunkNews, ChunkPlace
@@ -32,9 +33,7 @@ from helmr_runtime.faults import Point, reach
 from helmr_runtime.host_status import (
     SlotMark,
     StatusFile,
-    anonymous_bytes,
     bound_bytes,
-    machine_bytes,
 )
 from helmr_runtime.ports import (
     Adopted,

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from helmr.errors import DataError, LedgerBehind, LedgerDamaged
+from helmr.platform import allocate, sync_data
 from helmr_runtime.ledger.log.commit_log import CommitLog, RecordExists, appends_of
 from helmr_runtime.ledger.tables.appends import Appends, joined
 from helmr_runtime.security.private_files import open_private
@@ -127,11 +128,11 @@ class FileStore:
         end = self._place + len(header) + len(record)
         if end > self._size:
             size = -(-end // GROWS_BYTES) * GROWS_BYTES
-            os.posix_fallocate(self._fd, 0, size)
+            allocate(self._fd, size)
             self._size = size
         try:
             _write(self._fd, header + record, self._place)
-            os.fdatasync(self._fd)
+            sync_data(self._fd)
         except OSError:
             # It may be whole all the same, and a kill before the next one would have it read as acknowledged.
             with contextlib.suppress(OSError):

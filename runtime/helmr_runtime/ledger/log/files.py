@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helmr.errors import DataError, LedgerBehind, RuntimeHeld
+from helmr.platform import sync, sync_data
 from helmr_runtime.core.entries import GENESIS, Entry
 from helmr_runtime.rpc import sockets
 from helmr_runtime.security.private_files import open_private
@@ -195,7 +196,7 @@ class HeadMark:
         try:
             first, second = _copies(fd)
             # What a killed process has left may not be on disk, and is what counts while the other copy is written.
-            os.fdatasync(fd)
+            sync_data(fd)
             is_first_older = first is None or (
                 second is not None and first.feed_offset < second.feed_offset
             )
@@ -215,7 +216,7 @@ class HeadMark:
         fd = open_private(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             os.pwrite(fd, 2 * _line(HeadPosition(0, GENESIS)).ljust(COPY_BYTES, b"\n"), 0)
-            os.fsync(fd)
+            sync(fd)
         finally:
             os.close(fd)
         part.rename(self.path)
@@ -233,7 +234,7 @@ class HeadMark:
             self._syncing = True
         is_synced = False
         try:
-            os.fdatasync(self._fd)
+            sync_data(self._fd)
             is_synced = True
         finally:
             with self._lock:
@@ -283,7 +284,7 @@ def sync_directory(path: Path) -> None:
     """Make the names in a directory durable; DuckDB syncs its files, never their directory."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        sync(fd)
     finally:
         os.close(fd)
 
@@ -300,7 +301,7 @@ def sync_what_is_left(path: Path) -> None:
         except FileNotFoundError:
             continue
         try:
-            os.fsync(fd)
+            sync(fd)
         finally:
             os.close(fd)
 

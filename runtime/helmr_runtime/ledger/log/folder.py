@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from helmr.errors import StoreUnavailable, UsageError
+from helmr.platform import sync
 from helmr_runtime.ledger.log.files import sync_directory
 from helmr_runtime.ledger.log.objects import ObjectChanged, ObjectExists
 from helmr_runtime.security.private_files import open_private
@@ -98,7 +99,7 @@ class Folder:
             with os.fdopen(open_private(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                sync(file.fileno())
             yield part
         finally:
             part.unlink(missing_ok=True)

@@ -28,6 +28,7 @@ from pathlib import Path
 import duckdb
 
 from helmr.errors import DataError, LedgerBehind, LedgerDamaged
+from helmr.platform import sync
 from helmr_runtime.core.entries import GENESIS
 from helmr_runtime.ledger.log.commit_log import LOG_ID, LOG_NUMBER, CommitLog
 from helmr_runtime.ledger.log.file_store import read_to_damage
@@ -314,7 +315,7 @@ class EngineLog:
             with os.fdopen(fd, "wb") as file:
                 file.write(head)
                 file.flush()
-                os.fsync(fd)
+                sync(fd)
             sync_directory(self.path.parent)
             yield
         finally:

@@ -24,6 +24,7 @@ from pathlib import Path
 import duckdb
 
 from helmr.errors import LedgerBehind, LedgerDamaged, StoreUnavailable, UsageError
+from helmr.platform import sync
 from helmr_runtime.core.shared_log import LogRoot, SnapshotPlace, with_snapshot
 from helmr_runtime.ledger.log.files import WAL_SUFFIX, exists, sync_directory
 from helmr_runtime.ledger.log.object_log import ObjectLog
@@ -156,7 +157,7 @@ def download(log: ObjectLog, place: SnapshotPlace, target: Path) -> None:
             whole.update(found[0])
             file.write(found[0])
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
     if whole.hexdigest() != place.digest:
         raise LedgerDamaged(f"snapshot {place.name} in {log.objects.name} is not what was uploaded")
 
@@ -264,7 +265,7 @@ def mark(path: Path, store: str, log_id: int, writer: str | None = None) -> None
     with os.fdopen(open_private(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w") as file:
         json.dump({"store": store, "log_id": log_id, "writer": writer}, file)
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
     part.replace(marker)
     sync_directory(path.parent)
 

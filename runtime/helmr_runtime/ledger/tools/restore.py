@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from helmr.errors import StoreUnavailable, UsageError
+from helmr.platform import sync
 from helmr_runtime.core.session_file import ENTRY, BackupHeader, BackupReader, BackupWriter
 from helmr_runtime.ledger.log.files import sync_directory
 from helmr_runtime.ledger.log.rebuild import (
@@ -127,7 +128,7 @@ def _write_private(path: Path, text: bytes) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(text)
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
 
 
 @contextmanager
