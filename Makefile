@@ -6,6 +6,7 @@
 #   make test-lowest, make test-newest  the core's tests with the oldest and the newest dependencies that pyproject.toml allows
 #   make packages  build sdist and wheel, check them, and try each by itself
 #   make test-all  also the tests that take minutes or install things: test-long, test-examples, test-over-ray, extras
+#   make test-portable  the tests of one process, client, command line and console as on a system that is not Linux
 #   make npm     agents and servers that the long tests run for real; test-long does it by itself
 #   make model   100,000 random sequences, the core against a naive model; MODEL_ARGS="--first 100000"
 #   make histories  calls to a real runtime under faults, judged; HISTORY_ARGS="run --seconds 600", "campaign", or "check FILE…"
@@ -225,6 +226,10 @@ recordings: $(VENV)/.stamp-dev
 
 animation: $(VENV)/.stamp-dev
 	HELMR_UPDATE_GOLDENS=1 $(BIN)/python -m pytest -m long tests/console/flow/test_animation.py
+
+# What one process, client, command line and console need, with Linux's own ways taken away.
+test-portable: $(VENV)/.stamp-dev
+	HELMR_PORTABLE=1 $(PYTEST) tests/core tests/replay tests/session tests/ledger tests/http tests/service tests/client tests/cli tests/console tests/sdk tests/security tests/process $(PYTEST_ARGS)
 
 # The package for npm, in build/typescript; needs npm.
 typescript: $(VENV)/.stamp-dev

@@ -91,7 +91,9 @@ def judge_system(platform: str) -> Finding:
     """Of the operating system, as `sys.platform` names it."""
     if platform == "linux":
         return Finding("system", CheckResult.OK, platform)
-    todo = "Clients may work elsewhere; run runtimes on Linux."
+    todo = (
+        'Run runtimes in one process here, with `form = "in-process"`, and those on Ray on Linux.'
+    )
     return Finding(
         "system", CheckResult.WARN, f"{platform}: runtimes are tested on Linux only", todo
     )
