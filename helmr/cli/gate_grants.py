@@ -108,7 +108,7 @@ def say(
 ) -> None:
     """Say what became of an approved call, as far as you have found out; the first word counts."""
     with cli.client() as client:
-        found = client.outcomes.say(arguments.session(client, call), _SAID[outcome])
+        found = client.outcomes.say(arguments.session(client, call), outcome=_SAID[outcome])
     describe.show(found, json)
 
 

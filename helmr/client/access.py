@@ -455,7 +455,7 @@ class AsyncOutcomes(ClientPart):
         return await self._ask(LIST_UNKNOWN_OUTCOMES, query={"limit": limit, "cursor": cursor})
 
     async def say(
-        self, session_id: str, outcome: Literal["succeeded", "failed", "not_made"]
+        self, session_id: str, *, outcome: Literal["succeeded", "failed", "not_made"]
     ) -> GatedCallInfo:
         """Say what became of an approved call, as far as you have found out; the first word counts.
 

@@ -671,7 +671,7 @@ async def agents_ask_before_they_call(client: Any, way: Way) -> None:
     found = await as_an_agent(client, operations.GET_GATED_CALL, asked.session_id)
     assert found == reported
     # The first word counts.
-    assert await client.outcomes.say(asked.session_id, "not_made") == reported
+    assert await client.outcomes.say(asked.session_id, outcome="not_made") == reported
     assert asked.session_id not in [one.session_id async for one in client.outcomes.list()]
     assert asked.session_id not in [one.session_id for one in (await client.outcomes.page()).items]
     again = await ask()  # the decision was for one call

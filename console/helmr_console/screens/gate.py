@@ -245,7 +245,9 @@ class UnknownOutcomesScreen(ListScreen[GatedCallInfo]):
 
     def _say(self, one: GatedCallInfo, outcome: Outcome) -> None:
         async def act(permit: Permit, operation_id: str) -> None:
-            await permit.client.outcomes.say(one.session_id, outcome)  # twice is as good as once
+            await permit.client.outcomes.say(
+                one.session_id, outcome=outcome
+            )  # twice is as good as once
 
         texts = gate_views.saying(one, outcome)
         self.reads.confirm("outcome.say", f"Say that it {SAID[outcome]}", act, texts)
