@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         WaitCancelled,
         WaitTimeout,
     )
+    from helmr.limits import Limit, LimitClosed
     from helmr.steps import Step, StepOptions, step, step_call, step_key
     from helmr.streams import (
         Fulfilled,
@@ -58,6 +59,8 @@ __all__ = [
     "Fulfilled",
     "HelmrError",
     "InputStream",
+    "Limit",
+    "LimitClosed",
     "OutputStream",
     "PendingWait",
     "Record",
@@ -95,6 +98,8 @@ _HOMES = {
     "Fulfilled": "streams",
     "HelmrError": "errors",
     "InputStream": "streams",
+    "Limit": "limits",
+    "LimitClosed": "limits",
     "OutputStream": "streams",
     "PendingWait": "streams",
     "Record": "current",

@@ -334,6 +334,8 @@ class StepCall:
     """Where an async body runs: on the loop that all of them share, or on its run's own."""
     arguments: tuple[Sequence[Any], Mapping[str, Any]] | None = None
     """What a replay compares; None compares nothing."""
+    limit: str | None = None
+    """The limit under which each try begins."""
 
     def retries_on(self, raised: Exception) -> bool:
         """Whether this failure is tried again, if tries are left."""

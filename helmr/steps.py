@@ -29,6 +29,7 @@ from typing import (
 from helmr.current import DurableCall, StepCall, current_run, current_step, made_calls
 from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition, NotInTask
+from helmr.limits import LimitName, limit_name
 from helmr.schema import Codec, StoredCodec
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class StepOptions(TypedDict, total=False):
     dry_run_safe: bool
     loop: Literal["steps", "run"]
     compare: bool
+    limit: LimitName | None
 
 
 class Step(Generic[P, R]):
@@ -109,6 +111,7 @@ class Step(Generic[P, R]):
         self._unbound: Step[..., R] | None = None
         self.loop = options.get("loop", "steps")
         self.compare = options.get("compare", True)
+        self.limit = limit_name(options.get("limit"), f"step {self.name}")
         self._check_loop()
 
     @property
@@ -205,6 +208,7 @@ class Step(Generic[P, R]):
                 dry_run_safe=self.dry_run_safe,
                 loop=self.loop,
                 arguments=(args, kwargs) if self.compare else None,
+                limit=self.limit,
             )
         )
         return value  # noqa: RET504 - decoded by the return annotation
@@ -324,6 +328,7 @@ def step(
     dry_run_safe: bool = ...,
     loop: Literal["steps"] = ...,
     compare: bool = ...,
+    limit: LimitName | None = ...,
 ) -> StepDecorator: ...
 @overload
 def step(
@@ -337,6 +342,7 @@ def step(
     dry_run_safe: bool = ...,
     loop: Literal["run"],
     compare: bool = ...,
+    limit: LimitName | None = ...,
 ) -> AsyncStepDecorator: ...
 def step(
     function: Callable[..., Any] | None = None,
@@ -351,6 +357,7 @@ def step(
     dry_run_safe: bool = False,
     loop: Literal["steps", "run"] = "steps",
     compare: bool = True,
+    limit: LimitName | None = None,
 ) -> Any:
     """Declare a step, bare or with arguments.
 
@@ -370,6 +377,7 @@ def step(
             share, so that clients, pools and locks in module globals work; a body that blocks it holds up all of
             them. `"run"`: on the loop of the coroutine around it, for a body that uses objects made there.
         compare: False lets its arguments differ at a replay of the same code (S-126).
+        limit: Each try begins only when this limit, a `Limit` or its name, has room (S-119).
 
     Raises:
         BadDefinition: A sync step with `loop="run"`, or a value out of range.
@@ -387,6 +395,7 @@ def step(
             dry_run_safe=dry_run_safe,
             loop=loop,
             compare=compare,
+            limit=limit,
         )
 
     return make(function) if function is not None else make

@@ -22,6 +22,7 @@ from typing import (
 
 from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition, SchemaMismatch
+from helmr.limits import LimitName, limit_name
 from helmr.models import SCHEDULE_NAME, SCHEDULE_NAME_MAX, Missed, Overlap, TaskSchedule
 from helmr.schedules import timing
 from helmr.schema import Codec, is_json
@@ -35,6 +36,8 @@ AfterRun = Literal["keep", "close"]
 ON_IDLE_INPUT = ("keep", "run", "reject")
 AFTER_RUN = ("keep", "close")
 RETRIES_MAX = 1000
+LIMIT_KEY_MAX = 200
+"""Characters of a key by which sessions take turns."""
 
 
 class TaskOptions(TypedDict):
@@ -48,6 +51,8 @@ class TaskOptions(TypedDict):
     isolated: bool
     schedule: TaskSchedule | None
     mcp: bool
+    limit: LimitName | None
+    limit_key: Callable[[Any], object] | None
 
 
 class Task(Generic[P, R]):
@@ -81,6 +86,8 @@ class Task(Generic[P, R]):
         self.isolated = options["isolated"]
         self.schedule = schedule
         self.mcp = options["mcp"]
+        self.limit = limit_name(options["limit"], f"task {where}")
+        self._limit_key = options["limit_key"]
         self.declared_streams = tuple(options["streams"])
         self._stream_names: frozenset[str] = frozenset()
         parameters = list(inspect.signature(function).parameters.values())
@@ -123,6 +130,12 @@ class Task(Generic[P, R]):
             return self.payload_codec.encode(payload)
         self.payload_codec.decode(payload)
         return payload
+
+    def limit_key(self, payload: Any) -> str | None:
+        """Whose turn a session with this payload takes under limits; None if the task does not say it."""
+        if self._limit_key is None:
+            return None
+        return str(self._limit_key(self.payload_codec.decode(payload)))[:LIMIT_KEY_MAX]
 
     def check_schedule(self) -> None:
         """Return if sessions that the schedule starts have a payload that fits.
@@ -203,6 +216,8 @@ def task(
     overlap: Overlap = ...,
     scheduled_payload: Any = ...,
     mcp: bool = ...,
+    limit: LimitName | None = ...,
+    limit_key: Callable[[Any], object] | None = ...,
 ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Task[P, R]]: ...
 def task(
     function: Callable[..., Coroutine[Any, Any, Any]] | None = None,
@@ -222,6 +237,8 @@ def task(
     overlap: Overlap = "skip",
     scheduled_payload: Any = None,
     mcp: bool = True,
+    limit: LimitName | None = None,
+    limit_key: Callable[[Any], object] | None = None,
 ) -> Any:
     """Declare a task, bare or with arguments. The function takes `(payload)` or `(payload, ctx)`.
 
@@ -243,6 +260,10 @@ def task(
         overlap: At a due time at which the newest session that it started is still active: `skip`, or `allow` both.
         scheduled_payload: JSON that these sessions get.
         mcp: Clients of MCP see it as a tool, and start it.
+        limit: Its code runs only while this limit, a `Limit` with `at_once` or its name, has room; given back while
+            the run waits (S-120).
+        limit_key: Of the payload, whose turn its runs and their steps take under limits: `lambda order: order.tenant`.
+            Without it each session that no task started takes turns with its children.
 
     Raises:
         BadDefinition: Something of it can't be used.
@@ -269,6 +290,8 @@ def task(
             isolated=isolated,
             schedule=planned,
             mcp=mcp,
+            limit=limit,
+            limit_key=limit_key,
         )
 
     return make(function) if function is not None else make

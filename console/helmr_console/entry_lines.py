@@ -302,6 +302,12 @@ def _granted(body: Mapping[str, Any]) -> str:
     return f"{scope.get('tool')} of {scope.get('client')}:{scope.get('agent')}, {allows}"
 
 
+def _try(body: Mapping[str, Any]) -> str:
+    """What became of a try: it failed, or said that its limit is closed."""
+    closed = body.get("closed_limit")
+    return f"try {body.get('try')} failed" if closed is None else f"limit {closed} is closed"
+
+
 def _error(error: Any) -> str:
     if not isinstance(error, Mapping):
         return ""
@@ -332,7 +338,7 @@ _TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "run.blocked": lambda body: f"blocked, {body.get('code')}: {body.get('message')}",
     "run.actor_died": lambda body: f"actor died, {body.get('cause')}, count {body.get('count')}",
     "step.started": lambda body: f"{body.get('name')} started",
-    "step.try_failed": lambda body: f"try {body.get('try')} failed: {_error(body.get('error'))}",
+    "step.try_failed": lambda body: f"{_try(body)}: {_error(body.get('error'))}",
     "step.succeeded": lambda body: _done(body.get("value")),
     "step.failed": lambda body: f"failed: {_error(body.get('error'))}",
     "step.abandoned": lambda body: f"abandoned: {body.get('reason')}",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from helmr import durations
 from helmr.errors import BadDuration, UsageError
 from helmr.gate import read_rules
+from helmr.limits import Limit, read_limits
 from helmr.models import PRUNE_AGE_MAX_S, PRUNE_AGE_MIN_S
 from helmr.profiles import read_toml
 
@@ -21,7 +22,7 @@ CONFIG_BYTES_MAX = 1024 * 1024
 PYPROJECT_BYTES_MAX = 4 * 1024 * 1024
 
 
-TABLES = {"gate", "log", "notices", "otel", "people", "retention", "runtime"}
+TABLES = {"gate", "limits", "log", "notices", "otel", "people", "retention", "runtime"}
 
 
 class RuntimeForm(StrEnum):
@@ -162,6 +163,16 @@ def people_table(config: Path | None, data_dir: Path) -> dict[str, Any] | None:
     return table
 
 
+def limits_table(config: Path | None, data_dir: Path) -> dict[str, Limit]:
+    """The limits of the table `[limits]`, by name.
+
+    Raises:
+        UsageError: As `notices_table`; or a limit can't be kept to.
+    """
+    found, path = _read(config, data_dir)
+    return read_limits(found.get("limits", {}), path)
+
+
 def log_url_of(config: Path | None, data_dir: Path) -> str | None:
     """The store that `url` below `[log]` names, or None without one: commits stand beside the database.
 
@@ -211,6 +222,6 @@ def _read(config: Path | None, data_dir: Path) -> tuple[dict[str, Any], str]:
             f"{path}: {unknown[0]!r} is not a key of this file",
             hint="Notice targets stand in tables [notices.NAME], retention in [retention], what "
             "OpenTelemetry is sent in [otel], rules of the gate in [[gate.rule]], people in [people.NAME], the store "
-            "of commits in [log], the form of the runtime in [runtime].",
+            "of commits in [log], the form of the runtime in [runtime], limits in [limits.NAME].",
         )
     return found, str(path)

@@ -294,6 +294,7 @@ def _tables(data_dir: Path, config: Finding) -> Finding:
     """Read each table with what a runtime reads it with, secrets of notices too."""
     from helmr.cli.config import (
         gate_table,
+        limits_table,
         log_url_of,
         notices_table,
         otel_of,
@@ -305,7 +306,7 @@ def _tables(data_dir: Path, config: Finding) -> Finding:
 
     try:
         readers: tuple[Callable[[None, Path], object], ...]
-        readers = (gate_table, log_url_of, otel_of, retention_of)
+        readers = (gate_table, limits_table, log_url_of, otel_of, retention_of)
         for read in readers:
             read(None, data_dir)
         people = read_people(people_table(None, data_dir), CONFIG_NAME)

@@ -21,6 +21,7 @@ from helmr.cli.config import (
     RuntimeForm,
     form_of,
     gate_table,
+    limits_table,
     log_url_of,
     named_tasks,
     notices_table,
@@ -307,6 +308,7 @@ def _run(tasks: list[str], data_dir: Path, config: Path | None, **options: Any) 
         retention=retention_of(config, data_dir),
         gate=gate_table(config, data_dir),
         people=people_table(config, data_dir),
+        limits=limits_table(config, data_dir),
         **options,
     )
     raise typer.Exit(run_up(asked))

@@ -7,7 +7,7 @@ extra `runtime`; the harness alone needs neither.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
 from helmr.client.inprocess import App, Message
@@ -123,6 +123,12 @@ class _Directory:
     async def status(self) -> Mapping[str, Any]:
         one = {"total": 1, "starting": 0}
         return {"ready": True, "hosts": one, "host_list": [], "queue": 0, "warnings": []}
+
+    async def limits(self) -> Mapping[str, Any]:
+        return {"items": []}  # a harness bounds nothing
+
+    async def queued(self, session_ids: Sequence[str]) -> Mapping[str, Any]:
+        return {}
 
 
 class _HostByName:

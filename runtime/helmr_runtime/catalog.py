@@ -21,7 +21,9 @@ from typing import Any
 
 from helmr.errors import BadDefinition, HelmrError
 from helmr.gate import RUNS_MODULE, TASKS_MODULE
+from helmr.limits import Limit
 from helmr.models import Catalog, StreamInfo, TaskInfo
+from helmr.steps import Step
 from helmr.streams import Stream
 from helmr.tasks import Task
 from helmr_runtime.core.decide import TaskPolicy
@@ -42,6 +44,63 @@ class Registered:
     policy: TaskPolicy
 
 
+class DeclaredLimits:
+    """The limits that task modules declare, and what names one."""
+
+    def __init__(self) -> None:
+        self.declared: dict[str, Limit] = {}
+        self._steps: dict[str, str] = {}
+        """By the name of a limit, a step that names it."""
+        self._tasks: dict[str, str] = {}
+
+    def add(self, module: Mapping[str, Any]) -> None:
+        """What stands in a module: limits, steps, tasks, and the steps of its classes.
+
+        Raises:
+            BadDefinition: One name is declared twice, with other bounds.
+        """
+        methods = [
+            v for one in module.values() if isinstance(one, type) for v in vars(one).values()
+        ]
+        for one in (*module.values(), *methods):
+            if isinstance(one, Limit):
+                if self.declared.setdefault(one.name, one) != one:
+                    raise BadDefinition(f"limit {one.name} is declared twice, with other bounds")
+            elif isinstance(one, Step) and one.limit is not None:
+                self._steps.setdefault(one.limit, one.name)
+            elif isinstance(one, Task) and one.limit is not None:
+                self._tasks.setdefault(one.limit, one.id)
+
+    def settled(self, said: Mapping[str, Limit]) -> dict[str, Any]:
+        """All limits as JSON; what `helmr.toml` says goes before what code declares (S-121).
+
+        Raises:
+            BadDefinition: A task or step names one that neither declares; or a limit of tasks counts beginnings, or is
+                one of steps too.
+        """
+        found = {**self.declared, **said}
+        for kind, named in (("step", self._steps), ("task", self._tasks)):
+            for name, user in named.items():
+                if name not in found:
+                    raise BadDefinition(
+                        f"{kind} {user}: limit {name} is not declared",
+                        hint=f"Write [limits.{name}] in helmr.toml, or declare a Limit in a task module; "
+                        "`unlimited = true` bounds nothing.",
+                    )
+        for name, user in self._tasks.items():
+            if found[name].per is not None:
+                raise BadDefinition(
+                    f"task {user}: limit {name} counts beginnings, a limit of a task is at_once",
+                    hint="Name it on a step; give the task a limit that has `at_once` alone.",
+                )
+            if name in self._steps:
+                raise BadDefinition(
+                    f"limit {name} is of task {user} and of step {self._steps[name]}",
+                    hint="Runs that have all permits would wait for themselves: use two limits.",
+                )
+        return {name: one.to_json() for name, one in found.items()}
+
+
 class Registry:
     """The tasks of some code.
 
@@ -55,9 +114,15 @@ class Registry:
     """
 
     def __init__(
-        self, tasks: Iterable[Task[..., Any]], *, modules: Sequence[str] = (), code_hash: str
+        self,
+        tasks: Iterable[Task[..., Any]],
+        *,
+        modules: Sequence[str] = (),
+        code_hash: str,
+        limits: DeclaredLimits | None = None,
     ) -> None:
         self.modules = tuple(modules)
+        self.limits = limits or DeclaredLimits()
         self.code_hash = code_hash
         self.tasks: dict[str, Registered] = {}
         for task in tasks:
@@ -68,7 +133,10 @@ class Registry:
         """The tasks among the modules' globals."""
         tasks = [v for m in modules for v in vars(m).values() if isinstance(v, Task)]
         names = [module.__name__ for module in modules]
-        return cls(tasks, modules=names, code_hash=_code_hash(modules))
+        limits = DeclaredLimits()
+        for module in modules:
+            limits.add(vars(module))
+        return cls(tasks, modules=names, code_hash=_code_hash(modules), limits=limits)
 
     @property
     def written_in(self) -> set[str]:

@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 from helmr import rules
-from helmr.cli.config import gate_table, notices_table, otel_of, people_table, retention_of
+from helmr.cli.config import (
+    gate_table,
+    limits_table,
+    notices_table,
+    otel_of,
+    people_table,
+    retention_of,
+)
 from helmr.profiles import read_profile
 from helmr_console.start import read_config
 from helmr_runtime.notices.targets import for_people, read_targets
@@ -24,7 +31,7 @@ BLOCKS = [
     for path in sorted(ROOT.glob("docs/*.md"))
     for number, block in enumerate(BLOCK.findall(path.read_text("utf-8")))
 ]
-OF_A_RUNTIME = {"gate", "notices", "otel", "people", "retention"}
+OF_A_RUNTIME = {"gate", "limits", "notices", "otel", "people", "retention"}
 
 
 def of_a_runtime(block: str, folder: Path) -> None:
@@ -37,6 +44,7 @@ def of_a_runtime(block: str, folder: Path) -> None:
     retention_of(path, folder)
     otel_of(path, folder)
     gate_table(path, folder)
+    limits_table(path, folder)
 
 
 def of_the_console(block: str, folder: Path) -> None:

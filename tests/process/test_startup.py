@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from helmr.errors import BadDefinition, Conflict, StoreUnavailable, UsageError
-from helmr_runtime.launchers.startup import UpOptions, hold_port, load_catalog, lock, writing
+from helmr_runtime.launchers.startup import UpOptions, hold_port, load_code, lock, writing
 
 HOST = "127.0.0.1"
 
@@ -87,7 +87,7 @@ def test_an_import_that_fails_says_where(
     (tmp_path / "odd_tasks.py").write_text(text)
     (tmp_path / "odd_beside.py").write_text("def look():\n    return {}['x']\nlook()\n")
     with pytest.raises(BadDefinition, match=said):
-        load_catalog(("odd_tasks.py",), tmp_path, print)
+        load_code(("odd_tasks.py",), tmp_path, print)
 
 
 def test_what_was_found_is_counted_in_words(
@@ -98,8 +98,8 @@ def test_what_was_found_is_counted_in_words(
     (tmp_path / "one_task.py").write_text(one)
     (tmp_path / "two_tasks.py").write_text(one.replace("first", "second"))
     heard: list[str] = []
-    load_catalog(("one_task.py",), tmp_path, heard.append)
-    load_catalog(("one_task.py", "two_tasks.py"), tmp_path, heard.append)
+    load_code(("one_task.py",), tmp_path, heard.append)
+    load_code(("one_task.py", "two_tasks.py"), tmp_path, heard.append)
     assert heard == ["1 task: first", "2 tasks: first, second"]
 
 
@@ -175,7 +175,7 @@ def test_an_external_url_has_scheme_and_host(url: str) -> None:
 @pytest.mark.parametrize("name", [".", "..", ".tasks", "app..tasks", "my-app", "app.tasks:main"])
 def test_what_is_no_name_of_a_module_says_what_is(tmp_path: Path, name: str) -> None:
     with pytest.raises(BadDefinition, match="names no module") as refused:
-        load_catalog((name,), tmp_path, lambda line: None)
+        load_code((name,), tmp_path, lambda line: None)
     assert "app/tasks.py" in str(refused.value.hint)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from helmr.client.calls import Event, EventReader
+from helmr.limits import Limit
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.entries import RUNTIME
@@ -96,6 +97,7 @@ class LocalSpawner:
                 is_exclusive=is_exclusive,
                 linger_s=self._stack.limits.linger_s,
                 base_url=BASE_URL,
+                limits={n: not one.unlimited for n, one in self._stack.bounds.items()},
             ),
         )
         self._stack.hosts[name] = host
@@ -140,6 +142,8 @@ class Stack:
         )
         self.calls.register(LEDGER, self.ledger)
         self.limits = Limits(**limits)
+        self.bounds: dict[str, Limit] = {}
+        """Of steps and tasks, by name; before `start`."""
         self.directory: DirectoryActor | None = None
         self.key = make_secret(SecretKind.API_KEY)
         self.reads = ledger_client_of(self.calls)
@@ -184,6 +188,7 @@ class Stack:
                 hosts=hosts,
                 sessions_per_host=sessions_per_host,
                 catalog_hash=self.registry.code_hash,
+                limits={n: one for n, one in self.bounds.items() if not one.unlimited},
             ),
             clock=self.clock,
             limits=self.limits,

@@ -33,7 +33,7 @@ run.cancelled      reason kept_unused[]? operation?
 run.blocked        code message op? recorded? met?       code: nondeterminism|actor_died|schema_mismatch|task_missing
 run.actor_died     count attributed(bool) cause op?         (S-3, count only rises when counted)
 step.started       name step_key attempt                 op opened
-step.try_failed    try error retry_at                    between tries of one step
+step.try_failed    try error retry_at closed_limit?      between tries of one step
 step.succeeded     value                                 op outcome
 step.failed        error                                 op outcome
 step.abandoned     reason: task|run_end|rewound                  op closed by the code or by the run's end

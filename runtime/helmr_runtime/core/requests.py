@@ -75,6 +75,8 @@ class StepRequest(OpRequest):
     """Its body may be executed for a dry run (S-87)."""
     arguments: str | None = field(default=None, repr=False, compare=False)
     """Text of those that are compared (`helmr_runtime.replay.cursor`); it is recorded nowhere."""
+    limit: str | None = field(default=None, compare=False)
+    """The limit under which each try begins (S-119)."""
 
     @property
     def name(self) -> str:

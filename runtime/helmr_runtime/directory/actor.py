@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
@@ -30,10 +30,11 @@ from helmr_runtime.directory.hosts import (
     sleep,
     within,
 )
+from helmr_runtime.directory.limiter import Limiter
 from helmr_runtime.directory.pool import Placement, Pool
 from helmr_runtime.directory.resumption import Resumption
 from helmr_runtime.directory.work import Deliver, WorkQueue
-from helmr_runtime.ports import Host, Routed
+from helmr_runtime.ports import Host, Occupancy, Routed
 from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.rpc.calls import LEDGER, CallError
 
@@ -94,6 +95,17 @@ class DirectoryActor:
             route=self.route,
             deliver=deliver,
         )
+        self._limiter: Limiter | None = None
+        if plan.limits:
+            self._limiter = Limiter(
+                plan.limits,
+                clock=clock,
+                times=limits,
+                on_turn=self._work.turn,
+                is_on_list=self._work.is_on_list,
+                room=lambda: sum(host.room for host in self._pool.shared()),
+            )
+            self._work.is_aside = self._limiter.is_aside
         self._holds = Holds(
             self._pool,
             self._failover,
@@ -101,6 +113,9 @@ class DirectoryActor:
             clock=clock,
             limits=limits,
             on_free=self._look,
+            is_next=lambda session_id: (
+                self._limiter is not None and self._limiter.is_next(session_id)
+            ),
         )
         self._placing = Placement(self._pool, clock=clock, limits=limits)
         self._resumption = Resumption(self._work, self._holds, self._placing, self._pool)
@@ -109,7 +124,9 @@ class DirectoryActor:
 
     async def start(self) -> None:
         """Take over what an earlier directory left; serve when the ledger says what is held."""
-        await self._pool.start(self._holds)
+        await self._pool.start(_Both(self._holds, self._limiter) if self._limiter else self._holds)
+        if self._limiter is not None:
+            self._limiter.start()
         self._tasks.start(self._begin())
 
     async def shutdown(self) -> Mapping[str, Any]:
@@ -124,6 +141,8 @@ class DirectoryActor:
         """End all background work. The hosts stay as they are."""
         self._is_closing = True
         await self._work.stop()
+        if self._limiter is not None:
+            await self._limiter.stop()
         await self._holds.stop()
         await self._failover.stop()
         await self._resumption.stop()
@@ -210,6 +229,14 @@ class DirectoryActor:
         is_ready = self._ready.is_set() and not self._is_closing
         return {"ready": is_ready, **pool, **queue, "routes": self._routes_count}
 
+    async def limits(self) -> Mapping[str, Any]:
+        """Each limit with what is held and who waits, as JSON: `{"items": […]}` (S-120)."""
+        return {"items": self._limiter.to_json() if self._limiter is not None else []}
+
+    async def queued(self, session_ids: Sequence[str]) -> Mapping[str, Any]:
+        """Of those sessions that wait for a limit: `{session_id: {limit, place, key, since}}`."""
+        return self._limiter.queued(session_ids) if self._limiter is not None else {}
+
     # --- route ------------------------------------------------------------------------------------
 
     async def _route(self, session_id: str, command: SessionCommand) -> Routed:
@@ -284,6 +311,26 @@ class DirectoryActor:
         """There may be room for a run that waits, or a run for room."""
         if not self._is_closing and self._ready.is_set():
             self._resumption.look_soon()
+
+
+class _Both:
+    """Tells the limiter too of hosts that come and go."""
+
+    def __init__(self, holds: Holds, limiter: Limiter) -> None:
+        self._holds = holds
+        self._limiter = limiter
+        self.on_draining = holds.on_draining
+        self.on_report = holds.on_report
+
+    def on_ready(self, host: PoolHost, found: Occupancy) -> None:
+        """A host has started, or an earlier directory left it behind."""
+        self._holds.on_ready(host, found)
+        self._limiter.on_ready(host)
+
+    def on_crash(self, host: PoolHost, cause: str, *, is_attributed: bool) -> None:
+        """A host is dead."""
+        self._holds.on_crash(host, cause, is_attributed=is_attributed)
+        self._limiter.on_crash(host)
 
 
 def _shielded(work: Coroutine[Any, Any, Routed]) -> asyncio.Task[Routed]:

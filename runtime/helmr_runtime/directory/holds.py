@@ -55,6 +55,7 @@ class Holds:
         failover: Fences the sessions of a holder that is gone.
         work: Hears of each session that is adopted, or is given up with work left to do.
         on_free: Called when there may be room, or a session to adopt; it looks later, when its caller is done.
+        is_next: The session waits for a limit and its turn is near: it stays where it is.
 
     Attributes:
         isolated: Sessions whose code runs only in a host of their own.
@@ -70,6 +71,7 @@ class Holds:
         clock: Clock,
         limits: Limits,
         on_free: Callable[[], None],
+        is_next: Callable[[str], bool] = lambda session_id: False,
     ) -> None:
         self.isolated: set[str] = set()
         self.is_closing = False
@@ -81,6 +83,7 @@ class Holds:
         self._clock = clock
         self._limits = limits
         self._on_free = on_free
+        self._is_next = is_next
         self._tasks = BackgroundTasks()
 
     async def stop(self) -> None:
@@ -312,8 +315,8 @@ class Holds:
         elif report.state is SlotState.PARKABLE:
             self._failover.suspects.is_settled(slot.session_id)
             self._parkable(slot)
-        elif slot.parkable_at is not None:
-            slot.parkable_at = None
+        elif slot.parkable_at is not None or slot.is_kept:
+            slot.parkable_at, slot.is_kept = None, False
             _disarm(slot)
 
     def _lose_session(self, slot: Slot, report: SlotReport) -> None:
@@ -412,6 +415,9 @@ class Holds:
 
     def _parkable(self, slot: Slot) -> None:
         """A session can be parked: at once from a host that drains, else when its time is over."""
+        slot.is_kept = self._is_next(slot.session_id)
+        if slot.is_kept and not (slot.host.is_draining or self.is_closing):
+            return
         slot.parkable_at = self._clock.now()
         if slot.host.is_draining or self.is_closing:
             self._release_soon(slot, self._reason(slot))
@@ -472,7 +478,7 @@ class Holds:
     def on_draining(self, host: PoolHost) -> None:
         """A host makes way: what waits in it is parked."""
         for slot in list(host.slots):
-            if slot.is_lingering:
+            if slot.is_lingering or slot.is_kept:
                 self._release_soon(slot, "drain")
 
     def on_report(self, host: PoolHost, report: HostReport) -> None:

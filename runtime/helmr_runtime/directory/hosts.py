@@ -13,6 +13,7 @@ from enum import StrEnum
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
+from helmr.limits import Limit
 from helmr_runtime.clock import Clock, Timer
 from helmr_runtime.core.entries import iso
 from helmr_runtime.host_status import SlotStatus
@@ -75,11 +76,13 @@ class PoolPlan:
         hosts: How many there are for all sessions.
         sessions_per_host: Sessions whose code one of them may have at once.
         catalog_hash: The code that they must have loaded.
+        limits: By name, those that bound something in them.
     """
 
     hosts: int
     sessions_per_host: int
     catalog_hash: str
+    limits: Mapping[str, Limit] = field(default_factory=dict)
 
 
 class Spawner(Protocol):
@@ -219,6 +222,7 @@ class Slot:
         executes: Its code runs there; if not, a command is decided and the session given up at once.
         epoch: Of its adoption, once that has succeeded.
         parkable_at: Since when its session only waits.
+        is_kept: It does, and its turn under a limit is near.
     """
 
     host: PoolHost
@@ -229,6 +233,7 @@ class Slot:
     epoch: int | None = None
     report: SlotReport | None = None
     parkable_at: datetime | None = None
+    is_kept: bool = False
     linger: Timer | None = None
 
     def become(self, stage: Stage, now: datetime) -> None:

@@ -132,6 +132,9 @@ class WorkQueue:
         on_return: Called when the ledger answers again after it did not.
         route: How a delivery reaches its session.
         deliver: See `Deliver`; without it deliveries stay on the list.
+
+    Attributes:
+        is_aside: Whether a session waits for the turn of a limit.
     """
 
     def __init__(
@@ -153,6 +156,9 @@ class WorkQueue:
         self._route = route
         self._deliver = deliver
         self._runs = FairQueue()
+        self._aside: dict[str, WorkItem] = {}
+        """Runs that wait for the turn of a limit: they are not to be resumed yet, and hold up no one."""
+        self.is_aside: Callable[[str], bool] = lambda session_id: False
         self._deliveries = FairQueue()
         self._delivering: set[str] = set()
         self._failing: dict[str, _Failing] = {}
@@ -184,9 +190,21 @@ class WorkQueue:
         times = [i.queued_at for i in self._runs.items() if i.session_id not in self._failing]
         return min(times, default=None)
 
+    def is_on_list(self, session_id: str) -> bool:
+        """The session's run is to go on, at once or when its turn comes."""
+        return session_id in self._aside or session_id in self._runs
+
+    def turn(self, session_id: str) -> None:
+        """The session does not wait for the turn of a limit any more, or is near it."""
+        item = self._aside.pop(session_id, None)
+        if item is not None:
+            self._runs.add(item)
+            self._on_change()
+
     def taken(self, session_id: str) -> None:
         """A session is resumed; the ledger's next list will not have it."""
         self._runs.pop(session_id)
+        self._aside.pop(session_id, None)
         self._failing.pop(session_id, None)
         self._set_off.pop(session_id, None)
 
@@ -205,7 +223,7 @@ class WorkQueue:
 
     def family_of(self, session_id: str) -> str | None:
         """What the session descends from, as `WorkItem` has it."""
-        item = self._runs.get(session_id)
+        item = self._runs.get(session_id) or self._aside.get(session_id)
         return item.family if item is not None else None
 
     def failed(self, session_id: str, error: HelmrError) -> None:
@@ -267,13 +285,18 @@ class WorkQueue:
     def _take(self, changes: WorkChanges) -> None:
         if changes.is_whole:
             self._runs.clear()
+            self._aside.clear()
             self._deliveries.clear()
         for key in changes.gone:
             self._runs.pop(key)
+            self._aside.pop(key, None)
             self._deliveries.pop(key)
         newest = self._runs.last
         for item in changes.added:
-            (self._runs if item.kind == "run" else self._deliveries).add(item)
+            if item.kind == "run" and self.is_aside(item.session_id):
+                self._aside[item.session_id] = item
+            else:
+                (self._runs if item.kind == "run" else self._deliveries).add(item)
         first = next((item for item in changes.added if item.kind == "run"), None)
         if newest is not None and first is not None and first.queued_at < newest.queued_at:
             self._runs.sort()

@@ -13,11 +13,11 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from helmr.client.discovery import JOINED_FILE, pointer_dir
 from helmr.errors import Conflict, RuntimeHeld, RuntimeNotFound, Unavailable
@@ -29,7 +29,7 @@ from helmr_runtime.launchers.startup import (
     UpOptions,
     hold_port,
     keep_keys,
-    load_catalog,
+    load_code,
     lock,
     look_at_ledger,
     trim_logs,
@@ -94,10 +94,12 @@ def join(options: UpOptions, terminal: Terminal) -> int:
         if not _is_held(data_dir):
             look_at_ledger(data_dir)
         prepare_to_join()  # a task module may import ray, which reads the environment then
-        catalog = load_catalog(options.tasks, folder, terminal.say)
+        registry, catalog = load_code(options.tasks, folder, terminal.say)
+        limits = registry.limits.settled(options.limits)
         watchdog.end_leftovers(data_dir)
         key = local_key(data_dir)
-        spec = _spec(options, folder, data_dir, catalog_hash=catalog.code_hash, key=key)
+        code_hash = catalog.code_hash
+        spec = _spec(options, (folder, data_dir), catalog_hash=code_hash, key=key, limits=limits)
         try:
             with _connected(data_dir, options.address, terminal) as (cluster, joining):
                 room, wanted = cluster.room(), options.hosts_count
@@ -145,9 +147,15 @@ def leave(data_dir: Path, terminal: Terminal) -> str:
 
 
 def _spec(
-    options: UpOptions, folder: Path, data_dir: Path, *, catalog_hash: str, key: str
+    options: UpOptions,
+    folders: tuple[Path, Path],
+    *,
+    catalog_hash: str,
+    key: str,
+    limits: Mapping[str, Any],
 ) -> RuntimeSpec:
     """What the actors are to be built from."""
+    folder, data_dir = folders
     return options.spec(
         folder,
         data_dir,
@@ -157,6 +165,7 @@ def _spec(
         is_joined=True,
         pointer_dir=str(pointer_dir(os.environ)),
         ensured=None,
+        limits=limits,
     )
 
 

@@ -113,7 +113,9 @@ class _Foreground:
             self._say("waiting for it to be mended")
             self._await_change()
             return False
-        spec = make_spec(options, self._claim, catalog, run_dir=data_dir / RUN, key=self._key)
+        spec = make_spec(
+            options, self._claim, (registry, catalog), run_dir=data_dir / RUN, key=self._key
+        )
         with writing(data_dir):
             trim_logs(data_dir / LOGS)
             formatter = json_formatter("in-process", is_wanted=options.json_logs)

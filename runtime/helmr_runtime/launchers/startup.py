@@ -9,7 +9,7 @@ import resource
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from helmr.client.discovery import CREDENTIALS_FILE, LOCK_FILE, pointer_dir, read_credentials
 from helmr.errors import Conflict, RuntimeHeld, StoreUnavailable, UsageError
 from helmr.hash_seed import FILE, VARIABLE, fresh_seed, is_seed, kept_seed
+from helmr.limits import Limit
 from helmr.models import Catalog
 from helmr.version import version
 from helmr_runtime import tracing
@@ -64,6 +65,7 @@ class UpOptions(RuntimeSettings):
         notices: Where notices go; their secrets are checked before it starts.
         gate: The table `[gate]`, whose rules are checked before it starts; None leaves the gate off.
         people: The table `[people]`; None: the runtime knows no people.
+        limits: The table `[limits]`.
     """
 
     data_dir: Path = Path(".helmr")
@@ -77,6 +79,7 @@ class UpOptions(RuntimeSettings):
     notices: tuple[Target, ...] = ()
     gate: Mapping[str, Any] | None = None
     people: Mapping[str, Any] | None = None
+    limits: Mapping[str, Limit] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what can't be kept.
@@ -269,13 +272,20 @@ def claim(options: UpOptions, say: Callable[[str], None]) -> Iterator[StartClaim
 
 
 def make_spec(
-    options: UpOptions, claimed: StartClaim, catalog: Catalog, *, run_dir: Path, key: str
+    options: UpOptions,
+    claimed: StartClaim,
+    code: tuple[Registry, Catalog],
+    *,
+    run_dir: Path,
+    key: str,
 ) -> RuntimeSpec:
     """What every actor of a runtime in the foreground is built from; `key` is its local one.
 
     Raises:
         TaskNotFound, UsageError: The session that it is to ensure can't be started.
+        BadDefinition: The code names a limit that no one declares, or uses one as it can't be.
     """
+    registry, catalog = code
     if options.ensured is not None:
         options.ensured.check(catalog)
     return options.spec(
@@ -286,6 +296,7 @@ def make_spec(
         key=key,
         port=claimed.port,
         serves_http=True,
+        limits=registry.limits.settled(options.limits),
     )
 
 
@@ -330,11 +341,6 @@ def load_code(
     noun = "task" if len(catalog.tasks) == 1 else "tasks"
     say(f"{len(catalog.tasks)} {noun}: {', '.join(task.id for task in catalog.tasks)}")
     return registry, catalog
-
-
-def load_catalog(tasks: tuple[str, ...], folder: Path, say: Callable[[str], None]) -> Catalog:
-    """What is in the task modules; see `load_code`."""
-    return load_code(tasks, folder, say)[1]
 
 
 def hold_port(host: str, port: int) -> tuple[int, socket.socket]:

@@ -28,7 +28,7 @@ from helmr_runtime.launchers.startup import (
     give_seed,
     keep_keys,
     keep_seed,
-    load_catalog,
+    load_code,
     make_spec,
     trim_logs,
     writing,
@@ -117,7 +117,7 @@ class _Run:
             prepare_environment(marker=self._mark.marker, run_dir=self._run_dir)
         give_seed(self._data_dir)
         # A task module may import ray, which reads the environment then.
-        catalog = load_catalog(self._options.tasks, self._claim.folder, TERMINAL.say)
+        registry, catalog = load_code(self._options.tasks, self._claim.folder, TERMINAL.say)
         self._watchdog.start()
         # Ray gives the current folder to its workers as the first place to import from.
         os.chdir(self._run_dir)
@@ -128,7 +128,8 @@ class _Run:
         TERMINAL.say(f"Ray runs on {address}")
         from helmr_runtime.launchers.ray_runtime import RayRuntime  # noqa: PLC0415 - imports ray, see Cluster.start
 
-        spec = make_spec(self._options, self._claim, catalog, run_dir=self._run_dir, key=self._key)
+        code = registry, catalog
+        spec = make_spec(self._options, self._claim, code, run_dir=self._run_dir, key=self._key)
         keep_keys(spec, self._key)
         keep_seed(self._data_dir, TERMINAL.say)
         runtime = RayRuntime(

@@ -59,7 +59,7 @@ class ThreadedRuntime:
             registry, catalog = load_code(options.tasks, claimed.folder, _say_nothing)
             self.key = local_key(claimed.data_dir)
             run_dir = claimed.data_dir / RUN
-            spec = make_spec(options, claimed, catalog, run_dir=run_dir, key=self.key)
+            spec = make_spec(options, claimed, (registry, catalog), run_dir=run_dir, key=self.key)
             keep_keys(spec, self.key)
             self._thread = threading.Thread(
                 target=lambda: asyncio.run(self._serve(spec, registry, catalog)),

@@ -6,7 +6,7 @@ boundaries; the protocols have one implementation as a Ray actor and one in-proc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -307,6 +307,54 @@ class Pulse:
     long_resume: str | None = None
 
 
+class PermitChange(StrEnum):
+    """What became of a ticket, or of a limit (`helmr_runtime.core.limits`)."""
+
+    ASKED = "asked"
+    HELD = "held"
+    """The host was given a permit for it; said to a directory that did not give it."""
+    LEFT = "left"
+    """Its session leaves the host's memory and keeps its place; a permit that was given is not used."""
+    ENDED = "ended"
+    """It asks no more, and holds none."""
+    CLOSED = "closed"
+    """The limit is closed until `until`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermitLine:
+    """One line of what a host says about permits. `op` 0 is the run itself."""
+
+    change: PermitChange
+    limit: str
+    ticket: str = ""
+    key: str = ""
+    session_id: str = ""
+    op: int = 0
+    goes_on: bool = False
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermitNews:
+    """Reply to `permit_news`: what has happened, in order; if `is_whole`, instead all that there is.
+
+    `version` is passed to the next call, which returns when there is more.
+    """
+
+    version: int
+    lines: tuple[PermitLine, ...]
+    is_whole: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermitGiven:
+    """A permit for that ticket. It is not used after `use_by`, as what counts beginnings would not know."""
+
+    ticket: str
+    use_by: datetime | None = None
+
+
 class Host(Protocol):
     """A process that holds live sessions. Each method of a session names it; one that is not here raises `Moved`,
     without effect."""
@@ -369,6 +417,17 @@ class Host(Protocol):
         """How long a step of what executes there may take."""
         ...
 
+    async def permit_news(self, directory: str, known: int) -> PermitNews:
+        """Long poll: what has happened to permits behind version `known`; to a new directory all that there is.
+
+        From then on permits that others have given are refused.
+        """
+        ...
+
+    async def give_permits(self, directory: str, given: tuple[PermitGiven, ...]) -> None:
+        """Give permits; one that was given before, or that no one asks for any more, changes nothing."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routed:
@@ -397,4 +456,12 @@ class Directory(Protocol):
 
     async def status(self) -> Mapping[str, Any]:
         """Pool, queue and warnings, as JSON, for /readyz, `helmr status` and the console."""
+        ...
+
+    async def limits(self) -> Mapping[str, Any]:
+        """Each limit with what is held and who waits, as JSON: `{"items": […]}` (S-120)."""
+        ...
+
+    async def queued(self, session_ids: Sequence[str]) -> Mapping[str, Any]:
+        """Of those sessions that wait for a limit: `{session_id: {limit, place, key, since}}`."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from helmr.limits import Limit, read_limits
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.directory.actor import DirectoryActor
@@ -27,6 +28,7 @@ def make_directory(calls: Calls, spec: RuntimeSpec, spawner: Spawner) -> Directo
         hosts=spec.hosts,
         sessions_per_host=spec.sessions_per_host,
         catalog_hash=spec.catalog_hash,
+        limits={name: one for name, one in limits_of(spec).items() if not one.unlimited},
     )
     return DirectoryActor(
         ledger,
@@ -64,9 +66,15 @@ def make_host(
             owns_process=owns_process,
             memory_bytes=spec.host_memory_bytes,
             statuses=statuses,
+            limits={name: not one.unlimited for name, one in limits_of(spec).items()},
         ),
         pace=pace,
     )
+
+
+def limits_of(spec: RuntimeSpec) -> dict[str, Limit]:
+    """The limits of a runtime, by name."""
+    return read_limits(spec.limits, "helmr.toml")
 
 
 def status_slots(spec: RuntimeSpec) -> int:

@@ -152,6 +152,7 @@ class RuntimeSpec(RuntimeSettings):
         notices: The notice targets, as `helmr_runtime.notices.targets` reads them.
         gate: The table `[gate]`, as `helmr.gate` reads it; None leaves the gate off.
         people: The table `[people]`, as `helmr_runtime.security.people` reads it; None: it knows no people.
+        limits: Those of the code, and the table `[limits]`, which goes before it, as `helmr.limits` reads it.
     """
 
     data_dir: str
@@ -167,6 +168,7 @@ class RuntimeSpec(RuntimeSettings):
     notices: Mapping[str, Any] = field(default_factory=dict)
     gate: Mapping[str, Any] | None = None
     people: Mapping[str, Any] | None = None
+    limits: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> Mapping[str, Any]:
         """All of it; what two processes with other versions of this class can compare."""

@@ -335,6 +335,14 @@ class RunDriver:
         """A sync step's thread is still executing."""
         return self._steps.has_threads
 
+    def has_thread(self, op: int) -> bool:
+        """A thread of that sync step is still executing."""
+        return self._steps.has_thread(op)
+
+    def is_executing(self, op: int) -> bool:
+        """A try of that step executes."""
+        return self._steps.is_executing(op)
+
     @property
     def is_expecting(self) -> bool:
         """The code awaits timers, threads or sockets of its own."""

@@ -356,6 +356,7 @@ class DurableContext(DurableRun):
             formerly=call.formerly,
             dry_run_safe=call.dry_run_safe,
             arguments=arguments_text(*call.arguments) if call.arguments is not None else None,
+            limit=call.limit,
         )
         op, outcome = await self._asking.perform_step(ask, call)
         if isinstance(outcome, StepError):

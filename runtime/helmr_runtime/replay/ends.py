@@ -24,6 +24,8 @@ class StepEnd:
     value: Any = None
     error: dict[str, Any] | None = None
     may_retry: bool = False
+    closes_s: float | None = None
+    """It says for how many seconds its limit is closed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from helmr.current import StepCall, StepRef, current_step
 from helmr.errors import HelmrSignal, SchemaMismatch, TooLarge
+from helmr.limits import LimitClosed
 from helmr.models import VALUE_BYTES_MAX
 from helmr_runtime import tracing
 from helmr_runtime.core import jsontext
@@ -314,7 +315,8 @@ class StepRunner:
         self._calls: dict[int, tuple[StepCall, contextvars.Context]] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._trying: dict[int, StepRef] = {}
-        self._threads: set[threading.Thread] = set()
+        self._threads: dict[threading.Thread, int] = {}
+        """With the op of its step."""
 
     @property
     def has_threads(self) -> bool:
@@ -325,6 +327,14 @@ class StepRunner:
     def is_busy(self) -> bool:
         """A step's body is executing."""
         return bool(self._tasks) or self.has_threads
+
+    def has_thread(self, op: int) -> bool:
+        """A thread of that step is still executing, whatever has become of the step."""
+        return any(thread.is_alive() for thread, of in tuple(self._threads.items()) if of == op)
+
+    def is_executing(self, op: int) -> bool:
+        """A try of that step executes."""
+        return op in self._tasks or self.has_thread(op)
 
     def is_trying(self, step: StepRef) -> bool:
         """That try executes, and has no outcome yet."""
@@ -369,7 +379,7 @@ class StepRunner:
         self, op: int, call: StepCall, span: Open | None, on_end: Callable[[int, StepEnd], None]
     ) -> None:
         try:
-            end = StepEnd(value=await self._value(call))
+            end = StepEnd(value=await self._value(op, call))
         except (asyncio.CancelledError, HelmrSignal):
             if not _was_cancelled():
                 end = StepEnd(error=error_of(asyncio.CancelledError("the step cancelled itself")))
@@ -393,11 +403,11 @@ class StepRunner:
             del self._tasks[op]
             self._trying.pop(op, None)
 
-    async def _value(self, call: StepCall) -> Any:
+    async def _value(self, op: int, call: StepCall) -> Any:
         bound = asyncio.timeout(call.timeout_s)
         try:
             async with bound:
-                value = await self._body(call)
+                value = await self._body(op, call)
         except TimeoutError as error:
             if call.timeout_s is None or not bound.expired():
                 raise
@@ -409,9 +419,9 @@ class StepRunner:
         call.decode(encoded)
         return encoded
 
-    def _body(self, call: StepCall) -> Awaitable[Any]:
+    def _body(self, op: int, call: StepCall) -> Awaitable[Any]:
         if not call.is_async:
-            return self._in_thread(call)
+            return self._in_thread(op, call)
         if call.loop == "run":
             body: Awaitable[Any] = call.call()
             return body
@@ -419,7 +429,7 @@ class StepRunner:
         context = contextvars.copy_context()
         return step_loop().hand_over(call.call, name=f"step {call.name}", context=context)
 
-    def _in_thread(self, call: StepCall) -> asyncio.Future[Any]:
+    def _in_thread(self, op: int, call: StepCall) -> asyncio.Future[Any]:
         """Run a sync body in a daemon thread; a late result is dropped."""
         context = contextvars.copy_context()
         future: asyncio.Future[Any] = self._loop.create_future()
@@ -438,13 +448,13 @@ class StepRunner:
                 value = context.run(call.call)
             except BaseException as raised:  # noqa: BLE001 - carried to the loop, which makes it the outcome
                 error = raised
-            self._threads.discard(threading.current_thread())
+            self._threads.pop(threading.current_thread(), None)
             self._mark.thread_ends()
             if not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(settle, value, error)
 
         thread = threading.Thread(target=body, name=f"step {call.name}", daemon=True)
-        self._threads.add(thread)
+        self._threads[thread] = op
         self._mark.thread_begins()
         contextvars.Context().run(thread.start)  # noted above, not as one that the code has started
         return future
@@ -458,7 +468,9 @@ def _failed(call: StepCall, error: BaseException) -> StepEnd:
         may_retry = isinstance(raised, Exception) and call.retries_on(raised)
     except Exception as broken:  # noqa: BLE001 - it is user code
         return StepEnd(error=error_of(broken))
-    return StepEnd(error=error_of(error, loop_hint=hint), may_retry=bool(may_retry))
+    closes_s = raised.for_s if isinstance(raised, LimitClosed) and call.limit is not None else None
+    told = error_of(error, loop_hint=hint)
+    return StepEnd(error=told, may_retry=bool(may_retry), closes_s=closes_s)
 
 
 def _in_future(error: BaseException) -> BaseException:

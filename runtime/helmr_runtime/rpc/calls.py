@@ -36,7 +36,7 @@ OWN_HOST_PREFIX = "helmr-host-own-"
 
 CrashCause = str
 
-LONG_POLLS = frozenset({"chunks", "feed", "watch", "work"})
+LONG_POLLS = frozenset({"chunks", "feed", "permit_news", "watch", "work"})
 """The methods that wait for something to happen and change nothing: they end when their caller gives up. Any other goes
 on, since its caller can't know how far it has come."""
 

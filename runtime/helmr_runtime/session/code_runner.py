@@ -4,7 +4,8 @@ A `CodeRunner` takes the events of its `LiveSession`'s queue that are about code
 `Effects`; only the session writes. Invariants: S-3 (caution after a crash: an outcome is on disk before the code
 hears of it), S-16 (a long backoff is a timer that parks), S-30 (outcomes are handed over in seq order), S-32 (no try
 starts before its opening is on disk, a lost one starts again), S-33 (retries belong to the step), S-34 (an aborted
-run's requests are ignored).
+run's requests are ignored), S-119 (a try under a limit begins with a permit, and a step waits for its first one
+before it is opened).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from helmr.errors import HelmrSignal, RunParked, Unavailable
+from helmr.errors import BadDefinition, HelmrSignal, RunParked, Unavailable
 from helmr.ids import RUN, WAIT, new_id
 from helmr.models import RunStatus
 from helmr_runtime.clock import Timer
@@ -47,6 +48,7 @@ from helmr_runtime.replay.driver import (
 )
 from helmr_runtime.replay.durable_context import RunCode, Surroundings
 from helmr_runtime.replay.effects import AsksOutside, Policy, TriesStep, Writes, effect_of
+from helmr_runtime.replay.ends import error_of
 from helmr_runtime.replay.replay_log import outcome_of
 from helmr_runtime.session.events import (
     HEARING,
@@ -57,12 +59,14 @@ from helmr_runtime.session.events import (
     HostParts,
     OutcomeReady,
     PendingOutcome,
+    PermitCame,
     Prepared,
     SessionPhase,
     SessionView,
     ThreadsLookedAt,
     TryDue,
 )
+from helmr_runtime.session.run_permits import RunPermits
 
 ABORT_S = TREE_END_S + 1.0
 """A thread that is silent for that long after its run was aborted is lost."""
@@ -101,6 +105,11 @@ class CodeRunner:
         self._out: deque[PendingOutcome] = deque()
         self._steps: dict[int, StepRequest] = {}
         """Those that the code that is here has asked for, by op."""
+        self._unopened: dict[int, StepRequest] = {}
+        """Steps that wait for their first permit, by op."""
+        self.permits = RunPermits(
+            session, parts.permits, lambda: self.only_waits(session.state.active_run)
+        )
         self._timers: dict[int, Timer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -139,6 +148,24 @@ class CodeRunner:
             and not (run.wait is not None and _lost_steps(run) == set())
         )
 
+    def only_waits(self, run: Run | None) -> bool:
+        """All that is left of the run waits for permits: it can do so elsewhere than in memory (S-120)."""
+        if self._starting is not None or self._aborted or run is None or run.wait is not None:
+            return False
+        if self.driver is None:
+            return True
+        if not self.driver.is_quiet or self.driver.is_expecting or self._timers or self._tasks:
+            return False
+        waiting = self.permits.waiting
+        return run.open_steps <= waiting and (not self._out or 0 in waiting)
+
+    def rest(self, run: Run | None) -> None:
+        """Give back the run's permit while it waits, or has ended (S-120)."""
+        is_over = run is None or run.status not in UNBLOCKED
+        if is_over or (run and run.status is RunStatus.WAITING and not run.open_steps):
+            driver = self.driver
+            self.permits.end(0, lambda: driver is None or not driver.has_threads)
+
     @property
     def longest_s(self) -> float:
         """How long a step of the code that is here may take; 0 without code."""
@@ -168,6 +195,8 @@ class CodeRunner:
                 return self._step_ended(driver, op, end)
             case TryDue(driver, op):
                 return self._start_step(driver, op)
+            case PermitCame(op):
+                return self._permitted(op)
             case OutcomeReady(pending, outcome):
                 return self._hand_over(pending, outcome)
             case RunEnded(driver, run_end):
@@ -246,6 +275,8 @@ class CodeRunner:
             return NOTHING
         if self._aborted or not _is_ready(run, self._clock.now()):
             return NOTHING
+        if self.permits.waits(0, self.permits.run_limit, goes_on=bool(run.journal)):
+            return NOTHING
         self._closed.clear()
         self._starting = asyncio.get_running_loop().create_task(self._prepare(run))
         if run.status is RunStatus.RUNNING and run.is_started:
@@ -278,7 +309,9 @@ class CodeRunner:
             return NOTHING
         assert registered is not None
         self._steps.clear()
+        self._unopened.clear()
         self._out.clear()
+        self.permits.has_left = False
         secrets = self._around.secrets
         keys = secrets.asked_keys if secrets is not None else None
         hashes = hashes_of(self._settings.code_hash, keys)
@@ -293,6 +326,17 @@ class CodeRunner:
         run = self.run_of(driver)
         if run is None:
             return NOTHING
+        state, context = self._session.state, self._session.context()
+        if isinstance(ask, StepRequest) and ask.limit is not None:
+            if (trouble := self.permits.trouble_with(ask.limit)) is not None:
+                opening = ops.open_step(state, run, op, ask)
+                return Effects([opening, _step_refused(run, op, ask, trouble, context)])
+            if self.permits.waits(op, ask.limit):
+                self._unopened[op] = ask
+                return NOTHING
+        return self._open(driver, run, op, ask)
+
+    def _open(self, driver: RunDriver, run: Run, op: int, ask: OpRequest) -> Effects:
         state, context = self._session.state, self._session.context()
         match effect_of(Policy.LIVE, state, run, op, ask, context):
             case Writes(drafts, is_last_for_now):
@@ -324,6 +368,11 @@ class CodeRunner:
         timer = self._timers.pop(op, None)
         if timer is not None:
             timer.cancel()
+        self.permits.end(op, lambda: not driver.is_executing(op))
+        unopened = self._unopened.pop(op, None)
+        if unopened is not None:  # a replay has to see that it was given up
+            opening = ops.open_step(self._session.state, run, op, unopened)
+            return Effects([opening, *ops.op_given_up(run, op)])
         return Effects(ops.op_given_up(run, op))
 
     def _run_ended(self, driver: RunDriver, end: RunEnd) -> Effects:
@@ -338,11 +387,18 @@ class CodeRunner:
     def _step_ended(self, driver: RunDriver, op: int, end: StepEnd) -> Effects:
         """A try ended: the step's outcome, or the next try later."""
         run = self.run_of(driver)
+        if driver is self.driver:
+            self.permits.end(op, lambda: not driver.has_thread(op))
         if run is None or op not in run.open_steps or op not in self._steps:
             return NOTHING
         if end.error is None:
             return Effects([ops.step_succeeded(run, op, end.value)])
         ask, context = self._steps[op], self._session.context()
+        if end.closes_s is not None and ask.limit is not None:
+            self.permits.close(ask.limit, end.closes_s)
+            closed = ops.limit_closed(run, op, ask.limit, end.error, context, for_s=end.closes_s)
+            retry_at = from_iso(closed.body["retry_at"])
+            return self._retry_later(driver, run, op, retry_at, failed=closed)
         draft = ops.step_raised(run, op, ask, end.error, context, may_retry=end.may_retry)
         if draft.kind is not EntryKind.STEP_TRY_FAILED:
             return Effects([draft])
@@ -383,19 +439,48 @@ class CodeRunner:
         run = self.run_of(driver)
         if run is not None and op in run.open_steps and op in self._steps:
             self._timers.pop(op, None)
+            ask = self._steps[op]
+            if (trouble := self.permits.trouble_with(ask.limit)) is not None:
+                return Effects([_step_refused(run, op, ask, trouble, self._session.context())])
+            if self.permits.waits(op, ask.limit):
+                return NOTHING
             key = ops.key_of(self._session.state, run, op, self._steps[op].step)
             driver.run_step(op, key, ops.tries_of(run, op))
         return NOTHING
+
+    # --- permits ------------------------------------------------------------------------------
+
+    def _permitted(self, op: int | None) -> Effects:
+        """A permit has come."""
+        driver, run = self.driver, self._session.state.active_run
+        if op is None:
+            return NOTHING
+        if op == 0:
+            self._drain()
+            return NOTHING  # without code, the session starts it now
+        if driver is None or self.run_of(driver) is None or run is None:
+            self.permits.end(op)
+            return NOTHING
+        unopened = self._unopened.pop(op, None)
+        if unopened is not None:
+            return self._open(driver, run, op, unopened)
+        return self._start_step(driver, op)
 
     # --- outcomes -----------------------------------------------------------------------------
 
     def _hand_over(self, pending: PendingOutcome, outcome: Outcome) -> Effects:
         pending.outcome = outcome
+        self._drain()
+        return NOTHING
+
+    def _drain(self) -> None:
+        """Hand over, in order, what is ready, while the run may go on."""
+        if self._out and self.permits.waits(0, self.permits.run_limit, goes_on=True):
+            return
         while self._out and self._out[0].outcome is not None:
             first = self._out.popleft()
             if first.driver is self.driver and first.outcome is not None:
                 first.driver.deliver(first.outcome)
-        return NOTHING
 
     async def _read_history(self, pending: PendingOutcome, entry: Entry) -> None:
         if await self._session.durable(entry.seq):
@@ -430,6 +515,8 @@ class CodeRunner:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        self._unopened.clear()
+        self.permits.cut_off(leaves=isinstance(signal, RunParked))
         if self.driver is not None:
             self.driver.abort(signal)
             self._cancel_overdue()
@@ -439,6 +526,8 @@ class CodeRunner:
         if driver is not self.driver:
             return NOTHING
         self.driver = None
+        self._unopened.clear()
+        self.permits.end_all(lambda op: not driver.has_thread(op))
         self._cancel_overdue()
         longest_s = self._longest_step_s()
         self._steps.clear()
@@ -501,6 +590,13 @@ class CodeRunner:
         """No event comes any more: the session can leave memory. If code may still come to its end, it stays."""
         if not self.has_code and not self._aborted and not self._tasks:
             del self._session
+            self.permits.free()
+
+
+def _step_refused(
+    run: Run, op: int, ask: StepRequest, trouble: BadDefinition, context: DecisionContext
+) -> Draft:
+    return ops.step_raised(run, op, ask, error_of(trouble), context, may_retry=False)
 
 
 def is_of(driver: RunDriver, run: Run | None) -> bool:

@@ -26,6 +26,7 @@ from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.replay import Outcome, RunDriver, RunEvent, RunHost
 from helmr_runtime.session.commands import Commanded
 from helmr_runtime.session.histories import Histories
+from helmr_runtime.session.permits import HostPermits
 
 
 class SessionPhase(Enum):
@@ -76,6 +77,7 @@ class HostParts:
     settings: CodeSettings
     base_url: str
     histories: Histories
+    permits: HostPermits
 
 
 class SessionPlace(Protocol):
@@ -148,6 +150,13 @@ class OutcomeReady:
 
 
 @dataclass(frozen=True, slots=True)
+class PermitCame:
+    """An op's permit is here; of op 0 the run's. None: it is looked at again whether all that is left waits for one."""
+
+    op: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class ThreadsLookedAt:
     """A while has passed since threads of aborted code were seen to execute; they have this much time left."""
 
@@ -162,7 +171,9 @@ class AbortOverdue:
     driver: RunDriver
 
 
-CodeEvent = RunEvent | Prepared | TryDue | OutcomeReady | ThreadsLookedAt | AbortOverdue
+CodeEvent = (
+    RunEvent | Prepared | TryDue | OutcomeReady | PermitCame | ThreadsLookedAt | AbortOverdue
+)
 
 Event = Commanded | Flushed | TimeCame | CodeEvent
 

@@ -42,6 +42,8 @@ from helmr_runtime.ports import (
     HostReport,
     Lease,
     Occupancy,
+    PermitGiven,
+    PermitNews,
     Pulse,
     SessionReleased,
     SlotReport,
@@ -57,6 +59,7 @@ from helmr_runtime.session.events import CodeSettings, HostParts, SessionPhase
 from helmr_runtime.session.histories import Histories
 from helmr_runtime.session.live_session import LiveSession
 from helmr_runtime.session.pace import HostPace
+from helmr_runtime.session.permits import HostPermits
 from helmr_runtime.session.warm_cache import WarmCache, WarmState
 
 
@@ -258,6 +261,7 @@ class HostSettings:
         statuses: Makes the file that says what executes; called once. Without it that is noted nowhere.
         on_emitted: Gets all that code emits, for tests.
         context: Makes the context that code begins with.
+        limits: By name, whether it bounds anything; None: nothing is bounded.
     """
 
     is_exclusive: bool = False
@@ -271,6 +275,7 @@ class HostSettings:
     statuses: Callable[[], StatusFile] | None = None
     on_emitted: OnEmitted | None = None
     context: Callable[[], Context] = copy_context
+    limits: Mapping[str, bool] | None = None
 
 
 class HostActor:
@@ -307,6 +312,7 @@ class HostActor:
         self._chunk_polls = ChunkPolls(settings.on_emitted)
         self._kept = kept if kept is not None else WarmCache()
         self._histories = Histories()
+        self._permits = HostPermits(clock, settings.limits)
         self._registry: Registry | None = None
         self.slots: dict[str, SessionSlot] = {}
         self._pace = pace or HostPace()
@@ -366,6 +372,7 @@ class HostActor:
                 raise
             wants_own_host = executes and _is_isolated(live) and not self._settings.is_exclusive
             slot.fill(live)
+            live.execution.permits.family = command.family if command is not None else None
             if not executes or wants_own_host:
                 return await self._decide(slot, live, command, crash, wants_own_host=wants_own_host)
             slot.tell()
@@ -506,6 +513,14 @@ class HostActor:
         slots = (*self.slots.values(), *self._ending)
         return max((slot.longest_s for slot in slots), default=0.0)
 
+    async def permit_news(self, directory: str, known: int) -> PermitNews:
+        """Long poll: what has happened to permits behind version `known`; to a new directory all that there is."""
+        return await self._permits.news(directory, known)
+
+    async def give_permits(self, directory: str, given: tuple[PermitGiven, ...]) -> None:
+        """Give permits; of another directory than has asked last they are refused."""
+        self._permits.give(directory, given)
+
     # --- for tests --------------------------------------------------------------------------------
 
     @property
@@ -568,7 +583,13 @@ class HostActor:
             settings.context,
         )
         return HostParts(
-            self._ledger, self._clock, registry, code, settings.base_url, self._histories
+            self._ledger,
+            self._clock,
+            registry,
+            code,
+            settings.base_url,
+            self._histories,
+            self._permits,
         )
 
     def _code(self) -> Registry:

@@ -268,8 +268,8 @@ class LiveSession:
         if self.phase not in GIVING_UP:  # there its time is the ledger's again in a moment
             run, active = self.state.run, self.state.active_run
             self._arm(active)
-            op_max = run.op_max if run is not None else None
-            self._place.changed(self._is_parkable(active), op_max)
+            self.execution.rest(active)
+            self._place.changed(self._is_parkable(active), run.op_max if run is not None else None)
 
     def _enter(self, phase: SessionPhase) -> None:
         self.phase = phase
@@ -295,6 +295,8 @@ class LiveSession:
     def _is_parkable(self, run: Run | None) -> bool:
         if self.phase is SessionPhase.LEAVING or self._is_deciding or self.execution.is_busy:
             return False
+        if run is not None and self.execution.permits.some_wait:
+            return self.execution.only_waits(run)
         if run is None or run.status is RunStatus.BLOCKED:
             return not self.execution.has_code
         if run.status is RunStatus.WAITING:
@@ -555,9 +557,8 @@ class LiveSession:
         """Ask the ledger for the run."""
         run = self.state.run
         assert run is not None
-        return await task_call(
-            self._parts.ledger, (self.state, run), call, token_id, arguments, step=step
-        )
+        asking, ledger = (self.state, run), self._parts.ledger
+        return await task_call(ledger, asking, call, token_id, arguments, step=step)
 
     def context(self, carried: datetime | None = None) -> DecisionContext:
         """The circumstances of a decision made now."""
@@ -609,8 +610,7 @@ class LiveSession:
 
     def _stamp(self, drafts: Sequence[Draft]) -> list[Entry]:
         """Their entries, behind those of claims that are not in the transcript yet."""
-        now = self._now()
-        claims = self._claims()
+        now, claims = self._now(), self._claims()
         ahead = claims.pending(now) if claims is not None and drafts else ()
         return self._writer.entries(self.state, (*ahead, *drafts), now)
 

@@ -62,7 +62,9 @@ def line(run: Run | None, entry: Entry, *, is_sealed: bool) -> str:
     step = f"{entry.run_id}: step {_name(run, entry)} (op {entry.op})"
     match entry.kind:
         case EntryKind.STEP_TRY_FAILED:
-            text = f"{step} failed at try {body['try']}, again at {body['retry_at']}: {why}"
+            closed = body.get("closed_limit")
+            said = f"failed at try {body['try']}" if closed is None else f"finds {closed} closed"
+            text = f"{step} {said}, again at {body['retry_at']}: {why}"
         case EntryKind.STEP_FAILED:
             text = f"{step} failed: {why}"
         case EntryKind.RUN_ATTEMPT_FAILED:

@@ -84,6 +84,26 @@ def step_raised(
     return Draft(EntryKind.STEP_FAILED, body, run_id=run.id, op=op, principal=principal)
 
 
+def limit_closed(
+    run: Run,
+    op: int,
+    limit: str,
+    error: Mapping[str, Any],
+    context: DecisionContext,
+    *,
+    for_s: float,
+) -> Draft:
+    """A try of a step says that its limit is closed: it is tried again after that, and has used up no try."""
+    body = {
+        "try": tries_of(run, op),
+        "error": dict(error),
+        "retry_at": iso(context.now + timedelta(seconds=for_s)),
+        "closed_limit": limit,
+    }
+    principal = task_principal(run.id)
+    return Draft(EntryKind.STEP_TRY_FAILED, body, run_id=run.id, op=op, principal=principal)
+
+
 def tries_of(run: Run, op: int) -> int:
     """How many tries of this step have failed; survives parking and crash."""
     return run.tries.get(op, (0, ""))[0]

@@ -1,0 +1,287 @@
+"""Who may begin now under a limit, and who is next (S-119). Pure: times are seconds that are handed in.
+
+A permit is asked for under a ticket. It is given while fewer than `at_once` are held, and while a bucket of tokens has
+one: empty at first, so that nothing has to be remembered over a restart, and filled slowly enough that no time of
+`within` sees more than `per` beginnings. A permit may be used up to `slack_s` after it was given; the bucket reckons
+with that.
+
+Turns go round among keys; within a key who came first is first. What goes on after a wait comes before what begins. A
+ticket whose session is not in memory keeps its place and is passed over until it is ready.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from helmr.limits import Limit
+
+BURST_PART = 50
+"""A bucket holds a fiftieth of `per`: what may begin at once after a pause, and is taken off the rate."""
+
+SLACK_PART, SLACK_MAX_S = 50, 1.0
+"""A permit is used within a fiftieth of `within`, at most a second."""
+
+AHEAD_S = 2.0
+AHEAD_MIN, AHEAD_MAX = 4, 100
+"""So many of the next are to be in memory when their turn comes: what may begin in so many seconds."""
+
+EDGE = 1.0 - 1e-9
+"""Keeps what rounding does on the safe side of the bound."""
+
+
+def slack_s(limit: Limit) -> float:
+    """How long after it was given a permit may be used; for ever where nothing counts beginnings."""
+    return min(SLACK_MAX_S, limit.within_s / SLACK_PART) if limit.per is not None else math.inf
+
+
+def burst_of(limit: Limit) -> int:
+    """Tokens that the bucket holds."""
+    return max(1, (limit.per or 0) // BURST_PART)
+
+
+def rate_of(limit: Limit) -> float:
+    """Tokens a second.
+
+    Any `within` of beginnings were given in less than `within + slack_s`: whole tokens at most `burst` and what that
+    time has brought, which is less than `per + 1`.
+    """
+    assert limit.per is not None
+    return (limit.per + 1 - burst_of(limit)) / (limit.within_s + slack_s(limit)) * EDGE
+
+
+class TokenBucket:
+    """Tokens of a limit that counts beginnings."""
+
+    def __init__(self, limit: Limit, now_s: float) -> None:
+        self._burst = float(burst_of(limit))
+        self._rate = rate_of(limit)
+        self._tokens = 0.0
+        self._at_s = now_s
+
+    def take(self, now_s: float) -> bool:
+        """Take one, if there is one."""
+        self._fill(now_s)
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+    def next_s(self, now_s: float) -> float:
+        """When there is one."""
+        self._fill(now_s)
+        return now_s + max(0.0, 1.0 - self._tokens) / self._rate
+
+    def _fill(self, now_s: float) -> None:
+        passed_s = max(0.0, now_s - self._at_s)  # a clock that was set back brings none
+        self._tokens = min(self._burst, self._tokens + passed_s * self._rate)
+        self._at_s = now_s
+
+
+@dataclass(slots=True)
+class Ask:
+    """Someone asks for a permit.
+
+    Attributes:
+        ticket: Names it.
+        key: Whose turn it takes.
+        goes_on: It has begun before, and waited for something else meanwhile.
+        is_ready: A permit that is given would be used at once.
+        number: In the order of asking.
+    """
+
+    ticket: str
+    key: str
+    goes_on: bool = False
+    is_ready: bool = True
+    number: int = 0
+
+
+class TurnQueue:
+    """Asks in turn among keys."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, dict[int, Ask]] = {}
+        """By number, in the order of asking; the key whose turn is next is first."""
+        self._ready: dict[str, set[int]] = {}
+        self._count = 0
+
+    def add(self, ask: Ask, *, at_front: bool = False) -> None:
+        """Behind those of its key, or before all."""
+        self._count += 1
+        ask.number = -self._count if at_front else self._count
+        asks = self._keys.pop(ask.key, {}) if at_front else self._keys.get(ask.key, {})
+        if at_front:
+            self._keys = {ask.key: {ask.number: ask, **asks}, **self._keys}
+        else:
+            asks[ask.number] = ask
+            self._keys[ask.key] = asks
+        self.set_ready(ask, ask.is_ready)
+
+    def remove(self, ask: Ask) -> None:
+        """It asks no more."""
+        self.set_ready(ask, False)
+        asks = self._keys[ask.key]
+        del asks[ask.number]
+        if not asks:
+            del self._keys[ask.key]
+
+    def set_ready(self, ask: Ask, is_ready: bool) -> None:
+        """Whether a permit would be used at once; it keeps its place."""
+        ask.is_ready = is_ready
+        if is_ready:
+            self._ready.setdefault(ask.key, set()).add(ask.number)
+        elif (ready := self._ready.get(ask.key)) is not None:
+            ready.discard(ask.number)
+            if not ready:
+                del self._ready[ask.key]
+
+    def first(self) -> Ask | None:
+        """Whose turn it is, of those that are ready."""
+        if not self._ready:
+            return None
+        key = next(key for key in self._keys if key in self._ready)
+        return self._keys[key][min(self._ready[key])]
+
+    def take(self, ask: Ask) -> None:
+        """It was its key's turn."""
+        self.remove(ask)
+        if (rest := self._keys.pop(ask.key, None)) is not None:
+            self._keys[ask.key] = rest
+
+    def __iter__(self) -> Iterator[Ask]:
+        """In the order of their turns. Not to be changed meanwhile."""
+        rounds = [iter(asks.values()) for asks in self._keys.values()]
+        while rounds:
+            going_on = []
+            for asks in rounds:
+                ask = next(asks, None)
+                if ask is not None:
+                    yield ask
+                    going_on.append(asks)
+            rounds = going_on
+
+    def counts(self) -> dict[str, int]:
+        """How many ask, by key."""
+        return {key: len(asks) for key, asks in self._keys.items()}
+
+
+class Permits:
+    """The permits of one limit: who holds one, who asks, whether it is closed.
+
+    Attributes:
+        held: The tickets that have one, with what they asked, as far as that is known.
+        closed_until_s: None is given before then.
+    """
+
+    def __init__(self, limit: Limit, now_s: float) -> None:
+        self.limit = limit
+        self.held: dict[str, Ask | None] = {}
+        self.closed_until_s = 0.0
+        self._asks: dict[str, Ask] = {}
+        self._going_on, self._beginning = TurnQueue(), TurnQueue()
+        self._bucket = TokenBucket(limit, now_s) if limit.per is not None else None
+
+    def _turns(self, ask: Ask) -> TurnQueue:
+        return self._going_on if ask.goes_on else self._beginning
+
+    def __len__(self) -> int:
+        """How many ask."""
+        return len(self._asks)
+
+    def __contains__(self, ticket: str) -> bool:
+        """It asks."""
+        return ticket in self._asks
+
+    def ask(self, ask: Ask) -> None:
+        """Have it wait for its turn; nothing if it does, or holds a permit."""
+        if ask.ticket not in self._asks and ask.ticket not in self.held:
+            self._asks[ask.ticket] = ask
+            self._turns(ask).add(ask)
+
+    def is_held(self, ticket: str) -> None:
+        """It holds a permit, which someone else has given."""
+        self.withdraw(ticket)
+        self.held[ticket] = None
+
+    def withdraw(self, ticket: str) -> None:
+        """It asks for none, and holds none any more."""
+        self.held.pop(ticket, None)
+        ask = self._asks.pop(ticket, None)
+        if ask is not None:
+            self._turns(ask).remove(ask)
+
+    def leave(self, ticket: str) -> None:
+        """It goes out of memory and keeps its place; of a permit that it was given and has not used, the first."""
+        unused = self.held.pop(ticket, None)
+        if unused is not None:
+            self._asks[ticket] = unused
+            self._turns(unused).add(unused, at_front=True)
+        ask = self._asks.get(ticket)
+        if ask is not None:
+            self._turns(ask).set_ready(ask, False)
+
+    def come_back(self, ticket: str, as_ticket: str) -> None:
+        """It is in memory again, under another ticket."""
+        ask = self._asks.pop(ticket)
+        ask.ticket = as_ticket
+        self._asks[as_ticket] = ask
+        self._turns(ask).set_ready(ask, True)
+
+    def close(self, until_s: float) -> None:
+        """Give none before then."""
+        self.closed_until_s = max(self.closed_until_s, until_s)
+
+    def grant(self, now_s: float) -> list[str]:
+        """Give what may be given now; the tickets that got a permit."""
+        given: list[str] = []
+        while (ask := self._first()) is not None and self._has_room(now_s):
+            if self._bucket is not None and not self._bucket.take(now_s):
+                break
+            del self._asks[ask.ticket]
+            self._turns(ask).take(ask)
+            self.held[ask.ticket] = ask
+            given.append(ask.ticket)
+        return given
+
+    def next_s(self, now_s: float) -> float | None:
+        """When time alone lets `grant` give one; None if something else has to happen."""
+        if self._first() is None or not self._has_room(max(now_s, self.closed_until_s)):
+            return None
+        at_s = self._bucket.next_s(now_s) if self._bucket is not None else now_s
+        return max(at_s, self.closed_until_s)
+
+    def _first(self) -> Ask | None:
+        return self._going_on.first() or self._beginning.first()
+
+    def _has_room(self, now_s: float) -> bool:
+        if now_s < self.closed_until_s:
+            return False
+        return self.limit.at_once is None or len(self.held) < self.limit.at_once
+
+    # --- looking ----------------------------------------------------------------------------------
+
+    def ahead(self) -> list[str]:
+        """Tickets that are next, and are to be in memory when their turn comes."""
+        soon = self.limit.at_once or 0
+        if self.limit.per is not None:
+            in_time = math.ceil(rate_of(self.limit) * AHEAD_S) + burst_of(self.limit)
+            soon = min(soon, in_time) if soon else in_time
+        return [one.ticket for one in islice(self._in_turn(), min(AHEAD_MAX, soon + AHEAD_MIN))]
+
+    def places(self) -> dict[str, int]:
+        """The place of each that asks, from 1."""
+        return {one.ticket: place for place, one in enumerate(self._in_turn(), 1)}
+
+    def _in_turn(self) -> Iterator[Ask]:
+        yield from self._going_on
+        yield from self._beginning
+
+    def counts(self) -> dict[str, int]:
+        """How many ask, by key."""
+        found = self._beginning.counts()
+        for key, count in self._going_on.counts().items():
+            found[key] = found.get(key, 0) + count
+        return found

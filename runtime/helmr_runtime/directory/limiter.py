@@ -1,0 +1,387 @@
+"""Gives permits of limits to hosts, in turn among keys (S-119, S-120); `core/limits.py` decides who gets one.
+
+One call stays pending on each host, by which it says what its code asks for and gives back. Nothing is stored: a new
+directory asks every host what it holds before it gives anything, and hosts refuse what an earlier one gave. What a
+dead host held comes back with it.
+
+A session that only waits for its turn may leave memory. Its place is kept, its run stands aside on the work list, and
+it comes back when it is among the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from helmr.errors import HelmrError
+from helmr.ids import new_id
+from helmr.limits import Limit
+from helmr_runtime.clock import Clock, Timer
+from helmr_runtime.core.entries import iso
+from helmr_runtime.core.limits import Ask, Permits, slack_s
+from helmr_runtime.directory.hosts import BackgroundTasks, Limits, PoolHost, sleep
+from helmr_runtime.ports import PermitChange, PermitGiven, PermitLine, PermitNews
+from helmr_runtime.rpc.calls import ActorDied, ActorNotFound
+
+logger = logging.getLogger(__name__)
+
+KEYS_SHOWN = 20
+"""Keys of a limit that `limits` names, those with most asking."""
+
+NEXT_PART = 4
+"""Sessions whose turn is near keep at most one of so many places in memory."""
+
+PLACES_FOR_S = 0.5
+"""How old places that were counted may be."""
+
+FORGET_EVERY_S, FORGET_AFTER_S = 5.0, 10.0
+"""A place of a session that no longer asks, and is not on its way, is given up."""
+
+
+@dataclass(slots=True, eq=False)
+class _Ticket:
+    """What is known of one.
+
+    Attributes:
+        host: Where its session is in memory; None if it has left.
+        since: When it asked first.
+        seen_s: When its session was last seen on the work list, of one that has left.
+    """
+
+    id: str
+    limit: str
+    session_id: str
+    op: int
+    key: str
+    host: str | None
+    since: datetime
+    seen_s: float = 0.0
+
+
+class Limiter:
+    """The limits of a runtime; hears from the pool of hosts that come and go.
+
+    Args:
+        limits: Those that bound something, by name.
+        on_turn: Called with a session that is not aside any more: its turn is near, or it waits for none.
+        is_on_list: The session's run stands on the ledger's work list.
+        room: For how many sessions' code there is room, in all hosts.
+    """
+
+    def __init__(
+        self,
+        limits: Mapping[str, Limit],
+        *,
+        clock: Clock,
+        times: Limits,
+        on_turn: Callable[[str], None],
+        is_on_list: Callable[[str], bool],
+        room: Callable[[], int],
+    ) -> None:
+        self._id = new_id("limiter")
+        self._clock = clock
+        self._times = times
+        self._on_turn = on_turn
+        self._is_on_list = is_on_list
+        self._room = room
+        now_s = clock.now().timestamp()
+        self._permits = {name: Permits(limit, now_s) for name, limit in limits.items()}
+        self._tickets: dict[str, _Ticket] = {}
+        self._asking: dict[str, set[str]] = {}
+        """By session, the tickets that hold no permit."""
+        self._left: dict[tuple[str, int], str] = {}
+        """By session and op, the tickets of sessions that are not in memory."""
+        self._next: set[str] = set()
+        """Sessions that are next, and are to be in memory: as many as take a part of the room at most."""
+        self._near: set[str] = set()
+        """Of them those that have left, and are to come back."""
+        self._hosts: dict[str, PoolHost] = {}
+        self._outbox: dict[str, list[PermitGiven]] = {}
+        self._unheard: set[str] | None = set()
+        """Hosts that an earlier directory left and that have not said what they hold; None once nothing waits for
+        them."""
+        self._has_started = False
+        self._is_due = False
+        self._timer: Timer | None = None
+        self._places: tuple[float, dict[str, int]] = (0.0, {})
+        self._polls: dict[str, asyncio.Task[None]] = {}
+        self._tasks = BackgroundTasks()
+
+    # --- life -------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """All hosts of an earlier directory are known: give permits when they have said what they hold."""
+        self._has_started = True
+        self._tasks.start(self._forget_forever())
+        self._look_soon()
+
+    async def stop(self) -> None:
+        """Give no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._tasks.stop()
+
+    def on_ready(self, host: PoolHost) -> None:
+        """A host has started, or an earlier directory left it behind."""
+        self._hosts[host.name] = host
+        if self._unheard is not None and not self._has_started:
+            self._unheard.add(host.name)
+        self._polls[host.name] = self._tasks.start(self._poll(host))
+
+    def on_crash(self, host: PoolHost) -> None:
+        """A host is dead: what it held comes back, and what asked there asks no more."""
+        self._hosts.pop(host.name, None)
+        self._outbox.pop(host.name, None)
+        poll = self._polls.pop(host.name, None)
+        if poll is not None and poll is not asyncio.current_task():
+            poll.cancel()
+        self._heard(host.name)
+        self._drop([one for one in self._tickets.values() if one.host == host.name])
+        self._look_soon()
+
+    def _heard(self, name: str) -> None:
+        if self._unheard is not None:
+            self._unheard.discard(name)
+
+    async def _poll(self, host: PoolHost) -> None:
+        known = -1
+        while host.is_alive:
+            try:
+                news = await host.port.permit_news(self._id, known)
+            except (ActorDied, ActorNotFound):
+                return  # the pool hears of it
+            except HelmrError as error:
+                logger.info("permits of %s: %s", host.name, error)
+                await sleep(self._clock, self._times.retry_s)
+                continue
+            known = news.version
+            self._take(host, news)
+
+    # --- what hosts say ---------------------------------------------------------------------------
+
+    def _take(self, host: PoolHost, news: PermitNews) -> None:
+        if news.is_whole:
+            named = {line.ticket for line in news.lines}
+            mine = [one for one in self._tickets.values() if one.host == host.name]
+            self._drop([one for one in mine if one.id not in named])
+            self._heard(host.name)
+        for line in news.lines:
+            permits = self._permits.get(line.limit)
+            if permits is not None:
+                self._take_line(host, permits, line)
+        self._look_soon()
+
+    def _take_line(self, host: PoolHost, permits: Permits, line: PermitLine) -> None:
+        known = self._tickets.get(line.ticket)
+        match line.change:
+            case PermitChange.CLOSED if line.until is not None:
+                permits.close(line.until.timestamp())
+            case PermitChange.ASKED if known is None:
+                self._ask(host, permits, line)
+            case PermitChange.HELD:
+                if known is None:
+                    known = self._tickets[line.ticket] = self._ticket(host, line)
+                self._asks_no_more(known)
+                permits.is_held(line.ticket)
+            case PermitChange.LEFT if known is not None:
+                permits.leave(line.ticket)
+                if line.ticket in permits:
+                    known.host, known.seen_s = None, self._now_s()
+                    self._asking.setdefault(known.session_id, set()).add(known.id)
+                    self._left[known.session_id, known.op] = known.id
+                else:
+                    self._drop([known])
+            case PermitChange.ENDED if known is not None:
+                self._drop([known])
+
+    def _ticket(self, host: PoolHost, line: PermitLine) -> _Ticket:
+        return _Ticket(
+            line.ticket,
+            line.limit,
+            line.session_id,
+            line.op,
+            line.key,
+            host.name,
+            self._clock.now(),
+        )
+
+    def _ask(self, host: PoolHost, permits: Permits, line: PermitLine) -> None:
+        ticket = self._tickets[line.ticket] = self._ticket(host, line)
+        self._asking.setdefault(line.session_id, set()).add(line.ticket)
+        before = self._tickets.get(self._left.pop((line.session_id, line.op), ""))
+        self._near.discard(line.session_id)
+        if before is not None and before.limit == line.limit:
+            permits.come_back(before.id, line.ticket)
+            ticket.since = before.since
+            del self._tickets[before.id]
+            self._asking[line.session_id].discard(before.id)
+            return
+        if before is not None:
+            self._drop([before])
+        permits.ask(Ask(line.ticket, line.key, line.goes_on))
+
+    def _drop(self, tickets: Iterable[_Ticket]) -> None:
+        """They ask no more and hold nothing."""
+        for one in tickets:
+            self._permits[one.limit].withdraw(one.id)
+            self._tickets.pop(one.id, None)
+            if self._left.get((one.session_id, one.op)) == one.id:
+                del self._left[one.session_id, one.op]
+            self._asks_no_more(one)
+
+    def _asks_no_more(self, ticket: _Ticket) -> None:
+        asking = self._asking.get(ticket.session_id)
+        if asking is None:
+            return
+        asking.discard(ticket.id)
+        if not asking:
+            del self._asking[ticket.session_id]
+            self._near.discard(ticket.session_id)
+            self._on_turn(ticket.session_id)
+
+    # --- giving -----------------------------------------------------------------------------------
+
+    def _now_s(self) -> float:
+        return self._clock.now().timestamp()
+
+    def _look_soon(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        """Give what may be given, have those that are next come back, and look again when time allows more."""
+        self._is_due = False
+        if not self._has_started or self._unheard:
+            return
+        self._unheard = None
+        now = self._clock.now()
+        next_s: list[float] = []
+        for permits in self._permits.values():
+            slack = slack_s(permits.limit)
+            use_by = now + timedelta(seconds=slack) if permits.limit.per is not None else None
+            for ticket in permits.grant(now.timestamp()):
+                self._give(self._tickets[ticket], use_by)
+            at_s = permits.next_s(now.timestamp())
+            if at_s is not None:
+                next_s.append(at_s)
+        self._bring_back()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if next_s:
+            at = max(now, datetime.fromtimestamp(min(next_s), UTC)) + timedelta(milliseconds=1)
+            self._timer = self._clock.call_at(at, self._look_soon)
+
+    def _bring_back(self) -> None:
+        waited_for = [permits for permits in self._permits.values() if len(permits)]
+        most = max(1, self._room() // NEXT_PART // max(1, len(waited_for)))
+        ahead = [t for permits in waited_for for t in islice(permits.ahead(), most)]
+        self._next = {self._tickets[ticket].session_id for ticket in ahead}
+        for ticket in ahead:
+            one = self._tickets[ticket]
+            if one.host is None and one.session_id not in self._near:
+                self._near.add(one.session_id)
+                self._on_turn(one.session_id)
+
+    def _give(self, ticket: _Ticket, use_by: datetime | None) -> None:
+        self._asks_no_more(ticket)
+        assert ticket.host is not None, "it was ready"
+        box = self._outbox.setdefault(ticket.host, [])
+        box.append(PermitGiven(ticket=ticket.id, use_by=use_by))
+        host = self._hosts.get(ticket.host)
+        if len(box) == 1 and host is not None:
+            self._tasks.start(self._send(host, box))
+
+    async def _send(self, host: PoolHost, box: list[PermitGiven]) -> None:
+        """Send what is in a host's box; what got no answer is sent again, which changes nothing if it was heard."""
+        while box and host.is_alive and self._outbox.get(host.name) is box:
+            given = tuple(box)
+            try:
+                await host.port.give_permits(self._id, given)
+            except (ActorDied, ActorNotFound):
+                return
+            except HelmrError as error:
+                logger.info("permits for %s: %s", host.name, error)
+                await sleep(self._clock, self._times.retry_s)
+                continue
+            del box[: len(given)]
+
+    async def _forget_forever(self) -> None:
+        while True:
+            await sleep(self._clock, FORGET_EVERY_S)
+            now_s, lost = self._now_s(), []
+            for ticket_id in self._left.values():
+                one = self._tickets[ticket_id]
+                if self._is_on_list(one.session_id):
+                    one.seen_s = now_s
+                elif now_s - one.seen_s > FORGET_AFTER_S:
+                    lost.append(one)
+            self._drop(lost)
+
+    # --- what others ask --------------------------------------------------------------------------
+
+    def is_next(self, session_id: str) -> bool:
+        """The session's turn is near: it stays in memory."""
+        return session_id in self._next
+
+    def is_aside(self, session_id: str) -> bool:
+        """The session waits for its turn, and is not to be resumed for it yet."""
+        return session_id in self._asking and session_id not in self._near
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """As `Directory.limits` has it."""
+        found = []
+        now_s = self._now_s()
+        for name, permits in self._permits.items():
+            counts = sorted(permits.counts().items(), key=lambda one: (-one[1], one[0]))
+            asking = [
+                t.since for t in self._tickets.values() if t.limit == name and t.id in permits
+            ]
+            closed_s = permits.closed_until_s
+            closed = datetime.fromtimestamp(closed_s, UTC) if closed_s > now_s else None
+            found.append(
+                {
+                    "name": name,
+                    "at_once": permits.limit.at_once,
+                    "per": permits.limit.per,
+                    "within_s": permits.limit.within_s or None,
+                    "held": len(permits.held),
+                    "queued": len(permits),
+                    "oldest_at": iso(min(asking)) if asking else None,
+                    "closed_until": iso(closed) if closed is not None else None,
+                    "keys": [{"key": key, "queued": n} for key, n in counts[:KEYS_SHOWN]],
+                }
+            )
+        return found
+
+    def queued(self, session_ids: Sequence[str]) -> dict[str, Any]:
+        """As `Directory.queued` has it; of a session that waits for several limits the first that it asked for."""
+        found: dict[str, Any] = {}
+        for session_id in session_ids:
+            tickets = [self._tickets[one] for one in self._asking.get(session_id, ())]
+            if tickets:
+                one = min(tickets, key=lambda ticket: ticket.since)
+                place = self._place(one.id)
+                if place is not None:
+                    found[session_id] = {
+                        "limit": one.limit,
+                        "place": place,
+                        "key": one.key,
+                        "since": iso(one.since),
+                    }
+        return found
+
+    def _place(self, ticket: str) -> int | None:
+        at_s, places = self._places
+        if self._now_s() - at_s > PLACES_FOR_S or ticket not in places:
+            places = {}
+            for permits in self._permits.values():
+                places.update(permits.places())
+            self._places = (self._now_s(), places)
+        return places.get(ticket)
