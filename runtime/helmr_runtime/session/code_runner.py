@@ -110,6 +110,10 @@ class CodeRunner:
         self.permits = RunPermits(
             session, parts.permits, lambda: self.only_waits(session.state.active_run)
         )
+        registered = session.registered
+        self._run_limit = registered.task.limit if registered is not None else None
+        self.is_limited = self._run_limit is not None
+        """Something of the code names a limit: without one no permit is ever looked at."""
         self._timers: dict[int, Timer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -275,7 +279,8 @@ class CodeRunner:
             return NOTHING
         if self._aborted or not _is_ready(run, self._clock.now()):
             return NOTHING
-        if self.permits.waits(0, self.permits.run_limit, goes_on=bool(run.journal)):
+        limit = self._run_limit
+        if limit is not None and self.permits.waits(0, limit, goes_on=bool(run.journal)):
             return NOTHING
         self._closed.clear()
         self._starting = asyncio.get_running_loop().create_task(self._prepare(run))
@@ -311,7 +316,8 @@ class CodeRunner:
         self._steps.clear()
         self._unopened.clear()
         self._out.clear()
-        self.permits.has_left = False
+        if self.is_limited:
+            self.permits.has_left = False
         secrets = self._around.secrets
         keys = secrets.asked_keys if secrets is not None else None
         hashes = hashes_of(self._settings.code_hash, keys)
@@ -328,6 +334,7 @@ class CodeRunner:
             return NOTHING
         state, context = self._session.state, self._session.context()
         if isinstance(ask, StepRequest) and ask.limit is not None:
+            self.is_limited = True
             if (trouble := self.permits.trouble_with(ask.limit)) is not None:
                 opening = ops.open_step(state, run, op, ask)
                 return Effects([opening, _step_refused(run, op, ask, trouble, context)])
@@ -368,7 +375,8 @@ class CodeRunner:
         timer = self._timers.pop(op, None)
         if timer is not None:
             timer.cancel()
-        self.permits.end(op, lambda: not driver.is_executing(op))
+        if self.is_limited:
+            self.permits.end(op, lambda: not driver.is_executing(op))
         unopened = self._unopened.pop(op, None)
         if unopened is not None:  # a replay has to see that it was given up
             opening = ops.open_step(self._session.state, run, op, unopened)
@@ -387,7 +395,7 @@ class CodeRunner:
     def _step_ended(self, driver: RunDriver, op: int, end: StepEnd) -> Effects:
         """A try ended: the step's outcome, or the next try later."""
         run = self.run_of(driver)
-        if driver is self.driver:
+        if self.is_limited and driver is self.driver:
             self.permits.end(op, lambda: not driver.has_thread(op))
         if run is None or op not in run.open_steps or op not in self._steps:
             return NOTHING
@@ -440,10 +448,12 @@ class CodeRunner:
         if run is not None and op in run.open_steps and op in self._steps:
             self._timers.pop(op, None)
             ask = self._steps[op]
-            if (trouble := self.permits.trouble_with(ask.limit)) is not None:
-                return Effects([_step_refused(run, op, ask, trouble, self._session.context())])
-            if self.permits.waits(op, ask.limit):
-                return NOTHING
+            if ask.limit is not None:
+                self.is_limited = True
+                if (trouble := self.permits.trouble_with(ask.limit)) is not None:
+                    return Effects([_step_refused(run, op, ask, trouble, self._session.context())])
+                if self.permits.waits(op, ask.limit):
+                    return NOTHING
             key = ops.key_of(self._session.state, run, op, self._steps[op].step)
             driver.run_step(op, key, ops.tries_of(run, op))
         return NOTHING
@@ -475,7 +485,8 @@ class CodeRunner:
 
     def _drain(self) -> None:
         """Hand over, in order, what is ready, while the run may go on."""
-        if self._out and self.permits.waits(0, self.permits.run_limit, goes_on=True):
+        limit = self._run_limit
+        if limit is not None and self._out and self.permits.waits(0, limit, goes_on=True):
             return
         while self._out and self._out[0].outcome is not None:
             first = self._out.popleft()

@@ -268,7 +268,8 @@ class LiveSession:
         if self.phase not in GIVING_UP:  # there its time is the ledger's again in a moment
             run, active = self.state.run, self.state.active_run
             self._arm(active)
-            self.execution.rest(active)
+            if self.execution.is_limited:
+                self.execution.rest(active)
             self._place.changed(self._is_parkable(active), run.op_max if run is not None else None)
 
     def _enter(self, phase: SessionPhase) -> None:
@@ -295,7 +296,7 @@ class LiveSession:
     def _is_parkable(self, run: Run | None) -> bool:
         if self.phase is SessionPhase.LEAVING or self._is_deciding or self.execution.is_busy:
             return False
-        if run is not None and self.execution.permits.some_wait:
+        if self.execution.is_limited and run is not None and self.execution.permits.some_wait:
             return self.execution.only_waits(run)
         if run is None or run.status is RunStatus.BLOCKED:
             return not self.execution.has_code
