@@ -157,7 +157,7 @@ async def _proven(endpoint: Endpoint) -> str | None:
     """The person that the credential proves; None of a service's, and while no one answers."""
     try:
         once = replace(RETRY, tries_max=1, total_s=1.0)
-        async with AsyncClient(url=endpoint.url, key=endpoint.key, retry=once) as client:
+        async with AsyncClient(url=endpoint.address, key=endpoint.key, retry=once) as client:
             found = await client.people.whoami()
     except HelmrError:
         return None
@@ -168,7 +168,7 @@ def _run(endpoint: Endpoint, options: Options) -> int:
     proven = asyncio.run(_proven(endpoint))
     options = replace(options, identity=proven or options.identity)
     client = AsyncClient(
-        url=endpoint.url,
+        url=endpoint.address,
         key=endpoint.key,
         on_behalf_of=options.identity if proven is None else None,
         retry=RETRY,
@@ -220,10 +220,10 @@ async def report(endpoint: Endpoint, environ: Mapping[str, str]) -> str:
         f"helmr {_version('helmr')}, textual {_version('textual')}, python {platform.python_version()}",
         f"terminal {environ.get('TERM', 'unknown')}, {size.columns}x{size.lines}{fits}",
         f"colours {_colours(environ)}",
-        f"gateway {endpoint.url}",
+        f"gateway {endpoint.address}",
     ]
     try:
-        async with AsyncClient(url=endpoint.url, key=endpoint.key, retry=RETRY) as client:
+        async with AsyncClient(url=endpoint.address, key=endpoint.key, retry=RETRY) as client:
             health = await client.health()
             state = "ready" if health.ready else f"not ready: {'; '.join(health.reasons)}"
             lines.append(f"runtime {one_line(health.version, 40)}, {one_line(state, 200)}")
@@ -238,7 +238,7 @@ async def report(endpoint: Endpoint, environ: Mapping[str, str]) -> str:
 
 async def _reachable(endpoint: Endpoint) -> int:
     try:
-        async with AsyncClient(url=endpoint.url, key=endpoint.key, retry=RETRY) as client:
+        async with AsyncClient(url=endpoint.address, key=endpoint.key, retry=RETRY) as client:
             await client.waits.page(limit=1)
     except HelmrError as error:
         return error.exit_code

@@ -12,7 +12,7 @@ operation id. Lists and follows are async iterators. Every method may raise, bes
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -70,9 +70,9 @@ class AsyncClient(ClientPart):
     """A connection to one runtime. Belongs to one event loop; close it, or use it in an `async with`.
 
     Args:
-        url: Where the runtime answers; `ray` is the one in the Ray cluster of this process. Without it the
-            runtime is found: `HELMR_URL`, `data_dir`, the Ray cluster that this process is connected to, the
-            nearest `.helmr/` upward, the only live one.
+        url: Where the runtime answers, or the addresses of a pair, also as one text with commas; `ray` is the one in
+            the Ray cluster of this process. Without it the runtime is found: `HELMR_URL`, `data_dir`, the Ray cluster
+            that this process is connected to, the nearest `.helmr/` upward, the only live one.
         key: API key. Without it `HELMR_API_KEY` for a URL, else the one found with the runtime.
         data_dir: The runtime's data directory.
         on_behalf_of: The person for whom this program acts; recorded with everything it does (S-51).
@@ -86,7 +86,7 @@ class AsyncClient(ClientPart):
     def __init__(
         self,
         *,
-        url: str | None = None,
+        url: str | Sequence[str] | None = None,
         key: str | None = None,
         data_dir: str | os.PathLike[str] | None = None,
         on_behalf_of: str | None = None,
@@ -124,8 +124,17 @@ class AsyncClient(ClientPart):
         return self._transport.endpoint
 
     async def health(self) -> Health:
-        """What the runtime says about itself; `ready` False comes with the reasons and is not an error."""
-        return await self._transport.call(replace(call(READYZ), also_ok=(503,)))
+        """What the runtime says about itself; `ready` False comes with the reasons and is not an error.
+
+        Of several addresses the one that is ready answers, if one is.
+        """
+        asking = replace(call(READYZ), also_ok=(503,))
+        found = await self._transport.call(asking)
+        for _ in self.endpoint.others:
+            if found.ready or not self._transport.turn():
+                break
+            found = await self._transport.call(asking)
+        return found
 
     async def query(self, sql: str, *, limit: int | None = None) -> QueryResult:
         """What one SELECT over the views `sessions, runs, waits, records, entries, tokens` gives (docs/sql.md).

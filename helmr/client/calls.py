@@ -37,6 +37,7 @@ from helmr import ids, wait_details
 from helmr.errors import (
     BadDefinition,
     HelmrError,
+    LedgerSuperseded,
     RuntimeNotFound,
     SchemaMismatch,
     Unavailable,
@@ -317,8 +318,11 @@ class Retry:
 class Tries:
     """The tries of one call: says after each failure how long to pause, or raises what failed."""
 
-    def __init__(self, retry: Retry, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, retry: Retry, *, addresses: int = 1, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._retry = retry
+        self._addresses = addresses
         self._clock = clock
         self._began: float | None = clock()
         self._failed = 0
@@ -333,9 +337,12 @@ class Tries:
         self._failed += 1
         tries_max = self._retry.tries_max
         is_last = tries_max is not None and self._failed >= tries_max
-        if is_last or not (repeatable and may_pass(error)):
+        passes = may_pass(error) or (self._addresses > 1 and is_elsewhere(error))
+        if is_last or not (repeatable and passes):
             raise error
-        doublings = min(self._failed - 1, DOUBLINGS_MAX)
+        if self._failed % self._addresses and is_elsewhere(error):
+            return 0.0  # the next address has not been asked yet
+        doublings = min((self._failed - 1) // self._addresses, DOUBLINGS_MAX)
         ceiling = min(self._retry.pause_max_s, self._retry.pause_s * 2.0**doublings)
         # Jitter: callers that failed together come back apart.
         pause_s: float = ceiling * (0.5 + secrets.randbelow(501) / 1000)
@@ -364,6 +371,11 @@ def may_pass(error: HelmrError) -> bool:
     ):  # what answers as something else does so in a minute, too
         return bool(error.facts.get("connecting"))
     return error.retryable
+
+
+def is_elsewhere(error: HelmrError) -> bool:
+    """True if another address of the runtime may take the call: this one is away, or not at work any more (S-99)."""
+    return isinstance(error, LedgerSuperseded) or (may_pass(error) and error.status != 429)
 
 
 EVENT_CHARS_MAX = 8 * 1024 * 1024

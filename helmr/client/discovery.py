@@ -19,7 +19,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -49,7 +49,7 @@ POINTERS_MAX = 1000
 
 def find_runtime(
     *,
-    url: str | None = None,
+    url: str | Sequence[str] | None = None,
     key: str | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     environ: Mapping[str, str] | None = None,
@@ -58,7 +58,8 @@ def find_runtime(
     """The runtime that is meant.
 
     Args:
-        url: Where it answers, or `ray`; beats everything else.
+        url: Where it answers, several addresses of a pair (also as one text with commas), or `ray`; beats everything
+            else.
         key: API key; beats keys that are found.
         data_dir: Its data directory. `HELMR_URL` goes before it, with a warning if it names another one.
         environ: Instead of the process's environment.
@@ -72,6 +73,8 @@ def find_runtime(
         UsageError: The URL is none.
     """
     environ = os.environ if environ is None else environ
+    if url is not None and not isinstance(url, str):
+        url = ",".join(url)
     found = _find(url, key, data_dir, environ, cwd)
     return found if key or environ.get("HELMR_API_KEY") else _signed_in(found, environ)
 
@@ -183,7 +186,7 @@ def normal_url(url: str) -> str:
 
 def with_process(endpoint: Endpoint, environ: Mapping[str, str] | None = None) -> Endpoint:
     """The endpoint with its process, if it is a live runtime of this user; else as it is."""
-    if endpoint.pid is not None or endpoint.is_ray:
+    if endpoint.pid is not None or endpoint.is_ray or endpoint.others:
         return endpoint
     pointer = _pointer_of(endpoint.url, os.environ if environ is None else environ)
     if pointer is None:
@@ -206,13 +209,32 @@ def _by_url(url: str, *, key: str | None, environ: Mapping[str, str], found_by: 
                 hint="Call ray.init() first; `helmr up --address` starts a runtime in a cluster.",
             )
         return found
-    normal_url(url)
-    url = url.strip().rstrip("/")
+    url, *others = _addresses(url)
     key = key or environ.get("HELMR_API_KEY") or None
     pointer = None if key is not None else _pointer_of(url, environ)
+    if others:  # which of them is of this machine says nothing: the other may be at work
+        found_key = key or (pointer.key if pointer is not None else None)
+        return Endpoint(url=url, key=found_key, found_by=found_by, others=tuple(others))
     if pointer is None:
         return Endpoint(url=url, key=key, found_by=found_by)
     return _endpoint(pointer, key=key, found_by=found_by, url=url)
+
+
+ADDRESSES_MAX = 8
+
+
+def _addresses(text: str) -> list[str]:
+    """The addresses of one runtime, with commas between them.
+
+    Raises:
+        UsageError: One is no http or https URL, or there are too many.
+    """
+    urls = [one.strip().rstrip("/") for one in text.split(",") if one.strip()] or [text]
+    for one in urls:
+        normal_url(one)
+    if len(urls) > ADDRESSES_MAX:
+        raise UsageError(f"{len(urls)} addresses of one runtime; at most {ADDRESSES_MAX}")
+    return list(dict.fromkeys(urls))
 
 
 def _pointer_of(url: str, environ: Mapping[str, str]) -> Credentials | None:

@@ -37,6 +37,8 @@ class Endpoint:
     found_by: str
     pid: int | None = None
     data_dir: str | None = None
+    others: tuple[str, ...] = ()
+    """More addresses of it, with the same key: one of them answers when the runtime at the first one does not."""
     here: Here | None = field(default=None, repr=False, compare=False)
     signed_in: SignedIn | None = field(default=None, repr=False, compare=False)
     """In place of a key: the person who is signed in at it."""
@@ -45,6 +47,44 @@ class Endpoint:
     def is_ray(self) -> bool:
         """True if its actors are called, in the Ray cluster of this process."""
         return self.url == RAY
+
+    @property
+    def address(self) -> str:
+        """All of its addresses as one text: what a client of the same runtime is made with."""
+        return ",".join((self.url, *self.others))
+
+
+class Addresses:
+    """The addresses of one runtime, of which one is asked until it does not answer or stands by (S-99).
+
+    For several threads. No other address is ever asked, whatever an answer says.
+
+    Args:
+        endpoint: Names them.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._urls = (endpoint.url, *endpoint.others)
+        self._at = 0
+
+    def __len__(self) -> int:
+        return len(self._urls)
+
+    @property
+    def url(self) -> str:
+        """The one to ask."""
+        return self._urls[self._at]
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The others, in the order in which they are asked."""
+        return self._urls[self._at + 1 :] + self._urls[: self._at]
+
+    def turn(self, asked: str) -> bool:
+        """Have the next one asked from now on, if it still was that one that was asked; whether there are several."""
+        if len(self._urls) > 1 and asked == self.url:
+            self._at = (self._at + 1) % len(self._urls)
+        return len(self._urls) > 1
 
 
 class SignedIn(Protocol):

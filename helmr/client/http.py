@@ -12,6 +12,7 @@ import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self
 from urllib.parse import quote, urlsplit
@@ -30,8 +31,9 @@ from helmr.client.calls import (
     T,
     Tries,
     call,
+    is_elsewhere,
 )
-from helmr.client.endpoint import Endpoint, SignedIn
+from helmr.client.endpoint import Addresses, Endpoint, SignedIn
 from helmr.client.problems import httpx
 from helmr.errors import HelmrError, Unavailable, UsageError
 from helmr.models import Page
@@ -44,6 +46,10 @@ CONNECTIONS_MAX = 200
 CONNECTIONS_IDLE_MAX = 20
 FEED_SILENCE_S = 45.0
 """A feed that says nothing that long is dead: the gateway comments every 15 s."""
+PAIR_SILENCE_S = 20.0
+"""The same if another address may answer."""
+PAIR_READ_TIMEOUT_S = 5.0
+"""Longest silence of a common answer then: a runtime that is paused takes connections and says nothing."""
 FEED_STEADY_S = 5.0
 """A connection that held that long counts as an answer, also without items."""
 REOPEN_EARLY_S = 1.0
@@ -57,15 +63,22 @@ class FeedFollower(Generic[T]):
     """Where a follower stands in a feed, and what to do when its connection breaks."""
 
     def __init__(
-        self, feed: Feed[T], retry: Retry, *, url: str, deadline_s: float | None = None
+        self,
+        feed: Feed[T],
+        retry: Retry,
+        *,
+        addresses: Addresses,
+        deadline_s: float | None = None,
     ) -> None:
         self._feed = feed
-        self._url = url
-        self._tries = Tries(retry)
+        self._addresses = addresses
+        self._url = addresses.url
+        self._silence_max_s = FEED_SILENCE_S if len(addresses) == 1 else PAIR_SILENCE_S
+        self._tries = Tries(retry, addresses=len(addresses))
         self._tries.answered()  # no silence before the first break counts
         self._last = feed.after
         self._deadline_s = deadline_s
-        self._silence_s = FEED_SILENCE_S
+        self._silence_s = self._silence_max_s
         self._opened_at_s = time.monotonic()
         self._reader = EventReader()
 
@@ -88,8 +101,9 @@ class FeedFollower(Generic[T]):
     def request(self) -> dict[str, Any]:
         """The arguments of the next connection's request."""
         left_s = self._left_s()
+        self._url = self._addresses.url
         self._silence_s = (
-            FEED_SILENCE_S if left_s is None else min(FEED_SILENCE_S, max(left_s, 0.1))
+            self._silence_max_s if left_s is None else min(self._silence_max_s, max(left_s, 0.1))
         )
         self._reader = EventReader()
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
@@ -150,7 +164,10 @@ class FeedFollower(Generic[T]):
         Raises:
             HelmrError: `error`, when connecting again can't help or the bounds are reached.
         """
-        return self._tries.failed(error)
+        pause_s = self._tries.failed(error)
+        if is_elsewhere(error):
+            self._addresses.turn(self._url)
+        return pause_s
 
     def ended(self) -> HelmrError:
         """The error for a feed that the other side closed."""
@@ -180,6 +197,10 @@ class _Connections(Protocol):
 
     async def pause(self, pause_s: float) -> None: ...
 
+    def turn_to(self, url: str) -> None:
+        """Ask there from now on."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -201,9 +222,28 @@ class AsyncHttpTransport:
         self._bind(endpoint, retry, http)
 
     def _bind(self, endpoint: Endpoint, retry: Retry | None, http: _Connections) -> None:
-        self.endpoint = endpoint
+        self._endpoint = endpoint
+        self._addresses = Addresses(endpoint)
         self._retry = retry or Retry()
         self._http = http
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The runtime that is asked; of several addresses the one that is asked now is the first."""
+        at = self._addresses
+        return (
+            replace(self._endpoint, url=at.url, others=at.others) if at.others else self._endpoint
+        )
+
+    def turn(self) -> bool:
+        """Ask at the next address from now on; False if there is one only."""
+        return self._turn(self._addresses.url)
+
+    def _turn(self, asked: str) -> bool:
+        has_others = self._addresses.turn(asked)
+        if has_others:
+            self._http.turn_to(self._addresses.url)
+        return has_others
 
     async def call(self, call: Call[T]) -> T:
         """The answer of a call, after as many tries as its bounds allow.
@@ -211,12 +251,15 @@ class AsyncHttpTransport:
         Raises:
             HelmrError: As the operation says; `Unavailable` and its kinds after the last try.
         """
-        tries = Tries(self._retry)
+        tries = Tries(self._retry, addresses=len(self._addresses))
         while True:
+            asked = self._addresses.url
             try:
                 return await self._once(call)
             except HelmrError as error:
                 pause_s = tries.failed(error, repeatable=call.is_repeatable)
+                if is_elsewhere(error):
+                    self._turn(asked)
             await self._http.pause(pause_s)
 
     async def follow(
@@ -231,11 +274,13 @@ class AsyncHttpTransport:
         Raises:
             HelmrError: The feed can't be had, or not again within the bounds of `Retry`.
         """
-        following = FeedFollower(feed, self._retry, url=self.endpoint.url, deadline_s=deadline_s)
+        following = FeedFollower(
+            feed, self._retry, addresses=self._addresses, deadline_s=deadline_s
+        )
         while not following.is_over:
             error: HelmrError | None = None
             try:
-                with _translated(self.endpoint.url, following.name):
+                with _translated(self._addresses.url, following.name):
                     http = self._open()
                     async with http.stream(feed.path, following.request()) as response:
                         if not following.opened(response):
@@ -251,7 +296,10 @@ class AsyncHttpTransport:
             except HelmrError as broken:
                 error = broken
             if error is not None and not following.is_over:
-                await self._http.pause(following.broke(error))
+                pause_s = following.broke(error)
+                if len(self._addresses) > 1:
+                    self._http.turn_to(self._addresses.url)
+                await self._http.pause(pause_s)
 
     async def items(self, feed: Feed[T]) -> AsyncGenerator[T, None]:
         """Items of a feed, to its end if it has one."""
@@ -267,10 +315,11 @@ class AsyncHttpTransport:
         Raises:
             HelmrError: It can't be had; `Unavailable` in the middle if its end does not come.
         """
-        with _translated(self.endpoint.url, wanted.name):
+        url = self._addresses.url
+        with _translated(url, wanted.name):
             http = self._open()
             async with http.stream(wanted.path, _file_request(wanted)) as response:
-                _check_file(response, wanted, self.endpoint.url)
+                _check_file(response, wanted, url)
                 async for piece in http.pieces(response):
                     yield piece
 
@@ -279,11 +328,13 @@ class AsyncHttpTransport:
         await self._http.close()
 
     async def _once(self, call: Call[T]) -> T:
-        http = self._open()
-        with _translated(self.endpoint.url, call.name, mutates=call.operation_id is not None):
+        http, url = self._open(), self._addresses.url
+        if len(self._addresses) > 1 and call.read_timeout_s == READ_TIMEOUT_S:
+            call = replace(call, read_timeout_s=PAIR_READ_TIMEOUT_S)
+        with _translated(url, call.name, mutates=call.operation_id is not None):
             response = await http.request(call)
         calls.KNOWN.met(response.headers)
-        return problems.answer(call, response, url=self.endpoint.url)
+        return problems.answer(call, response, url=url)
 
     def _open(self) -> _Connections:
         if self._http.is_closed:
@@ -362,6 +413,9 @@ class _LoopConnections:
     def pieces(self, response: httpx.Response) -> AsyncIterator[bytes]:
         return response.aiter_bytes()
 
+    def turn_to(self, url: str) -> None:
+        self._http.base_url = url
+
     async def pause(self, pause_s: float) -> None:
         await asyncio.sleep(pause_s)
 
@@ -396,6 +450,9 @@ class _BlockingConnections:
     async def pieces(self, response: httpx.Response) -> AsyncIterator[bytes]:
         for piece in response.iter_bytes():
             yield piece
+
+    def turn_to(self, url: str) -> None:
+        self._http.base_url = url
 
     async def pause(self, pause_s: float) -> None:
         time.sleep(pause_s)  # noqa: ASYNC251  # no event loop waits for it
@@ -464,7 +521,8 @@ def _settings(endpoint: Endpoint, on_behalf_of: str | None) -> dict[str, Any]:
     if on_behalf_of is not None:
         # Header values are ASCII; names of people are not.
         headers["On-Behalf-Of"] = quote(on_behalf_of, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~")
-    parts = urlsplit(endpoint.url)
+    hosts = {urlsplit(url).hostname for url in (endpoint.url, *endpoint.others)}
+    is_secure = any(urlsplit(url).scheme == "https" for url in (endpoint.url, *endpoint.others))
     return {
         "base_url": "http://ray" if endpoint.is_ray else endpoint.url,
         "headers": headers,
@@ -475,9 +533,9 @@ def _settings(endpoint: Endpoint, on_behalf_of: str | None) -> dict[str, Any]:
         ),
         "follow_redirects": False,
         # A proxy of the environment is not for this machine's own addresses.
-        "trust_env": parts.hostname not in ("127.0.0.1", "localhost", "::1"),
+        "trust_env": not hosts & {"127.0.0.1", "localhost", "::1"},
         # Loading the machine's certificates takes longer than a whole call; http needs none.
-        "verify": True if parts.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+        "verify": True if is_secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
     }
 
 

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+    Sequence,
+)
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
@@ -175,7 +183,7 @@ class Client(BlockingPart[AsyncClient]):
     def __init__(
         self,
         *,
-        url: str | None = None,
+        url: str | Sequence[str] | None = None,
         key: str | None = None,
         data_dir: str | os.PathLike[str] | None = None,
         on_behalf_of: str | None = None,

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from helmr.client import problems
 from helmr.client.calls import Call, Download, Feed
-from helmr.client.endpoint import Endpoint
+from helmr.client.endpoint import Addresses, Endpoint
 from helmr.client.http import AsyncHttpTransport
 from helmr.errors import HelmrError, OutcomeUnknown, RuntimeNotFound, Unavailable
 
@@ -34,7 +34,8 @@ class LeanTransport(AsyncHttpTransport):
 
     def __init__(self, endpoint: Endpoint) -> None:
         assert endpoint.key is not None
-        self.endpoint = endpoint
+        self._endpoint = endpoint
+        self._addresses = Addresses(endpoint)
         address = urlsplit(endpoint.url)
         assert address.hostname is not None
         assert address.port is not None
