@@ -553,6 +553,7 @@ class Standby(Unavailable):
 class GroupsUnknown(Unavailable):
     """Who may answer depends on groups that are not known now; nothing is stored (S-114)."""
 
+    retryable = False  # only a sign-in helps
     advice = "Sign in (`helmr login`), also if you come with a personal key; then try again."
 
 

@@ -13,6 +13,7 @@ from helmr.client.calls import Tries, call
 from helmr.client.http import HttpTransport
 from helmr.client.sync import finish
 from helmr.errors import (
+    GroupsUnknown,
     OutcomeUnknown,
     RuntimeNotFound,
     SchemaMismatch,
@@ -26,6 +27,7 @@ from tests.client.gateway import KEY, Fault, Gateway, running
 
 BUSY = b'{"title":"x","status":503,"detail":"the ledger is away","code":"store_unavailable"}'
 UNKNOWN = b'{"title":"x","status":503,"detail":"not answered","code":"outcome_unknown"}'
+GROUPS = b'{"title":"x","status":503,"detail":"not known","code":"groups_unknown"}'
 MANY = b'{"title":"x","status":429,"detail":"too many","code":"overloaded"}'
 
 FAULTS = [
@@ -58,6 +60,17 @@ def test_a_send_goes_through_once_with_one_operation_id(
     first, second = gateway.requests("POST", path)
     assert first.headers["operation-id"] == second.headers["operation-id"]
     assert first.body == second.body
+
+
+def test_what_only_a_sign_in_helps_is_told_at_once(gateway: Gateway, client: Client) -> None:
+    session = client.sessions.open(gateway.session())
+    path = f"/v1/sessions/{session.id}/inputs/approval"
+    gateway.fault("POST", path, Fault("answer", 503, body=GROUPS))
+
+    with pytest.raises(GroupsUnknown):
+        session.input("approval").send({"decision": "approve"})
+
+    assert len(gateway.requests("POST", path)) == 1
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -31,7 +31,6 @@ def provider() -> Iterator[Provider]:
 async def stack(tmp_path: Path, provider: Provider) -> AsyncIterator[Stack]:
     people = {"issuer": provider.url, "client_id": CLIENT, "ada": {"email": "ada@example.com"}}
     stack = Stack(tmp_path / "data")
-    (tmp_path / "data").mkdir()
     stack.service = stack.make_service(people=read_people(people, "helmr.toml"))
     stack.gateway = GatewayActor(stack.service, stack.settings())
     try:

@@ -150,6 +150,7 @@ async def test_groups_that_only_the_issuer_knows_are_known_of_a_key_by_a_recent_
         async def refused(wait: str) -> list[str]:
             path = f"/v1/waits/{wait}/answer"
             sent = [await one.post(path, json={"data": {}}) for one in (by_key, by_proxy)]
+            assert all("retry-after" not in one.headers for one in sent), "no time mends that"
             return [code_of(one) for one in sent]
 
         async def told() -> tuple[Any, Any, Any]:

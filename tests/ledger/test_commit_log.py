@@ -186,7 +186,7 @@ def test_a_write_that_was_refused_is_not_read_after_a_kill(
     def failing(fd: int) -> None:
         raise OSError(errno.EIO, "the disk is gone")
 
-    monkeypatch.setattr(os, "fdatasync", failing)
+    monkeypatch.setattr(file_store, "sync_data", failing)
     with pytest.raises(OSError, match="the disk is gone"):
         log.append(commit(2))
     monkeypatch.undo()

@@ -198,7 +198,7 @@ def test_of_the_head_mark_one_copy_is_on_disk_at_every_moment(tmp_path, monkeypa
         assert len(unsynced) == 1
         return real_pwrite(fd, data, place)
 
-    def fdatasync(fd: int) -> None:
+    def sync_data(fd: int) -> None:
         nonlocal synced
         fails, before = chance.random() < 0.2, offset
         for _ in range(chance.randrange(3)):
@@ -212,7 +212,7 @@ def test_of_the_head_mark_one_copy_is_on_disk_at_every_moment(tmp_path, monkeypa
     mark.sync()
     real_pwrite = os.pwrite
     monkeypatch.setattr(os, "pwrite", pwrite)
-    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    monkeypatch.setattr(files, "sync_data", sync_data)
     for _ in range(500):
         if chance.random() < 0.5:
             write()

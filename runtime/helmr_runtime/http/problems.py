@@ -99,7 +99,10 @@ def _headers(error: HelmrError) -> Mapping[str, str]:
     headers = {}
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    if error.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+    if error.retryable and error.status in (
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    ):
         wait_s = error.retry_after_s if error.retry_after_s is not None else RETRY_AFTER_S
         headers["Retry-After"] = str(max(1, math.ceil(wait_s)))
     if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:

@@ -224,11 +224,11 @@ def below_the_log(disks: Callable[[], Mapping[int, SimulatedDisk]]) -> Iterator[
         fstat=lambda fd: SimpleNamespace(st_size=disks()[fd].size),
         pread=lambda fd, size, place: disks()[fd].pread(size, place),
         pwrite=lambda fd, data, place: disks()[fd].pwrite(data, place),
-        posix_fallocate=lambda fd, place, size: disks()[fd].lengthen(size),
         ftruncate=lambda fd, size: disks()[fd].truncate(size),
-        fdatasync=lambda fd: disks()[fd].fdatasync(),
     )
     with (
+        mock.patch.object(file_store, "allocate", lambda fd, size: disks()[fd].lengthen(size)),
+        mock.patch.object(file_store, "sync_data", lambda fd: disks()[fd].fdatasync()),
         mock.patch.object(file_store, "os", system),
         mock.patch.object(file_store, "open_private", opened),
         mock.patch.object(file_store, "GROWS_BYTES", GROWS_BYTES),
