@@ -86,6 +86,8 @@ def run_up(options: UpOptions) -> int:
             TERMINAL.say("stopped before it was ready")
             return 0
         except LedgerSuperseded as error:
+            if options.log_url is None:  # a follower was promoted: there is nothing to follow
+                raise
             TERMINAL.say(f"{error.message}; started again, this one stands by")
             return SUPERSEDED
         finally:

@@ -81,7 +81,7 @@ def test_every_command_outcome_refusal_and_entry_is_reached() -> None:
     taken = {
         kind
         for kind in kinds()
-        for word in ("ok", "fulfilled", "completed")
+        for word in ("ok", "fulfilled", "completed", "withdrawn")
         if f"{kind} {word}" in reached
     }
     assert taken == set(kinds())
