@@ -9,7 +9,7 @@ COPY runtime runtime
 COPY console console
 # pip writes bytecode, without which each process of a runtime compiles Ray anew.
 RUN python -m venv /opt/helmr && \
-    /opt/helmr/bin/python -m pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[runtime,mcp,otel]'
+    /opt/helmr/bin/python -m pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[runtime,mcp,otel,bucket,postgres]'
 
 FROM python:${PYTHON}-slim
 # A data directory for its owner alone, as `helmr up` asks for. What else is written, is to /tmp.

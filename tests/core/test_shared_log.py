@@ -167,6 +167,14 @@ def test_a_lease_that_is_gone_is_one_that_is_not_renewed() -> None:
     assert seen.may_try(106.0)
 
 
+def test_a_lease_that_no_one_could_renew_has_not_lapsed() -> None:
+    """When a store is back after a while, the primary has the time of a lease to say that it is there."""
+    seen = LeaseSeen(StoreLease("one", 1), 100.0).unseen(104.0).unseen(160.0)
+    seen = seen.seen(StoreLease("one", 1), 161.0)
+    assert not seen.may_try(160.0 + LEASE_S - 0.1)
+    assert seen.may_try(160.0 + LEASE_S)
+
+
 def test_a_goodbye_is_followed_at_once() -> None:
     lease = StoreLease("one", 1)
     assert LeaseSeen(lease, 0.0).seen(lease.goodbye(7), 1.0).may_try(1.0)

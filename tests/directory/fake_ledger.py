@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from helmr.errors import Moved, SessionNotFound, StoreUnavailable
+from helmr.errors import Moved, SessionNotFound, Standby, StoreUnavailable
 from helmr_runtime.ports import HeldLease
 from helmr_runtime.ports.ledger import WorkChanges, WorkItem, WorkPosition
 from tests.directory.clock import Clock
@@ -39,6 +39,7 @@ class FakeLedger:
         self.dead_holders: list[str] = []
         self.stolen: list[tuple[str, str]] = []
         self.is_down = False
+        self.stands_by = False
         self.leader: str | None = None
         self.terms = 0
         self.load_gate = asyncio.Event()
@@ -62,6 +63,8 @@ class FakeLedger:
             self._changed.notify_all()
 
     def _check(self) -> None:
+        if self.stands_by:
+            raise Standby("another runtime is at work")
         if self.is_down:
             raise StoreUnavailable("the ledger is down")
 

@@ -44,6 +44,20 @@ async def test_it_still_learns_that_a_session_it_took_over_waits(world: World) -
     assert host.releases == [("s1", "linger")]
 
 
+async def test_one_that_stood_by_for_long_works_as_soon_as_the_ledger_is_open(
+    world: World,
+) -> None:
+    world.ledger.stands_by = True
+    world.ledger.add("s1", run="queued")
+    directory = await world.directory()
+    await world.clock.advance(120.0, step_s=0.5)
+    assert not (await directory.status())["ready"]
+    world.ledger.stands_by = False
+    await world.clock.advance(0.5)
+    assert (await directory.status())["ready"]
+    await until(lambda: world.executes("s1"))
+
+
 async def test_it_kills_what_does_not_say_in_time_what_it_holds(world: World) -> None:
     first = await world.directory(hosts=2)
     host, other = world.living()

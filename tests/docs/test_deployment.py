@@ -11,10 +11,11 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 import venv
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]  # its stubs are a package of their own
 
-from helmr_runtime.launchers.runtime import READY, STOPPING
+from helmr_runtime.launchers.runtime import READY, STOPPING, SUPERSEDED
+from helmr_runtime.process.spec import RING_NAME
 from tests.docs import command_lines
 from tests.process.test_in_process import TASKS
 from tests.stack.live import until
@@ -30,6 +32,8 @@ from tests.stack.live import until
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "deployment"
 UNITS = sorted(FOLDER.glob("*.service"))
+PAIR = FOLDER / "pair.conf"
+COMPOSE = ("compose.yaml", "compose.pair.yaml")
 PROGRAM, STATE = "/opt/helmr/bin/helmr", "/var/lib/helmr"
 EXPOSURE_MAX = 2.0
 START_S = 120.0
@@ -50,8 +54,8 @@ def settings(unit: Path) -> dict[str, list[str]]:
 
 
 def words_of(unit: Path) -> list[str]:
-    """The `helmr` command of a unit, as systemd starts it."""
-    (line,) = settings(unit)["ExecStart"]
+    """The `helmr` command of a unit or drop-in, as systemd starts it: the last one, behind an empty one."""
+    *_, line = settings(unit)["ExecStart"]
     words = shlex.split(line)
     if words[:2] == ["/bin/sh", "-c"]:
         words = shlex.split(words[2].removeprefix("exec "))
@@ -62,15 +66,48 @@ def words_of(unit: Path) -> list[str]:
 # --- units ----------------------------------------------------------------------------------------
 
 
+def put_for_this_machine(source: Path, target: Path) -> None:
+    """A unit that systemd can look at where neither program nor user is installed."""
+    text = source.read_text("utf-8").replace(PROGRAM, "/bin/true")
+    target.write_text(re.sub(r"^(User|Group)=.*", r"\1=root", text, flags=re.M))
+
+
+def verify(*units: Path) -> tuple[int, str]:
+    """What systemd says of them."""
+    command = ["systemd-analyze", "verify", *sorted(map(str, units))]
+    said = subprocess.run(command, capture_output=True, text=True)
+    return said.returncode, said.stderr
+
+
 @with_systemd
 def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     for path in FOLDER.glob("helmr*.*"):
-        text = path.read_text("utf-8").replace(PROGRAM, "/bin/true")
-        (tmp_path / path.name).write_text(re.sub(r"^(User|Group)=.*", r"\1=root", text, flags=re.M))
-    units = sorted(map(str, tmp_path.iterdir()))
-    said = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True)
-    assert (said.returncode, said.stderr) == (0, "")
+        put_for_this_machine(path, tmp_path / path.name)
+    units = list(tmp_path.iterdir())
+    assert verify(*units) == (0, "")
     assert len(units) == 4
+
+
+@with_systemd
+def test_systemd_finds_nothing_wrong_with_the_unit_of_a_pair(tmp_path: Path) -> None:
+    unit, folder = tmp_path / "helmr.service", tmp_path / "helmr.service.d"
+    folder.mkdir()
+    put_for_this_machine(FOLDER / unit.name, unit)
+    put_for_this_machine(PAIR, folder / PAIR.name)
+    assert verify(unit) == (0, "")
+    # It has read the drop-in: one that is wrong is found.
+    (folder / PAIR.name).write_text("[Service]\nNoSuchSetting=yes\n")
+    assert "NoSuchSetting" in verify(unit)[1]
+
+
+def test_a_runtime_of_a_pair_comes_back_whatever_ended_it_but_what_no_restart_mends() -> None:
+    command_lines.read(["helmr", *words_of(PAIR)[1:]])
+    assert settings(PAIR)["Restart"] == ["always"]
+    (prevented,) = settings(FOLDER / "helmr.service")["RestartPreventExitStatus"]
+    assert str(SUPERSEDED) not in prevented.split()
+    assert words_of(PAIR)[: len(words_of(FOLDER / "helmr.service"))] == words_of(
+        FOLDER / "helmr.service"
+    )
 
 
 @with_systemd
@@ -124,7 +161,7 @@ class Machine:
         return [sys.executable, "-m", "helmr.cli", *made]
 
     def environ(self, unit: str, **more: str) -> dict[str, str]:
-        said = " ".join(settings(FOLDER / unit)["Environment"]).replace(
+        said = " ".join(settings(FOLDER / unit).get("Environment", ())).replace(
             STATE, str(self.folder / "state")
         )
         own = dict(one.split("=", 1) for one in said.split())
@@ -152,13 +189,18 @@ class Machine:
                 process.wait()
 
 
+def installed(folder: Path) -> Machine:
+    """One with the tasks and an empty data directory."""
+    (folder / "state" / "backups").mkdir(parents=True)
+    (folder / "state" / "data").mkdir(mode=0o700)
+    (folder / "helmr.toml").write_text("")
+    shutil.copy(TASKS, folder / "app_tasks.py")
+    return Machine(folder)
+
+
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    (tmp_path / "state" / "backups").mkdir(parents=True)
-    (tmp_path / "state" / "data").mkdir(mode=0o700)
-    (tmp_path / "helmr.toml").write_text("")
-    shutil.copy(TASKS, tmp_path / "app_tasks.py")
-    return Machine(tmp_path)
+    return installed(tmp_path)
 
 
 @pytest.mark.slow
@@ -201,6 +243,54 @@ def test_the_units_commands_run_and_end_as_systemd_asks_them_to(
         assert runtime.wait(float(settings(FOLDER / "helmr.service")["TimeoutStopSec"][0])) == 0
     assert not (data_dir / "credentials.json").exists()
     manager.close()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_the_standby_of_a_pair_has_started_for_systemd_and_takes_over_at_a_stop(
+    tmp_path: Path,
+) -> None:
+    managers = [Manager(tmp_path / name) for name in ("notify-1", "notify-2")]
+    machines = [installed(tmp_path / name) for name in ("one", "two")]
+
+    def run(number: int) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        machine, place = machines[number], str(managers[number].path)
+        replaced = {
+            "app.tasks": "app_tasks.py",
+            "/etc/helmr/": f"{machine.folder}/",
+            "s3://my-bucket/helmr": f"file://{tmp_path}/store",
+        }
+        state = str(machine.folder / "state")
+        form = ("--port=0", "--in-process")
+        return machine.running(
+            PAIR.name, replaced, *form, NOTIFY_SOCKET=place, XDG_STATE_HOME=state, HOME=state
+        )
+
+    data_dirs = [one.folder / "state" / "data" for one in machines]
+    with run(0) as first:
+        assert managers[0].next() == READY
+        shutil.copy(data_dirs[0] / RING_NAME, data_dirs[1] / RING_NAME)
+        with run(1) as second:
+            assert managers[1].next() == READY
+            assert not is_ready(data_dirs[1])
+            first.send_signal(signal.SIGTERM)
+            assert managers[0].next() == STOPPING
+            assert managers[1].next() == READY
+            assert is_ready(data_dirs[1])
+            assert first.wait(15) == 0
+            second.send_signal(signal.SIGTERM)
+            assert second.wait(15) == 0
+    for manager in managers:
+        manager.close()
+
+
+def is_ready(data_dir: Path) -> bool:
+    url = json.loads((data_dir / "credentials.json").read_text())["url"] + "/readyz"
+    try:
+        with urllib.request.urlopen(url, timeout=10):
+            return True
+    except urllib.error.HTTPError:
+        return False
 
 
 # --- the image ------------------------------------------------------------------------------------
@@ -313,20 +403,40 @@ def free_port() -> int:
 # --- compose --------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def compose() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))
+def read_compose(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / name).read_text("utf-8"))
     return loaded
 
 
+@pytest.fixture
+def compose(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """One of the files: compose.yaml, if a test names none."""
+    return read_compose(getattr(request, "param", COMPOSE[0]))
+
+
+each_compose = pytest.mark.parametrize("compose", COMPOSE, indirect=True)
+
+
+@each_compose
 def test_the_services_commands_are_ours(compose: dict[str, Any]) -> None:
-    services = compose["services"]
-    for name in ("helmr", "follower"):
-        command_lines.read(["helmr", *services[name]["command"]])
-        assert services[name]["read_only"] is True
-        assert services[name]["cap_drop"] == ["ALL"]
+    ours = [one for one in compose["services"].values() if one["image"] == "helmr"]
+    assert len(ours) == 2
+    for one in ours:
+        command_lines.read(["helmr", *one["command"]])
+        assert one["read_only"] is True
+        assert one["cap_drop"] == ["ALL"]
 
 
+def test_the_runtimes_of_a_pair_differ_in_their_volume_and_port_alone() -> None:
+    services = read_compose("compose.pair.yaml")["services"]
+    one, two = services["one"], services["two"]
+    assert {name for name in one if one[name] != two[name]} == {"volumes", "ports"}
+    assert one["restart"] == "always"
+    said = " ".join(one["command"])
+    assert f"@store/{services['store']['environment']['POSTGRES_USER']}" in said
+
+
+@each_compose
 def test_what_the_services_name_is_there(compose: dict[str, Any]) -> None:
     for name, service in compose["services"].items():
         assert set(service.get("secrets", ())) <= compose["secrets"].keys(), name
@@ -339,6 +449,7 @@ def test_what_the_services_name_is_there(compose: dict[str, Any]) -> None:
     assert all("file" in one for one in compose["secrets"].values()), "none in the environment"
 
 
+@each_compose
 def test_nothing_is_open_to_other_machines(compose: dict[str, Any]) -> None:
     ports = [port for one in compose["services"].values() for port in one.get("ports", ())]
     assert ports

@@ -62,6 +62,11 @@ class Seaweed:
         """Where it listens."""
         return f"http://127.0.0.1:{self._ports['s3']}"
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of that."""
+        return "127.0.0.1", self._ports["s3"]
+
     def url(self, prefix: str, endpoint: str | None = None) -> str:
         """Of a log in its bucket."""
         settings = f"access_key_id={KEY}&secret_access_key={SECRET}&region=us-east-1"

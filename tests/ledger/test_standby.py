@@ -251,6 +251,20 @@ async def test_a_primary_that_commits_nothing_finds_out_that_it_is_superseded(
     await begin(second, clock)
 
 
+async def test_a_ledger_in_the_place_of_a_dead_one_finds_out_that_its_runtime_is_superseded(
+    machine: Machine,
+) -> None:
+    """Its process died, and before the next one opened the log another runtime had."""
+    first, second = machine("a"), machine("b")
+    await first.open()
+    await first.close()
+    await works(second)
+    again = machine("a")
+    await level(again)
+    assert await again.superseded() is not None
+    assert await second.superseded() is None
+
+
 async def test_what_is_due_is_done_by_the_one_that_has_taken_over(
     machine: Machine, clock: FakeClock
 ) -> None:

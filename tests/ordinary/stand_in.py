@@ -110,39 +110,72 @@ def postgres_programs() -> Path | None:
     return Path(found).resolve().parent if found else None
 
 
-@contextmanager
-def postgres_server() -> Iterator[str | None]:
-    """Its DSN, over a socket file; None where PostgreSQL is not installed, or nobody can run it.
+class PostgresServer:
+    """In a folder of its own, over a socket file there.
 
     It refuses to run as root: then it runs as the user that its package made.
-    """
-    programs, user = postgres_programs(), _user()
-    if programs is None or (os.getuid() == 0 and user is None):
-        yield None
-        return
-    folder = reaper.folder("helmr-pg-")  # short, and open to that user
-    if user is not None:
-        os.chown(folder, user.pw_uid, user.pw_gid)
-    as_user: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid} if user else {}
 
-    def run(*command: str) -> None:
+    Args:
+        folder: For everything of it.
+        programs: Where its programs are.
+    """
+
+    def __init__(self, folder: Path, programs: Path) -> None:
+        self.folder = folder
+        user = _user()
+        self._as_user: dict[str, Any] = {}
+        if user is not None:
+            os.chown(folder, user.pw_uid, user.pw_gid)
+            self._as_user = {"user": user.pw_uid, "group": user.pw_gid}
+        data = str(folder / "data")
+        self._control = (str(programs / "pg_ctl"), "-D", data, "-w", "-s")
+        init = str(programs / "initdb")
+        self._run(init, "-D", data, "-A", "trust", "-U", "helmr", "--no-sync")
+
+    def url(self, folder: Path | None = None) -> str:
+        """Its DSN, or that of what stands before it in another folder."""
+        return f"postgresql://helmr@/postgres?host={folder or self.folder}"
+
+    def start(self) -> None:
+        """Ready when this returns."""
+        options = f"-c listen_addresses= -c unix_socket_directories={self.folder} -c fsync=off"
+        self._run(*self._control, "-o", options, "-l", str(self.folder / "log"), "start")
+
+    def kill(self) -> None:
+        """End it without a word to anyone; its next start mends it from its log."""
+        self._run(*self._control, "-m", "immediate", "stop")
+
+    def _run(self, *command: str) -> None:
         done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, check=False, **as_user
+            command, cwd=self.folder, capture_output=True, text=True, check=False, **self._as_user
         )
         assert done.returncode == 0, done.stderr
 
-    data = str(folder / "data")
+
+@contextmanager
+def own_postgres() -> Iterator[PostgresServer | None]:
+    """Started; None where PostgreSQL is not installed, or nobody can run it."""
+    programs = postgres_programs()
+    if programs is None or (os.getuid() == 0 and _user() is None):
+        yield None
+        return
+    folder = reaper.folder("helmr-pg-")  # short, and open to that user
     try:
-        run(str(programs / "initdb"), "-D", data, "-A", "trust", "-U", "helmr", "--no-sync")
-        options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
-        control = (str(programs / "pg_ctl"), "-D", data, "-w", "-s")
-        run(*control, "-o", options, "-l", str(folder / "log"), "start")
+        server = PostgresServer(folder, programs)
+        server.start()
         try:
-            yield f"postgresql://helmr@/postgres?host={folder}"
+            yield server
         finally:
-            run(*control, "-m", "immediate", "stop")
+            server.kill()
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def postgres_server() -> Iterator[str | None]:
+    """The DSN of one; None as there."""
+    with own_postgres() as server:
+        yield server.url() if server is not None else None
 
 
 def _user() -> pwd.struct_passwd | None:

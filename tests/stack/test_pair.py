@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 
 from helmr.client import Client, Retry
-from helmr.errors import HelmrError
+from helmr.errors import HelmrError, Unavailable
+from helmr.hash_seed import FILE as HASH_SEED
 from helmr.models import Health
 from helmr_runtime.launchers.runtime import SUPERSEDED
 from helmr_runtime.process.spec import RING_NAME
 from tests.ledger.store_servers import seaweed_program, seaweed_server
 from tests.ordinary.stand_in import postgres_server
-from tests.stack.live import LiveRuntime, until
+from tests.stack.live import LiveRuntime, kill, until
 
 pytestmark = [pytest.mark.allows_blocking, pytest.mark.timeout(300)]
 
@@ -36,20 +37,22 @@ STORES = [
 class Pair:
     """Two machines, by name; the second has the keys of the first."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, *, in_process: bool = True) -> None:
         self._folder = folder
         self._url = url
+        self._in_process = in_process
         self._made: list[LiveRuntime] = []
         self.first = self._machine("first").start()
         self.second = self._machine("second")
         self.second.data_dir.mkdir(mode=0o700)
-        shutil.copy(self.first.data_dir / RING_NAME, self.second.data_dir / RING_NAME)
+        for name in (RING_NAME, HASH_SEED):
+            shutil.copy(self.first.data_dir / name, self.second.data_dir / name)
 
     def _machine(self, name: str) -> LiveRuntime:
         folder = self._folder / name
         folder.mkdir()
         arguments = [f"--log={self._url}"]
-        self._made.append(LiveRuntime(folder, in_process=True, arguments=arguments))
+        self._made.append(LiveRuntime(folder, in_process=self._in_process, arguments=arguments))
         return self._made[-1]
 
     def stand_by(self, live: LiveRuntime) -> None:
@@ -61,8 +64,14 @@ class Pair:
         """End both, also one that is paused."""
         for one in self._made:
             if one._process is not None and one._process.poll() is None:
-                os.kill(one._process.pid, signal.SIGCONT)
+                signal_all(one, signal.SIGCONT)
             one.stop()
+
+
+def signal_all(live: LiveRuntime, number: int) -> None:
+    """To each of its processes."""
+    for pid in live.pids():
+        kill(pid, number)
 
 
 @pytest.fixture(params=STORES)
@@ -201,3 +210,75 @@ def test_a_primary_that_was_killed_goes_on_at_once_where_it_was(pair: Pair) -> N
     is_at_work(pair.first)
     assert "stands by" not in log_of(pair.first)
     answered(pair.first, session_id)
+
+
+# --- each on a Ray of its own ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def ray_pair(tmp_path: Path) -> Iterator[Pair]:
+    """The first is at work."""
+    made = Pair(tmp_path, f"file://{tmp_path}/store", in_process=False)
+    yield made
+    made.close()
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_on_ray_a_standby_goes_on_when_every_process_of_the_primary_was_killed(
+    ray_pair: Pair,
+) -> None:
+    first, second = ray_pair.first, ray_pair.second
+    sessions = [asking(first, f"n{number}") for number in range(3)]
+    ray_pair.stand_by(second)
+    assert second.hosts(), "they are there before it takes over"
+    # A ledger that stands by and dies is set up again, and goes on following.
+    kill(second.pid_of("ledger"))
+    answered(first, sessions[0])
+    until(lambda: is_level(second), within_s=60, what="level", seen=lambda: log_of(second))
+    first.kill_all()
+    is_at_work(second)
+    assert second.newest_run(sessions[0]).status == "succeeded"
+    answered(second, sessions[1])
+    ray_pair.stand_by(first)
+    second.stop()
+    is_at_work(first)
+    answered(first, sessions[2])
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_on_ray_a_primary_whose_processes_were_paused_ends(ray_pair: Pair) -> None:
+    first, second = ray_pair.first, ray_pair.second
+    sessions = [asking(first, f"n{number}") for number in range(2)]
+    ray_pair.stand_by(second)
+    signal_all(first, signal.SIGSTOP)
+    is_at_work(second)
+    answered(second, sessions[0])
+    signal_all(first, signal.SIGCONT)
+    assert first._process is not None
+    # Ray may have given up its own processes meanwhile.
+    assert first._process.wait(60) in (SUPERSEDED, Unavailable.exit_code), log_of(first)
+    first._process = None
+    answered(second, sessions[1])
+    ray_pair.stand_by(first)
+
+
+@pytest.mark.long
+@pytest.mark.ray
+def test_on_ray_a_primary_whose_ledger_alone_was_paused_ends_when_it_was_superseded(
+    ray_pair: Pair,
+) -> None:
+    """Its supervisor replaces a process that is stopped; what takes its place finds another runtime at work."""
+    first, second = ray_pair.first, ray_pair.second
+    session_id = asking(first)
+    ray_pair.stand_by(second)
+    assert first._process is not None
+    kill(first._process.pid, signal.SIGSTOP)  # nothing replaces it
+    kill(first.pid_of("ledger"), signal.SIGSTOP)
+    is_at_work(second)
+    answered(second, session_id)
+    kill(first.pid_of("ledger"))
+    kill(first._process.pid, signal.SIGCONT)
+    assert first._process.wait(60) == SUPERSEDED, log_of(first)
+    first._process = None

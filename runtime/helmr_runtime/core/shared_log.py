@@ -328,7 +328,7 @@ class LeaseSeen:
 
     Attributes:
         lease: As it was last; None if there never was one.
-        since_s: Since when it is that, by that runtime's own monotonic clock.
+        since_s: Since when it is that and could have been another, by that runtime's own monotonic clock.
         own_writer: Of the last opening by the same data directory, which no other process holds; None if there was
             none. That opening has ended.
     """
@@ -342,6 +342,10 @@ class LeaseSeen:
         if lease is None or lease == self.lease:
             return self
         return replace(self, lease=lease, since_s=now_s)
+
+    def unseen(self, now_s: float) -> LeaseSeen:
+        """After a look that the store did not answer: no one can have renewed it meanwhile."""
+        return replace(self, since_s=now_s)
 
     def may_try(self, now_s: float) -> bool:
         """Whether it takes over: no one is at work, or the primary said goodbye, or has not renewed for `LEASE_S`."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from helmr.errors import HelmrError, NotFound
+from helmr.errors import HelmrError, NotFound, Standby
 from helmr.ids import new_id
 from helmr_runtime.clock import Clock
 from helmr_runtime.directory.hosts import BackgroundTasks, HostLocation, Limits, Spawner, sleep
@@ -273,6 +273,8 @@ class Failover:
                 return await ask()
             except NotFound:
                 raise
+            except Standby:  # it may last for days, and is over within seconds for those who wait
+                await sleep(self._clock, self._limits.retry_s)
             except HelmrError as error:
                 logger.info("the ledger does not answer: %s", error)
                 await sleep(self._clock, self._limits.backoff_s(failures))

@@ -74,10 +74,10 @@ class RayRuntime:
     # --- start ------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Return when it serves.
+        """Return when it serves, however long it stands by before.
 
         Raises:
-            Unavailable: A part can't be started.
+            Unavailable: A part can't be started, or Ray has died.
         """
         for name in SHARED:
             await create_shared(self._calls, self._spec, name)
@@ -89,7 +89,15 @@ class RayRuntime:
             say=self._say,
             on_standby=self._on_standby,
         )
-        await launch.until_ready()
+        launching = asyncio.ensure_future(launch.until_ready())
+        lost = asyncio.ensure_future(self._look_forever())
+        try:
+            await asyncio.wait({launching, lost}, return_when=asyncio.FIRST_COMPLETED)
+            (lost if lost.done() else launching).result()
+        finally:
+            for one in (launching, lost):
+                one.cancel()
+            await asyncio.gather(launching, lost, return_exceptions=True)
         self._can_park = True
 
     def _keep_up(self, name: str) -> None:
@@ -158,17 +166,31 @@ class RayRuntime:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             await self._check_log()
-            if not self._is_cluster_alive():
-                self._can_park = False
-                raise Unavailable(
-                    "Ray has crashed, and the runtime with it",
-                    hint="Start it again: what was acknowledged is stored.",
-                )
-            await asyncio.to_thread(self._end_stopped)
-            try:
-                await asyncio.to_thread(self._look_after)
-            except OSError as error:
-                logger.warning("the record of processes can't be written: %s", error)
+            await self._look()
+
+    async def _look_forever(self) -> None:
+        """Look after what has been started while the rest starts, or stands by."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            await self._look()
+
+    async def _look(self) -> None:
+        """Look after all of it once.
+
+        Raises:
+            Unavailable: Ray has died.
+        """
+        if not self._is_cluster_alive():
+            self._can_park = False
+            raise Unavailable(
+                "Ray has crashed, and the runtime with it",
+                hint="Start it again: what was acknowledged is stored.",
+            )
+        await asyncio.to_thread(self._end_stopped)
+        try:
+            await asyncio.to_thread(self._look_after)
+        except OSError as error:
+            logger.warning("the record of processes can't be written: %s", error)
 
     async def _check_log(self) -> None:
         """Return unless another runtime has opened the log of this one."""

@@ -166,7 +166,13 @@ class LedgerActor:
             self._watch.take_over()
 
     async def superseded(self) -> str | None:
-        """What to say if another runtime has opened the log that this one had opened (S-97): this one is to end."""
+        """What to say if another runtime has opened the log that this one had opened (S-97): this one is to end.
+
+        To be asked of a runtime that has served: there a ledger that waits for another runtime's end is in the place of
+        one whose process died, and does not know that it had the log.
+        """
+        if self._watch is not None and self._watch.is_waiting:
+            return superseded_in(self._watch.store).message
         if self._superseded is None and self._ledger is not None:
             self._superseded = self._ledger.superseded
         return self._superseded.message if self._superseded is not None else None

@@ -145,6 +145,11 @@ class LeaseWatch:
         self.is_waiting = False
         """Another runtime is at work."""
 
+    @property
+    def store(self) -> str:
+        """What the store of the log calls itself."""
+        return self._log.objects.name
+
     def take_over(self) -> None:
         """Wait no longer: an operator says so."""
         self._asked.set()
@@ -157,7 +162,11 @@ class LeaseWatch:
             LogNewer, LedgerDamaged: It can't be read.
         """
         loop = asyncio.get_running_loop()
-        found = await self._run(self._log.lease)
+        try:
+            found = await self._run(self._log.lease)
+        except StoreUnavailable:
+            self._seen = self._seen and self._seen.unseen(loop.time())
+            raise
         lease, now_s = found[0] if found is not None else None, loop.time()
         seen = self._seen or LeaseSeen(lease, now_s, self._own_writer)
         self._seen = seen.seen(lease, now_s)
@@ -193,7 +202,7 @@ class LeaseWatch:
         behind = max(0, self._newest - self._applied)
         said = f"{behind} commits behind it" if behind else "level with it"
         return Standby(
-            f"another runtime is at work on the log in {self._log.objects.name}; this one stands by, {said}",
+            f"another runtime is at work on the log in {self.store}; this one stands by, {said}",
             hint="Use the address of the other runtime.",
             retry_after_s=1.0,
             commit=self._applied,
