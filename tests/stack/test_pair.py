@@ -231,7 +231,7 @@ def test_on_ray_a_standby_goes_on_when_every_process_of_the_primary_was_killed(
     first, second = ray_pair.first, ray_pair.second
     sessions = [asking(first, f"n{number}") for number in range(3)]
     ray_pair.stand_by(second)
-    assert second.hosts(), "they are there before it takes over"
+    until(second.hosts, within_s=60, what="hosts are there before it takes over")
     # A ledger that stands by and dies is set up again, and goes on following.
     kill(second.pid_of("ledger"))
     answered(first, sessions[0])
