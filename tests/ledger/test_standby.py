@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from helmr.errors import LedgerSuperseded, Standby, Unavailable
+from helmr.errors import LedgerSuperseded, Standby, StoreUnavailable, Unavailable
 from helmr.models import SessionStatus
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core import shared_log
 from helmr_runtime.core.commands import OperationKey, Prune
 from helmr_runtime.core.entries import EntryKind
+from helmr_runtime.core.shared_log import StoreLease
 from helmr_runtime.ledger import standby
 from helmr_runtime.ledger.actor import LedgerActor, LedgerPlace
 from helmr_runtime.ledger.index.heads import Head
@@ -284,6 +285,34 @@ async def test_what_is_due_is_done_by_the_one_that_has_taken_over(
         return EntryKind.WAIT_TIMED_OUT in kinds
 
     await until(is_timed_out)
+
+
+async def test_no_one_takes_over_because_the_store_was_away(objects: FakeObjects) -> None:
+    """The primary could not renew its lease, and has as long as ever to do it from the store's return on."""
+    log = ObjectLog(objects)
+    log.write_lease(StoreLease("another", 1), None)
+
+    async def run(ask: Callable[[], Any]) -> Any:
+        return ask()
+
+    def away() -> None:
+        raise StoreUnavailable("away")
+
+    watch = LeaseWatch(log, None, run)
+    assert not await watch.look()
+    objects.pause = away
+    loop = asyncio.get_running_loop()
+    ends_s = loop.time() + 1.5 * LEASE_S
+
+    async def is_still_away() -> bool:
+        with pytest.raises(StoreUnavailable):
+            await watch.look()
+        return loop.time() > ends_s
+
+    await until(is_still_away)
+    objects.pause = lambda: None
+    assert not await watch.look()
+    await until(watch.look)
 
 
 async def test_an_idle_pair_asks_the_store_no_more_than_it_may(
