@@ -240,10 +240,7 @@ class StreamNotFound(NotFound):
 class TaskNotFound(NotFound):
     """No task registered under that id; lists those there are."""
 
-    advice = (
-        "Use one of the tasks that the message lists, or start the runtime with the module "
-        "that has it."
-    )
+    advice = "Use one of the tasks that the message lists, or start the runtime with the module that has it."
 
 
 class TokenNotFound(NotFound):
