@@ -132,6 +132,7 @@ for _name, _group in (
     ("person", access.person_app),
     ("schedule", access.schedule_app),
     ("rule", context.rule_app),
+    ("limit", status.limit_app),
     ("notices", notices.app),
     ("context", context.context_app),
     ("gate", gate.gate_app),

@@ -1,4 +1,5 @@
-"""`helmr status` and `helmr logs`: is a runtime running and ready, and what its code and hosts have logged."""
+"""`helmr status`, `helmr limit …` and `helmr logs`: is a runtime running and ready, what its limits let through, and
+what its code and hosts have logged."""
 
 from __future__ import annotations
 
@@ -14,15 +15,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from helmr.cli import arguments, describe, printing
-from helmr.cli.app import Cli, ExitCode, Json, command
+from helmr.cli import arguments, describe, listing, nouns, printing
+from helmr.cli.app import Cli, ExitCode, Json, command, group
 from helmr.durations import spell
 from helmr.errors import UsageError
+from helmr.operations import LIST_LIMITS
 from helmr.safe_text import plain
 
 if TYPE_CHECKING:
     from helmr.client import Endpoint
-    from helmr.models import Health
+    from helmr.models import Health, LimitInfo
 
 
 HOST_COLUMNS = ("NAME", "STATE", "SESSIONS", "ROOM", "PID", "NODE", "SINCE")
@@ -141,6 +143,37 @@ def _host_rows(health: Health) -> list[tuple[object, ...]]:
         for one in hosts
         if isinstance(one, Mapping)
     ]
+
+
+def limit_row(one: LimitInfo) -> tuple[object, ...]:
+    """Cells of a limit: what it has given of how many, and who waits."""
+    in_use = f"{one.in_use} of {one.at_once}" if one.at_once is not None else str(one.in_use)
+    begun = None
+    if one.begun is not None and one.within_s is not None:
+        begun = f"{one.begun} of {one.per} in {spell(one.within_s)}"
+    since = describe.time_text(one.oldest_at)
+    return (one.name, in_use, begun, one.waiting, since, describe.time_text(one.closed_until))
+
+
+LIMIT = nouns.Noun(
+    lists=LIST_LIMITS,
+    table=listing.ListTable(
+        columns=("NAME", "IN USE", "BEGUN", "WAITING", "SINCE", "CLOSED UNTIL"),
+        row=limit_row,
+        name=lambda one: one.name,
+        nothing="nothing is limited; [limits.NAME] in helmr.toml or a Limit in code limits steps and tasks",
+    ),
+    argument=Annotated[str, typer.Argument(metavar="NAME", help="The limit's name.")],
+    watches=True,
+)
+
+limit_app = group("See what limits let through, and what waits for them.")
+nouns.add_list(
+    limit_app,
+    LIMIT,
+    "List the limits that steps and tasks share, with what is in use and what waits.",
+    examples="helmr limit list\nhelmr limit list --watch",
+)
 
 
 LOGS = "logs"

@@ -49,12 +49,14 @@ from helmr.models import (
     CopyPage,
     EntryInfo,
     Health,
+    LimitInfo,
     PruneReceipt,
     StreamInfo,
     TaskInfo,
 )
 from helmr.operations import (
     FOLLOW_ALL,
+    LIST_LIMITS,
     LIST_STREAMS,
     LIST_TASKS,
     PRUNE_SESSIONS,
@@ -117,6 +119,7 @@ class AsyncClient(ClientPart):
         self.notices = AsyncNotices(self._transport)
         self.tasks = AsyncTasks(self._transport)
         self.streams = AsyncStreams(self._transport)
+        self.limits = AsyncNamedLimits(self._transport)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -271,3 +274,11 @@ class AsyncStreams(ClientPart):
     def list(self) -> AsyncIterator[StreamInfo]:
         """Every stream of every task, with its JSON Schema."""
         return all_pages(lambda cursor: self._ask(LIST_STREAMS, query={"cursor": cursor}))
+
+
+class AsyncNamedLimits(ClientPart):
+    """Limits that steps and tasks share (S-119)."""
+
+    def list(self) -> AsyncIterator[LimitInfo]:
+        """Every limit that bounds something, with what is in use and what waits."""
+        return all_pages(lambda cursor: self._ask(LIST_LIMITS, query={"cursor": cursor}))

@@ -31,7 +31,7 @@ from helmr.client.access import (
     AsyncSchedules,
     AsyncTokens,
 )
-from helmr.client.aio import AsyncClient, AsyncStreams, AsyncTasks
+from helmr.client.aio import AsyncClient, AsyncNamedLimits, AsyncStreams, AsyncTasks
 from helmr.client.calls import Retry
 from helmr.client.discovery import find_runtime
 from helmr.client.endpoint import Endpoint
@@ -215,6 +215,7 @@ class Client(BlockingPart[AsyncClient]):
         self.notices = Notices(awaited.notices)
         self.tasks = Tasks(awaited.tasks)
         self.streams = Streams(awaited.streams)
+        self.limits = NamedLimits(awaited.limits)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -513,3 +514,9 @@ class Streams(BlockingPart[AsyncStreams]):
     """The catalog's streams."""
 
     list = blocking(AsyncStreams.list)
+
+
+class NamedLimits(BlockingPart[AsyncNamedLimits]):
+    """Limits that steps and tasks share (S-119)."""
+
+    list = blocking(AsyncNamedLimits.list)

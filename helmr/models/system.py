@@ -44,6 +44,38 @@ class NoticeTargetInfo(Wire):
     last_taken_at: datetime | None = None
 
 
+class LimitKeyInfo(Wire):
+    """How many wait under a limit for one key, with which they take turns."""
+
+    key: str
+    waiting: int
+
+
+class LimitInfo(Wire):
+    """A limit, and what goes on under it now (S-119). One that bounds nothing is not listed.
+
+    Attributes:
+        in_use: Tries of steps, or runs, that hold a permit.
+        begun: Permits given in the last `within_s`, at most a fiftieth of that time short, since the directory began;
+            None without `per`.
+        waiting: Tries of steps, or runs, that wait for one.
+        oldest_at: Since when the first of them waits.
+        closed_until: The provider takes nothing before then; None if it does.
+        keys: Those with most waiting, 20 at most.
+    """
+
+    name: str
+    at_once: int | None = None
+    per: int | None = None
+    within_s: float | None = None
+    in_use: int
+    begun: int | None = None
+    waiting: int
+    oldest_at: datetime | None = None
+    closed_until: datetime | None = None
+    keys: list[LimitKeyInfo] = Field(default_factory=list)
+
+
 class NoticeTestReceipt(Wire):
     """Whether a target took the notice of a test; `error` says why not."""
 

@@ -8,6 +8,7 @@ from helmr.models import (
     CopyPage,
     CopyQuery,
     Health,
+    LimitInfo,
     ListQuery,
     Page,
     PruneReceipt,
@@ -35,6 +36,12 @@ LIST_TASKS = Operation(
 LIST_STREAMS = Operation(
     "streams.list", "GET /v1/streams", Need.READ, "List the streams, with their JSON Schemas, by name.",
     service="catalog.streams", query=ListQuery, reply=Page[StreamInfo])
+LIST_LIMITS = Operation(
+    "limits.list", "GET /v1/limits", Need.READ,
+    "List the limits that steps and tasks share, with what is in use and what waits, by name.",
+    description="With `at_once`, `per`, `within_s`, `in_use`, `begun`, `waiting`, `oldest_at`, `closed_until` and "
+    "the `keys` that wait. Numbers of now; nothing of them is stored.",
+    query=ListQuery, reply=Page[LimitInfo])
 RUN_QUERY = Operation(
     "query", "POST /v1/query", Need.QUERY,
     "Run one SELECT over the views `sessions, runs, waits, records, entries, tokens`.",

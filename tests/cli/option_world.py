@@ -11,7 +11,7 @@ from typing import Any
 from helmr import auth
 from helmr.client.sync import ask
 from helmr.models import Page
-from helmr.operations import LIST_UNKNOWN_OUTCOMES
+from helmr.operations import LIST_LIMITS, LIST_UNKNOWN_OUTCOMES
 from helmr.signing import fingerprint
 from tests import signers
 from tests.notices.receivers import Endpoint
@@ -46,6 +46,11 @@ private_addresses = true
 name = "looks"
 matches.command = "ls"
 action = "allow"
+[limits.openai]
+at_once = 8
+[limits.search]
+per = 5
+within = "1m"
 [people.ada-human]
 email = "ada-human@example.com"
 [people.ada-json]
@@ -260,6 +265,9 @@ email = "ada-json@example.com"
 
     def make_public_tokens_cursor(self) -> str:
         return self._cursor(self.client.auth.page(limit=1))
+
+    def make_limits_cursor(self) -> str:
+        return self._cursor(ask(self.client, LIST_LIMITS, query={"limit": 1}))
 
     def make_schedules_cursor(self) -> str:
         return self._cursor(self.client.schedules.page(limit=1))

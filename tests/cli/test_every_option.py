@@ -199,6 +199,9 @@ LINES = [
     Line("export --parquet $FOLDER/entries.parquet --view entries --after 1 --through 20"),
     Line("export --parquet $FOLDER/records.parquet --view records --since 2026-01-01 --until 2126-01-01"),
     # being told
+    Line("limit list --all", '0 of 8|"at_once": ?8'),
+    Line("limit list --output name", "^openai", has_form=True),
+    Line("limit list --limit 1 --cursor $LIMITS_CURSOR", '0 of 5 in 1m|"begun": ?0'),
     Line("notices list", "oncall"),
     Line("notices test oncall", "oncall|told|true"),
     Line("notices retry oncall", "oncall|."),
@@ -294,6 +297,7 @@ PROCESSES = {
     "watched sessions": "session list --watch",
     "watched runs": "run list --watch --json",
     "watched waits": "wait list --watch",
+    "watched limits": "limit list --watch",
     "logs": "logs --follow --data-dir $DATA_DIR",
     "listen": "listen --after 0 --event wait.opened --filter priority:high --profile nights --jsonl --json",
     "mcp": "mcp",
@@ -501,11 +505,14 @@ def test_lists_are_watched(shell: World) -> None:
         going(shell, PROCESSES["watched sessions"]) as sessions,
         going(shell, PROCESSES["watched runs"]) as runs,
         going(shell, PROCESSES["watched waits"]) as waits,
+        going(shell, PROCESSES["watched limits"]) as limits,
     ):
-        told = [one.stdout.readline() for one in (sessions, runs, waits) if one.stdout is not None]
+        watched = (sessions, runs, waits, limits)
+        told = [one.stdout.readline() for one in watched if one.stdout is not None]
     assert re.match(rb"new +ses_", told[0])
     assert json.loads(told[1])["change"] == "new"
     assert re.match(rb"new +wait_", told[2])
+    assert re.match(rb"new +openai +0 of 8", told[3])
 
 
 def test_mcp_the_hook_and_check_in_processes_of_their_own(shell: World) -> None:

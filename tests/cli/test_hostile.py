@@ -80,6 +80,7 @@ WALKED = {
     "schedule resume": ["schedule resume nightly", "schedule resume HOSTILE"],
     "schedule run": ["schedule run nightly", "schedule run HOSTILE"],
     "schedule delete": ["schedule delete evil", "schedule delete HOSTILE"],
+    "limit list": ["limit list"],
     "notices list": ["notices list"],
     "notices test": ["notices test oncall", "notices test HOSTILE"],
     "notices retry": ["notices retry oncall", "notices retry HOSTILE"],
@@ -103,7 +104,7 @@ WALKED = {
 
 SILENT = {
     "status", "token create", "session note", "session close", "wait unlink", "schedule list",
-    "notices list", "whoami", "person list", "person add-key", "person signers",
+    "limit list", "notices list", "whoami", "person list", "person add-key", "person signers",
 }  # fmt: skip
 """Walked too, but they say only ids and words of Helmr's own."""
 

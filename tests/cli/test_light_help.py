@@ -37,7 +37,7 @@ COMMANDS = {
     "": "init doctor up check experiment dev down takeover status logs demo console mcp next listen waiting query "
     "export backup "
     "restore verify repair prune log follow promote login logout whoami "
-    "session run wait input output token public-token key person schedule rule notices context gate",
+    "session run wait input output token public-token key person schedule rule limit notices context gate",
     "session": "start list get tree transcript follow close cancel note fork export verify replay what-if",
     "run": "list get retry cancel rewind",
     "wait": "list get answer claim release assign link links unlink dry-run amend withdraw",
@@ -47,6 +47,7 @@ COMMANDS = {
     "public-token": "create list revoke",
     "key": "create list revoke rotate-master public",
     "person": "list show disable add-key revoke-key signers enable unbind",
+    "limit": "list",
     "notices": "list test retry",
     "rule": "test",
     "context": "list add remove",

@@ -763,6 +763,7 @@ async def the_runtime_says_what_it_is(client: Any, way: Way) -> None:
     assert tasks["contract-review"].payload_schema["required"] == ["title"]
     streams = await all_of(client.streams.list())
     assert {"approval", "progress", "words", "echoes"} <= {one.name for one in streams}
+    assert await all_of(client.limits.list()) == []
 
 
 async def history_is_asked_in_sql(client: Any, way: Way) -> None:

@@ -24,6 +24,7 @@ NAMES = {
     "Runs": "client.runs",
     "Tasks": "client.tasks",
     "Streams": "client.streams",
+    "NamedLimits": "client.limits",
     "Waits": "client.waits",
     "Notices": "client.notices",
     "Schedules": "client.schedules",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from helmr.errors import BadDefinition, UsageError
 from helmr.limits import Limit, read_limits
-from helmr_runtime.core.limits import Ask, Permits, burst_of, rate_of, slack_s
+from helmr_runtime.core.limits import Ask, Permits, RecentCount, burst_of, rate_of, slack_s
 from tests.budget import examples
 
 OPENAI = Limit("openai", per=200, within="1m")
@@ -223,6 +223,7 @@ def test_never_too_many_and_none_is_lost(
             holding.append(ticket)
             began.append(now_s + late * slack_s(limit))
         assert at_once is None or len(holding) <= at_once
+        assert (permits.begun(now_s) or 0) <= per
         assert set(permits.places()) == set(waiting)
         ready = [ticket for ticket, is_ready in waiting.items() if is_ready]
         is_full = at_once is not None and len(holding) >= at_once
@@ -230,6 +231,30 @@ def test_never_too_many_and_none_is_lost(
     times = sorted(began)
     for first, at_s in enumerate(times):
         assert sum(at_s <= one < at_s + within_s for one in times[first:]) <= per
+
+
+def test_what_happened_lately_is_counted_and_forgotten() -> None:
+    recent = RecentCount(60.0)
+    for at_s in (100.0, 100.5, 130.0):
+        recent.add(at_s)
+    assert [recent.count(at_s) for at_s in (130.0, 158.0, 170.0, 300.0)] == [3, 3, 1, 0]
+    recent.add(300.0)
+    assert recent.count(200.0) == 0, "the clock was set back"
+
+
+@given(times=st.lists(st.floats(0, 20), max_size=30), more_s=st.floats(0, 10))
+@settings(max_examples=examples(80))
+def test_a_recent_count_is_short_by_a_fiftieth_of_the_time_at_most(
+    times: list[float], more_s: float
+) -> None:
+    recent, now_s = RecentCount(5.0), 0.0
+    for at_s in sorted(times):
+        recent.add(at_s)
+        now_s = at_s
+    now_s += more_s
+    ages_s = [now_s - at_s for at_s in times]
+    assert recent.count(now_s) <= sum(age_s <= 5.0 for age_s in ages_s)
+    assert recent.count(now_s) >= sum(age_s < 4.9 - 1e-6 for age_s in ages_s)
 
 
 @given(small=st.integers(1, 10), large=st.integers(50, 300))

@@ -29,12 +29,20 @@ BY = re.compile(r"by \(([^)]*)\)")
 OWN = {
     "helmr_host_memory_bytes": {"host"},
     "helmr_host_memory_max_bytes": {"host"},
+    "helmr_limit_at_once": {"limit"},
+    "helmr_limit_begun": {"limit"},
+    "helmr_limit_closed": {"limit"},
+    "helmr_limit_in_use": {"limit"},
+    "helmr_limit_oldest_seconds": {"limit"},
+    "helmr_limit_per": {"limit"},
+    "helmr_limit_waiting": {"limit"},
     "helmr_notices_failing": {"target"},
     "helmr_notices_given_up_total": {"target"},
     "helmr_notices_waiting": {"target"},
     "helmr_schedule_times_total": {"outcome"},
 }
-"""What this test's runtime has none of: a process for its host, notice targets, schedules; other tests have them."""
+"""What this test's runtime has none of: a process for its host, limits, notice targets, schedules; other tests have
+them."""
 
 BY_NUMBER = {
     DegradedState.NOT_READY: "helmr_ready == 0",

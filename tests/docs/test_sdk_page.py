@@ -26,6 +26,7 @@ SURFACE = [
     Waits,
     sync.Tasks,
     sync.Streams,
+    sync.NamedLimits,
     sync.Tokens,
     sync.Auth,
     sync.Schedules,

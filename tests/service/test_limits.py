@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.hosts import PoolPlan
 from helmr_runtime.directory.work import delivery
 from helmr_runtime.rpc.calls import DIRECTORY, host_of, ledger_of
+from tests.http.scrape import scrape
 from tests.service.stack import LocalSpawner, Stack, until
 
 go = streams.input("go", schema=str)
@@ -123,6 +125,7 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
     stack.bounds = {
         "openai": Limit("openai", at_once=2),
         "runs": Limit("runs", at_once=1),
+        "search": Limit("search", per=5, within="1m"),
     }
     try:
         yield stack
@@ -156,7 +159,7 @@ async def limit(stack: Stack, name: str = "openai") -> dict[str, Any]:
 async def counts(stack: Stack, held: int, queued: int, name: str = "openai") -> None:
     async def is_so() -> bool:
         one = await limit(stack, name)
-        return (one["held"], one["queued"]) == (held, queued)
+        return (one["in_use"], one["waiting"]) == (held, queued)
 
     try:
         await until(is_so)
@@ -218,7 +221,7 @@ async def test_tenants_take_turns(stack: Stack) -> None:
     await counts(stack, 2, 18)
     small = await many(stack, 3, "small")
     await counts(stack, 2, 21)
-    assert {one["key"]: one["queued"] for one in (await limit(stack))["keys"]} == {
+    assert {one["key"]: one["waiting"] for one in (await limit(stack))["keys"]} == {
         "large": 18,
         "small": 3,
     }
@@ -283,6 +286,52 @@ async def test_a_provider_closes_a_limit_for_a_while(stack: Stack) -> None:
         found = await stack.http.get(f"/v1/sessions/{one['session']['id']}/transcript")
         tries += [e["body"] for e in found.json()["items"] if e["kind"] == "step.try_failed"]
     assert [(one["try"], one["closed_limit"]) for one in tries] == [(0, "openai")]
+
+
+async def test_limits_are_seen_in_their_list_and_by_prometheus(stack: Stack) -> None:
+    await stack.start(sessions_per_host=20)
+    await many(stack, 5)
+    await counts(stack, 2, 3)
+    first = (await stack.http.get("/v1/limits", params={"limit": 2})).json()
+    rest = {"limit": 2, "cursor": first["next_cursor"]}
+    [search] = (await stack.http.get("/v1/limits", params=rest)).json()["items"]
+    openai, runs = first["items"]
+    assert (openai["name"], runs["name"], search["name"]) == ("openai", "runs", "search")
+    assert (openai["in_use"], openai["at_once"], openai["waiting"]) == (2, 2, 3)
+    assert (openai["begun"], openai["per"], openai["closed_until"]) == (None, None, None)
+    assert openai["keys"] == [{"key": "one", "waiting": 3}]
+    assert openai["oldest_at"] is not None
+    assert (search["begun"], search["per"], search["within_s"]) == (0, 5, 60.0)
+    found = await scrape(stack)
+    shown = {
+        name: found[f"helmr_limit_{name}", {"limit": "openai"}]
+        for name in ("in_use", "at_once", "waiting", "closed")
+    }
+    assert shown == {"in_use": 2, "at_once": 2, "waiting": 3, "closed": 0}
+    assert 0 < found["helmr_limit_oldest_seconds", {"limit": "openai"}] < 60
+    assert found["helmr_limit_begun", {"limit": "search"}] == 0
+    assert found["helmr_limit_per", {"limit": "search"}] == 5
+    stack.calls.kill(DIRECTORY, "signal 9")
+    refused = await stack.http.get("/v1/limits")
+    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+    assert "helmr_limit_in_use" not in (await scrape(stack)).labels
+
+
+async def test_a_closed_limit_says_until_when(stack: Stack) -> None:
+    await stack.start(sessions_per_host=20)
+    provider.refuses_s = 600.0
+    await many(stack, 1)
+
+    async def is_closed() -> bool:
+        return (await limit(stack))["closed_until"] is not None
+
+    await until(is_closed)
+    [openai, *_] = (await stack.http.get("/v1/limits")).json()["items"]
+    left = datetime.fromisoformat(openai["closed_until"]) - stack.clock.now()
+    assert timedelta(seconds=500) < left <= timedelta(seconds=600)
+    found = await scrape(stack)
+    assert found["helmr_limit_closed", {"limit": "openai"}] == 1
+    assert found["helmr_limit_closed", {"limit": "runs"}] == 0
 
 
 async def test_a_run_with_two_asks_for_both_and_goes_on_with_what_it_gets(stack: Stack) -> None:

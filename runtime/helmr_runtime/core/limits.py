@@ -24,6 +24,9 @@ BURST_PART = 50
 SLACK_PART, SLACK_MAX_S = 50, 1.0
 """A permit is used within a fiftieth of `within`, at most a second."""
 
+COUNTED_PARTS = 50
+"""What began lately is counted by parts of `within`, so that a count is at most a fiftieth of that time short."""
+
 AHEAD_S = 2.0
 AHEAD_MIN, AHEAD_MAX = 4, 100
 """So many of the next are to be in memory when their turn comes: what may begin in so many seconds."""
@@ -78,6 +81,35 @@ class TokenBucket:
         passed_s = max(0.0, now_s - self._at_s)  # a clock that was set back brings none
         self._tokens = min(self._burst, self._tokens + passed_s * self._rate)
         self._at_s = now_s
+
+
+class RecentCount:
+    """How often something happened in the last so many seconds, never more than that."""
+
+    def __init__(self, within_s: float) -> None:
+        self._part_s = within_s / COUNTED_PARTS
+        self._parts: dict[int, int] = {}
+
+    def add(self, now_s: float) -> None:
+        """It happens."""
+        part = int(now_s // self._part_s)
+        if part not in self._parts:
+            self._forget(part)
+            self._parts[part] = 0
+        self._parts[part] += 1
+
+    def count(self, now_s: float) -> int:
+        """As of now."""
+        self._forget(int(now_s // self._part_s))
+        return sum(self._parts.values())
+
+    def _forget(self, now: int) -> None:
+        """What is too old, and what a clock that was set back has put into the future."""
+        self._parts = {
+            part: count
+            for part, count in self._parts.items()
+            if now - COUNTED_PARTS < part <= now
+        }
 
 
 @dataclass(slots=True)
@@ -183,6 +215,7 @@ class Permits:
         self._asks: dict[str, Ask] = {}
         self._going_on, self._beginning = TurnQueue(), TurnQueue()
         self._bucket = TokenBucket(limit, now_s) if limit.per is not None else None
+        self._recent = RecentCount(limit.within_s) if limit.per is not None else None
 
     def _turns(self, ask: Ask) -> TurnQueue:
         return self._going_on if ask.goes_on else self._beginning
@@ -243,6 +276,8 @@ class Permits:
             del self._asks[ask.ticket]
             self._turns(ask).take(ask)
             self.held[ask.ticket] = ask
+            if self._recent is not None:
+                self._recent.add(now_s)
             given.append(ask.ticket)
         return given
 
@@ -278,6 +313,10 @@ class Permits:
     def _in_turn(self) -> Iterator[Ask]:
         yield from self._going_on
         yield from self._beginning
+
+    def begun(self, now_s: float) -> int | None:
+        """Permits given in the last `within`; None of a limit that does not count beginnings."""
+        return self._recent.count(now_s) if self._recent is not None else None
 
     def counts(self) -> dict[str, int]:
         """How many ask, by key."""

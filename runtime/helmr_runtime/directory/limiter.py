@@ -351,11 +351,12 @@ class Limiter:
                     "at_once": permits.limit.at_once,
                     "per": permits.limit.per,
                     "within_s": permits.limit.within_s or None,
-                    "held": len(permits.held),
-                    "queued": len(permits),
+                    "in_use": len(permits.held),
+                    "begun": permits.begun(now_s),
+                    "waiting": len(permits),
                     "oldest_at": iso(min(asking)) if asking else None,
                     "closed_until": iso(closed) if closed is not None else None,
-                    "keys": [{"key": key, "queued": n} for key, n in counts[:KEYS_SHOWN]],
+                    "keys": [{"key": key, "waiting": n} for key, n in counts[:KEYS_SHOWN]],
                 }
             )
         return found

@@ -225,6 +225,7 @@ class _Scraped:
             yield from _of_pool(health.pool)
         if "feed_offset" in health.ledger:
             yield from _of_ledger(health.ledger)
+        yield from _of_limits(self._numbers.get("limits", ()), self._now)
         yield from _of_notices(self._numbers.get("notices", {}))
         if "waits" in self._numbers:
             yield from self._of_numbers()
@@ -277,6 +278,30 @@ def _of_pool(pool: Mapping[str, Any]) -> Iterator[Metric]:
         yield _gauges(name, about, ["host"], of_hosts)
 
 
+def _of_limits(limits: Sequence[Mapping[str, Any]], now: datetime) -> Iterator[Metric]:
+    for key, name, about in (
+        ("in_use", "helmr_limit_in_use", "Tries of steps, or runs, that hold a permit of the limit"),
+        ("at_once", "helmr_limit_at_once", "How many may"),
+        ("begun", "helmr_limit_begun", "Permits given in the last time of the limit's `within`"),
+        ("per", "helmr_limit_per", "How many may be"),
+        ("waiting", "helmr_limit_waiting", "Tries of steps, or runs, that wait for a permit"),
+    ):
+        values = {(one["name"],): one[key] for one in limits if one[key] is not None}
+        if values:
+            yield _gauges(name, about, ["limit"], values)
+    if limits:
+        ages = {(one["name"],): _age_s(one["oldest_at"], now) for one in limits}
+        about = "How long the first of them has waited"
+        yield _gauges("helmr_limit_oldest_seconds", about, ["limit"], ages)
+        closed = {(one["name"],): int(one["closed_until"] is not None) for one in limits}
+        about = "1 while the provider behind the limit takes nothing"
+        yield _gauges("helmr_limit_closed", about, ["limit"], closed)
+
+
+def _age_s(since: str | None, now: datetime) -> float:
+    return max(0.0, (now - from_iso(since)).total_seconds()) if since is not None else 0.0
+
+
 def _of_notices(targets: Mapping[str, Mapping[str, int]]) -> Iterator[Metric]:
     for key, name, about in (
         ("waiting", "helmr_notices_waiting", "Notices that a target has yet to take"),
@@ -326,8 +351,7 @@ def _bounded(
     for number, wait in enumerate(sorted(waits, key=lambda one: -one["count"])):
         key = wait["kind"], (wait["stream"] or "") if number < LABELS_MAX else OTHER
         counts[key] = counts.get(key, 0) + wait["count"]
-        age_s = max(0.0, (now - from_iso(wait["oldest_at"])).total_seconds())
-        ages[key] = max(ages.get(key, 0.0), age_s)
+        ages[key] = max(ages.get(key, 0.0), _age_s(wait["oldest_at"], now))
     return counts, ages
 
 

@@ -382,9 +382,16 @@ class HealthView:
         )
 
     async def numbers(self) -> Mapping[str, Any]:
-        """What only `/metrics` shows: those of the ledger, unless it does not answer, and `notices` by target."""
-        numbers, _ = await _asked("ledger", self._ledger.numbers())
-        return {**numbers, "notices": self._notices.numbers()}
+        """What only `/metrics` shows: those of the ledger and `limits`, of what answers, and `notices` by target."""
+        (numbers, _), (limits, _) = await asyncio.gather(
+            _asked("ledger", self._ledger.numbers()),
+            _asked("directory", self._directory.limits()),
+        )
+        return {
+            **numbers,
+            "limits": limits.get("items", ()),
+            "notices": self._notices.numbers(),
+        }
 
     async def _troubles(self, ledger: Mapping[str, Any], pool: Mapping[str, Any]) -> list[Trouble]:
         blocked: Mapping[str, Any] = {}

@@ -29,6 +29,7 @@ from helmr_runtime.service.gate import Gate
 from helmr_runtime.service.gated_calls import GatedCalls
 from helmr_runtime.service.grants import GrantOperations
 from helmr_runtime.service.health import HealthView, Introduction
+from helmr_runtime.service.limits import LimitOperations
 from helmr_runtime.service.notice_teller import TellerMeans
 from helmr_runtime.service.notices import NoticeOperations
 from helmr_runtime.service.outcomes import GatedOutcomes
@@ -81,8 +82,7 @@ class ServiceOptions:
 class Service:
     """The operations by noun: `sessions`, `session_files`, `backups`, `copies`, `runs`, `waits`, `claims`, `links`,
     `tokens`, `public_tokens`, `api_keys`, `people`, `sign_ins`, `browser_sessions`, `schedules`, `events`, `notices`,
-    `queries`, `catalog`, `health`, `gate`, `grants`,
-    `outcomes`.
+    `queries`, `catalog`, `limits`, `health`, `gate`, `grants`, `outcomes`.
 
     Args:
         ledger: Reads, and the start of sessions.
@@ -152,6 +152,7 @@ class Service:
         self.backups = Backups(ledger, host.version)
         self.copies = Copies(ledger, clock)
         self.queries = Queries(ledger)
+        self.limits = LimitOperations(directory)
         self.chunks = ChunkHub(directory.locate, host_named)
         self.events = Events(ledger, self.catalog, self.hub, self.chunks)
         self.notices = NoticeOperations(
