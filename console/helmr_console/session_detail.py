@@ -73,9 +73,9 @@ class SessionDetail:
         if self.summary is None:
             return ""
         is_open = self.summary.status is SessionStatus.OPEN
-        state = self.summary.activity if is_open else self.summary.status
+        state = self.summary.doing if is_open else self.summary.status.value
         runs = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
-        return f"{one_line(self.summary.task, 40)}   {state.value}   {runs}"
+        return f"{one_line(self.summary.task, 40)}   {state}   {runs}"
 
 
 PAGE = 128

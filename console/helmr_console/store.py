@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from helmr.models import (
+    Activity,
     AnswerMode,
     EntryInfo,
     GatedCallInfo,
@@ -41,6 +42,9 @@ ENDED_SHOWN = timedelta(hours=1)
 STUCK_AFTER = timedelta(seconds=5)
 """A run goes on within a second of its answer; one that has not after this waits for something."""
 STUCK_MAX = 5_000
+PLACES_EVERY_S = 5.0
+GOING_ON = (Activity.RUNNING, Activity.QUEUED)
+"""What sessions do that may wait for a limit."""
 
 _ENDINGS = {
     "wait.fulfilled": WaitStatus.FULFILLED,
@@ -107,6 +111,7 @@ class Store:
     """The newest day (UTC) on which people answered, and how many of its answers the feed has brought."""
     first_seen_at: datetime | None = None
     """When the oldest entry that the feed brought was recorded; None if that is the first one of all."""
+    _places_read_s: float = 0.0
     _task_of: OrderedDict[str, str] = field(default_factory=OrderedDict)
     _inbox: list[WaitInfo] | None = None
 
@@ -117,6 +122,21 @@ class Store:
     def mono(self) -> float:
         """The monotonic clock."""
         return self.clock.clock.monotonic()
+
+    def places_are_old(self) -> bool:
+        """Places of runs that wait for limits are to be read again: no entry tells of them. True once in a while."""
+        waiting = self.health.pool.get("limits", {}) if self.health is not None else {}
+        is_due = self.mono() - self._places_read_s >= PLACES_EVERY_S
+        if not is_due or not any(waiting.values()):
+            return False
+        self._places_read_s = self.mono()
+        return True
+
+    def touch_going_on(self, session_ids: Iterable[str]) -> None:
+        """Have those of the sessions read again that go on."""
+        for key in session_ids:
+            if key in self.sessions and self.sessions[key].activity in GOING_ON:
+                self.sessions_dirty.add(key)
 
     def put_waits(self, waits: Iterable[WaitInfo], *, cut: bool) -> None:
         """The whole inbox, fresh from the list; what ended meanwhile stays ended."""

@@ -161,6 +161,8 @@ def session_row(session: SessionInfo, now: datetime) -> Row:
     if wait is not None:
         due = f" ({words.of_wait(wait, now).full_text})" if wait.ends_at is not None else ""
         about = f"{subject_of(wait)}{due}"
+    elif session.queued_for is not None:
+        about = session.queued_for.text
     elif session.queued_at is not None:
         about = queued_text(session.queued_at, now)
     elif session.error is not None:
@@ -193,6 +195,8 @@ def run_row(run: RunInfo, now: datetime) -> Row:
     said = error.text if error else ""
     if not said and run.retry_at is not None:
         said = f"next attempt at {words.clock(run.retry_at)}"
+    if not said and run.queued_for is not None:
+        said = run.queued_for.text
     if not said and run.result is not None:
         said = f"result {json_words(run.result)}"
     end = run.ended_at or now

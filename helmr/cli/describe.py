@@ -101,7 +101,7 @@ def value_text(value: Any) -> str:
 def session_row(one: SessionInfo) -> tuple[object, ...]:
     """Cells of `SESSION_COLUMNS`."""
     updated = time_text(one.updated_at)
-    doing = f"{one.activity}, failed" if one.run_status == "failed" else one.activity
+    doing = f"{one.doing}, failed" if one.run_status == "failed" else one.doing
     return (one.id, one.task, one.status, doing, one.external_id, updated, one.tags)
 
 
@@ -109,7 +109,7 @@ def run_row(one: RunInfo) -> tuple[object, ...]:
     """Cells of `RUN_COLUMNS`."""
     created, ended = time_text(one.created_at), time_text(one.ended_at)
     error = None if one.error is None else one.error.text
-    return (one.id, one.session_id, one.task, one.status, one.attempt, created, ended, error)
+    return (one.id, one.session_id, one.task, one.doing, one.attempt, created, ended, error)
 
 
 def op_row(one: DryRunOp) -> tuple[object, ...]:
@@ -158,7 +158,7 @@ def branch_row(depth: int, one: SessionInfo) -> tuple[object, ...]:
     """Cells of `BRANCH_COLUMNS`: a session, that deep in its tree."""
     wait = one.wait
     about = (wait.subject or wait.stream or wait.kind) if wait is not None else None
-    return (f"{'  ' * depth}{one.id}", one.task, one.status, one.activity, about)
+    return (f"{'  ' * depth}{one.id}", one.task, one.status, one.doing, about)
 
 
 def session_fields(one: SessionInfo) -> list[tuple[str, object]]:
@@ -170,7 +170,7 @@ def session_fields(one: SessionInfo) -> list[tuple[str, object]]:
         *((("forked from", _origin(one.forked_from)),) if one.forked_from is not None else ()),
         *((("child of", _parent(one.parent)),) if one.parent is not None else ()),
         ("status", one.status),
-        ("activity", one.activity),
+        ("activity", one.doing),
         *((("newest run", one.run_status),) if one.run_status is not None else ()),
         *((("error", one.error.text),) if one.error is not None else ()),
         *((("queued", time_and_distance(one.queued_at)),) if one.queued_at is not None else ()),
@@ -206,7 +206,7 @@ def run_fields(one: RunInfo) -> list[tuple[str, object]]:
         ("run", one.id),
         ("session", one.session_id),
         ("task", one.task),
-        ("status", one.status),
+        ("status", one.doing),
         ("attempt", one.attempt),
         ("started by", _started_by(one.started_by)),
         ("created", time_and_distance(one.created_at)),

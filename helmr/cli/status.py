@@ -71,6 +71,8 @@ def _in_short(endpoint: Endpoint, health: Health) -> list[tuple[str, object]]:
     ]
     if "queue" in health.pool:
         pairs.append(("queue", _queue(health.pool)))
+    if waiting := {name: n for name, n in health.pool.get("limits", {}).items() if n}:
+        pairs.append(("limits", f"{_listed(waiting)}: helmr limit list"))
     if "waits_pending" in health.counts:
         waits = f"{health.counts['waits_pending']} pending"
         if "sessions_open" in health.counts:
@@ -87,6 +89,11 @@ def _wrong(health: Health) -> list[tuple[str, object]]:
     """What is wrong in words, and by the names that `docs/monitoring.md` has."""
     pairs: list[tuple[str, object]] = [("warning", one) for one in health.warnings]
     return [*pairs, ("degraded", ", ".join(health.degraded))] if health.degraded else pairs
+
+
+def _listed(waiting: Mapping[str, int]) -> str:
+    """`41 wait for openai, 1 waits for search`."""
+    return ", ".join(f"{n} {'waits' if n == 1 else 'wait'} for {name}" for name, n in waiting.items())
 
 
 def _queue(pool: Mapping[str, Any]) -> str:

@@ -211,6 +211,21 @@ class ParentInfo(Wire):
     op: int
 
 
+class LimitPlace(Wire):
+    """Where a run is that waits for a permit of a limit, as what number in turn, when it was asked (S-120)."""
+
+    limit: str
+    place: int
+    since: datetime
+
+    @property
+    def text(self) -> str:
+        """`queued for limit openai, 14th`."""
+        teens, last = self.place % 100 // 10 == 1, self.place % 10
+        ending = {1: "st", 2: "nd", 3: "rd"}.get(last, "th") if not teens else "th"
+        return f"queued for limit {self.limit}, {self.place}{ending}"
+
+
 class SessionInfo(Wire):
     """A session's summary; `wait` is the active wait in full, null when there is none."""
 
@@ -227,6 +242,8 @@ class SessionInfo(Wire):
     """Why that run failed or is blocked, without the traceback."""
     queued_at: datetime | None = None
     """Since when its run waits for room, or when its next attempt begins to; null unless `activity` is queued."""
+    queued_for: LimitPlace | None = None
+    """The limit that its run waits for, in reads of sessions; of several the first that it asked for."""
     wait: WaitInfo | None = None
     tags: list[str] = Field(default_factory=list)
     metadata: dict[str, Any] = Field(default_factory=dict)
@@ -241,12 +258,17 @@ class SessionInfo(Wire):
     """How many input records no wait has taken; null in lists."""
     warnings: list[str] = Field(default_factory=list)
 
+    @property
+    def doing(self) -> str:
+        """Its activity, or what limit it waits for."""
+        return self.queued_for.text if self.queued_for is not None else self.activity.value
+
     def _repr_html_(self) -> str:
         facts = {
             "session": self.id,
             "external id": self.external_id,
             "status": self.status.value,
-            "activity": self.activity.value,
+            "activity": self.doing,
             "error": self.error.text if self.error is not None else None,
             "tags": self.tags,
             "metadata": self.metadata,
@@ -273,15 +295,22 @@ class RunInfo(Wire):
     error: ErrorInfo | None = None
     created_at: datetime
     ended_at: datetime | None = None
+    queued_for: LimitPlace | None = None
+    """The limit that it waits for, in reads of runs; of several the first that it asked for."""
     problem: str | None = None
     """Why the stored body of one of its entries can't be read; in lists, instead of what it says."""
+
+    @property
+    def doing(self) -> str:
+        """Its status, or what limit it waits for."""
+        return self.queued_for.text if self.queued_for is not None else self.status.value
 
     def _repr_html_(self) -> str:
         error = self.error
         facts = {
             "run": self.id,
             "session": self.session_id,
-            "status": self.status.value,
+            "status": self.doing,
             "attempt": self.attempt,
             "result": json.dumps(self.result, ensure_ascii=False)
             if self.result is not None

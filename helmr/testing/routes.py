@@ -127,8 +127,8 @@ class _Directory:
     async def limits(self) -> Mapping[str, Any]:
         return {"items": []}  # a harness bounds nothing
 
-    async def queued(self, session_ids: Sequence[str]) -> Mapping[str, Any]:
-        return {}
+    async def queued(self, session_ids: Sequence[str]) -> Mapping[str, Any] | None:
+        return None
 
 
 class _HostByName:

@@ -7,18 +7,22 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from helmr import Limit, LimitClosed, step, streams, task
+from helmr.errors import Unavailable
+from helmr.models import LimitPlace, RunInfo, SessionInfo
 from helmr_runtime.catalog import Registry
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.hosts import PoolPlan
 from helmr_runtime.directory.work import delivery
+from helmr_runtime.ports import Directory
 from helmr_runtime.rpc.calls import DIRECTORY, host_of, ledger_of
+from helmr_runtime.service.limits import LimitOperations
 from tests.http.scrape import scrape
 from tests.service.stack import LocalSpawner, Stack, until
 
@@ -174,7 +178,7 @@ async def test_no_third_begins_and_all_have_their_turn(stack: Stack) -> None:
     receipts = await many(stack, 12)
     await counts(stack, 2, 10)
     assert len(provider.calls) == 2
-    places = await directory(stack).queued([one["session"]["id"] for one in receipts])
+    places = await directory(stack).queued([one["session"]["id"] for one in receipts]) or {}
     assert sorted(one["place"] for one in places.values()) == list(range(1, 11))
     assert {one["limit"] for one in places.values()} == {"openai"}
     provider.gate.set()
@@ -205,6 +209,9 @@ async def test_what_waits_leaves_memory_and_keeps_its_place(stack: Stack) -> Non
         return sum(len(host.slots) for host in stack.hosts.values()) <= 4
 
     await until(have_left)
+    items = (await stack.http.get("/v1/sessions", params={"limit": 50})).json()["items"]
+    places = [one["queued_for"]["place"] for one in items if one["queued_for"]]
+    assert sorted(places) == list(range(1, 29))
     status = await directory(stack).status()
     assert status["sessions"]["live"] <= 4
     provider.gate.set()
@@ -317,6 +324,79 @@ async def test_limits_are_seen_in_their_list_and_by_prometheus(stack: Stack) -> 
     assert "helmr_limit_in_use" not in (await scrape(stack)).labels
 
 
+async def test_what_waits_says_for_what_and_as_what_number(stack: Stack) -> None:
+    await stack.start(sessions_per_host=20)
+    receipts = await many(stack, 5)
+    await counts(stack, 2, 3)
+
+    async def read(path: str) -> Any:
+        return (await stack.http.get(path)).json()
+
+    for path in ("/v1/sessions", "/v1/runs"):
+        found = [one["queued_for"] for one in (await read(path))["items"] if one["queued_for"]]
+        assert sorted((one["place"], one["limit"]) for one in found) == [
+            (number, "openai") for number in (1, 2, 3)
+        ]
+    items = (await read("/v1/sessions"))["items"]
+    [third] = [one for one in items if (one["queued_for"] or {}).get("place") == 3]
+    shown = SessionInfo.model_validate(await read(f"/v1/sessions/{third['id']}"))
+    assert (shown.activity, shown.doing) == ("running", "queued for limit openai, 3rd")
+    run = RunInfo.model_validate(await read(f"/v1/runs/{third['run_id']}"))
+    assert (run.status, run.doing) == ("running", "queued for limit openai, 3rd")
+    assert (await read("/readyz"))["pool"]["limits"] == {"openai": 3, "runs": 0, "search": 0}
+    provider.gate.set()
+    for receipt in receipts:
+        await stack.run_until(receipt["run"]["id"], "succeeded")
+    assert (await read(f"/v1/sessions/{third['id']}"))["queued_for"] is None
+
+
+def test_places_are_said_as_people_do() -> None:
+    since = datetime(2030, 1, 1, tzinfo=UTC)
+    said = [
+        LimitPlace(limit="x", place=place, since=since).text.rpartition(" ")[2]
+        for place in (1, 2, 3, 4, 11, 12, 13, 21, 102, 111, 1113, 1123)
+    ]
+    assert said == [
+        "1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "102nd", "111th", "1113th",
+        "1123rd",
+    ]  # fmt: skip
+
+
+class Asked:
+    """A directory that is asked who waits."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.asked: list[list[str]] = []
+
+    async def queued(self, session_ids: list[str]) -> Any:
+        self.asked.append(session_ids)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+RUNS = [
+    {"id": "run_1", "session_id": "ses_1", "status": "running"},
+    {"id": "run_2", "session_id": "ses_2", "status": "waiting"},
+]
+
+
+async def test_only_what_goes_on_is_asked_about_and_without_limits_nothing_is() -> None:
+    asked = Asked(None)
+    limits = LimitOperations(cast(Directory, asked))
+    assert await limits.of_runs(RUNS[1:]) == RUNS[1:]
+    assert asked.asked == []
+    assert await limits.of_runs(RUNS) == RUNS
+    assert await limits.of_runs(RUNS) == RUNS
+    assert asked.asked == [["ses_1"]], "a runtime without limits is not asked again at once"
+
+
+async def test_without_an_answer_of_the_directory_runs_are_shown_as_they_are() -> None:
+    limits = LimitOperations(cast(Directory, Asked(Unavailable("it starts"))))
+    assert await limits.of_runs(RUNS) == RUNS
+
+
 async def test_a_closed_limit_says_until_when(stack: Stack) -> None:
     await stack.start(sessions_per_host=20)
     provider.refuses_s = 600.0
@@ -401,7 +481,7 @@ async def test_a_cancelled_run_asks_no_more(stack: Stack) -> None:
     await stack.start(sessions_per_host=20)
     receipts = await many(stack, 5)
     await counts(stack, 2, 3)
-    places = await directory(stack).queued([one["session"]["id"] for one in receipts])
+    places = await directory(stack).queued([one["session"]["id"] for one in receipts]) or {}
     for one in receipts:
         if one["session"]["id"] in places:
             url = f"/v1/sessions/{one['session']['id']}/cancel"

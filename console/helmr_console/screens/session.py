@@ -25,6 +25,7 @@ from helmr_console.screens.correcting import SCANNED_PAGES, CorrectingScreen
 from helmr_console.screens.overlays import TextScreen, copy_menu
 from helmr_console.screens.send import NoteScreen, SendScreen
 from helmr_console.session_detail import PAGE, ChunkFeed, SessionDetail, streams_to_follow
+from helmr_console.store import GOING_ON
 from helmr_console.widgets.details import ENTRY_CELLS, difference
 from helmr_console.widgets.field_row import SafeInput
 from helmr_console.widgets.panes import TextPane
@@ -255,6 +256,9 @@ class SessionScreen(CorrectingScreen):
     def tick(self) -> None:
         """What the feed touched is read again; ages go on."""
         super().tick()
+        summary, store = self.detail.summary, self.console.store
+        if summary is not None and summary.activity in GOING_ON and store.places_are_old():
+            self._stale = True
         if self._stale and self.app.screen is self:
             self._stale = False
             self._read()

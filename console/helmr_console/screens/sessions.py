@@ -200,8 +200,12 @@ class SessionsScreen(ListScreen[SessionInfo]):
         self.draw_pane()
 
     def tick(self) -> None:
-        """What is left of the touched ones."""
+        """What is left of the touched ones, and near the cursor those that may wait for a limit."""
         super().tick()
+        if self.console.store.places_are_old():
+            first = max(0, self.list.index - REFRESH_MAX // 2)
+            near = self.list.keys[first : first + REFRESH_MAX]
+            self.console.store.touch_going_on(near)
         if self.console.store.sessions_dirty:
             self.store_changed()
 
@@ -349,7 +353,9 @@ def session_content(session: SessionInfo, now: datetime) -> Content:
         )
     )
     parts.append(fact("changed", words.ago(session.updated_at, now)))
-    if session.queued_at is not None:
+    if session.queued_for is not None:
+        parts.append(fact("run", safe.line(session.queued_for.text, "$c-warning")))
+    elif session.queued_at is not None:
         queued = safe.line(views.queued_text(session.queued_at, now), "$c-warning")
         parts.append(fact("run", queued))
     wait = session.wait

@@ -99,7 +99,7 @@ def _time_text(text: str, since: datetime) -> str:
 def run_in_full(run: RunInfo) -> Content:
     """A run in full."""
     parts = [
-        Content.assemble((run.status.value, "bold"), (f"   attempt {run.attempt}", "$c-muted")),
+        Content.assemble((run.doing, "bold"), (f"   attempt {run.attempt}", "$c-muted")),
         fact("run", safe.line(run.id, limit=80)),
         fact("created", words.stamp(run.created_at)),
     ]

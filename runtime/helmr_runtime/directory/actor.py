@@ -221,21 +221,23 @@ class DirectoryActor:
 
         Shape: `{ready, hosts{total, starting, retiring}, sessions{live, lingering, room}, queue, queue_oldest_s,
         failing, routes, crashes, recent_crashes[], resumes{bounds, counts, sum}, warnings[], states[],
-        host_list[]}`; `states` are the kinds of the warnings, the last as `PoolHost.to_json` has it.
+        host_list[], limits}`; `states` are the kinds of the warnings, `host_list` as `PoolHost.to_json` has it,
+        `limits` by name how many wait, if there are limits.
         """
         pool, queue = self._pool.to_json(), self._work.to_json()
         if queue["failing"]:
             pool["warnings"].append(f"{queue['failing']} sessions can't be resumed; see the log")
         is_ready = self._ready.is_set() and not self._is_closing
-        return {"ready": is_ready, **pool, **queue, "routes": self._routes_count}
+        limits = {"limits": self._limiter.waiting()} if self._limiter is not None else {}
+        return {"ready": is_ready, **pool, **queue, "routes": self._routes_count, **limits}
 
     async def limits(self) -> Mapping[str, Any]:
         """Each limit with what is held and who waits, as JSON: `{"items": […]}` (S-120)."""
         return {"items": self._limiter.to_json() if self._limiter is not None else []}
 
-    async def queued(self, session_ids: Sequence[str]) -> Mapping[str, Any]:
-        """Of those sessions that wait for a limit: `{session_id: {limit, place, key, since}}`."""
-        return self._limiter.queued(session_ids) if self._limiter is not None else {}
+    async def queued(self, session_ids: Sequence[str]) -> Mapping[str, Any] | None:
+        """Of those sessions that wait for a limit: `{session_id: {limit, place, key, since}}`; None without limits."""
+        return self._limiter.queued(session_ids) if self._limiter is not None else None
 
     # --- route ------------------------------------------------------------------------------------
 

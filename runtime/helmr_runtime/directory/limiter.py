@@ -334,6 +334,10 @@ class Limiter:
         """The session waits for its turn, and is not to be resumed for it yet."""
         return session_id in self._asking and session_id not in self._near
 
+    def waiting(self) -> dict[str, int]:
+        """How many wait, by limit."""
+        return {name: len(permits) for name, permits in self._permits.items()}
+
     def to_json(self) -> list[dict[str, Any]]:
         """As `Directory.limits` has it."""
         found = []

@@ -462,6 +462,6 @@ class Directory(Protocol):
         """Each limit with what is held and who waits, as JSON: `{"items": […]}` (S-120)."""
         ...
 
-    async def queued(self, session_ids: Sequence[str]) -> Mapping[str, Any]:
-        """Of those sessions that wait for a limit: `{session_id: {limit, place, key, since}}`."""
+    async def queued(self, session_ids: Sequence[str]) -> Mapping[str, Any] | None:
+        """Of those sessions that wait for a limit: `{session_id: {limit, place, key, since}}`; None without limits."""
         ...

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
 
-from helmr.errors import Unavailable
-from helmr.models import LimitInfo, ListQuery, Page
+from helmr.errors import HelmrError, Unavailable
+from helmr.models import Activity, LimitInfo, ListQuery, Page, RunStatus
 from helmr_runtime.ports import Directory
+from helmr_runtime.ports.ledger import Json
 from helmr_runtime.service.health import ANSWER_TIMEOUT_S
 from helmr_runtime.service.shared import page_of
 
+T = TypeVar("T")
+
+NONE_FOR_S = 60.0
+"""A directory without limits is asked again after that: limits change with a start of the runtime."""
+
+GOING_ON = frozenset({RunStatus.RUNNING.value, RunStatus.QUEUED.value})
+BUSY = frozenset({Activity.RUNNING.value, Activity.QUEUED.value})
+
 
 class LimitOperations:
-    """Limits: read.
+    """Limits: read, and put beside the runs that wait for one.
 
     Args:
         directory: It gives the permits.
@@ -22,6 +31,7 @@ class LimitOperations:
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
+        self._asks_from_s = 0.0
 
     async def list(self, query: ListQuery) -> Page[LimitInfo]:
         """A page of the limits that bound something, by name.
@@ -33,8 +43,35 @@ class LimitOperations:
         ordered = sorted(found["items"], key=lambda one: str(one["name"]))
         return Page[LimitInfo].model_validate(page_of(ordered, query))
 
+    async def of_sessions(self, sessions: Sequence[Json]) -> Sequence[Json]:
+        """The sessions, those that wait for a permit with their place (`queued_for`)."""
+        busy = {str(one["id"]) for one in sessions if one["activity"] in BUSY}
+        return await self._placed(sessions, "id", busy)
 
-async def _answered(asking: Awaitable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    async def of_runs(self, runs: Sequence[Json]) -> Sequence[Json]:
+        """The runs, as `of_sessions`."""
+        going_on = {str(one["session_id"]) for one in runs if one["status"] in GOING_ON}
+        return await self._placed(runs, "session_id", going_on)
+
+    async def _placed(self, found: Sequence[Json], key: str, asked: set[str]) -> Sequence[Json]:
+        """One call if any may wait, none in a runtime without limits; without an answer they come as they are."""
+        now_s = asyncio.get_running_loop().time()
+        if not asked or now_s < self._asks_from_s:
+            return found
+        try:
+            places = await _answered(self._directory.queued(sorted(asked)))
+        except HelmrError:
+            return found
+        if places is None:
+            self._asks_from_s = now_s + NONE_FOR_S
+            return found
+        return [
+            {**one, "queued_for": places[one[key]]} if one[key] in asked & places.keys() else one
+            for one in found
+        ]
+
+
+async def _answered(asking: Awaitable[T]) -> T:
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             return await asking

@@ -127,7 +127,8 @@ class Service:
             options.keys or _keys_from(ring),
             host.base_url,
         )
-        self.runs = RunOperations(shared)
+        self.limits = LimitOperations(directory)
+        self.runs = RunOperations(shared, self.limits)
         self.tokens = TokenOperations(shared, ring)
         self.public_tokens = AccessTokens(shared)
         self.people_view = PeopleView(shared, options.people)
@@ -141,7 +142,9 @@ class Service:
         self.waits = WaitOperations(shared, self.tokens, self.people_view)
         self.claims = ClaimOperations(shared, self.waits, options.people)
         self.links = AnswerLinks(shared, options.people)
-        self.sessions = SessionOperations(shared, self.waits, self.runs, self.hub, self.long_runs)
+        self.sessions = SessionOperations(
+            shared, self.waits, self.runs, self.limits, self.hub, self.long_runs
+        )
         self.gated_calls = GatedCalls(shared, self.sessions)
         self.gate = Gate(shared, self.sessions, self.gated_calls, options.gate_rules)
         self.grants = GrantOperations(shared, self.gated_calls)
@@ -152,7 +155,6 @@ class Service:
         self.backups = Backups(ledger, host.version)
         self.copies = Copies(ledger, clock)
         self.queries = Queries(ledger)
-        self.limits = LimitOperations(directory)
         self.chunks = ChunkHub(directory.locate, host_named)
         self.events = Events(ledger, self.catalog, self.hub, self.chunks)
         self.notices = NoticeOperations(

@@ -49,6 +49,7 @@ from helmr_runtime.ports.ledger import Json, LedgerClient
 from helmr_runtime.replay.replay_log import journal_of
 from helmr_runtime.security.task_secrets import TaskSecrets
 from helmr_runtime.service.feed import FeedHub, LongRuns
+from helmr_runtime.service.limits import LimitOperations
 from helmr_runtime.service.shared import Caller, Shared
 from helmr_runtime.service.waits import WaitOperations
 from helmr_runtime.session.dry_run import read_snapshot
@@ -59,7 +60,8 @@ ALL_RUNS = RunsQuery()
 class RunOperations:
     """Runs: read, cancelled, retried."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, limits: LimitOperations) -> None:
+        self._limits = limits
         self._ledger = shared.ledger
         self._router = shared.router
         self._repeats = shared.repeats
@@ -70,11 +72,15 @@ class RunOperations:
         Raises:
             RunNotFound: No run with that id.
         """
-        return await read_run(self._ledger, run_id)
+        ids.check_id(run_id, ids.RUN)
+        [found] = await self._limits.of_runs([await self._ledger.get_run(run_id)])
+        return RunInfo.model_validate(found)
 
     async def list(self, wanted: RunsQuery = ALL_RUNS) -> Page[RunInfo]:
         """Runs, newest first."""
-        return await read_runs(self._ledger, wanted)
+        found = await self._ledger.list_runs(**wanted.given())
+        items = await self._limits.of_runs(found["items"])
+        return Page[RunInfo].model_validate({**found, "items": items})
 
     async def journal(self, run_id: str) -> RunJournal:
         """All that a replay of the run follows, as it is on disk now.
@@ -161,6 +167,7 @@ class SessionOperations:
         shared: Shared,
         waits: WaitOperations,
         runs: RunOperations,
+        limits: LimitOperations,
         hub: FeedHub,
         long_runs: LongRuns,
     ) -> None:
@@ -171,6 +178,7 @@ class SessionOperations:
         self._repeats = shared.repeats
         self._waits = waits
         self._runs = runs
+        self._limits = limits
         self._hub = hub
 
     # --- start and read ---------------------------------------------------------------------------
@@ -249,7 +257,8 @@ class SessionOperations:
             SessionNotFound: No session with that id.
         """
         ids.check_id(session_id, ids.SESSION)
-        return await self._in_full(await self._ledger.get_session(session_id))
+        [found] = await self._limits.of_sessions([await self._ledger.get_session(session_id)])
+        return await self._in_full(found)
 
     async def _in_full(self, session: Json) -> SessionInfo:
         wait = session["wait"]
@@ -259,7 +268,9 @@ class SessionOperations:
 
     async def list(self, wanted: SessionsQuery = ALL_SESSIONS) -> Page[SessionInfo]:
         """Sessions, newest first; their waits without body and schema."""
-        return Page[SessionInfo].model_validate(await self._ledger.list_sessions(**wanted.given()))
+        found = await self._ledger.list_sessions(**wanted.given())
+        items = await self._limits.of_sessions(found["items"])
+        return Page[SessionInfo].model_validate({**found, "items": items})
 
     async def runs(self, session_id: str, query: ListQuery) -> Page[RunInfo]:
         """The session's runs, newest first.
@@ -435,7 +446,7 @@ class SessionOperations:
         ends_at = asyncio.get_running_loop().time() + timeout_s
         try:
             while True:
-                run = await self._runs.get(run_id)
+                run = await read_run(self._ledger, run_id)
                 if await is_reached(run) or follower.is_closed:
                     return run
                 left_s = ends_at - asyncio.get_running_loop().time()

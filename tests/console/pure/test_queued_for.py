@@ -1,0 +1,58 @@
+"""What waits for a limit says so, and its place is read again while it changes: no entry tells of that."""
+
+from __future__ import annotations
+
+from helmr.models import Health, RunInfo
+from helmr_console.clock import ServerClock
+from helmr_console.screens.sessions import session_content
+from helmr_console.session_detail import SessionDetail
+from helmr_console.store import PLACES_EVERY_S, Store
+from helmr_console.views import run_row, session_row
+from helmr_console.widgets.details import run_in_full
+from tests.console.pure.test_effects import NOW, session
+from tests.console.pure.test_lists_and_time import Hands
+
+PLACE = {"limit": "openai", "place": 14, "since": NOW}
+TEXT = "queued for limit openai, 14th"
+
+
+def test_a_session_and_its_run_say_what_they_wait_for() -> None:
+    one = session(activity="running", wait=None, queued_for=PLACE)
+    run = RunInfo.model_validate(
+        {
+            "id": "run_1",
+            "session_id": "ses_1",
+            "task": "publish",
+            "status": "running",
+            "attempt": 1,
+            "created_at": NOW,
+            "queued_for": PLACE,
+        }
+    )
+    assert [cell.text for cell in session_row(one, NOW)[1:4]] == ["running", "publish", TEXT]
+    assert TEXT in session_content(one, NOW).plain
+    assert SessionDetail("ses_1", summary=one).words() == f"publish   {TEXT}   0 runs"
+    assert run_row(run, NOW)[5].text == TEXT
+    assert TEXT in run_in_full(run).plain
+
+
+def test_places_are_read_again_now_and_then_while_something_waits() -> None:
+    hands = Hands()
+    store = Store(ServerClock(hands))
+    store.put_sessions(
+        [
+            session(id="ses_1", activity="running", wait=None),
+            session(id="ses_2", activity="idle", wait=None),
+        ]
+    )
+    assert not store.places_are_old(), "nothing is known of limits"
+    store.health = Health(ready=True, version="1", now=NOW, pool={"limits": {"openai": 0}})
+    assert not store.places_are_old()
+    store.health = Health(ready=True, version="1", now=NOW, pool={"limits": {"openai": 3}})
+    assert store.places_are_old()
+    assert not store.places_are_old()
+    hands.mono += PLACES_EVERY_S
+    assert store.places_are_old()
+    store.sessions_dirty.clear()
+    store.touch_going_on(["ses_1", "ses_2", "ses_3"])
+    assert store.sessions_dirty == {"ses_1"}
