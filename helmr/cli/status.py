@@ -93,7 +93,9 @@ def _wrong(health: Health) -> list[tuple[str, object]]:
 
 def _listed(waiting: Mapping[str, int]) -> str:
     """`41 wait for openai, 1 waits for search`."""
-    return ", ".join(f"{n} {'waits' if n == 1 else 'wait'} for {name}" for name, n in waiting.items())
+    return ", ".join(
+        f"{n} {'waits' if n == 1 else 'wait'} for {name}" for name, n in waiting.items()
+    )
 
 
 def _queue(pool: Mapping[str, Any]) -> str:

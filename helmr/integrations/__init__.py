@@ -2,16 +2,25 @@
 
 Each framework has a module here and an extra of its name. A module imports its framework when something of it is first
 used, so that `helmr` needs none and a task file costs what it uses.
-A model's failures are worth another try, unless its server says that the request is wrong.
+A model's failures are worth another try, unless its server says that the request is wrong. Requests under a limit close
+it where the server says that there were too many, and when to come back.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any, ParamSpec, TypeVar
 
 from helmr.errors import MissingExtra
+from helmr.limits import CLOSED_MAX_S, LimitClosed, LimitName
 from helmr.steps import StepOptions
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def load(name: str, *, of: str, module: str, extra: str, framework: str) -> Any:
@@ -58,22 +67,75 @@ def may_pass(error: Exception) -> bool:
     return status is None or not 400 <= status < 500 or status in PASSING
 
 
-def retried(options: StepOptions) -> StepOptions:
+def retried(options: StepOptions, limit: LimitName | None = None) -> StepOptions:
     """Options of model requests: `may_pass` decides if they do not say what is retried."""
-    return {"retry_on": may_pass, **options}
+    limited: StepOptions = {"limit": limit} if limit is not None else {}
+    return {"retry_on": may_pass, **options, **limited}
+
+
+def closing(asking: Callable[P, Awaitable[T]], options: StepOptions) -> Callable[P, Awaitable[T]]:
+    """A request that raises `LimitClosed` if its options name a limit and the server says when to come back."""
+    if options.get("limit") is None:
+        return asking
+
+    @functools.wraps(asking)
+    async def asked(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await asking(*args, **kwargs)
+        except Exception as error:
+            for_s = retry_after_s(error)
+            if for_s is None:
+                raise
+            raise LimitClosed(for_s, str(error)) from error
+
+    return asked
+
+
+def retry_after_s(error: BaseException) -> float | None:
+    """When to come back, as the server's 429 says that an exception, or one that caused it, bears; at most a day."""
+    if _status(error) != HTTPStatus.TOO_MANY_REQUESTS:
+        return None
+    for cause in _causes(error):
+        for holder in (getattr(cause, "response", None), cause):
+            headers = getattr(holder, "headers", None)
+            if isinstance(headers, Mapping) and (found := _wait_s(headers)) is not None:
+                return min(found, CLOSED_MAX_S)
+    return None
+
+
+def _wait_s(headers: Mapping[str, Any]) -> float | None:
+    """Seconds, if they are more than none; a date counts from the server's own."""
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            found = float(headers[name]) * unit
+        except (KeyError, TypeError, ValueError):
+            continue
+        return found if found > 0 else None
+    try:
+        until, now = (parsedate_to_datetime(headers[name]) for name in ("retry-after", "date"))
+        left_s = (until - now).total_seconds()
+    except (KeyError, TypeError, ValueError):
+        return None
+    return left_s if left_s > 0 else None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what caused it."""
+    cause: BaseException | None = error
+    for _ in range(CAUSES_MAX):
+        if cause is None:
+            return
+        yield cause
+        cause = cause.__cause__
 
 
 def _status(error: BaseException) -> int | None:
     """The HTTP status that an exception or its cause bears, by whatever name its library has for it."""
-    cause: BaseException | None = error
-    for _ in range(CAUSES_MAX):
-        if cause is None:
-            return None
+    for cause in _causes(error):
         holders = (cause, getattr(cause, "response", None))
         for found in (getattr(one, name, None) for one in holders for name in NAMES):
             if isinstance(found, int) and not isinstance(found, bool) and 100 <= found < 600:
                 return found
-        cause = cause.__cause__
     return None
 
 

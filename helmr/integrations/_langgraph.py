@@ -41,7 +41,7 @@ from helmr.current import durable_call, in_run
 from helmr.durations import Duration
 from helmr.errors import TooLarge, UsageError, WaitTimeout
 from helmr.forms.tool_call import APPROVE, DECLINE, RESPOND, call_body, call_subject
-from helmr.integrations import retried
+from helmr.integrations import closing, retried
 from helmr.integrations._langgraph_history import Saver, behind, conversation_in, said_in
 from helmr.integrations.tool_context import step_in_context
 from helmr.steps import StepOptions, step_call
@@ -544,7 +544,7 @@ def durable_model(
         on_chunk: Told each piece of a message as it comes, in the step; a request that is tried again begins again.
             Nothing comes twice because the run was resumed.
         options: As of `step`; up to four tries if they say nothing, and one where an HTTP status says that the request
-            is wrong.
+            is wrong. Under a `limit` a 429 with Retry-After closes it for that long.
     """
     return _DurableChat(
         model=model,
@@ -598,7 +598,7 @@ class _DurableChat(BaseChatModel):
             return packed(await _streamed(self.model, self.on_chunk, messages, stop=stop, **kwargs))
 
         options = cast("StepOptions", self.step_options)
-        asking = functools.partial(request, messages)  # which a stand-in gets
+        asking = functools.partial(closing(request, options), messages)  # which a stand-in gets
         return _result(_message(unpacked(await step_call("model.request", asking, **options))))
 
 

@@ -49,10 +49,11 @@ from helmr.approvals import TOO_LARGE, Approval, ask_approval
 from helmr.current import durable_call, in_run
 from helmr.durations import Duration
 from helmr.errors import BadJson, TooLarge, UsageError
-from helmr.integrations import retried
+from helmr.integrations import closing, retried
 from helmr.integrations.conversation import KeptConversation
 from helmr.integrations.tool_context import step_in_context
 from helmr.jsonio import loads
+from helmr.limits import LimitName
 from helmr.steps import StepOptions, step_call
 from helmr.streams import InputStream, OutputStream
 from helmr.wait_details import WaitOptions
@@ -77,6 +78,7 @@ async def run(
     options: Callable[[ToolApprovalItem], WaitOptions] | None = None,
     on_event: OnEvent | None = None,
     model: StepOptions = MODEL,
+    limit: LimitName | None = None,
     tool: StepOptions = NOTHING_SAID,
     inline: Collection[str] = (),
     run_config: RunConfig | None = None,
@@ -94,6 +96,7 @@ async def run(
             again. Nothing comes twice because the run was resumed. Outside a run it is not called.
         model: Options of model requests; up to four tries if not given, one where an HTTP status says that the
             request is wrong.
+        limit: Of model requests; a 429 with Retry-After closes it for that long.
         tool: Options of tool calls and of what MCP servers are asked; one try if not given.
         inline: Names of tools that run in the task's code, so that they can call steps and wait.
         run_config: As of `Runner.run`. Without one a durable run is not traced: each resume would trace it again.
@@ -104,7 +107,7 @@ async def run(
     """
     if not in_run():
         return await Runner.run(agent, input, run_config=run_config, **runner)
-    durable = _Durable(model, tool, inline, on_event)
+    durable = _Durable(retried(model, limit), tool, inline, on_event)
     own = durable.agent(agent)
     config = durable.config(run_config or RunConfig(tracing_disabled=True))
     result = await Runner.run(own, input, run_config=config, **runner)
@@ -127,7 +130,7 @@ class _Durable:
         inline: Collection[str],
         on_event: OnEvent | None,
     ) -> None:
-        self._model_options, self._tool_options, self._inline = retried(model), tool, inline
+        self._model_options, self._tool_options, self._inline = model, tool, inline
         self._on_event = on_event
         self._copies: dict[int, tuple[Agent[Any], Agent[Any]]] = {}
         self._edited: dict[str, str] = {}
@@ -272,9 +275,11 @@ class _DurableModel(Model):
 
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
         if self._on_event is None:
-            call = functools.partial(self._wrapped.get_response, *args, **kwargs)
+            asking = closing(self._wrapped.get_response, self._options)
+            call = functools.partial(asking, *args, **kwargs)
         else:
-            call = functools.partial(_streamed, self._wrapped, self._on_event, *args, **kwargs)
+            streamed = closing(_streamed, self._options)
+            call = functools.partial(streamed, self._wrapped, self._on_event, *args, **kwargs)
         return await step_call("model.request", call, result=ModelResponse, **self._options)
 
     def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[TResponseStreamEvent]:

@@ -57,9 +57,10 @@ from helmr.current import durable_call, in_run, require_run
 from helmr.durations import Duration
 from helmr.errors import TooLarge, WaitTimeout
 from helmr.forms.tool_call import call_body, call_subject
-from helmr.integrations import retried
+from helmr.integrations import closing, retried
 from helmr.integrations.conversation import KeptConversation
 from helmr.integrations.tool_context import step_in_context, with_arguments
+from helmr.limits import LimitName
 from helmr.steps import StepOptions, step_call
 from helmr.streams import InputStream, OutputStream, turn
 from helmr.wait_details import WaitOptions
@@ -142,7 +143,8 @@ class _Steps(JournalCallableOperationBackend[StepOptions]):
         params = _params.get()
         context = getattr(params, "ctx", None) or getattr(params, "run_context", None)
         deps = getattr(context, "deps", None)
-        shown = _shown(params, body)
+        asks_model = isinstance(params, ModelRequestParams)
+        shown = _shown(params, closing(body, config) if asks_model else body)
         try:
             value = await step_in_context(deps, "deps", name, shown, **config)
             return _payload(operation_id, value)
@@ -188,6 +190,7 @@ class HelmrDurability(BaseDurabilityCapability[AgentDepsT]):
         name: Instead of the agent's, in the names of steps.
         model: Options of model requests; up to four tries if not given, one where an HTTP status says that the
             request is wrong.
+        limit: Of model requests; a 429 with Retry-After closes it for that long.
         tool: Options of tool calls; one try if not given.
         mcp: Options of what is asked of MCP servers, as for tools.
     """
@@ -214,12 +217,13 @@ class HelmrDurability(BaseDurabilityCapability[AgentDepsT]):
         event_stream_handler: EventStreamHandler[AgentDepsT] | None = None,
         name: str | None = None,
         model: StepOptions = MODEL,
+        limit: LimitName | None = None,
         tool: StepOptions = NOTHING_SAID,
         mcp: StepOptions = NOTHING_SAID,
     ) -> None:
         super().__init__(models=models, event_stream_handler=event_stream_handler, name=name)
         self._named_models = tuple((models or {}).values())
-        self._model_options = retried(model)
+        self._model_options = retried(model, limit)
         self._tool_options, self._mcp_options = tool, mcp
 
     @property

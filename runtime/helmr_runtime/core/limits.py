@@ -106,9 +106,7 @@ class RecentCount:
     def _forget(self, now: int) -> None:
         """What is too old, and what a clock that was set back has put into the future."""
         self._parts = {
-            part: count
-            for part, count in self._parts.items()
-            if now - COUNTED_PARTS < part <= now
+            part: count for part, count in self._parts.items() if now - COUNTED_PARTS < part <= now
         }
 
 

@@ -280,7 +280,11 @@ def _of_pool(pool: Mapping[str, Any]) -> Iterator[Metric]:
 
 def _of_limits(limits: Sequence[Mapping[str, Any]], now: datetime) -> Iterator[Metric]:
     for key, name, about in (
-        ("in_use", "helmr_limit_in_use", "Tries of steps, or runs, that hold a permit of the limit"),
+        (
+            "in_use",
+            "helmr_limit_in_use",
+            "Tries of steps, or runs, that hold a permit of the limit",
+        ),
         ("at_once", "helmr_limit_at_once", "How many may"),
         ("begun", "helmr_limit_begun", "Permits given in the last time of the limit's `within`"),
         ("per", "helmr_limit_per", "How many may be"),
