@@ -124,7 +124,7 @@ class Store:
         return self.clock.clock.monotonic()
 
     def places_are_old(self) -> bool:
-        """Places of runs that wait for limits are to be read again: no entry tells of them. True once in a while."""
+        """Places of runs that wait for limits are to be read again: no entry reports them. True once in a while."""
         waiting = self.health.pool.get("limits", {}) if self.health is not None else {}
         is_due = self.mono() - self._places_read_s >= PLACES_EVERY_S
         if not is_due or not any(waiting.values()):

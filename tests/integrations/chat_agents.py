@@ -143,4 +143,27 @@ async def chat_langgraph(payload: None) -> list[str]:
     return said
 
 
+# --- under a limit
+
+
+limited = Agent(
+    OpenAIChatModel("small", provider=OpenAIProvider(openai_client=client)),
+    name="limited",
+    capabilities=[HelmrDurability(limit="openai", event_stream_handler=show)],
+)
+limited.tool_plain(name="find")(find_for_pydantic_ai)
+
+
+@task(id="limited-pydantic-ai")
+async def limited_pydantic_ai(payload: None) -> str:
+    return (await limited.run(PROMPT)).output
+
+
+@task(id="limited-openai-agents")
+async def limited_openai_agents(payload: None) -> str:
+    result = await run(desk, PROMPT, limit="openai", on_event=show_event)
+    return str(result.final_output)
+
+
+LIMITED = (limited_pydantic_ai, limited_openai_agents)
 CHATS = (chat_pydantic_ai, chat_openai_agents, chat_langgraph)

@@ -12,17 +12,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 CUSTOMERS = ("ada", "eve")
+NO = json.dumps({"error": {"message": "no"}})
+Said = tuple[str, str]
+AT_ONCE: Said = ("retry-after-ms", "1")
+"""What OpenAI's client sleeps before it asks again."""
 
 
 @dataclass
 class ChatServer:
     """Where it is, and how many requests of each path it had; ` streamed` behind one that wanted its answer so.
 
-    With another `status` than 200 it answers every request with an error.
+    With another `status` than 200 it answers every request with an error, and as many as `refusals` with a 429 and
+    `retry_after`.
     """
 
     url: str = ""
     status: int = 200
+    refusals: int = 0
+    retry_after: str = "1"
     asked: Counter[str] = field(default_factory=Counter)
 
 
@@ -105,19 +112,22 @@ def chat_server() -> Iterator[ChatServer]:
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
             here.asked[self.path + (" streamed" if asked.get("stream") else "")] += 1
-            if here.status != 200:
-                self._say(json.dumps({"error": {"message": "no"}}), "application/json")
+            if here.refusals:
+                here.refusals -= 1
+                self._say(NO, "application/json", 429, ("retry-after", here.retry_after))
+            elif here.status != 200:
+                self._say(NO, "application/json", here.status)
             elif self.path == "/api/chat":
                 self._say(ollama_lines(asked["messages"]), "application/x-ndjson")
             else:
                 self._say(openai_events(asked["messages"]), "text/event-stream")
 
-        def _say(self, text: str, content_type: str) -> None:
+        def _say(
+            self, text: str, content_type: str, status: int = 200, retry_after: Said = AT_ONCE
+        ) -> None:
             body = text.encode()
-            self.send_response(here.status)
-            self.send_header(
-                "retry-after-ms", "1"
-            )  # what OpenAI's client sleeps before it asks again
+            self.send_response(status)
+            self.send_header(*retry_after)
             self.send_header("content-type", content_type)
             self.send_header("content-length", str(len(body)))
             self.end_headers()

@@ -1,4 +1,4 @@
-"""What waits for a limit says so, and its place is read again while it changes: no entry tells of that."""
+"""What waits for a limit says so, and its place is read again while it changes: no entry reports that."""
 
 from __future__ import annotations
 
