@@ -33,7 +33,7 @@ from helmr.models.common import (
     Wire,
     shown_facts,
 )
-from helmr.models.system import TaskSchedule
+from helmr.models.system import LimitPlace, TaskSchedule
 
 
 class VoteInfo(Wire):
@@ -209,21 +209,6 @@ class ParentInfo(Wire):
     session_id: str
     run_id: str
     op: int
-
-
-class LimitPlace(Wire):
-    """Where a run is that waits for a permit of a limit, as what number in turn, when it was asked (S-120)."""
-
-    limit: str
-    place: int
-    since: datetime
-
-    @property
-    def text(self) -> str:
-        """`queued for limit openai, 14th`."""
-        teens, last = self.place % 100 // 10 == 1, self.place % 10
-        ending = {1: "st", 2: "nd", 3: "rd"}.get(last, "th") if not teens else "th"
-        return f"queued for limit {self.limit}, {self.place}{ending}"
 
 
 class SessionInfo(Wire):
@@ -670,29 +655,6 @@ class QueryAnswer(Wire):
     truncated: bool
     """There were more rows than `limit`."""
     elapsed_s: float
-
-
-class Health(Wire):
-    """GET /readyz. `ready` False comes with status 503 and the reasons."""
-
-    ready: bool
-    reasons: list[str] = Field(default_factory=list)
-    warnings: list[str] = Field(default_factory=list)
-    """What is wrong although calls are answered."""
-    degraded: list[str] = Field(default_factory=list)
-    """The states behind reasons and warnings, by name: `disk_low`, `queue_old` and so on (docs/monitoring.md)."""
-    version: str
-    pid: int | None = None
-    data_dir: str | None = None
-    started_at: datetime | None = None
-    now: datetime | None = None
-    """The server's time at this answer; the console counts deadlines from it."""
-    feed_offset: int | None = None
-    """The ledger's newest feed offset."""
-    counts: dict[str, int] = Field(default_factory=dict)
-    """What there is: `waits_pending`, `sessions_open`, `sessions_waiting` and the like."""
-    pool: dict[str, Any] = Field(default_factory=dict)
-    ledger: dict[str, Any] = Field(default_factory=dict)
 
 
 class Credentials(Wire):
