@@ -70,7 +70,7 @@ def test_every_class_has_its_branchs_exit_code_a_fitting_status_and_a_docstring(
 def test_only_what_may_be_tried_again_says_so():
     retryable = {cls for cls in CLASSES if cls.retryable}
     allowed = {cls for cls in CLASSES if issubclass(cls, errors.Unavailable)} | {errors.Moved}
-    assert retryable == allowed
+    assert retryable == allowed - {errors.GroupsUnknown}, "only a sign-in helps there"
 
 
 @given(

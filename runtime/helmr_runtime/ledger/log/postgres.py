@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import psycopg
-from psycopg.errors import UniqueViolation
+from psycopg.errors import DuplicateObject, UniqueViolation
 
 from helmr.errors import StoreUnavailable, UsageError
 from helmr_runtime.ledger.log.objects import ObjectChanged, ObjectExists
@@ -203,8 +203,8 @@ class PostgresObjects:
         if not self._has_table:
             try:
                 connection.execute(_TABLE)
-            except UniqueViolation:
-                # Another makes it at the same time: PostgreSQL says so by its own catalog's key.
+            except (UniqueViolation, DuplicateObject):
+                # Another makes it at the same time: PostgreSQL's own catalog says so, by its key or the table's type.
                 connection.execute(_TABLE)
             self._has_table = True
         return connection
