@@ -357,7 +357,7 @@ async def test_waits_stand_in_groups_and_a_heading_marks_its_own(bench: Bench) -
     await bench.press("slash", *"pens", "enter")
     await bench.inbox(2)
     await bench.sees("1 of 3 waits")
-    await bench.press("escape", "b", "b", "b", "b")
+    await bench.press("escape", *5 * ["b"])
     await bench.inbox(3)
 
 
