@@ -50,15 +50,18 @@ def look(pid: int) -> tuple[str, int] | None:
 
 
 def started_at_s(pid: int) -> float | None:
-    """When the process started, in seconds since 1970; None if there is none, or only its remains."""
+    """When the process started, in seconds since 1970; None if there is none, only its remains, or no boot time."""
     found = look(pid)
     if found is None or found[0] in ENDED:
         return None
     if not IS_LINUX:
         return float(found[1])
-    lines = (PROC / "stat").read_text().splitlines()
-    boot = next(line.split()[1] for line in lines if line.startswith("btime "))
-    return int(boot) + found[1] / os.sysconf("SC_CLK_TCK")
+    try:
+        lines = (PROC / "stat").read_text().splitlines()
+    except OSError:
+        return None
+    boots = [int(line.split()[1]) for line in lines if line.startswith("btime ")]
+    return boots[0] + found[1] / os.sysconf("SC_CLK_TCK") if boots else None
 
 
 def parents() -> dict[int, int]:

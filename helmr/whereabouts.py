@@ -53,5 +53,10 @@ def is_live(pid: int, *, written_at_s: float) -> bool:
         pass
     except OverflowError:
         return False
+    found = platform.look(pid)
+    if found is None:
+        return True  # it is there, and the system does not show it: no /proc, or one that hides others' processes
+    if found[0] in platform.ENDED:
+        return False
     started_at_s = platform.started_at_s(pid)
-    return started_at_s is not None and started_at_s <= written_at_s + START_SLACK_S
+    return started_at_s is None or started_at_s <= written_at_s + START_SLACK_S

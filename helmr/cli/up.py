@@ -459,12 +459,11 @@ def _signal(endpoint: Endpoint, number: int) -> int:
     assert endpoint.pid is not None
     found = platform.look(endpoint.pid)
     try:
-        is_sent = platform.send_signal(endpoint.pid, number)
+        if found is not None and platform.send_signal(endpoint.pid, number, started=found[1]):
+            return found[1]
     except PermissionError as error:
         raise NotAllowed(f"pid {endpoint.pid} belongs to another user") from error
-    if found is None or not is_sent:
-        raise RuntimeNotFound(f"the runtime at {endpoint.url} has just ended")
-    return found[1]
+    raise RuntimeNotFound(f"the runtime at {endpoint.url} has just ended")
 
 
 def register_takeover(app: typer.Typer) -> None:

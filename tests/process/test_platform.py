@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from helmr import platform
+from helmr.whereabouts import is_live
 from tests.programs.gauges.shape import sources
 
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
@@ -113,6 +114,19 @@ def test_numbers_of_the_machine() -> None:
     before = platform.elapsed_s()
     assert platform.elapsed_s() >= before > 0
     assert platform.boot_id() == platform.boot_id() != ""
+
+
+def test_a_process_that_the_system_does_not_show_counts_as_live(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "IS_LINUX", True)
+    monkeypatch.setattr(platform, "PROC", tmp_path)
+    assert is_live(os.getpid(), written_at_s=0)
+    (tmp_path / str(os.getpid())).mkdir()
+    shown = Path(f"/proc/{os.getpid()}/stat").read_bytes()
+    (tmp_path / str(os.getpid()) / "stat").write_bytes(shown)  # and no boot time
+    assert is_live(os.getpid(), written_at_s=0)
+    assert not is_live(NOBODY, written_at_s=time.time())
 
 
 def test_a_peer_is_its_user() -> None:
