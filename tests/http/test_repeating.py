@@ -183,6 +183,19 @@ async def test_an_operation_id_that_was_used_is_a_conflict_where_nothing_would_c
         assert (answer.status_code, code_of(answer)) == (409, "operation_conflict"), route
 
 
+async def test_an_operation_id_that_was_refused_here_and_used_elsewhere_is_a_conflict(
+    parking: Stack,
+) -> None:
+    session, operation = await echo(parking), named()
+    route = f"/v1/sessions/{session}/inputs/words"
+    refused = await parking.http.post(route, json={"data": 1}, headers=operation)
+    assert (refused.status_code, code_of(refused)) == (422, "schema_mismatch")
+    made = await parking.http.post("/v1/tokens", json={}, headers=operation)
+    assert made.status_code == 201, made.text
+    again = await parking.http.post(route, json={"data": 1}, headers=operation)
+    assert (again.status_code, code_of(again)) == (409, "operation_conflict")
+
+
 @pytest.mark.parametrize("value", ["", "op_", "x", "ses_01h455vb4pex5vsknk084sn02q"])
 async def test_an_operation_id_that_is_none_is_refused_and_says_the_pattern(
     stack: Stack, value: str

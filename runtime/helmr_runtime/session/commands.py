@@ -102,7 +102,7 @@ class RepeatedCommands:
         self._told: tuple[str, FirstReceipt | None] | None = (
             (asked.id, loaded.known_operation) if asked is not None else None
         )
-        """The operation that the ledger was asked for last, and what it said."""
+        """An operation that the ledger was asked for, and what it said; None holds for one decision."""
         self.disabled = loaded.disabled
         """Who may act no more; before anyone is refused for it, the ledger is asked again."""
         self._key = loaded.known_key
@@ -168,8 +168,13 @@ class RepeatedCommands:
         operation = command.operation
         if operation is None or operation.id in self._state.operations:
             return False
-        is_committed = bool(decision.drafts) and decision.error is None
-        return not is_committed and (self._told is None or self._told[0] != operation.id)
+        if decision.drafts and decision.error is None:
+            return False
+        if self._told is None or self._told[0] != operation.id:
+            return True
+        if self._told[1] is None:
+            self._told = None  # new for this decision: before the next one, another session may use the id
+        return False
 
     async def again(self, command: SessionCommand) -> Decided | None:
         """The first receipt if the ledger knows the operation, or its conflict; None if it is new.
@@ -179,11 +184,13 @@ class RepeatedCommands:
         """
         operation = command.operation
         assert operation is not None
-        if self._told is None or self._told[0] != operation.id:
-            self._told = (operation.id, await self._ledger.known_operation(operation.id))
-        first = self._told[1]
+        if self._told is not None and self._told[0] == operation.id:
+            first = self._told[1]
+        else:
+            first = await self._ledger.known_operation(operation.id)
         if first is None:
             return None
+        self._told = (operation.id, first)
         try:
             return Decided(reply=first.again(operation, command.principal))
         except HelmrError as error:
