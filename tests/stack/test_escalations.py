@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -68,22 +68,24 @@ def died(live: LiveRuntime) -> None:
 
 
 def check(live: LiveRuntime, session_id: str, escalation_steps: dict[str, float]) -> None:
-    """Each escalation step once, none before its time, and the default answered behind them."""
+    """Each escalation step once, none before its time, and the default answered behind them.
+
+    Times count from when the wait was decided; a busy machine writes that down milliseconds later.
+    """
     transcript = list(live.client.sessions.open(session_id).transcript())
     opened = next(e for e in transcript if e.kind == "wait.opened")
+    since = datetime.fromisoformat(opened.body["counted_at"])
     made = [e for e in transcript if "escalation_step" in e.body]
     assert [e.body["escalation_step"] for e in made] == [0, 1, 2]
     assert [str(e.kind) for e in made] == FIRED
     for entry in made:
         after_s = opened.body["escalation"][entry.body["escalation_step"]]["after_s"]
-        assert entry.recorded_at - opened.recorded_at >= timedelta(seconds=after_s - 0.001)
+        assert entry.recorded_at - since >= timedelta(seconds=after_s)
     answers = [e for e in transcript if e.kind == "wait.fulfilled"]
     assert [e.body["mode"] for e in answers] == ["default"]
     records = [e for e in transcript if e.kind == "input.accepted"]
     assert [(e.body["data"], e.body["mode"]) for e in records] == [(False, "default")]
-    assert records[0].recorded_at - opened.recorded_at >= timedelta(
-        seconds=escalation_steps["default"] - 0.001
-    )
+    assert records[0].recorded_at - since >= timedelta(seconds=escalation_steps["default"])
 
 
 def second_question(live: LiveRuntime, session_id: str) -> Any:

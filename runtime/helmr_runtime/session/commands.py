@@ -173,7 +173,9 @@ class RepeatedCommands:
         if self._told is None or self._told[0] != operation.id:
             return True
         if self._told[1] is None:
-            self._told = None  # new for this decision: before the next one, another session may use the id
+            self._told = (
+                None  # new for this decision: before the next one, another session may use the id
+            )
         return False
 
     async def again(self, command: SessionCommand) -> Decided | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from time import monotonic
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from helmr_console.screens.submit import TOO_SOON
 from tests.console.flow.bench import Bench
 from tests.console.flow.test_held import HOLD_S, form_on
+
+HANG_S = 60.0
 
 
 def second_line(bench: Bench) -> str:
@@ -45,7 +48,10 @@ async def test_a_refusal_stays_until_it_could_be_read_and_a_receipt_does_not_cov
     console.say("Accepted: another; the run goes on", "receipt")
     await bench.sees(f"! {TOO_SOON}")
     assert "Accepted" not in second_line(bench)
-    await bench.press("tab")  # typed at once: it stays
+    stands = console.line.front(console.store.mono())
+    assert stands is not None
+    console.line._front = replace(stands, shown_s=monotonic() + HANG_S)
+    await bench.press("tab")  # typed before it could be read: it stays
     assert TOO_SOON in second_line(bench)
     console.line._front = None
     console.say(TOO_SOON, "warning")

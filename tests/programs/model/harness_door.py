@@ -117,7 +117,9 @@ class HarnessDoor(ClientDoor):
             return await super()._do(kind, args)
         wait = self.lines.waits.get(self.lines.ids.get(args.get("wait", ""), ""), {})
         is_decided_there = (wait.get("kind"), wait.get("status")) == ("input", "pending")
-        is_refused_before = "operation" in args or args.get("why") is not None  # by the gateway itself
+        is_refused_before = (
+            "operation" in args or args.get("why") is not None
+        )  # by the gateway itself
         is_late = kind == "answer" and is_decided_there and not is_refused_before
         long_ago = self.harness.clock.now() - GROUPS_AGE_MAX - timedelta(milliseconds=1)
         identity = Identity(

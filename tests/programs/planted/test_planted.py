@@ -35,6 +35,9 @@ def test_what_catches_it_is_there(bug: Bug, project_root: Path) -> None:
         if command[0] == "pytest":
             for test in command[1:]:
                 file, _, name = test.partition("::")
+                assert (project_root / file).is_file(), (
+                    f"{test}: name tests as file::test, without options"
+                )
                 assert not name or name in set(names_of(project_root / file)), test
         else:
             assert command[:3] == ("python", "-m", "tests.programs.simulation")
