@@ -17,7 +17,7 @@ from helmr.errors import WaitResolved
 from helmr.testing import TESTER, Harness
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import FakeClock
-from helmr_runtime.core.commands import AddNote, OperationKey
+from helmr_runtime.core.commands import AddNote, OperationKey, StartRun
 from helmr_runtime.core.entries import EntryKind
 from tests.contract.contract_tasks import TASKS
 from tests.contract.repeating import KINDS, Prepared, Receipt
@@ -138,6 +138,32 @@ async def test_a_task_that_is_gone_meanwhile_does_not_hide_the_first_receipt() -
         assert await h.command(session.id, sent) == first
         later = await h.command(session.id, replace(send(), record_id=ids.new_id(ids.RECORD)))
         assert later["record_id"] != first["record_id"]
+
+
+async def test_a_run_begins_that_was_asked_for_twice_at_once() -> None:
+    async with Harness(holds_a_thread) as h:
+        session = await h.start(holds_a_thread)
+        go_on.set()
+        await h.command(session.id, send())
+        assert await session.result() == "done"
+        operation = OperationKey(id=operation_id(h.clock.now()), request_hash="h")
+        await h.park(session.id)
+        await h.advance("1s")  # so that the ledger, which may know the operation, is asked
+        await h.command(session.id, AddNote(principal=TESTER, note_id="note_1", text="wake"))
+        runs = [
+            StartRun(
+                principal=TESTER,
+                operation=operation,
+                run_id=ids.new_id(ids.RUN),
+                payload=None,
+                payload_given=False,
+            )
+            for _ in range(3)
+        ]
+        receipts = await asyncio.gather(*(h.command(session.id, one) for one in runs))
+        assert receipts == [receipts[0]] * 3
+        await h.settle()
+        assert (await session.state()).run.status == "waiting"
 
 
 async def test_an_operation_is_known_for_a_day() -> None:

@@ -171,13 +171,13 @@ class LiveSession:
             self._events.append(event)
         self._take_all()
 
-    def _take_all(self) -> None:
-        """The loop."""
+    def _take_all(self, *, is_news: bool = False) -> None:
+        """The loop. `is_news`: something was decided since it ended, so the session goes on in any case."""
         if self._is_taking:
             return
         self._is_taking = True
         try:
-            seq, is_news = self.state.seq, not self._events
+            seq, is_news = self.state.seq, is_news or not self._events
             while self._may_take():
                 self._handle(event := self._events.popleft())
                 is_news = is_news or not isinstance(event, DECIDING)
@@ -214,7 +214,7 @@ class LiveSession:
         self._asking = None
         if not asking.cancelled() and (error := asking.exception()) is not None:
             log.error("%s: what it asked of the ledger failed", self.id, exc_info=error)
-        self._take_all()
+        self._take_all(is_news=True)
 
     def _perform(self, effects: Effects) -> None:
         """Carry out what an event has set off."""
