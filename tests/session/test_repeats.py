@@ -163,7 +163,9 @@ async def test_a_run_begins_that_was_asked_for_twice_at_once() -> None:
         receipts = await asyncio.gather(*(h.command(session.id, one) for one in runs))
         assert receipts == [receipts[0]] * 3
         await h.settle()
-        assert (await session.state()).run.status == "waiting"
+        run = (await session.state()).run
+        assert run is not None
+        assert (run.id, run.status) == (receipts[0]["run_id"], "waiting")
 
 
 async def test_an_operation_is_known_for_a_day() -> None:
