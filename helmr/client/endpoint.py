@@ -103,6 +103,10 @@ class SignedIn(Protocol):
         """
         ...
 
+    def access_token(self) -> str | None:
+        """To send beside the token that `token` gave last, if the runtime needs one."""
+        ...
+
 
 class Here(Protocol):
     """A runtime in this process."""

@@ -36,7 +36,7 @@ from helmr.client.calls import (
 from helmr.client.endpoint import Addresses, Endpoint, SignedIn
 from helmr.client.problems import httpx
 from helmr.errors import HelmrError, Unavailable, UsageError
-from helmr.models import Page
+from helmr.models import ACCESS_TOKEN_HEADER, Page
 from helmr.operation import Operation
 
 CONNECT_TIMEOUT_S = 5.0
@@ -498,7 +498,7 @@ class _Renewing(httpx.Auth):
         self, request: httpx.Request
     ) -> Generator[httpx.Request, httpx.Response, None]:
         """Before each request."""
-        request.headers["Authorization"] = f"Bearer {_checked(self._signed_in.token())}"
+        self._sign(request, self._signed_in.token())
         yield request
 
     async def async_auth_flow(
@@ -509,8 +509,14 @@ class _Renewing(httpx.Auth):
         token = (
             await asyncio.to_thread(self._signed_in.token) if is_due else self._signed_in.token()
         )
-        request.headers["Authorization"] = f"Bearer {_checked(token)}"
+        self._sign(request, token)
         yield request
+
+    def _sign(self, request: httpx.Request, token: str) -> None:
+        request.headers["Authorization"] = f"Bearer {_checked(token)}"
+        access = self._signed_in.access_token()
+        if access is not None:
+            request.headers[ACCESS_TOKEN_HEADER] = _checked(access)
 
 
 def _settings(endpoint: Endpoint, on_behalf_of: str | None) -> dict[str, Any]:

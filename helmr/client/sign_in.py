@@ -54,6 +54,7 @@ class KeptTokens:
         refresh_token: For the next one; None if the issuer gives none.
         taken_at_s: When it came, by this machine's clock.
         expires_at_s: Of the token.
+        access_token: By which the runtime asks the issuer for groups; None if it needs none.
     """
 
     url: str
@@ -63,6 +64,7 @@ class KeptTokens:
     refresh_token: str | None
     taken_at_s: float
     expires_at_s: float
+    access_token: str | None = None
 
     def is_due(self, now_s: float) -> bool:
         """It is to be renewed before it is sent."""
@@ -112,6 +114,10 @@ class KeptSignIn:
             self._kept = kept
             return kept.id_token
 
+    def access_token(self) -> str | None:
+        """To send beside the token that `token` gave last, if the runtime needs one."""
+        return self._kept.access_token if self._kept is not None else None
+
     def _renewed(self, kept: KeptTokens) -> KeptTokens:
         is_over = self._now_s() >= kept.expires_at_s - SLACK_S
         if kept.refresh_token is None:
@@ -121,7 +127,14 @@ class KeptSignIn:
         form = {"grant_type": "refresh_token", "refresh_token": kept.refresh_token}
         try:
             with connection() as http:
-                flow = IssuerFlow(http, kept.issuer, kept.client_id, (), self._now_s)
+                flow = IssuerFlow(
+                    http,
+                    kept.issuer,
+                    kept.client_id,
+                    (),
+                    self._now_s,
+                    keeps_access_token=kept.access_token is not None,
+                )
                 found = flow.tokens(form, url=kept.url, before=kept)
         except Unavailable:
             if is_over:
@@ -140,6 +153,7 @@ class IssuerFlow:
         client_id: As which client.
         scopes: What is asked for.
         now_s: The wall clock.
+        keeps_access_token: The runtime needs it.
 
     Raises:
         Unavailable: The issuer does not answer.
@@ -153,8 +167,11 @@ class IssuerFlow:
         client_id: str,
         scopes: tuple[str, ...],
         now_s: Callable[[], float] | None = None,
+        *,
+        keeps_access_token: bool = False,
     ) -> None:
         self._http = http
+        self._keeps_access_token = keeps_access_token
         self.issuer = issuer
         self.client_id = client_id
         self._scope = " ".join(scopes)
@@ -260,8 +277,11 @@ class IssuerFlow:
             taken_at_s=self._now_s(),
             expires_at_s=float(expires_at) if isinstance(expires_at, int | float) else 0.0,
         )
-        fresh = found.get("refresh_token")
-        return replace(kept, refresh_token=fresh) if isinstance(fresh, str) else kept
+        fresh, access = found.get("refresh_token"), found.get("access_token")
+        if isinstance(fresh, str):
+            kept = replace(kept, refresh_token=fresh)
+        is_kept = self._keeps_access_token and isinstance(access, str)
+        return replace(kept, access_token=access) if is_kept else kept
 
     def revoke(self, refresh_token: str) -> None:
         """Have the issuer forget a refresh token, if it can."""
@@ -362,7 +382,14 @@ def sign_in(
             hint="`issuer` in [people] of its helmr.toml names one; a personal key does without.",
         )
     with connection() as http:
-        kept = run(IssuerFlow(http, info.issuer, info.client_id, tuple(info.scopes)))
+        flow = IssuerFlow(
+            http,
+            info.issuer,
+            info.client_id,
+            tuple(info.scopes),
+            keeps_access_token=info.needs_access_token,
+        )
+        kept = run(flow)
     path = path_of(environ, url)
     with _locked(path):
         write(path, kept)

@@ -10,6 +10,9 @@ from pydantic import Field
 from helmr.models.common import REASON_MAX, PrincipalInfo, Wire
 from helmr.models.requests import Request
 
+ACCESS_TOKEN_HEADER = "Helmr-Access-Token"
+"""Carries an issuer's access token beside its ID token, where the runtime says that it needs one."""
+
 RoleName = Literal["admin", "operator", "sender", "viewer", "asker"]
 
 
@@ -75,11 +78,18 @@ class WhoAmI(Wire):
 
 
 class SignInInfo(Wire):
-    """What a client needs to have its person sign in; all null of a runtime without an issuer."""
+    """What a client needs to have its person sign in; all null of a runtime without an issuer.
+
+    Attributes:
+        issuer, client_id, scopes: Where, as which client, and what to ask for.
+        needs_access_token: The issuer says groups at its userinfo alone: send its access token too, as
+            `Helmr-Access-Token`.
+    """
 
     issuer: str | None = None
     client_id: str | None = None
     scopes: list[str] = Field(default_factory=list)
+    needs_access_token: bool = False
 
 
 class DisableRequest(Request):

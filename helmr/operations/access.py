@@ -83,7 +83,8 @@ WHO_AM_I = Operation(
 HOW_TO_SIGN_IN = Operation(
     "people.sign_in", "GET /v1/sign-in", Need.NOTHING,
     "Say where people sign in: the OpenID Connect issuer, and the client id.",
-    description="Send an ID token of that issuer as you send a key: `Authorization: Bearer …`.",
+    description="Send an ID token of that issuer as you send a key: `Authorization: Bearer …`; where "
+    "`needs_access_token` says so, also the access token: `Helmr-Access-Token: …`.",
     service="sign_ins.info", reply=SignInInfo)
 LIST_PEOPLE = Operation(
     "people.list", "GET /v1/people", Need.READ,

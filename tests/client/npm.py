@@ -24,12 +24,15 @@ def installed(project_root: Path, package: str) -> Path:
 
 
 @contextmanager
-def real_issuer(project_root: Path) -> Iterator[str]:
-    """The URL of an issuer in a process of its own."""
+def real_issuer(project_root: Path, *, by_userinfo: bool = False) -> Iterator[str]:
+    """The URL of an issuer in a process of its own, which says groups at userinfo alone or in ID tokens too."""
     folder = installed(project_root, ISSUER).parents[1]
     script = shutil.copy(SCRIPT, folder)
     started = subprocess.Popen(
-        ["node", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ["node", script, *(["userinfo"] if by_userinfo else [])],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     assert started.stdout is not None
     try:

@@ -2,6 +2,8 @@
 import { Provider } from "oidc-provider";
 import { createServer } from "node:http";
 
+// With "userinfo" groups stand in no ID token, as the standard has it for claims of a scope.
+const byUserinfo = process.argv[2] === "userinfo";
 const server = createServer();
 server.listen(0, "127.0.0.1", () => {
   const issuer = `http://127.0.0.1:${server.address().port}`;
@@ -14,8 +16,8 @@ server.listen(0, "127.0.0.1", () => {
       redirect_uris: ["http://127.0.0.1/callback", "http://127.0.0.1/sign-in/callback"],
       response_types: ["code"],
     }],
-    claims: { openid: ["sub"], email: ["email", "email_verified"], profile: ["groups"] },
-    conformIdTokenClaims: false,
+    claims: { openid: byUserinfo ? ["sub", "email", "email_verified"] : ["sub"], email: ["email", "email_verified"], profile: ["groups"] },
+    conformIdTokenClaims: byUserinfo,
     scopes: ["openid", "email", "profile", "offline_access"],
     features: { deviceFlow: { enabled: true }, revocation: { enabled: true }, devInteractions: { enabled: true } },
     findAccount: (_, id) => ({

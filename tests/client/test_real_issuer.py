@@ -9,6 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -48,12 +49,19 @@ def issuer(project_root: Path) -> Iterator[str]:
 
 @pytest.fixture
 async def stack(tmp_path: Path, issuer: str) -> AsyncIterator[Stack]:
+    async with stack_of(tmp_path, issuer) as found:
+        yield found
+
+
+@asynccontextmanager
+async def stack_of(tmp_path: Path, issuer: str, **settings: str) -> AsyncIterator[Stack]:
     people = {
         "issuer": issuer,
         "client_id": "helmr",
         "domains": ["example.com"],
         "groups_claim": "groups",
         "ada": {"email": "ada@example.com"},
+        **settings,
     }
     stack = Stack(tmp_path)
     stack.service = stack.make_service(people=read_people(people, "helmr.toml"))
@@ -182,3 +190,21 @@ async def test_who_has_no_verified_e_mail_is_no_one(
     async with bearing(stack, kept.id_token) as http:
         response = await http.get("/v1/whoami")
     assert (response.status_code, code_of(response)) == (401, "unauthenticated")
+
+
+async def test_an_issuer_that_says_groups_at_userinfo_alone_is_asked_there(
+    project_root: Path, tmp_path: Path
+) -> None:
+    with real_issuer(project_root, by_userinfo=True) as issuer:
+        async with stack_of(tmp_path / "data", issuer, groups_from="userinfo") as stack:
+            info = await stack.service.sign_ins.info()
+            environ = {"XDG_STATE_HOME": str(tmp_path)}
+            kept = await asyncio.to_thread(by_browser, environ, stack.url, info, "ada")
+            assert "groups" not in claims_of(kept.id_token)
+            assert kept.access_token is not None
+            headers = {"Helmr-Access-Token": kept.access_token}
+            async with bearing(stack, kept.id_token) as http:
+                alone = (await http.get("/v1/whoami")).json()
+                both = (await http.get("/v1/whoami", headers=headers)).json()
+            assert (alone["person"]["groups"], alone["groups_at"]) == ([], None)
+            assert (both["person"]["groups"], both["groups_at"] is not None) == (["finance"], True)

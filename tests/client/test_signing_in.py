@@ -46,6 +46,7 @@ class Provider(Issuer):
         self.interval = 5
         self.revoked: list[str] = []
         self.twist: dict[str, Any] = {}
+        self.access_token = "a"
 
     def document(self, path: str) -> dict[str, Any] | None:
         found = super().document(path)
@@ -97,7 +98,11 @@ class Provider(Issuer):
     def _tokens(self, **claims: Any) -> dict[str, Any]:
         self.refreshes.append(f"refresh-{len(self.refreshes)}")
         token = self.token(time.time(), jti=self.refreshes[-1], **claims)
-        return {"id_token": token, "access_token": "a", "refresh_token": self.refreshes[-1]}
+        return {
+            "id_token": token,
+            "access_token": self.access_token,
+            "refresh_token": self.refreshes[-1],
+        }
 
 
 @pytest.fixture
@@ -236,6 +241,21 @@ def test_a_token_is_renewed_when_it_is_old_once_for_all_who_ask(
     assert len(found) == 1
     assert found != {kept.id_token}
     assert provider.refreshes == ["refresh-0", "refresh-1"]
+
+
+def test_an_access_token_is_kept_and_renewed_only_for_a_runtime_that_needs_it(
+    environ: dict[str, str], provider: Provider, browser: Browser
+) -> None:
+    kept = read(signed_in(environ, provider, browser))
+    assert kept is not None
+    assert kept.access_token is None
+    needing = info(provider).model_copy(update={"needs_access_token": True})
+    sign_in(environ, URL, needing, lambda flow: flow.by_browser(URL, browser.show))
+    provider.access_token = "b"
+    first = KeptSignIn(environ, URL)
+    assert (first.access_token(), first.token() and first.access_token()) == (None, "a")
+    later = KeptSignIn(environ, URL, lambda: kept.taken_at_s + 2 * FRESH_S)
+    assert (later.token() and later.access_token()) == "b"
 
 
 def test_while_the_issuer_is_away_a_token_is_sent_until_it_is_over(

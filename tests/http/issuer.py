@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -19,6 +19,9 @@ CLIENT = "helmr"
 class Issuer:
     """Its documents and keys; `requests` are the paths that it was asked for.
 
+    `userinfo` is what stands there (an object, other bytes, or a status), None for an issuer without; `shown` are the
+    access tokens that it was shown. An answer of no bytes waits for `holds_up`.
+
     Args:
         url: As its tokens name it.
     """
@@ -30,6 +33,9 @@ class Issuer:
         self.said_issuer = url
         self.key = ECKey.generate_key("P-256", {"kid": "k1", "use": "sig", "alg": "ES256"})
         self.published = [self.key]
+        self.userinfo: dict[str, Any] | bytes | int | None = None
+        self.shown: list[str | None] = []
+        self.holds_up = threading.Event()
 
     def rotate(self) -> None:
         """Sign with a new key from now on, and publish no other."""
@@ -42,7 +48,9 @@ class Issuer:
         if self.is_away:
             return None
         if path == "/.well-known/openid-configuration":
-            return {"issuer": self.said_issuer, "jwks_uri": f"{self.url}/keys"}
+            found = {"issuer": self.said_issuer, "jwks_uri": f"{self.url}/keys"}
+            where = {"userinfo_endpoint": f"{self.url}/me"}
+            return found if self.userinfo is None else {**found, **where}
         if path == "/keys":
             return {"keys": [one.as_dict(private=False) for one in self.published]}
         return None
@@ -50,6 +58,20 @@ class Issuer:
     def redirect(self, path: str) -> str | None:
         """Where a browser is sent from there."""
         return None
+
+    def told(self, authorization: str | None) -> tuple[int, bytes]:
+        """What userinfo answers."""
+        self.shown.append(authorization)
+        match self.userinfo:
+            case int(status):
+                return status, b"{}"
+            case b"":
+                self.holds_up.wait(20)
+                return 200, b"{}"
+            case bytes(text):
+                return 200, text
+            case found:
+                return 200, json.dumps(found).encode()
 
     def post(self, path: str, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
         """What a form gets there."""
@@ -88,6 +110,9 @@ def serving(make: Callable[[str], Made]) -> Iterator[Made]:
                 self.send_header("Location", to)
                 self.end_headers()
                 return
+            if self.path == "/me":
+                self._send(*issuer.told(self.headers.get("Authorization")))
+                return
             found = issuer.document(self.path)
             self._answer(200 if found is not None else 503, found)
 
@@ -96,12 +121,15 @@ def serving(make: Callable[[str], Made]) -> Iterator[Made]:
             self._answer(*issuer.post(self.path, dict(parse_qsl(text))))
 
         def _answer(self, status: int, found: Any) -> None:
-            body = json.dumps(found).encode()
+            self._send(status, json.dumps(found).encode())
+
+        def _send(self, status: int, body: bytes) -> None:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            with suppress(ConnectionError):  # who asked has not waited
+                self.wfile.write(body)
 
         def log_message(self, *args: Any) -> None:
             pass
@@ -113,6 +141,7 @@ def serving(make: Callable[[str], Made]) -> Iterator[Made]:
     try:
         yield issuer
     finally:
+        issuer.holds_up.set()
         server.shutdown()
         thread.join()
         server.server_close()

@@ -24,9 +24,9 @@ from helmr.roles import Need, Role
 from helmr_runtime.catalog import Registry
 from helmr_runtime.core.answerers import GROUPS_AGE_MAX
 from helmr_runtime.http import inbox
-from helmr_runtime.http.sign_in_pages import GROUPS_FRESH
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.security.people import read_people
+from helmr_runtime.service.sign_in import GROUPS_FRESH
 from tests.http.issuer import CLIENT, serving
 from tests.http.test_access_tokens import bearing, key
 from tests.http.test_links import linked, path_of
@@ -254,7 +254,7 @@ async def test_groups_that_grow_old_are_asked_for_again_when_a_page_is_shown(
 
 
 def _older(proof: Any, by: timedelta) -> Any:
-    return replace(proof, issued_at=proof.issued_at - by)
+    return replace(proof, groups_at=proof.groups_at - by)
 
 
 async def test_a_browser_without_a_sign_in_is_sent_there_and_a_program_refused(

@@ -33,6 +33,7 @@ class Identity:
         names: What else they are called, as a verified e-mail.
         groups: Those that they are in; None if not all of them are known.
         groups_at: When that was so.
+        groups_why: Why not all are known, and what to do, if the issuer should have said them.
         file_groups: Those that the configuration says, which hold whatever is known of the others.
     """
 
@@ -40,6 +41,7 @@ class Identity:
     names: tuple[str, ...] = ()
     groups: tuple[str, ...] | None = ()
     groups_at: datetime | None = None
+    groups_why: str | None = None
     file_groups: tuple[str, ...] = ()
 
     @property
@@ -280,8 +282,9 @@ def is_group(key: str) -> bool:
 
 def _require_groups(wait_id: str, identity: Identity, now: datetime) -> None:
     if not identity.knows_groups(now):
+        why = f": {identity.groups_why}" if identity.groups_why is not None else ""
         raise GroupsUnknown(
-            f"{wait_id} depends on the groups of {identity.id}, which are not known now",
+            f"{wait_id} depends on the groups of {identity.id}, which are not known now{why}",
             wait_id=wait_id,
         )
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from urllib.parse import unquote, urlsplit
 
 from helmr.errors import NotAllowed, OriginDenied, ScopeDenied, Unauthenticated
+from helmr.models import ACCESS_TOKEN_HEADER
 from helmr.roles import Need, Role, ScopeType
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.people import person_principal
@@ -115,7 +116,8 @@ class Access:
         hashed = secret_hash(token)
         try:
             # Not among the lookups of secrets: an issuer that is slow would hold up those.
-            person, identity, principal = await self._sign_ins.person(token, hashed)
+            access = exchange.headers.get(ACCESS_TOKEN_HEADER)
+            person, identity, principal = await self._sign_ins.person(token, hashed, access)
         except Unauthenticated:
             self.limiter.count_failure(exchange.address, hashed)
             raise

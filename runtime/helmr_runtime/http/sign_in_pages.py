@@ -12,7 +12,6 @@ from urllib.parse import quote, urlsplit
 from starlette.responses import Response
 
 from helmr.errors import HelmrError, NotAllowed, NotFound, PersonBound, Unauthenticated
-from helmr_runtime.core.answerers import GROUPS_AGE_MAX
 from helmr_runtime.core.public_tokens import unauthenticated
 from helmr_runtime.http.access import Access, check_own_page
 from helmr_runtime.http.answer_flow import wants_page
@@ -22,10 +21,9 @@ from helmr_runtime.http.browser import SIGN_OUT_PURPOSE, Browser, PagePerson, se
 from helmr_runtime.http.exchange import Exchange, Handler
 from helmr_runtime.security.browser_sign_in import CALLBACK_PATH, SIGN_IN_PATH, begun, own_page
 from helmr_runtime.security.callbacks import NONCE_FIELD, form_values, media_type
+from helmr_runtime.service.sign_in import GROUPS_FRESH
 
 FORM = "application/x-www-form-urlencoded"
-GROUPS_FRESH = GROUPS_AGE_MAX / 3
-"""Older ones are asked for again when a page is shown."""
 AGAIN = "Something went wrong on the way, or it took too long. Please sign in again."
 
 

@@ -3,7 +3,9 @@
 A token counts if its issuer's key has signed it with an algorithm of public keys, it is for this client, and it is of
 now. Everything else about it is refused in the same words, so that no one learns by trying which part was wrong.
 
-Source: OpenID Connect Core 1.0, 3.1.3.7; RFC 8725 (the algorithm is chosen here, never by the token).
+An issuer may say groups at its userinfo endpoint alone. What that says counts for the account of the ID token only.
+
+Source: OpenID Connect Core 1.0, 3.1.3.7 and 5.3.2; RFC 8725 (the algorithm is chosen here, never by the token).
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ class SignIn:
         issuer, subject: Who it is to the issuer.
         email: Theirs, in lower case, if the issuer has verified it.
         groups: What the claim of groups says; None if it does not say all of them.
-        issued_at: When all that was so.
+        groups_at: When that was so.
+        groups_why: Why the issuer's userinfo did not say them, and what to do; None if it did or was not asked.
         expires_at: Of the token.
         nonce: What the sign-in that it answers sent along, if anything.
     """
@@ -51,7 +54,8 @@ class SignIn:
     subject: str
     email: str | None
     groups: tuple[str, ...] | None
-    issued_at: datetime
+    groups_at: datetime
+    groups_why: str | None = None
     expires_at: datetime
     nonce: str | None = None
 
@@ -80,8 +84,17 @@ def check_id_token(
     client_id: str,
     groups_claim: str | None,
     now: datetime,
+    may_lack_groups: bool = False,
 ) -> SignIn:
     """What the token says, if it is good.
+
+    Args:
+        token: From the client.
+        keys: Of the issuer.
+        issuer, client_id: Whose token, and for whom.
+        groups_claim: Where it says groups; None: it says none.
+        now: The time.
+        may_lack_groups: Userinfo says them, so that a token without the claim says nothing of groups.
 
     Raises:
         Unauthenticated: In the same words for all that can be wrong.
@@ -108,11 +121,27 @@ def check_id_token(
         issuer=issuer,
         subject=subject,
         email=_email(claims),
-        groups=_groups(claims, groups_claim),
-        issued_at=issued_at,
+        groups=_groups(claims, groups_claim, None if may_lack_groups else []),
+        groups_at=issued_at,
         expires_at=expires_at,
         nonce=nonce if isinstance(nonce := claims.get("nonce"), str) else None,
     )
+
+
+def userinfo_groups(found: Mapping[str, Any], subject: str, claim: str) -> tuple[str, ...]:
+    """The groups that an issuer's userinfo says.
+
+    Raises:
+        ValueError: It can't count for the account with this subject; the rest of a sentence says why, and what to do.
+    """
+    if found.get("sub") != subject:
+        raise ValueError("is of another account than the ID token: sign in again")
+    groups = _groups(found, claim, [])
+    if groups is None:
+        raise ValueError(
+            f"does not list all groups in {claim!r}: have the issuer list at most {GROUPS_MAX}"
+        )
+    return groups
 
 
 def _is_for(claims: Mapping[str, Any], client_id: str) -> bool:
@@ -130,16 +159,16 @@ def _email(claims: Mapping[str, Any]) -> str | None:
     return email.lower() if is_verified and isinstance(email, str) and email.isprintable() else None
 
 
-def _groups(claims: Mapping[str, Any], claim: str | None) -> tuple[str, ...] | None:
+def _groups(claims: Mapping[str, Any], claim: str | None, lacking: Any) -> tuple[str, ...] | None:
     """All groups, or None: a person whose groups are only partly known could pass by a `not_by`.
 
     An issuer leaves the claim out for a person in no group, and for one in too many: then it names the claim in
-    `_claim_names` (OpenID Connect Core 1.0, 5.6.2).
+    `_claim_names` (OpenID Connect Core 1.0, 5.6.2). `lacking` stands for a claim that is left out.
     """
     if claim is None:
         return ()
     elsewhere = claims.get("_claim_names")
-    said = claims.get(claim, [])
+    said = claims.get(claim, lacking)
     if (isinstance(elsewhere, Mapping) and claim in elsewhere) or not isinstance(said, list):
         return None
     groups = tuple(one for one in said if isinstance(one, str) and one.isprintable())

@@ -7,6 +7,7 @@ domains = ["example.com"]    # verified e-mails that need no table of their own
 issuer = "https://id.example.com"        # OpenID Connect, with `client_id`
 client_id = "helmr"
 groups_claim = "groups"
+groups_from = "id_token"                 # or "userinfo", for an issuer that says them there alone
 proxy_header = "X-Forwarded-Email"       # what a proxy in front says, from these addresses only
 proxies = ["10.0.0.7/32"]
 
@@ -27,7 +28,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from ipaddress import ip_address, ip_network
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -121,6 +122,7 @@ class PeopleSettings(BaseModel):
     client_id: str | None = Field(default=None, min_length=1, max_length=255)
     scopes: tuple[str, ...] = ("openid", "email", "profile", "offline_access")
     groups_claim: str | None = Field(default=None, min_length=1, max_length=255)
+    groups_from: Literal["id_token", "userinfo"] = "id_token"
     proxy_header: Annotated[str, AfterValidator(_header)] | None = None
     proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
 
@@ -130,6 +132,8 @@ class PeopleSettings(BaseModel):
             raise ValueError("`issuer` and `client_id` go together")
         if self.issuer is not None and "openid" not in self.scopes:
             raise ValueError("`scopes` needs openid")
+        if self.asks_userinfo and not self.claims_groups:
+            raise ValueError("`groups_from` needs `issuer` and `groups_claim`")
         if (self.proxy_header is None) != (not self.proxies):
             raise ValueError("`proxy_header` and `proxies` go together")
         return self
@@ -138,6 +142,11 @@ class PeopleSettings(BaseModel):
     def claims_groups(self) -> bool:
         """People are in groups that their issuer alone knows."""
         return self.issuer is not None and self.groups_claim is not None
+
+    @property
+    def asks_userinfo(self) -> bool:
+        """The issuer's userinfo says groups where an ID token says none of lately."""
+        return self.groups_from == "userinfo"
 
     def is_proxy(self, address: str) -> bool:
         """Whether a connection from there is of a proxy whose header says who a person is."""

@@ -27,7 +27,7 @@ from helmr.models import (
     WaitsQuery,
     WhoAmI,
 )
-from helmr_runtime.core.answerers import Identity
+from helmr_runtime.core.answerers import GROUPS_AGE_MAX, Identity
 from helmr_runtime.core.commands import AssignWait, RevokePublicToken, WithdrawVote
 from helmr_runtime.core.entries import PERSON
 from helmr_runtime.core.people import (
@@ -52,10 +52,19 @@ CLAIMS_KNOWN_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class ClaimedGroups:
-    """What the issuer says of a person's groups; None if it does not say all of them."""
+    """What the issuer says of a person's groups; None if not all of them, and why if it could not be asked."""
 
     groups: tuple[str, ...] | None
     said_at: datetime
+    why: str | None = None
+
+    def is_news(self, before: ClaimedGroups) -> bool:
+        """This counts from now on: it is later, and no failure while the one before is young."""
+        if before.why is not None:
+            return True
+        has_failed = self.why is not None and before.groups is not None
+        is_old = self.said_at - before.said_at > GROUPS_AGE_MAX
+        return before.said_at <= self.said_at and (is_old or not has_failed)
 
 
 class PeopleView:
@@ -103,13 +112,11 @@ class PeopleView:
         await self.known()
         return self._accounts.get((issuer, subject))
 
-    def signed_in(
-        self, person: NamedPerson, groups: tuple[str, ...] | None, said_at: datetime
-    ) -> Identity:
+    def signed_in(self, person: NamedPerson, claimed: ClaimedGroups) -> Identity:
         """The person as commands carry them, who has signed in with these groups; of two sign-ins the later counts."""
-        claimed = self._claims.get(person.id)
-        if claimed is None or claimed.said_at <= said_at:
-            self._claims.put(person.id, ClaimedGroups(groups, said_at))
+        before = self._claims.get(person.id)
+        if before is None or claimed.is_news(before):
+            self._claims.put(person.id, claimed)
         return self.identity(person)
 
     def identity(self, person: NamedPerson) -> Identity:
@@ -127,6 +134,7 @@ class PeopleView:
             names=names,
             groups=tuple(dict.fromkeys((*person.groups, *groups))) if groups is not None else None,
             groups_at=claimed.said_at if claimed is not None else None,
+            groups_why=claimed.why if claimed is not None else None,
             file_groups=person.groups,
         )
 

@@ -6,27 +6,34 @@ the issuer can't be reached, tokens by known keys go on to count.
 
 For a page the gateway is the issuer's client itself: it sends the browser there, and redeems the code that the browser
 brings (S-116). Of what it gets for that it keeps what the ID token says, and no token.
+
+Where `groups_from` says so, the issuer's userinfo says the groups that an ID token does not say, or said too long ago:
+with the access token of a page's sign-in, or the one that a client sends beside its ID token (S-114).
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from helmr import ids
 from helmr.errors import NotAllowed, Unavailable
 from helmr.models import SignInInfo
-from helmr_runtime.core.answerers import Identity
+from helmr_runtime.core.answerers import GROUPS_AGE_MAX, Identity
 from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.people import BindPerson, person_principal
 from helmr_runtime.core.public_tokens import unauthenticated
 from helmr_runtime.security.people import NamedPerson, PeopleSettings
 from helmr_runtime.security.secrets import is_same_secret, secret_hash
-from helmr_runtime.service.people import PeopleView
+from helmr_runtime.service.people import ClaimedGroups, PeopleView
 from helmr_runtime.service.shared import LruCache, Shared
 
 if TYPE_CHECKING:
@@ -46,6 +53,15 @@ DOCUMENT_BYTES_MAX = 256 * 1024
 TOKENS_KNOWN_MAX = 1_000
 ISSUER_IS_SAID = "authorization_response_iss_parameter_supported"
 """An issuer whose document says so puts itself into each answer (RFC 9207)."""
+GROUPS_FRESH = GROUPS_AGE_MAX / 3
+"""Older ones are asked for again: a form takes time to fill in."""
+NOT_AGAIN_FOR = timedelta(seconds=KEYS_AGAIN_S)
+"""After userinfo has not answered: so an issuer that is slow holds up a person's calls no oftener."""
+AGAIN = "try again in a minute"
+NO_ACCESS = (
+    "the issuer says them to those who have an access token, and none came with the ID token: `helmr login`, "
+    "or send one as Helmr-Access-Token"
+)
 OFFLINE = "offline_access"
 """A scope for what renews tokens: a page has no use for it."""
 
@@ -92,7 +108,7 @@ class Issuer:
 
         self._asked_at_s = self._monotonic()
         try:
-            async with httpx.AsyncClient(timeout=ISSUER_TIMEOUT_S, follow_redirects=False) as http:
+            async with _asking() as http:
                 found = await _document(http, self.url.rstrip("/") + DISCOVERY)
                 if found.get("issuer") != self.url:
                     raise ValueError(f"its document is of {str(found.get('issuer'))[:200]!r}")
@@ -100,7 +116,15 @@ class Issuer:
             self._document = found
             self._keys = KeySet.import_key_set(keys)  # type: ignore[arg-type]  # checked by it
             self._key_ids = frozenset(one.kid for one in self._keys.keys)
-        except (httpx.HTTPError, httpx.InvalidURL, JoseError, ValueError, KeyError) as error:
+        except (
+            httpx.HTTPError,
+            httpx.InvalidURL,
+            JoseError,
+            KeyError,
+            RecursionError,
+            TimeoutError,
+            ValueError,
+        ) as error:
             logger.warning("the keys of the issuer %s can't be read: %s", self.url, error)
 
     async def document(self) -> Mapping[str, Any]:
@@ -112,8 +136,38 @@ class Issuer:
         await self.keys(None)
         return self._document
 
-    async def redeem(self, form: Mapping[str, str]) -> str:
-        """The ID token that it gives for a code.
+    async def userinfo(self, access_token: str) -> Mapping[str, Any]:
+        """What its userinfo says of the account that this token is of.
+
+        Raises:
+            ValueError: Nothing that counts; the rest of a sentence says why, and what to do.
+        """
+        import httpx  # noqa: PLC0415 - only where people sign in
+
+        if not (access_token.isascii() and access_token.isprintable()):
+            raise ValueError("takes no such access token: sign in again")
+        try:
+            url = endpoint(await self.document(), "userinfo_endpoint")
+            async with _asking() as http:
+                return await _document(http, url, access_token)
+        except NotAllowed as error:
+            raise ValueError("does not exist: set `groups_from` in [people] otherwise") from error
+        except httpx.HTTPStatusError as error:
+            status = error.response.status_code
+            todo = "sign in again" if status in (401, 403) else AGAIN
+            raise ValueError(f"answers {status}: {todo}") from error
+        except (TimeoutError, httpx.TimeoutException) as error:
+            raise ValueError(f"did not answer within {ISSUER_TIMEOUT_S:.0f} s: {AGAIN}") from error
+        except (Unavailable, httpx.HTTPError, httpx.InvalidURL) as error:
+            raise ValueError(f"can't be reached: {AGAIN}") from error
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"answers no JSON object of at most {DOCUMENT_BYTES_MAX // 1024} KiB: "
+                "have the issuer give one for this client"
+            ) from error
+
+    async def redeem(self, form: Mapping[str, str]) -> tuple[str, str | None]:
+        """The ID token that it gives for a code, and the access token, if it gives one.
 
         Raises:
             NotAllowed: It gives none.
@@ -131,10 +185,11 @@ class Issuer:
             raise _unreachable(self.url) from error
         if response.status_code >= 500:
             raise _unreachable(self.url)
-        token = found.get("id_token") if isinstance(found, dict) else None
+        found = found if isinstance(found, dict) else {}
+        token, access_token = found.get("id_token"), found.get("access_token")
         if response.status_code != 200 or not isinstance(token, str):
             raise NotAllowed(f"the issuer {self.url} gave no ID token for the code")
-        return token
+        return token, access_token if isinstance(access_token, str) else None
 
 
 def endpoint(document: Mapping[str, Any], name: str) -> str:
@@ -153,12 +208,34 @@ def _unreachable(url: str) -> Unavailable:
     return Unavailable(f"the issuer {url} can't be reached", hint="Try again.")
 
 
-async def _document(http: httpx.AsyncClient, url: str) -> dict[str, Any]:
-    response = await http.get(url)
-    response.raise_for_status()
-    if len(response.content) > DOCUMENT_BYTES_MAX:
-        raise ValueError(f"{url} answers more than {DOCUMENT_BYTES_MAX} bytes")
-    found = response.json()
+@asynccontextmanager
+async def _asking() -> AsyncIterator[httpx.AsyncClient]:
+    """A connection for `ISSUER_TIMEOUT_S` in all, also of an issuer that sends a byte at a time."""
+    import httpx  # noqa: PLC0415 - only where people sign in
+
+    async with (
+        asyncio.timeout(ISSUER_TIMEOUT_S),
+        httpx.AsyncClient(timeout=ISSUER_TIMEOUT_S, follow_redirects=False) as http,
+    ):
+        yield http
+
+
+async def _document(
+    http: httpx.AsyncClient, url: str, access_token: str | None = None
+) -> dict[str, Any]:
+    headers = {"Accept": "application/json"}
+    if access_token is not None:
+        headers["Authorization"] = f"Bearer {access_token}"
+    text = bytearray()
+    async with http.stream("GET", url, headers=headers) as response:
+        if response.status_code != 200:
+            response.raise_for_status()
+            raise ValueError(f"{url} answers {response.status_code}")
+        async for part in response.aiter_bytes():
+            text += part
+            if len(text) > DOCUMENT_BYTES_MAX:
+                raise ValueError(f"{url} answers more than {DOCUMENT_BYTES_MAX} bytes")
+    found = json.loads(text)
     if not isinstance(found, dict):
         raise ValueError(f"{url} answers no object")
     return found
@@ -186,6 +263,8 @@ class SignIns:
             TOKENS_KNOWN_MAX, age_max_s=60.0, monotonic=_monotonic
         )
         """Signatures that were checked lately, by the token's hash."""
+        self._with_groups: LruCache[str, SignIn] = LruCache(TOKENS_KNOWN_MAX)
+        """What userinfo said, or why not, by the hash of the ID token."""
 
     @property
     def settings(self) -> PeopleSettings:
@@ -203,18 +282,30 @@ class SignIns:
             return SignInInfo()
         settings = self.settings
         return SignInInfo(
-            issuer=settings.issuer, client_id=settings.client_id, scopes=list(settings.scopes)
+            issuer=settings.issuer,
+            client_id=settings.client_id,
+            scopes=list(settings.scopes),
+            needs_access_token=settings.asks_userinfo,
         )
 
-    async def person(self, token: str, hashed: str) -> tuple[NamedPerson, Identity, Principal]:
+    async def person(
+        self, token: str, hashed: str, access_token: str | None = None
+    ) -> tuple[NamedPerson, Identity, Principal]:
         """Whose the token is.
+
+        Args:
+            token: The ID token.
+            hashed: Its hash.
+            access_token: The issuer's, if the client sends one beside it.
 
         Raises:
             Unauthenticated: It is not good, or no one's whom the configuration knows, or a disabled person's.
             PersonBound: Another account of the issuer is theirs.
             Unavailable: The issuer's keys can't be read.
         """
-        return await self.proven(await self._checked(token, hashed))
+        signed = await self._checked(token, hashed)
+        person = await self._acting(signed, None)
+        return self._proven(person, await self._asked(signed, hashed, access_token))
 
     async def proven(
         self, signed: SignIn, person_id: str | None = None
@@ -228,8 +319,13 @@ class SignIns:
         Raises:
             As `person`.
         """
-        person = await self._acting(signed, person_id)
-        identity = self._view.signed_in(person, signed.groups, signed.issued_at)
+        return self._proven(await self._acting(signed, person_id), signed)
+
+    def _proven(
+        self, person: NamedPerson, signed: SignIn
+    ) -> tuple[NamedPerson, Identity, Principal]:
+        claimed = ClaimedGroups(signed.groups, signed.groups_at, signed.groups_why)
+        identity = self._view.signed_in(person, claimed)
         return person, identity, person_principal(person.id, f"{signed.issuer}#{signed.subject}")
 
     async def _checked(self, token: str, hashed: str) -> SignIn:
@@ -252,9 +348,40 @@ class SignIns:
             client_id=self.settings.client_id or "",
             groups_claim=self.settings.groups_claim,
             now=now,
+            may_lack_groups=self.settings.asks_userinfo,
         )
         self._known.put(hashed, signed)
         return signed
+
+    async def _asked(self, signed: SignIn, hashed: str, access_token: str | None) -> SignIn:
+        """With the groups that userinfo says, where the ID token says none of lately.
+
+        Raises nothing: what userinfo does not say is not known, and only an answer that depends on it is refused.
+        """
+        from helmr_runtime.security.id_tokens import userinfo_groups  # noqa: PLC0415 - as above
+
+        claim, now = self.settings.groups_claim, self._now()
+        is_said = signed.groups is not None and now - signed.groups_at < GROUPS_FRESH
+        if not self.settings.asks_userinfo or claim is None or is_said:
+            return signed
+        known = self._with_groups.get(hashed)
+        if known is not None:
+            counts_for = GROUPS_FRESH if known.groups is not None else NOT_AGAIN_FOR
+            if now - known.groups_at < counts_for:
+                return known
+        if access_token is None:
+            return signed if signed.groups is not None else replace(signed, groups_why=NO_ACCESS)
+        assert self._issuer is not None
+        groups, why = None, None
+        try:
+            said = await self._issuer.userinfo(access_token)
+            groups = userinfo_groups(said, signed.subject, claim)
+        except ValueError as error:
+            why = f"the issuer's userinfo {error}"
+            logger.warning("groups of %s#%s: %s", signed.issuer, signed.subject, why)
+        found = replace(signed, groups=groups, groups_at=now, groups_why=why)
+        self._with_groups.put(hashed, found)
+        return found
 
     async def page_url(self, pending: PendingSignIn, redirect_uri: str) -> str:
         """Where a browser signs in; it comes back to `redirect_uri` with a code.
@@ -303,11 +430,12 @@ class SignIns:
             "redirect_uri": redirect_uri,
             "code_verifier": pending.verifier,
         }
-        token = await self._issuer.redeem(form)
-        signed = await self._checked(token, secret_hash(token))
+        token, access_token = await self._issuer.redeem(form)
+        hashed = secret_hash(token)
+        signed = await self._checked(token, hashed)
         if signed.nonce is None or not is_same_secret(signed.nonce, pending.nonce):
             raise NotAllowed("the issuer's token answers another sign-in than this one")
-        return signed
+        return await self._asked(signed, hashed, access_token)
 
     async def _acting(self, signed: SignIn, person_id: str | None) -> NamedPerson:
         bound = await self._view.bound(signed.issuer, signed.subject)
