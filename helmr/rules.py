@@ -1,7 +1,8 @@
 """Rules that would answer waits, tried on what people have answered: how often they say the same, and where not.
 
-A rule is a filter with an answer, or a Python function that is given a wait and gives an answer, or None to leave it
-alone. Nothing here answers anything: a rule is only ever compared with past answers.
+A rule is declared, with what it matches and its answer (`helmr.matching`), or a Python function that is given a wait
+and gives an answer, or None to leave it alone. Nothing here answers anything: a rule is only ever compared with past
+answers. So are rules of the gate, whose actions are compared with what people have said to agents' calls.
 
 ```python
 from helmr import Client, rules
@@ -18,8 +19,8 @@ import importlib.util
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +32,10 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from helmr import durations, filters, jsonio, safe_text
 from helmr.durations import Duration
 from helmr.errors import BadDefinition, BadJson, UsageError
+from helmr.forms import form_of, tool_call
+from helmr.gate import CALL_TASK, FLOOD, GateAction, GatedCall, call_of
+from helmr.gate.claude_code import decision_of
+from helmr.matching import DeclaredRules, rules_of
 from helmr.models import AnswerMode, WaitInfo, WaitStatus, shown_fields
 from helmr.models.common import Wire
 from helmr.profiles import parse_toml
@@ -45,6 +50,9 @@ SHOWN_MAX = 50
 _PEOPLE = (AnswerMode.PERSON, AnswerMode.LINK)
 _MISSING = object()
 
+NO_CALL = GatedCall("", "", "", {})
+"""What a wait is about that is about no call, where no rule asks what it holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -53,13 +61,43 @@ class Rule:
     Attributes:
         name: What it is called in reports.
         answer: The answer to a wait as it was when it opened, as JSON values or what pydantic makes such of; None
-            leaves the wait alone.
+            leaves the wait alone. Or declared rules, the first of which that matches says it.
         compare: The fields of an answer that count; without any, all of it does.
     """
 
     name: str
-    answer: Callable[[WaitInfo], Any]
+    answer: Callable[[WaitInfo], Any] | DeclaredRules
     compare: tuple[str, ...] = ()
+
+    def says(self, wait: WaitInfo, call: GatedCall | None) -> Saying | None:
+        """What it says of a wait as it was when it opened; `call` is the agent's that it is about."""
+        if not isinstance(self.answer, DeclaredRules):
+            found = _as_json(self.answer(wait))
+            return None if found is None else Saying(self.name, found, self.compare)
+        if call is None:
+            call = _asked_by_task(wait) if self.answer.match_values else NO_CALL
+        one = self.answer.first_of_wait(wait, call)
+        if one is None or (one.answer is None and one.action is GateAction.ASK):
+            return None
+        if one.answer is None:
+            return Saying(one.name, one.action.value, action=one.action)
+        return Saying(one.name, one.answer, one.compare)
+
+
+@dataclass(frozen=True, slots=True)
+class Saying:
+    """What a rule says of a wait: an answer, or an action of the gate."""
+
+    rule: str
+    value: Any
+    compare: tuple[str, ...] = ()
+    action: GateAction | None = None
+
+    def is_as(self, answer: Any, call: GatedCall | None) -> bool:
+        """Whether people said the same; an action counts as the decision that the agent has got."""
+        if self.action is None or call is None:
+            return _agree(self.value, answer, self.compare)
+        return decision_of(call, answer).is_allowed == (self.action is GateAction.ALLOW)
 
 
 class Difference(Wire):
@@ -71,6 +109,8 @@ class Difference(Wire):
     said: Any = None
     said_by: str | None = None
     said_at: datetime | None = None
+    rule: str | None = None
+    """Which of several rules says otherwise."""
     rule_says: Any = None
 
 
@@ -150,31 +190,16 @@ def rule(filter: str, answer: Any, *, compare: Iterable[str] = (), name: str = "
         BadFilter: The filter can't be read.
         UsageError: It asks for what is not recorded, or the answer is none.
     """
-    wanted = filters.parse(filter, filters.WAIT_FIELDS)
-    if any(term.field in ("is", "claimed", "batch") for term in wanted.terms):
-        raise UsageError(
-            "a rule's filter can't use is:, claimed: or batch:",
-            hint="They say what was done with a wait, not what it asks.",
-        )
-    if answer is None:
-        raise UsageError("a rule needs an answer other than null")
-    given = _as_json(answer)
-
-    def decide(wait: WaitInfo) -> Any:
-        facts = filters.wait_facts(wait, wait.opened_at)
-        return given if wanted.matches(facts, wait.opened_at) else None
-
-    return Rule(
-        name or f"{wanted.spell() or 'every wait'} → {_text(given)}", decide, _names(compare)
-    )
+    found = {"filter": filter, "answer": _as_json(answer), "compare": list(_names(compare))}
+    return _declared(rules_of(found, "the rule"), name)
 
 
 def read_rule(text: str, *, compare: Iterable[str] = (), folder: Path | None = None) -> Rule:
     """The rule that a text names.
 
     Args:
-        text: JSON `{"filter": …, "answer": …, "compare": […]}`, a file of that (`.json`, `.toml`), or `module:function`
-            or `file.py:function`.
+        text: JSON `{"filter": …, "answer": …, "compare": […]}` with any keys of `helmr.matching`, a file of that or of
+            several (`.json`, `.toml`, also `helmr.toml`), or `module:function` or `file.py:function`.
         compare: Fields that count in place of those that the rule names.
         folder: Where files and modules are looked for; without it the working folder.
 
@@ -184,10 +209,11 @@ def read_rule(text: str, *, compare: Iterable[str] = (), folder: Path | None = N
     folder = folder if folder is not None else Path.cwd()
     text, compare = text.strip(), _names(compare)
     if text.startswith("{"):
-        return _rule_of(_parsed(text.encode("utf-8"), ".json", "the rule"), "the rule", compare)
+        parts = _parsed(text.encode("utf-8"), ".json", "the rule")
+        return _declared(rules_of(parts, "the rule"), compare=compare)
     if text.endswith((".json", ".toml")):
         path = folder / text
-        return _rule_of(_parsed(_read(path), path.suffix, text), text, compare)
+        return _declared(rules_of(_parsed(_read(path), path.suffix, text), text), text, compare)
     module, colon, function = text.rpartition(":")
     if not colon or not module or not function.isidentifier():
         raise UsageError(
@@ -237,12 +263,43 @@ def back_test(
         else:
             others += 1
     held = rule if isinstance(rule, Rule) else Rule(getattr(rule, "__name__", "the rule"), rule)
-    tried = judge(held, found, since=begin)
+    asked = {one.id: asked_call(client, one.session_id) for one in found if one.task == CALL_TASK}
+    calls = {wait_id: call for wait_id, call in asked.items() if call is not None}
+    tried = judge(held, found, since=begin, calls=calls)
     return tried.model_copy(update={"not_by_people": others})
 
 
-def judge(rule: Rule, waits: Iterable[WaitInfo], *, since: datetime) -> BackTest:
-    """Hold a rule against waits in full that are fulfilled; asks no one."""
+def asked_call(client: Client, session_id: str) -> GatedCall | None:
+    """The agent's call that a session of the gate asks about; None if it is about something else."""
+    entries = client.sessions.open(session_id).transcript(limit=5)
+    payload = next((one.body["payload"] for one in entries if "payload" in one.body), None)
+    return call_of(payload) if isinstance(payload, dict) and FLOOD not in payload else None
+
+
+def _asked_by_task(wait: WaitInfo) -> GatedCall:
+    """What rules match of a wait that no client of the gate has asked for: its tool's call, or its form's values."""
+    form = form_of(wait.json_schema, initial=wait.initial) if wait.json_schema else None
+    call = tool_call(form) if form is not None else None
+    if call is not None:
+        return GatedCall("", "", call.tool, call.asked)
+    return GatedCall("", "", "", wait.initial if isinstance(wait.initial, dict) else {})
+
+
+def judge(
+    rule: Rule,
+    waits: Iterable[WaitInfo],
+    *,
+    since: datetime,
+    calls: Mapping[str, GatedCall] | None = None,
+) -> BackTest:
+    """Hold a rule against waits in full that are fulfilled; asks no one.
+
+    Args:
+        rule: The rule.
+        waits: As they are now.
+        since: The earliest answer that counts.
+        calls: By wait, the agents' calls that they are about.
+    """
     same = left_alone = unreadable = 0
     differences: list[Difference] = []
     failures: list[Failure] = []
@@ -250,17 +307,18 @@ def judge(rule: Rule, waits: Iterable[WaitInfo], *, since: datetime) -> BackTest
         if wait.problem is not None:
             unreadable += 1
             continue
+        call = (calls or {}).get(wait.id)
         try:
-            says = _as_json(rule.answer(_as_opened(wait)))
+            says = rule.says(_as_opened(wait), call)
         except Exception as error:  # noqa: BLE001 - whatever a rule raises is a finding about the rule
             failures.append(Failure(wait_id=wait.id, error=f"{type(error).__name__}: {error}"))
             continue
         if says is None:
             left_alone += 1
-        elif _agree(says, wait.answer, rule.compare):
+        elif says.is_as(wait.answer, call):
             same += 1
         else:
-            differences.append(_difference(wait, says))
+            differences.append(_difference(wait, says, rule))
     differences.sort(key=lambda one: (one.said_at or since, one.wait_id), reverse=True)
     return BackTest(
         rule=rule.name,
@@ -281,7 +339,7 @@ def _as_opened(wait: WaitInfo) -> WaitInfo:
     return wait.model_copy(update=unknown, deep=True)
 
 
-def _difference(wait: WaitInfo, says: Any) -> Difference:
+def _difference(wait: WaitInfo, says: Saying, rule: Rule) -> Difference:
     return Difference(
         wait_id=wait.id,
         session_id=wait.session_id,
@@ -289,7 +347,8 @@ def _difference(wait: WaitInfo, says: Any) -> Difference:
         said=wait.answer,
         said_by=wait.resolved_by.label if wait.resolved_by is not None else None,
         said_at=wait.resolved_at,
-        rule_says=says,
+        rule=says.rule if says.rule != rule.name else None,
+        rule_says=says.value,
     )
 
 
@@ -329,11 +388,6 @@ def _names(compare: Iterable[str]) -> tuple[str, ...]:
     return (compare,) if isinstance(compare, str) else tuple(compare)
 
 
-def _text(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:59]}…"
-
-
 # --- rules that are read --------------------------------------------------------------------------
 
 
@@ -355,22 +409,21 @@ def _parsed(raw: bytes, suffix: str, what: str) -> Any:
         raise UsageError(f"{what} is not JSON: {error.message}") from error
 
 
-def _rule_of(parts: Any, what: str, compare: tuple[str, ...]) -> Rule:
-    if not isinstance(parts, dict):
-        raise UsageError(f"{what} is not an object", hint='{"filter": …, "answer": …}')
-    unknown = sorted(parts.keys() - {"filter", "answer", "compare"})
-    if unknown:
-        raise UsageError(
-            f"{what} has {unknown[0]!r}, which is not part of a rule",
-            hint="A rule has filter, answer and compare.",
-        )
-    named = parts.get("compare", [])
-    if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
-        raise UsageError(f"{what}: compare must be a list of field names")
-    if not isinstance(parts.get("filter"), str) or parts.get("answer") is None:
-        raise UsageError(f"{what} needs a filter, which is a text, and an answer other than null")
-    name = "" if what == "the rule" else what
-    return rule(parts["filter"], parts["answer"], compare=compare or tuple(named), name=name)
+def _declared(found: DeclaredRules, name: str = "", compare: tuple[str, ...] = ()) -> Rule:
+    """Declared rules as one, whose first that matches says it.
+
+    Raises:
+        UsageError: An answer is not JSON.
+    """
+    declared = [
+        replace(one, answer=_as_json(one.answer), compare=compare or one.compare)
+        for one in found.rules
+    ]
+    if len(declared) == 1:
+        name = name or declared[0].name
+        declared = [replace(declared[0], name=name)]
+    named = dict.fromkeys(field for one in declared for field in one.compare)
+    return Rule(name or "the rule", DeclaredRules(tuple(declared), found.hash), tuple(named))
 
 
 def _function(module: str, name: str, folder: Path) -> Callable[[WaitInfo], Any]:

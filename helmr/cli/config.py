@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from helmr import durations
 from helmr.errors import BadDuration, UsageError
-from helmr.gate import read_rules
 from helmr.limits import Limit, read_limits
+from helmr.matching import read_rules
 from helmr.models import PRUNE_AGE_MAX_S, PRUNE_AGE_MIN_S
 from helmr.profiles import read_toml
 

@@ -116,7 +116,8 @@ LISTED_MAX = 50
     rule_app,
     "test",
     examples="""helmr rule test '{"filter": "stream:refund tag:small", "answer": {"decision": "approve"}}' --since 30d
-helmr rule test rules.py:small_refunds --compare decision --filter task:refund""",
+helmr rule test rules.py:small_refunds --compare decision --filter task:refund
+helmr rule test helmr.toml --since 7d""",
 )
 def hold(
     cli: Cli,
@@ -124,7 +125,7 @@ def hold(
         str,
         typer.Argument(
             metavar="RULE",
-            help="JSON with filter and answer, a .json or .toml file of that, or module:function.",
+            help="JSON of a rule, a .json or .toml file of rules, or module:function.",
         ),
     ],
     since: Annotated[
@@ -183,19 +184,20 @@ def _show(tried: BackTest) -> None:
     if tried.differences:
         printing.write("")
         shown = tried.differences[:LISTED_MAX]
-        printing.table(
-            RULE_COLUMNS,
-            [
-                (
-                    one.wait_id,
-                    one.subject,
-                    describe.value_text(one.said),
-                    one.said_by,
-                    describe.value_text(one.rule_says),
-                )
-                for one in shown
-            ],
-        )
+        rows = [
+            (
+                one.wait_id,
+                one.subject,
+                describe.value_text(one.said),
+                one.said_by,
+                describe.value_text(one.rule_says),
+                one.rule,
+            )
+            for one in shown
+        ]
+        has_several = any(one.rule is not None for one in shown)
+        columns = (*RULE_COLUMNS, "RULE") if has_several else RULE_COLUMNS
+        printing.table(columns, [row[: len(columns)] for row in rows])
         if len(shown) < len(tried.differences):
             printing.note(f"… and {len(tried.differences) - len(shown)} more; --json has all")
     for failure in tried.failures[:LISTED_MAX]:

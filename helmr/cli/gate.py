@@ -25,7 +25,7 @@ import typer
 
 from helmr.cli import arguments, describe, printing
 from helmr.cli.app import Cli, Json, command, group
-from helmr.cli.config import CONFIG_BYTES_MAX, CONFIG_NAME
+from helmr.cli.config import CONFIG_BYTES_MAX, CONFIG_NAME, TABLES
 from helmr.cli.gate_grants import grant_app, outcome_app
 from helmr.cli.gate_mcp import register_proxy
 from helmr.errors import NotAllowed, UsageError
@@ -33,17 +33,11 @@ from helmr.gate import (
     AGENT_TASK,
     CALL_TASK,
     CODEX,
-    FLOOD,
     RULED,
     RUN_TASK,
-    STARTER_RULES,
     GateAction,
     GatedCall,
-    GateRule,
-    GateRules,
     call_of,
-    read_rules,
-    rules_toml,
 )
 from helmr.gate.claude_code import (
     CLIENT,
@@ -59,6 +53,15 @@ from helmr.gate.claude_code import (
     without_hooks,
 )
 from helmr.hash_seed import DATA_DIR
+from helmr.matching import (
+    NO_RULES,
+    OF_GATE,
+    STARTER_RULES,
+    DeclaredRule,
+    DeclaredRules,
+    rules_of,
+    rules_toml,
+)
 from helmr.profiles import config_folder, parse_toml, read_toml, write_private
 from helmr.safe_text import plain
 
@@ -523,7 +526,7 @@ class PastCall:
     was_asked: bool
     said: GateAction | None = None
 
-    def is_otherwise(self, rule: GateRule) -> bool:
+    def is_otherwise(self, rule: DeclaredRule) -> bool:
         """People said otherwise than this rule would have."""
         return rule.action is not GateAction.ASK and self.said not in (None, rule.action)
 
@@ -558,9 +561,11 @@ def try_rules(
     """Say which rule would decide a call, or the last calls, and how many questions a day are left."""
     path = _rules_path(cli, config)
     try:
-        rules = read_rules(read_toml(path, bytes_max=CONFIG_BYTES_MAX).get("gate", {}), str(path))
+        found = read_toml(path, bytes_max=CONFIG_BYTES_MAX)
     except FileNotFoundError as error:
         raise UsageError(f"there is no {path}", hint="`helmr gate init` writes one.") from error
+    has_none = "gate" not in found and found.keys() <= TABLES
+    rules = NO_RULES if has_none else rules_of(found, str(path), keys=OF_GATE)
     if tool is None:
         with cli.client() as runtime:
             calls = past_calls(runtime, last)
@@ -573,7 +578,7 @@ def try_rules(
     _show_call(rules, GatedCall(client, "", tool, data, folder=place), json=json)
 
 
-def _show_call(rules: GateRules, call: GatedCall, *, json: bool) -> None:
+def _show_call(rules: DeclaredRules, call: GatedCall, *, json: bool) -> None:
     first = rules.first(call)
     action = first.action if first is not None else GateAction.ASK
     rows = [
@@ -596,7 +601,7 @@ def _show_call(rules: GateRules, call: GatedCall, *, json: bool) -> None:
     printing.table(RULE_COLUMNS, [*rows, *([(NO_RULE, "ask", "decides")] if first is None else [])])
 
 
-def counted(rules: GateRules, calls: Sequence[PastCall]) -> list[tuple[str, str, int, int]]:
+def counted(rules: DeclaredRules, calls: Sequence[PastCall]) -> list[tuple[str, str, int, int]]:
     """For each rule, and for none: how many of these calls it decides, and of how many people said otherwise."""
     decided = [(one, rules.first(one.call)) for one in calls]
     found = [rule.name if rule is not None else NO_RULE for _, rule in decided]
@@ -605,7 +610,7 @@ def counted(rules: GateRules, calls: Sequence[PastCall]) -> list[tuple[str, str,
     return [(name, action, found.count(name), otherwise.count(name)) for name, action in names]
 
 
-def _show_counts(rules: GateRules, calls: Sequence[PastCall], *, json: bool) -> None:
+def _show_counts(rules: DeclaredRules, calls: Sequence[PastCall], *, json: bool) -> None:
     rows = counted(rules, calls)
     asked = sum(count for _, action, count, _ in rows if action == GateAction.ASK)
     times = [one.at for one in calls]
@@ -638,12 +643,12 @@ def _said(runtime: Client, session: SessionInfo, call: GatedCall) -> GateAction 
 
 def past_calls(runtime: Client, last: int) -> list[PastCall]:
     """The newest calls that people were asked about, and those that rules have decided, newest first."""
+    from helmr.rules import asked_call
+
     found: list[PastCall] = []
     for session in itertools.islice(runtime.sessions.list(task=CALL_TASK), last):
-        entries = runtime.sessions.open(session.id).transcript(limit=5)
-        payload = next((one.body["payload"] for one in entries if "payload" in one.body), None)
-        if isinstance(payload, dict) and FLOOD not in payload:
-            call = call_of(payload)
+        call = asked_call(runtime, session.id)
+        if call is not None:
             said = _said(runtime, session, call)
             found.append(PastCall(call, session.created_at, was_asked=True, said=said))
     for agent in itertools.islice(runtime.sessions.list(task=AGENT_TASK), last):

@@ -15,7 +15,8 @@ from glob import escape
 from typing import Any
 
 from helmr.errors import BadRequest
-from helmr.gate import GLOB_MAX, GateAction, GatedCall, GateRule
+from helmr.gate import GateAction, GatedCall
+from helmr.matching import GLOB_MAX, DeclaredRule
 
 Globs = tuple[str, ...]
 
@@ -72,8 +73,8 @@ class GrantScope:
         return cls(parts["client"], parts["agent"], parts["asker"], parts["tool"], matches)
 
 
-def _rule_of(matches: Mapping[str, Globs]) -> GateRule:
-    return GateRule("", GateAction.ALLOW, matches=matches)
+def _rule_of(matches: Mapping[str, Globs]) -> DeclaredRule:
+    return DeclaredRule("", GateAction.ALLOW, matches=matches)
 
 
 def asker_of(principal_type: str, principal_id: str | None) -> str:

@@ -21,7 +21,6 @@ from helmr.gate import (
     AGENT_TASK,
     CALL_TASK,
     FLOOD,
-    RESTRICTING,
     RESTRICTION,
     RULED,
     GatedCall,
@@ -36,6 +35,7 @@ from helmr.gate.claude_code import (
     other_key,
     questions_of,
 )
+from helmr.matching import RESTRICTING
 from helmr.models import SUBJECT_MAX
 from helmr.tasks import task
 from helmr.wait_details import AnswererOptions

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from helmr import rules
 from helmr.cli.gate import FileChange, counted, past_calls, settings_path
-from helmr.gate import STARTER_RULES, GateAction, GatedCall, GateRule, GateRules, read_rules
+from helmr.gate import GateAction, GatedCall
 from helmr.gate.claude_code import KEY_VARIABLE, Mode, hooks_block, settings_text, with_hooks
 from helmr.gate.tasks import gate_call
+from helmr.matching import STARTER_RULES, DeclaredRule, DeclaredRules, read_rules
 from helmr.testing import Harness
 
 MINE: dict[str, Any] = {
@@ -146,11 +148,11 @@ def test_a_call_is_tried_on_the_rules(
 
 
 async def test_past_calls_are_held_against_the_rules_with_what_people_said() -> None:
-    rules = GateRules(
+    rules = DeclaredRules(
         (
-            GateRule("looks", GateAction.ALLOW, ("Bash",), matches={"command": ("ls*",)}),
-            GateRule("never", GateAction.DENY, ("Bash",), matches={"command": ("rm *",)}),
-            GateRule("pushes", GateAction.ASK, ("Bash",), matches={"command": ("git push*",)}),
+            DeclaredRule("looks", GateAction.ALLOW, ("Bash",), matches={"command": ("ls*",)}),
+            DeclaredRule("never", GateAction.DENY, ("Bash",), matches={"command": ("rm *",)}),
+            DeclaredRule("pushes", GateAction.ASK, ("Bash",), matches={"command": ("git push*",)}),
         )
     )
     made = [
@@ -174,6 +176,35 @@ async def test_past_calls_are_held_against_the_rules_with_what_people_said() -> 
         ("never", "deny", 1, 1),
         ("pushes", "ask", 1, 0),
         ("(none matches)", "ask", 1, 0),
+    ]
+
+
+async def test_rules_of_the_gate_are_held_against_its_history(tmp_path: Path) -> None:
+    (tmp_path / "helmr.toml").write_text(
+        '[[gate.rule]]\nname = "shop"\nclient = "claude*"\nfolder = "/srv/shop"\naction = "allow"\n'
+        '[[gate.rule]]\nname = "reads"\ntool = "Read"\naction = "deny"\n'
+    )
+    made = [
+        ("Bash", "/srv/shop", "approve"),
+        ("Read", "/srv/shop/src", "decline"),
+        ("Read", "/srv/ada", "decline"),
+        ("Bash", "/srv/ada", "decline"),
+    ]
+    async with Harness(gate_call) as harness:
+        began = harness.clock.now()
+        mia = harness.async_client(on_behalf_of="mia")
+        waits = []
+        for number, (tool, folder, decision) in enumerate(made):
+            call = GatedCall("claude-code", "a", tool, {}, f"toolu_{number}", folder)
+            session = await harness.start(gate_call, call.to_json())
+            waits.append((await session.wait())["wait_id"])
+            await mia.waits.answer(waits[-1], {"decision": decision})
+        rule = await asyncio.to_thread(rules.read_rule, "helmr.toml", folder=tmp_path)
+        with harness.client() as reader:
+            tried = await asyncio.to_thread(rules.back_test, reader, rule, since=began)
+    assert (tried.same, tried.left_alone, tried.failures) == (2, 1, [])
+    assert [(one.wait_id, one.rule, one.rule_says) for one in tried.differences] == [
+        (waits[1], "shop", "allow")
     ]
 
 

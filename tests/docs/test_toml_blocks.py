@@ -67,7 +67,7 @@ def reader(table: dict[str, Any]) -> Callable[[str, Path], None]:
     """Of the file that such a block is of."""
     if table.keys() <= OF_A_RUNTIME:
         return of_a_runtime
-    return of_a_rule if "answer" in table else of_the_console
+    return of_a_rule if {"answer", "rule"} & table.keys() else of_the_console
 
 
 @pytest.mark.parametrize("block", BLOCKS)

@@ -11,17 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helmr.errors import UsageError
-from helmr.gate import (
-    STARTER_RULES,
-    GateAction,
-    GatedCall,
-    GateRule,
-    GateRules,
-    agent_tag,
-    call_of,
-    read_rules,
-    rules_toml,
-)
+from helmr.gate import GateAction, GatedCall, agent_tag, call_of
+from helmr.matching import STARTER_RULES, DeclaredRule, DeclaredRules, read_rules, rules_toml
 from tests.budget import examples
 
 
@@ -30,7 +21,7 @@ def call(tool: str = "Bash", folder: str = "/srv/ada/shop", **given: Any) -> Gat
 
 
 def starter(one: GatedCall) -> str:
-    found = GateRules(STARTER_RULES).first(one)
+    found = DeclaredRules(STARTER_RULES).first(one)
     return found.action.value if found is not None else "none"
 
 
@@ -111,11 +102,11 @@ def test_nothing_is_inside_a_folder_that_the_client_did_not_say() -> None:
 
 
 def test_the_first_rule_that_matches_decides() -> None:
-    rules = GateRules(
+    rules = DeclaredRules(
         (
-            GateRule("denied", GateAction.DENY, matches={"command": ("git push --force*",)}),
-            GateRule("shop", GateAction.ALLOW, ("Bash",), folder="/srv/ada/shop"),
-            GateRule("rest", GateAction.ASK),
+            DeclaredRule("denied", GateAction.DENY, matches={"command": ("git push --force*",)}),
+            DeclaredRule("shop", GateAction.ALLOW, ("Bash",), folder="/srv/ada/shop"),
+            DeclaredRule("rest", GateAction.ASK),
         )
     )
     assert [
@@ -131,7 +122,9 @@ def test_the_first_rule_that_matches_decides() -> None:
 
 
 def test_a_client_and_an_argument_that_is_no_text_are_matched_too() -> None:
-    rule = GateRule("x", GateAction.DENY, ("mcp__*",), client="claude*", matches={"count": ("1?",)})
+    rule = DeclaredRule(
+        "x", GateAction.DENY, ("mcp__*",), client="claude*", matches={"count": ("1?",)}
+    )
     assert rule.matches_call(call("mcp__shop__buy", count=12))
     assert not rule.matches_call(call("mcp__shop__buy", count=1))
     assert not rule.matches_call(call("mcp__shop__buy"))
@@ -141,8 +134,12 @@ def test_a_client_and_an_argument_that_is_no_text_are_matched_too() -> None:
 def test_rules_are_written_as_they_are_read() -> None:
     rules = (
         *STARTER_RULES,
-        GateRule("all", GateAction.DENY, ("a", "b"), "c*", "/x", {"k y": ('a"b',)}, 'no, "never"'),
-        GateRule("two", GateAction.ASK, restriction={"answerers": ["group:ops"], "approvals": 2}),
+        DeclaredRule(
+            "all", GateAction.DENY, ("a", "b"), "c*", "/x", {"k y": ('a"b',)}, 'no, "never"'
+        ),
+        DeclaredRule(
+            "two", GateAction.ASK, restriction={"answerers": ["group:ops"], "approvals": 2}
+        ),
     )
     found = read_rules(tomllib.loads(rules_toml(rules))["gate"], "helmr.toml")
     assert found.rules == rules
@@ -190,7 +187,7 @@ def test_a_rule_that_cannot_be_read_is_refused(text: str, says: str) -> None:
 )
 @settings(max_examples=examples(200))
 def test_an_allowed_command_is_a_single_one(command: str, glob: str) -> None:
-    rule = GateRule("x", GateAction.ALLOW, matches={"command": (glob,)})
+    rule = DeclaredRule("x", GateAction.ALLOW, matches={"command": (glob,)})
     if rule.matches_call(call(command=command)):
         assert not set(command.strip()) & set(";|&`>\n")
         assert "$(" not in command

@@ -19,13 +19,12 @@ from helmr.gate import (
     CALL_TASK,
     RUN_TASK,
     GateAction,
-    GateRule,
-    GateRules,
     call_metadata,
     call_of,
     tasks,
 )
 from helmr.gate.claude_code import call_of_event
+from helmr.matching import DeclaredRule, DeclaredRules
 from helmr.models import GATE_TIMEOUT_MAX_S
 from helmr.tasks import task
 from helmr_runtime.catalog import Registry
@@ -35,13 +34,13 @@ from helmr_runtime.service import gated_calls
 from tests.http.test_access_tokens import bearing, key
 from tests.service.stack import Stack, until
 
-RULES = GateRules(
+RULES = DeclaredRules(
     (
-        GateRule("looks", GateAction.ALLOW, ("Bash",), matches={"command": ("ls*",)}),
-        GateRule(
+        DeclaredRule("looks", GateAction.ALLOW, ("Bash",), matches={"command": ("ls*",)}),
+        DeclaredRule(
             "never", GateAction.DENY, ("Bash",), matches={"command": ("rm *",)}, reason="never"
         ),
-        GateRule("pushes", GateAction.ASK, ("Bash",), matches={"command": ("git push*",)}),
+        DeclaredRule("pushes", GateAction.ASK, ("Bash",), matches={"command": ("git push*",)}),
     ),
     "0123456789abcdef",
 )

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from helmr import sessions, streams
-from helmr.gate import RESTRICTED, RUN_TASK, call_metadata, call_of, read_rules
+from helmr.gate import RESTRICTED, RUN_TASK, call_metadata, call_of
 from helmr.gate import tasks as gate_tasks
 from helmr.gate.claude_code import call_of_event
+from helmr.matching import read_rules
 from helmr.tasks import task
 from helmr_runtime.catalog import Registry
 from helmr_runtime.process.gateway import GatewayActor

@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from helmr import ids
-from helmr.gate import RUN_TASK, GateAction, GateRule, GateRules
+from helmr.gate import RUN_TASK, GateAction
 from helmr.gate.claude_code import call_of_event
+from helmr.matching import DeclaredRule, DeclaredRules
 from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.service import gate
 from tests.http.test_access_tokens import bearing, key
@@ -31,10 +32,12 @@ from tests.http.test_gate import (
 from tests.http.test_sessions import code_of
 from tests.service.stack import Stack
 
-RULES = GateRules(
+RULES = DeclaredRules(
     (
-        GateRule("never", GateAction.DENY, ("Bash",), matches={"command": ("git push --force*",)}),
-        GateRule("pushes", GateAction.ASK, ("Bash",), matches={"command": ("git push*",)}),
+        DeclaredRule(
+            "never", GateAction.DENY, ("Bash",), matches={"command": ("git push --force*",)}
+        ),
+        DeclaredRule("pushes", GateAction.ASK, ("Bash",), matches={"command": ("git push*",)}),
     ),
     "0123456789abcdef",
 )

@@ -16,7 +16,7 @@ import uvicorn
 from pydantic import BaseModel
 
 from helmr.errors import Conflict, UsageError
-from helmr.gate import NO_RULES, GateRules, read_rules
+from helmr.matching import NO_RULES, DeclaredRules, read_rules
 from helmr.models import Query, Request, Wire
 from helmr_runtime.clock import SystemClock
 from helmr_runtime.http.accepting import Accepting, OpenFiles
@@ -156,7 +156,7 @@ def make_gateway(
     trusted_proxies: tuple[str, ...] = (),
     is_published: Callable[[], bool] = lambda: True,
     notice_targets: Sequence[tuple[Target, Sender]] = (),
-    gate_rules: GateRules = NO_RULES,
+    gate_rules: DeclaredRules = NO_RULES,
     people: PeopleConfig = NO_PEOPLE,
     sends_metrics: bool = False,
 ) -> GatewayActor:

@@ -24,11 +24,8 @@ from helmr.errors import Conflict, HelmrError, NotAllowed, TaskNotFound
 from helmr.gate import (
     CALL_TASK,
     FLOOD,
-    NO_RULES,
     GateAction,
     GatedCall,
-    GateRule,
-    GateRules,
     agent_tag,
 )
 from helmr.gate.claude_code import (
@@ -46,6 +43,7 @@ from helmr.gate.claude_code import (
     without_answer,
 )
 from helmr.gate.grants import GrantScope, asker_of
+from helmr.matching import NO_RULES, DeclaredRule, DeclaredRules
 from helmr.models import (
     GatedCallRequest,
     GateReceipt,
@@ -111,7 +109,7 @@ class Gate:
         shared: Shared,
         sessions: SessionOperations,
         calls: GatedCalls,
-        rules: GateRules = NO_RULES,
+        rules: DeclaredRules = NO_RULES,
     ) -> None:
         self._ledger = shared.ledger
         self._now = shared.now
@@ -237,7 +235,7 @@ class Gate:
                 return AskedCall(session, number)
         raise Conflict(f"{call.tag}: this call was asked about {TURNS_MAX} times")
 
-    async def _by_rule(self, caller: Caller, call: GatedCall, rule: GateRule) -> GateDecision:
+    async def _by_rule(self, caller: Caller, call: GatedCall, rule: DeclaredRule) -> GateDecision:
         """What a rule says, once it is recorded."""
         said = {"action": rule.action.value, "rule": rule.name, "rules_hash": self._rules.hash}
         await self._agents.record(caller, call, said)
@@ -294,7 +292,7 @@ class Gate:
         self,
         caller: Caller,
         call: GatedCall,
-        rule: GateRule | None,
+        rule: DeclaredRule | None,
         asked: AskedCall,
         mode: Mode | None,
         ends_at: float,
@@ -318,7 +316,7 @@ class Gate:
                     return granted
 
     async def _start(
-        self, caller: Caller, call: GatedCall, rule: GateRule | None, turn: int
+        self, caller: Caller, call: GatedCall, rule: DeclaredRule | None, turn: int
     ) -> SessionInfo:
         named = {"rule": rule.name, "rules_hash": self._rules.hash} if rule is not None else {}
         restriction = rule.restriction if rule is not None else {}

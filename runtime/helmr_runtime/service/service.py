@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from helmr.gate import NO_RULES, GateRules
+from helmr.matching import NO_RULES, DeclaredRules
 from helmr.operation import Operation
 from helmr_runtime import tracing
 from helmr_runtime.clock import Clock
@@ -75,7 +75,7 @@ class ServiceOptions:
     is_guest: bool = False
     is_published: Callable[[], bool] = lambda: True
     notice_targets: Sequence[tuple[Target, Sender]] = ()
-    gate_rules: GateRules = NO_RULES
+    gate_rules: DeclaredRules = NO_RULES
     people: PeopleConfig = NO_PEOPLE
 
 

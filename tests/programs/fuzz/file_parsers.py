@@ -91,6 +91,20 @@ filter = "payments"
 """
 PROJECT_TOML = b'[project]\nname = "x"\n[tool.helmr]\ntasks = ["tasks.py", "app.tasks"]\n'
 RULE_TOML = b'filter = "stream:refund"\ncompare = ["decision"]\n[answer]\ndecision = "approve"\n'
+RULES_TOML = b"""
+[[rule]]
+name = "small"
+filter = "stream:refund tag:small"
+matches = {eur = ["4?", ""]}
+answer = {decision = "approve"}
+compare = ["decision"]
+[[rule]]
+tool = "Bash"
+folder = "/srv/shop"
+matches = {command = "git push*", "@readOnlyHint" = "true"}
+action = "ask"
+answerers = ["group:ops"]
+"""
 TARGETS = tomllib.loads(HELMR_TOML.decode())["notices"]
 
 
@@ -244,7 +258,12 @@ FILES = (
         in_folder("pyproject.toml", lambda path: tasks_of_project(path.parent)),
         (UsageError,),
     ),
-    Parser("rule", damaged([RULE_TOML]), in_folder("a.toml", read_rule), (UsageError, BadFilter)),
+    Parser(
+        "rule",
+        damaged([RULE_TOML, RULES_TOML]),
+        in_folder("a.toml", read_rule),
+        (UsageError, BadFilter),
+    ),
     Parser("credentials", as_json([CREDENTIALS]), in_folder("credentials.json", read_credentials)),
     Parser("draft", as_json([DRAFT]), in_folder("x.json", read_draft)),
     Parser(

@@ -1,0 +1,450 @@
+"""Rules as files say them: what one matches and what it says; one declaration, one matcher, one parser.
+
+All that a rule names must hold of a call of an agent, or of a wait. What it says is
+
+- an `action`: the gate decides a call by it before a person is asked, if it stands in `helmr.toml`;
+- or an `answer`, which is only ever compared with what people have answered (`helmr.rules`).
+
+The first that matches says it. Files have one rule, several in tables `[[rule]]`, or those of the gate:
+
+```toml
+[[gate.rule]]
+name = "pushes"
+tool = "Bash"
+matches = {command = "git push*"}
+action = "ask"
+```
+
+Invariants: S-109 (first match; a rule that can't be read refuses the start).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from glob import escape
+from typing import Any
+
+from helmr import filters
+from helmr.errors import UsageError
+from helmr.filters import Filter
+from helmr.gate import GateAction, GatedCall, json_hash
+from helmr.models import PERSON_MAX, WaitInfo
+from helmr.people import APPROVALS_MAX, PEOPLE_MAX
+
+RULES_MAX = 500
+GLOB_MAX = 1_000
+
+SHELL_ARGUMENT = "command"
+"""The argument that a shell reads. What joins commands there is looked at: see `DeclaredRule.matches_call`."""
+
+ANNOTATION = "@"
+"""What the name of an annotation begins with among the arguments that a rule matches: `"@readOnlyHint" = "true"`."""
+
+FOLDER = "{folder}"
+"""In a glob of an argument: the agent's folder. A path with `..` in it is in no folder."""
+
+RESTRICTING = ("answerers", "not_by", "approvals", "signed")
+"""Keys of a rule that say who answers, as a wait's options do."""
+
+MATCHING = ("tool", "client", "folder", "matches", "filter")
+"""Keys that say what a rule matches."""
+
+OF_ACTION, OF_ANSWER = ("reason", *RESTRICTING), ("compare",)
+"""Keys that go with one of the two things that a rule can say."""
+
+KEYS = ("name", *MATCHING, "action", *OF_ACTION, "answer", *OF_ANSWER)
+"""Of a rule's table."""
+
+OF_GATE = tuple(key for key in KEYS if key not in ("filter", "answer", *OF_ANSWER))
+"""Those of a rule that decides: no wait is there yet, and no one has answered."""
+
+_JOINS = re.compile(r"&&|\|\||[;&|\n\r]")
+_OPERATORS = re.compile(r"[;&|\n\r<>`]|\$\(|<\(|>\(")
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredRule:
+    """One rule; all that it names must hold.
+
+    Attributes:
+        name: What entries and reports call it.
+        action: What the gate does with a call; `ask` of a rule that has an answer.
+        tool: Globs of tools' names, one of which matches.
+        client: A glob of the client's name.
+        folder: A folder, with all that is below it, or a glob; empty for all.
+        matches: Globs for each of these arguments, one of which matches; an empty one is for an argument that is
+            missing or empty. Of a wait that is about no call: for what its form starts with.
+        reason: What the agent sees of a denial.
+        restriction: Who answers what it asks, by the names of a wait's options (`RESTRICTING`); empty if anyone may.
+        filter: What the wait must pass, in the console's grammar; None for all.
+        answer: What it would answer, as JSON; None if its action says it.
+        compare: The fields of an answer that count; without any, all of it does.
+    """
+
+    name: str
+    action: GateAction = GateAction.ASK
+    tool: tuple[str, ...] = ("*",)
+    client: str = "*"
+    folder: str = ""
+    matches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reason: str = ""
+    restriction: Mapping[str, Any] = field(default_factory=dict)
+    filter: Filter | None = None
+    answer: Any = None
+    compare: tuple[str, ...] = ()
+
+    def matches_call(self, call: GatedCall) -> bool:
+        """Whether it says something of this call, whatever its filter.
+
+        Of a shell's command `allow` and an answer match a single one only: `git status; rm -r .` begins as
+        `git status*` does, and is more than that. `ask` and `deny` match if one of several joined commands does.
+        """
+        if not any(fnmatchcase(call.tool, glob) for glob in self.tool):
+            return False
+        if not fnmatchcase(call.client, self.client) or not self._is_in_folder(call.folder):
+            return False
+        return all(
+            any(self._matches(call, name, glob) for glob in globs)
+            for name, globs in self.matches.items()
+        )
+
+    def matches_wait(self, wait: WaitInfo, call: GatedCall) -> bool:
+        """Whether it says something of this wait, which is about this call.
+
+        Times of its filter count from the wait's opening. Of a call that no client has made an action says nothing.
+        """
+        if self.answer is None and not call.client:
+            return False
+        if self.filter is not None:
+            facts = filters.wait_facts(wait, wait.opened_at)
+            if not self.filter.matches(facts, wait.opened_at):
+                return False
+        return self.matches_call(call)
+
+    def _is_in_folder(self, folder: str) -> bool:
+        if not self.folder:
+            return True
+        wanted = self.folder.rstrip("/") or "/"
+        is_below = folder == wanted or folder.startswith(wanted.rstrip("/") + "/")
+        return is_below or fnmatchcase(folder, self.folder)
+
+    def _matches(self, call: GatedCall, name: str, glob: str) -> bool:
+        given = call.input
+        if name.startswith(ANNOTATION):
+            given, name = call.annotations, name.removeprefix(ANNOTATION)
+        value = given.get(name, "")
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        if not glob or name not in given:
+            return not glob and not text
+        if FOLDER in glob:
+            if not call.folder or ".." in text.split("/"):
+                return False
+            glob = glob.replace(FOLDER, escape(call.folder.rstrip("/")))
+        if name != SHELL_ARGUMENT:
+            return fnmatchcase(text, glob)
+        if self.action is GateAction.ALLOW or self.answer is not None:
+            spelt = set(_OPERATORS.findall(glob))
+            has_more = any(one not in spelt for one in _OPERATORS.findall(text.strip()))
+            return not has_more and fnmatchcase(text.strip(), glob)
+        parts = (text, *(part.strip() for part in _JOINS.split(text)))
+        return any(fnmatchcase(part, glob) for part in parts)
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredRules:
+    """Rules in order, and the hash of what they were read from."""
+
+    rules: tuple[DeclaredRule, ...] = ()
+    hash: str = ""
+
+    @property
+    def match_values(self) -> bool:
+        """One looks at a tool or what it is called with."""
+        return any(rule.matches or rule.tool != ("*",) for rule in self.rules)
+
+    def first(self, call: GatedCall) -> DeclaredRule | None:
+        """The rule that decides this call, if one does."""
+        return next((rule for rule in self.rules if rule.matches_call(call)), None)
+
+    def first_of_wait(self, wait: WaitInfo, call: GatedCall) -> DeclaredRule | None:
+        """The rule that says something of this wait, if one does."""
+        return next((rule for rule in self.rules if rule.matches_wait(wait, call)), None)
+
+
+NO_RULES = DeclaredRules()
+
+
+# --- read -----------------------------------------------------------------------------------------
+
+
+def read_rules(table: Any, path: str) -> DeclaredRules:
+    """What the table `[gate]` of a file says.
+
+    Raises:
+        UsageError: A rule can't be read; says which, and what is wrong with it.
+    """
+    if not isinstance(table, dict) or set(table) - {"rule", "runs"}:
+        unknown = sorted(set(table) - {"rule", "runs"}) if isinstance(table, dict) else []
+        what = f"has {unknown[0]!r}, which it does not know" if unknown else "is no table"
+        raise UsageError(f"{path}: [gate] {what}", hint="Rules stand in tables [[gate.rule]].")
+    if not isinstance(table.get("runs", False), bool):
+        raise UsageError(f"{path}: `runs` of [gate] is true or false")
+    return _rules(table.get("rule", []), path, " of the gate", OF_GATE)
+
+
+def rules_of(found: Any, what: str, *, keys: Sequence[str] = KEYS) -> DeclaredRules:
+    """The rules of a file, in any of its forms: one rule, tables `[[rule]]`, or those of the gate.
+
+    Args:
+        found: What stands in it.
+        what: What it is called in messages.
+        keys: Those that a rule may have.
+
+    Raises:
+        UsageError, BadFilter: A rule can't be read; says which, and what is wrong with it.
+    """
+    if not isinstance(found, dict):
+        raise UsageError(f"{what} is not an object", hint='{"filter": …, "answer": …}')
+    if "gate" in found:
+        return read_rules(found["gate"], what)
+    if "rule" not in found:
+        return DeclaredRules((_rule(found, "", what, keys),), json_hash(found)[:16])
+    if len(found) > 1:
+        other = next(name for name in found if name != "rule")
+        raise UsageError(f"{what} has {other!r} beside its rules")
+    return _rules(found["rule"], what, "", keys)
+
+
+def _rules(found: Any, path: str, of: str, keys: Sequence[str]) -> DeclaredRules:
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        name = "gate.rule" if of else "rule"
+        raise UsageError(f"{path}: rules{of} are tables", hint=f"Write [[{name}]].")
+    if len(found) > RULES_MAX:
+        raise UsageError(f"{path}: {len(found)} rules{of}; at most {RULES_MAX}")
+    rules = tuple(
+        _rule(one, f"rule {number}", f"{path}: rule {number}{of}", keys)
+        for number, one in enumerate(found, start=1)
+    )
+    names = [rule.name for rule in rules]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(
+            f"{path}: two rules{of} are named {twice!r}", hint="Give each its own name."
+        )
+    return DeclaredRules(rules, json_hash(found)[:16])
+
+
+def _rule(found: Mapping[str, Any], name: str, place: str, keys: Sequence[str]) -> DeclaredRule:
+    unknown = sorted(set(found) - set(keys))
+    if unknown:
+        hint = f"It takes {', '.join(keys)}."
+        if unknown[0] in KEYS:
+            hint += " It decides a call before there is a wait."
+        raise UsageError(f"{place} has {unknown[0]!r}, which is not part of it", hint=hint)
+    action = _action(found, place, may_answer="answer" in keys)
+    matches = found.get("matches", {})
+    if not isinstance(matches, dict):
+        raise UsageError(
+            f"{place}: matches is a table", hint='Write matches = {command = "git push*"}.'
+        )
+    texts = {key: found.get(key, "") for key in ("name", "folder", "reason")}
+    texts["client"] = found.get("client", "*")
+    for key, text in texts.items():
+        _check_text(text, f"{place}: {key}")
+    is_claim = bool(matches) and all(key.startswith(ANNOTATION) for key in matches)
+    if action is GateAction.ALLOW and is_claim and found.get("tool", "*") == "*":
+        raise UsageError(
+            f"{place} allows whatever calls itself harmless",
+            hint="Name the tools too: their server says what they claim.",
+        )
+    rule = DeclaredRule(
+        texts["name"] or name,
+        action,
+        _globs(found.get("tool", "*"), f"{place}: tool"),
+        texts["client"],
+        texts["folder"],
+        {key: _globs(globs, f"{place}: matches.{key}") for key, globs in matches.items()},
+        texts["reason"],
+        _restriction(found, action, place),
+        _filter(found, place),
+        found.get("answer"),
+        _compare(found, place),
+    )
+    return rule if rule.name else replace(rule, name=_spelt_rule(found))
+
+
+def _action(found: Mapping[str, Any], place: str, *, may_answer: bool) -> GateAction:
+    """What the rule does; `ask` if it has an answer, since no one is answered by it."""
+    if "answer" in found or (may_answer and "action" not in found):
+        if "action" in found:
+            raise UsageError(f"{place} has an action and an answer", hint="It says one of them.")
+        if found.get("answer") is None:
+            raise UsageError(f"{place} needs an answer other than null, or an action")
+        if not any(key in found for key in MATCHING):
+            raise UsageError(f"{place} needs a filter, or another of {', '.join(MATCHING)}")
+        others = [key for key in OF_ACTION if key in found]
+        if others:
+            raise UsageError(f"{place}: {others[0]} goes with an action, not with an answer")
+        return GateAction.ASK
+    if "compare" in found:
+        raise UsageError(f"{place}: compare goes with an answer, not with an action")
+    try:
+        return GateAction(str(found.get("action")))
+    except ValueError as error:
+        actions = ", ".join(GateAction)
+        raise UsageError(f"{place} needs an action", hint=f"It is one of {actions}.") from error
+
+
+def _filter(found: Mapping[str, Any], place: str) -> Filter | None:
+    if "filter" not in found:
+        return None
+    if not isinstance(found["filter"], str):
+        raise UsageError(f"{place} needs a filter that is a text")
+    return rule_filter(found["filter"])
+
+
+def rule_filter(text: str) -> Filter:
+    """A filter of waits that a rule may have.
+
+    Raises:
+        BadFilter: It can't be read.
+        UsageError: It asks for what is not recorded.
+    """
+    wanted = filters.parse(text, filters.WAIT_FIELDS)
+    if any(term.field in ("is", "claimed", "batch") for term in wanted.terms):
+        raise UsageError(
+            "a rule's filter can't use is:, claimed: or batch:",
+            hint="They say what was done with a wait, not what it asks.",
+        )
+    return wanted
+
+
+def _compare(found: Mapping[str, Any], place: str) -> tuple[str, ...]:
+    named = found.get("compare", [])
+    if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
+        raise UsageError(f"{place}: compare must be a list of field names")
+    return tuple(named)
+
+
+def _spelt_rule(found: Mapping[str, Any]) -> str:
+    """What a rule without a name is called: `stream:refund → {"decision": "approve"}`."""
+    given = {key: found[key] for key in MATCHING if key in found}
+    wanted = given.pop("filter", "")
+    if given:
+        wanted = f"{wanted} {_short(given)}".strip()
+    says = found["action"] if "action" in found else _short(found["answer"])
+    return f"{wanted or 'every wait'} → {says}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _restriction(found: Mapping[str, Any], action: GateAction, place: str) -> dict[str, Any]:
+    """Who answers, as far as the rule says it."""
+    said = {name: found[name] for name in RESTRICTING if name in found}
+    if said and action is not GateAction.ASK:
+        raise UsageError(
+            f"{place} asks no one", hint=f'{next(iter(said))} goes with action = "ask".'
+        )
+    for name in ("answerers", "not_by"):
+        people = said.get(name, ["any"])
+        if not isinstance(people, list) or not 1 <= len(people) <= PEOPLE_MAX:
+            raise UsageError(
+                f"{place}: {name} is a list of people and groups",
+                hint=f'Write {name} = ["group:finance", "ada@example.com"].',
+            )
+        if not all(isinstance(one, str) and _is_name(one) for one in people):
+            raise UsageError(f"{place}: {name} names what is no person or group")
+    approvals = said.get("approvals", 1)
+    if type(approvals) is not int or not 1 <= approvals <= APPROVALS_MAX:
+        raise UsageError(f"{place}: approvals is a number from 1 to {APPROVALS_MAX}")
+    people = said.get("answerers", ["group:"])
+    if len(set(people)) < approvals and not any(one.strip().startswith("group:") for one in people):
+        raise UsageError(
+            f"{place}: {approvals} people are to agree, and answerers names {len(set(people))}"
+        )
+    if not isinstance(said.get("signed", False), bool):
+        raise UsageError(f"{place}: signed is true or false")
+    return said
+
+
+def _is_name(text: str) -> bool:
+    bare = text.strip().removeprefix("group:").removeprefix("person:")
+    return 1 <= len(bare) <= PERSON_MAX and bare.isprintable()
+
+
+def _globs(found: Any, what: str) -> tuple[str, ...]:
+    globs = [found] if isinstance(found, str) else found
+    if not isinstance(globs, list) or not globs:
+        raise UsageError(f"{what} is a text, or a list of some")
+    for glob in globs:
+        _check_text(glob, what)
+    return tuple(globs)
+
+
+def _check_text(text: Any, what: str) -> None:
+    if not isinstance(text, str) or len(text) > GLOB_MAX:
+        raise UsageError(f"{what} is a text of at most {GLOB_MAX} characters")
+
+
+# --- written --------------------------------------------------------------------------------------
+
+
+def rules_toml(rules: Iterable[DeclaredRule]) -> str:
+    """Rules of the gate as a part of `helmr.toml`."""
+    return "\n".join(_rule_toml(rule) for rule in rules)
+
+
+def _rule_toml(rule: DeclaredRule) -> str:
+    lines = ["[[gate.rule]]", f"name = {json.dumps(rule.name)}"]
+    if rule.client != "*":
+        lines.append(f"client = {json.dumps(rule.client)}")
+    if rule.tool != ("*",):
+        lines.append(f"tool = {_spelt(rule.tool)}")
+    if rule.folder:
+        lines.append(f"folder = {json.dumps(rule.folder)}")
+    for name, globs in rule.matches.items():
+        key = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
+        lines.append(f"matches.{key} = {_spelt(globs)}")
+    lines.append(f"action = {json.dumps(rule.action.value)}")
+    if rule.reason:
+        lines.append(f"reason = {json.dumps(rule.reason)}")
+    lines += [f"{name} = {json.dumps(said)}" for name, said in rule.restriction.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _spelt(globs: Sequence[str]) -> str:
+    return json.dumps(globs[0] if len(globs) == 1 else list(globs))
+
+
+def _shell(name: str, globs: str, action: GateAction) -> DeclaredRule:
+    spelt = tuple(one.strip() for one in globs.split("|"))
+    return DeclaredRule(name, action, ("Bash",), matches={SHELL_ARGUMENT: spelt})
+
+
+_LEAVES_MACHINE = """
+git push* | gh * | curl * | wget * | ssh * | scp * | rsync * | npm publish* | twine * | docker push* | kubectl * |
+terraform * | aws * | gcloud * | az *
+"""
+_NOT_UNDONE = "rm * | sudo * | git reset --hard* | git clean* | dd * | mkfs* | shred *"
+_ONLY_LOOKS = (
+    "ls | ls * | pwd | git status | git status -s | git diff | git log | git log --oneline | wc *"
+)
+_INSIDE = f"{FOLDER}/*"
+
+STARTER_RULES: tuple[DeclaredRule, ...] = (
+    _shell("leaves the machine", _LEAVES_MACHINE, GateAction.ASK),
+    _shell("can't be undone", _NOT_UNDONE, GateAction.ASK),
+    _shell("only looks", _ONLY_LOOKS, GateAction.ALLOW),
+    DeclaredRule("reads", GateAction.ALLOW, ("Read",), matches={"file_path": (_INSIDE,)}),
+    DeclaredRule("searches", GateAction.ALLOW, ("Glob", "Grep"), matches={"path": ("", _INSIDE)}),
+    DeclaredRule("keeps its list", GateAction.ALLOW, ("TodoWrite",)),
+)
+"""What `helmr gate install` writes: what only looks is allowed; people are asked for what leaves the machine or can't
+be undone, and for all that no rule knows."""
