@@ -1,7 +1,8 @@
 """The file of a ledger as `make` leaves it: its tables are there, and nothing stands in them.
 
 An open of it takes 20 ms of CPU less than one that makes the tables. It does all else for itself: it takes an id, signs
-and remembers its keys.
+and remembers its keys. Its blocks are the smallest that the engine has: with those of 256 KiB a test with ten entries
+leaves 5 MB, which are written at its checkpoints, and searched for secrets.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from pathlib import Path
 import duckdb
 
 from helmr_runtime.ledger.tables.schema import make
+
+BLOCK_BYTES = 16 * 1024
+"""A file's blocks keep the size that they had when it was made."""
 
 
 def made(path: Path) -> Path:
@@ -30,6 +34,6 @@ def made(path: Path) -> Path:
 def _file() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "made.duckdb")
-        with duckdb.connect(str(path)) as connection:
+        with duckdb.connect(str(path), config={"default_block_size": BLOCK_BYTES}) as connection:
             make(connection)
         return path.read_bytes()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,12 @@ REGISTRY = Registry(
     modules=["tests.service.tasks"],
     code_hash="code-1",
 )
+
+
+@lru_cache(maxsize=16)
+def catalog_of(registry: Registry) -> dict[str, Any]:
+    """What is in a registry, as it is written; to make its schemas takes a tenth of the time of a stack's start."""
+    return registry.catalog().model_dump(by_alias=True)
 
 
 RING = KeyRing((MasterKey("k1", bytes(range(32))),))
@@ -179,7 +185,7 @@ class Stack:
         )
 
     async def start(self, *, hosts: int = 1, sessions_per_host: int = 2) -> None:
-        await self.ledger.write_catalog(self.registry.catalog().model_dump(by_alias=True), RUNTIME)
+        await self.ledger.write_catalog(catalog_of(self.registry), RUNTIME)
         self.directory = DirectoryActor(
             ledger_of(self.calls),
             lambda name: host_of(self.calls, name),

@@ -359,7 +359,12 @@ CLIENT_LEFT = 499
 
 def takes_caller(method: Callable[..., Any]) -> bool:
     """Whether a method of the service asks who calls: what acts, and what is shown to each as it concerns them."""
-    return "caller" in inspect.signature(method).parameters
+    return _has_caller(getattr(method, "__func__", method))
+
+
+@cache
+def _has_caller(function: Callable[..., Any]) -> bool:
+    return "caller" in inspect.signature(function).parameters
 
 
 class ServedOperation:
