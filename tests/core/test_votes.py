@@ -185,6 +185,19 @@ def test_the_vote_of_one_who_is_disabled_counts_no_more_before_it_is_taken_back(
         assert DisabledPeople(frozenset(people)).acts_in([last]) is acts
 
 
+def test_a_vote_that_was_left_out_while_its_person_was_disabled_stands_no_more_once_they_are_enabled() -> (
+    None
+):
+    story = asked(replace(TWO, approvals=3))
+    answer(story, ADA)
+    context = replace(story.context, disabled=frozenset({"ada"}))
+    command = AnswerWait(**BO, wait_id=story.wait.id, record_id="rec_1", data=YES)
+    story.write(*decide(story.state, command, context).drafts)
+    assert story.wait.votes.keys() == {"bo"}  # as the wait's row has it
+    assert answer(story, person("di", "finance"))["have"] == 2
+    assert answer(story, ADA)["outcome"] == "fulfilled"
+
+
 def test_the_receipt_of_a_vote_stays_for_its_operation() -> None:
     story = asked()
     operation = OperationKey(id="op_1", request_hash="h")

@@ -367,12 +367,10 @@ def _wait_voted(state: SessionState, entry: Entry) -> None:
     wait, body = state.wait, entry.body
     if wait is None or wait.id != body["wait_id"]:
         raise DataError(f"{state.id}: entry {entry.seq} votes on a wait that is not pending")
+    # Without the votes of the disabled, which are taken back sooner or later: enabled, they vote again.
+    wait.votes = {one: vote for one, vote in wait.votes.items() if one in body["voters"]}
     if entry.kind is EntryKind.WAIT_VOTED:
-        person = body["person"]["id"]
-        wait.votes.pop(person, None)
-        wait.votes[person] = (entry.seq, body["proposal"])
-    else:
-        wait.votes.pop(body["person"], None)
+        wait.votes[body["person"]["id"]] = (entry.seq, body["proposal"])
 
 
 def _wait_resolved(state: SessionState, entry: Entry) -> None:

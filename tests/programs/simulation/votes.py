@@ -33,6 +33,10 @@ class Asked:
         """What of an answer people must say alike."""
         return {name: value for name, value in data.items() if name not in self.comments}
 
+    def keep(self, voters: Mapping[str, int]) -> None:
+        """Nobody else's vote stands any more: theirs are of the disabled."""
+        self.standing = {one: said for one, said in self.standing.items() if one in voters}
+
     def admits(self, person: str, groups: list[str]) -> bool:
         """Whether they may answer."""
         keys = {person, *(f"group:{one}" for one in groups)}
@@ -98,6 +102,7 @@ class Votes:
             case EntryKind.WAIT_VOTE_WITHDRAWN:
                 known = asked.standing.pop(body["person"], None)
                 self._check(is_copy or known is not None, "S-113", f"{where}: there was none")
+                asked.keep(body["voters"])
             case EntryKind.WAIT_VOTED:
                 person = self._answerer(asked, entry, where)
                 most = asked.count(body["data"], person, frozenset())
@@ -107,6 +112,7 @@ class Votes:
                 self._check(is_so, "S-113", f"{where}: {least} to {most} stand for it")
                 is_few = least < asked.approvals and not _declines(asked, body["data"])
                 self._check(is_few, "S-113", f"{where}: it should have ended the wait")
+                asked.keep(body["voters"])
                 asked.standing[person] = asked.proposal(body["data"]), entry.feed_offset or 0
             case _:
                 asked.is_open = False
