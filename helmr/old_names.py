@@ -25,11 +25,7 @@ ENTRY_FIELDS: Mapping[str, Mapping[str, str]] = {
 STATE_FIELDS: Mapping[str, str] = {"deaths": "crashes", "ladder": "escalation"}
 """Fields of a run and of its wait in a checkpoint."""
 
-REQUEST_FIELDS: Mapping[str, str] = {
-    "ladder": "escalation",
-    "nil_offset": "system_offset",
-    "nil_hash": "system_hash",
-}
+REQUEST_FIELDS: Mapping[str, str] = {"ladder": "escalation"}
 """Fields of HTTP bodies and parameters of query strings."""
 
 PATH_ENDS: Mapping[str, str] = {"/rehearse": "/dry-run"}
@@ -50,6 +46,14 @@ GONE_OPTIONS: Mapping[str, str] = dict.fromkeys(
 
 COMMANDS: Mapping[tuple[str, str], str] = {("wait", "rehearse"): "dry-run"}
 """Commands, behind the group they are in."""
+
+GONE_COMMANDS: Mapping[str, str] = {
+    "follow": "Run a second runtime with the same `helmr up --log URL`: it stands by and takes over. For a copy "
+    "elsewhere use `helmr backup`, or the replication of your bucket.",
+    "promote": "A pair needs no promotion: the standby takes over, or `helmr takeover` has it do so now. `helmr repair "
+    "--data-dir COPY` makes a ledger of a follower's copy, once its primary is stopped for good.",
+}
+"""Commands that nothing stands for any more, and what to do instead."""
 
 
 def body_of_today(kind: str, body: dict[str, Any]) -> dict[str, Any]:

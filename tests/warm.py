@@ -25,9 +25,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from helmr.cli.start import main
-from helmr.client import calls
 from helmr.hash_seed import VARIABLE as SEED
-from helmr.profiles import state_folder
 from helmr_runtime import faults
 
 AT_STARTS = "sitecustomize.py"
@@ -293,7 +291,6 @@ def _become(
     sys.argv, sys.path[:] = argv, [str(cwd), *filter(None, [*paths, *sys.path])]
     # What modules read of the environment when they are imported.
     faults.on_point = faults.armed_by(env)
-    calls.KNOWN = calls.KnownGenerations(state_folder(env).parent / calls.FILE)
     main()
 
 

@@ -395,7 +395,9 @@ _TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "schedule.deleted": lambda body: f"{body.get('name')} deleted",
     "notices.moved": lambda body: "the positions of notice targets were stored",
     "sessions.pruned": lambda body: f"{len(body.get('sessions') or ())} old sessions were removed",
-    "ledger.promoted": lambda body: f"a follower was promoted: generation {body.get('generation')}",
+    "ledger.promoted": lambda body: (
+        f"a follower's copy became the ledger: generation {body.get('generation')}"
+    ),
     "ledger.opened": lambda body: f"a runtime opened the log: generation {body.get('generation')}",
 }
 """What an entry of a kind says, from its body. A kind without a line shows its body as JSON."""

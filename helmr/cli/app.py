@@ -20,6 +20,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from helmr.errors import HelmrError, UsageError
+from helmr.old_names import GONE_COMMANDS
 
 if TYPE_CHECKING:
     from helmr.client import AsyncClient, Client, Endpoint
@@ -292,6 +293,12 @@ class Group(TyperGroup):
         """A command by its name, or by an alias of it that help does not show."""
         found = super().get_command(ctx, cmd_name)
         return found or super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that a line names; a UsageError says what to do instead of one that is no more."""
+        if ctx.parent is None and args[0] in GONE_COMMANDS:
+            raise UsageError(f"there is no `helmr {args[0]}` any more", hint=GONE_COMMANDS[args[0]])
+        return super().resolve_command(ctx, args)
 
     def get_short_help_str(self, limit: int = 45) -> str:
         """The line in the list of commands."""

@@ -115,7 +115,6 @@ for _register in (
     query.register_query,
     toolbox.register_toolbox,
     pruning.register_pruning,
-    toolbox.register_following,
 ):
     _register(app)
 for _register in (session.register_session_file, check.register_what_if):

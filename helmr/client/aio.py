@@ -46,7 +46,6 @@ from helmr.client.waits import AsyncWaits
 from helmr.durations import Duration, seconds
 from helmr.models import (
     QUERY_TIMEOUT_S,
-    CopyPage,
     EntryInfo,
     Health,
     LimitInfo,
@@ -61,7 +60,6 @@ from helmr.operations import (
     LIST_TASKS,
     PRUNE_SESSIONS,
     READ_BACKUP,
-    READ_LEDGER_ENTRIES,
     READYZ,
     RUN_QUERY,
 )
@@ -201,39 +199,6 @@ class AsyncClient(ClientPart):
         }
         body |= {"reason": reason} if reason is not None else {}
         return await self._ask(PRUNE_SESSIONS, body=body)
-
-    async def copy(
-        self,
-        after: int = 0,
-        *,
-        hash: str | None = None,
-        system_offset: int = 0,
-        system_hash: str | None = None,
-        wait: Duration = 0,
-        follower: str | None = None,
-    ) -> CopyPage:
-        """What a follower of the ledger lacks, a page of it; for an admin (S-68).
-
-        Args:
-            after: Feed offset of the follower's last entry, 0 if it has none.
-            hash: That entry's hash, in hex.
-            system_offset: Feed offset of its last entry of the system stream; that is never pruned.
-            system_hash: That one's hash.
-            wait: How long to wait for the first entry, at most 20 s.
-            follower: Its name, by which `/readyz` and `/metrics` say how far it is.
-
-        Raises:
-            LedgerDiverged: The follower's entries are not this ledger's.
-        """
-        wait_s = seconds(wait, allow_zero=True)
-        query: dict[str, Any] = {"after": after, "wait_s": wait_s, "hash": hash}
-        query |= {
-            "system_offset": system_offset or None,
-            "system_hash": system_hash,
-            "follower": follower,
-        }
-        asked = call(READ_LEDGER_ENTRIES, query=query)
-        return await self._transport.call(replace(asked, read_timeout_s=READ_TIMEOUT_S + wait_s))
 
     def events(self, *, after: int | None = None) -> AsyncGenerator[EntryInfo, None]:
         """Follow every session: entries as they are stored, for ever, reconnecting after the last one.

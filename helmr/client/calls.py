@@ -4,9 +4,7 @@ Which route it takes and what answers it stands in the table of operations; a tr
 call carries an operation id that stays the same over its tries, so that repeating one whose outcome is unknown is safe
 (S-61). What the caller got wrong is never tried again.
 
-Its headers say which ledgers this process knows to have been promoted (S-68), so that a primary that was thought to be
-dead learns of its successor from its own clients; and the span of the caller as W3C's `traceparent`, if the program has
-loaded OpenTelemetry.
+Its headers say the span of the caller as W3C's `traceparent`, if the program has loaded OpenTelemetry.
 
 `EventReader` reads a server-sent event stream, fed with text as it comes. Lines end at CR, LF or CRLF only
 (str.splitlines also splits at U+2028, which JSON may hold), and an event that was cut off before its empty line is
@@ -16,18 +14,14 @@ none. Source: WHATWG HTML, "Interpreting an event stream".
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
@@ -44,9 +38,6 @@ from helmr.errors import (
     UsageError,
 )
 from helmr.models import (
-    GENERATION_CHARS_MAX,
-    GENERATION_HEADER,
-    GENERATION_LEDGERS_MAX,
     LIST_LIMIT_MAX,
     NOTICE_TARGET_NAME,
     NOTICE_TARGET_NAME_MAX,
@@ -55,7 +46,6 @@ from helmr.models import (
 )
 from helmr.models.queries import SESSION_IDS
 from helmr.operation import Operation
-from helmr.profiles import state_folder, write_private
 from helmr.tasks import AnyTask, Task
 
 T = TypeVar("T")
@@ -439,71 +429,6 @@ class EventReader:
         elif name == "id" and "\0" not in value:
             self._id = value
         return None
-
-
-FILE = "generations"
-FILE_BYTES_MAX = GENERATION_CHARS_MAX * GENERATION_LEDGERS_MAX * 2
-
-
-class KnownGenerations:
-    """The newest stamp of each ledger, in this process and on this user's disk."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._known: dict[str, str] | None = None
-        self._lock = threading.Lock()
-
-    def headers(self) -> dict[str, str]:
-        """What a request says of them."""
-        with self._lock:
-            known = self._read()
-            return {GENERATION_HEADER: ",".join(known.values())} if known else {}
-
-    def met(self, headers: Mapping[str, str]) -> None:
-        """An answer came with these headers."""
-        stamp = headers.get(GENERATION_HEADER)
-        if stamp is None or not _is_stamp(stamp):
-            return
-        with self._lock:
-            known = self._read()
-            ledger = stamp.partition(".")[0]
-            if _generation(known.get(ledger, "")) >= _generation(stamp):
-                return
-            known.pop(ledger, None)
-            known[ledger] = stamp
-            while len(known) > GENERATION_LEDGERS_MAX:
-                del known[next(iter(known))]
-            with suppress(OSError):  # this process knows it; others meet it themselves
-                write_private(self._path, "\n".join(known.values()) + "\n")
-
-    def _read(self) -> dict[str, str]:
-        if self._known is None:
-            text = ""
-            with suppress(OSError, UnicodeDecodeError), self._path.open("rb") as file:
-                text = file.read(FILE_BYTES_MAX).decode("ascii")
-            stamps = [line for line in text.splitlines() if _is_stamp(line)]
-            self._known = {stamp.partition(".")[0]: stamp for stamp in stamps}
-        return self._known
-
-
-def _is_stamp(text: str) -> bool:
-    parts = text.split(".")
-    return (
-        len(text) <= GENERATION_CHARS_MAX
-        and len(parts) == 4
-        and parts[1].isdecimal()
-        and all(
-            part.isascii() and part.replace("_", "").replace("-", "").isalnum() for part in parts
-        )
-    )
-
-
-def _generation(stamp: str) -> int:
-    return int(stamp.split(".")[1][:9]) if stamp else 0
-
-
-KNOWN = KnownGenerations(state_folder(os.environ).parent / FILE)
-"""Of this process."""
 
 
 API = "opentelemetry.trace"

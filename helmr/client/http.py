@@ -333,7 +333,6 @@ class AsyncHttpTransport:
             call = replace(call, read_timeout_s=PAIR_READ_TIMEOUT_S)
         with _translated(url, call.name, mutates=call.operation_id is not None):
             response = await http.request(call)
-        calls.KNOWN.met(response.headers)
         return problems.answer(call, response, url=url)
 
     def _open(self) -> _Connections:
@@ -558,7 +557,7 @@ def _check_file(response: httpx.Response, wanted: Download, url: str) -> None:
 
 
 def _request(call: Call[Any]) -> dict[str, Any]:
-    said = {**calls.KNOWN.headers(), **calls.trace_headers(), **dict(call.headers)}
+    said = {**calls.trace_headers(), **dict(call.headers)}
     if call.body is not None:
         said["Content-Type"] = "application/json"
     if call.accept is not None:

@@ -226,7 +226,6 @@ class Client(BlockingPart[AsyncClient]):
     query = blocking(AsyncClient.query)
     backup = blocking(AsyncClient.backup)
     prune = blocking(AsyncClient.prune)
-    copy = blocking(AsyncClient.copy)
     events = blocking(AsyncClient.events)
     close = blocking(AsyncClient.close)
 

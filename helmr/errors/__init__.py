@@ -463,14 +463,6 @@ class IdempotencyConflict(Conflict):
     advice = "Use a new key for new data."
 
 
-class LedgerDiverged(Conflict):
-    """A follower's ledger is not an earlier state of its primary's: it is another, or the two have diverged (S-68)."""
-
-    default_hint = (
-        "Follow into an empty directory; `helmr promote --compare` shows how two ledgers differ."
-    )
-
-
 class LedgerSuperseded(Conflict):
     """Another runtime works on this ledger, so this one acknowledges nothing any more (S-68, S-97)."""
 

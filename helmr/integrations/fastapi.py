@@ -42,7 +42,6 @@ from helmr.errors import (
     BadRequest,
     Conflict,
     HelmrError,
-    LedgerDiverged,
     LedgerSuperseded,
     MissingExtra,
     Moved,
@@ -154,7 +153,7 @@ _SHOWN: tuple[type[HelmrError], ...] = (
 
 _HIDDEN: tuple[type[HelmrError], ...] = (
     *(TaskNotFound, StreamNotFound),  # the app names those, and the message lists all there are
-    *(LedgerDiverged, LedgerSuperseded, Moved, RuntimeHeld, StaleEpoch),
+    *(LedgerSuperseded, Moved, RuntimeHeld, StaleEpoch),
 )
 """Of `_SHOWN`, what only those who run the app or the runtime can mend."""
 

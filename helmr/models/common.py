@@ -130,11 +130,6 @@ BODY_SHOWN_BYTES = 20_000
 BODY_DRAWN_CHARS = 64 * 1024
 """Of a wait's body, drawn as Markdown; what is longer is offered as text."""
 
-GENERATION_HEADER = "Helmr-Generation"
-GENERATION_CHARS_MAX = 200
-GENERATION_LEDGERS_MAX = 8
-"""Ledgers whose generation a client remembers and sends; it forgets the one that it met longest ago."""
-
 WAIT_TAGS_MAX = 20
 WAIT_TAG_MAX = 64
 ASSIGNEE_MAX = 128

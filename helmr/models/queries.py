@@ -30,13 +30,9 @@ from helmr.models.common import (
     WaitPriority,
     WaitStatus,
 )
-from helmr.models.system import NOTICE_TARGET_NAME, NOTICE_TARGET_NAME_MAX
 
 SEQ_MAX = 2**53
 """No seq or offset comes near; what is beyond no reader of JSON keeps exact."""
-
-COPY_WAIT_MAX_S = 20.0
-"""Longest that a follower's call is held open."""
 
 GATE_TIMEOUT_MAX_S = 86_400.0
 """Longest that an agent's hook may wait."""
@@ -245,24 +241,4 @@ class GateQuery(Query):
     client: str = Field(default="claude-code", pattern="^(claude-code|codex)$")
     run: str | None = Field(
         default=None, min_length=1, max_length=64, description="The session in which it runs."
-    )
-
-
-class CopyQuery(Query):
-    """Where a follower of the ledger is."""
-
-    after: int = Field(default=0, ge=0, le=SEQ_MAX, description="Feed offset of its last entry.")
-    hash: str | None = Field(
-        default=None, pattern=r"^[0-9a-f]{64}$", description="That entry's hash."
-    )
-    system_offset: int = Field(
-        default=0, ge=0, le=SEQ_MAX, description="Of its last entry of the system stream."
-    )
-    system_hash: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    wait_s: float = Field(default=0.0, ge=0, le=COPY_WAIT_MAX_S)
-    follower: str | None = Field(
-        default=None,
-        max_length=NOTICE_TARGET_NAME_MAX,
-        pattern=NOTICE_TARGET_NAME,
-        description="By which `/readyz` and `/metrics` say how far it is.",
     )

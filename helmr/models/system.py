@@ -144,29 +144,6 @@ class PruneReceipt(Wire):
     archive: str | None = None
 
 
-class CopyPage(Wire):
-    """What a follower is behind by, as far as one page goes (S-68).
-
-    Attributes:
-        through: Feed offset at which the page ends; the next begins after it.
-        head: Feed offset of the newest entry of all.
-        pruned_offset: Feed offset of the newest `sessions.pruned`; a copy that ends before it may hold parts of
-            sessions.
-        openings: How often the ledger was opened.
-        encrypts: Whether bodies of new entries are sealed.
-        generation: One more than promotions there were.
-        rows: Entries and checkpoints as in a backup, without their checks.
-    """
-
-    through: int
-    head: int
-    pruned_offset: int
-    openings: int
-    encrypts: bool
-    generation: int
-    rows: list[list[Any]]
-
-
 Missed = Literal["skip", "latest", "all"]
 Overlap = Literal["skip", "allow"]
 

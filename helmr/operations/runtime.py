@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from helmr.models import (
-    CopyPage,
-    CopyQuery,
     Health,
     LimitInfo,
     ListQuery,
@@ -56,19 +54,12 @@ READ_BACKUP: Operation[bytes] = Operation(
     description="Answers `application/jsonl`.",
     service="backups.stream",
     reply=Media(JSONL, "A backup: JSON lines, the last a check of the whole", "helmr.backup"))
-READ_LEDGER_ENTRIES = Operation(
-    "copy", "GET /v1/ledger/entries", Need.ADMINISTER,
-    "Read what a follower of the ledger lacks: entries as they are stored, in feed order, and their checkpoints.",
-    description="Answers `{through, head, pruned_offset, openings, encrypts, generation, rows}`, rows as in a "
-    "backup without their checks. Waits at most `wait_s` (≤ 20) for the first. 409 `ledger_diverged` "
-    "if the follower's last entry is not this ledger's.",
-    service="copies.page", query=CopyQuery, reply=CopyPage, problems=(409,))
 PRUNE_SESSIONS = Operation(
     "prune", "POST /v1/prune", Need.ADMINISTER,
     "Remove sessions that are over and old enough, a page of them; repeat it until `is_last`.",
     description="Answers `{sessions, entries, is_last, archive}`. `dry_run` removes nothing and counts all. 503 "
     "while a backup is being read.",
-    service="copies.prune", body=PruneRequest, reply=PruneReceipt, repeat=Repeat.ONCE)
+    service="pruning.prune", body=PruneRequest, reply=PruneReceipt, repeat=Repeat.ONCE)
 
 # Other protocols, and probes ----------------------------------------------------------------------
 

@@ -27,6 +27,24 @@ def test_no_runtime(helmr, nowhere: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("line", "instead"),
+    [
+        ("follow --into copy --once", "helmr up --log URL"),
+        ("promote --fenced --data-dir copy", "helmr takeover"),
+        ("promote --help", "helmr takeover"),
+    ],
+)
+def test_a_command_that_is_no_more_names_what_takes_its_place(
+    helmr, line: str, instead: str
+) -> None:
+    said = helmr(*line.split())
+    assert (said.code, said.out) == (2, "")
+    name, (told, hint) = line.split()[0], said.err.splitlines()
+    assert told == f"helmr: there is no `helmr {name}` any more"
+    assert instead in hint
+
+
 def test_several_runtimes(helmr, nowhere: Path) -> None:
     folder = nowhere / "state" / "helmr" / "runtimes"
     folder.mkdir(parents=True)

@@ -279,9 +279,6 @@ LINES = [
     Line("prune --older-than 1d --archive --dry-run --reason old", "0"),
     Line("prune --older-than 1d --no-archive", "0"),
     Line("key rotate-master --data-dir $FOLDER/$ROUND"),
-    Line("follow --into $FOLDER/copy-$ROUND --name spare --once --data-dir $DATA_DIR"),
-    Line("promote --fenced --reason drill --data-dir $FOLDER/copy-$ROUND --keys $RING", "."),
-    Line("promote --compare $FOLDER/$ROUND --data-dir $FOLDER/copy-$ROUND", "."),
 ]  # fmt: skip
 """Run one after the other in this process, once as they are and once with --json."""
 

@@ -130,8 +130,6 @@ NOT_WALKED = {
     "repair": "as restore",
     "prune": "as restore",
     "log move": "as restore: tests/stack/test_log_elsewhere.py",
-    "follow": "says only offsets; errors are of Helmr's own words",
-    "promote": "says only offsets, ids and kinds of entries",
     "session export": "writes a file for programs: JSON, in which controls are escaped",
     "session replay": "as session verify",
     "session what-if": "as session verify",

@@ -25,7 +25,6 @@ from helmr.errors import (
     GrantNotFound,
     IdempotencyConflict,
     KeyNotFound,
-    LedgerDiverged,
     NotAnAnswerer,
     NoticeTargetNotFound,
     OperationConflict,
@@ -803,20 +802,6 @@ async def old_sessions_are_pruned(client: Any, way: Way) -> None:
         await client.prune("23h")
 
 
-async def the_ledger_is_copied_page_by_page(client: Any, way: Way) -> None:
-    if not way.has_sql:
-        with pytest.raises(BadRequest):
-            await client.copy()
-        return
-    page, rows = await client.copy(), []
-    while page.rows:
-        rows += [row for row in page.rows if row[0] == "e"]
-        page = await client.copy(page.through, hash=rows[-1][10])
-    assert [row[1] for row in rows] == list(range(1, page.through + 1))
-    with pytest.raises(LedgerDiverged):
-        await client.copy(page.through, hash="0" * 64)
-
-
 async def every_refusal_is_its_own_error(client: Any, way: Way) -> None:
     started, wait = await reviewing(client, external_id=fresh("external"))
     session = client.sessions.open(started.id)
@@ -981,7 +966,6 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     history_is_asked_in_sql,
     the_ledger_is_backed_up,
     old_sessions_are_pruned,
-    the_ledger_is_copied_page_by_page,
     every_refusal_is_its_own_error,
     what_is_not_there_is_not_found,
     a_closed_client_says_so,

@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from helmr.cli.main import app
+from helmr.old_names import GONE_COMMANDS
 
 BLOCK = re.compile(r"^```(?:sh|console)?\n(.*?)^```$", re.M | re.S)
 OF_THE_SHELL = {"|", ">", "<", "&", "&&", ";"}
@@ -54,6 +55,8 @@ def read_mention(words: list[str]) -> None:
     Raises:
         LookupError: There is not.
     """
+    if words[1:2] and words[1] in GONE_COMMANDS:
+        return  # an upgrade note speaks of it
     command, rest = found(words, may_be_group=True)
     known = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
     unknown = {word for word in rest if word.startswith("-")} - known

@@ -70,7 +70,6 @@ async def everything(stack: Stack) -> Scrape:
     answer = {"data": {"decision": "approve"}}
     await stack.http.post(f"/v1/waits/{wait_id}/answer", json=answer)
     await stack.http.post("/v1/sessions", json={"task": "fail-once", "payload": None})
-    await stack.http.get("/v1/ledger/entries", params={"follower": "two"})
     wanted = {"helmr_runs_total", "helmr_steps_total", "helmr_waits_ended_total"}
     found: list[Scrape] = []
 

@@ -209,30 +209,6 @@ async def test_room_that_is_less_than_was_asked_for(stack: Stack) -> None:
     await until_told(stack)
 
 
-async def test_a_follower_that_is_behind(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "BEHIND_FOR", timedelta(seconds=0.3))
-    await stack.started()
-
-    async def asks(after: int) -> dict[str, Any]:
-        params: dict[str, str | int] = {"follower": "two", "after": after}
-        response = await stack.http.get("/v1/ledger/entries", params=params)
-        assert response.status_code == 200, response.text
-        found: dict[str, Any] = response.json()
-        return found
-
-    page = await asks(0)
-    assert (await scrape(stack))["helmr_ledger_follower_lag_entries", {"follower": "two"}] > 0
-
-    async def is_behind() -> bool:
-        await asks(0)
-        return await told(stack) == ["follower_behind"]
-
-    await until(is_behind)
-    (warning,) = (await stack.http.get("/readyz")).json()["warnings"]
-    assert warning.startswith("follower two is ")
-    assert page["through"] == page["head"]
-
-
 async def test_a_host_that_retires(stack: Stack) -> None:
     await stack.started()
     next(iter(stack.hosts.values())).retire("code that was cut off did not end")

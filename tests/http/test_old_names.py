@@ -44,15 +44,6 @@ async def test_a_rehearsal_is_a_dry_run(stack: Stack) -> None:
     assert answers[0].json() == answers[1].json()
 
 
-async def test_a_follower_of_before_says_where_it_is(stack: Stack) -> None:
-    refusals = [
-        await stack.http.get("/v1/ledger/entries", params={f"{name}_hash": "no hash"})
-        for name in ("nil", "system")
-    ]
-    assert refusals[0].status_code == refusals[1].status_code == 400
-    assert refusals[0].json()["errors"] == refusals[1].json()["errors"]
-
-
 @pytest.mark.parametrize(
     ("line", "now"),
     [

@@ -20,7 +20,6 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from helmr.models import COPY_WAIT_MAX_S
 from tests.service.stack import Stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.allows_blocking]
@@ -95,7 +94,7 @@ def _try(
     @given(case=operation.as_strategy(generation_mode=mode))
     def one(case: Any) -> None:
         nonlocal calls
-        response = case.call(headers=headers, timeout=COPY_WAIT_MAX_S + 20)
+        response = case.call(headers=headers, timeout=40)
         calls += 1
         if (operation.label, response.status_code) == HELD_UP:
             return

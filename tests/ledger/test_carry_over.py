@@ -18,7 +18,14 @@ from types import SimpleNamespace
 import duckdb
 import pytest
 
-from helmr.errors import LedgerDamaged, MasterKeyMissing, NotReady, StoreUnavailable
+from helmr.errors import (
+    LedgerDamaged,
+    LedgerSuperseded,
+    MasterKeyMissing,
+    NotReady,
+    StoreUnavailable,
+    UsageError,
+)
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger import actor as actors
 from helmr_runtime.ledger.actor import LedgerActor
@@ -27,16 +34,15 @@ from helmr_runtime.ledger.log import carry_over, stored
 from helmr_runtime.ledger.log.carry_over import CarryProgress
 from helmr_runtime.ledger.log.rebuild import LedgerKeys, Page
 from helmr_runtime.ledger.log.stored import StoredLedger, stored_ledger
-from helmr_runtime.ledger.open import FOLLOWS, open_ledger
-from helmr_runtime.ledger.tables.recovery import SUPERSEDED
+from helmr_runtime.ledger.open import open_ledger
+from helmr_runtime.ledger.tables.recovery import FOLLOWS, SUPERSEDED, WHOLE_FROM
 from helmr_runtime.ledger.tables.schema import SCHEMA
 from helmr_runtime.ledger.tools.audit import audit
-from helmr_runtime.ledger.tools.followed import WHOLE_FROM, followed_ledger
 from helmr_runtime.ledger.tools.repair import repair
 from helmr_runtime.security.keys import read_key_ring
 from tests.fixtures.earlier import Earlier
 from tests.fixtures.editions import OF_0_1_0, SCHEMAS, bring_to
-from tests.ledger.sessions import SMALL
+from tests.ledger.sessions import SMALL, start_of
 from tests.ledger.test_restart import folded, tables_of
 
 pytestmark = pytest.mark.allows_blocking
@@ -176,8 +182,8 @@ async def test_a_ledger_that_was_superseded_stays_so(
 ) -> None:
     set_number(path, SUPERSEDED, 2)
     ledger = await opened(path, keys, now)
-    with pytest.raises(Exception, match="superseded"):
-        await ledger.stamp()
+    with pytest.raises(LedgerSuperseded):
+        await ledger.start(start_of())
     await ledger.close()
 
 
@@ -269,18 +275,19 @@ async def test_a_kill_on_the_way_leaves_a_ledger_that_opens(
     assert not beside(path) or is_named
 
 
-async def test_a_followers_rows_are_carried_over_without_keys(
+async def test_a_followers_copy_of_an_earlier_schema_is_no_ledger_until_it_was_repaired(
     path: Path, keys: LedgerKeys, now: datetime
 ) -> None:
     for name, number in {FOLLOWS: 1, WHOLE_FROM: 7}.items():
         set_number(path, name, number)
+    with pytest.raises(UsageError, match="follower's copy"):
+        await opened(path, keys, now)
     before = entries_of(path)
-    with followed_ledger(path) as followed:
-        assert followed.meta["schema"] == SCHEMA
-        assert followed.meta[WHOLE_FROM] == 7
-        assert followed.position.offset == before[-1][0]
-        assert followed.fold(keys, now).entries == len(before)
+    assert repair(path, keys, now).damage == "a follower's copy, which has no tables"
     assert entries_of(path) == before
+    ledger = await opened(path, keys, now)
+    assert await tables_of(ledger) == await folded(ledger, FakeClock(now))
+    await ledger.close()
 
 
 # --- how far it is ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import lzma
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -14,7 +15,7 @@ from helmr_runtime.clock import FakeClock
 from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.security.keys import read_key_ring
-from tests.fixtures.earlier import LEDGER, Earlier
+from tests.fixtures.earlier import HERE, LEDGER, Earlier
 from tests.ledger.sessions import SMALL
 
 EARLIER = Earlier("ledger_0_1_0")
@@ -52,3 +53,21 @@ def path(tmp_path: Path, carried: Path) -> Path:
 def keys(path: Path) -> LedgerKeys:
     """Its master keys."""
     return LedgerKeys(read_key_ring(path.parent / RING, {}))
+
+
+def left_by_a_follower(folder: Path, kind: str = "copy") -> Path:
+    """A file that 0.7.0 has left, in a folder of its own: `promoted`, `copy` or `superseded`."""
+    path = folder / kind / LEDGER
+    path.parent.mkdir(mode=0o700)
+    packed = HERE / "ledger_0_7_0" / f"{kind}.duckdb.xz"
+    path.write_bytes(lzma.decompress(packed.read_bytes()))
+    path.chmod(0o600)
+    return path
+
+
+def keys_of_a_follower(folder: Path) -> Path:
+    """A file with the master keys of those ledgers."""
+    path = folder / RING
+    path.write_bytes((HERE / "ledger_0_2_0" / RING).read_bytes())
+    path.chmod(0o600)
+    return path

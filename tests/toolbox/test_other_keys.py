@@ -17,8 +17,6 @@ import pytest
 
 from helmr import Client
 from helmr.cli.main import invoke
-from helmr.client import calls
-from helmr.client.calls import KnownGenerations
 from helmr.hash_seed import VARIABLE as SEED
 from helmr_runtime.launchers.startup import UpOptions
 from helmr_runtime.launchers.threaded import ThreadedRuntime
@@ -27,7 +25,7 @@ from tests import warm
 from tests.cli.conftest import Said
 from tests.process.test_in_process import TASKS
 from tests.stack.live import until
-from tests.toolbox.conftest import RING
+from tests.toolbox.conftest import RING, keys_of_a_follower, left_by_a_follower
 
 pytestmark = pytest.mark.allows_blocking
 
@@ -39,10 +37,9 @@ LOCKS = {"up.lock", "ledger.duckdb.lock"}
 
 @dataclass
 class Left:
-    """What a primary and its follower have left when both have ended."""
+    """What a runtime has left when it has ended."""
 
     data_dir: Path
-    copy: Path
     keys: Path
     other_keys: Path
     session_id: str
@@ -85,15 +82,13 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_STATE_HOME", str(folder / "state"))
         patched.chdir(folder)  # where its tasks write
-        left = Left(folder / "primary", folder / "copy", folder / RING, folder / "other" / RING, "")
+        left = Left(folder / "primary", folder / RING, folder / "other" / RING, "")
         primary = runtime(left.data_dir, encrypts=request.param)
         primary.start()
         with Client(url=primary.url, key=primary.key) as client:
             left.session_id = client.sessions.start("ask", {"about": "?"}).id
             session = client.sessions.open(left.session_id)
             until(lambda: session.get().activity == "waiting", within_s=WITHIN_S, what="it asks")
-            said = run("follow", "--into", left.copy, "--data-dir", left.data_dir, "--once")
-            assert said.code == 0, said.err
         primary.stop()
         other = runtime(folder / "other")
         other.start()
@@ -108,17 +103,12 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def left(made: Left, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Left:
-    """Copies of it."""
+    """A copy of it."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(calls, "KNOWN", KnownGenerations(tmp_path / calls.FILE))
-    for name in ("data_dir", "copy"):
-        shutil.copytree(
-            getattr(made, name), tmp_path / name, ignore=shutil.ignore_patterns("*.lock")
-        )
-    return Left(
-        tmp_path / "data_dir", tmp_path / "copy", made.keys, made.other_keys, made.session_id
-    )
+    data_dir = tmp_path / "data_dir"
+    shutil.copytree(made.data_dir, data_dir, ignore=shutil.ignore_patterns("*.lock"))
+    return Left(data_dir, made.keys, made.other_keys, made.session_id)
 
 
 def goes_on(data_dir: Path, session_id: str) -> None:
@@ -134,52 +124,35 @@ def goes_on(data_dir: Path, session_id: str) -> None:
     assert said.code == 0, said.err
 
 
-def test_a_start_that_is_refused_on_a_copy_leaves_no_keys_and_the_copy_is_promoted(
-    left: Left,
+def test_a_start_on_a_followers_copy_is_refused_and_leaves_no_keys(
+    left: Left, tmp_path: Path
 ) -> None:
-    before = names(left.copy)
-    said = up(left.copy)
-    assert (said.code, "follows another" in said.err) == (USAGE, True), said.err
-    assert names(left.copy) == before
-    said = run("promote", "--fenced", "--data-dir", left.copy, "--keys", left.keys)
-    assert said.code == 0, said.err
-    assert json.loads((left.copy / RING).read_text())["keys"]
-    goes_on(left.copy, left.session_id)
-
-
-def test_a_promotion_beside_other_keys_is_refused_and_loses_none(left: Left) -> None:
-    shutil.copy(left.other_keys, left.copy / RING)  # as a refused start of 0.1.0 left it
-    (left.copy / RING).chmod(0o600)
-    said = run("promote", "--fenced", "--data-dir", left.copy, "--keys", left.keys)
-    assert (said.code, "other master keys" in said.err) == (USAGE, True), said.err
-    assert (left.copy / RING).read_bytes() == left.other_keys.read_bytes()
-    said = run("promote", "--fenced", "--data-dir", left.copy)
+    keys = keys_of_a_follower(tmp_path)
+    copy = left_by_a_follower(tmp_path).parent
+    before = names(copy)
+    said = up(copy)
+    assert (said.code, "is a follower's copy" in said.err) == (USAGE, True), said.err
+    assert names(copy) == before
+    said = run("repair", "--data-dir", copy, "--keys", left.keys)
     assert (said.code, "was written with" in said.err) == (DATA_ERROR, True), said.err
-    (left.copy / RING).unlink()
-    said = run("promote", "--fenced", "--data-dir", left.copy, "--keys", left.keys)
-    assert said.code == 0, said.err
+    assert names(copy) == before
+    shutil.copy(keys, copy / RING)
+    for command in ("repair", "verify"):
+        said = run(command, "--data-dir", copy)
+        assert said.code == 0, said.err
 
 
-def test_a_promotion_that_is_refused_for_its_keys_leaves_none_behind(left: Left) -> None:
-    before = names(left.copy)
-    said = run("promote", "--fenced", "--data-dir", left.copy, "--keys", left.other_keys)
-    assert (said.code, "was written with" in said.err) == (DATA_ERROR, True), said.err
-    assert names(left.copy) == before
-
-
-def test_a_promoted_copy_does_not_start_with_other_keys(left: Left) -> None:
-    said = run("promote", "--fenced", "--data-dir", left.copy, "--keys", left.keys)
-    assert said.code == 0, said.err
-    for has_key in (False, True):  # looked at before keys are made, and where none would be
-        if has_key:
-            shutil.copy(left.data_dir / KEY_NAME, left.copy / KEY_NAME)
-        shutil.copy(left.other_keys, left.copy / RING)
-        said = up(left.copy)
+def test_a_ledger_does_not_start_with_other_keys(left: Left) -> None:
+    for has_key in (True, False):  # looked at before keys are made, and where none would be
+        if not has_key:
+            (left.data_dir / KEY_NAME).unlink()
+        shutil.copy(left.other_keys, left.data_dir / RING)
+        said = up(left.data_dir)
         assert said.code == DATA_ERROR, said.err
         assert "was written with" in said.err
         assert "Give the key ring" in said.err
-    shutil.copy(left.keys, left.copy / RING)
-    goes_on(left.copy, left.session_id)
+    shutil.copy(left.keys, left.data_dir / RING)
+    goes_on(left.data_dir, left.session_id)
 
 
 def test_a_lost_key_ring_is_refused_and_no_other_is_made(left: Left) -> None:

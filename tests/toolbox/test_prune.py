@@ -17,12 +17,10 @@ from helmr import ids
 from helmr.errors import (
     BadRequest,
     LedgerDamaged,
-    LedgerDiverged,
     SessionNotFound,
     StoreUnavailable,
     TokenNotFound,
 )
-from helmr.ids import SYSTEM_STREAM
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.commands import Prune, Pruned, Retention
 from helmr_runtime.core.entries import Draft, EntryKind
@@ -39,7 +37,7 @@ from helmr_runtime.ledger.pruning import BETWEEN_PAGES, FIRST_AFTER
 from helmr_runtime.ledger.tools.audit import Audit, audit
 from helmr_runtime.ledger.tools.prune import prune_stored
 from helmr_runtime.ledger.tools.restore import build
-from helmr_runtime.ports.ledger import CopyPosition, LedgerClient
+from helmr_runtime.ports.ledger import LedgerClient
 from helmr_runtime.service.exports import Backups
 from helmr_runtime.service.feed import FeedHub, FeedItem
 from helmr_runtime.service.following import PAGE_ITEMS, FollowedEntries
@@ -389,26 +387,6 @@ async def test_a_backup_that_sessions_were_taken_from_is_none(
     )
     made = build(tmp_path / "copy.duckdb", lines, LedgerKeys(None), clock.now())
     assert made.checked.through == ledger.index.head_offset
-
-
-async def test_a_position_in_a_gap_is_known_by_the_system_session(
-    ledger: DuckLedger, clock: FakeClock
-) -> None:
-    await ledger.fact(create_token())
-    (system,) = await ledger.entries_after(0, 10)
-    assert system.session_id == SYSTEM_STREAM
-    hand = await ended(ledger, clock)
-    last = hand.entries[-1]
-    at = CopyPosition(ledger.index.head_offset, last.hash.hex(), 1, system.hash.hex())
-    assert (await ledger.copied_page(at)).copied.rows == ()
-    clock.move_to(clock.now() + MONTH + timedelta(seconds=1))
-    await pruned(ledger)
-    page = await ledger.copied_page(at)
-    assert len(page.copied.rows) >= 1
-    assert page.copied.pruned_offset == ledger.index.pruned_offset > at.offset
-    for other in (replace(at, system_hash="0" * 64), replace(at, offset=10_000, hash="0" * 64)):
-        with pytest.raises(LedgerDiverged):
-            await ledger.copied_page(other)
 
 
 # --- what it does not hide ------------------------------------------------------------------------

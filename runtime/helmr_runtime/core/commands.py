@@ -6,17 +6,17 @@ whatever holds the task's types, before deciding.
 
 The entry that carries a command's operation tells what is answered, at first and when repeated (S-61).
 
-Facts of the whole ledger are entries of the system stream: sessions left it, a follower became it, or a runtime opened
-its log where other machines reach it (S-68, S-69, S-98).
+Facts of the whole ledger are entries of the system stream: sessions left it, or a runtime opened its log where other
+machines reach it (S-69, S-98). Versions up to 0.7 also wrote that a follower's copy became the ledger.
 
 ```
 sessions.pruned    sessions[] entries archive? reason?     entries: how many they had; archive: the file that has them
-ledger.promoted    generation after reason?     after: feed offset of the last entry that the primary has sent
+ledger.promoted    generation after reason?     of 0.7 and earlier; read for ever
 ledger.opened      generation writer            writer: of the opening, as its records of the log name it
 ```
 
-These bodies are never sealed: a copy that is kept without keys removes the same sessions when it gets there. Which of
-two ledgers is the later one, generations say: the higher one is.
+These bodies are never sealed: they are acted on where there are no keys. Which of two ledgers is the later one,
+generations say: the higher one is.
 """
 
 from __future__ import annotations
@@ -533,21 +533,6 @@ def pruned_draft(
 def sessions_of(body: Mapping[str, Any]) -> tuple[str, ...]:
     """The ids of the sessions that a `sessions.pruned` removes."""
     return tuple(body["sessions"])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Promote(SessionCommand):
-    """The ledger goes on by itself, as the next generation. Receipt: `{generation}`."""
-
-    after: int
-    reason: str | None = None
-
-    def draft(self, generation: int) -> Draft:
-        """The entry."""
-        body: dict[str, Any] = {"generation": generation, "after": self.after}
-        if self.reason is not None:
-            body["reason"] = self.reason
-        return Draft(EntryKind.LEDGER_PROMOTED, body, principal=self.principal)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

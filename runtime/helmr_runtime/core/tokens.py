@@ -42,7 +42,6 @@ from helmr_runtime.core.commands import (
     NO_DETAILS,
     AnswerDetails,
     OpenLedger,
-    Promote,
     SessionCommand,
 )
 from helmr_runtime.core.entries import Entry, EntryKind, Principal, from_iso, iso
@@ -343,7 +342,6 @@ LedgerCommand = (
     | DeleteSchedule
     | MoveNotices
     | OpenLedger
-    | Promote
 )
 """What the ledger may be asked to write into the system stream."""
 

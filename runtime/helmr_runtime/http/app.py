@@ -28,7 +28,6 @@ from helmr_runtime.http.browser import Browser
 from helmr_runtime.http.exchange import (
     Authenticator,
     Exchange,
-    GenerationHeader,
     served,
 )
 from helmr_runtime.http.mcp import endpoint as mcp
@@ -73,7 +72,6 @@ class GatewayApp:
         self.service = service
         self.settings = settings
         self.metrics = Metrics()
-        self.generations = GenerationHeader(service.copies)
         service.watch(self.metrics.entries.seen)
         self.limiter = RateLimiter(service.now, settings.limits)
         self.access = access = Access(
@@ -89,7 +87,7 @@ class GatewayApp:
         self.authenticator: Authenticator = (
             Trusting(access, trusts) if trusts is not None else access
         )
-        self._paths = served(OPERATIONS, service, SPECIAL, self.authenticator, self.generations)
+        self._paths = served(OPERATIONS, service, SPECIAL, self.authenticator)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

@@ -8,8 +8,7 @@ with a secret, the answer is the same.
 
 The gateway's edge: here, and nowhere else, an unexpected exception becomes an answer.
 
-Invariants: S-28 (1.25 MiB), S-46 and S-51 (what a secret may do), S-68 (`GenerationHeader`: clients carry the
-generation of a promoted ledger to the one that it has left behind); no undocumented content type or encoding, unknown
+Invariants: S-28 (1.25 MiB), S-46 and S-51 (what a secret may do); no undocumented content type or encoding, unknown
 fields refused.
 """
 
@@ -21,7 +20,6 @@ import inspect
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol, TypeVar, cast, get_origin
@@ -36,18 +34,11 @@ from helmr.errors import (
     BadId,
     BadRequest,
     HelmrError,
-    LedgerSuperseded,
     OriginDenied,
     TooLarge,
     UnsupportedMedia,
 )
-from helmr.models import (
-    GENERATION_CHARS_MAX,
-    GENERATION_HEADER,
-    GENERATION_LEDGERS_MAX,
-    HTTP_BODY_BYTES_MAX,
-    NoFields,
-)
+from helmr.models import HTTP_BODY_BYTES_MAX, NoFields
 from helmr.old_names import REQUEST_FIELDS, request_of_today
 from helmr.operation import PAGE, Media, Operation
 from helmr.roles import Need, Owner, Role, ScopeType
@@ -64,7 +55,6 @@ from helmr_runtime.security.limits import (
 )
 from helmr_runtime.security.origins import REFUSAL_HEADERS, answer_headers
 from helmr_runtime.service import Caller, Service
-from helmr_runtime.service.exports import Copies
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -290,66 +280,6 @@ class Authenticator(Protocol):
 
 logger = logging.getLogger(__name__)
 
-STAMP_WITHIN_S = 0.5
-
-
-class GenerationHeader:
-    """The promotions that callers report to this gateway's ledger, and those that it reports."""
-
-    def __init__(self, copies: Copies) -> None:
-        self._copies = copies
-        self._stamp: str | None = None
-        self._is_known = False
-        self._asking: asyncio.Task[None] | None = None
-        self._is_first = True
-        self._superseded: LedgerSuperseded | None = None
-
-    async def meet(self, exchange: Exchange) -> None:
-        """Tell the ledger what an authenticated client has met, if it says anything.
-
-        Raises:
-            Unavailable: The ledger does not answer; the client tries again.
-            LedgerSuperseded: It has a successor, and this request may change something.
-        """
-        try:
-            if self._superseded is None:
-                await self._meet(exchange)
-        except LedgerSuperseded as error:
-            self._superseded = error
-        if self._superseded is not None and exchange.method not in ("GET", "HEAD"):
-            raise self._superseded
-
-    async def _meet(self, exchange: Exchange) -> None:
-        said = exchange.headers.get(GENERATION_HEADER)
-        if said is not None and len(said) <= (GENERATION_CHARS_MAX + 1) * GENERATION_LEDGERS_MAX:
-            await self._copies.meet([stamp.strip() for stamp in said.split(",")])
-        if not self._is_known:
-            await self._know_stamp()
-
-    async def _know_stamp(self) -> None:
-        """Have the ledger asked, once for all requests of that time.
-
-        Only the first question is waited for: a ledger that is away holds up nothing that can do without it.
-        """
-        is_first = self._asking is None
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask_stamp(), name="stamp")
-            self._is_first = is_first
-        if self._is_first:
-            await asyncio.shield(self._asking)
-
-    async def _ask_stamp(self) -> None:
-        with suppress(HelmrError, TimeoutError):
-            async with asyncio.timeout(STAMP_WITHIN_S):
-                self._stamp = await self._copies.stamp()
-            self._is_known = True
-
-    def tell(self, response: Response) -> None:
-        """Have an answer say which generation this ledger is of."""
-        if self._stamp is not None:
-            response.headers[GENERATION_HEADER] = self._stamp
-
-
 Handler = Callable[..., Awaitable[Response]]
 """Takes the exchange, the path's values, and the body or the query string if the row has a model for it."""
 
@@ -375,7 +305,6 @@ class ServedOperation:
         service: What is called.
         handler: Called instead, if there is one.
         authenticator: Tells who sends a request.
-        generations: What clients have met of promoted ledgers.
         is_head: Serves HEAD: the same answer without its body.
     """
 
@@ -385,7 +314,6 @@ class ServedOperation:
         service: Service,
         handler: Handler | None,
         authenticator: Authenticator,
-        generations: GenerationHeader,
         *,
         is_head: bool = False,
     ) -> None:
@@ -393,7 +321,6 @@ class ServedOperation:
         self.method = "HEAD" if is_head else row.method
         self._handler = handler
         self._authenticator = authenticator
-        self._generations = generations
         self._maker = service.maker_of(row) if row.owner is Owner.OWN else None
         self._takes_caller = False
         if handler is None:
@@ -416,7 +343,6 @@ class ServedOperation:
             error_id = ids.new_id("err")
             logger.exception("%s: %s %s failed", error_id, self.method, row.path)
             response = problem_response(unexpected(error_id))
-        self._generations.tell(response)
         if row.scope is not None:
             origin = exchange.headers.get("origin")
             response.headers.update(answer_headers(exchange.public_token, origin))
@@ -428,7 +354,6 @@ class ServedOperation:
             exchange.principal = await self._authenticator.authenticate(
                 exchange, row.need, row.scope
             )
-            await self._generations.meet(exchange)
             if self._maker is not None and not reaches_all(row, exchange.role):
                 made_by = await self._maker(exchange.parts[-1])
                 check_owner(exchange.role, exchange.principal, made_by)
@@ -485,15 +410,14 @@ def served(
     service: Service,
     handlers: Mapping[str, Handler],
     authenticator: Authenticator,
-    generations: GenerationHeader,
 ) -> Paths:
     """All rows as they are served."""
     paths = Paths()
     for row in rows:
         handler = handlers.get(row.name)
-        paths.add(ServedOperation(row, service, handler, authenticator, generations))
+        paths.add(ServedOperation(row, service, handler, authenticator))
         if row.reply is PAGE:
-            head = ServedOperation(row, service, handler, authenticator, generations, is_head=True)
+            head = ServedOperation(row, service, handler, authenticator, is_head=True)
             paths.add(head)
     return paths
 

@@ -329,9 +329,6 @@ def _of_ledger(ledger: Mapping[str, Any]) -> Iterator[Metric]:
     yield _gauge("helmr_sessions_failed", about, counts["failed"])
     yield _gauge("helmr_sessions_parked", "Sessions that wait on disk alone", counts["parked"])
     yield _gauge("helmr_feed_offset", "Entries since the ledger began", ledger["feed_offset"])
-    lags = {(name,): one["lag"] for name, one in ledger["followers"].items()}
-    about = "Entries that a follower of the ledger lacked when it last asked"
-    yield _gauges("helmr_ledger_follower_lag_entries", about, ["follower"], lags)
     failing = int(ledger.get("failure") is not None)
     yield _gauge("helmr_ledger_failing", "1 while the ledger can't commit", failing)
     for key, name, about in (

@@ -35,7 +35,7 @@ CHAPTERS = {
     "claims": "waits",
     "links": "waits",
     "backups": "backup",
-    "copies": "ledger",
+    "pruning": "ledger",
 }
 """Of operations that the service has at another noun than clients."""
 

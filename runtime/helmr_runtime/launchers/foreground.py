@@ -82,7 +82,7 @@ def run_in_process(options: UpOptions, terminal: Terminal) -> int:
             terminal.say("stopped before it was ready")
             return 0
         except LedgerSuperseded as error:
-            if options.log_url is None:  # a follower was promoted: there is nothing to follow
+            if options.log_url is None:  # by a follower that 0.7 or earlier promoted
                 raise
             terminal.say(f"{error.message}; started again, this one stands by")
             code = SUPERSEDED

@@ -382,7 +382,7 @@ def look_at_ledger(data_dir: Path, log_url: str | None = None) -> None:
         log_url: The store of its log, if other machines reach it.
 
     Raises:
-        UsageError: It follows another, or the log has entries and there are no keys here.
+        UsageError: It is a follower's copy, or the log has entries and there are no keys here.
         MasterKeyMissing: It was written with other master keys than are here, or there are none here.
         StoreUnavailable: The store does not answer.
     """

@@ -86,7 +86,7 @@ def run_up(options: UpOptions) -> int:
             TERMINAL.say("stopped before it was ready")
             return 0
         except LedgerSuperseded as error:
-            if options.log_url is None:  # a follower was promoted: there is nothing to follow
+            if options.log_url is None:  # by a follower that 0.7 or earlier promoted
                 raise
             TERMINAL.say(f"{error.message}; started again, this one stands by")
             return SUPERSEDED

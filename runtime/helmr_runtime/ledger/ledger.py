@@ -67,7 +67,7 @@ from helmr_runtime.ports import (
     Started,
     StartSession,
 )
-from helmr_runtime.ports.ledger import CopiedPage, CopiedRows, CopyPosition
+from helmr_runtime.ports.ledger import CopiedRows
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -110,8 +110,8 @@ class DuckLedger(ReadableLedger):
         self._copies = LedgerCopies(
             database,
             self._group,
-            chain,
             restored.openings,
+            encrypts=chain.encrypts,
             reading=self._reading,
             in_reader=self._in_reader,
             on_copy=self.pruner.copy_was_read,
@@ -230,7 +230,8 @@ class DuckLedger(ReadableLedger):
         A commit of the session that is on its way to disk is waited for; one that is only queued
         will be refused for its epoch.
         """
-        self._copies.check_current()
+        if self._group.superseded is not None:
+            raise self._group.superseded
         head = await self._quiet_head(session_id)
         floor = self.openings * EPOCHS_PER_OPENING
         epoch = self.index.hold(head, holder, floor, self._clock.now(), term=term)
@@ -422,20 +423,11 @@ class DuckLedger(ReadableLedger):
 
     # --- all of it ------------------------------------------------------------------------------
 
-    async def stamp(self) -> str | None:
-        return await self._copies.stamp()
-
-    async def meet(self, stamps: Sequence[str]) -> None:
-        await self._copies.meet(stamps)
-
     async def backup_header(self, version: str) -> BackupHeader:
         return self._copies.backup_header(version)
 
     async def copied_rows(self, after: int, through: int) -> CopiedRows:
         return await self._copies.copied_rows(after, through)
-
-    async def copied_page(self, position: CopyPosition) -> CopiedPage:
-        return await self._copies.copied_page(position)
 
     async def prune(self, prune: Prune) -> Pruned:
         return await self.pruner.prune(prune)

@@ -72,7 +72,7 @@ from helmr_runtime.ports import (
     Started,
     StartSession,
 )
-from helmr_runtime.ports.ledger import CopiedPage, CopiedRows, CopyPosition, restore
+from helmr_runtime.ports.ledger import CopiedRows, restore
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.security.secrets import SessionKeys
 
@@ -306,15 +306,6 @@ class MemoryLedger(ReadableLedger):
 
     async def copied_rows(self, after: int, through: int) -> CopiedRows:
         raise BadRequest("sessions in a test's memory can't be backed up")
-
-    async def copied_page(self, position: CopyPosition) -> CopiedPage:
-        raise BadRequest("sessions in a test's memory can't be followed", hint="Follow a runtime.")
-
-    async def stamp(self) -> str | None:
-        return None  # no copy of it was ever promoted
-
-    async def meet(self, stamps: Sequence[str]) -> None:
-        return  # it has no copies
 
     # --- what else tests ask ----------------------------------------------------------------------
 

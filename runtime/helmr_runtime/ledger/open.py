@@ -25,33 +25,28 @@ from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.log.stored import attached, translated
 from helmr_runtime.ledger.standby import LeaseWatch
 from helmr_runtime.ledger.tables.engine import ENGINE_ERROR, Connection, OpenBody, unopened
-from helmr_runtime.ledger.tables.recovery import ENCRYPTS, RestoredMemory, restore
+from helmr_runtime.ledger.tables.recovery import ENCRYPTS, FOLLOWS, RestoredMemory, restore
 from helmr_runtime.ledger.tables.schema import check_ring, remember
 from helmr_runtime.security.keys import KeyRing
 
-FOLLOWS = "follows"
-"""The row of `meta` that says that the file is kept like another ledger's, and not opened by a runtime."""
 
-
-def check_may_open(
-    connection: Connection, ring: KeyRing | None, path: Path, *, promotes: bool = False
-) -> dict[str, str]:
+def check_may_open(connection: Connection, ring: KeyRing | None, path: Path) -> dict[str, str]:
     """The fingerprints of master keys that the file is to remember; raises if a runtime is not to go on with it.
 
     Args:
         connection: Has the file, of whatever schema.
         ring: The master keys.
         path: The file.
-        promotes: A follower's file is opened too.
 
     Raises:
-        UsageError: It follows another.
+        UsageError: It is a follower's copy.
         MasterKeyMissing: It was written with other keys.
     """
-    if not promotes and _follows(connection):
+    if _follows(connection):
         raise UsageError(
-            f"the ledger in {path.parent} follows another",
-            hint="`helmr promote --fenced` ends that, once its primary is stopped for good.",
+            f"the ledger in {path.parent} is a follower's copy of another, made by an earlier version",
+            hint="Once its primary is stopped for good, put its master-keys.json there: then `helmr repair --data-dir "
+            f"{path.parent}` makes a ledger of it.",
         )
     return check_ring(connection, ring, path)
 
@@ -101,7 +96,6 @@ async def open_ledger(
     settings: Settings | None = None,
     ring: KeyRing | None = None,
     encrypts: bool | None = None,
-    promotes: bool = False,
     progress: CarryProgress | None = None,
     log: ObjectLog | None = None,
     watch: LeaseWatch | None = None,
@@ -114,7 +108,6 @@ async def open_ledger(
         settings: What the engine may use.
         ring: The master keys.
         encrypts: Whether new entries' bodies are sealed from now on; None as the file remembers.
-        promotes: Open a follower's file too.
         progress: Is kept up to date while it is carried over, and can end that.
         log: Where commits are, if other machines reach them; the file is a cache then.
         watch: Says when that log may be opened; until then it is followed. None: at once.
@@ -124,7 +117,7 @@ async def open_ledger(
         MasterKeyMissing: It was written with other master keys, or bodies are to be sealed and there are none.
         RuntimeHeld: Another runtime holds it.
         LedgerBehind: It holds less than was acknowledged.
-        UsageError: It follows another.
+        UsageError: It is a follower's copy.
         DataError: It is damaged; no later try opens it.
         StoreUnavailable: It can't be opened now.
     """
@@ -133,7 +126,7 @@ async def open_ledger(
     fingerprints: dict[str, str] = {}
 
     def check(connection: Connection) -> None:
-        fingerprints.update(check_may_open(connection, ring, path, promotes=promotes))
+        fingerprints.update(check_may_open(connection, ring, path))
 
     def open_and_restore() -> RestoredMemory:
         database.open(

@@ -110,46 +110,6 @@ class CopiedRows:
     pruned_offset: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class CopyPosition:
-    """How far a follower is: its last entry, and its last of the system stream, which is never pruned (S-68).
-
-    Attributes:
-        offset: Feed offset, 0 before the first entry; so is `system_offset`.
-        hash: Of that entry, in hex; so is `system_hash`.
-    """
-
-    offset: int = 0
-    hash: str | None = None
-    system_offset: int = 0
-    system_hash: str | None = None
-
-    def is_of(self, last: str | None, system: str | None, head: int) -> bool:
-        """Whether a ledger goes on where this follower is. Its last of the system stream stands for one that was
-        pruned.
-
-        Args:
-            last: Hash of the ledger's entry at `offset`, in hex; None if it has none there.
-            system: The same at `system_offset`.
-            head: Feed offset of the ledger's newest entry.
-        """
-        if self.offset == 0:
-            return True
-        is_pruned = last is None and self.offset < head and system is not None
-        return last == self.hash or (is_pruned and system == self.system_hash)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CopiedPage:
-    """What a follower is behind by, as far as one page goes; else as `helmr.models.CopyPage` says."""
-
-    copied: CopiedRows
-    head: int
-    openings: int
-    encrypts: bool
-    generation: int
-
-
 def restore(session_id: str, loaded: Loaded) -> SessionState:
     """The state that was loaded: the checkpoint's, and the entries after it."""
     if loaded.checkpoint is not None:
@@ -446,31 +406,6 @@ class LedgerClient(Protocol):
 
     async def copied_rows(self, after: int, through: int) -> CopiedRows:
         """The entries behind a feed offset and their checkpoints, as far as a page goes; at most to `through`."""
-        ...
-
-    async def copied_page(self, position: CopyPosition) -> CopiedPage:
-        """What a follower lacks, as far as a page goes.
-
-        Raises:
-            LedgerDiverged: The follower's entries are not this ledger's.
-        """
-        ...
-
-    async def stamp(self) -> str | None:
-        """What proves this ledger's generation (`security.generations`); None before its first promotion.
-
-        Raises:
-            LedgerSuperseded: A later one was met.
-        """
-        ...
-
-    async def meet(self, stamps: Sequence[str]) -> None:
-        """Someone has met ledgers with these stamps. If one is this ledger's, promoted, nothing is acknowledged here
-        any more (S-68).
-
-        Raises:
-            LedgerSuperseded: So it is, now or already.
-        """
         ...
 
     async def prune(self, prune: Prune) -> Pruned:

@@ -1,13 +1,13 @@
 """What is read of the whole ledger, and what leaves it, while it works.
 
-Backups go page by page (S-66); followers read pages of it, and pruning removes old sessions (S-68, S-69); a session is
-exported as a signed file, line by line (S-95); SQL reads everything that ever happened (docs/sql.md).
+Backups go page by page (S-66); pruning removes old sessions (S-69); a session is exported as a signed file, line by
+line (S-95); SQL reads everything that ever happened (docs/sql.md).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from helmr import ids
@@ -15,7 +15,6 @@ from helmr.errors import NotReady, StoreUnavailable
 from helmr.models import (
     QUERY_ROWS_DEFAULT,
     Catalog,
-    CopyQuery,
     FileKeyInfo,
     Page,
     PruneReceipt,
@@ -23,12 +22,9 @@ from helmr.models import (
     QueryAnswer,
 )
 from helmr.query import QueryResult
-from helmr_runtime.clock import Clock
-from helmr_runtime.core import jsontext
 from helmr_runtime.core.commands import Prune
 from helmr_runtime.core.session_file import BackupHeader, BackupWriter, FileWriter
-from helmr_runtime.ports.ledger import CopyPosition, LedgerClient
-from helmr_runtime.service.health import Followers
+from helmr_runtime.ports.ledger import LedgerClient
 from helmr_runtime.service.shared import Caller, CatalogView
 
 
@@ -64,45 +60,11 @@ class Backups:
         yield writer.footer()
 
 
-class Copies:
-    """Pages for followers; pruning."""
+class Pruning:
+    """Pruning."""
 
-    def __init__(self, ledger: LedgerClient, clock: Clock) -> None:
+    def __init__(self, ledger: LedgerClient) -> None:
         self._ledger = ledger
-        self.followers = Followers(clock)
-
-    async def page(self, query: CopyQuery) -> bytes:
-        """A `CopyPage` as JSON text; rows go through as the ledger made them.
-
-        Raises:
-            LedgerDiverged: The follower's entries are not this ledger's.
-            StoreUnavailable: It can't be read now.
-        """
-        position = CopyPosition(query.after, query.hash, query.system_offset, query.system_hash)
-        page = await self._ledger.copied_page(position)
-        if query.follower is not None:
-            self.followers.seen(query.follower, position.offset, page.head)
-        if query.wait_s and page.copied.through <= position.offset:
-            await self._ledger.feed(position.offset, 1, query.wait_s)
-            page = await self._ledger.copied_page(position)
-        facts = {
-            "through": page.copied.through,
-            "head": page.head,
-            "pruned_offset": page.copied.pruned_offset,
-            "openings": page.openings,
-            "encrypts": page.encrypts,
-            "generation": page.generation,
-        }
-        text = jsontext.encode(facts).encode()
-        return text[:-1] + b',"rows":[' + b",".join(page.copied.rows) + b"]}"
-
-    async def stamp(self) -> str | None:
-        """What this ledger's answers say of its generation; None before its first promotion."""
-        return await self._ledger.stamp()
-
-    async def meet(self, stamps: Sequence[str]) -> None:
-        """A client has met ledgers with these stamps; see `LedgerClient.meet`."""
-        await self._ledger.meet(stamps)
 
     async def prune(self, caller: Caller, request: PruneRequest) -> PruneReceipt:
         """Remove a page of old sessions.

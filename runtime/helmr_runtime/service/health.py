@@ -1,8 +1,7 @@
 """Whether the runtime can work, and its numbers (S-65).
 
 A trouble is what is wrong with a runtime although calls are answered, with a name that alerts can rely on. Troubles
-are pure functions of what ledger and directory say of themselves, but for `ClockWatch`, which remembers, and
-`Followers`: how far the followers of the ledger are, as far as this process has heard of them (S-68).
+are pure functions of what ledger and directory say of themselves, but for `ClockWatch`, which remembers.
 """
 
 from __future__ import annotations
@@ -76,7 +75,6 @@ class DegradedState(StrEnum):
     RESUMES_FAILING = "resumes_failing"
     CODE_MISSING = "code_missing"
     CLOCK_STEPPED = "clock_stepped"
-    FOLLOWER_BEHIND = "follower_behind"
     NOTICES_FAILING = "notices_failing"
     STANDBY = "standby"
 
@@ -222,76 +220,6 @@ class ClockWatch:
         )
 
 
-BEHIND_FOR = timedelta(seconds=60)
-"""A follower is behind if, for this long, it has not been at the newest entry or has not been heard of."""
-
-FORGOTTEN_AFTER = timedelta(days=1)
-FOLLOWERS_MAX = 20
-"""Followers watched; one more takes the place of the one heard of longest ago."""
-
-
-@dataclass(frozen=True, slots=True)
-class FollowerSeen:
-    """One follower.
-
-    Attributes:
-        offset: Feed offset of its last entry.
-        lag: Entries behind that, when it was heard of.
-        seen_at: When it was.
-        level_at: When it last had all.
-    """
-
-    offset: int
-    lag: int
-    seen_at: datetime
-    level_at: datetime
-
-
-class Followers:
-    """Those that have asked for entries under a name."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._known: dict[str, FollowerSeen] = {}
-
-    def seen(self, name: str, offset: int, head: int) -> None:
-        """It asked for what is behind that offset."""
-        now = self._clock.now()
-        before = self._known.pop(name, None)
-        level_at = now if offset >= head or before is None else before.level_at
-        self._known[name] = FollowerSeen(offset, max(0, head - offset), now, level_at)
-        while len(self._known) > FOLLOWERS_MAX:
-            del self._known[next(iter(self._known))]
-
-    def all(self) -> dict[str, FollowerSeen]:
-        """Those heard of within a day, by name."""
-        since = self._clock.now() - FORGOTTEN_AFTER
-        return {name: one for name, one in sorted(self._known.items()) if one.seen_at >= since}
-
-    def to_json(self) -> dict[str, dict[str, Any]]:
-        """By name: `{offset, lag, seen_at}`."""
-        return {
-            name: {"offset": one.offset, "lag": one.lag, "seen_at": iso(one.seen_at)}
-            for name, one in self.all().items()
-        }
-
-    def troubles(self) -> list[Trouble]:
-        """Those that are behind."""
-        now = self._clock.now()
-        found = []
-        for name, one in self.all().items():
-            if now - one.seen_at > BEHIND_FOR:
-                silent_s = (now - one.seen_at).total_seconds()
-                text = f"follower {name} was not heard of for {silent_s:.0f} s; it has offset {one.offset}"
-            elif now - one.level_at > BEHIND_FOR:
-                behind_s = (now - one.level_at).total_seconds()
-                text = f"follower {name} is {one.lag} entries behind, for {behind_s:.0f} s"
-            else:
-                continue
-            found.append(Trouble(DegradedState.FOLLOWER_BEHIND, text))
-        return found
-
-
 ANSWER_TIMEOUT_S = 2.0
 """A part that is silent for longer counts as away."""
 
@@ -321,7 +249,6 @@ class HealthView:
         *,
         host: Introduction,
         is_published: Callable[[], bool],
-        followers: Followers,
         notices: NoticeNumbers,
     ) -> None:
         self._ledger = shared.ledger
@@ -331,7 +258,6 @@ class HealthView:
         self._hub = hub
         self._host = host
         self._is_published = is_published
-        self._followers = followers
         self._notices = notices
         self._was_published = False
         self._watched: list[Callable[[], Sequence[Trouble]]] = []
@@ -378,7 +304,7 @@ class HealthView:
             feed_offset=ledger.get("feed_offset"),
             counts=counted(ledger.get("counts", {})),
             pool=dict(pool),
-            ledger={**ledger, "followers": self._followers.to_json()} if ledger else {},
+            ledger=dict(ledger),
         )
 
     async def numbers(self) -> Mapping[str, Any]:
@@ -401,7 +327,7 @@ class HealthView:
             blocked, _ = await _asked("ledger", reading)
         stepped = self.clock_watch.look()
         found = troubles(ledger, pool, self._clock.now(), blocked=blocked.get("items", ()))
-        for ask in (self._followers.troubles, self._notices.troubles, *self._watched):
+        for ask in (self._notices.troubles, *self._watched):
             found += ask()
         return [*found, stepped] if stepped is not None else found
 

@@ -22,7 +22,7 @@ from helmr_runtime.service.access import AccessTokens, AnswerLinks, ApiKeys
 from helmr_runtime.service.browser_sessions import BrowserSessions
 from helmr_runtime.service.chunks import ChunkHub
 from helmr_runtime.service.corrections import Corrections
-from helmr_runtime.service.exports import Backups, Copies, Queries, SessionFiles
+from helmr_runtime.service.exports import Backups, Pruning, Queries, SessionFiles
 from helmr_runtime.service.feed import FeedHub, FeedItem, LongRuns, SessionSpans
 from helmr_runtime.service.following import Events
 from helmr_runtime.service.gate import Gate
@@ -80,7 +80,7 @@ class ServiceOptions:
 
 
 class Service:
-    """The operations by noun: `sessions`, `session_files`, `backups`, `copies`, `runs`, `waits`, `claims`, `links`,
+    """The operations by noun: `sessions`, `session_files`, `backups`, `pruning`, `runs`, `waits`, `claims`, `links`,
     `tokens`, `public_tokens`, `api_keys`, `people`, `sign_ins`, `browser_sessions`, `schedules`, `events`, `notices`,
     `queries`, `catalog`, `limits`, `health`, `gate`, `grants`, `outcomes`.
 
@@ -153,7 +153,7 @@ class Service:
         self.schedules = ScheduleOperations(shared, self.sessions)
         self.session_files = SessionFiles(ledger, self.catalog, host.version)
         self.backups = Backups(ledger, host.version)
-        self.copies = Copies(ledger, clock)
+        self.pruning = Pruning(ledger)
         self.queries = Queries(ledger)
         self.chunks = ChunkHub(directory.locate, host_named)
         self.events = Events(ledger, self.catalog, self.hub, self.chunks)
@@ -167,7 +167,6 @@ class Service:
             self.hub,
             host=host,
             is_published=options.is_published,
-            followers=self.copies.followers,
             notices=self.notices,
         )
 

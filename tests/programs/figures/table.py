@@ -105,14 +105,6 @@ def waited(beside: str) -> Callable[[Figures], str]:
     return told
 
 
-def lagged(runs: Figures) -> str:
-    """How far a follower was behind."""
-    found = runs[-1]["follow"]
-    return (
-        f"at most {found['longest_lag']} entries, at {found['answers_per_s']:.0f} answers a second"
-    )
-
-
 ROWS = (
     Row("simulated seeds", "simulation", total("seeds")),
     Row("simulated events, each followed by every check", "simulation", total("steps")),
@@ -148,8 +140,7 @@ ROWS = (
     Row("entries verified by `helmr verify`", "toolbox", verified),
     Row("commits beside a backup, and without", "toolbox", waited("backup")),
     Row("commits beside pruning, and without", "toolbox", waited("prune")),
-    Row("a follower was behind by", "toolbox", lagged),
-    Row("load averages before these four", "toolbox", lambda runs: str(runs[-1]["load"])),
+    Row("load averages before these three", "toolbox", lambda runs: str(runs[-1]["load"])),
 )
 
 

@@ -47,7 +47,6 @@ class Clients:
     def __init__(self, world: World) -> None:
         self._world = world
         self.told: list[tuple[Asked, Any, bytes]] = []
-        world.promotion.on_promoted = self._promoted
         self.under_way = 0
         self._sessions: list[tuple[str, str]] = []
         self._tokens: list[str] = []
@@ -365,17 +364,14 @@ class Clients:
         raise AssertionError("unreachable")
 
     async def _tell(self, asked: Asked) -> None:
-        era = self._world.promotion.era
         try:
             receipt = await self.ask(asked)
         except HelmrError as error:
             self._world.counts.reached(f"refused:{error.code}")
-            is_told = asked.kind == "send" and isinstance(error, IdempotencyConflict)
-            if is_told and era == self._world.promotion.era:
+            if asked.kind == "send" and isinstance(error, IdempotencyConflict):
                 self._world.invariants.sends.conflicts(asked.target, asked.parts)
             return
-        if era == self._world.promotion.era:  # else the old ledger may have said so
-            self._take(asked, receipt)
+        self._take(asked, receipt)
 
     def _take(self, asked: Asked, receipt: Any) -> None:
         self._world.counts.reached(f"told:{asked.kind}")
@@ -407,18 +403,13 @@ class Clients:
             case _:
                 pass
 
-    def _promoted(self) -> None:
-        """Another ledger is asked from now on: what it has not was lost, and is done anew if it is repeated."""
-        known = self._world.invariants.operations
-        self.told = [one for one in self.told if one[0].operation_id in known]
-
     async def _repeat(self, random: Random) -> None:
         """What was answered once is answered the same again (S-61)."""
         if not self.told:
             return
         asked, first, recorded_hash = random.choice(self.told[-30:])
         known, is_of_today = self._world.invariants.operations, self._world.is_of_today
-        recorded, era = known.get(asked.operation_id), self._world.promotion.era
+        recorded = known.get(asked.operation_id)
         if recorded is None or not is_of_today(recorded.recorded_at):
             return
         if recorded.hash != recorded_hash:
@@ -427,8 +418,7 @@ class Clients:
             again = await self.ask(asked)
         except HelmrError as error:
             if (
-                era == self._world.promotion.era
-                and not isinstance(error, OutcomeUnknown | Unavailable | Overloaded)
+                not isinstance(error, OutcomeUnknown | Unavailable | Overloaded)
                 and _is_new(asked, first)
                 and is_of_today(recorded.recorded_at)
             ):
@@ -438,8 +428,7 @@ class Clients:
                     return
                 self._world.invariants.repeated(asked.kind, _core(asked, first), error.code)
             return
-        is_same_ledger = era == self._world.promotion.era
-        if is_same_ledger and _is_new(asked, first) and is_of_today(recorded.recorded_at):
+        if _is_new(asked, first) and is_of_today(recorded.recorded_at):
             self._world.invariants.repeated(asked.kind, _core(asked, first), _core(asked, again))
 
     # --- at the end -----------------------------------------------------------------------------------

@@ -85,7 +85,6 @@ class Database:
     stored: Stored = field(default_factory=Stored)
     log_number: int = 0
     openings: int = 0
-    superseded_by: int = 0
 
 
 class SimulatedDisk:

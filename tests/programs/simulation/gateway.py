@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from helmr.errors import NotFound
 from helmr.models import (
@@ -17,7 +16,6 @@ from helmr.models import (
     ClaimRequest,
     CloseRequest,
     CompleteRequest,
-    CopyQuery,
     DisableRequest,
     ForkRequest,
     NoteRequest,
@@ -37,8 +35,6 @@ from helmr_runtime.core.answerers import Identity
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.core.people import DisablePerson
 from helmr_runtime.core.public_tokens import Scope, ScopedToken
-from helmr_runtime.http.exchange import GenerationHeader
-from helmr_runtime.ports.ledger import CopyPosition
 from helmr_runtime.security.secrets import secret_hash
 from helmr_runtime.service import Service
 from helmr_runtime.service.shared import Caller
@@ -50,36 +46,6 @@ class Gateway:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._generations = GenerationHeader(service.copies)
-
-    async def copy(self, position: CopyPosition, wait_s: float) -> bytes:
-        """A page for a follower."""
-        query = CopyQuery(
-            after=position.offset,
-            hash=position.hash,
-            system_offset=position.system_offset,
-            system_hash=position.system_hash,
-            wait_s=wait_s,
-            follower="simulated",
-        )
-        return await self._service.copies.page(query)
-
-    async def make_token_as(
-        self,
-        headers: dict[str, str],
-        principal: Principal,
-        operation_id: str,
-        parts: dict[str, Any],
-    ) -> dict[str, str]:
-        """Make a token for a client that carries headers; those of the answer."""
-        request, response = (
-            SimpleNamespace(headers=headers, method="POST"),
-            SimpleNamespace(headers={}),
-        )
-        await self._generations.meet(cast(Any, request))
-        await self.perform("make_token", principal, operation_id, "", parts)
-        self._generations.tell(cast(Any, response))
-        return cast(dict[str, str], response.headers)
 
     async def perform(
         self, kind: str, principal: Principal, operation_id: str, target: str, parts: dict[str, Any]
@@ -149,7 +115,7 @@ class Gateway:
                 asked = PruneRequest.model_construct(
                     older_than_s=parts["older_than_s"], archive=False, dry_run=False, reason=None
                 )
-                return await service.copies.prune(caller, asked)
+                return await service.pruning.prune(caller, asked)
             case "preview_rewind":
                 return await service.corrections.preview_rewind(
                     target, RewindPreviewRequest(**parts)

@@ -20,9 +20,9 @@ from helmr_runtime.ledger.index.heads import Head, head_after
 from helmr_runtime.ledger.ledger import EPOCHS_PER_OPENING
 from helmr_runtime.ledger.log.batches import Write
 from helmr_runtime.ledger.log.group import append_flush
+from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ledger.tables.appends import Appends, LeaseRow
 from helmr_runtime.ports import CommitReply, Committed, Declined, Flush, Loaded, Refused
-from tests.programs.simulation.copied import CopiedMemory
 from tests.programs.simulation.counts import Counts
 from tests.programs.simulation.disk import SimulatedDisk
 from tests.programs.simulation.invariants import Invariants
@@ -31,7 +31,7 @@ MOVED = 0.03
 """Before so many commits the database takes what the log holds."""
 
 
-class SimulatedLedger(CopiedMemory):
+class SimulatedLedger(MemoryLedger):
     """A ledger whose commits take their time, watched by the invariants.
 
     Args:
@@ -60,8 +60,6 @@ class SimulatedLedger(CopiedMemory):
             invariants.fail("S-60", f"what was acknowledged can't be read: {error}")
         invariants.reopened(stored)
         super().__init__(clock, stored)
-        if disk.database.superseded_by > self.index.generation:
-            self.supersede(disk.database.superseded_by)
         self.epoch_floor = disk.database.openings * EPOCHS_PER_OPENING
         self._unsaved: list[LeaseRow] = []
         """Adoptions and releases that are in memory only."""
@@ -81,7 +79,6 @@ class SimulatedLedger(CopiedMemory):
         return reply
 
     async def load(self, session_id: str, *args: object, **kwargs: object) -> Loaded:
-        self.check_current()
         loaded = await super().load(session_id, *args, **kwargs)  # type: ignore[arg-type]
         if loaded.is_known:
             self._counts.reached("adopted as it was left")
@@ -104,7 +101,6 @@ class SimulatedLedger(CopiedMemory):
             await asyncio.sleep(self._random.random() * 0.01)
 
     def _store(self, entries: Sequence[Entry], flush: Flush | None = None) -> list[Entry]:
-        self.check_current()
         reach(Point.LEDGER_BEFORE_WRITE)
         self._append(entries, flush)
         placed = super()._store(entries, flush)
@@ -153,8 +149,6 @@ class SimulatedLedger(CopiedMemory):
         self._invariants.pruning.removed(gone, left)
 
     def _on_alarm(self) -> None:
-        if self.superseded is not None:
-            return
         reach(Point.LEDGER_TIMING_OUT)
         self._disk.may_fail = False
         try:

@@ -6,7 +6,7 @@ outbox keeps them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,11 +78,6 @@ class Notices:
             if receiver.began_after is not None and is_owed:
                 assert entry.feed_offset is not None
                 receiver.owed[entry.feed_offset] = entry.session_id, entry.seq
-
-    def goes_on_from(self, before: Notices, kept: Collection[tuple[str, int]]) -> None:
-        """Targets have what they took, of entries that are still there; order begins anew."""
-        for name, receiver in self.receivers.items():
-            receiver.taken = before.receivers[name].taken.intersection(kept)
 
     def _moved(self, name: str, position: Mapping[str, Any]) -> None:
         receiver = self.receivers.get(name)

@@ -12,8 +12,6 @@ from datetime import datetime
 from typing import Any
 from unittest import mock
 
-from starlette.requests import Request
-
 from helmr.errors import HelmrError
 from helmr.errors.base import HelmrSignal
 from helmr_runtime.core import fork
@@ -28,7 +26,6 @@ from helmr_runtime.core.run import Run, Wait
 from helmr_runtime.directory import failover
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.failover import Failover
-from helmr_runtime.http.exchange import GenerationHeader
 from helmr_runtime.ledger import memory
 from helmr_runtime.ledger.index import commands
 from helmr_runtime.ledger.index.authored import find_start
@@ -50,7 +47,6 @@ from helmr_runtime.session.events import SessionPhase
 from helmr_runtime.session.host import HostActor, SessionSlot
 from helmr_runtime.session.live_session import LiveSession
 from tests.programs.simulation import ledger as simulated_ledger
-from tests.programs.simulation.copied import CopiedMemory
 from tests.programs.simulation.disk import SimulatedDisk
 from tests.programs.simulation.network import Network
 from tests.programs.simulation.scheduler import Process
@@ -410,39 +406,6 @@ def _pruned_keys_stay() -> AbstractContextManager[object]:
     return mock.patch.object(KeyIndex, "forget")
 
 
-# --- what a promotion relies on ------------------------------------------------------------------------
-
-
-def _successor_unheard() -> AbstractContextManager[object]:
-    """A gateway does not tell its ledger which generations its clients have met."""
-
-    async def asks_only(self: GenerationHeader, request: Request) -> None:
-        if not self._is_known:
-            await self._know_stamp()
-
-    return mock.patch.object(GenerationHeader, "_meet", asks_only)
-
-
-def _superseded_in_memory_only() -> AbstractContextManager[object]:
-    """A ledger that has met its successor does not know it after a restart."""
-    meet = CopiedMemory.meet
-
-    async def forgets(self: CopiedMemory, stamps: Sequence[str]) -> None:
-        try:
-            await meet(self, stamps)
-        finally:
-            self._disk.database.superseded_by = 0
-
-    return mock.patch.object(CopiedMemory, "meet", forgets)
-
-
-def _page_ends_in_a_commit() -> AbstractContextManager[object]:
-    """A page for a follower ends in the middle of a commit, and the copy is promoted there; see 0069."""
-    return mock.patch.object(
-        CopiedMemory, "_page_end", lambda self, behind, count: min(count, len(behind))
-    )
-
-
 # --- what is relied on of the disk ---------------------------------------------------------------------
 
 
@@ -500,9 +463,6 @@ BUGS: dict[str, Bug] = {
     "found-unsynced": _unsynced_relied_on,
     "pruned-apart": _pruned_family_torn,
     "pruned-keys": _pruned_keys_stay,
-    "successor-unheard": _successor_unheard,
-    "page-in-a-commit": _page_ends_in_a_commit,
-    "superseded-in-memory": _superseded_in_memory_only,
     "epochs-again": _epochs_from_what_is_stored,
 }
 

@@ -173,7 +173,6 @@ def _drain(world: World, clients: Clients) -> None:
             left = left or world.invariants.notices.behind()
             if left is None:
                 world.invariants.ended()
-                world.promotion.ended()
                 return
     left = world.invariants.schedules.behind(world.clock.now()) or left
     raise Violation("S-63", f"not quiet after {DRAIN_STEPS} events: {left}; {world.told_of_rest()}")

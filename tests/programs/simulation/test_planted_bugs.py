@@ -47,8 +47,6 @@ RULES = {
     "schedule-twice": {"S-93"},
     "stale-load": {"S-62", "S-63"},
     "step-early": {"S-32"},
-    "successor-unheard": {"S-68"},
-    "superseded-in-memory": {"S-68"},
     "suspects-together": {"S-3"},
     "vote-of-the-disabled": {"S-113"},
     "vote-twice": {"S-113"},

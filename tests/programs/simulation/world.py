@@ -6,7 +6,7 @@ the processes, their threads and loops (lanes), the sockets between them (`netwo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 from helmr.ids import new_id
 from helmr_runtime import host_status
-from helmr_runtime.core.entries import RUNTIME, Entry
+from helmr_runtime.core.entries import RUNTIME
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.hosts import Limits, PoolPlan
 from helmr_runtime.directory.work import delivery
@@ -47,7 +47,6 @@ from tests.programs.simulation.invariants import Invariants, Violation
 from tests.programs.simulation.kept import WatchedStates
 from tests.programs.simulation.ledger import SimulatedLedger
 from tests.programs.simulation.network import Call, Network
-from tests.programs.simulation.promotion import OLD, Promotion
 from tests.programs.simulation.receivers import TOLD_ALL, receivers
 from tests.programs.simulation.scheduler import Killed, Process, Scheduler
 from tests.programs.simulation.spawner import SimulatedSpawner
@@ -84,7 +83,10 @@ class World:
         self.history = history
         self.day_s = ADMINS_DAY_S if mix_of(self.random("mix"))[0] == "admin" else 86_400.0
         """How long operations are known, and sessions kept, in seconds."""
-        self.invariants = self.new_invariants()
+        self.invariants = Invariants(self.counts, TOLD_ALL)
+        self.invariants.is_of_today = self.is_of_today
+        self.invariants.pruning.day_s = self.day_s
+        self.invariants.on_stored = history.stored
         self.network = Network(
             self.scheduler, self.random("network"), self.counts, self._on_call, self._on_bug
         )
@@ -111,26 +113,7 @@ class World:
         self.outside = Process("outside", self.scheduler)
         """Never dies: clients, and what restarts the others."""
         tasks.executed = self._executed
-        self.promotion = Promotion(self)
-        self.invariants.on_stored = self._stored
         self.later(0.0, self._boot_ledger)
-
-    def new_invariants(self) -> Invariants:
-        """Checks that know of nothing yet."""
-        fresh = Invariants(self.counts, TOLD_ALL)
-        fresh.is_of_today = self.is_of_today
-        fresh.pruning.day_s = self.day_s
-        return fresh
-
-    def checked_by(self, fresh: Invariants) -> None:
-        """From now on these are the checks of the ledger that counts."""
-        fresh.on_stored = self._stored
-        self.invariants.on_stored = self.history.stored
-        self.invariants = fresh
-
-    def _stored(self, entries: Sequence[Entry]) -> None:
-        self.history.stored(entries)
-        self.promotion.stored(entries)
 
     def random(self, name: str) -> Random:
         """A source of its own for each purpose, so that taking one thing away leaves the others as they were."""
@@ -168,7 +151,6 @@ class World:
                 random=self._disk,
                 fails=lambda: self.scheduler.now_s < self.disk_fails_until_s,
             )
-            await self.promotion.begin(ledger)
             self.network.register(LEDGER, process, ledger)
             if not ledger.stored.entries:
                 catalog = tasks.REGISTRY.catalog().model_dump(by_alias=True)
@@ -283,13 +265,6 @@ class World:
         }[name]
         self.later(0.05 + self._disk.random() * 2.0, boot)
 
-    def fence(self) -> None:
-        """Everything of the runtime ends, also what was given up and went on; what exists once is started again."""
-        for name in (*self.host_names(), GATEWAY, DIRECTORY, LEDGER):
-            self.kill(name)
-        for process in self.network.processes():
-            self._end_replaced(process)
-
     def rests(self, session_id: str) -> None:
         """A host tells that a session's code has come to rest, perhaps before the ledger has what it did last."""
         if not process_here().locals.get("is_replaced"):
@@ -339,7 +314,7 @@ class World:
 
     def on_point(self, point: Point) -> None:
         """A process passes a point of `helmr_runtime.faults`."""
-        if point in self.armed and process_here().name != OLD:
+        if point in self.armed:
             del self.armed[point]
             self.counts.reached(f"killed at {point.value}")
             self.kill(process_here().name)
@@ -402,8 +377,6 @@ class World:
         self.scheduler.step()
         if self.invariants.violation is not None:
             raise self.invariants.violation
-        if self.promotion.old is not None and self.promotion.old.violation is not None:
-            raise self.promotion.old.violation
         if self.violations:
             raise self.violations[0]
 

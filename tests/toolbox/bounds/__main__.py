@@ -17,7 +17,6 @@ from typing import Any
 
 from tests.programs.figures import record
 from tests.toolbox.bounds.commits import Compared, beside_backup, beside_pruning
-from tests.toolbox.bounds.following import followed
 from tests.toolbox.bounds.ledgers import built
 from tests.toolbox.bounds.verifying import verified
 
@@ -25,20 +24,16 @@ VERIFY_MAX_S = 30.0
 """For a million entries."""
 
 ADDED_MAX_MS = 100.0
-PER_S = 100.0
-LAG_MAX = 1_000
-"""Entries: two pages of a follower, some two seconds of answers at that rate."""
 
 
 def main(arguments: list[str]) -> int:
     """Measure what is asked for."""
     options = _options(arguments)
-    wanted = set(options.what or ("verify", "backup", "prune", "follow"))
+    wanted = set(options.what or ("verify", "backup", "prune"))
     load = " ".join(f"{one:.1f}" for one in os.getloadavg())
     figures: dict[str, Any] = {"load": load}
     broken: list[str] = []
-    needs_ledger = wanted & {"verify", "backup", "prune"}
-    data_dir = asyncio.run(built(options.folder, options.entries)) if needs_ledger else Path()
+    data_dir = asyncio.run(built(options.folder, options.entries))
     if "verify" in wanted:
         one = verified(data_dir)
         figures["verify"] = asdict(one)
@@ -52,19 +47,6 @@ def main(arguments: list[str]) -> int:
             _say_compared(name, compared)
             if compared.added_ms > ADDED_MAX_MS:
                 broken.append(name)
-    if "follow" in wanted:
-        lag = followed(options.follow_s, PER_S)
-        figures["follow"] = {
-            "answers_per_s": round(lag.answers_per_s, 1),
-            "longest_lag": lag.longest_lag,
-            "level_s": round(lag.level_s, 2),
-        }
-        _say(
-            f"follow: {lag.answers_per_s:.0f} answers a second, at most {lag.longest_lag} entries "
-            f"behind, level {lag.level_s:.1f} s after the last"
-        )
-        if not lag.is_bounded or lag.longest_lag > LAG_MAX:
-            broken.append("follow")
     _say(f"load {load} before, {' '.join(f'{one:.1f}' for one in os.getloadavg())} after")
     for name in broken:
         _say(f"out of its bound: {name}")
@@ -91,15 +73,14 @@ def _say(line: str) -> None:
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("make toolbox", description=__doc__, allow_abbrev=False)
-    parser.add_argument("what", nargs="*", help="verify, backup, prune, follow; all of them")
+    parser.add_argument("what", nargs="*", help="verify, backup, prune; all of them")
     parser.add_argument("--entries", type=int, default=1_000_000, help="of the ledger")
     parser.add_argument("--turns", type=int, default=15, help="of two seconds, of each kind")
-    parser.add_argument("--follow-s", type=float, default=30.0, help="so long answers come")
     parser.add_argument("--folder", type=Path, default=Path(".bench/toolbox"))
     parser.add_argument("--record", action="store_true", help="put it on record")
     options = parser.parse_args(arguments)
     if options.record and options.what:
-        parser.error("what is put on record is all four")
+        parser.error("what is put on record is all three")
     return options
 
 

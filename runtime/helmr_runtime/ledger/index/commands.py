@@ -33,7 +33,6 @@ from helmr_runtime.core.claims import WaitClaim, overridden_by
 from helmr_runtime.core.commands import (
     FirstReceipt,
     OpenLedger,
-    Promote,
     SessionCommand,
     TokenEnded,
     carrier,
@@ -139,7 +138,7 @@ def touched_by(fact: LedgerCommand) -> frozenset[str]:
             return frozenset({SCHEDULES})
         case MoveNotices():
             return frozenset({"notices"})
-        case OpenLedger() | Promote():
+        case OpenLedger():
             return frozenset({"generation"})
 
 
@@ -233,9 +232,6 @@ def decide(
         case MoveNotices(positions=positions):
             body = {"positions": dict(positions)}
             return Decided((Draft(EntryKind.NOTICES_MOVED, body, principal=fact.principal),))
-        case Promote():
-            generation = index.generation + 1
-            return Decided((fact.draft(generation),), {"generation": generation})
         case OpenLedger():
             generation = max(index.generation, fact.above) + 1
             return Decided((fact.draft(generation),), {"generation": generation})

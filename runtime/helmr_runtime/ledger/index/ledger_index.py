@@ -310,7 +310,7 @@ class LedgerIndex:
         self.pruned_offset = self.pruned_entries = 0
         """Of the newest `sessions.pruned`; and how many entries they all have removed."""
         self.generation = 1
-        """One more with each promotion (S-68)."""
+        """One more with each opening of a log that other machines reach (S-98); up to 0.7 also with each promotion."""
         self.work = WorkList(self.heads, self.tokens)
         self._timers = Timers(self.heads)
         self._waiting_held: dict[str, tuple[str, datetime]] = {}

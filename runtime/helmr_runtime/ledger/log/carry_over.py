@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -27,14 +27,7 @@ from helmr_runtime.ledger.log.files import (
     exists,
     sync_directory,
 )
-from helmr_runtime.ledger.log.rebuild import (
-    LedgerKeys,
-    Page,
-    insert_rows,
-    made,
-    rebuild,
-    set_numbers,
-)
+from helmr_runtime.ledger.log.rebuild import LedgerKeys, Page, rebuild
 from helmr_runtime.ledger.log.stored import StoredLedger, read_only, translated
 from helmr_runtime.ledger.tables.schema import SCHEMA
 
@@ -124,19 +117,6 @@ def carry_over(path: Path, keys: LedgerKeys, now: datetime, progress: CarryProgr
             rebuild(fresh, _told(old, progress), keys, now, old.known)
     finally:
         progress.end()
-
-
-def carry_rows(path: Path, names: Sequence[str]) -> None:
-    """As `carry_over`, for a follower's file, which has rows and no tables, and needs no key.
-
-    Args:
-        path: The file.
-        names: The rows of `meta` that it keeps.
-    """
-    with _replaced(path) as (old, fresh), made(fresh) as connection:
-        for entries, checkpoints in _told(old, CarryProgress()):
-            insert_rows(connection, entries, checkpoints)
-        set_numbers(connection, {name: old.meta[name] for name in names if name in old.meta})
 
 
 @contextmanager

@@ -307,7 +307,12 @@ class GroupCommit:
         self._away: StoreUnavailable | None = None
         """A store that other machines reach has not answered for long; what is in flight may still be stored."""
         if restored.superseded_by > self.index.generation:
-            self.supersede(restored.superseded_by)
+            self.superseded = LedgerSuperseded(
+                f"this ledger was superseded by its generation {restored.superseded_by}",
+                hint="A follower of it was promoted by an earlier version: use the address of that runtime, and stop "
+                "this one. What only this one has can still be read.",
+                generation=restored.superseded_by,
+            )
         self._closing = False
         self._alarm = Alarm(clock, self._on_alarm)
         loop = asyncio.get_running_loop()
@@ -334,14 +339,6 @@ class GroupCommit:
         else:
             self._queue.append(job)
             self._wake.set()
-
-    def supersede(self, generation: int) -> None:
-        """A follower was promoted: nothing is acknowledged any more, and nothing done when its time comes (S-68)."""
-        self.end_by(
-            LedgerSuperseded(
-                f"this ledger was superseded by its generation {generation}", generation=generation
-            )
-        )
 
     def lead(self) -> None:
         """The log is this one's: what is due is done from now on."""

@@ -1,7 +1,7 @@
 """Verified entries become a ledger: every entry is checked and folded in feed order, by the code that folds new ones.
 
-A ledger of an earlier edition that is carried over, a restored backup, a repaired file and a promoted follower are this
-fold over rows from somewhere, and so is what `helmr verify` compares a file with. Entries are the truth, and all that
+A ledger of an earlier edition that is carried over, a restored backup and a repaired file are this fold over rows from
+somewhere, and so is what `helmr verify` compares a file with. Entries are the truth, and all that
 follows from them is made of them. What stands in none (`UNSAID`) is given beside them. All heads stay in memory, some
 1 KB for each session.
 

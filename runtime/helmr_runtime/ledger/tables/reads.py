@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from helmr import ids
-from helmr.errors import ChainBroken, DataError, LedgerDiverged, MasterKeyMissing, PayloadDamaged
+from helmr.errors import ChainBroken, DataError, MasterKeyMissing, PayloadDamaged
 from helmr_runtime.core.checkpoint import is_whole, pieces, refs
 from helmr_runtime.core.entries import GENESIS, Entry, EntryKind, entry_json, link
 from helmr_runtime.ledger.index import views
@@ -22,7 +22,7 @@ from helmr_runtime.ledger.index.authored import Bodies
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.tables.appends import Checkpoint
 from helmr_runtime.ledger.tables.engine import Reader, first_row, id_of, time_of, uuid_of
-from helmr_runtime.ports.ledger import CopiedRows, CopyPosition
+from helmr_runtime.ports.ledger import CopiedRows
 
 FEED_WIDTH_MAX = 20_000
 """Feed offsets that one read of the feed looks through at most; where most was pruned few of them have entries."""
@@ -400,10 +400,6 @@ PAGE_ENTRIES = 500
 PAGE_BYTES = 2_000_000
 """Of bodies, unless a single entry and its checkpoints have more: a page is one frame, and must not hold others up."""
 
-ENTRIES_MAX = 25_000
-BYTES_MAX = 16_000_000
-"""Of a page that one session's entries fill: more than is written into a session at once, and less than a frame."""
-
 _FIRST = "SELECT min(feed_offset) FROM entries WHERE feed_offset > $1 AND feed_offset <= $2"
 _SIZES = """
 SELECT feed_offset, sum(size_bytes) FROM (
@@ -412,7 +408,6 @@ SELECT feed_offset, sum(size_bytes) FROM (
     SELECT feed_offset, strlen(body) FROM checkpoints WHERE feed_offset > $1 AND feed_offset <= $2
 ) GROUP BY feed_offset ORDER BY feed_offset
 """
-_HASHES = "SELECT feed_offset, lower(hex(hash)) FROM entries WHERE feed_offset IN (SELECT unnest($1::BIGINT[]))"
 _ROWS = """
 SELECT line FROM (
     SELECT feed_offset, 0 AS place, rowid AS number, json_array('e', feed_offset, session::VARCHAR, seq,
@@ -424,10 +419,6 @@ SELECT line FROM (
 ) ORDER BY feed_offset, place, number
 """
 """Each checkpoint behind the entry that it covers."""
-_SESSION = "SELECT session FROM entries WHERE feed_offset = $1"
-_OTHER = "SELECT {which}(feed_offset) FROM entries WHERE feed_offset > $1 AND feed_offset <= $2 AND session <> $3"
-_LAST_OTHER, _FIRST_OTHER = _OTHER.format(which="max"), _OTHER.format(which="min")
-_BYTES = "SELECT sum(strlen(body)) FROM entries WHERE feed_offset > $1 AND feed_offset <= $2"
 
 
 def copied_rows(reader: Reader, after: int, through: int) -> CopiedRows:
@@ -449,53 +440,8 @@ def copied_rows(reader: Reader, after: int, through: int) -> CopiedRows:
         reached = int(offset)
     else:
         reached = bound
-    reached = _end_of_write(reader, after, reached, through)
     found = reader.execute(_ROWS, [after, reached]).fetchall()
     return CopiedRows(reached, tuple(line.encode() for (line,) in found))
-
-
-def _end_of_write(reader: Reader, after: int, reached: int, through: int) -> int:
-    """Where a page ends that could reach so far: what is written into a session at once lies together, and stays so.
-
-    A copy that ends within that has half of a decision, and a follower that is promoted would go on from there. Before
-    the last session's entries, if the page has others; else behind them, if they fit.
-    """
-    behind = _one(reader, _SESSION, reached + 1) if reached < through else None
-    if behind is None:
-        return reached
-    other = _one(reader, _LAST_OTHER, after, reached, behind)
-    if other is not None:
-        return int(other)
-    to = min(through, reached + ENTRIES_MAX)
-    other = _one(reader, _FIRST_OTHER, reached, to, behind)
-    end = int(other) - 1 if other is not None else to
-    is_end = other is not None or to == through
-    return end if is_end and int(_one(reader, _BYTES, after, end)) <= BYTES_MAX else reached
-
-
-def _one(reader: Reader, statement: str, *values: Any) -> Any:
-    row = first_row(reader.execute(statement, list(values)))
-    return row[0] if row is not None else None
-
-
-def copied_page(reader: Reader, position: CopyPosition, head: int) -> CopiedRows:
-    """What is behind a follower's last entry, as far as a page goes.
-
-    Raises:
-        LedgerDiverged: That entry is not this ledger's.
-    """
-    _check_position(reader, position, head)
-    return copied_rows(reader, position.offset, head)
-
-
-def _check_position(reader: Reader, position: CopyPosition, head: int) -> None:
-    places = [position.offset, position.system_offset]
-    found = dict(reader.execute(_HASHES, [places]).fetchall())
-    if not position.is_of(found.get(position.offset), found.get(position.system_offset), head):
-        raise LedgerDiverged(
-            f"the follower's entry {position.offset} is not this ledger's",
-            feed_offset=position.offset,
-        )
 
 
 def pruned_behind(reader: Reader, offset: int) -> int | None:

@@ -34,8 +34,13 @@ from helmr_runtime.ledger.tables.tokens import chain_keys, restore_facts
 ENCRYPTS = "encrypts_payloads"
 """The row of `meta` that says whether new bodies are sealed; none means that they are not."""
 
+FOLLOWS, WHOLE_FROM = "follows", "whole_from"
+"""Rows of `meta` of a follower's copy, as 0.7 and earlier made them: it has no tables, and before that feed offset it
+may hold parts of sessions that were pruned."""
+
 SUPERSEDED = "superseded_by"
-"""The row of `meta` with the generation of a promoted follower that this ledger has met."""
+"""The row of `meta` with the generation of a promoted follower that this ledger has met, with a runtime of 0.7 or
+earlier: it acknowledges nothing more."""
 
 T = TypeVar("T")
 

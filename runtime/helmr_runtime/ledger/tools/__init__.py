@@ -1,1 +1,1 @@
-"""What an operator does to a whole ledger: back it up, restore, verify, repair, prune, follow, promote."""
+"""What an operator does to a whole ledger: back it up, restore, verify, repair, prune."""

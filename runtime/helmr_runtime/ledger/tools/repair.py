@@ -22,7 +22,7 @@ from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
-from helmr.errors import DataError, LedgerDamaged
+from helmr.errors import DataError, LedgerDamaged, UsageError
 from helmr_runtime.ledger.log.files import (
     LOCK_SUFFIX,
     LOG_SUFFIX,
@@ -33,7 +33,7 @@ from helmr_runtime.ledger.log.files import (
 )
 from helmr_runtime.ledger.log.rebuild import CheckpointRow, LedgerKeys, Page, Refold, rebuild
 from helmr_runtime.ledger.log.stored import StoredLedger, stored_ledger, translated
-from helmr_runtime.ledger.tables.recovery import uncollected
+from helmr_runtime.ledger.tables.recovery import FOLLOWS, WHOLE_FROM, uncollected
 from helmr_runtime.ledger.tools.audit import Audit, audit, bad_checkpoints
 
 BLOCKS_MAX = 64
@@ -134,6 +134,7 @@ def repair(
     Raises:
         LedgerDamaged: An entry is bad or lost and was not named as one to drop; names it.
         MasterKeyMissing: The keys are another ledger's.
+        UsageError: It is a follower's copy that is not whole.
     """
     job = _Job(path, keys, now, drop_from, without_checkpoints)
     try:
@@ -170,6 +171,9 @@ class _Job:
         """
         with stored_ledger(source, to_damage=True) as old:
             old.require_keys(self.keys)
+            if old.meta.get(FOLLOWS):
+                _require_whole(old)
+                damage = "a follower's copy, which has no tables"
             _require_log(old, self.drop_from)
             if self.drop_from is None:
                 _require_acknowledged(old)
@@ -201,6 +205,16 @@ class _Job:
             _remove(fresh)
             raise
         return Repaired(None, made, old.count() - made.entries, len(left_out or ()))
+
+
+def _require_whole(old: StoredLedger) -> None:
+    whole_from = max(old.meta.get(WHOLE_FROM, 0), 1)
+    if old.head_offset < whole_from:
+        raise UsageError(
+            f"the copy in {old.path.parent} ends at feed offset {old.head_offset}, and is whole from {whole_from} on: "
+            "its primary has pruned sessions meanwhile",
+            hint="Restore a backup.",
+        )
 
 
 def _require_log(old: StoredLedger, drop_from: int | None) -> None:
