@@ -11,6 +11,7 @@ is:claimed  claimed:mia     someone has claimed it; mia has
 is:snoozed  is:draft        of waits: snoozed by oneself; an answer was begun on this machine
 is:failed  is:blocked       of sessions: open, and their newest run failed; is blocked
 run:failed                  of sessions: the newest run's status, also of those that are over
+error:TimeoutError          of sessions: the type, code or message of the newest run's error
 ```
 
 Words stand side by side and all must hold. A name and a colon are a field, and a field that there is not is refused:
@@ -107,6 +108,7 @@ SESSION_FIELDS = Fields(
         "correlation",
         "subject",
         "run",
+        "error",
         "is",
     ),
     times={
@@ -314,11 +316,18 @@ def session_facts(session: SessionInfo) -> Facts:
         "correlation": wait.correlation_id if wait else None,
         "subject": wait.subject if wait else None,
         "run": session.run_status.value if session.run_status is not None else None,
+        "error": _error_facts(session),
         "is": tuple(word for word, holds in said.items() if holds),
         "ends_at": wait.ends_at if wait else None,
         "created_at": session.created_at,
         "updated_at": session.updated_at,
     }
+
+
+def _error_facts(session: SessionInfo) -> tuple[str, ...]:
+    """Why the newest run failed or is blocked: type, code and message."""
+    error = session.error
+    return () if error is None else tuple(filter(None, (error.type, error.code, error.message)))
 
 
 _HEAD = re.compile(r"(-?)([A-Za-z][A-Za-z0-9_.-]{0,127})([:<>])(.*)", re.DOTALL)

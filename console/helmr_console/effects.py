@@ -22,6 +22,7 @@ from helmr.models import (
     WaitKind,
 )
 from helmr.review import words
+from helmr.review.bulk import BulkPlan, PlannedRun
 from helmr.review.outcome import AnswerOutcome, Result
 from helmr.review.words import DiffLine, short_id, subject_of
 from helmr.safe_text import one_line
@@ -91,13 +92,14 @@ def of_retry(run: RunInfo) -> tuple[str, ...]:
     )
 
 
-def of_retries(sessions: Sequence[SessionInfo]) -> tuple[str, ...]:
-    """What retrying the newest runs of these sessions causes (S-5)."""
-    which = "the next attempt starts" if len(sessions) == 1 else "the next attempt of each starts"
+def of_retries(plan: BulkPlan) -> tuple[str, ...]:
+    """What retrying these runs causes (S-5)."""
+    which = "the next attempt starts" if len(plan.runs) == 1 else "the next attempt of each starts"
     return (
         f"{which}; recorded steps return at once",
         "of one that failed the failed step runs again, of a blocked one nothing is set aside",
         "steps completed before the failure are not repeated",
+        f"if it is interrupted: helmr run retry --all --batch {plan.id} does the rest",
     )
 
 
@@ -119,11 +121,10 @@ REFUSALS_SHOWN = 6
 
 
 @dataclass(slots=True)
-class SessionRetry:
-    """One session whose run is to begin its next attempt."""
+class RunRetry:
+    """One run that is to begin its next attempt."""
 
-    session: SessionInfo
-    operation_id: str
+    run: PlannedRun
     outcome: AnswerOutcome | None = None
 
     def succeeded(self) -> None:
@@ -131,9 +132,9 @@ class SessionRetry:
         self.outcome = AnswerOutcome(Result.ACCEPTED)
 
 
-def summary(retries: Sequence[SessionRetry]) -> AnswerOutcome:
+def summary(retries: Sequence[RunRetry]) -> AnswerOutcome:
     """All of them as one: done if none is left to be tried, with those that were refused by name."""
-    tried = [(one.session, one.outcome) for one in retries if one.outcome is not None]
+    tried = [(one.run, one.outcome) for one in retries if one.outcome is not None]
     done = sum(outcome.is_done for _, outcome in tried)
     open_ = next((outcome for _, outcome in tried if outcome.is_open), None)
     runs = f"{done} {'run begins' if done == 1 else 'runs begin'} the next attempt"
@@ -143,8 +144,8 @@ def summary(retries: Sequence[SessionRetry]) -> AnswerOutcome:
             open_.result, (*open_.lines, runs, f"{left} not known or not tried yet")
         )
     refused = [
-        f"{short_id(session.id)}: {'; '.join(outcome.lines) or outcome.result.value}"
-        for session, outcome in tried
+        f"{short_id(run.session_id)}: {'; '.join(outcome.lines) or outcome.result.value}"
+        for run, outcome in tried
         if not outcome.is_done
     ]
     more = len(refused) - REFUSALS_SHOWN

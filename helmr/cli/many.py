@@ -1,7 +1,8 @@
 """Doing the same to many things: they are shown, the person confirms, and each is done and reported.
 
-`helmr run retry --all` is one: the next attempt of each run that failed or is blocked, of sessions that a filter finds.
-Many answers on their way are the other: what has changed between being shown and being answered is left alone and said.
+`helmr run retry --all` and `helmr run cancel --all` are two: the newest runs of sessions that a filter finds, as
+`helmr.review.bulk` plans them. Many answers on their way are the other: what has changed between being shown and being
+answered is left alone and said.
 """
 
 from __future__ import annotations
@@ -9,24 +10,25 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from helmr import filters
-from helmr.cli import describe, listing, printing
+from helmr.cli import listing, printing
 from helmr.cli.answering import receipt_text, wait_lines
-from helmr.cli.app import ExitCode, exit_code, worst
+from helmr.cli.app import ExitCode, exit_code, now, worst
 from helmr.cli.arguments import signer
 from helmr.errors import HelmrError, UsageError
-from helmr.models import RunStatus, WaitInfo
-from helmr.review import batches, question
+from helmr.models import RunStatus, SessionStatus, WaitInfo
+from helmr.review import batches, bulk, question
 from helmr.review.batches import AnswerBatch, Item, Progress
+from helmr.review.bulk import BulkPlan, BulkPlans, BulkVerb, PlannedRun
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from helmr.client import Client
-    from helmr.models import RunInfo, SessionInfo
+    from helmr.models import Page, RunInfo, SessionInfo
 
 
 T = TypeVar("T")
@@ -36,9 +38,14 @@ MANY_MAX = 200
 """So many at a time: someone is to read them."""
 
 
-def first(fetch: listing.Fetch[M], passes: Callable[[M], bool] | None = None) -> list[M]:
-    """The first `MANY_MAX` of a list; a note says if there are more."""
-    found, cursor = listing.read(fetch, listing.Wanted(limit=MANY_MAX, passes=passes))
+def first(
+    fetch: listing.Fetch[M],
+    passes: Callable[[M], bool] | None = None,
+    *,
+    limit: int = MANY_MAX,
+) -> list[M]:
+    """The first of a list, `limit` at most; a note says if there are more."""
+    found, cursor = listing.read(fetch, listing.Wanted(limit=limit, passes=passes))
     if cursor is not None:
         printing.note(
             f"there are more: these are the first {len(found)}, say it again for the rest"
@@ -77,12 +84,19 @@ class BulkAsked:
 
     Attributes:
         hold_s: How long it can be taken back after it was confirmed.
+        batch_id: Names what is done, if the same command goes on with it after an interruption.
     """
 
     preview: bool
     yes: bool
     json: bool
     hold_s: float = 0.0
+    batch_id: str = ""
+
+    @property
+    def named(self) -> str:
+        """`; batch …`, behind what is said of all of them."""
+        return f"; batch {self.batch_id}" if self.batch_id else ""
 
 
 def do(
@@ -123,12 +137,13 @@ def do(
         except KeyboardInterrupt:
             printing.note("taken back, nothing was done")
             raise
-    return _do_all(targets, act, json=asked.json)
+    return _do_all(targets, act, asked)
 
 
-def _do_all(targets: Sequence[Target[T]], act: Callable[[T], Done], *, json: bool) -> ExitCode:
+def _do_all(targets: Sequence[Target[T]], act: Callable[[T], Done], asked: BulkAsked) -> ExitCode:
+    """Do it to one after the other; where the runtime is away, the rest is left as it is."""
     codes: list[ExitCode] = []
-    done = 0
+    done = tried = 0
     try:
         for one in targets:
             more: dict[str, Any] = {}
@@ -141,10 +156,15 @@ def _do_all(targets: Sequence[Target[T]], act: Callable[[T], Done], *, json: boo
                 progress, detail = batches.came_of(error), printing.error_text(error)
                 more = {"error": error.code}
                 codes.append(exit_code(error))
-            _line(one, progress, detail, json=json, more=more)
+            _line(one, progress, detail, json=asked.json, more=more)
             done += progress is Progress.ACCEPTED
+            if codes[-1:] == [ExitCode.UNAVAILABLE] and progress is not Progress.SKIPPED:
+                break
+            tried += 1
     finally:
-        printing.note(f"{done} of {len(targets)} done")
+        printing.note(f"{done} of {len(targets)} done{asked.named}")
+        if asked.batch_id and tried < len(targets):
+            printing.note(f"The same command with --batch {asked.batch_id} goes on with the rest.")
     return worst(codes)
 
 
@@ -178,51 +198,105 @@ def _line(
         printing.write_line(f"{word}: {one.text}{f' · {detail}' if detail else ''}")
 
 
-RETRYABLE = (RunStatus.FAILED, RunStatus.BLOCKED)
 FAILED = "is:failed"
-"""What is meant without a filter."""
+"""What is meant by a retry without a filter."""
 
 
-def retry_every(client: Client, words: str | None, asked: BulkAsked) -> ExitCode:
-    """Find the runs, show them, ask, retry each that is still as it was.
+@dataclass(frozen=True, slots=True)
+class MeantRuns:
+    """Which runs are meant: those of a batch that was looked at, else those that a filter finds.
+
+    Attributes:
+        words: The filter; None if it was not given.
+        batch: The name of a batch.
+        plans: Where batches are kept.
+    """
+
+    words: str | None
+    batch: str | None
+    plans: BulkPlans
+
+    def plan(self, client: Client, verb: BulkVerb) -> BulkPlan:
+        """The batch as it was looked at; of a new one the runs that can take it, kept from now on.
+
+        Raises:
+            BadFilter: The filter can't be read.
+            UsageError: Nothing says which; the batch is too old, or does something else.
+        """
+        kept = self.plans.load(self.batch, verb, now()) if self.batch is not None else None
+        if kept is not None:
+            printing.note(f"batch {kept.id} as it was looked at: {len(kept.runs)} runs")
+            return kept
+        if self.words is None and (self.batch is not None or verb is not BulkVerb.RETRY):
+            raise UsageError(
+                f"nothing says which runs to {verb.value}",
+                hint="Give --filter, or --batch with the name of one that you looked at.",
+            )
+        found = bulk.plan(verb, self._runs(client, verb), now(), self.batch)
+        if found.runs:
+            self.plans.save(found)
+        return found
+
+    def _runs(self, client: Client, verb: BulkVerb) -> list[RunInfo]:
+        """The newest runs of the sessions that the filter finds."""
+        wanted = filters.parse(self.words or FAILED, filters.SESSION_FIELDS)
+        is_meant = listing.session_passes(wanted)
+
+        def passes(one: SessionInfo) -> bool:
+            return verb.takes(one.run_status) and is_open(one) and is_meant(one)
+
+        pages = listing.pushing(client.sessions.page, wanted)
+
+        def fetch(cursor: str | None, count: int) -> Page[SessionInfo]:
+            return pages(cursor, min(count, listing.PAGE_MAX))
+
+        sessions = first(fetch, passes, limit=bulk.PLAN_RUNS_MAX)
+        return [client.runs.get(one.run_id) for one in sessions if one.run_id is not None]
+
+
+def is_open(session: SessionInfo) -> bool:
+    """Only runs of an open session change."""
+    return session.status is SessionStatus.OPEN
+
+
+def bulk_runs(client: Client, verb: BulkVerb, meant: MeantRuns, asked: BulkAsked) -> ExitCode:
+    """Find the runs, show them, ask, do it to each that is still at the attempt that was shown.
 
     Raises:
         BadFilter: The filter can't be read.
-        UsageError: No one can be asked.
+        UsageError: No one can be asked, or nothing says which are meant.
     """
-    wanted = filters.parse(words or FAILED, filters.SESSION_FIELDS)
+    plan = meant.plan(client, verb)
 
-    is_meant = listing.session_passes(wanted)
-
-    def passes(one: SessionInfo) -> bool:
-        return is_meant(one) and one.run_status in RETRYABLE
-
-    sessions = first(listing.pushing(client.sessions.page, wanted), passes)
-    runs = [run for one in sessions if (run := _newest(client, one.id)).status in RETRYABLE]
-
-    def retry(seen: RunInfo) -> Done:
-        there = _newest(client, seen.session_id)
-        if there.id != seen.id or there.status not in RETRYABLE or there.attempt != seen.attempt:
-            return Done(f"{there.id} is {there.status} meanwhile", skipped=True)
-        return Done(f"attempt {client.runs.retry(seen.id).attempt}")
+    def act(one: PlannedRun) -> Done:
+        call = client.runs.retry if verb is BulkVerb.RETRY else client.runs.cancel
+        status = call(one.run_id, attempt=one.attempt, operation_id=one.operation_id).status
+        if verb is BulkVerb.RETRY:
+            return Done(f"attempt {one.attempt + 1}")
+        if status is RunStatus.CANCELLED:
+            return Done()
+        return Done(f"{one.run_id} is {status.value} meanwhile", skipped=True)
 
     def show() -> None:
-        printing.table(describe.RUN_COLUMNS, [describe.run_row(one) for one in runs])
+        rows = [(one.run_id, one.task, one.status, one.attempt, one.why) for one in plan.runs]
+        printing.table(("RUN", "TASK", "STATUS", "ATTEMPT", "WHY"), rows)
+        for count, text in plan.groups():
+            printing.write_line(f"{count:5}  {text}")
+        printing.note(f"batch {plan.id}, as it is shown here, can be done for a day")
 
-    return do([_target(one) for one in runs], retry, show=show, verb="retry", asked=asked)
+    targets = [_target(one, plan.id) for one in plan.runs]
+    asked = replace(asked, batch_id=plan.id)
+    if asked.yes and targets:
+        printing.note(f"batch {plan.id}")
+    return do(targets, act, show=show, verb=verb.value, asked=asked)
 
 
-def _newest(client: Client, session_id: str) -> RunInfo:
-    return client.runs.page(session_id=session_id, limit=1).items[0]
-
-
-def _target(one: RunInfo) -> Target[RunInfo]:
-    why = one.error.text if one.error is not None else ""
+def _target(one: PlannedRun, batch_id: str) -> Target[PlannedRun]:
     return Target(
         one,
-        {"run_id": one.id, "session_id": one.session_id},
-        f"{one.id} {one.task}",
-        {"task": one.task, "status": one.status.value, "attempt": one.attempt, "why": why},
+        {"run_id": one.run_id, "session_id": one.session_id, "batch_id": batch_id},
+        f"{one.run_id} {one.task}",
+        {"task": one.task, "status": one.status, "attempt": one.attempt, "why": one.why},
     )
 
 

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from helmr.cli import arguments, correcting, describe, many, nouns, printing
+from helmr.cli import arguments, correcting, describe, listing, many, nouns, printing
 from helmr.cli.app import Cli, ExitCode, Json, command, group
 from helmr.cli.arguments import open_source, replacing, source_name
 from helmr.cli.entry_lines import EntryTable
 from helmr.errors import SessionFileDamaged, UsageError
-from helmr.operations import CANCEL_RUN, CANCEL_SESSION, GET_RUN
+from helmr.operations import CANCEL_SESSION, GET_RUN
+from helmr.review.bulk import BulkVerb
 
 if TYPE_CHECKING:
     from helmr.client import Client
@@ -532,21 +533,38 @@ nouns.add_call(
 )
 
 
+RunOrAll = Annotated[str | None, arguments.argument("RUN", arguments.runs)]
+EveryRun = Annotated[
+    bool,
+    typer.Option("--all", help="The runs of all sessions that --filter finds, each shown first."),
+]
+BatchOfRuns = Annotated[
+    str | None,
+    typer.Option(
+        "--batch",
+        metavar="NAME",
+        help="With --all: the runs of this batch as they were looked at; else what a new one is called.",
+    ),
+]
+PreviewRuns = Annotated[
+    bool, typer.Option("--preview", help="With --all: show the runs, and do nothing to them.")
+]
+YesRuns = Annotated[
+    bool, typer.Option("--yes", help="With --all: do it without showing and asking.")
+]
+
+
 @command(
     run_app,
     "retry",
     examples="""helmr run retry last
-helmr run retry --all --filter 'is:failed task:pay*' --preview""",
+helmr run retry --all --filter 'is:failed task:pay* quiet<2h' --preview
+helmr run retry --all --batch monday --yes""",
 )
 def retry(
     cli: Cli,
-    run: Annotated[str | None, arguments.argument("RUN", arguments.runs)] = None,
-    every: Annotated[
-        bool,
-        typer.Option(
-            "--all", help="The runs of all sessions that --filter finds, each shown first."
-        ),
-    ] = False,
+    run: RunOrAll = None,
+    every: EveryRun = False,
     filter_: Annotated[
         str | None,
         typer.Option(
@@ -555,28 +573,69 @@ def retry(
             help="A filter for sessions, as in `helmr session list`; is:failed if not given.",
         ),
     ] = None,
-    preview: Annotated[
-        bool, typer.Option("--preview", help="With --all: show the runs, and retry none.")
-    ] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="With --all: retry without showing and asking.")
-    ] = False,
+    batch: BatchOfRuns = None,
+    preview: PreviewRuns = False,
+    yes: YesRuns = False,
     json: Json = False,
 ) -> None:
     """Start the next attempt of a failed or blocked run, or of many; recorded steps do not run again."""
-    if every == (run is not None):
-        raise UsageError("name one run, or say --all", hint="helmr run retry RUN, or --all.")
-    if not every and (filter_ is not None or preview or yes):
-        raise UsageError("--filter, --preview and --yes go with --all", hint="Say --all.")
+    asked = _asked_of(
+        run, every, [filter_, batch, preview, yes], preview=preview, yes=yes, json=json
+    )
     with cli.client(is_patient=every) as client:
         if run is not None:
             describe.show(client.runs.retry(arguments.run(client, run)), json)
             return
-        asked = many.BulkAsked(preview=preview, yes=yes, json=json)
-        raise typer.Exit(many.retry_every(client, filter_, asked))
+        meant = many.MeantRuns(filter_, batch, listing.own_files(cli).bulk)
+        raise typer.Exit(many.bulk_runs(client, BulkVerb.RETRY, meant, asked))
 
 
-nouns.add_call(run_app, nouns.RUN, "cancel", CANCEL_RUN, "Cancel a run; its session stays open.")
+@command(
+    run_app,
+    "cancel",
+    examples="""helmr run cancel last
+helmr run cancel --all --filter 'task:crawl run:running' --preview""",
+)
+def cancel(
+    cli: Cli,
+    run: RunOrAll = None,
+    every: EveryRun = False,
+    filter_: Annotated[
+        str | None,
+        typer.Option(
+            "--filter", metavar="WORDS", help="A filter for sessions, as in `helmr session list`."
+        ),
+    ] = None,
+    batch: BatchOfRuns = None,
+    preview: PreviewRuns = False,
+    yes: YesRuns = False,
+    json: Json = False,
+) -> None:
+    """Cancel a run, or many; their sessions stay open."""
+    asked = _asked_of(
+        run, every, [filter_, batch, preview, yes], preview=preview, yes=yes, json=json
+    )
+    with cli.client(is_patient=every) as client:
+        if run is not None:
+            describe.show(client.runs.cancel(arguments.run(client, run)), json)
+            return
+        meant = many.MeantRuns(filter_, batch, listing.own_files(cli).bulk)
+        raise typer.Exit(many.bulk_runs(client, BulkVerb.CANCEL, meant, asked))
+
+
+def _asked_of(
+    run: str | None, every: bool, of_all: list[object], *, preview: bool, yes: bool, json: bool
+) -> many.BulkAsked:
+    """How it is done.
+
+    Raises:
+        UsageError: Neither one run nor all are meant; or one is, and options say how many are done.
+    """
+    if every == (run is not None):
+        raise UsageError("name one run, or say --all", hint="Give RUN, or --all.")
+    if not every and any(one not in (None, False) for one in of_all):
+        raise UsageError("--filter, --batch, --preview and --yes go with --all", hint="Say --all.")
+    return many.BulkAsked(preview=preview, yes=yes, json=json)
 
 
 @command(

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, Literal
 
-from helmr.client.calls import Feed, reads, task_id
+from helmr.client.calls import Feed, given, reads, task_id
 from helmr.client.http import ClientPart, all_pages
 from helmr.durations import Duration, seconds
 from helmr.errors import UsageError
@@ -108,17 +108,39 @@ class AsyncRuns(ClientPart):
         """
         return await self._ask(GET_JOURNAL, run_id)
 
-    async def cancel(self, run_id: str, *, operation_id: str | None = None) -> RunInfo:
-        """Cancel the run; cancelling an ended one changes nothing (S-6)."""
-        return await self._ask(CANCEL_RUN, run_id, operation_id=operation_id)
+    async def cancel(
+        self, run_id: str, *, attempt: int | None = None, operation_id: str | None = None
+    ) -> RunInfo:
+        """Cancel the run; cancelling an ended one changes nothing (S-6).
 
-    async def retry(self, run_id: str, *, operation_id: str | None = None) -> RunInfo:
+        Args:
+            run_id: The run.
+            attempt: Only if this is its newest attempt.
+            operation_id: Makes the call repeatable by a later process.
+
+        Raises:
+            SessionChanged: It has begun another attempt.
+        """
+        body = given({"attempt": attempt})
+        return await self._ask(CANCEL_RUN, run_id, body=body, operation_id=operation_id)
+
+    async def retry(
+        self, run_id: str, *, attempt: int | None = None, operation_id: str | None = None
+    ) -> RunInfo:
         """Start the run's next attempt, which replays what was recorded (S-5).
+
+        Args:
+            run_id: The run.
+            attempt: Only if this is the attempt that failed or is blocked: however often the call is made, by
+                whatever process, the run begins one attempt.
+            operation_id: Makes the call repeatable by a later process.
 
         Raises:
             RunNotRetryable: It is not the session's newest run, or neither failed nor blocked.
+            SessionChanged: It has begun another attempt.
         """
-        return await self._ask(RETRY_RUN, run_id, operation_id=operation_id)
+        body = given({"attempt": attempt})
+        return await self._ask(RETRY_RUN, run_id, body=body, operation_id=operation_id)
 
     async def preview_rewind(
         self,

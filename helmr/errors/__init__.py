@@ -434,7 +434,7 @@ class ForkRefused(Conflict):
 
 
 class SessionChanged(Conflict):
-    """A correction would now do something other than what you saw; the facts say what (S-76)."""
+    """A correction, retry or cancel would do something other than what you saw; the facts say what (S-76, S-124)."""
 
     advice = "Look again, then decide."
 

@@ -161,7 +161,7 @@ CHILDREN_AWAITED_MAX = 1_000
 """Child sessions that one wait may be on (S-91)."""
 
 OP_MAX = 2**53 - 1
-"""No op comes near; what is beyond no reader of JSON keeps exact."""
+"""No op and no attempt comes near; what is beyond no reader of JSON keeps exact."""
 
 QUERY_TEXT_MAX = 65_536
 QUERY_ROWS_DEFAULT = 10_000

@@ -154,6 +154,12 @@ class RunRequest(Request):
     payload: Any = None
 
 
+class AttemptRequest(Request):
+    """POST /v1/runs/{id}/retry and …/cancel: only if `attempt` is the run's newest; of any without."""
+
+    attempt: int | None = Field(default=None, ge=1, le=OP_MAX)
+
+
 class NoteRequest(Request):
     """POST /v1/sessions/{id}/notes."""
 

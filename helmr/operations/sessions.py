@@ -14,6 +14,7 @@ from helmr.models import (
     AnswerRequest,
     AssignReceipt,
     AssignRequest,
+    AttemptRequest,
     ClaimReceipt,
     ClaimRequest,
     CloseRequest,
@@ -265,12 +266,13 @@ GET_JOURNAL = Operation(
 CANCEL_RUN = Operation(
     "runs.cancel", "POST /v1/runs/{run_id}/cancel", Need.STEER,
     "Cancel a run. Cancelling one that has ended changes nothing.",
-    description="Its session stays open.",
-    body=NoFields, reply=RunInfo, problems=(404, 409), repeat=Repeat.ONCE)
+    description="Its session stays open. 409 `session_changed` if `attempt` is given and it has begun another.",
+    body=AttemptRequest, reply=RunInfo, problems=(404, 409), repeat=Repeat.ONCE)
 RETRY_RUN = Operation(
     "runs.retry", "POST /v1/runs/{run_id}/retry", Need.STEER,
     "Start the next attempt of a session's newest run, failed or blocked.",
-    body=NoFields, reply=RunInfo, problems=(404, 409), repeat=Repeat.ONCE)
+    description="409 `session_changed` if `attempt` is given and is not the attempt that failed or is blocked.",
+    body=AttemptRequest, reply=RunInfo, problems=(404, 409), repeat=Repeat.ONCE)
 PREVIEW_REWIND = Operation(
     "runs.preview_rewind", "POST /v1/runs/{run_id}/rewind/preview", Need.READ,
     "Say what taking a session's newest run back to an op would do. Changes nothing.",

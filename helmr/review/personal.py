@@ -1,4 +1,4 @@
-"""What one person keeps on their machine while they answer: drafts, snoozes, last answers; no runtime knows it.
+"""What one person keeps on their machine: drafts, snoozes, last answers, batches of runs; no runtime knows it.
 
 - A draft is an answer begun and not sent, so that a crash, a lost link or a late colleague costs no text. It belongs
   to one wait and one schema, and keeps the operation id of a send whose outcome is unknown, so that the next try is
@@ -27,6 +27,7 @@ from helmr.errors import UsageError
 from helmr.forms import Blank, Cell, Cells, Form, carry, form_of, revived
 from helmr.models import WaitInfo
 from helmr.profiles import write_private
+from helmr.review.bulk import BulkPlans
 
 DRAFTS_MAX = 500
 DRAFT_BYTES_MAX = 1_500_000
@@ -278,13 +279,17 @@ class PersonalFiles:
     drafts: DraftStore
     snoozes: Snoozes
     last: LastAnswers
+    bulk: BulkPlans
 
     @classmethod
     def within(cls, folder: Path, person: str) -> PersonalFiles:
         """This person's, in the folder of everyone's."""
         own = folder / "people" / _folder_of(person)
         return cls(
-            DraftStore(own / "drafts"), Snoozes(own / "snoozed"), LastAnswers(own / "answers")
+            DraftStore(own / "drafts"),
+            Snoozes(own / "snoozed"),
+            LastAnswers(own / "answers"),
+            BulkPlans(own / "batches"),
         )
 
 

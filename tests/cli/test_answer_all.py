@@ -103,6 +103,23 @@ class Script:
         out, rest = await asyncio.wait_for(process.communicate(), 60)
         return Ran(process.returncode, out.decode(), (err + rest).decode())
 
+    async def is_killed(self, *words: str, after: int) -> Ran:
+        """Run a command in a process of its own, and kill it when it has said so many lines on stdout."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-u", "-m", "helmr.cli", *self._command(words),
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            env=os.environ | self._places | {"PYTHONPATH": ROOT},
+        )  # fmt: skip
+        assert process.stdout is not None
+        out = b""
+        for _ in range(after):
+            line = await asyncio.wait_for(process.stdout.readline(), 60)
+            assert line, out
+            out += line
+        process.kill()
+        rest, err = await asyncio.wait_for(process.communicate(), 60)
+        return Ran(process.returncode, (out + rest).decode(), err.decode())
+
     def _command(self, words: tuple[str, ...]) -> list[str]:
         return [*words, "--url", self.stack.url, "--on-behalf-of", "ana"]
 

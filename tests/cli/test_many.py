@@ -1,4 +1,4 @@
-"""`run retry --all` and `wait amend --all`: shown, confirmed, done one by one, each told."""
+"""`run retry --all`, `run cancel --all`, `wait amend --all`: shown, confirmed, done one by one, each told."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ async def test_failed_runs_are_previewed_and_retried_and_each_is_told(
     assert {(one["run_id"], one["progress"], one["detail"]) for one in ran.lines} == {
         (id, "accepted", "attempt 2") for id in ids
     }
-    assert ran.err == "2 of 2 done\n"
+    [batch] = {one["batch_id"] for one in ran.lines}
+    assert ran.err == f"batch {batch}\n2 of 2 done; batch {batch}\n"
     for one in meant:
         await stack.run_until(one["run"]["id"], "failed")
     assert await attempts(stack, [*meant, other]) == [2, 2, 1]
@@ -97,9 +98,66 @@ async def test_their_number_is_typed_on_a_terminal(stack: Stack, person: Person)
     assert await attempts(stack, receipts) == [2, 2]
 
 
+async def retries(stack: Stack, receipt: dict[str, Any]) -> int:
+    """How often its run was retried."""
+    url = f"/v1/sessions/{receipt['session']['id']}/transcript"
+    entries = (await stack.http.get(url)).json()["items"]
+    return sum(one["kind"] == "run.retried" for one in entries)
+
+
+@pytest.mark.parametrize("count", [30, pytest.param(300, marks=pytest.mark.long)])
+async def test_of_a_batch_that_was_killed_the_rest_is_done_and_no_run_twice(
+    stack: Stack, script: Script, count: int
+) -> None:
+    deployed = [await failed(stack, f"bad deploy {n % 2}", tags=["pay"]) for n in range(count)]
+    batch = ("run", "retry", "--all", "--batch", "monday")
+    shown = await script.runs(*batch, "--filter", "is:failed tag:pay quiet<1h", "--preview")
+    assert f"{count // 2:5}  fail  ValueError: bad deploy 1" in shown.out
+    late = await failed(stack, "bad deploy 1", tags=["pay"])
+    other = deployed[-1]
+    await stack.http.post(f"/v1/runs/{other['run']['id']}/retry")
+    await stack.run_until(other["run"]["id"], "failed")
+    killed = await script.is_killed(*batch, "--yes", after=count // 3)
+    assert killed.code == -9
+    ran = await script.runs(*batch, "--yes", "--json")
+    found = {one["run_id"]: one for one in ran.lines}
+    assert len(found) == count
+    assert found.pop(other["run"]["id"])["error"] == "session_changed"
+    assert {one["progress"] for one in found.values()} == {"accepted"}
+    assert ran.err.splitlines()[-1] == f"{count - 1} of {count} done; batch monday"
+    assert ran.code == 5
+    assert [await retries(stack, one) for one in deployed] == [1] * count
+    assert await retries(stack, late) == 0, "it was not there when the batch was looked at"
+    again = await script.runs(*batch, "--yes", "--json")
+    assert [one["progress"] for one in again.lines] == [one["progress"] for one in ran.lines]
+    assert [await retries(stack, one) for one in deployed] == [1] * count
+
+
+async def test_many_are_cancelled_as_they_were_seen(stack: Stack, script: Script) -> None:
+    receipts = [await asks(stack, "ask", subject=f"Publish {n}?") for n in range(3)]
+    cancel = ("run", "cancel", "--all")
+    none = await script.runs(*cancel, "--yes")
+    assert (none.code, "nothing says which runs to cancel" in none.err) == (2, True)
+    shown = await script.runs(
+        *cancel, "--filter", "task:ask", "--batch", "b", "--preview", "--json"
+    )
+    assert {one["status"] for one in shown.lines} == {"waiting"}
+    ended = receipts[0]["wait"]["id"]
+    await stack.http.post(f"/v1/waits/{ended}/answer", json={"data": {"decision": "approve"}})
+    await stack.run_until(receipts[0]["run"]["id"], "succeeded")
+    ran = await script.runs(*cancel, "--batch", "b", "--yes", "--json")
+    found = {one["run_id"]: one["progress"] for one in ran.lines}
+    assert [found[one["run"]["id"]] for one in receipts] == ["skipped", "accepted", "accepted"]
+    other = await script.runs("run", "retry", "--all", "--batch", "b", "--yes")
+    assert (other.code, "are to cancel, not to retry" in other.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (("run", "cancel"), "name one run, or say --all"),
+        (("run", "retry", "--all", "--batch", "none"), "nothing says which runs to retry"),
+        (("run", "retry", "--all", "--batch", "../x", "--filter", "is:failed"), "no name of a batch"),
         (("run", "retry"), "name one run, or say --all"),
         (("run", "retry", "last", "--all"), "name one run, or say --all"),
         (("run", "retry", "last", "--yes"), "go with --all"),

@@ -211,6 +211,22 @@ async def retry(client: Any) -> Prepared:
     return Prepared(call, session.id, then)
 
 
+@repeats(operations.RETRY_RUN)
+async def retry_of_an_attempt(client: Any) -> Prepared:
+    session = await _session(client, "contract-fails", "why")
+    run = await _newest_run(client, session)
+
+    async def call(operation_id: str) -> Receipt:
+        found = await client.runs.retry(run.id, attempt=1, operation_id=operation_id)
+        return [found.id, found.attempt]
+
+    async def then() -> None:
+        await client.runs.wait(run.id, timeout=BOUND_S)
+        await session.close()
+
+    return Prepared(call, session.id, then)
+
+
 @repeats(operations.REWIND_RUN)
 async def rewind(client: Any) -> Prepared:
     session = await _session(client, "contract-review", {"title": "A"})

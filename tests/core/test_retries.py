@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from helmr.errors import RunNotRetryable, SessionTerminal
+from helmr.errors import RunNotRetryable, SessionChanged, SessionTerminal
 from helmr.models import RunStatus
 from helmr_runtime.core.decide.lifecycle import BACKOFF_MAX_S
 from helmr_runtime.core.entries import EntryKind, from_iso
@@ -268,6 +268,30 @@ def test_a_run_of_a_final_session_is_not_retried():
     story.close()
     with pytest.raises(SessionTerminal):
         story.retry()
+
+
+def test_a_retry_of_an_attempt_that_is_over_changes_nothing():
+    story = running()
+    story.fail()
+    assert story.retry(attempt=1) == {"run_id": "run_1", "attempt": 2}
+    story.execute()
+    story.fail()
+    before = story.state.seq
+    with pytest.raises(SessionChanged, match="is at attempt 2, and was seen at attempt 1"):
+        story.retry(attempt=1)
+    assert story.state.seq == before
+    assert story.retry(attempt=2)["attempt"] == 3
+
+
+def test_a_cancel_of_an_attempt_that_is_over_changes_nothing():
+    story = running()
+    story.fail()
+    story.retry()
+    with pytest.raises(SessionChanged):
+        story.cancel_run(attempt=1)
+    assert story.run.is_active
+    story.cancel_run(attempt=2)
+    assert not story.run.is_active
 
 
 def test_a_second_retry_sets_aside_the_newest_failure():

@@ -12,13 +12,14 @@ from textual.widgets import Static
 
 from helmr import ids
 from helmr.errors import HelmrError
-from helmr.models import RunInfo, SessionInfo
+from helmr.models import RunInfo
 from helmr.review import words
+from helmr.review.bulk import BulkPlan
 from helmr.review.outcome import AnswerOutcome, Result, of_error
 from helmr.review.sending import SendPhase
-from helmr_console import effects, safe, views
+from helmr_console import effects, safe
 from helmr_console.actions import BY_ID, ActionContext, ActionScope, Permit
-from helmr_console.effects import SessionRetry, summary
+from helmr_console.effects import RunRetry, summary
 from helmr_console.screens.submit import SubmitScreen
 from helmr_console.widgets.field_row import SafeInput
 from helmr_console.widgets.panes import head
@@ -195,26 +196,35 @@ def retrying(run: RunInfo, given: ActionContext) -> ConfirmScreen:
 
 
 def retrying_all(
-    sessions: Sequence[SessionInfo], given: ActionContext, begun: Callable[[set[str]], object]
+    plan: BulkPlan,
+    given: ActionContext,
+    *,
+    keep: Callable[[BulkPlan], Awaitable[None]],
+    begun: Callable[[set[str]], object],
 ) -> ConfirmScreen:
-    """Retry what failed in these sessions, each by an operation of its own; of several the number is typed.
+    """Retry these runs, each by an operation of its own; of several the number is typed.
 
     Args:
-        sessions: Whose newest runs failed or are blocked.
+        plan: The runs as they are shown here.
         given: What was in front.
+        keep: Called before the first of them is retried, so that another program can go on with the rest.
         begun: Called with the sessions whose runs begin their next attempt.
     """
-    retries = [SessionRetry(one, ids.new_id(ids.OPERATION)) for one in sessions]
+    retries = [RunRetry(one) for one in plan.runs]
     count = len(retries)
 
     async def act(permit: Permit, operation_id: str) -> AnswerOutcome:
         """One after the other; one that is refused holds none of the others back."""
+        await keep(plan)
         for retry in retries:
             if retry.outcome is not None and not retry.outcome.is_open:
                 continue
             try:
-                run_id = retry.session.run_id or ""
-                await permit.client.runs.retry(run_id, operation_id=retry.operation_id)
+                await permit.client.runs.retry(
+                    retry.run.run_id,
+                    attempt=retry.run.attempt,
+                    operation_id=retry.run.operation_id,
+                )
                 retry.succeeded()
             except HelmrError as error:
                 retry.outcome = of_error(error)
@@ -223,7 +233,7 @@ def retrying_all(
         outcome = summary(retries)
         if outcome.is_done:
             done = (one for one in retries if one.outcome is not None and one.outcome.is_done)
-            begun({one.session.id for one in done})
+            begun({one.run.session_id for one in done})
         return outcome
 
     return ConfirmScreen(
@@ -231,21 +241,19 @@ def retrying_all(
         "Retry" if count == 1 else f"Retry {count} sessions",
         act,
         expect="" if count == 1 else str(count),
-        texts=effects.of_retries(sessions),
+        texts=effects.of_retries(plan),
         given=given,
-        listed=_failures(sessions),
+        listed=_failures(plan),
     )
 
 
-def _failures(sessions: Sequence[SessionInfo]) -> Sequence[Content]:
-    rows = [
-        safe.line(
-            f"  {words.short_id(one.id)}  {one.task}  {views.error_line(one)}",
-            "$c-error",
-            limit=200,
-        )
-        for one in sessions[:LISTED_MAX]
-    ]
-    more = len(sessions) - LISTED_MAX
-    tail = [head(f"  … and {more} more")] if more > 0 else []
+def _failures(plan: BulkPlan) -> Sequence[Content]:
+    """Each of them; of many how many failed in the same way."""
+    if len(plan.runs) <= LISTED_MAX:
+        texts = [f"{words.short_id(one.session_id)}  {one.task}  {one.title}" for one in plan.runs]
+    else:
+        texts = [f"{count:5}  {text}" for count, text in plan.groups()]
+    rows = [safe.line(f"  {text}", "$c-error", limit=200) for text in texts[:LISTED_MAX]]
+    more = len(texts) - LISTED_MAX
+    tail = [head(f"  … and {more} other errors")] if more > 0 else []
     return (Content(""), head("Failed or blocked"), *rows, *tail)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -11,15 +12,16 @@ from textual.widgets import Input
 
 from helmr import filters
 from helmr.client.aio import AsyncClient
-from helmr.errors import BadId, NotFound
+from helmr.errors import BadId, NotFound, UsageError
 from helmr.filters import Facts
 from helmr.forms import pretty
 from helmr.models import RunStatus, SessionInfo, SessionStatus
-from helmr.review import words
+from helmr.review import bulk, words
+from helmr.review.bulk import BulkPlan, BulkVerb
 from helmr_console import safe, views
 from helmr_console.actions import ActionContext, ActionScope
 from helmr_console.screens.base import Pairs, bindings
-from helmr_console.screens.confirm import retrying_all
+from helmr_console.screens.confirm import LISTED_MAX, retrying_all
 from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.overlays import copy_menu
 from helmr_console.screens.session import SessionScreen
@@ -144,6 +146,13 @@ class SessionsScreen(ListScreen[SessionInfo]):
             )
 
     async def _load(self, pushed: dict[str, str]) -> None:
+        await self._page(pushed)
+        self.show_now()
+        # A page that the filter empties must not look like the end.
+        if self._more and self.filter and len(self.list.keys) < PAGE_ROWS // 4:
+            self._ask()
+
+    async def _page(self, pushed: dict[str, str]) -> None:
         page = await self.console.client.sessions.page(
             limit=PAGE_ROWS, cursor=self._cursor, **pushed
         )
@@ -152,10 +161,6 @@ class SessionsScreen(ListScreen[SessionInfo]):
         known = set(self._order)
         self._order += [session.id for session in page.items if session.id not in known]
         self._cursor, self._more = page.next_cursor, page.next_cursor is not None
-        self.show_now()
-        # A page that the filter empties must not look like the end.
-        if self._more and self.filter and len(self.list.keys) < PAGE_ROWS // 4:
-            self._ask()
 
     def _failed(self, text: str) -> None:
         self._asking = False
@@ -232,9 +237,45 @@ class SessionsScreen(ListScreen[SessionInfo]):
 
     def do_sessions_retry(self) -> None:
         """The next attempts, after they were read."""
-        found = self._retryable()
+        reading = self._plan_retries(self._retryable())
+        self.console.background.start(reading, group="retry", holds_keys=True)
+
+    async def _plan_retries(self, sessions: Sequence[SessionInfo]) -> None:
+        """Each run is read once more: its attempt is what is retried."""
+        found = [one.run_id for one in sessions if one.run_id is not None]
+        if len(found) > LISTED_MAX:
+            self.console.say(f"Reading {len(found)} runs…", "information")
+        runs = [await self.console.client.runs.get(run_id) for run_id in found]
+        plan = bulk.plan(BulkVerb.RETRY, runs, self.console.store.now())
+        if not plan.runs:
+            self.console.say("None of them is failed or blocked any more", "warning")
+            return
         begun = self.list.marks.difference_update
-        self.app.push_screen(retrying_all(found, self.context(), begun))
+        screen = retrying_all(plan, self.context(), keep=self._keep, begun=begun)
+        self.app.push_screen(screen)
+
+    async def _keep(self, plan: BulkPlan) -> None:
+        try:
+            await asyncio.to_thread(self.console.files.bulk.save, plan)
+        except OSError as error:
+            raise UsageError(
+                f"nothing was done: the runs can't be kept: {error.strerror}"
+            ) from error
+
+    def do_mark_all(self) -> None:
+        """Mark what passes the filter, also what was not read yet."""
+        if self.filter and self._more:
+            reading = self._read_rest()
+            self.console.background.start(reading, group="mark", exclusive=True, holds_keys=True)
+        else:
+            super().do_mark_all()
+
+    async def _read_rest(self) -> None:
+        """Every page, before all are marked."""
+        while self._more and len(self._order) < SESSIONS_MAX:
+            await self._page(dict(self._pushed))
+        self.show_now()
+        super().do_mark_all()
 
     def show_failed(self) -> None:
         """Only what failed or is blocked."""

@@ -186,17 +186,19 @@ class StartRun(SessionCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRun(SessionCommand):
-    """Cancel the active run (S-6). Idempotent."""
+    """Cancel the active run (S-6). Idempotent. `attempt`: only at this attempt (S-124)."""
 
     run_id: str
     next_run_id: str
+    attempt: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryRun(SessionCommand):
-    """Start the next attempt of the newest run (S-5)."""
+    """Start the next attempt of the newest run (S-5). `attempt`: only if this attempt is its newest (S-124)."""
 
     run_id: str
+    attempt: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

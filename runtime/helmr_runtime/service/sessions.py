@@ -12,6 +12,7 @@ from helmr.models import (
     CORRELATION_ID_MAX,
     VALUE_BYTES_MAX,
     AfterQuery,
+    AttemptRequest,
     CloseRequest,
     EntryInfo,
     ListQuery,
@@ -55,6 +56,7 @@ from helmr_runtime.service.waits import WaitOperations
 from helmr_runtime.session.dry_run import read_snapshot
 
 ALL_RUNS = RunsQuery()
+ANY_ATTEMPT = AttemptRequest()
 
 
 class RunOperations:
@@ -91,14 +93,17 @@ class RunOperations:
         """
         return await read_journal(self._ledger, run_id)
 
-    async def cancel(self, caller: Caller, run_id: str) -> RunInfo:
+    async def cancel(
+        self, caller: Caller, run_id: str, request: AttemptRequest = ANY_ATTEMPT
+    ) -> RunInfo:
         """Cancel the run if it is active; idempotent (S-6).
 
         Raises:
             RunNotFound: No run with that id.
+            SessionChanged: It is active, and not at the attempt that is named.
             OperationConflict: The operation id was used with another request.
         """
-        operation = caller.operation("runs.cancel", run_id)
+        operation = caller.operation("runs.cancel", run_id, *_seen(request))
         run = await self.get(run_id)
         if run.status.is_final:
             await self._repeats.first(caller, operation)
@@ -108,22 +113,36 @@ class RunOperations:
             operation=operation,
             run_id=run_id,
             next_run_id=ids.new_id(ids.RUN),
+            attempt=request.attempt,
         )
         await self._router.command(run.session_id, command)
         return await self.get(run_id)
 
-    async def retry(self, caller: Caller, run_id: str) -> RunInfo:
+    async def retry(
+        self, caller: Caller, run_id: str, request: AttemptRequest = ANY_ATTEMPT
+    ) -> RunInfo:
         """Start the run's next attempt (S-5).
 
         Raises:
             RunNotFound: No run with that id.
             RunNotRetryable: It is not its session's newest run, or neither failed nor blocked.
+            SessionChanged: It has begun another attempt than the one that is named.
         """
-        operation = caller.operation("runs.retry", run_id)
+        operation = caller.operation("runs.retry", run_id, *_seen(request))
         run = await self.get(run_id)
-        command = RetryRun(principal=caller.principal, operation=operation, run_id=run_id)
+        command = RetryRun(
+            principal=caller.principal,
+            operation=operation,
+            run_id=run_id,
+            attempt=request.attempt,
+        )
         await self._router.command(run.session_id, command)
         return await self.get(run_id)
+
+
+def _seen(request: AttemptRequest) -> tuple[int, ...]:
+    """What a call that names an attempt asks besides; one that names none is the same operation as before."""
+    return () if request.attempt is None else (request.attempt,)
 
 
 # --- reads that need a ledger and nothing else ------------------------------------------------------

@@ -63,6 +63,26 @@ async def test_what_is_marked_is_retried_at_once_after_its_number_was_typed(benc
     assert sorted(attempts) == [1, 2, 2]
 
 
+async def test_a_bad_deploy_is_retried_by_six_keys_also_what_was_not_read_yet(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("helmr_console.screens.sessions.PAGE_ROWS", 8)
+    found = await broken(bench, 35)
+    await bench.open(size=(120, 36))
+    await bench.press("exclamation_mark", "asterisk", "R")
+    confirm = await bench.on("ConfirmScreen")
+    await bench.until(lambda: confirm.submission.phase.value == "form")
+    await bench.sees("Retry 35 sessions")
+    await bench.sees("ValueError: disk")
+    await bench.sees("helmr run retry --all --batch")
+    await bench.press("3", "5", "ctrl+s")
+    await bench.on("SessionsScreen")
+    await bench.sees("35 runs begin the next attempt")
+    for one in found:
+        run = (await bench.stack.http.get(f"/v1/runs/{one['run']['id']}")).json()
+        assert run["attempt"] == 2
+
+
 @pytest.mark.long  # what has not failed: tests/console/pure/test_failed.py
 async def test_what_has_not_failed_is_not_retried(bench: Bench) -> None:
     await bench.ask(subject="Publish?")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from helmr.models import SessionInfo
+from helmr.review.bulk import PlannedRun
 from helmr.review.outcome import AnswerOutcome, Result
-from helmr_console.effects import SessionRetry, summary
+from helmr_console.effects import RunRetry, summary
 from helmr_console.views import failed_text, session_row
 from tests.console.pure.test_effects import NOW, session
 
@@ -48,7 +49,8 @@ def test_the_count_names_both(failed: int, blocked: int, text: str) -> None:
 
 
 def test_of_many_retries_the_refused_are_named_and_the_others_are_done() -> None:
-    retries = [SessionRetry(failed(), f"op_{n}") for n in range(3)]
+    run = PlannedRun("run_1", "ses_1", 1, "op_1", "pay", "failed", "CardDeclined: no money")
+    retries = [RunRetry(run) for _ in range(3)]
     retries[0].succeeded()
     retries[1].outcome = AnswerOutcome(Result.CONFLICT, ("it is running",))
     retries[2].outcome = AnswerOutcome(Result.UNAVAILABLE, ("no answer",))

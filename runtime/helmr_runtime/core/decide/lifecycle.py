@@ -74,6 +74,7 @@ def cancel_run(state: SessionState, command: CancelRun, context: DecisionContext
         raise RunNotFound(f"{command.run_id} is not the newest run of {state.id}")
     if not run.is_active:
         return Decided(reply={"run_id": run.id, "status": run.status.value})
+    _require_attempt(run, command.attempt)
     end = carrier(EntryKind.RUN_CANCELLED, {"reason": "cancelled"}, command, run_id=run.id)
     return Decided(
         end_run(state, run, end, context, next_run_id=command.next_run_id), receipt(end, state.id)
@@ -152,11 +153,26 @@ def retry_run(state: SessionState, command: RetryRun, context: DecisionContext) 
         raise RunNotRetryable(
             f"{run.id} is {run.status.value}; only failed or blocked runs are retried"
         )
+    _require_attempt(run, command.attempt)
     body: dict[str, Any] = {"attempt": run.attempt + 1}
     if run.status is RunStatus.FAILED and run.failed_op is not None:
         body["failed_op"] = run.failed_op
     draft = carrier(EntryKind.RUN_RETRIED, body, command, run_id=run.id)
     return Decided((draft,), receipt(draft, state.id))
+
+
+def _require_attempt(run: Run, attempt: int | None) -> None:
+    """Return if the run's newest attempt is the one that was seen, or none was named.
+
+    Raises:
+        SessionChanged: It has begun another since.
+    """
+    if attempt is not None and run.attempt != attempt:
+        raise SessionChanged(
+            f"{run.id} is at attempt {run.attempt}, and was seen at attempt {attempt}",
+            run_id=run.id,
+            attempt=run.attempt,
+        )
 
 
 def add_note(state: SessionState, command: AddNote, context: DecisionContext) -> Decided:
