@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tests.programs.operators_hour.hour import one_hour
 from tests.programs.operators_hour.operators import Before, Hurried, Lines, Now, Operator
+from tests.programs.operators_hour.page import Page
 from tests.programs.operators_hour.plan import HURRIED_SHARES, SEED, hundred
 from tests.programs.operators_hour.report import Measured, broken_bounds, table
 
@@ -28,7 +29,7 @@ KEPT = ROOT / ".bench" / "operators-hour"
 BEFORE_COMMIT = "a7e85b4"
 """The last commit on main without claims, `helmr next`, held sends and the desk."""
 
-BEFORE, NOW, LINES, HURRIED = "before", "now", "helmr next", "hurried"
+BEFORE, NOW, LINES, HURRIED, PAGE = "before", "now", "helmr next", "hurried", "page"
 
 
 def say(text: str) -> None:
@@ -59,7 +60,7 @@ def main() -> int:
     parser.add_argument("--waits", type=int, default=100)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--before", default=BEFORE_COMMIT, metavar="COMMIT")
-    parser.add_argument("--only", choices=(BEFORE, NOW, LINES, HURRIED), action="append")
+    parser.add_argument("--only", choices=(BEFORE, NOW, LINES, HURRIED, PAGE), action="append")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go, too")
     parser.add_argument(
         "--keep", type=Path, metavar="FOLDER", help="a new one for ledgers and all else"
@@ -70,6 +71,7 @@ def main() -> int:
         NOW: Now,
         LINES: Lines,
         HURRIED: Hurried,
+        PAGE: Page,
     }
     plans = {name: hundred(given.waits, given.seed) for name in ways}
     plans[HURRIED] = hundred(given.waits, given.seed, HURRIED_SHARES)

@@ -167,7 +167,7 @@ async def one_hour(
         asked: What is asked.
         has_desk: Whether this commit has claims and notices.
     """
-    runtime = Runtime(checkout, folder, has_desk=has_desk, tasks=way.TASKS)
+    runtime = Runtime(checkout, folder, has_desk=has_desk, tasks=way.TASKS, people=way.PEOPLE)
     terminal = WholeFrames(*way.SIZE, python=str(runtime.python))
     async with AsyncExitStack() as ending:
         ending.push_async_callback(runtime.stop)
@@ -176,6 +176,7 @@ async def one_hour(
             await runtime.start()
             hour = Hour(runtime, asked, restart=runtime.restart)
             operator = way(terminal, hour.plan, hour)
+            ending.push_async_callback(operator.ends)
             ending.callback(lambda: operator.tally.write_typed(folder / TYPED))
             await hour.begins()
             await operator.begins(runtime.url, runtime.key, folder / "operator")

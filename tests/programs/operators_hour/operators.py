@@ -120,6 +120,8 @@ class Operator:
     SIZE: ClassVar[tuple[int, int]]
     TASKS: ClassVar[Sequence[str]] = ("hour_tasks.py",)
     ENV: ClassVar[Mapping[str, str]] = {}
+    PEOPLE: ClassVar[str] = ""
+    """What the runtime's helmr.toml says of people."""
 
     def __init__(self, terminal: Terminal, plan: Mapping[int, Asked], world: World) -> None:
         self.terminal = terminal
@@ -140,6 +142,9 @@ class Operator:
             "-P", "-m", "helmr.cli", *self.command(), "--url", url, "--on-behalf-of", "ana",
             **{"HELMR_API_KEY": key, "PYTHONPATH": "", **places, **self.ENV},
         )  # fmt: skip
+
+    async def ends(self) -> None:
+        """Leave nothing open; the terminal is closed by others."""
 
     def command(self) -> tuple[str, ...]:
         """What is typed to begin."""

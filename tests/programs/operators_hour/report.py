@@ -77,7 +77,7 @@ def measured(
     kinds: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for wait in waits:
         one = plan[wait["number"]]
-        by = (wait["resolved_by"] or {}).get("on_behalf_of") or "nobody"
+        by = _name(wait["resolved_by"])
         counts[by] += 1
         if not _is_as_planned(one, wait, by):
             wrong.append(one.number)
@@ -112,6 +112,13 @@ def measured(
         outage_s=covered(gone),
         by_kind_and_stage=tally.watch.by_kind(),
     )
+
+
+def _name(resolved_by: Mapping[str, Any] | None) -> str:
+    """Who answered, proven or said."""
+    found = resolved_by or {}
+    proven = found.get("id") if found.get("type") == "person" else None
+    return str(found.get("on_behalf_of") or proven or "nobody")
 
 
 def _is_as_planned(one: Asked, wait: Mapping[str, Any], by: str) -> bool:

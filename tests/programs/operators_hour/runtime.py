@@ -82,6 +82,7 @@ class Runtime(Calls):
         folder: For everything it leaves; not there yet.
         has_desk: Whether this commit has claims and notices.
         tasks: Files of this folder with what asks.
+        people: Of its helmr.toml.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Runtime(Calls):
         *,
         has_desk: bool,
         tasks: Sequence[str] = ("hour_tasks.py",),
+        people: str = "",
     ) -> None:
         super().__init__(has_claims=has_desk)
         self.python = checkout / ".venv" / "bin" / "python"
@@ -105,7 +107,7 @@ class Runtime(Calls):
             shutil.copy(HERE / name, folder / name)
         if has_desk:
             notices = NOTICES.replace("{file}", str(self._told_file))
-            (folder / "helmr.toml").write_text(notices)
+            (folder / "helmr.toml").write_text(notices + people)
 
     async def start(self) -> None:
         """Start it; returns when it is ready. Started again it has the address that it had."""

@@ -19,10 +19,12 @@ import pytest
 
 from helmr_runtime.catalog import Registry
 from tests.console.flow.terminal import Terminal
+from tests.http.browsing import CHROMIUM
 from tests.programs.operators_hour import hour as hours
 from tests.programs.operators_hour import hour_tasks, hurried_tasks, operators, runtime
 from tests.programs.operators_hour.hour import Hour, one_hour
 from tests.programs.operators_hour.operators import Handled, Hurried, Lines, Now, Operator, Tally
+from tests.programs.operators_hour.page import Page
 from tests.programs.operators_hour.plan import (
     HURRIED_SHARES,
     SHARES,
@@ -401,6 +403,19 @@ async def test_a_short_hour_at_the_console(stack: Stack, tmp_path: Path) -> None
     assert found.by_others == 2
     mine = [one for one in asked if one.fate is Fate.OPERATOR]
     assert sum(operator.tally.handled[one.number].keys for one in mine) <= 3 * len(mine) + 1
+
+
+@pytest.mark.long
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+@pytest.mark.allows_blocking
+@pytest.mark.timeout(300)
+async def test_a_short_hour_by_page_with_a_restart(tmp_path: Path) -> None:
+    """The restart signs everyone out: what was typed is typed once more."""
+    found = await one_hour(Page, ROOT, tmp_path / "hour", hundred(12), has_desk=True)
+    assert found.wrong == []
+    assert found.answered + found.by_others + found.expired == 12
+    assert found.unseen == []
 
 
 @pytest.mark.long
