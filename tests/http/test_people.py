@@ -24,7 +24,7 @@ from helmr_runtime.security.secrets import SecretKind, make_secret
 from tests.http.test_access_tokens import bearing, key
 from tests.http.test_sessions import code_of
 from tests.service import vote_tasks
-from tests.service.stack import Stack, until
+from tests.service.stack import BOUND_S, Stack, until
 
 PEOPLE = read_people(
     {
@@ -37,6 +37,7 @@ PEOPLE = read_people(
 )
 VOTERS = read_people({"ada": {"groups": ["finance"]}, "bo": {"groups": ["finance"]}}, "helmr.toml")
 YES = {"data": {"decision": "approve"}}
+REGISTRY = Registry([vote_tasks.refund, vote_tasks.then_a_token], code_hash="votes")
 
 
 @pytest.fixture
@@ -303,10 +304,26 @@ async def test_disabling_goes_on_where_a_wait_of_theirs_ends_at_that_moment(
     assert shown == ["fulfilled", "fulfilled"]
 
 
+async def test_disabling_goes_on_where_a_wait_of_theirs_is_of_a_closed_session(
+    voting: Stack,
+) -> None:
+    """Such a session's run may go on for a while, and no one assigns its waits any more."""
+    body = {"task": "then_a_token", "payload": None, "result_timeout_s": BOUND_S}
+    session = (await post(voting.http, "/v1/sessions", **body))["session"]
+    await post(voting.http, f"/v1/sessions/{session['id']}/close", end_input=True)
+
+    async def waits_for_ada() -> bool:
+        listed = await voting.http.get("/v1/waits", params={"assignee": "ada"})
+        return bool(listed.json()["items"])
+
+    await until(waits_for_ada)
+    assert (await post(voting.http, "/v1/people/ada/disable"))["disabled_at"] is not None
+
+
 @pytest.fixture
 async def voting(tmp_path: Path) -> AsyncIterator[Stack]:
     """A runtime whose people vote; its sessions stay in memory."""
-    stack = Stack(tmp_path, registry=Registry([vote_tasks.refund], code_hash="votes"), linger_s=5.0)
+    stack = Stack(tmp_path, registry=REGISTRY, linger_s=5.0)
     stack.service = stack.make_service(people=VOTERS)
     stack.gateway = GatewayActor(stack.service, stack.settings())
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from helmr import sessions, streams, task
+from helmr import sessions, streams, task, tokens
 
 refunds = streams.input("refunds", schema=dict, answerers=["group:finance"], comments=["why"])
 """A stream whose waits are all restricted."""
@@ -23,6 +23,14 @@ async def excluding(_: None) -> object:
     return await refunds.wait(
         subject="Refund?", answerers=[], not_by=["group:contractors"]
     ).unwrap()
+
+
+@task(id="then_a_token")
+async def then_a_token(_: None) -> bool:
+    """Asks anyone; then, also in a session that was closed meanwhile, waits on a token for Ada."""
+    await refunds.wait(answerers=[], subject="Refund?")
+    token = await tokens.create(timeout="1h")
+    return (await token.wait(subject="Sign?", assignee="ada")).ok
 
 
 @task(id="signed_refund")

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from helmr.errors import BadRequest, WaitResolved, WaitTimedOut
+from helmr.errors import BadRequest, SessionTerminal, WaitResolved, WaitTimedOut
 from helmr.models import (
     LIST_LIMIT_MAX,
     ApiKeyInfo,
@@ -45,6 +45,9 @@ from helmr_runtime.service.shared import Caller, LruCache, Shared, page_of
 Assigned = list[tuple[str, str]]
 """Sessions and their waits."""
 
+
+OVER = (WaitResolved, WaitTimedOut, SessionTerminal)
+"""Nothing is to be given back there: the wait has ended, or its session takes no word on whom it concerns any more."""
 
 CLAIMS_KNOWN_MAX = 10_000
 """People of whom the issuer's word on groups is remembered; of others it is unknown until they sign in again."""
@@ -242,7 +245,7 @@ class PeopleOperations:
         by = caller.principal
         for session_id, wait_id in await self._waits(voter=person_id):
             vote = WithdrawVote(principal=by, wait_id=wait_id, person=person_id, reason="disabled")
-            with suppress(WaitResolved, WaitTimedOut):
+            with suppress(*OVER):
                 await self._router.command(session_id, vote)
         for session_id, kept in (await self._ledger.give_back_claims(names, by)).items():
             await self._router.tell_claims(session_id, kept)
@@ -252,7 +255,7 @@ class PeopleOperations:
         for name in names:
             for session_id, wait_id in await self._waits(assignee=name):
                 back = AssignWait(principal=by, wait_id=wait_id, assignee=None)
-                with suppress(WaitResolved, WaitTimedOut):
+                with suppress(*OVER):
                     await self._router.command(session_id, back)
 
     async def _waits(self, **wanted: str) -> Sequence[tuple[str, str]]:

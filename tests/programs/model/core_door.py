@@ -93,6 +93,7 @@ from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.memory_rows import KeptEntries, prunable
 from helmr_runtime.ports import StartSession
 from helmr_runtime.service.notice_teller import ASKED
+from helmr_runtime.service.people import OVER
 from helmr_runtime.session.commands import check_data
 from tests.programs.model.commands import Command as ModelCommand
 from tests.programs.model.compare import Difference, difference
@@ -100,7 +101,7 @@ from tests.programs.model.core_code import Code
 from tests.programs.model.core_desk import Desk
 from tests.programs.model.core_keys import Keys
 from tests.programs.model.lines import Lines, principal_of
-from tests.programs.model.naive import NOT_ASKED, PEOPLE, Model
+from tests.programs.model.naive import IN_FILE, NOT_ASKED, PEOPLE, Model
 from tests.programs.model.script import TASKS
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
@@ -166,6 +167,7 @@ class CoreDoor:
             id=me,
             groups=self.groups[me] if groups != "unknown" else None,
             groups_at=long_ago if groups == "old" else None,
+            file_groups=IN_FILE[me],
         )
 
     def needs_there(self, kind: str, args: dict[str, Any]) -> None:
@@ -636,7 +638,7 @@ class CoreDoor:
         waiting = [(one, state.wait) for one, state in self.states.items() if state.wait]
         for session_id, wait in [(one, wait) for one, wait in waiting if person in wait.votes]:
             vote = WithdrawVote(principal=CALLER, wait_id=wait.id, person=person, reason="disabled")
-            with suppress(WaitResolved, WaitTimedOut):
+            with suppress(*OVER):
                 self.command(session_id, vote)
         self.desk.give_back((person,), CALLER)
         for owned in list(self.index.keys.public_tokens.values()):
@@ -649,7 +651,7 @@ class CoreDoor:
         waiting = [(one, state.wait) for one, state in self.states.items() if state.wait]
         for session_id, wait in [(one, wait) for one, wait in waiting if wait.assignee == person]:
             back = AssignWait(principal=CALLER, wait_id=wait.id, assignee=None)
-            with suppress(WaitResolved, WaitTimedOut):
+            with suppress(*OVER):
                 self.command(session_id, back)
         return {"person": person}
 

@@ -24,7 +24,7 @@ from helmr_runtime.http.app import GatewayApp
 from helmr_runtime.http.exchange import Exchange
 from tests.programs.model.client_door import ClientDoor
 from tests.programs.model.compare import Reply
-from tests.programs.model.naive import PEOPLE, Model
+from tests.programs.model.naive import IN_FILE, PEOPLE, Model
 from tests.programs.model.script import TASKS
 from tests.programs.model.told import Told
 
@@ -126,6 +126,7 @@ class HarnessDoor(ClientDoor):
             id=me,
             groups=self.groups[me] if groups != "unknown" else None,
             groups_at=long_ago if groups == "old" else None,
+            file_groups=IN_FILE[me],
         )
         is_checked = via != LATE_KEY or not is_late
         token = CALLING.set(Proven(person_principal(me, str(via)), identity, is_checked))

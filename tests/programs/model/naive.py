@@ -59,7 +59,10 @@ NOT_ASKED = ("by", "override", "me", "via", "groups", "why")
 """How a call is made, and not what it asks for."""
 
 PEOPLE = {"ada": ("finance",), "bob": ("finance", "contractors"), "cy": ()}
-"""Who there is, and their groups at first."""
+"""Who there is, and their groups at the issuer at first."""
+
+IN_FILE = {"ada": (), "bob": ("legal",), "cy": ("contractors",)}
+"""Their groups of the file, which admit and exclude whatever is known of the issuer's."""
 
 ON_IDLE = {"runs": "run", "rejects": "reject"}
 NOTICES = {
@@ -150,7 +153,7 @@ class Model:
             by = args.pop("by", None)
             self.who = who if by is None else (f"caller for {by}", by)
             known = self.groups[me] if me is not None and groups == "now" else None
-            self.person = Person(me, known) if me is not None else None
+            self.person = Person(me, known, IN_FILE[me]) if me is not None else None
             receipt = getattr(self, f"do_{kind}")(**args)
         except Refused as refused:
             return str(refused.args[0])

@@ -34,11 +34,13 @@ class Person:
 
     Attributes:
         name: Of the person, whatever they come with.
-        groups: Those that are known; None if not all of them are, or were known too long ago.
+        groups: The issuer's that are known; None if not all of them are, or were known too long ago.
+        in_file: Those that the file says, which are known always.
     """
 
     name: str
     groups: tuple[str, ...] | None
+    in_file: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class Answerers:
     def admits(self, person: Person, starters: list[str]) -> bool | None:
         """None if that depends on groups which are not known."""
         not_by = [*self.not_by, *(starters if "starter" in self.not_by else ())]
-        known = [person.name, *(f"group:{one}" for one in person.groups or ())]
+        groups = (*person.in_file, *(person.groups or ()))
+        known = [person.name, *(f"group:{one}" for one in groups)]
         if any(one in not_by for one in known):
             return False
         is_named = not self.answerers or any(one in self.answerers for one in known)
