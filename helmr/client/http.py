@@ -8,6 +8,7 @@ behind the same code. A mutating call sends the same body and Operation-Id at ev
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
@@ -36,8 +37,10 @@ from helmr.client.calls import (
 from helmr.client.endpoint import Addresses, Endpoint, SignedIn
 from helmr.client.problems import httpx
 from helmr.errors import HelmrError, Unavailable, UsageError
-from helmr.models import ACCESS_TOKEN_HEADER, Page
+from helmr.models import ACCESS_TOKEN_HEADER, STALE_HEADER, Page
 from helmr.operation import Operation
+
+log = logging.getLogger("helmr.client")
 
 CONNECT_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 30.0
@@ -333,6 +336,8 @@ class AsyncHttpTransport:
             call = replace(call, read_timeout_s=PAIR_READ_TIMEOUT_S)
         with _translated(url, call.name, mutates=call.operation_id is not None):
             response = await http.request(call)
+        if (as_of := response.headers.get(STALE_HEADER)) is not None:
+            log.warning("%s may lack what another runtime has taken since %s", url, as_of)
         return problems.answer(call, response, url=url)
 
     def _open(self) -> _Connections:

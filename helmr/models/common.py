@@ -130,6 +130,9 @@ BODY_SHOWN_BYTES = 20_000
 BODY_DRAWN_CHARS = 64 * 1024
 """Of a wait's body, drawn as Markdown; what is longer is offered as text."""
 
+STALE_HEADER = "Helmr-Stale-As-Of"
+"""Of an answer that may lack what another runtime has acknowledged since that time (S-102)."""
+
 WAIT_TAGS_MAX = 20
 WAIT_TAG_MAX = 64
 ASSIGNEE_MAX = 128

@@ -17,7 +17,7 @@ from helmr.models import SessionStatus
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core import shared_log
 from helmr_runtime.core.commands import OperationKey, Prune
-from helmr_runtime.core.entries import EntryKind
+from helmr_runtime.core.entries import EntryKind, iso
 from helmr_runtime.core.shared_log import StoreLease
 from helmr_runtime.ledger import standby
 from helmr_runtime.ledger.actor import LedgerActor, LedgerPlace
@@ -285,6 +285,33 @@ async def test_what_is_due_is_done_by_the_one_that_has_taken_over(
         return EntryKind.WAIT_TIMED_OUT in kinds
 
     await until(is_timed_out)
+
+
+async def test_a_primary_that_can_not_renew_its_lease_says_until_when_its_reads_have_everything(
+    machine: Machine, objects: FakeObjects, clock: FakeClock
+) -> None:
+    first = machine("a")
+    await first.open()
+    assert await first.stale_as_of() is None
+    at = clock.now()
+
+    def away() -> None:
+        raise StoreUnavailable("away")
+
+    objects.pause = away
+    clock.move_to(at + timedelta(minutes=1))
+
+    async def is_stale() -> bool:
+        return await first.stale_as_of() is not None
+
+    await until(is_stale)
+    assert await first.stale_as_of() == iso(at)
+    objects.pause = lambda: None
+
+    async def is_current() -> bool:
+        return await first.stale_as_of() is None
+
+    await until(is_current)
 
 
 async def test_no_one_takes_over_because_the_store_was_away(objects: FakeObjects) -> None:

@@ -87,7 +87,9 @@ class GatewayApp:
         self.authenticator: Authenticator = (
             Trusting(access, trusts) if trusts is not None else access
         )
-        self._paths = served(OPERATIONS, service, SPECIAL, self.authenticator)
+        self._paths = served(
+            OPERATIONS, service, SPECIAL, self.authenticator, is_shared=settings.is_shared
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

@@ -8,8 +8,8 @@ with a secret, the answer is the same.
 
 The gateway's edge: here, and nowhere else, an unexpected exception becomes an answer.
 
-Invariants: S-28 (1.25 MiB), S-46 and S-51 (what a secret may do); no undocumented content type or encoding, unknown
-fields refused.
+Invariants: S-28 (1.25 MiB), S-46 and S-51 (what a secret may do), S-102 (what may be stale says so); no
+undocumented content type or encoding, unknown fields refused.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ from helmr.errors import (
     TooLarge,
     UnsupportedMedia,
 )
-from helmr.models import HTTP_BODY_BYTES_MAX, NoFields
+from helmr.models import HTTP_BODY_BYTES_MAX, STALE_HEADER, NoFields
 from helmr.old_names import REQUEST_FIELDS, request_of_today
 from helmr.operation import PAGE, Media, Operation
+from helmr.operations import RUN_QUERY
 from helmr.roles import Need, Owner, Role, ScopeType
 from helmr_runtime.core.answerers import Identity
 from helmr_runtime.core.entries import Principal
@@ -305,6 +306,7 @@ class ServedOperation:
         service: What is called.
         handler: Called instead, if there is one.
         authenticator: Tells who sends a request.
+        is_shared: Other machines reach the log: what is read says if it may be stale.
         is_head: Serves HEAD: the same answer without its body.
     """
 
@@ -315,6 +317,7 @@ class ServedOperation:
         handler: Handler | None,
         authenticator: Authenticator,
         *,
+        is_shared: bool = False,
         is_head: bool = False,
     ) -> None:
         self.row = row
@@ -323,6 +326,8 @@ class ServedOperation:
         self._authenticator = authenticator
         self._maker = service.maker_of(row) if row.owner is Owner.OWN else None
         self._takes_caller = False
+        is_read = row.method == "GET" or row.name == RUN_QUERY.name
+        self._stale_as_of = service.stale_as_of if is_shared and is_read and row.needs_key else None
         if handler is None:
             noun, self._verb = row.served_at
             self._noun = getattr(service, noun)
@@ -334,6 +339,8 @@ class ServedOperation:
         row = self.row
         try:
             response = await self._answer(exchange)
+            if self._stale_as_of is not None and (as_of := await self._stale_as_of()) is not None:
+                response.headers[STALE_HEADER] = as_of
         except HelmrError as error:
             response = self._refusal(error)
         except ClientDisconnect:
@@ -410,14 +417,18 @@ def served(
     service: Service,
     handlers: Mapping[str, Handler],
     authenticator: Authenticator,
+    *,
+    is_shared: bool,
 ) -> Paths:
     """All rows as they are served."""
     paths = Paths()
     for row in rows:
         handler = handlers.get(row.name)
-        paths.add(ServedOperation(row, service, handler, authenticator))
+        paths.add(ServedOperation(row, service, handler, authenticator, is_shared=is_shared))
         if row.reply is PAGE:
-            head = ServedOperation(row, service, handler, authenticator, is_head=True)
+            head = ServedOperation(
+                row, service, handler, authenticator, is_shared=is_shared, is_head=True
+            )
             paths.add(head)
     return paths
 

@@ -74,6 +74,7 @@ class HttpSettings:
         limits: Of calls by anyone who has no API key.
         keep_alive_s: Longest silence of an event stream.
         bounds: Of connections.
+        is_shared: Other machines reach the log: what is read says if it may be stale.
         trusted_proxies: Networks of the proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
     """
 
@@ -83,4 +84,5 @@ class HttpSettings:
     keep_alive_s: float = KEEP_ALIVE_S
     limits: LimitConfig = field(default_factory=LimitConfig)
     bounds: ConnectionBounds = field(default_factory=ConnectionBounds)
+    is_shared: bool = False
     trusted_proxies: tuple[str, ...] = ()

@@ -19,7 +19,7 @@ from helmr.models import QUERY_ROWS_DEFAULT, QUERY_ROWS_MAX, QUERY_TIMEOUT_S
 from helmr.schedules import load_zones
 from helmr_runtime.clock import Clock
 from helmr_runtime.core.commands import OpenLedger, Prune, Pruned
-from helmr_runtime.core.entries import RUNTIME, Entry, Principal, Watermark
+from helmr_runtime.core.entries import RUNTIME, Entry, Principal, Watermark, iso
 from helmr_runtime.core.fork import ForkSession
 from helmr_runtime.core.schedules import WriteSchedule, zones_of
 from helmr_runtime.core.session_file import BackupHeader
@@ -177,7 +177,9 @@ class DuckLedger(ReadableLedger):
 
     def _begin_lease(self, log: ObjectLog, generation: int) -> None:
         self._lease_thread = thread = WriterThread("ledger-lease")
-        self._lease = LeaseKeeper(log, generation, lambda: self._database.log_number, thread.run)
+        self._lease = LeaseKeeper(
+            log, generation, lambda: self._database.log_number, thread.run, self._clock.now
+        )
         self._leasing = asyncio.create_task(self._lease.keep(), name="ledger-lease")
         self._leasing.add_done_callback(self._lost_lease)
 
@@ -422,6 +424,12 @@ class DuckLedger(ReadableLedger):
         self._changed()
 
     # --- all of it ------------------------------------------------------------------------------
+
+    async def stale_as_of(self) -> str | None:
+        lease = self._lease
+        if lease is None or not (lease.is_stale or self._group.superseded is not None):
+            return None
+        return iso(lease.renewed_at)
 
     async def backup_header(self, version: str) -> BackupHeader:
         return self._copies.backup_header(version)

@@ -307,6 +307,9 @@ class MemoryLedger(ReadableLedger):
     async def copied_rows(self, after: int, through: int) -> CopiedRows:
         raise BadRequest("sessions in a test's memory can't be backed up")
 
+    async def stale_as_of(self) -> str | None:
+        return None  # no other machine reaches it
+
     # --- what else tests ask ----------------------------------------------------------------------
 
     def entries_of(self, session_id: str) -> list[Entry]:

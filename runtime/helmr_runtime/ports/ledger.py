@@ -400,6 +400,12 @@ class LedgerClient(Protocol):
         """
         ...
 
+    async def stale_as_of(self) -> str | None:
+        """The time, in ISO 8601, up to which reads have everything, if another runtime may have gone on since; None if
+        none can (S-102). Asked after a read, it is true of that one.
+        """
+        ...
+
     async def backup_header(self, version: str) -> BackupHeader:
         """What a backup begins with: the ledger at the feed offset that it has now. `version` is Helmr's."""
         ...

@@ -153,6 +153,7 @@ def make_gateway(
     admin_key_hash: str,
     ring: KeyRing | None,
     base_url: str,
+    is_shared: bool = False,
     trusted_proxies: tuple[str, ...] = (),
     is_published: Callable[[], bool] = lambda: True,
     notice_targets: Sequence[tuple[Target, Sender]] = (),
@@ -170,6 +171,7 @@ def make_gateway(
         admin_key_hash: Hex SHA-256 of the local admin key.
         ring: The master keys.
         base_url: The external base URL; its name is one under which it may be asked.
+        is_shared: Other machines reach the log.
         trusted_proxies: Networks of the proxies that may say for whom they ask.
         is_published: Whether local programs can find the runtime; it is not ready before.
         notice_targets: Where notices go, and how.
@@ -199,6 +201,7 @@ def make_gateway(
         admin_key_hash=admin_key_hash,
         version=version,
         allowed_hosts=allowed_hosts(host, (base_url,)),
+        is_shared=is_shared,
         trusted_proxies=trusted_proxies,
     )
     return GatewayActor(service, settings, introduction, sends_metrics=sends_metrics)
@@ -279,6 +282,7 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> GatewayActor:
         admin_key_hash=spec.admin_key_hash,
         ring=read_key_ring(spec.ring_path, os.environ),
         base_url=spec.base_url,
+        is_shared=spec.log_url is not None,
         trusted_proxies=spec.trusted_proxies,
         is_published=partial(_is_published, spec),
         notice_targets=_notice_targets(spec, people := read_people(spec.people, "helmr.toml")),

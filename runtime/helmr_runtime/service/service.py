@@ -170,6 +170,10 @@ class Service:
             notices=self.notices,
         )
 
+    async def stale_as_of(self) -> str | None:
+        """As `LedgerClient`."""
+        return await self._ledger.stale_as_of()
+
     def maker_of(self, row: Operation[Any]) -> Callable[[str], Awaitable[Principal]]:
         """Tells who has made the thing that the last parameter of an operation's path names.
 

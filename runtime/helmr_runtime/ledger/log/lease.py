@@ -13,10 +13,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 from helmr.errors import HelmrError, LedgerSuperseded
-from helmr_runtime.core.shared_log import RENEW_S, StoreLease
+from helmr_runtime.core.shared_log import RENEW_S, StoreLease, is_stale
 from helmr_runtime.ledger.log.object_log import ObjectLog, superseded_in
 from helmr_runtime.ledger.log.objects import ObjectChanged
 
@@ -34,16 +35,32 @@ class LeaseKeeper:
         generation: Of that opening.
         newest: The last record that it knows to be stored.
         run: Where it speaks to the store.
+        now: The ledger's time.
     """
 
     def __init__(
-        self, log: ObjectLog, generation: int, newest: Callable[[], int], run: Run
+        self,
+        log: ObjectLog,
+        generation: int,
+        newest: Callable[[], int],
+        run: Run,
+        now: Callable[[], datetime],
     ) -> None:
         self._log = log
         self._lease = StoreLease(log.writer, generation, newest=newest())
         self._newest = newest
         self._run = run
         self._tag: str | None = None
+        self._now = now
+        self._renewed_s, self.renewed_at = self._times()
+
+    @property
+    def is_stale(self) -> bool:
+        """Another may be the primary by now: it was not renewed for as long as a standby waits (S-102)."""
+        return is_stale(self._renewed_s, self._times()[0])
+
+    def _times(self) -> tuple[float, datetime]:
+        return asyncio.get_running_loop().time(), self._now()
 
     async def keep(self) -> LedgerSuperseded:
         """Renew it for as long as it is this one's; returns what to say when it is another's."""
@@ -66,7 +83,7 @@ class LeaseKeeper:
 
     async def _renew(self) -> bool:
         """Write it once more; False if a later opening's stands there."""
-        lease = self._lease.renewed(self._newest())
+        lease, began = self._lease.renewed(self._newest()), self._times()
         try:
             self._tag = await self._run(self._log.write_lease, lease, self._tag)
         except ObjectChanged:
@@ -76,5 +93,5 @@ class LeaseKeeper:
             # An earlier opening's that came late, or an earlier try of this one: the next renewal takes its place.
             self._tag = found[1] if found is not None else None
             return True
-        self._lease = lease
+        self._lease, (self._renewed_s, self.renewed_at) = lease, began
         return True
