@@ -13,7 +13,10 @@ import pytest
 from standardwebhooks.webhooks import Webhook as Verifier
 
 from helmr import streams, task
+from helmr.errors import Unavailable
+from helmr.testing import Harness
 from helmr_runtime.catalog import Registry
+from helmr_runtime.core.notices import Position
 from helmr_runtime.notices.senders import sender_of
 from helmr_runtime.notices.targets import read_targets
 from helmr_runtime.process.gateway import GatewayActor
@@ -21,6 +24,7 @@ from helmr_runtime.security.people import NO_PEOPLE, PeopleConfig
 from helmr_runtime.service import notice_teller, notices
 from tests.http.scrape import scrape
 from tests.notices.receivers import Endpoint, endpoint
+from tests.programs.model.told import Told as Teller
 from tests.service.stack import Stack, until
 
 KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -209,6 +213,32 @@ async def test_what_happens_while_target_and_gateway_are_down_is_told_in_order(
     await waiting(stack)
     await arrived(hook, before + 1)
     assert len(hook.posts) == before + 1, "what was taken is told once if nothing dies"
+
+
+@pytest.mark.allows_blocking  # a command that is looked for
+async def test_what_was_passed_by_is_told_also_if_the_ledger_does_not_answer_at_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Harness(hour_review) as harness:
+        session = await harness.start(hour_review, {"text": "x"})
+        wait_id = (await session.wait())["wait_id"]
+        ledger, head = harness.ledger, await harness.ledger.feed_head()
+        get_wait, answers = ledger.get_wait, iter([Unavailable("it starts"), None, None, None])
+
+        async def at_second(wait: str) -> Any:
+            if (error := next(answers)) is not None:
+                raise error
+            return await get_wait(wait)
+
+        monkeypatch.setattr(ledger, "get_wait", at_second)
+        told = Teller(harness)
+        told._stored = Position(head, harness.clock.now(), late=((1, head),))
+        await told.begin()
+        await harness.advance("2s")
+        await until(lambda: asyncio.sleep(0, bool(told.taken)))
+        await told.close()
+        [notice] = told.taken.values()
+        assert (notice.data["wait_id"], notice.late) == (wait_id, True)
 
 
 async def test_a_target_that_is_down_delays_no_other_and_no_answer(

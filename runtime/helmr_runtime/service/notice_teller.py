@@ -181,9 +181,9 @@ class Teller:
                 try:
                     entries = await self._ledger.feed(after, min(PAGE_ITEMS, last - after), 0.0)
                     for entry in entries:
-                        after = int(entry["feed_offset"])
-                        if after <= last:  # what follows a gap may be behind it
+                        if entry["feed_offset"] <= last:  # what follows a gap may be behind it
                             await self._consider(event_of(entry), late=True)
+                        after = int(entry["feed_offset"])
                 except HelmrError as error:
                     logger.info("notices %s: can't go on yet: %s", self.target.name, error)
                     await self._sleep(PAUSE)
