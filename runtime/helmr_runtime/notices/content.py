@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from helmr.durations import cut_text
 from helmr.errors import HelmrError
 from helmr.models import BODY_SHOWN_BYTES, RunInfo, WaitInfo
+from helmr.people import answered_by
 from helmr_runtime.core.entries import iso
 from helmr_runtime.core.notices import NoticeEvent
 
@@ -108,6 +109,7 @@ class Notice:
                 ("Correlation id", "correlation_id"),
                 ("Priority", "priority"),
                 ("Assigned to", "assignee"),
+                ("Who may answer", "who_may_answer"),
                 ("Tags", "tags"),
                 ("Default answers", "default_at"),
                 ("Deadline", "deadline_at"),
@@ -212,6 +214,7 @@ def _subject(about: Subject) -> dict[str, Any]:
             "stream": wait.stream,
             "correlation_id": wait.correlation_id,
             "assignee": wait.assignee,
+            "who_may_answer": _who_may(wait) if wait.is_restricted else None,
             "tags": [*wait.tags, *wait.session_tags],
         }
     error = run.error if run is not None else None
@@ -219,6 +222,11 @@ def _subject(about: Subject) -> dict[str, Any]:
         "tags": list(about.session_tags),
         "error": (error.type or error.code) if error is not None else None,
     }
+
+
+def _who_may(wait: WaitInfo) -> str:
+    said = answered_by(wait.answerers, wait.not_by, wait.approvals, signed=wait.signed)
+    return said.removeprefix("by ")
 
 
 def _full(about: Subject) -> dict[str, Any]:
