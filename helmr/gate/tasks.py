@@ -36,7 +36,7 @@ from helmr.gate.claude_code import (
     questions_of,
 )
 from helmr.matching import RESTRICTING
-from helmr.models import SUBJECT_MAX
+from helmr.models import SUBJECT_MAX, WAIT_TAG_MAX
 from helmr.tasks import task
 from helmr.wait_details import AnswererOptions
 
@@ -48,6 +48,9 @@ outcomes = streams.input("outcomes", schema=dict[str, Any])
 
 ruled = streams.input(RULED, schema=dict[str, Any])
 """What was decided in an agent's session: by rules, by grants, by people."""
+
+TAG = "gate"
+"""Of each wait of the gate."""
 
 SHOWN_CHARS_MAX = 100_000
 """Of a file in a diff; the form has all of it."""
@@ -75,7 +78,8 @@ class GateQuestion:
 @task(id=CALL_TASK, mcp=False)
 async def gate_call(call: dict[str, Any]) -> Any:
     """Ask a person about one call of an agent; the result is the answer, or null if it was ended."""
-    given = asked_of_flood(call) if FLOOD in call else asked(call_of(call))
+    is_call = FLOOD not in call
+    given = asked(call_of(call)) if is_call else asked_of_flood(call)
     result = await decisions.wait(
         schema=given.schema,
         correlation_id=call.get("call_id") or None,
@@ -83,10 +87,16 @@ async def gate_call(call: dict[str, Any]) -> Any:
         body=given.body,
         initial=dict(given.initial),
         on_decline=dict(given.on_decline),
-        tags=["gate"],
+        tags=tags_of(call_of(call)) if is_call else [TAG],
         **_restriction(call),
     )
     return result.value if result.ok else None
+
+
+def tags_of(call: GatedCall) -> list[str]:
+    """Tags by which people and rules find waits about calls of this client and tool; what can't be one is left out."""
+    named = (f"client:{call.client}", f"tool:{call.tool}")
+    return [TAG, *(one for one in named if len(one) <= WAIT_TAG_MAX and one.isprintable())]
 
 
 def _restriction(payload: Mapping[str, Any]) -> AnswererOptions:

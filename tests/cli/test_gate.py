@@ -198,11 +198,17 @@ async def test_rules_of_the_gate_are_held_against_its_history(tmp_path: Path) ->
             call = GatedCall("claude-code", "a", tool, {}, f"toolu_{number}", folder)
             session = await harness.start(gate_call, call.to_json())
             waits.append((await session.wait())["wait_id"])
+            tags = (await mia.waits.get(waits[-1])).tags
+            assert tags == ["gate", "client:claude-code", f"tool:{tool}"]
             await mia.waits.answer(waits[-1], {"decision": decision})
         rule = await asyncio.to_thread(rules.read_rule, "helmr.toml", folder=tmp_path)
         with harness.client() as reader:
             tried = await asyncio.to_thread(rules.back_test, reader, rule, since=began)
+            of_bash = await asyncio.to_thread(
+                rules.back_test, reader, rule, since=began, filter="tag:tool:Bash"
+            )
     assert (tried.same, tried.left_alone, tried.failures) == (2, 1, [])
+    assert (of_bash.same, of_bash.left_alone, of_bash.differences) == (1, 1, [])
     assert [(one.wait_id, one.rule, one.rule_says) for one in tried.differences] == [
         (waits[1], "shop", "allow")
     ]

@@ -7,7 +7,7 @@ from typing import Any
 from helmr.forms import form_of, tool_call
 from helmr.gate import GatedCall
 from helmr.gate.claude_code import decision_of
-from helmr.gate.tasks import asked, asked_of_flood, fenced
+from helmr.gate.tasks import asked, asked_of_flood, fenced, tags_of
 
 
 def call(tool: str, **given: Any) -> GatedCall:
@@ -97,3 +97,9 @@ def test_the_line_about_a_flood_says_which_key() -> None:
     shown = asked_of_flood({"flood": {"key": "laptop", "per_minute": 120}})
     assert shown.subject == "The key laptop asks too much"
     assert "120 times in a minute" in shown.body
+
+
+def test_a_wait_has_tags_of_its_client_and_tool_as_far_as_they_can_be_tags() -> None:
+    assert tags_of(call("Bash")) == ["gate", "client:claude-code", "tool:Bash"]
+    for odd in ("x" * 60, "a\nb", "\ud800"):
+        assert tags_of(call(odd)) == ["gate", "client:claude-code"]
