@@ -139,9 +139,9 @@ def is_at_work(live: LiveRuntime) -> None:
 def test_a_standby_says_that_it_is_one_and_refuses_what_it_is_asked(pair: Pair) -> None:
     session_id = asking(pair.first)
     pair.stand_by(pair.second)
-    found = pair.second.credentials
+    found, key = pair.second.credentials, pair.first.credentials.key
     with (
-        Client(url=found.url, key=found.key, retry=ONCE) as client,
+        Client(url=found.url, key=key, retry=ONCE) as client,
         pytest.raises(HelmrError) as raised,
     ):
         client.sessions.open(session_id).get()
@@ -172,8 +172,12 @@ def test_a_standby_goes_on_with_every_answer_when_the_primary_was_killed(pair: P
 def test_a_goodbye_has_the_standby_take_over_at_once(pair: Pair) -> None:
     session_id = asking(pair.first)
     pair.stand_by(pair.second)
-    pair.first.stop()
-    is_at_work(pair.second)
+    addresses = [one.credentials.url for one in (pair.first, pair.second)]
+    with Client(url=addresses, key=pair.first.credentials.key) as client:
+        assert client.people.whoami().role == "admin"
+        pair.first.stop()
+        is_at_work(pair.second)
+        assert client.people.whoami().role == "admin", "it goes on with the other runtime"
     answered(pair.second, session_id)
 
 

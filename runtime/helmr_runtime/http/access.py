@@ -6,7 +6,7 @@ Invariants: S-46 and S-51 (what a secret may do), S-111 (a person is stamped her
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from urllib.parse import unquote, urlsplit
@@ -45,7 +45,7 @@ class Access:
     """The authenticator of a gateway.
 
     Args:
-        admin_key_hash: Hex SHA-256 of the local admin key; the key itself is not kept.
+        admin_key_hashes: Hex SHA-256 of the local admin key, and of those of a pair; the keys themselves are not kept.
         api_keys: Other API keys.
         public_tokens: Public tokens.
         people: Who there is.
@@ -56,7 +56,7 @@ class Access:
 
     def __init__(
         self,
-        admin_key_hash: str,
+        admin_key_hashes: Sequence[str],
         *,
         api_keys: ApiKeys,
         public_tokens: AccessTokens,
@@ -65,7 +65,7 @@ class Access:
         limiter: RateLimiter,
         now: Callable[[], datetime],
     ) -> None:
-        self._admin_key_hash = admin_key_hash
+        self._admin_key_hashes = admin_key_hashes
         self._api_keys = api_keys
         self._public_tokens = public_tokens
         self._people = people
@@ -93,7 +93,7 @@ class Access:
                 raise unauthenticated()
 
     async def _by_key(self, exchange: Exchange, hashed: str, need: Need) -> Principal:
-        if hmac.compare_digest(hashed, self._admin_key_hash):
+        if any(hmac.compare_digest(hashed, one) for one in self._admin_key_hashes):
             key_id, role, name = None, Role.ADMIN, LOCAL_KEY_NAME
         else:
             key = self._api_keys.known(hashed)

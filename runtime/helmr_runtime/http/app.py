@@ -75,7 +75,7 @@ class GatewayApp:
         service.watch(self.metrics.entries.seen)
         self.limiter = RateLimiter(service.now, settings.limits)
         self.access = access = Access(
-            settings.admin_key_hash,
+            (settings.admin_key_hash, *settings.pair_key_hashes),
             api_keys=service.api_keys,
             public_tokens=service.public_tokens,
             people=service.people_view,

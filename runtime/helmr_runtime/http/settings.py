@@ -68,6 +68,7 @@ class HttpSettings:
 
     Attributes:
         admin_key_hash: Hex SHA-256 of the local admin key.
+        pair_key_hashes: The same of the keys that both runtimes of a pair take.
         version: Of Helmr, for the OpenAPI document.
         allowed_hosts: Names under which the runtime may be asked, from
             `helmr_runtime.security.limits.allowed_hosts`. None allows every name.
@@ -85,4 +86,5 @@ class HttpSettings:
     limits: LimitConfig = field(default_factory=LimitConfig)
     bounds: ConnectionBounds = field(default_factory=ConnectionBounds)
     is_shared: bool = False
+    pair_key_hashes: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()

@@ -31,9 +31,10 @@ from helmr_runtime.process.local_access import local_key
 from helmr_runtime.process.spec import RuntimeSpec
 from helmr_runtime.rpc import sockets
 from helmr_runtime.rpc.calls import GATEWAY, Calls, directory_of, host_of, ledger_client_of
-from helmr_runtime.security.keys import KeyRing, read_key_ring
+from helmr_runtime.security.keys import KeyRing, pair_keys, read_key_ring
 from helmr_runtime.security.limits import allowed_hosts
 from helmr_runtime.security.people import NO_PEOPLE, PeopleConfig, read_people
+from helmr_runtime.security.secrets import secret_hash
 from helmr_runtime.service import Service, ServiceOptions
 from helmr_runtime.service.health import Introduction
 
@@ -202,6 +203,7 @@ def make_gateway(
         version=version,
         allowed_hosts=allowed_hosts(host, (base_url,)),
         is_shared=is_shared,
+        pair_key_hashes=tuple(map(secret_hash, pair_keys(ring))) if is_shared and ring else (),
         trusted_proxies=trusted_proxies,
     )
     return GatewayActor(service, settings, introduction, sends_metrics=sends_metrics)

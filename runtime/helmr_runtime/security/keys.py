@@ -44,7 +44,7 @@ from typing import Any
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from helmr.errors import BadKeyRing, MasterKeyMissing, UsageError
+from helmr.errors import BadKeyRing, MasterKeyMissing
 from helmr.platform import sync
 from helmr_runtime.security.secrets import SecretKind, SessionKey, SessionKeys, secret_from_bytes
 
@@ -55,6 +55,7 @@ RING_FILE_BYTES_MAX = 64 * 1024
 ENVIRONMENT_NAME = "HELMR_MASTER_KEYS"
 
 _CHAIN = "session-chain"
+_PAIR = "pair-admin-key"
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 _HINT = "Keep the key ring readable by its owner only (chmod 600), as `helmr up` makes it."
 
@@ -207,25 +208,14 @@ def ensure_key_ring(
     return ring
 
 
-def can_replace(given: KeyRing, found: KeyRing | None) -> bool:
-    """Whether a key ring is to be written over the one that a data directory has; False: that one has all of its keys.
+def pair_keys(ring: KeyRing) -> tuple[str, ...]:
+    """The admin keys that both runtimes of a pair take, since both have the same master keys; the first is handed out.
 
-    Raises:
-        UsageError: Keys would be lost by that.
+    It is of the oldest master key, and so the same while one machine has a newer one and the other not yet.
     """
-    lost = set(found.keys) - set(given.keys) if found is not None else set()
-    brought = set(given.keys) - set(found.keys) if found is not None else set(given.keys)
-    if lost and brought:
-        raise UsageError(
-            "the data directory has other master keys than are given",
-            hint="Find out whose they are and move its master-keys.json away; or leave out --keys to use them.",
-        )
-    return bool(brought)
-
-
-def write_key_ring(path: Path, ring: KeyRing) -> None:
-    """Put a ring in place of the file, whole and on disk before return."""
-    _write(path, json.loads(key_ring_text(ring))["keys"], must_be_new=False)
+    return tuple(
+        secret_from_bytes(SecretKind.API_KEY, ring.purpose_key(_PAIR, one.id)) for one in ring.keys
+    )
 
 
 def key_ring_text(ring: KeyRing) -> bytes:
