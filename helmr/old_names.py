@@ -47,6 +47,9 @@ GONE_OPTIONS: Mapping[str, str] = dict.fromkeys(
 COMMANDS: Mapping[tuple[str, str], str] = {("wait", "rehearse"): "dry-run"}
 """Commands, behind the group they are in."""
 
+DEPRECATED_AT_S = 1_795_910_400
+"""When the names of requests, paths and command lines changed, with 0.3.0 (Unix time)."""
+
 GONE_COMMANDS: Mapping[str, str] = {
     "follow": "Run a second runtime with the same `helmr up --log URL`: it stands by and takes over. For a copy "
     "elsewhere use `helmr backup`, or the replication of your bucket.",
@@ -94,6 +97,15 @@ def arguments_of_today(arguments: Sequence[str]) -> list[str]:
         elif at and (found[at - 1], found[at]) in COMMANDS:
             found[at] = COMMANDS[found[at - 1], found[at]]
     return found
+
+
+def renamed(given: Sequence[str], today: Sequence[str]) -> list[tuple[str, str]]:
+    """The words of a command line that `arguments_of_today` replaced, and today's; without values."""
+    return [
+        (old.partition("=")[0], new.partition("=")[0])
+        for old, new in zip(given, today, strict=True)
+        if old != new
+    ]
 
 
 def _renamed(body: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

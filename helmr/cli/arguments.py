@@ -152,6 +152,12 @@ def _ambiguous(text: str, noun: str, matching: list[str]) -> UsageError:
 OFFERED_MAX = 50
 """More are no choice but a list."""
 
+OFFERED = re.compile(r"[\w.:/@+-]+")
+"""What is offered; any other name is one that the person quotes for their shell."""
+
+AS_TEXT = str.maketrans("[]\\", "()/", "`'\"$")
+"""zsh evaluates what it is offered, and Typer reads Rich's markup in it: a wait's subject may be anyone's text."""
+
 Offer = tuple[str, str]
 Complete = Callable[[typer.Context, str], list[Offer]]
 
@@ -160,9 +166,13 @@ def _offers(found: Callable[[Client], Iterable[tuple[str, str | None]]]) -> Comp
     def complete(ctx: typer.Context, incomplete: str) -> list[Offer]:
         try:
             with _client(ctx) as client:
-                fitting = (one for one in found(client) if one[0].startswith(incomplete))
+                fitting = (
+                    one
+                    for one in found(client)
+                    if one[0].startswith(incomplete) and OFFERED.fullmatch(one[0])
+                )
                 return [
-                    (one_line(value, None), one_line(text or "", 60))
+                    (value, one_line(text or "", 60).translate(AS_TEXT))
                     for value, text in itertools.islice(fitting, OFFERED_MAX)
                 ]
         except (HelmrError, OSError):  # a prompt is not a place for errors
@@ -195,6 +205,13 @@ runs = _offers_of(LIST_RUNS, lambda one: f"{one.task} {one.status}")
 waits = _offers_of(LIST_WAITS, lambda one: one.subject or one.stream)
 tokens = _offers_of(LIST_TOKENS, lambda one: one.subject or one.status)
 tasks = _offers(lambda client: ((one.id, None) for one in client.tasks.list()))
+people = _offers(lambda client: ((one.id, one.email) for one in client.people.list()))
+schedules = _offers(lambda client: ((one.name, one.task) for one in client.schedules.list()))
+limits = _offers(lambda client: ((one.name, None) for one in client.limits.list()))
+notice_targets = _offers(lambda client: ((one.name, one.type) for one in client.notices.list()))
+streams = _offers(
+    lambda client: {one.name: (one.name, None) for one in client.streams.list()}.values()
+)
 inputs = _offers(
     lambda client: {
         one.name: (one.name, None) for one in client.streams.list() if one.direction == "input"

@@ -61,7 +61,7 @@ def check(
         also = gate_modules(gate_table(None, place or hash_seed.DATA_DIR))
         named = named_tasks(tasks, also=also)
         registry, _ = load_registry(tuple(named), folder=Path.cwd())
-        checks = asyncio.run(_checks(cli, registry))
+        checks = asyncio.run(checks_of(cli, registry))
     if json:
         printing.write_json_list(checks, None)
     else:
@@ -70,7 +70,13 @@ def check(
         raise typer.Exit(ExitCode.CONFLICT)
 
 
-async def _checks(cli: Cli, registry: Registry) -> list[RunCheck]:
+async def checks_of(cli: Cli, registry: Registry) -> list[RunCheck]:
+    """What a resume with this code would come to, of each run of the runtime or of the stopped data directory.
+
+    Raises:
+        RuntimeNotFound: There is neither.
+        UsageError: The data directory's ledger is of an earlier schema; to open it would migrate it.
+    """
     from helmr_runtime.launchers.check import RemoteJournals, check_runs
 
     try:

@@ -214,7 +214,11 @@ def register_doctor(app: typer.Typer) -> None:
 
 def doctor(cli: Cli, json: Json = False) -> None:
     """Look at what Helmr needs here, and say what is missing and what to do; exit code 5 if something fails."""
-    found = list(look(cli))
+    show(list(look(cli)), json)
+
+
+def show(found: Sequence[Finding], json: bool) -> None:
+    """Print what was found; raises `typer.Exit` with 5 if something fails."""
     is_well = all(one.result is not CheckResult.FAIL for one in found)
     if json:
         printing.write_json({"ok": is_well, "checks": [asdict(one) for one in found]})
@@ -229,15 +233,11 @@ def doctor(cli: Cli, json: Json = False) -> None:
 
 def look(cli: Cli) -> Iterator[Finding]:
     """Everything, in the order in which one thing needs another."""
-    data_dir = _data_dir(cli)
-    yield judge_python(sys.version_info[:2])
+    data_dir = meant_data_dir(cli)
+    missing = missing_modules()
     yield judge_system(sys.platform)
-    form, config = _config(data_dir)
-    missing = [one for one in REQUIRED["local"] if importlib.util.find_spec(one) is None]
-    yield judge_installed(missing, _ray_version(), form)
+    yield from look_at_installation(data_dir)
     yield _environment()
-    yield config if missing or config.result is CheckResult.FAIL else _tables(data_dir, config)
-    yield _tasks()
     yield _folder(data_dir)
     if not missing:
         yield _keys(data_dir)
@@ -250,13 +250,30 @@ def look(cli: Cli) -> Iterator[Finding]:
     yield from runtime
 
 
-def _data_dir(cli: Cli) -> Path:
+def look_at_installation(data_dir: Path) -> Iterator[Finding]:
+    """What is installed here, and whether it can read what the files say to it."""
+    yield judge_python(sys.version_info[:2])
+    form, config = _config(data_dir)
+    missing = missing_modules()
+    yield judge_installed(missing, _ray_version(), form)
+    yield config if missing or config.result is CheckResult.FAIL else _tables(data_dir, config)
+    yield _tasks()
+
+
+def missing_modules() -> list[str]:
+    """What a runtime needs and is not installed."""
+    return [one for one in REQUIRED["local"] if importlib.util.find_spec(one) is None]
+
+
+def meant_data_dir(cli: Cli) -> Path:
+    """The data directory that commands here mean, whether it is there or not."""
     from helmr.client.discovery import nearest_data_dir
 
     return (cli.data_dir or nearest_data_dir(Path.cwd()) or DATA_DIR).absolute()
 
 
-def _wrong(check: str, error: HelmrError) -> Finding:
+def from_error(check: str, error: HelmrError) -> Finding:
+    """That something fails, as the error says it."""
     return Finding(check, CheckResult.FAIL, printing.error_text(error), error.hint or "")
 
 
@@ -283,7 +300,7 @@ def _config(data_dir: Path) -> tuple[RuntimeForm, Finding]:
     try:
         form = form_of(None, data_dir)
     except HelmrError as error:
-        return RuntimeForm.RAY, _wrong(CONFIG_NAME, error)
+        return RuntimeForm.RAY, from_error(CONFIG_NAME, error)
     if not path.exists():
         return RuntimeForm.RAY, Finding(CONFIG_NAME, CheckResult.OK, f"none, {path}")
     says = f"{path}, form {form}" if form is not None else f"{path}"
@@ -313,7 +330,7 @@ def _tables(data_dir: Path, config: Finding) -> Finding:
         for target in read_targets(*notices_table(None, data_dir)):
             Secrets(os.environ).check(for_people(target, people))
     except HelmrError as error:
-        return _wrong(CONFIG_NAME, error)
+        return from_error(CONFIG_NAME, error)
     return config
 
 
@@ -321,7 +338,7 @@ def _tasks() -> Finding:
     try:
         named = tasks_of_project(Path.cwd())
     except HelmrError as error:
-        return _wrong("tasks", error)
+        return from_error("tasks", error)
     gone = [one for one in named if one.endswith(".py") and not Path(one).is_file()]
     if gone:
         text = f"pyproject.toml names {gone[0]}, and there is no such file"
@@ -361,7 +378,7 @@ def _keys(data_dir: Path) -> Finding:
     try:
         ring = read_key_ring(data_dir / RING_NAME, os.environ)
     except HelmrError as error:
-        return _wrong("keys", error)
+        return from_error("keys", error)
     if ring is not None:
         return Finding("keys", CheckResult.OK, f"the newest master key is {ring.newest.id}")
     if (data_dir / LEDGER_NAME).exists():
@@ -427,7 +444,7 @@ def _runtime(cli: Cli) -> tuple[list[Finding], float | None]:
             Finding("runtime", result, says, (error.hint or "") if result != "ok" else "")
         ], None
     except HelmrError as error:
-        return [_wrong("runtime", error)], None
+        return [from_error("runtime", error)], None
     return found, (health.now - now()).total_seconds() if health.now is not None else 0.0
 
 
@@ -443,4 +460,4 @@ def _access(client: Client) -> Iterator[Finding]:
         yield Finding("key", CheckResult.OK, f"{who.principal.name}, role {who.role or '-'}")
         yield from judge_notices(client.notices.list())
     except HelmrError as error:
-        yield _wrong("key", error)
+        yield from_error("key", error)

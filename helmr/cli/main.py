@@ -36,6 +36,7 @@ from helmr.cli import (
     streams,
     toolbox,
     up,
+    upgrade_check,
     wait,
 )
 from helmr.cli.app import (
@@ -52,7 +53,7 @@ from helmr.cli.app import (
     exit_code,
 )
 from helmr.errors import HelmrError
-from helmr.old_names import GONE_OPTIONS, arguments_of_today
+from helmr.old_names import GONE_OPTIONS, arguments_of_today, renamed
 from helmr.safe_text import one_line
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -98,6 +99,7 @@ def _shared(
 for _register in (
     init.register_init,
     doctor.register_doctor,
+    upgrade_check.register_upgrade_check,
     up.register_up,
     up.register_dev,
     up.register_down,
@@ -146,7 +148,10 @@ def main() -> NoReturn:
     code: int = ExitCode.INTERRUPTED
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        code = invoke(arguments_of_today(sys.argv[1:]))
+        arguments = arguments_of_today(sys.argv[1:])
+        for old, new in renamed(sys.argv[1:], arguments):
+            printing.note(f"helmr: {old} is deprecated and will go; it is called {new} now")
+        code = invoke(arguments)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     except KeyboardInterrupt:  # between two lines of the above
         signal.signal(signal.SIGINT, signal.SIG_DFL)

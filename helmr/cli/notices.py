@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from helmr import filters
-from helmr.cli import describe, printing
+from helmr.cli import arguments, describe, printing
 from helmr.cli.app import Cli, ExitCode, Filter, Json, Profile, command, group, now
 from helmr.cli.listing import MeantWaits, waits_filter
 from helmr.errors import UsageError
@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
 app = group("See where notices go; send a test, try again.")
 
-Target = Annotated[str, typer.Argument(metavar="TARGET", help="Its name in helmr.toml.")]
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET",
+        help="Its name in helmr.toml.",
+        autocompletion=arguments.notice_targets,
+    ),
+]
 
 COLUMNS = ("TARGET", "TYPE", "QUEUED", "LATE", "LAST TAKEN", "FAILING SINCE", "ERROR")
 

@@ -190,6 +190,23 @@ METAVARS = {"external_id": "ID", "assignee": "NAME", **dict.fromkeys(SESSION_IDS
 """What stands for the value of an option, by the field of the query, unless that is its name."""
 
 
+OFFERS: Mapping[str, arguments.Complete] = {
+    **dict.fromkeys(SESSION_IDS, arguments.sessions),
+    "task": arguments.tasks,
+    "stream": arguments.streams,
+    "assignee": arguments.people,
+}
+"""What the shell offers as the value of an option, by the field of the query."""
+
+
+def _values(kind: Any) -> Callable[[str], list[str]] | None:
+    """What the shell offers of an option that takes one of some words."""
+    if not (isinstance(kind, type) and issubclass(kind, Enum)):
+        return None
+    words = [str(one.value) for one in kind]
+    return lambda incomplete: [one for one in words if one.startswith(incomplete)]
+
+
 def filter_options(
     query: type[BaseModel] | None, helps: Mapping[str, str], unasked: Iterable[str]
 ) -> dict[str, inspect.Parameter]:
@@ -214,7 +231,7 @@ def _filter_option(name: str, shape: Any, help_text: str | None) -> inspect.Para
     said = typer.Option(
         metavar=METAVARS.get(name, name.upper()),
         help=help_text,
-        autocompletion=arguments.sessions if name in SESSION_IDS else None,
+        autocompletion=_values(kinds[0]) or OFFERS.get(name),
     )
     is_list = list in (get_origin(shape), *map(get_origin, kinds))
     shown: Any = list[str] if is_list else str
@@ -326,7 +343,9 @@ GRANT = Noun(
     argument=arguments.Grant,
     find=arguments.grant,
 )
-PERSON_NAME = typer.Argument(metavar="PERSON", help="A person's id or e-mail.")
+PERSON_NAME = typer.Argument(
+    metavar="PERSON", help="A person's id or e-mail.", autocompletion=arguments.people
+)
 PERSON = Noun(
     lists=LIST_PEOPLE,
     table=listing.ListTable(
@@ -336,7 +355,9 @@ PERSON = Noun(
     ),
     argument=Annotated[str, PERSON_NAME],
 )
-SCHEDULE_NAME = typer.Argument(metavar="NAME", help="The schedule's name.")
+SCHEDULE_NAME = typer.Argument(
+    metavar="NAME", help="The schedule's name.", autocompletion=arguments.schedules
+)
 SCHEDULE = Noun(
     lists=LIST_SCHEDULES,
     table=listing.ListTable(

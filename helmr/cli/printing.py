@@ -82,6 +82,8 @@ def error_lines(message: str, hint: str | None) -> None:
 def error(failed: HelmrError) -> None:
     """A HelmrError, with the failing paths of its data in the same line."""
     error_lines(error_text(failed), failed.hint)
+    if sys.stderr.isatty():  # a program has the exit code, and --json the code
+        note(f"see: docs/{failed.page()}")
 
 
 def error_text(failed: HelmrError) -> str:

@@ -172,7 +172,10 @@ LIMIT = nouns.Noun(
         name=lambda one: one.name,
         nothing="nothing is limited; [limits.NAME] in helmr.toml or a Limit in code limits steps and tasks",
     ),
-    argument=Annotated[str, typer.Argument(metavar="NAME", help="The limit's name.")],
+    argument=Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="The limit's name.", autocompletion=arguments.limits),
+    ],
     watches=True,
 )
 

@@ -5,9 +5,15 @@ Signals derive from `BaseException`, so that task code can't swallow them (S-34)
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 from helmr.old_names import ERROR_CODES
+
+PAGE = "errors.md"
+"""Of the docs; its anchors are codes."""
+
+_INVARIANTS = re.compile(r" \(S-[0-9, S-]+\)")
 
 
 class HelmrError(Exception):
@@ -55,6 +61,26 @@ class HelmrError(Exception):
             words = "".join(f"_{c}" if c.isupper() else c for c in cls.__name__)
             cls.code = words.lstrip("_").lower()
         _BY_CODE[cls.code] = cls
+
+    @classmethod
+    def page(cls) -> str:
+        """Where the docs explain it: `errors.md#wait_resolved`."""
+        return f"{PAGE}#{cls.code}"
+
+    @classmethod
+    def meaning(cls) -> str:
+        """What it means, as the docs say it, in Markdown."""
+        if cls is HelmrError:
+            return "Something that should not happen."
+        return _INVARIANTS.sub("", " ".join((cls.__doc__ or "").split()))
+
+    @classmethod
+    def what_to_do(cls) -> str:
+        """What to do about it, in Markdown: as the class says it, or the nearest above that says something."""
+        if cls is HelmrError:
+            return "This is a bug in Helmr: report it with the log."
+        said = [vars(each).get(name) for each in cls.__mro__ for name in ("advice", "default_hint")]
+        return next(str(text) for text in said if text)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return error_from_code, (self.code, self.message), vars(self)

@@ -72,6 +72,10 @@ SPEAK_MCP = Operation(
 OPENAPI_DOCUMENT = Operation(
     "", "GET /v1/openapi.json", Need.NOTHING, "This API as an OpenAPI document.",
     tag="health", reply=dict[str, Any], is_documented=False)
+SHOW_ERRORS: Operation[bytes] = Operation(
+    "", "GET /errors", Need.NOTHING, "Show what each code of an error means, and what to do.",
+    description="`type` of a problem leads there.",
+    tag="health", reply=Media("text/html", "The page of errors"))
 HEALTHZ: Operation[bytes] = Operation(
     "", "GET /healthz", Need.NOTHING, "The gateway answers.",
     tag="health", reply=TEXT)

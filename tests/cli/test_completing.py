@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import select
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from helmr.cli import arguments
 from tests.cli.conftest import Said, process
 from tests.client.gateway import Gateway
 
@@ -71,3 +77,111 @@ def test_bash_completes_with_the_script_that_is_shown(nowhere: Path) -> None:
         "follow",
         "complete -o default -F _helmr_completion helmr",
     ]
+
+
+# --- values of options, and other shells
+
+HOSTILE = "\\$(touch evil) `touch evil` $(touch evil) \"; touch evil; ' [/b] [red]"
+"""A wait's subject may be anyone's text, and zsh evaluates what it is offered."""
+
+
+def test_what_a_shell_shows_beside_an_id_is_only_text() -> None:
+    shown = HOSTILE.translate(arguments.AS_TEXT)
+    assert not {*shown} & {*"\\$`'\"[]"}
+    assert arguments.OFFERED.fullmatch("wait_01:a.b/c@d+e-f")
+    for name in ("$(touch evil)", "a b", "a'b", "a\\b", "`a`", ""):
+        assert arguments.OFFERED.fullmatch(name) is None
+
+
+def test_values_of_options_are_completed(nowhere: Path) -> None:
+    assert offered("helmr wait list --status c").out.split() == ["cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("shell", "begins"), [("zsh", "_arguments '*: :((\"wait_"), ("fish", "wait_")]
+)
+def test_zsh_and_fish_show_what_each_id_is(here: Gateway, shell: str, begins: str) -> None:
+    here.wait(here.session(), subject=HOSTILE)
+    environment = {
+        "_HELMR_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": "helmr wait get ",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    said = process(env=environment)
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith(begins)
+    assert "touch evil" in said.out
+
+
+@pytest.fixture
+def bin_(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the path with the command `helmr`, and an empty home."""
+    command = nowhere / "bin" / "helmr"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m helmr.cli "$@"\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("HOME", str(nowhere))
+    return command.parent
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+@pytest.mark.long
+def test_fish_completes_with_the_script_that_is_shown(here: Gateway, bin_: Path) -> None:
+    wait_id = here.wait(here.session(), subject=HOSTILE)["id"]
+    script = 'helmr --show-completion | source; complete -C "helmr wait get wait_"'
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.startswith(f"{wait_id}\t")
+    assert list(Path.cwd().glob("evil")) == []
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+@pytest.mark.pty
+def test_zsh_completes_with_the_script_that_is_shown(here: Gateway, bin_: Path) -> None:
+    """It evaluates what it is offered, so that hostile texts are tried on it itself."""
+    for _ in range(2):
+        here.wait(here.session(), subject=HOSTILE)
+    first, second = here.waits
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvp("zsh", ["zsh", "-f", "-i"])
+    try:
+        _type(terminal, 'PS1="ready> "; autoload -U compinit; compinit -u -D\r')
+        _type(terminal, 'eval "$(helmr --show-completion)"; echo is-"set"\r')
+        _read_until(terminal, "is-set")
+        _type(terminal, "helmr wait get wait_\t\t")
+        shown = _read_until(terminal, "touch evil", second[-4:])
+        assert first[-4:] in shown
+        _type(terminal, "\x15exit\r")
+        _read_until(terminal)
+    finally:
+        os.close(terminal)
+        os.waitpid(pid, 0)
+    assert list(Path.cwd().glob("evil")) == []
+
+
+def _type(terminal: int, text: str) -> None:
+    os.write(terminal, text.encode())
+
+
+def _read_until(terminal: int, *texts: str) -> str:
+    """What the terminal shows until it has shown all of these; without any, until its program ends."""
+    read, ends_at_s = "", time.monotonic() + 60
+    while not texts or not all(one in read for one in texts):
+        assert time.monotonic() < ends_at_s, read
+        if not select.select([terminal], [], [], 1.0)[0]:
+            continue
+        try:
+            found = os.read(terminal, 65_536)
+        except OSError:  # Linux says so when the program has ended
+            break
+        if not found:
+            break
+        read += found.decode(errors="replace")
+    return read

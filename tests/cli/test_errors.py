@@ -12,7 +12,7 @@ import pytest
 from helmr.cli import printing
 from helmr.cli.app import ExitCode, exit_code, worst
 from helmr.errors import SchemaMismatch, WaitResolved, all_codes, error_from_code
-from tests.cli.conftest import started
+from tests.cli.conftest import process, started
 from tests.client.gateway import Fault, Gateway, running
 
 MISSING = "ses_01h455vb4pex5vsknk084sn02q"
@@ -249,3 +249,9 @@ def test_an_option_that_is_gone_says_what_stands_for_it(helmr, option: str) -> N
     assert (said.code, said.out) == (2, "")
     assert said.err.startswith(f"helmr: No such option: {option.partition('=')[0]}")
     assert "hint: A host holds many sessions: `--hosts N` processes" in said.err
+
+
+def test_an_old_name_is_taken_with_a_warning(nowhere: Path) -> None:
+    said = process("wait", "rehearse", "--help")
+    assert (said.code, "dry-run" in said.out) == (0, True)
+    assert said.err == "helmr: rehearse is deprecated and will go; it is called dry-run now\n"

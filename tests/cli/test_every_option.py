@@ -61,6 +61,7 @@ LINES = [
     Line("--version", "^helmr "),
     Line("init $FOLDER/begun-$ROUND", "tasks.py"),
     Line("doctor", "ready"),
+    Line("upgrade-check tests.cli.option_tasks", "as before"),
     Line("status", "ready"),
     Line("status --all --on-behalf-of ana", "hosts"),
     Line("status --url $URL --key-file $KEY_FILE", "ready"),

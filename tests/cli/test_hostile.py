@@ -111,6 +111,7 @@ SILENT = {
 NOT_WALKED = {
     "init": "writes files of Helmr's own words; says only where",
     "doctor": "says what is here, each line through `one_line`; warnings of a runtime are of Helmr's own words",
+    "upgrade-check": "as doctor; of code it shows what importing it warned of",
     "up": "starts a runtime; says nothing of a session",
     "dev": "as up",
     "check": "loads code, whose text it shows: tests/process/test_check.py",

@@ -126,20 +126,14 @@ def error_table(family: type[errors.HelmrError]) -> str:
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for code, one in errors.all_codes().items():
         if issubclass(one, family) and getattr(errors, one.__name__, None) is one:
-            cells = [f"`{code}`", f"`{one.__name__}`", *([str(one.status)] if is_sent else [])]
-            lines.append(f"| {' | '.join([*cells, _meant(one), _advised(one)])} |")
+            anchor = f'<a id="{code}"></a>'
+            cells = [
+                f"{anchor}`{code}`",
+                f"`{one.__name__}`",
+                *([str(one.status)] if is_sent else []),
+            ]
+            lines.append(f"| {' | '.join([*cells, one.meaning(), one.what_to_do()])} |")
     return "\n".join(lines) + "\n"
-
-
-def _meant(one: type[errors.HelmrError]) -> str:
-    """Its docstring, without the numbers of invariants."""
-    return re.sub(r" \(S-[0-9, S-]+\)", "", " ".join((one.__doc__ or "").split()))
-
-
-def _advised(one: type[errors.HelmrError]) -> str:
-    """Of the class itself, or of the nearest above it that says something."""
-    said = [vars(each).get(name) for each in one.__mro__ for name in ("advice", "default_hint")]
-    return next(str(text) for text in said if text)
 
 
 def main() -> int:

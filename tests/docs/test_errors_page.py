@@ -18,7 +18,9 @@ def page(project_root: Path) -> str:
 def test_every_code_has_a_row_and_says_what_to_do(page: str) -> None:
     section = page.split("## Why a run is blocked")[0]
     rows = re.findall(
-        r"^\| `([a-z_]+)` \| `\w+` \| (?:\d{3} \| )?(.+) \| (.+) \|$", section, flags=re.M
+        r'^\| <a id="([a-z_]+)"></a>`\1` \| `\w+` \| (?:\d{3} \| )?(.+) \| (.+) \|$',
+        section,
+        flags=re.M,
     )
     assert all(means.endswith(".") and todo.endswith(".") for _, means, todo in rows)
     assert sorted(code for code, *_ in rows) == sorted(
@@ -26,6 +28,13 @@ def test_every_code_has_a_row_and_says_what_to_do(page: str) -> None:
         for code, error in errors.all_codes().items()
         if getattr(errors, error.__name__, None) is error
     )
+
+
+def test_where_an_error_says_that_it_is_explained_there_is_an_anchor(project_root: Path) -> None:
+    for error in errors.all_codes().values():
+        page, _, anchor = error.page().partition("#")
+        text = (project_root / "docs" / page).read_text(encoding="utf-8")
+        assert f'<a id="{anchor}"></a>' in text
 
 
 def test_each_class_of_errors_says_its_exit_code(page: str) -> None:

@@ -38,7 +38,7 @@ WORDS = {
 GAP = r"[\s#]+"
 FOUND = {word: re.compile(rf"(?:{word.replace(' ', GAP)})\b") for word in WORDS}
 FENCE = re.compile(r"^```.*?^```$", flags=re.M | re.S)
-CODE = re.compile(r"`[^`\n]*`|\]\([^)]*\)|<!--.*?-->")
+CODE = re.compile(r"`[^`\n]*`|<a id=\"\w+\"></a>|\]\([^)]*\)|<!--.*?-->")
 TEXTS = (".py", ".jinja")
 SOURCES = ("helmr", "runtime", "console")
 OLD_NAMES = "old_names.py"

@@ -16,16 +16,24 @@ from helmr.old_names import (
     PATH_ENDS,
     REQUEST_FIELDS,
     arguments_of_today,
+    renamed,
     request_of_today,
 )
 from helmr.operations import OPERATIONS
 from tests.service.stack import Stack
 
 
-async def test_a_token_with_a_ladder_is_taken(stack: Stack) -> None:
+async def test_a_token_with_a_ladder_is_taken(
+    stack: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
     steps = [{"do": "remind", "after_s": 60}]
     response = await stack.http.post("/v1/tokens", json={"ladder": steps})
     assert response.status_code == 201, response.text
+    assert response.headers["deprecation"].startswith("@")
+    again = await stack.http.post("/v1/tokens", json={"ladder": steps})
+    assert again.status_code == 201
+    said = [one.getMessage() for one in caplog.records if "deprecated" in one.getMessage()]
+    assert said == ["POST /v1/tokens: a client uses deprecated names, which will go"]
     started = await stack.started("by-token", response.json()["id"])
     wait = (await stack.http.get(f"/v1/waits/{started['session']['wait']['id']}")).json()
     assert [one["do"] for one in wait["escalation"]] == ["remind"]
@@ -42,6 +50,11 @@ async def test_a_rehearsal_is_a_dry_run(stack: Stack) -> None:
     ]
     assert [one.status_code for one in answers] == [200, 200], [one.text for one in answers]
     assert answers[0].json() == answers[1].json()
+    assert answers[0].headers["deprecation"] == "@1795910400"
+    assert "deprecation" not in answers[1].headers
+
+
+RENAMED = [("rehearse", "dry-run"), ("--hold", "--undo-for")]
 
 
 @pytest.mark.parametrize(
@@ -56,6 +69,8 @@ async def test_a_rehearsal_is_a_dry_run(stack: Stack) -> None:
 )
 def test_a_command_line_is_read(line: str, now: str) -> None:
     assert arguments_of_today(line.split()) == now.split()
+    told = renamed(line.split(), now.split())
+    assert told == [(old, new) for old, new in RENAMED if old in line and line != now]
 
 
 def test_a_field_that_a_model_has_is_not_renamed() -> None:

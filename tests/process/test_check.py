@@ -75,6 +75,10 @@ def test_a_runtime_and_then_its_data_directory_are_checked_and_up_refuses(tmp_pa
         assert differs.returncode == 5
         assert "the journal has step prepare, the code asks for ValueError" in differs.stdout
         assert "\x1b" not in differs.stdout + differs.stderr
+        upgrade = helmr(tmp_path, "upgrade-check", "new_release.py", *where)
+        assert upgrade.returncode == 5
+        assert "fail  runs           1 differs" in upgrade.stdout
+        assert "ok    ledger         the runtime has it open" in upgrade.stdout
         wait = live.client.sessions.open(session_id).get().wait
         assert wait is not None
         dry_run = live.client.waits.dry_run(wait.id, "yes")

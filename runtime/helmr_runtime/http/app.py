@@ -9,6 +9,7 @@ on loopback (DNS rebinding); a path has the same parts here as for a proxy in fr
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from functools import cached_property
 from http import HTTPStatus
@@ -18,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from helmr.errors import HelmrError, NotFound
-from helmr.old_names import path_of_today
+from helmr.old_names import DEPRECATED_AT_S, path_of_today
 from helmr.operations import OPERATIONS
 from helmr_runtime import tracing
 from helmr_runtime.core.entries import Principal
@@ -26,6 +27,7 @@ from helmr_runtime.http import handlers, inbox, openapi, pages, sign_in_pages
 from helmr_runtime.http.access import Access, Trusting
 from helmr_runtime.http.browser import Browser
 from helmr_runtime.http.exchange import (
+    HAS_OLD_NAMES,
     Authenticator,
     Exchange,
     served,
@@ -38,6 +40,8 @@ from helmr_runtime.security.limits import RateLimiter, check_host
 from helmr_runtime.security.origins import preflight_headers
 from helmr_runtime.service import Service
 
+logger = logging.getLogger(__name__)
+
 SPECIAL = (
     handlers.HANDLERS | pages.HANDLERS | sign_in_pages.HANDLERS | inbox.HANDLERS | mcp.HANDLERS
 )
@@ -49,6 +53,9 @@ HEADERS = (
     (b"referrer-policy", b"no-referrer"),
 )
 """Of every answer that does not say otherwise."""
+
+DEPRECATION = (b"deprecation", f"@{DEPRECATED_AT_S}".encode())
+"""Of an answer to a request with old names (RFC 9745)."""
 
 NO_ROUTE = "none"
 """The route of a request that none took; its path may be anything and is not kept."""
@@ -87,6 +94,8 @@ class GatewayApp:
         self.authenticator: Authenticator = (
             Trusting(access, trusts) if trusts is not None else access
         )
+        self._warned: set[tuple[str, str]] = set()
+        """Routes at which a client has used old names."""
         self._paths = served(
             OPERATIONS, service, SPECIAL, self.authenticator, is_shared=settings.is_shared
         )
@@ -105,10 +114,19 @@ class GatewayApp:
             span.answered(path, response.status_code)
         present = {name for name, _ in response.raw_headers}
         response.raw_headers += [header for header in HEADERS if header[0] not in present]
+        if HAS_OLD_NAMES in scope:
+            response.raw_headers.append(DEPRECATION)
+            self._warn_of_old_names(scope["method"], path)
         seconds = loop.time() - began_at_s
         # Counted when this turn of the loop is over, before any later request: no response waits for it.
         loop.call_soon(self.metrics.answered, scope["method"], path, response.status_code, seconds)
         await response(scope, receive, send)
+
+    def _warn_of_old_names(self, method: str, path: str) -> None:
+        """Once for each route, so that the log says before an upgrade that a client is behind."""
+        if (method, path) not in self._warned:
+            self._warned.add((method, path))
+            logger.warning("%s %s: a client uses deprecated names, which will go", method, path)
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[str, Response]:
         """The path of the route that took the request, and the answer."""
@@ -119,9 +137,12 @@ class GatewayApp:
         except HelmrError as error:
             return NO_ROUTE, problem_response(error)
         path = scope["path"]
-        found = self._paths.find(path) or self._paths.find(path_of_today(path))
+        found = self._paths.find(path)
         if found is None:
-            return NO_ROUTE, no_route(HTTPStatus.NOT_FOUND, {})
+            found = self._paths.find(path_of_today(path))
+            if found is None:
+                return NO_ROUTE, no_route(HTTPStatus.NOT_FOUND, {})
+            scope[HAS_OLD_NAMES] = True
         place, values = found
         operation = place.by_method.get(scope["method"])
         exchange = Exchange(scope, receive)

@@ -61,6 +61,9 @@ M = TypeVar("M", bound=BaseModel)
 
 NO_ADDRESS = "unknown"
 
+HAS_OLD_NAMES = "helmr.has_old_names"
+"""Of the scope of a request that named something as an earlier version did."""
+
 _JSON_SUFFIX = re.compile(r"application/[!-.0-~]+\+json", re.ASCII)
 
 LONG_BYTES = 64 * 1024
@@ -195,7 +198,7 @@ class Exchange(Request):
             _check_content_type(self.headers.get("content-type"))
             value = _parsed(raw)
             if _had_other_names(model):
-                value = request_of_today(value, model.model_fields)
+                value = self._of_today(value, model)
         elif any(part.is_required() for part in model.model_fields.values()):
             raise BadRequest("a JSON body is needed", hint="Send Content-Type: application/json.")
         try:
@@ -212,9 +215,15 @@ class Exchange(Request):
             BadRequest: So for one that filters nothing.
         """
         try:
-            return model.model_validate(_given(model, self.query_params))
+            return model.model_validate(self._of_today(_given(model, self.query_params), model))
         except ValidationError as error:
             raise from_validation(error, is_query=True) from error
+
+    def _of_today(self, given: Any, model: type[BaseModel]) -> Any:
+        today = request_of_today(given, model.model_fields)
+        if today is not given:
+            self.scope[HAS_OLD_NAMES] = True
+        return today
 
 
 @cache
@@ -229,8 +238,7 @@ def _given(model: type[BaseModel], query: QueryParams) -> Mapping[str, Any]:
         part = model.model_fields.get(name)
         is_list = part is not None and get_origin(part.annotation) is list
         given[name] = query.getlist(name) if is_list else query[name]
-    known: Mapping[str, Any] = request_of_today(given, model.model_fields)
-    return known
+    return given
 
 
 def _parsed(raw: bytes) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Coroutine, Iterator, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -16,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from helmr import jsonio
+from helmr import errors, jsonio
 from helmr.errors import BadRequest, NotAllowed, Standby
 from helmr.gate.claude_code import Mode
 from helmr.models import (
@@ -30,6 +31,7 @@ from helmr.models import (
 from helmr.query import ARROW_MEDIA_TYPE
 from helmr.roles import Need
 from helmr_runtime.core.public_tokens import check_read
+from helmr_runtime.http.answer_page import page_headers, render_errors
 from helmr_runtime.http.exchange import Authenticator, Exchange, Handler, json_response
 from helmr_runtime.http.metrics import Metrics
 from helmr_runtime.service.following import Followed, FollowedEvents
@@ -171,6 +173,31 @@ async def openapi_document(exchange: Exchange) -> Response:
     return JSONResponse(document)
 
 
+LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")
+"""To another page of the docs, which the gateway does not have."""
+
+
+async def show_errors(exchange: Exchange) -> Response:
+    """The rows of docs/errors.md, of the version that answers; problems link to their anchors."""
+    return Response(_error_page(), headers=page_headers())
+
+
+@cache
+def _error_page() -> str:
+    public = [one for one in errors.all_codes().values() if hasattr(errors, one.__name__)]
+    return render_errors(
+        [
+            (
+                one.code,
+                one.status,
+                LINK.sub(r"\1", one.meaning()),
+                LINK.sub(r"\1", one.what_to_do()),
+            )
+            for one in sorted(public, key=lambda one: one.code)
+        ]
+    )
+
+
 def without_folders(text: str, data_dir: str | None = None) -> str:
     """The text with files named by their last part: where they lie is not for strangers."""
     if data_dir:
@@ -200,6 +227,7 @@ HANDLERS: dict[str, Handler] = {
         readyz,
         read_metrics,
         openapi_document,
+        show_errors,
     )
 }
 """By the name of the operation."""

@@ -23,10 +23,13 @@ from helmr.errors import (
     UsageError,
 )
 from helmr.models import FieldProblem, Problem
+from helmr.operations import SHOW_ERRORS
 
 MEDIA_TYPE = "application/problem+json"
 PAGING = ("limit", "cursor", "after")
 """Query parameters that filter nothing."""
+
+ERRORS_PATH = SHOW_ERRORS.path
 
 RETRY_AFTER_S = 1
 """When to try again, if the error does not know better (S-64)."""
@@ -38,6 +41,7 @@ def problem_response(error: HelmrError) -> Response:
         # What actors tell each other; a client can only try again.
         error = Unavailable("the session is moving between actors", hint="Try again.")
     problem = Problem(
+        type=page_of(error.code),
         title=error.title,
         status=error.status,
         detail=error.message,
@@ -58,6 +62,11 @@ NO_ROUTE = {
     HTTPStatus.NOT_FOUND: "there is no such route",
     HTTPStatus.METHOD_NOT_ALLOWED: "this route does not take this method",
 }
+
+
+def page_of(code: str) -> str:
+    """Where this gateway explains a code; below the runtime's URL."""
+    return f"{ERRORS_PATH}#{code}"
 
 
 def unexpected(error_id: str) -> HelmrError:
@@ -83,12 +92,14 @@ def from_validation(error: ValidationError, *, is_query: bool = False) -> UsageE
 
 def no_route(status: HTTPStatus, headers: Mapping[str, str]) -> Response:
     """No such route (404), or none with that method (405)."""
+    is_missing = status is HTTPStatus.NOT_FOUND
     problem = Problem(
+        type=page_of(NotFound.code) if is_missing else "about:blank",
         title=status.phrase,
         status=status.value,
         detail=NO_ROUTE[status],
         hint="/v1/openapi.json, below the runtime's URL, lists the routes.",
-        code=NotFound.code if status is HTTPStatus.NOT_FOUND else status.name.lower(),
+        code=NotFound.code if is_missing else status.name.lower(),
     )
     return Response(
         problem.model_dump_json(), status_code=status, media_type=MEDIA_TYPE, headers=headers

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from helmr.client import AsyncClient
-from helmr.errors import RunNotFound, RunNotNewest
+from helmr.errors import RunNotFound, RunNotNewest, UsageError
 from helmr.models import RunCheck, RunInfo, RunJournal, RunsQuery, RunStatus
 from helmr_runtime.catalog import Registry
 from helmr_runtime.clock import SystemClock
@@ -22,6 +22,8 @@ from helmr_runtime.core.run import ACTIVE
 from helmr_runtime.launchers.startup import lock
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.log.files import check_is_database
+from helmr_runtime.ledger.open import schema_before_start
+from helmr_runtime.ledger.tables.schema import SCHEMA
 from helmr_runtime.ports.ledger import LedgerClient
 from helmr_runtime.process.spec import LEDGER_NAME, RING_NAME
 from helmr_runtime.replay.cursor import hashes_of
@@ -148,11 +150,19 @@ async def stored_journals(
 
     Raises:
         RuntimeHeld: A runtime has it.
-        DataError: The ledger's file is not a database.
+        UsageError: Its ledger is of an earlier schema: to open it would migrate it, and the older version refuses it
+            from then on.
+        DataError: The ledger's file is not a database, or a newer Helmr wrote it.
     """
     with lock(data_dir, say):
         path = data_dir / LEDGER_NAME
         check_is_database(path)
+        schema = await asyncio.to_thread(schema_before_start, path)
+        if schema not in (None, 0, SCHEMA):
+            raise UsageError(
+                f"{path} has schema {schema}, which this Helmr would migrate to {SCHEMA}",
+                hint="Check the runs while the older version runs: this asks it over HTTP.",
+            )
         ring = read_key_ring(data_dir / RING_NAME, os.environ)
         ledger = LedgerActor(path, clock=SystemClock(), ring=ring)
         try:

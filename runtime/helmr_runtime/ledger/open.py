@@ -26,7 +26,7 @@ from helmr_runtime.ledger.log.stored import attached, translated
 from helmr_runtime.ledger.standby import LeaseWatch
 from helmr_runtime.ledger.tables.engine import ENGINE_ERROR, Connection, OpenBody, unopened
 from helmr_runtime.ledger.tables.recovery import ENCRYPTS, FOLLOWS, RestoredMemory, restore
-from helmr_runtime.ledger.tables.schema import check_ring, remember
+from helmr_runtime.ledger.tables.schema import check_ring, remember, schema_of
 from helmr_runtime.security.keys import KeyRing
 
 
@@ -83,6 +83,26 @@ def look_before_start(path: Path, ring: KeyRing | None) -> None:
     except (LedgerDamaged, LedgerBehind):
         if ring is None:
             raise
+
+
+def schema_before_start(path: Path) -> int | None:
+    """The number of the file's tables, which is read and not written; None where only opening it can tell.
+
+    Raises:
+        DataError: A newer Helmr wrote it.
+    """
+    if not path.is_file() or merging.is_unfinished(path):
+        return None
+    try:
+        with (
+            translated(path),
+            duckdb.connect(":memory:") as connection,
+            attached(connection, path),
+        ):
+            connection.execute("USE stored")
+            return schema_of(connection)
+    except (LedgerDamaged, LedgerBehind):
+        return None
 
 
 SCHEDULES_AFTER = timedelta(seconds=2)

@@ -24,7 +24,7 @@ from helmr_runtime.http.answer_page.fields import (
     with_action,
 )
 from helmr_runtime.http.answer_page.inbox import InboxPage, InboxView, render_inbox
-from helmr_runtime.http.answer_page.layout import SignedInBar, page_headers
+from helmr_runtime.http.answer_page.layout import SignedInBar, page_headers, render_errors
 from helmr_runtime.http.answer_page.page import (
     AnswerPage,
     PageState,
@@ -49,6 +49,7 @@ __all__ = [
     "first_values",
     "page_headers",
     "page_status",
+    "render_errors",
     "render_inbox",
     "render_page",
     "render_sign_in",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -29,6 +30,7 @@ TEMPLATES = (
     "page.html.jinja",
     "sign_in.html.jinja",
     "inbox.html.jinja",
+    "errors.html.jinja",
 )
 # Here, so that no request reads a file; what is made of them is made for the first page.
 _SOURCES = {name: _FILES.joinpath(name).read_text(encoding="utf-8") for name in TEMPLATES}
@@ -77,6 +79,11 @@ def render(
             **parts,
         )
     )
+
+
+def render_errors(rows: Sequence[tuple[str, int, str, str]]) -> str:
+    """The page of errors: code, status, what it means and what to do, of each."""
+    return render("errors.html.jinja", title="Errors", rows=rows)
 
 
 def page_headers(script: str = "") -> dict[str, str]:

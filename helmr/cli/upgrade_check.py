@@ -1,0 +1,249 @@
+"""`helmr upgrade-check`: what this version of Helmr would meet here if it started in place of the one that runs.
+
+As `helmr doctor`, the first half judges and the second half looks. Nothing is written: a ledger of an earlier schema is
+read, and stays as the older version can open it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from helmr import hash_seed
+from helmr.cli import doctor
+from helmr.cli.app import Cli, Json, command
+from helmr.cli.check import checks_of
+from helmr.cli.config import gate_table, log_url_of, tasks_of_project
+from helmr.cli.doctor import CheckResult, Finding, from_error
+from helmr.cli.up import LEDGER_NAME, Tasks
+from helmr.durations import spell, spell_bytes
+from helmr.errors import HelmrError, RuntimeHeld, RuntimeNotFound
+from helmr.gate import gate_modules
+from helmr.version import version
+
+if TYPE_CHECKING:
+    from helmr.models import RunCheck
+    from helmr_runtime.catalog import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFacts:
+    """What a ledger's file says of itself.
+
+    Attributes:
+        entries: How many it holds.
+        schema: The number of its tables.
+        todays_schema: That of the tables which this version makes.
+        writer: The version that has opened it last; None before 0.2.0.
+        size_bytes: Of the file.
+    """
+
+    entries: int
+    schema: int
+    todays_schema: int
+    writer: str | None
+    size_bytes: int
+
+    @property
+    def is_migrated(self) -> bool:
+        """Whether the first start of this version migrates it."""
+        return self.schema < self.todays_schema
+
+
+# --- judging ----------------------------------------------------------------------------------------
+
+BACKUP_HINT = "Take a backup before the start: `helmr backup FILE`. It is the only way back."
+
+
+def judge_step(before: str | None, own: str) -> Finding:
+    """Of the way from one version to another.
+
+    Args:
+        before: What runs, or has opened the ledger last; None if nothing says.
+        own: The version of this command.
+    """
+    if before is None:
+        return Finding("version", CheckResult.OK, f"{own}; nothing here says which ran before")
+    text = f"from {before} to {own}"
+    old, new = _numbers(before), _numbers(own)
+    if old > new:
+        todo = f"Use {before} or later: an older version refuses the data of a newer one."
+        return Finding("version", CheckResult.FAIL, text, todo)
+    if old[:1] != new[:1] or new[1:2] > (old[1] + 1,):
+        todo = "Read *Changed* in the changelog of each version between: old names go after one."
+        return Finding("version", CheckResult.WARN, text, todo)
+    return Finding("version", CheckResult.OK, text if before != own else f"{own}, as before")
+
+
+def _numbers(text: str) -> tuple[int, int, int]:
+    """Major, minor and patch; what a release candidate adds counts as nothing."""
+    found = [int(one) for one in re.findall(r"\d+", text)[:3]]
+    major, minor, patch = (*found, 0, 0, 0)[:3]
+    return major, minor, patch
+
+
+def judge_ledger(found: StoredFacts, migration_s: float) -> Finding:
+    """Of the ledger, which this version opens as it is or migrates in about so many seconds."""
+    text = f"{found.entries:,} entries, schema {found.schema}"
+    if not found.is_migrated:
+        return Finding("ledger", CheckResult.OK, f"{text}: opens as it is")
+    text = f"{text}: the first start migrates it to {found.todays_schema}, in about {spell(max(1, round(migration_s)))}"
+    return Finding("ledger", CheckResult.WARN, text, BACKUP_HINT)
+
+
+def judge_held(before: str | None, own: str) -> Finding:
+    """Of a ledger that a runtime of the version `before` has open. A patch version changes no schema."""
+    text = "the runtime has it open"
+    if before is not None and _numbers(before)[:2] == _numbers(own)[:2]:
+        return Finding("ledger", CheckResult.OK, f"{text}; {own} opens it as it is")
+    todo = f"{BACKUP_HINT} Stopped (`helmr down`), this command reads it too."
+    return Finding("ledger", CheckResult.WARN, f"{text}: its schema was not read", todo)
+
+
+def judge_room(free: int, needed: float) -> Finding:
+    """Of the disk, in bytes: a migration writes a second file."""
+    text = f"{spell_bytes(free)} free, the migration needs {spell_bytes(int(needed))}"
+    if free < needed:
+        return Finding("room", CheckResult.FAIL, text, "Make room before the start.")
+    return Finding("room", CheckResult.OK, text)
+
+
+def judge_runs(checks: Sequence[RunCheck]) -> Finding:
+    """Of the runs that have not ended, as this code would resume them."""
+    counts = Counter(one.verdict for one in checks)
+    told = ", ".join(f"{count} {verdict.value}" for verdict, count in sorted(counts.items()))
+    if not checks:
+        return Finding("runs", CheckResult.OK, "none that has not ended")
+    if all(one.fits for one in checks):
+        return Finding("runs", CheckResult.OK, told)
+    return Finding("runs", CheckResult.FAIL, told, "`helmr check` says of each run what differs.")
+
+
+def judge_warnings(told: Sequence[str]) -> Iterator[Finding]:
+    """Of what importing the tasks warned of as deprecated, here or in any other package."""
+    for one in dict.fromkeys(told):
+        yield Finding("deprecated", CheckResult.WARN, one, "Use the name of today before it goes.")
+    if not told:
+        yield Finding("deprecated", CheckResult.OK, "importing the tasks warns of nothing")
+
+
+# --- looking ----------------------------------------------------------------------------------------
+
+EXAMPLES = """\
+helmr upgrade-check tasks.py
+helmr upgrade-check billing.tasks --data-dir /var/lib/helmr --json"""
+
+
+def register_upgrade_check(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "upgrade-check", examples=EXAMPLES)(upgrade_check)
+
+
+def upgrade_check(cli: Cli, tasks: Tasks = None, json: Json = False) -> None:
+    """Say before an upgrade what this version would meet here: data, helmr.toml, code, runs that wait; changes nothing.
+
+    Run it with the new version, installed beside the old one, while that runs or after it was stopped. It ends with 5
+    if something fails.
+    """
+    hash_seed.start_with_seed(doctor.meant_data_dir(cli), makes_one=False)
+    doctor.show(list(look(cli, tasks)), json)
+
+
+def look(cli: Cli, tasks: list[str] | None) -> Iterator[Finding]:
+    """Everything, in the order in which one thing needs another."""
+    data_dir = doctor.meant_data_dir(cli)
+    before = _running(cli)
+    stored: StoredFacts | None = None
+    ledger = Finding("ledger", CheckResult.OK, f"none in {data_dir}")
+    if not doctor.missing_modules() and (data_dir / LEDGER_NAME).is_file():
+        try:
+            stored, ledger = _stored(data_dir, before)
+        except HelmrError as error:
+            ledger = from_error("ledger", error)
+    if before is None and stored is not None:
+        before = stored.writer
+    yield judge_step(before, version())
+    yield from doctor.look_at_installation(data_dir)
+    yield ledger
+    if stored is not None and stored.is_migrated:
+        from helmr_runtime.ledger.log.carry_over import ROOM
+
+        yield judge_room(shutil.disk_usage(data_dir).free, ROOM * stored.size_bytes)
+    if not doctor.missing_modules():
+        yield from _code(cli, tasks, data_dir, stored)
+
+
+def _running(cli: Cli) -> str | None:
+    """The version of the runtime that is meant; None if there is none that answers."""
+    try:
+        with cli.client() as client:
+            return client.health().version
+    except HelmrError:
+        return None
+
+
+def _stored(data_dir: Path, before: str | None) -> tuple[StoredFacts | None, Finding]:
+    from helmr_runtime.ledger.log.carry_over import ENTRIES_A_SECOND
+    from helmr_runtime.ledger.log.stored import stored_ledger
+    from helmr_runtime.ledger.tables.schema import SCHEMA, written_by
+
+    if log_url_of(None, data_dir) is not None:
+        text = "commits are in the store that [log] names, and are read at the start"
+        return None, Finding("ledger", CheckResult.OK, text)
+    path = data_dir / LEDGER_NAME
+    try:
+        with stored_ledger(path) as one:
+            entries, size_bytes = one.count(), path.stat().st_size
+            found = StoredFacts(entries, one.schema, SCHEMA, written_by(one.file), size_bytes)
+    except RuntimeHeld:
+        return None, judge_held(before, version())
+    return found, judge_ledger(found, found.entries / ENTRIES_A_SECOND)
+
+
+def _code(
+    cli: Cli, tasks: list[str] | None, data_dir: Path, stored: StoredFacts | None
+) -> Iterator[Finding]:
+    """What the tasks warn of, and whether they fit the runs that wait."""
+    try:
+        named = tasks or tasks_of_project(Path.cwd())
+        named = [*named, *gate_modules(gate_table(None, data_dir))]
+        if not named:
+            text = "no tasks are named, so waiting runs were not replayed"
+            todo = "Name them: `helmr upgrade-check tasks.py`."
+            yield Finding("runs", CheckResult.WARN, text, todo)
+            return
+        with redirect_stdout(sys.stderr):  # what the code prints is not the answer
+            registry, told = _loaded(named)
+            yield from judge_warnings(told)
+            if stored is not None and stored.is_migrated:
+                text = "not replayed: to open the ledger would migrate it"
+                todo = "Run this command while the older version runs."
+                yield Finding("runs", CheckResult.WARN, text, todo)
+                return
+            yield judge_runs(asyncio.run(checks_of(cli, registry)))
+    except RuntimeNotFound:
+        yield Finding("runs", CheckResult.OK, "none: nothing is stored here")
+    except HelmrError as error:
+        yield from_error("runs", error)
+
+
+def _loaded(named: Sequence[str]) -> tuple[Registry, list[str]]:
+    """The tasks, and what their import warned of as deprecated."""
+    from helmr_runtime.catalog import load_registry
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        registry, _ = load_registry(tuple(dict.fromkeys(named)), folder=Path.cwd())
+    kinds = (DeprecationWarning, FutureWarning)  # PendingDeprecationWarning: not yet
+    return registry, [str(one.message) for one in caught if issubclass(one.category, kinds)]
