@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,14 +180,30 @@ def log_url_of(config: Path | None, data_dir: Path) -> str | None:
     Raises:
         UsageError: As `notices_table`; or it holds something else.
     """
+    return _log_text(config, data_dir, "url", '`url = "s3://bucket/prefix"`.')
+
+
+def log_peer_of(config: Path | None, data_dir: Path) -> str | None:
+    """The address of the other runtime of a pair, as browsers reach it: `peer` below `[log]`; None without one.
+
+    Raises:
+        UsageError: As `notices_table`; or it holds something else.
+    """
+    peer = _log_text(config, data_dir, "peer", hint := '`peer = "https://two.example.com"`.')
+    if peer is not None and not re.fullmatch(r"https?://[^/?#\s]+", peer):
+        raise UsageError(f"`peer` of [log] is an address without a path, not {peer!r}", hint=hint)
+    return peer
+
+
+def _log_text(config: Path | None, data_dir: Path, name: str, hint: str) -> str | None:
     found, path = _read(config, data_dir)
     table = found.get("log", {})
-    if not isinstance(table, dict) or not table.keys() <= {"url"}:
-        raise UsageError(f"{path}: [log] takes `url`", hint='`url = "s3://bucket/prefix"`.')
-    url = table.get("url")
-    if url is not None and not isinstance(url, str):
-        raise UsageError(f"{path}: `url` of [log] is a text", hint='`url = "s3://bucket/prefix"`.')
-    return url
+    if not isinstance(table, dict) or not table.keys() <= {"url", "peer"}:
+        raise UsageError(f"{path}: [log] takes `url` and `peer`", hint=hint)
+    text = table.get(name)
+    if text is not None and not isinstance(text, str):
+        raise UsageError(f"{path}: `{name}` of [log] is a text", hint=hint)
+    return text
 
 
 def otel_of(config: Path | None, data_dir: Path) -> tuple[bool, bool]:

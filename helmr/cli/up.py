@@ -22,6 +22,7 @@ from helmr.cli.config import (
     form_of,
     gate_table,
     limits_table,
+    log_peer_of,
     log_url_of,
     named_tasks,
     notices_table,
@@ -270,6 +271,7 @@ def up(
         json_logs=log_format is LogFormat.JSON,
         in_process=in_process,
         log_url=log_url,
+        log_peer=log_peer_of(config, place) if log_url is not None else None,
         ensured=(
             Ensured(task=ensure, external_id=external_id, payload=data)
             if ensure is not None and external_id is not None

@@ -35,6 +35,7 @@ from helmr.errors import (
     BadRequest,
     HelmrError,
     OriginDenied,
+    Standby,
     TooLarge,
     UnsupportedMedia,
 )
@@ -102,6 +103,13 @@ class Exchange(Request):
     def limiter(self) -> RateLimiter:
         """Of the gateway."""
         return cast("RateLimiter", self.app.limiter)
+
+    @property
+    def target(self) -> str:
+        """Path and query, as they were sent."""
+        path, query = self.scope["raw_path"], self.scope["query_string"]
+        text: bytes = path + (b"?" + query if query else b"")
+        return text.decode("latin-1")
 
     @property
     def address(self) -> str:
@@ -292,6 +300,9 @@ logger = logging.getLogger(__name__)
 Handler = Callable[..., Awaitable[Response]]
 """Takes the exchange, the path's values, and the body or the query string if the row has a model for it."""
 
+CALLBACKS = "callbacks"
+"""The tag of operations that outside systems call without a key."""
+
 CLIENT_LEFT = 499
 """Status of an answer that is never sent: the client went away while it sent its body."""
 
@@ -334,6 +345,7 @@ class ServedOperation:
         self._authenticator = authenticator
         self._maker = service.maker_of(row) if row.owner is Owner.OWN else None
         self._takes_caller = False
+        self._is_page = row.reply is PAGE or row.tag == CALLBACKS
         is_read = row.method == "GET" or row.name == RUN_QUERY.name
         self._stale_as_of = service.stale_as_of if is_shared and is_read and row.needs_key else None
         if handler is None:
@@ -346,11 +358,13 @@ class ServedOperation:
         """The answer to a request whose path and method are this row's, also when it is refused or fails."""
         row = self.row
         try:
+            if self._is_page and exchange.settings.peer is not None:
+                await exchange.service.stale_as_of()  # raises that it stands by
             response = await self._answer(exchange)
             if self._stale_as_of is not None and (as_of := await self._stale_as_of()) is not None:
                 response.headers[STALE_HEADER] = as_of
         except HelmrError as error:
-            response = self._refusal(error)
+            response = self._refusal(error, exchange)
         except ClientDisconnect:
             response = Response(status_code=CLIENT_LEFT)
         except Exception:
@@ -402,7 +416,10 @@ class ServedOperation:
             return StreamingResponse(reply, media_type=row.reply.content_type, headers=headers)
         return Response(reply, media_type="application/json")
 
-    def _refusal(self, error: HelmrError) -> Response:
+    def _refusal(self, error: HelmrError, exchange: Exchange) -> Response:
+        peer = exchange.settings.peer
+        if peer is not None and self._is_page and isinstance(error, Standby):
+            return Response(status_code=307, headers={"Location": peer + exchange.target})
         if error.code == HelmrError.code:
             # A bug in the actor that was called; its text is for the log.
             error_id = ids.new_id("err")

@@ -155,6 +155,7 @@ def make_gateway(
     ring: KeyRing | None,
     base_url: str,
     is_shared: bool = False,
+    peer: str | None = None,
     trusted_proxies: tuple[str, ...] = (),
     is_published: Callable[[], bool] = lambda: True,
     notice_targets: Sequence[tuple[Target, Sender]] = (),
@@ -173,6 +174,7 @@ def make_gateway(
         ring: The master keys.
         base_url: The external base URL; its name is one under which it may be asked.
         is_shared: Other machines reach the log.
+        peer: Where pages are while this runtime stands by.
         trusted_proxies: Networks of the proxies that may say for whom they ask.
         is_published: Whether local programs can find the runtime; it is not ready before.
         notice_targets: Where notices go, and how.
@@ -203,6 +205,7 @@ def make_gateway(
         version=version,
         allowed_hosts=allowed_hosts(host, (base_url,)),
         is_shared=is_shared,
+        peer=peer,
         pair_key_hashes=tuple(map(secret_hash, pair_keys(ring))) if is_shared and ring else (),
         trusted_proxies=trusted_proxies,
     )
@@ -285,6 +288,7 @@ async def build(name: str, spec: RuntimeSpec, calls: Calls) -> GatewayActor:
         ring=read_key_ring(spec.ring_path, os.environ),
         base_url=spec.base_url,
         is_shared=spec.log_url is not None,
+        peer=spec.log_peer,
         trusted_proxies=spec.trusted_proxies,
         is_published=partial(_is_published, spec),
         notice_targets=_notice_targets(spec, people := read_people(spec.people, "helmr.toml")),

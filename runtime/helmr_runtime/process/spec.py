@@ -109,6 +109,7 @@ class RuntimeSettings:
         ensured: A session that is started with the runtime unless it is open.
         retention: How long sessions that are over are kept; None keeps them.
         log_url: The store of the log of commits; None: it stands beside the database.
+        log_peer: The other runtime of a pair, to which a standby sends browsers.
     """
 
     tasks: tuple[str, ...]
@@ -127,6 +128,7 @@ class RuntimeSettings:
     ensured: Ensured | None = None
     retention: Retention | None = None
     log_url: str | None = None
+    log_peer: str | None = None
 
     def settings(self) -> dict[str, Any]:
         """Their values by name."""
