@@ -78,8 +78,12 @@ class Hour:
 
     async def _all_wait(self) -> None:
         async with asyncio.timeout(ENDS_WITHIN_S):
-            while await self._pending() and self.sessions.keys() - self.waits.keys():
+            while await self._pending() and self._unseen():
                 await asyncio.sleep(LOOKS_EVERY_S)
+
+    def _unseen(self) -> set[int]:
+        """What was in no list: neither is what the operator answered between two looks."""
+        return self.sessions.keys() - self.waits.keys() - self.confirmed_numbers
 
     # --- around the operator
 
@@ -146,6 +150,13 @@ class Hour:
                 await asyncio.sleep(0.5)
         found = []
         async with self.calls.http() as http:
+            for number in self.sessions.keys() - self.waits.keys():
+                of_it = {
+                    "session_id": self.sessions[number]["session"]["id"],
+                    "status": "fulfilled",
+                }
+                [wait] = (await http.get("/v1/waits", params=of_it)).json()["items"]
+                self.waits[number] = wait["id"]
             for number, wait_id in sorted(self.waits.items()):
                 wait = (await http.get(f"/v1/waits/{wait_id}")).json()
                 run_id = self.sessions[number]["run"]["id"]
