@@ -22,6 +22,7 @@ from helmr.models import (
     GatedCallInfo,
     GrantInfo,
     Health,
+    LimitInfo,
     NoticeTargetInfo,
     ScheduleInfo,
     SessionInfo,
@@ -99,6 +100,7 @@ class Store:
     tasks: list[TaskInfo] = field(default_factory=list)
     schedules: dict[str, ScheduleInfo] | None = None
     targets: dict[str, NoticeTargetInfo] | None = None
+    limits: dict[str, LimitInfo] = field(default_factory=dict)
     """By name, as they were read last; None until then."""
     grants: dict[str, GrantInfo] | None = None
     unknown: dict[str, GatedCallInfo] | None = None

@@ -1,4 +1,4 @@
-"""Schedules and notice targets as rows and words, and the form of a new schedule. Pure.
+"""Schedules, notice targets and limits as rows and words, and the form of a new schedule. Pure.
 
 Errors of targets leave here as safe text. The form has a schema, says what is wrong with what was entered, and when
 that would be due.
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from helmr.errors import BadDefinition, BadDuration
-from helmr.models import NoticeTargetInfo, ScheduleInfo, TaskInfo, Timing
+from helmr.models import LimitInfo, NoticeTargetInfo, ScheduleInfo, TaskInfo, Timing
 from helmr.models.common import SCHEDULE_NAME_MAX
 from helmr.models.system import SCHEDULE_NAME
 from helmr.review import words
@@ -138,6 +138,21 @@ def targets_line(found: dict[str, NoticeTargetInfo], now: datetime) -> tuple[str
     if not failing:
         return f"{len(found)}, all take notices", ""
     return f"{len(found)}, {len(failing)} failing, for {_age(min(failing), now)}", "error"
+
+
+def limit_line(one: LimitInfo, now: datetime) -> tuple[str, str]:
+    """What a limit lets through and what waits for it, in a few words, and the role of that."""
+    in_use = f"{one.in_use} of {one.at_once}" if one.at_once is not None else str(one.in_use)
+    parts = [f"{in_use} in use"]
+    if one.begun is not None and one.within_s is not None:
+        parts.append(f"{one.begun} of {one.per} begun in {words.span(one.within_s)}")
+    if one.waiting:
+        oldest = f", the oldest for {_age(one.oldest_at, now)}" if one.oldest_at else ""
+        parts.append(f"{one.waiting} wait{oldest}")
+    if one.closed_until is not None and one.closed_until > now:
+        left = words.span((one.closed_until - now).total_seconds())
+        return ", ".join([f"closed by its provider for {left}", *parts]), "warning"
+    return ", ".join(parts), ""
 
 
 def _age(moment: datetime | None, now: datetime) -> str:

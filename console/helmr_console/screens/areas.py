@@ -30,7 +30,7 @@ from helmr_console.widgets.lines import Column
 from helmr_console.widgets.panes import TextPane, fact, head, lines
 
 ERRORS_SHOWN = 8
-SAID_ABOVE = ("warnings", "states")
+SAID_ABOVE = ("warnings", "states", "limits")
 """Of the pool: shown as sentences already."""
 
 ACTIVITY_FIELDS = Fields(
@@ -242,6 +242,7 @@ class SystemScreen(ConsoleScreen):
             if value is not None:
                 parts.append(fact(name, safe.line(value, limit=200)))
         parts += self._started_and_told()
+        parts += self._limits()
         for title, values in (
             ("Counts", health.counts),
             ("Pool", {k: value for k, value in health.pool.items() if k not in SAID_ABOVE}),
@@ -269,6 +270,16 @@ class SystemScreen(ConsoleScreen):
                 ("outcomes", gate_views.unknown_line(unknown, now), "o lists"),
             )
         ]
+
+    def _limits(self) -> list[Content]:
+        """What steps and tasks share, a line each."""
+        store, now = self.console.store, self.console.store.now()
+        said = ((name, *system_views.limit_line(one, now)) for name, one in store.limits.items())
+        rows = [
+            safe.line(f"  {name}  {text}", f"$c-{role}" if role else "", limit=200)
+            for name, text, role in said
+        ]
+        return [Content(""), head("Limits"), *rows] if rows else []
 
     def _this_side(self) -> list[Content]:
         console, store = self.console, self.console.store

@@ -39,6 +39,7 @@ SCHEDULES_MAX = 1_000
 """A ledger holds no more."""
 GRANTS_MAX = UNKNOWN_MAX = 200
 """Of each the newest."""
+LIMITS_MAX = 50
 
 TARGET_FIELDS = Fields(
     noun="target",
@@ -110,6 +111,8 @@ class SystemReads:
                 targets = await client.notices.list()
                 grants = await first(client.grants.list(), GRANTS_MAX)
                 unknown = await first(client.outcomes.list(), UNKNOWN_MAX)
+                has_limits = store.health is not None and store.health.pool.get("limits")
+                limits = await first(client.limits.list(), LIMITS_MAX) if has_limits else []
                 if not self._again:
                     break
         finally:
@@ -118,6 +121,7 @@ class SystemReads:
         store.targets = {one.name: one for one in targets}
         store.grants = {one.id: one for one in grants}
         store.unknown = {one.session_id: one for one in unknown}
+        store.limits = {one.name: one for one in limits}
         self._page.store_changed()
         if self.has_changed and self._page.is_current:
             self.has_changed = False

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from helmr import Limit
 from helmr.review.words import short_id
 from tests.console.flow import tasks
 from tests.console.flow.bench import Bench, benched
 from tests.console.flow.test_goldens import SIZES, look
 from tests.notices.receivers import Endpoint, endpoint
+from tests.service.stack import Stack
 from tests.service.test_notices import Told, webhook
 
 
@@ -39,6 +41,18 @@ async def told(
         assert isinstance(found.stack, Told)
         await found.stack.begun()
         yield found
+
+
+async def test_each_limit_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(folder: Path) -> Stack:
+        stack = Stack(folder, registry=tasks.REGISTRY)
+        stack.bounds = {"openai": Limit("openai", at_once=2)}
+        return stack
+
+    async with benched(made, tmp_path, monkeypatch) as bench:
+        await bench.open(size=(120, 36))
+        await bench.press("4")
+        await bench.sees("openai  0 of 2 in use")
 
 
 async def schedule(bench: Bench, name: str, **parts: Any) -> None:

@@ -190,7 +190,7 @@ def _state(view: View) -> str:
         return f"{run.task} waits for a person: {wait.subject or wait.stream or 'an answer'}"
     if run.status is RunStatus.BLOCKED:
         return f"{run.task} is blocked until an operator sees to it"
-    return f"{run.task} is {run.status.value}"
+    return f"{run.task} is {run.doing}"
 
 
 Context = ServerRequestContext[Any, Any]
