@@ -31,6 +31,7 @@ SHARING = (
     "ray_handles",
     "ray_steps",
     "safety",
+    "supervisor_kills",
     "survival",
 )
 TOGETHER = {

@@ -24,6 +24,9 @@ BLOCKING = [
 ]
 PUBLIC = ("helmr", "helmr.client", "helmr.testing", "helmr.experiments", "helmr.errors")
 
+OF_A_BUILD = pytest.mark.long
+"""A build takes 9 s of CPU. In each run: links (test_links.py), names and their pages (test_sdk_page.py)."""
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -52,6 +55,7 @@ def names_of(module: str) -> list[str]:
 
 
 @pytest.mark.timeout(150)
+@OF_A_BUILD
 @pytest.mark.parametrize("module", PUBLIC)
 def test_every_public_name_has_its_place(site: Path, module: str) -> None:
     inventory = (site / "objects.inv").read_bytes().split(b"\n", 4)[4]
@@ -65,6 +69,7 @@ def test_every_public_name_has_its_place(site: Path, module: str) -> None:
 
 
 @pytest.mark.timeout(150)
+@OF_A_BUILD
 def test_every_method_of_the_blocking_client_has_its_text(site: Path) -> None:
     page = (site / "api" / "client.html").read_text(encoding="utf-8")
     methods = [
@@ -84,6 +89,7 @@ def _home(part: type) -> str:
 
 
 @pytest.mark.timeout(150)
+@OF_A_BUILD
 def test_the_readme_is_the_first_page_and_its_links_lead_into_the_site(site: Path) -> None:
     page = (site / "index.html").read_text(encoding="utf-8")
     assert "Ten minutes" in page
@@ -93,6 +99,7 @@ def test_the_readme_is_the_first_page_and_its_links_lead_into_the_site(site: Pat
 
 
 @pytest.mark.timeout(150)
+@OF_A_BUILD
 def test_each_page_has_a_markdown_form_that_llms_txt_lists(site: Path, project_root: Path) -> None:
     listed = re.findall(
         r"^- \[.+?\]\((.+?)\): \S", (site / "llms.txt").read_text("utf-8"), flags=re.M

@@ -82,7 +82,7 @@ APPROVE = {"decision": "approve"}
 def busy(timeout: str = "1h", rounds: int = 2) -> Experiment:
     return Experiment(
         orders,
-        40,
+        24,
         [
             Operator(
                 "ada",

@@ -106,6 +106,7 @@ def test_the_history_runs(build: ModuleType) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long  # what it calls: tests/experiments/test_cohorts.py
 @pytest.mark.timeout(240)
 def test_what_if_runs(build: ModuleType) -> None:
     page, pictures = build.render(build.execute(NOTEBOOKS[3]), NAMES[3])

@@ -29,6 +29,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRuntime]:
             HERE / "environment_tasks.py",
             HERE / "safety_tasks.py",
             HERE.parent / "contract" / "contract_tasks.py",
+            HERE.parent / "process" / "work.py",
             page,
         ],
         beside=[HERE / "ray_beside.py"],

@@ -261,9 +261,13 @@ class LiveRuntime:
 
     def pid_of(self, kind: str) -> int:
         """The process of ledger, directory or gateway."""
-        found = self._pids_writing(f"helmr-{kind}.log")
+        found = self.pids_of(kind)
         assert found, f"no process writes helmr-{kind}.log"
         return found[0]
+
+    def pids_of(self, kind: str) -> list[int]:
+        """As `pid_of`; none while another one is started."""
+        return self._pids_writing(f"helmr-{kind}.log")
 
     def host_pids(self) -> list[int]:
         """The processes of hosts, as the machine shows them."""

@@ -49,7 +49,7 @@ def test_ledger_killed_while_a_step_runs_and_the_step_runs_once(shared: LiveRunt
     assert live.marked("once-began") == 1
 
 
-@pytest.mark.long  # one at a time: tests/process/test_supervisor_kills.py
+@pytest.mark.long  # one at a time: test_supervisor_kills.py
 def test_directory_and_gateway_killed_and_sends_go_on(shared: LiveRuntime) -> None:
     live = shared
     session_id = live.begin("echo")

@@ -16,7 +16,7 @@ from tests.programs.model.compare import report
 from tests.programs.model.core_door import in_core
 from tests.programs.model.random_code import LATE
 
-SEQUENCES = 500
+SEQUENCES = 300
 SEQUENCES_LONG = 10_000
 
 ENDED = {"wait.fulfilled", "wait.timed_out", "wait.cancelled", "run.failed", "run.cancelled"}
