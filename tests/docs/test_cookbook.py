@@ -28,6 +28,12 @@ pytestmark = (
 PAGES = {path.stem: path for path in sorted((ROOT / "docs" / "cookbook").glob("*.md"))}
 FILE = re.compile(r"^```python\n# (\w+)\.py\n(.*?)^```$", flags=re.M | re.S)
 
+APIS = [
+    f"{name}_API"
+    for name in ("BANK", "BOOKS", "DESK", "MAIL", "MODEL", "OPS", "SHOP", "SIGN", "SITE")
+]
+"""Variables that say where the services of the recipes are."""
+
 Interrupt = Callable[[HarnessSession], Awaitable[None]]
 
 
@@ -84,7 +90,7 @@ def recipe(
     (tmp_path / "code").mkdir()
     monkeypatch.setenv("CODE", str(tmp_path / "code"))
     with service(world.answer) as url:
-        for one in ("SHOP_API", "MODEL_API", "SITE_API", "MAIL_API"):
+        for one in APIS:
             monkeypatch.setenv(one, url)
         yield load(name, code, tmp_path)
     del sys.modules[name]
@@ -99,7 +105,7 @@ both = pytest.mark.parametrize("replay_always", [False, True], ids=["once", "rep
 
 def test_each_page_of_the_cookbook_has_a_test() -> None:
     source = Path(__file__).read_text(encoding="utf-8")
-    assert len(PAGES) == 4
+    assert len(PAGES) == 10
     assert [one for one in PAGES if f'@page("{one}")' not in source] == []
 
 
@@ -288,3 +294,149 @@ async def test_a_wish_that_comes_in_the_middle_changes_the_course(
     assert [*dict.fromkeys(begun)] == ["otters", "beavers", "herons"], "one after the other"
     assert [one["to"] for one in world.done] == ["ada", "eve"]
     assert world.asked == {"/plan": 2, "/write": 3, "/mails": 2}
+
+
+# --- shorter ones: killed at each wait, and replayed at each await
+
+
+async def assigned(session: HarnessSession) -> list[str]:
+    """To whom its escalations have assigned its waits."""
+    return [e.body["assignee"] for e in await session.transcript() if e.kind == "wait.assigned"]
+
+
+@page("expenses")
+async def test_an_expense_goes_to_finance_and_is_declined_or_paid_once(
+    recipe: ModuleType, world: World
+) -> None:
+    def claim(cents: int) -> dict[str, Any]:
+        return {"employee": "ada", "manager": "eve", "cents": cents, "what": "a chair"}
+
+    async with Harness(recipe.expense, replay_always=True) as harness:
+        small = await harness.start("expense", claim(4_000))
+        assert await small.result() == "https://site.test/payments"
+        session = await harness.start("expense", claim(90_000))
+        await session.kill()
+        await harness.advance("1d")
+        assert await assigned(session) == ["finance"]
+        await session.kill()
+        await session.answer({"decision": "pay"})
+        assert await session.result() == "https://site.test/payments"
+        silent = await harness.start("expense", claim(80_000))
+        await harness.advance("3d")
+        assert await silent.result() == "declined: no one answered in three days"
+    assert [one["cents"] for one in world.done] == [4_000, 90_000]
+
+
+@page("release")
+@pytest.mark.parametrize(
+    ("answer", "result", "percents"),
+    [
+        (True, "released", [10, 100]),
+        (False, "rolled back: no one said go on", [10, 0]),
+        (None, "rolled back: no one said go on", [10, 0]),
+    ],
+)
+async def test_a_release_goes_on_or_is_rolled_back(
+    recipe: ModuleType, world: World, answer: bool | None, result: str, percents: list[int]
+) -> None:
+    async def rate(version: str) -> float:
+        return 0.01
+
+    async with Harness(recipe.release_version, replay_always=True) as harness:
+        harness.replace(recipe.error_rate, rate)
+        session = await harness.start("release-version", "1.4.0")
+        await session.kill()
+        await harness.advance("30m")
+        assert "1.00%" in (await session.wait())["body"]
+        await session.kill()
+        if answer is None:
+            await harness.advance("2h")
+        else:
+            await session.answer(answer)
+        assert await session.result() == result
+    assert [one["percent"] for one in world.done] == percents
+
+
+@page("invoices")
+async def test_an_unsure_invoice_is_corrected_and_each_is_booked_once(
+    recipe: ModuleType, world: World
+) -> None:
+    def reading(body: Any) -> Any:
+        found = {"supplier": "Acme", "number": body["url"], "cents": 100}
+        return {"invoice": found, "confidence": 0.5 if body["url"] == "b" else 0.99}
+
+    world.models["/read"] = reading
+    tasks = (recipe.invoices, recipe.invoice)
+    async with Harness(*tasks, replay_always=True) as harness:
+        session = await harness.start("invoices", ["a", "b"])
+        [asking] = [one for one in await session.children() if (await one.state()).wait]
+        await asking.kill()
+        await session.kill()
+        await asking.answer({"supplier": "Acme", "number": "b", "cents": 700})
+        assert await session.result() == {"booked": 2, "cents": 800}
+    assert sorted(one["cents"] for one in world.done) == [100, 700]
+    assert world.asked["/read"] == 2
+
+
+@page("incident")
+async def test_a_declined_command_is_proposed_again_with_the_reason(
+    recipe: ModuleType, world: World
+) -> None:
+    world.models["/propose"] = lambda body: {"command": f"fix {len(body['declined'])}"}
+    world.models["/commands"] = lambda body: {"output": f"did {body['command']}"}
+    async with Harness(recipe.incident, replay_always=True) as harness:
+        session = await harness.start("incident", "shop")
+        await session.send("alerts", "disk full")
+        assert (await session.wait())["subject"] == "Run 'fix 0'?"
+        await session.kill()
+        await session.answer({"decision": "decline", "reason": "too much"})
+        await harness.advance("15m")
+        assert await assigned(session) == ["second"]
+        await session.kill()
+        await session.answer({"decision": "run"})
+        assert await session.outputs("log") == ["shop: did fix 1"]
+        await harness.advance("1h")
+        await session.send("alerts", "disk full again")
+        assert (await session.wait())["subject"] == "Run 'fix 0'?"
+    assert world.asked["/commands"] == 1
+
+
+@page("digest")
+@pytest.mark.parametrize(
+    ("decision", "result", "sent"),
+    [("send", "sent", ["as edited"]), ("reject", "rejected", []), (None, "sent", ["2 tickets"])],
+)
+async def test_a_digest_goes_out_as_it_is_unless_an_editor_says_otherwise(
+    recipe: ModuleType, world: World, decision: str | None, result: str, sent: list[str]
+) -> None:
+    world.models["/tickets/yesterday"] = lambda body: {"tickets": ["a", "b"]}
+    world.models["/digest"] = lambda body: {"text": f"{len(body['tickets'])} tickets"}
+    async with Harness(recipe.digest, replay_always=True) as harness:
+        session = await harness.start("digest", None)
+        await session.kill()
+        if decision is None:
+            await harness.advance("2h")
+        else:
+            await session.answer({"decision": decision, "text": "as edited"})
+        assert await session.result() == result
+    assert [one["text"] for one in world.done] == sent
+
+
+@page("signature")
+@pytest.mark.parametrize("signed", [True, False])
+async def test_a_contract_is_signed_after_a_reminder_or_not_in_time(
+    recipe: ModuleType, world: World, signed: bool
+) -> None:
+    async with Harness(recipe.signature, replay_always=True) as harness:
+        session = await harness.start("signature", {"customer": "Acme", "text": "We agree."})
+        token = (await session.wait())["token_id"]
+        await session.kill()
+        await harness.advance("3d")
+        await session.kill()
+        if signed:
+            await harness.complete_token(token, {"status": "signed", "document": "a.pdf"})
+        else:
+            await harness.advance("7d")
+        assert await session.result() == ("a.pdf" if signed else "not signed in time")
+    assert world.asked == {"/envelopes": 1, "/reminders": 1}
+    assert world.done[0]["callback"].startswith("http")

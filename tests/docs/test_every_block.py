@@ -38,7 +38,13 @@ FILES = {
     "fastapi": "integrations/test_fastapi.py",
     "auditors": "cli/test_signing.py",
     "cookbook/coding-agent": "docs/test_cookbook.py",
+    "cookbook/digest": "docs/test_cookbook.py",
+    "cookbook/expenses": "docs/test_cookbook.py",
+    "cookbook/incident": "docs/test_cookbook.py",
+    "cookbook/invoices": "docs/test_cookbook.py",
     "cookbook/newsletter": "docs/test_cookbook.py",
+    "cookbook/release": "docs/test_cookbook.py",
+    "cookbook/signature": "docs/test_cookbook.py",
     "cookbook/research": "docs/test_cookbook.py",
     "cookbook/support-chat": "docs/test_cookbook.py",
 }
