@@ -37,7 +37,7 @@ def test_each_code_of_the_runbook_is_one() -> None:
     }
     assert len(codes) > 8
     for code in codes:
-        assert f"| `{code}` |" in errors, code
+        assert f"</a>`{code}` |" in errors, code
 
 
 def test_the_first_table_leads_to_places_that_are_there() -> None:
