@@ -131,9 +131,14 @@ class HarnessDoor(ClientDoor):
         is_checked = via != LATE_KEY or not is_late
         token = CALLING.set(Proven(person_principal(me, str(via)), identity, is_checked))
         try:
-            return await super()._do(kind, args)
+            reply = await super()._do(kind, args)
         finally:
             CALLING.reset(token)
+        if not is_checked and isinstance(reply, str):
+            # Gateway and host refuse by what they know: only what would be stored meets who is disabled.
+            disabled = await self.harness.ledger.disabled()
+            return "person_disabled" if me in disabled.people else reply
+        return reply
 
     async def do_regroup(self, *, person: str, names: list[str]) -> Reply:
         """What the gateway knows of a person."""
