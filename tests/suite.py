@@ -18,7 +18,8 @@ import pytest
 from helmr.ids import WAIT, new_id
 
 SECONDS = Path(__file__).parent / "seconds.json"
-"""Seconds that each file takes, fixtures included, with four workers on two cores."""
+"""Seconds that each file takes, fixtures included, with four workers on two cores; `seconds_long.json` has those of
+`make test-long`."""
 RECORDED_FROM_S = 1.0
 SHARING = (
     "attack",
@@ -92,7 +93,7 @@ def importable(root: Path) -> list[str]:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the files that take longest first, after those that stay together; the tests of a file keep their order.
 
     Raises:
@@ -101,7 +102,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     drawn = [item.nodeid for item in items if DRAWN.search(item.nodeid)]
     if drawn:
         raise pytest.UsageError(f"workers can't agree on a name that is drawn anew: {drawn[0]}")
-    seconds = json.loads(SECONDS.read_text(encoding="utf-8"))
+    recorded = seconds_file(config)
+    seconds = json.loads(recorded.read_text(encoding="utf-8")) if recorded.exists() else {}
 
     def place(item: pytest.Item) -> tuple[bool, float]:
         file = file_of(item.nodeid)
@@ -118,6 +120,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     by_unit = LoadFileScheduling(config, log)
     by_unit._split_scope = lambda test: unit_of(file_of(test))  # as its documentation suggests
     return by_unit
+
+
+def seconds_file(config: pytest.Config) -> Path:
+    """What was recorded of a run like this one; the long tests of a file take other times than the others."""
+    is_long = config.getoption("markexpr").startswith("long")
+    return SECONDS.with_stem("seconds_long") if is_long else SECONDS
 
 
 def unit_of(file: str) -> str:
@@ -149,7 +157,7 @@ class Record:
         if self._config.getoption("--record-seconds"):
             long = {file: round(s) for file, s in self._seconds.items() if s >= RECORDED_FROM_S}
             lines = json.dumps(dict(sorted(long.items())), indent=1)
-            SECONDS.write_text(f"{lines}\n", encoding="utf-8")
+            seconds_file(self._config).write_text(f"{lines}\n", encoding="utf-8")
 
     def _leave(self, code: int | None) -> None:
         cache: pytest.Cache | None = getattr(self._config, "cache", None)

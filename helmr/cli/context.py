@@ -62,7 +62,7 @@ def add(cli: Cli, name: Name, json: Json = False) -> None:
     if json:
         printing.write_json(_parts(made))
     else:
-        printing.write_line(f"{name} is {made.url} {'now' if was_there else ''}".rstrip())
+        printing.write_done(f"{name} is {made.url} {'now' if was_there else ''}".rstrip())
 
 
 @command(context_app, "remove", finds_runtime=False)
@@ -75,7 +75,7 @@ def remove(cli: Cli, name: Name, json: Json = False) -> None:
     if json:
         printing.write_json(_parts(gone))
     else:
-        printing.write_line(f"{name} is not a context any more")
+        printing.write_done(f"{name} is not a context any more")
 
 
 def _warn(key_file: Path | None) -> None:

@@ -190,7 +190,7 @@ def init(cli: Cli, config: RulesFile = None, yes: Yes = False, json: Json = Fals
     if json:
         printing.write_json({"file": str(path), "written": is_written})
     elif is_written:
-        printing.write_line(f"{path} is written. Start the runtime, or start it again: helmr up")
+        printing.write_done(f"{path} is written. Start the runtime, or start it again: helmr up")
 
 
 HEADING = """\
@@ -257,13 +257,13 @@ def install(
     if json:
         printing.write_json({"file": str(path), "mode": mode.value, "written": is_written})
     elif is_written:
-        printing.write_line(f"{client.value} asks {url} from its next start ({path}).")
+        printing.write_done(f"{client.value} asks {url} from its next start ({path}).")
         if is_codex:
             printing.note(
                 "Codex asks once whether to trust the hooks: until then it does not run them."
             )
     elif change.new == change.old:
-        printing.write_line(f"{client.value} asks {url} already ({path}).")
+        printing.write_done(f"{client.value} asks {url} already ({path}).")
 
 
 @command(gate_app, "uninstall", finds_runtime=False, examples="helmr gate uninstall claude-code")
@@ -288,10 +288,10 @@ def uninstall(
     if json:
         printing.write_json({"file": str(path), "written": is_written})
     elif is_written:
-        printing.write_line(f"{client.value} asks the gate no more ({path}).")
+        printing.write_done(f"{client.value} asks the gate no more ({path}).")
         printing.note("The key still works: `helmr key list` shows it, `helmr key revoke` ends it.")
     elif new == old:
-        printing.write_line(f"{path} has no hooks of the gate.")
+        printing.write_done(f"{path} has no hooks of the gate.")
 
 
 STATUS_COLUMNS = ("FILE", "MODE", "TIMEOUT", "ASKS", "STATE")

@@ -141,11 +141,11 @@ def init(
     if json:
         printing.write_json({"folder": str(folder.absolute()), "written": written})
         return
-    printing.write_line(f"Wrote {', '.join(written)} in {folder.absolute()}.")
+    printing.write_done(f"Wrote {', '.join(written)} in {folder.absolute()}.")
     if IGNORE_NAME not in written:
         printing.note(f"{IGNORE_NAME} was there already: see that it has the line .helmr/")
     if folder.absolute() != Path.cwd():
-        printing.write_line(f"First: cd {folder}")
+        printing.write_done(f"First: cd {folder}")
     printing.write(NEXT)
 
 

@@ -195,6 +195,11 @@ def write_line(text: str) -> None:
     write(one_line(text, width))
 
 
+def write_done(text: str) -> None:
+    """What a command has done and what comes next, whole: a path in it may be wider than the terminal."""
+    write(one_line(text, None))
+
+
 def _field(value: object) -> str:
     if isinstance(value, list | tuple):
         return one_line(" ".join(str(part) for part in value), None)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helmr.cli import count
+from helmr.cli import count, printing
 from helmr.cli.init import FILES
 from helmr.client import Client
 from tests.cli.conftest import spawn
@@ -97,3 +97,13 @@ def test_the_written_task_runs_in_the_form_that_helmr_toml_says(helmr, nowhere: 
         finally:
             up.terminate()
         assert up.wait(WITHIN_S) == 0
+
+
+def test_what_was_done_is_said_whole_where_the_terminal_is_narrow(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(printing, "is_terminal", lambda stream: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    said = f"/{'folder/' * 12}helmr.toml is written. Start the runtime: helmr up"
+    printing.write_done(said)
+    assert capsys.readouterr().out == f"{said}\n"

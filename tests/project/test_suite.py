@@ -106,6 +106,7 @@ def test_seconds_are_recorded_when_asked_for(checkout: Path, workers: tuple[str,
     assert seconds.read_text() == before
     assert run(checkout, "--record-seconds", *workers).returncode == 0
     assert json.loads(seconds.read_text()) == {"tests/test_slow.py": 1}
+    assert not seconds.with_name("seconds_long.json").exists()
 
 
 def test_the_exit_code_is_left_and_none_while_a_run_lasts(checkout: Path) -> None:
@@ -119,6 +120,7 @@ def test_the_exit_code_is_left_and_none_while_a_run_lasts(checkout: Path) -> Non
     assert json.loads(code.read_text()) == 0
 
 
-def test_recorded_files_are_there(project_root: Path) -> None:
-    seconds = json.loads(suite.SECONDS.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name", ["seconds.json", "seconds_long.json"])
+def test_recorded_files_are_there(name: str, project_root: Path) -> None:
+    seconds = json.loads(suite.SECONDS.with_name(name).read_text(encoding="utf-8"))
     assert [file for file in seconds if not (project_root / file).is_file()] == []

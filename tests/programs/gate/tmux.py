@@ -41,7 +41,7 @@ class TmuxTerminal:
 
     def screen(self) -> str:
         """What it shows."""
-        return self._tmux("capture-pane", "-p")
+        return self._tmux("capture-pane", "-p", "-J")  # wrapped lines as one
 
     def shows(self, *texts: str, within_s: float = RUN_S) -> None:
         """Wait until it shows all of these."""

@@ -127,7 +127,7 @@ MIXES: Mapping[str, Mix] = {
             "answer_link": 3,
             "again": 8,
         },
-        {"goes_on": 2, "listens": 3, "thinks": 3, "take": 2, "token": 3, "agent": 2, "follows": 2},
+        {"goes_on": 2, "listens": 3, "thinks": 3, "take": 2, "token": 3, "agent": 6, "follows": 2},
     ),
     "approver": Mix(
         {
