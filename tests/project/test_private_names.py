@@ -10,6 +10,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.programs.gauges.shape import parsed
+
 PACKAGES = ("helmr", "runtime", "console")
 OURS = ("helmr", "helmr_runtime", "helmr_console")
 DOCUMENTED = {"_exit", "_getframe", "_current_frames"}
@@ -79,7 +81,7 @@ def _looked_up(call: ast.Call) -> Iterator[str]:
 
 def test_each_private_name_of_another_package_is_listed(project_root: Path) -> None:
     files = [path for one in PACKAGES for path in sorted((project_root / one).rglob("*.py"))]
-    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in files}
+    trees = {path: parsed(path.read_text(encoding="utf-8")) for path in files}
     ours = {name for tree in trees.values() for name in _defined(tree) if _is_private(name)}
     found = {
         name: str(path.relative_to(project_root))

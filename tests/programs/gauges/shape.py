@@ -9,6 +9,7 @@ import ast
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,21 @@ PACKAGES = {"helmr": ".", "helmr_runtime": "runtime", "helmr_console": "console"
 ROOT_ERROR = "HelmrError"
 SMALL_LINES = 60
 """A module below that many lines is rarely a noun of its own."""
+
+
+PARSED_MAX = 5
+
+
+def parsed(text: str) -> ast.Module:
+    """The syntax tree of a module.
+
+    Before 3.11.8 Python keeps one depth for all threads: a tree that is made while another thread makes one may end in
+    a SystemError (gh-106905).
+    """
+    for _ in range(PARSED_MAX):
+        with suppress(SystemError):
+            return ast.parse(text)
+    return ast.parse(text)
 
 
 @dataclass(frozen=True)
@@ -36,7 +52,7 @@ class Source:
     @cached_property
     def tree(self) -> ast.Module:
         """Its syntax tree."""
-        return ast.parse(self.text)
+        return parsed(self.text)
 
     @cached_property
     def line_count(self) -> int:
