@@ -16,7 +16,7 @@ from tests.programs.model.core_door import in_core
 from tests.programs.model.naive import Model
 from tests.programs.model.vote_races import COMMENT, KINDS, WAIT, race
 
-SEEDS = 600
+SEEDS = 1_000
 
 BOTH = ("voted", "fulfilled")
 """What becomes of a vote that is decided first, whatever it meets."""
