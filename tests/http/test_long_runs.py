@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from helmr_runtime.replay import driver
+from helmr_runtime.replay import durable_context
 from helmr_runtime.service import feed
 from helmr_runtime.service.feed import OPS_MANY, FeedItem, LongRuns
 from tests.http.scrape import scrape
@@ -50,7 +50,7 @@ async def test_the_way_out_is_where_people_look(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed, "OPS_MANY", 3)
-    monkeypatch.setattr(driver, "RESUME_LONG_S", 0.0)
+    monkeypatch.setattr(durable_context, "RESUME_LONG_S", 0.0)
     started = await stack.started("echo", 0, result_timeout_s=0)
     session_id, run_id = started["session"]["id"], started["run"]["id"]
     await stack.run_until(run_id, "waiting")

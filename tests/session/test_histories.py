@@ -11,7 +11,7 @@ from helmr import TaskContext, streams, task
 from helmr.errors import UsageError
 from helmr.testing import Harness
 from helmr_runtime.core.entries import EntryKind
-from helmr_runtime.replay import driver
+from helmr_runtime.replay import durable_context
 
 messages = streams.input("messages", schema=str)
 replies = streams.output("replies", schema=dict[str, Any])
@@ -135,7 +135,7 @@ async def test_a_place_before_the_first_is_refused(asked: dict[str, int]) -> Non
 async def test_a_resume_that_takes_much_of_a_processor_is_logged_with_the_way_out(
     bound_s: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(driver, "RESUME_LONG_S", bound_s)
+    monkeypatch.setattr(durable_context, "RESUME_LONG_S", bound_s)
     async with Harness(chat) as h:
         session = await h.start("chat", 0)
         await session.send("messages", "hello")

@@ -18,7 +18,7 @@ from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Thread
 from typing import Any, Protocol
 
 from helmr.current import Made, MadeCalls, StepCall, StepRef, code_place, current_run
@@ -32,7 +32,6 @@ from helmr_runtime.core.requests import (
     StepRequest,
     WaitRequest,
 )
-from helmr_runtime.core.run import RESUME_LONG_S, WAY_OUT
 from helmr_runtime.host_status import Executing
 from helmr_runtime.replay.cursor import JournalCursor
 from helmr_runtime.replay.durable_context import DurableContext, RunCode, Surroundings
@@ -222,40 +221,6 @@ def _has_started(thread: Thread) -> bool:
 _starter = ThreadStarter()
 
 
-class Resumes:
-    """What resumes in this process have taken since it was last asked."""
-
-    KEPT_MAX = 1_000
-    """Of more, no one knows."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._took_s: list[float] = []
-        self._long: str | None = None
-
-    def note(self, took_s: float, run: str, ops: int) -> None:
-        """The code of a run has come to where it had been, through so many ops, in so much CPU."""
-        told = f"the resume of {run} took {took_s:.1f} s of CPU, for {ops:,} ops: {WAY_OUT}"
-        is_long = took_s >= RESUME_LONG_S
-        if is_long:
-            log.warning("%s", told)
-        with self._lock:
-            self._long = told if is_long else self._long
-            if len(self._took_s) < self.KEPT_MAX:
-                self._took_s.append(took_s)
-
-    def taken(self) -> tuple[tuple[float, ...], str | None]:
-        """CPU seconds of each, and what there is to say of the newest that took long."""
-        with self._lock:
-            took_s, long = tuple(self._took_s), self._long
-            self._took_s.clear()
-            self._long = None
-        return took_s, long
-
-
-resumes = Resumes()
-
-
 class RunDriver:
     """Runs one attempt of a run from its journal on.
 
@@ -274,7 +239,7 @@ class RunDriver:
         self.run, self._name = code.run, code.task.id
         self._replay_log = replay_log = code.replay_log
         self._host = host
-        self._clock = around.clock
+        self._clock, self._resumes = around.clock, around.resumes
         self._on_quiet = on_quiet
         self._pending: dict[int, asyncio.Future[Any]] = {}
         self.wait_op: int | None = None
@@ -458,7 +423,9 @@ class RunDriver:
     def _has_resumed(self) -> None:
         """The code has come to where it was."""
         ops, self._resumed_ops = self._resumed_ops, 0
-        resumes.note(time.thread_time() - self._began_s, f"{self.run.id} of task {self._name}", ops)
+        self._resumes.note(
+            time.thread_time() - self._began_s, f"{self.run.id} of task {self._name}", ops
+        )
 
     def _on_wake(self) -> None:
         self._mark.executes(Executing.RUN, is_so=True)

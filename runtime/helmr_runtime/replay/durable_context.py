@@ -8,11 +8,13 @@ S-16 (a timer's bounds), S-21 (recorded data that no longer fits blocks the run)
 from __future__ import annotations
 
 import contextvars
+import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from random import Random  # noqa: TID251 - seeded by the place in the run
+from threading import Lock
 from typing import Any, Protocol
 
 from helmr.context import TaskContext
@@ -65,6 +67,7 @@ from helmr_runtime.core.requests import (
     TokenOp,
     WaitRequest,
 )
+from helmr_runtime.core.run import RESUME_LONG_S, WAY_OUT
 from helmr_runtime.core.state import SessionState
 from helmr_runtime.core.tokens import CHILD_STEP, NewToken
 from helmr_runtime.host_status import SlotMark
@@ -79,6 +82,8 @@ from helmr_runtime.replay.replay_log import (
     make_replay_log,
 )
 from helmr_runtime.security.schemas import data_schema
+
+log = logging.getLogger("helmr.run")
 
 LEDGER_CALL_RETRIES = 5
 """What a task asks the ledger outlasts a restart of the ledger."""
@@ -215,6 +220,37 @@ def _no_turn() -> None:
     """No span is above those of the run's steps."""
 
 
+class Resumes:
+    """What the resumes of one host have taken since it was last asked; noted on the runs' threads."""
+
+    KEPT_MAX = 1_000
+    """Of more, no one knows."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._took_s: list[float] = []
+        self._long: str | None = None
+
+    def note(self, took_s: float, run: str, ops: int) -> None:
+        """The code of a run has come to where it had been, through so many ops, in so much CPU."""
+        told = f"the resume of {run} took {took_s:.1f} s of CPU, for {ops:,} ops: {WAY_OUT}"
+        is_long = took_s >= RESUME_LONG_S
+        if is_long:
+            log.warning("%s", told)
+        with self._lock:
+            self._long = told if is_long else self._long
+            if len(self._took_s) < self.KEPT_MAX:
+                self._took_s.append(took_s)
+
+    def taken(self) -> tuple[tuple[float, ...], str | None]:
+        """CPU seconds of each, and what there is to say of the newest that took long."""
+        with self._lock:
+            took_s, long = tuple(self._took_s), self._long
+            self._took_s.clear()
+            self._long = None
+        return took_s, long
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a run's code has around it.
@@ -227,6 +263,7 @@ class Surroundings:
         emissions: What takes the chunks that the code emits.
         turn: Names the span above those of the run's steps; called on the run's own thread.
         context: Makes the context that the code begins with; called on the run's own thread.
+        resumes: Where it is noted what it takes until the code has come to where it was.
     """
 
     clock: Clock
@@ -236,6 +273,7 @@ class Surroundings:
     emissions: EmissionSink | None = None
     turn: Callable[[], str | None] = _no_turn
     context: Callable[[], contextvars.Context] = contextvars.copy_context
+    resumes: Resumes = field(default_factory=Resumes)
 
 
 class DurableContext(DurableRun):

@@ -24,6 +24,7 @@ from helmr_runtime.host_status import SlotMark
 from helmr_runtime.ports import CommitReply, Flush, Precondition
 from helmr_runtime.ports.ledger import Ledger
 from helmr_runtime.replay import Outcome, RunDriver, RunEvent, RunHost
+from helmr_runtime.replay.durable_context import Resumes
 from helmr_runtime.session.commands import Commanded
 from helmr_runtime.session.histories import Histories
 from helmr_runtime.session.permits import HostPermits
@@ -78,6 +79,7 @@ class HostParts:
     base_url: str
     histories: Histories
     permits: HostPermits
+    resumes: Resumes
 
 
 class SessionPlace(Protocol):

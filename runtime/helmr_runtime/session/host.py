@@ -50,8 +50,7 @@ from helmr_runtime.ports import (
     SlotState,
 )
 from helmr_runtime.ports.ledger import Ledger
-from helmr_runtime.replay.driver import resumes
-from helmr_runtime.replay.durable_context import SILENCE_S
+from helmr_runtime.replay.durable_context import SILENCE_S, Resumes
 from helmr_runtime.replay.steps import blocked_by
 from helmr_runtime.session.dry_run import DryRuns
 from helmr_runtime.session.emissions import ChunkPolls, OnEmitted
@@ -313,6 +312,7 @@ class HostActor:
         self._kept = kept if kept is not None else WarmCache()
         self._histories = Histories()
         self._permits = HostPermits(clock, settings.limits)
+        self._resumes = Resumes()
         self._registry: Registry | None = None
         self.slots: dict[str, SessionSlot] = {}
         self._pace = pace or HostPace()
@@ -498,7 +498,7 @@ class HostActor:
         """Answered by the host's loop: what the process has allocated, if it is the host's own, what blocks it, and
         what resumes have taken.
         """
-        resumes_s, long_resume = resumes.taken()
+        resumes_s, long_resume = self._resumes.taken()
         pulse = Pulse(blocked=blocked_by(), resumes_s=resumes_s, long_resume=long_resume)
         if not self._settings.owns_process:
             return pulse
@@ -590,6 +590,7 @@ class HostActor:
             settings.base_url,
             self._histories,
             self._permits,
+            self._resumes,
         )
 
     def _code(self) -> Registry:

@@ -149,10 +149,10 @@ class LiveSession:
             self._telling.emissions,
             lambda: turns.current,
             parts.settings.context,
+            parts.resumes,
         )
         self.execution = CodeRunner(self, parts, around)
-        self._events: deque[Event] = deque()
-        self._is_taking = False
+        self._events, self._is_taking = deque[Event](), False
         self._asking: asyncio.Task[None] | None = None
         """What holds up the queue."""
         self._in_flight = 0
