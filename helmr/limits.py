@@ -116,6 +116,10 @@ LimitName: TypeAlias = str | Limit
 """What `limit=` takes."""
 
 
+IN_ADAPTERS: dict[str, Limit] = {}
+"""Limits that adapters of agent frameworks were given: no task module shows what their objects hold. Of the process."""
+
+
 def limit_name(limit: LimitName | None, what: str) -> str | None:
     """The name of what `limit=` was given.
 

@@ -29,7 +29,7 @@ from typing import (
 from helmr.current import DurableCall, StepCall, current_run, current_step, made_calls
 from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition, NotInTask
-from helmr.limits import LimitName, limit_name
+from helmr.limits import Limit, LimitName, limit_name
 from helmr.schema import Codec, StoredCodec
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class Step(Generic[P, R]):
         name: What replay compares.
         formerly: Names that it had: a journal that holds one of them fits.
         function: What is executed. A test may put another one here; value and annotation stay those declared.
+        declares: The limit, where its bounds and not only its name were given.
     """
 
     def __init__(
@@ -111,7 +112,8 @@ class Step(Generic[P, R]):
         self._unbound: Step[..., R] | None = None
         self.loop = options.get("loop", "steps")
         self.compare = options.get("compare", True)
-        self.limit = limit_name(options.get("limit"), f"step {self.name}")
+        self.limit = limit_name(limit := options.get("limit"), f"step {self.name}")
+        self.declares = limit if isinstance(limit, Limit) else None
         self._check_loop()
 
     @property

@@ -22,7 +22,7 @@ from typing import (
 
 from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition, SchemaMismatch
-from helmr.limits import LimitName, limit_name
+from helmr.limits import Limit, LimitName, limit_name
 from helmr.models import SCHEDULE_NAME, SCHEDULE_NAME_MAX, Missed, Overlap, TaskSchedule
 from helmr.schedules import timing
 from helmr.schema import Codec, is_json
@@ -86,7 +86,8 @@ class Task(Generic[P, R]):
         self.isolated = options["isolated"]
         self.schedule = schedule
         self.mcp = options["mcp"]
-        self.limit = limit_name(options["limit"], f"task {where}")
+        self.limit = limit_name(limit := options["limit"], f"task {where}")
+        self.declares = limit if isinstance(limit, Limit) else None
         self._limit_key = options["limit_key"]
         self.declared_streams = tuple(options["streams"])
         self._stream_names: frozenset[str] = frozenset()

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import Any, ParamSpec, TypeVar
 
 from helmr.errors import MissingExtra
-from helmr.limits import CLOSED_MAX_S, LimitClosed, LimitName
+from helmr.limits import CLOSED_MAX_S, IN_ADAPTERS, Limit, LimitClosed, LimitName
 from helmr.steps import StepOptions
 
 P = ParamSpec("P")
@@ -70,6 +70,9 @@ def may_pass(error: Exception) -> bool:
 def retried(options: StepOptions, limit: LimitName | None = None) -> StepOptions:
     """Options of model requests: `may_pass` decides if they do not say what is retried."""
     limited: StepOptions = {"limit": limit} if limit is not None else {}
+    given = limit if limit is not None else options.get("limit")
+    if isinstance(given, Limit):
+        IN_ADAPTERS[given.name] = given
     return {"retry_on": may_pass, **options, **limited}
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from helmr.errors import BadDefinition, HelmrError
 from helmr.gate import RUNS_MODULE, TASKS_MODULE
-from helmr.limits import Limit
+from helmr.limits import IN_ADAPTERS, Limit
 from helmr.models import Catalog, StreamInfo, TaskInfo
 from helmr.steps import Step
 from helmr.streams import Stream
@@ -54,7 +54,7 @@ class DeclaredLimits:
         self._tasks: dict[str, str] = {}
 
     def add(self, module: Mapping[str, Any]) -> None:
-        """What stands in a module: limits, steps, tasks, and the steps of its classes.
+        """What stands in a module: limits, steps, tasks, and the steps of its classes, with the limits given to them.
 
         Raises:
             BadDefinition: One name is declared twice, with other bounds.
@@ -64,12 +64,17 @@ class DeclaredLimits:
         ]
         for one in (*module.values(), *methods):
             if isinstance(one, Limit):
-                if self.declared.setdefault(one.name, one) != one:
-                    raise BadDefinition(f"limit {one.name} is declared twice, with other bounds")
+                self._declare(one)
             elif isinstance(one, Step) and one.limit is not None:
+                self._declare(one.declares)
                 self._steps.setdefault(one.limit, one.name)
             elif isinstance(one, Task) and one.limit is not None:
+                self._declare(one.declares)
                 self._tasks.setdefault(one.limit, one.id)
+
+    def _declare(self, limit: Limit | None) -> None:
+        if limit is not None and self.declared.setdefault(limit.name, limit) != limit:
+            raise BadDefinition(f"limit {limit.name} is declared twice, with other bounds")
 
     def settled(self, said: Mapping[str, Limit]) -> dict[str, Any]:
         """All limits as JSON; what `helmr.toml` says goes before what code declares (S-121).
@@ -78,7 +83,7 @@ class DeclaredLimits:
             BadDefinition: A task or step names one that neither declares; or a limit of tasks counts beginnings, or is
                 one of steps too.
         """
-        found = {**self.declared, **said}
+        found = {**IN_ADAPTERS, **self.declared, **said}
         for kind, named in (("step", self._steps), ("task", self._tasks)):
             for name, user in named.items():
                 if name not in found:

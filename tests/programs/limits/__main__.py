@@ -3,12 +3,17 @@
 ```
 python -m tests.programs.limits --sessions 1000 --at-once 8 --per 200 --within 60 --kill host,directory,all
 python -m tests.programs.limits --sessions 1000 --at-once 8 --per 200 --within 60
+python -m tests.programs.limits --sessions 1000 --at-once 8 --per 200 --within 60 --beside PYTHON
+python -m tests.programs.limits --tenants --at-once 8
+python -m tests.programs.limits --tenants --at-once 8 --per 200 --within 60
 python -m tests.programs.limits --cost
 ```
 
 It fails if a permit too many was used: by what was under way at the provider, and by the steps' beginnings in the
 ledger, in any time of `within`. Without kills it says how much of what the limit allows was used. `--cost` says what a
-permit costs: CPU of a step under a limit that no one reaches, less that of one without, in turns.
+permit costs: CPU of a step under a limit that no one reaches, less that of one without, in turns. `--beside` has DBOS's
+queue make the same calls to a provider of its own meanwhile, by an interpreter that has DBOS. `--tenants` has a small
+tenant beside a large one (`tests.programs.limits.tenants`).
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +32,9 @@ from typing import Any
 from helmr.errors import HelmrError
 from helmr.hash_seed import VARIABLE as SEED
 from tests.programs.benchmarks.processes import cpu_by_process
+from tests.programs.limits.beside import Asked, DbosQueue, arrived
 from tests.programs.limits.counting import Provider, most_at_once, most_within
+from tests.programs.limits.tenants import Tenants, TenantsRun, is_fair
 from tests.stack.live import LiveRuntime, kill, until
 
 TASKS = Path(__file__).with_name("limit_tasks.py")
@@ -72,14 +79,20 @@ class Seen:
         return self.at_once <= plan.at_once and self.begun <= plan.per
 
 
-def run(plan: Plan, folder: Path) -> Seen:
+def run(
+    plan: Plan, folder: Path, beside: Callable[[Provider], None] = lambda provider: None
+) -> Seen:
     """Start the sessions, kill what the plan says, and wait for all of them.
+
+    Args:
+        beside: Called when every run has ended, while the provider is there.
 
     Raises:
         AssertionError: A run did not succeed, or not in time.
     """
     provider = Provider(plan.hold_s)
     said = {**asdict(plan), "port": provider.port}
+    folder.mkdir(exist_ok=True)
     live = LiveRuntime(
         folder,
         tasks=TASKS,
@@ -108,6 +121,7 @@ def run(plan: Plan, folder: Path) -> Seen:
             for entry in live.transcript(session_id)
             if entry.kind == "step.started"
         ]
+        beside(provider)
     finally:
         live.stop()
         provider.stop()
@@ -177,13 +191,19 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.programs.limits")
     parser.add_argument("--sessions", type=int, default=1000)
     parser.add_argument("--at-once", type=int, default=8)
-    parser.add_argument("--per", type=int, default=200)
+    parser.add_argument("--per", type=int, help="200, if there are no tenants")
     parser.add_argument("--within", type=float, default=60.0, help="seconds")
     parser.add_argument("--hold", type=float, default=0.5, help="seconds that a call takes")
     parser.add_argument("--kill", default="", help="host, directory, all, with commas")
     parser.add_argument("--in-process", action="store_true")
     parser.add_argument("--cost", action="store_true")
+    parser.add_argument("--beside", metavar="PYTHON", help="an interpreter that has DBOS")
+    parser.add_argument("--tenants", action="store_true")
+    parser.add_argument("--small", type=int, help="sessions of the small tenant")
     given = parser.parse_args(words)
+    if given.tenants:
+        return _tenants(given, is_rated=given.per is not None)
+    given.per = given.per if given.per is not None else 200
     if given.cost:
         with tempfile.TemporaryDirectory(prefix="helmr-limits-") as folder:
             sys.stdout.write(json.dumps(cost(Path(folder))) + "\n")
@@ -198,9 +218,55 @@ def main(words: Sequence[str] | None = None) -> int:
         in_process=given.in_process,
     )
     with tempfile.TemporaryDirectory(prefix="helmr-limits-") as folder:
-        seen = run(plan, Path(folder))
-    sys.stdout.write(json.dumps({"plan": asdict(plan), "seen": asdict(seen)}) + "\n")
+        found = _beside(plan, Path(folder), given.beside) if given.beside else {}
+        seen = found.pop("seen") if found else run(plan, Path(folder))
+    said = {"plan": asdict(plan), "seen": asdict(seen), **found}
+    sys.stdout.write(json.dumps(said) + "\n")
     return 0 if seen.is_fine(plan) else 1
+
+
+def _beside(plan: Plan, folder: Path, python: str) -> dict[str, Any]:
+    """As `run`, and what the providers of Helmr and of DBOS saw, both in the same minutes."""
+    asked = Asked(
+        sessions=plan.sessions, at_once=plan.at_once, per=plan.per, within_s=plan.within_s
+    )
+    queue = DbosQueue(python, folder / "dbos", hold_s=plan.hold_s)
+    found: dict[str, Any] = {}
+    try:
+        queue.start(asked)
+        found["seen"] = run(
+            plan,
+            folder / "helmr",
+            lambda provider: found.update(helmr=asdict(arrived(provider, asked))),
+        )
+        within_s = 60.0 + 3 * plan.sessions / plan.per * plan.within_s
+        found["dbos"] = asdict(queue.wait(asked, within_s=within_s))
+    finally:
+        queue.stop()
+    return found
+
+
+def _tenants(given: argparse.Namespace, *, is_rated: bool) -> int:
+    plan = Tenants(
+        large=given.sessions,
+        small=given.small or (100 if is_rated else 10),
+        at_once=given.at_once,
+        per=given.per,
+        within_s=given.within,
+        hold_s=given.hold,
+        in_process=given.in_process,
+    )
+    said: dict[str, Any]
+    with tempfile.TemporaryDirectory(prefix="helmr-limits-") as folder:
+        run = TenantsRun(plan, Path(folder))
+        if is_rated:
+            found = run.begun()
+            is_fine, said = is_fair(found), {"small_and_large_in_10_s": found}
+        else:
+            times = run.times()
+            is_fine, said = times.is_fine(), asdict(times)
+    sys.stdout.write(json.dumps({"plan": asdict(plan), **said}) + "\n")
+    return 0 if is_fine else 1
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.programs.limits.__main__ import Plan, Seen, run
+from tests.programs.limits.beside import Arrived, Asked, arrived
 from tests.programs.limits.counting import Call, Provider, most_at_once, most_within
+from tests.programs.limits.tenants import Tenants, TenantsRun, Times, is_fair, shares
 
 
 def test_calls_that_meet_are_counted_and_those_that_follow_each_other_are_not() -> None:
@@ -45,6 +47,55 @@ def test_the_provider_answers_and_a_caller_that_dies_ends_its_call() -> None:
     finally:
         provider.stop()
     assert "caller" in {one.name for one in provider.calls}
+
+
+def test_each_tenant_is_counted_in_whole_slices_until_the_last_of_the_small_one() -> None:
+    small = [Call(f"small {n}", at_s, at_s) for n, at_s in enumerate((1.0, 3.0, 11.0, 19.0, 25.0))]
+    large = [Call(f"large {n}", at_s, at_s) for n, at_s in enumerate((0.5, 2.0, 4.0, 12.0, 40.0))]
+    assert shares([*large, *small], 1.0) == [(2, 2), (2, 1)]
+    assert shares(large, 1.0) == []
+    assert is_fair([(2, 2), (3, 2)])
+    assert not is_fair([(2, 2), (3, 1)])
+    assert not is_fair([(2, 2), (0, 0)])
+    assert not is_fair([])
+
+
+def test_a_small_tenant_that_took_three_times_as_long_was_kept_waiting() -> None:
+    assert Times(alone_s=1.0, beside_s=2.5, begun_before=9).is_fine()
+    assert not Times(alone_s=1.0, beside_s=3.0, begun_before=9).is_fine()
+
+
+@pytest.mark.allows_blocking
+def test_what_a_provider_saw_is_told_by_its_own_clock() -> None:
+    provider = Provider(hold_s=0.0)
+    provider.calls = [Call("a", 0.0, 1.0), Call("b", 0.5, 1.5), Call("c", 10.0, 11.0)]
+    provider.stop()
+    asked = Asked(sessions=3, at_once=2, per=2, within_s=10.0)
+    seen = Arrived(at_once=2, within=2, calls=3, seconds=11.0, share=1.0)
+    assert arrived(provider, asked) == seen
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+@pytest.mark.allows_blocking
+def test_a_small_tenant_is_done_in_the_middle_of_a_large_one(tmp_path: Path) -> None:
+    plan = Tenants(large=60, small=4, at_once=2, hold_s=0.3, in_process=True)
+    run = TenantsRun(plan, tmp_path)
+    times = run.times()
+    assert times.begun_before < plan.large / 2, "too late to tell"
+    large = sum(one.name.startswith("large") for one in run.provider.calls)
+    assert large - times.begun_before <= 3 * plan.small, "the small one had fewer turns than it has"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+@pytest.mark.allows_blocking
+def test_two_tenants_begin_as_many_in_a_time(tmp_path: Path) -> None:
+    plan = Tenants(large=60, small=20, at_once=4, per=20, within_s=4.0, hold_s=0.0, in_process=True)
+    run = TenantsRun(plan, tmp_path)
+    run.begun()
+    small = [one.began_s for one in run.provider.calls if one.name.startswith("small")]
+    assert is_fair(shares(run.provider.calls, min(small), 2.0))
 
 
 @pytest.mark.long
