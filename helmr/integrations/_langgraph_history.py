@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from langchain_core.messages import BaseMessage, messages_from_dict, messages_to_dict
@@ -20,7 +20,7 @@ from langgraph.checkpoint.serde.types import INTERRUPT
 from langgraph.graph.state import CompiledStateGraph
 
 from helmr.errors import UsageError
-from helmr.integrations.conversation import KeptConversation
+from helmr.integrations.conversation import ItemForm, KeptConversation, mark_of
 from helmr.streams import OutputStream
 
 MESSAGES = "messages"
@@ -30,11 +30,18 @@ MESSAGES = "messages"
 @functools.cache
 def conversation_in(stream: OutputStream[Any]) -> KeptConversation[BaseMessage]:
     """That a stream keeps."""
-    return KeptConversation(stream, read=_messages_of, write=messages_to_dict)
+    return KeptConversation(stream, FORM)
 
 
 def _messages_of(text: str) -> list[BaseMessage]:
     return messages_from_dict(json.loads(text))
+
+
+def _mark_of(message: BaseMessage) -> Hashable:
+    return type(message), mark_of(message.__dict__), mark_of(message.__pydantic_extra__)
+
+
+FORM = ItemForm(_messages_of, messages_to_dict, _mark_of)
 
 
 def behind(

@@ -50,7 +50,7 @@ from helmr.current import durable_call, in_run
 from helmr.durations import Duration
 from helmr.errors import BadJson, TooLarge, UsageError
 from helmr.integrations import closing, retried
-from helmr.integrations.conversation import KeptConversation
+from helmr.integrations.conversation import ItemForm, KeptConversation
 from helmr.integrations.tool_context import step_in_context
 from helmr.jsonio import loads
 from helmr.limits import LimitName
@@ -377,4 +377,4 @@ class HelmrSession(SessionABC):
 @functools.cache
 def _conversation(stream: OutputStream[Any]) -> KeptConversation[TResponseInputItem]:
     """Of a stream, which may have several session objects."""
-    return KeptConversation(stream, read=json.loads, write=list)
+    return KeptConversation(stream, ItemForm(json.loads, list))

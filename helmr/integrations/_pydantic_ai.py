@@ -58,7 +58,7 @@ from helmr.durations import Duration
 from helmr.errors import TooLarge, WaitTimeout
 from helmr.forms.tool_call import call_body, call_subject
 from helmr.integrations import closing, retried
-from helmr.integrations.conversation import KeptConversation
+from helmr.integrations.conversation import ItemForm, KeptConversation
 from helmr.integrations.tool_context import step_in_context, with_arguments
 from helmr.limits import LimitName
 from helmr.steps import StepOptions, step_call
@@ -406,7 +406,7 @@ class HelmrHistory:
     """
 
     def __init__(self, stream: OutputStream[Any]) -> None:
-        self._conversation = KeptConversation(stream, read=_messages_of, write=_json_of)
+        self._conversation = KeptConversation(stream, ItemForm(_messages_of, _json_of))
 
     @durable_call("HelmrHistory.messages()")
     async def messages(self) -> list[ModelMessage]:

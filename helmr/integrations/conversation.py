@@ -14,9 +14,9 @@ A run reads it once, and knows what it adds itself. One turn at a time: branches
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from helmr.current import DurableRun, JsonText, require_run
@@ -33,6 +33,22 @@ PIECE_CHARS = RECORD_BYTES_MAX // 8
 """Of one piece: a character may take six bytes of JSON."""
 
 
+@dataclass(frozen=True, slots=True)
+class ItemForm(Generic[T]):
+    """How a framework's items are kept.
+
+    Attributes:
+        read: Items out of the JSON of a list; it raises a ValueError if they are none.
+        write: The JSON of items, the same for items that were read and not changed.
+        mark: Tells an item that is as it was read from one that was changed, also in place; cheaper than the JSON.
+            Without it the JSON of all is compared.
+    """
+
+    read: Callable[[str], list[T]]
+    write: Callable[[Sequence[T]], list[Any]]
+    mark: Callable[[T], Hashable] | None = None
+
+
 class KeptConversation(Generic[T]):
     """The items of one session's conversation, as its framework has them.
 
@@ -41,20 +57,12 @@ class KeptConversation(Generic[T]):
 
     Args:
         stream: Keeps it, and nothing else; its schema is any JSON.
-        read: Items out of the JSON of a list; it raises a ValueError if they are none.
-        write: The JSON of items, the same for items that were read and not changed.
+        form: How.
     """
 
-    def __init__(
-        self,
-        stream: OutputStream[Any],
-        *,
-        read: Callable[[str], list[T]],
-        write: Callable[[Sequence[T]], list[Any]],
-    ) -> None:
-        self._stream, self._read, self._write = stream, read, write
-        self._by_run: WeakKeyDictionary[DurableRun, list[str]] = WeakKeyDictionary()
-        """The JSON of each record, of the runs that have read them."""
+    def __init__(self, stream: OutputStream[Any], form: ItemForm[T]) -> None:
+        self._stream, self._form = stream, form
+        self._by_run: WeakKeyDictionary[DurableRun, ReadConversation[T]] = WeakKeyDictionary()
 
     async def items(self) -> list[T]:
         """All of it, oldest first; the caller's own.
@@ -63,58 +71,31 @@ class KeptConversation(Generic[T]):
             NotInTask: Outside a run's code.
             DataError: The stream holds something else.
         """
-        texts = await self._records()
-        joined = joined_additions(texts)
-        if joined is not None:
-            try:
-                return self._read(joined)
-            except ValueError:
-                pass  # what is read below says what is wrong
-        return self._read(_text(folded(map(json.loads, texts), self._stream.id)))
+        return (await self._of_run()).items()
 
-    async def _records(self) -> list[str]:
+    async def _of_run(self) -> ReadConversation[T]:
         stream = self._stream
         run = require_run(f"the conversation in {stream.id}")
         known = self._by_run.get(run)
         if known is None:
             found = await run.history(stream.id, direction=stream.direction)
-            known = self._by_run[run] = [
+            texts = [
                 one.data.text if isinstance(one.data, JsonText) else _text(one.data)
                 for one in found
             ]
+            known = self._by_run[run] = ReadConversation(self._form, texts, stream.id)
         return known
 
     async def add(self, items: Sequence[T]) -> None:
         """Put items behind the others."""
         if items:
-            await self._append({ADD: self._write(items)})
+            await self._append({ADD: self._form.write(items)})
 
     async def become(self, items: Sequence[T]) -> None:
         """Make it these items; of those that are as they were stored only their places are."""
-        known, new = await self._json(), self._write(items)
-        match difference(known, new):
-            case [[0, end]] if end == len(known):
-                return
-            case [[0, end], New(more)] if end == len(known):
-                change: dict[str, Any] = {ADD: more}
-            case [New(more)] if not known:
-                change = {ADD: more}
-            case parts:
-                change = {
-                    PARTS: [{ADD: part.items} if isinstance(part, New) else part for part in parts]
-                }
-        await self._append(change)
-
-    async def _json(self) -> list[Any]:
-        texts = await self._records()
-        joined = joined_additions(texts)
-        if joined is not None:
-            try:
-                found: list[Any] = json.loads(joined)
-                return found
-            except ValueError:
-                pass
-        return folded(map(json.loads, texts), self._stream.id)
+        change = (await self._of_run()).change(items)
+        if change is not None:
+            await self._append(change)
 
     async def _append(self, change: dict[str, Any]) -> None:
         known = self._by_run.get(require_run(f"the conversation in {self._stream.id}"))
@@ -122,7 +103,93 @@ class KeptConversation(Generic[T]):
         for record in records_of(change):
             await self._stream.append(record, compare=False)
             if known is not None:
-                known.append(_text(record))
+                known.append(record)
+
+
+class ReadConversation(Generic[T]):
+    """What one run has read of a conversation, and added to it: pure.
+
+    Args:
+        form: Of its items.
+        texts: The JSON of each record.
+        stream: Its name, for errors.
+    """
+
+    def __init__(self, form: ItemForm[T], texts: list[str], stream: str) -> None:
+        self._form, self._texts, self._stream = form, texts, stream
+        self._marks: list[Hashable] | None = None
+        """Of the items, from when they were asked for until a record was added."""
+
+    def append(self, record: dict[str, Any]) -> None:
+        """It is in the stream."""
+        self._texts.append(_text(record))
+        self._marks = None
+
+    def items(self) -> list[T]:
+        """All of it; new objects each time."""
+        items = self._read()
+        if self._form.mark is not None:
+            self._marks = [self._form.mark(item) for item in items]
+        return items
+
+    def _read(self) -> list[T]:
+        joined = joined_additions(self._texts)
+        if joined is not None:
+            try:
+                return self._form.read(joined)
+            except ValueError:
+                pass  # what is read below says what is wrong
+        return self._form.read(_text(folded(map(json.loads, self._texts), self._stream)))
+
+    def change(self, items: Sequence[T]) -> dict[str, Any] | None:
+        """What makes it these items; None if it is.
+
+        No JSON is made of items that are as they were read, and none decoded if all of those are where they were.
+        """
+        mark, before = self._form.mark, self._marks
+        if mark is None or before is None:
+            known = self._json()
+            return change_of(known, self._form.write(items))
+        marks = [mark(item) for item in items]
+        count = len(before)
+        if count and marks[:count] == before:
+            more = self._form.write(items[count:])
+            return {ADD: more} if more else None
+        known = self._json()
+        by_mark = dict(zip(before, known, strict=True))
+        new = [item for item, its in zip(items, marks, strict=True) if its not in by_mark]
+        written = iter(self._form.write(new))
+        return change_of(
+            known, [by_mark[its] if its in by_mark else next(written) for its in marks]
+        )
+
+    def _json(self) -> list[Any]:
+        joined = joined_additions(self._texts)
+        if joined is not None:
+            try:
+                found: list[Any] = json.loads(joined)
+                return found
+            except ValueError:
+                pass
+        return folded(map(json.loads, self._texts), self._stream)
+
+
+PLAIN = frozenset((str, int, float, bool, type(None)))
+
+
+def mark_of(value: Any) -> Hashable:
+    """Stands for a JSON value as it is now: two are equal if the values were, by `==`.
+
+    An object of any other class makes it equal to no other.
+    """
+    kind = type(value)
+    if kind in PLAIN:
+        return cast("Hashable", value)
+    if kind is dict:
+        return (dict, *value, *map(mark_of, value.values())) if value else dict
+    if kind is list:
+        return (list, *map(mark_of, value)) if value else list
+    return object()
 
 
 def joined_additions(texts: Sequence[str]) -> str | None:
@@ -187,6 +254,19 @@ def _picked(items: list[Any], part: Any) -> list[Any]:
         return list(part[ADD])
     begin, end = part
     return items[begin:end]
+
+
+def change_of(known: list[Any], new: list[Any]) -> dict[str, Any] | None:
+    """What makes the known items the new ones, as JSON; None if they are the same."""
+    match difference(known, new):
+        case [[0, end]] if end == len(known):
+            return None
+        case [[0, end], New(more)] if end == len(known):
+            return {ADD: more}
+        case [New(more)] if not known:
+            return {ADD: more}
+        case parts:
+            return {PARTS: [{ADD: part.items} if isinstance(part, New) else part for part in parts]}
 
 
 @dataclass(frozen=True, slots=True)
