@@ -13,7 +13,7 @@
 #   make fuzz    damaged bytes and values for every parser of what comes from outside; FUZZ_ARGS="--seconds 60"
 #   make powerloss  what a loss of power may leave of a ledger, built from a record, opened and judged; POWERLOSS_ARGS="--images 100"
 #   make toolbox  the bounds of backup, prune and verify, measured; TOOLBOX_ARGS="verify --entries 100000"
-#   make figures  the table of docs/reliability.md, from what make simulate, histories, model, planted, powerloss and toolbox put on record
+#   make figures  the tables of docs/reliability.md and README.md, from what make simulate, histories, model, planted, powerloss and toolbox put on record
 #   make planted  bugs put into a copy of the sources, each to be caught; PLANTED_ARGS="NAME…"
 #   make bench   compare with DBOS, Restate and LangGraph; BENCH_ARGS="--quick", or --help
 #   make scale   how figures grow with what a ledger holds; SCALE_ARGS="--sizes 0,1000", or --help

@@ -538,6 +538,8 @@ class NotReady(Unavailable):
 class Standby(Unavailable):
     """This runtime stands by: another one, to be asked instead, is at work on the same log (S-98)."""
 
+    advice = "Ask the other runtime: name both in `HELMR_URL`."
+
 
 class GroupsUnknown(Unavailable):
     """Who may answer depends on groups that are not known now; nothing is stored (S-114)."""

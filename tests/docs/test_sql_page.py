@@ -10,10 +10,10 @@ import pytest
 
 from helmr.query import QueryResult
 from helmr_runtime.clock import SystemClock
-from helmr_runtime.core.entries import RUNTIME, EntryKind
+from helmr_runtime.core.entries import PERSON, RUNTIME, EntryKind, Principal
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.tables.public_views import VIEWS, columns_of, make_views
-from tests.ledger.sessions import SMALL, parked, running
+from tests.ledger.sessions import ALICE, SMALL, parked, running
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "sql.md"
 HOW_TO = PAGE.read_text("utf-8").split("\n## How to\n")[1]
@@ -61,12 +61,13 @@ async def test_a_query_of_the_page_runs_and_finds_something(
 ) -> None:
     clock = SystemClock()
     actor = LedgerActor(tmp_path / "helmr.duckdb", clock=clock, settings=SMALL)
-    hand, wait = await parked(actor, clock, timeout_s=600)
-    await hand.adopt("desk-1")
-    given = hand.accepted({"decision": "approve"})
-    # By the runtime, as where a rewind kept the answer.
-    taken = replace(hand.fulfilled(wait, record_id=given.body["record_id"]), principal=RUNTIME)
-    await hand.stored(given, taken)
+    for principal in (Principal(PERSON, "ada", via="key_ada"), ALICE):
+        hand, wait = await parked(actor, clock, timeout_s=600)
+        await hand.adopt("desk-1")
+        given = replace(hand.accepted({"decision": "approve"}), principal=principal)
+        # By the runtime, as where a rewind kept the answer.
+        taken = replace(hand.fulfilled(wait, record_id=given.body["record_id"]), principal=RUNTIME)
+        await hand.stored(given, taken)
     failed = await running(actor, clock)
     await failed.stored(
         failed.draft(
@@ -83,5 +84,5 @@ async def test_a_query_of_the_page_runs_and_finds_something(
     await actor.close()
     assert found.rows(), heading
     if "who" in sql and "records" in sql:
-        assert {row["who"] for row in found.rows()} == {"alice"}, "not the runtime"
+        assert {row["who"] for row in found.rows()} == {"ada", "alice"}, "not the runtime"
     assert not found.truncated

@@ -1,4 +1,4 @@
-"""`python -m tests.programs.figures`: put what is on record on the page, and print it."""
+"""`python -m tests.programs.figures`: put what is on record on both pages, and print it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 from tests.programs.figures import record, table
 
 if __name__ == "__main__":
-    shown = table.rendered(record.read())
+    found = record.read()
+    shown = table.rendered(found)
     table.put_on_page(shown)
+    table.put_on_page(table.summary(found), table.README)
     sys.stdout.write(shown)

@@ -1,4 +1,4 @@
-"""The table of docs/reliability.md, from what is on record."""
+"""The tables of docs/reliability.md and of the README, from what is on record."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from tests.programs.figures.record import ROOT, Run
 
 PAGE = ROOT / "docs" / "reliability.md"
+README = ROOT / "README.md"
 BEGIN = "<!-- figures: make figures -->\n"
 END = "\n<!-- end of figures -->"
 NOT_YET = "not run yet"
@@ -151,13 +152,51 @@ def rendered(runs: Mapping[str, Sequence[Run]]) -> str:
         found = [run.figures for run in runs.get(row.source, ())]
         lines.append(f"| {row.what} | {row.value(found) if found else NOT_YET} | {row.source} |")
     lines += ["", "| by | command | on | commit | machine |", "|---|---|---|---|---|"]
-    for source, command in COMMANDS.items():
+    for source, usual in COMMANDS.items():
         some = runs.get(source, ())
+        command = some[0].command if len(some) == 1 else usual
         on = ", ".join(sorted({run.date for run in some})) or NOT_YET
         commits = ", ".join(sorted({run.commit for run in some}))
         machines = "; ".join(sorted({run.machine for run in some}))
         lines.append(f"| {source} | `{command}` | {on} | {commits} | {machines} |")
     return "\n".join(lines) + "\n"
+
+
+def summary(runs: Mapping[str, Sequence[Run]]) -> str:
+    """The README's table: four of the rows in one sentence each."""
+
+    def of(source: str) -> Figures:
+        return [run.figures for run in runs[source]]
+
+    seen, sent, sequences, cut = map(of, ("simulation", "histories", "model", "powerloss"))
+    became = "([what became of them](docs/reliability.md#figures))"
+    refused = sum(cut[-1][one] for one in ("repaired", "dropped", "backup"))
+    rows = (
+        (
+            "the whole system in a simulator, with crashes, stopped processes, lost frames and failing disks",
+            f"{total('steps')(seen)} events, each followed by every check",
+            f"rules broken: {total('broken')(seen)} {became}",
+        ),
+        (
+            "the real stack under faults; a checker judges its answers afterwards",
+            f"{total('calls')(sent)} calls, {total('hits')(sent)} kills and stops",
+            f"acknowledged and lost: {broken('log', 'creations')(sent)}; "
+            f"waits resolved twice: {broken('waits', 'tokens')(sent)}",
+        ),
+        (
+            "random commands, sent to the core and to a naive model of the contract",
+            f"{total('commands')(sequences)} commands",
+            f"differences: {total('differences')(sequences)} {became}",
+        ),
+        (
+            "power loss: a program builds images of the files and opens each",
+            f"{last('images')(cut)} images",
+            f"opened with acknowledged data missing: {last('broken')(cut)}; opened whole: {last('whole')(cut)}; "
+            f"refused: {refused}, of which `helmr repair` opens {last('repaired')(cut)} without loss",
+        ),
+    )
+    lines = ["| test | size | result |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
 def on_page(text: str) -> str:

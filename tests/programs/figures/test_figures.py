@@ -14,6 +14,17 @@ def test_the_page_shows_what_is_on_record() -> None:
     assert shown == table.rendered(record.read()), "run `make figures`"
 
 
+def test_the_readme_says_no_other_figures() -> None:
+    shown = table.on_page(table.README.read_text())
+    assert shown == table.summary(record.read()), "run `make figures`"
+
+
+def test_a_command_that_was_recorded_once_is_shown_as_it_was_typed(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    record.put("planted", "make planted PLANTED_ARGS=slow", {"planted": 2, "caught": 2}, path=path)
+    assert "| planted | `make planted PLANTED_ARGS=slow` |" in table.rendered(record.read(path))
+
+
 def test_figures_of_several_runs_are_added_and_a_campaign_stands_alone(tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
     figures = {"seeds": 3, "steps": 1_000, "cpu_s": 1_800, "faults": {"kill host": 2}, "broken": 0}
