@@ -17,7 +17,9 @@ from tests.ledger.sessions import ALICE, SMALL, parked, running
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "sql.md"
 HOW_TO = PAGE.read_text("utf-8").split("\n## How to\n")[1]
-QUERIES = re.findall(r"^### ([^\n]+)$(?:(?!^###).)*?^```sql\n(.*?)^```$", HOW_TO, flags=re.M | re.S)
+FOR_AUDITORS = (PAGE.parent / "auditors.md").read_text("utf-8")
+SECTION = re.compile(r"^###? ([^\n]+)$(?:(?!^##).)*?^```sql\n(.*?)^```$", re.M | re.S)
+QUERIES = [found for text in (HOW_TO, FOR_AUDITORS) for found in SECTION.findall(text)]
 
 
 async def test_every_view_has_the_columns_that_the_page_says(tmp_path: Path) -> None:
@@ -39,7 +41,7 @@ async def test_every_view_has_the_columns_that_the_page_says(tmp_path: Path) -> 
 
 
 def test_the_page_has_a_query_for_each_question() -> None:
-    assert len(QUERIES) >= 5
+    assert len(QUERIES) >= 6
 
 
 async def test_the_queries_of_other_pages_run(tmp_path: Path) -> None:
