@@ -13,7 +13,7 @@ from helmr_runtime.clock import SystemClock
 from helmr_runtime.core.entries import PERSON, RUNTIME, EntryKind, Principal
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.tables.public_views import VIEWS, columns_of, make_views
-from tests.ledger.sessions import ALICE, SMALL, parked, running
+from tests.ledger.sessions import ALICE, SMALL, Hand, parked, running
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "sql.md"
 HOW_TO = PAGE.read_text("utf-8").split("\n## How to\n")[1]
@@ -57,19 +57,27 @@ async def test_the_queries_of_other_pages_run(tmp_path: Path) -> None:
     await actor.close()
 
 
+async def answered(actor: LedgerActor, clock: SystemClock, principal: Principal) -> Hand:
+    """A session that waited for an answer, which this principal gave."""
+    hand, wait = await parked(actor, clock, timeout_s=600)
+    await hand.adopt("desk-1")
+    given = replace(hand.accepted({"decision": "approve"}), principal=principal)
+    # By the runtime, as where a rewind kept the answer.
+    taken = replace(hand.fulfilled(wait, record_id=given.body["record_id"]), principal=RUNTIME)
+    await hand.stored(given, taken)
+    return hand
+
+
 @pytest.mark.parametrize(("heading", "sql"), QUERIES, ids=[heading for heading, _ in QUERIES])
 async def test_a_query_of_the_page_runs_and_finds_something(
     tmp_path: Path, heading: str, sql: str
 ) -> None:
     clock = SystemClock()
     actor = LedgerActor(tmp_path / "helmr.duckdb", clock=clock, settings=SMALL)
-    for principal in (Principal(PERSON, "ada", via="key_ada"), ALICE):
-        hand, wait = await parked(actor, clock, timeout_s=600)
-        await hand.adopt("desk-1")
-        given = replace(hand.accepted({"decision": "approve"}), principal=principal)
-        # By the runtime, as where a rewind kept the answer.
-        taken = replace(hand.fulfilled(wait, record_id=given.body["record_id"]), principal=RUNTIME)
-        await hand.stored(given, taken)
+    hands = [
+        await answered(actor, clock, principal)
+        for principal in (Principal(PERSON, "ada", via="key_ada"), ALICE)
+    ]
     failed = await running(actor, clock)
     await failed.stored(
         failed.draft(
@@ -79,7 +87,7 @@ async def test_a_query_of_the_page_runs_and_finds_something(
     )
     await parked(actor, clock)
     # The page's own session and moment are examples.
-    sql = sql.replace("ses_01k0000000e008000000000000", hand.session_id)
+    sql = sql.replace("ses_01k0000000e008000000000000", hands[0].session_id)
     moment = clock.now().strftime("%Y-%m-%d %H:%M:%S.%f+00")
     sql = sql.replace("2026-03-01 14:00:00+00", moment)
     found = QueryResult.from_arrow(await actor.query(sql))
