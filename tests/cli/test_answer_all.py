@@ -265,6 +265,7 @@ async def test_another_number_sends_nothing(stack: Stack, person: Person) -> Non
     assert await statuses(stack, receipts) == ["pending"] * 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.long)]
 )
@@ -307,6 +308,7 @@ async def test_only_what_a_preview_has_shown(stack: Stack, script: Script) -> No
     assert "--seen: line 1 names no wait" in bad.err
 
 
+@pytest.mark.long  # tests/review/test_pending.py
 async def test_an_interrupted_hold_of_a_script_sends_nothing(stack: Stack, script: Script) -> None:
     receipts = await publishes(stack, 1)
     ran = await script.is_interrupted(*ALL, "--yes", "--undo-for", "60s", at="sends in 60 s")

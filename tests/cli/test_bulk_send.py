@@ -129,6 +129,7 @@ def test_a_closed_session_ends_it_at_the_first_line(helmr, here: Gateway, nowher
     assert [one["error"] for one in _reports(said.out)] == ["session_terminal"]
 
 
+@pytest.mark.long  # tests/client/test_trying_again.py
 def test_a_reset_in_the_middle_is_tried_again_and_stores_each_once(
     helmr, here: Gateway, nowhere: Path
 ) -> None:

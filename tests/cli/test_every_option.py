@@ -28,6 +28,7 @@ from tests.cli.conftest import process, spawn
 from tests.cli.option_world import TASKS, WITHIN_S, World
 from tests.cli.test_terminal import screen
 from tests.docs.test_cli_page import COMMANDS, SHARED
+from tests.longer import long_but
 from tests.notices.receivers import endpoint
 from tests.stack.live import until
 from tests.warm import Piped
@@ -413,7 +414,7 @@ def shell(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("kind", ["human", "json"])
+@long_but(1, "kind", ["human", "json"])
 def test_every_line_does_what_it_says(
     shell: World,
     kind: str,
@@ -456,6 +457,7 @@ def going(world: World, words: str) -> Iterator[Piped]:
             one.kill()
 
 
+@pytest.mark.long  # tests/service/test_chunks.py
 def test_chunks_are_shown_as_they_come(shell: World) -> None:
     """`output follow --chunks`, for people and as JSON, until the step has ended; then the record."""
     stop = shell.folder / "stop"
@@ -500,6 +502,7 @@ def test_what_goes_on_until_it_is_ended(shell: World) -> None:
     assert codes == [130, 130]
 
 
+@pytest.mark.long  # test_lists.py
 def test_lists_are_watched(shell: World) -> None:
     shell.name("NEW_WAIT")
     with (
@@ -516,6 +519,7 @@ def test_lists_are_watched(shell: World) -> None:
     assert re.match(rb"new +openai +0 of 8", told[3])
 
 
+@pytest.mark.long  # test_gate_mcp.py, test_gate_hook.py, tests/process/test_check.py
 def test_mcp_the_hook_and_check_in_processes_of_their_own(shell: World) -> None:
     begin = {
         "jsonrpc": "2.0",
@@ -553,6 +557,7 @@ def test_next_asks_on_a_terminal(shell: World) -> None:
     assert (code, "Publish?" in text) == (130, True)
 
 
+@pytest.mark.long  # tests/console/flow/test_terminal.py
 def test_the_console_opens(shell: World) -> None:
     shell.name("NEW_ASKING")
     code, text = screen(*shell.words(PROCESSES["console check"]))
@@ -561,6 +566,7 @@ def test_the_console_opens(shell: World) -> None:
     assert "read-only" in text
 
 
+@pytest.mark.long  # tests/process/test_in_process.py
 def test_dev_runs_until_down_ends_it(shell: World) -> None:
     with going(shell, PROCESSES["dev"]) as dev:
         credentials = shell.folder / "dev" / "credentials.json"

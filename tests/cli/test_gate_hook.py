@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from helmr import ids
+from tests.longer import long_but
 
 ALLOWED = {"hookSpecificOutput": {"hookEventName": "PreToolUse", "permissionDecision": "allow"}}
 ASKS = {"session_id": "s", "hook_event_name": "PreToolUse", "tool_name": "Bash", "tool_input": {}}
@@ -111,7 +112,8 @@ def test_it_carries_the_event_there_and_the_decision_back(key_file: Path) -> Non
     assert (authorization, event) == ("Bearer hlmr_key_x", ASKS)
 
 
-@pytest.mark.parametrize(
+@long_but(
+    1,
     ("decision", "printed"),
     [
         ({"permissionDecision": "allow", "permissionDecisionReason": "x"}, None),
@@ -140,7 +142,8 @@ def test_codex_gets_what_it_takes(
 AT_PROMPT = {**ASKS, "hook_event_name": "PermissionRequest"}
 
 
-@pytest.mark.parametrize(
+@long_but(
+    1,
     "said",
     [
         {},
@@ -158,7 +161,8 @@ def test_at_a_prompt_it_carries_the_decision_or_none(key_file: Path, said: dict[
     assert stand_in.asked[0][0].startswith("/v1/gate/claude-code?mode=interactive&")
 
 
-@pytest.mark.parametrize(
+@long_but(
+    1,
     ("reply", "code"),
     [((503, {}), 1), ((403, {}), 1), (None, 0)],
     ids=["away", "forbidden", "hung"],
@@ -187,7 +191,8 @@ def test_a_runtime_that_starts_again_is_asked_again(key_file: Path) -> None:
     assert ids.to_uuid(first).version == 4
 
 
-@pytest.mark.parametrize(
+@long_but(
+    2,
     ("reply", "why"),
     [
         ((503, {"detail": "starting"}), "can't answer (starting)"),
@@ -209,7 +214,7 @@ def test_what_is_no_decision_denies(
     assert why in done.stderr
 
 
-@pytest.mark.parametrize("event", [ASKS, "{", "[]"], ids=["event", "cut", "no object"])
+@long_but(1, "event", [ASKS, "{", "[]"], ids=["event", "cut", "no object"])
 def test_without_a_runtime_every_call_is_denied(key_file: Path, event: Any) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -218,7 +223,8 @@ def test_without_a_runtime_every_call_is_denied(key_file: Path, event: Any) -> N
     assert (done.returncode, done.stdout) == (2, "")
 
 
-@pytest.mark.parametrize(
+@long_but(
+    2,
     "options",
     [
         (),

@@ -203,6 +203,7 @@ def listens(port: int) -> bool:
         return one.connect_ex(("127.0.0.1", port)) == 0
 
 
+@pytest.mark.long  # tests/http/test_gate.py
 async def test_a_call_that_waits_is_called_again_and_one_approval_counts_once(
     live: LiveRuntime, effects: Path
 ) -> None:
@@ -231,6 +232,7 @@ async def test_without_a_runtime_no_call_is_made(live: LiveRuntime, effects: Pat
     assert charged(effects) == []
 
 
+@pytest.mark.long
 def test_it_ends_with_its_client(live: LiveRuntime, effects: Path) -> None:
     given = proxy(live, effects, HELD_S)
     environ = {**os.environ, **(given.env or {})}

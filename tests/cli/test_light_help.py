@@ -11,6 +11,7 @@ import pytest
 
 from helmr.cli.main import app
 from helmr.cli.start import data_dir_of
+from tests.longer import long_but
 
 HEAVY = (
     "ray",
@@ -89,7 +90,8 @@ main()
 """
 
 
-@pytest.mark.parametrize(
+@long_but(
+    2,
     "module",
     ["helmr.cli.main", "typer", "helmr.errors", "helmr.cli.status", "helmr.models", "httpx"],
 )
@@ -146,7 +148,8 @@ main()
 """
 
 
-@pytest.mark.parametrize(
+@long_but(
+    1,
     ("command", "seeds"),
     [
         ("up --in-process --data-dir d", ["7"]),
@@ -195,7 +198,7 @@ def test_alone_it_says_where_to_start(helmr) -> None:
     assert [word for _, word in starts] == ["demo", "init", "dev", "up", "console"]
 
 
-@pytest.mark.parametrize("words", ["", *ALL])
+@long_but(12, "words", ["", *ALL])
 def test_help_is_whole_and_short_for_h(helmr, words: str) -> None:
     said = helmr(*words.split(), "-h")
     assert said == helmr(*words.split(), "--help")

@@ -105,6 +105,7 @@ async def retries(stack: Stack, receipt: dict[str, Any]) -> int:
     return sum(one["kind"] == "run.retried" for one in entries)
 
 
+@pytest.mark.long  # tests/review/test_bulk.py
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("count", [30, pytest.param(300, marks=pytest.mark.long)])
 async def test_of_a_batch_that_was_killed_the_rest_is_done_and_no_run_twice(

@@ -162,6 +162,7 @@ async def test_many_waits_of_every_kind_each_get_their_own_answer(
     assert not person.drafts.wait_ids()
 
 
+@pytest.mark.long  # tests/review/test_pending.py
 async def test_an_answer_is_taken_back_and_given_anew(stack: Stack, person: Person) -> None:
     first = await asks(stack, "publish", subject="First?")
     second = await asks(stack, "talk", subject="Second?")
@@ -222,6 +223,7 @@ async def test_who_dies_while_answers_are_held_has_sent_nothing_and_kept_all(
     assert kept == ["alpha", "beta"]
 
 
+@pytest.mark.long  # tests/review/test_outcome.py
 async def test_a_rival_within_the_grace_is_told_and_the_text_is_kept(
     stack: Stack, person: Person
 ) -> None:
@@ -264,6 +266,7 @@ async def test_what_is_typed_before_a_question_can_be_read_answers_nothing(
         assert (await wait_of(stack, receipt))["status"] == "pending"
 
 
+@pytest.mark.long  # tests/review/test_queue.py
 async def test_what_the_runtime_refuses_is_asked_again_with_what_was_entered(
     stack: Stack, person: Person
 ) -> None:
@@ -300,6 +303,7 @@ async def test_what_the_runtime_refuses_is_asked_again_with_what_was_entered(
     assert '"qty":2' in await output(stack, receipt)
 
 
+@pytest.mark.long  # tests/review/test_question.py
 async def test_the_whole_answer_in_the_editor_while_another_one_leaves(
     stack: Stack, person: Person, tmp_path: Path
 ) -> None:
@@ -360,6 +364,7 @@ async def test_hostile_text_is_shown_and_not_obeyed(stack: Stack, person: Person
     assert "\u202e" not in person.terminal.raw.decode()
 
 
+@pytest.mark.long
 async def test_a_line_that_the_terminal_cut_is_no_answer(stack: Stack, person: Person) -> None:
     receipt = await asks(stack, "talk", subject="Long?")
     await person.begins("--undo-for", "0s")
@@ -373,6 +378,7 @@ async def test_a_line_that_the_terminal_cut_is_no_answer(stack: Stack, person: P
     assert await output(stack, receipt) == "short"
 
 
+@pytest.mark.long  # tests/review/test_question.py
 async def test_ctrl_d_goes_back_to_the_question_with_what_was_entered(
     stack: Stack, person: Person
 ) -> None:
@@ -406,6 +412,7 @@ async def test_filters_choose_and_an_unknown_field_is_refused(stack: Stack, pers
         await other.terminal.close()
 
 
+@pytest.mark.long
 async def test_wait_answer_without_data_asks_all_or_this_one(stack: Stack, person: Person) -> None:
     receipt = await asks(stack, "talk", subject="This?")
     await asks(stack, "talk", subject="That?")
@@ -494,6 +501,7 @@ async def claim(stack: Stack, receipt: dict[str, Any], person: str) -> None:
     assert response.status_code == 200, response.text
 
 
+@pytest.mark.long  # tests/review/test_claims.py
 async def test_a_wait_is_claimed_and_released_by_a_key(stack: Stack, person: Person) -> None:
     receipt = await asks(stack, "publish", subject="Publish?")
     await person.begins()
@@ -506,6 +514,7 @@ async def test_a_wait_is_claimed_and_released_by_a_key(stack: Stack, person: Per
     await is_at(stack, receipt, None)
 
 
+@pytest.mark.long  # tests/review/test_claims.py
 async def test_anothers_claim_refuses_an_answer_and_the_second_key_takes_it_over(
     stack: Stack, person: Person
 ) -> None:
@@ -549,6 +558,7 @@ async def test_override_claim_answers_where_the_claim_was_seen_and_nowhere_else(
     assert await output(stack, receipt) == "approve None"
 
 
+@pytest.mark.long
 async def test_a_wait_is_given_to_somebody_and_not_asked_again(
     stack: Stack, person: Person
 ) -> None:
@@ -569,6 +579,7 @@ async def test_a_wait_is_given_to_somebody_and_not_asked_again(
     assert (await wait_of(stack, receipt))["assignee"] == "tom"
 
 
+@pytest.mark.long  # tests/review/test_snoozes.py
 async def test_what_is_put_off_is_asked_when_it_is_asked_for(stack: Stack, person: Person) -> None:
     receipt = await asks(stack, "publish", subject="Publish?")
     await person.begins()

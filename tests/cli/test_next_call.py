@@ -9,6 +9,7 @@ import pytest
 
 from tests import call_tasks
 from tests.cli.test_next import Person, asks, output
+from tests.longer import long_but
 from tests.service.stack import Stack
 
 pytestmark = [pytest.mark.pty, pytest.mark.allows_blocking]
@@ -45,7 +46,7 @@ SHOWN = """\
 """
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["schema of the tool", "any object"])
+@long_but(1, "known", [True, False], ids=["schema of the tool", "any object"])
 async def test_a_call_is_approved_with_an_argument_changed(
     stack: Stack, person: Person, known: bool
 ) -> None:
@@ -67,6 +68,7 @@ async def test_a_call_is_approved_with_an_argument_changed(
     assert await output(stack, receipt) == {"called with": wanted}
 
 
+@pytest.mark.long  # tests/review/test_question.py
 async def test_who_declines_is_asked_for_a_reason_only(stack: Stack, person: Person) -> None:
     receipt = await asks(stack, "call")
     await person.begins("--undo-for", "1s")
@@ -102,6 +104,7 @@ async def test_nothing_is_chosen_beforehand_and_declining_sends_no_arguments(
     assert await output(stack, receipt) == {"declined": None}
 
 
+@pytest.mark.long  # tests/review/test_question.py
 async def test_a_text_of_its_own_is_shown_beside_the_call_and_nothing_acts_on_the_terminal(
     stack: Stack, person: Person
 ) -> None:

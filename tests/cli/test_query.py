@@ -114,6 +114,7 @@ async def test_what_is_no_file_is_written_into_and_a_link_stays_one(
     assert (code, link.is_symlink(), real.read_text()) == (0, True, "n\n1\n")
 
 
+@pytest.mark.long
 def test_dev_stdout_is_written_into_also_if_it_is_a_file(tmp_path: Path) -> None:
     written = tmp_path / "out"
     program = (
@@ -145,6 +146,7 @@ async def test_a_cut_result_says_so_apart_from_the_output(stack: Stack, said) ->
     assert "cut after 2 rows" in err
 
 
+@pytest.mark.long
 async def test_a_range_is_exported_in_pieces(
     stack: Stack, said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,6 +153,7 @@ async def test_an_agent_signs_and_the_file_is_proven_by_it_and_by_openssh_alike(
     )
 
 
+@pytest.mark.long
 async def test_the_auditors_page_proves_the_same_without_helmr(
     stack: Stack, key: Path, agent: dict[str, str], tmp_path: Path
 ) -> None:
@@ -184,6 +185,7 @@ async def test_the_auditors_page_proves_the_same_without_helmr(
         assert checked(rewritten(good, change)).returncode != 0, what
 
 
+@pytest.mark.long
 async def test_what_one_with_the_runtimes_own_key_changes_is_named(
     stack: Stack, key: Path, agent: dict[str, str], tmp_path: Path, helmr: Any
 ) -> None:
@@ -228,6 +230,7 @@ async def test_next_signs_what_was_shown(
     assert (await stack.run_until(run_id, "succeeded"))["result"] == ["approve", 5, None]
 
 
+@pytest.mark.long
 async def test_the_console_signs_with_the_agent(
     stack: Stack, key: Path, agent: dict[str, str], tmp_path: Path
 ) -> None:

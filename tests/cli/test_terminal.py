@@ -163,6 +163,7 @@ def test_what_happened_is_cut_to_the_terminal_and_who_never_pushes_it_out(here: 
     assert lines[-1].strip() == "hi"
 
 
+@pytest.mark.long  # test_bulk_send.py
 def test_bulk_sending_shows_a_bar_and_the_reports(here: Gateway, nowhere: Path) -> None:
     session_id = here.session()
     (nowhere / "lines").write_text("".join(f'{{"data": {n}}}\n' for n in range(20)))
@@ -215,6 +216,7 @@ def test_a_reader_that_has_gone_ends_it_quietly(here: Gateway) -> None:
     assert (one.returncode, err) == (141, b"")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("locale", [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])
 def test_an_odd_locale_loses_nothing_and_ends_nothing(
     here: Gateway, locale: dict[str, str]

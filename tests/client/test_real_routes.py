@@ -55,6 +55,7 @@ async def client(stack: Stack) -> AsyncIterator[AsyncClient]:
         yield one
 
 
+@pytest.mark.long  # the contract
 async def test_a_session_from_start_to_close(client: AsyncClient) -> None:
     started = await client.sessions.start_and_wait(
         "review", {"title": "News"}, external_id="e", tags=["t"], metadata={"m": 1}, timeout=BOUND_S
@@ -153,6 +154,7 @@ async def test_a_follower_outlives_the_gateway(stack: Stack, client: AsyncClient
     assert found == ["a", "b", "c", "d"]
 
 
+@pytest.mark.long  # the contract
 async def test_one_operation_id_is_one_operation(client: AsyncClient) -> None:
     operation = f"op_{MISSING}"
     first = await client.sessions.start("echo", 0, operation_id=operation)
@@ -166,6 +168,7 @@ async def test_one_operation_id_is_one_operation(client: AsyncClient) -> None:
         await words.send("y", operation_id=send_operation)
 
 
+@pytest.mark.long  # the contract
 async def test_every_refusal_is_its_own_error(client: AsyncClient) -> None:
     started = await client.sessions.start_and_wait(
         "review", {"title": "News"}, external_id="e", timeout=BOUND_S
@@ -224,6 +227,7 @@ async def test_a_wrong_key_is_refused(stack: Stack) -> None:
         assert (await client.health()).ready
 
 
+@pytest.mark.long  # the contract
 async def test_the_catalog_is_listed(client: AsyncClient) -> None:
     tasks = {one.id: one async for one in client.tasks.list()}
     assert "approval" in tasks["review"].inputs
@@ -243,6 +247,7 @@ async def test_the_feed_of_everything_begins_now(client: AsyncClient) -> None:
     assert first.result().session_id != earlier.id
 
 
+@pytest.mark.long  # the contract
 async def test_the_blocking_client_does_the_same(stack: Stack) -> None:
     def work() -> tuple[str, object, list[str]]:
         with Client(url=stack.url, key=stack.key) as client:

@@ -191,6 +191,7 @@ def test_a_runtime_that_serves_no_http_any_more_leaves_no_word_of_where_it_did(
     assert is_ready(connect())
 
 
+@pytest.mark.long  # a killed host: tests/stack/test_supervisor_kills.py; a lost node: tests/directory/test_lost.py
 def test_a_lost_node_costs_its_live_sessions_nothing_that_was_acknowledged(
     cluster: RayCluster, folder: Path, connect: Callable[[], Client]
 ) -> None:

@@ -100,7 +100,14 @@ def page(name: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("recipe", [name], indirect=True)
 
 
-both = pytest.mark.parametrize("replay_always", [False, True], ids=["once", "replayed"])
+both = pytest.mark.parametrize(
+    "replay_always",
+    [
+        False,
+        pytest.param(True, marks=pytest.mark.long),
+    ],  # in each run: tests/integrations/test_pydantic_ai.py …
+    ids=["once", "replayed"],
+)
 
 
 def test_each_page_of_the_cookbook_has_a_test() -> None:

@@ -156,6 +156,7 @@ async def test_words_show_as_they_come_and_the_record_takes_their_place(
     await until(lambda: stack.service.hub.followers == 0)
 
 
+@pytest.mark.long  # tests/service/test_chunks.py
 async def test_a_thousand_chunks_a_second_show_in_order_and_none_is_stored(
     stack: Stack, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,6 +111,7 @@ def test_one_seed_gives_the_same_frames_and_another_seed_others() -> None:
     assert set(first.waits()["status"]) == {"fulfilled", "timed_out"}
 
 
+@pytest.mark.long  # one process: the test above
 def test_one_seed_gives_the_same_rows_in_a_process_with_other_hashes() -> None:
     """Sets and dicts of texts go in another order there."""
     script = (
@@ -143,6 +144,7 @@ def test_ctx_random_is_the_same_for_a_seed() -> None:
     assert drawn(3) != drawn(5)
 
 
+@pytest.mark.long
 def test_settings_of_a_sweep_meet_the_same_people() -> None:
     """Where the timeout makes no difference, nothing differs."""
     waits = sweep(busy, over={"timeout": ["30d", "31d"]}, seed=1).waits()
@@ -153,6 +155,7 @@ def test_settings_of_a_sweep_meet_the_same_people() -> None:
     assert parts[0].equals(parts[1])
 
 
+@pytest.mark.long  # tests/session/test_leaving_memory.py
 def test_more_sessions_than_stay_in_memory_come_back_by_replay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -67,6 +67,7 @@ def data_of(events: Sequence[Event], kind: str) -> list[Any]:
     return [json.loads(event.data) for event in events if event.type == kind]
 
 
+@pytest.mark.long  # tests/service/test_chunks.py
 async def test_a_thousand_chunks_a_second_arrive_in_order_and_none_is_stored(stack: Stack) -> None:
     emit_tasks.longest_s.clear()
     session_id = await begin(stack, "bursts", {"chunks": 1_000, "per_second": 1_000})

@@ -32,6 +32,7 @@ from helmr_runtime.process.gateway import GatewayActor
 from helmr_runtime.service import gate as service_gate
 from helmr_runtime.service import gated_calls
 from tests.http.test_access_tokens import bearing, key
+from tests.longer import long_but
 from tests.service.stack import Stack, until
 
 RULES = DeclaredRules(
@@ -182,7 +183,8 @@ async def test_what_a_person_has_changed_is_what_the_tool_gets(stack: Stack) -> 
 QUESTION = {"question": "Which color?", "header": "Color", "options": [{"label": "Blue"}]}
 
 
-@pytest.mark.parametrize(
+@long_but(
+    1,
     ("tool", "given", "answered", "output"),
     [
         (
@@ -262,6 +264,7 @@ async def test_without_an_answer_a_headless_client_defers_and_an_interactive_one
         await waiting(stack, 2)
 
 
+@pytest.mark.long
 async def test_the_client_is_answered_ten_seconds_before_its_time(stack: Stack) -> None:
     async with asker(stack) as http:
         async with asyncio.timeout(8):
@@ -337,7 +340,8 @@ async def test_a_late_decision_is_taken_within_an_hour(
         assert said(await ask(http, asked, timeout_s=60))[0] == "allow"
 
 
-@pytest.mark.parametrize(
+@long_but(
+    1,
     "report",
     [event("PostToolUse"), event("PostToolUseFailure"), event("PermissionDenied"), event("Stop")],
     ids=lambda one: one["hook_event_name"],
@@ -451,7 +455,7 @@ async def test_a_client_without_ids_that_goes_away_takes_no_approval(stack: Stac
         assert (allowed["verdict"], allowed["session_id"]) == ("allow", wait["session_id"])
 
 
-@pytest.mark.parametrize("decision", ["approve", "decline"])
+@long_but(1, "decision", ["approve", "decline"])
 async def test_a_request_repeated_for_a_lost_answer_gets_the_same_decision(
     stack: Stack, decision: str
 ) -> None:
@@ -584,7 +588,8 @@ async def test_a_client_that_goes_away_holds_nothing(stack: Stack) -> None:
         assert said(await ask(http, event())) == ("allow", None)
 
 
-@pytest.mark.parametrize(
+@long_but(
+    2,
     ("posted", "query", "status"),
     [
         ([], HEADLESS, 400),

@@ -30,6 +30,7 @@ from tests.http.test_gate import (
     waiting,
 )
 from tests.http.test_sessions import code_of
+from tests.longer import long_but
 from tests.service.stack import Stack
 
 RULES = DeclaredRules(
@@ -209,7 +210,8 @@ async def test_calls_without_an_id_are_granted_too(stack: Stack) -> None:
     assert len(await calls(stack)) == 1
 
 
-@pytest.mark.parametrize(
+@long_but(
+    2,
     ("parts", "code"),
     [
         ({"matches": {"command": "git *"}}, "conflict"),
@@ -228,7 +230,8 @@ async def test_what_can_not_be_granted(stack: Stack, parts: dict[str, Any], code
     assert (await stack.http.get("/v1/gate/grants")).json()["items"] == []
 
 
-@pytest.mark.parametrize(
+@long_but(
+    1,
     ("tool", "given"),
     [("ExitPlanMode", {"plan": "x"}), ("AskUserQuestion", {"questions": [{"question": "Which?"}]})],
 )
@@ -242,7 +245,7 @@ async def test_no_one_allows_a_question_or_a_plan_for_later(
     assert code_of(response) == "conflict"
 
 
-@pytest.mark.parametrize("role", ["asker", "viewer", "sender"])
+@long_but(1, "role", ["asker", "viewer", "sender"])
 async def test_who_may_not_answer_grants_and_revokes_nothing(stack: Stack, role: str) -> None:
     async with asker(stack) as http:
         await verdict(http, "toolu_1")

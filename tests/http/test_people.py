@@ -207,6 +207,7 @@ async def test_disabling_ends_keys_and_links_and_gives_back_claims_and_assignmen
     assert response.status_code == 201
 
 
+@pytest.mark.long  # test_a_flush_that_was_decided_before…
 async def test_of_a_person_disabled_in_the_middle_of_200_answers_none_counts_after_the_moment(
     stack: Stack,
 ) -> None:
@@ -364,6 +365,7 @@ async def test_one_who_is_enabled_again_answers_where_a_host_remembers_that_they
     assert receipt["outcome"] == "voted"
 
 
+@pytest.mark.long  # one vote: test_the_vote_of_one…
 async def test_of_200_votes_of_one_who_is_disabled_in_the_middle_none_counts_after_the_moment(
     voting: Stack,
 ) -> None:

@@ -16,6 +16,7 @@ import pytest_asyncio
 from helmr.errors import BadQuery
 from helmr.query import ARROW_MEDIA_TYPE, QueryResult
 from helmr_runtime.ledger.tables.public_views import VIEWS
+from tests.longer import long_but
 from tests.service.stack import Stack, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -175,7 +176,7 @@ ENDED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sorted(ENDED))
+@long_but(1, "name", sorted(ENDED))
 async def test_what_goes_too_far_is_ended_with_one_clear_error(
     stack: Stack, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +194,7 @@ async def test_what_goes_too_far_is_ended_with_one_clear_error(
     assert (await stack.started())["created"]
 
 
+@pytest.mark.long
 async def test_queries_that_are_ended_again_and_again_leave_nothing_behind(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +240,7 @@ async def test_an_interrupt_that_hits_the_rollback_does_not_keep_the_transaction
     assert await value(stack, "SELECT 2") == 2
 
 
+@pytest.mark.long  # tests/cli/test_query.py has a cut result
 async def test_a_billion_rows_are_cut_at_the_limit_and_say_so(stack: Stack) -> None:
     found = await asked(stack, "SELECT * FROM range(1000000000)", limit=3)
     assert (found["rows"], found["truncated"]) == ([[0], [1], [2]], True)

@@ -31,7 +31,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 STREAMS = ("/v1/events", "/v1/sessions/{session_id}/events")
-EXAMPLES = [2, pytest.param(6, marks=pytest.mark.long), pytest.param(48, marks=pytest.mark.soak)]
+EXAMPLES = [1, pytest.param(6, marks=pytest.mark.long), pytest.param(48, marks=pytest.mark.soak)]
 """Of each operation, as many good ones as bad ones."""
 
 

@@ -27,7 +27,14 @@ REQUESTS = 2
 pytestmark = pytest.mark.filterwarnings("ignore:AgentState.*has been moved")
 """`langgraph.prebuilt` says so of its own names when it is imported."""
 
-both = pytest.mark.parametrize("replay_always", [False, True], ids=["once", "replayed"])
+both = pytest.mark.parametrize(
+    "replay_always",
+    [
+        False,
+        pytest.param(True, marks=pytest.mark.long),
+    ],  # in each run: tests/integrations/test_pydantic_ai.py …
+    ids=["once", "replayed"],
+)
 
 
 @pytest.fixture

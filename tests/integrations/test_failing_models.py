@@ -11,6 +11,7 @@ from helmr.integrations import may_pass, retried
 from helmr.testing import Harness
 from tests.integrations.chat_server import ChatServer
 from tests.integrations.test_chat_agents import TASKS, agents, pytestmark, server
+from tests.longer import long_but
 
 __all__ = ["agents", "pytestmark", "server"]
 
@@ -19,13 +20,14 @@ SDK_RETRIES = 2
 """OpenAI's client, if its maker says nothing; Ollama's does not try again."""
 
 
-@pytest.mark.parametrize(
+@long_but(
+    2,
     ("status", "sdk_retries", "tries"),
     [
-        (500, 0, TRIES),
         (500, SDK_RETRIES, TRIES),
-        (429, 0, TRIES),
         (401, SDK_RETRIES, 1),
+        (500, 0, TRIES),
+        (429, 0, TRIES),
         (400, SDK_RETRIES, 1),
     ],
 )

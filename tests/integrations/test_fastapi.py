@@ -244,6 +244,7 @@ async def test_a_place_that_no_event_had_is_refused(url: str) -> None:
 CHROMIUM = shutil.which("chromium")
 
 
+@pytest.mark.long  # tests/docs/test_streaming_page.py has such a page
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 async def test_the_pages_ten_lines_show_words_and_records_in_a_browser(

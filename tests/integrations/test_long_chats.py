@@ -14,6 +14,7 @@ from helmr.testing import Harness, HarnessSession
 from helmr_runtime.core.entries import Entry, EntryKind
 from helmr_runtime.replay.durable_context import Resumes
 from tests.integrations.long_chats import BARE, CHATS, PAY, executed, reply, returned
+from tests.longer import long_but
 
 APPROVE = {"decision": "approve"}
 TASKS = {chat.id: chat for chat in CHATS}
@@ -50,7 +51,7 @@ async def once(name: str, every: int) -> Counter[str]:
 
 @each
 @pytest.mark.parametrize("every", [1, 3], ids=["a run a turn", "three turns a run"])
-@pytest.mark.parametrize("how", ["park", "kill"])
+@long_but(1, "how", ["park", "kill"])
 async def test_a_chat_that_leaves_memory_at_each_await_knows_what_was_said(
     name: str, every: int, how: str
 ) -> None:

@@ -161,6 +161,7 @@ async def test_what_is_shown_of_tables_that_can_not_be_written_stays_as_it_was_w
     await assert_whole(path, clock)
 
 
+@pytest.mark.long  # one after the other: the tests below
 @pytest.mark.parametrize(
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 3))]
 )

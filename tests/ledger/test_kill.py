@@ -60,7 +60,7 @@ def acknowledged_until_killed(
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.allows_blocking
-@pytest.mark.parametrize("wal_size", ["16MB", "64KB"])
+@pytest.mark.parametrize("wal_size", ["16MB", pytest.param("64KB", marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     "kills", [2, pytest.param(8, marks=pytest.mark.long), pytest.param(40, marks=pytest.mark.soak)]
 )

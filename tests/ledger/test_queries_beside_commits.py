@@ -23,6 +23,7 @@ from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.tables import public_views
 from tests.ledger.sessions import Hand, running
 from tests.ledger.test_adoption_perf import scatter
+from tests.longer import long_but
 from tests.stack.test_query_load import HEAVY
 
 ENTRIES = 200_000
@@ -93,7 +94,7 @@ async def rows(ledger: DuckLedger, sql: str) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("view", public_views.VIEWS)
+@long_but(2, "view", public_views.VIEWS)
 async def test_the_tables_are_written_first_for_who_reads_them(
     path, clock: FakeClock, view: str
 ) -> None:
@@ -118,7 +119,7 @@ def test_a_view_is_late_if_it_reads_more_than_the_entries(view: str) -> None:
     assert tables == ({view} if view in public_views.LATE else {"entries"})
 
 
-@pytest.mark.parametrize("part", ["_typeid_macro", "_uuid_macro", "_views"])
+@long_but(1, "part", ["_typeid_macro", "_uuid_macro", "_views"])
 async def test_a_query_ended_while_its_views_are_made_leaves_them_to_the_next(
     path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
@@ -139,6 +140,7 @@ async def test_a_query_ended_while_its_views_are_made_leaves_them_to_the_next(
         await ledger.close()
 
 
+@pytest.mark.long  # tests/http/test_query.py has queries beside answers
 async def test_a_query_is_not_starved_on_a_full_machine(path: Path, clock: FakeClock) -> None:
     """An operator asks when much is going on: others' work takes most of the cores, never all."""
     ledger = await open_ledger(path, clock=clock)
@@ -168,6 +170,7 @@ async def test_a_query_is_not_starved_on_a_full_machine(path: Path, clock: FakeC
     assert beside < 30 * alone, (alone, beside)
 
 
+@pytest.mark.long  # tests/http/test_query.py has answers beside one
 async def test_commits_go_on_beside_a_query_at_its_limit(path, clock: FakeClock) -> None:
     ledger = await open_ledger(path, clock=clock)
     try:

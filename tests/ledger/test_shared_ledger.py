@@ -35,6 +35,7 @@ from helmr_runtime.ledger.tables.appends import Appends
 from helmr_runtime.ledger.tools.stored_log import move_to_disk, move_to_store
 from tests.ledger.sessions import ALICE, SMALL, Hand, begin, running, start_of
 from tests.ledger.shared_objects import FakeObjects
+from tests.longer import long_but
 
 pytestmark = pytest.mark.allows_blocking
 
@@ -132,7 +133,7 @@ async def test_the_newest_two_snapshots_stay(machine, clock, objects):
     assert len(names) == 2
 
 
-@pytest.mark.parametrize("trims", [False, True], ids=["beside the log", "behind the floor"])
+@long_but(1, "trims", [False, True], ids=["beside the log", "behind the floor"])
 @pytest.mark.parametrize("damage", ["old", "gone", "damaged", "no database"])
 async def test_a_cache_that_lacks_something_is_made_anew(damage, trims, machine, clock, tmp_path):
     path = tmp_path / "a" / "ledger.duckdb"
@@ -411,7 +412,7 @@ async def test_a_ledger_moves_into_a_store_and_back(machine, clock, objects, tmp
     await whole(await machine("c"), hand)
 
 
-@pytest.mark.parametrize("goes_back", [False, True], ids=["there", "back"])
+@long_but(1, "goes_back", [False, True], ids=["there", "back"])
 async def test_a_move_that_was_ended_anywhere_leaves_the_ledger_in_one_place(
     goes_back, machine, clock, tmp_path, monkeypatch
 ):

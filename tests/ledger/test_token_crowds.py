@@ -58,6 +58,7 @@ async def crowd(duck: DuckLedger, clock: FakeClock) -> dict[str, tuple[Hand, Dra
     return waiting
 
 
+@pytest.mark.long  # deadlines at once: test_group_commit.py
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_ten_thousand_tokens_expire_within_five_seconds_and_commits_go_between(

@@ -22,6 +22,7 @@ from helmr_runtime.ledger.tools.repair import repair
 from tests.ledger.sessions import SMALL, START_AT, Hand, running
 from tests.ledger.test_damaged_log import flip
 from tests.ledger.test_restart import killed
+from tests.longer import long_but
 
 pytestmark = pytest.mark.allows_blocking
 
@@ -74,6 +75,7 @@ async def opened_whole(made: Made, clock: FakeClock) -> None:
         audit(stored, KEYS, START_AT)
 
 
+@pytest.mark.long  # tests/programs/powerloss
 async def test_whatever_sectors_the_disk_kept_of_its_last_transaction_the_ledger_opens(
     made: Made, clock: FakeClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -176,7 +178,8 @@ async def test_the_head_of_a_log_made_again_may_be_torn(made: Made, clock: FakeC
     await opened_whole(made, clock)
 
 
-@pytest.mark.parametrize(
+@long_but(
+    3,
     ("error", "passes"),
     [
         (OSError(28, "No space left on device"), True),

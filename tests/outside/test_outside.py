@@ -31,6 +31,10 @@ from helmr_runtime.security.payloads import find_secrets
 
 # The browser's driver keeps an event loop in this thread; the tests beside it are plain blocking code.
 pytestmark = [
+    # In each run: a browser at pages and of another origin (tests/http/answer_page, tests/http/test_browser_tokens.py),
+    # uses under retries (tests/http/test_access_tokens.py), kills (tests/stack/test_supervisor_kills.py). What is left
+    # by any test is searched for secrets.
+    pytest.mark.long,
     pytest.mark.allows_blocking,
     pytest.mark.ray,
     pytest.mark.slow,
@@ -272,7 +276,6 @@ def test_a_gateway_killed_right_after_a_completion_changes_nothing(
     assert ended(session).result == APPROVE
 
 
-@pytest.mark.long  # each command by itself: tests/cli/test_every_option.py
 def test_the_command_line_makes_lists_uses_and_revokes(
     runtime: RuntimeProcess, client: Client
 ) -> None:
@@ -318,7 +321,6 @@ def test_the_command_line_makes_lists_uses_and_revokes(
     assert helmr("token", "cancel", third["id"])["status"] == "cancelled"
 
 
-@pytest.mark.long  # that a completion outlives a kill: tests/ledger/test_kill.py
 def test_completed_before_the_deadline_and_dead_until_after_it_is_fulfilled(
     tmp_path: Path,
 ) -> None:

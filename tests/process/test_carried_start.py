@@ -99,6 +99,7 @@ def schema(live: LiveRuntime) -> int:
     return int(number)
 
 
+@pytest.mark.long  # callers are told how far it is: tests/ledger/test_carry_over.py
 @pytest.mark.parametrize("in_process", [IN_PROCESS, IN_RAY])
 def test_it_opens_however_long_that_takes(make: Make, in_process: bool) -> None:
     live = make(in_process)
@@ -145,6 +146,7 @@ def schema_after(live: LiveRuntime) -> int:
     return schema(live)
 
 
+@pytest.mark.long  # tests/ledger/test_carry_over.py
 @pytest.mark.parametrize(
     "number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM]
 )

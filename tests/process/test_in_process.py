@@ -122,6 +122,7 @@ def test_a_signal_parks_and_ends_it(live: LiveRuntime, way: str) -> None:
     assert marks(live, "looked") == 1
 
 
+@pytest.mark.long  # the first one: test_a_signal_parks_and_ends_it
 def test_a_second_signal_ends_it_at_once(live: LiveRuntime) -> None:
     live.start()
     live.begin("long_step", "held")
@@ -168,6 +169,7 @@ def test_code_that_ends_the_process_is_blocked_at_its_third_crash(live: LiveRunt
     assert (run.status, marks(live, "ended")) == ("blocked", 3)
 
 
+@pytest.mark.long  # tests/directory/test_suspects.py
 def test_several_suspects_run_one_after_the_other(live: LiveRuntime) -> None:
     live.start()
     names = ["first", "second", "third"]
@@ -211,6 +213,7 @@ def test_a_forked_child_holds_neither_data_directory_nor_port(live: LiveRuntime)
         kill(child)
 
 
+@pytest.mark.long  # tests/stack/test_hostile_code.py
 def test_code_that_does_not_end_is_shown_and_the_others_go_on(live: LiveRuntime) -> None:
     live.start()
     session_id = live.begin("spins")
@@ -388,6 +391,7 @@ client.close()
 """
 
 
+@pytest.mark.long  # tests/stack/test_embedded.py
 def test_a_script_that_forgets_it_leaves_everything_parked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

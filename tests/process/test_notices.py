@@ -146,6 +146,7 @@ def wait_of(live: LiveRuntime, session_id: str) -> str:
     return until(lambda: handle.get().wait, within_s=WAITS_S, what="it asks").id
 
 
+@pytest.mark.long  # tests/service/test_notices.py
 @pytest.mark.timeout(400)
 def test_targets_that_are_down_while_the_runtime_is_killed_twice_are_told_all(
     live: LiveRuntime, receivers: Receivers

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.longer import long_but
+
 ENGINES = ["cryptography", "duckdb", "fastapi", "ray", "starlette", "textual", "uvicorn"]
 
 AGENTS = ["langgraph_letter", "openai_agents_support", "pydantic_ai_support"]
@@ -91,7 +93,8 @@ def test_the_harness_needs_neither_ray_nor_duckdb(project_root: Path) -> None:
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize(
+@long_but(
+    2,
     ("module", "banned"),
     [
         ("helmr_runtime.process.gateway", "duckdb,httpcore,httpx,helmr.client.calls"),

@@ -169,6 +169,7 @@ def test_that_leaves_a_file(tmp_path):
 """
 
 
+@pytest.mark.long  # test_every_planted_secret_is_found_and_no_other
 def test_a_run_that_passed_fails_for_what_its_workers_left(folder: Path) -> None:
     for number in range(3):
         (folder / f"test_{number}.py").write_text(LEFT)

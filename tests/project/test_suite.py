@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import suite
+from tests.longer import long_but
 
 SLOW = "import time\n\ndef test_slow():\n    time.sleep(1.1)\n"
 SHORT = "def test_b(): pass\n\ndef test_a(): pass\n"
@@ -62,6 +63,7 @@ def test_the_longest_file_comes_first_and_the_others_keep_their_order(checkout: 
     ]
 
 
+@pytest.mark.long  # the test below shows it too
 def test_workers_start_with_the_longest_file(checkout: Path) -> None:
     done = run(checkout, "-v", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
     assert done.returncode == 0, done.stdout
@@ -98,7 +100,7 @@ def test_files_that_share_a_runtime_stay_together(project_root: Path, unit: str,
     assert {one.relative_to(project_root).as_posix() for one in sharing} == together
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2", "--dist", "loadfile")], ids=["alone", "two"])
+@long_but(1, "workers", [(), ("-n", "2", "--dist", "loadfile")], ids=["alone", "two"])
 def test_seconds_are_recorded_when_asked_for(checkout: Path, workers: tuple[str, ...]) -> None:
     seconds = checkout / "tests" / "seconds.json"
     before = seconds.read_text()
@@ -124,3 +126,17 @@ def test_the_exit_code_is_left_and_none_while_a_run_lasts(checkout: Path) -> Non
 def test_recorded_files_are_there(name: str, project_root: Path) -> None:
     seconds = json.loads(suite.SECONDS.with_name(name).read_text(encoding="utf-8"))
     assert [file for file in seconds if not (project_root / file).is_file()] == []
+
+
+@pytest.mark.parametrize("names", ["one", ("one", "other"), "one, other"])
+def test_all_but_the_first_values_are_for_the_long_run(names: str | tuple[str, ...]) -> None:
+    values = [1, 2, pytest.param(3, id="third")]
+    if names != "one":
+        values = [(1, 1), (2, 2), pytest.param(3, 3, id="third", marks=pytest.mark.slow)]
+    short, second, third = long_but(1, names, values).args[1]
+    assert short == values[0]
+    assert second.values == ((2,) if names == "one" else (2, 2))
+    assert [mark.name for mark in second.marks] == ["long"]
+    assert third.id == "third"
+    assert [mark.name for mark in third.marks][-1:] == ["long"]
+    assert len(third.marks) == (1 if names == "one" else 2)

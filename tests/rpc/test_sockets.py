@@ -386,7 +386,9 @@ async def test_more_than_a_thousand_open_calls_are_refused_unsent(
     assert {type(one) for one in found} == {asyncio.CancelledError, ConnectionEnded}
 
 
-@pytest.mark.parametrize("size_bytes", [10, 64 * 1024], ids=["many", "large"])
+@pytest.mark.parametrize(
+    "size_bytes", [10, pytest.param(64 * 1024, marks=pytest.mark.long)], ids=["many", "large"]
+)
 async def test_a_stopped_process_costs_its_callers_no_memory(
     start: Start, client: Sockets, size_bytes: int
 ) -> None:

@@ -300,7 +300,8 @@ class Events:
 
 
 async def until(holds: Callable[[], Any]) -> None:
-    """Return when the condition holds."""
+    """Return when the condition holds; what takes long is looked at less often, as each look costs CPU."""
+    pause_s = 0.005
     async with asyncio.timeout(BOUND_S):
         while True:
             held = holds()
@@ -308,4 +309,5 @@ async def until(holds: Callable[[], Any]) -> None:
                 held = await held
             if held:
                 return
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 1.3, 0.04)

@@ -24,6 +24,7 @@ from helmr_runtime.ledger.tools.repair import repair
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.security.payloads import is_sealed
 from tests import warm
+from tests.longer import long_but
 from tests.service.stack import RING, Stack, until
 
 (K1,) = RING.keys
@@ -376,6 +377,7 @@ async def test_queries_and_exports_show_what_stands_in_the_file_and_no_payload(
     assert marks(tmp_path) == []  # data, logs and whatever the engine put aside
 
 
+@pytest.mark.long  # what stands in the file: test_queries_and_exports_show…
 async def test_queries_show_payloads_from_before_and_after_encryption(tmp_path: Path) -> None:
     rows: Any = None
     for encrypts in (False, True, False):
@@ -389,7 +391,7 @@ async def test_queries_show_payloads_from_before_and_after_encryption(tmp_path: 
     assert rows == [plain, [None, True], plain]
 
 
-@pytest.mark.parametrize("what", ["another entry's body", "a lookup field", "a cut body", "plain"])
+@long_but(1, "what", ["another entry's body", "a lookup field", "a cut body", "plain"])
 async def test_a_body_that_is_not_its_own_is_refused(tmp_path: Path, what: str) -> None:
     async with running(tmp_path, encrypts=True) as stack:
         session_id = await start(stack)
@@ -431,6 +433,7 @@ async def test_a_damaged_or_moved_checkpoint_is_refused_and_named(tmp_path: Path
         assert (await result(stack, other))["first"] == {"text": MARK}
 
 
+@pytest.mark.long  # test_a_damaged_or_moved_checkpoint…
 async def test_a_checkpoint_that_cannot_be_read_loses_nothing_and_repair_goes_on_without_it(
     tmp_path: Path,
 ) -> None:
@@ -462,6 +465,7 @@ async def test_a_checkpoint_that_cannot_be_read_loses_nothing_and_repair_goes_on
         assert (await result(stack, one))["first"] == {"text": MARK}
 
 
+@pytest.mark.long  # tests/core/test_checkpoints.py
 async def test_a_long_journal_in_sealed_pieces_goes_on_over_restarts_and_a_new_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -199,6 +199,7 @@ async def test_a_step_that_waits_for_its_turn_is_not_opened(stack: Stack) -> Non
     assert sum("step.started" in one for one in kinds) == 2
 
 
+@pytest.mark.long  # tests/core/test_limits.py
 async def test_what_waits_leaves_memory_and_keeps_its_place(stack: Stack) -> None:
     """More sessions than there is room for: each comes to its limit, in the order of starting."""
     await stack.start(sessions_per_host=4)
@@ -222,6 +223,7 @@ async def test_what_waits_leaves_memory_and_keeps_its_place(stack: Stack) -> Non
     await counts(stack, 0, 0)
 
 
+@pytest.mark.long  # tests/directory/test_fair_queue.py
 async def test_tenants_take_turns(stack: Stack) -> None:
     await stack.start(sessions_per_host=50)
     await many(stack, 20, "large")
@@ -446,6 +448,7 @@ async def test_code_that_gives_up_waiting_goes_the_same_way_when_it_is_replayed(
     assert (run["status"], run["result"]) == ("succeeded", "else")
 
 
+@pytest.mark.long  # tests/directory, tests/core/test_limits.py
 async def test_a_thread_that_outlives_its_step_keeps_its_permit(stack: Stack) -> None:
     await stack.start(sessions_per_host=20)
     receipt = await started(stack, "sluggish", "x")
@@ -455,6 +458,7 @@ async def test_a_thread_that_outlives_its_step_keeps_its_permit(stack: Stack) ->
     await counts(stack, 0, 0)
 
 
+@pytest.mark.long  # tests/core/test_limits.py
 async def test_runs_of_a_task_wait_for_each_other_and_not_while_people_are_asked(
     stack: Stack,
 ) -> None:

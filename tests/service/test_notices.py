@@ -142,6 +142,7 @@ async def test_a_wait_is_told_from_its_opening_to_its_answer(stack: Told, hook: 
         Verifier(KEY).verify(body, headers)
 
 
+@pytest.mark.long  # tests/core/test_notices.py
 async def test_a_target_that_takes_nothing_is_a_state_until_it_takes_again(
     stack: Told, hook: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,6 +299,7 @@ async def test_links_of_nobody_are_not_made(stack: Told, hook: Endpoint) -> None
     assert "link" not in told["data"]
 
 
+@pytest.mark.long  # tests/core/test_notices.py
 async def test_a_wait_whose_deadline_is_near_is_told_once(
     tmp_path: Path, hook: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,6 +351,7 @@ async def test_the_ledger_holds_positions_and_nothing_else(stack: Told, hook: En
     assert set(await stack.reads.notices()) == {"other"}
 
 
+@pytest.mark.long
 async def test_operators_test_a_target_and_hear_why_it_takes_nothing(
     stack: Told, hook: Endpoint
 ) -> None:
@@ -367,6 +370,7 @@ async def test_operators_test_a_target_and_hear_why_it_takes_nothing(
     assert KEY not in listed
 
 
+@pytest.mark.long
 async def test_a_quiet_feed_writes_no_positions(stack: Told, hook: Endpoint) -> None:
     await waiting(stack)
     await arrived(hook, 1)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from helmr_runtime.catalog import Registry
+from tests.longer import long_but
 from tests.service import parking_tasks
 from tests.service.parking_tasks import WAY_S, WAYS
 from tests.service.stack import Stack, until
@@ -61,7 +62,7 @@ async def answer_all(stack: Stack) -> None:
         assert answered.status_code == 200, answered.text
 
 
-@pytest.mark.parametrize("way", WAYS)
+@long_but(3, "way", WAYS)
 async def test_more_waits_of_a_kind_than_slots_and_everything_goes_on(
     stack: Stack, way: str
 ) -> None:

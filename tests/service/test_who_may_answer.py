@@ -32,6 +32,7 @@ from helmr_runtime.catalog import Registry
 from helmr_runtime.core.answerers import GROUPS_AGE_MAX, Identity
 from helmr_runtime.core.entries import Principal
 from helmr_runtime.service import Caller, Service
+from tests.longer import long_but
 from tests.service import vote_tasks
 from tests.service.stack import BOUND_S, Stack, until
 
@@ -133,7 +134,7 @@ async def stored(service: Service, wait: WaitInfo) -> int:
     return (await service.sessions.get(wait.session_id)).last_seq
 
 
-@pytest.mark.parametrize("way", WAYS)
+@long_but(2, "way", WAYS)
 async def test_every_way_in_takes_the_right_person_and_no_other(
     stack: Stack, way: Callable[[Service, WaitInfo, Caller], Awaitable[Any]]
 ) -> None:
@@ -245,7 +246,7 @@ async def test_a_person_takes_their_own_vote_back_and_a_key_has_none(stack: Stac
     assert (await service.waits.withdraw(fresh(ADA), wait.id)).have == 0
 
 
-@pytest.mark.parametrize("approvals", [1, 2])
+@long_but(1, "approvals", [1, 2])
 async def test_an_admin_overrides_with_a_reason_that_stays(stack: Stack, approvals: int) -> None:
     service = stack.service
     wait = await asked(service, approvals)

@@ -21,6 +21,7 @@ from helmr_runtime.core.commands import AddNote, OperationKey, StartRun
 from helmr_runtime.core.entries import EntryKind
 from tests.contract.contract_tasks import TASKS
 from tests.contract.repeating import KINDS, Prepared, Receipt
+from tests.longer import long_but
 from tests.session.adopting import go_on, holds_a_thread, send, until
 
 AHEAD = timedelta(minutes=10)
@@ -183,7 +184,7 @@ async def test_an_operation_is_known_for_a_day() -> None:
             await prepared.call(operation)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@long_but(12, "kind", KINDS)
 async def test_a_repetition_beside_its_original_gets_the_same_receipt(kind: str) -> None:
     async with Harness(*TASKS) as h, h.async_client() as client:
         prepared = await KINDS[kind](client)

@@ -35,8 +35,8 @@ TRANSPORT = os.environ.get("HELMR_TEST_TRANSPORT", "sockets")
 RETRY = Retry(total_s=15.0)
 """Of its clients: a test may kill the runtime and call it all the same, within the time that a test may take."""
 
-POLL_S = 0.05
-"""Each look costs gateway and ledger some 10 ms."""
+POLL_S, POLL_MAX_S, POLL_GROWS = 0.05, 0.2, 1.15
+"""Each look costs gateway and ledger some 10 ms: what takes long is looked at more and more seldom."""
 
 
 def until(
@@ -54,13 +54,14 @@ def until(
     Raises:
         AssertionError: There was none in time.
     """
-    ending = time.monotonic() + within_s
+    ending, pause_s = time.monotonic() + within_s, POLL_S
     while True:
         answer = ask()
         if answer:
             return answer
         assert time.monotonic() < ending, f"{what}: not within {within_s} s; {seen()}"
-        time.sleep(POLL_S)
+        time.sleep(pause_s)
+        pause_s = min(pause_s * POLL_GROWS, POLL_MAX_S)
 
 
 class LiveRuntime:

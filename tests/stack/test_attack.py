@@ -76,6 +76,7 @@ class Rightful:
         return [answer.status_code for answer in (sent, shown, done, read)]
 
 
+@pytest.mark.long  # tests/security/test_limits.py
 @pytest.mark.parametrize("what", [pytest.param("malformed", marks=pytest.mark.long), "unknown"])
 async def test_a_thousand_wrong_links_in_a_minute_shut_out_nobody_with_a_good_one(
     shared: LiveRuntime, what: str

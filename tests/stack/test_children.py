@@ -55,6 +55,7 @@ def died(live: LiveRuntime) -> None:
     live.start()
 
 
+@pytest.mark.long  # tests/children/test_children.py
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("many", [20, pytest.param(200, marks=pytest.mark.long)])
 def test_many_children_are_collected_as_they_end(live: LiveRuntime, many: int) -> None:
@@ -115,6 +116,7 @@ def test_a_child_that_ends_after_a_kill_wakes_its_parent(alone: LiveRuntime) -> 
     assert alone.ended(parent).result == "otters: yes"
 
 
+@pytest.mark.long  # tests/children/test_children.py
 def test_a_kill_between_a_childs_end_and_its_delivery_loses_nothing(alone: LiveRuntime) -> None:
     parent = alone.begin("one", {"name": "otters", "sleeps_s": 2})
     assert alone.waiting(parent).kind == "session"
@@ -126,6 +128,7 @@ def test_a_kill_between_a_childs_end_and_its_delivery_loses_nothing(alone: LiveR
     assert alone.ended(parent).result == "otters"
 
 
+@pytest.mark.long  # tests/children/test_children.py
 def test_a_kill_between_a_parents_cancel_and_its_childrens_ends_them(alone: LiveRuntime) -> None:
     parent = alone.begin("grandparent", {"name": "otters", "asks": True})
     alone.waiting(parent)

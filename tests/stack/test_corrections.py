@@ -83,6 +83,7 @@ def amended(live: LiveRuntime, session_id: str, name: str) -> None:
     )  # the step before, and the one behind under two keys, however often it was tried
 
 
+@pytest.mark.long  # tests/session/test_corrections.py
 @pytest.mark.parametrize("point", ALONE)
 def test_a_process_that_dies_over_an_amendment_has_done_it_or_not(
     alone: LiveRuntime, point: Point

@@ -110,6 +110,7 @@ def test_escalation_steps_fire_once_each_over_kills_around_their_writes(alone: L
         check(alone, session_id, escalation_steps)
 
 
+@pytest.mark.long  # tests/ledger/test_escalations.py
 @pytest.mark.timeout(300)
 def test_a_runtime_that_was_down_over_two_escalation_steps_fires_both_once(
     live: LiveRuntime,
@@ -136,6 +137,7 @@ def test_a_runtime_that_was_down_over_two_escalation_steps_fires_both_once(
     assert live.client.runs.get(answered.run_id).result == [False, True]
 
 
+@pytest.mark.long  # tests/ledger/test_escalations.py
 @pytest.mark.timeout(300)
 def test_an_answer_that_was_accepted_before_the_default_stands_over_a_kill(
     alone: LiveRuntime,

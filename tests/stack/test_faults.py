@@ -46,16 +46,14 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRuntime]:
 
 FIRST = frozenset(
     {
-        Point.SESSION_DECIDED,
         Point.SESSION_COMMITTED,
         Point.LEDGER_BEFORE_WRITE,
         Point.LEDGER_WRITTEN,
-        Point.LEDGER_TIMING_OUT,
         Point.DIRECTORY_ADOPTED,
         Point.GATEWAY_AFTER_CALL,
     }
 )
-"""Each process, before and behind what it does; the long run has all points."""
+"""Each process; the long run has all points, and the simulation has them in each run (`tests/programs/simulation`)."""
 ANSWERED = [
     pytest.param(point, marks=[pytest.mark.long] * (point not in FIRST), id=point.value)
     for point in Point

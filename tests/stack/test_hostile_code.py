@@ -11,6 +11,7 @@ from tests.stack.live import LiveRuntime, until
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240), pytest.mark.allows_blocking]
 
 
+@pytest.mark.long  # one process: tests/process/test_in_process.py
 def test_blocked_and_spinning_code_answers_at_once_and_leaves_nothing_behind(
     shared: LiveRuntime,
 ) -> None:
@@ -38,6 +39,7 @@ def test_blocked_and_spinning_code_answers_at_once_and_leaves_nothing_behind(
     assert live.ended(blocked).result == "hello"
 
 
+@pytest.mark.long  # tests/directory/test_crashes.py, tests/core/test_crashes.py
 def test_code_that_ends_its_process_is_blocked_at_the_third_crash(shared: LiveRuntime) -> None:
     """One after the other: a crash that two of them might have caused would count for neither."""
     at_once = shared.begin("exits")

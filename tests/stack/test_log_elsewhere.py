@@ -157,6 +157,7 @@ def test_a_ledger_of_its_own_starts_with_no_store_and_a_cache_with_none_but_its_
     assert "stand in" in (plain.folder / "up.log").read_text()
 
 
+@pytest.mark.long  # tests/ledger/test_shared_ledger.py
 def test_a_runtime_moves_into_a_store_and_back(machine: Make, url: str, tmp_path: Path) -> None:
     folder = tmp_path / "first"
     folder.mkdir()

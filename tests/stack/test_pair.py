@@ -169,6 +169,7 @@ def test_a_standby_goes_on_with_every_answer_when_the_primary_was_killed(pair: P
     answered(pair.first, sessions[3])
 
 
+@pytest.mark.long  # tests/ledger/test_standby.py
 def test_a_goodbye_has_the_standby_take_over_at_once(pair: Pair) -> None:
     session_id = asking(pair.first)
     pair.stand_by(pair.second)
@@ -181,6 +182,7 @@ def test_a_goodbye_has_the_standby_take_over_at_once(pair: Pair) -> None:
     answered(pair.second, session_id)
 
 
+@pytest.mark.long  # tests/ledger/test_standby.py
 def test_a_primary_that_was_paused_ends_and_a_restart_stands_by(pair: Pair) -> None:
     session_id = asking(pair.first)
     pair.stand_by(pair.second)
@@ -195,6 +197,7 @@ def test_a_primary_that_was_paused_ends_and_a_restart_stands_by(pair: Pair) -> N
     pair.stand_by(pair.first)
 
 
+@pytest.mark.long  # tests/ledger/test_standby.py
 def test_an_operator_has_the_standby_take_over(pair: Pair) -> None:
     session_id = asking(pair.first)
     pair.stand_by(pair.second)
@@ -211,6 +214,7 @@ def test_an_operator_has_the_standby_take_over(pair: Pair) -> None:
     assert done.returncode == 5, done.stderr
 
 
+@pytest.mark.long  # tests/ledger/test_standby.py
 def test_a_primary_that_was_killed_goes_on_at_once_where_it_was(pair: Pair) -> None:
     """No one else is there: its own lease is no reason to wait."""
     session_id = asking(pair.first)

@@ -114,6 +114,7 @@ def have_begun(live: LiveRuntime, sessions: list[str]) -> bool:
     return all(run.status in ("waiting", "succeeded") or run.retry_at is not None for run in runs)
 
 
+@pytest.mark.long  # tests/service/test_parking.py
 @pytest.mark.timeout(180)
 def test_all_room_in_long_steps_and_parked_sessions_are_still_served(small: LiveRuntime) -> None:
     live = small

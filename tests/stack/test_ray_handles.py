@@ -48,6 +48,7 @@ def said(shared: LiveRuntime, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return from_a_driver(folder, joining, address=address, page=str(page), gateway=gateway)
 
 
+@pytest.mark.long  # each refusal: test_each_refusal_is_its_own_error
 def test_without_a_runtime_the_call_itself_fails(tmp_path: Path) -> None:
     seen = from_a_driver(tmp_path, {}, address=None)
     kinds = {name: one["type"] for name, one in seen.items()}
@@ -102,5 +103,6 @@ def test_the_example_of_the_page_publishes(said: dict[str, Any]) -> None:
     assert said["page"].startswith("models/")
 
 
+@pytest.mark.long  # tests/stack/test_supervisor_kills.py kills processes
 def test_calls_outlive_the_gateways_process(said: dict[str, Any]) -> None:
     assert said["outlived"] == {"outcome": "fulfilled", "status": "succeeded"}

@@ -42,6 +42,7 @@ def test_a_program_finds_the_ray_actor_that_has_a_session(shared: LiveRuntime) -
     assert name.startswith("helmr-host-")
 
 
+@pytest.mark.long  # test_environment.py
 def test_a_remote_function_may_want_an_environment(shared: LiveRuntime) -> None:
     run = shared.ended(shared.begin("ray-step", {"step": "environed"}))
     assert (run.error, run.result) == (None, "green")
@@ -124,6 +125,7 @@ def test_cancelling_a_run_gives_up_the_ref_and_frees_its_room(
     assert "step.succeeded" not in kinds
 
 
+@pytest.mark.long  # what a step asks of Ray: tests/replay
 def test_nothing_waits_idle_for_remote_functions(shared: LiveRuntime) -> None:
     """The node has the machine's processors; no worker is started for them before one is asked for."""
     assert shared.idle_at_start == []

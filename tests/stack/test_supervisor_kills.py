@@ -11,6 +11,7 @@ import pytest
 from helmr import Client
 from helmr.client.sync import SessionHandle
 from helmr.models import RunStatus
+from tests.longer import long_but
 from tests.stack.live import LiveRuntime, command, kill, until
 
 pytestmark = [
@@ -94,6 +95,7 @@ def test_a_shared_actor_is_killed(live: LiveRuntime, client: Client, name: str) 
     )
 
 
+@pytest.mark.long  # tests/process/test_keeper.py
 @pytest.mark.parametrize("name", ONE_FIRST)
 def test_a_shared_actor_is_back_before_anybody_asks_for_it(
     live: LiveRuntime, client: Client, name: str
@@ -109,6 +111,7 @@ def test_a_shared_actor_is_back_before_anybody_asks_for_it(
         kill(supervisor, signal.SIGCONT)
 
 
+@pytest.mark.long  # a host that is stopped: test_survival.py; the keeper: tests/process/test_keeper.py
 @pytest.mark.parametrize("name", ONE_FIRST)
 def test_a_shared_actor_that_is_stopped_is_replaced(
     live: LiveRuntime, client: Client, name: str
@@ -130,7 +133,7 @@ def test_the_host_of_a_waiting_session_is_killed(client: Client) -> None:
     assert "run.actor_died" not in [entry.kind for entry in session.transcript()]
 
 
-@pytest.mark.parametrize(("task", "counts"), [("toils", [1]), ("sleepy", [])])
+@long_but(1, ("task", "counts"), [("toils", [1]), ("sleepy", [])])
 def test_the_host_of_a_running_step_is_killed(client: Client, task: str, counts: list[int]) -> None:
     """It counts for code that executes, and not for what awaits a reply."""
     session = client.sessions.start(task, 1.0)

@@ -80,7 +80,7 @@ def test_stopped_host_is_replaced_and_its_late_write_is_refused(shared: LiveRunt
     assert kinds.count("wait.fulfilled") == 1
 
 
-@pytest.mark.long  # tests/process/test_supervisor_life.py starts a second one too
+@pytest.mark.long  # another process is refused: tests/ledger/test_files.py
 def test_second_runtime_on_the_same_data_is_refused_and_names_the_holder(
     shared: LiveRuntime,
 ) -> None:

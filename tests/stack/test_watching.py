@@ -66,6 +66,7 @@ def posted(live: LiveRuntime, path: str, body: Any, trace_id: str) -> Any:
     return response.json()
 
 
+@pytest.mark.long  # tests/tracing, tests/http/test_otlp_metrics.py, tests/process/test_json_logs.py
 def test_one_send_is_one_picture_to_the_step_that_it_sets_off_and_logs_and_numbers_tell_of_it(
     make_runtime: Callable[..., LiveRuntime], taken: Collector
 ) -> None:

@@ -114,6 +114,7 @@ def test_a_backup_beside_answers_goes_on_elsewhere(live: LiveRuntime, tmp_path: 
     assert run("verify", "--data-dir", other.data_dir).code == 0
 
 
+@pytest.mark.long  # tests/toolbox/test_verify.py
 def test_a_runtime_at_work_is_not_verified_or_repaired(live: LiveRuntime) -> None:
     live.start()
     for command in ("verify", "repair"):

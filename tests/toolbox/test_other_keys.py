@@ -76,7 +76,11 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} - LOCKS
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["clear", "encrypted"])
+@pytest.fixture(
+    scope="module",
+    params=[False, pytest.param(True, marks=pytest.mark.long)],
+    ids=["clear", "encrypted"],
+)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Left:
     folder = tmp_path_factory.mktemp("keys")
     with pytest.MonkeyPatch.context() as patched:

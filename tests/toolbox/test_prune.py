@@ -172,6 +172,7 @@ async def test_nothing_goes_where_the_archive_cannot_be_written(
     assert await offsets(ledger) == before
 
 
+@pytest.mark.long
 async def test_many_go_in_pages(ledger: DuckLedger, clock: FakeClock) -> None:
     for _ in range(7):
         await ended(ledger, clock)
@@ -337,6 +338,7 @@ async def test_every_position_goes_on_behind_the_gap(
     await ledger.close()
 
 
+@pytest.mark.long
 async def test_a_follower_that_was_away_gets_all_that_is_there(
     ledger: DuckLedger, clock: FakeClock
 ) -> None:
@@ -459,6 +461,7 @@ def copied(path: Path, folder: Path) -> Path:
     return folder / path.name
 
 
+@pytest.mark.long  # tests/ledger/test_kill.py kills too
 async def test_a_kill_leaves_all_or_nothing(tmp_path: Path, clock: FakeClock) -> None:
     path = tmp_path / "data" / "ledger.duckdb"
     ledger = await open_ledger(path, clock=clock, settings=SMALL)

@@ -134,7 +134,7 @@ def test_without_its_keys_nothing_is_restored(backup: Path, tmp_path: Path, now:
 
 
 @pytest.mark.parametrize(
-    "seed", [0, 1, 2, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(3, 8))]
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 8))]
 )
 def test_a_damaged_backup_leaves_nothing(
     backup: Path, restored: Restore, tmp_path: Path, seed: int

@@ -38,6 +38,7 @@ async def test_the_second_person_sees_who_stands_for_what_and_agrees(bench: Benc
     assert run["result"] == ["approve", 5, None]
 
 
+@pytest.mark.long
 async def test_a_vote_leaves_its_wait_in_the_inbox_with_what_has_been_said(bench: Bench) -> None:
     wait_id, _ = await asks(bench.stack)
     await votes(bench.stack, "bo", wait_id, THREE)
@@ -59,6 +60,7 @@ async def test_a_vote_leaves_its_wait_in_the_inbox_with_what_has_been_said(bench
     assert (await bench.wait(wait_id))["voters"] == ["bo", "ana"]
 
 
+@pytest.mark.long
 async def test_votes_of_a_batch_leave_their_waits_in_the_inbox(bench: Bench) -> None:
     first, second = [(await asks(bench.stack))[0] for _ in range(2)]
     await bench.open(size=(120, 40), key=await key_of(bench.stack, "ana"))
@@ -90,6 +92,7 @@ async def mine(bench: Bench, person: str) -> list[str]:
     return [one["id"] for one in listed]
 
 
+@pytest.mark.long
 async def test_an_escalation_gives_a_wait_to_a_group_and_its_people_find_it(bench: Bench) -> None:
     receipt = await bench.stack.started("escalates", {})
     wait_id = receipt["session"]["wait"]["id"]

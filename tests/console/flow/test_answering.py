@@ -51,6 +51,7 @@ async def test_the_first_wait_is_answered_in_four_keys_and_the_session_goes_on(
     assert inbox.list.cursor != first["id"], "the cursor goes on to the next wait"
 
 
+@pytest.mark.long  # tests/review/test_drafts_and_batches.py
 async def test_what_was_accepted_is_no_draft_any_more_whenever_its_typing_is_told_of(
     bench: Bench,
 ) -> None:
@@ -66,6 +67,7 @@ async def test_what_was_accepted_is_no_draft_any_more_whenever_its_typing_is_tol
     assert asked["id"] not in kept
 
 
+@pytest.mark.long
 async def test_a_closed_form_keeps_nothing_of_what_it_has_drawn(bench: Bench) -> None:
     """What is kept stays until a full collection, for which the console stands still: the longer, the more there is."""
     await bench.ask(subject="Publish A?")
@@ -83,6 +85,7 @@ async def test_a_closed_form_keeps_nothing_of_what_it_has_drawn(bench: Bench) ->
     assert not any(part._styles_cache._cache for part in parts)
 
 
+@pytest.mark.long
 async def test_rows_that_vanish_above_an_open_form_do_not_change_what_is_answered(
     bench: Bench,
 ) -> None:
@@ -118,6 +121,7 @@ async def test_somebody_answers_while_the_form_is_open(bench: Bench) -> None:
     assert [r["data"]["note"] for r in await bench.records(wait["session"]["id"])] == ["theirs"]
 
 
+@pytest.mark.long  # tests/review/test_outcome.py
 async def test_somebody_is_first_by_a_blink_and_both_answers_are_shown(bench: Bench) -> None:
     """The 409 of the gateway, met because the feed had not told yet."""
     wait = await bench.ask(subject="Publish?", timeout="5m")
@@ -137,6 +141,7 @@ async def test_somebody_is_first_by_a_blink_and_both_answers_are_shown(bench: Be
     assert len(await bench.records(wait["session"]["id"])) == 1
 
 
+@pytest.mark.long  # tests/review/test_outcome.py
 async def test_the_deadline_passes_while_the_form_is_open(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish?", timeout="30s")
     await bench.open()
@@ -206,6 +211,7 @@ async def test_sending_twice_sends_once(bench: Bench) -> None:
     assert len(await bench.records(wait["session"]["id"])) == 1
 
 
+@pytest.mark.long  # tests/review/test_drafts_and_batches.py
 async def test_a_draft_survives_a_crash(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish?")
     await bench.open()
@@ -245,6 +251,7 @@ async def test_a_misfit_lands_on_its_field(bench: Bench) -> None:
     assert screen.focused is screen.form.rows["size"].editor
 
 
+@pytest.mark.long  # tests/forms
 async def test_any_answer_can_be_given_as_json(bench: Bench) -> None:
     wait = await bench.ask("order", subject="Order")
     await bench.open()

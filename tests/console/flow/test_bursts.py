@@ -53,6 +53,7 @@ async def holding(stack: Stack, tmp_path: Path) -> AsyncIterator[Terminal]:
     await found.close()
 
 
+@pytest.mark.long  # tests/review/test_held_keys.py, test_hurried.py
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     "asked", [SOME_KINDS, pytest.param(list(KINDS), marks=pytest.mark.long)], ids=["some", "all"]
@@ -103,6 +104,7 @@ async def test_answers_to_several_waits_typed_ahead_reach_each_its_own(
     assert sorted(sent) == ["Basel", "Bern"]
 
 
+@pytest.mark.long  # tests/review/test_held_keys.py, test_hurried.py
 async def test_one_by_one_a_burst_answers_the_wait_that_could_be_read_and_no_other(
     stack: Stack, holding: Terminal
 ) -> None:

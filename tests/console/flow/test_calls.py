@@ -59,6 +59,7 @@ async def test_an_argument_is_changed_in_its_own_field(bench: Bench, known: bool
     assert await result(bench, wait) == {"called with": wanted}
 
 
+@pytest.mark.long
 async def test_declining_says_that_nothing_is_called_and_what_the_agent_is_told(
     bench: Bench,
 ) -> None:
@@ -74,6 +75,7 @@ async def test_declining_says_that_nothing_is_called_and_what_the_agent_is_told(
     assert await result(bench, wait) == {"declined": "too much"}
 
 
+@pytest.mark.long
 async def test_the_pane_shows_the_call_and_a_text_of_its_own_beside_it(bench: Bench) -> None:
     await bench.ask("call", body="Mind the *limit* of a month.")
     await bench.open()
@@ -92,6 +94,7 @@ async def test_the_pane_counts_arguments_that_it_has_no_room_for(bench: Bench) -
     await bench.sees("… 18 more")
 
 
+@pytest.mark.long  # tests/review/test_question.py
 @pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
 @pytest.mark.parametrize("key", ["a", pytest.param("n", marks=pytest.mark.long)])
 async def test_no_argument_is_left_out_above_the_decision(
@@ -126,6 +129,7 @@ async def test_nothing_is_chosen_beforehand_and_so_nothing_is_sent(bench: Bench)
     assert "suggested" not in bench.text()
 
 
+@pytest.mark.long  # tests/cli/test_next_call.py
 async def test_declining_asks_only_why_and_sends_no_arguments(bench: Bench) -> None:
     wait, screen = await opened(bench)
     cents = screen.form.rows["arguments.amount.cents"]

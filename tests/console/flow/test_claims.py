@@ -23,6 +23,7 @@ async def who_is_at(bench: Bench, wait_id: str) -> str | None:
     return found["on_behalf_of"] if found is not None else None
 
 
+@pytest.mark.long  # tests/review/test_claims.py
 async def test_an_open_form_claims_its_wait_and_leaving_it_releases(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish?", timeout="8h")
     await bench.open()
@@ -101,6 +102,7 @@ async def test_a_claim_taken_over_meanwhile_refuses_the_answer_once(bench: Bench
     assert (await bench.wait(wait["id"]))["status"] == "fulfilled"
 
 
+@pytest.mark.long
 async def test_who_comes_to_a_wait_shows_in_a_list_that_is_open(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish?", timeout="8h")
     await bench.open()

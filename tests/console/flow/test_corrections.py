@@ -118,6 +118,7 @@ async def test_a_run_is_taken_back_to_an_entry_and_keeps_its_answer(bench: Bench
     await bench.on("SessionScreen")
 
 
+@pytest.mark.long
 async def test_what_changed_since_it_was_looked_at_is_shown_and_asked_again(bench: Bench) -> None:
     asked = await posted(bench)
     session_id = asked["session"]["id"]
@@ -139,6 +140,7 @@ async def test_what_changed_since_it_was_looked_at_is_shown_and_asked_again(benc
     assert run["attempt"] == 2
 
 
+@pytest.mark.long
 async def test_a_correction_whose_answer_was_lost_is_sent_again_as_the_same(bench: Bench) -> None:
     asked = await posted(bench)
     session_id = asked["session"]["id"]
@@ -156,6 +158,7 @@ async def test_a_correction_whose_answer_was_lost_is_sent_again_as_the_same(benc
     assert kinds.count("run.rewound") == 1
 
 
+@pytest.mark.long  # tests/http, tests/cli/test_correcting.py
 async def test_a_session_is_forked_at_an_entry_and_each_finds_the_other(bench: Bench) -> None:
     asked = await posted(bench)
     session_id = asked["session"]["id"]
@@ -183,6 +186,7 @@ async def test_a_session_is_forked_at_an_entry_and_each_finds_the_other(bench: B
     assert "session.forked" not in kinds, "the origin is not touched"
 
 
+@pytest.mark.long
 async def test_what_an_answer_would_set_off_is_said_and_nothing_is_stored(bench: Bench) -> None:
     asked = await bench.ask("review", subject="v3")
     await bench.open()

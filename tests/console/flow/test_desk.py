@@ -57,6 +57,7 @@ async def test_anothers_claim_is_taken_over_by_the_second_key_only(bench: Bench)
 # --- given to somebody
 
 
+@pytest.mark.long
 async def test_a_row_is_given_to_somebody_and_to_nobody(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish?", timeout="8h")
     await bench.open()
@@ -155,6 +156,7 @@ async def test_no_deadline_passes_while_a_wait_is_put_off(bench: Bench) -> None:
     assert "4h" not in bench.text(), "as far as it goes, and no further"
 
 
+@pytest.mark.long  # tests/review/test_snoozes.py
 async def test_what_another_program_put_off_is_gone_here_too(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish?", timeout="8h")
     await bench.open()
@@ -172,6 +174,7 @@ async def test_what_another_program_put_off_is_gone_here_too(bench: Bench) -> No
 # --- one by one
 
 
+@pytest.mark.long  # tests/review/test_queue.py
 async def test_one_by_one_goes_on_with_what_comes_meanwhile_and_not_with_what_stood_above(
     bench: Bench,
 ) -> None:

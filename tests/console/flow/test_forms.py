@@ -37,6 +37,7 @@ async def test_rows_come_go_and_move_by_keys_and_nothing_of_the_others_changes(
     assert (await bench.wait(wait["id"]))["status"] == "pending"
 
 
+@pytest.mark.long  # tests/forms/test_rows.py
 async def test_a_draft_brings_rows_back_in_their_order(bench: Bench) -> None:
     await bench.ask("fill", kind="rows")
     await bench.open()
@@ -77,6 +78,7 @@ async def test_a_misfit_in_a_row_lands_on_its_field_wherever_the_row_stands(benc
     assert rows["items"].has_class("wrong")
 
 
+@pytest.mark.long  # tests/forms/test_rows.py
 async def test_a_list_without_room_says_so(bench: Bench) -> None:
     await bench.ask("fill", kind="rows")
     await bench.open()
@@ -142,6 +144,7 @@ async def test_as_last_time_fills_the_form_shows_what_changed_and_sends_nothing(
     assert run["result"] is True
 
 
+@pytest.mark.long  # tests/review/test_outcome.py
 async def test_what_a_rival_answered_is_shown_in_full_beside_a_form_half_filled(
     bench: Bench,
 ) -> None:
@@ -159,6 +162,7 @@ async def test_what_a_rival_answered_is_shown_in_full_beside_a_form_half_filled(
     await bench.sees("mine")
 
 
+@pytest.mark.long
 async def test_a_row_is_added_from_a_field_above_its_list_and_is_in_sight(bench: Bench) -> None:
     """What is out of sight would be typed into blindly."""
     await bench.ask("fill", kind="below")
@@ -176,6 +180,7 @@ async def test_a_row_is_added_from_a_field_above_its_list_and_is_in_sight(bench:
     assert screen.form.cells()["items"] == ()
 
 
+@pytest.mark.long  # tests/forms/test_rows.py
 async def test_a_form_without_lists_has_no_row_to_add(bench: Bench) -> None:
     await bench.ask("fill", kind="text")
     await bench.open()

@@ -129,6 +129,7 @@ async def look(bench: Bench, name: str) -> None:
     golden.check(bench.app, name)
 
 
+@pytest.mark.long
 async def test_stale(bench: Bench) -> None:
     await seeded(bench)
     await bench.open(size=(80, 24), name="prod-eu")
@@ -142,6 +143,7 @@ async def test_stale(bench: Bench) -> None:
     await bench.sees("no runtime answers")
 
 
+@pytest.mark.long
 async def test_empty(bench: Bench, tmp_path: Path) -> None:
     await bench.open(size=(80, 24), name="prod-eu")
     await bench.sees("No waits need an answer.")
@@ -150,6 +152,7 @@ async def test_empty(bench: Bench, tmp_path: Path) -> None:
     assert bench.clock.now() - datetime(2026, 11, 24, 14, tzinfo=UTC) < timedelta(seconds=30)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="goldens are of Python 3.11")
 @pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
 async def test_one_by_one_with_an_answer_held(bench: Bench, size: tuple[int, int]) -> None:

@@ -32,6 +32,7 @@ async def test_a_digit_or_a_first_letter_chooses_and_no_digit_leaves_the_form(be
         assert bench.app.screen is screen
 
 
+@pytest.mark.long
 async def test_a_long_list_of_choices_is_searched_by_typing(bench: Bench) -> None:
     await bench.ask("order", subject="Order")
     await bench.open()
@@ -44,6 +45,7 @@ async def test_a_long_list_of_choices_is_searched_by_typing(bench: Bench) -> Non
     assert screen.form.cells()["country"] == 2
 
 
+@pytest.mark.long  # tests/forms
 async def test_a_json_field_offers_an_example_to_change(bench: Bench) -> None:
     await bench.ask("order", subject="Order")
     await bench.open()
@@ -90,6 +92,7 @@ async def test_lines_pasted_into_one_line_become_spaces_and_that_is_said(bench: 
     await bench.sees("2 line breaks became spaces: this field holds one line")
 
 
+@pytest.mark.long  # tests/review/test_drafts_and_batches.py
 async def test_a_restored_draft_is_typed_on_at_its_end_and_reset_knows_the_true_first_value(
     bench: Bench,
 ) -> None:
@@ -181,6 +184,7 @@ async def test_the_review_of_a_wait_that_is_over_promises_nothing(bench: Bench) 
     assert "This is sent" not in bench.text()
 
 
+@pytest.mark.long  # tests/review/test_outcome.py
 async def test_answering_an_ended_row_says_how_it_ended(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish A?", timeout="5m")
     await bench.ask(subject="Publish B?", timeout="6m")
@@ -195,6 +199,7 @@ async def test_answering_an_ended_row_says_how_it_ended(bench: Bench) -> None:
     assert bench.toasts()[-1] == "Answer: the wait is over"
 
 
+@pytest.mark.long
 async def test_marks_outlive_the_filter_and_their_batch_holds_them(bench: Bench) -> None:
     for number in range(3):
         await bench.ask(subject=f"Publish {number}?", timeout=f"{number + 5}m")
@@ -210,6 +215,7 @@ async def test_marks_outlive_the_filter_and_their_batch_holds_them(bench: Bench)
     assert not inbox.list.marks
 
 
+@pytest.mark.long  # tests/console/pure/test_filters.py
 async def test_an_empty_filter_result_says_how_rows_come_back(bench: Bench) -> None:
     await bench.ask(subject="Publish?")
     await bench.open()
@@ -257,6 +263,7 @@ ANSWERED = next(n for n, step in enumerate(STEPS) if step.sees == "One by one â”
 """How many steps of the walk go over the inbox and its filters, an answer and its review."""
 
 
+@pytest.mark.long  # tests/console/pure/test_texts.py
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("size", "steps"),

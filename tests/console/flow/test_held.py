@@ -84,6 +84,7 @@ async def test_what_is_taken_back_is_asked_again_with_what_was_entered(bench: Be
     assert (await bench.wait(second["id"]))["status"] == "pending"
 
 
+@pytest.mark.long  # tests/review/test_pending.py
 async def test_a_key_takes_back_while_a_text_is_typed(bench: Bench) -> None:
     first = await bench.ask(subject="First?", timeout="5m")
     second = await bench.ask(subject="Second?", timeout="9m")
@@ -102,6 +103,7 @@ async def test_a_key_takes_back_while_a_text_is_typed(bench: Bench) -> None:
     assert kept["cells"]["note"] == "up", "what was being typed is kept too"
 
 
+@pytest.mark.long  # tests/review/test_pending.py
 async def test_who_leaves_while_an_answer_is_held_is_asked_and_has_sent_nothing(
     bench: Bench,
 ) -> None:
@@ -120,6 +122,7 @@ async def test_who_leaves_while_an_answer_is_held_is_asked_and_has_sent_nothing(
     assert (await bench.wait(wait["id"]))["status"] == "pending"
 
 
+@pytest.mark.long  # tests/review/test_outcome.py
 async def test_a_rival_during_the_grace_is_told_and_the_text_is_kept(bench: Bench) -> None:
     wait = await bench.ask(subject="First?", timeout="5m")
     await bench.open(hold_s=HOLD_S)
@@ -274,6 +277,7 @@ async def test_without_a_grace_time_everything_is_reviewed_also_one_by_one(bench
         await bench.stack.run_until(wait["run"]["id"], "succeeded")
 
 
+@pytest.mark.long  # tests/review/test_question.py
 async def test_a_text_has_the_focus_at_once_and_esc_gives_the_letters_back(bench: Bench) -> None:
     first = await bench.ask("talk", subject="First?")
     second = await bench.ask("order", subject="Second?")
@@ -315,6 +319,7 @@ def asked_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
+@pytest.mark.long  # tests/review/test_queue.py
 async def test_the_next_wait_is_read_while_this_one_is_on_screen(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -404,6 +409,7 @@ async def test_that_a_key_came_too_soon_is_said_of_its_own_form_only(bench: Benc
     assert TOO_SOON not in bench.text()
 
 
+@pytest.mark.long
 async def test_what_is_behind_a_form_asks_and_draws_nothing_until_it_is_in_front(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,7 @@ async def test_hostile_text_walks_through_every_screen(bench: Bench, size: tuple
     assert (await bench.wait(str(wait["id"])))["status"] == "pending", "no action ran"
 
 
+@pytest.mark.long  # tests/cli/test_hostile.py
 async def test_an_answer_full_of_it_is_sent_as_it_was_typed_and_shown_clean(bench: Bench) -> None:
     wait = await bench.ask("talk", subject="-")
     await bench.open()
@@ -79,6 +80,7 @@ async def test_an_answer_full_of_it_is_sent_as_it_was_typed_and_shown_clean(benc
     assert record["data"] == "\x1b[31m\u202e"
 
 
+@pytest.mark.long  # the walk through every screen
 async def test_clicking_everywhere_runs_nothing_a_session_says(bench: Bench) -> None:
     wait = await hostile(bench)
     await bench.open()
@@ -99,6 +101,7 @@ async def test_a_toast_is_text(bench: Bench) -> None:
     await walked(bench)
 
 
+@pytest.mark.long  # tests/forms
 async def test_a_paste_loses_what_no_field_can_show_and_says_so(bench: Bench) -> None:
     await bench.ask("talk", subject="-")
     await bench.open()
@@ -114,6 +117,7 @@ async def test_a_paste_loses_what_no_field_can_show_and_says_so(bench: Bench) ->
     assert screen.form.cells()["$"] == "a[31mbgnp.exex", "once, and clean"
 
 
+@pytest.mark.long
 async def test_an_id_is_pasted_once(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish?")
     await bench.open()

@@ -23,6 +23,7 @@ from tests.console.flow.bench import Bench
 from tests.console.flow.kinds import FIRST_ROW, REVIEW
 from tests.console.flow.terminal import Terminal
 from tests.console.flow.test_calls import result
+from tests.longer import long_but
 
 HELD_EVERY_S = 0.033
 """A key that is held down comes so often."""
@@ -107,6 +108,7 @@ def _key(bench: Bench, key: str) -> Any:
 # --- tab
 
 
+@pytest.mark.long
 async def test_a_key_that_leads_into_a_short_field_selects_it(bench: Bench) -> None:
     _, screen = await opened(bench, initial=FILLED)
     cells = screen.form.cells
@@ -124,6 +126,7 @@ async def test_a_key_that_leads_into_a_short_field_selects_it(bench: Bench) -> N
     assert cells()["cents"] == ""
 
 
+@pytest.mark.long
 async def test_a_click_selects_nothing(bench: Bench) -> None:
     _, screen = await opened(bench, initial=FILLED)
     editor = screen.form.rows["code"].editor
@@ -133,6 +136,7 @@ async def test_a_click_selects_nothing(bench: Bench) -> None:
     assert screen.form.cells()["code"] == "S29"
 
 
+@pytest.mark.long
 async def test_a_field_that_is_refused_is_typed_over(bench: Bench) -> None:
     _, screen = await opened(bench, initial={**FILLED, "cents": -5})
     await bench.press("tab", "ctrl+s")
@@ -234,7 +238,7 @@ class LateReader:
 
 
 @pytest.mark.parametrize("is_read", [False, True])
-@pytest.mark.parametrize("count", [9, pytest.param(1, marks=pytest.mark.long)])
+@long_but(1, "count", [9, pytest.param(1, marks=pytest.mark.long)])
 async def test_repeats_that_a_busy_machine_reads_late_answer_no_further_wait(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, count: int, is_read: bool
 ) -> None:
@@ -368,6 +372,7 @@ async def test_two_presses_with_time_between_are_two(bench: Bench) -> None:
 # --- what is left out
 
 
+@pytest.mark.long  # tests/review/test_submission.py
 async def test_a_needed_text_left_empty_is_refused_and_sent_empty_only_by_its_key(
     bench: Bench,
 ) -> None:
@@ -387,6 +392,7 @@ async def test_a_needed_text_left_empty_is_refused_and_sent_empty_only_by_its_ke
     assert await result(bench, wait) == {**FILLED, "letter": ""}
 
 
+@pytest.mark.long  # tests/review/test_submission.py
 async def test_an_empty_message_is_not_sent(bench: Bench) -> None:
     wait, screen = await opened(bench, "talk")
     await bench.press("ctrl+s")

@@ -30,6 +30,7 @@ async def test_new_and_gone_rows_wait_until_they_are_let_in(bench: Bench) -> Non
     assert inbox.list.cursor == waits[2]["id"], "the cursor is on its row"
 
 
+@pytest.mark.long  # tests/console/pure/test_lists_and_time.py
 async def test_rows_come_in_by_themselves_when_the_cursor_has_rested(bench: Bench) -> None:
     await bench.ask(subject="Old?", timeout="10m")
     await bench.open()
@@ -137,6 +138,7 @@ async def test_a_batch_stops_before_the_next(bench: Bench) -> None:
     assert statuses == ["fulfilled", "pending", "pending"]
 
 
+@pytest.mark.long  # tests/console/pure/test_filters.py
 @pytest.mark.parametrize("listed", [False, pytest.param(True, marks=pytest.mark.long)])
 async def test_a_pasted_id_of_any_kind_finds_its_session(bench: Bench, listed: bool) -> None:
     await bench.ask(subject="Other?")
@@ -182,6 +184,7 @@ async def test_sessions_come_in_pages(bench: Bench) -> None:
         module.PAGE_ROWS = module_rows
 
 
+@pytest.mark.long  # tests/console/test_keys.py
 async def test_a_users_key_map_holds_and_is_shown(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish?")
     await bench.open(keys={"answer": "A"})
@@ -207,6 +210,7 @@ async def test_the_palette_offers_what_can_be_done_now(bench: Bench) -> None:
     await bench.until(lambda: inbox.filter_text == "due<10m")
 
 
+@pytest.mark.long  # tests/console/test_keys.py
 async def test_help_is_about_what_is_in_front_and_complete(bench: Bench) -> None:
     await bench.ask(subject="Publish?")
     await bench.open(size=(120, 200))
@@ -249,6 +253,7 @@ async def test_help_is_about_what_has_the_focus(bench: Bench) -> None:
     await bench.sees(f"type {screen.expect[-7:]} and press ^s")
 
 
+@pytest.mark.long  # tests/console/pure/test_texts.py
 async def test_copy_gives_every_id_and_the_command(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish?", correlation="key-1")
     await bench.open()
@@ -281,6 +286,7 @@ async def test_read_only_refuses_every_action_that_writes(bench: Bench) -> None:
     assert BY_ID["answer"].writes
 
 
+@pytest.mark.long
 async def test_a_terminal_that_is_too_small_says_so_and_does_nothing(bench: Bench) -> None:
     await bench.ask(subject="Publish?")
     await bench.open()
@@ -293,6 +299,7 @@ async def test_a_terminal_that_is_too_small_says_so_and_does_nothing(bench: Benc
     await bench.sees("Publish?")
 
 
+@pytest.mark.long  # test_terminal.py
 async def test_a_resize_keeps_cursor_and_text(bench: Bench) -> None:
     for number in range(30):
         await bench.ask(subject=f"Publish {number}?", timeout=f"{10 + number}m")
@@ -314,6 +321,7 @@ async def test_a_resize_keeps_cursor_and_text(bench: Bench) -> None:
     await asyncio.sleep(0)
 
 
+@pytest.mark.long
 async def test_a_broken_view_leaves_the_rest_working(bench: Bench) -> None:
     await bench.ask(subject="Publish?")
     await bench.open()
@@ -373,6 +381,7 @@ async def test_the_head_line_has_the_figures(bench: Bench) -> None:
     await bench.sees("oldest 2m · median 2m")
 
 
+@pytest.mark.long  # test_goldens.py
 @pytest.mark.parametrize(
     "size", [(80, 24), pytest.param((110, 50), marks=pytest.mark.long), (200, 50)], ids=str
 )

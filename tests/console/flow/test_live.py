@@ -41,6 +41,7 @@ async def test_words_stand_below_the_running_step_until_it_ends(bench: Bench) ->
     assert len(rows) == 1, "start and end are one row"
 
 
+@pytest.mark.long
 async def test_the_pane_beside_a_steps_row_shows_what_it_came_to(bench: Bench) -> None:
     tasks.silent.set()
     receipt = await bench.stack.started("speaker", {"subject": "good morning"})

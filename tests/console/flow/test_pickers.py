@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.console.flow.bench import Bench
 
 
@@ -30,6 +32,7 @@ async def test_j_and_k_move_a_digit_picks_and_letters_filter(bench: Bench) -> No
     assert any(text.startswith("Copied") for text in bench.toasts())
 
 
+@pytest.mark.long
 async def test_1_leads_back_to_the_inbox_from_a_session_that_was_opened_there(
     bench: Bench,
 ) -> None:
@@ -46,6 +49,7 @@ async def test_1_leads_back_to_the_inbox_from_a_session_that_was_opened_there(
     await bench.on("SessionsScreen")
 
 
+@pytest.mark.long  # tests/review/test_drafts_and_batches.py
 async def test_what_was_begun_has_a_sign_and_is_found(bench: Bench) -> None:
     await bench.ask(subject="First?", timeout="5m")
     await bench.ask(subject="Second?", timeout="9m")
@@ -63,6 +67,7 @@ async def test_what_was_begun_has_a_sign_and_is_found(bench: Bench) -> None:
     await bench.until(lambda: len(inbox.list.keys) == 1)
 
 
+@pytest.mark.long  # tests/review/test_pending.py
 async def test_a_held_answer_that_did_not_leave_says_so_until_it_is_looked_at(bench: Bench) -> None:
     wait = await bench.ask(subject="First?", timeout="5m")
     await bench.ask(subject="Second?", timeout="9m")

@@ -35,6 +35,7 @@ async def test_a_transcript_is_followed_live(bench: Bench) -> None:
         await bench.sees(text)
 
 
+@pytest.mark.long
 async def test_a_long_transcript_opens_at_its_end_without_reading_the_rest(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish?", say=[f"word {n}" for n in range(600)])
     await bench.open()
@@ -98,6 +99,7 @@ async def test_sending_input_says_before_what_it_will_do(
     assert record["principal"]["on_behalf_of"] == "ana"
 
 
+@pytest.mark.long  # tests/http/test_sessions.py
 async def test_a_note_is_written_and_wakes_nobody(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish?")
     await bench.open()
@@ -116,6 +118,7 @@ async def test_a_note_is_written_and_wakes_nobody(bench: Bench) -> None:
     await bench.sees("seen")
 
 
+@pytest.mark.long
 async def test_a_page_without_a_form_stays_whatever_key_of_a_form_is_pressed(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish?")
     await bench.open(size=(80, 24))
@@ -159,6 +162,7 @@ async def test_cancelling_asks_for_the_id(bench: Bench) -> None:
     await bench.until(lambda: any("the session is cancelled" in text for text in bench.toasts()))
 
 
+@pytest.mark.long  # tests/http/test_sessions.py
 async def test_closing_ends_the_input_it_waits_for(bench: Bench) -> None:
     wait = await bench.ask("talk", subject="-")
     session_id = wait["session"]["id"]
@@ -207,6 +211,7 @@ async def test_a_failed_run_is_retried_after_its_effect_was_read(bench: Bench) -
     assert held[1]["principal"]["on_behalf_of"] == "ana"
 
 
+@pytest.mark.long  # tests/console/pure/test_entries.py
 async def test_two_entries_are_compared(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish?", say=["two findings", "three findings"])
     await bench.open()
@@ -225,6 +230,7 @@ async def test_two_entries_are_compared(bench: Bench) -> None:
     await bench.sees("[-two-][+three+] findings")
 
 
+@pytest.mark.long  # tests/console/pure/test_entries.py
 async def test_the_transcript_is_searched(bench: Bench) -> None:
     wait = await bench.ask(subject="Publish?", say=[f"line {n}" for n in range(40)])
     await bench.open()
@@ -255,6 +261,7 @@ async def test_activity_tells_who_did_what(bench: Bench) -> None:
     await bench.on("ActivityScreen")
 
 
+@pytest.mark.long
 async def test_the_raw_tab_keeps_the_keys_when_something_closed_over_it(bench: Bench) -> None:
     await bench.ask()
     await bench.open()
@@ -279,6 +286,7 @@ def place_of(bench: Bench, text: str, *, last: bool = False) -> tuple[int, int]:
     raise AssertionError(f"{text!r} is not on:\n{bench.text()}")
 
 
+@pytest.mark.long
 async def test_text_of_the_transcript_is_chosen_with_the_mouse_and_copied(bench: Bench) -> None:
     wait = await bench.ask(say=["first", "second \x1b[31mred"])
     await bench.open()

@@ -43,6 +43,7 @@ async def told(
         yield found
 
 
+@pytest.mark.long
 async def test_each_limit_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def made(folder: Path) -> Stack:
         stack = Stack(folder, registry=tasks.REGISTRY)
@@ -90,6 +91,7 @@ async def schedules(bench: Bench, count: int, **options: Any) -> Any:
     return screen
 
 
+@pytest.mark.long
 async def test_schedules_are_listed_by_their_next_due_time_and_shown_in_full(
     bench: Bench,
 ) -> None:
@@ -159,6 +161,7 @@ async def test_nothing_is_changed_read_only_or_without_a_row(bench: Bench) -> No
     await bench.sees("No notices are sent")
 
 
+@pytest.mark.long
 async def test_a_target_that_fails_is_tried_again(told: Bench, hook: Endpoint) -> None:
     hook.down()
     await told.ask("talk", subject="Hello?")
@@ -233,6 +236,7 @@ async def test_a_schedule_is_made_by_its_form_which_says_when_it_is_due(bench: B
     assert made["payload"]["subject"] == "Hi?"
 
 
+@pytest.mark.long
 async def test_a_schedule_is_made_of_a_task_that_the_console_has_not_heard_of_yet(
     bench: Bench,
 ) -> None:
@@ -243,6 +247,7 @@ async def test_a_schedule_is_made_of_a_task_that_the_console_has_not_heard_of_ye
     assert screen.task_info.id == "talk"
 
 
+@pytest.mark.long
 async def test_a_schedule_of_a_name_that_is_taken_is_refused_and_what_was_typed_stays(
     bench: Bench,
 ) -> None:
@@ -256,6 +261,7 @@ async def test_a_schedule_of_a_name_that_is_taken_is_refused_and_what_was_typed_
     assert (await known(bench, "a"))["every_s"] == 7200.0
 
 
+@pytest.mark.long
 async def test_a_schedule_is_deleted_once_its_name_is_typed(bench: Bench) -> None:
     await schedule(bench, "hourly")
     screen = await schedules(bench, 1)

@@ -87,6 +87,7 @@ async def test_grants_are_listed_and_revoked(bench: Bench) -> None:
     await bench.on("SessionScreen")
 
 
+@pytest.mark.long  # tests/http/test_gate.py
 async def test_what_became_of_a_call_is_said_by_a_person(bench: Bench) -> None:
     session_id = await left_unknown(bench, "touch one")
     await bench.open()
@@ -107,6 +108,7 @@ async def test_what_became_of_a_call_is_said_by_a_person(bench: Bench) -> None:
     assert found.json()["outcome"] == "not_made"
 
 
+@pytest.mark.long
 async def test_an_agents_session_shows_its_calls_and_opens_them(bench: Bench) -> None:
     session_id = await left_unknown(bench, "touch one")
     await bench.open()

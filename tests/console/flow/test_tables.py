@@ -29,6 +29,7 @@ DIFF = """## Change
 - three"""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
 async def test_five_rows_are_five_lines_below_their_heads(
     bench: Bench, size: tuple[int, int]
@@ -88,6 +89,7 @@ async def test_two_hundred_rows_are_a_table_in_which_one_row_is_made_of_fields(
     assert built.data["lines"] == wanted
 
 
+@pytest.mark.long  # tests/forms/test_rows.py
 async def test_rows_of_a_table_come_go_and_move_and_its_mistakes_are_led_to(bench: Bench) -> None:
     wait, screen = await opened(bench, initial={**FILLED, "lines": MANY[:60]})
     table = screen.form.rows["lines"]
@@ -111,6 +113,7 @@ async def test_rows_of_a_table_come_go_and_move_and_its_mistakes_are_led_to(benc
     assert len(sent["lines"]) == 59
 
 
+@pytest.mark.long
 async def test_a_text_is_one_line_that_grows_with_it(bench: Bench) -> None:
     _, screen = await opened(bench, initial=FILLED)
     letter = screen.form.rows["letter"].editor
@@ -138,6 +141,7 @@ async def test_the_facts_of_a_form_are_one_line_at_every_width(
     await bench.sees(wait["id"][:30])
 
 
+@pytest.mark.long
 async def test_a_diff_is_in_colours_and_on_the_wider_side_of_a_short_form(bench: Bench) -> None:
     await bench.ask(subject="Publish?", body=DIFF)
     await bench.open(size=(120, 36))
@@ -150,6 +154,7 @@ async def test_a_diff_is_in_colours_and_on_the_wider_side_of_a_short_form(bench:
     await bench.sees("+    lease.until = now() + HOUR")
 
 
+@pytest.mark.long
 async def test_a_long_text_is_reviewed_as_a_text_and_as_json_behind_its_key(bench: Bench) -> None:
     letter = "Dear Ada,\n\nit left this morning."
     await opened(bench, initial={**FILLED, "letter": letter})

@@ -112,6 +112,7 @@ main()
 """
 
 
+@pytest.mark.long
 async def test_a_fault_at_the_start_is_one_clear_line(terminal: Terminal, tmp_path: Path) -> None:
     await terminal.run(
         "-c", BROKEN, "console", "--url", "http://127.0.0.1:9", XDG_STATE_HOME=str(tmp_path)
@@ -126,6 +127,7 @@ async def test_a_fault_at_the_start_is_one_clear_line(terminal: Terminal, tmp_pa
     assert "RuntimeError: said by a session" in log
 
 
+@pytest.mark.long
 async def test_a_resize_while_it_starts_is_followed(
     bench: Bench, terminal: Terminal, tmp_path: Path
 ) -> None:
@@ -228,6 +230,7 @@ for _ in range({BLOCKS}):
 """
 
 
+@pytest.mark.long
 def test_what_a_stop_has_cut_short_is_written_on_also_by_a_python_that_buffers_nothing() -> None:
     master, slave = pty.openpty()
     tty.setraw(slave)

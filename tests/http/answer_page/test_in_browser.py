@@ -203,6 +203,7 @@ def test_a_call_is_read_in_rows_changed_in_fields_and_recorded_with_what_it_did(
     assert "refund is called with 1 value changed" in card.inner_text()
 
 
+@pytest.mark.long  # test_round_trip.py
 @pytest.mark.parametrize("claims", [call_page()], indirect=True, ids=["call"])
 def test_a_call_is_declined_without_a_look_at_its_arguments(tab, url, claims):
     tab.goto(url)
@@ -214,6 +215,7 @@ def test_a_call_is_declined_without_a_look_at_its_arguments(tab, url, claims):
     assert "refund is not called; the agent sees: too much" in card
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("claims", [page(), call_page()], indirect=True, ids=["order", "call"])
 def test_nothing_is_wider_than_the_screen_and_targets_are_big_enough(tab, url):
     tab.goto(url)
@@ -242,6 +244,7 @@ def test_it_can_be_used_with_the_keyboard_alone(tab, url, claims):
     assert tab.get_by_label("Note").input_value() == "typed"
 
 
+@pytest.mark.long  # test_page.py
 def test_the_style_is_applied_under_the_policy(tab, url):
     tab.goto(url)
     box = tab.get_by_role("button", name="Send answer").bounding_box()
@@ -249,6 +252,7 @@ def test_the_style_is_applied_under_the_policy(tab, url):
     assert box["height"] >= 48
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("claims", [call_page()], indirect=True, ids=["call"])
 def test_declining_a_call_takes_its_arguments_out_of_sight_and_out_of_reach(tab, url, claims):
     tab.goto(url)
@@ -266,6 +270,7 @@ def test_declining_a_call_takes_its_arguments_out_of_sight_and_out_of_reach(tab,
     assert claims.answer == {"decision": "decline", "reason": "too much"}
 
 
+@pytest.mark.long
 def test_a_text_among_other_fields_is_one_line_that_grows(tab, url):
     tab.goto(url)
     note = tab.get_by_label("Note")

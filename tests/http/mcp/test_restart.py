@@ -17,6 +17,7 @@ from mcp_types import CallToolResult, ElicitResult, InputRequiredResult
 from tests.console.flow.terminal import Terminal
 from tests.http.mcp.clients import TasksExtension, ask, begin, connected
 from tests.http.mcp.test_tasks import elicited, task_with
+from tests.longer import long_but
 from tests.stack.live import ROOT, LiveRuntime
 
 pytestmark = [pytest.mark.slow, pytest.mark.allows_blocking, pytest.mark.timeout(180)]
@@ -93,6 +94,7 @@ async def test_a_task_outlives_the_runtime_and_an_operator_answers_it(live: Live
         assert done["result"]["content"][0]["text"] == "Hello, Bob!"
 
 
+@pytest.mark.long  # a task does: the test above
 async def test_a_sealed_state_outlives_the_runtime(live: LiveRuntime) -> None:
     place = live.credentials
     async with connected(place.url, place.key, elicited=elicited) as client:
@@ -112,7 +114,7 @@ async def test_a_sealed_state_outlives_the_runtime(live: LiveRuntime) -> None:
         assert done.content[0].text == "Hello, Ada!"  # type: ignore[union-attr]  # a text
 
 
-@pytest.mark.parametrize("mode", ["auto", "legacy"])
+@long_but(1, "mode", ["auto", "legacy"])
 async def test_a_client_starts_the_command_and_calls(shared: LiveRuntime, mode: Any) -> None:
     async with Client(stdio(shared), mode=mode) as client:
         assert "greet" in {tool.name for tool in (await client.list_tools()).tools}
@@ -175,6 +177,7 @@ def test_garbage_over_stdio_is_answered_and_the_end_is_the_end(shared: LiveRunti
     assert [one["id"] for one in said if one["id"] is not None] == [7]
 
 
+@pytest.mark.long
 def test_what_is_under_way_when_the_input_ends_is_answered(shared: LiveRuntime) -> None:
     """As a shell does it: `printf … | helmr mcp`."""
     given = stdio(shared)

@@ -31,6 +31,7 @@ def acknowledged(calls: list[Call]) -> Counter[Kind]:
     return Counter(call.kind for call in calls if call.outcome is Outcome.OK)
 
 
+@pytest.mark.long  # tests/programs/simulation/test_seeds.py; kills: tests/stack/test_faults.py
 @pytest.mark.timeout(240)
 def test_a_runtime_in_one_process_keeps_its_promises_under_faults() -> None:
     found = taken(Plan(seconds=8, clients=8, sessions=12, in_process=True))

@@ -64,6 +64,7 @@ def in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[embe
         yield runtime
 
 
+@pytest.mark.long  # the harness does: the test above
 def test_one_process_does_what_the_contract_says(in_process: embedded.Embedded) -> None:
     assert through_client(in_process.async_client, range(4)) == []
 

@@ -94,6 +94,7 @@ def test_only_a_test_that_fails_of_itself_catches(
         assert str(tests[name][1]) in missed.why
 
 
+@pytest.mark.long  # test_only_a_test_that_fails_of_itself_catches
 @pytest.mark.parametrize("name", ["deadline-off-by-one"])
 def test_a_small_one_is_caught(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert caught([BUGS[name]]) == 1, capsys.readouterr().out

@@ -42,6 +42,7 @@ def test_a_seed_is_the_same_events_each_time(project_root: Path, feed_pause_s: s
     assert again == first
 
 
+@pytest.mark.long
 def test_a_seed_is_the_same_events_wherever_the_sources_stand(
     project_root: Path, tmp_path: Path
 ) -> None:
