@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -50,6 +50,7 @@ class _Ticket:
     Attributes:
         host: Where its session is in memory; None if it has left.
         since: When it asked first.
+        use_by: Until when it may use the permit that it was given.
         seen_s: When its session was last seen on the work list, of one that has left.
     """
 
@@ -61,6 +62,7 @@ class _Ticket:
     host: str | None
     since: datetime
     seen_s: float = 0.0
+    use_by: datetime | None = None
 
 
 class Limiter:
@@ -89,7 +91,7 @@ class Limiter:
         self._on_turn = on_turn
         self._is_on_list = is_on_list
         self._room = room
-        now_s = clock.now().timestamp()
+        now_s = self._now_s()
         self._permits = {name: Permits(limit, now_s) for name, limit in limits.items()}
         self._tickets: dict[str, _Ticket] = {}
         self._asking: dict[str, set[str]] = {}
@@ -180,9 +182,11 @@ class Limiter:
         known = self._tickets.get(line.ticket)
         match line.change:
             case PermitChange.CLOSED if line.until is not None:
-                permits.close(line.until.timestamp())
+                permits.close(self._now_s() + (line.until - self._clock.now()).total_seconds())
             case PermitChange.ASKED if known is None:
                 self._ask(host, permits, line)
+            case PermitChange.ASKED if known is not None and line.ticket in permits.held:
+                self._give(known, known.use_by)  # the host listened to another, and has not heard
             case PermitChange.HELD:
                 if known is None:
                     known = self._tickets[line.ticket] = self._ticket(host, line)
@@ -247,7 +251,8 @@ class Limiter:
     # --- giving -----------------------------------------------------------------------------------
 
     def _now_s(self) -> float:
-        return self._clock.now().timestamp()
+        """By a clock that no one sets: one that goes forward would fill buckets at once."""
+        return self._clock.elapsed_s()
 
     def _look_soon(self) -> None:
         if not self._is_due:
@@ -260,14 +265,14 @@ class Limiter:
         if not self._has_started or self._unheard:
             return
         self._unheard = None
-        now = self._clock.now()
+        now, now_s = self._clock.now(), self._now_s()
         next_s: list[float] = []
         for permits in self._permits.values():
             slack = slack_s(permits.limit)
             use_by = now + timedelta(seconds=slack) if permits.limit.per is not None else None
-            for ticket in permits.grant(now.timestamp()):
+            for ticket in permits.grant(now_s):
                 self._give(self._tickets[ticket], use_by)
-            at_s = permits.next_s(now.timestamp())
+            at_s = permits.next_s(now_s)
             if at_s is not None:
                 next_s.append(at_s)
         self._bring_back()
@@ -275,7 +280,7 @@ class Limiter:
             self._timer.cancel()
             self._timer = None
         if next_s:
-            at = max(now, datetime.fromtimestamp(min(next_s), UTC)) + timedelta(milliseconds=1)
+            at = now + timedelta(seconds=max(0.0, min(next_s) - now_s), milliseconds=1)
             self._timer = self._clock.call_at(at, self._look_soon)
 
     def _bring_back(self) -> None:
@@ -291,6 +296,7 @@ class Limiter:
 
     def _give(self, ticket: _Ticket, use_by: datetime | None) -> None:
         self._asks_no_more(ticket)
+        ticket.use_by = use_by
         assert ticket.host is not None, "it was ready"
         box = self._outbox.setdefault(ticket.host, [])
         box.append(PermitGiven(ticket=ticket.id, use_by=use_by))
@@ -341,14 +347,14 @@ class Limiter:
     def to_json(self) -> list[dict[str, Any]]:
         """As `Directory.limits` has it."""
         found = []
-        now_s = self._now_s()
+        now, now_s = self._clock.now(), self._now_s()
         for name, permits in self._permits.items():
             counts = sorted(permits.counts().items(), key=lambda one: (-one[1], one[0]))
             asking = [
                 t.since for t in self._tickets.values() if t.limit == name and t.id in permits
             ]
-            closed_s = permits.closed_until_s
-            closed = datetime.fromtimestamp(closed_s, UTC) if closed_s > now_s else None
+            closed_s = permits.closed_until_s - now_s
+            closed = now + timedelta(seconds=closed_s) if closed_s > 0 else None
             found.append(
                 {
                     "name": name,

@@ -90,6 +90,10 @@ class HostPermits:
         self._version = 0
         """Of the last line."""
         self._directory = ""
+        self._since = 0
+        """The version from which on that directory is the one."""
+        self._heard: set[str] = set()
+        """All directories that have asked."""
         self._changed = asyncio.Event()
         self._ending: dict[LimitPermit, Callable[[], bool]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -161,9 +165,18 @@ class HostPermits:
     # --- what the directory asks ------------------------------------------------------------------
 
     async def news(self, directory: str, known: int) -> PermitNews:
-        """As `Host.permit_news`."""
+        """As `Host.permit_news`.
+
+        A call of a directory that is dead may come behind the first one of the next. It knows of nothing since that
+        one, and changes nothing: permits that the dead one gave would be used again.
+        """
         if directory != self._directory:
+            if directory in self._heard and known < self._since:
+                return PermitNews(version=self._version, lines=())
+            self._heard.add(directory)
             self._directory = directory
+            self._version += 1
+            self._since = self._version
             return self._whole()
         if not 0 <= self._version - known <= len(self._lines):
             return self._whole()

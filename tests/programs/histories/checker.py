@@ -10,6 +10,7 @@ Pure: calls in, sentences out. It knows nothing of how Helmr works, only what it
 - A **public token** is a counter: accepted uses never exceed its bound, none is refused while there is room, and a
   refused use is not counted.
 - **A repeated operation** gets its first reply, and is never refused once it was acknowledged. No two create the same.
+- **A limit** bounds how many steps go on at once, and how many begin in a time.
 - **Several people agree** before a wait ends that asks for that: so many different ones can have stood for the same
   when the last vote came, each vote counts those who certainly did, and nobody votes who was disabled.
 - **A run** took what its waits took, in that order, its journal only grows, it stays over, and it ran a step again only
@@ -30,9 +31,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.programs.histories.history import Call, Kind, Outcome
+from tests.programs.histories.limits import check_limits
 from tests.programs.histories.votes import check_votes
 
-PROMISES = ("log", "waits", "tokens", "uses", "repeats", "creations", "votes", "runs", "steps")
+PROMISES = (
+    "log",
+    "waits",
+    "tokens",
+    "uses",
+    "repeats",
+    "creations",
+    "votes",
+    "runs",
+    "steps",
+    "limits",
+)
 """What each sentence begins with."""
 SHOWN = 20
 """So many sentences of each kind are told; one fault in a log makes thousands."""
@@ -123,6 +136,7 @@ def check(calls: Iterable[Call]) -> list[str]:
     for public_token, uses in writes[Kind.USE].items():
         _check_uses(public_token, uses, reads[Kind.READ_USES][public_token], found)
     check_votes(writes, found)
+    check_limits(reads[Kind.READ_LIMIT], found)
     known_ns = _known_since(writes[Kind.ANSWER], looks)
     for run, shown in reads[Kind.READ_RUN].items():
         _check_run(run, shown, reads[Kind.READ_LOG], known_ns, found)

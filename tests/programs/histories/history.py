@@ -51,6 +51,8 @@ class Kind(StrEnum):
     READ_TOKEN = "read_token"
     READ_USES = "read_uses"
     READ_RUN = "read_run"
+    READ_LIMIT = "read_limit"
+    """A session whose steps have a limit."""
     FAULT = "fault"
 
 

@@ -13,13 +13,17 @@ from pathlib import Path
 
 import uvloop
 
+from helmr.client import AsyncClient
+from helmr.client.endpoint import Endpoint
 from tests import preloaded
 from tests.ledger import failing_sync
 from tests.programs.histories import history_tasks
+from tests.programs.histories.asking import LimitedSessions
 from tests.programs.histories.clients import PEOPLE, STREAMS, HistoryClient, World
 from tests.programs.histories.history import Call, Kind
 from tests.programs.histories.nemesis import BETWEEN_S, Means, Nemesis, small_disk, whole
 from tests.programs.histories.stepped_clock import SteppedClock
+from tests.programs.histories.transport import LeanTransport
 from tests.programs.histories.wire import Wire
 from tests.stack.live import LiveRuntime
 
@@ -140,6 +144,8 @@ async def _taken(live: LiveRuntime, means: Means, plan: Plan) -> Taken:
         nemesis = Nemesis(
             live, wire, world, means, in_process=plan.in_process, between_s=plan.between_s
         )
+        endpoint = Endpoint(url=url, key=key, found_by="the history")
+        asking = LimitedSessions(AsyncClient._over(LeanTransport(endpoint)), live.marks)
         try:
             async with asyncio.TaskGroup() as group:
                 is_over = _ending(world, plan)
@@ -147,9 +153,12 @@ async def _taken(live: LiveRuntime, means: Means, plan: Plan) -> Taken:
                     group.create_task(client.live(is_over))
                 if plan.has_faults:
                     group.create_task(nemesis.act(is_over))
+                group.create_task(asking.begin(is_over))
             unfinished = await _look_at_all(clients[0], world)
+            unfinished += await asking.end(SETTLED_S)
+            world.calls += await asking.read()
         finally:
-            for client in clients:
+            for client in (*clients, asking):
                 await client.close()
     return Taken(world.calls, unfinished)
 

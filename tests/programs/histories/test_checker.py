@@ -134,8 +134,22 @@ def taken_back(person: str, began: int, ended: int) -> Call:
     )  # fmt: skip
 
 
+def limited(*steps: Any) -> Call:
+    """A read of a session under a limit of two at once and three in a hundred."""
+    told = {"at_once": 2, "per": 3, "within_ns": 100}
+    shown = [[key, opened, [*tries]] for key, opened, *tries in steps]
+    return call(Kind.READ_LIMIT, "provider", 900, 901, {**told, "steps": shown})
+
+
 GOOD: dict[str, list[Call]] = {
     "nothing": [],
+    "a third when one of two has ended, a fourth in another time": [
+        limited(("a", 0, (0, 9)), ("b", 1, (1, 5))),
+        limited(("c", 2, (5, 9)), ("d", 100, (150, 151))),
+    ],
+    "one died, and another went on in its place": [
+        limited(("a", 0, (0, 9)), ("b", None, (1, None), (20, 29)), ("c", 3, (2, 9))),
+    ],
     "sends at once in either order": [send(1, 0, 9, 2), send(2, 0, 9, 1), log(10, 11, (2, None), (1, None))],
     "an unknown send that happened": [send(1, 0, 9, None), log(10, 11, (1, None))],
     "an unknown send that did not": [send(1, 0, 9, None), log(10, 11)],
@@ -337,6 +351,17 @@ BAD: dict[str, tuple[str, list[Call]]] = {
         "uses",
         [use(1, 0, 1, 1), uses(2, 3, 1), call(Kind.READ_USES, "pub", 4, 5, {"uses": 1, "max": 3})],
     ),
+    "a third went on beside two": (
+        "limits", [limited(("a", 0, (0, 9)), ("b", 1, (1, 9))), limited(("c", 8, (8, 12)))],
+    ),
+    "one that died was the third": (
+        "limits", [limited(("a", 0, (0, 9)), ("b", 1, (1, 9)), ("c", 5, (5, None), (10, 12)))],
+    ),
+    "a fourth began in the time of three": (
+        "limits",
+        [limited(("a", 0, (0, 1)), ("b", 20, (20, 21)), ("c", 60, (60, 61)), ("d", 99, (99, 100)))],
+    ),
+    "under a limit recorded and never run": ("limits", [limited(("a", 0))]),
     "recorded and never run": (
         "steps", [send(1, 0, 1, 1), log(2, 3, (1, "wait")), run([1], ["wait"], ("key", 50, []))],
     ),

@@ -77,6 +77,8 @@ class Generator:
         self.model = Model()
         self.redelivers: list[str] = []
         """Sessions that a sender tries again: they have left memory meanwhile."""
+        self.batch: list[Command] = []
+        """What is left to do of a plan for many runs (S-124)."""
 
     def sequence(self, count: int) -> list[Command]:
         """So many commands."""
@@ -91,6 +93,10 @@ class Generator:
 
     def next(self) -> Command:
         """The next one."""
+        if self.batch and self.chance(0.5):
+            command = self.batch.pop(0)
+            if command.args["operation"].startswith(self.today("b")):
+                return command
         pick = self.random.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
         if self.redelivers and self.chance(0.6):
             pick = "send"
@@ -98,10 +104,13 @@ class Generator:
         kind = pick if self.model.sessions else "start"
         while args is None:
             return self.next()
-        if kind not in ONCE and self.random.random() < 0.2:
-            # Known for a day, and perhaps longer.
-            args["operation"] = f"o{self.model.now // DAY_MS}.{self.random.randrange(4)}"
+        if kind not in ONCE and "operation" not in args and self.random.random() < 0.2:
+            args["operation"] = f"{self.today('o')}{self.random.randrange(4)}"
         return Command(kind, args)
+
+    def today(self, letter: str) -> str:
+        """How names of operations begin: they are known for a day, and perhaps longer."""
+        return f"{letter}{self.model.now // DAY_MS}."
 
     # --- commands ---------------------------------------------------------------------------------
 
@@ -325,11 +334,38 @@ class Generator:
 
     def cancel_run(self) -> dict[str, Any]:
         """Rather one that is active."""
-        return self.some_run(lambda session: session.run.is_active)
+        return self.planned("cancel_run", lambda session: session.run.is_active)
 
     def retry(self) -> dict[str, Any]:
         """Rather one that can be."""
-        return self.some_run(lambda session: session.run.status in ("failed", "blocked"))
+        return self.planned("retry", lambda session: session.run.status in ("failed", "blocked"))
+
+    def planned(self, kind: str, wanted: Callable[[Session], bool]) -> dict[str, Any]:
+        """One, perhaps at an attempt that was seen; or all that are as wanted, by a plan.
+
+        Who does the plan ends in the middle, and another does it again from its beginning.
+        """
+        if self.batch or self.chance(0.7):
+            args = self.some_run(wanted)
+            _, run = self.model.run_named(args["run"])
+            seen = max(1, run.attempt + self.random.choice([0, 0, -1, 1]))
+            return {**args, "attempt": seen} if self.chance(0.5) else args
+        plan = [
+            Command(
+                kind,
+                {
+                    "run": session.run.id,
+                    "attempt": session.run.attempt,
+                    "operation": f"{self.today('b')}{len(session.entries)} {session.run.id}",
+                },
+            )
+            for session in self.model.sessions.values()
+            if wanted(session) and not session.is_gone
+        ]
+        if not plan:
+            return self.some_run(wanted)
+        self.batch = [*plan[: self.random.randrange(len(plan) + 1)], *plan]
+        return dict(self.batch.pop(0).args)
 
     def rewind(self) -> dict[str, Any]:
         """Rather a newest run, to an op that it has."""

@@ -693,7 +693,9 @@ class CoreDoor:
         )
         return {"run": named(self.command(session, command)["run_id"])}
 
-    def do_cancel_run(self, operation: OperationKey | None, *, run: str) -> dict[str, Any]:
+    def do_cancel_run(
+        self, operation: OperationKey | None, *, run: str, attempt: int | None = None
+    ) -> dict[str, Any]:
         """An ended run is answered by the service."""
         session, run_id = session_of(run), run_named(run)
         status = self.lines.runs[run_id]
@@ -705,6 +707,7 @@ class CoreDoor:
             operation=operation,
             run_id=run_id,
             next_run_id=self.next_run(session),
+            attempt=attempt,
         )
         self.command(session, command)
         newest = self.states[session].run
@@ -712,9 +715,13 @@ class CoreDoor:
         now = newest.status.value if newest is not None and is_newest else self.lines.runs[run_id]
         return {"run": run, "status": now}
 
-    def do_retry(self, operation: OperationKey | None, *, run: str) -> dict[str, Any]:
+    def do_retry(
+        self, operation: OperationKey | None, *, run: str, attempt: int | None = None
+    ) -> dict[str, Any]:
         """The next attempt."""
-        command = RetryRun(principal=CALLER, operation=operation, run_id=run_named(run))
+        command = RetryRun(
+            principal=CALLER, operation=operation, run_id=run_named(run), attempt=attempt
+        )
         return {"run": named(self.command(session_of(run), command)["run_id"])}
 
     def do_rewind(

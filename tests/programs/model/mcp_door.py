@@ -143,9 +143,9 @@ class McpDoor(HarnessDoor):
         return self.sent(SendReceipt.model_validate(result["structuredContent"]))
 
     async def do_cancel_run(self, *, run: str, **more: Any) -> Reply:
-        """By `helmr_cancel`, which does nothing about a run that has ended before."""
+        """By `helmr_cancel`, which takes no attempt and does nothing about a run that has ended before."""
         lines = self.lines_of(run.partition(".")[0])
-        if any(kind in ENDS and of == run for kind, of, *_ in lines):
+        if "attempt" in more or any(kind in ENDS and of == run for kind, of, *_ in lines):
             return await super().do_cancel_run(run=run, **more)
         await self.tool("helmr_cancel", {"run_id": self.real(run)}, **more)
         found = await self.client.runs.get(self.real(run))

@@ -659,18 +659,20 @@ class Model:
         self.go_on(of)
         return {"run": run.id}
 
-    def do_cancel_run(self, *, run: str) -> Receipt:
-        """S-6."""
+    def do_cancel_run(self, *, run: str, attempt: int | None = None) -> Receipt:
+        """S-6, S-124."""
         session, one = self.run_named(run)
         if not one.is_active:
             return {"run": run, "status": one.status}
+        if attempt not in (None, one.attempt):
+            raise Refused("session_changed")
         self.end_ops(session, self.who)
         self.end(session, "cancelled", self.who)
         self.go_on(session)
         return {"run": run, "status": "cancelled"}
 
-    def do_retry(self, *, run: str) -> Receipt:
-        """S-5."""
+    def do_retry(self, *, run: str, attempt: int | None = None) -> Receipt:
+        """S-5, S-124."""
         session, one = self.run_named(run)
         if one is not session.run:
             raise Refused("run_not_retryable")
@@ -678,6 +680,8 @@ class Model:
             raise Refused("session_terminal")
         if one.status not in ("failed", "blocked"):
             raise Refused("run_not_retryable")
+        if attempt not in (None, one.attempt):
+            raise Refused("session_changed")
         self.log(session, "run.retried", one.attempt + 1, who=self.who, run=one)
         self.next_attempt(one)
         self.go_on(session)

@@ -25,7 +25,18 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from helmr import TaskContext, auth, escalation, sessions, step, streams, task, timers, tokens
+from helmr import (
+    Limit,
+    TaskContext,
+    auth,
+    escalation,
+    sessions,
+    step,
+    streams,
+    task,
+    timers,
+    tokens,
+)
 from helmr.current import current_step
 from helmr.errors import ChildFailed, StepFailed
 
@@ -33,6 +44,8 @@ numbers = streams.input("numbers", schema=int)
 chat = streams.input("chat")
 said = streams.output("said")
 INPUTS = {"numbers": numbers, "chat": chat}
+only_one = Limit("one", at_once=1)
+"""Changes nothing that anyone is told: a step that waits for its turn is not opened."""
 
 
 class Script(BaseModel):
@@ -42,7 +55,7 @@ class Script(BaseModel):
     tokens: list[str] = []
 
 
-@step(retries=1, backoff=0)
+@step(limit=only_one, retries=1, backoff=0)
 async def work(bad_tries: int, is_bad_attempt: bool) -> int:
     """Fails as often as it is told to."""
     now = current_step.get()

@@ -24,6 +24,7 @@ from tests.programs.simulation.planted import planted
 from tests.programs.simulation.probes import FEWEST, unreached
 from tests.programs.simulation.shrink import shrink
 from tests.programs.simulation.simulation import Outcome, simulate
+from tests.programs.simulation.users import MIXES
 
 STEPS = 8_000
 """Of a seed, before it is brought to its end."""
@@ -56,7 +57,7 @@ def main(arguments: list[str]) -> int:
             only = options.only
             if not options.no_shrink:
                 only = shrink(outcome, partial(_fails, outcome, options))
-            _say(replay_line(seed, options.steps, only, options.bug))
+            _say(replay_line(seed, options.steps, only, options.bug, options.day))
             return 1
         if _is_enough(options, time.monotonic() - began_s, steps, counts):
             break
@@ -124,9 +125,17 @@ def _show(counts: Counter[str], options: argparse.Namespace) -> None:
             _say(f"{count:8} {name}")
 
 
-def replay_line(seed: str, steps: int, only: list[str] | None, bug: str | None = None) -> str:
+def replay_line(
+    seed: str,
+    steps: int,
+    only: list[str] | None,
+    bug: str | None = None,
+    day: str | None = None,
+) -> str:
     """The command that does it again."""
     parts = ["python -m tests.programs.simulation", f"--seed {seed}", f"--steps {steps}"]
+    if day is not None:
+        parts.append(f"--day {day}")
     if bug is not None:
         parts.append(f"--bug {bug}")
     if only is not None:
@@ -164,7 +173,14 @@ def _one(seed: str, options: argparse.Namespace, only: list[str] | None) -> Outc
             stack.enter_context(mock.patch.object(feed, "PAUSE_MAX_S", options.feed_pause_s))
         stack.enter_context(planted(options.bug))
         history = History(lines, is_unsettled=options.unsettled)
-        return simulate(seed, steps=options.steps, only=only, watch=options.watch, history=history)
+        return simulate(
+            seed,
+            steps=options.steps,
+            only=only,
+            watch=options.watch,
+            history=history,
+            day=options.day,
+        )
 
 
 def _seeds(options: argparse.Namespace) -> Iterator[str]:
@@ -197,6 +213,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--probes", action="store_true", help="fail if a rare branch was not reached"
     )
+    parser.add_argument("--day", choices=list(MIXES), help="of these users only")
     parser.add_argument("--bug", help="with a planted bug")
     parser.add_argument("--record", action="store_true", help="add it to the figures on record")
     return parser.parse_args(arguments)

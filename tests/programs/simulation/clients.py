@@ -25,7 +25,7 @@ from helmr_runtime.core.people import person_principal
 from helmr_runtime.rpc.calls import GATEWAY
 from tests.programs.simulation import tasks
 from tests.programs.simulation.gateway import Asked
-from tests.programs.simulation.users import PEOPLE, mix_of
+from tests.programs.simulation.users import PEOPLE
 
 if TYPE_CHECKING:
     from tests.programs.simulation.world import World
@@ -53,7 +53,7 @@ class Clients:
         self._shared: list[tuple[str, str]] = []
         self._links: list[tuple[str, str]] = []
         """Answer links that were made, each with its wait."""
-        name, self._mix = mix_of(world.random("mix"))
+        name, self._mix = world.mix
         world.counts.reached(f"day:{name}")
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -318,6 +318,8 @@ class Clients:
         parts: dict[str, Any] = {"task": task, "payload": None}
         if task == "token" and self._tokens and random.random() < 0.8:
             parts["payload"] = {"token_id": random.choice(self._tokens[-4:])}
+        elif task in tasks.OF_TENANTS:
+            parts["payload"] = {"tenant": random.choice("aaab")}
         if random.random() < 0.15:
             parts["external_id"] = f"x{random.randrange(6)}"
         elif random.random() < 0.15:

@@ -10,6 +10,8 @@ from helmr_runtime.clock import Timer, call_by_wall
 from tests.programs.simulation.scheduler import Scheduler
 
 BEGIN = datetime(2030, 1, 1, tzinfo=UTC)
+SETTLED = timedelta(seconds=1)
+"""What was promised until a time by the clock that was set is over by then."""
 
 
 class SimulatedClock:
@@ -19,6 +21,8 @@ class SimulatedClock:
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._begin = BEGIN
+        self.sound_from = BEGIN
+        """Since then it was not set; what was stamped before it was is earlier."""
         self.latest = BEGIN
         """The latest time that it has told."""
 
@@ -41,6 +45,11 @@ class SimulatedClock:
         """Seconds since it all began: a step does not move it."""
         return self._scheduler.now_s
 
+    def elapsed_at(self, at: datetime) -> float | None:
+        """What `elapsed_s` was then; None if that may be a time from before the clock was set."""
+        return (at - self._begin).total_seconds() if at >= self.sound_from else None
+
     def step(self, seconds: float) -> None:
         """Set the wall's clock forward or back."""
         self._begin += timedelta(seconds=seconds)
+        self.sound_from = max(self.latest, self.now()) + SETTLED

@@ -46,6 +46,8 @@ class RunLane(Lane):
         self._is_over = False
         """What it waited for has come without anything to run, as a timer that was cancelled."""
         self._silence: asyncio.TimerHandle | None = None
+        self._silences: list[asyncio.TimerHandle] = []
+        """All whose time has not come, those that were cancelled too."""
         self.on_exit: Callable[[BaseException], None] = _nobody
 
     @property
@@ -53,7 +55,13 @@ class RunLane(Lane):
         is_awake = bool(self.ready) or not self._is_waiting or self._is_over
         return is_awake and not self.is_closed()
 
+    @property
+    def is_expecting(self) -> bool:
+        """The code waits for a timer of its own; threads are lanes."""
+        return self.timers > len(self._silences)
+
     def due(self, timer: asyncio.TimerHandle) -> None:
+        self._silences = [one for one in self._silences if one is not timer]
         if timer is self._silence:
             self._silence = None
         super().due(timer)
@@ -78,6 +86,7 @@ class RunLane(Lane):
             self._is_waiting = True
             if not self.timers:
                 self._silence = self.call_later(self._silence_s, self._on_silence)
+                self._silences.append(self._silence)
             self.scheduler.hold(self)
 
 
@@ -104,11 +113,18 @@ def _make_loop(
 class LaneDriver(RunDriver):
     """A run driver whose thread is a lane."""
 
+    on_try: Callable[[str], None] = staticmethod(lambda key: None)
+    """Told of each try of a step: its key; the world sets it."""
+
     _loop: RunLane  # type: ignore[assignment]  # a loop, and no selector loop
 
     def start(self) -> None:
         self._loop.on_exit = self._on_exit
         self._loop.call_soon_threadsafe(self._first_turn)
+
+    def run_step(self, op: int, key: str, tries: int) -> None:
+        LaneDriver.on_try(key)
+        super().run_step(op, key, tries)
 
     def _first_turn(self) -> None:
         self._loop.set_exception_handler(self._stray_exception)

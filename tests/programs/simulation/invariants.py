@@ -93,6 +93,8 @@ class Invariants:
         self.links = Links(counts, self.check)
         self.votes = Votes(counts, self.check)
         self.sends = Sends(self.sessions, counts, self.check)
+        self.on_step_begun: Callable[[str, str, datetime], None] = lambda key, name, at: None
+        """Told of a step that is opened: its key, its name, and when."""
         self.token_owners: dict[str, str] = {}
         """By token, the session whose transcript it was made in."""
         self.pruning = Pruning(self, counts, self.check)
@@ -336,6 +338,7 @@ class Invariants:
             if "copied_from" not in body:
                 self.check(key not in self.spent_keys, "S-76", f"{where}: the key of before")
                 self.step_keys[key] = (entry.session_id, str(entry.run_id), entry.op)
+                self.on_step_begun(key, body["name"], entry.recorded_at)
         elif kind in STEP_ENDS:
             assert entry.op is not None
             self.check(entry.op in run.opened, "S-32", f"{where}: op {entry.op} was not opened")

@@ -19,6 +19,7 @@ from helmr_runtime.core.answerers import Answerers
 from helmr_runtime.core.decide import inputs as deciding
 from helmr_runtime.core.decide import ops, votes
 from helmr_runtime.core.entries import Draft, Entry, EntryKind
+from helmr_runtime.core.limits import Ask, Permits, TurnQueue
 from helmr_runtime.core.notices import Outbox, Position
 from helmr_runtime.core.people import DisabledPeople
 from helmr_runtime.core.requests import WaitRequest
@@ -26,6 +27,8 @@ from helmr_runtime.core.run import Run, Wait
 from helmr_runtime.directory import failover
 from helmr_runtime.directory.actor import DirectoryActor
 from helmr_runtime.directory.failover import Failover
+from helmr_runtime.directory.hosts import PoolHost
+from helmr_runtime.directory.limiter import Limiter
 from helmr_runtime.ledger import memory
 from helmr_runtime.ledger.index import commands
 from helmr_runtime.ledger.index.authored import find_start
@@ -46,6 +49,7 @@ from helmr_runtime.session.committer import Committer
 from helmr_runtime.session.events import SessionPhase
 from helmr_runtime.session.host import HostActor, SessionSlot
 from helmr_runtime.session.live_session import LiveSession
+from helmr_runtime.session.permits import HostPermits, LimitPermit
 from tests.programs.simulation import ledger as simulated_ledger
 from tests.programs.simulation.disk import SimulatedDisk
 from tests.programs.simulation.network import Network
@@ -406,6 +410,86 @@ def _pruned_keys_stay() -> AbstractContextManager[object]:
     return mock.patch.object(KeyIndex, "forget")
 
 
+# --- what limits rely on -------------------------------------------------------------------------------
+
+
+def _permit_lost_with_its_host() -> AbstractContextManager[object]:
+    """What a dead host held does not come back."""
+    on_crash = Limiter.on_crash
+
+    def keeps(self: Limiter, host: PoolHost) -> None:
+        with mock.patch.object(Limiter, "_drop"):
+            on_crash(self, host)
+
+    return mock.patch.object(Limiter, "on_crash", keeps)
+
+
+def _unused_permit_lost() -> AbstractContextManager[object]:
+    """A permit that comes when its session leaves memory is held by no one."""
+
+    def keeps(self: Permits, ticket: str) -> None:
+        if ticket not in self.held:
+            leave(self, ticket)
+
+    leave = Permits.leave
+    return mock.patch.object(Permits, "leave", keeps)
+
+
+def _permit_given_twice() -> AbstractContextManager[object]:
+    """A new directory does not count what an earlier one gave."""
+    return mock.patch.object(Permits, "is_held")
+
+
+def _given_before_all_are_heard() -> AbstractContextManager[object]:
+    """A new directory gives permits before every host has said what it holds."""
+    start = Limiter.start
+
+    def at_once(self: Limiter) -> None:
+        self._unheard = set()
+        start(self)
+
+    return mock.patch.object(Limiter, "start", at_once)
+
+
+def _thread_without_its_permit() -> AbstractContextManager[object]:
+    """A permit comes back with its step, whatever of it goes on."""
+    end = HostPermits.end
+
+    def at_once(self: HostPermits, permit: LimitPermit, is_over: object = None) -> None:
+        end(self, permit)
+
+    return mock.patch.object(HostPermits, "end", at_once)
+
+
+def _late_permit_used() -> AbstractContextManager[object]:
+    """A permit is used however late it comes."""
+    give = Limiter._give
+
+    def for_ever(self: Limiter, ticket: Any, use_by: object) -> None:
+        give(self, ticket, None)
+
+    return mock.patch.object(Limiter, "_give", for_ever)
+
+
+def _one_key_first() -> AbstractContextManager[object]:
+    """A key whose turn it was is the next again."""
+    return mock.patch.object(TurnQueue, "take", TurnQueue.remove)
+
+
+def _begins_before_what_goes_on() -> AbstractContextManager[object]:
+    """What goes on after a wait waits until no other wants to begin."""
+
+    def beginning(self: Permits) -> Ask | None:
+        return self._beginning.first() or self._going_on.first()
+
+    return mock.patch.object(Permits, "_first", beginning)
+
+
+def _turn_untold() -> AbstractContextManager[object]:
+    """A session that has left memory is not told that its turn is near."""
+    return mock.patch.object(Limiter, "_bring_back")
+
+
 # --- what is relied on of the disk ---------------------------------------------------------------------
 
 
@@ -464,7 +548,30 @@ BUGS: dict[str, Bug] = {
     "pruned-apart": _pruned_family_torn,
     "pruned-keys": _pruned_keys_stay,
     "epochs-again": _epochs_from_what_is_stored,
+    "permit-lost": _permit_lost_with_its_host,
+    "permit-unused": _unused_permit_lost,
+    "permit-twice": _permit_given_twice,
+    "permits-unheard": _given_before_all_are_heard,
+    "permit-of-a-thread": _thread_without_its_permit,
+    "permit-late": _late_permit_used,
+    "one-key-first": _one_key_first,
+    "begins-first": _begins_before_what_goes_on,
+    "turn-untold": _turn_untold,
 }
+OF_LIMITS = frozenset(
+    {
+        "permit-lost",
+        "permit-unused",
+        "permit-twice",
+        "permits-unheard",
+        "permit-of-a-thread",
+        "permit-late",
+        "one-key-first",
+        "begins-first",
+        "turn-untold",
+    }
+)
+"""Bugs to be looked for on a tenant's day."""
 
 
 def planted(name: str | None) -> AbstractContextManager[object]:

@@ -102,6 +102,7 @@ def simulate(
     only: Collection[str] | None = None,
     watch: str | None = None,
     history: History | None = None,
+    day: str | None = None,
 ) -> Outcome:
     """Run one seed for so many steps, then until it is quiet.
 
@@ -111,19 +112,21 @@ def simulate(
         only: Names of what happens of the plan; None for all of it.
         watch: Text of which every call that has it is printed, for whoever looks for a fault.
         history: Told of all that happens; None: only its digest is of interest.
+        day: Whose it is, of `users.MIXES`; None: the seed says so.
     """
     outcome = Outcome(seed)
     history = history or History()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="helmr-sim-")))
         global_random.seed(f"{seed}/global")
-        world = World(seed, folder, history)
+        world = World(seed, folder, history, day=day)
         _ids_from(world.random("ids"), world, stack)
         stack.enter_context(code_on_lanes())
         stack.enter_context(_days_of(world.day_s))
         stack.enter_context(below_the_log(lambda: world.disks))
         stack.enter_context(faults.passing(world.on_point))
         stack.enter_context(_told_of_rest(world.rests))
+        stack.enter_context(world.limits.watched())
         stack.enter_context(
             mock.patch.object(notice_teller, "NoticePace", partial(NoticePace, **PACE))
         )

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from helmr import TaskContext, escalation, sessions, step, step_key, streams, task, timers, tokens
+from helmr import (
+    Limit,
+    TaskContext,
+    escalation,
+    sessions,
+    step,
+    step_key,
+    streams,
+    task,
+    timers,
+    tokens,
+)
+from helmr.errors import StepFailed
 from helmr_runtime.catalog import Registry
 
 CODE_HASH = "simulated"
@@ -19,6 +32,14 @@ echoes = streams.output("echoes", schema=int)
 
 executed: Callable[[str, str, Any], None] = lambda key, name, payload: None  # noqa: E731 - the world sets it
 """Told by each body of a step that executes: its key, its name, and what it was given."""
+
+going: Callable[[Limit], AbstractContextManager[object]] = lambda limit: nullcontext()  # noqa: E731
+"""Entered by what goes on under a limit, in its steps and in code of its tasks; the world sets it."""
+
+CALLS = Limit("calls", at_once=2)
+QUOTA = Limit("quota", per=8, within="4s")
+RUNS = Limit("runs", at_once=2)
+LIMITS = {limit.name: limit for limit in (CALLS, QUOTA, RUNS)}
 
 
 class Refused(Exception):
@@ -43,6 +64,29 @@ async def act_beside(number: int) -> int:
 def act_in_thread(number: int) -> int:
     executed(step_key(), "act_in_thread", number)
     return number * 2
+
+
+@step(limit=CALLS, retries=1, backoff="300ms")
+async def call(number: int) -> int:
+    executed(step_key(), "call", number)
+    with going(CALLS):
+        await asyncio.sleep(0.05 * (1 + number % 5))
+    return number + 1
+
+
+@step(limit=CALLS, timeout="10ms")
+def call_in_thread(number: int) -> int:
+    """Goes on when its time is over; that its body begins is not seen before."""
+    with going(CALLS):
+        return number
+
+
+@step(limit=QUOTA, retries=2, backoff="100ms")
+async def ask_provider(number: int) -> int:
+    executed(step_key(), "ask_provider", number)
+    with going(QUOTA):
+        await asyncio.sleep(0.01 * (number % 7))
+    return number
 
 
 @step(retries=3, backoff="200ms")
@@ -268,6 +312,58 @@ async def agrees(payload: Any, ctx: TaskContext) -> bool:
     return agreed.ok
 
 
+def _tenant(payload: Any) -> str | None:
+    return str(payload["tenant"]) if payload is not None else None
+
+
+@task(limit_key=_tenant)
+async def calls(payload: Any, ctx: TaskContext) -> int:
+    """Calls a provider that takes two calls at once, before a wait and after it."""
+    first, second = await asyncio.gather(call(1), call(2))
+    asked = await orders.wait(timeout="4s")
+    return await call(first + second + (asked.value if asked.ok else 0))
+
+
+@task(limit_key=_tenant)
+async def hurries(payload: Any, ctx: TaskContext) -> int:
+    """Does not wait for its turn for long, and leaves a thread behind."""
+    total = 0
+    try:
+        async with asyncio.timeout(0.3):
+            total = await call(4)
+    except TimeoutError:
+        total = await act(1)
+    try:
+        total += await call_in_thread(total)
+    except StepFailed:
+        total += await call(0)
+    asked = await orders.wait(timeout="3s")
+    return await call(total + (asked.value if asked.ok else 1))
+
+
+@task(limit_key=_tenant, retries=1, backoff="1s")
+async def asks_often(payload: Any, ctx: TaskContext) -> int:
+    """Calls a provider that counts calls."""
+    total = 0
+    for number in range(3):
+        total += await ask_provider(number)
+    await timers.sleep("2s")
+    return sum(await asyncio.gather(*(ask_provider(number) for number in range(total % 4 + 1))))
+
+
+@task(limit=RUNS)
+async def few(payload: Any, ctx: TaskContext) -> int:
+    """Two at once, but for those that wait."""
+    with going(RUNS):
+        total = await act(1) + await act_in_thread(2)
+    asked = await orders.wait(timeout="5s")
+    with going(RUNS):
+        total += await act(asked.value if asked.ok else 0)
+    await timers.sleep("1s")
+    with going(RUNS):
+        return await act(total)
+
+
 TASKS = (
     ask,
     follows,
@@ -287,5 +383,11 @@ TASKS = (
     thinks,
     pays,
     agrees,
+    calls,
+    hurries,
+    asks_often,
+    few,
 )
+OF_TENANTS = frozenset({calls.id, hurries.id, asks_often.id, few.id})
+"""Tasks with limits, whose payload says for whom."""
 REGISTRY = Registry(TASKS, code_hash=CODE_HASH)

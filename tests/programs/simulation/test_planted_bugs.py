@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs.simulation.planted import BUGS, planted
+from tests.programs.simulation.planted import BUGS, OF_LIMITS, planted
 from tests.programs.simulation.test_simulation import simulate
 
 RULES = {
     "acknowledged-early": {"S-60", "S-63"},
+    "begins-first": {"S-120"},
     "child-again": {"S-61"},
     "commits-unsynced": {"S-60"},
     "copied-step-forgotten": {"S-32"},
@@ -38,6 +39,13 @@ RULES = {
     "lost-not-abandoned": {"S-63"},
     "notice-forgotten": {"S-84"},
     "not-reconciled": {"S-63"},
+    "one-key-first": {"S-119"},
+    "permit-late": {"S-119"},
+    "permit-lost": {"S-63"},
+    "permit-of-a-thread": {"S-119"},
+    "permit-twice": {"S-119"},
+    "permit-unused": {"S-63"},
+    "permits-unheard": {"S-119"},
     "pruned-apart": {"S-69"},
     "pruned-keys": {"S-69"},
     "released-run-forgotten": {"S-63"},
@@ -48,6 +56,7 @@ RULES = {
     "stale-load": {"S-62", "S-63"},
     "step-early": {"S-32"},
     "suspects-together": {"S-3"},
+    "turn-untold": {"S-63"},
     "vote-of-the-disabled": {"S-113"},
     "vote-twice": {"S-113"},
     "votes-not-given-back": {"S-117"},
@@ -69,7 +78,9 @@ def test_each_bug_can_be_planted() -> None:
 def test_a_planted_bug_is_found(
     bug: str, project_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ran = simulate(project_root, "--bug", bug, "--first", "1", "--total", "5000000", "--no-shrink")
+    day = ("--day", "tenant") if bug in OF_LIMITS else ()
+    told = ("--first", "1", "--total", "5000000", "--no-shrink")
+    ran = simulate(project_root, "--bug", bug, *day, *told)
     assert ran.returncode == 1, ran.stdout + ran.stderr
     found = re.search(r"^(\S+) after (\d+) steps", ran.stdout, re.MULTILINE)
     assert found is not None, ran.stdout

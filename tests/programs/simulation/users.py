@@ -162,6 +162,22 @@ MIXES: Mapping[str, Mix] = {
         },
         {"sleeper": 2, "watches": 2, "rounds": 1},
     ),
+    "tenant": Mix(
+        {
+            "start": 34,
+            "answer": 22,
+            "send": 6,
+            "retry": 5,
+            "start_run": 3,
+            "cancel_run": 5,
+            "cancel_session": 2,
+            "rewind": 4,
+            "amend": 3,
+            "fork": 3,
+            "again": 8,
+        },
+        {"calls": 5, "hurries": 4, "asks_often": 4, "few": 4, "agent": 1, "deadly": 1},
+    ),
 }
 """The days of those who use a part of it."""
 
@@ -177,8 +193,10 @@ SPECIAL = 0.5
 """So many seeds are one such day."""
 
 
-def mix_of(random: Random) -> tuple[str, Mix]:
-    """Whose day it is."""
+def mix_of(random: Random, day: str | None = None) -> tuple[str, Mix]:
+    """Whose day it is, unless someone says so."""
+    if day is not None:
+        return day, MIXES[day]
     if random.random() >= SPECIAL:
         return "everyone", EVERYONE
     name = random.choice(list(MIXES))

@@ -7,12 +7,14 @@ the processes, their threads and loops (lanes), the sockets between them (`netwo
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from helmr import Limit, LimitClosed
 from helmr.ids import new_id
 from helmr_runtime import host_status
 from helmr_runtime.core.entries import RUNTIME
@@ -38,7 +40,7 @@ from helmr_runtime.service.health import Introduction
 from helmr_runtime.session.host import HostActor, HostSettings
 from tests.programs.simulation import tasks
 from tests.programs.simulation.clock import SimulatedClock
-from tests.programs.simulation.code import process_here
+from tests.programs.simulation.code import LaneDriver, process_here
 from tests.programs.simulation.counts import Counts
 from tests.programs.simulation.disk import SimulatedDisk
 from tests.programs.simulation.gateway import Gateway
@@ -46,6 +48,7 @@ from tests.programs.simulation.history import History
 from tests.programs.simulation.invariants import Invariants, Violation
 from tests.programs.simulation.kept import WatchedStates
 from tests.programs.simulation.ledger import SimulatedLedger
+from tests.programs.simulation.limits import LimitChecks, in_use
 from tests.programs.simulation.network import Call, Network
 from tests.programs.simulation.receivers import TOLD_ALL, receivers
 from tests.programs.simulation.scheduler import Killed, Process, Scheduler
@@ -71,9 +74,12 @@ class World:
         seed: Everything that is drawn is drawn from it.
         folder: Where status files stand.
         history: Told of all that happens.
+        day: Whose it is; None: the seed says so.
     """
 
-    def __init__(self, seed: str, folder: Path, history: History) -> None:
+    def __init__(
+        self, seed: str, folder: Path, history: History, *, day: str | None = None
+    ) -> None:
         self.seed = seed
         self.folder = folder
         self.counts = Counts()
@@ -81,12 +87,15 @@ class World:
         self.scheduler = Scheduler(self.random("schedule"), self._on_exception, history)
         self.clock = SimulatedClock(self.scheduler)
         self.history = history
-        self.day_s = ADMINS_DAY_S if mix_of(self.random("mix"))[0] == "admin" else 86_400.0
+        self.mix = mix_of(self.random("mix"), day)
+        self.day_s = ADMINS_DAY_S if self.mix[0] == "admin" else 86_400.0
         """How long operations are known, and sessions kept, in seconds."""
         self.invariants = Invariants(self.counts, TOLD_ALL)
         self.invariants.is_of_today = self.is_of_today
         self.invariants.pruning.day_s = self.day_s
         self.invariants.on_stored = history.stored
+        self.limits = LimitChecks(self.counts, self.invariants.check, self.clock)
+        self.invariants.on_step_begun = self.limits.opened
         self.network = Network(
             self.scheduler, self.random("network"), self.counts, self._on_call, self._on_bug
         )
@@ -113,6 +122,8 @@ class World:
         self.outside = Process("outside", self.scheduler)
         """Never dies: clients, and what restarts the others."""
         tasks.executed = self._executed
+        tasks.going = self._going
+        LaneDriver.on_try = self.limits.tried
         self.later(0.0, self._boot_ledger)
 
     def random(self, name: str) -> Random:
@@ -169,7 +180,12 @@ class World:
                 ledger,
                 lambda name: host_of(self.calls, name),
                 SimulatedSpawner(self),
-                PoolPlan(hosts=HOSTS, sessions_per_host=ROOM, catalog_hash=tasks.CODE_HASH),
+                PoolPlan(
+                    hosts=HOSTS,
+                    sessions_per_host=ROOM,
+                    catalog_hash=tasks.CODE_HASH,
+                    limits=tasks.LIMITS,
+                ),
                 clock=self.clock,
                 limits=LIMITS,
                 deliver=partial(delivery, ledger),
@@ -216,6 +232,7 @@ class World:
             HostSettings(
                 is_exclusive=is_exclusive,
                 linger_s=LINGER_S,
+                limits=dict.fromkeys(tasks.LIMITS, True),
                 statuses=lambda: StatusFile(self.status_path(name), STATUS_SLOTS),
             ),
             kept=WatchedStates(self.invariants),
@@ -346,6 +363,12 @@ class World:
         if name == "flaky" and self.flaky.random() < 0.5:
             raise tasks.Refused(name)
 
+    def _going(self, limit: Limit) -> AbstractContextManager[None]:
+        if limit is tasks.QUOTA and not self.is_calm and self.flaky.random() < 0.1:
+            self.counts.reached("limit closed")
+            raise LimitClosed(self.flaky.choice((1, 3)))
+        return self.limits.going(limit, process_here())
+
     def _holds(self, process: Process, step_key: str) -> bool:
         """The ledger says that the session of the step is this process's."""
         known = self.invariants.step_keys.get(step_key)
@@ -407,6 +430,8 @@ class World:
         held = ledger._index.holdings()
         if held:
             return f"held: {held}"
+        if self.directory is not None and (used := in_use(self.directory)):
+            return f"permits: {used}"
         slots = {name: list(self.hosts[name].slots) for name in self.host_names()}
         return f"in hosts: {slots}" if any(slots.values()) else None
 

@@ -1,0 +1,118 @@
+"""What a directory's limiter makes of what hosts say, and of a machine's clock that is set (S-119)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from helmr import Limit
+from helmr_runtime.clock import FakeClock, Timer
+from helmr_runtime.directory.hosts import HostState, Limits, PoolHost
+from helmr_runtime.directory.limiter import Limiter
+from helmr_runtime.ports import Host, PermitChange, PermitGiven, PermitLine, PermitNews
+from tests.directory.clock import settle
+
+HOUR = timedelta(hours=1)
+
+
+class MovedClock(FakeClock):
+    """One that is set, too."""
+
+    off = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.off
+
+    def call_at(self, when: datetime, call: Callable[[], None]) -> Timer:
+        return super().call_at(when - self.off, call)
+
+    async def passes(self, seconds: float) -> None:
+        """Time does."""
+        self.move_to(super().now() + timedelta(seconds=seconds))
+        await settle()
+
+
+class AskingHost:
+    """A host that says what it is told to."""
+
+    def __init__(self) -> None:
+        self.news: asyncio.Queue[PermitNews] = asyncio.Queue()
+        self.given: list[str] = []
+        self._version = 0
+
+    async def permit_news(self, directory: str, known: int) -> PermitNews:
+        return await self.news.get()
+
+    async def give_permits(self, directory: str, given: tuple[PermitGiven, ...]) -> None:
+        self.given += [one.ticket for one in given]
+
+    async def say(self, change: PermitChange, *, is_whole: bool = False, **parts: Any) -> None:
+        """One line, or all that there is."""
+        self._version += 1
+        line = PermitLine(change=change, limit="counted", **parts)
+        self.news.put_nowait(PermitNews(version=self._version, lines=(line,), is_whole=is_whole))
+        await settle()
+
+
+@asynccontextmanager
+async def limiting(clock: MovedClock, limit: Limit) -> AsyncIterator[AskingHost]:
+    """A limiter, and the only host that asks it."""
+    limiter = Limiter(
+        {limit.name: limit},
+        clock=clock,
+        times=Limits(),
+        on_turn=lambda session_id: None,
+        is_on_list=lambda session_id: True,
+        room=lambda: 9,
+    )
+    host = AskingHost()
+    limiter.start()
+    limiter.on_ready(PoolHost("host", cast(Host, host), HostState.READY, clock.now(), room=9))
+    try:
+        yield host
+    finally:
+        await limiter.stop()
+
+
+async def test_a_clock_that_is_set_forward_brings_no_permit() -> None:
+    clock = MovedClock()
+    async with limiting(clock, Limit("counted", per=3, within="1m")) as host:
+        for number in range(6):
+            await host.say(PermitChange.ASKED, ticket=f"t{number}", session_id=f"s{number}", op=1)
+            clock.off += HOUR if number % 2 else -HOUR / 2
+        assert host.given == []
+        await clock.passes(21)
+        assert host.given == ["t0"]
+        await clock.passes(40)
+        assert host.given == ["t0", "t1"]
+        await clock.passes(21)
+        assert host.given == ["t0", "t1", "t2"]
+
+
+async def test_a_closed_limit_stays_closed_for_as_long_as_was_said() -> None:
+    clock = MovedClock()
+    async with limiting(clock, Limit("counted", at_once=2)) as host:
+        until = clock.now() + timedelta(seconds=60)
+        await host.say(PermitChange.CLOSED, until=until)
+        clock.off += HOUR
+        await host.say(PermitChange.ASKED, ticket="t0", session_id="s0", op=1)
+        assert host.given == []
+        await clock.passes(59)
+        assert host.given == []
+        await clock.passes(2)
+        assert host.given == ["t0"]
+
+
+async def test_a_permit_that_its_host_has_not_heard_of_is_given_again() -> None:
+    async with limiting(MovedClock(), Limit("counted", at_once=1)) as host:
+        asks: dict[str, Any] = {"ticket": "t0", "session_id": "s0", "op": 1}
+        await host.say(PermitChange.ASKED, **asks)
+        assert host.given == ["t0"]
+        await host.say(PermitChange.ASKED, **asks, is_whole=True)
+        assert host.given == ["t0", "t0"]
+        await host.say(PermitChange.HELD, **asks, is_whole=True)
+        await host.say(PermitChange.ASKED, ticket="t1", session_id="s1", op=1)
+        assert host.given == ["t0", "t0"]
