@@ -41,6 +41,10 @@ class AskingHost:
     def __init__(self) -> None:
         self.news: asyncio.Queue[PermitNews] = asyncio.Queue()
         self.given: list[str] = []
+        self.turns: list[str] = []
+        """Sessions whose turn is near, or that wait for none, as the work queue is told."""
+        self.listed = {"s0", "s1", "s2"}
+        """Sessions whose run is on the work list."""
         self._version = 0
 
     async def permit_news(self, directory: str, known: int) -> PermitNews:
@@ -60,17 +64,17 @@ class AskingHost:
 @asynccontextmanager
 async def limiting(clock: MovedClock, limit: Limit) -> AsyncIterator[AskingHost]:
     """A limiter, and the only host that asks it."""
+    host = AskingHost()
     limiter = Limiter(
         {limit.name: limit},
         clock=clock,
         times=Limits(),
-        on_turn=lambda session_id: None,
-        is_on_list=lambda session_id: True,
-        room=lambda: 9,
+        on_turn=host.turns.append,
+        is_on_list=host.listed.__contains__,
+        room=lambda: 4,
     )
-    host = AskingHost()
     limiter.start()
-    limiter.on_ready(PoolHost("host", cast(Host, host), HostState.READY, clock.now(), room=9))
+    limiter.on_ready(PoolHost("host", cast(Host, host), HostState.READY, clock.now(), room=4))
     try:
         yield host
     finally:
@@ -116,3 +120,19 @@ async def test_a_permit_that_its_host_has_not_heard_of_is_given_again() -> None:
         await host.say(PermitChange.HELD, **asks, is_whole=True)
         await host.say(PermitChange.ASKED, ticket="t1", session_id="s1", op=1)
         assert host.given == ["t0", "t0"]
+
+
+async def test_when_a_place_is_given_up_the_next_comes_back() -> None:
+    """Seed 105 of the simulator's tenants: a session was cancelled while its turn was near, and the next never came."""
+    clock = MovedClock()
+    async with limiting(clock, Limit("counted", at_once=1)) as host:
+        for number in range(3):
+            asks: dict[str, Any] = {"ticket": f"t{number}", "session_id": f"s{number}", "op": 1}
+            await host.say(PermitChange.ASKED, **asks)
+            if number:
+                await host.say(PermitChange.LEFT, **asks)
+        assert host.turns == ["s0", "s1"]  # with room for four, one that waits is kept near
+        host.listed.remove("s1")
+        for _ in range(4):
+            await clock.passes(5)
+        assert host.turns == ["s0", "s1", "s1", "s2"]

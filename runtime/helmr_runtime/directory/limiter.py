@@ -328,7 +328,9 @@ class Limiter:
                     one.seen_s = now_s
                 elif now_s - one.seen_s > FORGET_AFTER_S:
                     lost.append(one)
-            self._drop(lost)
+            if lost:
+                self._drop(lost)
+                self._look_soon()  # the next may be others
 
     # --- what others ask --------------------------------------------------------------------------
 

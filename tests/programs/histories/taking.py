@@ -158,8 +158,9 @@ async def _taken(live: LiveRuntime, means: Means, plan: Plan) -> Taken:
             unfinished += await asking.end(SETTLED_S)
             world.calls += await asking.read()
         finally:
-            for client in (*clients, asking):
+            for client in clients:
                 await client.close()
+            await asking.close()
     return Taken(world.calls, unfinished)
 
 
