@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from helmr import embedded, experiments, testing
 from helmr.client import Client, Input, Output, Retry, SessionHandle, sync
 from helmr.client.calls import UNSET
 from helmr.client.sync import Sessions, Waits
+
+FOR_OURSELVES = {"dev", "docs", "servers"}
+"""Extras of those who work on Helmr."""
 
 SURFACE = [
     Client,
@@ -142,3 +146,13 @@ def test_every_method_of_the_client_is_written_as_it_is(page: str, cls: type) ->
     ]
     assert methods
     assert [m.__qualname__ for m in methods if f"`{rendered(m)}`" not in page] == []
+
+
+def test_every_extra_for_users_is_on_the_page(page: str, project_root: Path) -> None:
+    project = tomllib.loads((project_root / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    rows = re.findall(r"^\| (`helmr\[.+?) \| (.+) \|$", page, flags=re.M)
+    told = {name: text for names, text in rows for name in re.findall(r"\[([a-z-]+)\]", names)}
+    assert set(told) == set(extras) - FOR_OURSELVES
+    [of_all] = [one.removeprefix("helmr[").removesuffix("]") for one in extras["all"]]
+    assert set(of_all.split(",")) == set(re.findall(r"`([a-z]+)`", told["all"]))

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from helmr.models.common import AnswerMode, WaitKind
 from helmr.query import QueryResult
 from helmr_runtime.clock import SystemClock
-from helmr_runtime.core.entries import PERSON, RUNTIME, EntryKind, Principal
+from helmr_runtime.core.entries import LINK, PERSON, RUNTIME, EntryKind, Principal
 from helmr_runtime.ledger.actor import LedgerActor
 from helmr_runtime.ledger.tables.public_views import VIEWS, columns_of, make_views
 from tests.ledger.sessions import ALICE, SMALL, Hand, parked, running
@@ -19,6 +20,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "sql.md"
 HOW_TO = PAGE.read_text("utf-8").split("\n## How to\n")[1]
 FOR_AUDITORS = (PAGE.parent / "auditors.md").read_text("utf-8")
 SECTION = re.compile(r"^###? ([^\n]+)$(?:(?!^##).)*?^```sql\n(.*?)^```$", re.M | re.S)
+TYPE = re.compile(r'\bPrincipal\(\s*"(\w+)"')
 QUERIES = [found for text in (HOW_TO, FOR_AUDITORS) for found in SECTION.findall(text)]
 
 
@@ -38,6 +40,21 @@ async def test_every_view_has_the_columns_that_the_page_says(tmp_path: Path) -> 
         section = re.split(r"^##", text.split(f"\n### {view}\n")[1], flags=re.M)[0]
         told[view] = re.findall(r"^\| `(\w+)` \| `([A-Z ]+)` \|", section, flags=re.M)
     assert told == found
+
+
+def named(view: str, column: str) -> set[str]:
+    """The words that a column of a view may hold, by the page."""
+    section = PAGE.read_text("utf-8").split(f"\n### {view}\n")[1].split("\n### ")[0]
+    [row] = re.findall(rf"^\| `{column}` \| `VARCHAR` \| (.+) \|$", section, flags=re.M)
+    return set(re.findall(r"`(\w+)`", row))
+
+
+def test_the_words_of_a_column_are_those_of_the_code(project_root: Path) -> None:
+    sources = (project_root / "runtime" / "helmr_runtime").rglob("*.py")
+    made = {one for path in sources for one in TYPE.findall(path.read_text("utf-8"))}
+    assert named("entries", "principal_type") == made | {PERSON, LINK}
+    assert named("waits", "kind") == set(WaitKind)
+    assert named("waits", "mode") == set(AnswerMode)
 
 
 def test_the_page_has_a_query_for_each_question() -> None:
