@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
+from pydantic import TypeAdapter
 
 from tests import reaper
 from tests.budget import examples
@@ -99,6 +100,7 @@ def no_blocking(request: pytest.FixtureRequest) -> Iterator[None]:
 def _blockbuster() -> BlockBuster:
     """Made once: it looks at sixty functions, which took 0.7 ms a test."""
     blockbuster = BlockBuster(scanned_modules=["helmr", "helmr_runtime", "helmr_console"])
+    TypeAdapter(int)  # the first of a process looks for plugins on the disk
     # A module imported late is read from disk wherever the import stands.
     for function in blockbuster.functions.values():
         # Also of what another thread is importing.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import sys
 import threading
 import time
@@ -220,6 +221,20 @@ async def test_code_that_spins_over_refused_calls_neither_blocks_the_actor_nor_g
         await run.abort(RunParked("parked"))
     assert len(depths) > 2000
     assert max(depths) < 20
+
+
+async def test_an_aborted_run_whose_branches_were_cut_off_leaves_nothing_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+):
+    @task
+    async def body(payload: Any) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(messages.wait())
+            group.create_task(hangs())
+
+    await assert_aborted(body, RunParked("parked"))
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 async def test_an_aborted_run_tells_nothing_of_its_own_exception():

@@ -97,6 +97,10 @@ SELF_PIPE_FILES = 1
 """Files that the loop itself watches."""
 
 
+def _ignored(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What handles exceptions once a loop is closed: asyncio's own handler would log those of a run that was parked."""
+
+
 class TaskLoop(asyncio.SelectorEventLoop):
     """An ordinary selector loop that notes whose code its threads execute, and starts subprocesses whatever event loop
     policy the process has.
@@ -123,7 +127,7 @@ class TaskLoop(asyncio.SelectorEventLoop):
         """As the base class; and what the loop called can leave memory, also if something still holds the loop."""
         super().close()
         self.idle = None
-        self.set_exception_handler(None)
+        self.set_exception_handler(_ignored)
 
     def _write_to_self(self) -> None:
         """Have the loop look at what it was given from another thread; `call_soon_threadsafe` ends here."""
