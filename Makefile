@@ -63,7 +63,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all test-long npm test-examples test-over-ray extras packages test-lowest test-newest model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate perf gauges notebooks tables animation recordings surface typescript site sbom lint format up lock clean
+.PHONY: help venv demo test test-all test-long npm test-examples test-over-ray extras packages test-lowest test-newest model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate simulate-pairs perf gauges notebooks tables animation recordings surface typescript site sbom lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -182,6 +182,11 @@ soak: $(VENV)/.stamp-dev
 # Seeded histories of the whole system in one process: SIMULATE_ARGS="--seconds 3600", or the line that a failure printed.
 simulate: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.programs.simulation --probes $(SIMULATE_ARGS)
+	$(BIN)/python -m tests.programs.simulated_pair --probes $(SIMULATE_ARGS)
+
+# Of them only those of two runtimes that share the log in a store.
+simulate-pairs: $(VENV)/.stamp-dev
+	$(BIN)/python -m tests.programs.simulated_pair --probes $(SIMULATE_ARGS)
 
 # Histories of calls to a real runtime under faults, checked: HISTORY_ARGS="run --seconds 600", or "check FILE…".
 histories: $(VENV)/.stamp-dev

@@ -36,6 +36,7 @@ class Row:
 
 COMMANDS = {
     "simulation": 'make simulate SIMULATE_ARGS="--total 10000000 --counts --record"',
+    "pairs": 'make simulate-pairs SIMULATE_ARGS="--total 10000000 --counts --record"',
     "histories": 'make histories HISTORY_ARGS="campaign --calls 1000000 --kills 1000 --record"',
     "model": 'make model MODEL_ARGS="--record"',
     "planted": 'make planted PLANTED_ARGS="--record"',
@@ -112,6 +113,11 @@ ROWS = (
     Row("processor time of it", "simulation", hours("cpu_s")),
     Row("faults in it", "simulation", counts("faults")),
     Row("rules broken", "simulation", total("broken")),
+    Row("simulated seeds of pairs", "pairs", total("seeds")),
+    Row("simulated events of pairs, each followed by every check", "pairs", total("steps")),
+    Row("processor time of that", "pairs", hours("cpu_s")),
+    Row("faults in that", "pairs", counts("faults")),
+    Row("rules broken by a pair", "pairs", total("broken")),
     Row("calls in checked histories of the real stack", "histories", total("calls")),
     Row("in so many histories", "histories", total("histories")),
     Row("hours of it", "histories", hours("took_s")),

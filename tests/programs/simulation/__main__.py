@@ -13,7 +13,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from functools import partial
 from unittest import mock
 
@@ -32,13 +33,37 @@ STEPS = 8_000
 PATIENCE = 5
 """With `--probes` it goes on until every rare branch was reached, for so many times the steps at most."""
 
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is simulated.
+
+    Attributes:
+        source: Its name among the figures on record.
+        target: Of make, which simulates it.
+        module: What Python runs for it.
+        simulate: Runs a seed.
+        planted: Puts a bug in.
+        unreached: The rare branches that were not come by.
+    """
+
+    source: str
+    target: str
+    module: str
+    simulate: Callable[..., Outcome]
+    planted: Callable[[str | None], AbstractContextManager[object]]
+    unreached: Callable[[Counter[str]], list[str]]
+
+
+RUNTIME = Kind("simulation", "simulate", "tests.programs.simulation", simulate, planted, unreached)
+
 FAULT = "fault:"
 """What the counts of faults begin with."""
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], kind: Kind = RUNTIME) -> int:
     """Simulate; the exit code: 0 if everything held, 1 if not, 3 if a rare branch was never reached."""
-    options = _options(arguments)
+    options = _options(arguments, kind)
     began_s = time.monotonic()
     counts: Counter[str] = Counter()
     steps = seeds = 0
@@ -57,7 +82,7 @@ def main(arguments: list[str]) -> int:
             only = options.only
             if not options.no_shrink:
                 only = shrink(outcome, partial(_fails, outcome, options))
-            _say(replay_line(seed, options.steps, only, options.bug, options.day))
+            _say(replay_line(options.kind, seed, options.steps, only, options.bug, options.day))
             return 1
         if _is_enough(options, time.monotonic() - began_s, steps, counts):
             break
@@ -69,7 +94,7 @@ def main(arguments: list[str]) -> int:
     )
     _show(counts, options)
     _record(arguments, options, seeds, steps, counts, broken=0)
-    missing = unreached(counts) if options.probes else []
+    missing = options.kind.unreached(counts) if options.probes else []
     for name in missing:
         _say(f"never reached: {name}")
     return 3 if missing else 0
@@ -83,8 +108,8 @@ def _is_enough(
         return False
     if options.for_s:
         return bool(took_s >= options.for_s)
-    most = PATIENCE * options.total if options.probes and unreached(counts) else options.total
-    return bool(steps >= most)
+    is_missing = options.probes and options.kind.unreached(counts)
+    return bool(steps >= (PATIENCE * options.total if is_missing else options.total))
 
 
 def _say(line: str) -> None:
@@ -116,7 +141,7 @@ def _record(
         },
         "broken": broken,
     }
-    record.add("simulation", f'make simulate SIMULATE_ARGS="{given}"', figures)
+    record.add(options.kind.source, f'make {options.kind.target} SIMULATE_ARGS="{given}"', figures)
 
 
 def _show(counts: Counter[str], options: argparse.Namespace) -> None:
@@ -126,6 +151,7 @@ def _show(counts: Counter[str], options: argparse.Namespace) -> None:
 
 
 def replay_line(
+    kind: Kind,
     seed: str,
     steps: int,
     only: list[str] | None,
@@ -133,7 +159,7 @@ def replay_line(
     day: str | None = None,
 ) -> str:
     """The command that does it again."""
-    parts = ["python -m tests.programs.simulation", f"--seed {seed}", f"--steps {steps}"]
+    parts = [f"python -m {kind.module}", f"--seed {seed}", f"--steps {steps}"]
     if day is not None:
         parts.append(f"--day {day}")
     if bug is not None:
@@ -171,9 +197,10 @@ def _one(seed: str, options: argparse.Namespace, only: list[str] | None) -> Outc
         lines = stack.enter_context(open(options.trace, "w")) if options.trace else None
         if options.feed_pause_s:
             stack.enter_context(mock.patch.object(feed, "PAUSE_MAX_S", options.feed_pause_s))
-        stack.enter_context(planted(options.bug))
+        stack.enter_context(options.kind.planted(options.bug))
         history = History(lines, is_unsettled=options.unsettled)
-        return simulate(
+        kind: Kind = options.kind
+        return kind.simulate(
             seed,
             steps=options.steps,
             only=only,
@@ -193,10 +220,9 @@ def _seeds(options: argparse.Namespace) -> Iterator[str]:
         number += 1
 
 
-def _options(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.programs.simulation", description=__doc__
-    )
+def _options(arguments: list[str], kind: Kind) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f"python -m {kind.module}", description=__doc__)
+    parser.set_defaults(kind=kind)
     parser.add_argument("--seed", dest="seeds", action="append", help="only this one")
     parser.add_argument("--first", type=int, default=time.time_ns() % 10**9, help="first seed")
     parser.add_argument("--steps", type=int, default=STEPS, help="events of a seed")

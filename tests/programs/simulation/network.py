@@ -169,7 +169,7 @@ class Network:
             print(f"{at_s:9.4f} {by} {verb} {call.actor}.{call.method} {text[:800]}")  # noqa: T201
 
     def _after(self, delay_s: float, lane: Lane, call: Callable[..., None], *args: Any) -> None:
-        lane.call_at(self.scheduler.now_s + delay_s, call, *args)
+        lane.call_later(delay_s, call, *args)
 
     # --- what goes wrong ------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -120,7 +120,7 @@ def simulate(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="helmr-sim-")))
         global_random.seed(f"{seed}/global")
         world = World(seed, folder, history, day=day)
-        _ids_from(world.random("ids"), world, stack)
+        ids_from(world.random("ids"), world.clock.now, stack)
         stack.enter_context(code_on_lanes())
         stack.enter_context(_days_of(world.day_s))
         stack.enter_context(below_the_log(lambda: world.disks))
@@ -203,7 +203,7 @@ def _days_of(day_s: float) -> Iterator[None]:
         yield
 
 
-def _ids_from(random: Random, world: World, stack: ExitStack) -> None:
+def ids_from(random: Random, now: Callable[[], datetime], stack: ExitStack) -> None:
     """Ids of the seed: the time, and what it draws."""
 
     class Drawn:
@@ -213,7 +213,7 @@ def _ids_from(random: Random, world: World, stack: ExitStack) -> None:
         from_uuid = staticmethod(TypeID.from_uuid)
 
         def __call__(self, *, prefix: str) -> TypeID:
-            millis = int(world.clock.now().timestamp() * 1000) & (2**48 - 1)
+            millis = int(now().timestamp() * 1000) & (2**48 - 1)
             high, low = random.getrandbits(12), random.getrandbits(62)
             value = UUID(int=millis << 80 | 7 << 76 | high << 64 | 2 << 62 | low)
             return TypeID.from_uuid(uuid_utils.UUID(bytes=value.bytes), prefix=prefix)

@@ -10,11 +10,14 @@ from pathlib import Path
 
 
 def simulate(
-    root: Path, *arguments: str, environment: Mapping[str, str] | None = None
+    root: Path,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    module: str = "tests.programs.simulation",
 ) -> subprocess.CompletedProcess[str]:
     """The command, in a process of its own: what it forks has no threads beside it."""
     return subprocess.run(
-        [sys.executable, "-m", "tests.programs.simulation", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=root,
         env={**os.environ, **(environment or {})},
         capture_output=True,

@@ -17,7 +17,7 @@ import logging
 import os
 import secrets
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -138,28 +138,34 @@ def clean(log: ObjectLog, root: LogRoot) -> None:
     log.objects.delete(gone)
 
 
-def download(log: ObjectLog, place: SnapshotPlace, target: Path) -> None:
-    """Make a file of a snapshot; whole and on disk when this returns.
+def snapshot_parts(log: ObjectLog, place: SnapshotPlace) -> Iterator[bytes]:
+    """The parts of a snapshot, in order; what came before an error is worth nothing.
 
     Raises:
-        LedgerDamaged: It is not what was uploaded.
-        StoreUnavailable: The store does not answer, or another has deleted it meanwhile.
+        LedgerDamaged: They are not what was uploaded, as is known behind the last.
+        StoreUnavailable: The store does not answer, or another has deleted them meanwhile.
     """
     whole = hashlib.sha256()
-    descriptor = open_private(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    with os.fdopen(descriptor, "wb") as file:
-        for part in range(place.parts):
-            found = log.objects.get(part_key(place.name, part))
-            if found is None:
-                raise StoreUnavailable(
-                    f"snapshot {place.name} in {log.objects.name} is gone; another one is there"
-                )
-            whole.update(found[0])
-            file.write(found[0])
-        file.flush()
-        sync(file.fileno())
+    for part in range(place.parts):
+        found = log.objects.get(part_key(place.name, part))
+        if found is None:
+            raise StoreUnavailable(
+                f"snapshot {place.name} in {log.objects.name} is gone; another one is there"
+            )
+        whole.update(found[0])
+        yield found[0]
     if whole.hexdigest() != place.digest:
         raise LedgerDamaged(f"snapshot {place.name} in {log.objects.name} is not what was uploaded")
+
+
+def download(log: ObjectLog, place: SnapshotPlace, target: Path) -> None:
+    """Make a file of a snapshot; whole and on disk when this returns. Raises as `snapshot_parts`."""
+    descriptor = open_private(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    with os.fdopen(descriptor, "wb") as file:
+        for part in snapshot_parts(log, place):
+            file.write(part)
+        file.flush()
+        sync(file.fileno())
 
 
 class Cache:

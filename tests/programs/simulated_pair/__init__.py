@@ -1,0 +1,1 @@
+"""Two runtimes and the store of their log, simulated."""
