@@ -286,6 +286,23 @@ def test_a_store_that_lets_an_object_be_created_twice_is_refused() -> None:
         ObjectLog(Forgetful()).make(LOG_ID)
 
 
+@pytest.mark.parametrize("key", [ROOT, "probe/one"])
+def test_a_store_that_says_of_nothing_that_it_exists_is_asked_again(key: str) -> None:
+    class Hasty(FakeObjects):
+        is_hasty = True
+
+        def _create(self, of: str, data: bytes) -> None:
+            if of == key and self.is_hasty:
+                self.is_hasty = False
+                raise ObjectExists(of)
+            super()._create(of, data)
+
+    objects = Hasty()
+    with pytest.raises(StoreUnavailable, match="has not said whether"):
+        ObjectLog(objects, writer="one").make(LOG_ID)
+    assert ObjectLog(objects, writer="two").make(LOG_ID).log_id == LOG_ID
+
+
 def test_garbage_under_a_number_that_was_trimmed_is_not_read() -> None:
     """A writer that was paused has taken it; for a reader that stands before it there is a hole."""
     objects = FakeObjects()

@@ -48,6 +48,8 @@ class Armed:
     """What happens to a process at one of its next calls of the store."""
 
     calls: int
+    at: str
+    """Only calls that have this text count."""
     kind: str
     """`kill` or `pause`."""
     where: str
@@ -152,10 +154,10 @@ class Machine:
             partial(passes, "after"),
         )
 
-    def _passes(self, process: MachineProcess, where: str) -> None:
+    def _passes(self, process: MachineProcess, where: str, what: str) -> None:
         """A process is at a call of the store: it may be where it was to be stopped or killed."""
         armed = self.armed
-        if armed is None or armed.where != where:
+        if armed is None or armed.where != where or armed.at not in what:
             return
         armed.calls -= 1
         if armed.calls > 0:

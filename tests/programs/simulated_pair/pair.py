@@ -44,6 +44,9 @@ FAULT_EVERY_S = 2.5
 DRAIN_S = 120.0
 """After the last fault everything is quiet within so much time."""
 
+CALLS = ((12, ""), (5, "create log"), (3, "replace root"), (3, "delete"), (5, "get root"))
+"""At which calls of the store a process is stopped or killed: one of so many, of those that have the text."""
+
 KINDS = [
     ("kill", 8),
     ("pause", 8),
@@ -152,7 +155,7 @@ class Pair:
         """Let something go wrong now."""
         self.counts.reached(f"fault:{kind}")
         machine = self.machines[random.choice("ab")]
-        pause_s = random.choice((0.1, 1.0, 4.0, 9.0, 20.0))
+        pause_s = random.choice((0.1, 1.0, 4.0, 9.0, 20.0, 40.0))
         soon_s = random.choice((0.05, 1.0, 5.0, 15.0))
         match kind:
             case "kill":
@@ -163,7 +166,8 @@ class Pair:
                 what, _, _ = kind.partition(" ")
                 where = random.choice(("before", "after"))
                 for_s = soon_s if what == "kill" else pause_s
-                machine.armed = Armed(random.randrange(1, 12), what, where, for_s)
+                calls, at = random.choice(CALLS)
+                machine.armed = Armed(random.randrange(1, calls), at, what, where, for_s)
             case "cut from store":
                 ways = (("requests",), ("answers",), ("requests", "answers"))
                 machine.wire.cuts = frozenset(random.choice(ways))

@@ -110,8 +110,8 @@ class StoreClient:
     """As `helmr_runtime.ledger.log.objects.Objects`, called in the threads of one process.
 
     Args:
-        before: Called before each request: the process may stop or end there.
-        after: Called before what an answer says is taken in.
+        before: Called with what is asked, before each request: the process may stop or end there.
+        after: The same before what an answer says is taken in.
     """
 
     name = "simulated://log"
@@ -121,8 +121,8 @@ class StoreClient:
         wire: Wire,
         server: StoreServer,
         random: Random,
-        before: Callable[[], None],
-        after: Callable[[], None],
+        before: Callable[[str], None],
+        after: Callable[[str], None],
     ) -> None:
         self._wire = wire
         self._server = server
@@ -131,10 +131,10 @@ class StoreClient:
         self._after = after
 
     def create(self, key: str, data: bytes) -> None:
-        self._ask(lambda: self._server.create(key, data))
+        self._ask(f"create {key}", lambda: self._server.create(key, data))
 
     def get(self, key: str) -> tuple[bytes, str] | None:
-        found: tuple[bytes, str] | None = self._ask(lambda: self._server.get(key))
+        found: tuple[bytes, str] | None = self._ask(f"get {key}", lambda: self._server.get(key))
         return found
 
     def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
@@ -144,20 +144,22 @@ class StoreClient:
         while left:
             some = left[: 1 + self._random.randrange(16)]
             del left[: len(some)]
-            answers: list[bytes | None] = self._ask(partial(self._server.get_many, some))
+            answers: list[bytes | None] = self._ask(
+                "get many", partial(self._server.get_many, some)
+            )
             found |= zip(some, answers, strict=True)
         return [found[key] for key in keys]
 
     def replace(self, key: str, data: bytes, tag: str | None) -> str:
-        return str(self._ask(lambda: self._server.replace(key, data, tag)))
+        return str(self._ask(f"replace {key}", lambda: self._server.replace(key, data, tag)))
 
     def keys(self, prefix: str) -> Iterable[str]:
-        found: list[str] = self._ask(lambda: list(self._server.keys(prefix)))
+        found: list[str] = self._ask("list", lambda: list(self._server.keys(prefix)))
         return found
 
     def delete(self, keys: Sequence[str]) -> None:
         for key in keys:
-            self._ask(partial(self._server.delete, [key]))
+            self._ask("delete", partial(self._server.delete, [key]))
 
     def durability(self) -> str | None:
         return None
@@ -165,8 +167,8 @@ class StoreClient:
     def close(self) -> None:
         pass
 
-    def _ask(self, call: Callable[[], Any]) -> Any:
-        self._before()
+    def _ask(self, what: str, call: Callable[[], Any]) -> Any:
+        self._before(what)
         answers: list[Any] = []
         pause = Pause()
 
@@ -176,7 +178,7 @@ class StoreClient:
 
         self._wire.ask(call, tell)
         is_answered = pause.until_told(TIMEOUT_S)
-        self._after()
+        self._after(what)
         if not is_answered:
             raise StoreUnavailable("the store has not answered")
         if isinstance(answers[0], Exception):

@@ -11,7 +11,22 @@ import pytest
 from tests.programs.simulated_pair.planted import BUGS, planted
 from tests.programs.simulated_pair.test_pairs import simulate_pairs
 
-RULES: dict[str, set[str]] = {}
+RULES = {
+    "adopted-early": {"S-98"},
+    "answered-early": {"S-60"},
+    "epochs-again": {"S-62", "S-98"},
+    "exists-is-own": {"S-60", "S-96", "S-97", "S-98"},
+    "floor-overwritten": {"S-96"},
+    "lease-is-a-fence": {"S-96"},
+    "lease-written-over": {"S-63", "S-97"},
+    "opened-below-the-floor": {"S-60", "S-97", "S-98"},
+    "openings-swept": {"S-96"},
+    "operations-not-followed": {"S-61"},
+    "own-is-anothers": {"S-63", "S-97"},
+    "read-below-the-floor": {"S-60", "S-63", "S-97", "S-98", "S-100"},
+    "trimmed-by-the-superseded": {"S-96"},
+    "unknown-is-no": {"S-97"},
+}
 """Which rules may tell of it."""
 
 

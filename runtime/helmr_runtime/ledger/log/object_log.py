@@ -204,7 +204,10 @@ class ObjectLog:
         try:
             self.objects.create(ROOT, root_bytes(made))
         except ObjectExists:
-            return self.require_root()
+            root = self.root()
+            if root is None:  # "exists" is believed only when it was read back
+                raise self._unknown("a log stands in it") from None
+            return root
         return made
 
     def change_root(self, change: Callable[[LogRoot], LogRoot]) -> LogRoot:
@@ -295,7 +298,10 @@ class ObjectLog:
 
     def _pause(self, tries: int) -> None:
         if self._wait(AGAIN_S[min(tries, len(AGAIN_S) - 1)]):
-            raise StoreUnavailable(f"{self.objects.name} has not said whether a commit is stored")
+            raise self._unknown("a commit is stored")
+
+    def _unknown(self, what: str) -> StoreUnavailable:
+        return StoreUnavailable(f"{self.objects.name} has not said whether {what}")
 
     def _found(self, after: int) -> Iterator[tuple[int, bytes]]:
         count = 1
@@ -351,6 +357,8 @@ class ObjectLog:
         key = f"{PROBE}/{self.writer}"
         with suppress(ObjectExists):  # by a try whose answer was lost
             self.objects.create(key, b"1")
+        if self.objects.get(key) is None:
+            raise self._unknown("it keeps what is created")
         try:
             self.objects.create(key, b"2")
         except ObjectExists:
