@@ -127,11 +127,16 @@ class ObjectLog:
 
     def newest(self) -> int:
         """Number of the last record, by looking behind the last that a list shows."""
-        root = self.require_root()
-        listed = [_number_of(key) for key in self.objects.keys(LOG)]
-        number = newest_of(listed, root.floor)
-        while self.objects.get(record_key(number + 1)) is not None:
-            number += 1
+        number, floor = 0, self.require_root().floor
+        is_found = False
+        while not is_found:
+            listed = [_number_of(key) for key in self.objects.keys(LOG)]
+            number = newest_of(listed, floor)
+            while self.objects.get(record_key(number + 1)) is not None:
+                number += 1
+            # Trimming may have passed the place where this has looked.
+            floor = self.require_root().floor
+            is_found = floor <= number
         return number
 
     def read(self, after: int) -> Iterator[tuple[int, bytes]]:
