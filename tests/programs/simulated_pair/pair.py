@@ -258,7 +258,7 @@ def simulate_pair(
     history: History | None = None,
     day: str | None = None,
 ) -> Outcome:
-    """Run one seed for so many steps, then until it is quiet. Arguments as `simulation.simulate`; a pair has no days."""
+    """Run one seed for so many steps, then until it is quiet. As `simulation.simulate`; a pair has no days."""
     outcome = Outcome(seed)
     history = history or History()
     with ExitStack() as stack:
