@@ -166,8 +166,8 @@ class Pair:
                 what, _, _ = kind.partition(" ")
                 where = random.choice(("before", "after"))
                 for_s = soon_s if what == "kill" else pause_s
-                calls, at = random.choice(CALLS)
-                machine.armed = Armed(random.randrange(1, calls), at, what, where, for_s)
+                most, at = random.choice(CALLS)
+                machine.armed = Armed(random.randrange(1, most), at, what, where, for_s)
             case "cut from store":
                 ways = (("requests",), ("answers",), ("requests", "answers"))
                 machine.wire.cuts = frozenset(random.choice(ways))
