@@ -22,6 +22,7 @@ SECONDS = Path(__file__).parent / "seconds.json"
 `make test-long`."""
 RECORDED_FROM_S = 1.0
 SHARING = (
+    "alone",
     "attack",
     "call_ways",
     "chunks",
@@ -40,8 +41,8 @@ TOGETHER = {
     "tests/ordinary/test_habits.py": "ordinary",
     "tests/ordinary/test_shared_clients.py": "ordinary",
 }
-"""Files that one worker takes, one after the other, and what they are called together: they share a runtime with Ray,
-which each worker would start and keep."""
+"""Files that one worker takes, one after the other, and what they are called together: they share a runtime, which each
+worker would start and keep."""
 DRAWN = re.compile(rf"_{new_id(WAIT)[5:10]}[0-9a-hjkmnp-tv-z]{{21}}\b|hlmr_[a-z]+_\w{{20}}")
 """In the name of a test: an id of these hours or a secret, drawn when its file was read, another one in each worker."""
 EXIT_CODE = "suite/exit-code"

@@ -54,8 +54,9 @@ def blocks(path: str, heading: str) -> list[tuple[str, str]]:
 class Reader:
     """Somebody who follows a page in an empty folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, in_process: bool) -> None:
         self.folder = folder
+        self._up = " --in-process" if in_process else ""
         self.work = folder / "tour"
         self.work.mkdir()
         # `helmr` and `python` are those of this environment, as after `source .venv/bin/activate`.
@@ -115,6 +116,7 @@ class Reader:
             self.ended()
 
     def up(self, command: str) -> None:
+        command += self._up
         if not _is_free(PORT):  # a runtime of the developer's own
             command += " --port 0"
         log = self.folder / "up.log"
@@ -168,11 +170,19 @@ def _is_free(port: int) -> bool:
         return True
 
 
+IN_PROCESS = pytest.param("README", True, id="README-in_process")
+"""What it says is the same with Ray, whose two starts `helmr demo` has in each run (`tests/demo/test_demo.py`)."""
+WITH_RAY = [
+    pytest.param(name, False, id=name, marks=[pytest.mark.ray, pytest.mark.long])
+    for name in sorted(TOURS)
+]
+
+
 @pytest.fixture
-def reader() -> Iterator[Reader]:
+def reader(in_process: bool) -> Iterator[Reader]:
     # Ray's sockets need a short path, which pytest's own folders are not.
     folder = reaper.folder("ht-")
-    reader = Reader(folder)
+    reader = Reader(folder, in_process=in_process)
     try:
         yield reader
     finally:
@@ -180,13 +190,9 @@ def reader() -> Iterator[Reader]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(
-    "tour",
-    [pytest.param(one, marks=[pytest.mark.long] * (one != "README")) for one in sorted(TOURS)],
-)
+@pytest.mark.parametrize(("tour", "in_process"), [IN_PROCESS, *WITH_RAY])
 def test_the_tour_works_as_written(reader: Reader, tour: str) -> None:
     steps = blocks(*TOURS[tour])
     assert {kind for kind, _ in steps} == {"python", "sh", "text"}

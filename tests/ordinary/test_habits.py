@@ -10,7 +10,6 @@ import pytest
 from tests.ordinary.conftest import Stand
 
 pytestmark = [
-    pytest.mark.ray,
     pytest.mark.slow,
     pytest.mark.timeout(300),
     pytest.mark.allows_blocking,
@@ -122,7 +121,8 @@ def test_no_habit_is_without_a_test(outcomes: dict[str, list[Any]]) -> None:
 
 @pytest.mark.usefixtures("outcomes")
 def test_prints_and_logs_are_in_the_runtimes_log_files(stand: Stand) -> None:
-    files = (stand.live.data_dir / "logs").glob("helmr-host-*.log")
+    name = "in-process.log" if stand.live.is_in_process else "helmr-host-*.log"
+    files = (stand.live.data_dir / "logs").glob(name)
     text = "".join(path.read_text(encoding="utf-8") for path in files)
     for said in (
         "print in a step: hello",

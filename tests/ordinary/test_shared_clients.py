@@ -12,7 +12,6 @@ from tests.ordinary.stand_in import http_server
 from tests.stack.live import LiveRuntime, until
 
 pytestmark = [
-    pytest.mark.ray,
     pytest.mark.slow,
     pytest.mark.timeout(300),
     pytest.mark.allows_blocking,
@@ -37,6 +36,7 @@ def test_sessions_share_a_client_over_parks_in_three_rounds(
     share(stand.live, stand.places, count, task, answer)
 
 
+@pytest.mark.ray
 @pytest.mark.long
 def test_two_hundred_sessions_share_a_client_at_once(tmp_path: Path) -> None:
     live = LiveRuntime(

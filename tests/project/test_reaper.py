@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests import reaper
+from tests.longer import long_but
 from tests.ordinary.stand_in import postgres_programs
 from tests.stack.live import command, descendants, is_alive, until
 
@@ -107,7 +108,8 @@ def pids(checkout: Path) -> dict[str, int]:
     return {name: int(text) for name, text in texts.items() if text}
 
 
-@pytest.mark.parametrize(
+@long_but(
+    2,
     ("workers", "whose", "number"),
     [
         ((), "run", signal.SIGKILL),
@@ -163,7 +165,7 @@ def test_runtimes_and_databases_of_a_run_that_is_broken_off_end_with_it(
     word = secrets.token_hex(8)
     with (tmp_path / "said").open("wb") as said:
         run = subprocess.Popen(
-            [sys.executable, *words, "tests/ordinary/test_habits.py"],
+            [sys.executable, *words, "tests/ordinary/test_habits.py", "-m", "long"],
             cwd=project_root,
             env={**os.environ, reaper.VARIABLE: f"{os.environ[reaper.VARIABLE]} {word}"},
             stdout=said,

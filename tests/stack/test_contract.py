@@ -15,7 +15,7 @@ import pytest
 from helmr_runtime.launchers import watchdog
 from tests.contract import page
 from tests.contract.cases import CASES
-from tests.contract.driver import IN_WORKERS
+from tests.contract.driver import AGAIN, IN_WORKERS
 from tests.contract.faces import operations
 from tests.stack.live import LiveRuntime
 
@@ -27,6 +27,8 @@ pytestmark = [
 ]
 
 WAYS = ("http-async", "http-blocking", "ray-async", "ray-blocking")
+WHOLE = "http-async"
+"""The way that a short run goes with all cases, the others with a sample: each way costs the ledger as much again."""
 IN_CLUSTER = ("ray-async", "ray-blocking", "task", "actor")
 
 
@@ -44,7 +46,7 @@ def ray_of(live: LiveRuntime) -> tuple[str, dict[str, str]]:
     }
 
 
-def from_a_driver(live: LiveRuntime, module: str, folder: Path) -> dict[str, Any]:
+def from_a_driver(live: LiveRuntime, module: str, folder: Path, **options: Any) -> dict[str, Any]:
     """What a program of the tests says that runs as a driver of the runtime's Ray."""
     address, joining = ray_of(live)
     answered = folder / "result.json"
@@ -52,7 +54,7 @@ def from_a_driver(live: LiveRuntime, module: str, folder: Path) -> dict[str, Any
     environment = {name: text for name, text in os.environ.items() if name != "HELMR_URL"}
     done = subprocess.run(
         [sys.executable, "-m", module, answered],
-        input=json.dumps({"address": address, "url": found.url, "key": found.key}),
+        input=json.dumps({"address": address, "url": found.url, "key": found.key, **options}),
         cwd=Path(__file__).parents[2],
         env={**environment, **joining, "XDG_STATE_HOME": str(folder)},
         capture_output=True,
@@ -66,13 +68,32 @@ def from_a_driver(live: LiveRuntime, module: str, folder: Path) -> dict[str, Any
 
 
 @pytest.fixture(scope="session")
-def seen(shared: LiveRuntime, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def seen(
+    request: pytest.FixtureRequest,
+    shared: LiveRuntime,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Any]:
     """What the driver saw."""
-    return from_a_driver(shared, "tests.contract.driver", tmp_path_factory.mktemp("driver"))
+    folder = tmp_path_factory.mktemp("driver")
+    is_whole = any(item.get_closest_marker("long") for item in request.session.items)
+    return from_a_driver(shared, "tests.contract.driver", folder, is_whole=is_whole)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
-@pytest.mark.parametrize("way", WAYS)
+def ways() -> list[Any]:
+    """Way and case; what a short run leaves out is marked long."""
+    return [
+        pytest.param(
+            way,
+            case,
+            id=f"{way}-{case.__name__}",
+            marks=[pytest.mark.long] * (way != WHOLE and case not in AGAIN),
+        )
+        for way in WAYS
+        for case in CASES
+    ]
+
+
+@pytest.mark.parametrize(("way", "case"), ways())
 def test_the_contract(seen: dict[str, Any], way: str, case: Any) -> None:
     said = seen[way]["cases"][case.__name__]
     assert said is None, said
@@ -85,7 +106,9 @@ def test_the_contract_inside_the_cluster(seen: dict[str, Any], way: str, case: A
     assert said is None, said
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=[pytest.mark.long] * (way != WHOLE)) for way in WAYS]
+)
 def test_the_contract_leaves_nothing_out(seen: dict[str, Any], way: str) -> None:
     assert seen[way]["called"] == sorted(operations())
     is_http = way.startswith("http")
