@@ -141,6 +141,7 @@ def test_fish_completes_with_the_script_that_is_shown(here: Gateway, bin_: Path)
     assert list(Path.cwd().glob("evil")) == []
 
 
+@pytest.mark.long  # test_zsh_and_fish_show_what_each_id_is
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
 @pytest.mark.pty
 def test_zsh_completes_with_the_script_that_is_shown(here: Gateway, bin_: Path) -> None:

@@ -485,6 +485,7 @@ def test_chunks_are_shown_as_they_come(shell: World) -> None:
     assert errors == [b"", b""]
 
 
+@pytest.mark.long  # test_logs.py; what listens: tests/client/test_following.py
 def test_what_goes_on_until_it_is_ended(shell: World) -> None:
     shell.name("NEW_WAIT")
     with (

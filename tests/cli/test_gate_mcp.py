@@ -222,6 +222,7 @@ async def test_a_call_that_waits_is_called_again_and_one_approval_counts_once(
     assert charged(effects) == ["later"]
 
 
+@pytest.mark.long  # test_gate_hook.py
 async def test_without_a_runtime_no_call_is_made(live: LiveRuntime, effects: Path) -> None:
     async with client(proxy(live, effects, HELD_S, url="http://127.0.0.1:9")) as one:
         assert len((await one.list_tools()).tools) == 2

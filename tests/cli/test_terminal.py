@@ -227,6 +227,7 @@ def test_an_odd_locale_loses_nothing_and_ends_nothing(
     assert "\\u65e5\\u672c" in said.out
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "words",
     [

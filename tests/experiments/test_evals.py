@@ -210,6 +210,7 @@ def test_an_answer_without_tokens_ends_a_budget_of_money(cohort: list[Path]) -> 
     assert replay(cohort[:3], task=silent, budget=priced, **options).spent == 6
 
 
+@pytest.mark.long
 def test_a_model_that_takes_its_time_is_waited_for(
     cohort: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

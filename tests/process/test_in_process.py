@@ -198,6 +198,7 @@ def test_several_suspects_run_one_after_the_other(live: LiveRuntime) -> None:
     until(lambda: not live.client.health().warnings, within_s=WAITS_S, what="all is as before")
 
 
+@pytest.mark.long
 def test_a_forked_child_holds_neither_data_directory_nor_port(live: LiveRuntime) -> None:
     live.start()
     session_id = live.begin("forks")
@@ -357,6 +358,7 @@ async def fails(payload: str) -> str:
 """
 
 
+@pytest.mark.long  # tests/process/test_session_output.py
 def test_what_fails_is_told_on_the_terminal_with_its_place_in_the_code(
     tmp_path: Path, develop: Callable[[str], subprocess.Popen[bytes]]
 ) -> None:

@@ -107,6 +107,7 @@ def test_once():
 """
 
 
+@pytest.mark.long
 def test_a_real_test_that_fails_once_is_remembered_and_reported(
     tmp_path: Path,
     project_root: Path,

@@ -21,6 +21,7 @@ from helmr_runtime.ports import SessionReleased
 from helmr_runtime.session.host import HostActor
 from helmr_runtime.session.live_session import LiveSession
 from helmr_runtime.session.warm_cache import WarmCache
+from tests.longer import long_but
 from tests.session.adopting import cancel, messages, send, until
 
 pytestmark = pytest.mark.allows_blocking
@@ -87,7 +88,8 @@ async def parts_of(
 
 
 @pytest.mark.usefixtures("no_collector")
-@pytest.mark.parametrize(
+@long_but(
+    2,
     ("body", "then"),
     [(waits, None), (waits, cancel), (ends, None), (raises, None), (goes_on, None)],
     ids=["it waits", "it is cancelled", "it ends", "it fails", "its next run waits"],

@@ -78,7 +78,7 @@ async def at_once(prepared: Prepared, operation: str) -> list[Receipt]:
     "becomes",
     [
         *(pytest.param(one, marks=pytest.mark.long) for one in (hot, parked, killed)),
-        parked_and_woken,
+        pytest.param(parked_and_woken, marks=pytest.mark.long),
         killed_and_woken,
     ],
 )

@@ -46,6 +46,7 @@ async def test_hot_answers_need_no_ray_call(shared: LiveRuntime) -> None:
     session.cancel()
 
 
+@pytest.mark.long  # tests/rpc/test_sockets.py has an answer too large for a frame
 async def test_a_journal_too_large_for_a_frame_is_loaded(shared: LiveRuntime) -> None:
     session_id = shared.begin("remembers", 40)
     shared.waiting(session_id, within_s=60)

@@ -132,6 +132,7 @@ def test_an_empty_machine_goes_on_where_a_killed_one_has_answered(
     assert json.loads(done.stdout)["sessions"] >= len(sessions)
 
 
+@pytest.mark.long  # tests/toolbox/test_other_keys.py
 def test_without_the_keys_of_its_log_no_machine_starts(machine: Make) -> None:
     first = machine("first").start()
     first.stop()

@@ -86,6 +86,7 @@ def test_an_approval_whose_text_drifted_stops_the_run(live: LiveRuntime):
     assert live.marked("mails") == 0
 
 
+@pytest.mark.long  # tests/sdk/test_hash_seed.py
 def test_a_set_of_texts_has_the_same_order_after_a_restart_and_in_another_host(live: LiveRuntime):
     for _ in range(2):
         session_id = live.begin("goes-through-a-set")

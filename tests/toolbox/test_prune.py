@@ -43,6 +43,7 @@ from helmr_runtime.service.feed import FeedHub, FeedItem
 from helmr_runtime.service.following import PAGE_ITEMS, FollowedEntries
 from tests.ledger.facts import complete_token, create_token
 from tests.ledger.sessions import ALICE, SMALL, START_AT, Hand, begin, running, start_of
+from tests.longer import long_but
 from tests.toolbox.conftest import EARLIER
 
 pytestmark = pytest.mark.allows_blocking
@@ -318,7 +319,7 @@ async def with_gaps(ledger: DuckLedger, clock: FakeClock) -> None:
         await begin(ledger, clock)
 
 
-@pytest.mark.parametrize("is_reopened", [False, True])
+@long_but(1, "is_reopened", [False, True])
 async def test_every_position_goes_on_behind_the_gap(
     tmp_path: Path, clock: FakeClock, is_reopened: bool
 ) -> None:
@@ -364,6 +365,7 @@ async def test_a_follower_that_was_away_gets_all_that_is_there(
         await hub.stop()
 
 
+@pytest.mark.long
 async def test_a_backup_that_sessions_were_taken_from_is_none(
     tmp_path: Path, ledger: DuckLedger, clock: FakeClock
 ) -> None:

@@ -115,6 +115,7 @@ def test_a_bad_entry_is_dropped_only_when_told(path: Path, keys: LedgerKeys, now
     verified(path, keys, now)
 
 
+@pytest.mark.long
 def test_acknowledged_entries_that_are_gone_are_not_passed_over(
     path: Path, keys: LedgerKeys, now: datetime
 ) -> None:

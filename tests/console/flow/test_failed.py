@@ -63,6 +63,7 @@ async def test_what_is_marked_is_retried_at_once_after_its_number_was_typed(benc
     assert sorted(attempts) == [1, 2, 2]
 
 
+@pytest.mark.long  # tests/review/test_bulk.py
 async def test_a_bad_deploy_is_retried_by_six_keys_also_what_was_not_read_yet(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,6 +125,7 @@ async def test_a_client_starts_the_command_and_calls(shared: LiveRuntime, mode: 
         assert texts == [f"Hello, N{n}!" for n in range(10)]
 
 
+@pytest.mark.long  # test_calls.py
 async def test_a_client_over_stdio_answers_what_is_asked(shared: LiveRuntime) -> None:
     async def says(context: Any, params: Any) -> ElicitResult:
         return ElicitResult(action="accept", content={"value": "Ada"})

@@ -95,6 +95,7 @@ def test_what_a_killed_process_has_left_is_on_disk_before_the_next_one_builds_on
     assert found.verdicts.total(WHOLE, REPAIRED) == found.verdicts.total(), table(found)
 
 
+@pytest.mark.long
 def test_an_image_is_built_again_by_its_recipe(recording: Recording, tmp_path: Path) -> None:
     recording.keep(tmp_path)
     again = kept(tmp_path)

@@ -62,6 +62,7 @@ def test_a_seed_is_the_same_events_wherever_the_sources_stand(
     assert told(there.stdout) == told(here.stdout)
 
 
+@pytest.mark.long
 def test_what_happens_is_written_as_lines(project_root: Path, tmp_path: Path) -> None:
     traces = [tmp_path / "one", tmp_path / "again"]
     for trace in traces:
