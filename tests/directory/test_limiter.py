@@ -43,6 +43,8 @@ class AskingHost:
         self.given: list[str] = []
         self.turns: list[str] = []
         """Sessions whose turn is near, or that wait for none, as the work queue is told."""
+        self.passed: list[str] = []
+        """Sessions that need not be in memory any more."""
         self.listed = {"s0", "s1", "s2"}
         """Sessions whose run is on the work list."""
         self._version = 0
@@ -70,6 +72,7 @@ async def limiting(clock: MovedClock, limit: Limit) -> AsyncIterator[AskingHost]
         clock=clock,
         times=Limits(),
         on_turn=host.turns.append,
+        on_passed=host.passed.append,
         is_on_list=host.listed.__contains__,
         room=lambda: 4,
     )
@@ -136,3 +139,16 @@ async def test_when_a_place_is_given_up_the_next_comes_back() -> None:
         for _ in range(4):
             await clock.passes(5)
         assert host.turns == ["s0", "s1", "s1", "s2"]
+
+
+async def test_a_session_that_waits_no_more_need_not_be_in_memory() -> None:
+    """Seed 16: it was cancelled, its host said so before it gave its place up, and it was kept for good."""
+    async with limiting(MovedClock(), Limit("counted", at_once=1)) as host:
+        for number in range(3):
+            ticket = f"t{number}"
+            await host.say(PermitChange.ASKED, ticket=ticket, session_id=f"s{number}", op=1)
+        assert host.passed == []
+        await host.say(PermitChange.ENDED, ticket="t1")
+        assert host.passed == ["s1"]
+        await host.say(PermitChange.ENDED, ticket="t0")
+        assert host.passed == ["s1", "s2"]

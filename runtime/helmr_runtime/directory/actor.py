@@ -102,6 +102,7 @@ class DirectoryActor:
                 clock=clock,
                 times=limits,
                 on_turn=self._work.turn,
+                on_passed=lambda session_id: self._holds.passed(session_id),
                 is_on_list=self._work.is_on_list,
                 room=lambda: sum(host.room for host in self._pool.shared()),
             )

@@ -425,6 +425,12 @@ class Holds:
         self._arm(slot, self._limits.linger_s)
         self._on_free()
 
+    def passed(self, session_id: str) -> None:
+        """The session's turn under a limit is not near any more: it stays in memory as long as any other."""
+        slot = self._holders.get(session_id)
+        if slot is not None and slot.is_kept and slot.stage is Stage.HOLDING:
+            self._parkable(slot)
+
     def _reason(self, slot: Slot) -> str:
         if self.is_closing:
             return "shutdown"

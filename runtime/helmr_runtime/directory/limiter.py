@@ -71,6 +71,7 @@ class Limiter:
     Args:
         limits: Those that bound something, by name.
         on_turn: Called with a session that is not aside any more: its turn is near, or it waits for none.
+        on_passed: Called with a session whose turn was near: it has come, or others are before it.
         is_on_list: The session's run stands on the ledger's work list.
         room: For how many sessions' code there is room, in all hosts.
     """
@@ -82,6 +83,7 @@ class Limiter:
         clock: Clock,
         times: Limits,
         on_turn: Callable[[str], None],
+        on_passed: Callable[[str], None],
         is_on_list: Callable[[str], bool],
         room: Callable[[], int],
     ) -> None:
@@ -89,6 +91,7 @@ class Limiter:
         self._clock = clock
         self._times = times
         self._on_turn = on_turn
+        self._on_passed = on_passed
         self._is_on_list = is_on_list
         self._room = room
         now_s = self._now_s()
@@ -287,7 +290,9 @@ class Limiter:
         waited_for = [permits for permits in self._permits.values() if len(permits)]
         most = max(1, self._room() // NEXT_PART // max(1, len(waited_for)))
         ahead = [t for permits in waited_for for t in islice(permits.ahead(), most)]
-        self._next = {self._tickets[ticket].session_id for ticket in ahead}
+        before, self._next = self._next, {self._tickets[ticket].session_id for ticket in ahead}
+        for session_id in sorted(before - self._next):
+            self._on_passed(session_id)
         for ticket in ahead:
             one = self._tickets[ticket]
             if one.host is None and one.session_id not in self._near:
