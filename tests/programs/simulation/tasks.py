@@ -70,7 +70,7 @@ def act_in_thread(number: int) -> int:
 async def call(number: int) -> int:
     executed(step_key(), "call", number)
     with going(CALLS):
-        await asyncio.sleep(0.05 * (1 + number % 5))
+        await asyncio.sleep((0.05, 1.0, 3.0, 0.3, 0.1)[number % 5])  # a directory comes back in two
     return number + 1
 
 
