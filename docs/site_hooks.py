@@ -1,7 +1,7 @@
 """What the docs site does besides rendering pages.
 
-The README is its first page, links out of it are left as text, and each page has a Markdown form beside its HTML, which
-`llms.txt` lists.
+The README is a page of its own, the first page shows parts of other pages, links out of the site are left as text, and
+each page has a Markdown form beside its HTML, which `llms.txt` lists.
 """
 
 from __future__ import annotations
@@ -14,6 +14,14 @@ from mkdocs.structure.files import File, Files
 
 UPWARDS = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+)(README\.md)?([^)]*)\)")
 FROM_README = re.compile(r"\]\(docs/")
+PART = re.compile(r"^<!-- (tabs|table|list) from ([\w.-]+)(?:, (.+?))? -->$", flags=re.M)
+"""What a page shows of another one: its sections as tabs, or the first table or list of a section."""
+SECTION = re.compile(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", flags=re.M | re.S)
+BLOCK = {
+    "table": re.compile(r"^\|.*(?:\n\|.*)*", flags=re.M),
+    "list": re.compile(r"^- .*(?:\n- .*)*", flags=re.M),
+}
+README_PAGE = "ten-minutes.md"
 DIRECTIVE = re.compile(r"^::: ", flags=re.M)
 """What a page of the API reference is made of; such a page has no Markdown form."""
 
@@ -22,30 +30,61 @@ _texts: dict[str, str] = {}
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Put the repository's own pages in, the README as `index.md`."""
-    root = Path(config["config_file_path"]).parent
-    for name, page in (
-        ("README", "index"),
-        ("ARCHITECTURE", "ARCHITECTURE"),
-        ("CONTRIBUTING", "CONTRIBUTING"),
-    ):
-        text = (root / f"{name}.md").read_text(encoding="utf-8")
-        content = FROM_README.sub("](", text).replace('src="docs/', 'src="')
-        files.append(File.generated(config, f"{page}.md", content=content))
+    """Put the repository's own pages in."""
+    root = _root(config)
+    for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"):
+        page = README_PAGE if name == "README.md" else name
+        files.append(File.generated(config, page, content=_text(root, name)))
     return files
 
 
+def _root(config: Any) -> Path:
+    return Path(config["config_file_path"]).parent
+
+
+def _text(root: Path, name: str) -> str:
+    """A page of the repository or of `docs`, with links as from within `docs`."""
+    path = root / name if (root / name).is_file() else root / "docs" / name
+    return FROM_README.sub("](", path.read_text(encoding="utf-8"))
+
+
+def with_parts(markdown: str, root: Path) -> str:
+    """The page with what it shows of others.
+
+    Raises:
+        LookupError: A page that is named has no such section, or that has no table or list.
+    """
+
+    def told(part: re.Match[str]) -> str:
+        kind, name, heading = part.groups()
+        sections = dict(SECTION.findall(_text(root, name)))
+        if kind == "tabs":
+            return "\n\n".join(_tab(title, text) for title, text in sections.items())
+        found = BLOCK[kind].search(sections[heading])
+        if found is None:
+            raise LookupError(f"{name} has no {kind} below {heading}")
+        return found[0]
+
+    return PART.sub(told, markdown)
+
+
+def _tab(title: str, text: str) -> str:
+    """A section as a tab of its own."""
+    lines = (f"    {line}".rstrip() for line in text.strip().splitlines())
+    return "\n".join([f'=== "{title}"', "", *lines])
+
+
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Links that lead out of `docs`: the README's to the first page, others to plain text."""
+    """Parts of other pages; links that lead out of `docs`: the README's to its page, others to plain text."""
     up = "../" * page.file.src_uri.count("/")
 
     def told(link: re.Match[str]) -> str:
         text, ups, readme, rest = link.groups()
         if len(ups) <= len(up):  # it stays inside
             return link[0]
-        return f"[{text}]({up}index.md{rest})" if readme else text
+        return f"[{text}]({up}{README_PAGE}{rest})" if readme else text
 
-    text = UPWARDS.sub(told, markdown)
+    text = UPWARDS.sub(told, with_parts(markdown, _root(config)))
     if not DIRECTIVE.search(text):
         _texts[page.file.src_uri] = text
     return text

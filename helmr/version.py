@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 
 from helmr.errors import MissingExtra
@@ -56,6 +56,14 @@ def check_extra(name: str) -> None:
         for module in REQUIRED[name]:
             if importlib.util.find_spec(module) is None:
                 raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+
+def has_extra(name: str) -> bool:
+    """Whether `check_extra` finds it."""
+    with suppress(MissingExtra):
+        check_extra(name)
+        return True
+    return False
 
 
 @contextmanager

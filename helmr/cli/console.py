@@ -8,8 +8,9 @@ import typer
 
 from helmr.cli import next, printing
 from helmr.cli.app import Cli, CommandWithExamples, Profile, command
+from helmr.errors import MissingExtra
 from helmr.review.sending import HOLD_S
-from helmr.version import check_extra, needed
+from helmr.version import check_extra, has_extra, needed
 
 ReadOnly = Annotated[bool, typer.Option("--read-only", help="Look only; nothing can be sent.")]
 Ascii = Annotated[bool, typer.Option("--ascii", help="Draw frames and signs in ASCII.")]
@@ -74,14 +75,28 @@ def demo(
     console: Annotated[
         bool, typer.Option("--console", help="Seed sessions in every state and open the console.")
     ] = False,
+    in_process: Annotated[
+        bool | None,
+        typer.Option(
+            "--in-process/--ray",
+            help="The form of its runtime. If neither is given, on Ray where that is installed, else in one process.",
+        ),
+    ] = None,
 ) -> None:
     """Show what Helmr does, on a runtime of its own: stop for a person, survive a kill, go on."""
-    check_extra("runtime")
+    if in_process is None:
+        in_process = not has_extra("runtime")
+    try:
+        check_extra("local" if in_process else "runtime")
+    except MissingExtra as error:
+        hint = f"{error.hint}; without an installation: uvx --from 'helmr[local]' helmr demo"
+        raise MissingExtra(error.message, hint=hint, **error.facts) from error
     if console:
         check_extra("console")
     from helmr.examples.demo import main
 
-    raise typer.Exit(main([*(["--keep"] if keep else []), *(["--console"] if console else [])]))
+    given = {"--keep": keep, "--console": console, "--in-process": in_process}
+    raise typer.Exit(main([option for option, is_given in given.items() if is_given]))
 
 
 def register_mcp(app: typer.Typer) -> None:

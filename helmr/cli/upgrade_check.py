@@ -13,7 +13,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,6 +119,20 @@ def judge_room(free: int, needed: float) -> Finding:
     return Finding("room", CheckResult.OK, text)
 
 
+def why_unread(stored: StoredFacts | None, store: str | None) -> str | None:
+    """Why runs can't be replayed from what is stored; None if they can.
+
+    Args:
+        stored: Of the ledger's file; None if there is none, or a runtime has it.
+        store: What holds the commits in place of the data directory, if no runtime answers for it.
+    """
+    if store is not None:
+        return f"the commits are in {store}, and no runtime runs"
+    if stored is not None and stored.is_migrated:
+        return "to open the ledger would migrate it"
+    return None
+
+
 def judge_runs(checks: Sequence[RunCheck]) -> Finding:
     """Of the runs that have not ended, as this code would resume them."""
     counts = Counter(one.verdict for one in checks)
@@ -163,16 +177,19 @@ def upgrade_check(cli: Cli, tasks: Tasks = None, json: Json = False) -> None:
 def look(cli: Cli, tasks: list[str] | None) -> Iterator[Finding]:
     """Everything, in the order in which one thing needs another."""
     data_dir = doctor.meant_data_dir(cli)
-    before = _running(cli)
+    running = _running(cli)
+    store = _store(data_dir)
     stored: StoredFacts | None = None
     ledger = Finding("ledger", CheckResult.OK, f"none in {data_dir}")
-    if not doctor.missing_modules() and (data_dir / LEDGER_NAME).is_file():
+    if store is not None:
+        text = f"commits are in {store}, and are read at the start"
+        ledger = Finding("ledger", CheckResult.OK, text)
+    elif not doctor.missing_modules() and (data_dir / LEDGER_NAME).is_file():
         try:
-            stored, ledger = _stored(data_dir, before)
+            stored, ledger = _stored(data_dir, running)
         except HelmrError as error:
             ledger = from_error("ledger", error)
-    if before is None and stored is not None:
-        before = stored.writer
+    before = stored.writer if running is None and stored is not None else running
     yield judge_step(before, version())
     yield from doctor.look_at_installation(data_dir)
     yield ledger
@@ -181,7 +198,8 @@ def look(cli: Cli, tasks: list[str] | None) -> Iterator[Finding]:
 
         yield judge_room(shutil.disk_usage(data_dir).free, ROOM * stored.size_bytes)
     if not doctor.missing_modules():
-        yield from _code(cli, tasks, data_dir, stored)
+        unread = why_unread(stored, store if running is None else None)
+        yield from _code(cli, tasks, data_dir, unread)
 
 
 def _running(cli: Cli) -> str | None:
@@ -193,14 +211,23 @@ def _running(cli: Cli) -> str | None:
         return None
 
 
+def _store(data_dir: Path) -> str | None:
+    """What holds the commits in place of the data directory; None if nothing does, or helmr.toml can't be read."""
+    with suppress(HelmrError):  # told as a fault of helmr.toml
+        if log_url_of(None, data_dir) is not None:
+            return "the store that [log] names"
+    if doctor.missing_modules():
+        return None
+    from helmr_runtime.ledger.log.snapshots import store_of
+
+    return store_of(data_dir / LEDGER_NAME)  # `helmr up --log` says it on the command line only
+
+
 def _stored(data_dir: Path, before: str | None) -> tuple[StoredFacts | None, Finding]:
     from helmr_runtime.ledger.log.carry_over import ENTRIES_A_SECOND
     from helmr_runtime.ledger.log.stored import stored_ledger
     from helmr_runtime.ledger.tables.schema import SCHEMA, written_by
 
-    if log_url_of(None, data_dir) is not None:
-        text = "commits are in the store that [log] names, and are read at the start"
-        return None, Finding("ledger", CheckResult.OK, text)
     path = data_dir / LEDGER_NAME
     try:
         with stored_ledger(path) as one:
@@ -212,9 +239,9 @@ def _stored(data_dir: Path, before: str | None) -> tuple[StoredFacts | None, Fin
 
 
 def _code(
-    cli: Cli, tasks: list[str] | None, data_dir: Path, stored: StoredFacts | None
+    cli: Cli, tasks: list[str] | None, data_dir: Path, unread: str | None
 ) -> Iterator[Finding]:
-    """What the tasks warn of, and whether they fit the runs that wait."""
+    """What the tasks warn of, and whether they fit the runs that wait, unless those can't be read."""
     try:
         named = tasks or tasks_of_project(Path.cwd())
         named = [*named, *gate_modules(gate_table(None, data_dir))]
@@ -226,10 +253,9 @@ def _code(
         with redirect_stdout(sys.stderr):  # what the code prints is not the answer
             registry, told = _loaded(named)
             yield from judge_warnings(told)
-            if stored is not None and stored.is_migrated:
-                text = "not replayed: to open the ledger would migrate it"
+            if unread is not None:
                 todo = "Run this command while the older version runs."
-                yield Finding("runs", CheckResult.WARN, text, todo)
+                yield Finding("runs", CheckResult.WARN, f"not replayed: {unread}", todo)
                 return
             yield judge_runs(asyncio.run(checks_of(cli, registry)))
     except RuntimeNotFound:

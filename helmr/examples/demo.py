@@ -1,8 +1,8 @@
 """`helmr demo`: a session stops for a person, loses its process and then its whole runtime, and goes on.
 
 Everything is real: a runtime of its own in a temporary folder, its processes killed by SIGKILL (they are named by pid
-and start time, so that no other process is hit; Linux only), the answer given by another process. Every stage has a
-bound; whatever happens, no process is left.
+and start time, so that no other process is hit), the answer given by another process. Every stage has a bound;
+whatever happens, no process is left. A runtime in one process has no host to kill, so that chapter is for Ray only.
 """
 
 from __future__ import annotations
@@ -101,9 +101,9 @@ def _takes_colour(out: TextIO) -> bool:
 T = TypeVar("T")
 
 TASKS = "helmr.examples.publish_review"
-LIVING_TASKS = tuple(
-    f"helmr.examples.{name}" for name in ("publish_review", "chat", "release", "troubled")
-)
+LIVING_TASKS = tuple(f"helmr.examples.{name}" for name in ("publish_review", "chat", "release"))
+TROUBLED_TASKS = "helmr.examples.troubled"
+"""Their code kills its process, which a runtime in one process does not survive."""
 PAYLOAD = "pull_request.opened.json"
 PERSON = "Ada Lovelace"
 ANSWER = '{"decision": "approve", "note": "Reads well."}'
@@ -138,11 +138,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="helmr demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the data directory")
     parser.add_argument("--console", action="store_true", help="open a console on seeded sessions")
+    parser.add_argument("--in-process", action="store_true", help="a runtime without Ray")
     given = parser.parse_args(list(argv or ()))
     keep = given.keep
     narrator = Narrator()
     folder = Path(tempfile.mkdtemp(prefix="helmr-demo-"))
-    demo = Demo(narrator, folder, tasks=LIVING_TASKS if given.console else (TASKS,))
+    tasks = tasks_of(console=given.console, in_process=given.in_process)
+    demo = Demo(narrator, folder, tasks=tasks, in_process=given.in_process)
     try:
         if given.console:
             needs_terminal(os.environ)
@@ -169,10 +171,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if keep:
             narrator.says("")
             narrator.says(f"The data is kept in {demo.data_dir}. Look at it again with")
-            narrator.command(f"helmr up {TASKS} --data-dir {shlex.quote(str(demo.data_dir))}")
+            narrator.command(f"helmr {shlex.join(demo.up_arguments)}")
         else:
             remove_folder(folder)
     return 0
+
+
+def tasks_of(*, console: bool, in_process: bool) -> tuple[str, ...]:
+    """The task modules of the runtime that is shown."""
+    if not console:
+        return (TASKS,)
+    return LIVING_TASKS if in_process else (*LIVING_TASKS, TROUBLED_TASKS)
 
 
 def needs_terminal(environ: Mapping[str, str]) -> None:
@@ -196,15 +205,23 @@ class Demo:
         narrator: Who tells it.
         folder: Where everything lies; the caller removes it.
         tasks: The task modules of the runtime.
+        in_process: Whether it runs without Ray, all in one process.
     """
 
     def __init__(
-        self, narrator: Narrator, folder: Path, *, tasks: Sequence[str] = (TASKS,)
+        self,
+        narrator: Narrator,
+        folder: Path,
+        *,
+        tasks: Sequence[str] = (TASKS,),
+        in_process: bool = False,
     ) -> None:
         self._tell = narrator
-        self._tasks = tuple(tasks)
+        self._in_process = in_process
         self._folder = folder
         self.data_dir = folder / "data"
+        form = ["--in-process"] if in_process else []
+        self.up_arguments = ["up", *tasks, "--data-dir", str(self.data_dir), *form]
         self._log = folder / "up.log"
         self._up: subprocess.Popen[bytes] | None = None
         self._seen: set[DemoProcess] = set()
@@ -229,8 +246,9 @@ class Demo:
         tell.chapter("It waits for a person")
         self._run("session", "get", session_id)
 
-        tell.chapter("Kill the process that runs the session")
-        self._kill_host(session_id, wait)
+        if not self._in_process:
+            tell.chapter("Kill the process that runs the session")
+            self._kill_host(session_id, wait)
 
         tell.chapter("Kill the whole runtime")
         self._kill_runtime()
@@ -303,13 +321,14 @@ class Demo:
         return Client(url=endpoint.url, key=endpoint.key)
 
     def _start_runtime(self) -> None:
-        arguments = ["up", *self._tasks, "--data-dir", str(self.data_dir), "--port", "0"]
+        arguments = [*self.up_arguments, "--port", "0"]
+        # One host to kill and one to take over; what no one needs here only costs time.
+        hosts = [] if self._in_process else ["--hosts", "2"]
         self._tell.command(f"helmr {shlex.join(arguments)}")
         began_at_s = time.monotonic()
         with self._log.open("ab") as log:
             self._up = subprocess.Popen(
-                # One host to kill and one to take over; what no one needs here only costs time.
-                [sys.executable, "-m", "helmr.cli", *arguments, "--hosts", "2"],
+                [sys.executable, "-m", "helmr.cli", *arguments, *hosts],
                 cwd=self._folder,
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
@@ -369,9 +388,8 @@ class Demo:
         if left:
             raise DemoFailed(f"{len(left)} processes could not be killed")
         size = (self.data_dir / "ledger.duckdb").stat().st_size
-        self._tell.holds(
-            f"{len(everyone)} processes are gone; what is left is on disk ({size} bytes)"
-        )
+        gone = f"{len(everyone)} processes are" if len(everyone) > 1 else f"process {pids} is"
+        self._tell.holds(f"{gone} gone; what is left is on disk ({size} bytes)")
 
     def _same_wait(self, session_id: str, wait: WaitInfo) -> None:
         with self._client() as client:

@@ -314,7 +314,7 @@ PROCESSES = {
 
 LONG = {
     "up": "up option_tasks.py --in-process --port 0 --no-encrypt --check warn",
-    "demo": "demo --keep",
+    "demo": "demo --keep --in-process",
 }
 """As `PROCESSES`, run by the long test: they take a minute."""
 
@@ -339,6 +339,7 @@ ELSEWHERE = {
     "gate mcp --server-url": "tests/cli/test_gate_mcp.py::proxy",
     "login --device": "tests/http/test_login.py::test_who_logs_in_answers_as_themselves_and_is_out_after_logout",
     "logout": "tests/http/test_login.py::test_who_logs_in_answers_as_themselves_and_is_out_after_logout",
+    "demo --ray": "tests/demo/test_demo.py::test_it_shows_what_it_promises_and_leaves_nothing",
     "demo --console": "tests/demo/test_demo_console.py::test_five_keys_from_the_demo_to_an_answer_at_both_sizes",
 }
 """What other tests run for real: an option, and the function in which it stands."""

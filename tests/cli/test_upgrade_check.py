@@ -13,6 +13,7 @@ from helmr.cli.doctor import CheckResult
 from helmr.cli.upgrade_check import StoredFacts
 from helmr.models import RunCheck
 from helmr.version import version
+from helmr_runtime.ledger.log.snapshots import mark
 from tests.cli.conftest import Said
 from tests.cli.test_doctor import results
 from tests.client.gateway import Gateway
@@ -146,6 +147,24 @@ def test_a_ledger_of_an_earlier_schema_is_read_and_stays_as_it_was(helmr, nowher
     assert refused.code == 2
     assert "would migrate" in refused.err
     assert hashlib.sha256(path.read_bytes()).hexdigest() == before
+
+
+@pytest.mark.parametrize("is_in_the_file", [True, False])
+def test_commits_in_a_store_are_no_fault(helmr, nowhere: Path, is_in_the_file: bool) -> None:
+    """Whether helmr.toml says so, or only the command line of `helmr up --log` did."""
+    path = Earlier("ledger_0_2_0").unpack(nowhere / ".helmr")
+    if is_in_the_file:
+        (nowhere / "helmr.toml").write_text('[log]\nurl = "file:///mnt/log"\n')
+    else:
+        mark(path, "file:///mnt/log", 7)
+    tasks = f"some_stored_tasks_{is_in_the_file}.py"  # imported once in a process
+    (nowhere / tasks).write_text(TASKS)
+    found = results(helmr("upgrade-check", tasks, "--json"))
+    store = "the store that [log] names" if is_in_the_file else "file:///mnt/log"
+    assert found["ledger"] == ("ok", f"commits are in {store}, and are read at the start → ")
+    assert found["runs"][0] == "warn"
+    assert found["runs"][1].startswith(f"not replayed: the commits are in {store}, and no runtime")
+    assert "fail" not in {result for result, _ in found.values()}
 
 
 def test_a_ledger_of_a_newer_version_fails(

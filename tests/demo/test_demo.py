@@ -102,6 +102,27 @@ def test_it_shows_what_it_promises_and_leaves_nothing() -> None:
         assert not list(watched.out.parent.glob("helmr-demo-*"))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_runtime_in_one_process_shows_the_rest_of_it() -> None:
+    with running("--in-process") as watched:
+        code = watched.finish()
+        text = watched.out.read_text("utf-8")
+        assert (code, watched.err.read_text("utf-8")) == (0, "")
+        assert text.count("$ kill -9 ") == 1
+        assert text.count("is still open, with the same deadline") == 1
+        assert " is gone; what is left is on disk" in text
+        assert "each step ran once: draft_review, send_slack_approval, post_review" in text
+        assert "no process is left" in text
+        assert demo.alive(watched.seen) == []
+        assert not list(watched.out.parent.glob("helmr-demo-*"))
+
+
+def test_no_task_that_kills_its_process_runs_in_the_only_one() -> None:
+    in_process = demo.tasks_of(console=True, in_process=True)
+    assert {*demo.tasks_of(console=True, in_process=False)} - {*in_process} == {demo.TROUBLED_TASKS}
+
+
 @pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.slow

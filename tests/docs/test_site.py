@@ -90,9 +90,14 @@ def _home(part: type) -> str:
 
 @pytest.mark.timeout(150)
 @OF_A_BUILD
-def test_the_readme_is_the_first_page_and_its_links_lead_into_the_site(site: Path) -> None:
-    page = (site / "index.html").read_text(encoding="utf-8")
-    assert "Ten minutes" in page
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("index", "tabbed-set"), ("index", "670 MB"), ("ten-minutes", "send_mail")],
+)
+def test_the_first_pages_lead_into_the_site(site: Path, name: str, shown: str) -> None:
+    page = (site / f"{name}.html").read_text(encoding="utf-8")
+    assert shown in page
+    assert "<!-- t" not in page
     links = re.findall(r'href="((?!http|#)[^"#]+\.html)', page)
     assert "tutorial.html" in links
     assert [link for link in links if not (site / link).is_file()] == []
@@ -109,7 +114,7 @@ def test_each_page_has_a_markdown_form_that_llms_txt_lists(site: Path, project_r
     for path in listed:
         assert (site / path).read_text(encoding="utf-8").strip()
         assert (site / path).with_suffix(".html").is_file() or path.endswith("README.md")
-    assert "docs/" not in (site / "index.md").read_text("utf-8").split("## Work on it")[0]
+    assert "docs/" not in (site / "ten-minutes.md").read_text("utf-8").split("## Work on it")[0]
 
 
 def test_the_comparison_shows_the_code_that_was_run(project_root: Path) -> None:

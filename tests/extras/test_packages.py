@@ -105,18 +105,36 @@ def test_a_folder_is_begun_and_tested_with_the_sdist_alone(
     assert (tried.returncode, tried.stdout) == (0, "both hold\n"), tried.stderr
 
 
+@pytest.mark.parametrize("extra", ["local", "runtime"])
 def test_the_demo_runs_from_the_wheel_without_an_installation(
+    built: dict[str, Path], project_root: Path, tmp_path: Path, extra: str
+) -> None:
+    """On Ray where that is there, else in one process."""
+    done = uvx(project_root, tmp_path, f"helmr[{extra}] @ {built['.whl'].as_uri()}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("$ kill -9 ") == (1 if extra == "local" else 2)
+    assert "no process is left" in done.stdout
+
+
+def test_the_wheel_without_an_extra_says_how_to_see_the_demo(
     built: dict[str, Path], project_root: Path, tmp_path: Path
 ) -> None:
+    done = uvx(project_root, tmp_path, str(built[".whl"]))
+    assert done.returncode == 2
+    line = "uvx --from 'helmr[local]' helmr demo"
+    assert line in done.stderr
+    assert line in (project_root / "README.md").read_text(encoding="utf-8")
+
+
+def uvx(project_root: Path, folder: Path, what: str) -> subprocess.CompletedProcess[str]:
+    """`helmr demo` out of that, in an empty folder."""
     pins = str(project_root / "constraints.txt")
-    what = f"helmr[runtime] @ {built['.whl'].as_uri()}"
-    one = Fresh(tmp_path)
-    done = subprocess.run(
-        [*UV, "tool", "run", "--quiet", "--constraints", pins, "--from", what, "helmr", "demo"],
-        cwd=tmp_path,
-        env=one.environ | {"PYTHONPATH": ""},
+    command = [*UV, "tool", "run", "--quiet", "--constraints", pins, "--from", what]
+    return subprocess.run(
+        [*command, "helmr", "demo"],
+        cwd=folder,
+        env=Fresh(folder).environ | {"PYTHONPATH": ""},
         capture_output=True,
         text=True,
         timeout=RUN_WITHIN_S,
     )
-    assert done.returncode == 0, done.stdout + done.stderr

@@ -290,6 +290,14 @@ def marked(path: Path) -> tuple[str, int] | None:
     return None
 
 
+def store_of(path: Path) -> str | None:
+    """The store that the database is a cache of, by name; None if the database is a ledger by itself."""
+    if not marker_of(path).exists():
+        return None
+    found = marked(path)
+    return found[0] if found is not None else "a store"
+
+
 def writer_of(path: Path) -> str | None:
     """The last opening of the log by that data directory; None if it is not known."""
     with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
@@ -304,9 +312,7 @@ def require_none(path: Path) -> None:
     Raises:
         UsageError: It is a cache: what it lacks is in a store.
     """
-    if marker_of(path).exists():
-        found = marked(path)
-        where = found[0] if found is not None else "a store"
+    if (where := store_of(path)) is not None:
         raise UsageError(
             f"the commits of the ledger in {path.parent} stand in {where}",
             hint="Name it with --log, or as `url` below [log] in helmr.toml.",

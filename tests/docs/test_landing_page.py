@@ -1,0 +1,63 @@
+"""The site's first page: figures as on the pages that record them, and parts of other pages as they are there."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+FIGURE = re.compile(r"\*\*(.+?)\*\*")
+LINES = re.findall(r"^- .+$", TEXT.split("## In figures")[1].split("\n## ")[0], flags=re.M)
+
+
+@pytest.fixture(scope="module")
+def hooks() -> ModuleType:
+    """What builds the site."""
+    spec = importlib.util.spec_from_file_location("site_hooks", ROOT / "docs" / "site_hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_figure_is_the_one_on_its_page(line: str) -> None:
+    """Of docs/reliability.md another test compares each with the record."""
+    (page,) = re.findall(r"\(([\w-]+\.md)\b", line)
+    recorded = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    figures = FIGURE.findall(line)
+    assert figures
+    assert [one for one in figures if one not in recorded] == []
+
+
+def test_it_shows_each_agent_in_a_tab_and_both_forms(hooks: ModuleType) -> None:
+    shown = hooks.with_parts(TEXT, ROOT)
+    sections = re.findall(
+        r"^## (.+)$", (ROOT / "docs" / "your-agent.md").read_text("utf-8"), flags=re.M
+    )
+    assert re.findall(r'^=== "(.+)"$', shown, flags=re.M) == sections
+    assert {"Pydantic AI", "Claude Code", "Plain Python"} < {*sections}
+    assert '    @task(id="support")' in shown
+    for line in ("| | `helmr[local]`: in one process", "- if you need several regions"):
+        assert line in shown
+        assert line in (ROOT / "README.md").read_text("utf-8")
+    assert "<!--" not in shown
+    assert "](docs/" not in shown
+
+
+@pytest.mark.parametrize("part", ["table from README.md, Nowhere", "list from your-agent.md, Codex"])
+def test_what_is_not_there_fails_the_build(hooks: ModuleType, part: str) -> None:
+    with pytest.raises(LookupError):
+        hooks.with_parts(f"<!-- {part} -->", ROOT)
+
+
+def test_it_begins_in_three_sentences() -> None:
+    """What it is, what a wait is, what a crash does."""
+    said = TEXT.split("\n\n")[1]
+    assert len(re.findall(r"\.(?: |$)", said)) == 3
