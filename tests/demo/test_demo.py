@@ -33,7 +33,7 @@ class Watched:
         self.seen: set[demo.DemoProcess] = set()
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "helmr.examples.demo", *arguments],
+                [sys.executable, "-m", "helmr.cli", "demo", *arguments],
                 env={**environ, "TMPDIR": str(folder)},
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
@@ -81,7 +81,7 @@ def running(*arguments: str) -> Iterator[Watched]:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_it_shows_what_it_promises_and_leaves_nothing() -> None:
-    with running() as watched:
+    with running("--ray") as watched:
         code = watched.finish()
         text = watched.out.read_text("utf-8")
         assert (code, watched.err.read_text("utf-8")) == (0, "")

@@ -51,7 +51,9 @@ def test_it_shows_each_agent_in_a_tab_and_both_forms(hooks: ModuleType) -> None:
     assert "](docs/" not in shown
 
 
-@pytest.mark.parametrize("part", ["table from README.md, Nowhere", "list from your-agent.md, Codex"])
+@pytest.mark.parametrize(
+    "part", ["table from README.md, Nowhere", "list from your-agent.md, Codex"]
+)
 def test_what_is_not_there_fails_the_build(hooks: ModuleType, part: str) -> None:
     with pytest.raises(LookupError):
         hooks.with_parts(f"<!-- {part} -->", ROOT)
