@@ -14,6 +14,7 @@ from helmr_runtime.ports import Busy, SessionReleased
 from helmr_runtime.ports.ledger import WorkItem
 from tests.directory.clock import settle, until
 from tests.directory.fakes import World, note
+from tests.longer import long_but
 
 
 async def test_queued_runs_resume_in_order_as_there_is_room(world: World) -> None:
@@ -248,7 +249,7 @@ async def test_a_delivery_is_routed_and_repeated_until_it_succeeds(world: World)
     assert tries == ["s1", "s1"]
 
 
-@pytest.mark.parametrize("room", [1, 1_000], ids=["one by one", "all at once"])
+@long_but(1, "room", [1, 1_000], ids=["one by one", "all at once"])
 async def test_what_a_look_costs_does_not_grow_with_how_many_wait(
     world: World, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:

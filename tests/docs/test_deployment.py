@@ -203,6 +203,7 @@ def machine(tmp_path: Path) -> Machine:
     return installed(tmp_path)
 
 
+@pytest.mark.long  # tests/process/test_service_manager.py
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(

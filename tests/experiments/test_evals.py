@@ -125,6 +125,7 @@ def run(sessions: list[Path], **options: Any) -> Replays:
     return replay(sessions, task=desk, shows_progress=False, **options)
 
 
+@pytest.mark.long
 def test_a_changed_prompt_on_a_hundred_sessions_tells_exactly_those_that_changed(
     cohort: list[Path],
 ) -> None:

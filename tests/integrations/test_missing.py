@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.longer import long_but
+
 INTEGRATIONS = {
     "langgraph": ("langgraph", "run_graph", "langgraph"),
     "openai_agents": ("agents", "run", "openai-agents"),
@@ -25,7 +27,7 @@ except MissingExtra as error:
 """
 
 
-@pytest.mark.parametrize("name", INTEGRATIONS)
+@long_but(1, "name", INTEGRATIONS)
 def test_what_is_missing_says_which_extra_brings_it(name: str) -> None:
     framework, export, extra = INTEGRATIONS[name]
     done = subprocess.run(

@@ -15,6 +15,7 @@ import pytest
 from helmr import embedded, task
 from helmr.errors import Conflict, UsageError
 from helmr.examples.chat import chat
+from tests.longer import long_but
 
 SOURCE = """
 from helmr import task
@@ -56,7 +57,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return found
 
 
-@pytest.mark.parametrize("missing", ["ray", "duckdb", "starlette", "uvicorn"])
+@long_but(1, "missing", ["ray", "duckdb", "starlette", "uvicorn"])
 def test_a_missing_extra_is_named_with_its_pip_line(missing: str, project_root: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT, missing],

@@ -15,6 +15,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.long  # tests/http/test_chunks.py
 def test_a_step_whose_host_is_killed_ends_as_died_and_emits_again(shared: LiveRuntime) -> None:
     live = shared
     session_id = live.begin("emits_numbers", "numbers")

@@ -129,6 +129,7 @@ def runtime_of(make_runtime: Make, **options: Any) -> LiveRuntime:
     return make_runtime(tasks=tasks, sessions_per_host=3, linger="300ms", port=port, **options)
 
 
+@pytest.mark.long  # tests/session/test_repeats.py
 @pytest.mark.parametrize(
     "is_alone",
     [True, pytest.param(False, marks=[pytest.mark.ray, pytest.mark.long])],

@@ -177,6 +177,7 @@ def test_a_person_answers_by_the_labels_and_a_second_visit_shows_it(tab, url, cl
     assert claims.posts == 2
 
 
+@pytest.mark.long  # test_round_trip.py
 @pytest.mark.parametrize("claims", [call_page()], indirect=True, ids=["call"])
 def test_a_call_is_read_in_rows_changed_in_fields_and_recorded_with_what_it_did(tab, url, claims):
     tab.goto(url)
