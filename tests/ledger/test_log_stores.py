@@ -23,6 +23,7 @@ from helmr.errors import (
     UsageError,
 )
 from helmr_runtime.core.shared_log import SnapshotPlace, with_snapshot
+from helmr_runtime.ledger.log import object_log
 from helmr_runtime.ledger.log.bucket import Bucket, open_bucket
 from helmr_runtime.ledger.log.commit_log import LogStore, RecordExists
 from helmr_runtime.ledger.log.file_store import FileStore
@@ -340,6 +341,62 @@ def test_an_append_waits_for_the_store_and_ends_with_its_log() -> None:
     log.close()
     thread.join(10)
     assert "has not said" in str(ended)
+
+
+def failed_over(objects: FakeObjects, log: ObjectLog, *, lost: int) -> None:
+    """The store has lost the newest records, as by asynchronous replication; the next call finds its connection cut."""
+    for number in range(log.newest() - lost + 1, log.newest() + 1):
+        del objects.stored[record_key(number)]
+
+    def cut() -> None:
+        objects.pause = lambda: None
+        raise StoreUnavailable("the connection was closed")
+
+    objects.pause = cut
+
+
+@pytest.mark.parametrize("floor", [0, 2, 5])
+def test_what_a_failover_has_lost_is_stored_again(floor: int) -> None:
+    objects = FakeObjects()
+    log = ObjectLog(objects, wait=lambda _: False)
+    log.make(LOG_ID)
+    for number in range(1, 6):
+        log.append(number, b"[%d]" % number, opens=number == 1)
+    log.trim(floor)
+    failed_over(objects, log, lost=min(3, 5 - floor))
+    log.append(6, b"[6]")
+    texts = [b"[%d]" % number for number in range(floor + 1, 7)]
+    assert [text for _, text in log.read(floor)] == texts
+
+
+def test_a_writer_stores_nothing_behind_what_was_lost_and_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(object_log, "KEPT_BYTES_MAX", 150)
+    objects = FakeObjects()
+    log = ObjectLog(objects, wait=lambda _: False)
+    log.make(LOG_ID)
+    for number in range(1, 6):
+        log.append(number, b"[]")
+    failed_over(objects, log, lost=4)
+    with pytest.raises(LedgerSuperseded, match="has lost commit"):
+        log.append(6, b"[]")
+    assert log.newest() == 1
+
+
+def test_a_writer_whose_lost_commit_is_anothers_now_is_superseded() -> None:
+    objects = FakeObjects()
+    log, other = (ObjectLog(objects, writer=name, wait=lambda _: False) for name in ("one", "two"))
+    log.make(LOG_ID)
+    for number in range(1, 4):
+        log.append(number, b"[]")
+    failed_over(objects, log, lost=2)
+    cut, objects.pause = objects.pause, lambda: None
+    other.append(2, b"[]", opens=True)
+    objects.pause = cut
+    with pytest.raises(LedgerSuperseded):
+        log.append(4, b"[]")
+    assert [one.writer for one in other.records(0)] == ["one", "two"]
 
 
 def test_a_record_that_lacks_is_damage_and_a_late_one_is_not() -> None:

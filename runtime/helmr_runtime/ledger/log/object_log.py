@@ -4,6 +4,10 @@
 said what became of it, or has shown it, the same bytes are tried again: there is one append in flight, and nothing that
 depends on it is answered. A record with the number by another writer ends this one: `LedgerSuperseded`.
 
+A database that fails over to a replica which lacks the newest commits has lost records that were durable. Each such
+failover cuts connections, so a writer that had no answer looks for the record before its own, and stores again what is
+gone of its newest ones.
+
 Names below the log's own: `log/NUMBER`, `root`, `lease`, `snapshots/NAME/PART`.
 
 Invariants: S-96, S-97.
@@ -11,6 +15,7 @@ Invariants: S-96, S-97.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -44,6 +49,8 @@ from helmr_runtime.core.shared_log import (
 )
 from helmr_runtime.ledger.log.objects import ObjectChanged, ObjectExists, Objects
 
+logger = logging.getLogger(__name__)
+
 ROOT = "root"
 LEASE = "lease"
 LOG = "log/"
@@ -52,6 +59,9 @@ READ_MAX = 64
 """Records that are asked for at once."""
 
 PROBE = "probe"
+KEPT_BYTES_MAX = 8 * 2**20
+"""Of records that a writer can store again."""
+
 AGAIN_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Between tries; the last for ever."""
 
@@ -95,6 +105,9 @@ class ObjectLog:
         """The record that opened the log for this writer; behind it all are its own."""
         self._openings: set[int] = set()
         """Records below, of which it is known that they open the log."""
+        self._kept: dict[int, bytes] = {}
+        """The newest records that this opening has stored, oldest first."""
+        self._kept_bytes = 0
         self._ends = threading.Event()
         self._wait = wait or self._ends.wait
 
@@ -165,10 +178,12 @@ class ObjectLog:
         while (known := self._tried(number, data)) is Appended.UNKNOWN:
             self._pause(tries)
             tries += 1
+            self._put_back(number)
         if known is Appended.SUPERSEDED or (opens and not has_opened(number, self._floor_now())):
             raise superseded_in(self.objects.name)
         self._newest = number
         self.passed_bytes += len(data)
+        self._keep(number, data)
         if opens:
             self._opened_at = number
             self._openings.add(number)
@@ -293,6 +308,50 @@ class ObjectLog:
             return after_append(data, found[0] if found is not None else None)
         return Appended.DURABLE
 
+    def _keep(self, number: int, data: bytes) -> None:
+        self._kept[number] = data
+        self._kept_bytes += len(data)
+        while self._kept_bytes > KEPT_BYTES_MAX:
+            self._kept_bytes -= len(self._kept.pop(next(iter(self._kept))))
+
+    def _put_back(self, number: int) -> None:
+        """Store again what the store has lost of the records before that one; what it does not take now, it is given
+        before the next try.
+
+        Raises:
+            LedgerSuperseded: A lost record is not kept any more, or another's has taken its place.
+        """
+        with suppress(StoreUnavailable):
+            for lost in self._lost_before(number):
+                known = self._tried(lost, self._kept[lost])
+                if known is Appended.SUPERSEDED:
+                    raise superseded_in(self.objects.name)
+                if known is Appended.UNKNOWN:
+                    return
+                logger.warning("%s had lost commit %d: it is stored again", self.objects.name, lost)
+
+    def _lost_before(self, number: int) -> list[int]:
+        """Numbers of the records before that one which are gone: behind one that is there as this writer stored it."""
+        before = number - 1
+        while (there := self._there(before)) is None:
+            if before not in self._kept:
+                raise lost_in(self.objects.name, before)
+            before -= 1
+        lost = list(range(before + 1, number))
+        kept = self._kept.get(before)
+        if there and kept is not None and kept != there:
+            raise superseded_in(self.objects.name)
+        if there and kept is None and lost:  # whose that is, no one knows
+            raise lost_in(self.objects.name, before + 1)
+        return lost
+
+    def _there(self, number: int) -> bytes | None:
+        """The record; empty if it was trimmed, or is the one before the first."""
+        found = self.objects.get(record_key(number))
+        if found is not None:
+            return found[0]
+        return b"" if number <= self.require_root().floor else None
+
     def _floor_now(self) -> int:
         tries = 0
         while True:
@@ -380,6 +439,14 @@ def superseded_in(name: str) -> LedgerSuperseded:
     return LedgerSuperseded(
         f"another runtime has opened the log in {name}",
         hint="Speak to that runtime; this one acknowledges nothing any more.",
+    )
+
+
+def lost_in(name: str, number: int) -> LedgerSuperseded:
+    """What a primary says whose commits its store has lost."""
+    return LedgerSuperseded(
+        f"{name} has lost commit {number}, which this runtime had stored",
+        hint="Put back the store as it was, with every commit; this runtime's file has them.",
     )
 
 
