@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from helmr.client.aio import AsyncClient
-from helmr.models import RunStatus, SessionStatus
+from helmr.models import BulkVerb, RunStatus, SessionStatus
 
 
 class ActionScope(StrEnum):
@@ -64,8 +64,8 @@ class ActionContext:
     not_amendable: str = ""
     not_forkable: str = ""
     marked: int = 0
-    retryable: int = 0
-    """So many of the sessions marked, else under the cursor, have failed or are blocked."""
+    bulk: frozenset[BulkVerb] = frozenset()
+    """What can be done to one at least of the sessions marked, else to the one under the cursor."""
     pending: int = 0
     field: bool = False
     in_list: bool = False
@@ -227,9 +227,14 @@ def _needs_retryable(context: ActionContext) -> str:
     return "" if context.run_is_newest else "only the newest run of a session can be retried"
 
 
-def _needs_failed(context: ActionContext) -> str:
-    which = "none of the marked" if context.marked else "it is not one that"
-    return "" if context.retryable else f"{which} failed or is blocked"
+def _needs_bulk(verb: BulkVerb, failed: str) -> Reason:
+    """One at least of the marked, else the one under the cursor, can take it."""
+
+    def reason(context: ActionContext) -> str:
+        which = "none of the marked" if context.marked else "it is not one that"
+        return "" if verb in context.bulk else f"{which} {failed}"
+
+    return reason
 
 
 def _needs_schedule(context: ActionContext) -> str:
@@ -347,8 +352,17 @@ ACTIONS: tuple[Action, ...] = (
     # --- sessions
     Action("sessions.retry", ActionScope.SESSIONS, ("R",), "Retry",
            "Start the next attempt of the marked sessions that failed or are blocked, else of this one.",
-           25, writes=True, dangerous=True, reason=_needs_failed,
-           shown_when=lambda context: bool(context.retryable)),
+           25, writes=True, dangerous=True, reason=_needs_bulk(BulkVerb.RETRY, "failed or is blocked"),
+           shown_when=lambda context: BulkVerb.RETRY in context.bulk),
+    Action("sessions.cancel", ActionScope.SESSIONS, (), "Cancel runs",
+           "Cancel the runs of the marked sessions, else of this one; the sessions stay open.",
+           writes=True, dangerous=True, reason=_needs_bulk(BulkVerb.CANCEL, "has a run that goes on")),
+    Action("sessions.close", ActionScope.SESSIONS, (), "Close sessions",
+           "Close the marked sessions that have no active run or wait for input, else this one.",
+           writes=True, dangerous=True, reason=_needs_bulk(BulkVerb.CLOSE, "is idle or waits for input")),
+    Action("sessions.prune", ActionScope.SESSIONS, (), "Prune sessions",
+           "Remove the marked sessions that ended a day ago from the ledger, else this one; needs the role admin.",
+           writes=True, dangerous=True, reason=_needs_bulk(BulkVerb.PRUNE, "ended a day ago")),
     # --- session
     Action("tab.next", _S, ("right_square_bracket",), "Next tab", "Transcript, Waits, Runs, Raw."),
     Action("tab.previous", _S, ("left_square_bracket",), "Previous tab", "The tab before."),

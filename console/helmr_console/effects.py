@@ -6,10 +6,12 @@ The gateway's receipt is the truth. A preview names everything that a rewind or 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from helmr.models import (
     AskedAgain,
+    BulkOutcome,
+    BulkPlan,
+    BulkVerb,
     KeptAnswer,
     RepeatedStep,
     RepeatedStepState,
@@ -22,7 +24,6 @@ from helmr.models import (
     WaitKind,
 )
 from helmr.review import words
-from helmr.review.bulk import BulkPlan, PlannedRun
 from helmr.review.outcome import AnswerOutcome, Result
 from helmr.review.words import DiffLine, short_id, subject_of
 from helmr.safe_text import one_line
@@ -92,15 +93,42 @@ def of_retry(run: RunInfo) -> tuple[str, ...]:
     )
 
 
-def of_retries(plan: BulkPlan) -> tuple[str, ...]:
-    """What retrying these runs causes (S-5)."""
+def of_bulk(plan: BulkPlan) -> tuple[str, ...]:
+    """What doing all of this plan causes (S-5, S-6, S-69)."""
     which = "the next attempt starts" if len(plan.runs) == 1 else "the next attempt of each starts"
-    return (
-        f"{which}; recorded steps return at once",
-        "of one that failed the failed step runs again, of a blocked one nothing is set aside",
-        "steps completed before the failure are not repeated",
-        f"if it is interrupted: helmr run retry --all --batch {plan.id} does the rest",
-    )
+    said = {
+        BulkVerb.RETRY: (
+            f"{which}; recorded steps return at once",
+            "of one that failed the failed step runs again, of a blocked one nothing is set aside",
+            "steps completed before the failure are not repeated",
+        ),
+        BulkVerb.CANCEL: (
+            "end the runs, their waits and pending tokens; the sessions stay open",
+            "steps that ran stay done; nothing is undone",
+        ),
+        BulkVerb.CLOSE: (
+            "take no more input; the transcripts stay readable",
+            "end the input that they wait for: such a run goes on without an answer",
+        ),
+        BulkVerb.PRUNE: (
+            "remove the sessions from the ledger for good; a Parquet file in its folder keeps their entries",
+            "leave those that something refers to which stays: parents and children go together",
+        ),
+    }
+    return (*said[plan.verb], f"if it is interrupted: {command_of(plan)} does the rest")
+
+
+COMMANDS = {
+    BulkVerb.RETRY: "helmr run retry --all",
+    BulkVerb.CANCEL: "helmr run cancel --all",
+    BulkVerb.CLOSE: "helmr session close --all",
+    BulkVerb.PRUNE: "helmr prune",
+}
+
+
+def command_of(plan: BulkPlan) -> str:
+    """What goes on with it."""
+    return f"{COMMANDS[plan.verb]} --batch {plan.id}"
 
 
 def _near(wanted: str, given: str) -> str:
@@ -120,40 +148,35 @@ def _trigrams(text: str) -> list[str]:
 REFUSALS_SHOWN = 6
 
 
-@dataclass(slots=True)
-class RunRetry:
-    """One run that is to begin its next attempt."""
-
-    run: PlannedRun
-    outcome: AnswerOutcome | None = None
-
-    def succeeded(self) -> None:
-        """The gateway took it."""
-        self.outcome = AnswerOutcome(Result.ACCEPTED)
+DONE = {
+    BulkVerb.RETRY: ("run begins the next attempt", "runs begin the next attempt"),
+    BulkVerb.CANCEL: ("run cancelled", "runs cancelled"),
+    BulkVerb.CLOSE: ("session closed", "sessions closed"),
+    BulkVerb.PRUNE: ("session pruned", "sessions pruned"),
+}
 
 
-def summary(retries: Sequence[RunRetry]) -> AnswerOutcome:
-    """All of them as one: done if none is left to be tried, with those that were refused by name."""
-    tried = [(one.run, one.outcome) for one in retries if one.outcome is not None]
-    done = sum(outcome.is_done for _, outcome in tried)
-    open_ = next((outcome for _, outcome in tried if outcome.is_open), None)
-    runs = f"{done} {'run begins' if done == 1 else 'runs begin'} the next attempt"
-    if open_ is not None:
-        left = len(retries) - sum(not outcome.is_open for _, outcome in tried)
-        return AnswerOutcome(
-            open_.result, (*open_.lines, runs, f"{left} not known or not tried yet")
-        )
-    refused = [
-        f"{short_id(run.session_id)}: {'; '.join(outcome.lines) or outcome.result.value}"
-        for run, outcome in tried
-        if not outcome.is_done
-    ]
-    more = len(refused) - REFUSALS_SHOWN
-    said = [*refused[:REFUSALS_SHOWN], *([f"and {more} more"] if more > 0 else [])]
+def summary(plan: BulkPlan, outcomes: Sequence[BulkOutcome]) -> AnswerOutcome:
+    """All of them as one: done if none is left to be tried, with those that were refused by name.
+
+    Args:
+        outcomes: What became of those that were tried, in order.
+    """
+    done = sum(one.progress == "accepted" for one in outcomes)
+    runs = f"{done} {DONE[plan.verb][done != 1]}"
+    refused = [one for one in outcomes if one.progress == "skipped"]
+    left = len(plan.runs) - done - len(refused)
+    if left:
+        why = next((one.detail for one in outcomes if one.progress in ("failed", "unknown")), "")
+        said = (*([why] if why else []), runs, f"{left} not known or not tried yet")
+        return AnswerOutcome(Result.UNAVAILABLE, said)
+    named = [f"{short_id(one.session_id)}: {one.detail or 'refused'}" for one in refused]
+    more = len(named) - REFUSALS_SHOWN
+    told = [*named[:REFUSALS_SHOWN], *([f"and {more} more"] if more > 0 else [])]
     if done:
-        tail = [f"{len(refused)} not: {'; '.join(said)}"] if refused else []
+        tail = [f"{len(refused)} not: {'; '.join(told)}"] if refused else []
         return AnswerOutcome(Result.ACCEPTED, (runs, *tail))
-    return AnswerOutcome(Result.CONFLICT, tuple(said))
+    return AnswerOutcome(Result.CONFLICT, tuple(told))
 
 
 Line = tuple[str, str]

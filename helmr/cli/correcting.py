@@ -14,6 +14,7 @@ from helmr.cli.describe import time_text, value_text
 from helmr.errors import HelmrError, UsageError
 from helmr.models import WaitInfo
 from helmr.review import question
+from helmr.review.batches import Progress
 
 if TYPE_CHECKING:
     from helmr.cli.app import ExitCode
@@ -172,7 +173,7 @@ def run(
 
     def amend(one: Amendment) -> many.Done:
         if one.preview is None:
-            return many.Done(one.why_not, skipped=True)
+            return many.Done(one.why_not, Progress.SKIPPED)
         done = client.waits.amend(one.wait.id, one.answer, preview=one.preview, reason=reason or "")
         return many.Done(f"{done.id} goes back to op {one.preview.to_op}")
 
@@ -184,7 +185,7 @@ def run(
             printing.write(f"new answer: {question.answer_text(one.answer)}")
 
     targets = [_target(one) for one in amendments]
-    return many.do(targets, amend, show=show, verb="amend", asked=asked)
+    return many.do(targets, many.one_by_one(amend), show=show, verb="amend", asked=asked)
 
 
 def _row(one: Amendment) -> tuple[object, ...]:

@@ -1,34 +1,30 @@
 """Doing the same to many things: they are shown, the person confirms, and each is done and reported.
 
-`helmr run retry --all` and `helmr run cancel --all` are two: the newest runs of sessions that a filter finds, as
-`helmr.review.bulk` plans them. Many answers on their way are the other: what has changed between being shown and being
-answered is left alone and said.
+`do` is for whatever is done (`helmr.cli.bulk`, amendments). Many answers on their way are another: what has changed
+between being shown and being answered is left alone and said.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from helmr import filters
 from helmr.cli import listing, printing
 from helmr.cli.answering import receipt_text, wait_lines
-from helmr.cli.app import ExitCode, exit_code, now, worst
+from helmr.cli.app import ExitCode, exit_code, worst
 from helmr.cli.arguments import signer
 from helmr.errors import HelmrError, UsageError
-from helmr.models import RunStatus, SessionStatus, WaitInfo
-from helmr.review import batches, bulk, question
+from helmr.models import WaitInfo
+from helmr.review import batches, question
 from helmr.review.batches import AnswerBatch, Item, Progress
-from helmr.review.bulk import BulkPlan, BulkPlans, BulkVerb, PlannedRun
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from helmr.client import Client
-    from helmr.models import Page, RunInfo, SessionInfo
 
 
 T = TypeVar("T")
@@ -72,10 +68,32 @@ class Target(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What came of one: nothing was done if `skipped` says why."""
+    """What came of one: nothing was done if it was skipped.
+
+    Attributes:
+        error: The code of what the runtime refused it with.
+    """
 
     detail: str = ""
-    skipped: bool = False
+    progress: Progress = Progress.ACCEPTED
+    error: str | None = None
+
+
+Came = tuple[Target[T], Done | HelmrError]
+"""One of them, and what came of it."""
+
+
+def one_by_one(act: Callable[[T], Done]) -> Callable[[Sequence[Target[T]]], Iterator[Came[T]]]:
+    """Does it to one after the other."""
+
+    def acts(targets: Sequence[Target[T]]) -> Iterator[Came[T]]:
+        for one in targets:
+            try:
+                yield one, act(one.thing)
+            except HelmrError as error:
+                yield one, error
+
+    return acts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,16 +119,16 @@ class BulkAsked:
 
 def do(
     targets: Sequence[Target[T]],
-    act: Callable[[T], Done],
+    act: Callable[[Sequence[Target[T]]], Iterator[Came[T]]],
     *,
     show: Callable[[], None],
     verb: str,
     asked: BulkAsked,
 ) -> ExitCode:
-    """Show them, ask, and do it to one after the other; the code is that of the worst.
+    """Show them, ask, hold, and do it to each; the code is that of the worst.
 
     Args:
-        act: Does it to one, and says what came of it.
+        act: Does it, and says what came of each as it is known.
         show: Shows all of them to a person.
         verb: What is done, as in `retry 3 runs`.
 
@@ -140,32 +158,38 @@ def do(
     return _do_all(targets, act, asked)
 
 
-def _do_all(targets: Sequence[Target[T]], act: Callable[[T], Done], asked: BulkAsked) -> ExitCode:
-    """Do it to one after the other; where the runtime is away, the rest is left as it is."""
+def _do_all(
+    targets: Sequence[Target[T]],
+    act: Callable[[Sequence[Target[T]]], Iterator[Came[T]]],
+    asked: BulkAsked,
+) -> ExitCode:
+    """Do it to each; where the runtime is away, the rest is left as it is."""
     codes: list[ExitCode] = []
     done = tried = 0
     try:
-        for one in targets:
-            more: dict[str, Any] = {}
-            try:
-                came = act(one.thing)
-                progress = Progress.SKIPPED if came.skipped else Progress.ACCEPTED
-                codes += [ExitCode.CONFLICT] if came.skipped else []
-                detail = came.detail
-            except HelmrError as error:
-                progress, detail = batches.came_of(error), printing.error_text(error)
-                more = {"error": error.code}
-                codes.append(exit_code(error))
-            _line(one, progress, detail, json=asked.json, more=more)
-            done += progress is Progress.ACCEPTED
-            if codes[-1:] == [ExitCode.UNAVAILABLE] and progress is not Progress.SKIPPED:
+        for one, came in act(targets):
+            is_away = False
+            if isinstance(came, HelmrError):
+                codes.append(exit_code(came))
+                is_away = codes[-1] is ExitCode.UNAVAILABLE
+                text = printing.error_text(came)
+                came = Done(text, batches.came_of(came), came.code)
+            elif came.progress is not Progress.ACCEPTED:
+                codes.append(_CODES.get(came.progress, ExitCode.UNAVAILABLE))
+            more = {"error": came.error} if came.error is not None else {}
+            _line(one, came.progress, came.detail, json=asked.json, more=more)
+            done += came.progress is Progress.ACCEPTED
+            if is_away:
                 break
-            tried += 1
+            tried += came.progress in (Progress.ACCEPTED, Progress.SKIPPED)
     finally:
         printing.note(f"{done} of {len(targets)} done{asked.named}")
         if asked.batch_id and tried < len(targets):
             printing.note(f"The same command with --batch {asked.batch_id} goes on with the rest.")
     return worst(codes)
+
+
+_CODES = {Progress.SKIPPED: ExitCode.CONFLICT}
 
 
 def _confirmed(count: int, show: Callable[[], None], verb: str, *, json: bool) -> bool:
@@ -196,108 +220,6 @@ def _line(
     else:
         word = "done" if progress is Progress.ACCEPTED else progress.value
         printing.write_line(f"{word}: {one.text}{f' · {detail}' if detail else ''}")
-
-
-FAILED = "is:failed"
-"""What is meant by a retry without a filter."""
-
-
-@dataclass(frozen=True, slots=True)
-class MeantRuns:
-    """Which runs are meant: those of a batch that was looked at, else those that a filter finds.
-
-    Attributes:
-        words: The filter; None if it was not given.
-        batch: The name of a batch.
-        plans: Where batches are kept.
-    """
-
-    words: str | None
-    batch: str | None
-    plans: BulkPlans
-
-    def plan(self, client: Client, verb: BulkVerb) -> BulkPlan:
-        """The batch as it was looked at; of a new one the runs that can take it, kept from now on.
-
-        Raises:
-            BadFilter: The filter can't be read.
-            UsageError: Nothing says which; the batch is too old, or does something else.
-        """
-        kept = self.plans.load(self.batch, verb, now()) if self.batch is not None else None
-        if kept is not None:
-            printing.note(f"batch {kept.id} as it was looked at: {len(kept.runs)} runs")
-            return kept
-        if self.words is None and (self.batch is not None or verb is not BulkVerb.RETRY):
-            raise UsageError(
-                f"nothing says which runs to {verb.value}",
-                hint="Give --filter, or --batch with the name of one that you looked at.",
-            )
-        found = bulk.plan(verb, self._runs(client, verb), now(), self.batch)
-        if found.runs:
-            self.plans.save(found)
-        return found
-
-    def _runs(self, client: Client, verb: BulkVerb) -> list[RunInfo]:
-        """The newest runs of the sessions that the filter finds."""
-        wanted = filters.parse(self.words or FAILED, filters.SESSION_FIELDS)
-        is_meant = listing.session_passes(wanted)
-
-        def passes(one: SessionInfo) -> bool:
-            return verb.takes(one.run_status) and is_open(one) and is_meant(one)
-
-        pages = listing.pushing(client.sessions.page, wanted)
-
-        def fetch(cursor: str | None, count: int) -> Page[SessionInfo]:
-            return pages(cursor, min(count, listing.PAGE_MAX))
-
-        sessions = first(fetch, passes, limit=bulk.PLAN_RUNS_MAX)
-        return [client.runs.get(one.run_id) for one in sessions if one.run_id is not None]
-
-
-def is_open(session: SessionInfo) -> bool:
-    """Only runs of an open session change."""
-    return session.status is SessionStatus.OPEN
-
-
-def bulk_runs(client: Client, verb: BulkVerb, meant: MeantRuns, asked: BulkAsked) -> ExitCode:
-    """Find the runs, show them, ask, do it to each that is still at the attempt that was shown.
-
-    Raises:
-        BadFilter: The filter can't be read.
-        UsageError: No one can be asked, or nothing says which are meant.
-    """
-    plan = meant.plan(client, verb)
-
-    def act(one: PlannedRun) -> Done:
-        call = client.runs.retry if verb is BulkVerb.RETRY else client.runs.cancel
-        status = call(one.run_id, attempt=one.attempt, operation_id=one.operation_id).status
-        if verb is BulkVerb.RETRY:
-            return Done(f"attempt {one.attempt + 1}")
-        if status is RunStatus.CANCELLED:
-            return Done()
-        return Done(f"{one.run_id} is {status.value} meanwhile", skipped=True)
-
-    def show() -> None:
-        rows = [(one.run_id, one.task, one.status, one.attempt, one.why) for one in plan.runs]
-        printing.table(("RUN", "TASK", "STATUS", "ATTEMPT", "WHY"), rows)
-        for count, text in plan.groups():
-            printing.write_line(f"{count:5}  {text}")
-        printing.note(f"batch {plan.id}, as it is shown here, can be done for a day")
-
-    targets = [_target(one, plan.id) for one in plan.runs]
-    asked = replace(asked, batch_id=plan.id)
-    if asked.yes and targets:
-        printing.note(f"batch {plan.id}")
-    return do(targets, act, show=show, verb=verb.value, asked=asked)
-
-
-def _target(one: PlannedRun, batch_id: str) -> Target[PlannedRun]:
-    return Target(
-        one,
-        {"run_id": one.run_id, "session_id": one.session_id, "batch_id": batch_id},
-        f"{one.run_id} {one.task}",
-        {"task": one.task, "status": one.status, "attempt": one.attempt, "why": one.why},
-    )
 
 
 NOT_ASKED = "Look with --preview, then say --yes."

@@ -12,12 +12,12 @@ from typing import Annotated
 import typer
 
 from helmr import durations
-from helmr.cli import printing
+from helmr.cli import bulk, printing
 from helmr.cli.app import Cli, Json, command
 from helmr.cli.toolbox import keys_of, locked, nearest, stopped_data_dir
 from helmr.cli.up import LEDGER_NAME
 from helmr.errors import RuntimeNotFound, UsageError
-from helmr.models import PruneReceipt
+from helmr.models import BulkVerb, PruneReceipt
 from helmr.version import needed
 
 BETWEEN_PAGES_S = 0.05
@@ -31,19 +31,20 @@ def register_pruning(app: typer.Typer) -> None:
 
 EXAMPLES = """\
 helmr prune --older-than 90d --dry-run
-helmr prune --older-than 90d --reason "kept for a quarter\""""
+helmr prune --older-than 90d --reason "kept for a quarter"
+helmr prune --filter 'task:crawl status:closed quiet>7d' --preview"""
 
 
 def prune(
     cli: Cli,
     older_than: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--older-than",
             metavar="DURATION",
             help="How long ago a session's last entry was written, as in `90d`; at least a day.",
         ),
-    ],
+    ] = None,
     archive: Annotated[
         bool,
         typer.Option(
@@ -57,12 +58,33 @@ def prune(
     reason: Annotated[
         str | None, typer.Option("--reason", metavar="TEXT", help="What the ledger's entry says.")
     ] = None,
+    filter_: bulk.Words = None,
+    batch: bulk.Batch = None,
+    preview: bulk.Preview = False,
+    yes: bulk.Yes = False,
+    undo_for: bulk.UndoFor = None,
     json: Json = False,
 ) -> None:
     """Remove old sessions that have ended from a runtime's or a data directory's ledger; needs the role admin.
 
-    Parents and children go together. docs/toolbox.md says which old sessions stay.
+    With --filter or --batch, those that it finds in a runtime and that ended a day ago, each shown first. Parents and
+    children go together. docs/toolbox.md says which old sessions stay.
     """
+    if filter_ is not None or batch is not None:
+        if older_than is not None or dry_run or not archive:
+            raise UsageError(
+                "--older-than, --dry-run and --no-archive do not go with --filter and --batch",
+                hint="Say the age in the filter, quiet>90d, and look with --preview.",
+            )
+        said = bulk.BulkWords(
+            every=True, words=filter_, batch=batch, preview=preview, yes=yes, undo_for=undo_for
+        )
+        with cli.client(is_patient=True) as client:
+            raise typer.Exit(bulk.do(cli, client, BulkVerb.PRUNE, said, json=json, reason=reason))
+    if preview or yes or undo_for is not None:
+        raise UsageError("--preview, --yes and --undo-for go with --filter", hint="Say --filter.")
+    if older_than is None:
+        raise UsageError("nothing says what to prune", hint="Give --older-than, or --filter.")
     age_s = durations.seconds(older_than)
     sessions = entries = 0
     archives: list[str] = []

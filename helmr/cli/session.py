@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from helmr.cli import arguments, correcting, describe, listing, many, nouns, printing
+from helmr.cli import arguments, bulk, correcting, describe, nouns, printing
 from helmr.cli.app import Cli, ExitCode, Json, command, group
 from helmr.cli.arguments import open_source, replacing, source_name
 from helmr.cli.entry_lines import EntryTable
 from helmr.errors import SessionFileDamaged, UsageError
+from helmr.models import BulkVerb
 from helmr.operations import CANCEL_SESSION, GET_RUN
-from helmr.review.bulk import BulkVerb
 
 if TYPE_CHECKING:
     from helmr.client import Client
@@ -216,20 +216,39 @@ def _last_seq(session: SessionInfo) -> int | None:
     return session.last_seq if is_over else None
 
 
-@command(app, "close")
+@command(
+    app,
+    "close",
+    examples="""helmr session close last
+helmr session close --all --filter 'task:chat quiet>30d' --end-input --preview""",
+)
 def close(
     cli: Cli,
-    session: arguments.Session,
+    session: Annotated[str | None, arguments.argument("SESSION", arguments.sessions)] = None,
     end_input: Annotated[
         bool,
         typer.Option("--end-input", help="Tell a run that waits for input that no more will come."),
     ] = False,
+    every: bulk.EverySession = False,
+    filter_: bulk.Words = None,
+    batch: bulk.Batch = None,
+    preview: bulk.Preview = False,
+    yes: bulk.Yes = False,
+    undo_for: bulk.UndoFor = None,
     json: Json = False,
 ) -> None:
-    """Close a session: it takes no more input."""
-    with cli.client() as client:
-        handle = client.sessions.open(arguments.session(client, session))
-        describe.show(handle.close(end_input=end_input), json)
+    """Close a session, or many: they take no more input."""
+    said = bulk.BulkWords(
+        every=every, words=filter_, batch=batch, preview=preview, yes=yes, undo_for=undo_for
+    )
+    said.refuse_one(session, "session")
+    with cli.client(is_patient=every) as client:
+        if session is not None:
+            handle = client.sessions.open(arguments.session(client, session))
+            describe.show(handle.close(end_input=end_input), json)
+            return
+        code = bulk.do(cli, client, BulkVerb.CLOSE, said, end_input=end_input, json=json)
+        raise typer.Exit(code)
 
 
 nouns.add_call(
@@ -534,24 +553,6 @@ nouns.add_call(
 
 
 RunOrAll = Annotated[str | None, arguments.argument("RUN", arguments.runs)]
-EveryRun = Annotated[
-    bool,
-    typer.Option("--all", help="The runs of all sessions that --filter finds, each shown first."),
-]
-BatchOfRuns = Annotated[
-    str | None,
-    typer.Option(
-        "--batch",
-        metavar="NAME",
-        help="With --all: the runs of this batch as they were looked at; else what a new one is called.",
-    ),
-]
-PreviewRuns = Annotated[
-    bool, typer.Option("--preview", help="With --all: show the runs, and do nothing to them.")
-]
-YesRuns = Annotated[
-    bool, typer.Option("--yes", help="With --all: do it without showing and asking.")
-]
 
 
 @command(
@@ -564,30 +565,24 @@ helmr run retry --all --batch monday --yes""",
 def retry(
     cli: Cli,
     run: RunOrAll = None,
-    every: EveryRun = False,
-    filter_: Annotated[
-        str | None,
-        typer.Option(
-            "--filter",
-            metavar="WORDS",
-            help="A filter for sessions, as in `helmr session list`; is:failed if not given.",
-        ),
-    ] = None,
-    batch: BatchOfRuns = None,
-    preview: PreviewRuns = False,
-    yes: YesRuns = False,
+    every: bulk.EveryRun = False,
+    filter_: bulk.WordsOrFailed = None,
+    batch: bulk.Batch = None,
+    preview: bulk.Preview = False,
+    yes: bulk.Yes = False,
+    undo_for: bulk.UndoFor = None,
     json: Json = False,
 ) -> None:
     """Start the next attempt of a failed or blocked run, or of many; recorded steps do not run again."""
-    asked = _asked_of(
-        run, every, [filter_, batch, preview, yes], preview=preview, yes=yes, json=json
+    said = bulk.BulkWords(
+        every=every, words=filter_, batch=batch, preview=preview, yes=yes, undo_for=undo_for
     )
+    said.refuse_one(run, "run")
     with cli.client(is_patient=every) as client:
         if run is not None:
             describe.show(client.runs.retry(arguments.run(client, run)), json)
             return
-        meant = many.MeantRuns(filter_, batch, listing.own_files(cli).bulk)
-        raise typer.Exit(many.bulk_runs(client, BulkVerb.RETRY, meant, asked))
+        raise typer.Exit(bulk.do(cli, client, BulkVerb.RETRY, said, json=json))
 
 
 @command(
@@ -599,43 +594,24 @@ helmr run cancel --all --filter 'task:crawl run:running' --preview""",
 def cancel(
     cli: Cli,
     run: RunOrAll = None,
-    every: EveryRun = False,
-    filter_: Annotated[
-        str | None,
-        typer.Option(
-            "--filter", metavar="WORDS", help="A filter for sessions, as in `helmr session list`."
-        ),
-    ] = None,
-    batch: BatchOfRuns = None,
-    preview: PreviewRuns = False,
-    yes: YesRuns = False,
+    every: bulk.EveryRun = False,
+    filter_: bulk.Words = None,
+    batch: bulk.Batch = None,
+    preview: bulk.Preview = False,
+    yes: bulk.Yes = False,
+    undo_for: bulk.UndoFor = None,
     json: Json = False,
 ) -> None:
     """Cancel a run, or many; their sessions stay open."""
-    asked = _asked_of(
-        run, every, [filter_, batch, preview, yes], preview=preview, yes=yes, json=json
+    said = bulk.BulkWords(
+        every=every, words=filter_, batch=batch, preview=preview, yes=yes, undo_for=undo_for
     )
+    said.refuse_one(run, "run")
     with cli.client(is_patient=every) as client:
         if run is not None:
             describe.show(client.runs.cancel(arguments.run(client, run)), json)
             return
-        meant = many.MeantRuns(filter_, batch, listing.own_files(cli).bulk)
-        raise typer.Exit(many.bulk_runs(client, BulkVerb.CANCEL, meant, asked))
-
-
-def _asked_of(
-    run: str | None, every: bool, of_all: list[object], *, preview: bool, yes: bool, json: bool
-) -> many.BulkAsked:
-    """How it is done.
-
-    Raises:
-        UsageError: Neither one run nor all are meant; or one is, and options say how many are done.
-    """
-    if every == (run is not None):
-        raise UsageError("name one run, or say --all", hint="Give RUN, or --all.")
-    if not every and any(one not in (None, False) for one in of_all):
-        raise UsageError("--filter, --batch, --preview and --yes go with --all", hint="Say --all.")
-    return many.BulkAsked(preview=preview, yes=yes, json=json)
+        raise typer.Exit(bulk.do(cli, client, BulkVerb.CANCEL, said, json=json))
 
 
 @command(

@@ -27,6 +27,7 @@ from helmr.client.access import (
     AsyncSchedules,
     AsyncTokens,
 )
+from helmr.client.bulk import AsyncBulk
 from helmr.client.calls import (
     READ_TIMEOUT_S,
     UNSET,
@@ -118,6 +119,7 @@ class AsyncClient(ClientPart):
         self.tasks = AsyncTasks(self._transport)
         self.streams = AsyncStreams(self._transport)
         self.limits = AsyncNamedLimits(self._transport)
+        self.bulk = AsyncBulk(self._transport)
 
     @property
     def endpoint(self) -> Endpoint:

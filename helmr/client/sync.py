@@ -32,6 +32,7 @@ from helmr.client.access import (
     AsyncTokens,
 )
 from helmr.client.aio import AsyncClient, AsyncNamedLimits, AsyncStreams, AsyncTasks
+from helmr.client.bulk import AsyncBulk
 from helmr.client.calls import Retry
 from helmr.client.discovery import find_runtime
 from helmr.client.endpoint import Endpoint
@@ -216,6 +217,7 @@ class Client(BlockingPart[AsyncClient]):
         self.tasks = Tasks(awaited.tasks)
         self.streams = Streams(awaited.streams)
         self.limits = NamedLimits(awaited.limits)
+        self.bulk = Bulk(awaited.bulk)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -519,3 +521,10 @@ class NamedLimits(BlockingPart[AsyncNamedLimits]):
     """Limits that steps and tasks share (S-119)."""
 
     list = blocking(AsyncNamedLimits.list)
+
+
+class Bulk(BlockingPart[AsyncBulk]):
+    """Retry, cancel, close or prune many runs or sessions: `preview` shows them, `do` does it to what was shown."""
+
+    preview = blocking(AsyncBulk.preview)
+    do = blocking(AsyncBulk.do)

@@ -5,6 +5,7 @@ and end in `_at`; durations end in `_s` (seconds) or are duration texts (`"30m"`
 """
 
 from helmr.models.answers import *
+from helmr.models.bulk import *
 from helmr.models.common import *
 from helmr.models.people import *
 from helmr.models.queries import *

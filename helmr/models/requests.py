@@ -143,9 +143,11 @@ class ForkRequest(Request):
 
 
 class CloseRequest(Request):
-    """POST /v1/sessions/{id}/close."""
+    """POST /v1/sessions/{id}/close: if `run_id` and `attempt` are given, only if that run is at that attempt."""
 
     end_input: bool = False
+    run_id: str | None = Field(default=None, min_length=1, max_length=64)
+    attempt: int | None = Field(default=None, ge=1, le=OP_MAX)
 
 
 class RunRequest(Request):

@@ -15,6 +15,10 @@ from helmr.models import (
     AssignReceipt,
     AssignRequest,
     AttemptRequest,
+    BulkPlan,
+    BulkPreviewRequest,
+    BulkReport,
+    BulkRequest,
     ClaimReceipt,
     ClaimRequest,
     CloseRequest,
@@ -93,7 +97,8 @@ START_RUN = Operation(
 CLOSE_SESSION = Operation(
     "sessions.close", "POST /v1/sessions/{session_id}/close", Need.STEER,
     "Close a session; with `end_input` also while its run waits for input.",
-    description="409 `run_active` if a run is active, unless the run waits for input and `end_input` is true.",
+    description="409 `run_active` if a run is active, unless the run waits for input and `end_input` is true. With "
+    "`run_id` and `attempt` 409 `session_changed` if its newest run is not that one, at that attempt.",
     body=CloseRequest, reply=SessionInfo, problems=(404, 409), repeat=Repeat.ONCE)
 CANCEL_SESSION = Operation(
     "sessions.cancel", "POST /v1/sessions/{session_id}/cancel", Need.STEER,
@@ -273,6 +278,23 @@ RETRY_RUN = Operation(
     "Start the next attempt of a session's newest run, failed or blocked.",
     description="409 `session_changed` if `attempt` is given and is not the attempt that failed or is blocked.",
     body=AttemptRequest, reply=RunInfo, problems=(404, 409), repeat=Repeat.ONCE)
+PREVIEW_BULK = Operation(
+    "bulk.preview", "POST /v1/bulk/preview", Need.READ,
+    "List the newest runs that can be retried, cancelled, closed or pruned, as one batch. Changes nothing.",
+    description="Of the sessions in `session_ids`, else of those that `filter` means, a filter as lists on the command "
+    "line take it. `verb` is `retry`, `cancel`, `close` or `prune`; close and prune are of the runs' sessions, a prune "
+    "of those that have been over for a day. Answers `{id, verb, made_at, end_input, more, runs[{run_id, session_id, "
+    "attempt, operation_id, task, status, why}]}`, 1,000 at most. Keep it: the next route is asked to do it, and "
+    "to go on with it.",
+    body=BulkPreviewRequest, reply=BulkPlan, problems=(404,))
+DO_BULK = Operation(
+    "bulk.do", "POST /v1/bulk", Need.STEER,
+    "Retry, cancel, close or prune the runs of a batch, each as it was shown.",
+    description="Each run is one operation under its own `operation_id`, at the `attempt` that was seen: the same call "
+    "again does none twice, and one that has changed is skipped. Answers `{items[{run_id, session_id, progress, "
+    "detail, error}]}` in order; `progress` is `accepted`, `skipped`, `failed` or `stopped` (not done: ask again), or "
+    "`unknown`. A prune takes all of its runs in one call, needs the role admin, and leaves families whole.",
+    body=BulkRequest, reply=BulkReport, repeat=Repeat.ONCE)
 PREVIEW_REWIND = Operation(
     "runs.preview_rewind", "POST /v1/runs/{run_id}/rewind/preview", Need.READ,
     "Say what taking a session's newest run back to an op would do. Changes nothing.",

@@ -103,6 +103,8 @@ LINES = [
     Line("experiment tests.cli.option_experiment", "succeeded"),
     Line("experiment tests.cli.option_experiment experiment --rows agreement", "approval"),
     Line("session close $NEW_CHAT --end-input", "closed"),
+    Line("session close --all --filter id:$NEW_CHAT --end-input --batch s$ROUND --preview", "ses_"),
+    Line("session close --all --filter id:$NEW_CHAT --end-input --undo-for 0s --yes", "ses_"),
     Line("session cancel $NEW_CHAT", "cancelled"),
     # runs
     Line("run list --session $FAILED --task fail --status failed", "run_.*fail"),
@@ -111,11 +113,11 @@ LINES = [
     Line("run get $FAILED_RUN", "ValueError"),
     Line("run retry $NEW_FAILED_RUN", "run_"),
     Line("run retry --all --filter 'is:failed task:fail' --preview", "run_"),
-    Line("run retry --all --filter id:$NEW_FAILED --yes", "run_"),
+    Line("run retry --all --filter id:$NEW_FAILED --undo-for 0s --yes", "run_"),
     Line("run retry --all --filter 'error:ValueError task:fail' --batch $ROUND --preview", "run_"),
     Line("run cancel $NEW_ASKING_RUN", "run_"),
     Line("run cancel --all --filter id:$NEW_ASKING --batch c$ROUND --preview", "run_"),
-    Line("run cancel --all --filter id:$NEW_ASKING --yes", "run_"),
+    Line("run cancel --all --filter id:$NEW_ASKING --undo-for 0s --yes", "run_"),
     Line("run rewind $DONE_RUN --to-op 1 --preview", "look"),
     Line("run rewind $NEW_DONE_RUN --to-op 3 --reason wrong --ask-again --keep-children --yes", "run_"),
     Line("run rewind $NEW_DONE_RUN --to-wait $DONE_WAIT --reason wrong --yes", "run_"),
@@ -283,6 +285,8 @@ LINES = [
     Line("repair --data-dir $FOLDER/$ROUND --keys $FOLDER/$ROUND.keys --without-checkpoints --drop-from 30", "."),
     Line("prune --older-than 1d --archive --dry-run --reason old", "0"),
     Line("prune --older-than 1d --no-archive", "0"),
+    Line("prune --filter status:closed --batch p$ROUND --preview", has_form=True),
+    Line("prune --filter status:closed --undo-for 0s --yes", has_form=True),
     Line("key rotate-master --data-dir $FOLDER/$ROUND"),
 ]  # fmt: skip
 """Run one after the other in this process, once as they are and once with --json."""

@@ -49,7 +49,7 @@ WALKED = {
     # What writes says back what it was given, or what somebody else did first.
     "session start": ["session start HOSTILE"],
     "session note": ["session note SESSION HOSTILE"],
-    "session close": ["session close SESSION"],
+    "session close": ["session close SESSION", "session close --all --preview --filter status:open --end-input"],
     "run retry": ["run retry ECHO_RUN", "run retry --all --preview --filter run:failed"],
     "session cancel": ["session cancel FAILED"],
     "run cancel": ["run cancel FAILED_RUN"],
@@ -103,7 +103,7 @@ WALKED = {
 """A command and the lines it is tried with; each also with --json."""
 
 SILENT = {
-    "status", "token create", "session note", "session close", "wait unlink", "schedule list",
+    "status", "token create", "session note", "wait unlink", "schedule list",
     "limit list", "notices list", "whoami", "person list", "person add-key", "person signers",
 }  # fmt: skip
 """Walked too, but they say only ids and words of Helmr's own."""

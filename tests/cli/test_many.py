@@ -1,4 +1,4 @@
-"""`run retry --all`, `run cancel --all`, `wait amend --all`: shown, confirmed, done one by one, each told."""
+"""Many runs, sessions or amendments: shown, confirmed, held, done one by one, each told."""
 
 from __future__ import annotations
 
@@ -91,11 +91,48 @@ async def test_failed_runs_are_previewed_and_retried_and_each_is_told(
 
 async def test_their_number_is_typed_on_a_terminal(stack: Stack, person: Person) -> None:
     receipts = [await failed(stack, "x") for _ in range(2)]
-    await person.begins(command=("run", "retry", "--all"))
+    await person.begins(command=("run", "retry", "--all", "--undo-for", "1s"))
     await person.reads("Type 2 to retry as many; anything else does nothing.")
     await person.types("2")
+    await person.reads("begins in 1 s; Ctrl-C takes all of it back")
     await person.reads("2 of 2 done")
     assert await attempts(stack, receipts) == [2, 2]
+
+
+async def test_what_is_held_is_taken_back(stack: Stack, person: Person) -> None:
+    receipts = [await failed(stack, "x") for _ in range(2)]
+    await person.begins(command=("run", "retry", "--all", "--undo-for", "60s"))
+    await person.reads("Type 2 to retry as many")
+    await person.types("2")
+    await person.reads("Ctrl-C takes all of it back")
+    await person.types("\x03")
+    await person.reads("taken back, nothing was done")
+    assert await attempts(stack, receipts) == [1, 1]
+
+
+async def test_sessions_are_closed_as_they_were_seen(stack: Stack, script: Script) -> None:
+    idle = [await failed(stack, "x") for _ in range(2)]
+    asks_ = await asks(stack, "ask", subject="Publish?")
+    close = ("session", "close", "--all", "--batch", "old")
+    shown = await script.runs(*close, "--filter", "quiet<1h", "--end-input", "--preview", "--json")
+    ids = {one["session"]["id"] for one in (*idle, asks_)}
+    assert {one["session_id"] for one in shown.lines} == ids
+    await stack.http.post(f"/v1/runs/{idle[0]['run']['id']}/retry")
+    await stack.run_until(idle[0]["run"]["id"], "failed")
+    ran = await script.runs(*close, "--yes", "--json")
+    found = {one["session_id"]: one["progress"] for one in ran.lines}
+    assert [found.pop(one["session"]["id"]) for one in idle] == ["skipped", "accepted"]
+    assert (set(found.values()), ran.code) == ({"accepted"}, 5)
+    assert [one["progress"] for one in (await script.runs(*close, "--yes", "--json")).lines] == [
+        one["progress"] for one in ran.lines
+    ]
+
+
+async def test_nothing_young_is_pruned(stack: Stack, script: Script) -> None:
+    session_id = (await failed(stack, "x"))["session"]["id"]
+    await stack.http.post(f"/v1/sessions/{session_id}/close")
+    ran = await script.runs("prune", "--filter", "status:closed", "--preview")
+    assert (ran.code, ran.out, ran.err) == (0, "", "nothing to prune\n")
 
 
 async def retries(stack: Stack, receipt: dict[str, Any]) -> int:
@@ -163,6 +200,12 @@ async def test_many_are_cancelled_as_they_were_seen(stack: Stack, script: Script
         (("run", "retry"), "name one run, or say --all"),
         (("run", "retry", "last", "--all"), "name one run, or say --all"),
         (("run", "retry", "last", "--yes"), "go with --all"),
+        (("run", "retry", "last", "--undo-for", "1s"), "go with --all"),
+        (("session", "close"), "name one session, or say --all"),
+        (("session", "close", "--all"), "nothing says which runs to close"),
+        (("prune",), "nothing says what to prune"),
+        (("prune", "--older-than", "2d", "--preview"), "go with --filter"),
+        (("prune", "--filter", "status:closed", "--older-than", "2d"), "do not go with --filter"),
         (("run", "retry", "--all", "--filter", "status:failed"), "'failed' is not a value of 'status'"),
         (("wait", "amend", "last", "--all", "--batch", "b", "decision=reject"), "name one wait, or a batch"),
         (("wait", "amend", "--all", "decision=reject"), "name one wait, or a batch"),

@@ -17,6 +17,7 @@ import pytest
 
 from helmr import auth, ids, operations
 from helmr.errors import (
+    BadFilter,
     BadId,
     BadQuery,
     BadRequest,
@@ -795,6 +796,27 @@ async def the_ledger_is_backed_up(client: Any, way: Way) -> None:
     ]
 
 
+async def many_runs_are_done_as_they_were_shown(client: Any, way: Way) -> None:
+    tag = fresh("bulk")
+    made = [await client.sessions.start("contract-fails", "why", tags=[tag]) for _ in range(2)]
+    for one in made:
+        await client.runs.wait(one.started_run.id, timeout=BOUND_S)
+    plan = await client.bulk.preview("retry", f"tag:{tag}", batch_id="monday")
+    assert {one.run_id for one in plan.runs} == {one.started_run.id for one in made}
+    assert plan.groups() == [(2, "contract-fails  ValueError: why")]
+    for _ in range(2):
+        found = await all_of(client.bulk.do(plan))
+        assert [(one.progress, one.detail) for one in found] == [("accepted", "attempt 2")] * 2
+    await client.runs.wait(made[0].started_run.id, timeout=BOUND_S)
+    first = await client.bulk.preview("close", session_ids=[made[0].id])
+    await client.runs.retry(made[0].started_run.id)
+    await client.runs.wait(made[0].started_run.id, timeout=BOUND_S)
+    [changed] = await all_of(client.bulk.do(first))
+    assert (changed.progress, changed.error) == ("skipped", "session_changed")
+    with pytest.raises(BadFilter):
+        await client.bulk.preview("cancel", "is:fine")
+
+
 async def old_sessions_are_pruned(client: Any, way: Way) -> None:
     found = await client.prune("3650d", dry_run=True)
     assert (found.sessions, found.entries, found.is_last) == (0, 0, True)
@@ -965,6 +987,7 @@ CASES: Sequence[Callable[[Any, Way], Awaitable[None]]] = (
     the_runtime_says_what_it_is,
     history_is_asked_in_sql,
     the_ledger_is_backed_up,
+    many_runs_are_done_as_they_were_shown,
     old_sessions_are_pruned,
     every_refusal_is_its_own_error,
     what_is_not_there_is_not_found,

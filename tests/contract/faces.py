@@ -25,6 +25,7 @@ NAMES = {
     "Tasks": "client.tasks",
     "Streams": "client.streams",
     "NamedLimits": "client.limits",
+    "Bulk": "client.bulk",
     "Waits": "client.waits",
     "Notices": "client.notices",
     "Schedules": "client.schedules",

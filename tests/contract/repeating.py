@@ -227,6 +227,23 @@ async def retry_of_an_attempt(client: Any) -> Prepared:
     return Prepared(call, session.id, then)
 
 
+@repeats(operations.DO_BULK)
+async def bulk(client: Any) -> Prepared:
+    """Its runs bear the ids of operations: that of the call names none."""
+    session = await _session(client, "contract-fails", "why")
+    run = await _newest_run(client, session)
+    plan = await client.bulk.preview("retry", session_ids=[session.id])
+
+    async def call(operation_id: str) -> Receipt:
+        return [one.model_dump(mode="json") async for one in client.bulk.do(plan)]
+
+    async def then() -> None:
+        await client.runs.wait(run.id, timeout=BOUND_S)
+        await session.close()
+
+    return Prepared(call, session.id, then)
+
+
 @repeats(operations.REWIND_RUN)
 async def rewind(client: Any) -> Prepared:
     session = await _session(client, "contract-review", {"title": "A"})

@@ -294,6 +294,20 @@ def test_a_cancel_of_an_attempt_that_is_over_changes_nothing():
     assert not story.run.is_active
 
 
+def test_a_close_of_a_run_or_attempt_that_is_over_changes_nothing():
+    story = running()
+    story.fail()
+    story.retry()
+    story.execute()
+    story.fail()
+    for run_id, attempt in (("run_0", 2), ("run_1", 1)):
+        with pytest.raises(SessionChanged):
+            story.close(run_id=run_id, attempt=attempt)
+    assert story.state.status == "open"
+    story.close(run_id="run_1", attempt=2)
+    assert story.state.status == "closed"
+
+
 def test_a_second_retry_sets_aside_the_newest_failure():
     story = running()
     ask = story.open_step(1, "flaky")

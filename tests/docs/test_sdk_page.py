@@ -31,6 +31,7 @@ SURFACE = [
     sync.Tasks,
     sync.Streams,
     sync.NamedLimits,
+    sync.Bulk,
     sync.Tokens,
     sync.Auth,
     sync.Schedules,

@@ -20,7 +20,7 @@ MODULES = sources()
 
 MODULE_LINES_MAX = 700
 """What is longer has two nouns in it."""
-MODULES_MAX = 483
+MODULES_MAX = 488
 """Four hundred, and those of parts of the product that came after. The gate: what an agent's call is, Claude Code's
 forms, the built-in tasks, the service, its calls, its agents, the hook's program, the proxy, headless runs, the
 commands. People: who one is, whom a wait admits, votes, and their words. A conversation that a stream keeps. Pages
@@ -35,7 +35,8 @@ What a rule matches and says.
 Signed answers: what is signed, SSH's signatures, the answers of session files. A first run: what `helmr.toml` says,
 the files of a new folder, what is wrong here. What an
 upgrade meets. A status line: where a runtime is found, and the number. Batches
-of runs: what was shown of them."""
+of runs: what was shown of them; the wire, the
+service, the client, the commands and the console's page of them."""
 SMALL_MODULES_MAX = 43
 """They only shrink: packages' faces, lazily imported parts, and a few that would make a circle elsewhere."""
 ARGUMENTS_MAX = 7

@@ -229,6 +229,32 @@ async def test_families_go_together(either: AnyLedger, clock: FakeClock) -> None
     assert either.index.tokens.get(children[0].session_id) is None
 
 
+async def test_of_those_that_are_named_a_family_goes_only_whole(
+    either: AnyLedger, clock: FakeClock
+) -> None:
+    parent, other = await running(either, clock), await ended(either, clock)
+    made_by = Parent(session_id=parent.session_id, run_id=parent.run_id, op=1, attempt=1)
+    start = replace(start_of(), parent=made_by)
+    await either.start(start)
+    child = Hand(either, clock, start.session_id, start.run_id)
+    await child.adopt()
+    await child.stored(child.started(), child.succeeded(), child.closed(), release=True)
+    await parent.stored(parent.succeeded(), parent.closed(), release=True)
+    clock.move_to(clock.now() + MONTH + timedelta(seconds=1))
+
+    async def gone(*named: Hand) -> list[str]:
+        only = replace(OLD, session_ids=tuple(one.session_id for one in named))
+        counted = await either.prune(replace(only, is_dry_run=True))
+        pages = await pruned(either, only)
+        assert (counted.sessions, counted.gone) == (sum(one.sessions for one in pages), ())
+        return [one for page in pages for one in page.gone]
+
+    assert await gone(child) == []
+    assert await gone(parent) == []
+    assert await gone(parent, child) == [child.session_id, parent.session_id]
+    assert (await either.get_session(other.session_id))["status"] == "closed"
+
+
 async def test_a_wait_that_gave_a_token_its_schema_stays(
     either: AnyLedger, clock: FakeClock
 ) -> None:

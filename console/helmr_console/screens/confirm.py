@@ -11,22 +11,18 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from helmr import ids
-from helmr.errors import HelmrError
 from helmr.models import RunInfo
 from helmr.review import words
-from helmr.review.bulk import BulkPlan
-from helmr.review.outcome import AnswerOutcome, Result, of_error
+from helmr.review.outcome import AnswerOutcome, Result
 from helmr.review.sending import SendPhase
 from helmr_console import effects, safe
 from helmr_console.actions import BY_ID, ActionContext, ActionScope, Permit
-from helmr_console.effects import RunRetry, summary
 from helmr_console.screens.submit import SubmitScreen
 from helmr_console.widgets.field_row import SafeInput
 from helmr_console.widgets.panes import head
 
 ID_END = 7
 """So much of an id is shown in lists, and is typed to confirm."""
-LISTED_MAX = 12
 Act = Callable[[Permit, str], Awaitable[Any]]
 """Called with the permit and the operation id; an outcome that it returns becomes the message."""
 
@@ -45,6 +41,8 @@ class ConfirmScreen(SubmitScreen):
 
     HELP_TEXT = "The lines above say what it will do; ^s does it, esc leaves everything as it is."
     IS_REVIEW = True
+    hold: Callable[[], Awaitable[None]] | None = None
+    """Where what is confirmed can be taken back for a while: holds it; the page closes."""
 
     def __init__(
         self,
@@ -122,7 +120,7 @@ class ConfirmScreen(SubmitScreen):
             super().context(),
             row=given.row,
             marked=given.marked,
-            retryable=given.retryable,
+            bulk=given.bulk,
             schedule=given.schedule,
             schedule_of_code=given.schedule_of_code,
             grant=given.grant,
@@ -143,6 +141,24 @@ class ConfirmScreen(SubmitScreen):
     def path(self) -> str:
         """The title."""
         return f"{self.AREA.capitalize()} > {self.TITLE_TEXT}"
+
+    def let_go(self, permit: Permit) -> None:
+        """Now, or when its time has passed."""
+        if self.hold is None or not self.console.outbox.holds:
+            super().let_go(permit)
+            return
+        self.console.background.start(
+            self._held(self.hold), group="hold", holds_keys=True, on_error=self._not_held
+        )
+
+    async def _held(self, hold: Callable[[], Awaitable[None]]) -> None:
+        await hold()
+        self.dismiss()
+
+    def _not_held(self, text: str) -> None:
+        self.submission.phase = SendPhase.FORM
+        self.redraw()
+        self.tell((text,), "error")
 
     async def deliver(self, permit: Permit, data: Any) -> AnswerOutcome:
         """Do it."""
@@ -193,67 +209,3 @@ def retrying(run: RunInfo, given: ActionContext) -> ConfirmScreen:
     return ConfirmScreen(
         "run.retry", "Retry run", act, expect="", texts=effects.of_retry(run), given=given
     )
-
-
-def retrying_all(
-    plan: BulkPlan,
-    given: ActionContext,
-    *,
-    keep: Callable[[BulkPlan], Awaitable[None]],
-    begun: Callable[[set[str]], object],
-) -> ConfirmScreen:
-    """Retry these runs, each by an operation of its own; of several the number is typed.
-
-    Args:
-        plan: The runs as they are shown here.
-        given: What was in front.
-        keep: Called before the first of them is retried, so that another program can go on with the rest.
-        begun: Called with the sessions whose runs begin their next attempt.
-    """
-    retries = [RunRetry(one) for one in plan.runs]
-    count = len(retries)
-
-    async def act(permit: Permit, operation_id: str) -> AnswerOutcome:
-        """One after the other; one that is refused holds none of the others back."""
-        await keep(plan)
-        for retry in retries:
-            if retry.outcome is not None and not retry.outcome.is_open:
-                continue
-            try:
-                await permit.client.runs.retry(
-                    retry.run.run_id,
-                    attempt=retry.run.attempt,
-                    operation_id=retry.run.operation_id,
-                )
-                retry.succeeded()
-            except HelmrError as error:
-                retry.outcome = of_error(error)
-                if retry.outcome.is_open:
-                    break  # the gateway is away: the same operations are tried again
-        outcome = summary(retries)
-        if outcome.is_done:
-            done = (one for one in retries if one.outcome is not None and one.outcome.is_done)
-            begun({one.run.session_id for one in done})
-        return outcome
-
-    return ConfirmScreen(
-        "sessions.retry",
-        "Retry" if count == 1 else f"Retry {count} sessions",
-        act,
-        expect="" if count == 1 else str(count),
-        texts=effects.of_retries(plan),
-        given=given,
-        listed=_failures(plan),
-    )
-
-
-def _failures(plan: BulkPlan) -> Sequence[Content]:
-    """Each of them; of many how many failed in the same way."""
-    if len(plan.runs) <= LISTED_MAX:
-        texts = [f"{words.short_id(one.session_id)}  {one.task}  {one.title}" for one in plan.runs]
-    else:
-        texts = [f"{count:5}  {text}" for count, text in plan.groups()]
-    rows = [safe.line(f"  {text}", "$c-error", limit=200) for text in texts[:LISTED_MAX]]
-    more = len(texts) - LISTED_MAX
-    tail = [head(f"  … and {more} other errors")] if more > 0 else []
-    return (Content(""), head("Failed or blocked"), *rows, *tail)

@@ -15,13 +15,12 @@ from helmr.client.aio import AsyncClient
 from helmr.errors import BadId, NotFound, UsageError
 from helmr.filters import Facts
 from helmr.forms import pretty
-from helmr.models import RunStatus, SessionInfo, SessionStatus
-from helmr.review import bulk, words
-from helmr.review.bulk import BulkPlan, BulkVerb
+from helmr.models import BULK_RUNS_MAX, BulkPlan, BulkVerb, SessionInfo
+from helmr.review import words
 from helmr_console import safe, views
 from helmr_console.actions import ActionContext, ActionScope
 from helmr_console.screens.base import Pairs, bindings
-from helmr_console.screens.confirm import LISTED_MAX, retrying_all
+from helmr_console.screens.bulk import LISTED_MAX, BulkBatch
 from helmr_console.screens.lists import ListScreen
 from helmr_console.screens.overlays import copy_menu
 from helmr_console.screens.session import SessionScreen
@@ -226,33 +225,54 @@ class SessionsScreen(ListScreen[SessionInfo]):
         """Which session."""
         session = self.selected()
         status = session.status if session is not None else None
-        return replace(super().context(), session_status=status, retryable=len(self._retryable()))
+        now, chosen = self.console.store.now(), self._chosen()
+        takes = (v for v in BulkVerb if any(v.takes(one, now, end_input=True) for one in chosen))
+        return replace(super().context(), session_status=status, bulk=frozenset(takes))
 
-    def _retryable(self) -> list[SessionInfo]:
-        """Of those marked, else of the one under the cursor, what can be retried."""
-        chosen = [key for key in self.all_keys() if key in self.list.marks]
+    def _chosen(self) -> list[SessionInfo]:
+        """Those marked, else the one under the cursor."""
+        marked = [key for key in self.all_keys() if key in self.list.marks]
         cursor = [self.list.cursor] if self.list.cursor is not None else []
-        sessions = (self.console.store.sessions.get(key) for key in chosen or cursor)
-        return [one for one in sessions if one is not None and can_retry(one)]
+        sessions = (self.console.store.sessions.get(key) for key in marked or cursor)
+        return [one for one in sessions if one is not None]
 
     def do_sessions_retry(self) -> None:
         """The next attempts, after they were read."""
-        reading = self._plan_retries(self._retryable())
-        self.console.background.start(reading, group="retry", holds_keys=True)
+        self._bulk(BulkVerb.RETRY)
 
-    async def _plan_retries(self, sessions: Sequence[SessionInfo]) -> None:
-        """Each run is read once more: its attempt is what is retried."""
-        found = [one.run_id for one in sessions if one.run_id is not None]
-        if len(found) > LISTED_MAX:
-            self.console.say(f"Reading {len(found)} runs…", "information")
-        runs = [await self.console.client.runs.get(run_id) for run_id in found]
-        plan = bulk.plan(BulkVerb.RETRY, runs, self.console.store.now())
+    def do_sessions_cancel(self) -> None:
+        """The runs end, after they were read."""
+        self._bulk(BulkVerb.CANCEL)
+
+    def do_sessions_close(self) -> None:
+        """The sessions end, after they were read."""
+        self._bulk(BulkVerb.CLOSE)
+
+    def do_sessions_prune(self) -> None:
+        """The sessions go, after they were read."""
+        self._bulk(BulkVerb.PRUNE)
+
+    def _bulk(self, verb: BulkVerb) -> None:
+        now = self.console.store.now()
+        chosen = [one for one in self._chosen() if verb.takes(one, now, end_input=True)]
+        reading = self._show_plan(verb, [one.id for one in chosen])
+        self.console.background.start(reading, group="bulk", holds_keys=True)
+
+    async def _show_plan(self, verb: BulkVerb, session_ids: Sequence[str]) -> None:
+        """Each run is read once more: it is done at the attempt that it has now."""
+        if len(session_ids) > LISTED_MAX:
+            self.console.say(f"Reading {len(session_ids)} runs…", "information")
+        plan = await self.console.client.bulk.preview(
+            verb, session_ids=session_ids[:BULK_RUNS_MAX], end_input=verb is BulkVerb.CLOSE
+        )
         if not plan.runs:
-            self.console.say("None of them is failed or blocked any more", "warning")
+            self.console.say(f"None of them is there to {verb.value} any more", "warning")
             return
+        if len(session_ids) > BULK_RUNS_MAX:
+            self.console.say(f"There are more: these are the first {BULK_RUNS_MAX}", "warning")
         begun = self.list.marks.difference_update
-        screen = retrying_all(plan, self.context(), keep=self._keep, begun=begun)
-        self.app.push_screen(screen)
+        batch = BulkBatch(plan, self.console, keep=self._keep, begun=begun)
+        self.app.push_screen(batch.screen(self.context()))
 
     async def _keep(self, plan: BulkPlan) -> None:
         try:
@@ -361,13 +381,11 @@ def _failure(session: SessionInfo) -> list[Content]:
     if session.error is None:
         return []
     found = [safe.text(session.error.text, "$c-error", limit=2_000)]
-    return [*found, *([head("R retries it")] if can_retry(session) else []), Content("")]
-
-
-def can_retry(session: SessionInfo) -> bool:
-    """Its newest run failed or is blocked, and it is open."""
-    is_open = session.status is SessionStatus.OPEN
-    return is_open and session.run_status in (RunStatus.FAILED, RunStatus.BLOCKED)
+    return [
+        *found,
+        *([head("R retries it")] if BulkVerb.RETRY.takes(session, session.updated_at) else []),
+        Content(""),
+    ]
 
 
 def session_content(session: SessionInfo, now: datetime) -> Content:

@@ -246,9 +246,11 @@ class CancelSession(SessionCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseSession(SessionCommand):
-    """Close the session (S-6). Idempotent."""
+    """Close the session (S-6). Idempotent. `run_id`, `attempt`: only if its newest run is this, at this attempt."""
 
     end_input: bool = False
+    run_id: str | None = None
+    attempt: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -478,6 +480,7 @@ class Prune:
         age_s: How long ago their last entry must have been written, in seconds.
         is_archived: They are written to a Parquet file before.
         is_dry_run: Nothing is removed; the answer counts all pages.
+        session_ids: Only of these; None of all. A family goes only if all of it is named.
 
     Raises:
         BadRequest: It is younger than repeated operations are known for, or the reason is too long.
@@ -488,6 +491,7 @@ class Prune:
     is_archived: bool = True
     is_dry_run: bool = False
     reason: str | None = None
+    session_ids: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.age_s < PRUNE_AGE_MIN_S:
@@ -514,12 +518,14 @@ class Pruned:
     Attributes:
         is_last: Nothing that is old enough is left.
         archive: Name of the file that has them now.
+        gone: The ids of those that were removed.
     """
 
     sessions: int
     entries: int
     is_last: bool
     archive: str | None = None
+    gone: tuple[str, ...] = ()
 
 
 def pruned_draft(

@@ -266,7 +266,8 @@ class MemoryLedger(ReadableLedger):
     async def prune(self, prune: Prune) -> Pruned:
         """Remove some old sessions, or count all; nothing is archived, for there is no disk."""
         now = self.clock.now()
-        found = prunable(self.index, self.stored.entries, now - timedelta(seconds=prune.age_s))
+        before = now - timedelta(seconds=prune.age_s)
+        found = prunable(self.index, self.stored.entries, before, prune.session_ids)
         page = found if prune.is_dry_run else found[:AT_ONCE]
         gone = tuple(head.session_id for head in page)
         counted = sum(head.next_seq - 1 for head in page)
@@ -274,7 +275,8 @@ class MemoryLedger(ReadableLedger):
             self._store(self._facts((pruned_draft(prune, gone, counted, None),), now))
             self._remove(frozenset(gone))
         is_last = prune.is_dry_run or not gone
-        return Pruned(sessions=len(gone), entries=counted, is_last=is_last)
+        went = () if prune.is_dry_run else gone
+        return Pruned(sessions=len(gone), entries=counted, is_last=is_last, gone=went)
 
     def _remove(self, gone: Collection[str]) -> None:
         """Of sessions that are gone nothing stays."""

@@ -76,12 +76,22 @@ class Stored:
         self.holdings = [one for one in self.holdings if one[0] not in gone]
 
 
-def prunable(index: LedgerIndex, entries: KeptEntries, before: datetime) -> list[Head]:
-    """Sessions that are over since before that time, and that nothing refers to which stays; children first."""
+def prunable(
+    index: LedgerIndex,
+    entries: KeptEntries,
+    before: datetime,
+    only: Collection[str] | None = None,
+) -> list[Head]:
+    """Sessions that are over since before that time, and that nothing refers to which stays; children first.
+
+    Args:
+        only: What may be chosen; None for all.
+    """
     old = {
         head.session_id: head
         for head in index.heads.values()
         if head is not index.system and _is_old(head, before)
+        if only is None or head.session_id in only
     }
     kept = {one.session_id for one in index.schedules.by_name.values() if one.session_id}
     kept |= {one for one, head in old.items() if head.is_held}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -60,6 +60,7 @@ WITH RECURSIVE
 old AS (
     SELECT session, created_offset, last_offset, next_seq - 1 AS count FROM sessions
     WHERE status <> 'open' AND activity = 'idle' AND updated_at < $1
+        AND ($2::UUID[] IS NULL OR session IN (SELECT unnest($2::UUID[])))
 ),
 linked AS (
     SELECT session AS one, parent AS other FROM sessions WHERE parent IS NOT NULL
@@ -76,7 +77,7 @@ kept AS (
 )
 SELECT {columns} FROM old ANTI JOIN kept USING (session)
 """
-_PAGE = _OLD.format(columns="*") + " ORDER BY created_offset DESC LIMIT $2"
+_PAGE = _OLD.format(columns="*") + " ORDER BY created_offset DESC LIMIT $3"
 """The newest first: a child is made after its parent, whose entries may have ended it."""
 
 _COUNT = _OLD.format(columns="count(*), sum(count)")
@@ -117,18 +118,22 @@ class PrunedSessions:
             yield PrunedSessions(self.found[at : at + AT_ONCE])
 
 
-def count(reader: Reader, before: datetime) -> tuple[int, int]:
+Only = Sequence[UUID] | None
+"""The sessions that may be chosen; None for all."""
+
+
+def count(reader: Reader, before: datetime, only: Only) -> tuple[int, int]:
     """How many sessions may go whose last entry is older, and how many entries they have."""
-    found = engine.first_row(reader.execute(_COUNT, [before]))
+    found = engine.first_row(reader.execute(_COUNT, [before, only]))
     assert found is not None
     return int(found[0]), int(found[1] or 0)
 
 
-def page(reader: Reader, before: datetime) -> PrunedSessions | None:
+def page(reader: Reader, before: datetime, only: Only) -> PrunedSessions | None:
     """The next ones that may go; None if there are none."""
     taken: list[Any] = []
     entries = 0
-    for row in reader.execute(_PAGE, [before, SESSIONS_MAX]).fetchall():
+    for row in reader.execute(_PAGE, [before, only, SESSIONS_MAX]).fetchall():
         if taken and entries + row[3] > ENTRIES_MAX:
             break
         taken.append(row)
@@ -207,12 +212,14 @@ class Pruner:
             StoreUnavailable: A backup is being read, the archive can't be written, or nothing can.
         """
         before = self._clock.now() - timedelta(seconds=prune.age_s)
-        await self._show(at_once=prune.is_dry_run)
+        named = prune.session_ids
+        only = [uuid_of(one) for one in named] if named is not None else None
+        await self._show(at_once=prune.is_dry_run or only is not None)
         if prune.is_dry_run:
-            sessions, entries = await self._read(count, before)
+            sessions, entries = await self._read(count, before, only)
             return Pruned(sessions=sessions, entries=entries, is_last=True)
         self._check_copies()
-        found: PrunedSessions | None = await self._read(page, before)
+        found: PrunedSessions | None = await self._read(page, before, only)
         if found is None:
             return Pruned(sessions=0, entries=0, is_last=True)
         archived = None
@@ -231,6 +238,7 @@ class Pruner:
             entries=sum(part.entries for part in gone),
             is_last=False,
             archive=archived if gone else None,
+            gone=tuple(one for part in gone for one in part.removal.sessions),
         )
 
     async def _show(self, *, at_once: bool) -> None:

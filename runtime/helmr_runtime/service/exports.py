@@ -7,7 +7,8 @@ line (S-95); SQL reads everything that ever happened (docs/sql.md).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from helmr import ids
@@ -73,21 +74,46 @@ class Pruning:
             BadRequest: They must be older.
             StoreUnavailable: A backup is being read, or nothing can be written.
         """
-        pruned = await self._ledger.prune(
-            Prune(
-                principal=caller.principal,
-                age_s=request.older_than_s,
-                is_archived=request.archive,
-                is_dry_run=request.dry_run,
-                reason=request.reason,
-            )
-        )
+        pruned = await self._ledger.prune(_asked(caller, request))
         return PruneReceipt(
             sessions=pruned.sessions,
             entries=pruned.entries,
             is_last=pruned.is_last,
             archive=pruned.archive,
         )
+
+    async def of_sessions(
+        self, caller: Caller, request: PruneRequest, session_ids: Sequence[str]
+    ) -> frozenset[str]:
+        """Remove those of these that may go; their ids.
+
+        Raises:
+            As `prune`, of which some may be removed by then.
+        """
+        gone: set[str] = set()
+        refused = 0
+        while refused < REFUSED_MAX:
+            rest = tuple(one for one in session_ids if one not in gone)
+            page = await self._ledger.prune(replace(_asked(caller, request), session_ids=rest))
+            if page.is_last or not rest:
+                break
+            gone |= set(page.gone)
+            refused = 0 if page.gone else refused + 1
+        return frozenset(gone)
+
+
+REFUSED_MAX = 3
+"""Pages in a row that were refused whole, as one of their sessions had gone on."""
+
+
+def _asked(caller: Caller, request: PruneRequest) -> Prune:
+    return Prune(
+        principal=caller.principal,
+        age_s=request.older_than_s,
+        is_archived=request.archive,
+        is_dry_run=request.dry_run,
+        reason=request.reason,
+    )
 
 
 PAGE_ENTRIES = 100

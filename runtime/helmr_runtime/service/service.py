@@ -20,6 +20,7 @@ from helmr_runtime.security.people import NO_PEOPLE, PeopleConfig
 from helmr_runtime.security.secrets import SessionKeys
 from helmr_runtime.service.access import AccessTokens, AnswerLinks, ApiKeys
 from helmr_runtime.service.browser_sessions import BrowserSessions
+from helmr_runtime.service.bulk import BulkOperations
 from helmr_runtime.service.chunks import ChunkHub
 from helmr_runtime.service.corrections import Corrections
 from helmr_runtime.service.exports import Backups, Pruning, Queries, SessionFiles
@@ -154,6 +155,7 @@ class Service:
         self.session_files = SessionFiles(ledger, self.catalog, host.version)
         self.backups = Backups(ledger, host.version)
         self.pruning = Pruning(ledger)
+        self.bulk = BulkOperations(self.sessions, self.runs, self.pruning, clock)
         self.queries = Queries(ledger)
         self.chunks = ChunkHub(directory.locate, host_named)
         self.events = Events(ledger, self.catalog, self.hub, self.chunks)

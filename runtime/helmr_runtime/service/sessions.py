@@ -397,12 +397,16 @@ class SessionOperations:
         Raises:
             SessionNotFound: No session with that id.
             RunActive: It has an active run that `end_input` can't end.
+            SessionChanged: A run is named that is not its newest, or not at that attempt.
         """
         ids.check_id(session_id, ids.SESSION)
+        seen = () if request.run_id is None else (request.run_id, request.attempt)
         command = CloseSession(
             principal=caller.principal,
-            operation=caller.operation("sessions.close", session_id, request.end_input),
+            operation=caller.operation("sessions.close", session_id, request.end_input, *seen),
             end_input=request.end_input,
+            run_id=request.run_id,
+            attempt=request.attempt,
         )
         await self._router.command(session_id, command)
         return await self.get(session_id)

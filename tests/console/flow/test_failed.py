@@ -84,6 +84,34 @@ async def test_a_bad_deploy_is_retried_by_six_keys_also_what_was_not_read_yet(
         assert run["attempt"] == 2
 
 
+async def test_a_batch_is_held_and_taken_back_and_then_done(bench: Bench) -> None:
+    found = await broken(bench, 2)
+    await bench.open(size=(120, 36), hold_s=5.0)
+    await bench.press("exclamation_mark", "asterisk", "R")
+    confirm = await bench.on("ConfirmScreen")
+    await bench.until(lambda: confirm.submission.phase.value == "form")
+    await bench.sees("Retry 2 sessions")
+    await bench.press("2", "ctrl+s")
+    screen = await bench.on("SessionsScreen")
+    await bench.sees("sends in 5 s · u takes it back")
+    assert len(list(bench.app.shared.files.bulk.folder.glob("*.json"))) == 1
+    await bench.press("u")
+    await bench.sees("Taken back, nothing was sent: Retry 2 sessions")
+    await bench.advance(6)
+    assert len(screen.list.marks) == 2
+    await bench.press("R")
+    confirm = await bench.on("ConfirmScreen")
+    await bench.until(lambda: confirm.submission.phase.value == "form")
+    await bench.press("2", "ctrl+s")
+    await bench.on("SessionsScreen")
+    await bench.sees("sends in 5 s")
+    await bench.advance(6)
+    await bench.sees("2 runs begin the next attempt")
+    for one in found:
+        run = (await bench.stack.http.get(f"/v1/runs/{one['run']['id']}")).json()
+        assert run["attempt"] == 2
+
+
 @pytest.mark.long  # what has not failed: tests/console/pure/test_failed.py
 async def test_what_has_not_failed_is_not_retried(bench: Bench) -> None:
     await bench.ask(subject="Publish?")

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from helmr.models import RunStatus, SessionStatus
+from helmr.models import BulkVerb, RunStatus, SessionStatus
 from helmr_console.actions import (
     ACTIONS,
     Action,
@@ -77,7 +77,7 @@ def test_writing_is_refused_in_words(action: Action) -> None:
         run_status=RunStatus.FAILED,
         schedule="active",
         grant=True,
-        retryable=1,
+        bulk=frozenset(BulkVerb),
     )
     assert action.refusal(fine) == ""
     for context, word in (
@@ -97,6 +97,9 @@ def test_what_can_not_be_taken_back_is_marked_and_writes() -> None:
         "run.retry",
         "schedule.delete",
         "sessions.retry",
+        "sessions.cancel",
+        "sessions.close",
+        "sessions.prune",
     }
     assert all(a.writes for a in ACTIONS if a.dangerous)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
-from helmr.models import SessionInfo
-from helmr.review.bulk import PlannedRun
-from helmr.review.outcome import AnswerOutcome, Result
-from helmr_console.effects import RunRetry, summary
+from helmr.models import BulkOutcome, BulkPlan, BulkVerb, PlannedRun, SessionInfo
+from helmr.review.outcome import Result
+from helmr_console.effects import of_bulk, summary
 from helmr_console.views import failed_text, session_row
 from tests.console.pure.test_effects import NOW, session
 
@@ -48,22 +49,47 @@ def test_the_count_names_both(failed: int, blocked: int, text: str) -> None:
     assert failed_text(failed, blocked) == text
 
 
+def plan(count: int, verb: BulkVerb = BulkVerb.RETRY) -> BulkPlan:
+    runs = tuple(
+        PlannedRun(
+            run_id=f"run_{n}",
+            session_id=f"ses_{n}",
+            attempt=1,
+            operation_id=f"op_{n}",
+            task="pay",
+            status="failed",
+            why="CardDeclined: no money",
+        )
+        for n in range(count)
+    )
+    return BulkPlan(id="monday", verb=verb, made_at=NOW, runs=runs)
+
+
+def came(progress: Literal["accepted", "skipped", "failed"], detail: str = "") -> BulkOutcome:
+    return BulkOutcome(run_id="run_1", session_id="ses_1", progress=progress, detail=detail)
+
+
 def test_of_many_retries_the_refused_are_named_and_the_others_are_done() -> None:
-    run = PlannedRun("run_1", "ses_1", 1, "op_1", "pay", "failed", "CardDeclined: no money")
-    retries = [RunRetry(run) for _ in range(3)]
-    retries[0].succeeded()
-    retries[1].outcome = AnswerOutcome(Result.CONFLICT, ("it is running",))
-    retries[2].outcome = AnswerOutcome(Result.UNAVAILABLE, ("no answer",))
-    found = summary(retries)
+    tried = [came("accepted"), came("skipped", "it is running"), came("failed", "no answer")]
+    found = summary(plan(4), tried)
     assert found.is_open, "the rest is tried again by the same operations"
     assert found.lines == (
         "no answer",
         "1 run begins the next attempt",
-        "1 not known or not tried yet",
+        "2 not known or not tried yet",
     )
-    retries[2].succeeded()
-    found = summary(retries)
+    found = summary(plan(3), [came("accepted"), tried[1], came("accepted")])
     assert found.is_done
     assert found.lines[0] == "2 runs begin the next attempt"
     assert "it is running" in found.lines[1]
-    assert summary(retries[1:2]).result is Result.CONFLICT
+    assert summary(plan(1), tried[1:2]).result is Result.CONFLICT
+
+
+@pytest.mark.parametrize("verb", BulkVerb)
+def test_each_batch_says_what_it_does_what_came_of_it_and_what_goes_on_with_it(
+    verb: BulkVerb,
+) -> None:
+    texts = of_bulk(plan(2, verb))
+    assert len(texts) >= 3
+    assert texts[-1].endswith("--batch monday does the rest")
+    assert summary(plan(2, verb), [came("accepted")] * 2).lines[0].startswith("2 ")

@@ -5,7 +5,7 @@ They are what a reader might take for superfluous. A simulator that does not fin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from datetime import datetime
@@ -398,9 +398,11 @@ def _child_started_again() -> AbstractContextManager[object]:
 def _pruned_family_torn() -> AbstractContextManager[object]:
     """A session that is over is pruned whatever becomes of its parent and its children."""
 
-    def alone(index: LedgerIndex, entries: KeptEntries, before: datetime) -> list[Head]:
+    def alone(
+        index: LedgerIndex, entries: KeptEntries, before: datetime, only: Collection[str] | None
+    ) -> list[Head]:
         with mock.patch.object(TokenIndex, "__iter__", side_effect=lambda: iter(()), create=True):
-            return prunable(index, entries, before)
+            return prunable(index, entries, before, only)
 
     return mock.patch.object(memory, "prunable", alone)
 

@@ -108,6 +108,8 @@ def close_session(state: SessionState, command: CloseSession, context: DecisionC
     """Close the session; with `end_input` also while its run waits on input (S-6)."""
     if state.status is not SessionStatus.OPEN:
         return Decided(reply={"session_id": state.id, "status": state.status.value})
+    if command.run_id is not None:
+        _require_newest(state, command.run_id, command.attempt)
     run = state.active_run
     drafts: list[Draft] = []
     if run is not None:
@@ -159,6 +161,18 @@ def retry_run(state: SessionState, command: RetryRun, context: DecisionContext) 
         body["failed_op"] = run.failed_op
     draft = carrier(EntryKind.RUN_RETRIED, body, command, run_id=run.id)
     return Decided((draft,), receipt(draft, state.id))
+
+
+def _require_newest(state: SessionState, run_id: str, attempt: int | None) -> None:
+    """Return if the session's newest run is the one that was seen, at that attempt.
+
+    Raises:
+        SessionChanged: It has begun another since.
+    """
+    run = state.run
+    if run is None or run.id != run_id:
+        raise SessionChanged(f"{run_id} is not the newest run of {state.id} any more")
+    _require_attempt(run, attempt)
 
 
 def _require_attempt(run: Run, attempt: int | None) -> None:

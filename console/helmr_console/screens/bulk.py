@@ -1,0 +1,126 @@
+"""Many runs or sessions at once: what is done to which is read, their number typed, held as one, and done (S-124)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+from textual.content import Content
+
+from helmr.errors import HelmrError
+from helmr.models import BulkOutcome, BulkPlan, BulkVerb
+from helmr.review import words
+from helmr.review.outcome import AnswerOutcome, of_error
+from helmr_console import effects, safe
+from helmr_console.actions import ActionContext, NotPermitted, Permit, permit
+from helmr_console.console import Console
+from helmr_console.screens.confirm import ConfirmScreen
+from helmr_console.unsent import PendingSend
+from helmr_console.widgets.panes import head
+
+LISTED_MAX = 12
+ACTIONS = {verb: f"sessions.{verb.value}" for verb in BulkVerb}
+
+
+class BulkBatch:
+    """One batch: of several the number is typed; it leaves when its time has passed, unless it is taken back.
+
+    Args:
+        plan: The runs as they are shown.
+        console: Holds it, and says what came of it where it has left its page by then.
+        keep: Called before it is held, so that another program can go on with the rest.
+        begun: Called with the sessions to which it was done.
+    """
+
+    def __init__(
+        self,
+        plan: BulkPlan,
+        console: Console,
+        *,
+        keep: Callable[[BulkPlan], Awaitable[None]],
+        begun: Callable[[set[str]], object],
+    ) -> None:
+        count, verb = len(plan.runs), plan.verb.value.capitalize()
+        self.title = verb if count == 1 else f"{verb} {count} sessions"
+        self._plan = plan
+        self._console = console
+        self._keep = keep
+        self._begun = begun
+
+    def screen(self, given: ActionContext) -> ConfirmScreen:
+        """The page that shows it. `given`: what was in front."""
+        found = ConfirmScreen(
+            ACTIONS[self._plan.verb],
+            self.title,
+            self._act,
+            expect=_typed(self._plan),
+            texts=effects.of_bulk(self._plan),
+            given=given,
+            listed=_listed(self._plan),
+        )
+        found.hold = self._hold
+        return found
+
+    async def _hold(self) -> None:
+        await self._keep(self._plan)
+        sending = PendingSend(self.title, frozenset(), self._send_held, lambda: None)
+        self._console.hold(sending)
+
+    async def _send_held(self) -> None:
+        console, verb = self._console, self._plan.verb
+        given = replace(console.base_context(), bulk=frozenset((verb,)))
+        try:
+            allowed = permit(ACTIONS[verb], given, console.client)
+        except NotPermitted as refusal:
+            console.say(f"{self.title}: not done: {refusal}", "error")
+            return
+        console.sending += 1
+        try:
+            outcome = await self._done(allowed)
+        finally:
+            console.sending -= 1
+        said = f"{self.title}: {'; '.join(outcome.lines)}"
+        if outcome.is_open:
+            said += f"; {effects.command_of(self._plan)} does the rest"
+        console.say(said, "receipt" if outcome.is_done else "warning")
+
+    async def _act(self, permit: Permit, operation_id: str) -> AnswerOutcome:
+        await self._keep(self._plan)
+        return await self._done(permit)
+
+    async def _done(self, permit: Permit) -> AnswerOutcome:
+        """All of them, also those of an earlier try: none is done twice."""
+        outcomes: list[BulkOutcome] = []
+        try:
+            async for one in permit.client.bulk.do(self._plan):
+                outcomes.append(one)  # noqa: PERF401 - what came before an error counts
+        except HelmrError as error:
+            if not outcomes:
+                return of_error(error)
+        outcome = effects.summary(self._plan, outcomes)
+        if outcome.is_done:
+            self._begun({one.session_id for one in outcomes if one.progress == "accepted"})
+        return outcome
+
+
+def _typed(plan: BulkPlan) -> str:
+    """What confirms it: of several their number; of one nothing to retry it, else its id."""
+    if len(plan.runs) > 1:
+        return str(len(plan.runs))
+    return "" if plan.verb is BulkVerb.RETRY else plan.runs[0].session_id
+
+
+def _listed(plan: BulkPlan) -> Sequence[Content]:
+    """Each of them; of many how many are alike."""
+    if len(plan.runs) <= LISTED_MAX:
+        texts = [f"{words.short_id(one.session_id)}  {one.task}  {one.title}" for one in plan.runs]
+    else:
+        texts = [f"{count:5}  {text}" for count, text in plan.groups()]
+    is_failure = plan.verb is BulkVerb.RETRY
+    role = "$c-error" if is_failure else "$c-foreground"
+    rows = [safe.line(f"  {text}", role, limit=200) for text in texts[:LISTED_MAX]]
+    more = len(texts) - LISTED_MAX
+    others = "other errors" if is_failure else "others"
+    tail = [head(f"  … and {more} {others}")] if more > 0 else []
+    title = "Failed or blocked" if is_failure else "Which"
+    return (Content(""), head(title), *rows, *tail)

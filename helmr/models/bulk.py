@@ -1,0 +1,148 @@
+"""The same for many runs on the wire: which, at which attempt, by which operation, as they were shown (S-124)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import Field
+
+from helmr.models.answers import SessionInfo
+from helmr.models.common import (
+    BATCH_ID_PATTERN,
+    OP_MAX,
+    PRUNE_AGE_MIN_S,
+    REASON_MAX,
+    Activity,
+    RunStatus,
+    SessionStatus,
+    WaitKind,
+    Wire,
+)
+from helmr.models.requests import Request
+
+BULK_RUNS_MAX = 1_000
+"""Runs of one plan; a thousand are one screen of groups, and some ten seconds of calls."""
+BULK_AGE_S = 86_400.0
+"""What was shown longer ago is looked at again."""
+WHY_MAX = 300
+ID_CHARS_MAX = 64
+
+
+class BulkVerb(StrEnum):
+    """What is done to each of them."""
+
+    RETRY = "retry"
+    CANCEL = "cancel"
+    CLOSE = "close"
+    PRUNE = "prune"
+
+    def takes(self, session: SessionInfo, now: datetime, *, end_input: bool = False) -> bool:
+        """Whether it can be done to a session, or its newest run, as it is."""
+        is_open, status = session.status is SessionStatus.OPEN, session.run_status
+        if self is BulkVerb.RETRY:
+            return is_open and status in (RunStatus.FAILED, RunStatus.BLOCKED)
+        if self is BulkVerb.PRUNE:
+            is_old = session.updated_at < now - timedelta(seconds=PRUNE_AGE_MIN_S)
+            return not is_open and session.activity is Activity.IDLE and is_old
+        is_over = status is None or status.is_final
+        if self is BulkVerb.CANCEL:
+            return is_open and not is_over
+        waits_for_input = session.wait is not None and session.wait.kind is WaitKind.INPUT
+        return is_open and (is_over or (end_input and waits_for_input))
+
+    @property
+    def takes_all(self) -> bool:
+        """They go together or not: what a family of sessions keeps is found only where all of them are named."""
+        return self is BulkVerb.PRUNE
+
+
+class PlannedRun(Wire):
+    """One of them as it was shown; `task` and `why` are texts of a session."""
+
+    run_id: str
+    session_id: str
+    attempt: int
+    operation_id: str
+    task: str
+    status: str
+    why: str = ""
+
+    @property
+    def title(self) -> str:
+        """The first line of why, else its status."""
+        return self.why.partition("\n")[0] or self.status
+
+
+class BulkPlan(Wire):
+    """What was shown, in the order in which it is done.
+
+    Attributes:
+        id: Names the batch.
+        end_input: Of a close: also of sessions whose run waits for input.
+        more: More are meant than a plan holds.
+    """
+
+    id: str
+    verb: BulkVerb
+    made_at: datetime
+    runs: tuple[PlannedRun, ...]
+    end_input: bool = False
+    more: bool = False
+
+    def groups(self) -> list[tuple[int, str]]:
+        """How many there are of each task and first line of an error, the most first. The texts are not made safe."""
+        alike = Counter(f"{one.task}  {one.title}" for one in self.runs)
+        return [(count, text) for text, count in alike.most_common()]
+
+
+class BulkPreviewRequest(Request):
+    """POST /v1/bulk/preview: the newest runs of the sessions that are named, else of those that the filter means."""
+
+    verb: Literal["retry", "cancel", "close", "prune"]
+    filter: str | None = Field(default=None, max_length=1_000)
+    session_ids: list[str] | None = Field(default=None, min_length=1, max_length=BULK_RUNS_MAX)
+    end_input: bool = False
+    batch_id: str | None = Field(default=None, pattern=BATCH_ID_PATTERN)
+    limit: int = Field(default=BULK_RUNS_MAX, ge=1, le=BULK_RUNS_MAX)
+
+
+class BulkItem(Request):
+    """A run of a plan, named as it was shown."""
+
+    run_id: str = Field(max_length=ID_CHARS_MAX)
+    session_id: str = Field(max_length=ID_CHARS_MAX)
+    attempt: int = Field(ge=1, le=OP_MAX)
+    operation_id: str = Field(max_length=ID_CHARS_MAX)
+
+
+class BulkRequest(Request):
+    """POST /v1/bulk: runs of one plan, of a prune all of them. `reason` is of a prune."""
+
+    verb: Literal["retry", "cancel", "close", "prune"]
+    runs: list[BulkItem] = Field(min_length=1, max_length=BULK_RUNS_MAX)
+    end_input: bool = False
+    reason: str | None = Field(default=None, min_length=1, max_length=REASON_MAX)
+
+
+class BulkOutcome(Wire):
+    """What became of one: accepted; skipped, as it no longer fits; failed or stopped, not done; unknown, no one knows.
+
+    Attributes:
+        error: Of one that was not accepted the error's code, if it was an error.
+    """
+
+    run_id: str
+    session_id: str
+    progress: Literal["accepted", "skipped", "failed", "unknown", "stopped"]
+    detail: str = ""
+    error: str | None = None
+    facts: dict[str, Any] = Field(default_factory=dict)
+
+
+class BulkReport(Wire):
+    """What became of each, in the order asked."""
+
+    items: list[BulkOutcome]

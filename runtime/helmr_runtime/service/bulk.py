@@ -1,0 +1,277 @@
+"""The same for many runs: a list of them to be shown, and what became of each that is done (S-124).
+
+A preview stores nothing: who shows it keeps it. Each run of it is one operation, with an id of its own and the attempt
+that was seen. So to go on after a crash is to ask for all of them again: what was done gets its first receipt, what has
+changed since is skipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+from helmr import filters, ids
+from helmr.errors import BadRequest, HelmrError, OutcomeUnknown, SessionNotFound, Unavailable
+from helmr.filters import Filter
+from helmr.models import (
+    LIST_LIMIT_MAX,
+    PRUNE_AGE_MIN_S,
+    WHY_MAX,
+    AttemptRequest,
+    BulkItem,
+    BulkOutcome,
+    BulkPlan,
+    BulkPreviewRequest,
+    BulkReport,
+    BulkRequest,
+    BulkVerb,
+    CloseRequest,
+    PlannedRun,
+    PruneRequest,
+    RunStatus,
+    SessionInfo,
+    SessionsQuery,
+    SessionStatus,
+)
+from helmr.roles import Need
+from helmr_runtime.clock import Clock
+from helmr_runtime.security.limits import check_role
+from helmr_runtime.service.exports import Pruning
+from helmr_runtime.service.sessions import RunOperations, SessionOperations
+from helmr_runtime.service.shared import Caller
+
+FAILED = "is:failed"
+"""What is meant by a retry without a filter."""
+AT_ONCE = 8
+"""So many are under way together: their entries share commits."""
+PAGES_MAX = 100
+"""A filter that hardly anything passes ends its search here, and the plan says that there is more."""
+
+Act = Callable[[Caller, BulkItem], Awaitable[str]]
+"""Does it to one; answers what it came to. `Skipped` if it no longer fits."""
+
+
+class Skipped(Exception):
+    """It is not what was seen, and nothing was done; says what it is."""
+
+
+class BulkOperations:
+    """Many runs: shown, retried, cancelled, closed, pruned.
+
+    Args:
+        sessions: Reads and closes sessions.
+        runs: Reads, retries and cancels runs.
+        pruning: Removes sessions.
+        clock: Tells when a list was made.
+    """
+
+    def __init__(
+        self, sessions: SessionOperations, runs: RunOperations, pruning: Pruning, clock: Clock
+    ) -> None:
+        self._sessions = sessions
+        self._runs = runs
+        self._pruning = pruning
+        self._clock = clock
+
+    # --- shown ------------------------------------------------------------------------------------
+
+    async def preview(self, request: BulkPreviewRequest) -> BulkPlan:
+        """Those that can take it now, each at its newest attempt and under an operation id.
+
+        Raises:
+            BadFilter: The filter can't be read.
+            BadRequest: Nothing says which are meant.
+        """
+        now, verb = self._clock.now(), BulkVerb(request.verb)
+        found: list[PlannedRun] = []
+        is_more = False
+        async with aclosing(self._meant(request)) as meant:
+            async for session in meant:
+                if session is not None and not verb.takes(
+                    session, now, end_input=request.end_input
+                ):
+                    continue
+                is_more = session is None or len(found) == request.limit
+                if session is None or is_more:
+                    break
+                if session.run_id is not None:
+                    found.append(await self._planned(session, session.run_id))
+        return BulkPlan(
+            id=request.batch_id or ids.new_id("batch"),
+            verb=verb,
+            made_at=now,
+            runs=tuple(found),
+            end_input=request.end_input,
+            more=is_more,
+        )
+
+    async def _planned(self, session: SessionInfo, run_id: str) -> PlannedRun:
+        run = await self._runs.get(run_id)
+        error = run.error
+        is_over = session.status is not SessionStatus.OPEN
+        return PlannedRun(
+            run_id=run.id,
+            session_id=session.id,
+            attempt=run.attempt,
+            operation_id=ids.new_id(ids.OPERATION),
+            task=session.task,
+            status=session.status.value if is_over else run.status.value,
+            why=error.text[:WHY_MAX] if error is not None else "",
+        )
+
+    async def _meant(self, request: BulkPreviewRequest) -> AsyncGenerator[SessionInfo | None, None]:
+        """The sessions that are named, else those that the filter means; None if it was not searched to its end."""
+        if request.session_ids is not None:
+            for session_id in request.session_ids:
+                yield await self._sessions.get(session_id)
+            return
+        words = request.filter
+        if words is None and BulkVerb(request.verb) is BulkVerb.RETRY:
+            words = FAILED
+        if words is None:
+            raise BadRequest(
+                f"nothing says which runs to {request.verb}",
+                hint="Name sessions, or give a filter; one with no word in it means all.",
+            )
+        async for session in self._filtered(filters.parse(words, filters.SESSION_FIELDS)):
+            yield session
+
+    async def _filtered(self, wanted: Filter) -> AsyncGenerator[SessionInfo | None, None]:
+        """What the filter means, newest first. The ledger finds texts as they are spelt, and a filter in any case."""
+        pushed, cursor = wanted.pushed(), None
+        for number in range(PAGES_MAX):
+            page = await self._sessions.list(_query(pushed, cursor))
+            if number == 0 and not page.items and pushed != wanted.pushed(texts=False):
+                pushed = wanted.pushed(texts=False)
+                page = await self._sessions.list(_query(pushed, cursor))
+            now = self._clock.now()
+            for session in page.items:
+                if wanted.matches(filters.session_facts(session), now):
+                    yield session
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+        yield None
+
+    # --- done -------------------------------------------------------------------------------------
+
+    async def do(self, caller: Caller, request: BulkRequest) -> BulkReport:
+        """Do it to each that is still what was shown; one that is refused holds none of the others back.
+
+        Raises:
+            BadId: An id is none.
+            RoleDenied: They are to be pruned, and the caller is no admin.
+        """
+        for item in request.runs:
+            ids.check_id(item.run_id, ids.RUN)
+            ids.check_id(item.session_id, ids.SESSION)
+            ids.check_id(item.operation_id, ids.OPERATION)
+        if BulkVerb(request.verb) is BulkVerb.PRUNE:
+            check_role(caller.role, Need.ADMINISTER)
+            return BulkReport(items=await self._prune(caller, request))
+        acts: dict[BulkVerb, Act] = {BulkVerb.RETRY: self._retry, BulkVerb.CANCEL: self._cancel}
+        act = acts.get(BulkVerb(request.verb)) or self._closing(end_input=request.end_input)
+        items: list[BulkOutcome] = []
+        is_away = False
+        for part in _parts(request.runs):
+            if is_away:
+                items += [_outcome(item, "stopped") for item in part]
+                continue
+            came = await asyncio.gather(*(_tried(act, caller, item) for item in part))
+            is_away = any(one.progress in ("failed", "unknown") for one in came)
+            items += came
+        return BulkReport(items=items)
+
+    async def _retry(self, caller: Caller, item: BulkItem) -> str:
+        await self._runs.retry(caller, item.run_id, AttemptRequest(attempt=item.attempt))
+        return f"attempt {item.attempt + 1}"
+
+    async def _cancel(self, caller: Caller, item: BulkItem) -> str:
+        run = await self._runs.cancel(caller, item.run_id, AttemptRequest(attempt=item.attempt))
+        if run.status is not RunStatus.CANCELLED:
+            raise Skipped(f"it is {run.status.value} meanwhile")
+        return ""
+
+    def _closing(self, *, end_input: bool) -> Act:
+        async def close(caller: Caller, item: BulkItem) -> str:
+            seen = CloseRequest(end_input=end_input, run_id=item.run_id, attempt=item.attempt)
+            session = await self._sessions.close(caller, item.session_id, seen)
+            if session.status is not SessionStatus.CLOSED:
+                raise Skipped(f"it is {session.status.value} meanwhile")
+            return ""
+
+        return close
+
+    async def _prune(self, caller: Caller, request: BulkRequest) -> list[BulkOutcome]:
+        """All of them together: a family goes only if all of it was named."""
+        named = tuple(dict.fromkeys(item.session_id for item in request.runs))
+        asked = PruneRequest(older_than_s=PRUNE_AGE_MIN_S, reason=request.reason)
+        error: HelmrError | None = None
+        try:
+            gone = await self._pruning.of_sessions(caller, asked, named)
+        except Unavailable as failure:  # what went before it is gone
+            error, gone = failure, frozenset()
+        items: list[BulkOutcome] = []
+        for item in request.runs:
+            if item.session_id in gone or await self._is_gone(item.session_id):
+                items.append(_outcome(item, "accepted"))
+            elif error is not None:
+                items.append(_refused(item, error))
+            else:
+                items.append(_outcome(item, "skipped", STAYS))
+        return items
+
+    async def _is_gone(self, session_id: str) -> bool:
+        try:
+            await self._sessions.get(session_id)
+        except SessionNotFound:
+            return True
+        return False
+
+
+STAYS = "it stays: it has gone on, or something that stays refers to it"
+
+
+async def _tried(act: Act, caller: Caller, item: BulkItem) -> BulkOutcome:
+    try:
+        detail = await act(replace(caller, operation_id=item.operation_id), item)
+    except Skipped as why:
+        return _outcome(item, "skipped", str(why))
+    except HelmrError as error:
+        return _refused(item, error)
+    return _outcome(item, "accepted", detail)
+
+
+def _refused(item: BulkItem, error: HelmrError) -> BulkOutcome:
+    """Perhaps stored, to be asked for again, or of no use."""
+    progress = "skipped"
+    if isinstance(error, OutcomeUnknown):
+        progress = "unknown"
+    elif isinstance(error, Unavailable):
+        progress = "failed"
+    return _outcome(item, progress, error.message, error.code)
+
+
+def _outcome(
+    item: BulkItem, progress: str, detail: str = "", error: str | None = None
+) -> BulkOutcome:
+    return BulkOutcome.model_validate(
+        {
+            "run_id": item.run_id,
+            "session_id": item.session_id,
+            "progress": progress,
+            "detail": detail,
+            "error": error,
+        }
+    )
+
+
+def _parts(items: Sequence[BulkItem]) -> Iterator[Sequence[BulkItem]]:
+    for at in range(0, len(items), AT_ONCE):
+        yield items[at : at + AT_ONCE]
+
+
+def _query(pushed: dict[str, str], cursor: str | None) -> SessionsQuery:
+    return SessionsQuery.model_validate({**pushed, "limit": LIST_LIMIT_MAX, "cursor": cursor})
