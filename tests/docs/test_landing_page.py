@@ -63,3 +63,13 @@ def test_it_begins_in_three_sentences() -> None:
     """What it is, what a wait is, what a crash does."""
     said = TEXT.split("\n\n")[1]
     assert len(re.findall(r"\.(?: |$)", said)) == 3
+
+
+def test_both_tables_of_the_two_forms_have_the_same_figures() -> None:
+    """The README's has one process on the left, that of docs/operations.md Ray."""
+    readme, operations = (
+        (ROOT / page).read_text("utf-8") for page in ("README.md", "docs/operations.md")
+    )
+    for row in ("ready after, on two busy cores", "processor time of a start and 15 s"):
+        [(alone, ray)] = re.findall(rf"^\| {row} \| (.+?) \| (.+?) \|$", readme, flags=re.M)
+        assert f"| {row} | {ray} | {alone} |" in operations
