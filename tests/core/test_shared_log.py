@@ -24,9 +24,9 @@ from helmr_runtime.core.shared_log import (
     deletable,
     epoch_floor,
     follows,
+    fresh_s,
     has_opened,
     is_snapshot_due,
-    is_stale,
     lease_bytes,
     lease_of,
     newest_of,
@@ -205,8 +205,8 @@ def test_only_a_later_opening_supersedes() -> None:
 
 
 def test_a_primary_knows_when_its_own_lease_has_run_out() -> None:
-    assert not is_stale(10.0, 10.0 + LEASE_S - 0.1)
-    assert is_stale(10.0, 10.0 + LEASE_S)
+    assert fresh_s(10.0, 10.0 + LEASE_S - 0.5) == 0.5
+    assert fresh_s(10.0, 10.0 + LEASE_S) == 0.0
 
 
 def test_epochs_of_generations_are_apart() -> None:

@@ -21,7 +21,7 @@ THERE = (CALLBACK, "/inbox?tag=a%2Fb", "/sign-in", "/inbox/wait_01m8bc7wc1ejdte5
 @pytest.fixture
 async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
     made = Stack(tmp_path)
-    made.gateway = GatewayActor(made.service, made.settings(is_shared=True, peer=PEER))
+    made.gateway = GatewayActor(made.service, made.settings(peer=PEER))
     await made.start()
     yield made
     await made.stop()

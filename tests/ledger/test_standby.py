@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import fields
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from helmr.errors import LedgerSuperseded, Standby, StoreUnavailable, Unavailable
+from helmr.errors import LedgerSuperseded, LogNewer, Standby, StoreUnavailable, Unavailable
 from helmr.models import SessionStatus
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core import shared_log
 from helmr_runtime.core.commands import OperationKey, Prune
 from helmr_runtime.core.entries import EntryKind, iso
-from helmr_runtime.core.shared_log import StoreLease
+from helmr_runtime.core.shared_log import LogRecord, StoreLease, record_bytes
 from helmr_runtime.ledger import standby
 from helmr_runtime.ledger.actor import LedgerActor, LedgerPlace
 from helmr_runtime.ledger.index.heads import Head
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
 from helmr_runtime.ledger.log import lease
-from helmr_runtime.ledger.log.object_log import ObjectLog
+from helmr_runtime.ledger.log.object_log import LOG, ObjectLog, record_key
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.standby import LeaseWatch, StandbyMemory
 from tests.ledger.sessions import ALICE, SMALL, begin, parked, running
@@ -292,7 +294,9 @@ async def test_a_primary_that_can_not_renew_its_lease_says_until_when_its_reads_
 ) -> None:
     first = machine("a")
     await first.open()
-    assert await first.stale_as_of() is None
+    found = await first.freshness()
+    assert found.stale_as_of is None
+    assert 0.0 < found.for_s <= LEASE_S
     at = clock.now()
 
     def away() -> None:
@@ -302,14 +306,14 @@ async def test_a_primary_that_can_not_renew_its_lease_says_until_when_its_reads_
     clock.move_to(at + timedelta(minutes=1))
 
     async def is_stale() -> bool:
-        return await first.stale_as_of() is not None
+        return (await first.freshness()).stale_as_of is not None
 
     await until(is_stale)
-    assert await first.stale_as_of() == iso(at)
+    assert (await first.freshness()).stale_as_of == iso(at)
     objects.pause = lambda: None
 
     async def is_current() -> bool:
-        return await first.stale_as_of() is None
+        return (await first.freshness()).stale_as_of is None
 
     await until(is_current)
 
@@ -363,3 +367,94 @@ async def test_an_idle_pair_asks_the_store_no_more_than_it_may(
     await until(has_passed)
     looks = (loop.time() - began_s) / (LEASE_S / 3)
     assert looks < objects.calls - calls <= 2 * (looks + 1)
+
+
+class Gated:
+    """A store as one machine reaches it: while its gate is closed calls wait, as those of a paused machine."""
+
+    def __init__(self, objects: FakeObjects) -> None:
+        self._objects = objects
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._objects, name)
+
+        def called(*args: Any) -> Any:
+            assert self.gate.wait(60)
+            return found(*args)
+
+        return called if callable(found) else found
+
+
+async def test_a_writer_and_a_standby_that_were_paused_across_two_trims(
+    clock: FakeClock, objects: FakeObjects, tmp_path: Path
+) -> None:
+    stores = [Gated(objects) for _ in range(3)]
+    first, second, third = (
+        LedgerActor(
+            LedgerPlace(tmp_path / str(number) / "ledger.duckdb", partial(ObjectLog, store)),
+            clock=clock,
+            settings=SMALL,
+        )
+        for number, store in enumerate(stores)
+    )
+    try:
+        await first.open()
+        hand = await running(first, clock)
+        await hand.stored(hand.step())
+        await level(second)
+        await level(third)
+        for one in stores[:2]:
+            one.gate.clear()
+        seq, late = hand.seq, asyncio.create_task(hand.stored(hand.step_done()))
+        await works(third)
+        assert third._ledger is not None
+        snapshots = third._ledger.snapshots
+        assert snapshots is not None
+        for _ in range(3):
+            await begin(third, clock)
+            await snapshots.make()
+        floor = ObjectLog(objects).require_root().floor
+        kept = await running(third, clock)
+        for one in stores[:2]:
+            one.gate.set()
+        with pytest.raises(LedgerSuperseded):
+            await late
+        await level(second)
+        assert floor > 1
+        await third.close()
+        await works(second)
+        assert await second.verify_chain(hand.session_id) == seq, "the late one is nowhere"
+        assert await second.verify_chain(kept.session_id) == kept.seq
+    finally:
+        for one in stores:
+            one.gate.set()
+        for ledger in (first, second, third):
+            await ledger.close()
+
+
+async def test_a_standby_of_an_earlier_edition_stops_at_a_commit_of_a_later_one(
+    machine: Machine, clock: FakeClock, objects: FakeObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which it can't read, so that it neither follows nor takes over, however often it is asked."""
+    first, second = machine("a"), machine("b")
+    await first.open()
+    await begin(first, clock)
+    await level(second)
+    number = 1 + max(int(key.removeprefix(LOG)) for key in objects.stored if key.startswith(LOG))
+    later = LogRecord(number, writer="later", nonce="nonce", opens=False, text=b"")
+    with monkeypatch.context() as patched:
+        patched.setattr(shared_log, "FORMAT", shared_log.FORMAT + 1)
+        written = record_bytes(later)
+    objects.create(record_key(number), written)
+    await first.close()
+    for _ in range(3):
+
+        async def has_stopped() -> bool:
+            return (await second.stats()).get("code") == "log_newer"
+
+        await until(has_stopped)
+        with pytest.raises(LogNewer, match="reads up to"):
+            await begin(second, clock)
+    assert record_key(number + 1) not in objects.stored

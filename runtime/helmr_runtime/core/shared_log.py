@@ -361,9 +361,9 @@ class LeaseSeen:
         return min(RENEW_S, left_s) if left_s > 0 else RENEW_S
 
 
-def is_stale(renewal_began_s: float, now_s: float) -> bool:
-    """Whether another may be primary by now: the last renewal that succeeded began that long ago."""
-    return now_s - renewal_began_s >= LEASE_S
+def fresh_s(renewal_began_s: float, now_s: float) -> float:
+    """For so many seconds more no other can be primary, by when the last renewal that succeeded began; else one may."""
+    return renewal_began_s + LEASE_S - now_s
 
 
 # --- inside ---------------------------------------------------------------------------------------

@@ -96,9 +96,7 @@ class GatewayApp:
         )
         self._warned: set[tuple[str, str]] = set()
         """Routes at which a client has used old names."""
-        self._paths = served(
-            OPERATIONS, service, SPECIAL, self.authenticator, is_shared=settings.is_shared
-        )
+        self._paths = served(OPERATIONS, service, SPECIAL, self.authenticator)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

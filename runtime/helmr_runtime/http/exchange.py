@@ -42,7 +42,7 @@ from helmr.errors import (
 from helmr.models import HTTP_BODY_BYTES_MAX, STALE_HEADER, NoFields
 from helmr.old_names import REQUEST_FIELDS, request_of_today
 from helmr.operation import PAGE, Media, Operation
-from helmr.operations import RUN_QUERY
+from helmr.operations import RUN_QUERY, SPEAK_MCP
 from helmr.roles import Need, Owner, Role, ScopeType
 from helmr_runtime.core.answerers import Identity
 from helmr_runtime.core.entries import Principal
@@ -317,6 +317,12 @@ def _has_caller(function: Callable[..., Any]) -> bool:
     return "caller" in inspect.signature(function).parameters
 
 
+def _may_be_stale(row: Operation[Any]) -> bool:
+    """Whether it reads sessions; what asks for no right tells nothing of them."""
+    is_read = row.method == "GET" or row in (RUN_QUERY, SPEAK_MCP)
+    return is_read and row.need is not Need.NOTHING
+
+
 class ServedOperation:
     """A row as it is served: authenticate, read, call, and answer, also what went wrong.
 
@@ -325,7 +331,6 @@ class ServedOperation:
         service: What is called.
         handler: Called instead, if there is one.
         authenticator: Tells who sends a request.
-        is_shared: Other machines reach the log: what is read says if it may be stale.
         is_head: Serves HEAD: the same answer without its body.
     """
 
@@ -336,7 +341,6 @@ class ServedOperation:
         handler: Handler | None,
         authenticator: Authenticator,
         *,
-        is_shared: bool = False,
         is_head: bool = False,
     ) -> None:
         self.row = row
@@ -346,8 +350,7 @@ class ServedOperation:
         self._maker = service.maker_of(row) if row.owner is Owner.OWN else None
         self._takes_caller = False
         self._is_page = row.reply is PAGE or row.tag == CALLBACKS
-        is_read = row.method == "GET" or row.name == RUN_QUERY.name
-        self._stale_as_of = service.stale_as_of if is_shared and is_read and row.needs_key else None
+        self._may_be_stale = _may_be_stale(row)
         if handler is None:
             noun, self._verb = row.served_at
             self._noun = getattr(service, noun)
@@ -359,10 +362,12 @@ class ServedOperation:
         row = self.row
         try:
             if self._is_page and exchange.settings.peer is not None:
-                await exchange.service.stale_as_of()  # raises that it stands by
+                await exchange.service.staleness.look()  # raises that it stands by
             response = await self._answer(exchange)
-            if self._stale_as_of is not None and (as_of := await self._stale_as_of()) is not None:
-                response.headers[STALE_HEADER] = as_of
+            if self._may_be_stale:
+                as_of = await exchange.service.staleness.as_of()
+                if as_of is not None:
+                    response.headers[STALE_HEADER] = as_of
         except HelmrError as error:
             response = self._refusal(error, exchange)
         except ClientDisconnect:
@@ -442,19 +447,14 @@ def served(
     service: Service,
     handlers: Mapping[str, Handler],
     authenticator: Authenticator,
-    *,
-    is_shared: bool,
 ) -> Paths:
     """All rows as they are served."""
     paths = Paths()
     for row in rows:
         handler = handlers.get(row.name)
-        paths.add(ServedOperation(row, service, handler, authenticator, is_shared=is_shared))
+        paths.add(ServedOperation(row, service, handler, authenticator))
         if row.reply is PAGE:
-            head = ServedOperation(
-                row, service, handler, authenticator, is_shared=is_shared, is_head=True
-            )
-            paths.add(head)
+            paths.add(ServedOperation(row, service, handler, authenticator, is_head=True))
     return paths
 
 

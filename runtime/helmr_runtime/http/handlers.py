@@ -22,6 +22,7 @@ from helmr.errors import BadRequest, NotAllowed, Standby
 from helmr.gate.claude_code import Mode
 from helmr.models import (
     SEQ_MAX,
+    STALE_HEADER,
     FollowQuery,
     GatedCallRequest,
     GateQuery,
@@ -81,7 +82,7 @@ def _start(exchange: Exchange, after: int | None) -> int | None:
 
 
 def _followed(exchange: Exchange, following: FollowedEvents) -> Response:
-    return EventStream(following, keep_alive_s=exchange.settings.keep_alive_s)
+    return EventStream(following, exchange)
 
 
 # --- the gate ---------------------------------------------------------------------------------------
@@ -242,14 +243,17 @@ nothing. Between two writes others have their turn."""
 class EventStream(Response):
     """Sends what comes until the client goes or following ends; then the client may come back.
 
+    A stream that began while no other runtime could be at work ends when one may be (S-102): the client comes back to
+    that one, if it knows its address, or to a stream that says so.
+
     Args:
         following: What to send; closed at the end, however that comes.
-        keep_alive_s: Longest silence.
+        exchange: The request.
     """
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, following: FollowedEvents, *, keep_alive_s: float) -> None:
+    def __init__(self, following: FollowedEvents, exchange: Exchange) -> None:
         super().__init__(
             headers={
                 "Cache-Control": "no-store",
@@ -258,21 +262,28 @@ class EventStream(Response):
         )
         del self.headers["content-length"]
         self._following = following
-        self._keep_alive_s = keep_alive_s
+        self._keep_alive_s = exchange.settings.keep_alive_s
+        self._staleness = exchange.service.staleness
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run until one side ends."""
         sending = asyncio.ensure_future(self._send(send))
         leaving = asyncio.ensure_future(_disconnected(receive))
+        lapsing = asyncio.ensure_future(self._lapse())
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._following.close()
-            for task in (sending, leaving):
+            for task in (sending, leaving, lapsing):
                 task.cancel()
-            await asyncio.wait({sending, leaving})
+            await asyncio.wait({sending, leaving, lapsing})
         if not sending.cancelled() and (error := sending.exception()) is not None:
             raise error
+
+    async def _lapse(self) -> None:
+        if STALE_HEADER not in self.headers:
+            await self._staleness.lapsed()
+            self._following.close()
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})

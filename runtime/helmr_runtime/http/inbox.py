@@ -138,7 +138,7 @@ async def follow_inbox(exchange: Exchange) -> Response:
         lambda item: concerns(item, keys),
         lambda: session is not None and session.is_over(exchange.service.now()),
     )
-    return EventStream(changes, keep_alive_s=exchange.settings.keep_alive_s)
+    return EventStream(changes, exchange)
 
 
 async def _person(exchange: Exchange) -> PagePerson | Response:

@@ -75,7 +75,6 @@ class HttpSettings:
         limits: Of calls by anyone who has no API key.
         keep_alive_s: Longest silence of an event stream.
         bounds: Of connections.
-        is_shared: Other machines reach the log: what is read says if it may be stale.
         peer: The other runtime of a pair: pages and callbacks are there while this one stands by.
         trusted_proxies: Networks of the proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
     """
@@ -86,7 +85,6 @@ class HttpSettings:
     keep_alive_s: float = KEEP_ALIVE_S
     limits: LimitConfig = field(default_factory=LimitConfig)
     bounds: ConnectionBounds = field(default_factory=ConnectionBounds)
-    is_shared: bool = False
     peer: str | None = None
     pair_key_hashes: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()

@@ -67,7 +67,7 @@ from helmr_runtime.ports import (
     Started,
     StartSession,
 )
-from helmr_runtime.ports.ledger import CopiedRows
+from helmr_runtime.ports.ledger import CopiedRows, ReadFreshness
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -425,11 +425,14 @@ class DuckLedger(ReadableLedger):
 
     # --- all of it ------------------------------------------------------------------------------
 
-    async def stale_as_of(self) -> str | None:
+    async def freshness(self) -> ReadFreshness:
         lease = self._lease
-        if lease is None or not (lease.is_stale or self._group.superseded is not None):
-            return None
-        return iso(lease.renewed_at)
+        if lease is None:
+            return ReadFreshness()
+        for_s = lease.fresh_s
+        if for_s <= 0.0 or self._group.superseded is not None:
+            return ReadFreshness(stale_as_of=iso(lease.renewed_at), for_s=0.0)
+        return ReadFreshness(for_s=for_s)
 
     async def backup_header(self, version: str) -> BackupHeader:
         return self._copies.backup_header(version)

@@ -72,7 +72,7 @@ from helmr_runtime.ports import (
     Started,
     StartSession,
 )
-from helmr_runtime.ports.ledger import CopiedRows, restore
+from helmr_runtime.ports.ledger import CopiedRows, ReadFreshness, restore
 from helmr_runtime.security.keys import KeyRing, MasterKey
 from helmr_runtime.security.secrets import SessionKeys
 
@@ -309,8 +309,8 @@ class MemoryLedger(ReadableLedger):
     async def copied_rows(self, after: int, through: int) -> CopiedRows:
         raise BadRequest("sessions in a test's memory can't be backed up")
 
-    async def stale_as_of(self) -> str | None:
-        return None  # no other machine reaches it
+    async def freshness(self) -> ReadFreshness:
+        return ReadFreshness()  # no other machine reaches it
 
     # --- what else tests ask ----------------------------------------------------------------------
 

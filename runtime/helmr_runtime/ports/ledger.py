@@ -10,6 +10,7 @@ call on; all methods are calls to that actor. Reads return JSON types that fit t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,6 +40,19 @@ Json = Mapping[str, Any]
 
 ENTRIES_DONE = "entries_done"
 """The fact of a `NotReady` that says how far a ledger of an earlier edition is carried over; `entries` are all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadFreshness:
+    """Whether reads have everything that was acknowledged.
+
+    Attributes:
+        stale_as_of: The time, in ISO 8601, up to which they have, if another runtime may have gone on since.
+        for_s: For so many seconds more no other runtime can; endless if no other machine reaches the log.
+    """
+
+    stale_as_of: str | None = None
+    for_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -400,10 +414,8 @@ class LedgerClient(Protocol):
         """
         ...
 
-    async def stale_as_of(self) -> str | None:
-        """The time, in ISO 8601, up to which reads have everything, if another runtime may have gone on since; None if
-        none can (S-102). Asked after a read, it is true of that one.
-        """
+    async def freshness(self) -> ReadFreshness:
+        """Whether reads have everything (S-102). Asked after a read, it is true of that one."""
         ...
 
     async def backup_header(self, version: str) -> BackupHeader:

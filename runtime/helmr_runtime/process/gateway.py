@@ -204,7 +204,6 @@ def make_gateway(
         admin_key_hash=admin_key_hash,
         version=version,
         allowed_hosts=allowed_hosts(host, (base_url,)),
-        is_shared=is_shared,
         peer=peer,
         pair_key_hashes=tuple(map(secret_hash, pair_keys(ring))) if is_shared and ring else (),
         trusted_proxies=trusted_proxies,

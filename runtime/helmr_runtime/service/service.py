@@ -46,6 +46,7 @@ from helmr_runtime.service.shared import (
     Shared,
 )
 from helmr_runtime.service.sign_in import SignIns
+from helmr_runtime.service.staleness import Staleness
 from helmr_runtime.service.tokens import TokenOperations
 from helmr_runtime.service.waits import ClaimOperations, WaitOperations
 
@@ -109,6 +110,7 @@ class Service:
         options = options or ServiceOptions()
         self._ledger = ledger
         self.now = clock.now
+        self.staleness = Staleness(ledger.freshness, clock.now)
         self.base_url = host.base_url
         self._session_spans: SessionSpans | None = None
         self.long_runs = LongRuns()
@@ -171,10 +173,6 @@ class Service:
             is_published=options.is_published,
             notices=self.notices,
         )
-
-    async def stale_as_of(self) -> str | None:
-        """As `LedgerClient`."""
-        return await self._ledger.stale_as_of()
 
     def maker_of(self, row: Operation[Any]) -> Callable[[str], Awaitable[Principal]]:
         """Tells who has made the thing that the last parameter of an operation's path names.

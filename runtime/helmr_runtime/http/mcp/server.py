@@ -41,6 +41,9 @@ STATE_PURPOSE = "mcp-request-state"
 STATE_TTL_S = 30 * 24 * 3600.0
 """A sealed state names a run, and a person may take that long; who may see the run is asked each time."""
 
+STALE_META = "helmr/stale-as-of"
+"""In `_meta` of a result: the time up to which it has everything, if another runtime may have gone on since."""
+
 TOOLS_TTL_MS = 5_000
 """How long a client may keep the list of tools: a new catalog comes with a restart."""
 
@@ -113,8 +116,28 @@ def make_server(runs: McpRuns, version: str) -> Server[Any]:
         on_call_tool=call_tool,
     )
     add_tasks(server, runs)
-    server.middleware[:] = [_edge, RequestStateBoundary(_sealing(runs), default_audience=NAME)]
+    server.middleware[:] = [
+        _edge,
+        _aged_by(runs),
+        RequestStateBoundary(_sealing(runs), default_audience=NAME),
+    ]
     return server
+
+
+def _aged_by(runs: McpRuns) -> Any:
+    """A result says if it may lack what another runtime has acknowledged (S-102)."""
+
+    async def aged(ctx: Context, call_next: CallNext) -> HandlerResult:
+        result = await call_next(ctx)
+        as_of = await runs.service.staleness.as_of()
+        if as_of is None:
+            return result
+        if isinstance(result, types.Result):
+            return result.model_copy(update={"meta": {**(result.meta or {}), STALE_META: as_of}})
+        found = dict(result) if isinstance(result, dict) else {}
+        return {**found, "_meta": {**found.get("_meta", {}), STALE_META: as_of}}
+
+    return aged
 
 
 def _sealing(runs: McpRuns) -> RequestStateSecurity:

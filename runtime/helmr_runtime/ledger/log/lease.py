@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from helmr.errors import HelmrError, LedgerSuperseded
-from helmr_runtime.core.shared_log import RENEW_S, StoreLease, is_stale
+from helmr_runtime.core.shared_log import RENEW_S, StoreLease, fresh_s
 from helmr_runtime.ledger.log.object_log import ObjectLog, superseded_in
 from helmr_runtime.ledger.log.objects import ObjectChanged
 
@@ -55,12 +56,14 @@ class LeaseKeeper:
         self._renewed_s, self.renewed_at = self._times()
 
     @property
-    def is_stale(self) -> bool:
-        """Another may be the primary by now: it was not renewed for as long as a standby waits (S-102)."""
-        return is_stale(self._renewed_s, self._times()[0])
+    def fresh_s(self) -> float:
+        """For so many seconds more no other can be the primary; negative: one may, as no renewal has succeeded for as
+        long as a standby waits (S-102)."""
+        return fresh_s(self._renewed_s, self._times()[0])
 
     def _times(self) -> tuple[float, datetime]:
-        return asyncio.get_running_loop().time(), self._now()
+        # A loop of uvloop knows the time at which its turn began: a pause in the middle of one would not count.
+        return time.monotonic(), self._now()
 
     async def keep(self) -> LedgerSuperseded:
         """Renew it for as long as it is this one's; returns what to say when it is another's."""
