@@ -12,6 +12,9 @@ from pathlib import Path
 from random import Random
 
 from helmr_runtime.ledger.log.files import LOG_SUFFIX, MARK_SUFFIX
+from helmr_runtime.ledger.log.folder import Folder
+from helmr_runtime.ledger.log.object_log import ObjectLog
+from tests.ledger.shared_objects import FakeObjects
 from tests.programs.powerloss import images
 from tests.programs.powerloss.events import Kind
 from tests.programs.powerloss.judge import (
@@ -149,11 +152,23 @@ def _judged(path: Path, recording: Recording, planned: Planned) -> Verdict:
         judge(
             path,
             recording.truth,
-            planned.moment.acknowledged,
+            recording.acknowledged(planned.moment),
             recording.now,
             thorough=planned.slot % THOROUGH_EVERY == 0,
+            log=_log_of(recording.store) if recording.store is not None else None,
         )
     )
+
+
+def _log_of(store: Path) -> ObjectLog:
+    """A copy of the log in memory: each opening writes to it."""
+    objects = FakeObjects()
+    folder = Folder(store)
+    for key in folder.keys(""):
+        found = folder.get(key)
+        assert found is not None
+        objects.create(key, found[0])
+    return ObjectLog(objects)
 
 
 def built(recording: Recording, plan: Sequence[Planned]) -> Iterator[tuple[Planned, images.Image]]:

@@ -14,6 +14,7 @@ from helmr.errors import DataError, HelmrError, UsageError
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.commands import sessions_of
 from helmr_runtime.core.entries import Entry, EntryKind
+from helmr_runtime.ledger.log.object_log import ObjectLog
 from helmr_runtime.ledger.log.rebuild import LedgerKeys
 from helmr_runtime.ledger.log.stored import stored_ledger
 from helmr_runtime.ledger.open import open_ledger
@@ -127,7 +128,13 @@ def judged(found: Iterable[Entry], truth: Truth, acknowledged: int) -> Verdict:
 
 
 async def judge(
-    path: Path, truth: Truth, acknowledged: int, now: datetime, *, thorough: bool = False
+    path: Path,
+    truth: Truth,
+    acknowledged: int,
+    now: datetime,
+    *,
+    thorough: bool = False,
+    log: ObjectLog | None = None,
 ) -> Verdict:
     """Open a ledger as a runtime does, and look; if it is refused, do what the error says.
 
@@ -137,7 +144,10 @@ async def judge(
         acknowledged: Feed offset of the last entry that a caller had been told of.
         now: The time.
         thorough: Open it once more, and audit it as `helmr verify` does.
+        log: Its log, if the file is the cache of one elsewhere: then it opens with everything, whatever it is.
     """
+    if log is not None:
+        return await _opened(path, truth, acknowledged, now, log)
     try:
         verdict = await _opened(path, truth, acknowledged, now)
         if thorough and not verdict.is_broken:
@@ -168,9 +178,19 @@ async def _mended(path: Path, truth: Truth, acknowledged: int, now: datetime) ->
     return verdict.result if verdict.is_broken else result
 
 
-async def _opened(path: Path, truth: Truth, acknowledged: int, now: datetime) -> Verdict:
-    ledger = await open_ledger(path, clock=FakeClock(now), settings=SMALL)
+async def _opened(
+    path: Path, truth: Truth, acknowledged: int, now: datetime, log: ObjectLog | None = None
+) -> Verdict:
     try:
-        return judged(await ledger.entries_after(0, 1_000_000), truth, acknowledged)
+        ledger = await open_ledger(path, clock=FakeClock(now), settings=SMALL, log=log)
+    except HelmrError as error:
+        if log is None:
+            raise
+        return Verdict(FAILED, error.message, error.code)
+    try:
+        found = await ledger.entries_after(0, 1_000_000)
+        if log is not None:  # this opening is an entry, behind all that there was
+            found = [one for one in found if (one.feed_offset or 0) <= max(truth.entries)]
+        return judged(found, truth, acknowledged)
     finally:
         await ledger.close()

@@ -60,6 +60,7 @@ class Recording:
         moments: After each event that has to do with the ledger's files.
         truth: Every entry that there ever was.
         lives: So many there were.
+        store: The folder with the log, if the recorded files are a cache; it lost no power, and has all of it.
     """
 
     folder: Path
@@ -67,6 +68,7 @@ class Recording:
     moments: Sequence[Moment]
     truth: Truth
     lives: int
+    store: Path | None = None
 
     @property
     def now(self) -> datetime:
@@ -77,6 +79,10 @@ class Recording:
     def data(self) -> Path:
         """The folder with the ledger's files."""
         return self.folder / DATA
+
+    def acknowledged(self, moment: Moment) -> int:
+        """Feed offset of the last entry that must be there after it: if the log is elsewhere, the last of all."""
+        return (self.moments[-1] if self.store is not None else moment).acknowledged
 
     @property
     def file(self) -> Path:
@@ -106,13 +112,16 @@ class Recording:
             yield number, disk
 
 
-def record(folder: Path, commits: int, lives: Sequence[End] = LIVES) -> Recording:
+def record(
+    folder: Path, commits: int, lives: Sequence[End] = LIVES, *, is_cache: bool = False
+) -> Recording:
     """Let a ledger live that often.
 
     Args:
         folder: An empty one.
         commits: So many each of a life's callers makes.
         lives: How each ends.
+        is_cache: Its log is in a folder that is not on record, so that its own files can be made anew from there.
 
     Raises:
         NoCompiler: There is no C compiler.
@@ -122,6 +131,8 @@ def record(folder: Path, commits: int, lives: Sequence[End] = LIVES) -> Recordin
         raise NoCompiler
     work, file = folder / "work", folder / RECORD
     work.mkdir()
+    store = folder / "store" if is_cache else None
+    where = [f"file://{store}"] if store is not None else []
     environ = {
         **os.environ,
         preloaded.PRELOAD: str(library),
@@ -134,7 +145,7 @@ def record(folder: Path, commits: int, lives: Sequence[End] = LIVES) -> Recordin
         early = {} if isinstance(end, str) else {"HELMR_TEST_KILL_BEFORE_SYNC": str(end)}
         command = [sys.executable, "-m", "tests.programs.powerloss.workload", str(work)]
         done = subprocess.run(
-            [*command, str(number), str(commits), word],
+            [*command, str(number), str(commits), word, *where],
             cwd=ROOT,
             env={**environ, **early},
             timeout=LIFE_TAKES_S,
@@ -142,7 +153,8 @@ def record(folder: Path, commits: int, lives: Sequence[End] = LIVES) -> Recordin
         assert done.returncode == (-signal.SIGKILL if word == "kill" else 0), done.returncode
     found = list(events.read(file))
     _check_nothing_escaped(found, work)
-    return _recording(work, found, Truth.read(work / TRUTH), len(lives))
+    recording = _recording(work, found, Truth.read(work / TRUTH), len(lives))
+    return replace(recording, store=store)
 
 
 def kept(folder: Path) -> Recording:

@@ -16,7 +16,16 @@ import pytest
 from helmr_runtime.core.entries import Draft, Entry, EntryKind, stamp
 from tests.ledger.sessions import ALICE, START_AT
 from tests.programs.powerloss import images
-from tests.programs.powerloss.campaign import MADE, Planned, built, by_recipe, run, shares, table
+from tests.programs.powerloss.campaign import (
+    ALL_WAYS,
+    MADE,
+    Planned,
+    built,
+    by_recipe,
+    run,
+    shares,
+    table,
+)
 from tests.programs.powerloss.disk import Disk
 from tests.programs.powerloss.events import Event, Kind
 from tests.programs.powerloss.judge import (
@@ -42,7 +51,7 @@ from tests.programs.powerloss.workload import LEDGER
 
 pytestmark = pytest.mark.allows_blocking
 
-IMAGES, SPOILT = 50, 8
+IMAGES, SPOILT, CACHES = 50, 8, 120
 LONG_IMAGES, LONG_COMMITS = 1_000, 40
 KEPT = ROOT / ".bench" / "powerloss"
 FOLDER = Path("/f")
@@ -54,9 +63,11 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
     return recorded(tmp_path_factory.mktemp("recorded"), 5, ("kill", "stop"))
 
 
-def recorded(folder: Path, commits: int, lives: Sequence[End]) -> Recording:
+def recorded(
+    folder: Path, commits: int, lives: Sequence[End], *, is_cache: bool = False
+) -> Recording:
     try:
-        return record(folder, commits, lives)
+        return record(folder, commits, lives, is_cache=is_cache)
     except NoCompiler:
         pytest.skip("no C compiler here")
 
@@ -124,6 +135,17 @@ def test_no_image_of_a_thousand_does(tmp_path: Path, capsys: pytest.CaptureFixtu
     if bad or found.broken:
         long.keep(KEPT)  # for `make powerloss POWERLOSS_ARGS="--kept … --image …"`
     assert (bad, found.broken) == ([], []), f"{table(found)}the recording is in {KEPT}"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1_200)
+def test_a_cache_is_whole_again_from_the_log_elsewhere_whatever_a_loss_of_power_left_of_it(
+    tmp_path: Path,
+) -> None:
+    cache = recorded(tmp_path, 15, ("kill", "stop", 9, "kill"), is_cache=True)
+    ways = [one for one in ALL_WAYS if one not in ("torn mark", "flipped bit")]  # it has neither
+    found = run(cache, shares(CACHES, ways), tmp_path, seed=5)
+    assert found.verdicts.total(WHOLE) == found.verdicts.total() == CACHES, table(found)
 
 
 # --- the disk ---------------------------------------------------------------------------------------

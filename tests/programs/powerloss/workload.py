@@ -1,8 +1,8 @@
 """The process whose writes are on record: one life of a ledger, from its opening to a kill or a clean stop.
 
-`python -m tests.programs.powerloss.workload FOLDER LIFE COMMITS END`: FOLDER/data has the ledger; in
-FOLDER/acknowledged stands the feed offset of each commit that has returned, written there before the next; in
-FOLDER/truth what the ledger holds before it prunes, and before it ends.
+`python -m tests.programs.powerloss.workload FOLDER LIFE COMMITS END [URL]`: FOLDER/data has the ledger; its log is at
+the URL, if there is one. In FOLDER/acknowledged stands the feed offset of each commit that has returned, written there
+before the next; in FOLDER/truth what the ledger holds before it prunes, and before it ends.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core.commands import Prune
 from helmr_runtime.ledger.ledger import DuckLedger
+from helmr_runtime.ledger.log.stores import open_log
 from helmr_runtime.ledger.open import open_ledger
 from tests.ledger.facts import create_token
 from tests.ledger.sessions import ALICE, SMALL, START_AT, Hand, running
@@ -93,11 +94,13 @@ class Life:
                 file.write(f"{json.dumps(row)}\n")
 
 
-async def main(folder: Path, number: int, commits: int, end: str) -> None:
+async def main(folder: Path, number: int, commits: int, end: str, url: str | None = None) -> None:
     """Live once."""
     clock = FakeClock(START_AT + number * DAYS)
     path = folder / DATA / LEDGER
-    ledger = await open_ledger(path, clock=clock, settings=replace(SMALL, wal_size=ENGINE_LOG))
+    settings = replace(SMALL, wal_size=ENGINE_LOG)
+    log = open_log(url) if url is not None else None
+    ledger = await open_ledger(path, clock=clock, settings=settings, log=log)
     life = Life(folder, ledger, clock, random.Random(number))
     await asyncio.gather(*(life.write(commits) for _ in range(WRITERS)))
     if number:
@@ -110,4 +113,4 @@ async def main(folder: Path, number: int, commits: int, end: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:]))
