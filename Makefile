@@ -10,6 +10,7 @@
 #   make npm     agents and servers that the long tests run for real; test-long does it by itself
 #   make model   100,000 random sequences, the core against a naive model; MODEL_ARGS="--first 100000"
 #   make histories  calls to a real runtime under faults, judged; HISTORY_ARGS="run --seconds 600", "campaign", or "check FILE…"
+#   make pairs   two runtimes over one store take over from each other under load, judged; PAIR_ARGS="--minutes 25 --store postgres"
 #   make fuzz    damaged bytes and values for every parser of what comes from outside; FUZZ_ARGS="--seconds 60"
 #   make powerloss  what a loss of power may leave of a ledger, built from a record, opened and judged; POWERLOSS_ARGS="--images 100"
 #   make toolbox  the bounds of backup, prune and verify, measured; TOOLBOX_ARGS="verify --entries 100000"
@@ -44,6 +45,7 @@ SCALE_ARGS ?=
 FUZZ_ARGS ?=
 HISTORY_ARGS ?= run
 HOUR_ARGS ?=
+PAIR_ARGS ?=
 AVAILABILITY_ARGS ?=
 PLANTED_ARGS ?=
 POWERLOSS_ARGS ?=
@@ -63,7 +65,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all test-long npm test-examples test-over-ray extras packages test-lowest test-newest model histories fuzz planted powerloss toolbox figures bench scale availability hour soak simulate simulate-pairs perf gauges notebooks tables animation recordings surface typescript site sbom lint format up lock clean
+.PHONY: help venv demo test test-all test-long npm test-examples test-over-ray extras packages test-lowest test-newest model histories pairs fuzz planted powerloss toolbox figures bench scale availability hour soak simulate simulate-pairs perf gauges notebooks tables animation recordings surface typescript site sbom lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -191,6 +193,10 @@ simulate-pairs: $(VENV)/.stamp-dev
 # Histories of calls to a real runtime under faults, checked: HISTORY_ARGS="run --seconds 600", or "check FILE…".
 histories: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.programs.histories $(HISTORY_ARGS)
+
+# A SeaweedFS or PostgreSQL of its own is killed too, and cut off. Numbers mean something on a machine that does nothing else.
+pairs: $(VENV)/.stamp-servers
+	$(BIN)/python -m tests.programs.pairs $(PAIR_ARGS)
 
 # Ends with the smallest input that a parser answers with anything but a value or the error that it documents.
 fuzz: $(VENV)/.stamp-dev

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from helmr.client import Client, Retry
 from helmr.errors import HelmrError, Unavailable
-from helmr.hash_seed import FILE as HASH_SEED
-from helmr.models import Health
 from helmr_runtime.launchers.runtime import SUPERSEDED
-from helmr_runtime.process.spec import RING_NAME
-from tests.ledger.store_servers import seaweed_program, seaweed_server
-from tests.ordinary.stand_in import postgres_server
 from tests.stack.live import LiveRuntime, kill, until
+from tests.stack.paired import (
+    Machines,
+    ends_superseded,
+    is_at_work,
+    log_of,
+    open_store,
+    signal_all,
+)
 
 pytestmark = [pytest.mark.allows_blocking, pytest.mark.timeout(300)]
 
@@ -34,85 +38,17 @@ STORES = [
 ]
 
 
-class Pair:
-    """Two machines, by name; the second has the keys of the first."""
-
-    def __init__(self, folder: Path, url: str, *, in_process: bool = True) -> None:
-        self._folder = folder
-        self._url = url
-        self._in_process = in_process
-        self._made: list[LiveRuntime] = []
-        self.first = self._machine("first")
-        try:
-            self.first.start()
-        except BaseException:
-            self.close()
-            raise
-        self.second = self._machine("second")
-        self.second.data_dir.mkdir(mode=0o700)
-        for name in (RING_NAME, HASH_SEED):
-            shutil.copy(self.first.data_dir / name, self.second.data_dir / name)
-
-    def _machine(self, name: str) -> LiveRuntime:
-        folder = self._folder / name
-        folder.mkdir()
-        arguments = [f"--log={self._url}"]
-        self._made.append(LiveRuntime(folder, in_process=self._in_process, arguments=arguments))
-        return self._made[-1]
-
-    def stand_by(self, live: LiveRuntime) -> None:
-        """Start it beside the other one, and return when it has all that there is."""
-        live.launch()
-        until(lambda: is_level(live), within_s=60, what="level", seen=lambda: log_of(live))
-
-    def close(self) -> None:
-        """End both, also one that is paused."""
-        for one in self._made:
-            if one._process is not None and one._process.poll() is None:
-                signal_all(one, signal.SIGCONT)
-            one.stop()
-
-
-def signal_all(live: LiveRuntime, number: int) -> None:
-    """To each of its processes."""
-    for pid in live.pids():
-        kill(pid, number)
-
-
 @pytest.fixture(params=STORES)
-def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machines]:
     """The first is at work."""
     with ExitStack() as stack:
-        url = f"file://{tmp_path}/store"
-        if request.param == "postgres":
-            found = stack.enter_context(postgres_server())
-            if found is None:
-                pytest.skip("PostgreSQL is not installed")
-            url = found
-        elif request.param == "seaweed":
-            if seaweed_program() is None:
-                pytest.skip("SeaweedFS is not installed")
-            url = stack.enter_context(seaweed_server()).url("log")
-        made = Pair(tmp_path, url)
+        store = stack.enter_context(open_store(request.param, tmp_path))
+        if store is None:
+            pytest.skip(f"{request.param} is not installed")
+        made = Machines(tmp_path, store.urls, in_process=True)
         stack.callback(made.close)
+        made.start()
         yield made
-
-
-def log_of(live: LiveRuntime) -> str:
-    return (live.folder / "up.log").read_text()
-
-
-def health_of(live: LiveRuntime) -> Health | None:
-    try:
-        return live.client.health()
-    except (HelmrError, OSError):
-        live._forget_client()
-        return None
-
-
-def is_level(live: LiveRuntime) -> bool:
-    health = health_of(live)
-    return health is not None and health.degraded == ["standby"] and health.ledger["behind"] == 0
 
 
 def asking(live: LiveRuntime, name: str = "one") -> str:
@@ -126,20 +62,18 @@ def answered(live: LiveRuntime, session_id: str) -> None:
     live.ended(session_id)
 
 
-def is_at_work(live: LiveRuntime) -> None:
-    """Return when it has taken over."""
-    until(
-        lambda: (found := health_of(live)) is not None and found.ready,
-        within_s=60,
-        what="taken over",
-        seen=lambda: log_of(live),
-    )
-
-
-def test_a_standby_says_that_it_is_one_and_refuses_what_it_is_asked(pair: Pair) -> None:
+def test_a_standby_says_that_it_is_one_and_refuses_what_it_is_asked(pair: Machines) -> None:
     session_id = asking(pair.first)
+    peer = pair.first.credentials.url
+    (pair.second.folder / "helmr.toml").write_text(f'[log]\npeer = "{peer}"\n')
     pair.stand_by(pair.second)
     found, key = pair.second.credentials, pair.first.credentials.key
+    for path in ("/inbox?tag=a%2Fb", "/sign-in"):
+        answer = httpx.get(found.url + path)
+        assert (answer.status_code, answer.headers["location"]) == (307, peer + path)
+    assert httpx.get(found.url + "/sign-in", follow_redirects=True).url.port == urlsplit(peer).port
+    numbers = httpx.get(f"{found.url}/metrics", headers={"Authorization": f"Bearer {found.key}"})
+    assert numbers.status_code == 200, numbers.text
     with (
         Client(url=found.url, key=key, retry=ONCE) as client,
         pytest.raises(HelmrError) as raised,
@@ -152,7 +86,7 @@ def test_a_standby_says_that_it_is_one_and_refuses_what_it_is_asked(pair: Pair) 
     answered(pair.first, asking(pair.first, "two"))
 
 
-def test_a_standby_goes_on_with_every_answer_when_the_primary_was_killed(pair: Pair) -> None:
+def test_a_standby_goes_on_with_every_answer_when_the_primary_was_killed(pair: Machines) -> None:
     sessions = [asking(pair.first, f"n{number}") for number in range(4)]
     answered(pair.first, sessions[0])
     pair.stand_by(pair.second)
@@ -170,7 +104,7 @@ def test_a_standby_goes_on_with_every_answer_when_the_primary_was_killed(pair: P
 
 
 @pytest.mark.long  # tests/ledger/test_standby.py
-def test_a_goodbye_has_the_standby_take_over_at_once(pair: Pair) -> None:
+def test_a_goodbye_has_the_standby_take_over_at_once(pair: Machines) -> None:
     session_id = asking(pair.first)
     pair.stand_by(pair.second)
     addresses = [one.credentials.url for one in (pair.first, pair.second)]
@@ -183,7 +117,7 @@ def test_a_goodbye_has_the_standby_take_over_at_once(pair: Pair) -> None:
 
 
 @pytest.mark.long  # tests/ledger/test_standby.py
-def test_a_primary_that_was_paused_ends_and_a_restart_stands_by(pair: Pair) -> None:
+def test_a_primary_that_was_paused_ends_and_a_restart_stands_by(pair: Machines) -> None:
     session_id = asking(pair.first)
     pair.stand_by(pair.second)
     assert pair.first._process is not None
@@ -191,14 +125,13 @@ def test_a_primary_that_was_paused_ends_and_a_restart_stands_by(pair: Pair) -> N
     is_at_work(pair.second)
     answered(pair.second, session_id)
     os.kill(pair.first._process.pid, signal.SIGCONT)
-    assert pair.first._process.wait(30) == SUPERSEDED, log_of(pair.first)
+    ends_superseded(pair.first)
     assert "stands by" in log_of(pair.first)
-    pair.first._process = None
     pair.stand_by(pair.first)
 
 
 @pytest.mark.long  # tests/ledger/test_standby.py
-def test_an_operator_has_the_standby_take_over(pair: Pair) -> None:
+def test_an_operator_has_the_standby_take_over(pair: Machines) -> None:
     session_id = asking(pair.first)
     pair.stand_by(pair.second)
     command = [sys.executable, "-m", "helmr.cli", "takeover", "--timeout", "20s"]
@@ -206,16 +139,14 @@ def test_an_operator_has_the_standby_take_over(pair: Pair) -> None:
     done = subprocess.run([*command, place], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr + log_of(pair.second)
     assert "has taken over" in done.stdout
-    assert pair.first._process is not None
-    assert pair.first._process.wait(30) == SUPERSEDED, log_of(pair.first)
-    pair.first._process = None
+    ends_superseded(pair.first)
     answered(pair.second, session_id)
     done = subprocess.run([*command, place], check=False, capture_output=True, text=True)
     assert done.returncode == 5, done.stderr
 
 
 @pytest.mark.long  # tests/ledger/test_standby.py
-def test_a_primary_that_was_killed_goes_on_at_once_where_it_was(pair: Pair) -> None:
+def test_a_primary_that_was_killed_goes_on_at_once_where_it_was(pair: Machines) -> None:
     """No one else is there: its own lease is no reason to wait."""
     session_id = asking(pair.first)
     pair.first.kill_all()
@@ -229,17 +160,21 @@ def test_a_primary_that_was_killed_goes_on_at_once_where_it_was(pair: Pair) -> N
 
 
 @pytest.fixture
-def ray_pair(tmp_path: Path) -> Iterator[Pair]:
+def ray_pair(tmp_path: Path) -> Iterator[Machines]:
     """The first is at work."""
-    made = Pair(tmp_path, f"file://{tmp_path}/store", in_process=False)
-    yield made
-    made.close()
+    url = f"file://{tmp_path}/store"
+    made = Machines(tmp_path, (url, url))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
 
 
 @pytest.mark.long
 @pytest.mark.ray
 def test_on_ray_a_standby_goes_on_when_every_process_of_the_primary_was_killed(
-    ray_pair: Pair,
+    ray_pair: Machines,
 ) -> None:
     first, second = ray_pair.first, ray_pair.second
     sessions = [asking(first, f"n{number}") for number in range(3)]
@@ -258,7 +193,7 @@ def test_on_ray_a_standby_goes_on_when_every_process_of_the_primary_was_killed(
 
 @pytest.mark.long
 @pytest.mark.ray
-def test_on_ray_a_primary_whose_processes_were_paused_ends(ray_pair: Pair) -> None:
+def test_on_ray_a_primary_whose_processes_were_paused_ends(ray_pair: Machines) -> None:
     first, second = ray_pair.first, ray_pair.second
     sessions = [asking(first, f"n{number}") for number in range(2)]
     ray_pair.stand_by(second)
@@ -277,7 +212,7 @@ def test_on_ray_a_primary_whose_processes_were_paused_ends(ray_pair: Pair) -> No
 @pytest.mark.long
 @pytest.mark.ray
 def test_on_ray_a_primary_whose_ledger_alone_was_paused_ends_when_it_was_superseded(
-    ray_pair: Pair,
+    ray_pair: Machines,
 ) -> None:
     """Its supervisor replaces a process that is stopped; what takes its place finds another runtime at work."""
     first, second = ray_pair.first, ray_pair.second
@@ -290,5 +225,4 @@ def test_on_ray_a_primary_whose_ledger_alone_was_paused_ends_when_it_was_superse
     answered(second, session_id)
     kill(first.pid_of("ledger"))
     kill(first._process.pid, signal.SIGCONT)
-    assert first._process.wait(60) == SUPERSEDED, log_of(first)
-    first._process = None
+    ends_superseded(first)

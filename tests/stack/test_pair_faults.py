@@ -7,7 +7,6 @@ one would acknowledge is noticed.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import threading
 import time
@@ -20,15 +19,15 @@ import pytest
 
 from helmr.client import Client, Retry
 from helmr.errors import HelmrError
-from helmr.hash_seed import FILE as HASH_SEED
-from helmr_runtime.launchers.runtime import SUPERSEDED
-from helmr_runtime.process.spec import RING_NAME
-from tests import reaper
-from tests.ledger.store_servers import Seaweed, seaweed_program, seaweed_server
-from tests.ordinary.stand_in import PostgresServer, own_postgres
-from tests.stack.cut import Cut
 from tests.stack.live import LiveRuntime, until
-from tests.stack.test_pair import is_at_work, is_level, log_of
+from tests.stack.paired import (
+    Machines,
+    Store,
+    ends_superseded,
+    is_at_work,
+    is_level,
+    open_store,
+)
 
 pytestmark = [pytest.mark.long, pytest.mark.allows_blocking, pytest.mark.timeout(600)]
 
@@ -84,47 +83,34 @@ class Sender(threading.Thread):
         self._client.close()
 
 
-class Pair:
-    """Two runtimes in one process each; each reaches the store by a connection that can be cut."""
+class Pair(Machines):
+    """Two runtimes in one process each, and what sends to them."""
 
-    def __init__(self, folder: Path, urls: tuple[str, str]) -> None:
-        self.first, self.second = (
-            self._machine(folder / name, url)
-            for name, url in zip(("first", "second"), urls, strict=True)
-        )
-        self.first.start()
-        self.second.data_dir.mkdir(mode=0o700)
-        for name in (RING_NAME, HASH_SEED):
-            shutil.copy(self.first.data_dir / name, self.second.data_dir / name)
+    senders: tuple[Sender, ...] = ()
+
+    def load(self) -> None:
+        """Have the first at work, the second stand by, and messages come."""
+        self.start()
         self.stand_by(self.second)
         key = self.first.client.keys.create(role="admin", name="load").secret
         self.session_id = self.first.begin("echo")
         self.first.waiting(self.session_id)
-        addresses = [one.credentials.url for one in (self.first, self.second)]
-        self.both = Sender("both", addresses, key, self.session_id, PATIENT)
+        addresses = [one.credentials.url for one in self.both]
+        self.patient = Sender("patient", addresses, key, self.session_id, PATIENT)
         self.stubborn = Sender("stubborn", addresses[:1], key, self.session_id, AT_ONCE)
-        for one in (self.both, self.stubborn):
+        for one in (self.patient, self.stubborn):
             one.start()
+            self.senders += (one,)
             one.more()
 
-    @staticmethod
-    def _machine(folder: Path, url: str) -> LiveRuntime:
-        folder.mkdir()
-        return LiveRuntime(folder, in_process=True, arguments=[f"--log={url}"])
-
-    def stand_by(self, live: LiveRuntime) -> None:
-        live.launch()
-        until(lambda: is_level(live), within_s=60, what="level", seen=lambda: log_of(live))
-
-    def ends_superseded(self, live: LiveRuntime) -> None:
-        assert live._process is not None
-        assert live._process.wait(60) == SUPERSEDED, log_of(live)
-        live._process = None
+    def end(self) -> None:
+        """End the load, if there is any."""
+        for one in self.senders:
+            one.end()
 
     def judge(self, live: LiveRuntime) -> None:
         """End the load, and look for what was acknowledged at the one that is at work."""
-        for one in (self.both, self.stubborn):
-            one.end()
+        self.end()
         self.has_all(live)
 
     def has_all(self, live: LiveRuntime) -> None:
@@ -132,15 +118,7 @@ class Pair:
         entries = live.transcript(self.session_id)
         found = Counter(one.body["data"] for one in entries if one.kind == "input.accepted")
         assert [text for text, count in found.items() if count > 1] == []
-        assert {*self.both.acknowledged, *self.stubborn.acknowledged} - set(found) == set()
-
-    def close(self) -> None:
-        for sender in (self.both, self.stubborn):
-            sender.end()
-        for live in (self.first, self.second):
-            if live._process is not None and live._process.poll() is None:
-                os.kill(live._process.pid, signal.SIGCONT)
-            live.stop()
+        assert {*self.patient.acknowledged, *self.stubborn.acknowledged} - set(found) == set()
 
 
 class Beside:
@@ -150,33 +128,23 @@ class Beside:
         cut: Between the first one and the store.
     """
 
-    def __init__(self, pair: Pair, store: PostgresServer | Seaweed, cut: Cut) -> None:
-        self.pair, self.store, self.cut = pair, store, cut
+    def __init__(self, pair: Pair, store: Store) -> None:
+        assert store.server is not None
+        self.pair, self.store, self.cut = pair, store.server, store.cuts[0]
 
 
 @pytest.fixture(params=["postgres", "seaweed"])
 def beside(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Beside]:
     """The first is at work, the second stands by, messages come."""
     with ExitStack() as stack:
-        store: PostgresServer | Seaweed | None
-        if request.param == "postgres":
-            store = stack.enter_context(own_postgres())
-            if store is None:
-                pytest.skip("PostgreSQL is not installed")
-            folder = reaper.folder("helmr-cut-")
-            stack.callback(shutil.rmtree, folder)
-            name = ".s.PGSQL.5432"
-            cut = stack.enter_context(Cut(folder / name, store.folder / name))
-            urls = store.url(folder), store.url()
-        else:
-            if seaweed_program() is None:
-                pytest.skip("SeaweedFS is not installed")
-            store = stack.enter_context(seaweed_server())
-            cut = stack.enter_context(Cut(("127.0.0.1", 0), store.address))
-            urls = store.url("log", f"http://127.0.0.1:{cut.port}"), store.url("log")
-        pair = Pair(tmp_path, urls)
+        store = stack.enter_context(open_store(request.param, tmp_path, has_cuts=True))
+        if store is None:
+            pytest.skip(f"{request.param} is not installed")
+        pair = Pair(tmp_path, store.urls, in_process=True)
         stack.callback(pair.close)
-        yield Beside(pair, store, cut)
+        stack.callback(pair.end)
+        pair.load()
+        yield Beside(pair, store)
 
 
 def has_passed(duration_s: float) -> None:
@@ -192,10 +160,10 @@ def test_a_pause_of_the_primary(beside: Beside) -> None:
     os.kill(process.pid, signal.SIGSTOP)
     is_at_work(pair.second)
     has_passed(PAUSE_S)
-    pair.both.more()
+    pair.patient.more()
     os.kill(process.pid, signal.SIGCONT)
-    pair.ends_superseded(pair.first)
-    pair.both.more()
+    ends_superseded(pair.first)
+    pair.patient.more()
     pair.stand_by(pair.first)
     pair.judge(pair.second)
 
@@ -204,10 +172,10 @@ def test_the_network_between_primary_and_store_is_cut(beside: Beside) -> None:
     pair = beside.pair
     beside.cut.cut()
     is_at_work(pair.second)
-    pair.both.more()
+    pair.patient.more()
     beside.cut.mend()  # what was on its way arrives now
-    pair.ends_superseded(pair.first)
-    pair.both.more()
+    ends_superseded(pair.first)
+    pair.patient.more()
     pair.stand_by(pair.first)
     pair.judge(pair.second)
 
@@ -218,7 +186,7 @@ def test_the_store_is_killed_and_started(beside: Beside) -> None:
     beside.store.kill()
     has_passed(OUTAGE_S)
     beside.store.start()
-    pair.both.more()
+    pair.patient.more()
     pair.stubborn.more()
     until(lambda: is_level(pair.second), within_s=30, what="level")
     pair.judge(pair.first)

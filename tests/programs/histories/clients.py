@@ -10,16 +10,16 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from helmr import auth, ids
 from helmr.client import AsyncClient
-from helmr.client.endpoint import Endpoint
 from helmr.errors import HelmrError, TokenExhausted
 from helmr.models import LIST_LIMIT_MAX, Activity, VoteReceipt
 from tests.programs.histories.history import Call, Kind, Outcome
 from tests.programs.histories.history_tasks import APPROVALS
-from tests.programs.histories.transport import LeanTransport
+from tests.programs.histories.transport import Connect
 
 STREAM = "numbers"
 STREAMS = (STREAM, "notes")
@@ -82,6 +82,24 @@ class Place:
         return f"{self.session_id}/{stream}"
 
 
+class Pace:
+    """Has those who share it do so much and no more; what was missed is not made up for.
+
+    Args:
+        per_s: So many turns in a second.
+    """
+
+    def __init__(self, per_s: float) -> None:
+        self._step_s = 1.0 / per_s
+        self._next_s = 0.0
+
+    async def turn(self) -> None:
+        """Return when it is the caller's turn."""
+        now_s = time.monotonic()
+        self._next_s = max(self._next_s + self._step_s, now_s)
+        await asyncio.sleep(self._next_s - now_s)
+
+
 @dataclass(slots=True)
 class World:
     """What all clients share.
@@ -108,6 +126,10 @@ class World:
     """When the newest of the writes began that were acknowledged."""
     pausing: list[asyncio.Future[None]] = field(default_factory=list)
     """Clients whose last call had an unknown outcome."""
+    pace: Pace | None = None
+    """Of all clients together; None: as fast as they can."""
+    marked: int = 0
+    """Reads that said that they may be stale."""
 
     def accepted(self, call: Call) -> None:
         """A write was acknowledged: whoever pauses goes on."""
@@ -129,7 +151,7 @@ class HistoryClient:
 
     Args:
         number: Its number in the history.
-        url: Where the runtime is, or what stands before it.
+        connect: Makes what it calls with.
         key: An admin's.
         world: What it shares.
         ran: When the body of the step with this key began, on this process's monotonic clock; each time that it did.
@@ -139,21 +161,21 @@ class HistoryClient:
     def __init__(
         self,
         number: int,
-        url: str,
+        connect: Connect,
         key: str,
         world: World,
         ran: Callable[[str], list[int]],
         wall_ns: int | None,
     ) -> None:
         self.number = number
-        endpoint = Endpoint(url=url, key=key, found_by="the history")
-        self._client = AsyncClient._over(LeanTransport(endpoint))
+        self._ages: list[str] = []
+        self._connect = connect
+        self._client = connect(key, self._ages)
         self._world = world
         self._ran = ran
         self._wall_ns = wall_ns
         self._pause_s = AFTER_UNKNOWN_S
         self._random = random.Random(f"{world.seed}-{number}")
-        self._url = url
         self._people: dict[str, tuple[str, AsyncClient]] = {}
 
     async def close(self) -> None:
@@ -165,6 +187,8 @@ class HistoryClient:
     async def live(self, is_over: Callable[[], bool]) -> None:
         """Do one thing after the other."""
         while not is_over():
+            if self._world.pace is not None:
+                await self._world.pace.turn()
             if len(self._world.places) < self._world.sessions:
                 await self._begin()
                 continue
@@ -378,8 +402,7 @@ class HistoryClient:
         key = self._world.keys[person]
         known = self._people.get(person)
         if known is None or known[0] != key:
-            endpoint = Endpoint(url=self._url, key=key, found_by="the history")
-            known = self._people[person] = key, AsyncClient._over(LeanTransport(endpoint))
+            known = self._people[person] = key, self._connect(key, self._ages)
         return known[1]
 
     async def _vote(self, session_id: str, wait_id: str, person: str) -> None:
@@ -538,15 +561,26 @@ class HistoryClient:
 
         await self._called(do, Kind.READ_RUN, place.run_id)
 
+    def _shows_from_ns(self, began_ns: int) -> int:
+        """From when on a read shows what had been acknowledged: its begin, or what it says if it may be stale."""
+        if not self._ages or self._wall_ns is None:
+            return began_ns
+        self._world.marked += 1
+        oldest = min(datetime.fromisoformat(one) for one in self._ages)
+        return min(began_ns, int(oldest.timestamp() * 1e9) + self._wall_ns)
+
     async def _called(
         self, do: Do, kind: Kind, target: str, *, operation: str = "", value: int = -1,
         beside: str = "",
     ) -> Call:  # fmt: skip
         began_ns, reply = time.monotonic_ns(), None
+        self._ages.clear()
         try:
             async with asyncio.timeout(CALL_S):
                 reply = await do()
             outcome = Outcome.OK
+            if not operation:
+                began_ns = self._shows_from_ns(began_ns)
         except TokenExhausted:
             outcome, reply = Outcome.REFUSED, {"spent": True}
         except HelmrError as error:

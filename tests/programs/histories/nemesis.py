@@ -55,6 +55,19 @@ class NotBack(AssertionError):
     """Nothing was acknowledged within the time that a runtime has to come back after a fault."""
 
 
+async def back(world: World, what: str, is_over: Callable[[], bool] = lambda: False) -> None:
+    """Return when a write that began from now on was acknowledged; or at the end, when nobody writes.
+
+    Raises:
+        NotBack: None was within `BACK_S`.
+    """
+    now_ns = time.monotonic_ns()
+    while world.accepted_ns < now_ns and not is_over():
+        if time.monotonic_ns() - now_ns > BACK_S * 1e9:
+            raise NotBack(f"nothing is acknowledged {BACK_S:.0f} s after: {what}")
+        await asyncio.sleep(POLL_S)
+
+
 async def whole(work: Callable[[], object]) -> None:
     """Do it in a thread, to its end even if this is cancelled: what it starts is to be ended after it."""
     thread = asyncio.create_task(asyncio.to_thread(work))
@@ -133,7 +146,7 @@ class Nemesis:
         """
         faults = self._faults()
         clock = self._means.clock
-        await self._back("starting", is_over)
+        await back(self._world, "starting", is_over)
         while not is_over():
             began_ns = time.monotonic_ns()
             what = await self._random.choices(list(faults), list(faults.values()))[0]()
@@ -145,7 +158,7 @@ class Nemesis:
                 for one in what
             ]  # fmt: skip
             if what and self._random.random() >= AT_ONCE:
-                await self._back(", ".join(what), is_over)
+                await back(self._world, ", ".join(what), is_over)
             await asyncio.sleep(self._random.uniform(BETWEEN_LEAST_S, self._between_s))
         if clock is not None:
             clock.set(0.0)
@@ -176,14 +189,6 @@ class Nemesis:
         if self._means.clock is not None:
             faults[self._step] = 0.5
         return faults
-
-    async def _back(self, what: str, is_over: Callable[[], bool]) -> None:
-        """Return when a write that began from now on was acknowledged; or at the end, when nobody writes."""
-        now_ns = time.monotonic_ns()
-        while self._world.accepted_ns < now_ns and not is_over():
-            if time.monotonic_ns() - now_ns > BACK_S * 1e9:
-                raise NotBack(f"nothing is acknowledged {BACK_S:.0f} s after: {what}")
-            await asyncio.sleep(POLL_S)
 
     def _someone(self) -> tuple[str, int] | None:
         """A part of the runtime and its process, if it has one now."""

@@ -23,7 +23,7 @@ from tests.programs.histories.clients import PEOPLE, STREAMS, HistoryClient, Wor
 from tests.programs.histories.history import Call, Kind
 from tests.programs.histories.nemesis import BETWEEN_S, Means, Nemesis, small_disk, whole
 from tests.programs.histories.stepped_clock import SteppedClock
-from tests.programs.histories.transport import LeanTransport
+from tests.programs.histories.transport import LeanTransport, lean
 from tests.programs.histories.wire import Wire
 from tests.stack.live import LiveRuntime
 
@@ -87,8 +87,7 @@ def take(folder: Path, plan: Plan) -> Taken:
 async def _take(folder: Path, plan: Plan) -> Taken:
     syncing = failing_sync.library(folder) or {}
     clock = SteppedClock.build(folder)
-    people = folder / "helmr.toml"
-    people.write_text("".join(f'[people.{one}]\ngroups = ["finance"]\n' for one in PEOPLE))
+    people = write_people(folder)
     with small_disk() as disk:
         live = LiveRuntime(
             disk if disk is not None else folder,
@@ -118,6 +117,13 @@ async def _take(folder: Path, plan: Plan) -> Taken:
             await asyncio.to_thread(_end, live)
 
 
+def write_people(folder: Path) -> Path:
+    """The file that says who they are, for a runtime in that folder."""
+    path = folder / "helmr.toml"
+    path.write_text("".join(f'[people.{one}]\ngroups = ["finance"]\n' for one in PEOPLE))
+    return path
+
+
 def _end(live: LiveRuntime) -> None:
     try:
         live.stop()
@@ -139,7 +145,8 @@ async def _taken(live: LiveRuntime, means: Means, plan: Plan) -> Taken:
         key = live.credentials.key
         wall_ns = None if clock_is_set else time.monotonic_ns() - time.time_ns()
         clients = [
-            HistoryClient(number, url, key, world, ran, wall_ns) for number in range(plan.clients)
+            HistoryClient(number, lean(url), key, world, ran, wall_ns)
+            for number in range(plan.clients)
         ]
         nemesis = Nemesis(
             live, wire, world, means, in_process=plan.in_process, between_s=plan.between_s
@@ -154,7 +161,7 @@ async def _taken(live: LiveRuntime, means: Means, plan: Plan) -> Taken:
                 if plan.has_faults:
                     group.create_task(nemesis.act(is_over))
                 group.create_task(asking.begin(is_over))
-            unfinished = await _look_at_all(clients[0], world)
+            unfinished = await look_at_all(clients[0], world)
             unfinished += await asking.end(SETTLED_S)
             world.calls += await asking.read()
         finally:
@@ -169,7 +176,7 @@ def _ending(world: World, plan: Plan) -> Callable[[], bool]:
     return lambda: time.monotonic() > ending or len(world.calls) >= plan.calls
 
 
-async def _look_at_all(client: HistoryClient, world: World) -> int:
+async def look_at_all(client: HistoryClient, world: World) -> int:
     """Read everything once more, when all that was accepted is done; how many runs it was not done for."""
     unfinished = list(world.places)
     ending = time.monotonic() + SETTLED_S

@@ -1,13 +1,14 @@
-"""Carries the calls of Helmr's client with as little as HTTP/1.1 needs: a fifth of the processor time of httpx.
+"""What carries clients' calls: the product's own transport, which goes on at another address, or a lean one.
 
-It replaces what is below `helmr.client`: requests, answers and errors are the client's own. It never asks again: what
-was sent and not answered whole has an unknown outcome.
+The lean one does it with as little as HTTP/1.1 needs, a fifth of the processor time of httpx. It replaces what is below
+`helmr.client`: requests, answers and errors are the client's own. It never asks again: what was sent and not answered
+whole has an unknown outcome.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar, cast
 from urllib.parse import urlencode, urlsplit
 
@@ -15,14 +16,51 @@ import httptools
 import httpx
 from pydantic import ValidationError
 
-from helmr.client import problems
+from helmr.client import AsyncClient, problems
 from helmr.client.calls import Call, Download, Feed
 from helmr.client.endpoint import Addresses, Endpoint
 from helmr.client.http import AsyncHttpTransport
 from helmr.errors import HelmrError, OutcomeUnknown, RuntimeNotFound, Unavailable
+from helmr.models import STALE_HEADER
 
 T = TypeVar("T")
 CONNECT_S = 5.0
+
+Connect = Callable[[str, list[str]], AsyncClient]
+"""Makes a client with this key; what answers say of how old they may be is put into the list."""
+
+
+def lean(url: str) -> Connect:
+    """Clients that speak to one address and never ask again."""
+
+    def connect(key: str, ages: list[str]) -> AsyncClient:
+        endpoint = Endpoint(url=url, key=key, found_by="the history")
+        return AsyncClient._over(LeanTransport(endpoint, ages))
+
+    return connect
+
+
+def patient(url: str, *others: str) -> Connect:
+    """The product's clients, which know several addresses of one runtime."""
+
+    def connect(key: str, ages: list[str]) -> AsyncClient:
+        endpoint = Endpoint(url=url, others=others, key=key, found_by="the history")
+        return AsyncClient._over(AsyncHttpTransport(endpoint, carrier=_Listening(ages)))
+
+    return connect
+
+
+class _Listening(httpx.AsyncHTTPTransport):
+    """Hears what answers say of their age."""
+
+    def __init__(self, ages: list[str]) -> None:
+        super().__init__(verify=False)  # of http; to load certificates takes longer than a call
+        self._ages = ages
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        answer = await super().handle_async_request(request)
+        self._ages += answer.headers.get_list(STALE_HEADER)
+        return answer
 
 
 class LeanTransport(AsyncHttpTransport):
@@ -30,10 +68,12 @@ class LeanTransport(AsyncHttpTransport):
 
     Args:
         endpoint: A runtime's URL and key.
+        ages: Gets what answers say of their age.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, ages: list[str] | None = None) -> None:
         assert endpoint.key is not None
+        self._ages = ages if ages is not None else []
         self._endpoint = endpoint
         self._addresses = Addresses(endpoint)
         address = urlsplit(endpoint.url)
@@ -62,6 +102,7 @@ class LeanTransport(AsyncHttpTransport):
             else:
                 connection.abort()
                 self._open_ones.discard(connection)
+        self._ages += [value for name, value in headers if name.lower() == STALE_HEADER.lower()]
         if 200 <= status < 300 and call.read is None:
             try:
                 return call.reply.validate_json(body)
