@@ -16,6 +16,7 @@ from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 from pydantic import TypeAdapter
 
+from helmr.version import version
 from tests import reaper
 from tests.budget import examples
 
@@ -101,6 +102,7 @@ def _blockbuster() -> BlockBuster:
     """Made once: it looks at sixty functions, which took 0.7 ms a test."""
     blockbuster = BlockBuster(scanned_modules=["helmr", "helmr_runtime", "helmr_console"])
     TypeAdapter(int)  # the first of a process looks for plugins on the disk
+    version()  # and this for what is installed
     # A module imported late is read from disk wherever the import stands.
     for function in blockbuster.functions.values():
         # Also of what another thread is importing.
