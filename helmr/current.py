@@ -205,7 +205,7 @@ class StepRef:
     op: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class JsonText:
     """A recorded value as its JSON: each reader decodes a value of its own, or none."""
 

@@ -63,6 +63,7 @@ class KeptConversation(Generic[T]):
     def __init__(self, stream: OutputStream[Any], form: ItemForm[T]) -> None:
         self._stream, self._form = stream, form
         self._by_run: WeakKeyDictionary[DurableRun, ReadConversation[T]] = WeakKeyDictionary()
+        self._marks: Marks = WeakKeyDictionary()
 
     async def items(self) -> list[T]:
         """All of it, oldest first; the caller's own.
@@ -79,11 +80,12 @@ class KeptConversation(Generic[T]):
         known = self._by_run.get(run)
         if known is None:
             found = await run.history(stream.id, direction=stream.direction)
-            texts = [
-                one.data.text if isinstance(one.data, JsonText) else _text(one.data)
+            records = [
+                one.data if isinstance(one.data, JsonText) else JsonText(_text(one.data))
                 for one in found
             ]
-            known = self._by_run[run] = ReadConversation(self._form, texts, stream.id)
+            known = ReadConversation(self._form, records, stream.id, self._marks)
+            self._by_run[run] = known
         return known
 
     async def add(self, items: Sequence[T]) -> None:
@@ -106,40 +108,66 @@ class KeptConversation(Generic[T]):
                 known.append(record)
 
 
+Marks = WeakKeyDictionary[JsonText, list[Hashable]]
+"""Of the items that a record adds, as they are read; for as long as a host keeps the record's text."""
+
+
 class ReadConversation(Generic[T]):
     """What one run has read of a conversation, and added to it: pure.
 
     Args:
         form: Of its items.
-        texts: The JSON of each record.
+        records: The JSON of each.
         stream: Its name, for errors.
+        marks: Which other runs have found; it gets those of the other records.
     """
 
-    def __init__(self, form: ItemForm[T], texts: list[str], stream: str) -> None:
-        self._form, self._texts, self._stream = form, texts, stream
+    def __init__(
+        self, form: ItemForm[T], records: list[JsonText], stream: str, marks: Marks
+    ) -> None:
+        self._form, self._records, self._stream = form, records, stream
+        self._marks_of_records = marks
         self._marks: list[Hashable] | None = None
         """Of the items, from when they were asked for until a record was added."""
 
     def append(self, record: dict[str, Any]) -> None:
         """It is in the stream."""
-        self._texts.append(_text(record))
+        self._records.append(JsonText(_text(record)))
         self._marks = None
 
     def items(self) -> list[T]:
         """All of it; new objects each time."""
-        items = self._read()
-        if self._form.mark is not None:
-            self._marks = [self._form.mark(item) for item in items]
-        return items
-
-    def _read(self) -> list[T]:
-        joined = joined_additions(self._texts)
+        mark = self._form.mark
+        joined = joined_additions(self._texts())
         if joined is not None:
             try:
-                return self._form.read(joined)
+                items = self._form.read(joined)
             except ValueError:
                 pass  # what is read below says what is wrong
-        return self._form.read(_text(folded(map(json.loads, self._texts), self._stream)))
+            else:
+                self._marks = self._marks_by_record(items, mark) if mark is not None else None
+                return items
+        items = self._form.read(_text(self._folded()))
+        self._marks = [mark(item) for item in items] if mark is not None else None
+        return items
+
+    def _marks_by_record(self, items: list[T], mark: Callable[[T], Hashable]) -> list[Hashable]:
+        """Of items that were just read from records that only add some."""
+        marks: list[Hashable] = []
+        for record in self._records:
+            found = self._marks_of_records.get(record)
+            if found is None:
+                end = len(marks) + len(record.decoded()[ADD])
+                found = [mark(item) for item in items[len(marks) : end]]
+                self._marks_of_records[record] = found
+            marks += found
+        return marks
+
+    def _texts(self) -> list[str]:
+        return [record.text for record in self._records]
+
+    def _folded(self) -> list[Any]:
+        return folded((record.decoded() for record in self._records), self._stream)
 
     def change(self, items: Sequence[T]) -> dict[str, Any] | None:
         """What makes it these items; None if it is.
@@ -164,14 +192,14 @@ class ReadConversation(Generic[T]):
         )
 
     def _json(self) -> list[Any]:
-        joined = joined_additions(self._texts)
+        joined = joined_additions(self._texts())
         if joined is not None:
             try:
                 found: list[Any] = json.loads(joined)
                 return found
             except ValueError:
                 pass
-        return folded(map(json.loads, self._texts), self._stream)
+        return self._folded()
 
 
 PLAIN = frozenset((str, int, float, bool, type(None)))

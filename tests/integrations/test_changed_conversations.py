@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
+from helmr.current import JsonText
 from helmr.integrations import conversation
 from helmr.integrations._langgraph_history import FORM
 from helmr.integrations.conversation import (
     ADD,
     ItemForm,
+    Marks,
     ReadConversation,
     change_of,
     folded,
@@ -119,6 +122,11 @@ def change_in_place(items: Messages, at: int, number: int) -> None:
     IN_PLACE[number % len(IN_PLACE)](items[at], number)
 
 
+def as_stored(record: dict[str, Any]) -> JsonText:
+    """Its text in a host."""
+    return JsonText(json.dumps(record, ensure_ascii=False, separators=(",", ":")))
+
+
 EDITS = (leave_out, forget_before, sum_up, replace, copied, move, again, change_in_place)
 edits = st.tuples(st.sampled_from([say, *EDITS]), st.integers(0, 99), st.integers(0, 99))
 
@@ -129,8 +137,11 @@ def test_however_it_is_changed_what_is_stored_is_what_comparing_all_json_says(
     turns: Sequence[Sequence[Any]],
 ) -> None:
     records: list[dict[str, Any]] = records_of({ADD: FORM.write([*a_turn(100), *a_turn(101)])})
+    texts: list[JsonText] = []
+    marks: Marks = WeakKeyDictionary()
     for changes in turns:
-        known = ReadConversation(FORM, [json.dumps(one) for one in records], "turns")
+        texts += [as_stored(one) for one in records[len(texts) :]]
+        known = ReadConversation(FORM, [*texts], "turns", marks)
         items = known.items()
         for edit, at, number in changes:
             if items or edit is say:
@@ -174,10 +185,10 @@ def test_a_mark_is_of_one_value_alone(one: Any, other: Any) -> None:
 
 
 class Counted:
-    """How many messages' JSON is made, and how often what is stored is put together."""
+    """Of how many messages JSON and marks are made, and how often what is stored is put together."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.written = self.joined = 0
+        self.written = self.joined = self.marked = 0
         join = conversation.joined_additions
 
         def joining(texts: Sequence[str]) -> str | None:
@@ -185,19 +196,22 @@ class Counted:
             return join(texts)
 
         monkeypatch.setattr(conversation, "joined_additions", joining)
-        self.form = ItemForm(FORM.read, self._write, FORM.mark)
+        self.form = ItemForm(FORM.read, self._write, self._mark)
 
     def _write(self, items: Sequence[BaseMessage]) -> list[Any]:
         self.written += len(items)
         return FORM.write(items)
 
+    def _mark(self, message: BaseMessage) -> Hashable:
+        self.marked += 1
+        assert FORM.mark is not None
+        return FORM.mark(message)
+
 
 @functools.cache
-def recorded() -> list[str]:
+def recorded() -> list[JsonText]:
     """The records of a long conversation."""
-    return [
-        json.dumps({ADD: FORM.write(a_turn(turn))}, separators=(",", ":")) for turn in range(400)
-    ]
+    return [as_stored({ADD: FORM.write(a_turn(turn))}) for turn in range(400)]
 
 
 @pytest.mark.parametrize("turns", [10, 400])
@@ -209,8 +223,12 @@ def test_a_turn_makes_the_json_of_what_is_new_however_long_the_conversation_is(
     turns: int, edit: Any, written: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = Counted(monkeypatch)
-    known = ReadConversation(counted.form, [*recorded()[:turns]], "turns")
+    marks: Marks = WeakKeyDictionary()
+    ReadConversation(counted.form, [*recorded()[: turns - 1]], "turns", marks).items()
+    counted.marked = counted.joined = 0
+    known = ReadConversation(counted.form, [*recorded()[:turns]], "turns", marks)
     items = known.items()
+    assert counted.marked == 4
     if edit is not None:
         edit(items, 17, 5)
     items += a_turn(turns)
