@@ -293,6 +293,21 @@ async def test_a_ledger_closes_while_the_store_is_away(machine, clock, objects, 
     await begin(await machine("a"), clock)
 
 
+async def test_a_commit_that_is_in_flight_at_a_close_has_an_unknown_outcome(
+    machine, clock, objects, monkeypatch
+):
+    monkeypatch.setattr(group, "ENDS_AFTER_S", 0.1)
+    ledger = await machine("a")
+    objects.share = 1.0
+    starting = asyncio.ensure_future(ledger.start(start_of()))
+    async with asyncio.timeout(20):
+        while not ledger._group._batch:
+            await asyncio.sleep(0.01)
+        await ledger.close()
+    with pytest.raises(OutcomeUnknown):
+        await starting
+
+
 async def test_a_commit_whose_answer_was_lost_is_stored_once(machine, clock, objects, monkeypatch):
     monkeypatch.setattr(object_log, "AGAIN_S", (0.001,))
     ledger = await machine("a")

@@ -7,14 +7,23 @@ ends, and is started again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from helmr import ids
-from helmr.errors import HelmrError, LedgerBehind, LedgerDamaged, LogNewer
+from helmr.errors import (
+    HelmrError,
+    LedgerBehind,
+    LedgerDamaged,
+    LedgerSuperseded,
+    LogNewer,
+    OutcomeUnknown,
+    Unavailable,
+)
+from helmr_runtime.core.commands import OperationKey
 from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.ledger.actor import LedgerActor, LedgerPlace
 from helmr_runtime.ledger.log.object_log import ObjectLog
@@ -254,14 +263,14 @@ class Runtime:
 
     async def fact(self, fact: LedgerCommand) -> Mapping[str, Any]:
         """As the ledger's; acknowledged."""
-        receipt: Mapping[str, Any] = await self.actor.fact(fact)
+        receipt: Mapping[str, Any] = await self._called(fact.operation, self.actor.fact(fact))
         if self._answers() and fact.operation is not None and "token_id" in receipt:
             self._truth.acknowledged(fact.operation.id, receipt)
         return receipt
 
     async def start(self, start: StartSession) -> Started:
         """As the ledger's; acknowledged."""
-        started: Started = await self.actor.start(start)
+        started: Started = await self._called(start.operation, self.actor.start(start))
         if self._answers() and start.operation is not None:
             said = {"session_id": started.session_id, "run_id": started.run_id}
             self._truth.acknowledged(start.operation.id, said)
@@ -293,6 +302,17 @@ class Runtime:
     def adopted(self, hand: Hand, load: str, loaded: Loaded) -> None:
         """A host has taken a session up."""
         self._truth.loaded(self._life, hand.session_id, load, loaded, hand.seq)
+
+    async def _called(self, operation: OperationKey | None, call: Awaitable[Any]) -> Any:
+        assert operation is not None
+        self._truth.called(operation.id, self._life)
+        try:
+            return await call
+        except OutcomeUnknown:
+            raise
+        except (Unavailable, LedgerSuperseded):
+            self._truth.refused(operation.id, self._life)
+            raise
 
     def _answers(self) -> bool:
         return self._truth.answers(self._life, is_over=self.is_over)

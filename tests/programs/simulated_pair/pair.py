@@ -3,7 +3,7 @@
 The two have nothing but the store in common: between them there is no connection that could be cut. Their hosts and
 clients reach both.
 
-Invariants: S-41, S-60, S-61, S-62, S-96, S-97, S-98, S-100; S-63 at the end.
+Invariants: S-41, S-60, S-61, S-62, S-96, S-97, S-98, S-100, S-102; S-63 at the end.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ whatever its writer hears. Each rule is checked when something happens that coul
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,6 +78,10 @@ class Truth:
         self._counts = counts
         self._operations: dict[str, Entry] = {}
         self._receipts: dict[str, Any] = {}
+        self._calls: Counter[tuple[str, int]] = Counter()
+        """By operation and process, how often it was called with it."""
+        self._refused: set[tuple[str, int]] = set()
+        """Those of which it has said that nothing is stored."""
         self._epochs: dict[tuple[str, int], str] = {}
         self._written_by: dict[int, int] = {}
         """By feed offset, the number of the record."""
@@ -178,6 +183,9 @@ class Truth:
             said = f"operation {operation['id']} is stored twice"
             self.require(operation["id"] not in self._operations, "S-61", said)
             self._operations[operation["id"]] = entry
+            call = operation["id"], self.lives[self.records[number].writer]
+            said = f"{operation['id']} is stored, and was refused"
+            self.require(call not in self._refused, "S-102", said)
         if entry.kind is EntryKind.TOKEN_CREATED:
             self.tokens[body["token_id"]] = None
         elif entry.kind in ENDS:
@@ -211,6 +219,26 @@ class Truth:
             self._counts.reached("receipt repeated")
             said = f"{operation_id} got {first} and then {receipt}"
             self.require(dict(first) == dict(receipt), "S-61", said)
+
+    def called(self, operation_id: str, life: int) -> None:
+        """A process is called with that operation."""
+        self._calls[operation_id, life] += 1
+        self._refused.discard((operation_id, life))
+
+    def refused(self, operation_id: str, life: int) -> None:
+        """A process says that it is unavailable, which means that nothing of the call is stored.
+
+        What became of an earlier call is not said with it.
+        """
+        if self._calls[operation_id, life] > 1:
+            return
+        self._counts.reached("refused at once")
+        self._refused.add((operation_id, life))
+        entry = self._operations.get(operation_id)
+        if entry is not None:
+            writer = self.records[self._written_by[entry.feed_offset or 0]].writer
+            said = f"{operation_id} is refused, and stored"
+            self.require(self.lives[writer] != life, "S-102", said)
 
     def loaded(self, life: int, session_id: str, load: str, loaded: Loaded, seq: int) -> None:
         """A process gives a session to a holder.

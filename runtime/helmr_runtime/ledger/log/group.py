@@ -636,7 +636,11 @@ class GroupCommit:
 
     def _fail(self, writes: list[Write], error: Exception) -> None:
         self._trouble(error)
-        refusal = StoreUnavailable(f"the ledger can't commit: {self.failure}", retry_after_s=1)
+        refusal: HelmrError
+        if self.database.is_shared:  # it was closed before the store has said what became of it
+            refusal = OutcomeUnknown(f"the ledger was closed: {self.failure}", retry_after_s=1)
+        else:
+            refusal = StoreUnavailable(f"the ledger can't commit: {self.failure}", retry_after_s=1)
         refusal.__cause__ = error
         for write in writes:
             if write.failed is not None:
