@@ -14,7 +14,14 @@ from typing import Any
 
 import pytest
 
-from helmr.errors import LedgerSuperseded, LogNewer, Standby, StoreUnavailable, Unavailable
+from helmr.errors import (
+    LedgerBehind,
+    LedgerSuperseded,
+    LogNewer,
+    Standby,
+    StoreUnavailable,
+    Unavailable,
+)
 from helmr.models import SessionStatus
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.core import shared_log
@@ -204,6 +211,33 @@ async def test_sessions_that_the_primary_prunes_are_gone_here_too(
         assert done.session_id not in found["heads"]
         assert found["heads"][kept.session_id]["next_seq"] == kept.seq + 1
         assert found["marks"]["pruned_offset"]
+
+
+async def test_a_standby_that_trimming_has_passed_begins_with_a_snapshot_and_stands_by(
+    machine: Machine, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = machine("a"), machine("b")
+    await first.open()
+    await level(second)
+    read, passed = StandbyMemory.read, list[int]()
+
+    async def finds_it_trimmed(self: StandbyMemory) -> Any:
+        if not passed:
+            passed.append(self.number)
+            raise LedgerBehind("the log begins behind it", trimmed=self.number + 1)
+        return await read(self)
+
+    monkeypatch.setattr(StandbyMemory, "read", finds_it_trimmed)
+    await begin(first, clock)
+    codes: set[str] = set()
+
+    async def is_level() -> bool:
+        stats = await second.stats()
+        codes.add(stats["code"])
+        return bool(passed) and stats.get("behind") == 0
+
+    await until(is_level)
+    assert codes == {"standby"}
 
 
 # --- when it takes over -----------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from helmr.errors import (
     DataError,
+    LedgerBehind,
     LedgerSuperseded,
     NotReady,
     RuntimeHeld,
@@ -240,6 +241,11 @@ class LedgerActor:
                 return await self._open_once()
             except RuntimeHeld:
                 if _now_s() >= until:
+                    raise
+            except LedgerBehind as error:
+                # It has read the log slower than that was trimmed: the next try begins with a snapshot.
+                opened_before_us += 1
+                if opened_before_us >= OPENINGS_MAX or "trimmed" not in error.facts:
                     raise
             except LedgerSuperseded:
                 # A record of an earlier opening came late, or another opens the log at the same time: read it too.

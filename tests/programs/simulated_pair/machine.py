@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from helmr import ids
 from helmr.errors import (
+    DataError,
     HelmrError,
     LedgerBehind,
     LedgerDamaged,
@@ -278,7 +279,7 @@ class Runtime:
 
     async def commit(self, flush: Flush) -> CommitReply:
         """As the ledger's; acknowledged."""
-        reply: CommitReply = await self.actor.commit(flush)
+        reply: CommitReply = await self._judged(self.actor.commit(flush))
         if self._answers() and isinstance(reply, Committed):
             self._truth.committed(flush, reply)
         elif isinstance(reply, Refused):
@@ -307,11 +308,18 @@ class Runtime:
         assert operation is not None
         self._truth.called(operation.id, self._life)
         try:
-            return await call
+            return await self._judged(call)
         except OutcomeUnknown:
             raise
         except (Unavailable, LedgerSuperseded):
             self._truth.refused(operation.id, self._life)
+            raise
+
+    async def _judged(self, call: Awaitable[Any]) -> Any:
+        try:
+            return await call
+        except DataError as error:
+            self._truth.fail("S-96", f"{self._machine.name} answers {error.code}: {error.message}")
             raise
 
     def _answers(self) -> bool:
