@@ -308,6 +308,25 @@ async def test_a_commit_that_is_in_flight_at_a_close_has_an_unknown_outcome(
         await starting
 
 
+async def test_what_is_queued_behind_a_commit_at_a_close_is_stored_and_answered(
+    machine, clock, objects
+):
+    ledger = await machine("a")
+    first = asyncio.ensure_future(ledger.start(start_of()))
+    async with asyncio.timeout(20):
+        while not ledger._group._batch:
+            await asyncio.sleep(0)
+        queued = asyncio.ensure_future(ledger.start(start_of()))
+        while not ledger._group._queue:
+            assert ledger._group._batch, "it was not queued while a commit was in flight"
+            await asyncio.sleep(0)
+        await ledger.close()
+    started = [await first, await queued]
+    other = await machine("b")
+    for one in started:
+        assert (await other.snapshot(one.session_id)).entries
+
+
 async def test_a_commit_whose_answer_was_lost_is_stored_once(machine, clock, objects, monkeypatch):
     monkeypatch.setattr(object_log, "AGAIN_S", (0.001,))
     ledger = await machine("a")

@@ -19,7 +19,7 @@ from unittest import mock
 
 from helmr.errors import DataError
 from helmr_runtime.core.entries import Entry
-from helmr_runtime.ledger import actor, ledger
+from helmr_runtime.ledger import actor, ledger, standby
 from helmr_runtime.ledger import open as opening
 from helmr_runtime.ledger.index.heads import Head, checkpointed
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
@@ -268,6 +268,13 @@ def hash_at(
     return None
 
 
+def read_head(
+    directory: DataDirectory, index: LedgerIndex, session_id: str, now: datetime
+) -> Head | None:
+    """As `recovery.read_head`: memory has all that there are."""
+    return index.heads.get(session_id)
+
+
 class NoQueries:
     """There is no SQL."""
 
@@ -307,6 +314,8 @@ def below_ledgers(directories: Directories, name: Callable[[], str]) -> Iterator
         (projector, {"project": lambda connection, tables: None}),
         (reads, {"entries_at": entries_at, "hash_at": hash_at}),
         (ledger, {"checkpoint_of": checkpoint_of, "QueryRunner": NoQueries}),
+        (ledger, {"read_head": read_head, "read_token": lambda directory, token_id: None}),
+        (standby, {"read_head": read_head}),
         (actor, {"writer_of": writer_of}),
         (
             snapshots,

@@ -424,11 +424,7 @@ class GroupCommit:
                 await self.project()
             except StoreUnavailable:
                 logger.warning("the tables could not be written at close; the next open does it")
-        if self._batch_over is not None:
-            if self.database.is_shared:
-                await asyncio.wait([self._batch_over], timeout=ENDS_AFTER_S)
-                self.database.end_waiting()
-            await asyncio.shield(self._batch_over)
+        await self._drained()
         self._alarm.cancel()
         self._mark_timer.cancel()
         for task in self._tasks:
@@ -441,6 +437,18 @@ class GroupCommit:
         atexit.unregister(self.database.end_waiting)
         await self.run_in_writer(self.database.close)
         await self._thread.end()
+
+    async def _drained(self) -> None:
+        """Return when nothing is queued or in flight; a store that is away is waited for no longer."""
+        while self.broken is None and (self._batch is not None or self._queue):
+            over = self._batch_over
+            if over is None or over.done():  # the next batch begins
+                await asyncio.sleep(0)
+                continue
+            if self.database.is_shared:
+                await asyncio.wait([over], timeout=ENDS_AFTER_S)
+                self.database.end_waiting()
+            await asyncio.shield(over)
 
     def _arm(self) -> None:
         due_at = self.index.next_due_at()
