@@ -152,3 +152,18 @@ async def test_a_session_that_waits_no_more_need_not_be_in_memory() -> None:
         assert host.passed == ["s1"]
         await host.say(PermitChange.ENDED, ticket="t0")
         assert host.passed == ["s1", "s2"]
+
+
+async def test_two_places_of_one_step_are_one() -> None:
+    """Seed 20: the host that had the session before was heard late, and its place was kept for good."""
+    clock = MovedClock()
+    async with limiting(clock, Limit("counted", at_once=1)) as host:
+        tickets = {"t0": "s0", "late": "s1", "t1": "s1", "t2": "s2"}
+        for ticket, session_id in tickets.items():
+            await host.say(PermitChange.ASKED, ticket=ticket, session_id=session_id, op=1)
+        for ticket in ("late", "t1", "t2"):
+            await host.say(PermitChange.LEFT, ticket=ticket)
+        host.listed.remove("s1")
+        for _ in range(4):
+            await clock.passes(5)
+        assert host.turns[-1] == "s2"

@@ -198,6 +198,9 @@ class Limiter:
             case PermitChange.LEFT if known is not None:
                 permits.leave(line.ticket)
                 if line.ticket in permits:
+                    earlier = self._tickets.get(self._left.get((known.session_id, known.op), ""))
+                    if earlier is not None and earlier is not known:  # a host was heard late
+                        self._drop([earlier])
                     known.host, known.seen_s = None, self._now_s()
                     self._asking.setdefault(known.session_id, set()).add(known.id)
                     self._left[known.session_id, known.op] = known.id

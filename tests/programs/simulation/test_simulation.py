@@ -36,3 +36,10 @@ def test_no_permit_too_many_is_used_and_none_is_lost_whatever_goes_wrong(
 ) -> None:
     ran = simulate(project_root, "--day", "tenant", "--total", "36000", "--no-shrink")
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_a_permit_that_is_given_again_too_early_is_found(project_root: Path) -> None:
+    told = ("--day", "tenant", "--first", "1", "--total", "100000", "--no-shrink")
+    ran = simulate(project_root, "--bug", "permit-of-a-thread", *told)
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert "\nS-119 after " in ran.stdout
