@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import cast
 
 from helmr_runtime.clock import FakeClock
 from helmr_runtime.ports import PermitChange, PermitGiven
+from helmr_runtime.session.events import SessionView
 from helmr_runtime.session.permits import HostPermits, LimitPermit
+from helmr_runtime.session.run_permits import RunPermits
 from tests.directory.clock import settle
 
 
@@ -56,3 +60,21 @@ async def test_a_call_that_was_cut_off_is_made_again_until_it_is_heard() -> None
     passed_by = await permits.news("second", second.version)
     assert (passed_by.lines, passed_by.is_whole) == ((), False)
     assert (await permits.news("second", passed_by.version)).is_whole
+
+
+async def test_a_permit_to_start_comes_back_from_a_session_that_leaves_before_its_code_is_there() -> (
+    None
+):
+    """Seed 416 of the simulator's tenants: it was given while the session was being parked, and held for good."""
+    host = HostPermits(FakeClock(), {"few": True})
+    first = await host.news("directory", -1)
+    state = SimpleNamespace(id="ses_1", run=None)
+    session = SimpleNamespace(state=state, registered=None, is_over=False, take=lambda event: None)
+    permits = RunPermits(cast(SessionView, session), host, lambda: True)
+    assert permits.waits(0, "few")
+    [asked_line] = (await host.news("directory", first.version)).lines
+    host.give("directory", (PermitGiven(ticket=asked_line.ticket),))
+    assert not permits.waits(0, "few")
+    permits.cut_off(leaves=True, has_code=False)
+    [_, left] = (await host.news("directory", first.version)).lines
+    assert (left.change, left.ticket) == (PermitChange.LEFT, asked_line.ticket)

@@ -527,7 +527,8 @@ class CodeRunner:
             timer.cancel()
         self._timers.clear()
         self._unopened.clear()
-        self.permits.cut_off(leaves=isinstance(signal, RunParked))
+        has_code = self.driver is not None
+        self.permits.cut_off(leaves=isinstance(signal, RunParked), has_code=has_code)
         if self.driver is not None:
             self.driver.abort(signal)
             self._cancel_overdue()

@@ -115,15 +115,17 @@ class RunPermits:
         for op in list(self._permits):
             end(op)
 
-    def cut_off(self, *, leaves: bool) -> None:
+    def cut_off(self, *, leaves: bool, has_code: bool) -> None:
         """The code is being ended: nothing waits any more.
 
         Args:
             leaves: What waits keeps its place, and asks again elsewhere.
+            has_code: There is code, whose end ends what it has been given; a permit to start is not used without.
         """
-        waiting = {op: self._permits.pop(op) for op in self.waiting}
-        self.has_left = leaves and bool(waiting)
-        for permit in waiting.values():
+        unused = self.waiting if has_code else set(self._permits)
+        cut_off = {op: self._permits.pop(op) for op in sorted(unused)}
+        self.has_left = leaves and bool(cut_off)
+        for permit in cut_off.values():
             if leaves:
                 self._host.leave(permit)
             else:
