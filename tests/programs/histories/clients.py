@@ -15,7 +15,7 @@ from typing import Any
 
 from helmr import auth, ids
 from helmr.client import AsyncClient
-from helmr.errors import HelmrError, TokenExhausted
+from helmr.errors import HelmrError, LedgerSuperseded, TokenExhausted
 from helmr.models import LIST_LIMIT_MAX, Activity, VoteReceipt
 from tests.programs.histories.history import Call, Kind, Outcome
 from tests.programs.histories.history_tasks import APPROVALS
@@ -584,7 +584,8 @@ class HistoryClient:
         except TokenExhausted:
             outcome, reply = Outcome.REFUSED, {"spent": True}
         except HelmrError as error:
-            is_refusal = 400 <= error.status < 500
+            # One that is superseded says nothing of the call: the other runtime may have done it.
+            is_refusal = 400 <= error.status < 500 and not isinstance(error, LedgerSuperseded)
             outcome = Outcome.REFUSED if is_refusal else Outcome.UNKNOWN
             reply = {"code": error.code}
         except TimeoutError:
