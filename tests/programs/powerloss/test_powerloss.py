@@ -17,7 +17,6 @@ from helmr_runtime.core.entries import Draft, Entry, EntryKind, stamp
 from tests.ledger.sessions import ALICE, START_AT
 from tests.programs.powerloss import images
 from tests.programs.powerloss.campaign import (
-    ALL_WAYS,
     MADE,
     Planned,
     built,
@@ -51,7 +50,7 @@ from tests.programs.powerloss.workload import LEDGER
 
 pytestmark = pytest.mark.allows_blocking
 
-IMAGES, SPOILT, CACHES = 50, 8, 120
+IMAGES, SPOILT = 50, 8
 LONG_IMAGES, LONG_COMMITS = 1_000, 40
 KEPT = ROOT / ".bench" / "powerloss"
 FOLDER = Path("/f")
@@ -135,17 +134,6 @@ def test_no_image_of_a_thousand_does(tmp_path: Path, capsys: pytest.CaptureFixtu
     if bad or found.broken:
         long.keep(KEPT)  # for `make powerloss POWERLOSS_ARGS="--kept … --image …"`
     assert (bad, found.broken) == ([], []), f"{table(found)}the recording is in {KEPT}"
-
-
-@pytest.mark.long
-@pytest.mark.timeout(1_200)
-def test_a_cache_is_whole_again_from_the_log_elsewhere_whatever_a_loss_of_power_left_of_it(
-    tmp_path: Path,
-) -> None:
-    cache = recorded(tmp_path, 15, ("kill", "stop", 9, "kill"), is_cache=True)
-    ways = [one for one in ALL_WAYS if one not in ("torn mark", "flipped bit")]  # it has neither
-    found = run(cache, shares(CACHES, ways), tmp_path, seed=5)
-    assert found.verdicts.total(WHOLE) == found.verdicts.total() == CACHES, table(found)
 
 
 # --- the disk ---------------------------------------------------------------------------------------
