@@ -4,6 +4,7 @@
 #   make test    install everything and run the tests
 #   make extras  build the wheel and try each extra alone in a fresh environment
 #   make test-lowest, make test-newest  the core's tests with the oldest and the newest dependencies that pyproject.toml allows
+#   make test-python PYTHON=python3.13  the demo and the core's tests with that interpreter
 #   make packages  build sdist and wheel, check them, and try each by itself
 #   make test-all  also the tests that take minutes or install things: test-long, test-examples, test-over-ray, extras
 #   make test-portable  the tests of one process, client, command line and console as on a system that is not Linux
@@ -28,7 +29,7 @@
 #   make site    the docs as a site in build/site
 #   make gauges  the shape of the sources, and how many of their modules a call walks through
 #   make sbom    what an installation consists of, as CycloneDX, in build/sbom.json
-#   make surface  names, routes and options of this version, which later ones may not break; at a release
+#   make release  what later versions are held against: names, routes and options of this one, and a ledger that it wrote
 #   make recordings  sessions of the examples, which their code has to fit
 #   make lint    ruff, mypy --strict, import contracts
 #
@@ -65,7 +66,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all test-long npm test-examples test-over-ray extras packages test-lowest test-newest model histories pairs fuzz planted powerloss toolbox figures bench scale availability hour soak simulate simulate-pairs perf gauges notebooks tables animation recordings surface typescript site sbom lint format up lock clean
+.PHONY: help venv demo test test-all test-long npm test-examples test-over-ray extras packages test-lowest test-newest test-python model histories pairs fuzz planted powerloss toolbox figures bench scale availability hour soak simulate simulate-pairs perf gauges notebooks tables animation recordings release typescript site sbom lint format up lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -131,6 +132,17 @@ test-lowest test-newest: test-%: $(VENV)/.stamp-dev
 	  --python $(BIN)/python --resolution $(RESOLUTION_$*) --no-annotate --no-header --output-file .bench/$*.txt
 	VIRTUAL_ENV=$(CURDIR)/.bench/$* $(BIN)/uv pip install --quiet --requirement .bench/$*.txt
 	.bench/$*/bin/python -m pytest $(CORE) $(PYTEST_ARGS)
+
+# In an environment of its own, with the versions of constraints.txt.
+OTHER := .bench/$(notdir $(PYTHON))
+
+test-python: $(VENV)/.stamp-dev
+	mkdir -p .bench
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(OTHER)
+	VIRTUAL_ENV=$(CURDIR)/$(OTHER) $(BIN)/uv pip install --quiet --constraint constraints.txt \
+	  --editable '.[runtime,console,experiments,notebooks,otel,sql,docs,dev]'
+	$(OTHER)/bin/helmr demo
+	$(OTHER)/bin/python -m pytest $(CORE) $(PYTEST_ARGS)
 
 # Goes on behind what failed, and fails at its end.
 test-all: $(VENV)/.stamp-dev
@@ -229,8 +241,9 @@ notebooks: $(VENV)/.stamp-dev
 tables: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.docs.tables
 
-surface: $(VENV)/.stamp-dev
+release: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.programs.surface
+	$(BIN)/python -m tests.fixtures.releases.make
 
 recordings: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.examples.record

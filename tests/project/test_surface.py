@@ -1,6 +1,6 @@
 """What users build on is broken on purpose only: names, arguments, routes, fields, commands and options of the release.
 
-docs/versions.md says what is promised; `make surface` records a release.
+docs/versions.md says what is promised; `make release` records one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`make surface`: writes the surface of the version in pyproject.toml into a folder of its own, at its release."""
+"""`make release`: writes the surface of the version in pyproject.toml into a folder of its own, at its release."""
 
 from __future__ import annotations
 
