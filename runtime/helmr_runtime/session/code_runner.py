@@ -485,7 +485,7 @@ class CodeRunner:
 
     def _drain(self) -> None:
         """Hand over, in order, what is ready, while the run may go on."""
-        limit = self._run_limit
+        limit = self._run_limit if self.driver is not None else None
         if limit is not None and self._out and self.permits.waits(0, limit, goes_on=True):
             return
         while self._out and self._out[0].outcome is not None:

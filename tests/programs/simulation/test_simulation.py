@@ -43,3 +43,9 @@ def test_a_permit_that_is_given_again_too_early_is_found(project_root: Path) -> 
     ran = simulate(project_root, "--bug", "permit-of-a-thread", *told)
     assert ran.returncode == 1, ran.stdout + ran.stderr
     assert "\nS-119 after " in ran.stdout
+
+
+def test_a_session_that_ends_as_its_turn_comes_asks_for_no_other(project_root: Path) -> None:
+    """Found by this seed: an outcome was handed over when the code was gone, and its permit held for good."""
+    ran = simulate(project_root, "--day", "tenant", "--seed", "416", "--steps", "8000")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
