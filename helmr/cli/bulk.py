@@ -171,7 +171,7 @@ def _plan(
             f"nothing says which runs to {verb.value}",
             hint="Give --filter, or --batch with the name of one that you looked at.",
         )
-    found = client.bulk.preview(verb, said.words, end_input=end_input, batch_id=said.batch)
+    found = client.bulk.preview(verb, filter=said.words, end_input=end_input, batch_id=said.batch)
     if found.more:
         printing.note(
             f"there are more: these are the first {len(found.runs)}, say it again for the rest"

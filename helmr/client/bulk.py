@@ -22,8 +22,8 @@ class AsyncBulk(ClientPart):
     async def preview(
         self,
         verb: BulkVerb | str,
-        filter: str | None = None,
         *,
+        filter: str | None = None,
         session_ids: Iterable[str] | None = None,
         end_input: bool = False,
         batch_id: str | None = None,

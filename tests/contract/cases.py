@@ -801,7 +801,7 @@ async def many_runs_are_done_as_they_were_shown(client: Any, way: Way) -> None:
     made = [await client.sessions.start("contract-fails", "why", tags=[tag]) for _ in range(2)]
     for one in made:
         await client.runs.wait(one.started_run.id, timeout=BOUND_S)
-    plan = await client.bulk.preview("retry", f"tag:{tag}", batch_id="monday")
+    plan = await client.bulk.preview("retry", filter=f"tag:{tag}", batch_id="monday")
     assert {one.run_id for one in plan.runs} == {one.started_run.id for one in made}
     assert plan.groups() == [(2, "contract-fails  ValueError: why")]
     for _ in range(2):
@@ -814,7 +814,7 @@ async def many_runs_are_done_as_they_were_shown(client: Any, way: Way) -> None:
     [changed] = await all_of(client.bulk.do(first))
     assert (changed.progress, changed.error) == ("skipped", "session_changed")
     with pytest.raises(BadFilter):
-        await client.bulk.preview("cancel", "is:fine")
+        await client.bulk.preview("cancel", filter="is:fine")
 
 
 async def old_sessions_are_pruned(client: Any, way: Way) -> None:

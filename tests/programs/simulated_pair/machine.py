@@ -295,7 +295,7 @@ class Runtime:
     async def feed_head(self) -> int:
         """As the ledger's, with whether it says that it may be stale."""
         offset: int = await self.actor.feed_head()
-        is_marked = await self.actor.stale_as_of() is not None
+        is_marked = (await self.actor.freshness()).stale_as_of is not None
         self._pair.counts.reached("stale read" if is_marked else "read")
         self._truth.read(offset, is_marked=is_marked, is_over=self.is_over)
         return offset
