@@ -65,7 +65,7 @@ async def test_a_call_that_was_cut_off_is_made_again_until_it_is_heard() -> None
 async def test_a_permit_to_start_comes_back_from_a_session_that_leaves_before_its_code_is_there() -> (
     None
 ):
-    """Seed 416 of the simulator's tenants: it was given while the session was being parked, and held for good."""
+    """It was given while the session was being parked: without code, nothing would end it."""
     host = HostPermits(FakeClock(), {"few": True})
     first = await host.news("directory", -1)
     state = SimpleNamespace(id="ses_1", run=None)

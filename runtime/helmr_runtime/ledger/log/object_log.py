@@ -443,9 +443,9 @@ def superseded_in(name: str) -> LedgerSuperseded:
 
 
 def lost_in(name: str, number: int) -> LedgerSuperseded:
-    """What a primary says whose commits its store has lost."""
+    """What a writer says whose store has lost a commit that it can't store again."""
     return LedgerSuperseded(
-        f"{name} has lost commit {number}, which this runtime had stored",
+        f"{name} has lost commit {number}, which was stored there",
         hint="Put back the store as it was, with every commit; this runtime's file has them.",
     )
 
