@@ -13,10 +13,7 @@ from pathlib import Path
 
 import duckdb
 
-from helmr.version import version
 from helmr_runtime.ledger.tables.schema import make, sign
-
-version()  # signs it; the first call of a process reads the disk, which `made` may not, on a loop
 
 BLOCK_BYTES = 16 * 1024
 """A file's blocks keep the size that they had when it was made."""

@@ -40,7 +40,14 @@ from helmr_runtime.ledger.index.tokens import TokenIndex
 from helmr_runtime.ledger.index.work_list import WorkList
 from helmr_runtime.ledger.memory import MemoryLedger
 from helmr_runtime.ledger.memory_rows import KeptEntries, prunable
-from helmr_runtime.ports import Committed, Flush, KnownKey, StartSession
+from helmr_runtime.ports import (
+    Committed,
+    Flush,
+    KnownKey,
+    PermitChange,
+    PermitLine,
+    StartSession,
+)
 from helmr_runtime.rpc.calls import CallFailure
 from helmr_runtime.service import access
 from helmr_runtime.service.people import PeopleOperations
@@ -427,14 +434,14 @@ def _permit_lost_with_its_host() -> AbstractContextManager[object]:
 
 
 def _unused_permit_lost() -> AbstractContextManager[object]:
-    """A permit that comes when its session leaves memory is held by no one."""
+    """A permit that is given as its session leaves memory is held by no one."""
 
-    def keeps(self: Permits, ticket: str) -> None:
-        if ticket not in self.held:
-            leave(self, ticket)
+    def keeps(self: Limiter, host: PoolHost, permits: Permits, line: PermitLine) -> None:
+        if line.change is not PermitChange.LEFT or line.ticket not in permits.held:
+            take(self, host, permits, line)
 
-    leave = Permits.leave
-    return mock.patch.object(Permits, "leave", keeps)
+    take = Limiter._take_line
+    return mock.patch.object(Limiter, "_take_line", keeps)
 
 
 def _permit_given_twice() -> AbstractContextManager[object]:

@@ -38,7 +38,7 @@ going: Callable[[Limit], AbstractContextManager[object]] = lambda limit: nullcon
 
 CALLS = Limit("calls", at_once=2)
 QUOTA = Limit("quota", per=8, within="4s")
-RUNS = Limit("runs", at_once=2)
+RUNS = Limit("runs", at_once=1)
 LIMITS = {limit.name: limit for limit in (CALLS, QUOTA, RUNS)}
 
 
