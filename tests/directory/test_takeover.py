@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from helmr.errors import NotReady
+from helmr_runtime.directory.hosts import Limits
 from tests.directory.clock import settle, until
 from tests.directory.fake_host import FakeSession
 from tests.directory.fakes import World, note
@@ -96,6 +97,25 @@ async def test_it_abandons_what_a_living_host_does_not_hold(world: World) -> Non
     await world.directory()
     await until(lambda: world.executes("s1"))
     assert world.ledger.abandoned == [("s1", 1)]
+
+
+async def test_it_lets_go_of_what_a_late_call_of_an_earlier_directory_had_parked(
+    world: World,
+) -> None:
+    """The host says what it holds while it parks that, and tells of the end to none but who asked."""
+    first = await world.directory()
+    world.ledger.add("s1")
+    await first.route("s1", note("x"))
+    await world.waits("s1")
+    host = world.holder("s1")
+    await first.stop()
+    second = await world.directory()
+    await settle()
+    await host.release("s1", "evict")
+    assert await second.locate("s1") == host.name
+    await world.ledger.queue("s1")
+    await world.clock.advance(Limits().reconcile_every_s + 1.0)
+    await until(lambda: world.executes("s1"))
 
 
 async def test_a_ledger_that_is_back_is_led_again(world: World) -> None:

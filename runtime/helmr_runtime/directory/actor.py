@@ -174,13 +174,20 @@ class DirectoryActor:
         self._tasks.start(self._reconcile())
 
     async def _reconcile(self) -> None:
-        """Abandon what the ledger believes held and no one holds.
+        """Abandon what the ledger believes held and no one holds, and let go of what it believes held by no one.
 
         Its holder died while no directory watched, or the ledger forgot how an adoption ended, or the call by which a
-        host adopted was answered to no one and ran all the same, however late.
+        host adopted was answered to no one and ran all the same, however late. And a call of an earlier directory that
+        had a session parked may come late: the host tells no one else of it.
         """
+        believed = [slot for slot in self._pool.slots() if slot.is_holding]
+        held = await self._failover.held()
+        names = {head.session_id for head in held}
+        for slot in believed:
+            if slot.session_id not in names:
+                self._tasks.start(self._holds.verify(slot))
         gone: dict[str, list[str]] = {}
-        for head in await self._failover.held():
+        for head in held:
             if head.holder not in self._pool.hosts:
                 gone.setdefault(head.holder, []).append(head.session_id)
             elif self._holds.is_free(head.session_id):

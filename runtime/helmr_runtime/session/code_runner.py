@@ -164,10 +164,15 @@ class CodeRunner:
         return run.open_steps <= waiting and (not self._out or 0 in waiting)
 
     def rest(self, run: Run | None) -> None:
-        """Give back the run's permit while it waits, or has ended (S-120)."""
+        """Give back the run's permit while it waits, or has ended (S-120).
+
+        Code that is being cut off may execute until it has closed, and keeps the permit as long.
+        """
+        driver = self.driver
         is_over = run is None or run.status not in UNBLOCKED
-        if is_over or (run and run.status is RunStatus.WAITING and not run.open_steps):
-            driver = self.driver
+        if is_over and driver is None:
+            self.permits.end(0)
+        elif run and run.status is RunStatus.WAITING and not run.open_steps:
             self.permits.end(0, lambda: driver is None or not driver.has_threads)
 
     @property
@@ -539,7 +544,7 @@ class CodeRunner:
             return NOTHING
         self.driver = None
         self._unopened.clear()
-        self.permits.end_all(lambda op: not driver.has_thread(op))
+        self.permits.end_all(lambda op: not (driver.has_thread(op) if op else driver.has_threads))
         self._cancel_overdue()
         longest_s = self._longest_step_s()
         self._steps.clear()

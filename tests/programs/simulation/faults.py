@@ -13,7 +13,7 @@ from tests.programs.simulation.world import World
 KINDS = [
     ("kill host", 10),
     ("kill ledger", 4),
-    ("kill directory", 4),
+    ("kill directory", 6),
     ("kill gateway", 3),
     ("kill at point", 16),
     ("stop host", 6),
@@ -21,6 +21,7 @@ KINDS = [
     ("lose host", 4),
     ("cut", 14),
     ("slow", 5),
+    ("slow host", 4),
     ("disk fails", 4),
     ("clock", 5),
     ("retire", 3),
@@ -45,6 +46,8 @@ def cause(world: World, kind: str, random: Random) -> None:
                 world.disk.lose_power()
             world.kill(LEDGER)
         case "kill directory":
+            if hosts and random.random() < 0.6:  # the next hears of this host late
+                _slow(world, random.choice(hosts), random.random() * 6.0)
             world.kill(DIRECTORY)
         case "kill gateway":
             world.kill(GATEWAY)
@@ -63,6 +66,8 @@ def cause(world: World, kind: str, random: Random) -> None:
                 world.network.cut(call)
         case "slow":
             world.network.slow_until_s = world.scheduler.now_s + random.random() * 3.0
+        case "slow host" if hosts:
+            _slow(world, random.choice(hosts), random.random() * 6.0)
         case "disk fails":
             world.disk_fails_until_s = world.scheduler.now_s + random.random() * 3.0
         case "clock":
@@ -79,6 +84,12 @@ def cause(world: World, kind: str, random: Random) -> None:
             world.perilous += random.choice((1, 2, 4))
         case _:
             pass  # there is no host
+
+
+def _slow(world: World, name: str, for_s: float) -> None:
+    process = world.network.process(name)
+    if process is not None:
+        world.network.slow_processes[process] = world.scheduler.now_s + for_s
 
 
 def _stop(world: World, name: str, for_s: float, is_unreachable: bool) -> None:

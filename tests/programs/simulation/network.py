@@ -78,6 +78,8 @@ class Network:
         self.calls = SimulatedCalls(self)
         self.slow_until_s = 0.0
         """Until then frames take up to seconds."""
+        self.slow_processes: dict[Process, float] = {}
+        """Until when frames to and from a process take up to seconds, though those of others do not."""
         self.watched: str | None = None
         """Calls that have this text are printed."""
         self._random = random
@@ -106,10 +108,13 @@ class Network:
         found = self._actors.get(name)
         return found[0] if found is not None else None
 
-    def delay_s(self) -> float:
-        """How long a frame takes: mostly next to nothing, now and then long enough for anything to overtake it."""
+    def delay_s(self, *ends: Process) -> float:
+        """How long a frame between them takes: mostly next to nothing, now and then so long that any overtakes it."""
         draw = self._random.random()
-        if self.scheduler.now_s < self.slow_until_s:
+        slow_until_s = max(
+            [self.slow_until_s, *(self.slow_processes.get(end, 0.0) for end in ends)]
+        )
+        if self.scheduler.now_s < slow_until_s:
             return draw * draw * 4.0
         if draw < 0.9:
             return draw * FRAME_S
@@ -131,12 +136,12 @@ class Network:
             raise ActorUnavailable(actor=actor, method=method, detail="refused")
         call = Call(here, found[0], actor, method, args, kwargs)
         self.open[call] = None
-        self._after(self.delay_s(), call.to.lane, self._arrive, call, found[1])
+        self._after(self._delay_of(call), call.to.lane, self._arrive, call, found[1])
         try:
             answer = await call.answer
         except asyncio.CancelledError:
             if method in LONG_POLLS:
-                self._after(self.delay_s(), call.to.lane, _cancel, call)
+                self._after(self._delay_of(call), call.to.lane, _cancel, call)
             raise
         finally:
             self.open.pop(call, None)
@@ -157,7 +162,7 @@ class Network:
             self._on_bug(
                 f"{call.actor} {answer.message}"
             )  # what `serve` makes of an unexpected error
-        self._after(self.delay_s(), call.caller, self._answered, call, answer)
+        self._after(self._delay_of(call), call.caller, self._answered, call, answer)
 
     def _answered(self, call: Call, answer: Any) -> None:
         if not call.answer.done():
@@ -167,6 +172,9 @@ class Network:
         if self.watched is not None and self.watched in (text := repr((call.args, *what))):
             at_s, by = self.scheduler.now_s, call.caller.process.name
             print(f"{at_s:9.4f} {by} {verb} {call.actor}.{call.method} {text[:800]}")  # noqa: T201
+
+    def _delay_of(self, call: Call) -> float:
+        return self.delay_s(call.caller.process, call.to)
 
     def _after(self, delay_s: float, lane: Lane, call: Callable[..., None], *args: Any) -> None:
         lane.call_later(delay_s, call, *args)

@@ -470,6 +470,18 @@ def _thread_without_its_permit() -> AbstractContextManager[object]:
     return mock.patch.object(HostPermits, "end", at_once)
 
 
+def _permit_of_code_cut_off() -> AbstractContextManager[object]:
+    """A run's permit comes back when the run has ended, though its code is still on its way out."""
+    rest = CodeRunner.rest
+
+    def at_once(self: CodeRunner, run: Any) -> None:
+        rest(self, run)
+        if run is None:
+            self.permits.end(0)
+
+    return mock.patch.object(CodeRunner, "rest", at_once)
+
+
 def _late_permit_used() -> AbstractContextManager[object]:
     """A permit is used however late it comes."""
     give = Limiter._give
@@ -562,6 +574,7 @@ BUGS: dict[str, Bug] = {
     "permit-twice": _permit_given_twice,
     "permits-unheard": _given_before_all_are_heard,
     "permit-of-a-thread": _thread_without_its_permit,
+    "permit-of-code": _permit_of_code_cut_off,
     "permit-late": _late_permit_used,
     "one-key-first": _one_key_first,
     "begins-first": _begins_before_what_goes_on,
@@ -574,6 +587,7 @@ OF_LIMITS = frozenset(
         "permit-twice",
         "permits-unheard",
         "permit-of-a-thread",
+        "permit-of-code",
         "permit-late",
         "one-key-first",
         "begins-first",

@@ -43,6 +43,7 @@ RULES = {
     "permit-late": {"S-119"},
     "permit-lost": {"S-63"},
     "permit-of-a-thread": {"S-119"},
+    "permit-of-code": {"S-119"},
     "permit-twice": {"S-119"},
     "permit-unused": {"S-63"},
     "permits-unheard": {"S-119"},

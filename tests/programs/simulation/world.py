@@ -414,6 +414,7 @@ class World:
         self.is_calm = True
         self.armed.clear()
         self.network.slow_until_s = self.disk_fails_until_s = 0.0
+        self.network.slow_processes.clear()
         self.perilous = 0
         self.receivers_fail_until_s.clear()
         self.disk.breaks = None
