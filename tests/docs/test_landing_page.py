@@ -65,6 +65,35 @@ def test_it_begins_in_three_sentences() -> None:
     assert len(re.findall(r"\.(?: |$)", said)) == 3
 
 
+ASKED = re.compile(r"^\*\*Asked first\*\*: (.+)$", flags=re.M)
+READ_WORDS = 100
+"""Half a minute."""
+
+
+def asked_first(page: Path) -> list[tuple[str, str]]:
+    """Questions on its first screen, and where they lead to from within `docs`."""
+    screen = page.read_text("utf-8").split("\n## ")[0]
+    [line] = ASKED.findall(screen)
+    return re.findall(r"\[([^\]]+)\]\((?:docs/)?([^)]+)\)", line)
+
+
+def test_both_first_screens_lead_to_what_is_asked_first() -> None:
+    asked = asked_first(ROOT / "README.md")
+    assert asked == asked_first(ROOT / "docs" / "index.md")
+    for word in ("Who approved", "machine dies", "upgrade", "LangGraph"):
+        assert any(word in question for question, _ in asked)
+
+
+@pytest.mark.parametrize("target", [target for _, target in asked_first(ROOT / "README.md")])
+def test_what_is_asked_first_is_answered_at_once(target: str) -> None:
+    """By the first paragraph of the page or section that is linked to."""
+    page, _, anchor = target.partition("#")
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    heading = anchor.replace("-", "[ -]") if anchor else ".+"
+    [(_, first)] = re.findall(rf"^(#+ {heading})\n\n(.+)$", text, flags=re.M | re.I)[:1]
+    assert 10 < len(first.split()) <= READ_WORDS
+
+
 def test_both_tables_of_the_two_forms_have_the_same_figures() -> None:
     """The README's has one process on the left, that of docs/operations.md Ray."""
     readme, operations = (

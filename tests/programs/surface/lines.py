@@ -13,6 +13,8 @@ import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from packaging.version import Version
+
 from helmr import errors
 from helmr.client import sync
 from helmr.operations import OPERATIONS
@@ -164,3 +166,18 @@ def cli() -> list[str]:
 
 
 SURFACES = {"python": python, "http": http, "cli": cli}
+
+
+# --- records ------------------------------------------------------------------------------------------
+
+
+def record_of(version: str) -> str:
+    """What the folder of its record is called: patch versions and candidates share their minor version's."""
+    one = Version(version)
+    return f"{one.major}.{one.minor}"
+
+
+def record_before(version: str, records: Iterable[str]) -> str:
+    """The newest of these that is of an earlier minor version."""
+    own = Version(record_of(version))
+    return max((one for one in records if Version(one) < own), key=Version)

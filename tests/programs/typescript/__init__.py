@@ -25,7 +25,7 @@ def build(folder: Path) -> None:
     """
     shutil.copytree(SOURCE, folder, dirs_exist_ok=True)
     manifest = json.loads((folder / "package.json").read_text(encoding="utf-8"))
-    # npm has no form for a version like 1.0.0rc1 but 1.0.0-rc1.
+    # npm has no form for a version like 1.0.0rc1 but 1.0.0-rc.1.
     manifest["version"] = version().replace("rc", "-rc.")
     (folder / "package.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
     document = openapi.document(OPERATIONS, version=version())
