@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 
 from helmr import auth, ids
 from helmr.client import AsyncClient, calls
+from helmr.client.bulk import NOT_DONE
 from helmr.client.calls import UNSET, Call
 from helmr.errors import HelmrError, SessionNotFound, TokenNotFound
-from helmr.models import ClaimReceipt, VoteReceipt
+from helmr.models import BulkOutcome, BulkPlan, ClaimReceipt, VoteReceipt
 from helmr.operations import ANSWER_BY_LINK, ANSWER_WAIT, CLAIM_WAIT, RELEASE_WAIT
 from tests.programs.model.compare import Reply, stored_difference
 from tests.programs.model.lines import Lines, principal_of
@@ -69,6 +70,8 @@ class ClientDoor:
         self.secrets: dict[str, str] = {}
         self.linked: dict[str, str] = {}
         self.expired: set[str] = set()
+        self.plans: dict[str, str] = {}
+        """Batches as JSON: what goes on with one has nothing else."""
         self._tokens: dict[str, Any] = {}
 
     # --- the door ---------------------------------------------------------------------------------
@@ -363,6 +366,43 @@ class ClientDoor:
     async def do_retry(self, *, run: str, **more: Any) -> Reply:
         """Retry one."""
         return {"run": self.name((await self.client.runs.retry(self.real(run), **more)).id)}
+
+    async def do_preview(
+        self, *, batch: str, verb: str, end_input: bool, sessions: list[str] | None = None
+    ) -> Reply:
+        """Look at many; of a runtime that serves other sequences too, those of this one."""
+        named = [self.real(one) for one in sessions] if sessions is not None else None
+        plan = await self.client.bulk.preview(
+            verb,
+            filter="" if named is None else None,
+            session_ids=named,
+            end_input=end_input,
+            batch_id=batch,
+        )
+        own = [one for one in plan.runs if one.session_id in self.seqs]
+        runs = tuple(sorted(own, key=lambda one: self.lines.names[one.session_id]))
+        self.plans[batch] = plan.model_copy(update={"runs": runs}).model_dump_json()
+        return {"runs": [[self.name(one.run_id), one.attempt] for one in runs]}
+
+    async def do_bulk(self, *, batch: str, runs: list[int]) -> Reply:
+        """Do it to these, again until none is left that was not done."""
+        plan = BulkPlan.model_validate_json(self.plans[batch])
+        left = [plan.runs[place] for place in runs]
+        came: dict[str, BulkOutcome] = {}
+        ending = asyncio.get_running_loop().time() + self.within_s
+        while left:
+            async for one in self.client.bulk.do(plan, runs=left):
+                came[one.run_id] = one
+            if asyncio.get_running_loop().time() > ending:
+                break
+            left = [
+                one
+                for one in left
+                if one.run_id not in came or came[one.run_id].progress in NOT_DONE
+            ]
+        outcomes = (came[plan.runs[place].run_id] for place in runs)
+        told = [[self.name(one.run_id), one.progress, one.error] for one in outcomes]
+        return {"outcomes": told}
 
     async def do_rewind(self, *, run: str, op: int, keep: bool) -> Reply:
         """Look, and take it back."""

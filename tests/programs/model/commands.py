@@ -38,6 +38,8 @@ ONCE = (
     "disable",
     "enable",
     "regroup",
+    "preview",
+    "bulk",
 )
 """Not asked again: a correction begins with a look, which is refused then; the others have no operation."""
 
@@ -77,8 +79,10 @@ class Generator:
         self.model = Model()
         self.redelivers: list[str] = []
         """Sessions that a sender tries again: they have left memory meanwhile."""
+        self.is_shown = False
+        """A batch was shown, and not begun yet (S-124)."""
         self.batch: list[Command] = []
-        """What is left to do of a plan for many runs (S-124)."""
+        """What is left to do of it."""
 
     def sequence(self, count: int) -> list[Command]:
         """So many commands."""
@@ -95,11 +99,13 @@ class Generator:
         """The next one."""
         if self.batch and self.chance(0.5):
             command = self.batch.pop(0)
-            if command.args["operation"].startswith(self.today("b")):
+            if command.args["batch"].startswith(self.today("b")):
                 return command
         pick = self.random.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
         if self.redelivers and self.chance(0.6):
             pick = "send"
+        if self.is_shown and self.chance(0.6):
+            pick, self.is_shown = "bulk", False
         args: dict[str, Any] | None = getattr(self, pick)() if self.model.sessions else self.start()
         kind = pick if self.model.sessions else "start"
         while args is None:
@@ -334,38 +340,56 @@ class Generator:
 
     def cancel_run(self) -> dict[str, Any]:
         """Rather one that is active."""
-        return self.planned("cancel_run", lambda session: session.run.is_active)
+        return self.seen(self.some_run(lambda session: session.run.is_active))
 
     def retry(self) -> dict[str, Any]:
         """Rather one that can be."""
-        return self.planned("retry", lambda session: session.run.status in ("failed", "blocked"))
+        failed = ("failed", "blocked")
+        return self.seen(self.some_run(lambda session: session.run.status in failed))
 
-    def planned(self, kind: str, wanted: Callable[[Session], bool]) -> dict[str, Any]:
-        """One, perhaps at an attempt that was seen; or all that are as wanted, by a plan.
+    def seen(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Perhaps at an attempt that was seen."""
+        _, run = self.model.run_named(args["run"])
+        seen = max(1, run.attempt + self.random.choice([0, 0, -1, 1]))
+        return {**args, "attempt": seen} if self.chance(0.5) else args
 
-        Who does the plan ends in the middle, and another does it again from its beginning.
-        """
-        if self.batch or self.chance(0.7):
-            args = self.some_run(wanted)
-            _, run = self.model.run_named(args["run"])
-            seen = max(1, run.attempt + self.random.choice([0, 0, -1, 1]))
-            return {**args, "attempt": seen} if self.chance(0.5) else args
-        plan = [
-            Command(
-                kind,
-                {
-                    "run": session.run.id,
-                    "attempt": session.run.attempt,
-                    "operation": f"{self.today('b')}{len(session.entries)} {session.run.id}",
-                },
-            )
-            for session in self.model.sessions.values()
-            if wanted(session) and not session.is_gone
-        ]
-        if not plan:
-            return self.some_run(wanted)
-        self.batch = [*plan[: self.random.randrange(len(plan) + 1)], *plan]
-        return dict(self.batch.pop(0).args)
+    def preview(self) -> dict[str, Any]:
+        """Many as a batch, rather what some can take: of all sessions, or of some that are named."""
+        there = [one for one in self.model.sessions.values() if not one.is_gone]
+        is_open = [one for one in there if one.status == "open"]
+        verb = self.random.choice(["retry", "cancel", "close"])
+        if any(self.model.takes(one, "retry", end_input=False) for one in is_open):
+            verb = "retry" if self.chance(0.8) else verb
+        args = {
+            "batch": f"{self.today('b')}{len(self.model.plans)}",
+            "verb": verb,
+            "end_input": verb == "close" and self.chance(0.6),
+        }
+        self.is_shown = True
+        named = [one.id for one in there if self.chance(0.7)]
+        return {**args, "sessions": named} if named and self.chance(0.5) else args
+
+    def bulk(self) -> dict[str, Any] | None:
+        """What a batch shows. Who does it ends in the middle, and another does it again from its beginning."""
+        today = [one for one in self.model.plans if one.startswith(self.today("b"))]
+        batch = today[-1] if today and self.chance(0.8) else self.random.choice(today or [""])
+        shown = self.model.plans[batch][-1] if batch else []
+        if not shown:
+            return None
+        places = [*range(len(shown))]
+        parts = [places[: self.random.randrange(len(shown) + 1)], places]
+        if any(self.is_tied(session) for session, _, _ in shown):
+            # What is done to one changes others, and a real runtime does some at a time.
+            parts = [[place] for part in parts for place in part]
+        commands = [Command("bulk", {"batch": batch, "runs": part}) for part in parts if part]
+        self.batch = commands[1:]
+        return commands[0].args
+
+    def is_tied(self, name: str) -> bool:
+        """Whether what is done to the session may reach others, by tokens or as parent or child."""
+        session = self.model.sessions[name]
+        made = any(isinstance(one, str) for run in session.runs for one in run.outcomes.values())
+        return made or session.parent is not None or any(run.tokens for run in session.runs)
 
     def rewind(self) -> dict[str, Any]:
         """Rather a newest run, to an op that it has."""
@@ -530,6 +554,8 @@ _WEIGHTS = {
     "run": 8,
     "cancel_run": 3,
     "retry": 5,
+    "preview": 6,
+    "bulk": 3,
     "rewind": 5,
     "amend": 6,
     "fork": 5,

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from helmr import ids
 from helmr.errors import (
@@ -32,7 +33,7 @@ from helmr.errors import (
     WaitResolved,
     WaitTimedOut,
 )
-from helmr.models import SessionStatus
+from helmr.models import BulkVerb, SessionInfo, SessionStatus, WaitKind
 from helmr.models.system import event_name
 from helmr.roles import ScopeType
 from helmr_runtime.catalog import Registry
@@ -131,6 +132,7 @@ class CoreDoor:
         self.made: Counter[str] = Counter()
         self.ended: set[str] = set()
         """Children whose end everybody has been told."""
+        self.plans: dict[str, tuple[BulkVerb, bool, list[tuple[str, str, int]]]] = {}
         self.groups: dict[str, tuple[str, ...]] = dict(PEOPLE)
         self.principal = CALLER
         self.identity: Identity | None = None
@@ -724,6 +726,47 @@ class CoreDoor:
         )
         return {"run": named(self.command(session_of(run), command)["run_id"])}
 
+    def do_preview(
+        self,
+        _: OperationKey | None,
+        *,
+        batch: str,
+        verb: str,
+        end_input: bool,
+        sessions: list[str] | None = None,
+    ) -> dict[str, Any]:
+        """As the service chooses them, from states."""
+        meant = [*self.states] if sessions is None else [session_named(one) for one in sessions]
+        shown = []
+        for session_id in meant:
+            if session_id not in self.states:
+                raise SessionNotFound(session_id)
+            state = self.states[session_id]
+            if BulkVerb(verb).takes(_info(state), self.now, end_input=end_input):
+                assert state.run is not None
+                one = named(session_id), named(state.run.id)
+                shown.append((str(one[0]), str(one[1]), state.run.attempt))
+        self.plans[batch] = BulkVerb(verb), end_input, sorted(shown)
+        return {"runs": [[run, attempt] for _, run, attempt in sorted(shown)]}
+
+    def do_bulk(self, _: OperationKey | None, *, batch: str, runs: list[int]) -> dict[str, Any]:
+        """As the service does it to each, under an operation of its own."""
+        verb, end_input, shown = self.plans[batch]
+        outcomes = []
+        for session, run, attempt in (shown[place] for place in runs):
+            args: dict[str, Any] = {"run": run, "attempt": attempt, "operation": f"{batch} {run}"}
+            kind, wanted = verb.value, None
+            if verb is BulkVerb.CANCEL:
+                kind, wanted = "cancel_run", "cancelled"
+            elif verb is BulkVerb.CLOSE:
+                args |= {"session": session, "end_input": end_input}
+                wanted = "closed"
+            reply = self.do(kind, args)
+            error = reply if isinstance(reply, str) else None
+            is_done = not isinstance(reply, str) and reply.get("status") == wanted
+            outcomes.append([run, "accepted" if is_done else "skipped", error])
+        return {"outcomes": outcomes}
+
     def do_rewind(
         self, operation: OperationKey | None, *, run: str, op: int, keep: bool
     ) -> dict[str, Any]:
@@ -846,10 +889,22 @@ class CoreDoor:
         return {}
 
     def do_close(
-        self, operation: OperationKey | None, *, session: str, end_input: bool
+        self,
+        operation: OperationKey | None,
+        *,
+        session: str,
+        end_input: bool,
+        run: str | None = None,
+        attempt: int | None = None,
     ) -> dict[str, Any]:
-        """Close it."""
-        command = CloseSession(principal=CALLER, operation=operation, end_input=end_input)
+        """Close it, perhaps only as it was seen."""
+        command = CloseSession(
+            principal=CALLER,
+            operation=operation,
+            end_input=end_input,
+            run_id=run_named(run) if run is not None else None,
+            attempt=attempt,
+        )
         return {"status": self.command(session, command)["status"]}
 
     def do_cancel(self, operation: OperationKey | None, *, session: str) -> dict[str, Any]:
@@ -1142,6 +1197,17 @@ def _asked(args: dict[str, Any]) -> Any:
     trimmed = {"correlation": (args.get("correlation") or "").strip() or None}
     asked = {**args, **trimmed}
     return sorted((name, asked[name]) for name in asked if name not in NOT_ASKED)
+
+
+def _info(state: SessionState) -> SessionInfo:
+    """What of a session decides whether a batch takes it."""
+    wait, run = state.wait, state.run
+    found = SimpleNamespace(
+        status=state.status,
+        run_status=run.status if run is not None else None,
+        wait=SimpleNamespace(kind=WaitKind(wait.kind)) if wait is not None else None,
+    )
+    return cast(SessionInfo, found)
 
 
 def _is_known(state: SessionState, command: Send) -> bool:

@@ -102,6 +102,9 @@ class Model:
         """What was done is not remembered: it came to nothing."""
         self.before: dict[tuple[str, int], Session] = {}
         """Sessions as they were when a run asked for an op, for forks."""
+        self.plans: dict[str, tuple[str, bool, list[tuple[str, str, int]]]] = {}
+        """Batches by name, as they were shown: what is done, whether input is ended, and to which session, run and
+        attempt. Who was shown one keeps it."""
         self.groups: dict[str, tuple[str, ...]] = dict(PEOPLE)
         self.disabled: list[str] = []
         self.person: Person | None = None
@@ -687,6 +690,53 @@ class Model:
         self.go_on(session)
         return {"run": run}
 
+    def do_preview(
+        self, *, batch: str, verb: str, end_input: bool, sessions: list[str] | None = None
+    ) -> Receipt:
+        """S-124: those that can take it, each with the attempt of its newest run; nothing is stored."""
+        if sessions is None:
+            meant = [one for one in self.sessions.values() if not one.is_gone]
+        else:
+            meant = [self.one(self.sessions, name) for name in sessions]
+        if any(one.is_gone for one in meant):
+            raise Refused("session_not_found")
+        shown = [
+            (one.id, one.run.id, one.run.attempt)
+            for one in meant
+            if one.status == "open" and self.takes(one, verb, end_input=end_input)
+        ]
+        self.plans[batch] = (verb, end_input, sorted(shown))
+        return {"runs": [[run, attempt] for _, run, attempt in sorted(shown)]}
+
+    def takes(self, one: Session, verb: str, *, end_input: bool) -> bool:
+        if verb == "retry":
+            return one.run.status in ("failed", "blocked")
+        if verb == "cancel":
+            return one.run.is_active
+        asks = one.wait is not None and one.wait.kind == "input"
+        return not one.run.is_active or (end_input and asks)
+
+    def do_bulk(self, *, batch: str, runs: list[int]) -> Receipt:
+        """S-124: each of these of the batch once, by an operation of its own, if it is still what was shown."""
+        verb, end_input, shown = self.one(self.plans, batch)
+        if any(place >= len(shown) for place in runs):
+            raise Unknown(batch)
+        outcomes = []
+        for place in runs:
+            session, run, attempt = shown[place]
+            args = {"run": run, "attempt": attempt, "operation": f"{batch} {run}"}
+            kind = {"cancel": "cancel_run"}.get(verb, verb)
+            if verb == "close":
+                args |= {"session": session, "end_input": end_input}
+            reply = self.do(kind, args)
+            if isinstance(reply, str):
+                outcomes.append([run, "skipped", reply])
+            else:
+                wanted = {"cancel": "cancelled", "close": "closed"}.get(verb)
+                is_done = reply.get("status") == wanted
+                outcomes.append([run, "accepted" if is_done else "skipped", None])
+        return {"outcomes": outcomes}
+
     def do_rewind(self, *, run: str, op: int, keep: bool) -> Receipt:
         """S-75, S-78."""
         session, one = self.run_named(run)
@@ -821,11 +871,15 @@ class Model:
         self.log(self.one(self.sessions, session), "note.added", text, who=self.who)
         return {}
 
-    def do_close(self, *, session: str, end_input: bool) -> Receipt:
-        """S-6."""
+    def do_close(
+        self, *, session: str, end_input: bool, run: str | None = None, attempt: int | None = None
+    ) -> Receipt:
+        """S-6; of a batch only as it was seen (S-124)."""
         one = self.one(self.sessions, session)
         if one.status != "open":
             return {"status": one.status}
+        if run is not None and (run, attempt) != (one.run.id, one.run.attempt):
+            raise Refused("session_changed")
         if one.run.is_active:
             wait = one.wait
             if not end_input or wait is None or wait.kind != "input":
