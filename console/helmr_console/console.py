@@ -107,6 +107,8 @@ class Console:
         self.lost: deque[Content] = deque(maxlen=LOST_MAX)
         """Pending answers to waits that someone else answered first, the newest first."""
         self.sending = 0
+        self.under_way = ""
+        """How far a batch is, safe text; empty if none is under way."""
         self.unsent = Unsent(self.files.drafts, self.store)
         self.outbox = UndoOutbox(options.hold_s, self.clock, self.lists_changed)
         self.paused_at_s: float | None = None
@@ -236,6 +238,12 @@ class Console:
     def key_of(self, action_id: str) -> str:
         """The key that does this, as people write it."""
         return self.key_names.get(action_id) or BY_ID[action_id].key_text
+
+    def show_under_way(self, text: str) -> None:
+        """Say this on the second line of whatever is in front, until it is said otherwise."""
+        self.under_way = text
+        for screen in self.screens()[-1:]:
+            screen.refresh_bars()
 
     def _say_error(self, text: str) -> None:
         self.say(text, "error")

@@ -131,6 +131,14 @@ def command_of(plan: BulkPlan) -> str:
     return f"{COMMANDS[plan.verb]} --batch {plan.id}"
 
 
+def progress(plan: BulkPlan, outcomes: Sequence[BulkOutcome]) -> str:
+    """`retried 120 of 300, 3 not`: how far it is."""
+    done = sum(one.progress == "accepted" for one in outcomes)
+    refused = sum(one.progress == "skipped" for one in outcomes)
+    said = f"{PAST[plan.verb]} {done} of {len(plan.runs)}"
+    return f"{said}, {refused} not" if refused else said
+
+
 def _near(wanted: str, given: str) -> str:
     if not given:
         return "you gave none; "
@@ -154,10 +162,16 @@ DONE = {
     BulkVerb.CLOSE: ("session closed", "sessions closed"),
     BulkVerb.PRUNE: ("session pruned", "sessions pruned"),
 }
+PAST = {
+    BulkVerb.RETRY: "retried",
+    BulkVerb.CANCEL: "cancelled",
+    BulkVerb.CLOSE: "closed",
+    BulkVerb.PRUNE: "pruned",
+}
 
 
 def summary(plan: BulkPlan, outcomes: Sequence[BulkOutcome]) -> AnswerOutcome:
-    """All of them as one: done if none is left to be tried, with those that were refused by name.
+    """All of them as one: done if none is left to be tried, with those that were refused by name, many by kind.
 
     Args:
         outcomes: What became of those that were tried, in order.
@@ -170,13 +184,29 @@ def summary(plan: BulkPlan, outcomes: Sequence[BulkOutcome]) -> AnswerOutcome:
         why = next((one.detail for one in outcomes if one.progress in ("failed", "unknown")), "")
         said = (*([why] if why else []), runs, f"{left} not known or not tried yet")
         return AnswerOutcome(Result.UNAVAILABLE, said)
-    named = [f"{short_id(one.session_id)}: {one.detail or 'refused'}" for one in refused]
-    more = len(named) - REFUSALS_SHOWN
-    told = [*named[:REFUSALS_SHOWN], *([f"and {more} more"] if more > 0 else [])]
+    told = _refusals(refused)
     if done:
         tail = [f"{len(refused)} not: {'; '.join(told)}"] if refused else []
         return AnswerOutcome(Result.ACCEPTED, (runs, *tail))
     return AnswerOutcome(Result.CONFLICT, tuple(told))
+
+
+def _refusals(refused: Sequence[BulkOutcome]) -> list[str]:
+    """Each by name; of more than a few how many of each kind, the most first, and one of them."""
+    if len(refused) <= REFUSALS_SHOWN:
+        return [_refusal(one) for one in refused]
+    kinds: dict[str, list[BulkOutcome]] = {}
+    for one in refused:
+        kind = one.error.replace("_", " ") if one.error is not None else one.detail
+        kinds.setdefault(kind or "refused", []).append(one)
+    most = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+    told = [f"{len(alike)} {kind}, as {_refusal(alike[0])}" for kind, alike in most]
+    more = sum(len(alike) for _, alike in most[REFUSALS_SHOWN:])
+    return [*told[:REFUSALS_SHOWN], *([f"and {more} more"] if more else [])]
+
+
+def _refusal(one: BulkOutcome) -> str:
+    return f"{short_id(one.session_id)}: {one.detail or 'refused'}"
 
 
 Line = tuple[str, str]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -165,6 +166,7 @@ def _do_all(
 ) -> ExitCode:
     """Do it to each; where the runtime is away, the rest is left as it is."""
     codes: list[ExitCode] = []
+    refused: Counter[str] = Counter()
     done = tried = 0
     try:
         for one, came in act(targets):
@@ -178,11 +180,16 @@ def _do_all(
                 codes.append(_CODES.get(came.progress, ExitCode.UNAVAILABLE))
             more = {"error": came.error} if came.error is not None else {}
             _line(one, came.progress, came.detail, json=asked.json, more=more)
+            if came.progress is Progress.SKIPPED:
+                refused[came.error or came.detail] += 1
             done += came.progress is Progress.ACCEPTED
             if is_away:
                 break
             tried += came.progress in (Progress.ACCEPTED, Progress.SKIPPED)
     finally:
+        if refused:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in refused.most_common())
+            printing.note(f"{refused.total()} skipped: {kinds}")
         printing.note(f"{done} of {len(targets)} done{asked.named}")
         if asked.batch_id and tried < len(targets):
             printing.note(f"The same command with --batch {asked.batch_id} goes on with the rest.")

@@ -47,6 +47,14 @@ async def failed(stack: Stack, why: str, **about: Any) -> dict[str, Any]:
     return receipt
 
 
+async def deployed_badly(stack: Stack, count: int, **about: Any) -> list[dict[str, Any]]:
+    """So many sessions whose runs fail of one error or another, begun together."""
+    found = [await stack.started("fail", f"bad deploy {n % 2}", **about) for n in range(count)]
+    for one in found:
+        await stack.run_until(one["run"]["id"], "failed")
+    return found
+
+
 async def attempts(stack: Stack, receipts: list[dict[str, Any]]) -> list[int]:
     runs = [(await stack.http.get(f"/v1/runs/{one['run']['id']}")).json() for one in receipts]
     return [one["attempt"] for one in runs]
@@ -121,6 +129,7 @@ async def test_sessions_are_closed_as_they_were_seen(stack: Stack, script: Scrip
     await stack.run_until(idle[0]["run"]["id"], "failed")
     ran = await script.runs(*close, "--yes", "--json")
     found = {one["session_id"]: one["progress"] for one in ran.lines}
+    assert "1 skipped: 1 session_changed\n2 of 3 done; batch old\n" in ran.err
     assert [found.pop(one["session"]["id"]) for one in idle] == ["skipped", "accepted"]
     assert (set(found.values()), ran.code) == ({"accepted"}, 5)
     assert [one["progress"] for one in (await script.runs(*close, "--yes", "--json")).lines] == [
@@ -148,7 +157,7 @@ async def retries(stack: Stack, receipt: dict[str, Any]) -> int:
 async def test_of_a_batch_that_was_killed_the_rest_is_done_and_no_run_twice(
     stack: Stack, script: Script, count: int
 ) -> None:
-    deployed = [await failed(stack, f"bad deploy {n % 2}", tags=["pay"]) for n in range(count)]
+    deployed = await deployed_badly(stack, count, tags=["pay"])
     batch = ("run", "retry", "--all", "--batch", "monday")
     shown = await script.runs(*batch, "--filter", "is:failed tag:pay quiet<1h", "--preview")
     assert f"{count // 2:5}  fail  ValueError: bad deploy 1" in shown.out

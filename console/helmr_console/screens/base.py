@@ -234,8 +234,8 @@ class ConsoleScreen(Screen[None]):
             return
         self.query_one(HeaderBar).show(self.console.header_facts(self.area))
         left, right = self.status()
-        held = self.console.outbox.text(self._undo_key())
-        right = ((f"{held}  ", "accent"), *right) if held else right
+        beside = (self.console.under_way, self.console.outbox.text(self._undo_key()))
+        right = (*((f"{text}  ", "accent") for text in beside if text), *right)
         line, now_s = self.console.line, self.console.store.mono()
         self.query_one(StatusLine).show(left, right, line.front(now_s), line.beside(now_s))
         offered = actions.footer(self.SCOPES, self.context())

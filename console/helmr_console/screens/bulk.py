@@ -89,14 +89,18 @@ class BulkBatch:
         return await self._done(permit)
 
     async def _done(self, permit: Permit) -> AnswerOutcome:
-        """All of them, also those of an earlier try: none is done twice."""
+        """All of them, also those of an earlier try: none is done twice. How far it is stands on the second line."""
         outcomes: list[BulkOutcome] = []
         try:
             async for one in permit.client.bulk.do(self._plan):
-                outcomes.append(one)  # noqa: PERF401 - what came before an error counts
+                outcomes.append(one)
+                if len(self._plan.runs) > 1:
+                    self._console.show_under_way(effects.progress(self._plan, outcomes))
         except HelmrError as error:
             if not outcomes:
                 return of_error(error)
+        finally:
+            self._console.show_under_way("")
         outcome = effects.summary(self._plan, outcomes)
         if outcome.is_done:
             self._begun({one.session_id for one in outcomes if one.progress == "accepted"})

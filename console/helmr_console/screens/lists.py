@@ -30,7 +30,6 @@ from helmr_console.widgets.panes import TextPane, nothing_here
 
 LAYOUTS = {"wider": "a wider pane", "below": "the pane below", "alone": "the list alone"}
 """Classes of a screen, and their words."""
-MARK_ALL_ASKS = 50
 STILL_S = 10.0
 """The cursor must have rested this long before new rows come in by themselves."""
 
@@ -55,6 +54,8 @@ class ListScreen(ConsoleScreen, Generic[T]):
     NONE = ""
     """What an empty list says."""
     SORTS: ClassVar[tuple[str, ...]] = ()
+    MARK_ALL_ASKS: ClassVar[int | None] = 50
+    """Above so many rows `*` asks for another; None: what is done to marked rows asks for their number itself."""
     DEFAULT_CSS = """
     ListScreen #filter { display: none; }
     ListScreen.filtering #filter { display: block; }
@@ -282,8 +283,8 @@ class ListScreen(ConsoleScreen, Generic[T]):
 
     def do_mark_all(self) -> None:
         """Mark what is shown."""
-        count = len(self.shown_rows())
-        if count > MARK_ALL_ASKS and not self.has_class("asked"):
+        count, most = len(self.shown_rows()), self.MARK_ALL_ASKS
+        if most is not None and count > most and not self.has_class("asked"):
             self.add_class("asked")
             self.console.say(
                 f"{count} rows would be marked; press * again to mark them all", "warning"

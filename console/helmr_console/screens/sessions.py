@@ -53,6 +53,7 @@ class SessionsScreen(ListScreen[SessionInfo]):
     PANE = "Session"
     HINT = "What a session is at is shown here."
     SORTS = ("activity", "created", "task", "state")
+    MARK_ALL_ASKS = None
     COLUMNS = (
         Column("", 1),
         Column("state", 9),

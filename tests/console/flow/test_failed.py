@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from helmr_console.screens.base import ConsoleScreen
 from tests.console.flow.bench import Bench
 
 
@@ -39,9 +40,19 @@ async def test_the_header_counts_them_and_leads_to_them(
     await bench.sees("3 failed")
 
 
-async def test_what_is_marked_is_retried_at_once_after_its_number_was_typed(bench: Bench) -> None:
+async def test_what_is_marked_is_retried_at_once_after_its_number_was_typed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = await broken(bench, 3)
     await bench.open(size=(120, 36))
+    shown: list[str] = []
+    refresh = ConsoleScreen.refresh_bars
+
+    def looked(screen: ConsoleScreen) -> None:
+        shown.append(screen.console.under_way)
+        refresh(screen)
+
+    monkeypatch.setattr(ConsoleScreen, "refresh_bars", looked)
     await bench.press("exclamation_mark")
     screen = await bench.on("SessionsScreen")
     await bench.until(lambda: len(screen.list.keys) == 3)
@@ -56,6 +67,8 @@ async def test_what_is_marked_is_retried_at_once_after_its_number_was_typed(benc
     await bench.on("SessionsScreen")
     await bench.sees("2 runs begin the next attempt")
     assert not screen.list.marks
+    assert {"retried 1 of 2", "retried 2 of 2"} <= set(shown)
+    assert shown[-1] == ""
     attempts = []
     for one in found:
         run = (await bench.stack.http.get(f"/v1/runs/{one['run']['id']}")).json()

@@ -8,7 +8,7 @@ import pytest
 
 from helmr.models import BulkOutcome, BulkPlan, BulkVerb, PlannedRun, SessionInfo
 from helmr.review.outcome import Result
-from helmr_console.effects import of_bulk, summary
+from helmr_console.effects import REFUSALS_SHOWN, of_bulk, progress, summary
 from helmr_console.views import failed_text, session_row
 from tests.console.pure.test_effects import NOW, session
 
@@ -65,8 +65,12 @@ def plan(count: int, verb: BulkVerb = BulkVerb.RETRY) -> BulkPlan:
     return BulkPlan(id="monday", verb=verb, made_at=NOW, runs=runs)
 
 
-def came(progress: Literal["accepted", "skipped", "failed"], detail: str = "") -> BulkOutcome:
-    return BulkOutcome(run_id="run_1", session_id="ses_1", progress=progress, detail=detail)
+def came(
+    progress: Literal["accepted", "skipped", "failed"], detail: str = "", error: str | None = None
+) -> BulkOutcome:
+    return BulkOutcome(
+        run_id="run_1", session_id="ses_1", progress=progress, detail=detail, error=error
+    )
 
 
 def test_of_many_retries_the_refused_are_named_and_the_others_are_done() -> None:
@@ -83,6 +87,23 @@ def test_of_many_retries_the_refused_are_named_and_the_others_are_done() -> None
     assert found.lines[0] == "2 runs begin the next attempt"
     assert "it is running" in found.lines[1]
     assert summary(plan(1), tried[1:2]).result is Result.CONFLICT
+
+
+def test_of_many_that_are_refused_each_kind_is_counted_and_one_of_it_named() -> None:
+    changed = came("skipped", "run_1 is at attempt 2", "session_changed")
+    ended = came("skipped", "it is succeeded meanwhile")
+    found = summary(plan(9), [came("accepted"), *[ended] * 2, *[changed] * REFUSALS_SHOWN])
+    assert found.lines == (
+        "1 run begins the next attempt",
+        "8 not: 6 session changed, as ses_1: run_1 is at attempt 2; "
+        "2 it is succeeded meanwhile, as ses_1: it is succeeded meanwhile",
+    )
+
+
+def test_how_far_a_batch_is_counts_what_was_done_and_what_was_not() -> None:
+    assert progress(plan(3), [came("accepted")]) == "retried 1 of 3"
+    refused = came("skipped", "it is running")
+    assert progress(plan(3, BulkVerb.CLOSE), [came("accepted"), refused]) == "closed 1 of 3, 1 not"
 
 
 @pytest.mark.parametrize("verb", BulkVerb)

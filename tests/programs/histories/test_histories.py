@@ -31,6 +31,11 @@ def acknowledged(calls: list[Call]) -> Counter[Kind]:
     return Counter(call.kind for call in calls if call.outcome is Outcome.OK)
 
 
+def under_a_limit(calls: list[Call]) -> int:
+    """How many steps were read that had to have a permit."""
+    return sum(len(call.told["steps"]) for call in calls if call.kind is Kind.READ_LIMIT)
+
+
 @pytest.mark.long  # tests/programs/simulation/test_seeds.py; kills: tests/stack/test_faults.py
 @pytest.mark.timeout(240)
 def test_a_runtime_in_one_process_keeps_its_promises_under_faults() -> None:
@@ -38,6 +43,7 @@ def test_a_runtime_in_one_process_keeps_its_promises_under_faults() -> None:
     assert checker.check(found.calls) == []
     assert found.unfinished == 0
     assert found.faults.total() > 0
+    assert under_a_limit(found.calls) > 0
     assert all(acknowledged(found.calls)[kind] for kind in WRITES)
 
 
@@ -48,6 +54,7 @@ def test_a_runtime_of_many_processes_keeps_its_promises_under_faults() -> None:
     assert checker.check(found.calls) == []
     assert found.unfinished == 0
     assert len(found.faults) > 3
+    assert under_a_limit(found.calls) > 0
     assert all(acknowledged(found.calls)[kind] for kind in WRITES)
 
 
