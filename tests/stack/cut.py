@@ -70,7 +70,7 @@ class Cut:
                 caller, _ = self._listener.accept()
             except OSError:
                 return
-            self._start(self._connect, caller)
+            self._start(self._connect, _at_once(caller))
 
     def _connect(self, caller: socket.socket) -> None:
         self._sockets.append(caller)
@@ -99,7 +99,14 @@ class Cut:
 
 def _socket(place: Place) -> socket.socket:
     family = socket.AF_UNIX if isinstance(place, Path) else socket.AF_INET
-    return socket.socket(family, socket.SOCK_STREAM)
+    return _at_once(socket.socket(family, socket.SOCK_STREAM))
+
+
+def _at_once(one: socket.socket) -> socket.socket:
+    """Has it send each piece as it comes: one that waits for the last one to be acknowledged takes 40 ms longer."""
+    if one.family == socket.AF_INET:
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return one
 
 
 def _address(place: Place) -> str | tuple[str, int]:

@@ -8,7 +8,7 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -48,6 +48,21 @@ PATIENCE_S = 5.0
 LIST_TRIES = 3
 REPEATED_MAX = 400
 """So many operations are remembered, to be repeated."""
+
+MIX: Mapping[str, float] = {
+    "deliver": 2.0,
+    "send": 15.0,
+    "answer": 25.0,
+    "use": 10.0,
+    "complete": 5.0,
+    "repeat": 10.0,
+    "read_log": 7.0,
+    "read_session": 20.0,
+    "read_wait": 3.0,
+    "read_token": 2.5,
+    "read_run": 0.5,
+}
+"""How often a client does what with a session, besides what people do."""
 
 Do = Callable[[], Awaitable[Any]]
 
@@ -107,10 +122,12 @@ class World:
     Args:
         seed: Of everything that is drawn.
         sessions: How many are live at once.
+        mix: What is done with them how often.
     """
 
     seed: int
     sessions: int
+    mix: Mapping[str, float] = field(default_factory=lambda: MIX)
     calls: list[Call] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
     left: list[Place] = field(default_factory=list)
@@ -198,29 +215,16 @@ class HistoryClient:
             await self._act(self._random.choice(self._world.places))
 
     async def _act(self, place: Place) -> None:
-        draw = self._random.random()
-        if draw < 0.02:
-            await self.deliver(place)
-        elif draw < 0.17:
-            await self.send(place)
-        elif draw < 0.42:
-            await self.answer(place)
-        elif draw < 0.52:
-            await self.use(place)
-        elif draw < 0.57:
-            await self.complete(place)
-        elif draw < 0.67 and self._world.repeatable:
-            await self.repeat()
-        elif draw < 0.74:
-            await self.read_log(place, self._random.choice(STREAMS))
-        elif draw < 0.94:
-            await self.read_session(place)
-        elif draw < 0.97:
-            await self.read_wait(place)
-        elif draw < 0.995:
-            await self.read_token(place)
-        else:
-            await self.read_run(place)
+        mix = self._world.mix
+        (name,) = self._random.choices(list(mix), list(mix.values()))
+        match name:
+            case "repeat":
+                if self._world.repeatable:
+                    await self.repeat()
+            case "read_log":
+                await self.read_log(place, self._random.choice(STREAMS))
+            case _:
+                await getattr(self, name)(place)
 
     # --- what is written ------------------------------------------------------------------------
 

@@ -51,10 +51,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--behind", type=int, default=2_000, help="sessions begun since a snapshot")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path(".bench/pairs"))
+    parser.add_argument(
+        "--build", action="store_true", help="measure nothing: some three minutes of a processor"
+    )
     options = parser.parse_args(arguments)
     built: Path = options.folder.resolve() / f"{options.entries}-{options.sessions}"
     built.mkdir(parents=True, exist_ok=True)
     asyncio.run(_build(built, options))
+    if options.build:
+        return 0
     with tempfile.TemporaryDirectory(prefix="hp-") as name, ExitStack() as stack:
         folder = Path(name)
         store = stack.enter_context(open_store(options.store, folder))
