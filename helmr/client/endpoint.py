@@ -6,6 +6,9 @@ sessions of its test, and never a runtime that happens to run on the machine.
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 from weakref import ref
@@ -61,11 +64,14 @@ class Addresses:
 
     Args:
         endpoint: Names them.
+        clock: Monotonic.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, clock: Callable[[], float] = time.monotonic) -> None:
         self._urls = (endpoint.url, *endpoint.others)
+        self._clock = clock
         self._at = 0
+        self._silent_until_s = [-math.inf] * len(self._urls)
 
     def __len__(self) -> int:
         return len(self._urls)
@@ -80,11 +86,22 @@ class Addresses:
         """The others, in the order in which they are asked."""
         return self._urls[self._at + 1 :] + self._urls[: self._at]
 
-    def turn(self, asked: str) -> bool:
-        """Have the next one asked from now on, if it still was that one that was asked; whether there are several."""
-        if len(self._urls) > 1 and asked == self.url:
-            self._at = (self._at + 1) % len(self._urls)
-        return len(self._urls) > 1
+    def turn(self, asked: str, *, silent_s: float = 0.0, stands_by: bool = False) -> bool:
+        """Have the next one asked from now on, if it still was that one that was asked; whether there are several.
+
+        Args:
+            silent_s: The one that was asked has said nothing: for so long one that stands by is asked again instead.
+            stands_by: The one that was asked answered that it stands by.
+        """
+        count, now_s = len(self._urls), self._clock()
+        if silent_s:
+            self._silent_until_s[self._urls.index(asked)] = now_s + silent_s
+        if count > 1 and asked == self.url:
+            others = [(self._at + step) % count for step in range(1, count + 1)]
+            if stands_by:
+                others = [one for one in others if self._silent_until_s[one] <= now_s] or others
+            self._at = others[0]
+        return count > 1
 
 
 class SignedIn(Protocol):

@@ -36,7 +36,7 @@ from helmr.client.calls import (
 )
 from helmr.client.endpoint import Addresses, Endpoint, SignedIn
 from helmr.client.problems import httpx
-from helmr.errors import HelmrError, Unavailable, UsageError
+from helmr.errors import HelmrError, Standby, Unavailable, UsageError
 from helmr.models import ACCESS_TOKEN_HEADER, STALE_HEADER, Page
 from helmr.operation import Operation
 
@@ -53,6 +53,10 @@ PAIR_SILENCE_S = 20.0
 """The same if another address may answer."""
 PAIR_READ_TIMEOUT_S = 5.0
 """Longest silence of a common answer then: a runtime that is paused takes connections and says nothing."""
+PASSED_OVER_S = 5.0
+"""For so long one that was silent is not asked while another says that it stands by: that one takes over meanwhile."""
+SAME_PAUSE_S = 0.1
+"""Between two tries at one address, at least."""
 FEED_STEADY_S = 5.0
 """A connection that held that long counts as an answer, also without items."""
 REOPEN_EARLY_S = 1.0
@@ -169,8 +173,8 @@ class FeedFollower(Generic[T]):
         """
         pause_s = self._tries.failed(error)
         if is_elsewhere(error):
-            self._addresses.turn(self._url)
-        return pause_s
+            _turn(self._addresses, self._url, error)
+        return _pause_s(pause_s, error, is_same=self._addresses.url == self._url)
 
     def ended(self) -> HelmrError:
         """The error for a feed that the other side closed."""
@@ -240,10 +244,7 @@ class AsyncHttpTransport:
 
     def turn(self) -> bool:
         """Ask at the next address from now on; False if there is one only."""
-        return self._turn(self._addresses.url)
-
-    def _turn(self, asked: str) -> bool:
-        has_others = self._addresses.turn(asked)
+        has_others = self._addresses.turn(self._addresses.url)
         if has_others:
             self._http.turn_to(self._addresses.url)
         return has_others
@@ -261,8 +262,9 @@ class AsyncHttpTransport:
                 return await self._once(call)
             except HelmrError as error:
                 pause_s = tries.failed(error, repeatable=call.is_repeatable)
-                if is_elsewhere(error):
-                    self._turn(asked)
+                if is_elsewhere(error) and _turn(self._addresses, asked, error):
+                    self._http.turn_to(self._addresses.url)
+                pause_s = _pause_s(pause_s, error, is_same=self._addresses.url == asked)
             await self._http.pause(pause_s)
 
     async def follow(
@@ -486,6 +488,18 @@ class _translated:  # noqa: N801  # reads as the verb it is
             raise problems.foreign(
                 error, url=self._url, name=self._name, mutates=self._mutates
             ) from error
+
+
+def _turn(addresses: Addresses, asked: str, error: HelmrError) -> bool:
+    """Have another address asked from now on than the one at which that went wrong; whether there are several."""
+    is_silent = isinstance(error.__cause__, (httpx.ReadTimeout, httpx.ConnectTimeout))
+    silent_s = PASSED_OVER_S if is_silent else 0.0
+    return addresses.turn(asked, silent_s=silent_s, stands_by=isinstance(error, Standby))
+
+
+def _pause_s(pause_s: float, error: HelmrError, *, is_same: bool) -> float:
+    """Before the next try: the same address is not asked again at once."""
+    return pause_s or (error.retry_after_s or SAME_PAUSE_S if is_same else 0.0)
 
 
 def _number(event_id: str) -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from helmr.client import AsyncClient, Client, Retry, find_runtime
+from helmr.client import AsyncClient, Client, Retry, find_runtime, http
 from helmr.client.calls import Tries
 from helmr.client.endpoint import Addresses, Endpoint
 from helmr.errors import LedgerSuperseded, Overloaded, SessionNotFound, Standby, UsageError
@@ -94,6 +94,43 @@ def test_a_thread_that_was_late_does_not_turn_back() -> None:
     assert at.turn("http://a")
     assert (at.url, at.others) == ("http://b", ("http://a",))
     assert not Addresses(Endpoint(url="http://a", key=None, found_by="url")).turn("http://a")
+
+
+def test_one_that_was_silent_is_passed_over_while_another_says_that_it_stands_by() -> None:
+    now = 100.0
+    endpoint = Endpoint(url="http://a", key=None, found_by="url", others=("http://b", "http://c"))
+    at = Addresses(endpoint, clock=lambda: now)
+    at.turn("http://a", silent_s=5.0)
+    at.turn("http://b")  # away: only one that answers is asked in place of a silent one
+    assert at.url == "http://c"
+    for asked, then in (("http://c", "http://b"), ("http://b", "http://c")):
+        at.turn(asked, stands_by=True)
+        assert at.url == then
+    now = 105.0
+    at.turn("http://c", stands_by=True)
+    assert at.url == "http://a"
+    two = Addresses(Endpoint(url="http://a", key=None, found_by="url", others=("http://b",)))
+    two.turn("http://a", silent_s=5.0)
+    two.turn("http://b", stands_by=True)
+    assert two.url == "http://b"
+    two.turn("http://b", silent_s=5.0)  # no one speaks
+    assert two.url == "http://a"
+
+
+def test_a_paused_primary_is_not_waited_for_while_the_other_takes_over(
+    gateway: Gateway, other: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is paused takes connections and says nothing."""
+    monkeypatch.setattr(http, "PAIR_READ_TIMEOUT_S", 0.5)
+    session_id = other.session()
+    path = f"/v1/sessions/{session_id}/inputs/approval"
+    gateway.fault("POST", path, Fault("slow", pause_s=2.0))
+    for _ in range(3):
+        other.fault("POST", path, Fault("answer", 503, body=STANDBY))
+    with Client(url=[gateway.url, other.url], key=KEY, retry=QUICK) as client:
+        client.sessions.open(session_id).input("approval").send({"decision": "approve"})
+    assert len(gateway.requests("POST", path)) == 1
+    assert len(other.requests("POST", path)) == 4
 
 
 def test_addresses_are_read_with_commas_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
