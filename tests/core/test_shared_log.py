@@ -10,6 +10,7 @@ import pytest
 from helmr.errors import LedgerDamaged, LogNewer
 from helmr_runtime.core.shared_log import (
     LEASE_S,
+    LOOK_CALLED_S,
     PRUNED_GONE_S,
     RENEW_S,
     SNAPSHOT_BYTES,
@@ -195,6 +196,9 @@ def test_a_standby_looks_when_the_lease_may_have_lapsed_and_else_no_more_often_t
     assert seen.next_look_s(100.0) == RENEW_S
     assert seen.next_look_s(100.0 + LEASE_S - 0.5) == 0.5
     assert seen.next_look_s(100.0 + 2 * LEASE_S) == RENEW_S
+    assert seen.next_look_s(100.0, is_called=True) == LOOK_CALLED_S
+    assert seen.next_look_s(100.0 + LEASE_S - 0.1, is_called=True) == pytest.approx(0.1)
+    assert seen.next_look_s(100.0 + 2 * LEASE_S, is_called=True) == LOOK_CALLED_S
 
 
 def test_only_a_later_opening_supersedes() -> None:

@@ -10,6 +10,7 @@ import pytest
 from helmr.cli.config import log_peer_of, log_url_of
 from helmr.errors import Standby, UsageError
 from helmr_runtime.ledger.actor import LedgerActor
+from helmr_runtime.ports.ledger import ReadFreshness
 from helmr_runtime.process.gateway import GatewayActor
 from tests.service.stack import Stack
 
@@ -55,6 +56,24 @@ async def test_no_key_is_sent_there(stack: Stack, standing_by: None) -> None:
     answer = await stack.http.get("/v1/sessions")
     assert (answer.status_code, "location" in answer.headers) == (503, False)
     assert answer.json()["code"] == "standby"
+
+
+async def test_the_ledger_hears_of_a_client_that_comes_to_a_standby_and_of_no_monitor(
+    stack: Stack, standing_by: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks more often whether the other runtime is gone."""
+    asked: list[str] = []
+
+    async def freshness(self: LedgerActor) -> ReadFreshness:
+        asked.append("freshness")
+        raise Standby("another runtime is at work")
+
+    monkeypatch.setattr(LedgerActor, "freshness", freshness)
+    assert (await stack.http.get("/healthz")).status_code == 200
+    assert (await stack.http.get("/readyz")).status_code == 503
+    assert not asked
+    assert (await stack.http.get("/v1/sessions")).status_code == 503
+    assert asked
 
 
 def test_a_peer_is_an_address_without_a_path(tmp_path: Path) -> None:

@@ -66,6 +66,12 @@ async def machine(tmp_path: Path, clock: FakeClock, objects: FakeObjects) -> Asy
         await ledger.close()
 
 
+def is_released(objects: FakeObjects) -> bool:
+    """The one at work has said goodbye."""
+    found = ObjectLog(objects).lease()
+    return found is not None and found[0].released
+
+
 async def whole(ledger: DuckLedger, hand: Hand) -> None:
     """The session is there as its hand has written it."""
     assert await ledger.verify_chain(hand.session_id) == hand.seq
@@ -325,6 +331,44 @@ async def test_what_is_queued_behind_a_commit_at_a_close_is_stored_and_answered(
     other = await machine("b")
     for one in started:
         assert (await other.snapshot(one.session_id)).entries
+
+
+async def test_a_goodbye_is_said_before_the_tables_are_written(
+    machine, clock, objects, monkeypatch
+):
+    ledger = await machine("a")
+    session_id = (await ledger.start(start_of())).session_id
+    project, released = ledger._group.project, []
+
+    async def noting():
+        released.append(is_released(objects))
+        return await project()
+
+    monkeypatch.setattr(ledger._group, "project", noting)
+    await ledger.close()
+    assert released == [True]
+    assert (await (await machine("b")).snapshot(session_id)).entries
+
+
+async def test_a_close_that_is_asked_for_again_returns_when_the_file_is_closed(
+    tmp_path, clock, objects
+):
+    actor = LedgerActor(
+        LedgerPlace(tmp_path / "ledger.duckdb", lambda: ObjectLog(objects)),
+        clock=clock,
+        settings=SMALL,
+    )
+    await actor.open()
+    given_up = asyncio.ensure_future(actor.close())
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await actor.close()
+    assert is_released(objects)
+    await (
+        await open_ledger(
+            tmp_path / "ledger.duckdb", clock=clock, settings=SMALL, log=ObjectLog(objects)
+        )
+    ).close()
 
 
 async def test_a_commit_whose_answer_was_lost_is_stored_once(machine, clock, objects, monkeypatch):

@@ -268,6 +268,71 @@ async def test_a_goodbye_is_taken_at_once_and_a_silence_when_the_lease_has_lapse
         await begin(second, clock)
 
 
+async def test_a_standby_that_a_client_turns_to_sees_a_goodbye_before_its_next_look(
+    machine: Machine, clock: FakeClock, objects: FakeObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = machine("a"), machine("b")
+    await first.open()
+    await running(first, clock)
+    await level(second)
+    look, looks = LeaseWatch.look, list[bool]()
+
+    async def noting(watch: LeaseWatch) -> bool:
+        looks.append(await look(watch))
+        return looks[-1]
+
+    async def has_looked() -> bool:
+        return bool(looks)
+
+    for module in (shared_log, standby):  # after its next look it would sleep through this test
+        monkeypatch.setattr(module, "RENEW_S", 600.0)
+    monkeypatch.setattr(shared_log, "LEASE_S", 600.0)
+    monkeypatch.setattr(LeaseWatch, "look", noting)
+    await until(has_looked)
+    await first.close()
+    count = len(looks)
+    for own in (second.feed_head, second.held, second.numbers):
+        with pytest.raises(Standby):
+            await own()
+    await second.stats()
+    assert len(looks) == count
+    with pytest.raises(Standby):
+        await second.freshness()
+    await works(second)
+
+
+async def test_a_goodbye_is_said_although_a_renewal_was_ended_on_its_way(
+    clock: FakeClock, objects: FakeObjects
+) -> None:
+    log = ObjectLog(objects)
+
+    async def run(call: Callable[..., Any], *args: Any) -> Any:
+        """As a thread, which goes on when its caller does not wait any more."""
+        done = call(*args)
+        await asyncio.sleep(0)
+        return done
+
+    for renewals in (1, 3):
+        keeper = lease.LeaseKeeper(log, renewals, lambda: 7, run, clock.now)
+        for _ in range(renewals - 1):
+            assert await keeper._renew()
+        leasing = asyncio.create_task(keeper.keep())
+        await asyncio.sleep(0)
+        leasing.cancel()
+        await asyncio.wait([leasing])
+        await keeper.say_goodbye()
+        found = log.lease()
+        assert found is not None
+        assert found[0].released
+
+    other = lease.LeaseKeeper(log, 4, lambda: 8, run, clock.now)
+    log.write_lease(StoreLease("another", 5), None)
+    await other.say_goodbye()
+    found = log.lease()
+    assert found is not None
+    assert not found[0].released
+
+
 async def test_a_primary_that_commits_nothing_finds_out_that_it_is_superseded(
     machine: Machine, clock: FakeClock
 ) -> None:

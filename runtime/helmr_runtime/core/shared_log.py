@@ -40,6 +40,9 @@ RENEW_S = 2.0
 """How often a primary renews its lease, and how often a standby looks at it: one request in two seconds each, which an
 idle pair sends and no more."""
 
+LOOK_CALLED_S = 0.25
+"""How often a standby looks that is called: clients turn to it when the other one goes."""
+
 
 # --- records --------------------------------------------------------------------------------------
 
@@ -354,11 +357,12 @@ class LeaseSeen:
             return True
         return now_s - self.since_s >= LEASE_S
 
-    def next_look_s(self, now_s: float) -> float:
+    def next_look_s(self, now_s: float, *, is_called: bool = False) -> float:
         """Seconds until the lease is looked at again: so that it is when it may have lapsed, and no more often than
-        `RENEW_S` allows before."""
+        `RENEW_S` allows before, or `LOOK_CALLED_S` if clients call this runtime."""
+        every_s = LOOK_CALLED_S if is_called else RENEW_S
         left_s = self.since_s + LEASE_S - now_s
-        return min(RENEW_S, left_s) if left_s > 0 else RENEW_S
+        return min(every_s, left_s) if left_s > 0 else every_s
 
 
 def fresh_s(renewal_began_s: float, now_s: float) -> float:

@@ -20,6 +20,7 @@ import inspect
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol, TypeVar, cast, get_origin
@@ -368,6 +369,12 @@ class ServedOperation:
                 as_of = await exchange.service.staleness.as_of()
                 if as_of is not None:
                     response.headers[STALE_HEADER] = as_of
+        except Standby as error:
+            with suppress(
+                HelmrError
+            ):  # the ledger hears that a client has come: the other runtime may go
+                await exchange.service.staleness.look()
+            response = self._refusal(error, exchange)
         except HelmrError as error:
             response = self._refusal(error, exchange)
         except ClientDisconnect:

@@ -40,7 +40,7 @@ from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.pruning import Retainer
 from helmr_runtime.ledger.readable import KeyKeeper
 from helmr_runtime.ledger.standby import LeaseWatch
-from helmr_runtime.ports.ledger import ENTRIES_DONE, Ledger, LedgerClient
+from helmr_runtime.ports.ledger import ENTRIES_DONE, Ledger, LedgerClient, ReadFreshness
 from helmr_runtime.rpc.calls import methods_of
 from helmr_runtime.security.keys import KeyRing
 from helmr_runtime.security.secrets import SessionKeys
@@ -118,6 +118,7 @@ class LedgerActor:
         """Under way, or over and its outcome known to no caller."""
         self._carrying = CarryProgress()
         self._is_closed = False
+        self._closing: asyncio.Task[None] | None = None
         self._watch: LeaseWatch | None = None
         """Of an opening that waits, or may have to, for another runtime's end."""
         self._has_led = False
@@ -140,6 +141,13 @@ class LedgerActor:
         except (StoreUnavailable, RuntimeHeld, DataError, Standby) as error:
             return {"open": False, "failure": error.message, "code": error.code, **error.facts}
         return {"open": True, **await ledger.stats()}
+
+    async def freshness(self) -> ReadFreshness:
+        """As the port's. A gateway asks for it when a client comes to a runtime that stands by."""
+        if self._watch is not None:
+            self._watch.called()
+        found: ReadFreshness = await self._call("freshness")
+        return found
 
     async def session_keys(self, session_id: str) -> SessionKeys | None:
         """A session's keys; None without master keys."""
@@ -179,7 +187,12 @@ class LedgerActor:
         return self._superseded.message if self._superseded is not None else None
 
     async def close(self) -> None:
-        """Write what is queued and close the file. Later calls are refused."""
+        """Write what is queued and close the file; called again, return when that is done. Other calls are refused."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(), name="closing")
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         if self._retaining is not None:
             self._retaining.cancel()
             await asyncio.wait([self._retaining])

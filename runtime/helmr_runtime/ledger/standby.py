@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -140,7 +141,9 @@ class LeaseWatch:
         self._own_writer = own_writer
         self._run = run
         self._seen: LeaseSeen | None = None
-        self._asked = asyncio.Event()
+        self._is_asked = False
+        self._wake = asyncio.Event()
+        self._called_until_s = -math.inf
         self._applied = 0
         self.is_waiting = False
         """Another runtime is at work."""
@@ -152,7 +155,18 @@ class LeaseWatch:
 
     def take_over(self) -> None:
         """Wait no longer: an operator says so."""
-        self._asked.set()
+        self._is_asked = True
+        self._wake.set()
+
+    def called(self) -> None:
+        """Look at once, and often for a while: a client has come here, which one does when the other runtime goes."""
+        if not self._is_called:
+            self._wake.set()
+        self._called_until_s = asyncio.get_running_loop().time() + RENEW_S
+
+    @property
+    def _is_called(self) -> bool:
+        return asyncio.get_running_loop().time() < self._called_until_s
 
     async def look(self) -> bool:
         """Look at the lease: whether the log may be opened now.
@@ -170,7 +184,7 @@ class LeaseWatch:
         lease, now_s = found[0] if found is not None else None, loop.time()
         seen = self._seen or LeaseSeen(lease, now_s, self._own_writer)
         self._seen = seen.seen(lease, now_s)
-        self.is_waiting = not (self._asked.is_set() or self._seen.may_try(now_s))
+        self.is_waiting = not (self._is_asked or self._seen.may_try(now_s))
         return not self.is_waiting
 
     async def until_due(self, memory: StandbyMemory) -> None:
@@ -216,7 +230,10 @@ class LeaseWatch:
 
     async def _pause(self) -> None:
         now_s = asyncio.get_running_loop().time()
-        pause_s = self._seen.next_look_s(now_s) if self._seen is not None else RENEW_S
+        seen, pause_s = self._seen, RENEW_S
+        if seen is not None:
+            pause_s = seen.next_look_s(now_s, is_called=self._is_called)
         with suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
-                await self._asked.wait()
+                await self._wake.wait()
+        self._wake.clear()

@@ -21,7 +21,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any, Protocol
 
-from helmr.errors import HelmrError, NotReady, Overloaded
+from helmr.errors import HelmrError, NotReady, Overloaded, Standby
 from helmr_runtime import tracing
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import from_iso
@@ -281,7 +281,8 @@ class FeedHub:
                     self._begun.set()
                 entries = await self._source.feed(self._offset, PAGE_ENTRIES, POLL_S)
             except HelmrError as error:
-                logger.warning("the feed is interrupted: %s", error)
+                if not isinstance(error, Standby):  # it may last for days
+                    logger.warning("the feed is interrupted: %s", error)
                 await asyncio.sleep(pause_s)
                 pause_s = min(PAUSE_MAX_S, pause_s * 2)
                 continue

@@ -413,30 +413,34 @@ class GroupCommit:
         return None
 
     async def close(self, goodbye: Callable[[], Awaitable[None]] | None = None) -> None:
-        """Store what is queued, bring the tables up to date and close the file.
-
-        Args:
-            goodbye: Called when nothing more is committed.
-        """
+        """Store what is queued, call `goodbye`, bring the tables up to date and close the file."""
         self._closing = True
+        if goodbye is None:
+            await self._write_tables()
+        await self._drained()
+        self._alarm.cancel()
+        self._mark_timer.cancel()
+        committing, projecting = self._tasks
+        committing.cancel()
+        await asyncio.wait([committing])
+        await self._log_thread.end()
+        if goodbye is not None:
+            if self.superseded is None:
+                await goodbye()
+            await self._write_tables()
+        projecting.cancel()
+        await asyncio.wait([projecting])
+        self._fail_all(StoreUnavailable("the ledger is closing"))
+        atexit.unregister(self.database.end_waiting)
+        await self.run_in_writer(self.database.close)
+        await self._thread.end()
+
+    async def _write_tables(self) -> None:
         if self.broken is None and self.failing_since is None:
             try:
                 await self.project()
             except StoreUnavailable:
                 logger.warning("the tables could not be written at close; the next open does it")
-        await self._drained()
-        self._alarm.cancel()
-        self._mark_timer.cancel()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.wait(self._tasks)
-        self._fail_all(StoreUnavailable("the ledger is closing"))
-        await self._log_thread.end()
-        if goodbye is not None and self.superseded is None:
-            await goodbye()
-        atexit.unregister(self.database.end_waiting)
-        await self.run_in_writer(self.database.close)
-        await self._thread.end()
 
     async def _drained(self) -> None:
         """Return when nothing is queued or in flight; a store that is away is waited for no longer."""

@@ -78,11 +78,21 @@ class LeaseKeeper:
 
     async def say_goodbye(self) -> None:
         """Have a standby take over at once. If that can't be said, it does when the lease has lapsed."""
-        if self._tag is None:  # it stands nowhere, or another's does
-            return
-        with suppress(HelmrError, ObjectChanged):
-            self._lease = self._lease.goodbye(self._newest())
-            await self._run(self._log.write_lease, self._lease, self._tag)
+        with suppress(HelmrError):
+            lease, tag = self._lease, self._tag
+            if tag is None or not await self._wrote(lease, tag):
+                # A renewal that was ended on its way has been stored, or another's stands there.
+                found = await self._run(self._log.lease)
+                if found is not None and found[0].writer == lease.writer:
+                    await self._wrote(*found)
+
+    async def _wrote(self, lease: StoreLease, tag: str) -> bool:
+        """Say goodbye in place of that lease; False if something else stands there."""
+        try:
+            await self._run(self._log.write_lease, lease.goodbye(self._newest()), tag)
+        except ObjectChanged:
+            return False
+        return True
 
     async def _renew(self) -> bool:
         """Write it once more; False if a later opening's stands there."""
