@@ -192,6 +192,20 @@ async def test_many_go_in_pages(ledger: DuckLedger, clock: FakeClock) -> None:
 # --- what stays -----------------------------------------------------------------------------------
 
 
+async def test_two_who_prune_at_once_remove_each_session_once(
+    ledger: DuckLedger, clock: FakeClock, tmp_path: Path
+) -> None:
+    """An operator beside the runtime's own retention."""
+    gone = {(await ended(ledger, clock)).session_id for _ in range(5)}
+    clock.move_to(clock.now() + MONTH * 2)
+    pages = [page for some in await asyncio.gather(pruned(ledger), pruned(ledger)) for page in some]
+    assert sorted(one for page in pages for one in page.gone) == sorted(gone)
+    said = [e for e in await ledger.entries_after(0, 1_000) if e.kind is EntryKind.SESSIONS_PRUNED]
+    assert sorted(one for entry in said for one in entry.body["sessions"]) == sorted(gone)
+    await ledger.close()
+    assert verified(tmp_path / "ledger.duckdb", clock.now()).sessions == 0
+
+
 async def test_open_and_young_sessions_stay(either: AnyLedger, clock: FakeClock) -> None:
     still = await running(either, clock)
     clock.move_to(clock.now() + timedelta(seconds=2))

@@ -141,13 +141,25 @@ def page(reader: Reader, before: datetime, only: Only) -> PrunedSessions | None:
     return PrunedSessions(tuple(taken)) if taken else None
 
 
-class PruneJob(PendingJob[bool]):
-    """Removes a page, unless one of its sessions has gone on since it was read: then the answer is False."""
+class PruneJob(PendingJob[int]):
+    """Removes a page, unless one of its sessions has gone on since it was read, or another page has been removed: then
+    the answer is 0, and else the feed offset of the entry that says so.
+
+    Args:
+        after: That of the last prune whose sessions the page can't have.
+    """
 
     def __init__(
-        self, prune: Prune, found: PrunedSessions, archived: str | None, group: GroupCommit
+        self,
+        prune: Prune,
+        found: PrunedSessions,
+        archived: str | None,
+        group: GroupCommit,
+        *,
+        after: int,
     ) -> None:
         super().__init__()
+        self._after = after
         self.keys: frozenset[Hashable] = frozenset(found.removal.sessions)
         self._prune = prune
         self._page = found
@@ -157,15 +169,18 @@ class PruneJob(PendingJob[bool]):
     async def prepare(self) -> Facts | None:
         """Look once more, in memory."""
         removal = self._page.removal
-        if not all(map(self._is_as_read, removal.sessions, self._page.last_offsets)):
-            self.answer(False)
+        is_as_read = self._group.index.pruned_offset == self._after and all(
+            map(self._is_as_read, removal.sessions, self._page.last_offsets)
+        )
+        if not is_as_read:
+            self.answer(0)
             return None
         draft = pruned_draft(self._prune, removal.sessions, self._page.entries, self._archived)
         return Facts(
             (draft,),
             self._group.facts_now(),
             removal=removal,
-            stored=lambda _: self.answer(True),
+            stored=lambda write: self.answer(write.entries[0].feed_offset or 0),
             failed=self.fail,
         )
 
@@ -198,6 +213,7 @@ class Pruner:
         self._clock = clock
         self._folder = data_dir / FOLDER
         self._copied_at_s: float | None = None
+        self._one_at_a_time = asyncio.Lock()
         self._shown_at_s: float | None = None
         """When the tables were up to date last, as far as it is known here."""
 
@@ -218,7 +234,14 @@ class Pruner:
         if prune.is_dry_run:
             sessions, entries = await self._read(count, before, only)
             return Pruned(sessions=sessions, entries=entries, is_last=True)
+        async with self._one_at_a_time:
+            return await self._page(prune, before, only)
+
+    async def _page(self, prune: Prune, before: datetime, only: Only) -> Pruned:
         self._check_copies()
+        # Readers see no removal that stands in the log alone.
+        await self._group.merge()
+        pruned_offset = self._group.index.pruned_offset
         found: PrunedSessions | None = await self._read(page, before, only)
         if found is None:
             return Pruned(sessions=0, entries=0, is_last=True)
@@ -227,9 +250,10 @@ class Pruner:
             archived = await self._read(write, self._folder, found.removal)
         gone: list[PrunedSessions] = []
         for part in found.parts():
-            job = PruneJob(prune, part, archived, self._group)
+            job = PruneJob(prune, part, archived, self._group, after=pruned_offset)
             self._group.submit(job)
-            if not await job.future:
+            pruned_offset = await job.future
+            if not pruned_offset:
                 self._shown_at_s = None
                 break
             gone.append(part)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from helmr import ids
 from helmr.errors import Conflict, HelmrError, LedgerSuperseded, NotFound
-from helmr_runtime.core.commands import OperationKey
+from helmr_runtime.core.commands import OperationKey, Prune
 from helmr_runtime.core.tokens import CompleteToken, CreateToken, NewToken
 from helmr_runtime.ports import StartSession
 from helmr_runtime.rpc.calls import CallError
@@ -42,6 +42,8 @@ class Clients:
         self._tasks: list[asyncio.Task[None]] = []
         self._at = 0
         """The address that answered last."""
+        self._started: list[str] = []
+        """Sessions whose client will not ask for their start any more."""
 
     def begin(self, number: int) -> None:
         """One more calls; what, and how, is the plan's."""
@@ -51,6 +53,7 @@ class Clients:
             (self._complete, 5),
             (self._start, 3),
             (self._read, 3),
+            (self._prune, 2),
         ]
         (act,) = random.choices([one for one, _ in kinds], [weight for _, weight in kinds])
         self._tasks.append(
@@ -99,7 +102,20 @@ class Clients:
     async def _start(self, random: Random, name: str) -> None:
         start: StartSession = start_of(payload=name, operation=_operation(name))
         self._pair.runs[start.session_id] = start.run_id
-        await self._repeated(random, "start", start)
+        try:
+            await self._repeated(random, "start", start)
+        finally:
+            self._started.append(start.session_id)
+
+    async def _prune(self, random: Random, name: str) -> None:
+        """What is over goes; not what somebody may ask for once more, or whose start may still be on its way."""
+        truth, starts = self._pair.truth, self._pair.starts
+        is_over = truth.closed - truth.pruned
+        some = [one for one in self._started if one in is_over and starts[one].are_over]
+        if some:
+            chosen = random.sample(some, random.randint(1, min(len(some), 3)))
+            prune = Prune(principal=ALICE, age_s=0.0, is_archived=False, session_ids=tuple(chosen))
+            await self._answered(random, "prune", prune)
 
     async def _read(self, random: Random, name: str) -> None:
         await self._answered(random, "feed_head")
@@ -122,6 +138,8 @@ class Clients:
         at = self._at
         while True:
             try:
+                if method == "start":
+                    self._pair.starts[call[0].session_id].sent += 1
                 async with asyncio.timeout(PATIENCE_S):
                     answer = await self._pair.network.call("ab"[at], method, call, {})
             except (TimeoutError, HelmrError, CallError) as error:

@@ -16,10 +16,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest import mock
+from uuid import UUID
 
+from helmr import ids
 from helmr.errors import DataError
+from helmr_runtime.core import commands
 from helmr_runtime.core.entries import Entry
-from helmr_runtime.ledger import actor, ledger, standby
+from helmr_runtime.ledger import actor, ledger, pruning, standby
 from helmr_runtime.ledger import open as opening
 from helmr_runtime.ledger.index.heads import Head, checkpointed
 from helmr_runtime.ledger.index.ledger_index import LedgerIndex
@@ -29,9 +32,11 @@ from helmr_runtime.ledger.log.commit_log import CommitLog, appends_of, text_of
 from helmr_runtime.ledger.log.database import Database, Settings
 from helmr_runtime.ledger.log.object_log import ObjectLog
 from helmr_runtime.ledger.log.snapshots import Cache, snapshot_parts
-from helmr_runtime.ledger.memory_rows import KeptEntries, Stored
+from helmr_runtime.ledger.memory_rows import KeptEntries, Stored, prunable
+from helmr_runtime.ledger.pruning import PrunedSessions
 from helmr_runtime.ledger.tables import reads
 from helmr_runtime.ledger.tables.appends import Appends, Checkpoint, LeaseRow
+from helmr_runtime.ledger.tables.engine import id_of, uuid_of
 from helmr_runtime.ledger.tables.recovery import RestoredMemory
 from tests.programs.simulation.disk import add
 
@@ -192,7 +197,7 @@ class SimulatedDatabase(Database):
     def transaction(self) -> Iterator[Any]:
         number, appends = self._log.to_merge()
         yield self
-        add(self.directory.stored, appends)
+        _take(self.directory.stored, appends)
         self.directory.log_number = max(self.directory.log_number, number)
         self._log.merged(number)
 
@@ -213,6 +218,13 @@ class SimulatedDatabase(Database):
 
     def close(self) -> None:
         self._log.close()
+
+
+def _take(stored: Stored, appends: Appends) -> None:
+    """What a transaction does; nothing more is ever written of a session that is removed."""
+    add(stored, appends)
+    for removal in appends.removals:
+        stored.remove(removal.sessions)
 
 
 # --- what is read of it -----------------------------------------------------------------------------
@@ -275,6 +287,20 @@ def read_head(
     return index.heads.get(session_id)
 
 
+def page(
+    directory: DataDirectory, before: datetime, only: Sequence[UUID] | None
+) -> PrunedSessions | None:
+    """As `pruning.page`."""
+    entries, names = directory.stored.entries, None
+    if only is not None:
+        names = frozenset(id_of(ids.SESSION, one) for one in only)
+    found: list[tuple[UUID, int, int, int]] = []
+    for head in prunable(restore(directory, before).index, entries, before, names):
+        offsets = [one.feed_offset or 0 for one in entries if one.session_id == head.session_id]
+        found.append((uuid_of(head.session_id), offsets[0], offsets[-1], len(offsets)))
+    return PrunedSessions(tuple(found)) if found else None
+
+
 class NoQueries:
     """There is no SQL."""
 
@@ -316,10 +342,13 @@ def below_ledgers(directories: Directories, name: Callable[[], str]) -> Iterator
         (ledger, {"checkpoint_of": checkpoint_of, "QueryRunner": NoQueries}),
         (ledger, {"read_head": read_head, "read_token": lambda directory, token_id: None}),
         (standby, {"read_head": read_head}),
+        (pruning, {"page": page}),
+        (commands, {"PRUNE_AGE_MIN_S": 0.0}),  # clients choose what nobody asks for any more
         (actor, {"writer_of": writer_of}),
         (
             snapshots,
             {
+                "compact": lambda copy: None,
                 "exists": lambda path: directories[path].has_file,
                 "marked": marked,
                 "mark": mark,
@@ -342,6 +371,6 @@ def of_an_empty_machine(log: ObjectLog) -> DataDirectory:
     if root.newest is not None:
         directory.take_bytes(b"".join(snapshot_parts(log, root.newest)))
     for number, text in log.read(directory.log_number):
-        add(directory.stored, appends_of(text, "the log", number))
+        _take(directory.stored, appends_of(text, "the log", number))
         directory.log_number = number
     return directory

@@ -22,9 +22,10 @@ from helmr.errors import (
     LedgerSuperseded,
     LogNewer,
     OutcomeUnknown,
+    Standby,
     Unavailable,
 )
-from helmr_runtime.core.commands import OperationKey
+from helmr_runtime.core.commands import OperationKey, Prune, Pruned
 from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.ledger.actor import LedgerActor, LedgerPlace
 from helmr_runtime.ledger.log.object_log import ObjectLog
@@ -271,7 +272,10 @@ class Runtime:
 
     async def start(self, start: StartSession) -> Started:
         """As the ledger's; acknowledged."""
-        started: Started = await self._called(start.operation, self.actor.start(start))
+        try:
+            started: Started = await self._called(start.operation, self.actor.start(start))
+        finally:
+            self._pair.starts[start.session_id].done += 1
         if self._answers() and start.operation is not None:
             said = {"session_id": started.session_id, "run_id": started.run_id}
             self._truth.acknowledged(start.operation.id, said)
@@ -300,6 +304,13 @@ class Runtime:
         self._truth.read(offset, is_marked=is_marked, is_over=self.is_over)
         return offset
 
+    async def prune(self, prune: Prune) -> Pruned:
+        """As the ledger's; acknowledged."""
+        pruned: Pruned = await self._judged(self.actor.prune(prune))
+        if self._answers() and pruned.gone:
+            self._truth.removed(pruned.gone)
+        return pruned
+
     def adopted(self, hand: Hand, load: str, loaded: Loaded) -> None:
         """A host has taken a session up."""
         self._truth.loaded(self._life, hand.session_id, load, loaded, hand.seq)
@@ -318,6 +329,10 @@ class Runtime:
     async def _judged(self, call: Awaitable[Any]) -> Any:
         try:
             return await call
+        except Standby:
+            with suppress(HelmrError):
+                await self.actor.freshness()  # as a gateway does
+            raise
         except DataError as error:
             self._truth.fail("S-96", f"{self._machine.name} answers {error.code}: {error.message}")
             raise
@@ -352,7 +367,9 @@ class Host:
         """Until it is cancelled."""
         while not self._pair.is_calm:
             await asyncio.sleep(self._random.random() * 0.6)
-            known = [name for name in self._pair.truth.sessions if name != ids.SYSTEM_STREAM]
+            truth = self._pair.truth
+            over = truth.closed | {ids.SYSTEM_STREAM}
+            known = [name for name in truth.sessions if name not in over]
             if known:
                 with suppress(HelmrError, TimeoutError):
                     await self._hold(self._random.choice(known[-SESSIONS:]))
@@ -363,12 +380,17 @@ class Host:
         load = self._pair.name()
         self._runtime.adopted(hand, load, loaded)
         self._pair.counts.reached("session adopted")
+        if session_id in self._pair.truth.closed:
+            return
         for _ in range(1 + self._random.randrange(4)):
             hand.op = hand.seq
             if not await self._write(hand, hand.flush(hand.step(f"{hand.epoch}:{load}"))):
                 return
             await asyncio.sleep(self._random.random() * 0.3)
-        if self._random.random() < 0.6:
+        end = self._random.random()
+        if end < 0.3:
+            await self._write(hand, hand.flush(hand.succeeded(), hand.closed(), release=True))
+        elif end < 0.75:
             hand.op = hand.seq
             draft = hand.step(f"{hand.epoch}:{load}")
             await self._write(hand, hand.flush(draft, checkpoint=True, release=True))

@@ -11,8 +11,10 @@ from __future__ import annotations
 import logging
 import random as global_random
 import traceback
+from collections import defaultdict
 from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import count
 from random import Random
 from typing import Any
@@ -67,6 +69,24 @@ KINDS = [
 """Each with its weight."""
 
 
+@dataclass(slots=True)
+class Starts:
+    """The calls that start one session, the repeated ones too.
+
+    Attributes:
+        sent: So many clients have made.
+        done: So many a runtime has done, whether its caller still listened; one that was killed does none.
+    """
+
+    sent: int = 0
+    done: int = 0
+
+    @property
+    def are_over(self) -> bool:
+        """None is on its way."""
+        return self.sent == self.done
+
+
 class Pair:
     """Both machines from their start on.
 
@@ -94,6 +114,8 @@ class Pair:
         self.server = StoreServer(self.truth, self.random("store"))
         self.runs: dict[str, str] = {}
         """By session, its run."""
+        self.starts: dict[str, Starts] = defaultdict(Starts)
+        """By session."""
         self.is_calm = False
         """Nothing goes wrong any more."""
         self._lives = count(1)

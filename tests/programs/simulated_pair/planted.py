@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -16,7 +17,7 @@ from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log import object_log
 from helmr_runtime.ledger.log.group import GroupCommit
 from helmr_runtime.ledger.log.object_log import LOG, ROOT, ObjectLog, record_key
-from helmr_runtime.ledger.standby import StandbyMemory
+from helmr_runtime.ledger.standby import Records, StandbyMemory
 from helmr_runtime.ledger.tables.appends import Appends
 
 Bug = Callable[[], AbstractContextManager[object]]
@@ -146,6 +147,16 @@ def _epochs_from_what_is_stored() -> AbstractContextManager[object]:
     return mock.patch.object(ledger, "EPOCHS_PER_OPENING", 0)
 
 
+def _prunes_not_followed() -> AbstractContextManager[object]:
+    """A standby keeps what the primary has removed."""
+    fold = StandbyMemory.fold
+
+    async def keeps(self: StandbyMemory, records: Records) -> None:
+        await fold(self, [(n, replace(appends, removals=[])) for n, appends in records])
+
+    return mock.patch.object(StandbyMemory, "fold", keeps)
+
+
 def _operations_not_followed() -> AbstractContextManager[object]:
     """A standby does not know the operations that it has followed."""
     fold = StandbyMemory._fold
@@ -181,6 +192,7 @@ BUGS: dict[str, Bug] = {
     "adopted-early": _adopted_before_the_takeover,
     "epochs-again": _epochs_from_what_is_stored,
     "operations-not-followed": _operations_not_followed,
+    "prunes-not-followed": _prunes_not_followed,
     "lease-written-over": _lease_written_over,
 }
 

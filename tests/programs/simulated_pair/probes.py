@@ -25,6 +25,7 @@ RARE = (
     "not open: ledger_behind",
     "receipt repeated",
     "session adopted",
+    "sessions pruned",
     "stale read",
     "store away",
     "superseded",

@@ -23,6 +23,7 @@ RULES = {
     "openings-swept": {"S-96"},
     "operations-not-followed": {"S-61"},
     "own-is-anothers": {"S-63", "S-97"},
+    "prunes-not-followed": {"KeyError", "S-96", "S-100"},
     "read-below-the-floor": {"S-60", "S-63", "S-97", "S-98", "S-100"},
     "trimmed-by-the-superseded": {"S-96"},
     "unknown-is-no": {"S-97"},

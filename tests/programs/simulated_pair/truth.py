@@ -71,6 +71,10 @@ class Truth:
         self.sessions: dict[str, Session] = {}
         self.lives: dict[str, int] = {}
         """By writer, the process that opens the log under that name."""
+        self.closed: set[str] = set()
+        """Sessions that are over."""
+        self.pruned: set[str] = set()
+        """Those of them that have been removed."""
         self.tokens: dict[str, Entry | None] = {}
         """Each with what has ended it."""
         self.on_stored: Callable[[Sequence[Entry]], object] = lambda entries: None
@@ -144,6 +148,11 @@ class Truth:
             session.epoch = max(session.epoch, row.epoch)
         for entry in appends.entries:
             self._stored(number, entry)
+        for removal in appends.removals:
+            gone = set(removal.sessions)
+            self.require(gone <= self.closed, "S-69", f"of {gone} some are not over")
+            self.require(not gone & self.pruned, "S-69", f"of {gone} some are removed twice")
+            self.pruned |= gone
         self.on_stored(appends.entries)
 
     def _opened(self, number: int, record: LogRecord, entries: Sequence[Entry]) -> None:
@@ -170,6 +179,8 @@ class Truth:
         body = jsontext.decode(entry.body_json)
         self.entries.append(entry)
         self._written_by[offset] = number
+        said = f"{entry.session_id} has been removed, and goes on"
+        self.require(entry.session_id not in self.pruned, "S-69", said)
         session = self.sessions.setdefault(entry.session_id, Session())
         said = f"{entry.session_id}: entry {entry.seq} behind {session.seq}"
         self.require(entry.seq == session.seq + 1, "S-60", said)
@@ -188,6 +199,8 @@ class Truth:
             self.require(call not in self._refused, "S-102", said)
         if entry.kind is EntryKind.TOKEN_CREATED:
             self.tokens[body["token_id"]] = None
+        elif entry.kind is EntryKind.SESSION_CLOSED:
+            self.closed.add(entry.session_id)
         elif entry.kind in ENDS:
             token_id = body["token_id"]
             self.require(self.tokens[token_id] is None, "S-41", f"{token_id} ends twice")
@@ -287,6 +300,11 @@ class Truth:
             is_theirs = jsontext.decode(end.body_json).get("data") == data
             self.require(is_theirs, "S-41", f"{token_id} is completed by two")
 
+    def removed(self, sessions: Sequence[str]) -> None:
+        """Somebody heard that these sessions are removed."""
+        self._counts.reached("sessions pruned")
+        self.require(set(sessions) <= self.pruned, "S-60", f"of {sessions} some are not removed")
+
     def superseded(self, life: int) -> None:
         """A process says that another has opened the log since."""
         last = self.openings[-1] if self.openings else None
@@ -305,6 +323,7 @@ class Truth:
 
     def same(self, who: str, entries: Sequence[Entry]) -> None:
         """A ledger that was made from the store alone has these."""
-        said = f"{who} has {len(entries)} entries that are not the {len(self.entries)} of the log"
+        kept = [one for one in self.entries if one.session_id not in self.pruned]
+        said = f"{who} has {len(entries)} entries that are not the {len(kept)} of the log"
         found = [(one.feed_offset, one.hash) for one in entries]
-        self.require(found == [(one.feed_offset, one.hash) for one in self.entries], "S-100", said)
+        self.require(found == [(one.feed_offset, one.hash) for one in kept], "S-100", said)
