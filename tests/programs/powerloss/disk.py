@@ -59,13 +59,14 @@ class Disk:
     def __init__(self) -> None:
         self.names: dict[Path, File] = {}
         self.synced_names: dict[Path, File] = {}
-        self._open: dict[int, tuple[Path, File | None]] = {}
-        """By descriptor; a folder has no file."""
+        self._open: dict[tuple[int, int], tuple[Path, File | None]] = {}
+        """By process and descriptor; a folder has no file."""
 
     def take(self, event: Event) -> None:
         """Go on by an event."""
         if event.kind is Kind.BEGIN:
-            self._open.clear()
+            # Its number may have been another's.
+            self._open = {key: one for key, one in self._open.items() if key[0] != event.process}
         elif event.kind in (Kind.OPEN, Kind.MAKE):
             self._opened(event)
         elif event.kind is Kind.RENAME:
@@ -74,9 +75,9 @@ class Disk:
         elif event.kind is Kind.REMOVE:
             self.names.pop(event.path, None)
         elif event.kind is Kind.CLOSE:
-            self._open.pop(event.descriptor, None)
+            self._open.pop((event.process, event.descriptor), None)
         else:
-            path, file = self._open[event.descriptor]
+            path, file = self._open[event.process, event.descriptor]
             if file is not None:
                 _change(file, event)
             elif event.kind is Kind.SYNC:
@@ -89,7 +90,8 @@ class Disk:
     def _opened(self, event: Event) -> None:
         if event.kind is Kind.MAKE:
             self.names[event.path] = File()
-        self._open[event.descriptor] = (event.path, self.names.get(event.path))
+        found = event.path, self.names.get(event.path)
+        self._open[event.process, event.descriptor] = found
 
 
 def _change(file: File, event: Event) -> None:

@@ -1,7 +1,8 @@
 /* Loaded before the C library: writes down what a process writes, syncs, renames and removes below a folder.
 
    One call at a time, and each is on record before the next begins, so that the order is the true one; a process that
-   kills itself does so between two calls. The record is read by tests/powerloss/events.py.
+   kills itself does so between two calls. A program that the process starts is on the same record, under its own number.
+   The record is read by tests/powerloss/events.py.
 
    HELMR_TEST_KILL_BEFORE_SYNC=N ends the process by SIGKILL in place of its Nth sync of a file whose name ends as
    HELMR_TEST_KILL_AT_FILE says: what it wrote before is in the machine's memory, and not on disk. */
@@ -27,6 +28,7 @@ enum { DESCRIPTORS = 65536 };
 struct event {
   uint32_t kind;
   int32_t descriptor;
+  int32_t process, parent;
   int64_t first, second;
   uint64_t length;
 };
@@ -34,6 +36,7 @@ struct event {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char below[4096];
 static int record = -1;
+static pid_t own; /* a child that was forked and has not become a program yet is none of this one's */
 static char is_watched[DESCRIPTORS], is_counted[DESCRIPTORS];
 static const char *kill_at;
 static long syncs_left;
@@ -48,22 +51,23 @@ __attribute__((constructor)) static void begin(void) {
   const char *number = getenv("HELMR_TEST_KILL_BEFORE_SYNC");
   if (number != NULL) syncs_left = atol(number);
   record = (int)syscall(SYS_openat, AT_FDCWD, file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-  struct event one = {BEGIN, getpid(), 0, 0, 0};
+  own = getpid();
+  struct event one = {BEGIN, -1, own, getppid(), 0, 0, 0};
   if (record >= 0) syscall(SYS_write, record, &one, sizeof one);
 }
 
 static void note(int kind, int descriptor, int64_t first, int64_t second, const void *data, size_t length) {
-  struct event one = {(uint32_t)kind, descriptor, first, second, length};
+  struct event one = {(uint32_t)kind, descriptor, own, 0, first, second, length};
   struct iovec parts[2] = {{&one, sizeof one}, {(void *)data, length}};
   if (syscall(SYS_writev, record, parts, 2) != (long)(sizeof one + length)) abort();
 }
 
 static int is_below(const char *path) {
-  return record >= 0 && path != NULL && strncmp(path, below, strlen(below)) == 0;
+  return record >= 0 && path != NULL && strncmp(path, below, strlen(below)) == 0 && getpid() == own;
 }
 
 static int is_known(int descriptor) {
-  return record >= 0 && descriptor >= 0 && descriptor < DESCRIPTORS && is_watched[descriptor];
+  return record >= 0 && descriptor >= 0 && descriptor < DESCRIPTORS && is_watched[descriptor] && getpid() == own;
 }
 
 static int ends_so(const char *path, const char *end) {
@@ -100,6 +104,22 @@ static mode_t mode_of(int flags, va_list more) {
   }
 OPENING(open)
 OPENING(open64)
+
+int openat(int folder, const char *path, int flags, ...) {
+  va_list more;
+  va_start(more, flags);
+  mode_t mode = mode_of(flags, more);
+  va_end(more);
+  if (is_below(path)) return opened(path, flags, mode);
+  return (int)syscall(SYS_openat, folder, path, flags, mode);
+}
+
+/* `cp` writes instead. */
+ssize_t copy_file_range(int from, off64_t *from_place, int to, off64_t *to_place, size_t length, unsigned flags) {
+  if (!is_known(to)) return syscall(SYS_copy_file_range, from, from_place, to, to_place, length, flags);
+  errno = ENOSYS;
+  return -1;
+}
 
 int close(int descriptor) {
   if (!is_known(descriptor)) return REAL(close)(descriptor);

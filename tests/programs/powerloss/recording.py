@@ -91,8 +91,8 @@ class Recording:
 
     def beginning(self, life: int, moments: int) -> Recording:
         """The same with so many moments, the first ones of a life."""
-        begins = [n for n, one in enumerate(self.events) if one.kind is events.Kind.BEGIN]
-        found = [one for one in self.moments if one.number > begins[life]]
+        begins = events.lives(self.events)[life]
+        found = [one for one in self.moments if one.number > begins]
         return replace(self, moments=found[:moments])
 
     def keep(self, folder: Path) -> None:
@@ -180,14 +180,15 @@ def _check_nothing_escaped(found: Sequence[events.Event], work: Path) -> None:
 
 
 def _moments(found: Sequence[events.Event], work: Path) -> Iterator[Moment]:
-    acknowledged, tells = 0, set[int]()
+    acknowledged, tells = 0, set[tuple[int, int]]()
     for number, event in enumerate(found):
+        told = event.process, event.descriptor
         if event.kind is events.Kind.BEGIN:
-            tells.clear()
+            tells = {one for one in tells if one[0] != event.process}
         elif event.kind in (events.Kind.OPEN, events.Kind.MAKE):
             is_telling = event.path == work / ACKNOWLEDGED
-            (tells.add if is_telling else tells.discard)(event.descriptor)
-        elif event.kind is events.Kind.WRITE and event.descriptor in tells:
+            (tells.add if is_telling else tells.discard)(told)
+        elif event.kind is events.Kind.WRITE and told in tells:
             acknowledged = max(acknowledged, int(event.data))
-        if event.descriptor not in tells:
+        if told not in tells:
             yield Moment(number, acknowledged)

@@ -17,6 +17,7 @@ from helmr_runtime.core.entries import Draft, Entry, EntryKind, stamp
 from tests.ledger.sessions import ALICE, START_AT
 from tests.programs.powerloss import images
 from tests.programs.powerloss.campaign import (
+    ALL_WAYS,
     MADE,
     Planned,
     built,
@@ -26,7 +27,7 @@ from tests.programs.powerloss.campaign import (
     table,
 )
 from tests.programs.powerloss.disk import Disk
-from tests.programs.powerloss.events import Event, Kind
+from tests.programs.powerloss.events import Event, Kind, lives
 from tests.programs.powerloss.judge import (
     BACKUP,
     GAP,
@@ -50,7 +51,7 @@ from tests.programs.powerloss.workload import LEDGER
 
 pytestmark = pytest.mark.allows_blocking
 
-IMAGES, SPOILT = 50, 8
+IMAGES, SPOILT, CACHES = 50, 8, 120
 LONG_IMAGES, LONG_COMMITS = 1_000, 40
 KEPT = ROOT / ".bench" / "powerloss"
 FOLDER = Path("/f")
@@ -136,6 +137,21 @@ def test_no_image_of_a_thousand_does(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert (bad, found.broken) == ([], []), f"{table(found)}the recording is in {KEPT}"
 
 
+@pytest.mark.long
+@pytest.mark.timeout(1_200)
+def test_a_cache_is_whole_again_from_the_log_elsewhere_whatever_a_loss_of_power_left_of_it(
+    tmp_path: Path,
+) -> None:
+    cache = recorded(tmp_path, 15, ("kill", "stop", 9, "kill"), is_cache=True)
+    ways = [one for one in ALL_WAYS if one not in ("torn mark", "flipped bit")]  # it has neither
+    found = run(cache, shares(CACHES, ways), tmp_path, seed=5)
+    assert found.verdicts.total(WHOLE) == found.verdicts.total() == CACHES, table(found)
+    copies = {one.process for one in cache.events} - {
+        cache.events[number].process for number in lives(cache.events)
+    }
+    assert copies, "no snapshot was made, so that no image has a part of its copy"
+
+
 # --- the disk ---------------------------------------------------------------------------------------
 
 
@@ -191,6 +207,21 @@ def test_blocks_are_kept_as_wholes() -> None:
     spoilt = images.zeros(disk, chance)[A]
     assert spoilt[:300] == old[:300], "what was on disk before shares a sector with it"
     assert set(spoilt[300:1_324]) <= {0, ord("n")}
+
+
+def test_a_program_that_a_process_starts_has_files_of_its_own_and_is_no_other_life() -> None:
+    recorded = [
+        Event(Kind.BEGIN, -1, 0, 0, b"", 7, 1),
+        Event(Kind.MAKE, 3, 0, 0, b"/f/a", 7),
+        Event(Kind.BEGIN, -1, 0, 0, b"", 8, 7),
+        Event(Kind.MAKE, 3, 0, 0, b"/f/b", 8),
+        Event(Kind.WRITE, 3, 0, 0, b"copied", 8),
+        Event(Kind.WRITE, 3, 0, 0, b"its own", 7),
+        Event(Kind.BEGIN, -1, 0, 0, b"", 9, 1),
+    ]
+    assert lives(recorded) == [0, 6]
+    found = images.everything(disk_of(*recorded), Random(1))
+    assert found == {A: b"its own", FOLDER / "b": b"copied"}
 
 
 def test_a_strict_disk_has_the_names_that_were_synced() -> None:

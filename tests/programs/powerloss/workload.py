@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from helmr_runtime.clock import FakeClock
+from helmr_runtime.core import shared_log
 from helmr_runtime.core.commands import Prune
+from helmr_runtime.ledger import snapshot_maker
 from helmr_runtime.ledger.ledger import DuckLedger
 from helmr_runtime.ledger.log.stores import open_log
 from helmr_runtime.ledger.open import open_ledger
@@ -35,6 +37,9 @@ ENGINE_LOG = "128KB"
 
 TOKEN_LIVES_S = 90 * 86_400.0
 """Longer than all lives: a ledger that opens writes nothing by itself."""
+
+LOOK_EVERY_S, COPIED_EVERY = 0.05, 25
+"""Commits from one snapshot of a cache to the next, and how soon that is seen."""
 
 DAYS = timedelta(days=3)
 """Between two lives."""
@@ -100,6 +105,8 @@ async def main(folder: Path, number: int, commits: int, end: str, url: str | Non
     path = folder / DATA / LEDGER
     settings = replace(SMALL, wal_size=ENGINE_LOG)
     log = open_log(url) if url is not None else None
+    # Several in a life, each copied beside the commits.
+    snapshot_maker.LOOK_EVERY_S, shared_log.SNAPSHOT_RECORDS = LOOK_EVERY_S, COPIED_EVERY
     ledger = await open_ledger(path, clock=clock, settings=settings, log=log)
     life = Life(folder, ledger, clock, random.Random(number))
     await asyncio.gather(*(life.write(commits) for _ in range(WRITERS)))
