@@ -8,7 +8,7 @@ import pwd
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -118,10 +118,20 @@ class PostgresServer:
     Args:
         folder: For everything of it.
         programs: Where its programs are.
+        settings: Of the server, besides where it listens.
+        primary: The folder of the socket of another one, which runs: this one is its replica until it is promoted.
     """
 
-    def __init__(self, folder: Path, programs: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        programs: Path,
+        *,
+        settings: Mapping[str, str] | None = None,
+        primary: Path | None = None,
+    ) -> None:
         self.folder = folder
+        self._settings = settings or {}
         user = _user()
         self._as_user: dict[str, Any] = {}
         if user is not None:
@@ -129,8 +139,13 @@ class PostgresServer:
             self._as_user = {"user": user.pw_uid, "group": user.pw_gid}
         data = str(folder / "data")
         self._control = (str(programs / "pg_ctl"), "-D", data, "-w", "-s")
-        init = str(programs / "initdb")
-        self._run(init, "-D", data, "-A", "trust", "-U", "helmr", "--no-sync")
+        if primary is None:
+            init = str(programs / "initdb")
+            self._run(init, "-D", data, "-A", "trust", "-U", "helmr", "--no-sync")
+        else:
+            copy = str(programs / "pg_basebackup")
+            more = ("-R", "-c", "fast", "--no-sync")
+            self._run(copy, "-D", data, "-h", str(primary), "-U", "helmr", *more)
 
     def url(self, folder: Path | None = None) -> str:
         """Its DSN, or that of what stands before it in another folder."""
@@ -138,8 +153,18 @@ class PostgresServer:
 
     def start(self) -> None:
         """Ready when this returns."""
-        options = f"-c listen_addresses= -c unix_socket_directories={self.folder} -c fsync=off"
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.folder),
+            "fsync": "off",
+            **self._settings,
+        }
+        options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
         self._run(*self._control, "-o", options, "-l", str(self.folder / "log"), "start")
+
+    def promote(self) -> None:
+        """It is no replica any more when this returns."""
+        self._run(*self._control, "promote")
 
     def kill(self) -> None:
         """End it without a word to anyone; its next start mends it from its log."""
@@ -153,20 +178,23 @@ class PostgresServer:
 
 
 @contextmanager
-def own_postgres() -> Iterator[PostgresServer | None]:
-    """Started; None where PostgreSQL is not installed, or nobody can run it."""
+def own_postgres(
+    settings: Mapping[str, str] | None = None, *, primary: Path | None = None
+) -> Iterator[PostgresServer | None]:
+    """Started; None where PostgreSQL is not installed, or nobody can run it. Arguments as of `PostgresServer`."""
     programs = postgres_programs()
     if programs is None or (os.getuid() == 0 and _user() is None):
         yield None
         return
     folder = reaper.folder("helmr-pg-")  # short, and open to that user
     try:
-        server = PostgresServer(folder, programs)
+        server = PostgresServer(folder, programs, settings=settings, primary=primary)
         server.start()
         try:
             yield server
         finally:
-            server.kill()
+            with suppress(AssertionError):  # a test may have ended it
+                server.kill()
     finally:
         shutil.rmtree(folder)
 
