@@ -11,7 +11,11 @@ from pathlib import Path
 
 from tests.programs.benchmarks import systems
 from tests.programs.benchmarks.processes import Server
-from tests.programs.benchmarks.systems.dbos import POSTGRES_USER, init_cluster, postgres_program
+from tests.programs.benchmarks.systems.clusters import (
+    POSTGRES_USER,
+    init_cluster,
+    postgres_program,
+)
 from tests.programs.limits.counting import Provider, most_at_once, most_within
 from tests.stack.live import until
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from tests.programs.benchmarks.systems.base import Missing, System
 from tests.programs.benchmarks.systems.dbos import DbosOnPostgres, DbosOnSqlite
-from tests.programs.benchmarks.systems.helmr import Helmr, HelmrInProcess
+from tests.programs.benchmarks.systems.helmr import (
+    Helmr,
+    HelmrInProcess,
+    HelmrOnBucket,
+    HelmrOnPostgres,
+)
 from tests.programs.benchmarks.systems.helmr_ray import HelmrRay
 from tests.programs.benchmarks.systems.langgraph import LangGraphOnSqlite
 from tests.programs.benchmarks.systems.restate import Restate
@@ -15,6 +20,8 @@ SYSTEMS: dict[str, type[System]] = {
         Helmr,
         HelmrRay,
         HelmrInProcess,
+        HelmrOnPostgres,
+        HelmrOnBucket,
         DbosOnPostgres,
         Restate,
         LangGraphOnSqlite,

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -18,11 +16,10 @@ from typing import ClassVar
 
 from tests.programs.benchmarks.processes import Server, free_port
 from tests.programs.benchmarks.systems.base import HttpSystem, Missing
+from tests.programs.benchmarks.systems.clusters import check_postgres, started_cluster
 
 APP = Path(__file__).parents[1] / "apps" / "dbos_bench_app.py"
 NO_COMMAND = "has no command that sends"
-POSTGRES_USER = "postgres"
-"""Who runs PostgreSQL when this runs as root, which it refuses."""
 
 
 class Dbos(HttpSystem):
@@ -102,50 +99,14 @@ class DbosOnPostgres(Dbos):
     @classmethod
     def check(cls) -> None:
         _check_dbos()
-        if postgres_program("initdb") is None:
-            raise Missing("PostgreSQL is missing: apt-get install postgresql")
+        check_postgres()
 
     def settings(self) -> dict[str, str]:
         return {"version": version("dbos"), "in front": "FastAPI, one process", **self._shown}
 
     async def database(self, folder: Path) -> str:
-        """A cluster of its own with PostgreSQL's default settings, on a socket in its folder."""
-        home = folder / "pg"
-        home.mkdir()
-        user = None
-        if os.geteuid() == 0:
-            user = POSTGRES_USER
-            shutil.chown(home, user, user)
-            for above in (folder, *folder.parents[:1]):
-                above.chmod(0o755)
-        await asyncio.to_thread(init_cluster, home, user)
-        options = ["-D", str(home / "data"), "-k", str(home), "-c", "listen_addresses="]
-        server = Server(
-            [str(postgres_program("postgres")), *options],
-            folder / "postgres.log",
-            environment=os.environ,
-            cwd=home,
-            user=user,
-        )
-        self.servers.append(server)
-        where = f"?host={home}"
-        await self.answers(lambda: self._show(f"postgresql://bench@/postgres{where}"))
+        where, self._shown = await started_cluster(self, folder)
         return f"postgresql+psycopg://bench@/bench{where}"
-
-    def _show(self, url: str) -> bool:
-        import psycopg
-
-        try:
-            with psycopg.connect(url, autocommit=True) as connection:
-                names = ("server_version", "fsync", "synchronous_commit", "wal_sync_method")
-                for name in names:
-                    row = connection.execute(f"SHOW {name}").fetchone()
-                    assert row is not None
-                    self._shown[f"PostgreSQL {name}"] = str(row[0])
-                connection.execute("CREATE DATABASE bench")
-        except psycopg.OperationalError:
-            return False
-        return True
 
 
 class DbosOnSqlite(Dbos):
@@ -169,27 +130,6 @@ class DbosOnSqlite(Dbos):
 
     async def database(self, folder: Path) -> str:
         return f"sqlite:///{folder / 'dbos.sqlite'}"
-
-
-def init_cluster(home: Path, user: str | None) -> None:
-    """Make an empty cluster below the folder, as that user."""
-    subprocess.run(
-        [str(postgres_program("initdb")), "-D", home / "data", "-U", "bench", "-A", "trust"],
-        check=True,
-        capture_output=True,
-        cwd=home,
-        user=user,
-        group=user,
-        extra_groups=[] if user else None,
-    )
-
-
-def postgres_program(name: str) -> Path | None:
-    """One of PostgreSQL's programs; Debian keeps them off the path."""
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    found = next((one / name for one in folders if (one / name).exists()), None)
-    named = shutil.which(name)
-    return found or (Path(named) if named else None)
 
 
 def _check_dbos() -> None:

@@ -11,17 +11,25 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections import defaultdict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
+from statistics import quantiles
 from typing import Any, ClassVar
 
 from helmr.client.discovery import read_credentials
+from helmr_runtime.ledger.log.stores import open_objects
+from tests.ledger.store_servers import Seaweed, seaweed_program
 from tests.programs.benchmarks.processes import Server
-from tests.programs.benchmarks.systems.base import INBOX, POLL_S, HttpSystem
+from tests.programs.benchmarks.systems.base import INBOX, POLL_S, HttpSystem, Missing
+from tests.programs.benchmarks.systems.clusters import check_postgres, started_cluster
 
 TASKS = Path(__file__).parents[1] / "apps" / "helmr_bench_tasks.py"
+LOG_IS_ELSEWHERE = "its ledger is made in a file only"
+PUTS, PUT_BYTES = 200, 1_500
 
 
 class Helmr(HttpSystem):
@@ -40,6 +48,8 @@ class Helmr(HttpSystem):
         self._ended: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._replies: dict[str, asyncio.Queue[str]] = {}
         self._pool: dict[str, Any] = {}
+        self.log: Sequence[str] = ()
+        """Where its log is, as `helmr up` is told that."""
 
     @classmethod
     def check(cls) -> None:
@@ -73,7 +83,7 @@ class Helmr(HttpSystem):
         """Start its processes, and return when it is ready."""
         path = self.data_dir / "credentials.json"
         path.unlink(missing_ok=True)
-        self.servers = [self._server()]
+        self.servers.append(self._server())
         await self.answers(lambda: read_credentials(path))
         found = read_credentials(path)
         assert found is not None
@@ -90,7 +100,7 @@ class Helmr(HttpSystem):
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         command = [sys.executable, "-m", "helmr.cli", "up", self._tasks.name, "--port=0"]
         return Server(
-            [*command, f"--data-dir={self.data_dir}", *self.arguments],
+            [*command, f"--data-dir={self.data_dir}", *self.arguments, *self.log],
             self.folder / "up.log",
             environment=environment,
             cwd=self.folder,
@@ -169,8 +179,7 @@ class Helmr(HttpSystem):
 
     async def restart(self) -> None:
         await self.unfollow()
-        for server in self.servers:
-            await asyncio.to_thread(server.stop)
+        await asyncio.to_thread(self.servers.pop().stop)
         await self.up()
 
     async def inbox(self) -> int:
@@ -208,3 +217,74 @@ class Helmr(HttpSystem):
 class HelmrInProcess(Helmr):
     name: ClassVar[str] = "helmr-in-process"
     arguments: ClassVar[Sequence[str]] = ("--in-process",)
+
+
+class HelmrOnPostgres(HelmrInProcess):
+    """Its log in a PostgreSQL of its own, which is set as that of DBOS is."""
+
+    name: ClassVar[str] = "helmr-postgres"
+    reasons: ClassVar[Mapping[str, str]] = {"h": LOG_IS_ELSEWHERE}
+
+    def __init__(self, tasks: Path = TASKS) -> None:
+        super().__init__(tasks)
+        self._shown: dict[str, str] = {}
+
+    @classmethod
+    def check(cls) -> None:
+        check_postgres()
+        if find_spec("psycopg") is None:
+            raise Missing("psycopg is missing: pip install 'helmr[postgres]'")
+
+    def settings(self) -> dict[str, str]:
+        return {**super().settings(), "on disk": "each commit is a row", **self._shown}
+
+    async def start(self, folder: Path) -> None:
+        where, self._shown = await started_cluster(self, folder)
+        self.log = (f"--log=postgresql://bench@/bench{where}",)
+        await super().start(folder)
+
+
+class HelmrOnBucket(HelmrInProcess):
+    """Its log in a bucket of a SeaweedFS on this machine."""
+
+    name: ClassVar[str] = "helmr-bucket"
+    reasons: ClassVar[Mapping[str, str]] = {"h": LOG_IS_ELSEWHERE}
+
+    def __init__(self, tasks: Path = TASKS) -> None:
+        super().__init__(tasks)
+        self._bucket: Seaweed | None = None
+        self._put_ms = ""
+
+    @classmethod
+    def check(cls) -> None:
+        if seaweed_program() is None:
+            raise Missing("SeaweedFS is missing: make .venv/.stamp-servers")
+
+    def settings(self) -> dict[str, str]:
+        said = {"on disk": "each commit is an object", "a PUT by itself": self._put_ms}
+        return {**super().settings(), **said}
+
+    async def start(self, folder: Path) -> None:
+        self._bucket = bucket = Seaweed(folder / "weed")
+        await asyncio.to_thread(bucket.start)
+        self.log = (f"--log={bucket.url('log')}",)
+        self._put_ms = await asyncio.to_thread(_put_ms, bucket.url("probe"))
+        await super().start(folder)
+
+    async def stop(self) -> None:
+        await super().stop()
+        if self._bucket is not None:
+            await asyncio.to_thread(self._bucket.kill)
+            self._bucket = None
+
+
+def _put_ms(url: str) -> str:
+    """How long one takes of a usual commit's size, half of them and nine of ten."""
+    objects, times_s = open_objects(url), list[float]()
+    for number in range(PUTS):
+        began_s = time.perf_counter()
+        objects.create(f"{number:06}", bytes(PUT_BYTES))
+        times_s.append(time.perf_counter() - began_s)
+    objects.close()
+    cut = quantiles(times_s, n=10)
+    return f"{cut[4] * 1000:.1f} ms, nine of ten within {cut[8] * 1000:.1f} ms"
