@@ -13,17 +13,19 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
 from tests.programs.histories import checker, history
 from tests.programs.pairs.nemesis import PAUSE_S
 from tests.programs.pairs.taking import CALLS_PER_S, CLIENTS, SESSIONS, Plan, Taken, take
-from tests.programs.pairs.times import answered_ns, by_kind
+from tests.programs.pairs.times import Happened, answered_ns, by_kind, next_answer_s
 from tests.stack.paired import STORES
 
 ALL = 1_000_000
+LONGEST = 5
 KINDS = ("kill", "down", "pause", "cut", "kill and start", "store")
 
 
@@ -86,11 +88,26 @@ def report(taken: Taken) -> Iterator[str]:
             f"{kind}: {len(times)}, of these {counts[kind]} takeovers; next answer after "
             f"{times[0]:.2f} to {times[-1]:.2f} s, half within {median(times):.2f}"
         )
+    for took_s, kind, at in longest(taken.happened, answers_ns):
+        yield f"  {took_s:.2f} s after a {kind} at {at:%H:%M:%S} UTC: the logs beside the history say more"
     yield (
         f"{counts.total()} takeovers, {len(taken.calls):,} calls, {len(answers_ns):,} answers, "
         f"{len(answers_ns) / taken.load_s:.0f} a second; {taken.marked:,} reads said that they may be stale; "
         f"{taken.unfinished} runs unfinished"
     )
+
+
+def longest(
+    happened: Iterable[Happened], answers_ns: Sequence[int]
+) -> list[tuple[float, str, datetime]]:
+    """The longest waits for an answer, what they were for, and when that was by the wall clock."""
+    wall_ns = time.time_ns() - time.monotonic_ns()
+    found = [
+        (took_s, one.kind, datetime.fromtimestamp((one.at_ns + wall_ns) / 1e9, UTC))
+        for one in happened
+        if (took_s := next_answer_s(one, answers_ns)) is not None
+    ]
+    return sorted(found, reverse=True)[:LONGEST]
 
 
 if __name__ == "__main__":

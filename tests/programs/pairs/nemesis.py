@@ -104,10 +104,10 @@ class PairNemesis:
             "kill": (self._kill, 5.0),
             "down": (self._down, 4.0),
             "kill and start": (self._kill_and_start, 0.5),
-            "pause": (self._pause, 0.6),
+            "pause": (self._pause, 0.35),
         }
         if self._store.cuts:
-            faults["cut"] = (self._cut, 1.0)
+            faults["cut"] = (self._cut, 0.8)
         if self._store.server is not None:
             faults["store"] = (self._store_away, 0.6)
         return faults
