@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import signal
 import socket
@@ -19,6 +20,7 @@ from tests import reaper
 
 KEY, SECRET, BUCKET = "helmr", "helmr-secret", "logs"
 READY_S = 90.0
+STARTS = 5
 
 
 def seaweed_program() -> Path | None:
@@ -28,21 +30,29 @@ def seaweed_program() -> Path | None:
     return Path(found) if found is not None else None
 
 
+PORTS = range(10_500, 22_000)
+"""Also with 10,000 more they are below those that the kernel gives to outgoing connections: one of these could take a
+port of a server that is down for a moment."""
+
+
 def free_ports(count: int) -> list[int]:
     """Ports on which nothing listens; SeaweedFS takes another 10,000 above each for gRPC."""
+    chance, ports = random.SystemRandom(), list[int]()
     with ExitStack() as stack:
-        ports: list[int] = []
         while len(ports) < count:
-            one = stack.enter_context(socket.socket())
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-            above = stack.enter_context(socket.socket())
+            port = chance.choice(PORTS)
             try:
-                above.bind(("127.0.0.1", port - 10_000))
-            except (OSError, OverflowError):
+                for number in (port, port + 10_000):
+                    one = stack.enter_context(socket.socket())
+                    one.bind(("127.0.0.1", number))
+            except OSError:
                 continue
-            ports.append(port - 10_000)
-        return ports
+            ports.append(port)
+    return ports
+
+
+class Ended(AssertionError):
+    """It has ended before it was ready."""
 
 
 class Seaweed:
@@ -91,10 +101,18 @@ class Seaweed:
             *("-volume.max=60", "-master.volumeSizeLimitMB=256"),
             *(f"-{name}.port={port}" for name, port in self._ports.items()),
         ]
-        log = (self.folder / "weed.log").open("ab")
-        with log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
-        self._until_ready()
+        for left in reversed(range(STARTS)):
+            with (self.folder / "weed.log").open("ab") as log:
+                self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
+            try:
+                self._until_ready()
+            except Ended:
+                # A port of its own may still be held by one that was killed.
+                if not left:
+                    raise
+                time.sleep(1.0)
+            else:
+                return
 
     def kill(self) -> None:
         """End it as a loss of its machine does."""
@@ -108,7 +126,8 @@ class Seaweed:
         # A folder below /buckets is a bucket: made, or there already.
         folder = f"http://127.0.0.1:{self._ports['filer']}/buckets/{BUCKET}/"
         while not (self._answers(folder, "POST", 409) and self._answers(self.endpoint, "GET", 403)):
-            assert self._process.poll() is None, (self.folder / "weed.log").read_text()[-2000:]
+            if self._process.poll() is not None:
+                raise Ended((self.folder / "weed.log").read_text()[-2000:])
             assert time.monotonic() < ends_s, "SeaweedFS is not ready"
             time.sleep(0.2)
 
