@@ -23,6 +23,17 @@ def version() -> str:
         return SOURCE_TREE
 
 
+RAY_TRIED = ("2.60",)
+"""Minor versions of Ray that runtimes were tried with; `pyproject.toml` allows newer ones too."""
+
+
+def ray_untried(ray: str) -> str | None:
+    """What to say of a version of Ray that Helmr was not tried with; None of others."""
+    if ".".join(ray.split(".")[:2]) in RAY_TRIED:
+        return None
+    return f"Helmr is tested with Ray {' and '.join(RAY_TRIED)}, not with {ray}"
+
+
 MODULES = {
     "local": ("duckdb", "starlette", "uvicorn", "uvloop"),
     "runtime": ("duckdb", "starlette", "uvicorn", "uvloop", "ray"),

@@ -32,7 +32,7 @@ from helmr.durations import spell, spell_bytes
 from helmr.errors import HelmrError, NotReady, RuntimeNotFound
 from helmr.hash_seed import DATA_DIR
 from helmr.safe_text import one_line
-from helmr.version import REQUIRED, version
+from helmr.version import REQUIRED, ray_untried, version
 
 if TYPE_CHECKING:
     from helmr.client import Client
@@ -64,7 +64,6 @@ class Finding:
 PYTHON_LEAST = (3, 11)
 PYTHON_TRIED = (3, 13)
 """The newest that the tests have seen."""
-RAY_TRIED = "2.60."
 FILES_WANTED = 2_048
 """Four for each of the 500 live sessions that a host may have."""
 CLOCK_APART_S = 2.0
@@ -118,11 +117,8 @@ def judge_installed(missing: Sequence[str], ray: str | None, form: RuntimeForm) 
             "pip install 'helmr[runtime]', or `helmr up --in-process`, or that form in helmr.toml."
         )
         return Finding("installed", CheckResult.WARN, text, todo)
-    if ray is not None and not ray.startswith(RAY_TRIED):
-        text = f"{said}, Ray {ray}"
-        return Finding(
-            "installed", CheckResult.WARN, text, f"Helmr is tested with Ray {RAY_TRIED}x."
-        )
+    if ray is not None and (untried := ray_untried(ray)) is not None:
+        return Finding("installed", CheckResult.WARN, f"{said}, Ray {ray}", f"{untried}.")
     return Finding("installed", CheckResult.OK, f"{said}, {f'Ray {ray}' if ray else 'without Ray'}")
 
 

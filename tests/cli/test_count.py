@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -122,6 +123,28 @@ def test_it_says_the_number_and_loads_no_command_line(asked: Gateway, nowhere: P
     assert done.stdout == "2\n"
     assert "helmr.cli.count" in done.stderr
     assert not {"typer", "pydantic", "httpx", "helmr.models"} & {*done.stderr.split()}
+    assert done.stderr.count("import time:") <= 200  # the interpreter's own are 26
+
+
+@pytest.mark.perf
+@pytest.mark.parametrize("words", ["--version", "waiting --count"])
+def test_what_status_lines_run_takes_little_of_a_processor(
+    asked: Gateway, nowhere: Path, words: str
+) -> None:
+    """Under 150 ms, the best of ten: what else runs on the machine adds to it."""
+    took_s = []
+    for _ in range(10):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(
+            [sys.executable, "-m", "helmr.cli", *words.split()],
+            env={**os.environ, "HELMR_URL": asked.url, "HELMR_API_KEY": KEY},
+            capture_output=True,
+            timeout=30,
+            check=True,
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took_s.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(took_s) < 0.15, words
 
 
 def test_what_is_left_to_the_command_gets_its_error(nowhere: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from helmr.errors import Unavailable, UsageError
+from helmr.version import ray_untried
 from helmr_runtime.launchers.cluster import Cluster
 
 
@@ -27,6 +28,22 @@ def test_auto_is_looked_up_and_must_answer_as_any_other(
     monkeypatch.setattr(f"{services}.find_bootstrap_address", lambda temp_dir: None)
     with pytest.raises(Unavailable, match=says):
         Cluster(tmp_path, "auto").start()
+
+
+@pytest.mark.timeout(30)
+def test_another_ray_is_warned_of_and_not_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ray.__version__", "2.99.1")
+    with pytest.raises(Unavailable, match="no Ray cluster answers"):
+        Cluster(tmp_path, "127.0.0.1:1").start()
+    assert "not with 2.99.1" in caplog.text
+
+
+def test_the_ray_that_is_pinned_was_tried(project_root: Path) -> None:
+    pins = (project_root / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    [pinned] = [one.removeprefix("ray==") for one in pins if one.startswith("ray==")]
+    assert ray_untried(pinned) is None
 
 
 def test_room_is_what_the_nodes_offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

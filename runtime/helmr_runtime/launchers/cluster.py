@@ -4,9 +4,10 @@ Owns the node's processes. Ray is started through its node class, without dashbo
 log monitor: measured 3.2 s and 250 MB against 5.2 s and 360 MB of `ray start --head` and 7.6 s and 640 MB of
 `ray.init()`, which also listen on every interface.
 
-The only module that uses names that Ray does not document, each seen on Ray 2.60: `Node` and `RayParams`, because
-nothing public starts a node on loopback alone and ends it with this process; `canonicalize_bootstrap_address`, because
-`ray.init` waits two minutes for a cluster that has ended and then ends the process. docs/upstream/ray.md asks for both.
+The only module that uses names that Ray does not document, each seen on the versions in `RAY_TRIED`: `Node` and
+`RayParams`, because nothing public starts a node on loopback alone and ends it with this process;
+`canonicalize_bootstrap_address`, because `ray.init` waits two minutes for a cluster that has ended and then ends the
+process. docs/upstream/ray.md asks for both.
 
 Anyone who reaches Ray's ports and has its token owns the host: loopback only, token authentication, the
 token in a file of its own that only this user may read.
@@ -28,6 +29,7 @@ from typing import Any
 import helmr
 import helmr_runtime
 from helmr.errors import Unavailable, UsageError
+from helmr.version import ray_untried
 from helmr_runtime.launchers.watchdog import RUN_DIR_PREFIX
 from helmr_runtime.process.processes import MARKER
 from helmr_runtime.process.spec import HOST_RESOURCE, LOOPBACK
@@ -124,6 +126,8 @@ class Cluster:
         """
         import ray  # noqa: PLC0415 - reads the environment that `prepare_environment` sets
 
+        if (untried := ray_untried(ray.__version__)) is not None:
+            logger.warning("%s", untried)
         if self._address is not None:
             self._address = _found(self._address)
             check_answers(self._address)
