@@ -90,7 +90,7 @@ class Addresses:
         """Have the next one asked from now on, if it still was that one that was asked; whether there are several.
 
         Args:
-            silent_s: The one that was asked has said nothing: for so long one that stands by is asked again instead.
+            silent_s: The one that was asked has said nothing: for this time one that stands by is asked again instead.
             stands_by: The one that was asked answered that it stands by.
         """
         count, now_s = len(self._urls), self._clock()

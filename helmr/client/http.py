@@ -54,7 +54,7 @@ PAIR_SILENCE_S = 20.0
 PAIR_READ_TIMEOUT_S = 5.0
 """Longest silence of a common answer then: a runtime that is paused takes connections and says nothing."""
 PASSED_OVER_S = 5.0
-"""For so long one that was silent is not asked while another says that it stands by: that one takes over meanwhile."""
+"""How long a runtime that was silent is not asked while another one stands by: that one takes over meanwhile."""
 SAME_PAUSE_S = 0.1
 """Between two tries at one address, at least."""
 FEED_STEADY_S = 5.0
