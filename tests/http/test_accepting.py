@@ -6,6 +6,8 @@ import asyncio
 import errno
 import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +16,9 @@ from helmr_runtime.http import accepting
 from helmr_runtime.http.accepting import FILES_SPARE, Accepting, OpenFiles
 from helmr_runtime.http.connections import Connections
 from helmr_runtime.http.settings import ConnectionBounds
+from helmr_runtime.process.gateway import STOP_GRACE_S
 from helmr_runtime.service.health import DegradedState
-from tests.service.stack import until
+from tests.service.stack import Stack, until
 
 
 class Clock:
@@ -182,3 +185,36 @@ def test_bounds_leave_half_of_the_open_files_to_others() -> None:
     bounds = ConnectionBounds().within(1_024)
     assert (bounds.connections_max, bounds.per_source_max) == (512, 256)
     assert ConnectionBounds().within(1_000_000) == ConnectionBounds()
+
+
+async def test_a_connection_that_is_still_being_accepted_does_not_hold_up_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made behind the others' end, it would be closed by no one."""
+    stack = Stack(tmp_path)
+    await stack.start()
+    server = stack.gateway._server
+    assert server is not None
+    (one,) = server.accepting
+    go_on, connect = asyncio.Event(), Accepting._connect
+
+    async def late(self: Accepting, accepted: socket.socket) -> None:
+        await go_on.wait()
+        await connect(self, accepted)
+
+    monkeypatch.setattr(Accepting, "_connect", late)
+    port = int(stack.url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    await until(lambda: one._connecting)
+    stopped = one.stop
+
+    def stopping() -> None:
+        stopped()
+        asyncio.get_running_loop().call_later(0.05, go_on.set)
+
+    monkeypatch.setattr(one, "stop", stopping)
+    async with asyncio.timeout(STOP_GRACE_S - 0.5):
+        await stack.stop()
+    with suppress(ConnectionError):
+        assert await reader.read() == b""
+    writer.close()

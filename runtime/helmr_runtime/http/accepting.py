@@ -129,6 +129,11 @@ class Accepting:
         else:
             self._loop.remove_reader(self._listener.fileno())
 
+    async def settled(self) -> None:
+        """Return when every connection that was accepted has its protocol."""
+        while self._connecting:
+            await asyncio.wait(self._connecting)
+
     def troubles(self) -> list[Trouble]:
         """That files are short, for a minute after they last were."""
         is_recent = self._short_s is not None and self._loop.time() - self._short_s < SHORT_FOR_S

@@ -242,6 +242,8 @@ class _Server(uvicorn.Server):
         """See uvicorn."""
         for one in self.accepting:
             one.stop()
+        for one in self.accepting:
+            await one.settled()  # what comes later would not be closed, and be waited for
         await super().shutdown(sockets)
 
     @contextlib.contextmanager
