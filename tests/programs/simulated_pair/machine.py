@@ -307,7 +307,7 @@ class Runtime:
     async def prune(self, prune: Prune) -> Pruned:
         """As the ledger's; acknowledged."""
         pruned: Pruned = await self._judged(self.actor.prune(prune))
-        if self._answers() and pruned.gone:
+        if pruned.gone and self._answers():  # that nothing may go is no more than a read
             self._truth.removed(pruned.gone)
         return pruned
 
