@@ -332,6 +332,9 @@ class _DurableProvider(ModelProvider):
         return self._durable(self._wrapped.get_model(model_name))
 
 
+FORM: ItemForm[TResponseInputItem] = ItemForm(json.loads, list)
+
+
 class HelmrSession(SessionABC):
     """A session of the SDK whose items an output stream keeps: `continue_as` needs no copy of them.
 
@@ -377,4 +380,4 @@ class HelmrSession(SessionABC):
 @functools.cache
 def _conversation(stream: OutputStream[Any]) -> KeptConversation[TResponseInputItem]:
     """Of a stream, which may have several session objects."""
-    return KeptConversation(stream, ItemForm(json.loads, list))
+    return KeptConversation(stream, FORM)

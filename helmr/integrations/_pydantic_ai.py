@@ -406,7 +406,7 @@ class HelmrHistory:
     """
 
     def __init__(self, stream: OutputStream[Any]) -> None:
-        self._conversation = KeptConversation(stream, ItemForm(_messages_of, _json_of))
+        self._conversation = KeptConversation(stream, FORM)
 
     @durable_call("HelmrHistory.messages()")
     async def messages(self) -> list[ModelMessage]:
@@ -450,3 +450,6 @@ def _dumped(message: ModelMessage, *, exclude_none: bool = False) -> Any:
     dump = ModelMessagesTypeAdapter.dump_python
     [found] = dump([message], mode="json", exclude_none=exclude_none)
     return found
+
+
+FORM = ItemForm(_messages_of, _json_of)

@@ -14,8 +14,9 @@ A run reads it once, and knows what it adds itself. One turn at a time: branches
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Generic, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -31,6 +32,9 @@ ADDS = f'{{"{ADD}":['
 """How the JSON of a record begins that adds items."""
 PIECE_CHARS = RECORD_BYTES_MAX // 8
 """Of one piece: a character may take six bytes of JSON."""
+READ_CHARS = 32 * 1024
+"""Of the JSON that is read at once. For a text of more than 128 KiB the system gives memory of its own, in pages of
+4 KiB that it clears, and takes it back behind the read, at each turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +142,10 @@ class ReadConversation(Generic[T]):
     def items(self) -> list[T]:
         """All of it; new objects each time."""
         mark = self._form.mark
-        joined = joined_additions(self._texts())
-        if joined is not None:
+        additions = joined_additions(self._texts())
+        if additions is not None:
             try:
-                items = self._form.read(joined)
+                items = list(chain.from_iterable(map(self._form.read, additions)))
             except ValueError:
                 pass  # what is read below says what is wrong
             else:
@@ -192,11 +196,10 @@ class ReadConversation(Generic[T]):
         )
 
     def _json(self) -> list[Any]:
-        joined = joined_additions(self._texts())
-        if joined is not None:
+        additions = joined_additions(self._texts())
+        if additions is not None:
             try:
-                found: list[Any] = json.loads(joined)
-                return found
+                return list(chain.from_iterable(map(json.loads, additions)))
             except ValueError:
                 pass
         return self._folded()
@@ -220,15 +223,28 @@ def mark_of(value: Any) -> Hashable:
     return object()
 
 
-def joined_additions(texts: Sequence[str]) -> str | None:
-    """The JSON of the list of all items, if all records only add some: each is decoded once.
+def joined_additions(texts: Sequence[str]) -> Iterator[str] | None:
+    """The JSON of lists that together have all items, if all records only add some: each is decoded once.
 
     A record that begins and ends as ours do and is of something else makes no JSON of it: in what it has between,
     the first bracket too many ends the list.
     """
-    if not all(text.startswith(ADDS) and text.endswith("]}") for text in texts):
-        return None
-    return f"[{','.join(filter(None, (text[len(ADDS) : -2] for text in texts)))}]"
+    only_add = [text for text in texts if text.startswith(ADDS) and text.endswith("]}")]
+    return _joined(only_add) if len(only_add) == len(texts) else None
+
+
+def _joined(texts: Sequence[str]) -> Iterator[str]:
+    parts: list[str] = []
+    chars = 0
+    for text in texts:
+        part = text[len(ADDS) : -2]
+        if part:
+            parts.append(part)
+            chars += len(part)
+        if chars >= READ_CHARS:
+            yield f"[{','.join(parts)}]"
+            parts, chars = [], 0
+    yield f"[{','.join(parts)}]"
 
 
 def records_of(change: dict[str, Any]) -> list[dict[str, Any]]:

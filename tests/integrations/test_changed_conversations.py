@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -191,7 +191,7 @@ class Counted:
         self.written = self.joined = self.marked = 0
         join = conversation.joined_additions
 
-        def joining(texts: Sequence[str]) -> str | None:
+        def joining(texts: Sequence[str]) -> Iterator[str] | None:
             self.joined += 1
             return join(texts)
 

@@ -104,7 +104,7 @@ def read(bytes_max: int = 1000, sessions: Sequence[str] = ("ses_1",)) -> Histori
 
 
 def said(found: Sequence[Any] | None) -> list[str] | None:
-    return None if found is None else [one["data"].decoded() for one in found]
+    return None if found is None else [one.data.decoded() for one in found]
 
 
 def test_a_read_gets_what_its_watermark_names() -> None:

@@ -99,9 +99,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from helmr_runtime.core import jsontext
+
+T = TypeVar("T")
 
 
 class EntryKind(StrEnum):
@@ -307,10 +309,19 @@ class Watermark:
         """The record of that seq was seen."""
         return self.from_seq <= seq <= self.through_seq and seq not in self.without
 
+    def seen(self, by_seq: Mapping[int, T]) -> list[T]:
+        """Of what there is for each seq, what there is for the records that were seen."""
+        begin, end, without = self.from_seq, self.through_seq, self.without
+        return [one for seq, one in by_seq.items() if begin <= seq <= end and seq not in without]
+
+    def missing(self, count: int) -> int:
+        """How many are no longer there if so many are."""
+        return max(0, self.through_seq - self.from_seq + 1 - len(self.without) - count)
+
     def lacks(self, records: Sequence[Mapping[str, Any]]) -> str | None:
         """What of it is no longer there, for a message; None if these are all."""
-        missing = self.through_seq - self.from_seq + 1 - len(self.without) - len(records)
-        if missing <= 0:
+        missing = self.missing(len(records))
+        if not missing:
             return None
         asked = f"records {self.from_seq} to {self.through_seq} of {self.direction} stream {self.stream}"
         if not records:

@@ -214,7 +214,13 @@ def shown_in(opening: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def outcome_of(state: SessionState, entry: Entry, history: Sequence[Any] = ()) -> Outcome:
-    """What the code gets for an entry that `is_outcome`."""
+    """What the code gets for an entry that `is_outcome`.
+
+    Args:
+        state: Of its session.
+        entry: The entry.
+        history: What a `history.read` saw: `Record`s of which none is missing, or the records' bodies.
+    """
     if entry.op is None:
         raise DataError(f"{state.id}: entry {entry.seq} ({entry.kind}) has no op")
     return Outcome(entry.op, _payload(state, entry, entry.op, history), entry.recorded_at)
@@ -235,16 +241,7 @@ def _payload(state: SessionState, entry: Entry, op: int, history: Sequence[Any])
             lost = Watermark.of(body).lacks(history)
             if lost is not None:
                 return RecordsLost(op, lost)
-            return [
-                Record(
-                    id=item["record_id"],
-                    stream=item["stream"],
-                    seq=item["stream_seq"],
-                    data=item["data"],
-                    correlation_id=item.get("correlation_id"),
-                )
-                for item in history
-            ]
+            return [item if isinstance(item, Record) else _past(item) for item in history]
         case EntryKind.TOKEN_CREATED:
             return MadeToken(
                 id=body["token_id"],
@@ -279,6 +276,16 @@ def _payload(state: SessionState, entry: Entry, op: int, history: Sequence[Any])
             )
         case _:
             raise DataError(f"{state.id}: entry {entry.seq} ({entry.kind}) is not an outcome")
+
+
+def _past(body: Mapping[str, Any]) -> Record:
+    return Record(
+        id=body["record_id"],
+        stream=body["stream"],
+        seq=body["stream_seq"],
+        data=body["data"],
+        correlation_id=body.get("correlation_id"),
+    )
 
 
 def _record(record: InputRecord) -> Record:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from helmr.current import JsonText
+from helmr.current import JsonText, Record
 from helmr_runtime.core import jsontext
 from helmr_runtime.core.entries import Entry, EntryKind, Watermark
 
@@ -26,15 +26,16 @@ RECORD_CHARS = 200
 
 @dataclass(slots=True)
 class HeldStream:
-    """The records of one stream, in order: by its seq the id of each, and its data."""
+    """The records of one stream, in order, by their seqs, as code gets them: a read makes none."""
 
-    records: dict[int, tuple[str, JsonText]] = field(default_factory=dict)
+    records: dict[int, Record] = field(default_factory=dict)
     chars: int = 0
 
     def add(self, body: Mapping[str, Any]) -> None:
         """One more."""
         data = JsonText(jsontext.encode(body["data"], depth_max=None))
-        self.records[body["stream_seq"]] = body["record_id"], data
+        seq = body["stream_seq"]
+        self.records[seq] = Record(body["record_id"], body["stream"], seq, data)
         self.chars += len(data.text) + RECORD_CHARS
 
 
@@ -50,18 +51,14 @@ class Histories:
         self._by_session: OrderedDict[str, dict[str, HeldStream]] = OrderedDict()
         self._bytes = 0
 
-    def of(self, session_id: str, watermark: Watermark) -> Sequence[Mapping[str, Any]] | None:
-        """The bodies of the records that a read saw, with a `JsonText` for data; None if they are not all here."""
+    def of(self, session_id: str, watermark: Watermark) -> Sequence[Record] | None:
+        """The records that a read saw, with a `JsonText` for data; None if they are not all here."""
         held = self._by_session.get(session_id, {}).get(watermark.stream)
         if held is None or watermark.kind is not EntryKind.OUTPUT_APPENDED:
             return None
         self._by_session.move_to_end(session_id)
-        found = [
-            {"record_id": record_id, "stream": watermark.stream, "stream_seq": seq, "data": data}
-            for seq, (record_id, data) in held.records.items()
-            if watermark.sees(seq)
-        ]
-        return found if watermark.lacks(found) is None else None
+        found = watermark.seen(held.records)
+        return found if not watermark.missing(len(found)) else None
 
     def keep(
         self, session_id: str, watermark: Watermark, bodies: Sequence[Mapping[str, Any]]

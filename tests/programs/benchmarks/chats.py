@@ -2,8 +2,10 @@
 
 Each chat of `tests/integrations/long_chats.py` in one process; a line for each size, in milliseconds: hot turns, turns
 after a park, and turns of the framework alone behind the same conversation, each after a hot one: in a loop of their
-own they would find all they need in the processor's caches. `--resumes` measures what a resume takes where a run has
-one turn, ten, or all of them. docs/chats.md shows its numbers.
+own they would find all they need in the processor's caches. They are measured twice, in a process of their own
+("alone") and in that of the runtime ("beside"), which is larger and has its settings; "own" is the CPU of a hot turn
+less that of one beside, the least of each. `--resumes` measures what a resume takes where a run has one turn, ten, or
+all of them. docs/chats.md shows its numbers.
 """
 
 from __future__ import annotations
@@ -80,16 +82,42 @@ class Chat:
             self.say()
         before = self.session.get().last_seq
         said = [record.data for record in self.session.output("turns").read()]
-        hot, alone = [], []
+        items = folded(said, "turns")
+        beside_it = Beside(self._live, self._task, items)
+        hot, alone, beside = [], [], []
         with asyncio.Runner() as runner:
-            turn = runner.run(BARE[self._task](folded(said, "turns")))
+            turn = runner.run(BARE[self._task](items))
             for _ in range(HOT):
                 hot.append(self.say())
                 alone.append(runner.run(took(turn)))
+                beside.append(beside_it.say())
         entries = list(self.session.transcript(after=before))
         size = sum(len(json.dumps(one.body, separators=(",", ":"), default=str)) for one in entries)
-        found = {"hot": hot, "parked": [self.say_parked() for _ in range(PARKED)], "alone": alone}
-        return {"bytes": size // HOT, **{name: middle(taken) for name, taken in found.items()}}
+        parked = [self.say_parked() for _ in range(PARKED)]
+        found = {"hot": hot, "parked": parked, "alone": alone, "beside": beside}
+        own = min(cpu for _, cpu in hot) - min(cpu for _, cpu in beside)
+        medians = {name: middle(taken) for name, taken in found.items()}
+        return {"bytes": size // HOT, **medians, "own": round(own, 1)}
+
+
+class Beside:
+    """The framework alone, behind the same conversation, in the process of the runtime."""
+
+    def __init__(self, live: LiveRuntime, task: str, items: list[Any]) -> None:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=live.folder, suffix=".json", delete=False
+        ) as file:
+            json.dump(items, file)
+        started = live.client.sessions.start("alone", [task, file.name])
+        self._session = live.client.sessions.open(started.session.id)
+        self._entries = self._session.follow()
+
+    def say(self) -> Took:
+        """One turn."""
+        self._session.input("asks").send("go on")
+        found = next(entry for entry in self._entries if entry.kind == "output.appended")
+        wall_ms, cpu_ms = found.body["data"]
+        return wall_ms, cpu_ms
 
 
 async def took(turn: Turn) -> Took:
@@ -143,7 +171,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         live = LiveRuntime(
             Path(folder),
-            modules=["tests.integrations.long_chats"],
+            modules=[
+                "tests.integrations.long_chats",
+                "tests.programs.benchmarks.apps.chat_alone_tasks",
+            ],
             in_process=True,
             linger="700ms",
         ).start()
