@@ -51,7 +51,10 @@ class AsyncBulk(ClientPart):
             "limit": limit,
             **given({"filter": filter, "session_ids": named, "batch_id": batch_id}),
         }
-        return await self._ask(PREVIEW_BULK, body=body)
+        made = call(PREVIEW_BULK, body=body)
+        longer_s = SECONDS_EACH * (len(named) if named is not None else limit)
+        made = replace(made, read_timeout_s=READ_TIMEOUT_S + longer_s)
+        return await self._transport.call(made)
 
     async def do(
         self,
