@@ -176,7 +176,7 @@ async def test_code_that_has_not_come_to_rest_is_given_more_time():
 
 
 async def test_code_that_nothing_can_wake_differs_as_the_live_run_would():
-    found = await one_check(as_pay(awaits_nothing_durable), silence_s=0.1)
+    found = await one_check(as_pay(awaits_nothing_durable), silence_s=0.5)
     assert (found.verdict, found.op, found.recorded) == (CheckVerdict.DIFFERS, 1, "step charge")
 
 
@@ -274,7 +274,7 @@ async def test_a_journal_on_the_wire_replays_as_the_state_does():
         restored = state_of(RunJournal.model_validate_json(sent))
         for body in (pay, as_pay(awaits_nothing_durable), as_pay(sleeps, payload=str)):
             checks = [
-                await check_run(body, *given, clock=FakeClock(), silence_s=0.1)
+                await check_run(body, *given, clock=FakeClock(), silence_s=0.5)
                 for given in ((state, histories), restored)
             ]
             assert checks[0].model_copy(update={"status": checks[1].status}) == checks[1]
