@@ -98,6 +98,8 @@ class Seaweed:
         command = [
             *(str(program), "-logtostderr=true", "server", f"-dir={self.folder / 'data'}"),
             *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", f"-s3.config={config}"),
+            # Its catalogs have ports of their own, which two servers on one machine would share.
+            *("-s3.port.iceberg=0", "-s3.port.lance=0"),
             *("-volume.max=60", "-master.volumeSizeLimitMB=256"),
             *(f"-{name}.port={port}" for name, port in self._ports.items()),
         ]
