@@ -62,9 +62,6 @@ FEED_STEADY_S = 5.0
 REOPEN_EARLY_S = 1.0
 """With a deadline, how much later than wanted a silent feed may return."""
 
-FOREIGN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict)
-"""The roots of every exception class of httpx."""
-
 
 class FeedFollower(Generic[T]):
     """Where a follower stands in a feed, and what to do when its connection breaks."""
@@ -484,7 +481,7 @@ class _translated:  # noqa: N801  # reads as the verb it is
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if isinstance(error, FOREIGN):
+        if isinstance(error, Exception) and problems.is_foreign(error):
             raise problems.foreign(
                 error, url=self._url, name=self._name, mutates=self._mutates
             ) from error

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from traceback import walk_tb
 from typing import Any
 
 from pydantic import ValidationError
@@ -38,6 +39,9 @@ finally:
     if _is_marked:
         del _modules[_COMMAND]
 
+FOREIGN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict)
+"""The roots of every exception class of httpx."""
+
 RETRY_AFTER_MAX_S = 300.0
 """A longer Retry-After is taken as this; no one waits longer inside a call."""
 
@@ -48,7 +52,7 @@ def foreign(error: Exception, *, url: str, name: str, mutates: bool) -> HelmrErr
     """The HelmrError for an exception of httpx.
 
     Args:
-        error: What httpx raised.
+        error: What `is_foreign`.
         url: The runtime's URL.
         name: The call, for the message.
         mutates: True if the call may have acted although no answer came.
@@ -74,6 +78,18 @@ def foreign(error: Exception, *, url: str, name: str, mutates: bool) -> HelmrErr
             return OutcomeUnknown(f"{name}: no whole answer from {url} ({_said(error)})", url=url)
         case _:
             return Unavailable(f"{name}: no whole answer from {url} ({_said(error)})", url=url)
+
+
+def is_foreign(error: Exception) -> bool:
+    """Whether httpx raised it, or what httpx is made of: a peer that closes a connection which has just been opened
+    shows as an AttributeError of anyio, which asks the socket that is gone for its address.
+    """
+    if isinstance(error, FOREIGN):
+        return True
+    if not isinstance(error, AttributeError) or (trace := error.__traceback__) is None:
+        return False
+    *_, (frame, _) = walk_tb(trace)
+    return str(frame.f_globals.get("__name__")).startswith("anyio.")
 
 
 def not_a_runtime(url: str, why: str) -> RuntimeNotFound:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 
+import anyio
 import httpx
 import pytest
+import uvloop
 
 from helmr.client import problems
-from helmr.client.http import FOREIGN, _translated
+from helmr.client.http import _translated
+from helmr.client.problems import FOREIGN
 from helmr.errors import HelmrError, OutcomeUnknown, RuntimeNotFound, Unavailable, UsageError
 
 REQUEST = httpx.Request("GET", "http://127.0.0.1:1/v1/sessions")
@@ -102,3 +106,27 @@ def test_a_retry_after_that_is_no_number_is_none(text: str) -> None:
 def test_a_retry_after_is_bounded() -> None:
     response = httpx.Response(503, headers={"retry-after": "9" * 400})
     assert problems.problem(response, url="http://h", name="GET /x").retry_after_s == 300
+
+
+@pytest.mark.parametrize("mutates", [False, True], ids=["read", "mutation"])
+def test_a_connection_closed_as_it_was_opened_is_one_without_an_answer(mutates: bool) -> None:
+    """uvloop has let go of the socket, and anyio asks it for the peer: httpcore does so behind each connect."""
+
+    async def connect_and_ask() -> None:
+        async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+
+        async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+            stream = await anyio.connect_tcp(*server.sockets[0].getsockname())
+            await stream.aclose()
+            with _translated("http://127.0.0.1:1", "try", mutates=mutates):
+                stream.extra(anyio.abc.SocketAttribute.remote_address)
+
+    expected = OutcomeUnknown if mutates else Unavailable
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, pytest.raises(expected):
+        runner.run(connect_and_ask())
+
+
+def test_a_mistake_of_ours_is_none_of_httpx() -> None:
+    with pytest.raises(AttributeError), _translated("http://127.0.0.1:1", "try"):
+        _ = object().missing  # type: ignore[attr-defined]

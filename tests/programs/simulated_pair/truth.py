@@ -122,7 +122,9 @@ class Truth:
             return
         number = int(key.removeprefix(LOG))
         self.require(number <= self.floor, "S-96", f"{key} is deleted above floor {self.floor}")
-        opens = record_of(number, data).opens
+        record = record_of(number, data)
+        # One that was stored below the floor is garbage, and opened nothing.
+        opens = record.opens and self.records.get(number) == record
         self.require(not opens, "S-96", f"{key} is deleted, which opens the log")
 
     def _put_record(self, number: int, data: bytes) -> None:
