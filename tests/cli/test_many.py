@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import re
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,8 @@ from helmr_runtime.catalog import Registry
 from tests.cli import option_tasks
 from tests.cli.test_answer_all import Script, asks
 from tests.cli.test_next import Person, person
-from tests.service.stack import Stack
+from tests.console.flow.terminal import Terminal
+from tests.service.stack import Stack, until
 
 __all__ = ["person"]
 
@@ -179,6 +184,55 @@ async def test_of_a_batch_that_was_killed_the_rest_is_done_and_no_run_twice(
     again = await script.runs(*batch, "--yes", "--json")
     assert [one["progress"] for one in again.lines] == [one["progress"] for one in ran.lines]
     assert [await retries(stack, one) for one in deployed] == [1] * count
+
+
+async def does_it(terminal: Terminal) -> bool:
+    """Press ^s, which counts once the page could be read; whether it has counted."""
+    await terminal.press("\x13")
+    await asyncio.sleep(0.5)
+    return re.search(r"sends in \d+ s|retried \d+ of", terminal.text()) is not None
+
+
+def kept(folder: Path) -> str:
+    """The one batch of a person whose files are there."""
+    [path] = folder.rglob("batches/*.json")
+    found: str = json.loads(path.read_text())["id"]
+    return found
+
+
+@pytest.mark.long  # the test above; tests/console/flow/test_failed.py
+@pytest.mark.timeout(300)
+async def test_of_a_batch_that_six_keys_began_the_rest_is_done_after_the_console_was_killed(
+    stack: Stack, script: Script, tmp_path: Path
+) -> None:
+    deployed = await deployed_badly(stack, 300)
+    terminal = Terminal(120, 36)
+    try:
+        await terminal.start(
+            stack.url, stack.key, tmp_path, "--on-behalf-of", "ana", "--undo-for", "1s"
+        )
+        await terminal.sees("300 failed")
+        await terminal.press("!")
+        await terminal.sees("ValueError: bad deploy 1")
+        await terminal.press("*")
+        await terminal.sees("300 marked")
+        await terminal.press("R")
+        await terminal.sees("Retry 300 sessions")
+        await terminal.shows(r" 150  fail  ValueError: bad deploy 1")
+        await terminal.press("300")
+        await terminal.sees("300")
+        await until(partial(does_it, terminal))
+        await terminal.shows(r"retried \d+ of 300")
+        terminal.process.kill()
+        assert await terminal.ended() == -9
+    finally:
+        await terminal.close()
+    begun = sum([await retries(stack, one) for one in deployed])
+    assert 0 < begun < 300
+    batch = kept(tmp_path)
+    ran = await script.runs("run", "retry", "--all", "--batch", batch, "--yes", "--json")
+    assert ran.err.splitlines()[-1] == f"300 of 300 done; batch {batch}"
+    assert [await retries(stack, one) for one in deployed] == [1] * 300
 
 
 async def test_many_are_cancelled_as_they_were_seen(stack: Stack, script: Script) -> None:

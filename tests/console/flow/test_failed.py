@@ -76,22 +76,27 @@ async def test_what_is_marked_is_retried_at_once_after_its_number_was_typed(
     assert sorted(attempts) == [1, 2, 2]
 
 
-@pytest.mark.long  # tests/review/test_bulk.py
+@pytest.mark.long  # the test above; what was not read yet: tests/review/test_bulk.py
+@pytest.mark.timeout(300)
 async def test_a_bad_deploy_is_retried_by_six_keys_also_what_was_not_read_yet(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench,
 ) -> None:
-    monkeypatch.setattr("helmr_console.screens.sessions.PAGE_ROWS", 8)
-    found = await broken(bench, 35)
+    found = await broken(bench, 300)
     await bench.open(size=(120, 36))
-    await bench.press("exclamation_mark", "asterisk", "R")
+    await bench.press("exclamation_mark")
+    screen = await bench.on("SessionsScreen")
+    await bench.sees("ValueError: disk")
+    assert 0 < len(screen.list.keys) < 300
+    keys = ("asterisk", "R", "3", "0", "0", "ctrl+s")
+    await bench.press(*keys[:2])
     confirm = await bench.on("ConfirmScreen")
     await bench.until(lambda: confirm.submission.phase.value == "form")
-    await bench.sees("Retry 35 sessions")
+    await bench.sees("Retry 300 sessions")
     await bench.sees("ValueError: disk")
     await bench.sees("helmr run retry --all --batch")
-    await bench.press("3", "5", "ctrl+s")
+    await bench.press(*keys[2:])
     await bench.on("SessionsScreen")
-    await bench.sees("35 runs begin the next attempt")
+    await bench.sees("300 runs begin the next attempt")
     for one in found:
         run = (await bench.stack.http.get(f"/v1/runs/{one['run']['id']}")).json()
         assert run["attempt"] == 2
