@@ -9,7 +9,8 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -17,7 +18,9 @@ from helmr import TaskContext, step, task
 from helmr.tasks import Task
 from helmr.testing import Harness
 from helmr_runtime.core.commands import SessionCommand
-from helmr_runtime.ports import SessionReleased
+from helmr_runtime.ports import CommitReply, Flush, Refused, SessionReleased
+from helmr_runtime.ports.ledger import Ledger
+from helmr_runtime.session.committer import Committer, FlushQueue
 from helmr_runtime.session.host import HostActor
 from helmr_runtime.session.live_session import LiveSession
 from helmr_runtime.session.warm_cache import WarmCache
@@ -105,3 +108,23 @@ async def test_a_session_that_is_given_up_leaves_memory_without_the_collector(
         parts = await parts_of(host.slots[session.id].live, then)
         assert isinstance(await host.release(session.id, "drain"), SessionReleased)
         await until(lambda: all(part() is None for part in parts))
+
+
+async def test_a_flush_whose_answer_comes_late_finds_who_asked() -> None:
+    """The flush of a fact was answered meanwhile, so that nothing seemed under way when the session was given up."""
+    answer: asyncio.Future[CommitReply] = asyncio.get_running_loop().create_future()
+    heard: list[CommitReply] = []
+
+    async def commit(_: Flush) -> CommitReply:
+        return await answer
+
+    flush = Flush(session_id="ses_1", epoch=1, first_seq=1, previous_hash=b"", entries=())
+    ledger = cast(Ledger, SimpleNamespace(commit=commit))
+    queue = SimpleNamespace(can_send=True, is_sending=False, next=lambda: flush)
+    committer = Committer(ledger, cast(FlushQueue, queue), lambda _, reply: heard.append(reply))
+    committer.flush_now()
+    await asyncio.sleep(0)
+    committer.free()
+    answer.set_result(Refused(epoch=2, seq=1))
+    await until(lambda: bool(heard))
+    assert isinstance(heard[0], Refused)

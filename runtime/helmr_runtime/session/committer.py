@@ -305,7 +305,7 @@ class Committer:
 
     def free(self) -> None:
         """No one asks any more: the session can leave memory. One whose flush is under way stays."""
-        if not self._flushes.is_sending:
+        if self._sending is None and not self._flushes.is_sending:
             del self._on_flushed
 
     def stop(self) -> None:
