@@ -182,9 +182,9 @@ class DirectoryActor:
         """
         believed = [slot for slot in self._pool.slots() if slot.is_holding]
         held = await self._failover.held()
-        names = {head.session_id for head in held}
+        known = {(head.session_id, head.holder) for head in held}
         for slot in believed:
-            if slot.session_id not in names:
+            if (slot.session_id, slot.host.name) not in known:
                 self._tasks.start(self._holds.verify(slot))
         gone: dict[str, list[str]] = {}
         for head in held:

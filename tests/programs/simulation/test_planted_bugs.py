@@ -35,7 +35,6 @@ RULES = {
     "lane-unstored": {"S-84"},
     "late-answer": {"S-18"},
     "left-out-votes": {"S-112"},
-    "loss-not-reported": {"S-63"},
     "lost-not-abandoned": {"S-63"},
     "notice-forgotten": {"S-84"},
     "not-reconciled": {"S-63"},
@@ -62,7 +61,9 @@ RULES = {
     "vote-twice": {"S-113"},
     "votes-not-given-back": {"S-117"},
 }
-"""Which rules may tell of it."""
+"""Which rules may tell of it. That a host does not report a loss is none of them: a directory finds it by the ledger's
+list within half a minute (tests/directory/test_lost.py has the report).
+"""
 
 FIRST = {"lost-not-abandoned": 450, "permit-of-code": 150}
 """Where the search begins, if not at the first seed: earlier ones have shown nothing of a bug that shows rarely."""
