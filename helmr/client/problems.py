@@ -52,7 +52,7 @@ def foreign(error: Exception, *, url: str, name: str, mutates: bool) -> HelmrErr
     """The HelmrError for an exception of httpx.
 
     Args:
-        error: What `is_foreign`.
+        error: One that `is_foreign`.
         url: The runtime's URL.
         name: The call, for the message.
         mutates: True if the call may have acted although no answer came.
