@@ -226,6 +226,7 @@ class Runtime:
             try:
                 await self.actor.open()
                 self.is_open = has_served = True
+                self._answers()
             except HelmrError as error:
                 self.is_open = False
                 self._judge(error)

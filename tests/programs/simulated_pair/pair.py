@@ -205,9 +205,9 @@ class Pair:
             case "clock":
                 machine.clock.step(random.choice((-30.0, -1.0, 1.0, 30.0)))
             case _:
-                self._cause_by_hand(kind, machine, soon_s)
+                self._cause_by_hand(kind, machine, soon_s, pause_s)
 
-    def _cause_by_hand(self, kind: str, machine: Machine, soon_s: float) -> None:
+    def _cause_by_hand(self, kind: str, machine: Machine, soon_s: float, pause_s: float) -> None:
         process, runtime = machine.process, machine.runtime
         lives = process is not None and not process.is_dead
         match kind:
@@ -217,7 +217,7 @@ class Pair:
                 runtime.take_over()
             case "paused takeover" if lives and runtime is not None:
                 # Between what it has read and its own record: the other one goes on, and trims.
-                machine.armed = Armed(1, "create log", "pause", "before", 40.0)
+                machine.armed = Armed(1, "create log", "pause", "before", 5.0 + pause_s)
                 runtime.take_over()
             case "copy cache":
                 machine.old = machine.directory.copied()
