@@ -1,10 +1,11 @@
 """What a turn of a long chat costs, live over HTTP: `python -m tests.programs.benchmarks.chats [TASK…] [--turns 10]`.
 
-Each chat of `tests/integrations/long_chats.py` in one process; a line for each size, in milliseconds: hot turns, turns
+Each chat of `tests/integrations/long_chats.py` in one process, or on Ray (`--ray`); a line for each size, in
+milliseconds of wall and of CPU: hot turns, turns
 after a park, and turns of the framework alone behind the same conversation, each after a hot one: in a loop of their
 own they would find all they need in the processor's caches. They are measured twice, in a process of their own
-("alone") and in that of the runtime ("beside"), which is larger and has its settings; "own" is the CPU of a hot turn
-less that of one beside, the least of each. `--resumes` measures what a resume takes where a run has one turn, ten, or
+("alone") and in that of the runtime ("beside"), which is larger and has its settings; "own" is a hot turn
+less one beside, the least of each. `--resumes` measures what a resume takes where a run has one turn, ten, or
 all of them. docs/chats.md shows its numbers.
 """
 
@@ -39,7 +40,7 @@ class Chat:
     def __init__(self, live: LiveRuntime, task: str, every: int = 1) -> None:
         self._live = live
         self._task = task
-        self._cpu_clock = cpu_clock_of(live.pids()[0])
+        self._cpu_clocks = [cpu_clock_of(pid) for pid in computing(live)]
         started = live.client.sessions.start(task, every)
         self.session = live.client.sessions.open(started.session.id)
         self._entries = self.session.follow()
@@ -49,14 +50,17 @@ class Chat:
     def say(self) -> Took:
         """One turn, until its reply is seen and the code waits again."""
         self.turns += 1
-        cpu_s, began_s = time.clock_gettime(self._cpu_clock), time.perf_counter()
+        cpu_s, began_s = self._cpu_s(), time.perf_counter()
         self.session.input("messages").send(f"pen {self.turns:04}")
         said = ""
         while not said.startswith(f"{self.turns}:"):
             said = str(self._until("output.appended").body["data"])
         wall_s = time.perf_counter() - began_s
         self._until("wait.opened")
-        return wall_s * 1000, (time.clock_gettime(self._cpu_clock) - cpu_s) * 1000
+        return wall_s * 1000, (self._cpu_s() - cpu_s) * 1000
+
+    def _cpu_s(self) -> float:
+        return sum(map(time.clock_gettime, self._cpu_clocks))
 
     def _until(self, kind: str) -> Any:
         """The next entry of that kind, from one follower: to ask again and again would be measured too."""
@@ -95,9 +99,12 @@ class Chat:
         size = sum(len(json.dumps(one.body, separators=(",", ":"), default=str)) for one in entries)
         parked = [self.say_parked() for _ in range(PARKED)]
         found = {"hot": hot, "parked": parked, "alone": alone, "beside": beside}
-        own = min(cpu for _, cpu in hot) - min(cpu for _, cpu in beside)
+        own = [
+            round(min(one) - min(other), 1)
+            for one, other in zip(zip(*hot, strict=True), zip(*beside, strict=True), strict=True)
+        ]
         medians = {name: middle(taken) for name, taken in found.items()}
-        return {"bytes": size // HOT, **medians, "own": round(own, 1)}
+        return {"bytes": size // HOT, **medians, "own": own}
 
 
 class Beside:
@@ -126,6 +133,13 @@ async def took(turn: Turn) -> Took:
     await turn()
     wall_s = time.perf_counter() - began_s
     return wall_s * 1000, (time.process_time() - cpu_s) * 1000
+
+
+def computing(live: LiveRuntime) -> list[int]:
+    """The processes of a runtime in which its own code runs."""
+    if live.is_in_process:
+        return live.pids()[:1]
+    return [*live.host_pids(), *(live.pid_of(kind) for kind in ("ledger", "directory", "gateway"))]
 
 
 def cpu_clock_of(pid: int) -> int:
@@ -167,6 +181,7 @@ def main() -> None:
     parser.add_argument("tasks", nargs="*", default=list(BARE))
     parser.add_argument("--turns", default="10,50,200,400")
     parser.add_argument("--resumes", action="store_true")
+    parser.add_argument("--ray", action="store_true")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         live = LiveRuntime(
@@ -175,7 +190,7 @@ def main() -> None:
                 "tests.integrations.long_chats",
                 "tests.programs.benchmarks.apps.chat_alone_tasks",
             ],
-            in_process=True,
+            in_process=not asked.ray,
             linger="700ms",
         ).start()
         try:

@@ -21,7 +21,7 @@ from statistics import median
 from tests.programs.histories import checker, history
 from tests.programs.pairs.nemesis import PAUSE_S
 from tests.programs.pairs.taking import CALLS_PER_S, CLIENTS, SESSIONS, Plan, Taken, take
-from tests.programs.pairs.times import Happened, answered_ns, by_kind, next_answer_s
+from tests.programs.pairs.times import Happened, answered_ns, answers_per_s, by_kind, next_answer_s
 from tests.stack.paired import STORES
 
 ALL = 1_000_000
@@ -92,7 +92,8 @@ def report(taken: Taken) -> Iterator[str]:
         yield f"  {took_s:.2f} s after a {kind} at {at:%H:%M:%S} UTC: the logs beside the history say more"
     yield (
         f"{counts.total()} takeovers, {len(taken.calls):,} calls, {len(answers_ns):,} answers, "
-        f"{len(answers_ns) / taken.load_s:.0f} a second; {taken.marked:,} reads said that they may be stale; "
+        f"{len(answers_ns) / taken.load_s:.0f} a second, {answers_per_s(answers_ns):.0f} outside of outages; "
+        f"{taken.marked:,} reads said that they may be stale; "
         f"{taken.unfinished} runs unfinished"
     )
 

@@ -12,7 +12,7 @@ from tests.programs.histories import checker
 from tests.programs.histories.history import Kind, Outcome
 from tests.programs.histories.test_checker import call, log, send
 from tests.programs.pairs.taking import NoStore, Plan, Taken, take
-from tests.programs.pairs.times import Happened, answered_ns, by_kind, next_answer_s
+from tests.programs.pairs.times import Happened, answered_ns, answers_per_s, by_kind, next_answer_s
 
 S = 1_000_000_000
 NEXT_ANSWER_MAX_S = 60.0
@@ -91,3 +91,8 @@ def test_times_are_told_by_kind_and_an_answer_is_one_that_was_acknowledged() -> 
         Happened("kill", 4 * S, 8 * S), Happened("kill", S, 2 * S), Happened("down", 9 * S, 9 * S + 1)
     ]  # fmt: skip
     assert by_kind(happened, answers_ns) == {"kill": [2.0, 5.0]}
+
+
+def test_outages_are_left_out_of_how_many_answers_there_were_in_a_second() -> None:
+    assert answers_per_s([0, S // 2, S, 9 * S, 9 * S + S // 2]) == 2.0
+    assert answers_per_s([S]) == 0.0

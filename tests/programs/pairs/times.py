@@ -9,6 +9,8 @@ from itertools import pairwise
 
 from tests.programs.histories.history import Call, Kind, Outcome
 
+SILENCE_S = 1.0
+"""A longer one is an outage, not a pause between two answers."""
 ANSWERS = frozenset({Kind.SEND, Kind.ANSWER, Kind.USE, Kind.COMPLETE, Kind.VOTE})
 
 
@@ -34,6 +36,13 @@ def answered_ns(calls: Iterable[Call]) -> list[int]:
     return sorted(
         call.ended_ns for call in calls if call.outcome is Outcome.OK and call.kind in ANSWERS
     )
+
+
+def answers_per_s(answers_ns: Sequence[int]) -> float:
+    """How many there were in a second, outages left out; 0 if there was none."""
+    steps_s = [(later - earlier) / 1e9 for earlier, later in pairwise(answers_ns)]
+    served = [step_s for step_s in steps_s if step_s <= SILENCE_S]
+    return len(served) / sum(served) if served else 0.0
 
 
 def next_answer_s(happened: Happened, answers_ns: Sequence[int]) -> float | None:
