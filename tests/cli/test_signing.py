@@ -180,7 +180,7 @@ async def test_the_auditors_page_proves_the_same_without_helmr(
     assert said.stdout.startswith(
         f'Good "helmr" signature for ana with ED25519 key {fingerprint(signers.public(key))}'
     )
-    for what in ("data", "subject", "body", "schema", "who may", "person"):
+    for what in ("data", "subject", "body", "schema", "who may", "person", "no signature"):
         change, _ = CHANGES[what]
         assert checked(rewritten(good, change)).returncode != 0, what
 
