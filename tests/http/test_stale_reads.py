@@ -40,7 +40,7 @@ class Lease:
     """What the ledger says of its reads, and how often it was asked."""
 
     def __init__(self) -> None:
-        self.freshness = ReadFreshness(for_s=0.001)
+        self.freshness = ReadFreshness(for_s=0.0)
         self.asked = 0
 
     def lapse(self) -> None:
@@ -50,7 +50,7 @@ class Lease:
 
 @pytest.fixture
 def lease(monkeypatch: pytest.MonkeyPatch) -> Lease:
-    """Of a log that other machines reach; so short that each read asks."""
+    """Of a log that other machines reach; it has lapsed when the next read comes, so that each read asks."""
     found = Lease()
 
     async def freshness(self: LedgerActor) -> ReadFreshness:
