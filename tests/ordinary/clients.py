@@ -14,7 +14,11 @@ from openai.types.chat import ChatCompletionUserMessageParam
 from helmr import step, task
 from tests.ordinary.moments import Places, go_on, thrice
 
-http = httpx.AsyncClient(timeout=20)
+# httpx holds each request that waits for a connection against each connection, whenever one begins or ends: with its own
+# hundred connections some of 800 requests got none within 20 s.
+http = httpx.AsyncClient(
+    timeout=httpx.Timeout(20, pool=None), limits=httpx.Limits(max_connections=20)
+)
 http_sync = httpx.Client(timeout=20)
 openai = AsyncOpenAI(api_key="none", base_url="http://stand-in/v1", max_retries=0)
 anthropic = AsyncAnthropic(api_key="none", base_url="http://stand-in", max_retries=0)
