@@ -14,8 +14,8 @@ from openai.types.chat import ChatCompletionUserMessageParam
 from helmr import step, task
 from tests.ordinary.moments import Places, go_on, thrice
 
-# httpx holds each request that waits for a connection against each connection, whenever one begins or ends: with its own
-# hundred connections some of 800 requests got none within 20 s.
+# httpx holds each request that waits for a connection against each connection, whenever one begins or ends: with its
+# own hundred connections some of 800 requests got none within 20 s.
 http = httpx.AsyncClient(
     timeout=httpx.Timeout(20, pool=None), limits=httpx.Limits(max_connections=20)
 )
