@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -402,6 +404,48 @@ async def test_tools_side_by_side_that_are_killed_lose_nothing(killed_at: int) -
         await session.send("go", True)
         total, lines = await session.result()
         assert (total, sorted(lines)) == (4, ["0", "1", "2", "3"])
+
+
+is_back = False
+"""The task below has come back."""
+
+
+@task(id="late")
+async def late(prompt: str) -> list[str]:
+    cart = Cart()
+
+    async def body(what: str) -> str:
+        if what == "second" and not is_back:
+            await asyncio.Event().wait()
+        cart.lines.append(Line(what=what))
+        return what
+
+    async def one(what: str) -> str:
+        return str(await step_in_context(cart, "deps", "body", lambda: body(what)))
+
+    async def computes() -> None:
+        for _ in range(
+            3 if is_back else 0
+        ):  # so long the second could begin, and the first is not given its outcome
+            time.sleep(0.1)  # noqa: ASYNC251
+            await asyncio.sleep(0)
+
+    await asyncio.gather(one("first"), one("second"), computes())
+    return [line.what for line in cart.lines]
+
+
+@pytest.mark.allows_blocking
+async def test_a_tool_that_is_repeated_begins_behind_what_those_beside_it_had_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Harness(late) as harness:
+        session = await harness.start("late", "x", settle=False)
+        while "step.succeeded" not in [entry.kind for entry in harness.entries()]:
+            await asyncio.sleep(0)
+        await session.kill()
+        monkeypatch.setattr(sys.modules[__name__], "is_back", True)
+        await harness.settle()
+        assert await session.result() == ["first", "second"]
 
 
 # --- what is recorded before

@@ -258,6 +258,8 @@ class RunDriver:
         """What did not end: kept, so that no finalizer of it runs before the process ends."""
         self._cut: asyncio.Future[None] = self._loop.create_future()
         self._steps = StepRunner(self._loop, self._mark, self.run.id, around.turn)
+        self._held: list[tuple[int, str, int]] | None = []
+        """Steps that begin when the code has what is delivered again, each with its key and tries; then None."""
         self._made = MadeCalls()
         self._code: DurableContext | None = DurableContext(
             code,
@@ -414,6 +416,7 @@ class RunDriver:
                 break
             if self._hand_over(outcome):
                 return True
+        self._start_held()
         self._is_quiet = True
         self._mark.executes(Executing.RUN, is_so=False)
         if self._on_quiet is not None:
@@ -579,6 +582,24 @@ class RunDriver:
             self._tell(OpGivenUp(self, op))
 
     def _start_step(self, op: int, key: str, tries: int) -> None:
+        if self._held is not None:
+            self._held.append((op, key, tries))
+        else:
+            self._begin_step(op, key, tries)
+
+    def _start_held(self) -> None:
+        """Have steps begin where the code has nothing left to do: what outcomes that were recorded before set off, a
+        change of what steps share for one, comes before them, as it did. Code that awaits something else by then is not
+        kept from it.
+        """
+        held, self._held = (
+            self._held,
+            [] if self._held is not None and self.cursor.is_replaying else None,
+        )
+        for one in held or ():
+            self._begin_step(*one)
+
+    def _begin_step(self, op: int, key: str, tries: int) -> None:
         if self._aborted is None and op not in self.cursor.given_up:
             self._steps.start(op, key, tries, self._step_ended)
 
