@@ -193,11 +193,12 @@ class HistoryClient:
         self._wall_ns = wall_ns
         self._pause_s = AFTER_UNKNOWN_S
         self._random = random.Random(f"{world.seed}-{number}")
-        self._people: dict[str, tuple[str, AsyncClient]] = {}
+        self._people: dict[str, AsyncClient] = {}
+        """By key, of which a person gets another now and then."""
 
     async def close(self) -> None:
         """Close its connections."""
-        for _, client in self._people.values():
+        for client in self._people.values():
             await client.close()
         await self._client.close()
 
@@ -404,10 +405,9 @@ class HistoryClient:
     def _as(self, person: str) -> AsyncClient:
         """A client with their newest key."""
         key = self._world.keys[person]
-        known = self._people.get(person)
-        if known is None or known[0] != key:
-            known = self._people[person] = key, self._connect(key, self._ages)
-        return known[1]
+        if key not in self._people:
+            self._people[key] = self._connect(key, self._ages)
+        return self._people[key]
 
     async def _vote(self, session_id: str, wait_id: str, person: str) -> None:
         client, operation = self._as(person), ids.new_id(ids.OPERATION)
