@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -20,8 +19,10 @@ from pathlib import Path
 
 import pytest
 
+from helmr.cli.up import PORT
 from helmr.hash_seed import KEEP_VARIABLE
 from tests import reaper
+from tests.default_port import up_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```(python|sh|text)\n(.*?)^```$", flags=re.M | re.S)
@@ -37,7 +38,6 @@ PREFIXES = {
 }
 READY_S = 120
 COMMAND_S = 60
-PORT = 4356
 TOURS = {
     "README": ("README.md", "## Ten minutes"),
     "tutorial": ("docs/tutorial.md", "# Tutorial"),
@@ -54,9 +54,9 @@ def blocks(path: str, heading: str) -> list[tuple[str, str]]:
 class Reader:
     """Somebody who follows a page in an empty folder."""
 
-    def __init__(self, folder: Path, *, in_process: bool) -> None:
+    def __init__(self, folder: Path, up_arguments: str) -> None:
         self.folder = folder
-        self._up = " --in-process" if in_process else ""
+        self._up = up_arguments
         self.work = folder / "tour"
         self.work.mkdir()
         # `helmr` and `python` are those of this environment, as after `source .venv/bin/activate`.
@@ -117,8 +117,6 @@ class Reader:
 
     def up(self, command: str) -> None:
         command += self._up
-        if not _is_free(PORT):  # a runtime of the developer's own
-            command += " --port 0"
         log = self.folder / "up.log"
         with log.open("wb") as out:
             self.runtime = subprocess.Popen(
@@ -160,16 +158,6 @@ class Reader:
             self.runtime.wait(COMMAND_S)
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
 IN_PROCESS = pytest.param("README", True, id="README-in_process")
 """What it says is the same with Ray, whose two starts `helmr demo` has in each run (`tests/demo/test_demo.py`)."""
 WITH_RAY = [
@@ -182,12 +170,13 @@ WITH_RAY = [
 def reader(in_process: bool) -> Iterator[Reader]:
     # Ray's sockets need a short path, which pytest's own folders are not.
     folder = reaper.folder("ht-")
-    reader = Reader(folder, in_process=in_process)
-    try:
-        yield reader
-    finally:
-        reader.leave()
-        shutil.rmtree(folder, ignore_errors=True)
+    with up_arguments() as arguments:
+        reader = Reader(folder, arguments + (" --in-process" if in_process else ""))
+        try:
+            yield reader
+        finally:
+            reader.leave()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from helmr.cli.up import PORT
+from tests.default_port import up_arguments
 from tests.programs.gate import npm
 from tests.programs.gate.claude_code import PROGRAM, ClaudeHome, bash
 from tests.programs.gate.model_api import model_api
@@ -41,11 +40,6 @@ def commands() -> list[str]:
     return found[1].splitlines()
 
 
-def is_free(port: int) -> bool:
-    with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) != 0
-
-
 @pytest.fixture
 def terminals(tmp_path: Path) -> Iterator[list[TmuxTerminal]]:
     found = [TmuxTerminal(tmp_path / f"tmux-{number}") for number in range(3)]
@@ -69,7 +63,7 @@ def test_the_first_prompt_is_answered_after_five_commands(
     first, second, third = terminals
     init, up, install, claude, console = typed = commands()
     assert len(typed) <= COMMANDS_MAX
-    with model_api([bash("toolu_1", "touch one")]) as api:
+    with model_api([bash("toolu_1", "touch one")]) as api, up_arguments() as arguments:
         client = ClaudeHome(tmp_path / "home", api)
         client.prepare()
         programs = [str(Path(sys.executable).parent), str(PROGRAM.parent), os.environ["PATH"]]
@@ -83,7 +77,7 @@ def test_the_first_prompt_is_answered_after_five_commands(
         first.shows("Write this?")
         first.enters("y")
         first.shows("is written")
-        first.enters(up if is_free(PORT) else f"{up} --port 0")
+        first.enters(up + arguments)
         until(
             lambda: (client.project / ".helmr" / "credentials.json").exists(),
             within_s=WITHIN_S,

@@ -26,6 +26,7 @@ from helmr.errors import (
     Unavailable,
 )
 from helmr_runtime.core.commands import OperationKey, Prune, Pruned
+from helmr_runtime.core.shared_log import LogRecord
 from helmr_runtime.core.tokens import LedgerCommand
 from helmr_runtime.ledger.actor import LedgerActor, LedgerPlace
 from helmr_runtime.ledger.log.object_log import ObjectLog
@@ -42,6 +43,7 @@ from tests.ledger.sessions import Hand
 from tests.programs.simulated_pair.files import HERE, DataDirectory
 from tests.programs.simulated_pair.store import StoreClient, Wire
 from tests.programs.simulated_pair.threads import MachineClock, MachineProcess, Pause, sleep
+from tests.programs.simulation.counts import Counts
 
 if TYPE_CHECKING:
     from tests.programs.simulated_pair.pair import Pair
@@ -207,7 +209,8 @@ class Runtime:
     def _open_log(self) -> ObjectLog:
         writer = self._pair.name()
         self._truth.lives[writer] = self._life
-        log = ObjectLog(
+        log: ObjectLog = CountedLog(
+            self._pair.counts,
             self._machine.client(self._process),
             writer=writer,
             nonce=self._pair.name,
@@ -340,6 +343,21 @@ class Runtime:
 
     def _answers(self) -> bool:
         return self._truth.answers(self._life, is_over=self.is_over)
+
+
+class CountedLog(ObjectLog):
+    """A log that says what the ledger above it mends by itself."""
+
+    def __init__(self, counts: Counts, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._counts = counts
+
+    def records(self, after: int) -> list[LogRecord]:
+        try:
+            return super().records(after)
+        except LedgerBehind:
+            self._counts.reached("trimmed behind what is read")
+            raise
 
 
 def _waited(log: ObjectLog, seconds: float) -> bool:

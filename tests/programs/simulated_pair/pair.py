@@ -205,9 +205,11 @@ class Pair:
             case "clock":
                 machine.clock.step(random.choice((-30.0, -1.0, 1.0, 30.0)))
             case _:
-                self._cause_by_hand(kind, machine, soon_s, pause_s)
+                self._cause_by_hand(kind, machine, soon_s, pause_s, random.randrange(1, 10))
 
-    def _cause_by_hand(self, kind: str, machine: Machine, soon_s: float, pause_s: float) -> None:
+    def _cause_by_hand(
+        self, kind: str, machine: Machine, soon_s: float, pause_s: float, calls: int
+    ) -> None:
         process, runtime = machine.process, machine.runtime
         lives = process is not None and not process.is_dead
         match kind:
@@ -227,6 +229,8 @@ class Pair:
                     machine.directory.drop()
                 elif machine.old is not None:
                     machine.put_back()
+                # While it reads what it lacks: the other one goes on, and trims.
+                machine.armed = Armed(calls, "get", "pause", "before", 5.0 + pause_s)
             case _:
                 pass  # nothing runs there
 

@@ -22,7 +22,6 @@ RARE = (
     "flush sent to the other one",
     "garbage stored",
     "log opened",
-    "not open: ledger_behind",
     "receipt repeated",
     "session adopted",
     "sessions pruned",
@@ -30,6 +29,7 @@ RARE = (
     "store away",
     "superseded",
     "taken over",
+    "trimmed behind what is read",
 )
 
 
