@@ -5,7 +5,7 @@ taken on the host's loop, in order. What the code may ask is in `durable_context
 `cursor`.
 Invariants: S-8 (at most so many ops), S-30 (an outcome is delivered when the loop has nothing ready), S-31 (a run
 that differs from its journal is aborted, whatever its code catches), S-34 (nothing the tree does can delay the actor's
-loop).
+loop), S-127 (a step that is repeated begins behind what is delivered again).
 """
 
 from __future__ import annotations
