@@ -18,11 +18,11 @@ from itertools import islice
 
 from helmr.limits import Limit
 
-BURST_PART = 50
-"""A bucket holds a fiftieth of `per`: what may begin at once after a pause, and is taken off the rate."""
+BURST_PART = 100
+"""A bucket holds a hundredth of `per`: what may begin at once after a pause, and is taken off the rate."""
 
-SLACK_PART, SLACK_MAX_S = 50, 1.0
-"""A permit is used within a fiftieth of `within`, at most a second."""
+SLACK_PART, SLACK_MAX_S = 50, 0.5
+"""A permit is used within a fiftieth of `within`, at most half a second: what it may be late is taken off the rate."""
 
 COUNTED_PARTS = 50
 """What began lately is counted by parts of `within`, so that a count is at most a fiftieth of that time short."""

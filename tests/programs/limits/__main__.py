@@ -25,6 +25,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -66,6 +67,7 @@ class Seen:
         arrived: Calls that reached the provider in 59 sixtieths of that.
         calls: All calls, those that a killed host made too.
         share: Of the calls that `per` allows between the first beginning and the last, how many were made.
+        pauses_s: The longest between two beginnings, one for each kill and one more.
     """
 
     at_once: int
@@ -73,6 +75,7 @@ class Seen:
     arrived: int
     calls: int
     share: float
+    pauses_s: tuple[float, ...] = ()
 
     def is_fine(self, plan: Plan) -> bool:
         """No permit too many was used."""
@@ -125,13 +128,16 @@ def run(
     finally:
         live.stop()
         provider.stop()
-    span_s = max(begun) - min(begun)
+    begun.sort()
+    span_s = begun[-1] - begun[0]
+    pauses_s = sorted((round(later - one, 2) for one, later in pairwise(begun)), reverse=True)
     return Seen(
         at_once=most_at_once(provider.calls),
         begun=most_within(begun, plan.within_s),
         arrived=most_within((one.began_s for one in provider.calls), plan.within_s * AT_PROVIDER),
         calls=len(provider.calls),
         share=(len(begun) - 1) / span_s / (plan.per / plan.within_s) if span_s else 1.0,
+        pauses_s=tuple(pauses_s[: len(plan.kills) + 1]),
     )
 
 
