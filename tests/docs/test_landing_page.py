@@ -99,6 +99,6 @@ def test_both_tables_of_the_two_forms_have_the_same_figures() -> None:
     readme, operations = (
         (ROOT / page).read_text("utf-8") for page in ("README.md", "docs/operations.md")
     )
-    for row in ("ready after, on two busy cores", "processor time of a start and 15 s"):
+    for row in ("ready after, on two quiet cores", "processor time of a start and 15 s"):
         [(alone, ray)] = re.findall(rf"^\| {row} \| (.+?) \| (.+?) \|$", readme, flags=re.M)
         assert f"| {row} | {ray} | {alone} |" in operations
