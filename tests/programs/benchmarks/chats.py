@@ -1,12 +1,11 @@
 """What a turn of a long chat costs, live over HTTP: `python -m tests.programs.benchmarks.chats [TASK…] [--turns 10]`.
 
 Each chat of `tests/integrations/long_chats.py` in one process, or on Ray (`--ray`); a line for each size, in
-milliseconds of wall and of CPU: hot turns, turns
-after a park, and turns of the framework alone behind the same conversation, each after a hot one: in a loop of their
-own they would find all they need in the processor's caches. They are measured twice, in a process of their own
-("alone") and in that of the runtime ("beside"), which is larger and has its settings; "own" is a hot turn
-less one beside, the least of each. `--resumes` measures what a resume takes where a run has one turn, ten, or
-all of them. docs/chats.md shows its numbers.
+milliseconds of wall and of CPU: hot turns, turns after a park, and turns of the framework alone behind the same
+conversation, each after a hot one: in a loop of their own they would find all they need in the processor's caches. They
+are measured twice, in a process of their own ("alone") and in that of the runtime ("beside"), which is larger and has
+its settings; "own" is a hot turn less one beside, the least of each. `--resumes` measures what a resume takes where a
+run has one turn, ten, or all of them. docs/chats.md shows its numbers.
 """
 
 from __future__ import annotations
