@@ -592,12 +592,10 @@ class RunDriver:
         change of what steps share for one, comes before them, as it did. Code that awaits something else by then is not
         kept from it.
         """
-        held, self._held = (
-            self._held,
-            [] if self._held is not None and self.cursor.is_replaying else None,
-        )
-        for one in held or ():
-            self._begin_step(*one)
+        if (held := self._held) is not None:
+            self._held = [] if self.cursor.is_replaying else None
+            for one in held:
+                self._begin_step(*one)
 
     def _begin_step(self, op: int, key: str, tries: int) -> None:
         if self._aborted is None and op not in self.cursor.given_up:
