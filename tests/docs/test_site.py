@@ -92,7 +92,7 @@ def _home(part: type) -> str:
 @OF_A_BUILD
 @pytest.mark.parametrize(
     ("name", "shown"),
-    [("index", "tabbed-set"), ("index", "670 MB"), ("ten-minutes", "send_mail")],
+    [("index", "tabbed-set"), ("index", "memory, idle"), ("ten-minutes", "send_mail")],
 )
 def test_the_first_pages_lead_into_the_site(site: Path, name: str, shown: str) -> None:
     page = (site / f"{name}.html").read_text(encoding="utf-8")
