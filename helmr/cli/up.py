@@ -232,11 +232,6 @@ def up(
     from helmr_runtime.process.spec import Ensured
 
     log_url = log or log_url_of(config, place)
-    if log_url is not None and address is not None:
-        raise UsageError(
-            "--log is for a runtime in the foreground",
-            hint="Leave out --address, or keep the commits in the data directory.",
-        )
     if check is not CheckMode.NO:
         if log_url is not None:
             raise UsageError(
@@ -431,6 +426,14 @@ def _leave(data_dir: Path) -> None:
     printing.write(f"The runtime on {data_dir} has ended in the Ray cluster at {address}.")
 
 
+def _take_over(data_dir: Path) -> None:
+    check_extra("runtime")
+    from helmr_runtime.launchers.deploy_cluster import take_over
+    from helmr_runtime.process.output import Terminal
+
+    take_over(data_dir.resolve(), Terminal())
+
+
 def _end_process(cli: Cli, timeout_s: float) -> None:
     endpoint = _own_process(cli)
     started = _signal(endpoint, signal.SIGTERM)
@@ -492,7 +495,11 @@ def takeover(
                 hint="`helmr status` says what it does.",
             )
         # The one that it is for may have ended a moment ago, and this one be at work: it takes no notice then.
-        _signal(endpoint, signal.SIGUSR1)
+        data_dir = _joined_data_dir(cli)
+        if data_dir is None:
+            _signal(endpoint, signal.SIGUSR1)
+        else:
+            _take_over(data_dir)
         until_s = time.monotonic() + timeout_s
         while not (health := client.health()).ready:
             if time.monotonic() >= until_s:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from helmr.client import Client
 from helmr.client.discovery import read_credentials
 from helmr.errors import HelmrError
 from tests.cluster.conftest import TASKS, RayCluster
-from tests.stack.live import until
+from tests.stack.live import LiveRuntime, until
+from tests.stack.paired import ends_superseded, is_level
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -325,3 +327,79 @@ def test_what_can_not_be_joined_is_said_in_one_line(cluster: RayCluster, folder:
     assert done.returncode == 0, done.stderr
     assert "the cluster has ended" in done.stderr
     assert not (data_dir / "joined.json").exists()
+
+
+@pytest.mark.long
+def test_a_runtime_whose_log_is_in_a_store_starts_on_any_node_and_stands_by_another(
+    cluster: RayCluster, folder: Path, tmp_path_factory: Any
+) -> None:
+    log = f"--log=file://{folder}/store"
+    cluster.up(folder, "--hosts=1", "--linger=0s", log, "tasks.py")
+    with found_in(folder) as client:
+        session = client.sessions.start_and_wait("approve", {"name": "moved"}, timeout="60s")
+
+    # Another node, with the keys alone, after what ran on the first one is gone.
+    other = tmp_path_factory.mktemp("other")
+    shutil.copy(TASKS, other / "tasks.py")
+    place = other / ".helmr"
+    place.mkdir(mode=0o700)
+    refused = cluster.helmr(other, "up", "--address", cluster.address, "--port=0", log, "tasks.py")
+    assert refused.returncode == 2, refused.stderr
+    assert "master keys" in refused.stderr
+    shutil.copy(folder / ".helmr" / "master-keys.json", place)
+    refused = cluster.helmr(other, "up", "--address", cluster.address, "--port=0", log, "tasks.py")
+    assert refused.returncode == 5, refused.stderr
+    assert f"has a runtime already, on {folder}" in refused.stderr
+    for name in ("directory", "gateway", "ledger"):
+        cluster.run(KILL_FOR_GOOD, f"helmr-{name}")
+    cluster.up(other, "--hosts=1", "--linger=0s", log, "tasks.py")
+    with found_in(other) as client:
+        [wait] = client.waits.list(session_id=session.id)
+        client.waits.answer(wait.id, {"decision": "approve"})
+        assert client.runs.wait(session.started_run.id, timeout="60s").result == "approve"
+        second = client.sessions.start_and_wait("approve", {"name": "second"}, timeout="60s")
+
+    # A runtime beside the cluster takes over. Run again, `up` has the cluster's stand by, and take over in turn.
+    beside = LiveRuntime(
+        tmp_path_factory.mktemp("beside"), in_process=True, linger="0s", arguments=[log]
+    )
+    beside.data_dir.mkdir(mode=0o700)
+    shutil.copy(place / "master-keys.json", beside.data_dir)
+    with ThreadPoolExecutor(1) as threads:
+        try:
+            beside.launch()
+            until(lambda: is_level(beside), within_s=60, what="stands by")
+            done = cluster.helmr(beside.folder, "takeover")
+            assert done.returncode == 0, done.stderr
+            again = threads.submit(cluster.up, other, "--hosts=1", "--linger=0s", log, "tasks.py")
+            until(lambda: stands_by(other), within_s=90, what="the cluster's stands by")
+            done = cluster.helmr(other, "takeover")
+            assert done.returncode == 0, done.stderr
+            said = again.result(timeout=90)
+            assert "this has changed: the runtime at work on its log" in said
+            ends_superseded(beside)
+        finally:
+            beside.stop()
+    with found_in(other) as client:
+        [wait] = client.waits.list(session_id=second.id)
+        client.waits.answer(wait.id, {"decision": "reject"})
+        assert client.runs.wait(second.started_run.id, timeout="60s").result == "reject"
+    assert cluster.helmr(other, "down").returncode == 0
+    (folder / ".helmr" / "joined.json").unlink()
+
+
+def found_in(folder: Path) -> Client:
+    """A client of the runtime whose data directory is in that folder."""
+    found = read_credentials(folder / ".helmr" / "credentials.json")
+    assert found is not None, "the gateway runs"
+    return Client(url=found.url, key=found.key)
+
+
+def stands_by(folder: Path) -> bool:
+    if read_credentials(folder / ".helmr" / "credentials.json") is None:
+        return False
+    try:
+        with found_in(folder) as client:
+            return client.health().degraded == ["standby"]
+    except HelmrError:
+        return False

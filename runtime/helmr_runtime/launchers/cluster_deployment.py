@@ -13,7 +13,7 @@ from helmr.models import Catalog
 from helmr_runtime.launchers.runtime import RETRY_S, SHARED, Launch, park_and_close
 from helmr_runtime.process.spawn import create_shared, end_actors
 from helmr_runtime.process.spec import RuntimeSpec
-from helmr_runtime.rpc.calls import ActorDied, ActorNotFound
+from helmr_runtime.rpc.calls import HOST_PREFIX, LEDGER, ActorDied, ActorNotFound
 from helmr_runtime.rpc.ray import RayCalls
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,8 @@ class ClusterDeployment:
                 data_dir=running["data_dir"],
             )
         self.changed = changes(running, spec.to_json())
+        if await self._is_superseded():
+            self.changed.append("the runtime at work on its log")
         if self.changed:
             self._missing = list(SHARED)
         if spec.port in (FREE_PORT, running["port"]):
@@ -85,6 +87,22 @@ class ClusterDeployment:
             return None
         return running
 
+    async def _is_superseded(self) -> bool:
+        """Another runtime has opened its log: this one serves no more, and stands by when it is started again."""
+        assert self._spec is not None, "`look` came first"
+        if self._spec.log_url is None or LEDGER in self._missing:
+            return False
+        try:
+            async with asyncio.timeout(LOOK_WITHIN_S):
+                return await self._calls.call(LEDGER, "superseded") is not None
+        except (TimeoutError, HelmrError) as error:
+            logger.info("the ledger does not say whether it is superseded: %s", error)
+            return False
+
+    async def take_over(self) -> None:
+        """Have the ledger open its log now, if it waits for another runtime's end."""
+        await self._calls.call(LEDGER, "take_over")
+
     async def create(self, *, port: int) -> None:
         """Create the shared actors that are missing."""
         assert self._spec is not None, "`look` came first"
@@ -94,8 +112,18 @@ class ClusterDeployment:
             self._say(
                 f"the runtime runs; {f'started again: {lacking}' if lacking else 'all is there'}"
             )
+        if len(self._missing) == len(SHARED):
+            await self._end_strangers(self._spec)
         for name in self._missing:
             await self._create(name, self._spec)
+
+    async def _end_strangers(self, spec: RuntimeSpec) -> None:
+        """End hosts that a runtime elsewhere, or with other options, has left; the directory takes the others."""
+        for name in await self._calls.names():
+            if name.startswith(HOST_PREFIX):
+                found = await self._ask(name)
+                if found is not None and changes(found, spec.to_json()):
+                    await self._calls.kill(name)
 
     async def _create(self, name: str, spec: RuntimeSpec) -> None:
         async with asyncio.timeout(CREATE_WITHIN_S):
@@ -142,6 +170,8 @@ WORDS = {
     "admin_key_hash": "the local key",
     "version": "Helmr's version",
     "linger_s": "linger",
+    "log_url": "the store of its log",
+    "log_peer": "the other runtime of the pair",
     "encrypts": "encryption",
     "external_url": "the external URL",
     "serves_http": "HTTP",

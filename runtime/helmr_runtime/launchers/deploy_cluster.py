@@ -90,9 +90,10 @@ def join(options: UpOptions, terminal: Terminal) -> int:
     is_first = not (data_dir / RUN_NAME).exists()
     with lock(data_dir, terminal.say):
         terminal.say(f"Helmr {version()} on {data_dir}")
-        check_is_database(data_dir / LEDGER_NAME)
+        if options.log_url is None:  # else it is a cache, and made again
+            check_is_database(data_dir / LEDGER_NAME)
         if not _is_held(data_dir):
-            look_at_ledger(data_dir)
+            look_at_ledger(data_dir, options.log_url)
         prepare_to_join()  # a task module may import ray, which reads the environment then
         registry, catalog = load_code(options.tasks, folder, terminal.say)
         limits = registry.limits.settled(options.limits)
@@ -144,6 +145,20 @@ def leave(data_dir: Path, terminal: Terminal) -> str:
         local_access.withdraw(data_dir, pointer)
         (data_dir / JOINED_FILE).unlink(missing_ok=True)
     return record.address
+
+
+def take_over(data_dir: Path, terminal: Terminal) -> None:
+    """Have the runtime that a cluster has for this data directory open its log, if it stands by.
+
+    Raises:
+        RuntimeNotFound: There is none.
+        Unavailable: The cluster can't be reached.
+    """
+    record = read_joined(data_dir)
+    if record is None:
+        raise RuntimeNotFound(f"no cluster has a runtime for {data_dir}")
+    with _connected(data_dir, record.address, terminal) as (_, joining):
+        asyncio.run(joining.take_over())
 
 
 def _spec(

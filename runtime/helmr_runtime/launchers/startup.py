@@ -35,7 +35,7 @@ from helmr_runtime.process.spec import (
     RuntimeSpec,
 )
 from helmr_runtime.rpc import sockets
-from helmr_runtime.security.keys import ensure_key_ring, pair_keys, read_key_ring
+from helmr_runtime.security.keys import ensure_key_ring, read_key_ring
 from helmr_runtime.security.people import read_people
 from helmr_runtime.security.private_files import open_private, secure_folder, write_private
 from helmr_runtime.security.secrets import secret_hash
@@ -309,10 +309,13 @@ def announce(
 ) -> Path:
     """Let local programs find the runtime, which is ready or stands by; says where its pointer is."""
     data_dir = claimed.data_dir
-    ring = read_key_ring(data_dir / RING_NAME, os.environ) if options.log_url is not None else None
-    if ring is not None:
-        key = pair_keys(ring)[0]  # so that local programs can go on with the other runtime
-    credentials = local_access.credentials(options.host, claimed.port, key=key, data_dir=data_dir)
+    credentials = local_access.credentials(
+        options.host,
+        claimed.port,
+        key=key,
+        data_dir=data_dir,
+        is_shared=options.log_url is not None,
+    )
     pointer = local_access.publish(credentials, pointer_dir(os.environ))
     say(f"{state} on {credentials.url} (Ctrl-C ends it)")
     if options.ready_fd is not None and state == "ready":

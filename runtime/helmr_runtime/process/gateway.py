@@ -321,6 +321,10 @@ def _publish(spec: RuntimeSpec) -> None:
     assert spec.pointer_dir is not None, "a joined runtime has one"
     data_dir = Path(spec.data_dir)
     found = local_access.credentials(
-        spec.host, spec.port, key=local_key(data_dir), data_dir=data_dir
+        spec.host,
+        spec.port,
+        key=local_key(data_dir),
+        data_dir=data_dir,
+        is_shared=spec.log_url is not None,
     )
     local_access.publish(found, Path(spec.pointer_dir))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from helmr.client.discovery import CREDENTIALS_FILE
 from helmr.models import Credentials
-from helmr_runtime.process.spec import LOOPBACK
+from helmr_runtime.process.spec import LOOPBACK, RING_NAME
+from helmr_runtime.security.keys import pair_keys, read_key_ring
 from helmr_runtime.security.private_files import open_private, write_private
 from helmr_runtime.security.secrets import SecretKind, make_secret, parse_secret
 
@@ -30,8 +31,21 @@ def stored_key(data_dir: Path) -> str:
         return ""
 
 
-def credentials(host: str, port: int, *, key: str, data_dir: Path) -> Credentials:
-    """Of a runtime that lives as long as this process."""
+def credentials(
+    host: str, port: int, *, key: str, data_dir: Path, is_shared: bool = False
+) -> Credentials:
+    """Of a runtime that lives as long as this process.
+
+    Args:
+        host: It listens on this address.
+        port: And there.
+        key: The local admin key.
+        data_dir: Has the master keys.
+        is_shared: Other machines reach its log: local programs get a key with which they can go on there.
+    """
+    ring = read_key_ring(data_dir / RING_NAME, os.environ) if is_shared else None
+    if ring is not None:
+        key = pair_keys(ring)[0]
     name = f"[{host}]" if ":" in host else host
     if name in ("0.0.0.0", "[::]"):
         name = LOOPBACK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -9,6 +10,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +58,25 @@ def read(path: Path = PATH) -> dict[str, list[Run]]:
     return {source: [Run(**run) for run in runs] for source, runs in found.items()}
 
 
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """`--record`, of a command that ends with `put` or `add`."""
+    parser.add_argument(
+        "--record", action=_Record, nargs=0, default=False,
+        help="put it on record for docs/reliability.md",
+    )  # fmt: skip
+
+
+class _Record(argparse.Action):
+    """Sets it, and looks at the sources as they are when the command begins."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, *rest: Any) -> None:
+        commit()
+        setattr(namespace, self.dest, True)
+
+
+@cache
 def commit() -> str:
-    """Of this checkout."""
+    """Of this checkout, when it was first asked for: it may be another before a long run has ended."""
     name = _git("rev-parse", "--short", "HEAD")
     return f"{name}+" if _git("status", "--porcelain", "--untracked-files=no") else name
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,22 @@ def test_figures_of_several_runs_are_added_and_a_campaign_stands_alone(tmp_path:
     assert "| faults in it | 1 cut, 2 kill host | simulation |" in shown
     assert "| planted bugs caught | 30 of 30 | planted |" in shown
     assert f"| runs that stood still at the end | {table.NOT_YET} | histories |" in shown
+
+
+def test_a_run_is_of_the_commit_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, head = tmp_path / "figures.json", iter(["before", "", "after", ""])
+    monkeypatch.setattr(record, "_git", lambda *arguments: next(head))
+    record.commit.cache_clear()
+    parser = argparse.ArgumentParser()
+    record.add_option(parser)
+    assert parser.parse_args([]).record is False
+    assert parser.parse_args(["--record"]).record is True
+    record.put("planted", "all", {"planted": 30, "caught": 30}, path=path)
+    record.commit.cache_clear()
+    [run] = record.read(path)["planted"]
+    assert run.commit == "before"
 
 
 @pytest.mark.parametrize("source", table.COMMANDS)

@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument("--seconds", type=float, default=300.0, help="of each history")
     many.add_argument("--at-once", type=int, default=2, help="histories at a time")
     many.add_argument("--folder", type=Path, default=ROOT / ".bench" / "histories")
-    many.add_argument("--record", action="store_true", help="put the sums on record when reached")
+    record.add_option(many)
     for one in (run, many):
         one.add_argument("--clients", type=int, default=32)
         one.add_argument("--sessions", type=int, default=40)

@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--sequences", type=int, default=100_000)
     parser.add_argument("--commands", type=int, default=COMMANDS, help="of each sequence")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--record", action="store_true", help="add it to the figures on record")
+    record.add_option(parser)
     options = parser.parse_args()
     if options.seed is not None:
         found = report(options.seed, LATE, options.commands, in_core)

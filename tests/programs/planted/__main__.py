@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
     known = known_bugs()
     parser = argparse.ArgumentParser(prog="python -m tests.programs.planted", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these")
-    parser.add_argument("--record", action="store_true", help="put all of them on record")
+    record.add_option(parser)
     options = parser.parse_args(arguments)
     names = options.names
     if unknown := sorted(set(names) - set(known)):

@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.programs.figures.record import put
+from tests.programs.figures.record import add_option, put
 from tests.programs.powerloss.campaign import ALL_WAYS, Found, again, run, shares, table
 from tests.programs.powerloss.judge import BACKUP, BROKEN, DROPPED, LOST, REPAIRED, WHOLE
 from tests.programs.powerloss.recording import NoCompiler, Recording, kept, record
@@ -110,9 +110,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--image", help="one image of that recording, as it was said: WAY:EVENT:SEED"
     )
-    parser.add_argument(
-        "--record", action="store_true", help="put it on record for docs/reliability.md"
-    )
+    add_option(parser)
     return parser
 
 

@@ -241,7 +241,7 @@ def _options(arguments: list[str], kind: Kind) -> argparse.Namespace:
     )
     parser.add_argument("--day", choices=list(MIXES), help="of these users only")
     parser.add_argument("--bug", help="with a planted bug")
-    parser.add_argument("--record", action="store_true", help="add it to the figures on record")
+    record.add_option(parser)
     return parser.parse_args(arguments)
 
 

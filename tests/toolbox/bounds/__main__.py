@@ -77,7 +77,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--entries", type=int, default=1_000_000, help="of the ledger")
     parser.add_argument("--turns", type=int, default=15, help="of two seconds, of each kind")
     parser.add_argument("--folder", type=Path, default=Path(".bench/toolbox"))
-    parser.add_argument("--record", action="store_true", help="put it on record")
+    record.add_option(parser)
     options = parser.parse_args(arguments)
     if options.record and options.what:
         parser.error("what is put on record is all three")
