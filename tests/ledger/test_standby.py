@@ -468,6 +468,36 @@ async def test_an_idle_pair_asks_the_store_no_more_than_it_may(
     assert looks < objects.calls - calls <= 2 * (looks + 1)
 
 
+async def test_a_connection_that_died_with_the_store_costs_a_takeover_one_look(
+    tmp_path: Path, clock: FakeClock, objects: FakeObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the one that reads records, which is not used while nothing is committed; the lease has another."""
+    log = ObjectLog(objects)
+    reads, dies = StandbyMemory.read, [True]
+
+    async def read(memory: StandbyMemory) -> Any:
+        if dies.pop() if dies else False:
+            raise StoreUnavailable("the connection was lost")
+        return await reads(memory)
+
+    async def run(ask: Callable[[], Any]) -> Any:
+        return ask()
+
+    monkeypatch.setattr(StandbyMemory, "read", read)
+    log.write_lease(StoreLease("another", 1), None)
+    async with standing_by(tmp_path, clock, objects) as memory:
+        watch, loop = LeaseWatch(log, None, run), asyncio.get_running_loop()
+        began_s = loop.time()
+        await watch.until_due(memory)
+        assert not dies
+        assert LEASE_S <= loop.time() - began_s < 1.9 * LEASE_S
+        assert not watch.is_waiting
+
+        dies.append(True)  # nothing to wait for: who opens the log hears of it
+        with pytest.raises(StoreUnavailable):
+            await LeaseWatch(log, "another", run).until_due(memory)
+
+
 class Gated:
     """A store as one machine reaches it: while its gate is closed calls wait, as those of a paused machine."""
 

@@ -192,24 +192,27 @@ class LeaseWatch:
 
         Raises:
             HelmrError: The log can't be followed from where the memory is, or the memory is to be restored.
-            StoreUnavailable: The store went away in that moment.
+            StoreUnavailable: The store went away before another runtime was waited for.
         """
         self._applied = memory.number
         while True:
-            may_try = False
+            was_waiting, may_try = self.is_waiting, False
             records: Records = ()
             try:
                 may_try = await self.look()
-                if not may_try and self._newest > memory.number:
+                if may_try or self._newest > memory.number:
                     records = await memory.read()
             except StoreUnavailable as error:
+                if may_try and not was_waiting:
+                    raise
+                # What was counted of the lease stays: where only a connection had died, the next look opens the log.
+                self.is_waiting, may_try = was_waiting, False
                 logger.warning("the log can't be followed: %s", error.message)
-            if may_try:
-                break
             await memory.fold(records)
             self._applied = memory.number
+            if may_try:
+                return
             await self._pause()
-        await memory.fold(await memory.read())
 
     def refusal(self) -> Standby:
         """What callers get meanwhile."""
