@@ -18,6 +18,7 @@ from helmr.errors import (
     LedgerBehind,
     LedgerSuperseded,
     LogNewer,
+    OutcomeUnknown,
     Standby,
     StoreUnavailable,
     Unavailable,
@@ -36,7 +37,7 @@ from helmr_runtime.ledger.log import lease
 from helmr_runtime.ledger.log.object_log import LOG, ObjectLog, record_key
 from helmr_runtime.ledger.open import open_ledger
 from helmr_runtime.ledger.standby import LeaseWatch, StandbyMemory
-from tests.ledger.sessions import ALICE, SMALL, begin, parked, running
+from tests.ledger.sessions import ALICE, SMALL, begin, parked, running, start_of
 from tests.ledger.shared_objects import FakeObjects
 
 pytestmark = pytest.mark.allows_blocking
@@ -351,6 +352,37 @@ async def test_a_primary_that_commits_nothing_finds_out_that_it_is_superseded(
         await begin(first, clock)
     assert await second.superseded() is None
     await begin(second, clock)
+
+
+async def test_what_is_on_its_way_to_the_store_is_not_acknowledged_by_one_that_is_superseded(
+    machine: Machine, clock: FakeClock, objects: FakeObjects
+) -> None:
+    """It is stored: who repeats it at the other one gets its receipt."""
+    first, second = machine("a"), machine("b")
+    await first.open()
+    await level(second)
+    answers, waits = threading.Event(), [True]
+
+    def answer(key: str, data: bytes) -> None:
+        if key.startswith(LOG) and waits:
+            waits.clear()
+            assert answers.wait(60)
+
+    async def is_stored() -> bool:
+        return not waits
+
+    objects.on_create = answer
+    start = start_of()
+    starting = asyncio.create_task(first.start(start))
+    try:
+        await until(is_stored)
+        await second.take_over()
+        await works(second)
+        with pytest.raises(OutcomeUnknown):
+            await starting
+    finally:
+        answers.set()
+    await second.load(start.session_id, "slot-1")
 
 
 async def test_a_ledger_in_the_place_of_a_dead_one_finds_out_that_its_runtime_is_superseded(

@@ -346,8 +346,14 @@ class GroupCommit:
         self._arm()
 
     def end_by(self, superseded: LedgerSuperseded) -> None:
-        """Another has opened the log: nothing is acknowledged any more (S-97)."""
+        """Another has opened the log: nothing is acknowledged any more (S-97).
+
+        What is on its way may have been stored before: the other one knows (S-102).
+        """
         self.superseded = superseded
+        unknown = OutcomeUnknown(f"{superseded.message}; this commit may have been stored before")
+        for job in self._batch.jobs if self._batch is not None else ():
+            job.fail(superseded if job.outlasts else unknown)
         while self._queue:
             self._queue.popleft().fail(superseded)
 
