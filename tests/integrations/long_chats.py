@@ -6,6 +6,7 @@ answered wrongly.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -250,10 +251,11 @@ Turn = Callable[[], Awaitable[object]]
 
 
 async def bare_pydantic_ai(items: list[Any]) -> Turn:
-    """One more turn: messages out of JSON, the agent, what is new as JSON."""
+    """One more turn: messages out of the text of their JSON, the agent, what is new as JSON."""
+    text = json.dumps(items, separators=(",", ":"))
 
     async def turn() -> None:
-        known = ModelMessagesTypeAdapter.validate_python(items)
+        known = ModelMessagesTypeAdapter.validate_json(text)
         result = await bare_agent.run("pen", message_history=known)
         ModelMessagesTypeAdapter.dump_python(result.new_messages(), mode="json")
 

@@ -4,8 +4,8 @@ Each chat of `tests/integrations/long_chats.py` in one process, or on Ray (`--ra
 milliseconds of wall and of CPU: hot turns, turns after a park, and turns of the framework alone behind the same
 conversation, each after a hot one: in a loop of their own they would find all they need in the processor's caches. They
 are measured twice, in a process of their own ("alone") and in that of the runtime ("beside"), which is larger and has
-its settings; "own" is a hot turn less one beside, the least of each. `--resumes` measures what a resume takes where a
-run has one turn, ten, or all of them. docs/chats.md shows its numbers.
+its settings. `--own` measures what Helmr adds, and nothing else: hot turns less one beside, taken in turns. `--resumes`
+measures what a resume takes where a run has one turn, ten, or all of them. docs/chats.md shows its numbers.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,9 @@ from tests.stack.live import LiveRuntime, until
 
 HOT, PARKED = 9, 5
 """Turns of each kind that are measured."""
+
+NEAR = 5
+"""Turns before and after one that count as that one; of 400 as many as a tenth."""
 
 Took = tuple[float, float]
 """Wall and CPU milliseconds."""
@@ -98,12 +103,17 @@ class Chat:
         size = sum(len(json.dumps(one.body, separators=(",", ":"), default=str)) for one in entries)
         parked = [self.say_parked() for _ in range(PARKED)]
         found = {"hot": hot, "parked": parked, "alone": alone, "beside": beside}
-        own = [
-            round(min(one) - min(other), 1)
-            for one, other in zip(zip(*hot, strict=True), zip(*beside, strict=True), strict=True)
-        ]
-        medians = {name: middle(taken) for name, taken in found.items()}
-        return {"bytes": size // HOT, **medians, "own": own}
+        return {"bytes": size // HOT, **{name: middle(taken) for name, taken in found.items()}}
+
+    def pairs(self, turns: int) -> Iterator[tuple[Took, Took]]:
+        """Turns about that one, each with one of the framework alone behind the same conversation."""
+        near = max(NEAR, turns // 10)
+        while self.turns < turns - near:
+            self.say()
+        said = [record.data for record in self.session.output("turns").read()]
+        beside = Beside(self._live, self._task, folded(said, "turns"))
+        while self.turns < turns + near:
+            yield self.say(), beside.say()
 
 
 class Beside:
@@ -119,10 +129,11 @@ class Beside:
         self._entries = self._session.follow()
 
     def say(self) -> Took:
-        """One turn."""
+        """One turn, until its code waits again: what it leaves to do would count as the next one's."""
         self._session.input("asks").send("go on")
         found = next(entry for entry in self._entries if entry.kind == "output.appended")
         wall_ms, cpu_ms = found.body["data"]
+        next(entry for entry in self._entries if entry.kind == "wait.opened")
         return wall_ms, cpu_ms
 
 
@@ -155,6 +166,20 @@ def resumed(live: LiveRuntime) -> tuple[float, float]:
     return float(said["helmr_resume_seconds_count"]), float(said["helmr_resume_seconds_sum"])
 
 
+def own(live: LiveRuntime, task: str, turns: int, count: int) -> dict[str, Any]:
+    """What Helmr adds to a hot turn: of so many pairs the median of the differences, between their quartiles."""
+    chats = iter(lambda: Chat(live, task), None)
+    pairs = list(islice((pair for chat in chats for pair in chat.pairs(turns)), count))
+    found: dict[str, Any] = {"pairs": count}
+    for name, place in (("wall", 0), ("cpu", 1)):
+        hot, beside = ([one[which][place] for one in pairs] for which in (0, 1))
+        low, half, high = statistics.quantiles(map(float.__sub__, hot, beside), n=4)
+        found[name] = f"{half:.1f} ({low:.1f} to {high:.1f})"
+        found[f"{name} hot, beside"] = [round(statistics.median(one), 1) for one in (hot, beside)]
+        found[f"{name}, least of each"] = round(min(hot) - min(beside), 1)
+    return found
+
+
 EVERY = {"a run a turn": (1, 400), "a run for ten turns": (10, 100), "one run for all": (0, 200)}
 """How long a run is, and up to which turn that is measured."""
 
@@ -180,6 +205,7 @@ def main() -> None:
     parser.add_argument("tasks", nargs="*", default=list(BARE))
     parser.add_argument("--turns", default="10,50,200,400")
     parser.add_argument("--resumes", action="store_true")
+    parser.add_argument("--own", type=int, metavar="PAIRS")
     parser.add_argument("--ray", action="store_true")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -191,12 +217,20 @@ def main() -> None:
             ],
             in_process=not asked.ray,
             linger="700ms",
+            is_cold=True,
         ).start()
         try:
             if asked.resumes:
                 show_resumes(live, [int(size) for size in asked.turns.split(",")])
                 return
             for task in asked.tasks:
+                if asked.own:
+                    for turns in map(int, asked.turns.split(",")):
+                        sys.stdout.write(
+                            f"{task}, own at turn {turns}: {own(live, task, turns, asked.own)}\n"
+                        )
+                        sys.stdout.flush()
+                    continue
                 chat = Chat(live, task)
                 for turns in map(int, asked.turns.split(",")):
                     sys.stdout.write(f"{task} at turn {turns}: {chat.measure(turns)}\n")
