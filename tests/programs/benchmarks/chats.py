@@ -26,6 +26,7 @@ import httpx
 
 from helmr.integrations.conversation import folded
 from tests.integrations.long_chats import BARE, Turn
+from tests.programs.benchmarks.apps.chat_alone_tasks import SETTLES_S
 from tests.stack.live import LiveRuntime, until
 
 HOT, PARKED = 9, 5
@@ -113,6 +114,7 @@ class Chat:
         said = [record.data for record in self.session.output("turns").read()]
         beside = Beside(self._live, self._task, folded(said, "turns"))
         while self.turns < turns + near:
+            time.sleep(SETTLES_S)  # as the one beside waits
             yield self.say(), beside.say()
 
 
