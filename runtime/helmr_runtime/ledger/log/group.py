@@ -346,10 +346,7 @@ class GroupCommit:
         self._arm()
 
     def end_by(self, superseded: LedgerSuperseded) -> None:
-        """Another has opened the log: nothing is acknowledged any more (S-97).
-
-        What is on its way may have been stored before: the other one knows (S-102).
-        """
+        """Another has opened the log: nothing is acknowledged any more (S-97). What is on its way may be stored (S-102)."""
         self.superseded = superseded
         unknown = OutcomeUnknown(f"{superseded.message}; this commit may have been stored before")
         for job in self._batch.jobs if self._batch is not None else ():
@@ -639,9 +636,8 @@ class GroupCommit:
                 await self.run_in_writer(self.database.merge)
 
     def _is_away(self) -> None:
-        name = self.database.path.parent
         self._trouble(TimeoutError(f"the store of the log has not answered for {AWAY_S:.0f} s"))
-        unknown = OutcomeUnknown(f"{name}: the commit was not answered within {AWAY_S:.0f} s")
+        unknown = OutcomeUnknown(f"{self.database.path.parent}: not answered within {AWAY_S:.0f} s")
         self._away = StoreUnavailable("the store of the log does not answer", retry_after_s=1)
         for job in self._batch.jobs if self._batch is not None else ():
             if not job.outlasts:
