@@ -346,7 +346,7 @@ class GroupCommit:
         self._arm()
 
     def end_by(self, superseded: LedgerSuperseded) -> None:
-        """Another has opened the log: nothing is acknowledged any more (S-97). What is on its way may be stored (S-102)."""
+        """Another has opened the log: nothing is acknowledged (S-97). What is on its way may be stored (S-102)."""
         self.superseded = superseded
         unknown = OutcomeUnknown(f"{superseded.message}; this commit may have been stored before")
         for job in self._batch.jobs if self._batch is not None else ():
