@@ -205,8 +205,9 @@ class LeaseWatch:
             except StoreUnavailable as error:
                 if may_try and not was_waiting:
                     raise
-                # What was counted of the lease stays: where only a connection had died, the next look opens the log.
-                self.is_waiting, may_try = was_waiting, False
+                if may_try:
+                    # What was counted of the lease stays: where only a connection died, the next look opens the log.
+                    self.is_waiting, may_try = True, False
                 logger.warning("the log can't be followed: %s", error.message)
             await memory.fold(records)
             self._applied = memory.number
