@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +18,9 @@ import pytest
 
 from helmr.client import Client, Retry
 from helmr.errors import HelmrError, Unavailable
+from helmr_runtime.core.shared_log import RENEW_S
 from helmr_runtime.launchers.runtime import SUPERSEDED
+from tests.ordinary.stand_in import own_postgres
 from tests.stack.live import LiveRuntime, kill, until
 from tests.stack.paired import (
     Machines,
@@ -31,6 +35,8 @@ pytestmark = [pytest.mark.allows_blocking, pytest.mark.timeout(300)]
 
 ONCE = Retry(total_s=0.0)
 YES = {"decision": "approve"}
+SETTLES_S = 5.0
+IDLE_S = 20.0
 STORES = [
     pytest.param("folder"),
     pytest.param("postgres", marks=pytest.mark.long),
@@ -226,3 +232,25 @@ def test_on_ray_a_primary_whose_ledger_alone_was_paused_ends_when_it_was_superse
     kill(first.pid_of("ledger"))
     kill(first._process.pid, signal.SIGCONT)
     ends_superseded(first)
+
+
+@pytest.mark.long
+def test_an_idle_pair_sends_postgresql_one_statement_in_two_seconds_each(tmp_path: Path) -> None:
+    """By the log of the server; the first snapshot is made before."""
+    with own_postgres({"log_statement": "all"}) as server, ExitStack() as stack:
+        if server is None:
+            pytest.skip("postgres is not installed")
+        made = Machines(tmp_path, (server.url(), server.url()), in_process=True)
+        stack.callback(made.close)
+        made.start()
+        made.stand_by(made.second)
+        time.sleep(SETTLES_S)
+
+        def count() -> int:
+            text = (server.folder / "log").read_text()
+            return len(re.findall(r"LOG:  (?:statement|execute .*?): ", text))
+
+        before, began_s = count(), time.monotonic()
+        time.sleep(IDLE_S)
+        sent, lasted_s = count() - before, time.monotonic() - began_s
+    assert IDLE_S / RENEW_S <= sent <= 2 * (lasted_s / RENEW_S + 1)
