@@ -33,7 +33,8 @@ HOT, PARKED = 9, 5
 """Turns of each kind that are measured."""
 
 NEAR = 5
-"""Turns before and after one that count as that one; of 400 as many as a tenth."""
+"""Turns before and after one that count as that one, of 400 as many as a tenth; and turns for which the framework alone
+stays behind the same conversation."""
 
 Took = tuple[float, float]
 """Wall and CPU milliseconds."""
@@ -111,11 +112,13 @@ class Chat:
         near = max(NEAR, turns // 10)
         while self.turns < turns - near:
             self.say()
-        said = [record.data for record in self.session.output("turns").read()]
-        beside = Beside(self._live, self._task, folded(said, "turns"))
         while self.turns < turns + near:
-            time.sleep(SETTLES_S)  # as the one beside waits
-            yield self.say(), beside.say()
+            said = [record.data for record in self.session.output("turns").read()]
+            beside = Beside(self._live, self._task, folded(said, "turns"))
+            beside.say()  # it gets ready
+            for _ in range(NEAR):
+                time.sleep(SETTLES_S)  # as the one beside waits
+                yield self.say(), beside.say()
 
 
 class Beside:
