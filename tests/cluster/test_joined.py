@@ -385,7 +385,6 @@ def test_a_runtime_whose_log_is_in_a_store_starts_on_any_node_and_stands_by_anot
         client.waits.answer(wait.id, {"decision": "reject"})
         assert client.runs.wait(second.started_run.id, timeout="60s").result == "reject"
     assert cluster.helmr(other, "down").returncode == 0
-    (folder / ".helmr" / "joined.json").unlink()
 
 
 def found_in(folder: Path) -> Client:
