@@ -135,6 +135,8 @@ def test_a_runtime_is_started_put_right_replaced_and_ended(
     said = cluster.up(folder, "--hosts=2", "tasks.py")
     assert "this has changed: the tasks' code, hosts" in said
 
+    refuses_elsewhere(cluster, folder, f"--log=file://{folder}/store", hint="`helmr log move`")
+
     # One cluster holds one runtime.
     other = tmp_path_factory.mktemp("other")
     (other / "tasks.py").write_text((folder / "tasks.py").read_text())
@@ -337,6 +339,7 @@ def test_a_runtime_whose_log_is_in_a_store_starts_on_any_node_and_stands_by_anot
     cluster.up(folder, "--hosts=1", "--linger=0s", log, "tasks.py")
     with found_in(folder) as client:
         session = client.sessions.start_and_wait("approve", {"name": "moved"}, timeout="60s")
+    refuses_elsewhere(cluster, folder, hint="Name it with --log")
 
     # Another node, with the keys alone, after what ran on the first one is gone.
     other = tmp_path_factory.mktemp("other")
@@ -385,6 +388,19 @@ def test_a_runtime_whose_log_is_in_a_store_starts_on_any_node_and_stands_by_anot
         client.waits.answer(wait.id, {"decision": "reject"})
         assert client.runs.wait(second.started_run.id, timeout="60s").result == "reject"
     assert cluster.helmr(other, "down").returncode == 0
+
+
+def refuses_elsewhere(cluster: RayCluster, folder: Path, *options: str, hint: str) -> None:
+    """A ledger whose log is not where these options have it; what runs on it goes on."""
+    at_work = pid_of(folder, "ledger")
+    refused = cluster.helmr(
+        folder, "up", "--address", cluster.address, "--port=0", *options, "tasks.py"
+    )
+    assert refused.returncode == 2, refused.stderr
+    assert hint in refused.stderr
+    assert pid_of(folder, "ledger") == at_work
+    with found_in(folder) as client:
+        assert is_ready(client)
 
 
 def found_in(folder: Path) -> Client:

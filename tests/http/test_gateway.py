@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -16,8 +15,6 @@ from tests.http.test_sessions import code_of
 from tests.service.stack import BOUND_S, Stack, until
 
 APPROVE = {"data": {"decision": "approve"}}
-POLLS = {"chunks", "feed", "watch", "work", "ping"}
-"""Long polls that are taken up again when they return, and the directory's pings: nobody waits for them."""
 
 
 async def test_a_taken_port_is_said(stack: Stack) -> None:
@@ -38,55 +35,6 @@ async def test_stopping_twice_is_harmless(stack: Stack) -> None:
     async with asyncio.timeout(BOUND_S):
         await stack.gateway.stop()
         await stack.gateway.stop()
-
-
-async def test_a_hot_answer_costs_two_calls_and_one_commit(stack: Stack) -> None:
-    receipt = await stack.started("echo", 0)
-    path = f"/v1/sessions/{receipt['session']['id']}/inputs/words"
-    await stack.http.post(path, json={"data": "warm"})
-    await until(lambda: all(host.is_settled for host in stack.hosts.values()))
-    commits = []
-    for _ in range(5):
-        before = Counter(stack.calls.counter)
-        response = await stack.http.post(path, json={"data": "hot"})
-        made = Counter(stack.calls.counter) - before
-        assert response.json()["outcome"] == "fulfilled"
-        made = Counter({call: made[call] for call in made if call[1] not in POLLS})
-        commits.append(made.pop(("ledger", "commit")))
-        assert made == {("host", "command"): 1}
-        await until(lambda: all(host.is_settled for host in stack.hosts.values()))
-    # An answer never waits for the code: what the code does after 2 ms, on a busy machine, is a commit of its own.
-    assert min(commits) == 1
-    assert max(commits) <= 2
-
-
-async def test_a_parked_answer_costs_at_most_four_calls(tmp_path: Path) -> None:
-    stack = Stack(tmp_path, linger_s=0.05)
-    try:
-        await stack.start()
-        session = (await stack.started())["session"]
-
-        async def is_parked() -> bool:
-            assert stack.directory is not None
-            return await stack.directory.locate(session["id"]) is None
-
-        await until(is_parked)
-        before = Counter(stack.calls.counter)
-        path = f"/v1/waits/{session['wait']['id']}/answer"
-        response = await stack.http.post(path, json=APPROVE)
-        made = Counter(stack.calls.counter) - before
-        assert response.json()["outcome"] == "fulfilled"
-        made = Counter({call: made[call] for call in made if call[1] not in POLLS})
-        # The first commit carries the answer; what the resumed run does then is its own.
-        made["ledger", "commit"] = min(made["ledger", "commit"], 1)
-        assert made == {
-            ("directory", "route"): 1,
-            ("host", "adopt"): 1,
-            ("ledger", "load"): 1,
-            ("ledger", "commit"): 1,
-        }
-    finally:
-        await stack.stop()
 
 
 async def test_a_known_wait_is_answered_without_asking_where_it_is(stack: Stack) -> None:

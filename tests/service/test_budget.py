@@ -76,6 +76,16 @@ async def test_a_hot_answer_makes_two_calls_and_one_commit(tmp_path: Path) -> No
         assert made == {"host.command": 1, "ledger.commit": 1}
 
 
+async def test_a_hot_message_makes_two_calls_and_one_commit(tmp_path: Path) -> None:
+    async with running(tmp_path) as stack:
+        session = (await stack.started("echo", 0))["session"]
+        path = f"/v1/sessions/{session['id']}/inputs/words"
+        await stack.http.post(path, json={"data": "warm"})
+        for _ in range(5):
+            await until(lambda: all(host.is_settled for host in stack.hosts.values()))
+            assert await calls_of(stack, path, "hot") == {"host.command": 1, "ledger.commit": 1}
+
+
 async def test_a_parked_answer_makes_four_calls(tmp_path: Path) -> None:
     async with running(tmp_path, linger_s=0.01) as stack:
         session = (await stack.started())["session"]

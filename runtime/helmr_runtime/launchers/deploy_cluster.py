@@ -14,7 +14,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +83,7 @@ def join(options: UpOptions, terminal: Terminal) -> int:
         BadDefinition: A task module can't be used.
         Conflict: The port is taken.
         DataError: The ledger's file is not a database.
-        UsageError: The cluster has no room for a host.
+        UsageError: The cluster has no room for a host, or the ledger's log stands elsewhere.
         Unavailable: The cluster can't be reached, or the runtime did not get ready.
     """
     folder, data_dir = options.folders()
@@ -92,6 +92,7 @@ def join(options: UpOptions, terminal: Terminal) -> int:
         terminal.say(f"Helmr {version()} on {data_dir}")
         if options.log_url is None:  # else it is a cache, and made again
             check_is_database(data_dir / LEDGER_NAME)
+        _check_log(data_dir / LEDGER_NAME, options.log_url)
         if not _is_held(data_dir):
             look_at_ledger(data_dir, options.log_url)
         prepare_to_join()  # a task module may import ray, which reads the environment then
@@ -118,6 +119,21 @@ def join(options: UpOptions, terminal: Terminal) -> int:
             terminal.say("stopped before it was ready; `helmr down` ends what has started")
             return 0
     return 0
+
+
+def _check_log(ledger: Path, log_url: str | None) -> None:
+    """Refuse what the ledger would refuse, before the runtime that is at work on it is replaced."""
+    if not ledger.exists():
+        return
+    # Both load the engine, which a first start does not carry for nothing.
+    from helmr_runtime.ledger.log.snapshots import require_cache, require_none  # noqa: PLC0415
+    from helmr_runtime.ledger.log.stores import open_objects  # noqa: PLC0415
+
+    if log_url is None:
+        require_none(ledger)
+    else:
+        with closing(open_objects(log_url)) as objects:
+            require_cache(ledger, objects.name)
 
 
 def leave(data_dir: Path, terminal: Terminal) -> str:

@@ -196,12 +196,8 @@ class Cache:
             LedgerBehind: It is another ledger's.
             StoreUnavailable: The store does not answer.
         """
-        is_cache, has_file = self._marker.exists(), exists(self.path)
-        if has_file and not is_cache:
-            raise UsageError(
-                f"{self.path} is a ledger whose commits stand beside it, and --log names {self.log.objects.name}",
-                hint="`helmr log move` brings them there. Or name an empty --data-dir.",
-            )
+        require_cache(self.path, self.log.objects.name)
+        has_file = exists(self.path)
         root = self.log.root()
         if root is None:
             if has_file:
@@ -210,7 +206,7 @@ class Cache:
                     hint="Put back the store as it was, or name the one that belongs to this data directory.",
                 )
             root = self.log.make(self._new_id())
-        if is_cache and has_file and self._marked_id() not in (None, root.log_id):
+        if has_file and self._marked_id() not in (None, root.log_id):
             raise LedgerBehind(
                 f"{self.log.objects.name} holds the log of another ledger than the one in {self.path}",
                 hint="Name the store that belongs to this data directory, or another --data-dir.",
@@ -316,4 +312,17 @@ def require_none(path: Path) -> None:
         raise UsageError(
             f"the commits of the ledger in {path.parent} stand in {where}",
             hint="Name it with --log, or as `url` below [log] in helmr.toml.",
+        )
+
+
+def require_cache(path: Path, store: str) -> None:
+    """Return if there is no database, or if it is a cache.
+
+    Raises:
+        UsageError: It is a ledger by itself, and that store is to have its log.
+    """
+    if exists(path) and not marker_of(path).exists():
+        raise UsageError(
+            f"{path} is a ledger whose commits stand beside it, and --log names {store}",
+            hint="`helmr log move` brings them there. Or name an empty --data-dir.",
         )
