@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from statistics import median
 
 import pytest
 
@@ -141,6 +142,7 @@ async def test_a_late_turn_stores_and_asks_no_more_than_an_early_one(name: str) 
 SIZES = (10, 50, 200, 400)
 TRIES = 20
 RESUMES = 5
+NEAR = 5
 
 
 @each
@@ -149,7 +151,7 @@ RESUMES = 5
 async def test_turn_four_hundred_costs_what_turn_ten_costs(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bytes, the CPU of a resume, and Helmr's part of a turn's CPU; in this process, the least of some tries."""
+    """Bytes, the CPU of a resume, the least of some, and Helmr's part of a turn's CPU, the middle of some."""
     sizes, resumed_s, own_s = {}, {}, {}
     taken_s: list[float] = []
     monkeypatch.setattr(Resumes, "note", lambda _self, took_s, _run, _ops: taken_s.append(took_s))
@@ -168,12 +170,14 @@ async def test_turn_four_hundred_costs_what_turn_ten_costs(
             while turn < size - TRIES - RESUMES:
                 await say()
             before = (await session.state()).seq
-            bare = await BARE[name](folded(await session.outputs("turns"), "turns"))
-            hot_s, bare_s = [], []
-            for _ in range(TRIES):
-                hot_s.append(await say())
-                bare_s.append(await cpu_s(bare))
-            own_s[size] = min(hot_s) - min(bare_s)
+            more_s = []
+            for nth in range(TRIES):
+                if (
+                    nth % NEAR == 0
+                ):  # else the framework alone would be behind a shorter conversation
+                    bare = await BARE[name](folded(await session.outputs("turns"), "turns"))
+                more_s.append(await say() - await cpu_s(bare))
+            own_s[size] = median(more_s)
             entries = [entry for entry in await session.transcript() if entry.seq > before]
             sizes[size] = sum(entry.size_bytes for entry in entries) / TRIES
             taken_s.clear()
@@ -183,10 +187,10 @@ async def test_turn_four_hundred_costs_what_turn_ten_costs(
             resumed_s[size] = min(taken_s)
     assert max(sizes.values()) <= 1.3 * min(sizes.values()), sizes
     assert resumed_s[400] <= 3 * resumed_s[10], resumed_s
-    # A turn of Helmr less one of the framework alone, each the least of twenty that took turns. What still grows is to
-    # decode the conversation and to look at each message: 1.3 to 1.8 times in all, at a load of 20. At turn 400 this is
-    # the difference of two numbers ten times as large, so half of the bound is for what they differ by. That no JSON is
-    # made of old messages is counted in `test_changed_conversations.py`.
+    # Turns of Helmr less one of the framework alone, which took turns. At turn 400 both take ten times as long as they
+    # differ by, and how long depends on what else runs: half of the bound is for that. (The least of each, one of them
+    # in a quiet moment, differed by 3 times and more beside other tests.) That no JSON is made of old messages is
+    # counted in `test_changed_conversations.py`.
     assert own_s[400] <= 3 * own_s[10], own_s
 
 

@@ -85,23 +85,29 @@ async def opened(bench: Bench, task_id: str = "refund", **payload: Any) -> tuple
 
 
 async def held(bench: Bench, key: str, *, for_s: float, first_s: float) -> int:
-    """A key held down: pressed once, repeated from `first_s` on as a terminal does; how many came."""
-    ends_s, count = monotonic() + for_s, 1
-    bench.app.post_message(_key(bench, key))
-    await asyncio.sleep(first_s)
-    while monotonic() < ends_s:
-        bench.app.post_message(_key(bench, key))
-        await asyncio.sleep(HELD_EVERY_S)
+    """A key held down: pressed once, repeated from `first_s` on as a terminal does; how many came.
+
+    Each says when it was due, as the thread that reads the terminal would: a loop that a busy machine keeps from its
+    work gets them late, and at once.
+    """
+    began_s, count = monotonic(), 0
+    due_s = began_s
+    while due_s < began_s + for_s:
+        await asyncio.sleep(due_s - monotonic())
+        bench.app.post_message(_key(bench, key, due_s))
+        due_s += HELD_EVERY_S if count else first_s
         count += 1
+    await asyncio.sleep(due_s - monotonic())
     await bench.until(lambda: bench.app.shared.keys.is_still)
     return count
 
 
-def _key(bench: Bench, key: str) -> Any:
+def _key(bench: Bench, key: str, due_s: float | None = None) -> Any:
     from textual.events import Key
 
     made = Key(key, None)
     made.set_sender(bench.app)
+    made.time = monotonic() if due_s is None else due_s
     return made
 
 
@@ -207,9 +213,7 @@ async def test_repeats_that_come_apart_on_a_slow_line_answer_no_further_wait(ben
     await bench.until(lambda: screen.submission.is_readable(monotonic()))
     began_s = monotonic()
     for number in range(6):
-        came = _key(bench, "ctrl+s")
-        came.time = began_s + number * 0.3
-        bench.app.post_message(came)
+        bench.app.post_message(_key(bench, "ctrl+s", began_s + number * 0.3))
         await asyncio.sleep(0.3)
     await bench.until(lambda: bench.app.shared.keys.is_still)
     assert len(bench.app.shared.outbox) == 1
