@@ -170,13 +170,12 @@ async def test_turn_four_hundred_costs_what_turn_ten_costs(
             while turn < size - TRIES - RESUMES:
                 await say()
             before = (await session.state()).seq
-            more_s = []
-            for nth in range(TRIES):
-                if (
-                    nth % NEAR == 0
-                ):  # else the framework alone would be behind a shorter conversation
-                    bare = await BARE[name](folded(await session.outputs("turns"), "turns"))
-                more_s.append(await say() - await cpu_s(bare))
+            more_s: list[float] = []
+            for _ in range(
+                TRIES // NEAR
+            ):  # else the framework alone would be behind a shorter conversation
+                bare = await BARE[name](folded(await session.outputs("turns"), "turns"))
+                more_s += [await say() - await cpu_s(bare) for _ in range(NEAR)]
             own_s[size] = median(more_s)
             entries = [entry for entry in await session.transcript() if entry.seq > before]
             sizes[size] = sum(entry.size_bytes for entry in entries) / TRIES

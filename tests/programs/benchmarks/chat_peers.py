@@ -15,6 +15,7 @@ import shutil
 import statistics
 import sys
 import tempfile
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -154,7 +155,12 @@ async def listens(port: int) -> bool:
 
 def server_cpu_s(roots: list[int]) -> float:
     """CPU seconds of the servers so far, with those of their processes that have ended."""
-    times = [process.cpu_times() for process in tree(roots)]
+    times = []
+    for process in tree(roots):
+        with suppress(
+            psutil.NoSuchProcess
+        ):  # a backend whose client has gone: the root has its times
+            times.append(process.cpu_times())
     ended = [psutil.Process(root).cpu_times() for root in roots]
     live_s = sum(one.user + one.system for one in times)
     return float(live_s + sum(one.children_user + one.children_system for one in ended))
