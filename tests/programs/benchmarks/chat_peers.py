@@ -157,9 +157,7 @@ def server_cpu_s(roots: list[int]) -> float:
     """CPU seconds of the servers so far, with those of their processes that have ended."""
     times = []
     for process in tree(roots):
-        with suppress(
-            psutil.NoSuchProcess
-        ):  # a backend whose client has gone: the root has its times
+        with suppress(psutil.NoSuchProcess):  # then its parent has its times
             times.append(process.cpu_times())
     ended = [psutil.Process(root).cpu_times() for root in roots]
     live_s = sum(one.user + one.system for one in times)
