@@ -8,6 +8,8 @@ import gc
 import sys
 import threading
 import time
+import warnings
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -221,6 +223,30 @@ async def test_code_that_spins_over_refused_calls_neither_blocks_the_actor_nor_g
         await run.abort(RunParked("parked"))
     assert len(depths) > 2000
     assert max(depths) < 20
+
+
+async def test_a_branch_that_was_just_made_is_cancelled_when_it_has_begun():
+    """What it was given to await would otherwise be told as never awaited: a task group's tasks are made so."""
+
+    async def awaits(given: Coroutine[Any, Any, None]) -> None:
+        await given
+
+    @task
+    async def body(payload: Any) -> None:
+        branches: set[asyncio.Task[Any]] = {asyncio.create_task(messages.wait())}
+        while True:
+            branches.add(asyncio.create_task(awaits(asyncio.sleep(60))))
+            await asyncio.sleep(0)
+
+    gc.collect()  # of other tests
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        async with bench(body) as run:
+            await run.until_waiting()
+            await run.abort(RunParked("parked"))
+            assert run.is_clean
+        gc.collect()
+    assert [str(one.message) for one in said if "never awaited" in str(one.message)] == []
 
 
 async def test_an_aborted_run_whose_branches_were_cut_off_leaves_nothing_in_the_log(

@@ -387,6 +387,8 @@ class RunDriver:
             if self._loop.time() >= ending_at:
                 self._unfinished = rest
                 return False
+            # One that is cancelled before it has begun awaits nothing of what it was given: Python warns of that.
+            await asyncio.sleep(0)
             for task in rest:
                 task.cancel("the run was aborted")
             await asyncio.wait(rest, timeout=0.2)
