@@ -24,12 +24,17 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """A runtime with one session that waits, for all tests of the module."""
+    """A runtime with one session that waits, for all tests of the module.
+
+    Its queries do not step back: beside tests that compute, one would have a sixtieth of a core.
+    """
     stack = Stack(tmp_path_factory.mktemp("query"))
     try:
-        await stack.start()
-        await stack.started(external_id="pr-7", tags=["a"])
-        yield stack
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("helmr_runtime.ledger.query.NICENESS", 0)
+            await stack.start()
+            await stack.started(external_id="pr-7", tags=["a"])
+            yield stack
     finally:
         await stack.stop()
 
