@@ -4,8 +4,9 @@ Each chat of `tests/integrations/long_chats.py` in one process, or on Ray (`--ra
 milliseconds of wall and of CPU: hot turns, turns after a park, and turns of the framework alone behind the same
 conversation, each after a hot one: in a loop of their own they would find all they need in the processor's caches. They
 are measured twice, in a process of their own ("alone") and in that of the runtime ("beside"), which is larger and has
-its settings. `--own` measures what Helmr adds, and nothing else: hot turns less one beside, taken in turns. `--resumes`
-measures what a resume takes where a run has one turn, ten, or all of them. docs/chats.md shows its numbers.
+its settings. `--own` measures what Helmr adds, and nothing else: hot turns less one beside, taken in turns; and in one
+process the CPU of the runtime's loop, in whose thread no framework computes. `--resumes` measures what a resume takes
+where a run has one turn, ten, or all of them. docs/chats.md shows its numbers.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -36,8 +37,14 @@ NEAR = 5
 """Turns before and after one that count as that one, of 400 as many as a tenth; and turns for which the framework alone
 stays behind the same conversation."""
 
-Took = tuple[float, float]
-"""Wall and CPU milliseconds."""
+
+class Took(NamedTuple):
+    """Milliseconds of a turn."""
+
+    wall: float
+    cpu: float
+    loop: float = 0.0
+    """CPU of the runtime's loop, where it has one process."""
 
 
 class Chat:
@@ -47,6 +54,7 @@ class Chat:
         self._live = live
         self._task = task
         self._cpu_clocks = [cpu_clock_of(pid) for pid in computing(live)]
+        self._loops = computing(live) if live.is_in_process else []
         started = live.client.sessions.start(task, every)
         self.session = live.client.sessions.open(started.session.id)
         self._entries = self.session.follow()
@@ -56,17 +64,21 @@ class Chat:
     def say(self) -> Took:
         """One turn, until its reply is seen and the code waits again."""
         self.turns += 1
-        cpu_s, began_s = self._cpu_s(), time.perf_counter()
+        cpu_s, loop_ms = self._cpu_s(), self._loop_ms()
+        began_s = time.perf_counter()
         self.session.input("messages").send(f"pen {self.turns:04}")
         said = ""
         while not said.startswith(f"{self.turns}:"):
             said = str(self._until("output.appended").body["data"])
         wall_s = time.perf_counter() - began_s
         self._until("wait.opened")
-        return wall_s * 1000, (self._cpu_s() - cpu_s) * 1000
+        return Took(wall_s * 1000, (self._cpu_s() - cpu_s) * 1000, self._loop_ms() - loop_ms)
 
     def _cpu_s(self) -> float:
         return sum(map(time.clock_gettime, self._cpu_clocks))
+
+    def _loop_ms(self) -> float:
+        return sum(map(first_thread_ms, self._loops))
 
     def _until(self, kind: str) -> Any:
         """The next entry of that kind, from one follower: to ask again and again would be measured too."""
@@ -137,9 +149,8 @@ class Beside:
         """One turn, until its code waits again: what it leaves to do would count as the next one's."""
         self._session.input("asks").send("go on")
         found = next(entry for entry in self._entries if entry.kind == "output.appended")
-        wall_ms, cpu_ms = found.body["data"]
         next(entry for entry in self._entries if entry.kind == "wait.opened")
-        return wall_ms, cpu_ms
+        return Took(*found.body["data"])
 
 
 async def took(turn: Turn) -> Took:
@@ -147,7 +158,7 @@ async def took(turn: Turn) -> Took:
     cpu_s, began_s = time.process_time(), time.perf_counter()
     await turn()
     wall_s = time.perf_counter() - began_s
-    return wall_s * 1000, (time.process_time() - cpu_s) * 1000
+    return Took(wall_s * 1000, (time.process_time() - cpu_s) * 1000)
 
 
 def computing(live: LiveRuntime) -> list[int]:
@@ -162,6 +173,11 @@ def cpu_clock_of(pid: int) -> int:
     return (~pid << 3) | 2
 
 
+def first_thread_ms(pid: int) -> float:
+    """CPU of the thread that a process begins with, from Linux; no clock tells that of another process's thread."""
+    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1e6
+
+
 def resumed(live: LiveRuntime) -> tuple[float, float]:
     """How many resumes there were, and the seconds of CPU of all."""
     found = live.credentials
@@ -172,17 +188,25 @@ def resumed(live: LiveRuntime) -> tuple[float, float]:
 
 
 def own(live: LiveRuntime, task: str, turns: int, count: int) -> dict[str, Any]:
-    """What Helmr adds to a hot turn: of so many pairs the median of the differences, between their quartiles."""
+    """What Helmr adds to a hot turn, of so many pairs: the median of the differences, and where it is with 95 %."""
     chats = iter(lambda: Chat(live, task), None)
     pairs = list(islice((pair for chat in chats for pair in chat.pairs(turns)), count))
     found: dict[str, Any] = {"pairs": count}
-    for name, place in (("wall", 0), ("cpu", 1)):
-        hot, beside = ([one[which][place] for one in pairs] for which in (0, 1))
-        low, half, high = statistics.quantiles(map(float.__sub__, hot, beside), n=4)
-        found[name] = f"{half:.1f} ({low:.1f} to {high:.1f})"
+    for name in ("wall", "cpu"):
+        hot, beside = ([getattr(one[which], name) for one in pairs] for which in (0, 1))
+        found[name] = spread(list(map(float.__sub__, hot, beside)))
         found[f"{name} hot, beside"] = [round(statistics.median(one), 1) for one in (hot, beside)]
-        found[f"{name}, least of each"] = round(min(hot) - min(beside), 1)
+    found["cpu of the loop"] = spread([hot.loop for hot, _ in pairs])
     return found
+
+
+def spread(values: list[float]) -> str:
+    """The median, its interval of 95 % (by rank, for any distribution), and the quartiles."""
+    ordered = sorted(values)
+    low, half, high = statistics.quantiles(ordered, n=4)
+    off = 0.98 * len(ordered) ** 0.5
+    least, most = (ordered[round(len(ordered) / 2 + way * off)] for way in (-1, 1))
+    return f"{half:.1f} (95 %: {least:.1f} to {most:.1f}; half of them: {low:.1f} to {high:.1f})"
 
 
 EVERY = {"a run a turn": (1, 400), "a run for ten turns": (10, 100), "one run for all": (0, 200)}
@@ -200,8 +224,8 @@ def show_resumes(live: LiveRuntime, turns: list[int]) -> None:
 
 def middle(taken: list[Took]) -> Took:
     """The medians: a turn in which all of memory is looked through for garbage counts no more than another."""
-    walls, cpus = zip(*taken, strict=True)
-    return round(statistics.median(walls), 1), round(statistics.median(cpus), 1)
+    walls, cpus, loops = zip(*taken, strict=True)
+    return Took(*(round(statistics.median(one), 1) for one in (walls, cpus, loops)))
 
 
 def main() -> None:
