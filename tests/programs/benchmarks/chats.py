@@ -196,7 +196,8 @@ def own(live: LiveRuntime, task: str, turns: int, count: int) -> dict[str, Any]:
         hot, beside = ([getattr(one[which], name) for one in pairs] for which in (0, 1))
         found[name] = spread(list(map(float.__sub__, hot, beside)))
         found[f"{name} hot, beside"] = [round(statistics.median(one), 1) for one in (hot, beside)]
-    found["cpu of the loop"] = spread([hot.loop for hot, _ in pairs])
+    if live.is_in_process:
+        found["cpu of the loop"] = spread([hot.loop for hot, _ in pairs])
     return found
 
 
