@@ -205,8 +205,9 @@ def spread(values: list[float]) -> str:
     """The median, its interval of 95 % (by rank, for any distribution), and the quartiles."""
     ordered = sorted(values)
     low, half, high = statistics.quantiles(ordered, n=4)
-    off = 0.98 * len(ordered) ** 0.5
-    least, most = (ordered[round(len(ordered) / 2 + way * off)] for way in (-1, 1))
+    off = round(0.98 * len(ordered) ** 0.5)
+    half_way, last = len(ordered) // 2, len(ordered) - 1
+    least, most = ordered[max(0, half_way - off)], ordered[min(last, half_way + off)]
     return f"{half:.1f} (95 %: {least:.1f} to {most:.1f}; half of them: {low:.1f} to {high:.1f})"
 
 
