@@ -60,8 +60,8 @@ export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
 # start, where 8.5 s are enough.
 unexport PYTHONDONTWRITEBYTECODE
 # Four workers for two cores: half of their time they wait for processes and screens (two left the cores 48 % idle). Each
-# takes the next file when it has done one. The bound is for what hangs.
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --session-timeout 5400
+# takes the next file when it has done one. The bound is for what hangs: `test-long` took 69 and 84 minutes on one machine.
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --session-timeout 10800
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 
 .DEFAULT_GOAL := help
