@@ -125,19 +125,25 @@ class Seaweed:
     def _until_ready(self) -> None:
         assert self._process is not None
         ends_s = time.monotonic() + READY_S
-        # A folder below /buckets is a bucket: made, or there already.
+        # A folder below /buckets is a bucket: made, or there already. The first object of one can take five seconds, as
+        # long as Helmr waits: the server makes room for it only then.
         folder = f"http://127.0.0.1:{self._ports['filer']}/buckets/{BUCKET}/"
-        while not (self._answers(folder, "POST", 409) and self._answers(self.endpoint, "GET", 403)):
+        while not (
+            self._answers(folder, "POST", 409)
+            and self._answers(self.endpoint, "GET", 403)
+            and self._answers(f"{folder}ready", "PUT")
+        ):
             if self._process.poll() is not None:
                 raise Ended((self.folder / "weed.log").read_text()[-2000:])
             assert time.monotonic() < ends_s, "SeaweedFS is not ready"
             time.sleep(0.2)
 
     @staticmethod
-    def _answers(url: str, method: str, code: int) -> bool:
-        """It does it, or refuses with that code."""
+    def _answers(url: str, method: str, code: int | None = None) -> bool:
+        """It does it, or refuses with that code, if one is given."""
+        asked = urllib.request.Request(url, b"ready" if method == "PUT" else None, method=method)
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=2):
+            with urllib.request.urlopen(asked, timeout=2):
                 return True
         except urllib.error.HTTPError as error:
             return error.code == code
