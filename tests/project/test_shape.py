@@ -1,4 +1,7 @@
-"""The sources keep a shape that can be read: what stands where, how much a class is given, and who imports whom."""
+"""The sources keep a shape that can be read: how much a class is given, what it inherits, and who imports whom.
+
+Counts of modules and lines are what `make gauges` reports: a bound on them made people put two nouns into one file.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import pytest
 
 from tests.programs.gauges.shape import (
     PACKAGES,
-    SMALL_LINES,
     ancestors,
     constructors,
     shared_names,
@@ -18,40 +20,11 @@ from tests.programs.gauges.shape import (
 
 MODULES = sources()
 
-MODULE_LINES_MAX = 700
-"""What is longer has two nouns in it."""
-MODULES_MAX = 488
-"""Four hundred, and those of parts of the product that came after. The gate: what an agent's call is, Claude Code's
-forms, the built-in tasks, the service, its calls, its agents, the hook's program, the proxy, headless runs, the
-commands. People: who one is, whom a wait admits, votes, and their words. A conversation that a stream keeps. Pages
-for people: what ties a sign-in to a browser, who is signed in, cookies, the frame of each page, those to sign in,
-their waits, the inbox.
-A log of commits that other machines reach: its rules, the file, objects, buckets, PostgreSQL, a folder, which of them,
-snapshots, when they are made, a check of all of it, its command. Standing grants: what one
-covers, its facts, the index, the service, the commands, the console's lists, their words.
-Limits: what one is, who may begin, permits in a host and in a session, who gives them,
-what is in use.
-What a rule matches and says.
-Signed answers: what is signed, SSH's signatures, the answers of session files. A first run: what `helmr.toml` says,
-the files of a new folder, what is wrong here. What an
-upgrade meets. A status line: where a runtime is found, and the number. Batches
-of runs: what was shown of them; the wire, the
-service, the client, the commands and the console's page of them."""
-SMALL_MODULES_MAX = 43
-"""They only shrink: packages' faces, lazily imported parts, and a few that would make a circle elsewhere."""
 ARGUMENTS_MAX = 7
 ANCESTORS_MAX = 2
 
 SCREENS = "helmr_console.screens"
 """A screen opens others and speaks to its app, which opens the first: Textual's way, and one thing to read."""
-
-
-def test_a_module_is_one_noun() -> None:
-    large = {one.name: one.line_count for one in MODULES if one.line_count > MODULE_LINES_MAX}
-    assert large == {}
-    assert len(MODULES) <= MODULES_MAX
-    small = [one.name for one in MODULES if one.line_count < SMALL_LINES]
-    assert len(small) <= SMALL_MODULES_MAX, small
 
 
 def test_a_constructor_takes_few_arguments() -> None:
