@@ -11,6 +11,7 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, datetime
 
+import uuid_utils
 from typeid import TypeID
 from typeid.codecs.base32 import encode
 from typeid.errors import TypeIDException
@@ -34,9 +35,14 @@ SYSTEM_STREAM = "ses_00000000000000000000000000"
 """The reserved session whose entries are facts of no session: tokens made by clients, keys, the catalog."""
 
 
+CELL = 0
+"""The cell that mints ids: the last byte of each one (S-129). Ids derived from other ids have no such byte."""
+
+
 def new_id(prefix: str) -> str:
-    """A fresh id, later than all that this process made before."""
-    return str(TypeID(prefix=prefix))
+    """A fresh id of this cell (S-129), later than all that this process made before."""
+    minted = uuid_utils.uuid7().bytes
+    return from_bytes(prefix, minted[:-1] + bytes([CELL]))
 
 
 def to_uuid(value: str) -> uuid.UUID:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ from helmr.old_names import GONE_COMMANDS
 
 if TYPE_CHECKING:
     from helmr.client import AsyncClient, Client, Endpoint
+
+log = logging.getLogger("helmr.cli")
 
 
 class ExitCode(IntEnum):
@@ -146,6 +149,8 @@ class Cli:
 
         found = find_context(environ, name)
         kept = Path(found.key_file).expanduser() if found.key_file is not None else None
+        if kept is not None and self.key_file is None and environ.get("HELMR_API_KEY"):
+            log.warning("HELMR_API_KEY is not used: the context %s has a key file, %s", name, kept)
         return replace(
             self,
             url=found.url,

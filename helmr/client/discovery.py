@@ -5,8 +5,8 @@
 nearest `.helmr/` upward from the current folder. 7. The only live runtime of this user; several are
 `AmbiguousRuntime`, none is `RuntimeNotFound`.
 The first that is given decides: a runtime that was named and is down is an error, never a reason to talk to
-another one. The key is the `key` argument, else that of the credentials found; for a URL `HELMR_API_KEY`, else
-the live pointer with that URL.
+another one. The key is the `key` argument, else `HELMR_API_KEY`, else that of the credentials found, for a URL of the
+live pointer with it. In a harness and in a Ray program no key is needed, and the variable says nothing there.
 
 A running `helmr up` writes `<data-dir>/credentials.json` and a pointer with the same content,
 `$XDG_STATE_HOME/helmr/runtimes/<port>.json`. Both hold a key: a file that others could have written is refused,
@@ -39,6 +39,8 @@ from helmr.whereabouts import sign_ins_folder as sign_ins_folder
 
 log = logging.getLogger("helmr.client")
 
+KEY_VARIABLE = "HELMR_API_KEY"
+
 LOCK_FILE = "up.lock"
 """In the data directory: held by the `helmr up` whose pid it names, from before it is ready until it has ended."""
 
@@ -60,7 +62,7 @@ def find_runtime(
     Args:
         url: Where it answers, several addresses of a pair (also as one text with commas), or `ray`; beats everything
             else.
-        key: API key; beats keys that are found.
+        key: API key; beats `HELMR_API_KEY`, which beats keys that are found and sign-ins.
         data_dir: Its data directory. `HELMR_URL` goes before it, with a warning if it names another one.
         environ: Instead of the process's environment.
         cwd: Instead of the current folder.
@@ -75,13 +77,16 @@ def find_runtime(
     environ = os.environ if environ is None else environ
     if url is not None and not isinstance(url, str):
         url = ",".join(url)
-    found = _find(url, key, data_dir, environ, cwd)
-    return found if key or environ.get("HELMR_API_KEY") else _signed_in(found, environ)
+    found = _find(url, key or None, data_dir, environ, cwd)
+    if key or found.here is not None or found.is_ray:
+        return found
+    said = environ.get(KEY_VARIABLE)
+    return replace(found, key=said) if said else _signed_in(found, environ)
 
 
 def _signed_in(found: Endpoint, environ: Mapping[str, str]) -> Endpoint:
     """The runtime for the person who has signed in at it, if someone has."""
-    if found.here is not None or found.is_ray or not sign_ins_folder(environ).is_dir():
+    if not sign_ins_folder(environ).is_dir():
         return found
     from helmr.client.sign_in import KeptSignIn
 
@@ -210,7 +215,6 @@ def _by_url(url: str, *, key: str | None, environ: Mapping[str, str], found_by: 
             )
         return found
     url, *others = _addresses(url)
-    key = key or environ.get("HELMR_API_KEY") or None
     pointer = None if key is not None else _pointer_of(url, environ)
     if others:  # which of them is of this machine says nothing: the other may be at work
         found_key = key or (pointer.key if pointer is not None else None)

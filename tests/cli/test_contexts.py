@@ -58,6 +58,20 @@ def test_a_runtime_is_meant_by_its_name_with_its_key_and_its_person(
     assert {one.headers["on-behalf-of"] for one in named.seen} == {"ana"}
     helmr("session", "list", "--on-behalf-of", "bob")
     assert named.seen[-1].headers["on-behalf-of"] == "bob"
+
+
+def test_a_context_with_a_key_file_says_that_the_environments_key_is_not_used(
+    named: Gateway,
+    helmr: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    named.session()
+    monkeypatch.setenv("HELMR_API_KEY", "hlmr_key_other")
+    helmr("session", "list", "--at", "eu")
+    assert named.seen[-1].headers["authorization"] == f"Bearer {KEY}"
+    assert "HELMR_API_KEY is not used" in caplog.text
+    assert "hlmr_key_other" not in caplog.text
     said = helmr("session", "list", "--url", "http://127.0.0.1:9", "--key-file", "eu.key")
     assert (said.code, "127.0.0.1:9" in said.err) == (6, True)
 

@@ -22,6 +22,7 @@ from helmr.client.discovery import (
     with_process,
 )
 from helmr.client.endpoint import Endpoint
+from helmr.client.sign_in import path_of
 from helmr.errors import AmbiguousRuntime, NotAllowed, NotReady, RuntimeNotFound, UsageError
 
 
@@ -77,6 +78,30 @@ def test_the_url_argument_beats_everything(place: Place) -> None:
     place.environ |= {"HELMR_URL": "http://127.0.0.1:1002", "HELMR_API_KEY": "env"}
     found = place.find(url="http://127.0.0.1:1003/", data_dir=place.cwd / ".helmr")
     assert (found.url, found.key, found.found_by) == ("http://127.0.0.1:1003", "env", "url")
+
+
+@pytest.mark.parametrize("named", ["url", "HELMR_URL", "data_dir", "nearest", "only live"])
+@pytest.mark.parametrize("signed_in", [False, True], ids=["", "signed in"])
+def test_the_key_in_the_environment_counts_however_the_runtime_is_found(
+    place: Place, named: str, signed_in: bool
+) -> None:
+    place.environ["HELMR_API_KEY"] = "env"
+    if signed_in:
+        kept = path_of(place.environ, "http://127.0.0.1:1001")
+        kept.parent.mkdir(parents=True)
+        kept.touch()
+    folder = place.cwd / ".helmr" if named == "nearest" else place.root / "elsewhere"
+    place.runtime(folder, 1001)
+    given: dict[str, Any] = {}
+    if named == "HELMR_URL":
+        place.environ["HELMR_URL"] = "http://127.0.0.1:1001"
+    elif named in ("url", "data_dir"):
+        given = {named: folder if named == "data_dir" else "http://127.0.0.1:1001"}
+    found = place.find(**given)
+    assert (found.url, found.key, found.signed_in) == ("http://127.0.0.1:1001", "env", None)
+    assert place.find(**given, key="said").key == "said"
+    del place.environ["HELMR_API_KEY"]
+    assert (place.find(**given).signed_in is not None) is signed_in
 
 
 def test_helmr_url_comes_next_with_its_key(place: Place) -> None:

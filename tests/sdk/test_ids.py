@@ -49,6 +49,11 @@ def test_ids_are_unique_and_made_in_order():
     assert made == sorted(made)
 
 
+def test_a_minted_id_ends_in_the_byte_of_its_cell():
+    made = [ids.new_id(prefix) for prefix in ids.PREFIXES for _ in range(50)]
+    assert {ids.to_uuid(one).bytes[-1] for one in made} == {ids.CELL} == {0}
+
+
 def test_an_id_of_another_kind_is_refused_and_says_which_was_expected():
     with pytest.raises(BadId) as caught:
         ids.check_id(ids.new_id(ids.RUN), ids.SESSION)
