@@ -65,8 +65,13 @@ def check_extra(name: str) -> None:
     """
     with needed(name):
         for module in REQUIRED[name]:
-            if importlib.util.find_spec(module) is None:
+            if not has_module(module):
                 raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+
+def has_module(name: str) -> bool:
+    """Whether it is installed; nothing of it is imported."""
+    return importlib.util.find_spec(name) is not None
 
 
 def has_extra(name: str) -> bool:

@@ -13,6 +13,7 @@ from helmr.limits import Limit, read_limits
 from helmr.matching import read_rules
 from helmr.models import PRUNE_AGE_MAX_S, PRUNE_AGE_MIN_S
 from helmr.profiles import read_toml
+from helmr.version import has_module
 
 if TYPE_CHECKING:
     from helmr_runtime.core.commands import Retention
@@ -87,6 +88,18 @@ def form_of(config: Path | None, data_dir: Path) -> RuntimeForm | None:
     if form not in [*RuntimeForm]:
         raise UsageError(f"{path}: `form` of [runtime] is {form!r}", hint=FORM_HINT)
     return RuntimeForm(form)
+
+
+def form_to_start(config: Path | None, data_dir: Path) -> RuntimeForm:
+    """The form of the runtime that `helmr up` starts there: what the file says, else on Ray where that is installed.
+
+    Raises:
+        UsageError: As `form_of`.
+    """
+    said = form_of(config, data_dir)
+    if said is not None:
+        return said
+    return RuntimeForm.RAY if has_module("ray") else RuntimeForm.IN_PROCESS
 
 
 FORM_HINT = '`form = "in-process"`, or "ray".'

@@ -26,7 +26,7 @@ import typer
 
 from helmr.cli import printing
 from helmr.cli.app import Cli, ExitCode, Json, command, now
-from helmr.cli.config import CONFIG_NAME, RuntimeForm, form_of, tasks_of_project
+from helmr.cli.config import CONFIG_NAME, RuntimeForm, form_of, form_to_start, tasks_of_project
 from helmr.cli.up import HOST, LEDGER_NAME, PORT
 from helmr.durations import spell, spell_bytes
 from helmr.errors import HelmrError, NotReady, RuntimeNotFound
@@ -113,9 +113,7 @@ def judge_installed(missing: Sequence[str], ray: str | None, form: RuntimeForm) 
         return Finding("installed", CheckResult.WARN, text, todo)
     if ray is None and form is RuntimeForm.RAY:
         text = f"{said}: `helmr up` would run on Ray, which is not installed"
-        todo = (
-            "pip install 'helmr[runtime]', or `helmr up --in-process`, or that form in helmr.toml."
-        )
+        todo = "pip install 'helmr[runtime]', or `helmr up --in-process`, or leave the form out of helmr.toml."
         return Finding("installed", CheckResult.WARN, text, todo)
     if ray is not None and (untried := ray_untried(ray)) is not None:
         return Finding("installed", CheckResult.WARN, f"{said}, Ray {ray}", f"{untried}.")
@@ -294,13 +292,13 @@ def _environment() -> Finding:
 def _config(data_dir: Path) -> tuple[RuntimeForm, Finding]:
     path = data_dir.parent / CONFIG_NAME
     try:
-        form = form_of(None, data_dir)
+        said, form = form_of(None, data_dir), form_to_start(None, data_dir)
     except HelmrError as error:
         return RuntimeForm.RAY, from_error(CONFIG_NAME, error)
     if not path.exists():
-        return RuntimeForm.RAY, Finding(CONFIG_NAME, CheckResult.OK, f"none, {path}")
-    says = f"{path}, form {form}" if form is not None else f"{path}"
-    return form or RuntimeForm.RAY, Finding(CONFIG_NAME, CheckResult.OK, says)
+        return form, Finding(CONFIG_NAME, CheckResult.OK, f"none, {path}")
+    says = f"{path}, form {said}" if said is not None else f"{path}"
+    return form, Finding(CONFIG_NAME, CheckResult.OK, says)
 
 
 def _tables(data_dir: Path, config: Finding) -> Finding:

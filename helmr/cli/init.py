@@ -97,8 +97,9 @@ if __name__ == "__main__":
 CONFIG = """\
 # Settings of the runtime whose data directory, .helmr, is beside this file.
 
-[runtime]
-form = "in-process"  # or "ray": tasks in processes of their own, which takes more memory
+# `helmr up` runs on Ray where that is installed: tasks in processes of their own. For one process instead:
+# [runtime]
+# form = "in-process"
 
 # Delete sessions a while after they end:
 # [retention]
@@ -126,7 +127,7 @@ and in a second terminal:
 
 def register_init(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "init", examples="helmr init\\nhelmr init newsroom", finds_runtime=False)(init)
+    command(app, "init", examples="helmr init\nhelmr init newsroom", finds_runtime=False)(init)
 
 
 def init(

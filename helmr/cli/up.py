@@ -20,6 +20,7 @@ from helmr.cli.app import Cli, CommandWithExamples, ExitCode, command
 from helmr.cli.config import (
     RuntimeForm,
     form_of,
+    form_to_start,
     gate_table,
     limits_table,
     log_peer_of,
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
 PORT = 4356
 HOST = "127.0.0.1"
 LEDGER_NAME = "ledger.duckdb"
+WITHOUT_RAY = (
+    "helmr: Ray is not installed, so this one process runs everything. "
+    "For tasks in processes of their own: pip install 'helmr[runtime]'"
+)
 
 
 class Transport(StrEnum):
@@ -176,7 +181,7 @@ def up(
         typer.Option(
             "--in-process/--ray",
             help="Without Ray, all in one process: starts in a second, for code that you trust. If neither is given, "
-            "`form` below [runtime] in helmr.toml decides, else it is Ray.",
+            "`form` below [runtime] in helmr.toml decides, else it is Ray where that is installed.",
         ),
     ] = None,
     ensure: Annotated[
@@ -222,12 +227,16 @@ def up(
     linger_s = durations.seconds(linger, allow_zero=True)
     proxies = tuple(network(text) for text in trusted_proxy or ())
     place = next(one for one in (data_dir, shared.data_dir, DATA_DIR) if one is not None)
+    lacks_ray = False
     if in_process is None:
-        in_process = address is None and form_of(config, place) is RuntimeForm.IN_PROCESS
+        in_process = address is None and form_to_start(config, place) is RuntimeForm.IN_PROCESS
+        lacks_ray = in_process and form_of(config, place) is None
     check_extra("local" if in_process else "runtime")
     named = named_tasks(tasks, also=gate_modules(gate_table(config, place)))
     if in_process:
         hash_seed.start_with_seed(place)
+    if lacks_ray:
+        printing.note(WITHOUT_RAY)
     from helmr_runtime import tracing
     from helmr_runtime.process.spec import Ensured
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from helmr.cli.config import RuntimeForm, form_of, otel_of
+from helmr.cli import config as reading
+from helmr.cli.config import RuntimeForm, form_of, form_to_start, otel_of
 from helmr.cli.start import is_in_process
 from helmr.errors import UsageError
 
@@ -60,6 +61,17 @@ def test_nonsense_is_refused_with_the_file_it_stands_in(config: Path, text: str,
 def test_the_form_is_what_the_file_says(config: Path, text: str, form: RuntimeForm | None) -> None:
     config.write_text(text)
     assert form_of(None, config.parent / ".helmr") is form
+
+
+@pytest.mark.parametrize(("has_ray", "form"), [(True, "ray"), (False, "in-process")])
+def test_without_a_word_the_form_is_what_is_installed(
+    config: Path, monkeypatch: pytest.MonkeyPatch, has_ray: bool, form: str
+) -> None:
+    monkeypatch.setattr(reading, "has_module", lambda name: has_ray)
+    assert form_to_start(None, config.parent / ".helmr") is RuntimeForm(form)
+    for said in RuntimeForm:
+        config.write_text(f"[runtime]\nform = '{said}'")
+        assert form_to_start(None, config.parent / ".helmr") is said
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ class Fresh:
         command = [*UV, "pip", "install", *there, *packages]
         subprocess.run(command, check=True, timeout=RUN_WITHIN_S)
 
-    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+    def begin(self, *arguments: str, stderr: int | None = None) -> subprocess.Popen[str]:
         """Its Python with these arguments, talked to through pipes."""
         return subprocess.Popen(
             [str(self.python), *arguments],
@@ -46,6 +46,7 @@ class Fresh:
             env=self.environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from tests.console.flow.terminal import Terminal
 from tests.extras.conftest import Fresh
+from tests.stack.live import until
 
 pytestmark = [
     pytest.mark.extras,
@@ -33,7 +35,7 @@ def test_the_base_has_tasks_tests_clients_and_the_command_line(
     listed = base.run("-m", "helmr.cli", "--url", url, "wait", "list")
     assert listed.returncode == 0, listed.stderr
     assert "the console" in listed.stdout
-    for command, extra in ((["up", "x.py"], "runtime"), (["console"], "console")):
+    for command, extra in ((["up", "x.py"], "local"), (["console"], "console")):
         done = base.run("-m", "helmr.cli", *command)
         assert done.returncode == 2
         assert f"pip install 'helmr[{extra}]'" in done.stderr
@@ -43,6 +45,28 @@ def test_the_runtime_runs_sessions(runtime: tuple[str, str]) -> None:
     """What it does is asserted where it runs, in `alone_runtime.py`, before it says where it answers."""
     url, _ = runtime
     assert url.startswith("http://127.0.0.1:")
+
+
+def test_without_ray_a_runtime_starts_in_one_process_and_says_so(fresh: Make) -> None:
+    """The commands of README and of the gate's pages: nothing says which form, and none needs to."""
+    local = fresh("local")
+    for words in (["init"], ["gate", "init", "--yes"]):
+        done = local.run("-m", "helmr.cli", *words)
+        assert done.returncode == 0, done.stderr
+    up = local.begin("-m", "helmr.cli", "up", "tasks.py", "--port", "0", stderr=subprocess.PIPE)
+    with up:
+        assert up.stderr is not None
+        try:
+            credentials = local.folder / ".helmr" / "credentials.json"
+            until(credentials.exists, within_s=60, what="the runtime is ready")
+            asked = local.run(
+                "-m", "helmr.cli", "session", "start", "announcement", "--payload", '"otters"'
+            )
+            assert asked.returncode == 0, asked.stderr
+        finally:
+            up.terminate()
+        assert "Ray is not installed, so this one process runs everything" in up.stderr.read()
+        assert up.wait(60) == 0
 
 
 def test_experiments_give_frames(fresh: Make) -> None:
