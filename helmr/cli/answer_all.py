@@ -22,7 +22,7 @@ from helmr.cli import arguments, printing
 from helmr.cli.app import ExitCode, exit_code, now, worst
 from helmr.cli.listing import MeantWaits, all_waits
 from helmr.cli.many import BatchAnswers, Sending
-from helmr.errors import BadJson, HelmrError, NotFound, UsageError
+from helmr.errors import BadJson, BadSchema, HelmrError, NotFound, UsageError
 from helmr.forms import assignments
 from helmr.models import HTTP_BODY_BYTES_MAX, WaitInfo, WaitStatus
 from helmr.review import agreement, batches
@@ -306,6 +306,23 @@ def _row_of_cells(
     )
 
 
+def _check(wait: WaitInfo, data: Any) -> None:
+    """Return if the answer fits its wait's schema, as far as a schema says; the runtime looks again.
+
+    Raises:
+        SchemaMismatch: With the failing paths.
+    """
+    from helmr_runtime.security.schemas import data_schema
+
+    if wait.json_schema is None:
+        return
+    try:
+        schema = data_schema(wait.json_schema)
+    except BadSchema:  # of a task's own type, which only the runtime can check
+        return
+    schema.check(data)
+
+
 class _Plan:
     """Which waits the rows mean, and what became of those rows that are not sent."""
 
@@ -356,6 +373,7 @@ class _Plan:
         elif len(self.items) == ROWS_MAX:
             self.left_out.append(LeftOut(wait, f"over the limit of {ROWS_MAX}"))
         else:
+            _check(wait, data)
             self.items.append(Item(wait))
             self.answers[wait.id] = data
 
@@ -403,7 +421,7 @@ class _Plan:
             return
         printing.write_line(f"line {number} {progress}: {why}")
         if error is not None and error.hint:
-            printing.note(f"hint: {error.hint}")
+            printing.note(f"line {number} hint: {error.hint}")
 
 
 def answer_from_file(

@@ -108,6 +108,11 @@ def only_wait(client: Client, text: str) -> str:
 
 
 def _found(text: str, kind: str, noun: str, sources: list[Pages]) -> str:
+    if not text.strip():
+        raise UsageError(
+            f"the id of the {noun} is empty",
+            hint=f"An empty variable of a script? `helmr {noun} list` shows ids.",
+        )
     part = text.removeprefix(f"{kind}_")
     if text != LAST and not PART.fullmatch(part):
         return text  # whole, or no part of an id: the client says so
@@ -316,7 +321,10 @@ def signer(shown: WaitInfo | None = None, *, may_ask: bool = False) -> Sign:
 
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Its fields; KEY:=JSON for JSON as it stands."),
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Its fields; KEY:=JSON for JSON as it stands. One text, number or choice: the word alone.",
+    ),
 ]
 
 

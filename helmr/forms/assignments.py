@@ -2,7 +2,7 @@
 
 `key=text` takes the type that the schema has there; `key:=JSON` is JSON as it stands. A key goes down by dots and
 brackets: `address.city`, `items[0].qty`; `tags[]` adds to a list, as does a list's key that is given again. A group
-that is named in part begins as a form would show it.
+that is named in part begins as a form would show it. Data that is one text, number or choice is one word without a key.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from helmr.forms.reader import find_reference
 DEPTH_MAX = 30
 """References and alternatives that are gone through for one place."""
 ROWS_MAX = 1_000
+JSON_BEGINS = ("{", '"')
 ITEM = object()
 """A text that is one item of a list."""
 
@@ -40,6 +41,8 @@ class Assignment:
     key: str
     text: str
     is_json: bool
+    is_whole: bool = False
+    """All of the data, without a key."""
 
 
 def is_assignment(word: str) -> bool:
@@ -47,23 +50,27 @@ def is_assignment(word: str) -> bool:
     return _WORD.fullmatch(word) is not None
 
 
-def read(words: Iterable[str]) -> list[Assignment]:
-    """The words, taken apart.
+def read(words: Sequence[str]) -> list[Assignment]:
+    """The words, taken apart; a word alone that is no assignment is the whole of the data.
 
     Raises:
-        UsageError: One is none.
+        UsageError: One of several is no assignment, or the only one is JSON.
     """
-    return [_read(word) for word in words]
+    return [_read(word, is_alone=len(words) == 1) for word in words]
 
 
-def _read(word: str) -> Assignment:
+def _read(word: str, *, is_alone: bool) -> Assignment:
     found = _WORD.fullmatch(word)
-    if found is None:
+    if found is not None and not word.startswith(JSON_BEGINS):
+        key, sign, text = found.groups()
+        return Assignment(key, text, sign == ":=")
+    if word.startswith(JSON_BEGINS):
+        raise UsageError(f"{word!r} is not key=value", hint="JSON goes behind --data.")
+    if not is_alone:
         raise UsageError(
             f"{word!r} is not key=value", hint="Quote a text with spaces: note='as agreed'."
         )
-    key, sign, text = found.groups()
-    return Assignment(key, text, sign == ":=")
+    return Assignment("", word, is_json=False, is_whole=True)
 
 
 def assigned(
@@ -169,6 +176,8 @@ class _Made:
         raise UsageError(f"{key} is not a field of the answer", hint=f"{guess}Fields: {fields}.")
 
     def _value(self, one: Assignment, schema: Schema) -> Any:
+        if one.is_whole:
+            self._check_takes_a_word(one, schema)
         if not one.is_json:
             return self._text(one, one.text, schema)
         try:
@@ -177,6 +186,16 @@ class _Made:
             raise BadJson(
                 f"{one.key}:= {error.message}", hint=f"For a text: {one.key}='…'.", **error.facts
             ) from error
+
+    def _check_takes_a_word(self, one: Assignment, schema: Schema) -> None:
+        names = _properties(schema, self._root)
+        if names:
+            raise UsageError(f"{one.text!r} is not key=value", hint=f"Fields: {', '.join(names)}.")
+        if not _types(schema, self._root) & WORD_TYPES and not _has_choices(schema, self._root):
+            raise UsageError(
+                f"{one.text!r}: the data may be any JSON, and a word alone does not say which",
+                hint="--data JSON; a text as JSON has quotes: --data '\"text\"'.",
+            )
 
     def _text(self, one: Assignment, text: str, schema: Schema) -> Any:
         """A text as the first alternative of the schema that it fits."""
@@ -187,6 +206,8 @@ class _Made:
                 return found
             wanted.append(_wanted(shape))
         kinds = " or ".join(dict.fromkeys(filter(None, wanted))) or "JSON"
+        if one.is_whole:
+            raise UsageError(f"{text!r} is not {kinds}", hint="JSON goes behind --data.")
         raise UsageError(
             f"{one.key}: {text!r} is not {kinds}", hint=f"To give JSON, write {one.key}:=…"
         )
@@ -265,6 +286,17 @@ def _types(schema: Any, root: Schema, unknown: Sequence[str] = ()) -> set[str]:
         kind = shape.get("type") if isinstance(shape, Mapping) else None
         found |= {kind} if isinstance(kind, str) else set(unknown)
     return found
+
+
+WORD_TYPES = {"string", "integer", "number", "boolean", "array"}
+"""What a word alone can be; an array takes it as its one row."""
+
+
+def _has_choices(schema: Schema, root: Schema) -> bool:
+    return any(
+        isinstance(shape, Mapping) and ("enum" in shape or "const" in shape)
+        for shape in _shapes(schema, root)
+    )
 
 
 def _properties(schema: Schema, root: Schema) -> dict[str, list[Any]]:

@@ -159,6 +159,34 @@ async def test_a_sheet_is_previewed_sent_and_sent_again_without_harm(
     assert (one["progress"], one["detail"]) == ("skipped", "this batch has answered otherwise")
 
 
+async def test_a_preview_refuses_what_the_runtime_would(
+    stack: Stack, script: Script, tmp_path: Path
+) -> None:
+    refunds = [await asks(stack, "refund", subject="Refund?") for _ in range(2)]
+    [a, b] = [one["wait"]["id"] for one in refunds]
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text(f"id,refund,cents\n{a},yes,99999999\n{b},yes,5\n", encoding="utf-8")
+    ran = await script.runs("wait", "answer", "--csv", str(sheet), "--preview", "--json")
+    assert ran.code == 2
+    told = {one.get("row", one.get("wait_id")): one["progress"] for one in ran.lines}
+    assert told == {2: "refused", b: "planned"}
+    [row] = [one for one in ran.lines if one.get("row") == 2]
+    assert "cents must be 50000 or less" in row["detail"]
+
+
+async def test_a_text_is_answered_as_a_word(stack: Stack, script: Script) -> None:
+    receipt = await asks(stack, "talk")
+    ran = await script.runs("wait", "answer", receipt["wait"]["id"], "it is on its way")
+    assert ran.code == 0, ran.err
+    assert (await now(stack, receipt))["answer"] == "it is on its way"
+
+
+async def test_an_id_that_is_empty_is_said_to_be(script: Script) -> None:
+    ran = await script.runs("wait", "answer", "", "decision=approve")
+    assert (ran.code, ran.out) == (2, "")
+    assert "the id of the wait is empty" in ran.err
+
+
 async def test_lines_answer_by_wait_or_correlation_id(stack: Stack, script: Script) -> None:
     [one, two] = await publishes(stack, 2)
     lines = [

@@ -105,7 +105,9 @@ def test_words_become_data_of_the_schemas_types(words: list[str], made: Any) -> 
         (["rows[2].sku=a"], "the list has 0 rows", "The next one is [0]."),
         (["note.deep=a"], "note has no fields", "note=VALUE"),
         (["rows[x].sku=a"], "rows[x].sku", ""),
-        (["note"], "is not key=value", "Quote"),
+        (["note"], "'note' is not key=value", "Fields: decision, note,"),
+        (["note=a", "b"], "'b' is not key=value", "Quote"),
+        (['{"note": "a=b"}'], "is not key=value", "JSON goes behind --data."),
         (["rows[0=a"], "is not a key", "items[0].qty"),
     ],
 )  # fmt: skip
@@ -161,6 +163,43 @@ def test_an_approval_is_answered_in_words() -> None:
 )
 def test_an_answer_that_is_no_object_has_no_key(schema: Any, word: str, made: Any) -> None:
     assert data(word, schema=schema) == made
+
+
+@pytest.mark.parametrize(
+    ("schema", "word", "made"),
+    [
+        ({"type": "string"}, "it is on its way", "it is on its way"),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "12", "12"),
+        ({"type": "integer"}, "12", 12),
+        ({"anyOf": [{"type": "number"}, {"type": "string"}]}, "1.50", 1.5),
+        ({"type": "boolean"}, "no", False),
+        ({"enum": ["a", "b"]}, "b", "b"),
+        ({"type": "array", "items": {"type": "integer"}}, "[1, 2]", [1, 2]),
+        ({"type": "array", "items": {"type": "string"}}, "one", ["one"]),
+    ],
+)
+def test_an_answer_that_is_one_value_is_one_word(schema: Any, word: str, made: Any) -> None:
+    found = data(word, schema=schema)
+    assert (found, type(found)) == (made, type(made))
+
+
+@pytest.mark.parametrize(
+    ("schema", "word", "message", "hint"),
+    [
+        ({"type": "integer"}, "many", "'many' is not a whole number", "behind --data"),
+        ({"enum": ["a", "b"]}, "c", "'c' is not one of a, b", "behind --data"),
+        (None, "hello", "may be any JSON", "--data"),
+        ({"type": "object"}, "hello", "may be any JSON", "--data"),
+        ({"type": "string"}, '{"a": 1}', "is not key=value", "JSON goes behind --data."),
+    ],
+)
+def test_a_word_that_can_not_be_the_answer_says_how_to_give_it(
+    schema: Any, word: str, message: str, hint: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        data(word, schema=schema)
+    assert message in caught.value.message
+    assert hint in (caught.value.hint or "")
 
 
 def test_extra_fields_are_welcome_where_the_schema_says_so() -> None:
