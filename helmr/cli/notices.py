@@ -69,7 +69,7 @@ def _row(one: NoticeTargetInfo) -> tuple[object, ...]:
         one.type,
         one.queued,
         one.late,
-        describe.time_text(one.last_taken_at),
+        describe.time_text(one.last_taken_at) if one.last_taken_at else "none since the start",
         describe.time_text(one.failing_since),
         one.last_error,
     )

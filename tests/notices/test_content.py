@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from helmr.models import BODY_SHOWN_BYTES, WaitInfo
@@ -56,3 +58,53 @@ def test_who_may_answer_is_said_where_a_wait_says_it() -> None:
     assert f"Who may answer: {who}" in told.text()
     assert "who_may_answer" not in told_of("none", **restricted).data
     assert "who_may_answer" not in told_of("full").data
+
+
+LATER = AT + timedelta(hours=5, minutes=54)
+DEFAULT = {
+    "default_at": LATER,
+    "escalation": [{"do": "default", "after_s": 21240, "from": "opened", "value": "reject"}],
+}
+
+
+def test_the_question_comes_first_then_what_time_does_then_what_names_it() -> None:
+    told = told_of("full", body="Its lens is cracked.", assignee="ada", **DEFAULT)
+    assert told.text().split("\n\n") == [
+        "Merge?",
+        "Its lens is cracked.",
+        "If no one answers by 21:24 (5h 54m) UTC, the answer is: reject",
+        "Assigned to: ada\nTask: review\nSession: ses_1\nWait: wait_1",
+    ]
+    below = told.text(below_title=True)
+    assert "Merge?" not in below
+
+
+def test_the_link_is_the_first_thing_and_the_only_link() -> None:
+    told = replace(told_of("full"), data={**told_of("full").data, "link": "https://h.test/l/a?b&c"})
+    assert told.text().startswith("Answer: https://h.test/l/a?b&c\n\nMerge?")
+    html = told.html()
+    assert re.findall(r'href="([^"]*)"', html) == ["https://h.test/l/a?b&amp;c"]
+    body = html.partition("<body")[2]
+    assert body.index("href") < body.index("Merge?")
+
+
+def test_a_deadline_is_said_in_words() -> None:
+    told = told_of("subject", deadline_at=LATER)
+    assert "It waits until 21:24 (5h 54m) UTC, and goes on without an answer then" in told.text()
+
+
+def test_of_a_target_that_takes_no_subjects_the_default_is_not_said() -> None:
+    told = told_of("none", **DEFAULT)
+    assert "reject" not in f"{told.text()}{told.html()}{told.cloud_event()}"
+    assert "its default answers" in told.text()
+
+
+def test_what_a_session_wrote_is_text_in_html_too() -> None:
+    hostile = '<script>x</script><img src=x onerror=y> \x1b[31m "a" \u202e'
+    told = told_of("full", subject=hostile[:60], body=hostile, assignee=hostile, tags=[hostile])
+    html = told.html()
+    assert not set(re.findall(r"<(\w+)", html)) - {
+        *["html", "head", "meta", "title", "body", "h2", "div", "p", "table", "tr", "td"]
+    }
+    assert "\x1b" not in html
+    assert "\u202e" not in html

@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -199,8 +200,10 @@ async def test_slack_gets_a_text_in_which_nothing_is_a_mention(hook: Endpoint) -
     slack = sender({"URL": hook.url}, type="slack", url_env="URL", private_addresses=True)
     await slack.send(notice(subject="<!channel> & more", link="http://helmr.test/l"))
     (body,) = hook.bodies
-    assert body["text"].startswith("Waits: &lt;!channel&gt; &amp; more\nTask: review")
-    assert "Answer: http://helmr.test/l" in body["text"]
+    assert body["text"].startswith(
+        "Waits: &lt;!channel&gt; &amp; more\nAnswer: http://helmr.test/l\n\n"
+    )
+    assert "Task: review" in body["text"]
 
 
 async def test_slacks_url_is_in_no_error(hook: Endpoint) -> None:
@@ -234,7 +237,16 @@ async def test_a_mail_has_title_text_and_an_id(mail: Mailbox) -> None:
     assert message["Bcc"] is None
     assert message["To"] == "ada@example.com, mia@example.com"
     assert message["Message-ID"] == "<ses_a-3@helmr.invalid>"
-    assert "Größe: 5" in message.get_content()
+    plain, html = (part_of(message, kind) for kind in ("plain", "html"))
+    assert "Größe: 5" in plain
+    assert "Größe: 5" in html
+
+
+def part_of(message: EmailMessage, kind: str) -> str:
+    """What a reader of that kind shows."""
+    part = message.get_body((kind,))
+    assert part is not None
+    return str(part.get_content()).replace("\r\n", "\n")  # as lines end on the wire
 
 
 def mail_in_the_clear(mail: Mailbox, **parts: Any) -> Sender:
@@ -280,13 +292,16 @@ async def test_no_subject_puts_a_header_or_a_body_into_a_mail(
         assert set(names) <= {*HEADERS, "x-peer", "x-mailfrom", "x-rcptto"}
         assert len(set(names)) == len(names)
         assert b"\n" not in head.replace(b"\r\n", b"")
-        assert b"my_own" not in body
         assert b"A body of my own" not in body
         seen = str(email.header.make_header(email.header.decode_header(titled(raw))))
         assert "\r" not in seen
         assert "Bcc" not in seen or "?utf-8?" in seen or "?" in seen
     for message in mail.messages:
-        assert message.get_content().splitlines()[-1] == "The body."
+        kinds = [part.get_content_type() for part in message.walk()]
+        assert kinds == ["multipart/alternative", "text/plain", "text/html"]
+        for part in message.iter_parts():
+            assert set(map(str.lower, part.keys())) <= HEADERS
+        assert "\n\nThe body.\n\n" in part_of(message, "plain")
         assert message["Bcc"] is None
 
 
@@ -307,8 +322,8 @@ async def test_control_characters_reach_neither_mail_nor_slack(
     for one in (mail_in_the_clear(mail), slack):
         await one.send(told)
     (message,) = mail.messages
-    content = message.get_content().replace("\r\n", "\n")  # as lines end on the wire
-    said = message["Subject"] + content + hook.bodies[0]["text"]
+    content = part_of(message, "plain")
+    said = message["Subject"] + content + part_of(message, "html") + hook.bodies[0]["text"]
     assert not {char for char in said if char not in "\t\n" and not char.isprintable()}
     if place == "body":
         assert "\td\ne" in content

@@ -7,13 +7,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from html import escape
 from string import Template
 from typing import Any, Protocol
 
 from helmr.durations import cut_text
 from helmr.errors import HelmrError
-from helmr.models import BODY_SHOWN_BYTES, RunInfo, WaitInfo
+from helmr.models import BODY_SHOWN_BYTES, RunInfo, WaitInfo, WaitPriority
 from helmr.people import answered_by
+from helmr.review import words
 from helmr_runtime.core.entries import iso
 from helmr_runtime.core.notices import NoticeEvent
 
@@ -96,38 +98,75 @@ class Notice:
         text = self._filled(template) if template is not None else self._title()
         return _one_line(text)[:TITLE_CHARS_MAX]
 
-    def text(self, template: str | None = None) -> str:
-        """A few lines, with all that the notice says, and without characters that control what shows them."""
-        return _readable(self._filled(template) if template is not None else self._text())
+    def text(self, template: str | None = None, *, below_title: bool = False) -> str:
+        """A few lines, with all that the notice says, and without characters that control what shows them.
 
-    def _text(self) -> str:
-        data = self.data
-        rows = [
-            (label, data.get(key))
-            for label, key in (
-                ("Task", "task"),
-                ("Correlation id", "correlation_id"),
-                ("Priority", "priority"),
-                ("Assigned to", "assignee"),
-                ("Who may answer", "who_may_answer"),
-                ("Tags", "tags"),
-                ("Default answers", "default_at"),
-                ("Deadline", "deadline_at"),
-                ("Error", "error"),
-                ("Session", "session_id"),
-                ("Wait", "wait_id"),
-            )
-        ]
-        lines = [
-            f"{label}: {_one_line(', '.join(value) if isinstance(value, list) else str(value))}"
-            for label, value in rows
-            if value
-        ]
-        if data.get("body"):
-            lines += ["", str(data["body"])[:TEXT_CHARS_MAX]]
+        Args:
+            template: Says it in its place.
+            below_title: It stands below `title`, which has the question already.
+        """
+        said = self._filled(template) if template is not None else self._text(below_title)
+        return _readable(said)
+
+    def html(self) -> str:
+        """The same as `text`, as HTML for mails: escaped text, one link, no picture, nothing from elsewhere."""
+        data, parts = self.data, []
         if data.get("link"):
-            lines += ["", f"Answer: {data['link']}"]
-        return "\n".join(lines)
+            link = escape(_one_line(str(data["link"])))
+            parts.append(f'<p><a href="{link}" style="{_BUTTON}">Answer</a></p>')
+        if data.get("subject"):
+            parts.append(f"<h2>{escape(_one_line(str(data['subject'])))}</h2>")
+        if data.get("body"):
+            parts.append(f'<div style="{_BODY}">{escape(_readable(self._body()))}</div>')
+        parts += [f"<p>{escape(line)}</p>" for line in self._ends()]
+        rows = [
+            f'<tr><td style="{_LABEL}">{escape(label)}</td><td>{escape(value)}</td></tr>'
+            for label, value in self._facts()
+        ]
+        if rows:
+            parts.append(f"<table>{''.join(rows)}</table>")
+        return _PAGE.format(title=escape(self.title()), body="\n".join(parts))
+
+    def _text(self, below_title: bool) -> str:
+        data = self.data
+        parts = []
+        if data.get("link"):
+            parts.append(f"Answer: {data['link']}")
+        if data.get("subject") and not below_title:
+            parts.append(_one_line(str(data["subject"])))
+        if data.get("body"):
+            parts.append(self._body())
+        parts += self._ends()
+        if facts := self._facts():
+            parts.append("\n".join(f"{label}: {value}" for label, value in facts))
+        return "\n\n".join(parts)
+
+    def _body(self) -> str:
+        return str(self.data["body"])[:TEXT_CHARS_MAX]
+
+    def _ends(self) -> list[str]:
+        """When time ends the wait, and what then answers, as a sentence; the time is UTC, and counts from the event."""
+        data = self.data
+        if data.get("status") != "pending":
+            return []
+        if data.get("default_at"):
+            by = words.moment(datetime.fromisoformat(data["default_at"]), self.at)
+            answer = data.get("default_answer")
+            then = f"the answer is: {answer}" if answer else "its default answers"
+            return [_one_line(f"If no one answers by {by} UTC, {then}")]
+        if data.get("deadline_at"):
+            by = words.moment(datetime.fromisoformat(data["deadline_at"]), self.at)
+            return [f"It waits until {by} UTC, and goes on without an answer then"]
+        return []
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """What else it says, by label: what concerns the reader first, what names it in the runtime last."""
+        found = [(label, self.data.get(key)) for key, label in _FACTS.items()]
+        return [
+            (label, _one_line(", ".join(value) if isinstance(value, list) else str(value)))
+            for label, value in found
+            if value and (label, value) != ("Priority", WaitPriority.NORMAL.value)
+        ]
 
     def _title(self) -> str:
         about = self.data.get("subject") or self.data.get("task") or "a notice of Helmr"
@@ -153,6 +192,31 @@ class Notice:
         said = {word: value if value is not None else "" for word, value in words.items()}
         return Template(template).substitute(said)
 
+
+_FACTS: Mapping[str, str] = {
+    "assignee": "Assigned to",
+    "who_may_answer": "Who may answer",
+    "priority": "Priority",
+    "error": "Error",
+    "task": "Task",
+    "correlation_id": "Correlation id",
+    "tags": "Tags",
+    "session_id": "Session",
+    "wait_id": "Wait",
+}
+_BUTTON = (
+    "display:inline-block;padding:12px 24px;background:#1f6f43;color:#ffffff;"
+    "text-decoration:none;border-radius:6px"
+)
+_BODY = "white-space:pre-wrap;overflow-wrap:anywhere"
+_LABEL = "padding-right:16px;color:#595959;vertical-align:top"
+_PAGE = """\
+<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>
+<body style="font-family:sans-serif;max-width:640px">
+{body}
+</body></html>
+"""
 
 _BREAKS = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -209,6 +273,7 @@ def notice(
 def _subject(about: Subject) -> dict[str, Any]:
     wait, run = about.wait, about.run
     if wait is not None:
+        end = words.next_end(wait)
         return {
             "subject": wait.subject,
             "stream": wait.stream,
@@ -216,6 +281,7 @@ def _subject(about: Subject) -> dict[str, Any]:
             "assignee": wait.assignee,
             "who_may_answer": _who_may(wait) if wait.is_restricted else None,
             "tags": [*wait.tags, *wait.session_tags],
+            "default_answer": end.then if end is not None and end.is_default else None,
         }
     error = run.error if run is not None else None
     return {

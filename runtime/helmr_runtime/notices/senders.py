@@ -84,7 +84,8 @@ class Slack:
     async def send(self, notice: Notice) -> None:
         """See `Sender`."""
         url = await asyncio.to_thread(self._secrets.url, self._target)
-        title, text = notice.title(self._target.title), notice.text(self._target.text)
+        title = notice.title(self._target.title)
+        text = notice.text(self._target.text, below_title=True)
         message = {"text": _slack_text(f"{title}\n{text}"), "unfurl_links": False}
         headers = {"content-type": "application/json; charset=utf-8"}
         await self._poster.post(url, json.dumps(message, ensure_ascii=False).encode(), headers)
@@ -147,6 +148,8 @@ class Email:
         message["Message-ID"] = f"<{notice.id}@helmr.invalid>"
         message["Auto-Submitted"] = "auto-generated"
         message.set_content(notice.text(self._target.text))
+        if self._target.text is None:
+            message.add_alternative(notice.html(), subtype="html")
         return message
 
 

@@ -132,7 +132,10 @@ class Teller:
             event=TEST,
             at=self._clock.now(),
             source=self._source,
-            data={"subject": f"a test of notice target {self.target.name}"},
+            data={
+                "subject": f"a test of notice target {self.target.name}",
+                "body": f"Notices for {self.target.name} arrive here. This one is about nothing that waits.",
+            },
         )
         return await self._told(sent)
 
