@@ -286,20 +286,29 @@ async def test_a_large_body_is_told_that_it_is_too_large(stack: Stack, size_mb: 
     await until(lambda: len(stack.gateway.connections) <= 1)
 
 
-async def test_a_client_that_never_ends_is_not_read_on_for_ever(stack: Stack) -> None:
+@pytest.mark.parametrize("key", ["its key", "a wrong one", "none"])
+@pytest.mark.parametrize("framing", ["Transfer-Encoding: chunked", f"Content-Length: {2**40}"])
+async def test_a_client_that_never_ends_is_not_read_on_for_ever(
+    stack: Stack, key: str, framing: str
+) -> None:
+    """Whatever refuses it: the body's size, or the key, for which the body is not looked at."""
+    keys = {"its key": stack.key, "a wrong one": f"{stack.key[:-4]}aaaa"}
+    given = f"Authorization: Bearer {keys[key]}\r\n" if key in keys else ""
+
     def parts() -> Iterator[bytes]:
         while True:
             yield b"[" * 65_536
 
     def send() -> int:
         sent = 0
-        head = f"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {stack.key}\r\n"
-        head += "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        head = f"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\n{given}"
+        head += f"Content-Type: application/json\r\n{framing}\r\n\r\n"
         with socket.create_connection(("127.0.0.1", port), timeout=BOUND_S) as client:
             client.sendall(head.encode())
             with suppress(ConnectionError):
                 for part in parts():
-                    client.sendall(b"%x\r\n%s\r\n" % (len(part), part))
+                    whole = b"%x\r\n%s\r\n" % (len(part), part)
+                    client.sendall(whole if "chunked" in framing else part)
                     sent += len(part)
         return sent
 

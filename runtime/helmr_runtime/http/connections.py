@@ -207,7 +207,7 @@ class BoundedProtocol(HttpToolsProtocol):
             raise ValueError("a request behind one that is worked on")
         super().on_message_begin()
         self._arriving = Phase.HEAD
-        self._head_bytes = 0
+        self._head_bytes = self._read_on_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         """See httptools."""
@@ -241,6 +241,13 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """See httptools."""
         self._incomplete_bytes = 0
+        if (
+            self.cycle.response_complete
+        ):  # refused meanwhile: what still comes is read for the client's sake, and bounded
+            self._read_on_bytes += len(body)
+            if self._read_on_bytes > self._bounds.read_on_bytes_max:
+                self.drop()
+                return
         super().on_body(body)
 
     def on_message_complete(self) -> None:
