@@ -1,6 +1,6 @@
 from typing import TypedDict
 
-from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 
@@ -34,9 +34,10 @@ builder.add_edge(START, "draft")
 builder.add_edge("draft", "review")
 builder.add_conditional_edges("review", lambda s: "mail" if s["decision"] == "send" else END)
 builder.add_edge("mail", END)
-graph = builder.compile(checkpointer=InMemorySaver())  # SqliteSaver or PostgresSaver to last
 
 if __name__ == "__main__":
-    thread = {"configurable": {"thread_id": "newsletter-1"}}
-    graph.invoke({"topic": "otters"}, thread)
-    print(graph.invoke(Command(resume={"decision": "send"}), thread)["result"])
+    with SqliteSaver.from_conn_string("newsletter.sqlite") as saver:
+        graph = builder.compile(checkpointer=saver)
+        thread = {"configurable": {"thread_id": "newsletter-1"}}
+        graph.invoke({"topic": "otters"}, thread)
+        print(graph.invoke(Command(resume={"decision": "send"}), thread)["result"])

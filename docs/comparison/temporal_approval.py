@@ -1,7 +1,5 @@
 import asyncio
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
 
 from temporalio import activity, workflow
 from temporalio.client import Client
@@ -9,11 +7,6 @@ from temporalio.common import RetryPolicy
 from temporalio.worker import Worker
 
 MINUTE = timedelta(minutes=1)
-
-
-@dataclass
-class Verdict:
-    decision: Literal["send", "drop"]
 
 
 @activity.defn
@@ -29,12 +22,18 @@ async def mail(text: str) -> str:
 @workflow.defn
 class Newsletter:
     def __init__(self) -> None:
-        self.answer: Verdict | None = None
+        self.decision: str | None = None
         self.asked: dict[str, str] = {}
 
-    @workflow.signal
-    def verdict(self, answer: Verdict) -> None:
-        self.answer = answer
+    @workflow.update
+    def verdict(self, decision: str) -> None:
+        self.decision = decision
+
+    @verdict.validator
+    def check(self, decision: str) -> None:
+        # Before anything is stored; its sender gets the error.
+        if decision not in ("send", "drop"):
+            raise ValueError("decision: 'send' or 'drop'")
 
     @workflow.query
     def question(self) -> dict[str, str]:
@@ -46,11 +45,11 @@ class Newsletter:
         self.asked = {"subject": f"Send {topic}?", "body": text}
         try:
             await workflow.wait_condition(
-                lambda: self.answer is not None, timeout=timedelta(days=7)
+                lambda: self.decision is not None, timeout=timedelta(days=7)
             )
         except TimeoutError:
             return "dropped"
-        if self.answer is None or self.answer.decision == "drop":
+        if self.decision == "drop":
             return "dropped"
         retries = RetryPolicy(maximum_attempts=4)
         return await workflow.execute_activity(
@@ -65,7 +64,7 @@ async def main() -> str:
         handle = await client.start_workflow(
             Newsletter.run, "otters", id="newsletter-1", task_queue="news"
         )
-        await handle.signal(Newsletter.verdict, Verdict("send"))
+        await handle.execute_update(Newsletter.verdict, "send")
         return await handle.result()
 
 

@@ -33,6 +33,9 @@ def test_a_figure_is_the_one_on_its_page(line: str) -> None:
     recorded = (ROOT / "docs" / page).read_text(encoding="utf-8")
     figures = FIGURE.findall(line)
     assert figures
+    assert re.match(r"- With \d+\.\d+\.\d+", line), (
+        "a figure names the version that it was measured with"
+    )
     assert [one for one in figures if one not in recorded] == []
 
 
