@@ -22,6 +22,9 @@ BLOCK = {
     "list": re.compile(r"^- .*(?:\n- .*)*", flags=re.M),
 }
 README_PAGE = "ten-minutes.md"
+BEHIND = ("decisions/", "api/", "upstream/", "notebooks/", "invariants", "faults", "CONTRIBUTING", "ARCHITECTURE")
+BEHIND_BOOST = 0.2
+"""Of pages for those who build Helmr, in the search: a page that says how to do something stands before them."""
 DIRECTIVE = re.compile(r"^::: ", flags=re.M)
 """What a page of the API reference is made of; such a page has no Markdown form."""
 
@@ -77,6 +80,8 @@ def _tab(title: str, text: str) -> str:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Parts of other pages; links that lead out of `docs`: the README's to its page, others to plain text."""
     up = "../" * page.file.src_uri.count("/")
+    if page.file.src_uri.startswith(BEHIND):
+        page.meta["search"] = {"boost": BEHIND_BOOST}
 
     def told(link: re.Match[str]) -> str:
         text, ups, readme, rest = link.groups()

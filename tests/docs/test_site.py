@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -52,6 +53,18 @@ def names_of(module: str) -> list[str]:
     if hasattr(loaded, "__all__"):
         return list(loaded.__all__)
     return [n for n, v in vars(loaded).items() if isinstance(v, type) and v.__module__ == module]
+
+
+@pytest.mark.timeout(150)
+@OF_A_BUILD
+def test_the_search_puts_how_to_pages_before_what_builders_read(site: Path) -> None:
+    index = json.loads((site / "search" / "search_index.json").read_text("utf-8"))
+    boosts: dict[bool, set[float]] = {True: set(), False: set()}
+    for one in index["docs"]:
+        is_behind = one["location"].startswith(("decisions/0", "api/", "notebooks/", "invariants"))
+        boosts[is_behind].add(one.get("boost", 1))
+    assert max(boosts[True]) < 0.5
+    assert min(boosts[False] - boosts[True]) >= 1
 
 
 @pytest.mark.timeout(150)
