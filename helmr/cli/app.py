@@ -248,7 +248,7 @@ _SHARED: dict[str, Any] = {
 HELP_NAMES = ["-h", "--help"]
 
 FIRST_SCREEN = """\
-Durable sessions of agent tasks that stop for people.
+Durable sessions of agent tasks that stop for people: actors on Ray, a Textual console.
 
 Start here:
   helmr demo          See a session wait for a person, lose its runtime, and go on.
