@@ -61,7 +61,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 app = typer.Typer(
     name="helmr",
-    help="Durable sessions of agent tasks that stop for people: actors on Ray that checkpoint to DuckDB, and a Textual console.",
+    help="Durable sessions of agent tasks that stop for people: actors on Ray, a ledger in DuckDB, a Textual console.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     invoke_without_command=True,
