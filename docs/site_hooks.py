@@ -22,7 +22,16 @@ BLOCK = {
     "list": re.compile(r"^- .*(?:\n- .*)*", flags=re.M),
 }
 README_PAGE = "ten-minutes.md"
-BEHIND = ("decisions/", "api/", "upstream/", "notebooks/", "invariants", "faults", "CONTRIBUTING", "ARCHITECTURE")
+BEHIND = (
+    "decisions/",
+    "api/",
+    "upstream/",
+    "notebooks/",
+    "invariants",
+    "faults",
+    "CONTRIBUTING",
+    "ARCHITECTURE",
+)
 BEHIND_BOOST = 0.2
 """Of pages for those who build Helmr, in the search: a page that says how to do something stands before them."""
 DIRECTIVE = re.compile(r"^::: ", flags=re.M)

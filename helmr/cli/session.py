@@ -357,7 +357,7 @@ def verify(
         list[str] | None,
         typer.Option(
             "--key",
-            metavar="PUB|@FILE",
+            metavar="PUB|FILE",
             help="A public key of the runtime, or a file of them; may be repeated.",
         ),
     ] = None,
@@ -528,6 +528,8 @@ def _copy(pieces: Iterator[bytes], file: BinaryIO) -> int:
 
 
 def _keys(given: str) -> list[str]:
+    if not given.startswith("@") and Path(given).is_file():
+        given = f"@{given}"
     if not given.startswith("@"):
         return [given]
     with open_source(given) as file:

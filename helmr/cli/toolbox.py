@@ -159,7 +159,7 @@ def verify(
 
     at = now()
     if log is not None:
-        _verify_log(log, source, keys, json=json)
+        _verify_log(log, source, keys_of(keys, nearest(cli)), json=json)
         return
     if source is not None:
         with (
@@ -175,7 +175,7 @@ def verify(
     _show_audit(found, json, f"{data_dir} is whole")
 
 
-def _verify_log(url: str, source: Path | None, keys: Path | None, *, json: bool) -> None:
+def _verify_log(url: str, source: Path | None, keys: LedgerKeys, *, json: bool) -> None:
     from helmr_runtime.ledger.log.stores import open_log
     from helmr_runtime.ledger.tools.stored_log import check_log
 
@@ -183,7 +183,7 @@ def _verify_log(url: str, source: Path | None, keys: Path | None, *, json: bool)
         raise UsageError("--log checks a store, and a backup is a file", hint="Name one of them.")
     log = open_log(url)
     with tempfile.TemporaryDirectory(prefix="helmr-verify-") as folder:
-        found = check_log(log, Path(folder) / LEDGER_NAME, keys_of(keys, None), now())
+        found = check_log(log, Path(folder) / LEDGER_NAME, keys, now())
     name = f"{found.store} is whole up to commit {found.commit}"
     _show_audit(found.checked, json, name)
 

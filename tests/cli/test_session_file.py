@@ -79,6 +79,7 @@ def test_without_a_key_it_is_called_unsigned(helmr, file: Path) -> None:
 def test_keys_may_come_from_a_file(helmr, file: Path, tmp_path: Path) -> None:
     keys = tmp_path / "helmr.pub"
     keys.write_text(f"{ANOTHER}\n{PUBLIC}\n")
+    assert helmr("session", "verify", str(file), "--key", str(keys)).code == 0
     said = helmr("session", "verify", str(file), "--key", f"@{keys}", "--json")
     assert json.loads(said.out) == {
         "session_id": SESSION,
