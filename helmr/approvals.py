@@ -12,7 +12,7 @@ if answer.approved:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 from pydantic import BaseModel, Field
 
@@ -22,6 +22,7 @@ from helmr.errors import WaitTimeout
 from helmr.forms.tool_call import call_body, call_schema, call_subject
 from helmr.models import VALUE_BYTES_MAX
 from helmr.streams import InputStream, turn
+from helmr.truth import NoTruth
 from helmr.wait_details import WaitOptions
 
 UNANSWERED = "No one answered in time."
@@ -32,8 +33,10 @@ TOO_LARGE = (
 """What the model sees of such a result."""
 
 
-class Approval(BaseModel):
+class Approval(NoTruth, BaseModel):
     """What a person says to a tool call that needs their leave."""
+
+    _ask: ClassVar[str] = ".approved"
 
     decision: Literal["approve", "decline"] = Field(description="May the tool be called?")
     arguments: dict[str, Any] | None = Field(

@@ -25,7 +25,17 @@ from datetime import datetime
 from opcode import opmap
 from random import Random  # noqa: TID251 - seeded by the place in the run
 from types import FrameType
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    NoReturn,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+)
 
 from helmr.errors import NotAwaited, NotInTask, SchemaMismatch
 from helmr.wait_details import NOTHING_SAID, WaitDetails
@@ -97,6 +107,10 @@ class MadeCalls:
             id(handled) if handled is not None else None,
         )
         return self._count
+
+    def made(self, number: int) -> Made | None:
+        """The call, unless it was awaited or dropped."""
+        return self._made.get(number)
 
     def what(self, number: int) -> str:
         """The call as the code would write it, with its place."""
@@ -545,11 +559,57 @@ class DurableCall(Coroutine[Any, Any, T], Generic[T]):
         """The same at each replay, and with it the order of a set of calls."""
         return self._number or object.__hash__(self)
 
+    if not TYPE_CHECKING:  # a checker knows that a coroutine has none of this
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}{self._hint_at(f'.{name}')}",
+                name=name,
+                obj=self,
+            )
+
+        def __aiter__(self) -> NoReturn:
+            raise self._misused("an async iterator", self._loop)
+
+        def __iter__(self) -> NoReturn:
+            raise self._misused("a collection", "for … in await {what}:")
+
+    _loop: ClassVar[str] = "for … in await {what}:"
+    """What code says that has written `async for … in` before such a call."""
+
+    def _hint_at(self, used: str) -> str:
+        if self._calls is None:
+            return ""
+        what = self._calls.what(self._number)
+        return f": {what} was not awaited, write `(await …){used}`"
+
+    def _misused(self, taken_for: str, instead: str) -> NotAwaited:
+        made = self._calls.made(self._number) if self._calls is not None else None
+        said = instead.format(what=made.what if made is not None else "…")
+        return NotAwaited(
+            f"{made or 'a durable call'} was taken for {taken_for} and not awaited: write `{said}`"
+        )
+
     def __del__(self) -> None:
         if self._calls is not None:
             if self._coroutine is not None:
                 self._coroutine.close()  # Python does not warn of it too
             self._calls.lose(self._number, sys._getframe(1))
+
+
+def _refuse_operator(name: str) -> Callable[..., NoReturn]:
+    def operate(self: DurableCall[Any], *operands: object) -> NoReturn:
+        raise self._misused("its value", "(await {what})")
+
+    operate.__name__ = operate.__qualname__ = name
+    return operate
+
+
+for _name in (
+    *(f"__{side}{one}__" for side in ("", "r") for one in ("add", "sub", "mul", "truediv", "mod")),
+    *(f"__{one}__" for one in ("lt", "le", "gt", "ge", "getitem", "contains", "len", "call")),
+):
+    setattr(DurableCall, _name, _refuse_operator(_name))
 
 
 def made_calls() -> MadeCalls | None:

@@ -27,6 +27,7 @@ from helmr.errors import ChildFailed, SchemaMismatch, UsageError, WaitCancelled
 from helmr.models import CHILDREN_AWAITED_MAX
 from helmr.streams import Fulfilled, PendingWait, Unfulfilled, WaitResult, unfulfilled
 from helmr.tasks import Task
+from helmr.truth import Ending
 from helmr.wait_details import metadata_object, tag_list
 from helmr.wait_options import JSON
 
@@ -80,8 +81,8 @@ class Child(Generic[R]):
         return PendingWait("child.result()", perform)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Succeeded(Generic[R]):
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Succeeded(Ending, Generic[R]):
     """A child whose run succeeded. `value` is its result."""
 
     child: Child[R]
@@ -90,8 +91,8 @@ class Succeeded(Generic[R]):
     error: None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unsuccessful(Generic[R]):
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Unsuccessful(Ending, Generic[R]):
     """A child whose run failed, or was cancelled."""
 
     child: Child[R]

@@ -34,6 +34,7 @@ from helmr.durations import Duration, seconds
 from helmr.errors import BadDefinition, SchemaMismatch, UsageError, WaitCancelled, WaitTimeout
 from helmr.models import CORRELATION_ID_MAX
 from helmr.schema import Codec, codec_of, json_schema, schema_digest
+from helmr.truth import Ending
 from helmr.wait_details import AnswererOptions, WaitOptions
 from helmr.wait_options import JSON, details, has_surrogate
 
@@ -44,9 +45,9 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fulfilled(Generic[T]):
-    """A wait that was fulfilled.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Fulfilled(Ending, Generic[T]):
+    """A wait that was fulfilled, by an answer of either kind: its truth is not the answer's.
 
     Attributes:
         value: The decoded data.
@@ -59,8 +60,8 @@ class Fulfilled(Generic[T]):
     error: None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unfulfilled:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Unfulfilled(Ending):
     """A wait that timed out or was cancelled.
 
     Attributes:
@@ -81,6 +82,7 @@ class PendingWait(DurableCall[WaitResult[T]], Generic[T]):
     """A wait that opens when it is awaited: once, as a result, or through `unwrap` as the value."""
 
     __slots__ = ("_perform", "_what")
+    _loop = "async for … in STREAM.iter():"
 
     def __init__(
         self, what: str, perform: Callable[[], Coroutine[Any, Any, WaitResult[T]]]

@@ -12,6 +12,7 @@ from typing import (
     Any,
     Concatenate,
     Generic,
+    NoReturn,
     ParamSpec,
     TypedDict,
     TypeVar,
@@ -75,6 +76,7 @@ from helmr.operations import (
     START_SESSION,
 )
 from helmr.tasks import AnyTask, Task
+from helmr.truth import no_truth
 from helmr.wait_details import metadata_object, tag_list
 
 if TYPE_CHECKING:
@@ -425,6 +427,9 @@ class AsyncStartedSession(AsyncSessionHandle, Generic[R]):
         self.receipt = receipt
         self.task = task
         """What was started, if it was given itself and not by its id."""
+
+    def __bool__(self) -> NoReturn:
+        no_truth(self, ".result for what the run returned, .created, or `is not None`")
 
     @property
     def session(self) -> SessionInfo:

@@ -19,7 +19,17 @@ from collections.abc import (
     Sequence,
 )
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    NoReturn,
+    ParamSpec,
+    Self,
+    TypeVar,
+    overload,
+)
 
 from helmr.client.access import (
     AsyncAuth,
@@ -48,6 +58,7 @@ from helmr.client.sessions import (
 )
 from helmr.client.waits import AsyncWaits
 from helmr.models import RunInfo, SessionInfo, StartReceipt
+from helmr.truth import no_truth
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -57,8 +68,10 @@ if TYPE_CHECKING:
     from helmr.tasks import Task
 
 
+T = TypeVar("T")
 U = TypeVar("U")
 A = TypeVar("A")
+P = ParamSpec("P")
 
 
 class BlockingPart(Generic[A]):
@@ -93,6 +106,28 @@ def every(items: AsyncIterator[T]) -> Generator[T, None, None]:
             finish(_closed(items))
 
 
+class Items(Generator[T, None, None]):
+    """The items of a list, read as they are asked for: until then no one knows whether there is one."""
+
+    def __init__(self, read: Generator[T, None, None]) -> None:
+        self._read = read
+
+    def __bool__(self) -> NoReturn:
+        no_truth(self, "`next(….list(), None)` for the first, or make a list of it")
+
+    def send(self, value: None, /) -> T:
+        """As of a generator."""
+        return self._read.send(value)
+
+    def throw(self, *error: Any) -> T:
+        """As of a generator."""
+        return self._read.throw(*error)
+
+    def close(self) -> None:
+        """As of a generator."""
+        self._read.close()
+
+
 @overload
 def blocking(
     method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]], *, gives: Callable[[T], U]
@@ -119,7 +154,7 @@ def blocking(method: Any, *, gives: Any = None) -> Any:
     if not inspect.iscoroutinefunction(method):
 
         def iterated(self: BlockingPart[Any], *args: Any, **options: Any) -> Any:
-            return every(method(self._awaited, *args, **options))
+            return Items(every(method(self._awaited, *args, **options)))
 
         return described(method)(iterated)
 
@@ -158,10 +193,6 @@ async def _next(items: AsyncIterator[T]) -> T:
 
 async def _closed(items: AsyncGenerator[Any, None]) -> None:
     await items.aclose()
-
-
-T = TypeVar("T")
-P = ParamSpec("P")
 
 
 class Client(BlockingPart[AsyncClient]):
@@ -288,6 +319,9 @@ class StartedSession(SessionHandle, Generic[R]):
         super().__init__(awaited)
         self._started = awaited
         self.receipt: StartReceipt = awaited.receipt
+
+    def __bool__(self) -> NoReturn:
+        no_truth(self, ".result for what the run returned, .created, or `is not None`")
 
     @property
     def session(self) -> SessionInfo:

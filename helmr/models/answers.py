@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, computed_field
 
@@ -34,6 +34,7 @@ from helmr.models.common import (
     shown_facts,
 )
 from helmr.models.system import LimitPlace, TaskSchedule
+from helmr.truth import NoTruth
 
 
 class VoteInfo(Wire):
@@ -329,12 +330,14 @@ class GatedCallInfo(Wire):
     decided_at: datetime | None = None
 
 
-class GateReceipt(Wire):
+class GateReceipt(NoTruth, Wire):
     """Whether an agent's call may be made: `allow`, `deny`, or `pending` until a person has decided.
 
     `input` is what the tool is to be called with, if a person has changed it. `session_id` is the call's, for its
     outcome; none if a rule has decided.
     """
+
+    _ask: ClassVar[str] = ".verdict"
 
     verdict: Literal["allow", "deny", "pending"]
     reason: str = ""
@@ -395,16 +398,20 @@ class RecordInfo(Wire):
     created_at: datetime
 
 
-class StartReceipt(Wire):
+class StartReceipt(NoTruth, Wire):
     """Answer of a start. 201 when `created`, else 200."""
+
+    _ask: ClassVar[str] = ".created, or .run.status"
 
     session: SessionInfo
     run: RunInfo
     created: bool
 
 
-class SendReceipt(Wire):
+class SendReceipt(NoTruth, Wire):
     """Answer of a send or of answering an input wait (S-25)."""
+
+    _ask: ClassVar[str] = ".outcome"
 
     record_id: str
     stream: str
@@ -415,11 +422,13 @@ class SendReceipt(Wire):
     run_id: str | None = None
 
 
-class VoteReceipt(Wire):
+class VoteReceipt(NoTruth, Wire):
     """Answer of a vote on a wait that several people must agree on, or of taking one back (S-113).
 
     `have` of `need` people stand for what was said last.
     """
+
+    _ask: ClassVar[str] = ".outcome, or .have and .need"
 
     wait_id: str
     run_id: str
@@ -428,8 +437,10 @@ class VoteReceipt(Wire):
     need: int
 
 
-class TokenAnswerReceipt(Wire):
+class TokenAnswerReceipt(NoTruth, Wire):
     """Answer of answering a token wait."""
+
+    _ask: ClassVar[str] = ".outcome"
 
     token_id: str
     outcome: CompletionOutcome
@@ -478,8 +489,10 @@ class TokenReceipt(TokenInfo):
     public_access_token: str
 
 
-class CompleteReceipt(Wire):
+class CompleteReceipt(NoTruth, Wire):
     """Answer of a completion (S-41)."""
+
+    _ask: ClassVar[str] = ".outcome"
 
     token_id: str
     outcome: CompletionOutcome
@@ -559,8 +572,10 @@ class ApiKeyReceipt(ApiKeyInfo):
     secret: str
 
 
-class NoteReceipt(Wire):
+class NoteReceipt(NoTruth, Wire):
     """Answer of a note."""
+
+    _ask: ClassVar[str] = ".note_id"
 
     note_id: str
     session_id: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,7 @@ from helmr.models.common import (
     Wire,
 )
 from helmr.models.requests import Request
+from helmr.truth import NoTruth
 
 BULK_RUNS_MAX = 1_000
 """Runs of one plan; a thousand are one screen of groups, and some ten seconds of calls."""
@@ -127,12 +128,14 @@ class BulkRequest(Request):
     reason: str | None = Field(default=None, min_length=1, max_length=REASON_MAX)
 
 
-class BulkOutcome(Wire):
+class BulkOutcome(NoTruth, Wire):
     """What became of one: accepted; skipped, as it no longer fits; failed or stopped, not done; unknown, no one knows.
 
     Attributes:
         error: Of one that was not accepted the error's code, if it was an error.
     """
+
+    _ask: ClassVar[str] = ".progress"
 
     run_id: str
     session_id: str
@@ -142,7 +145,9 @@ class BulkOutcome(Wire):
     facts: dict[str, Any] = Field(default_factory=dict)
 
 
-class BulkReport(Wire):
+class BulkReport(NoTruth, Wire):
     """What became of each, in the order asked."""
+
+    _ask: ClassVar[str] = ".items"
 
     items: list[BulkOutcome]

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
+
+from helmr.truth import NoTruth
 
 
 class Wire(BaseModel):
@@ -94,15 +96,19 @@ class ClaimInfo(Wire):
         )
 
 
-class ClaimReceipt(Wire):
+class ClaimReceipt(NoTruth, Wire):
     """Answer of claiming and releasing: the claim as it is now."""
+
+    _ask: ClassVar[str] = ".claim"
 
     wait_id: str
     claim: ClaimInfo | None = None
 
 
-class AssignReceipt(Wire):
+class AssignReceipt(NoTruth, Wire):
     """Answer of assigning a wait."""
+
+    _ask: ClassVar[str] = ".assignee"
 
     wait_id: str
     assignee: str | None = None

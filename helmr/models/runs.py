@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from helmr.models.common import RunStatus, Wire
+from helmr.truth import NoTruth
 
 
 class JournalEntry(Wire):
@@ -67,12 +68,14 @@ class CheckVerdict(StrEnum):
     """It awaited something that is not a durable call for longer than the check waits."""
 
 
-class RunCheck(Wire):
+class RunCheck(NoTruth, Wire):
     """What came of replaying one run with some code.
 
     `op`, `recorded` and `met` are a difference's; `op`, `path` and `message` a refused value's; `drift` has a line for
     each op in which this code asks something else than other code did: it passes.
     """
+
+    _ask: ClassVar[str] = ".fits"
 
     session_id: str
     run_id: str
@@ -129,8 +132,10 @@ class DryRunOp(Wire):
     """An output's data, a dry-run-safe step's value, the payload of the next run."""
 
 
-class DryRun(Wire):
+class DryRun(NoTruth, Wire):
     """What an answer would set off: the ops that the code asked for, and where it ended. Nothing of it has happened."""
+
+    _ask: ClassVar[str] = ".ended"
 
     wait_id: str
     session_id: str

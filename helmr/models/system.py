@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from helmr.durations import spell
 from helmr.models.common import SCHEDULE_NAME_MAX, SCHEDULE_TEXT_MAX, Wire
 from helmr.models.requests import Request
+from helmr.truth import NoTruth
 
 NOTICE_TARGET_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]*$"
 NOTICE_TARGET_NAME_MAX = 64
@@ -91,23 +92,29 @@ class LimitPlace(Wire):
         return f"queued for limit {self.limit}, {self.place}{ending}"
 
 
-class NoticeTestReceipt(Wire):
+class NoticeTestReceipt(NoTruth, Wire):
     """Whether a target took the notice of a test; `error` says why not."""
+
+    _ask: ClassVar[str] = ".taken"
 
     target: str
     taken: bool
     error: str | None = None
 
 
-class NoticeRetryReceipt(Wire):
+class NoticeRetryReceipt(NoTruth, Wire):
     """How many events of a target are tried now."""
+
+    _ask: ClassVar[str] = ".count"
 
     target: str
     count: int
 
 
-class Health(Wire):
+class Health(NoTruth, Wire):
     """GET /readyz. `ready` False comes with status 503 and the reasons."""
+
+    _ask: ClassVar[str] = ".ready"
 
     ready: bool
     reasons: list[str] = Field(default_factory=list)
@@ -129,7 +136,7 @@ class Health(Wire):
     ledger: dict[str, Any] = Field(default_factory=dict)
 
 
-class PruneReceipt(Wire):
+class PruneReceipt(NoTruth, Wire):
     """Old sessions that were removed, or would be; one page of them (S-69).
 
     Attributes:
@@ -137,6 +144,8 @@ class PruneReceipt(Wire):
         is_last: Nothing that may go is left.
         archive: Name of the Parquet file that has them now, in the data directory's folder `pruned`.
     """
+
+    _ask: ClassVar[str] = ".sessions, or .is_last"
 
     sessions: int
     entries: int
@@ -187,8 +196,10 @@ class ScheduleRequest(Request):
     payload: Any = None
 
 
-class ScheduleReceipt(Wire):
+class ScheduleReceipt(NoTruth, Wire):
     """A schedule that was deleted."""
+
+    _ask: ClassVar[str] = ".name"
 
     name: str
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-FILES = ("typing_ok.py", "typing_errors.py")
+FILES = ("typing_ok.py", "typing_errors.py", "typing_truth.py")
 PYRIGHT = "1.1.414"
 """Of its wheel and of what that fetches."""
 PYRIGHT_SETTINGS = {
