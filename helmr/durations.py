@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from helmr.errors import BadDuration, UsageError
 
@@ -43,6 +43,11 @@ def _parse(value: Duration) -> float:
             return float(value)
         except OverflowError as error:
             raise BadDuration("the duration is too large a number", hint=_HINT) from error
+    if isinstance(value, datetime):
+        raise BadDuration(
+            "a moment is not a duration: write `moment - ctx.now()`, or `timers.until(moment)` to sleep",
+            hint=_HINT,
+        )
     if not isinstance(value, str):
         raise BadDuration(f"{type(value).__name__} is not a duration", hint=_HINT)
     text = value.strip().lower()

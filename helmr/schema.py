@@ -18,7 +18,7 @@ import base64
 import hashlib
 import json
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from copy import deepcopy
 from functools import cached_property
 from types import GenericAlias
@@ -107,6 +107,11 @@ class Codec(Generic[T]):
         Raises:
             SchemaMismatch: The value is not of the type, or has no JSON form.
         """
+        if isinstance(value, Coroutine):
+            value.close()
+            raise SchemaMismatch(
+                f"{self.what}: it is a coroutine, which was not awaited: return `await …`, from an `async def`"
+            )
         try:
             checked = self._adapter.validate_python(value)
             [encoded] = self._encoder.dump_python(

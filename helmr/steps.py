@@ -91,9 +91,20 @@ class Step(Generic[P, R]):
                 f"step {function.__func__.__qualname__} is declared around a {kind}",
                 hint=f"Write @{kind} above @step.",
             )
+        if isinstance(function, Step):
+            raise BadDefinition(
+                f"step {name or function.name} is declared around step {function.name}, which is one already: "
+                f"await {function.name}(…) itself, or hand over {function.name}.function"
+            )
         self.name = name or function.__name__
-        if not 0 <= retries <= RETRIES_MAX:
-            raise BadDefinition(f"step {self.name}: retries is {retries}, not 0 to {RETRIES_MAX}")
+        if inspect.isasyncgenfunction(function):
+            raise BadDefinition(
+                f"step {self.name} yields, and a step returns its value: return a list, and show what comes by "
+                "STREAM.emit(…)"
+            )
+        if type(retries) is not int or not 0 <= retries <= RETRIES_MAX:
+            raise BadDefinition(f"step {self.name}: retries is {retries!r}, not 0 to {RETRIES_MAX}")
+        _check_retry_on(retry_on, f"step {self.name}")
         if isinstance(formerly, str):
             raise BadDefinition(
                 f"step {self.name}: formerly is a list of names",
@@ -214,6 +225,17 @@ class Step(Generic[P, R]):
             )
         )
         return value  # noqa: RET504 - decoded by the return annotation
+
+
+def _check_retry_on(retry_on: object, what: str) -> None:
+    """Refuse what could not be asked of an exception: it would fail in place of the step's own error."""
+    for one in retry_on if isinstance(retry_on, tuple) else (retry_on,):
+        is_class = isinstance(one, type) and issubclass(one, Exception)
+        if not is_class and (isinstance(one, type) or isinstance(retry_on, tuple) or not callable(one)):
+            raise BadDefinition(
+                f"{what}: retry_on is {retry_on!r:.80}, not a class of exceptions, a tuple of them or a function: "
+                "write retry_on=ValueError"
+            )
 
 
 def _codec(result: Any) -> Codec[Any]:

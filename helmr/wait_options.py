@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
+from pydantic import BaseModel
+
 from helmr.current import current_run
 from helmr.durations import spell_bytes
 from helmr.errors import UsageError
@@ -38,6 +40,7 @@ _told: OrderedDict[str, set[str]] = OrderedDict()
 
 def fitted_subject(text: str | None) -> str | None:
     """The subject as it is shown, None if it is empty."""
+    _check_text(text, "a subject")
     if not text:
         return None
     line = _whole(text)
@@ -52,6 +55,7 @@ def fitted_subject(text: str | None) -> str | None:
 
 def fitted_body(text: str | None) -> str | None:
     """The body as it is stored, None if it is empty."""
+    _check_text(text, "a body")
     if not text:
         return None
     whole = _whole(text)
@@ -61,6 +65,11 @@ def fitted_body(text: str | None) -> str | None:
         kept = whole.encode()[: BODY_MAX_BYTES - NOTE_BYTES_MAX].decode(errors="ignore")
         whole = f"{kept}\n\n… (cut here: it has {spell_bytes(size)}, of which 1 MiB is kept)"
     return whole
+
+
+def _check_text(value: object, what: str) -> None:
+    if value is not None and not isinstance(value, str):
+        raise UsageError(f"{what} is text, not {type(value).__name__}: write str(…)")
 
 
 def _whole(text: str) -> str:
@@ -107,6 +116,7 @@ def details(
     """
     on_decline = options.get("on_decline", UNSET)
     initial = options.get("initial")
+    _check_initial(initial, codec)
     if options.get("signed") and schema is None:
         schema = codec.json_schema()  # what was signed is checked by the transcript alone
     return WaitDetails(
@@ -123,6 +133,23 @@ def details(
         compare=options.get("compare", True),
         **_restriction(options, codec),
     )
+
+
+def _check_initial(initial: Any, codec: Codec[Any]) -> None:
+    """Log what a form starts with and no answer has: people would not see it. A part of an answer is right."""
+    known = codec.type
+    is_model = isinstance(known, type) and issubclass(known, BaseModel)
+    if initial is None or not is_model or known.model_config.get("extra") == "allow":
+        return
+    if not isinstance(initial, Mapping):
+        if not isinstance(initial, BaseModel):
+            _tell(f"initial is {type(initial).__name__}: the form starts with a {known.__name__}")
+        return
+    aliases = {str(one.alias) for one in known.model_fields.values()}
+    for name in initial:
+        if name not in known.model_fields and name not in aliases:
+            fields_of = ", ".join(known.model_fields)
+            _tell(f"initial has {name!r}, which the answer has not: it has {fields_of}")
 
 
 def require_unrestricted(options: WaitOptions, what: str) -> None:
@@ -213,6 +240,8 @@ def _lines(options: WaitOptions) -> dict[str, Any]:
 
 
 def _line(value: str | None, limit: int, what: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise UsageError(f"{what} is one line of text, not {type(value).__name__}")
     if not value:
         return None
     if len(value) > limit or value.splitlines() != [value] or has_surrogate(value):

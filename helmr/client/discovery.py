@@ -166,7 +166,7 @@ def read_credentials(path: Path) -> Credentials | None:
 
 
 def normal_url(url: str) -> str:
-    """The URL in the one form that is compared: no trailing slash, loopback names as 127.0.0.1.
+    """The URL in the one form that is compared: no trailing slash or `/v1`, loopback names as 127.0.0.1.
 
     Raises:
         UsageError: Not an http or https URL.
@@ -186,7 +186,7 @@ def normal_url(url: str) -> str:
     elif ":" in host:
         host = f"[{host}]"
     place = host if port is None else f"{host}:{port}"
-    return urlunsplit((parts.scheme, place, parts.path.rstrip("/"), "", ""))
+    return urlunsplit((parts.scheme, place, parts.path.rstrip("/").removesuffix("/v1"), "", ""))
 
 
 def with_process(endpoint: Endpoint, environ: Mapping[str, str] | None = None) -> Endpoint:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
@@ -36,6 +37,7 @@ from helmr.client.calls import (
 )
 from helmr.client.endpoint import Addresses, Endpoint, SignedIn
 from helmr.client.problems import httpx
+from helmr.current import code_place
 from helmr.errors import HelmrError, Standby, Unavailable, UsageError
 from helmr.models import ACCESS_TOKEN_HEADER, STALE_HEADER, Page
 from helmr.operation import Operation
@@ -365,6 +367,32 @@ class HttpTransport(AsyncHttpTransport):
                 transport=_blocking_carrier(endpoint, carrier),
             )
         self._bind(endpoint, retry, http)
+
+    def _open(self) -> _Connections:
+        if self._endpoint.here is None:
+            _tell_of_blocked_loop()
+        return super()._open()
+
+
+_told: set[str] = set()
+"""Places of code that a log has named."""
+
+
+def _tell_of_blocked_loop() -> None:
+    """Log the line that calls a blocking client on an event loop, once: nothing else of that loop goes on meanwhile.
+
+    A notebook's cells are on a loop that no one else needs.
+    """
+    if asyncio._get_running_loop() is None or "ipykernel" in sys.modules:
+        return
+    place = code_place()
+    if place not in _told:
+        _told.add(place)
+        log.warning(
+            "%s calls the blocking Client in an `async def`, which stops everything else on that event loop meanwhile: "
+            "await AsyncClient, or call it through asyncio.to_thread",
+            place,
+        )
 
 
 class ClientPart:

@@ -42,6 +42,11 @@ finally:
 FOREIGN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict)
 """The roots of every exception class of httpx."""
 
+PLAIN = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
+"""In the text of OpenSSL's error about an answer that is not encrypted."""
+
+PLAIN_HINT = "It speaks http and not https: write http:// in the URL, or put a proxy with a certificate before it."
+
 RETRY_AFTER_MAX_S = 300.0
 """A longer Retry-After is taken as this; no one waits longer inside a call."""
 
@@ -61,7 +66,10 @@ def foreign(error: Exception, *, url: str, name: str, mutates: bool) -> HelmrErr
     match error:
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.ProxyError():
             return RuntimeNotFound(
-                f"no runtime answers at {url} ({_said(error)})", url=url, connecting=True
+                f"no runtime answers at {url} ({_said(error)})",
+                hint=PLAIN_HINT if any(one in str(error) for one in PLAIN) else None,
+                url=url,
+                connecting=True,
             )
         case httpx.PoolTimeout():
             return Unavailable(f"{name}: every connection to {url} is in use", url=url)

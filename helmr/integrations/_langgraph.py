@@ -14,7 +14,7 @@ import logging
 import operator
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Unpack, cast
+from typing import Any, Unpack, cast, overload
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
@@ -534,18 +534,36 @@ async def _tool_value(function: Any, args: Sequence[Any], kwargs: Mapping[str, A
 # --- models
 
 
+@overload
 def durable_model(
     model: BaseChatModel, *, on_chunk: OnChunk | None = None, **options: Any
-) -> BaseChatModel:
+) -> BaseChatModel: ...
+@overload
+def durable_model(
+    model: Runnable[Any, Any], *, on_chunk: OnChunk | None = None, **options: Any
+) -> Runnable[Any, Any]: ...
+def durable_model(
+    model: Runnable[Any, Any], *, on_chunk: OnChunk | None = None, **options: Any
+) -> Runnable[Any, Any]:
     """A chat model whose requests are steps.
 
     Args:
-        model: The model.
+        model: The model, or what its `bind_tools` or `bind` has given.
         on_chunk: Told each piece of a message as it comes, in the step; a request that is tried again begins again.
             Nothing comes twice because the run was resumed.
         options: As of `step`; up to four tries if they say nothing, and one where an HTTP status says that the request
             is wrong. Under a `limit` a 429 with Retry-After closes it for that long.
+
+    Raises:
+        UsageError: It is no chat model.
     """
+    if isinstance(model, RunnableBinding):
+        durable = durable_model(model.bound, on_chunk=on_chunk, **options)
+        return durable.bind(**model.kwargs).with_config(model.config)
+    if not isinstance(model, BaseChatModel):
+        raise UsageError(
+            f"durable_model() takes a chat model, not {type(model).__name__}: wrap the model, then what is made of it"
+        )
     return _DurableChat(
         model=model,
         on_chunk=on_chunk,

@@ -160,6 +160,11 @@ class JournalCursor:
         """
         self._names.setdefault(given, f"<given {len(self._names) + 1}>")
 
+    def holds_given(self, value: Any) -> bool:
+        """A link or secret that Helmr gave the code stands in that JSON."""
+        text = json.dumps(value, ensure_ascii=False) if self._names else ""
+        return any(given in text for given in self._names)
+
     def _named(self, text: str) -> str:
         for given, name in self._names.items():
             text = text.replace(given, name)

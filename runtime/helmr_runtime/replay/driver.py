@@ -22,7 +22,14 @@ from threading import Thread
 from typing import Any, Protocol
 
 from helmr.current import Made, MadeCalls, StepCall, StepRef, code_place, current_run
-from helmr.errors import HelmrSignal, NondeterminismError, RunContinued, RunParked, RunTooLong
+from helmr.errors import (
+    HelmrSignal,
+    NondeterminismError,
+    NotInTask,
+    RunContinued,
+    RunParked,
+    RunTooLong,
+)
 from helmr.ids import RUN, new_id
 from helmr_runtime.core.requests import (
     ClockRequest,
@@ -465,12 +472,14 @@ class RunDriver:
 
     async def perform(self, ask: OpRequest) -> Any:
         """Ask for the next op and await its outcome."""
+        self._check_loop()
         return await self._outcome(self._next_op(), ask)
 
     async def perform_step(
         self, ask: StepRequest, call: StepCall
     ) -> tuple[int, StepValue | StepError]:
         """Ask for a step; its op and its outcome."""
+        self._check_loop()
         op = self._next_op()
         self._steps.expect(op, call)
         outcome: StepValue | StepError = await self._outcome(op, ask)
@@ -545,6 +554,15 @@ class RunDriver:
         if self._aborted is not None:
             # Code that swallows it in a loop would otherwise grow its traceback without end.
             raise self._aborted.with_traceback(None)
+
+    def _check_loop(self) -> None:
+        """Refuse a call of another loop, which could never be given its outcome."""
+        if asyncio.get_running_loop() is not self._loop:
+            raise NotInTask(
+                "a durable call was awaited on another event loop than its run's, such as that of `asyncio.run` in a "
+                "thread: await it in the task, or from a thread by `asyncio.run_coroutine_threadsafe(call, loop)`, "
+                "with the loop that the task got from `asyncio.get_running_loop()`"
+            )
 
     def _next_op(self) -> int:
         self.check_aborted()

@@ -399,6 +399,12 @@ class DurableContext(DurableRun):
         op, outcome = await self._asking.perform_step(ask, call)
         if isinstance(outcome, StepError):
             raise _step_failure(call.name, op, outcome)
+        if not self.is_muted and self._cursor.holds_given(outcome.value):
+            log.warning(
+                "%s: step %s (op %s) returned a token's URL or secret, which the transcript shows from now on: return "
+                "something else, the task has it from tokens.create()",
+                *(self.run.id, call.name, op),
+            )
         try:
             return call.decode(outcome.value)
         except SchemaMismatch as error:

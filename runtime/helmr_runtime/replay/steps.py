@@ -470,6 +470,8 @@ def _failed(call: StepCall, error: BaseException) -> StepEnd:
         return StepEnd(error=error_of(broken))
     closes_s = raised.for_s if isinstance(raised, LimitClosed) and call.limit is not None else None
     told = error_of(error, loop_hint=hint)
+    if isinstance(raised, LimitClosed) and call.limit is None:
+        told["message"] += "; no limit was closed, as the step names none: write @step(limit=…)"
     return StepEnd(error=told, may_retry=bool(may_retry), closes_s=closes_s)
 
 
